@@ -1,0 +1,125 @@
+//! A job's name, its life and its counts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+/// A job's name: 44 characters of base64, the form of OSS's own job ids.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId(String);
+
+impl JobId {
+    /// A new, random one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(STANDARD.encode(uuid::Uuid::new_v4().simple().to_string()))
+    }
+
+    /// The id as it stands in paths, reports and messages.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not a job id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a job id is 44 characters of base64")]
+pub struct NotAJobId;
+
+impl FromStr for JobId {
+    type Err = NotAJobId;
+
+    fn from_str(text: &str) -> Result<Self, NotAJobId> {
+        // The id becomes a folder and a report prefix, so nothing but the exact form may pass.
+        let hex = STANDARD.decode(text).map_err(|_| NotAJobId)?;
+        let hex_digits = hex.iter().all(u8::is_ascii_hexdigit);
+        if hex.len() == 32 && hex_digits && !text.contains(['/', '+']) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAJobId)
+        }
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = NotAJobId;
+
+    fn try_from(text: String) -> Result<Self, NotAJobId> {
+        text.parse()
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.0
+    }
+}
+
+/// How many objects a job has, and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Rows of the frozen manifest.
+    pub total: u64,
+    /// Objects on which every operation holds.
+    pub succeeded: u64,
+    /// Objects on which one does not.
+    pub failed: u64,
+}
+
+impl Progress {
+    /// Objects that have an outcome.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.succeeded + self.failed
+    }
+}
+
+/// Where a job stands, by the names of the managed services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobStatus {
+    /// The manifest is being resolved, checked and counted.
+    Preparing,
+    /// Waiting for confirmation.
+    Suspended,
+    /// Objects are being worked on.
+    Active,
+    /// Stopped before its end, on request.
+    Paused,
+    /// Every object was attempted; some may have failed.
+    Complete,
+    /// Stopped by an error.
+    Failed,
+    /// Refused at the confirmation.
+    Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_the_form_of_the_services_and_survives_a_round_trip() {
+        let id = JobId::random();
+        assert_eq!(id.as_str().len(), 44);
+        assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        assert!("ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=".parse::<JobId>().is_ok());
+    }
+
+    #[test]
+    fn a_path_is_not_an_id() {
+        for text in ["", "..", "../../etc/passwd", "a/b", &"A".repeat(44)] {
+            assert_eq!(text.parse::<JobId>(), Err(NotAJobId), "{text}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! batchplan applies declared operations to every object of a manifest, on any object store, and proves what it did.
+//!
+//! # The map of the house
+//!
+//! | layer | room | what is in it |
+//! |---|---|---|
+//! | 0 | [`object`] | bucket, key, version, tags, ACL, what is known of an object |
+//! | 0 | [`backoff`] | how long to wait before asking again |
+//! | 0 | [`call`] | the requests that reach one object, and their answers |
+//! | 0 | [`task`] | one object's way through a job: place, outcome, fault |
+//! | 0 | [`job`] | a job's id, status and counts |
+//! | 0 | [`completion`] | what a completion report is |
+//! | 0 | [`diagnostics`] | mistakes in the user's files |
+//! | 1 | [`store`] | the only door to object storage |
+//!
+//! Imports point down only; rooms of one layer above 0 do not know each other.
+
+pub mod backoff;
+pub mod call;
+pub mod completion;
+pub mod diagnostics;
+pub mod job;
+pub mod object;
+pub mod store;
+pub mod task;

@@ -1,0 +1,113 @@
+//! The only door to object storage: one small port, and every store behind it.
+//!
+//! A store sends exactly one request for each call and never retries: whoever calls it sees, counts and paces every
+//! attempt. Errors are classified once, here, into what the caller must do ([`FaultClass`](crate::task::FaultClass)).
+
+mod config;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::io::AsyncRead;
+
+use crate::call::{Call, Reply};
+use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
+use crate::task::Fault;
+
+pub use config::{Addressing, Provider, StoreConfig};
+
+/// An object store, as far as batch plans need one.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Sends one request about one object. Any 2xx answer is `Ok`.
+    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault>;
+
+    /// Reads one page of a bucket's listing.
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault>;
+
+    /// Opens an object for reading; with `if_match`, only while its `ETag` is still that one (otherwise a fault with
+    /// status 412).
+    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault>;
+
+    /// Writes an object whole. `md5` is the base64 digest that the server checks the content against.
+    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault>;
+
+    /// Why this store's API cannot carry a key, where it cannot.
+    fn refuses_key(&self, key: &Key) -> Option<&'static str>;
+}
+
+/// Which page of which listing.
+#[derive(Clone, Debug)]
+pub struct ListRequest {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Only keys that begin so.
+    pub prefix: Key,
+    /// Whether to list every version or the current ones.
+    pub all_versions: bool,
+    /// Where set, keys are rolled up into `prefixes` after the first `/` behind the prefix.
+    pub directories: bool,
+    /// Where to go on: `next` of the page before.
+    pub from: Option<ListMark>,
+}
+
+/// Where a listing goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListMark {
+    /// The server's own continuation token (current versions).
+    Token(String),
+    /// After this key and version (all versions).
+    After {
+        /// The key marker.
+        key: Key,
+        /// The version marker.
+        version: Option<VersionId>,
+    },
+}
+
+/// One page of a listing, in the server's order.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// The objects; delete markers are left out.
+    pub entries: Vec<Listed>,
+    /// With `directories`: what was rolled up, each ending in `/`.
+    pub prefixes: Vec<Key>,
+    /// Where to go on, unless this was the last page.
+    pub next: Option<ListMark>,
+}
+
+/// One object of a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The key, decoded.
+    pub key: Key,
+    /// The version, when versions were asked for.
+    pub version: Option<VersionId>,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: Timestamp,
+    /// Its storage class.
+    pub class: StorageClass,
+}
+
+/// An object opened for reading.
+pub struct Opened {
+    /// Its `ETag` without quotes.
+    pub etag: String,
+    /// Its bytes.
+    pub size: u64,
+    /// The content.
+    pub body: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+/// What to write.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A file, streamed.
+    File(PathBuf),
+}

@@ -1,0 +1,329 @@
+//! Holds the house together: imports point down, each outside crate has its room, files stay short.
+//!
+//! The table below is the law; `src/lib.rs` explains it. A new room is added to both.
+
+#[path = "architecture/scan.rs"]
+mod scan;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use scan::{Named, module_of, scan};
+
+/// Every room and its layer. A room may import from lower layers; rooms of layer 0 also from each other.
+const LAYERS: &[(&str, u8)] = &[
+    ("backoff", 0),
+    ("object", 0),
+    ("call", 0),
+    ("task", 0),
+    ("job", 0),
+    ("completion", 0),
+    ("diagnostics", 0),
+    ("store", 1),
+    ("codec", 1),
+    ("manifest", 2),
+    ("operation", 2),
+    ("plan", 3),
+    ("journal", 3),
+    ("report", 3),
+    ("estimate", 4),
+    ("diff", 4),
+    ("engine", 4),
+    ("cli", 5),
+];
+
+/// What only some rooms may name: a path's beginning (`aws_*` stands for any name that begins so), and the modules,
+/// with all that is in them, that may.
+const FENCES: &[(&[&str], &[&str])] = &[
+    (&["aws_*"], &["store"]),
+    (&["s3s"], &["store"]),
+    (&["rusqlite"], &["journal"]),
+    (&["clap*"], &["cli"]),
+    (&["toml"], &["plan", "estimate"]),
+    (&["tokio", "signal"], &["cli"]),
+    (&["std", "env"], &["cli", "store/credentials"]),
+    (&["io", "stdout"], &["cli"]),
+    (&["io", "stderr"], &["cli"]),
+];
+
+/// The macros that only cli/ may call.
+const PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
+
+/// A file that is longer does more than one thing.
+const MOST_LINES: usize = 500;
+
+fn layer(room: &str) -> Option<u8> {
+    LAYERS.iter().find(|(name, _)| *name == room).map(|(_, layer)| *layer)
+}
+
+/// What a file of `src/` does that its place forbids, one sentence each.
+fn offences(file: &str, text: &str) -> Vec<String> {
+    let scan = scan(file, text).unwrap_or_else(|error| panic!("src/{file}: {error}"));
+    let place = module_of(file).join("/");
+    let mut found = Vec::new();
+    for path in &scan.paths {
+        found.extend(match path {
+            Named::Ours(path) => wrong_way(&place, path),
+            Named::Other(path) => fenced(&place, path),
+        });
+    }
+    for name in scan.macros.iter().filter(|name| PRINTERS.contains(&name.as_str())) {
+        if !within(&place, "cli") {
+            found.push(format!("calls {name}!, which only cli/ may"));
+        }
+    }
+    found
+}
+
+/// Why a path of this crate may not be named here. The root (`lib.rs`, `main.rs`) sees every room.
+fn wrong_way(place: &str, path: &[String]) -> Option<String> {
+    let room = place.split('/').next().filter(|room| !room.is_empty())?;
+    let target = path.first().map_or("*", String::as_str);
+    if target == room {
+        return None;
+    }
+    let shown = path.join("::");
+    match (layer(room), layer(target)) {
+        (Some(from), Some(to)) if to < from || (from, to) == (0, 0) => None,
+        (Some(from), Some(to)) => Some(format!("in layer {from} names crate::{shown} of layer {to}")),
+        (Some(_), None) => Some(format!("names crate::{shown}, which is in no room of the table")),
+        (None, _) => Some(format!("is in {room}, which is no room of the table")),
+    }
+}
+
+/// Why a path of another crate may not be named here.
+fn fenced(place: &str, path: &[String]) -> Option<String> {
+    let (fence, _) = FENCES.iter().find(|(fence, rooms)| {
+        let inside = rooms.iter().any(|room| within(place, room));
+        !inside && (opens(fence, path) || swallows(fence, path))
+    })?;
+    Some(format!("names {}, but {} has its own room", path.join("::"), fence.join("::")))
+}
+
+fn within(place: &str, room: &str) -> bool {
+    place.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether the path goes through the fence. A crate stands first; a module may be reached from further up.
+fn opens(fence: &[&str], path: &[String]) -> bool {
+    let fits = |window: &[String]| window.iter().zip(fence).all(|(name, wanted)| fits(name, wanted));
+    match fence {
+        [_] => fits(&path[..1]),
+        _ => path.windows(fence.len()).any(fits),
+    }
+}
+
+fn fits(name: &str, wanted: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == wanted,
+    }
+}
+
+/// Whether the path is a glob that takes the fenced module along.
+fn swallows(fence: &[&str], path: &[String]) -> bool {
+    let Some((last, front)) = path.split_last() else { return false };
+    last == "*"
+        && fence.len() > 1
+        && front.ends_with(&fence[..fence.len() - 1].iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// What is wrong between the modules that `lib.rs` declares, the table in its documentation and [`LAYERS`].
+fn map_offences(lib: &str) -> Vec<String> {
+    let declared = scan("lib.rs", lib).unwrap_or_else(|error| panic!("src/lib.rs: {error}")).modules;
+    let explained = explained_rooms(lib);
+    let mut found = Vec::new();
+    for room in &declared {
+        let Some(layer) = layer(room) else {
+            found.push(format!("{room} is missing in the table of tests/architecture.rs"));
+            continue;
+        };
+        match explained.iter().find(|(name, _)| name == room) {
+            None => found.push(format!("{room} is missing in the table of src/lib.rs")),
+            Some((_, told)) if *told != layer.to_string() => {
+                found.push(format!("{room} is of layer {layer}, but src/lib.rs says {told}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let unknown = explained.iter().filter(|(name, _)| !declared.contains(name));
+    found.extend(unknown.map(|(name, _)| format!("{name} is explained in src/lib.rs, but there is no such room")));
+    found
+}
+
+/// Name and layer of each row ``//! | 2 | [`manifest`] | … |``.
+fn explained_rooms(lib: &str) -> Vec<(String, String)> {
+    let rows = lib.lines().filter_map(|line| line.strip_prefix("//! |"));
+    rows.filter_map(|row| {
+        let mut cells = row.split('|').map(str::trim);
+        let (layer, room) = (cells.next()?, cells.next()?);
+        let room = room.strip_prefix("[`")?.strip_suffix("`]")?;
+        Some((room.to_owned(), layer.to_owned()))
+    })
+    .collect()
+}
+
+/// What is wrong with any file, wherever it lies.
+fn manners(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let lines = text.lines().count();
+    if lines > MOST_LINES {
+        found.push(format!("has {lines} lines, more than {MOST_LINES}"));
+    }
+    let allows = scan("lib.rs", text).unwrap_or_else(|error| panic!("{error}")).allows;
+    if allows > 0 {
+        found.push("switches a lint off with allow: use expect, with a reason".to_owned());
+    }
+    found
+}
+
+/// Every Rust file below a folder of the repository, with its name relative to it, in order.
+fn rust_files(folder: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut found = Vec::new();
+    collect(&root, &mut found);
+    let named = |path: PathBuf| {
+        let relative = path.strip_prefix(&root).expect("it was found there").to_string_lossy().replace('\\', "/");
+        (relative, fs::read_to_string(&path).expect("source files are readable"))
+    };
+    let mut files: Vec<_> = found.into_iter().map(named).collect();
+    files.sort();
+    files
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("source folders are readable") {
+        let path = entry.expect("source folders are readable").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn assert_none(found: &[String]) {
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+fn all(folder: &str, check: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
+    let files = rust_files(folder);
+    assert!(!files.is_empty(), "no Rust file in {folder}/");
+    let told = |(file, text): &(String, String)| {
+        check(file, text).into_iter().map(|what| format!("{folder}/{file} {what}")).collect::<Vec<_>>()
+    };
+    files.iter().flat_map(told).collect()
+}
+
+#[test]
+fn imports_point_down_and_crates_stay_in_their_rooms() {
+    assert_none(&all("src", offences));
+}
+
+#[test]
+fn every_room_is_on_the_map() {
+    let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    assert_none(&map_offences(&fs::read_to_string(lib).unwrap()));
+}
+
+#[test]
+fn files_are_short_and_no_lint_is_switched_off() {
+    for folder in ["src", "tests"] {
+        assert_none(&all(folder, |_, text| manners(text)));
+    }
+}
+
+/// The checks themselves: each must be able to fail.
+mod the_checks {
+    use super::*;
+
+    fn refused(file: &str, text: &str) {
+        assert_ne!(offences(file, text), Vec::<String>::new(), "{file}: {text}");
+    }
+
+    fn accepted(file: &str, text: &str) {
+        assert_eq!(offences(file, text), Vec::<String>::new(), "{file}: {text}");
+    }
+
+    #[test]
+    fn an_import_that_points_up_or_sideways_is_refused() {
+        refused("store/mod.rs", "use crate::plan::Plan;");
+        refused("store/s3/mod.rs", "use super::super::engine::Engine;");
+        refused("manifest/csv.rs", "use crate::operation::Operation;");
+        refused("report/publish.rs", "fn f(_: &crate::plan::Plan) {}");
+        refused("report/publish.rs", "fn f() { assert!(crate::cli::yes()); }");
+        refused("report/publish.rs", "mod tests { use super::super::super::cli::*; }");
+        refused("task.rs", "use crate::store::Store;");
+        refused("store/mod.rs", "use crate::*;");
+        refused("store/mod.rs", "use crate::attic::Thing;");
+        refused("attic/mod.rs", "use crate::task::Task;");
+    }
+
+    #[test]
+    fn an_import_that_points_down_or_stays_at_home_is_accepted() {
+        accepted("task.rs", "use crate::object::ObjectId;");
+        accepted("report/publish.rs", "use crate::{codec::Naming, report::Report, store::Store}; use super::x;");
+        accepted("cli/apply.rs", "use crate::engine::run; use crate::plan::Plan;");
+        accepted("lib.rs", "pub use crate::cli::main; mod cli;");
+        accepted("main.rs", "fn main() { batchplan::cli::main() }");
+        accepted("store/mod.rs", "/// [`Plan`](crate::plan::Plan)\nconst A: &str = \"crate::plan\";");
+    }
+
+    #[test]
+    fn a_crate_outside_its_room_is_refused() {
+        for (home, text) in [
+            ("store/s3.rs", "use aws_sdk_s3::Client;"),
+            ("store/s3.rs", "fn f() -> ::aws_config::SdkConfig {}"),
+            ("store/sandbox/mod.rs", "use s3s::S3;"),
+            ("journal/mod.rs", "use rusqlite;"),
+            ("journal/mod.rs", "extern crate rusqlite;"),
+            ("cli/apply.rs", "#[derive(clap::Args)] struct A;"),
+            ("cli/completions.rs", "use clap_complete::Shell;"),
+            ("plan/syntax.rs", "use toml::Spanned;"),
+            ("estimate/prices.rs", "use toml::Spanned;"),
+            ("cli/signals.rs", "use tokio::{fs, signal::ctrl_c};"),
+            ("cli/terminal.rs", "use std::{env, fs};"),
+            ("cli/terminal.rs", "use std::*;"),
+            ("store/credentials.rs", "fn f() { std::env::var(\"X\"); }"),
+            ("store/credentials/oss.rs", "use std::env::var;"),
+            ("cli/terminal.rs", "use std::io; fn f() { io::stdout(); }"),
+            ("cli/terminal.rs", "use tokio::io::stderr;"),
+            ("cli/terminal.rs", "fn f() { println!(\"{}\", 1) }"),
+            ("cli/terminal.rs", "fn f() { std::dbg!(1); }"),
+        ] {
+            accepted(home, text);
+            refused("engine/mod.rs", text);
+        }
+        refused("store/credentials_cache.rs", "use std::env;");
+        accepted("engine/mod.rs", "use tokio::sync; use std::fs; const V: &str = env!(\"CARGO_PKG_VERSION\");");
+    }
+
+    #[test]
+    fn a_room_that_is_forgotten_or_misplaced_is_told() {
+        let fine = "//! | layer | room | what |\n//! |---|---|---|\n//! | 0 | [`task`] | x |\npub mod task;";
+        assert_eq!(map_offences(fine), Vec::<String>::new());
+        for (lib, expected) in [
+            ("pub mod task;", "task is missing in the table of src/lib.rs"),
+            ("mod attic;", "attic is missing in the table of tests/architecture.rs"),
+            ("//! | 1 | [`task`] | x |\nmod task;", "task is of layer 0, but src/lib.rs says 1"),
+            ("//! | 0 | [`task`] | x |", "task is explained in src/lib.rs, but there is no such room"),
+        ] {
+            assert_eq!(map_offences(lib), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_long_file_and_a_switched_off_lint_are_told() {
+        assert_eq!(manners(&"\n".repeat(MOST_LINES)).len(), 0);
+        assert_eq!(manners(&"\n".repeat(MOST_LINES + 1)).len(), 1);
+        for text in [
+            "#[allow(dead_code)] fn f() {}",
+            "#![allow(x)]",
+            "#[cfg_attr(test, allow(x))] fn f() {}",
+            "#[ allow (x)] fn f() {}",
+        ] {
+            assert_eq!(manners(text).len(), 1, "{text}");
+        }
+        assert_eq!(manners("#[expect(dead_code, reason = \"x\")] fn allow(x: u8) { allow(x) }").len(), 0);
+    }
+}
