@@ -1,0 +1,238 @@
+//! What is done to one object: pure functions from the state it has to the state it should have.
+//!
+//! An operation never sends anything. It says what it would have of an object ([`Operation::desired`]); the requests
+//! that get there follow from the difference ([`Operations::steps`]), so that several operations share one pass, a
+//! no-op costs no write, and whoever shows, counts or verifies a change asks the same functions.
+
+mod acl;
+mod restore;
+mod tagging;
+
+use crate::call::Call;
+use crate::object::{Acl, Fact, ObjectState, RestoreRequest, TagSet};
+
+pub use restore::{Looked, look};
+
+/// One declared operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Replace all tags.
+    PutTagging(TagSet),
+    /// Add tags, keep the others, overwrite the same keys.
+    AddTagging(TagSet),
+    /// Remove all tags, or those with these keys.
+    DeleteTagging(Option<Vec<String>>),
+    /// Set the ACL.
+    PutAcl(Acl),
+    /// Bring an archived object back.
+    Restore(RestoreRequest),
+}
+
+/// The part of an object that an operation is about. Operations on different ones cannot disturb each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aspect {
+    /// The tags.
+    Tags,
+    /// The ACL.
+    Acl,
+    /// The restored copy.
+    Restoration,
+}
+
+/// An operation cannot be carried out on an object in this state, whatever the server would say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The result would carry more tags than an object can.
+    #[error("the object would have {count} tags, and at most {} are allowed", crate::object::MAX_TAGS)]
+    TooManyTags {
+        /// How many it would have.
+        count: usize,
+    },
+    /// The operation needs to know something that was not read.
+    #[error("the object's tags are not known")]
+    TagsUnknown,
+}
+
+impl Rejection {
+    /// An error code in the manner of the services.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooManyTags { .. } => "TooManyTags",
+            Self::TagsUnknown => "TagsUnknown",
+        }
+    }
+}
+
+impl Operation {
+    /// The name in plan files and reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PutTagging(_) => "put_object_tagging",
+            Self::AddTagging(_) => "add_object_tagging",
+            Self::DeleteTagging(_) => "delete_object_tagging",
+            Self::PutAcl(_) => "put_object_acl",
+            Self::Restore(_) => "restore_object",
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn aspect(&self) -> Aspect {
+        match self {
+            Self::PutTagging(_) | Self::AddTagging(_) | Self::DeleteTagging(_) => Aspect::Tags,
+            Self::PutAcl(_) => Aspect::Acl,
+            Self::Restore(_) => Aspect::Restoration,
+        }
+    }
+
+    /// Whether the state it wants depends on the state there is, so that it must be read first.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        matches!(self, Self::AddTagging(_) | Self::DeleteTagging(Some(_)))
+    }
+
+    /// The state this operation wants of an object in this state.
+    ///
+    /// # Errors
+    /// When no request could bring it about.
+    pub fn desired(&self, before: ObjectState) -> Result<ObjectState, Rejection> {
+        match self {
+            Self::PutTagging(tags) => Ok(tagging::put(before, tags)),
+            Self::AddTagging(tags) => tagging::add(before, tags),
+            Self::DeleteTagging(None) => Ok(tagging::delete_all(before)),
+            Self::DeleteTagging(Some(keys)) => tagging::delete(before, keys),
+            Self::PutAcl(acl) => Ok(acl::put(before, *acl)),
+            Self::Restore(request) => Ok(restore::restore(before, *request)),
+        }
+    }
+}
+
+/// A request on the way to the desired state, and the operations that want it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The request.
+    pub call: Call,
+    /// The names of the operations, joined by `+`.
+    pub operation: String,
+}
+
+/// All operations of a plan, composed: one pass over each object carries out them all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operations(Vec<Operation>);
+
+impl Operations {
+    /// Composes operations, in the order in which they are to be applied.
+    #[must_use]
+    pub fn new(operations: Vec<Operation>) -> Self {
+        Self(operations)
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Operation> {
+        self.0.iter()
+    }
+
+    /// What must be read of an object before [`Self::desired`] can answer.
+    #[must_use]
+    pub fn reads(&self) -> Vec<Step> {
+        let reads_tags = |op: &Operation| op.reads() && op.aspect() == Aspect::Tags;
+        if self.0.iter().any(reads_tags) { vec![self.step(Aspect::Tags, Call::GetTags)] } else { Vec::new() }
+    }
+
+    /// The state that all operations together want.
+    ///
+    /// # Errors
+    /// The first operation that rejects the object, by name.
+    pub fn desired(&self, before: &ObjectState) -> Result<ObjectState, (&'static str, Rejection)> {
+        self.0.iter().try_fold(before.clone(), |state, operation| {
+            operation.desired(state).map_err(|why| (operation.name(), why))
+        })
+    }
+
+    /// The requests that lead from one state to the other; none where they are equal.
+    #[must_use]
+    pub fn steps(&self, before: &ObjectState, after: &ObjectState) -> Vec<Step> {
+        let calls = [
+            (Aspect::Tags, tagging::call(&before.tags, &after.tags)),
+            (Aspect::Acl, acl::call(&before.acl, &after.acl)),
+            (Aspect::Restoration, restore::call(&before.restoration, &after.restoration)),
+        ];
+        calls.into_iter().filter_map(|(aspect, call)| Some(self.step(aspect, call?))).collect()
+    }
+
+    fn step(&self, aspect: Aspect, call: Call) -> Step {
+        let names: Vec<_> = self.0.iter().filter(|op| op.aspect() == aspect).map(Operation::name).collect();
+        Step { call, operation: names.join("+") }
+    }
+}
+
+/// The value to bring about, where a fact is wanted to be other than it is known to be.
+fn wanted<'a, T: PartialEq>(before: &Fact<T>, after: &'a Fact<T>) -> Option<&'a T> {
+    if before == after { None } else { after.known() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Tier;
+
+    fn tags(pairs: &[(&str, &str)]) -> TagSet {
+        pairs.iter().copied().collect()
+    }
+
+    fn with_tags(pairs: &[(&str, &str)]) -> ObjectState {
+        ObjectState { tags: Fact::Known(tags(pairs)), ..ObjectState::default() }
+    }
+
+    fn calls(operations: &[Operation], before: &ObjectState) -> Vec<Call> {
+        let all = Operations::new(operations.to_vec());
+        let after = all.desired(before).expect("no rejection");
+        all.steps(before, &after).into_iter().map(|step| step.call).collect()
+    }
+
+    #[test]
+    fn replacing_reads_nothing_and_writes_once() {
+        let put = Operation::PutTagging(tags(&[("a", "1")]));
+        assert!(Operations::new(vec![put.clone()]).reads().is_empty());
+        assert_eq!(calls(&[put], &ObjectState::default()), [Call::PutTags(tags(&[("a", "1")]))]);
+    }
+
+    #[test]
+    fn adding_and_deleting_keys_share_one_read_and_one_write() {
+        let both = [Operation::AddTagging(tags(&[("new", "1")])), Operation::DeleteTagging(Some(vec!["old".into()]))];
+        assert_eq!(Operations::new(both.to_vec()).reads().len(), 1);
+        let before = with_tags(&[("old", "x"), ("kept", "y")]);
+        assert_eq!(calls(&both, &before), [Call::PutTags(tags(&[("kept", "y"), ("new", "1")]))]);
+        assert_eq!(Operations::new(both.to_vec()).reads()[0].operation, "add_object_tagging+delete_object_tagging");
+    }
+
+    #[test]
+    fn a_state_that_already_holds_needs_no_request() {
+        let add = Operation::AddTagging(tags(&[("a", "1")]));
+        assert_eq!(calls(&[add], &with_tags(&[("a", "1"), ("b", "2")])), []);
+        assert_eq!(calls(&[Operation::DeleteTagging(Some(vec!["gone".into()]))], &with_tags(&[("a", "1")])), []);
+    }
+
+    #[test]
+    fn operations_on_different_aspects_each_send_their_own() {
+        let request = RestoreRequest { days: 3, tier: Some(Tier::Bulk) };
+        let all = [Operation::PutAcl(Acl::Private), Operation::Restore(request), Operation::DeleteTagging(None)];
+        assert_eq!(
+            calls(&all, &ObjectState::default()),
+            [Call::DeleteTags, Call::PutAcl(Acl::Private), Call::Restore(request)]
+        );
+    }
+
+    #[test]
+    fn the_rejecting_operation_is_named() {
+        let ten: TagSet = (0..10).map(|i| (format!("k{i}"), "")).collect();
+        let before = ObjectState { tags: Fact::Known(ten), ..ObjectState::default() };
+        let all = Operations::new(vec![
+            Operation::PutAcl(Acl::Private),
+            Operation::AddTagging(tags(&[("one-too-many", "")])),
+        ]);
+        assert_eq!(all.desired(&before), Err(("add_object_tagging", Rejection::TooManyTags { count: 11 })));
+    }
+}

@@ -1,0 +1,97 @@
+//! Replace, add and delete tags.
+
+use super::{Rejection, wanted};
+use crate::call::Call;
+use crate::object::{Fact, MAX_TAGS, ObjectState, TagSet};
+
+/// Exactly these tags.
+pub(super) fn put(before: ObjectState, tags: &TagSet) -> ObjectState {
+    ObjectState { tags: Fact::Known(tags.clone()), ..before }
+}
+
+/// These tags and those that the object has under other keys.
+pub(super) fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, Rejection> {
+    let mut all = known(&before)?.clone();
+    for (key, value) in tags.iter() {
+        all.insert(key, value);
+    }
+    if all.len() > MAX_TAGS {
+        return Err(Rejection::TooManyTags { count: all.len() });
+    }
+    Ok(put(before, &all))
+}
+
+/// No tags.
+pub(super) fn delete_all(before: ObjectState) -> ObjectState {
+    put(before, &TagSet::default())
+}
+
+/// The object's tags without those under these keys.
+pub(super) fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState, Rejection> {
+    let mut rest = known(&before)?.clone();
+    for key in keys {
+        rest.remove(key);
+    }
+    Ok(put(before, &rest))
+}
+
+/// The request that makes the tags so. An empty set is deleted, not put: every server agrees on what that means.
+pub(super) fn call(before: &Fact<TagSet>, after: &Fact<TagSet>) -> Option<Call> {
+    let tags = wanted(before, after)?;
+    Some(if tags.is_empty() { Call::DeleteTags } else { Call::PutTags(tags.clone()) })
+}
+
+fn known(state: &ObjectState) -> Result<&TagSet, Rejection> {
+    state.tags.known().ok_or(Rejection::TagsUnknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(pairs: &[(&str, &str)]) -> ObjectState {
+        ObjectState { tags: Fact::Known(pairs.iter().copied().collect()), ..ObjectState::default() }
+    }
+
+    #[test]
+    fn adding_overwrites_the_same_key_and_keeps_the_rest() {
+        let more: TagSet = [("a", "new"), ("c", "3")].into_iter().collect();
+        let after = add(state(&[("a", "old"), ("b", "2")]), &more).expect("fits");
+        assert_eq!(after, state(&[("a", "new"), ("b", "2"), ("c", "3")]));
+    }
+
+    #[test]
+    fn ten_tags_fit_and_overwriting_one_of_ten_does_too() {
+        let ten: Vec<_> = (0..10).map(|i| format!("k{i}")).collect();
+        let pairs: Vec<_> = ten.iter().map(|k| (k.as_str(), "")).collect();
+        let same: TagSet = [("k3", "x")].into_iter().collect();
+        assert!(add(state(&pairs), &same).is_ok());
+        assert_eq!(add(state(&pairs[..9]), &same).map(|s| s.tags.known().map(TagSet::len)), Ok(Some(9)));
+    }
+
+    #[test]
+    fn tag_keys_are_case_sensitive() {
+        let after = delete(state(&[("Team", "x"), ("team", "y")]), &["team".into()]).expect("known");
+        assert_eq!(after, state(&[("Team", "x")]));
+    }
+
+    #[test]
+    fn the_last_tag_deleted_by_name_is_a_delete() {
+        let before = state(&[("a", "1")]);
+        let after = delete(before.clone(), &["a".into()]).expect("known");
+        assert_eq!(call(&before.tags, &after.tags), Some(Call::DeleteTags));
+    }
+
+    #[test]
+    fn what_was_not_read_is_not_guessed() {
+        assert_eq!(add(ObjectState::default(), &TagSet::default()), Err(Rejection::TagsUnknown));
+        assert_eq!(delete(ObjectState::default(), &[]), Err(Rejection::TagsUnknown));
+    }
+
+    #[test]
+    fn deleting_all_tags_of_an_object_known_to_have_none_sends_nothing() {
+        let before = state(&[]);
+        assert_eq!(call(&before.tags, &delete_all(before.clone()).tags), None);
+        assert_eq!(call(&Fact::Unknown, &delete_all(before).tags), Some(Call::DeleteTags));
+    }
+}
