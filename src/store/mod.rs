@@ -4,6 +4,7 @@
 //! attempt. Errors are classified once, here, into what the caller must do ([`FaultClass`](crate::task::FaultClass)).
 
 mod config;
+mod s3;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
 use crate::task::Fault;
 
 pub use config::{Addressing, Provider, StoreConfig};
+pub use s3::S3Store;
 
 /// An object store, as far as batch plans need one.
 #[async_trait]

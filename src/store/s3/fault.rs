@@ -1,0 +1,186 @@
+//! From the SDK's errors to ours: classified once, into what the caller must do.
+
+use std::error::Error as StdError;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use jiff::Timestamp;
+
+use crate::task::{Fault, FaultClass};
+
+/// Longest server message that is kept: an error body is not trusted to be short.
+const MAX_MESSAGE: usize = 1024;
+
+/// Turns a failed request into a fault. `endpoint` names the request.
+pub(super) fn fault<E>(error: SdkError<E, HttpResponse>, endpoint: String) -> Fault
+where
+    E: ProvideErrorMetadata + RequestId + StdError + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ServiceError(service) => {
+            let response = service.raw();
+            let status = response.status().as_u16();
+            let header_id = response.headers().get("x-amz-request-id").unwrap_or_default();
+            let error = service.err();
+            answered(
+                status,
+                error.meta().code(),
+                error.meta().message(),
+                error.request_id().unwrap_or(header_id),
+                endpoint,
+            )
+        }
+        SdkError::ResponseError(unreadable) => {
+            let status = unreadable.raw().status().as_u16();
+            let mut fault = answered(status, None, Some("the answer could not be read"), "", endpoint);
+            if status < 300 {
+                // A success that cannot be read may be one: look before doing it again.
+                fault.class = FaultClass::Ambiguous;
+                "UnreadableAnswer".clone_into(&mut fault.code);
+            }
+            fault
+        }
+        SdkError::TimeoutError(_) => {
+            Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", "no answer came in time", endpoint)
+        }
+        SdkError::DispatchFailure(failure) => {
+            let timed_out = failure.is_timeout();
+            let source = SdkError::<E, HttpResponse>::DispatchFailure(failure).into_source();
+            let (connecting, detail) = match &source {
+                Ok(error) => (never_connected(error.as_ref()), innermost(error.as_ref())),
+                Err(error) => (false, error.to_string()),
+            };
+            let code = if timed_out { "RequestTimeout" } else { "ConnectionError" };
+            let class = if connecting { FaultClass::Transient } else { FaultClass::Ambiguous };
+            Fault::unanswered(class, code, &shortened(&detail), endpoint)
+        }
+        SdkError::ConstructionFailure(failure) => {
+            let source = SdkError::<E, HttpResponse>::ConstructionFailure(failure).into_source();
+            let detail = source.map_or_else(|error| error.to_string(), |error| innermost(error.as_ref()));
+            Fault::unanswered(FaultClass::Rejected, "RequestNotSent", &shortened(&detail), endpoint)
+        }
+        other => Fault::unanswered(FaultClass::Ambiguous, "ClientError", &shortened(&innermost(&other)), endpoint),
+    }
+}
+
+/// A fault in the server's words, or in words made from its status where it sent none.
+fn answered(status: u16, code: Option<&str>, message: Option<&str>, request_id: &str, endpoint: String) -> Fault {
+    let code = code.filter(|code| !code.is_empty()).unwrap_or_else(|| name_of(status));
+    let message = message.filter(|message| !message.is_empty()).unwrap_or("the server gave no message");
+    Fault {
+        class: classify(status, code),
+        status: Some(status),
+        code: shortened(code),
+        message: shortened(message),
+        request_id: shortened(request_id),
+        ec: String::new(),
+        endpoint,
+        at: Timestamp::now(),
+    }
+}
+
+/// What a caller must do about an answer.
+fn classify(status: u16, code: &str) -> FaultClass {
+    match code {
+        "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests" => {
+            return FaultClass::Throttled;
+        }
+        "RequestTimeout" | "OperationAborted" => return FaultClass::Transient,
+        // Expedited capacity is short for hours, not seconds: the object fails, and a retry of the report takes it up.
+        "GlacierExpeditedRetrievalNotAvailable" => return FaultClass::Rejected,
+        _ => {}
+    }
+    match status {
+        408 => FaultClass::Transient,
+        429 | 503 => FaultClass::Throttled,
+        // The server failed on the way, perhaps after it had done the work.
+        500 | 502 | 504 => FaultClass::Ambiguous,
+        409 => FaultClass::Conflict,
+        _ => FaultClass::Rejected,
+    }
+}
+
+/// A code for an answer without a body, such as any to HEAD.
+fn name_of(status: u16) -> &'static str {
+    match status {
+        400 => "BadRequest",
+        401 | 403 => "AccessDenied",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        408 => "RequestTimeout",
+        409 => "Conflict",
+        412 => "PreconditionFailed",
+        429 => "TooManyRequests",
+        501 => "NotImplemented",
+        503 => "ServiceUnavailable",
+        500..=599 => "InternalError",
+        300..=399 => "UnexpectedRedirect",
+        _ => "UnexpectedStatus",
+    }
+}
+
+/// Whether the connection was never made, so that the server cannot have seen the request.
+fn never_connected(error: &(dyn StdError + 'static)) -> bool {
+    sources(error)
+        .filter_map(|error| error.downcast_ref::<hyper_util::client::legacy::Error>())
+        .any(hyper_util::client::legacy::Error::is_connect)
+}
+
+/// The last source says most: "connection refused" rather than "dispatch failure".
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    sources(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+fn shortened(text: &str) -> String {
+    let mut end = text.len().min(MAX_MESSAGE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_classified_by_what_to_do() {
+        let cases = [
+            (403, "AccessDenied", FaultClass::Rejected),
+            (404, "NoSuchKey", FaultClass::Rejected),
+            (400, "InvalidArgument", FaultClass::Rejected),
+            (409, "RestoreAlreadyInProgress", FaultClass::Conflict),
+            (409, "OperationAborted", FaultClass::Transient),
+            (400, "RequestTimeout", FaultClass::Transient),
+            (408, "", FaultClass::Transient),
+            (503, "SlowDown", FaultClass::Throttled),
+            (503, "ServiceUnavailable", FaultClass::Throttled),
+            (429, "", FaultClass::Throttled),
+            (503, "GlacierExpeditedRetrievalNotAvailable", FaultClass::Rejected),
+            (500, "InternalError", FaultClass::Ambiguous),
+            (502, "", FaultClass::Ambiguous),
+            (501, "NotImplemented", FaultClass::Rejected),
+        ];
+        for (status, code, class) in cases {
+            assert_eq!(classify(status, code), class, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let long = "é".repeat(2000);
+        let fault = answered(400, Some("X"), Some(&long), "", String::new());
+        assert_eq!(fault.message.len(), MAX_MESSAGE);
+    }
+
+    #[test]
+    fn an_empty_answer_is_named_by_its_status() {
+        let fault = answered(403, None, None, "", String::new());
+        assert_eq!((fault.status, fault.code.as_str()), (Some(403), "AccessDenied"));
+    }
+}

@@ -1,0 +1,55 @@
+//! Reading and writing whole objects: manifests come this way, reports go.
+
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::primitives::ByteStream;
+
+use super::fault::fault;
+use super::{CONNECT_TIMEOUT, S3Store};
+use crate::object::{Bucket, Key};
+use crate::store::{Content, Opened};
+use crate::task::{Fault, FaultClass};
+
+impl S3Store {
+    pub(super) async fn open(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+        let endpoint = self.urls.request("GET", bucket, key, "");
+        let output = self
+            .client
+            .get_object()
+            .bucket(bucket.as_str())
+            .key(self.blank.disguise(key))
+            .set_if_match(if_match.map(|etag| format!("\"{etag}\"")))
+            .send()
+            .await
+            .map_err(|error| fault(error, endpoint))?;
+        Ok(Opened {
+            etag: output.e_tag().unwrap_or_default().trim_matches('"').to_owned(),
+            size: output.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+            body: Box::new(output.body.into_async_read()),
+        })
+    }
+
+    pub(super) async fn put(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+        let endpoint = self.urls.request("PUT", bucket, key, "");
+        let body = match content {
+            Content::Bytes(bytes) => ByteStream::from(bytes),
+            Content::File(path) => ByteStream::from_path(&path).await.map_err(|error| {
+                let message = format!("{}: {error}", path.display());
+                Fault::unanswered(FaultClass::Rejected, "FileNotReadable", &message, endpoint.clone())
+            })?,
+        };
+        // The time an upload takes grows with its size; the SDK's watch over stalled streams bounds it instead.
+        let patient = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).disable_read_timeout().build();
+        self.client
+            .put_object()
+            .bucket(bucket.as_str())
+            .key(self.blank.disguise(key))
+            .content_md5(md5)
+            .body(body)
+            .customize()
+            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(patient))
+            .send()
+            .await
+            .map_err(|error| fault(error, endpoint))?;
+        Ok(())
+    }
+}
