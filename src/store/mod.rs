@@ -4,7 +4,10 @@
 //! attempt. Errors are classified once, here, into what the caller must do ([`FaultClass`](crate::task::FaultClass)).
 
 mod config;
+mod connect;
+mod credentials;
 mod s3;
+pub mod sandbox;
 
 use std::path::PathBuf;
 
@@ -18,6 +21,7 @@ use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
 use crate::task::Fault;
 
 pub use config::{Addressing, Provider, StoreConfig};
+pub use connect::{ConnectError, Connection, connect};
 pub use s3::S3Store;
 
 /// An object store, as far as batch plans need one.

@@ -1,0 +1,87 @@
+//! From a plan's `[store]` to a store that answers.
+
+use std::error::Error as StdError;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use aws_credential_types::provider::error::CredentialsError;
+
+use super::sandbox::{self, Sandbox, SandboxOptions, Server, ServerError};
+use super::{Addressing, Provider, S3Store, Store, StoreConfig, credentials};
+
+/// A store, for as long as this lives.
+pub struct Connection {
+    store: Arc<dyn Store>,
+    /// Serves the store where it is the sandbox; stops when it is dropped.
+    _sandbox: Option<Server>,
+}
+
+impl Connection {
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}
+
+/// Why a store cannot be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Work on this provider is not possible yet.
+    #[error("plans for provider \"{}\" can be validated, but not applied yet", .0.as_str())]
+    NotYet(Provider),
+    /// Nobody said who asks.
+    #[error("no credentials: {}", root(.0))]
+    NoCredentials(#[source] CredentialsError),
+    /// Nobody said where.
+    #[error("no region: neither the plan's [store] nor the environment names one")]
+    NoRegion,
+    /// The sandbox cannot be opened.
+    #[error("the sandbox cannot be opened: {0}")]
+    Sandbox(#[source] sandbox::SandboxError),
+    /// The sandbox cannot be served.
+    #[error("the sandbox cannot be served: {0}")]
+    Server(#[source] ServerError),
+    /// A sandbox plan without a folder.
+    #[error("the sandbox has no folder")]
+    NoFolder,
+}
+
+/// Connects to a plan's store. Sends no request to it yet.
+///
+/// # Errors
+/// When the provider cannot be worked on, or credentials, region or the sandbox's state are not to be had.
+pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
+    match config.provider {
+        Provider::Oss => Err(ConnectError::NotYet(config.provider)),
+        Provider::Aws | Provider::S3 => {
+            let http = credentials::http_client();
+            let identity = credentials::from_aws_chain(&http).await.map_err(ConnectError::NoCredentials)?;
+            let region = config.region.clone().or(identity.region).ok_or(ConnectError::NoRegion)?;
+            let store = S3Store::new(config, &region, identity.provider, http);
+            Ok(Connection { store: Arc::new(store), _sandbox: None })
+        }
+        Provider::Sandbox => serve_sandbox(config),
+    }
+}
+
+/// Opens the sandbox and serves it on a free loopback port, so that its requests take the whole real path.
+fn serve_sandbox(config: &StoreConfig) -> Result<Connection, ConnectError> {
+    let folder = config.data.as_deref().ok_or(ConnectError::NoFolder)?;
+    let sandbox =
+        Sandbox::open(folder, config.fill.as_deref(), SandboxOptions::default()).map_err(ConnectError::Sandbox)?;
+    let server = Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).map_err(ConnectError::Server)?;
+    let config = StoreConfig { endpoint: Some(server.endpoint()), addressing: Addressing::Path, ..config.clone() };
+    let credentials = credentials::of_sandbox(sandbox::ACCESS_KEY, sandbox::SECRET_KEY);
+    let store = S3Store::new(&config, sandbox::REGION, credentials, credentials::http_client());
+    Ok(Connection { store: Arc::new(store), _sandbox: Some(server) })
+}
+
+/// The innermost cause: what the chain of providers wraps says little.
+fn root(error: &CredentialsError) -> String {
+    let mut cause: &dyn StdError = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,248 @@
+//! Objects' bytes: the few inline, the many in files below the sandbox's folder.
+//!
+//! A body file is written whole before the log names it, and removed after the log forgot it. What a crash leaves in
+//! between is a file that nothing names, and is swept away when the sandbox is opened.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+
+use super::model::Body;
+
+/// Bodies up to this many bytes are held in memory and in the log.
+const INLINE: usize = 1024;
+/// How much is read and served at a time.
+const CHUNK: usize = 64 * 1024;
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+/// The body files.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    /// `None` keeps every body in memory.
+    dir: Option<PathBuf>,
+    next: AtomicU64,
+}
+
+impl Bodies {
+    /// Keeps everything in memory.
+    pub(super) fn in_memory() -> Self {
+        Self { dir: None, next: AtomicU64::new(0) }
+    }
+
+    /// Opens the folder, makes it where needed, and removes every body file that is not in use; what is not named like
+    /// one is somebody else's.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, read or swept.
+    pub(super) fn open(dir: PathBuf, used: impl Iterator<Item = u64>) -> io::Result<Self> {
+        let used: HashSet<u64> = used.collect();
+        fs::create_dir_all(&dir)?;
+        for file in fs::read_dir(&dir)? {
+            let file = file?;
+            let name = file.file_name();
+            let name = name.to_str().filter(|name| name.len() == 16);
+            let number = name.and_then(|name| u64::from_str_radix(name, 16).ok());
+            if number.is_some_and(|number| !used.contains(&number)) {
+                fs::remove_file(file.path())?;
+            }
+        }
+        let next = used.iter().max().map_or(0, |highest| highest + 1);
+        Ok(Self { dir: Some(dir), next: AtomicU64::new(next) })
+    }
+
+    /// Takes in a new body.
+    pub(super) fn writer(&self) -> BodyWriter<'_> {
+        BodyWriter { bodies: self, inline: Vec::new(), file: None, size: 0, md5: Md5::new() }
+    }
+
+    /// Opens a range of a body of `size` bytes for reading.
+    ///
+    /// # Errors
+    /// When the body's file cannot be opened.
+    pub(super) fn read(&self, body: &Body, range: Range<u64>) -> io::Result<BodyReader> {
+        let left = range.end.saturating_sub(range.start);
+        Ok(match body {
+            Body::Zeros => BodyReader { source: Source::Zeros, left },
+            Body::Inline(bytes) => {
+                let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let slice = Bytes::copy_from_slice(&bytes[at(range.start)..at(range.end).max(at(range.start))]);
+                BodyReader { left: slice.len() as u64, source: Source::Bytes(slice) }
+            }
+            Body::File(number) => {
+                let path = self.path(*number).ok_or_else(|| io::Error::other("a body file of a sandbox in memory"))?;
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(range.start))?;
+                BodyReader { source: Source::File(file), left }
+            }
+        })
+    }
+
+    /// Removes a body file. Failing leaves a file that the next opening sweeps away.
+    pub(super) fn remove(&self, number: u64) {
+        if let Some(path) = self.path(number) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn path(&self, number: u64) -> Option<PathBuf> {
+        Some(self.dir.as_ref()?.join(format!("{number:016x}")))
+    }
+}
+
+/// A body that is arriving. Dropped before it is finished, it leaves nothing.
+pub(super) struct BodyWriter<'a> {
+    bodies: &'a Bodies,
+    inline: Vec<u8>,
+    file: Option<(u64, File)>,
+    size: u64,
+    md5: Md5,
+}
+
+/// A body that has arrived.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) body: Body,
+    pub(super) size: u64,
+    pub(super) md5: [u8; 16],
+}
+
+impl BodyWriter<'_> {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When the body's file cannot be written.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.md5.update(bytes);
+        self.size += bytes.len() as u64;
+        if let Some((_, file)) = &mut self.file {
+            return file.write_all(bytes);
+        }
+        if self.inline.len() + bytes.len() > INLINE
+            && let Some(dir) = &self.bodies.dir
+        {
+            let number = self.bodies.next.fetch_add(1, Ordering::Relaxed);
+            let mut file = File::create_new(dir.join(format!("{number:016x}")))?;
+            let written = file.write_all(&self.inline).and_then(|()| file.write_all(bytes));
+            self.inline = Vec::new();
+            self.file = Some((number, file));
+            return written;
+        }
+        self.inline.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// How many bytes came.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// There is no more.
+    pub(super) fn finish(mut self) -> Arrived {
+        let body = match self.file.take() {
+            Some((number, _)) => Body::File(number),
+            None => Body::Inline(std::mem::take(&mut self.inline).into()),
+        };
+        Arrived { body, size: self.size, md5: std::mem::take(&mut self.md5).finalize().into() }
+    }
+}
+
+impl Drop for BodyWriter<'_> {
+    fn drop(&mut self) {
+        if let Some((number, _)) = self.file.take() {
+            self.bodies.remove(number);
+        }
+    }
+}
+
+/// A body on its way out, in chunks.
+#[derive(Debug)]
+pub(super) struct BodyReader {
+    source: Source,
+    left: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Zeros,
+    Bytes(Bytes),
+    File(File),
+}
+
+impl Iterator for BodyReader {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let want = usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK);
+        let chunk = match &mut self.source {
+            Source::Zeros => Bytes::from_static(&ZEROS[..want]),
+            Source::Bytes(bytes) => bytes.split_to(want.min(bytes.len())),
+            Source::File(file) => {
+                let mut chunk = vec![0; want];
+                if let Err(error) = file.read_exact(&mut chunk) {
+                    self.left = 0;
+                    return Some(Err(error));
+                }
+                chunk.into()
+            }
+        };
+        self.left -= chunk.len() as u64;
+        Some(Ok(chunk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(bodies: &Bodies, content: &[u8]) -> Arrived {
+        let mut writer = bodies.writer();
+        for chunk in content.chunks(700) {
+            writer.write(chunk).unwrap();
+        }
+        writer.finish()
+    }
+
+    fn all(bodies: &Bodies, body: &Body, range: Range<u64>) -> Vec<u8> {
+        bodies.read(body, range).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn small_bodies_are_inline_and_large_ones_files_that_die_with_their_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path().join("bodies"), std::iter::empty()).unwrap();
+        let content: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let large = stored(&bodies, &content);
+        assert_eq!((large.size, &large.body), (800_000, &Body::File(0)));
+        assert_eq!(all(&bodies, &large.body, 0..800_000), content);
+        assert_eq!(all(&bodies, &large.body, 5..70_000), content[5..70_000]);
+        let small = stored(&bodies, &content[..1000]);
+        assert_eq!(small.body, Body::Inline(content[..1000].into()));
+        assert_eq!(all(&bodies, &small.body, 10..20), content[10..20]);
+        let mut dropped = bodies.writer();
+        dropped.write(&content).unwrap();
+        drop(dropped);
+        let files = || fs::read_dir(dir.path().join("bodies")).unwrap().count();
+        assert_eq!(files(), 1);
+        stored(&bodies, &content);
+        assert_eq!(files(), 2);
+        let again = Bodies::open(dir.path().join("bodies"), [0].into_iter()).unwrap();
+        assert_eq!(files(), 1);
+        assert_eq!(stored(&again, &content).body, Body::File(1));
+    }
+
+    #[test]
+    fn zeros_are_served_without_being_there() {
+        let bodies = Bodies::in_memory();
+        assert_eq!(all(&bodies, &Body::Zeros, 10..200_000), vec![0; 199_990]);
+        assert!(matches!(stored(&bodies, &[1; 5000]).body, Body::Inline(_)));
+    }
+}

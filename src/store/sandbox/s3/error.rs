@@ -1,0 +1,117 @@
+//! Refusals in AWS's words.
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use s3s::{S3Error, S3ErrorCode, s3_error};
+
+use super::shape::{DELETE_MARKER, VERSION_ID, http_date, set};
+use crate::store::sandbox::find::Refusal;
+use crate::store::sandbox::tags::TagFault;
+
+/// No signature, and nothing that is public.
+pub(super) fn access_denied() -> S3Error {
+    s3_error!(AccessDenied, "Access Denied")
+}
+
+/// An error that s3s has no name for.
+pub(super) fn custom(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+    error.set_status_code(status);
+    error
+}
+
+/// A body that is not the one whose digest was signed.
+pub(super) fn content_mismatch() -> S3Error {
+    custom(
+        "XAmzContentSHA256Mismatch",
+        StatusCode::BAD_REQUEST,
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    )
+}
+
+/// What is wrong with tags that came as XML.
+pub(super) fn tag_fault(fault: TagFault) -> S3Error {
+    match fault {
+        TagFault::TooMany => custom("BadRequest", StatusCode::BAD_REQUEST, fault.message()),
+        _ => s3_error!(InvalidTag, "{}", fault.message()),
+    }
+}
+
+/// What is wrong with tags that came as a header.
+pub(super) fn tag_header_fault(fault: TagFault) -> S3Error {
+    match fault {
+        TagFault::Encoding | TagFault::Duplicate => s3_error!(
+            InvalidArgument,
+            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name \
+             duplicates."
+        ),
+        _ => tag_fault(fault),
+    }
+}
+
+impl From<Refusal> for S3Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchBucket => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
+            Refusal::NoSuchKey => s3_error!(NoSuchKey, "The specified key does not exist."),
+            Refusal::NoSuchVersion => s3_error!(NoSuchVersion, "The specified version does not exist."),
+            Refusal::CurrentIsMarker { id } => {
+                let mut error = s3_error!(NoSuchKey, "The specified key does not exist.");
+                error.set_headers(marker_headers(&id));
+                error
+            }
+            Refusal::IsMarker { id, modified } => {
+                let mut error =
+                    s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.");
+                let mut headers = marker_headers(&id);
+                headers.insert(http::header::ALLOW, HeaderValue::from_static("DELETE"));
+                set(&mut headers, http::header::LAST_MODIFIED, &http_date(modified));
+                error.set_headers(headers);
+                error
+            }
+            Refusal::BucketExists => s3_error!(
+                BucketAlreadyOwnedByYou,
+                "Your previous request to create the named bucket succeeded and you already own it."
+            ),
+            Refusal::BucketNotEmpty => s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty"),
+            Refusal::Archived => {
+                s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class")
+            }
+            Refusal::NotArchived => {
+                s3_error!(InvalidObjectState, "Restore is not allowed for the object's current storage class")
+            }
+            Refusal::RestoreOngoing => {
+                s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")
+            }
+            Refusal::NoSuchTier => {
+                s3_error!(InvalidArgument, "Retrieval option is not supported by this storage class")
+            }
+            Refusal::Precondition => {
+                s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
+            }
+            Refusal::NoSuchUpload => s3_error!(
+                NoSuchUpload,
+                "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted \
+                 or completed."
+            ),
+            Refusal::InvalidPart => s3_error!(
+                InvalidPart,
+                "One or more of the specified parts could not be found. The part may not have been uploaded, or the \
+                 specified entity tag may not match the part's entity tag."
+            ),
+            Refusal::PartTooSmall => {
+                s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size")
+            }
+            Refusal::Storage(error) => {
+                let message = format!("The sandbox cannot use its files: {error}");
+                s3_error!(error, InternalError, "{message}")
+            }
+        }
+    }
+}
+
+fn marker_headers(id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(DELETE_MARKER, HeaderValue::from_static("true"));
+    set(&mut headers, VERSION_ID, id);
+    headers
+}

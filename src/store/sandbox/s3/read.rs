@@ -1,0 +1,159 @@
+//! Reading objects and what is known of them.
+
+use std::ops::Range;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto, s3_error};
+
+use super::error::access_denied;
+use super::shape::{etag, give_back, http_date, length, told_class, version_of};
+use crate::store::sandbox::find::{Seen, Target};
+use crate::store::sandbox::model::Millis;
+use crate::store::sandbox::restore::{self, Progress};
+use crate::store::sandbox::vault::Sandbox;
+
+const TAG_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
+
+pub(super) fn get_object(
+    sandbox: &Sandbox,
+    request: S3Request<dto::GetObjectInput>,
+) -> S3Result<S3Response<dto::GetObjectOutput>> {
+    let anonymous = request.credentials.is_none();
+    let input = request.input;
+    if input.part_number.is_some() {
+        return Err(s3_error!(NotImplemented, "The sandbox does not read objects by part"));
+    }
+    let conditions = Conditions {
+        matches: input.if_match,
+        none_matches: input.if_none_match,
+        modified_since: input.if_modified_since,
+        unmodified_since: input.if_unmodified_since,
+    };
+    let target = Target { bucket: &input.bucket, key: &input.key, version: version_of(input.version_id.as_ref())? };
+    let read = sandbox.read(target, |seen| {
+        may_read(seen, anonymous)?;
+        conditions.check(seen)?;
+        range_of(input.range, seen.object.size)
+    });
+    let (seen, range, reader) = read.map_err(|error| as_stranger(error, anonymous))?;
+    let part = range.end - range.start;
+    let content_range =
+        input.range.map(|_| format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), seen.object.size));
+    let headers = object_headers(&seen);
+    let output = dto::GetObjectOutput {
+        accept_ranges: Some("bytes".to_owned()),
+        body: Some(dto::StreamingBlob::wrap(futures_util::stream::iter(reader))),
+        content_length: Some(length(part)),
+        content_range,
+        e_tag: Some(etag(seen.object.etag)),
+        last_modified: Some(super::shape::time(seen.modified)),
+        restore: restore_header(&seen, sandbox.now()),
+        storage_class: told_class(seen.object.class),
+        version_id: seen.id,
+        ..Default::default()
+    };
+    Ok(S3Response::with_headers(output, headers))
+}
+
+pub(super) fn head_object(
+    sandbox: &Sandbox,
+    request: S3Request<dto::HeadObjectInput>,
+) -> S3Result<S3Response<dto::HeadObjectOutput>> {
+    let anonymous = request.credentials.is_none();
+    let input = request.input;
+    let conditions = Conditions {
+        matches: input.if_match,
+        none_matches: input.if_none_match,
+        modified_since: input.if_modified_since,
+        unmodified_since: input.if_unmodified_since,
+    };
+    let target = Target { bucket: &input.bucket, key: &input.key, version: version_of(input.version_id.as_ref())? };
+    let seen = sandbox.look(target).map_err(S3Error::from);
+    let seen = seen.and_then(|seen| may_read(&seen, anonymous).map(|()| seen));
+    let seen = seen.map_err(|error| as_stranger(error, anonymous))?;
+    conditions.check(&seen)?;
+    let range = range_of(input.range, seen.object.size)?;
+    let headers = object_headers(&seen);
+    let output = dto::HeadObjectOutput {
+        accept_ranges: Some("bytes".to_owned()),
+        content_length: Some(length(range.end - range.start)),
+        e_tag: Some(etag(seen.object.etag)),
+        last_modified: Some(super::shape::time(seen.modified)),
+        restore: restore_header(&seen, sandbox.now()),
+        storage_class: told_class(seen.object.class),
+        version_id: seen.id,
+        ..Default::default()
+    };
+    Ok(S3Response::with_headers(output, headers))
+}
+
+fn may_read(seen: &Seen, anonymous: bool) -> S3Result<()> {
+    if anonymous && !seen.object.acl.anonymous_read() { Err(access_denied()) } else { Ok(()) }
+}
+
+/// Who may not list a bucket is not told what is not in it.
+fn as_stranger(error: S3Error, anonymous: bool) -> S3Error {
+    match error.code() {
+        S3ErrorCode::NoSuchKey | S3ErrorCode::NoSuchVersion | S3ErrorCode::MethodNotAllowed if anonymous => {
+            access_denied()
+        }
+        _ => error,
+    }
+}
+
+/// `If-Match` and its kin.
+struct Conditions {
+    matches: Option<dto::ETagCondition>,
+    none_matches: Option<dto::ETagCondition>,
+    modified_since: Option<dto::Timestamp>,
+    unmodified_since: Option<dto::Timestamp>,
+}
+
+impl Conditions {
+    /// Checks them as HTTP orders them: an entity tag goes before a time.
+    fn check(&self, seen: &Seen) -> S3Result<()> {
+        let tag = seen.object.etag.to_string();
+        let matches = |condition: &dto::ETagCondition| match condition {
+            dto::ETagCondition::Any => true,
+            dto::ETagCondition::ETag(etag) => etag.value() == tag,
+        };
+        // HTTP's dates have no fractions of a second.
+        let modified = super::shape::time(Millis(seen.modified.0.div_euclid(1000) * 1000));
+        let failed = match (&self.matches, &self.unmodified_since) {
+            (Some(condition), _) => !matches(condition),
+            (None, Some(since)) => modified > *since,
+            (None, None) => false,
+        };
+        if failed {
+            return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
+        }
+        let unchanged = match (&self.none_matches, &self.modified_since) {
+            (Some(condition), _) => matches(condition),
+            (None, Some(since)) => modified <= *since,
+            (None, None) => false,
+        };
+        if unchanged { Err(s3_error!(NotModified, "Not Modified")) } else { Ok(()) }
+    }
+}
+
+fn range_of(asked: Option<dto::Range>, size: u64) -> S3Result<Range<u64>> {
+    let Some(asked) = asked else { return Ok(0..size) };
+    asked.check(size).map_err(|_| s3_error!(InvalidRange, "The requested range is not satisfiable"))
+}
+
+fn object_headers(seen: &Seen) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    give_back(seen.object.headers.as_deref(), &mut headers);
+    if seen.object.tags.len() > 0 {
+        headers.insert(TAG_COUNT, HeaderValue::from(seen.object.tags.len()));
+    }
+    headers
+}
+
+fn restore_header(seen: &Seen, now: Millis) -> Option<String> {
+    match restore::progress(&seen.object, now) {
+        Progress::Absent => None,
+        Progress::Ongoing => Some("ongoing-request=\"true\"".to_owned()),
+        Progress::Until(expiry) => Some(format!("ongoing-request=\"false\", expiry-date=\"{}\"", http_date(expiry))),
+    }
+}

@@ -1,0 +1,209 @@
+//! Small shapes that several operations share: headers, times, tokens of the wire.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use percent_encoding::percent_encode;
+use s3s::{S3Error, S3Response, S3Result, dto, s3_error};
+
+use super::error::custom;
+use crate::store::sandbox::model::{Acl, Class, ETag, Headers, Millis};
+
+pub(super) const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
+pub(super) const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
+
+/// What AWS says of every object's owner; there is one here.
+const OWNER_ID: &str = "5a6d7b0c53a4d0b0a3f4e7a2c1d98f6e5b4a39281706f5e4d3c2b1a09f8e7d6c";
+
+/// A status other than the operation's usual one: s3s has no way to say it, so the server's layer puts it in.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store::sandbox) struct StatusOverride(pub(in crate::store::sandbox) StatusCode);
+
+/// The one owner there is.
+pub(super) fn owner() -> dto::Owner {
+    dto::Owner { id: Some(OWNER_ID.to_owned()), display_name: Some("sandbox".to_owned()) }
+}
+
+/// A moment as s3s takes it.
+pub(super) fn time(at: Millis) -> dto::Timestamp {
+    SystemTime::from(at.timestamp()).into()
+}
+
+/// `Wed, 04 Mar 2026 00:00:00 GMT`.
+pub(super) fn http_date(at: Millis) -> String {
+    at.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// An entity tag as s3s takes it.
+pub(super) fn etag(etag: ETag) -> dto::ETag {
+    dto::ETag::Strong(etag.to_string())
+}
+
+/// A count of bytes as s3s takes it.
+pub(super) fn length(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Sets a header; a value that no header can carry is left out.
+pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        headers.insert(name, value);
+    }
+}
+
+/// An answer that tells a version's id, where there is one to tell.
+pub(super) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
+    let mut response = S3Response::new(output);
+    if let Some(id) = id {
+        set(&mut response.headers, VERSION_ID, id);
+    }
+    response
+}
+
+/// Refuses an empty `versionId=`.
+pub(super) fn version_of(asked: Option<&String>) -> S3Result<Option<&str>> {
+    match asked.map(String::as_str) {
+        Some("") => Err(s3_error!(InvalidArgument, "Version id cannot be the empty string")),
+        version => Ok(version),
+    }
+}
+
+/// Reads a storage class; none is the standard one.
+pub(super) fn class(asked: Option<&dto::StorageClass>) -> S3Result<Class> {
+    let Some(asked) = asked else { return Ok(Class::Standard) };
+    Class::parse(asked.as_str())
+        .ok_or_else(|| s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
+}
+
+/// Reads a canned ACL; none is private.
+pub(super) fn canned(asked: Option<&dto::ObjectCannedACL>) -> S3Result<Acl> {
+    match asked.map(dto::ObjectCannedACL::as_str) {
+        // The object's owner and the bucket's are one here, so the latter two say nothing more.
+        None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(Acl::Private),
+        Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox has no aws-exec-read")),
+        Some(name) => {
+            Acl::parse(name).ok_or_else(|| s3_error!(InvalidArgument, "The canned ACL `{name}` does not exist"))
+        }
+    }
+}
+
+/// The class as HEAD and GET tell it: not at all, for the standard one.
+pub(super) fn told_class(class: Class) -> Option<dto::StorageClass> {
+    (class != Class::Standard).then(|| dto::StorageClass::from_static(class.as_str()))
+}
+
+/// What AWS keeps with an object and gives back.
+const KEPT: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::EXPIRES,
+];
+const METADATA: &str = "x-amz-meta-";
+/// The most bytes of user metadata, names and values together.
+const MAX_METADATA: usize = 2048;
+
+/// What of a request's headers stays with the object.
+pub(super) fn kept(headers: &HeaderMap) -> S3Result<Option<Box<Headers>>> {
+    let mut kept = Vec::new();
+    let mut metadata = 0;
+    for (name, value) in headers {
+        let user = name.as_str().strip_prefix(METADATA);
+        if user.is_none() && !KEPT.contains(name) {
+            continue;
+        }
+        let mut value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        if let Some(user) = user {
+            metadata += user.len() + value.len();
+        }
+        if name == header::CONTENT_ENCODING {
+            // How the request travelled, not what the object is.
+            let codings: Vec<&str> =
+                value.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
+            value = codings.join(",");
+        }
+        if !value.is_empty() {
+            kept.push((name.as_str().into(), value.into()));
+        }
+    }
+    if metadata > MAX_METADATA {
+        return Err(custom(
+            "MetadataTooLarge",
+            StatusCode::BAD_REQUEST,
+            "Your metadata headers exceed the maximum allowed metadata size",
+        ));
+    }
+    Ok((!kept.is_empty()).then(|| Box::new(Headers(kept))))
+}
+
+/// Gives back what [`kept`] kept.
+pub(super) fn give_back(kept: Option<&Headers>, headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
+    for (name, value) in kept.into_iter().flat_map(|kept| &kept.0) {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            set(headers, name, value);
+        }
+    }
+}
+
+/// How a listing writes keys: as they are, or URL-encoded as AWS does it, with `/` and `*` left and a space as `+`.
+#[derive(Clone, Copy)]
+pub(super) struct Encoding {
+    url: bool,
+}
+
+impl Encoding {
+    /// Reads `encoding-type`.
+    pub(super) fn of(asked: Option<&dto::EncodingType>) -> S3Result<Self> {
+        match asked.map(dto::EncodingType::as_str) {
+            None => Ok(Self { url: false }),
+            Some("url") => Ok(Self { url: true }),
+            Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
+        }
+    }
+
+    /// A key, a prefix, a delimiter or a marker.
+    pub(super) fn text(self, text: &str) -> String {
+        const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+            .remove(b'-')
+            .remove(b'.')
+            .remove(b'_')
+            .remove(b'/')
+            .remove(b'*')
+            .remove(b' ');
+        if self.url { percent_encode(text.as_bytes(), ENCODED).to_string().replace(' ', "+") } else { text.to_owned() }
+    }
+
+    /// The same for what may not be there.
+    pub(super) fn optional(self, text: Option<&str>) -> Option<String> {
+        text.map(|text| self.text(text))
+    }
+}
+
+/// An argument that is not one.
+pub(super) fn invalid_argument(message: &'static str) -> S3Error {
+    s3_error!(InvalidArgument, "{message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_are_encoded_as_aws_does_it() {
+        let url = Encoding { url: true };
+        assert_eq!(url.text("a+b c/d%2F~*é\n\u{1}'\","), "a%2Bb+c/d%252F%7E*%C3%A9%0A%01%27%22%2C");
+        assert_eq!(Encoding { url: false }.text("a+b c"), "a+b c");
+    }
+
+    #[test]
+    fn times_survive_the_far_past_and_future() {
+        assert_eq!(http_date(Millis(0)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        for at in [i64::MIN, -1, i64::MAX] {
+            let _ = time(Millis(at));
+            assert!(http_date(Millis(at)).ends_with(" GMT"));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Writing objects, and taking in their bodies.
+
+use futures_util::StreamExt;
+use http::HeaderMap;
+use s3s::{S3Error, S3Request, S3Response, S3Result, TrailingHeaders, dto, s3_error};
+
+use super::digest::Digests;
+use super::error::{content_mismatch, tag_header_fault};
+use super::shape::{canned, class, etag, kept};
+use crate::store::sandbox::bodies::Arrived;
+use crate::store::sandbox::find::{Condition, Refusal};
+use crate::store::sandbox::model::ETag;
+use crate::store::sandbox::tags::{self, TagsRef};
+use crate::store::sandbox::vault::{NewObject, Sandbox};
+
+/// The most that one request may bring: 5 GiB.
+const MAX_PUT: u64 = 5 << 30;
+
+pub(super) async fn put_object(
+    sandbox: &Sandbox,
+    request: S3Request<dto::PutObjectInput>,
+) -> S3Result<S3Response<dto::PutObjectOutput>> {
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    // Everything that can be refused is refused before the body is taken in.
+    sandbox.view_bucket(&input.bucket, |_| ())?;
+    no_grants(&headers)?;
+    let (class, acl) = (class(input.storage_class.as_ref())?, canned(input.acl.as_ref())?);
+    let tags = header_tags(input.tagging.as_deref())?;
+    let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let kept = kept(&headers)?;
+    let incoming =
+        Incoming { body: input.body, length: input.content_length, headers: &headers, trailers: trailing_headers };
+    let (Arrived { body, size, md5 }, checksums) = receive(sandbox, incoming).await?;
+    let tag = ETag { md5, parts: 0 };
+    let new = NewObject { size, etag: tag, class, acl, tags, headers: kept, body };
+    let version_id = sandbox.put(&input.bucket, &input.key, new, &condition)?;
+    let output = dto::PutObjectOutput { e_tag: Some(etag(tag)), version_id, ..Default::default() };
+    let mut response = S3Response::new(output);
+    response.headers = checksums;
+    Ok(response)
+}
+
+/// Tags from the `x-amz-tagging` header.
+pub(super) fn header_tags(header: Option<&str>) -> S3Result<TagsRef> {
+    let Some(header) = header else { return Ok(TagsRef::default()) };
+    tags::parse_query(header).and_then(tags::check).map_err(tag_header_fault)
+}
+
+/// Refuses the headers that name grantees: only canned ACLs are known here.
+pub(super) fn no_grants(headers: &HeaderMap) -> S3Result<()> {
+    if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
+        return Err(s3_error!(NotImplemented, "The sandbox knows canned ACLs only, no x-amz-grant headers"));
+    }
+    Ok(())
+}
+
+/// Reads a write's conditions.
+pub(super) fn condition(
+    if_match: Option<&dto::ETagCondition>,
+    if_none_match: Option<&dto::ETagCondition>,
+) -> S3Result<Condition> {
+    match (if_match, if_none_match) {
+        (None, None) => Ok(Condition::Always),
+        (None, Some(dto::ETagCondition::Any)) => Ok(Condition::Absent),
+        (Some(dto::ETagCondition::ETag(etag)), None) => Ok(Condition::Matches(etag.value().to_owned())),
+        _ => Err(s3_error!(NotImplemented, "A write takes `If-None-Match: *` or `If-Match` with one entity tag")),
+    }
+}
+
+/// A body on its way in, and what is said of it.
+pub(super) struct Incoming<'a> {
+    pub(super) body: Option<dto::StreamingBlob>,
+    pub(super) length: Option<i64>,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) trailers: Option<TrailingHeaders>,
+}
+
+/// A body that is not what was announced. s3s compares it with its signed digest, and tells that by the text alone.
+fn broken_off(why: &str) -> S3Error {
+    if why.contains("Sha256Mismatch") {
+        return content_mismatch();
+    }
+    s3_error!(IncompleteBody, "The body did not arrive as it was announced: {why}")
+}
+
+/// Takes in a body and checks it against every digest that came along, before it or behind it. Gives back the checksums
+/// as the headers that AWS confirms them with.
+pub(super) async fn receive(sandbox: &Sandbox, incoming: Incoming<'_>) -> S3Result<(Arrived, HeaderMap)> {
+    let Incoming { body, length, headers, trailers } = incoming;
+    let mut digests = Digests::of(headers)?;
+    let mut writer = sandbox.body_writer();
+    if let Some(mut body) = body {
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| broken_off(&error.to_string()))?;
+            digests.update(&chunk);
+            writer.write(&chunk).map_err(Refusal::Storage)?;
+            if writer.size() > MAX_PUT {
+                return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
+            }
+        }
+    }
+    if length.is_some_and(|length| u64::try_from(length) != Ok(writer.size())) {
+        return Err(s3_error!(
+            IncompleteBody,
+            "You did not provide the number of bytes specified by the Content-Length HTTP header"
+        ));
+    }
+    let arrived = writer.finish();
+    let checksums = digests.agree(arrived.md5, headers, trailers.as_ref());
+    if checksums.is_err() {
+        sandbox.discard(&arrived.body);
+    }
+    Ok((arrived, checksums?))
+}

@@ -1,0 +1,346 @@
+//! Listening: a thread of its own with a runtime of its own, so that nobody else's work can starve it or be starved.
+
+use std::error::Error;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::service::S3Service;
+use s3s::{Body, HttpError, S3Error, s3_error};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::s3::{self, StatusOverride};
+use super::vault::Sandbox;
+
+/// How long requests may take to end when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// How many connections are served at once, twice what a plan can ask for; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 8192;
+/// How long a request's head may take, and the silence within its body. An idle connection ends after as long, which is
+/// longer than clients keep theirs: a pool should not find them closed under its feet.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// How long to wait after the system refused a connection, for want of file handles as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A sandbox that is being served. Dropping it stops the server and waits until it has stopped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What clients may take up; less in tests.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connections: usize,
+    patience: Duration,
+}
+
+/// Why a sandbox could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Others could reach the address, and nobody said that they may.
+    #[error("{0} can be reached from other machines, and the sandbox's keys are public")]
+    NotLoopback(SocketAddr),
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server's thread or runtime could not be started.
+    #[error("cannot start the sandbox's server: {0}")]
+    Start(#[source] io::Error),
+}
+
+impl Server {
+    /// Serves a sandbox at an address; port 0 takes a free one. Unless `allow_remote` says otherwise the address must be
+    /// a loopback one.
+    ///
+    /// # Errors
+    /// When the address is refused or taken, or the server cannot be started.
+    pub fn start(sandbox: Sandbox, listen: SocketAddr, allow_remote: bool) -> Result<Self, ServerError> {
+        let limits = Limits { connections: MAX_CONNECTIONS, patience: PATIENCE };
+        Self::start_with(sandbox, listen, allow_remote, limits)
+    }
+
+    fn start_with(
+        sandbox: Sandbox,
+        listen: SocketAddr,
+        allow_remote: bool,
+        limits: Limits,
+    ) -> Result<Self, ServerError> {
+        if !allow_remote && !listen.ip().is_loopback() {
+            return Err(ServerError::NotLoopback(listen));
+        }
+        let refused = |source| ServerError::Listen { address: listen, source };
+        let listener = StdListener::bind(listen).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Start)?;
+        let (stop, stopped) = watch::channel(false);
+        let serve = move || {
+            runtime.block_on(async {
+                // Only a runtime that shuts down refuses a socket.
+                if let Ok(listener) = TcpListener::from_std(listener) {
+                    serve(listener, &s3::service(sandbox), limits, stopped).await;
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("sandbox".to_owned()).spawn(serve).map_err(ServerError::Start)?;
+        Ok(Self { address, stop, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL to give to clients; they must address buckets in the path.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops taking requests, lets those that run end for up to five seconds, and returns when the server is gone.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been reported, and there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, service: &S3Service, limits: Limits, mut stopped: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let for_connections = stopped.clone();
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => break,
+            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
+                Ok((stream, _)) => {
+                    let served = connection(stream, service.clone(), limits.patience, for_connections.clone());
+                    connections.spawn(served);
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    // Whoever is not done by then is cut off with the runtime.
+    let _ = timeout(GRACE, ended).await;
+}
+
+async fn connection(stream: TcpStream, service: S3Service, patience: Duration, mut stopped: watch::Receiver<bool>) {
+    // A small answer must not wait for the client's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let answering = service_fn(move |request| answer(service.clone(), request, patience));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .serve_connection(TokioIo::new(stream), answering);
+    let mut served = pin!(served);
+    // A client that breaks off is no news.
+    let open = tokio::select! {
+        _ = served.as_mut() => false,
+        _ = stopped.wait_for(|stop| *stop) => true,
+    };
+    if open {
+        served.as_mut().graceful_shutdown();
+        let _ = served.await;
+    }
+}
+
+/// Answers one request: s3s's answer, with what s3s has no place for.
+async fn answer(
+    service: S3Service,
+    request: Request<Incoming>,
+    patience: Duration,
+) -> Result<Response<Body>, HttpError> {
+    let answered = match checked(request, patience).await {
+        Ok(request) => service.call(request).await,
+        Err(error) => error.to_http_response().map_err(|error| HttpError::new(Box::new(error))),
+    };
+    let mut response = answered.unwrap_or_else(|error| {
+        let mut response = Response::new(Body::from(format!("{error:?}")));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    });
+    if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
+        *response.status_mut() = status;
+    }
+    let id = format!("{:016X}", fastrand::u64(..));
+    if response.status().as_u16() >= 400 {
+        explain(&mut response, &id);
+    }
+    reference_controls(&mut response);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-amz-request-id", id);
+    }
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("batchplan-sandbox"));
+    Ok(response)
+}
+
+/// Checks a document that comes with a request before s3s sees it; every other body is passed on as it arrives.
+async fn checked(request: Request<Incoming>, patience: Duration) -> Result<Request<Body>, S3Error> {
+    let (parts, body) = request.into_parts();
+    let body = Awaited { body, patience, silence: Box::pin(sleep(patience)) };
+    let Some(length) = s3::brings_document(&parts)? else {
+        return Ok(Request::from_parts(parts, Body::http_body(body)));
+    };
+    let document = Limited::new(body, length).collect().await;
+    let document =
+        document.map_err(|error| s3_error!(IncompleteBody, "The document did not arrive: {error}"))?.to_bytes();
+    s3::check_document(&parts.headers, &document)?;
+    Ok(Request::from_parts(parts, Body::from(document)))
+}
+
+/// A body that must go on arriving: silence is an error in the end, so that nobody holds a connection for ever.
+struct Awaited {
+    body: Incoming,
+    patience: Duration,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl hyper::body::Body for Awaited {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            let end = Instant::now() + self.patience;
+            self.silence.as_mut().reset(end);
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        self.silence.as_mut().poll(cx).map(|()| Some(Err("the client fell silent".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Puts the request's id into an error document, and a message where it has none.
+fn explain(response: &mut Response<Body>, id: &str) {
+    let Some(document) = response.body().bytes() else { return };
+    let Ok(text) = std::str::from_utf8(&document) else { return };
+    let Some(open) = text.strip_suffix("</Error>") else { return };
+    let message = if open.contains("<Message>") { "" } else { message_for(open) };
+    let message = if message.is_empty() { String::new() } else { format!("<Message>{message}</Message>") };
+    *response.body_mut() = Body::from(format!("{open}{message}<RequestId>{id}</RequestId></Error>"));
+}
+
+/// Writes control characters of keys as references, as AWS does: a raw carriage return would be read as a newline.
+fn reference_controls(response: &mut Response<Body>) {
+    let is_xml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
+    let Some(document) = response.body().bytes().filter(|_| is_xml) else { return };
+    let control = |byte: &u8| *byte < 0x20 && *byte != b'\n' && *byte != b'\t';
+    if !document.iter().any(control) {
+        return;
+    }
+    let mut text = Vec::with_capacity(document.len() + 64);
+    for byte in &document {
+        if control(byte) {
+            text.extend_from_slice(format!("&#x{byte:X};").as_bytes());
+        } else {
+            text.push(*byte);
+        }
+    }
+    *response.body_mut() = Body::from(text);
+}
+
+/// What to say for the errors that s3s finds by itself and says nothing of.
+fn message_for(document: &str) -> &'static str {
+    let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    match code {
+        Some("SignatureDoesNotMatch") => {
+            "The request signature we calculated does not match the signature you provided. Check your key and signing \
+             method."
+        }
+        Some("KeyTooLongError") => "Your key is too long",
+        Some("InvalidURI") => "Couldn't parse the specified URI.",
+        Some("InvalidBucketName") => "The specified bucket is not valid.",
+        Some("MalformedXML") => "The XML you provided was not well-formed or did not validate",
+        Some("MissingRequestBodyError") => "Request body is empty.",
+        _ => "The request is not valid",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::store::sandbox::SandboxOptions;
+
+    /// Sends this and then nothing; gives back what is answered until the server ends the connection.
+    fn say(address: SocketAddr, text: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // A connection that is reset is as ended as one that is closed; only waiting in vain is not.
+        if let Err(error) = stream.read_to_end(&mut answer) {
+            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "the connection is still open");
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn server(limits: Limits) -> Server {
+        let sandbox = Sandbox::in_memory(None, SandboxOptions::default()).unwrap();
+        Server::start_with(sandbox, "127.0.0.1:0".parse().unwrap(), false, limits).unwrap()
+    }
+
+    #[test]
+    fn whoever_falls_silent_is_not_waited_for() {
+        let server = server(Limits { connections: 8, patience: Duration::from_millis(100) });
+        say(server.address(), "");
+        say(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nA");
+        let document = say(server.address(), "PUT /b/k?tagging HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n<");
+        assert!(document.starts_with("HTTP/1.1 400 ") && document.contains("the client fell silent"), "{document}");
+    }
+
+    #[test]
+    fn connections_are_served_up_to_their_limit_and_the_next_ones_wait() {
+        let server = server(Limits { connections: 2, patience: Duration::from_millis(300) });
+        let begun = std::time::Instant::now();
+        let idle: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+        let answer = say(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        // Three pairs had their turn before, and each was borne as long as patience lasts.
+        assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
+        drop(idle);
+    }
+}

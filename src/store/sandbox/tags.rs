@@ -1,0 +1,184 @@
+//! Tag sets: shared between the objects that carry equal ones, and the rules that AWS has for them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+
+use crate::object::MAX_TAGS;
+
+/// The longest tag key, in characters.
+const MAX_KEY_CHARS: usize = 128;
+/// The longest tag value, in characters.
+const MAX_VALUE_CHARS: usize = 256;
+
+/// Keys and values.
+pub(super) type TagList = Vec<(Box<str>, Box<str>)>;
+
+/// The tags of one object: nothing, or a set that equal objects share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TagsRef(Option<Arc<TagList>>);
+
+impl TagsRef {
+    /// Key and value of each tag, by key.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.as_deref().map_or(&[][..], Vec::as_slice).iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// How many tags there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |tags| tags.len())
+    }
+}
+
+impl FromIterator<(Box<str>, Box<str>)> for TagsRef {
+    fn from_iter<I: IntoIterator<Item = (Box<str>, Box<str>)>>(tags: I) -> Self {
+        let mut list: TagList = tags.into_iter().collect();
+        list.sort_unstable();
+        list.shrink_to_fit();
+        Self((!list.is_empty()).then(|| Arc::new(list)))
+    }
+}
+
+/// Every distinct tag set that is in use, once.
+#[derive(Debug, Default)]
+pub(super) struct TagPool {
+    sets: HashSet<Arc<TagList>>,
+    /// Sweep when there are this many.
+    sweep_at: usize,
+}
+
+impl TagPool {
+    /// The shared form of these tags.
+    pub(super) fn share(&mut self, tags: TagsRef) -> TagsRef {
+        let Some(list) = tags.0 else { return TagsRef(None) };
+        if let Some(known) = self.sets.get(&list) {
+            return TagsRef(Some(Arc::clone(known)));
+        }
+        if self.sets.len() >= self.sweep_at {
+            self.sets.retain(|set| Arc::strong_count(set) > 1);
+            self.sweep_at = (self.sets.len() * 2).max(1024);
+        }
+        self.sets.insert(Arc::clone(&list));
+        TagsRef(Some(list))
+    }
+}
+
+/// What is wrong with a tag set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TagFault {
+    /// More than ten.
+    TooMany,
+    /// One key twice.
+    Duplicate,
+    /// A key that begins with `aws:`.
+    Reserved,
+    /// A key that is empty, too long, or has characters that tags cannot have.
+    Key,
+    /// A value that is too long, or has characters that tags cannot have.
+    Value,
+    /// Not a URL query string in UTF-8.
+    Encoding,
+}
+
+impl TagFault {
+    /// For a person.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::TooMany => "Object tags cannot be greater than 10",
+            Self::Duplicate => "Cannot provide multiple Tags with the same key",
+            Self::Reserved => "System tags cannot be added or updated by a request",
+            Self::Key => "The TagKey you have provided is invalid",
+            Self::Value => "The TagValue you have provided is invalid",
+            Self::Encoding => "The tags are not a URL query string in UTF-8",
+        }
+    }
+}
+
+/// Checks tags against AWS's rules, in the order AWS reports them.
+pub(super) fn check(tags: TagList) -> Result<TagsRef, TagFault> {
+    if tags.len() > MAX_TAGS {
+        return Err(TagFault::TooMany);
+    }
+    let mut seen = HashSet::new();
+    for (key, value) in &tags {
+        if !seen.insert(key) {
+            return Err(TagFault::Duplicate);
+        }
+        if key.starts_with("aws:") {
+            return Err(TagFault::Reserved);
+        }
+        if key.is_empty() || key.chars().count() > MAX_KEY_CHARS || !key.chars().all(allowed) {
+            return Err(TagFault::Key);
+        }
+        if value.chars().count() > MAX_VALUE_CHARS || !value.chars().all(allowed) {
+            return Err(TagFault::Value);
+        }
+    }
+    Ok(tags.into_iter().collect())
+}
+
+/// Letters and digits of any script, separators, and `_ . : / = + - @`.
+fn allowed(c: char) -> bool {
+    c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "_.:/=+-@".contains(c)
+}
+
+/// Reads `a=b&c=d`, URL-encoded, `+` for a space: the form of the `x-amz-tagging` header and of fill files.
+pub(super) fn parse_query(text: &str) -> Result<TagList, TagFault> {
+    let decode = |part: &str| -> Result<Box<str>, TagFault> {
+        let spaced = part.replace('+', " ");
+        let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| TagFault::Encoding)?;
+        Ok(text.into())
+    };
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(key)?, decode(value)?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(pairs: &[(&str, &str)]) -> TagList {
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn a_query_string_is_decoded_and_kept_in_key_order() {
+        let parsed = check(parse_query("b=2%203&a=x+y&c&é=%C3%A9").unwrap()).unwrap();
+        assert_eq!(parsed.iter().collect::<Vec<_>>(), [("a", "x y"), ("b", "2 3"), ("c", ""), ("é", "é")]);
+        assert_eq!(parse_query("a=%FF"), Err(TagFault::Encoding));
+        assert_eq!(parse_query("").unwrap(), []);
+    }
+
+    #[test]
+    fn the_rules_are_those_of_aws() {
+        let many: Vec<_> = (0..11).map(|n| (n.to_string().into_boxed_str(), "".into())).collect();
+        assert_eq!(check(many.clone()), Err(TagFault::TooMany));
+        assert_eq!(check(many[..10].to_vec()).unwrap().len(), 10);
+        assert_eq!(check(tags(&[("a", "1"), ("a", "2")])), Err(TagFault::Duplicate));
+        assert_eq!(check(tags(&[("aws:x", "1")])), Err(TagFault::Reserved));
+        assert_eq!(check(tags(&[("", "1")])), Err(TagFault::Key));
+        assert_eq!(check(tags(&[("a{", "1")])), Err(TagFault::Key));
+        assert_eq!(check(tags(&[("a", "1\n")])), Err(TagFault::Value));
+        assert!(check(tags(&[(&"é".repeat(128), &"ü".repeat(256))])).is_ok());
+        assert_eq!(check(tags(&[(&"k".repeat(129), "")])), Err(TagFault::Key));
+        assert_eq!(check(tags(&[("k", &"v".repeat(257))])), Err(TagFault::Value));
+    }
+
+    #[test]
+    fn equal_sets_are_held_once_and_unused_ones_are_let_go() {
+        let mut pool = TagPool::default();
+        let one = pool.share(check(tags(&[("a", "1")])).unwrap());
+        let two = pool.share(check(tags(&[("a", "1")])).unwrap());
+        assert!(Arc::ptr_eq(one.0.as_ref().unwrap(), two.0.as_ref().unwrap()));
+        for n in 0..5000 {
+            pool.share(check(tags(&[("n", &n.to_string())])).unwrap());
+        }
+        assert!(pool.sets.len() < 2000, "{}", pool.sets.len());
+    }
+}

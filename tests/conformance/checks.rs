@@ -1,0 +1,298 @@
+//! The checks.
+
+use batchplan::call::{Call, Learned, Reply};
+use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, RestoreRequest, TagSet, Tier, VersionId};
+use batchplan::store::{Content, ListRequest, Listed};
+use batchplan::task::Fault;
+use tokio::io::AsyncReadExt as _;
+
+use crate::server::Fixture;
+
+/// One question to a server.
+pub(crate) struct Check {
+    pub(crate) name: String,
+    /// The answer that AWS gives.
+    pub(crate) aws: String,
+    /// The answer of this server.
+    pub(crate) got: String,
+}
+
+/// Keys that break whoever decodes, normalises or quotes once too often.
+pub(crate) const ODD_KEYS: &[&str] = &[
+    "a+b",
+    "a%2Fb",
+    "a b",
+    "a%20b",
+    "?x#y",
+    "//",
+    "/lead",
+    "../x",
+    "./x",
+    "a/../b",
+    "é",
+    "日本",
+    "\n",
+    "\t",
+    "quote\"comma,",
+    "'",
+    "&<>",
+    "*!()~",
+    ":@$=;",
+    "trailing/",
+    "%",
+    "%zz",
+    "\u{7f}",
+];
+
+/// The base64 MD5 of nothing.
+const EMPTY_MD5: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
+
+struct Battery<'a> {
+    fixture: &'a Fixture,
+    checks: Vec<Check>,
+}
+
+/// Asks everything.
+pub(crate) async fn battery(fixture: &Fixture) -> Vec<Check> {
+    let mut battery = Battery { fixture, checks: Vec::new() };
+    battery.tags().await;
+    battery.versions().await;
+    battery.acls().await;
+    battery.restores().await;
+    battery.odd_keys().await;
+    battery.listing().await;
+    battery.transfer().await;
+    battery.strangers().await;
+    battery.checks
+}
+
+fn tags(pairs: &[(&str, &str)]) -> TagSet {
+    pairs.iter().copied().collect()
+}
+
+/// An answer in a line.
+fn shown(answer: Result<Reply, Fault>) -> String {
+    match answer {
+        Err(fault) => fault.status.map_or(fault.code.clone(), |status| format!("{status} {}", fault.code)),
+        Ok(Reply { status, learned }) => match learned {
+            Learned::Nothing => status.to_string(),
+            Learned::Tags(tags) => {
+                let pairs: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("{status} [{}]", pairs.join(" "))
+            }
+            Learned::Acl(acl) => format!("{status} {}", acl.as_str()),
+            Learned::Head { class, restoration } => {
+                let restored = match restoration {
+                    Restoration::Absent => "not restored",
+                    Restoration::InProgress => "in progress",
+                    Restoration::Until(_) => "restored",
+                    Restoration::Wanted(_) => "wanted",
+                };
+                format!("{status} {} {restored}", class.as_str())
+            }
+        },
+    }
+}
+
+impl Battery<'_> {
+    fn note(&mut self, name: impl Into<String>, aws: impl Into<String>, got: impl Into<String>) {
+        self.checks.push(Check { name: name.into(), aws: aws.into(), got: got.into() });
+    }
+
+    async fn ask(&mut self, name: &str, object: &ObjectId, call: Call, aws: &str) {
+        let got = shown(self.fixture.store.call(object, &call).await);
+        self.note(name, aws, got);
+    }
+
+    async fn tags(&mut self) {
+        self.fixture.put(&self.fixture.plain, "tagged", "STANDARD").await;
+        let (there, missing) = (self.fixture.object("tagged"), self.fixture.object("missing"));
+        let nowhere = ObjectId { bucket: Bucket::new("no-such-bucket-batchplan"), ..there.clone() };
+        let two = Call::PutTags(tags(&[("a", "1"), ("b", "two words")]));
+        self.ask("tags/none", &there, Call::GetTags, "200 []").await;
+        self.ask("tags/put", &there, two.clone(), "200").await;
+        self.ask("tags/get", &there, Call::GetTags, "200 [a=1 b=two words]").await;
+        self.ask("tags/replace", &there, Call::PutTags(tags(&[("ü", "+-=._:/@")])), "200").await;
+        self.ask("tags/replaced", &there, Call::GetTags, "200 [ü=+-=._:/@]").await;
+        self.ask("tags/empty value", &there, Call::PutTags(tags(&[("a", "")])), "200").await;
+        self.ask("tags/empty value read", &there, Call::GetTags, "200 [a=]").await;
+        let eleven: TagSet = (0..11).map(|n| (format!("k{n}"), "v")).collect();
+        self.ask("tags/eleven", &there, Call::PutTags(eleven), "400 BadRequest").await;
+        let long = "k".repeat(129);
+        self.ask("tags/long key", &there, Call::PutTags(tags(&[(&long, "")])), "400 InvalidTag").await;
+        self.ask("tags/delete", &there, Call::DeleteTags, "204").await;
+        self.ask("tags/deleted", &there, Call::GetTags, "200 []").await;
+        self.ask("tags/delete none", &there, Call::DeleteTags, "204").await;
+        self.ask("tags/put missing key", &missing, two.clone(), "404 NoSuchKey").await;
+        self.ask("tags/get missing key", &missing, Call::GetTags, "404 NoSuchKey").await;
+        self.ask("tags/delete missing key", &missing, Call::DeleteTags, "404 NoSuchKey").await;
+        self.ask("tags/put missing bucket", &nowhere, two, "404 NoSuchBucket").await;
+    }
+
+    async fn versions(&mut self) {
+        let bucket = self.fixture.versioned.clone();
+        let first = self.fixture.put(&bucket, "v", "STANDARD").await;
+        let second = self.fixture.put(&bucket, "v", "STANDARD").await;
+        let of = |version: Option<VersionId>| ObjectId { bucket: bucket.clone(), key: Key::from("v"), version };
+        let (old, new, current) = (of(first), of(second), of(None));
+        self.ask("versions/tag old", &old, Call::PutTags(tags(&[("v", "old")])), "200").await;
+        self.ask("versions/old has it", &old, Call::GetTags, "200 [v=old]").await;
+        self.ask("versions/new has not", &new, Call::GetTags, "200 []").await;
+        self.ask("versions/current has not", &current, Call::GetTags, "200 []").await;
+        self.ask("versions/acl of old", &old, Call::PutAcl(Acl::PublicRead), "200").await;
+        self.ask("versions/acl of old read", &old, Call::GetAcl, "200 public-read").await;
+        self.ask("versions/acl of current", &current, Call::GetAcl, "200 private").await;
+        self.ask("versions/head old", &old, Call::Head, "200 STANDARD not restored").await;
+        self.ask("versions/untag old", &old, Call::DeleteTags, "204").await;
+        self.ask("versions/old has none", &old, Call::GetTags, "200 []").await;
+        let client = &self.fixture.client;
+        client.delete_object().bucket(bucket.as_str()).key("v").send().await.expect("a delete marker");
+        self.ask("versions/deleted current", &current, Call::GetTags, "404 NoSuchKey").await;
+        self.ask("versions/old behind a marker", &old, Call::GetTags, "200 []").await;
+        let listed = self.list(&bucket, "", true).await;
+        let keys: Vec<_> = listed.iter().map(|listed| listed.key.to_string()).collect();
+        self.note("versions/listing leaves markers out", "v v", keys.join(" "));
+        let ids = listed.iter().filter(|l| [&old.version, &new.version].contains(&&l.version)).count();
+        self.note("versions/listing has the ids", "2", ids.to_string());
+    }
+
+    async fn acls(&mut self) {
+        self.fixture.put(&self.fixture.plain, "acl", "STANDARD").await;
+        let (there, missing) = (self.fixture.object("acl"), self.fixture.object("missing"));
+        for acl in [Acl::PublicRead, Acl::PublicReadWrite, Acl::Private] {
+            let name = acl.as_str();
+            self.ask(&format!("acl/put {name}"), &there, Call::PutAcl(acl), "200").await;
+            self.ask(&format!("acl/get {name}"), &there, Call::GetAcl, &format!("200 {name}")).await;
+        }
+        self.ask("acl/put missing key", &missing, Call::PutAcl(Acl::Private), "404 NoSuchKey").await;
+        self.ask("acl/get missing key", &missing, Call::GetAcl, "404 NoSuchKey").await;
+    }
+
+    async fn restores(&mut self) {
+        for (key, class) in [("hot", "STANDARD"), ("cold", "GLACIER"), ("deep", "DEEP_ARCHIVE")] {
+            self.fixture.put(&self.fixture.plain, key, class).await;
+        }
+        let restore = |days, tier| Call::Restore(RestoreRequest { days, tier });
+        let of = |key: &str| self.fixture.object(key);
+        let (hot, cold, deep, missing) = (of("hot"), of("cold"), of("deep"), of("missing"));
+        self.ask("restore/head cold", &cold, Call::Head, "200 GLACIER not restored").await;
+        self.ask("restore/head deep", &deep, Call::Head, "200 DEEP_ARCHIVE not restored").await;
+        self.ask("restore/hot", &hot, restore(1, Some(Tier::Standard)), "403 InvalidObjectState").await;
+        self.ask("restore/cold", &cold, restore(7, Some(Tier::Standard)), "202").await;
+        self.ask("restore/cold under way", &cold, Call::Head, "200 GLACIER in progress").await;
+        self.ask("restore/cold again", &cold, restore(7, Some(Tier::Standard)), "409 RestoreAlreadyInProgress").await;
+        self.ask("restore/deep bulk", &deep, restore(2, Some(Tier::Bulk)), "202").await;
+        self.ask("restore/missing key", &missing, restore(1, None), "404 NoSuchKey").await;
+        self.fixture.put(&self.fixture.plain, "deep2", "DEEP_ARCHIVE").await;
+        let deep = self.fixture.object("deep2");
+        self.ask("restore/deep expedited", &deep, restore(2, Some(Tier::Expedited)), "400 InvalidArgument").await;
+        self.fixture.put(&self.fixture.plain, "deep3", "DEEP_ARCHIVE").await;
+        let deep = self.fixture.object("deep3");
+        self.ask("restore/deep without tier", &deep, restore(2, None), "202").await;
+        self.ask("head/missing key", &missing, Call::Head, "404 NotFound").await;
+    }
+
+    async fn odd_keys(&mut self) {
+        let longest = "k".repeat(1024);
+        for key in ODD_KEYS.iter().copied().chain([longest.as_str()]) {
+            // The SDK's client takes a blank key for a missing one, so the store itself makes the objects.
+            let empty = Content::Bytes(bytes::Bytes::new());
+            let made = self.fixture.store.write(&self.fixture.plain, &Key::from(key), empty, EMPTY_MD5).await;
+            if made.is_err() {
+                self.note(format!("key/{}", short(key)), "200, 200 [k=v]", format!("put answered {}", failure(made)));
+                continue;
+            }
+            let object = self.fixture.object(key);
+            let put = shown(self.fixture.store.call(&object, &Call::PutTags(tags(&[("k", "v")]))).await);
+            let get = shown(self.fixture.store.call(&object, &Call::GetTags).await);
+            let listed = self.list(&self.fixture.plain.clone(), key, false).await;
+            self.note(format!("key/{}", short(key)), "200, 200 [k=v]", format!("{put}, {get}"));
+            let found = listed.iter().any(|listed| listed.key == Key::from(key));
+            self.note(format!("key listed/{}", short(key)), "true", found.to_string());
+        }
+    }
+
+    async fn listing(&mut self) {
+        const MANY: usize = 1050;
+        let bucket = self.fixture.plain.clone();
+        for n in 0..MANY {
+            self.fixture.put(&bucket, &format!("pages/{n:05}"), "STANDARD").await;
+        }
+        let listed = self.list(&bucket, "pages/", false).await;
+        self.note("list/over pages", MANY.to_string(), listed.len().to_string());
+        self.note("list/in order", "true", listed.is_sorted_by(|a, b| a.key < b.key).to_string());
+        self.note("list/size and class", "4 STANDARD", format!("{} {}", listed[0].size, listed[0].class.as_str()));
+        self.note("list/no version", "None", format!("{:?}", listed[0].version));
+        let versions = self.list(&bucket, "pages/", true).await;
+        self.note("list/versions over pages", MANY.to_string(), versions.len().to_string());
+        let nulls = versions.iter().filter(|l| l.version == Some(VersionId::null())).count();
+        self.note("list/unversioned are null", MANY.to_string(), nulls.to_string());
+        self.note("list/nothing there", "0", self.list(&bucket, "nothing/", false).await.len().to_string());
+        let request =
+            ListRequest { bucket, prefix: Key::from("pa"), all_versions: false, directories: true, from: None };
+        let page = self.fixture.store.list(&request).await.expect("a page");
+        self.note("list/directories", "[Key(pages/)]", format!("{:?}", page.prefixes));
+        let nowhere = ListRequest { bucket: Bucket::new("no-such-bucket-batchplan"), ..request };
+        let answer = self.fixture.store.list(&nowhere).await.map(|_| ());
+        self.note("list/missing bucket", "404 NoSuchBucket", failure(answer));
+    }
+
+    async fn transfer(&mut self) {
+        let (store, bucket) = (&self.fixture.store, &self.fixture.plain);
+        let key = Key::from("report/file.csv");
+        let content = || Content::Bytes(bytes::Bytes::from_static(b"hello"));
+        let written = store.write(bucket, &key, content(), "XUFAKrxLKna5cZ2REBfFkg==").await;
+        let wrong = store.write(bucket, &Key::from("other"), content(), "AAAAAAAAAAAAAAAAAAAAAA==").await;
+        let mut opened = store.read(bucket, &key, None).await.expect("opened");
+        let mut text = String::new();
+        opened.body.read_to_string(&mut text).await.expect("read");
+        let pinned = store.read(bucket, &key, Some(&opened.etag)).await.map(|_| ());
+        let changed = store.read(bucket, &key, Some("5d41402abc4b2a76b9719d911017c593")).await.map(|_| ());
+        let missing = store.read(bucket, &Key::from("missing"), None).await.map(|_| ());
+        self.note("write/right md5", "ok", failure(written));
+        self.note("write/wrong md5", "400 BadDigest", failure(wrong));
+        self.note("read/content", "hello 5", format!("{text} {}", opened.size));
+        self.note("read/etag", "5d41402abc4b2a76b9719d911017c592", opened.etag);
+        self.note("read/same etag", "ok", failure(pinned));
+        self.note("read/other etag", "412 PreconditionFailed", failure(changed));
+        self.note("read/missing key", "404 NoSuchKey", failure(missing));
+    }
+
+    async fn strangers(&mut self) {
+        let object = self.fixture.object("tagged");
+        let got = shown(self.fixture.impostor.call(&object, &Call::GetTags).await);
+        self.note("stranger/wrong secret", "403 SignatureDoesNotMatch", got);
+    }
+
+    /// Every page.
+    async fn list(&self, bucket: &Bucket, prefix: &str, all_versions: bool) -> Vec<Listed> {
+        let mut request = ListRequest {
+            bucket: bucket.clone(),
+            prefix: Key::from(prefix),
+            all_versions,
+            directories: false,
+            from: None,
+        };
+        let mut all = Vec::new();
+        loop {
+            let page =
+                self.fixture.store.list(&request).await.unwrap_or_else(|fault| panic!("list {prefix:?}: {fault}"));
+            all.extend(page.entries);
+            match page.next {
+                Some(mark) => request.from = Some(mark),
+                None => return all,
+            }
+        }
+    }
+}
+
+fn failure(answer: Result<(), Fault>) -> String {
+    match answer {
+        Ok(()) => "ok".to_owned(),
+        Err(fault) => fault.status.map_or(fault.code.clone(), |status| format!("{status} {}", fault.code)),
+    }
+}
+
+fn short(key: &str) -> String {
+    if key.len() > 100 { format!("{} bytes", key.len()) } else { format!("{key:?}") }
+}

@@ -1,0 +1,83 @@
+//! Where a server does not answer as AWS does.
+
+use crate::checks::Check;
+
+/// One check that a server answers in its own way.
+pub(crate) struct Deviation {
+    server: &'static str,
+    check: &'static str,
+    pub(crate) answer: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+const fn deviation(server: &'static str, check: &'static str, answer: &'static str, reason: &'static str) -> Deviation {
+    Deviation { server, check, answer, reason }
+}
+
+const TABLE: &[Deviation] = &[
+    deviation("MINISTACK", "tags/long key", "200", "it does not check the length of tags"),
+    deviation(
+        "MINISTACK",
+        "versions/old behind a marker",
+        "404 NoSuchKey",
+        "with a delete marker on top it does not find tags of older versions",
+    ),
+    deviation(
+        "MINISTACK",
+        "restore/hot",
+        "403 ObjectAlreadyInActiveTierError",
+        "it answers with the code of another case; the status is the same",
+    ),
+    deviation("MINISTACK", "restore/deep expedited", "202", "it does not check tiers"),
+    deviation(
+        "MINISTACK",
+        "list/versions over pages",
+        "1051",
+        "its pages of versions begin with the marker, which the page before ended with",
+    ),
+    deviation("MINISTACK", "list/unversioned are null", "1051", "as above: one entry is listed twice"),
+    deviation("MOTO", "tags/delete missing key", "500 InternalError", "it breaks"),
+    deviation("MOTO", "versions/acl of old read", "200 private", "it sets the ACL of the current version instead"),
+    deviation("MOTO", "versions/acl of current", "200 public-read", "as above"),
+    deviation("MOTO", "acl/get public-read-write", "200 public-read", "it loses the grant to write"),
+    deviation("MOTO", "restore/cold under way", "200 GLACIER restored", "its restores are done at once"),
+    deviation("MOTO", "restore/cold again", "200", "as above: there is none under way"),
+    deviation("MOTO", "restore/deep expedited", "202", "it does not check tiers"),
+    deviation(
+        "MOTO",
+        "key/\"\\n\"",
+        "put answered 404 NotFound",
+        "its routes do not take a path that ends in a newline",
+    ),
+    deviation("MOTO", "write/wrong md5", "ok", "it does not check Content-MD5"),
+    deviation("RADOSGW", "tags/eleven", "400 InvalidTag", "its own code; the status is the same"),
+    deviation("RADOSGW", "restore/hot", "501 NotImplemented", "release 16 has storage classes and no restore"),
+    deviation("RADOSGW", "restore/cold", "501 NotImplemented", "release 16 has storage classes and no restore"),
+    deviation("RADOSGW", "restore/cold again", "501 NotImplemented", "release 16 has storage classes and no restore"),
+    deviation("RADOSGW", "restore/deep bulk", "501 NotImplemented", "release 16 has storage classes and no restore"),
+    deviation("RADOSGW", "restore/missing key", "501 NotImplemented", "release 16 has storage classes and no restore"),
+    deviation(
+        "RADOSGW",
+        "restore/deep expedited",
+        "501 NotImplemented",
+        "release 16 has storage classes and no restore",
+    ),
+    deviation(
+        "RADOSGW",
+        "restore/deep without tier",
+        "501 NotImplemented",
+        "release 16 has storage classes and no restore",
+    ),
+    deviation("RADOSGW", "restore/cold under way", "200 GLACIER not restored", "as above"),
+];
+
+/// How a server is known to answer a check otherwise.
+pub(crate) fn of(server: &str, check: &str) -> Option<&'static Deviation> {
+    TABLE.iter().find(|deviation| deviation.server == server && deviation.check == check)
+}
+
+/// Deviations of a server that no check asks for: the table has outlived them.
+pub(crate) fn unknown(server: &str, checks: &[Check]) -> Vec<&'static str> {
+    let asked = |deviation: &&Deviation| checks.iter().all(|check| check.name != deviation.check);
+    TABLE.iter().filter(|deviation| deviation.server == server).filter(asked).map(|deviation| deviation.check).collect()
+}

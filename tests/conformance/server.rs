@@ -1,0 +1,118 @@
+//! The servers under test: a store to check, and a client beside it that prepares what is checked.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{BucketVersioningStatus, ObjectOwnership, StorageClass, VersioningConfiguration};
+use batchplan::object::{Bucket, Key, ObjectId, VersionId};
+use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, Server};
+use batchplan::store::{Addressing, Provider, S3Store, Store, StoreConfig};
+
+/// A server, and buckets of this run's own on it.
+pub(crate) struct Fixture {
+    pub(crate) store: Arc<dyn Store>,
+    /// The same server with a wrong secret.
+    pub(crate) impostor: Arc<dyn Store>,
+    pub(crate) client: Client,
+    pub(crate) plain: Bucket,
+    pub(crate) versioned: Bucket,
+}
+
+struct Access {
+    endpoint: String,
+    key: String,
+    secret: String,
+    region: String,
+}
+
+/// The server with this name, where the environment says it is up.
+pub(crate) async fn named(name: &str) -> Option<Fixture> {
+    let of = |what: &str| std::env::var(format!("BATCHPLAN_TEST_{name}_{what}")).ok();
+    let region = of("REGION").unwrap_or_else(|| "us-east-1".to_owned());
+    let access = Access { endpoint: of("ENDPOINT")?, key: of("ACCESS_KEY")?, secret: of("SECRET_KEY")?, region };
+    Some(fixture(&access).await)
+}
+
+/// The sandbox, in this process, for as long as the server lives.
+pub(crate) async fn sandbox() -> (Fixture, Server) {
+    let sandbox = Sandbox::in_memory(None, SandboxOptions::default()).expect("a sandbox");
+    let server = Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
+    let access = Access {
+        endpoint: server.endpoint(),
+        key: ACCESS_KEY.to_owned(),
+        secret: SECRET_KEY.to_owned(),
+        region: REGION.to_owned(),
+    };
+    (fixture(&access).await, server)
+}
+
+impl Fixture {
+    pub(crate) fn object(&self, key: impl Into<Key>) -> ObjectId {
+        ObjectId { bucket: self.plain.clone(), key: key.into(), version: None }
+    }
+
+    /// Puts an object of this class; its version id.
+    pub(crate) async fn put(&self, bucket: &Bucket, key: &str, class: &str) -> Option<VersionId> {
+        let request = self.client.put_object().bucket(bucket.as_str()).key(key).body(ByteStream::from_static(b"body"));
+        let request = if class == "STANDARD" { request } else { request.storage_class(StorageClass::from(class)) };
+        let output = request.send().await.unwrap_or_else(|error| panic!("put {key:?}: {error:?}"));
+        output.version_id().map(VersionId::new)
+    }
+}
+
+fn store(access: &Access, secret: &str) -> Arc<dyn Store> {
+    let config = StoreConfig {
+        provider: Provider::S3,
+        endpoint: Some(access.endpoint.clone()),
+        region: Some(access.region.clone()),
+        addressing: Addressing::Path,
+        data: None,
+        fill: None,
+    };
+    Arc::new(S3Store::new(&config, &access.region, credentials(&access.key, secret), http()))
+}
+
+fn credentials(key: &str, secret: &str) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new(key, secret, None, None, "tests"))
+}
+
+fn http() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_http()
+}
+
+async fn fixture(access: &Access) -> Fixture {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http())
+        .credentials_provider(credentials(&access.key, &access.secret))
+        .region(Region::new(access.region.clone()))
+        .endpoint_url(&access.endpoint)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .force_path_style(true)
+        .build();
+    let client = Client::from_conf(config);
+    let run = uuid::Uuid::new_v4().simple().to_string();
+    let plain = Bucket::new(&format!("plain-{run}"));
+    let versioned = Bucket::new(&format!("versioned-{run}"));
+    for bucket in [&plain, &versioned] {
+        let request = client.create_bucket().bucket(bucket.as_str());
+        request.object_ownership(ObjectOwnership::ObjectWriter).send().await.expect("a bucket");
+        // New buckets block public ACLs where the server knows of it; where it does not, there is nothing to lift.
+        let _ = client.delete_public_access_block().bucket(bucket.as_str()).send().await;
+    }
+    let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    let request = client.put_bucket_versioning().bucket(versioned.as_str()).versioning_configuration(on);
+    request.send().await.expect("versioning");
+    Fixture {
+        store: store(access, &access.secret),
+        impostor: store(access, "not-the-secret"),
+        client,
+        plain,
+        versioned,
+    }
+}
