@@ -12,6 +12,7 @@
 //! | 0 | [`completion`] | what a completion report is |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
 //! | 1 | [`store`] | the only door to object storage |
+//! | 2 | [`manifest`] | which objects |
 //! | 2 | [`operation`] | what is done to one |
 //!
 //! Imports point down only; rooms of one layer above 0 do not know each other.
@@ -21,6 +22,7 @@ pub mod call;
 pub mod completion;
 pub mod diagnostics;
 pub mod job;
+pub mod manifest;
 pub mod object;
 pub mod operation;
 pub mod store;

@@ -1,0 +1,194 @@
+//! The source `csv`: a file of buckets and keys, in a bucket or on this machine.
+
+use std::io::{self, BufRead};
+
+use sha2::Sha256;
+
+use super::error::{BadRows, ManifestError, place};
+use super::escape;
+use super::filter::{Facts, Row};
+use super::frozen::Pin;
+use super::input::{self, Raw, Rest};
+use super::patient::{Patient, bare};
+use super::records::{Broken, LineEnds, Next, Record, Records};
+use super::sink::Sink;
+use super::spec::{CsvField, CsvPlace, Filter};
+
+/// Reads a CSV manifest into the sink.
+pub(super) async fn read(
+    from: &CsvPlace,
+    fields: &[CsvField],
+    plus_is_space: bool,
+    patient: &Patient,
+    sink: Sink,
+) -> Result<(Sink, Pin), ManifestError> {
+    let columns = Columns::new(fields, plus_is_space)?;
+    refuse_facts(sink.filter())?;
+    match from {
+        CsvPlace::Object { bucket, key, etag } => {
+            let opened = patient.open_pinned(bucket, key, etag.as_deref()).await?;
+            let etag = bare(&opened.etag).to_owned();
+            let (name, gzip) = (place(bucket, key), input::is_gzip_key(key));
+            let parse = move |raw| digest_rows(raw, gzip, &name, columns, sink);
+            let (sink, sha256) = input::stream(opened, patient.stop(), parse).await?;
+            Ok((sink, Pin::Object { bucket: bucket.clone(), key: key.clone(), etag, sha256 }))
+        }
+        CsvPlace::Local(path) => {
+            let (path, stop) = (path.clone(), patient.stop().clone());
+            input::blocking(move || {
+                let name = path.display().to_string();
+                let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
+                let raw = input::open_local(&path, stop)?;
+                let (sink, sha256) = digest_rows(raw, gzip, &name, columns, sink)?;
+                Ok((sink, Pin::File { path: name, sha256 }))
+            })
+            .await
+        }
+    }
+}
+
+/// A CSV manifest knows names only: a condition on anything else is refused before a byte is read.
+fn refuse_facts(filter: &Filter) -> Result<(), ManifestError> {
+    match filter.asks().first() {
+        None => Ok(()),
+        Some((condition, fact)) => Err(ManifestError::Unfiltered {
+            what: format!("the filter's `{condition}` needs {}, and a CSV manifest knows only names", fact.noun()),
+            help: format!("use [manifest.prefix] or [manifest.inventory], or take `{condition}` out"),
+        }),
+    }
+}
+
+fn digest_rows(
+    raw: Raw,
+    gzip: bool,
+    name: &str,
+    columns: Columns,
+    sink: Sink,
+) -> Result<(Sink, String), ManifestError> {
+    let (sink, tally) =
+        input::digested::<Sha256, _>(raw, gzip, name, Rest::Leave, |text| read_rows(text, gzip, name, columns, sink))?;
+    Ok((sink?, tally.digest))
+}
+
+fn read_rows(
+    text: &mut dyn BufRead,
+    gzip: bool,
+    name: &str,
+    mut columns: Columns,
+    mut sink: Sink,
+) -> Result<Sink, ManifestError> {
+    let mut records = Records::new(text, LineEnds::Lf);
+    let mut bad = BadRows::new();
+    loop {
+        let row = records.row() + 1;
+        let taken = match records.next().map_err(|broken| explain(broken, gzip, name, row))? {
+            Next::End => break,
+            Next::Bad(why) => Err(why),
+            Next::Record(record) => {
+                if row == 1 {
+                    columns.refuse_header(&record, name)?;
+                }
+                match columns.row(&record, row) {
+                    Ok(row) => sink.push(&row)?,
+                    Err(why) => Err(why),
+                }
+            }
+        };
+        if let Err(why) = taken {
+            bad.push(row, records.line(), why);
+            if bad.are_hopeless() {
+                break;
+            }
+        }
+    }
+    bad.verdict(name)?;
+    if let Some((first, rows)) = columns.plus {
+        sink.warn(
+            format!("{name}: {rows} keys hold a raw `+`, the first in row {first}; it is taken as itself"),
+            "where it means a space, set `plus_is_space = true`; a plus is best written %2B",
+        );
+    }
+    Ok(sink)
+}
+
+/// Where in a row things stand.
+struct Columns {
+    fields: Vec<CsvField>,
+    bucket: usize,
+    key: usize,
+    version: Option<usize>,
+    plus_is_space: bool,
+    decoded: Vec<u8>,
+    /// The first row with a raw `+` that is taken as itself, and how many there are.
+    plus: Option<(u64, u64)>,
+}
+
+impl Columns {
+    fn new(fields: &[CsvField], plus_is_space: bool) -> Result<Self, ManifestError> {
+        let find = |wanted| fields.iter().position(|field| *field == wanted);
+        let (Some(bucket), Some(key)) = (find(CsvField::Bucket), find(CsvField::Key)) else {
+            return Err(ManifestError::malformed(
+                "fields",
+                "Bucket and Key must be among them",
+                "write fields = [\"Bucket\", \"Key\"], in the order of the file's columns",
+            ));
+        };
+        let version = find(CsvField::VersionId);
+        let fields = fields.to_vec();
+        Ok(Self { fields, bucket, key, version, plus_is_space, decoded: Vec::new(), plus: None })
+    }
+
+    fn row<'a>(&'a mut self, record: &Record<'a>, number: u64) -> Result<Row<'a>, String> {
+        if record.len() != self.fields.len() {
+            return Err(format!("it has {} fields, and the plan names {}", record.len(), self.fields.len()));
+        }
+        let field = |index| record.field(index).unwrap_or_default();
+        let plus = escape::decode_into(field(self.key).as_bytes(), self.plus_is_space, &mut self.decoded)?;
+        if plus && !self.plus_is_space {
+            let (_, rows) = self.plus.get_or_insert((number, 0));
+            *rows += 1;
+        }
+        let version = self.version.map(field).filter(|id| !id.is_empty());
+        Ok(Row { bucket: field(self.bucket), key: &self.decoded, version, facts: Facts::default() })
+    }
+
+    /// A first row that reads like the columns' names is a header, and would be worked on as an object.
+    fn refuse_header(&self, record: &Record<'_>, name: &str) -> Result<(), ManifestError> {
+        const NAMES: [&str; 9] =
+            ["bucket", "bucketname", "key", "keyname", "object", "objectkey", "objectname", "version", "versionid"];
+        let names_a_column = |index: usize| {
+            let letters = record.field(index).unwrap_or_default().chars().filter(|c| !matches!(c, ' ' | '_' | '-'));
+            let name: String = letters.map(|c| c.to_ascii_lowercase()).collect();
+            NAMES.contains(&name.as_str())
+        };
+        let named = [Some(self.bucket), Some(self.key), self.version];
+        if record.len() < 2 || !named.into_iter().flatten().all(names_a_column) {
+            return Ok(());
+        }
+        Err(ManifestError::malformed(
+            name,
+            "row 1 looks like a header, and a manifest has none",
+            "delete row 1; the plan's `fields` says what the columns are",
+        ))
+    }
+}
+
+/// A file that cannot be read any further, with its place.
+pub(super) fn explain(broken: Broken, gzip: bool, name: &str, row: u64) -> ManifestError {
+    match broken {
+        Broken::Form { what, help } => ManifestError::malformed(name, what, help),
+        Broken::Io(cause) if gzip && is_damage(&cause) => ManifestError::malformed(
+            name,
+            format!("its gzip data is damaged or cut off near row {row}: {cause}"),
+            "write or copy the file again",
+        ),
+        Broken::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
+    }
+}
+
+fn is_damage(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+}
+
+#[cfg(test)]
+mod tests;

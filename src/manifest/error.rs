@@ -1,0 +1,258 @@
+//! Why a manifest cannot be had, in words that say what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::object::{Bucket, Key};
+use crate::task::Fault;
+
+/// How many bad rows an error shows; all of them are counted.
+const SHOWN_ROWS: usize = 20;
+
+/// A row that names no object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    /// The row, from 1: what the reader of a CSV file counts.
+    pub row: u64,
+    /// The line that it begins on, from 1; another number than the row's once a quoted field holds a line break.
+    pub line: u64,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.row == self.line {
+            write!(f, "row {}: {}", self.row, self.why)
+        } else {
+            write!(f, "row {} (line {}): {}", self.row, self.line, self.why)
+        }
+    }
+}
+
+/// Worth saying of a manifest, but no reason to refuse it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What was seen, and where.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Why a manifest was not frozen, or cannot be read again. Nothing has been changed when one of these is returned.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// The stop token was cancelled.
+    #[error("stopped before the manifest was read to its end")]
+    Stopped,
+    /// The source is not the one that the plan pins.
+    #[error("{place} has changed: the plan wants ETag {wanted}, {}", found_etag(found.as_deref()))]
+    Changed {
+        /// The file.
+        place: String,
+        /// The `ETag` the plan gives.
+        wanted: String,
+        /// The `ETag` it has now, where the server told.
+        found: Option<String>,
+    },
+    /// The store did not answer as it should, after the retries that its answer deserved.
+    #[error("cannot {doing}: {fault}")]
+    Store {
+        /// What was asked of it, as a verb and its object.
+        doing: String,
+        /// What it said.
+        fault: Box<Fault>,
+    },
+    /// The source's bytes stopped coming.
+    #[error("cannot read {place}: {cause}")]
+    Read {
+        /// The file.
+        place: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A file of the job's folder cannot be written or read.
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    Disk {
+        /// The verb.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Rows that name no object, each with its number.
+    #[error("{}", bad_rows(place, *total, first))]
+    BadRows {
+        /// The file.
+        place: String,
+        /// How many there are.
+        total: u64,
+        /// The first of them, at most twenty.
+        first: Vec<BadRow>,
+    },
+    /// The source as a whole has not the form it should have.
+    #[error("{place}: {what}")]
+    Malformed {
+        /// The file.
+        place: String,
+        /// What is wrong, with its row where it has one.
+        what: String,
+        /// How to mend it.
+        help: String,
+    },
+    /// The source names no object at all.
+    #[error("{place} names no object")]
+    Empty {
+        /// The file or listing.
+        place: String,
+    },
+    /// The filter asks for a fact that the source does not know.
+    #[error("{what}")]
+    Unfiltered {
+        /// The condition and the missing fact.
+        what: String,
+        /// How to have it.
+        help: String,
+    },
+    /// A listing that cannot be trusted.
+    #[error("the listing of {place} cannot be trusted: {what}")]
+    Listing {
+        /// Bucket and prefix.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file of the frozen manifest is damaged.
+    #[error("{} is damaged: {what}", file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl ManifestError {
+    /// One line that says what to do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Changed { .. } => {
+                "look at the file again, then put its present ETag into the plan, or take `etag` out".to_owned()
+            }
+            Self::Store { fault, .. } if fault.status == Some(404) => {
+                "check the bucket and the key in the plan's [manifest]".to_owned()
+            }
+            Self::Store { fault, .. } if fault.status == Some(403) => {
+                "the credentials in use must be allowed to list and read there".to_owned()
+            }
+            Self::Store { .. } | Self::Read { .. } => "nothing was changed; apply the plan again".to_owned(),
+            Self::BadRows { .. } => "nothing was changed; mend these rows and apply the plan again".to_owned(),
+            Self::Malformed { help, .. } | Self::Unfiltered { help, .. } => help.clone(),
+            Self::Empty { .. } => "check the plan's [manifest]: a prefix is case-sensitive, and an empty file is \
+                                   taken for a mistake"
+                .to_owned(),
+            Self::Listing { .. } => {
+                "the server's listing has a fault; use [manifest.csv] or [manifest.inventory] instead".to_owned()
+            }
+            Self::Corrupt { .. } => {
+                "its job cannot go on; apply the plan with --new to read the source again".to_owned()
+            }
+            Self::Disk { .. } => "nothing was changed; see to the disk and apply the plan again".to_owned(),
+            Self::Stopped => return None,
+        })
+    }
+
+    /// A file of the job's folder could not be handled.
+    pub(super) fn disk(doing: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::Disk { doing, path: path.to_owned(), cause }
+    }
+
+    /// A file of the frozen manifest is not what was written.
+    pub(super) fn corrupt(file: &Path, what: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.to_owned(), what: what.into() }
+    }
+
+    /// A source has not the form it should have.
+    pub(super) fn malformed(place: &str, what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Malformed { place: place.to_owned(), what: what.into(), help: help.into() }
+    }
+}
+
+/// How messages name an object.
+pub(super) fn place(bucket: &Bucket, key: &Key) -> String {
+    format!("{bucket}/{key}")
+}
+
+/// A file with this many bad rows is not read on: it is no manifest, and a small gzip file may hold billions of them.
+const HOPELESS: u64 = 100_000;
+
+/// The bad rows of one file, as they are found.
+pub(super) struct BadRows {
+    total: u64,
+    first: Vec<BadRow>,
+}
+
+impl BadRows {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self { total: 0, first: Vec::new() }
+    }
+
+    /// Counts one, and keeps it if it is among the first.
+    pub(super) fn push(&mut self, row: u64, line: u64, why: String) {
+        self.total += 1;
+        if self.first.len() < SHOWN_ROWS {
+            self.first.push(BadRow { row, line, why });
+        }
+    }
+
+    /// Whether there are so many that reading on would tell nothing more.
+    pub(super) fn are_hopeless(&self) -> bool {
+        self.total >= HOPELESS
+    }
+
+    /// The error that they make together, if there is any.
+    pub(super) fn verdict(self, place: &str) -> Result<(), ManifestError> {
+        if self.total == 0 {
+            return Ok(());
+        }
+        Err(ManifestError::BadRows { place: place.to_owned(), total: self.total, first: self.first })
+    }
+}
+
+fn found_etag(found: Option<&str>) -> String {
+    match found {
+        Some(etag) => format!("it is {etag} now"),
+        None => "it has another one now".to_owned(),
+    }
+}
+
+fn bad_rows(place: &str, total: u64, first: &[BadRow]) -> String {
+    let mut text = format!("{place} has {total} bad {}", if total == 1 { "row" } else { "rows" });
+    for row in first {
+        text.push_str("\n  ");
+        text.push_str(&row.to_string());
+    }
+    if total >= HOPELESS {
+        text.push_str("\n  and so on; the rest was not read");
+        return text;
+    }
+    let more = total.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
+    if more > 0 {
+        text.push_str("\n  and ");
+        text.push_str(&more.to_string());
+        text.push_str(" more");
+    }
+    text
+}

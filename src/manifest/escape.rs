@@ -1,0 +1,85 @@
+//! URL-encoded keys, decoded once and strictly.
+
+/// Decodes `%XX` into any byte, and `+` into a space where that is asked; says whether there was a raw `+`.
+///
+/// # Errors
+/// A `%` that two hexadecimal digits do not follow.
+pub(super) fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
+    out.clear();
+    let mut plus = false;
+    let mut at = 0;
+    while let Some(&byte) = encoded.get(at) {
+        match byte {
+            b'%' => {
+                out.push(escaped(&encoded[at..])?);
+                at += 3;
+                continue;
+            }
+            b'+' => {
+                plus = true;
+                out.push(if plus_is_space { b' ' } else { b'+' });
+            }
+            other => out.push(other),
+        }
+        at += 1;
+    }
+    Ok(plus)
+}
+
+/// The byte that an escape at the front stands for.
+fn escaped(from: &[u8]) -> Result<u8, String> {
+    let digit = |at: usize| from.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let value = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+    value.ok_or_else(|| {
+        let shown = String::from_utf8_lossy(&from[..from.len().min(3)]).escape_debug().to_string();
+        format!("`{shown}` is no escape: a % in a key is written %25")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::object::Key;
+
+    fn decode(encoded: &str, plus_is_space: bool) -> Result<Vec<u8>, String> {
+        let mut out = b"left over".to_vec();
+        decode_into(encoded.as_bytes(), plus_is_space, &mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn a_key_is_decoded_once() {
+        assert_eq!(decode("a%252Fb", false).unwrap(), b"a%2Fb");
+        assert_eq!(decode("%00%ff%C3%a9", false).unwrap(), b"\x00\xff\xc3\xa9");
+        assert_eq!(decode("a+b%2B", false).unwrap(), b"a+b+");
+        assert_eq!(decode("a+b%2B", true).unwrap(), b"a b+");
+        assert_eq!(decode("é//../x?x#y", false).unwrap(), "é//../x?x#y".as_bytes());
+    }
+
+    #[test]
+    fn a_bad_escape_is_shown() {
+        for (encoded, shown) in [("a%zz", "`%zz`"), ("a%", "`%`"), ("a%4", "`%4`"), ("%+1x", "`%+1`"), ("%é", "`%é`")]
+        {
+            let why = decode(encoded, false).unwrap_err();
+            assert!(why.starts_with(shown), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_raw_plus_is_told() {
+        let mut out = Vec::new();
+        assert_eq!(decode_into(b"a+b", false, &mut out), Ok(true));
+        assert_eq!(decode_into(b"a%2Bb", false, &mut out), Ok(false));
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_comes_back_from_both_encodings(bytes: Vec<u8>) {
+            let key = Key::new(bytes.clone());
+            prop_assert_eq!(decode(&key.encoded(), false), Ok(bytes.clone()));
+            prop_assert_eq!(decode(&key.encoded_keeping_slashes(), true), Ok(bytes));
+        }
+    }
+}

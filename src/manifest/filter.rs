@@ -1,0 +1,195 @@
+//! Which rows of a source are taken.
+
+use globset::Candidate;
+use jiff::Timestamp;
+
+use super::spec::Filter;
+
+/// One object as a source names it, before it is frozen.
+pub(super) struct Row<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a [u8],
+    pub(super) version: Option<&'a str>,
+    pub(super) facts: Facts<'a>,
+}
+
+/// What the source says of the object besides its name; needed only while the filter looks at it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Facts<'a> {
+    pub(super) size: Option<u64>,
+    pub(super) modified: Option<Timestamp>,
+    pub(super) class: Option<&'a str>,
+}
+
+/// A fact that a condition can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Size,
+    Modified,
+    Class,
+}
+
+impl Asked {
+    /// What people call it.
+    pub(super) fn noun(self) -> &'static str {
+        match self {
+            Self::Size => "the object's size",
+            Self::Modified => "the object's last-modified date",
+            Self::Class => "the object's storage class",
+        }
+    }
+
+    /// The inventory column that holds it.
+    pub(super) fn column(self) -> &'static str {
+        match self {
+            Self::Size => "Size",
+            Self::Modified => "LastModifiedDate",
+            Self::Class => "StorageClass",
+        }
+    }
+}
+
+/// What the filter says of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Verdict {
+    /// It is taken.
+    Taken,
+    /// It is left out.
+    Left,
+    /// The row does not hold this fact, so nobody can say.
+    Unknown(Asked),
+}
+
+impl Filter {
+    /// The conditions that need more than the key: the plan's name for each, and the fact it needs.
+    pub(super) fn asks(&self) -> Vec<(&'static str, Asked)> {
+        let conditions = [
+            (self.larger_than.is_some(), "larger_than", Asked::Size),
+            (self.smaller_than.is_some(), "smaller_than", Asked::Size),
+            (self.modified_after.is_some(), "modified_after", Asked::Modified),
+            (self.modified_before.is_some(), "modified_before", Asked::Modified),
+            (self.storage_class.is_some(), "storage_class", Asked::Class),
+        ];
+        conditions.into_iter().filter(|(set, ..)| *set).map(|(_, name, fact)| (name, fact)).collect()
+    }
+
+    /// Whether any condition needs this fact.
+    pub(super) fn asks_for(&self, fact: Asked) -> bool {
+        self.asks().iter().any(|(_, asked)| *asked == fact)
+    }
+
+    /// What it says of one row.
+    pub(super) fn judge(&self, row: &Row<'_>) -> Verdict {
+        if !self.takes_key(row.key) {
+            return Verdict::Left;
+        }
+        for verdict in [self.judge_size(row.facts.size), self.judge_age(row.facts.modified), self.judge_class(row)] {
+            if verdict != Verdict::Taken {
+                return verdict;
+            }
+        }
+        Verdict::Taken
+    }
+
+    fn takes_key(&self, key: &[u8]) -> bool {
+        if self.include.is_none() && self.exclude.is_none() {
+            return true;
+        }
+        // As bytes: a key need not be UTF-8, and a lossy copy could match what the key itself does not.
+        let candidate = Candidate::from_bytes(key);
+        self.include.as_ref().is_none_or(|globs| globs.is_match_candidate(&candidate))
+            && !self.exclude.as_ref().is_some_and(|globs| globs.is_match_candidate(&candidate))
+    }
+
+    fn judge_size(&self, size: Option<u64>) -> Verdict {
+        if self.larger_than.is_none() && self.smaller_than.is_none() {
+            return Verdict::Taken;
+        }
+        let Some(size) = size else { return Verdict::Unknown(Asked::Size) };
+        taken(self.larger_than.is_none_or(|limit| size > limit) && self.smaller_than.is_none_or(|limit| size < limit))
+    }
+
+    fn judge_age(&self, modified: Option<Timestamp>) -> Verdict {
+        if self.modified_after.is_none() && self.modified_before.is_none() {
+            return Verdict::Taken;
+        }
+        let Some(modified) = modified else { return Verdict::Unknown(Asked::Modified) };
+        taken(
+            self.modified_after.is_none_or(|limit| modified > limit)
+                && self.modified_before.is_none_or(|limit| modified < limit),
+        )
+    }
+
+    fn judge_class(&self, row: &Row<'_>) -> Verdict {
+        let Some(wanted) = &self.storage_class else { return Verdict::Taken };
+        let Some(class) = row.facts.class else { return Verdict::Unknown(Asked::Class) };
+        // OSS writes `Standard` where S3 writes `STANDARD`.
+        taken(wanted.iter().any(|name| name.as_str().eq_ignore_ascii_case(class)))
+    }
+}
+
+fn taken(yes: bool) -> Verdict {
+    if yes { Verdict::Taken } else { Verdict::Left }
+}
+
+#[cfg(test)]
+mod tests {
+    use globset::{Glob, GlobSet, GlobSetBuilder};
+
+    use super::*;
+    use crate::object::StorageClass;
+
+    fn globs(pattern: &str) -> GlobSet {
+        GlobSetBuilder::new().add(Glob::new(pattern).unwrap()).build().unwrap()
+    }
+
+    fn row<'a>(key: &'a [u8], facts: Facts<'a>) -> Row<'a> {
+        Row { bucket: "b", key, version: None, facts }
+    }
+
+    fn judge(filter: &Filter, key: &[u8]) -> Verdict {
+        filter.judge(&row(key, Facts::default()))
+    }
+
+    #[test]
+    fn globs_match_the_keys_bytes() {
+        let filter = Filter { include: Some(globs("*.pdf")), exclude: Some(globs("tmp/*")), ..Filter::default() };
+        assert_eq!(judge(&filter, b"a/b/c.pdf"), Verdict::Taken);
+        assert_eq!(judge(&filter, b"a/\xff\xfe.pdf"), Verdict::Taken);
+        assert_eq!(judge(&filter, b"a\nb.pdf"), Verdict::Taken);
+        assert_eq!(judge(&filter, b"a.pdfx"), Verdict::Left);
+        assert_eq!(judge(&filter, b"tmp/c.pdf"), Verdict::Left);
+        assert_eq!(judge(&filter, b"../x.pdf"), Verdict::Taken);
+    }
+
+    #[test]
+    fn sizes_and_ages_are_strict_bounds() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let filter = Filter {
+            larger_than: Some(10),
+            smaller_than: Some(20),
+            modified_after: Some(at(100)),
+            modified_before: Some(at(200)),
+            ..Filter::default()
+        };
+        let judge = |size, second| {
+            filter.judge(&row(b"k", Facts { size: Some(size), modified: Some(at(second)), class: None }))
+        };
+        assert_eq!(judge(11, 101), Verdict::Taken);
+        assert_eq!(judge(10, 101), Verdict::Left);
+        assert_eq!(judge(20, 101), Verdict::Left);
+        assert_eq!(judge(15, 100), Verdict::Left);
+        assert_eq!(judge(15, 200), Verdict::Left);
+    }
+
+    #[test]
+    fn classes_are_compared_without_case_and_a_missing_fact_is_unknown() {
+        let filter = Filter { storage_class: Some(vec![StorageClass::new("Standard")]), ..Filter::default() };
+        let facts = Facts { class: Some("STANDARD"), ..Facts::default() };
+        assert_eq!(filter.judge(&row(b"k", facts)), Verdict::Taken);
+        assert_eq!(judge(&filter, b"k"), Verdict::Unknown(Asked::Class));
+        assert!(filter.asks_for(Asked::Class));
+        assert!(!filter.asks_for(Asked::Size));
+    }
+}

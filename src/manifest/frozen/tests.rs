@@ -1,0 +1,197 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::manifest::part::{Limits, PartsWriter};
+use crate::object::{Bucket, ObjectId, VersionId};
+
+/// Writes rows into parts in a fresh job's folder.
+fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: Limits) -> (tempfile::TempDir, Frozen) {
+    let folder = tempfile::tempdir().unwrap();
+    let home = home(folder.path());
+    clear(&home).unwrap();
+    let mut writer = PartsWriter::new(&home, limits);
+    for (bucket, key, version) in rows {
+        writer.push(bucket, key, *version).unwrap();
+    }
+    let parts = writer.finish().unwrap();
+    let read = rows.len() as u64;
+    let frozen = Frozen { folder: home, read, parts, pin: Pin::Listing, warnings: Vec::new() };
+    index::save(&frozen).unwrap();
+    (folder, frozen)
+}
+
+fn all(frozen: &Frozen, from: Seq, batch: usize) -> Result<Vec<Task>, ManifestError> {
+    let batches: Result<Vec<_>, _> = frozen.tasks(from, batch).collect();
+    Ok(batches?.into_iter().inspect(|tasks| assert!(!tasks.is_empty() && tasks.len() <= batch)).flatten().collect())
+}
+
+const START: Seq = Seq { part: 0, row: 0 };
+
+const SMALL: Limits = Limits { block_rows: 3, part_rows: 7 };
+
+/// The bytes of a part are a promise to jobs begun by an earlier build: a change needs a new version of the format.
+/// What deflate makes of the rows may differ from build to build, so these bytes are read and not written.
+#[test]
+fn the_format_is_pinned() {
+    let part = [
+        "8942504d0d0a1a0a 01000000 00000000 909ae2c7",
+        "03000000 21000000 23000000 9d28bcbb 14a8a95c",
+        "e3626060606461666560666264606261664ccc29c8484cd437342a334c4a2d49fc0f00",
+        "01000000 10000000 12000000 798dcc2f b0c31143",
+        "63656060606561606060 4a4a2d492c330200",
+        "00000000 04000000 00000000 00000000 2a70bdef",
+    ];
+    let digits: Vec<u8> = part.concat().bytes().filter(|byte| *byte != b' ').collect();
+    let bytes: Vec<u8> =
+        digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect();
+    let rows: [(&str, &[u8], Option<&str>); 4] = [
+        ("alpha", b"a/1", None),
+        ("alpha", b"a/2", Some("v1")),
+        ("beta", b"a/2\xff", Some("v1")),
+        ("beta", b"", Some("v2")),
+    ];
+    let (_folder, frozen) = freeze(&rows, SMALL);
+    let written = all(&frozen, START, 9).unwrap();
+    fs::write(part_path(&frozen.folder, 0), bytes).unwrap();
+    assert_eq!(all(&frozen, START, 9).unwrap(), written);
+    let found: Vec<_> = written.iter().map(|task| task.object.key.as_bytes()).collect();
+    assert_eq!(found, rows.map(|(_, key, _)| key));
+}
+
+#[test]
+fn a_reader_starts_at_any_row_of_any_part() {
+    let keys: Vec<String> = (0..20).map(|row| format!("k/{row}")).collect();
+    let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
+    let (_folder, frozen) = freeze(&rows, SMALL);
+    assert_eq!(frozen.parts().iter().map(|part| part.rows).collect::<Vec<_>>(), [7, 7, 6]);
+    for start in 0..20_u32 {
+        let from = Seq { part: start / 7, row: start % 7 };
+        let tasks = all(&frozen, from, 4).unwrap();
+        let found: Vec<_> = tasks.iter().map(|task| task.object.key.as_str().unwrap()).collect();
+        assert_eq!(found, keys[start as usize..].iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(tasks[0].seq, from);
+    }
+    assert_eq!(all(&frozen, Seq { part: 0, row: 7 }, 4).unwrap()[0].seq, Seq { part: 1, row: 0 });
+    assert!(all(&frozen, Seq { part: 2, row: 6 }, 4).unwrap().is_empty());
+    assert!(all(&frozen, Seq { part: 9, row: 0 }, 4).unwrap().is_empty());
+    let one: Vec<_> = frozen.part_tasks(Seq { part: 1, row: 5 }, 9).flat_map(|batch| batch.unwrap()).collect();
+    assert_eq!(one.iter().map(|task| task.seq.row).collect::<Vec<_>>(), [5, 6]);
+}
+
+#[test]
+fn blocks_before_the_start_are_not_inflated() {
+    let keys: Vec<String> = (0..9).map(|row| format!("k/{row}")).collect();
+    let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
+    let (_folder, frozen) = freeze(&rows, Limits { block_rows: 3, part_rows: 9 });
+    let path = part_path(&frozen.folder, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(all(&frozen, Seq { part: 0, row: 3 }, 9).unwrap().len(), 6);
+    let error = all(&frozen, Seq { part: 0, row: 2 }, 9).unwrap_err();
+    assert!(error.to_string().ends_with("part-00000.bpm is damaged: a block fails its checksum"), "{error}");
+}
+
+#[test]
+fn any_damage_is_an_error_that_names_the_file() {
+    let keys: Vec<String> = (0..7).map(|row| format!("key/{row}")).collect();
+    let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), Some("null"))).collect();
+    let (folder, frozen) = freeze(&rows, SMALL);
+    let path = part_path(&frozen.folder, 0);
+    let whole = fs::read(&path).unwrap();
+    let expect_damage = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let error = all(&frozen, START, 4).unwrap_err();
+        assert!(matches!(&error, ManifestError::Corrupt { file, .. } if *file == path), "{error}");
+    };
+    for at in 0..whole.len() {
+        let mut torn = whole.clone();
+        torn[at] ^= 0x40;
+        expect_damage(&torn);
+        expect_damage(&whole[..at]);
+    }
+    expect_damage(&[&whole[..], b"x"].concat());
+    let error = Frozen::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("bytes, and the index says"), "{error}");
+    fs::remove_file(&path).unwrap();
+    assert!(Frozen::open(folder.path()).unwrap_err().to_string().starts_with("cannot open "));
+}
+
+#[test]
+fn the_iterator_ends_behind_an_error() {
+    let (_folder, frozen) = freeze(&[("b", b"k", None)], SMALL);
+    fs::write(part_path(&frozen.folder, 0), b"junk").unwrap();
+    let mut tasks = frozen.tasks(START, 4);
+    assert!(tasks.next().unwrap().is_err());
+    assert!(tasks.next().is_none());
+}
+
+#[test]
+fn a_folder_without_an_index_is_no_manifest() {
+    let (folder, frozen) = freeze(&[("b", b"k", None)], SMALL);
+    assert_eq!(Frozen::open(folder.path()).unwrap(), Some(frozen.clone()));
+    index::remove(&frozen.folder).unwrap();
+    assert_eq!(Frozen::open(folder.path()).unwrap(), None);
+    clear(&frozen.folder).unwrap();
+    assert_eq!(fs::read_dir(&frozen.folder).unwrap().count(), 0);
+}
+
+/// A corpus like those of real buckets: dated folders, sequential names, several kinds of file.
+fn corpus(rows: u32) -> Vec<String> {
+    let mut keys = Vec::new();
+    for row in 0..rows {
+        let (day, customer) = (row / 400, row.wrapping_mul(2_654_435_761) >> 18);
+        let (year, month, date) = (2021 + day / 336, 1 + day / 28 % 12, 1 + day % 28);
+        let kind = ["pdf", "json", "jpg", "txt"][(row % 7 % 4) as usize];
+        keys.push(format!(
+            "documents/{year}/{month:02}/{date:02}/customer-{customer:05}/invoice-{year}{month:02}{date:02}-{row:07}.{kind}"
+        ));
+    }
+    keys
+}
+
+#[test]
+fn a_key_costs_at_most_twelve_bytes() {
+    let keys = corpus(50_000);
+    let rows: Vec<_> = keys.iter().map(|key| ("my-bucket", key.as_bytes(), Some("null"))).collect();
+    let (_folder, frozen) = freeze(&rows, Limits::default());
+    let bytes: u64 = frozen.parts().iter().map(|part| part.bytes).sum();
+    assert!(bytes <= 12 * frozen.rows(), "{bytes} bytes for {} keys", frozen.rows());
+    assert!(
+        all(&frozen, START, 1000).unwrap().iter().zip(&keys).all(|(task, key)| task.object.key == key.as_str().into())
+    );
+}
+
+type Name = (String, Vec<u8>, Option<String>);
+
+fn name() -> impl Strategy<Value = Name> {
+    let key = prop_oneof![proptest::collection::vec(any::<u8>(), 0..40), "d/[ab]{0,5}".prop_map(String::into_bytes)];
+    ("[ab]{0,2}", key, proptest::option::of("[ab]{0,3}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_rows_come_back_from_any_start(
+        names in proptest::collection::vec(name(), 1..40),
+        block_rows in 1_usize..6,
+        part_rows in 1_u32..20,
+        batch in 1_usize..9,
+        start in 0_u32..60,
+    ) {
+        let rows: Vec<_> = names.iter().map(|(b, k, v)| (b.as_str(), k.as_slice(), v.as_deref())).collect();
+        let (_folder, frozen) = freeze(&rows, Limits { block_rows, part_rows });
+        let from = Seq { part: start / part_rows, row: start % part_rows };
+        let tasks = all(&frozen, from, batch).unwrap();
+        let expected: Vec<_> = rows.iter().skip(start as usize).map(|(bucket, key, version)| ObjectId {
+            bucket: Bucket::new(bucket),
+            key: Key::new(*key),
+            version: version.map(VersionId::new),
+        }).collect();
+        let at = |row: u32| Seq { part: row / part_rows, row: row % part_rows };
+        let in_place = tasks.iter().zip(start..).all(|(task, row)| task.seq == at(row));
+        prop_assert!(in_place);
+        prop_assert_eq!(tasks.into_iter().map(|task| task.object).collect::<Vec<_>>(), expected);
+    }
+}

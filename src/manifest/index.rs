@@ -1,0 +1,223 @@
+//! `index.json`: written last and at once, so that a folder without it is not a frozen manifest.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ManifestError, Warning};
+use super::frozen::{Frozen, PartInfo, Pin};
+use crate::object::{Bucket, Key};
+
+/// The file's name.
+const NAME: &str = "index.json";
+
+/// Its name while it is written.
+const TEMPORARY: &str = "index.json.new";
+
+/// The version of the file's form.
+const VERSION: u32 = 1;
+
+/// The longest index there can be: that of 500 billion rows.
+const MAX_BYTES: u64 = 16 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct IndexShape {
+    version: u32,
+    rows: u64,
+    read: u64,
+    parts: Vec<PartShape>,
+    pin: PinShape,
+    warnings: Vec<WarningShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PartShape {
+    rows: u32,
+    bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WarningShape {
+    message: String,
+    help: String,
+}
+
+/// Keys are URL-encoded: they are bytes, and JSON is not.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PinShape {
+    Listing,
+    Object { bucket: String, key: String, etag: String, sha256: String },
+    File { path: String, sha256: String },
+    Inventory { bucket: String, key: String, etag: String, created: Option<String> },
+}
+
+/// Writes the index of a manifest whose parts are on disk.
+pub(super) fn save(frozen: &Frozen) -> Result<(), ManifestError> {
+    let path = frozen.folder.join(NAME);
+    let temporary = frozen.folder.join(TEMPORARY);
+    write(&temporary, &path, &frozen.folder, frozen).map_err(|cause| ManifestError::disk("write", &path, cause))
+}
+
+fn write(temporary: &Path, path: &Path, folder: &Path, frozen: &Frozen) -> io::Result<()> {
+    let mut file = File::create(temporary)?;
+    serde_json::to_writer_pretty(&mut file, &shape(frozen))?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(temporary, path)?;
+    sync_names(folder)
+}
+
+/// Makes the names of the parts and of the index last: they are in the folder, which is a file of its own.
+#[cfg(unix)]
+fn sync_names(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened, and its names need no more than the files do.
+#[cfg(not(unix))]
+fn sync_names(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Reads an index; `None` where there is none.
+pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
+    let path = home.join(NAME);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(ManifestError::disk("open", &path, cause)),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
+    let corrupt = |why: String| ManifestError::corrupt(&path, why);
+    let shape: IndexShape = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
+    if shape.version != VERSION {
+        return Err(corrupt(format!("it has version {} of the format, not {VERSION}", shape.version)));
+    }
+    let frozen = Frozen {
+        folder: home.to_owned(),
+        read: shape.read,
+        parts: shape.parts.iter().map(|part| PartInfo { rows: part.rows, bytes: part.bytes }).collect(),
+        pin: pin(shape.pin).map_err(corrupt)?,
+        warnings: shape.warnings.into_iter().map(|it| Warning { message: it.message, help: it.help }).collect(),
+    };
+    if frozen.rows() != shape.rows {
+        return Err(corrupt("its parts do not add up".to_owned()));
+    }
+    Ok(Some(frozen))
+}
+
+/// Removes the index, where there is one, and one that was never finished.
+pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
+    for path in [home.join(NAME), home.join(TEMPORARY)] {
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(ManifestError::disk("remove", &path, cause));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn shape(frozen: &Frozen) -> IndexShape {
+    IndexShape {
+        version: VERSION,
+        rows: frozen.rows(),
+        read: frozen.read,
+        parts: frozen.parts.iter().map(|part| PartShape { rows: part.rows, bytes: part.bytes }).collect(),
+        pin: pin_shape(&frozen.pin),
+        warnings: frozen
+            .warnings
+            .iter()
+            .map(|warning| WarningShape { message: warning.message.clone(), help: warning.help.clone() })
+            .collect(),
+    }
+}
+
+fn pin_shape(pin: &Pin) -> PinShape {
+    match pin {
+        Pin::Listing => PinShape::Listing,
+        Pin::Object { bucket, key, etag, sha256 } => PinShape::Object {
+            bucket: bucket.to_string(),
+            key: key.encoded_keeping_slashes(),
+            etag: etag.clone(),
+            sha256: sha256.clone(),
+        },
+        Pin::File { path, sha256 } => PinShape::File { path: path.clone(), sha256: sha256.clone() },
+        Pin::Inventory { bucket, key, etag, created } => PinShape::Inventory {
+            bucket: bucket.to_string(),
+            key: key.encoded_keeping_slashes(),
+            etag: etag.clone(),
+            created: created.map(|at| at.to_string()),
+        },
+    }
+}
+
+fn pin(shape: PinShape) -> Result<Pin, String> {
+    Ok(match shape {
+        PinShape::Listing => Pin::Listing,
+        PinShape::Object { bucket, key, etag, sha256 } => {
+            Pin::Object { bucket: Bucket::new(&bucket), key: Key::decode(key.as_bytes()), etag, sha256 }
+        }
+        PinShape::File { path, sha256 } => Pin::File { path, sha256 },
+        PinShape::Inventory { bucket, key, etag, created } => Pin::Inventory {
+            bucket: Bucket::new(&bucket),
+            key: Key::decode(key.as_bytes()),
+            etag,
+            created: created.map(|at| at.parse()).transpose().map_err(|why: jiff::Error| why.to_string())?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn frozen(folder: &Path, pin: Pin) -> Frozen {
+        let warnings = vec![Warning { message: "m".into(), help: "h".into() }];
+        Frozen { folder: folder.to_owned(), read: 7, parts: vec![PartInfo { rows: 3, bytes: 99 }], pin, warnings }
+    }
+
+    #[test]
+    fn an_index_comes_back_with_any_pin() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = Bucket::new("b");
+        let key = Key::new(&b"a+b/\xff c"[..]);
+        let pins = [
+            Pin::Listing,
+            Pin::Object { bucket: bucket.clone(), key: key.clone(), etag: "e".into(), sha256: "00".into() },
+            Pin::File { path: "x/y.csv".into(), sha256: "00".into() },
+            Pin::Inventory { bucket, key, etag: "e".into(), created: Some(Timestamp::UNIX_EPOCH) },
+        ];
+        for pin in pins {
+            let saved = frozen(folder.path(), pin);
+            save(&saved).unwrap();
+            assert_eq!(load(folder.path()).unwrap(), Some(saved));
+        }
+        assert!(!folder.path().join(TEMPORARY).exists());
+        fs::write(folder.path().join(TEMPORARY), b"torn").unwrap();
+        remove(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(load(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn junk_is_named_as_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let save = |text: &str| fs::write(folder.path().join(NAME), text).unwrap();
+        let wrong_sum = r#"{"version":1,"rows":5,"read":5,"parts":[],"pin":"listing","warnings":[]}"#;
+        let newer = r#"{"version":2,"rows":0,"read":0,"parts":[],"pin":"listing","warnings":[]}"#;
+        for text in ["", "{", "[1]", wrong_sum, newer] {
+            save(text);
+            let error = load(folder.path()).unwrap_err();
+            assert!(matches!(error, ManifestError::Corrupt { .. }), "{error}");
+            assert!(error.to_string().contains("index.json"), "{error}");
+        }
+    }
+}

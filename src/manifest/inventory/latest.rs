@@ -1,0 +1,147 @@
+//! `latest = "prefix/"`: the newest inventory that is complete.
+
+use std::collections::BTreeSet;
+
+use md5::{Digest, Md5};
+
+use super::read::{Found, MAX_DOCUMENT_BYTES};
+use crate::manifest::error::{ManifestError, place};
+use crate::manifest::input::{hex, read_small};
+use crate::manifest::patient::{Patient, bare};
+use crate::manifest::sink::Sink;
+use crate::object::{Bucket, Key};
+use crate::store::ListRequest;
+
+/// How many of the newest folders are looked at: with an inventory a day, a month of unfinished ones.
+const LOOKED_AT: usize = 32;
+
+/// The largest `manifest.checksum`: 32 digits and a line end, with room to spare.
+const MAX_CHECKSUM_BYTES: u64 = 1024;
+
+/// Finds and reads the newest `manifest.json` that its `manifest.checksum` vouches for.
+pub(super) async fn find(
+    bucket: &Bucket,
+    prefix: &Key,
+    patient: &Patient,
+    sink: &mut Sink,
+) -> Result<Found, ManifestError> {
+    let mut base = prefix.as_bytes().to_vec();
+    if base.last().is_some_and(|byte| *byte != b'/') {
+        base.push(b'/');
+    }
+    let folders = folders(bucket, &Key::new(base.as_slice()), patient).await?;
+    let mut unfinished = Vec::new();
+    for folder in folders.into_iter().rev() {
+        match read_complete(bucket, &folder, patient).await? {
+            Ok(found) => {
+                for (folder, why) in &unfinished {
+                    sink.warn(
+                        format!("{} was passed over: {why}; {} is taken", place(bucket, folder), found.key),
+                        "wait for the newer inventory to be finished if its objects matter",
+                    );
+                }
+                return Ok(found);
+            }
+            Err(why) => unfinished.push((folder, why)),
+        }
+    }
+    Err(ManifestError::malformed(
+        &place(bucket, prefix),
+        match unfinished.len() {
+            0 => "there is no folder named like 2026-01-31T00-00Z/ below it".to_owned(),
+            count => format!("none of its {count} newest inventories is complete; the newest: {}", unfinished[0].1),
+        },
+        "give the prefix that holds the dated folders, each with manifest.json and manifest.checksum",
+    ))
+}
+
+/// The newest dated folders right below the prefix, oldest first: their names sort as their times do.
+async fn folders(bucket: &Bucket, base: &Key, patient: &Patient) -> Result<BTreeSet<Key>, ManifestError> {
+    let mut request = ListRequest {
+        bucket: bucket.clone(),
+        prefix: base.clone(),
+        all_versions: false,
+        directories: true,
+        from: None,
+    };
+    let mut newest = BTreeSet::new();
+    loop {
+        let page = patient.list(&request).await?;
+        for folder in page.prefixes {
+            if folder.as_bytes().strip_prefix(base.as_bytes()).is_some_and(is_dated) {
+                newest.insert(folder);
+            }
+            if newest.len() > LOOKED_AT {
+                newest.pop_first();
+            }
+        }
+        match page.next {
+            None => return Ok(newest),
+            next if next == request.from => {
+                let what = "it goes on where it began, and would never end".to_owned();
+                return Err(ManifestError::Listing { place: place(bucket, base), what });
+            }
+            next => request.from = next,
+        }
+    }
+}
+
+/// Whether a folder's name is `YYYY-MM-DDTHH-MMZ/`.
+fn is_dated(name: &[u8]) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00-00Z/";
+    let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    name.len() == FORM.len() && name.iter().zip(FORM).all(fits)
+}
+
+/// The `manifest.json` of one folder, or why it is not complete.
+async fn read_complete(
+    bucket: &Bucket,
+    folder: &Key,
+    patient: &Patient,
+) -> Result<Result<Found, String>, ManifestError> {
+    let sibling = |name: &str| Key::new([folder.as_bytes(), name.as_bytes()].concat());
+    let checksum = sibling("manifest.checksum");
+    let Some((_, expected)) = read_if_there(bucket, &checksum, MAX_CHECKSUM_BYTES, patient).await? else {
+        return Ok(Err("it has no manifest.checksum".to_owned()));
+    };
+    let key = sibling("manifest.json");
+    let Some((etag, text)) = read_if_there(bucket, &key, MAX_DOCUMENT_BYTES, patient).await? else {
+        return Ok(Err("it has no manifest.json".to_owned()));
+    };
+    let found = hex(&Md5::digest(&text));
+    if !expected.trim_ascii().eq_ignore_ascii_case(found.as_bytes()) {
+        return Ok(Err("its manifest.checksum is not that of its manifest.json".to_owned()));
+    }
+    Ok(Ok(Found { key, etag, text }))
+}
+
+async fn read_if_there(
+    bucket: &Bucket,
+    key: &Key,
+    limit: u64,
+    patient: &Patient,
+) -> Result<Option<(String, Vec<u8>)>, ManifestError> {
+    match patient.open(bucket, key, None).await? {
+        Ok(opened) => {
+            let etag = bare(&opened.etag).to_owned();
+            Ok(Some((etag, read_small(opened, limit, &place(bucket, key), patient.stop()).await?)))
+        }
+        Err(fault) if fault.status == Some(404) => Ok(None),
+        Err(fault) => {
+            Err(ManifestError::Store { doing: format!("read {}", place(bucket, key)), fault: Box::new(fault) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dated_folders_are_told_from_others() {
+        assert!(is_dated(b"2026-01-31T00-00Z/"));
+        for name in ["data/", "hive/", "2026-01-31T00-00Z", "2026-01-31T00-00Zx", "2026-01-31T00:00Z/", "é"] {
+            assert!(!is_dated(name.as_bytes()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Reads an inventory: its description first, then each data file as it streams.
+
+use std::io::BufRead;
+
+use md5::Md5;
+
+use super::columns::{Columns, Reading};
+use super::document::{DataFile, Document};
+use super::latest;
+use crate::manifest::csv::explain;
+use crate::manifest::error::{BadRows, ManifestError, place};
+use crate::manifest::frozen::Pin;
+use crate::manifest::input::{self, Raw, Rest};
+use crate::manifest::patient::{Patient, bare};
+use crate::manifest::records::{LineEnds, Next, Records};
+use crate::manifest::sink::Sink;
+use crate::manifest::spec::{Dialect, InventoryObject};
+use crate::object::{Bucket, Key};
+
+/// The largest `manifest.json`: that of 300,000 data files.
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+
+/// A `manifest.json` as it was read.
+pub(super) struct Found {
+    /// Its key.
+    pub(super) key: Key,
+    /// Its `ETag` without quotes.
+    pub(super) etag: String,
+    /// Its bytes.
+    pub(super) text: Vec<u8>,
+}
+
+/// Reads an inventory's data files, one after the other, into the sink.
+pub(in crate::manifest) async fn read(
+    bucket: &Bucket,
+    object: &InventoryObject,
+    dialect: Dialect,
+    patient: &Patient,
+    mut sink: Sink,
+) -> Result<(Sink, Pin), ManifestError> {
+    let found = match object {
+        InventoryObject::Exact { key, etag } => exact(bucket, key, etag.as_deref(), patient).await?,
+        InventoryObject::Latest { prefix } => latest::find(bucket, prefix, patient, &mut sink).await?,
+    };
+    let name = place(bucket, &found.key);
+    let document = Document::parse(&found.text, &name)?;
+    document.expect_bucket(bucket, &name)?;
+    let mut columns = Columns::new(&document, dialect, sink.filter(), &name)?;
+    for file in document.files {
+        (sink, columns) = read_file(bucket, file, columns, patient, sink).await?;
+    }
+    columns.warn(&mut sink, &name);
+    let pin = Pin::Inventory { bucket: bucket.clone(), key: found.key, etag: found.etag, created: document.created };
+    Ok((sink, pin))
+}
+
+async fn exact(bucket: &Bucket, key: &Key, etag: Option<&str>, patient: &Patient) -> Result<Found, ManifestError> {
+    let opened = patient.open_pinned(bucket, key, etag).await?;
+    let etag = bare(&opened.etag).to_owned();
+    let text = input::read_small(opened, MAX_DOCUMENT_BYTES, &place(bucket, key), patient.stop()).await?;
+    Ok(Found { key: key.clone(), etag, text })
+}
+
+async fn read_file(
+    bucket: &Bucket,
+    file: DataFile,
+    columns: Columns,
+    patient: &Patient,
+    sink: Sink,
+) -> Result<(Sink, Columns), ManifestError> {
+    let name = place(bucket, &file.key);
+    let opened = patient.open_existing(bucket, &file.key).await.map_err(|error| match error {
+        ManifestError::Store { fault, .. } if fault.status == Some(404) => {
+            let help = "the inventory is not complete, or its files were deleted: use another one";
+            ManifestError::malformed(&name, "manifest.json names this data file, and it is not there", help)
+        }
+        other => other,
+    })?;
+    input::stream(opened, patient.stop(), move |raw| read_checked(raw, &file, &name, columns, sink)).await
+}
+
+/// Reads one data file and compares it with what `manifest.json` says of it.
+fn read_checked(
+    raw: Raw,
+    file: &DataFile,
+    name: &str,
+    mut columns: Columns,
+    mut sink: Sink,
+) -> Result<(Sink, Columns), ManifestError> {
+    let gzip = input::is_gzip_key(&file.key);
+    let (rows, tally) = input::digested::<Md5, _>(raw, gzip, name, Rest::Digest, |text| {
+        read_rows(Records::new(text, LineEnds::Either), gzip, name, &mut columns, &mut sink)
+    })?;
+    let help = "the file was written over or cut off: use another inventory";
+    if let Some(size) = file.size.filter(|size| *size != tally.bytes) {
+        let what = format!("it has {} bytes, and manifest.json says {size}", tally.bytes);
+        return Err(ManifestError::malformed(name, what, help));
+    }
+    if !file.md5.eq_ignore_ascii_case(&tally.digest) {
+        let what = format!("its MD5 is {}, and manifest.json says {}", tally.digest, file.md5);
+        return Err(ManifestError::malformed(name, what, help));
+    }
+    // Last, because a file that is not the one meant explains whatever is wrong with its rows.
+    rows?;
+    Ok((sink, columns))
+}
+
+fn read_rows<R: BufRead>(
+    mut records: Records<R>,
+    gzip: bool,
+    name: &str,
+    columns: &mut Columns,
+    sink: &mut Sink,
+) -> Result<(), ManifestError> {
+    let mut bad = BadRows::new();
+    loop {
+        let row = records.row() + 1;
+        let taken = match records.next().map_err(|broken| explain(broken, gzip, name, row))? {
+            Next::End => break,
+            Next::Bad(why) => Err(why),
+            Next::Record(record) if row == 1 && columns.is_header(&record) => Ok(()),
+            Next::Record(record) => match columns.read(&record, || format!("row {row} of {name}")) {
+                Ok(Reading::Object(row)) => sink.push(&row)?,
+                Ok(Reading::Passed) => {
+                    sink.pass_over()?;
+                    Ok(())
+                }
+                Err(why) => Err(why),
+            },
+        };
+        if let Err(why) = taken {
+            bad.push(row, records.line(), why);
+            if bad.are_hopeless() {
+                break;
+            }
+        }
+    }
+    bad.verdict(name)
+}

@@ -1,0 +1,241 @@
+use globset::GlobSet;
+
+use crate::manifest::spec::{Dialect, InventoryObject};
+use crate::manifest::testing::{MemoryStore, etag, fault, gzip, keys, objects, refusal};
+use crate::manifest::{Filter, Frozen, Pin, Source};
+use crate::object::{Bucket, Key, ObjectId, StorageClass};
+use crate::task::FaultClass;
+
+const FOLDER: &str = "inv/b/daily/2026-01-31T00-00Z/";
+
+/// A store with one inventory of these data files.
+fn store(destination: &str, schema: &str, files: &[&[u8]]) -> MemoryStore {
+    let mut store = MemoryStore::default();
+    add(&mut store, FOLDER, destination, schema, files);
+    store
+}
+
+fn add(store: &mut MemoryStore, folder: &str, destination: &str, schema: &str, files: &[&[u8]]) {
+    let mut entries = Vec::new();
+    for (number, text) in files.iter().enumerate() {
+        let key = data_key(folder, number);
+        let content = gzip(text);
+        let md5 = etag(&content).to_ascii_uppercase();
+        entries.push(format!(r#"{{"key":"{key}","size":{},"MD5checksum":"{md5}"}}"#, content.len()));
+        store.put(&key, &content);
+    }
+    let json = format!(
+        r#"{{"sourceBucket":"src","destinationBucket":"{destination}","fileFormat":"CSV","fileSchema":"{schema}",
+            "creationTimestamp":"1514944800000","files":[{}]}}"#,
+        entries.join(",")
+    );
+    store.put(&format!("{folder}manifest.json"), json.as_bytes());
+    store.put(&format!("{folder}manifest.checksum"), format!("{}\n", etag(json.as_bytes())).as_bytes());
+}
+
+fn data_key(folder: &str, number: usize) -> String {
+    format!("inv/b/daily/data/{}-{number}.csv.gz", folder.replace('/', "_"))
+}
+
+fn manifest_key() -> String {
+    format!("{FOLDER}manifest.json")
+}
+
+fn exact() -> Source {
+    source(InventoryObject::Exact { key: Key::from(manifest_key().as_str()), etag: None })
+}
+
+fn latest() -> Source {
+    source(InventoryObject::Latest { prefix: Key::from("inv/b/daily") })
+}
+
+fn source(object: InventoryObject) -> Source {
+    Source::Inventory { bucket: Bucket::new("dest"), object, dialect: Dialect::Oss }
+}
+
+fn read(store: MemoryStore) -> (Frozen, Vec<ObjectId>) {
+    objects(store, exact(), Filter::default()).unwrap()
+}
+
+fn refused(store: MemoryStore) -> String {
+    refusal(store, exact(), Filter::default()).to_string()
+}
+
+/// Replaces text in the stored `manifest.json`.
+fn edit(store: &mut MemoryStore, from: &str, to: &str) {
+    let json = String::from_utf8(store.objects[manifest_key().as_bytes()].clone()).unwrap();
+    assert!(json.contains(from));
+    store.put(&manifest_key(), json.replace(from, to).as_bytes());
+}
+
+const AWS: &str = "arn:aws:s3:::dest";
+
+const OSS: &str = "acs:oss:::dest";
+
+#[test]
+fn columns_are_found_by_name_and_files_are_read_in_order() {
+    let first = b"\"5\",\"a%2Fb+c\",\"b1\",\"x\"\n\"\",\"k2\",\"b2\",\"\"\n";
+    let (frozen, found) = read(store(AWS, "Size, Key, bucket, Unknown", &[first, b"7,k3,b1,y\r\n", b""]));
+    assert_eq!(keys(&found), ["a/b c", "k2", "k3"]);
+    assert_eq!(found.iter().map(|object| object.bucket.as_str()).collect::<Vec<_>>(), ["b1", "b2", "b1"]);
+    assert!(found.iter().all(|object| object.version.is_none()));
+    assert_eq!(frozen.warnings(), []);
+    let Pin::Inventory { key, created, etag, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
+    assert_eq!(*key, Key::from(manifest_key().as_str()));
+    assert!(created.is_some() && etag.len() == 32);
+}
+
+#[test]
+fn versions_delete_markers_and_plus_are_read_as_documented() {
+    let rows = b"a+b,v1,True,False\na,,false,FALSE\ngone,v3,true,True\n+,v4,,\n";
+    let schema = "Key, VersionId, IsLatest, IsDeleteMarker";
+    let (frozen, found) = read(store(OSS, schema, &[rows]));
+    assert_eq!(keys(&found), ["a+b", "a", "+"]);
+    let versions: Vec<_> = found.iter().map(|object| object.version.as_ref().unwrap().as_str()).collect();
+    assert_eq!(versions, ["v1", "null", "v4"]);
+    assert!(found.iter().all(|object| object.bucket.as_str() == "src"));
+    assert_eq!((frozen.rows(), frozen.rows_read()), (3, 4));
+    assert_eq!(frozen.warnings().len(), 1);
+    let message = &frozen.warnings()[0].message;
+    assert!(message.contains("2 keys hold a raw `+`, the first in row 1 of dest/inv/"), "{message}");
+
+    let (frozen, found) = read(store(AWS, schema, &[rows]));
+    assert_eq!(keys(&found), ["a b", "a", " "]);
+    assert_eq!(frozen.warnings(), []);
+}
+
+#[test]
+fn the_plans_provider_decides_where_the_document_does_not() {
+    assert_eq!(keys(&read(store("dest", "Key", &[b"a+b\n"])).1), ["a+b"]);
+}
+
+#[test]
+fn older_versions_without_an_id_are_not_taken_for_the_current_one() {
+    let (frozen, found) = read(store(AWS, "Key,IsLatest", &[b"k,true\nk,false\n"]));
+    assert_eq!((found.len(), frozen.rows_read()), (1, 2));
+}
+
+#[test]
+fn a_header_is_passed_over_and_bad_rows_are_not() {
+    assert_eq!(keys(&read(store(AWS, "Key,Size", &[b"Key,Size\nk,1\n"])).1), ["k"]);
+    let error = refused(store(AWS, "Key,IsDeleteMarker", &[b"k,maybe\n", b"never read,x\n"]));
+    assert!(error.contains("0.csv.gz has 1 bad row\n  row 1: `maybe` is neither true nor false"), "{error}");
+    let error = refused(store(AWS, "Key,Size", &[b"k\n%zz,1\n,1\n"]));
+    assert!(error.contains("3 bad rows\n  row 1: it has 1 fields, and fileSchema names 2"), "{error}");
+}
+
+#[test]
+fn an_inventory_without_rows_is_an_error_and_one_of_delete_markers_is_none() {
+    assert!(refused(store(AWS, "Key", &[])).ends_with("manifest.json names no object"));
+    assert!(refused(store(AWS, "Key", &[b""])).ends_with("manifest.json names no object"));
+    assert_eq!(read(store(AWS, "Key,IsDeleteMarker", &[b"k,true\n"])).0.rows(), 0);
+}
+
+#[test]
+fn filters_use_the_columns_there_are() {
+    let schema = "Key,Size,LastModifiedDate,StorageClass";
+    let rows = b"a,10,2026-01-01T00:00:00.000Z,GLACIER\nb,30,2026-01-02T00:00:00Z,STANDARD\nc,30,2020-01-01T00:00:00Z,GLACIER\n";
+    let filter = Filter {
+        larger_than: Some(20),
+        modified_before: Some("2021-01-01T00:00:00Z".parse().unwrap()),
+        storage_class: Some(vec![StorageClass::new("glacier")]),
+        exclude: Some(GlobSet::empty()),
+        ..Filter::default()
+    };
+    let (_, found) = objects(store(AWS, schema, &[rows]), exact(), filter.clone()).unwrap();
+    assert_eq!(keys(&found), ["c"]);
+
+    let error = refusal(store(AWS, "Key,Size", &[rows]), exact(), filter.clone());
+    assert!(error.to_string().contains("`modified_before` needs the object's last-modified date"), "{error}");
+    assert!(error.help().unwrap().contains("add LastModifiedDate"));
+
+    let error = refusal(store(AWS, schema, &[b"a,,x,\nb,-1,,\n"]), exact(), filter).to_string();
+    assert!(error.contains("row 1: `x` is no date"), "{error}");
+    assert!(error.contains("row 2: `-1` is no size"), "{error}");
+}
+
+#[test]
+fn a_data_file_that_is_not_the_one_meant_fails_everything() {
+    let good = || store(AWS, "Key", &[b"k1\n", b"k2\n"]);
+    let file = data_key(FOLDER, 1);
+    let content = good().objects[file.as_bytes()].clone();
+
+    let mut other = good();
+    let mut torn = content.clone();
+    torn[12] ^= 1;
+    other.put(&file, &torn);
+    let error = refused(other);
+    assert!(error.contains("1.csv.gz: its MD5 is ") && error.contains("and manifest.json says "), "{error}");
+
+    let mut short = good();
+    short.put(&file, &content[..content.len() - 3]);
+    assert!(refused(short).contains(&format!(
+        "it has {} bytes, and manifest.json says {}",
+        content.len() - 3,
+        content.len()
+    )));
+
+    let mut missing = good();
+    missing.objects.remove(file.as_bytes());
+    let error = refused(missing);
+    assert!(error.starts_with("dest/inv/b/daily/data/") && error.ends_with("it is not there"), "{error}");
+}
+
+#[test]
+fn a_truncated_gzip_with_its_own_md5_is_told_as_such() {
+    let mut store = store(AWS, "Key", &[b"k1\nk2\nk3\n"]);
+    let file = data_key(FOLDER, 0);
+    let content = store.objects[file.as_bytes()].clone();
+    let garbage = [&content[..], b"garbage"].concat();
+    let mut known = content.clone();
+    for damaged in [&content[..content.len() - 9], &garbage] {
+        let (from, to) = (etag(&known).to_ascii_uppercase(), etag(damaged));
+        edit(&mut store, &from, &to.to_ascii_uppercase());
+        edit(&mut store, &format!("\"size\":{}", known.len()), &format!("\"size\":{}", damaged.len()));
+        store.put(&file, damaged);
+        known = damaged.to_vec();
+        let again = MemoryStore { objects: store.objects.clone(), ..MemoryStore::default() };
+        assert!(refused(again).contains("its gzip data is damaged or cut off"));
+    }
+}
+
+#[test]
+fn documents_that_cannot_be_meant_are_refused() {
+    assert!(refused(store("arn:aws:s3:::other", "Key", &[])).contains("in the bucket other, not in dest"));
+    assert!(refused(store(AWS, "Bucket,Size", &[])).contains("names no Key"));
+    assert!(refused(store(AWS, "Key,key", &[])).contains("names Key twice"));
+    let mut huge = MemoryStore::default();
+    huge.put(&manifest_key(), &vec![b' '; 100 << 20]);
+    assert!(refused(huge).contains("it is larger than 67108864 bytes"));
+    assert!(refused(MemoryStore::default()).contains("404 NoSuchKey"));
+}
+
+#[test]
+fn the_newest_complete_inventory_is_taken() {
+    let mut store = store(AWS, "Key", &[b"right\n"]);
+    add(&mut store, "inv/b/daily/2025-12-31T00-00Z/", AWS, "Key", &[b"old\n"]);
+    store.put("inv/b/daily/2026-02-01T00-00Z/manifest.json", b"{}");
+    store.put("inv/b/daily/2026-02-02T00-00Z/manifest.checksum", b"00");
+    store.put("inv/b/daily/2026-02-03T00-00Z/manifest.json", b"{}");
+    store.put("inv/b/daily/2026-02-03T00-00Z/manifest.checksum", b"00");
+    store.put("inv/b/daily/zzz/manifest.json", b"{}");
+    let (frozen, found) = objects(store, latest(), Filter::default()).unwrap();
+    assert_eq!(keys(&found), ["right"]);
+    assert!(matches!(frozen.pin(), Pin::Inventory { key, .. } if *key == Key::from(manifest_key().as_str())));
+    let said: Vec<&str> = frozen.warnings().iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(said.len(), 3);
+    assert!(said[0].contains("2026-02-03T00-00Z/ was passed over: its manifest.checksum is not that"), "{said:?}");
+    assert!(said[1].contains("it has no manifest.json") && said[2].contains("it has no manifest.checksum"), "{said:?}");
+}
+
+#[test]
+fn without_a_complete_inventory_the_error_says_what_was_looked_for() {
+    let none = refusal(MemoryStore::with(&[("inv/b/daily/data/x", b"")]), latest(), Filter::default()).to_string();
+    assert!(none.contains("no folder named like 2026-01-31T00-00Z/"), "{none}");
+    let unfinished = MemoryStore::with(&[("inv/b/daily/2026-02-01T00-00Z/manifest.json", b"{}")]);
+    let error = refusal(unfinished, latest(), Filter::default()).to_string();
+    assert!(error.contains("none of its 1 newest inventories is complete; the newest: it has no manifest.checksum"));
+    let denied = store(AWS, "Key", &[b"k\n"]);
+    denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
+    assert!(refusal(denied, latest(), Filter::default()).to_string().contains("403 AccessDenied"));
+}

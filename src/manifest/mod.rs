@@ -1,0 +1,40 @@
+//! Which objects: every source is read once, checked row by row and frozen before the first object is touched.
+//!
+//! Freezing writes the objects' names into compressed manifest parts in the job's folder. From then on the job is
+//! independent of what happens to its source: objects that appear later are not touched, a file that is replaced is
+//! not half-read, and a row's place ([`Seq`](crate::task::Seq)) means the same on every run.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `spec` | what a plan says of its manifest |
+//! | `freeze` | one source into one frozen manifest |
+//! | `prefix`, `csv`, `inventory` | the sources: each gives rows to the sink |
+//! | `sink`, `filter` | which rows are taken, and where they go |
+//! | `records`, `escape` | CSV rows, and the keys in them |
+//! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
+//! | `part`, `frozen`, `index` | the files of a frozen manifest |
+//! | `error` | why there is none |
+
+mod csv;
+mod error;
+mod escape;
+mod filter;
+mod freeze;
+mod frozen;
+mod index;
+mod input;
+mod inventory;
+mod part;
+mod patient;
+mod prefix;
+mod records;
+mod sink;
+mod spec;
+#[cfg(test)]
+mod testing;
+
+pub use error::{BadRow, ManifestError, Warning};
+pub use freeze::freeze;
+pub use frozen::{Frozen, PartInfo, Pin, Tasks};
+pub use sink::Prepared;
+pub use spec::{CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Source, Versions};

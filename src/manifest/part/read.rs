@@ -1,0 +1,154 @@
+//! Reads a part from any row on.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::PathBuf;
+
+use super::HEADER_BYTES;
+use super::block::BlockReader;
+use super::pack::{Header, Unpacker, check_file_header};
+use crate::manifest::error::ManifestError;
+use crate::object::ObjectId;
+
+/// One part, open at a row.
+pub(in crate::manifest) struct PartReader {
+    path: PathBuf,
+    file: File,
+    unpacker: Unpacker,
+    packed: Vec<u8>,
+    /// The buffer of the last block while no block is open.
+    spare: Vec<u8>,
+    block: Option<BlockReader>,
+    /// Rows of the blocks behind us, the open one included.
+    passed: u32,
+    /// The row that comes next.
+    row: u32,
+    /// The rows that the index says there are.
+    rows: u32,
+    /// Whether the end mark was read.
+    ended: bool,
+}
+
+impl PartReader {
+    /// Opens a part of so many rows and goes to the row `from`; the blocks before it are passed over unread.
+    pub(in crate::manifest) fn open(path: PathBuf, part: u32, rows: u32, from: u32) -> Result<Self, ManifestError> {
+        let file = File::open(&path).map_err(|cause| ManifestError::disk("open", &path, cause))?;
+        let mut reader = Self {
+            path,
+            file,
+            unpacker: Unpacker::new(),
+            packed: Vec::new(),
+            spare: Vec::new(),
+            block: None,
+            passed: 0,
+            row: 0,
+            rows,
+            ended: false,
+        };
+        let header = reader.header()?;
+        check_file_header(&header, part).map_err(|why| ManifestError::corrupt(&reader.path, why))?;
+        reader.skip_to(from.min(rows))?;
+        Ok(reader)
+    }
+
+    /// The next row and its number; `None` behind the last.
+    pub(in crate::manifest) fn next_row(&mut self) -> Result<Option<(u32, ObjectId)>, ManifestError> {
+        if !self.step()? {
+            return Ok(None);
+        }
+        let object = self.block.as_ref().ok_or("no block is open").and_then(BlockReader::object);
+        let object = object.map_err(|why| ManifestError::corrupt(&self.path, why))?;
+        Ok(Some((self.row - 1, object)))
+    }
+
+    fn skip_to(&mut self, from: u32) -> Result<(), ManifestError> {
+        while self.row < from {
+            if self.block.is_none() {
+                let Some((rows, raw, packed, crc)) = self.block_header()? else { return Ok(()) };
+                if self.passed <= from {
+                    self.row = self.passed;
+                    let over = i64::try_from(packed).unwrap_or(i64::MAX);
+                    self.file.seek_relative(over).map_err(|cause| ManifestError::disk("read", &self.path, cause))?;
+                    continue;
+                }
+                self.open_block(rows, raw, packed, crc)?;
+            }
+            if !self.step()? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes one row on, into the next block where this one ends.
+    fn step(&mut self) -> Result<bool, ManifestError> {
+        loop {
+            if let Some(block) = &mut self.block {
+                if block.advance().map_err(|why| ManifestError::corrupt(&self.path, why))? {
+                    self.row += 1;
+                    return Ok(true);
+                }
+                self.spare = self.block.take().map(BlockReader::into_raw).unwrap_or_default();
+            }
+            let Some((rows, raw, packed, crc)) = self.block_header()? else { return Ok(false) };
+            self.open_block(rows, raw, packed, crc)?;
+        }
+    }
+
+    /// The next block's rows, length, stored length and checksum; `None` at the end mark.
+    fn block_header(&mut self) -> Result<Option<(usize, usize, usize, u32)>, ManifestError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let header = self.header()?;
+        let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
+        match Header::parse(&header).map_err(corrupt)? {
+            Header::Block { rows, raw, packed, crc } => {
+                let passed = u32::try_from(rows).ok().and_then(|rows| self.passed.checked_add(rows));
+                let passed = passed.filter(|passed| *passed <= self.rows);
+                self.passed = passed.ok_or_else(|| corrupt("it has more rows than the index says"))?;
+                Ok(Some((rows, raw, packed, crc)))
+            }
+            Header::End { rows } if rows == self.passed && rows == self.rows => {
+                self.expect_end()?;
+                self.ended = true;
+                Ok(None)
+            }
+            Header::End { .. } => Err(corrupt("it has fewer rows than the index says")),
+        }
+    }
+
+    fn open_block(&mut self, rows: usize, raw: usize, packed: usize, crc: u32) -> Result<(), ManifestError> {
+        self.packed.resize(packed, 0);
+        let mut stored = std::mem::take(&mut self.packed);
+        let read = self.fill(&mut stored);
+        self.packed = stored;
+        read?;
+        let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
+        let mut buffer = std::mem::take(&mut self.spare);
+        self.unpacker.unpack(&self.packed, crc, raw, &mut buffer).map_err(corrupt)?;
+        self.block = Some(BlockReader::new(buffer, rows).map_err(corrupt)?);
+        Ok(())
+    }
+
+    fn header(&mut self) -> Result<[u8; HEADER_BYTES], ManifestError> {
+        let mut header = [0; HEADER_BYTES];
+        self.fill(&mut header)?;
+        Ok(header)
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), ManifestError> {
+        self.file.read_exact(buffer).map_err(|cause| {
+            if cause.kind() == io::ErrorKind::UnexpectedEof {
+                ManifestError::corrupt(&self.path, "it is cut off")
+            } else {
+                ManifestError::disk("read", &self.path, cause)
+            }
+        })
+    }
+
+    fn expect_end(&mut self) -> Result<(), ManifestError> {
+        let more = self.file.read(&mut [0]).map_err(|cause| ManifestError::disk("read", &self.path, cause))?;
+        if more == 0 { Ok(()) } else { Err(ManifestError::corrupt(&self.path, "something follows its end")) }
+    }
+}

@@ -1,0 +1,127 @@
+use globset::{Glob, GlobSetBuilder};
+use jiff::Timestamp;
+
+use super::*;
+use crate::manifest::testing::{MemoryStore, fault, keys, listed, objects, refusal};
+use crate::manifest::{Filter, Pin, Source};
+use crate::object::StorageClass;
+use crate::task::FaultClass;
+
+fn source(prefix: &str, versions: Versions) -> Source {
+    Source::Prefix { bucket: Bucket::new("b"), prefix: Key::from(prefix), versions }
+}
+
+fn store() -> MemoryStore {
+    let mut store = MemoryStore { page: 2, ..MemoryStore::default() };
+    for key in ["a", "p/1", "p/2", "p/3 +%é", "p/4\n", "p/5", "q"] {
+        store.put(key, key.as_bytes());
+    }
+    store
+}
+
+fn page(keys: &[&str], next: Option<&str>) -> ListPage {
+    let entries = keys.iter().map(|key| listed(key.as_bytes(), 1, None)).collect();
+    ListPage { entries, next: next.map(|token| ListMark::Token(token.to_owned())), ..ListPage::default() }
+}
+
+fn pages(pages: Vec<ListPage>) -> MemoryStore {
+    MemoryStore { pages: std::sync::Mutex::new(pages.into()), ..MemoryStore::default() }
+}
+
+fn refused(bad: Vec<ListPage>) -> String {
+    refusal(pages(bad), source("p/", Versions::Current), Filter::default()).to_string()
+}
+
+#[test]
+fn every_page_is_listed() {
+    let (frozen, found) = objects(store(), source("p/", Versions::Current), Filter::default()).unwrap();
+    assert_eq!(keys(&found), ["p/1", "p/2", "p/3 +%é", "p/4\\n", "p/5"]);
+    assert!(found.iter().all(|object| object.version.is_none() && object.bucket.as_str() == "b"));
+    assert_eq!(frozen.pin(), &Pin::Listing);
+}
+
+#[test]
+fn the_current_version_is_not_named_even_where_the_server_does() {
+    let named = ListPage { entries: vec![listed(b"p/1", 1, Some("v1"))], ..ListPage::default() };
+    let (_, found) = objects(pages(vec![named]), source("p/", Versions::Current), Filter::default()).unwrap();
+    assert_eq!(found[0].version, None);
+}
+
+#[test]
+fn all_versions_keep_their_ids() {
+    let store = MemoryStore { versions: vec!["v2".into(), "null".into()], ..store() };
+    let (_, found) = objects(store, source("p/", Versions::All), Filter::default()).unwrap();
+    assert_eq!(keys(&found).len(), 10);
+    let ids: Vec<_> = found.iter().take(2).map(|object| object.version.as_ref().unwrap().as_str()).collect();
+    assert_eq!(ids, ["v2", "null"]);
+}
+
+#[test]
+fn an_empty_listing_is_an_error_and_an_empty_selection_is_none() {
+    let error = refusal(store(), source("none/", Versions::Current), Filter::default());
+    assert_eq!(error.to_string(), "the listing of b/none/ names no object");
+    let filter = Filter { larger_than: Some(1000), ..Filter::default() };
+    let (frozen, _) = objects(store(), source("p/", Versions::Current), filter).unwrap();
+    assert_eq!((frozen.rows(), frozen.rows_read()), (0, 5));
+}
+
+#[test]
+fn listings_know_all_facts() {
+    let filter = Filter {
+        larger_than: Some(3),
+        modified_before: Some(Timestamp::from_second(1).unwrap()),
+        storage_class: Some(vec![StorageClass::new("STANDARD")]),
+        ..Filter::default()
+    };
+    let (_, found) = objects(store(), source("p/", Versions::Current), filter).unwrap();
+    assert_eq!(keys(&found), ["p/3 +%é", "p/4\\n"]);
+}
+
+#[test]
+fn a_listing_that_cannot_be_trusted_ends() {
+    let never = refused(vec![page(&["p/1"], Some("t")), page(&["p/2"], Some("t"))]);
+    assert!(never.contains("goes on where it began"), "{never}");
+    assert!(refused(vec![page(&["p/2", "p/1"], None)]).contains("p/1 comes behind p/2"));
+    assert!(refused(vec![page(&["p/1"], Some("t")), page(&["p/1"], None)]).contains("p/1 comes behind p/1"));
+    assert!(refused(vec![page(&["x"], None)]).contains("x does not begin with p/"));
+}
+
+#[test]
+fn markers_must_go_forward_and_empty_pages_end() {
+    let mut walk = Walk { prefix: Key::from(""), all_versions: true, last: None, empty: 0 };
+    let after = |key: &str| ListMark::After { key: Key::from(key), version: None };
+    let to = |key: &str| ListPage { next: Some(after(key)), ..ListPage::default() };
+    assert!(walk.check_mark(Some(&after("a")), &to("b")).is_ok());
+    assert!(walk.check_mark(Some(&after("b")), &to("a")).unwrap_err().contains("lies before"));
+    walk.empty = EMPTY_PAGES;
+    assert!(walk.check_mark(None, &to("a")).unwrap_err().contains("empty pages"));
+}
+
+#[test]
+fn a_key_that_the_store_cannot_carry_is_refused_unless_it_is_left_out() {
+    let listing = || pages(vec![page(&[".", "x"], None)]);
+    let error = refusal(listing(), source("", Versions::Current), Filter::default()).to_string();
+    assert!(error.contains("row 1: the store cannot carry the key .: a URL cannot say it"), "{error}");
+    let exclude = Some(GlobSetBuilder::new().add(Glob::new(".").unwrap()).build().unwrap());
+    let filter = Filter { exclude, ..Filter::default() };
+    let (_, found) = objects(listing(), source("", Versions::Current), filter).unwrap();
+    assert_eq!(keys(&found), ["x"]);
+}
+
+#[test]
+fn hiccups_are_borne_and_refusals_are_not() {
+    let hiccups = store();
+    hiccups.faults.lock().unwrap().extend([
+        fault(FaultClass::Throttled, 503, "SlowDown"),
+        fault(FaultClass::Transient, 500, "InternalError"),
+        fault(FaultClass::Ambiguous, 504, "RequestTimeout"),
+    ]);
+    let (frozen, _) = objects(hiccups, source("p/", Versions::Current), Filter::default()).unwrap();
+    assert_eq!(frozen.rows(), 5);
+
+    let denied = store();
+    denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
+    let error = refusal(denied, source("p/", Versions::Current), Filter::default());
+    assert_eq!(error.to_string(), "cannot list b/p/: 403 AccessDenied: no");
+    assert!(error.help().unwrap().contains("allowed to list"));
+}

@@ -1,0 +1,134 @@
+//! What a plan says of its manifest, checked.
+
+use std::path::PathBuf;
+
+use globset::GlobSet;
+use jiff::Timestamp;
+
+use crate::object::{Bucket, Key, StorageClass};
+
+/// Which objects a plan is about.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Where their names come from.
+    pub source: Source,
+    /// Which of them.
+    pub filter: Filter,
+}
+
+/// Where the names come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Everything in a bucket whose key begins so.
+    Prefix {
+        /// The bucket.
+        bucket: Bucket,
+        /// The prefix; empty for the whole bucket.
+        prefix: Key,
+        /// Current versions or all.
+        versions: Versions,
+    },
+    /// A CSV file without header.
+    Csv {
+        /// Where the file is.
+        place: CsvPlace,
+        /// Its columns, in the file's order.
+        fields: Vec<CsvField>,
+        /// Whether a raw `+` in a key means a space.
+        plus_is_space: bool,
+    },
+    /// A bucket inventory's `manifest.json`.
+    Inventory {
+        /// The bucket that holds the inventory.
+        bucket: Bucket,
+        /// The manifest.
+        object: InventoryObject,
+        /// Whose habits it follows where it does not say: the plan's provider decides.
+        dialect: Dialect,
+    },
+}
+
+/// Whose habits an inventory follows.
+///
+/// A `manifest.json` shows it by the form of its `destinationBucket`: `arn:aws:s3:::name` or `acs:oss:::name`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Amazon S3 Inventory: a raw `+` in a key is a space.
+    Aws,
+    /// OSS bucket inventory: a raw `+` is itself.
+    Oss,
+}
+
+/// Which inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InventoryObject {
+    /// This very `manifest.json`, while its `ETag` is still that one.
+    Exact {
+        /// Its key.
+        key: Key,
+        /// Its `ETag` without quotes, compared without regard to case.
+        etag: Option<String>,
+    },
+    /// The newest complete one below this prefix.
+    Latest {
+        /// The prefix, such as `inventories/my-bucket/daily/`.
+        prefix: Key,
+    },
+}
+
+/// Which versions a listing takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// The current one of each key, by key alone.
+    Current,
+    /// Every one, by its id; delete markers are left out.
+    All,
+}
+
+/// Where a CSV manifest is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CsvPlace {
+    /// In a bucket of the plan's store.
+    Object {
+        /// The bucket.
+        bucket: Bucket,
+        /// The key.
+        key: Key,
+        /// Its `ETag` without quotes, compared without regard to case.
+        etag: Option<String>,
+    },
+    /// A file on this machine, resolved against the plan file's folder.
+    Local(PathBuf),
+}
+
+/// A column of a CSV manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CsvField {
+    /// The bucket's name.
+    Bucket,
+    /// The key, URL-encoded.
+    Key,
+    /// The version id, as it is; empty is none.
+    VersionId,
+    /// Not looked at (`Ignore`, as S3 Batch Operations has it).
+    Ignore,
+}
+
+/// Which of the source's objects are taken: all conditions must hold, and an absent one always does.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// At least one of these globs matches the key.
+    pub include: Option<GlobSet>,
+    /// None of these does.
+    pub exclude: Option<GlobSet>,
+    /// More bytes than this.
+    pub larger_than: Option<u64>,
+    /// Fewer bytes than this.
+    pub smaller_than: Option<u64>,
+    /// Last written after this instant.
+    pub modified_after: Option<Timestamp>,
+    /// Last written before this instant. The plan's `older_than` is turned into it when the plan is read.
+    pub modified_before: Option<Timestamp>,
+    /// One of these storage classes.
+    pub storage_class: Option<Vec<StorageClass>>,
+}

@@ -1,0 +1,250 @@
+//! A store in memory, and short ways to freeze from it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{Cursor, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use md5::{Digest, Md5};
+use tokio_util::sync::CancellationToken;
+
+use super::error::ManifestError;
+use super::freeze::freeze_with;
+use super::frozen::Frozen;
+use super::input::hex;
+use super::part::Limits;
+use super::spec::{CsvField, CsvPlace, Filter, Manifest, Source};
+use crate::call::{Call, Reply};
+use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
+use crate::store::{Content, ListMark, ListPage, ListRequest, Listed, Opened, Store};
+use crate::task::{Fault, FaultClass, Seq};
+
+/// One bucket of objects; whatever bucket is asked for.
+#[derive(Default)]
+pub(super) struct MemoryStore {
+    /// Content and versions by key.
+    pub(super) objects: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Versions listed for each key; none means `null`.
+    pub(super) versions: Vec<String>,
+    /// Entries of a page; 0 is no limit.
+    pub(super) page: usize,
+    /// What the next requests are answered with.
+    pub(super) faults: Mutex<VecDeque<Fault>>,
+    /// What the next listings are answered with.
+    pub(super) pages: Mutex<VecDeque<ListPage>>,
+    /// Answers If-Match by letter.
+    pub(super) strict_etag: bool,
+    /// Does not look at If-Match.
+    pub(super) blind: bool,
+    /// Sends so many bytes fewer than it said.
+    pub(super) cut: usize,
+    /// Requests seen.
+    pub(super) requests: Mutex<Vec<String>>,
+    /// Never answers a reading.
+    pub(super) mute: bool,
+}
+
+impl MemoryStore {
+    pub(super) fn with(objects: &[(&str, &[u8])]) -> Self {
+        let objects = objects.iter().map(|(key, content)| (key.as_bytes().to_vec(), content.to_vec())).collect();
+        Self { objects, ..Self::default() }
+    }
+
+    pub(super) fn put(&mut self, key: &str, content: &[u8]) {
+        self.objects.insert(key.as_bytes().to_vec(), content.to_vec());
+    }
+
+    fn next_fault(&self) -> Option<Fault> {
+        self.faults.lock().unwrap().pop_front()
+    }
+
+    fn rolled_up(request: &ListRequest, key: &[u8]) -> Option<Key> {
+        let rest = key.strip_prefix(request.prefix.as_bytes())?;
+        let slash = rest.iter().position(|byte| *byte == b'/').filter(|_| request.directories)?;
+        Some(Key::new(&key[..=key.len() - rest.len() + slash]))
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
+        Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+        self.requests.lock().unwrap().push(format!("list {:?}", request.from));
+        if let Some(fault) = self.next_fault() {
+            return Err(fault);
+        }
+        if let Some(page) = self.pages.lock().unwrap().pop_front() {
+            return Ok(page);
+        }
+        let from = match &request.from {
+            Some(ListMark::Token(token)) => token.clone().into_bytes(),
+            Some(ListMark::After { key, .. }) => key.as_bytes().to_vec(),
+            None => Vec::new(),
+        };
+        let mut page = ListPage::default();
+        let mut folders = BTreeSet::new();
+        for (key, content) in self.objects.range(from.clone()..) {
+            if *key == from || !key.starts_with(request.prefix.as_bytes()) {
+                continue;
+            }
+            if let Some(folder) = Self::rolled_up(request, key) {
+                folders.insert(folder);
+                continue;
+            }
+            if self.page > 0 && page.entries.len() >= self.page {
+                let last = page.entries.last().unwrap().key.clone();
+                page.next = Some(if request.all_versions {
+                    ListMark::After { key: last, version: None }
+                } else {
+                    ListMark::Token(last.as_str().unwrap().to_owned())
+                });
+                break;
+            }
+            let entry = |version| listed(key, content.len() as u64, version);
+            match (request.all_versions, self.versions.as_slice()) {
+                (false, _) => page.entries.push(entry(None)),
+                (true, []) => page.entries.push(entry(Some("null"))),
+                (true, ids) => page.entries.extend(ids.iter().map(|id| entry(Some(id)))),
+            }
+        }
+        page.prefixes = folders.into_iter().collect();
+        Ok(page)
+    }
+
+    async fn read(&self, _: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+        self.requests.lock().unwrap().push(format!("read {key} {if_match:?}"));
+        if self.mute {
+            std::future::pending::<()>().await;
+        }
+        if let Some(fault) = self.next_fault() {
+            return Err(fault);
+        }
+        let missing = || fault(FaultClass::Rejected, 404, "NoSuchKey");
+        let content = self.objects.get(key.as_bytes()).ok_or_else(missing)?;
+        let etag = etag(content);
+        let matches = |wanted: &str| wanted == etag || (!self.strict_etag && wanted.eq_ignore_ascii_case(&etag));
+        if !self.blind && !if_match.is_none_or(matches) {
+            return Err(fault(FaultClass::Rejected, 412, "PreconditionFailed"));
+        }
+        let size = content.len() as u64;
+        let body = content[..content.len() - self.cut.min(content.len())].to_vec();
+        Ok(Opened { etag, size, body: Box::new(Cursor::new(body)) })
+    }
+
+    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+        Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
+    }
+
+    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+        (key.as_bytes() == b".").then_some("a URL cannot say it")
+    }
+}
+
+/// An entry of a listing.
+pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> Listed {
+    Listed {
+        key: Key::new(key),
+        version: version.map(VersionId::new),
+        size,
+        modified: Timestamp::UNIX_EPOCH,
+        class: StorageClass::new("STANDARD"),
+    }
+}
+
+/// A fault of this kind.
+pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> Fault {
+    Fault {
+        class,
+        status: Some(status),
+        code: code.to_owned(),
+        message: "no".to_owned(),
+        request_id: String::new(),
+        ec: String::new(),
+        endpoint: String::new(),
+        at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// MD5 in hex: the `ETag` of the store's objects, too.
+pub(super) fn etag(content: &[u8]) -> String {
+    hex(&Md5::digest(content))
+}
+
+/// Gzip, one member.
+pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A CSV manifest of the store, with bucket and key.
+pub(super) fn csv_source(key: &str) -> Source {
+    csv_fields(key, &[CsvField::Bucket, CsvField::Key])
+}
+
+/// A CSV manifest of the store with any fields.
+pub(super) fn csv_fields(key: &str, fields: &[CsvField]) -> Source {
+    let place = CsvPlace::Object { bucket: Bucket::new("m"), key: Key::from(key), etag: None };
+    Source::Csv { place, fields: fields.to_vec(), plus_is_space: false }
+}
+
+/// Freezes with blocks of 3 rows and parts of 7.
+pub(super) fn freeze_in(
+    folder: &Path,
+    store: MemoryStore,
+    source: Source,
+    filter: Filter,
+) -> Result<Frozen, ManifestError> {
+    freeze_until(folder, &Arc::new(store), source, filter, &CancellationToken::new())
+}
+
+/// As [`freeze_in`], until stopped.
+pub(super) fn freeze_until(
+    folder: &Path,
+    store: &Arc<MemoryStore>,
+    source: Source,
+    filter: Filter,
+    stop: &CancellationToken,
+) -> Result<Frozen, ManifestError> {
+    let store: Arc<dyn Store> = store.clone();
+    let manifest = Manifest { source, filter };
+    let limits = Limits { block_rows: 3, part_rows: 7 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, limits))
+}
+
+/// Freezes and gives all objects back; checks on the way that opening again gives the same.
+pub(super) fn objects(
+    store: MemoryStore,
+    source: Source,
+    filter: Filter,
+) -> Result<(Frozen, Vec<ObjectId>), ManifestError> {
+    let folder = tempfile::tempdir().unwrap();
+    let frozen = freeze_in(folder.path(), store, source, filter)?;
+    assert_eq!(Frozen::open(folder.path()).unwrap().as_ref(), Some(&frozen));
+    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 2);
+    let objects = tasks.flat_map(|batch| batch.unwrap()).map(|task| task.object).collect::<Vec<_>>();
+    assert_eq!(frozen.rows(), objects.len() as u64);
+    Ok((frozen, objects))
+}
+
+/// Freezes what must not freeze; checks that nothing is left that could be taken for a manifest.
+pub(super) fn refusal(store: MemoryStore, source: Source, filter: Filter) -> ManifestError {
+    let folder = tempfile::tempdir().unwrap();
+    let error = freeze_in(folder.path(), store, source, filter).unwrap_err();
+    assert_eq!(Frozen::open(folder.path()).unwrap(), None);
+    assert_eq!(std::fs::read_dir(folder.path().join("manifest")).unwrap().count(), 0);
+    error
+}
+
+/// The keys, as text.
+pub(super) fn keys(objects: &[ObjectId]) -> Vec<String> {
+    objects.iter().map(|object| object.key.to_string()).collect()
+}
