@@ -12,18 +12,22 @@
 //! | 0 | [`completion`] | what a completion report is |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
 //! | 1 | [`store`] | the only door to object storage |
+//! | 1 | [`codec`] | the wire form of completion reports |
 //! | 2 | [`manifest`] | which objects |
 //! | 2 | [`operation`] | what is done to one |
+//! | 3 | [`report`] | what the user is told: written, sealed, published |
 //!
 //! Imports point down only; rooms of one layer above 0 do not know each other.
 
 pub mod backoff;
 pub mod call;
+pub mod codec;
 pub mod completion;
 pub mod diagnostics;
 pub mod job;
 pub mod manifest;
 pub mod object;
 pub mod operation;
+pub mod report;
 pub mod store;
 pub mod task;

@@ -1,0 +1,223 @@
+//! One row of a completion report.
+//!
+//! OSS, five columns: `Bucket,Key,VersionId,HTTPStatus,Error`. `Error` is empty on success, else a sentence and a JSON
+//! object; the sentence is the service's own where it answered, and one of ours where it did not.
+//!
+//! AWS, seven columns: `Bucket,Key,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`. S3 Batch Operations
+//! writes them in this order although the `ReportSchema` beside them swaps the fifth and sixth; so do we, because
+//! whoever reads such reports today reads the rows.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::codec::seconds;
+use crate::completion::ReportFormat;
+use crate::object::ObjectId;
+use crate::task::{Failure, Fault, FaultClass, Outcome};
+
+/// Whether a failed row says which operation failed.
+///
+/// The managed services run one operation a job and have no place for its name. A plan with one operation keeps their
+/// exact form; a plan with several adds the name, as one more JSON member `Operation` at the end (OSS) or behind the
+/// message in parentheses (AWS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// There is only one it could be.
+    Implied,
+    /// Say it in each failed row.
+    Named,
+}
+
+impl Naming {
+    /// What a plan with this many operations wants.
+    #[must_use]
+    pub fn for_operations(count: usize) -> Self {
+        if count > 1 { Self::Named } else { Self::Implied }
+    }
+}
+
+/// Writes rows of one report, reusing its buffers.
+#[derive(Debug)]
+pub struct RowEncoder {
+    format: ReportFormat,
+    naming: Naming,
+    scratch: Vec<u8>,
+}
+
+impl RowEncoder {
+    /// An encoder of rows in this format.
+    #[must_use]
+    pub fn new(format: ReportFormat, naming: Naming) -> Self {
+        Self { format, naming, scratch: Vec::new() }
+    }
+
+    /// Appends one row, line end included, to `row`. A success allocates nothing beyond what `row` has to grow.
+    ///
+    /// # Errors
+    /// Only what serializing to memory can give, which is nothing in practice.
+    pub fn encode(&mut self, object: &ObjectId, outcome: &Outcome, row: &mut Vec<u8>) -> io::Result<()> {
+        field(row, object.bucket.as_str().as_bytes());
+        row.push(b',');
+        match self.format {
+            ReportFormat::Oss => percent_encoded(row, object.key.encoded_pieces()),
+            ReportFormat::Aws => percent_encoded(row, object.key.encoded_pieces_keeping_slashes()),
+        }
+        row.push(b',');
+        if let Some(version) = &object.version {
+            field(row, version.as_str().as_bytes());
+        }
+        row.push(b',');
+        match self.format {
+            ReportFormat::Oss => self.oss_result(outcome, row)?,
+            ReportFormat::Aws => self.aws_result(outcome, row)?,
+        }
+        row.push(b'\n');
+        Ok(())
+    }
+
+    /// `HTTPStatus,Error`.
+    fn oss_result(&mut self, outcome: &Outcome, row: &mut Vec<u8>) -> io::Result<()> {
+        match outcome {
+            Outcome::Succeeded { status } => write!(row, "{status},"),
+            Outcome::Failed(failure) => {
+                status_or_nothing(row, failure.fault.status)?;
+                row.push(b',');
+                self.scratch.clear();
+                self.scratch.extend_from_slice(preamble(&failure.fault).as_bytes());
+                serde_json::to_writer(&mut self.scratch, &ErrorObject::of(failure, self.naming))?;
+                field(row, &self.scratch);
+                Ok(())
+            }
+        }
+    }
+
+    /// `TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`.
+    fn aws_result(&mut self, outcome: &Outcome, row: &mut Vec<u8>) -> io::Result<()> {
+        match outcome {
+            Outcome::Succeeded { status } => write!(row, "succeeded,{status},,Successful"),
+            Outcome::Failed(failure) => {
+                row.extend_from_slice(b"failed,");
+                status_or_nothing(row, failure.fault.status)?;
+                row.push(b',');
+                self.scratch.clear();
+                one_line(&mut self.scratch, &failure.fault.code);
+                field(row, &self.scratch);
+                row.push(b',');
+                self.scratch.clear();
+                aws_message(&mut self.scratch, failure, self.naming);
+                field(row, &self.scratch);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What stands in OSS's `Error` before the JSON. The first is the service's own wording; the reference knows no row
+/// without an answer, so the others are ours.
+fn preamble(fault: &Fault) -> &'static str {
+    match (fault.status, fault.class) {
+        (Some(_), _) => "Error returned by Service. ",
+        (None, FaultClass::Rejected) => "Refused without an answer from the service. ",
+        (None, _) => "No answer from the service. ",
+    }
+}
+
+/// The JSON in OSS's `Error`, its members in the reference's order; `Operation` is our addition. Without an answer
+/// `Http Status Code` is null.
+#[derive(Serialize)]
+struct ErrorObject<'a> {
+    #[serde(rename = "EC")]
+    ec: &'a str,
+    #[serde(rename = "Error Code")]
+    code: &'a str,
+    #[serde(rename = "Http Status Code")]
+    status: Option<u16>,
+    #[serde(rename = "Message")]
+    message: &'a str,
+    #[serde(rename = "Request Endpoint")]
+    endpoint: &'a str,
+    #[serde(rename = "Request Id")]
+    request_id: &'a str,
+    #[serde(rename = "Timestamp")]
+    at: String,
+    #[serde(rename = "Operation", skip_serializing_if = "Option::is_none")]
+    operation: Option<&'a str>,
+}
+
+impl<'a> ErrorObject<'a> {
+    fn of(failure: &'a Failure, naming: Naming) -> Self {
+        let fault = &failure.fault;
+        Self {
+            ec: &fault.ec,
+            code: &fault.code,
+            status: fault.status,
+            message: &fault.message,
+            endpoint: &fault.endpoint,
+            request_id: &fault.request_id,
+            at: seconds(fault.at),
+            operation: (naming == Naming::Named).then_some(failure.operation.as_str()),
+        }
+    }
+}
+
+/// AWS's `ResultMessage`: the server's message, then in parentheses what else finds the request again.
+fn aws_message(out: &mut Vec<u8>, failure: &Failure, naming: Naming) {
+    one_line(out, &failure.fault.message);
+    let operation = (naming == Naming::Named).then_some(("Operation: ", failure.operation.as_str()));
+    let id = failure.fault.request_id.as_str();
+    let request = (!id.is_empty()).then_some(("Request ID: ", id));
+    let mut open = " (";
+    let mut close = "";
+    for (name, value) in operation.into_iter().chain(request) {
+        out.extend_from_slice(open.as_bytes());
+        out.extend_from_slice(name.as_bytes());
+        one_line(out, value);
+        (open, close) = ("; ", ")");
+    }
+    out.extend_from_slice(close.as_bytes());
+}
+
+/// Appends text with its control characters turned into spaces: tools that read line by line must see one row as one.
+fn one_line(out: &mut Vec<u8>, text: &str) {
+    let mut utf8 = [0; 4];
+    for c in text.chars() {
+        let c = if c.is_control() { ' ' } else { c };
+        out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
+    }
+}
+
+fn status_or_nothing(row: &mut Vec<u8>, status: Option<u16>) -> io::Result<()> {
+    match status {
+        Some(status) => write!(row, "{status}"),
+        None => Ok(()),
+    }
+}
+
+/// A percent-encoded key holds nothing that CSV would quote.
+fn percent_encoded<'a>(row: &mut Vec<u8>, pieces: impl Iterator<Item = &'a str>) {
+    for piece in pieces {
+        row.extend_from_slice(piece.as_bytes());
+    }
+}
+
+/// Appends a CSV field, quoted only where RFC 4180 needs it. Written here rather than by the csv crate's writer, whose
+/// own buffer would hide how long the file is.
+fn field(row: &mut Vec<u8>, text: &[u8]) {
+    if !text.iter().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) {
+        row.extend_from_slice(text);
+        return;
+    }
+    row.push(b'"');
+    for &byte in text {
+        if byte == b'"' {
+            row.push(b'"');
+        }
+        row.push(byte);
+    }
+    row.push(b'"');
+}
+
+#[cfg(test)]
+#[path = "row_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! The MD5 of a report file: hex in manifests, base64 on the wire.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
+
+use crate::report::about;
+
+/// An MD5. It guards against accidents, as the services use it, not against forgers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 16]);
+
+impl Digest {
+    /// Takes the result of a running computation, which can go on.
+    pub(super) fn of(md5: &Md5) -> Self {
+        Self(md5.clone().finalize().into())
+    }
+
+    /// The length in bytes and the MD5 of a file.
+    pub(super) fn of_file(path: &Path) -> io::Result<(u64, Self)> {
+        let mut file = File::open(path).map_err(about(path))?;
+        let mut md5 = Md5::new();
+        let mut block = vec![0; 64 * 1024];
+        let mut bytes = 0;
+        loop {
+            let count = file.read(&mut block).map_err(about(path))?;
+            if count == 0 {
+                return Ok((bytes, Self::of(&md5)));
+            }
+            md5.update(&block[..count]);
+            bytes += count as u64;
+        }
+    }
+
+    /// Lower-case hex, as `manifest.json` has it.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+
+    /// Base64, as `Content-MD5` has it.
+    #[must_use]
+    pub fn base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+}
+
+/// Bytes in lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.hex()
+    }
+}
+
+/// The text is not an MD5 in hex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an MD5 is 32 hexadecimal digits")]
+pub struct NotADigest;
+
+impl TryFrom<String> for Digest {
+    type Error = NotADigest;
+
+    fn try_from(text: String) -> Result<Self, NotADigest> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(NotADigest);
+        }
+        let value = u128::from_str_radix(&text, 16).map_err(|_| NotADigest)?;
+        Ok(Self(value.to_be_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_digest_reads_two_ways() {
+        let digest = Digest::of(&Md5::new_with_prefix("abc"));
+        assert_eq!(digest.hex(), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(digest.base64(), "kAFQmDzST7DWlj99KOF/cg==");
+        assert_eq!(Digest::try_from(digest.hex()), Ok(digest));
+    }
+
+    #[test]
+    fn other_text_is_no_digest() {
+        for text in ["", "abc", "+0150983cd24fb0d6963f7d28e17f72ab", &"g".repeat(32)] {
+            assert_eq!(Digest::try_from(text.to_owned()), Err(NotADigest), "{text}");
+        }
+    }
+}

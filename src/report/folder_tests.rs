@@ -1,0 +1,117 @@
+//! A report saved is a report loaded, and a report that was touched is refused.
+
+use super::*;
+use crate::codec::{Naming, TaskStatus};
+use crate::completion::ReportScope;
+use crate::object::ObjectId;
+use crate::report::{ROTATE_AT, ReportWriter};
+use crate::task::Outcome;
+
+const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
+
+fn spec(format: ReportFormat, place: bool) -> ReportSpec {
+    let place = place.then(|| ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("batch reports/ü") });
+    ReportSpec { place, scope: ReportScope::AllTasks, format }
+}
+
+fn report(folder: &Path, spec: &ReportSpec) -> Report {
+    let job = ID.parse().unwrap();
+    let mut writer = ReportWriter::create(folder, spec, &job, Naming::Implied, ROTATE_AT).unwrap();
+    let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
+    writer.record(&object, &Outcome::Succeeded { status: 200 }).unwrap();
+    let segments = writer.finish().unwrap();
+    Report::new(spec, &job, "2026-03-04T05:06:07.891Z".parse().unwrap(), segments)
+}
+
+#[test]
+fn a_saved_report_is_loaded_as_it_was() {
+    for (format, place) in [(ReportFormat::Oss, true), (ReportFormat::Aws, true), (ReportFormat::Oss, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let report = report(folder.path(), &spec(format, place));
+        report.save(folder.path()).unwrap();
+        report.save(folder.path()).unwrap();
+        assert_eq!(Report::load(folder.path()).unwrap(), report);
+        assert_eq!(fs::read_to_string(folder.path().join("manifest.json")).unwrap(), report.manifest().unwrap());
+        let drafts = fs::read_dir(folder.path())
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "draft"));
+        assert_eq!(drafts.count(), 0);
+    }
+}
+
+#[test]
+fn the_manifest_lists_what_is_published_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report(folder.path(), &spec(ReportFormat::Oss, true));
+    let md5 = report.segments()[0].md5.hex();
+    let expected = format!(
+        r#"{{
+  "Format": "Report_CSV_20250901",
+  "ReportCreationDate": "2026-03-04T05:06:07Z",
+  "Results": [
+    {{
+      "TaskExecutionStatus": "succeeded",
+      "Bucket": "audit",
+      "MD5Checksum": "\"{md5}\"",
+      "Key": "batch reports/ü/{ID}/results/report-0.csv"
+    }}
+  ],
+  "ReportSchema": "Bucket,Key,VersionId,HTTPStatus,Error"
+}}"#
+    );
+    assert_eq!(report.manifest().unwrap(), expected);
+    let (bucket, key) = report.address().unwrap();
+    assert_eq!(format!("{bucket}/{key}"), format!("audit/batch reports/ü/{ID}/results/manifest.json"));
+}
+
+#[test]
+fn a_local_report_names_its_files_plainly() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report(folder.path(), &spec(ReportFormat::Oss, false));
+    assert_eq!(report.address(), None);
+    let text = report.manifest().unwrap();
+    assert!(text.contains("\"Bucket\": \"\"") && text.contains("\"Key\": \"report-0.csv\""), "{text}");
+}
+
+#[test]
+fn a_touched_file_is_not_passed_off_as_the_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    report(folder.path(), &spec(ReportFormat::Oss, true)).save(folder.path()).unwrap();
+    let path = folder.path().join("report-0.csv");
+
+    fs::write(&path, "b,k,,404,\n").unwrap();
+    let other = Report::load(folder.path()).unwrap_err();
+    assert!(matches!(other, LoadError::Changed { .. }) && other.to_string().contains("MD5"), "{other}");
+
+    fs::write(&path, "b,k\n").unwrap();
+    let shorter = Report::load(folder.path()).unwrap_err();
+    assert!(shorter.to_string().ends_with("(4 bytes instead of 10)"), "{shorter}");
+
+    fs::remove_file(&path).unwrap();
+    let missing = Report::load(folder.path()).unwrap_err();
+    assert!(matches!(missing, LoadError::Io(_)) && missing.to_string().contains("report-0.csv"), "{missing}");
+}
+
+#[test]
+fn a_strange_sidecar_is_refused_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Report::load(folder.path()).unwrap_err().to_string().contains("segments.json"));
+    let mut report = report(folder.path(), &spec(ReportFormat::Oss, true));
+    report.segments.push(Segment {
+        status: TaskStatus::Failed,
+        name: "../secret".to_owned(),
+        ..report.segments[0].clone()
+    });
+    report.save(folder.path()).unwrap();
+    let stray = Report::load(folder.path()).unwrap_err();
+    assert!(stray.to_string().ends_with("\"../secret\" is not a file of the report"), "{stray}");
+
+    let path = folder.path().join("segments.json");
+    let newer = fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 2");
+    fs::write(&path, newer).unwrap();
+    let error = Report::load(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("version 2"), "{error}");
+    fs::write(&path, "{").unwrap();
+    assert!(matches!(Report::load(folder.path()).unwrap_err(), LoadError::Unreadable { .. }));
+}

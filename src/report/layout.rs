@@ -1,0 +1,92 @@
+//! What report files are called, in the job's folder and in the bucket.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::completion::ReportFormat;
+use crate::job::JobId;
+use crate::object::Key;
+use crate::report::digest::hex;
+
+/// The list of a report's files, in the folder and below the report's root alike.
+pub const MANIFEST_NAME: &str = "manifest.json";
+
+/// What [`Report::load`](crate::report::Report::load) reads; stays local.
+pub(super) const SIDECAR_NAME: &str = "segments.json";
+
+/// The name of the report's file number `n`, below the folder as well as below the root, with `/` between its parts.
+///
+/// S3 Batch Operations names files by 40 hex digits and does not say of what; ours follow from job and number, so that
+/// a repeated upload lands on the same key.
+pub(super) fn segment_name(format: ReportFormat, job: &JobId, n: u32) -> String {
+    match format {
+        ReportFormat::Oss => format!("report-{n}.csv"),
+        ReportFormat::Aws => {
+            let hash = Sha256::digest(format!("{job}/{n}"));
+            format!("results/{}.csv", hex(&hash[..20]))
+        }
+    }
+}
+
+/// Where a file of the report lies in the job's folder.
+pub(super) fn local_path(folder: &Path, name: &str) -> PathBuf {
+    name.split('/').fold(folder.to_owned(), |path, part| path.join(part))
+}
+
+/// The one folder below the job's that the format needs, if any.
+pub(super) fn subfolder(format: ReportFormat) -> Option<&'static str> {
+    match format {
+        ReportFormat::Oss => None,
+        ReportFormat::Aws => Some("results"),
+    }
+}
+
+/// The key under which a file of the report is published.
+pub(super) fn remote_key(format: ReportFormat, prefix: &Key, job: &JobId, name: &str) -> Key {
+    let mut key = prefix.as_bytes().to_vec();
+    if !key.is_empty() && !key.ends_with(b"/") {
+        key.push(b'/');
+    }
+    let rest = match format {
+        ReportFormat::Oss => format!("{job}/results/{name}"),
+        ReportFormat::Aws => format!("job-{job}/{name}"),
+    };
+    key.extend_from_slice(rest.as_bytes());
+    Key::new(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
+
+    fn remote(format: ReportFormat, prefix: &str, name: &str) -> String {
+        remote_key(format, &Key::from(prefix), &ID.parse().unwrap(), name).to_string()
+    }
+
+    #[test]
+    fn one_slash_stands_behind_the_prefix() {
+        for prefix in ["audit", "audit/"] {
+            let key = remote(ReportFormat::Oss, prefix, "report-0.csv");
+            assert_eq!(key, format!("audit/{ID}/results/report-0.csv"));
+            let key = remote(ReportFormat::Aws, prefix, "results/ab.csv");
+            assert_eq!(key, format!("audit/job-{ID}/results/ab.csv"));
+        }
+        assert_eq!(remote(ReportFormat::Oss, "", MANIFEST_NAME), format!("{ID}/results/manifest.json"));
+        assert_eq!(remote(ReportFormat::Aws, "", MANIFEST_NAME), format!("job-{ID}/manifest.json"));
+    }
+
+    #[test]
+    fn a_files_name_follows_from_job_and_number() {
+        let job: JobId = ID.parse().unwrap();
+        assert_eq!(segment_name(ReportFormat::Oss, &job, 7), "report-7.csv");
+        let name = segment_name(ReportFormat::Aws, &job, 7);
+        assert_eq!(name, segment_name(ReportFormat::Aws, &job, 7));
+        assert_ne!(name, segment_name(ReportFormat::Aws, &job, 8));
+        let digits = name.strip_prefix("results/").unwrap().strip_suffix(".csv").unwrap();
+        assert_eq!(digits.len(), 40);
+        assert_eq!(local_path(Path::new("job"), "results/a.csv"), Path::new("job").join("results").join("a.csv"));
+    }
+}

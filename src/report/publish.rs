@@ -1,0 +1,125 @@
+//! Sending a finished report to its bucket.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+
+use crate::backoff::{Backoff, RetryPolicy};
+use crate::object::{Bucket, Key};
+use crate::report::digest::Digest;
+use crate::report::folder::Report;
+use crate::report::layout::{self, MANIFEST_NAME};
+use crate::store::{Content, Store};
+use crate::task::{Fault, FaultClass};
+
+/// How often one file is sent before its report is left for later: the pauses come to well under a minute.
+const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(250), cap: Duration::from_secs(10), attempts: 6 };
+
+/// How long one attempt may take whatever the file's size, and the slowest connection that is waited for besides, in
+/// bytes a second. The store watches over uploads that stall; this bounds the wait for an answer that never comes.
+const ATTEMPT_TIME: Duration = Duration::from_mins(1);
+const SLOWEST: u64 = 32 * 1024;
+
+/// Where a report was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The key of its `manifest.json`.
+    pub manifest: Key,
+    /// How many files were sent, `manifest.json` included.
+    pub files: usize,
+}
+
+/// Why a report was not published, or not wholly. Its folder is as it was: publishing can simply be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The plan names no bucket for it.
+    #[error("the report has no bucket to be published to")]
+    NoPlace,
+    /// A file of the report, or its list, cannot be made.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store did not take a file.
+    #[error("cannot send {file} to {bucket}/{key}: {fault}")]
+    Store {
+        /// The file's name in the report's folder.
+        file: String,
+        /// The bucket it was sent to.
+        bucket: Bucket,
+        /// The key it was sent to.
+        key: Key,
+        /// How often it was sent.
+        attempts: u32,
+        /// What the last attempt met.
+        fault: Fault,
+    },
+}
+
+/// Sends every file of the report in `folder`, then its `manifest.json`: whoever sees the manifest sees all it lists.
+///
+/// Keys and content are the same each time, so a repeat is harmless. What may pass is tried a few times with growing
+/// pauses; files stay where they are in any case.
+///
+/// # Errors
+/// When the report has no place, or the store does not take a file.
+pub async fn publish(store: &dyn Store, folder: &Path, report: &Report) -> Result<Published, PublishError> {
+    Sender { store, policy: POLICY }.publish(folder, report).await
+}
+
+struct Sender<'a> {
+    store: &'a dyn Store,
+    policy: RetryPolicy,
+}
+
+impl Sender<'_> {
+    async fn publish(&self, folder: &Path, report: &Report) -> Result<Published, PublishError> {
+        let place = report.place.as_ref().ok_or(PublishError::NoPlace)?;
+        for segment in report.segments() {
+            let content = Content::File(layout::local_path(folder, &segment.name));
+            let key = report.key_of(place, &segment.name);
+            self.send(&segment.name, &place.bucket, &key, &content, (segment.bytes, segment.md5)).await?;
+        }
+        let text = Bytes::from(report.manifest()?);
+        let check = (text.len() as u64, Digest::of(&Md5::new_with_prefix(&text)));
+        let manifest = report.key_of(place, MANIFEST_NAME);
+        self.send(MANIFEST_NAME, &place.bucket, &manifest, &Content::Bytes(text), check).await?;
+        Ok(Published { bucket: place.bucket.clone(), manifest, files: report.segments().len() + 1 })
+    }
+
+    async fn send(
+        &self,
+        file: &str,
+        bucket: &Bucket,
+        key: &Key,
+        content: &Content,
+        (bytes, md5): (u64, Digest),
+    ) -> Result<(), PublishError> {
+        let md5 = md5.base64();
+        let allowed = ATTEMPT_TIME + Duration::from_secs(bytes / SLOWEST);
+        let mut backoff = Backoff::new(self.policy);
+        loop {
+            let sending = self.store.write(bucket, key, content.clone(), &md5);
+            let sent = tokio::time::timeout(allowed, sending).await.unwrap_or_else(|_| Err(unanswered(allowed)));
+            let Err(fault) = sent else { return Ok(()) };
+            // One that may have been carried out is as good: sent twice, the file is still the same.
+            let Some(pause) = backoff.after_failure().filter(|_| fault.class.may_pass()) else {
+                let (file, bucket, key) = (file.to_owned(), bucket.clone(), key.clone());
+                return Err(PublishError::Store { file, bucket, key, attempts: backoff.failures(), fault });
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn unanswered(allowed: Duration) -> Fault {
+    let message = format!("no answer within {} s", allowed.as_secs());
+    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &message, String::new())
+}
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

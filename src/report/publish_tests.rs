@@ -1,0 +1,183 @@
+//! Publishing to a store that fails, for a while or for good.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+
+use super::*;
+use crate::call::{Call, Reply};
+use crate::codec::Naming;
+use crate::completion::{ReportFormat, ReportPlace, ReportScope, ReportSpec};
+use crate::job::JobId;
+use crate::object::ObjectId;
+use crate::report::{ROTATE_AT, ReportWriter};
+use crate::store::{ListPage, ListRequest, Opened};
+use crate::task::{Failure, Outcome};
+
+/// Takes files and checks them; answers with the faults in store first.
+#[derive(Default)]
+struct FakeStore {
+    faults: Mutex<VecDeque<FaultClass>>,
+    /// Takes everything and never says so.
+    silent: bool,
+    /// Bucket and key, and the content, of each write that was taken.
+    taken: Mutex<Vec<(String, String)>>,
+    attempts: Mutex<u32>,
+}
+
+impl FakeStore {
+    fn failing(faults: impl IntoIterator<Item = FaultClass>) -> Self {
+        Self { faults: Mutex::new(faults.into_iter().collect()), ..Self::default() }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.taken.lock().unwrap().iter().map(|(key, _)| key.clone()).collect()
+    }
+}
+
+fn fault(class: FaultClass) -> Fault {
+    Fault {
+        class,
+        status: Some(503),
+        code: "SlowDown".to_owned(),
+        message: "later".to_owned(),
+        request_id: String::new(),
+        ec: String::new(),
+        endpoint: String::new(),
+        at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
+        unreachable!("publishing only writes")
+    }
+
+    async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+        unreachable!("publishing only writes")
+    }
+
+    async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+        unreachable!("publishing only writes")
+    }
+
+    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+        *self.attempts.lock().unwrap() += 1;
+        if self.silent {
+            std::future::pending::<()>().await;
+        }
+        if let Some(class) = self.faults.lock().unwrap().pop_front() {
+            return Err(fault(class));
+        }
+        let bytes = match content {
+            Content::Bytes(bytes) => bytes.to_vec(),
+            Content::File(path) => std::fs::read(path).unwrap(),
+        };
+        assert_eq!(md5, STANDARD.encode(Md5::digest(&bytes)));
+        self.taken.lock().unwrap().push((format!("{bucket}/{key}"), String::from_utf8(bytes).unwrap()));
+        Ok(())
+    }
+
+    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+        None
+    }
+}
+
+const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
+
+fn report(folder: &Path, place: bool) -> Report {
+    let place = place.then(|| ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("r") });
+    let spec = ReportSpec { place, scope: ReportScope::AllTasks, format: ReportFormat::Oss };
+    let job: JobId = ID.parse().unwrap();
+    let mut writer = ReportWriter::create(folder, &spec, &job, Naming::Implied, ROTATE_AT).unwrap();
+    let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
+    writer.record(&object, &Outcome::Succeeded { status: 200 }).unwrap();
+    let failure = Failure { operation: "put_object_acl".to_owned(), fault: fault(FaultClass::Rejected) };
+    writer.record(&object, &Outcome::Failed(failure)).unwrap();
+    let report = Report::new(&spec, &job, Timestamp::UNIX_EPOCH, writer.finish().unwrap());
+    report.save(folder).unwrap();
+    report
+}
+
+async fn publish_now(store: &FakeStore, folder: &Path, report: &Report) -> Result<Published, PublishError> {
+    Sender { store, policy: RetryPolicy { base: Duration::ZERO, ..POLICY } }.publish(folder, report).await
+}
+
+fn expected_keys() -> Vec<String> {
+    ["report-0.csv", "report-1.csv", "manifest.json"].map(|name| format!("audit/r/{ID}/results/{name}")).to_vec()
+}
+
+#[tokio::test]
+async fn the_manifest_goes_last_and_is_the_local_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FakeStore::default();
+    let published = publish(&store, folder.path(), &report(folder.path(), true)).await.unwrap();
+    assert_eq!(store.keys(), expected_keys());
+    assert_eq!(format!("{}/{}", published.bucket, published.manifest), expected_keys()[2]);
+    assert_eq!(published.files, 3);
+    let local = std::fs::read_to_string(folder.path().join("manifest.json")).unwrap();
+    assert_eq!(store.taken.lock().unwrap()[2].1, local);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FakeStore::failing([FaultClass::Throttled, FaultClass::Transient, FaultClass::Ambiguous]);
+    publish_now(&store, folder.path(), &report(folder.path(), true)).await.unwrap();
+    assert_eq!(store.keys(), expected_keys());
+    assert_eq!(*store.attempts.lock().unwrap(), 6);
+}
+
+#[tokio::test]
+async fn a_store_that_never_recovers_is_given_up_on_and_the_folder_is_enough_for_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report(folder.path(), true);
+    let store = FakeStore::failing([FaultClass::Transient; 100]);
+    let error = publish_now(&store, folder.path(), &report).await.unwrap_err();
+    let expected = format!("cannot send report-0.csv to audit/r/{ID}/results/report-0.csv: 503 SlowDown: later");
+    assert_eq!(error.to_string(), expected);
+    assert!(matches!(error, PublishError::Store { attempts: 6, .. }), "{error:?}");
+    assert_eq!(*store.attempts.lock().unwrap(), POLICY.attempts);
+
+    let later = FakeStore::default();
+    let loaded = Report::load(folder.path()).unwrap();
+    for _ in 0..2 {
+        publish_now(&later, folder.path(), &loaded).await.unwrap();
+    }
+    assert_eq!(later.keys(), [expected_keys(), expected_keys()].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_is_given_up_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FakeStore { silent: true, ..FakeStore::default() };
+    let start = tokio::time::Instant::now();
+    let error = publish(&store, folder.path(), &report(folder.path(), true)).await.unwrap_err();
+    assert!(error.to_string().ends_with("RequestTimeout: no answer within 60 s"), "{error}");
+    assert!(start.elapsed() < Duration::from_mins(8), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for class in [FaultClass::Rejected, FaultClass::Conflict] {
+        let path: PathBuf = folder.path().join(format!("{class:?}"));
+        let store = FakeStore::failing([class]);
+        let error = publish_now(&store, &path, &report(&path, true)).await.unwrap_err();
+        assert!(matches!(error, PublishError::Store { attempts: 1, .. }), "{error:?}");
+        assert_eq!(store.keys(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_local_report_has_nowhere_to_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = publish_now(&FakeStore::default(), folder.path(), &report(folder.path(), false)).await.unwrap_err();
+    assert!(matches!(error, PublishError::NoPlace));
+}
