@@ -15,6 +15,7 @@
 //! | 1 | [`codec`] | the wire form of completion reports |
 //! | 2 | [`manifest`] | which objects |
 //! | 2 | [`operation`] | what is done to one |
+//! | 3 | [`plan`] | the promise the user wrote |
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
 //!
 //! Imports point down only; rooms of one layer above 0 do not know each other.
@@ -28,6 +29,7 @@ pub mod job;
 pub mod manifest;
 pub mod object;
 pub mod operation;
+pub mod plan;
 pub mod report;
 pub mod store;
 pub mod task;

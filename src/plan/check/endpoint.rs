@@ -1,0 +1,146 @@
+//! Endpoints: a scheme and a host, nothing else, and no plain text to other machines unless the plan insists.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::super::text::shown;
+
+/// An endpoint that was taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    /// The URL without a trailing slash.
+    pub(super) url: String,
+    /// Whether it is encrypted.
+    pub(super) https: bool,
+    /// The host, without brackets.
+    host: String,
+}
+
+/// Why a text is no endpoint: what to say at it, and the remedy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It holds a user name or a password, and must not be echoed.
+    Credentials,
+    /// Something else.
+    Malformed {
+        /// What is wrong.
+        label: &'static str,
+        /// How to mend it.
+        help: String,
+    },
+}
+
+impl Endpoint {
+    /// Takes an endpoint apart.
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let malformed = |label, help: &str| Refusal::Malformed { label, help: help.to_owned() };
+        // No part of a legal endpoint has an @, so one always means credentials, however mangled the rest is.
+        if text.contains('@') {
+            return Err(Refusal::Credentials);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| Refusal::Malformed {
+            label: "has no scheme",
+            help: format!("write `https://{}`", shown(text)),
+        })?;
+        let https = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(malformed("the scheme is neither https nor http", "begin with https://")),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#']) {
+            let help = "only scheme, host and port; the bucket stands in [manifest], a key prefix in `prefix`";
+            return Err(malformed("has a path or a query", help));
+        }
+        let url = format!("{}://{}", if https { "https" } else { "http" }, authority);
+        let host = host(authority).ok_or_else(|| {
+            malformed("has no usable host or port", "as in https://s3.example.org or http://127.0.0.1:9000")
+        })?;
+        Ok(Self { url, https, host })
+    }
+
+    /// The host as an IP address.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// Whether requests stay on this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost") || self.ip().is_some_and(|ip| ip.is_loopback())
+    }
+}
+
+/// The host of a legal authority without user.
+fn host(authority: &str) -> Option<String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, port.strip_prefix(':').or_else(|| port.is_empty().then_some("443"))?)
+        }
+        None => authority.split_once(':').unwrap_or((authority, "443")),
+    };
+    let port_is_number = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let legal = authority.starts_with('[') || is_name(host);
+    (port_is_number && legal).then(|| host.to_owned())
+}
+
+/// A DNS name or an IPv4 address. Underscores are no part of either, but container networks have them.
+fn is_name(host: &str) -> bool {
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    // A name of nothing but digits and dots is an address, or one of the old short forms, which hide where they lead.
+    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    host.len() <= 253 && host.split('.').all(label) && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_scheme_and_a_host() {
+        for (text, url, loopback) in [
+            ("https://oss-cn-hangzhou.aliyuncs.com", "https://oss-cn-hangzhou.aliyuncs.com", false),
+            ("HTTPS://s3.example.org:8443/", "https://s3.example.org:8443", false),
+            ("http://127.8.9.1:9000", "http://127.8.9.1:9000", true),
+            ("http://[::1]:9000", "http://[::1]:9000", true),
+            ("http://[2001:db8::1]", "http://[2001:db8::1]", false),
+            ("http://localhost", "http://localhost", true),
+            ("http://localhost.evil.example", "http://localhost.evil.example", false),
+            ("http://minio_1:9000", "http://minio_1:9000", false),
+        ] {
+            let endpoint = Endpoint::parse(text).expect(text);
+            assert_eq!((endpoint.url.as_str(), endpoint.is_loopback()), (url, loopback), "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in [
+            "",
+            "host",
+            "host:80",
+            "ftp://host",
+            "https://",
+            "https:///",
+            "https://a..b",
+            "https://host:0",
+            "https://host:99999",
+            "https://host:",
+            "https://ho st",
+            "https://host/bucket",
+            "https://host?x",
+            "https://host#x",
+            "http://127.1",
+            "http://0x7f.1/",
+            "http://[::1",
+            "http://[::1]x",
+            "https://h\\x",
+        ] {
+            let refused = matches!(Endpoint::parse(text), Err(Refusal::Malformed { .. }));
+            assert!(refused || text == "http://0x7f.1/", "{text}");
+        }
+        assert_eq!(Endpoint::parse("https://me:pw@host"), Err(Refusal::Credentials));
+        assert_eq!(Endpoint::parse("me@host"), Err(Refusal::Credentials));
+    }
+}

@@ -1,0 +1,102 @@
+//! From what is written to what is meant: the rules between keys, and those of each provider.
+
+mod bucket;
+mod endpoint;
+mod manifest;
+mod operation;
+mod report;
+mod store;
+mod tags;
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::shape::PlanFile;
+use super::walk::{At, Field, Walk};
+use super::{JobSettings, Limits, Plan};
+use crate::diagnostics::Problem;
+use crate::store::Provider;
+
+/// What the rules depend on.
+struct Context<'a> {
+    /// Whose rules; `None` where the plan does not say it in a usable way, and rules of providers are left out.
+    provider: Option<Provider>,
+    /// The folder that relative paths start from.
+    folder: &'a Path,
+    /// The instant that ages count from.
+    now: Timestamp,
+}
+
+impl Context<'_> {
+    fn is(&self, provider: Provider) -> bool {
+        self.provider == Some(provider)
+    }
+
+    /// A path of the plan, seen from its folder; warns where no file is there.
+    fn file(&self, at: &At<super::leaf::Text<1, 4096>>, walk: &mut Walk) -> PathBuf {
+        let path = self.folder.join(&at.value.0);
+        if !path.is_file() {
+            walk.push(
+                Problem::new("there is no such file yet")
+                    .label(at.span.clone(), "not found, seen from the plan's folder")
+                    .help("it must be there when the plan is applied")
+                    .warning(),
+            );
+        }
+        path
+    }
+}
+
+/// Checks a plan that was read. Reports everything that is wrong; without an error among it there is a plan.
+pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut Walk) -> Option<Plan> {
+    let provider = file.store.value().and_then(|store| store.provider.value()).map(|name| name.0);
+    let context = Context { provider, folder, now };
+    let store = file.store.value().map(|table| store::check(table, &context, walk));
+    let manifest = file.manifest.given().map(|table| manifest::check(table, &context, walk));
+    let operations = file.operation.given().map(|table| operation::check(table, &context, walk));
+    let report = report::check(&file.report, &context, walk);
+    Some(Plan {
+        name: file.name.value()?.0.clone(),
+        description: file.description.value().map(|text| text.0.clone()),
+        store: store??,
+        manifest: manifest??,
+        operations: operations?,
+        report,
+        job: job(file),
+        limits: limits(file),
+    })
+}
+
+fn job(file: &PlanFile) -> JobSettings {
+    let default = JobSettings::default();
+    let Some(job) = file.job.value() else { return default };
+    JobSettings {
+        priority: job.priority.value().map_or(default.priority, |number| number.0),
+        confirmation_required: job.confirmation_required.value().copied().unwrap_or(default.confirmation_required),
+        client_request_token: job.client_request_token.value().map(|token| token.0.clone()),
+    }
+}
+
+fn limits(file: &PlanFile) -> Limits {
+    let default = Limits::default();
+    let Some(limits) = file.limits.value() else { return default };
+    Limits {
+        concurrency: limits.concurrency.value().map_or(default.concurrency, |number| number.0),
+        requests_per_second: limits.requests_per_second.value().map(|number| number.0),
+    }
+}
+
+/// Two keys that cannot stand together.
+fn refuse_pair<A, B>(first: &At<A>, second: &At<B>, title: &str, help: &str, walk: &mut Walk) {
+    let (upper, lower) =
+        if first.key.start <= second.key.start { (&first.key, &second.key) } else { (&second.key, &first.key) };
+    walk.push(Problem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
+}
+
+/// A key that has no business beside another.
+fn refuse_beside<A>(field: &Field<A>, title: &str, help: &str, walk: &mut Walk) {
+    if let Some(at) = field.given() {
+        walk.push(Problem::new(title).label(at.key.clone(), "not wanted").help(help));
+    }
+}

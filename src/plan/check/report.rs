@@ -1,0 +1,38 @@
+//! `[report]`: where the completion report goes.
+
+use super::{Context, bucket};
+use crate::completion::{ReportFormat, ReportPlace, ReportScope, ReportSpec};
+use crate::diagnostics::Problem;
+use crate::object::Key;
+use crate::plan::shape::ReportTable;
+use crate::plan::walk::{Field, Walk};
+use crate::store::Provider;
+
+/// Checks the report. Without one nothing is published, and the job's own copy lists what failed.
+pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mut Walk) -> ReportSpec {
+    let Some(at) = field.given() else {
+        return ReportSpec { place: None, scope: ReportScope::FailedTasksOnly, format: default_format(context) };
+    };
+    let table = &at.value;
+    let enabled = table.enabled.value().copied().unwrap_or(true);
+    if enabled && table.bucket.is_absent() {
+        walk.push(
+            Problem::new("`bucket` is missing in [report]")
+                .label(at.span.clone(), "needed to publish a report")
+                .help("add `bucket = \"...\"`, or `enabled = false`"),
+        );
+    }
+    let bucket = table.bucket.given().and_then(|at| bucket::check(at, context, walk));
+    let prefix = Key::from(table.prefix.value().map_or("", |prefix| prefix.0.as_str()));
+    let default_scope = if enabled { ReportScope::AllTasks } else { ReportScope::FailedTasksOnly };
+    ReportSpec {
+        place: bucket.filter(|_| enabled).map(|bucket| ReportPlace { bucket, prefix }),
+        scope: table.scope.value().map_or(default_scope, |scope| scope.0),
+        format: table.format.value().map_or(default_format(context), |format| format.0),
+    }
+}
+
+/// AWS's own format on aws; everywhere else that of OSS, which says more about a failure.
+fn default_format(context: &Context<'_>) -> ReportFormat {
+    if context.is(Provider::Aws) { ReportFormat::Aws } else { ReportFormat::Oss }
+}

@@ -1,0 +1,107 @@
+//! Tags: how many, how long, of which characters. Sources: the table of limits in AWS's and OSS's tagging pages.
+
+use super::Context;
+use crate::diagnostics::Problem;
+use crate::object::{MAX_TAGS, TagSet};
+use crate::plan::leaf::Tags;
+use crate::plan::text::shown;
+use crate::plan::walk::{At, Span, Walk};
+use crate::store::Provider;
+
+/// The longest tag key, in characters, on AWS and OSS alike.
+const MAX_KEY_CHARS: usize = 128;
+
+/// The longest tag value, in characters.
+const MAX_VALUE_CHARS: usize = 256;
+
+/// The most that all keys and values of an object may measure on OSS, in bytes of UTF-8.
+const MAX_OSS_BYTES: usize = 1024;
+
+/// Checks tags that are to be set.
+pub(super) fn check(at: &At<Tags>, context: &Context<'_>, walk: &mut Walk) -> TagSet {
+    let Tags(tags) = &at.value;
+    for (key, value) in tags {
+        check_key(&key.value, &key.span, context, walk);
+        check_value(value, context, walk);
+    }
+    if tags.is_empty() {
+        walk.push(
+            Problem::new("there are no tags to set")
+                .label(at.span.clone(), "empty")
+                .help("to remove all tags use [operation.delete_object_tagging]"),
+        );
+    }
+    if let Some((eleventh, _)) = tags.get(MAX_TAGS) {
+        walk.push(
+            Problem::new(format!("{} tags are too many", tags.len()))
+                .label(eleventh.span.clone(), "the eleventh")
+                .help(format!("an object has at most {MAX_TAGS} tags")),
+        );
+    }
+    let bytes: usize = tags.iter().map(|(key, value)| key.value.len() + value.value.len()).sum();
+    if context.is(Provider::Oss) && bytes > MAX_OSS_BYTES {
+        walk.push(
+            Problem::new("the tags are too large together")
+                .label(at.span.clone(), format!("{bytes} bytes of keys and values"))
+                .help(format!("OSS takes at most {MAX_OSS_BYTES} bytes")),
+        );
+    }
+    tags.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect()
+}
+
+/// Checks the key of a tag that is to be set or removed.
+pub(super) fn check_key(key: &str, span: &Span, context: &Context<'_>, walk: &mut Walk) {
+    let chars = key.chars().count();
+    if !(1..=MAX_KEY_CHARS).contains(&chars) {
+        walk.push(
+            Problem::new("a tag's key has the wrong length")
+                .label(span.clone(), format!("{chars} characters"))
+                .help(format!("1 to {MAX_KEY_CHARS} characters")),
+        );
+    }
+    let reserved = key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+    if reserved && !context.is(Provider::Oss) {
+        warn_on_s3(
+            Problem::new("a tag's key is reserved")
+                .label(span.clone(), "begins with `aws:`")
+                .help("only AWS itself sets and removes these"),
+            context,
+            walk,
+        );
+    }
+    check_characters(key, span, context, walk);
+}
+
+fn check_value(value: &At<String>, context: &Context<'_>, walk: &mut Walk) {
+    let chars = value.value.chars().count();
+    if chars > MAX_VALUE_CHARS {
+        walk.push(
+            Problem::new("a tag's value is too long")
+                .label(value.span.clone(), format!("{chars} characters"))
+                .help(format!("at most {MAX_VALUE_CHARS} characters")),
+        );
+    }
+    check_characters(&value.value, &value.span, context, walk);
+}
+
+fn check_characters(text: &str, span: &Span, context: &Context<'_>, walk: &mut Walk) {
+    let Some(provider) = context.provider else { return };
+    let allowed = if provider == Provider::Oss { "_.:/=+-" } else { "_.:/=+-@" };
+    let Some(odd) = text.chars().find(|c| !(c.is_alphabetic() || c.is_numeric() || *c == ' ' || allowed.contains(*c)))
+    else {
+        return;
+    };
+    let spaced: Vec<_> = allowed.chars().map(String::from).collect();
+    warn_on_s3(
+        Problem::new("a tag holds a character that tags cannot have")
+            .label(span.clone(), format!("`{}`", shown(&odd.to_string())))
+            .help(format!("letters, digits, spaces and {}", spaced.join(" "))),
+        context,
+        walk,
+    );
+}
+
+/// Servers that only speak S3's language may be laxer than S3.
+fn warn_on_s3(problem: Problem, context: &Context<'_>, walk: &mut Walk) {
+    walk.push(if context.is(Provider::S3) { problem.warning() } else { problem });
+}

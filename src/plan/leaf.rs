@@ -1,0 +1,442 @@
+//! What single values of a plan can be: each type is a reader and a JSON Schema at once.
+
+use globset::{Glob, GlobBuilder};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value as Json, json};
+use toml::de::DeValue;
+
+use super::text::{nearest, shown};
+use super::walk::{At, Slot, Value, Walk};
+use crate::diagnostics::drives_terminal;
+use crate::object::{MAX_KEY_BYTES, MAX_TAGS};
+
+/// Reports a value of another type, with an example of the right one.
+fn mismatch<T: Value>(slot: &Slot<'_>, wanted: &str, walk: &mut Walk) {
+    slot.mismatch(wanted, &T::example(), walk);
+}
+
+/// Text of `MIN` to `MAX` characters without any that drive a terminal; with `LINES`, line breaks and tabs are allowed.
+#[derive(Clone, Debug)]
+pub(super) struct Text<const MIN: usize, const MAX: usize, const LINES: bool = false>(pub(super) String);
+
+impl<const MIN: usize, const MAX: usize, const LINES: bool> Value for Text<MIN, MAX, LINES> {
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": MIN, "maxLength": MAX })
+    }
+
+    fn example() -> String {
+        "\"...\"".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "a string", walk);
+            return None;
+        };
+        let chars = text.chars().count();
+        if MIN > 0 && text.trim().is_empty() {
+            slot.refuse("is empty", "nothing in here", format!("{MIN} to {MAX} characters"), walk);
+            return None;
+        }
+        if !(MIN..=MAX).contains(&chars) {
+            let label = format!("{chars} characters");
+            let length = if chars < MIN { "is too short" } else { "is too long" };
+            slot.refuse(length, &label, format!("{MIN} to {MAX} characters"), walk);
+            return None;
+        }
+        if text.chars().any(|c| drives_terminal(c) && !(LINES && matches!(c, '\n' | '\t'))) {
+            slot.refuse("holds a control character", "in here", "remove it; escapes such as \\u001b count", walk);
+            return None;
+        }
+        Some(Self(text.to_string()))
+    }
+}
+
+/// A key or a prefix of keys: any text of at most 1024 bytes.
+#[derive(Clone, Debug)]
+pub(super) struct KeyText<const MIN: usize>(pub(super) String);
+
+impl<const MIN: usize> Value for KeyText<MIN> {
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": MIN, "maxLength": MAX_KEY_BYTES })
+    }
+
+    fn example() -> String {
+        "\"...\"".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "a string", walk);
+            return None;
+        };
+        if !(MIN..=MAX_KEY_BYTES).contains(&text.len()) {
+            let help = format!("keys have {MIN} to {MAX_KEY_BYTES} bytes of UTF-8");
+            let length = if text.len() < MIN { "is empty" } else { "is too long" };
+            slot.refuse(length, &format!("{} bytes", text.len()), help, walk);
+            return None;
+        }
+        Some(Self(text.to_string()))
+    }
+}
+
+impl Value for bool {
+    fn schema() -> Json {
+        json!({ "type": "boolean" })
+    }
+
+    fn example() -> String {
+        "true".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::Boolean(value) = slot.value else {
+            mismatch::<Self>(slot, "true or false, without quotes", walk);
+            return None;
+        };
+        Some(*value)
+    }
+}
+
+/// An integer from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Int<const MIN: u32, const MAX: u32>(pub(super) u32);
+
+impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
+    fn schema() -> Json {
+        json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+
+    fn example() -> String {
+        MIN.max(1).to_string()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::Integer(digits) = slot.value else {
+            mismatch::<Self>(slot, "an integer, without quotes", walk);
+            return None;
+        };
+        let value = u32::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| (MIN..=MAX).contains(n));
+        if value.is_none() {
+            slot.refuse("is out of range", "not allowed", format!("from {MIN} to {MAX}"), walk);
+        }
+        value.map(Self)
+    }
+}
+
+/// A value that has a name in plan files.
+pub(super) trait Named: Copy + 'static {
+    /// All that can be named, by name.
+    const NAMES: &'static [(&'static str, Self)];
+}
+
+/// One of a few names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OneOf<T>(pub(super) T);
+
+impl<T: Named> Value for OneOf<T> {
+    fn schema() -> Json {
+        json!({ "enum": T::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
+    }
+
+    fn example() -> String {
+        T::NAMES.first().map_or_else(String::new, |(name, _)| format!("\"{name}\""))
+    }
+
+    fn missing(_: &str, name: &str) -> String {
+        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        format!("add `{name} = ...`, one of {}", names.join(", "))
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "a string", walk);
+            return None;
+        };
+        if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| name == text) {
+            return Some(Self(*value));
+        }
+        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
+        let choice = format!("one of {}", names.join(", "));
+        let help = nearest(text, names).map_or(choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
+        slot.refuse(&format!("cannot be `{}`", shown(text)), "not one of its values", help, walk);
+        None
+    }
+}
+
+/// An array whose items are all of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct List<T>(pub(super) Vec<At<T>>);
+
+impl<T: Value> Value for List<T> {
+    fn schema() -> Json {
+        json!({ "type": "array", "items": T::schema() })
+    }
+
+    fn example() -> String {
+        format!("[{}]", T::example())
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::Array(items) = slot.value else {
+            mismatch::<Self>(slot, "an array", walk);
+            return None;
+        };
+        let read: Vec<_> = items
+            .iter()
+            .map(|item| {
+                let slot = Slot {
+                    name: slot.name,
+                    path: slot.path,
+                    key: item.span(),
+                    span: item.span(),
+                    value: item.get_ref(),
+                    item: true,
+                };
+                T::read(&slot, walk).map(|value| slot.at(value))
+            })
+            .collect();
+        // Collected first and judged afterwards, so that every item gets its say.
+        read.into_iter().collect::<Option<Vec<_>>>().map(Self)
+    }
+}
+
+/// Tags: a table of free keys with text values, in the file's order.
+#[derive(Clone, Debug)]
+pub(super) struct Tags(pub(super) Vec<(At<String>, At<String>)>);
+
+impl Value for Tags {
+    fn schema() -> Json {
+        json!({ "type": "object", "minProperties": 1, "maxProperties": MAX_TAGS, "additionalProperties": { "type": "string", "maxLength": 256 } })
+    }
+
+    fn example() -> String {
+        "{ Team = \"DataOps\" }".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::Table(entries) = slot.value else {
+            mismatch::<Self>(slot, "a table", walk);
+            return None;
+        };
+        let mut tags = Vec::new();
+        let mut whole = true;
+        for (key, value) in entries {
+            let name = key.get_ref().as_ref();
+            let slot = Slot {
+                name,
+                path: slot.path,
+                key: key.span(),
+                span: value.span(),
+                value: value.get_ref(),
+                item: false,
+            };
+            if let DeValue::String(text) = value.get_ref() {
+                let key = At { key: key.span(), span: key.span(), value: name.to_owned() };
+                tags.push((key, slot.at(text.to_string())));
+            } else {
+                slot.mismatch("a string: tag values are text", "\"...\"", walk);
+                whole = false;
+            }
+        }
+        tags.sort_by_key(|(key, _)| key.span.start);
+        whole.then_some(Self(tags))
+    }
+}
+
+/// A glob over whole keys. `*` and `?` match `/` as well: keys have no folders, and `*.pdf` is every key that ends so.
+#[derive(Clone, Debug)]
+pub(super) struct KeyGlob(pub(super) Glob);
+
+impl Value for KeyGlob {
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES })
+    }
+
+    fn example() -> String {
+        "\"*.pdf\"".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let KeyText(pattern) = KeyText::<1>::read(slot, walk)?;
+        match GlobBuilder::new(&pattern).literal_separator(false).backslash_escape(true).build() {
+            Ok(glob) => Some(Self(glob)),
+            Err(error) => {
+                let label = shown(&error.kind().to_string());
+                let help = "`*` is any text, `?` any character, [abc] one of these, {a,b} either; `\\` before a \
+                            special character takes it as it is";
+                slot.refuse("holds a glob that cannot be read", &label, help, walk);
+                None
+            }
+        }
+    }
+}
+
+/// A number of bytes: `1048576`, `"1 MiB"`, `"5GB"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size(pub(super) u64);
+
+/// The units of sizes: 1000 and its powers, 1024 and its powers.
+const SIZE_UNITS: [(&str, u64); 11] = [
+    ("b", 1),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("pb", 1_000_000_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("pib", 1 << 50),
+];
+
+impl Value for Size {
+    fn schema() -> Json {
+        json!({ "anyOf": [
+            { "type": "integer", "minimum": 0 },
+            { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([bB]|[kKmMgGtTpP][iI]?[bB])$" },
+        ] })
+    }
+
+    fn example() -> String {
+        "\"1 MiB\"".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let size = match slot.value {
+            DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
+            DeValue::String(text) => parse_size(text),
+            _ => {
+                mismatch::<Self>(slot, "a size", walk);
+                return None;
+            }
+        };
+        if size.is_none() {
+            let help = "bytes as an integer, or a number with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
+            slot.refuse("is no size", "cannot be read", help, walk);
+        }
+        size.map(Self)
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let (_, unit) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    // Nine decimals are more than any unit of a plan can tell apart for a person.
+    if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+        return None;
+    }
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let parts = whole.parse::<u128>().ok()?.checked_mul(scale)?.checked_add(fraction.parse().ok()?)?;
+    u64::try_from(parts.checked_mul(u128::from(*unit))? / scale).ok()
+}
+
+/// An instant: RFC 3339, or a day, which begins at midnight UTC.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(pub(super) Timestamp);
+
+impl Value for Moment {
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$" })
+    }
+
+    fn example() -> String {
+        "\"2024-01-31\"".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let text = match slot.value {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Datetime(datetime) => datetime.to_string(),
+            _ => {
+                mismatch::<Self>(slot, "a date", walk);
+                return None;
+            }
+        };
+        let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|day| day.timestamp());
+        let only_a_day = text.len() == "2024-01-31".len();
+        let moment = if only_a_day { day() } else { text.parse::<Timestamp>().ok() };
+        if moment.is_none() {
+            let help = "a day such as \"2024-01-31\" (midnight UTC), or an instant with its offset, such as \
+                        \"2024-01-31T08:00:00Z\"";
+            slot.refuse("is no date", "cannot be read", help, walk);
+        }
+        moment.map(Self)
+    }
+}
+
+/// A length of time: `"90d"`, `"12h"`, `"4w"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Age(pub(super) SignedDuration);
+
+impl Value for Age {
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]+ ?[hdw]$" })
+    }
+
+    fn example() -> String {
+        "\"90d\"".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "an age", walk);
+            return None;
+        };
+        let age = parse_age(text);
+        if age.is_none() {
+            let help = "a whole number and h, d or w for hours, days or weeks, such as \"90d\"";
+            slot.refuse("is no age", "cannot be read", help, walk);
+        }
+        age.map(Self)
+    }
+}
+
+fn parse_age(text: &str) -> Option<SignedDuration> {
+    let (number, hours) = match text.char_indices().next_back()? {
+        (at, 'h') => (&text[..at], 1),
+        (at, 'd') => (&text[..at], 24),
+        (at, 'w') => (&text[..at], 24 * 7),
+        _ => return None,
+    };
+    let hours = number.trim_end().parse::<u32>().ok()?.checked_mul(hours)?;
+    Some(SignedDuration::from_hours(i64::from(hours)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_exactly() {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("5GB", 5_000_000_000),
+            ("1 MiB", 1_048_576),
+            ("1.5 kib", 1_536),
+            ("0.1 KB", 100),
+            ("16383 PiB", 16_383 << 50),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "MB", "5", "5 M", "-1 B", "1..2 KB", ".5 KB", "1. KB", "16384 PiB", "1e3 B", "٣ KB"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_are_hours_days_and_weeks() {
+        assert_eq!(parse_age("90d"), Some(SignedDuration::from_hours(90 * 24)));
+        assert_eq!(parse_age("12 h"), Some(SignedDuration::from_hours(12)));
+        assert_eq!(parse_age("4w"), Some(SignedDuration::from_hours(4 * 7 * 24)));
+        for text in ["", "d", "90", "90m", "-1d", "1.5d", "99999999999d", "9é"] {
+            assert_eq!(parse_age(text), None, "{text}");
+        }
+    }
+}

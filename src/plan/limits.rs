@@ -1,0 +1,33 @@
+//! How a job is run, and how hard: the parts of a plan that are not what it does.
+
+/// A plan's `[job]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSettings {
+    /// From 0 to 2147483647; higher is sooner.
+    pub priority: u32,
+    /// Whether `apply` asks before it changes anything.
+    pub confirmation_required: bool,
+    /// The user's own name for the job; recorded, and not yet compared with those of earlier jobs.
+    pub client_request_token: Option<String>,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self { priority: 0, confirmation_required: true, client_request_token: None }
+    }
+}
+
+/// A plan's `[limits]`, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in flight at once, from 1.
+    pub concurrency: u32,
+    /// Requests a second, retries included; `None` is no cap.
+    pub requests_per_second: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { concurrency: 64, requests_per_second: None }
+    }
+}

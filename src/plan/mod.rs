@@ -1,0 +1,43 @@
+//! The promise the user wrote: a plan file, parsed and checked into values the rest of the house can trust.
+//!
+//! It comes in three passes. `shape` says which tables and keys there are and reads them, with their places, by `walk`
+//! and `leaf`; `check` applies the rules between keys and those of the provider; what remains is a [`Plan`]. Mistakes
+//! are collected by all of them. Plan files are hostile input: `text` keeps them from driving the terminal and from
+//! echoing a credential.
+
+mod check;
+mod leaf;
+mod limits;
+mod read;
+mod shape;
+mod text;
+mod walk;
+
+use crate::completion::ReportSpec;
+use crate::manifest::Manifest;
+use crate::operation::Operation;
+use crate::store::StoreConfig;
+
+pub use limits::{JobSettings, Limits};
+pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
+
+/// A checked plan.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The name that, with the store, names the work.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Where.
+    pub store: StoreConfig,
+    /// Which objects.
+    pub manifest: Manifest,
+    /// What is done to each of them, in one pass; at least one.
+    pub operations: Vec<Operation>,
+    /// The report.
+    pub report: ReportSpec,
+    /// How the job is run.
+    pub job: JobSettings,
+    /// How hard it is run.
+    pub limits: Limits,
+}

@@ -1,0 +1,99 @@
+//! From a file's bytes to a checked plan, or to everything that is wrong with it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use toml::de::DeTable;
+
+use super::shape::PlanFile;
+use super::text::{for_excerpts, shown};
+use super::walk::Walk;
+use super::{Plan, check};
+use crate::diagnostics::{Problem, Problems};
+
+/// The largest plan file, in bytes. A plan is written by hand; lists of objects belong into a manifest.
+pub const MAX_PLAN_BYTES: usize = 1 << 20;
+
+/// The JSON Schema of plan files, for editors. It comes from the definitions that read them.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    PlanFile::file_schema()
+}
+
+/// Reads a plan file's bytes: as [`read`], for a text that may be too long or no UTF-8.
+#[must_use]
+pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (Option<Plan>, Problems) {
+    if bytes.len() > MAX_PLAN_BYTES {
+        return refused(name, "", too_large());
+    }
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes {
+        return refused(name, "", Problem::new("the file is UTF-16").label(0..0, "not UTF-8").help("save it as UTF-8"));
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => read(name, text, folder, now),
+        Err(error) => {
+            let good = error.valid_up_to();
+            let text = String::from_utf8_lossy(bytes);
+            let problem = Problem::new("the file is not UTF-8")
+                .label(good..good + '\u{fffd}'.len_utf8(), format!("byte 0x{:02x}", bytes[good]))
+                .help("save it as UTF-8");
+            refused(name, &text, problem)
+        }
+    }
+}
+
+/// Reads a plan and reports everything that is wrong with it.
+///
+/// Relative paths are taken from `folder`, ages from `now`. There is a plan exactly when no problem is an error; there
+/// may be warnings beside it. Only a TOML syntax error keeps other problems from being found. What looks like a
+/// credential is masked in every excerpt.
+#[must_use]
+pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Plan>, Problems) {
+    if text.len() > MAX_PLAN_BYTES {
+        return refused(name, "", too_large());
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut walk = Walk::new(&schema());
+    if let Some(error) = errors.iter().find(|error| !is_duplicate(error)) {
+        return refused(name, text, syntax_problem(error, text.len()));
+    }
+    for error in &errors {
+        walk.push(syntax_problem(error, text.len()));
+    }
+    let file = PlanFile::read_file(table.get_ref(), &mut walk);
+    let plan = check::check(&file, folder, now, &mut walk);
+    let (found, secrets) = walk.finish();
+    let mut problems = Problems::new(&shown(name), &for_excerpts(text, &secrets));
+    for problem in found {
+        problems.push(problem);
+    }
+    (plan.filter(|_| !problems.any_error()), problems)
+}
+
+fn too_large() -> Problem {
+    Problem::new("the file is too large for a plan")
+        .label(0..0, "more than 1 MiB")
+        .help("a list of objects belongs into a manifest")
+}
+
+/// One problem that ends the pass.
+fn refused(name: &str, text: &str, problem: Problem) -> (Option<Plan>, Problems) {
+    let mut problems = Problems::new(&shown(name), &for_excerpts(text, &[]));
+    problems.push(problem);
+    (None, problems)
+}
+
+/// A repeated key is the one syntax error after which the rest still means something.
+fn is_duplicate(error: &toml::de::Error) -> bool {
+    error.message() == "duplicate key"
+}
+
+fn syntax_problem(error: &toml::de::Error, length: usize) -> Problem {
+    let problem = if is_duplicate(error) {
+        Problem::new("a key or table is there twice").help("TOML allows each of them once; keep one")
+    } else {
+        Problem::new("this is not TOML").help("https://toml.io/en/v1.0.0 shows how values are written")
+    };
+    let span = error.span().unwrap_or(0..0);
+    problem.label(span.start.min(length)..span.end.min(length), error.message())
+}

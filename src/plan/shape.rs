@@ -1,0 +1,289 @@
+//! The tables of a plan file as they are written. Here, and only here, stands which keys there are.
+
+use serde_json::{Value as Json, json};
+use toml::de::DeTable;
+
+use super::leaf::{Age, Int, KeyGlob, KeyText, List, Moment, Named, OneOf, Size, Tags, Text};
+use super::walk::{Table, Value, Walk, table};
+use crate::completion::{ReportFormat, ReportScope};
+use crate::manifest::{CsvField, Versions};
+use crate::object::{Acl, Tier};
+use crate::store::{Addressing, Provider};
+
+table! {
+    /// A batchplan plan: one declared operation on every object of a manifest.
+    struct PlanFile {
+        /// The name of the work; with the store it says which job a plan belongs to. 1 to 128 characters.
+        required name: Text<1, 128>,
+        /// What the plan is for, in at most 256 characters.
+        optional description: Text<0, 256, true>,
+        /// Where the objects are. Credentials never stand here: they come from the environment.
+        required store: StoreTable,
+        /// Which objects: exactly one source, and a filter if need be.
+        required manifest: ManifestTable,
+        /// What is done to each object. Several operations are applied together, in one pass.
+        required operation: OperationTable,
+        /// The completion report, published to a bucket.
+        optional report: ReportTable,
+        /// How the job is run.
+        optional job: JobTable,
+        /// How hard the store is driven.
+        optional limits: LimitsTable,
+    }
+}
+
+impl PlanFile {
+    /// Reads the whole file.
+    pub(super) fn read_file(entries: &DeTable<'_>, walk: &mut Walk) -> Self {
+        let table = Table::root(entries, Self::KEYS, walk);
+        Self::fields(&table, walk)
+    }
+
+    /// The JSON Schema of a plan file.
+    pub(super) fn file_schema() -> Json {
+        let mut schema = Self::schema();
+        // Editors' TOML plug-ins understand draft 7 best.
+        schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+        schema["title"] = json!("batchplan plan");
+        schema
+    }
+}
+
+table! {
+    /// Where the objects are.
+    struct StoreTable {
+        /// Whose API is spoken: "aws", "oss", "s3" for any other server that speaks S3, or "sandbox" for the object
+        /// store inside the binary.
+        required provider: OneOf<Provider>,
+        /// The server's URL, without path: https, or http on loopback. Needed for oss and s3, derived from the region
+        /// for aws, absent for the sandbox.
+        optional endpoint: Text<1, 2048>,
+        /// The region to sign for. Needed for oss; aws takes it from the environment; "us-east-1" elsewhere.
+        optional region: Text<1, 64>,
+        /// Where the bucket stands in a URL: "virtual" (in the host, the default of aws and oss) or "path" (the default
+        /// of s3 and sandbox).
+        optional addressing: OneOf<Addressing>,
+        /// Whether an endpoint that is not on this machine may be spoken to without encryption. False by default.
+        optional allow_http: bool,
+        /// Sandbox only: the folder that holds its state, seen from the plan's folder.
+        optional data: Text<1, 4096>,
+        /// Sandbox only: a CSV file that says what the buckets hold at first use, seen from the plan's folder.
+        optional fill: Text<1, 4096>,
+    }
+}
+
+table! {
+    /// Which objects: exactly one of prefix, csv and inventory.
+    struct ManifestTable {
+        /// Everything whose key begins so.
+        optional prefix: PrefixTable,
+        /// The objects that a CSV file names.
+        optional csv: CsvTable,
+        /// The objects that a bucket inventory names.
+        optional inventory: InventoryTable,
+        /// Which of the source's objects are taken. All conditions must hold.
+        optional filter: FilterTable,
+    }
+    missing "add [manifest.prefix], [manifest.csv] or [manifest.inventory]"
+    rules { "oneOf": [{ "required": ["prefix"] }, { "required": ["csv"] }, { "required": ["inventory"] }] }
+}
+
+table! {
+    /// Everything in a bucket whose key begins so.
+    struct PrefixTable {
+        /// The bucket.
+        required bucket: Text<1, 255>,
+        /// The beginning of the keys; the whole bucket by default.
+        optional prefix: KeyText<0>,
+        /// "current" (the default) for the current version of each object, "all" for every version.
+        optional versions: OneOf<Versions>,
+    }
+}
+
+table! {
+    /// A CSV file without header, in a bucket or on this machine.
+    struct CsvTable {
+        /// The bucket that holds the file.
+        optional bucket: Text<1, 255>,
+        /// The file's key.
+        optional object: KeyText<1>,
+        /// The file's `ETag`; a file with another one is refused.
+        optional etag: Text<1, 1024>,
+        /// A file on this machine instead, seen from the plan's folder.
+        optional path: Text<1, 4096>,
+        /// The columns, in the file's order; `["Bucket", "Key"]` by default.
+        optional fields: List<OneOf<CsvField>>,
+        /// Whether a raw + in a key means a space. False by default.
+        optional plus_is_space: bool,
+    }
+    rules { "oneOf": [{ "required": ["path"] }, { "required": ["bucket", "object"] }] }
+}
+
+table! {
+    /// A bucket inventory of AWS S3 or OSS.
+    struct InventoryTable {
+        /// The bucket that holds the inventory.
+        required bucket: Text<1, 255>,
+        /// The key of the inventory's manifest.json.
+        optional object: KeyText<1>,
+        /// The manifest's `ETag`; one with another is refused.
+        optional etag: Text<1, 1024>,
+        /// Instead of an object: the newest complete inventory below this prefix.
+        optional latest: KeyText<1>,
+    }
+    rules { "oneOf": [{ "required": ["object"] }, { "required": ["latest"] }] }
+}
+
+table! {
+    /// Conditions that all must hold. A CSV file knows only keys, so only include and exclude work with it.
+    struct FilterTable {
+        /// Globs of which at least one matches the whole key. * crosses /, so "*.pdf" is every key that ends so.
+        optional include: List<KeyGlob>,
+        /// Globs of which none matches the whole key.
+        optional exclude: List<KeyGlob>,
+        /// Only objects of more bytes than this, such as "1 MiB".
+        optional larger_than: Size,
+        /// Only objects of fewer bytes than this, such as "5GB".
+        optional smaller_than: Size,
+        /// Only objects last written after this day or instant.
+        optional modified_after: Moment,
+        /// Only objects last written before this day or instant.
+        optional modified_before: Moment,
+        /// Only objects last written longer ago than this, such as "90d", "12h" or "4w".
+        optional older_than: Age,
+        /// Only objects of these storage classes, by the store's own names.
+        optional storage_class: List<Text<1, 64>>,
+    }
+}
+
+table! {
+    /// What is done to each object: at least one operation.
+    struct OperationTable {
+        /// Replace all tags by these.
+        optional put_object_tagging: TagsTable,
+        /// Add these tags: others are kept, values of the same keys are overwritten.
+        optional add_object_tagging: TagsTable,
+        /// Remove all tags, or those with certain keys.
+        optional delete_object_tagging: DeleteTagsTable,
+        /// Set the ACL.
+        optional put_object_acl: AclTable,
+        /// Make archived objects readable for some days.
+        optional restore_object: RestoreTable,
+    }
+    missing "add an operation, such as [operation.put_object_tagging]"
+    rules { "minProperties": 1 }
+}
+
+table! {
+    /// Tags to set.
+    struct TagsTable {
+        /// At most 10 tags: keys of 1 to 128 characters, values of 0 to 256.
+        required tags: Tags,
+    }
+}
+
+table! {
+    /// Tags to remove.
+    struct DeleteTagsTable {
+        /// The keys of the tags to remove; without it all tags go.
+        optional keys: List<Text<1, 128>>,
+    }
+}
+
+table! {
+    /// The ACL to set.
+    struct AclTable {
+        /// "private", "public-read" or "public-read-write"; on OSS also "default", the bucket's ACL.
+        required acl: OneOf<Acl>,
+    }
+}
+
+table! {
+    /// How archived objects are restored.
+    struct RestoreTable {
+        /// For how many days the restored copy stays readable: from 1, at most 365 on OSS.
+        required days: Int<1, 2_147_483_647>,
+        /// "Standard", "Bulk" or "Expedited", where the store and the class have them; the server's default otherwise.
+        optional tier: OneOf<Tier>,
+    }
+}
+
+table! {
+    /// The completion report.
+    struct ReportTable {
+        /// Whether it is published. True by default.
+        optional enabled: bool,
+        /// The bucket it is published to.
+        optional bucket: Text<1, 255>,
+        /// What its keys begin with: at most 512 characters.
+        optional prefix: Text<0, 512>,
+        /// "all-tasks" (the default) lists every object, "failed-tasks-only" only the failures.
+        optional scope: OneOf<ReportScope>,
+        /// "oss" or "aws": whose batch reports it looks like. "aws" by default on aws, "oss" elsewhere.
+        optional format: OneOf<ReportFormat>,
+    }
+}
+
+table! {
+    /// How the job is run.
+    struct JobTable {
+        /// From 0, the default, to 2147483647; higher is sooner. Recorded; jobs do not wait for one another yet.
+        optional priority: Int<0, 2_147_483_647>,
+        /// Whether apply asks before it changes anything. True by default.
+        optional confirmation_required: bool,
+        /// A name for the job that outlives renaming the plan, 1 to 64 characters. Recorded; earlier jobs with the same
+        /// token are not looked for yet.
+        optional client_request_token: Text<1, 64>,
+    }
+}
+
+table! {
+    /// How hard the store is driven.
+    struct LimitsTable {
+        /// Requests in flight at once: 1 to 4096, 64 by default.
+        optional concurrency: Int<1, 4096>,
+        /// Requests a second, retries included: 1 to 1000000, no cap by default.
+        optional requests_per_second: Int<1, 1_000_000>,
+    }
+}
+
+impl Named for Provider {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("aws", Self::Aws), ("oss", Self::Oss), ("s3", Self::S3), ("sandbox", Self::Sandbox)];
+}
+
+impl Named for Addressing {
+    const NAMES: &'static [(&'static str, Self)] = &[("virtual", Self::Virtual), ("path", Self::Path)];
+}
+
+impl Named for Versions {
+    const NAMES: &'static [(&'static str, Self)] = &[("current", Self::Current), ("all", Self::All)];
+}
+
+impl Named for CsvField {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("Bucket", Self::Bucket), ("Key", Self::Key), ("VersionId", Self::VersionId), ("Ignore", Self::Ignore)];
+}
+
+impl Named for Acl {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("private", Self::Private),
+        ("public-read", Self::PublicRead),
+        ("public-read-write", Self::PublicReadWrite),
+        ("default", Self::Default),
+    ];
+}
+
+impl Named for Tier {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("Standard", Self::Standard), ("Bulk", Self::Bulk), ("Expedited", Self::Expedited)];
+}
+
+impl Named for ReportScope {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("all-tasks", Self::AllTasks), ("failed-tasks-only", Self::FailedTasksOnly)];
+}
+
+impl Named for ReportFormat {
+    const NAMES: &'static [(&'static str, Self)] = &[("oss", Self::Oss), ("aws", Self::Aws)];
+}

@@ -1,0 +1,159 @@
+//! The plan's text as people may see it: nothing in it can drive a terminal, and no secret is echoed.
+
+use super::walk::Span;
+use crate::diagnostics::drives_terminal;
+
+/// Longer quotations are cut.
+const SHOWN_CHARS: usize = 60;
+
+/// Words that give away a key that holds a credential.
+const SECRET_WORDS: [&str; 9] = [
+    "secret",
+    "password",
+    "passwd",
+    "credential",
+    "accesskey",
+    "privatekey",
+    "sessiontoken",
+    "securitytoken",
+    "ststoken",
+];
+
+/// A piece of the plan, fit to be quoted in a message.
+pub(super) fn shown(text: &str) -> String {
+    let mut quoted = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == SHOWN_CHARS {
+            quoted.push('…');
+            break;
+        }
+        if drives_terminal(c) {
+            quoted.extend(c.escape_default());
+        } else {
+            quoted.push(c);
+        }
+    }
+    quoted
+}
+
+/// The text as excerpts show it, byte for byte as long as the original, so that every span keeps its place.
+pub(super) fn for_excerpts(text: &str, secrets: &[Span]) -> String {
+    let mut hidden = secrets.to_vec();
+    hidden.extend(secret_lines(text));
+    hidden.sort_by_key(|span| span.start);
+    let mut hidden = hidden.into_iter().peekable();
+    let mut end = 0;
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        while let Some(span) = hidden.next_if(|span| span.start <= at) {
+            end = end.max(span.end);
+        }
+        let line_end = c == '\r' && chars.peek().is_some_and(|(_, next)| *next == '\n');
+        if c == '\n' || line_end {
+            out.push(c);
+        } else if at < end {
+            out.extend(std::iter::repeat_n('*', c.len_utf8()));
+        } else if drives_terminal(c) && c != '\t' {
+            out.push_str(stand_in(c.len_utf8()));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A harmless character of the same length.
+fn stand_in(bytes: usize) -> &'static str {
+    match bytes {
+        1 => "?",
+        2 => "·",
+        _ => "\u{fffd}",
+    }
+}
+
+/// What stands behind `=` in lines that look like credentials, and before `@` in URLs. Works on the bare text, since
+/// a file that is no TOML is shown as well.
+fn secret_lines(text: &str) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some((key, value)) = line.split_once('=')
+            && looks_secret(key)
+        {
+            spans.push(start + key.len() + 1..start + key.len() + 1 + value.len());
+        }
+        if let Some(scheme) = line.find("://") {
+            let rest = &line[scheme + 3..];
+            let authority = &rest[..rest.find(['/', '"', '\'', ' ']).unwrap_or(rest.len())];
+            if let Some(at) = authority.rfind('@') {
+                spans.push(start + scheme + 3..start + scheme + 3 + at);
+            }
+        }
+        start += line.len();
+    }
+    spans
+}
+
+/// Whether a key's name says that a credential stands behind it.
+pub(super) fn looks_secret(key: &str) -> bool {
+    let plain: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    SECRET_WORDS.iter().any(|word| plain.contains(word))
+}
+
+/// The known name that was probably meant.
+pub(super) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    // Distance costs the product of both lengths; nothing this long is a slip of the pen.
+    if written.len() > 64 {
+        return None;
+    }
+    let plain = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
+    let written = plain(written);
+    // The distance says what is near at all; likeness picks among the near, as it does not punish a longer ending.
+    known
+        .into_iter()
+        .filter(|name| strsim::osa_distance(&written, &plain(name)) <= (name.len().max(written.len()) / 3).max(1))
+        .max_by(|a, b| strsim::jaro(&written, &plain(a)).total_cmp(&strsim::jaro(&written, &plain(b))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_as_long_as_the_text_and_drives_nothing() {
+        let text = "a = \"\u{1b}[31m\"\r\n# \u{9b}2J \u{202e}x é\n";
+        let out = for_excerpts(text, &[]);
+        assert_eq!(out, "a = \"?[31m\"\r\n# ·2J \u{fffd}x é\n");
+        assert_eq!(out.len(), text.len());
+    }
+
+    #[test]
+    fn an_excerpt_shows_no_secret_even_where_the_file_is_no_toml() {
+        let text = "access_key_id = \"AKIA\nendpoint = \"https://me:pw@host/\"\n# token\n";
+        let token = text.len() - 6..text.len() - 1;
+        let out = for_excerpts(text, std::slice::from_ref(&token));
+        assert_eq!(out, "access_key_id =******\nendpoint = \"https://*****@host/\"\n# *****\n");
+    }
+
+    #[test]
+    fn only_a_near_name_is_suggested() {
+        let known = ["region", "endpoint", "provider"];
+        assert_eq!(nearest("Regoin", known), Some("region"));
+        assert_eq!(nearest("end-point", known), Some("endpoint"));
+        assert_eq!(nearest("failure_threshold", known), None);
+        assert_eq!(nearest("x", known), None);
+        let operations = ["put_object_tagging", "add_object_tagging", "put_object_acl"];
+        assert_eq!(nearest("put_object_tags", operations), Some("put_object_tagging"));
+    }
+
+    #[test]
+    fn a_credential_is_known_by_its_name() {
+        for key in ["access_key", "AccessKeyId", "secret-access-key", "session_token", "password", "credentials"] {
+            assert!(looks_secret(key), "{key}");
+        }
+        for key in ["client_request_token", "key", "keys", "region", "profile"] {
+            assert!(!looks_secret(key), "{key}");
+        }
+    }
+}
