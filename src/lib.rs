@@ -16,7 +16,9 @@
 //! | 2 | [`manifest`] | which objects |
 //! | 2 | [`operation`] | what is done to one |
 //! | 3 | [`plan`] | the promise the user wrote |
+//! | 3 | [`journal`] | what is known to have happened |
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
+//! | 4 | [`engine`] | making it happen |
 //!
 //! Imports point down only; rooms of one layer above 0 do not know each other.
 
@@ -25,7 +27,9 @@ pub mod call;
 pub mod codec;
 pub mod completion;
 pub mod diagnostics;
+pub mod engine;
 pub mod job;
+pub mod journal;
 pub mod manifest;
 pub mod object;
 pub mod operation;

@@ -1,0 +1,80 @@
+//! The cap on requests per second: every attempt of every worker passes here.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Spaces requests evenly. A pause earns no more than a tenth of a second's worth of requests at once.
+#[derive(Debug)]
+pub struct Pace {
+    interval: Option<Duration>,
+    next: Mutex<Option<Instant>>,
+}
+
+/// How far back unused turns reach.
+const BURST: Duration = Duration::from_millis(100);
+
+impl Pace {
+    /// A cap in requests per second, or none.
+    #[must_use]
+    pub fn new(requests_per_second: Option<u32>) -> Self {
+        let interval = requests_per_second.map(|rate| Duration::from_secs(1) / rate.max(1));
+        Self { interval, next: Mutex::new(None) }
+    }
+
+    /// Waits for this request's turn.
+    pub(super) async fn turn(&self) {
+        if let Some(turn) = self.reserve(Instant::now()) {
+            tokio::time::sleep_until(turn).await;
+        }
+    }
+
+    fn reserve(&self, now: Instant) -> Option<Instant> {
+        let interval = self.interval?;
+        // The lock guards one value that is whole at every moment, so a poisoned one is as good.
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        let turn = next.map_or(now, |next| next.max(earliest));
+        *next = Some(turn + interval);
+        Some(turn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_requests_at_a_hundred_a_second_take_ten_seconds() {
+        let pace = Pace::new(Some(100));
+        let start = Instant::now();
+        for _ in 0..1000 {
+            pace.turn().await;
+        }
+        let took = start.elapsed();
+        assert!((Duration::from_millis(9_900)..=Duration::from_millis(10_100)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_earns_only_a_small_burst() {
+        let pace = Pace::new(Some(100));
+        pace.turn().await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        let start = Instant::now();
+        for _ in 0..100 {
+            pace.turn().await;
+        }
+        assert!(start.elapsed() >= Duration::from_millis(850), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_cap_nobody_waits() {
+        let pace = Pace::new(None);
+        let start = Instant::now();
+        for _ in 0..10_000 {
+            pace.turn().await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}

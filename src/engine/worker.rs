@@ -1,0 +1,221 @@
+//! One object's way: read what must be known, send what must be sent, again where that may help.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::pace::Pace;
+use crate::backoff::{Backoff, RetryPolicy};
+use crate::call::{Call, Learned, Reply};
+use crate::object::{ObjectId, ObjectState, Restoration, RestoreRequest};
+use crate::operation::{Looked, Operations, Step, look};
+use crate::store::Store;
+use crate::task::{Failure, Fault, FaultClass, Outcome};
+
+/// How long one request may take in all.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Carries out a plan's operations on one object at a time.
+pub struct Worker {
+    store: Arc<dyn Store>,
+    operations: Operations,
+    reads: Vec<Step>,
+    pace: Pace,
+    policy: RetryPolicy,
+    stop: CancellationToken,
+}
+
+/// What came of working on an object.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worked {
+    /// It has its outcome.
+    Settled(Outcome),
+    /// The job was stopped before anything was sent for it.
+    NotBegun,
+    /// The job was stopped while the object waited for another attempt; it has no outcome.
+    Abandoned,
+}
+
+/// One object on its way.
+struct Visit<'a> {
+    object: &'a ObjectId,
+    /// Whether a request was sent. From then on a stop does not come between its requests, only between retries.
+    begun: AtomicBool,
+}
+
+/// Why a request brought no reply.
+enum Halt {
+    Failed(Box<Failure>),
+    Stopped,
+}
+
+impl Worker {
+    /// A worker that stops waiting for further attempts once `stop` is cancelled.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        operations: Operations,
+        pace: Pace,
+        policy: RetryPolicy,
+        stop: CancellationToken,
+    ) -> Self {
+        let reads = operations.reads();
+        Self { store, operations, reads, pace, policy, stop }
+    }
+
+    /// Works on one object. `asked_before` says that this job has already asked for its restore.
+    pub async fn work(&self, object: &ObjectId, asked_before: bool) -> Worked {
+        let visit = Visit { object, begun: AtomicBool::new(false) };
+        match self.carry_out(&visit, asked_before).await {
+            Ok(status) => Worked::Settled(Outcome::Succeeded { status }),
+            Err(Halt::Failed(failure)) => Worked::Settled(Outcome::Failed(*failure)),
+            Err(Halt::Stopped) if visit.begun.load(Ordering::Relaxed) => Worked::Abandoned,
+            Err(Halt::Stopped) => Worked::NotBegun,
+        }
+    }
+
+    /// Every request that the object needs; the status of the last answer.
+    async fn carry_out(&self, visit: &Visit<'_>, asked_before: bool) -> Result<u16, Halt> {
+        let mut before = ObjectState::default();
+        let mut status = 200;
+        for step in &self.reads {
+            let reply = self.send(visit, step).await?;
+            status = reply.status;
+            before.learn(reply.learned);
+        }
+        let after = self.operations.desired(&before).map_err(|(operation, why)| {
+            let fault = Fault::unanswered(FaultClass::Rejected, why.code(), &why.to_string(), String::new());
+            failed(operation, fault)
+        })?;
+        for step in self.operations.steps(&before, &after) {
+            let reply = match step.call {
+                Call::Restore(request) => self.restore(visit, &step, request, asked_before).await?,
+                _ => self.send(visit, &step).await?,
+            };
+            status = reply.status;
+        }
+        Ok(status)
+    }
+
+    /// Sends a request that may be repeated, until it is answered for good.
+    async fn send(&self, visit: &Visit<'_>, step: &Step) -> Result<Reply, Halt> {
+        let mut backoff = Backoff::new(self.policy);
+        loop {
+            let fault = match self.attempt(visit, &step.call).await? {
+                Ok(reply) => return Ok(reply),
+                Err(fault) => fault,
+            };
+            match fault.class {
+                FaultClass::Rejected | FaultClass::Conflict => return Err(failed(&step.operation, fault)),
+                FaultClass::Throttled | FaultClass::Transient | FaultClass::Ambiguous => {
+                    self.wait(&mut backoff, step, fault).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks for a restore. It is not sent again before a look, since a repeat may be billed and extend the expiry.
+    async fn restore(
+        &self,
+        visit: &Visit<'_>,
+        step: &Step,
+        request: RestoreRequest,
+        asked_before: bool,
+    ) -> Result<Reply, Halt> {
+        let since = Timestamp::now();
+        let mut asked = asked_before;
+        let mut backoff = Backoff::new(self.policy);
+        loop {
+            let fault = match self.attempt(visit, &step.call).await? {
+                Ok(reply) => return Ok(reply),
+                Err(fault) => fault,
+            };
+            match fault.class {
+                FaultClass::Rejected => return Err(failed(&step.operation, fault)),
+                FaultClass::Throttled | FaultClass::Transient => {}
+                FaultClass::Conflict | FaultClass::Ambiguous => {
+                    let conflict = fault.class == FaultClass::Conflict;
+                    asked |= !conflict;
+                    let (reply, found) = self.look(visit, step, &fault).await?;
+                    match look(found, request, asked, since) {
+                        Looked::Holds => return Ok(reply),
+                        Looked::NotThere | Looked::TooShort { .. } if !conflict => {}
+                        looked => return Err(failed(&step.operation, explained(fault, looked, request))),
+                    }
+                }
+            }
+            self.wait(&mut backoff, step, fault).await?;
+        }
+    }
+
+    /// One look at how far the object's restore is. Where it cannot be had, `fault` stands, and says so.
+    async fn look(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<(Reply, Restoration), Halt> {
+        let head = Step { call: Call::Head, operation: step.operation.clone() };
+        let reply = self.send(visit, &head).await.map_err(|halt| match halt {
+            Halt::Stopped => Halt::Stopped,
+            Halt::Failed(unseen) => {
+                let message = format!("{}; a look at the object failed as well: {}", fault.message, unseen.fault);
+                failed(&step.operation, Fault { message, ..fault.clone() })
+            }
+        })?;
+        let found = match reply.learned {
+            Learned::Head { restoration, .. } => restoration,
+            Learned::Nothing | Learned::Tags(_) | Learned::Acl(_) => Restoration::Absent,
+        };
+        Ok((reply, found))
+    }
+
+    /// Sends one request, in its turn and within its time.
+    async fn attempt(&self, visit: &Visit<'_>, call: &Call) -> Result<Result<Reply, Fault>, Halt> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled(), if !visit.begun.load(Ordering::Relaxed) => return Err(Halt::Stopped),
+            () = self.pace.turn() => {}
+        }
+        visit.begun.store(true, Ordering::Relaxed);
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.store.call(visit.object, call)).await;
+        Ok(answer.unwrap_or_else(|_| Err(timed_out())))
+    }
+
+    /// Waits for the next attempt, unless this one was the last or the job is being stopped.
+    async fn wait(&self, backoff: &mut Backoff, step: &Step, mut fault: Fault) -> Result<(), Halt> {
+        let Some(wait) = backoff.after_failure() else {
+            fault.message = format!("{} (sent {} times)", fault.message, backoff.failures());
+            return Err(failed(&step.operation, fault));
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => Err(Halt::Stopped),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}
+
+fn timed_out() -> Fault {
+    let message = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
+    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &message, String::new())
+}
+
+fn failed(operation: &str, fault: Fault) -> Halt {
+    Halt::Failed(Box::new(Failure { operation: operation.to_owned(), fault }))
+}
+
+/// The server's conflict, with what the look at the object added.
+fn explained(mut fault: Fault, looked: Looked, request: RestoreRequest) -> Fault {
+    let why = match looked {
+        Looked::SomebodyElses => {
+            "a restore that this job did not ask for is under way, and how long its copy will stay \
+                                  cannot be seen; run the failed objects again when it is done"
+                .to_owned()
+        }
+        Looked::TooShort { until } => {
+            format!("the restored copy goes at {until}, before the {} days asked for are over", request.days)
+        }
+        Looked::Holds | Looked::NotThere => return fault,
+    };
+    fault.message = format!("{}: {why}", fault.message);
+    fault
+}

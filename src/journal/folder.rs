@@ -1,0 +1,69 @@
+//! Where a job keeps its files: `<state>/jobs/<JobId>/`.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use crate::job::JobId;
+
+/// One job's folder.
+#[derive(Clone, Debug)]
+pub struct JobFolder {
+    path: PathBuf,
+}
+
+impl JobFolder {
+    /// Makes the folder of a new job.
+    ///
+    /// # Errors
+    /// When it cannot be made, with its path in the message.
+    pub fn create(state: &Path, job: &JobId) -> io::Result<Self> {
+        let folder = Self::of(state, job);
+        fs::create_dir_all(&folder.path).map_err(|error| named(&folder.path, &error))?;
+        Ok(folder)
+    }
+
+    /// The folder of a job that was made before; it may be gone.
+    #[must_use]
+    pub fn of(state: &Path, job: &JobId) -> Self {
+        Self { path: state.join("jobs").join(job.as_str()) }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The plan's text as it was when the job was made.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.path.join("plan.toml")
+    }
+
+    /// Keeps the plan's text.
+    ///
+    /// # Errors
+    /// When it cannot be written, with its path in the message.
+    pub fn keep_plan(&self, text: &[u8]) -> io::Result<()> {
+        let path = self.plan();
+        fs::write(&path, text).map_err(|error| named(&path, &error))
+    }
+
+    /// The completion report.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report")
+    }
+
+    /// Removes the folder of a job that never ran.
+    ///
+    /// # Errors
+    /// When something in it cannot be removed.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_dir_all(&self.path).map_err(|error| named(&self.path, &error))
+    }
+}
+
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
