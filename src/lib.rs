@@ -19,11 +19,13 @@
 //! | 3 | [`journal`] | what is known to have happened |
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
 //! | 4 | [`engine`] | making it happen |
+//! | 5 | [`cli`] | one file per command |
 //!
 //! Imports point down only; rooms of one layer above 0 do not know each other.
 
 pub mod backoff;
 pub mod call;
+pub mod cli;
 pub mod codec;
 pub mod completion;
 pub mod diagnostics;

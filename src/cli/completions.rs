@@ -1,0 +1,25 @@
+//! `batchplan completions`: lets a shell complete the commands.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::{Cli, Error, Exit, Terminal};
+
+/// Print a completion script for a shell.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  batchplan completions bash > ~/.local/share/bash-completion/completions/batchplan
+  batchplan completions zsh  > \"${fpath[1]}/_batchplan\"
+  batchplan completions fish > ~/.config/fish/completions/batchplan.fish")]
+pub(super) struct Completions {
+    /// The shell.
+    shell: Shell,
+}
+
+/// Prints the script.
+pub(super) fn run(args: &Completions, terminal: Terminal) -> Result<Exit, Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "batchplan", &mut script);
+    terminal.print(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Done)
+}

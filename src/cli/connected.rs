@@ -1,0 +1,34 @@
+//! Connecting to a plan's store, and what to say when that fails.
+
+use super::{Error, Exit};
+use crate::store::sandbox::SandboxError;
+use crate::store::{ConnectError, Connection, StoreConfig, connect};
+
+/// The store of a plan.
+///
+/// # Errors
+/// When it cannot be connected to, with the exit code and the help that fit.
+pub(super) async fn connected(store: &StoreConfig) -> Result<Connection, Error> {
+    connect(store).await.map_err(Error::from)
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        let message = error.to_string();
+        let (exit, help) = match error {
+            ConnectError::NoCredentials(_) => (
+                Exit::ToolFailed,
+                Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never holds them"),
+            ),
+            ConnectError::NoRegion => (Exit::ToolFailed, Some("add region = \"...\" to [store], or set AWS_REGION")),
+            ConnectError::NotYet(_) => (Exit::Refused, Some("use batchplan validate for now")),
+            ConnectError::Sandbox(SandboxError::InUse(_)) => {
+                (Exit::Refused, Some("wait for the other apply or sandbox to end, or give [store] another data folder"))
+            }
+            ConnectError::Sandbox(error) => return Self { message, ..Self::from(error) },
+            ConnectError::Server(error) => return Self { message, ..Self::from(error) },
+            ConnectError::NoFolder => (Exit::ToolFailed, None),
+        };
+        Self { exit, message, help: help.map(str::to_owned) }
+    }
+}

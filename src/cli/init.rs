@@ -1,0 +1,90 @@
+//! `batchplan init`: a commented plan to start from.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Error, Exit, Terminal, shell};
+
+/// What surrounds a provider's own part.
+const HEAD: &str = include_str!("init/head.toml");
+const TAIL: &str = include_str!("init/tail.toml");
+
+/// Write a commented plan to start from.
+///
+/// It is valid as it stands; change it to what you need.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  batchplan init                          # plan.toml for the sandbox: needs no account
+  batchplan init tag.toml --provider aws
+  batchplan init - --provider oss         # to standard output")]
+pub(super) struct Init {
+    /// The file to write; - is standard output.
+    #[arg(default_value = "plan.toml", value_name = "PATH")]
+    path: PathBuf,
+
+    /// Whose store the plan is for.
+    #[arg(long, value_enum, default_value = "sandbox")]
+    provider: ProviderName,
+
+    /// Overwrite a file that is already there.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Providers as the command line knows them.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ProviderName {
+    /// AWS S3.
+    Aws,
+    /// Alibaba Cloud OSS.
+    Oss,
+    /// Any other server that speaks S3.
+    S3,
+    /// The object store inside the program.
+    Sandbox,
+}
+
+impl ProviderName {
+    fn store(self) -> &'static str {
+        match self {
+            Self::Aws => include_str!("init/aws.toml"),
+            Self::Oss => include_str!("init/oss.toml"),
+            Self::S3 => include_str!("init/s3.toml"),
+            Self::Sandbox => include_str!("init/sandbox.toml"),
+        }
+    }
+}
+
+/// Writes the plan.
+pub(super) fn run(args: &Init, terminal: Terminal) -> Result<Exit, Error> {
+    let text = [HEAD, args.provider.store(), TAIL].concat();
+    if args.path == Path::new("-") {
+        terminal.print(text.trim_end())?;
+        return Ok(Exit::Done);
+    }
+    write(&args.path, &text, args.force).map_err(|error| failed(&args.path, &error))?;
+    let (path, word) = (args.path.display(), shell::path(&args.path));
+    terminal.say(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
+    Ok(Exit::Done)
+}
+
+/// Without `force` the file must be new, and the file system itself sees to it.
+fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return Error::new(Exit::Invalid, format!("{} is already there", path.display()))
+            .help("name another file, or overwrite it with --force");
+    }
+    Error::new(Exit::ToolFailed, format!("cannot write {}: {error}", path.display()))
+}

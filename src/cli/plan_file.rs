@@ -1,0 +1,72 @@
+//! Plan files on disk: read with a limit, checked, and complained about.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::terminal::harmless;
+use super::{Error, Exit, Terminal, problems};
+use crate::diagnostics::{Problem, Problems};
+use crate::plan::{self, MAX_PLAN_BYTES, Plan};
+
+/// A valid plan, and the bytes it was read from.
+pub(super) struct PlanFile {
+    /// What it says.
+    pub(super) plan: Plan,
+    /// The file as it was.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Reads and checks one plan file. A file that cannot be read is a problem like any other.
+pub(super) fn load(path: &Path) -> (Option<PlanFile>, Problems) {
+    load_in(path, path.parent().unwrap_or(Path::new("")))
+}
+
+/// As [`load`], with relative paths in the plan resolved against `folder`.
+fn load_in(path: &Path, folder: &Path) -> (Option<PlanFile>, Problems) {
+    let name = harmless(&path.display().to_string());
+    match read(path) {
+        Ok(bytes) => {
+            let (plan, problems) = plan::read_bytes(&name, &bytes, folder, Timestamp::now());
+            (plan.map(|plan| PlanFile { plan, bytes }), problems)
+        }
+        Err(error) => {
+            let mut problems = Problems::new(&name, "");
+            problems.push(
+                Problem::new(format!("cannot read {name}: {error}"))
+                    .help("`batchplan init` writes a plan to start from"),
+            );
+            (None, problems)
+        }
+    }
+}
+
+/// The plan of a command that cannot go on without one. Shows what is wrong with it, warnings included.
+///
+/// # Errors
+/// When there is no valid plan.
+pub(super) fn require(path: &Path, terminal: Terminal) -> Result<PlanFile, Error> {
+    require_in(path, path.parent().unwrap_or(Path::new("")), terminal)
+}
+
+/// As [`require`], with relative paths in the plan resolved against `folder`.
+///
+/// # Errors
+/// When there is no valid plan.
+pub(super) fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Result<PlanFile, Error> {
+    let (plan, problems) = load_in(path, folder);
+    problems::show(&problems, terminal);
+    plan.ok_or_else(|| {
+        Error::new(Exit::Invalid, format!("{} is not a valid plan", path.display()))
+            .help("every mistake is shown above; nothing was sent anywhere")
+    })
+}
+
+/// One byte more than a plan can have, so that a longer file is known as such without being read whole.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_PLAN_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

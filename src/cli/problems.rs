@@ -1,0 +1,79 @@
+//! Problems of a user's file, drawn for people or written for programs.
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use serde_json::{Value as Json, json};
+
+use super::Terminal;
+use crate::diagnostics::{Problem, Problems};
+
+/// Longer excerpts, in bytes, are left out: they would fill the screen and show nothing.
+const MAX_EXCERPT_BYTES: usize = 4000;
+
+/// Shows all problems to a person.
+pub(super) fn show(problems: &Problems, terminal: Terminal) {
+    for problem in problems.iter() {
+        terminal.draw(draw(problem, problems, terminal).trim_end());
+        terminal.draw("");
+    }
+}
+
+fn draw(problem: &Problem, problems: &Problems, terminal: Terminal) -> String {
+    let mut drawn = String::new();
+    let too_long = problem.marks().iter().any(|(span, _)| problems.excerpt_bytes(span) > MAX_EXCERPT_BYTES);
+    if too_long || handler(terminal).render_report(&mut drawn, problem).is_err() {
+        return plain(problem, problems);
+    }
+    drawn
+}
+
+/// Colour and line drawing on a terminal, plain ASCII elsewhere.
+fn handler(terminal: Terminal) -> GraphicalReportHandler {
+    let theme = match (terminal.drawn(), terminal.colour()) {
+        (true, true) => GraphicalTheme::unicode(),
+        (true, false) => GraphicalTheme::unicode_nocolor(),
+        (false, _) => GraphicalTheme::none(),
+    };
+    GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_wrap_lines(false)
+}
+
+/// The same in a few lines, without an excerpt.
+fn plain(problem: &Problem, problems: &Problems) -> String {
+    let mut lines = vec![format!("{}: {}", severity(problem), problem.title())];
+    for (span, label) in problem.marks() {
+        let (line, column) = problems.position(span.start);
+        lines.push(format!("  {}:{line}:{column}: {label}", problems.file_name()));
+    }
+    lines.extend(problem.remedy().map(|help| format!("  help: {help}")));
+    lines.join("\n")
+}
+
+fn severity(problem: &Problem) -> &'static str {
+    if problem.is_warning() { "warning" } else { "error" }
+}
+
+/// All problems for a program. Lines and columns count from 1, columns in characters.
+pub(super) fn to_json(problems: &Problems) -> Json {
+    problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "severity": severity(problem),
+                "message": problem.title(),
+                "help": problem.remedy(),
+                "labels": labels(problem, problems),
+            })
+        })
+        .collect()
+}
+
+fn labels(problem: &Problem, problems: &Problems) -> Json {
+    problem
+        .marks()
+        .iter()
+        .map(|(span, text)| {
+            let (line, column) = problems.position(span.start);
+            let (end_line, end_column) = problems.position(span.end);
+            json!({ "line": line, "column": column, "end_line": end_line, "end_column": end_column, "text": text })
+        })
+        .collect()
+}

@@ -1,0 +1,115 @@
+//! How far a job is: a bar on a terminal, a line now and then elsewhere.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::terminal::Terminal;
+use crate::job::Progress;
+
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Seconds that the rate is an average over: long enough to be calm, short enough to show a throttled store.
+const RATE_WINDOW: f64 = 5.0;
+
+/// Shows the progress of one phase.
+pub(super) struct ProgressView {
+    terminal: Terminal,
+    bar: ProgressBar,
+    started: Instant,
+    last_line: Instant,
+    last: (Instant, u64),
+    rate: f64,
+}
+
+impl ProgressView {
+    /// A view of rows being read, whose number is not known yet.
+    pub(super) fn counting(terminal: Terminal) -> Self {
+        Self::new(terminal, "{spinner} preparing: {human_pos} objects found {msg}")
+    }
+
+    /// A view of objects being worked on.
+    pub(super) fn working(terminal: Terminal, total: u64) -> Self {
+        let view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len}  {msg}");
+        view.bar.set_length(total);
+        view
+    }
+
+    fn new(terminal: Terminal, template: &str) -> Self {
+        let target = if terminal.drawn() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let now = Instant::now();
+        Self { terminal, bar, started: now, last_line: now, last: (now, 0), rate: 0.0 }
+    }
+
+    /// Rows found so far.
+    pub(super) fn found(&mut self, rows: u64) {
+        self.measure(rows);
+        self.bar.set_position(rows);
+        self.bar.set_message(format!("({}/s)", per_second(self.rate)));
+        self.line(|| format!("preparing: {} objects found", HumanCount(rows)));
+    }
+
+    /// What became of the objects so far.
+    pub(super) fn settled(&mut self, progress: Progress) {
+        self.measure(progress.settled());
+        self.bar.set_position(progress.settled());
+        let message = self.message(progress);
+        self.bar.set_message(message.clone());
+        self.line(|| {
+            format!("{} of {} objects, {message}", HumanCount(progress.settled()), HumanCount(progress.total))
+        });
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// How long the phase has run.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn message(&self, progress: Progress) -> String {
+        let left = progress.total.saturating_sub(progress.settled());
+        let mut message = format!("{} failed, {}/s", HumanCount(progress.failed), per_second(self.rate));
+        if self.rate > 0.0 && left > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "an estimate shown in whole minutes")]
+            let eta = Duration::try_from_secs_f64(left as f64 / self.rate).unwrap_or(Duration::MAX);
+            let _ = write!(message, ", {} left", HumanDuration(eta));
+        }
+        message
+    }
+
+    /// Follows the rate by an average that forgets.
+    fn measure(&mut self, count: u64) {
+        let now = Instant::now();
+        let seconds = (now - self.last.0).as_secs_f64();
+        if seconds < 0.2 {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let current = count.saturating_sub(self.last.1) as f64 / seconds;
+        let weight = if self.rate == 0.0 { 1.0 } else { 1.0 - (-seconds / RATE_WINDOW).exp() };
+        self.rate += (current - self.rate) * weight;
+        self.last = (now, count);
+    }
+
+    fn line(&mut self, text: impl FnOnce() -> String) {
+        if !self.terminal.drawn() && self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            self.terminal.say(text());
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is small and not negative")]
+fn per_second(rate: f64) -> HumanCount {
+    HumanCount(rate.round() as u64)
+}

@@ -1,0 +1,147 @@
+//! `batchplan sandbox`: the embedded object store, for other clients.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::terminal::Terminal;
+use super::{Error, Exit};
+use crate::store::sandbox::{self, REGION, Sandbox, SandboxError, SandboxOptions, Server, ServerError};
+
+/// Serve the embedded object store, for trying plans out and for other S3 clients.
+///
+/// It keeps versions, tags, ACLs, storage classes and restores as AWS S3 does, checks signatures, and keeps what it is
+/// given in a folder. The only line on standard output is the endpoint's URL. It runs until it is interrupted.
+///
+/// A fill file says what the store holds at first use. It is a CSV file with a header row: `bucket` and `key` (URL-encoded)
+/// are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` may be there. Such
+/// objects have a size and no content: zero bytes are served. Real files are taken from the folder beside it: with
+/// `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
+///
+/// Example: batchplan sandbox --listen 127.0.0.1:9000 --data ./sandbox --fill inventory.csv
+#[derive(Debug, Args)]
+pub(super) struct SandboxArgs {
+    /// The address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+
+    /// The folder that keeps what the store holds; it is made where there is none
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+
+    /// What the store holds at first use; not read again once the folder has a state
+    #[arg(long, value_name = "FILE")]
+    fill: Option<PathBuf>,
+
+    /// How many seconds of a restore pass in one; 1 takes as long as AWS does
+    #[arg(long, value_name = "N", default_value_t = sandbox::DEFAULT_TIME_SCALE)]
+    time_scale: NonZeroU32,
+
+    /// The access key that clients sign with
+    #[arg(long, value_name = "KEY", default_value = sandbox::ACCESS_KEY)]
+    access_key: String,
+
+    /// The secret key that clients sign with; it is printed
+    #[arg(long, value_name = "KEY", default_value = sandbox::SECRET_KEY)]
+    secret_key: String,
+
+    /// Listen on an address that other machines can reach
+    #[arg(long)]
+    allow_remote: bool,
+}
+
+pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<Exit, Error> {
+    let options = SandboxOptions {
+        access_key: args.access_key,
+        secret_key: args.secret_key,
+        time_scale: args.time_scale,
+        ..SandboxOptions::default()
+    };
+    if !args.allow_remote && !args.listen.ip().is_loopback() {
+        return Err(ServerError::NotLoopback(args.listen).into());
+    }
+    let sandbox = Sandbox::open(&args.data, args.fill.as_deref(), options.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Before the endpoint is told: whoever reads it may stop us at once.
+        let stop = StopSignal::listen()?;
+        let server = Server::start(sandbox, args.listen, args.allow_remote)?;
+        let endpoint = server.endpoint();
+        terminal.say("The sandbox is listening. To try it:");
+        terminal.say("");
+        terminal.say(format_args!("  export AWS_ACCESS_KEY_ID={}", options.access_key));
+        terminal.say(format_args!("  export AWS_SECRET_ACCESS_KEY={}", options.secret_key));
+        terminal.say(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
+        terminal.say("");
+        terminal.print(&endpoint)?;
+        stop.wait().await;
+        server.stop();
+        Ok(Exit::Done)
+    })
+}
+
+impl From<SandboxError> for Error {
+    fn from(error: SandboxError) -> Self {
+        let (exit, help) = match &error {
+            SandboxError::InUse(_) => {
+                (Exit::Refused, "stop the other process, or give this one a folder of its own with --data")
+            }
+            SandboxError::Fill { .. } => (Exit::Invalid, "mend the row; nothing was filled"),
+            SandboxError::Damaged { .. } => {
+                (Exit::ToolFailed, "move the folder away to begin anew; nothing in it was changed")
+            }
+            SandboxError::Io { .. } => (Exit::ToolFailed, "check that the file is there and that you may use it"),
+        };
+        Self::new(exit, error.to_string()).help(help)
+    }
+}
+
+impl From<ServerError> for Error {
+    fn from(error: ServerError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServerError::NotLoopback(_) => Self::new(Exit::Refused, message)
+                .help("listen on 127.0.0.1, or say --allow-remote and give keys of your own"),
+            ServerError::Listen { .. } => Self::new(Exit::ToolFailed, message).help("port 0 takes a port that is free"),
+            ServerError::Start(_) => Self::new(Exit::ToolFailed, message),
+        }
+    }
+}
+
+/// The signals that end the server.
+struct StopSignal {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignal {
+    #[cfg(unix)]
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    #[cfg(unix)]
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn wait(self) {
+        // Without a way to hear the signal there is nothing to wait for.
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

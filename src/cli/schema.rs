@@ -1,0 +1,22 @@
+//! `batchplan schema`: what a plan file can say, for editors.
+
+use super::{Error, Exit, Terminal};
+use crate::plan;
+
+/// Print the JSON Schema of plan files, for editors.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  batchplan schema > batchplan.schema.json
+
+  Editors with a TOML plug-in (Even Better TOML, Tombi) take it from a plan's first line:
+    #:schema ./batchplan.schema.json
+
+The schema lists exactly the keys that this version knows. Rules between keys and those of a provider are checked by
+`batchplan validate` only.")]
+pub(super) struct Schema {}
+
+/// Prints the schema.
+pub(super) fn run(Schema {}: &Schema, terminal: Terminal) -> Result<Exit, Error> {
+    terminal.print(format_args!("{:#}", plan::schema()))?;
+    Ok(Exit::Done)
+}

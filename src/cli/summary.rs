@@ -1,0 +1,143 @@
+//! What an apply is about to do, for the person who has to say yes.
+
+use std::fmt::Write as _;
+
+use indicatif::HumanCount;
+
+use crate::completion::{ReportFormat, ReportScope};
+use crate::manifest::{CsvPlace, InventoryObject, Manifest, Source, Versions};
+use crate::object::{Acl, TagSet};
+use crate::operation::Operation;
+use crate::plan::Plan;
+use crate::store::{Provider, StoreConfig};
+
+/// The summary, a line for each part of the plan.
+pub(super) fn summary(plan: &Plan, file: &str, rows: u64) -> String {
+    let mut text = format!("{} ({})\n", plan.name, line(file));
+    if let Some(description) = &plan.description {
+        // Behind a bar, so that no line of it passes for one of the summary's.
+        let _ = writeln!(text, "{}", description.trim_end().replace('\n', "\n| "));
+    }
+    let _ = writeln!(text, "  store      {}", line(&store(&plan.store)));
+    let _ = writeln!(text, "  manifest   {} {}", objects(rows), line(&source(&plan.manifest)));
+    for operation in &plan.operations {
+        let _ = writeln!(text, "  operation  {}", line(&describe(operation)));
+    }
+    let _ = write!(text, "  report     {}", line(&report(plan)));
+    text
+}
+
+/// A value on one line, so that none of it passes for a line of the summary.
+fn line(value: &str) -> String {
+    value.replace('\n', "\\n")
+}
+
+/// What deserves a second thought before it is done.
+pub(super) fn cautions(plan: &Plan) -> Vec<String> {
+    let caution = |operation: &Operation| match operation {
+        Operation::DeleteTagging(None) => Some("deleting all tags cannot be undone".to_owned()),
+        Operation::DeleteTagging(Some(_)) => Some("deleted tags cannot be brought back".to_owned()),
+        Operation::PutTagging(_) => Some("replacing tags removes every other tag that an object has".to_owned()),
+        Operation::PutAcl(acl @ (Acl::PublicRead | Acl::PublicReadWrite)) => {
+            Some(format!("{} opens every object to everyone, at once", acl.as_str()))
+        }
+        Operation::Restore(_) => Some("restores are billed by request, size and days".to_owned()),
+        Operation::AddTagging(_) | Operation::PutAcl(_) => None,
+    };
+    let token = plan.job.client_request_token.is_some().then(|| {
+        "the client request token is only recorded in this version: applying the plan again does the work again"
+            .to_owned()
+    });
+    plan.operations.iter().filter_map(caution).chain(token).collect()
+}
+
+/// `1 object`, `1,204 objects`.
+pub(super) fn objects(count: u64) -> String {
+    format!("{} object{}", HumanCount(count), if count == 1 { "" } else { "s" })
+}
+
+/// `s3` or `oss`: what stands before `://` in the place of a report.
+pub(super) fn scheme(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Oss => "oss",
+        Provider::Aws | Provider::S3 | Provider::Sandbox => "s3",
+    }
+}
+
+fn store(store: &StoreConfig) -> String {
+    let place = match (&store.endpoint, &store.data, &store.region) {
+        (Some(endpoint), _, _) => endpoint.clone(),
+        (None, Some(data), _) => data.display().to_string(),
+        (None, None, Some(region)) => region.clone(),
+        (None, None, None) => "the environment's region".to_owned(),
+    };
+    format!("{}, {place}", store.provider.as_str())
+}
+
+fn source(manifest: &Manifest) -> String {
+    match &manifest.source {
+        Source::Prefix { bucket, prefix, versions } => {
+            let versions = if *versions == Versions::All { ", all versions" } else { "" };
+            format!("below {bucket}/{prefix}{versions}")
+        }
+        Source::Csv { place: CsvPlace::Local(path), .. } => format!("in {}", path.display()),
+        Source::Csv { place: CsvPlace::Object { bucket, key, .. }, .. } => format!("in {bucket}/{key}"),
+        Source::Inventory { bucket, object: InventoryObject::Exact { key, .. }, .. } => {
+            format!("in the inventory {bucket}/{key}")
+        }
+        Source::Inventory { bucket, object: InventoryObject::Latest { prefix }, .. } => {
+            format!("in the latest inventory below {bucket}/{prefix}")
+        }
+    }
+}
+
+fn describe(operation: &Operation) -> String {
+    let what = match operation {
+        Operation::PutTagging(tags) | Operation::AddTagging(tags) => tag_list(tags),
+        Operation::DeleteTagging(None) => "all tags".to_owned(),
+        Operation::DeleteTagging(Some(keys)) => keys.join(", "),
+        Operation::PutAcl(acl) => acl.as_str().to_owned(),
+        Operation::Restore(request) => {
+            let tier = request.tier.map_or_else(String::new, |tier| format!(", {}", tier.as_str()));
+            let days = if request.days == 1 { "day" } else { "days" };
+            format!("{} {days}{tier}", request.days)
+        }
+    };
+    format!("{}  {what}", operation.name())
+}
+
+fn tag_list(tags: &TagSet) -> String {
+    if tags.is_empty() {
+        return "no tags".to_owned();
+    }
+    tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+fn report(plan: &Plan) -> String {
+    let spec = &plan.report;
+    let scope = match spec.scope {
+        ReportScope::AllTasks => "all tasks",
+        ReportScope::FailedTasksOnly => "failed tasks only",
+    };
+    let format = match spec.format {
+        ReportFormat::Oss => "OSS format",
+        ReportFormat::Aws => "AWS format",
+    };
+    let place = match &spec.place {
+        Some(place) => format!("{}://{}/{}", scheme(plan.store.provider), place.bucket, place.prefix),
+        None => "kept here only".to_owned(),
+    };
+    format!("{place} ({scope}, {format})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_stays_on_its_line() {
+        let tags: TagSet = [("a", "x\n  operation  none")].into_iter().collect();
+        let described = line(&describe(&Operation::PutTagging(tags)));
+        assert_eq!(described, r"put_object_tagging  a=x\n  operation  none");
+    }
+}

@@ -1,0 +1,84 @@
+//! Where the program speaks: data to standard output, everything said to a person to standard error.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+/// The two streams, and what kind of reader each has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terminal {
+    interactive: bool,
+    drawn: bool,
+    colour: bool,
+}
+
+impl Terminal {
+    /// Looks at the process's own streams. Colour is for terminals, and `NO_COLOR` turns it off.
+    pub(super) fn of_process() -> Self {
+        let interactive = io::stderr().is_terminal() && io::stdin().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let drawn = io::stderr().is_terminal();
+        Self { interactive, drawn, colour: drawn && !no_colour }
+    }
+
+    /// Whether a person can be asked.
+    pub(super) fn interactive(self) -> bool {
+        self.interactive
+    }
+
+    /// Whether messages may be drawn with more than ASCII.
+    pub(super) fn drawn(self) -> bool {
+        self.drawn
+    }
+
+    /// Whether messages may be coloured.
+    pub(super) fn colour(self) -> bool {
+        self.colour
+    }
+
+    /// Data, a line of it.
+    ///
+    /// # Errors
+    /// When standard output cannot be written, a closed pipe included: the command should end.
+    #[expect(clippy::unused_self, reason = "speaking is the terminal's, whichever stream it takes")]
+    pub(super) fn print(self, line: impl fmt::Display) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{line}")
+    }
+
+    /// A line for a person. That nobody listens is no reason to stop work, so failures are ignored.
+    ///
+    /// Servers, files and names may have had their say in it, so nothing in it commands the terminal.
+    pub(super) fn say(self, line: impl fmt::Display) {
+        self.draw(harmless(&line.to_string()));
+    }
+
+    /// As [`say`](Self::say), for what was drawn with colours: it must hold nothing that a stranger wrote.
+    #[expect(clippy::unused_self, reason = "speaking is the terminal's, whichever stream it takes")]
+    pub(super) fn draw(self, line: impl fmt::Display) {
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+}
+
+/// The text with whatever would move the cursor, colour the screen or turn the reading direction made visible.
+pub(super) fn harmless(text: &str) -> String {
+    let turns =
+        |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if turns(c) || (c.is_control() && c != '\n') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_said_commands_the_terminal() {
+        assert_eq!(harmless("a\u{1b}[2Jb\r\u{9b}0m\u{202e}c\né"), "a\\u{1b}[2Jb\\r\\u{9b}0m\\u{202e}c\né");
+    }
+}

@@ -1,0 +1,128 @@
+//! `batchplan validate`: says everything that is wrong with plans, and touches nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use super::{Error, Exit, Terminal, plan_file, problems};
+use crate::diagnostics::Problems;
+
+/// Check plan files.
+///
+/// Says every problem at once, each with its place and its remedy. Nothing is sent anywhere.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  batchplan validate plan.toml
+  batchplan validate plans/              # every *.toml below the folder
+  batchplan validate plans/ --json | jq '.plans[] | select(.valid | not) | .file'
+
+Exit code: 0 when every plan is valid (warnings are fine), 2 otherwise.")]
+pub(super) struct Validate {
+    /// Plan files, or folders that are searched for *.toml (folders whose names begin with a dot are left out).
+    #[arg(required = true, value_name = "PLAN")]
+    plans: Vec<PathBuf>,
+
+    /// Print the result as JSON instead.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One plan's verdict.
+struct Verdict {
+    file: PathBuf,
+    valid: bool,
+    problems: Problems,
+}
+
+/// Checks the plans.
+pub(super) fn run(args: &Validate, terminal: Terminal) -> Result<Exit, Error> {
+    let mut files = Vec::new();
+    for path in &args.plans {
+        collect(path, &mut files)?;
+    }
+    let verdicts: Vec<_> = files.into_iter().map(judge).collect();
+    if args.json {
+        terminal.print(format_args!("{:#}", to_json(&verdicts)))?;
+    } else {
+        for verdict in &verdicts {
+            problems::show(&verdict.problems, terminal);
+        }
+        terminal.print(summary(&verdicts))?;
+    }
+    Ok(if verdicts.iter().all(|verdict| verdict.valid) { Exit::Done } else { Exit::Invalid })
+}
+
+fn judge(file: PathBuf) -> Verdict {
+    let (plan, problems) = plan_file::load(&file);
+    Verdict { file, valid: plan.is_some(), problems }
+}
+
+/// A file as it is; of a folder all plans below it, in the order of their paths.
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+    if !path.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    search(path, &mut found)
+        .map_err(|error| Error::new(Exit::Invalid, format!("cannot read {}: {error}", path.display())))?;
+    if found.is_empty() {
+        let message = format!("there are no plan files (*.toml) below {}", path.display());
+        return Err(Error::new(Exit::Invalid, message));
+    }
+    found.sort();
+    files.extend(found);
+    Ok(())
+}
+
+/// Does not follow links to folders: they may lead in circles.
+fn search(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if entry.file_type()?.is_dir() {
+            if !hidden {
+                search(&path, found)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "toml") && path.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Such as `3 plans, 2 valid, 1 with problems`.
+fn summary(verdicts: &[Verdict]) -> String {
+    let valid = verdicts.iter().filter(|verdict| verdict.valid).count();
+    let warnings: usize =
+        verdicts.iter().map(|verdict| verdict.problems.iter().filter(|problem| problem.is_warning()).count()).sum();
+    let mut parts = vec![counted(verdicts.len(), "plan"), format!("{valid} valid")];
+    if valid < verdicts.len() {
+        parts.push(format!("{} with problems", verdicts.len() - valid));
+    }
+    if warnings > 0 {
+        parts.push(counted(warnings, "warning"));
+    }
+    parts.join(", ")
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+fn to_json(verdicts: &[Verdict]) -> Json {
+    let plans: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| {
+            json!({
+                "file": verdict.file.display().to_string(),
+                "valid": verdict.valid,
+                "problems": problems::to_json(&verdict.problems),
+            })
+        })
+        .collect();
+    json!({ "plans": plans })
+}

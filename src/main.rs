@@ -1,0 +1,5 @@
+//! The batchplan command.
+
+fn main() -> std::process::ExitCode {
+    batchplan::cli::main()
+}

@@ -1,0 +1,226 @@
+//! What surrounds an apply: questions, refusals, signals, and reports that cannot be delivered.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::world::{Ran, World};
+use serde_json::Value as Json;
+
+const TAG: &str = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+
+fn jobs(world: &World) -> Vec<String> {
+    let Ok(folders) = fs::read_dir(world.path(".batchplan/jobs")) else { return Vec::new() };
+    folders.map(|entry| entry.expect("a job").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn nobody_to_ask_is_a_refusal_that_touches_nothing() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    world.plan(TAG);
+    let ran = world.run(&["apply", "plan.toml"]).ended(6);
+    assert_eq!(
+        ran.stderr,
+        "error: the plan wants to be confirmed, and there is nobody to ask\n  \
+         help: when you have read it: batchplan apply plan.toml --auto-approve\n"
+    );
+    assert!(jobs(&world).is_empty());
+    assert!(!world.path("data").exists(), "not even the sandbox was opened");
+}
+
+#[test]
+fn a_plan_may_say_that_nobody_need_be_asked() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    world.plan(&format!("{TAG}[job]\nconfirmation_required = false\n"));
+    world.run(&["apply", "plan.toml"]).ended(0);
+    assert_eq!(world.objects().tags("a", None), "t=1");
+}
+
+#[test]
+fn a_sandbox_that_another_process_works_in_is_a_refusal() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    world.plan(TAG);
+    let _objects = world.objects();
+    let ran = world.apply().ended(6);
+    assert!(ran.stderr.contains("is in use by another process\n  help: wait for"), "{}", ran.stderr);
+    assert!(jobs(&world).is_empty());
+}
+
+#[test]
+fn commands_that_are_shown_can_be_pasted() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    world.plan(&format!("{TAG}[report]\nbucket = \"reports\"\n"));
+    fs::rename(world.path("plan.toml"), world.path("it's mine.toml")).expect("renamed");
+    let ran = world.run(&["apply", "it's mine.toml", "--state", "my state"]).ended(6);
+    assert!(ran.stderr.contains(r"apply 'it'\''s mine.toml' --auto-approve --state 'my state'"), "{}", ran.stderr);
+    let ran = world.run(&["apply", "it's mine.toml", "--state", "my state", "--auto-approve"]).ended(1);
+    assert!(ran.stderr.contains("= --state 'my state'\n"), "{}", ran.stderr);
+    let next = ran.stderr.lines().find_map(|line| line.strip_prefix("next: ")).expect("the next command");
+    let shown = Command::new("sh").args(["-c", next]).current_dir(world.path("")).output().expect("sh");
+    assert_eq!(String::from_utf8_lossy(&shown.stdout), "bkt,a,,200,\n", "{next}");
+}
+
+#[test]
+fn no_value_of_a_plan_passes_for_a_line_of_the_summary() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    world.plan(TAG);
+    let plan = fs::read_to_string(world.path("plan.toml")).expect("the plan");
+    let token = "description = \"fine\\n  operation  none\"\njob.client_request_token = \"t\"\n";
+    world.write("plan.toml", format!("{token}{plan}"));
+    let ran = world.apply();
+    assert!(!ran.stderr.contains("\n  operation  none"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the client request token is only recorded"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_invalid_plan_is_shown_and_refused() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    world.plan(&TAG.replace("bucket", "buckt"));
+    let ran = world.apply().ended(2);
+    assert!(ran.stderr.contains("did you mean `bucket`?"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("plan.toml:8:1"), "{}", ran.stderr);
+}
+
+#[test]
+fn oss_is_validated_but_not_applied_yet() {
+    let world = World::filled("");
+    let store =
+        "[store]\nprovider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\nregion = \"cn-hangzhou\"\n";
+    world.write("plan.toml", format!("name = \"t\"\n{store}{TAG}"));
+    world.run(&["validate", "plan.toml"]).ended(0);
+    let ran = world.apply().ended(6);
+    assert!(ran.stderr.contains("can be validated, but not applied yet"), "{}", ran.stderr);
+}
+
+#[test]
+fn missing_credentials_are_said_before_anything_else() {
+    let world = World::filled("");
+    let store = "[store]\nprovider = \"s3\"\nendpoint = \"http://127.0.0.1:9\"\n";
+    world.write("plan.toml", format!("name = \"t\"\n{store}{TAG}"));
+    let ran = world.apply().ended(1);
+    assert!(ran.stderr.contains("no credentials"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("AWS_ACCESS_KEY_ID"), "{}", ran.stderr);
+    assert!(jobs(&world).is_empty());
+}
+
+#[test]
+fn a_server_that_is_not_there_fails_the_job_and_leaks_no_secret() {
+    let world = World::filled("");
+    // Port 9 of loopback has nobody listening; the manifest cannot be listed.
+    let store = "[store]\nprovider = \"s3\"\nendpoint = \"http://127.0.0.1:9\"\n";
+    world.write("plan.toml", format!("name = \"t\"\n{store}{TAG}"));
+    let mut command = world.command(&["apply", "plan.toml", "--auto-approve"]);
+    command.env("AWS_ACCESS_KEY_ID", "AKIDSEEN").env("AWS_SECRET_ACCESS_KEY", "hushhush");
+    let ran = Ran::of(&command.output().expect("run")).ended(4);
+    assert!(ran.stderr.contains("no object was touched"), "{}", ran.stderr);
+    assert!(ran.stderr.to_lowercase().contains("connection refused"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("hushhush") && !ran.stderr.contains("AKIDSEEN"), "{}", ran.stderr);
+    assert!(jobs(&world).is_empty(), "a job that touched nothing leaves nothing");
+}
+
+#[test]
+fn a_report_that_cannot_be_delivered_is_kept_and_sent_again() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    world.plan(&format!("{TAG}[report]\nbucket = \"reports\"\nprefix = \"r\"\n"));
+    let ran = world.apply().ended(1);
+    let result = ran.json();
+    assert_eq!((&result["succeeded"], &result["status"]), (&1.into(), &"Complete".into()));
+    let job = result["job_id"].as_str().expect("an id");
+    assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("send it again: batchplan publish {job}")), "{}", ran.stderr);
+    assert_eq!(world.report_rows(&result), [["bkt", "a", "", "200", ""]]);
+
+    world.run(&["publish", job]).ended(1);
+    // The bucket that was missing is made, through a sandbox that others can reach.
+    let mut sandbox = world
+        .command(&["sandbox", "--listen", "127.0.0.1:0", "--data", "data"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the sandbox");
+    let mut endpoint = String::new();
+    BufReader::new(sandbox.stdout.take().expect("its output")).read_line(&mut endpoint).expect("its endpoint");
+    make_bucket(endpoint.trim(), "reports");
+    signal(sandbox.id(), "TERM");
+    assert!(sandbox.wait().expect("it ends").success());
+
+    let ran = world.run(&["publish", job]).ended(0);
+    assert_eq!(ran.stderr, format!("report: s3://reports/r/{job}/results/manifest.json\n"));
+    let again = world.run(&["publish", "AAAA"]);
+    assert_eq!(again.code, 2, "{}", again.stderr);
+}
+
+/// Makes a bucket with a client that is not ours.
+fn make_bucket(endpoint: &str, name: &str) {
+    let credentials = aws_credential_types::Credentials::new("sandbox", "sandboxsecret", None, None, "tests");
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .credentials_provider(credentials)
+        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .build();
+    let client = aws_sdk_s3::Client::from_conf(config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(client.create_bucket().bucket(name).send()).expect("a bucket");
+}
+
+pub(crate) fn signal(process: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().expect("kill");
+    assert!(status.success());
+}
+
+/// Starts a job of an hour and waits until it works; gives the process and its record.
+fn start_long_job(world: &World) -> std::process::Child {
+    let rows = (0..3600).fold("bucket,key\n".to_owned(), |rows, n| rows + &format!("bkt,k{n}\n"));
+    world.write("fill.csv", rows);
+    world.plan(&format!("{TAG}[report]\nbucket = \"bkt\"\nprefix = \"r\"\n[limits]\nrequests_per_second = 1\n"));
+    let child = world
+        .command(&["apply", "plan.toml", "--auto-approve", "--json"])
+        .env("CI", "true")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    // Not a wait for time to pass, but for the job to say that it works on objects.
+    let active = || {
+        let folder = world.path(".batchplan/jobs");
+        let jobs = fs::read_dir(folder).into_iter().flatten().flatten();
+        let records = jobs.filter_map(|job| fs::read_to_string(job.path().join("job.json")).ok());
+        records.filter_map(|text| serde_json::from_str::<Json>(&text).ok()).any(|job| job["status"] == "Active")
+    };
+    while !active() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child
+}
+
+#[test]
+fn a_signal_stops_the_job_and_the_report_says_what_was_done() {
+    for name in ["INT", "TERM"] {
+        let world = World::filled("");
+        let child = start_long_job(&world);
+        signal(child.id(), name);
+        let ran = Ran::of(&child.wait_with_output().expect("it ends")).ended(5);
+        let result = ran.json();
+        assert_eq!(result["status"], "Paused");
+        let settled = result["succeeded"].as_u64().expect("a count");
+        assert!(settled < 3600, "{settled}");
+        assert_eq!(world.report_rows(&result).len() as u64, settled);
+        assert!(ran.stderr.contains("stopping: what is in flight is finished"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("{settled} succeeded, 0 failed")), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn help_and_version_are_there() {
+    let world = World::filled("");
+    let ran = world.run(&["--help"]).ended(0);
+    for command in ["init", "validate", "apply", "publish", "schema", "sandbox", "completions"] {
+        assert!(ran.stdout.contains(command), "{}", ran.stdout);
+    }
+    assert!(world.run(&["apply", "--help"]).ended(0).stdout.contains("Exit codes:"));
+    assert!(world.run(&["--version"]).ended(0).stdout.starts_with("batchplan "));
+    assert_eq!(world.run(&["aply"]).code, 2);
+}

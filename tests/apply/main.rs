@@ -1,0 +1,9 @@
+//! The real binary, run as a user would: on a sandbox of each test's own, with a cleared environment.
+
+mod edges;
+#[path = "../support/folders.rs"]
+mod folders;
+mod runs;
+mod strangers;
+mod terminal;
+mod world;

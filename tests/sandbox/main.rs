@@ -1,0 +1,10 @@
+//! The sandbox over HTTP, as the AWS SDK sees it: every answer here is one that AWS gives.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an unexpected error should stop there")]
+
+mod aspects;
+mod fixture;
+mod folder;
+mod objects;
+#[cfg(unix)]
+mod process;

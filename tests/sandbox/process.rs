@@ -1,0 +1,70 @@
+//! The command, as a process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use std::path::Path;
+
+use aws_sdk_s3::Client;
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+
+use crate::fixture::{BUCKET, client_of, list_v2};
+
+/// A process that is not left behind.
+struct Running(Child, String);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_batchplan"));
+    command.arg("sandbox").arg("--data").arg(data).stderr(Stdio::null());
+    command
+}
+
+fn start(data: &Path) -> Running {
+    let mut child = command(data).stdout(Stdio::piped()).spawn().unwrap();
+    let mut endpoint = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+    Running(child, endpoint.trim().to_owned())
+}
+
+fn client_to(running: &Running) -> Client {
+    client_of(&running.1, Some((ACCESS_KEY, SECRET_KEY)))
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = start(dir.path());
+    let s3 = client_to(&running);
+    s3.create_bucket().bucket(BUCKET).send().await.unwrap();
+    for n in 0..50 {
+        let put = s3.put_object().bucket(BUCKET).key(format!("{n:02}")).body(vec![n; 2000].into());
+        put.send().await.unwrap();
+    }
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let running = start(dir.path());
+    let s3 = client_to(&running);
+    assert_eq!(list_v2(&s3, 1000).await.len(), 50);
+    let got = s3.get_object().bucket(BUCKET).key("49").send().await.unwrap();
+    assert_eq!(got.body.collect().await.unwrap().into_bytes(), vec![49; 2000]);
+}
+
+#[test]
+fn it_stops_on_request_and_refuses_what_is_unsafe() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = start(dir.path());
+    assert!(running.1.starts_with("http://127.0.0.1:"), "{}", running.1);
+    assert_eq!(command(dir.path()).status().unwrap().code(), Some(6));
+    let remote = command(&dir.path().join("other")).args(["--listen", "0.0.0.0:0"]).status().unwrap();
+    assert_eq!(remote.code(), Some(6));
+    let id = running.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,229 @@
+//! `batchplan validate` on whole files: every invalid plan beside exactly what is said of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The tests' own folder.
+fn fixtures(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder)
+}
+
+/// Runs the program in a folder with an empty environment.
+fn batchplan(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_batchplan"))
+        .args(args)
+        .current_dir(folder)
+        .env_clear()
+        .output()
+        .expect("the program starts")
+}
+
+/// The names of the plans in a folder, in order.
+fn plans(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("the entry is readable").file_name().into_string().expect("the name is UTF-8"))
+        .filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "toml"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Compares each plan's messages with the file beside it; with `UPDATE_EXPECTED` set, writes that file instead.
+fn compare_all(folder: &Path, code: i32) {
+    let mut different = Vec::new();
+    for name in plans(folder) {
+        let output = batchplan(folder, &["validate", &name]);
+        let said = String::from_utf8(output.stderr).expect("messages are UTF-8")
+            + &String::from_utf8(output.stdout).expect("the summary is UTF-8");
+        assert_eq!(output.status.code(), Some(code), "{name}:\n{said}");
+        let beside = folder.join(&name).with_extension("stderr");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&beside, &said).expect("the expected message can be written");
+        }
+        let expected = fs::read_to_string(&beside).unwrap_or_default();
+        if said != expected {
+            different.push(format!("{name}\n--- expected\n{expected}\n--- said\n{said}"));
+        }
+    }
+    let count = different.len();
+    assert!(different.is_empty(), "{count} differ; look, then UPDATE_EXPECTED=1\n{}", different.join("\n"));
+}
+
+#[test]
+fn an_invalid_plan_is_answered_with_its_expected_message() {
+    let folder = fixtures("invalid");
+    assert!(plans(&folder).len() >= 30, "the fixtures are there");
+    compare_all(&folder, 2);
+}
+
+#[test]
+fn a_valid_plan_is_accepted_with_at_most_its_expected_warnings() {
+    compare_all(&fixtures("valid"), 0);
+}
+
+#[test]
+fn every_example_is_valid_without_a_warning() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = batchplan(root, &["validate", "plans"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn there_is_an_example_for_each_operation_and_each_source() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let all: String = plans(&folder).iter().map(|name| read(&folder.join(name))).collect();
+    for table in schema()["properties"]["operation"]["properties"].as_object().expect("operations").keys() {
+        assert!(all.contains(&format!("\n[operation.{table}]")), "{table}");
+    }
+    for table in schema()["properties"]["manifest"]["properties"].as_object().expect("sources").keys() {
+        assert!(all.contains(&format!("\n[manifest.{table}]")), "{table}");
+    }
+}
+
+#[test]
+fn a_folder_is_searched_in_order_and_links_and_hidden_folders_are_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("plans/set-acl.toml"));
+    for place in ["b.toml", "a/deep/c.toml", ".hidden/d.toml", "a/notes.txt"] {
+        let path = folder.path().join(place);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        fs::write(path, &plan).expect("a file");
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("..", folder.path().join("a/circle")).expect("a link");
+    let output = batchplan(folder.path(), &["validate", ".", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let files: Vec<_> = said["plans"].as_array().expect("plans").iter().map(|plan| &plan["file"]).collect();
+    assert_eq!(files, ["./a/deep/c.toml", "./b.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_read_is_a_problem_and_the_others_are_still_checked() {
+    let folder = fixtures("valid");
+    let output = batchplan(&folder, &["validate", "no-such.toml", "crlf.toml", "acl-public-warns.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "3 plans, 2 valid, 1 with problems, 1 warning\n");
+    assert!(text(&output.stderr).contains("cannot read no-such.toml"), "{}", text(&output.stderr));
+    let empty = tempfile::tempdir().expect("a folder");
+    let output = batchplan(empty.path(), &["validate", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no plan files"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn json_gives_every_problem_its_place() {
+    let output = batchplan(&fixtures("invalid"), &["validate", "--json", "contradiction-add-delete-key.toml"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), String::new()));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let expected = serde_json::json!({ "plans": [{
+        "file": "contradiction-add-delete-key.toml",
+        "valid": false,
+        "problems": [{
+            "severity": "error",
+            "message": "a tag is both added and deleted",
+            "help": "decide for one of them",
+            "labels": [
+                { "line": 12, "column": 25, "end_line": 12, "end_column": 30, "text": "this" },
+                { "line": 15, "column": 9, "end_line": 15, "end_column": 16, "text": "and this" },
+            ],
+        }],
+    }]});
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn no_secret_is_echoed_anywhere() {
+    let folder = fixtures("invalid");
+    for (plan, secrets) in [
+        ("credentials-in-store.toml", &["AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI"][..]),
+        ("credentials-in-endpoint.toml", &["hunter2", "admin"]),
+        ("credentials-table.toml", &["AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI"]),
+        ("syntax-secret-not-echoed.toml", &["wJalrXUtnFEMI"]),
+    ] {
+        for args in [&["validate", plan][..], &["validate", "--json", plan]] {
+            let output = batchplan(&folder, args);
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert!(secrets.iter().all(|secret| !said.contains(secret)), "{said}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_is_the_expected_one() {
+    let beside = fixtures("schema.json");
+    let printed = format!("{:#}\n", schema());
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&beside, &printed).expect("the schema can be written");
+    }
+    assert_eq!(printed, read(&beside), "look, then UPDATE_EXPECTED=1");
+}
+
+#[test]
+fn init_writes_a_valid_plan_once() {
+    for provider in ["aws", "oss", "s3", "sandbox"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let init = ["init", "--provider", provider];
+        assert_eq!(batchplan(folder.path(), &init).status.code(), Some(0), "{provider}");
+        let output = batchplan(folder.path(), &["validate", "plan.toml"]);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{provider}");
+        let printed = batchplan(folder.path(), &["init", "-", "--provider", provider]);
+        assert_eq!(text(&printed.stdout), read(&folder.path().join("plan.toml")), "{provider}");
+
+        fs::write(folder.path().join("plan.toml"), "mine").expect("a file");
+        let output = batchplan(folder.path(), &init);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("--force"), "{}", text(&output.stderr));
+        assert_eq!(read(&folder.path().join("plan.toml")), "mine");
+        let output = batchplan(folder.path(), &["init", "--force", "--provider", provider]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_ne!(read(&folder.path().join("plan.toml")), "mine");
+    }
+}
+
+/// What `init` shows commented out must be right as well: each comment that is TOML is uncommented by itself.
+#[test]
+fn what_init_comments_out_is_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for provider in ["aws", "oss", "s3", "sandbox"] {
+        let printed = text(&batchplan(folder.path(), &["init", "-", "--provider", provider]).stdout);
+        let uncommented: String = printed
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest)
+                    if rest.starts_with('[') || rest.split('#').next().is_some_and(|text| text.contains(" = ")) =>
+                {
+                    format!("{rest}\n")
+                }
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        fs::write(folder.path().join("all.toml"), &uncommented).expect("a file");
+        let output = text(&batchplan(folder.path(), &["validate", "all.toml"]).stderr);
+        assert!(!output.contains("unknown") && !output.contains("not TOML"), "{uncommented}\n{output}");
+    }
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = batchplan(Path::new("."), &["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(text(&output.stdout).contains("validate"), "{shell}");
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn schema() -> serde_json::Value {
+    serde_json::from_slice(&batchplan(Path::new("."), &["schema"]).stdout).expect("the schema is JSON")
+}
