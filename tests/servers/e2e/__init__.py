@@ -1,0 +1,1 @@
+"""The end-to-end matrix: the real binary against real servers, judged by boto3."""

@@ -1,0 +1,128 @@
+"""Where a server does not do what S3 does: asserted, so that a server that mends its ways is noticed too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .expect import Failure, HidesArchived, HitsCurrent, LosesDeleted, Outcome, Refused
+from .operations import Operation
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One row of the table: on this server, these operations have this outcome instead."""
+
+    server: str
+    operation: str
+    outcome: Outcome
+    reason: str
+    #: Only where the manifest names versions. The operation "*" is any.
+    versions_only: bool = False
+
+
+TABLE = (
+    Deviation(
+        "radosgw",
+        "restore_object",
+        Refused(Failure(501, "NotImplemented")),
+        "Ceph 16 has no RestoreObject, and reads archived objects without one",
+    ),
+    Deviation(
+        "ministack",
+        "restore_object",
+        HitsCurrent(again=Failure(409, "RestoreAlreadyInProgress")),
+        "the version id of a restore is ignored",
+        versions_only=True,
+    ),
+    Deviation(
+        "ministack",
+        "*",
+        LosesDeleted(),
+        "a version id is looked up only after the key was found to have a current version",
+        versions_only=True,
+    ),
+    Deviation(
+        "moto",
+        "restore_object",
+        HitsCurrent(),
+        "the version id of a restore is ignored; a second restore is a success that extends the first",
+        versions_only=True,
+    ),
+    Deviation(
+        "moto",
+        "restore_object",
+        HidesArchived(),
+        "reading tags or ACL of an archived object is InvalidObjectState, as only reading its content is on S3",
+    ),
+    Deviation(
+        "moto",
+        "put_object_acl",
+        HitsCurrent(),
+        "the version id of an ACL is ignored",
+        versions_only=True,
+    ),
+)
+
+#: Keys that a server cannot hold: what it answers to a PUT of them, and why.
+REFUSED_KEYS: dict[str, dict[str, tuple[int, str]]] = {
+    "moto": {"line\nbreak": (404, "its routes are regular expressions whose dot matches no line break")},
+}
+
+#: Canned ACLs that a server gives fewer grants than S3 does.
+LOST_GRANTS: dict[str, dict[str, tuple[tuple[str, str], str]]] = {
+    "moto": {"public-read-write": (("AllUsers", "WRITE"), "canned ACLs are made of one grant for each group")},
+}
+
+#: Denied writes that a server lets pass.
+UNGUARDED: dict[str, dict[str, str]] = {
+    "moto": {"delete_object_tagging": "DELETE ?tagging is checked as s3:DeleteObject, which the user may do"},
+}
+
+#: Operations on a key that does not exist, where the answer is not NoSuchKey.
+MISSING_KEYS: dict[tuple[str, str], tuple[Failure, str]] = {
+    ("radosgw", "restore_object"): (Failure(501, "NotImplemented"), "Ceph 16 has no RestoreObject"),
+}
+
+#: Operations whose answer for a missing key is a 500. batchplan rightly tries that again for a minute and a half before
+#: it gives the object up, so the case only asserts, through boto3, that the server still answers so.
+FAULTS_ON_MISSING: dict[tuple[str, str], str] = {
+    ("moto", "delete_object_tagging"): "DELETE ?tagging does not look whether the key is there",
+}
+
+#: Restoring what is not archived, where the answer is not InvalidObjectState.
+RESTORES_OF_STANDARD: dict[str, tuple[Failure, str]] = {
+    "radosgw": (Failure(501, "NotImplemented"), "Ceph 16 has no RestoreObject"),
+    "ministack": (Failure(403, "ObjectAlreadyInActiveTierError"), "the code of another class of archive"),
+}
+
+
+def outcomes(server: str, operations: tuple[Operation, ...], with_version: bool) -> list[Outcome]:
+    """The rows of the table that apply."""
+    names = {"*", *(operation.name for operation in operations)}
+    return [
+        row.outcome
+        for row in TABLE
+        if row.server == server and row.operation in names and (with_version or not row.versions_only)
+    ]
+
+
+def refused_keys(server: str) -> frozenset[str]:
+    """The odd keys that are not seeded there."""
+    return frozenset(REFUSED_KEYS.get(server, {}))
+
+
+def refusal(found: list[Outcome]) -> Failure | None:
+    """What the server refuses everything with, if it does."""
+    return next((outcome.failure for outcome in found if isinstance(outcome, Refused)), None)
+
+
+def missing(server: str, operation: str) -> Failure | None:
+    """The row of the table, if there is one."""
+    row = MISSING_KEYS.get((server, operation))
+    return row and row[0]
+
+
+def restore_of_standard(server: str) -> Failure:
+    """What restoring an object that is not archived gives there."""
+    row = RESTORES_OF_STANDARD.get(server)
+    return row[0] if row else Failure(403, "InvalidObjectState")

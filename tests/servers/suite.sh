@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The real-server suite: the store battery and the end-to-end matrix on every server, and a job of a million rows.
+#
+# usage: suite.sh [BINARY]      (default: target/release/batchplan)
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+binary=${1:-target/release/batchplan}
+
+echo "-- the store battery"
+BATCHPLAN_TEST_SERVERS="MINISTACK MOTO RADOSGW" python3 tests/servers/run.py --server ministack --server moto --server radosgw -- \
+    cargo test --locked --test conformance -- --nocapture
+
+echo "-- the matrix of operations and manifests, judged by boto3"
+python3 tests/servers/matrix.py --binary "$binary"
+
+echo "-- a million rows"
+BATCHPLAN_TEST_ROWS=1000000 BATCHPLAN_TEST_BINARY="$binary" cargo test --locked --test memory
