@@ -66,10 +66,13 @@ where
 
 /// A fault in the server's words, or in words made from its status where it sent none.
 fn answered(status: u16, code: Option<&str>, message: Option<&str>, request_id: &str, endpoint: String) -> Fault {
-    let code = code.filter(|code| !code.is_empty()).unwrap_or_else(|| name_of(status));
+    let sent = code.filter(|code| !code.is_empty());
+    let code = sent.unwrap_or_else(|| name_of(status));
+    // The store itself refuses with a code. A bare 503 is a proxy's, which may have passed the request on.
+    let class = if status == 503 && sent.is_none() { FaultClass::Ambiguous } else { classify(status, code) };
     let message = message.filter(|message| !message.is_empty()).unwrap_or("the server gave no message");
     Fault {
-        class: classify(status, code),
+        class,
         status: Some(status),
         code: shortened(code),
         message: shortened(message),
@@ -169,6 +172,14 @@ mod tests {
         for (status, code, class) in cases {
             assert_eq!(classify(status, code), class, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_503_without_a_code_may_have_been_carried_out() {
+        let class = |code| answered(503, code, None, "", String::new()).class;
+        assert_eq!(class(Some("SlowDown")), FaultClass::Throttled);
+        assert_eq!(class(Some("ServiceUnavailable")), FaultClass::Throttled);
+        assert_eq!(class(None), FaultClass::Ambiguous);
     }
 
     #[test]
