@@ -31,6 +31,20 @@ impl Call {
         }
     }
 
+    /// The method and the sub-resource that it is sent with, on S3 and on OSS alike.
+    #[must_use]
+    pub fn request(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::GetTags => ("GET", "tagging"),
+            Self::PutTags(_) => ("PUT", "tagging"),
+            Self::DeleteTags => ("DELETE", "tagging"),
+            Self::GetAcl => ("GET", "acl"),
+            Self::PutAcl(_) => ("PUT", "acl"),
+            Self::Restore(_) => ("POST", "restore"),
+            Self::Head => ("HEAD", ""),
+        }
+    }
+
     /// Whether sending it twice is the same as sending it once. A repeated restore may extend the expiry and be billed.
     #[must_use]
     pub fn repeatable(&self) -> bool {

@@ -238,6 +238,7 @@ async fn a_silent_server_costs_one_timeout_for_each_attempt() {
     let worked = worker(silent, vec![put()]).work(&object("k0"), false).await;
     let Worked::Settled(Outcome::Failed(failure)) = worked else { panic!("{worked:?}") };
     assert_eq!((failure.fault.status, failure.fault.code.as_str()), (None, "RequestTimeout"));
+    assert_eq!(failure.fault.endpoint, "PUT memory:k0?tagging");
 }
 
 #[tokio::test(start_paused = true)]
@@ -385,6 +386,10 @@ impl Store for OneSilent {
 
     async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
         unreachable!("objects are only changed")
+    }
+
+    fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+        String::new()
     }
 
     fn refuses_key(&self, _: &Key) -> Option<&'static str> {

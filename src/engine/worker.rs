@@ -178,7 +178,7 @@ impl Worker {
         }
         visit.begun.store(true, Ordering::Relaxed);
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.store.call(visit.object, call)).await;
-        Ok(answer.unwrap_or_else(|_| Err(timed_out())))
+        Ok(answer.unwrap_or_else(|_| Err(timed_out(self.store.request_url(visit.object, call)))))
     }
 
     /// Waits for the next attempt, unless this one was the last or the job is being stopped.
@@ -194,9 +194,9 @@ impl Worker {
     }
 }
 
-fn timed_out() -> Fault {
+fn timed_out(url: String) -> Fault {
     let message = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
-    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &message, String::new())
+    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &message, url)
 }
 
 fn failed(operation: &str, fault: Fault) -> Halt {

@@ -142,6 +142,10 @@ impl Store for MemoryStore {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
+    fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+        String::new()
+    }
+
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {
         (key.as_bytes() == b".").then_some("a URL cannot say it")
     }

@@ -84,6 +84,10 @@ impl Store for FakeStore {
         Ok(())
     }
 
+    fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+        String::new()
+    }
+
     fn refuses_key(&self, _: &Key) -> Option<&'static str> {
         None
     }

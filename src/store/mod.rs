@@ -40,6 +40,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes an object whole. `md5` is the base64 digest that the server checks the content against.
     async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault>;
 
+    /// How reports name the request that a call becomes: its method and its URL, as in `PUT http://host/bucket/key?tagging`.
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String;
+
     /// Why this store's API cannot carry a key, where it cannot.
     fn refuses_key(&self, key: &Key) -> Option<&'static str>;
 }

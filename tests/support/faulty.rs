@@ -77,6 +77,10 @@ impl Store for FaultyStore {
         self.inner.write(bucket, key, content, md5).await
     }
 
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        self.inner.request_url(object, call)
+    }
+
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {
         self.inner.refuses_key(key)
     }

@@ -156,6 +156,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        let (method, resource) = call.request();
+        format!("{method} memory:{}?{resource}", object.key)
+    }
+
     fn refuses_key(&self, _: &Key) -> Option<&'static str> {
         None
     }
@@ -183,6 +188,10 @@ impl Store for AlwaysConflict {
 
     async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
         self.0.write(bucket, key, content, md5).await
+    }
+
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        self.0.request_url(object, call)
     }
 
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {

@@ -22,6 +22,7 @@ use super::S3Store;
 use super::fault::fault;
 use crate::call::{Call, Learned, Reply};
 use crate::object::{Acl, ObjectId, Restoration, RestoreRequest, StorageClass, TagSet, Tier};
+use crate::store::Store as _;
 use crate::task::{Fault, FaultClass};
 
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
@@ -37,7 +38,7 @@ macro_rules! send {
 
 impl S3Store {
     pub(super) async fn send_call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
-        let endpoint = self.endpoint(object, call);
+        let endpoint = self.request_url(object, call);
         let (bucket, key) = (object.bucket.as_str(), self.blank.disguise(&object.key));
         let version = object.version.as_ref().map(|version| version.as_str().to_owned());
         let s3 = &self.client;
@@ -80,24 +81,6 @@ impl S3Store {
             }
         };
         Ok(Reply { status, learned })
-    }
-
-    fn endpoint(&self, object: &ObjectId, call: &Call) -> String {
-        let (method, resource) = match call {
-            Call::GetTags => ("GET", "tagging"),
-            Call::PutTags(_) => ("PUT", "tagging"),
-            Call::DeleteTags => ("DELETE", "tagging"),
-            Call::GetAcl => ("GET", "acl"),
-            Call::PutAcl(_) => ("PUT", "acl"),
-            Call::Restore(_) => ("POST", "restore"),
-            Call::Head => ("HEAD", ""),
-        };
-        let query = match &object.version {
-            None => resource.to_owned(),
-            Some(version) if resource.is_empty() => format!("versionId={}", version.as_str()),
-            Some(version) => format!("{resource}&versionId={}", version.as_str()),
-        };
-        self.urls.request(method, &object.bucket, &object.key, &query)
     }
 }
 

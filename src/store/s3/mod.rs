@@ -90,6 +90,16 @@ impl Store for S3Store {
         self.put(bucket, key, content, md5).await
     }
 
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        let (method, resource) = call.request();
+        let mut query = resource.to_owned();
+        if let Some(version) = &object.version {
+            let joint = if query.is_empty() { "" } else { "&" };
+            query = format!("{query}{joint}versionId={}", version.as_str());
+        }
+        self.urls.request(method, &object.bucket, &object.key, &query)
+    }
+
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {
         if key.as_bytes().is_empty() {
             Some("the key is empty")
