@@ -15,4 +15,4 @@ echo "-- the matrix of operations and manifests, judged by boto3"
 python3 tests/servers/matrix.py --binary "$binary"
 
 echo "-- a million rows"
-BATCHPLAN_TEST_ROWS=1000000 BATCHPLAN_TEST_BINARY="$binary" cargo test --locked --test memory
+BATCHPLAN_TEST_ROWS=1000000 BATCHPLAN_TEST_BINARY="$binary" cargo test --locked --test memory -- --nocapture
