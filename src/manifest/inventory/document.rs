@@ -11,6 +11,19 @@ use crate::manifest::error::ManifestError;
 use crate::manifest::spec::Dialect;
 use crate::object::{Bucket, Key};
 
+/// The largest `manifest.json`: that of 300,000 data files.
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+
+/// A `manifest.json` as it was read.
+pub(super) struct Found {
+    /// Its key.
+    pub(super) key: Key,
+    /// Its `ETag` without quotes.
+    pub(super) etag: String,
+    /// Its bytes.
+    pub(super) text: Vec<u8>,
+}
+
 /// An inventory's description, checked.
 pub(super) struct Document {
     /// The bucket that was listed.

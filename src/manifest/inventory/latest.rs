@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use md5::{Digest, Md5};
 
-use super::read::{Found, MAX_DOCUMENT_BYTES};
+use super::document::{Found, MAX_DOCUMENT_BYTES};
 use crate::manifest::error::{ManifestError, place};
 use crate::manifest::input::{hex, read_small};
 use crate::manifest::patient::{Patient, bare};

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use md5::Md5;
 
 use super::columns::{Columns, Reading};
-use super::document::{DataFile, Document};
+use super::document::{DataFile, Document, Found, MAX_DOCUMENT_BYTES};
 use super::latest;
 use crate::manifest::csv::explain;
 use crate::manifest::error::{BadRows, ManifestError, place};
@@ -16,19 +16,6 @@ use crate::manifest::records::{LineEnds, Next, Records};
 use crate::manifest::sink::Sink;
 use crate::manifest::spec::{Dialect, InventoryObject};
 use crate::object::{Bucket, Key};
-
-/// The largest `manifest.json`: that of 300,000 data files.
-pub(super) const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
-
-/// A `manifest.json` as it was read.
-pub(super) struct Found {
-    /// Its key.
-    pub(super) key: Key,
-    /// Its `ETag` without quotes.
-    pub(super) etag: String,
-    /// Its bytes.
-    pub(super) text: Vec<u8>,
-}
 
 /// Reads an inventory's data files, one after the other, into the sink.
 pub(in crate::manifest) async fn read(
