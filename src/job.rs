@@ -90,8 +90,6 @@ impl Progress {
 pub enum JobStatus {
     /// The manifest is being resolved, checked and counted.
     Preparing,
-    /// Waiting for confirmation.
-    Suspended,
     /// Objects are being worked on.
     Active,
     /// Stopped before its end, on request.
@@ -100,8 +98,6 @@ pub enum JobStatus {
     Complete,
     /// Stopped by an error.
     Failed,
-    /// Refused at the confirmation.
-    Cancelled,
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! | 0 | [`task`] | one object's way through a job: place, outcome, fault |
 //! | 0 | [`job`] | a job's id, status and counts |
 //! | 0 | [`completion`] | what a completion report is |
+//! | 0 | [`files`] | small files that must be whole |
+//! | 0 | [`hex`] | bytes as hexadecimal |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
 //! | 1 | [`store`] | the only door to object storage |
 //! | 1 | [`codec`] | the wire form of completion reports |
@@ -30,6 +32,8 @@ pub mod codec;
 pub mod completion;
 pub mod diagnostics;
 pub mod engine;
+pub mod files;
+pub mod hex;
 pub mod job;
 pub mod journal;
 pub mod manifest;

@@ -13,6 +13,8 @@ use scan::{Named, module_of, scan};
 /// Every room and its layer. A room may import from lower layers; rooms of layer 0 also from each other.
 const LAYERS: &[(&str, u8)] = &[
     ("backoff", 0),
+    ("files", 0),
+    ("hex", 0),
     ("object", 0),
     ("call", 0),
     ("task", 0),

@@ -35,7 +35,12 @@ pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
     })?;
     let base: PathBuf = record.plan_file.parent().map(PathBuf::from).unwrap_or_default();
     let plan = plan_file::require_in(&folder.plan(), &base, terminal)?.plan;
-    let report = Report::load(&folder.report()).map_err(|error| Error::new(Exit::ToolFailed, error.to_string()))?;
+    let report = Report::load(&folder.report()).map_err(|error| {
+        Error::new(Exit::ToolFailed, format!("the report cannot be sent as it is: {error}")).help(format!(
+            "only the report of a job that ended can be; what there is of it is in {}",
+            folder.report().display()
+        ))
+    })?;
     let Some((bucket, key)) = report.address() else {
         return Err(Error::new(Exit::Invalid, "the plan names no place to publish the report to")
             .help(format!("it is in {}", folder.report().display())));

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use crate::diagnostics::drives_terminal;
+
 /// The two streams, and what kind of reader each has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terminal {
@@ -60,11 +62,9 @@ impl Terminal {
 
 /// The text with whatever would move the cursor, colour the screen or turn the reading direction made visible.
 pub(super) fn harmless(text: &str) -> String {
-    let turns =
-        |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if turns(c) || (c.is_control() && c != '\n') {
+        if drives_terminal(c) && c != '\n' {
             out.extend(c.escape_default());
         } else {
             out.push(c);

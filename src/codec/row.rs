@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::codec::seconds;
 use crate::completion::ReportFormat;
+use crate::diagnostics::drives_terminal;
 use crate::object::ObjectId;
 use crate::task::{Failure, Fault, FaultClass, Outcome};
 
@@ -178,11 +179,11 @@ fn aws_message(out: &mut Vec<u8>, failure: &Failure, naming: Naming) {
     out.extend_from_slice(close.as_bytes());
 }
 
-/// Appends text with its control characters turned into spaces: tools that read line by line must see one row as one.
+/// Appends text with whatever breaks lines or drives a terminal turned into spaces: tools that read line by line must see one row as one.
 fn one_line(out: &mut Vec<u8>, text: &str) {
     let mut utf8 = [0; 4];
     for c in text.chars() {
-        let c = if c.is_control() { ' ' } else { c };
+        let c = if drives_terminal(c) { ' ' } else { c };
         out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
     }
 }

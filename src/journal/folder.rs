@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use crate::files::about;
 use crate::job::JobId;
 
 /// One job's folder.
@@ -18,7 +19,7 @@ impl JobFolder {
     /// When it cannot be made, with its path in the message.
     pub fn create(state: &Path, job: &JobId) -> io::Result<Self> {
         let folder = Self::of(state, job);
-        fs::create_dir_all(&folder.path).map_err(|error| named(&folder.path, &error))?;
+        fs::create_dir_all(&folder.path).map_err(about(&folder.path))?;
         Ok(folder)
     }
 
@@ -46,7 +47,7 @@ impl JobFolder {
     /// When it cannot be written, with its path in the message.
     pub fn keep_plan(&self, text: &[u8]) -> io::Result<()> {
         let path = self.plan();
-        fs::write(&path, text).map_err(|error| named(&path, &error))
+        fs::write(&path, text).map_err(about(&path))
     }
 
     /// The completion report.
@@ -60,10 +61,6 @@ impl JobFolder {
     /// # Errors
     /// When something in it cannot be removed.
     pub fn remove(self) -> io::Result<()> {
-        fs::remove_dir_all(&self.path).map_err(|error| named(&self.path, &error))
+        fs::remove_dir_all(&self.path).map_err(about(&self.path))
     }
-}
-
-pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

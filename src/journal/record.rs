@@ -6,8 +6,11 @@ use std::{fs, io};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::folder::named;
+use crate::files::{about, write_at_once};
 use crate::job::{JobId, JobStatus, Progress};
+
+/// The file's name.
+const NAME: &str = "job.json";
 
 /// One job, in the small.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +33,8 @@ impl JobRecord {
     /// # Errors
     /// When the file cannot be written, with its path in the message.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
-        let (target, draft) = (folder.join("job.json"), folder.join("job.json.new"));
-        let text = serde_json::to_string_pretty(self)?;
-        fs::write(&draft, text + "\n").map_err(|error| named(&draft, &error))?;
-        fs::rename(&draft, &target).map_err(|error| named(&target, &error))
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        write_at_once(folder, NAME, text.as_bytes()).map_err(about(&folder.join(NAME)))
     }
 
     /// Reads the record of a job's folder.
@@ -41,9 +42,9 @@ impl JobRecord {
     /// # Errors
     /// When there is none, or it is not one.
     pub fn load(folder: &Path) -> io::Result<Self> {
-        let path = folder.join("job.json");
-        let text = fs::read_to_string(&path).map_err(|error| named(&path, &error))?;
-        serde_json::from_str(&text).map_err(|error| named(&path, &error.into()))
+        let path = folder.join(NAME);
+        let text = fs::read_to_string(&path).map_err(about(&path))?;
+        serde_json::from_str(&text).map_err(|error| about(&path)(error.into()))
     }
 }
 

@@ -1,20 +1,21 @@
 //! `index.json`: written last and at once, so that a folder without it is not a frozen manifest.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{ManifestError, Warning};
 use super::frozen::{Frozen, PartInfo, Pin};
+use crate::files::write_at_once;
 use crate::object::{Bucket, Key};
 
 /// The file's name.
 const NAME: &str = "index.json";
 
 /// Its name while it is written.
-const TEMPORARY: &str = "index.json.new";
+const TEMPORARY: &str = "index.json.draft";
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -57,29 +58,8 @@ enum PinShape {
 /// Writes the index of a manifest whose parts are on disk.
 pub(super) fn save(frozen: &Frozen) -> Result<(), ManifestError> {
     let path = frozen.folder.join(NAME);
-    let temporary = frozen.folder.join(TEMPORARY);
-    write(&temporary, &path, &frozen.folder, frozen).map_err(|cause| ManifestError::disk("write", &path, cause))
-}
-
-fn write(temporary: &Path, path: &Path, folder: &Path, frozen: &Frozen) -> io::Result<()> {
-    let mut file = File::create(temporary)?;
-    serde_json::to_writer_pretty(&mut file, &shape(frozen))?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(temporary, path)?;
-    sync_names(folder)
-}
-
-/// Makes the names of the parts and of the index last: they are in the folder, which is a file of its own.
-#[cfg(unix)]
-fn sync_names(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Elsewhere a folder cannot be opened, and its names need no more than the files do.
-#[cfg(not(unix))]
-fn sync_names(_: &Path) -> io::Result<()> {
-    Ok(())
+    let write = || write_at_once(&frozen.folder, NAME, &serde_json::to_vec_pretty(&shape(frozen))?);
+    write().map_err(|cause| ManifestError::disk("write", &path, cause))
 }
 
 /// Reads an index; `None` where there is none.

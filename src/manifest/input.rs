@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
+use crate::hex::hex;
 use crate::object::Key;
 use crate::store::Opened;
 
@@ -223,12 +224,6 @@ impl<D: Digest> Read for Digesting<D> {
             }
         }
     }
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// Reads a small object whole; more than `limit` bytes are an error of the server's file, not of memory.

@@ -240,9 +240,9 @@ table! {
 table! {
     /// How hard the store is driven.
     struct LimitsTable {
-        /// Requests in flight at once: 1 to 4096, 64 by default.
+        /// Objects in flight at once: 1 to 4096, 64 by default.
         optional concurrency: Int<1, 4096>,
-        /// Requests a second, retries included: 1 to 1000000, no cap by default.
+        /// Requests a second about objects, retries included: 1 to 1000000, no cap by default.
         optional requests_per_second: Int<1, 1_000_000>,
     }
 }

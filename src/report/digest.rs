@@ -1,6 +1,5 @@
 //! The MD5 of a report file: hex in manifests, base64 on the wire.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -10,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
-use crate::report::about;
+use crate::files::about;
+use crate::hex::hex;
 
 /// An MD5. It guards against accidents, as the services use it, not against forgers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,15 +50,6 @@ impl Digest {
     pub fn base64(&self) -> String {
         STANDARD.encode(self.0)
     }
-}
-
-/// Bytes in lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 impl From<Digest> for String {

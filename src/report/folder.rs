@@ -1,7 +1,7 @@
 //! A finished report as it lies in the job's folder: whole, checked, and enough by itself to be published.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{ListedFile, manifest_json};
 use crate::completion::{ReportFormat, ReportPlace, ReportSpec};
+use crate::files::{about, write_at_once};
 use crate::job::JobId;
 use crate::object::{Bucket, Key};
 use crate::report::digest::Digest;
+use crate::report::layout;
 use crate::report::segment::Segment;
-use crate::report::writer::sync_folder;
-use crate::report::{about, layout};
 
 /// The version of `segments.json` that is written and read.
 const SIDECAR_VERSION: u32 = 1;
@@ -89,8 +89,8 @@ impl Report {
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder).map_err(about(folder))?;
         let sidecar = serde_json::to_string_pretty(&Sidecar::from(self))?;
-        write_at_once(folder, layout::SIDECAR_NAME, sidecar.as_bytes())?;
-        write_at_once(folder, layout::MANIFEST_NAME, self.manifest()?.as_bytes())
+        write(folder, layout::SIDECAR_NAME, &sidecar)?;
+        write(folder, layout::MANIFEST_NAME, &self.manifest()?)
     }
 
     /// Reads a saved report back and checks length and MD5 of every file.
@@ -131,6 +131,10 @@ impl Report {
     }
 }
 
+fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    write_at_once(folder, name, text.as_bytes()).map_err(about(&folder.join(name)))
+}
+
 /// Whether a name reaches out of the folder it is joined to.
 fn leaves_folder(name: &str) -> bool {
     name.is_empty() || !Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
@@ -148,20 +152,6 @@ fn verify(folder: &Path, segment: &Segment) -> Result<(), LoadError> {
         return Err(LoadError::Changed { path, why });
     }
     Ok(())
-}
-
-/// Writes a file so that its name stands for the old content or the new, whatever happens.
-fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let path = folder.join(name);
-    let draft = folder.join(format!("{name}.draft"));
-    let write = || {
-        let mut file = File::create(&draft)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)
-    };
-    write().map_err(about(&path))?;
-    sync_folder(folder)
 }
 
 /// `segments.json`. The prefix is percent-encoded, because a key may be any bytes.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::completion::ReportFormat;
+use crate::hex::hex;
 use crate::job::JobId;
 use crate::object::Key;
-use crate::report::digest::hex;
 
 /// The list of a report's files, in the folder and below the report's root alike.
 pub const MANIFEST_NAME: &str = "manifest.json";

@@ -27,11 +27,3 @@ pub use layout::MANIFEST_NAME;
 pub use publish::{PublishError, Published, publish};
 pub use segment::Segment;
 pub use writer::{OpenLength, Position, ROTATE_AT, ReportWriter};
-
-use std::io;
-use std::path::Path;
-
-/// Says which file an I/O error is about: the system's own text does not.
-fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}

@@ -8,8 +8,9 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::TaskStatus;
+use crate::files::about;
 use crate::report::digest::Digest;
-use crate::report::{about, layout};
+use crate::report::layout;
 
 /// How many bytes of rows are kept in memory before they are written.
 const BUFFER: usize = 64 * 1024;

@@ -1,17 +1,18 @@
 //! Where a running job writes what became of each object.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 
 use crate::codec::{Naming, RowEncoder, TaskStatus};
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
+use crate::files::{about, sync_folder};
 use crate::job::JobId;
 use crate::object::ObjectId;
+use crate::report::layout;
 use crate::report::segment::{OpenSegment, Segment};
-use crate::report::{about, layout};
 use crate::task::Outcome;
 
 /// When a file is full: 256 MiB, small enough to be uploaded in one request and sent again without regret.
@@ -173,18 +174,11 @@ impl ReportWriter {
 
     fn sync_folders(&self) -> io::Result<()> {
         if let Some(name) = layout::subfolder(self.format) {
-            sync_folder(&self.folder.join(name))?;
+            let folder = self.folder.join(name);
+            sync_folder(&folder).map_err(about(&folder))?;
         }
-        sync_folder(&self.folder)
+        sync_folder(&self.folder).map_err(about(&self.folder))
     }
-}
-
-/// Makes the names in a folder survive a crash. Only Unix has to be told, and only Unix can open a folder.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(folder).and_then(|opened| opened.sync_all()).map_err(about(folder))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ fn a_local_file_is_pinned_by_what_was_read() {
     fs::write(&path, b"b,k\nb,l").unwrap();
     let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k", "l"]);
-    let sha256 = input::hex(&Sha256::digest(b"b,k\nb,l"));
+    let sha256 = crate::hex::hex(&Sha256::digest(b"b,k\nb,l"));
     assert_eq!(frozen.pin(), &Pin::File { path: path.display().to_string(), sha256 });
 
     for missing in [folder.path().join("none.csv"), folder.path().to_owned()] {

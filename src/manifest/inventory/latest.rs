@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use md5::{Digest, Md5};
 
 use super::document::{Found, MAX_DOCUMENT_BYTES};
+use crate::hex::hex;
 use crate::manifest::error::{ManifestError, place};
-use crate::manifest::input::{hex, read_small};
+use crate::manifest::input::read_small;
 use crate::manifest::patient::{Patient, bare};
 use crate::manifest::sink::Sink;
 use crate::object::{Bucket, Key};

@@ -1,7 +1,5 @@
 //! Digests that a client sends along: whatever it promises of a body must hold.
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
@@ -13,6 +11,7 @@ use s3s::{S3Result, TrailingHeaders, s3_error};
 
 use super::error::{content_mismatch, custom};
 use super::shape::set;
+use crate::hex::hex;
 
 const CRC32: HeaderName = HeaderName::from_static("x-amz-checksum-crc32");
 const CRC32C: HeaderName = HeaderName::from_static("x-amz-checksum-crc32c");
@@ -116,10 +115,7 @@ pub(in crate::store::sandbox) fn brings_document(request: &Parts) -> S3Result<Op
 pub(in crate::store::sandbox) fn check_document(headers: &HeaderMap, document: &[u8]) -> S3Result<()> {
     let signed = headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
     if let Some(signed) = signed.filter(|signed| signed.len() == 64) {
-        let mut sum = String::with_capacity(64);
-        for byte in Sha256::checksum(document) {
-            let _ = write!(sum, "{byte:02x}");
-        }
+        let sum = hex(&Sha256::checksum(document));
         if !signed.eq_ignore_ascii_case(&sum) {
             return Err(content_mismatch());
         }

@@ -1,0 +1,57 @@
+//! Small files that must be whole whatever happens, and errors that say which file they are about.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// Says which file an I/O error is about: the system's own text does not.
+pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Writes a file so that its name stands for the old content or the new, even after a crash. Until it does, the content
+/// is in a file beside it, with `.draft` behind the name.
+///
+/// # Errors
+/// When the file cannot be written; the message does not name it.
+pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let draft = folder.join(format!("{name}.draft"));
+    let mut file = File::create(&draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&draft, folder.join(name))?;
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder survive a crash. Only Unix has to be told, and only Unix can open a folder.
+///
+/// # Errors
+/// When the folder cannot be opened or written.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_content_stands_until_the_new_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        write_at_once(folder.path(), "f", b"old").unwrap();
+        // A draft that cannot be written leaves the file alone.
+        fs::create_dir(folder.path().join("f.draft")).unwrap();
+        assert!(write_at_once(folder.path(), "f", b"new").is_err());
+        assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"old");
+        fs::remove_dir(folder.path().join("f.draft")).unwrap();
+        write_at_once(folder.path(), "f", b"new").unwrap();
+        assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_error_names_its_file() {
+        let error = about(Path::new("a/b"))(io::Error::other("full"));
+        assert_eq!(error.to_string(), "a/b: full");
+    }
+}
