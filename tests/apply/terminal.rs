@@ -11,7 +11,8 @@ const TAG: &str = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_ta
 fn answer(world: &World, keys: &str) -> (i32, String) {
     let binary = env!("CARGO_BIN_EXE_batchplan");
     let mut child = Command::new("script")
-        .args(["-qec", &format!("'{binary}' apply plan.toml"), "/dev/null"])
+        // A shell that stays in between would end as the signal has it, and not with the code of what it ran.
+        .args(["-qec", &format!("exec '{binary}' apply plan.toml"), "/dev/null"])
         .current_dir(world.path(""))
         .env_remove("BATCHPLAN_STATE")
         .stdin(Stdio::piped())
