@@ -38,4 +38,6 @@ pub struct ReportSpec {
     pub scope: ReportScope,
     /// Its format.
     pub format: ReportFormat,
+    /// Whether its files stay with the job once they are in the bucket.
+    pub keep_local: bool,
 }

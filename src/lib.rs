@@ -9,6 +9,7 @@
 //! | 0 | [`call`] | the requests that reach one object, and their answers |
 //! | 0 | [`task`] | one object's way through a job: place, outcome, fault |
 //! | 0 | [`job`] | a job's id, status and counts |
+//! | 0 | [`frontier`] | which rows of a manifest are settled |
 //! | 0 | [`completion`] | what a completion report is |
 //! | 0 | [`files`] | small files that must be whole |
 //! | 0 | [`hex`] | bytes as hexadecimal |
@@ -21,7 +22,7 @@
 //! | 3 | [`journal`] | what is known to have happened |
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
 //! | 4 | [`engine`] | making it happen |
-//! | 5 | [`cli`] | one file per command |
+//! | 6 | [`cli`] | one file per command |
 //!
 //! Imports point down only; rooms of one layer above 0 do not know each other.
 
@@ -33,6 +34,7 @@ pub mod completion;
 pub mod diagnostics;
 pub mod engine;
 pub mod files;
+pub mod frontier;
 pub mod hex;
 pub mod job;
 pub mod journal;

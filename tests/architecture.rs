@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("object", 0),
     ("call", 0),
     ("task", 0),
+    ("frontier", 0),
     ("job", 0),
     ("completion", 0),
     ("diagnostics", 0),
@@ -31,7 +32,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("estimate", 4),
     ("diff", 4),
     ("engine", 4),
-    ("cli", 5),
+    ("jobs", 5),
+    ("cli", 6),
 ];
 
 /// What only some rooms may name: a path's beginning (`aws_*` stands for any name that begins so), and the modules,

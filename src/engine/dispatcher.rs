@@ -13,8 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::worker::{Worked, Worker};
+use crate::frontier::Frontier;
 use crate::job::Progress;
-use crate::journal::Frontier;
 use crate::manifest::ManifestError;
 use crate::object::ObjectId;
 use crate::task::{Outcome, Task};

@@ -11,7 +11,7 @@ const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
 
 fn spec(format: ReportFormat, place: bool) -> ReportSpec {
     let place = place.then(|| ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("batch reports/ü") });
-    ReportSpec { place, scope: ReportScope::AllTasks, format }
+    ReportSpec { place, scope: ReportScope::AllTasks, format, keep_local: true }
 }
 
 fn report(folder: &Path, spec: &ReportSpec) -> Report {

@@ -97,7 +97,7 @@ const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
 
 fn report(folder: &Path, place: bool) -> Report {
     let place = place.then(|| ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("r") });
-    let spec = ReportSpec { place, scope: ReportScope::AllTasks, format: ReportFormat::Oss };
+    let spec = ReportSpec { place, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
     let job: JobId = ID.parse().unwrap();
     let mut writer = ReportWriter::create(folder, &spec, &job, Naming::Implied, ROTATE_AT).unwrap();
     let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };

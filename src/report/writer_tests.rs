@@ -9,7 +9,7 @@ use crate::object::{Bucket, Key};
 use crate::task::{Failure, Fault, FaultClass};
 
 fn spec(format: ReportFormat, scope: ReportScope) -> ReportSpec {
-    ReportSpec { place: None, scope, format }
+    ReportSpec { place: None, scope, format, keep_local: true }
 }
 
 fn job() -> JobId {

@@ -11,7 +11,12 @@ use crate::store::Provider;
 /// Checks the report. Without one nothing is published, and the job's own copy lists what failed.
 pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mut Walk) -> ReportSpec {
     let Some(at) = field.given() else {
-        return ReportSpec { place: None, scope: ReportScope::FailedTasksOnly, format: default_format(context) };
+        return ReportSpec {
+            place: None,
+            scope: ReportScope::FailedTasksOnly,
+            format: default_format(context),
+            keep_local: true,
+        };
     };
     let table = &at.value;
     let enabled = table.enabled.value().copied().unwrap_or(true);
@@ -29,6 +34,7 @@ pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mu
         place: bucket.filter(|_| enabled).map(|bucket| ReportPlace { bucket, prefix }),
         scope: table.scope.value().map_or(default_scope, |scope| scope.0),
         format: table.format.value().map_or(default_format(context), |format| format.0),
+        keep_local: true,
     }
 }
 
