@@ -1,7 +1,7 @@
 //! The MD5 of a report file: hex in manifests, base64 on the wire.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -25,18 +25,8 @@ impl Digest {
 
     /// The length in bytes and the MD5 of a file.
     pub(super) fn of_file(path: &Path) -> io::Result<(u64, Self)> {
-        let mut file = File::open(path).map_err(about(path))?;
-        let mut md5 = Md5::new();
-        let mut block = vec![0; 64 * 1024];
-        let mut bytes = 0;
-        loop {
-            let count = file.read(&mut block).map_err(about(path))?;
-            if count == 0 {
-                return Ok((bytes, Self::of(&md5)));
-            }
-            md5.update(&block[..count]);
-            bytes += count as u64;
-        }
+        let (bytes, md5) = File::open(path).and_then(|mut file| absorb(&mut file)).map_err(about(path))?;
+        Ok((bytes, Self::of(&md5)))
     }
 
     /// Lower-case hex, as `manifest.json` has it.
@@ -55,6 +45,24 @@ impl Digest {
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
         digest.hex()
+    }
+}
+
+/// The length in bytes of all that can be read, and its MD5 as a computation that can go on.
+pub(super) fn absorb(content: &mut impl Read) -> io::Result<(u64, Md5)> {
+    let mut md5 = Md5::new();
+    let mut block = vec![0; 64 * 1024];
+    let mut bytes = 0;
+    loop {
+        match content.read(&mut block) {
+            Ok(0) => return Ok((bytes, md5)),
+            Ok(count) => {
+                md5.update(&block[..count]);
+                bytes += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -5,19 +5,17 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::codec::{ListedFile, manifest_json};
 use crate::completion::{ReportFormat, ReportPlace, ReportSpec};
 use crate::files::{about, write_at_once};
 use crate::job::JobId;
 use crate::object::{Bucket, Key};
+use crate::report::destination::Destination;
 use crate::report::digest::Digest;
 use crate::report::layout;
 use crate::report::segment::Segment;
-
-/// The version of `segments.json` that is written and read.
-const SIDECAR_VERSION: u32 = 1;
+use crate::report::sidecar::Sidecar;
 
 /// A finished report: which files it has, and where they belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +67,14 @@ impl Report {
     /// Where its `manifest.json` is published: bucket and key. `None` for a report that stays local.
     #[must_use]
     pub fn address(&self) -> Option<(Bucket, Key)> {
-        let place = self.place.as_ref()?;
-        Some((place.bucket.clone(), self.key_of(place, layout::MANIFEST_NAME)))
+        let destination = self.destination()?;
+        Some((destination.bucket().clone(), destination.manifest()))
+    }
+
+    /// Where its files are published. `None` for a report that stays local.
+    #[must_use]
+    pub fn destination(&self) -> Option<Destination> {
+        Destination::new(self.format, self.place.as_ref(), &self.job)
     }
 
     /// The text of `manifest.json`. A report that stays local has an empty bucket and plain file names in it.
@@ -78,7 +82,9 @@ impl Report {
     /// # Errors
     /// As [`manifest_json`].
     pub fn manifest(&self) -> io::Result<String> {
-        let files: Vec<ListedFile> = self.segments.iter().map(|segment| self.listed(segment)).collect();
+        let destination = self.destination();
+        let files: Vec<ListedFile> =
+            self.segments.iter().map(|segment| listed(destination.as_ref(), segment)).collect();
         manifest_json(self.format, self.created, &files)
     }
 
@@ -93,7 +99,8 @@ impl Report {
         write(folder, layout::MANIFEST_NAME, &self.manifest()?)
     }
 
-    /// Reads a saved report back and checks length and MD5 of every file.
+    /// Reads a saved report back and checks length and MD5 of every file. Only one that is marked as published may be
+    /// missing: it was freed.
     ///
     /// # Errors
     /// When a file is missing or unreadable, or is not the one that the job wrote.
@@ -102,9 +109,6 @@ impl Report {
         let unreadable = |why: String| LoadError::Unreadable { path: path.clone(), why };
         let text = fs::read(&path).map_err(about(&path))?;
         let sidecar: Sidecar = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
-        if sidecar.version != SIDECAR_VERSION {
-            return Err(unreadable(format!("version {} is not known to this batchplan", sidecar.version)));
-        }
         let report = sidecar.report().map_err(unreadable)?;
         if let Some(stray) = report.segments.iter().find(|segment| leaves_folder(&segment.name)) {
             return Err(unreadable(format!("{:?} is not a file of the report", stray.name)));
@@ -112,23 +116,18 @@ impl Report {
         report.segments.iter().try_for_each(|segment| verify(folder, segment))?;
         Ok(report)
     }
+}
 
-    /// The key of one of the report's files in the place it is published to.
-    pub(super) fn key_of(&self, place: &ReportPlace, name: &str) -> Key {
-        layout::remote_key(self.format, &place.prefix, &self.job, name)
-    }
-
-    fn listed(&self, segment: &Segment) -> ListedFile {
-        let (bucket, key) = match &self.place {
-            // Prefixes come from plan files, which are UTF-8; JSON could not say another.
-            Some(place) => (
-                place.bucket.to_string(),
-                String::from_utf8_lossy(self.key_of(place, &segment.name).as_bytes()).into_owned(),
-            ),
-            None => (String::new(), segment.name.clone()),
-        };
-        ListedFile { status: segment.status, bucket, key, md5: segment.md5.hex() }
-    }
+fn listed(destination: Option<&Destination>, segment: &Segment) -> ListedFile {
+    let (bucket, key) = match destination {
+        // Prefixes come from plan files, which are UTF-8; JSON could not say another.
+        Some(destination) => (
+            destination.bucket().to_string(),
+            String::from_utf8_lossy(destination.segment(segment).as_bytes()).into_owned(),
+        ),
+        None => (String::new(), segment.name.clone()),
+    };
+    ListedFile { status: segment.status, bucket, key, md5: segment.md5.hex() }
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
@@ -141,8 +140,11 @@ fn leaves_folder(name: &str) -> bool {
 }
 
 fn verify(folder: &Path, segment: &Segment) -> Result<(), LoadError> {
-    let path = layout::local_path(folder, &segment.name);
-    let (bytes, md5) = Digest::of_file(&path)?;
+    let path = segment.path(folder);
+    let (bytes, md5) = match Digest::of_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && segment.published => return Ok(()),
+        read => read?,
+    };
     if bytes != segment.bytes {
         let why = format!("{bytes} bytes instead of {}", segment.bytes);
         return Err(LoadError::Changed { path, why });
@@ -152,76 +154,6 @@ fn verify(folder: &Path, segment: &Segment) -> Result<(), LoadError> {
         return Err(LoadError::Changed { path, why });
     }
     Ok(())
-}
-
-/// `segments.json`. The prefix is percent-encoded, because a key may be any bytes.
-#[derive(Serialize, Deserialize)]
-struct Sidecar {
-    version: u32,
-    job: JobId,
-    format: SidecarFormat,
-    place: Option<SidecarPlace>,
-    created: String,
-    segments: Vec<Segment>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SidecarPlace {
-    bucket: String,
-    prefix: String,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SidecarFormat {
-    Oss,
-    Aws,
-}
-
-impl From<&Report> for Sidecar {
-    fn from(report: &Report) -> Self {
-        let place = report.place.as_ref().map(|place| SidecarPlace {
-            bucket: place.bucket.to_string(),
-            prefix: place.prefix.encoded_keeping_slashes(),
-        });
-        Self {
-            version: SIDECAR_VERSION,
-            job: report.job.clone(),
-            format: report.format.into(),
-            place,
-            created: report.created.to_string(),
-            segments: report.segments.clone(),
-        }
-    }
-}
-
-impl Sidecar {
-    fn report(self) -> Result<Report, String> {
-        let place = self.place.map(|place| ReportPlace {
-            bucket: Bucket::new(&place.bucket),
-            prefix: Key::decode(place.prefix.as_bytes()),
-        });
-        let created = self.created.parse().map_err(|error: jiff::Error| error.to_string())?;
-        Ok(Report { job: self.job, format: self.format.into(), place, created, segments: self.segments })
-    }
-}
-
-impl From<ReportFormat> for SidecarFormat {
-    fn from(format: ReportFormat) -> Self {
-        match format {
-            ReportFormat::Oss => Self::Oss,
-            ReportFormat::Aws => Self::Aws,
-        }
-    }
-}
-
-impl From<SidecarFormat> for ReportFormat {
-    fn from(format: SidecarFormat) -> Self {
-        match format {
-            SidecarFormat::Oss => Self::Oss,
-            SidecarFormat::Aws => Self::Aws,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -108,10 +108,39 @@ fn a_strange_sidecar_is_refused_with_its_name() {
     assert!(stray.to_string().ends_with("\"../secret\" is not a file of the report"), "{stray}");
 
     let path = folder.path().join("segments.json");
-    let newer = fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 2");
+    let newer = fs::read_to_string(&path).unwrap().replace("\"version\": 2", "\"version\": 3");
     fs::write(&path, newer).unwrap();
     let error = Report::load(folder.path()).unwrap_err();
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains("version 3"), "{error}");
     fs::write(&path, "{").unwrap();
     assert!(matches!(Report::load(folder.path()).unwrap_err(), LoadError::Unreadable { .. }));
+}
+
+#[test]
+fn a_sidecar_of_the_first_version_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut report = report(folder.path(), &spec(ReportFormat::Oss, true));
+    fs::write(folder.path().join("report-1.csv"), "x\n").unwrap();
+    let text = format!(
+        r#"{{
+          "version": 1, "job": "{ID}", "format": "oss", "created": "2026-03-04T05:06:07.891Z",
+          "place": {{ "bucket": "audit", "prefix": "batch%20reports/%C3%BC" }},
+          "segments": [
+            {{ "status": "succeeded", "name": "report-0.csv", "bytes": 10, "rows": 1, "md5": "{}" }},
+            {{ "status": "failed", "name": "report-1.csv", "bytes": 2, "rows": 1, "md5": "401b30e3b8b5d629635a5c613cdb7919" }}
+          ]
+        }}"#,
+        report.segments()[0].md5.hex()
+    );
+    fs::write(folder.path().join("segments.json"), text).unwrap();
+    report.segments.push(Segment {
+        number: 1,
+        status: TaskStatus::Failed,
+        name: "report-1.csv".to_owned(),
+        bytes: 2,
+        rows: 1,
+        md5: "401b30e3b8b5d629635a5c613cdb7919".to_owned().try_into().unwrap(),
+        published: false,
+    });
+    assert_eq!(Report::load(folder.path()).unwrap(), report);
 }

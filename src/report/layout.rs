@@ -29,6 +29,22 @@ pub(super) fn segment_name(format: ReportFormat, job: &JobId, n: u32) -> String 
     }
 }
 
+/// Whether a name is one that [`segment_name`] gives, to a file of whichever job and number.
+pub(super) fn is_segment_name(format: ReportFormat, name: &str) -> bool {
+    match format {
+        ReportFormat::Oss => {
+            let digits = name.strip_prefix("report-").and_then(|rest| rest.strip_suffix(".csv"));
+            digits.and_then(|digits| digits.parse().ok()).is_some_and(|n: u32| name == format!("report-{n}.csv"))
+        }
+        ReportFormat::Aws => {
+            let digits = name.strip_prefix("results/").and_then(|rest| rest.strip_suffix(".csv"));
+            digits.is_some_and(|digits| {
+                digits.len() == 40 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            })
+        }
+    }
+}
+
 /// Where a file of the report lies in the job's folder.
 pub(super) fn local_path(folder: &Path, name: &str) -> PathBuf {
     name.split('/').fold(folder.to_owned(), |path, part| path.join(part))
@@ -87,6 +103,13 @@ mod tests {
         assert_ne!(name, segment_name(ReportFormat::Aws, &job, 8));
         let digits = name.strip_prefix("results/").unwrap().strip_suffix(".csv").unwrap();
         assert_eq!(digits.len(), 40);
+        assert!(is_segment_name(ReportFormat::Aws, &name) && is_segment_name(ReportFormat::Oss, "report-7.csv"));
+        for other in ["report-07.csv", "report-+7.csv", "report-7.csv.bak", "report-.csv", &name, "manifest.json"] {
+            assert!(!is_segment_name(ReportFormat::Oss, other), "{other}");
+        }
+        for other in ["results/7.csv", "report-7.csv", &name.to_uppercase(), digits] {
+            assert!(!is_segment_name(ReportFormat::Aws, other), "{other}");
+        }
         assert_eq!(local_path(Path::new("job"), "results/a.csv"), Path::new("job").join("results").join("a.csv"));
     }
 }

@@ -5,6 +5,9 @@
 //! whole, and [`publish()`] to send it. Each step is harmless to repeat, and the folder alone is enough to publish
 //! later: [`Report::load`].
 //!
+//! A job that must survive a crash takes checkpoints on the way: [`ReportWriter::flush`], [`Flushed::sync`], and the
+//! [`Position`] recorded with what else is known of the job; [`ReportWriter::reopen`] goes on from there.
+//!
 //! Files lie in the job's folder under the names they have below the report's root in the bucket:
 //!
 //! | format | in the folder | in the bucket |
@@ -14,16 +17,25 @@
 //!
 //! `segments.json` is ours alone and is never sent: it remembers what [`Report::load`] needs.
 
+mod destination;
 mod digest;
+#[cfg(test)]
+mod fixtures;
 mod folder;
 mod layout;
+mod position;
 mod publish;
+mod reopen;
 mod segment;
+mod sidecar;
 mod writer;
 
+pub use destination::Destination;
 pub use digest::Digest;
 pub use folder::{LoadError, Report};
 pub use layout::MANIFEST_NAME;
+pub use position::{Flushed, OpenFile, Position, ReportState};
 pub use publish::{PublishError, Published, publish};
-pub use segment::Segment;
-pub use writer::{OpenLength, Position, ROTATE_AT, ReportWriter};
+pub use reopen::ReopenError;
+pub use segment::{Segment, free};
+pub use writer::{ROTATE_AT, ReportWriter};

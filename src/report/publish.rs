@@ -9,9 +9,11 @@ use md5::{Digest as _, Md5};
 
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::object::{Bucket, Key};
+use crate::report::destination::Destination;
 use crate::report::digest::Digest;
 use crate::report::folder::Report;
-use crate::report::layout::{self, MANIFEST_NAME};
+use crate::report::layout::MANIFEST_NAME;
+use crate::report::segment::Segment;
 use crate::store::{Content, Store};
 use crate::task::{Fault, FaultClass};
 
@@ -30,7 +32,7 @@ pub struct Published {
     pub bucket: Bucket,
     /// The key of its `manifest.json`.
     pub manifest: Key,
-    /// How many files were sent, `manifest.json` included.
+    /// How many files were sent this time, `manifest.json` included.
     pub files: usize,
 }
 
@@ -59,7 +61,8 @@ pub enum PublishError {
     },
 }
 
-/// Sends every file of the report in `folder`, then its `manifest.json`: whoever sees the manifest sees all it lists.
+/// Sends every file of the report in `folder`, then its `manifest.json`: whoever sees
+/// the manifest sees all it lists.
 ///
 /// Keys and content are the same each time, so a repeat is harmless. What may pass is tried a few times with growing
 /// pauses; files stay where they are in any case.
@@ -77,17 +80,23 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     async fn publish(&self, folder: &Path, report: &Report) -> Result<Published, PublishError> {
-        let place = report.place.as_ref().ok_or(PublishError::NoPlace)?;
+        let destination = report.destination().ok_or(PublishError::NoPlace)?;
+        let mut files = 1;
         for segment in report.segments() {
-            let content = Content::File(layout::local_path(folder, &segment.name));
-            let key = report.key_of(place, &segment.name);
-            self.send(&segment.name, &place.bucket, &key, &content, (segment.bytes, segment.md5)).await?;
+            self.segment(folder, &destination, segment).await?;
+            files += 1;
         }
         let text = Bytes::from(report.manifest()?);
         let check = (text.len() as u64, Digest::of(&Md5::new_with_prefix(&text)));
-        let manifest = report.key_of(place, MANIFEST_NAME);
-        self.send(MANIFEST_NAME, &place.bucket, &manifest, &Content::Bytes(text), check).await?;
-        Ok(Published { bucket: place.bucket.clone(), manifest, files: report.segments().len() + 1 })
+        let (bucket, manifest) = (destination.bucket(), destination.manifest());
+        self.send(MANIFEST_NAME, bucket, &manifest, &Content::Bytes(text), check).await?;
+        Ok(Published { bucket: bucket.clone(), manifest, files })
+    }
+
+    async fn segment(&self, folder: &Path, destination: &Destination, segment: &Segment) -> Result<(), PublishError> {
+        let content = Content::File(segment.path(folder));
+        let key = destination.segment(segment);
+        self.send(&segment.name, destination.bucket(), &key, &content, (segment.bytes, segment.md5)).await
     }
 
     async fn send(

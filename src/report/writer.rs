@@ -1,10 +1,11 @@
 //! Where a running job writes what became of each object.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::codec::{Naming, RowEncoder, TaskStatus};
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
@@ -12,7 +13,8 @@ use crate::files::{about, sync_folder};
 use crate::job::JobId;
 use crate::object::ObjectId;
 use crate::report::layout;
-use crate::report::segment::{OpenSegment, Segment};
+use crate::report::position::{Flushed, Position};
+use crate::report::segment::{Handle, OpenSegment, Segment};
 use crate::task::Outcome;
 
 /// When a file is full: 256 MiB, small enough to be uploaded in one request and sent again without regret.
@@ -22,6 +24,9 @@ pub const ROTATE_AT: u64 = 256 * 1024 * 1024;
 ///
 /// A file is begun when its first row comes. After an error nothing is lost and nothing is written twice: the row that
 /// [`record`](Self::record) refused may be recorded again.
+///
+/// A checkpoint is [`flush`](Self::flush), then [`Flushed::sync`] on another thread, then the recording of what that
+/// returns; [`reopen`](Self::reopen) goes on from the last that was recorded.
 #[derive(Debug)]
 pub struct ReportWriter {
     folder: PathBuf,
@@ -31,28 +36,13 @@ pub struct ReportWriter {
     rotate_at: u64,
     encoder: RowEncoder,
     row: Vec<u8>,
-    begun: u32,
-    succeeded: Option<OpenSegment>,
-    failed: Option<OpenSegment>,
-    sealed: BTreeMap<u32, Segment>,
-}
-
-/// How far a report has come. What a checkpoint records, right after [`ReportWriter::persist`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Position {
-    /// The files that rows are still added to, at most one of each status.
-    pub open: Vec<OpenLength>,
-    /// The files that do not change any more, in the order in which they were begun.
-    pub sealed: Vec<Segment>,
-}
-
-/// An open file's length.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenLength {
-    /// Its name, as [`Segment::name`].
-    pub name: String,
-    /// Bytes, rows still in memory included.
-    pub bytes: u64,
+    pub(super) begun: u32,
+    pub(super) succeeded: Option<OpenSegment>,
+    pub(super) failed: Option<OpenSegment>,
+    /// In the order in which they were sealed.
+    pub(super) sealed: Vec<Segment>,
+    /// The files of the last of `sealed`: those of which nobody said yet that they are recorded, and hence synced.
+    unrecorded: VecDeque<Arc<Handle>>,
 }
 
 impl ReportWriter {
@@ -60,13 +50,17 @@ impl ReportWriter {
     /// a single row that is longer makes a longer one.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be made, or made to survive a crash.
     pub fn create(folder: &Path, spec: &ReportSpec, job: &JobId, naming: Naming, rotate_at: u64) -> io::Result<Self> {
         let deepest = match layout::subfolder(spec.format) {
             Some(name) => folder.join(name),
             None => folder.to_owned(),
         };
         fs::create_dir_all(&deepest).map_err(about(&deepest))?;
+        // The files' names are synced with the files; that of the folder they are in would be nobody's.
+        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent).map_err(about(parent))?;
+        }
         Ok(Self {
             folder: folder.to_owned(),
             format: spec.format,
@@ -78,7 +72,8 @@ impl ReportWriter {
             begun: 0,
             succeeded: None,
             failed: None,
-            sealed: BTreeMap::new(),
+            sealed: Vec::new(),
+            unrecorded: VecDeque::new(),
         })
     }
 
@@ -99,24 +94,45 @@ impl ReportWriter {
         added
     }
 
-    /// Makes every row so far survive a crash, so that [`position`](Self::position) may be relied on after it.
+    /// Hands every row so far to the system and says where the report stands, without waiting for the disk.
+    ///
+    /// `known_sealed` is how many sealed files are recorded, [`Position::sealed_in_all`] of the last position that is:
+    /// the new one tells only of the others. After [`reopen`](Self::reopen) it is the length of
+    /// [`ReportState::sealed`](crate::report::ReportState::sealed).
+    ///
+    /// # Errors
+    /// When a file cannot be written; the message names it. Nothing is lost: once there is room again, so it goes on.
+    pub fn flush(&mut self, known_sealed: usize) -> io::Result<Flushed> {
+        for segment in [&mut self.succeeded, &mut self.failed].into_iter().flatten() {
+            segment.write_out()?;
+        }
+        let known = known_sealed.min(self.sealed.len());
+        while self.unrecorded.len() > self.sealed.len() - known {
+            self.unrecorded.pop_front();
+        }
+        let open = || [&self.succeeded, &self.failed].into_iter().flatten();
+        let position = Position {
+            open: open().map(OpenSegment::recorded).collect(),
+            sealed: self.sealed[known..].to_vec(),
+            sealed_in_all: self.sealed.len(),
+        };
+        let files = self.unrecorded.iter().cloned().chain(open().map(OpenSegment::handle)).collect();
+        Ok(Flushed { position, files, folders: self.folders() })
+    }
+
+    /// Makes every row so far survive a crash. It waits for the disk.
     ///
     /// # Errors
     /// When a file cannot be written; the message names it.
     pub fn persist(&mut self) -> io::Result<()> {
-        for segment in [&mut self.succeeded, &mut self.failed].into_iter().flatten() {
-            segment.persist()?;
-        }
-        self.sync_folders()
+        let recorded = self.sealed.len() - self.unrecorded.len();
+        self.flush(recorded)?.sync().map(|_| ())
     }
 
-    /// How far the report has come.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        let open = [&self.succeeded, &self.failed].into_iter().flatten();
-        Position {
-            open: open.map(|file| OpenLength { name: file.name().to_owned(), bytes: file.len() }).collect(),
-            sealed: self.sealed.values().cloned().collect(),
+    /// Notes that a sealed file is in its bucket, so that [`finish`](Self::finish) and later positions say so.
+    pub fn mark_published(&mut self, number: u32) {
+        if let Some(segment) = self.sealed.iter_mut().find(|segment| segment.number == number) {
+            segment.published = true;
         }
     }
 
@@ -130,9 +146,12 @@ impl ReportWriter {
     pub fn finish(mut self) -> io::Result<Vec<Segment>> {
         // Both, whatever becomes of the one: rows that are still in memory are lost with this writer.
         let succeeded = self.seal(TaskStatus::Succeeded);
-        self.seal(TaskStatus::Failed).and(succeeded)?;
-        self.sync_folders()?;
-        Ok(self.sealed.into_values().collect())
+        let failed = self.seal(TaskStatus::Failed);
+        let files = mem::take(&mut self.unrecorded).into();
+        let synced = Flushed { position: Position::default(), files, folders: self.folders() }.sync();
+        succeeded.and(failed).and(synced)?;
+        self.sealed.sort_by_key(|segment| segment.number);
+        Ok(self.sealed)
     }
 
     /// The file that the next row of this length goes to.
@@ -156,28 +175,28 @@ impl ReportWriter {
         Ok(segment)
     }
 
+    /// Ends a file without waiting for the disk: the next [`Flushed::sync`] does.
     fn seal(&mut self, status: TaskStatus) -> io::Result<()> {
         let Some(open) = self.slot(status) else { return Ok(()) };
-        open.persist()?;
-        let (number, segment) = (open.number(), open.sealed());
+        open.write_out()?;
+        let (segment, handle) = (open.sealed(), open.handle());
         *self.slot(status) = None;
-        self.sealed.insert(number, segment);
+        self.sealed.push(segment);
+        self.unrecorded.push_back(handle);
         Ok(())
     }
 
-    fn slot(&mut self, status: TaskStatus) -> &mut Option<OpenSegment> {
+    pub(super) fn slot(&mut self, status: TaskStatus) -> &mut Option<OpenSegment> {
         match status {
             TaskStatus::Succeeded => &mut self.succeeded,
             TaskStatus::Failed => &mut self.failed,
         }
     }
 
-    fn sync_folders(&self) -> io::Result<()> {
-        if let Some(name) = layout::subfolder(self.format) {
-            let folder = self.folder.join(name);
-            sync_folder(&folder).map_err(about(&folder))?;
-        }
-        sync_folder(&self.folder).map_err(about(&self.folder))
+    /// The folders that hold the names of the files, the deepest first.
+    fn folders(&self) -> Vec<PathBuf> {
+        let below = layout::subfolder(self.format).map(|name| self.folder.join(name));
+        below.into_iter().chain([self.folder.clone()]).collect()
     }
 }
 

@@ -5,38 +5,7 @@ use std::fs;
 use md5::{Digest as _, Md5};
 
 use super::*;
-use crate::object::{Bucket, Key};
-use crate::task::{Failure, Fault, FaultClass};
-
-fn spec(format: ReportFormat, scope: ReportScope) -> ReportSpec {
-    ReportSpec { place: None, scope, format, keep_local: true }
-}
-
-fn job() -> JobId {
-    "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=".parse().unwrap()
-}
-
-fn object(key: &str) -> ObjectId {
-    ObjectId { bucket: Bucket::new("b"), key: Key::from(key), version: None }
-}
-
-const FINE: Outcome = Outcome::Succeeded { status: 200 };
-
-fn bad() -> Outcome {
-    Outcome::Failed(Failure {
-        operation: "put_object_acl".to_owned(),
-        fault: Fault {
-            class: FaultClass::Rejected,
-            status: Some(404),
-            code: "NoSuchKey".to_owned(),
-            message: "gone".to_owned(),
-            request_id: String::new(),
-            ec: String::new(),
-            endpoint: String::new(),
-            at: jiff::Timestamp::UNIX_EPOCH,
-        },
-    })
-}
+use crate::report::fixtures::{FINE, bad, job, object, spec};
 
 fn writer(folder: &Path, spec: &ReportSpec, rotate_at: u64) -> ReportWriter {
     ReportWriter::create(folder, spec, &job(), Naming::Implied, rotate_at).unwrap()
@@ -55,8 +24,8 @@ fn assert_true_to_disk(folder: &Path, segments: &[Segment]) {
 #[test]
 fn a_report_without_rows_has_no_files() {
     let folder = tempfile::tempdir().unwrap();
-    let writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), ROTATE_AT);
-    assert_eq!(writer.position(), Position::default());
+    let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), ROTATE_AT);
+    assert_eq!(writer.flush(0).unwrap().sync().unwrap(), Position::default());
     assert_eq!(writer.finish().unwrap(), []);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -114,18 +83,52 @@ fn aws_files_lie_below_results_under_40_digits() {
 }
 
 #[test]
-fn a_position_is_true_once_persisted() {
+fn a_position_tells_what_is_open_and_what_was_sealed_since() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), 22);
+    writer.record(&object("first"), &bad()).unwrap();
     for n in 10..13 {
         writer.record(&object(&n.to_string()), &FINE).unwrap();
     }
-    writer.persist().unwrap();
-    let position = writer.position();
-    assert_eq!(position.open, [OpenLength { name: "report-1.csv".to_owned(), bytes: 11 }]);
-    assert_eq!(fs::metadata(folder.path().join("report-1.csv")).unwrap().len(), 11);
-    assert_eq!(position.sealed.len(), 1);
+    let flushed = writer.flush(0).unwrap();
+    // Rows that come before the disk is done are none of this position's.
+    writer.record(&object("13"), &FINE).unwrap();
+    writer.record(&object("14"), &FINE).unwrap();
+    let position = std::thread::spawn(|| flushed.sync()).join().unwrap().unwrap();
+    let open: Vec<_> = position.open.iter().map(|file| (file.number, file.name.as_str(), file.rows)).collect();
+    assert_eq!(open, [(2, "report-2.csv", 1), (0, "report-0.csv", 1)]);
+    assert_eq!(position.open[0].bytes, 11);
+    assert_eq!(position.sealed.iter().map(|segment| segment.number).collect::<Vec<_>>(), [1]);
     assert_true_to_disk(folder.path(), &position.sealed);
+
+    // Told again until its recording is known, in the same words.
+    let again = writer.flush(0).unwrap();
+    assert_eq!(again.files.len(), 4);
+    let again = again.sync().unwrap();
+    assert_eq!((&again.sealed[0], again.sealed.len(), again.sealed_in_all), (&position.sealed[0], 2, 2));
+    let since = writer.flush(position.sealed_in_all).unwrap();
+    assert_eq!(since.files.len(), 3);
+    assert_eq!(since.sync().unwrap().sealed, again.sealed[1..]);
+    let nothing = writer.flush(again.sealed_in_all).unwrap();
+    assert_eq!(nothing.files.len(), 2);
+    let nothing = nothing.sync().unwrap();
+    assert_eq!((nothing.sealed.len(), nothing.sealed_in_all), (0, 2));
+    assert_eq!(writer.finish().unwrap().iter().map(|segment| segment.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_is_marked_as_published_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), 11);
+    for n in 10..13 {
+        writer.record(&object(&n.to_string()), &FINE).unwrap();
+    }
+    writer.mark_published(1);
+    // Not sealed yet: nothing that could be in a bucket.
+    writer.mark_published(2);
+    let published = |segments: &[Segment]| segments.iter().map(|segment| segment.published).collect::<Vec<_>>();
+    assert_eq!(published(&writer.flush(0).unwrap().sync().unwrap().sealed), [false, true]);
+    assert_eq!(published(&writer.finish().unwrap()), [false, true, false]);
 }
 
 #[test]
@@ -159,21 +162,68 @@ fn an_earlier_jobs_file_is_not_overwritten_and_the_message_names_it() {
 
 /// `/dev/full` answers every write as a full disk does.
 #[cfg(target_os = "linux")]
+fn full_disk() -> fs::File {
+    fs::File::options().write(true).open("/dev/full").unwrap()
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_said_with_the_files_name_and_loses_no_row() {
     let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), 22);
+    writer.record(&object("x"), &FINE).unwrap();
+    writer.persist().unwrap();
+    writer.record(&object("y"), &FINE).unwrap();
+    let real = writer.succeeded.as_mut().unwrap().replace_file(full_disk());
+    for _ in 0..2 {
+        let error = writer.flush(0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().contains("report-0.csv"), "{error}");
+        // A row that needs another file waits for this one.
+        assert!(writer.record(&object("z"), &FINE).is_err());
+    }
+    let path = folder.path().join("report-0.csv");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b,x,,200,\n");
+    writer.succeeded.as_mut().unwrap().replace_file(real);
+    let position = writer.flush(0).unwrap().sync().unwrap();
+    assert_eq!((position.open[0].bytes, position.open[0].rows), (20, 2));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b,x,,200,\nb,y,,200,\n");
+    writer.record(&object("z"), &FINE).unwrap();
+    let segments = writer.finish().unwrap();
+    assert_eq!(segments.iter().map(|segment| segment.rows).collect::<Vec<_>>(), [2, 1]);
+    assert_true_to_disk(folder.path(), &segments);
+}
+
+#[test]
+fn a_block_that_was_half_written_is_written_again_at_its_place() {
+    let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), ROTATE_AT);
     writer.record(&object("x"), &FINE).unwrap();
-    let path = folder.path().join("report-0.csv");
-    let real =
-        writer.succeeded.as_mut().unwrap().replace_file(fs::File::options().write(true).open("/dev/full").unwrap());
-    let error = writer.persist().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    assert!(error.to_string().contains("report-0.csv"), "{error}");
-    writer.succeeded.as_mut().unwrap().replace_file(real);
     writer.persist().unwrap();
-    assert_eq!(fs::read_to_string(path).unwrap(), "b,x,,200,\n");
+    writer.record(&object("y"), &FINE).unwrap();
+    // What a write leaves that meets the end of the disk, or a limit on the file's size, half-way.
+    let path = folder.path().join("report-0.csv");
+    io::Write::write_all(&mut fs::File::options().append(true).open(&path).unwrap(), b"b,y,,2").unwrap();
+    writer.persist().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b,x,,200,\nb,y,,200,\n");
     assert_true_to_disk(folder.path(), &writer.finish().unwrap());
+}
+
+/// `/dev/null` takes every byte and cannot bring one to a disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sealed_file_that_does_not_reach_the_disk_is_not_passed_off_as_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), 10);
+    writer.record(&object("x"), &FINE).unwrap();
+    writer.succeeded.as_mut().unwrap().replace_file(fs::File::options().write(true).open("/dev/null").unwrap());
+    writer.record(&object("y"), &FINE).unwrap();
+    for _ in 0..2 {
+        let error = writer.flush(0).unwrap().sync().unwrap_err();
+        assert!(error.to_string().contains("report-0.csv"), "{error}");
+    }
+    assert!(writer.persist().unwrap_err().to_string().contains("report-0.csv"));
+    assert!(writer.finish().unwrap_err().to_string().contains("report-0.csv"));
 }
 
 #[cfg(target_os = "linux")]
@@ -183,7 +233,7 @@ fn a_file_that_cannot_be_sealed_does_not_cost_the_other_its_rows() {
     let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), ROTATE_AT);
     writer.record(&object("x"), &FINE).unwrap();
     writer.record(&object("y"), &bad()).unwrap();
-    writer.succeeded.as_mut().unwrap().replace_file(fs::File::options().write(true).open("/dev/full").unwrap());
+    writer.succeeded.as_mut().unwrap().replace_file(full_disk());
     assert!(writer.finish().unwrap_err().to_string().contains("report-0.csv"));
     assert!(fs::read_to_string(folder.path().join("report-1.csv")).unwrap().starts_with("b,y,"));
 }

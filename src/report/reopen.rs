@@ -1,0 +1,167 @@
+//! Going on with a report after a crash: the files are made what was recorded of them, no more and no less.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::codec::Naming;
+use crate::completion::{ReportFormat, ReportSpec};
+use crate::files::about;
+use crate::job::JobId;
+use crate::report::layout;
+use crate::report::position::ReportState;
+use crate::report::segment::{OpenSegment, Segment};
+use crate::report::writer::ReportWriter;
+
+/// Why a report cannot be gone on with. Its files were not touched, but for [`ReopenError::Io`].
+#[derive(Debug, thiserror::Error)]
+pub enum ReopenError {
+    /// A file or folder cannot be read, cut or removed; the message names it. It may be tried again.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What was recorded cannot be of this job's report.
+    #[error("what is recorded of the report contradicts itself: {why}")]
+    State {
+        /// The contradiction.
+        why: String,
+    },
+    /// A recorded file is not there.
+    #[error("{}: missing, {bytes} bytes of it are recorded", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Its recorded length.
+        bytes: u64,
+    },
+    /// A file has not the length that was recorded; one that is still open may only be longer.
+    #[error("{}: changed since the job wrote it ({found} bytes, {bytes} are recorded)", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// Its recorded length.
+        bytes: u64,
+    },
+}
+
+impl ReportWriter {
+    /// The report of `job` in `folder` as it was when `state` was recorded: rows written later are removed, and the
+    /// writer goes on as the one did that wrote them. The open files, of at most `rotate_at` bytes each, are read once
+    /// for their MD5.
+    ///
+    /// A list of the report's files that an earlier end of the job left there is removed too.
+    ///
+    /// # Errors
+    /// When the state cannot be that of this report, or the files are not what was recorded. Everything is looked at
+    /// before anything is changed.
+    pub fn reopen(
+        folder: &Path,
+        spec: &ReportSpec,
+        job: &JobId,
+        naming: Naming,
+        rotate_at: u64,
+        state: &ReportState,
+    ) -> Result<Self, ReopenError> {
+        let begun = numbered(state).and_then(|begun| named(spec.format, job, state).map(|()| begun));
+        let begun = begun.map_err(|why| ReopenError::State { why })?;
+        state.sealed.iter().try_for_each(|segment| sealed_is_there(folder, segment))?;
+        for open in &state.open {
+            let path = layout::local_path(folder, &open.name);
+            let bytes = open.bytes;
+            match length(&path)? {
+                None => return Err(ReopenError::Missing { path, bytes }),
+                Some(found) if found < bytes => return Err(ReopenError::Changed { path, found, bytes }),
+                Some(_) => {}
+            }
+        }
+        let mut writer = Self::create(folder, spec, job, naming, rotate_at)?;
+        remove_the_rest(folder, spec.format, state)?;
+        for open in &state.open {
+            *writer.slot(open.status) = Some(OpenSegment::resume(folder, open)?);
+        }
+        writer.begun = begun;
+        writer.sealed.clone_from(&state.sealed);
+        Ok(writer)
+    }
+}
+
+/// How many files were begun, if each has its own number and none is left out.
+fn numbered(state: &ReportState) -> Result<u32, String> {
+    let numbers = state.open.iter().map(|file| file.number).chain(state.sealed.iter().map(|file| file.number));
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable();
+    let mut begun = 0;
+    for number in numbers {
+        if number != begun {
+            let what = if number > begun { "is left out" } else { "is there twice" };
+            return Err(format!("file number {} {what}", number.min(begun)));
+        }
+        begun += 1;
+    }
+    match state.open.as_slice() {
+        [one, other, ..] if one.status == other.status => Err(format!("{} and {} are both open", one.name, other.name)),
+        _ => Ok(begun),
+    }
+}
+
+/// Whether the files have the names that follow from their numbers: no other is ever cut.
+fn named(format: ReportFormat, job: &JobId, state: &ReportState) -> Result<(), String> {
+    let open = state.open.iter().map(|file| (file.number, &file.name));
+    let sealed = state.sealed.iter().map(|file| (file.number, &file.name));
+    for (number, name) in open.chain(sealed) {
+        let expected = layout::segment_name(format, job, number);
+        if *name != expected {
+            return Err(format!("file number {number} is called {name:?} instead of {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn sealed_is_there(folder: &Path, segment: &Segment) -> Result<(), ReopenError> {
+    let path = segment.path(folder);
+    let bytes = segment.bytes;
+    match length(&path)? {
+        None if segment.published => Ok(()),
+        None => Err(ReopenError::Missing { path, bytes }),
+        Some(found) if found != bytes => Err(ReopenError::Changed { path, found, bytes }),
+        Some(_) => Ok(()),
+    }
+}
+
+fn length(path: &Path) -> io::Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(about(path)(error)),
+    }
+}
+
+/// Removes the lists, which are about to be untrue, and the files that were begun after the state was recorded.
+fn remove_the_rest(folder: &Path, format: ReportFormat, state: &ReportState) -> io::Result<()> {
+    for name in [layout::MANIFEST_NAME, layout::SIDECAR_NAME] {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(about(&path))?,
+        }
+    }
+    let open = state.open.iter().map(|file| file.name.as_str());
+    let recorded: BTreeSet<&str> = open.chain(state.sealed.iter().map(|file| file.name.as_str())).collect();
+    let subfolder = layout::subfolder(format);
+    let place = subfolder.map_or_else(|| folder.to_owned(), |name| folder.join(name));
+    for entry in fs::read_dir(&place).map_err(about(&place))? {
+        let entry = entry.map_err(about(&place))?;
+        let Ok(file) = entry.file_name().into_string() else { continue };
+        let name = subfolder.map_or_else(|| file.clone(), |subfolder| format!("{subfolder}/{file}"));
+        if layout::is_segment_name(format, &name) && !recorded.contains(name.as_str()) {
+            fs::remove_file(entry.path()).map_err(about(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "reopen_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! `segments.json`: what a finished report's folder remembers of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::TaskStatus;
+use crate::completion::{ReportFormat, ReportPlace};
+use crate::job::JobId;
+use crate::object::{Bucket, Key};
+use crate::report::digest::Digest;
+use crate::report::folder::Report;
+use crate::report::segment::Segment;
+
+/// The version that is written. Whoever knows only the first takes a file that was freed for one that was lost, and so
+/// has to refuse this one.
+const VERSION: u32 = 2;
+
+/// The oldest version that is read.
+const OLDEST: u32 = 1;
+
+/// `segments.json`. The prefix is percent-encoded, because a key may be any bytes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Sidecar {
+    version: u32,
+    job: JobId,
+    format: SidecarFormat,
+    place: Option<SidecarPlace>,
+    created: String,
+    segments: Vec<SidecarSegment>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SidecarPlace {
+    bucket: String,
+    prefix: String,
+}
+
+/// Version 1 has neither number nor mark: it lists all files in their order, and each is in the folder.
+#[derive(Serialize, Deserialize)]
+struct SidecarSegment {
+    number: Option<u32>,
+    status: TaskStatus,
+    name: String,
+    bytes: u64,
+    rows: u64,
+    md5: Digest,
+    #[serde(default)]
+    published: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SidecarFormat {
+    Oss,
+    Aws,
+}
+
+impl From<&Report> for Sidecar {
+    fn from(report: &Report) -> Self {
+        let place = report.place.as_ref().map(|place| SidecarPlace {
+            bucket: place.bucket.to_string(),
+            prefix: place.prefix.encoded_keeping_slashes(),
+        });
+        Self {
+            version: VERSION,
+            job: report.job.clone(),
+            format: report.format.into(),
+            place,
+            created: report.created.to_string(),
+            segments: report.segments.iter().map(SidecarSegment::from).collect(),
+        }
+    }
+}
+
+impl Sidecar {
+    /// The report, or why there is none.
+    pub(super) fn report(self) -> Result<Report, String> {
+        if !(OLDEST..=VERSION).contains(&self.version) {
+            return Err(format!("version {} is not known to this batchplan", self.version));
+        }
+        let place = self.place.map(|place| ReportPlace {
+            bucket: Bucket::new(&place.bucket),
+            prefix: Key::decode(place.prefix.as_bytes()),
+        });
+        let created = self.created.parse().map_err(|error: jiff::Error| error.to_string())?;
+        let segments = (0..).zip(self.segments).map(|(place, segment)| segment.segment(place)).collect();
+        Ok(Report { job: self.job, format: self.format.into(), place, created, segments })
+    }
+}
+
+impl From<&Segment> for SidecarSegment {
+    fn from(segment: &Segment) -> Self {
+        let Segment { number, status, name, bytes, rows, md5, published } = segment.clone();
+        Self { number: Some(number), status, name, bytes, rows, md5, published }
+    }
+}
+
+impl SidecarSegment {
+    fn segment(self, place: u32) -> Segment {
+        let Self { number, status, name, bytes, rows, md5, published } = self;
+        Segment { number: number.unwrap_or(place), status, name, bytes, rows, md5, published }
+    }
+}
+
+impl From<ReportFormat> for SidecarFormat {
+    fn from(format: ReportFormat) -> Self {
+        match format {
+            ReportFormat::Oss => Self::Oss,
+            ReportFormat::Aws => Self::Aws,
+        }
+    }
+}
+
+impl From<SidecarFormat> for ReportFormat {
+    fn from(format: SidecarFormat) -> Self {
+        match format {
+            SidecarFormat::Oss => Self::Oss,
+            SidecarFormat::Aws => Self::Aws,
+        }
+    }
+}
