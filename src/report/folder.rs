@@ -14,7 +14,7 @@ use crate::object::{Bucket, Key};
 use crate::report::destination::Destination;
 use crate::report::digest::Digest;
 use crate::report::layout;
-use crate::report::segment::Segment;
+use crate::report::segment::{Segment, free};
 use crate::report::sidecar::Sidecar;
 
 /// A finished report: which files it has, and where they belong.
@@ -115,6 +115,17 @@ impl Report {
         }
         report.segments.iter().try_for_each(|segment| verify(folder, segment))?;
         Ok(report)
+    }
+
+    /// Notes, once [`publish()`](crate::report::publish()) has sent it, that every file of the report is in its bucket,
+    /// and then frees those in `folder`, unless they stay there. Harmless to repeat, whatever came of it before.
+    ///
+    /// # Errors
+    /// When a file cannot be written or removed; the message names it.
+    pub fn record_published(&mut self, folder: &Path, keep_local: bool) -> io::Result<()> {
+        self.segments.iter_mut().for_each(|segment| segment.published = true);
+        self.save(folder)?;
+        if keep_local { Ok(()) } else { self.segments.iter().try_for_each(|segment| free(folder, segment)) }
     }
 }
 

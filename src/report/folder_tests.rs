@@ -117,6 +117,30 @@ fn a_strange_sidecar_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_file_may_be_missing_only_when_it_is_marked_as_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut report = report(folder.path(), &spec(ReportFormat::Aws, true));
+    for keep_local in [true, false, false] {
+        report.record_published(folder.path(), keep_local).unwrap();
+        assert_eq!(report.segments()[0].path(folder.path()).exists(), keep_local);
+        assert_eq!(Report::load(folder.path()).unwrap(), report);
+    }
+    // The sidecar of the same report without the mark: a file was lost.
+    let path = folder.path().join("segments.json");
+    let unmarked = fs::read_to_string(&path).unwrap().replace("\"published\": true", "\"published\": false");
+    fs::write(&path, unmarked).unwrap();
+    assert!(matches!(Report::load(folder.path()).unwrap_err(), LoadError::Io(_)));
+}
+
+#[test]
+fn a_published_file_that_is_still_there_is_checked_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    report(folder.path(), &spec(ReportFormat::Oss, true)).record_published(folder.path(), true).unwrap();
+    fs::write(folder.path().join("report-0.csv"), "b,k,,404,\n").unwrap();
+    assert!(matches!(Report::load(folder.path()).unwrap_err(), LoadError::Changed { .. }));
+}
+
+#[test]
 fn a_sidecar_of_the_first_version_is_still_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut report = report(folder.path(), &spec(ReportFormat::Oss, true));

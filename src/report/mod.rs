@@ -6,7 +6,8 @@
 //! later: [`Report::load`].
 //!
 //! A job that must survive a crash takes checkpoints on the way: [`ReportWriter::flush`], [`Flushed::sync`], and the
-//! [`Position`] recorded with what else is known of the job; [`ReportWriter::reopen`] goes on from there.
+//! [`Position`] recorded with what else is known of the job; [`ReportWriter::reopen`] goes on from there. A sealed file
+//! whose position is recorded may leave at once: [`send_segment`], its being published recorded too, then [`free`].
 //!
 //! Files lie in the job's folder under the names they have below the report's root in the bucket:
 //!
@@ -35,7 +36,7 @@ pub use digest::Digest;
 pub use folder::{LoadError, Report};
 pub use layout::MANIFEST_NAME;
 pub use position::{Flushed, OpenFile, Position, ReportState};
-pub use publish::{PublishError, Published, publish};
+pub use publish::{PublishError, Published, publish, send_segment};
 pub use reopen::ReopenError;
 pub use segment::{Segment, free};
 pub use writer::{ROTATE_AT, ReportWriter};

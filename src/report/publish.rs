@@ -61,8 +61,24 @@ pub enum PublishError {
     },
 }
 
-/// Sends every file of the report in `folder`, then its `manifest.json`: whoever sees
-/// the manifest sees all it lists.
+/// Sends one sealed file of a report, before the others and while they may still be written. Safe to repeat.
+///
+/// Only one that is recorded as sealed, so that it would be the same after a crash, may be sent: see
+/// [`Flushed::sync`](crate::report::Flushed::sync).
+///
+/// # Errors
+/// When the store does not take it.
+pub async fn send_segment(
+    store: &dyn Store,
+    folder: &Path,
+    destination: &Destination,
+    segment: &Segment,
+) -> Result<(), PublishError> {
+    Sender { store, policy: POLICY }.segment(folder, destination, segment).await
+}
+
+/// Sends every file of the report in `folder` that is not marked as published, then its `manifest.json`: whoever sees
+/// the manifest sees all it lists. Afterwards [`Report::record_published`] makes that known.
 ///
 /// Keys and content are the same each time, so a repeat is harmless. What may pass is tried a few times with growing
 /// pauses; files stay where they are in any case.
@@ -82,7 +98,7 @@ impl Sender<'_> {
     async fn publish(&self, folder: &Path, report: &Report) -> Result<Published, PublishError> {
         let destination = report.destination().ok_or(PublishError::NoPlace)?;
         let mut files = 1;
-        for segment in report.segments() {
+        for segment in report.segments().iter().filter(|segment| !segment.published) {
             self.segment(folder, &destination, segment).await?;
             files += 1;
         }

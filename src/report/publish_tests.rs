@@ -15,7 +15,7 @@ use crate::codec::Naming;
 use crate::completion::{ReportFormat, ReportPlace, ReportScope, ReportSpec};
 use crate::job::JobId;
 use crate::object::ObjectId;
-use crate::report::{ROTATE_AT, ReportWriter};
+use crate::report::{ROTATE_AT, ReportState, ReportWriter, free};
 use crate::store::{ListPage, ListRequest, Opened};
 use crate::task::{Failure, Outcome};
 
@@ -184,4 +184,87 @@ async fn a_local_report_has_nowhere_to_go() {
     let folder = tempfile::tempdir().unwrap();
     let error = publish_now(&FakeStore::default(), folder.path(), &report(folder.path(), false)).await.unwrap_err();
     assert!(matches!(error, PublishError::NoPlace));
+}
+
+#[tokio::test]
+async fn a_sealed_file_goes_alone_and_again_if_need_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report(folder.path(), true);
+    let store = FakeStore::failing([FaultClass::Ambiguous]);
+    let destination = report.destination().unwrap();
+    for _ in 0..2 {
+        let sender = Sender { store: &store, policy: RetryPolicy { base: Duration::ZERO, ..POLICY } };
+        sender.segment(folder.path(), &destination, &report.segments()[1]).await.unwrap();
+    }
+    send_segment(&store, folder.path(), &destination, &report.segments()[1]).await.unwrap();
+    assert_eq!(store.keys(), vec![expected_keys()[1].clone(); 3]);
+
+    let refusing = FakeStore::failing([FaultClass::Rejected]);
+    let error = send_segment(&refusing, folder.path(), &destination, &report.segments()[0]).await.unwrap_err();
+    assert!(matches!(&error, PublishError::Store { file, .. } if file == "report-0.csv"), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_was_published_before_is_listed_and_not_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut report = report(folder.path(), true);
+    report.segments[0].published = true;
+    report.save(folder.path()).unwrap();
+    free(folder.path(), &report.segments[0]).unwrap();
+    let store = FakeStore::default();
+    let mut report = Report::load(folder.path()).unwrap();
+    let published = publish(&store, folder.path(), &report).await.unwrap();
+    assert_eq!((published.files, store.keys()), (2, expected_keys()[1..].to_vec()));
+    let manifest = store.taken.lock().unwrap()[1].1.clone();
+    assert!(manifest.contains("results/report-0.csv") && manifest.contains("results/report-1.csv"), "{manifest}");
+
+    report.record_published(folder.path(), false).unwrap();
+    assert!(!folder.path().join("report-1.csv").exists());
+    let again = publish(&store, folder.path(), &Report::load(folder.path()).unwrap()).await.unwrap();
+    assert_eq!((again.files, &store.keys()[2..]), (1, &expected_keys()[2..]));
+    assert_eq!(store.taken.lock().unwrap()[2].1, manifest);
+}
+
+/// One file after the other is sealed, sent, marked and freed, and at some moment the process dies.
+#[tokio::test]
+async fn a_kill_between_any_two_steps_loses_no_file() {
+    let place = ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("r") };
+    let spec =
+        ReportSpec { place: Some(place), scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: false };
+    let job: JobId = ID.parse().unwrap();
+    let destination = Destination::of(&spec, &job).unwrap();
+    let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
+    for steps in 0..=9 {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FakeStore::default();
+        let mut writer = ReportWriter::create(folder.path(), &spec, &job, Naming::Implied, 1).unwrap();
+        for _ in 0..4 {
+            writer.record(&object, &Outcome::Succeeded { status: 200 }).unwrap();
+        }
+        let position = writer.flush(0).unwrap().sync().unwrap();
+        let mut state = ReportState { open: position.open, sealed: position.sealed };
+        for step in 0..steps {
+            let segment = &mut state.sealed[step / 3];
+            match step % 3 {
+                0 => send_segment(&store, folder.path(), &destination, segment).await.unwrap(),
+                1 => segment.published = true,
+                _ => free(folder.path(), segment).unwrap(),
+            }
+        }
+        drop(writer);
+
+        let writer = ReportWriter::reopen(folder.path(), &spec, &job, Naming::Implied, 1, &state).unwrap();
+        let mut report = Report::new(&spec, &job, Timestamp::UNIX_EPOCH, writer.finish().unwrap());
+        report.save(folder.path()).unwrap();
+        publish(&store, folder.path(), &report).await.unwrap();
+        report.record_published(folder.path(), spec.keep_local).unwrap();
+        let taken: std::collections::BTreeMap<_, _> = store.taken.lock().unwrap().iter().cloned().collect();
+        for segment in report.segments() {
+            let key = format!("{}/{}", destination.bucket(), destination.segment(segment));
+            assert_eq!(taken[&key], "b,k,,200,\n", "after {steps} steps");
+            assert!(!segment.path(folder.path()).exists());
+        }
+        assert_eq!((taken.len(), store.keys().last()), (5, Some(&expected_keys()[2])));
+        Report::load(folder.path()).unwrap();
+    }
 }
