@@ -7,7 +7,7 @@ use batchplan::completion::{ReportFormat, ReportScope};
 use batchplan::diagnostics::Problems;
 use batchplan::manifest::{CsvPlace, InventoryObject, Source, Versions};
 use batchplan::operation::Operation;
-use batchplan::plan::{self, Limits, Plan};
+use batchplan::plan::{self, Limits, Plan, Share};
 use batchplan::store::{Addressing, Provider};
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};
@@ -46,6 +46,16 @@ fn what_a_plan_does_not_say_has_its_default() {
     assert_eq!(plan.report.format, ReportFormat::Aws);
     assert!(plan.job.confirmation_required);
     assert_eq!(plan.limits, Limits::default());
+    assert_eq!((plan.limits.failure_threshold, plan.limits.max_disk), (Share::percent(20), None));
+}
+
+#[test]
+fn limits_and_what_becomes_of_the_report_are_read() {
+    let limits = "[limits]\nfailure_threshold = 0\nmax_disk = \"1.5 KiB\"\n[report]\nbucket = \"my-bucket\"\n";
+    let plan = valid(&format!("{}{limits}", plan_with(AWS, PREFIX)));
+    assert_eq!(plan.limits, Limits { failure_threshold: Share::percent(0), max_disk: Some(1536), ..Limits::default() });
+    assert!(plan.report.keep_local);
+    assert!(!valid(&format!("{}{limits}keep_local = false\n", plan_with(AWS, PREFIX))).report.keep_local);
 }
 
 #[test]

@@ -44,11 +44,7 @@ pub(super) fn cautions(plan: &Plan) -> Vec<String> {
         Operation::Restore(_) => Some("restores are billed by request, size and days".to_owned()),
         Operation::AddTagging(_) | Operation::PutAcl(_) => None,
     };
-    let token = plan.job.client_request_token.is_some().then(|| {
-        "the client request token is only recorded in this version: applying the plan again does the work again"
-            .to_owned()
-    });
-    plan.operations.iter().filter_map(caution).chain(token).collect()
+    plan.operations.iter().filter_map(caution).collect()
 }
 
 /// `1 object`, `1,204 objects`.

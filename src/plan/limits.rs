@@ -1,13 +1,15 @@
 //! How a job is run, and how hard: the parts of a plan that are not what it does.
 
+use super::Share;
+
 /// A plan's `[job]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSettings {
-    /// From 0 to 2147483647; higher is sooner.
+    /// From 0 to 2147483647; higher is sooner out of the queue, and has more of the request budget.
     pub priority: u32,
     /// Whether `apply` asks before it changes anything.
     pub confirmation_required: bool,
-    /// The user's own name for the job; recorded, and not yet compared with those of earlier jobs.
+    /// The user's own name for the job, 1 to 64 characters: the same token and plan is the same job.
     pub client_request_token: Option<String>,
 }
 
@@ -24,10 +26,14 @@ pub struct Limits {
     pub concurrency: u32,
     /// Requests a second, retries included; `None` is no cap.
     pub requests_per_second: Option<u32>,
+    /// The share of a job's objects that may fail before the job does.
+    pub failure_threshold: Share,
+    /// The most bytes that a job's frozen manifest may take on this machine, from 1; `None` is no limit.
+    pub max_disk: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrency: 64, requests_per_second: None }
+        Self { concurrency: 64, requests_per_second: None, failure_threshold: Share::percent(20), max_disk: None }
     }
 }

@@ -10,6 +10,7 @@ mod leaf;
 mod limits;
 mod read;
 mod shape;
+mod share;
 mod text;
 mod walk;
 
@@ -20,6 +21,7 @@ use crate::store::StoreConfig;
 
 pub use limits::{JobSettings, Limits};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
+pub use share::Share;
 
 /// A checked plan.
 #[derive(Clone, Debug)]

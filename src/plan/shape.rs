@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
 use super::leaf::{Age, Int, KeyGlob, KeyText, List, Moment, Named, OneOf, Size, Tags, Text};
+use super::share::Share;
 use super::walk::{Table, Value, Walk, table};
 use crate::completion::{ReportFormat, ReportScope};
 use crate::manifest::{CsvField, Versions};
@@ -27,7 +28,7 @@ table! {
         optional report: ReportTable,
         /// How the job is run.
         optional job: JobTable,
-        /// How hard the store is driven.
+        /// How hard the store is driven, and how much a job may take.
         optional limits: LimitsTable,
     }
 }
@@ -221,29 +222,36 @@ table! {
         optional scope: OneOf<ReportScope>,
         /// "oss" or "aws": whose batch reports it looks like. "aws" by default on aws, "oss" elsewhere.
         optional format: OneOf<ReportFormat>,
+        /// Whether the report's files stay with the job once they are in the bucket. True by default.
+        optional keep_local: bool,
     }
 }
 
 table! {
     /// How the job is run.
     struct JobTable {
-        /// From 0, the default, to 2147483647; higher is sooner. Recorded; jobs do not wait for one another yet.
+        /// From 0, the default, to 2147483647. The job of a higher priority leaves the queue first and gets more of the
+        /// request budget.
         optional priority: Int<0, 2_147_483_647>,
         /// Whether apply asks before it changes anything. True by default.
         optional confirmation_required: bool,
-        /// A name for the job that outlives renaming the plan, 1 to 64 characters. Recorded; earlier jobs with the same
-        /// token are not looked for yet.
+        /// A name for the job, 1 to 64 characters, that makes its creation idempotent: the same token and plan is the
+        /// same job, and another plan under the same token is refused.
         optional client_request_token: Text<1, 64>,
     }
 }
 
 table! {
-    /// How hard the store is driven.
+    /// How hard the store is driven, and how much a job may take.
     struct LimitsTable {
         /// Objects in flight at once: 1 to 4096, 64 by default.
         optional concurrency: Int<1, 4096>,
         /// Requests a second about objects, retries included: 1 to 1000000, no cap by default.
         optional requests_per_second: Int<1, 1_000_000>,
+        /// The share of the objects that may fail before the job fails: from 0 to 1, 0.20 by default; 1 never fails it.
+        optional failure_threshold: Share,
+        /// The most that a job's frozen manifest may take on this machine, such as "20 GiB"; no limit by default.
+        optional max_disk: Size,
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         operations: operations?,
         report,
         job: job(file),
-        limits: limits(file),
+        limits: limits(file, walk),
     })
 }
 
@@ -78,12 +78,21 @@ fn job(file: &PlanFile) -> JobSettings {
     }
 }
 
-fn limits(file: &PlanFile) -> Limits {
+fn limits(file: &PlanFile, walk: &mut Walk) -> Limits {
     let default = Limits::default();
     let Some(limits) = file.limits.value() else { return default };
+    if let Some(none) = limits.max_disk.given().filter(|at| at.value.0 == 0) {
+        walk.push(
+            Problem::new("`max_disk` leaves no room")
+                .label(none.span.clone(), "no manifest is that small")
+                .help("name a size such as \"20 GiB\", or remove it to have no limit"),
+        );
+    }
     Limits {
         concurrency: limits.concurrency.value().map_or(default.concurrency, |number| number.0),
         requests_per_second: limits.requests_per_second.value().map(|number| number.0),
+        failure_threshold: limits.failure_threshold.value().copied().unwrap_or(default.failure_threshold),
+        max_disk: limits.max_disk.value().map(|size| size.0),
     }
 }
 

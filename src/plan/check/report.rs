@@ -27,6 +27,7 @@ pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mu
                 .help("add `bucket = \"...\"`, or `enabled = false`"),
         );
     }
+    kept_somewhere(table, enabled, walk);
     let bucket = table.bucket.given().and_then(|at| bucket::check(at, context, walk));
     let prefix = Key::from(table.prefix.value().map_or("", |prefix| prefix.0.as_str()));
     let default_scope = if enabled { ReportScope::AllTasks } else { ReportScope::FailedTasksOnly };
@@ -34,7 +35,20 @@ pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mu
         place: bucket.filter(|_| enabled).map(|bucket| ReportPlace { bucket, prefix }),
         scope: table.scope.value().map_or(default_scope, |scope| scope.0),
         format: table.format.value().map_or(default_format(context), |format| format.0),
-        keep_local: true,
+        keep_local: table.keep_local.value().copied().unwrap_or(true),
+    }
+}
+
+/// A report that is not published must stay with the job. One that lacks its bucket is complained about already.
+fn kept_somewhere(table: &ReportTable, enabled: bool, walk: &mut Walk) {
+    let Some(kept) = table.keep_local.given().filter(|at| !at.value) else { return };
+    if let (false, Some(switch)) = (enabled, table.enabled.given()) {
+        walk.push(
+            Problem::new("the report would be kept nowhere")
+                .label(kept.key.clone(), "not kept")
+                .label(switch.key.clone(), "not published")
+                .help("remove `keep_local`, or publish the report with `enabled = true` and a `bucket`"),
+        );
     }
 }
 

@@ -1,0 +1,143 @@
+//! A share of all objects, exact, and how it is written in a plan.
+
+use std::fmt;
+
+use serde_json::{Value as Json, json};
+use toml::de::DeValue;
+
+use super::walk::{Slot, Value, Walk};
+
+/// A share of a whole, from none of it to all of it, in steps of a millionth.
+///
+/// Counted in whole millionths so that a comparison of counts with it is exact at any number of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u32);
+
+/// Millionths in a whole.
+const WHOLE: u32 = 1_000_000;
+
+impl Share {
+    /// The whole.
+    pub const ALL: Self = Self(WHOLE);
+
+    /// So many percent; what is beyond 100 counts as 100.
+    #[must_use]
+    pub const fn percent(percent: u8) -> Self {
+        Self(if percent > 100 { WHOLE } else { percent as u32 * (WHOLE / 100) })
+    }
+
+    /// Whether `part` is more than this share of `whole`. Nothing is more than [`Share::ALL`] as long as the part is
+    /// no more than the whole.
+    #[must_use]
+    pub fn is_exceeded_by(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * u128::from(WHOLE) > u128::from(whole) * u128::from(self.0)
+    }
+
+    /// From a number from 0 to 1 in decimal notation, as TOML has it.
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let number: f64 = text.parse().map_err(|_| Refusal::OutOfRange)?;
+        if !(0.0..=1.0).contains(&number) {
+            return Err(Refusal::OutOfRange);
+        }
+        let rounded = format!("{:.6}", number.abs());
+        if rounded.parse::<f64>().map(f64::to_bits) != Ok(number.abs().to_bits()) {
+            return Err(Refusal::TooFine);
+        }
+        rounded.replace('.', "").parse().map(Self).map_err(|_| Refusal::OutOfRange)
+    }
+}
+
+/// Why a number is no share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    OutOfRange,
+    TooFine,
+}
+
+/// In percent: `20 %`, `0.5 %`.
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / (WHOLE / 100), self.0 % (WHOLE / 100));
+        if rest == 0 {
+            return write!(f, "{whole} %");
+        }
+        let digits = format!("{rest:04}");
+        write!(f, "{whole}.{} %", digits.trim_end_matches('0'))
+    }
+}
+
+impl Value for Share {
+    fn schema() -> Json {
+        json!({ "type": "number", "minimum": 0, "maximum": 1 })
+    }
+
+    fn example() -> String {
+        "0.20".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let share = match slot.value {
+            DeValue::Float(number) => Self::parse(number.as_str()),
+            DeValue::Integer(digits) => match u32::from_str_radix(digits.as_str(), digits.radix()) {
+                Ok(number @ 0..=1) => Ok(Self(number * WHOLE)),
+                _ => Err(Refusal::OutOfRange),
+            },
+            _ => {
+                slot.mismatch("a number from 0 to 1", &Self::example(), walk);
+                return None;
+            }
+        };
+        match share {
+            Ok(share) => return Some(share),
+            Err(Refusal::OutOfRange) => {
+                slot.refuse("is out of range", "not a share", "from 0 to 1: 0.20 is a fifth of all", walk);
+            }
+            Err(Refusal::TooFine) => {
+                slot.refuse("is too fine", "finer than a millionth", "at most six decimals", walk);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_read_exactly_or_refused() {
+        for (text, millionths) in [
+            ("0.20", 200_000),
+            ("2e-1", 200_000),
+            ("0.000001", 1),
+            ("1.0", WHOLE),
+            ("0.0", 0),
+            ("-0.0", 0),
+            ("0.07", 70_000),
+        ] {
+            assert_eq!(Share::parse(text), Ok(Share(millionths)), "{text}");
+        }
+        for text in ["1.000001", "-0.1", "inf", "nan", "-nan", "20", "", "x"] {
+            assert_eq!(Share::parse(text), Err(Refusal::OutOfRange), "{text}");
+        }
+        for text in ["0.0000001", "0.20000001", "1e-300"] {
+            assert_eq!(Share::parse(text), Err(Refusal::TooFine), "{text}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_share_exceeds_it_and_the_share_itself_does_not() {
+        let fifth = Share::percent(20);
+        assert!(!fifth.is_exceeded_by(2, 10) && fifth.is_exceeded_by(3, 10));
+        assert!(!fifth.is_exceeded_by(0, 0) && fifth.is_exceeded_by(1, 4));
+        assert!(!Share::ALL.is_exceeded_by(u64::MAX, u64::MAX));
+        assert!(Share::percent(0).is_exceeded_by(1, u64::MAX) && !Share::percent(0).is_exceeded_by(0, u64::MAX));
+        assert_eq!(Share::percent(101), Share::ALL);
+    }
+
+    #[test]
+    fn people_read_percent() {
+        let shown = [Share(200_000), Share(5_000), Share(1), Share::ALL, Share(0)].map(|share| share.to_string());
+        assert_eq!(shown, ["20 %", "0.5 %", "0.0001 %", "100 %", "0 %"]);
+    }
+}
