@@ -1,11 +1,14 @@
 //! The promise the user wrote: a plan file, parsed and checked into values the rest of the house can trust.
 //!
 //! It comes in three passes. `shape` says which tables and keys there are and reads them, with their places, by `walk`
-//! and `leaf`; `check` applies the rules between keys and those of the provider; what remains is a [`Plan`]. Mistakes
+//! and `leaf`; `check` applies the rules between keys and those of the provider; what remains is a [`Plan`], and what work it is (`canonical`). Mistakes
 //! are collected by all of them. Plan files are hostile input: `text` keeps them from driving the terminal and from
 //! echoing a credential.
 
+mod canonical;
+mod change;
 mod check;
+mod defaults;
 mod leaf;
 mod limits;
 mod read;
@@ -19,6 +22,8 @@ use crate::manifest::Manifest;
 use crate::operation::Operation;
 use crate::store::StoreConfig;
 
+pub use canonical::Canonical;
+pub use change::Change;
 pub use limits::{JobSettings, Limits};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
@@ -42,4 +47,6 @@ pub struct Plan {
     pub job: JobSettings,
     /// How hard it is run.
     pub limits: Limits,
+    /// What work it is.
+    canonical: Canonical,
 }

@@ -27,13 +27,24 @@ pub(super) fn shown(text: &str) -> String {
             quoted.push('…');
             break;
         }
-        if drives_terminal(c) {
-            quoted.extend(c.escape_default());
-        } else {
-            quoted.push(c);
-        }
+        push_harmless(c, &mut quoted);
     }
     quoted
+}
+
+/// The whole text, fit for a terminal.
+pub(super) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| push_harmless(c, &mut out));
+    out
+}
+
+fn push_harmless(c: char, out: &mut String) {
+    if drives_terminal(c) {
+        out.extend(c.escape_default());
+    } else {
+        out.push(c);
+    }
 }
 
 /// The text as excerpts show it, byte for byte as long as the original, so that every span keeps its place.

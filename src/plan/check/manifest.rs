@@ -7,6 +7,7 @@ use super::{Context, bucket, refuse_beside, refuse_pair};
 use crate::diagnostics::Problem;
 use crate::manifest::{CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Source, Versions};
 use crate::object::{Key, StorageClass};
+use crate::plan::defaults;
 use crate::plan::leaf::{Age, KeyGlob, List, OneOf, Text};
 use crate::plan::shape::{CsvTable, FilterTable, InventoryTable, ManifestTable, PrefixTable};
 use crate::plan::text::nearest;
@@ -127,7 +128,7 @@ fn miss<T>(name: &str, other: Option<&At<T>>, walk: &mut Walk) {
 }
 
 fn fields(field: &Field<List<OneOf<CsvField>>>, walk: &mut Walk) -> Vec<CsvField> {
-    let Some(at) = field.given() else { return vec![CsvField::Bucket, CsvField::Key] };
+    let Some(at) = field.given() else { return defaults::CSV_FIELDS.to_vec() };
     let List(columns) = &at.value;
     for (wanted, name, needed) in
         [(CsvField::Bucket, "Bucket", true), (CsvField::Key, "Key", true), (CsvField::VersionId, "VersionId", false)]

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::shape::PlanFile;
 use super::walk::{At, Field, Walk};
-use super::{JobSettings, Limits, Plan};
+use super::{Canonical, JobSettings, Limits, Plan};
 use crate::diagnostics::Problem;
 use crate::store::Provider;
 
@@ -56,15 +56,19 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let manifest = file.manifest.given().map(|table| manifest::check(table, &context, walk));
     let operations = file.operation.given().map(|table| operation::check(table, &context, walk));
     let report = report::check(&file.report, &context, walk);
+    let limits = limits(file, walk);
+    let (store, manifest, operations) = (store??, manifest??, operations?);
+    let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
         name: file.name.value()?.0.clone(),
         description: file.description.value().map(|text| text.0.clone()),
-        store: store??,
-        manifest: manifest??,
-        operations: operations?,
+        store,
+        manifest,
+        operations,
         report,
         job: job(file),
-        limits: limits(file, walk),
+        limits,
+        canonical,
     })
 }
 

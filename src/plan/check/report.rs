@@ -1,20 +1,20 @@
 //! `[report]`: where the completion report goes.
 
 use super::{Context, bucket};
-use crate::completion::{ReportFormat, ReportPlace, ReportScope, ReportSpec};
+use crate::completion::{ReportPlace, ReportSpec};
 use crate::diagnostics::Problem;
 use crate::object::Key;
+use crate::plan::defaults;
 use crate::plan::shape::ReportTable;
 use crate::plan::walk::{Field, Walk};
-use crate::store::Provider;
 
 /// Checks the report. Without one nothing is published, and the job's own copy lists what failed.
 pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mut Walk) -> ReportSpec {
     let Some(at) = field.given() else {
         return ReportSpec {
             place: None,
-            scope: ReportScope::FailedTasksOnly,
-            format: default_format(context),
+            scope: defaults::scope(false),
+            format: defaults::format(context.provider),
             keep_local: true,
         };
     };
@@ -30,11 +30,10 @@ pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mu
     kept_somewhere(table, enabled, walk);
     let bucket = table.bucket.given().and_then(|at| bucket::check(at, context, walk));
     let prefix = Key::from(table.prefix.value().map_or("", |prefix| prefix.0.as_str()));
-    let default_scope = if enabled { ReportScope::AllTasks } else { ReportScope::FailedTasksOnly };
     ReportSpec {
         place: bucket.filter(|_| enabled).map(|bucket| ReportPlace { bucket, prefix }),
-        scope: table.scope.value().map_or(default_scope, |scope| scope.0),
-        format: table.format.value().map_or(default_format(context), |format| format.0),
+        scope: table.scope.value().map_or(defaults::scope(enabled), |scope| scope.0),
+        format: table.format.value().map_or(defaults::format(context.provider), |format| format.0),
         keep_local: table.keep_local.value().copied().unwrap_or(true),
     }
 }
@@ -50,9 +49,4 @@ fn kept_somewhere(table: &ReportTable, enabled: bool, walk: &mut Walk) {
                 .help("remove `keep_local`, or publish the report with `enabled = true` and a `bucket`"),
         );
     }
-}
-
-/// AWS's own format on aws; everywhere else that of OSS, which says more about a failure.
-fn default_format(context: &Context<'_>) -> ReportFormat {
-    if context.is(Provider::Aws) { ReportFormat::Aws } else { ReportFormat::Oss }
 }

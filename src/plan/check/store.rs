@@ -3,6 +3,7 @@
 use super::endpoint::{Endpoint, Refusal};
 use super::{Context, refuse_beside};
 use crate::diagnostics::Problem;
+use crate::plan::defaults;
 use crate::plan::leaf::Text;
 use crate::plan::shape::StoreTable;
 use crate::plan::walk::{At, Walk};
@@ -72,8 +73,7 @@ fn sandbox_only(table: &StoreTable, provider: Provider, walk: &mut Walk) {
 }
 
 fn region(table: &StoreTable, provider: Provider, walk: &mut Walk) -> Option<String> {
-    let default = matches!(provider, Provider::S3 | Provider::Sandbox).then(|| "us-east-1".to_owned());
-    let Some(at) = table.region.given() else { return default };
+    let Some(at) = table.region.given() else { return defaults::region(provider).map(str::to_owned) };
     let Text(region) = &at.value;
     if let (Provider::Oss, Some(bare)) = (provider, region.strip_prefix("oss-")) {
         walk.push(
@@ -126,11 +126,7 @@ fn refuse_plain_text<T>(endpoint: &Endpoint, at: &At<T>, table: &StoreTable, wal
 }
 
 fn addressing(table: &StoreTable, provider: Provider, endpoint: Option<&Endpoint>, walk: &mut Walk) -> Addressing {
-    let default = match provider {
-        Provider::Aws | Provider::Oss => Addressing::Virtual,
-        Provider::S3 | Provider::Sandbox => Addressing::Path,
-    };
-    let addressing = table.addressing.value().map_or(default, |name| name.0);
+    let addressing = table.addressing.value().map_or(defaults::addressing(provider), |name| name.0);
     if let (Provider::Oss, Addressing::Path, Some(at)) = (provider, addressing, table.addressing.given()) {
         walk.push(
             Problem::new("OSS takes the bucket in the host only")

@@ -1,0 +1,434 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A plan as lines of `dotted.key = value`, each with the ways to write the same; the first is the plan's own.
+type Lines = &'static [&'static [&'static str]];
+
+const PREFIX: Lines = &[
+    &["name = \"work\"", "name = \"renamed\""],
+    &["store.provider = \"aws\""],
+    &["store.region = \"eu-central-1\""],
+    &["manifest.prefix.bucket = \"my-bucket\""],
+    &["manifest.prefix.prefix = \"a/ü\"", "manifest.prefix.prefix = 'a/ü'", "manifest.prefix.prefix = \"a/\\u00fc\""],
+    &["manifest.filter.include = [\"*.pdf\", \"a?\"]", "manifest.filter.include = [\"a?\", \"*.pdf\", \"a?\"]"],
+    &["manifest.filter.exclude = ['x\\*']", "manifest.filter.exclude = [\"x\\\\*\"]"],
+    &["manifest.filter.larger_than = \"1 MiB\"", "manifest.filter.larger_than = 0x10_0000"],
+    &["manifest.filter.older_than = \"90d\"", "manifest.filter.older_than = \"2160 h\""],
+    &["manifest.filter.modified_after = 2020-01-31", "manifest.filter.modified_after = \"2020-01-31T01:00:00+01:00\""],
+    &[
+        "manifest.filter.storage_class = [\"STANDARD\", \"GLACIER\"]",
+        "manifest.filter.storage_class = ['GLACIER', 'STANDARD']",
+    ],
+    &["operation.add_object_tagging.tags.Team = \"DataOps\"", "operation.add_object_tagging.tags.\"Team\" = 'DataOps'"],
+    &["operation.add_object_tagging.tags.\"a b\" = \"\""],
+    &["operation.delete_object_tagging.keys = [\"x\", \"y\"]", "operation.delete_object_tagging.keys = [\"y\", \"x\"]"],
+    &["operation.put_object_acl.acl = \"private\""],
+    &["operation.restore_object.days = 7", "operation.restore_object.days = 0b111"],
+];
+
+const CSV: Lines = &[
+    &["name = \"work\""],
+    &["store.provider = \"s3\""],
+    &["store.endpoint = \"https://s3.example.org\"", "store.endpoint = \"HTTPS://S3.example.org/\""],
+    &["manifest.csv.bucket = \"my-bucket\""],
+    &["manifest.csv.object = \"list.csv\""],
+    &["manifest.csv.etag = \"0aB\"", "manifest.csv.etag = '\"0Ab\"'"],
+    &["operation.delete_object_tagging = {}"],
+    &["report.bucket = \"reports\""],
+];
+
+const LOCAL: Lines = &[
+    &["name = \"work\""],
+    &["store.provider = \"sandbox\""],
+    &["store.data = \"state\""],
+    &["manifest.csv.path = \"list.csv\""],
+    &[
+        "operation.put_object_tagging.tags = { a = \"1\", b = \"2\" }",
+        "operation.put_object_tagging.tags = { b = '2', a = '1' }",
+    ],
+];
+
+const INVENTORY: Lines = &[
+    &["name = \"work\""],
+    &["store.provider = \"oss\""],
+    &["store.endpoint = \"https://oss-cn-hangzhou.aliyuncs.com\""],
+    &["store.region = \"cn-hangzhou\""],
+    &["manifest.inventory.bucket = \"inventories\""],
+    &["manifest.inventory.object = \"a/manifest.json\""],
+    &["operation.put_object_acl.acl = \"default\""],
+];
+
+const LATEST: Lines = &[
+    &["name = \"work\""],
+    &["store.provider = \"aws\""],
+    &["manifest.inventory.bucket = \"inventories\""],
+    &["manifest.inventory.latest = \"daily/\""],
+    &["operation.put_object_acl.acl = \"private\""],
+    &["report.enabled = false"],
+];
+
+/// What holds anyway, and what is not covered: none of it makes another plan.
+const FREE: &[(Lines, &[&str])] = &[
+    (
+        PREFIX,
+        &[
+            "store.addressing = \"virtual\"",
+            "store.allow_http = true",
+            "manifest.prefix.versions = \"current\"",
+            "report = { enabled = false, bucket = \"unused\", scope = \"failed-tasks-only\", format = \"aws\" }",
+            "job.priority = 7",
+            "limits.concurrency = 1",
+        ],
+    ),
+    (
+        CSV,
+        &[
+            "description = \"two\\nlines\"",
+            "store.region = \"us-east-1\"",
+            "store.addressing = \"path\"",
+            "manifest.csv.fields = [\"Bucket\", \"Key\"]",
+            "manifest.csv.plus_is_space = false",
+            "manifest.filter.exclude = []",
+            "report.enabled = true",
+            "report.prefix = \"\"",
+            "report.scope = \"all-tasks\"",
+            "report.format = \"oss\"",
+            "report.keep_local = true",
+            "job.client_request_token = \"t\"",
+        ],
+    ),
+    (
+        LOCAL,
+        &[
+            "store.region = \"us-east-1\"",
+            "store.addressing = \"path\"",
+            "limits.max_disk = 1",
+            "report.enabled = false",
+        ],
+    ),
+    (
+        INVENTORY,
+        &["store.addressing = \"virtual\"", "report = { enabled = false }", "job.confirmation_required = false"],
+    ),
+    (LATEST, &["manifest.filter.exclude = []", "report.bucket = \"never-used\"", "limits.failure_threshold = 0.5"]),
+];
+
+fn read(text: &str) -> Plan {
+    read_at(text, "2024-06-01T00:00:00Z", "folder")
+}
+
+fn read_at(text: &str, now: &str, folder: &str) -> Plan {
+    let now: Timestamp = now.parse().expect("a time");
+    let (plan, problems) = crate::plan::read("plan.toml", text, Path::new(folder), now);
+    let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
+    plan.unwrap_or_else(|| panic!("{titles:?}\n{text}"))
+}
+
+fn written(lines: Lines) -> Vec<&'static str> {
+    lines.iter().map(|ways| ways[0]).collect()
+}
+
+/// The plan with one line more, or another instead of the one of the same key.
+fn with(lines: Lines, line: &str) -> Plan {
+    let key = |line: &str| line.split(" = ").next().expect("a key").to_owned();
+    let kept = written(lines).into_iter().filter(|old| key(old) != key(line)).chain([line]);
+    read(&kept.collect::<Vec<_>>().join("\n"))
+}
+
+fn plan(lines: Lines) -> Plan {
+    read(&written(lines).join("\n"))
+}
+
+#[test]
+fn the_form_is_this_text_and_its_hash_stays() {
+    let plan = plan(PREFIX);
+    let form = r#"manifest.filter.exclude = "[\"x\\\\*\"]"
+manifest.filter.include = "[\"*.pdf\",\"a?\"]"
+manifest.filter.larger_than = "1048576"
+manifest.filter.modified_after = "2020-01-31T00:00:00Z"
+manifest.filter.older_than = "90d"
+manifest.filter.storage_class = "[\"GLACIER\",\"STANDARD\"]"
+manifest.prefix.bucket = "my-bucket"
+manifest.prefix.prefix = "a/ü"
+operation.add_object_tagging.tags."a b" = ""
+operation.add_object_tagging.tags.Team = "DataOps"
+operation.delete_object_tagging.keys = "[\"x\",\"y\"]"
+operation.put_object_acl.acl = "private"
+operation.restore_object.days = "7"
+store.provider = "aws"
+store.region = "eu-central-1"
+"#;
+    assert_eq!(plan.canonical().to_string(), form);
+    // Hashes stand in journals: a change of this one would make every unfinished job another plan.
+    assert_eq!(plan.hash(), "4237514303f21708ef190b8696d80f8b890d27303d16a95ac3d76d3fb4d8bb94");
+}
+
+/// Which keys count: a key of the schema, a plan, another line for it, and where the one difference is; none where the
+/// key is not covered.
+const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
+    ("name", CSV, "name = \"other\"", None),
+    ("description", CSV, "description = \"x\"", None),
+    ("store.provider", CSV, "store.provider = \"aws\"", Some("store.provider")),
+    ("store.endpoint", CSV, "store.endpoint = \"https://b.example.org\"", Some("store.endpoint")),
+    ("store.region", PREFIX, "store.region = \"eu-west-1\"", Some("store.region")),
+    ("store.addressing", CSV, "store.addressing = \"virtual\"", Some("store.addressing")),
+    ("store.allow_http", CSV, "store.allow_http = true", None),
+    ("store.data", LOCAL, "store.data = \"./state\"", Some("store.data")),
+    ("store.fill", LOCAL, "store.fill = \"fill.csv\"", Some("store.fill")),
+    ("manifest.prefix.bucket", PREFIX, "manifest.prefix.bucket = \"other\"", Some("manifest.prefix.bucket")),
+    ("manifest.prefix.prefix", PREFIX, "manifest.prefix.prefix = \"\"", Some("manifest.prefix.prefix")),
+    ("manifest.prefix.versions", PREFIX, "manifest.prefix.versions = \"all\"", Some("manifest.prefix.versions")),
+    ("manifest.csv.bucket", CSV, "manifest.csv.bucket = \"other\"", Some("manifest.csv.bucket")),
+    ("manifest.csv.object", CSV, "manifest.csv.object = \"x.csv\"", Some("manifest.csv.object")),
+    ("manifest.csv.etag", CSV, "manifest.csv.etag = \"0c\"", Some("manifest.csv.etag")),
+    ("manifest.csv.path", LOCAL, "manifest.csv.path = \"x.csv\"", Some("manifest.csv.path")),
+    ("manifest.csv.fields", CSV, "manifest.csv.fields = [\"Key\", \"Bucket\"]", Some("manifest.csv.fields")),
+    ("manifest.csv.plus_is_space", CSV, "manifest.csv.plus_is_space = true", Some("manifest.csv.plus_is_space")),
+    ("manifest.inventory.bucket", LATEST, "manifest.inventory.bucket = \"other\"", Some("manifest.inventory.bucket")),
+    (
+        "manifest.inventory.object",
+        INVENTORY,
+        "manifest.inventory.object = \"manifest.json\"",
+        Some("manifest.inventory.object"),
+    ),
+    ("manifest.inventory.etag", INVENTORY, "manifest.inventory.etag = \"0a\"", Some("manifest.inventory.etag")),
+    ("manifest.inventory.latest", LATEST, "manifest.inventory.latest = \"weekly/\"", Some("manifest.inventory.latest")),
+    ("manifest.filter.include", LATEST, "manifest.filter.include = [\"*\"]", Some("manifest.filter.include")),
+    ("manifest.filter.exclude", PREFIX, "manifest.filter.exclude = []", Some("manifest.filter.exclude")),
+    ("manifest.filter.larger_than", LATEST, "manifest.filter.larger_than = 0", Some("manifest.filter.larger_than")),
+    (
+        "manifest.filter.smaller_than",
+        LATEST,
+        "manifest.filter.smaller_than = \"1B\"",
+        Some("manifest.filter.smaller_than"),
+    ),
+    (
+        "manifest.filter.modified_after",
+        PREFIX,
+        "manifest.filter.modified_after = 2020-02-01",
+        Some("manifest.filter.modified_after"),
+    ),
+    (
+        "manifest.filter.modified_before",
+        LATEST,
+        "manifest.filter.modified_before = 2020-02-01",
+        Some("manifest.filter.modified_before"),
+    ),
+    (
+        "manifest.filter.older_than",
+        PREFIX,
+        "manifest.filter.older_than = \"2161h\"",
+        Some("manifest.filter.older_than"),
+    ),
+    (
+        "manifest.filter.storage_class",
+        LATEST,
+        "manifest.filter.storage_class = [\"GLACIER\"]",
+        Some("manifest.filter.storage_class"),
+    ),
+    (
+        "operation.put_object_tagging.tags",
+        LOCAL,
+        "operation.put_object_tagging.tags = { a = \"1\", b = \"3\" }",
+        Some("operation.put_object_tagging.tags.b"),
+    ),
+    (
+        "operation.add_object_tagging.tags",
+        INVENTORY,
+        "operation.add_object_tagging.tags = { \"a.b\" = \"c\" }",
+        Some("operation.add_object_tagging.tags.\"a.b\""),
+    ),
+    (
+        "operation.delete_object_tagging.keys",
+        PREFIX,
+        "operation.delete_object_tagging.keys = [\"x\"]",
+        Some("operation.delete_object_tagging.keys"),
+    ),
+    (
+        "operation.put_object_acl.acl",
+        INVENTORY,
+        "operation.put_object_acl.acl = \"private\"",
+        Some("operation.put_object_acl.acl"),
+    ),
+    (
+        "operation.restore_object.days",
+        PREFIX,
+        "operation.restore_object.days = 8",
+        Some("operation.restore_object.days"),
+    ),
+    (
+        "operation.restore_object.tier",
+        PREFIX,
+        "operation.restore_object.tier = \"Standard\"",
+        Some("operation.restore_object.tier"),
+    ),
+    ("report.enabled", CSV, "report.enabled = false", Some("report.bucket")),
+    ("report.bucket", CSV, "report.bucket = \"other\"", Some("report.bucket")),
+    ("report.prefix", CSV, "report.prefix = \"r\"", Some("report.prefix")),
+    ("report.scope", CSV, "report.scope = \"failed-tasks-only\"", Some("report.scope")),
+    ("report.format", CSV, "report.format = \"aws\"", Some("report.format")),
+    ("report.keep_local", CSV, "report.keep_local = false", Some("report.keep_local")),
+    ("job.priority", CSV, "job.priority = 7", None),
+    ("job.confirmation_required", CSV, "job.confirmation_required = false", None),
+    ("job.client_request_token", CSV, "job.client_request_token = \"t\"", None),
+    ("limits.concurrency", CSV, "limits.concurrency = 1", None),
+    ("limits.requests_per_second", CSV, "limits.requests_per_second = 1", None),
+    ("limits.failure_threshold", CSV, "limits.failure_threshold = 1", None),
+    ("limits.max_disk", CSV, "limits.max_disk = 1", None),
+];
+
+#[test]
+fn a_covered_key_makes_another_plan_and_no_other_key_does() {
+    for (key, lines, line, difference) in KEYS {
+        let (old, new) = (plan(lines), with(lines, line));
+        let changes = old.canonical().changes(new.canonical());
+        let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, difference.iter().copied().collect::<Vec<_>>(), "{key}");
+        assert_eq!(old.hash() == new.hash(), difference.is_none(), "{key}");
+    }
+}
+
+#[test]
+fn every_key_of_the_schema_is_in_the_table() {
+    let mut keys = Vec::new();
+    collect_keys(&crate::plan::schema(), "", &mut keys);
+    let known: Vec<_> = KEYS.iter().map(|(key, ..)| (*key).to_owned()).collect();
+    keys.sort();
+    let mut sorted = known.clone();
+    sorted.sort();
+    assert_eq!(keys, sorted, "does a new key count, or does it not?");
+}
+
+/// The dotted paths of the keys that are no tables of the schema.
+fn collect_keys(schema: &Json, path: &str, keys: &mut Vec<String>) {
+    match schema.get("properties").and_then(Json::as_object) {
+        None => keys.push(path.to_owned()),
+        Some(properties) => {
+            for (name, inner) in properties {
+                let dot = if path.is_empty() { "" } else { "." };
+                collect_keys(inner, &format!("{path}{dot}{name}"), keys);
+            }
+        }
+    }
+}
+
+#[test]
+fn neither_the_day_nor_the_folder_makes_another_plan() {
+    for lines in [PREFIX, LOCAL] {
+        let text = written(lines).join("\n");
+        let one = read_at(&text, "2024-06-01T00:00:00Z", "folder");
+        let other = read_at(&text, "2025-01-01T00:00:00Z", "/elsewhere/checkout");
+        assert_eq!((one.hash(), one.identity()), (other.hash(), other.identity()));
+    }
+}
+
+#[test]
+fn a_change_names_the_value_and_what_became_of_it() {
+    let old = plan(LOCAL);
+    let new = with(LOCAL, "operation.put_object_tagging.tags = { a = \"2\", c = \"3\" }");
+    let told: Vec<_> = old.canonical().changes(new.canonical()).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "operation.put_object_tagging.tags.a: `1` is now `2`",
+            "operation.put_object_tagging.tags.b: was `2`, is not set now",
+            "operation.put_object_tagging.tags.c: was not set, is now `3`",
+        ]
+    );
+    let some = with(CSV, "operation.delete_object_tagging = { keys = [\"all\"] }");
+    let told: Vec<_> = plan(CSV).canonical().changes(some.canonical()).iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["operation.delete_object_tagging.keys: `all` is now `[\"all\"]`"]);
+}
+
+#[test]
+fn the_work_is_named_by_its_token_or_by_store_and_name() {
+    for (lines, identity) in [
+        (PREFIX, r#"["plan","aws","eu-central-1","work"]"#),
+        (CSV, r#"["plan","s3","https://s3.example.org","work"]"#),
+        (LOCAL, r#"["plan","sandbox","state","work"]"#),
+        (INVENTORY, r#"["plan","oss","https://oss-cn-hangzhou.aliyuncs.com","work"]"#),
+        (LATEST, r#"["plan","aws","","work"]"#),
+    ] {
+        assert_eq!(plan(lines).identity(), identity);
+        assert_eq!(with(lines, "job.client_request_token = 'a\"b'").identity(), r#"["token","a\"b"]"#);
+        assert_ne!(with(lines, "name = \"other\"").identity(), identity);
+        let limited = with(lines, "limits.concurrency = 2");
+        assert_eq!(limited.identity(), identity);
+    }
+    let forged = with(CSV, "job.client_request_token = 'plan\",\"s3\",\"https://s3.example.org\",\"work'");
+    assert_ne!(forged.identity(), plan(CSV).identity());
+    let region = with(CSV, "store.region = \"eu-west-1\"");
+    assert_eq!(region.identity(), plan(CSV).identity(), "the same server, told apart by the hash");
+}
+
+/// The same plan written in another way: lines in any order, by dotted keys or below tables, spelled otherwise, with
+/// what holds anyway and with comments.
+fn rewritten() -> impl Strategy<Value = (Lines, String)> {
+    proptest::sample::select(FREE).prop_flat_map(|(lines, free)| {
+        let ways: Vec<_> = lines.iter().map(|ways| proptest::sample::select(*ways)).collect();
+        let free = proptest::sample::subsequence(free, 0..=free.len());
+        (ways, free, any::<bool>(), any::<bool>()).prop_flat_map(move |(mut all, free, tables, comments)| {
+            // The two ways to have a table of its own cannot stand together.
+            all.retain(|line| !free.iter().any(|other| other.split(' ').next() == line.split(' ').next()));
+            all.extend(free);
+            Just(all).prop_shuffle().prop_map(move |all| (lines, render(&all, tables, comments)))
+        })
+    })
+}
+
+fn render(lines: &[&str], tables: bool, comments: bool) -> String {
+    let note = if comments { " # noted" } else { "" };
+    let dotted = |line: &&str| format!("{line}{note}\n");
+    if !tables {
+        return lines.iter().map(dotted).collect();
+    }
+    let mut below: BTreeMap<&str, String> = BTreeMap::new();
+    let mut order = Vec::new();
+    for line in lines {
+        let end = line.find(['"', '=']).expect("an equals sign");
+        let (header, rest) =
+            line[..end].rsplit_once('.').map_or(("", *line), |(header, _)| (header, &line[header.len() + 1..]));
+        if !order.contains(&header) && !header.is_empty() {
+            order.push(header);
+        }
+        below.entry(header).or_default().push_str(&dotted(&rest));
+    }
+    let root = below.get("").cloned().unwrap_or_default();
+    order.iter().fold(root, |text, header| format!("{text}{note}\n[{header}]{note}\n{}", below[header]))
+}
+
+/// Tags of a few odd characters, so that many are nearly alike.
+fn tags() -> impl Strategy<Value = BTreeMap<String, String>> {
+    prop::collection::btree_map("[ab.\\\\\"\n =]{1,2}", "[ab.\\\\\"\n =]{0,2}", 1..3)
+}
+
+fn tagging(tags: &BTreeMap<String, String>) -> Plan {
+    let tags: Vec<_> =
+        tags.iter().map(|(key, value)| format!("{} = {}", Json::from(&**key), Json::from(&**value))).collect();
+    let text = written(CSV).join("\n");
+    let tags = format!("operation.put_object_tagging.tags = {{ {} }}", tags.join(", "));
+    read(&text.replace("operation.delete_object_tagging = {}", &tags))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_is_the_same_however_it_is_written((lines, text) in rewritten()) {
+        let (one, other) = (plan(lines), read(&text));
+        prop_assert_eq!(one.canonical().changes(other.canonical()), vec![]);
+        prop_assert_eq!(one.hash(), other.hash());
+    }
+
+    #[test]
+    fn plans_with_other_values_have_other_hashes(one in tags(), other in tags()) {
+        let (a, b) = (tagging(&one), tagging(&other));
+        prop_assert_eq!(a.hash() == b.hash(), one == other);
+        prop_assert_eq!(a.canonical().changes(b.canonical()).is_empty(), one == other);
+    }
+}

@@ -1,0 +1,83 @@
+//! What has become of one value between two plans, as people are told of it.
+
+use std::fmt;
+
+use super::text::{harmless, shown};
+
+/// Texts longer than this are shown from where they begin to differ.
+const WHOLE_CHARS: usize = 60;
+
+/// What is shown before the first difference, so that one sees where it is.
+const LEAD_CHARS: usize = 20;
+
+/// One value that differs between two plans. Its text is fit for a terminal, and cut where values are long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where the value stands, such as `operation.put_object_tagging.tags.Team`.
+    pub path: String,
+    /// What it was, whole; `None` where the older plan did not say it, or said what holds anyway.
+    pub before: Option<String>,
+    /// What it is, whole; `None` likewise.
+    pub after: Option<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", harmless(&self.path))?;
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => {
+                let skipped = alike(before, after);
+                write!(f, "`{}` is now `{}`", from(before, skipped), from(after, skipped))
+            }
+            (None, Some(after)) => write!(f, "was not set, is now `{}`", shown(after)),
+            (Some(before), None) => write!(f, "was `{}`, is not set now", shown(before)),
+            (None, None) => f.write_str("is not set"),
+        }
+    }
+}
+
+/// How many characters at the beginning of both need not be shown.
+fn alike(one: &str, other: &str) -> usize {
+    if one.chars().count().max(other.chars().count()) <= WHOLE_CHARS {
+        return 0;
+    }
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    same.saturating_sub(LEAD_CHARS)
+}
+
+fn from(text: &str, skipped: usize) -> String {
+    let rest: String = text.chars().skip(skipped).collect();
+    format!("{}{}", if skipped > 0 { "…" } else { "" }, shown(&rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(before: Option<&str>, after: Option<&str>) -> String {
+        let path = "operation.put_object_tagging.tags.Team".to_owned();
+        let change = Change { path, before: before.map(str::to_owned), after: after.map(str::to_owned) };
+        change.to_string().strip_prefix("operation.put_object_tagging.tags.Team: ").expect("the path").to_owned()
+    }
+
+    #[test]
+    fn a_change_is_told_in_one_sentence() {
+        assert_eq!(told(Some("DataOps"), Some("Data")), "`DataOps` is now `Data`");
+        assert_eq!(told(None, Some("Data")), "was not set, is now `Data`");
+        assert_eq!(told(Some("DataOps"), None), "was `DataOps`, is not set now");
+        assert_eq!(told(Some(""), Some("x\u{1b}[2J")), "`` is now `x\\u{1b}[2J`");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_its_difference_is_shown() {
+        let long = "x".repeat(100);
+        assert_eq!(told(None, Some(&long)), format!("was not set, is now `{}…`", "x".repeat(60)));
+        let lead = "x".repeat(20);
+        assert_eq!(
+            told(Some(&format!("{long}old")), Some(&format!("{long}new"))),
+            format!("`…{lead}old` is now `…{lead}new`")
+        );
+        assert_eq!(told(Some(&long), Some("y")), format!("`{}…` is now `y`", "x".repeat(60)));
+        assert_eq!(told(Some(&long), Some(&long[..70])), format!("`…{}` is now `…{lead}`", "x".repeat(50)));
+    }
+}
