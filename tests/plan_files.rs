@@ -155,6 +155,18 @@ fn good_plans() -> Vec<String> {
     plans.iter().map(|path| fs::read_to_string(path).expect("a plan")).collect()
 }
 
+#[test]
+fn a_stored_text_read_again_is_the_same_work() {
+    for text in good_plans() {
+        let plan = valid(&text);
+        let later = "2031-01-01T00:00:00Z".parse().expect("a time");
+        let (again, _) = plan::read_bytes("stored.toml", text.as_bytes(), Path::new("/another/place"), later);
+        let again = again.expect("it is still valid");
+        assert_eq!(plan.canonical().changes(again.canonical()), []);
+        assert_eq!((plan.hash(), plan.identity()), (again.hash(), again.identity()));
+    }
+}
+
 /// Holds for whatever was read: a plan or an error, labels inside the text, and messages that can be drawn.
 fn check_any(text: &str) {
     let (plan, problems) = read(text);

@@ -19,15 +19,16 @@ use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
+use super::leaf::name_of;
 use super::shape::{CsvTable, FilterTable, PlanFile};
 use super::walk::Field;
 use super::{Change, Plan, defaults};
-use crate::completion::{ReportFormat, ReportPlace, ReportScope, ReportSpec};
+use crate::completion::{ReportPlace, ReportSpec};
 use crate::hex::hex;
-use crate::manifest::{CsvField, CsvPlace, InventoryObject, Source, Versions};
+use crate::manifest::{CsvPlace, InventoryObject, Source, Versions};
 use crate::object::{Key, RestoreRequest, TagSet, Tier};
 use crate::operation::Operation;
-use crate::store::{Addressing, StoreConfig};
+use crate::store::StoreConfig;
 
 /// A plan's covered values by their dotted paths, in the order of the paths. Credentials are never among them, as no
 /// plan holds any. To compare with a stored plan, read its text again.
@@ -103,11 +104,10 @@ impl Canonical {
         // Hosts are the same in either case.
         self.put_some("store.endpoint", endpoint.as_ref().map(|url| url.to_ascii_lowercase()));
         self.put_some("store.region", region.as_deref().filter(|name| defaults::region(*provider) != Some(name)));
-        let place = match addressing {
-            Addressing::Virtual => "virtual",
-            Addressing::Path => "path",
-        };
-        self.put_some("store.addressing", (*addressing != defaults::addressing(*provider)).then_some(place));
+        self.put_some(
+            "store.addressing",
+            (*addressing != defaults::addressing(*provider)).then(|| name_of(*addressing)),
+        );
         if let Some(table) = file.store.value() {
             self.put_some("store.data", table.data.value().map(|path| path.0.as_str()));
             self.put_some("store.fill", table.fill.value().map(|path| path.0.as_str()));
@@ -124,7 +124,7 @@ impl Canonical {
             Source::Csv { place, fields, plus_is_space } => {
                 let table = file.manifest.value().and_then(|manifest| manifest.csv.value());
                 self.csv_place(place, table);
-                let names = fields.iter().map(|field| csv_field(*field).to_owned());
+                let names = fields.iter().map(|field| name_of(*field).to_owned());
                 self.put_some("manifest.csv.fields", (fields[..] != defaults::CSV_FIELDS).then(|| list(names)));
                 self.put_some("manifest.csv.plus_is_space", plus_is_space.then_some("true"));
             }
@@ -211,16 +211,8 @@ impl Canonical {
             self.put("report.bucket", bucket.as_str());
             self.put_key("report.prefix", prefix);
         }
-        let name = match scope {
-            ReportScope::AllTasks => "all-tasks",
-            ReportScope::FailedTasksOnly => "failed-tasks-only",
-        };
-        self.put_some("report.scope", (*scope != defaults::scope(place.is_some())).then_some(name));
-        let name = match format {
-            ReportFormat::Oss => "oss",
-            ReportFormat::Aws => "aws",
-        };
-        self.put_some("report.format", (*format != defaults::format(Some(store.provider))).then_some(name));
+        self.put_some("report.scope", (*scope != defaults::scope(place.is_some())).then(|| name_of(*scope)));
+        self.put_some("report.format", (*format != defaults::format(Some(store.provider))).then(|| name_of(*format)));
         self.put_some("report.keep_local", (!keep_local).then_some("false"));
     }
 
@@ -286,15 +278,6 @@ fn text<T>(field: &Field<T>, show: impl FnOnce(&T) -> String) -> Option<String> 
 fn age(length: SignedDuration) -> String {
     let hours = length.as_hours();
     if hours % 24 == 0 { format!("{}d", hours / 24) } else { format!("{hours}h") }
-}
-
-fn csv_field(field: CsvField) -> &'static str {
-    match field {
-        CsvField::Bucket => "Bucket",
-        CsvField::Key => "Key",
-        CsvField::VersionId => "VersionId",
-        CsvField::Ignore => "Ignore",
-    }
 }
 
 fn list(items: impl IntoIterator<Item = String>) -> String {

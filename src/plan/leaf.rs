@@ -131,6 +131,11 @@ pub(super) trait Named: Copy + 'static {
     const NAMES: &'static [(&'static str, Self)];
 }
 
+/// What a value is called in plan files; empty where they have no name for it.
+pub(super) fn name_of<T: Named + PartialEq>(wanted: T) -> &'static str {
+    T::NAMES.iter().find(|(_, value)| *value == wanted).map_or("", |(name, _)| name)
+}
+
 /// One of a few names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OneOf<T>(pub(super) T);

@@ -1,9 +1,12 @@
 //! The promise the user wrote: a plan file, parsed and checked into values the rest of the house can trust.
 //!
 //! It comes in three passes. `shape` says which tables and keys there are and reads them, with their places, by `walk`
-//! and `leaf`; `check` applies the rules between keys and those of the provider; what remains is a [`Plan`], and what work it is (`canonical`). Mistakes
+//! and `leaf`; `check` applies the rules between keys and those of the provider; what remains is a [`Plan`]. Mistakes
 //! are collected by all of them. Plan files are hostile input: `text` keeps them from driving the terminal and from
 //! echoing a credential.
+//!
+//! `canonical` says what work a plan is, so that it is known again, and `change` what became of it; [`xml`] shows its
+//! parts as OSS Batch Operations would.
 
 mod canonical;
 mod change;
@@ -16,6 +19,7 @@ mod shape;
 mod share;
 mod text;
 mod walk;
+pub mod xml;
 
 use crate::completion::ReportSpec;
 use crate::manifest::Manifest;

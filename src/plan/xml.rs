@@ -1,0 +1,191 @@
+//! Parts of a plan as OSS Batch Operations shows them: the XML of its `DescribeJobResult`.
+//!
+//! Element names and their order are those of OSS's own samples. Each function writes one element into a document that
+//! the caller composes. What OSS has no element for is left out where the rest stays true without it (filters, versions,
+//! the report's format), and has an element of ours where it would not:
+//!
+//! | element | meaning |
+//! |---|---|
+//! | several operations in one `Operation` | all of them are applied to each object |
+//! | `Key` in `DeleteObjectTagging` | only the tags with these keys are deleted |
+//! | `Latest` in `Location` | the newest inventory below this prefix, while it is not chosen yet |
+//! | `Location` without `Bucket` | `Object` is a path on this machine |
+
+use std::borrow::Cow;
+use std::io;
+
+use quick_xml::Writer;
+use quick_xml::escape::partial_escape;
+use quick_xml::events::BytesText;
+
+use super::leaf::name_of;
+use crate::completion::{ReportScope, ReportSpec};
+use crate::manifest::{CsvPlace, Dialect, InventoryObject, Pin, Source};
+use crate::object::{Key, RestoreRequest, TagSet};
+use crate::operation::Operation;
+
+/// A document that grows in memory.
+pub type Document = Writer<Vec<u8>>;
+
+/// Writes `<Operation>` with each operation in it.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn write_operation(operations: &[Operation], to: &mut Document) -> io::Result<()> {
+    parent("Operation", to, |to| operations.iter().try_for_each(|operation| one_operation(operation, to)))
+}
+
+fn one_operation(operation: &Operation, to: &mut Document) -> io::Result<()> {
+    match operation {
+        Operation::PutTagging(tags) => parent("PutObjectTagging", to, |to| tag_set(tags, to)),
+        Operation::AddTagging(tags) => parent("AddObjectTagging", to, |to| tag_set(tags, to)),
+        Operation::DeleteTagging(None) => to.create_element("DeleteObjectTagging").write_empty().map(drop),
+        Operation::DeleteTagging(Some(keys)) => {
+            parent("DeleteObjectTagging", to, |to| keys.iter().try_for_each(|key| write_text("Key", key, to)))
+        }
+        Operation::PutAcl(acl) => parent("PutObjectAcl", to, |to| write_text("ObjectAcl", acl.as_str(), to)),
+        Operation::Restore(RestoreRequest { days, tier }) => parent("RestoreObject", to, |to| {
+            write_text("Days", &days.to_string(), to)?;
+            tier.map_or(Ok(()), |tier| write_text("Tier", tier.as_str(), to))
+        }),
+    }
+}
+
+fn tag_set(tags: &TagSet, to: &mut Document) -> io::Result<()> {
+    parent("TagSet", to, |to| {
+        tags.iter().try_for_each(|(key, value)| {
+            parent("Tag", to, |to| {
+                write_text("Key", key, to)?;
+                write_text("Value", value, to)
+            })
+        })
+    })
+}
+
+/// Writes `<Report>`; one that is not published is not enabled, and has no place.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn write_report(report: &ReportSpec, to: &mut Document) -> io::Result<()> {
+    parent("Report", to, |to| {
+        write_text("Enabled", if report.place.is_some() { "true" } else { "false" }, to)?;
+        if let Some(place) = &report.place {
+            write_text("Bucket", place.bucket.as_str(), to)?;
+            write_text("Prefix", &text(&place.prefix), to)?;
+        }
+        let scope = match report.scope {
+            ReportScope::AllTasks => "AllTasks",
+            ReportScope::FailedTasksOnly => "FailedTasksOnly",
+        };
+        write_text("ReportScope", scope, to)
+    })
+}
+
+/// Writes `<Manifest>`, or `<KeyPrefixManifestGenerator>` for a prefix.
+///
+/// `pin` is what the manifest was made from, once that is known: it gives the `ETag` that the plan need not name, and
+/// the inventory that was chosen as the latest. A local CSV file is an `Object` with its path and without a bucket:
+/// whoever looks for the file's name finds it where it always is, and nobody can take it for an object.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> io::Result<()> {
+    match source {
+        Source::Prefix { bucket, prefix, .. } => parent("KeyPrefixManifestGenerator", to, |to| {
+            write_text("SourceBucket", bucket.as_str(), to)?;
+            write_text("Prefix", &text(prefix), to)
+        }),
+        Source::Csv { place, fields, .. } => parent("Manifest", to, |to| {
+            location(&csv_location(place, pin), to)?;
+            let names: Vec<_> = fields.iter().copied().map(name_of).collect();
+            spec("OSS_BatchOperations_CSV_20250611", Some(&names.join(",")), to)
+        }),
+        Source::Inventory { bucket, object, dialect } => parent("Manifest", to, |to| {
+            location(&inventory_location(bucket.as_str(), object, pin), to)?;
+            spec(inventory_format(*dialect), None, to)
+        }),
+    }
+}
+
+/// Where a manifest is, in the order of the elements.
+struct Location<'a> {
+    etag: Option<&'a str>,
+    bucket: Option<&'a str>,
+    /// `Object` or `Latest`, and its text.
+    what: (&'static str, Cow<'a, str>),
+}
+
+fn csv_location<'a>(place: &'a CsvPlace, pin: Option<&'a Pin>) -> Location<'a> {
+    match (place, pin) {
+        (CsvPlace::Object { bucket, key, .. }, Some(Pin::Object { etag, .. })) => {
+            Location { etag: Some(etag), bucket: Some(bucket.as_str()), what: ("Object", text(key)) }
+        }
+        (CsvPlace::Object { bucket, key, etag }, _) => {
+            Location { etag: etag.as_deref(), bucket: Some(bucket.as_str()), what: ("Object", text(key)) }
+        }
+        (CsvPlace::Local(path), _) => Location { etag: None, bucket: None, what: ("Object", path.to_string_lossy()) },
+    }
+}
+
+fn inventory_location<'a>(bucket: &'a str, object: &'a InventoryObject, pin: Option<&'a Pin>) -> Location<'a> {
+    let (etag, what) = match (object, pin) {
+        (_, Some(Pin::Inventory { key, etag, .. })) => (Some(etag.as_str()), ("Object", text(key))),
+        (InventoryObject::Exact { key, etag }, _) => (etag.as_deref(), ("Object", text(key))),
+        (InventoryObject::Latest { prefix }, _) => (None, ("Latest", text(prefix))),
+    };
+    Location { etag, bucket: Some(bucket), what }
+}
+
+fn location(location: &Location<'_>, to: &mut Document) -> io::Result<()> {
+    let Location { etag, bucket, what: (name, what) } = location;
+    parent("Location", to, |to| {
+        etag.map_or(Ok(()), |etag| write_text("ETag", etag, to))?;
+        bucket.map_or(Ok(()), |bucket| write_text("Bucket", bucket, to))?;
+        write_text(name, what, to)
+    })
+}
+
+fn spec(format: &str, fields: Option<&str>, to: &mut Document) -> io::Result<()> {
+    parent("Spec", to, |to| {
+        write_text("Format", format, to)?;
+        fields.map_or(Ok(()), |fields| write_text("Fields", fields, to))
+    })
+}
+
+/// The form of an inventory, by the name that its own service gives it.
+fn inventory_format(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Oss => "OSS_InventoryReport_CSV_20250611",
+        Dialect::Aws => "S3InventoryReport_CSV_20161130",
+    }
+}
+
+/// Writes an element that holds a text.
+///
+/// Whatever the text is, the document stays XML 1.0: markup is escaped, a carriage return is written so that readers
+/// keep it, and characters that XML cannot carry become U+FFFD.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn write_text(name: &str, text: &str, to: &mut Document) -> io::Result<()> {
+    let carried: String = text.chars().map(|c| if is_carried(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
+    let escaped = partial_escape(carried).replace('\r', "&#13;");
+    to.create_element(name).write_text_content(BytesText::from_escaped(escaped)).map(drop)
+}
+
+/// XML 1.0, production 2 (`Char`).
+fn is_carried(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
+    to.create_element(name).write_inner_content(inner).map(drop)
+}
+
+/// A key as text; what is not UTF-8 becomes U+FFFD.
+fn text(key: &Key) -> Cow<'_, str> {
+    String::from_utf8_lossy(key.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;
