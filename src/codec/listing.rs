@@ -1,12 +1,18 @@
-//! A report's `manifest.json`: the list of its files, written last.
+//! A report's `manifest.json`: the list of its files, written last and read first.
 
 use std::io;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{TaskStatus, milliseconds, seconds};
 use crate::completion::ReportFormat;
+
+/// How OSS names its form of rows.
+const OSS_FORMAT: &str = "Report_CSV_20250901";
+
+/// How AWS names its own.
+const AWS_FORMAT: &str = "Report_CSV_20180820";
 
 /// One CSV file of a report, as `manifest.json` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +36,13 @@ pub struct ListedFile {
 pub fn manifest_json(format: ReportFormat, created: Timestamp, files: &[ListedFile]) -> io::Result<String> {
     let manifest = match format {
         ReportFormat::Oss => ManifestJson {
-            format: "Report_CSV_20250901",
+            format: OSS_FORMAT,
             created: seconds(created),
             results: files.iter().map(|file| ResultJson::of(file, format!("\"{}\"", file.md5))).collect(),
             schema: "Bucket,Key,VersionId,HTTPStatus,Error",
         },
         ReportFormat::Aws => ManifestJson {
-            format: "Report_CSV_20180820",
+            format: AWS_FORMAT,
             created: milliseconds(created),
             results: files.iter().map(|file| ResultJson::of(file, file.md5.clone())).collect(),
             // AWS's own words: its rows have HTTPStatusCode before ErrorCode all the same.
@@ -74,8 +80,72 @@ impl<'a> ResultJson<'a> {
     }
 }
 
+/// A `manifest.json` as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The form of the files' rows.
+    pub format: ReportFormat,
+    /// The files. Their buckets and keys are whatever stood there: no path may be made of them unseen.
+    pub files: Vec<ListedFile>,
+}
+
+/// Reads a `manifest.json` of either service, whoever wrote it. Its `ReportSchema` is not looked at: AWS's says another
+/// order of columns than AWS's rows have.
+///
+/// # Errors
+/// The text is not the list of a report's files: why, in words that follow the file's name and a colon.
+pub fn read_manifest_json(text: &[u8]) -> Result<Listing, String> {
+    let shape: ListingShape =
+        serde_json::from_slice(text).map_err(|why| format!("it is no completion report's manifest: {why}"))?;
+    let format = match shape.format.as_str() {
+        OSS_FORMAT => ReportFormat::Oss,
+        AWS_FORMAT => ReportFormat::Aws,
+        other => {
+            let other = other.escape_debug();
+            return Err(format!("its format is {other}, and only {OSS_FORMAT} and {AWS_FORMAT} can be read"));
+        }
+    };
+    let files = shape.results.into_iter().map(FileShape::check).collect::<Result<_, _>>()?;
+    Ok(Listing { format, files })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListingShape {
+    format: String,
+    results: Vec<FileShape>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct FileShape {
+    #[serde(rename = "TaskExecutionStatus")]
+    status: TaskStatus,
+    bucket: String,
+    #[serde(rename = "MD5Checksum")]
+    md5: String,
+    key: String,
+}
+
+impl FileShape {
+    fn check(self) -> Result<ListedFile, String> {
+        if self.key.is_empty() {
+            return Err("it lists a file without a key".to_owned());
+        }
+        // OSS's have quotes inside.
+        let md5 = self.md5.trim_matches('"').to_ascii_lowercase();
+        if md5.len() != 32 || !md5.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let key = self.key.escape_debug();
+            return Err(format!("the file {key} has an MD5Checksum that is not 32 hexadecimal digits"));
+        }
+        Ok(ListedFile { status: self.status, bucket: self.bucket, key: self.key, md5 })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn file(status: TaskStatus, key: &str) -> ListedFile {
@@ -138,5 +208,69 @@ mod tests {
     fn a_report_without_rows_lists_nothing() {
         let text = manifest_json(ReportFormat::Oss, created(), &[]).unwrap();
         assert!(text.contains("\"Results\": [],"), "{text}");
+    }
+    #[test]
+    fn the_references_own_manifest_is_read() {
+        let text = r#"{
+          "Format": "Report_CSV_20250901",
+          "ReportCreationDate": "2025-10-31T07:37:56Z",
+          "Results": [{
+            "TaskExecutionStatus": "failed",
+            "Bucket": "test-bucket",
+            "MD5Checksum": "\"85749F22b5b62b161daf00b4adcf6da7\"",
+            "Key": "reports/prefix-job-0/job-M2E4=/results/report-0.csv"
+          }],
+          "ReportSchema": "Bucket,Key,VersionId,HTTPStatus,Error"
+        }"#;
+        let listing = read_manifest_json(text.as_bytes()).unwrap();
+        assert_eq!(listing.format, ReportFormat::Oss);
+        let [file] = listing.files.as_slice() else { panic!("one file") };
+        assert_eq!((file.status, file.bucket.as_str()), (TaskStatus::Failed, "test-bucket"));
+        assert_eq!(file.md5, "85749f22b5b62b161daf00b4adcf6da7");
+        assert_eq!(file.key, "reports/prefix-job-0/job-M2E4=/results/report-0.csv");
+    }
+
+    #[test]
+    fn what_is_no_list_of_a_report_says_why() {
+        let refused = |text: &str| read_manifest_json(text.as_bytes()).unwrap_err();
+        let file = |members: &str| refused(&format!(r#"{{"Format":"{AWS_FORMAT}","Results":[{{{members}}}]}}"#));
+        for text in ["", "{}", "null", "[]", r#"{"sourceBucket":"b","files":[]}"#, "<xml/>"] {
+            assert!(refused(text).starts_with("it is no completion report's manifest: "), "{text}");
+        }
+        assert!(refused(&"[".repeat(100_000)).contains("no completion report"));
+        let newer = refused(r#"{"Format":"Report_CSV_2030\u001b","Results":[]}"#);
+        assert!(newer.starts_with(r"its format is Report_CSV_2030\u{1b}, and only Report_CSV_20250901 and"), "{newer}");
+        let good = r#""TaskExecutionStatus":"failed","Bucket":"b","Key":"k""#;
+        assert!(file(good).contains("MD5Checksum"));
+        assert!(file(&format!(r#"{good},"MD5Checksum":"&lol;""#)).contains("not 32 hexadecimal digits"));
+        assert!(file(&format!(r#"{good},"Key":"l""#)).contains("duplicate"));
+        let digest = "0".repeat(32);
+        let odd = |status: &str, key: &str| {
+            file(&format!(r#""TaskExecutionStatus":"{status}","Bucket":"b","Key":"{key}","MD5Checksum":"{digest}""#))
+        };
+        assert!(odd("half", "k").contains("unknown variant"));
+        assert!(odd("failed", "").contains("without a key"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            aws in any::<bool>(),
+            files in prop::collection::vec((any::<bool>(), any::<String>(), ".+", "[0-9a-f]{32}"), 0..5),
+        ) {
+            let format = if aws { ReportFormat::Aws } else { ReportFormat::Oss };
+            let of = |failed| if failed { TaskStatus::Failed } else { TaskStatus::Succeeded };
+            let files: Vec<_> = files
+                .into_iter()
+                .map(|(failed, bucket, key, md5)| ListedFile { status: of(failed), bucket, key, md5 })
+                .collect();
+            let text = manifest_json(format, created(), &files).unwrap();
+            prop_assert_eq!(read_manifest_json(text.as_bytes()), Ok(Listing { format, files }));
+        }
+
+        #[test]
+        fn junk_is_no_panic(text: Vec<u8>) {
+            let _ = read_manifest_json(&text);
+        }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Two services' forms are known: OSS Batch Operations' (`Report_CSV_20250901`) and S3 Batch Operations'
 //! (`Report_CSV_20180820`). The room stands below [`manifest`](crate::manifest) and `report`, because the one reads
-//! what the other writes. Everything here is text to bytes: no file is opened and nothing is sent.
+//! what the other writes. Everything here is text to bytes and back: no file is opened and nothing is sent.
 
+mod decode;
+pub mod escape;
 mod listing;
 mod row;
 
@@ -12,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::Outcome;
 
-pub use listing::{ListedFile, manifest_json};
+pub use decode::{ReportRow, RowDecoder, column_count, format_of_columns};
+pub use listing::{ListedFile, Listing, manifest_json, read_manifest_json};
 pub use row::{Naming, RowEncoder};
 
 /// Whether a row, or a whole report file, tells of success or of failure. A file never mixes the two.

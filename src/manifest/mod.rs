@@ -10,14 +10,13 @@
 //! | `freeze` | one source into one frozen manifest |
 //! | `prefix`, `csv`, `inventory` | the sources: each gives rows to the sink |
 //! | `sink`, `filter` | which rows are taken, and where they go |
-//! | `records`, `escape` | CSV rows, and the keys in them |
+//! | `records` | CSV rows |
 //! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
 //! | `error` | why there is none |
 
 mod csv;
 mod error;
-mod escape;
 mod filter;
 mod freeze;
 mod frozen;
@@ -32,6 +31,8 @@ mod sink;
 mod spec;
 #[cfg(test)]
 mod testing;
+
+use crate::codec::escape;
 
 pub use error::{BadRow, ManifestError, Warning};
 pub use freeze::freeze;

@@ -1,10 +1,10 @@
-//! URL-encoded keys, decoded once and strictly.
+//! URL-encoded keys, decoded once and strictly: how manifests, inventories and reports are read alike.
 
 /// Decodes `%XX` into any byte, and `+` into a space where that is asked; says whether there was a raw `+`.
 ///
 /// # Errors
 /// A `%` that two hexadecimal digits do not follow.
-pub(super) fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
+pub fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
     out.clear();
     let mut plus = false;
     let mut at = 0;
