@@ -192,7 +192,7 @@ proptest! {
             }
             Outcome::Failed(Failure { fault, .. }) => {
                 let status = fault.status.map_or(String::new(), |status| status.to_string());
-                let code: String = fault.code.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let code: String = fault.code.chars().map(|c| if drives_terminal(c) { ' ' } else { c }).collect();
                 prop_assert_eq!(&read[3..6], ["failed", &status, &code]);
             }
         }
