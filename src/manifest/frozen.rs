@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::error::{ManifestError, Warning};
 use super::index;
 use super::part::PartReader;
+use crate::frontier::Frontier;
 use crate::object::{Bucket, Key};
 use crate::task::{Seq, Task};
 
@@ -19,7 +20,7 @@ const MAX_BATCH: usize = 65_536;
 /// What a manifest was made from, as it was at that moment. A job goes on only with an equal one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// A listing: nothing remains of it but the frozen rows.
+    /// A listing, or what an earlier job left: nothing remains of it but the frozen rows.
     Listing,
     /// A CSV file in a bucket.
     Object {
@@ -134,6 +135,20 @@ impl Frozen {
         self.range(from, from.part, batch)
     }
 
+    /// As [`tasks`](Self::tasks) from the start, but only the rows that are not settled now: what a resumed or retried
+    /// job has left. A part is begun at its low mark, and not opened where nothing is left of it.
+    #[must_use]
+    pub fn unsettled(&self, frontier: &Frontier, batch: usize) -> Tasks {
+        let mut tasks = self.tasks(Seq { part: 0, row: 0 }, batch);
+        let open = tasks.spans.filter_map(|span| {
+            let from = frontier.low(span.part);
+            (from < span.rows).then_some(Span { from, ..span })
+        });
+        tasks.spans = open.collect::<Vec<_>>().into_iter();
+        tasks.settled = frontier.clone();
+        tasks
+    }
+
     fn range(&self, from: Seq, last: u32, batch: usize) -> Tasks {
         let parts = (0_u32..).zip(&self.parts).filter(|(part, _)| (from.part..=last).contains(part));
         let spans: Vec<Span> = parts
@@ -144,7 +159,8 @@ impl Frozen {
                 from: if part == from.part { from.row } else { 0 },
             })
             .collect();
-        Tasks { spans: spans.into_iter(), open: None, batch: batch.clamp(1, MAX_BATCH) }
+        let batch = batch.clamp(1, MAX_BATCH);
+        Tasks { spans: spans.into_iter(), open: None, batch, settled: Frontier::default() }
     }
 }
 
@@ -153,6 +169,8 @@ pub struct Tasks {
     spans: vec::IntoIter<Span>,
     open: Option<(u32, PartReader)>,
     batch: usize,
+    /// Rows to leave out.
+    settled: Frontier,
 }
 
 struct Span {
@@ -178,7 +196,10 @@ impl Tasks {
                     self.open = None;
                     break;
                 };
-                tasks.push(Task { seq: Seq { part: *part, row }, object });
+                let seq = Seq { part: *part, row };
+                if !self.settled.is_settled(seq) {
+                    tasks.push(Task { seq, object });
+                }
             }
         }
         Ok(tasks)

@@ -169,8 +169,60 @@ fn name() -> impl Strategy<Value = Name> {
     ("[ab]{0,2}", key, proptest::option::of("[ab]{0,3}"))
 }
 
+#[test]
+fn what_is_settled_is_neither_opened_nor_inflated() {
+    let keys: Vec<String> = (0..20).map(|row| format!("k/{row}")).collect();
+    let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
+    let (_folder, frozen) = freeze(&rows, SMALL);
+    let mut frontier = Frontier::default();
+    for row in 0..7 {
+        frontier.settle(Seq { part: 0, row });
+    }
+    for row in (0..4).chain([5]) {
+        frontier.settle(Seq { part: 1, row });
+    }
+    fs::remove_file(part_path(&frozen.folder, 0)).unwrap();
+    let path = part_path(&frozen.folder, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let batches: Vec<_> = frozen.unsettled(&frontier, 4).map(Result::unwrap).collect();
+    let found: Vec<Vec<_>> =
+        batches.iter().map(|tasks| tasks.iter().map(|task| (task.seq.part, task.seq.row)).collect()).collect();
+    assert_eq!(found, [vec![(1, 4), (1, 6)], vec![(2, 0), (2, 1), (2, 2), (2, 3)], vec![(2, 4), (2, 5)]]);
+    assert_eq!(batches[0][1].object.key, Key::from("k/13"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_not_settled_comes_once_and_in_order(
+        rows in 1_u32..150,
+        block_rows in 1_usize..40,
+        part_rows in 1_u32..100,
+        batch in 1_usize..50,
+        settled in proptest::collection::btree_set(0_u32..160, 0..150),
+        run in 0_u32..160,
+    ) {
+        let keys: Vec<String> = (0..rows).map(|row| format!("k/{row}")).collect();
+        let names: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
+        let (_folder, frozen) = freeze(&names, Limits { block_rows, part_rows });
+        let at = |row: u32| Seq { part: row / part_rows, row: row % part_rows };
+        let is_settled = |row: u32| row < run || settled.contains(&row);
+        let mut frontier = Frontier::default();
+        (0..160).filter(|row| is_settled(*row)).for_each(|row| frontier.settle(at(row)));
+        let batches: Result<Vec<_>, _> = frozen.unsettled(&frontier, batch).collect();
+        let batches = batches.unwrap();
+        prop_assert!(batches.iter().all(|tasks| !tasks.is_empty() && tasks.len() <= batch));
+        prop_assert!(batches.iter().all(|tasks| tasks.iter().all(|task| task.seq.part == tasks[0].seq.part)));
+        let found: Vec<_> = batches.into_iter().flatten().map(|task| (task.seq, task.object.key)).collect();
+        let expected: Vec<_> = (0..rows)
+            .filter(|row| !is_settled(*row))
+            .map(|row| (at(row), Key::from(keys[row as usize].as_str())))
+            .collect();
+        prop_assert_eq!(found, expected);
+    }
 
     #[test]
     fn any_rows_come_back_from_any_start(
