@@ -5,7 +5,7 @@ use std::path::Path;
 
 use batchplan::completion::{ReportFormat, ReportScope};
 use batchplan::diagnostics::Problems;
-use batchplan::manifest::{CsvPlace, InventoryObject, Source, Versions};
+use batchplan::manifest::{CsvPlace, InventoryObject, Narrowing, Source, Versions};
 use batchplan::operation::Operation;
 use batchplan::plan::{self, Limits, Plan, Share};
 use batchplan::store::{Addressing, Provider};
@@ -92,6 +92,21 @@ fn an_etag_loses_its_quotes() {
     let Source::Inventory { object, .. } = valid(&plan_with(AWS, manifest)).manifest.source else { panic!() };
     let InventoryObject::Exact { etag, .. } = object else { panic!("a manifest") };
     assert_eq!(etag.as_deref(), Some("0aB"));
+}
+
+#[test]
+fn an_earlier_report_is_narrowed_by_status_and_code() {
+    let report = "[manifest.report]\nbucket = \"audit\"\nobject = \"r/manifest.json\"\netag = '\"0aB\"'";
+    let Source::Report { place, narrowing } = valid(&plan_with(AWS, report)).manifest.source else { panic!() };
+    let CsvPlace::Object { bucket, key, etag } = place else { panic!("an object") };
+    assert_eq!((bucket.as_str(), key.as_bytes()), ("audit", &b"r/manifest.json"[..]));
+    assert_eq!((etag.as_deref(), narrowing), (Some("0aB"), Narrowing::default()));
+
+    let report = "[manifest.report]\npath = \"x.CSV.gz\"\nstatus = [403, 0x1f7]\ncode = [\"SlowDown\"]";
+    let Source::Report { place, narrowing } = valid(&plan_with(AWS, report)).manifest.source else { panic!() };
+    assert_eq!(place, CsvPlace::Local("folder/x.CSV.gz".into()));
+    let expected = Narrowing { status: Some(vec![403, 503]), code: Some(vec!["SlowDown".to_owned()]) };
+    assert_eq!(narrowing, expected);
 }
 
 #[test]
@@ -188,6 +203,8 @@ fn piece() -> impl Strategy<Value = String> {
     let pieces = [
         "[store]",
         "[manifest.csv]",
+        "[manifest.report]",
+        "status = [",
         "[[manifest]]",
         "tags = {",
         "}",

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use indicatif::HumanCount;
 
 use crate::completion::{ReportFormat, ReportScope};
-use crate::manifest::{CsvPlace, InventoryObject, Manifest, Source, Versions};
+use crate::manifest::{CsvPlace, InventoryObject, Manifest, Narrowing, Source, Versions};
 use crate::object::{Acl, TagSet};
 use crate::operation::Operation;
 use crate::plan::Plan;
@@ -76,15 +76,33 @@ fn source(manifest: &Manifest) -> String {
             let versions = if *versions == Versions::All { ", all versions" } else { "" };
             format!("below {bucket}/{prefix}{versions}")
         }
-        Source::Csv { place: CsvPlace::Local(path), .. } => format!("in {}", path.display()),
-        Source::Csv { place: CsvPlace::Object { bucket, key, .. }, .. } => format!("in {bucket}/{key}"),
+        Source::Csv { place, .. } => format!("in {}", file(place)),
         Source::Inventory { bucket, object: InventoryObject::Exact { key, .. }, .. } => {
             format!("in the inventory {bucket}/{key}")
         }
         Source::Inventory { bucket, object: InventoryObject::Latest { prefix }, .. } => {
             format!("in the latest inventory below {bucket}/{prefix}")
         }
+        Source::Report { place, narrowing } => format!("that failed{} in the report {}", only(narrowing), file(place)),
+        Source::Retry { rest: None, .. } => "that failed in the first job".to_owned(),
+        Source::Retry { rest: Some(_), .. } => "that failed or were not attempted in the first job".to_owned(),
     }
+}
+
+fn file(place: &CsvPlace) -> String {
+    match place {
+        CsvPlace::Local(path) => path.display().to_string(),
+        CsvPlace::Object { bucket, key, .. } => format!("{bucket}/{key}"),
+    }
+}
+
+/// Which failures of a report, where not all of them.
+fn only(narrowing: &Narrowing) -> String {
+    let statuses = narrowing.status.iter().flatten().map(u16::to_string).collect::<Vec<_>>();
+    let codes = narrowing.code.iter().flatten().cloned().collect::<Vec<_>>();
+    let conditions = [statuses.join(" or "), codes.join(" or ")];
+    let conditions: Vec<_> = conditions.into_iter().filter(|condition| !condition.is_empty()).collect();
+    if conditions.is_empty() { String::new() } else { format!(" with {}", conditions.join(" and ")) }
 }
 
 fn describe(operation: &Operation) -> String {

@@ -114,7 +114,10 @@ type Ending<'a> = (TaskStatus, Option<u16>, ErrorText<'a>);
 fn oss_result<'a>(status: &str, error: &'a str) -> Result<Ending<'a>, String> {
     let code = match status {
         "" => None,
-        digits => Some(number(digits).ok_or_else(|| format!("its HTTPStatus is `{}`", shown(digits)))?),
+        digits => Some(
+            number(digits)
+                .ok_or_else(|| format!("its HTTPStatus is `{}`, not a number of three digits", shown(digits)))?,
+        ),
     };
     let fine = error.is_empty() && code.is_some_and(|code| (200..300).contains(&code));
     let task = if fine { TaskStatus::Succeeded } else { TaskStatus::Failed };

@@ -23,7 +23,7 @@ pub(super) async fn read(
     sink: Sink,
 ) -> Result<(Sink, Pin), ManifestError> {
     let columns = Columns::new(fields, plus_is_space)?;
-    refuse_facts(sink.filter())?;
+    refuse_facts(sink.filter(), "a CSV manifest")?;
     match from {
         CsvPlace::Object { bucket, key, etag } => {
             let opened = patient.open_pinned(bucket, key, etag.as_deref()).await?;
@@ -47,12 +47,12 @@ pub(super) async fn read(
     }
 }
 
-/// A CSV manifest knows names only: a condition on anything else is refused before a byte is read.
-fn refuse_facts(filter: &Filter) -> Result<(), ManifestError> {
+/// Some sources know names only: a condition on anything else is refused before a byte is read.
+pub(super) fn refuse_facts(filter: &Filter, source: &str) -> Result<(), ManifestError> {
     match filter.asks().first() {
         None => Ok(()),
         Some((condition, fact)) => Err(ManifestError::Unfiltered {
-            what: format!("the filter's `{condition}` needs {}, and a CSV manifest knows only names", fact.noun()),
+            what: format!("the filter's `{condition}` needs {}, and {source} knows only names", fact.noun()),
             help: format!("use [manifest.prefix] or [manifest.inventory], or take `{condition}` out"),
         }),
     }

@@ -14,7 +14,7 @@ use super::part::{Limits, PartsWriter};
 use super::patient::Patient;
 use super::sink::{Prepared, Sink};
 use super::spec::{CsvPlace, InventoryObject, Manifest, Source};
-use super::{csv, index, inventory, prefix};
+use super::{csv, index, inventory, prefix, report, retry};
 use crate::store::Store;
 
 /// Reads a manifest's source to its end and freezes what the filter takes into `manifest/` of the job's folder.
@@ -24,7 +24,8 @@ use crate::store::Store;
 ///
 /// What was frozen there before is removed: [`Frozen::open`] it first, if it may be wanted.
 ///
-/// A filter that takes nothing gives a frozen manifest without rows; a source without rows is an error.
+/// A filter that takes nothing gives a frozen manifest without rows; a source without rows is an error,
+/// unless it is what an earlier job left.
 ///
 /// # Errors
 /// The source cannot be read, is not what the plan pins, or has rows that name no object: all of them are in the one
@@ -87,11 +88,15 @@ async fn draw(source: &Source, patient: &Patient, sink: Sink, home: &Path) -> Re
         Source::Inventory { bucket, object, dialect } => {
             inventory::read(bucket, object, *dialect, patient, sink).await?
         }
+        Source::Report { place, narrowing } => report::read(place, narrowing, patient, sink).await?,
+        Source::Retry { failed, rest } => (retry::read(failed, rest.as_ref(), patient, sink).await?, Pin::Listing),
     };
+    // Nothing left to do is good news of an earlier job, and a likely mistake anywhere else.
+    let may_be_empty = matches!(source, Source::Report { .. } | Source::Retry { .. });
     let (name, home) = (name_of(source), home.to_owned());
     blocking(move || {
         let drained = sink.finish()?;
-        if drained.read == 0 {
+        if drained.read == 0 && !may_be_empty {
             return Err(ManifestError::Empty { place: name });
         }
         let frozen = Frozen { folder: home, read: drained.read, parts: drained.parts, pin, warnings: drained.warnings };
@@ -105,11 +110,14 @@ async fn draw(source: &Source, patient: &Patient, sink: Sink, home: &Path) -> Re
 fn name_of(source: &Source) -> String {
     match source {
         Source::Prefix { bucket, prefix, .. } => format!("the listing of {}", place(bucket, prefix)),
-        Source::Csv { place: CsvPlace::Local(path), .. } => path.display().to_string(),
-        Source::Csv { place: CsvPlace::Object { bucket, key, .. }, .. } => place(bucket, key),
+        Source::Csv { place: file, .. } | Source::Report { place: file, .. } => match file {
+            CsvPlace::Local(path) => path.display().to_string(),
+            CsvPlace::Object { bucket, key, .. } => place(bucket, key),
+        },
         Source::Inventory { bucket, object, .. } => match object {
             InventoryObject::Exact { key, .. } => place(bucket, key),
             InventoryObject::Latest { prefix } => format!("the newest inventory in {}", place(bucket, prefix)),
         },
+        Source::Retry { .. } => "what the first job left".to_owned(),
     }
 }

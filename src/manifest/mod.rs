@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `spec` | what a plan says of its manifest |
 //! | `freeze` | one source into one frozen manifest |
-//! | `prefix`, `csv`, `inventory` | the sources: each gives rows to the sink |
+//! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink |
 //! | `sink`, `filter` | which rows are taken, and where they go |
 //! | `records` | CSV rows |
 //! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
@@ -27,6 +27,8 @@ mod part;
 mod patient;
 mod prefix;
 mod records;
+mod report;
+mod retry;
 mod sink;
 mod spec;
 #[cfg(test)]
@@ -38,4 +40,6 @@ pub use error::{BadRow, ManifestError, Warning};
 pub use freeze::freeze;
 pub use frozen::{Frozen, PartInfo, Pin, Tasks};
 pub use sink::Prepared;
-pub use spec::{CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Source, Versions};
+pub use spec::{
+    CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source, Versions,
+};

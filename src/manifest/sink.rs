@@ -125,7 +125,7 @@ fn check_name(row: &Row<'_>) -> Result<(), String> {
 
 /// A bucket's name becomes part of a host name or of a path, so that a wild one in a file from elsewhere could send
 /// signed requests to a host that is not the store's.
-fn check_bucket(bucket: &str) -> Result<(), String> {
+pub(super) fn check_bucket(bucket: &str) -> Result<(), String> {
     if bucket.is_empty() {
         return Err("the bucket is empty".to_owned());
     }

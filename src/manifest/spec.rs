@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use globset::GlobSet;
 use jiff::Timestamp;
 
+use crate::completion::ReportFormat;
+use crate::frontier::Frontier;
 use crate::object::{Bucket, Key, StorageClass};
 
 /// Which objects a plan is about.
@@ -46,6 +48,50 @@ pub enum Source {
         /// Whose habits it follows where it does not say: the plan's provider decides.
         dialect: Dialect,
     },
+    /// The failed rows of an earlier completion report, in OSS's form or AWS's.
+    Report {
+        /// Its `manifest.json`, if the name ends in `.json`; otherwise one of its CSV files.
+        place: CsvPlace,
+        /// Which of them.
+        narrowing: Narrowing,
+    },
+    /// What an earlier job did not achieve. No plan can say it: a retry makes it. What the first job's filter left out
+    /// is left out already, so this goes with a filter that asks for names only, or with none.
+    Retry {
+        /// The files of its report that tell of failures; the rows of one that succeeded are passed over.
+        failed: Vec<ReportFile>,
+        /// The rows that it never settled, if they are wanted; they follow.
+        rest: Option<Rest>,
+    },
+}
+
+/// Which failed rows of a report are taken: all conditions must hold, and an absent one always does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrowing {
+    /// The HTTP status is one of these. A row without an answer has none.
+    pub status: Option<Vec<u16>>,
+    /// The error code is one of these, compared without regard to case.
+    pub code: Option<Vec<String>>,
+}
+
+/// One sealed file of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Where it is. An `ETag` is not looked at: the MD5 says more.
+    pub place: CsvPlace,
+    /// The form of its rows.
+    pub format: ReportFormat,
+    /// The MD5 of its bytes, in hex; a file with another one is refused.
+    pub md5: String,
+}
+
+/// What an earlier job left undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// That job's folder, which holds its frozen manifest.
+    pub folder: PathBuf,
+    /// What it settled.
+    pub frontier: Frontier,
 }
 
 /// Whose habits an inventory follows.
@@ -85,7 +131,7 @@ pub enum Versions {
     All,
 }
 
-/// Where a CSV manifest is.
+/// Where a CSV manifest or a completion report is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CsvPlace {
     /// In a bucket of the plan's store.

@@ -19,13 +19,13 @@ use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
-use super::leaf::name_of;
-use super::shape::{CsvTable, FilterTable, PlanFile};
+use super::leaf::{Text, name_of};
+use super::shape::{FilterTable, PlanFile};
 use super::walk::Field;
 use super::{Change, Plan, defaults};
 use crate::completion::{ReportPlace, ReportSpec};
 use crate::hex::hex;
-use crate::manifest::{CsvPlace, InventoryObject, Source, Versions};
+use crate::manifest::{CsvPlace, InventoryObject, Narrowing, Source, Versions};
 use crate::object::{Key, RestoreRequest, TagSet, Tier};
 use crate::operation::Operation;
 use crate::store::StoreConfig;
@@ -123,11 +123,21 @@ impl Canonical {
             }
             Source::Csv { place, fields, plus_is_space } => {
                 let table = file.manifest.value().and_then(|manifest| manifest.csv.value());
-                self.csv_place(place, table);
+                self.file_place("manifest.csv", place, table.map(|table| &table.path));
                 let names = fields.iter().map(|field| name_of(*field).to_owned());
                 self.put_some("manifest.csv.fields", (fields[..] != defaults::CSV_FIELDS).then(|| list(names)));
                 self.put_some("manifest.csv.plus_is_space", plus_is_space.then_some("true"));
             }
+            Source::Report { place, narrowing } => {
+                let table = file.manifest.value().and_then(|manifest| manifest.report.value());
+                self.file_place("manifest.report", place, table.map(|table| &table.path));
+                let Narrowing { status, code } = narrowing;
+                self.put_set("manifest.report.status", status.iter().flatten().map(u16::to_string));
+                // Compared without regard to case.
+                self.put_set("manifest.report.code", code.iter().flatten().map(|code| code.to_ascii_lowercase()));
+            }
+            // Not said by a plan: it is what the program makes of an earlier job.
+            Source::Retry { .. } => {}
             // The dialect follows from the provider.
             Source::Inventory { bucket, object, dialect: _ } => {
                 self.put("manifest.inventory.bucket", bucket.as_str());
@@ -142,17 +152,18 @@ impl Canonical {
         }
     }
 
-    fn csv_place(&mut self, place: &CsvPlace, table: Option<&CsvTable>) {
+    /// A file in a bucket, or on this machine by its path as it is written.
+    fn file_place(&mut self, table: &str, place: &CsvPlace, path: Option<&Field<Text<1, 4096>>>) {
         match place {
             CsvPlace::Object { bucket, key, etag } => {
-                self.put("manifest.csv.bucket", bucket.as_str());
-                self.put_key("manifest.csv.object", key);
+                self.put(&format!("{table}.bucket"), bucket.as_str());
+                self.put_key(&format!("{table}.object"), key);
                 // Compared without regard to case.
-                self.put_some("manifest.csv.etag", etag.as_deref().map(str::to_ascii_lowercase));
+                self.put_some(&format!("{table}.etag"), etag.as_deref().map(str::to_ascii_lowercase));
             }
             CsvPlace::Local(_) => {
-                let path = table.and_then(|table| table.path.value());
-                self.put_some("manifest.csv.path", path.map(|path| path.0.as_str()));
+                let path = path.and_then(Field::value);
+                self.put_some(&format!("{table}.path"), path.map(|path| path.0.as_str()));
             }
         }
     }
@@ -249,6 +260,12 @@ impl Plan {
             None => vec!["plan", self.store.provider.as_str(), self.place(), &self.name],
         };
         Json::from(words).to_string()
+    }
+
+    /// The text that names the store: plans that work on the same one have the same.
+    #[must_use]
+    pub fn store_identity(&self) -> String {
+        Json::from(vec![self.store.provider.as_str(), self.place()]).to_string()
     }
 
     /// Where the store is. A region beside an endpoint says how to sign, not where.

@@ -74,7 +74,7 @@ table! {
 }
 
 table! {
-    /// Which objects: exactly one of prefix, csv and inventory.
+    /// Which objects: exactly one of prefix, csv, inventory and report.
     struct ManifestTable {
         /// Everything whose key begins so.
         optional prefix: PrefixTable,
@@ -82,11 +82,15 @@ table! {
         optional csv: CsvTable,
         /// The objects that a bucket inventory names.
         optional inventory: InventoryTable,
+        /// The objects that failed, as an earlier completion report has it.
+        optional report: EarlierReportTable,
         /// Which of the source's objects are taken. All conditions must hold.
         optional filter: FilterTable,
     }
-    missing "add [manifest.prefix], [manifest.csv] or [manifest.inventory]"
-    rules { "oneOf": [{ "required": ["prefix"] }, { "required": ["csv"] }, { "required": ["inventory"] }] }
+    missing "add [manifest.prefix], [manifest.csv], [manifest.inventory] or [manifest.report]"
+    rules { "oneOf": [
+        { "required": ["prefix"] }, { "required": ["csv"] }, { "required": ["inventory"] }, { "required": ["report"] },
+    ] }
 }
 
 table! {
@@ -136,7 +140,26 @@ table! {
 }
 
 table! {
-    /// Conditions that all must hold. A CSV file knows only keys, so only include and exclude work with it.
+    /// The failed objects of an earlier completion report of OSS or AWS, or of batchplan in either form.
+    struct EarlierReportTable {
+        /// The bucket that holds the report.
+        optional bucket: Text<1, 255>,
+        /// The key of the report's manifest.json, or of one of its CSV files.
+        optional object: KeyText<1>,
+        /// The file's `ETag`; a file with another one is refused.
+        optional etag: Text<1, 1024>,
+        /// Such a file on this machine instead, seen from the plan's folder.
+        optional path: Text<1, 4096>,
+        /// Only objects that failed with one of these HTTP statuses, such as `[403, 503]`.
+        optional status: List<Int<100, 599>>,
+        /// Only objects that failed with one of these error codes, such as `["AccessDenied"]`.
+        optional code: List<Text<1, 128>>,
+    }
+    rules { "oneOf": [{ "required": ["path"] }, { "required": ["bucket", "object"] }] }
+}
+
+table! {
+    /// Conditions that all must hold. CSV files and reports know only keys, so only include and exclude work with them.
     struct FilterTable {
         /// Globs of which at least one matches the whole key. * crosses /, so "*.pdf" is every key that ends so.
         optional include: List<KeyGlob>,

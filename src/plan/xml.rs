@@ -100,6 +100,12 @@ pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> 
             let names: Vec<_> = fields.iter().copied().map(name_of).collect();
             spec("OSS_BatchOperations_CSV_20250611", Some(&names.join(",")), to)
         }),
+        // The reference has no such manifest: the file is where that of a CSV is, and its format the report's own.
+        Source::Report { place, .. } => parent("Manifest", to, |to| {
+            location(&csv_location(place, pin), to)?;
+            spec("Report_CSV_20250901", None, to)
+        }),
+        Source::Retry { .. } => Ok(()),
         Source::Inventory { bucket, object, dialect } => parent("Manifest", to, |to| {
             location(&inventory_location(bucket.as_str(), object, pin), to)?;
             spec(inventory_format(*dialect), None, to)

@@ -53,6 +53,26 @@ const LOCAL: Lines = &[
     ],
 ];
 
+const REPORT: Lines = &[
+    &["name = \"work\""],
+    &["store.provider = \"s3\""],
+    &["store.endpoint = \"https://s3.example.org\""],
+    &["manifest.report.bucket = \"reports\""],
+    &["manifest.report.object = \"r/manifest.json\""],
+    &["manifest.report.etag = \"0aB\"", "manifest.report.etag = '\"0Ab\"'"],
+    &["manifest.report.status = [404, 503]", "manifest.report.status = [503, 404, 503]"],
+    &["manifest.report.code = [\"AccessDenied\"]", "manifest.report.code = [\"accessdenied\"]"],
+    &["operation.delete_object_tagging = {}"],
+];
+
+const FAILED: Lines = &[
+    &["name = \"work\""],
+    &["store.provider = \"sandbox\""],
+    &["store.data = \"state\""],
+    &["manifest.report.path = \"report-1.csv\""],
+    &["operation.delete_object_tagging = {}"],
+];
+
 const INVENTORY: Lines = &[
     &["name = \"work\""],
     &["store.provider = \"oss\""],
@@ -183,6 +203,12 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("manifest.prefix.bucket", PREFIX, "manifest.prefix.bucket = \"other\"", Some("manifest.prefix.bucket")),
     ("manifest.prefix.prefix", PREFIX, "manifest.prefix.prefix = \"\"", Some("manifest.prefix.prefix")),
     ("manifest.prefix.versions", PREFIX, "manifest.prefix.versions = \"all\"", Some("manifest.prefix.versions")),
+    ("manifest.report.bucket", REPORT, "manifest.report.bucket = \"other\"", Some("manifest.report.bucket")),
+    ("manifest.report.object", REPORT, "manifest.report.object = \"x.csv\"", Some("manifest.report.object")),
+    ("manifest.report.etag", REPORT, "manifest.report.etag = \"0c\"", Some("manifest.report.etag")),
+    ("manifest.report.path", FAILED, "manifest.report.path = \"x.csv\"", Some("manifest.report.path")),
+    ("manifest.report.status", REPORT, "manifest.report.status = [403]", Some("manifest.report.status")),
+    ("manifest.report.code", REPORT, "manifest.report.code = [\"SlowDown\"]", Some("manifest.report.code")),
     ("manifest.csv.bucket", CSV, "manifest.csv.bucket = \"other\"", Some("manifest.csv.bucket")),
     ("manifest.csv.object", CSV, "manifest.csv.object = \"x.csv\"", Some("manifest.csv.object")),
     ("manifest.csv.etag", CSV, "manifest.csv.etag = \"0c\"", Some("manifest.csv.etag")),

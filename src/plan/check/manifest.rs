@@ -3,13 +3,14 @@
 use globset::{GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
+use super::place::{Place, etag};
 use super::{Context, bucket, refuse_beside, refuse_pair};
 use crate::diagnostics::Problem;
-use crate::manifest::{CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Source, Versions};
+use crate::manifest::{CsvField, Dialect, Filter, InventoryObject, Manifest, Narrowing, Source, Versions};
 use crate::object::{Key, StorageClass};
 use crate::plan::defaults;
 use crate::plan::leaf::{Age, KeyGlob, List, OneOf, Text};
-use crate::plan::shape::{CsvTable, FilterTable, InventoryTable, ManifestTable, PrefixTable};
+use crate::plan::shape::{CsvTable, EarlierReportTable, FilterTable, InventoryTable, ManifestTable, PrefixTable};
 use crate::plan::text::nearest;
 use crate::plan::walk::{At, Field, Span, Walk};
 use crate::store::Provider;
@@ -39,23 +40,25 @@ pub(super) fn check(at: &At<ManifestTable>, context: &Context<'_>, walk: &mut Wa
     let prefix = table.prefix.value().map(|table| prefix(table, context, walk));
     let csv = table.csv.given().map(|at| csv(at, context, walk));
     let inventory = table.inventory.given().map(|at| inventory(at, context, walk));
+    let report = table.report.given().map(|at| report(at, context, walk));
     let filter = filter_table(table, context, walk);
-    let source = prefix.or(csv).or(inventory)??;
+    let source = prefix.or(csv).or(inventory).or(report)??;
     Some(Manifest { source, filter })
 }
 
 fn one_source(at: &At<ManifestTable>, walk: &mut Walk) {
     let table = &at.value;
-    let absent = [table.prefix.is_absent(), table.csv.is_absent(), table.inventory.is_absent()];
+    let absent =
+        [table.prefix.is_absent(), table.csv.is_absent(), table.inventory.is_absent(), table.report.is_absent()];
     if absent.iter().all(|absent| *absent) && !walk.is_strange("manifest") {
         walk.push(
             Problem::new("the manifest has no source")
                 .label(at.span.clone(), "which objects?")
-                .help("add [manifest.prefix], [manifest.csv] or [manifest.inventory]"),
+                .help("add [manifest.prefix], [manifest.csv], [manifest.inventory] or [manifest.report]"),
         );
     }
-    let mut sources: Vec<Span> =
-        [key_of(&table.prefix), key_of(&table.csv), key_of(&table.inventory)].into_iter().flatten().collect();
+    let sources = [key_of(&table.prefix), key_of(&table.csv), key_of(&table.inventory), key_of(&table.report)];
+    let mut sources: Vec<Span> = sources.into_iter().flatten().collect();
     sources.sort_by_key(|span| span.start);
     if sources.len() > 1 {
         let mut problem = Problem::new("a manifest has exactly one source").help("keep one of them");
@@ -78,53 +81,52 @@ fn prefix(table: &PrefixTable, context: &Context<'_>, walk: &mut Walk) -> Option
 }
 
 fn csv(at: &At<CsvTable>, context: &Context<'_>, walk: &mut Walk) -> Option<Source> {
-    let table = &at.value;
-    let fields = fields(&table.fields, walk);
-    if table.path.is_absent() {
-        csv_object_is_whole(at, walk);
-    }
-    let place = csv_place(table, context, walk)?;
-    let plus_is_space = table.plus_is_space.value().copied().unwrap_or(false);
+    let CsvTable { bucket, object, etag, path, .. } = &at.value;
+    let fields = fields(&at.value.fields, walk);
+    let place = Place { table: "[manifest.csv]", noun: "the CSV file", bucket, object, etag, path };
+    let place = place.check(&at.span, context, walk)?;
+    let plus_is_space = at.value.plus_is_space.value().copied().unwrap_or(false);
     Some(Source::Csv { place, fields, plus_is_space })
 }
 
-fn csv_place(table: &CsvTable, context: &Context<'_>, walk: &mut Walk) -> Option<CsvPlace> {
-    let Some(path) = table.path.given() else {
-        let bucket = bucket::check(table.bucket.given()?, context, walk)?;
-        let key = Key::from(table.object.value()?.0.as_str());
-        return Some(CsvPlace::Object { bucket, key, etag: etag(&table.etag) });
-    };
-    if let Some(elsewhere) = table.bucket.given() {
-        refuse_pair(path, elsewhere, "the CSV file is in two places", "keep `path`, or `bucket` and `object`", walk);
-    } else if let Some(elsewhere) = table.object.given() {
-        refuse_pair(path, elsewhere, "the CSV file is in two places", "keep `path`, or `bucket` and `object`", walk);
+fn report(at: &At<EarlierReportTable>, context: &Context<'_>, walk: &mut Walk) -> Option<Source> {
+    let EarlierReportTable { bucket, object, etag, path, status, code } = &at.value;
+    if let Some(at) = object.given() {
+        is_a_reports_file(&at.value.0, &at.span, walk);
     }
-    refuse_beside(&table.etag, "a local file has no ETag", "remove it: local files are pinned by their content", walk);
-    Some(CsvPlace::Local(context.file(path, walk)))
+    if let Some(at) = path.given() {
+        is_a_reports_file(&at.value.0, &at.span, walk);
+    }
+    takes_some(status, "status", walk);
+    takes_some(code, "code", walk);
+    let place = Place { table: "[manifest.report]", noun: "the report", bucket, object, etag, path };
+    let place = place.check(&at.span, context, walk)?;
+    let status = status.value().map(|List(statuses)| statuses.iter().filter_map(|at| at.value.0.try_into().ok()));
+    let code = code.value().map(|List(codes)| codes.iter().map(|at| at.value.0.clone()));
+    let narrowing = Narrowing { status: status.map(Iterator::collect), code: code.map(Iterator::collect) };
+    Some(Source::Report { place, narrowing })
 }
 
-fn csv_object_is_whole(at: &At<CsvTable>, walk: &mut Walk) {
-    let table = &at.value;
-    match (table.bucket.is_absent(), table.object.is_absent()) {
-        (true, true) => walk.push(
-            Problem::new("[manifest.csv] does not say where the file is")
-                .label(at.span.clone(), "which file?")
-                .help("add `bucket` and `object`, or `path` for a file on this machine"),
-        ),
-        (true, false) => miss("bucket", table.object.given(), walk),
-        (false, true) => miss("object", table.bucket.given(), walk),
-        (false, false) => {}
+fn is_a_reports_file(name: &str, span: &Span, walk: &mut Walk) {
+    let lower = name.to_ascii_lowercase();
+    if [".json", ".csv", ".csv.gz"].iter().any(|ending| lower.ends_with(ending)) {
+        return;
     }
+    walk.push(
+        Problem::new("a report is read by its manifest.json or by one of its CSV files")
+            .label(span.clone(), "ends in neither .json nor .csv")
+            .help("name the manifest.json of the report: it lists the files"),
+    );
 }
 
-/// The one of `bucket` and `object` that is missing beside the other.
-fn miss<T>(name: &str, other: Option<&At<T>>, walk: &mut Walk) {
-    let problem =
-        Problem::new(format!("`{name}` is missing in [manifest.csv]")).help(format!("add `{name} = \"...\"`"));
-    walk.push(match other {
-        Some(other) => problem.label(other.key.clone(), format!("needs `{name}` beside it")),
-        None => problem,
-    });
+/// A list of what is wanted holds something.
+fn takes_some<T>(field: &Field<List<T>>, name: &str, walk: &mut Walk) {
+    let Some(at) = field.given().filter(|at| at.value.0.is_empty()) else { return };
+    walk.push(
+        Problem::new(format!("`{name}` takes no failed object at all"))
+            .label(at.span.clone(), "empty")
+            .help("name at least one, or remove it to take all failed objects"),
+    );
 }
 
 fn fields(field: &Field<List<OneOf<CsvField>>>, walk: &mut Walk) -> Vec<CsvField> {
@@ -148,10 +150,6 @@ fn fields(field: &Field<List<OneOf<CsvField>>>, walk: &mut Walk) -> Vec<CsvField
         }
     }
     columns.iter().map(|column| column.value.0).collect()
-}
-
-fn etag(field: &Field<Text<1, 1024>>) -> Option<String> {
-    field.value().map(|etag| etag.0.trim_matches('"').to_owned())
 }
 
 fn inventory(at: &At<InventoryTable>, context: &Context<'_>, walk: &mut Walk) -> Option<Source> {
@@ -208,7 +206,10 @@ fn inventory_object(table: &InventoryTable, walk: &mut Walk) -> Option<Inventory
 fn filter_table(manifest: &ManifestTable, context: &Context<'_>, walk: &mut Walk) -> Filter {
     let Some(table) = manifest.filter.value() else { return Filter::default() };
     if let Some(csv) = manifest.csv.given() {
-        refuse_facts(table, &csv.key, walk);
+        refuse_facts(table, "a CSV manifest", &csv.key, walk);
+    }
+    if let Some(report) = manifest.report.given() {
+        refuse_facts(table, "a completion report", &report.key, walk);
     }
     let modified_before = modified_before(table, context, walk);
     sizes_agree(table, walk);
@@ -223,8 +224,8 @@ fn filter_table(manifest: &ManifestTable, context: &Context<'_>, walk: &mut Walk
     }
 }
 
-/// A CSV file names objects and says nothing else of them.
-fn refuse_facts(table: &FilterTable, csv: &Span, walk: &mut Walk) {
+/// Some sources name objects and say nothing else of them.
+fn refuse_facts(table: &FilterTable, source: &str, key: &Span, walk: &mut Walk) {
     let facts = [
         (key_of(&table.larger_than), "sizes"),
         (key_of(&table.smaller_than), "sizes"),
@@ -236,9 +237,9 @@ fn refuse_facts(table: &FilterTable, csv: &Span, walk: &mut Walk) {
     for (span, fact) in facts {
         if let Some(span) = span {
             walk.push(
-                Problem::new(format!("a CSV manifest knows no {fact}"))
+                Problem::new(format!("{source} knows no {fact}"))
                     .label(span, "cannot be answered")
-                    .label(csv.clone(), "has keys only")
+                    .label(key.clone(), "has keys only")
                     .help("use an inventory or a prefix, or filter by `include` and `exclude`"),
             );
         }

@@ -4,6 +4,7 @@ mod bucket;
 mod endpoint;
 mod manifest;
 mod operation;
+mod place;
 mod report;
 mod store;
 mod tags;

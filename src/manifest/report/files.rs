@@ -1,0 +1,134 @@
+//! Where the files are that a report's `manifest.json` lists.
+//!
+//! In a bucket by bucket and key; beside a `manifest.json` on this machine by the end of the key, since a report that
+//! was downloaded lists the keys that its files had. Names from the list never lead out of its folder.
+
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+
+use crate::codec::ListedFile;
+use crate::manifest::error::ManifestError;
+use crate::manifest::sink::check_bucket;
+use crate::object::{Bucket, Key};
+
+/// The folder below the list in which AWS's form keeps its files.
+const SUBFOLDER: &str = "results";
+
+/// A report has each object in one file: one that is listed again would have its objects worked on twice.
+pub(super) fn refuse_repeated(files: &[ListedFile], name: &str) -> Result<(), ManifestError> {
+    let mut seen = HashSet::with_capacity(files.len());
+    match files.iter().find(|file| !seen.insert((&file.bucket, &file.key))) {
+        None => Ok(()),
+        Some(file) => {
+            let what = format!("it lists the file {} twice", Key::from(file.key.as_str()));
+            Err(ManifestError::malformed(name, what, "use the report as it was written"))
+        }
+    }
+}
+
+/// The object that holds a listed file.
+pub(super) fn in_bucket(file: &ListedFile, name: &str) -> Result<(Bucket, Key), ManifestError> {
+    let key = Key::from(file.key.as_str());
+    if file.bucket.is_empty() {
+        let what = format!("it lists {key} without a bucket: the report was not published, but copied there");
+        let help = "copy the report's folder to this machine and name its manifest.json by `path`";
+        return Err(ManifestError::malformed(name, what, help));
+    }
+    check_bucket(&file.bucket).map_err(|why| {
+        ManifestError::malformed(name, format!("it lists {key} in a strange bucket: {why}"), super::NO_REPORT)
+    })?;
+    Ok((Bucket::new(&file.bucket), key))
+}
+
+/// The folder of a `manifest.json` on this machine.
+pub(super) struct Folder<'a>(&'a Path);
+
+impl<'a> Folder<'a> {
+    /// The folder that a file is in.
+    pub(super) fn of(listing: &'a Path) -> Self {
+        Self(listing.parent().unwrap_or_else(|| Path::new("")))
+    }
+
+    /// The file that a listed name or key means: beside the list, or in `results` beside it.
+    pub(super) fn find(&self, file: &ListedFile, name: &str) -> Result<PathBuf, ManifestError> {
+        let listed = Key::from(file.key.as_str());
+        let (above, last) = file.key.rsplit_once('/').unwrap_or(("", &file.key));
+        if !is_plain(last) {
+            let what = format!("it lists {listed}, and that is no name of a file");
+            return Err(ManifestError::malformed(name, what, super::NO_REPORT));
+        }
+        let mut places = vec![self.0.join(last)];
+        if above.rsplit('/').next() == Some(SUBFOLDER) {
+            places.insert(0, self.0.join(SUBFOLDER).join(last));
+        }
+        if let Some(found) = places.iter().find(|path| path.is_file()) {
+            return Ok(found.clone());
+        }
+        let tried: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+        let what = format!("it lists {listed}, and there is no {}", tried.join(" and no "));
+        Err(ManifestError::malformed(name, what, "download the report's files as well, and put them beside it"))
+    }
+}
+
+/// Whether a name is that of an entry of a folder, on any system: no `..`, no separator, no drive.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let one = matches!(parts.next(), Some(Component::Normal(part)) if part == name) && parts.next().is_none();
+    one && !name.contains(['\\', ':', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::TaskStatus;
+
+    fn file(bucket: &str, key: &str) -> ListedFile {
+        ListedFile { status: TaskStatus::Failed, bucket: bucket.to_owned(), key: key.to_owned(), md5: "0".repeat(32) }
+    }
+
+    #[test]
+    fn a_listed_file_lies_beside_the_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let listing = folder.path().join("manifest.json");
+        let find = |key: &str| Folder::of(&listing).find(&file("b", key), "manifest.json");
+        let missing = find("audit/job-ID=/results/ab.csv").unwrap_err().to_string();
+        let tried = [folder.path().join("results").join("ab.csv"), folder.path().join("ab.csv")];
+        let tried = tried.map(|path| path.display().to_string()).join(" and no ");
+        assert!(missing.ends_with(&format!("and there is no {tried}")), "{missing}");
+
+        std::fs::create_dir(folder.path().join("results")).unwrap();
+        for name in ["report-0.csv", "ab.csv", "results/ab.csv"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let found = |key: &str| std::fs::read_to_string(find(key).unwrap()).unwrap();
+        assert_eq!(found("report-0.csv"), "report-0.csv");
+        assert_eq!(found("audit/ID=/results/report-0.csv"), "report-0.csv");
+        assert_eq!(found("results/ab.csv"), "results/ab.csv");
+        assert_eq!(found("audit/job-ID=/results/ab.csv"), "results/ab.csv");
+        assert_eq!(found("audit/job-ID=/ab.csv"), "ab.csv");
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(folder.path().join("secret.csv"), "s").unwrap();
+        let listing = inner.join("manifest.json");
+        let refused = |key: &str| Folder::of(&listing).find(&file("b", key), "m").unwrap_err().to_string();
+        for key in ["..", "a/..", "a/", ".", "results/..", "a\\..\\b", "C:x", "a\0b"] {
+            assert!(refused(key).contains("no name of a file"), "{key}");
+        }
+        for key in ["../secret.csv", "/secret.csv", "../results/secret.csv"] {
+            assert!(refused(key).contains("there is no"), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_strange_bucket_is_no_host_to_send_to() {
+        let refused = |bucket: &str| in_bucket(&file(bucket, "k"), "m").unwrap_err().to_string();
+        assert!(refused("evil.example/").contains("strange bucket"));
+        assert!(refused("").contains("was not published"));
+        assert_eq!(in_bucket(&file("b", "../k"), "m").unwrap(), (Bucket::new("b"), Key::from("../k")));
+    }
+}

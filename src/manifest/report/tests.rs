@@ -1,0 +1,327 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use globset::{Glob, GlobSetBuilder};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::codec::{Naming, RowEncoder, manifest_json};
+use crate::completion::ReportFormat;
+use crate::manifest::testing::{MemoryStore, etag, freeze_until, keys, objects, refusal};
+use crate::manifest::{Filter, Source};
+use crate::object::{ObjectId, VersionId};
+use crate::task::{Failure, Fault, FaultClass, Outcome};
+
+const OSS_FAILED: &str = concat!(
+    "media,a%2F1%20x,,403,\"Error returned by Service. {\"\"Error Code\"\":\"\"AccessDenied\"\"}\"\n",
+    "media,a%2F2,v%2B,404,\"Error returned by Service. {\"\"Error Code\"\":\"\"NoSuchKey\"\"}\"\n",
+    "media,a%2F3,,,\"No answer from the service. {\"\"Error Code\"\":\"\"Timeout\"\"}\"\n",
+    "media,a%2F4,,503,what is this\n",
+);
+
+/// In the order of AWS's schema, but for the first: some tools follow the one, some the other.
+const AWS_FAILED: &str = concat!(
+    "media,a/1%20x,,failed,403,AccessDenied,Access Denied (x)\n",
+    "media,a/2,v%2B,failed,NoSuchKey,404,\"gone, it seems\"\n",
+    "media,a/3,,failed,,Timeout,\n",
+    "media,a/4,,failed,503,,\n",
+);
+
+const SUCCEEDED: &str = "media,fine,,200,\n";
+
+fn at(key: &str) -> CsvPlace {
+    CsvPlace::Object { bucket: Bucket::new("audit"), key: Key::from(key), etag: None }
+}
+
+fn source(place: CsvPlace) -> Source {
+    Source::Report { place, narrowing: Narrowing::default() }
+}
+
+fn listed(status: TaskStatus, bucket: &str, key: &str, text: &str) -> ListedFile {
+    ListedFile { status, bucket: bucket.to_owned(), key: key.to_owned(), md5: etag(text.as_bytes()) }
+}
+
+fn list(format: ReportFormat, files: &[ListedFile]) -> String {
+    manifest_json(format, Timestamp::UNIX_EPOCH, files).unwrap()
+}
+
+/// An OSS report in a bucket; its succeeded file does not exist.
+fn published() -> MemoryStore {
+    let list = list(
+        ReportFormat::Oss,
+        &[
+            listed(TaskStatus::Succeeded, "audit", "r/ID/results/report-0.csv", SUCCEEDED),
+            listed(TaskStatus::Failed, "audit", "r/ID/results/report-1.csv", OSS_FAILED),
+        ],
+    );
+    MemoryStore::with(&[
+        ("r/ID/results/manifest.json", list.as_bytes()),
+        ("r/ID/results/report-1.csv", OSS_FAILED.as_bytes()),
+    ])
+}
+
+fn published_at() -> CsvPlace {
+    at("r/ID/results/manifest.json")
+}
+
+#[test]
+fn a_published_report_gives_the_rows_of_its_failed_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(published());
+    let frozen =
+        freeze_until(folder.path(), &store, source(published_at()), Filter::default(), &CancellationToken::new());
+    let frozen = frozen.unwrap();
+    let text = &store.objects[&b"r/ID/results/manifest.json"[..]];
+    let expected = Pin::Object {
+        bucket: Bucket::new("audit"),
+        key: Key::from("r/ID/results/manifest.json"),
+        etag: etag(text),
+        sha256: sha256(text),
+    };
+    assert_eq!(frozen.pin(), &expected);
+    assert_eq!((frozen.rows(), frozen.rows_read(), frozen.warnings()), (4, 4, &[][..]));
+    let requests = store.requests.lock().unwrap();
+    let read: Vec<_> = requests.iter().map(|request| request.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(read, ["r/ID/results/manifest.json", "r/ID/results/report-1.csv"]);
+
+    let (_, found) = objects(published(), source(published_at()), Filter::default()).unwrap();
+    assert_eq!(keys(&found), ["a/1 x", "a/2", "a/3", "a/4"]);
+    assert!(found.iter().all(|object| object.bucket.as_str() == "media"));
+    let versions: Vec<_> = found.iter().map(|object| object.version.as_ref().map(VersionId::as_str)).collect();
+    assert_eq!(versions, [None, Some("v%2B"), None, None]);
+}
+
+#[test]
+fn a_file_of_rows_stands_alone_in_either_format() {
+    let oss = format!("{SUCCEEDED}{OSS_FAILED}{SUCCEEDED}media,odd,,200,yet an error\n");
+    let aws = format!("media,fine,,succeeded,200,,Successful\r\n{AWS_FAILED}media,odd,,failed,,,\n");
+    for (text, read) in [(oss, 7), (aws, 6)] {
+        let store = MemoryStore::with(&[("x.csv", text.as_bytes())]);
+        let (frozen, found) = objects(store, source(at("x.csv")), Filter::default()).unwrap();
+        assert_eq!(keys(&found), ["a/1 x", "a/2", "a/3", "a/4", "odd"]);
+        assert_eq!(frozen.rows_read(), read);
+        let Pin::Object { sha256: digest, .. } = frozen.pin() else { panic!("an object") };
+        assert_eq!(digest, &sha256(text.as_bytes()));
+    }
+}
+
+#[test]
+fn status_and_code_narrow_and_what_has_no_code_is_told() {
+    let narrowed = |status: Option<&[u16]>, code: Option<&[&str]>| {
+        let narrowing = Narrowing {
+            status: status.map(<[u16]>::to_vec),
+            code: code.map(|codes| codes.iter().map(|code| (*code).to_owned()).collect()),
+        };
+        [OSS_FAILED, AWS_FAILED].map(|text| {
+            let place = at("x.csv");
+            let store = MemoryStore::with(&[("x.csv", text.as_bytes())]);
+            let source = Source::Report { place, narrowing: narrowing.clone() };
+            let (frozen, found) = objects(store, source, Filter::default()).unwrap();
+            assert_eq!(frozen.rows_read(), 4);
+            (keys(&found), frozen.warnings().iter().map(ToString::to_string).collect::<Vec<_>>())
+        })
+    };
+    for (found, warnings) in narrowed(Some(&[404, 503]), None) {
+        assert_eq!((found, warnings), (vec!["a/2".to_owned(), "a/4".to_owned()], vec![]));
+    }
+    for (found, warnings) in narrowed(None, Some(&["accessdenied", "Timeout"])) {
+        assert_eq!(found, ["a/1 x", "a/3"]);
+        let [warning] = warnings.as_slice() else { panic!("one warning") };
+        assert_eq!(warning, "failed rows without an error code are left out: 1, the first is row 4 of audit/x.csv");
+    }
+    for (found, _) in narrowed(Some(&[403, 404]), Some(&["NoSuchKey", "Timeout"])) {
+        assert_eq!(found, ["a/2"]);
+    }
+    for (found, _) in narrowed(Some(&[418]), None) {
+        assert_eq!(found, [""; 0]);
+    }
+}
+
+/// Writes files into a folder of this machine.
+fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let listing = folder.path().join("manifest.json");
+    (folder, listing)
+}
+
+fn local(path: &Path) -> Source {
+    source(CsvPlace::Local(path.to_owned()))
+}
+
+#[test]
+fn a_report_on_this_machine_may_be_ours_or_downloaded() {
+    let file = |key: &str, text| listed(TaskStatus::Failed, "", key, text);
+    let oss_name = [file("report-0.csv", OSS_FAILED)];
+    let oss_key = [file("r/ID=/results/report-0.csv", OSS_FAILED)];
+    let aws_name = [file("results/0a.csv", AWS_FAILED)];
+    let aws_key = [file("r/job-ID=/results/0a.csv", AWS_FAILED)];
+    for (format, files, name, text) in [
+        (ReportFormat::Oss, &oss_name, "report-0.csv", OSS_FAILED),
+        (ReportFormat::Oss, &oss_key, "report-0.csv", OSS_FAILED),
+        (ReportFormat::Aws, &aws_name, "results/0a.csv", AWS_FAILED),
+        (ReportFormat::Aws, &aws_key, "results/0a.csv", AWS_FAILED),
+        (ReportFormat::Aws, &aws_key, "0a.csv", AWS_FAILED),
+    ] {
+        let list = list(format, files);
+        let (_folder, path) = folder(&[("manifest.json", &list), (name, text)]);
+        let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
+        assert_eq!(keys(&found), ["a/1 x", "a/2", "a/3", "a/4"]);
+        let expected = Pin::File { path: path.display().to_string(), sha256: sha256(list.as_bytes()) };
+        assert_eq!(frozen.pin(), &expected);
+    }
+    let (folder, _) = folder(&[("failed.csv", AWS_FAILED)]);
+    let path = folder.path().join("failed.csv");
+    let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
+    assert_eq!(found.len(), 4);
+    let sha256 = sha256(AWS_FAILED.as_bytes());
+    assert_eq!(frozen.pin(), &Pin::File { path: path.display().to_string(), sha256 });
+}
+
+#[test]
+fn a_report_without_failures_is_an_empty_manifest() {
+    let list = list(ReportFormat::Aws, &[listed(TaskStatus::Succeeded, "audit", "gone.csv", SUCCEEDED)]);
+    for (name, text, read) in [("m.json", list.as_str(), 0), ("x.csv", SUCCEEDED, 1), ("x.csv", "", 0)] {
+        let store = MemoryStore::with(&[(name, text.as_bytes())]);
+        let (frozen, found) = objects(store, source(at(name)), Filter::default()).unwrap();
+        assert_eq!((frozen.rows_read(), found.len()), (read, 0), "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_told_before_its_rows() {
+    let refused = |store| {
+        let error = refusal(store, source(published_at()), Filter::default());
+        format!("{error}; {}", error.help().unwrap())
+    };
+    let mut store = published();
+    store.put("r/ID/results/report-1.csv", b"not the same\n");
+    let text = refused(store);
+    assert!(
+        text.starts_with("audit/r/ID/results/report-1.csv: its MD5 is ") && text.contains("another copy"),
+        "{text}"
+    );
+
+    let mut store = published();
+    store.objects.remove(&b"r/ID/results/report-1.csv"[..]);
+    let text = refused(store);
+    assert!(text.contains("the report lists this file, and it is not there; the report is not complete"), "{text}");
+
+    let list = list(ReportFormat::Oss, &[listed(TaskStatus::Failed, "b", "report-0.csv", OSS_FAILED)]);
+    let (_folder, path) = folder(&[("manifest.json", &list), ("report-0.csv", &OSS_FAILED[..40])]);
+    let text = refusal(MemoryStore::default(), local(&path), Filter::default()).to_string();
+    assert!(text.contains("report-0.csv: its MD5 is "), "{text}");
+}
+
+#[test]
+fn bad_rows_are_told_by_number() {
+    let text = "b,k,,403,\nb,%zz,,403,\nb,k\nb,k,,x,\nev il/,k,,403,\nb,,,403,\nb,.,,403,\nb,k,,200,\n";
+    let store = MemoryStore::with(&[("x.csv", text.as_bytes())]);
+    let ManifestError::BadRows { total, first, .. } = refusal(store, source(at("x.csv")), Filter::default()) else {
+        panic!("bad rows")
+    };
+    let rows: Vec<_> = first.iter().map(|bad| bad.row).collect();
+    assert_eq!((total, rows), (6, vec![2, 3, 4, 5, 6, 7]));
+    assert!(first[1].why.contains("it has 2 columns, and a row of this report has 5"), "{}", first[1].why);
+    assert!(first[5].why.contains("cannot carry"), "{}", first[5].why);
+}
+
+#[test]
+fn what_is_no_report_is_refused() {
+    let refused = |name: &str, text: &str| {
+        let store = MemoryStore::with(&[(name, text.as_bytes())]);
+        refusal(store, source(at(name)), Filter::default()).to_string()
+    };
+    assert!(refused("x.csv", "bucket,key\n").contains("row 1 has 2 columns, and OSS's have 5, AWS's 7"));
+    assert!(refused("x.csv", "\u{feff}b,k,,403,\n").contains("byte order mark"));
+    assert!(refused("x.csv", "b,k,,403,\"open\n").contains("a quote is opened and never closed"));
+    assert!(refused("x.csv", &"x".repeat(2 << 20)).contains("longer than"));
+    assert!(refused("m.json", "{\"sourceBucket\":\"b\"}").contains("no completion report's manifest"));
+    assert!(refused("M.JSON", "").contains("no completion report's manifest"));
+    let file = listed(TaskStatus::Failed, "audit", "a.csv", "");
+    assert!(refused("m.json", &list(ReportFormat::Oss, &[file.clone(), file])).contains("lists the file a.csv twice"));
+    let strange = listed(TaskStatus::Failed, "evil.example/", "a.csv", "");
+    assert!(refused("m.json", &list(ReportFormat::Oss, &[strange])).contains("strange bucket"));
+    let error = refusal(MemoryStore::default(), source(at("no.csv")), Filter::default());
+    assert!(error.to_string().starts_with("cannot read audit/no.csv"), "{error}");
+    let (folder, path) = folder(&[("manifest.json", "")]);
+    fs::File::create(&path).unwrap().set_len(MAX_LISTING_BYTES + 1).unwrap();
+    let text = refusal(MemoryStore::default(), local(&path), Filter::default()).to_string();
+    assert!(text.contains("is larger than"), "{text}");
+    let text = refusal(MemoryStore::default(), local(folder.path()), Filter::default()).to_string();
+    assert!(text.starts_with("cannot read "), "{text}");
+}
+
+#[test]
+fn another_etag_is_another_report() {
+    let place = CsvPlace::Object {
+        bucket: Bucket::new("audit"),
+        key: Key::from("r/ID/results/manifest.json"),
+        etag: Some("0a".to_owned()),
+    };
+    let error = refusal(published(), source(place), Filter::default());
+    assert!(matches!(error, ManifestError::Changed { .. }), "{error}");
+}
+
+#[test]
+fn a_filter_may_ask_for_names_only() {
+    let globs = GlobSetBuilder::new().add(Glob::new("*2").unwrap()).build().unwrap();
+    let filter = Filter { include: Some(globs), ..Filter::default() };
+    let (_, found) = objects(published(), source(published_at()), filter).unwrap();
+    assert_eq!(keys(&found), ["a/2"]);
+    let filter = Filter { larger_than: Some(1), ..Filter::default() };
+    let text = refusal(published(), source(published_at()), filter).to_string();
+    assert!(text.contains("needs the object's size, and a completion report knows only names"), "{text}");
+}
+
+#[test]
+fn a_raw_plus_is_itself_and_told() {
+    let store = MemoryStore::with(&[("x.csv", b"b,a+b,,200,\nb,a+b,,403,\nb,c%2Bd,,403,\n")]);
+    let (frozen, found) = objects(store, source(at("x.csv")), Filter::default()).unwrap();
+    assert_eq!(keys(&found), ["a+b", "c+d"]);
+    let [warning] = frozen.warnings() else { panic!("one warning") };
+    assert!(
+        warning.message.starts_with("keys with a raw `+` are taken as they are: 1, the first in row 2 of audit/x.csv"),
+        "{warning}"
+    );
+}
+
+fn ending() -> impl Strategy<Value = Outcome> {
+    let failed = (proptest::option::of(300_u16..600), ".{0,9}", ".{0,9}").prop_map(|(status, code, message)| {
+        let (request_id, ec, endpoint) = (String::new(), String::new(), String::new());
+        let (class, at) = (FaultClass::Rejected, Timestamp::UNIX_EPOCH);
+        let fault = Fault { class, status, code, message, request_id, ec, endpoint, at };
+        Outcome::Failed(Failure { operation: "put_object_acl".to_owned(), fault })
+    });
+    prop_oneof![(200_u16..300).prop_map(|status| Outcome::Succeeded { status }), failed]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_failures_that_were_written_are_frozen(
+        aws in any::<bool>(),
+        rows in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 2..20), ending()), 0..20),
+    ) {
+        let format = if aws { ReportFormat::Aws } else { ReportFormat::Oss };
+        let mut encoder = RowEncoder::new(format, Naming::Named);
+        let (mut text, mut failed) = (Vec::new(), Vec::new());
+        for (key, outcome) in &rows {
+            let object = ObjectId { bucket: Bucket::new("b"), key: Key::new(key.as_slice()), version: None };
+            encoder.encode(&object, outcome, &mut text).unwrap();
+            failed.extend(matches!(outcome, Outcome::Failed(_)).then_some(object));
+        }
+        let (frozen, found) =
+            objects(MemoryStore::with(&[("x.csv", &text)]), source(at("x.csv")), Filter::default()).unwrap();
+        prop_assert_eq!(frozen.rows_read(), rows.len() as u64);
+        prop_assert_eq!(found, failed);
+    }
+}

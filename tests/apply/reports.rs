@@ -1,0 +1,53 @@
+//! What failed in one run, done by the next: a report as the manifest of a plan.
+
+use crate::world::World;
+
+const TAG: &str = "[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+
+/// Three objects of which one does not exist, done with a report in this format.
+fn first_run(world: &World, format: &str) -> serde_json::Value {
+    world.write("list.csv", "bkt,a\nbkt,not%2Fthere%20%2B\nbkt,b%20c\n");
+    let report = format!("[report]\nbucket = \"bkt\"\nprefix = \"r/\"\nformat = \"{format}\"\n");
+    world.plan(&format!("[manifest.csv]\npath = \"list.csv\"\n{TAG}{report}"));
+    world.apply().ended(3).json()
+}
+
+/// The keys that a run attempted, as its report has them.
+fn attempted(world: &World, source: &str) -> Vec<String> {
+    world.plan(&format!("[manifest.report]\n{source}\n{TAG}"));
+    let ran = world.apply();
+    let result = ran.json();
+    assert_eq!(ran.code, if result["total"] == 0 { 0 } else { 3 }, "{}", ran.stderr);
+    assert_eq!(result["total"], result["failed"], "{result}");
+    world.report_rows(&result).into_iter().map(|row| row[1].clone()).collect()
+}
+
+#[test]
+fn a_second_plan_takes_what_failed_in_the_first() {
+    for (format, listing) in [("oss", "r/{job}/results/manifest.json"), ("aws", "r/job-{job}/manifest.json")] {
+        let world = World::filled("bucket,key\nbkt,a\nbkt,b%20c\n");
+        let first = first_run(&world, format);
+        let key = listing.replace("{job}", first["job_id"].as_str().expect("an id"));
+        let published = format!("bucket = \"bkt\"\nobject = \"{key}\"");
+        let kept = format!("path = \"{}/manifest.json\"", first["report_folder"].as_str().expect("a folder"));
+        for source in
+            [published.as_str(), kept.as_str(), &format!("{published}\nstatus = [404]\ncode = [\"NoSuchKey\"]")]
+        {
+            assert_eq!(attempted(&world, source), ["not%2Fthere%20%2B"], "{source}");
+        }
+        assert!(attempted(&world, &format!("{published}\nstatus = [403]")).is_empty());
+    }
+}
+
+#[test]
+fn a_report_that_was_changed_is_refused_and_nothing_is_touched() {
+    let world = World::filled("bucket,key\nbkt,a\nbkt,b%20c\n");
+    let folder = first_run(&world, "oss")["report_folder"].as_str().expect("a folder").to_owned();
+    let failed = world.path(&folder).join("report-1.csv");
+    let other = std::fs::read_to_string(&failed).expect("a report").replace("not%2Fthere%20%2B", "a");
+    std::fs::write(&failed, other).expect("written");
+    world.plan(&format!("[manifest.report]\npath = \"{folder}/manifest.json\"\n[operation.delete_object_tagging]\n"));
+    let ran = world.apply().ended(4);
+    assert!(ran.stderr.contains("report-1.csv: its MD5 is "), "{}", ran.stderr);
+    assert_eq!(world.objects().tags("a", None), "t=1");
+}
