@@ -1,9 +1,50 @@
 //! Which rows of a source are taken.
 
-use globset::Candidate;
+use std::fmt;
+
+use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use super::spec::Filter;
+
+/// Globs over keys, matched together.
+#[derive(Clone)]
+pub struct KeyGlobs {
+    set: GlobSet,
+    expressions: Vec<String>,
+}
+
+impl KeyGlobs {
+    /// Compiles them.
+    ///
+    /// # Errors
+    /// They are too large together.
+    pub fn new(globs: impl IntoIterator<Item = Glob>) -> Result<Self, globset::Error> {
+        let (mut set, mut expressions) = (GlobSetBuilder::new(), Vec::new());
+        for glob in globs {
+            expressions.push(glob.regex().to_owned());
+            set.add(glob);
+        }
+        Ok(Self { set: set.build()?, expressions })
+    }
+
+    /// Whether at least one of them matches a key's bytes.
+    #[must_use]
+    pub fn is_match(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
+        self.matches(&Candidate::from_bytes(key.as_ref()))
+    }
+
+    fn matches(&self, key: &Candidate<'_>) -> bool {
+        self.set.is_match_candidate(key)
+    }
+}
+
+/// What they mean, and not how they are compiled: equal text is equal matching, from build to build.
+impl fmt::Debug for KeyGlobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.expressions).finish()
+    }
+}
 
 /// One object as a source names it, before it is frozen.
 pub(super) struct Row<'a> {
@@ -98,8 +139,8 @@ impl Filter {
         }
         // As bytes: a key need not be UTF-8, and a lossy copy could match what the key itself does not.
         let candidate = Candidate::from_bytes(key);
-        self.include.as_ref().is_none_or(|globs| globs.is_match_candidate(&candidate))
-            && !self.exclude.as_ref().is_some_and(|globs| globs.is_match_candidate(&candidate))
+        self.include.as_ref().is_none_or(|globs| globs.matches(&candidate))
+            && !self.exclude.as_ref().is_some_and(|globs| globs.matches(&candidate))
     }
 
     fn judge_size(&self, size: Option<u64>) -> Verdict {
@@ -135,13 +176,11 @@ fn taken(yes: bool) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use globset::{Glob, GlobSet, GlobSetBuilder};
-
     use super::*;
     use crate::object::StorageClass;
 
-    fn globs(pattern: &str) -> GlobSet {
-        GlobSetBuilder::new().add(Glob::new(pattern).unwrap()).build().unwrap()
+    fn globs(pattern: &str) -> KeyGlobs {
+        KeyGlobs::new([Glob::new(pattern).unwrap()]).unwrap()
     }
 
     fn row<'a>(key: &'a [u8], facts: Facts<'a>) -> Row<'a> {

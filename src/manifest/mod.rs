@@ -37,6 +37,7 @@ mod testing;
 use crate::codec::escape;
 
 pub use error::{BadRow, ManifestError, Warning};
+pub use filter::KeyGlobs;
 pub use freeze::freeze;
 pub use frozen::{Frozen, PartInfo, Pin, Tasks};
 pub use sink::Prepared;

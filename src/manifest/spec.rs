@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use globset::GlobSet;
 use jiff::Timestamp;
 
+use super::filter::KeyGlobs;
 use crate::completion::ReportFormat;
 use crate::frontier::Frontier;
 use crate::object::{Bucket, Key, StorageClass};
@@ -164,9 +164,9 @@ pub enum CsvField {
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// At least one of these globs matches the key.
-    pub include: Option<GlobSet>,
+    pub include: Option<KeyGlobs>,
     /// None of these does.
-    pub exclude: Option<GlobSet>,
+    pub exclude: Option<KeyGlobs>,
     /// More bytes than this.
     pub larger_than: Option<u64>,
     /// Fewer bytes than this.

@@ -1,8 +1,6 @@
-use globset::GlobSet;
-
 use crate::manifest::spec::{Dialect, InventoryObject};
 use crate::manifest::testing::{MemoryStore, etag, fault, gzip, keys, objects, refusal};
-use crate::manifest::{Filter, Frozen, Pin, Source};
+use crate::manifest::{Filter, Frozen, KeyGlobs, Pin, Source};
 use crate::object::{Bucket, Key, ObjectId, StorageClass};
 use crate::task::FaultClass;
 
@@ -139,7 +137,7 @@ fn filters_use_the_columns_there_are() {
         larger_than: Some(20),
         modified_before: Some("2021-01-01T00:00:00Z".parse().unwrap()),
         storage_class: Some(vec![StorageClass::new("glacier")]),
-        exclude: Some(GlobSet::empty()),
+        exclude: KeyGlobs::new([]).ok(),
         ..Filter::default()
     };
     let (_, found) = objects(store(AWS, schema, &[rows]), exact(), filter.clone()).unwrap();

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use globset::{Glob, GlobSetBuilder};
+use globset::Glob;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use super::*;
 use crate::codec::{Naming, RowEncoder, manifest_json};
 use crate::completion::ReportFormat;
 use crate::manifest::testing::{MemoryStore, etag, freeze_until, keys, objects, refusal};
-use crate::manifest::{Filter, Source};
+use crate::manifest::{Filter, Frozen, KeyGlobs, Source};
 use crate::object::{ObjectId, VersionId};
 use crate::task::{Failure, Fault, FaultClass, Outcome};
 
@@ -174,15 +174,19 @@ fn a_report_on_this_machine_may_be_ours_or_downloaded() {
         let (_folder, path) = folder(&[("manifest.json", &list), (name, text)]);
         let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
         assert_eq!(keys(&found), ["a/1 x", "a/2", "a/3", "a/4"]);
-        let expected = Pin::File { path: path.display().to_string(), sha256: sha256(list.as_bytes()) };
-        assert_eq!(frozen.pin(), &expected);
+        assert_eq!(pinned(&frozen), (path.display().to_string(), sha256(list.as_bytes())));
     }
     let (folder, _) = folder(&[("failed.csv", AWS_FAILED)]);
     let path = folder.path().join("failed.csv");
     let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
     assert_eq!(found.len(), 4);
-    let sha256 = sha256(AWS_FAILED.as_bytes());
-    assert_eq!(frozen.pin(), &Pin::File { path: path.display().to_string(), sha256 });
+    assert_eq!(pinned(&frozen), (path.display().to_string(), sha256(AWS_FAILED.as_bytes())));
+}
+
+/// The local file that it was made from, and its digest.
+fn pinned(frozen: &Frozen) -> (String, String) {
+    let Pin::File { path, sha256, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
+    (path.clone(), sha256.clone())
 }
 
 #[test]
@@ -272,7 +276,7 @@ fn another_etag_is_another_report() {
 
 #[test]
 fn a_filter_may_ask_for_names_only() {
-    let globs = GlobSetBuilder::new().add(Glob::new("*2").unwrap()).build().unwrap();
+    let globs = KeyGlobs::new([Glob::new("*2").unwrap()]).unwrap();
     let filter = Filter { include: Some(globs), ..Filter::default() };
     let (_, found) = objects(published(), source(published_at()), filter).unwrap();
     assert_eq!(keys(&found), ["a/2"]);

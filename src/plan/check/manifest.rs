@@ -1,12 +1,11 @@
 //! `[manifest]`: one source that makes sense, and a filter that the source can answer.
 
-use globset::{GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use super::place::{Place, etag};
 use super::{Context, bucket, refuse_beside, refuse_pair};
 use crate::diagnostics::Problem;
-use crate::manifest::{CsvField, Dialect, Filter, InventoryObject, Manifest, Narrowing, Source, Versions};
+use crate::manifest::{CsvField, Dialect, Filter, InventoryObject, KeyGlobs, Manifest, Narrowing, Source, Versions};
 use crate::object::{Key, StorageClass};
 use crate::plan::defaults;
 use crate::plan::leaf::{Age, KeyGlob, List, OneOf, Text};
@@ -279,7 +278,7 @@ fn older_than(at: &At<Age>, context: &Context<'_>, walk: &mut Walk) -> Option<(T
     moment.map(|moment| (moment, at.key.clone()))
 }
 
-fn globs(field: &Field<List<KeyGlob>>, required: bool, walk: &mut Walk) -> Option<GlobSet> {
+fn globs(field: &Field<List<KeyGlob>>, required: bool, walk: &mut Walk) -> Option<KeyGlobs> {
     let at = field.given()?;
     let List(globs) = &at.value;
     if globs.is_empty() && required {
@@ -289,11 +288,7 @@ fn globs(field: &Field<List<KeyGlob>>, required: bool, walk: &mut Walk) -> Optio
                 .help("name at least one glob, or remove it to take all objects"),
         );
     }
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(glob.value.0.clone());
-    }
-    let set = set.build().ok();
+    let set = KeyGlobs::new(globs.iter().map(|glob| glob.value.0.clone())).ok();
     if set.is_none() {
         walk.push(
             Problem::new("the globs are too large together")
