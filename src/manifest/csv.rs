@@ -10,6 +10,7 @@ use super::filter::{Facts, Row};
 use super::frozen::Pin;
 use super::input::{self, Raw, Rest};
 use super::patient::{Patient, bare};
+use super::pins;
 use super::records::{Broken, LineEnds, Next, Record, Records};
 use super::sink::Sink;
 use super::spec::{CsvField, CsvPlace, Filter};
@@ -38,9 +39,14 @@ pub(super) async fn read(
             input::blocking(move || {
                 let name = path.display().to_string();
                 let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
+                let before = pins::seen(&path);
                 let raw = input::open_local(&path, stop)?;
                 let (sink, sha256) = digest_rows(raw, gzip, &name, columns, sink)?;
-                Ok((sink, Pin::File { path: name, sha256 }))
+                // A file that was written to meanwhile is known by its digest alone.
+                let seen = before.filter(|before| pins::seen(&path).as_ref() == Some(before));
+                // The job may be resumed from another folder.
+                let path = std::path::absolute(&path).map_or(name, |path| path.display().to_string());
+                Ok((sink, Pin::File { path, sha256, seen }))
             })
             .await
         }

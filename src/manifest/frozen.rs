@@ -35,10 +35,13 @@ pub enum Pin {
     },
     /// A CSV file on this machine.
     File {
-        /// Where, for people.
+        /// Where: the absolute path.
         path: String,
         /// SHA-256 of its bytes, in lower-case hex.
         sha256: String,
+        /// What the disk said of it, where it said the same before and after the reading: while it still does, its
+        /// bytes need not be read again to know them for the same.
+        seen: Option<Seen>,
     },
     /// An inventory; its data files are pinned by the MD5 that its `manifest.json` gives of each.
     Inventory {
@@ -51,6 +54,15 @@ pub enum Pin {
         /// When the inventory was begun, where it says so: objects written later may be missing from it.
         created: Option<Timestamp>,
     },
+}
+
+/// What a disk says of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its bytes.
+    pub size: u64,
+    /// When it was last written, to the nanosecond where the file system knows.
+    pub modified: Timestamp,
 }
 
 /// One file of a frozen manifest.

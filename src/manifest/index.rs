@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ManifestError, Warning};
-use super::frozen::{Frozen, PartInfo, Pin};
+use super::frozen::{Frozen, PartInfo, Pin, Seen};
 use crate::files::write_at_once;
 use crate::object::{Bucket, Key};
 
@@ -45,14 +46,47 @@ struct WarningShape {
     help: String,
 }
 
+impl From<&Warning> for WarningShape {
+    fn from(warning: &Warning) -> Self {
+        Self { message: warning.message.clone(), help: warning.help.clone() }
+    }
+}
+
+impl From<WarningShape> for Warning {
+    fn from(shape: WarningShape) -> Self {
+        Self { message: shape.message, help: shape.help }
+    }
+}
+
 /// Keys are URL-encoded: they are bytes, and JSON is not.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum PinShape {
     Listing,
-    Object { bucket: String, key: String, etag: String, sha256: String },
-    File { path: String, sha256: String },
-    Inventory { bucket: String, key: String, etag: String, created: Option<String> },
+    Object {
+        bucket: String,
+        key: String,
+        etag: String,
+        sha256: String,
+    },
+    File {
+        path: String,
+        sha256: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<SeenShape>,
+    },
+    Inventory {
+        bucket: String,
+        key: String,
+        etag: String,
+        created: Option<String>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct SeenShape {
+    size: u64,
+    modified: String,
 }
 
 /// Writes the index of a manifest whose parts are on disk.
@@ -82,7 +116,7 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
         read: shape.read,
         parts: shape.parts.iter().map(|part| PartInfo { rows: part.rows, bytes: part.bytes }).collect(),
         pin: pin(shape.pin).map_err(corrupt)?,
-        warnings: shape.warnings.into_iter().map(|it| Warning { message: it.message, help: it.help }).collect(),
+        warnings: shape.warnings.into_iter().map(Warning::from).collect(),
     };
     if frozen.rows() != shape.rows {
         return Err(corrupt("its parts do not add up".to_owned()));
@@ -110,11 +144,7 @@ fn shape(frozen: &Frozen) -> IndexShape {
         read: frozen.read,
         parts: frozen.parts.iter().map(|part| PartShape { rows: part.rows, bytes: part.bytes }).collect(),
         pin: pin_shape(&frozen.pin),
-        warnings: frozen
-            .warnings
-            .iter()
-            .map(|warning| WarningShape { message: warning.message.clone(), help: warning.help.clone() })
-            .collect(),
+        warnings: frozen.warnings.iter().map(WarningShape::from).collect(),
     }
 }
 
@@ -127,7 +157,11 @@ fn pin_shape(pin: &Pin) -> PinShape {
             etag: etag.clone(),
             sha256: sha256.clone(),
         },
-        Pin::File { path, sha256 } => PinShape::File { path: path.clone(), sha256: sha256.clone() },
+        Pin::File { path, sha256, seen } => PinShape::File {
+            path: path.clone(),
+            sha256: sha256.clone(),
+            seen: seen.map(|seen| SeenShape { size: seen.size, modified: seen.modified.to_string() }),
+        },
         Pin::Inventory { bucket, key, etag, created } => PinShape::Inventory {
             bucket: bucket.to_string(),
             key: key.encoded_keeping_slashes(),
@@ -143,25 +177,34 @@ fn pin(shape: PinShape) -> Result<Pin, String> {
         PinShape::Object { bucket, key, etag, sha256 } => {
             Pin::Object { bucket: Bucket::new(&bucket), key: Key::decode(key.as_bytes()), etag, sha256 }
         }
-        PinShape::File { path, sha256 } => Pin::File { path, sha256 },
+        PinShape::File { path, sha256, seen } => {
+            Pin::File { path, sha256, seen: seen.as_ref().map(seen_of).transpose()? }
+        }
         PinShape::Inventory { bucket, key, etag, created } => Pin::Inventory {
             bucket: Bucket::new(&bucket),
             key: Key::decode(key.as_bytes()),
             etag,
-            created: created.map(|at| at.parse()).transpose().map_err(|why: jiff::Error| why.to_string())?,
+            created: created.as_deref().map(moment).transpose()?,
         },
     })
 }
 
+fn seen_of(shape: &SeenShape) -> Result<Seen, String> {
+    Ok(Seen { size: shape.size, modified: moment(&shape.modified)? })
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|why: jiff::Error| why.to_string())
+}
+
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn frozen(folder: &Path, pin: Pin) -> Frozen {
         let warnings = vec![Warning { message: "m".into(), help: "h".into() }];
-        Frozen { folder: folder.to_owned(), read: 7, parts: vec![PartInfo { rows: 3, bytes: 99 }], pin, warnings }
+        let parts = vec![PartInfo { rows: 3, bytes: 99 }];
+        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings }
     }
 
     #[test]
@@ -169,10 +212,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bucket = Bucket::new("b");
         let key = Key::new(&b"a+b/\xff c"[..]);
+        let seen = Seen { size: 7, modified: Timestamp::new(3, 141_592_653).unwrap() };
         let pins = [
             Pin::Listing,
             Pin::Object { bucket: bucket.clone(), key: key.clone(), etag: "e".into(), sha256: "00".into() },
-            Pin::File { path: "x/y.csv".into(), sha256: "00".into() },
+            Pin::File { path: "x/y.csv".into(), sha256: "00".into(), seen: None },
+            Pin::File { path: "x/y.csv".into(), sha256: "00".into(), seen: Some(seen) },
             Pin::Inventory { bucket, key, etag: "e".into(), created: Some(Timestamp::UNIX_EPOCH) },
         ];
         for pin in pins {
@@ -185,6 +230,18 @@ mod tests {
         remove(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(load(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn an_index_of_an_earlier_build_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pin = r#"{"file":{"path":"x.csv","sha256":"00"}}"#;
+        let text = format!(r#"{{"version":1,"rows":0,"read":5,"parts":[],"pin":{pin},"warnings":[]}}"#);
+        fs::write(folder.path().join(NAME), text).unwrap();
+        let frozen = load(folder.path()).unwrap().unwrap();
+        assert_eq!(frozen.pin, Pin::File { path: "x.csv".into(), sha256: "00".into(), seen: None });
+        save(&frozen).unwrap();
+        assert_eq!(load(folder.path()).unwrap(), Some(frozen));
     }
 
     #[test]

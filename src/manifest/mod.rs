@@ -13,6 +13,7 @@
 //! | `records` | CSV rows |
 //! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
+//! | `pins` | whether its source is still what it was |
 //! | `error` | why there is none |
 
 mod csv;
@@ -25,6 +26,7 @@ mod input;
 mod inventory;
 mod part;
 mod patient;
+mod pins;
 mod prefix;
 mod records;
 mod report;
@@ -39,7 +41,8 @@ use crate::codec::escape;
 pub use error::{BadRow, ManifestError, Warning};
 pub use filter::KeyGlobs;
 pub use freeze::freeze;
-pub use frozen::{Frozen, PartInfo, Pin, Tasks};
+pub use frozen::{Frozen, PartInfo, Pin, Seen, Tasks};
+pub use pins::{PinBroken, unchanged};
 pub use sink::Prepared;
 pub use spec::{
     CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source, Versions,

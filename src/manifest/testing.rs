@@ -46,6 +46,8 @@ pub(super) struct MemoryStore {
     pub(super) requests: Mutex<Vec<String>>,
     /// Never answers a reading.
     pub(super) mute: bool,
+    /// What happens in the world each time a row is taken.
+    pub(super) meanwhile: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl MemoryStore {
@@ -147,6 +149,9 @@ impl Store for MemoryStore {
     }
 
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+        if let Some(happen) = &self.meanwhile {
+            happen();
+        }
         (key.as_bytes() == b".").then_some("a URL cannot say it")
     }
 }

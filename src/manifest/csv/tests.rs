@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::testing::{MemoryStore, csv_fields, csv_source, etag, freeze_until, gzip, keys, objects, refusal};
-use crate::manifest::{Filter, Frozen, KeyGlobs, Manifest, Prepared, Source, Warning, freeze};
+use crate::manifest::{Filter, Frozen, KeyGlobs, Manifest, Prepared, Seen, Source, Warning, freeze};
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::store::Store;
 use crate::task::Seq;
@@ -167,7 +167,8 @@ fn a_local_file_is_pinned_by_what_was_read() {
     let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k", "l"]);
     let sha256 = crate::hex::hex(&Sha256::digest(b"b,k\nb,l"));
-    assert_eq!(frozen.pin(), &Pin::File { path: path.display().to_string(), sha256 });
+    let seen = Some(Seen { size: 7, modified: fs::metadata(&path).unwrap().modified().unwrap().try_into().unwrap() });
+    assert_eq!(frozen.pin(), &Pin::File { path: path.display().to_string(), sha256, seen });
 
     for missing in [folder.path().join("none.csv"), folder.path().to_owned()] {
         let error = refusal(MemoryStore::default(), local(&missing), Filter::default()).to_string();

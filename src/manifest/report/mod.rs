@@ -94,7 +94,7 @@ async fn from_disk(
             let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
             let taken = rows::digested::<Sha256>(raw, gzip, &name, Rest::Leave, None, (sink, rows))?;
             let ((sink, rows), sha256) = taken;
-            return Ok((sink, rows, Pin::File { path: name, sha256 }));
+            return Ok((sink, rows, Pin::File { path: name, sha256, seen: None }));
         }
         let text = read_text(raw, &name)?;
         let listing = listing(&text, &name)?;
@@ -103,7 +103,7 @@ async fn from_disk(
             let file_path = folder.find(file, &name)?;
             (sink, rows) = FailedRows::read_file(&file_path, listing.format, &file.md5, &stop, (sink, rows))?;
         }
-        Ok((sink, rows, Pin::File { path: name, sha256: sha256(&text) }))
+        Ok((sink, rows, Pin::File { path: name, sha256: sha256(&text), seen: None }))
     })
     .await
 }

@@ -134,7 +134,7 @@ fn a_csv_manifest_has_its_columns_and_the_etag_that_is_known() {
     let (key, sha256) = (Key::from("manifest.csv"), String::new());
     let pin = Pin::Object { bucket: bucket(), key, etag: "1466CA".into(), sha256 };
     assert_eq!(manifest(&object(None), Some(&pin)), expected("<ETag>1466CA</ETag>"));
-    let pin = Pin::File { path: "folder/list.csv".into(), sha256: String::new() };
+    let pin = Pin::File { path: "folder/list.csv".into(), sha256: String::new(), seen: None };
     assert_eq!(
         manifest(&csv(CsvPlace::Local("folder/list.csv".into())), Some(&pin)),
         format!("<Manifest><Location><Object>folder/list.csv</Object></Location>{spec}</Manifest>")

@@ -1,0 +1,159 @@
+use std::fs::File as Disk;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::hex::hex;
+use crate::manifest::testing::{MemoryStore, csv_source, etag, fault, freeze_in};
+use crate::manifest::{CsvField, CsvPlace, Filter, Source};
+use crate::task::FaultClass;
+use sha2::Digest;
+
+fn check(pin: &Pin, store: MemoryStore) -> Result<(), PinBroken> {
+    check_with(pin, store, &CancellationToken::new())
+}
+
+fn check_with(pin: &Pin, store: MemoryStore, stop: &CancellationToken) -> Result<(), PinBroken> {
+    let store: Arc<dyn Store> = Arc::new(store);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(unchanged(pin, &store, stop))
+}
+
+fn object_pins(etag: &str) -> [Pin; 2] {
+    let (bucket, key, etag) = (Bucket::new("m"), Key::from("m.csv"), etag.to_owned());
+    [
+        Pin::Object { bucket: bucket.clone(), key: key.clone(), etag: etag.clone(), sha256: "00".into() },
+        Pin::Inventory { bucket, key, etag, created: None },
+    ]
+}
+
+#[test]
+fn a_listing_has_nothing_to_compare() {
+    assert!(check(&Pin::Listing, MemoryStore::default()).is_ok());
+}
+
+#[test]
+fn an_object_is_opened_and_not_read() {
+    let text = b"b,k\n";
+    for pin in object_pins(&etag(text)) {
+        for strict_etag in [false, true] {
+            // A body that is cut off would fail whoever read it.
+            let store = MemoryStore { strict_etag, cut: 4, ..MemoryStore::with(&[("m.csv", text)]) };
+            check(&pin, store).unwrap();
+        }
+        for blind in [false, true] {
+            let store = MemoryStore { blind, ..MemoryStore::with(&[("m.csv", b"other")]) };
+            let error = check(&pin, store).unwrap_err();
+            let (was, now) = (etag(text), etag(b"other"));
+            let expected =
+                format!("m/m.csv has changed since the job was prepared: its ETag was {was}, and is {now} now");
+            assert_eq!(error.to_string(), expected);
+            assert!(error.help().unwrap().contains("--new"));
+        }
+        let error = check(&pin, MemoryStore::default()).unwrap_err();
+        assert!(matches!(&error, PinBroken::Gone { place, .. } if place == "m/m.csv"), "{error}");
+        assert!(error.to_string().contains(&etag(text)));
+    }
+    for pin in object_pins("") {
+        check(&pin, MemoryStore::with(&[("m.csv", text)])).unwrap();
+        assert!(matches!(check(&pin, MemoryStore::default()), Err(PinBroken::Gone { .. })));
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_neither_the_same_nor_changed() {
+    let text = b"b,k\n";
+    let [pin, _] = object_pins(&etag(text));
+    let denied = MemoryStore::with(&[("m.csv", text)]);
+    denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
+    let error = check(&pin, denied).unwrap_err();
+    assert!(matches!(error, PinBroken::Unseen(_)) && error.to_string().contains("403 AccessDenied"), "{error}");
+    assert!(error.help().unwrap().contains("allowed to list and read"));
+
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let error = check_with(&pin, MemoryStore { mute: true, ..MemoryStore::default() }, &stop).unwrap_err();
+    assert!(matches!(error, PinBroken::Unseen(cause) if matches!(*cause, ManifestError::Stopped)));
+}
+
+/// A frozen manifest of a local file, and the file.
+fn local() -> (tempfile::TempDir, PathBuf, Pin) {
+    local_while(|_| {})
+}
+
+/// As [`local`], and what happens to the file while it is read.
+fn local_while(happen: impl Fn(&Path) + Send + Sync + 'static) -> (tempfile::TempDir, PathBuf, Pin) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.csv");
+    fs::write(&path, b"b,k1\n").unwrap();
+    let meant = path.clone();
+    let store = MemoryStore { meanwhile: Some(Box::new(move || happen(&meant))), ..MemoryStore::default() };
+    let fields = vec![CsvField::Bucket, CsvField::Key];
+    let source = Source::Csv { place: CsvPlace::Local(path.clone()), fields, plus_is_space: false };
+    let frozen = freeze_in(folder.path(), store, source, Filter::default()).unwrap();
+    (folder, path, frozen.pin().clone())
+}
+
+fn touch(path: &Path, modified: SystemTime) {
+    Disk::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+#[test]
+fn a_file_that_looks_the_same_is_not_read_again() {
+    let (_folder, path, pin) = local();
+    let Pin::File { seen: Some(seen), .. } = &pin else { panic!("{pin:?}") };
+    // Other bytes under the same size and time pass: so nobody has read them.
+    fs::write(&path, b"b,k2\n").unwrap();
+    touch(&path, seen.modified.into());
+    check(&pin, MemoryStore::default()).unwrap();
+}
+
+#[test]
+fn a_file_that_looks_different_is_compared_by_its_bytes() {
+    let (_folder, path, pin) = local();
+    let Pin::File { seen: Some(seen), sha256, path: told } = pin.clone() else { panic!("{pin:?}") };
+    let unrecorded = Pin::File { seen: None, sha256: sha256.clone(), path: told };
+    touch(&path, SystemTime::from(seen.modified) + Duration::from_secs(5));
+    check(&pin, MemoryStore::default()).unwrap();
+    check(&unrecorded, MemoryStore::default()).unwrap();
+    fs::write(&path, b"b,k2\nb,k3\n").unwrap();
+    for pin in [&pin, &unrecorded] {
+        let error = check(pin, MemoryStore::default()).unwrap_err();
+        let now = hex(&Sha256::digest(b"b,k2\nb,k3\n"));
+        assert!(error.to_string().ends_with(&format!("its SHA-256 was {sha256}, and is {now} now")), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    for pin in [&pin, &unrecorded] {
+        let error = check(pin, MemoryStore::default()).unwrap_err();
+        assert!(matches!(&error, PinBroken::Gone { place, .. } if *place == path.display().to_string()), "{error}");
+    }
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(check(&pin, MemoryStore::default()), Err(PinBroken::Unseen(_))));
+}
+
+#[test]
+fn a_file_that_was_written_to_while_it_was_read_is_known_by_its_bytes_alone() {
+    let (_folder, path, pin) = local_while(|path| touch(path, SystemTime::UNIX_EPOCH));
+    assert!(matches!(pin, Pin::File { seen: None, .. }), "{pin:?}");
+    check(&pin, MemoryStore::default()).unwrap();
+    fs::write(&path, b"b,k2\n").unwrap();
+    touch(&path, SystemTime::UNIX_EPOCH);
+    assert!(matches!(check(&pin, MemoryStore::default()), Err(PinBroken::Changed { .. })));
+}
+
+#[test]
+fn a_pin_of_a_relative_path_is_good_from_any_folder() {
+    let (_folder, path, pin) = local();
+    let Pin::File { path: told, .. } = pin else { panic!() };
+    assert!(Path::new(&told).is_absolute() && Path::new(&told) == path);
+}
+
+#[test]
+fn a_csv_object_is_pinned_as_it_is_frozen() {
+    let folder = tempfile::tempdir().unwrap();
+    let text: &[u8] = b"b,k\n";
+    let store = || MemoryStore::with(&[("m.csv", text)]);
+    let frozen = freeze_in(folder.path(), store(), csv_source("m.csv"), Filter::default()).unwrap();
+    check(frozen.pin(), store()).unwrap();
+    assert!(check(frozen.pin(), MemoryStore::with(&[("m.csv", b"b,l\n")])).is_err());
+}
