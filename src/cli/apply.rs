@@ -20,7 +20,7 @@ use crate::codec::TaskStatus;
 use crate::engine::{Dispatched, Job, Ran, Stop};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{JobFolder, JobRecord};
-use crate::manifest::{Frozen, ManifestError, Prepared, freeze};
+use crate::manifest::{Bounds, Frozen, ManifestError, Prepared, freeze};
 use crate::plan::Plan;
 use crate::report::{PublishError, Published, Report, publish};
 use crate::store::{Connection, Store};
@@ -148,7 +148,8 @@ impl Applying<'_> {
                 view.found(prepared.taken);
             }
         };
-        let freezing = freeze(&self.plan.manifest, connection.store(), self.folder.path(), &observe, &self.stop);
+        let (store, folder) = (connection.store(), self.folder.path());
+        let freezing = freeze(&self.plan.manifest, store, folder, Bounds::default(), &observe, &self.stop);
         // Freezing ends by itself soon after a signal, unless it reads a file that never answers.
         let frozen = tokio::select! {
             biased;

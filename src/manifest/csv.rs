@@ -1,4 +1,6 @@
 //! The source `csv`: a file of buckets and keys, in a bucket or on this machine.
+//!
+//! Interrupted, it is read again from its beginning: it is one file, which only all of its bytes tell from another.
 
 use std::io::{self, BufRead};
 

@@ -81,7 +81,7 @@ pub enum ManifestError {
         cause: io::Error,
     },
     /// A file of the job's folder cannot be written or read.
-    #[error("cannot {doing} {}: {cause}", path.display())]
+    #[error("{}", disk(doing, path, cause))]
     Disk {
         /// The verb.
         doing: &'static str,
@@ -89,6 +89,29 @@ pub enum ManifestError {
         path: PathBuf,
         /// Why.
         cause: io::Error,
+    },
+    /// The frozen manifest would take more than it may.
+    #[error(
+        "max_disk is {limit} bytes, and the frozen manifest needs more: {used} bytes hold the names of its first {rows} \
+         objects"
+    )]
+    TooLarge {
+        /// What was written, in bytes.
+        used: u64,
+        /// What may be, in bytes.
+        limit: u64,
+        /// The objects that this much is for.
+        rows: u64,
+    },
+    /// The frozen manifest of an inventory would probably take more than it may: nothing of it was read.
+    #[error("max_disk is {limit} bytes, and freezing {place} may take up to the {estimate} bytes of its data files")]
+    TooLargeAhead {
+        /// The inventory's `manifest.json`.
+        place: String,
+        /// What its data files have, in bytes.
+        estimate: u64,
+        /// What may be written, in bytes.
+        limit: u64,
     },
     /// Rows that name no object, each with its number.
     #[error("{}", bad_rows(place, *total, first))]
@@ -132,6 +155,12 @@ pub enum ManifestError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file of the frozen manifest is gone.
+    #[error("{} is missing: the frozen manifest is not whole without it", file.display())]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
     /// A file of the frozen manifest is damaged.
     #[error("{} is damaged: {what}", file.display())]
     Corrupt {
@@ -165,12 +194,51 @@ impl ManifestError {
             Self::Listing { .. } => {
                 "the server's listing has a fault; use [manifest.csv] or [manifest.inventory] instead".to_owned()
             }
-            Self::Corrupt { .. } => {
-                "its job cannot go on; apply the plan with --new to read the source again".to_owned()
+            Self::Missing { .. } | Self::Corrupt { .. } => {
+                "put the file back from a copy if there is one; otherwise this job cannot go on, and only a new job can \
+                 freeze the objects' names again: apply the plan with --new"
+                    .to_owned()
+            }
+            Self::TooLarge { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits], and preparing goes on from its last \
+                 checkpoint, or let the filter take fewer objects"
+                    .to_owned()
+            }
+            Self::TooLargeAhead { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits]: the names alone mostly take less than the \
+                 data files"
+                    .to_owned()
+            }
+            Self::Disk { cause, .. } if is_no_room(cause) => {
+                "nothing was changed; make room there, and preparing goes on from its last checkpoint".to_owned()
             }
             Self::Disk { .. } => "nothing was changed; see to the disk and apply the plan again".to_owned(),
             Self::Stopped => return None,
         })
+    }
+
+    /// Whether freezing again may fare better, so that what was written is worth keeping.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Stopped | Self::Store { .. } | Self::Read { .. } | Self::Disk { .. } | Self::TooLarge { .. } => true,
+            Self::Changed { .. }
+            | Self::TooLargeAhead { .. }
+            | Self::BadRows { .. }
+            | Self::Malformed { .. }
+            | Self::Empty { .. }
+            | Self::Unfiltered { .. }
+            | Self::Listing { .. }
+            | Self::Missing { .. }
+            | Self::Corrupt { .. } => false,
+        }
+    }
+
+    /// A part of the frozen manifest cannot be opened.
+    pub(super) fn part(path: &Path, cause: io::Error) -> Self {
+        match cause.kind() {
+            io::ErrorKind::NotFound => Self::Missing { file: path.to_owned() },
+            _ => Self::disk("open", path, cause),
+        }
     }
 
     /// A file of the job's folder could not be handled.
@@ -217,6 +285,11 @@ impl BadRows {
         }
     }
 
+    /// Whether there are none so far.
+    pub(super) fn are_none(&self) -> bool {
+        self.total == 0
+    }
+
     /// Whether there are so many that reading on would tell nothing more.
     pub(super) fn are_hopeless(&self) -> bool {
         self.total >= HOPELESS
@@ -229,6 +302,16 @@ impl BadRows {
         }
         Err(ManifestError::BadRows { place: place.to_owned(), total: self.total, first: self.first })
     }
+}
+
+/// Whether it was the disk, a quota or a limit on files that had no room left.
+fn is_no_room(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+fn disk(doing: &str, path: &Path, cause: &io::Error) -> String {
+    let full = if is_no_room(cause) { "no room on the disk: " } else { "" };
+    format!("{full}cannot {doing} {}: {cause}", path.display())
 }
 
 fn found_etag(found: Option<&str>) -> String {

@@ -120,6 +120,11 @@ impl Filter {
         self.asks().iter().any(|(_, asked)| *asked == fact)
     }
 
+    /// Whether it has no condition at all.
+    pub(super) fn takes_all(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none() && self.asks().is_empty()
+    }
+
     /// What it says of one row.
     pub(super) fn judge(&self, row: &Row<'_>) -> Verdict {
         if !self.takes_key(row.key) {

@@ -7,37 +7,53 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::begin::{self, Begun, Sizes};
 use super::error::{ManifestError, place};
 use super::frozen::{self, Frozen, Pin};
 use super::input::blocking;
-use super::part::{Limits, PartsWriter};
 use super::patient::Patient;
-use super::sink::{Prepared, Sink};
+use super::sink::{Drained, Prepared, Sink};
 use super::spec::{CsvPlace, InventoryObject, Manifest, Source};
-use super::{csv, index, inventory, prefix, report, retry};
+use super::{csv, draft, index, inventory, prefix, report, retry};
 use crate::store::Store;
+
+/// What freezing may take of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most bytes on disk for the frozen names; `None` is no limit.
+    pub max_disk: Option<u64>,
+}
 
 /// Reads a manifest's source to its end and freezes what the filter takes into `manifest/` of the job's folder.
 ///
 /// Needs a tokio runtime with its clock enabled; a `current_thread` one is enough. `observer` is told of progress now
 /// and then, on the caller's thread.
 ///
-/// What was frozen there before is removed: [`Frozen::open`] it first, if it may be wanted.
+/// What an unfinished attempt at the same source and filter left in the folder is gone on with, whatever ended it: the
+/// stop token, a dropped future, a killed process. A listing goes on at most 64 pages back, and an inventory behind its
+/// last data files; should the inventory have changed, or the server no longer take the listing's token, everything is
+/// read anew. A CSV file is always read from its beginning: it is one pinned file. Two attempts must not run in one
+/// folder at a time, and a dropped future may have a thread at work until its runtime is gone.
+///
+/// A finished manifest that is there is removed: [`Frozen::open`] it first, if it may be wanted.
 ///
 /// A filter that takes nothing gives a frozen manifest without rows; a source without rows is an error,
 /// unless it is what an earlier job left.
 ///
 /// # Errors
 /// The source cannot be read, is not what the plan pins, or has rows that name no object: all of them are in the one
-/// error. Nothing is left behind but files without an index, which the next attempt removes.
+/// error. The names would take more than the bounds allow, or the disk is full. After an error that another attempt may
+/// not meet, what was frozen is left for that attempt; after any other, nothing is.
 pub async fn freeze(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
+    bounds: Bounds,
     observer: &(dyn Fn(Prepared) + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<Frozen, ManifestError> {
-    freeze_with(manifest, store, folder, observer, stop, Limits::default()).await
+    let sizes = Sizes { max_disk: bounds.max_disk, ..Sizes::default() };
+    freeze_with(manifest, store, folder, observer, stop, sizes).await
 }
 
 /// As [`freeze`], with blocks and parts of any size.
@@ -47,14 +63,16 @@ pub(super) async fn freeze_with(
     folder: &Path,
     observer: &(dyn Fn(Prepared) + Send + Sync),
     stop: &CancellationToken,
-    limits: Limits,
+    sizes: Sizes,
 ) -> Result<Frozen, ManifestError> {
     let home = frozen::home(folder);
-    let place = home.clone();
-    blocking(move || frozen::clear(&place)).await?;
+    let (place, fingerprint) = (home.clone(), draft::fingerprint(manifest));
+    let begun = blocking(move || Begun::new(place, fingerprint, sizes)).await?;
     let (progress, mut seen) = watch::channel(Prepared::default());
-    let writer = PartsWriter::new(&home, limits);
-    let sink = Sink::new(manifest.filter.clone(), Arc::clone(store), writer, progress, stop.clone());
+    // A listing stops between its pages, so that what was taken is kept to the last whole one.
+    let whole_pages = matches!(manifest.source, Source::Prefix { .. });
+    let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
+    let sink = Sink::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token);
     let patient = Patient::new(Arc::clone(store), stop.clone());
     let mut work = pin!(draw(&manifest.source, &patient, sink, &home));
     let done = loop {
@@ -70,10 +88,14 @@ pub(super) async fn freeze_with(
             Ok(frozen)
         }
         Err(error) => {
-            // Frees the disk; what cannot be removed has no index and is nobody's manifest, so the first error stands.
+            let error = if stop.is_cancelled() { ManifestError::Stopped } else { error };
+            // What cannot be removed has no index and is nobody's manifest, so the first error stands.
             let left = home.clone();
-            let _ = blocking(move || frozen::clear(&left)).await;
-            Err(if stop.is_cancelled() { ManifestError::Stopped } else { error })
+            blocking(move || {
+                let _ = begin::leave(&left, &error);
+                Err(error)
+            })
+            .await
         }
     }
 }
@@ -95,12 +117,14 @@ async fn draw(source: &Source, patient: &Patient, sink: Sink, home: &Path) -> Re
     let may_be_empty = matches!(source, Source::Report { .. } | Source::Retry { .. });
     let (name, home) = (name_of(source), home.to_owned());
     blocking(move || {
-        let drained = sink.finish()?;
-        if drained.read == 0 && !may_be_empty {
+        let Drained { parts, read, warnings, reach } = sink.finish()?;
+        if read == 0 && !may_be_empty {
             return Err(ManifestError::Empty { place: name });
         }
-        let frozen = Frozen { folder: home, read: drained.read, parts: drained.parts, pin, warnings: drained.warnings };
+        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach };
         index::save(&frozen)?;
+        // The manifest is whole: a draft that stays is looked at by nobody.
+        let _ = draft::remove(&frozen.folder);
         Ok(frozen)
     })
     .await
@@ -121,3 +145,6 @@ fn name_of(source: &Source) -> String {
         Source::Retry { .. } => "what the first job left".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

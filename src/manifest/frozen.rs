@@ -1,5 +1,6 @@
 //! A frozen manifest: what it was made from, and its rows.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,9 @@ use std::vec;
 use jiff::Timestamp;
 
 use super::error::{ManifestError, Warning};
-use super::index;
 use super::part::PartReader;
+use super::reach::Reach;
+use super::{draft, index};
 use crate::frontier::Frontier;
 use crate::object::{Bucket, Key};
 use crate::task::{Seq, Task};
@@ -82,6 +84,7 @@ pub struct Frozen {
     pub(super) parts: Vec<PartInfo>,
     pub(super) pin: Pin,
     pub(super) warnings: Vec<Warning>,
+    pub(super) reach: Reach,
 }
 
 impl Frozen {
@@ -94,7 +97,7 @@ impl Frozen {
         let Some(frozen) = index::load(&home)? else { return Ok(None) };
         for (number, part) in (0_u32..).zip(&frozen.parts) {
             let path = part_path(&home, number);
-            let found = fs::metadata(&path).map_err(|cause| ManifestError::disk("open", &path, cause))?.len();
+            let found = fs::metadata(&path).map_err(|cause| ManifestError::part(&path, cause))?.len();
             if found != part.bytes {
                 let what = format!("it has {found} bytes, and the index says {}", part.bytes);
                 return Err(ManifestError::corrupt(&path, what));
@@ -131,6 +134,12 @@ impl Frozen {
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// Which keys its rows lie between; for a listing, the prefix itself among them.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// The rows from one place on, to the end, in batches of at most `batch`; a batch never holds rows of two parts.
@@ -244,15 +253,22 @@ pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
     home.join(format!("part-{part:05}.bpm"))
 }
 
-/// Makes an empty place for a manifest, without what an earlier, unfinished attempt left there.
+/// Makes an empty place for a manifest, without what an earlier attempt left there.
 pub(super) fn clear(home: &Path) -> Result<(), ManifestError> {
-    let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
     fs::create_dir_all(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
-    // The index goes first: without it nobody takes the rest for a manifest.
+    // What vouches for the parts goes first, so that half of them are never taken for all.
+    draft::remove(home)?;
     index::remove(home)?;
+    keep_parts(home, 0)
+}
+
+/// Removes all parts but the first so many.
+pub(super) fn keep_parts(home: &Path, count: u32) -> Result<(), ManifestError> {
+    let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
+    let kept: HashSet<PathBuf> = (0..count).map(|part| part_path(home, part)).collect();
     for entry in fs::read_dir(home).map_err(|cause| failed(home, cause))? {
         let path = entry.map_err(|cause| failed(home, cause))?.path();
-        if path.extension().is_some_and(|extension| extension == "bpm") {
+        if path.extension().is_some_and(|extension| extension == "bpm") && !kept.contains(&path) {
             fs::remove_file(&path).map_err(|cause| failed(&path, cause))?;
         }
     }

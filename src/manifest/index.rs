@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ManifestError, Warning};
 use super::frozen::{Frozen, PartInfo, Pin, Seen};
+use super::reach::{KeyRange, Reach};
 use crate::files::write_at_once;
 use crate::object::{Bucket, Key};
 
@@ -32,6 +33,9 @@ struct IndexShape {
     parts: Vec<PartShape>,
     pin: PinShape,
     warnings: Vec<WarningShape>,
+    /// Earlier builds wrote none, and look at none.
+    #[serde(default)]
+    reach: ReachShape,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,7 +45,7 @@ struct PartShape {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WarningShape {
+pub(super) struct WarningShape {
     message: String,
     help: String,
 }
@@ -55,6 +59,55 @@ impl From<&Warning> for WarningShape {
 impl From<WarningShape> for Warning {
     fn from(shape: WarningShape) -> Self {
         Self { message: shape.message, help: shape.help }
+    }
+}
+
+/// The ranges; `null` is unknown.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct ReachShape(Option<Vec<RangeShape>>);
+
+#[derive(Serialize, Deserialize)]
+struct RangeShape {
+    bucket: String,
+    first: String,
+    last: String,
+}
+
+impl From<&Reach> for ReachShape {
+    fn from(reach: &Reach) -> Self {
+        Self(match reach {
+            Reach::Unknown => None,
+            Reach::Known(ranges) => Some(ranges.iter().map(RangeShape::from).collect()),
+        })
+    }
+}
+
+impl From<ReachShape> for Reach {
+    fn from(shape: ReachShape) -> Self {
+        match shape.0 {
+            None => Self::Unknown,
+            Some(ranges) => Self::Known(ranges.iter().map(KeyRange::from).collect()),
+        }
+    }
+}
+
+impl From<&KeyRange> for RangeShape {
+    fn from(range: &KeyRange) -> Self {
+        Self {
+            bucket: range.bucket.to_string(),
+            first: range.first.encoded_keeping_slashes(),
+            last: range.last.encoded_keeping_slashes(),
+        }
+    }
+}
+
+impl From<&RangeShape> for KeyRange {
+    fn from(shape: &RangeShape) -> Self {
+        Self {
+            bucket: Bucket::new(&shape.bucket),
+            first: Key::decode(shape.first.as_bytes()),
+            last: Key::decode(shape.last.as_bytes()),
+        }
     }
 }
 
@@ -96,6 +149,11 @@ pub(super) fn save(frozen: &Frozen) -> Result<(), ManifestError> {
     write().map_err(|cause| ManifestError::disk("write", &path, cause))
 }
 
+/// Whether there is one.
+pub(super) fn is_there(home: &Path) -> bool {
+    home.join(NAME).exists()
+}
+
 /// Reads an index; `None` where there is none.
 pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     let path = home.join(NAME);
@@ -117,6 +175,7 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
         parts: shape.parts.iter().map(|part| PartInfo { rows: part.rows, bytes: part.bytes }).collect(),
         pin: pin(shape.pin).map_err(corrupt)?,
         warnings: shape.warnings.into_iter().map(Warning::from).collect(),
+        reach: shape.reach.into(),
     };
     if frozen.rows() != shape.rows {
         return Err(corrupt("its parts do not add up".to_owned()));
@@ -145,6 +204,7 @@ fn shape(frozen: &Frozen) -> IndexShape {
         parts: frozen.parts.iter().map(|part| PartShape { rows: part.rows, bytes: part.bytes }).collect(),
         pin: pin_shape(&frozen.pin),
         warnings: frozen.warnings.iter().map(WarningShape::from).collect(),
+        reach: (&frozen.reach).into(),
     }
 }
 
@@ -203,8 +263,10 @@ mod tests {
 
     fn frozen(folder: &Path, pin: Pin) -> Frozen {
         let warnings = vec![Warning { message: "m".into(), help: "h".into() }];
+        let (first, last) = (Key::new(&b"%a+ \xff"[..]), Key::new(&b"z\n"[..]));
+        let reach = Reach::Known(vec![KeyRange { bucket: Bucket::new("b"), first, last }]);
         let parts = vec![PartInfo { rows: 3, bytes: 99 }];
-        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings }
+        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach }
     }
 
     #[test]
@@ -233,12 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_an_earlier_build_is_read() {
+    fn an_index_of_an_earlier_build_has_an_unknown_reach() {
         let folder = tempfile::tempdir().unwrap();
         let pin = r#"{"file":{"path":"x.csv","sha256":"00"}}"#;
         let text = format!(r#"{{"version":1,"rows":0,"read":5,"parts":[],"pin":{pin},"warnings":[]}}"#);
         fs::write(folder.path().join(NAME), text).unwrap();
         let frozen = load(folder.path()).unwrap().unwrap();
+        assert_eq!(frozen.reach, Reach::Unknown);
         assert_eq!(frozen.pin, Pin::File { path: "x.csv".into(), sha256: "00".into(), seen: None });
         save(&frozen).unwrap();
         assert_eq!(load(folder.path()).unwrap(), Some(frozen));

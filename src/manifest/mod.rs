@@ -4,6 +4,8 @@
 //! independent of what happens to its source: objects that appear later are not touched, a file that is replaced is
 //! not half-read, and a row's place ([`Seq`](crate::task::Seq)) means the same on every run.
 //!
+//! Freezing that was interrupted goes on near where it was: see [`freeze`].
+//!
 //! | file | what it does |
 //! |---|---|
 //! | `spec` | what a plan says of its manifest |
@@ -13,10 +15,14 @@
 //! | `records` | CSV rows |
 //! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
+//! | `begin`, `draft` | how far an unfinished one has come, and how it is gone on with |
+//! | `reach` | between which keys its rows lie |
 //! | `pins` | whether its source is still what it was |
 //! | `error` | why there is none |
 
+mod begin;
 mod csv;
+mod draft;
 mod error;
 mod filter;
 mod freeze;
@@ -28,6 +34,7 @@ mod part;
 mod patient;
 mod pins;
 mod prefix;
+mod reach;
 mod records;
 mod report;
 mod retry;
@@ -40,9 +47,10 @@ use crate::codec::escape;
 
 pub use error::{BadRow, ManifestError, Warning};
 pub use filter::KeyGlobs;
-pub use freeze::freeze;
+pub use freeze::{Bounds, freeze};
 pub use frozen::{Frozen, PartInfo, Pin, Seen, Tasks};
 pub use pins::{PinBroken, unchanged};
+pub use reach::{KeyRange, Reach};
 pub use sink::Prepared;
 pub use spec::{
     CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source, Versions,

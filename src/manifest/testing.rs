@@ -12,10 +12,12 @@ use jiff::Timestamp;
 use md5::{Digest, Md5};
 use tokio_util::sync::CancellationToken;
 
+use super::begin::Sizes;
 use super::error::ManifestError;
 use super::freeze::freeze_with;
 use super::frozen::Frozen;
 use super::part::Limits;
+use super::sink::Cadence;
 use super::spec::{CsvField, CsvPlace, Filter, Manifest, Source};
 use crate::call::{Call, Reply};
 use crate::hex::hex;
@@ -225,8 +227,9 @@ pub(super) fn freeze_until(
     let store: Arc<dyn Store> = store.clone();
     let manifest = Manifest { source, filter };
     let limits = Limits { block_rows: 3, part_rows: 7 };
+    let sizes = Sizes { limits, cadence: Cadence { steps: 2, rows: 5 }, max_disk: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, limits))
+    runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, sizes))
 }
 
 /// Freezes and gives all objects back; checks on the way that opening again gives the same.

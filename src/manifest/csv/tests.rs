@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::testing::{MemoryStore, csv_fields, csv_source, etag, freeze_until, gzip, keys, objects, refusal};
-use crate::manifest::{Filter, Frozen, KeyGlobs, Manifest, Prepared, Seen, Source, Warning, freeze};
+use crate::manifest::{Bounds, Filter, Frozen, KeyGlobs, Manifest, Prepared, Seen, Source, Warning, freeze};
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::store::Store;
 use crate::task::Seq;
@@ -264,7 +264,7 @@ fn a_large_file_passes_through_in_order() {
             *last = prepared;
         };
         let stop = CancellationToken::new();
-        let work = freeze(&manifest, &store, folder.path(), &observer, &stop);
+        let work = freeze(&manifest, &store, folder.path(), Bounds::default(), &observer, &stop);
         let frozen = runtime.block_on(spawnable(work)).unwrap();
         assert_eq!(last.lock().unwrap().taken, 40_000);
         let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 1000).flat_map(|batch| batch.unwrap());

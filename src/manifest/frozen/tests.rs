@@ -15,7 +15,8 @@ fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: Limits) -> (tempfile::Te
     }
     let parts = writer.finish().unwrap();
     let read = rows.len() as u64;
-    let frozen = Frozen { folder: home, read, parts, pin: Pin::Listing, warnings: Vec::new() };
+    let frozen =
+        Frozen { folder: home, read, parts, pin: Pin::Listing, warnings: Vec::new(), reach: Reach::Known(Vec::new()) };
     index::save(&frozen).unwrap();
     (folder, frozen)
 }
@@ -114,7 +115,11 @@ fn any_damage_is_an_error_that_names_the_file() {
     let error = Frozen::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("bytes, and the index says"), "{error}");
     fs::remove_file(&path).unwrap();
-    assert!(Frozen::open(folder.path()).unwrap_err().to_string().starts_with("cannot open "));
+    for error in [Frozen::open(folder.path()).unwrap_err(), all(&frozen, START, 4).unwrap_err()] {
+        assert!(matches!(&error, ManifestError::Missing { file } if *file == path), "{error}");
+        assert!(error.to_string().contains("part-00000.bpm is missing"), "{error}");
+        assert!(error.help().unwrap().contains("only a new job can freeze the objects' names again"));
+    }
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub(super) struct Columns {
     class: Option<usize>,
     dialect: Dialect,
     decoded: Vec<u8>,
-    plus: Option<(String, u64)>,
+    /// The first row with a raw `+` that is taken as itself, and how many there are.
+    pub(super) plus: Option<(String, u64)>,
 }
 
 /// What a row is.

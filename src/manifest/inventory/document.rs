@@ -8,6 +8,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de::Error as _};
 
 use crate::manifest::error::ManifestError;
+use crate::manifest::input::is_gzip_key;
 use crate::manifest::spec::Dialect;
 use crate::object::{Bucket, Key};
 
@@ -70,6 +71,12 @@ impl Document {
             files,
             created: shape.creation_timestamp.and_then(|Loose(text)| created(&text)),
         })
+    }
+
+    /// The bytes of its compressed data files, as far as it gives them.
+    pub(super) fn compressed(&self) -> u64 {
+        let packed = self.files.iter().filter(|file| is_gzip_key(&file.key));
+        packed.filter_map(|file| file.size).fold(0, u64::saturating_add)
     }
 
     /// Whose habits it follows, where its destination shows them.

@@ -8,6 +8,7 @@ use super::columns::{Columns, Reading};
 use super::document::{DataFile, Document, Found, MAX_DOCUMENT_BYTES};
 use super::latest;
 use crate::manifest::csv::explain;
+use crate::manifest::draft::Mark;
 use crate::manifest::error::{BadRows, ManifestError, place};
 use crate::manifest::frozen::Pin;
 use crate::manifest::input::{self, Raw, Rest};
@@ -17,28 +18,76 @@ use crate::manifest::sink::Sink;
 use crate::manifest::spec::{Dialect, InventoryObject};
 use crate::object::{Bucket, Key};
 
-/// Reads an inventory's data files, one after the other, into the sink.
+/// Reads an inventory's data files, one after the other, into the sink; behind those that an earlier attempt has read,
+/// if there was one.
 pub(in crate::manifest) async fn read(
     bucket: &Bucket,
     object: &InventoryObject,
     dialect: Dialect,
     patient: &Patient,
-    mut sink: Sink,
+    sink: Sink,
 ) -> Result<(Sink, Pin), ManifestError> {
-    let found = match object {
-        InventoryObject::Exact { key, etag } => exact(bucket, key, etag.as_deref(), patient).await?,
-        InventoryObject::Latest { prefix } => latest::find(bucket, prefix, patient, &mut sink).await?,
-    };
+    let (found, done, mut sink) = begin(bucket, object, patient, sink).await?;
     let name = place(bucket, &found.key);
     let document = Document::parse(&found.text, &name)?;
     document.expect_bucket(bucket, &name)?;
+    sink.refuse_too_large(&name, document.compressed())?;
     let mut columns = Columns::new(&document, dialect, sink.filter(), &name)?;
-    for file in document.files {
+    columns.plus = done.plus;
+    for (number, file) in document.files.into_iter().enumerate().skip(done.files) {
         (sink, columns) = read_file(bucket, file, columns, patient, sink).await?;
+        let mark = Mark::Inventory {
+            key: found.key.clone(),
+            etag: found.etag.clone(),
+            files: number + 1,
+            plus: columns.plus.clone(),
+        };
+        sink = input::blocking(move || sink.step(|| mark).map(|()| sink)).await?;
     }
     columns.warn(&mut sink, &name);
     let pin = Pin::Inventory { bucket: bucket.clone(), key: found.key, etag: found.etag, created: document.created };
     Ok((sink, pin))
+}
+
+/// What an earlier attempt has done.
+#[derive(Default)]
+struct Done {
+    files: usize,
+    plus: Option<(String, u64)>,
+}
+
+/// Finds the inventory: the one that an earlier attempt began with, while that is still the same. With `latest`, a newer
+/// one that has come since is left: which inventory the job is of was decided when its preparing began.
+async fn begin(
+    bucket: &Bucket,
+    object: &InventoryObject,
+    patient: &Patient,
+    mut sink: Sink,
+) -> Result<(Found, Done, Sink), ManifestError> {
+    if let Some(Mark::Inventory { key, etag, files, plus }) = sink.take_mark() {
+        if let Some(found) = again(bucket, &key, &etag, patient).await? {
+            return Ok((found, Done { files, plus }, sink));
+        }
+        sink = input::blocking(move || sink.start_over().map(|()| sink)).await?;
+    }
+    let found = match object {
+        InventoryObject::Exact { key, etag } => exact(bucket, key, etag.as_deref(), patient).await?,
+        InventoryObject::Latest { prefix } => latest::find(bucket, prefix, patient, &mut sink).await?,
+    };
+    Ok((found, Done::default(), sink))
+}
+
+/// The `manifest.json` that an earlier attempt read; `None` where it is gone or another one now.
+async fn again(bucket: &Bucket, key: &Key, etag: &str, patient: &Patient) -> Result<Option<Found>, ManifestError> {
+    if etag.is_empty() {
+        return Ok(None);
+    }
+    match exact(bucket, key, Some(etag), patient).await {
+        Ok(found) => Ok(Some(found)),
+        Err(ManifestError::Changed { .. }) => Ok(None),
+        Err(ManifestError::Store { fault, .. }) if fault.status == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn exact(bucket: &Bucket, key: &Key, etag: Option<&str>, patient: &Patient) -> Result<Found, ManifestError> {

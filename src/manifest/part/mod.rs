@@ -41,7 +41,7 @@ mod varint;
 mod write;
 
 pub(super) use read::PartReader;
-pub(super) use write::{Limits, PartsWriter};
+pub(super) use write::{Limits, PartsWriter, Written};
 
 /// The longest version id, in bytes.
 pub(super) const MAX_VERSION_BYTES: usize = 1024;

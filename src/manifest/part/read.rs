@@ -32,7 +32,7 @@ pub(in crate::manifest) struct PartReader {
 impl PartReader {
     /// Opens a part of so many rows and goes to the row `from`; the blocks before it are passed over unread.
     pub(in crate::manifest) fn open(path: PathBuf, part: u32, rows: u32, from: u32) -> Result<Self, ManifestError> {
-        let file = File::open(&path).map_err(|cause| ManifestError::disk("open", &path, cause))?;
+        let file = File::open(&path).map_err(|cause| ManifestError::part(&path, cause))?;
         let mut reader = Self {
             path,
             file,

@@ -1,13 +1,14 @@
 //! Writes parts, one after the other.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::HEADER_BYTES;
 use super::block::BlockWriter;
 use super::pack::{Header, Packer, file_header};
 use crate::manifest::error::ManifestError;
-use crate::manifest::frozen::{PartInfo, part_path};
+use crate::manifest::frozen::{PartInfo, keep_parts, part_path};
 
 /// Where blocks and parts end; smaller in tests.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,15 @@ impl Default for Limits {
     }
 }
 
+/// What of the parts survives a crash: the rest of the open one is cut when writing goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::manifest) struct Written {
+    /// The parts that have their end mark.
+    pub(in crate::manifest) sealed: Vec<PartInfo>,
+    /// The part behind them, as far as it was whole.
+    pub(in crate::manifest) open: Option<PartInfo>,
+}
+
 /// Writes rows into as many parts as they need.
 pub(in crate::manifest) struct PartsWriter {
     folder: PathBuf,
@@ -34,6 +44,8 @@ pub(in crate::manifest) struct PartsWriter {
     packed: Vec<u8>,
     open: Option<OpenPart>,
     done: Vec<PartInfo>,
+    /// The most bytes that the parts may take.
+    max_disk: Option<u64>,
 }
 
 struct OpenPart {
@@ -55,7 +67,53 @@ impl PartsWriter {
             packed: Vec::new(),
             open: None,
             done: Vec::new(),
+            max_disk: None,
         }
+    }
+
+    /// Writes no more than so many bytes in all.
+    pub(in crate::manifest) fn within(self, max_disk: Option<u64>) -> Self {
+        Self { max_disk, ..self }
+    }
+
+    /// The most bytes that the parts may take.
+    pub(in crate::manifest) fn max_disk(&self) -> Option<u64> {
+        self.max_disk
+    }
+
+    /// Begins again from part 0, in the same place and within the same limits.
+    pub(in crate::manifest) fn begun_again(&self) -> Self {
+        Self::new(&self.folder, self.limits).within(self.max_disk)
+    }
+
+    /// Goes on behind what is there, and removes what was written after it; `None` where it is not all there.
+    pub(in crate::manifest) fn going_on(
+        folder: &Path,
+        limits: Limits,
+        written: Written,
+    ) -> Result<Option<Self>, ManifestError> {
+        for (number, part) in (0_u32..).zip(&written.sealed) {
+            if length(&part_path(folder, number))? != Some(part.bytes) {
+                return Ok(None);
+            }
+        }
+        let number = u32::try_from(written.sealed.len()).unwrap_or(u32::MAX);
+        let open = match written.open {
+            None => None,
+            Some(part) => match OpenPart::reopen(part_path(folder, number), part)? {
+                None => return Ok(None),
+                open => open,
+            },
+        };
+        keep_parts(folder, number.saturating_add(u32::from(open.is_some())))?;
+        Ok(Some(Self { open, done: written.sealed, ..Self::new(folder, limits) }))
+    }
+
+    /// Brings all rows so far to the disk, and says what is there.
+    pub(in crate::manifest) fn checkpoint(&mut self) -> Result<Written, ManifestError> {
+        self.end_block()?;
+        let open = self.open.as_ref().map(OpenPart::flush).transpose()?;
+        Ok(Written { sealed: self.done.clone(), open })
     }
 
     /// Adds a row. The caller has seen to it that nothing in it is too long.
@@ -94,6 +152,7 @@ impl PartsWriter {
         self.packer
             .pack(rows, &self.raw, &mut self.packed)
             .map_err(|why| ManifestError::disk("write", &path, io::Error::other(why)))?;
+        self.see_to_room()?;
         if self.open.is_none() {
             self.open = Some(OpenPart::create(path, number)?);
         }
@@ -101,6 +160,19 @@ impl PartsWriter {
             Some(part) => part.append(&self.packed, u32::try_from(rows).unwrap_or(u32::MAX)),
             None => Ok(()),
         }
+    }
+
+    /// Refuses a block that would not fit, with the file's header and end mark, before any of it is written.
+    fn see_to_room(&self) -> Result<(), ManifestError> {
+        let Some(limit) = self.max_disk else { return Ok(()) };
+        let infos = || self.done.iter().copied().chain(self.open.as_ref().map(OpenPart::info));
+        let used: u64 = infos().map(|part| part.bytes).sum();
+        let around = if self.open.is_some() { HEADER_BYTES } else { 2 * HEADER_BYTES };
+        let more = u64::try_from(self.packed.len() + around).unwrap_or(u64::MAX);
+        if used.saturating_add(more) <= limit {
+            return Ok(());
+        }
+        Err(ManifestError::TooLarge { used, limit, rows: infos().map(|part| u64::from(part.rows)).sum() })
     }
 
     fn end_part(&mut self) -> Result<(), ManifestError> {
@@ -119,6 +191,31 @@ impl OpenPart {
         Ok(part)
     }
 
+    /// Opens a part that has no end mark yet, and cuts it where it was last known to be whole; `None` where it is
+    /// shorter than that.
+    fn reopen(path: PathBuf, part: PartInfo) -> Result<Option<Self>, ManifestError> {
+        if length(&path)?.is_none_or(|found| found < part.bytes) {
+            return Ok(None);
+        }
+        let cut = || {
+            let mut file = File::options().write(true).open(&path)?;
+            file.set_len(part.bytes)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        let file = cut().map_err(|cause| ManifestError::disk("open", &path, cause))?;
+        Ok(Some(Self { path, file, rows: part.rows, bytes: part.bytes }))
+    }
+
+    fn info(&self) -> PartInfo {
+        PartInfo { rows: self.rows, bytes: self.bytes }
+    }
+
+    fn flush(&self) -> Result<PartInfo, ManifestError> {
+        self.file.sync_all().map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
+        Ok(self.info())
+    }
+
     fn append(&mut self, bytes: &[u8], rows: u32) -> Result<(), ManifestError> {
         self.file.write_all(bytes).map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
         self.rows = self.rows.saturating_add(rows);
@@ -129,7 +226,108 @@ impl OpenPart {
     fn close(mut self) -> Result<PartInfo, ManifestError> {
         let end = Header::End { rows: self.rows };
         self.append(&end.bytes(), 0)?;
-        self.file.sync_all().map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
-        Ok(PartInfo { rows: self.rows, bytes: self.bytes })
+        self.flush()
+    }
+}
+
+/// A file's bytes; `None` where there is no file.
+fn length(path: &Path) -> Result<Option<u64>, ManifestError> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found.len())),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(ManifestError::disk("open", path, cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Limits = Limits { block_rows: 3, part_rows: 7 };
+
+    fn push(writer: &mut PartsWriter, rows: std::ops::Range<u32>) {
+        for row in rows {
+            writer.push("b", format!("k{row:03}").as_bytes(), None).unwrap();
+        }
+    }
+
+    fn files(folder: &Path) -> Vec<Vec<u8>> {
+        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_was_written_after_a_checkpoint_is_cut() {
+        for (before, after) in [(0, 5), (4, 2), (5, 12), (7, 7), (9, 0), (20, 30)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut writer = PartsWriter::new(folder.path(), SMALL);
+            push(&mut writer, 0..before);
+            let written = writer.checkpoint().unwrap();
+            let there = files(folder.path());
+            push(&mut writer, before..before + after);
+            drop(writer);
+            let mut again = PartsWriter::going_on(folder.path(), SMALL, written.clone()).unwrap().unwrap();
+            assert_eq!(files(folder.path()), there, "{before} and {after}");
+            assert_eq!(again.checkpoint().unwrap(), written);
+            push(&mut again, before..before + 3);
+            let rows: u32 = again.finish().unwrap().iter().map(|part| part.rows).sum();
+            assert_eq!(rows, before + 3);
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_not_all_there_is_not_gone_on_with() {
+        for (part, bytes) in [(0, None), (0, Some(30)), (1, None), (1, Some(30))] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut writer = PartsWriter::new(folder.path(), SMALL);
+            push(&mut writer, 0..9);
+            let written = writer.checkpoint().unwrap();
+            assert_eq!((written.sealed.len(), written.open.map(|open| open.rows)), (1, Some(2)));
+            let path = part_path(folder.path(), part);
+            match bytes {
+                None => fs::remove_file(&path).unwrap(),
+                Some(bytes) => File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap(),
+            }
+            assert!(PartsWriter::going_on(folder.path(), SMALL, written).unwrap().is_none(), "{part} {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_written_than_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut free = PartsWriter::new(folder.path(), SMALL);
+        push(&mut free, 0..30);
+        let whole: u64 = free.finish().unwrap().iter().map(|part| part.bytes).sum();
+        for limit in (0..whole - 30).step_by(11).chain(whole - 30..whole + 3) {
+            keep_parts(folder.path(), 0).unwrap();
+            let mut writer = PartsWriter::new(folder.path(), SMALL).within(Some(limit));
+            let mut rows = (0..30).map(|row| writer.push("b", format!("k{row:03}").as_bytes(), None));
+            let pushed = rows.find_map(Result::err);
+            let error = pushed.or_else(|| writer.checkpoint().err());
+            let there: u64 = files(folder.path()).iter().map(|file| file.len() as u64).sum();
+            match error {
+                None => assert!(limit >= whole, "{limit}"),
+                Some(ManifestError::TooLarge { used, limit: told, rows }) => {
+                    assert!(told == limit && used <= limit && limit < whole && rows < 30, "{limit}: {used}, {rows}");
+                    assert_eq!(used == 0, rows == 0);
+                }
+                Some(other) => panic!("{other}"),
+            }
+            assert!(there <= limit, "{there} bytes, and {limit} are allowed");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_says_what_was_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = part_path(folder.path(), 0);
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let mut writer = PartsWriter::new(folder.path(), SMALL);
+        let error = (0..9).find_map(|_| writer.push("b", b"k", None).err()).unwrap();
+        let told = error.to_string();
+        assert!(told.starts_with("no room on the disk: cannot write ") && told.contains("part-00000.bpm"), "{told}");
+        assert!(error.help().unwrap().contains("goes on"), "{error:?}");
     }
 }

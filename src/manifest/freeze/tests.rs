@@ -1,0 +1,280 @@
+//! Freezing that is interrupted and gone on with, and the limits it keeps.
+
+mod any;
+mod breaking;
+
+use std::fs;
+
+use globset::Glob;
+
+use super::*;
+use crate::manifest::sink::Cadence;
+use crate::manifest::spec::{Filter, Versions};
+use crate::manifest::testing::{MemoryStore, csv_source, etag, fault, listed};
+use crate::manifest::{KeyGlobs, Reach};
+use crate::object::{Bucket, Key};
+use crate::store::{ListMark, ListPage};
+use crate::task::FaultClass;
+use breaking::{
+    Breaking, End, INVENTORY, SMALL, asked, attempt, broken, bucket, exact, finish, inventory_of, latest, listing,
+    manifest, part_files, same_as_fresh, ten_files, whole,
+};
+
+#[test]
+fn a_listing_goes_on_behind_its_last_page() {
+    for (versions, end) in [
+        (Versions::Current, End::Stop),
+        (Versions::Current, End::Drop),
+        (Versions::Current, End::Fail),
+        (Versions::All, End::Stop),
+    ] {
+        for after in [1, 2, 5, 9] {
+            let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+            broken(folder.path(), &store, &listing(versions), after, end);
+            assert_eq!(asked(&store).len(), after);
+            let frozen = whole(folder.path(), &store, &listing(versions), SMALL).unwrap();
+            assert_eq!(asked(&store).len(), 10 - after, "no page is listed again");
+            same_as_fresh(folder.path(), &frozen, &store, &listing(versions), SMALL);
+        }
+    }
+}
+
+#[test]
+fn stopping_keeps_what_no_checkpoint_was_due_for() {
+    let seldom = Sizes { cadence: Cadence { steps: 100, rows: 1000 }, ..SMALL };
+    for (end, again) in [(End::Stop, 5), (End::Fail, 5), (End::Drop, 10)] {
+        let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+        attempt(folder.path(), &Breaking::new(&store, 5, end), &listing(Versions::Current), seldom);
+        asked(&store);
+        whole(folder.path(), &store, &listing(Versions::Current), seldom).unwrap();
+        assert_eq!(asked(&store).len(), again, "{end:?}");
+    }
+}
+
+#[test]
+fn rows_make_a_checkpoint_due_as_pages_do() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    let sizes = Sizes { cadence: Cadence { steps: 100, rows: 5 }, ..SMALL };
+    attempt(folder.path(), &Breaking::new(&store, 8, End::Drop), &listing(Versions::Current), sizes);
+    asked(&store);
+    whole(folder.path(), &store, &listing(Versions::Current), sizes).unwrap();
+    // Eight pages are sixteen rows: the sixth and the twelfth row end a page at which five have come.
+    assert_eq!(asked(&store).len(), 4);
+}
+
+#[test]
+fn a_token_that_has_aged_is_not_the_end() {
+    let manifest = listing(Versions::Current);
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    broken(folder.path(), &store, &manifest, 5, End::Drop);
+    asked(&store);
+    store.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 400, "InvalidArgument"));
+    finish(folder.path(), &store, &manifest);
+    let seen = asked(&store);
+    assert!(seen[0].contains("p/09") && seen[1] == "list None", "{seen:?}");
+
+    // Refused in the middle, it is no token of an earlier attempt; refused again, the fault is not the token's.
+    for (refused_at, left) in [(1, 4), (0, 5)] {
+        let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+        broken(folder.path(), &store, &manifest, 5, End::Drop);
+        let mut breaking = Arc::into_inner(Breaking::new(&store, refused_at, End::Fail)).unwrap();
+        breaking.status = 400;
+        let error = attempt(folder.path(), &Arc::new(breaking), &manifest, SMALL).unwrap().unwrap_err();
+        assert!(matches!(error, ManifestError::Store { .. }), "{error}");
+        asked(&store);
+        whole(folder.path(), &store, &manifest, SMALL).unwrap();
+        assert_eq!(asked(&store).len(), left, "nothing is given up");
+    }
+
+    // Another refusal leaves everything as it is.
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    broken(folder.path(), &store, &manifest, 5, End::Drop);
+    broken(folder.path(), &store, &manifest, 0, End::Fail);
+    asked(&store);
+    whole(folder.path(), &store, &manifest, SMALL).unwrap();
+    assert_eq!(asked(&store).len(), 5);
+}
+
+#[test]
+fn a_listing_that_turns_back_after_a_resume_is_still_seen() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    broken(folder.path(), &store, &listing(Versions::Current), 5, End::Drop);
+    let entries = vec![listed(b"p/03", 1, None)];
+    let page = ListPage { entries, next: Some(ListMark::Token("x".into())), ..ListPage::default() };
+    store.pages.lock().unwrap().push_back(page);
+    let error = whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap_err();
+    assert!(error.to_string().contains("p/03 comes behind p/09"), "{error}");
+    assert_eq!(fs::read_dir(frozen::home(folder.path())).unwrap().count(), 0, "it is of no use to go on with");
+}
+
+#[test]
+fn bad_rows_end_a_resumed_freezing_for_good() {
+    let mut store = MemoryStore { page: 2, ..MemoryStore::default() };
+    for key in ["a", "b", ".", "x", "y", "z"] {
+        store.put(key, b"");
+    }
+    let source = Source::Prefix { bucket: Bucket::new("b"), prefix: Key::from(""), versions: Versions::Current };
+    let (folder, store, manifest) = (tempfile::tempdir().unwrap(), Arc::new(store), manifest(source));
+    for after in 1..3 {
+        broken(folder.path(), &store, &manifest, after, End::Stop);
+    }
+    let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
+    assert!(error.to_string().contains("row 1: the store cannot carry the key ."), "{error}");
+    assert_eq!(fs::read_dir(frozen::home(folder.path())).unwrap().count(), 0);
+}
+
+#[test]
+fn an_inventory_goes_on_behind_its_last_data_file() {
+    for (manifest, before) in [(exact(), 1), (latest(), 3)] {
+        for end in [End::Stop, End::Drop, End::Fail] {
+            for done in [1, 4, 9] {
+                let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(ten_files()));
+                // The listing of `latest` and its two small files are requests, too.
+                broken(folder.path(), &store, &manifest, before + done, end);
+                asked(&store);
+                let frozen = whole(folder.path(), &store, &manifest, SMALL).unwrap();
+                let seen = asked(&store);
+                assert!(seen[0].starts_with(&format!("read {INVENTORY} Some(")), "{seen:?}");
+                assert_eq!(seen.len(), 1 + 10 - done, "no file that was done is read again: {seen:?}");
+                same_as_fresh(folder.path(), &frozen, &store, &manifest, SMALL);
+                let plus = &frozen.warnings().last().unwrap().message;
+                assert!(plus.contains("30 keys hold a raw `+`, the first in row 1 of b/data/0"), "{plus}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_inventory_that_has_changed_is_read_anew() {
+    for manifest in [exact(), latest()] {
+        let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(ten_files()));
+        broken(folder.path(), &store, &manifest, 6, End::Drop);
+        let other = Arc::new(inventory_of(&[vec!["x".into(), "y".into()], vec!["z".into()]]));
+        finish(folder.path(), &other, &manifest);
+    }
+    let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(ten_files()));
+    broken(folder.path(), &store, &exact(), 6, End::Drop);
+    let error = whole(folder.path(), &Arc::default(), &exact(), SMALL).unwrap_err();
+    assert!(error.to_string().contains("404 NoSuchKey"), "{error}");
+    assert!(part_files(folder.path()).is_empty());
+}
+
+#[test]
+fn the_newest_inventory_is_chosen_once() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), ten_files());
+    let objects = store.objects.clone();
+    broken(folder.path(), &Arc::new(store), &latest(), 6, End::Drop);
+    let mut newer = MemoryStore { objects, ..MemoryStore::default() };
+    newer.put("inv/2026-02-01T00-00Z/manifest.json", b"{}");
+    newer.put("inv/2026-02-01T00-00Z/manifest.checksum", etag(b"{}").as_bytes());
+    let frozen = whole(folder.path(), &Arc::new(newer), &latest(), SMALL).unwrap();
+    assert!(matches!(frozen.pin(), Pin::Inventory { key, .. } if *key == Key::from(INVENTORY)));
+    assert_eq!(frozen.rows(), 30);
+}
+
+#[test]
+fn a_csv_file_is_read_from_its_beginning() {
+    let store = Arc::new(MemoryStore::with(&[("m.csv", b"b,k1\nb,k2\nb,k3\nb,k4\n")]));
+    for end in [End::Stop, End::Drop, End::Fail] {
+        let folder = tempfile::tempdir().unwrap();
+        broken(folder.path(), &store, &manifest(csv_source("m.csv")), 0, end);
+        assert!(!draft::is_there(&frozen::home(folder.path())));
+        finish(folder.path(), &store, &manifest(csv_source("m.csv")));
+    }
+}
+
+#[test]
+fn a_draft_of_another_manifest_is_none() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    broken(folder.path(), &store, &listing(Versions::Current), 5, End::Drop);
+    let filter = Filter { exclude: KeyGlobs::new([Glob::new("*7").unwrap()]).ok(), ..Filter::default() };
+    finish(folder.path(), &store, &Manifest { filter, ..listing(Versions::Current) });
+}
+
+#[test]
+fn a_finished_manifest_is_frozen_anew_where_the_caller_wants_it() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    broken(folder.path(), &store, &listing(Versions::Current), 5, End::Drop);
+    let home = frozen::home(folder.path());
+    let left = fs::read(home.join("progress.json")).unwrap();
+    whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap();
+    // As after a kill between the index and the draft.
+    fs::write(home.join("progress.json"), left).unwrap();
+    assert_eq!(Frozen::open(folder.path()).unwrap().unwrap().rows(), 20);
+    asked(&store);
+    whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap();
+    assert_eq!(asked(&store)[0], "list None");
+}
+
+#[test]
+fn more_than_max_disk_is_refused_and_gone_on_with_under_a_higher_one() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    let tight = Sizes { max_disk: Some(300), ..SMALL };
+    let error = whole(folder.path(), &store, &listing(Versions::Current), tight).unwrap_err();
+    let ManifestError::TooLarge { used, limit: 300, rows } = error else { panic!("{error}") };
+    assert!((1..=300).contains(&used) && (1..20).contains(&rows), "{used} {rows}");
+    let told = format!("needs more: {used} bytes hold the names of its first {rows} objects");
+    assert!(error.to_string().contains(&told), "{error}");
+    assert!(error.help().unwrap().contains("`max_disk`"));
+    asked(&store);
+    let frozen = whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap();
+    assert!(asked(&store).len() < 10);
+    same_as_fresh(folder.path(), &frozen, &store, &listing(Versions::Current), SMALL);
+}
+
+#[test]
+fn an_inventory_that_may_be_too_large_is_refused_before_it_is_read() {
+    let manifest = exact();
+    let bytes: u64 =
+        ten_files().objects.iter().filter(|(key, _)| key.starts_with(b"data/")).map(|(_, it)| it.len() as u64).sum();
+    let run = |manifest: &Manifest, limit| {
+        let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(ten_files()));
+        let result = whole(folder.path(), &store, manifest, Sizes { max_disk: Some(limit), ..SMALL });
+        (result, asked(&store).len())
+    };
+    let (error, requests) = run(&manifest, bytes - 1);
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains(&format!("up to the {bytes} bytes of its data files")), "{error}");
+    assert_eq!(requests, 1, "manifest.json alone was read");
+    // A filter may take next to nothing: then only what is written tells.
+    let filter = Filter { include: KeyGlobs::new([Glob::new("k+1/*").unwrap()]).ok(), ..Filter::default() };
+    let (frozen, _) = run(&Manifest { filter, ..manifest }, 200);
+    assert_eq!(frozen.unwrap().rows(), 3);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
+    let (folder, store, manifest) = (tempfile::tempdir().unwrap(), bucket(), listing(Versions::Current));
+    broken(folder.path(), &store, &manifest, 5, End::Drop);
+    let temporary = frozen::home(folder.path()).join("progress.json.draft");
+    std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+    let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
+    assert!(error.to_string().starts_with("no room on the disk: cannot write "), "{error}");
+    assert!(error.to_string().contains("progress.json"), "{error}");
+    assert!(error.help().unwrap().contains("make room there, and preparing goes on"));
+    fs::remove_file(&temporary).unwrap();
+    asked(&store);
+    let frozen = whole(folder.path(), &store, &manifest, SMALL).unwrap();
+    assert_eq!(asked(&store).len(), 5);
+    same_as_fresh(folder.path(), &frozen, &store, &manifest, SMALL);
+}
+
+#[test]
+fn the_reach_is_that_of_the_rows_and_a_listings_prefix() {
+    let folder = tempfile::tempdir().unwrap();
+    let reach = |frozen: Frozen| match frozen.reach() {
+        Reach::Known(ranges) => {
+            ranges.iter().map(|it| format!("{} {}..{}", it.bucket, it.first, it.last)).collect::<Vec<_>>()
+        }
+        Reach::Unknown => panic!("known"),
+    };
+    let listed = whole(folder.path(), &bucket(), &listing(Versions::Current), SMALL).unwrap();
+    assert_eq!(reach(listed), ["b p/..p/19"]);
+    let nothing = Filter { larger_than: Some(1000), ..Filter::default() };
+    let nothing = Manifest { filter: nothing, ..listing(Versions::Current) };
+    assert!(reach(whole(folder.path(), &bucket(), &nothing, SMALL).unwrap()).is_empty());
+    let store = Arc::new(MemoryStore::with(&[("m.csv", b"y,m\nx,k\ny,a\ny,z\n")]));
+    let named = whole(folder.path(), &store, &manifest(csv_source("m.csv")), SMALL).unwrap();
+    assert_eq!(reach(named), ["x k..k", "y a..z"]);
+}

@@ -1,0 +1,152 @@
+//! Any interruptions at all, and what a crash may do to the files: the rows are the same in the end.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use globset::Glob;
+use proptest::prelude::*;
+
+use super::breaking::{Breaking, End, attempt, exact, inventory_of, latest, listing, part_files, same_as_fresh, whole};
+use crate::manifest::begin::Sizes;
+use crate::manifest::part::Limits;
+use crate::manifest::sink::Cadence;
+use crate::manifest::spec::{Filter, Manifest, Versions};
+use crate::manifest::testing::MemoryStore;
+use crate::manifest::{KeyGlobs, draft, frozen};
+
+/// What happens to the files between two attempts: what a crash can leave, and worse.
+#[derive(Clone, Debug)]
+enum Mishap {
+    None,
+    /// The last part has rows that were written after the checkpoint.
+    Tail(Vec<u8>),
+    /// The draft was being replaced.
+    TornDraft,
+    /// A part was begun after the checkpoint.
+    ExtraPart,
+    /// A part is shorter than it was.
+    CutPart(usize, u64),
+    /// The draft is damaged.
+    CutDraft(u64),
+    /// The draft is gone.
+    NoDraft,
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        Just(Mishap::None),
+        proptest::collection::vec(any::<u8>(), 1..50).prop_map(Mishap::Tail),
+        Just(Mishap::TornDraft),
+        Just(Mishap::ExtraPart),
+        (0_usize..4, 0_u64..200).prop_map(|(part, bytes)| Mishap::CutPart(part, bytes)),
+        (0_u64..400).prop_map(Mishap::CutDraft),
+        Just(Mishap::NoDraft),
+    ]
+}
+
+impl Mishap {
+    fn befall(&self, folder: &Path) {
+        let (home, parts) = (frozen::home(folder), part_files(folder));
+        let cut = |path: &Path, bytes: u64| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_len(file.metadata().unwrap().len().min(bytes)).unwrap();
+        };
+        match self {
+            Self::None => {}
+            Self::Tail(junk) => {
+                // A sealed part is never written to again.
+                let draft = fs::read_to_string(home.join("progress.json")).unwrap_or_default();
+                if let Some(last) = parts.last().filter(|_| !draft.contains(r#""open":null"#)) {
+                    let text = fs::read(last).unwrap();
+                    fs::write(last, [text.as_slice(), junk].concat()).unwrap();
+                }
+            }
+            Self::TornDraft => fs::write(home.join("progress.json.draft"), b"{\"crc").unwrap(),
+            Self::ExtraPart => fs::write(frozen::part_path(&home, 900), b"x").unwrap(),
+            Self::CutPart(part, bytes) => {
+                if let Some(path) = parts.get(*part) {
+                    cut(path, *bytes);
+                }
+            }
+            Self::CutDraft(bytes) => {
+                let path = home.join("progress.json");
+                if path.exists() {
+                    cut(&path, *bytes);
+                }
+            }
+            Self::NoDraft => draft::remove(&home).unwrap(),
+        }
+    }
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![Just(End::Stop), Just(End::Drop), Just(End::Fail)]
+}
+
+fn sizes() -> impl Strategy<Value = Sizes> {
+    (1_usize..5, 1_u32..9, 1_u32..5, 1_u64..12).prop_map(|(block_rows, part_rows, steps, rows)| Sizes {
+        limits: Limits { block_rows, part_rows },
+        cadence: Cadence { steps, rows },
+        max_disk: None,
+    })
+}
+
+/// Interrupts again and again, then lets it finish, and compares with an attempt that nothing interrupted.
+fn interrupted_is_uninterrupted(
+    store: &Arc<MemoryStore>,
+    manifest: &Manifest,
+    sizes: Sizes,
+    breaks: &[(usize, End, Mishap)],
+) {
+    let folder = tempfile::tempdir().unwrap();
+    for (after, end, mishap) in breaks {
+        if let Some(Ok(_)) = attempt(folder.path(), &Breaking::new(store, *after, *end), manifest, sizes) {
+            continue;
+        }
+        mishap.befall(folder.path());
+    }
+    let frozen = whole(folder.path(), store, manifest, sizes).unwrap();
+    same_as_fresh(folder.path(), &frozen, store, manifest, sizes);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn an_interrupted_listing_is_as_an_uninterrupted_one(
+        keys in proptest::collection::btree_set("[a-d%+é]{1,5}", 1..40),
+        ids in proptest::collection::vec("[0-9]{1,3}", 0..3),
+        page in 1_usize..5,
+        all in any::<bool>(),
+        filtered in any::<bool>(),
+        sizes in sizes(),
+        breaks in proptest::collection::vec((0_usize..20, end(), mishap()), 0..5),
+    ) {
+        let mut store = MemoryStore { page, versions: ids, ..MemoryStore::default() };
+        for key in &keys {
+            store.put(&format!("p/{key}"), key.as_bytes());
+        }
+        let filter = Filter { larger_than: filtered.then_some(2), ..Filter::default() };
+        let versions = if all { Versions::All } else { Versions::Current };
+        let manifest = Manifest { filter, ..listing(versions) };
+        interrupted_is_uninterrupted(&Arc::new(store), &manifest, sizes, &breaks);
+    }
+
+    #[test]
+    fn an_interrupted_inventory_is_as_an_uninterrupted_one(
+        files in proptest::collection::vec(proptest::collection::vec("[a-d+]{1,5}", 0..9), 1..9),
+        newest in any::<bool>(),
+        filtered in any::<bool>(),
+        sizes in sizes(),
+        breaks in proptest::collection::vec((0_usize..12, end(), mishap()), 0..5),
+    ) {
+        let mut files = files;
+        files[0].push("k".into());
+        let store = Arc::new(inventory_of(&files));
+        let exclude = filtered.then(|| KeyGlobs::new([Glob::new("*a*").unwrap()]).unwrap());
+        let filter = Filter { exclude, ..Filter::default() };
+        let manifest = Manifest { filter, ..if newest { latest() } else { exact() } };
+        interrupted_is_uninterrupted(&store, &manifest, sizes, &breaks);
+    }
+}

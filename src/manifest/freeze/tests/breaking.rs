@@ -1,0 +1,253 @@
+//! A store that interrupts, sources to freeze from it, and short ways to freeze, break off and go on.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Call, Reply};
+use crate::manifest::begin::Sizes;
+use crate::manifest::draft;
+use crate::manifest::error::ManifestError;
+use crate::manifest::freeze::freeze_with;
+use crate::manifest::frozen::{self, Frozen};
+use crate::manifest::part::Limits;
+use crate::manifest::sink::Cadence;
+use crate::manifest::spec::{Dialect, Filter, InventoryObject, Manifest, Source, Versions};
+use crate::manifest::testing::{MemoryStore, etag, fault, gzip};
+use crate::object::{Bucket, Key, ObjectId};
+use crate::store::{Content, ListPage, ListRequest, Opened, Store};
+use crate::task::{Fault, FaultClass, Seq};
+
+/// How an attempt ends before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The token is cancelled, and the server does not answer any more.
+    Stop,
+    /// Nobody polls the future any more, as after a kill.
+    Drop,
+    /// The server refuses.
+    Fail,
+}
+
+/// A store that ends the attempt at one of its requests.
+pub(super) struct Breaking {
+    inner: Arc<MemoryStore>,
+    /// Requests until then.
+    left: AtomicUsize,
+    end: End,
+    /// What a refusal answers.
+    pub(super) status: u16,
+    /// Cancelled when the attempt is to end.
+    over: CancellationToken,
+}
+
+impl Breaking {
+    pub(super) fn new(inner: &Arc<MemoryStore>, after: usize, end: End) -> Arc<Self> {
+        let (inner, over) = (Arc::clone(inner), CancellationToken::new());
+        Arc::new(Self { inner, left: AtomicUsize::new(after), end, status: 403, over })
+    }
+
+    fn is_over(&self) -> bool {
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        left.is_err()
+    }
+
+    async fn refuse(&self) -> Fault {
+        if self.end != End::Fail {
+            self.over.cancel();
+            std::future::pending::<()>().await;
+        }
+        fault(FaultClass::Rejected, self.status, "AccessDenied")
+    }
+}
+
+/// The end of a body that never comes.
+struct Silence(CancellationToken);
+
+impl AsyncRead for Silence {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.cancel();
+        Poll::Pending
+    }
+}
+
+#[async_trait]
+impl Store for Breaking {
+    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+        self.inner.call(object, call).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+        if self.is_over() { Err(self.refuse().await) } else { self.inner.list(request).await }
+    }
+
+    /// Over, it breaks off in the middle of the body.
+    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+        let opened = self.inner.read(bucket, key, if_match).await?;
+        if !self.is_over() {
+            return Ok(opened);
+        }
+        let half = opened.body.take(opened.size / 2);
+        let body: Box<dyn AsyncRead + Send + Unpin> =
+            if self.end == End::Fail { Box::new(half) } else { Box::new(half.chain(Silence(self.over.clone()))) };
+        Ok(Opened { body, ..opened })
+    }
+
+    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+        self.inner.write(bucket, key, content, md5).await
+    }
+
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        self.inner.request_url(object, call)
+    }
+
+    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+        self.inner.refuses_key(key)
+    }
+}
+
+pub(super) const SMALL: Sizes =
+    Sizes { limits: Limits { block_rows: 3, part_rows: 7 }, cadence: Cadence { steps: 1, rows: 1000 }, max_disk: None };
+
+/// One attempt; `None` where it was dropped.
+pub(super) fn attempt(
+    folder: &Path,
+    store: &Arc<Breaking>,
+    manifest: &Manifest,
+    sizes: Sizes,
+) -> Option<Result<Frozen, ManifestError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stop = if store.end == End::Stop { store.over.clone() } else { CancellationToken::new() };
+    let port: Arc<dyn Store> = store.clone();
+    // The runtime waits for its threads when it is dropped, so that none of them writes into the next attempt.
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            done = freeze_with(manifest, &port, folder, &|_| {}, &stop, sizes) => Some(done),
+            () = store.over.cancelled(), if store.end == End::Drop => None,
+        }
+    })
+}
+
+/// An attempt that nothing interrupts.
+pub(super) fn whole(
+    folder: &Path,
+    store: &Arc<MemoryStore>,
+    manifest: &Manifest,
+    sizes: Sizes,
+) -> Result<Frozen, ManifestError> {
+    attempt(folder, &Breaking::new(store, usize::MAX, End::Fail), manifest, sizes).unwrap()
+}
+
+/// An attempt that ends at a request, which is not its last.
+pub(super) fn broken(folder: &Path, store: &Arc<MemoryStore>, manifest: &Manifest, after: usize, end: End) {
+    match (end, attempt(folder, &Breaking::new(store, after, end), manifest, SMALL)) {
+        (End::Drop, None) | (End::Stop, Some(Err(ManifestError::Stopped))) | (End::Fail, Some(Err(_))) => {}
+        (_, other) => panic!("{end:?} gave {other:?}"),
+    }
+    assert_eq!(Frozen::open(folder).unwrap(), None);
+}
+
+pub(super) fn rows(frozen: &Frozen) -> Vec<ObjectId> {
+    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 100);
+    tasks.flat_map(|batch| batch.unwrap()).map(|task| task.object).collect()
+}
+
+pub(super) fn manifest(source: Source) -> Manifest {
+    Manifest { source, filter: Filter::default() }
+}
+
+pub(super) fn listing(versions: Versions) -> Manifest {
+    manifest(Source::Prefix { bucket: Bucket::new("b"), prefix: Key::from("p/"), versions })
+}
+
+/// Twenty objects, two to a page.
+pub(super) fn bucket() -> Arc<MemoryStore> {
+    let mut store = MemoryStore { page: 2, ..MemoryStore::default() };
+    for number in 0..20 {
+        store.put(&format!("p/{number:02}"), &vec![b'x'; number]);
+    }
+    Arc::new(store)
+}
+
+pub(super) const INVENTORY: &str = "inv/2026-01-31T00-00Z/manifest.json";
+
+/// An inventory of these data files.
+pub(super) fn inventory_of(files: &[Vec<String>]) -> MemoryStore {
+    let mut store = MemoryStore::default();
+    let mut entries = Vec::new();
+    for (number, keys) in files.iter().enumerate() {
+        let text: String = keys.iter().flat_map(|key| [key.as_str(), "\n"]).collect();
+        let (key, content) = (format!("data/{number}.csv.gz"), gzip(text.as_bytes()));
+        let (size, md5) = (content.len(), etag(&content));
+        entries.push(format!(r#"{{"key":"{key}","size":{size},"MD5checksum":"{md5}"}}"#));
+        store.put(&key, &content);
+    }
+    let files = entries.join(",");
+    let json = format!(r#"{{"sourceBucket":"src","fileFormat":"CSV","fileSchema":"Key","files":[{files}]}}"#);
+    store.put(INVENTORY, json.as_bytes());
+    store.put("inv/2026-01-31T00-00Z/manifest.checksum", etag(json.as_bytes()).as_bytes());
+    // One that was never finished, which `latest` passes over with a warning.
+    store.put("inv/2026-01-31T12-00Z/manifest.json", b"{}");
+    store
+}
+
+pub(super) fn ten_files() -> MemoryStore {
+    let keys = |file: usize| (0..3).map(|row| format!("k+{file}/{row}")).collect();
+    inventory_of(&(0..10).map(keys).collect::<Vec<Vec<String>>>())
+}
+
+pub(super) fn inventory_manifest(object: InventoryObject) -> Manifest {
+    manifest(Source::Inventory { bucket: Bucket::new("b"), object, dialect: Dialect::Oss })
+}
+
+pub(super) fn exact() -> Manifest {
+    inventory_manifest(InventoryObject::Exact { key: Key::from(INVENTORY), etag: None })
+}
+
+pub(super) fn latest() -> Manifest {
+    inventory_manifest(InventoryObject::Latest { prefix: Key::from("inv/") })
+}
+
+/// What a store was asked since it was asked this last.
+pub(super) fn asked(store: &MemoryStore) -> Vec<String> {
+    std::mem::take(&mut store.requests.lock().unwrap())
+}
+
+pub(super) fn part_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(frozen::home(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut parts: Vec<_> = entries.filter(|path| path.extension().is_some_and(|it| it == "bpm")).collect();
+    parts.sort();
+    parts
+}
+
+/// Goes on and compares with an attempt that nothing interrupted.
+pub(super) fn finish(folder: &Path, store: &Arc<MemoryStore>, manifest: &Manifest) {
+    let frozen = whole(folder, store, manifest, SMALL).unwrap();
+    same_as_fresh(folder, &frozen, store, manifest, SMALL);
+}
+
+pub(super) fn same_as_fresh(
+    folder: &Path,
+    frozen: &Frozen,
+    store: &Arc<MemoryStore>,
+    manifest: &Manifest,
+    sizes: Sizes,
+) {
+    let other = tempfile::tempdir().unwrap();
+    let fresh = whole(other.path(), store, manifest, sizes).unwrap();
+    assert_eq!(rows(frozen), rows(&fresh));
+    assert_eq!((frozen.rows(), frozen.rows_read()), (fresh.rows(), fresh.rows_read()));
+    assert_eq!((frozen.reach(), frozen.pin(), frozen.warnings()), (fresh.reach(), fresh.pin(), fresh.warnings()));
+    assert_eq!(Frozen::open(folder).unwrap().as_ref(), Some(frozen));
+    assert_eq!(part_files(folder).len(), frozen.parts().len());
+    assert!(!draft::is_there(&frozen::home(folder)));
+}
