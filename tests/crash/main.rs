@@ -3,3 +3,6 @@
 #[path = "../support/bucket.rs"]
 mod bucket;
 mod bucket_tests;
+mod judge;
+mod judge_tests;
+mod report;

@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use batchplan::hex::hex;
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use http_body_util::Full;
@@ -85,12 +86,12 @@ impl Object {
     }
 
     fn read(&self, asked: &Asked) -> Answer {
-        let etag = format!("\"{:x}\"", Hex(&self.body));
-        if asked.header("if-match").is_some_and(|wanted| wanted != etag) {
+        let etag = etag(&self.body);
+        if asked.headers.get("if-match").is_some_and(|wanted| *wanted != etag) {
             return refuse(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold");
         }
         let mut response = self.described(Response::new(Full::new(self.body.clone())));
-        response.headers_mut().insert("etag", HeaderValue::try_from(etag).expect("hexadecimal"));
+        response.headers_mut().insert("etag", etag);
         response
     }
 
@@ -107,21 +108,16 @@ impl Object {
     }
 }
 
-/// The MD5 of some bytes, shown in hexadecimal.
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::LowerHex for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Md5::digest(self.0).iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+/// A content's `ETag`, in its quotes.
+fn etag(body: &[u8]) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{}\"", hex(&Md5::digest(body)))).expect("hexadecimal")
 }
 
 fn upload(objects: &mut BTreeMap<Vec<u8>, Object>, asked: &Asked) -> Answer {
     let object = Object { body: asked.body.clone(), uploaded: true, ..Object::default() };
     objects.insert(asked.key.clone(), object);
     let mut response = empty(200);
-    let etag = format!("\"{:x}\"", Hex(&asked.body));
-    response.headers_mut().insert("etag", HeaderValue::try_from(etag).expect("hexadecimal"));
+    response.headers_mut().insert("etag", etag(&asked.body));
     response
 }
 
