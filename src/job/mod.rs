@@ -1,11 +1,15 @@
 //! A job's name, its life and its counts.
 
+mod status;
+
 use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+
+pub use status::{JobStatus, NotAStatus};
 
 /// A job's name: 44 characters of base64, the form of OSS's own job ids.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,23 +85,14 @@ impl Progress {
     /// Objects that have an outcome.
     #[must_use]
     pub fn settled(&self) -> u64 {
-        self.succeeded + self.failed
+        self.succeeded.saturating_add(self.failed)
     }
-}
 
-/// Where a job stands, by the names of the managed services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JobStatus {
-    /// The manifest is being resolved, checked and counted.
-    Preparing,
-    /// Objects are being worked on.
-    Active,
-    /// Stopped before its end, on request.
-    Paused,
-    /// Every object was attempted; some may have failed.
-    Complete,
-    /// Stopped by an error.
-    Failed,
+    /// Objects that have none.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.total.saturating_sub(self.settled())
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,195 @@
+//! Where a job stands, and where it may go from there.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a job stands, by the names of the managed services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum JobStatus {
+    /// It was created, and nothing was done for it.
+    New,
+    /// The manifest is being resolved, checked and counted.
+    Preparing,
+    /// It waits to be confirmed.
+    Suspended,
+    /// It waits for a slot.
+    Ready,
+    /// Objects are being worked on.
+    Active,
+    /// It takes no more objects; what is in flight is finished.
+    Pausing,
+    /// Stopped before its end, to be resumed.
+    Paused,
+    /// Every object was attempted; some may have failed.
+    Complete,
+    /// Somebody cancelled it; what is in flight is finished, and its report completed.
+    Cancelling,
+    /// Cancelled; some objects may have been changed.
+    Cancelled,
+    /// Too many objects failed, or it cannot be done at all; what is in flight is finished, and its report completed.
+    Failing,
+    /// Failed; some objects may have been changed.
+    Failed,
+    /// Its files are being removed. Never shown.
+    Cleaning,
+    /// Nothing is left of it. Never shown.
+    Cleaned,
+}
+
+use JobStatus::{
+    Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
+    Ready, Suspended,
+};
+
+/// Every legal move. What is not here never happens, whoever asks for it.
+const MOVES: [(JobStatus, &[JobStatus]); 14] = [
+    (New, &[Preparing, Cancelling, Failing]),
+    (Preparing, &[Suspended, Ready, Cancelling, Failing]),
+    (Suspended, &[Ready, Cancelling, Failing]),
+    (Ready, &[Active, Paused, Cancelling, Failing]),
+    (Active, &[Pausing, Complete, Cancelling, Failing]),
+    (Pausing, &[Paused, Complete, Cancelling, Failing]),
+    (Paused, &[Ready, Cancelling]),
+    (Complete, &[Cleaning]),
+    (Cancelling, &[Cancelled]),
+    (Cancelled, &[Cleaning]),
+    (Failing, &[Failed]),
+    (Failed, &[Cleaning]),
+    (Cleaning, &[Cleaned]),
+    (Cleaned, &[]),
+];
+
+impl JobStatus {
+    /// All of them, in the order of a job's life.
+    pub const ALL: [Self; 14] = [
+        New, Preparing, Suspended, Ready, Active, Pausing, Paused, Complete, Cancelling, Cancelled, Failing, Failed,
+        Cleaning, Cleaned,
+    ];
+
+    /// Whether a job may go from here to there.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        MOVES.iter().any(|(from, to)| *from == self && to.contains(&next))
+    }
+
+    /// Whether the job has ended: nothing will be done for it any more.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Complete | Cancelled | Failed | Cleaning | Cleaned)
+    }
+
+    /// Whether a process works on a job that stands here. Where none does, the job was interrupted.
+    #[must_use]
+    pub fn needs_holder(self) -> bool {
+        matches!(self, New | Preparing | Active | Pausing | Cancelling | Failing)
+    }
+
+    /// Whether a job that stands here takes one of the slots, as long as a process works on it.
+    #[must_use]
+    pub fn takes_slot(self) -> bool {
+        matches!(self, Active | Pausing)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            New => "New",
+            Preparing => "Preparing",
+            Suspended => "Suspended",
+            Ready => "Ready",
+            Active => "Active",
+            Pausing => "Pausing",
+            Paused => "Paused",
+            Complete => "Complete",
+            Cancelling => "Cancelling",
+            Cancelled => "Cancelled",
+            Failing => "Failing",
+            Failed => "Failed",
+            Cleaning => "Cleaning",
+            Cleaned => "Cleaned",
+        }
+    }
+}
+
+impl fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The text names no status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a status: they are New, Preparing, Suspended, Ready, Active, Pausing, Paused, Complete, Cancelling, Cancelled, Failing and Failed"
+)]
+pub struct NotAStatus;
+
+impl FromStr for JobStatus {
+    type Err = NotAStatus;
+
+    fn from_str(text: &str) -> Result<Self, NotAStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or(NotAStatus)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row by row as in `ALL`, column by column likewise: `x` where the move is legal.
+    const TABLE: [&str; 14] = [
+        // NwPrSuRdAcPgPdCoCgCdFgFdClCd
+        ".x......x.x...", // New
+        "..xx....x.x...", // Preparing
+        "...x....x.x...", // Suspended
+        "....x.x.x.x...", // Ready
+        ".....x.xx.x...", // Active
+        "......xxx.x...", // Pausing
+        "...x....x.....", // Paused
+        "............x.", // Complete
+        ".........x....", // Cancelling
+        "............x.", // Cancelled
+        "...........x..", // Failing
+        "............x.", // Failed
+        ".............x", // Cleaning
+        "..............", // Cleaned
+    ];
+
+    #[test]
+    fn every_pair_is_legal_exactly_where_the_table_says_so() {
+        for (from, row) in JobStatus::ALL.into_iter().zip(TABLE) {
+            for (to, cell) in JobStatus::ALL.into_iter().zip(row.chars()) {
+                assert_eq!(from.may_become(to), cell == 'x', "{from} -> {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_status_comes_from_new_and_leads_to_an_end() {
+        let mut reached = vec![New];
+        while let Some(next) = JobStatus::ALL
+            .into_iter()
+            .find(|status| !reached.contains(status) && reached.iter().any(|from| from.may_become(*status)))
+        {
+            reached.push(next);
+        }
+        assert_eq!(reached.len(), JobStatus::ALL.len());
+        for status in JobStatus::ALL.into_iter().filter(|status| *status != Cleaned) {
+            assert!(JobStatus::ALL.into_iter().any(|next| status.may_become(next)), "{status} is a trap");
+            let over_next = JobStatus::ALL.into_iter().any(|next| status.may_become(next) && !next.is_over());
+            assert_eq!(status.is_over(), !over_next && status != Cancelling && status != Failing, "{status}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_back_in_any_case() {
+        for status in JobStatus::ALL {
+            assert_eq!(status.as_str().to_lowercase().parse(), Ok(status));
+            assert_eq!(serde_json::to_value(status).expect("JSON"), status.as_str());
+        }
+        assert_eq!("Running".parse::<JobStatus>(), Err(NotAStatus));
+    }
+}
