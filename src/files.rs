@@ -1,8 +1,10 @@
 //! Small files that must be whole whatever happens, and errors that say which file they are about.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 /// Says which file an I/O error is about: the system's own text does not.
 pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
@@ -21,6 +23,27 @@ pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()
     file.sync_all()?;
     fs::rename(&draft, folder.join(name))?;
     sync_folder(folder)
+}
+
+/// How often a lock is tried, and how long after one another.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Locks a file for this process alone.
+///
+/// A lock that is held for an instant is waited for, a fifth of a second at most: so long may hold it who only looks
+/// whether somebody does, and a process that is being started and has not let go of its parent's files yet.
+///
+/// # Errors
+/// When somebody holds it for longer, or the file cannot be locked.
+pub fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+            tried => return tried,
+        }
+    }
+    file.try_lock()
 }
 
 /// Makes the names in a folder survive a crash. Only Unix has to be told, and only Unix can open a folder.

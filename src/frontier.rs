@@ -1,14 +1,44 @@
 //! Which rows of the frozen manifest are settled, in a size that depends on what is in flight and not on the job.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::task::Seq;
 
 /// The settled rows: for each part a low mark, below which every row is settled, and the settled rows above it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Frontier {
     parts: BTreeMap<u32, PartFrontier>,
     above: usize,
+    changed: BTreeSet<u32>,
+}
+
+/// Which rows are settled, whatever was told of it.
+impl PartialEq for Frontier {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl Eq for Frontier {}
+
+/// One part of a frontier, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartMark {
+    /// The manifest part.
+    pub part: u32,
+    /// A row, a multiple of 64, below which every row is settled.
+    pub low: u32,
+    /// The rows from there on, 64 a word, the first in the lowest bit: 1 where it is settled.
+    pub above: Vec<u64>,
+}
+
+impl PartMark {
+    /// Whether this can have been taken from a frontier: it begins at a whole word, and its rows can be counted.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let words = u64::from(self.low / 64) + self.above.len() as u64;
+        self.low.is_multiple_of(64) && words < u64::from(u32::MAX / 64)
+    }
 }
 
 impl Frontier {
@@ -18,6 +48,26 @@ impl Frontier {
         self.above -= part.above;
         part.settle(seq.row);
         self.above += part.above;
+        self.changed.insert(seq.part);
+    }
+
+    /// The frontier that these marks were taken from; the last one of a part counts.
+    #[must_use]
+    pub fn of(marks: impl IntoIterator<Item = PartMark>) -> Self {
+        let parts: BTreeMap<_, _> = marks.into_iter().map(|mark| (mark.part, PartFrontier::of(mark))).collect();
+        let above = parts.values().map(|part| part.above).sum();
+        Self { parts, above, changed: BTreeSet::new() }
+    }
+
+    /// The parts that changed since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<PartMark> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().filter_map(|part| Some(self.parts.get(&part)?.mark(part))).collect()
+    }
+
+    /// Has the parts told again: what was taken of them could not be kept.
+    pub fn put_back(&mut self, parts: impl IntoIterator<Item = u32>) {
+        self.changed.extend(parts);
     }
 
     /// Whether a row has its outcome.
@@ -50,6 +100,25 @@ struct PartFrontier {
 }
 
 impl PartFrontier {
+    fn of(mark: PartMark) -> Self {
+        let mut part = Self { dropped: mark.low / 64, words: mark.above.into(), above: 0 };
+        part.drop_full();
+        let settled: u32 = part.words.iter().map(|word| word.count_ones()).sum();
+        part.above = (settled - part.words.front().map_or(0, |word| word.trailing_ones())) as usize;
+        part
+    }
+
+    fn mark(&self, part: u32) -> PartMark {
+        PartMark { part, low: self.dropped * 64, above: self.words.iter().copied().collect() }
+    }
+
+    fn drop_full(&mut self) {
+        while self.words.front() == Some(&u64::MAX) {
+            self.words.pop_front();
+            self.dropped += 1;
+        }
+    }
+
     fn settle(&mut self, row: u32) {
         let Some(index) = (row / 64).checked_sub(self.dropped) else { return };
         let index = index as usize;
@@ -63,10 +132,7 @@ impl PartFrontier {
         let low = self.low();
         self.words[index] |= bit;
         self.above += 1;
-        while self.words.front() == Some(&u64::MAX) {
-            self.words.pop_front();
-            self.dropped += 1;
-        }
+        self.drop_full();
         self.above -= (self.low() - low) as usize;
     }
 
@@ -129,6 +195,31 @@ mod tests {
                 }
             }
             prop_assert_eq!(frontier.above(), above);
+        }
+
+        #[test]
+        fn what_is_kept_of_it_gives_it_back(rows in prop::collection::vec((0u32..3, 0u32..300), 0..400), cut in 0usize..400) {
+            let mut frontier = Frontier::default();
+            let mut kept = Vec::new();
+            for (place, (part, row)) in rows.iter().enumerate() {
+                if place == cut {
+                    kept.extend(frontier.take_changes());
+                }
+                frontier.settle(Seq { part: *part, row: *row });
+            }
+            let lost: Vec<_> = frontier.take_changes().into_iter().map(|mark| mark.part).collect();
+            frontier.put_back(lost);
+            kept.extend(frontier.take_changes());
+            prop_assert!(frontier.take_changes().is_empty());
+            let again = Frontier::of(kept);
+            prop_assert_eq!(again.above(), frontier.above());
+            for part in 0..3 {
+                prop_assert_eq!(again.low(part), frontier.low(part));
+                for row in 0..320 {
+                    let seq = Seq { part, row };
+                    prop_assert_eq!(again.is_settled(seq), frontier.is_settled(seq));
+                }
+            }
         }
     }
 }

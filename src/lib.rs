@@ -10,6 +10,7 @@
 //! | 0 | [`task`] | one object's way through a job: place, outcome, fault |
 //! | 0 | [`job`] | a job's id, status and counts |
 //! | 0 | [`frontier`] | which rows of a manifest are settled |
+//! | 0 | [`failpoint`] | where tests have the process killed |
 //! | 0 | [`completion`] | what a completion report is |
 //! | 0 | [`files`] | small files that must be whole |
 //! | 0 | [`hex`] | bytes as hexadecimal |
@@ -22,6 +23,7 @@
 //! | 3 | [`journal`] | what is known to have happened |
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
 //! | 4 | [`engine`] | making it happen |
+//! | 5 | [`jobs`] | a job's life, from its plan to its end |
 //! | 6 | [`cli`] | one file per command |
 //!
 //! Imports point down only; rooms of one layer above 0 do not know each other.
@@ -33,10 +35,12 @@ pub mod codec;
 pub mod completion;
 pub mod diagnostics;
 pub mod engine;
+pub mod failpoint;
 pub mod files;
 pub mod frontier;
 pub mod hex;
 pub mod job;
+pub mod jobs;
 pub mod journal;
 pub mod manifest;
 pub mod object;

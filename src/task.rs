@@ -58,6 +58,8 @@ pub enum FaultClass {
     Conflict,
     /// Final for this object: missing, denied, or not acceptable.
     Rejected,
+    /// The credentials are expired or refused: no request will fare better until somebody renews them.
+    Credentials,
 }
 
 impl FaultClass {
@@ -67,7 +69,7 @@ impl FaultClass {
     pub fn may_pass(self) -> bool {
         match self {
             Self::Throttled | Self::Transient | Self::Ambiguous => true,
-            Self::Conflict | Self::Rejected => false,
+            Self::Conflict | Self::Rejected | Self::Credentials => false,
         }
     }
 }

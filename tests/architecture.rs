@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("call", 0),
     ("task", 0),
     ("frontier", 0),
+    ("failpoint", 0),
     ("job", 0),
     ("completion", 0),
     ("diagnostics", 0),

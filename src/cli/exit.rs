@@ -1,5 +1,8 @@
 //! The exit codes: a public, stable interface. Scripts and workflows branch on them.
 
+use crate::job::JobStatus;
+use crate::journal::{JobRecord, JournalError};
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -8,18 +11,44 @@ pub enum Exit {
     Done = 0,
     /// The tool itself failed: a file it could not write, a store it could not reach, a report it could not publish.
     ToolFailed = 1,
-    /// The plan or the command line is not valid.
+    /// The plan or the command line is not valid, or names a job that is not there.
     Invalid = 2,
     /// The job is Complete, with failed objects.
     ObjectsFailed = 3,
-    /// The job Failed: its manifest could not be resolved.
+    /// The job Failed: its manifest could not be resolved, or too many objects failed.
     JobFailed = 4,
-    /// Stopped on request, or interrupted.
+    /// Paused or interrupted: the job can be gone on with.
     Interrupted = 5,
-    /// Refused: no confirmation, a provider that cannot be applied yet, or a lock.
+    /// Refused: no confirmation, another plan or manifest than before, a lock, a move that is not possible, or a provider
+    /// that cannot be applied yet.
     Refused = 6,
-    /// Cancelled at the confirmation.
+    /// Cancelled, at the confirmation or later.
     Cancelled = 7,
+}
+
+impl Exit {
+    /// That of a job that is over.
+    pub(super) fn of(job: &JobRecord) -> Self {
+        match (job.status, job.progress.failed) {
+            (JobStatus::Failed, _) => Self::JobFailed,
+            (JobStatus::Cancelled, _) => Self::Cancelled,
+            (JobStatus::Complete, 0) => Self::Done,
+            (JobStatus::Complete, _) => Self::ObjectsFailed,
+            _ => Self::Interrupted,
+        }
+    }
+
+    /// That of a command that the journal stands in the way of.
+    pub(super) fn of_journal(error: &JournalError) -> Self {
+        match error {
+            JournalError::Locked { .. }
+            | JournalError::Newer { .. }
+            | JournalError::IllegalMove { .. }
+            | JournalError::QueueFull(_) => Self::Refused,
+            JournalError::NoSuchJob(_) | JournalError::Ambiguous { .. } => Self::Invalid,
+            _ => Self::ToolFailed,
+        }
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {

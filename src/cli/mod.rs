@@ -1,30 +1,47 @@
 //! The command line: one file per command, and nothing here that a library user would want.
 
 mod apply;
+mod cancel;
+mod carry;
 mod completions;
+mod confirm;
 mod connected;
+mod create;
+mod delete;
 mod exit;
 mod init;
+mod list;
+mod next;
+mod ordered;
+mod pause;
 mod plan_file;
+mod priority;
 mod problems;
 mod progress;
 mod prompt;
 mod publish;
+mod resume;
+mod retry;
+mod run;
 mod sandbox;
 mod schema;
 mod shell;
+mod show;
 mod signals;
 mod state;
 mod summary;
 mod terminal;
 mod validate;
+mod when;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::journal::JournalError;
 pub use exit::Exit;
-use terminal::Terminal;
+use state::State;
+use terminal::{Terminal, barred};
 
 /// Declarative batch plans for object storage.
 #[derive(Debug, Parser)]
@@ -39,6 +56,17 @@ enum Command {
     Init(init::Init),
     Validate(validate::Validate),
     Apply(apply::Apply),
+    Create(create::Create),
+    Confirm(confirm::Confirm),
+    List(list::List),
+    Show(show::Show),
+    Run(run::Run),
+    Pause(pause::Pause),
+    Resume(resume::Resume),
+    Retry(retry::Retry),
+    Cancel(cancel::Cancel),
+    Priority(priority::Priority),
+    Delete(delete::Delete),
     Publish(publish::Publish),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -64,6 +92,12 @@ impl Error {
     }
 }
 
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        Self { exit: Exit::of_journal(&error), message: error.to_string(), help: error.help() }
+    }
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::new(Exit::ToolFailed, error.to_string())
@@ -73,25 +107,37 @@ impl From<std::io::Error> for Error {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
     let terminal = Terminal::of_process();
-    match run(cli.command, terminal) {
+    match signals::outlive_full_files().map_err(Error::from).and_then(|()| dispatch(cli.command, terminal)) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            terminal.say(format_args!("error: {}", error.message));
+            terminal.say(format_args!("error: {}", barred(&error.message)));
             if let Some(help) = &error.help {
-                terminal.say(format_args!("  help: {help}"));
+                terminal.say(format_args!("  help: {}", State::named_in(help, &State::flag_of(&matches))));
             }
             error.exit.into()
         }
     }
 }
 
-fn run(command: Command, terminal: Terminal) -> Result<Exit, Error> {
+fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
     match command {
         Command::Init(args) => init::run(&args, terminal),
         Command::Validate(args) => validate::run(&args, terminal),
         Command::Apply(args) => apply::run(&args, terminal),
+        Command::Create(args) => create::run(&args, terminal),
+        Command::Confirm(args) => confirm::run(&args, terminal),
+        Command::List(args) => list::run(&args, terminal),
+        Command::Show(args) => show::run(&args, terminal),
+        Command::Pause(args) => pause::run(&args, terminal),
+        Command::Cancel(args) => cancel::run(&args, terminal),
+        Command::Priority(args) => priority::run(&args, terminal),
+        Command::Delete(args) => delete::run(&args, terminal),
+        Command::Resume(args) => resume::run(&args, terminal),
+        Command::Run(args) => run::run(&args, terminal),
+        Command::Retry(args) => retry::run(&args, terminal),
         Command::Publish(args) => publish::run(&args, terminal),
         Command::Schema(args) => schema::run(&args, terminal),
         Command::Completions(args) => completions::run(&args, terminal),

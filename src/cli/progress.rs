@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::terminal::Terminal;
 use crate::job::Progress;
@@ -18,7 +18,6 @@ const RATE_WINDOW: f64 = 5.0;
 pub(super) struct ProgressView {
     terminal: Terminal,
     bar: ProgressBar,
-    started: Instant,
     last_line: Instant,
     last: (Instant, u64),
     rate: f64,
@@ -37,6 +36,12 @@ impl ProgressView {
         view
     }
 
+    /// The same view below those of other jobs.
+    pub(super) fn among(mut self, others: &MultiProgress) -> Self {
+        self.bar = others.add(self.bar);
+        self
+    }
+
     fn new(terminal: Terminal, template: &str) -> Self {
         let target = if terminal.drawn() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
@@ -44,7 +49,7 @@ impl ProgressView {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { terminal, bar, started: now, last_line: now, last: (now, 0), rate: 0.0 }
+        Self { terminal, bar, last_line: now, last: (now, 0), rate: 0.0 }
     }
 
     /// Rows found so far.
@@ -69,11 +74,6 @@ impl ProgressView {
     /// Takes the bar away.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
-    }
-
-    /// How long the phase has run.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
     }
 
     fn message(&self, progress: Progress) -> String {

@@ -1,15 +1,11 @@
 //! `batchplan publish`: send a job's report again, when that failed at its end.
 
-use std::path::PathBuf;
-
 use super::connected::connected;
-use super::plan_file;
 use super::state::State;
-use super::summary::scheme;
 use super::terminal::Terminal;
 use super::{Error, Exit};
-use crate::job::JobId;
-use crate::journal::{JobFolder, JobRecord};
+use crate::jobs::{stored_plan, url};
+use crate::journal::{Delivery, JobFolder};
 use crate::report::{Report, publish};
 
 /// Publish the report of an ended job again.
@@ -19,39 +15,47 @@ use crate::report::{Report, publish};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  batchplan publish ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=")]
+  batchplan publish ODRiZWQ5
+
+Exit codes: 0 published; 1 it could not be; 2 no such job, or its plan names no place for a report;
+6 it has no complete report.")]
 pub(super) struct Publish {
-    /// The job's id
-    job: JobId,
+    /// The job's id, or the beginning of it
+    job: String,
     #[command(flatten)]
     state: State,
 }
 
 pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
-    let folder = JobFolder::of(&args.state.state, &args.job);
-    let record = JobRecord::load(folder.path()).map_err(|error| {
-        Error::new(Exit::ToolFailed, format!("there is no such job: {error}"))
-            .help("the folder that keeps jobs is given by --state or BATCHPLAN_STATE")
-    })?;
-    let base: PathBuf = record.plan_file.parent().map(PathBuf::from).unwrap_or_default();
-    let plan = plan_file::require_in(&folder.plan(), &base, terminal)?.plan;
-    let report = Report::load(&folder.report()).map_err(|error| {
-        Error::new(Exit::ToolFailed, format!("the report cannot be sent as it is: {error}")).help(format!(
-            "only the report of a job that ended can be; what there is of it is in {}",
-            folder.report().display()
-        ))
+    let (journal, job) = args.state.job(&args.job)?;
+    if job.delivery == Delivery::None {
+        let why = if job.status.is_over() { "it has no report" } else { "its report is not complete" };
+        return Err(Error::new(Exit::Refused, format!("job {} is {}: {why}", job.id, job.status))
+            .help(format!("batchplan show {}", job.id)));
+    }
+    let folder = JobFolder::of(journal.state(), &job.id).report();
+    let plan = stored_plan(&job)?;
+    let mut report = Report::load(&folder).map_err(|error| {
+        Error::new(Exit::ToolFailed, format!("the report cannot be sent as it is: {error}"))
+            .help(format!("what there is of it is in {}", folder.display()))
     })?;
     let Some((bucket, key)) = report.address() else {
         return Err(Error::new(Exit::Invalid, "the plan names no place to publish the report to")
-            .help(format!("it is in {}", folder.report().display())));
+            .help(format!("it is in {}", folder.display())));
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let connection = connected(&plan.store).await?;
-        publish(&**connection.store(), &folder.report(), &report)
+        publish(&**connection.store(), &folder, &report)
             .await
-            .map_err(|error| Error::new(Exit::ToolFailed, format!("the report could not be published: {error}")))
+            .map_err(|error| Error::new(Exit::ToolFailed, format!("the report could not be published: {error}")))?;
+        for segment in report.segments() {
+            journal.published(job.number, segment.number).await?;
+        }
+        Ok::<_, Error>(())
     })?;
-    terminal.say(format_args!("report: {}://{bucket}/{key}", scheme(plan.store.provider)));
+    report.record_published(&folder, plan.report.keep_local)?;
+    journal.set_delivery(&job.id, Delivery::Done, None)?;
+    terminal.say(format_args!("report: {}", url(plan.store.provider, &bucket, &key)));
     Ok(Exit::Done)
 }

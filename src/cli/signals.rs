@@ -6,18 +6,35 @@ use tokio_util::sync::CancellationToken;
 use super::Exit;
 use super::terminal::Terminal;
 
-/// Cancels `stop` at the first SIGINT or SIGTERM, and ends the process at the second.
+/// What a process is sent that writes beyond its file-size limit. Whoever listens for it is given an error instead of
+/// being killed, and a report that cannot be written is something that a job survives.
+const SIGXFSZ: i32 = 25;
+
+/// Has a file that may not grow be an error of whoever writes it, the journal included, and not the end of the process.
+///
+/// # Errors
+/// When the process cannot listen for signals.
+pub(super) fn outlive_full_files() -> std::io::Result<()> {
+    // Whoever has listened once goes on doing so, also when the runtime that it takes is gone.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
+}
+
+/// Cancels `stop` at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second.
 ///
 /// # Errors
 /// When the process cannot listen for signals.
 pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         let mut next = async || {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
         };
         next().await;

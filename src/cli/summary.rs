@@ -1,6 +1,7 @@
 //! What an apply is about to do, for the person who has to say yes.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use indicatif::HumanCount;
 
@@ -12,23 +13,23 @@ use crate::plan::Plan;
 use crate::store::{Provider, StoreConfig};
 
 /// The summary, a line for each part of the plan.
-pub(super) fn summary(plan: &Plan, file: &str, rows: u64) -> String {
+pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -> String {
     let mut text = format!("{} ({})\n", plan.name, line(file));
     if let Some(description) = &plan.description {
         // Behind a bar, so that no line of it passes for one of the summary's.
         let _ = writeln!(text, "{}", description.trim_end().replace('\n', "\n| "));
     }
     let _ = writeln!(text, "  store      {}", line(&store(&plan.store)));
-    let _ = writeln!(text, "  manifest   {} {}", objects(rows), line(&source(&plan.manifest)));
+    let _ = writeln!(text, "  manifest   {} {}", objects(rows), line(&source(&manifest.source)));
     for operation in &plan.operations {
-        let _ = writeln!(text, "  operation  {}", line(&describe(operation)));
+        let _ = writeln!(text, "  operation  {}", line(&self::operation(operation)));
     }
     let _ = write!(text, "  report     {}", line(&report(plan)));
     text
 }
 
 /// A value on one line, so that none of it passes for a line of the summary.
-fn line(value: &str) -> String {
+pub(super) fn line(value: &str) -> String {
     value.replace('\n', "\\n")
 }
 
@@ -60,18 +61,26 @@ pub(super) fn scheme(provider: Provider) -> &'static str {
     }
 }
 
-fn store(store: &StoreConfig) -> String {
+/// A path as seen from here, where it lies below.
+pub(super) fn near(path: &Path) -> &Path {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
+}
+
+/// Which store it is, in words.
+pub(super) fn store(store: &StoreConfig) -> String {
     let place = match (&store.endpoint, &store.data, &store.region) {
         (Some(endpoint), _, _) => endpoint.clone(),
-        (None, Some(data), _) => data.display().to_string(),
+        (None, Some(data), _) => near(data).display().to_string(),
         (None, None, Some(region)) => region.clone(),
         (None, None, None) => "the environment's region".to_owned(),
     };
     format!("{}, {place}", store.provider.as_str())
 }
 
-fn source(manifest: &Manifest) -> String {
-    match &manifest.source {
+/// Where objects come from, in words that fit behind their number.
+pub(super) fn source(source: &Source) -> String {
+    match source {
         Source::Prefix { bucket, prefix, versions } => {
             let versions = if *versions == Versions::All { ", all versions" } else { "" };
             format!("below {bucket}/{prefix}{versions}")
@@ -91,7 +100,7 @@ fn source(manifest: &Manifest) -> String {
 
 fn file(place: &CsvPlace) -> String {
     match place {
-        CsvPlace::Local(path) => path.display().to_string(),
+        CsvPlace::Local(path) => near(path).display().to_string(),
         CsvPlace::Object { bucket, key, .. } => format!("{bucket}/{key}"),
     }
 }
@@ -105,7 +114,8 @@ fn only(narrowing: &Narrowing) -> String {
     if conditions.is_empty() { String::new() } else { format!(" with {}", conditions.join(" and ")) }
 }
 
-fn describe(operation: &Operation) -> String {
+/// What is done to each object, in words.
+pub(super) fn operation(operation: &Operation) -> String {
     let what = match operation {
         Operation::PutTagging(tags) | Operation::AddTagging(tags) => tag_list(tags),
         Operation::DeleteTagging(None) => "all tags".to_owned(),
@@ -151,7 +161,7 @@ mod tests {
     #[test]
     fn a_value_stays_on_its_line() {
         let tags: TagSet = [("a", "x\n  operation  none")].into_iter().collect();
-        let described = line(&describe(&Operation::PutTagging(tags)));
+        let described = line(&operation(&Operation::PutTagging(tags)));
         assert_eq!(described, r"put_object_tagging  a=x\n  operation  none");
     }
 }

@@ -32,6 +32,12 @@ impl Terminal {
         self.drawn
     }
 
+    /// Whether data goes to a screen that can be drawn on again.
+    #[expect(clippy::unused_self, reason = "what the streams are is the terminal's to know")]
+    pub(super) fn has_screen(self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Whether messages may be coloured.
     pub(super) fn colour(self) -> bool {
         self.colour
@@ -73,6 +79,16 @@ pub(super) fn harmless(text: &str) -> String {
     out
 }
 
+/// A text whose lines after the first stand behind a bar: a server's words among them pass for none of ours.
+pub(super) fn barred(text: &str) -> String {
+    text.trim_end_matches('\n').replace('\n', "\n  | ")
+}
+
+/// A text for one line of output, whatever it holds.
+pub(super) fn cell(text: &str) -> String {
+    harmless(text).replace('\n', "\\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +96,11 @@ mod tests {
     #[test]
     fn nothing_that_is_said_commands_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2Jb\r\u{9b}0m\u{202e}c\né"), "a\\u{1b}[2Jb\\r\\u{9b}0m\\u{202e}c\né");
+        assert_eq!(cell("a\nb\u{1b}"), "a\\nb\\u{1b}");
+    }
+
+    #[test]
+    fn no_line_of_a_server_passes_for_one_of_ours() {
+        assert_eq!(barred("403 no\n  help: run this\n"), "403 no\n  |   help: run this");
     }
 }

@@ -12,12 +12,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::Allowance;
+use super::book::{Book, CheckpointError, Pending, Snapshot};
+use super::threshold::Threshold;
 use super::worker::{Worked, Worker};
 use crate::frontier::Frontier;
 use crate::job::Progress;
 use crate::manifest::ManifestError;
 use crate::object::ObjectId;
-use crate::task::{Outcome, Task};
+use crate::task::{Fault, Outcome, Seq, Task};
 
 /// Batches of rows that are read ahead of the dispatcher.
 const BATCHES_AHEAD: usize = 4;
@@ -27,7 +30,7 @@ const BATCHES_AHEAD: usize = 4;
 const MAX_ABOVE: usize = 1 << 16;
 
 /// How often a snapshot is shown.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(500);
 
 /// Rows in the order of the frozen manifest, in batches.
 pub type TaskBatches = mpsc::Receiver<Result<Vec<Task>, ManifestError>>;
@@ -35,21 +38,75 @@ pub type TaskBatches = mpsc::Receiver<Result<Vec<Task>, ManifestError>>;
 /// How a job is asked to stop: no more rows are taken, and what is in flight has until the deadline.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// Cancelled to ask. The dispatcher cancels it itself when the job breaks.
+    /// Cancelled to ask. The dispatcher cancels it itself when the job cannot go on.
     pub asked: CancellationToken,
     /// How long what is in flight may take from then on; what is left is abandoned.
     pub patience: Duration,
 }
 
-/// Where a job stands.
+/// When checkpoints are made.
 #[derive(Clone, Copy, Debug)]
-pub struct Snapshot<'a> {
-    /// The counts.
+pub struct Rhythm {
+    /// How long one comes after the other.
+    pub every: Duration,
+    /// Rows that may be taken up since the last one: what is done again at most, besides what was in flight, after a
+    /// crash. Half of them bring a checkpoint before its time.
+    pub most: u64,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(1), most: 1 << 16 }
+    }
+}
+
+/// Where a job begins: at its first row, or where it was stopped.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The counts; the total is the manifest's in any case.
     pub progress: Progress,
     /// The settled rows.
-    pub frontier: &'a Frontier,
-    /// Whether the job is being stopped.
-    pub stopping: bool,
+    pub frontier: Frontier,
+    /// The first row that was not taken up when that was last recorded; `None` in a job that has not run before.
+    pub taken: Option<Seq>,
+}
+
+/// What a job is allowed.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Objects in flight.
+    pub allowance: Allowance,
+    /// Failures.
+    pub threshold: Threshold,
+    /// Work between checkpoints.
+    pub rhythm: Rhythm,
+}
+
+/// Why dispatching ended. The later ones count for more: a job that breaks while it is asked to stop has broken.
+#[derive(Debug)]
+pub enum End {
+    /// Every row is settled.
+    Finished,
+    /// It was asked to stop.
+    Asked,
+    /// The service refuses the credentials.
+    Refused(Box<Fault>),
+    /// More objects failed than may.
+    TooManyFailed,
+    /// Something of this machine failed.
+    Broken(EngineError),
+}
+
+impl End {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Finished => 0,
+            Self::Asked => 1,
+            Self::Refused(_) => 2,
+            Self::TooManyFailed => 3,
+            Self::Broken(_) => 4,
+        }
+    }
 }
 
 /// How dispatching ended.
@@ -60,12 +117,10 @@ pub struct Dispatched {
     pub progress: Progress,
     /// The settled rows.
     pub frontier: Frontier,
-    /// Whether every row was settled.
-    pub finished: bool,
     /// Objects whose work was begun and given up; what was sent for them may have been carried out.
     pub abandoned: u64,
-    /// Why it could not go on, where it broke: no more rows were taken, and what was in flight was finished.
-    pub broken: Option<EngineError>,
+    /// Why.
+    pub end: End,
 }
 
 /// Why dispatching could not go on. What was recorded before stays true.
@@ -77,6 +132,9 @@ pub enum EngineError {
     /// An outcome cannot be recorded.
     #[error("the report cannot be written: {0}")]
     Report(#[source] io::Error),
+    /// A checkpoint cannot be made.
+    #[error("{0}")]
+    Checkpoint(#[source] CheckpointError),
     /// A worker died.
     #[error("a worker died: {0}")]
     Worker(#[source] JoinError),
@@ -90,50 +148,68 @@ pub enum EngineError {
     },
 }
 
-type Record<'a> = dyn FnMut(&ObjectId, &Outcome) -> io::Result<()> + 'a;
-type Observe<'a> = dyn FnMut(Snapshot<'_>) + 'a;
-
 /// Runs the tasks of one job.
 pub struct Dispatcher<'a> {
     worker: Arc<Worker>,
-    concurrency: usize,
-    record: &'a mut Record<'a>,
-    observe: &'a mut Observe<'a>,
+    bounds: Bounds,
+    book: &'a mut dyn Book,
     stop: Stop,
     progress: Progress,
     frontier: Frontier,
+    /// The first row that was not taken up, in this run or before, and how many were in this run.
+    taken: Option<Seq>,
+    started: u64,
+    /// Where the run before had got to, and how many rows from there on were taken up in this run: so many as it had leave
+    /// to take up without a record may have been asked for already, and all before.
+    before: Option<Seq>,
+    beyond: u64,
     in_flight: JoinSet<(Task, u64, Worked)>,
     /// Hashes of the keys in flight. Two keys with one hash merely run one after the other.
     busy: HashSet<u64>,
     hasher: RandomState,
     /// Rows whose key is in flight, in their order.
-    twins: VecDeque<(Task, u64)>,
+    twins: VecDeque<Twin>,
     batch: VecDeque<Task>,
     exhausted: bool,
     deadline: Option<Instant>,
     abandoned: u64,
-    broken: Option<EngineError>,
+    end: End,
+    checkpoint: Option<Checkpoint>,
+    /// Rows that were taken up when the last checkpoint that is kept began, and settled then.
+    kept: (u64, u64),
+    due: Instant,
+}
+
+/// A row that waits for its key, the key's hash, and whether the row may have been asked for before.
+struct Twin {
+    task: Task,
+    hash: u64,
+    asked_before: bool,
+}
+
+/// A checkpoint that is being made, and what was taken up and settled when it began.
+struct Checkpoint {
+    pending: Pending,
+    begun: (u64, u64),
 }
 
 impl<'a> Dispatcher<'a> {
-    /// A dispatcher with at most `concurrency` objects in flight. `record` is given each outcome exactly once;
-    /// `observe` sees where the job stands about once a second, and at the end.
-    pub fn new(
-        worker: Worker,
-        concurrency: u32,
-        total: u64,
-        stop: Stop,
-        record: &'a mut Record<'a>,
-        observe: &'a mut Observe<'a>,
-    ) -> Self {
+    /// A dispatcher of a job with so many rows, which begins where `start` says.
+    pub fn new(worker: Worker, bounds: Bounds, total: u64, start: Start, stop: Stop, book: &'a mut dyn Book) -> Self {
+        let Start { progress, frontier, taken } = start;
+        let settled = progress.settled();
         Self {
             worker: Arc::new(worker),
-            concurrency: concurrency.max(1) as usize,
-            record,
-            observe,
+            due: Instant::now() + bounds.rhythm.every,
+            bounds,
+            book,
             stop,
-            progress: Progress { total, ..Progress::default() },
-            frontier: Frontier::default(),
+            progress: Progress { total, ..progress },
+            frontier,
+            taken,
+            started: 0,
+            before: taken,
+            beyond: 0,
             in_flight: JoinSet::new(),
             busy: HashSet::new(),
             hasher: RandomState::new(),
@@ -142,7 +218,9 @@ impl<'a> Dispatcher<'a> {
             exhausted: false,
             deadline: None,
             abandoned: 0,
-            broken: None,
+            end: End::Finished,
+            checkpoint: None,
+            kept: (0, settled),
         }
     }
 
@@ -152,56 +230,73 @@ impl<'a> Dispatcher<'a> {
         mpsc::channel(BATCHES_AHEAD)
     }
 
-    /// Works until every row is settled, the job is stopped, or something breaks: the manifest cannot be read, an
-    /// outcome cannot be recorded, or a worker panicked. Whichever it is, what is in flight is drained and recorded.
+    /// Works until every row is settled, the job is stopped, or it cannot go on: too many objects fail, the credentials
+    /// are refused, the manifest cannot be read, an outcome cannot be recorded, or a worker panicked. Whichever it is,
+    /// what is in flight is drained and recorded, and a last checkpoint is made.
     pub async fn run(mut self, mut batches: TaskBatches) -> Dispatched {
         let mut tick = tokio::time::interval(SNAPSHOT_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let asked = self.stop.asked.clone();
+        self.judge();
         loop {
             self.start_what_may_start();
             if self.is_over() {
                 break;
             }
-            let deadline = self.deadline;
+            self.begin_checkpoint_when_due();
+            let (deadline, due) = (self.deadline, self.due);
             tokio::select! {
                 biased;
-                () = asked.cancelled(), if deadline.is_none() => self.take_no_more(),
+                () = asked.cancelled(), if deadline.is_none() => self.ends(End::Asked),
                 () = sleep_until(deadline), if deadline.is_some() => break,
                 // Before the work, which may always have something ready.
+                made = made(&mut self.checkpoint), if self.checkpoint.is_some() => self.keep(made),
                 _ = tick.tick() => self.show(),
+                () = tokio::time::sleep_until(due), if self.wants_checkpoint() => {}
                 Some(done) = self.in_flight.join_next() => match done {
                     Ok(done) => self.settle(done),
-                    Err(died) => self.breaks(EngineError::Worker(died)),
+                    Err(died) => self.ends(End::Broken(EngineError::Worker(died))),
                 },
                 batch = batches.recv(), if self.wants_rows() => match batch {
                     Some(Ok(batch)) => self.batch.extend(batch),
-                    Some(Err(error)) => self.breaks(EngineError::Manifest(error)),
+                    Some(Err(error)) => self.ends(End::Broken(EngineError::Manifest(error))),
                     None => self.exhausted = true,
                 },
             }
         }
+        self.leave().await
+    }
+
+    async fn leave(mut self) -> Dispatched {
         self.abandoned += self.in_flight.len() as u64;
         self.in_flight.shutdown().await;
-        self.show();
         let Progress { total, .. } = self.progress;
         let settled = self.progress.settled();
-        let finished = settled == total;
-        if !finished && !self.stopping() {
-            self.breaks(EngineError::RowsMissing { settled, total });
+        if settled == total && matches!(self.end, End::Asked) {
+            self.end = End::Finished;
+        } else if settled != total && matches!(self.end, End::Finished) {
+            self.ends(End::Broken(EngineError::RowsMissing { settled, total }));
         }
-        let Self { progress, frontier, abandoned, broken, .. } = self;
-        Dispatched { progress, frontier, finished, abandoned, broken }
+        // What is on its way first: a checkpoint builds on the one before it.
+        if self.checkpoint.is_some() {
+            let before = made(&mut self.checkpoint).await;
+            self.keep(before);
+        }
+        self.begin_checkpoint();
+        let last = made(&mut self.checkpoint).await;
+        self.keep(last);
+        self.show();
+        let Self { progress, frontier, abandoned, end, .. } = self;
+        Dispatched { progress, frontier, abandoned, end }
     }
 
-    fn take_no_more(&mut self) {
+    /// No more rows are taken. What counts for most is what is told, and of two such what came first.
+    fn ends(&mut self, end: End) {
+        if end.rank() > self.end.rank() {
+            self.end = end;
+        }
         self.deadline.get_or_insert_with(|| Instant::now() + self.stop.patience);
-    }
-
-    /// What breaks first is what is told. Retries end at once, as on a stop.
-    fn breaks(&mut self, error: EngineError) {
-        self.broken.get_or_insert(error);
-        self.take_no_more();
+        // Retries end at once.
         self.stop.asked.cancel();
     }
 
@@ -219,19 +314,34 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight.len() < self.concurrency && self.frontier.above() < MAX_ABOVE
+        // The set may be full from the start, of what an earlier run settled: then the rows that keep it so go one by one.
+        self.in_flight.len() < self.bounds.allowance.objects()
+            && (self.frontier.above() < MAX_ABOVE || self.in_flight.is_empty())
+            && self.started - self.kept.0 < self.bounds.rhythm.most
     }
 
     fn start_what_may_start(&mut self) {
-        while !self.stopping() && self.has_room() && self.twins.len() < self.concurrency {
+        while !self.stopping() && self.has_room() && self.twins.len() < self.bounds.allowance.objects() {
             let Some(task) = self.batch.pop_front() else { break };
+            // Never back: what an earlier run left among its rows comes first.
+            self.taken = self.taken.max(Some(Seq { part: task.seq.part, row: task.seq.row + 1 }));
+            self.started += 1;
+            let asked_before = self.may_have_been_asked(&task);
             let hash = self.hasher.hash_one((&task.object.bucket, &task.object.key));
             if self.busy.insert(hash) {
-                self.start(task, hash, false);
+                self.start(task, hash, asked_before);
             } else {
-                self.twins.push_back((task, hash));
+                self.twins.push_back(Twin { task, hash, asked_before });
             }
         }
+    }
+
+    /// Whether an earlier run of this job may have worked on a row: it had taken it up when that was last recorded, or had
+    /// leave to take it up before the next record. Asked once of each row, when it is taken up.
+    fn may_have_been_asked(&mut self, task: &Task) -> bool {
+        let Some(before) = self.before else { return false };
+        self.beyond += u64::from(task.seq >= before);
+        self.beyond <= self.bounds.rhythm.most
     }
 
     fn start(&mut self, task: Task, hash: u64, asked_before: bool) {
@@ -247,27 +357,38 @@ impl<'a> Dispatcher<'a> {
         match worked {
             Worked::NotBegun => {}
             Worked::Abandoned => self.abandoned += 1,
-            Worked::Settled(outcome) => match (self.record)(&task.object, &outcome) {
+            Worked::Refused(fault) => {
+                self.abandoned += 1;
+                self.ends(End::Refused(fault));
+            }
+            Worked::Settled(outcome) => match self.book.record(&task.object, &outcome) {
                 Ok(()) => {
                     self.frontier.settle(task.seq);
                     succeeded = matches!(outcome, Outcome::Succeeded { .. });
                     *if succeeded { &mut self.progress.succeeded } else { &mut self.progress.failed } += 1;
+                    self.judge();
                 }
                 Err(error) => {
                     self.abandoned += 1;
-                    self.breaks(EngineError::Report(error));
+                    self.ends(End::Broken(EngineError::Report(error)));
                 }
             },
         }
         self.let_twin_go(&task.object, hash, succeeded);
     }
 
+    fn judge(&mut self) {
+        if self.bounds.threshold.is_crossed(self.progress) {
+            self.ends(End::TooManyFailed);
+        }
+    }
+
     /// The first row that waited for this key goes next; where there is none, the key is free.
     fn let_twin_go(&mut self, object: &ObjectId, hash: u64, succeeded: bool) {
-        let twin = self.twins.iter().position(|(_, waiting)| *waiting == hash);
+        let twin = self.twins.iter().position(|twin| twin.hash == hash);
         match twin.filter(|_| !self.stopping()).and_then(|index| self.twins.remove(index)) {
-            Some((task, hash)) => {
-                let asked_before = succeeded && task.object == *object;
+            Some(Twin { task, hash, asked_before }) => {
+                let asked_before = asked_before || (succeeded && task.object == *object);
                 self.start(task, hash, asked_before);
             }
             None => {
@@ -276,10 +397,56 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    fn has_news(&self) -> bool {
+        self.progress.settled() > self.kept.1
+    }
+
+    /// Whether there is something to record, and nothing in the way. One that could not be made is tried once more at the
+    /// end, and not before: what made it fail may do so at once, again and again.
+    fn wants_checkpoint(&self) -> bool {
+        let failed = matches!(self.end, End::Broken(EngineError::Checkpoint(_)));
+        !failed && self.checkpoint.is_none() && self.has_news()
+    }
+
+    fn begin_checkpoint_when_due(&mut self) {
+        let early = (self.started - self.kept.0) * 2 >= self.bounds.rhythm.most;
+        if self.wants_checkpoint() && (early || Instant::now() >= self.due) {
+            self.begin_checkpoint();
+        }
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let begun = (self.started, self.progress.settled());
+        let snapshot = self.snapshot();
+        let pending = self.book.checkpoint(snapshot, &mut self.frontier);
+        self.checkpoint = Some(Checkpoint { pending, begun });
+        self.due = Instant::now() + self.bounds.rhythm.every;
+    }
+
+    fn keep(&mut self, made: Result<(), CheckpointError>) {
+        let Some(checkpoint) = self.checkpoint.take() else { return };
+        match made {
+            Ok(()) => self.kept = checkpoint.begun,
+            Err(error) => self.ends(End::Broken(EngineError::Checkpoint(error))),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let Self { progress, abandoned, taken, .. } = *self;
+        Snapshot { progress, abandoned, taken, stopping: self.stopping() }
+    }
+
     fn show(&mut self) {
-        let snapshot =
-            Snapshot { progress: self.progress, frontier: &self.frontier, stopping: self.deadline.is_some() };
-        (self.observe)(snapshot);
+        let snapshot = self.snapshot();
+        self.book.observe(snapshot);
+    }
+}
+
+/// Waits for the checkpoint that is being made.
+async fn made(checkpoint: &mut Option<Checkpoint>) -> Result<(), CheckpointError> {
+    match checkpoint {
+        Some(checkpoint) => (&mut checkpoint.pending).await,
+        None => Ok(()),
     }
 }
 

@@ -1,92 +1,238 @@
-//! One job, from its frozen manifest to its finished report.
+//! One job, from its frozen manifest to the end of its work.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
-use super::dispatcher::{Dispatched, Dispatcher, Snapshot, Stop, TaskBatches};
+use super::book::Snapshot;
+use super::dispatcher::{Bounds, Dispatched, Dispatcher, Start, Stop, TaskBatches};
+use super::ledger::{Clock, Ledger, Sent, Unkept, closed};
 use super::pace::Pace;
 use super::worker::Worker;
 use crate::backoff::RetryPolicy;
 use crate::codec::Naming;
-use crate::job::JobId;
-use crate::journal::JobFolder;
+use crate::failpoint;
+use crate::frontier::Frontier;
+use crate::job::{JobId, Progress};
+use crate::journal::{Checkpoint, JobFolder, Journal, JournalError, Recorded, ReportFile};
 use crate::manifest::Frozen;
 use crate::operation::Operations;
 use crate::plan::Plan;
-use crate::report::{ROTATE_AT, Report, ReportWriter};
+use crate::report::{
+    Destination, NotADigest, OpenFile, ROTATE_AT, ReopenError, Report, ReportState, ReportWriter, Segment, free,
+    send_segment,
+};
 use crate::store::Store;
 use crate::task::Seq;
 
 /// Rows that are handed on at once.
 const BATCH: usize = 256;
 
-/// A job that is ready to run.
+/// A job that is ready to be worked on.
 pub struct Job<'a> {
     /// Its id.
     pub id: &'a JobId,
+    /// Its number in the journal.
+    pub number: i64,
     /// What it does.
     pub plan: &'a Plan,
-    /// To which objects.
-    pub frozen: &'a Frozen,
-    /// Where they are.
+    /// Where its objects are.
     pub store: &'a Arc<dyn Store>,
     /// Where it keeps its files.
     pub folder: &'a JobFolder,
+    /// Where its progress is recorded.
+    pub journal: &'a Journal,
 }
 
-/// What a job leaves behind.
+/// How far a job had come when it was last recorded.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// Its counts.
+    pub progress: Progress,
+    /// The first row that was not taken up; `None` in a job that was never worked on.
+    pub taken: Option<Seq>,
+    /// How long it was worked on.
+    pub active: Duration,
+    /// Frontier, report files and failures.
+    pub recorded: Recorded,
+}
+
+/// What came of working on a job.
 #[derive(Debug)]
 pub struct Ran {
-    /// How it ended; where it broke, what was recorded stays in the report.
+    /// How it ended.
     pub dispatched: Dispatched,
-    /// Its report, complete in the job's folder and not yet published.
-    pub report: io::Result<Report>,
+    /// Its report, to be finished where the job is over.
+    pub writer: ReportWriter,
+    /// What could not be recorded of the rest, to be recorded with that.
+    pub unkept: Unkept,
+}
+
+/// Why a report cannot be gone on with or finished. What was recorded stays true.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// What is recorded of it is not to be believed.
+    #[error(transparent)]
+    Reopen(#[from] ReopenError),
+    /// The journal has a checksum that is none.
+    #[error("the journal's checksum of {file} is none")]
+    Checksum {
+        /// The report file.
+        file: String,
+    },
+    /// A file of it cannot be written.
+    #[error("the report cannot be written: {0}")]
+    Io(#[from] io::Error),
+    /// The journal cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 impl Job<'_> {
-    /// Works until every row is settled, the job is stopped, or something breaks, and finishes the report either way.
+    /// Works until every row is settled, the job is stopped, or it cannot go on. The report is left open.
     ///
     /// # Errors
-    /// When the report cannot be begun: nothing was sent.
-    pub async fn run(&self, stop: Stop, observe: &mut dyn FnMut(Snapshot<'_>)) -> io::Result<Ran> {
-        let spec = &self.plan.report;
-        let naming = Naming::for_operations(self.plan.operations.len());
-        let mut writer = ReportWriter::create(&self.folder.report(), spec, self.id, naming, ROTATE_AT)?;
-        let worker = Worker::new(
-            Arc::clone(self.store),
-            Operations::new(self.plan.operations.clone()),
-            Pace::new(self.plan.limits.requests_per_second),
-            RetryPolicy::default(),
-            stop.asked.clone(),
-        );
-        let mut record = |object: &_, outcome: &_| writer.record(object, outcome);
-        let concurrency = self.plan.limits.concurrency;
-        let dispatched = Dispatcher::new(worker, concurrency, self.frozen.rows(), stop, &mut record, observe)
-            .run(self.batches())
-            .await;
-        Ok(Ran { dispatched, report: self.finished(writer) })
+    /// When the report cannot be begun or gone on with: nothing was sent.
+    pub async fn run(
+        &self,
+        frozen: &Frozen,
+        before: Before,
+        bounds: Bounds,
+        stop: Stop,
+        observe: &mut (dyn FnMut(Snapshot) + Send),
+    ) -> Result<Ran, ReportError> {
+        if before.taken.is_none() {
+            self.begin(frozen.rows(), &before).await?;
+        }
+        let writer = self.report(&before.recorded.files).await?;
+        let Before { progress, taken, active, recorded: Recorded { frontier, files, tally } } = before;
+        let known_sealed = files.iter().filter(|file| file.md5.is_some()).count();
+        let place = (self.journal.clone(), self.number);
+        let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, Clock::after(active), known_sealed, observe);
+        let batches = batches(frozen, &frontier);
+        let start = Start { progress, frontier, taken };
+        let worker = self.worker(&bounds, &stop);
+        let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);
+        let mut ended = tokio::select! {
+            biased;
+            ended = dispatcher.run(batches) => ended,
+            () = self.send_sealed(sealed, sent) => unreachable!("the ledger keeps the channel open"),
+        };
+        let (writer, unkept) = ledger.close(&mut ended.frontier);
+        Ok(Ran { dispatched: ended, writer, unkept })
     }
 
-    fn finished(&self, writer: ReportWriter) -> io::Result<Report> {
-        let report = Report::new(&self.plan.report, self.id, Timestamp::now(), writer.finish()?);
+    /// Records that the job's first row may have been taken up, before it is: a run that dies before its first checkpoint
+    /// must not be taken for none.
+    async fn begin(&self, total: u64, before: &Before) -> Result<(), ReportError> {
+        let begun = Checkpoint {
+            progress: Progress { total, ..before.progress },
+            in_doubt: 0,
+            active: before.active,
+            taken: Some(Seq { part: 0, row: 0 }),
+            parts: Vec::new(),
+            files: Vec::new(),
+            failures: Vec::new(),
+        };
+        Ok(self.journal.checkpoint(self.number, begun).await?)
+    }
+
+    /// Opens the report where it was recorded to stand; begins it in a job that has none.
+    ///
+    /// # Errors
+    /// When its files are not what was recorded, or cannot be written.
+    pub async fn report(&self, files: &[ReportFile]) -> Result<ReportWriter, ReportError> {
+        let (folder, spec, id) = (self.folder.report(), self.plan.report.clone(), self.id.clone());
+        let naming = Naming::for_operations(self.plan.operations.len());
+        let state = state_of(files)?;
+        // What is open is read to its end, up to half a gigabyte of it: other jobs go on meanwhile.
+        let reopen = move || ReportWriter::reopen(&folder, &spec, &id, naming, ROTATE_AT, &state);
+        Ok(tokio::task::spawn_blocking(reopen).await.map_err(io::Error::other)??)
+    }
+
+    /// Finishes the report of a job that is over, and records that.
+    ///
+    /// # Errors
+    /// When it cannot be written or recorded.
+    pub async fn finish(&self, writer: ReportWriter, last: Checkpoint) -> Result<Report, ReportError> {
+        let segments = tokio::task::spawn_blocking(|| writer.finish()).await.map_err(io::Error::other)??;
+        for _ in &segments {
+            failpoint::reach("segment-sealed");
+        }
+        let files = segments.iter().map(closed).collect();
+        let report = Report::new(&self.plan.report, self.id, Timestamp::now(), segments);
         report.save(&self.folder.report())?;
+        failpoint::reach("report-finished");
+        self.journal.checkpoint(self.number, Checkpoint { files, ..last }).await?;
         Ok(report)
     }
 
-    /// Reads the frozen rows on a thread of their own, a bounded number ahead.
-    fn batches(&self) -> TaskBatches {
-        let (sender, batches) = Dispatcher::batches();
-        let rows = self.frozen.tasks(Seq { part: 0, row: 0 }, BATCH);
-        tokio::task::spawn_blocking(move || {
-            for batch in rows {
-                if sender.blocking_send(batch).is_err() {
-                    // The dispatcher takes no more: the job was stopped.
-                    return;
-                }
-            }
-        });
-        batches
+    fn worker(&self, bounds: &Bounds, stop: &Stop) -> Worker {
+        Worker::new(
+            Arc::clone(self.store),
+            Operations::new(self.plan.operations.clone()),
+            Pace::new(bounds.allowance.clone()),
+            RetryPolicy::default(),
+            stop.asked.clone(),
+        )
     }
+
+    /// Sends each report file as soon as it is sealed and recorded. One that cannot be sent now is sent at the end.
+    async fn send_sealed(&self, mut sealed: mpsc::Receiver<Segment>, sent: Sent) {
+        let destination = Destination::of(&self.plan.report, self.id);
+        while let Some(segment) = sealed.recv().await {
+            let Some(destination) = &destination else { continue };
+            let folder = self.folder.report();
+            if send_segment(&**self.store, &folder, destination, &segment).await.is_err() {
+                continue;
+            }
+            failpoint::reach("segment-sent");
+            // Not recorded, it is sent again; freed before that, it would be missed.
+            if self.journal.published(self.number, segment.number).await.is_err() {
+                continue;
+            }
+            sent.lock().unwrap_or_else(PoisonError::into_inner).push(segment.number);
+            if !self.plan.report.keep_local {
+                // What stays there is in nobody's way, and goes at the job's end.
+                let _ = free(&folder, &Segment { published: true, ..segment });
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The report's files as the report room knows them.
+///
+/// # Errors
+/// When a checksum is none.
+pub fn state_of(files: &[ReportFile]) -> Result<ReportState, ReportError> {
+    let mut state = ReportState::default();
+    for file in files.iter().cloned() {
+        let ReportFile { number, status, name, bytes, rows, md5, published } = file;
+        let Some(md5) = md5 else {
+            state.open.push(OpenFile { number, status, name, bytes, rows });
+            continue;
+        };
+        let md5 = md5.try_into().map_err(|_: NotADigest| ReportError::Checksum { file: name.clone() })?;
+        state.sealed.push(Segment { number, status, name, bytes, rows, md5, published });
+    }
+    Ok(state)
+}
+
+/// Reads the rows that are not settled on a thread of their own, a bounded number ahead.
+fn batches(frozen: &Frozen, frontier: &Frontier) -> TaskBatches {
+    let (sender, batches) = Dispatcher::batches();
+    let rows = frozen.unsettled(frontier, BATCH);
+    tokio::task::spawn_blocking(move || {
+        for batch in rows {
+            if sender.blocking_send(batch).is_err() {
+                // The dispatcher takes no more: the job was stopped.
+                return;
+            }
+        }
+    });
+    batches
 }

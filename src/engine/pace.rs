@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::allowance::Allowance;
+
 /// Spaces requests evenly. A pause earns no more than a tenth of a second's worth of requests at once.
 #[derive(Debug)]
 pub struct Pace {
-    interval: Option<Duration>,
+    allowance: Allowance,
     next: Mutex<Option<Instant>>,
 }
 
@@ -16,11 +18,10 @@ pub struct Pace {
 const BURST: Duration = Duration::from_millis(100);
 
 impl Pace {
-    /// A cap in requests per second, or none.
+    /// The pace that a share allows, as it changes.
     #[must_use]
-    pub fn new(requests_per_second: Option<u32>) -> Self {
-        let interval = requests_per_second.map(|rate| Duration::from_secs(1) / rate.max(1));
-        Self { interval, next: Mutex::new(None) }
+    pub fn new(allowance: Allowance) -> Self {
+        Self { allowance, next: Mutex::new(None) }
     }
 
     /// Waits for this request's turn.
@@ -31,7 +32,7 @@ impl Pace {
     }
 
     fn reserve(&self, now: Instant) -> Option<Instant> {
-        let interval = self.interval?;
+        let interval = Duration::from_secs(1) / self.allowance.requests_per_second()?;
         // The lock guards one value that is whole at every moment, so a poisoned one is as good.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -47,7 +48,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_requests_at_a_hundred_a_second_take_ten_seconds() {
-        let pace = Pace::new(Some(100));
+        let pace = Pace::new(Allowance::new(1, Some(100)));
         let start = Instant::now();
         for _ in 0..1000 {
             pace.turn().await;
@@ -58,7 +59,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_earns_only_a_small_burst() {
-        let pace = Pace::new(Some(100));
+        let pace = Pace::new(Allowance::new(1, Some(100)));
         pace.turn().await;
         tokio::time::sleep(Duration::from_mins(1)).await;
         let start = Instant::now();
@@ -70,7 +71,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_cap_nobody_waits() {
-        let pace = Pace::new(None);
+        let pace = Pace::new(Allowance::new(1, None));
         let start = Instant::now();
         for _ in 0..10_000 {
             pace.turn().await;

@@ -26,6 +26,8 @@ pub struct Worker {
     pace: Pace,
     policy: RetryPolicy,
     stop: CancellationToken,
+    /// Whether the service has taken any of our signatures.
+    accepted: AtomicBool,
 }
 
 /// What came of working on an object.
@@ -38,6 +40,8 @@ pub enum Worked {
     NotBegun,
     /// The job was stopped while the object waited for another attempt; it has no outcome.
     Abandoned,
+    /// The service refuses the credentials, whatever the object; it has no outcome.
+    Refused(Box<Fault>),
 }
 
 /// One object on its way.
@@ -50,6 +54,7 @@ struct Visit<'a> {
 /// Why a request brought no reply.
 enum Halt {
     Failed(Box<Failure>),
+    Refused(Box<Fault>),
     Stopped,
 }
 
@@ -64,7 +69,7 @@ impl Worker {
         stop: CancellationToken,
     ) -> Self {
         let reads = operations.reads();
-        Self { store, operations, reads, pace, policy, stop }
+        Self { store, operations, reads, pace, policy, stop, accepted: AtomicBool::new(false) }
     }
 
     /// Works on one object. `asked_before` says that this job has already asked for its restore.
@@ -73,6 +78,7 @@ impl Worker {
         match self.carry_out(&visit, asked_before).await {
             Ok(status) => Worked::Settled(Outcome::Succeeded { status }),
             Err(Halt::Failed(failure)) => Worked::Settled(Outcome::Failed(*failure)),
+            Err(Halt::Refused(fault)) => Worked::Refused(fault),
             Err(Halt::Stopped) if visit.begun.load(Ordering::Relaxed) => Worked::Abandoned,
             Err(Halt::Stopped) => Worked::NotBegun,
         }
@@ -111,6 +117,7 @@ impl Worker {
             };
             match fault.class {
                 FaultClass::Rejected | FaultClass::Conflict => return Err(failed(&step.operation, fault)),
+                FaultClass::Credentials => return Err(Halt::Refused(Box::new(fault))),
                 FaultClass::Throttled | FaultClass::Transient | FaultClass::Ambiguous => {
                     self.wait(&mut backoff, step, fault).await?;
                 }
@@ -136,6 +143,7 @@ impl Worker {
             };
             match fault.class {
                 FaultClass::Rejected => return Err(failed(&step.operation, fault)),
+                FaultClass::Credentials => return Err(Halt::Refused(Box::new(fault))),
                 FaultClass::Throttled | FaultClass::Transient => {}
                 FaultClass::Conflict | FaultClass::Ambiguous => {
                     let conflict = fault.class == FaultClass::Conflict;
@@ -156,7 +164,7 @@ impl Worker {
     async fn look(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<(Reply, Restoration), Halt> {
         let head = Step { call: Call::Head, operation: step.operation.clone() };
         let reply = self.send(visit, &head).await.map_err(|halt| match halt {
-            Halt::Stopped => Halt::Stopped,
+            Halt::Stopped | Halt::Refused(_) => halt,
             Halt::Failed(unseen) => {
                 let message = format!("{}; a look at the object failed as well: {}", fault.message, unseen.fault);
                 failed(&step.operation, Fault { message, ..fault.clone() })
@@ -178,7 +186,16 @@ impl Worker {
         }
         visit.begun.store(true, Ordering::Relaxed);
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.store.call(visit.object, call)).await;
-        Ok(answer.unwrap_or_else(|_| Err(timed_out(self.store.request_url(visit.object, call)))))
+        let answer = answer.unwrap_or_else(|_| Err(timed_out(self.store.request_url(visit.object, call))));
+        Ok(answer.inspect(|_| self.accepted.store(true, Ordering::Relaxed)).map_err(|fault| self.judged(fault)))
+    }
+
+    /// A signature that is refused after others were taken is the fault of what was signed, such as an odd key.
+    fn judged(&self, mut fault: Fault) -> Fault {
+        if fault.code == "SignatureDoesNotMatch" && self.accepted.load(Ordering::Relaxed) {
+            fault.class = FaultClass::Rejected;
+        }
+        fault
     }
 
     /// Waits for the next attempt, unless this one was the last or the job is being stopped.

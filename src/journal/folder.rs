@@ -6,6 +6,9 @@ use std::{fs, io};
 use crate::files::about;
 use crate::job::JobId;
 
+/// The folder in the state folder that keeps the jobs' folders.
+pub(super) const JOBS: &str = "jobs";
+
 /// One job's folder.
 #[derive(Clone, Debug)]
 pub struct JobFolder {
@@ -26,7 +29,7 @@ impl JobFolder {
     /// The folder of a job that was made before; it may be gone.
     #[must_use]
     pub fn of(state: &Path, job: &JobId) -> Self {
-        Self { path: state.join("jobs").join(job.as_str()) }
+        Self { path: state.join(JOBS).join(job.as_str()) }
     }
 
     /// The folder itself.

@@ -1,7 +1,36 @@
-//! What is known to have happened: what a job leaves in its folder.
+//! What is known to have happened: every job of a state folder, and how far each has come.
+//!
+//! A state folder holds `journal.db` (`SQLite`) and a folder for each job with its frozen manifest and its report. The
+//! journal has no row for an object and none for a failure: what grows with objects lies in those files.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `db`, `schema` | the database: opened, checked, migrated, used by one thread |
+//! | `record`, `jobs` | jobs, and their moves from status to status |
+//! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
+//! | `lease` | who works on a job |
+//! | `short` | ids cut short |
+//! | `folder` | a job's files |
+//! | `error` | why something cannot be recorded |
 
+mod checkpoint;
+mod db;
+mod error;
 mod folder;
+mod jobs;
+mod lease;
 mod record;
+mod schema;
+mod short;
+mod tally;
+#[cfg(test)]
+mod testing;
 
+pub use checkpoint::{Checkpoint, Recorded, ReportFile};
+pub use db::{JOURNAL_NAME, Journal};
+pub use error::JournalError;
 pub use folder::JobFolder;
-pub use record::JobRecord;
+pub use jobs::{Creation, MAX_REMEMBERED, MAX_WAITING, Query, REMEMBERED_FOR, SUSPENDED_FOR, Why};
+pub use lease::{Lease, LeaseError};
+pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
+pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

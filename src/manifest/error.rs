@@ -185,8 +185,8 @@ impl ManifestError {
             Self::Store { fault, .. } if fault.status == Some(403) => {
                 "the credentials in use must be allowed to list and read there".to_owned()
             }
-            Self::Store { .. } | Self::Read { .. } => "nothing was changed; apply the plan again".to_owned(),
-            Self::BadRows { .. } => "nothing was changed; mend these rows and apply the plan again".to_owned(),
+            Self::Store { .. } | Self::Read { .. } => "nothing was changed; give the same command again once that is mended".to_owned(),
+            Self::BadRows { .. } => "nothing was changed; mend these rows and give the same command again".to_owned(),
             Self::Malformed { help, .. } | Self::Unfiltered { help, .. } => help.clone(),
             Self::Empty { .. } => "check the plan's [manifest]: a prefix is case-sensitive, and an empty file is \
                                    taken for a mistake"
@@ -212,7 +212,7 @@ impl ManifestError {
             Self::Disk { cause, .. } if is_no_room(cause) => {
                 "nothing was changed; make room there, and preparing goes on from its last checkpoint".to_owned()
             }
-            Self::Disk { .. } => "nothing was changed; see to the disk and apply the plan again".to_owned(),
+            Self::Disk { .. } => "nothing was changed; see to the disk and give the same command again".to_owned(),
             Self::Stopped => return None,
         })
     }

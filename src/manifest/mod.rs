@@ -4,7 +4,7 @@
 //! independent of what happens to its source: objects that appear later are not touched, a file that is replaced is
 //! not half-read, and a row's place ([`Seq`](crate::task::Seq)) means the same on every run.
 //!
-//! Freezing that was interrupted goes on near where it was: see [`freeze`].
+//! Freezing that was interrupted goes on near where it was: see the room `freeze`.
 //!
 //! | file | what it does |
 //! |---|---|

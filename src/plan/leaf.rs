@@ -364,9 +364,7 @@ impl Value for Moment {
                 return None;
             }
         };
-        let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|day| day.timestamp());
-        let only_a_day = text.len() == "2024-01-31".len();
-        let moment = if only_a_day { day() } else { text.parse::<Timestamp>().ok() };
+        let moment = parse_moment(&text);
         if moment.is_none() {
             let help = "a day such as \"2024-01-31\" (midnight UTC), or an instant with its offset, such as \
                         \"2024-01-31T08:00:00Z\"";
@@ -374,6 +372,14 @@ impl Value for Moment {
         }
         moment.map(Self)
     }
+}
+
+/// An instant as plans write it: RFC 3339 with its offset, or a day, which begins at midnight UTC.
+#[must_use]
+pub fn parse_moment(text: &str) -> Option<Timestamp> {
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|day| day.timestamp());
+    let only_a_day = text.len() == "2024-01-31".len();
+    if only_a_day { day() } else { text.parse::<Timestamp>().ok() }
 }
 
 /// A length of time: `"90d"`, `"12h"`, `"4w"`.
@@ -403,7 +409,9 @@ impl Value for Age {
     }
 }
 
-fn parse_age(text: &str) -> Option<SignedDuration> {
+/// A length of time as plans write it: a whole number and `h`, `d` or `w`, for hours, days or weeks.
+#[must_use]
+pub fn parse_age(text: &str) -> Option<SignedDuration> {
     let (number, hours) = match text.char_indices().next_back()? {
         (at, 'h') => (&text[..at], 1),
         (at, 'd') => (&text[..at], 24),

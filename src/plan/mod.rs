@@ -28,6 +28,7 @@ use crate::store::StoreConfig;
 
 pub use canonical::Canonical;
 pub use change::Change;
+pub use leaf::{parse_age, parse_moment};
 pub use limits::{JobSettings, Limits};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;

@@ -32,7 +32,7 @@ mod sidecar;
 mod writer;
 
 pub use destination::Destination;
-pub use digest::Digest;
+pub use digest::{Digest, NotADigest};
 pub use folder::{LoadError, Report};
 pub use layout::MANIFEST_NAME;
 pub use position::{Flushed, OpenFile, Position, ReportState};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
 use crate::backoff::{Backoff, RetryPolicy};
+use crate::failpoint;
 use crate::object::{Bucket, Key};
 use crate::report::destination::Destination;
 use crate::report::digest::Digest;
@@ -100,6 +101,7 @@ impl Sender<'_> {
         let mut files = 1;
         for segment in report.segments().iter().filter(|segment| !segment.published) {
             self.segment(folder, &destination, segment).await?;
+            failpoint::reach("segment-sent");
             files += 1;
         }
         let text = Bytes::from(report.manifest()?);

@@ -8,6 +8,7 @@ mod connect;
 mod credentials;
 mod s3;
 pub mod sandbox;
+mod unreachable;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ use crate::task::Fault;
 pub use config::{Addressing, Provider, StoreConfig};
 pub use connect::{ConnectError, Connection, connect};
 pub use s3::S3Store;
+pub use unreachable::Unreachable;
 
 /// An object store, as far as batch plans need one.
 #[async_trait]

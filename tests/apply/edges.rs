@@ -1,11 +1,12 @@
 //! What surrounds an apply: questions, refusals, signals, and reports that cannot be delivered.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::world::{Ran, World};
-use serde_json::Value as Json;
+use batchplan::job::JobStatus;
 
 const TAG: &str = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
 
@@ -115,7 +116,9 @@ fn a_server_that_is_not_there_fails_the_job_and_leaks_no_secret() {
     assert!(ran.stderr.contains("no object was touched"), "{}", ran.stderr);
     assert!(ran.stderr.to_lowercase().contains("connection refused"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("hushhush") && !ran.stderr.contains("AKIDSEEN"), "{}", ran.stderr);
-    assert!(jobs(&world).is_empty(), "a job that touched nothing leaves nothing");
+    let [job] = &world.jobs()[..] else { panic!("one job") };
+    assert_eq!((job.status, job.progress.total), (JobStatus::Failed, 0));
+    assert!(job.reason.as_ref().is_some_and(|reason| reason.contains("cannot list")), "{job:?}");
 }
 
 #[test]
@@ -184,15 +187,7 @@ fn start_long_job(world: &World) -> std::process::Child {
         .spawn()
         .expect("the binary runs");
     // Not a wait for time to pass, but for the job to say that it works on objects.
-    let active = || {
-        let folder = world.path(".batchplan/jobs");
-        let jobs = fs::read_dir(folder).into_iter().flatten().flatten();
-        let records = jobs.filter_map(|job| fs::read_to_string(job.path().join("job.json")).ok());
-        records.filter_map(|text| serde_json::from_str::<Json>(&text).ok()).any(|job| job["status"] == "Active")
-    };
-    while !active() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    world.wait_for(JobStatus::Active);
     child
 }
 
@@ -207,10 +202,37 @@ fn a_signal_stops_the_job_and_the_report_says_what_was_done() {
         assert_eq!(result["status"], "Paused");
         let settled = result["succeeded"].as_u64().expect("a count");
         assert!(settled < 3600, "{settled}");
-        assert_eq!(world.report_rows(&result).len() as u64, settled);
+        assert_eq!(result["not_attempted"], 3600 - settled);
         assert!(ran.stderr.contains("stopping: what is in flight is finished"), "{}", ran.stderr);
         assert!(ran.stderr.contains(&format!("{settled} succeeded, 0 failed")), "{}", ran.stderr);
+        let id = result["job_id"].as_str().expect("an id");
+        assert!(ran.stderr.contains(&format!("next: batchplan resume {id}")), "{}", ran.stderr);
+
+        // Another limit is not another plan, and what is left is done once.
+        let plan = fs::read_to_string(world.path("plan.toml")).expect("the plan");
+        world.write("plan.toml", plan.replace("requests_per_second = 1", "concurrency = 32"));
+        let ran = world.apply().ended(0);
+        assert!(ran.stderr.contains(&format!("going on with job {id} (Paused)")), "{}", ran.stderr);
+        let again = ran.json();
+        assert_eq!((&again["job_id"], &again["succeeded"]), (&result["job_id"], &3600.into()));
+        let keys: BTreeSet<_> = world.report_rows(&again).into_iter().map(|row| row[1].clone()).collect();
+        assert_eq!((world.report_rows(&again).len(), keys.len()), (3600, 3600));
     }
+}
+
+#[test]
+fn preparing_that_found_too_little_room_is_gone_on_with() {
+    let world = World::filled("bucket,key\nbkt,a\n");
+    let plan = |room: &str| {
+        world.plan(&format!("[job]\nclient_request_token = \"t\"\n{TAG}[limits]\nmax_disk = \"{room}\"\n"));
+    };
+    plan("1 B");
+    let ran = world.apply().ended(1);
+    assert_eq!(ran.json()["status"], "Preparing");
+    assert!(ran.stderr.contains("raise `max_disk`"), "{}", ran.stderr);
+    plan("1 MiB");
+    let again = world.apply().ended(0).json();
+    assert_eq!((&again["job_id"], &again["succeeded"]), (&ran.json()["job_id"], &1.into()));
 }
 
 #[test]

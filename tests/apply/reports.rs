@@ -8,13 +8,14 @@ const TAG: &str = "[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
 fn first_run(world: &World, format: &str) -> serde_json::Value {
     world.write("list.csv", "bkt,a\nbkt,not%2Fthere%20%2B\nbkt,b%20c\n");
     let report = format!("[report]\nbucket = \"bkt\"\nprefix = \"r/\"\nformat = \"{format}\"\n");
-    world.plan(&format!("[manifest.csv]\npath = \"list.csv\"\n{TAG}{report}"));
+    let any = "[limits]\nfailure_threshold = 1\n";
+    world.plan(&format!("[manifest.csv]\npath = \"list.csv\"\n{TAG}{report}{any}"));
     world.apply().ended(3).json()
 }
 
 /// The keys that a run attempted, as its report has them.
 fn attempted(world: &World, source: &str) -> Vec<String> {
-    world.plan(&format!("[manifest.report]\n{source}\n{TAG}"));
+    world.plan(&format!("[manifest.report]\n{source}\n{TAG}[limits]\nfailure_threshold = 1\n"));
     let ran = world.apply();
     let result = ran.json();
     assert_eq!(ran.code, if result["total"] == 0 { 0 } else { 3 }, "{}", ran.stderr);

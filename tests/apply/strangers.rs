@@ -94,7 +94,7 @@ fn a_redirect_is_not_followed() {
     let (endpoint, told) = server(|_| Some(("307 Temporary Redirect\r\nlocation: http://127.0.0.1:9/", "")));
     let world =
         world(&endpoint, "[manifest.csv]\npath = \"list.csv\"\n[operation.put_object_acl]\nacl = \"private\"\n");
-    let ran = Ran::of(&start(&world).wait_with_output().expect("it ends")).ended(3);
+    let ran = Ran::of(&start(&world).wait_with_output().expect("it ends")).ended(4);
     assert!(ran.stderr.contains("0 succeeded, 1 failed"), "{}", ran.stderr);
     assert_eq!(told.try_iter().count(), 1, "it was not sent again, there or elsewhere");
 }

@@ -44,7 +44,7 @@ fn the_question_is_answered_by_yes_by_anything_else_and_by_signals() {
         ("yes\n", 0, "1 succeeded, 0 failed", "t=1"),
         ("y\n", 7, "cancelled: nothing was changed", ""),
         ("\u{4}", 7, "cancelled: nothing was changed", ""),
-        ("\u{3}", 5, "cancelled: nothing was changed", ""),
+        ("\u{3}", 5, "nothing was changed; job ", ""),
     ] {
         let world = World::filled("bucket,key\nbkt,a\n");
         world.plan(TAG);

@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use batchplan::call::{Call, Learned};
+use batchplan::job::JobStatus;
+use batchplan::journal::{JobRecord, Journal, Query};
 use batchplan::object::{Bucket, Key, ObjectId, VersionId};
 use batchplan::store::sandbox::{ACCESS_KEY, Sandbox, SandboxOptions, Server};
 use batchplan::store::{Provider, Store, StoreConfig};
@@ -85,6 +88,27 @@ impl World {
     /// `apply plan.toml --auto-approve --json`.
     pub(crate) fn apply(&self) -> Ran {
         self.run(&["apply", "plan.toml", "--auto-approve", "--json"])
+    }
+
+    /// Every job that the folder knows, newest first.
+    pub(crate) fn jobs(&self) -> Vec<JobRecord> {
+        let Some(journal) = Journal::open_existing(&self.path(".batchplan")).expect("a journal") else {
+            return Vec::new();
+        };
+        journal.list(Query { limit: 100, ..Query::default() }).expect("jobs")
+    }
+
+    /// Waits until the newest job stands there: not for time to pass, but for the job to say so.
+    pub(crate) fn wait_for(&self, status: JobStatus) -> JobRecord {
+        let deadline = Instant::now() + Duration::from_mins(2);
+        loop {
+            let job = self.jobs().into_iter().next();
+            match job {
+                Some(job) if job.status == status => return job,
+                job => assert!(Instant::now() < deadline, "never {status}: {job:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What the run said, with the folder, job ids and times replaced by names.

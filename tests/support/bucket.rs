@@ -8,6 +8,8 @@
 mod answer;
 #[path = "bucket/asked.rs"]
 mod asked;
+#[path = "bucket/manner.rs"]
+mod manner;
 #[path = "bucket/serve.rs"]
 mod serve;
 
@@ -23,6 +25,8 @@ use tokio::sync::oneshot;
 
 use asked::Asked;
 pub(crate) use asked::Kind;
+use manner::Judge;
+pub(crate) use manner::{Manner, Seen};
 
 /// How often what goes wrong, each from 0 to 1; together at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -110,6 +114,10 @@ struct Shared {
     seed: u64,
     page: usize,
     trigger: Option<Trigger>,
+    judge: Judge,
+    /// How often the test has set another judge.
+    judges: u64,
+    log: Vec<Seen>,
 }
 
 impl Shared {
@@ -119,6 +127,7 @@ impl Shared {
     /// whatever order the requests come in.
     fn arrive(&mut self, asked: &Asked) -> Arrival {
         self.counts.entry(asked.kind).or_default().arrived += 1;
+        self.log.push(Seen::of(asked));
         let number = self.counts.values().map(|count| count.arrived).sum();
         let mut hasher = DefaultHasher::new();
         (self.seed, asked.kind, &asked.bucket, &asked.key).hash(&mut hasher);
@@ -188,6 +197,9 @@ impl BucketServer {
             seed,
             page,
             trigger: None,
+            judge: Box::new(|_| Manner::Serve),
+            judges: 0,
+            log: Vec::new(),
         }));
         let (stop, stopped) = oneshot::channel();
         let serving = Arc::clone(&shared);
@@ -235,6 +247,18 @@ impl BucketServer {
     pub(crate) fn call_at(&self, nth: u64, of: fn(Kind) -> bool, moment: Moment, hook: impl FnOnce() + Send + 'static) {
         assert!(nth > 0, "requests are counted from 1");
         self.shared().trigger = Some(Trigger { left: nth, of, moment, hook: Box::new(hook) });
+    }
+
+    /// Has this decide about every request that no fault befalls, from now on. What waits is judged again.
+    pub(crate) fn behave(&self, judge: impl FnMut(&Seen) -> Manner + Send + 'static) {
+        let mut shared = self.shared();
+        shared.judge = Box::new(judge);
+        shared.judges += 1;
+    }
+
+    /// All requests so far, in the order in which they arrived.
+    pub(crate) fn log(&self) -> Vec<Seen> {
+        self.shared().log.clone()
     }
 
     /// Forgets the hook that was not called yet.

@@ -27,11 +27,6 @@ pub(crate) struct InstantServer {
 }
 
 impl InstantServer {
-    /// Listens on a free loopback port.
-    pub(crate) fn start() -> std::io::Result<Self> {
-        Self::failing(0)
-    }
-
     /// Listens on a free loopback port, and refuses so many of every thousand requests about objects with 404
     /// `NoSuchKey`, evenly spread: of the first n, n times the share. Uploads are never refused.
     pub(crate) fn failing(per_mille: u64) -> std::io::Result<Self> {

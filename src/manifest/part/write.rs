@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::HEADER_BYTES;
 use super::block::BlockWriter;
 use super::pack::{Header, Packer, file_header};
+use crate::failpoint;
 use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::{PartInfo, keep_parts, part_path};
 
@@ -178,6 +179,7 @@ impl PartsWriter {
     fn end_part(&mut self) -> Result<(), ManifestError> {
         if let Some(part) = self.open.take() {
             self.done.push(part.close()?);
+            failpoint::reach("part-sealed");
         }
         Ok(())
     }

@@ -52,13 +52,24 @@ where
                 Err(error) => (false, error.to_string()),
             };
             let code = if timed_out { "RequestTimeout" } else { "ConnectionError" };
+            if let Ok(error) = &source
+                && lacks_credentials(error.as_ref())
+            {
+                return Fault::unanswered(FaultClass::Credentials, "NoCredentials", &shortened(&detail), endpoint);
+            }
             let class = if connecting { FaultClass::Transient } else { FaultClass::Ambiguous };
             Fault::unanswered(class, code, &shortened(&detail), endpoint)
         }
         SdkError::ConstructionFailure(failure) => {
             let source = SdkError::<E, HttpResponse>::ConstructionFailure(failure).into_source();
-            let detail = source.map_or_else(|error| error.to_string(), |error| innermost(error.as_ref()));
-            Fault::unanswered(FaultClass::Rejected, "RequestNotSent", &shortened(&detail), endpoint)
+            let (class, code, detail) = match &source {
+                Ok(error) if lacks_credentials(error.as_ref()) => {
+                    (FaultClass::Credentials, "NoCredentials", innermost(error.as_ref()))
+                }
+                Ok(error) => (FaultClass::Rejected, "RequestNotSent", innermost(error.as_ref())),
+                Err(error) => (FaultClass::Rejected, "RequestNotSent", error.to_string()),
+            };
+            Fault::unanswered(class, code, &shortened(&detail), endpoint)
         }
         other => Fault::unanswered(FaultClass::Ambiguous, "ClientError", &shortened(&innermost(&other)), endpoint),
     }
@@ -90,11 +101,23 @@ fn classify(status: u16, code: &str) -> FaultClass {
             return FaultClass::Throttled;
         }
         "RequestTimeout" | "OperationAborted" => return FaultClass::Transient,
+        // Whose request it is, not what it is about: the next one is refused as well.
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "InvalidSecurity"
+        | "SignatureDoesNotMatch"
+        | "TokenRefreshRequired"
+        | "RequestTimeTooSkewed"
+        | "NotSignedUp"
+        | "UnrecognizedClientException" => return FaultClass::Credentials,
         // Expedited capacity is short for hours, not seconds: the object fails, and a retry of the report takes it up.
         "GlacierExpeditedRetrievalNotAvailable" => return FaultClass::Rejected,
         _ => {}
     }
     match status {
+        401 => FaultClass::Credentials,
         408 => FaultClass::Transient,
         429 | 503 => FaultClass::Throttled,
         // The server failed on the way, perhaps after it had done the work.
@@ -121,6 +144,12 @@ fn name_of(status: u16) -> &'static str {
         300..=399 => "UnexpectedRedirect",
         _ => "UnexpectedStatus",
     }
+}
+
+/// Whether there was nothing to sign the request with: a profile, a token or a role that brings no credentials any more.
+fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
+    let is_that = <dyn StdError + 'static>::is::<aws_credential_types::provider::error::CredentialsError>;
+    sources(error).any(is_that)
 }
 
 /// Whether the connection was never made, so that the server cannot have seen the request.
@@ -172,6 +201,85 @@ mod tests {
         for (status, code, class) in cases {
             assert_eq!(classify(status, code), class, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn refused_credentials_are_told_from_refused_objects() {
+        let whose_it_is = [
+            (400, "ExpiredToken"),
+            (403, "ExpiredTokenException"),
+            (403, "InvalidAccessKeyId"),
+            (400, "InvalidToken"),
+            (403, "InvalidSecurity"),
+            (403, "SignatureDoesNotMatch"),
+            (400, "TokenRefreshRequired"),
+            (403, "RequestTimeTooSkewed"),
+            (403, "NotSignedUp"),
+            (403, "UnrecognizedClientException"),
+            (401, ""),
+            (401, "Unauthorized"),
+        ];
+        for (status, code) in whose_it_is {
+            let fault = answered(status, Some(code), None, "", String::new());
+            assert_eq!(fault.class, FaultClass::Credentials, "{status} {code}");
+            assert!(!fault.class.may_pass(), "no attempt fares better");
+        }
+        // A policy may forbid one object and allow the next.
+        for (status, code) in
+            [(403, "AccessDenied"), (403, ""), (403, "AllAccessDisabled"), (403, "KMS.DisabledException")]
+        {
+            let fault = answered(status, Some(code), None, "", String::new());
+            assert_eq!(fault.class, FaultClass::Rejected, "{status} {code}");
+        }
+    }
+
+    /// What the SDK gives where a request fails before it is answered.
+    fn unsent(error: SdkError<std::convert::Infallible, HttpResponse>) -> Fault {
+        match error {
+            SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {}
+            other => panic!("{other:?}"),
+        }
+        fault(
+            error.map_service_error(|never| -> aws_sdk_s3::operation::head_object::HeadObjectError { match never {} }),
+            "HEAD x".to_owned(),
+        )
+    }
+
+    /// As an error may be met below another one.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the request cannot be signed")]
+    struct CannotSign(#[source] aws_credential_types::provider::error::CredentialsError);
+
+    #[test]
+    fn a_provider_without_credentials_is_a_matter_of_credentials() {
+        use aws_credential_types::provider::error::CredentialsError;
+        use aws_smithy_runtime_api::client::result::ConnectorError;
+
+        let expired = || CredentialsError::provider_error("the SSO session has expired");
+        let wrapped = || CannotSign(expired());
+        let connector = |error: Box<dyn StdError + Send + Sync>| ConnectorError::other(error, None);
+        for error in [
+            SdkError::construction_failure(expired()),
+            SdkError::construction_failure(wrapped()),
+            SdkError::dispatch_failure(connector(expired().into())),
+            SdkError::dispatch_failure(connector(wrapped().into())),
+        ] {
+            let fault = unsent(error);
+            assert_eq!((fault.class, fault.status), (FaultClass::Credentials, None), "{fault:?}");
+            assert_eq!((fault.code.as_str(), fault.message.as_str()), ("NoCredentials", "the SSO session has expired"));
+            assert_eq!(fault.endpoint, "HEAD x");
+        }
+    }
+
+    #[test]
+    fn other_requests_that_never_left_are_no_matter_of_credentials() {
+        use aws_smithy_runtime_api::client::result::ConnectorError;
+
+        let odd = unsent(SdkError::construction_failure("a header that cannot be sent"));
+        assert_eq!((odd.class, odd.code.as_str()), (FaultClass::Rejected, "RequestNotSent"));
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let reset = unsent(SdkError::dispatch_failure(ConnectorError::io(reset.into())));
+        assert_eq!((reset.class, reset.code.as_str()), (FaultClass::Ambiguous, "ConnectionError"));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Sandbox {
         fs::create_dir_all(dir).map_err(io("make the folder", dir.to_owned()))?;
         let lock_path = dir.join(LOCK);
         let lock = File::create(&lock_path).map_err(io("open", lock_path.clone()))?;
-        match lock.try_lock() {
+        match crate::files::lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SandboxError::InUse(dir.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io("lock", lock_path)(source)),

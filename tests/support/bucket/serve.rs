@@ -2,6 +2,7 @@
 
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
@@ -15,7 +16,10 @@ use tokio::sync::oneshot;
 
 use super::answer::refuse;
 use super::asked::Asked;
-use super::{Fate, Moment, Shared};
+use super::{Fate, Manner, Moment, Seen, Shared};
+
+/// How often a request that waits looks whether it still must.
+const HELD: Duration = Duration::from_millis(2);
 
 /// Why a connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +74,7 @@ async fn answer(shared: Arc<Mutex<Shared>>, request: Request<Incoming>) -> Resul
             let _unsent = locked(&shared).carry_out(&asked);
             return Err(Broken::Wanted);
         }
-        Fate::Served => {
-            let mut shared = locked(&shared);
-            shared.served(asked.kind);
-            shared.carry_out(&asked)
-        }
+        Fate::Served => served(&shared, &asked).await,
     };
     if let Some((_, hook)) = arrival.hook {
         hook();
@@ -82,6 +82,30 @@ async fn answer(shared: Arc<Mutex<Shared>>, request: Request<Incoming>) -> Resul
     }
     response.headers_mut().insert("x-amz-request-id", HeaderValue::from(arrival.number));
     Ok(response)
+}
+
+/// As the test wants it served.
+async fn served(shared: &Mutex<Shared>, asked: &Asked) -> Response<Full<Bytes>> {
+    let seen = Seen::of(asked);
+    loop {
+        let judges = {
+            let mut shared = locked(shared);
+            match (shared.judge)(&seen) {
+                Manner::Serve => {
+                    shared.served(asked.kind);
+                    return shared.carry_out(asked);
+                }
+                Manner::Refuse(status, code) => {
+                    shared.served(asked.kind);
+                    return refuse(status, code, "As the test wants it.");
+                }
+                Manner::Wait => shared.judges,
+            }
+        };
+        while locked(shared).judges == judges {
+            tokio::time::sleep(HELD).await;
+        }
+    }
 }
 
 fn locked(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {

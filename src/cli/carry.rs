@@ -1,0 +1,435 @@
+//! Carrying a job on at this terminal: what `apply`, `resume`, `create` and `retry` have in common.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::connected::connected;
+use super::progress::ProgressView;
+use super::prompt::{self, Answer};
+use super::summary::{cautions, line, near, objects, summary};
+use super::terminal::Terminal;
+use super::{Error, Exit, shell, signals};
+use crate::codec::TaskStatus;
+use crate::engine::Snapshot;
+use crate::job::{JobStatus, Progress};
+use crate::jobs::{
+    Budget, Concluded, Decided, Delivered, Gone, Held, JobError, Prepare, Runner, Settings, Waiting, Watch, manifest,
+};
+use crate::journal::{JobRecord, Journal, PauseCause};
+use crate::manifest::{Frozen, Prepared};
+use crate::plan::Plan;
+use crate::report::{MANIFEST_NAME, Report};
+use crate::store::Connection;
+
+/// A job that is to be carried on, and how.
+pub(super) struct Carry<'a> {
+    /// Where it speaks.
+    pub(super) terminal: Terminal,
+    /// The journal that it is in.
+    pub(super) journal: &'a Journal,
+    /// The job.
+    pub(super) job: JobRecord,
+    /// What it does.
+    pub(super) plan: &'a Plan,
+    /// How it is run.
+    pub(super) settings: Settings,
+    /// What is done with a job that waits to be confirmed.
+    pub(super) confirmation: Confirmation,
+    /// Whether the result is printed as JSON.
+    pub(super) json: bool,
+    /// ` --state DIR`, where commands that are shown need it.
+    pub(super) state_flag: String,
+}
+
+/// What is done with a job that waits to be confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmation {
+    /// Somebody is asked.
+    Ask,
+    /// Nobody is: it was reviewed.
+    Given,
+    /// It goes on waiting.
+    Leave,
+}
+
+/// How carrying a job on has ended.
+enum Ended {
+    /// With its result said.
+    Exit(Exit),
+    /// With its result said, and a report that is not where it should be.
+    Undelivered(Error),
+}
+
+impl Carry<'_> {
+    /// Carries the job on, on a runtime of its own.
+    ///
+    /// # Errors
+    /// When it cannot be worked on; what became of it otherwise is the exit code.
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        // The SDK's client is at its cheapest on one thread; what blocks has threads of its own.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let ended = runtime.block_on(async {
+            let held = Held::take(self.journal, &self.job.id)?;
+            let connection = self.connect(&held).await?;
+            let stop = CancellationToken::new();
+            signals::listen(self.terminal, stop.clone())?;
+            let (settings, budget) = (self.settings, Budget::default());
+            // As it is now: until it was held, another process may have gone on with it.
+            let job = self.journal.find(self.job.id.as_str())?;
+            let (store, signal) = (connection.store(), stop.clone());
+            let mut runner = Runner::new(self.journal, held, job, self.plan, store, (&settings, &budget), signal);
+            let mut view = View::new(self.terminal);
+            let ended = self.carry(&mut runner, &mut view, &stop).await;
+            view.clear();
+            ended
+        });
+        // A thread that reads from what never answers must not keep the program from leaving.
+        runtime.shutdown_background();
+        ended
+    }
+
+    /// The plan's store. A new job whose store cannot be reached is withdrawn: it would only wait for its plan to be
+    /// applied again.
+    async fn connect(&self, held: &Held) -> Result<Connection, Error> {
+        let connection = connected(&self.plan.store).await;
+        if connection.is_err() && self.job.status == JobStatus::New && self.journal.withdraw(&self.job.id).is_ok() {
+            held.folder.clone().remove()?;
+        }
+        connection
+    }
+
+    /// What the terminal and the result say of errors is decided here: once there is a result, an error is only said.
+    async fn carry(&self, runner: &mut Runner<'_>, view: &mut View, stop: &CancellationToken) -> Result<Exit, Error> {
+        match self.go(runner, view, stop).await {
+            Ok(Ended::Exit(exit)) => Ok(exit),
+            Ok(Ended::Undelivered(error)) => Err(error),
+            Err(error) => Err(self.told(runner, error)?),
+        }
+    }
+
+    async fn go(&self, runner: &mut Runner<'_>, view: &mut View, stop: &CancellationToken) -> Result<Ended, Error> {
+        if self.confirmation == Confirmation::Leave {
+            return self.only_prepare(runner, view).await.map(Ended::Exit);
+        }
+        loop {
+            let before = runner.job.status;
+            let gone = runner.go(view).await.map_err(Error::from)?;
+            view.clear();
+            match gone {
+                Gone::Suspended(frozen) => {
+                    if before != JobStatus::Suspended || self.confirmation != Confirmation::Given {
+                        self.introduce(&frozen);
+                    }
+                    match self.confirm(runner, &frozen, stop).await? {
+                        None => {}
+                        Some(exit) => return Ok(Ended::Exit(exit)),
+                    }
+                }
+                Gone::Interrupted => return self.interrupted(runner).map(Ended::Exit),
+                Gone::Left => return self.left(runner).map(Ended::Exit),
+                Gone::Concluded(concluded) => return self.concluded(runner, concluded, view.elapsed()),
+            }
+        }
+    }
+
+    /// What the job is about to do.
+    fn introduce(&self, frozen: &Frozen) {
+        let file = near(&self.job.plan_file).display().to_string();
+        let manifest = manifest(self.journal, &self.job, self.plan);
+        let manifest = manifest.as_ref().unwrap_or(&self.plan.manifest);
+        self.terminal.say(summary(self.plan, manifest, &file, frozen.rows()));
+        for warning in frozen.warnings() {
+            self.terminal.say(format_args!("  warning: {warning}\n    help: {}", warning.help));
+        }
+        for caution in cautions(self.plan) {
+            self.terminal.say(format_args!("  caution: {caution}"));
+        }
+    }
+
+    /// Confirms the job, or says how this command ends without.
+    async fn confirm(
+        &self,
+        runner: &mut Runner<'_>,
+        frozen: &Frozen,
+        stop: &CancellationToken,
+    ) -> Result<Option<Exit>, Error> {
+        let id = &runner.job.id;
+        match self.confirmation {
+            Confirmation::Given => {}
+            Confirmation::Ask | Confirmation::Leave => {
+                let question = format!("Apply this to {}?", objects(frozen.rows()));
+                let answer = tokio::select! {
+                    biased;
+                    answer = prompt::ask(&question, stop) => answer?,
+                    decided = runner.decided_elsewhere() => {
+                        self.terminal.say("");
+                        match decided {
+                            Decided::Confirmed => Answer::Yes,
+                            Decided::Cancelled => Answer::No,
+                        }
+                    }
+                };
+                match answer {
+                    Answer::Yes => {}
+                    Answer::No => {
+                        runner.decline().map_err(Error::from)?;
+                        self.terminal.say("cancelled: nothing was changed");
+                        self.print_job(&runner.job)?;
+                        return Ok(Some(Exit::Cancelled));
+                    }
+                    Answer::Stopped => {
+                        self.terminal.say(format_args!("nothing was changed; job {id} waits to be confirmed"));
+                        self.terminal.say(format_args!("next: batchplan resume {id}{}", self.state_flag));
+                        self.print_job(&runner.job)?;
+                        return Ok(Some(Exit::Interrupted));
+                    }
+                }
+            }
+        }
+        runner.confirm().map_err(Error::from)?;
+        Ok(None)
+    }
+
+    /// Resolves the job's manifest, and leaves it there.
+    async fn only_prepare(&self, runner: &mut Runner<'_>, view: &mut View) -> Result<Exit, Error> {
+        if matches!(runner.job.status, JobStatus::New | JobStatus::Preparing) {
+            let prepared = runner.prepare(view).await.map_err(Error::from)?;
+            view.clear();
+            match prepared {
+                Prepare::Known(frozen) => self.introduce(&frozen),
+                Prepare::Interrupted => return self.interrupted(runner),
+                Prepare::Cancelled => return self.left(runner),
+            }
+        }
+        let (id, status) = (&runner.job.id, runner.job.status);
+        self.terminal.say(format_args!("job {id} is {status}"));
+        let next = match status {
+            JobStatus::Suspended => format!("batchplan confirm {id}"),
+            JobStatus::Ready => "batchplan run".to_owned(),
+            _ => format!("batchplan show {id}"),
+        };
+        self.terminal.say(format_args!("next: {next}{}", self.state_flag));
+        self.print_job(&runner.job)?;
+        Ok(Exit::Done)
+    }
+
+    fn interrupted(&self, runner: &Runner<'_>) -> Result<Exit, Error> {
+        self.terminal.say("stopped: nothing was changed, and what was read of the manifest is kept");
+        self.next_is_resume(runner);
+        self.print_job(&runner.job)?;
+        Ok(Exit::Interrupted)
+    }
+
+    fn left(&self, runner: &mut Runner<'_>) -> Result<Exit, Error> {
+        runner.refresh().map_err(Error::from)?;
+        let status = runner.job.status;
+        self.terminal.say(format_args!("job {} is {status}: nothing was done now", runner.job.id));
+        self.print_job(&runner.job)?;
+        if status.is_over() {
+            return Ok(Exit::of(&runner.job));
+        }
+        self.next_is_resume(runner);
+        Ok(Exit::Interrupted)
+    }
+
+    /// The last lines.
+    fn concluded(&self, runner: &mut Runner<'_>, concluded: Concluded, took: Duration) -> Result<Ended, Error> {
+        runner.refresh().map_err(Error::from)?;
+        let job = &runner.job;
+        let Progress { succeeded, failed, .. } = job.progress;
+        if job.status != JobStatus::Complete {
+            let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", line(reason)));
+            self.terminal.say(format_args!("{}{reason}", job.status));
+            self.terminal.say(format_args!("{} not attempted", objects(job.progress.left())));
+        }
+        if job.in_doubt > 0 {
+            let begun = objects(job.in_doubt);
+            self.terminal.say(format_args!("{begun} begun and not in the report: each may have been changed, or not"));
+        }
+        self.terminal.say(format_args!("{succeeded} succeeded, {failed} failed"));
+        let folder = runner.folder().report();
+        self.print_result(job, &folder, took)?;
+        let delivered = match concluded {
+            Concluded::Paused => {
+                self.next_is_resume(runner);
+                let machine = job.cause == Some(PauseCause::Machine);
+                return Ok(Ended::Exit(if machine { Exit::ToolFailed } else { Exit::Interrupted }));
+            }
+            Concluded::Over(delivered) => delivered,
+        };
+        if let Some(place) = job.place.as_ref().filter(|_| matches!(delivered, Delivered::Published)) {
+            self.terminal.say(format_args!("report: {place}"));
+        } else if !matches!(delivered, Delivered::Nothing) {
+            self.terminal.say(format_args!("report: {}", folder.join(MANIFEST_NAME).display()));
+        }
+        self.terminal.say(format_args!("next: {}", self.next(job, &folder)));
+        let command = format!("batchplan publish {}{}", job.id, self.state_flag);
+        let undelivered = |exit, why: &dyn std::fmt::Display| {
+            let error = Error::new(exit, format!("the report is complete but could not be published: {why}"));
+            Ok(Ended::Undelivered(error.help(format!("it is kept with the job; send it again: {command}"))))
+        };
+        match delivered {
+            Delivered::Refused(error) => undelivered(Exit::ToolFailed, &error),
+            Delivered::Interrupted => undelivered(Exit::Interrupted, &"stopped"),
+            Delivered::Kept | Delivered::Published | Delivered::Nothing => Ok(Ended::Exit(Exit::of(job))),
+        }
+    }
+
+    /// The command that a person would want now.
+    fn next(&self, job: &JobRecord, folder: &Path) -> String {
+        let undone = job.progress.failed + if job.status == JobStatus::Complete { 0 } else { job.progress.left() };
+        if undone > 0 {
+            return format!(
+                "batchplan show {id}{state}; then batchplan retry {id}{state}",
+                id = job.id,
+                state = self.state_flag
+            );
+        }
+        let file = Report::load(folder).ok().and_then(|report| {
+            let done = report.segments().iter().find(|segment| segment.status == TaskStatus::Succeeded);
+            done.map(|segment| segment.path(folder)).filter(|path| path.exists())
+        });
+        format!("cat {}", shell::path(&file.unwrap_or_else(|| folder.join(MANIFEST_NAME))))
+    }
+
+    fn next_is_resume(&self, runner: &Runner<'_>) {
+        self.terminal.say(format_args!("next: batchplan resume {}{}", runner.job.id, self.state_flag));
+    }
+
+    /// A job that could not be carried on: what the journal says of it now, beside the error.
+    fn told(&self, runner: &Runner<'_>, error: Error) -> Result<Error, Error> {
+        let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return Ok(error) };
+        if self.json {
+            let mut result = result(&job, &runner.folder().report(), None);
+            result["error"] = json!(error.message);
+            self.terminal.print(result)?;
+        }
+        if job.status == JobStatus::Failed && job.progress.settled() == 0 {
+            let message = format!("no object was touched: {}", error.message);
+            return Ok(Error { exit: Exit::JobFailed, message, help: error.help });
+        }
+        let resume = format!("batchplan resume {}{}", job.id, self.state_flag);
+        let help = error.help.unwrap_or_else(|| format!("what was recorded is kept; go on with: {resume}"));
+        Ok(Error { help: Some(help), ..error })
+    }
+
+    fn print_job(&self, job: &JobRecord) -> Result<(), Error> {
+        let folder = crate::journal::JobFolder::of(self.journal.state(), &job.id).report();
+        self.print_result(job, &folder, Duration::ZERO)
+    }
+
+    fn print_result(&self, job: &JobRecord, folder: &Path, took: Duration) -> Result<(), Error> {
+        if !self.json {
+            return Ok(());
+        }
+        self.terminal.print(result(job, folder, Some(took))).map_err(|error| {
+            Error::new(Exit::ToolFailed, format!("the result cannot be written to standard output: {error}"))
+        })
+    }
+}
+
+/// What became of a job, for programs.
+pub(super) fn result(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
+    let Progress { total, succeeded, failed } = job.progress;
+    json!({
+        "job_id": job.id.as_str(),
+        "name": job.name,
+        "status": job.status,
+        "reason": job.reason,
+        "priority": job.priority,
+        "total": total,
+        "succeeded": succeeded,
+        "failed": failed,
+        "not_attempted": job.progress.left(),
+        "in_doubt": job.in_doubt,
+        "report": job.place,
+        "report_folder": folder,
+        "elapsed_seconds": took.map(|took| took.as_secs_f64()),
+    })
+}
+
+/// What the terminal shows while a job is carried on.
+struct View {
+    terminal: Terminal,
+    shown: Shown,
+    since: std::time::Instant,
+}
+
+enum Shown {
+    Nothing,
+    Preparing(ProgressView),
+    Waiting(String),
+    Working(ProgressView),
+}
+
+impl View {
+    fn new(terminal: Terminal) -> Self {
+        Self { terminal, shown: Shown::Nothing, since: std::time::Instant::now() }
+    }
+
+    fn clear(&mut self) {
+        if let Shown::Preparing(view) | Shown::Working(view) = &self.shown {
+            view.clear();
+        }
+        self.shown = Shown::Nothing;
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+impl Watch for View {
+    fn prepares(&mut self, prepared: Prepared) {
+        if !matches!(self.shown, Shown::Preparing(_)) {
+            self.shown = Shown::Preparing(ProgressView::counting(self.terminal));
+        }
+        if let Shown::Preparing(view) = &mut self.shown {
+            view.found(prepared.taken);
+        }
+    }
+
+    fn waits(&mut self, waiting: &Waiting) {
+        let why = waiting.to_string();
+        if !matches!(&self.shown, Shown::Waiting(said) if *said == why) {
+            self.terminal.say(format_args!("waiting: {why}"));
+            self.shown = Shown::Waiting(why);
+        }
+    }
+
+    fn works(&mut self, snapshot: Snapshot) {
+        if !matches!(self.shown, Shown::Working(_)) {
+            self.since = std::time::Instant::now();
+            self.shown = Shown::Working(ProgressView::working(self.terminal, snapshot.progress.total));
+        }
+        if let Shown::Working(view) = &mut self.shown {
+            view.settled(snapshot.progress);
+        }
+    }
+}
+
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        let error = match error {
+            JobError::Connect(error) => return Self::from(error),
+            error => error,
+        };
+        let exit = match &error {
+            JobError::Lease { .. }
+            | JobError::PlanChanged { .. }
+            | JobError::Pin { .. }
+            | JobError::NotNow { .. }
+            | JobError::Unpublished(_) => Exit::Refused,
+            JobError::Journal(error) => Exit::of_journal(error),
+            JobError::Manifest(_)
+            | JobError::Connect(_)
+            | JobError::StoredPlan { .. }
+            | JobError::Report(_)
+            | JobError::Io(_) => Exit::ToolFailed,
+        };
+        Self { exit, message: error.to_string(), help: error.help() }
+    }
+}

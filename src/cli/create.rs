@@ -1,0 +1,60 @@
+//! `batchplan create`: make a job of a plan, resolve its manifest, and leave it there.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::carry::{Carry, Confirmation};
+use super::plan_file::{self, PlanFile};
+use super::state::{Running, State};
+use super::terminal::Terminal;
+use super::{Error, Exit};
+use crate::jobs::{Entered, Submission, stored_plan};
+use crate::journal::Origin;
+
+/// Make a job of a plan without working on it yet.
+///
+/// Its manifest is resolved, checked and counted; then the job waits: Suspended until it is confirmed, or Ready at once
+/// where the plan wants no confirmation. `batchplan run` works on what is Ready.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchplan create plan.toml          and then batchplan confirm JOB, batchplan run
+  batchplan create plan.toml --json | jq -r .job_id
+
+Exit codes: 0 created, 1 the tool failed, 2 invalid plan, 4 its manifest cannot be resolved,
+5 interrupted, 6 refused, 7 cancelled.")]
+pub(super) struct Create {
+    /// The plan file
+    plan: PathBuf,
+    /// Make a new job, and leave an unfinished one of the same plan as it is
+    #[arg(long)]
+    new: bool,
+    /// Print the job as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Create, terminal: Terminal) -> Result<Exit, Error> {
+    let PlanFile { plan, bytes } = &plan_file::require(&args.plan, terminal)?;
+    let journal = args.state.journal()?;
+    let path = std::path::absolute(&args.plan)?;
+    let confirmed = !plan.job.confirmation_required;
+    let submission = Submission { plan, text: bytes, file: &path, origin: Origin::Plan, afresh: args.new, confirmed };
+    let (Entered::New(job) | Entered::Unfinished(job) | Entered::Over(job)) =
+        submission.enter(&journal, Timestamp::now())?;
+    let plan = &stored_plan(&job)?;
+    Carry {
+        terminal,
+        journal: &journal,
+        job,
+        plan,
+        settings: Running { allow_overlap: false, slots: crate::jobs::SLOTS }.settings(false),
+        confirmation: Confirmation::Leave,
+        json: args.json,
+        state_flag: args.state.flag(),
+    }
+    .run()
+}

@@ -1,0 +1,60 @@
+//! `batchplan delete`: forget a job that is over.
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::ordered::Order;
+use super::prompt::{self, Answer};
+use super::terminal::Terminal;
+use super::{Error, Exit};
+use crate::jobs::{forget, may_forget};
+
+/// Delete a job that is over: its record, its frozen manifest and its report on this machine.
+///
+/// What was published stays where it is. A report that was to be published and was not is lost only with --force.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  batchplan delete ODRi --auto-approve
+
+Exit codes: 0 deleted; 2 no such job; 6 it is not over, its report was not published, or there is
+nobody to ask; 7 not confirmed.")]
+pub(super) struct Delete {
+    #[command(flatten)]
+    order: Order,
+    /// Also where its report was not published yet or cannot be completed, and is lost
+    #[arg(long)]
+    force: bool,
+    /// Do not ask
+    #[arg(long)]
+    auto_approve: bool,
+}
+
+pub(super) fn run(args: &Delete, terminal: Terminal) -> Result<Exit, Error> {
+    let order = &args.order;
+    let (journal, job) = order.state.job(&order.job)?;
+    let id = &job.id;
+    may_forget(&job, args.force)?;
+    if !args.auto_approve {
+        if !terminal.interactive() {
+            let force = if args.force { " --force" } else { "" };
+            let command = format!("batchplan delete {id}{force} --auto-approve{}", order.state.flag());
+            return Err(Error::new(Exit::Refused, "deleting wants to be confirmed, and there is nobody to ask")
+                .help(format!("to delete it all the same: {command}")));
+        }
+        let question = format!("Delete job {id} ({}, {}), with its report on this machine?", job.status, job.name);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let question = super::terminal::cell(&question);
+        // Nobody cancels this: a signal ends the process, and nothing was changed.
+        if runtime.block_on(prompt::ask(&question, &CancellationToken::new()))? != Answer::Yes {
+            terminal.say("nothing was deleted");
+            return Ok(Exit::Cancelled);
+        }
+    }
+    forget(&journal, id, args.force)?;
+    terminal.say(format_args!("job {id} is deleted"));
+    if order.json {
+        terminal.print(json!({ "job_id": id.as_str(), "deleted": true }))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,177 @@
+//! `batchplan list`: the jobs that there are.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+
+use super::state::State;
+use super::terminal::{Terminal, cell};
+use super::{Error, Exit, when};
+use crate::job::{JobId, JobStatus};
+use crate::jobs::{Presence, look, xml};
+use crate::journal::{JobRecord, Journal, Query};
+
+/// The fewest characters of an id that are shown.
+const SHORTEST_ID: usize = 8;
+
+/// List jobs, newest first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchplan list --status active,paused
+  batchplan list --since 7d --json | jq -r '.jobs[] | select(.failed > 0) | .job_id'
+  batchplan list --limit 20 --after ODRiZWQ5      the twenty that are older than this one
+
+--json prints {\"jobs\": [...], \"next\": JOB or null}: with next, there are more behind that job.
+A job whose process is gone in the midst of its work is marked (interrupted).")]
+pub(super) struct List {
+    /// Only jobs of this status; several by commas, or given several times
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    status: Vec<JobStatus>,
+    /// Only jobs created then or later: a day, an RFC 3339 instant, or an age such as 7d
+    #[arg(long, value_name = "WHEN", value_parser = when::instant)]
+    since: Option<Timestamp>,
+    /// Only jobs created before then, given likewise
+    #[arg(long, value_name = "WHEN", value_parser = when::instant)]
+    until: Option<Timestamp>,
+    /// At most so many jobs, up to 1000
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Only jobs older than this one: the last of the page before
+    #[arg(long, value_name = "JOB")]
+    after: Option<String>,
+    /// Print the jobs as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the jobs in another form
+    #[arg(long, value_name = "FORM", conflicts_with = "json")]
+    format: Option<Form>,
+    #[command(flatten)]
+    state: State,
+}
+
+/// How else jobs can be printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Form {
+    /// As OSS Batch Operations does
+    Xml,
+}
+
+/// One page.
+#[derive(Default)]
+struct Page {
+    jobs: Vec<(JobRecord, Presence)>,
+    shorts: Vec<String>,
+    /// The last job, where there are more behind it.
+    next: Option<JobId>,
+}
+
+fn status(text: &str) -> Result<JobStatus, String> {
+    let shown = |status: &JobStatus| !matches!(status, JobStatus::Cleaning | JobStatus::Cleaned);
+    text.trim().parse().ok().filter(shown).ok_or_else(|| crate::job::NotAStatus.to_string())
+}
+
+pub(super) fn run(args: &List, terminal: Terminal) -> Result<Exit, Error> {
+    let page = match args.state.existing()? {
+        Some(journal) => page(args, &journal)?,
+        None => Page::default(),
+    };
+    if args.json {
+        terminal.print(format_args!("{:#}", to_json(&page)))?;
+    } else if let Some(Form::Xml) = args.format {
+        let jobs: Vec<_> = page.jobs.into_iter().map(|(job, _)| job).collect();
+        terminal.print(xml::list_jobs(&jobs, page.next.as_ref())?)?;
+    } else if page.jobs.is_empty() {
+        terminal.say("no jobs");
+    } else {
+        terminal.print(table(&page).trim_end())?;
+        if let Some(next) = &page.next {
+            terminal.say(format_args!("there are more: {}", next_page(args, next)));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn page(args: &List, journal: &Journal) -> Result<Page, Error> {
+    let after = args.after.as_ref().map(|id| journal.find(id)).transpose()?.map(|job| job.number);
+    // One more than is shown, to know whether there are any.
+    let limit = args.limit + 1;
+    let query = Query { statuses: args.status.clone(), from: args.since, until: args.until, after, limit };
+    let mut jobs = journal.list(query)?;
+    let more = jobs.len() > args.limit as usize;
+    jobs.truncate(args.limit as usize);
+    let next = jobs.last().filter(|_| more).map(|job| job.id.clone());
+    let shorts = journal.short_ids(jobs.iter().map(|job| job.id.clone()).collect(), SHORTEST_ID)?;
+    let jobs = jobs.into_iter().map(|job| look(journal, job)).collect::<Result<_, _>>()?;
+    Ok(Page { jobs, shorts, next })
+}
+
+fn to_json(page: &Page) -> Json {
+    let jobs: Vec<_> = page
+        .jobs
+        .iter()
+        .map(|(job, presence)| {
+            json!({
+                "job_id": job.id.as_str(),
+                "name": job.name,
+                "status": job.status,
+                "interrupted": *presence == Presence::Interrupted,
+                "priority": job.priority,
+                "created": job.created,
+                "total": job.progress.total,
+                "succeeded": job.progress.succeeded,
+                "failed": job.progress.failed,
+            })
+        })
+        .collect();
+    json!({ "jobs": jobs, "next": page.next.as_ref().map(JobId::as_str) })
+}
+
+/// Columns as wide as what is in them; the counts, at the end, as long as they are.
+fn table(page: &Page) -> String {
+    let heads = ["ID", "STATUS", "CREATED", "NAME", "PRIORITY", "SUCCEEDED/FAILED/TOTAL"].map(str::to_owned);
+    let rows = page.jobs.iter().zip(&page.shorts).map(|((job, presence), short)| {
+        let interrupted = if *presence == Presence::Interrupted { " (interrupted)" } else { "" };
+        [
+            short.clone(),
+            format!("{}{interrupted}", job.status),
+            when::shown(job.created),
+            cell(&job.name),
+            job.priority.to_string(),
+            format!("{}/{}/{}", job.progress.succeeded, job.progress.failed, job.progress.total),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(heads).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (value, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{value:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The command for the page after this one. Ages are said as instants, so that all pages are of one list.
+fn next_page(args: &List, next: &JobId) -> String {
+    let mut command = "batchplan list".to_owned();
+    if !args.status.is_empty() {
+        let statuses: Vec<_> = args.status.iter().map(|status| status.as_str()).collect();
+        let _ = write!(command, " --status {}", statuses.join(","));
+    }
+    for (name, instant) in [("since", args.since), ("until", args.until)] {
+        if let Some(instant) = instant {
+            let _ = write!(command, " --{name} {instant}");
+        }
+    }
+    if args.limit != 100 {
+        let _ = write!(command, " --limit {}", args.limit);
+    }
+    format!("{command} --after {next}{}", args.state.flag())
+}

@@ -1,0 +1,33 @@
+//! The command that a person would want next, by where a job stands.
+
+use super::shell;
+use crate::job::JobStatus;
+use crate::jobs::Presence;
+use crate::journal::{Delivery, JobFolder, JobRecord};
+use crate::report::MANIFEST_NAME;
+
+/// The next command for a job; `None` where there is nothing left to do. `flag` is what it must say of the state folder.
+pub(super) fn next(job: &JobRecord, presence: &Presence, folder: &JobFolder, flag: &str) -> Option<String> {
+    use JobStatus::{
+        Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
+        Ready, Suspended,
+    };
+    let command = |name: &str| Some(format!("batchplan {name} {}{flag}", job.id));
+    let held = matches!(presence, Presence::Held(_));
+    match job.status {
+        Complete | Cancelled | Failed if job.delivery == Delivery::Due => command("publish"),
+        Complete if job.progress.failed > 0 => command("retry"),
+        Cancelled | Failed if job.progress.failed + job.progress.left() > 0 => command("retry"),
+        Complete | Cancelled | Failed => {
+            let listing = folder.report().join(MANIFEST_NAME);
+            listing.exists().then(|| format!("cat {}", shell::path(&listing)))
+        }
+        Suspended => command("confirm"),
+        Ready if !held => Some(format!("batchplan run{flag}")),
+        New | Preparing | Ready | Active | Pausing | Cancelling | Failing if held => {
+            command("show").map(|command| format!("{command} --watch"))
+        }
+        New | Preparing | Ready | Active | Pausing | Paused | Cancelling | Failing => command("resume"),
+        Cleaning | Cleaned => None,
+    }
+}

@@ -1,0 +1,45 @@
+//! `batchplan pause`: have a job stop where it is, to be resumed.
+
+use super::ordered::Order;
+use super::terminal::Terminal;
+use super::{Error, Exit};
+use crate::job::JobStatus;
+use crate::jobs::{self, Ordered};
+
+/// Pause a job that works or waits for its turn.
+///
+/// The process that works on it takes no more objects, finishes what is in flight, records how far it came, and ends with
+/// exit code 5. `batchplan resume JOB` goes on from there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  batchplan pause ODRi
+
+Exit codes: 0 paused, or asked to and still finishing what is in flight; 2 no such job;
+6 there is nothing to pause.")]
+pub(super) struct Pause {
+    #[command(flatten)]
+    order: Order,
+}
+
+pub(super) fn run(args: &Pause, terminal: Terminal) -> Result<Exit, Error> {
+    let order = &args.order;
+    let (journal, job) = order.state.job(&order.job)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(jobs::pause(&journal, &job.id))? {
+        Ordered::Done(job) | Ordered::Yours(job, _) => {
+            let paused = job.status == JobStatus::Paused;
+            order.answer(terminal, &journal, job)?;
+            if paused {
+                return Ok(Exit::Done);
+            }
+            terminal.say("it came to its end before it could be paused");
+            Ok(Exit::Refused)
+        }
+        Ordered::Underway(job) => {
+            terminal.say("it was asked to pause, and what is in flight is still being finished");
+            order.answer(terminal, &journal, job)?;
+            Ok(Exit::Done)
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `batchplan priority`: let a job go sooner, or later.
+
+use super::ordered::Order;
+use super::terminal::Terminal;
+use super::{Error, Exit};
+use crate::jobs;
+
+/// Set a job's priority.
+///
+/// Jobs of higher priority leave the queue first and get more of the request budget that jobs of one process share. A job
+/// that is being worked on follows within a second.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  batchplan priority ODRi 1000
+
+Exit codes: 0 set, 2 no such job or no such priority, 6 the job is over or coming to its end.")]
+pub(super) struct Priority {
+    #[command(flatten)]
+    order: Order,
+    /// From 0 to 2147483647; higher goes first
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
+    priority: u32,
+}
+
+pub(super) fn run(args: &Priority, terminal: Terminal) -> Result<Exit, Error> {
+    let order = &args.order;
+    let (journal, job) = order.state.job(&order.job)?;
+    let job = jobs::prioritise(&journal, &job.id, args.priority)?;
+    terminal.say(format_args!("job {} has priority {}", job.id, job.priority));
+    order.print(terminal, &job, &crate::journal::JobFolder::of(journal.state(), &job.id))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,80 @@
+//! `batchplan resume`: go on with a job where it stopped.
+
+use std::fs;
+
+use super::carry::{Carry, Confirmation};
+use super::state::{Running, State};
+use super::terminal::Terminal;
+use super::{Error, Exit};
+use crate::job::JobStatus;
+use crate::jobs::{plan_to_go_on_with, stored_plan};
+
+/// Go on with a job that was paused or interrupted.
+///
+/// The plan file that it was made of is read again, for limits that have changed; where more has, resume refuses and says
+/// what. So it does where the manifest's source is not what it was.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(after_help = "\
+Examples:
+  batchplan resume ODRi
+  batchplan resume ODRi --stored-plan       with the plan as it was when the job was made
+
+Exit codes: as for apply.")]
+pub(super) struct Resume {
+    /// The job's id, or the beginning of it
+    job: String,
+    /// Go on with the plan as it was, whatever its file says now
+    #[arg(long)]
+    stored_plan: bool,
+    /// Go on with the objects as they were frozen, although the manifest's source has changed or is gone
+    #[arg(long)]
+    frozen_manifest: bool,
+    /// Do not ask, where the job was never confirmed
+    #[arg(long)]
+    auto_approve: bool,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    running: Running,
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Resume, terminal: Terminal) -> Result<Exit, Error> {
+    let (journal, job) = args.state.job(&args.job)?;
+    if job.status.is_over() {
+        return Err(Error::new(
+            Exit::Refused,
+            format!("job {} is {}: nothing is left to go on with", job.id, job.status),
+        )
+        .help(format!("batchplan show {id}; what failed is done again by batchplan retry {id}", id = job.id)));
+    }
+    let plan = if args.stored_plan {
+        stored_plan(&job)?
+    } else {
+        plan_to_go_on_with(&journal, &job, fs::read(&job.plan_file).ok().as_deref())?
+    };
+    let unconfirmed =
+        matches!(job.status, JobStatus::New | JobStatus::Preparing | JobStatus::Suspended) && !job.confirmed;
+    let asks = unconfirmed && plan.job.confirmation_required && !args.auto_approve;
+    if asks && !terminal.interactive() {
+        return Err(Error::new(
+            Exit::Refused,
+            format!("job {} was never confirmed, and there is nobody to ask", job.id),
+        )
+        .help(format!("batchplan confirm {id}, or batchplan resume {id} --auto-approve", id = job.id)));
+    }
+    Carry {
+        terminal,
+        journal: &journal,
+        job,
+        plan: &plan,
+        settings: args.running.settings(args.frozen_manifest),
+        confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
+        json: args.json,
+        state_flag: args.state.flag(),
+    }
+    .run()
+}

@@ -1,0 +1,199 @@
+//! `batchplan run`: work off the queue.
+
+use std::cell::{Cell, RefCell};
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde_json::{Value as Json, json};
+use tokio_util::sync::CancellationToken;
+
+use super::carry::result;
+use super::progress::ProgressView;
+use super::state::{Running, State};
+use super::summary::line;
+use super::terminal::{Terminal, barred};
+use super::{Error, Exit, signals};
+use crate::engine::Snapshot;
+use crate::job::JobStatus;
+use crate::jobs::{Concluded, Delivered, Floor, Gone, JobError, Queue, Waiting, Watch};
+use crate::journal::{JobFolder, JobRecord, Journal};
+use crate::manifest::Prepared;
+
+/// Work on every job that is Ready, several at once, until none is left.
+///
+/// Jobs of a higher priority go first and get more of the requests; jobs that may touch the same objects go one after the
+/// other. What was interrupted is gone on with, and so is what was paused by anything but a person. Other processes may
+/// work off the same queue at the same time.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchplan create plan.toml && batchplan confirm JOB && batchplan run
+  batchplan run --slots 2 --json
+
+Exit codes: 0 all succeeded, 1 the tool failed, 3 some objects failed, 4 a job failed,
+5 a job is paused or the run was interrupted, 7 a job was cancelled; of several, the first
+of 1, 5, 4, 3 and 7 that applies.")]
+pub(super) struct Run {
+    /// Print the results as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    running: Running,
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
+    let journal = args.state.journal()?;
+    let settings = args.running.settings(false);
+    let shown = if terminal.drawn() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let view = View {
+        terminal,
+        journal: &journal,
+        state_flag: args.state.flag(),
+        bars: MultiProgress::with_draw_target(shown),
+        results: RefCell::default(),
+        exit: Cell::new(Exit::Done),
+    };
+    // Each job's manifest is read on a thread that it keeps: with the usual number in all, many jobs would leave none for
+    // their checkpoints, and wait for those for ever.
+    let threads = 512 + settings.rules.slots;
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(threads).enable_all().build()?;
+    let drained = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        signals::listen(terminal, stop.clone())?;
+        let queue = Queue { journal: &journal, settings: &settings, stop: &stop };
+        queue.drain(&view).await?;
+        if stop.is_cancelled() {
+            view.note(Exit::Interrupted);
+        }
+        Ok::<_, Error>(())
+    });
+    runtime.shutdown_background();
+    let View { results, exit, .. } = view;
+    let results = results.into_inner();
+    if results.is_empty() {
+        terminal.say("nothing is Ready");
+    }
+    if args.json {
+        terminal.print(json!({ "jobs": results }))?;
+    }
+    drained.map(|()| exit.get())
+}
+
+/// What is shown of all jobs.
+struct View<'a> {
+    terminal: Terminal,
+    journal: &'a Journal,
+    state_flag: String,
+    bars: MultiProgress,
+    results: RefCell<Vec<Json>>,
+    exit: Cell<Exit>,
+}
+
+impl View<'_> {
+    fn say(&self, job: &JobRecord, what: impl std::fmt::Display) {
+        let short: String = job.id.as_str().chars().take(8).collect();
+        self.bars.suspend(|| self.terminal.say(format_args!("{short} {}: {what}", job.name)));
+    }
+
+    /// What the program ends with: what is worst of all jobs.
+    fn note(&self, exit: Exit) {
+        let rank = |exit| match exit {
+            Exit::ToolFailed => 6,
+            Exit::Interrupted => 5,
+            Exit::JobFailed => 4,
+            Exit::ObjectsFailed => 3,
+            Exit::Cancelled => 2,
+            Exit::Invalid | Exit::Refused => 1,
+            Exit::Done => 0,
+        };
+        if rank(exit) > rank(self.exit.get()) {
+            self.exit.set(exit);
+        }
+    }
+}
+
+impl Floor for View<'_> {
+    fn begins(&self, job: &JobRecord) -> Box<dyn Watch> {
+        self.say(job, format_args!("taken up ({}, {} objects)", job.status, job.progress.total));
+        Box::new(OneJob { terminal: self.terminal, bars: self.bars.clone(), shown: None })
+    }
+
+    fn ends(&self, job: &JobRecord, gone: &Result<Gone, JobError>) {
+        let folder = JobFolder::of(self.journal.state(), &job.id).report();
+        let mut told = result(job, &folder, None);
+        let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", line(reason)));
+        let (succeeded, failed) = (job.progress.succeeded, job.progress.failed);
+        self.say(job, format_args!("{}{reason}: {succeeded} succeeded, {failed} failed", job.status));
+        match gone {
+            Err(error) => {
+                told["error"] = json!(error.to_string());
+                self.say(job, format_args!("error: {}", barred(&error.to_string())));
+                if let Some(help) = error.help() {
+                    self.say(job, format_args!("help: {}", State::named_in(&help, &self.state_flag)));
+                }
+                self.note(if job.status == JobStatus::Failed { Exit::JobFailed } else { Exit::ToolFailed });
+            }
+            Ok(Gone::Concluded(Concluded::Over(Delivered::Refused(error)))) => {
+                let command = format!("batchplan publish {}{}", job.id, self.state_flag);
+                self.say(job, format_args!("the report could not be published: {error}; send it again: {command}"));
+                self.note(Exit::ToolFailed);
+            }
+            Ok(_) if job.status == JobStatus::Suspended => {
+                self.say(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
+            }
+            Ok(_) => self.note(Exit::of(job)),
+        }
+        self.results.borrow_mut().push(told);
+    }
+}
+
+/// What is shown of one of them.
+struct OneJob {
+    terminal: Terminal,
+    bars: MultiProgress,
+    shown: Option<(Phase, ProgressView)>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Phase {
+    Preparing,
+    Working,
+}
+
+impl OneJob {
+    fn view(&mut self, phase: Phase, total: u64) -> &mut ProgressView {
+        if self.shown.as_ref().is_some_and(|(shown, _)| *shown != phase) {
+            self.shown = None;
+        }
+        let (terminal, bars) = (self.terminal, &self.bars);
+        let (_, view) = self.shown.get_or_insert_with(|| {
+            let view = match phase {
+                Phase::Preparing => ProgressView::counting(terminal),
+                Phase::Working => ProgressView::working(terminal, total),
+            };
+            (phase, view.among(bars))
+        });
+        view
+    }
+}
+
+impl Watch for OneJob {
+    fn prepares(&mut self, prepared: Prepared) {
+        self.view(Phase::Preparing, 0).found(prepared.taken);
+    }
+
+    fn waits(&mut self, _: &Waiting) {}
+
+    fn works(&mut self, snapshot: Snapshot) {
+        self.view(Phase::Working, snapshot.progress.total).settled(snapshot.progress);
+    }
+}
+
+impl Drop for OneJob {
+    fn drop(&mut self) {
+        if let Some((_, view)) = &self.shown {
+            view.clear();
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `batchplan show`: everything that is known of a job.
+
+mod object;
+mod page;
+mod watch;
+
+use super::list::Form;
+use super::state::State;
+use super::terminal::{Terminal, harmless};
+use super::{Error, Exit};
+use crate::jobs::xml::{self, XmlError};
+use crate::jobs::{Description, describe};
+
+/// Show everything that is known of a job.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchplan show ODRi
+  batchplan show ODRi --watch
+  batchplan show ODRi --json | jq '.failures[] | {code, count}'
+
+--json prints one object:
+  job_id, name, description, status, reason, cause (of a pause), interrupted, holder;
+  confirmation_required, confirmed, priority, token; created, changed, ended (RFC 3339);
+  plan_file, plan_hash, plan_error; store, manifest, operations (in words);
+  origin, retry_of, retried_by;
+  total, succeeded, failed, not_attempted, in_doubt; active_seconds, objects_per_second;
+  failures: [{code, http (0 without an answer), count, advice,
+    examples: [{bucket, key (URL-encoded), version, message}]}];
+  report (its place), report_state (absent, open, kept, due, published), report_folder;
+  folder, files: [{name, files, bytes}]; next
+With --watch it is a line for each change. Values that are not known are null.")]
+pub(super) struct Show {
+    /// The job's id, or the beginning of it
+    job: String,
+    /// Show it again whenever it has changed, until it is over or stops
+    #[arg(long, conflicts_with = "format")]
+    watch: bool,
+    /// Show up to ten failed objects for each error code, not one
+    #[arg(long)]
+    examples: bool,
+    /// Print the job as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the job in another form
+    #[arg(long, value_name = "FORM", conflicts_with = "json")]
+    format: Option<Form>,
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Show, terminal: Terminal) -> Result<Exit, Error> {
+    let (journal, job) = args.state.job(&args.job)?;
+    let style = Style { examples: if args.examples { usize::MAX } else { 1 }, flag: args.state.flag() };
+    if args.watch {
+        return watch::watch(&journal, &job.id, terminal, &style, args.json);
+    }
+    let description = describe(&journal, &job.id)?;
+    if args.json {
+        terminal.print(format_args!("{:#}", object::of(&description, &style)))?;
+    } else if let Some(Form::Xml) = args.format {
+        terminal.print(document(&description)?)?;
+    } else {
+        terminal.print(harmless(&page::of(&description, &style)))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// How much of a job is shown.
+struct Style {
+    /// Failed objects for each error code.
+    examples: usize,
+    /// ` --state DIR`, where commands that are shown need it.
+    flag: String,
+}
+
+fn document(description: &Description) -> Result<String, Error> {
+    xml::describe_job(description).map_err(|error| match error {
+        XmlError::Plan(cause) => Error { exit: Exit::ToolFailed, message: cause.to_string(), help: cause.help() },
+        XmlError::Io(cause) => Error::from(cause),
+    })
+}

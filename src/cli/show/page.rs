@@ -1,0 +1,165 @@
+//! A job for people.
+
+use std::fmt::{Display, Write as _};
+
+use indicatif::HumanCount;
+
+use super::Style;
+use crate::cli::next::next;
+use crate::cli::summary;
+use crate::cli::when::shown;
+use crate::jobs::{Description, Presence, ReportState, advice};
+use crate::journal::{ErrorCode, JobRecord, Origin, Reason};
+
+/// The page, without a line end at its end. Whoever prints it makes it harmless.
+pub(super) fn of(description: &Description, style: &Style) -> String {
+    let mut page = Page(format!("job {} is {}", description.job.id, standing(description)));
+    standing_rows(&mut page, description);
+    work_rows(&mut page, description);
+    result_rows(&mut page, description);
+    failures(&mut page, &description.failures, style.examples);
+    if let Some(next) = next(&description.job, &description.presence, &description.folder, &style.flag) {
+        let _ = write!(page.0, "\nnext: {next}");
+    }
+    page.0
+}
+
+/// Columns that a label takes.
+const WIDTH: usize = 15;
+
+/// Lines of a label and a value.
+struct Page(String);
+
+impl Page {
+    /// A value on one line, so that none of it passes for another row.
+    fn row(&mut self, label: &str, value: impl Display) {
+        let value = value.to_string().replace('\n', "\\n");
+        let _ = write!(self.0, "\n  {label:WIDTH$}{value}");
+    }
+
+    /// A text of one line or of several: those stand behind bars, so that none of them passes for another row.
+    fn text_if(&mut self, label: &str, text: Option<&str>) {
+        let mut lines = text.iter().flat_map(|text| text.trim_end().lines()).peekable();
+        let Some(first) = lines.next() else { return };
+        let bar = if lines.peek().is_some() { "| " } else { "" };
+        self.row(label, format_args!("{bar}{first}"));
+        for line in lines {
+            self.row("", format_args!("{bar}{line}"));
+        }
+    }
+
+    fn row_if(&mut self, label: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.row(label, value);
+        }
+    }
+}
+
+/// Such as `Active`, or `Active (interrupted: its process is gone)`.
+fn standing(description: &Description) -> String {
+    let interrupted = " (interrupted: its process is gone)";
+    let more = if description.presence == Presence::Interrupted { interrupted } else { "" };
+    format!("{}{more}", description.job.status)
+}
+
+fn standing_rows(page: &mut Page, description: &Description) {
+    let Description { job, presence, plan, .. } = description;
+    page.row("name", &job.name);
+    page.text_if("description", job.description.as_deref());
+    page.text_if("reason", job.reason.as_deref());
+    if let Presence::Held(holder) = presence {
+        page.row("worked on by", holder);
+    }
+    let required = plan.as_ref().is_ok_and(|plan| plan.job.confirmation_required);
+    page.row(
+        "confirmation",
+        match (required, job.confirmed) {
+            (false, true) => "not required",
+            (true, true) => "required, given",
+            (_, false) => "required, not given",
+        },
+    );
+    page.row("priority", job.priority);
+    page.row_if("token", job.token.as_ref());
+    page.row("created", shown(job.created));
+    page.row("changed", shown(job.changed));
+    page.row_if("ended", job.ended.map(shown));
+}
+
+fn work_rows(page: &mut Page, description: &Description) {
+    let Description { job, plan, manifest, .. } = description;
+    page.row("plan", job.plan_file.display());
+    page.row("plan hash", &job.plan_hash);
+    page.row_if("plan error", plan.as_ref().err());
+    page.text_if("manifest error", manifest.as_ref().err().map(ToString::to_string).as_deref());
+    if let Ok(plan) = plan {
+        page.row("store", summary::store(&plan.store));
+        page.row_if("manifest", description.source().ok().flatten().as_ref().map(summary::source));
+        for operation in &plan.operations {
+            page.row("operation", summary::operation(operation));
+        }
+    }
+    match &job.origin {
+        Origin::Plan => {}
+        Origin::Retry { of, unattempted: false } => page.row("retry of", format!("what failed in {of}")),
+        Origin::Retry { of, unattempted: true } => {
+            page.row("retry of", format!("what failed or was not attempted in {of}"));
+        }
+        Origin::Report(report) => page.row("retry of", format!("what failed by the report {}", report.place())),
+    }
+    for retry in &description.retried_by {
+        page.row("retried by", retry);
+    }
+}
+
+fn result_rows(page: &mut Page, description: &Description) {
+    let JobRecord { progress, in_doubt, active, .. } = &description.job;
+    page.row("objects", HumanCount(progress.total));
+    page.row("succeeded", HumanCount(progress.succeeded));
+    page.row("failed", HumanCount(progress.failed));
+    page.row("not attempted", HumanCount(progress.left()));
+    if *in_doubt > 0 {
+        page.row(
+            "in doubt",
+            format!("{} of them were begun: each may have been changed, or not", HumanCount(*in_doubt)),
+        );
+    }
+    if description.was_active() {
+        let rate = description.objects_per_second().map_or_else(String::new, |rate| format!(", {rate:.1} objects/s"));
+        page.row("active", format!("{:.1} s{rate}", active.as_secs_f64()));
+    }
+    if let Some(place) = description.report_place() {
+        let state = match description.report() {
+            ReportState::Absent => "",
+            ReportState::Open => " (not complete: the job is not over)",
+            ReportState::Kept => " (kept here only)",
+            ReportState::Due => " (not published yet)",
+            ReportState::Published => " (published)",
+        };
+        page.row("report", format!("{place}{state}"));
+    }
+    page.row("folder", description.folder.path().display());
+    for kept in &description.files {
+        let files = match kept.files {
+            _ if !kept.name.ends_with('/') => String::new(),
+            1 => "1 file, ".to_owned(),
+            files => format!("{} files, ", HumanCount(files)),
+        };
+        page.row("", format!("{}  {files}{} bytes", kept.name, HumanCount(kept.bytes)));
+    }
+}
+
+fn failures(page: &mut Page, failures: &[(ErrorCode, Reason)], most: usize) {
+    for (ErrorCode { code, http }, Reason { count, examples }) in failures {
+        let status = if *http == 0 { String::new() } else { format!("{http} ") };
+        let objects = if *count == 1 { "object" } else { "objects" };
+        page.row("failure", format!("{} {objects}: {status}{code}", HumanCount(*count)));
+        page.row_if("  advice", advice(code, *http));
+        for example in examples.iter().take(most) {
+            let object = &example.object;
+            let version =
+                object.version.as_ref().map_or_else(String::new, |version| format!(" ({})", version.as_str()));
+            page.row("  example", format!("{}/{}{version}: {}", object.bucket, object.key, example.message));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::codec::Naming;
+use crate::completion::{ReportFormat, ReportScope, ReportSpec};
+use crate::engine::state_of;
+use crate::job::{JobId, Progress};
+use crate::journal::{Creation, JobRecord, NewJob, Origin, Recorded};
+use crate::object::{Bucket, Key};
+use crate::report::ROTATE_AT;
+use crate::task::{Failure, Fault, FaultClass, Seq};
+
+/// A report in a folder, which goes on where these files were recorded to stand.
+fn writer(folder: &Path, id: &JobId, recorded: &Recorded) -> ReportWriter {
+    let spec = ReportSpec { place: None, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
+    let state = state_of(&recorded.files).expect("whole");
+    ReportWriter::reopen(folder, &spec, id, Naming::for_operations(1), ROTATE_AT, &state).expect("opened")
+}
+
+fn created(journal: &Journal, id: &JobId, identity: &str) -> JobRecord {
+    let new = NewJob {
+        id: id.clone(),
+        identity: identity.to_owned(),
+        token: None,
+        name: "plan".to_owned(),
+        description: None,
+        origin: Origin::Plan,
+        plan_file: PathBuf::from("/plan.toml"),
+        plan_hash: String::new(),
+        plan: Vec::new(),
+        confirmed: true,
+        priority: 0,
+    };
+    match journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") {
+        Creation::Created(job) => job,
+        Creation::Found(job) => panic!("there is {}", job.id),
+    }
+}
+
+fn denied() -> Outcome {
+    let fault = Fault::unanswered(FaultClass::Rejected, "AccessDenied", "no", String::new());
+    Outcome::Failed(Failure { operation: "put_object_acl".to_owned(), fault })
+}
+
+fn object(row: u32) -> ObjectId {
+    ObjectId { bucket: Bucket::new("b"), key: Key::from(format!("k{row}").as_str()), version: None }
+}
+
+/// A job that is worked on by hand.
+struct Work<'a> {
+    ledger: Ledger<'a>,
+    frontier: Frontier,
+    progress: Progress,
+}
+
+impl Work<'_> {
+    fn settle(&mut self, row: u32, outcome: &Outcome) {
+        self.ledger.record(&object(row), outcome).expect("written");
+        self.frontier.settle(Seq { part: row / 100, row });
+        let succeeded = matches!(outcome, Outcome::Succeeded { .. });
+        *if succeeded { &mut self.progress.succeeded } else { &mut self.progress.failed } += 1;
+    }
+
+    fn checkpoint(&mut self) -> Pending {
+        let snapshot = Snapshot { progress: self.progress, abandoned: 0, taken: None, stopping: false };
+        self.ledger.checkpoint(snapshot, &mut self.frontier)
+    }
+}
+
+const FINE: Outcome = Outcome::Succeeded { status: 200 };
+
+#[tokio::test]
+async fn what_a_checkpoint_could_not_keep_the_next_one_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = Journal::open(folder.path()).expect("a journal");
+    let (report, id) = (folder.path().join("report"), JobId::random());
+    let mut observe = |_: Snapshot| {};
+    let number = created(&journal, &JobId::random(), "another").number + 1;
+    let (writer, place) = (writer(&report, &id, &Recorded::default()), (journal.clone(), number));
+    let (ledger, _sealed, _sent) =
+        Ledger::new(writer, Tally::default(), place, Clock::after(Duration::ZERO), 0, &mut observe);
+    let mut work = Work { ledger, frontier: Frontier::default(), progress: Progress::default() };
+    work.settle(0, &FINE);
+    work.settle(1, &denied());
+    work.settle(100, &denied());
+    // The journal does not know the job yet: nothing can be kept.
+    let refused = work.checkpoint().await;
+    assert!(matches!(refused, Err(CheckpointError::Journal(_))), "{refused:?}");
+    // One that is given up half-way is no better.
+    drop(work.checkpoint());
+    work.settle(2, &FINE);
+    let job = created(&journal, &id, "this");
+    assert_eq!(job.number, number);
+    work.checkpoint().await.expect("kept");
+    let recorded = journal.recorded(number).expect("read");
+    assert_eq!(recorded.frontier, work.frontier);
+    let told: Vec<_> = recorded.tally.reasons().map(|(code, reason)| (code.code.as_str(), reason.count)).collect();
+    assert_eq!(told, [("AccessDenied", 2)]);
+    assert_eq!(recorded.files.iter().map(|file| file.rows).sum::<u64>(), 4);
+    assert_eq!(journal.find(job.id.as_str()).expect("found").progress, work.progress);
+    // Nothing is told twice: a part that did not change since is left as it is.
+    work.settle(101, &FINE);
+    assert_eq!(work.frontier.clone().take_changes().len(), 1);
+    work.checkpoint().await.expect("kept");
+    assert_eq!(journal.recorded(number).expect("read").frontier, work.frontier);
+    // At the end there may be no next one: then whoever ends the job is told what is left.
+    work.settle(102, &denied());
+    drop(work.checkpoint());
+    let Work { ledger, mut frontier, .. } = work;
+    let (_, Unkept { parts, failures }) = ledger.close(&mut frontier);
+    assert_eq!(parts.iter().map(|mark| mark.part).collect::<Vec<_>>(), [1]);
+    assert_eq!(failures.iter().map(|(_, reason)| reason.count).collect::<Vec<_>>(), [3]);
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_that_may_not_be_on_the_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = Journal::open(folder.path()).expect("a journal");
+    let (report, id) = (folder.path().join("report"), JobId::random());
+    let mut observe = |_: Snapshot| {};
+    let number = created(&journal, &id, "this").number;
+    let (writer, place) = (writer(&report, &id, &Recorded::default()), (journal.clone(), number));
+    let (ledger, _sealed, _sent) =
+        Ledger::new(writer, Tally::default(), place, Clock::after(Duration::ZERO), 0, &mut observe);
+    let mut work = Work { ledger, frontier: Frontier::default(), progress: Progress::default() };
+    work.settle(0, &FINE);
+    let pending = work.checkpoint();
+    // The rows are written, and their folder cannot be brought to the disk.
+    std::fs::rename(&report, folder.path().join("elsewhere")).expect("moved");
+    let refused = pending.await;
+    assert!(matches!(refused, Err(CheckpointError::Report(_))), "{refused:?}");
+    let recorded = journal.recorded(number).expect("read");
+    assert_eq!((recorded.files, recorded.frontier), (Vec::new(), Frontier::default()));
+    assert_eq!(journal.find(id.as_str()).expect("found").progress.settled(), 0);
+}

@@ -1,0 +1,58 @@
+//! How many objects may fail before the job does.
+
+use crate::job::Progress;
+use crate::plan::Share;
+
+/// Objects that must have run before their share says something of the rest.
+const EARLIEST: u64 = 1000;
+
+/// The share of objects that may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threshold(Share);
+
+impl Threshold {
+    /// This share; the whole lets every object fail.
+    #[must_use]
+    pub fn new(share: Share) -> Self {
+        Self(share)
+    }
+
+    /// Whether more than that share of the job's objects has failed, or of those that have run, once they are enough to
+    /// judge by.
+    #[must_use]
+    pub fn is_crossed(self, progress: Progress) -> bool {
+        let of = |objects| self.0.is_exceeded_by(progress.failed, objects);
+        of(progress.total) || (progress.settled() >= EARLIEST && of(progress.settled()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crossed(percent: u8, total: u64, succeeded: u64, failed: u64) -> bool {
+        Threshold::new(Share::percent(percent)).is_crossed(Progress { total, succeeded, failed })
+    }
+
+    #[test]
+    fn a_fifth_may_fail_and_no_more() {
+        assert!(!crossed(20, 10, 8, 2));
+        assert!(crossed(20, 10, 0, 3));
+        assert!(crossed(20, 1, 0, 1));
+        assert!(!crossed(20, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_wrong_role_is_seen_after_a_thousand_of_a_million() {
+        assert!(!crossed(20, 1_000_000, 0, 999));
+        assert!(crossed(20, 1_000_000, 0, 1000));
+        assert!(!crossed(20, 1_000_000, 800, 200));
+        assert!(crossed(20, 1_000_000, 800, 201));
+    }
+
+    #[test]
+    fn none_may_fail_or_all() {
+        assert!(crossed(0, 10_000_000_000, 9_999, 1));
+        assert!(!crossed(100, 10_000_000_000, 0, 10_000_000_000));
+    }
+}

@@ -1,0 +1,48 @@
+//! Named instants at which a test has the process killed. In release builds there are none.
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::process::Command;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    pub(super) struct Point {
+        pub(super) name: String,
+        pub(super) left: AtomicU32,
+    }
+
+    pub(super) static POINT: OnceLock<Point> = OnceLock::new();
+
+    pub(super) fn reach(name: &str) {
+        let Some(point) = POINT.get().filter(|point| point.name == name) else { return };
+        if point.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // SIGKILL rather than an abort: the real thing, which nothing can catch. This thread goes no further.
+            let _ = Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status();
+            thread::sleep(Duration::from_mins(1));
+        }
+    }
+}
+
+/// Arms one point, given as `NAME:N`: the process is killed when it is reached for the N-th time.
+pub fn arm(setting: &str) {
+    #[cfg(debug_assertions)]
+    if let Some((name, count)) = setting.split_once(':')
+        && let Ok(count) = count.parse()
+    {
+        let _ =
+            armed::POINT.set(armed::Point { name: name.to_owned(), left: std::sync::atomic::AtomicU32::new(count) });
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = setting;
+}
+
+/// A named instant.
+#[inline]
+pub fn reach(name: &str) {
+    #[cfg(debug_assertions)]
+    armed::reach(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}

@@ -1,0 +1,139 @@
+//! What to do about objects that failed, by the error code that they failed with.
+
+/// Advice for each code that a job commonly meets.
+const ADVICE: &[(&[&str], &str)] = &[
+    (
+        &["AccessDenied", "AllAccessDisabled", "AccountProblem"],
+        "the credentials may not do this to these objects: let their role or policy allow it, and look at the bucket's own \
+         policy and at who owns the objects",
+    ),
+    (
+        &["NoSuchKey", "NotFound", "NoSuchVersion"],
+        "the objects are not there, or not any more: check keys, version ids and URL-encoding in the manifest, or freeze a \
+         newer listing",
+    ),
+    (
+        &["NoSuchBucket"],
+        "there is no such bucket here: check its name in the manifest, and the endpoint and region in [store]",
+    ),
+    (
+        &["InvalidArgument", "InvalidRequest", "BadRequest", "MalformedXML", "InvalidTag", "MalformedACLError"],
+        "the server does not accept what the plan asks for: check tags, ACL, days and tier against what this store and the \
+         objects' storage class allow",
+    ),
+    (
+        &["InvalidObjectState", "ObjectNotAppendable", "OperationNotSupported", "MethodNotAllowed"],
+        "the objects are in a state or of a storage class that this cannot be done to: narrow the manifest with \
+         storage_class, or bring them back from the archive first",
+    ),
+    (
+        &["TooManyTags", "BadTagSet"],
+        "an object has at most ten tags: delete some in the same plan (delete_object_tagging with keys), or replace them \
+         all (put_object_tagging)",
+    ),
+    (&["RestoreAlreadyInProgress"], "somebody else's restore of these objects is under way: retry once it is through"),
+    (
+        &["ObjectAlreadyInActiveTierError", "ObjectRestoreNotNeeded"],
+        "the objects can be read as they are: nothing needs to be restored",
+    ),
+    (
+        &["GlacierExpeditedRetrievalNotAvailable"],
+        "the service has no room for expedited restores now: retry later, or take the tier Standard or Bulk",
+    ),
+    (
+        &[
+            "SlowDown",
+            "Throttling",
+            "ThrottlingException",
+            "RequestLimitExceeded",
+            "TooManyRequests",
+            "ServiceUnavailable",
+            "QpsLimitExceeded",
+        ],
+        "the service asked for less, ten times over: lower requests_per_second or concurrency in [limits], then retry",
+    ),
+    (
+        &["RequestTimeout", "ConnectionError", "ClientError", "UnreadableAnswer"],
+        "no usable answer came, ten times over: check the network and the server, lower concurrency, then retry; what was \
+         asked for may have been done",
+    ),
+    (&["InternalError"], "the server failed, ten times over: retry later; what was asked for may have been done"),
+    (
+        &["ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "NoCredentials"],
+        "the credentials have expired or are not to be had: renew them, then go on with the job",
+    ),
+    (
+        &[
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "InvalidSecurity",
+            "NotSignedUp",
+            "UnrecognizedClientException",
+        ],
+        "the server does not know the credentials: check the access key, its secret and the region in [store]",
+    ),
+    (&["RequestTimeTooSkewed"], "this machine's clock is too far from the server's: set it right"),
+    (
+        &["AccessControlListNotSupported"],
+        "the bucket takes no ACLs: turn them on in its ownership controls, or use a bucket policy instead",
+    ),
+    (&["NotImplemented"], "this server does not know the operation: another one may be needed for it"),
+    (&["OperationAborted", "Conflict"], "something else was changing the objects at the same moment: retry"),
+    (&["RequestNotSent"], "the request could not be built: the message says what of the object is in the way"),
+    (
+        &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"],
+        "the bucket is elsewhere: check the endpoint and the region in [store]",
+    ),
+];
+
+/// What to do about objects that failed with this code and HTTP status (0 where no answer came), where that is known.
+#[must_use]
+pub fn advice(code: &str, http: u16) -> Option<&'static str> {
+    let of = |code: &str| ADVICE.iter().find(|(codes, _)| codes.contains(&code)).map(|(_, advice)| *advice);
+    of(code).or_else(|| match http {
+        401 | 403 => of("AccessDenied"),
+        404 => of("NotFound"),
+        400 => of("BadRequest"),
+        429 | 503 => of("SlowDown"),
+        500..=599 => of("InternalError"),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_managed_service_and_of_ours_has_advice_of_its_own() {
+        let codes = [
+            "AccessDenied",
+            "NoSuchKey",
+            "InvalidArgument",
+            "InvalidObjectState",
+            "TooManyTags",
+            "RestoreAlreadyInProgress",
+            "SlowDown",
+            "RequestTimeout",
+            "ExpiredToken",
+        ];
+        let found: BTreeSet<_> = codes.iter().map(|code| advice(code, 0).expect("advice")).collect();
+        assert_eq!(found.len(), codes.len());
+    }
+
+    #[test]
+    fn no_code_is_there_twice() {
+        let codes: Vec<_> = ADVICE.iter().flat_map(|(codes, _)| *codes).collect();
+        assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());
+    }
+
+    #[test]
+    fn a_code_that_nobody_knows_is_judged_by_its_status() {
+        assert_eq!(advice("Whatever", 403), advice("AccessDenied", 403));
+        assert_eq!(advice("Whatever", 502), advice("InternalError", 500));
+        assert_eq!(advice("Whatever", 418), None);
+        assert_eq!(advice("", 0), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! Jobs found, created and taken up: whose work a plan is.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::error::JobError;
+use crate::job::{JobId, JobStatus};
+use crate::journal::{Creation, JobFolder, JobRecord, Journal, Lease, NewJob, Origin, ReportOrigin};
+use crate::plan::{self, Plan};
+
+/// A plan, and where it was read.
+#[derive(Clone, Debug)]
+pub struct Submission<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its text.
+    pub text: &'a [u8],
+    /// Its file, absolute.
+    pub file: &'a Path,
+    /// Where its objects come from.
+    pub origin: Origin,
+    /// Whether a new job is made although there is an unfinished one.
+    pub afresh: bool,
+    /// Whether the job need not be confirmed.
+    pub confirmed: bool,
+}
+
+/// The job that a plan's work has.
+#[must_use]
+#[derive(Clone, Debug)]
+pub enum Entered {
+    /// A new one.
+    New(JobRecord),
+    /// One that was begun before, and is not over.
+    Unfinished(JobRecord),
+    /// The one that the plan's token made, and it is over.
+    Over(JobRecord),
+}
+
+impl Submission<'_> {
+    /// The name of the work: that of the plan, or for a retry that of what is retried and how much of it. An unfinished
+    /// retry of some failures must not be taken for one of others.
+    fn identity(&self) -> String {
+        match &self.origin {
+            Origin::Plan => self.plan.identity(),
+            Origin::Retry { of, unattempted: true } => format!("retry of {of}"),
+            Origin::Retry { of, unattempted: false } => format!("retry of what failed in {of}"),
+            Origin::Report(report) => {
+                let ReportOrigin { status, code, .. } = report;
+                let (place, by) = (report.place(), self.plan.identity());
+                format!("retry of {place} by {by}, statuses {status:?}, codes {code:?}")
+            }
+        }
+    }
+
+    /// Finds the work's job, or creates one.
+    ///
+    /// # Errors
+    /// When there is one of another plan, the queue is full, or the journal cannot be used.
+    pub fn enter(&self, journal: &Journal, now: Timestamp) -> Result<Entered, JobError> {
+        let token = self.plan.job.client_request_token.clone().filter(|_| self.origin == Origin::Plan);
+        let new = NewJob {
+            id: JobId::random(),
+            identity: self.identity(),
+            token,
+            name: self.plan.name.clone(),
+            description: self.plan.description.clone(),
+            origin: self.origin.clone(),
+            plan_file: self.file.to_owned(),
+            plan_hash: self.plan.hash(),
+            plan: self.text.to_owned(),
+            confirmed: self.confirmed,
+            priority: self.plan.job.priority,
+        };
+        let found = match journal.create(new, self.afresh, now)? {
+            Creation::Created(job) => return Ok(Entered::New(job)),
+            Creation::Found(job) => job,
+        };
+        self.same_work(&found)?;
+        if found.status.is_over() {
+            return Ok(Entered::Over(found));
+        }
+        // Limits may be others than they were: that is the same work.
+        journal.replace_plan(&found.id, self.text.to_owned())?;
+        Ok(Entered::Unfinished(JobRecord { plan: self.text.to_owned(), ..found }))
+    }
+
+    fn same_work(&self, job: &JobRecord) -> Result<(), JobError> {
+        if job.plan_hash == self.plan.hash() {
+            return Ok(());
+        }
+        let before = stored_plan(job)?;
+        let changes = before.canonical().changes(self.plan.canonical());
+        Err(JobError::PlanChanged { job: job.id.clone(), changes, token: job.token.is_some() })
+    }
+}
+
+/// The plan that a job was made of. Its ages count back from when the job was created, whenever this is asked.
+///
+/// # Errors
+/// When this version does not accept it.
+pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
+    let folder = job.plan_file.parent().unwrap_or(Path::new(""));
+    let (plan, problems) = plan::read_bytes(&job.plan_file.display().to_string(), &job.plan, folder, job.created);
+    plan.ok_or_else(|| {
+        let first = problems.iter().find(|problem| !problem.is_warning());
+        let what = first.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());
+        JobError::StoredPlan { job: job.id.clone(), what }
+    })
+}
+
+/// The plan to go on with: that of the job's plan file, where it is still there and still the same work, and otherwise the
+/// one that was stored.
+///
+/// # Errors
+/// When the file has become another plan, or neither is accepted.
+pub fn plan_to_go_on_with(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -> Result<Plan, JobError> {
+    let stored = stored_plan(job)?;
+    let Some(text) = text.filter(|_| !matches!(job.origin, Origin::Retry { .. })) else { return Ok(stored) };
+    let renewed = JobRecord { plan: text.to_owned(), ..job.clone() };
+    let plan = stored_plan(&renewed)?;
+    if plan.hash() != job.plan_hash {
+        let changes = stored.canonical().changes(plan.canonical());
+        return Err(JobError::PlanChanged { job: job.id.clone(), changes, token: false });
+    }
+    journal.replace_plan(&job.id, text.to_owned())?;
+    Ok(plan)
+}
+
+/// The right to work on a job, until it is dropped, and the job's files.
+#[derive(Debug)]
+pub struct Held {
+    /// The files.
+    pub folder: JobFolder,
+    _lease: Lease,
+}
+
+impl Held {
+    /// Takes the right to work on a job, and makes its folder where there is none yet.
+    ///
+    /// # Errors
+    /// When somebody else works on it, or the folder cannot be made.
+    pub fn take(journal: &Journal, job: &JobId) -> Result<Self, JobError> {
+        let folder = JobFolder::create(journal.state(), job)?;
+        let lease = Lease::take(folder.path()).map_err(|cause| JobError::Lease { job: job.clone(), cause })?;
+        Ok(Self { folder, _lease: lease })
+    }
+}
+
+/// Whether a job that should be worked on is not: its process is gone.
+///
+/// # Errors
+/// When its lease cannot be looked at.
+pub fn is_interrupted(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
+    let waits = matches!(job.status, JobStatus::Suspended | JobStatus::Ready | JobStatus::Paused);
+    if waits || job.status.is_over() {
+        return Ok(false);
+    }
+    Ok(!Lease::is_held(JobFolder::of(journal.state(), &job.id).path())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: &str = "name = \"p\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\n\
+        [manifest.prefix]\nbucket = \"bkt\"\nprefix = \"\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+
+    #[test]
+    fn a_retry_of_other_failures_is_other_work() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(folder.path()).expect("a journal");
+        let now = Timestamp::UNIX_EPOCH;
+        let (plan, problems) = plan::read_bytes("p.toml", PLAN.as_bytes(), folder.path(), now);
+        let plan = plan.unwrap_or_else(|| panic!("{problems:?}"));
+        let enter = |origin: &Origin| {
+            let (text, file, origin) = (PLAN.as_bytes(), Path::new("/p.toml"), origin.clone());
+            let submission = Submission { plan: &plan, text, file, origin, afresh: false, confirmed: false };
+            submission.enter(&journal, now).expect("entered")
+        };
+        let of = JobId::random();
+        let report = |status: &[u16], code: &[&str]| {
+            let (status, code) = (status.to_vec(), code.iter().map(ToString::to_string).collect());
+            Origin::Report(ReportOrigin { bucket: None, name: "/r.csv".to_owned(), status, code })
+        };
+        let origins = [
+            Origin::Plan,
+            Origin::Retry { of: of.clone(), unattempted: true },
+            Origin::Retry { of, unattempted: false },
+            report(&[], &[]),
+            report(&[403], &[]),
+            report(&[], &["403"]),
+        ];
+        for origin in &origins {
+            assert!(matches!(enter(origin), Entered::New(job) if job.origin == *origin), "{origin:?}");
+        }
+        for origin in &origins {
+            assert!(matches!(enter(origin), Entered::Unfinished(job) if job.origin == *origin), "{origin:?}");
+        }
+    }
+}

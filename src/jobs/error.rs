@@ -1,0 +1,120 @@
+//! Why a job cannot be created, gone on with, or told what to do.
+
+use std::io;
+
+use crate::engine::ReportError;
+use crate::job::{JobId, JobStatus};
+use crate::journal::{JournalError, LeaseError};
+use crate::manifest::{ManifestError, PinBroken};
+use crate::plan::Change;
+use crate::store::ConnectError;
+
+/// Why a job cannot be created, gone on with, or told what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The journal does not play along.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Somebody else works on it.
+    #[error("job {job} cannot be worked on: {cause}")]
+    Lease {
+        /// The job.
+        job: JobId,
+        /// Why.
+        cause: LeaseError,
+    },
+    /// The work has an unfinished job of another plan.
+    #[error("the plan has changed since job {job} was made of it")]
+    PlanChanged {
+        /// The job.
+        job: JobId,
+        /// What differs.
+        changes: Vec<Change>,
+        /// Whether the job was made by the plan's token, which stands for one plan for ever.
+        token: bool,
+    },
+    /// The plan in the journal is not one that this version accepts.
+    #[error("the plan that job {job} was made of is not accepted any more: {what}")]
+    StoredPlan {
+        /// The job.
+        job: JobId,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// What the manifest was made from is not what it was.
+    #[error("job {job} cannot go on as it was begun: {cause}")]
+    Pin {
+        /// The job.
+        job: JobId,
+        /// What changed.
+        cause: Box<PinBroken>,
+    },
+    /// The manifest cannot be resolved, or what was frozen of it cannot be read.
+    #[error("{0}")]
+    Manifest(ManifestError),
+    /// The report cannot be gone on with or finished.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The store cannot be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A file cannot be used; the message names it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The job stands where this cannot be done.
+    #[error("job {job} is {status}: {why}")]
+    NotNow {
+        /// The job.
+        job: JobId,
+        /// Where it stands.
+        status: JobStatus,
+        /// Why that is in the way.
+        why: &'static str,
+    },
+    /// The job's report is not where the plan wants it, and would be lost.
+    #[error("the report of job {0} was not published yet")]
+    Unpublished(JobId),
+}
+
+impl JobError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),
+            Self::Lease { job, .. } => format!("batchplan show {job} --watch"),
+            Self::PlanChanged { job, changes, token } => {
+                let mut lines: Vec<_> = changes.iter().map(|change| format!("{change}")).collect();
+                lines.push(if *token {
+                    "a client request token stands for one plan: give the changed plan another one".to_owned()
+                } else {
+                    format!(
+                        "go on with the plan as it was (batchplan resume {job} --stored-plan), give the job up \
+                         (batchplan cancel {job}), or leave it and start afresh (batchplan apply PLAN --new)"
+                    )
+                });
+                lines.join("\n        ")
+            }
+            Self::StoredPlan { job, .. } => format!("use the batchplan that made it, or give it up: batchplan cancel {job}"),
+            Self::Pin { job, .. } => format!(
+                "go on with the objects as they were frozen (batchplan resume {job} --frozen-manifest), or give the job up \
+                 (batchplan cancel {job}) and apply the plan again"
+            ),
+            Self::Manifest(error) => return error.help(),
+            Self::Report(_) => {
+                "restore the job's folder from a backup, or lose what is left of the job's report (batchplan cancel, then \
+                 batchplan delete --force) and apply the plan again"
+                    .to_owned()
+            }
+            Self::NotNow { job, .. } => format!("batchplan show {job}"),
+            Self::Unpublished(job) => format!("send it first: batchplan publish {job}; or lose it: batchplan delete {job} --force"),
+            Self::Connect(_) | Self::Io(_) => return None,
+        })
+    }
+}
+
+impl From<ManifestError> for JobError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}

@@ -1,0 +1,46 @@
+//! A job's life: created from a plan, prepared, confirmed, worked on in its turn, stopped and resumed, ended and
+//! forgotten, by whichever process happens to be there.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `desk` | finds or creates the job of a plan |
+//! | `origin` | where its objects come from |
+//! | `runner`, `control` | takes a job on from wherever it stands, and obeys what others ask of it meanwhile |
+//! | `queue` | works off all jobs that wait |
+//! | `ending` | finishes and publishes its report |
+//! | `orders` | what others ask |
+//! | `describe`, `advice` | what there is to say of a job, and to do about its failures |
+//! | `xml` | jobs as OSS Batch Operations shows them |
+//! | `schedule`, `scope`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
+//! | `settings` | what whoever runs jobs decides |
+//! | `error` | why something cannot be done |
+
+mod advice;
+mod budget;
+mod control;
+mod describe;
+mod desk;
+mod ending;
+mod error;
+mod orders;
+mod origin;
+mod queue;
+mod runner;
+mod schedule;
+mod scope;
+mod settings;
+pub mod xml;
+
+pub use advice::advice;
+pub use budget::{Budget, Seat, Wanted};
+pub use describe::{Description, Kept, Presence, ReportState, describe, look};
+pub use desk::{Entered, Held, Submission, is_interrupted, plan_to_go_on_with, stored_plan};
+pub use ending::{Concluded, Delivered, url};
+pub use error::JobError;
+pub use orders::{Ordered, cancel, confirm, forget, keep_house, may_forget, pause, prioritise};
+pub use origin::manifest;
+pub use queue::{Floor, Queue};
+pub use runner::{Decided, Gone, Prepare, Runner, Watch, Worked};
+pub use schedule::{Candidate, Rules, Waiting, going, may_go};
+pub use scope::Scope;
+pub use settings::{Patience, SLOTS, Settings};

@@ -1,0 +1,66 @@
+//! Where a job's objects come from: its plan's manifest, or what an earlier job did not achieve.
+
+use std::path::{Path, PathBuf};
+
+use crate::codec::TaskStatus;
+use crate::job::JobId;
+use crate::journal::{JobFolder, JobRecord, Journal, Origin, ReportOrigin};
+use crate::manifest::{CsvPlace, Filter, Manifest, Narrowing, ReportFile, Rest, Source};
+use crate::object::{Bucket, Key};
+use crate::plan::Plan;
+use crate::report::{Destination, Segment};
+
+use super::error::JobError;
+use crate::engine::state_of;
+
+/// The manifest of a job: what the plan says, or all of what an earlier job did not achieve, which has been through the
+/// plan's filter before.
+///
+/// # Errors
+/// When what an earlier job left cannot be found.
+pub fn manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<Manifest, JobError> {
+    let source = match &job.origin {
+        Origin::Plan => return Ok(plan.manifest.clone()),
+        Origin::Retry { of, unattempted } => retry(journal, of, *unattempted, plan)?,
+        Origin::Report(report) => from_report(report),
+    };
+    Ok(Manifest { source, filter: Filter::default() })
+}
+
+pub(super) fn from_report(report: &ReportOrigin) -> Source {
+    let place = match &report.bucket {
+        Some(bucket) => {
+            CsvPlace::Object { bucket: Bucket::new(bucket), key: Key::decode(report.name.as_bytes()), etag: None }
+        }
+        None => CsvPlace::Local(PathBuf::from(&report.name)),
+    };
+    let status = Some(report.status.clone()).filter(|status| !status.is_empty());
+    let code = Some(report.code.clone()).filter(|code| !code.is_empty());
+    Source::Report { place, narrowing: Narrowing { status, code } }
+}
+
+/// The failed rows of an earlier job's report, and what it never attempted, where that is wanted.
+fn retry(journal: &Journal, of: &JobId, unattempted: bool, plan: &Plan) -> Result<Source, JobError> {
+    let first = journal.find(of.as_str())?;
+    let recorded = journal.recorded(first.number)?;
+    let folder = JobFolder::of(journal.state(), of);
+    let failed = recorded.files.iter().filter(|file| file.status == TaskStatus::Failed).cloned().collect::<Vec<_>>();
+    let segments = state_of(&failed)?.sealed;
+    let destination = Destination::of(&plan.report, of);
+    let place = |segment: &Segment| place_of(segment, &folder.report(), destination.as_ref());
+    let failed = segments
+        .iter()
+        .map(|segment| ReportFile { place: place(segment), format: plan.report.format, md5: segment.md5.hex() })
+        .collect();
+    let rest = unattempted.then(|| Rest { folder: folder.path().to_owned(), frontier: recorded.frontier });
+    Ok(Source::Retry { failed, rest })
+}
+
+/// On this machine while it is there, and in its bucket once it was freed.
+fn place_of(segment: &Segment, folder: &Path, destination: Option<&Destination>) -> CsvPlace {
+    let path = segment.path(folder);
+    match destination.filter(|_| segment.published && !path.exists()) {
+        Some(there) => CsvPlace::Object { bucket: there.bucket().clone(), key: there.segment(segment), etag: None },
+        None => CsvPlace::Local(path),
+    }
+}

@@ -1,0 +1,255 @@
+//! Checkpoints: how far a job has come, written in one transaction and read when it is resumed.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use super::db::{Journal, Problem};
+use super::error::JournalError;
+use super::jobs::milliseconds;
+use super::record::{count, named, stored, unreadable};
+use super::tally::{ErrorCode, Example, Reason, Tally};
+use crate::codec::TaskStatus;
+use crate::failpoint;
+use crate::frontier::{Frontier, PartMark};
+use crate::job::Progress;
+use crate::object::{Bucket, Key, ObjectId, VersionId};
+use crate::task::Seq;
+
+/// How far a job has come since the last checkpoint. The report's files hold what it says they do, for certain.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its counts.
+    pub progress: Progress,
+    /// Objects that were begun and given up.
+    pub in_doubt: u64,
+    /// How long it was worked on in all.
+    pub active: Duration,
+    /// The first row that was not taken up.
+    pub taken: Option<Seq>,
+    /// The parts of the frontier that changed.
+    pub parts: Vec<PartMark>,
+    /// The report files that changed.
+    pub files: Vec<ReportFile>,
+    /// The failures whose counts changed.
+    pub failures: Vec<(ErrorCode, Reason)>,
+}
+
+/// A report file, as it is known to be on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Its place in the order in which the report's files were begun.
+    pub number: u32,
+    /// What its rows tell of.
+    pub status: TaskStatus,
+    /// Its name below the report's folder.
+    pub name: String,
+    /// How many of its bytes count.
+    pub bytes: u64,
+    /// How many rows they are.
+    pub rows: u64,
+    /// Its MD5 in hex, once it is sealed.
+    pub md5: Option<String>,
+    /// Whether it is where the plan wants it.
+    pub published: bool,
+}
+
+/// How far a job had come when it was last recorded.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// The settled rows.
+    pub frontier: Frontier,
+    /// The report's files.
+    pub files: Vec<ReportFile>,
+    /// The failures.
+    pub tally: Tally,
+}
+
+impl Journal {
+    /// Records a checkpoint: all of it, or after an error nothing.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn checkpoint(&self, job: i64, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            record(&transaction, job, &checkpoint)?;
+            failpoint::reach("journal-before-commit");
+            transaction.commit()?;
+            failpoint::reach("journal-after-commit");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Reads what the checkpoints of a job have recorded.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn recorded(&self, job: i64) -> Result<Recorded, JournalError> {
+        self.wait(move |connection| {
+            Ok(Recorded {
+                frontier: frontier(connection, job)?,
+                files: files(connection, job)?,
+                tally: tally(connection, job)?,
+            })
+        })
+    }
+
+    /// Notes that a report file is where the plan wants it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn published(&self, job: i64, number: u32) -> Result<(), JournalError> {
+        self.ask(move |connection| {
+            let sql = "UPDATE segment SET published = 1 WHERE job = ?1 AND number = ?2";
+            connection.execute(sql, params![job, number])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> Result<(), Problem> {
+    let Checkpoint { progress, in_doubt, active, taken, parts, files, failures } = checkpoint;
+    let updated = transaction
+        .prepare_cached(
+            "UPDATE job SET total = ?2, succeeded = ?3, failed = ?4, in_doubt = ?5, active_ms = ?6, taken_part = ?7,
+                        taken_row = ?8
+         WHERE number = ?1",
+        )?
+        .execute(params![
+            job,
+            stored(progress.total),
+            stored(progress.succeeded),
+            stored(progress.failed),
+            stored(*in_doubt),
+            milliseconds(*active),
+            taken.map(|seq| seq.part),
+            taken.map(|seq| seq.row),
+        ])?;
+    if updated != 1 {
+        return Err(JournalError::NoSuchJob(format!("number {job}")).into());
+    }
+    for mark in parts {
+        let above: Vec<u8> = mark.above.iter().flat_map(|word| word.to_le_bytes()).collect();
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO frontier (job, part, low, above) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![job, mark.part, mark.low, above])?;
+    }
+    for file in files {
+        // What was published stays so: a checkpoint that was prepared before may be recorded after.
+        transaction
+            .prepare_cached(
+                "INSERT INTO segment (job, number, status, name, bytes, rows, md5, published)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT DO UPDATE SET bytes = ?5, rows = ?6, md5 = ?7, published = max(published, ?8)",
+            )?
+            .execute(params![
+                job,
+                file.number,
+                file.status.as_str(),
+                file.name,
+                stored(file.bytes),
+                stored(file.rows),
+                file.md5,
+                file.published,
+            ])?;
+    }
+    for (code, reason) in failures {
+        record_failure(transaction, job, code, reason)?;
+    }
+    Ok(())
+}
+
+fn record_failure(transaction: &Transaction<'_>, job: i64, code: &ErrorCode, reason: &Reason) -> Result<(), Problem> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO failure (job, code, http, count) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![job, code.code, code.http, stored(reason.count)])?;
+    for (place, Example { object, message }) in (0_u32..).zip(&reason.examples) {
+        transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO example (job, code, http, place, bucket, key, version, message)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                job,
+                code.code,
+                code.http,
+                place,
+                object.bucket.as_str(),
+                object.key.as_bytes(),
+                object.version.as_ref().map(VersionId::as_str),
+                message,
+            ])?;
+    }
+    Ok(())
+}
+
+fn frontier(connection: &Connection, job: i64) -> Result<Frontier, Problem> {
+    let mut statement = connection.prepare("SELECT part, low, above FROM frontier WHERE job = ?1")?;
+    let marks = statement.query_map([job], |row| {
+        let above: Vec<u8> = row.get("above")?;
+        let (words, rest) = above.as_chunks::<8>();
+        let above: Vec<_> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let mark = PartMark { part: row.get("part")?, low: row.get("low")?, above };
+        if rest.is_empty() && mark.is_sound() { Ok(mark) } else { Err(unreadable(row, "above", NotAMark)) }
+    })?;
+    Ok(Frontier::of(marks.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// The journal holds settled rows that no part has.
+#[derive(Debug, thiserror::Error)]
+#[error("these are no settled rows")]
+struct NotAMark;
+
+fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>, Problem> {
+    let mut statement = connection.prepare(
+        "SELECT number, status, name, bytes, rows, md5, published FROM segment WHERE job = ?1 ORDER BY number",
+    )?;
+    let files = statement.query_map([job], |row| {
+        let status =
+            |name: &str| [TaskStatus::Succeeded, TaskStatus::Failed].into_iter().find(|status| status.as_str() == name);
+        Ok(ReportFile {
+            number: row.get("number")?,
+            status: named(row, "status", status)?,
+            name: row.get("name")?,
+            bytes: count(row, "bytes")?,
+            rows: count(row, "rows")?,
+            md5: row.get("md5")?,
+            published: row.get("published")?,
+        })
+    })?;
+    Ok(files.collect::<Result<_, _>>()?)
+}
+
+fn tally(connection: &Connection, job: i64) -> Result<Tally, Problem> {
+    let mut statement = connection.prepare("SELECT code, http, count FROM failure WHERE job = ?1")?;
+    let reasons = statement.query_map([job], |row| {
+        let code = ErrorCode { code: row.get("code")?, http: row.get("http")? };
+        Ok((code, count(row, "count")?))
+    })?;
+    let mut examples = connection.prepare(
+        "SELECT bucket, key, version, message FROM example WHERE job = ?1 AND code = ?2 AND http = ?3 ORDER BY place",
+    )?;
+    let mut found = Vec::new();
+    for reason in reasons {
+        let (code, count) = reason?;
+        let rows = examples.query_map(params![job, code.code, code.http], |row| {
+            let bucket: String = row.get("bucket")?;
+            let version: Option<String> = row.get("version")?;
+            let object = ObjectId {
+                bucket: Bucket::new(&bucket),
+                key: Key::new(row.get::<_, Vec<u8>>("key")?),
+                version: version.as_deref().map(VersionId::new),
+            };
+            Ok(Example { object, message: row.get("message")? })
+        })?;
+        found.push((code, Reason { count, examples: rows.collect::<Result<_, _>>()? }));
+    }
+    Ok(Tally::of(found))
+}
+
+#[cfg(test)]
+#[path = "checkpoint_tests.rs"]
+mod tests;

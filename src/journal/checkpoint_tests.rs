@@ -1,0 +1,281 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::super::testing::{created, journal, new};
+use super::*;
+use crate::journal::JOURNAL_NAME;
+
+fn seq(part: u32, row: u32) -> Seq {
+    Seq { part, row }
+}
+
+fn checkpoint(succeeded: u64) -> Checkpoint {
+    Checkpoint {
+        progress: Progress { total: 1 << 40, succeeded, failed: 0 },
+        in_doubt: 0,
+        active: Duration::from_millis(succeeded),
+        taken: Some(seq(0, 0)),
+        parts: Vec::new(),
+        files: Vec::new(),
+        failures: Vec::new(),
+    }
+}
+
+fn file(number: u32) -> ReportFile {
+    ReportFile {
+        number,
+        status: TaskStatus::Succeeded,
+        name: format!("succeeded-{number}.csv"),
+        bytes: 10,
+        rows: 1,
+        md5: None,
+        published: false,
+    }
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+}
+
+fn reasons(tally: &Tally) -> BTreeMap<ErrorCode, Reason> {
+    tally.reasons().map(|(code, reason)| (code.clone(), reason.clone())).collect()
+}
+
+#[test]
+fn a_job_that_never_ran_has_recorded_nothing() {
+    let (_folder, journal) = journal();
+    let recorded = journal.recorded(created(&journal, new("one")).number).expect("read");
+    assert_eq!((recorded.frontier, recorded.files), (Frontier::default(), Vec::new()));
+    assert_eq!(recorded.tally.reasons().count(), 0);
+}
+
+#[test]
+fn the_last_checkpoint_counts_and_files_and_parts_stay() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    let sealed = ReportFile { md5: Some("0".repeat(32)), bytes: 500, rows: 50, ..file(0) };
+    let mark = |part| PartMark { part, low: 64, above: vec![5] };
+    let first = Checkpoint { files: vec![file(0)], parts: vec![mark(0), mark(1)], in_doubt: 3, ..checkpoint(5) };
+    now(journal.checkpoint(job.number, first)).expect("kept");
+    let second = Checkpoint { files: vec![sealed.clone(), file(1)], parts: vec![mark(2)], ..checkpoint(9) };
+    now(journal.checkpoint(job.number, second)).expect("kept");
+    let kept = journal.find(job.id.as_str()).expect("found");
+    assert_eq!((kept.progress.succeeded, kept.in_doubt, kept.active), (9, 0, Duration::from_millis(9)));
+    let recorded = journal.recorded(job.number).expect("read");
+    assert_eq!(recorded.files, [sealed, file(1)]);
+    assert_eq!(recorded.frontier, Frontier::of([mark(0), mark(1), mark(2)]));
+}
+
+#[test]
+fn what_was_published_stays_so() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    let keep = |files| now(journal.checkpoint(job.number, Checkpoint { files, ..checkpoint(1) })).expect("kept");
+    keep(vec![file(0), file(1)]);
+    now(journal.published(job.number, 0)).expect("kept");
+    // Prepared before the file was sent, and recorded after.
+    keep(vec![file(0), file(1)]);
+    let published = |file: &ReportFile| file.published;
+    assert_eq!(
+        journal.recorded(job.number).expect("read").files.iter().map(published).collect::<Vec<_>>(),
+        [true, false]
+    );
+    keep(vec![ReportFile { published: true, ..file(1) }]);
+    assert!(journal.recorded(job.number).expect("read").files.iter().all(published));
+}
+
+#[test]
+fn a_checkpoint_that_fails_changes_nothing() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    let mark = |above| PartMark { part: 0, low: 0, above: vec![above] };
+    let first = Checkpoint { parts: vec![mark(1)], files: vec![file(0)], ..checkpoint(1) };
+    now(journal.checkpoint(job.number, first)).expect("kept");
+    journal
+        .wait(|connection| {
+            // The last thing that is written of a checkpoint.
+            let sql = "CREATE TRIGGER no BEFORE INSERT ON failure BEGIN SELECT RAISE (ABORT, 'refused'); END";
+            Ok(connection.execute_batch(sql)?)
+        })
+        .expect("made");
+    let code = ErrorCode { code: "AccessDenied".to_owned(), http: 403 };
+    let second = Checkpoint {
+        parts: vec![mark(3)],
+        files: vec![ReportFile { bytes: 99, ..file(0) }, file(1)],
+        failures: vec![(code, Reason { count: 1, examples: Vec::new() })],
+        ..checkpoint(2)
+    };
+    let error = now(journal.checkpoint(job.number, second)).expect_err("refused");
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert_eq!(journal.find(job.id.as_str()).expect("found").progress.succeeded, 1);
+    let recorded = journal.recorded(job.number).expect("read");
+    assert_eq!((recorded.files, recorded.frontier), (vec![file(0)], Frontier::of([mark(1)])));
+    assert_eq!(recorded.tally.reasons().count(), 0);
+}
+
+#[test]
+fn a_job_that_is_gone_keeps_no_checkpoint() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    let error = now(journal.checkpoint(job.number + 1, checkpoint(1))).expect_err("there is no such job");
+    assert!(matches!(error, JournalError::NoSuchJob(_)), "{error}");
+}
+
+/// Values of ours that are none any more: what a disk that rots leaves of them.
+#[test]
+fn what_cannot_have_been_written_is_damage() {
+    let damages = [
+        "UPDATE job SET status = 'Actove'",
+        "UPDATE job SET report = 'dux'",
+        "UPDATE job SET request = 'pausf'",
+        "UPDATE job SET cause = 'persom'",
+        "UPDATE job SET origin = '{\"plan\"'",
+        "UPDATE job SET total = -1",
+        "UPDATE job SET priority = -1",
+        "UPDATE job SET created = 9000000000000000000",
+        "UPDATE job SET taken_part = 4294967296, taken_row = 0",
+        "UPDATE job SET id = 'bm8='",
+        "UPDATE frontier SET low = 63",
+        "UPDATE frontier SET low = 4294967295",
+        "UPDATE frontier SET low = 4294967232",
+        "UPDATE frontier SET above = x'00'",
+        "UPDATE segment SET status = 'succeedee'",
+        "UPDATE segment SET bytes = -5",
+        "UPDATE failure SET http = 70000",
+    ];
+    for sql in damages {
+        let (_folder, journal) = journal();
+        let job = created(&journal, new("one"));
+        let code = ErrorCode { code: "AccessDenied".to_owned(), http: 403 };
+        let kept = Checkpoint {
+            parts: vec![PartMark { part: 0, low: 64, above: vec![2] }],
+            files: vec![file(0)],
+            failures: vec![(code, Reason { count: 1, examples: Vec::new() })],
+            ..checkpoint(1)
+        };
+        now(journal.checkpoint(job.number, kept)).expect("kept");
+        journal.wait(move |connection| Ok(connection.execute_batch(sql)?)).expect("done");
+        let all = super::super::Query { limit: 10, ..Default::default() };
+        let read = journal.list(all).and_then(|_| journal.recorded(job.number));
+        assert!(matches!(read, Err(JournalError::Damaged { .. })), "{sql}: {read:?}");
+    }
+}
+
+/// However long a job runs, however many objects it has and fail, the journal stays as it is.
+#[test]
+fn many_checkpoints_of_a_big_job_take_no_room() {
+    let (folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    // What is kept does not depend on this; without it the test waits for the disk two thousand times.
+    journal.wait(|connection| Ok(connection.pragma_update(None, "synchronous", "off")?)).expect("set");
+    let mut frontier = Frontier::default();
+    let mut tally = Tally::default();
+    let size = || {
+        let of = |name: String| fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
+        of(JOURNAL_NAME.to_owned()) + of(format!("{JOURNAL_NAME}-wal"))
+    };
+    let mut early = 0;
+    for round in 0..2000_u32 {
+        for n in 0..64 {
+            frontier.settle(seq(round / 1000, (round % 1000) * 64 + n));
+        }
+        let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k".repeat(200).as_str()), version: None };
+        let fault = crate::task::Fault::unanswered(
+            crate::task::FaultClass::Rejected,
+            &format!("Code{}", round % 100),
+            "no",
+            String::new(),
+        );
+        tally.add(&object, &crate::task::Failure { operation: "put_object_acl".to_owned(), fault });
+        let made = Checkpoint {
+            parts: frontier.take_changes(),
+            files: vec![ReportFile { bytes: u64::from(round) * 6000, ..file(round / 1000) }],
+            failures: tally.take_changes(),
+            taken: Some(seq(0, round)),
+            ..checkpoint(u64::from(round) * 64)
+        };
+        now(journal.checkpoint(job.number, made)).expect("kept");
+        if round == 1000 {
+            early = size();
+        }
+    }
+    assert!(size() < 8 << 20, "{} bytes", size());
+    assert!(size() <= early + (256 << 10), "{} bytes, and {early} half-way", size());
+    assert_eq!(journal.recorded(job.number).expect("read").frontier, frontier);
+}
+
+fn objects() -> impl Strategy<Value = ObjectId> {
+    let key = prop::collection::vec(any::<u8>(), 0..40);
+    ("[a-z]{1,5}", key, prop::option::of("\\PC{1,8}")).prop_map(|(bucket, key, version)| ObjectId {
+        bucket: Bucket::new(&bucket),
+        key: Key::new(key),
+        version: version.as_deref().map(VersionId::new),
+    })
+}
+
+fn failures() -> impl Strategy<Value = BTreeMap<ErrorCode, Reason>> {
+    let code = ("\\PC{0,12}", 0_u16..600).prop_map(|(code, http)| ErrorCode { code, http });
+    let example = (objects(), any::<String>()).prop_map(|(object, message)| Example { object, message });
+    let reason = (0..u64::from(u32::MAX), prop::collection::vec(example, 0..4))
+        .prop_map(|(count, examples)| Reason { count, examples });
+    prop::collection::btree_map(code, reason, 0..4)
+}
+
+fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFile>> {
+    let file =
+        (any::<bool>(), "\\PC{0,12}", 0..1_u64 << 40, any::<u32>(), prop::option::of("[0-9a-f]{32}"), any::<bool>());
+    prop::collection::btree_map(any::<u32>(), file, 0..5).prop_map(|files| {
+        let file = |(number, (ok, name, bytes, rows, md5, published))| {
+            let status = if ok { TaskStatus::Succeeded } else { TaskStatus::Failed };
+            (number, ReportFile { number, status, name, bytes, rows: u64::from(rows), md5, published })
+        };
+        files.into_iter().map(file).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn what_was_recorded_is_read_back(
+        rows in prop::collection::vec((0_u32..3, 0_u32..400), 0..300),
+        cuts in prop::collection::vec(0_usize..300, 0..3),
+        files in files_of_a_report(),
+        failures in failures(),
+        (total, succeeded, failed, in_doubt) in (0..1_u64 << 40, 0..1_u64 << 40, 0..1_u64 << 40, any::<u32>()),
+        active in 0..1_u64 << 40,
+        taken in prop::option::of((any::<u32>(), any::<u32>())),
+    ) {
+        let (_folder, journal) = journal();
+        let (before, job) = (created(&journal, new("before")), created(&journal, new("one")));
+        let mut frontier = Frontier::default();
+        for (place, (part, row)) in rows.iter().enumerate() {
+            if cuts.contains(&place) {
+                let made = Checkpoint { parts: frontier.take_changes(), ..checkpoint(1) };
+                now(journal.checkpoint(job.number, made)).expect("kept");
+            }
+            frontier.settle(seq(*part, *row));
+        }
+        let last = Checkpoint {
+            progress: Progress { total, succeeded, failed },
+            in_doubt: u64::from(in_doubt),
+            active: Duration::from_millis(active),
+            taken: taken.map(|(part, row)| seq(part, row)),
+            parts: frontier.take_changes(),
+            files: files.values().cloned().collect(),
+            failures: failures.clone().into_iter().collect(),
+        };
+        now(journal.checkpoint(job.number, last.clone())).expect("kept");
+        // Once more is no more.
+        now(journal.checkpoint(job.number, last.clone())).expect("kept");
+        let kept = journal.find(job.id.as_str()).expect("found");
+        prop_assert_eq!((kept.progress, kept.in_doubt, kept.active, kept.taken), (last.progress, last.in_doubt, last.active, last.taken));
+        let recorded = journal.recorded(job.number).expect("read");
+        prop_assert_eq!(recorded.frontier, frontier);
+        prop_assert_eq!(recorded.files, files.into_values().collect::<Vec<_>>());
+        prop_assert_eq!(reasons(&recorded.tally), failures);
+        prop_assert!(journal.recorded(before.number).expect("read").files.is_empty(), "of another job");
+    }
+}

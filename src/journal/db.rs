@@ -1,0 +1,280 @@
+//! The journal's file, and the one thread of this process that uses it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::error::JournalError;
+use super::folder::JOBS;
+use super::schema::{APPLICATION_ID, MIGRATIONS};
+use crate::files::sync_folder;
+
+/// The file's name in the state folder.
+pub const JOURNAL_NAME: &str = "journal.db";
+
+/// What a journal is opened with; tests have others than the real one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// What its format is made of.
+    pub(super) migrations: &'static [&'static str],
+    /// How long another process's transaction is waited for. Ours take milliseconds.
+    pub(super) patience: Duration,
+}
+
+/// The real ones.
+pub(super) const TERMS: Terms = Terms { migrations: MIGRATIONS, patience: Duration::from_secs(5) };
+
+/// How long is waited before `SQLite` is asked again for what it does not wait for itself.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Errands that wait for the thread: one checkpoint and a few questions for each of the jobs at work.
+const ERRANDS: usize = 64;
+
+type Errand = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The jobs of one state folder. Clones share one thread and one connection.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    state: PathBuf,
+    path: PathBuf,
+    errands: mpsc::SyncSender<Errand>,
+}
+
+impl Journal {
+    /// Opens the journal of a state folder; makes the folder and the journal where there are none.
+    ///
+    /// # Errors
+    /// When it cannot be made, read or written, is damaged, or is of a newer format.
+    pub fn open(state: &Path) -> Result<Self, JournalError> {
+        fs::create_dir_all(state).map_err(|cause| JournalError::io(state, cause))?;
+        Self::open_with(state, TERMS)
+    }
+
+    /// Opens the journal of a state folder, if there is one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_existing(state: &Path) -> Result<Option<Self>, JournalError> {
+        let path = state.join(JOURNAL_NAME);
+        match path.try_exists() {
+            Ok(false) => Ok(None),
+            Ok(true) => Self::open_with(state, TERMS).map(Some),
+            Err(cause) => Err(JournalError::io(&path, cause)),
+        }
+    }
+
+    /// As [`open`](Self::open), on other terms than the real ones.
+    pub(super) fn open_with(state: &Path, terms: Terms) -> Result<Self, JournalError> {
+        let path = state.join(JOURNAL_NAME);
+        let mut connection = connect(&path, terms)?;
+        let (errands, inbox) = mpsc::sync_channel::<Errand>(ERRANDS);
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || inbox.into_iter().for_each(|errand| errand(&mut connection)))
+            .map_err(|cause| JournalError::io(&path, cause))?;
+        Ok(Self { state: state.to_owned(), path, errands })
+    }
+
+    /// The folder that keeps the journal and the jobs' folders.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Does something with the database, and waits for it on this thread: a few milliseconds, unless another process
+    /// keeps the file locked.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce(&mut Connection) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let errand: Errand = Box::new(move |connection| {
+            // Whoever asked may be gone.
+            let _ = tell.send(errand(connection));
+        });
+        self.errands.send(errand).map_err(|_| JournalError::Closed)?;
+        self.translated(told.recv().map_err(|_| JournalError::Closed)?)
+    }
+
+    /// Does something with the database, while others go on.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce(&mut Connection) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (tell, told) = oneshot::channel();
+        let mut errand: Errand = Box::new(move |connection| {
+            // Whoever asked may be gone.
+            let _ = tell.send(errand(connection));
+        });
+        // The queue is as good as never full; where it is, the others get a turn until it is not.
+        while let Err(refused) = self.errands.try_send(errand) {
+            match refused {
+                mpsc::TrySendError::Full(back) => errand = back,
+                mpsc::TrySendError::Disconnected(_) => return Err(JournalError::Closed),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.translated(told.await.map_err(|_| JournalError::Closed)?)
+    }
+
+    fn translated<T>(&self, result: Result<T, Problem>) -> Result<T, JournalError> {
+        result.map_err(|problem| match problem {
+            Problem::Sql(error) => JournalError::of(&self.path, &error),
+            Problem::Journal(error) => *error,
+        })
+    }
+}
+
+/// What can go wrong within an errand.
+pub(super) enum Problem {
+    /// The database refused.
+    Sql(rusqlite::Error),
+    /// The journal refuses.
+    Journal(Box<JournalError>),
+}
+
+impl From<rusqlite::Error> for Problem {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(Box::new(error))
+    }
+}
+
+fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
+    let of = |error: rusqlite::Error| JournalError::of(path, &error);
+    refuse_emptied(path)?;
+    let mut connection = Connection::open(path).map_err(of)?;
+    connection.busy_timeout(terms.patience).map_err(of)?;
+    refuse_strangers(&mut connection, path, terms.migrations)?;
+    write_ahead(&connection, terms.patience).map_err(of)?;
+    // FULL: a transaction that was committed survives the machine, not only the process.
+    connection.pragma_update(None, "synchronous", "full").map_err(of)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(of)?;
+    connection.pragma_update(None, "journal_size_limit", 4 << 20).map_err(of)?;
+    let sound: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(of)?;
+    if sound != "ok" {
+        return Err(JournalError::Damaged { path: path.to_owned(), what: sound });
+    }
+    migrate(&mut connection, path, terms.migrations)?;
+    Ok(connection)
+}
+
+/// Refuses a journal of which nothing is left, beside the folders of its jobs: `SQLite` takes an empty file for a new
+/// database.
+fn refuse_emptied(path: &Path) -> Result<(), JournalError> {
+    let empty = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
+    let jobs = path.with_file_name(JOBS);
+    if empty && fs::read_dir(jobs).is_ok_and(|mut jobs| jobs.next().is_some()) {
+        let what = "it is empty, and there are jobs beside it".to_owned();
+        return Err(JournalError::Damaged { path: path.to_owned(), what });
+    }
+    Ok(())
+}
+
+/// Has transactions written to a log first. Of several that do so at once in a new file, `SQLite` refuses all but one without
+/// a wait.
+fn write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Leaves the files of others, and of newer versions, as they are.
+fn refuse_strangers(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
+    let of = |error: rusqlite::Error| JournalError::of(path, &error);
+    // One transaction: between two looks another process may have made the journal.
+    let transaction = connection.transaction().map_err(of)?;
+    let (application, found) = versions(&transaction).map_err(of)?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
+    let new = tables == 0 && application == 0;
+    if !new && application != APPLICATION_ID {
+        let what = "it is a database of another program".to_owned();
+        return Err(JournalError::Damaged { path: path.to_owned(), what });
+    }
+    refuse_newer(path, found, migrations)
+}
+
+fn refuse_newer(path: &Path, found: u32, migrations: &[&str]) -> Result<(), JournalError> {
+    let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(JournalError::Newer { path: path.to_owned(), found, known });
+    }
+    Ok(())
+}
+
+fn versions(connection: &Connection) -> rusqlite::Result<(i32, u32)> {
+    let application = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok((application, version))
+}
+
+/// Brings an older journal up to date, one transaction for all of it. What it was is kept beside it first.
+fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
+    let of = |error: rusqlite::Error| JournalError::of(path, &error);
+    let (_, found) = versions(connection).map_err(of)?;
+    if found as usize >= migrations.len() {
+        return Ok(());
+    }
+    if found > 0 {
+        back_up(connection, path, found)?;
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
+    // Another process may have been faster, and newer.
+    let (_, found) = versions(&transaction).map_err(of)?;
+    refuse_newer(path, found, migrations)?;
+    for migration in migrations.iter().skip(found as usize) {
+        transaction.execute_batch(migration).map_err(of)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(of)?;
+    let version = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
+    transaction.pragma_update(None, "user_version", version).map_err(of)?;
+    transaction.commit().map_err(of)
+}
+
+/// Keeps a journal of this format beside it. The name stands for a whole copy of that format or for none, whoever else
+/// migrates at the same time, and even after a crash: `SQLite` does not bring its copy to the disk itself.
+fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), JournalError> {
+    let of = |error: rusqlite::Error| JournalError::of(path, &error);
+    let backup = path.with_file_name(format!("{JOURNAL_NAME}.v{found}.backup"));
+    let draft = path.with_file_name(format!("{JOURNAL_NAME}.v{found}.{:016x}.draft", fastrand::u64(..)));
+    let copied = connection.execute("VACUUM INTO ?1", [draft.to_string_lossy()]).map_err(of).and_then(|_| {
+        let (_, copied) = Connection::open(&draft).and_then(|copy| versions(&copy)).map_err(of)?;
+        if copied != found {
+            // Another process was faster, and has kept what there was.
+            return Ok(false);
+        }
+        File::open(&draft)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&draft, &backup))
+            .and_then(|()| backup.parent().map_or(Ok(()), sync_folder))
+            .map_err(|cause| JournalError::io(&backup, cause))?;
+        Ok(true)
+    });
+    if !matches!(copied, Ok(true)) {
+        // It may not even be there.
+        let _ = fs::remove_file(&draft);
+    }
+    copied.map(|_| ())
+}
+
+#[cfg(test)]
+#[path = "db_tests.rs"]
+mod tests;

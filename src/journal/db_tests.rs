@@ -1,0 +1,406 @@
+use std::fs;
+use std::sync::Barrier;
+
+use futures_util::FutureExt as _;
+
+use super::super::checkpoint::Checkpoint;
+use super::super::jobs::{Query, Why};
+use super::super::testing::{content, created, hour, journal, new, told};
+use super::*;
+use crate::job::{JobStatus, Progress};
+
+const FIRST: &str = "CREATE TABLE note (text TEXT NOT NULL) STRICT; INSERT INTO note VALUES ('old');";
+const SECOND: &str = "ALTER TABLE note ADD COLUMN age INTEGER NOT NULL DEFAULT 3; UPDATE note SET text = 'new';";
+
+fn terms(migrations: &'static [&'static str]) -> Terms {
+    Terms { migrations, ..TERMS }
+}
+
+fn raw(state: &Path) -> Connection {
+    Connection::open(state.join(JOURNAL_NAME)).expect("a database")
+}
+
+/// The only cell of a question's answer.
+fn cell<T: rusqlite::types::FromSql>(connection: &Connection, sql: &str) -> T {
+    connection.query_row(sql, [], |row| row.get(0)).expect("an answer")
+}
+
+#[test]
+fn a_fresh_one_is_made_with_its_folder_and_found_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("a").join("b");
+    assert!(Journal::open_existing(&state).expect("looked").is_none());
+    assert!(!state.exists(), "looking makes nothing");
+    let first = Journal::open(&state).expect("made");
+    let job = created(&first, new("one"));
+    drop(first);
+    let again = Journal::open_existing(&state).expect("opened").expect("it is there");
+    assert_eq!(again.state(), state);
+    assert_eq!(again.find(job.id.as_str()).expect("found").plan, job.plan);
+    let connection = raw(&state);
+    assert_eq!(cell::<String>(&connection, "PRAGMA journal_mode"), "wal");
+    assert_eq!(cell::<i32>(&connection, "PRAGMA application_id"), APPLICATION_ID);
+    assert_eq!(cell::<isize>(&connection, "PRAGMA user_version").unsigned_abs(), MIGRATIONS.len());
+    let synchronous = again.wait(|connection| Ok(cell::<i32>(connection, "PRAGMA synchronous")));
+    assert_eq!(synchronous.expect("read"), 2, "FULL");
+}
+
+#[test]
+fn several_that_make_it_at_once_have_the_same() {
+    for _ in 0..30 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let start = Barrier::new(4);
+        thread::scope(|scope| {
+            for n in 0..4 {
+                let (start, folder) = (&start, &folder);
+                scope.spawn(move || {
+                    start.wait();
+                    let journal = Journal::open(folder.path()).expect("made by one of them");
+                    created(&journal, new(&n.to_string()));
+                });
+            }
+        });
+        let journal = Journal::open(folder.path()).expect("opened");
+        let jobs = journal.list(Query { limit: 10, ..Query::default() }).expect("listed");
+        assert_eq!(jobs.len(), 4);
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_as_it_is() {
+    let (folder, journal) = journal();
+    drop(journal);
+    let connection = raw(folder.path());
+    connection.pragma_update(None, "user_version", 99).expect("set");
+    connection.pragma_update(None, "journal_mode", "delete").expect("set");
+    drop(connection);
+    let before = content(folder.path());
+    let error = Journal::open(folder.path()).expect_err("it is newer");
+    assert!(matches!(error, JournalError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(told(&error).contains("update batchplan"), "{}", told(&error));
+    assert_eq!(content(folder.path()), before);
+}
+
+#[test]
+fn an_older_format_is_migrated_after_a_backup() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(Journal::open_with(folder.path(), terms(&[FIRST])).expect("made"));
+    // A backup that a crash left half written, or one of a migration that was taken back.
+    let backup = folder.path().join("journal.db.v1.backup");
+    fs::write(&backup, "no database").expect("written");
+    let migrated = Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("migrated");
+    let sees = |text: &'static str| {
+        move |connection: &mut Connection| Ok(cell::<String>(connection, "SELECT text FROM note") == text)
+    };
+    assert!(migrated.wait(sees("new")).expect("read"));
+    drop(migrated);
+    let names: Vec<_> = content(folder.path()).into_iter().map(|(path, _)| path.display().to_string()).collect();
+    assert!(!names.iter().any(|name| name.contains("draft")), "{names:?}");
+    // The backup is a journal of the old format.
+    let old = tempfile::tempdir().expect("a folder");
+    fs::copy(backup, old.path().join(JOURNAL_NAME)).expect("copied");
+    let old = Journal::open_with(old.path(), terms(&[FIRST])).expect("opened");
+    assert!(old.wait(sees("old")).expect("read"));
+    // What is up to date is not migrated again.
+    let again = Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("opened");
+    assert!(again.wait(sees("new")).expect("read"));
+}
+
+#[test]
+fn several_that_migrate_at_once_keep_what_was() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(Journal::open_with(folder.path(), terms(&[FIRST])).expect("made"));
+        let start = Barrier::new(3);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let (start, folder) = (&start, &folder);
+                scope.spawn(move || {
+                    start.wait();
+                    Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("migrated by one of them");
+                });
+            }
+        });
+        let backup = Connection::open(folder.path().join("journal.db.v1.backup")).expect("a database");
+        assert_eq!(cell::<String>(&backup, "SELECT text FROM note"), "old");
+        assert_eq!(cell::<String>(&raw(folder.path()), "SELECT text FROM note"), "new");
+    }
+}
+
+#[test]
+fn a_migration_that_fails_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(Journal::open_with(folder.path(), terms(&[FIRST])).expect("made"));
+    let error = Journal::open_with(folder.path(), terms(&[FIRST, SECOND, "INSERT INTO nowhere VALUES (1)"]))
+        .expect_err("the third fails");
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    let old = Journal::open_with(folder.path(), terms(&[FIRST])).expect("it is of the first format still");
+    old.wait(|connection| {
+        assert_eq!(cell::<String>(connection, "SELECT text FROM note"), "old");
+        assert_eq!(cell::<u32>(connection, "PRAGMA user_version"), 1);
+        Ok(())
+    })
+    .expect("read");
+}
+
+#[test]
+fn the_database_of_another_program_is_refused_and_left_as_it_is() {
+    let somebodys = ["CREATE TABLE photos (id INTEGER)", "PRAGMA application_id = 252006674"];
+    for sql in somebodys {
+        let folder = tempfile::tempdir().expect("a folder");
+        raw(folder.path()).execute_batch(sql).expect("made");
+        let before = content(folder.path());
+        let error = Journal::open(folder.path()).expect_err("it is somebody else's");
+        assert!(matches!(&error, JournalError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("another program"), "{error}");
+        assert_eq!(content(folder.path()), before, "{sql}");
+    }
+}
+
+#[test]
+fn what_is_no_database_is_refused_and_left_as_it_is() {
+    for text in ["name = \"a plan\"\n".repeat(100), "SQLite format 3".to_owned(), "x".repeat(5000)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(JOURNAL_NAME), &text).expect("written");
+        let error = Journal::open(folder.path()).expect_err("it is no database");
+        assert!(matches!(error, JournalError::Damaged { .. }), "{error:?}");
+        assert!(told(&error).contains("restore the file from a backup"), "{}", told(&error));
+        assert_eq!(content(folder.path()), [(folder.path().join(JOURNAL_NAME), text.into_bytes())]);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join(JOURNAL_NAME)).expect("made");
+    let error = Journal::open(folder.path()).expect_err("it is a folder");
+    assert!(error.to_string().contains(JOURNAL_NAME), "{error}");
+}
+
+/// A journal with a few jobs, all of it in its one file.
+fn grown() -> Vec<u8> {
+    let (folder, journal) = journal();
+    for n in 0..40 {
+        let job = created(&journal, new(&format!("work {n}")));
+        journal.advance(&job.id, JobStatus::Preparing, Why::because("x".repeat(300)), hour(n)).expect("moved");
+    }
+    drop(journal);
+    let path = folder.path().join(JOURNAL_NAME);
+    // The journal's thread may take a moment to end; whoever closes it last brings all to the file.
+    let connection = Connection::open(&path).expect("a database");
+    connection.busy_timeout(Duration::from_secs(10)).expect("set");
+    write_delete(&connection);
+    drop(connection);
+    fs::read(path).expect("a file")
+}
+
+/// Brings the log into the file, once nobody else has it open.
+fn write_delete(connection: &Connection) {
+    while connection.pragma_update(None, "journal_mode", "delete").is_err() {
+        thread::sleep(PAUSE);
+    }
+}
+
+/// What a journal made of these bytes says: all of its jobs, or why not.
+fn says(bytes: &[u8]) -> Result<Vec<String>, JournalError> {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join(JOURNAL_NAME), bytes).expect("written");
+    let journal = Journal::open(folder.path())?;
+    let jobs = journal.list(Query { limit: 1000, ..Query::default() })?;
+    for job in &jobs {
+        journal.recorded(job.number)?;
+        journal.find(job.id.as_str())?;
+    }
+    Ok(jobs.iter().map(|job| format!("{job:?}")).collect())
+}
+
+#[test]
+fn a_truncated_one_is_refused() {
+    let whole = grown();
+    let expected = says(&whole).expect("it is whole");
+    assert_eq!(expected.len(), 40);
+    let mut random = fastrand::Rng::with_seed(7);
+    let cuts = (0..whole.len()).step_by(4096).chain((0..20).map(|_| random.usize(1..whole.len())));
+    for cut in cuts.filter(|cut| *cut > 0) {
+        let error = says(&whole[..cut]).expect_err("something is missing");
+        assert!(matches!(error, JournalError::Damaged { .. }), "cut at {cut}: {error:?}");
+    }
+}
+
+#[test]
+fn an_empty_one_is_new_unless_there_are_jobs_beside_it() {
+    assert_eq!(says(&[]).expect("as good as none").len(), 0);
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join(JOURNAL_NAME), "").expect("written");
+    fs::create_dir_all(folder.path().join("jobs").join("some job")).expect("made");
+    let error = Journal::open(folder.path()).expect_err("its content is gone");
+    assert!(matches!(error, JournalError::Damaged { .. }), "{error:?}");
+    assert!(told(&error).contains("move it away"), "{}", told(&error));
+    fs::remove_file(folder.path().join(JOURNAL_NAME)).expect("moved away");
+    Journal::open(folder.path()).expect("a new one");
+}
+
+/// `SQLite`'s pages have no checksums, so that a flip within a stored value goes unseen where the value is one that could be
+/// there. Everything else is refused: what breaks the structure, and what is no value of ours.
+#[test]
+fn a_flipped_bit_is_refused_or_changes_one_value() {
+    let whole = grown();
+    let expected = says(&whole).expect("it is whole");
+    let mut random = fastrand::Rng::with_seed(11);
+    let (mut refused, mut unseen) = (0, 0);
+    for round in 0..200 {
+        let mut bytes = whole.clone();
+        let (place, bit) = (random.usize(..bytes.len()), random.u32(..8));
+        bytes[place] ^= 1 << bit;
+        match says(&bytes) {
+            Err(JournalError::Damaged { .. } | JournalError::Newer { .. }) => refused += 1,
+            Err(error) => panic!("round {round}, byte {place}: {error:?}"),
+            Ok(jobs) => {
+                assert_eq!(jobs.len(), expected.len(), "round {round}, byte {place}");
+                let changed = jobs.iter().zip(&expected).filter(|(now, then)| now != then).count();
+                assert!(changed <= 1, "round {round}, byte {place}: {changed} jobs changed");
+                unseen += changed;
+            }
+        }
+    }
+    assert!(refused > 10, "{refused} refused, {unseen} unseen");
+}
+
+#[test]
+fn one_that_another_process_keeps_locked_is_an_error_after_the_wait_and_goes_on_then() {
+    let (folder, other) = journal();
+    let patience = Duration::from_millis(50);
+    let journal = Journal::open_with(folder.path(), Terms { patience, ..TERMS }).expect("opened");
+    let job = created(&other, new("one"));
+    let connection = raw(folder.path());
+    connection.execute_batch("BEGIN IMMEDIATE; UPDATE job SET priority = 1").expect("begun");
+    let since = Instant::now();
+    let error = journal.set_priority(&job.id, 3).expect_err("it is locked");
+    assert!(since.elapsed() >= patience);
+    assert!(matches!(error, JournalError::Locked { .. }), "{error}");
+    assert!(told(&error).contains("is locked by another process\nwait for"), "{}", told(&error));
+    // Readers see what was before, and another that opens it has nothing to write.
+    assert_eq!(journal.find(job.id.as_str()).expect("read").priority, 7);
+    Journal::open_with(folder.path(), Terms { patience, ..TERMS }).expect("opened");
+    connection.execute_batch("ROLLBACK").expect("rolled back");
+    journal.set_priority(&job.id, 3).expect("it is free");
+    assert_eq!(other.find(job.id.as_str()).expect("read").priority, 3);
+}
+
+#[test]
+fn one_that_is_kept_for_one_process_alone_is_an_error_after_the_wait() {
+    let (folder, made) = journal();
+    drop(made);
+    let connection = raw(folder.path());
+    connection.busy_timeout(Duration::from_secs(10)).expect("set");
+    write_delete(&connection);
+    connection.execute_batch("BEGIN EXCLUSIVE").expect("begun");
+    let patience = Duration::from_millis(30);
+    let error = Journal::open_with(folder.path(), Terms { patience, ..TERMS }).expect_err("it is locked");
+    assert!(matches!(error, JournalError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_or_written_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "a file").expect("written");
+    let error = Journal::open(&file.join("state")).expect_err("a file is in the way");
+    assert!(matches!(error, JournalError::Io { .. }), "{error:?}");
+    assert!(told(&error).contains("file/state") && told(&error).contains("--state DIR"), "{}", told(&error));
+    assert_eq!(fs::read(&file).expect("read"), b"a file");
+}
+
+/// The kernel's own file systems refuse even root.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_refuses_everybody_is_read_only() {
+    for state in ["/proc/sys", "/sys"].into_iter().filter(|state| Path::new(state).is_dir()) {
+        let error = Journal::open(Path::new(state)).expect_err("nobody may write there");
+        assert!(matches!(error, JournalError::ReadOnly { .. }), "{error:?}");
+        assert!(told(&error).contains("make the folder writable"), "{}", told(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_nothing_is_lost() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    let limit = |pages: u32| {
+        journal.wait(move |connection| {
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+            Ok(())
+        })
+    };
+    // No page more than there is.
+    limit(1).expect("set");
+    let long = || Why::because("x".repeat(100_000));
+    let error = journal.advance(&job.id, JobStatus::Preparing, long(), hour(1)).expect_err("there is no room");
+    assert!(matches!(error, JournalError::Full { .. }), "{error:?}");
+    assert!(told(&error).contains("disk is full") && told(&error).contains("make room"), "{}", told(&error));
+    let checkpoint = |succeeded| Checkpoint {
+        progress: Progress { total: 10, succeeded, failed: 0 },
+        in_doubt: 0,
+        active: Duration::ZERO,
+        taken: None,
+        parts: vec![crate::frontier::PartMark { part: 0, low: 0, above: vec![1; 10_000] }],
+        files: Vec::new(),
+        failures: Vec::new(),
+    };
+    let error = journal.checkpoint(job.number, checkpoint(3)).await.expect_err("there is no room");
+    assert!(matches!(error, JournalError::Full { .. }), "{error:?}");
+    let found = journal.find(job.id.as_str()).expect("it can be read");
+    assert_eq!((found.status, found.progress.succeeded), (JobStatus::New, 0));
+    assert_eq!(journal.recorded(job.number).expect("read").frontier, crate::frontier::Frontier::default());
+    limit(100_000).expect("set");
+    journal.checkpoint(job.number, checkpoint(4)).await.expect("there is room");
+    journal.advance(&job.id, JobStatus::Preparing, long(), hour(1)).expect("there is room");
+    assert_eq!(journal.find(job.id.as_str()).expect("read").progress.succeeded, 4);
+}
+
+#[test]
+fn no_room_for_the_file_that_connections_share_is_a_full_disk() {
+    let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHMSIZE), None);
+    assert!(matches!(JournalError::of(Path::new("j"), &error), JournalError::Full { .. }));
+}
+
+#[tokio::test]
+async fn a_thread_that_died_is_an_error_for_everybody_and_no_hang() {
+    let (_folder, journal) = journal();
+    let waiting = journal.clone();
+    let died = journal.wait::<()>(|_| panic!("in a test"));
+    assert!(matches!(died, Err(JournalError::Closed)), "{died:?}");
+    assert!(matches!(waiting.wait(|_| Ok(())), Err(JournalError::Closed)));
+    assert!(matches!(waiting.ask(|_| Ok(())).await, Err(JournalError::Closed)));
+    assert!(waiting.list(Query::default()).is_err());
+}
+
+#[tokio::test]
+async fn an_errand_whose_sender_left_is_done_all_the_same_and_keeps_its_place() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    let ((tell, told), (release, released)) = (mpsc::sync_channel(0), mpsc::sync_channel::<()>(0));
+    // The thread is busy until it is told.
+    let busy = journal.clone();
+    let busy = thread::spawn(move || busy.wait(move |_| Ok((tell.send(()), released.recv()))));
+    told.recv().expect("it is at it");
+    let id = job.id.clone();
+    let asked = journal
+        .ask(move |connection| Ok(connection.execute("UPDATE job SET priority = 99 WHERE id = ?1", [id.as_str()])?));
+    // Sent, and given up while it waits.
+    assert!(asked.now_or_never().is_none());
+    release.send(()).expect("it waits");
+    busy.join().expect("no panic").expect("done").1.expect("told");
+    assert_eq!(journal.find(job.id.as_str()).expect("found").priority, 99);
+}
+
+#[tokio::test]
+async fn more_errands_than_find_room_wait_for_their_turn() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    let asked = (0..3 * ERRANDS).map(|_| {
+        let id = job.id.clone();
+        journal.ask(move |connection| {
+            Ok(connection.execute("UPDATE job SET priority = priority + 1 WHERE id = ?1", [id.as_str()])?)
+        })
+    });
+    let done = futures_util::future::join_all(asked).await;
+    assert!(done.into_iter().all(|changed| changed.is_ok_and(|rows| rows == 1)));
+    assert_eq!(journal.find(job.id.as_str()).expect("found").priority as usize, 7 + 3 * ERRANDS);
+}

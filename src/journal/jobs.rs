@@ -1,0 +1,480 @@
+//! Jobs: created, found, listed, moved from status to status, and removed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
+
+use super::db::{Journal, Problem};
+use super::error::JournalError;
+use super::record::{COLUMNS, Delivery, JobRecord, NewJob, PauseCause, Request, listed, stored};
+use crate::job::{JobId, JobStatus};
+
+/// How many jobs may wait to be worked on.
+pub const MAX_WAITING: u64 = 1000;
+
+/// How long a Suspended job waits to be confirmed.
+pub const SUSPENDED_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// How long an ended job is remembered.
+pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// How many jobs are remembered.
+pub const MAX_REMEMBERED: u64 = 10_000;
+
+/// What became of the wish to create a job.
+#[must_use]
+#[derive(Clone, Debug)]
+pub enum Creation {
+    /// There is a new one.
+    Created(JobRecord),
+    /// The work has a job already: an unfinished one, or with a token the one that the token made.
+    Found(JobRecord),
+}
+
+/// A new status, and why.
+#[derive(Clone, Debug, Default)]
+pub struct Why {
+    /// In words, for whoever looks at the job.
+    pub reason: Option<String>,
+    /// Of a pause.
+    pub cause: Option<PauseCause>,
+}
+
+impl Why {
+    /// In words alone.
+    #[must_use]
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), cause: None }
+    }
+
+    /// A pause.
+    #[must_use]
+    pub fn paused(cause: PauseCause, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), cause: Some(cause) }
+    }
+}
+
+/// Which jobs are listed.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Of these statuses; of any, where there is none.
+    pub statuses: Vec<JobStatus>,
+    /// Created at this instant or later.
+    pub from: Option<Timestamp>,
+    /// Created before this instant.
+    pub until: Option<Timestamp>,
+    /// Older than this job: the last one of the page before.
+    pub after: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Journal {
+    /// Creates a job, unless its work has one that must be gone on with. `afresh` makes one in any case, though not for a
+    /// token that has one.
+    ///
+    /// # Errors
+    /// When the queue is full, the token belongs to another plan, or the journal cannot be written.
+    pub fn create(&self, new: NewJob, afresh: bool, now: Timestamp) -> Result<Creation, JournalError> {
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if let Some(found) = of_identity(&transaction, &new.identity)?
+                && (new.token.is_some() || !(afresh || found.status.is_over()))
+            {
+                return Ok(Creation::Found(found));
+            }
+            let waiting: i64 = transaction.query_row(
+                "SELECT count(*) FROM job WHERE status IN ('New', 'Preparing', 'Suspended', 'Ready')",
+                [],
+                |row| row.get(0),
+            )?;
+            if u64::try_from(waiting).unwrap_or(0) >= MAX_WAITING {
+                return Err(JournalError::QueueFull(MAX_WAITING).into());
+            }
+            insert(&transaction, &new, now)?;
+            let job = find(&transaction, new.id.as_str())?;
+            transaction.commit()?;
+            Ok(Creation::Created(job))
+        })
+    }
+
+    /// The job whose id this is, or begins so.
+    ///
+    /// # Errors
+    /// When there is none or several, or the journal cannot be read.
+    pub fn find(&self, prefix: &str) -> Result<JobRecord, JournalError> {
+        let prefix = prefix.to_owned();
+        self.wait(move |connection| find(connection, &prefix))
+    }
+
+    /// As [`find`](Self::find) with a whole id, while others go on.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn look(&self, id: &JobId) -> Result<JobRecord, JournalError> {
+        let id = id.clone();
+        self.ask(move |connection| find(connection, id.as_str())).await
+    }
+
+    /// Jobs, newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn list(&self, query: Query) -> Result<Vec<JobRecord>, JournalError> {
+        self.wait(move |connection| list(connection, &query))
+    }
+
+    /// The jobs that were made to do again what failed in one.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn retries_of(&self, id: &JobId) -> Result<Vec<JobRecord>, JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let sql = format!("SELECT {} FROM job WHERE origin ->> '$.retry.of' = ?1 ORDER BY number", listed());
+            let mut statement = connection.prepare(&sql)?;
+            let jobs = statement.query_map([id.as_str()], JobRecord::read)?;
+            Ok(jobs.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Moves a job to another status. One that was confirmed is not Suspended, but Ready at once: whoever confirms it need
+    /// not know how far it is.
+    ///
+    /// # Errors
+    /// When it may not go there from where it is, is gone, or the journal cannot be written.
+    pub fn advance(&self, id: &JobId, to: JobStatus, why: Why, now: Timestamp) -> Result<JobRecord, JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let job = advance(&transaction, &id, to, &why, now)?;
+            transaction.commit()?;
+            Ok(job)
+        })
+    }
+
+    /// Fails a Suspended job, for this reason. Whether it did: somebody may have confirmed or cancelled it, or forgotten it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn fail_suspended(&self, id: &JobId, why: Why, now: Timestamp) -> Result<bool, JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let suspended = find_any(&transaction, &id)?.is_some_and(|job| job.status == JobStatus::Suspended);
+            if suspended {
+                advance(&transaction, &id, JobStatus::Failing, &why, now)?;
+                advance(&transaction, &id, JobStatus::Failed, &why, now)?;
+                transaction.commit()?;
+            }
+            Ok(suspended)
+        })
+    }
+
+    /// Makes a Ready job Active, if `may_go` agrees: it sees the job itself first, then every job that waits or is at
+    /// work, and nobody else can make one Active meanwhile.
+    ///
+    /// # Errors
+    /// When the job may not become Active, or the journal cannot be written.
+    pub async fn activate<W: Send + 'static>(
+        &self,
+        id: &JobId,
+        may_go: impl FnOnce(&JobRecord, &[JobRecord]) -> Result<(), W> + Send + 'static,
+        now: Timestamp,
+    ) -> Result<Result<JobRecord, W>, JournalError> {
+        let id = id.clone();
+        self.ask(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let job = find(&transaction, id.as_str())?;
+            let statuses = vec![JobStatus::Ready, JobStatus::Active, JobStatus::Pausing];
+            let others = list(&transaction, &Query { statuses, limit: u32::MAX, ..Query::default() })?;
+            let others: Vec<_> = others.into_iter().filter(|other| other.id != id).collect();
+            if let Err(waits) = may_go(&job, &others) {
+                return Ok(Err(waits));
+            }
+            let job = advance(&transaction, &id, JobStatus::Active, &Why::default(), now)?;
+            transaction.commit()?;
+            Ok(Ok(job))
+        })
+        .await
+    }
+
+    /// Keeps a plan's text and priority for a job: another text of the same plan, with other limits.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn replace_plan(&self, id: &JobId, plan: Vec<u8>) -> Result<(), JournalError> {
+        self.set(id, "plan = ?2", plan)
+    }
+
+    /// Sets a job's priority.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn set_priority(&self, id: &JobId, priority: u32) -> Result<(), JournalError> {
+        self.set(id, "priority = ?2", priority)
+    }
+
+    /// Notes that a job need not be confirmed any more.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn confirm(&self, id: &JobId) -> Result<(), JournalError> {
+        self.set(id, "confirmed = ?2", true)
+    }
+
+    /// Notes what a job may touch.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn set_scope(&self, id: &JobId, scope: String) -> Result<(), JournalError> {
+        self.set(id, "scope = ?2", scope)
+    }
+
+    /// Notes how many objects a job has.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn set_total(&self, id: &JobId, total: u64) -> Result<(), JournalError> {
+        self.set(id, "total = ?2", stored(total))
+    }
+
+    /// Notes how far a job's report is, and where.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn set_delivery(&self, id: &JobId, delivery: Delivery, place: Option<String>) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let sql = "UPDATE job SET report = ?2, place = coalesce(?3, place) WHERE id = ?1";
+            let changed = connection.execute(sql, params![id.as_str(), delivery.as_str(), place])?;
+            exactly_one(changed, &id)
+        })
+    }
+
+    /// Asks something of the process that works on a job, which looks about twice a second. A pause takes back no cancel,
+    /// and is not asked of a job that is paused or over: it would be found when that is resumed.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn request(&self, id: &JobId, request: Request, why: Option<String>) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let job = find(&transaction, id.as_str())?;
+            let settled = job.status == JobStatus::Paused || wants_cancel(&job);
+            if !(job.status.is_over() || request == Request::Pause && settled) {
+                let sql = "UPDATE job SET request = ?2, request_why = ?3 WHERE id = ?1";
+                transaction.execute(sql, params![id.as_str(), request.as_str(), why])?;
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Takes back a request to pause a job that was meant for whoever worked on it before. One to cancel it stands.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn take_back_pause(&self, id: &JobId) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let sql = "UPDATE job SET request = NULL, request_why = NULL WHERE id = ?1 AND request = 'pause'";
+            connection.execute(sql, [id.as_str()])?;
+            Ok(())
+        })
+    }
+
+    /// Removes a job for which nothing was done.
+    ///
+    /// # Errors
+    /// When something was, or the journal cannot be written.
+    pub fn withdraw(&self, id: &JobId) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let changed = connection.execute("DELETE FROM job WHERE id = ?1 AND status = 'New'", [id.as_str()])?;
+            exactly_one(changed, &id)
+        })
+    }
+
+    /// Removes a job that was cleaned, and everything that is known of it.
+    ///
+    /// # Errors
+    /// When it was not cleaned, or the journal cannot be written.
+    pub fn remove(&self, id: &JobId) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let changed = connection.execute("DELETE FROM job WHERE id = ?1 AND status = 'Cleaning'", [id.as_str()])?;
+            exactly_one(changed, &id)
+        })
+    }
+
+    /// Jobs whose time is over at `now`: Suspended ones that nobody confirmed, and ended ones that need not be remembered.
+    /// What was not published is remembered for as long as it takes. A clock that was set back makes nothing old.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn outlived(&self, now: Timestamp) -> Result<Vec<JobRecord>, JournalError> {
+        self.wait(move |connection| {
+            let ago = |age: SignedDuration| now.checked_sub(age).unwrap_or(Timestamp::MIN).as_millisecond();
+            let sql = format!(
+                "SELECT {} FROM job WHERE (status = 'Suspended' AND changed < ?1)
+                 OR status = 'Cleaning'
+                 OR (status IN ('Complete', 'Cancelled', 'Failed') AND report <> 'due'
+                     AND (ended < ?2 OR number <= (SELECT number FROM job ORDER BY number DESC LIMIT 1 OFFSET ?3)))",
+                listed()
+            );
+            let mut statement = connection.prepare(&sql)?;
+            let bounds = params![ago(SUSPENDED_FOR), ago(REMEMBERED_FOR), stored(MAX_REMEMBERED)];
+            let jobs = statement.query_map(bounds, JobRecord::read)?;
+            Ok(jobs.collect::<Result<_, _>>()?)
+        })
+    }
+
+    fn set(
+        &self,
+        id: &JobId,
+        assignment: &'static str,
+        value: impl rusqlite::ToSql + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let sql = format!("UPDATE job SET {assignment} WHERE id = ?1");
+            let changed = connection.execute(&sql, params![id.as_str(), value])?;
+            exactly_one(changed, &id)
+        })
+    }
+}
+
+fn exactly_one(changed: usize, id: &JobId) -> Result<(), Problem> {
+    if changed == 1 { Ok(()) } else { Err(JournalError::NoSuchJob(id.to_string()).into()) }
+}
+
+fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result<(), Problem> {
+    let origin =
+        serde_json::to_string(&new.origin).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    transaction.execute(
+        "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
+                          priority, created, changed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12)",
+        params![
+            new.id.as_str(),
+            new.identity,
+            new.token,
+            new.name,
+            new.description,
+            origin,
+            new.plan_file.to_string_lossy(),
+            new.plan_hash,
+            new.plan,
+            new.confirmed,
+            new.priority,
+            now.as_millisecond(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// The newest job of some work.
+fn of_identity(connection: &Connection, identity: &str) -> Result<Option<JobRecord>, Problem> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM job WHERE identity = ?1 AND status NOT IN ('Cleaning', 'Cleaned')
+         ORDER BY number DESC LIMIT 1"
+    );
+    Ok(connection.query_row(&sql, [identity], JobRecord::read).optional()?)
+}
+
+fn find(connection: &Connection, prefix: &str) -> Result<JobRecord, Problem> {
+    let none = || JournalError::NoSuchJob(prefix.chars().take(64).collect());
+    // Only what ids are made of: every id that begins so stands before the one with a tilde behind it.
+    if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'=') {
+        return Err(none().into());
+    }
+    let there = "id >= ?1 AND id < ?1 || '~' AND status NOT IN ('Cleaning', 'Cleaned')";
+    let sql = format!("SELECT {COLUMNS} FROM job WHERE {there} LIMIT 2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut jobs: Vec<_> = statement.query_map([prefix], JobRecord::read)?.collect::<Result<_, _>>()?;
+    if jobs.len() > 1 {
+        let sql = format!("SELECT count(*) FROM job WHERE {there}");
+        let count: i64 = connection.query_row(&sql, [prefix], |row| row.get(0))?;
+        let count = u64::try_from(count).unwrap_or(0);
+        return Err(JournalError::Ambiguous { prefix: prefix.to_owned(), count }.into());
+    }
+    jobs.pop().ok_or_else(|| none().into())
+}
+
+fn list(connection: &Connection, query: &Query) -> Result<Vec<JobRecord>, Problem> {
+    let statuses: Vec<_> = query.statuses.iter().map(|status| format!("'{status}'")).collect();
+    let of_status = if statuses.is_empty() { String::new() } else { format!("AND status IN ({})", statuses.join(",")) };
+    let sql = format!(
+        "SELECT {} FROM job WHERE status NOT IN ('Cleaning', 'Cleaned') {of_status}
+         AND created >= ?1 AND created < ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4",
+        listed()
+    );
+    let bounds = [
+        query.from.map_or(i64::MIN, Timestamp::as_millisecond),
+        query.until.map_or(i64::MAX, Timestamp::as_millisecond),
+        query.after.unwrap_or(i64::MAX),
+        i64::from(query.limit),
+    ];
+    let mut statement = connection.prepare_cached(&sql)?;
+    let jobs = statement.query_map(params_from_iter(bounds), JobRecord::read)?;
+    Ok(jobs.collect::<Result<_, _>>()?)
+}
+
+fn advance(
+    transaction: &Transaction<'_>,
+    id: &JobId,
+    to: JobStatus,
+    why: &Why,
+    now: Timestamp,
+) -> Result<JobRecord, Problem> {
+    let none = || JournalError::NoSuchJob(id.to_string());
+    let job = find_any(transaction, id)?.ok_or_else(none)?;
+    if !job.status.may_become(to) {
+        return Err(JournalError::IllegalMove { job: id.clone(), from: job.status, to }.into());
+    }
+    let to = if to == JobStatus::Suspended && job.confirmed { JobStatus::Ready } else { to };
+    // A pause does not answer who asked for more.
+    let answered = to.is_over() || (to == JobStatus::Paused && !wants_cancel(&job));
+    transaction.execute(
+        "UPDATE job SET status = ?2, reason = ?3, cause = ?4, changed = ?5, ended = CASE WHEN ?6 THEN ?5 ELSE ended END,
+                        request = CASE WHEN ?7 THEN NULL ELSE request END,
+                        request_why = CASE WHEN ?7 THEN NULL ELSE request_why END
+         WHERE id = ?1",
+        params![
+            id.as_str(),
+            to.as_str(),
+            why.reason,
+            why.cause.map(PauseCause::as_str),
+            now.as_millisecond(),
+            matches!(to, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed),
+            answered,
+        ],
+    )?;
+    Ok(find_any(transaction, id)?.ok_or_else(none)?)
+}
+
+fn wants_cancel(job: &JobRecord) -> bool {
+    matches!(job.request, Some((Request::Cancel, _)))
+}
+
+/// A job in whatever status, those that are never shown included.
+fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, Problem> {
+    let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
+    Ok(connection.query_row(&sql, [id.as_str()], JobRecord::read).optional()?)
+}
+
+/// A duration as the journal keeps it.
+pub(super) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "outlived_tests.rs"]
+mod outlived_tests;

@@ -1,0 +1,129 @@
+//! Whoever works on a job holds its lease: a lock of the operating system on a file in the job's folder, which dies with
+//! the process that holds it, however that ends.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, about};
+
+/// The file's name.
+const NAME: &str = "lease";
+
+/// The right to work on a job, until it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    // Unlocked when it is closed.
+    _file: File,
+}
+
+/// Why there is no lease.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Another process, or another part of this one, works on the job.
+    #[error("it is being worked on by {0}")]
+    Held(String),
+    /// The file cannot be used.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Lease {
+    /// Takes the lease of the job in this folder, and leaves a word of who holds it.
+    ///
+    /// # Errors
+    /// When somebody holds it, or the file cannot be made.
+    pub fn take(folder: &Path) -> Result<Self, LeaseError> {
+        let path = folder.join(NAME);
+        let mut file = open(&path)?;
+        match files::lock(&file) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LeaseError::Held(holder(&path))),
+            Err(TryLockError::Error(cause)) => return Err(about(&path)(cause).into()),
+        }
+        let said = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
+        said.map_err(about(&path))?;
+        Ok(Self { _file: file })
+    }
+
+    /// What whoever holds the lease of the job in this folder has left to be known by; `None` where nobody holds it.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be opened.
+    pub fn holder(folder: &Path) -> io::Result<Option<String>> {
+        Ok(Self::is_held(folder)?.then(|| holder(&folder.join(NAME))))
+    }
+
+    /// Whether somebody holds the lease of the job in this folder.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be opened.
+    pub fn is_held(folder: &Path) -> io::Result<bool> {
+        let path = folder.join(NAME);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(about(&path)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(cause)) => Err(about(&path)(cause)),
+        }
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(about(path))
+}
+
+/// What the holder has left, for people.
+fn holder(path: &Path) -> String {
+    let said = fs::read_to_string(path).unwrap_or_default();
+    if said.is_empty() { "another process".to_owned() } else { said.chars().take(64).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn one_holds_it_and_lets_it_go_by_leaving() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(!Lease::is_held(folder.path()).expect("looked"));
+        let lease = Lease::take(folder.path()).expect("nobody holds it");
+        assert!(Lease::is_held(folder.path()).expect("looked"));
+        let refused = Lease::take(folder.path()).expect_err("it is held").to_string();
+        assert_eq!(refused, format!("it is being worked on by process {}", std::process::id()));
+        let holder = Lease::holder(folder.path()).expect("looked");
+        assert_eq!(holder, Some(format!("process {}", std::process::id())));
+        drop(lease);
+        assert!(!Lease::is_held(folder.path()).expect("looked"));
+        assert_eq!(Lease::holder(folder.path()).expect("looked"), None);
+        drop(Lease::take(folder.path()).expect("nobody holds it"));
+    }
+
+    #[test]
+    fn lookers_do_not_keep_anybody_from_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(Lease::take(folder.path()).expect("nobody holds it"));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let _ = Lease::is_held(folder.path());
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                });
+            }
+            for _ in 0..50 {
+                drop(Lease::take(folder.path()).expect("only lookers"));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}

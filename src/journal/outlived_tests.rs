@@ -1,0 +1,133 @@
+//! What is forgotten, when, and how wholly.
+
+use super::super::checkpoint::Checkpoint;
+use super::super::testing::{bring, created, hour, insert_raw, journal, new, some_ids};
+use super::super::{ErrorCode, Example, Reason, ReportFile};
+use super::*;
+use crate::codec::TaskStatus;
+use crate::frontier::PartMark;
+use crate::job::Progress;
+use crate::object::{Bucket, Key, ObjectId};
+
+fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
+    jobs.iter().map(|job| job.id.clone()).collect()
+}
+
+const DAY: i64 = 24;
+
+fn outlived(journal: &Journal, now: Timestamp) -> Vec<JobId> {
+    ids(&journal.outlived(now).expect("read"))
+}
+
+#[test]
+fn a_suspended_job_is_outlived_after_fourteen_days() {
+    let (_folder, journal) = journal();
+    let job = created(&journal, new("one"));
+    bring(&journal, &job.id, JobStatus::Suspended, hour(DAY));
+    assert!(outlived(&journal, hour(15 * DAY)).is_empty(), "it is counted from when it began to wait");
+    assert_eq!(outlived(&journal, hour(15 * DAY + 1)), std::slice::from_ref(&job.id));
+    let why = || Why::because("nobody came");
+    assert!(journal.fail_suspended(&job.id, why(), hour(400)).expect("written"));
+    let failed = journal.find(job.id.as_str()).expect("found");
+    assert_eq!(
+        (failed.status, failed.ended, failed.reason.as_deref()),
+        (JobStatus::Failed, Some(hour(400)), Some("nobody came"))
+    );
+    // One that somebody confirmed at the last moment is let go.
+    let late = created(&journal, new("two"));
+    bring(&journal, &late.id, JobStatus::Ready, hour(0));
+    assert!(!journal.fail_suspended(&late.id, why(), hour(400)).expect("looked"));
+    assert!(!journal.fail_suspended(&JobId::random(), why(), hour(400)).expect("looked"));
+    assert_eq!(journal.find(late.id.as_str()).expect("found").status, JobStatus::Ready);
+}
+
+#[test]
+fn an_ended_job_is_outlived_after_thirty_days_once_its_report_is_out() {
+    let (_folder, journal) = journal();
+    for status in JobStatus::ALL.into_iter().filter(|status| !matches!(status, JobStatus::Suspended)) {
+        let job = created(&journal, new(&status.to_string()));
+        bring(&journal, &job.id, status, hour(0));
+        let ended = matches!(status, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed);
+        let cleaning = status == JobStatus::Cleaning;
+        assert_eq!(outlived(&journal, hour(30 * DAY)).contains(&job.id), cleaning, "{status}");
+        assert_eq!(outlived(&journal, hour(30 * DAY + 1)).contains(&job.id), ended || cleaning, "{status}");
+        journal.set_delivery(&job.id, Delivery::Due, None).expect("set");
+        assert_eq!(outlived(&journal, hour(9000 * DAY)).contains(&job.id), cleaning, "{status} unpublished");
+        journal.set_delivery(&job.id, Delivery::Done, None).expect("set");
+        assert_eq!(outlived(&journal, hour(9000 * DAY)).contains(&job.id), ended || cleaning, "{status} published");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_nothing_old() {
+    let (_folder, journal) = journal();
+    for (name, status) in [("one", JobStatus::Complete), ("two", JobStatus::Suspended)] {
+        let job = created(&journal, new(name));
+        bring(&journal, &job.id, status, hour(0));
+    }
+    for now in [hour(-1), hour(-9000 * DAY), Timestamp::UNIX_EPOCH, Timestamp::MIN] {
+        assert!(outlived(&journal, now).is_empty(), "{now}");
+    }
+    assert_eq!(outlived(&journal, Timestamp::MAX).len(), 2);
+}
+
+#[test]
+fn ten_thousand_jobs_are_remembered_whatever_was_deleted_between() {
+    let (_folder, journal) = journal();
+    let most = u32::try_from(MAX_REMEMBERED).expect("small");
+    let ids = some_ids(most + 3);
+    insert_raw(&journal, ids.clone(), "Complete");
+    let mut old: Vec<_> = outlived(&journal, hour(1)).iter().map(ToString::to_string).collect();
+    old.sort();
+    assert_eq!(old, ids[..3]);
+    // Those that are deleted make room for others.
+    for id in &ids[5..8] {
+        let id = id.parse().expect("an id");
+        journal.advance(&id, JobStatus::Cleaning, Why::default(), hour(1)).expect("moved");
+        journal.remove(&id).expect("removed");
+    }
+    assert!(outlived(&journal, hour(1)).is_empty());
+}
+
+#[tokio::test]
+async fn a_removed_job_leaves_nothing_behind() {
+    let (_folder, journal) = journal();
+    let (job, other) = (created(&journal, new("one")), created(&journal, new("two")));
+    for job in [&job, &other] {
+        let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
+        let example = Example { object, message: "no".to_owned() };
+        let checkpoint = Checkpoint {
+            progress: Progress::default(),
+            in_doubt: 0,
+            active: Duration::ZERO,
+            taken: None,
+            parts: vec![PartMark { part: 0, low: 64, above: Vec::new() }],
+            files: vec![ReportFile {
+                number: 0,
+                status: TaskStatus::Failed,
+                name: "failed-0.csv".to_owned(),
+                bytes: 1,
+                rows: 1,
+                md5: None,
+                published: false,
+            }],
+            failures: vec![(
+                ErrorCode { code: "AccessDenied".to_owned(), http: 403 },
+                Reason { count: 1, examples: vec![example] },
+            )],
+        };
+        journal.checkpoint(job.number, checkpoint).await.expect("kept");
+    }
+    assert!(matches!(journal.remove(&job.id), Err(JournalError::NoSuchJob(_))), "it was not cleaned");
+    bring(&journal, &job.id, JobStatus::Cleaning, hour(0));
+    journal.remove(&job.id).expect("removed");
+    let rows = |table: &'static str| {
+        let count = format!("SELECT count(*) FROM {table}");
+        journal.wait(move |connection| Ok(connection.query_row(&count, [], |row| row.get::<_, u32>(0))?)).expect("read")
+    };
+    for table in ["job", "frontier", "segment", "failure", "example"] {
+        assert_eq!(rows(table), 1, "{table}: the other job's");
+    }
+    // No other job ever gets its number, so that nobody's late checkpoint becomes another's.
+    assert!(created(&journal, new("three")).number > other.number);
+}

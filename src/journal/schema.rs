@@ -1,0 +1,86 @@
+//! The tables, as an append-only list of migrations. `PRAGMA user_version` counts those that were made.
+
+/// What `PRAGMA application_id` says of a journal: `bpjl` in ASCII.
+pub(super) const APPLICATION_ID: i32 = 0x6270_6a6c;
+
+/// Every migration there ever was, oldest first. An entry never changes once it was released.
+///
+/// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each manifest
+/// part that was begun (4 Mi rows each), `segment` one for each report file (256 MiB each), and `failure` and `example`
+/// are bounded for each job by [`Tally`](super::Tally).
+pub(super) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE job (
+        number      INTEGER PRIMARY KEY AUTOINCREMENT,
+        id          TEXT NOT NULL UNIQUE,
+        identity    TEXT NOT NULL,
+        token       TEXT,
+        name        TEXT NOT NULL,
+        description TEXT,
+        origin      TEXT NOT NULL,
+        plan_file   TEXT NOT NULL,
+        plan_hash   TEXT NOT NULL,
+        plan        BLOB NOT NULL,
+        status      TEXT NOT NULL,
+        reason      TEXT,
+        cause       TEXT,
+        confirmed   INTEGER NOT NULL,
+        priority    INTEGER NOT NULL,
+        created     INTEGER NOT NULL,
+        changed     INTEGER NOT NULL,
+        ended       INTEGER,
+        total       INTEGER NOT NULL DEFAULT 0,
+        succeeded   INTEGER NOT NULL DEFAULT 0,
+        failed      INTEGER NOT NULL DEFAULT 0,
+        in_doubt    INTEGER NOT NULL DEFAULT 0,
+        active_ms   INTEGER NOT NULL DEFAULT 0,
+        scope       TEXT,
+        taken_part  INTEGER,
+        taken_row   INTEGER,
+        request     TEXT,
+        request_why TEXT,
+        report      TEXT NOT NULL DEFAULT 'none',
+        place       TEXT
+    ) STRICT;
+    CREATE INDEX job_identity ON job (identity, number);
+    CREATE INDEX job_status ON job (status, number);
+
+    CREATE TABLE frontier (
+        job   INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        part  INTEGER NOT NULL,
+        low   INTEGER NOT NULL,
+        above BLOB NOT NULL,
+        PRIMARY KEY (job, part)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE segment (
+        job       INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        number    INTEGER NOT NULL,
+        status    TEXT NOT NULL,
+        name      TEXT NOT NULL,
+        bytes     INTEGER NOT NULL,
+        rows      INTEGER NOT NULL,
+        md5       TEXT,
+        published INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (job, number)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE failure (
+        job   INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        code  TEXT NOT NULL,
+        http  INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (job, code, http)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE example (
+        job     INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        code    TEXT NOT NULL,
+        http    INTEGER NOT NULL,
+        place   INTEGER NOT NULL,
+        bucket  TEXT NOT NULL,
+        key     BLOB NOT NULL,
+        version TEXT,
+        message TEXT NOT NULL,
+        PRIMARY KEY (job, code, http, place)
+    ) STRICT, WITHOUT ROWID;
+"];

@@ -1,0 +1,126 @@
+//! What the tests of this room share.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::params;
+use tempfile::TempDir;
+
+use super::jobs::{Creation, Why};
+use super::record::{JobRecord, NewJob, Origin};
+use super::{Journal, JournalError};
+use crate::job::{JobId, JobStatus};
+
+/// A folder that goes with the test, and a journal in it.
+pub(super) fn journal() -> (TempDir, Journal) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = Journal::open(folder.path()).expect("a journal");
+    (folder, journal)
+}
+
+/// An instant of these tests, so many hours after the first.
+pub(super) fn hour(hours: i64) -> Timestamp {
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a timestamp");
+    start + SignedDuration::from_hours(hours)
+}
+
+/// A job of the work of this name.
+pub(super) fn new(name: &str) -> NewJob {
+    NewJob {
+        id: JobId::random(),
+        identity: format!("plan {name}"),
+        token: None,
+        name: name.to_owned(),
+        description: Some("It's \"odd\" \u{1F980}".to_owned()),
+        origin: Origin::Plan,
+        plan_file: PathBuf::from("/plans/plan.toml"),
+        plan_hash: format!("hash of {name}"),
+        plan: b"name = \"\xFF\"".to_vec(),
+        confirmed: false,
+        priority: 7,
+    }
+}
+
+/// Creates a job that must be new.
+pub(super) fn created(journal: &Journal, new: NewJob) -> JobRecord {
+    match journal.create(new, false, hour(0)).expect("created") {
+        Creation::Created(job) => job,
+        Creation::Found(job) => panic!("there is {}", job.id),
+    }
+}
+
+/// The moves that lead a new job to a status.
+pub(super) fn way_to(to: JobStatus) -> &'static [JobStatus] {
+    use JobStatus::{
+        Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
+        Ready, Suspended,
+    };
+    match to {
+        New => &[],
+        Preparing => &[Preparing],
+        Suspended => &[Preparing, Suspended],
+        Ready => &[Preparing, Ready],
+        Active => &[Preparing, Ready, Active],
+        Pausing => &[Preparing, Ready, Active, Pausing],
+        Paused => &[Preparing, Ready, Active, Pausing, Paused],
+        Complete => &[Preparing, Ready, Active, Complete],
+        Cancelling => &[Cancelling],
+        Cancelled => &[Cancelling, Cancelled],
+        Failing => &[Failing],
+        Failed => &[Failing, Failed],
+        Cleaning => &[Failing, Failed, Cleaning],
+        Cleaned => &[Failing, Failed, Cleaning, Cleaned],
+    }
+}
+
+/// Brings a new job to a status.
+pub(super) fn bring(journal: &Journal, id: &JobId, to: JobStatus, now: Timestamp) {
+    for status in way_to(to) {
+        journal.advance(id, *status, Why::default(), now).expect("a legal move");
+    }
+}
+
+/// Every file below a folder, with what is in it.
+pub(super) fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(&path).expect("a file")))
+        .collect();
+    files.sort();
+    files
+}
+
+/// What an error says, and what to do about it.
+pub(super) fn told(error: &JournalError) -> String {
+    format!("{error}\n{}", error.help().unwrap_or_default())
+}
+
+/// Puts a job of this id, which need not have the form of one, in the journal without further ado.
+pub(super) fn insert_raw(
+    journal: &Journal,
+    ids: impl IntoIterator<Item = String> + Send + 'static,
+    status: &'static str,
+) {
+    journal
+        .wait(move |connection| {
+            let transaction = connection.transaction()?;
+            for id in ids {
+                transaction.execute(
+                    "INSERT INTO job (id, identity, name, origin, plan_file, plan_hash, plan, status, confirmed, priority,
+                                      created, changed, ended)
+                     VALUES (?1, ?1, 'raw', '\"plan\"', '/p', 'h', x'00', ?2, 1, 0, ?3, ?3, ?3)",
+                    params![id, status, hour(0).as_millisecond()],
+                )?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .expect("inserted");
+}
+
+/// Ids in the form of ours, in ascending order.
+pub(super) fn some_ids(count: u32) -> Vec<String> {
+    (0..count).map(|n| base64::engine::general_purpose::STANDARD.encode(format!("{n:032x}"))).collect()
+}

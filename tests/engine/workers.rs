@@ -1,0 +1,98 @@
+//! One object's way: what is sent for it, what is looked at, and when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use batchplan::backoff::RetryPolicy;
+use batchplan::call::Call;
+use batchplan::engine::{Allowance, Pace, Worked, Worker};
+use batchplan::object::{Restoration, RestoreRequest};
+use batchplan::operation::{Operation, Operations};
+use batchplan::store::Store;
+use batchplan::task::{FaultClass, Outcome};
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::faulty::{Faults, FaultyStore};
+use crate::memory::{AlwaysConflict, MemoryStore, object};
+use crate::run::{put, tags};
+
+pub(crate) const WEEK: RestoreRequest = RestoreRequest { days: 7, tier: None };
+
+fn worker(store: Arc<dyn Store>, operations: Vec<Operation>) -> Worker {
+    let (pace, stop) = (Pace::new(Allowance::new(1, None)), CancellationToken::new());
+    Worker::new(store, Operations::new(operations), pace, RetryPolicy::default(), stop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_whose_answer_was_lost_is_looked_at_and_not_sent_again() {
+    let store = MemoryStore::with_objects(1);
+    let lossy = FaultyStore::new(store.clone(), Faults { lost: 1.0, ..Faults::default() }, 1);
+    // The look's own answer is lost as well, so that it is repeated until attempts end; the restore is sent once.
+    let worked = worker(lossy, vec![Operation::Restore(WEEK)]).work(&object("k0"), false).await;
+    assert!(matches!(worked, Worked::Settled(Outcome::Failed(_))), "{worked:?}");
+    let restores = store.calls().iter().filter(|(_, call)| matches!(call, Call::Restore(_))).count();
+    assert_eq!(restores, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_on_restore_is_judged_by_one_look() {
+    let now = Timestamp::now();
+    let days = |n: i64| Restoration::Until(now + SignedDuration::from_hours(24 * n));
+    let cases = [
+        (Restoration::InProgress, false, Err("a restore that this job did not ask for is under way")),
+        (Restoration::InProgress, true, Ok(())),
+        (days(8), false, Ok(())),
+        (days(2), false, Err("before the 7 days asked for are over")),
+        (Restoration::Absent, false, Err("refused")),
+    ];
+    for (found, asked_before, expected) in cases {
+        let store = MemoryStore::with_objects(1);
+        store.set_restoration(&object("k0"), found);
+        let conflicting = Arc::new(AlwaysConflict(store.clone()));
+        let worked = worker(conflicting, vec![Operation::Restore(WEEK)]).work(&object("k0"), asked_before).await;
+        match (&worked, expected) {
+            (Worked::Settled(Outcome::Succeeded { status: 200 }), Ok(())) => {}
+            (Worked::Settled(Outcome::Failed(failure)), Err(why)) => {
+                assert!(failure.fault.message.contains(why), "{found:?}: {}", failure.fault.message);
+                assert_eq!(failure.fault.status, Some(409));
+            }
+            _ => panic!("{found:?} {asked_before}: {worked:?}"),
+        }
+        assert_eq!(store.calls().len(), 1, "one look, {found:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eleventh_tag_fails_the_object_before_anything_is_written() {
+    let store = MemoryStore::with_objects(0);
+    let ten: Vec<_> = (0..10).map(|n| format!("t{n}")).collect();
+    store.put(&object("full"), &ten.iter().map(|key| (key.as_str(), "")).collect::<Vec<_>>());
+    let add = Operation::AddTagging(tags(&[("eleventh", "")]));
+    let worked = worker(store.clone(), vec![add]).work(&object("full"), false).await;
+    let Worked::Settled(Outcome::Failed(failure)) = worked else { panic!("{worked:?}") };
+    assert_eq!(failure.fault.code, "TooManyTags");
+    assert!(store.calls().iter().all(|(_, call)| !call.writes()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_throttles_forever_fails_the_object_in_bounded_time() {
+    let store = MemoryStore::with_objects(1);
+    let throttling = FaultyStore::new(store, Faults { throttled: 1.0, ..Faults::default() }, 1);
+    let start = tokio::time::Instant::now();
+    let worked = worker(throttling, vec![put()]).work(&object("k0"), false).await;
+    let Worked::Settled(Outcome::Failed(failure)) = worked else { panic!("{worked:?}") };
+    assert_eq!((failure.fault.status, failure.fault.class), (Some(503), FaultClass::Throttled));
+    assert!(failure.fault.message.contains("sent 10 times"), "{}", failure.fault.message);
+    assert!(start.elapsed() < Duration::from_mins(4), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_costs_one_timeout_for_each_attempt() {
+    let store = MemoryStore::with_objects(1);
+    let silent = FaultyStore::new(store, Faults { latency: Duration::from_hours(9000), ..Faults::default() }, 1);
+    let worked = worker(silent, vec![put()]).work(&object("k0"), false).await;
+    let Worked::Settled(Outcome::Failed(failure)) = worked else { panic!("{worked:?}") };
+    assert_eq!((failure.fault.status, failure.fault.code.as_str()), (None, "RequestTimeout"));
+    assert_eq!(failure.fault.endpoint, "PUT memory:k0?tagging");
+}
