@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
-const COMMANDS: [(&str, Runner); 12] = [
+const COMMANDS: [(&str, Runner); 23] = [
     ("cargo run --release -- apply plans/quickstart.toml --auto-approve", Runner::Here(0)),
     ("cargo test", Runner::Ci),
     ("cargo install --path .", Runner::Ci),
@@ -21,6 +21,17 @@ const COMMANDS: [(&str, Runner); 12] = [
     ("batchplan validate plan.toml", Runner::Here(0)),
     ("batchplan apply plan.toml", Runner::Here(6)),
     ("batchplan schema > plan.schema.json", Runner::Here(0)),
+    ("batchplan create plan.toml", Runner::Job("Suspended", 0)),
+    ("batchplan list", Runner::Job("Suspended", 0)),
+    ("batchplan show JOB", Runner::Job("Suspended", 0)),
+    ("batchplan confirm JOB", Runner::Job("Suspended", 0)),
+    ("batchplan run", Runner::Job("Ready", 0)),
+    ("batchplan priority JOB 10", Runner::Job("Ready", 0)),
+    ("batchplan pause JOB", Runner::Job("Ready", 0)),
+    ("batchplan resume JOB", Runner::Job("Paused", 0)),
+    ("batchplan cancel JOB --reason \"wrong bucket\"", Runner::Job("Ready", 0)),
+    ("batchplan retry JOB", Runner::Job("Failed", 6)),
+    ("batchplan delete JOB", Runner::Job("Failed", 6)),
     ("batchplan sandbox --listen 127.0.0.1:9100 --data .batchplan/sandbox", Runner::Served),
     ("batchplan validate plans/", Runner::Here(0)),
     ("batchplan apply plan.toml --auto-approve --json > result.json", Runner::Applied),
@@ -30,6 +41,8 @@ const COMMANDS: [(&str, Runner); 12] = [
 enum Runner {
     /// This test, in a copy of the repository's plans; the exit code.
     Here(i32),
+    /// This test, in a folder of its own whose one job stands there; the exit code.
+    Job(&'static str, i32),
     /// This test, with a plan for the sandbox in the place of the one that wants an account.
     Applied,
     /// This test, until the server says that it is up.
@@ -59,6 +72,7 @@ fn every_command_is_run() {
         let (_, runner) = COMMANDS.iter().find(|(known, _)| known == command).unwrap_or_else(|| panic!("{command}?"));
         match runner {
             Runner::Here(code) => run(folder.path(), command, *code),
+            Runner::Job(status, code) => run_on_a_job(command, status, *code),
             Runner::Served => serve(folder.path(), command),
             Runner::Applied => {
                 fs::copy(root().join("plans/quickstart.toml"), folder.path().join("plan.toml")).expect("copied");
@@ -105,6 +119,36 @@ fn run(folder: &Path, command: &str, code: i32) {
     let output = shell(folder, command).output().expect("a shell");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{command}: {stderr}");
+}
+
+/// Runs a command where there is one job that stands there. It fails where it ends: one object of its two is missing.
+fn run_on_a_job(command: &str, status: &str, code: i32) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    fs::write(folder.join("list.csv"), "bkt,a\nbkt,b\n").expect("written");
+    fs::write(
+        folder.join("fill.csv"),
+        if status == "Failed" { "bucket,key\nbkt,a\n" } else { "bucket,key\nbkt,a\nbkt,b\n" },
+    )
+    .expect("written");
+    let plan = "name = \"t\"\n[store]\nprovider = \"sandbox\"\ndata = \"data\"\nfill = \"fill.csv\"\n\
+                [manifest.csv]\npath = \"list.csv\"\n[operation.put_object_acl]\nacl = \"private\"\n";
+    fs::write(folder.join("plan.toml"), plan).expect("written");
+    let before: &[(&str, i32)] = match status {
+        "Suspended" => &[("batchplan create plan.toml", 0)],
+        "Ready" => &[("batchplan create plan.toml", 0), ("batchplan confirm JOB", 0)],
+        "Paused" => &[("batchplan create plan.toml", 0), ("batchplan confirm JOB", 0), ("batchplan pause JOB", 0)],
+        _ => &[("batchplan apply plan.toml --auto-approve", 4)],
+    };
+    for (command, code) in before.iter().chain([&(command, code)]) {
+        run(folder, &command.replace("JOB", &newest_job(folder)), *code);
+    }
+}
+
+/// The id of the only job, which must be said before a command can name it.
+fn newest_job(folder: &Path) -> String {
+    let jobs = fs::read_dir(folder.join(".batchplan/jobs")).into_iter().flatten().flatten();
+    jobs.map(|job| job.file_name().to_string_lossy().into_owned()).next().unwrap_or_default()
 }
 
 fn serve(folder: &Path, command: &str) {

@@ -12,6 +12,7 @@ from .state import ARCHIVE_CLASSES, ObjectId, State
 DONE = 0
 OBJECTS_FAILED = 3
 JOB_FAILED = 4
+PAUSED = 5
 
 
 @dataclass(frozen=True)

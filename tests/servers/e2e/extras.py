@@ -15,7 +15,7 @@ from launch.server import DENIED_ACTIONS, LOCKED_PREFIX, Keys
 from . import deviations, judge
 from .cases import NamedCase, run_cell, storage_class
 from .context import Context
-from .expect import JOB_FAILED, MISSING, Expected, Failure, HidesArchived, expected
+from .expect import JOB_FAILED, MISSING, PAUSED, Expected, Failure, HidesArchived, expected
 from .manifests import (
     PREFIX,
     Manifest,
@@ -260,7 +260,7 @@ def wrong_secret(context: Context) -> list[str]:
     keys = Keys(context.server.keys.access, "not-the-secret")
     ran = case.apply(BY_LOCAL_CSV.make(seeded, case.place()), operations, report := case.report(), keys)
     found = judge.states(judge.Run(context.s3, seeded, ran, report), seeded.objects)
-    if ran.code not in (1, 3, JOB_FAILED):
+    if ran.code not in (1, 3, JOB_FAILED, PAUSED):
         found.append(f"exit code {ran.code}")
     return [*found, ran.explain()] if found else []
 

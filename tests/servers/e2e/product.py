@@ -58,7 +58,9 @@ class Report:
 def plan(name: str, server: Server, *tables: str) -> str:
     """A whole plan."""
     store = f'[store]\nprovider = "s3"\nendpoint = "{server.endpoint}"\nregion = "{server.region}"\naddressing = "path"'
-    return "\n\n".join([f'name = "{name}"', store, *tables]) + "\n"
+    # A server that refuses an operation for every object is to say so of every object.
+    limits = "[limits]\nfailure_threshold = 1"
+    return "\n\n".join([f'name = "{name}"', store, *tables, limits]) + "\n"
 
 
 def apply(binary: Path, text: str, folder: Path, keys: Keys) -> Ran:
