@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::carry::undelivered;
 use super::connected::connected;
 use super::ordered::Order;
 use super::state::Running;
 use super::terminal::Terminal;
 use super::{Error, Exit, signals};
 use crate::job::JobStatus;
-use crate::jobs::{self, Budget, Concluded, Delivered, Held, Ordered, Runner, SLOTS, stored_plan};
+use crate::jobs::{self, Budget, Concluded, Held, Ordered, Runner, SLOTS, stored_plan};
 use crate::journal::{JobFolder, JobRecord, Journal};
 use crate::store::{Store, Unreachable};
 
@@ -86,20 +87,14 @@ async fn end(args: &Cancel, terminal: Terminal, journal: &Journal, job: JobRecor
     drop(runner);
     let order = &args.order;
     order.answer(terminal, journal, journal.find(id.as_str())?)?;
-    let undelivered = |exit, why: &dyn std::fmt::Display| {
-        let command = format!("batchplan publish {id}{}", order.state.flag());
-        Err(Error::new(exit, format!("the report is complete but could not be published: {why}"))
-            .help(format!("it is kept with the job; send it again: {command}")))
-    };
-    match concluded {
-        Concluded::Over(Delivered::Refused(why)) => undelivered(Exit::ToolFailed, &why),
-        Concluded::Over(Delivered::Interrupted) => undelivered(Exit::Interrupted, &"stopped"),
-        Concluded::Over(Delivered::Published | Delivered::Kept | Delivered::Nothing) | Concluded::Paused => {
-            let folder = JobFolder::of(journal.state(), &id);
-            let job = journal.find(id.as_str())?;
-            let place = job.place.unwrap_or_else(|| folder.report().display().to_string());
-            terminal.say(format_args!("report: {place}"));
-            Ok(Exit::Done)
-        }
+    let job = journal.find(id.as_str())?;
+    if let Concluded::Over(delivered) = &concluded
+        && let Some(error) = undelivered(delivered, &job, &order.state.flag())
+    {
+        return Err(error);
     }
+    let folder = JobFolder::of(journal.state(), &id);
+    let place = job.place.unwrap_or_else(|| folder.report().display().to_string());
+    terminal.say(format_args!("report: {place}"));
+    Ok(Exit::Done)
 }

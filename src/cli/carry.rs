@@ -266,16 +266,10 @@ impl Carry<'_> {
             self.terminal.say(format_args!("report: {}", folder.join(MANIFEST_NAME).display()));
         }
         self.terminal.say(format_args!("next: {}", self.next(job, &folder)));
-        let command = format!("batchplan publish {}{}", job.id, self.state_flag);
-        let undelivered = |exit, why: &dyn std::fmt::Display| {
-            let error = Error::new(exit, format!("the report is complete but could not be published: {why}"));
-            Ok(Ended::Undelivered(error.help(format!("it is kept with the job; send it again: {command}"))))
-        };
-        match delivered {
-            Delivered::Refused(error) => undelivered(Exit::ToolFailed, &error),
-            Delivered::Interrupted => undelivered(Exit::Interrupted, &"stopped"),
-            Delivered::Kept | Delivered::Published | Delivered::Nothing => Ok(Ended::Exit(Exit::of(job))),
-        }
+        Ok(match undelivered(&delivered, job, &self.state_flag) {
+            Some(error) => Ended::Undelivered(error),
+            None => Ended::Exit(Exit::of(job)),
+        })
     }
 
     /// The command that a person would want now.
@@ -329,6 +323,18 @@ impl Carry<'_> {
             Error::new(Exit::ToolFailed, format!("the result cannot be written to standard output: {error}"))
         })
     }
+}
+
+/// What is said of a report that is complete and not where the plan wants it.
+pub(super) fn undelivered(delivered: &Delivered, job: &JobRecord, state_flag: &str) -> Option<Error> {
+    let (exit, why) = match delivered {
+        Delivered::Refused(error) => (Exit::ToolFailed, error.to_string()),
+        Delivered::Interrupted => (Exit::Interrupted, "stopped".to_owned()),
+        Delivered::Kept | Delivered::Published | Delivered::Nothing => return None,
+    };
+    let command = format!("batchplan publish {}{state_flag}", job.id);
+    let error = Error::new(exit, format!("the report is complete but could not be published: {why}"));
+    Some(error.help(format!("it is kept with the job; send it again: {command}")))
 }
 
 /// What became of a job, for programs.
