@@ -1,6 +1,7 @@
 //! One object's way through a job: where it stands in the manifest, what became of it, and why it failed.
 
 use std::fmt;
+use std::num::NonZeroU16;
 
 use jiff::Timestamp;
 
@@ -93,6 +94,8 @@ pub struct Fault {
     pub endpoint: String,
     /// When it was seen.
     pub at: Timestamp,
+    /// Seconds that the server wants to be left alone for, where it says so (`Retry-After`). In no report.
+    pub retry_after: Option<NonZeroU16>,
 }
 
 impl Fault {
@@ -108,6 +111,7 @@ impl Fault {
             ec: String::new(),
             endpoint,
             at: Timestamp::now(),
+            retry_after: None,
         }
     }
 }

@@ -23,6 +23,7 @@ fn denied() -> Failure {
             ec: "0003-00000001".to_owned(),
             endpoint: "PUT http://media.example.com/film/1.mp4?tagging".to_owned(),
             at: "2026-03-04T05:06:07.9Z".parse::<Timestamp>().unwrap(),
+            retry_after: None,
         },
     }
 }
@@ -141,7 +142,7 @@ prop_compose! {
         let class = FaultClass::Ambiguous;
         Outcome::Failed(Failure {
             operation,
-            fault: Fault { class, status, code, message, request_id, ec, endpoint, at },
+            fault: Fault { class, status, code, message, request_id, ec, endpoint, at, retry_after: None },
         })
     }
 }

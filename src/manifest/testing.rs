@@ -180,6 +180,7 @@ pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> Fault {
         ec: String::new(),
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
+        retry_after: None,
     }
 }
 

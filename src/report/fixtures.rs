@@ -19,6 +19,7 @@ pub(super) fn bad() -> Outcome {
             ec: String::new(),
             endpoint: String::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
+            retry_after: None,
         },
     })
 }

@@ -50,6 +50,7 @@ fn fault(class: FaultClass) -> Fault {
         ec: String::new(),
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
+        retry_after: None,
     }
 }
 

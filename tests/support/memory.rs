@@ -133,6 +133,7 @@ pub(crate) fn refused(status: u16, code: &str, class: FaultClass) -> Fault {
         ec: String::new(),
         endpoint: "PUT http://memory/".to_owned(),
         at: Timestamp::UNIX_EPOCH,
+        retry_after: None,
     }
 }
 

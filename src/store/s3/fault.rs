@@ -91,6 +91,7 @@ fn answered(status: u16, code: Option<&str>, message: Option<&str>, request_id: 
         ec: String::new(),
         endpoint,
         at: Timestamp::now(),
+        retry_after: None,
     }
 }
 
