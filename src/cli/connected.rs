@@ -27,6 +27,9 @@ impl From<ConnectError> for Error {
             }
             ConnectError::Sandbox(error) => return Self { message, ..Self::from(error) },
             ConnectError::Server(error) => return Self { message, ..Self::from(error) },
+            ConnectError::NoCertificates(_) => {
+                (Exit::ToolFailed, Some("install the system's CA certificates, or name a bundle in SSL_CERT_FILE"))
+            }
             ConnectError::NoFolder => (Exit::ToolFailed, None),
         };
         Self { exit, message, help: help.map(str::to_owned) }

@@ -1,6 +1,7 @@
 //! From a plan's `[store]` to a store that answers.
 
 use std::error::Error as StdError;
+use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -36,6 +37,11 @@ pub enum ConnectError {
     /// Nobody said where.
     #[error("no region: neither the plan's [store] nor the environment names one")]
     NoRegion,
+    /// There is nothing to check an encrypted server by.
+    #[error(
+        "no certificates: the system has none that it trusts ({0}); install its CA bundle, or name one in SSL_CERT_FILE"
+    )]
+    NoCertificates(#[source] io::Error),
     /// The sandbox cannot be opened.
     #[error("the sandbox cannot be opened: {0}")]
     Sandbox(#[source] sandbox::SandboxError),
@@ -58,7 +64,7 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             let http = credentials::http_client();
             let identity = credentials::from_aws_chain(&http).await.map_err(ConnectError::NoCredentials)?;
             let region = config.region.clone().or(identity.region).ok_or(ConnectError::NoRegion)?;
-            let store = S3Store::new(config, &region, identity.provider, http);
+            let store = S3Store::new(config, &region, identity.provider, http).map_err(ConnectError::NoCertificates)?;
             Ok(Connection { store: Arc::new(store), _sandbox: None })
         }
         Provider::Sandbox => serve_sandbox(config),
@@ -73,7 +79,8 @@ fn serve_sandbox(config: &StoreConfig) -> Result<Connection, ConnectError> {
     let server = Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).map_err(ConnectError::Server)?;
     let config = StoreConfig { endpoint: Some(server.endpoint()), addressing: Addressing::Path, ..config.clone() };
     let credentials = credentials::of_sandbox(sandbox::ACCESS_KEY, sandbox::SECRET_KEY);
-    let store = S3Store::new(&config, sandbox::REGION, credentials, credentials::http_client());
+    let store = S3Store::new(&config, sandbox::REGION, credentials, credentials::http_client())
+        .map_err(ConnectError::NoCertificates)?;
     Ok(Connection { store: Arc::new(store), _sandbox: Some(server) })
 }
 

@@ -6,9 +6,13 @@
 mod config;
 mod connect;
 mod credentials;
+mod fault;
 mod s3;
 pub mod sandbox;
+mod site;
 mod unreachable;
+pub mod wire;
+mod xml;
 
 use std::path::PathBuf;
 

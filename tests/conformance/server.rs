@@ -74,7 +74,7 @@ fn store(access: &Access, secret: &str) -> Arc<dyn Store> {
         data: None,
         fill: None,
     };
-    Arc::new(S3Store::new(&config, &access.region, credentials(&access.key, secret), http()))
+    Arc::new(S3Store::new(&config, &access.region, credentials(&access.key, secret), http()).expect("a store"))
 }
 
 fn credentials(key: &str, secret: &str) -> SharedCredentialsProvider {

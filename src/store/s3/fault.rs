@@ -5,35 +5,43 @@ use std::error::Error as StdError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 
+use crate::store::fault::{Refusal, shortened};
+use crate::store::wire::Clock;
 use crate::task::{Fault, FaultClass};
 
-/// Longest server message that is kept: an error body is not trusted to be short.
-const MAX_MESSAGE: usize = 1024;
-
-/// Turns a failed request into a fault. `endpoint` names the request.
-pub(super) fn fault<E>(error: SdkError<E, HttpResponse>, endpoint: String) -> Fault
+/// Turns a failed request into a fault. `endpoint` names the request. A clock that is what was refused is put right.
+pub(super) fn fault<E>(error: SdkError<E, HttpResponse>, endpoint: String, clock: &Clock) -> Fault
 where
     E: ProvideErrorMetadata + RequestId + StdError + Send + Sync + 'static,
 {
     match error {
         SdkError::ServiceError(service) => {
             let response = service.raw();
-            let status = response.status().as_u16();
-            let header_id = response.headers().get("x-amz-request-id").unwrap_or_default();
+            let header = |name: &str| response.headers().get(name).unwrap_or_default();
             let error = service.err();
-            answered(
-                status,
-                error.meta().code(),
-                error.meta().message(),
-                error.request_id().unwrap_or(header_id),
-                endpoint,
-            )
+            let refusal = Refusal {
+                status: response.status().as_u16(),
+                code: error.meta().code(),
+                message: error.meta().message(),
+                request_id: error.request_id().unwrap_or_else(|| header("x-amz-request-id")),
+                ec: "",
+                retry_after: Some(header("retry-after")),
+            };
+            let mut fault = refusal.fault(endpoint);
+            if fault.code == "RequestTimeTooSkewed"
+                && let Ok(date) = rfc2822::parse(header("date"))
+                && clock.put_right(date.timestamp())
+            {
+                fault.class = FaultClass::Transient;
+            }
+            fault
         }
         SdkError::ResponseError(unreadable) => {
             let status = unreadable.raw().status().as_u16();
-            let mut fault = answered(status, None, Some("the answer could not be read"), "", endpoint);
+            let message = Some("the answer could not be read");
+            let mut fault = Refusal { status, message, ..Refusal::default() }.fault(endpoint);
             if status < 300 {
                 // A success that cannot be read may be one: look before doing it again.
                 fault.class = FaultClass::Ambiguous;
@@ -75,78 +83,6 @@ where
     }
 }
 
-/// A fault in the server's words, or in words made from its status where it sent none.
-fn answered(status: u16, code: Option<&str>, message: Option<&str>, request_id: &str, endpoint: String) -> Fault {
-    let sent = code.filter(|code| !code.is_empty());
-    let code = sent.unwrap_or_else(|| name_of(status));
-    // The store itself refuses with a code. A bare 503 is a proxy's, which may have passed the request on.
-    let class = if status == 503 && sent.is_none() { FaultClass::Ambiguous } else { classify(status, code) };
-    let message = message.filter(|message| !message.is_empty()).unwrap_or("the server gave no message");
-    Fault {
-        class,
-        status: Some(status),
-        code: shortened(code),
-        message: shortened(message),
-        request_id: shortened(request_id),
-        ec: String::new(),
-        endpoint,
-        at: Timestamp::now(),
-        retry_after: None,
-    }
-}
-
-/// What a caller must do about an answer.
-fn classify(status: u16, code: &str) -> FaultClass {
-    match code {
-        "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests" => {
-            return FaultClass::Throttled;
-        }
-        "RequestTimeout" | "OperationAborted" => return FaultClass::Transient,
-        // Whose request it is, not what it is about: the next one is refused as well.
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidAccessKeyId"
-        | "InvalidToken"
-        | "InvalidSecurity"
-        | "SignatureDoesNotMatch"
-        | "TokenRefreshRequired"
-        | "RequestTimeTooSkewed"
-        | "NotSignedUp"
-        | "UnrecognizedClientException" => return FaultClass::Credentials,
-        // Expedited capacity is short for hours, not seconds: the object fails, and a retry of the report takes it up.
-        "GlacierExpeditedRetrievalNotAvailable" => return FaultClass::Rejected,
-        _ => {}
-    }
-    match status {
-        401 => FaultClass::Credentials,
-        408 => FaultClass::Transient,
-        429 | 503 => FaultClass::Throttled,
-        // The server failed on the way, perhaps after it had done the work.
-        500 | 502 | 504 => FaultClass::Ambiguous,
-        409 => FaultClass::Conflict,
-        _ => FaultClass::Rejected,
-    }
-}
-
-/// A code for an answer without a body, such as any to HEAD.
-fn name_of(status: u16) -> &'static str {
-    match status {
-        400 => "BadRequest",
-        401 | 403 => "AccessDenied",
-        404 => "NotFound",
-        405 => "MethodNotAllowed",
-        408 => "RequestTimeout",
-        409 => "Conflict",
-        412 => "PreconditionFailed",
-        429 => "TooManyRequests",
-        501 => "NotImplemented",
-        503 => "ServiceUnavailable",
-        500..=599 => "InternalError",
-        300..=399 => "UnexpectedRedirect",
-        _ => "UnexpectedStatus",
-    }
-}
-
 /// Whether there was nothing to sign the request with: a profile, a token or a role that brings no credentials any more.
 fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
     let is_that = <dyn StdError + 'static>::is::<aws_credential_types::provider::error::CredentialsError>;
@@ -169,70 +105,9 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-fn shortened(text: &str) -> String {
-    let mut end = text.len().min(MAX_MESSAGE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_are_classified_by_what_to_do() {
-        let cases = [
-            (403, "AccessDenied", FaultClass::Rejected),
-            (404, "NoSuchKey", FaultClass::Rejected),
-            (400, "InvalidArgument", FaultClass::Rejected),
-            (409, "RestoreAlreadyInProgress", FaultClass::Conflict),
-            (409, "OperationAborted", FaultClass::Transient),
-            (400, "RequestTimeout", FaultClass::Transient),
-            (408, "", FaultClass::Transient),
-            (503, "SlowDown", FaultClass::Throttled),
-            (503, "ServiceUnavailable", FaultClass::Throttled),
-            (429, "", FaultClass::Throttled),
-            (503, "GlacierExpeditedRetrievalNotAvailable", FaultClass::Rejected),
-            (500, "InternalError", FaultClass::Ambiguous),
-            (502, "", FaultClass::Ambiguous),
-            (501, "NotImplemented", FaultClass::Rejected),
-        ];
-        for (status, code, class) in cases {
-            assert_eq!(classify(status, code), class, "{status} {code}");
-        }
-    }
-
-    #[test]
-    fn refused_credentials_are_told_from_refused_objects() {
-        let whose_it_is = [
-            (400, "ExpiredToken"),
-            (403, "ExpiredTokenException"),
-            (403, "InvalidAccessKeyId"),
-            (400, "InvalidToken"),
-            (403, "InvalidSecurity"),
-            (403, "SignatureDoesNotMatch"),
-            (400, "TokenRefreshRequired"),
-            (403, "RequestTimeTooSkewed"),
-            (403, "NotSignedUp"),
-            (403, "UnrecognizedClientException"),
-            (401, ""),
-            (401, "Unauthorized"),
-        ];
-        for (status, code) in whose_it_is {
-            let fault = answered(status, Some(code), None, "", String::new());
-            assert_eq!(fault.class, FaultClass::Credentials, "{status} {code}");
-            assert!(!fault.class.may_pass(), "no attempt fares better");
-        }
-        // A policy may forbid one object and allow the next.
-        for (status, code) in
-            [(403, "AccessDenied"), (403, ""), (403, "AllAccessDisabled"), (403, "KMS.DisabledException")]
-        {
-            let fault = answered(status, Some(code), None, "", String::new());
-            assert_eq!(fault.class, FaultClass::Rejected, "{status} {code}");
-        }
-    }
 
     /// What the SDK gives where a request fails before it is answered.
     fn unsent(error: SdkError<std::convert::Infallible, HttpResponse>) -> Fault {
@@ -243,6 +118,7 @@ mod tests {
         fault(
             error.map_service_error(|never| -> aws_sdk_s3::operation::head_object::HeadObjectError { match never {} }),
             "HEAD x".to_owned(),
+            &Clock::default(),
         )
     }
 
@@ -281,26 +157,5 @@ mod tests {
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let reset = unsent(SdkError::dispatch_failure(ConnectorError::io(reset.into())));
         assert_eq!((reset.class, reset.code.as_str()), (FaultClass::Ambiguous, "ConnectionError"));
-    }
-
-    #[test]
-    fn a_503_without_a_code_may_have_been_carried_out() {
-        let class = |code| answered(503, code, None, "", String::new()).class;
-        assert_eq!(class(Some("SlowDown")), FaultClass::Throttled);
-        assert_eq!(class(Some("ServiceUnavailable")), FaultClass::Throttled);
-        assert_eq!(class(None), FaultClass::Ambiguous);
-    }
-
-    #[test]
-    fn a_long_message_is_cut_between_characters() {
-        let long = "é".repeat(2000);
-        let fault = answered(400, Some("X"), Some(&long), "", String::new());
-        assert_eq!(fault.message.len(), MAX_MESSAGE);
-    }
-
-    #[test]
-    fn an_empty_answer_is_named_by_its_status() {
-        let fault = answered(403, None, None, "", String::new());
-        assert_eq!((fault.status, fault.code.as_str()), (Some(403), "AccessDenied"));
     }
 }

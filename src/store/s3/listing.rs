@@ -5,7 +5,6 @@ use aws_sdk_s3::types::{EncodingType, ObjectStorageClass, ObjectVersionStorageCl
 use jiff::Timestamp;
 use percent_encoding::percent_decode;
 
-use super::fault::fault;
 use super::{S3Store, text};
 use crate::object::{Key, StorageClass, VersionId};
 use crate::store::{ListMark, ListPage, ListRequest, Listed};
@@ -13,7 +12,7 @@ use crate::task::Fault;
 
 impl S3Store {
     pub(super) async fn list_current(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        let endpoint = self.urls.request("GET", &request.bucket, &Key::from(""), "list-type=2");
+        let endpoint = self.site.request("GET", &request.bucket, &Key::from(""), "list-type=2");
         let token = match &request.from {
             Some(ListMark::Token(token)) => Some(token.clone()),
             _ => None,
@@ -28,7 +27,7 @@ impl S3Store {
             .encoding_type(EncodingType::Url)
             .send()
             .await
-            .map_err(|error| fault(error, endpoint))?;
+            .map_err(|error| self.fault(error, endpoint))?;
         let encoded = output.encoding_type() == Some(&EncodingType::Url);
         let entries = output.contents().iter().map(|object| Listed {
             key: key(object.key(), encoded),
@@ -48,7 +47,7 @@ impl S3Store {
     }
 
     pub(super) async fn list_versions(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        let endpoint = self.urls.request("GET", &request.bucket, &Key::from(""), "versions");
+        let endpoint = self.site.request("GET", &request.bucket, &Key::from(""), "versions");
         let (key_marker, version_marker) = match &request.from {
             Some(ListMark::After { key, version }) => {
                 (Some(text(key)), version.as_ref().map(|v| v.as_str().to_owned()))
@@ -66,7 +65,7 @@ impl S3Store {
             .encoding_type(EncodingType::Url)
             .send()
             .await
-            .map_err(|error| fault(error, endpoint))?;
+            .map_err(|error| self.fault(error, endpoint))?;
         let encoded = output.encoding_type() == Some(&EncodingType::Url);
         let entries = output.versions().iter().map(|version| Listed {
             key: key(version.key(), encoded),

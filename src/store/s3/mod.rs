@@ -1,17 +1,20 @@
-//! S3 and everything that speaks it, through the AWS SDK.
+//! S3 and everything that speaks it: single objects through the lean client, listings and whole objects through the AWS
+//! SDK.
 //!
 //! The SDK's own retries are off, so that every attempt is seen and paced by whoever asked for it, and its endpoint
 //! and region come from the plan alone: nothing in the environment can send a plan's requests, or the credentials
-//! they are signed with, to another host.
+//! they are signed with, to another host. Both go by one clock, which the server may put right.
 
 mod blank;
-mod calls;
 mod fault;
+mod interceptors;
 mod listing;
 mod transfer;
-mod url;
 
-use std::time::Duration;
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -19,63 +22,83 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::site::Site;
+use super::wire::{CONNECT_TIMEOUT, Clock, Dialect, Wire, query};
 use super::{Addressing, Content, ListPage, ListRequest, Opened, Store, StoreConfig};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;
 use blank::BlankKeys;
-use url::Urls;
-
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a server may stay silent over one request, uploads excepted.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An S3 server.
 pub struct S3Store {
+    wire: Wire,
     client: Client,
     blank: BlankKeys,
-    urls: Urls,
+    site: Site,
+    clock: Arc<Clock>,
+}
+
+/// The clock, as the SDK wants it.
+#[derive(Debug)]
+struct SdkClock(Arc<Clock>);
+
+impl TimeSource for SdkClock {
+    fn now(&self) -> SystemTime {
+        self.0.now().into()
+    }
 }
 
 impl S3Store {
     /// A store at the configured endpoint, or at AWS's for the region, signing with these credentials.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the system has no certificates to check the server by.
     pub fn new(
         config: &StoreConfig,
         region: &str,
         credentials: SharedCredentialsProvider,
         http: SharedHttpClient,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let site = match &config.endpoint {
+            Some(endpoint) => Site::new(endpoint, config.addressing),
+            None => Site::of_aws(region, config.addressing),
+        };
+        let clock = Arc::new(Clock::default());
+        let wire = Wire::new(site.clone(), Dialect::S3, region, credentials.clone(), Arc::clone(&clock))?;
         let blank = BlankKeys::new();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
-        let mut sdk = aws_sdk_s3::Config::builder()
+        let sdk = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
             .credentials_provider(credentials)
             .region(Region::new(region.to_owned()))
+            .endpoint_url(site.endpoint())
+            .time_source(SdkClock(Arc::clone(&clock)))
             .force_path_style(config.addressing == Addressing::Path)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .interceptor(calls::ContentMd5)
+            .interceptor(interceptors::ContentMd5)
             .interceptor(blank.clone());
-        if let Some(endpoint) = &config.endpoint {
-            sdk = sdk.endpoint_url(endpoint);
-        }
-        let endpoint = config.endpoint.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-        Self { client: Client::from_conf(sdk.build()), blank, urls: Urls::new(&endpoint, config.addressing) }
+        Ok(Self { wire, client: Client::from_conf(sdk.build()), blank, site, clock })
     }
 }
 
 #[async_trait]
 impl Store for S3Store {
     async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
-        self.send_call(object, call).await
+        self.wire.call(object, call).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
@@ -92,12 +115,7 @@ impl Store for S3Store {
 
     fn request_url(&self, object: &ObjectId, call: &Call) -> String {
         let (method, resource) = call.request();
-        let mut query = resource.to_owned();
-        if let Some(version) = &object.version {
-            let joint = if query.is_empty() { "" } else { "&" };
-            query = format!("{query}{joint}versionId={}", version.as_str());
-        }
-        self.urls.request(method, &object.bucket, &object.key, &query)
+        self.site.request(method, &object.bucket, &object.key, &query(resource, object.version.as_ref()))
     }
 
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {
@@ -110,6 +128,16 @@ impl Store for S3Store {
         } else {
             None
         }
+    }
+}
+
+impl S3Store {
+    /// The fault of a request that the SDK sent.
+    fn fault<E>(&self, error: SdkError<E, HttpResponse>, endpoint: String) -> Fault
+    where
+        E: ProvideErrorMetadata + RequestId + StdError + Send + Sync + 'static,
+    {
+        fault::fault(error, endpoint, &self.clock)
     }
 }
 

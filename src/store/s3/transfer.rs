@@ -3,7 +3,6 @@
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 
-use super::fault::fault;
 use super::{CONNECT_TIMEOUT, S3Store};
 use crate::object::{Bucket, Key};
 use crate::store::{Content, Opened};
@@ -11,7 +10,7 @@ use crate::task::{Fault, FaultClass};
 
 impl S3Store {
     pub(super) async fn open(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
-        let endpoint = self.urls.request("GET", bucket, key, "");
+        let endpoint = self.site.request("GET", bucket, key, "");
         let output = self
             .client
             .get_object()
@@ -20,7 +19,7 @@ impl S3Store {
             .set_if_match(if_match.map(|etag| format!("\"{etag}\"")))
             .send()
             .await
-            .map_err(|error| fault(error, endpoint))?;
+            .map_err(|error| self.fault(error, endpoint))?;
         Ok(Opened {
             etag: output.e_tag().unwrap_or_default().trim_matches('"').to_owned(),
             size: output.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
@@ -29,7 +28,7 @@ impl S3Store {
     }
 
     pub(super) async fn put(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
-        let endpoint = self.urls.request("PUT", bucket, key, "");
+        let endpoint = self.site.request("PUT", bucket, key, "");
         let body = match content {
             Content::Bytes(bytes) => ByteStream::from(bytes),
             Content::File(path) => ByteStream::from_path(&path).await.map_err(|error| {
@@ -49,7 +48,7 @@ impl S3Store {
             .config_override(aws_sdk_s3::config::Builder::new().timeout_config(patient))
             .send()
             .await
-            .map_err(|error| fault(error, endpoint))?;
+            .map_err(|error| self.fault(error, endpoint))?;
         Ok(())
     }
 }

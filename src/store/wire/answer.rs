@@ -1,0 +1,333 @@
+//! What comes back: read within bounds, and judged once.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::response::Parts;
+use http_body_util::BodyExt as _;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
+
+use super::Wire;
+use super::dialect::Dialect;
+use super::identity::Identity;
+use super::lane::Arriving;
+use crate::store::fault::{Refusal, shortened};
+use crate::store::xml;
+use crate::task::{Fault, FaultClass};
+
+/// The most of a refusal that is read: what tells what is wrong stands in its first kilobyte.
+const MAX_REFUSAL: usize = 64 << 10;
+
+/// A difference between clocks that servers refuse: fifteen minutes, at AWS and OSS alike.
+const SKEW: SignedDuration = SignedDuration::from_mins(14);
+
+/// The most that an answer may have.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) enum Limit {
+    /// Ten tags, one ACL, or nothing: 64 KiB.
+    Small,
+    /// A page of a listing, of up to a thousand keys of a kilobyte that are escaped: 16 MiB.
+    Page,
+}
+
+impl Limit {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Small => 64 << 10,
+            Self::Page => 16 << 20,
+        }
+    }
+}
+
+/// An answer whose body is still on its way.
+pub(super) struct Answer {
+    pub(super) head: Parts,
+    pub(super) body: Arriving,
+}
+
+/// An answer that is there whole.
+#[derive(Debug)]
+pub(in crate::store) struct Whole {
+    /// The HTTP status, any 2xx.
+    pub(in crate::store) status: u16,
+    /// The headers.
+    pub(in crate::store) headers: HeaderMap,
+    /// The body.
+    pub(in crate::store) body: Bytes,
+}
+
+/// A refusal, and what else it says of the clock and of the place.
+pub(super) struct Refused {
+    fault: Fault,
+    /// The server's time.
+    date: Option<Timestamp>,
+    has_code: bool,
+}
+
+/// What an error document says.
+#[derive(Default)]
+struct Document {
+    code: String,
+    message: String,
+    request_id: String,
+    ec: String,
+    endpoint: String,
+    region: String,
+}
+
+impl Answer {
+    /// Reads a success whole.
+    pub(super) async fn whole(
+        mut self,
+        dialect: Dialect,
+        limit: Limit,
+        in_words: &impl Fn() -> String,
+    ) -> Result<Whole, Refused> {
+        let status = self.head.status.as_u16();
+        if !self.head.status.is_success() {
+            return Err(self.refused(dialect, in_words).await);
+        }
+        let unreadable = |why: &str| Refused::alone(unreadable(status, why, in_words()));
+        let read = read(&mut self.body, limit.bytes()).await;
+        let body = match read {
+            Read::Whole(body) => body,
+            Read::Cut(_) => return Err(unreadable("the answer is longer than any that was expected")),
+            Read::Broken(why) => return Err(unreadable(&why)),
+        };
+        // Some servers must begin to answer before they know whether they can carry the request out.
+        if is_error(&body) {
+            let document = Document::read(&body);
+            return Err(document.refused(status, &self.head.headers, dialect, in_words()));
+        }
+        Ok(Whole { status, headers: self.head.headers, body })
+    }
+
+    /// Hands on a success whose body is still on its way.
+    pub(super) async fn opened(
+        self,
+        dialect: Dialect,
+        in_words: &impl Fn() -> String,
+    ) -> Result<(Parts, Arriving), Refused> {
+        if self.head.status.is_success() {
+            return Ok((self.head, self.body));
+        }
+        Err(self.refused(dialect, in_words).await)
+    }
+
+    async fn refused(mut self, dialect: Dialect, in_words: &impl Fn() -> String) -> Refused {
+        let body = match read(&mut self.body, MAX_REFUSAL).await {
+            Read::Whole(body) | Read::Cut(body) => body,
+            Read::Broken(_) => Bytes::new(),
+        };
+        Document::read(&body).refused(self.head.status.as_u16(), &self.head.headers, dialect, in_words())
+    }
+}
+
+enum Read {
+    Whole(Bytes),
+    /// Longer than the limit; the connection is given up with the rest.
+    Cut(Bytes),
+    Broken(String),
+}
+
+async fn read(body: &mut Arriving, limit: usize) -> Read {
+    let mut whole = Bytes::new();
+    while let Some(frame) = body.frame().await {
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) => return Read::Broken(super::innermost(&error)),
+        };
+        if whole.is_empty() {
+            whole = data;
+        } else {
+            // Most answers are one piece; one that is not is put together.
+            let mut joined = whole.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+            joined.extend_from_slice(&data);
+            whole = joined.freeze();
+        }
+        if whole.len() > limit {
+            return Read::Cut(whole.slice(..limit));
+        }
+    }
+    Read::Whole(whole)
+}
+
+impl Document {
+    /// Takes what it can from a document that may be cut or no document at all.
+    fn read(body: &[u8]) -> Self {
+        let mut document = Self::default();
+        // What came before the fault stands.
+        let _ = xml::read(body, |path, text| {
+            let to = match path {
+                "Error/Code" => &mut document.code,
+                "Error/Message" => &mut document.message,
+                "Error/RequestId" => &mut document.request_id,
+                "Error/EC" => &mut document.ec,
+                "Error/Endpoint" => &mut document.endpoint,
+                "Error/Region" => &mut document.region,
+                _ => return,
+            };
+            *to = shortened(text);
+        });
+        document
+    }
+
+    fn refused(mut self, status: u16, headers: &HeaderMap, dialect: Dialect, in_words: String) -> Refused {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let request_id = if self.request_id.is_empty() { text(dialect.names().request_id) } else { &self.request_id };
+        let ec = if self.ec.is_empty() { text("x-oss-ec") } else { &self.ec };
+        if self.region.is_empty() {
+            text("x-amz-bucket-region").clone_into(&mut self.region);
+        }
+        if (300..400).contains(&status) && self.endpoint.is_empty() {
+            self.endpoint = shortened(text("location"));
+        }
+        let message = self.with_place(status);
+        let refusal = Refusal {
+            status,
+            code: Some(&self.code),
+            message: Some(&message),
+            request_id,
+            ec,
+            retry_after: headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
+        };
+        let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
+        Refused { fault: refusal.fault(in_words), date, has_code: !self.code.is_empty() }
+    }
+
+    /// The message, and where the bucket is, if the server says that it is elsewhere.
+    fn with_place(&self, status: u16) -> String {
+        let elsewhere = (300..400).contains(&status) || !self.endpoint.is_empty();
+        if !elsewhere {
+            return self.message.clone();
+        }
+        let mut message = match self.message.trim_end_matches('.') {
+            "" => "the bucket is elsewhere".to_owned(),
+            said => said.to_owned(),
+        };
+        for (what, place) in [("endpoint", &self.endpoint), ("region", &self.region)] {
+            if !place.is_empty() {
+                message = format!("{message}; {what} {place}");
+            }
+        }
+        format!("{message}; nothing was sent there: set `endpoint` and `region` in [store]")
+    }
+}
+
+impl Refused {
+    fn alone(fault: Fault) -> Self {
+        Self { fault, date: None, has_code: true }
+    }
+}
+
+/// A success that cannot be read may be one: look before doing it again.
+pub(super) fn unreadable(status: u16, why: &str, in_words: String) -> Fault {
+    let message = format!("the answer could not be read: {why}");
+    let mut fault = Fault::unanswered(FaultClass::Ambiguous, "UnreadableAnswer", &shortened(&message), in_words);
+    fault.status = Some(status);
+    fault
+}
+
+/// Whether a body is an error document, by its root.
+fn is_error(body: &[u8]) -> bool {
+    let mut rest = body.trim_ascii_start();
+    if rest.starts_with(b"<?xml") {
+        let end = rest.windows(2).position(|window| window == b"?>").map_or(rest.len(), |start| start + 2);
+        rest = rest[end..].trim_ascii_start();
+    }
+    let root = rest.strip_prefix(b"<Error").and_then(<[u8]>::first);
+    root.is_some_and(|next| *next == b'>' || next.is_ascii_whitespace())
+}
+
+impl Wire {
+    /// The fault of a refusal: clock and credentials are put right first, where they are what was refused.
+    pub(super) async fn judged(&self, refused: Refused, identity: &Arc<Identity>) -> Fault {
+        let Refused { mut fault, date, has_code } = refused;
+        // An answer to HEAD has no code, so that only the server's clock tells.
+        let far = |date: Timestamp| date.duration_since(self.clock.now()).abs() > SKEW;
+        let skewed =
+            fault.code == "RequestTimeTooSkewed" || (fault.status == Some(403) && !has_code && date.is_some_and(far));
+        if skewed && date.is_some_and(|date| self.clock.put_right(date)) {
+            fault.class = FaultClass::Transient;
+        }
+        if may_be_renewed(&fault.code) && self.identities.renew(identity).await {
+            fault.class = FaultClass::Transient;
+        }
+        fault
+    }
+}
+
+/// Whether other credentials may be taken where these were not.
+fn may_be_renewed(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "InvalidAccessKeyId"
+            | "SecurityTokenExpired"
+            | "InvalidSecurityToken"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, headers: &[(&'static str, &str)], document: &str) -> Fault {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().expect("a value"));
+        }
+        let read = Document::read(document.as_bytes());
+        read.refused(status, &map, Dialect::Oss, "GET x".to_owned()).fault
+    }
+
+    #[test]
+    fn an_error_is_told_from_an_answer_by_its_root() {
+        for error in ["<Error><Code/></Error>", " <?xml version=\"1.0\"?>\n<Error xmlns=\"x\">", "<Error\n>"] {
+            assert!(is_error(error.as_bytes()), "{error}");
+        }
+        for answer in ["", "<Errors/>", "<Tagging><Error>x</Error></Tagging>", "<?xml", "Error", "<Error"] {
+            assert!(!is_error(answer.as_bytes()), "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_servers_own_words_are_kept() {
+        let document = "<Error><Code>AccessDenied</Code><Message>No right.</Message><RequestId>R1</RequestId>\
+                        <HostId>h</HostId><EC>0003-00000001</EC></Error>";
+        let fault = refused(403, &[("x-oss-request-id", "R2")], document);
+        assert_eq!((fault.code.as_str(), fault.message.as_str()), ("AccessDenied", "No right."));
+        assert_eq!((fault.request_id.as_str(), fault.ec.as_str()), ("R1", "0003-00000001"));
+        let bare = refused(403, &[("x-oss-request-id", "R2"), ("x-oss-ec", "0003-1"), ("retry-after", "3")], "");
+        assert_eq!((bare.code.as_str(), bare.request_id.as_str(), bare.ec.as_str()), ("AccessDenied", "R2", "0003-1"));
+        assert_eq!(bare.retry_after.map(std::num::NonZeroU16::get), Some(3));
+    }
+
+    #[test]
+    fn a_cut_or_hostile_document_gives_what_came_before_the_fault() {
+        let cut = refused(400, &[], "<Error><Code>InvalidArgument</Code><Mess");
+        assert_eq!((cut.code.as_str(), cut.message.as_str()), ("InvalidArgument", "the server gave no message"));
+        let bomb = refused(400, &[], "<!DOCTYPE x [<!ENTITY a \"b\">]><Error><Code>&a;</Code></Error>");
+        assert_eq!(bomb.code, "BadRequest");
+    }
+
+    #[test]
+    fn a_redirect_says_where_the_bucket_is_and_that_nothing_went_there() {
+        let document = "<Error><Code>PermanentRedirect</Code><Message>Use the endpoint.</Message>\
+                        <Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint></Error>";
+        let fault = refused(301, &[("x-amz-bucket-region", "eu-west-1")], document);
+        assert_eq!(fault.class, FaultClass::Rejected);
+        assert_eq!(
+            fault.message,
+            "Use the endpoint; endpoint b.s3.eu-west-1.amazonaws.com; region eu-west-1; nothing was sent there: set \
+             `endpoint` and `region` in [store]"
+        );
+        let bare = refused(302, &[("location", "http://evil.example/")], "");
+        assert!(bare.message.contains("endpoint http://evil.example/; nothing was sent there"), "{}", bare.message);
+    }
+}

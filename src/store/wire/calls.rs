@@ -1,0 +1,93 @@
+//! The requests about one object.
+
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+
+use http::HeaderValue;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::answer::{Limit, Whole, unreadable};
+use super::dialect::read_tags;
+use super::payload::Payload;
+use super::{Ask, Wire};
+use crate::call::{Call, Learned, Reply};
+use crate::object::{ObjectId, VersionId};
+use crate::store::xml::XmlFault;
+use crate::task::Fault;
+
+/// All but RFC 3986's unreserved characters.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Keeps the last document that was sent: most jobs send the same one for every object.
+#[derive(Default)]
+pub(super) struct Documents(Mutex<Option<(Call, Payload)>>);
+
+impl Documents {
+    /// The document of a call, made once as long as the call is the same.
+    fn of(&self, call: &Call, make: impl FnOnce() -> Payload) -> Payload {
+        // What is kept is whole at every moment, so a poisoned lock is as good.
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((kept, payload)) if kept == call => payload.clone(),
+            _ => {
+                let payload = make();
+                *last = Some((call.clone(), payload.clone()));
+                payload
+            }
+        }
+    }
+}
+
+impl Wire {
+    /// Sends the request of a call.
+    pub(in crate::store) async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+        let (method, resource) = call.request();
+        let query = query(resource, object.version.as_ref());
+        let mut headers = Vec::new();
+        let payload = match call {
+            Call::PutTags(tags) => self.documents.of(call, || Payload::xml(self.dialect.tagging(tags), self.dialect)),
+            Call::Restore(request) => {
+                self.documents.of(call, || Payload::xml(self.dialect.restore(*request), self.dialect))
+            }
+            Call::PutAcl(acl) => {
+                headers.push((self.dialect.names().acl, HeaderValue::from_static(acl.as_str())));
+                Payload::none()
+            }
+            Call::GetTags | Call::DeleteTags | Call::GetAcl | Call::Head => Payload::none(),
+        };
+        let ask = Ask { method, bucket: &object.bucket, key: Some(&object.key), query: &query, headers, payload };
+        let whole = self.carry_out(ask, Limit::Small).await?;
+        let learned = self.learned(call, &whole).map_err(|why| {
+            unreadable(whole.status, &why, self.site.request(method, &object.bucket, &object.key, &query))
+        })?;
+        Ok(Reply { status: whole.status, learned })
+    }
+
+    fn learned(&self, call: &Call, whole: &Whole) -> Result<Learned, String> {
+        match call {
+            Call::GetTags => document(read_tags(&whole.body)).map(Learned::Tags),
+            Call::GetAcl => document(self.dialect.read_acl(&whole.body)).map(Learned::Acl),
+            Call::Head => {
+                let (class, restoration) = self.dialect.read_head(&whole.headers);
+                Ok(Learned::Head { class, restoration })
+            }
+            Call::PutTags(_) | Call::DeleteTags | Call::PutAcl(_) | Call::Restore(_) => Ok(Learned::Nothing),
+        }
+    }
+}
+
+fn document<T>(read: Result<Option<T>, XmlFault>) -> Result<T, String> {
+    match read {
+        Ok(Some(content)) => Ok(content),
+        Ok(None) => Err("it is another document than was asked for".to_owned()),
+        Err(fault) => Err(fault.to_string()),
+    }
+}
+
+/// The query of a sub-resource, of one version where there is one.
+pub(in crate::store) fn query(resource: &'static str, version: Option<&VersionId>) -> Cow<'static, str> {
+    let Some(version) = version else { return Cow::Borrowed(resource) };
+    let joint = if resource.is_empty() { "" } else { "&" };
+    // The names are in their order: every sub-resource comes before `versionId`.
+    Cow::Owned(format!("{resource}{joint}versionId={}", utf8_percent_encode(version.as_str(), ENCODED)))
+}

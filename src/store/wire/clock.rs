@@ -1,0 +1,120 @@
+//! The time that requests are signed at: this machine's, put right by the server's where they differ too much.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A difference that no server minds: AWS and OSS refuse from fifteen minutes on.
+const TOLERATED: i64 = 60;
+
+/// A clock that can be put right.
+#[derive(Debug)]
+pub struct Clock {
+    /// Seconds that the server is ahead of this machine.
+    ahead: AtomicI64,
+    last: Mutex<(i64, Stamp)>,
+}
+
+/// A moment, as signatures write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp([u8; 16]);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { ahead: AtomicI64::new(0), last: Mutex::new((i64::MIN, Stamp(*b"19700101T000000Z"))) }
+    }
+}
+
+impl Clock {
+    /// Now, as the server sees it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let second = Timestamp::now().as_second().saturating_add(self.ahead.load(Ordering::Relaxed));
+        Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Now, as signatures write it.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        let now = self.now();
+        // What is kept is whole at every moment, so a poisoned lock is as good.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != now.as_second() {
+            *last = (now.as_second(), Stamp::of(now));
+        }
+        last.1
+    }
+
+    /// Goes by the server's time from now on; whether that changes anything.
+    pub fn put_right(&self, server: Timestamp) -> bool {
+        let ahead = server.as_second().saturating_sub(Timestamp::now().as_second());
+        let before = self.ahead.swap(ahead, Ordering::Relaxed);
+        before.abs_diff(ahead) > TOLERATED.unsigned_abs()
+    }
+}
+
+impl Stamp {
+    /// A moment, to the second, in UTC. Years that do not have four digits become the year 9999.
+    #[must_use]
+    pub fn of(at: Timestamp) -> Self {
+        let time = at.to_zoned(TimeZone::UTC).datetime();
+        let mut text = *b"00000000T000000Z";
+        let fields = [
+            (0, 4, u32::from(time.year().unsigned_abs().min(9999))),
+            (4, 2, u32::from(time.month().unsigned_abs())),
+            (6, 2, u32::from(time.day().unsigned_abs())),
+            (9, 2, u32::from(time.hour().unsigned_abs())),
+            (11, 2, u32::from(time.minute().unsigned_abs())),
+            (13, 2, u32::from(time.second().unsigned_abs())),
+        ];
+        for (start, digits, mut value) in fields {
+            for place in (start..start + digits).rev() {
+                text[place] = b'0' + u8::try_from(value % 10).unwrap_or(0);
+                value /= 10;
+            }
+        }
+        Self(text)
+    }
+
+    /// `20130524T000000Z`.
+    #[must_use]
+    pub fn time(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// `20130524`.
+    #[must_use]
+    pub fn date(&self) -> &str {
+        &self.time()[..8]
+    }
+
+    /// `20130524`, as bytes.
+    #[must_use]
+    pub fn date_bytes(&self) -> [u8; 8] {
+        let mut date = [0; 8];
+        date.copy_from_slice(&self.0[..8]);
+        date
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_written_as_signatures_want_it() {
+        let stamp = Stamp::of("2013-05-24T01:02:03.9Z".parse().expect("a time"));
+        assert_eq!((stamp.time(), stamp.date()), ("20130524T010203Z", "20130524"));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_put_right_once() {
+        let clock = Clock::default();
+        let server = Timestamp::now() + jiff::SignedDuration::from_hours(5);
+        assert!(clock.put_right(server));
+        assert!((clock.now().as_second() - server.as_second()).abs() <= 2);
+        assert!(!clock.put_right(server), "the same difference again is no news");
+    }
+}

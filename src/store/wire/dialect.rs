@@ -1,0 +1,263 @@
+//! What S3 and OSS call the same things, and where their documents differ.
+
+use http::HeaderMap;
+use jiff::fmt::rfc2822;
+
+use crate::object::{Acl, Restoration, RestoreRequest, StorageClass, TagSet};
+use crate::store::xml::{self, XmlFault};
+
+/// Whose API is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Dialect {
+    /// AWS S3's, and that of all who imitate it.
+    S3,
+    /// Alibaba Cloud OSS's own.
+    Oss,
+}
+
+/// Names of headers.
+pub(in crate::store) struct Names {
+    /// Sets an object's predefined ACL.
+    pub(in crate::store) acl: &'static str,
+    /// The server's id of a request.
+    pub(in crate::store) request_id: &'static str,
+    /// The class, in an answer to HEAD.
+    pub(in crate::store) storage_class: &'static str,
+    /// How far a restore is, in an answer to HEAD.
+    pub(in crate::store) restore: &'static str,
+}
+
+const S3: Names = Names {
+    acl: "x-amz-acl",
+    request_id: "x-amz-request-id",
+    storage_class: "x-amz-storage-class",
+    restore: "x-amz-restore",
+};
+
+const OSS: Names = Names {
+    acl: "x-oss-object-acl",
+    request_id: "x-oss-request-id",
+    storage_class: "x-oss-storage-class",
+    restore: "x-oss-restore",
+};
+
+/// The group that stands for everyone in S3's grants.
+const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
+
+impl Dialect {
+    /// The names of its headers.
+    pub(in crate::store) fn names(self) -> &'static Names {
+        match self {
+            Self::S3 => &S3,
+            Self::Oss => &OSS,
+        }
+    }
+
+    /// The document that sets tags.
+    pub(super) fn tagging(self, tags: &TagSet) -> String {
+        let mut document = format!("<Tagging{}><TagSet>", self.namespace());
+        for (key, value) in tags.iter() {
+            document.push_str("<Tag><Key>");
+            push_escaped(key, &mut document);
+            document.push_str("</Key><Value>");
+            push_escaped(value, &mut document);
+            document.push_str("</Value></Tag>");
+        }
+        document.push_str("</TagSet></Tagging>");
+        document
+    }
+
+    /// The document that asks for a restore.
+    pub(super) fn restore(self, request: RestoreRequest) -> String {
+        let parameters = match self {
+            Self::S3 => "GlacierJobParameters",
+            Self::Oss => "JobParameters",
+        };
+        let tier = request
+            .tier
+            .map_or_else(String::new, |tier| format!("<{parameters}><Tier>{}</Tier></{parameters}>", tier.as_str()));
+        format!("<RestoreRequest{}><Days>{}</Days>{tier}</RestoreRequest>", self.namespace(), request.days)
+    }
+
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::S3 => " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"",
+            Self::Oss => "",
+        }
+    }
+
+    /// The ACL of an answer; `None` where the document is another one.
+    pub(super) fn read_acl(self, document: &[u8]) -> Result<Option<Acl>, XmlFault> {
+        match self {
+            Self::S3 => read_grants(document),
+            Self::Oss => read_oss_acl(document),
+        }
+    }
+
+    /// Class and restoration of an answer to HEAD.
+    pub(super) fn read_head(self, headers: &HeaderMap) -> (StorageClass, Restoration) {
+        let names = self.names();
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        // S3 leaves the class out where it is STANDARD.
+        let absent = match self {
+            Self::S3 => "STANDARD",
+            Self::Oss => "Standard",
+        };
+        let class = StorageClass::new(text(names.storage_class).unwrap_or(absent));
+        (class, text(names.restore).map_or(Restoration::Absent, restoration))
+    }
+}
+
+/// The tags of an answer; `None` where the document is another one.
+pub(super) fn read_tags(document: &[u8]) -> Result<Option<TagSet>, XmlFault> {
+    let (mut key, mut value) = (String::new(), String::new());
+    let (mut tags, mut whole) = (TagSet::default(), false);
+    xml::read(document, |path, text| match path {
+        "Tagging/TagSet/Tag/Key" => text.clone_into(&mut key),
+        "Tagging/TagSet/Tag/Value" => text.clone_into(&mut value),
+        "Tagging/TagSet/Tag" => tags.insert(std::mem::take(&mut key), std::mem::take(&mut value)),
+        "Tagging" => whole = true,
+        _ => {}
+    })?;
+    Ok(whole.then_some(tags))
+}
+
+/// The predefined ACL that stands for S3's grants.
+fn read_grants(document: &[u8]) -> Result<Option<Acl>, XmlFault> {
+    let (mut owner, mut id, mut uri, mut permission) = (String::new(), String::new(), String::new(), String::new());
+    let mut grants = Vec::new();
+    let mut whole = false;
+    xml::read(document, |path, text| match path {
+        "AccessControlPolicy/Owner/ID" => text.clone_into(&mut owner),
+        "AccessControlPolicy/AccessControlList/Grant/Grantee/ID" => text.clone_into(&mut id),
+        "AccessControlPolicy/AccessControlList/Grant/Grantee/URI" => text.clone_into(&mut uri),
+        "AccessControlPolicy/AccessControlList/Grant/Permission" => text.clone_into(&mut permission),
+        "AccessControlPolicy/AccessControlList/Grant" => {
+            grants.push([&mut id, &mut uri, &mut permission].map(std::mem::take));
+        }
+        "AccessControlPolicy" => whole = true,
+        _ => {}
+    })?;
+    let (mut read, mut write, mut other) = (false, false, false);
+    for [id, uri, permission] in &grants {
+        match permission.as_str() {
+            "FULL_CONTROL" if uri.is_empty() && !owner.is_empty() && *id == owner => {}
+            "READ" if uri == ALL_USERS => read = true,
+            "WRITE" if uri == ALL_USERS => write = true,
+            _ => other = true,
+        }
+    }
+    let acl = match (read, write, other) {
+        (false, false, false) => Acl::Private,
+        (true, false, false) => Acl::PublicRead,
+        (true, true, false) => Acl::PublicReadWrite,
+        _ => Acl::Custom,
+    };
+    Ok(whole.then_some(acl))
+}
+
+fn read_oss_acl(document: &[u8]) -> Result<Option<Acl>, XmlFault> {
+    let mut acl = None;
+    xml::read(document, |path, text| {
+        if path == "AccessControlPolicy/AccessControlList/Grant" {
+            let known = [Acl::Private, Acl::PublicRead, Acl::PublicReadWrite, Acl::Default];
+            acl = Some(known.into_iter().find(|acl| acl.as_str() == text.trim()).unwrap_or(Acl::Custom));
+        }
+    })?;
+    Ok(acl)
+}
+
+/// Reads how far a restore is: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="<RFC 1123 date>"`.
+fn restoration(header: &str) -> Restoration {
+    if header.contains(r#"ongoing-request="true""#) {
+        return Restoration::InProgress;
+    }
+    let date = header.split_once(r#"expiry-date=""#).and_then(|(_, rest)| rest.split_once('"')).map(|(date, _)| date);
+    match date.and_then(|date| rfc2822::parse(date).ok()) {
+        Some(until) => Restoration::Until(until.timestamp()),
+        None => Restoration::Absent,
+    }
+}
+
+/// Escapes markup, and control characters, which a reader would take for other white space.
+fn push_escaped(text: &str, to: &mut String) {
+    for character in text.chars() {
+        match character {
+            '&' => to.push_str("&amp;"),
+            '<' => to.push_str("&lt;"),
+            '>' => to.push_str("&gt;"),
+            '\r' => to.push_str("&#13;"),
+            '\n' => to.push_str("&#10;"),
+            '\t' => to.push_str("&#9;"),
+            other => to.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Tier;
+
+    #[test]
+    fn documents_are_those_of_each_dialect() {
+        let tags: TagSet = [("a", "1 & 2"), ("b", "")].into_iter().collect();
+        let inner =
+            "<TagSet><Tag><Key>a</Key><Value>1 &amp; 2</Value></Tag><Tag><Key>b</Key><Value></Value></Tag></TagSet>";
+        assert_eq!(Dialect::Oss.tagging(&tags), format!("<Tagging>{inner}</Tagging>"));
+        assert_eq!(read_tags(Dialect::S3.tagging(&tags).as_bytes()), Ok(Some(tags)));
+        let request = RestoreRequest { days: 7, tier: Some(Tier::Bulk) };
+        let oss = "<RestoreRequest><Days>7</Days><JobParameters><Tier>Bulk</Tier></JobParameters></RestoreRequest>";
+        assert_eq!(Dialect::Oss.restore(request), oss);
+        assert!(
+            Dialect::S3.restore(request).contains("<GlacierJobParameters><Tier>Bulk</Tier></GlacierJobParameters>")
+        );
+        let plain = Dialect::Oss.restore(RestoreRequest { days: 1, tier: None });
+        assert_eq!(plain, "<RestoreRequest><Days>1</Days></RestoreRequest>");
+    }
+
+    #[test]
+    fn grants_are_read_as_the_predefined_acl_that_they_spell_out() {
+        let grant = |grantee: &str, permission: &str| {
+            format!("<Grant><Grantee>{grantee}</Grantee><Permission>{permission}</Permission></Grant>")
+        };
+        let read = |grants: &[String]| {
+            let document = format!(
+                "<AccessControlPolicy><Owner><ID>me</ID></Owner><AccessControlList>{}</AccessControlList>\
+                 </AccessControlPolicy>",
+                grants.concat()
+            );
+            Dialect::S3.read_acl(document.as_bytes()).expect("a document").expect("an ACL")
+        };
+        let everyone = format!("<URI>{ALL_USERS}</URI>");
+        let (mine, yours) = (grant("<ID>me</ID>", "FULL_CONTROL"), grant("<ID>you</ID>", "FULL_CONTROL"));
+        let (reads, writes) = (grant(&everyone, "READ"), grant(&everyone, "WRITE"));
+        assert_eq!(read(std::slice::from_ref(&mine)), Acl::Private);
+        assert_eq!(read(&[mine.clone(), reads.clone()]), Acl::PublicRead);
+        assert_eq!(read(&[mine.clone(), reads.clone(), writes.clone()]), Acl::PublicReadWrite);
+        assert_eq!(read(&[mine.clone(), writes]), Acl::Custom);
+        assert_eq!(read(&[mine, reads, yours]), Acl::Custom);
+        assert_eq!(Dialect::S3.read_acl(b"<Other/>"), Ok(None));
+    }
+
+    #[test]
+    fn oss_names_its_acls() {
+        let read = |acl: &str| {
+            let list = format!("<AccessControlList><Grant>{acl}</Grant></AccessControlList>");
+            Dialect::Oss.read_acl(format!("<AccessControlPolicy>{list}</AccessControlPolicy>").as_bytes())
+        };
+        assert_eq!(read("default"), Ok(Some(Acl::Default)));
+        assert_eq!(read("public-read-write"), Ok(Some(Acl::PublicReadWrite)));
+        assert_eq!(read("else"), Ok(Some(Acl::Custom)));
+        assert_eq!(Dialect::Oss.read_acl(b"<AccessControlPolicy/>"), Ok(None));
+    }
+
+    #[test]
+    fn the_restore_header_is_read() {
+        assert_eq!(restoration(r#"ongoing-request="true""#), Restoration::InProgress);
+        let done = r#"ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT""#;
+        assert_eq!(restoration(done), Restoration::Until("2012-12-21T00:00:00Z".parse().expect("a timestamp")));
+        assert_eq!(restoration(r#"ongoing-request="false""#), Restoration::Absent);
+        assert_eq!(restoration("nonsense"), Restoration::Absent);
+    }
+}

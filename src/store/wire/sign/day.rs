@@ -1,0 +1,75 @@
+//! The key that a day's signatures are made with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::super::identity::Identity;
+
+type HmacSha256 = Hmac<Sha256>;
+
+/// Derives signing keys, and keeps the last one: it holds for a day, a region and a secret.
+#[derive(Debug)]
+pub(super) struct DayKeys {
+    /// What the secret is prefixed with.
+    prefix: &'static str,
+    /// The parts of the scope behind the date.
+    scope: [String; 3],
+    kept: Mutex<Option<DayKey>>,
+}
+
+#[derive(Debug)]
+struct DayKey {
+    identity: Arc<Identity>,
+    date: [u8; 8],
+    /// Keyed, with nothing signed yet.
+    state: HmacSha256,
+}
+
+impl DayKeys {
+    /// Keys of one scheme for `date/region/service/terminator`.
+    pub(super) fn new(prefix: &'static str, region: &str, service: &str, terminator: &str) -> Self {
+        let scope = [region, service, terminator].map(str::to_owned);
+        Self { prefix, scope, kept: Mutex::new(None) }
+    }
+
+    /// The scope's parts behind the date.
+    pub(super) fn scope(&self) -> &[String; 3] {
+        &self.scope
+    }
+
+    /// The HMAC of a text with the day's key.
+    pub(super) fn sign(&self, identity: &Arc<Identity>, date: [u8; 8], text: &str) -> [u8; 32] {
+        let mut state = self.state(identity, date);
+        state.update(text.as_bytes());
+        state.finalize().into_bytes().into()
+    }
+
+    fn state(&self, identity: &Arc<Identity>, date: [u8; 8]) -> HmacSha256 {
+        // What is kept is whole at every moment, so a poisoned lock is as good.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(key) if key.date == date && Arc::ptr_eq(&key.identity, identity) => key.state.clone(),
+            _ => {
+                let state = self.derive(identity.secret(), date);
+                *kept = Some(DayKey { identity: Arc::clone(identity), date, state: state.clone() });
+                state
+            }
+        }
+    }
+
+    fn derive(&self, secret: &str, date: [u8; 8]) -> HmacSha256 {
+        let first = keyed(format!("{}{secret}", self.prefix).as_bytes());
+        let mut key = first.chain_update(date).finalize().into_bytes();
+        for part in &self.scope {
+            key = keyed(&key).chain_update(part).finalize().into_bytes();
+        }
+        keyed(&key)
+    }
+}
+
+/// HMAC takes keys of any length.
+fn keyed(key: &[u8]) -> HmacSha256 {
+    HmacSha256::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
+}

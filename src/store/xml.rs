@@ -1,0 +1,153 @@
+//! Reading the documents that stores send: small, flat, and not to be trusted.
+//!
+//! A document type is refused, so that there are no entities but XML's own five; depth and names are bounded, and the
+//! size is by whoever reads the document from the wire.
+
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, Event};
+
+/// The deepest document that any store sends has six levels.
+const MAX_DEPTH: usize = 16;
+
+/// Why a text is no document that a store would send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum XmlFault {
+    /// It is no XML, or ends too soon.
+    #[error("it is no complete XML document")]
+    Malformed,
+    /// It declares a type, and with it perhaps entities.
+    #[error("it has a document type, which no store sends")]
+    DocumentType,
+    /// It refers to an entity that XML does not define.
+    #[error("it refers to an entity that it cannot define")]
+    Entity,
+    /// It is nested more deeply than any store's.
+    #[error("it is nested too deeply")]
+    Depth,
+}
+
+/// Reads a document: `closed` is told of each element at its end, by its path from the root on, as in `Tagging/TagSet/Tag`,
+/// and its own text.
+pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlFault> {
+    let text = std::str::from_utf8(document).map_err(|_| XmlFault::Malformed)?;
+    let mut reader = Reader::from_str(text);
+    let mut open = Open::default();
+    loop {
+        match reader.read_event().map_err(|_| XmlFault::Malformed)? {
+            Event::Start(element) => open.enter(element.local_name().into_inner())?,
+            Event::Empty(element) => {
+                open.enter(element.local_name().into_inner())?;
+                open.leave(&mut closed)?;
+            }
+            Event::End(_) => open.leave(&mut closed)?,
+            Event::Text(piece) => open.push(&piece.decode().map_err(|_| XmlFault::Malformed)?)?,
+            Event::CData(piece) => open.push(&piece.decode().map_err(|_| XmlFault::Malformed)?)?,
+            Event::GeneralRef(reference) => open.push(resolved(&reference, &mut [0; 4])?)?,
+            Event::DocType(_) => return Err(XmlFault::DocumentType),
+            Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
+            Event::Eof => break,
+        }
+    }
+    if open.seen_root && open.depth == 0 { Ok(()) } else { Err(XmlFault::Malformed) }
+}
+
+/// The elements that are open.
+#[derive(Default)]
+struct Open {
+    path: String,
+    depth: usize,
+    /// One text for each open element, used again and again.
+    texts: [String; MAX_DEPTH],
+    seen_root: bool,
+}
+
+impl Open {
+    fn enter(&mut self, name: &[u8]) -> Result<(), XmlFault> {
+        let name = std::str::from_utf8(name).map_err(|_| XmlFault::Malformed)?;
+        if self.depth == 0 {
+            if std::mem::replace(&mut self.seen_root, true) {
+                return Err(XmlFault::Malformed);
+            }
+        } else {
+            self.path.push('/');
+        }
+        self.texts.get_mut(self.depth).ok_or(XmlFault::Depth)?.clear();
+        self.path.push_str(name);
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, closed: &mut impl FnMut(&str, &str)) -> Result<(), XmlFault> {
+        self.depth = self.depth.checked_sub(1).ok_or(XmlFault::Malformed)?;
+        closed(&self.path, &self.texts[self.depth]);
+        self.path.truncate(self.path.rfind('/').unwrap_or(0));
+        Ok(())
+    }
+
+    fn push(&mut self, piece: &str) -> Result<(), XmlFault> {
+        match self.depth.checked_sub(1) {
+            Some(place) => self.texts[place].push_str(piece),
+            None if piece.trim().is_empty() => {}
+            None => return Err(XmlFault::Malformed),
+        }
+        Ok(())
+    }
+}
+
+fn resolved<'b>(reference: &BytesRef<'_>, buffer: &'b mut [u8; 4]) -> Result<&'b str, XmlFault> {
+    if let Some(character) = reference.resolve_char_ref().map_err(|_| XmlFault::Entity)? {
+        return Ok(character.encode_utf8(buffer));
+    }
+    let name = reference.decode().map_err(|_| XmlFault::Malformed)?;
+    resolve_predefined_entity(&name).ok_or(XmlFault::Entity)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn leaves(document: &str) -> Result<Vec<String>, XmlFault> {
+        let mut leaves = Vec::new();
+        read(document.as_bytes(), |path, text| leaves.push(format!("{path}={text}")))?;
+        Ok(leaves)
+    }
+
+    #[test]
+    fn every_element_is_told_with_its_path_and_text() {
+        let document =
+            "<?xml version=\"1.0\"?>\n<T xmlns='x'><S><K>a &amp;&#x41;&#10;</K><V/></S><!-- c --><S>x</S></T>\n";
+        let told = ["T/S/K=a &A\n", "T/S/V=", "T/S=", "T/S=x", "T="];
+        assert_eq!(leaves(document), Ok(told.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn what_no_store_sends_is_refused() {
+        let deep = format!("{}{}", "<a>".repeat(40), "</a>".repeat(40));
+        let bomb = "<!DOCTYPE l [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><l>&b;</l>";
+        for (document, fault) in [
+            ("", XmlFault::Malformed),
+            ("no XML", XmlFault::Malformed),
+            ("<a><b></a>", XmlFault::Malformed),
+            ("<a><b>", XmlFault::Malformed),
+            ("<a/><b/>", XmlFault::Malformed),
+            ("</a>", XmlFault::Malformed),
+            ("<a>&lol;</a>", XmlFault::Entity),
+            ("<a>&#0;</a>", XmlFault::Entity),
+            (bomb, XmlFault::DocumentType),
+            (deep.as_str(), XmlFault::Depth),
+        ] {
+            assert_eq!(leaves(document), Err(fault), "{document}");
+        }
+        assert_eq!(read(b"<a>\xff</a>", |_, _| {}), Err(XmlFault::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(document in "[<>/a&;#!\\[\\]x ?\"=-]{0,60}") {
+            let _ = leaves(&document);
+        }
+    }
+}
