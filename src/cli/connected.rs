@@ -2,7 +2,7 @@
 
 use super::{Error, Exit};
 use crate::store::sandbox::SandboxError;
-use crate::store::{ConnectError, Connection, StoreConfig, connect};
+use crate::store::{ConnectError, Connection, Provider, StoreConfig, connect};
 
 /// The store of a plan.
 ///
@@ -16,12 +16,15 @@ impl From<ConnectError> for Error {
     fn from(error: ConnectError) -> Self {
         let message = error.to_string();
         let (exit, help) = match error {
-            ConnectError::NoCredentials(_) => (
+            ConnectError::NoCredentials { provider: Provider::Oss, .. } => {
+                (Exit::ToolFailed, Some("set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never holds them"))
+            }
+            ConnectError::NoCredentials { .. } => (
                 Exit::ToolFailed,
                 Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never holds them"),
             ),
             ConnectError::NoRegion => (Exit::ToolFailed, Some("add region = \"...\" to [store], or set AWS_REGION")),
-            ConnectError::NotYet(_) => (Exit::Refused, Some("use batchplan validate for now")),
+            ConnectError::NoEndpoint => (Exit::ToolFailed, Some("add endpoint = \"https://...\" to [store]")),
             ConnectError::Sandbox(SandboxError::InUse(_)) => {
                 (Exit::Refused, Some("wait for the other apply or sandbox to end, or give [store] another data folder"))
             }

@@ -19,8 +19,7 @@ pub enum Exit {
     JobFailed = 4,
     /// Paused or interrupted: the job can be gone on with.
     Interrupted = 5,
-    /// Refused: no confirmation, another plan or manifest than before, a lock, a move that is not possible, or a provider
-    /// that cannot be applied yet.
+    /// Refused: no confirmation, another plan or manifest than before, a lock, or a move that is not possible.
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,

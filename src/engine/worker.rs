@@ -125,7 +125,8 @@ impl Worker {
         }
     }
 
-    /// Asks for a restore. It is not sent again before a look, since a repeat may be billed and extend the expiry.
+    /// Asks for a restore. It is not sent again before a look, since a repeat may be billed and extend the expiry; nor is one
+    /// that was refused with its tier given up before a look at whether the object's class takes any.
     async fn restore(
         &self,
         visit: &Visit<'_>,
@@ -136,12 +137,20 @@ impl Worker {
         let since = Timestamp::now();
         let mut asked = asked_before;
         let mut backoff = Backoff::new(self.policy);
+        let mut call = step.call.clone();
         loop {
-            let fault = match self.attempt(visit, &step.call).await? {
+            let fault = match self.attempt(visit, &call).await? {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
             match fault.class {
+                FaultClass::Rejected if self.may_be_the_tier(&fault, &call) => {
+                    if !self.is_untiered(visit, step, &fault).await? {
+                        return Err(failed(&step.operation, fault));
+                    }
+                    call = Call::Restore(RestoreRequest { tier: None, ..request });
+                    continue;
+                }
                 FaultClass::Rejected => return Err(failed(&step.operation, fault)),
                 FaultClass::Credentials => return Err(Halt::Refused(Box::new(fault))),
                 FaultClass::Throttled | FaultClass::Transient => {}
@@ -160,21 +169,38 @@ impl Worker {
         }
     }
 
-    /// One look at how far the object's restore is. Where it cannot be had, `fault` stands, and says so.
+    /// Whether a restore may have been refused for naming a tier at all.
+    fn may_be_the_tier(&self, fault: &Fault, call: &Call) -> bool {
+        let tiered = matches!(call, Call::Restore(RestoreRequest { tier: Some(_), .. }));
+        tiered && fault.status == Some(400) && self.store.untiered_class().is_some()
+    }
+
+    /// Whether the object's class takes no tier.
+    async fn is_untiered(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<bool, Halt> {
+        let reply = self.head(visit, step, fault).await?;
+        Ok(matches!(&reply.learned, Learned::Head { class, .. } if self.store.untiered_class() == Some(class.as_str())))
+    }
+
+    /// One look at how far the object's restore is.
     async fn look(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<(Reply, Restoration), Halt> {
-        let head = Step { call: Call::Head, operation: step.operation.clone() };
-        let reply = self.send(visit, &head).await.map_err(|halt| match halt {
-            Halt::Stopped | Halt::Refused(_) => halt,
-            Halt::Failed(unseen) => {
-                let message = format!("{}; a look at the object failed as well: {}", fault.message, unseen.fault);
-                failed(&step.operation, Fault { message, ..fault.clone() })
-            }
-        })?;
+        let reply = self.head(visit, step, fault).await?;
         let found = match reply.learned {
             Learned::Head { restoration, .. } => restoration,
             Learned::Nothing | Learned::Tags(_) | Learned::Acl(_) => Restoration::Absent,
         };
         Ok((reply, found))
+    }
+
+    /// One look at the object, because of a fault. Where it cannot be had, the fault stands, and says so.
+    async fn head(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<Reply, Halt> {
+        let head = Step { call: Call::Head, operation: step.operation.clone() };
+        self.send(visit, &head).await.map_err(|halt| match halt {
+            Halt::Stopped | Halt::Refused(_) => halt,
+            Halt::Failed(unseen) => {
+                let message = format!("{}; a look at the object failed as well: {}", fault.message, unseen.fault);
+                failed(&step.operation, Fault { message, ..fault.clone() })
+            }
+        })
     }
 
     /// Sends one request, in its turn and within its time.

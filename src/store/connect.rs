@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_credential_types::provider::error::CredentialsError;
 
 use super::sandbox::{self, Sandbox, SandboxOptions, Server, ServerError};
-use super::{Addressing, Provider, S3Store, Store, StoreConfig, credentials};
+use super::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig, credentials};
 
 /// A store, for as long as this lives.
 pub struct Connection {
@@ -28,12 +28,17 @@ impl Connection {
 /// Why a store cannot be spoken to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Work on this provider is not possible yet.
-    #[error("plans for provider \"{}\" can be validated, but not applied yet", .0.as_str())]
-    NotYet(Provider),
     /// Nobody said who asks.
-    #[error("no credentials: {}", root(.0))]
-    NoCredentials(#[source] CredentialsError),
+    #[error("no credentials: {}", root(.source))]
+    NoCredentials {
+        /// Whose credentials are wanted.
+        provider: Provider,
+        /// Why there are none.
+        source: CredentialsError,
+    },
+    /// Nobody said where, in a plan that did not pass validation.
+    #[error("no endpoint: the plan's [store] names none")]
+    NoEndpoint,
     /// Nobody said where.
     #[error("no region: neither the plan's [store] nor the environment names one")]
     NoRegion,
@@ -58,11 +63,19 @@ pub enum ConnectError {
 /// # Errors
 /// When the provider cannot be worked on, or credentials, region or the sandbox's state are not to be had.
 pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
+    let no_credentials = |source| ConnectError::NoCredentials { provider: config.provider, source };
     match config.provider {
-        Provider::Oss => Err(ConnectError::NotYet(config.provider)),
+        Provider::Oss => {
+            let credentials = credentials::from_oss_environment().map_err(no_credentials)?;
+            let region = config.region.as_deref().ok_or(ConnectError::NoRegion)?;
+            let endpoint = config.endpoint.as_deref().ok_or(ConnectError::NoEndpoint)?;
+            let store = OssStore::new(endpoint, config.addressing, region, credentials)
+                .map_err(ConnectError::NoCertificates)?;
+            Ok(Connection { store: Arc::new(store), _sandbox: None })
+        }
         Provider::Aws | Provider::S3 => {
             let http = credentials::http_client();
-            let identity = credentials::from_aws_chain(&http).await.map_err(ConnectError::NoCredentials)?;
+            let identity = credentials::from_aws_chain(&http).await.map_err(no_credentials)?;
             let region = config.region.clone().or(identity.region).ok_or(ConnectError::NoRegion)?;
             let store = S3Store::new(config, &region, identity.provider, http).map_err(ConnectError::NoCertificates)?;
             Ok(Connection { store: Arc::new(store), _sandbox: None })

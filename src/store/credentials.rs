@@ -1,5 +1,5 @@
-//! Who asks. `aws` and `s3` read AWS's environment, profiles and roles, through the SDK's own chain; nothing else in
-//! the house reads a secret, and none is ever stored.
+//! Who asks. `aws` and `s3` read AWS's environment, profiles and roles, through the SDK's own chain, and `oss` reads OSS's
+//! environment; nothing else in the house reads a secret, and none is ever stored.
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
@@ -29,6 +29,15 @@ pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, 
         .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
     provider.provide_credentials().await?;
     Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
+}
+
+/// Finds OSS's credentials, in the variables that OSS's own SDKs and tools read.
+pub(super) fn from_oss_environment() -> Result<SharedCredentialsProvider, CredentialsError> {
+    let of = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let needed = |name: &str| of(name).ok_or_else(|| CredentialsError::not_loaded(format!("{name} is not set")));
+    let (key, secret) = (needed("OSS_ACCESS_KEY_ID")?, needed("OSS_ACCESS_KEY_SECRET")?);
+    let credentials = Credentials::new(key, secret, of("OSS_SESSION_TOKEN"), None, "environment");
+    Ok(SharedCredentialsProvider::new(credentials))
 }
 
 /// The sandbox's key pair, which is public: it guards nothing.

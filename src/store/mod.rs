@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod credentials;
 mod fault;
+mod oss;
 mod s3;
 pub mod sandbox;
 mod site;
@@ -27,6 +28,7 @@ use crate::task::Fault;
 
 pub use config::{Addressing, Provider, StoreConfig};
 pub use connect::{ConnectError, Connection, connect};
+pub use oss::OssStore;
 pub use s3::S3Store;
 pub use unreachable::Unreachable;
 
@@ -51,6 +53,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Why this store's API cannot carry a key, where it cannot.
     fn refuses_key(&self, key: &Key) -> Option<&'static str>;
+
+    /// The storage class whose restores are all alike and name no tier, where the store has one.
+    fn untiered_class(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Which page of which listing.

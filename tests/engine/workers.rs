@@ -6,7 +6,7 @@ use std::time::Duration;
 use batchplan::backoff::RetryPolicy;
 use batchplan::call::Call;
 use batchplan::engine::{Allowance, Pace, Worked, Worker};
-use batchplan::object::{Restoration, RestoreRequest};
+use batchplan::object::{Restoration, RestoreRequest, Tier};
 use batchplan::operation::{Operation, Operations};
 use batchplan::store::Store;
 use batchplan::task::{FaultClass, Outcome};
@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::faulty::{Faults, FaultyStore};
-use crate::memory::{AlwaysConflict, MemoryStore, object};
+use crate::memory::{AlwaysConflict, MemoryStore, NoTiers, object};
 use crate::run::{put, tags};
 
 pub(crate) const WEEK: RestoreRequest = RestoreRequest { days: 7, tier: None };
@@ -61,6 +61,22 @@ async fn a_conflict_on_restore_is_judged_by_one_look() {
         }
         assert_eq!(store.calls().len(), 1, "one look, {found:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_is_left_out_for_the_class_that_takes_none_and_for_no_other() {
+    let bulk = RestoreRequest { days: 7, tier: Some(Tier::Bulk) };
+    let store = MemoryStore::with_objects(2);
+    store.set_class(&object("k0"), "Archive");
+    store.set_class(&object("k1"), "ColdArchive");
+    let worker = worker(Arc::new(NoTiers(store.clone())), vec![Operation::Restore(bulk)]);
+    let archive = worker.work(&object("k0"), false).await;
+    assert_eq!(archive, Worked::Settled(Outcome::Succeeded { status: 202 }));
+    let cold = worker.work(&object("k1"), false).await;
+    let Worked::Settled(Outcome::Failed(failure)) = cold else { panic!("{cold:?}") };
+    assert_eq!((failure.fault.status, failure.fault.code.as_str()), (Some(400), "InvalidArgument"));
+    let reached: Vec<_> = store.calls().into_iter().map(|(_, call)| call).collect();
+    assert_eq!(reached, [Call::Head, Call::Restore(WEEK), Call::Head]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,11 @@ impl MemoryStore {
             Fact::Known(restoration);
     }
 
+    pub(crate) fn set_class(&self, id: &ObjectId, class: &str) {
+        self.inner.lock().expect("nobody panicked with it").objects.get_mut(id).expect("it is there").class =
+            Fact::Known(StorageClass::new(class));
+    }
+
     /// The requests so far, in the order of their arrival.
     pub(crate) fn calls(&self) -> Vec<(ObjectId, Call)> {
         self.inner.lock().expect("nobody panicked with it").calls.clone()
@@ -197,5 +202,44 @@ impl Store for AlwaysConflict {
 
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {
         self.0.refuses_key(key)
+    }
+}
+
+/// A store whose classes are all alike "Archive" or all alike another one, and of which none takes a tier.
+pub(crate) struct NoTiers(pub(crate) Arc<MemoryStore>);
+
+#[async_trait]
+impl Store for NoTiers {
+    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+        match call {
+            Call::Restore(request) if request.tier.is_some() => {
+                Err(refused(400, "InvalidArgument", FaultClass::Rejected))
+            }
+            _ => self.0.call(object, call).await,
+        }
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+        self.0.list(request).await
+    }
+
+    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+        self.0.read(bucket, key, if_match).await
+    }
+
+    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+        self.0.write(bucket, key, content, md5).await
+    }
+
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        self.0.request_url(object, call)
+    }
+
+    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+        self.0.refuses_key(key)
+    }
+
+    fn untiered_class(&self) -> Option<&'static str> {
+        Some("Archive")
     }
 }

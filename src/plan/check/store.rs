@@ -126,18 +126,19 @@ fn refuse_plain_text<T>(endpoint: &Endpoint, at: &At<T>, table: &StoreTable, wal
 }
 
 fn addressing(table: &StoreTable, provider: Provider, endpoint: Option<&Endpoint>, walk: &mut Walk) -> Addressing {
-    let addressing = table.addressing.value().map_or(defaults::addressing(provider), |name| name.0);
-    if let (Provider::Oss, Addressing::Path, Some(at)) = (provider, addressing, table.addressing.given()) {
+    let by_ip = endpoint.is_some_and(|endpoint| endpoint.ip().is_some());
+    // A server that speaks OSS's API on an address of its own is no region of OSS: its SDKs address it so as well.
+    let default = if by_ip && provider == Provider::Oss { Addressing::Path } else { defaults::addressing(provider) };
+    let addressing = table.addressing.value().map_or(default, |name| name.0);
+    if let (Provider::Oss, Addressing::Path, false, Some(at)) = (provider, addressing, by_ip, table.addressing.given())
+    {
         walk.push(
             Problem::new("OSS takes the bucket in the host only")
                 .label(at.span.clone(), "refused by OSS")
                 .help("remove this; \"virtual\" is the default"),
         );
     }
-    let by_ip = endpoint.is_some_and(|endpoint| endpoint.ip().is_some());
-    if let (Addressing::Virtual, true, Provider::Aws | Provider::S3, Some(at)) =
-        (addressing, by_ip, provider, table.endpoint.given())
-    {
+    if let (Addressing::Virtual, true, Some(at)) = (addressing, by_ip, table.endpoint.given()) {
         let mut problem = Problem::new("an IP address cannot carry the bucket's name")
             .label(at.span.clone(), "an IP address")
             .help("set `addressing = \"path\"`");

@@ -222,8 +222,15 @@ impl Refused {
     }
 }
 
+impl Whole {
+    /// The fault of a success that cannot be understood.
+    pub(in crate::store) fn unreadable(&self, why: &str, in_words: String) -> Fault {
+        unreadable(self.status, why, in_words)
+    }
+}
+
 /// A success that cannot be read may be one: look before doing it again.
-pub(super) fn unreadable(status: u16, why: &str, in_words: String) -> Fault {
+fn unreadable(status: u16, why: &str, in_words: String) -> Fault {
     let message = format!("the answer could not be read: {why}");
     let mut fault = Fault::unanswered(FaultClass::Ambiguous, "UnreadableAnswer", &shortened(&message), in_words);
     fault.status = Some(status);

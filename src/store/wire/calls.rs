@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::answer::{Limit, Whole, unreadable};
+use super::answer::{Limit, Whole};
 use super::dialect::read_tags;
 use super::payload::Payload;
 use super::{Ask, Wire};
@@ -57,9 +57,9 @@ impl Wire {
         };
         let ask = Ask { method, bucket: &object.bucket, key: Some(&object.key), query: &query, headers, payload };
         let whole = self.carry_out(ask, Limit::Small).await?;
-        let learned = self.learned(call, &whole).map_err(|why| {
-            unreadable(whole.status, &why, self.site.request(method, &object.bucket, &object.key, &query))
-        })?;
+        let learned = self
+            .learned(call, &whole)
+            .map_err(|why| whole.unreadable(&why, self.site.request(method, &object.bucket, &object.key, &query)))?;
         Ok(Reply { status: whole.status, learned })
     }
 

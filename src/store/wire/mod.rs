@@ -9,13 +9,11 @@
 //! | `lane`, `host` | connections |
 //! | `sign`, `identity`, `clock` | who signs, how, and at what time |
 //! | `dialect`, `payload` | what S3 and OSS call things, and the documents that are sent |
-//! | `answer` | what comes back: read within bounds, judged once |
+//! | `answer`, `reader` | what comes back: read within bounds, judged once |
 //! | `calls` | the requests about one object |
 //!
 //! Every request is sent once, goes to the plan's own host, and follows no redirect. A clock that the server calls wrong
 //! is put right, and credentials that it calls expired are renewed, for the next attempt.
-
-#![expect(dead_code, reason = "OSS's store, which needs the rest, comes next")]
 
 mod answer;
 mod calls;
@@ -25,11 +23,13 @@ mod host;
 mod identity;
 mod lane;
 mod payload;
+mod reader;
 mod sign;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use http::uri::PathAndQuery;
@@ -61,6 +61,12 @@ const MAX_ROUTES: usize = 256;
 
 /// Kept connections that a request tries one after the other, where each turns out to be closed.
 const MAX_LANES: u32 = 8;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The slowest connection that is put up with, in bytes a second.
+const SLOW: u64 = 32 << 10;
 
 /// A client of one store.
 pub(super) struct Wire {
@@ -141,11 +147,6 @@ impl Wire {
         })
     }
 
-    /// Whose API is spoken.
-    pub(super) fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
     /// Where it is spoken.
     pub(super) fn site(&self) -> &Site {
         &self.site
@@ -165,18 +166,35 @@ impl Wire {
         }
     }
 
-    /// Sends a request whose answer is to be read as it comes.
+    /// As [`Self::carry_out`], for a request that nobody else bounds in time: it may take a minute, and as long as a slow
+    /// connection needs for its body.
+    ///
+    /// # Errors
+    /// As there, and when the time is up.
+    pub(super) async fn patiently(&self, ask: Ask<'_>, limit: Limit) -> Result<Whole, Fault> {
+        let allowed = PATIENCE + Duration::from_secs(ask.payload.content.len() as u64 / SLOW);
+        let in_words = ask.in_words(&self.site);
+        match tokio::time::timeout(allowed, self.carry_out(ask, limit)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(too_late(allowed, in_words)),
+        }
+    }
+
+    /// Sends a request whose answer is to be read as it comes. Its head may take a minute.
     ///
     /// # Errors
     /// Whatever is not a success, classified.
     pub(super) async fn open(&self, ask: Ask<'_>) -> Result<(http::response::Parts, Arriving), Fault> {
         let in_words = || ask.in_words(&self.site);
-        let identity = self.identity(&in_words).await?;
-        let answer = self.send(&ask, &identity).await?;
-        match answer.opened(self.dialect, &in_words).await {
-            Ok(opened) => Ok(opened),
-            Err(refused) => Err(self.judged(refused, &identity).await),
-        }
+        let opening = async {
+            let identity = self.identity(&in_words).await?;
+            let answer = self.send(&ask, &identity).await?;
+            match answer.opened(self.dialect, &in_words).await {
+                Ok(opened) => Ok(opened),
+                Err(refused) => Err(self.judged(refused, &identity).await),
+            }
+        };
+        tokio::time::timeout(PATIENCE, opening).await.unwrap_or_else(|_| Err(too_late(PATIENCE, in_words())))
     }
 
     async fn identity(&self, in_words: &impl Fn() -> String) -> Result<Arc<Identity>, Fault> {
@@ -284,4 +302,9 @@ impl Wire {
         routes.by_bucket.insert(bucket.clone(), Arc::clone(&route));
         Ok(route)
     }
+}
+
+fn too_late(allowed: Duration, in_words: String) -> Fault {
+    let why = format!("no answer within {} s", allowed.as_secs());
+    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, in_words)
 }

@@ -1,0 +1,86 @@
+//! Alibaba Cloud OSS through its own API, for everything: through its S3 API it has no tagging, no restore, and no ACL
+//! `default`.
+
+mod listing;
+mod transfer;
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_credential_types::provider::SharedCredentialsProvider;
+
+use super::site::Site;
+use super::wire::{Clock, Dialect, Wire, query};
+use super::{Addressing, Content, ListPage, ListRequest, Opened, Store};
+use crate::call::{Call, Reply};
+use crate::object::{Bucket, Key, ObjectId};
+use crate::task::Fault;
+
+/// The longest key, in bytes. <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
+const MAX_KEY_BYTES: usize = 1023;
+
+/// An OSS region, or a server that speaks its API.
+pub struct OssStore {
+    wire: Wire,
+}
+
+impl OssStore {
+    /// The store at an endpoint, signing for a region (`cn-hangzhou`) with these credentials.
+    ///
+    /// # Errors
+    /// When the system has no certificates to check the server by.
+    pub fn new(
+        endpoint: &str,
+        addressing: Addressing,
+        region: &str,
+        credentials: SharedCredentialsProvider,
+    ) -> io::Result<Self> {
+        let site = Site::new(endpoint, addressing);
+        let wire = Wire::new(site, Dialect::Oss, region, credentials, Arc::new(Clock::default()))?;
+        Ok(Self { wire })
+    }
+}
+
+#[async_trait]
+impl Store for OssStore {
+    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+        self.wire.call(object, call).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+        self.page(request).await
+    }
+
+    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+        self.opened(bucket, key, if_match).await
+    }
+
+    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+        self.put(bucket, key, content, md5).await
+    }
+
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        let (method, resource) = call.request();
+        let query = query(resource, object.version.as_ref());
+        self.wire.site().request(method, &object.bucket, &object.key, &query)
+    }
+
+    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+        if key.as_bytes().is_empty() {
+            Some("the key is empty")
+        } else if key.as_bytes().len() > MAX_KEY_BYTES {
+            Some("the key is longer than 1023 bytes")
+        } else if key.as_str().is_err() {
+            Some("the key is not UTF-8, and OSS carries no other")
+        } else {
+            None
+        }
+    }
+
+    /// A restore of class Archive takes about a minute, and `JobParameters` are for the colder classes.
+    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
+    fn untiered_class(&self) -> Option<&'static str> {
+        Some("Archive")
+    }
+}
