@@ -35,7 +35,7 @@ struct Place<'a> {
 impl OssStore {
     pub(super) async fn opened(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
         let condition = if_match.and_then(|etag| HeaderValue::from_str(&format!("\"{etag}\"")).ok());
-        let headers = condition.map(|etag| ("if-match", etag)).into_iter().collect();
+        let headers = condition.map(|etag| (http::header::IF_MATCH, etag)).into_iter().collect();
         let ask = Ask { method: "GET", bucket, key: Some(key), query: "", headers, payload: Payload::none() };
         let (head, body) = self.wire.open(ask).await?;
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();

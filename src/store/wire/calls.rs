@@ -50,7 +50,7 @@ impl Wire {
                 self.documents.of(call, || Payload::xml(self.dialect.restore(*request), self.dialect))
             }
             Call::PutAcl(acl) => {
-                headers.push((self.dialect.names().acl, HeaderValue::from_static(acl.as_str())));
+                headers.push((self.dialect.names().acl.clone(), HeaderValue::from_static(acl.as_str())));
                 Payload::none()
             }
             Call::GetTags | Call::DeleteTags | Call::GetAcl | Call::Head => Payload::none(),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use http::HeaderValue;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -17,13 +18,14 @@ pub struct Clock {
     last: Mutex<(i64, Stamp)>,
 }
 
-/// A moment, as signatures write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp([u8; 16]);
+/// A moment, as signatures write it: `20130524T000000Z`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp(HeaderValue);
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { ahead: AtomicI64::new(0), last: Mutex::new((i64::MIN, Stamp(*b"19700101T000000Z"))) }
+        let last = (i64::MIN, Stamp(HeaderValue::from_static("19700101T000000Z")));
+        Self { ahead: AtomicI64::new(0), last: Mutex::new(last) }
     }
 }
 
@@ -44,7 +46,7 @@ impl Clock {
         if last.0 != now.as_second() {
             *last = (now.as_second(), Stamp::of(now));
         }
-        last.1
+        last.1.clone()
     }
 
     /// Goes by the server's time from now on; whether that changes anything.
@@ -75,27 +77,26 @@ impl Stamp {
                 value /= 10;
             }
         }
-        Self(text)
+        // Digits and two letters.
+        Self(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("")))
     }
 
     /// `20130524T000000Z`.
     #[must_use]
     pub fn time(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        self.0.to_str().unwrap_or_default()
     }
 
     /// `20130524`.
     #[must_use]
     pub fn date(&self) -> &str {
-        &self.time()[..8]
+        self.time().split_at(8).0
     }
 
-    /// `20130524`, as bytes.
+    /// As the value of a header.
     #[must_use]
-    pub fn date_bytes(&self) -> [u8; 8] {
-        let mut date = [0; 8];
-        date.copy_from_slice(&self.0[..8]);
-        date
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
     }
 }
 

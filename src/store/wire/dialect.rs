@@ -1,6 +1,6 @@
 //! What S3 and OSS call the same things, and where their documents differ.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use jiff::fmt::rfc2822;
 
 use crate::object::{Acl, Restoration, RestoreRequest, StorageClass, TagSet};
@@ -18,7 +18,7 @@ pub(in crate::store) enum Dialect {
 /// Names of headers.
 pub(in crate::store) struct Names {
     /// Sets an object's predefined ACL.
-    pub(in crate::store) acl: &'static str,
+    pub(in crate::store) acl: HeaderName,
     /// The server's id of a request.
     pub(in crate::store) request_id: &'static str,
     /// The class, in an answer to HEAD.
@@ -27,15 +27,15 @@ pub(in crate::store) struct Names {
     pub(in crate::store) restore: &'static str,
 }
 
-const S3: Names = Names {
-    acl: "x-amz-acl",
+static S3: Names = Names {
+    acl: HeaderName::from_static("x-amz-acl"),
     request_id: "x-amz-request-id",
     storage_class: "x-amz-storage-class",
     restore: "x-amz-restore",
 };
 
-const OSS: Names = Names {
-    acl: "x-oss-object-acl",
+static OSS: Names = Names {
+    acl: HeaderName::from_static("x-oss-object-acl"),
     request_id: "x-oss-request-id",
     storage_class: "x-oss-storage-class",
     restore: "x-oss-restore",

@@ -25,11 +25,10 @@ pub(super) type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// The most bytes that a head may have. Servers send a few hundred.
 const MAX_HEAD: usize = 64 << 10;
 
-/// The most headers that an answer may have.
-const MAX_HEADERS: usize = 100;
+/// One connection. It is handed around between requests, and its buffers and encryption are some kilobytes.
+pub(super) struct Lane(Box<Inner>);
 
-/// One connection.
-pub(super) struct Lane {
+struct Inner {
     requests: SendRequest<Full<Bytes>>,
     connection: Connection<Io, Full<Bytes>>,
     over: bool,
@@ -47,22 +46,21 @@ pub(super) enum Lost {
 impl Lane {
     /// A lane on a fresh connection.
     pub(super) async fn new(io: Io) -> hyper::Result<Self> {
-        let mut builder = Builder::new();
-        builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
-        let (requests, connection) = builder.handshake(io).await?;
-        Ok(Self { requests, connection, over: false })
+        // An answer may have a hundred headers, as hyper has it by default.
+        let (requests, connection) = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await?;
+        Ok(Self(Box::new(Inner { requests, connection, over: false })))
     }
 
     /// Whether another request may be sent: the server has neither closed the connection nor said something unasked.
     pub(super) fn is_free(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.over && self.requests.is_ready()
+        !self.0.over && self.0.requests.is_ready()
     }
 
     /// Sends a request and waits for the head of its answer.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
-        let mut answer = pin!(self.requests.try_send_request(request));
-        let (connection, over) = (&mut self.connection, &mut self.over);
+        let Inner { requests, connection, over } = &mut *self.0;
+        let mut answer = pin!(requests.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {
             // First the connection: it writes the request, and reads what the answer is made of.
             if !*over {
@@ -77,8 +75,8 @@ impl Lane {
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.over {
-            self.over = Pin::new(&mut self.connection).poll(cx).is_ready();
+        if !self.0.over {
+            self.0.over = Pin::new(&mut self.0.connection).poll(cx).is_ready();
         }
     }
 }

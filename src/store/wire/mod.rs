@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
+use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
@@ -55,6 +56,8 @@ pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};
 
 /// How requests introduce themselves.
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// Buckets whose places are kept at once. A job has one, or few.
 const MAX_ROUTES: usize = 256;
@@ -89,7 +92,7 @@ struct Routes {
 /// Where the requests about one bucket go.
 struct Route {
     host: Arc<Host>,
-    authority: String,
+    authority: HeaderValue,
     /// What stands before the key in the path, and in the resource that is signed.
     path: String,
     resource: String,
@@ -252,10 +255,10 @@ impl Wire {
         let mut headers = Vec::with_capacity(ask.headers.len() + 8);
         headers.extend(ask.headers.iter().cloned());
         if let Some(md5) = &ask.payload.md5 {
-            headers.push(("content-md5", md5.clone()));
+            headers.push((CONTENT_MD5, md5.clone()));
         }
         if ask.payload.is_xml {
-            headers.push(("content-type", HeaderValue::from_static("application/xml")));
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/xml")));
         }
         let unsigned = Unsigned {
             method: ask.method,
@@ -263,9 +266,9 @@ impl Wire {
             path: &target[..path_end],
             resource: &resource,
             query: ask.query,
-            body_sha256: ask.payload.sha256(),
+            body_sha256: &ask.payload.sha256,
         };
-        self.signer.sign(&unsigned, identity, self.clock.stamp(), &mut headers);
+        self.signer.sign(&unsigned, identity, &self.clock.stamp(), &mut headers);
 
         let mut request = Request::new(Full::new(ask.payload.content.clone()));
         *request.method_mut() = ask.method.try_into()?;
@@ -273,7 +276,7 @@ impl Wire {
         let map = request.headers_mut();
         map.reserve(headers.len() + 1);
         for (name, value) in headers {
-            map.insert(HeaderName::from_static(name), value);
+            map.insert(name, value);
         }
         map.insert(http::header::USER_AGENT, USER_AGENT);
         Ok(request)
@@ -298,7 +301,8 @@ impl Wire {
         };
         routes.by_authority.insert(place.authority.clone(), Arc::clone(&host));
         let resource = format!("/{bucket}/");
-        let route = Arc::new(Route { host, authority: place.authority, path: place.path, resource });
+        let authority = HeaderValue::from_str(&place.authority)?;
+        let route = Arc::new(Route { host, authority, path: place.path, resource });
         routes.by_bucket.insert(bucket.clone(), Arc::clone(&route));
         Ok(route)
     }

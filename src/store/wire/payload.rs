@@ -18,7 +18,7 @@ const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7
 pub(in crate::store) struct Payload {
     pub(super) content: Bytes,
     /// In hexadecimal; empty where the dialect does not sign it.
-    pub(super) sha256: Bytes,
+    pub(super) sha256: HeaderValue,
     pub(super) md5: Option<HeaderValue>,
     pub(super) is_xml: bool,
 }
@@ -26,7 +26,7 @@ pub(in crate::store) struct Payload {
 impl Payload {
     /// No body.
     pub(in crate::store) fn none() -> Self {
-        let sha256 = Bytes::from_static(NOTHING.as_bytes());
+        let sha256 = HeaderValue::from_static(NOTHING);
         Self { content: Bytes::new(), sha256, md5: None, is_xml: false }
     }
 
@@ -40,15 +40,11 @@ impl Payload {
     /// An object's content, and its MD5 in base64.
     pub(in crate::store) fn content(content: Bytes, md5: &str, dialect: Dialect) -> Self {
         let sha256 = match dialect {
-            Dialect::S3 => Bytes::from(hex(&Sha256::digest(&content))),
-            Dialect::Oss => Bytes::new(),
+            Dialect::S3 => HeaderValue::from_str(&hex(&Sha256::digest(&content))).ok(),
+            Dialect::Oss => None,
         };
+        let sha256 = sha256.unwrap_or_else(|| HeaderValue::from_static(""));
         Self { content, sha256, md5: HeaderValue::from_str(md5).ok(), is_xml: false }
-    }
-
-    /// The SHA-256 in hexadecimal.
-    pub(super) fn sha256(&self) -> &str {
-        std::str::from_utf8(&self.sha256).unwrap_or_default()
     }
 }
 
@@ -60,9 +56,9 @@ mod tests {
     fn digests_go_along() {
         assert_eq!(hex(&Sha256::digest(b"")), NOTHING);
         let payload = Payload::content(Bytes::from_static(b"hello"), "XUFAKrxLKna5cZ2REBfFkg==", Dialect::S3);
-        assert_eq!(payload.sha256(), "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        assert_eq!(payload.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
         let document = Payload::xml("hello".to_owned(), Dialect::Oss);
         assert_eq!(document.md5.as_ref().expect("one"), "XUFAKrxLKna5cZ2REBfFkg==");
-        assert!(document.sha256().is_empty());
+        assert!(document.sha256.is_empty());
     }
 }

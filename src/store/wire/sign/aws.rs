@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+use http::header::{AUTHORIZATION, HOST};
 use sha2::{Digest, Sha256};
 
 use super::super::clock::Stamp;
@@ -10,6 +12,10 @@ use super::super::identity::Identity;
 use super::day::DayKeys;
 use super::{Header, Sign, Unsigned, value};
 use crate::hex::push_hex;
+
+const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// AWS Signature Version 4.
 #[derive(Debug)]
@@ -28,7 +34,7 @@ impl AwsV4 {
         Self { keys: DayKeys::new("AWS4", region, service, "aws4_request") }
     }
 
-    fn scope(&self, stamp: Stamp, to: &mut String) {
+    fn scope(&self, stamp: &Stamp, to: &mut String) {
         to.push_str(stamp.date());
         for part in self.keys.scope() {
             to.push('/');
@@ -38,14 +44,14 @@ impl AwsV4 {
 }
 
 impl Sign for AwsV4 {
-    fn sign(&self, request: &Unsigned<'_>, identity: &Arc<Identity>, stamp: Stamp, headers: &mut Vec<Header>) {
-        headers.push(("host", value(request.host)));
-        headers.push(("x-amz-content-sha256", value(request.body_sha256)));
-        headers.push(("x-amz-date", value(stamp.time())));
+    fn sign(&self, request: &Unsigned<'_>, identity: &Arc<Identity>, stamp: &Stamp, headers: &mut Vec<Header>) {
+        headers.push((HOST, request.host.clone()));
+        headers.push((CONTENT_SHA256, request.body_sha256.clone()));
+        headers.push((DATE, stamp.value().clone()));
         if let Some(token) = identity.token() {
-            headers.push(("x-amz-security-token", token.clone()));
+            headers.push((SECURITY_TOKEN, token.clone()));
         }
-        headers.sort_unstable_by_key(|(name, _)| *name);
+        headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
         let mut signed = String::with_capacity(96);
         let mut text = String::with_capacity(512);
@@ -59,16 +65,16 @@ impl Sign for AwsV4 {
             if !signed.is_empty() {
                 signed.push(';');
             }
-            signed.push_str(name);
-            text.push_str(name);
+            signed.push_str(name.as_str());
+            text.push_str(name.as_str());
             text.push(':');
-            text.push_str(value.to_str().unwrap_or_default());
+            text.push_str(super::text(value));
             text.push('\n');
         }
         text.push('\n');
         text.push_str(&signed);
         text.push('\n');
-        text.push_str(request.body_sha256);
+        text.push_str(super::text(request.body_sha256));
         let digest = Sha256::digest(text.as_bytes());
 
         text.clear();
@@ -78,7 +84,7 @@ impl Sign for AwsV4 {
         self.scope(stamp, &mut text);
         text.push('\n');
         push_hex(&digest, &mut text);
-        let signature = self.keys.sign(identity, stamp.date_bytes(), &text);
+        let signature = self.keys.sign(identity, stamp.date(), &text);
 
         text.clear();
         text.push_str("AWS4-HMAC-SHA256 Credential=");
@@ -89,7 +95,7 @@ impl Sign for AwsV4 {
         text.push_str(&signed);
         text.push_str(", Signature=");
         push_hex(&signature, &mut text);
-        headers.push(("authorization", value(&text)));
+        headers.push((AUTHORIZATION, value(&text)));
     }
 }
 

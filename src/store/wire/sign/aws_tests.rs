@@ -18,7 +18,7 @@ use crate::object::Key;
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-const HOST: &str = "examplebucket.s3.amazonaws.com";
+const SITE: &str = "examplebucket.s3.amazonaws.com";
 
 fn signed(
     (method, path, query): (&'static str, &str, &str),
@@ -28,10 +28,12 @@ fn signed(
     mut headers: Vec<Header>,
 ) -> String {
     let identity = Arc::new(Identity::new(Credentials::new(KEY, SECRET, token.map(str::to_owned), None, "test")));
-    let request = Unsigned { method, host: HOST, path, resource: "", query, body_sha256: sha256 };
+    let sha256 = HeaderValue::from_str(sha256).expect("a digest");
+    let request =
+        Unsigned { method, host: &HeaderValue::from_static(SITE), path, resource: "", query, body_sha256: &sha256 };
     let stamp = Stamp::of(at.parse().expect("a time"));
-    AwsV4::new("us-east-1").sign(&request, &identity, stamp, &mut headers);
-    let found = headers.iter().find(|(name, _)| *name == "authorization").expect("signed");
+    AwsV4::new("us-east-1").sign(&request, &identity, &stamp, &mut headers);
+    let found = headers.iter().find(|(name, _)| name == "authorization").expect("signed");
     found.1.to_str().expect("text").to_owned()
 }
 
@@ -42,7 +44,7 @@ fn signature(authorization: &str) -> &str {
 #[test]
 fn awss_examples_for_s3() {
     let at = "2013-05-24T00:00:00Z";
-    let range = vec![("range", HeaderValue::from_static("bytes=0-9"))];
+    let range = vec![(http::header::RANGE, HeaderValue::from_static("bytes=0-9"))];
     assert_eq!(
         signed(("GET", "/test.txt", ""), NOTHING, None, at, range),
         "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
@@ -50,8 +52,8 @@ fn awss_examples_for_s3() {
          Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
     );
     let put = vec![
-        ("date", HeaderValue::from_static("Fri, 24 May 2013 00:00:00 GMT")),
-        ("x-amz-storage-class", HeaderValue::from_static("REDUCED_REDUNDANCY")),
+        (http::header::DATE, HeaderValue::from_static("Fri, 24 May 2013 00:00:00 GMT")),
+        (HeaderName::from_static("x-amz-storage-class"), HeaderValue::from_static("REDUCED_REDUNDANCY")),
     ];
     let welcome = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072";
     let authorization = signed(("PUT", "/test%24file.text", ""), welcome, None, at, put);
@@ -81,7 +83,7 @@ fn by_the_sdk(method: &str, path: &str, query: &str, token: Option<&str>, at: &s
         .expect("parameters")
         .into();
     let mark = if query.is_empty() { "" } else { "?" };
-    let url = format!("https://{HOST}{path}{mark}{query}");
+    let url = format!("https://{SITE}{path}{mark}{query}");
     let request = SignableRequest::new(method, url, std::iter::empty(), SignableBody::Bytes(b"")).expect("a request");
     let (instructions, _) = sign(request, &parameters).expect("signed").into_parts();
     let found = instructions.headers().find(|(name, _)| *name == "authorization").expect("signed");

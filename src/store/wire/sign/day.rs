@@ -22,7 +22,7 @@ pub(super) struct DayKeys {
 #[derive(Debug)]
 struct DayKey {
     identity: Arc<Identity>,
-    date: [u8; 8],
+    date: String,
     /// Keyed, with nothing signed yet.
     state: HmacSha256,
 }
@@ -40,26 +40,26 @@ impl DayKeys {
     }
 
     /// The HMAC of a text with the day's key.
-    pub(super) fn sign(&self, identity: &Arc<Identity>, date: [u8; 8], text: &str) -> [u8; 32] {
+    pub(super) fn sign(&self, identity: &Arc<Identity>, date: &str, text: &str) -> [u8; 32] {
         let mut state = self.state(identity, date);
         state.update(text.as_bytes());
         state.finalize().into_bytes().into()
     }
 
-    fn state(&self, identity: &Arc<Identity>, date: [u8; 8]) -> HmacSha256 {
+    fn state(&self, identity: &Arc<Identity>, date: &str) -> HmacSha256 {
         // What is kept is whole at every moment, so a poisoned lock is as good.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
             Some(key) if key.date == date && Arc::ptr_eq(&key.identity, identity) => key.state.clone(),
             _ => {
                 let state = self.derive(identity.secret(), date);
-                *kept = Some(DayKey { identity: Arc::clone(identity), date, state: state.clone() });
+                *kept = Some(DayKey { identity: Arc::clone(identity), date: date.to_owned(), state: state.clone() });
                 state
             }
         }
     }
 
-    fn derive(&self, secret: &str, date: [u8; 8]) -> HmacSha256 {
+    fn derive(&self, secret: &str, date: &str) -> HmacSha256 {
         let first = keyed(format!("{}{secret}", self.prefix).as_bytes());
         let mut key = first.chain_update(date).finalize().into_bytes();
         for part in &self.scope {

@@ -11,7 +11,7 @@ mod oss;
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::clock::Stamp;
 use super::identity::Identity;
@@ -19,8 +19,8 @@ use super::identity::Identity;
 pub use aws::AwsV4;
 pub use oss::OssV4;
 
-/// A header as it is sent: its name in lower case, and its value.
-pub type Header = (&'static str, HeaderValue);
+/// A header as it is sent.
+pub type Header = (HeaderName, HeaderValue);
 
 /// A request as both schemes see it.
 #[derive(Debug)]
@@ -28,15 +28,15 @@ pub struct Unsigned<'a> {
     /// The method, in capitals.
     pub method: &'static str,
     /// The `Host` header.
-    pub host: &'a str,
+    pub host: &'a HeaderValue,
     /// The path as it is sent, encoded.
     pub path: &'a str,
     /// `/bucket/key`, encoded, wherever the bucket stands in the URL.
     pub resource: &'a str,
     /// The query as it is sent: encoded, in the order of its names, without `=` where a value is empty.
     pub query: &'a str,
-    /// The SHA-256 of the body, in hexadecimal.
-    pub body_sha256: &'a str,
+    /// The SHA-256 of the body, in hexadecimal, for a scheme that signs it.
+    pub body_sha256: &'a HeaderValue,
 }
 
 /// A signature scheme.
@@ -46,10 +46,15 @@ pub trait Sign: Send + Sync {
     ///
     /// Values of headers that do not fit into one, such as an access key with a line break, are left out, so that the
     /// server refuses the request.
-    fn sign(&self, request: &Unsigned<'_>, identity: &Arc<Identity>, stamp: Stamp, headers: &mut Vec<Header>);
+    fn sign(&self, request: &Unsigned<'_>, identity: &Arc<Identity>, stamp: &Stamp, headers: &mut Vec<Header>);
 }
 
 /// A value made of what was checked or made here; one that cannot be a header's is left empty.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// A value as text; every one that is signed was made of text.
+fn text(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or_default()
 }

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use super::super::clock::Stamp;
@@ -14,6 +15,10 @@ use crate::hex::push_hex;
 
 /// OSS does not have the body signed; its MD5 is, where the request carries one.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+
+const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-oss-content-sha256");
+const DATE: HeaderName = HeaderName::from_static("x-oss-date");
+const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-oss-security-token");
 
 /// OSS's signature version 4.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ impl OssV4 {
         Self { keys: DayKeys::new("aliyun_v4", region, "oss", "aliyun_v4_request"), additional }
     }
 
-    fn scope(&self, stamp: Stamp, to: &mut String) {
+    fn scope(&self, stamp: &Stamp, to: &mut String) {
         to.push_str(stamp.date());
         for part in self.keys.scope() {
             to.push('/');
@@ -57,14 +62,14 @@ impl OssV4 {
 }
 
 impl Sign for OssV4 {
-    fn sign(&self, request: &Unsigned<'_>, identity: &Arc<Identity>, stamp: Stamp, headers: &mut Vec<Header>) {
-        headers.push(("host", value(request.host)));
-        headers.push(("x-oss-content-sha256", HeaderValue::from_static(UNSIGNED)));
-        headers.push(("x-oss-date", value(stamp.time())));
+    fn sign(&self, request: &Unsigned<'_>, identity: &Arc<Identity>, stamp: &Stamp, headers: &mut Vec<Header>) {
+        headers.push((HOST, request.host.clone()));
+        headers.push((CONTENT_SHA256, HeaderValue::from_static(UNSIGNED)));
+        headers.push((DATE, stamp.value().clone()));
         if let Some(token) = identity.token() {
-            headers.push(("x-oss-security-token", token.clone()));
+            headers.push((SECURITY_TOKEN, token.clone()));
         }
-        headers.sort_unstable_by_key(|(name, _)| *name);
+        headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
         let mut text = String::with_capacity(512);
         text.push_str(request.method);
@@ -73,10 +78,10 @@ impl Sign for OssV4 {
         text.push('\n');
         text.push_str(request.query);
         text.push('\n');
-        for (name, value) in headers.iter().filter(|(name, _)| self.covers(name)) {
-            text.push_str(name);
+        for (name, value) in headers.iter().filter(|(name, _)| self.covers(name.as_str())) {
+            text.push_str(name.as_str());
             text.push(':');
-            text.push_str(value.to_str().unwrap_or_default().trim());
+            text.push_str(super::text(value).trim());
             text.push('\n');
         }
         text.push('\n');
@@ -92,7 +97,7 @@ impl Sign for OssV4 {
         self.scope(stamp, &mut text);
         text.push('\n');
         push_hex(&digest, &mut text);
-        let signature = self.keys.sign(identity, stamp.date_bytes(), &text);
+        let signature = self.keys.sign(identity, stamp.date(), &text);
 
         text.clear();
         text.push_str("OSS4-HMAC-SHA256 Credential=");
@@ -105,7 +110,7 @@ impl Sign for OssV4 {
         }
         text.push_str(",Signature=");
         push_hex(&signature, &mut text);
-        headers.push(("authorization", value(&text)));
+        headers.push((AUTHORIZATION, value(&text)));
     }
 }
 

@@ -12,21 +12,21 @@ fn authorization(signer: &OssV4, token: Option<&str>, at: i64, mut headers: Vec<
     let identity = Arc::new(Identity::new(Credentials::new("ak", "sk", token.map(str::to_owned), None, "test")));
     let request = Unsigned {
         method: "PUT",
-        host: "bucket.oss-cn-hangzhou.aliyuncs.com",
+        host: &HeaderValue::from_static("bucket.oss-cn-hangzhou.aliyuncs.com"),
         path: "/1234%2B-/123/1.txt",
         resource: RESOURCE,
         query: QUERY,
-        body_sha256: "",
+        body_sha256: &HeaderValue::from_static(""),
     };
     let stamp = Stamp::of(Timestamp::from_second(at).expect("a time"));
-    signer.sign(&request, &identity, stamp, &mut headers);
-    let found = headers.iter().find(|(name, _)| *name == "authorization").expect("signed");
+    signer.sign(&request, &identity, &stamp, &mut headers);
+    let found = headers.iter().find(|(name, _)| name == "authorization").expect("signed");
     found.1.to_str().expect("text").to_owned()
 }
 
 fn headers() -> Vec<Header> {
     [("x-oss-head1", "value"), ("abc", "value"), ("zabc", "value"), ("xyz", "value"), ("content-type", "text/plain")]
-        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
         .to_vec()
 }
 
