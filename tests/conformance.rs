@@ -51,6 +51,12 @@ async fn sandbox() {
 }
 
 #[tokio::test]
+async fn sandbox_in_oss() {
+    let (fixture, _server) = server::sandbox_in_oss().await;
+    hold_to_account("OSS", &fixture).await;
+}
+
+#[tokio::test]
 async fn ministack() {
     run("MINISTACK").await;
 }

@@ -3,6 +3,7 @@
 mod edges;
 #[path = "../support/folders.rs"]
 mod folders;
+mod oss;
 mod reports;
 mod runs;
 mod strangers;

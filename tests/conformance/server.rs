@@ -11,7 +11,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketVersioningStatus, ObjectOwnership, StorageClass, VersioningConfiguration};
 use batchplan::object::{Bucket, Key, ObjectId, VersionId};
 use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Addressing, Provider, S3Store, Store, StoreConfig};
+use batchplan::store::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig};
 
 /// A server, and buckets of this run's own on it.
 pub(crate) struct Fixture {
@@ -36,6 +36,17 @@ pub(crate) async fn named(name: &str) -> Option<Fixture> {
     let region = of("REGION").unwrap_or_else(|| "us-east-1".to_owned());
     let access = Access { endpoint: of("ENDPOINT")?, key: of("ACCESS_KEY")?, secret: of("SECRET_KEY")?, region };
     Some(fixture(&access).await)
+}
+
+/// The sandbox, in this process, for as long as the server lives, spoken to in OSS's native API.
+pub(crate) async fn sandbox_in_oss() -> (Fixture, Server) {
+    let (fixture, server) = sandbox().await;
+    let store = |secret: &str| -> Arc<dyn Store> {
+        let credentials = credentials(ACCESS_KEY, secret);
+        Arc::new(OssStore::new(&server.endpoint(), Addressing::Path, "cn-hangzhou", credentials).expect("a store"))
+    };
+    let (store, impostor) = (store(SECRET_KEY), store("not-the-secret"));
+    (Fixture { store, impostor, ..fixture }, server)
 }
 
 /// The sandbox, in this process, for as long as the server lives.

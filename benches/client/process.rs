@@ -1,0 +1,91 @@
+//! Processes, and what the kernel says that they took (Linux).
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Ticks of `/proc/<pid>/stat` in a second, on every Linux that there is.
+const TICKS: f64 = 100.0;
+
+/// What a process took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// Seconds of processor time, user and system, of all its threads.
+    pub(crate) cpu: f64,
+    /// The most memory that it had at once, in MiB.
+    pub(crate) peak: f64,
+}
+
+/// Runs a command on one core to its end.
+pub(crate) fn run(mut command: Command) -> io::Result<Took> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut peak = 0.0_f64;
+    // What a process took can be read as long as nobody has asked for its end.
+    let cpu = loop {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        if fields.first() == Some(&"Z") {
+            let ticks = |place: usize| fields.get(place).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+            break (ticks(11) + ticks(12)) / TICKS;
+        }
+        peak = peak.max(high_water(child.id()));
+        sleep(Duration::from_millis(5));
+    };
+    let output = child.wait()?;
+    if output.success() {
+        return Ok(Took { cpu, peak });
+    }
+    let mut said = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        io::Read::read_to_string(&mut BufReader::new(stderr), &mut said)?;
+    }
+    Err(io::Error::other(format!("{command:?} ended with {output}: {said}")))
+}
+
+/// `VmHWM`. What `getrusage` says of memory may be its parent's.
+fn high_water(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().split(' ').next()).and_then(|kib| kib.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
+/// The server, for as long as this lives.
+pub(crate) struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// Host and port.
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start() -> io::Result<Self> {
+        let mut command = pinned(0, std::env::current_exe()?.as_os_str());
+        let mut child = command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let mut address = String::new();
+        BufReader::new(stdout.ok_or_else(|| io::Error::other("no output"))?).read_line(&mut address)?;
+        Ok(Self { child, stdin, address: address.trim().to_owned() })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stdin = None;
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that has one core, where there are two and `taskset` is there.
+pub(crate) fn pinned(core: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    let there = Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if several && there {
+        let mut command = Command::new("taskset");
+        command.arg("-c").arg(core.to_string()).arg(program);
+        return command;
+    }
+    Command::new(program)
+}
