@@ -187,7 +187,17 @@ impl Lister<'_> {
 
     async fn hear(&mut self, answer: Answer) -> Result<(), End> {
         let Answer { purpose, from, aged, page } = answer;
-        let page = page.ok_or(End::Deaf)?.map_err(End::Failed)?;
+        let page = match page.ok_or(End::Deaf)? {
+            Ok(page) => page,
+            // What is wrong with more than this one way of asking shows at the next page of a range.
+            Err(ManifestError::Store { fault, .. })
+                if matches!(purpose, Purpose::Probe(_)) && matches!(fault.status, Some(400 | 501)) =>
+            {
+                self.ranges.refused();
+                return self.warn_alone(&fault.to_string()).await;
+            }
+            Err(error) => return Err(End::Failed(error)),
+        };
         match purpose {
             Purpose::Next(lane) => self.hear_next(lane, from.as_ref(), aged, page).await,
             Purpose::Probe(lane) => self.hear_probe(lane, page).await,

@@ -65,6 +65,8 @@ pub(super) enum Begins {
     WhereTold,
     /// It does not look at it.
     AtTheBeginning,
+    /// It refuses it.
+    Nowhere,
 }
 
 impl MemoryStore {
@@ -106,14 +108,16 @@ impl Store for MemoryStore {
         if let Some(fault) = self.next_fault() {
             return Err(fault);
         }
+        let begins = matches!(&request.from, Some(ListMark::After { .. })) && !request.all_versions;
+        if begins && self.begins == Begins::Nowhere {
+            return Err(fault(FaultClass::Rejected, 501, "NotImplemented"));
+        }
         if let Some(page) = self.pages.lock().unwrap().pop_front() {
             return Ok(page);
         }
         let from = match &request.from {
             Some(ListMark::Token(token)) => token.clone().into_bytes(),
-            Some(ListMark::After { .. }) if self.begins == Begins::AtTheBeginning && !request.all_versions => {
-                Vec::new()
-            }
+            Some(ListMark::After { .. }) if begins && self.begins == Begins::AtTheBeginning => Vec::new(),
             Some(ListMark::After { key, .. }) => key.as_bytes().to_vec(),
             None => Vec::new(),
         };

@@ -12,7 +12,7 @@ use crate::object::Key;
 use crate::store::{ListMark, ListPage, Listed};
 
 /// The most ranges; a listing that has so many goes on with those that are left.
-const MAX_RANGES: usize = 4096;
+const MAX_RANGES: usize = 2048;
 
 /// A range is not cut where what it has left is thought to be less than this share of all: so there are hundreds of them
 /// and not millions, however long a listing is.
@@ -148,13 +148,14 @@ impl Ranges {
     }
 
     /// Takes in a page of a range, and says what is to be taken of it.
-    pub(super) fn take(&mut self, lane: Lane, from: Option<&ListMark>, page: ListPage) -> Result<Message, String> {
+    pub(super) fn take(&mut self, lane: Lane, from: Option<&ListMark>, mut page: ListPage) -> Result<Message, String> {
         self.pages += 1;
         let all_versions = self.all_versions;
         let Some(range) = self.all.iter_mut().find(|range| range.lane == lane) else {
             return Err("it answered what was not asked".to_owned());
         };
         (range.asked, range.resumed) = (false, false);
+        drop_marker(from, &mut page);
         range.walk.check(from, &page)?;
         Ok(range.advance(page, all_versions, &mut self.alphabet))
     }
@@ -186,6 +187,11 @@ impl Ranges {
         if let Some(range) = self.all.iter_mut().find(|range| range.lane == lane) {
             range.cut = Some(at);
         }
+    }
+
+    /// Takes in that the server would not say what is behind a cut.
+    pub(super) fn refused(&mut self) {
+        self.alone = true;
     }
 
     /// Takes in the first page behind a cut.
@@ -285,6 +291,14 @@ impl Range {
         self.first.get_or_insert_with(|| first.key.clone());
         entries.iter().step_by(SAMPLE).for_each(|entry| alphabet.note(&entry.key));
         alphabet.note(&last.key);
+    }
+}
+
+/// Takes out what a page was to begin behind: some servers begin with it, and it was on the page before.
+fn drop_marker(from: Option<&ListMark>, page: &mut ListPage) {
+    let Some(ListMark::After { key, version: Some(version) }) = from else { return };
+    if page.entries.first().is_some_and(|first| first.key == *key && first.version.as_ref() == Some(version)) {
+        page.entries.remove(0);
     }
 }
 

@@ -269,3 +269,19 @@ fn a_small_listing_sends_no_request_more() {
         assert_eq!(cost(&bucket(keys), "p/", Spread::default()).requests, pages);
     }
 }
+
+#[test]
+fn an_entry_that_a_page_begins_with_again_is_taken_once() {
+    let bucket = Bucket { rows: Vec::new(), page: 10, all_versions: true };
+    let mut ranges = ranges(&bucket, "", EAGER);
+    let after = |id: &str| ListMark::After { key: Key::from("k"), version: Some(VersionId::new(id)) };
+    let page = |ids: &[&str], next| ListPage {
+        entries: ids.iter().map(|id| listed(b"k", 1, Some(id))).collect(),
+        next,
+        ..ListPage::default()
+    };
+    let mut taken = Taken::new();
+    taken.take(ranges.take(Lane(0), None, page(&["4", "3"], Some(after("3")))).unwrap());
+    taken.take(ranges.take(Lane(0), Some(&after("3")), page(&["3", "2"], None)).unwrap());
+    assert_eq!(taken.rows().iter().map(|row| row.1.unwrap()).collect::<Vec<_>>(), ["4", "3", "2"]);
+}

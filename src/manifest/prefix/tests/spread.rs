@@ -74,14 +74,16 @@ fn several_ranges_make_one_manifest_in_order() {
 
 #[test]
 fn a_server_that_does_not_begin_where_it_is_told_to_is_listed_by_one_worker() {
-    let store = Arc::new(MemoryStore { begins: Begins::AtTheBeginning, ..hundred() });
-    let folder = tempfile::tempdir().unwrap();
-    let frozen = listed_by(folder.path(), &store, EAGER);
-    assert_eq!(names(&frozen), expected());
-    let requests = store.requests.lock().unwrap();
-    assert_eq!(requests.iter().filter(|request| request.contains("After")).count(), 1, "{requests:?}");
-    let message = &frozen.warnings()[0].message;
-    assert!(message.starts_with("b/p/ is listed by one worker: the server does not begin behind a key: "), "{message}");
+    for (begins, why) in [(Begins::AtTheBeginning, "p/00 comes behind "), (Begins::Nowhere, "501 NotImplemented")] {
+        let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(MemoryStore { begins, ..hundred() }));
+        let frozen = listed_by(folder.path(), &store, EAGER);
+        assert_eq!(names(&frozen), expected());
+        let requests = store.requests.lock().unwrap();
+        assert_eq!(requests.iter().filter(|request| request.contains("After")).count(), 1, "{requests:?}");
+        let message = &frozen.warnings()[0].message;
+        let told = format!("b/p/ is listed by one worker: the server does not begin behind a key: {why}");
+        assert!(message.starts_with(&told), "{message}");
+    }
 }
 
 #[test]
@@ -177,7 +179,7 @@ proptest! {
         ids in proptest::collection::vec("[0-9]{1,3}", 0..3),
         page in 1_usize..6,
         all in any::<bool>(),
-        begins in prop_oneof![Just(Begins::WhereTold), Just(Begins::AtTheBeginning)],
+        begins in prop_oneof![Just(Begins::WhereTold), Just(Begins::AtTheBeginning), Just(Begins::Nowhere)],
         (workers, pages_a_cut, least) in (2_u32..20, 1_u64..4, 0_u32..3),
     ) {
         let mut store = MemoryStore { page, versions: ids.clone(), begins, ..MemoryStore::default() };
