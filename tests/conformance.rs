@@ -84,5 +84,5 @@ async fn radosgw_is_listed_in_parallel() {
     parallel::write(&fixture).await;
     parallel::same(&fixture, &fixture.plain, Versions::Current, 1).await;
     parallel::same(&fixture, &fixture.versioned, Versions::Current, 1).await;
-    parallel::same(&fixture, &fixture.versioned, Versions::All, 2).await;
+    parallel::same(&fixture, &fixture.versioned, Versions::All, 1).await;
 }

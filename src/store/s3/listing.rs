@@ -85,7 +85,10 @@ impl S3Store {
         let marker = output.next_key_marker().filter(|marker| !marker.is_empty());
         let next = marker.filter(|_| output.is_truncated() == Some(true)).map(|marker| {
             let version = output.next_version_id_marker().filter(|id| !id.is_empty()).map(VersionId::new);
-            ListMark::After { key: key(Some(marker), encoded), version }
+            let versions = output.versions().iter().map(|version| version.key());
+            let listed = versions.chain(output.delete_markers().iter().map(|marker| marker.key()));
+            let last = listed.map(|listed| key(listed, encoded)).max();
+            ListMark::After { key: marker_key(marker, encoded, last.as_ref()), version }
         });
         let page = ListPage {
             entries: entries.collect(),
@@ -128,6 +131,13 @@ fn key(text: Option<&str>, encoded: bool) -> Key {
     Key::new(percent_decode(spaced.as_bytes()).collect::<Vec<u8>>())
 }
 
+/// The key of a marker. Radosgw does not encode it where it encodes keys; decoded, it would be another key, and what lies
+/// between the two would be listed twice or not at all. It is the last key of its page that tells.
+fn marker_key(marker: &str, encoded: bool, last: Option<&Key>) -> Key {
+    let raw = Key::from(marker);
+    if last == Some(&raw) { raw } else { key(Some(marker), encoded) }
+}
+
 /// A listing leaves the class out where it is STANDARD.
 fn class(name: Option<&str>) -> StorageClass {
     StorageClass::new(name.filter(|name| !name.is_empty()).unwrap_or("STANDARD"))
@@ -149,6 +159,15 @@ mod tests {
     fn listed_keys_are_decoded_once_where_the_server_encoded_them() {
         assert_eq!(key(Some("a%2Bb+c%2520"), true), Key::from("a+b c%20"));
         assert_eq!(key(Some("a%2Bb+c"), false), Key::from("a%2Bb+c"));
+    }
+
+    #[test]
+    fn a_marker_that_is_not_encoded_is_taken_as_it_is() {
+        let last = Key::from("k+%7E");
+        assert_eq!(marker_key("k+%7E", true, Some(&last)), last);
+        assert_eq!(marker_key("k%2B%257E", true, Some(&last)), last);
+        assert_eq!(marker_key("k%2B/", true, Some(&last)), Key::from("k+/"));
+        assert_eq!(marker_key("k+%7E", false, None), last);
     }
 
     fn page(keys: usize, prefixes: &[&str], next: Option<&str>) -> ListPage {
