@@ -9,9 +9,13 @@
 mod checks;
 #[path = "conformance/deviations.rs"]
 mod deviations;
+#[path = "conformance/parallel.rs"]
+mod parallel;
 #[path = "conformance/server.rs"]
 mod server;
 
+use batchplan::manifest::Versions;
+use batchplan::object::Bucket;
 use checks::Check;
 use server::Fixture;
 
@@ -69,4 +73,22 @@ async fn moto() {
 #[tokio::test]
 async fn radosgw() {
     run("RADOSGW").await;
+}
+
+#[tokio::test]
+async fn sandbox_is_listed_in_parallel() {
+    let (fixture, _server) = server::sandbox_of(&parallel::table(0)).await;
+    parallel::same(&fixture, &Bucket::new("filled"), Versions::Current, 1).await;
+    let (fixture, _server) = server::sandbox_of(&parallel::table(2)).await;
+    parallel::same(&fixture, &Bucket::new("versioned"), Versions::Current, 1).await;
+    parallel::same(&fixture, &Bucket::new("versioned"), Versions::All, 2).await;
+}
+
+#[tokio::test]
+async fn radosgw_is_listed_in_parallel() {
+    let Some(fixture) = server::named("RADOSGW").await else { return };
+    parallel::write(&fixture).await;
+    parallel::same(&fixture, &fixture.plain, Versions::Current, 1).await;
+    parallel::same(&fixture, &fixture.versioned, Versions::Current, 1).await;
+    parallel::same(&fixture, &fixture.versioned, Versions::All, 1).await;
 }

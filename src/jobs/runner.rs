@@ -233,7 +233,8 @@ impl<'a> Runner<'a> {
                 watch.prepares(prepared);
             }
         };
-        let bounds = DiskBounds { max_disk: self.plan.limits.max_disk };
+        let bounds =
+            DiskBounds { max_disk: self.plan.limits.max_disk, concurrency: Some(self.plan.limits.concurrency) };
         let freezing = freeze(&manifest, self.store, self.folder().path(), bounds, &observe, &stop);
         // Freezing ends by itself soon after a stop, unless it reads a file that never answers.
         let patience = self.settings.patience.drain;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::error::{ManifestError, Warning};
 use super::frozen::PartInfo;
 use super::index::{ReachShape, WarningShape};
-use super::part::Written;
+use super::part::{Lane, Written};
 use super::reach::Reach;
 use super::sink::Prepared;
 use super::spec::{InventoryObject, Manifest, Source};
@@ -30,7 +30,7 @@ const NAME: &str = "progress.json";
 const TEMPORARY: &str = "progress.json.draft";
 
 /// The version of the file's form; a draft of another one is left alone, and preparing begins again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The longest draft there can be, by the same reckoning as the index.
 const MAX_BYTES: u64 = 16 << 20;
@@ -38,23 +38,25 @@ const MAX_BYTES: u64 = 16 << 20;
 /// An unfinished freezing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Draft {
+    /// What each lane has, by its number.
+    pub(super) lanes: Vec<Kept>,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) mark: Mark,
+}
+
+/// What a lane has that survives a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
     pub(super) prepared: Prepared,
     pub(super) written: Written,
-    pub(super) warnings: Vec<Warning>,
     pub(super) reach: Reach,
-    pub(super) mark: Mark,
 }
 
 /// Where in its source an unfinished freezing goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// Behind a page of a listing.
-    Listing {
-        /// What the server is asked to go on from.
-        from: ListMark,
-        /// The last key that was listed.
-        last: Option<Key>,
-    },
+    /// Behind a page of each range of a listing. In the order of their keys, the ranges have no gap between them.
+    Listing(Vec<RangeMark>),
     /// Behind a data file of an inventory.
     Inventory {
         /// The key of its `manifest.json`.
@@ -66,6 +68,30 @@ pub(super) enum Mark {
         /// The first row with a raw `+`, and how many there are.
         plus: Option<(String, u64)>,
     },
+}
+
+/// How far a range of a listing has come: the keys behind `after`, up to and with `until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RangeMark {
+    /// Where its rows are.
+    pub(super) lane: Lane,
+    /// `None` is the beginning of the prefix.
+    pub(super) after: Option<Key>,
+    /// `None` is the end of the prefix.
+    pub(super) until: Option<Key>,
+    /// The last key that was listed.
+    pub(super) last: Option<Key>,
+    /// What the server is asked to go on from.
+    pub(super) next: Next,
+}
+
+/// What a range is to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// List from here; `None` is the beginning of the prefix.
+    List(Option<ListMark>),
+    /// Nothing: it was listed to its end.
+    Done,
 }
 
 /// What an unfinished freezing must have been of to be gone on with: a digest of source and filter; `None` for a
@@ -103,12 +129,8 @@ impl Keeper {
         let shape = DraftShape {
             version: VERSION,
             fingerprint: self.fingerprint.clone(),
-            read: draft.prepared.read,
-            taken: draft.prepared.taken,
-            sealed: draft.written.sealed.iter().map(pair).collect(),
-            open: draft.written.open.as_ref().map(pair),
+            lanes: draft.lanes.iter().map(LaneShape::from).collect(),
             warnings: draft.warnings.iter().map(WarningShape::from).collect(),
-            reach: (&draft.reach).into(),
             mark: (&draft.mark).into(),
         };
         let write = || {
@@ -160,26 +182,51 @@ struct Checked {
     draft: DraftShape,
 }
 
-/// Parts are pairs of rows and bytes, and keys are URL-encoded.
+/// Keys are URL-encoded.
 #[derive(Serialize, Deserialize)]
 struct DraftShape {
     version: u32,
     fingerprint: String,
+    lanes: Vec<LaneShape>,
+    warnings: Vec<WarningShape>,
+    mark: MarkShape,
+}
+
+/// Parts are pairs of rows and bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LaneShape {
     read: u64,
     taken: u64,
     sealed: Vec<(u32, u64)>,
     open: Option<(u32, u64)>,
-    warnings: Vec<WarningShape>,
     reach: ReachShape,
-    mark: MarkShape,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum MarkShape {
-    Token { token: String, last: Option<String> },
-    After { key: String, version: Option<String>, last: Option<String> },
+    Listing(Vec<RangeShape>),
     Inventory { key: String, etag: String, files: usize, plus: Option<(String, u64)> },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RangeShape {
+    lane: u32,
+    after: Option<String>,
+    until: Option<String>,
+    last: Option<String>,
+    next: NextShape,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum NextShape {
+    Beginning,
+    Token(String),
+    After { key: String, version: Option<String> },
+    Done,
 }
 
 impl DraftShape {
@@ -189,30 +236,51 @@ impl DraftShape {
     }
 
     fn read(self) -> Option<Draft> {
+        let lanes = self.lanes.into_iter().map(LaneShape::read).collect::<Option<Vec<_>>>()?;
+        let mark = Mark::from(self.mark);
+        let has_lanes = match &mark {
+            Mark::Listing(ranges) => are_whole(ranges, lanes.len()),
+            Mark::Inventory { .. } => lanes.len() == 1,
+        };
+        has_lanes.then(|| Draft { lanes, warnings: self.warnings.into_iter().map(Warning::from).collect(), mark })
+    }
+}
+
+/// Whether ranges go from the beginning of a prefix to its end, and each has a lane to itself.
+fn are_whole(ranges: &[RangeMark], lanes: usize) -> bool {
+    let mut numbers: Vec<u32> = ranges.iter().map(|range| range.lane.0).collect();
+    numbers.sort_unstable();
+    let joined = ranges.windows(2).all(|pair| pair[0].until.is_some() && pair[0].until == pair[1].after);
+    let ends =
+        ranges.first().is_some_and(|it| it.after.is_none()) && ranges.last().is_some_and(|it| it.until.is_none());
+    ranges.len() == lanes && joined && ends && (0_u32..).zip(&numbers).all(|(lane, found)| lane == *found)
+}
+
+impl From<&Kept> for LaneShape {
+    fn from(kept: &Kept) -> Self {
+        Self {
+            read: kept.prepared.read,
+            taken: kept.prepared.taken,
+            sealed: kept.written.sealed.iter().map(pair).collect(),
+            open: kept.written.open.as_ref().map(pair),
+            reach: (&kept.reach).into(),
+        }
+    }
+}
+
+impl LaneShape {
+    fn read(self) -> Option<Kept> {
         let written = Written { sealed: self.sealed.into_iter().map(info).collect(), open: self.open.map(info) };
         let rows: u64 = written.sealed.iter().chain(&written.open).map(|part| u64::from(part.rows)).sum();
-        (rows == self.taken).then(|| Draft {
-            prepared: Prepared { read: self.read, taken: self.taken },
-            written,
-            warnings: self.warnings.into_iter().map(Warning::from).collect(),
-            reach: self.reach.into(),
-            mark: self.mark.into(),
-        })
+        let prepared = Prepared { read: self.read, taken: self.taken };
+        (rows == self.taken).then(|| Kept { prepared, written, reach: self.reach.into() })
     }
 }
 
 impl From<&Mark> for MarkShape {
     fn from(mark: &Mark) -> Self {
-        let encoded = Key::encoded_keeping_slashes;
         match mark {
-            Mark::Listing { from: ListMark::Token(token), last } => {
-                Self::Token { token: token.clone(), last: last.as_ref().map(encoded) }
-            }
-            Mark::Listing { from: ListMark::After { key, version }, last } => Self::After {
-                key: encoded(key),
-                version: version.as_ref().map(|version| version.as_str().to_owned()),
-                last: last.as_ref().map(encoded),
-            },
+            Mark::Listing(ranges) => Self::Listing(ranges.iter().map(RangeShape::from).collect()),
             Mark::Inventory { key, etag, files, plus } => {
                 Self::Inventory { key: encoded(key), etag: etag.clone(), files: *files, plus: plus.clone() }
             }
@@ -222,16 +290,61 @@ impl From<&Mark> for MarkShape {
 
 impl From<MarkShape> for Mark {
     fn from(shape: MarkShape) -> Self {
-        let decoded = |text: String| Key::decode(text.as_bytes());
         match shape {
-            MarkShape::Token { token, last } => Self::Listing { from: ListMark::Token(token), last: last.map(decoded) },
-            MarkShape::After { key, version, last } => Self::Listing {
-                from: ListMark::After { key: decoded(key), version: version.as_deref().map(VersionId::new) },
-                last: last.map(decoded),
-            },
-            MarkShape::Inventory { key, etag, files, plus } => Self::Inventory { key: decoded(key), etag, files, plus },
+            MarkShape::Listing(ranges) => Self::Listing(ranges.into_iter().map(RangeMark::from).collect()),
+            MarkShape::Inventory { key, etag, files, plus } => {
+                Self::Inventory { key: decoded(&key), etag, files, plus }
+            }
         }
     }
+}
+
+impl From<&RangeMark> for RangeShape {
+    fn from(range: &RangeMark) -> Self {
+        Self {
+            lane: range.lane.0,
+            after: range.after.as_ref().map(encoded),
+            until: range.until.as_ref().map(encoded),
+            last: range.last.as_ref().map(encoded),
+            next: match &range.next {
+                Next::List(None) => NextShape::Beginning,
+                Next::List(Some(ListMark::Token(token))) => NextShape::Token(token.clone()),
+                Next::List(Some(ListMark::After { key, version })) => NextShape::After {
+                    key: encoded(key),
+                    version: version.as_ref().map(|version| version.as_str().to_owned()),
+                },
+                Next::Done => NextShape::Done,
+            },
+        }
+    }
+}
+
+impl From<RangeShape> for RangeMark {
+    fn from(shape: RangeShape) -> Self {
+        Self {
+            lane: Lane(shape.lane),
+            after: shape.after.as_deref().map(decoded),
+            until: shape.until.as_deref().map(decoded),
+            last: shape.last.as_deref().map(decoded),
+            next: match shape.next {
+                NextShape::Beginning => Next::List(None),
+                NextShape::Token(token) => Next::List(Some(ListMark::Token(token))),
+                NextShape::After { key, version } => Next::List(Some(ListMark::After {
+                    key: decoded(&key),
+                    version: version.as_deref().map(VersionId::new),
+                })),
+                NextShape::Done => Next::Done,
+            },
+        }
+    }
+}
+
+fn encoded(key: &Key) -> String {
+    key.encoded_keeping_slashes()
+}
+
+fn decoded(text: &str) -> Key {
+    Key::decode(text.as_bytes())
 }
 
 fn pair(part: &PartInfo) -> (u32, u64) {
@@ -243,121 +356,4 @@ fn info((rows, bytes): (u32, u64)) -> PartInfo {
 }
 
 #[cfg(test)]
-mod tests {
-    use globset::Glob;
-
-    use super::*;
-    use crate::manifest::KeyGlobs;
-    use crate::manifest::reach::KeyRange;
-    use crate::manifest::spec::{CsvPlace, Dialect, Filter, Versions};
-    use crate::object::Bucket;
-
-    fn draft(mark: Mark) -> Draft {
-        let key = Key::new(&b"a+b/%41\xff\n"[..]);
-        Draft {
-            prepared: Prepared { read: 12, taken: 9 },
-            written: Written {
-                sealed: vec![PartInfo { rows: 7, bytes: 99 }],
-                open: Some(PartInfo { rows: 2, bytes: 40 }),
-            },
-            warnings: vec![Warning { message: "m".into(), help: "h".into() }],
-            reach: Reach::Known(vec![KeyRange { bucket: Bucket::new("b"), first: key.clone(), last: key }]),
-            mark,
-        }
-    }
-
-    fn marks() -> Vec<Mark> {
-        let key = Key::new(&b"k +%20\xff"[..]);
-        vec![
-            Mark::Listing { from: ListMark::Token("t\"\n".into()), last: None },
-            Mark::Listing { from: ListMark::Token(String::new()), last: Some(key.clone()) },
-            Mark::Listing { from: ListMark::After { key: key.clone(), version: None }, last: Some(key.clone()) },
-            Mark::Listing {
-                from: ListMark::After { key: key.clone(), version: Some(VersionId::new("v%20")) },
-                last: Some(key.clone()),
-            },
-            Mark::Inventory { key, etag: "e".into(), files: 3, plus: Some(("row 1".into(), 2)) },
-        ]
-    }
-
-    #[test]
-    fn a_draft_comes_back_under_its_own_fingerprint() {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = Keeper::new(folder.path(), "mine".into());
-        assert_eq!(keeper.load().unwrap(), None);
-        for mark in marks() {
-            keeper.save(&draft(mark.clone())).unwrap();
-            assert_eq!(keeper.load().unwrap(), Some(draft(mark)));
-            assert_eq!(Keeper::new(folder.path(), "another".into()).load().unwrap(), None);
-        }
-        assert!(is_there(folder.path()));
-        fs::write(folder.path().join(TEMPORARY), b"torn").unwrap();
-        remove(folder.path()).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn any_damage_makes_it_as_good_as_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = Keeper::new(folder.path(), "mine".into());
-        let saved = draft(marks().remove(1));
-        keeper.save(&saved).unwrap();
-        let path = folder.path().join(NAME);
-        let whole = fs::read(&path).unwrap();
-        for at in 0..whole.len() {
-            fs::write(&path, &whole[..at]).unwrap();
-            assert_eq!(keeper.load().unwrap(), None, "cut at {at}");
-            for bit in 0..8 {
-                let mut torn = whole.clone();
-                torn[at] ^= 1 << bit;
-                fs::write(&path, &torn).unwrap();
-                assert_eq!(keeper.load().unwrap(), None, "bit {bit} of byte {at}");
-            }
-        }
-    }
-
-    #[test]
-    fn another_source_or_filter_has_another_fingerprint() {
-        let prefix = |bucket: &str, prefix: &[u8], versions| Source::Prefix {
-            bucket: Bucket::new(bucket),
-            prefix: Key::new(prefix),
-            versions,
-        };
-        let inventory = |object, dialect| Source::Inventory { bucket: Bucket::new("b"), object, dialect };
-        let exact = |etag: Option<&str>| InventoryObject::Exact { key: Key::from("k"), etag: etag.map(str::to_owned) };
-        let latest = InventoryObject::Latest { prefix: Key::from("k") };
-        let sources = [
-            prefix("b", b"", Versions::Current),
-            prefix("b", b"p", Versions::Current),
-            prefix("b", b"p", Versions::All),
-            prefix("c", b"p", Versions::Current),
-            prefix("b", b"\xff", Versions::Current),
-            prefix("b", b"\\xff", Versions::Current),
-            inventory(exact(None), Dialect::Aws),
-            inventory(exact(None), Dialect::Oss),
-            inventory(exact(Some("e")), Dialect::Aws),
-            inventory(latest, Dialect::Aws),
-        ];
-        let globs = |glob: &str| KeyGlobs::new([Glob::new(glob).unwrap()]).ok();
-        let filters = [
-            Filter::default(),
-            Filter { include: globs("*.pdf"), ..Filter::default() },
-            Filter { include: globs("*.txt"), ..Filter::default() },
-            Filter { exclude: globs("*.txt"), ..Filter::default() },
-            Filter { larger_than: Some(1), ..Filter::default() },
-            Filter { smaller_than: Some(1), ..Filter::default() },
-        ];
-        let mut seen = std::collections::HashSet::new();
-        for source in &sources {
-            for filter in &filters {
-                let manifest = Manifest { source: source.clone(), filter: filter.clone() };
-                let found = fingerprint(&manifest).unwrap();
-                assert_eq!(fingerprint(&manifest.clone()), Some(found.clone()));
-                assert!(seen.insert(found), "{manifest:?}");
-            }
-        }
-        let place = CsvPlace::Local("x.csv".into());
-        let csv = Source::Csv { place, fields: Vec::new(), plus_is_space: false };
-        assert_eq!(fingerprint(&Manifest { source: csv, filter: Filter::default() }), None);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use super::error::{ManifestError, place};
 use super::frozen::{self, Frozen, Pin};
 use super::input::blocking;
 use super::patient::Patient;
+use super::prefix::Spread;
 use super::sink::{Drained, Prepared, Sink};
 use super::spec::{CsvPlace, InventoryObject, Manifest, Source};
 use super::{csv, draft, index, inventory, prefix, report, retry};
@@ -22,6 +23,8 @@ use crate::store::Store;
 pub struct Bounds {
     /// The most bytes on disk for the frozen names; `None` is no limit.
     pub max_disk: Option<u64>,
+    /// The most listing requests at once; `None`, and more than that, are 16.
+    pub concurrency: Option<u32>,
 }
 
 /// Reads a manifest's source to its end and freezes what the filter takes into `manifest/` of the job's folder.
@@ -30,9 +33,8 @@ pub struct Bounds {
 /// and then, on the caller's thread.
 ///
 /// What an unfinished attempt at the same source and filter left in the folder is gone on with, whatever ended it: the
-/// stop token, a dropped future, a killed process. A listing goes on at most 64 pages back, and an inventory behind its
-/// last data files; should the inventory have changed, or the server no longer take the listing's token, everything is
-/// read anew. A CSV file is always read from its beginning: it is one pinned file. Two attempts must not run in one
+/// stop token, a dropped future, a killed process. A listing goes on at most 64 pages back in each of its ranges, and an inventory behind its
+/// last data files; should the inventory have changed, everything is read anew. A CSV file is always read from its beginning: it is one pinned file. Two attempts must not run in one
 /// folder at a time, and a dropped future may have a thread at work until its runtime is gone.
 ///
 /// A finished manifest that is there is removed: [`Frozen::open`] it first, if it may be wanted.
@@ -52,7 +54,8 @@ pub async fn freeze(
     observer: &(dyn Fn(Prepared) + Send + Sync),
     stop: &CancellationToken,
 ) -> Result<Frozen, ManifestError> {
-    let sizes = Sizes { max_disk: bounds.max_disk, ..Sizes::default() };
+    let spread = Spread::default().within(bounds.concurrency);
+    let sizes = Sizes { max_disk: bounds.max_disk, spread, ..Sizes::default() };
     freeze_with(manifest, store, folder, observer, stop, sizes).await
 }
 

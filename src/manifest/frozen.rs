@@ -259,13 +259,12 @@ pub(super) fn clear(home: &Path) -> Result<(), ManifestError> {
     // What vouches for the parts goes first, so that half of them are never taken for all.
     draft::remove(home)?;
     index::remove(home)?;
-    keep_parts(home, 0)
+    keep_only(home, &HashSet::new())
 }
 
-/// Removes all parts but the first so many.
-pub(super) fn keep_parts(home: &Path, count: u32) -> Result<(), ManifestError> {
+/// Removes all parts but these files.
+pub(super) fn keep_only(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
     let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
-    let kept: HashSet<PathBuf> = (0..count).map(|part| part_path(home, part)).collect();
     for entry in fs::read_dir(home).map_err(|cause| failed(home, cause))? {
         let path = entry.map_err(|cause| failed(home, cause))?.path();
         if path.extension().is_some_and(|extension| extension == "bpm") && !kept.contains(&path) {

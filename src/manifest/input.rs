@@ -33,7 +33,8 @@ pub(super) async fn blocking<T: Send + 'static>(
     joined(tokio::task::spawn_blocking(work)).await
 }
 
-async fn joined<T>(work: JoinHandle<Result<T, ManifestError>>) -> Result<T, ManifestError> {
+/// What a thread came to; its panic is the caller's.
+pub(super) async fn joined<T>(work: JoinHandle<Result<T, ManifestError>>) -> Result<T, ManifestError> {
     match work.await {
         Ok(done) => done,
         Err(lost) => match lost.try_into_panic() {

@@ -11,7 +11,7 @@
 //! | `spec` | what a plan says of its manifest |
 //! | `freeze` | one source into one frozen manifest |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink |
-//! | `sink`, `filter` | which rows are taken, and where they go |
+//! | `sink`, `stretch`, `filter` | which rows are taken, and where they go |
 //! | `records` | CSV rows |
 //! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
@@ -40,6 +40,7 @@ mod report;
 mod retry;
 mod sink;
 mod spec;
+mod stretch;
 #[cfg(test)]
 mod testing;
 

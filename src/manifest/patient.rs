@@ -1,6 +1,7 @@
 //! Asks the store again where its answer deserves it: preparing has no engine behind it that would.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,7 @@ use super::error::{ManifestError, place};
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::object::{Bucket, Key};
 use crate::store::{ListPage, ListRequest, Opened, Store};
-use crate::task::Fault;
+use crate::task::{Fault, FaultClass};
 
 /// Half a minute in all, at the longest: a person waits for the answer.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(50), cap: Duration::from_secs(5), attempts: 8 };
@@ -18,17 +19,23 @@ const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(50), cap: 
 pub(super) struct Patient {
     store: Arc<dyn Store>,
     stop: CancellationToken,
+    throttled: AtomicU64,
 }
 
 impl Patient {
     /// Asks this store until told to stop.
     pub(super) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
-        Self { store, stop }
+        Self { store, stop, throttled: AtomicU64::new(0) }
     }
 
     /// The token that ends every wait.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// How many listing requests the store has refused so far because they were too many.
+    pub(super) fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
     }
 
     /// One page of a listing.
@@ -39,6 +46,9 @@ impl Patient {
             match answer {
                 Ok(page) => return Ok(page),
                 Err(fault) => {
+                    if fault.class == FaultClass::Throttled {
+                        self.throttled.fetch_add(1, Ordering::Relaxed);
+                    }
                     let doing = || format!("list {}", place(&request.bucket, &request.prefix));
                     self.unless_stopped(pause(&mut backoff, fault, doing)).await??;
                 }

@@ -99,6 +99,19 @@ impl Tracker {
         }
     }
 
+    /// Takes in what went by elsewhere.
+    pub(super) fn take_in(&mut self, reach: &Reach) {
+        match reach {
+            Reach::Unknown => self.spans = None,
+            Reach::Known(ranges) => {
+                for range in ranges {
+                    self.note(range.bucket.as_str(), range.first.as_bytes());
+                    self.note(range.bucket.as_str(), range.last.as_bytes());
+                }
+            }
+        }
+    }
+
     /// What has gone by.
     pub(super) fn reach(&self) -> Reach {
         match &self.spans {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::begin::Begun;
+use super::begin::{Begun, Sizes, in_order};
 use super::draft::{Draft, Keeper, Mark};
 use super::error::{ManifestError, Warning};
 use super::filter::{Row, Verdict};
 use super::frozen::{self, PartInfo};
-use super::part::{MAX_BUCKET_BYTES, MAX_VERSION_BYTES, PartsWriter};
+use super::part::{Lane, MAX_BUCKET_BYTES, MAX_VERSION_BYTES, Tally, settle};
 use super::reach::{Reach, Tracker};
 use super::spec::Filter;
+use super::stretch::Stretch;
 use crate::object::{Key, MAX_KEY_BYTES};
 use crate::store::Store;
 
@@ -30,16 +31,26 @@ pub struct Prepared {
 }
 
 /// Takes rows until the source has no more.
+///
+/// Rows go to one lane at a time: the only one, unless the source adds others.
 pub(super) struct Sink {
     filter: Filter,
     store: Arc<dyn Store>,
-    writer: PartsWriter,
+    lanes: Vec<Stretch>,
+    /// Where rows go now.
+    current: usize,
+    /// The order of the lanes' rows in the manifest.
+    order: Vec<Lane>,
+    /// Of all lanes together.
     prepared: Prepared,
     progress: watch::Sender<Prepared>,
     stop: CancellationToken,
     warnings: Vec<Warning>,
-    tracker: Tracker,
-    checkpoints: Checkpoints,
+    keeper: Option<Keeper>,
+    home: PathBuf,
+    sizes: Sizes,
+    /// Where the draft that was found goes on.
+    mark: Option<Mark>,
 }
 
 /// What a sink has in the end.
@@ -48,19 +59,6 @@ pub(super) struct Drained {
     pub(super) read: u64,
     pub(super) warnings: Vec<Warning>,
     pub(super) reach: Reach,
-}
-
-/// When a draft is written, and where.
-struct Checkpoints {
-    keeper: Option<Keeper>,
-    home: PathBuf,
-    cadence: Cadence,
-    /// Steps since the last one.
-    steps: u32,
-    /// Rows read until the last one.
-    read: u64,
-    /// Where the draft that was found goes on.
-    mark: Option<Mark>,
 }
 
 /// How much of a source lies between two checkpoints: whichever of the two comes first.
@@ -92,53 +90,100 @@ impl Sink {
         progress: watch::Sender<Prepared>,
         stop: CancellationToken,
     ) -> Self {
-        let Begun { home, keeper, writer, draft, cadence } = begun;
-        let (prepared, warnings, reach, mark) = match draft {
-            None => (Prepared::default(), Vec::new(), Reach::Known(Vec::new()), None),
-            Some(draft) => (draft.prepared, draft.warnings, draft.reach, Some(draft.mark)),
-        };
-        let checkpoints = Checkpoints { keeper, home, cadence, steps: 0, read: prepared.read, mark };
-        let tracker = Tracker::going_on(reach);
+        let Begun { home, keeper, mut lanes, draft, sizes } = begun;
+        let (warnings, mark) = draft.map_or((Vec::new(), None), |draft| (draft.warnings, Some(draft.mark)));
+        if lanes.is_empty() {
+            lanes.push(Stretch::new(&home, Lane(0), sizes));
+        }
+        let mut prepared = Prepared::default();
+        for lane in &lanes {
+            prepared.read += lane.prepared.read;
+            prepared.taken += lane.prepared.taken;
+        }
         progress.send_replace(prepared);
-        Self { filter, store, writer, prepared, progress, stop, warnings, tracker, checkpoints }
+        let order = lanes.iter().map(Stretch::lane).collect();
+        Self { filter, store, lanes, current: 0, order, prepared, progress, stop, warnings, keeper, home, sizes, mark }
     }
 
     /// Where the source is to go on, if it is; told once.
     pub(super) fn take_mark(&mut self) -> Option<Mark> {
-        self.checkpoints.mark.take()
+        self.mark.take()
+    }
+
+    /// The sizes that it works in.
+    pub(super) fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
     /// Forgets all rows: the source cannot go on where it was.
     pub(super) fn start_over(&mut self) -> Result<(), ManifestError> {
-        frozen::clear(&self.checkpoints.home)?;
-        self.writer = self.writer.begun_again();
+        frozen::clear(&self.home)?;
+        self.lanes = vec![Stretch::new(&self.home, Lane(0), self.sizes)];
+        self.current = 0;
+        self.order = vec![Lane(0)];
         self.prepared = Prepared::default();
         self.warnings.clear();
-        self.tracker = Tracker::new();
-        self.checkpoints.steps = 0;
-        self.checkpoints.read = 0;
         Ok(())
     }
 
-    /// Behind a page or a data file: keeps the rows so far once there are enough of them. The source goes on at `mark`.
-    pub(super) fn step(&mut self, mark: impl FnOnce() -> Mark) -> Result<(), ManifestError> {
-        let Checkpoints { cadence, read, steps, .. } = &mut self.checkpoints;
-        *steps += 1;
-        if *steps >= cadence.steps || self.prepared.read - *read >= cadence.rows { self.keep(mark()) } else { Ok(()) }
+    /// A new lane, for rows that are not to stand behind the last.
+    pub(super) fn add_lane(&mut self) -> Lane {
+        let lane = Lane(u32::try_from(self.lanes.len()).unwrap_or(u32::MAX));
+        self.lanes.push(Stretch::new(&self.home, lane, self.sizes));
+        lane
     }
 
-    /// Keeps the rows so far, if there was a step since they were kept last.
-    pub(super) fn keep_all(&mut self, mark: Mark) -> Result<(), ManifestError> {
-        if self.checkpoints.steps == 0 { Ok(()) } else { self.keep(mark) }
+    /// Sends the rows that follow into this lane.
+    pub(super) fn turn_to(&mut self, lane: Lane) {
+        let Some(found) = self.lanes.iter().position(|it| it.lane() == lane) else { return };
+        self.current = found;
+        let mut others = Tally::default();
+        for (place, lane) in self.lanes.iter().enumerate().filter(|_| self.sizes.max_disk.is_some()) {
+            if place != found {
+                let tally = lane.tally();
+                others.rows += tally.rows;
+                others.bytes += tally.bytes;
+            }
+        }
+        self.lanes[found].beside(others);
     }
 
-    fn keep(&mut self, mark: Mark) -> Result<(), ManifestError> {
-        self.checkpoints.steps = 0;
-        self.checkpoints.read = self.prepared.read;
-        let Some(keeper) = &self.checkpoints.keeper else { return Ok(()) };
-        let written = self.writer.checkpoint()?;
-        let (prepared, warnings, reach) = (self.prepared, self.warnings.clone(), self.tracker.reach());
-        keeper.save(&Draft { prepared, written, warnings, reach, mark })
+    /// The order of the lanes in the manifest, where it is not that in which they were added.
+    pub(super) fn set_order(&mut self, order: Vec<Lane>) {
+        self.order = order;
+    }
+
+    /// Behind a page or a data file: whether there are rows enough to be kept.
+    pub(super) fn step(&mut self) -> bool {
+        self.lanes[self.current].step(self.sizes.cadence)
+    }
+
+    /// The lanes with a step since their rows were kept last.
+    pub(super) fn ahead(&self) -> Vec<Lane> {
+        self.lanes.iter().filter(|lane| lane.is_ahead()).map(Stretch::lane).collect()
+    }
+
+    /// Ends the parts of the lane in hand: all its rows are there.
+    pub(super) fn seal(&mut self) -> Result<(), ManifestError> {
+        self.lanes[self.current].seal()
+    }
+
+    /// Brings the rows of the lane in hand to the disk; a draft that is to tell of them is still to be written.
+    pub(super) fn flush(&mut self) -> Result<(), ManifestError> {
+        if self.keeper.is_some() { self.lanes[self.current].keep() } else { Ok(()) }
+    }
+
+    /// Writes the draft: what was flushed of each lane, and where the source goes on behind that.
+    pub(super) fn save(&self, mark: Mark) -> Result<(), ManifestError> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let lanes = self.lanes.iter().map(|lane| lane.kept().clone()).collect();
+        keeper.save(&Draft { lanes, warnings: self.warnings.clone(), mark })
+    }
+
+    /// Keeps the rows of a source that has one lane.
+    pub(super) fn keep(&mut self, mark: Mark) -> Result<(), ManifestError> {
+        self.flush()?;
+        self.save(mark)
     }
 
     /// Refuses a source whose rows may take more than the limit on disk.
@@ -146,7 +191,7 @@ impl Sink {
     /// Of an inventory the size of its compressed data files is known before one of them is read. They hold more than
     /// names, so that it is mostly too high a guess; with a filter it says nothing, and is left to what is written.
     pub(super) fn refuse_too_large(&self, place: &str, estimate: u64) -> Result<(), ManifestError> {
-        match self.writer.max_disk() {
+        match self.sizes.max_disk {
             Some(limit) if estimate > limit && self.filter.takes_all() => {
                 Err(ManifestError::TooLargeAhead { place: place.to_owned(), estimate, limit })
             }
@@ -157,7 +202,7 @@ impl Sink {
     /// Notes that the rows lie behind a prefix, which belongs to what they may touch.
     pub(super) fn note_prefix(&mut self, bucket: &str, prefix: &[u8]) {
         if self.prepared.taken > 0 {
-            self.tracker.note(bucket, prefix);
+            self.lanes[self.current].tracker.note(bucket, prefix);
         }
     }
 
@@ -176,9 +221,17 @@ impl Sink {
         self.warnings.push(Warning { message, help: help.to_owned() });
     }
 
+    /// Something worth saying that may have been said already.
+    pub(super) fn warn_once(&mut self, message: String, help: &str) {
+        if !self.warnings.iter().any(|warning| warning.message == message) {
+            self.warn(message, help);
+        }
+    }
+
     /// A row that is no object to work on, such as a delete marker: read, and left.
     pub(super) fn pass_over(&mut self) -> Result<(), ManifestError> {
         self.prepared.read += 1;
+        self.lanes[self.current].prepared.read += 1;
         if self.prepared.read.is_multiple_of(ROWS_A_STRIDE) {
             self.progress.send_replace(self.prepared);
             if self.stop.is_cancelled() {
@@ -203,17 +256,24 @@ impl Sink {
             return Ok(Err(format!("the store cannot carry the key {}: {why}", Key::new(row.key))));
         }
         self.prepared.taken += 1;
-        self.tracker.note(row.bucket, row.key);
-        self.writer.push(row.bucket, row.key, row.version)?;
+        self.lanes[self.current].push(row.bucket, row.key, row.version)?;
         Ok(Ok(()))
     }
 
-    /// Ends the parts; they are on disk when this returns.
-    pub(super) fn finish(self) -> Result<Drained, ManifestError> {
-        let parts = self.writer.finish()?;
+    /// Ends the parts and puts them in order; they are on disk when this returns.
+    pub(super) fn finish(mut self) -> Result<Drained, ManifestError> {
+        let mut tracker = Tracker::new();
+        for lane in &mut self.lanes {
+            lane.seal()?;
+            tracker.take_in(&lane.tracker.reach());
+        }
+        let lanes = in_order(&self.lanes, &self.order);
+        if !settle(&self.home, &lanes)? {
+            return Err(ManifestError::Missing { file: self.home });
+        }
         self.progress.send_replace(self.prepared);
-        let reach = self.tracker.reach();
-        Ok(Drained { parts, read: self.prepared.read, warnings: self.warnings, reach })
+        let parts = lanes.into_iter().flat_map(|(_, parts)| parts).collect();
+        Ok(Drained { parts, read: self.prepared.read, warnings: self.warnings, reach: tracker.reach() })
     }
 }
 

@@ -17,6 +17,7 @@ use super::error::ManifestError;
 use super::freeze::freeze_with;
 use super::frozen::Frozen;
 use super::part::Limits;
+use super::prefix::Spread;
 use super::sink::Cadence;
 use super::spec::{CsvField, CsvPlace, Filter, Manifest, Source};
 use crate::call::{Call, Reply};
@@ -48,8 +49,24 @@ pub(super) struct MemoryStore {
     pub(super) requests: Mutex<Vec<String>>,
     /// Never answers a reading.
     pub(super) mute: bool,
+    /// Refuses all listings behind the first so many; 0 is none.
+    pub(super) refuses_from: usize,
+    /// Where a listing of current versions begins that is to begin behind a key.
+    pub(super) begins: Begins,
     /// What happens in the world each time a row is taken.
     pub(super) meanwhile: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// Whether a store knows `start-after`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// It does.
+    #[default]
+    WhereTold,
+    /// It does not look at it.
+    AtTheBeginning,
+    /// It refuses it.
+    Nowhere,
 }
 
 impl MemoryStore {
@@ -80,15 +97,27 @@ impl Store for MemoryStore {
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        self.requests.lock().unwrap().push(format!("list {:?}", request.from));
+        let seen = {
+            let mut requests = self.requests.lock().unwrap();
+            requests.push(format!("list {:?}", request.from));
+            requests.len()
+        };
+        if self.refuses_from > 0 && seen > self.refuses_from {
+            return Err(fault(FaultClass::Rejected, 403, "AccessDenied"));
+        }
         if let Some(fault) = self.next_fault() {
             return Err(fault);
+        }
+        let begins = matches!(&request.from, Some(ListMark::After { .. })) && !request.all_versions;
+        if begins && self.begins == Begins::Nowhere {
+            return Err(fault(FaultClass::Rejected, 501, "NotImplemented"));
         }
         if let Some(page) = self.pages.lock().unwrap().pop_front() {
             return Ok(page);
         }
         let from = match &request.from {
             Some(ListMark::Token(token)) => token.clone().into_bytes(),
+            Some(ListMark::After { .. }) if begins && self.begins == Begins::AtTheBeginning => Vec::new(),
             Some(ListMark::After { key, .. }) => key.as_bytes().to_vec(),
             None => Vec::new(),
         };
@@ -207,6 +236,9 @@ pub(super) fn csv_fields(key: &str, fields: &[CsvField]) -> Source {
     Source::Csv { place, fields: fields.to_vec(), plus_is_space: false }
 }
 
+/// A listing that is never cut.
+pub(super) const ALONE: Spread = Spread { workers: 1, pages_a_cut: 8, least: 4 };
+
 /// Freezes with blocks of 3 rows and parts of 7.
 pub(super) fn freeze_in(
     folder: &Path,
@@ -228,7 +260,7 @@ pub(super) fn freeze_until(
     let store: Arc<dyn Store> = store.clone();
     let manifest = Manifest { source, filter };
     let limits = Limits { block_rows: 3, part_rows: 7 };
-    let sizes = Sizes { limits, cadence: Cadence { steps: 2, rows: 5 }, max_disk: None };
+    let sizes = Sizes { limits, cadence: Cadence { steps: 2, rows: 5 }, spread: ALONE, max_disk: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, sizes))
 }

@@ -71,7 +71,7 @@ pub struct ListRequest {
     pub all_versions: bool,
     /// Where set, keys are rolled up into `prefixes` after the first `/` behind the prefix.
     pub directories: bool,
-    /// Where to go on: `next` of the page before.
+    /// Where to go on: `next` of the page before, or after any key at all.
     pub from: Option<ListMark>,
 }
 
@@ -80,11 +80,12 @@ pub struct ListRequest {
 pub enum ListMark {
     /// The server's own continuation token (current versions).
     Token(String),
-    /// After this key and version (all versions).
+    /// After this key; all of its versions where no version is given. What a listing of current versions is begun with
+    /// in mid-bucket (`start-after`), and what one of all versions goes on with.
     After {
-        /// The key marker.
+        /// The key marker; UTF-8, whether or not there is such a key.
         key: Key,
-        /// The version marker.
+        /// The version marker, in a listing of all versions that stopped between two of a key.
         version: Option<VersionId>,
     },
 }

@@ -2,7 +2,7 @@
 
 use batchplan::call::{Call, Learned, Reply};
 use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, RestoreRequest, TagSet, Tier, VersionId};
-use batchplan::store::{Content, ListRequest, Listed};
+use batchplan::store::{Content, ListMark, ListRequest, Listed};
 use batchplan::task::Fault;
 use tokio::io::AsyncReadExt as _;
 
@@ -227,6 +227,14 @@ impl Battery<'_> {
         self.note("list/versions over pages", MANY.to_string(), versions.len().to_string());
         let nulls = versions.iter().filter(|l| l.version == Some(VersionId::null())).count();
         self.note("list/unversioned are null", MANY.to_string(), nulls.to_string());
+        let behind = |key: &str| Some(ListMark::After { key: Key::from(key), version: None });
+        let current = self.list_from(&bucket, "pages/", false, behind("pages/00999~")).await;
+        let first = current.first().map(|it| it.key.to_string());
+        self.note("list/behind a key", "50 pages/01000", format!("{} {}", current.len(), first.unwrap_or_default()));
+        let versions = self.list_from(&bucket, "pages/", true, behind("pages/00999")).await;
+        let first = versions.first().map(|it| it.key.to_string());
+        let got = format!("{} {}", versions.len(), first.unwrap_or_default());
+        self.note("list/versions behind a key", "50 pages/01000", got);
         self.note("list/nothing there", "0", self.list(&bucket, "nothing/", false).await.len().to_string());
         let request =
             ListRequest { bucket, prefix: Key::from("pa"), all_versions: false, directories: true, from: None };
@@ -266,13 +274,19 @@ impl Battery<'_> {
 
     /// Every page.
     async fn list(&self, bucket: &Bucket, prefix: &str, all_versions: bool) -> Vec<Listed> {
-        let mut request = ListRequest {
-            bucket: bucket.clone(),
-            prefix: Key::from(prefix),
-            all_versions,
-            directories: false,
-            from: None,
-        };
+        self.list_from(bucket, prefix, all_versions, None).await
+    }
+
+    /// Every page from there on.
+    async fn list_from(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        all_versions: bool,
+        from: Option<ListMark>,
+    ) -> Vec<Listed> {
+        let mut request =
+            ListRequest { bucket: bucket.clone(), prefix: Key::from(prefix), all_versions, directories: false, from };
         let mut all = Vec::new();
         loop {
             let page =

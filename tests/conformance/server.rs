@@ -51,7 +51,17 @@ pub(crate) async fn sandbox_in_oss() -> (Fixture, Server) {
 
 /// The sandbox, in this process, for as long as the server lives.
 pub(crate) async fn sandbox() -> (Fixture, Server) {
-    let sandbox = Sandbox::in_memory(None, SandboxOptions::default()).expect("a sandbox");
+    serve(Sandbox::in_memory(None, SandboxOptions::default()).expect("a sandbox")).await
+}
+
+/// As [`sandbox`], with what a table says.
+pub(crate) async fn sandbox_of(table: &str) -> (Fixture, Server) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), table).expect("written");
+    serve(Sandbox::in_memory(Some(file.path()), SandboxOptions::default()).expect("a sandbox")).await
+}
+
+async fn serve(sandbox: Sandbox) -> (Fixture, Server) {
     let server = Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
     let access = Access {
         endpoint: server.endpoint(),

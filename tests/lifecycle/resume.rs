@@ -270,7 +270,8 @@ fn a_listing_that_was_interrupted_goes_on_where_it_was() {
         completed(&scene, &first, scene.apply());
         let again = scene.server.count(Kind::List).arrived - before;
         if !kill {
-            assert!(again <= 9, "{again} pages were asked for again, of 20");
+            // Nine are left, and looking for what a second worker could list is at most one request in eight.
+            assert!(again <= 9 + 3, "{again} pages were asked for again, of 20");
         }
     }
 }

@@ -10,14 +10,14 @@ use globset::Glob;
 use super::*;
 use crate::manifest::sink::Cadence;
 use crate::manifest::spec::{Filter, Versions};
-use crate::manifest::testing::{MemoryStore, csv_source, etag, fault, listed};
+use crate::manifest::testing::{Begins, MemoryStore, csv_source, etag, fault, listed};
 use crate::manifest::{KeyGlobs, Reach};
 use crate::object::{Bucket, Key};
 use crate::store::{ListMark, ListPage};
 use crate::task::FaultClass;
 use breaking::{
     Breaking, End, INVENTORY, SMALL, asked, attempt, broken, bucket, exact, finish, inventory_of, latest, listing,
-    manifest, part_files, same_as_fresh, ten_files, whole,
+    manifest, part_files, rows, same_as_fresh, ten_files, whole,
 };
 
 #[test]
@@ -71,7 +71,20 @@ fn a_token_that_has_aged_is_not_the_end() {
     store.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 400, "InvalidArgument"));
     finish(folder.path(), &store, &manifest);
     let seen = asked(&store);
-    assert!(seen[0].contains("p/09") && seen[1] == "list None", "{seen:?}");
+    assert!(seen[0].contains("Token(\"p/09") && seen[1].contains("After { key: Key(p/09)"), "{seen:?}");
+    assert_eq!(seen[1 + 5], "list None", "no page is listed again, and what follows is another attempt");
+
+    // A server that does not begin where it is told to either is listed anew.
+    let (folder, mut store) = (tempfile::tempdir().unwrap(), bucket());
+    broken(folder.path(), &store, &manifest, 5, End::Drop);
+    Arc::get_mut(&mut store).unwrap().begins = Begins::AtTheBeginning;
+    store.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 400, "InvalidArgument"));
+    asked(&store);
+    let frozen = whole(folder.path(), &store, &manifest, SMALL).unwrap();
+    assert!(asked(&store)[2].contains("list None"));
+    assert!(frozen.warnings()[0].message.contains("listed by one worker"), "{:?}", frozen.warnings());
+    let fresh = tempfile::tempdir().unwrap();
+    assert_eq!(rows(&frozen), rows(&whole(fresh.path(), &store, &manifest, SMALL).unwrap()));
 
     // Refused in the middle, it is no token of an earlier attempt; refused again, the fault is not the token's.
     for (refused_at, left) in [(1, 4), (0, 5)] {

@@ -42,7 +42,13 @@ pub(in crate::manifest) async fn read(
             files: number + 1,
             plus: columns.plus.clone(),
         };
-        sink = input::blocking(move || sink.step(|| mark).map(|()| sink)).await?;
+        sink = input::blocking(move || {
+            if sink.step() {
+                sink.keep(mark)?;
+            }
+            Ok(sink)
+        })
+        .await?;
     }
     columns.warn(&mut sink, &name);
     let pin = Pin::Inventory { bucket: bucket.clone(), key: found.key, etag: found.etag, created: document.created };

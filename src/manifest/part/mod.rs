@@ -41,7 +41,7 @@ mod varint;
 mod write;
 
 pub(super) use read::PartReader;
-pub(super) use write::{Limits, PartsWriter, Written};
+pub(super) use write::{Lane, Limits, PartsWriter, Tally, Written, settle};
 
 /// The longest version id, in bytes.
 pub(super) const MAX_VERSION_BYTES: usize = 1024;

@@ -1,5 +1,6 @@
 //! Writes parts, one after the other.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use super::block::BlockWriter;
 use super::pack::{Header, Packer, file_header};
 use crate::failpoint;
 use crate::manifest::error::ManifestError;
-use crate::manifest::frozen::{PartInfo, keep_parts, part_path};
+use crate::manifest::frozen::{PartInfo, keep_only, part_path};
 
 /// Where blocks and parts end; smaller in tests.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +36,25 @@ pub(in crate::manifest) struct Written {
     pub(in crate::manifest) open: Option<PartInfo>,
 }
 
+/// Several writers of one folder are told apart by it. The parts of lane 0 are the manifest's first; those of any other
+/// have names of their own until [`settle`] gives them the places behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::manifest) struct Lane(pub(in crate::manifest) u32);
+
+impl Lane {
+    /// The file of the lane's part with this number.
+    pub(in crate::manifest) fn path(self, folder: &Path, number: u32) -> PathBuf {
+        match self.0 {
+            0 => part_path(folder, number),
+            lane => folder.join(format!("lane-{lane:05}-{number:05}.bpm")),
+        }
+    }
+}
+
 /// Writes rows into as many parts as they need.
 pub(in crate::manifest) struct PartsWriter {
     folder: PathBuf,
+    lane: Lane,
     limits: Limits,
     block: BlockWriter,
     packer: Packer,
@@ -45,8 +62,19 @@ pub(in crate::manifest) struct PartsWriter {
     packed: Vec<u8>,
     open: Option<OpenPart>,
     done: Vec<PartInfo>,
-    /// The most bytes that the parts may take.
+    /// The most bytes that the parts may take, with those of the other lanes.
     max_disk: Option<u64>,
+    /// What the other lanes have.
+    elsewhere: Tally,
+}
+
+/// What some parts come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::manifest) struct Tally {
+    /// Their rows.
+    pub(in crate::manifest) rows: u64,
+    /// Their bytes, and those of end marks that are still to come.
+    pub(in crate::manifest) bytes: u64,
 }
 
 struct OpenPart {
@@ -58,9 +86,16 @@ struct OpenPart {
 
 impl PartsWriter {
     /// Writes into this folder, from part 0.
+    #[cfg(test)]
     pub(in crate::manifest) fn new(folder: &Path, limits: Limits) -> Self {
+        Self::in_lane(folder, Lane(0), limits)
+    }
+
+    /// Writes a lane's parts into this folder, from its part 0.
+    pub(in crate::manifest) fn in_lane(folder: &Path, lane: Lane, limits: Limits) -> Self {
         Self {
             folder: folder.to_owned(),
+            lane,
             limits,
             block: BlockWriter::default(),
             packer: Packer::new(),
@@ -69,6 +104,7 @@ impl PartsWriter {
             open: None,
             done: Vec::new(),
             max_disk: None,
+            elsewhere: Tally::default(),
         }
     }
 
@@ -77,37 +113,49 @@ impl PartsWriter {
         Self { max_disk, ..self }
     }
 
-    /// The most bytes that the parts may take.
-    pub(in crate::manifest) fn max_disk(&self) -> Option<u64> {
-        self.max_disk
+    /// Says what the other lanes have, which is taken from what this one may write.
+    pub(in crate::manifest) fn beside(&mut self, elsewhere: Tally) {
+        self.elsewhere = elsewhere;
     }
 
-    /// Begins again from part 0, in the same place and within the same limits.
-    pub(in crate::manifest) fn begun_again(&self) -> Self {
-        Self::new(&self.folder, self.limits).within(self.max_disk)
+    /// What its parts come to.
+    pub(in crate::manifest) fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for part in self.done.iter().copied().chain(self.open.as_ref().map(OpenPart::info)) {
+            tally.rows += u64::from(part.rows);
+            tally.bytes += part.bytes;
+        }
+        let mark = if self.open.is_some() { HEADER_BYTES } else { 0 };
+        tally.bytes += u64::try_from(mark).unwrap_or(u64::MAX);
+        tally
     }
 
-    /// Goes on behind what is there, and removes what was written after it; `None` where it is not all there.
+    /// Goes on behind what is there, and cuts off what was written after it; `None` where it is not all there. Parts that
+    /// were begun later stay until [`keep_only`] is told which ones count.
     pub(in crate::manifest) fn going_on(
         folder: &Path,
+        lane: Lane,
         limits: Limits,
         written: Written,
     ) -> Result<Option<Self>, ManifestError> {
         for (number, part) in (0_u32..).zip(&written.sealed) {
-            if length(&part_path(folder, number))? != Some(part.bytes) {
+            if length(&lane.path(folder, number))? != Some(part.bytes) {
                 return Ok(None);
             }
         }
-        let number = u32::try_from(written.sealed.len()).unwrap_or(u32::MAX);
         let open = match written.open {
             None => None,
-            Some(part) => match OpenPart::reopen(part_path(folder, number), part)? {
+            Some(part) => match OpenPart::reopen(lane.path(folder, count(&written.sealed)), part)? {
                 None => return Ok(None),
                 open => open,
             },
         };
-        keep_parts(folder, number.saturating_add(u32::from(open.is_some())))?;
-        Ok(Some(Self { open, done: written.sealed, ..Self::new(folder, limits) }))
+        Ok(Some(Self { open, done: written.sealed, ..Self::in_lane(folder, lane, limits) }))
+    }
+
+    /// The files that it has written.
+    pub(in crate::manifest) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        (0..count(&self.done) + u32::from(self.open.is_some())).map(|number| self.lane.path(&self.folder, number))
     }
 
     /// Brings all rows so far to the disk, and says what is there.
@@ -135,10 +183,16 @@ impl PartsWriter {
     }
 
     /// Writes what is left; the parts are on disk when this returns.
-    pub(in crate::manifest) fn finish(mut self) -> Result<Vec<PartInfo>, ManifestError> {
+    pub(in crate::manifest) fn seal(&mut self) -> Result<Vec<PartInfo>, ManifestError> {
         self.end_block()?;
         self.end_part()?;
-        Ok(self.done)
+        Ok(self.done.clone())
+    }
+
+    /// As [`seal`](Self::seal), for a writer of tests.
+    #[cfg(test)]
+    pub(in crate::manifest) fn finish(mut self) -> Result<Vec<PartInfo>, ManifestError> {
+        self.seal()
     }
 
     fn end_block(&mut self) -> Result<(), ManifestError> {
@@ -148,8 +202,8 @@ impl PartsWriter {
         }
         self.block.drain_into(&mut self.raw);
         self.packed.clear();
-        let number = u32::try_from(self.done.len()).unwrap_or(u32::MAX);
-        let path = part_path(&self.folder, number);
+        let number = count(&self.done);
+        let path = self.lane.path(&self.folder, number);
         self.packer
             .pack(rows, &self.raw, &mut self.packed)
             .map_err(|why| ManifestError::disk("write", &path, io::Error::other(why)))?;
@@ -166,14 +220,15 @@ impl PartsWriter {
     /// Refuses a block that would not fit, with the file's header and end mark, before any of it is written.
     fn see_to_room(&self) -> Result<(), ManifestError> {
         let Some(limit) = self.max_disk else { return Ok(()) };
-        let infos = || self.done.iter().copied().chain(self.open.as_ref().map(OpenPart::info));
-        let used: u64 = infos().map(|part| part.bytes).sum();
-        let around = if self.open.is_some() { HEADER_BYTES } else { 2 * HEADER_BYTES };
+        let (ours, others) = (self.tally(), self.elsewhere);
+        let used = ours.bytes.saturating_add(others.bytes);
+        // The end mark of a part that is open is counted already.
+        let around = if self.open.is_some() { 0 } else { 2 * HEADER_BYTES };
         let more = u64::try_from(self.packed.len() + around).unwrap_or(u64::MAX);
         if used.saturating_add(more) <= limit {
             return Ok(());
         }
-        Err(ManifestError::TooLarge { used, limit, rows: infos().map(|part| u64::from(part.rows)).sum() })
+        Err(ManifestError::TooLarge { used, limit, rows: ours.rows.saturating_add(others.rows) })
     }
 
     fn end_part(&mut self) -> Result<(), ManifestError> {
@@ -232,6 +287,44 @@ impl OpenPart {
     }
 }
 
+/// Gives the sealed parts of several lanes their places in the manifest, in the order of the lanes given. Where it was
+/// interrupted it may be done again; `false` where a part is in neither place.
+pub(in crate::manifest) fn settle(folder: &Path, lanes: &[(Lane, Vec<PartInfo>)]) -> Result<bool, ManifestError> {
+    let mut kept = HashSet::new();
+    let mut moves = Vec::new();
+    for (lane, parts) in lanes {
+        for (number, part) in (0_u32..).zip(parts) {
+            let (from, place) = (lane.path(folder, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
+            let to = part_path(folder, place);
+            // The old name is looked at first: there may be a stranger under the new one.
+            if length(&from)? == Some(part.bytes) {
+                if from != to {
+                    moves.push((from, to.clone(), place));
+                }
+            } else if length(&to)? != Some(part.bytes) {
+                return Ok(false);
+            }
+            kept.insert(to);
+        }
+    }
+    for (from, to, place) in moves {
+        let renumber = || {
+            let mut file = File::options().write(true).open(&from)?;
+            file.write_all(&file_header(place))?;
+            file.sync_all()?;
+            fs::rename(&from, &to)
+        };
+        renumber().map_err(|cause| ManifestError::disk("rename", &from, cause))?;
+        failpoint::reach("part-settled");
+    }
+    keep_only(folder, &kept)?;
+    Ok(true)
+}
+
+fn count(parts: &[PartInfo]) -> u32 {
+    u32::try_from(parts.len()).unwrap_or(u32::MAX)
+}
+
 /// A file's bytes; `None` where there is no file.
 fn length(path: &Path) -> Result<Option<u64>, ManifestError> {
     match fs::metadata(path) {
@@ -253,6 +346,12 @@ mod tests {
         }
     }
 
+    fn going_on(folder: &Path, written: Written) -> Option<PartsWriter> {
+        let writer = PartsWriter::going_on(folder, Lane(0), SMALL, written).unwrap()?;
+        keep_only(folder, &writer.files().collect()).unwrap();
+        Some(writer)
+    }
+
     fn files(folder: &Path) -> Vec<Vec<u8>> {
         let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
@@ -269,7 +368,7 @@ mod tests {
             let there = files(folder.path());
             push(&mut writer, before..before + after);
             drop(writer);
-            let mut again = PartsWriter::going_on(folder.path(), SMALL, written.clone()).unwrap().unwrap();
+            let mut again = going_on(folder.path(), written.clone()).unwrap();
             assert_eq!(files(folder.path()), there, "{before} and {after}");
             assert_eq!(again.checkpoint().unwrap(), written);
             push(&mut again, before..before + 3);
@@ -291,7 +390,52 @@ mod tests {
                 None => fs::remove_file(&path).unwrap(),
                 Some(bytes) => File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap(),
             }
-            assert!(PartsWriter::going_on(folder.path(), SMALL, written).unwrap().is_none(), "{part} {bytes:?}");
+            assert!(going_on(folder.path(), written).is_none(), "{part} {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn lanes_are_put_in_order_however_often_that_is_interrupted() {
+        let lanes = |folder: &Path| {
+            let lane = |number, rows| {
+                let mut writer = PartsWriter::in_lane(folder, Lane(number), SMALL);
+                push(&mut writer, rows);
+                (Lane(number), writer.finish().unwrap())
+            };
+            // Lane 3 has no row.
+            [lane(0, 0..9), lane(2, 9..30), lane(3, 30..30), lane(1, 30..31)]
+        };
+        let whole = tempfile::tempdir().unwrap();
+        let made = lanes(whole.path());
+        assert!(settle(whole.path(), &made).unwrap());
+        let read = |folder: &Path| {
+            let parts = made.iter().flat_map(|(_, parts)| parts);
+            let rows = (0..).zip(parts).flat_map(|(number, part)| {
+                let path = part_path(folder, number);
+                let mut reader = super::super::PartReader::open(path, number, part.rows, 0).unwrap();
+                std::iter::from_fn(move || reader.next_row().unwrap()).map(|(_, object)| object.key.to_string())
+            });
+            rows.collect::<Vec<_>>()
+        };
+        assert_eq!(read(whole.path()), (0..31).map(|row| format!("k{row:03}")).collect::<Vec<_>>());
+        for moved in 0..=4_u32 {
+            let folder = tempfile::tempdir().unwrap();
+            assert_eq!(lanes(folder.path()), made);
+            for (place, (lane, number)) in (2_u32..).zip([(2, 0), (2, 1), (2, 2), (1, 0)]) {
+                let from = Lane(lane).path(folder.path(), number);
+                if place - 2 < moved {
+                    fs::copy(part_path(whole.path(), place), part_path(folder.path(), place)).unwrap();
+                    fs::remove_file(from).unwrap();
+                } else if place - 2 == moved {
+                    // Its header was being written.
+                    let mut file = File::options().write(true).open(from).unwrap();
+                    file.write_all(&file_header(place)[..13]).unwrap();
+                }
+            }
+            assert!(settle(folder.path(), &made).unwrap(), "{moved}");
+            assert_eq!(files(folder.path()), files(whole.path()), "{moved}");
+            fs::remove_file(part_path(folder.path(), 3)).unwrap();
+            assert!(!settle(folder.path(), &made).unwrap());
         }
     }
 
@@ -302,7 +446,7 @@ mod tests {
         push(&mut free, 0..30);
         let whole: u64 = free.finish().unwrap().iter().map(|part| part.bytes).sum();
         for limit in (0..whole - 30).step_by(11).chain(whole - 30..whole + 3) {
-            keep_parts(folder.path(), 0).unwrap();
+            keep_only(folder.path(), &HashSet::new()).unwrap();
             let mut writer = PartsWriter::new(folder.path(), SMALL).within(Some(limit));
             let mut rows = (0..30).map(|row| writer.push("b", format!("k{row:03}").as_bytes(), None));
             let pushed = rows.find_map(Result::err);

@@ -1,6 +1,7 @@
 use globset::Glob;
 use jiff::Timestamp;
 
+use super::walk::{EMPTY_PAGES, Walk};
 use super::*;
 use crate::manifest::testing::{MemoryStore, fault, keys, listed, objects, refusal};
 use crate::manifest::{Filter, KeyGlobs, Pin, Source};
@@ -88,7 +89,7 @@ fn a_listing_that_cannot_be_trusted_ends() {
 
 #[test]
 fn markers_must_go_forward_and_empty_pages_end() {
-    let mut walk = Walk { prefix: Key::from(""), all_versions: true, last: None, empty: 0 };
+    let mut walk = Walk { prefix: Key::from(""), all_versions: true, after: None, last: None, empty: 0 };
     let after = |key: &str| ListMark::After { key: Key::from(key), version: None };
     let to = |key: &str| ListPage { next: Some(after(key)), ..ListPage::default() };
     assert!(walk.check_mark(Some(&after("a")), &to("b")).is_ok());
@@ -125,3 +126,5 @@ fn hiccups_are_borne_and_refusals_are_not() {
     assert_eq!(error.to_string(), "cannot list b/p/: 403 AccessDenied: no");
     assert!(error.help().unwrap().contains("allowed to list"));
 }
+
+mod spread;

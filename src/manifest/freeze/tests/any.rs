@@ -7,13 +7,17 @@ use std::sync::Arc;
 use globset::Glob;
 use proptest::prelude::*;
 
-use super::breaking::{Breaking, End, attempt, exact, inventory_of, latest, listing, part_files, same_as_fresh, whole};
+use super::breaking::{
+    Breaking, End, attempt, exact, inventory_of, latest, listing, part_files, rows, same_as_fresh, whole,
+};
 use crate::manifest::begin::Sizes;
 use crate::manifest::part::Limits;
+use crate::manifest::prefix::Spread;
 use crate::manifest::sink::Cadence;
 use crate::manifest::spec::{Filter, Manifest, Versions};
-use crate::manifest::testing::MemoryStore;
+use crate::manifest::testing::{ALONE, MemoryStore};
 use crate::manifest::{KeyGlobs, draft, frozen};
+use crate::object::ObjectId;
 
 /// What happens to the files between two attempts: what a crash can leave, and worse.
 #[derive(Clone, Debug)]
@@ -88,8 +92,14 @@ fn sizes() -> impl Strategy<Value = Sizes> {
     (1_usize..5, 1_u32..9, 1_u32..5, 1_u64..12).prop_map(|(block_rows, part_rows, steps, rows)| Sizes {
         limits: Limits { block_rows, part_rows },
         cadence: Cadence { steps, rows },
+        spread: ALONE,
         max_disk: None,
     })
+}
+
+fn spread() -> impl Strategy<Value = Spread> {
+    let eager = (1_u32..6, 1_u64..4);
+    prop_oneof![Just(ALONE), eager.prop_map(|(workers, pages_a_cut)| Spread { workers, pages_a_cut, least: 0 })]
 }
 
 /// Interrupts again and again, then lets it finish, and compares with an attempt that nothing interrupted.
@@ -98,7 +108,7 @@ fn interrupted_is_uninterrupted(
     manifest: &Manifest,
     sizes: Sizes,
     breaks: &[(usize, End, Mishap)],
-) {
+) -> Vec<ObjectId> {
     let folder = tempfile::tempdir().unwrap();
     for (after, end, mishap) in breaks {
         if let Some(Ok(_)) = attempt(folder.path(), &Breaking::new(store, *after, *end), manifest, sizes) {
@@ -108,6 +118,7 @@ fn interrupted_is_uninterrupted(
     }
     let frozen = whole(folder.path(), store, manifest, sizes).unwrap();
     same_as_fresh(folder.path(), &frozen, store, manifest, sizes);
+    rows(&frozen)
 }
 
 proptest! {
@@ -121,8 +132,10 @@ proptest! {
         all in any::<bool>(),
         filtered in any::<bool>(),
         sizes in sizes(),
+        spread in spread(),
         breaks in proptest::collection::vec((0_usize..20, end(), mishap()), 0..5),
     ) {
+        let sizes = Sizes { spread, ..sizes };
         let mut store = MemoryStore { page, versions: ids, ..MemoryStore::default() };
         for key in &keys {
             store.put(&format!("p/{key}"), key.as_bytes());
@@ -130,7 +143,11 @@ proptest! {
         let filter = Filter { larger_than: filtered.then_some(2), ..Filter::default() };
         let versions = if all { Versions::All } else { Versions::Current };
         let manifest = Manifest { filter, ..listing(versions) };
-        interrupted_is_uninterrupted(&Arc::new(store), &manifest, sizes, &breaks);
+        let store = Arc::new(store);
+        let frozen = interrupted_is_uninterrupted(&store, &manifest, sizes, &breaks);
+        let alone = tempfile::tempdir().unwrap();
+        let alone = whole(alone.path(), &store, &manifest, Sizes { spread: ALONE, ..sizes }).unwrap();
+        prop_assert_eq!(frozen, rows(&alone), "the order is that of one listing");
     }
 
     #[test]

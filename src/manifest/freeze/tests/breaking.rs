@@ -21,7 +21,7 @@ use crate::manifest::frozen::{self, Frozen};
 use crate::manifest::part::Limits;
 use crate::manifest::sink::Cadence;
 use crate::manifest::spec::{Dialect, Filter, InventoryObject, Manifest, Source, Versions};
-use crate::manifest::testing::{MemoryStore, etag, fault, gzip};
+use crate::manifest::testing::{ALONE, MemoryStore, etag, fault, gzip};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::store::{Content, ListPage, ListRequest, Opened, Store};
 use crate::task::{Fault, FaultClass, Seq};
@@ -114,8 +114,12 @@ impl Store for Breaking {
     }
 }
 
-pub(super) const SMALL: Sizes =
-    Sizes { limits: Limits { block_rows: 3, part_rows: 7 }, cadence: Cadence { steps: 1, rows: 1000 }, max_disk: None };
+pub(super) const SMALL: Sizes = Sizes {
+    limits: Limits { block_rows: 3, part_rows: 7 },
+    cadence: Cadence { steps: 1, rows: 1000 },
+    spread: ALONE,
+    max_disk: None,
+};
 
 /// One attempt; `None` where it was dropped.
 pub(super) fn attempt(

@@ -1,0 +1,215 @@
+//! Where to cut a range of keys that nobody has seen yet.
+//!
+//! Any key will do for a cut, so a guess can only be a bad one, never a wrong one. Guesses are made in two ways by turns.
+//! The keys seen so far tell which bytes there are at each depth, and between two keys that are counted in such digits
+//! there is a middle: right for hashes, numbers and dates. Where it lies behind all keys, what is behind the directory
+//! (or the word, or the year) that the listing is in just now is asked for instead, with the depth halved each time.
+
+use crate::object::{Key, MAX_KEY_BYTES};
+
+/// Depths behind the prefix that are told apart.
+const DEPTHS: usize = 64;
+
+/// Digits that a middle is counted in: as many as a double can hold of the smallest sets.
+const DIGITS: usize = 24;
+
+/// The bytes that keys have at each depth behind their prefix.
+pub(super) struct Alphabet {
+    prefix: usize,
+    seen: Vec<[bool; 256]>,
+}
+
+impl Alphabet {
+    /// None seen, behind a prefix of so many bytes.
+    pub(super) fn new(prefix: &Key) -> Self {
+        Self { prefix: prefix.as_bytes().len(), seen: Vec::new() }
+    }
+
+    /// Takes a key in. A digit stands for all ten, and a letter for its half of the hexadecimal ones or for all 26: what
+    /// is still to come is like what was.
+    pub(super) fn note(&mut self, key: &Key) {
+        let bytes = key.as_bytes().iter().skip(self.prefix).take(DEPTHS);
+        for (depth, byte) in bytes.enumerate() {
+            if self.seen.len() == depth {
+                self.seen.push([false; 256]);
+            }
+            let seen = &mut self.seen[depth];
+            if seen[usize::from(*byte)] {
+                continue;
+            }
+            let like = match byte {
+                b'0'..=b'9' => b'0'..=b'9',
+                b'a'..=b'f' => b'a'..=b'f',
+                b'g'..=b'z' => b'a'..=b'z',
+                b'A'..=b'F' => b'A'..=b'F',
+                b'G'..=b'Z' => b'A'..=b'Z',
+                other => *other..=*other,
+            };
+            like.for_each(|byte| seen[usize::from(byte)] = true);
+        }
+    }
+
+    /// The digits at a place in a key; printable ASCII where none was seen.
+    fn digits(&self, place: usize) -> Vec<u8> {
+        match place.checked_sub(self.prefix).and_then(|depth| self.seen.get(depth)) {
+            Some(seen) => (0..=u8::MAX).filter(|byte| seen[usize::from(*byte)]).collect(),
+            None => (b' '..=b'~').collect(),
+        }
+    }
+
+    /// How far a key is on the way through all keys that share their first `start` bytes: 0 to 1.
+    fn share(&self, key: &[u8], start: usize) -> f64 {
+        let (mut share, mut unit) = (0.0, 1.0);
+        for (place, byte) in key.iter().enumerate().skip(start).take(DIGITS) {
+            let digits = self.digits(place);
+            let rank = digits.partition_point(|digit| digit < byte);
+            unit /= float(digits.len());
+            share += float(rank) * unit;
+            if digits.get(rank) != Some(byte) {
+                break;
+            }
+        }
+        share
+    }
+
+    /// How much of the way from `first` to `end` is still to go at `last`, as a multiple of what is done.
+    pub(super) fn to_go(&self, first: &Key, last: &Key, end: Option<&Key>) -> f64 {
+        let start = self.common(first.as_bytes(), end);
+        let [from, at] = [first, last].map(|key| self.share(key.as_bytes(), start));
+        let to = end.map_or(1.0, |end| self.share(end.as_bytes(), start));
+        // Where no difference shows in so few digits, hardly anything is done.
+        if at - from > 1e-12 { ((to - at) / (at - from)).max(0.0) } else { f64::INFINITY }
+    }
+
+    /// How many bytes a key shares with the end of its range.
+    fn common(&self, key: &[u8], end: Option<&Key>) -> usize {
+        end.map_or(self.prefix, |end| common(key, end.as_bytes()))
+    }
+
+    /// A key half way between two.
+    fn middle(&self, low: &Key, end: Option<&Key>) -> Option<Key> {
+        let low = low.as_bytes();
+        let start = self.common(low, end);
+        let from = self.share(low, start);
+        let to = end.map_or(1.0, |end| self.share(end.as_bytes(), start));
+        let (mut rest, mut unit) = (f64::midpoint(from, to), 1.0);
+        let mut middle = low.get(..start)?.to_vec();
+        for place in start..start + DIGITS {
+            let digits = self.digits(place);
+            let size = float(digits.len());
+            let digit = whole(rest * size).min(digits.len() - 1);
+            middle.push(digits[digit]);
+            rest = (rest * size - float(digit)).clamp(0.0, 1.0);
+            unit /= size;
+            if unit * 16.0 < to - from {
+                break;
+            }
+        }
+        let valid = middle.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
+        middle.truncate(valid);
+        Some(Key::new(middle))
+    }
+
+    /// A key behind `low` and before `end` (`None` is the end of the prefix), to cut between them; `None` where no guess
+    /// lies there. `turn` is how many bytes the keys of a page share, and `misses` how many guesses found no key behind
+    /// them since one last did.
+    pub(super) fn cut(&self, low: &Key, end: Option<&Key>, turn: usize, misses: u32) -> Option<Key> {
+        let inside = |key: &Key| {
+            key > low
+                && end.is_none_or(|end| key < end)
+                && (self.prefix + 1..=MAX_KEY_BYTES).contains(&key.as_bytes().len())
+        };
+        let shared = self.common(low.as_bytes(), end);
+        let middle = || self.middle(low, end).filter(inside);
+        let behind = || behind(low, usize::midpoint(shared, turn.max(shared))).filter(inside);
+        if misses.is_multiple_of(2) { middle().or_else(behind) } else { behind().or_else(middle) }
+    }
+}
+
+/// A key behind all that share the character at this place, and everything before it, with `key`.
+fn behind(key: &Key, place: usize) -> Option<Key> {
+    let text = key.as_str().ok()?;
+    let start = text.floor_char_boundary(place);
+    let char = text.get(start..)?.chars().next()?;
+    // Control characters are legal in keys and in no form of XML: none is asked for.
+    let next = (char..=char::MAX).skip(1).find(|next| !next.is_control())?;
+    Some(Key::from(format!("{}{next}", &text[..start]).as_str()))
+}
+
+/// How many bytes two keys share.
+pub(super) fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}
+
+fn float(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::MAX, f64::from)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 256")]
+fn whole(number: f64) -> usize {
+    number.clamp(0.0, 256.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn alphabet(keys: &[&str]) -> Alphabet {
+        let mut alphabet = Alphabet::new(&Key::from("p/"));
+        for key in keys {
+            alphabet.note(&Key::from(*key));
+        }
+        alphabet
+    }
+
+    fn cut(keys: &[&str], low: &str, end: Option<&str>, turn: usize, misses: u32) -> Option<String> {
+        let end = end.map(Key::from);
+        alphabet(keys).cut(&Key::from(low), end.as_ref(), turn, misses).map(|key| key.to_string())
+    }
+
+    #[test]
+    fn numbers_are_halved_as_numbers_are() {
+        let hashes = ["p/00f3", "p/01ab", "p/a2c4"];
+        assert!(cut(&hashes, "p/0000", None, 3, 0).unwrap().starts_with("p/8"));
+        assert!(cut(&hashes, "p/8000", None, 3, 0).unwrap().starts_with("p/c"));
+        let dates = ["p/2019/01/01/a"];
+        assert!(cut(&dates, "p/2019/01/01/a", Some("p/2021/01/01/a"), 12, 0).unwrap().starts_with("p/2020/"));
+        // Nothing lies between 2019 and 2020 but the rest of 2019.
+        let cut = cut(&dates, "p/2019/01/01/a", Some("p/2020"), 12, 0).unwrap();
+        assert!(cut.starts_with("p/2019/"), "{cut}");
+    }
+
+    #[test]
+    fn behind_a_miss_the_directory_is_looked_at() {
+        let keys = ["p/logs/2019/a-0001", "p/logs/2019/a-0999"];
+        assert_eq!(cut(&keys, keys[1], None, 14, 1).unwrap(), "p/logs/21");
+        assert_eq!(cut(&keys, keys[1], Some("p/logs/21"), 14, 1).unwrap(), "p/logs/20190");
+        assert_eq!(behind(&Key::from("a~b"), 1), Some(Key::from("a\u{a0}")));
+        assert_eq!(behind(&Key::from("a\u{d7ff}b"), 2), Some(Key::from("a\u{e000}")));
+        assert_eq!(behind(&Key::from("a\u{10ffff}"), 3), None);
+        assert_eq!(behind(&Key::from("a"), 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_lies_between_and_is_text(
+            keys in proptest::collection::vec("p/([a-c0-9é\u{1f600}~/-]|\u{7f}){0,12}", 1..20),
+            low in "p/([a-c0-9é\u{1f600}~/-]){0,12}",
+            end in proptest::option::of("p/([a-c0-9é\u{1f600}~/-]){0,12}"),
+            turn in 0_usize..16,
+            misses in 0_u32..6,
+        ) {
+            let mut alphabet = Alphabet::new(&Key::from("p/"));
+            for key in &keys {
+                alphabet.note(&Key::from(key.as_str()));
+            }
+            let (low, end) = (Key::from(low.as_str()), end.map(|end| Key::from(end.as_str())));
+            if let Some(cut) = alphabet.cut(&low, end.as_ref(), turn, misses) {
+                prop_assert!(cut > low && end.is_none_or(|end| cut < end));
+                prop_assert!(cut.as_str().is_ok_and(|text| text.starts_with("p/")));
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Listings by several workers, from the first request to the frozen manifest.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::manifest::begin::Sizes;
+use crate::manifest::freeze::freeze_with;
+use crate::manifest::frozen::{self, Frozen};
+use crate::manifest::part::Limits;
+use crate::manifest::sink::{Cadence, Prepared};
+use crate::manifest::spec::Manifest;
+use crate::manifest::testing::{ALONE, Begins};
+use crate::store::Store;
+use crate::task::Seq;
+
+const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
+
+fn sizes(spread: Spread) -> Sizes {
+    let limits = Limits { block_rows: 3, part_rows: 7 };
+    Sizes { limits, cadence: Cadence { steps: 2, rows: 1000 }, spread, max_disk: None }
+}
+
+fn freeze(
+    folder: &Path,
+    store: &Arc<MemoryStore>,
+    versions: Versions,
+    sizes: Sizes,
+    observer: &(dyn Fn(Prepared) + Send + Sync),
+    stop: &CancellationToken,
+) -> Result<Frozen, ManifestError> {
+    let store: Arc<dyn Store> = store.clone();
+    let manifest = Manifest { source: source("p/", versions), filter: Filter::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(freeze_with(&manifest, &store, folder, observer, stop, sizes))
+}
+
+fn listed_by(folder: &Path, store: &Arc<MemoryStore>, spread: Spread) -> Frozen {
+    freeze(folder, store, Versions::Current, sizes(spread), &|_| {}, &CancellationToken::new()).unwrap()
+}
+
+fn names(frozen: &Frozen) -> Vec<String> {
+    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 100).flat_map(|batch| batch.unwrap());
+    tasks.map(|task| task.object.key.to_string()).collect()
+}
+
+fn hundred() -> MemoryStore {
+    let mut store = MemoryStore { page: 3, ..MemoryStore::default() };
+    (0..100).for_each(|number| store.put(&format!("p/{number:02}"), b""));
+    store
+}
+
+fn expected() -> Vec<String> {
+    (0..100).map(|number| format!("p/{number:02}")).collect()
+}
+
+#[test]
+fn several_ranges_make_one_manifest_in_order() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
+    let frozen = listed_by(folder.path(), &store, EAGER);
+    assert_eq!(names(&frozen), expected());
+    let begun = store.requests.lock().unwrap().iter().filter(|request| request.contains("After")).count();
+    assert!(begun > 2, "{begun} cuts");
+    assert!(frozen.warnings().is_empty());
+    assert_eq!(Frozen::open(folder.path()).unwrap(), Some(frozen));
+    let files = fs::read_dir(frozen::home(folder.path())).unwrap().map(|it| it.unwrap().file_name());
+    assert!(files.into_iter().all(|name| !name.to_str().unwrap().starts_with("lane")));
+}
+
+#[test]
+fn a_server_that_does_not_begin_where_it_is_told_to_is_listed_by_one_worker() {
+    for (begins, why) in [(Begins::AtTheBeginning, "p/00 comes behind "), (Begins::Nowhere, "501 NotImplemented")] {
+        let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(MemoryStore { begins, ..hundred() }));
+        let frozen = listed_by(folder.path(), &store, EAGER);
+        assert_eq!(names(&frozen), expected());
+        let requests = store.requests.lock().unwrap();
+        assert_eq!(requests.iter().filter(|request| request.contains("After")).count(), 1, "{requests:?}");
+        let message = &frozen.warnings()[0].message;
+        let told = format!("b/p/ is listed by one worker: the server does not begin behind a key: {why}");
+        assert!(message.starts_with(&told), "{message}");
+    }
+}
+
+#[test]
+fn progress_counts_all_ranges() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
+    let seen = std::sync::Mutex::new(Vec::new());
+    let observer = |prepared: Prepared| seen.lock().unwrap().push(prepared.read);
+    freeze(folder.path(), &store, Versions::Current, sizes(EAGER), &observer, &CancellationToken::new()).unwrap();
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.is_sorted() && seen.last() == Some(&100), "{seen:?}");
+}
+
+#[test]
+fn max_disk_is_for_all_ranges_together() {
+    let store = Arc::new(hundred());
+    let folder = tempfile::tempdir().unwrap();
+    let run = |limit| {
+        let tight = Sizes { max_disk: Some(limit), ..sizes(EAGER) };
+        freeze(folder.path(), &store, Versions::Current, tight, &|_| {}, &CancellationToken::new())
+    };
+    for limit in [300, 900, 1500] {
+        let error = run(limit).unwrap_err();
+        assert!(matches!(error, ManifestError::TooLarge { limit: told, .. } if told == limit), "{error}");
+        let files = fs::read_dir(frozen::home(folder.path())).unwrap().map(|it| it.unwrap());
+        let parts = files.filter(|it| it.path().extension().is_some_and(|it| it == "bpm"));
+        let there: u64 = parts.map(|it| it.metadata().unwrap().len()).sum();
+        assert!(there <= limit, "{there} bytes, and {limit} are allowed");
+    }
+    assert_eq!(names(&run(100_000).unwrap()), expected());
+}
+
+#[test]
+fn one_refusal_ends_all_workers_and_the_next_attempt_goes_on() {
+    let requests = |store: &MemoryStore| store.requests.lock().unwrap().len();
+    let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
+    listed_by(folder.path(), &store, EAGER);
+    let all = requests(&store);
+
+    let folder = tempfile::tempdir().unwrap();
+    let refusing = Arc::new(MemoryStore { refuses_from: all / 2, ..hundred() });
+    let stop = CancellationToken::new();
+    let error = freeze(folder.path(), &refusing, Versions::Current, sizes(EAGER), &|_| {}, &stop).unwrap_err();
+    assert!(error.to_string().contains("403 AccessDenied"), "{error}");
+    // One for each worker that was at work already.
+    assert!(requests(&refusing) < all / 2 + 4);
+
+    let again = Arc::new(hundred());
+    assert_eq!(names(&listed_by(folder.path(), &again, EAGER)), expected());
+    assert!(requests(&again) < all * 2 / 3, "what was listed is not listed again");
+}
+
+#[test]
+fn a_stop_ends_all_workers_and_keeps_what_there_is() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
+    let stop = CancellationToken::new();
+    let seldom = Sizes { cadence: Cadence { steps: 100, rows: 10_000 }, ..sizes(EAGER) };
+    let stopping = Arc::new(MemoryStore {
+        meanwhile: Some(Box::new({
+            let (stop, rows) = (stop.clone(), AtomicUsize::new(0));
+            move || {
+                if rows.fetch_add(1, Ordering::Relaxed) == 50 {
+                    stop.cancel();
+                }
+            }
+        })),
+        ..hundred()
+    });
+    let error = freeze(folder.path(), &stopping, Versions::Current, seldom, &|_| {}, &stop).unwrap_err();
+    assert!(matches!(error, ManifestError::Stopped), "{error}");
+    let listed = stopping.requests.lock().unwrap().len();
+    assert_eq!(names(&listed_by(folder.path(), &store, ALONE)), expected());
+    let (rest, pages) = (store.requests.lock().unwrap().len(), 34);
+    assert!(rest < pages, "{rest} requests behind {listed}");
+}
+
+#[test]
+fn a_draft_of_an_earlier_form_is_left_alone() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
+    let home = frozen::home(folder.path());
+    fs::create_dir_all(&home).unwrap();
+    let draft = r#"{"crc32":0,"draft":{"version":1,"fingerprint":"x","read":0,"taken":0,"sealed":[],"open":null,
+        "warnings":[],"reach":[],"mark":{"token":{"token":"t","last":null}}}}"#;
+    fs::write(home.join("progress.json"), draft).unwrap();
+    assert_eq!(names(&listed_by(folder.path(), &store, EAGER)), expected());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_bucket_is_listed_as_one_worker_would(
+        keys in proptest::collection::btree_set("[a-c0-3/é~]{1,6}", 1..80),
+        ids in proptest::collection::vec("[0-9]{1,3}", 0..3),
+        page in 1_usize..6,
+        all in any::<bool>(),
+        begins in prop_oneof![Just(Begins::WhereTold), Just(Begins::AtTheBeginning), Just(Begins::Nowhere)],
+        (workers, pages_a_cut, least) in (2_u32..20, 1_u64..4, 0_u32..3),
+    ) {
+        let mut store = MemoryStore { page, versions: ids.clone(), begins, ..MemoryStore::default() };
+        for key in &keys {
+            store.put(&format!("p/{key}"), b"");
+        }
+        let versions = if all { Versions::All } else { Versions::Current };
+        let folder = tempfile::tempdir().unwrap();
+        let spread = Spread { workers, pages_a_cut, least };
+        let frozen =
+            freeze(folder.path(), &Arc::new(store), versions, sizes(spread), &|_| {}, &CancellationToken::new()).unwrap();
+        let each = if all { ids.len().max(1) } else { 1 };
+        let expected: Vec<_> = keys.iter().flat_map(|key| std::iter::repeat_n(format!("p/{key}"), each)).collect();
+        prop_assert_eq!(names(&frozen), expected);
+        prop_assert_eq!(frozen.rows_read(), frozen.rows());
+    }
+}

@@ -1,0 +1,63 @@
+//! Sees to it that a listing goes forward and ends: a server that repeats itself would be listed for ever, and each
+//! object worked on again and again.
+
+use crate::object::Key;
+use crate::store::{ListMark, ListPage, Listed};
+
+/// Pages without any object that are borne one behind the other: a million delete markers in a row make a thousand.
+pub(super) const EMPTY_PAGES: u32 = 100_000;
+
+/// The way through one range.
+#[derive(Clone)]
+pub(super) struct Walk {
+    pub(super) prefix: Key,
+    pub(super) all_versions: bool,
+    /// Where the range begins: no key of it is this one, or smaller.
+    pub(super) after: Option<Key>,
+    pub(super) last: Option<Key>,
+    pub(super) empty: u32,
+}
+
+impl Walk {
+    /// Takes a page in that was asked for from there, or says why it cannot be trusted.
+    pub(super) fn check(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<(), String> {
+        self.check_mark(from, page)?;
+        self.check_entries(&page.entries)
+    }
+
+    pub(super) fn check_mark(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<(), String> {
+        self.empty = if page.entries.is_empty() { self.empty + 1 } else { 0 };
+        if self.empty > EMPTY_PAGES {
+            return Err(format!("it sent {EMPTY_PAGES} empty pages one after the other"));
+        }
+        let Some(next) = &page.next else { return Ok(()) };
+        if from == Some(next) {
+            return Err("it goes on where it began, and would never end".to_owned());
+        }
+        match (from, next) {
+            (Some(ListMark::After { key: before, .. }), ListMark::After { key, .. }) if key < before => {
+                Err(format!("it goes on at {key}, which lies before {before}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_entries(&mut self, entries: &[Listed]) -> Result<(), String> {
+        for entry in entries {
+            if !entry.key.as_bytes().starts_with(self.prefix.as_bytes()) {
+                return Err(format!("{} does not begin with {}", entry.key, self.prefix));
+            }
+            let forward = match &self.last {
+                None => self.after.as_ref().is_none_or(|after| entry.key > *after),
+                Some(last) if self.all_versions => entry.key >= *last,
+                Some(last) => entry.key > *last,
+            };
+            if !forward {
+                let before = self.last.as_ref().or(self.after.as_ref()).unwrap_or(&entry.key);
+                return Err(format!("{} comes behind {before}", entry.key));
+            }
+            self.last = Some(entry.key.clone());
+        }
+        Ok(())
+    }
+}
