@@ -11,10 +11,11 @@ use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::store::sandbox::{self, REGION, Sandbox, SandboxError, SandboxOptions, Server, ServerError};
 
-/// Serve the embedded object store, for trying plans out and for other S3 clients.
+/// Serve the embedded object store, for trying plans out and for other S3 and OSS clients.
 ///
 /// It keeps versions, tags, ACLs, storage classes and restores as AWS S3 does, checks signatures, and keeps what it is
-/// given in a folder. The only line on standard output is the endpoint's URL. It runs until it is interrupted.
+/// given in a folder. A client that signs as Alibaba Cloud OSS does (version 4) is answered as OSS answers, on the same
+/// port and about the same objects. The only line on standard output is the endpoint's URL. It runs until it is interrupted.
 ///
 /// A fill file says what the store holds at first use. It is a CSV file with a header row: `bucket` and `key` (URL-encoded)
 /// are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` may be there. Such
@@ -40,6 +41,10 @@ pub(super) struct SandboxArgs {
     #[arg(long, value_name = "N", default_value_t = sandbox::DEFAULT_TIME_SCALE)]
     time_scale: NonZeroU32,
 
+    /// Answer at most so many requests a second and refuse the others with 503, to rehearse a plan on a store that throttles
+    #[arg(long, value_name = "N")]
+    max_requests_per_second: Option<NonZeroU32>,
+
     /// The access key that clients sign with
     #[arg(long, value_name = "KEY", default_value = sandbox::ACCESS_KEY)]
     access_key: String,
@@ -58,6 +63,7 @@ pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<Exit, Error> 
         access_key: args.access_key,
         secret_key: args.secret_key,
         time_scale: args.time_scale,
+        max_requests_per_second: args.max_requests_per_second,
         ..SandboxOptions::default()
     };
     if !args.allow_remote && !args.listen.ip().is_loopback() {

@@ -6,5 +6,6 @@ mod aspects;
 mod fixture;
 mod folder;
 mod objects;
+mod oss;
 #[cfg(unix)]
 mod process;

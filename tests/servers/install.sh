@@ -71,7 +71,7 @@ install_venv() {
     mkdir -p "$(dirname "$venv")"
     "$python" -m venv --clear "$venv"
     "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt" -c "$here/constraints.txt"
-    "$venv/bin/python" -c 'import boto3, ministack, moto.server'
+    "$venv/bin/python" -c 'import alibabacloud_oss_v2, boto3, ministack, moto.server'
     printf '%s\n' "$wanted" >"$venv/installed"
 }
 

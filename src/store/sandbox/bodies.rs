@@ -174,6 +174,13 @@ enum Source {
     File(File),
 }
 
+impl BodyReader {
+    /// How many bytes are still to come.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+}
+
 impl Iterator for BodyReader {
     type Item = io::Result<Bytes>;
 

@@ -70,6 +70,11 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
             w.byte(11);
             w.text(id);
         }
+        Change::SetBucketAcl { bucket, acl } => {
+            w.byte(12);
+            w.text(bucket);
+            w.byte(*acl as u8);
+        }
     }
 }
 
@@ -91,6 +96,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Change> {
         9 => Change::CreateUpload { id: r.text()?, upload: r.upload()? },
         10 => Change::PutPart { id: r.text()?, number: r.small()?, part: r.part()? },
         11 => Change::DropUpload { id: r.text()? },
+        12 => Change::SetBucketAcl { bucket: r.text()?, acl: r.code(Acl::from_code)? },
         _ => return Err(Malformed),
     };
     if r.0.is_empty() { Ok(change) } else { Err(Malformed) }
@@ -404,6 +410,7 @@ pub(super) mod tests {
             Change::CreateUpload { id: "u".into(), upload },
             Change::PutPart { id: "u".into(), number: 2, part },
             Change::DropUpload { id: "u".into() },
+            Change::SetBucketAcl { bucket: "b".into(), acl: Acl::Default },
             Change::DeleteBucket { bucket: "b".into() },
         ]
     }
@@ -413,6 +420,43 @@ pub(super) mod tests {
         for change in one_of_each() {
             let mut bytes = Vec::new();
             encode(&change, &mut bytes);
+            assert_eq!(decode(&bytes), Ok(change));
+        }
+    }
+
+    /// What earlier releases wrote must be read for ever: these bytes are never to be edited.
+    #[test]
+    fn what_was_written_before_is_read_as_it_was_meant() {
+        let written: [(&str, Change); 3] = [
+            ("010162 0100000000000000", Change::CreateBucket { bucket: "b".into(), created: Millis(1) }),
+            ("06 0162 016b 00 03", {
+                let place = Place { bucket: "b".into(), key: "k".into(), id: None };
+                Change::SetAcl { place, acl: Acl::AuthenticatedRead }
+            }),
+            (
+                "04 0162 016b 01027631 0200000000000000 01 03 07070707070707070707070707070707 00 06 01 \
+                 01 0161 0131 01 03616263 01 0500000000000000 0900000000000000 07 02 00",
+                {
+                    let restore = Restore { ready: Millis(5), expiry: Millis(9), days: 7, tier: Tier::Expedited };
+                    let object = Object {
+                        size: 3,
+                        etag: ETag { md5: [7; 16], parts: 0 },
+                        class: Class::DeepArchive,
+                        acl: Acl::PublicRead,
+                        tags: [("a".into(), "1".into())].into_iter().collect(),
+                        body: Body::Inline((*b"abc").into()),
+                        restore: Some(Box::new(restore)),
+                        headers: None,
+                    };
+                    let version = Version { id: Some("v1".into()), modified: Millis(2), object: Some(object) };
+                    Change::Put { bucket: "b".into(), key: "k".into(), version }
+                },
+            ),
+        ];
+        for (digits, change) in written {
+            let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+            let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
+            let bytes: Vec<u8> = digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
             assert_eq!(decode(&bytes), Ok(change));
         }
     }

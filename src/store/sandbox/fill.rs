@@ -1,8 +1,8 @@
 //! What a sandbox holds at first use: a table of objects, and perhaps a folder of real files beside it.
 //!
 //! The table is a CSV file with a header row. `bucket` and `key` are required; `size` (bytes, 0), `storage_class`
-//! (`STANDARD`), `last_modified` (RFC 3339, now), `tags` (`a=b&c=d`), `acl` (`private`) and `version_id` may be there,
-//! in any order. A key is URL-encoded, as in manifests: `%XX` is decoded once, `+` is itself. An object from the table has
+//! (`STANDARD`; S3's names or OSS's), `last_modified` (RFC 3339, now), `tags` (`a=b&c=d`), `acl` (`private`) and
+//! `version_id` may be there, in any order. A key is URL-encoded, as in manifests: `%XX` is decoded once, `+` is itself. An object from the table has
 //! a size and no content: zero bytes are served. A bucket is made when it is first named; a row with a version id
 //! turns its versioning on, and versions of one key stand by `last_modified`, among equals the later row being newer.
 //!
@@ -126,7 +126,10 @@ fn put_row(state: &mut State, columns: &Columns, record: &csv::ByteRecord, now: 
     };
     let class = match columns.text(record, 3)? {
         None => Class::Standard,
-        Some(name) => Class::parse(name).ok_or_else(|| format!("`{}` is not a storage class", name.escape_debug()))?,
+        Some(name) => {
+            let class = Class::parse(name).or_else(|| Class::parse_oss(name));
+            class.ok_or_else(|| format!("`{}` is not a storage class", name.escape_debug()))?
+        }
     };
     let modified = match columns.text(record, 4)? {
         None => now,
@@ -263,6 +266,7 @@ mod tests {
             "key,bucket,size,storage_class,last_modified,tags,acl,version_id\n\
              a%2Bb%2Fc+d%20%C3%A9,bucket-a,42,GLACIER,2026-01-31T12:00:00Z,b=2&a=x%20y,public-read,\n\
              plain,bucket-b,,,,,,\n\
+             cold,bucket-c,,ColdArchive,,,default,\n\
              plain,bucket-b,,,2020-01-01T00:00:00Z,,,v1\n",
         )
         .unwrap();
@@ -271,6 +275,8 @@ mod tests {
         let object = entry.newest().unwrap().object.as_ref().unwrap();
         assert_eq!((object.size, object.class, object.acl), (42, Class::Glacier, Acl::PublicRead));
         assert_eq!(object.tags.iter().collect::<Vec<_>>(), [("a", "x y"), ("b", "2")]);
+        let cold = state.buckets["bucket-c"].keys["cold"].newest().unwrap().object.as_ref().unwrap();
+        assert_eq!((cold.class, cold.acl), (Class::ColdArchive, Acl::Default));
         let versions = state.buckets["bucket-b"].keys["plain"].versions();
         assert_eq!(versions.iter().map(Version::id_str).collect::<Vec<_>>(), ["null", "v1"]);
         assert_eq!(state.buckets["bucket-b"].versioning, Versioning::Enabled);

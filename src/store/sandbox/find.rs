@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::model::{Millis, Object, Version, Versioning};
+use super::model::{Acl, Millis, Object, Version, Versioning};
 use super::state::{Bucket, Place, State};
 
 /// Why something asked for is not done, whatever the dialect calls it.
@@ -29,6 +29,10 @@ pub(super) enum Refusal {
     RestoreOngoing,
     /// The class has no such tier.
     NoSuchTier,
+    /// The class is restored in one way, and the request names a tier.
+    NoTiers,
+    /// A restored copy of the class does not stay for so many days.
+    DaysOutOfRange,
     /// An object is there, or another one than the request wants.
     Precondition,
     NoSuchUpload,
@@ -59,6 +63,15 @@ pub(super) struct Seen {
     pub(super) id: Option<String>,
     pub(super) modified: Millis,
     pub(super) object: Object,
+    /// The bucket's, which some objects' is.
+    pub(super) bucket_acl: Acl,
+}
+
+impl Seen {
+    /// The ACL that holds.
+    pub(super) fn acl(&self) -> Acl {
+        if self.object.acl == Acl::Default { self.bucket_acl } else { self.object.acl }
+    }
 }
 
 /// What must hold of the current object for a write to happen.
@@ -110,7 +123,12 @@ impl State {
 
     pub(super) fn seen(&self, target: Target<'_>) -> Result<Seen, Refusal> {
         let (version, object) = self.find(target, Purpose::Read)?;
-        Ok(Seen { id: self.told(target.bucket, version), modified: version.modified, object: object.clone() })
+        Ok(Seen {
+            id: self.told(target.bucket, version),
+            modified: version.modified,
+            object: object.clone(),
+            bucket_acl: self.bucket(target.bucket)?.acl,
+        })
     }
 
     /// A version's id as answers tell it: not at all, in a bucket that never had versions.

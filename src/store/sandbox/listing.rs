@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::model::Version;
 use super::state::{Bucket, Entry};
 
@@ -134,6 +137,32 @@ pub(super) fn page<T>(mut items: impl Iterator<Item = T>, limit: usize) -> Page<
     Page { items: taken, more }
 }
 
+/// One page of a walk over current objects; one lifetime for both, so that the walk may borrow from either.
+pub(super) fn page_of_keys<'s>(bucket: &'s Bucket, range: Walk<'s>, limit: usize) -> Page<Found<'s>> {
+    page(walk(bucket, range, is_live), limit)
+}
+
+/// One page of a walk over all versions.
+pub(super) fn page_of_versions<'s>(
+    bucket: &'s Bucket,
+    range: Walk<'s>,
+    behind: Option<&'s str>,
+    limit: usize,
+) -> Page<FoundVersion<'s>> {
+    page(walk_versions(bucket, range, behind), limit)
+}
+
+/// A continuation token: the last name of the page before.
+pub(super) fn token(name: &str) -> String {
+    URL_SAFE_NO_PAD.encode(name)
+}
+
+/// The name that a continuation token stands for; `None` for what is no token.
+pub(super) fn name_of_token(token: &str) -> Option<String> {
+    let name = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    name.filter(|name| !name.is_empty())
+}
+
 /// Whether an entry's current version is an object.
 pub(super) fn is_live(entry: &Entry) -> bool {
     entry.newest().is_some_and(|version| version.object.is_some())
@@ -177,7 +206,7 @@ pub(super) fn walk_versions<'s>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sandbox::model::{Body, Millis, Versioning};
+    use crate::store::sandbox::model::{Acl, Body, Millis, Versioning};
     use crate::store::sandbox::state::tests::version;
 
     fn bucket(keys: &[&str]) -> Bucket {
@@ -185,7 +214,7 @@ mod tests {
             .iter()
             .map(|key| (Box::from(*key), Entry::One(version(None, 1, Body::Zeros))))
             .collect::<BTreeMap<Box<str>, _>>();
-        Bucket { created: Millis(0), versioning: Versioning::Never, keys }
+        Bucket { created: Millis(0), versioning: Versioning::Never, acl: Acl::Private, keys }
     }
 
     fn names(bucket: &Bucket, prefix: &str, delimiter: Option<&str>, from: From<'_>) -> Vec<String> {

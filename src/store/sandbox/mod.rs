@@ -1,6 +1,7 @@
 //! An object store inside the binary, so that the whole real path runs with no account.
 //!
-//! It keeps versions, tags, ACLs, storage classes and restores as AWS S3 does, refuses what AWS refuses, and checks
+//! It speaks S3 and, to whoever signs as Alibaba Cloud's OSS does, OSS, on one port and about the same objects. It keeps
+//! versions, tags, ACLs, storage classes and restores as AWS S3 and OSS do, refuses what they refuse, and checks
 //! signatures. What it holds lives in one folder and outlives the process. It can be filled from a table of names, sizes
 //! and classes without any content, so that a plan can be rehearsed on as many objects as production has.
 //!
@@ -11,8 +12,9 @@
 //! | `codec`, `log`, `bodies` | what outlives the process |
 //! | `vault`, `find`, `uploads`, `restore` | what can be asked of it, whatever the dialect |
 //! | `fill` | what it holds at first use |
-//! | `s3` | the S3 dialect |
-//! | `server` | listening and stopping |
+//! | `s3`, `oss` | the dialects |
+//! | `limit` | a limit on requests |
+//! | `server` | listening, telling the dialects apart, and stopping |
 //!
 //! Time is scaled for restores only: with the default scale of [`DEFAULT_TIME_SCALE`], a restore that takes five hours
 //! at AWS is done in five seconds. Expiry dates are not scaled.
@@ -21,9 +23,11 @@ mod bodies;
 mod codec;
 mod fill;
 mod find;
+mod limit;
 mod listing;
 mod log;
 mod model;
+mod oss;
 mod restore;
 mod s3;
 mod server;
@@ -67,6 +71,9 @@ pub struct SandboxOptions {
     pub secret_key: String,
     /// By how much restores are sped up.
     pub time_scale: NonZeroU32,
+    /// The most requests that are answered in a second; further ones are refused with 503, as a store does that
+    /// throttles. `None` answers all.
+    pub max_requests_per_second: Option<NonZeroU32>,
     /// The time; tests bring their own.
     pub clock: Clock,
 }
@@ -77,6 +84,7 @@ impl Default for SandboxOptions {
             access_key: ACCESS_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
             time_scale: DEFAULT_TIME_SCALE,
+            max_requests_per_second: None,
             clock: Arc::new(Timestamp::now),
         }
     }
@@ -87,6 +95,7 @@ impl fmt::Debug for SandboxOptions {
         f.debug_struct("SandboxOptions")
             .field("access_key", &self.access_key)
             .field("time_scale", &self.time_scale)
+            .field("max_requests_per_second", &self.max_requests_per_second)
             .finish_non_exhaustive()
     }
 }

@@ -37,7 +37,7 @@ impl From<Timestamp> for Millis {
     }
 }
 
-/// An enum with stable numbers for the log, and AWS's names.
+/// An enum with stable numbers for the log, and the names that S3 has for them.
 macro_rules! named {
     ($(#[$doc:meta])* $type:ident { $($(#[$each:meta])* $variant:ident = $code:literal, $name:literal;)* }) => {
         $(#[$doc])*
@@ -90,13 +90,32 @@ named! {
         DeepArchive = 6, "DEEP_ARCHIVE";
         /// An old class, still accepted.
         ReducedRedundancy = 7, "REDUCED_REDUNDANCY";
+        /// Archived in OSS's `ColdArchive`. S3 has no such class and takes it for its nearest.
+        ColdArchive = 8, "GLACIER";
     }
 }
 
 impl Class {
     /// Whether its content must be restored before it can be read.
     pub(super) fn archived(self) -> bool {
-        matches!(self, Self::Glacier | Self::DeepArchive)
+        matches!(self, Self::Glacier | Self::ColdArchive | Self::DeepArchive)
+    }
+
+    /// What OSS calls it: a class that OSS does not have by the nearest one that is read in the same way.
+    pub(super) fn oss_name(self) -> &'static str {
+        match self {
+            Self::Standard | Self::IntelligentTiering | Self::ReducedRedundancy => "Standard",
+            Self::StandardIa | Self::OneZoneIa | Self::GlacierIr => "IA",
+            Self::Glacier => "Archive",
+            Self::ColdArchive => "ColdArchive",
+            Self::DeepArchive => "DeepColdArchive",
+        }
+    }
+
+    /// The one that OSS calls so.
+    pub(super) fn parse_oss(name: &str) -> Option<Self> {
+        let classes = [Self::Standard, Self::StandardIa, Self::Glacier, Self::ColdArchive, Self::DeepArchive];
+        classes.into_iter().find(|class| class.oss_name() == name)
     }
 }
 
@@ -111,6 +130,8 @@ named! {
         PublicReadWrite = 2, "public-read-write";
         /// Every signed request reads.
         AuthenticatedRead = 3, "authenticated-read";
+        /// Whatever the bucket's is. Only OSS has it.
+        Default = 4, "default";
     }
 }
 
@@ -274,10 +295,20 @@ mod tests {
     fn names_and_codes_lead_back() {
         for code in 0..=255 {
             if let Some(class) = Class::from_code(code) {
-                assert_eq!(Class::parse(class.as_str()), Some(class));
+                assert!(Class::parse(class.as_str()).is_some_and(|it| it == class || class == Class::ColdArchive));
                 assert_eq!(class as u8, code);
             }
         }
         assert_eq!(Class::parse("standard"), None);
+    }
+
+    #[test]
+    fn what_oss_calls_a_class_leads_back_and_is_archived_alike() {
+        for class in (0..=255).filter_map(Class::from_code) {
+            let told = Class::parse_oss(class.oss_name()).unwrap();
+            assert_eq!(told.oss_name(), class.oss_name());
+            assert_eq!(told.archived(), class.archived());
+        }
+        assert_eq!(Class::parse_oss("STANDARD"), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::find::Refusal;
 use super::model::{Class, Millis, Object, Restore, Tier};
 
 const MINUTE: i64 = 60_000;
@@ -32,6 +33,23 @@ pub(super) fn readable(object: &Object, now: Millis) -> bool {
     !object.class.archived() || matches!(progress(object, now), Progress::Until(_))
 }
 
+/// Whose rules a restore follows: those of the dialect that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    Aws,
+    Oss,
+}
+
+/// A request for a restore.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    /// For how many days the copy shall stay.
+    pub(super) days: u32,
+    /// How fast; `None` where the request does not say.
+    pub(super) tier: Option<Tier>,
+    pub(super) rules: Rules,
+}
+
 /// What becomes of a request for a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -39,48 +57,108 @@ pub(super) enum Decision {
     Accepted(Restore),
     /// The copy is there; its expiry moves.
     Extended(Restore),
+    /// Nothing.
+    Refused(Hindrance),
+}
+
+/// Why a restore is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hindrance {
     /// One is under way.
     AlreadyOngoing,
     /// The class needs none.
     NotArchived,
-    /// The class cannot be restored so fast.
-    TooFast,
+    /// The class cannot be restored in this tier.
+    NoSuchTier,
+    /// The class has no tiers, and one was named.
+    NoTiers,
+    /// The copy cannot stay for so many days.
+    DaysOutOfRange,
+}
+
+impl From<Hindrance> for Refusal {
+    fn from(hindrance: Hindrance) -> Self {
+        match hindrance {
+            Hindrance::AlreadyOngoing => Self::RestoreOngoing,
+            Hindrance::NotArchived => Self::NotArchived,
+            Hindrance::NoSuchTier => Self::NoSuchTier,
+            Hindrance::NoTiers => Self::NoTiers,
+            Hindrance::DaysOutOfRange => Self::DaysOutOfRange,
+        }
+    }
 }
 
 /// Decides on a request for a restore.
-pub(super) fn decide(object: &Object, days: u32, tier: Tier, now: Millis, scale: NonZeroU32) -> Decision {
+pub(super) fn decide(object: &Object, ask: Ask, now: Millis, scale: NonZeroU32) -> Decision {
     if !object.class.archived() {
-        return Decision::NotArchived;
+        return Decision::Refused(Hindrance::NotArchived);
     }
-    let Some(duration) = duration(object.class, tier) else { return Decision::TooFast };
-    let stay = i64::from(days) * Millis::DAY;
+    let Ask { days, rules, .. } = ask;
+    let checked = match rules {
+        Rules::Aws => aws_duration(object.class, ask.tier),
+        Rules::Oss => oss_duration(object.class, ask.tier, days),
+    };
+    let (tier, duration) = match checked {
+        Ok(checked) => checked,
+        Err(hindrance) => return Decision::Refused(hindrance),
+    };
+    let stays_until = |from: Millis| {
+        let end = from.plus(i64::from(days) * Millis::DAY);
+        // OSS counts days to the second, AWS to the midnight behind them.
+        if rules == Rules::Aws { end.midnight_after() } else { end }
+    };
     let ready = now.plus(duration / i64::from(scale.get()));
-    let fresh = Restore { ready, expiry: ready.plus(stay).midnight_after(), days, tier };
+    let fresh = Restore { ready, expiry: stays_until(ready), days, tier };
     match (object.restore.as_deref(), progress(object, now)) {
-        // AWS lets an ongoing restore be upgraded to a faster tier, for the same days only.
-        (Some(old), Progress::Ongoing) if tier > old.tier && days == old.days => {
+        // An ongoing restore can be upgraded to a faster tier; AWS asks for the same days with it.
+        (Some(old), Progress::Ongoing) if tier > old.tier && (rules == Rules::Oss || days == old.days) => {
             let ready = fresh.ready.min(old.ready);
             Decision::Accepted(Restore { ready, ..fresh })
         }
-        (_, Progress::Ongoing) => Decision::AlreadyOngoing,
-        (Some(old), Progress::Until(_)) => {
-            Decision::Extended(Restore { expiry: now.plus(stay).midnight_after(), days, ..*old })
-        }
+        (_, Progress::Ongoing) => Decision::Refused(Hindrance::AlreadyOngoing),
+        (Some(old), Progress::Until(_)) => Decision::Extended(Restore { expiry: stays_until(now), days, ..*old }),
         _ => Decision::Accepted(fresh),
     }
 }
 
-/// The longest that AWS says a restore takes, in milliseconds; `None` where there is no such tier.
+/// The tier, and the longest that AWS says a restore in it takes, in milliseconds.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
-fn duration(class: Class, tier: Tier) -> Option<i64> {
-    match (class, tier) {
-        (Class::DeepArchive, Tier::Expedited) => None,
-        (Class::DeepArchive, Tier::Standard) => Some(12 * HOUR),
-        (Class::DeepArchive, Tier::Bulk) => Some(48 * HOUR),
-        (_, Tier::Expedited) => Some(5 * MINUTE),
-        (_, Tier::Standard) => Some(5 * HOUR),
-        (_, Tier::Bulk) => Some(12 * HOUR),
+fn aws_duration(class: Class, tier: Option<Tier>) -> Result<(Tier, i64), Hindrance> {
+    let tier = tier.unwrap_or(Tier::Standard);
+    let duration = match (class, tier) {
+        (Class::DeepArchive, Tier::Expedited) => return Err(Hindrance::NoSuchTier),
+        (Class::DeepArchive, Tier::Standard) => 12 * HOUR,
+        (Class::DeepArchive, Tier::Bulk) => 48 * HOUR,
+        (_, Tier::Expedited) => 5 * MINUTE,
+        (_, Tier::Standard) => 5 * HOUR,
+        (_, Tier::Bulk) => 12 * HOUR,
+    };
+    Ok((tier, duration))
+}
+
+/// The tier, and the longest that OSS says a restore in it takes, in milliseconds; an Archive object has no tiers, and
+/// its copies do not stay for as long as others.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
+fn oss_duration(class: Class, tier: Option<Tier>, days: u32) -> Result<(Tier, i64), Hindrance> {
+    let (is_archive, is_deep) = (class == Class::Glacier, class == Class::DeepArchive);
+    if is_archive && tier.is_some() {
+        return Err(Hindrance::NoTiers);
     }
+    let most_days = if is_archive { 7 } else { 365 };
+    if !(1..=most_days).contains(&days) {
+        return Err(Hindrance::DaysOutOfRange);
+    }
+    let tier = tier.unwrap_or(Tier::Standard);
+    let duration = match tier {
+        _ if is_archive => MINUTE,
+        Tier::Bulk if is_deep => return Err(Hindrance::NoSuchTier),
+        Tier::Standard if is_deep => 48 * HOUR,
+        Tier::Expedited if is_deep => 12 * HOUR,
+        Tier::Expedited => HOUR,
+        Tier::Standard => 5 * HOUR,
+        Tier::Bulk => 12 * HOUR,
+    };
+    Ok((tier, duration))
 }
 
 #[cfg(test)]
@@ -95,10 +173,14 @@ mod tests {
         Object { class, ..object(Body::Zeros) }
     }
 
+    fn decide(object: &Object, days: u32, tier: Tier, now: Millis, scale: NonZeroU32) -> Decision {
+        super::decide(object, Ask { days, tier: Some(tier), rules: Rules::Aws }, now, scale)
+    }
+
     fn accepted(decision: Decision) -> Restore {
         match decision {
             Decision::Accepted(restore) | Decision::Extended(restore) => restore,
-            other => panic!("{other:?}"),
+            Decision::Refused(hindrance) => panic!("{hindrance:?}"),
         }
     }
 
@@ -110,8 +192,8 @@ mod tests {
         assert_eq!((restore.ready, restore.expiry), (Millis(5 * HOUR), Millis(3 * Millis::DAY)));
         object.restore = Some(Box::new(restore));
         assert_eq!(progress(&object, Millis(5 * HOUR - 1)), Progress::Ongoing);
-        assert_eq!(decide(&object, 2, Tier::Standard, Millis(1), ONE), Decision::AlreadyOngoing);
-        assert_eq!(decide(&object, 3, Tier::Expedited, Millis(1), ONE), Decision::AlreadyOngoing);
+        assert_eq!(decide(&object, 2, Tier::Standard, Millis(1), ONE), Decision::Refused(Hindrance::AlreadyOngoing));
+        assert_eq!(decide(&object, 3, Tier::Expedited, Millis(1), ONE), Decision::Refused(Hindrance::AlreadyOngoing));
         assert_eq!(accepted(decide(&object, 2, Tier::Expedited, Millis(1), ONE)).ready, Millis(5 * MINUTE + 1));
         assert!(readable(&object, Millis(5 * HOUR)));
         let longer = decide(&object, 9, Tier::Bulk, Millis(6 * HOUR), ONE);
@@ -124,11 +206,48 @@ mod tests {
     fn classes_and_tiers_are_those_of_aws() {
         let now = Millis(0);
         for class in [Class::Standard, Class::GlacierIr, Class::IntelligentTiering] {
-            assert_eq!(decide(&archived(class), 1, Tier::Bulk, now, ONE), Decision::NotArchived);
+            assert_eq!(decide(&archived(class), 1, Tier::Bulk, now, ONE), Decision::Refused(Hindrance::NotArchived));
             assert!(readable(&archived(class), now));
         }
-        assert_eq!(decide(&archived(Class::DeepArchive), 1, Tier::Expedited, now, ONE), Decision::TooFast);
+        assert_eq!(
+            decide(&archived(Class::DeepArchive), 1, Tier::Expedited, now, ONE),
+            Decision::Refused(Hindrance::NoSuchTier)
+        );
         let scaled = decide(&archived(Class::DeepArchive), 1, Tier::Bulk, now, NonZeroU32::new(3600).unwrap());
         assert_eq!(accepted(scaled).ready, Millis(48_000));
+    }
+
+    #[test]
+    fn oss_restores_each_class_by_rules_of_its_own() {
+        let ask =
+            |class, days, tier| super::decide(&archived(class), Ask { days, tier, rules: Rules::Oss }, Millis(0), ONE);
+        let archive = accepted(ask(Class::Glacier, 7, None));
+        assert_eq!((archive.ready, archive.expiry), (Millis(MINUTE), Millis(MINUTE + 7 * Millis::DAY)));
+        assert_eq!(ask(Class::Glacier, 8, None), Decision::Refused(Hindrance::DaysOutOfRange));
+        assert_eq!(ask(Class::Glacier, 1, Some(Tier::Standard)), Decision::Refused(Hindrance::NoTiers));
+        assert_eq!(accepted(ask(Class::ColdArchive, 365, Some(Tier::Bulk))).ready, Millis(12 * HOUR));
+        assert_eq!(accepted(ask(Class::ColdArchive, 1, None)).ready, Millis(5 * HOUR));
+        assert_eq!(accepted(ask(Class::ColdArchive, 1, Some(Tier::Expedited))).ready, Millis(HOUR));
+        assert_eq!(ask(Class::ColdArchive, 366, None), Decision::Refused(Hindrance::DaysOutOfRange));
+        assert_eq!(ask(Class::ColdArchive, 0, None), Decision::Refused(Hindrance::DaysOutOfRange));
+        assert_eq!(accepted(ask(Class::DeepArchive, 1, None)).ready, Millis(48 * HOUR));
+        assert_eq!(ask(Class::DeepArchive, 1, Some(Tier::Bulk)), Decision::Refused(Hindrance::NoSuchTier));
+        assert_eq!(ask(Class::StandardIa, 1, None), Decision::Refused(Hindrance::NotArchived));
+    }
+
+    #[test]
+    fn oss_takes_a_faster_restore_for_other_days_and_no_slower_one() {
+        let mut object = archived(Class::ColdArchive);
+        let ask = |object: &Object, days, tier, now| {
+            super::decide(object, Ask { days, tier: Some(tier), rules: Rules::Oss }, Millis(now), ONE)
+        };
+        object.restore = Some(Box::new(accepted(ask(&object, 2, Tier::Standard, 0))));
+        for tier in [Tier::Standard, Tier::Bulk] {
+            assert_eq!(ask(&object, 3, tier, 1), Decision::Refused(Hindrance::AlreadyOngoing));
+        }
+        assert_eq!(accepted(ask(&object, 3, Tier::Expedited, 1)).ready, Millis(HOUR + 1));
+        let later = 6 * HOUR;
+        let Decision::Extended(longer) = ask(&object, 5, Tier::Standard, later) else { panic!("it was there") };
+        assert_eq!(longer.expiry, Millis(later + 5 * Millis::DAY));
     }
 }

@@ -1,16 +1,19 @@
 //! Listening: a thread of its own with a runtime of its own, so that nobody else's work can starve it or be starved.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Either, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,6 +26,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::limit::Limiter;
+use super::oss;
 use super::s3::{self, StatusOverride};
 use super::vault::Sandbox;
 
@@ -100,7 +105,7 @@ impl Server {
             runtime.block_on(async {
                 // Only a runtime that shuts down refuses a socket.
                 if let Ok(listener) = TcpListener::from_std(listener) {
-                    serve(listener, &s3::service(sandbox), limits, stopped).await;
+                    serve(listener, &Dialects::of(sandbox), limits, stopped).await;
                 }
             });
         };
@@ -136,7 +141,7 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: TcpListener, service: &S3Service, limits: Limits, mut stopped: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, dialects: &Dialects, limits: Limits, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let for_connections = stopped.clone();
     loop {
@@ -144,7 +149,7 @@ async fn serve(listener: TcpListener, service: &S3Service, limits: Limits, mut s
             _ = stopped.wait_for(|stop| *stop) => break,
             accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
                 Ok((stream, _)) => {
-                    let served = connection(stream, service.clone(), limits.patience, for_connections.clone());
+                    let served = connection(stream, dialects.clone(), limits.patience, for_connections.clone());
                     connections.spawn(served);
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -158,10 +163,10 @@ async fn serve(listener: TcpListener, service: &S3Service, limits: Limits, mut s
     let _ = timeout(GRACE, ended).await;
 }
 
-async fn connection(stream: TcpStream, service: S3Service, patience: Duration, mut stopped: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, dialects: Dialects, patience: Duration, mut stopped: watch::Receiver<bool>) {
     // A small answer must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let answering = service_fn(move |request| answer(service.clone(), request, patience));
+    let answering = service_fn(move |request| answer(dialects.clone(), request, patience));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
@@ -178,16 +183,53 @@ async fn connection(stream: TcpStream, service: S3Service, patience: Duration, m
     }
 }
 
-/// Answers one request: s3s's answer, with what s3s has no place for.
+/// What answers requests: each dialect, and the limit that both are under.
+#[derive(Clone)]
+struct Dialects {
+    s3: S3Service,
+    oss: Sandbox,
+    limiter: Option<Arc<Limiter>>,
+}
+
+impl Dialects {
+    fn of(sandbox: Sandbox) -> Self {
+        let limit = sandbox.options().max_requests_per_second;
+        let limiter = limit.map(|limit| Arc::new(Limiter::new(limit, std::time::Instant::now())));
+        Self { s3: s3::service(sandbox.clone()), oss: sandbox, limiter }
+    }
+}
+
+/// Answers one request in its own dialect.
 async fn answer(
-    service: S3Service,
+    dialects: Dialects,
     request: Request<Incoming>,
     patience: Duration,
-) -> Result<Response<Body>, HttpError> {
-    let answered = match checked(request, patience).await {
+) -> Result<Response<Either<Body, oss::Content>>, Infallible> {
+    let admitted = dialects.limiter.as_ref().is_none_or(|limiter| limiter.admits(std::time::Instant::now()));
+    let (parts, body) = request.into_parts();
+    let body = Awaited { body, patience, silence: Box::pin(sleep(patience)) };
+    if oss::is_oss(&parts) {
+        let answered = if admitted { oss::answer(&dialects.oss, parts, body).await } else { oss::throttled(&parts) };
+        return Ok(answered.map(Either::Right));
+    }
+    let answered = if admitted {
+        answer_s3(&dialects.s3, parts, body).await
+    } else {
+        let error = s3_error!(SlowDown, "Please reduce your request rate.");
+        error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
+    };
+    Ok(finished_s3(answered).map(Either::Left))
+}
+
+async fn answer_s3(service: &S3Service, parts: Parts, body: Awaited) -> Result<Response<Body>, HttpError> {
+    match checked(parts, body).await {
         Ok(request) => service.call(request).await,
         Err(error) => error.to_http_response().map_err(|error| HttpError::new(Box::new(error))),
-    };
+    }
+}
+
+/// s3s's answer, with what s3s has no place for.
+fn finished_s3(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
     let mut response = answered.unwrap_or_else(|error| {
         let mut response = Response::new(Body::from(format!("{error:?}")));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -205,13 +247,11 @@ async fn answer(
         response.headers_mut().insert("x-amz-request-id", id);
     }
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static("batchplan-sandbox"));
-    Ok(response)
+    response
 }
 
 /// Checks a document that comes with a request before s3s sees it; every other body is passed on as it arrives.
-async fn checked(request: Request<Incoming>, patience: Duration) -> Result<Request<Body>, S3Error> {
-    let (parts, body) = request.into_parts();
-    let body = Awaited { body, patience, silence: Box::pin(sleep(patience)) };
+async fn checked(parts: Parts, body: Awaited) -> Result<Request<Body>, S3Error> {
     let Some(length) = s3::brings_document(&parts)? else {
         return Ok(Request::from_parts(parts, Body::http_body(body)));
     };

@@ -21,6 +21,8 @@ pub(super) struct State {
 pub(super) struct Bucket {
     pub(super) created: Millis,
     pub(super) versioning: Versioning,
+    /// What objects have whose ACL is the bucket's.
+    pub(super) acl: Acl,
     pub(super) keys: BTreeMap<Box<str>, Entry>,
 }
 
@@ -88,6 +90,8 @@ pub(super) enum Change {
     DeleteBucket { bucket: Box<str> },
     /// Versioning was switched.
     SetVersioning { bucket: Box<str>, versioning: Versioning },
+    /// A bucket's ACL was replaced.
+    SetBucketAcl { bucket: Box<str>, acl: Acl },
     /// A version was written, or a delete marker; a `null` version replaces the earlier one.
     Put { bucket: Box<str>, key: Box<str>, version: Version },
     /// A version's tags were replaced.
@@ -123,7 +127,7 @@ impl State {
         match change {
             Change::CreateBucket { bucket, created } => {
                 let keys = BTreeMap::new();
-                self.buckets.insert(bucket, Bucket { created, versioning: Versioning::Never, keys });
+                self.buckets.insert(bucket, Bucket { created, versioning: Versioning::Never, acl: Acl::Private, keys });
                 Ok(Vec::new())
             }
             Change::DeleteBucket { bucket } => {
@@ -139,6 +143,10 @@ impl State {
             }
             Change::SetVersioning { bucket, versioning } => {
                 self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.versioning = versioning;
+                Ok(Vec::new())
+            }
+            Change::SetBucketAcl { bucket, acl } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.acl = acl;
                 Ok(Vec::new())
             }
             Change::Put { bucket, key, mut version } => {
@@ -249,6 +257,8 @@ impl State {
             let created = Change::CreateBucket { bucket: name.clone(), created: bucket.created };
             let versioning = (bucket.versioning != Versioning::Never)
                 .then(|| Change::SetVersioning { bucket: name.clone(), versioning: bucket.versioning });
+            let acl =
+                (bucket.acl != Acl::Private).then(|| Change::SetBucketAcl { bucket: name.clone(), acl: bucket.acl });
             let puts = bucket.keys.iter().flat_map(move |(key, entry)| {
                 entry.versions().iter().map(move |version| Change::Put {
                     bucket: name.clone(),
@@ -256,7 +266,7 @@ impl State {
                     version: version.clone(),
                 })
             });
-            std::iter::once(created).chain(versioning).chain(puts)
+            std::iter::once(created).chain(versioning).chain(acl).chain(puts)
         });
         let uploads =
             self.uploads.iter().map(|(id, upload)| Change::CreateUpload { id: id.clone(), upload: upload.clone() });
@@ -356,6 +366,7 @@ pub(super) mod tests {
     fn the_changes_of_a_state_make_it_again() {
         let mut state = with_bucket();
         state.apply(Change::SetVersioning { bucket: "b".into(), versioning: Versioning::Enabled }).unwrap();
+        state.apply(Change::SetBucketAcl { bucket: "b".into(), acl: Acl::PublicRead }).unwrap();
         put(&mut state, "k", version(Some("v1"), 1, Body::Inline((*b"abc").into())));
         put(&mut state, "k", Version { id: Some("v2".into()), modified: Millis(2), object: None });
         put(&mut state, "j", version(None, 1, Body::File(9)));

@@ -97,6 +97,10 @@ impl TagFault {
 
 /// Checks tags against AWS's rules, in the order AWS reports them.
 pub(super) fn check(tags: TagList) -> Result<TagsRef, TagFault> {
+    check_all(tags, &["aws:"])
+}
+
+fn check_all(tags: TagList, reserved: &[&str]) -> Result<TagsRef, TagFault> {
     if tags.len() > MAX_TAGS {
         return Err(TagFault::TooMany);
     }
@@ -105,7 +109,7 @@ pub(super) fn check(tags: TagList) -> Result<TagsRef, TagFault> {
         if !seen.insert(key) {
             return Err(TagFault::Duplicate);
         }
-        if key.starts_with("aws:") {
+        if reserved.iter().any(|prefix| key.starts_with(prefix)) {
             return Err(TagFault::Reserved);
         }
         if key.is_empty() || key.chars().count() > MAX_KEY_CHARS || !key.chars().all(allowed) {
@@ -116,6 +120,17 @@ pub(super) fn check(tags: TagList) -> Result<TagsRef, TagFault> {
         }
     }
     Ok(tags.into_iter().collect())
+}
+
+/// Checks tags against OSS's rules: AWS's, but for `@`, which OSS does not allow, and `aws:`, which it does not reserve.
+pub(super) fn check_for_oss(tags: TagList) -> Result<TagsRef, TagFault> {
+    if tags.iter().any(|(key, _)| key.contains('@')) {
+        return Err(TagFault::Key);
+    }
+    if tags.iter().any(|(_, value)| value.contains('@')) {
+        return Err(TagFault::Value);
+    }
+    check_all(tags, &[])
 }
 
 /// Letters and digits of any script, separators, and `_ . : / = + - @`.
@@ -168,6 +183,14 @@ mod tests {
         assert!(check(tags(&[(&"é".repeat(128), &"ü".repeat(256))])).is_ok());
         assert_eq!(check(tags(&[(&"k".repeat(129), "")])), Err(TagFault::Key));
         assert_eq!(check(tags(&[("k", &"v".repeat(257))])), Err(TagFault::Value));
+    }
+
+    #[test]
+    fn oss_has_no_at_sign_and_reserves_nothing_of_aws() {
+        assert_eq!(check_for_oss(tags(&[("a@b", "1")])), Err(TagFault::Key));
+        assert_eq!(check_for_oss(tags(&[("a", "1@2")])), Err(TagFault::Value));
+        assert_eq!(check_for_oss(tags(&[("a", "1"), ("a", "2")])), Err(TagFault::Duplicate));
+        assert!(check_for_oss(tags(&[("aws:x", "")])).is_ok());
     }
 
     #[test]

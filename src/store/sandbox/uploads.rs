@@ -8,9 +8,6 @@ use super::model::{Body, ETag, Part, Upload};
 use super::state::Change;
 use super::vault::{NewObject, Sandbox, random_id};
 
-/// The least that every part but the last must have, in bytes.
-const MIN_PART: u64 = 5 << 20;
-
 impl Sandbox {
     /// Begins an upload; gives back its id.
     pub(super) fn create_upload(&self, upload: Upload) -> Result<String, Refusal> {
@@ -48,7 +45,8 @@ impl Sandbox {
         put
     }
 
-    /// Makes an object of these parts, each with the MD5 that the client believes it has. Gives back the entity tag,
+    /// Makes an object of these parts, each with the MD5 that the client believes it has; `min_part` is the least that
+    /// every part but the last must have, in bytes. Gives back the entity tag,
     /// and the version's id, where there is one to tell.
     pub(super) fn complete_upload(
         &self,
@@ -56,6 +54,7 @@ impl Sandbox {
         bucket: &str,
         key: &str,
         wanted: &[(u16, String)],
+        min_part: u64,
         condition: &Condition,
     ) -> Result<(ETag, Option<String>), Refusal> {
         let upload = self.upload(id, bucket, key)?;
@@ -69,7 +68,7 @@ impl Sandbox {
             parts.push(part);
         }
         let Some((_, but_last)) = parts.split_last() else { return Err(Refusal::InvalidPart) };
-        if but_last.iter().any(|part| part.size < MIN_PART) {
+        if but_last.iter().any(|part| part.size < min_part) {
             return Err(Refusal::PartTooSmall);
         }
         let mut writer = self.body_writer();

@@ -10,7 +10,7 @@ use super::bodies::{Bodies, BodyReader, BodyWriter};
 use super::find::{Condition, Purpose, Refusal, Seen, Target};
 use super::log::{Log, LogError};
 use super::model::{Acl, Body, Class, ETag, Headers, Millis, Object, Tier, Version, Versioning};
-use super::restore::{self, Decision};
+use super::restore::{self, Ask, Decision};
 use super::state::{Bucket, Change, Place, State};
 use super::tags::TagsRef;
 use super::{SandboxError, SandboxOptions, fill};
@@ -76,6 +76,16 @@ pub(super) enum Restored {
     Accepted,
     /// The copy was there; it stays for longer, or shorter.
     Extended,
+}
+
+/// A restore that was taken on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) restored: Restored,
+    /// The object's class.
+    pub(super) class: Class,
+    /// How fast it is, or was.
+    pub(super) tier: Tier,
 }
 
 impl Sandbox {
@@ -202,6 +212,12 @@ impl Sandbox {
         self.commit(&mut vault, vec![Change::SetVersioning { bucket: name.into(), versioning }])
     }
 
+    pub(super) fn set_bucket_acl(&self, name: &str, acl: Acl) -> Result<(), Refusal> {
+        let mut vault = self.vault();
+        vault.state.bucket(name)?;
+        self.commit(&mut vault, vec![Change::SetBucketAcl { bucket: name.into(), acl }])
+    }
+
     /// Makes an object of a body that has arrived. Gives back the version's id, where there is one to tell.
     pub(super) fn put(
         &self,
@@ -310,22 +326,18 @@ impl Sandbox {
         self.change(target, |place, _| Ok(Change::SetAcl { place, acl }))
     }
 
-    pub(super) fn restore(&self, target: Target<'_>, days: u32, tier: Tier) -> Result<Restored, Refusal> {
-        let mut restored = Restored::Accepted;
-        self.change(target, |place, object| {
-            let restore = match restore::decide(object, days, tier, self.now(), self.inner.options.time_scale) {
-                Decision::Accepted(restore) => restore,
-                Decision::Extended(restore) => {
-                    restored = Restored::Extended;
-                    restore
-                }
-                Decision::AlreadyOngoing => return Err(Refusal::RestoreOngoing),
-                Decision::NotArchived => return Err(Refusal::NotArchived),
-                Decision::TooFast => return Err(Refusal::NoSuchTier),
-            };
-            Ok(Change::SetRestore { place, restore })
-        })?;
-        Ok(restored)
+    pub(super) fn restore(&self, target: Target<'_>, ask: Ask) -> Result<Begun, Refusal> {
+        let mut vault = self.vault();
+        let (version, object) = vault.state.find(target, Purpose::Write)?;
+        let (restored, restore) = match restore::decide(object, ask, self.now(), self.inner.options.time_scale) {
+            Decision::Accepted(restore) => (Restored::Accepted, restore),
+            Decision::Extended(restore) => (Restored::Extended, restore),
+            Decision::Refused(refusal) => return Err(refusal.into()),
+        };
+        let begun = Begun { restored, class: object.class, tier: restore.tier };
+        let place = target.place(version);
+        self.commit(&mut vault, vec![Change::SetRestore { place, restore }])?;
+        Ok(begun)
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn get_object_acl(
     let version = version_of(input.version_id.as_ref())?;
     let seen = sandbox.look(Target { bucket: &input.bucket, key: &input.key, version })?;
     let output =
-        dto::GetObjectAclOutput { grants: Some(grants(seen.object.acl)), owner: Some(owner()), ..Default::default() };
+        dto::GetObjectAclOutput { grants: Some(grants(seen.acl())), owner: Some(owner()), ..Default::default() };
     Ok(with_version(output, seen.id.as_deref()))
 }
 
@@ -47,7 +47,8 @@ pub(super) fn put_object_acl(
 /// What a canned ACL grants to groups, besides everything to the owner.
 fn group_grants(acl: Acl) -> &'static [(&'static str, &'static str)] {
     match acl {
-        Acl::Private => &[],
+        // The bucket's stands in for `default` before grants are made of it.
+        Acl::Private | Acl::Default => &[],
         Acl::PublicRead => &[(ALL_USERS, "READ")],
         Acl::PublicReadWrite => &[(ALL_USERS, "READ"), (ALL_USERS, "WRITE")],
         Acl::AuthenticatedRead => &[(AUTHENTICATED_USERS, "READ")],

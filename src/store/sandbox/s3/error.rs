@@ -82,7 +82,7 @@ impl From<Refusal> for S3Error {
             Refusal::RestoreOngoing => {
                 s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")
             }
-            Refusal::NoSuchTier => {
+            Refusal::DaysOutOfRange | Refusal::NoTiers | Refusal::NoSuchTier => {
                 s3_error!(InvalidArgument, "Retrieval option is not supported by this storage class")
             }
             Refusal::Precondition => {

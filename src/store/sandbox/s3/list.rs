@@ -1,11 +1,9 @@
 //! Listings, three of them.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use s3s::{S3Request, S3Response, S3Result, dto};
 
 use super::shape::{Encoding, etag, invalid_argument, length, owner, time};
-use crate::store::sandbox::listing::{self, Found, FoundVersion, From, Page, Walk};
+use crate::store::sandbox::listing::{self, Found, FoundVersion, From, Walk};
 use crate::store::sandbox::model::{Object, Version};
 use crate::store::sandbox::state::Bucket;
 use crate::store::sandbox::vault::Sandbox;
@@ -37,7 +35,7 @@ pub(super) fn list_objects_v2(
         contents: Some(objects),
         common_prefixes: Some(prefixes),
         is_truncated: Some(next.is_some()),
-        next_continuation_token: next.map(|name| URL_SAFE_NO_PAD.encode(name)),
+        next_continuation_token: next.map(|name| listing::token(&name)),
         max_keys: i32::try_from(limit).ok(),
         prefix: Some(encoding.text(prefix)),
         delimiter: encoding.optional(delimiter),
@@ -91,11 +89,7 @@ struct Listed {
 }
 
 fn list(bucket: &Bucket, walk: Walk<'_>, limit: usize, encoding: Encoding, with_owner: bool) -> Listed {
-    // One lifetime for both, so that the walk may borrow from either.
-    fn go<'s>(bucket: &'s Bucket, walk: Walk<'s>, limit: usize) -> Page<Found<'s>> {
-        listing::page(listing::walk(bucket, walk, listing::is_live), limit)
-    }
-    let page = go(bucket, walk, limit);
+    let page = listing::page_of_keys(bucket, walk, limit);
     let next = page.items.last().filter(|_| page.more).map(|found| found.name().to_owned());
     let mut listed = Listed { objects: Vec::new(), prefixes: Vec::new(), next };
     for found in page.items {
@@ -158,10 +152,7 @@ fn list_versions(
     limit: usize,
     encoding: Encoding,
 ) -> dto::ListObjectVersionsOutput {
-    fn go<'s>(bucket: &'s Bucket, walk: Walk<'s>, behind: Option<&'s str>, limit: usize) -> Page<FoundVersion<'s>> {
-        listing::page(listing::walk_versions(bucket, walk, behind), limit)
-    }
-    let page = go(bucket, walk, behind, limit);
+    let page = listing::page_of_versions(bucket, walk, behind, limit);
     let mut output = dto::ListObjectVersionsOutput { is_truncated: Some(page.more), ..Default::default() };
     if let Some(last) = page.items.last().filter(|_| page.more) {
         let (name, id) = match last {
@@ -226,6 +217,5 @@ fn limit(asked: Option<i32>) -> S3Result<usize> {
 
 /// What a continuation token stands for: the last name of the page before.
 fn marker_of(token: &str) -> S3Result<String> {
-    let name = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    name.filter(|name| !name.is_empty()).ok_or_else(|| invalid_argument("The continuation token provided is incorrect"))
+    listing::name_of_token(token).ok_or_else(|| invalid_argument("The continuation token provided is incorrect"))
 }

@@ -11,6 +11,8 @@ use crate::store::sandbox::vault::Sandbox;
 
 /// The highest number a part can have.
 const MAX_PART: i32 = 10_000;
+/// The least that every part but the last must have, in bytes.
+const MIN_PART: u64 = 5 << 20;
 /// The most parts that one page lists.
 const MAX_LISTED: usize = 1000;
 
@@ -85,7 +87,7 @@ pub(super) fn complete_multipart_upload(
         return Err(s3_error!(MalformedXML, "An upload is completed with at least one part"));
     }
     let (tag, version_id) =
-        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &wanted, &condition)?;
+        sandbox.complete_upload(&input.upload_id, &input.bucket, &input.key, &wanted, MIN_PART, &condition)?;
     Ok(S3Response::new(dto::CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket),

@@ -88,7 +88,7 @@ pub(super) fn head_object(
 }
 
 fn may_read(seen: &Seen, anonymous: bool) -> S3Result<()> {
-    if anonymous && !seen.object.acl.anonymous_read() { Err(access_denied()) } else { Ok(()) }
+    if anonymous && !seen.acl().anonymous_read() { Err(access_denied()) } else { Ok(()) }
 }
 
 /// Who may not list a bucket is not told what is not in it.

@@ -6,6 +6,7 @@ use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 use super::shape::{StatusOverride, invalid_argument, version_of};
 use crate::store::sandbox::find::Target;
 use crate::store::sandbox::model::Tier;
+use crate::store::sandbox::restore::{Ask, Rules};
 use crate::store::sandbox::vault::{Restored, Sandbox};
 
 pub(super) fn restore_object(
@@ -30,9 +31,9 @@ pub(super) fn restore_object(
     let days = days.ok_or_else(|| invalid_argument("The number of days must be at least 1"))?;
     let version = version_of(input.version_id.as_ref())?;
     let target = Target { bucket: &input.bucket, key: &input.key, version };
-    let restored = sandbox.restore(target, days, tier)?;
+    let begun = sandbox.restore(target, Ask { days, tier: Some(tier), rules: Rules::Aws })?;
     let mut response = S3Response::new(dto::RestoreObjectOutput::default());
-    if restored == Restored::Accepted {
+    if begun.restored == Restored::Accepted {
         response.extensions.insert(StatusOverride(StatusCode::ACCEPTED));
     }
     Ok(response)

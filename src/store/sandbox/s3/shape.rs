@@ -82,7 +82,8 @@ pub(super) fn canned(asked: Option<&dto::ObjectCannedACL>) -> S3Result<Acl> {
         None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(Acl::Private),
         Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox has no aws-exec-read")),
         Some(name) => {
-            Acl::parse(name).ok_or_else(|| s3_error!(InvalidArgument, "The canned ACL `{name}` does not exist"))
+            let known = Acl::parse(name).filter(|acl| *acl != Acl::Default);
+            known.ok_or_else(|| s3_error!(InvalidArgument, "The canned ACL `{name}` does not exist"))
         }
     }
 }

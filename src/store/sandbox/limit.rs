@@ -1,0 +1,74 @@
+//! A limit on requests: a token bucket, for rehearsing a store that throttles.
+
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// How much of a second's requests may come at once after a pause.
+const BURST_SECONDS: f64 = 0.1;
+
+/// Admits so many requests a second, and refuses the others.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    per_second: f64,
+    burst: f64,
+    saved: Mutex<Saved>,
+}
+
+#[derive(Debug)]
+struct Saved {
+    requests: f64,
+    at: Instant,
+}
+
+impl Limiter {
+    /// One that admits this many requests a second from `now` on.
+    pub(super) fn new(per_second: NonZeroU32, now: Instant) -> Self {
+        let per_second = f64::from(per_second.get());
+        let burst = (per_second * BURST_SECONDS).max(1.0);
+        Self { per_second, burst, saved: Mutex::new(Saved { requests: burst, at: now }) }
+    }
+
+    /// Whether a request that comes now is admitted.
+    pub(super) fn admits(&self, now: Instant) -> bool {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let gained = now.saturating_duration_since(saved.at).as_secs_f64() * self.per_second;
+        saved.at = saved.at.max(now);
+        saved.requests = (saved.requests + gained).min(self.burst);
+        let admitted = saved.requests >= 1.0;
+        if admitted {
+            saved.requests -= 1.0;
+        }
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// How many of the requests are admitted that come one a millisecond for two seconds.
+    fn admitted(per_second: u32) -> usize {
+        let start = Instant::now();
+        let limiter = Limiter::new(per_second.try_into().unwrap(), start);
+        (0..2000).filter(|at| limiter.admits(start + Duration::from_millis(*at))).count()
+    }
+
+    #[test]
+    fn so_many_requests_a_second_are_admitted_and_a_tenth_of_a_second_more_at_first() {
+        assert_eq!(admitted(1), 2);
+        assert!((209..=210).contains(&admitted(100)), "{}", admitted(100));
+        assert_eq!(admitted(100_000), 2000);
+    }
+
+    #[test]
+    fn a_pause_saves_no_more_than_a_burst() {
+        let start = Instant::now();
+        let limiter = Limiter::new(20.try_into().unwrap(), start);
+        let later = start + Duration::from_hours(1);
+        assert_eq!((0..50).filter(|_| limiter.admits(later)).count(), 2);
+        assert!(!limiter.admits(start), "time that goes back saves nothing");
+    }
+}

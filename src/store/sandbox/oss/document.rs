@@ -1,0 +1,216 @@
+//! XML documents: reading those of requests, and writing those of answers.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, Event};
+
+use super::content::Content;
+use super::error::Fault;
+
+/// How deep a document may be; those that OSS takes are half as deep.
+const MAX_DEPTH: usize = 8;
+/// How many elements a document may have: an upload's ten thousand parts have three each.
+const MAX_ELEMENTS: usize = 40_000;
+
+/// One element of a document that was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) name: String,
+    /// Its text, without that of the elements in it.
+    pub(super) text: String,
+    pub(super) children: Vec<Element>,
+}
+
+impl Element {
+    /// Reads a document whose outermost element has this name.
+    pub(super) fn parse(document: &[u8], root: &str) -> Result<Self, Fault> {
+        read(document).filter(|element| element.name == root).ok_or_else(Fault::malformed_xml)
+    }
+
+    /// The only child of this name; more than one is a fault.
+    pub(super) fn child(&self, name: &str) -> Result<Option<&Self>, Fault> {
+        let mut named = self.children.iter().filter(|child| child.name == name);
+        let child = named.next();
+        if named.next().is_some() { Err(Fault::malformed_xml()) } else { Ok(child) }
+    }
+
+    /// The text of the only child of this name.
+    pub(super) fn text_of(&self, name: &str) -> Result<Option<&str>, Fault> {
+        Ok(self.child(name)?.map(|child| child.text.as_str()))
+    }
+
+    /// Refuses children of any other name.
+    pub(super) fn only(&self, names: &[&str]) -> Result<(), Fault> {
+        let known = self.children.iter().all(|child| names.contains(&child.name.as_str()));
+        if known { Ok(()) } else { Err(Fault::malformed_xml()) }
+    }
+}
+
+/// Reads a document; `None` for one that is not well-formed, is too large, or declares a type: nothing that OSS takes
+/// does, and entities of its own could grow without bound.
+fn read(document: &[u8]) -> Option<Element> {
+    let text = std::str::from_utf8(document).ok()?;
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<Element> = vec![Element::default()];
+    let mut elements = 0;
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) => {
+                elements += 1;
+                if open.len() > MAX_DEPTH || elements > MAX_ELEMENTS {
+                    return None;
+                }
+                open.push(named(start.local_name().as_ref())?);
+            }
+            Event::Empty(start) => {
+                elements += 1;
+                if elements > MAX_ELEMENTS {
+                    return None;
+                }
+                open.last_mut()?.children.push(named(start.local_name().as_ref())?);
+            }
+            Event::End(_) => {
+                let closed = open.pop()?;
+                open.last_mut()?.children.push(closed);
+            }
+            Event::Text(text) => open.last_mut()?.text.push_str(&text.xml10_content().ok()?),
+            Event::CData(text) => open.last_mut()?.text.push_str(&text.xml10_content().ok()?),
+            Event::GeneralRef(reference) => resolve(&reference, &mut open.last_mut()?.text)?,
+            Event::DocType(_) => return None,
+            Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
+            Event::Eof => break,
+        }
+    }
+    let mut outside = open.pop().filter(|_| open.is_empty())?;
+    let root = outside.children.pop()?;
+    let alone =
+        outside.children.is_empty() && outside.text.trim_matches(['\u{feff}', ' ', '\n', '\r', '\t']).is_empty();
+    alone.then_some(root)
+}
+
+fn named(name: &[u8]) -> Option<Element> {
+    Some(Element { name: std::str::from_utf8(name).ok()?.to_owned(), ..Element::default() })
+}
+
+fn resolve(reference: &BytesRef<'_>, into: &mut String) -> Option<()> {
+    match reference.resolve_char_ref().ok()? {
+        Some(character) => into.push(character),
+        None => into.push_str(resolve_predefined_entity(&reference.decode().ok()?)?),
+    }
+    Some(())
+}
+
+const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+
+/// A document that is being written.
+#[derive(Debug)]
+pub(super) struct Document(String);
+
+impl Document {
+    /// One whose outermost element has this name and content.
+    pub(super) fn of(root: &str, content: impl FnOnce(&mut Self)) -> Self {
+        let mut document = Self(DECLARATION.to_owned());
+        document.element(root, content);
+        document
+    }
+
+    /// One that consists of an element with text in it.
+    pub(super) fn leaf(root: &str, text: &str) -> Self {
+        let mut document = Self(DECLARATION.to_owned());
+        document.text(root, text);
+        document
+    }
+
+    /// Writes an element with elements in it.
+    pub(super) fn element(&mut self, name: &str, content: impl FnOnce(&mut Self)) {
+        self.0.extend(["<", name, ">"]);
+        content(self);
+        self.0.extend(["</", name, ">"]);
+    }
+
+    /// Writes an element with text in it. Control characters become references: a raw carriage return would be read as a
+    /// newline.
+    pub(super) fn text(&mut self, name: &str, text: &str) {
+        self.0.extend(["<", name, ">"]);
+        for character in text.chars() {
+            match character {
+                '<' => self.0.push_str("&lt;"),
+                '>' => self.0.push_str("&gt;"),
+                '&' => self.0.push_str("&amp;"),
+                '"' => self.0.push_str("&quot;"),
+                control if u32::from(control) < 0x20 => self.reference(control),
+                other => self.0.push(other),
+            }
+        }
+        self.0.extend(["</", name, ">"]);
+    }
+
+    fn reference(&mut self, control: char) {
+        // Writing to a string does not fail.
+        let _ = write!(self.0, "&#x{:X};", u32::from(control));
+    }
+
+    /// Writes an element with text in it, where there is any.
+    pub(super) fn optional(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(name, text);
+        }
+    }
+
+    /// Writes the owner; there is one.
+    pub(super) fn owner(&mut self) {
+        self.element("Owner", |to| {
+            to.text("ID", "1000000000000000");
+            to.text("DisplayName", "1000000000000000");
+        });
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
+    /// The answer that consists of this document.
+    pub(super) fn into_response(self) -> http::Response<Content> {
+        let mut response = http::Response::new(Content::Whole(Bytes::from(self.0)));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_read_with_their_references() {
+        let tag = read(b"<?xml version='1.0'?>\n<Tag a='b'><Key>a&amp;&#x62;&lt;<![CDATA[<c>]]></Key><Value/></Tag>\n");
+        let tag = tag.unwrap();
+        assert_eq!(tag.text_of("Key").unwrap(), Some("a&b<<c>"));
+        assert_eq!(tag.text_of("Value").unwrap(), Some(""));
+        assert_eq!(tag.text_of("Other").unwrap(), None);
+        assert!(tag.only(&["Key", "Value"]).is_ok() && tag.only(&["Key"]).is_err());
+        assert!(read(b"<a><b/><b/></a>").unwrap().child("b").is_err());
+    }
+
+    #[test]
+    fn what_is_no_document_or_would_grow_is_refused() {
+        let deep = format!("{}{}", "<a>".repeat(20), "</a>".repeat(20));
+        let wide = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
+        let bomb = "<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><a>&c;</a>";
+        for document in ["", "text", "<a>", "<a></b>", "<a/><b/>", "<a/>text", "<a>&unknown;</a>", &deep, &wide, bomb] {
+            assert_eq!(read(document.as_bytes()), None, "{document:.60}");
+        }
+        assert_eq!(read(b"<a>\xff</a>"), None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let text = "a<b>&\"c'\r\n\t\u{1}é";
+        let document = Document::of("A", |to| to.text("B", text)).into_text();
+        assert_eq!(read(document.as_bytes()).unwrap().text_of("B").unwrap(), Some(text));
+    }
+}

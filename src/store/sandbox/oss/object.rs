@@ -1,0 +1,371 @@
+//! Objects: writing, reading and deleting them.
+
+use std::ops::Range;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use jiff::fmt::rfc2822;
+
+use super::aspects::with_version;
+use super::bucket::acl_of;
+use super::content::{Content, Incoming, empty, receive};
+use super::document::{Document, Element};
+use super::error::{DELETE_MARKER, Fault, VERSION_ID, set};
+use super::request::{Request, encoded};
+use crate::store::sandbox::bodies::Arrived;
+use crate::store::sandbox::find::{Condition, Refusal, Seen, Target};
+use crate::store::sandbox::model::{Acl, Class, ETag, Headers, Millis};
+use crate::store::sandbox::restore::{self, Progress};
+use crate::store::sandbox::tags::{self, TagsRef};
+use crate::store::sandbox::vault::{Deleted, NewObject, Sandbox};
+
+const CLASS: HeaderName = HeaderName::from_static("x-oss-storage-class");
+const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
+const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-oss-object-type");
+const RESTORE: HeaderName = HeaderName::from_static("x-oss-restore");
+const TAG_COUNT: HeaderName = HeaderName::from_static("x-oss-tagging-count");
+
+/// User metadata as OSS names it, and as it is held.
+const METADATA: &str = "x-oss-meta-";
+const HELD_METADATA: &str = "x-amz-meta-";
+/// The most bytes of user metadata, names and values together.
+const MAX_METADATA: usize = 8192;
+/// The most keys that one request deletes.
+const MAX_DELETED: usize = 1000;
+
+/// An entity tag as OSS writes it: quoted, in upper case.
+pub(super) fn etag(etag: ETag) -> String {
+    format!("\"{}\"", etag.to_string().to_uppercase())
+}
+
+/// `Wed, 04 Mar 2026 00:00:00 GMT`.
+fn http_date(at: Millis) -> String {
+    at.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// What a request's headers say of the object that it is to make.
+pub(super) struct Described {
+    pub(super) class: Class,
+    pub(super) acl: Acl,
+    pub(super) tags: TagsRef,
+    pub(super) headers: Option<Box<Headers>>,
+}
+
+impl Described {
+    pub(super) fn of(request: &Request) -> Result<Self, Fault> {
+        let unknown = || Fault::bad("InvalidArgument", "0017-00000802", "The storage class does not exist.");
+        let class =
+            request.header(CLASS.as_str()).map(|name| Class::parse_oss(name).ok_or_else(unknown)).transpose()?;
+        let acl = request.header("x-oss-object-acl").map(acl_of).transpose()?;
+        let tags = match request.header("x-oss-tagging") {
+            None => TagsRef::default(),
+            Some(query) => tags::check_for_oss(tags::parse_query(query)?)?,
+        };
+        Ok(Self {
+            class: class.unwrap_or(Class::Standard),
+            acl: acl.unwrap_or(Acl::Default),
+            tags,
+            headers: kept(&request.headers)?,
+        })
+    }
+}
+
+/// Whether a write may replace an object.
+pub(super) fn condition(request: &Request) -> Condition {
+    let forbidden = request.header("x-oss-forbid-overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if forbidden { Condition::Absent } else { Condition::Always }
+}
+
+/// OSS has a name of its own for an object that is there and must not be.
+pub(super) fn as_write(refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::Precondition => Fault::new(
+            StatusCode::CONFLICT,
+            "FileAlreadyExists",
+            "0026-00000045",
+            "The object you specified already exists and can not be overwritten.",
+        ),
+        refusal => refusal.into(),
+    }
+}
+
+pub(super) async fn put(sandbox: &Sandbox, request: &Request, body: impl Incoming) -> Result<Response<Content>, Fault> {
+    // Everything that can be refused is refused before the body is taken in.
+    if request.headers.contains_key("x-oss-copy-source") {
+        return Err(Fault::not_implemented("The sandbox copies no objects in OSS's dialect."));
+    }
+    let Target { bucket, key, .. } = request.target()?;
+    request.only(&["encoding-type"])?;
+    let Described { class, acl, tags, headers } = Described::of(request)?;
+    let condition = condition(request);
+    sandbox.view(|state| state.allows(bucket, key, &condition)).map_err(as_write)?;
+    let (Arrived { body, size, md5 }, crc) = receive(sandbox, &request.headers, body).await?;
+    let tag = ETag { md5, parts: 0 };
+    let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
+    let id = sandbox.put(bucket, key, new, &condition).map_err(as_write)?;
+    Ok(with_version(received(tag, md5, crc), id.as_deref()))
+}
+
+/// The answer to a body that was taken in.
+pub(super) fn received(tag: ETag, md5: [u8; 16], crc: u64) -> Response<Content> {
+    use base64::Engine;
+    let mut response = empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    set(headers, header::ETAG, &etag(tag));
+    set(headers, CRC64, &crc.to_string());
+    let digest = base64::engine::general_purpose::STANDARD.encode(md5);
+    set(headers, HeaderName::from_static("content-md5"), &digest);
+    response
+}
+
+/// What of a request's headers stays with the object.
+fn kept(headers: &HeaderMap) -> Result<Option<Box<Headers>>, Fault> {
+    const KEPT: [HeaderName; 6] = [
+        header::CONTENT_TYPE,
+        header::CACHE_CONTROL,
+        header::CONTENT_DISPOSITION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::EXPIRES,
+    ];
+    let mut kept: Vec<(Box<str>, Box<str>)> = Vec::new();
+    let mut metadata = 0;
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        if let Some(user) = name.as_str().strip_prefix(METADATA) {
+            metadata += user.len() + value.len();
+            kept.push((format!("{HELD_METADATA}{user}").into(), value.into()));
+        } else if KEPT.contains(name) && !value.is_empty() {
+            kept.push((name.as_str().into(), value.into()));
+        }
+    }
+    if metadata > MAX_METADATA {
+        return Err(Fault::bad("InvalidArgument", "0017-00000803", "The user metadata is longer than 8 KB."));
+    }
+    Ok((!kept.is_empty()).then(|| Box::new(Headers(kept))))
+}
+
+/// Answers a GET or a HEAD.
+pub(super) fn read(sandbox: &Sandbox, request: &Request) -> Result<Response<Content>, Fault> {
+    request.only(&["versionId"])?;
+    let target = request.target()?;
+    let marker = |refusal| match refusal {
+        // Only whoever names a delete marker is told that it cannot be read.
+        Refusal::IsMarker { id, .. } => Fault {
+            marker: Some(id),
+            ..Fault::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "MethodNotAllowed",
+                "0016-00000503",
+                "The specified method is not allowed against this resource.",
+            )
+        },
+        refusal => refusal.into(),
+    };
+    if request.method == Method::HEAD {
+        let seen = sandbox.look(target).map_err(marker)?;
+        check_conditions(request, &seen)?;
+        let mut response = empty(StatusCode::OK);
+        describe(&seen, sandbox.now(), response.headers_mut());
+        response.headers_mut().insert(header::CONTENT_LENGTH, seen.object.size.into());
+        return Ok(response);
+    }
+    let mut partial = false;
+    let opened = sandbox.read(target, |seen| {
+        check_conditions(request, seen).map_err(Stopped::Fault)?;
+        let range = range_of(request, seen.object.size).map_err(Stopped::Fault)?;
+        partial = range.is_some();
+        Ok(range.unwrap_or(0..seen.object.size))
+    });
+    let (seen, range, reader) = opened.map_err(|stopped| match stopped {
+        Stopped::Refusal(refusal) => marker(refusal),
+        Stopped::Fault(fault) => fault,
+    })?;
+    let mut response = Response::new(Content::Read(reader));
+    let headers = response.headers_mut();
+    describe(&seen, sandbox.now(), headers);
+    headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
+    if partial {
+        let content = format!("bytes {}-{}/{}", range.start, range.end - 1, seen.object.size);
+        set(headers, header::CONTENT_RANGE, &content);
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+/// Why an object is not read: the store's reason, or the request's.
+enum Stopped {
+    Refusal(Refusal),
+    Fault(Fault),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+/// The range that a request asks for. One that the object does not have is overlooked, unless the request asks for
+/// HTTP's own behaviour. <https://www.alibabacloud.com/help/en/oss/developer-reference/getobject>
+fn range_of(request: &Request, size: u64) -> Result<Option<Range<u64>>, Fault> {
+    let Some(spec) = request.header("range").and_then(|range| range.strip_prefix("bytes=")) else { return Ok(None) };
+    let Some((from, to)) = spec.split_once('-') else { return Ok(None) };
+    let standard = request.header("x-oss-range-behavior") == Some("standard");
+    let (from, to) = match (from.parse::<u64>(), to.parse::<u64>()) {
+        (Ok(from), Ok(to)) if from <= to => (from, to.saturating_add(1)),
+        (Ok(from), Err(_)) if to.is_empty() => (from, size),
+        (Err(_), Ok(last)) if from.is_empty() && last > 0 => (size.saturating_sub(last), size),
+        _ => return Ok(None),
+    };
+    if from >= size {
+        let message = "The requested range cannot be satisfied.";
+        let fault = Fault::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "0026-00000022", message);
+        return if standard { Err(fault) } else { Ok(None) };
+    }
+    if to > size && !standard { Ok(None) } else { Ok(Some(from..to.min(size))) }
+}
+
+/// Checks `If-Match` and its kin as HTTP orders them: an entity tag goes before a time.
+fn check_conditions(request: &Request, seen: &Seen) -> Result<(), Fault> {
+    let tag = seen.object.etag.to_string();
+    let matches = |list: &str| {
+        list.split(',').map(|one| one.trim().trim_matches('"')).any(|one| one == "*" || one.eq_ignore_ascii_case(&tag))
+    };
+    let date = |name: &str| request.header(name).and_then(|date| rfc2822::parse(date).ok());
+    let modified = seen.modified.timestamp().as_second();
+    let failed = match (request.header("if-match"), date("if-unmodified-since")) {
+        (Some(list), _) => !matches(list),
+        (None, Some(since)) => modified > since.timestamp().as_second(),
+        (None, None) => false,
+    };
+    if failed {
+        return Err(Fault::precondition());
+    }
+    let unchanged = match (request.header("if-none-match"), date("if-modified-since")) {
+        (Some(list), _) => matches(list),
+        (None, Some(since)) => modified <= since.timestamp().as_second(),
+        (None, None) => false,
+    };
+    if unchanged {
+        return Err(Fault::new(StatusCode::NOT_MODIFIED, "NotModified", "0026-00000023", "Not Modified"));
+    }
+    Ok(())
+}
+
+/// What is told of an object beside its content.
+fn describe(seen: &Seen, now: Millis, headers: &mut HeaderMap) {
+    let object = &seen.object;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    for (name, value) in object.headers.iter().flat_map(|kept| &kept.0) {
+        let name =
+            name.strip_prefix(HELD_METADATA).map_or_else(|| name.to_string(), |user| format!("{METADATA}{user}"));
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            set(headers, name, value);
+        }
+    }
+    set(headers, header::ETAG, &etag(object.etag));
+    set(headers, header::LAST_MODIFIED, &http_date(seen.modified));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let kind = if object.etag.parts > 0 { "Multipart" } else { "Normal" };
+    headers.insert(OBJECT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CLASS, HeaderValue::from_static(object.class.oss_name()));
+    if object.tags.len() > 0 {
+        headers.insert(TAG_COUNT, object.tags.len().into());
+    }
+    if let Some(restore) = restore_state(seen, now) {
+        set(headers, RESTORE, &restore);
+    }
+    if let Some(id) = &seen.id {
+        set(headers, VERSION_ID, id);
+    }
+}
+
+fn restore_state(seen: &Seen, now: Millis) -> Option<String> {
+    restored(restore::progress(&seen.object, now))
+}
+
+/// How far a restore is, as headers and listings say it.
+pub(super) fn restored(progress: Progress) -> Option<String> {
+    match progress {
+        Progress::Absent => None,
+        Progress::Ongoing => Some("ongoing-request=\"true\"".to_owned()),
+        Progress::Until(expiry) => Some(format!("ongoing-request=\"false\", expiry-date=\"{}\"", http_date(expiry))),
+    }
+}
+
+pub(super) fn delete(sandbox: &Sandbox, request: &Request) -> Result<Response<Content>, Fault> {
+    request.only(&["versionId"])?;
+    let Deleted { marker, id } = sandbox.delete(request.target()?)?;
+    let mut response = empty(StatusCode::NO_CONTENT);
+    if marker {
+        response.headers_mut().insert(DELETE_MARKER, HeaderValue::from_static("true"));
+    }
+    Ok(with_version(response, id.as_deref()))
+}
+
+pub(super) fn delete_several(
+    sandbox: &Sandbox,
+    request: &Request,
+    document: &[u8],
+) -> Result<Response<Content>, Fault> {
+    let bucket = request.bucket()?;
+    sandbox.view_bucket(bucket, |_| ())?;
+    let delete = Element::parse(document, "Delete")?;
+    delete.only(&["Quiet", "Object"])?;
+    let quiet = delete.text_of("Quiet")? == Some("true");
+    let objects: Vec<&Element> = delete.children.iter().filter(|child| child.name == "Object").collect();
+    if !(1..=MAX_DELETED).contains(&objects.len()) {
+        return Err(Fault::malformed_xml());
+    }
+    let url = request.param("encoding-type") == Some("url");
+    let mut done = Vec::with_capacity(objects.len());
+    for object in objects {
+        object.only(&["Key", "VersionId"])?;
+        let key = object.text_of("Key")?.filter(|key| !key.is_empty()).ok_or_else(Fault::malformed_xml)?;
+        let version = object.text_of("VersionId")?.filter(|id| !id.is_empty());
+        done.push((key, version, sandbox.delete(Target { bucket, key, version })?));
+    }
+    let answer = Document::of("DeleteResult", |to| {
+        if url {
+            to.text("EncodingType", "url");
+        }
+        for (key, version, deleted) in done.iter().filter(|_| !quiet) {
+            to.element("Deleted", |to| {
+                to.text("Key", &if url { encoded(key) } else { (*key).to_owned() });
+                to.optional("VersionId", *version);
+                if deleted.marker {
+                    to.text("DeleteMarker", "true");
+                    to.optional("DeleteMarkerVersionId", deleted.id.as_deref());
+                }
+            });
+        }
+    });
+    Ok(answer.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::tests::request;
+    use super::*;
+
+    #[test]
+    fn a_range_that_is_not_there_is_overlooked_unless_asked_otherwise() {
+        let range = |spec: &str, behavior: &str| {
+            let headers = [("range", spec), ("x-oss-range-behavior", behavior)];
+            range_of(&request(Method::GET, "/b/k", &headers), 10).map_err(|fault| fault.code)
+        };
+        for behavior in ["", "standard"] {
+            assert_eq!(range("bytes=2-4", behavior), Ok(Some(2..5)));
+            assert_eq!(range("bytes=2-", behavior), Ok(Some(2..10)));
+            assert_eq!(range("bytes=-3", behavior), Ok(Some(7..10)));
+            assert_eq!(range("bytes=-30", behavior), Ok(Some(0..10)));
+            for nonsense in ["bytes=4-2", "bytes=a-b", "bytes=-0", "bytes=1-2,4-5", "lines=1-2"] {
+                assert_eq!(range(nonsense, behavior), Ok(None), "{nonsense}");
+            }
+        }
+        assert_eq!(range("bytes=5-20", ""), Ok(None));
+        assert_eq!(range("bytes=5-20", "standard"), Ok(Some(5..10)));
+        assert_eq!(range("bytes=10-", ""), Ok(None));
+        assert_eq!(range("bytes=10-", "standard"), Err("InvalidRange"));
+        assert_eq!(range("bytes=5-18446744073709551615", "standard"), Ok(Some(5..10)));
+    }
+}

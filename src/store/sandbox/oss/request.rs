@@ -1,0 +1,223 @@
+//! What a request says: method, bucket, key, parameters, headers.
+
+use std::net::Ipv4Addr;
+
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+use super::error::Fault;
+use crate::store::sandbox::find::Target;
+
+/// The longest key, in bytes. <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
+const MAX_KEY: usize = 1023;
+/// What stays as it is where OSS URL-encodes a name: nothing but RFC 3986's unreserved characters.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The same for a path.
+const ENCODED_PATH: &AsciiSet = &ENCODED.remove(b'/');
+
+/// A name, URL-encoded.
+pub(super) fn encoded(name: &str) -> String {
+    percent_encode(name.as_bytes(), ENCODED).to_string()
+}
+
+/// A request, decoded.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    /// `None` asks about the service.
+    pub(super) bucket: Option<String>,
+    /// `None` asks about the bucket.
+    pub(super) key: Option<String>,
+    /// Names and values, in their order.
+    pub(super) query: Vec<(String, String)>,
+}
+
+impl Request {
+    /// Reads a request's head.
+    pub(super) fn of(parts: &Parts) -> Result<Self, Fault> {
+        let host = host_of(parts);
+        let path = decoded(parts.uri.path()).ok_or_else(invalid_name)?;
+        let path = path.strip_prefix('/').unwrap_or(&path);
+        let (bucket, key) = match bucket_of(host) {
+            Some(bucket) => (bucket, path),
+            None => path.split_once('/').unwrap_or((path, "")),
+        };
+        if key.len() > MAX_KEY {
+            return Err(Fault::bad(
+                "InvalidObjectName",
+                "0016-00000401",
+                "The Length of Object name must be less than 1024",
+            ));
+        }
+        let some = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        let query = parts.uri.query().map(pairs).transpose()?.unwrap_or_default();
+        let (method, headers) = (parts.method.clone(), parts.headers.clone());
+        Ok(Self { method, headers, bucket: some(bucket), key: some(key), query })
+    }
+
+    /// A parameter's value.
+    pub(super) fn param(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a parameter is there, with or without a value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.param(name).is_some()
+    }
+
+    /// A parameter's value; an empty one is as good as none.
+    pub(super) fn filled(&self, name: &str) -> Option<&str> {
+        self.param(name).filter(|value| !value.is_empty())
+    }
+
+    /// Refuses parameters of any other name; those that begin with `x-oss-` are for whoever signed or traces.
+    pub(super) fn only(&self, names: &[&str]) -> Result<(), Fault> {
+        let known = |name: &str| names.contains(&name) || name.starts_with("x-oss-");
+        match self.query.iter().find(|(name, _)| !known(name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = format!("The sandbox does not know the parameter {name} here");
+                Err(Fault { message: message.into(), ..Fault::not_implemented("") })
+            }
+        }
+    }
+
+    /// A header's value, where it is one of visible ASCII characters.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The resource that is signed, whatever the addressing: `/`, `/bucket/` or `/bucket/key`, URL-encoded.
+    pub(super) fn canonical_path(&self) -> String {
+        let Some(bucket) = &self.bucket else { return "/".to_owned() };
+        let path = format!("/{bucket}/{}", self.key.as_deref().unwrap_or_default());
+        percent_encode(path.as_bytes(), ENCODED_PATH).to_string()
+    }
+
+    /// The bucket that the request is about.
+    pub(super) fn bucket(&self) -> Result<&str, Fault> {
+        self.bucket.as_deref().ok_or_else(|| Fault::bad("InvalidBucketName", "0015-00000001", BAD_BUCKET))
+    }
+
+    /// The object that the request is about.
+    pub(super) fn target(&self) -> Result<Target<'_>, Fault> {
+        let key = self.key.as_deref().ok_or_else(invalid_name)?;
+        if self.param("versionId") == Some("") {
+            return Err(Fault::invalid_argument("The version id must not be empty."));
+        }
+        Ok(Target { bucket: self.bucket()?, key, version: self.param("versionId") })
+    }
+}
+
+pub(super) const BAD_BUCKET: &str = "The specified bucket is not valid.";
+
+fn invalid_name() -> Fault {
+    Fault::bad("InvalidObjectName", "0016-00000402", "The specified object is not valid.")
+}
+
+/// The host that a request names, with its port.
+pub(super) fn host_of(parts: &Parts) -> &str {
+    let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    named.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default()
+}
+
+/// The bucket's label at the front of a host; none for an IP address, a single label, or OSS's own endpoints.
+fn bucket_of(host: &str) -> Option<&str> {
+    let name = host.split(':').next()?;
+    if name.starts_with('[') || name.parse::<Ipv4Addr>().is_ok() {
+        return None;
+    }
+    let (label, rest) = name.split_once('.')?;
+    (!label.is_empty() && !rest.is_empty() && rest != "aliyuncs.com").then_some(label)
+}
+
+/// Decodes `%XX`; `None` where a `%` is no escape, or the result is not UTF-8.
+fn decoded(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    if (0..bytes.len()).any(|at| bytes[at] == b'%' && !(digit(at + 1) && digit(at + 2))) {
+        return None;
+    }
+    percent_decode_str(text).decode_utf8().ok().map(Into::into)
+}
+
+fn pairs(query: &str) -> Result<Vec<(String, String)>, Fault> {
+    let decode = |text: &str| {
+        decoded(&text.replace('+', "%20")).ok_or_else(|| Fault::invalid_argument("The query is not URL-encoded UTF-8."))
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::store::sandbox::oss) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Request::of(&request.body(()).unwrap().into_parts().0).unwrap()
+    }
+
+    fn place(host: &str, path: &str) -> (Option<String>, Option<String>) {
+        let request = request(Method::GET, path, &[("host", host)]);
+        (request.bucket, request.key)
+    }
+
+    fn some(bucket: &str, key: &str) -> (Option<String>, Option<String>) {
+        (Some(bucket.to_owned()), Some(key.to_owned()))
+    }
+
+    #[test]
+    fn buckets_are_found_in_the_path_and_in_the_host() {
+        for host in ["127.0.0.1:80", "[::1]:80", "localhost", "oss-cn-hangzhou.aliyuncs.com", ""] {
+            assert_eq!(place(host, "/b/k/l"), some("b", "k/l"), "{host}");
+            assert_eq!(place(host, "/"), (None, None), "{host}");
+            assert_eq!(place(host, "/b"), (Some("b".to_owned()), None), "{host}");
+            assert_eq!(place(host, "/b/"), (Some("b".to_owned()), None), "{host}");
+        }
+        for host in ["b.localhost:80", "b.oss-cn-hangzhou.aliyuncs.com"] {
+            assert_eq!(place(host, "/k/l"), some("b", "k/l"), "{host}");
+            assert_eq!(place(host, "//"), some("b", "/"), "{host}");
+            assert_eq!(place(host, "/"), (Some("b".to_owned()), None), "{host}");
+        }
+    }
+
+    #[test]
+    fn keys_arrive_exactly_and_are_signed_as_they_are() {
+        let keyed = |path: &str| {
+            let request = request(Method::GET, path, &[]);
+            (request.key.clone().unwrap(), request.canonical_path())
+        };
+        assert_eq!(keyed("/b/a+b%20c%2Fd%25"), ("a+b c/d%".to_owned(), "/b/a%2Bb%20c/d%25".to_owned()));
+        assert_eq!(keyed("/b//%C3%A9%0A"), ("/é\n".to_owned(), "/b//%C3%A9%0A".to_owned()));
+        let refused = |uri: String| {
+            let parts = http::Request::builder().uri(uri).body(()).unwrap().into_parts().0;
+            Request::of(&parts).unwrap_err().code
+        };
+        assert_eq!(refused("/b/%FF".to_owned()), "InvalidObjectName");
+        assert_eq!(refused("/b/%2".to_owned()), "InvalidObjectName");
+        assert_eq!(refused(format!("/b/{}", "k".repeat(1024))), "InvalidObjectName");
+        assert_eq!(refused("/b/k?a=%zz".to_owned()), "InvalidArgument");
+        assert_eq!(keyed(&format!("/b/{}", "k".repeat(1023))).0.len(), 1023);
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_unknown_ones_are_not_overlooked() {
+        let request = request(Method::GET, "/b/k?acl&prefix=a+b%2Bc&x-oss-date=1&empty=", &[]);
+        assert!(request.has("acl") && !request.has("tagging"));
+        assert_eq!(request.param("prefix"), Some("a b+c"));
+        assert_eq!(request.filled("empty"), None);
+        assert!(request.only(&["acl", "prefix", "empty"]).is_ok());
+        assert_eq!(request.only(&["acl", "prefix"]).unwrap_err().status, 501);
+    }
+}
