@@ -98,9 +98,14 @@ fn answered(status: u16, code: Option<&str>, message: Option<&str>, request_id: 
 /// What a caller must do about an answer.
 fn classify(status: u16, code: &str) -> FaultClass {
     match code {
-        "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests" => {
-            return FaultClass::Throttled;
-        }
+        "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests"
+        // What OSS calls it, by what there was too much of.
+        | "TotalQpsLimitExceeded"
+        | "MetaOperationQpsLimitExceeded"
+        | "ActiveRequestLimitExceeded"
+        | "CpuLimitExceeded"
+        | "DownloadTrafficRateLimitExceeded"
+        | "UploadTrafficRateLimitExceeded" => return FaultClass::Throttled,
         "RequestTimeout" | "OperationAborted" => return FaultClass::Transient,
         // Whose request it is, not what it is about: the next one is refused as well.
         "ExpiredToken"
@@ -193,6 +198,8 @@ mod tests {
             (408, "", FaultClass::Transient),
             (503, "SlowDown", FaultClass::Throttled),
             (503, "ServiceUnavailable", FaultClass::Throttled),
+            (503, "TotalQpsLimitExceeded", FaultClass::Throttled),
+            (403, "MetaOperationQpsLimitExceeded", FaultClass::Throttled),
             (429, "", FaultClass::Throttled),
             (503, "GlacierExpeditedRetrievalNotAvailable", FaultClass::Rejected),
             (500, "InternalError", FaultClass::Ambiguous),
