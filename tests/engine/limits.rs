@@ -4,16 +4,23 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use batchplan::call::{Call, Learned, Reply};
 use batchplan::engine::{End, Start};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{Content, ListPage, ListRequest, Opened, Store};
 use batchplan::task::{Fault, FaultClass};
 use tokio::time::Instant;
 
-use crate::memory::refused;
+use crate::faulty::{Faults, FaultyStore};
+use crate::memory::{MemoryStore, refused};
 use crate::run::{Run, objects, put};
+use crate::scripted::{Scene, Scripted};
+
+/// Takes so many requests a second, and what was not used of the last tenth of one.
+struct Limit {
+    rate: f64,
+    start: Instant,
+    /// Refusals say so.
+    retry_after: Option<NonZeroU16>,
+    seen: Mutex<Seen>,
+}
 
 /// When each request came, and whether it was taken.
 #[derive(Default)]
@@ -23,22 +30,12 @@ struct Seen {
     last: Duration,
 }
 
-/// Takes so many requests a second, and what was not used of the last tenth; answers after `latency`.
-struct Limited {
-    rate: f64,
-    latency: Duration,
-    start: Instant,
-    /// Refusals say so.
-    retry_after: Option<NonZeroU16>,
-    seen: Mutex<Seen>,
-}
-
-impl Limited {
-    fn new(rate: f64, latency: Duration) -> Self {
-        Self { rate, latency, start: Instant::now(), retry_after: None, seen: Mutex::default() }
+impl Limit {
+    fn new(rate: f64, retry_after: Option<NonZeroU16>) -> Arc<Self> {
+        Arc::new(Self { rate, start: Instant::now(), retry_after, seen: Mutex::default() })
     }
 
-    fn takes(&self) -> bool {
+    fn judge(&self) -> Scene {
         let now = self.start.elapsed();
         let mut seen = self.seen.lock().expect("nobody panicked with it");
         seen.tokens = (seen.tokens + now.saturating_sub(seen.last).as_secs_f64() * self.rate).min(self.rate / 10.0);
@@ -48,56 +45,33 @@ impl Limited {
             seen.tokens -= 1.0;
         }
         seen.came.push((now, taken));
-        taken
+        if taken {
+            return Scene::done();
+        }
+        let fault = refused(503, "SlowDown", FaultClass::Throttled);
+        Scene::Answers(Err(Fault { retry_after: self.retry_after, ..fault }))
     }
 
     fn came(&self) -> Vec<(Duration, bool)> {
         self.seen.lock().expect("nobody panicked with it").came.clone()
     }
-}
 
-#[async_trait]
-impl Store for Limited {
-    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
-        tokio::time::sleep(self.latency / 2).await;
-        let taken = self.takes();
-        tokio::time::sleep(self.latency / 2).await;
-        if taken {
-            return Ok(Reply { status: 200, learned: Learned::Nothing });
-        }
-        let fault = refused(503, "SlowDown", FaultClass::Throttled);
-        Err(Fault { retry_after: self.retry_after, ..fault })
-    }
-
-    async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
-        unreachable!("objects are only changed")
-    }
-
-    async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
-        unreachable!("objects are only changed")
-    }
-
-    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
-        unreachable!("objects are only changed")
-    }
-
-    fn request_url(&self, object: &ObjectId, _: &Call) -> String {
-        format!("PUT memory:{}", object.key)
-    }
-
-    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
-        None
+    /// A run against a store with this limit, where requests take up to so long to arrive.
+    fn run(self: &Arc<Self>, latency: Duration) -> Run {
+        let limit = self.clone();
+        let store = Scripted::new(&MemoryStore::with_objects(0), move |_| limit.judge());
+        let far = FaultyStore::new(store, Faults { latency, ..Faults::default() }, 1);
+        Run { concurrency: 64, ..Run::new(far, vec![put()]) }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_of_a_limited_store_is_found_and_kept_to() {
-    let store = Arc::new(Limited::new(500.0, Duration::from_millis(20)));
-    let run = Run { concurrency: 64, ..Run::new(store.clone(), vec![put()]) };
-    let ended = run.resume(&objects(25_000), Start::default()).await;
-    assert!(matches!(ended.end, End::Finished) && ended.progress.succeeded == 25_000, "{ended:?}");
+    let limit = Limit::new(500.0, None);
+    let ended = limit.run(Duration::from_millis(40)).resume(&objects(25_000), Start::default()).await;
+    assert!(matches!(ended.end, End::Finished) && ended.progress.succeeded == 25_000, "{:?}", ended.end);
     let seconds = Duration::from_secs(15)..Duration::from_secs(45);
-    let settled: Vec<_> = store.came().into_iter().filter(|(at, _)| seconds.contains(at)).collect();
+    let settled: Vec<_> = limit.came().into_iter().filter(|(at, _)| seconds.contains(at)).collect();
     let taken = settled.iter().filter(|(_, taken)| *taken).count();
     assert!(taken * 10 >= 500 * 30 * 9, "{taken} in 30 s");
     let refused = settled.len() - taken;
@@ -106,12 +80,10 @@ async fn the_rate_of_a_limited_store_is_found_and_kept_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_says_for_how_long_is_left_alone_for_that_long() {
-    let store =
-        Arc::new(Limited { retry_after: NonZeroU16::new(30), ..Limited::new(100.0, Duration::from_millis(10)) });
-    let run = Run { concurrency: 16, ..Run::new(store.clone(), vec![put()]) };
-    let ended = run.resume(&objects(300), Start::default()).await;
-    assert!(matches!(ended.end, End::Finished) && ended.progress.succeeded == 300, "{ended:?}");
-    let came = store.came();
+    let limit = Limit::new(100.0, NonZeroU16::new(30));
+    let ended = limit.run(Duration::from_millis(10)).resume(&objects(300), Start::default()).await;
+    assert!(matches!(ended.end, End::Finished) && ended.progress.succeeded == 300, "{:?}", ended.end);
+    let came = limit.came();
     let refused: Vec<_> = came.iter().filter(|(_, taken)| !taken).map(|(at, _)| *at).collect();
     assert!(!refused.is_empty());
     for at in refused {
@@ -123,11 +95,10 @@ async fn a_store_that_says_for_how_long_is_left_alone_for_that_long() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_left_waiting_by_its_store_stops_at_once() {
-    let store = Arc::new(Limited { retry_after: Some(NonZeroU16::MAX), ..Limited::new(0.0, Duration::ZERO) });
-    let run = Run { concurrency: 16, ..Run::new(store, vec![put()]) };
+    let run = Limit::new(0.0, Some(NonZeroU16::MAX)).run(Duration::ZERO);
     run.stop_after(Duration::from_secs(10));
     let since = Instant::now();
     let ended = run.resume(&objects(300), Start::default()).await;
-    assert!(matches!(ended.end, End::Asked), "{ended:?}");
+    assert!(matches!(ended.end, End::Asked), "{:?}", ended.end);
     assert!(since.elapsed() < Duration::from_secs(11), "{:?}", since.elapsed());
 }
