@@ -20,6 +20,11 @@ const LONGEST_ROUND: Duration = Duration::from_secs(1);
 /// Answers that tell enough.
 const ENOUGH: u32 = 16;
 
+/// The part of refusals that is overlooked, and how many of them at once: a store now and then refuses a request for
+/// reasons of its own.
+const OVERLOOKED: f64 = 0.003;
+const OVERLOOKED_MOST: f64 = 3.0;
+
 /// A part of the answers that is a good part.
 const GOOD_PART: f64 = 0.25;
 
@@ -74,6 +79,8 @@ pub(super) struct Governor {
     closed: Option<Instant>,
     /// Counts the times that less was sent. What was sent before the last of them is no reason for another.
     era: u32,
+    /// Refusals that may be overlooked.
+    pardons: f64,
     round: Option<Round>,
     /// Accepted requests of the last round, and how many seconds it took.
     last: (f64, f64),
@@ -108,6 +115,7 @@ impl Governor {
             in_flight: 0,
             closed: None,
             era: 0,
+            pardons: 0.0,
             round: None,
             last: (0.0, 0.0),
             second: (0.0, 0.0, 0.0),
@@ -144,6 +152,7 @@ impl Governor {
                 round.accepted += 1;
                 round.took.add(kind, now.saturating_duration_since(ticket.sent));
                 self.window.answered(cap);
+                self.pardons = (self.pardons + OVERLOOKED).min(OVERLOOKED_MOST);
             }
             Verdict::Refused(pause) => {
                 round.refused += 1;
@@ -151,7 +160,7 @@ impl Governor {
                     let until = now + pause.min(LONGEST_CLOSED);
                     self.closed = self.closed.max(Some(until));
                 }
-                if ticket.era == self.era {
+                if ticket.era == self.era && !self.is_overlooked() {
                     let accepted = self.accepted(now);
                     self.rate.refused(accepted);
                     self.less(cap);
@@ -172,6 +181,14 @@ impl Governor {
     #[cfg(test)]
     pub(super) fn limit(&self) -> Option<f64> {
         self.rate.limit()
+    }
+
+    fn is_overlooked(&mut self) -> bool {
+        let pardoned = self.pardons >= 1.0;
+        if pardoned {
+            self.pardons -= 1.0;
+        }
+        pardoned
     }
 
     fn less(&mut self, cap: f64) {

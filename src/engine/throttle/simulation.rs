@@ -230,7 +230,7 @@ struct Asked {
 }
 
 /// A hard limit.
-const HARD: Asked = Asked { settling: 0.8, settled: 0.9, refused: 0.01 };
+const HARD: Asked = Asked { settling: 0.7, settled: 0.9, refused: 0.01 };
 
 fn finds<S: Server>(mut world: World<S>, rate: u32, asked: Asked, what: &str) {
     let settling = world.run(Duration::from_secs(15));
@@ -292,6 +292,16 @@ fn a_server_without_limits_is_used_to_the_cap_within_a_second() {
         assert!(f64::from(seen.taken) > most * 0.99, "{latency:?}: {} of {most}", seen.taken);
         assert!(world.governor.limit().is_none());
     }
+}
+
+#[test]
+fn a_server_that_refuses_one_in_a_thousand_whatever_it_is_sent_is_not_left_idle() {
+    let mut random = fastrand::Rng::with_seed(9);
+    let server = Moody(move |_| if random.u32(0..1000) == 0 { Verdict::Refused(None) } else { Verdict::Taken });
+    let mut world = World::new(server, Duration::from_millis(20), 64, 9);
+    world.run(Duration::from_secs(20));
+    let seen = world.run(Duration::from_mins(1));
+    assert!(seen.taken > 3200 * 60 * 9 / 10, "{seen:?}");
 }
 
 #[test]
