@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::book::Snapshot;
 use super::dispatcher::{Bounds, Dispatched, Dispatcher, Start, Stop, TaskBatches};
 use super::ledger::{Clock, Ledger, Sent, Unkept, closed};
-use super::pace::Pace;
+use super::throttle::Throttle;
 use super::worker::Worker;
 use crate::backoff::RetryPolicy;
 use crate::codec::Naming;
@@ -174,7 +174,7 @@ impl Job<'_> {
         Worker::new(
             Arc::clone(self.store),
             Operations::new(self.plan.operations.clone()),
-            Pace::new(bounds.allowance.clone()),
+            Throttle::new(bounds.allowance.clone()),
             RetryPolicy::default(),
             stop.asked.clone(),
         )

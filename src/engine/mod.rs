@@ -1,7 +1,7 @@
 //! Making it happen: from the rows of a frozen manifest to an outcome for each.
 //!
 //! One dispatcher owns all state of a running job. It takes rows, has workers carry out the operations, and learns of
-//! each outcome by what the worker returns; workers share nothing but the store and the pace. About once a second it has
+//! each outcome by what the worker returns; workers share nothing but the store and the throttle. About once a second it has
 //! its book make a checkpoint: the report's files first, then the journal. Everything is bounded: rows read ahead,
 //! requests in flight, rows that wait for their twin, outcomes above the frontier's low mark, rows taken up since the
 //! last checkpoint.
@@ -13,6 +13,7 @@ mod job;
 mod ledger;
 mod pace;
 mod threshold;
+mod throttle;
 mod worker;
 
 pub use allowance::Allowance;
@@ -20,6 +21,6 @@ pub use book::{Book, CheckpointError, Pending, Snapshot};
 pub use dispatcher::{Bounds, Dispatched, Dispatcher, End, EngineError, Rhythm, Start, Stop, TaskBatches};
 pub use job::{Before, Job, Ran, ReportError, state_of};
 pub use ledger::Unkept;
-pub use pace::Pace;
 pub use threshold::Threshold;
+pub use throttle::Throttle;
 pub use worker::{Worked, Worker};

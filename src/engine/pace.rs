@@ -1,4 +1,4 @@
-//! The cap on requests per second: every attempt of every worker passes here.
+//! The plan's cap on requests per second.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::allowance::Allowance;
 
 /// Spaces requests evenly. A pause earns no more than a tenth of a second's worth of requests at once.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     allowance: Allowance,
     next: Mutex<Option<Instant>>,
 }
@@ -19,26 +19,28 @@ const BURST: Duration = Duration::from_millis(100);
 
 impl Pace {
     /// The pace that a share allows, as it changes.
-    #[must_use]
-    pub fn new(allowance: Allowance) -> Self {
+    pub(super) fn new(allowance: Allowance) -> Self {
         Self { allowance, next: Mutex::new(None) }
     }
 
-    /// Waits for this request's turn.
-    pub(super) async fn turn(&self) {
-        if let Some(turn) = self.reserve(Instant::now()) {
-            tokio::time::sleep_until(turn).await;
-        }
+    /// Waits for this request's turn; false where there is no cap to wait for.
+    pub(super) async fn turn(&self) -> bool {
+        let Some(interval) = self.interval() else { return false };
+        tokio::time::sleep_until(self.reserve(Instant::now(), interval)).await;
+        true
     }
 
-    fn reserve(&self, now: Instant) -> Option<Instant> {
-        let interval = Duration::from_secs(1) / self.allowance.requests_per_second()?;
+    fn interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(1) / self.allowance.requests_per_second()?)
+    }
+
+    fn reserve(&self, now: Instant, interval: Duration) -> Instant {
         // The lock guards one value that is whole at every moment, so a poisoned one is as good.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let turn = next.map_or(now, |next| next.max(earliest));
         *next = Some(turn + interval);
-        Some(turn)
+        turn
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::pace::Pace;
+use super::throttle::Throttle;
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::call::{Call, Learned, Reply};
 use crate::object::{ObjectId, ObjectState, Restoration, RestoreRequest};
@@ -23,7 +23,7 @@ pub struct Worker {
     store: Arc<dyn Store>,
     operations: Operations,
     reads: Vec<Step>,
-    pace: Pace,
+    throttle: Throttle,
     policy: RetryPolicy,
     stop: CancellationToken,
     /// Whether the service has taken any of our signatures.
@@ -64,12 +64,12 @@ impl Worker {
     pub fn new(
         store: Arc<dyn Store>,
         operations: Operations,
-        pace: Pace,
+        throttle: Throttle,
         policy: RetryPolicy,
         stop: CancellationToken,
     ) -> Self {
         let reads = operations.reads();
-        Self { store, operations, reads, pace, policy, stop, accepted: AtomicBool::new(false) }
+        Self { store, operations, reads, throttle, policy, stop, accepted: AtomicBool::new(false) }
     }
 
     /// Works on one object. `asked_before` says that this job has already asked for its restore.
@@ -111,7 +111,7 @@ impl Worker {
     async fn send(&self, visit: &Visit<'_>, step: &Step) -> Result<Reply, Halt> {
         let mut backoff = Backoff::new(self.policy);
         loop {
-            let fault = match self.attempt(visit, &step.call).await? {
+            let fault = match self.attempt(visit, &step.call, backoff.failures() > 0).await? {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
@@ -139,7 +139,7 @@ impl Worker {
         let mut backoff = Backoff::new(self.policy);
         let mut call = step.call.clone();
         loop {
-            let fault = match self.attempt(visit, &call).await? {
+            let fault = match self.attempt(visit, &call, backoff.failures() > 0).await? {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
@@ -203,16 +203,18 @@ impl Worker {
         })
     }
 
-    /// Sends one request, in its turn and within its time.
-    async fn attempt(&self, visit: &Visit<'_>, call: &Call) -> Result<Result<Reply, Fault>, Halt> {
-        tokio::select! {
+    /// Sends one request, in its turn and within its time. What is sent `again` gives way to a stop while it waits.
+    async fn attempt(&self, visit: &Visit<'_>, call: &Call, again: bool) -> Result<Result<Reply, Fault>, Halt> {
+        let may_stop = again || !visit.begun.load(Ordering::Relaxed);
+        let pass = tokio::select! {
             biased;
-            () = self.stop.cancelled(), if !visit.begun.load(Ordering::Relaxed) => return Err(Halt::Stopped),
-            () = self.pace.turn() => {}
-        }
+            () = self.stop.cancelled(), if may_stop => return Err(Halt::Stopped),
+            pass = self.throttle.turn(&visit.object.bucket, call) => pass,
+        };
         visit.begun.store(true, Ordering::Relaxed);
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.store.call(visit.object, call)).await;
         let answer = answer.unwrap_or_else(|_| Err(timed_out(self.store.request_url(visit.object, call))));
+        pass.answered(&answer);
         Ok(answer.inspect(|_| self.accepted.store(true, Ordering::Relaxed)).map_err(|fault| self.judged(fault)))
     }
 

@@ -58,9 +58,14 @@ fn seconds(header: &str) -> Option<NonZeroU16> {
 /// What a caller must do about an answer.
 pub(super) fn classify(status: u16, code: &str) -> FaultClass {
     match code {
-        "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests" => {
-            return FaultClass::Throttled;
-        }
+        "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests"
+        // What OSS calls it, by what there was too much of.
+        | "TotalQpsLimitExceeded"
+        | "MetaOperationQpsLimitExceeded"
+        | "ActiveRequestLimitExceeded"
+        | "CpuLimitExceeded"
+        | "DownloadTrafficRateLimitExceeded"
+        | "UploadTrafficRateLimitExceeded" => return FaultClass::Throttled,
         "RequestTimeout" | "OperationAborted" => return FaultClass::Transient,
         // Also behind a 200, which some requests get before they are carried out.
         "InternalError" => return FaultClass::Ambiguous,
@@ -146,6 +151,7 @@ mod tests {
             (200, "InternalError", FaultClass::Ambiguous),
             (200, "SlowDown", FaultClass::Throttled),
             (503, "TotalQpsLimitExceeded", FaultClass::Throttled),
+            (403, "MetaOperationQpsLimitExceeded", FaultClass::Throttled),
             (502, "", FaultClass::Ambiguous),
             (501, "NotImplemented", FaultClass::Rejected),
         ];

@@ -6,6 +6,7 @@ mod endings;
 #[path = "../support/faulty.rs"]
 mod faulty;
 mod kills;
+mod limits;
 #[path = "../support/memory.rs"]
 mod memory;
 mod objects;

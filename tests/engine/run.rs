@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use batchplan::backoff::RetryPolicy;
 use batchplan::engine::{
-    Allowance, Book, Bounds, CheckpointError, Dispatched, Dispatcher, Pace, Pending, Rhythm, Snapshot, Start, Stop,
-    Threshold, Worker,
+    Allowance, Book, Bounds, CheckpointError, Dispatched, Dispatcher, Pending, Rhythm, Snapshot, Start, Stop,
+    Threshold, Throttle, Worker,
 };
 use batchplan::frontier::{Frontier, PartMark};
 use batchplan::job::Progress;
@@ -234,7 +234,7 @@ impl Run {
         let worker = Worker::new(
             self.store,
             Operations::new(self.operations),
-            Pace::new(allowance.clone()),
+            Throttle::new(allowance.clone()),
             self.policy,
             self.stop.asked.clone(),
         );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use batchplan::backoff::RetryPolicy;
 use batchplan::call::Call;
-use batchplan::engine::{Allowance, Pace, Worked, Worker};
+use batchplan::engine::{Allowance, Throttle, Worked, Worker};
 use batchplan::object::{Restoration, RestoreRequest, Tier};
 use batchplan::operation::{Operation, Operations};
 use batchplan::store::Store;
@@ -20,8 +20,8 @@ use crate::run::{put, tags};
 pub(crate) const WEEK: RestoreRequest = RestoreRequest { days: 7, tier: None };
 
 fn worker(store: Arc<dyn Store>, operations: Vec<Operation>) -> Worker {
-    let (pace, stop) = (Pace::new(Allowance::new(1, None)), CancellationToken::new());
-    Worker::new(store, Operations::new(operations), pace, RetryPolicy::default(), stop)
+    let (throttle, stop) = (Throttle::new(Allowance::new(1, None)), CancellationToken::new());
+    Worker::new(store, Operations::new(operations), throttle, RetryPolicy::default(), stop)
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,256 @@
+//! When the next request of a bucket may be sent: a state machine that is told the time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::latency::{Latency, Took};
+use super::rate::Rate;
+use super::window::Window;
+
+/// The longest that a server may ask to be left alone for. What asks for more is asked again after so long.
+pub(super) const LONGEST_CLOSED: Duration = Duration::from_mins(1);
+
+/// How long a round of answers is at least.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// When a round ends that has too few answers to tell much.
+const LONGEST_ROUND: Duration = Duration::from_secs(1);
+
+/// Answers that tell enough.
+const ENOUGH: u32 = 16;
+
+/// The part of refusals that is overlooked, and how many of them at once: a store now and then refuses a request for
+/// reasons of its own.
+const OVERLOOKED: f64 = 0.003;
+const OVERLOOKED_MOST: f64 = 3.0;
+
+/// A part of the answers that is a good part.
+const GOOD_PART: f64 = 0.25;
+
+/// What becomes of a request that wants to be sent.
+#[must_use]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Admission {
+    /// It is to be sent.
+    Go(Ticket),
+    /// Its turn is not before this.
+    At(Instant),
+    /// Another one must be answered first.
+    Full,
+}
+
+/// What a request that is under way was sent under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    era: u32,
+    sent: Instant,
+}
+
+impl Ticket {
+    /// The same, where something else held the request up until now.
+    pub(super) fn sent_at(self, now: Instant) -> Self {
+        Self { sent: now, ..self }
+    }
+}
+
+/// What an answer says of how the server fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It took the request, whatever it thinks of it.
+    Taken,
+    /// It wants less, and to be left alone for so long, where it says so.
+    Refused(Option<Duration>),
+    /// It failed, or never answered.
+    Failed,
+}
+
+/// What governs the requests of one bucket: how many are under way, and how many are sent in a second.
+///
+/// The window adapts by additive increase and multiplicative decrease, on refusals, failures and rising latency. On a hard
+/// limit a window alone swings about, so from the first refusal on requests are also sent at a rate, which is learned from
+/// what the server accepts and probed with care.
+#[derive(Debug)]
+pub(super) struct Governor {
+    window: Window,
+    rate: Rate,
+    latency: Latency,
+    in_flight: u32,
+    closed: Option<Instant>,
+    /// Counts the times that less was sent. What was sent before the last of them is no reason for another.
+    era: u32,
+    /// Refusals that may be overlooked.
+    pardons: f64,
+    round: Option<Round>,
+    /// Accepted requests of the last round, and how many seconds it took.
+    last: (f64, f64),
+    /// Accepted and refused requests of the rounds of about a second, and how many seconds they took.
+    second: (f64, f64, f64),
+}
+
+/// Answers that are judged together.
+#[derive(Debug)]
+struct Round {
+    began: Instant,
+    accepted: u32,
+    refused: u32,
+    took: Took,
+    /// Whether requests waited for their turn, and for room.
+    paced: bool,
+    crowded: bool,
+}
+
+impl Round {
+    fn new(began: Instant) -> Self {
+        Self { began, accepted: 0, refused: 0, took: Took::default(), paced: false, crowded: false }
+    }
+}
+
+impl Governor {
+    pub(super) fn new() -> Self {
+        Self {
+            window: Window::new(),
+            rate: Rate::unlimited(),
+            latency: Latency::default(),
+            in_flight: 0,
+            closed: None,
+            era: 0,
+            pardons: 0.0,
+            round: None,
+            last: (0.0, 0.0),
+            second: (0.0, 0.0, 0.0),
+        }
+    }
+
+    /// Asks for one more request.
+    pub(super) fn admit(&mut self, now: Instant) -> Admission {
+        if let Some(until) = self.closed {
+            if now < until {
+                return Admission::At(until);
+            }
+            self.closed = None;
+        }
+        let round = self.round.get_or_insert_with(|| Round::new(now));
+        if !self.window.has_room(self.in_flight) {
+            round.crowded = true;
+            return Admission::Full;
+        }
+        if let Err(turn) = self.rate.turn(now) {
+            round.paced = true;
+            return Admission::At(turn);
+        }
+        self.in_flight += 1;
+        Admission::Go(Ticket { era: self.era, sent: now })
+    }
+
+    /// Takes in the answer to a request of this kind. `cap` is the plan's concurrency.
+    pub(super) fn answered(&mut self, ticket: Ticket, now: Instant, kind: usize, verdict: Verdict, cap: f64) {
+        self.gone();
+        let round = self.round.get_or_insert_with(|| Round::new(now));
+        match verdict {
+            Verdict::Taken => {
+                round.accepted += 1;
+                round.took.add(kind, now.saturating_duration_since(ticket.sent));
+                self.window.answered(cap);
+                self.pardons = (self.pardons + OVERLOOKED).min(OVERLOOKED_MOST);
+            }
+            Verdict::Refused(pause) => {
+                round.refused += 1;
+                if let Some(pause) = pause {
+                    let until = now + pause.min(LONGEST_CLOSED);
+                    self.closed = self.closed.max(Some(until));
+                }
+                if ticket.era == self.era && !self.is_overlooked() {
+                    let accepted = self.accepted(now);
+                    self.rate.refused(accepted);
+                    self.less(cap);
+                }
+            }
+            Verdict::Failed if ticket.era == self.era => self.less(cap),
+            Verdict::Failed => {}
+        }
+        self.end_round(now, cap);
+    }
+
+    /// A request is under way no more.
+    pub(super) fn gone(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The rate that was learned, in requests a second.
+    #[cfg(test)]
+    pub(super) fn limit(&self) -> Option<f64> {
+        self.rate.limit()
+    }
+
+    fn is_overlooked(&mut self) -> bool {
+        let pardoned = self.pardons >= 1.0;
+        if pardoned {
+            self.pardons -= 1.0;
+        }
+        pardoned
+    }
+
+    fn less(&mut self, cap: f64) {
+        self.era = self.era.wrapping_add(1);
+        self.window.failed();
+        self.make_room_for_rate(cap);
+    }
+
+    /// A rate is kept up only with as many under way as are sent while one is answered, and some to spare.
+    fn make_room_for_rate(&mut self, cap: f64) {
+        if let Some(limit) = self.rate.limit() {
+            self.window.at_least(limit * self.latency.usual() * 2.0, cap);
+        }
+    }
+
+    /// Accepted requests a second, in this round and the one before.
+    fn accepted(&self, now: Instant) -> f64 {
+        let (accepted, seconds) = self.round.as_ref().map_or((0.0, 0.0), |round| {
+            (f64::from(round.accepted), now.saturating_duration_since(round.began).as_secs_f64())
+        });
+        (accepted + self.last.0) / (seconds + self.last.1).max(0.001)
+    }
+
+    fn remember(&mut self, accepted: f64, refused: f64, seconds: f64) {
+        let (a, r, s) = self.second;
+        let (accepted, refused, seconds) = (a + accepted, r + refused, s + seconds);
+        self.second = (accepted, refused, seconds);
+        if seconds >= 1.0 {
+            self.second = (0.0, 0.0, 0.0);
+            self.rate.saw(accepted / seconds, seconds, is_overrun(accepted, refused));
+        }
+    }
+
+    fn end_round(&mut self, now: Instant, cap: f64) {
+        let Some(round) = &self.round else { return };
+        let (lasted, answers) = (now.saturating_duration_since(round.began), round.accepted + round.refused);
+        let least = ROUND.max(Duration::from_secs_f64(self.latency.usual())).min(LONGEST_ROUND);
+        if lasted < least || (answers < ENOUGH && lasted < LONGEST_ROUND) {
+            return;
+        }
+        let Some(round) = self.round.replace(Round::new(now)) else { return };
+        let seconds = lasted.as_secs_f64();
+        let accepted = f64::from(round.accepted);
+        self.last = (accepted, seconds);
+        self.remember(accepted, f64::from(round.refused), seconds);
+        let rises = self.latency.rises(&round.took, seconds);
+        if is_overrun(accepted, f64::from(round.refused)) {
+            self.rate.overrun(accepted / seconds);
+            self.era = self.era.wrapping_add(1);
+        } else if round.refused == 0 && round.paced {
+            self.rate.grow(seconds);
+        }
+        if rises {
+            self.window.slowed();
+        } else if round.refused == 0 && round.crowded {
+            self.window.step(cap);
+        }
+        self.make_room_for_rate(cap);
+    }
+}
+
+/// Whether a good part was refused.
+fn is_overrun(accepted: f64, refused: f64) -> bool {
+    refused > (accepted + refused) * GOOD_PART
+}

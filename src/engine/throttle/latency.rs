@@ -1,0 +1,134 @@
+//! Whether answers take longer than they did.
+
+use std::time::Duration;
+
+use crate::call::Call;
+
+/// Kinds of requests, each with a latency of its own: a mix of them is compared with the same mix.
+pub(super) const KINDS: usize = 7;
+
+/// Answers of a round that are enough to judge it by.
+const ENOUGH: u32 = 16;
+
+/// Answers of one kind that are enough to take a lower latency for the usual one.
+const ENOUGH_OF_A_KIND: u32 = 8;
+
+/// How many times the usual latency, and how many seconds beside, are no reason to send less: the client's own work, a
+/// slow answer in a hundred, a new connection.
+const TIMES: f64 = 2.0;
+const BESIDE: f64 = 0.05;
+
+/// Seconds after which a latency that stays is the usual one.
+const ACCUSTOMED: f64 = 30.0;
+
+/// What the answers of one round took, by kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Took {
+    kinds: [(u32, Duration); KINDS],
+}
+
+impl Took {
+    pub(super) fn add(&mut self, kind: usize, took: Duration) {
+        if let Some((count, sum)) = self.kinds.get_mut(kind) {
+            *count += 1;
+            *sum += took;
+        }
+    }
+}
+
+/// The kind of a request.
+pub(super) fn kind(call: &Call) -> usize {
+    match call {
+        Call::GetTags => 0,
+        Call::PutTags(_) => 1,
+        Call::DeleteTags => 2,
+        Call::GetAcl => 3,
+        Call::PutAcl(_) => 4,
+        Call::Restore(_) => 5,
+        Call::Head => 6,
+    }
+}
+
+/// The usual latency of each kind, in seconds.
+#[derive(Debug, Default)]
+pub(super) struct Latency {
+    usual: [Option<f64>; KINDS],
+    /// What the mix of the last round usually takes.
+    mix: f64,
+    /// Rounds in a row that took longer.
+    longer: u32,
+}
+
+impl Latency {
+    /// What requests usually take, in seconds; 0 where nothing is known.
+    pub(super) fn usual(&self) -> f64 {
+        self.mix
+    }
+
+    /// Takes in a round of so many seconds. Whether answers take longer than they used to, for the second time in a row.
+    pub(super) fn rises(&mut self, took: &Took, seconds: f64) -> bool {
+        let (mut answers, mut expected, mut observed) = (0, 0.0, 0.0);
+        for ((count, sum), usual) in took.kinds.iter().zip(&mut self.usual).filter(|((count, _), _)| *count > 0) {
+            let (weight, sum) = (f64::from(*count), sum.as_secs_f64());
+            let mean = sum / weight;
+            let known = usual.get_or_insert(mean);
+            answers += count;
+            expected += weight * *known;
+            observed += sum;
+            if mean > *known {
+                *known += (mean - *known) * (seconds / ACCUSTOMED).min(1.0);
+            } else if *count >= ENOUGH_OF_A_KIND {
+                *known += (mean - *known) / 2.0;
+            }
+        }
+        if answers > 0 {
+            self.mix = expected / f64::from(answers);
+        }
+        if answers < ENOUGH {
+            return false;
+        }
+        let longer = observed / f64::from(answers) > self.mix * TIMES + BESIDE;
+        self.longer = if longer { self.longer + 1 } else { 0 };
+        self.longer >= 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(answers: &[(usize, u32, u64)]) -> Took {
+        let mut took = Took::default();
+        for (kind, count, millis) in answers {
+            (0..*count).for_each(|_| took.add(*kind, Duration::from_millis(*millis)));
+        }
+        took
+    }
+
+    #[test]
+    fn a_latency_that_rises_and_stays_is_noticed_and_then_usual() {
+        let mut latency = Latency::default();
+        assert!((0..50).all(|_| !latency.rises(&round(&[(1, 20, 20)]), 0.1)));
+        assert!((0..50).all(|_| !latency.rises(&round(&[(1, 20, 60)]), 0.01)), "that may be anything");
+        assert!(!latency.rises(&round(&[(1, 20, 500)]), 0.1), "once is no rise");
+        assert!((0..50).all(|_| latency.rises(&round(&[(1, 20, 500)]), 0.1)));
+        let rounds = (0..1000).take_while(|_| latency.rises(&round(&[(1, 20, 500)]), 0.1)).count();
+        assert!((50..300).contains(&rounds), "{rounds}");
+    }
+
+    #[test]
+    fn another_mix_of_requests_is_no_rise() {
+        let mut latency = Latency::default();
+        assert!((0..9).all(|_| !latency.rises(&round(&[(0, 60, 5)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(0, 5, 5), (1, 60, 300)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(0, 60, 5), (1, 5, 300)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(1, 60, 300)]), 0.1)));
+    }
+
+    #[test]
+    fn a_few_answers_prove_nothing() {
+        let mut latency = Latency::default();
+        assert!((0..9).all(|_| !latency.rises(&round(&[(6, 20, 5)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(6, 3, 9000)]), 0.1)));
+    }
+}

@@ -1,0 +1,393 @@
+//! The governor against servers that are simulated event by event: the same seed, the same run.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::governor::{Admission, Governor, LONGEST_CLOSED, Ticket, Verdict};
+
+/// A server, as it answers what arrives at a moment.
+trait Server {
+    /// Whether it takes the request, and when its answer leaves.
+    fn arrives(&mut self, at: Duration) -> (Verdict, Duration);
+}
+
+/// Takes so many requests a second, and what was not used of them lasts for so many seconds.
+struct Bucket {
+    rate: f64,
+    most: f64,
+    tokens: f64,
+    last: Duration,
+}
+
+impl Bucket {
+    fn new(rate: f64, seconds: f64) -> Self {
+        Self { rate, most: rate * seconds, tokens: rate * seconds, last: Duration::ZERO }
+    }
+}
+
+impl Server for Bucket {
+    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+        self.tokens = (self.tokens + at.saturating_sub(self.last).as_secs_f64() * self.rate).min(self.most);
+        self.last = at;
+        if self.tokens < 1.0 {
+            return (Verdict::Refused(None), at);
+        }
+        self.tokens -= 1.0;
+        (Verdict::Taken, at)
+    }
+}
+
+/// Takes so many requests in each second of the clock, as quotas are often counted.
+struct Quota {
+    rate: u32,
+    second: u64,
+    taken: u32,
+}
+
+impl Server for Quota {
+    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+        if at.as_secs() != self.second {
+            (self.second, self.taken) = (at.as_secs(), 0);
+        }
+        if self.taken == self.rate {
+            return (Verdict::Refused(None), at);
+        }
+        self.taken += 1;
+        (Verdict::Taken, at)
+    }
+}
+
+/// Refuses nothing, and works on so many requests at once for so long each; the others wait.
+struct Queue {
+    free: Vec<Duration>,
+    each: Duration,
+}
+
+impl Server for Queue {
+    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+        let each = self.each;
+        let Some(slot) = self.free.iter_mut().min() else { return (Verdict::Taken, at) };
+        *slot = at.max(*slot) + each;
+        (Verdict::Taken, *slot)
+    }
+}
+
+/// Answers by the time of the day.
+struct Moody<F>(F);
+
+impl<F: FnMut(Duration) -> Verdict> Server for Moody<F> {
+    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+        ((self.0)(at), at)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// Timers, and objects whose wait is over.
+    Wake,
+    Back(u32),
+    Arrives(Ticket, u32),
+    Answered(Ticket, u32, Verdict),
+}
+
+/// What was seen within some time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    sent: u32,
+    taken: u32,
+    refused: u32,
+    most: u32,
+}
+
+struct World<S> {
+    server: S,
+    latency: Duration,
+    /// How much the way there varies, as a part of the latency.
+    jitter: f64,
+    governor: Governor,
+    concurrency: u32,
+    random: fastrand::Rng,
+    start: Instant,
+    now: Duration,
+    events: BTreeMap<(Reverse<Duration>, Reverse<u64>), Event>,
+    made: u64,
+    /// When the timer goes off.
+    wakes: Option<Duration>,
+    /// Objects that want to be sent, each with how often it was refused.
+    ready: Vec<u32>,
+    in_flight: u32,
+    seen: Seen,
+}
+
+impl<S: Server> World<S> {
+    fn new(server: S, latency: Duration, concurrency: u32, seed: u64) -> Self {
+        Self {
+            server,
+            latency,
+            jitter: 0.0,
+            governor: Governor::new(),
+            concurrency,
+            random: fastrand::Rng::with_seed(seed),
+            start: Instant::now(),
+            now: Duration::ZERO,
+            events: BTreeMap::new(),
+            made: 0,
+            wakes: None,
+            ready: vec![0; concurrency as usize],
+            in_flight: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    fn at(&mut self, time: Duration, event: Event) {
+        self.made += 1;
+        self.events.insert((Reverse(time), Reverse(self.made)), event);
+    }
+
+    /// Goes on for so long, and says what was seen.
+    fn run(&mut self, lasts: Duration) -> Seen {
+        let end = self.now + lasts;
+        self.seen = Seen::default();
+        self.at(self.now, Event::Wake);
+        while let Some(((Reverse(time), _), event)) = self.events.pop_last() {
+            if time > end {
+                self.at(time, event);
+                break;
+            }
+            self.now = time;
+            self.happens(event);
+            self.send();
+        }
+        self.now = end;
+        self.seen
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Wake => {}
+            Event::Back(refusals) => self.ready.push(refusals),
+            Event::Arrives(ticket, refusals) => {
+                let (verdict, leaves) = self.server.arrives(self.now);
+                self.at(leaves + self.latency / 2, Event::Answered(ticket, refusals, verdict));
+            }
+            Event::Answered(ticket, refusals, verdict) => {
+                self.in_flight -= 1;
+                let now = self.start + self.now;
+                self.governor.answered(ticket, now, 1, verdict, f64::from(self.concurrency));
+                if verdict == Verdict::Taken {
+                    self.seen.taken += 1;
+                    self.ready.push(0);
+                    return;
+                }
+                self.seen.refused += 1;
+                // About as the worker's jitter has it.
+                let wait = (0.1 * 2_f64.powi(refusals.min(8).cast_signed()) * (0.5 + self.random.f64())).min(20.0);
+                self.at(self.now + Duration::from_secs_f64(wait.max(0.1)), Event::Back(refusals + 1));
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        while let Some(refusals) = self.ready.last().copied() {
+            match self.governor.admit(self.start + self.now) {
+                Admission::Go(ticket) => {
+                    self.ready.pop();
+                    self.in_flight += 1;
+                    self.seen.sent += 1;
+                    self.seen.most = self.seen.most.max(self.in_flight);
+                    let late = self.latency.mul_f64(0.5 + self.jitter * self.random.f64());
+                    self.at(self.now + late, Event::Arrives(ticket, refusals));
+                }
+                Admission::At(turn) => {
+                    // Timers have a resolution of a millisecond.
+                    let turn = turn.duration_since(self.start).as_nanos().div_ceil(1_000_000);
+                    let turn = Duration::from_millis(u64::try_from(turn).unwrap());
+                    if self.wakes.is_none_or(|wakes| wakes > turn || wakes <= self.now) {
+                        self.wakes = Some(turn);
+                        self.at(turn, Event::Wake);
+                    }
+                    break;
+                }
+                Admission::Full => break,
+            }
+        }
+    }
+}
+
+const RATES: [u32; 3] = [200, 1000, 3000];
+const LATENCIES: [u64; 3] = [1, 20, 100];
+
+/// What is asked of it: the parts of the server's rate while it settles and from then on, and the part that is refused.
+#[derive(Clone, Copy)]
+struct Asked {
+    settling: f64,
+    settled: f64,
+    refused: f64,
+}
+
+/// A hard limit.
+const HARD: Asked = Asked { settling: 0.7, settled: 0.9, refused: 0.01 };
+
+fn finds<S: Server>(mut world: World<S>, rate: u32, asked: Asked, what: &str) {
+    let settling = world.run(Duration::from_secs(15));
+    let seen = world.run(Duration::from_mins(1));
+    let part = |seen: Seen, seconds: f64| f64::from(seen.taken) / seconds / f64::from(rate);
+    let (early, throughput) = (part(settling, 15.0), part(seen, 60.0));
+    let refused = f64::from(seen.refused) / f64::from(seen.taken + seen.refused);
+    let what = format!("{what}: {early:.3} of {rate}/s, then {throughput:.3}, {:.3} % refused", refused * 100.0);
+    assert!(early >= asked.settling && throughput >= asked.settled && refused < asked.refused, "{what}");
+}
+
+#[test]
+fn it_finds_the_rate_of_a_server_with_a_hard_limit() {
+    for rate in RATES {
+        for latency in LATENCIES {
+            for burst in [0.1, 1.0] {
+                let server = Bucket::new(f64::from(rate), burst);
+                let world = World::new(server, Duration::from_millis(latency), 512, 1);
+                finds(world, rate, HARD, &format!("{latency} ms, burst of {burst} s"));
+            }
+        }
+    }
+}
+
+#[test]
+fn it_finds_the_rate_behind_a_network_that_jitters() {
+    for rate in RATES {
+        for latency in LATENCIES {
+            let server = Bucket::new(f64::from(rate), 0.2);
+            let world = World::new(server, Duration::from_millis(latency), 512, 2);
+            finds(World { jitter: 0.5, ..world }, rate, HARD, &format!("{latency} ms and more"));
+        }
+    }
+}
+
+#[test]
+fn it_finds_a_quota_that_is_counted_by_the_second() {
+    // The hardest to find: it seems to have no limit for a part of the second, and to be down for the rest of it.
+    let asked = Asked { settling: 0.3, settled: 0.8, refused: 0.02 };
+    for rate in RATES {
+        for latency in LATENCIES {
+            let server = Quota { rate, second: 0, taken: 0 };
+            let world = World::new(server, Duration::from_millis(latency), 512, 3);
+            finds(world, rate, asked, &format!("{latency} ms, by the second"));
+        }
+    }
+}
+
+#[test]
+fn a_server_without_limits_is_used_to_the_cap_within_a_second() {
+    for (latency, concurrency) in [(1, 64), (20, 64), (100, 64), (100, 1000)] {
+        let server = Moody(|_| Verdict::Taken);
+        let latency = Duration::from_millis(latency);
+        let mut world = World::new(server, latency, concurrency, 4);
+        world.run(Duration::from_secs(1));
+        let seen = world.run(Duration::from_secs(10));
+        assert_eq!(seen.most, concurrency, "{latency:?}");
+        let most = f64::from(concurrency) / latency.as_secs_f64() * 10.0;
+        assert!(f64::from(seen.taken) > most * 0.99, "{latency:?}: {} of {most}", seen.taken);
+        assert!(world.governor.limit().is_none());
+    }
+}
+
+#[test]
+fn a_server_that_refuses_one_in_a_thousand_whatever_it_is_sent_is_not_left_idle() {
+    let mut random = fastrand::Rng::with_seed(9);
+    let server = Moody(move |_| if random.u32(0..1000) == 0 { Verdict::Refused(None) } else { Verdict::Taken });
+    let mut world = World::new(server, Duration::from_millis(20), 64, 9);
+    world.run(Duration::from_secs(20));
+    let seen = world.run(Duration::from_mins(1));
+    assert!(seen.taken > 3200 * 60 * 9 / 10, "{seen:?}");
+}
+
+#[test]
+fn a_server_that_queues_is_kept_busy_and_no_more() {
+    let each = Duration::from_millis(20);
+    let mut world = World::new(Queue { free: vec![Duration::ZERO; 10], each }, Duration::from_millis(10), 1000, 5);
+    world.run(Duration::from_secs(5));
+    let seen = world.run(Duration::from_secs(20));
+    assert!(seen.taken >= 9900, "{seen:?}");
+    assert!(seen.most < 400, "{seen:?}");
+}
+
+#[test]
+fn a_limit_that_is_raised_is_found_and_one_that_is_lowered_as_well() {
+    let mut world = World::new(Bucket::new(1000.0, 0.1), Duration::from_millis(20), 512, 6);
+    world.run(Duration::from_secs(30));
+    world.server.rate = 3000.0;
+    world.server.most = 300.0;
+    world.run(Duration::from_secs(45));
+    let seen = world.run(Duration::from_secs(20));
+    assert!(seen.taken > 54_000, "{seen:?}");
+    world.server.rate = 200.0;
+    world.server.most = 20.0;
+    let falling = world.run(Duration::from_secs(15));
+    assert!(falling.refused < 1500, "{falling:?}");
+    let seen = world.run(Duration::from_secs(30));
+    assert!(seen.taken > 5400 && seen.refused * 100 < seen.taken, "{seen:?}");
+}
+
+#[test]
+fn a_server_that_is_down_is_asked_now_and_then_and_found_again() {
+    let mut bucket = Bucket::new(1000.0, 0.1);
+    let server = Moody(move |at: Duration| match at.as_secs() {
+        20..140 => Verdict::Refused(None),
+        _ => bucket.arrives(at).0,
+    });
+    let mut world = World::new(server, Duration::from_millis(20), 64, 7);
+    world.run(Duration::from_secs(30));
+    let down = world.run(Duration::from_secs(110));
+    assert!((20..1000).contains(&down.sent), "{down:?}");
+    world.run(Duration::from_secs(30));
+    let seen = world.run(Duration::from_secs(20));
+    assert!(seen.taken > 18_000 && seen.refused * 100 < seen.taken, "{seen:?}");
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is_for_as_long_and_no_longer_than_a_minute() {
+    for (asked, expected) in [(7, 7), (3600, LONGEST_CLOSED.as_secs())] {
+        let server = Moody(move |at: Duration| match at.as_secs() {
+            5 => Verdict::Refused(Some(Duration::from_secs(asked))),
+            _ => Verdict::Taken,
+        });
+        let mut world = World::new(server, Duration::from_millis(20), 64, 8);
+        world.run(Duration::from_secs(5));
+        let first = world.run(Duration::from_millis(50));
+        assert!(first.refused > 0 && first.refused <= 128, "{first:?}");
+        let alone = world.run(Duration::from_millis(expected * 1000 - 50));
+        assert_eq!((alone.sent, alone.taken), (0, 0), "{asked}: {alone:?}");
+        let after = world.run(Duration::from_secs(5));
+        assert!(after.taken > 100, "{asked}: {after:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the answers are, something is sent, what is under way is bounded, and all of it is accounted for.
+    #[test]
+    fn it_never_stalls_and_never_runs_away(
+        seed in any::<u64>(),
+        (taken, refused, failed, asks) in (0_u32..100, 0_u32..100, 0_u32..100, 0_u32..3),
+        latency in 1_u64..2000,
+        concurrency in 1_u32..200,
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let server = Moody(move |_| match random.u32(0..1 + taken + refused + failed + asks) {
+            n if n <= taken => Verdict::Taken,
+            n if n <= taken + refused => Verdict::Refused(None),
+            n if n <= taken + refused + failed => Verdict::Failed,
+            _ => Verdict::Refused(Some(Duration::from_secs(9))),
+        });
+        let mut world = World::new(server, Duration::from_millis(latency), concurrency, seed);
+        for _ in 0..3 {
+            let seen = world.run(Duration::from_mins(1));
+            prop_assert!(seen.sent > 0 && seen.most <= concurrency, "{:?}", seen);
+            prop_assert!(world.governor.limit().is_none_or(|limit| limit.is_finite() && limit >= 1.0));
+        }
+    }
+}
