@@ -7,12 +7,13 @@ use jiff::Timestamp;
 
 use crate::object::ObjectId;
 
-/// A row's place in the frozen manifest: the name under which its progress is known.
+/// A row's place in the frozen manifest: the name under which its progress is known. Rows are taken up in the order of
+/// their places, which for a large manifest is not that of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq {
-    /// The manifest part, from 0.
+    /// The manifest's file, from 0; of a large manifest, the run of four million places, from 0.
     pub part: u32,
-    /// The row within the part, from 0.
+    /// The row within it, from 0.
     pub row: u32,
 }
 

@@ -225,7 +225,7 @@ pub fn state_of(files: &[ReportFile]) -> Result<ReportState, ReportError> {
 /// Reads the rows that are not settled on a thread of their own, a bounded number ahead.
 fn batches(frozen: &Frozen, frontier: &Frontier) -> TaskBatches {
     let (sender, batches) = Dispatcher::batches();
-    let rows = frozen.unsettled(frontier, BATCH);
+    let rows = frozen.in_turns(frontier, BATCH);
     tokio::task::spawn_blocking(move || {
         for batch in rows {
             if sender.blocking_send(batch).is_err() {

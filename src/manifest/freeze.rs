@@ -11,6 +11,7 @@ use super::begin::{self, Begun, Sizes};
 use super::error::{ManifestError, place};
 use super::frozen::{self, Frozen, Pin};
 use super::input::blocking;
+use super::order::lanes_for;
 use super::patient::Patient;
 use super::prefix::Spread;
 use super::sink::{Drained, Prepared, Sink};
@@ -124,7 +125,8 @@ async fn draw(source: &Source, patient: &Patient, sink: Sink, home: &Path) -> Re
         if read == 0 && !may_be_empty {
             return Err(ManifestError::Empty { place: name });
         }
-        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach };
+        let lanes = lanes_for(parts.iter().map(|part| u64::from(part.rows)).sum());
+        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach, lanes };
         index::save(&frozen)?;
         // The manifest is whole: a draft that stays is looked at by nobody.
         let _ = draft::remove(&frozen.folder);

@@ -9,8 +9,10 @@ use std::vec;
 use jiff::Timestamp;
 
 use super::error::{ManifestError, Warning};
+use super::order::{Order, seq};
 use super::part::PartReader;
 use super::reach::Reach;
+use super::turns::Turns;
 use super::{draft, index};
 use crate::frontier::Frontier;
 use crate::object::{Bucket, Key};
@@ -85,6 +87,8 @@ pub struct Frozen {
     pub(super) pin: Pin,
     pub(super) warnings: Vec<Warning>,
     pub(super) reach: Reach,
+    /// Into how many lanes its rows are spread while they are worked on; in one, a [`Seq`] is a file and a row in it.
+    pub(super) lanes: u32,
 }
 
 impl Frozen {
@@ -156,18 +160,44 @@ impl Frozen {
         self.range(from, from.part, batch)
     }
 
-    /// As [`tasks`](Self::tasks) from the start, but only the rows that are not settled now: what a resumed or retried
-    /// job has left. A part is begun at its low mark, and not opened where nothing is left of it.
+    /// The rows that are not settled, in the order in which they are worked on: those of a large manifest are taken from
+    /// several places in turn. What a job has left, from its beginning or when it goes on.
+    ///
+    /// The iterator reads files and inflates: keep it on a thread that may block.
+    #[must_use]
+    pub fn in_turns(
+        &self,
+        frontier: &Frontier,
+        batch: usize,
+    ) -> Box<dyn Iterator<Item = Result<Vec<Task>, ManifestError>> + Send> {
+        if self.lanes > 1 {
+            Box::new(Turns::new(self, frontier, batch.clamp(1, MAX_BATCH)))
+        } else {
+            Box::new(self.unsettled(frontier, batch))
+        }
+    }
+
+    /// As [`tasks`](Self::tasks) from the start, but only the rows that are not settled now: what a retried job has left.
+    /// Where the rows are in one lane, a file is begun at its low mark, and not opened where nothing is left of it.
     #[must_use]
     pub fn unsettled(&self, frontier: &Frontier, batch: usize) -> Tasks {
         let mut tasks = self.tasks(Seq { part: 0, row: 0 }, batch);
-        let open = tasks.spans.filter_map(|span| {
-            let from = frontier.low(span.part);
-            (from < span.rows).then_some(Span { from, ..span })
-        });
-        tasks.spans = open.collect::<Vec<_>>().into_iter();
+        if self.lanes > 1 {
+            tasks.places = Some(self.order());
+        } else {
+            let open = tasks.spans.filter_map(|span| {
+                let from = frontier.low(span.part);
+                (from < span.rows).then_some(Span { from, ..span })
+            });
+            tasks.spans = open.collect::<Vec<_>>().into_iter();
+        }
         tasks.settled = frontier.clone();
         tasks
+    }
+
+    /// The order in which the rows are worked on.
+    pub(super) fn order(&self) -> Order {
+        Order::new(self.rows(), self.lanes)
     }
 
     fn range(&self, from: Seq, last: u32, batch: usize) -> Tasks {
@@ -181,7 +211,7 @@ impl Frozen {
             })
             .collect();
         let batch = batch.clamp(1, MAX_BATCH);
-        Tasks { spans: spans.into_iter(), open: None, batch, settled: Frontier::default() }
+        Tasks { spans: spans.into_iter(), open: None, batch, settled: Frontier::default(), places: None, passed: 0 }
     }
 }
 
@@ -192,6 +222,10 @@ pub struct Tasks {
     batch: usize,
     /// Rows to leave out.
     settled: Frontier,
+    /// The places by which they are named, where those are not files and rows; and the rows that came so far, from the
+    /// first on.
+    places: Option<Order>,
+    passed: u64,
 }
 
 struct Span {
@@ -217,7 +251,8 @@ impl Tasks {
                     self.open = None;
                     break;
                 };
-                let seq = Seq { part: *part, row };
+                let seq = self.places.map_or(Seq { part: *part, row }, |order| seq(order.place_of(self.passed)));
+                self.passed += 1;
                 if !self.settled.is_settled(seq) {
                     tasks.push(Task { seq, object });
                 }
@@ -275,4 +310,4 @@ pub(super) fn keep_only(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), Mani
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ManifestError, Warning};
 use super::frozen::{Frozen, PartInfo, Pin, Seen};
+use super::order::MAX_LANES;
 use super::reach::{KeyRange, Reach};
 use crate::files::write_at_once;
 use crate::object::{Bucket, Key};
@@ -19,8 +20,11 @@ const NAME: &str = "index.json";
 /// Its name while it is written.
 const TEMPORARY: &str = "index.json.draft";
 
-/// The version of the file's form.
+/// The version of the file's form, where rows are in one lane: the only form that earlier builds know.
 const VERSION: u32 = 1;
+
+/// The version where rows are spread over lanes: whoever does not know of them must not take places for rows.
+const SPREAD_VERSION: u32 = 2;
 
 /// The longest index there can be: that of 500 billion rows.
 const MAX_BYTES: u64 = 16 << 20;
@@ -36,6 +40,17 @@ struct IndexShape {
     /// Earlier builds wrote none, and look at none.
     #[serde(default)]
     reach: ReachShape,
+    #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
+    lanes: u32,
+}
+
+fn one_lane() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one_lane(lanes: &u32) -> bool {
+    *lanes == 1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,8 +181,9 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
     let corrupt = |why: String| ManifestError::corrupt(&path, why);
     let shape: IndexShape = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
-    if shape.version != VERSION {
-        return Err(corrupt(format!("it has version {} of the format, not {VERSION}", shape.version)));
+    if !(VERSION..=SPREAD_VERSION).contains(&shape.version) {
+        let found = shape.version;
+        return Err(corrupt(format!("it has version {found} of the format, and the newest is {SPREAD_VERSION}")));
     }
     let frozen = Frozen {
         folder: home.to_owned(),
@@ -176,7 +192,11 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
         pin: pin(shape.pin).map_err(corrupt)?,
         warnings: shape.warnings.into_iter().map(Warning::from).collect(),
         reach: shape.reach.into(),
+        lanes: shape.lanes,
     };
+    if !(1..=MAX_LANES).contains(&u64::from(frozen.lanes)) {
+        return Err(corrupt(format!("it has {} lanes, and the most is {MAX_LANES}", frozen.lanes)));
+    }
     if frozen.rows() != shape.rows {
         return Err(corrupt("its parts do not add up".to_owned()));
     }
@@ -198,7 +218,8 @@ pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
 
 fn shape(frozen: &Frozen) -> IndexShape {
     IndexShape {
-        version: VERSION,
+        version: if frozen.lanes > 1 { SPREAD_VERSION } else { VERSION },
+        lanes: frozen.lanes,
         rows: frozen.rows(),
         read: frozen.read,
         parts: frozen.parts.iter().map(|part| PartShape { rows: part.rows, bytes: part.bytes }).collect(),
@@ -266,7 +287,7 @@ mod tests {
         let (first, last) = (Key::new(&b"%a+ \xff"[..]), Key::new(&b"z\n"[..]));
         let reach = Reach::Known(vec![KeyRange { bucket: Bucket::new("b"), first, last }]);
         let parts = vec![PartInfo { rows: 3, bytes: 99 }];
-        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach }
+        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach, lanes: 1 }
     }
 
     #[test]
@@ -308,11 +329,23 @@ mod tests {
     }
 
     #[test]
+    fn lanes_are_told_in_a_form_that_earlier_builds_refuse() {
+        let folder = tempfile::tempdir().unwrap();
+        let spread = Frozen { lanes: 3, ..frozen(folder.path(), Pin::Listing) };
+        save(&spread).unwrap();
+        assert_eq!(load(folder.path()).unwrap(), Some(spread.clone()));
+        let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert!(text.contains(r#""version": 2"#), "{text}");
+        save(&Frozen { lanes: 9, ..spread }).unwrap();
+        assert!(load(folder.path()).unwrap_err().to_string().contains("9 lanes"));
+    }
+
+    #[test]
     fn junk_is_named_as_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let save = |text: &str| fs::write(folder.path().join(NAME), text).unwrap();
         let wrong_sum = r#"{"version":1,"rows":5,"read":5,"parts":[],"pin":"listing","warnings":[]}"#;
-        let newer = r#"{"version":2,"rows":0,"read":0,"parts":[],"pin":"listing","warnings":[]}"#;
+        let newer = r#"{"version":3,"rows":0,"read":0,"parts":[],"pin":"listing","warnings":[]}"#;
         for text in ["", "{", "[1]", wrong_sum, newer] {
             save(text);
             let error = load(folder.path()).unwrap_err();

@@ -30,6 +30,7 @@ mod frozen;
 mod index;
 mod input;
 mod inventory;
+mod order;
 mod part;
 mod patient;
 mod pins;
@@ -43,6 +44,7 @@ mod spec;
 mod stretch;
 #[cfg(test)]
 mod testing;
+mod turns;
 
 use crate::codec::escape;
 

@@ -1,11 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::part::{Limits, PartsWriter};
+pub(in crate::manifest) use crate::manifest::part::Limits;
+use crate::manifest::part::PartsWriter;
 use crate::object::{Bucket, ObjectId, VersionId};
 
 /// Writes rows into parts in a fresh job's folder.
-fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: Limits) -> (tempfile::TempDir, Frozen) {
+pub(in crate::manifest) fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: Limits) -> (tempfile::TempDir, Frozen) {
     let folder = tempfile::tempdir().unwrap();
     let home = home(folder.path());
     clear(&home).unwrap();
@@ -15,8 +16,15 @@ fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: Limits) -> (tempfile::Te
     }
     let parts = writer.finish().unwrap();
     let read = rows.len() as u64;
-    let frozen =
-        Frozen { folder: home, read, parts, pin: Pin::Listing, warnings: Vec::new(), reach: Reach::Known(Vec::new()) };
+    let frozen = Frozen {
+        folder: home,
+        read,
+        parts,
+        pin: Pin::Listing,
+        warnings: Vec::new(),
+        reach: Reach::Known(Vec::new()),
+        lanes: 1,
+    };
     index::save(&frozen).unwrap();
     (folder, frozen)
 }

@@ -15,7 +15,6 @@ pub(in crate::manifest) struct PartReader {
     path: PathBuf,
     file: File,
     unpacker: Unpacker,
-    packed: Vec<u8>,
     /// The buffer of the last block while no block is open.
     spare: Vec<u8>,
     block: Option<BlockReader>,
@@ -37,7 +36,6 @@ impl PartReader {
             path,
             file,
             unpacker: Unpacker::new(),
-            packed: Vec::new(),
             spare: Vec::new(),
             block: None,
             passed: 0,
@@ -119,14 +117,12 @@ impl PartReader {
     }
 
     fn open_block(&mut self, rows: usize, raw: usize, packed: usize, crc: u32) -> Result<(), ManifestError> {
-        self.packed.resize(packed, 0);
-        let mut stored = std::mem::take(&mut self.packed);
-        let read = self.fill(&mut stored);
-        self.packed = stored;
-        read?;
+        // Not kept: several parts are open at once, and a block is sixty thousand rows.
+        let mut stored = vec![0; packed];
+        self.fill(&mut stored)?;
         let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);
         let mut buffer = std::mem::take(&mut self.spare);
-        self.unpacker.unpack(&self.packed, crc, raw, &mut buffer).map_err(corrupt)?;
+        self.unpacker.unpack(&stored, crc, raw, &mut buffer).map_err(corrupt)?;
         self.block = Some(BlockReader::new(buffer, rows).map_err(corrupt)?);
         Ok(())
     }

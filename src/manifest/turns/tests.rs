@@ -1,0 +1,66 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use crate::frontier::Frontier;
+use crate::manifest::Frozen;
+use crate::manifest::frozen::tests::{Limits, freeze};
+use crate::manifest::order::seq;
+use crate::object::Key;
+use crate::task::Task;
+
+fn frozen(rows: u32, limits: Limits, lanes: u32) -> (tempfile::TempDir, Frozen) {
+    let keys: Vec<String> = (0..rows).map(|row| format!("k/{row:06}")).collect();
+    let names: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
+    let (folder, frozen) = freeze(&names, limits);
+    (folder, Frozen { lanes, ..frozen })
+}
+
+fn taken(rows: impl Iterator<Item = Result<Vec<Task>, crate::manifest::ManifestError>>) -> Vec<Task> {
+    rows.flat_map(|batch| batch.expect("rows")).collect()
+}
+
+#[test]
+fn lanes_begin_far_apart() {
+    let (_folder, frozen) = frozen(2_000, Limits { block_rows: 100, part_rows: 700 }, 4);
+    let batches: Vec<_> = frozen.in_turns(&Frontier::default(), 256).map(Result::unwrap).collect();
+    let firsts: Vec<_> = batches.iter().map(|batch| batch[0].object.key.to_string()).collect();
+    assert_eq!(firsts[..5], ["k/000000", "k/000500", "k/001000", "k/001500", "k/000256"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_is_left_comes_once_and_in_the_order_of_its_places(
+        rows in 1_u32..3_000,
+        block_rows in 1_usize..400,
+        part_rows in 1_u32..900,
+        lanes in 2_u32..9,
+        batch in 1_usize..400,
+        settled in proptest::collection::btree_set(0_u64..3_000, 0..300),
+        run in 0_u64..3_200,
+    ) {
+        let (_folder, frozen) = frozen(rows, Limits { block_rows, part_rows }, lanes);
+        let all = taken(frozen.in_turns(&Frontier::default(), batch));
+        let keys: BTreeSet<_> = all.iter().map(|task| task.object.key.clone()).collect();
+        prop_assert_eq!(keys.len() as u64, u64::from(rows));
+        prop_assert!((0..).zip(&all).all(|(place, task)| task.seq == seq(place)));
+
+        let is_settled = |place: u64| place < run || settled.contains(&place);
+        let mut frontier = Frontier::default();
+        (0..u64::from(rows)).filter(|place| is_settled(*place)).for_each(|place| frontier.settle(seq(place)));
+        let left = taken(frozen.in_turns(&frontier, batch));
+        let expected: Vec<_> =
+            (0..).zip(all.clone()).filter(|(place, _)| !is_settled(*place)).map(|(_, task)| task).collect();
+        prop_assert_eq!(&left, &expected);
+        prop_assert!(frozen.in_turns(&frontier, batch).all(|rows| (1..=batch).contains(&rows.expect("rows").len())));
+
+        // In the order of the files the same rows have the same names.
+        let mut in_files = taken(frozen.unsettled(&frontier, batch));
+        let sorted: Vec<Key> = in_files.iter().map(|task| task.object.key.clone()).collect();
+        prop_assert!(sorted.is_sorted());
+        in_files.sort_by_key(|task| task.seq);
+        prop_assert_eq!(in_files, expected);
+    }
+}
