@@ -21,8 +21,13 @@ where
             let response = service.raw();
             let header = |name: &str| response.headers().get(name).unwrap_or_default();
             let error = service.err();
+            let status = response.status().as_u16();
+            if status < 300 && error.meta().code().is_none() {
+                // It is no refusal that the SDK could not make an answer of.
+                return unreadable(status, endpoint);
+            }
             let refusal = Refusal {
-                status: response.status().as_u16(),
+                status,
                 code: error.meta().code(),
                 message: error.meta().message(),
                 request_id: error.request_id().unwrap_or_else(|| header("x-amz-request-id")),
@@ -38,17 +43,7 @@ where
             }
             fault
         }
-        SdkError::ResponseError(unreadable) => {
-            let status = unreadable.raw().status().as_u16();
-            let message = Some("the answer could not be read");
-            let mut fault = Refusal { status, message, ..Refusal::default() }.fault(endpoint);
-            if status < 300 {
-                // A success that cannot be read may be one: look before doing it again.
-                fault.class = FaultClass::Ambiguous;
-                "UnreadableAnswer".clone_into(&mut fault.code);
-            }
-            fault
-        }
+        SdkError::ResponseError(answer) => unreadable(answer.raw().status().as_u16(), endpoint),
         SdkError::TimeoutError(_) => {
             Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", "no answer came in time", endpoint)
         }
@@ -81,6 +76,17 @@ where
         }
         other => Fault::unanswered(FaultClass::Ambiguous, "ClientError", &shortened(&innermost(&other)), endpoint),
     }
+}
+
+/// The fault of an answer that could not be read. A success may be one: look before doing it again.
+fn unreadable(status: u16, endpoint: String) -> Fault {
+    let message = Some("the answer could not be read");
+    let mut fault = Refusal { status, message, ..Refusal::default() }.fault(endpoint);
+    if status < 300 {
+        fault.class = FaultClass::Ambiguous;
+        "UnreadableAnswer".clone_into(&mut fault.code);
+    }
+    fault
 }
 
 /// Whether there was nothing to sign the request with: a profile, a token or a role that brings no credentials any more.

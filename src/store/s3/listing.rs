@@ -5,6 +5,7 @@ use aws_sdk_s3::types::{EncodingType, ObjectStorageClass, ObjectVersionStorageCl
 use jiff::Timestamp;
 use percent_encoding::percent_decode;
 
+use super::interceptors::WholeListing;
 use super::{S3Store, text};
 use crate::object::{Key, StorageClass, VersionId};
 use crate::store::{ListMark, ListPage, ListRequest, Listed};
@@ -31,6 +32,8 @@ impl S3Store {
             .set_continuation_token(token)
             .set_start_after(start_after)
             .encoding_type(EncodingType::Url)
+            .customize()
+            .interceptor(WholeListing)
             .send()
             .await
             .map_err(|error| self.fault(error, endpoint.clone()))?;
@@ -68,6 +71,8 @@ impl S3Store {
             .set_key_marker(key_marker)
             .set_version_id_marker(version_marker)
             .encoding_type(EncodingType::Url)
+            .customize()
+            .interceptor(WholeListing)
             .send()
             .await
             .map_err(|error| self.fault(error, endpoint.clone()))?;

@@ -1,0 +1,162 @@
+//! Answers that are not what they should be.
+
+use batchplan::call::{Call, Learned};
+use batchplan::object::{Acl, RestoreRequest, TagSet};
+use batchplan::store::ListRequest;
+use batchplan::task::FaultClass;
+use proptest::prelude::*;
+
+use crate::server::{Act, Server, TAGS, answer, ask, object, ok, stores};
+
+const BOMB: &str = "<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;\">]>";
+
+fn error(code: &str) -> String {
+    format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>m</Message><RequestId>R</RequestId></Error>")
+}
+
+fn every_call() -> Vec<Call> {
+    let tags: TagSet = [("a", "b")].into_iter().collect();
+    let restore = RestoreRequest { days: 1, tier: None };
+    vec![
+        Call::GetTags,
+        Call::PutTags(tags),
+        Call::DeleteTags,
+        Call::GetAcl,
+        Call::PutAcl(Acl::Private),
+        Call::Restore(restore),
+    ]
+}
+
+#[tokio::test]
+async fn a_success_whose_body_is_an_error_is_that_error() {
+    let cases = [
+        ("InternalError", FaultClass::Ambiguous),
+        ("SlowDown", FaultClass::Throttled),
+        ("AccessDenied", FaultClass::Rejected),
+        ("NobodyKnows", FaultClass::Rejected),
+    ];
+    for call in every_call() {
+        for (code, class) in cases {
+            let server = Server::playing([ok(&error(code)), ok(&error(code))]).await;
+            for (name, store) in stores(&server.endpoint()) {
+                let fault = ask(&store, &call).await.expect_err("a fault");
+                let found = (fault.class, fault.code.as_str(), fault.status, fault.request_id.as_str());
+                assert_eq!(found, (class, code, Some(200), "R"), "{name} {call:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_cannot_be_read_may_be_one() {
+    let huge = format!("<Tagging><TagSet>{}", "<Tag/>".repeat(2_000_000));
+    let expanded = format!("{BOMB}<Tagging><TagSet><Tag><Key>&b;</Key><Value/></Tag></TagSet></Tagging>");
+    for (body, why) in [
+        (&TAGS[..40], "no complete XML document"),
+        ("", "no complete XML document"),
+        ("no XML at all", "no complete XML document"),
+        ("<Other/>", "another document"),
+        (expanded.as_str(), "document type"),
+        ("<Tagging>&lol;</Tagging>", "entity"),
+        (huge.as_str(), "longer than any"),
+    ] {
+        let server = Server::playing([ok(body), ok(body)]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+            assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Ambiguous, "UnreadableAnswer"), "{name} {why}");
+            assert!(fault.message.contains(why), "{name}: {}", fault.message);
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_that_are_no_documents_are_named_by_their_status() {
+    let bomb = format!("{BOMB}<Error><Code>&b;</Code></Error>");
+    for (status, body, code, class) in [
+        ("403 Forbidden", "", "AccessDenied", FaultClass::Rejected),
+        ("400 Bad", bomb.as_str(), "BadRequest", FaultClass::Rejected),
+        ("502 Bad Gateway", "<html><body>nginx</body></html>", "InternalError", FaultClass::Ambiguous),
+        ("503 Busy", "<html>", "ServiceUnavailable", FaultClass::Ambiguous),
+        ("404 Not Found", "\u{feff}\u{fffd}", "NotFound", FaultClass::Rejected),
+        ("429 Too Many", "", "TooManyRequests", FaultClass::Throttled),
+        ("418 Teapot", "", "UnexpectedStatus", FaultClass::Rejected),
+    ] {
+        let refusal = Act::Send(answer(status, "Retry-After: 7\r\n", body));
+        let server = Server::playing([refusal.clone(), refusal]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let fault = ask(&store, &Call::DeleteTags).await.expect_err("a fault");
+            assert_eq!((fault.code.as_str(), fault.class), (code, class), "{name} {status}");
+            assert_eq!(fault.retry_after.map(u16::from), Some(7));
+        }
+    }
+}
+
+#[tokio::test]
+async fn ten_megabytes_of_refusal_are_read_in_part_and_the_connection_given_up() {
+    let code = "<Error><Code>AccessDenied</Code><Message>no</Message>";
+    let body = format!("{code}{}</Error>", "<Padding>x</Padding>".repeat(500_000));
+    let refusal = Act::Send(answer("403 Forbidden", "", &body));
+    for n in 0..2 {
+        let server = Server::playing([refusal.clone(), ok(TAGS)]).await;
+        let (name, store) = &stores(&server.endpoint())[n];
+        let fault = ask(store, &Call::GetTags).await.expect_err("a fault");
+        assert_eq!((fault.code.as_str(), fault.message.as_str()), ("AccessDenied", "no"), "{name}");
+        assert!(ask(store, &Call::GetTags).await.is_ok());
+        assert_eq!(server.connections(), 2, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_cannot_be_read_is_no_end() {
+    let request = |bucket| ListRequest {
+        bucket,
+        prefix: batchplan::object::Key::from(""),
+        all_versions: false,
+        directories: false,
+        from: None,
+    };
+    let entry = "<Contents><Key>k</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>";
+    let whole = format!("<ListBucketResult>{}</ListBucketResult>", entry.repeat(1000));
+    let bomb = format!("{BOMB}<ListBucketResult><Contents><Key>&b;</Key></Contents></ListBucketResult>");
+    let endless = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
+    for body in [&whole[..whole.len() / 2], bomb.as_str(), endless, ""] {
+        let server = Server::playing([ok(body), ok(body)]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let listed = store.list(&request(object().bucket)).await;
+            let fault = listed.map(|page| page.entries.len()).expect_err("a fault");
+            assert!(fault.message.contains("could not be read") || fault.class.may_pass(), "{name}: {fault:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is sent, cut and garbled: never a panic, never other tags than those that were sent.
+    #[test]
+    fn no_answer_is_taken_for_another(cut in 0_usize..200, garbled in prop::option::of((0_usize..200, any::<u8>()))) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut bytes = answer("200 OK", "x-amz-request-id: 1\r\n", TAGS);
+            let whole = cut >= bytes.len();
+            bytes.truncate(cut.max(1));
+            let mut intact = whole;
+            if let Some((place, byte)) = garbled && let Some(there) = bytes.get_mut(place) {
+                intact &= *there == byte;
+                *there = byte;
+            }
+            let server = Server::playing([Act::SendAndClose(bytes.clone()), Act::SendAndClose(bytes)]).await;
+            for (_, store) in stores(&server.endpoint()) {
+                match ask(&store, &Call::GetTags).await {
+                    Ok(reply) if intact => {
+                        let sent: TagSet = [("a", "b")].into_iter().collect();
+                        assert_eq!(reply.learned, Learned::Tags(sent));
+                    }
+                    // A garbled name or value that is well-formed is what the server said.
+                    Ok(reply) => assert!(matches!(reply.learned, Learned::Tags(_))),
+                    Err(fault) => assert!(!intact, "{fault:?}"),
+                }
+            }
+        });
+    }
+}
