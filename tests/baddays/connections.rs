@@ -1,7 +1,7 @@
 //! Connections that break, and those that should not be used again.
 
 use batchplan::call::{Call, Learned};
-use batchplan::object::TagSet;
+use batchplan::object::{Acl, TagSet};
 use batchplan::task::FaultClass;
 
 use crate::server::{Act, Server, TAGS, answer, ask, ok, stores};
@@ -130,5 +130,17 @@ async fn other_ways_to_answer_are_fine() {
             let sent: TagSet = [("a", "b")].into_iter().collect();
             assert_eq!(reply.map(|reply| reply.learned), Ok(Learned::Tags(sent)), "{name} {bytes:?}");
         }
+    }
+}
+
+/// Servers may insist on a length, where there may be a body and is none.
+#[tokio::test]
+async fn an_empty_body_has_a_length() {
+    for n in BOTH {
+        let server = Server::playing([]).await;
+        let (name, store) = &stores(&server.endpoint())[n];
+        assert!(ask(store, &Call::PutAcl(Acl::Private)).await.is_ok(), "{name}");
+        let [request] = &server.requests()[..] else { panic!("{:?}", server.requests()) };
+        assert!(request.to_lowercase().contains("\r\ncontent-length: 0\r\n"), "{name}: {request}");
     }
 }

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
@@ -55,7 +55,7 @@ pub(super) use payload::Payload;
 pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};
 
 /// How requests introduce themselves.
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
+const INTRODUCTION: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
@@ -274,11 +274,15 @@ impl Wire {
         *request.method_mut() = ask.method.try_into()?;
         *request.uri_mut() = Uri::from(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))?);
         let map = request.headers_mut();
-        map.reserve(headers.len() + 1);
+        map.reserve(headers.len() + 2);
         for (name, value) in headers {
             map.insert(name, value);
         }
-        map.insert(http::header::USER_AGENT, USER_AGENT);
+        map.insert(USER_AGENT, INTRODUCTION);
+        if matches!(ask.method, "PUT" | "POST") && ask.payload.content.is_empty() {
+            // hyper says nothing of a body that is not there, and Ceph's radosgw insists.
+            map.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         Ok(request)
     }
 
