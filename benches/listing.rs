@@ -62,6 +62,7 @@ fn list(server: &Server, workers: u32, rows: usize) -> Result<(Duration, usize),
             endpoint: Some(server.endpoint.clone()),
             region: Some("us-east-1".to_owned()),
             addressing: Addressing::Path,
+            role_arn: None,
             data: None,
             fill: None,
         };

@@ -23,6 +23,13 @@ impl From<ConnectError> for Error {
                 Exit::ToolFailed,
                 Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never holds them"),
             ),
+            ConnectError::NoRole(_) => (
+                Exit::ToolFailed,
+                Some(
+                    "check `role_arn` in [store]: the role's trust policy must name whoever asks, who must be allowed \
+                     sts:AssumeRole",
+                ),
+            ),
             ConnectError::NoRegion => (Exit::ToolFailed, Some("add region = \"...\" to [store], or set AWS_REGION")),
             ConnectError::NoEndpoint => (Exit::ToolFailed, Some("add endpoint = \"https://...\" to [store]")),
             ConnectError::Sandbox(SandboxError::InUse(_)) => {

@@ -75,7 +75,8 @@ pub(super) fn store(store: &StoreConfig) -> String {
         (None, None, Some(region)) => region.clone(),
         (None, None, None) => "the environment's region".to_owned(),
     };
-    format!("{}, {place}", store.provider.as_str())
+    let role = store.role_arn.as_ref().map_or_else(String::new, |role| format!(", in the role {role}"));
+    format!("{}, {place}{role}", store.provider.as_str())
 }
 
 /// Where objects come from, in words that fit behind their number.

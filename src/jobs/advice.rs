@@ -59,7 +59,15 @@ const ADVICE: &[(&[&str], &str)] = &[
     ),
     (&["InternalError"], "the server failed, ten times over: retry later; what was asked for may have been done"),
     (
-        &["ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "NoCredentials"],
+        &[
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "InvalidToken",
+            "TokenRefreshRequired",
+            "SecurityTokenExpired",
+            "InvalidSecurityToken",
+            "NoCredentials",
+        ],
         "the credentials have expired or are not to be had: renew them, then go on with the job",
     ),
     (

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::advice::advice;
 use super::budget::{Budget, Wanted};
 use super::control::{Control, LOOK_EVERY};
 use super::desk::Held;
@@ -25,6 +26,7 @@ use crate::journal::{JobFolder, JobRecord, Journal, JournalError, Lease, PauseCa
 use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, freeze, unchanged};
 use crate::plan::Plan;
 use crate::store::Store;
+use crate::task::Fault;
 
 /// Whoever looks on while a job is worked on.
 pub trait Watch: Send {
@@ -420,10 +422,7 @@ impl<'a> Runner<'a> {
                 self.advance(Failing, Why::because(why))
             }
             (End::Asked, Active) => self.stops_as_asked(),
-            (End::Refused(fault), Active | Pausing) => {
-                let why = format!("the service refuses the credentials: {fault}");
-                self.pauses(PauseCause::Credentials, why)
-            }
+            (End::Refused(fault), Active | Pausing) => self.pauses(PauseCause::Credentials, refused(fault)),
             (End::Broken(error), Active | Pausing) => self.pauses(PauseCause::Machine, error.to_string()),
             // All is done, or somebody has asked for something else in the last moment of the work.
             _ => Ok(()),
@@ -449,6 +448,12 @@ impl<'a> Runner<'a> {
         }
         self.advance(Paused, Why::paused(cause, why))
     }
+}
+
+/// Why a job pauses whose credentials are refused, and what is to be done about it.
+fn refused(fault: &Fault) -> String {
+    let todo = advice(&fault.code, fault.status.unwrap_or_default()).map(|advice| format!(" ({advice})"));
+    format!("the service refuses the credentials: {fault}{}", todo.unwrap_or_default())
 }
 
 /// Whether it can be seen to here, whatever the manifest is: what was read of that is kept, and a token still stands for

@@ -1,7 +1,7 @@
 //! Jobs as OSS Batch Operations shows them: the XML of its `DescribeJobResult` and `ListJobsResult`.
 //!
-//! Elements and their order are those of the service's own samples. `RoleArn` is left out, since plans have none;
-//! `StatusUpdateReason` is there where there is a reason. `JobFailure` tells why a job failed, never why objects did; it
+//! Elements and their order are those of the service's own samples. `RoleArn` is there where the plan names a role, and
+//! `StatusUpdateReason` where there is a reason. `JobFailure` tells why a job failed, never why objects did; it
 //! has no `FailureCode`, since none of the service's is ours to use. Instants are whole seconds since 1970.
 
 use std::io;
@@ -64,6 +64,9 @@ fn after_manifest(description: &Description, to: &mut Document) -> io::Result<()
         write_text("Description", text, to)?;
     }
     write_text("Priority", &job.priority.to_string(), to)?;
+    if let Ok(Some(role)) = description.plan.as_ref().map(|plan| &plan.store.role_arn) {
+        write_text("RoleArn", role, to)?;
+    }
     parent("ProgressSummary", to, |to| {
         let Progress { total, succeeded, failed } = job.progress;
         write_text("NumberOfTasksFailed", &failed.to_string(), to)?;

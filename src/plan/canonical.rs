@@ -99,7 +99,7 @@ impl Canonical {
 
     fn store(&mut self, store: &StoreConfig, file: &PlanFile) {
         // The two paths are resolved in here.
-        let StoreConfig { provider, endpoint, region, addressing, data: _, fill: _ } = store;
+        let StoreConfig { provider, endpoint, region, addressing, role_arn, data: _, fill: _ } = store;
         self.put("store.provider", provider.as_str());
         // Hosts are the same in either case.
         self.put_some("store.endpoint", endpoint.as_ref().map(|url| url.to_ascii_lowercase()));
@@ -108,6 +108,7 @@ impl Canonical {
             "store.addressing",
             (*addressing != defaults::addressing(*provider)).then(|| name_of(*addressing)),
         );
+        self.put_some("store.role_arn", role_arn.as_deref());
         if let Some(table) = file.store.value() {
             self.put_some("store.data", table.data.value().map(|path| path.0.as_str()));
             self.put_some("store.fill", table.fill.value().map(|path| path.0.as_str()));

@@ -64,6 +64,9 @@ table! {
         /// Where the bucket stands in a URL: "virtual" (in the host, the default of aws and oss) or "path" (the default
         /// of s3 and sandbox).
         optional addressing: OneOf<Addressing>,
+        /// The role to work in, by its ARN: assumed before work with the credentials of the environment, and renewed in
+        /// time.
+        optional role_arn: Text<1, 2048>,
         /// Whether an endpoint that is not on this machine may be spoken to without encryption. False by default.
         optional allow_http: bool,
         /// Sandbox only: the folder that holds its state, seen from the plan's folder.

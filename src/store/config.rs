@@ -48,6 +48,8 @@ pub struct StoreConfig {
     pub region: Option<String>,
     /// How buckets are addressed.
     pub addressing: Addressing,
+    /// The role to work in, by its ARN; `None` works as whoever the credentials are.
+    pub role_arn: Option<String>,
     /// Sandbox only: the folder that holds its state.
     pub data: Option<PathBuf>,
     /// Sandbox only: the CSV that says what the bucket holds at first use.

@@ -1,6 +1,5 @@
 //! From a plan's `[store]` to a store that answers.
 
-use std::error::Error as StdError;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use aws_credential_types::provider::error::CredentialsError;
 
 use super::sandbox::{self, Sandbox, SandboxOptions, Server, ServerError};
+use super::wire::innermost;
 use super::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig, credentials};
 
 /// A store, for as long as this lives.
@@ -29,13 +29,16 @@ impl Connection {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody said who asks.
-    #[error("no credentials: {}", root(.source))]
+    #[error("no credentials: {}", innermost(.source))]
     NoCredentials {
         /// Whose credentials are wanted.
         provider: Provider,
         /// Why there are none.
         source: CredentialsError,
     },
+    /// Whoever asks may not work in the plan's role, or the role is not there.
+    #[error("{}", innermost(.0))]
+    NoRole(#[source] CredentialsError),
     /// Nobody said where, in a plan that did not pass validation.
     #[error("no endpoint: the plan's [store] names none")]
     NoEndpoint,
@@ -69,7 +72,8 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             let credentials = credentials::from_oss_environment().map_err(no_credentials)?;
             let region = config.region.as_deref().ok_or(ConnectError::NoRegion)?;
             let endpoint = config.endpoint.as_deref().ok_or(ConnectError::NoEndpoint)?;
-            let store = OssStore::new(endpoint, config.addressing, region, credentials)
+            let provider = credentials::in_oss_role(config, region, credentials).await;
+            let store = OssStore::new(endpoint, config.addressing, region, provider.map_err(ConnectError::NoRole)?)
                 .map_err(ConnectError::NoCertificates)?;
             Ok(Connection { store: Arc::new(store), _sandbox: None })
         }
@@ -77,7 +81,9 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             let http = credentials::http_client();
             let identity = credentials::from_aws_chain(&http).await.map_err(no_credentials)?;
             let region = config.region.clone().or(identity.region).ok_or(ConnectError::NoRegion)?;
-            let store = S3Store::new(config, &region, identity.provider, http).map_err(ConnectError::NoCertificates)?;
+            let provider = credentials::in_aws_role(config, &region, identity.provider, &http).await;
+            let provider = provider.map_err(ConnectError::NoRole)?;
+            let store = S3Store::new(config, &region, provider, http).map_err(ConnectError::NoCertificates)?;
             Ok(Connection { store: Arc::new(store), _sandbox: None })
         }
         Provider::Sandbox => serve_sandbox(config),
@@ -95,13 +101,4 @@ fn serve_sandbox(config: &StoreConfig) -> Result<Connection, ConnectError> {
     let store = S3Store::new(&config, sandbox::REGION, credentials, credentials::http_client())
         .map_err(ConnectError::NoCertificates)?;
     Ok(Connection { store: Arc::new(store), _sandbox: Some(server) })
-}
-
-/// The innermost cause: what the chain of providers wraps says little.
-fn root(error: &CredentialsError) -> String {
-    let mut cause: &dyn StdError = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -137,6 +137,7 @@ impl World {
             endpoint: Some(server.endpoint()),
             region: Some("us-east-1".to_owned()),
             addressing: batchplan::store::Addressing::Path,
+            role_arn: None,
             data: None,
             fill: None,
         };

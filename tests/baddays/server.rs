@@ -163,6 +163,7 @@ pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> S
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".to_owned()),
         addressing: Addressing::Path,
+        role_arn: None,
         data: None,
         fill: None,
     };

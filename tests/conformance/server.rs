@@ -92,6 +92,7 @@ fn store(access: &Access, secret: &str) -> Arc<dyn Store> {
         endpoint: Some(access.endpoint.clone()),
         region: Some(access.region.clone()),
         addressing: Addressing::Path,
+        role_arn: None,
         data: None,
         fill: None,
     };

@@ -26,6 +26,7 @@ fn served(faults: Faults, seed: u64) -> (BucketServer, S3Store) {
         endpoint: Some(server.endpoint()),
         region: None,
         addressing: Addressing::Path,
+        role_arn: None,
         data: None,
         fill: None,
     };

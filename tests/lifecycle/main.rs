@@ -5,6 +5,7 @@ mod baddays;
 #[path = "../support/bucket.rs"]
 #[expect(dead_code, reason = "the crash tests call the server at single requests and read what it kept")]
 mod bucket;
+mod credentials;
 mod resume;
 mod retry;
 mod run;

@@ -197,6 +197,7 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("store.endpoint", CSV, "store.endpoint = \"https://b.example.org\"", Some("store.endpoint")),
     ("store.region", PREFIX, "store.region = \"eu-west-1\"", Some("store.region")),
     ("store.addressing", CSV, "store.addressing = \"virtual\"", Some("store.addressing")),
+    ("store.role_arn", CSV, "store.role_arn = \"arn:aws:iam:::role/Batch\"", Some("store.role_arn")),
     ("store.allow_http", CSV, "store.allow_http = true", None),
     ("store.data", LOCAL, "store.data = \"./state\"", Some("store.data")),
     ("store.fill", LOCAL, "store.fill = \"fill.csv\"", Some("store.fill")),

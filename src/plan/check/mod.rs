@@ -6,6 +6,7 @@ mod manifest;
 mod operation;
 mod place;
 mod report;
+mod role;
 mod store;
 mod tags;
 

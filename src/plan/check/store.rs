@@ -1,7 +1,7 @@
 //! `[store]`: each provider's own needs.
 
 use super::endpoint::{Endpoint, Refusal};
-use super::{Context, refuse_beside};
+use super::{Context, refuse_beside, role};
 use crate::diagnostics::Problem;
 use crate::plan::defaults;
 use crate::plan::leaf::Text;
@@ -17,6 +17,7 @@ pub(super) fn check(table: &StoreTable, context: &Context<'_>, walk: &mut Walk) 
     sandbox_only(table, provider.value.0, walk);
     let region = region(table, provider.value.0, walk);
     let addressing = addressing(table, provider.value.0, endpoint.as_ref(), walk);
+    let role_arn = role::check(&table.role_arn, provider.value.0, walk);
     let data = table.data.value().map(|path| context.folder.join(&path.0));
     let fill = table.fill.given().filter(|_| provider.value.0 == Provider::Sandbox);
     let fill = fill.map(|at| context.file(at, walk));
@@ -25,6 +26,7 @@ pub(super) fn check(table: &StoreTable, context: &Context<'_>, walk: &mut Walk) 
         endpoint: endpoint.map(|endpoint| endpoint.url),
         region,
         addressing,
+        role_arn,
         data,
         fill,
     })

@@ -252,6 +252,7 @@ impl Wire {
     /// The fault of a refusal: clock and credentials are put right first, where they are what was refused.
     pub(super) async fn judged(&self, refused: Refused, identity: &Arc<Identity>) -> Fault {
         let Refused { mut fault, date, has_code } = refused;
+        fault.message = identity.hidden_from(&fault.message);
         // An answer to HEAD has no code, so that only the server's clock tells.
         let far = |date: Timestamp| date.duration_since(self.clock.now()).abs() > SKEW;
         let skewed =

@@ -112,7 +112,7 @@ impl Host {
 }
 
 /// The last source says most: "connection refused" rather than "error trying to connect".
-pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(in crate::store) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

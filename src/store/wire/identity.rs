@@ -45,9 +45,22 @@ impl Identity {
         self.token.as_ref()
     }
 
+    /// A server's words without the secrets of these credentials.
+    pub(super) fn hidden_from(&self, text: &str) -> String {
+        without_secrets(text, &self.credentials)
+    }
+
     fn same_as(&self, other: &Self) -> bool {
         (self.access_key(), self.secret(), &self.token) == (other.access_key(), other.secret(), &other.token)
     }
+}
+
+/// A server's words without the secrets of whom it speaks to: one that finds a signature wrong may repeat all that was
+/// signed, and that is the session token as well.
+pub(in crate::store) fn without_secrets(text: &str, credentials: &Credentials) -> String {
+    let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
+    let secrets = secrets.into_iter().flatten().filter(|secret| !secret.is_empty());
+    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[hidden]"))
 }
 
 /// Without a word of what is secret.

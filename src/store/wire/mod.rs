@@ -11,6 +11,7 @@
 //! | `dialect`, `payload` | what S3 and OSS call things, and the documents that are sent |
 //! | `answer`, `reader` | what comes back: read within bounds, judged once |
 //! | `calls` | the requests about one object |
+//! | `errand` | requests to a host that is no bucket's |
 //!
 //! Every request is sent once, goes to the plan's own host, and follows no redirect. A clock that the server calls wrong
 //! is put right, and credentials that it calls expired are renewed, for the next attempt.
@@ -19,6 +20,7 @@ mod answer;
 mod calls;
 mod clock;
 mod dialect;
+mod errand;
 mod host;
 mod identity;
 mod lane;
@@ -42,14 +44,16 @@ use crate::object::{Bucket, Key};
 use crate::task::{Fault, FaultClass};
 use answer::Answer;
 use calls::Documents;
-use host::{Connector, Host, innermost};
+use host::{Connector, Host};
 use lane::{Arriving, Lost};
 
 pub(super) use answer::{Limit, Whole};
 pub(super) use calls::query;
 pub use clock::{Clock, Stamp};
 pub(super) use dialect::Dialect;
-pub(super) use host::CONNECT_TIMEOUT;
+pub(super) use errand::Errand;
+pub(super) use host::{CONNECT_TIMEOUT, innermost};
+pub(super) use identity::without_secrets;
 pub use identity::{Identities, Identity};
 pub(super) use payload::Payload;
 pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};

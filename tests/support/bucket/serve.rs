@@ -99,6 +99,13 @@ async fn served(shared: &Mutex<Shared>, asked: &Asked) -> Response<Full<Bytes>> 
                     shared.served(asked.kind);
                     return refuse(status, code, "As the test wants it.");
                 }
+                Manner::Say(status, body) => {
+                    shared.served(asked.kind);
+                    let status = http::StatusCode::from_u16(status).expect("a status");
+                    let mut response = Response::new(Full::from(body));
+                    *response.status_mut() = status;
+                    return response;
+                }
                 Manner::Wait => shared.judges,
             }
         };

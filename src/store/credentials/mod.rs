@@ -1,5 +1,17 @@
-//! Who asks. `aws` and `s3` read AWS's environment, profiles and roles, through the SDK's own chain, and `oss` reads OSS's
-//! environment; nothing else in the house reads a secret, and none is ever stored.
+//! Who asks. Nothing else in the house reads a secret, and none is ever stored.
+//!
+//! `aws` and `s3` read AWS's environment, profiles and roles, through the SDK's own chain; `oss` reads OSS's environment,
+//! and nothing of AWS's. Whoever that gives may then take on the plan's role: [`in_aws_role`] and [`in_oss_role`].
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `environment` | OSS's variables |
+//! | `role` | roles, assumed at AWS's STS, at that of a server that speaks S3, and at Alibaba Cloud's |
+//! | `acs3` | how requests to Alibaba Cloud's STS are signed |
+
+mod acs3;
+mod environment;
+mod role;
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
@@ -7,6 +19,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+
+pub(super) use environment::from_oss_environment;
+pub(super) use role::{in_aws_role, in_oss_role};
 
 /// What the environment says of who asks, and from where.
 pub(super) struct Identity {
@@ -29,15 +44,6 @@ pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, 
         .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
     provider.provide_credentials().await?;
     Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
-}
-
-/// Finds OSS's credentials, in the variables that OSS's own SDKs and tools read.
-pub(super) fn from_oss_environment() -> Result<SharedCredentialsProvider, CredentialsError> {
-    let of = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let needed = |name: &str| of(name).ok_or_else(|| CredentialsError::not_loaded(format!("{name} is not set")));
-    let (key, secret) = (needed("OSS_ACCESS_KEY_ID")?, needed("OSS_ACCESS_KEY_SECRET")?);
-    let credentials = Credentials::new(key, secret, of("OSS_SESSION_TOKEN"), None, "environment");
-    Ok(SharedCredentialsProvider::new(credentials))
 }
 
 /// The sandbox's key pair, which is public: it guards nothing.

@@ -1,0 +1,103 @@
+//! The STS of AWS, and of servers that speak its API beside S3's.
+//! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::Client;
+use aws_sdk_sts::config::retry::RetryConfig;
+use aws_sdk_sts::config::timeout::TimeoutConfig;
+use aws_sdk_sts::config::{BehaviorVersion, IdentityCache, Region};
+use aws_sdk_sts::error::{ErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::{PATIENCE, RoleError, SESSION};
+use crate::store::wire::{CONNECT_TIMEOUT, innermost};
+use crate::store::xml;
+
+/// A role at AWS, or at a server that speaks AWS's API.
+#[derive(Debug)]
+pub(super) struct AwsRole {
+    sts: Client,
+    arn: String,
+    caller: SharedCredentialsProvider,
+}
+
+impl AwsRole {
+    /// The role of this ARN, at the STS at this endpoint, or at AWS's own in this region.
+    ///
+    /// Nothing but these decides which host is asked: the client is not made from the environment, which may name others.
+    pub(super) fn new(
+        arn: &str,
+        region: &str,
+        endpoint: Option<&str>,
+        caller: SharedCredentialsProvider,
+        http: SharedHttpClient,
+    ) -> Self {
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(PATIENCE).build();
+        let mut sdk = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(Region::new(region.to_owned()))
+            // Whoever asks may be somebody else by the next time.
+            .identity_cache(IdentityCache::no_cache())
+            .retry_config(RetryConfig::standard())
+            .timeout_config(timeouts);
+        sdk.set_endpoint_url(endpoint.map(str::to_owned));
+        Self { sts: Client::from_conf(sdk.build()), arn: arn.to_owned(), caller }
+    }
+
+    async fn assume(&self) -> Result<Credentials, CredentialsError> {
+        let caller = self.caller.provide_credentials().await?;
+        let signed_by_the_caller = aws_sdk_sts::Config::builder().credentials_provider(caller.clone());
+        let request = self.sts.assume_role().role_arn(&self.arn).role_session_name(SESSION);
+        let answer = request.customize().config_override(signed_by_the_caller).send().await;
+        let answer = answer.map_err(|error| match &error {
+            SdkError::ServiceError(refusal) => {
+                let (code, message) = said(refusal.err().meta(), refusal.raw());
+                RoleError::refused(&code, &message, &caller)
+            }
+            SdkError::TimeoutError(_) => RoleError::Unanswered(format!("no answer within {} s", PATIENCE.as_secs())),
+            _ => RoleError::Unanswered(super::harmless(&innermost(&error), &caller)),
+        })?;
+        let nothing = || RoleError::Unanswered("the answer holds no credentials".to_owned());
+        let granted = answer.credentials().ok_or_else(nothing)?;
+        let until = SystemTime::try_from(*granted.expiration()).map_err(|_| nothing())?;
+        Ok(Credentials::new(
+            granted.access_key_id(),
+            granted.secret_access_key(),
+            Some(granted.session_token().to_owned()),
+            Some(until),
+            "role",
+        ))
+    }
+}
+
+/// Code and message of a refusal. Some servers that speak S3 refuse in S3's form instead of the STS's,
+/// or in one between them.
+fn said(meta: &ErrorMetadata, answer: &HttpResponse) -> (String, String) {
+    let (mut code, mut message) = (meta.code().map(str::to_owned), meta.message().unwrap_or_default().to_owned());
+    if code.is_none() {
+        // What is no such document gives what came before its fault, which may be nothing.
+        let _ = xml::read(answer.body().bytes().unwrap_or_default(), |path, text| {
+            if path.ends_with("Error/Code") {
+                code = Some(text.to_owned());
+            } else if path.ends_with("Error/Message") {
+                text.clone_into(&mut message);
+            }
+        });
+    }
+    (code.unwrap_or_else(|| format!("HTTP {}", answer.status().as_u16())), message)
+}
+
+impl ProvideCredentials for AwsRole {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.assume())
+    }
+}

@@ -1,0 +1,80 @@
+//! Requests to a host that is no bucket's, such as one that hands out credentials: few, small, and bounded.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{Request, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+
+use super::MAX_LANES;
+use super::host::{Connector, Host, innermost};
+use super::lane::{Arriving, Lost};
+
+/// The most that an answer may have.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// A host that is asked for something now and then. Follows no redirect.
+pub(in crate::store) struct Errand {
+    host: Arc<Host>,
+    authority: String,
+}
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum NoAnswer {
+    /// There is no connection; nothing was sent.
+    #[error("{0}")]
+    Unconnected(String),
+    /// It may have arrived.
+    #[error("no answer could be read: {0}")]
+    Unread(String),
+}
+
+impl Errand {
+    /// Errands to the host of this URL, which has neither path nor query.
+    ///
+    /// # Errors
+    /// When the system has no certificates to check the host by, or the URL is none.
+    pub(in crate::store) fn new(endpoint: &str) -> io::Result<Self> {
+        let url: Uri = endpoint.parse().map_err(io::Error::other)?;
+        let authority = url.authority().map(ToString::to_string).unwrap_or_default();
+        let connector = Connector::new(url.scheme_str() != Some("http"))?;
+        Ok(Self { host: Arc::new(Host::new(connector, url)), authority })
+    }
+
+    /// Host and port, as in the `Host` header.
+    pub(in crate::store) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Sends a request, and reads its answer whole, whatever it is. How long that may take is for the caller to say.
+    ///
+    /// # Errors
+    /// When no answer comes, or none that ends within 64 KiB.
+    pub(in crate::store) async fn run(&self, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), NoAnswer> {
+        for _ in 0..MAX_LANES {
+            let connected = self.host.lane().await;
+            let mut lane = connected.map_err(|why| NoAnswer::Unconnected(why.to_string()))?;
+            match lane.send(request).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    let body = Limited::new(Arriving::new(lane, body, Arc::clone(&self.host)), MAX_ANSWER);
+                    let whole = body.collect().await.map_err(|error| NoAnswer::Unread(innermost(&*error)))?;
+                    return Ok((head, whole.to_bytes()));
+                }
+                Err(Lost::Unsent(again)) => request = *again,
+                Err(Lost::Sent(error)) => return Err(NoAnswer::Unread(innermost(&error))),
+            }
+        }
+        Err(NoAnswer::Unconnected("the server closes every connection".to_owned()))
+    }
+}
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Errand").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
