@@ -175,6 +175,7 @@ pub struct Dispatcher<'a> {
     abandoned: u64,
     end: End,
     checkpoint: Option<Checkpoint>,
+    checkpoint_failed: bool,
     /// Rows that were taken up when the last checkpoint that is kept began, and settled then.
     kept: (u64, u64),
     due: Instant,
@@ -220,6 +221,7 @@ impl<'a> Dispatcher<'a> {
             abandoned: 0,
             end: End::Finished,
             checkpoint: None,
+            checkpoint_failed: false,
             kept: (0, settled),
         }
     }
@@ -404,8 +406,7 @@ impl<'a> Dispatcher<'a> {
     /// Whether there is something to record, and nothing in the way. One that could not be made is tried once more at the
     /// end, and not before: what made it fail may do so at once, again and again.
     fn wants_checkpoint(&self) -> bool {
-        let failed = matches!(self.end, End::Broken(EngineError::Checkpoint(_)));
-        !failed && self.checkpoint.is_none() && self.has_news()
+        !self.checkpoint_failed && self.checkpoint.is_none() && self.has_news()
     }
 
     fn begin_checkpoint_when_due(&mut self) {
@@ -427,7 +428,11 @@ impl<'a> Dispatcher<'a> {
         let Some(checkpoint) = self.checkpoint.take() else { return };
         match made {
             Ok(()) => self.kept = checkpoint.begun,
-            Err(error) => self.ends(End::Broken(EngineError::Checkpoint(error))),
+            Err(error) => {
+                // Not told by the end: another thing may have broken before.
+                self.checkpoint_failed = true;
+                self.ends(End::Broken(EngineError::Checkpoint(error)));
+            }
         }
     }
 

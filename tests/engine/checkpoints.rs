@@ -124,6 +124,18 @@ async fn one_that_fails_breaks_the_job_and_the_last_one_tells_it_again() {
     assert!(written.begun[3..].iter().all(|(_, snapshot)| snapshot.stopping));
 }
 
+/// A disk that is full fails outcomes and checkpoints alike; which of them it fails first is chance.
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_after_an_outcome_is_not_made_again_and_again() {
+    let store = MemoryStore::with_objects(100);
+    let rhythm = Rhythm { most: 8, every: NEVER };
+    let run = Run { book: Notes::full(), rhythm, ..slow(&store) };
+    let book = run.book.clone();
+    let (ended, _) = run.through(objects(100)).await;
+    assert!(matches!(ended.end, End::Broken(EngineError::Report(_))), "{ended:?}");
+    assert!(book.written().begun.len() <= 2, "one, and the last: {}", book.written().begun.len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_last_one_that_fails_breaks_a_job_whose_objects_are_all_done() {
     let store = MemoryStore::with_objects(10);

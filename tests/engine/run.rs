@@ -106,6 +106,11 @@ impl Notes {
         Self { full_at: Some(count), ..Self::new(|_| AT_ONCE) }
     }
 
+    /// A full disk that stays so: the first outcome cannot be written, nor any checkpoint.
+    pub(crate) fn full() -> Self {
+        Self { full_at: Some(0), ..Self::new(|_| Fate::Fails) }
+    }
+
     pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().expect("nobody panicked with it")
     }
