@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{percent_decode, percent_encode_byte};
 
 use crate::diagnostics::drives_terminal;
 
@@ -15,11 +15,42 @@ pub const MAX_TAGS: usize = 10;
 /// The longest object key that AWS S3 and OSS accept, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// Everything but RFC 3986's unreserved characters; `/` becomes `%2F`, as in OSS manifests and reports.
-const ENCODE_ALL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The bytes that stand for themselves in a URL-encoded key: RFC 3986's unreserved characters. `/` becomes `%2F`, as in
+/// OSS's manifests and reports.
+const AS_IS: [bool; 256] = unreserved(false);
 
-/// As [`ENCODE_ALL`], with `/` left as it is: the form of AWS's manifests and reports.
-const ENCODE_BUT_SLASH: &AsciiSet = &ENCODE_ALL.remove(b'/');
+/// As [`AS_IS`], with `/` left as it is: the form of AWS's manifests and reports, and of request paths.
+const AS_IS_OR_SLASH: [bool; 256] = unreserved(true);
+
+const fn unreserved(slash: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        let stays =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') || (slash && byte == b'/');
+        table[byte as usize] = stays;
+        byte += 1;
+    }
+    table
+}
+
+/// What bytes are in URL encoding, in pieces: runs of those that stand for themselves, and one escape for each other. A
+/// request encodes its key with it, so that it must cost next to nothing.
+fn encoded_pieces<'a>(bytes: &'a [u8], as_is: &'static [bool; 256]) -> impl Iterator<Item = &'a str> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let first = *rest.first()?;
+        if !as_is[usize::from(first)] {
+            rest = &rest[1..];
+            return Some(percent_encode_byte(first));
+        }
+        let run = rest.iter().position(|byte| !as_is[usize::from(*byte)]).unwrap_or(rest.len());
+        let (run, behind) = rest.split_at(run);
+        rest = behind;
+        // All of it is ASCII.
+        Some(std::str::from_utf8(run).unwrap_or_default())
+    })
+}
 
 /// A bucket's name. Cheap to clone: every task of a job shares one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,23 +110,23 @@ impl Key {
     /// URL-encoded with `%2F` for a slash, as OSS writes keys in manifests and reports.
     #[must_use]
     pub fn encoded(&self) -> String {
-        percent_encode(&self.0, ENCODE_ALL).to_string()
+        self.encoded_pieces().collect()
     }
 
     /// URL-encoded with slashes kept, as AWS writes keys in manifests and reports.
     #[must_use]
     pub fn encoded_keeping_slashes(&self) -> String {
-        percent_encode(&self.0, ENCODE_BUT_SLASH).to_string()
+        self.encoded_pieces_keeping_slashes().collect()
     }
 
     /// The pieces that [`Key::encoded`] joins, for a writer that has a buffer of its own.
     pub fn encoded_pieces(&self) -> impl Iterator<Item = &str> {
-        percent_encode(&self.0, ENCODE_ALL)
+        encoded_pieces(&self.0, &AS_IS)
     }
 
     /// The pieces that [`Key::encoded_keeping_slashes`] joins.
     pub fn encoded_pieces_keeping_slashes(&self) -> impl Iterator<Item = &str> {
-        percent_encode(&self.0, ENCODE_BUT_SLASH)
+        encoded_pieces(&self.0, &AS_IS_OR_SLASH)
     }
 }
 
@@ -342,6 +373,15 @@ mod tests {
         assert_eq!(key.encoded(), "a%2Bb%2Fc%20d%FF~");
         assert_eq!(key.encoded_keeping_slashes(), "a%2Bb/c%20d%FF~");
         assert_eq!(Key::decode(key.encoded().as_bytes()), key);
+    }
+
+    #[test]
+    fn every_byte_is_encoded_or_stands_for_itself() {
+        let every = Key::new((0..=255).collect::<Vec<u8>>());
+        let kept: String = every.encoded().split('%').flat_map(|piece| piece.chars().skip(2)).collect();
+        assert_eq!(kept, "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~");
+        assert_eq!(every.encoded_keeping_slashes(), every.encoded().replace("%2F", "/"));
+        assert_eq!(Key::decode(every.encoded().as_bytes()), every);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nx-amz-request-id: 0\r\nETag: \"0\"\r\nContent-Length: 0\r\n\r\n";
+/// rclone takes a prefix for an object where it finds one.
+const MISSING: &str = "HTTP/1.1 404 Not Found\r\nx-amz-request-id: 0\r\nContent-Length: 0\r\n\r\n";
 const TAGS: &str = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
 const ACL: &str = "<AccessControlPolicy xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Owner><ID>o</ID></Owner>\
     <AccessControlList><Grant><Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" \
@@ -71,6 +73,7 @@ fn answer(request: &str) -> String {
         "GET" if has(query, "acl") => document(ACL),
         "GET" if has(query, "location") => document("<LocationConstraint/>"),
         "GET" => document(&listing(query)),
+        "HEAD" => MISSING.to_owned(),
         _ => EMPTY.to_owned(),
     }
 }

@@ -1,5 +1,7 @@
 //! URL-encoded keys, decoded once and strictly: how manifests, inventories and reports are read alike.
 
+use memchr::memchr2;
+
 /// Decodes `%XX` into any byte, and `+` into a space where that is asked; says whether there was a raw `+`.
 ///
 /// # Errors
@@ -7,22 +9,20 @@
 pub fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
     out.clear();
     let mut plus = false;
-    let mut at = 0;
-    while let Some(&byte) = encoded.get(at) {
-        match byte {
-            b'%' => {
-                out.push(escaped(&encoded[at..])?);
-                at += 3;
-                continue;
-            }
-            b'+' => {
-                plus = true;
-                out.push(if plus_is_space { b' ' } else { b'+' });
-            }
-            other => out.push(other),
+    let mut rest = encoded;
+    // Most of a key stands for itself, and is copied in runs.
+    while let Some(at) = memchr2(b'%', b'+', rest) {
+        out.extend_from_slice(&rest[..at]);
+        if rest[at] == b'%' {
+            out.push(escaped(&rest[at..])?);
+            rest = &rest[at + 3..];
+        } else {
+            plus = true;
+            out.push(if plus_is_space { b' ' } else { b'+' });
+            rest = &rest[at + 1..];
         }
-        at += 1;
     }
+    out.extend_from_slice(rest);
     Ok(plus)
 }
 

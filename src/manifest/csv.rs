@@ -3,8 +3,10 @@
 //! Interrupted, it is read again from its beginning: it is one file, which only all of its bytes tell from another.
 
 use std::io::{self, BufRead};
+use std::path::Path;
 
 use sha2::Sha256;
+use tokio_util::sync::CancellationToken;
 
 use super::error::{BadRows, ManifestError, place};
 use super::escape;
@@ -82,9 +84,48 @@ fn read_rows(
     text: &mut dyn BufRead,
     gzip: bool,
     name: &str,
-    mut columns: Columns,
+    columns: Columns,
     mut sink: Sink,
 ) -> Result<Sink, ManifestError> {
+    let plus = each_row(text, gzip, name, columns, |row| sink.push(row))?;
+    if let Some((first, rows)) = plus {
+        sink.warn(
+            format!("{name}: {rows} keys hold a raw `+`, the first in row {first}; it is taken as itself"),
+            "where it means a space, set `plus_is_space = true`; a plus is best written %2B",
+        );
+    }
+    Ok(sink)
+}
+
+/// Counts the rows of a CSV manifest on this machine, read as a job reads it: inflated where it is gzip, digested, checked
+/// and decoded row by row. Nothing is kept of them.
+///
+/// # Errors
+/// What a job would refuse of the file itself; what it would refuse of the names is not looked at.
+pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Result<u64, ManifestError> {
+    let columns = Columns::new(fields, plus_is_space)?;
+    let name = path.display().to_string();
+    let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
+    let raw = input::open_local(path, CancellationToken::new())?;
+    let mut rows = 0;
+    let count = |text: &mut dyn BufRead| {
+        each_row(text, gzip, &name, columns, |_| {
+            rows += 1;
+            Ok(Ok(()))
+        })
+    };
+    let (counted, _) = input::digested::<Sha256, _>(raw, gzip, &name, Rest::Leave, count)?;
+    counted.map(|_| rows)
+}
+
+/// Hands each row on; the first row with a raw `+` that was taken as itself, and how many there are.
+fn each_row(
+    text: &mut dyn BufRead,
+    gzip: bool,
+    name: &str,
+    mut columns: Columns,
+    mut take: impl FnMut(&Row<'_>) -> Result<Result<(), String>, ManifestError>,
+) -> Result<Option<(u64, u64)>, ManifestError> {
     let mut records = Records::new(text, LineEnds::Lf);
     let mut bad = BadRows::new();
     loop {
@@ -97,7 +138,7 @@ fn read_rows(
                     columns.refuse_header(&record, name)?;
                 }
                 match columns.row(&record, row) {
-                    Ok(row) => sink.push(&row)?,
+                    Ok(row) => take(&row)?,
                     Err(why) => Err(why),
                 }
             }
@@ -110,13 +151,7 @@ fn read_rows(
         }
     }
     bad.verdict(name)?;
-    if let Some((first, rows)) = columns.plus {
-        sink.warn(
-            format!("{name}: {rows} keys hold a raw `+`, the first in row {first}; it is taken as itself"),
-            "where it means a space, set `plus_is_space = true`; a plus is best written %2B",
-        );
-    }
-    Ok(sink)
+    Ok(columns.plus)
 }
 
 /// Where in a row things stand.

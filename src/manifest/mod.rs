@@ -48,6 +48,7 @@ mod turns;
 
 use crate::codec::escape;
 
+pub use csv::count_rows;
 pub use error::{BadRow, ManifestError, Warning};
 pub use filter::KeyGlobs;
 pub use freeze::{Bounds, freeze};
