@@ -51,6 +51,12 @@ fn contest() -> Result<(), Box<dyn Error>> {
         Ok(command)
     };
     let mut ratios: [Vec<[f64; 2]>; 3] = Default::default();
+    let mut peak = 0.0_f64;
+    let mut ours = |what: &str, path: &Path| -> io::Result<f64> {
+        let took = process::run(this(what, path)?)?;
+        peak = peak.max(took.peak);
+        Ok(took.cpu)
+    };
     for _ in 0..rounds {
         if let Some(python) = std::env::var_os("BATCHPLAN_BENCH_PEERS") {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/duckdb_count.py");
@@ -60,15 +66,16 @@ fn contest() -> Result<(), Box<dyn Error>> {
                 Ok(process::run(command)?.cpu)
             };
             let counted = duckdb(&plain.display().to_string())? - duckdb("")?;
-            ratios[0].push([process::run(this("manifest", &plain)?)?.cpu, counted]);
+            ratios[0].push([ours("manifest", &plain)?, counted]);
         }
         let mut gzip = process::pinned(1, "gzip");
         gzip.arg("-dc").arg(&gz);
-        ratios[1].push([process::run(this("manifest", &gz)?)?.cpu, process::run(gzip)?.cpu]);
-        let [ours, theirs] = ["report", "csv"].map(|what| this(what, folder.path()));
-        ratios[2].push([process::run(ours?)?.cpu, process::run(theirs?)?.cpu]);
+        ratios[1].push([ours("manifest", &gz)?, process::run(gzip)?.cpu]);
+        ratios[2].push([ours("report", folder.path())?, process::run(this("csv", folder.path())?)?.cpu]);
     }
-    print(rows, &ratios)
+    print(rows, &ratios)?;
+    writeln!(io::stdout(), "memory at the most: {peak:.1} MiB")?;
+    Ok(())
 }
 
 /// Prints the median of each, and of their ratios.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::loops::{IN_FLIGHT, key};
-use crate::process::{Server, Took, pinned, run as measured};
+use crate::process::{Took, pinned, run as measured};
+use crate::server::Server;
 use crate::table::{self, Figure};
 
 /// Objects of the run that is subtracted: what starting up costs.

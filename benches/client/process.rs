@@ -1,8 +1,8 @@
 //! Processes, and what the kernel says that they took (Linux).
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::io::{self, BufReader};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -50,32 +50,6 @@ fn high_water(pid: u32) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()).and_then(|kib| kib.parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
-}
-
-/// The server, for as long as this lives.
-pub(crate) struct Server {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    /// Host and port.
-    pub(crate) address: String,
-}
-
-impl Server {
-    pub(crate) fn start() -> io::Result<Self> {
-        let mut command = pinned(0, std::env::current_exe()?.as_os_str());
-        let mut child = command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let mut address = String::new();
-        BufReader::new(stdout.ok_or_else(|| io::Error::other("no output"))?).read_line(&mut address)?;
-        Ok(Self { child, stdin, address: address.trim().to_owned() })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stdin = None;
-        let _ = self.child.wait();
-    }
 }
 
 /// A command that has one core, where there are two and `taskset` is there.

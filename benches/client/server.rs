@@ -1,7 +1,10 @@
 //! A server that answers every request at once, with as little as a client can be content with.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, Stdio};
+
+use crate::process::pinned;
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nx-amz-request-id: 0\r\nETag: \"0\"\r\nContent-Length: 0\r\n\r\n";
 /// rclone takes a prefix for an object where it finds one.
@@ -14,6 +17,32 @@ const ACL: &str = "<AccessControlPolicy xmlns=\"http://s3.amazonaws.com/doc/2006
 
 /// Keys of a page of a listing.
 const PAGE: usize = 1000;
+
+/// The server, for as long as this lives.
+pub(crate) struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// Host and port.
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start() -> io::Result<Self> {
+        let mut command = pinned(0, std::env::current_exe()?.as_os_str());
+        let mut child = command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let mut address = String::new();
+        BufReader::new(stdout.ok_or_else(|| io::Error::other("no output"))?).read_line(&mut address)?;
+        Ok(Self { child, stdin, address: address.trim().to_owned() })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stdin = None;
+        let _ = self.child.wait();
+    }
+}
 
 /// Listens on a free loopback port, prints it, and serves until standard input ends.
 pub(crate) fn serve() -> io::Result<()> {
