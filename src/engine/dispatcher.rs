@@ -348,10 +348,11 @@ impl<'a> Dispatcher<'a> {
 
     fn start(&mut self, task: Task, hash: u64, asked_before: bool) {
         let worker = Arc::clone(&self.worker);
-        self.in_flight.spawn(async move {
+        // Boxed, since it is some kilobytes, and spawning moves it around.
+        self.in_flight.spawn(Box::pin(async move {
             let end = worker.work(&task.object, asked_before).await;
             (task, hash, end)
-        });
+        }));
     }
 
     fn settle(&mut self, (task, hash, worked): (Task, u64, Worked)) {

@@ -4,7 +4,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::hex::push_hex;
+use crate::hex::hex;
 
 /// A request to sign. Its path is `/`.
 pub(super) struct Unsigned<'a> {
@@ -29,13 +29,13 @@ impl Unsigned<'_> {
         text.extend(["\n", &names, "\n", self.body_sha256]);
 
         let mut to_sign = "ACS3-HMAC-SHA256\n".to_owned();
-        push_hex(&Sha256::digest(text.as_bytes()), &mut to_sign);
+        to_sign.push_str(&hex(&Sha256::digest(text.as_bytes())));
         // HMAC takes keys of any length.
         let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
         let signature = mac.chain_update(to_sign.as_bytes()).finalize().into_bytes();
 
         let mut authorization = format!("ACS3-HMAC-SHA256 Credential={key},SignedHeaders={names},Signature=");
-        push_hex(&signature, &mut authorization);
+        authorization.push_str(&hex(&signature));
         authorization
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct Wire {
 
 #[derive(Default)]
 struct Routes {
+    /// The one that was asked for last: a job's requests are about one bucket, as a rule.
+    last: Option<(Bucket, Arc<Route>)>,
     by_bucket: HashMap<Bucket, Arc<Route>>,
     by_authority: HashMap<String, Arc<Host>>,
 }
@@ -293,8 +295,12 @@ impl Wire {
     fn route(&self, bucket: &Bucket) -> Result<Arc<Route>, http::Error> {
         // A place is worked out and then put in, so that a poisoned lock guards what is whole.
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = routes.by_bucket.get(bucket) {
+        if let Some((_, route)) = routes.last.as_ref().filter(|(last, _)| last == bucket) {
             return Ok(Arc::clone(route));
+        }
+        if let Some(route) = routes.by_bucket.get(bucket).cloned() {
+            routes.last = Some((bucket.clone(), Arc::clone(&route)));
+            return Ok(route);
         }
         if routes.by_bucket.len() >= MAX_ROUTES {
             *routes = Routes::default();

@@ -10,8 +10,7 @@ use sha2::{Digest, Sha256};
 use super::super::clock::Stamp;
 use super::super::identity::Identity;
 use super::day::DayKeys;
-use super::{Header, Sign, Unsigned, value};
-use crate::hex::push_hex;
+use super::{Header, Sign, Unsigned, push_hex, value};
 
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -34,11 +33,11 @@ impl AwsV4 {
         Self { keys: DayKeys::new("AWS4", region, service, "aws4_request") }
     }
 
-    fn scope(&self, stamp: &Stamp, to: &mut String) {
-        to.push_str(stamp.date());
+    fn scope(&self, stamp: &Stamp, to: &mut Vec<u8>) {
+        to.extend_from_slice(stamp.date().as_bytes());
         for part in self.keys.scope() {
-            to.push('/');
-            to.push_str(part);
+            to.push(b'/');
+            to.extend_from_slice(part.as_bytes());
         }
     }
 }
@@ -53,61 +52,61 @@ impl Sign for AwsV4 {
         }
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
-        let mut signed = String::with_capacity(96);
-        let mut text = String::with_capacity(512);
-        text.push_str(request.method);
-        text.push('\n');
-        text.push_str(request.path);
-        text.push('\n');
+        let mut signed = Vec::with_capacity(96);
+        let mut text = Vec::with_capacity(512);
+        text.extend_from_slice(request.method.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(request.path.as_bytes());
+        text.push(b'\n');
         push_query(request.query, &mut text);
-        text.push('\n');
+        text.push(b'\n');
         for (name, value) in headers.iter() {
             if !signed.is_empty() {
-                signed.push(';');
+                signed.push(b';');
             }
-            signed.push_str(name.as_str());
-            text.push_str(name.as_str());
-            text.push(':');
-            text.push_str(super::text(value));
-            text.push('\n');
+            signed.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.push(b':');
+            text.extend_from_slice(value.as_bytes());
+            text.push(b'\n');
         }
-        text.push('\n');
-        text.push_str(&signed);
-        text.push('\n');
-        text.push_str(super::text(request.body_sha256));
-        let digest = Sha256::digest(text.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(&signed);
+        text.push(b'\n');
+        text.extend_from_slice(request.body_sha256.as_bytes());
+        let digest = Sha256::digest(&text);
 
         text.clear();
-        text.push_str("AWS4-HMAC-SHA256\n");
-        text.push_str(stamp.time());
-        text.push('\n');
+        text.extend_from_slice(b"AWS4-HMAC-SHA256\n");
+        text.extend_from_slice(stamp.time().as_bytes());
+        text.push(b'\n');
         self.scope(stamp, &mut text);
-        text.push('\n');
+        text.push(b'\n');
         push_hex(&digest, &mut text);
         let signature = self.keys.sign(identity, stamp.date(), &text);
 
         text.clear();
-        text.push_str("AWS4-HMAC-SHA256 Credential=");
-        text.push_str(identity.access_key());
-        text.push('/');
+        text.extend_from_slice(b"AWS4-HMAC-SHA256 Credential=");
+        text.extend_from_slice(identity.access_key().as_bytes());
+        text.push(b'/');
         self.scope(stamp, &mut text);
-        text.push_str(", SignedHeaders=");
-        text.push_str(&signed);
-        text.push_str(", Signature=");
+        text.extend_from_slice(b", SignedHeaders=");
+        text.extend_from_slice(&signed);
+        text.extend_from_slice(b", Signature=");
         push_hex(&signature, &mut text);
-        headers.push((AUTHORIZATION, value(&text)));
+        headers.push((AUTHORIZATION, value(text)));
     }
 }
 
 /// The canonical query: as it is sent, with a `=` behind every name.
-fn push_query(query: &str, to: &mut String) {
+fn push_query(query: &str, to: &mut Vec<u8>) {
     for (n, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         if n > 0 {
-            to.push('&');
+            to.push(b'&');
         }
-        to.push_str(pair);
+        to.extend_from_slice(pair.as_bytes());
         if !pair.contains('=') {
-            to.push('=');
+            to.push(b'=');
         }
     }
 }

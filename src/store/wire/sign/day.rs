@@ -40,9 +40,9 @@ impl DayKeys {
     }
 
     /// The HMAC of a text with the day's key.
-    pub(super) fn sign(&self, identity: &Arc<Identity>, date: &str, text: &str) -> [u8; 32] {
+    pub(super) fn sign(&self, identity: &Arc<Identity>, date: &str, text: &[u8]) -> [u8; 32] {
         let mut state = self.state(identity, date);
-        state.update(text.as_bytes());
+        state.update(text);
         state.finalize().into_bytes().into()
     }
 

@@ -11,10 +11,12 @@ mod oss;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::clock::Stamp;
 use super::identity::Identity;
+use crate::hex::hex_digits;
 
 pub use aws::AwsV4;
 pub use oss::OssV4;
@@ -50,11 +52,13 @@ pub trait Sign: Send + Sync {
 }
 
 /// A value made of what was checked or made here; one that cannot be a header's is left empty.
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+fn value(text: Vec<u8>) -> HeaderValue {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// A value as text; every one that is signed was made of text.
-fn text(value: &HeaderValue) -> &str {
-    value.to_str().unwrap_or_default()
+/// Appends two hexadecimal digits a byte.
+fn push_hex(bytes: &[u8], to: &mut Vec<u8>) {
+    for byte in bytes {
+        to.extend_from_slice(&hex_digits(*byte));
+    }
 }

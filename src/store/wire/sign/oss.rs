@@ -10,8 +10,7 @@ use sha2::{Digest, Sha256};
 use super::super::clock::Stamp;
 use super::super::identity::Identity;
 use super::day::DayKeys;
-use super::{Header, Sign, Unsigned, value};
-use crate::hex::push_hex;
+use super::{Header, Sign, Unsigned, push_hex, value};
 
 /// OSS does not have the body signed; its MD5 is, where the request carries one.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -39,11 +38,11 @@ impl OssV4 {
         Self { keys: DayKeys::new("aliyun_v4", region, "oss", "aliyun_v4_request"), additional }
     }
 
-    fn scope(&self, stamp: &Stamp, to: &mut String) {
-        to.push_str(stamp.date());
+    fn scope(&self, stamp: &Stamp, to: &mut Vec<u8>) {
+        to.extend_from_slice(stamp.date().as_bytes());
         for part in self.keys.scope() {
-            to.push('/');
-            to.push_str(part);
+            to.push(b'/');
+            to.extend_from_slice(part.as_bytes());
         }
     }
 
@@ -51,12 +50,12 @@ impl OssV4 {
         name.starts_with("x-oss-") || matches!(name, "content-type" | "content-md5") || self.additional.contains(&name)
     }
 
-    fn push_additional(&self, to: &mut String) {
+    fn push_additional(&self, to: &mut Vec<u8>) {
         for (n, name) in self.additional.iter().enumerate() {
             if n > 0 {
-                to.push(';');
+                to.push(b';');
             }
-            to.push_str(name);
+            to.extend_from_slice(name.as_bytes());
         }
     }
 }
@@ -71,46 +70,46 @@ impl Sign for OssV4 {
         }
         headers.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
 
-        let mut text = String::with_capacity(512);
-        text.push_str(request.method);
-        text.push('\n');
-        text.push_str(request.resource);
-        text.push('\n');
-        text.push_str(request.query);
-        text.push('\n');
+        let mut text = Vec::with_capacity(512);
+        text.extend_from_slice(request.method.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(request.resource.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(request.query.as_bytes());
+        text.push(b'\n');
         for (name, value) in headers.iter().filter(|(name, _)| self.covers(name.as_str())) {
-            text.push_str(name.as_str());
-            text.push(':');
-            text.push_str(super::text(value).trim());
-            text.push('\n');
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.push(b':');
+            text.extend_from_slice(value.as_bytes().trim_ascii());
+            text.push(b'\n');
         }
-        text.push('\n');
+        text.push(b'\n');
         self.push_additional(&mut text);
-        text.push('\n');
-        text.push_str(UNSIGNED);
-        let digest = Sha256::digest(text.as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(UNSIGNED.as_bytes());
+        let digest = Sha256::digest(&text);
 
         text.clear();
-        text.push_str("OSS4-HMAC-SHA256\n");
-        text.push_str(stamp.time());
-        text.push('\n');
+        text.extend_from_slice(b"OSS4-HMAC-SHA256\n");
+        text.extend_from_slice(stamp.time().as_bytes());
+        text.push(b'\n');
         self.scope(stamp, &mut text);
-        text.push('\n');
+        text.push(b'\n');
         push_hex(&digest, &mut text);
         let signature = self.keys.sign(identity, stamp.date(), &text);
 
         text.clear();
-        text.push_str("OSS4-HMAC-SHA256 Credential=");
-        text.push_str(identity.access_key());
-        text.push('/');
+        text.extend_from_slice(b"OSS4-HMAC-SHA256 Credential=");
+        text.extend_from_slice(identity.access_key().as_bytes());
+        text.push(b'/');
         self.scope(stamp, &mut text);
         if !self.additional.is_empty() {
-            text.push_str(",AdditionalHeaders=");
+            text.extend_from_slice(b",AdditionalHeaders=");
             self.push_additional(&mut text);
         }
-        text.push_str(",Signature=");
+        text.extend_from_slice(b",Signature=");
         push_hex(&signature, &mut text);
-        headers.push((AUTHORIZATION, value(&text)));
+        headers.push((AUTHORIZATION, value(text)));
     }
 }
 
