@@ -16,7 +16,7 @@ use crate::task::Seq;
 const TURN: u64 = 256;
 
 /// The most lanes: as many blocks of the manifest are open at once, of up to a megabyte each.
-pub(super) const MAX_LANES: u64 = 8;
+pub(super) const MAX_LANES: u64 = 6;
 
 /// The fewest rows of a lane, those of a block: what is smaller is not worth spreading.
 const LANE_ROWS: u64 = 1 << 16;
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn only_what_is_large_is_spread() {
-        assert_eq!([0, 1, 65_536, 131_071, 131_072, 10_000_000].map(lanes_for), [1, 1, 1, 1, 2, 8]);
+        assert_eq!([0, 1, 65_536, 131_071, 131_072, 10_000_000].map(lanes_for), [1, 1, 1, 1, 2, 6]);
     }
 
     #[test]
