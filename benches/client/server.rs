@@ -1,8 +1,10 @@
 //! A server that answers every request at once, with as little as a client can be content with.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::LazyLock;
 
 use crate::process::pinned;
 
@@ -68,10 +70,10 @@ fn answer_all(mut stream: TcpStream) -> io::Result<()> {
         }
         filled += read;
         while let Some(head) = buffer[..filled].windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4) {
-            let text = String::from_utf8_lossy(&buffer[..head]).into_owned();
+            let text = String::from_utf8_lossy(&buffer[..head]);
             let header = |name: &str| {
                 let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-                lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+                lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
             };
             if header("expect").is_some() {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -93,17 +95,19 @@ fn answer_all(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-fn answer(request: &str) -> String {
+fn answer(request: &str) -> Cow<'static, str> {
+    static TAGGED: LazyLock<String> = LazyLock::new(|| document(TAGS));
+
     let mut words = request.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let query = target.split_once('?').map_or("", |(_, query)| query);
     match method {
-        "GET" if has(query, "tagging") => document(TAGS),
-        "GET" if has(query, "acl") => document(ACL),
-        "GET" if has(query, "location") => document("<LocationConstraint/>"),
-        "GET" => document(&listing(query)),
-        "HEAD" => MISSING.to_owned(),
-        _ => EMPTY.to_owned(),
+        "GET" if has(query, "tagging") => TAGGED.as_str().into(),
+        "GET" if has(query, "acl") => document(ACL).into(),
+        "GET" if has(query, "location") => document("<LocationConstraint/>").into(),
+        "GET" => document(&listing(query)).into(),
+        "HEAD" => MISSING.into(),
+        _ => EMPTY.into(),
     }
 }
 

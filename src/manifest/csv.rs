@@ -186,7 +186,8 @@ impl Columns {
             return Err(format!("it has {} fields, and the plan names {}", record.len(), self.fields.len()));
         }
         let field = |index| record.field(index).unwrap_or_default();
-        let plus = escape::decode_into(field(self.key).as_bytes(), self.plus_is_space, &mut self.decoded)?;
+        let key = record.bytes(self.key).unwrap_or_default();
+        let plus = escape::decode_into(key, self.plus_is_space, &mut self.decoded)?;
         if plus && !self.plus_is_space {
             let (_, rows) = self.plus.get_or_insert((number, 0));
             *rows += 1;

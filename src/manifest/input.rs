@@ -23,6 +23,9 @@ const CHUNK: usize = 128 << 10;
 /// Chunks between the network and the parser.
 const CHUNKS: usize = 4;
 
+/// Bytes read at once: they are digested and parsed while a core's nearest cache holds them.
+const TEXT: usize = 32 << 10;
+
 /// A blocking source of bytes.
 pub(super) type Raw = Box<dyn Read + Send>;
 
@@ -190,8 +193,8 @@ pub(super) fn digested<D: Digest, T>(
 ) -> Result<(Result<T, ManifestError>, Tally), ManifestError> {
     let mut source = Digesting { raw, hasher: D::new(), bytes: 0, failure: None };
     let parsed = {
-        let mut text = BufReader::with_capacity(CHUNK, &mut source);
-        if gzip { parse(&mut BufReader::with_capacity(CHUNK, MultiGzDecoder::new(text))) } else { parse(&mut text) }
+        let mut text = BufReader::with_capacity(TEXT, &mut source);
+        if gzip { parse(&mut BufReader::with_capacity(TEXT, MultiGzDecoder::new(text))) } else { parse(&mut text) }
     };
     let on = source.failure.is_none() && (parsed.is_ok() || rest == Rest::Digest);
     let drained = if on { io::copy(&mut source, &mut io::sink()).err() } else { None };

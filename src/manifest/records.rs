@@ -6,7 +6,7 @@
 use std::io::{self, BufRead};
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr3};
 
 /// The longest record. A key of 1,024 bytes takes 3,072 when all of it is escaped; inventories hold ACLs as well.
 const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -30,6 +30,8 @@ pub(super) struct Records<R> {
     limit: usize,
     raw: Vec<u8>,
     fields: Vec<Range<usize>>,
+    /// Whether the record holds no quote and no CR: hardly one does, and the rest is then quick.
+    plain: bool,
     row: u64,
     line: u64,
     next_line: u64,
@@ -61,7 +63,12 @@ impl<'a> Record<'a> {
 
     /// One field, without its quotes.
     pub(super) fn field(&self, index: usize) -> Option<&'a str> {
-        std::str::from_utf8(self.raw.get(self.fields.get(index)?.clone())?).ok()
+        std::str::from_utf8(self.bytes(index)?).ok()
+    }
+
+    /// The same as bytes, which are UTF-8.
+    pub(super) fn bytes(&self, index: usize) -> Option<&'a [u8]> {
+        self.raw.get(self.fields.get(index)?.clone())
     }
 }
 
@@ -86,7 +93,7 @@ impl<R: BufRead> Records<R> {
     }
 
     fn with_limit(input: R, ends: LineEnds, limit: usize) -> Self {
-        Self { input, ends, limit, raw: Vec::new(), fields: Vec::new(), row: 0, line: 0, next_line: 1 }
+        Self { input, ends, limit, raw: Vec::new(), fields: Vec::new(), plain: true, row: 0, line: 0, next_line: 1 }
     }
 
     /// The number of the record read last, from 1.
@@ -107,13 +114,20 @@ impl<R: BufRead> Records<R> {
         if self.row == 1 {
             check_start(&self.raw)?;
         }
-        self.check_line_end()?;
-        if !self.raw.is_ascii()
+        if !self.plain {
+            self.check_line_end()?;
+        }
+        if !is_ascii(&self.raw)
             && let Err(invalid) = std::str::from_utf8(&self.raw)
         {
             return Ok(Next::Bad(format!("it is not UTF-8 (byte {} of the row)", invalid.valid_up_to() + 1)));
         }
-        if let Err(why) = split(&mut self.raw, &mut self.fields) {
+        if self.raw.is_empty() {
+            return Ok(Next::Bad("it is empty".to_owned()));
+        }
+        if self.plain {
+            split_at_commas(&self.raw, &mut self.fields);
+        } else if let Err(why) = split(&mut self.raw, &mut self.fields) {
             return Ok(Next::Bad(why.to_owned()));
         }
         // Taking quotes out removes whole ASCII characters, so that each field is still the text it was checked to be.
@@ -125,6 +139,7 @@ impl<R: BufRead> Records<R> {
     /// A record goes on over a line end while the number of its quotes is odd.
     fn read_raw(&mut self) -> Result<bool, Broken> {
         self.raw.clear();
+        self.plain = true;
         self.line = self.next_line;
         let mut quoted = false;
         loop {
@@ -133,8 +148,9 @@ impl<R: BufRead> Records<R> {
             if start == 0 && count > 0 {
                 self.row += 1;
             }
-            // Hardly a row has any.
-            quoted ^= memchr_iter(b'"', &self.raw[start..]).count() % 2 == 1;
+            if !self.plain {
+                quoted ^= memchr_iter(b'"', &self.raw[start..]).count() % 2 == 1;
+            }
             let ended = self.raw.last() == Some(&b'\n') && count > 0;
             if ended {
                 self.next_line += 1;
@@ -164,7 +180,9 @@ impl<R: BufRead> Records<R> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let end = memchr(b'\n', here).map(|at| at + 1);
+            let found = memchr3(b'\n', b'"', b'\r', here);
+            self.plain &= found.is_none_or(|at| here[at] == b'\n');
+            let end = if self.plain { found } else { memchr(b'\n', here) }.map(|at| at + 1);
             let taken = end.unwrap_or(here.len());
             self.raw.extend_from_slice(&here[..taken]);
             self.input.consume(taken);
@@ -213,6 +231,11 @@ impl<R: BufRead> Records<R> {
     }
 }
 
+/// The same as the method, which looks at what is behind the last 64 bytes one by one: for a row that is half of it.
+fn is_ascii(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |all, byte| all | byte).is_ascii()
+}
+
 /// Refuses a byte order mark: with it the first bucket would have another name.
 fn check_start(raw: &[u8]) -> Result<(), Broken> {
     let form = |what: &str, help| Err(Broken::Form { what: what.to_owned(), help });
@@ -231,21 +254,20 @@ fn check_start(raw: &[u8]) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Finds the fields; those with doubled quotes are made single in place.
+/// Finds the fields of a record without quotes.
+fn split_at_commas(raw: &[u8], fields: &mut Vec<Range<usize>>) {
+    fields.clear();
+    let mut start = 0;
+    for comma in memchr_iter(b',', raw) {
+        fields.push(start..comma);
+        start = comma + 1;
+    }
+    fields.push(start..raw.len());
+}
+
+/// Finds the fields of any record; those with doubled quotes are made single in place.
 fn split(raw: &mut Vec<u8>, fields: &mut Vec<Range<usize>>) -> Result<(), &'static str> {
     fields.clear();
-    if raw.is_empty() {
-        return Err("it is empty");
-    }
-    if memchr(b'"', raw).is_none() {
-        let mut start = 0;
-        for comma in memchr_iter(b',', raw) {
-            fields.push(start..comma);
-            start = comma + 1;
-        }
-        fields.push(start..raw.len());
-        return Ok(());
-    }
     let (mut read, mut write) = (0, 0);
     loop {
         let start = write;

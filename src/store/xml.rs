@@ -32,7 +32,8 @@ pub(super) enum XmlFault {
 pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlFault> {
     let text = std::str::from_utf8(document).map_err(|_| XmlFault::Malformed)?;
     let mut reader = Reader::from_str(text);
-    let mut open = Open::default();
+    // Most documents are small: this much holds them without growing.
+    let mut open = Open { path: String::with_capacity(64), text: String::with_capacity(256), ..Open::default() };
     loop {
         match reader.read_event().map_err(|_| XmlFault::Malformed)? {
             Event::Start(element) => open.enter(element.local_name().into_inner())?,
@@ -56,23 +57,24 @@ pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Resul
 #[derive(Default)]
 struct Open {
     path: String,
+    /// The own texts of all of them: what is inside an element is gone once it has ended.
+    text: String,
+    /// Where the path and the text of each begin.
+    starts: [(usize, usize); MAX_DEPTH],
     depth: usize,
-    /// One text for each open element, used again and again.
-    texts: [String; MAX_DEPTH],
     seen_root: bool,
 }
 
 impl Open {
     fn enter(&mut self, name: &[u8]) -> Result<(), XmlFault> {
         let name = std::str::from_utf8(name).map_err(|_| XmlFault::Malformed)?;
-        if self.depth == 0 {
-            if std::mem::replace(&mut self.seen_root, true) {
-                return Err(XmlFault::Malformed);
-            }
-        } else {
+        if self.depth == 0 && std::mem::replace(&mut self.seen_root, true) {
+            return Err(XmlFault::Malformed);
+        }
+        *self.starts.get_mut(self.depth).ok_or(XmlFault::Depth)? = (self.path.len(), self.text.len());
+        if self.depth > 0 {
             self.path.push('/');
         }
-        self.texts.get_mut(self.depth).ok_or(XmlFault::Depth)?.clear();
         self.path.push_str(name);
         self.depth += 1;
         Ok(())
@@ -80,16 +82,18 @@ impl Open {
 
     fn leave(&mut self, closed: &mut impl FnMut(&str, &str)) -> Result<(), XmlFault> {
         self.depth = self.depth.checked_sub(1).ok_or(XmlFault::Malformed)?;
-        closed(&self.path, &self.texts[self.depth]);
-        self.path.truncate(self.path.rfind('/').unwrap_or(0));
+        let (path, text) = self.starts[self.depth];
+        closed(&self.path, &self.text[text..]);
+        self.path.truncate(path);
+        self.text.truncate(text);
         Ok(())
     }
 
     fn push(&mut self, piece: &str) -> Result<(), XmlFault> {
-        match self.depth.checked_sub(1) {
-            Some(place) => self.texts[place].push_str(piece),
-            None if piece.trim().is_empty() => {}
-            None => return Err(XmlFault::Malformed),
+        if self.depth > 0 {
+            self.text.push_str(piece);
+        } else if !piece.trim().is_empty() {
+            return Err(XmlFault::Malformed);
         }
         Ok(())
     }
@@ -118,8 +122,8 @@ mod tests {
     #[test]
     fn every_element_is_told_with_its_path_and_text() {
         let document =
-            "<?xml version=\"1.0\"?>\n<T xmlns='x'><S><K>a &amp;&#x41;&#10;</K><V/></S><!-- c --><S>x</S></T>\n";
-        let told = ["T/S/K=a &A\n", "T/S/V=", "T/S=", "T/S=x", "T="];
+            "<?xml version=\"1.0\"?>\n<T xmlns='x'><S>y<K>a &amp;&#x41;&#10;</K><V/>z</S><!-- c --><S>x</S></T>\n";
+        let told = ["T/S/K=a &A\n", "T/S/V=", "T/S=yz", "T/S=x", "T="];
         assert_eq!(leaves(document), Ok(told.map(str::to_owned).to_vec()));
     }
 
