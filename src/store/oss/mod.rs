@@ -1,7 +1,6 @@
 //! Alibaba Cloud OSS through its own API, for everything: through its S3 API it has no tagging, no restore, and no ACL
 //! `default`.
 
-mod listing;
 mod transfer;
 
 use std::io;
@@ -49,7 +48,7 @@ impl Store for OssStore {
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        self.page(request).await
+        self.wire.page(request).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {

@@ -1,5 +1,5 @@
-//! S3 and everything that speaks it: single objects through the lean client, listings and whole objects through the AWS
-//! SDK.
+//! S3 and everything that speaks it: single objects and listings through the lean client, the contents of objects
+//! through the AWS SDK.
 //!
 //! The SDK's own retries are off, so that every attempt is seen and paced by whoever asked for it, and its endpoint
 //! and region come from the plan alone: nothing in the environment can send a plan's requests, or the credentials
@@ -7,8 +7,6 @@
 
 mod blank;
 mod fault;
-mod interceptors;
-mod listing;
 mod transfer;
 
 use std::error::Error as StdError;
@@ -89,7 +87,6 @@ impl S3Store {
             .timeout_config(timeouts)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .interceptor(interceptors::ContentMd5)
             .interceptor(blank.clone());
         Ok(Self { wire, client: Client::from_conf(sdk.build()), blank, site, clock })
     }
@@ -102,7 +99,7 @@ impl Store for S3Store {
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        if request.all_versions { self.list_versions(request).await } else { self.list_current(request).await }
+        self.wire.page(request).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
@@ -139,9 +136,4 @@ impl S3Store {
     {
         fault::fault(error, endpoint, &self.clock)
     }
-}
-
-/// A prefix or marker as the SDK wants it. [`Store::refuses_key`] keeps keys that are not UTF-8 away from here.
-fn text(key: &Key) -> String {
-    String::from_utf8_lossy(key.as_bytes()).into_owned()
 }

@@ -94,16 +94,19 @@ impl Dialect {
         }
     }
 
+    /// The class of an object of which none is said: S3 leaves it out where it is this one.
+    pub(super) fn standard_class(self) -> &'static str {
+        match self {
+            Self::S3 => "STANDARD",
+            Self::Oss => "Standard",
+        }
+    }
+
     /// Class and restoration of an answer to HEAD.
     pub(super) fn read_head(self, headers: &HeaderMap) -> (StorageClass, Restoration) {
         let names = self.names();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        // S3 leaves the class out where it is STANDARD.
-        let absent = match self {
-            Self::S3 => "STANDARD",
-            Self::Oss => "Standard",
-        };
-        let class = StorageClass::new(text(names.storage_class).unwrap_or(absent));
+        let class = StorageClass::new(text(names.storage_class).unwrap_or(self.standard_class()));
         (class, text(names.restore).map_or(Restoration::Absent, restoration))
     }
 }

@@ -1,4 +1,4 @@
-//! One lean client for all that is asked of single objects, and for everything of OSS.
+//! One lean client for single objects and listings, and for everything of OSS.
 //!
 //! A request about one object is tiny, so that the client is what it costs. This one does no more than it must: it signs
 //! with a key that is kept for the day, sends over connections that are kept open, and reads small answers into small
@@ -11,6 +11,7 @@
 //! | `dialect`, `payload` | what S3 and OSS call things, and the documents that are sent |
 //! | `answer`, `reader` | what comes back: read within bounds, judged once |
 //! | `calls` | the requests about one object |
+//! | `listing` | the pages of a bucket |
 //! | `errand` | requests to a host that is no bucket's |
 //!
 //! Every request is sent once, goes to the plan's own host, and follows no redirect. A clock that the server calls wrong
@@ -24,6 +25,7 @@ mod errand;
 mod host;
 mod identity;
 mod lane;
+mod listing;
 mod payload;
 mod reader;
 mod sign;
