@@ -1,9 +1,10 @@
 //! Where to cut a range of keys that nobody has seen yet.
 //!
-//! Any key will do for a cut, so a guess can only be a bad one, never a wrong one. Guesses are made in two ways by turns.
-//! The keys seen so far tell which bytes there are at each depth, and between two keys that are counted in such digits
-//! there is a middle: right for hashes, numbers and dates. Where it lies behind all keys, what is behind the directory
-//! (or the word, or the year) that the listing is in just now is asked for instead, with the depth halved each time.
+//! Any key will do for a cut, so a guess can only be a bad one, never a wrong one. Guesses are made in two ways by turns,
+//! beginning with the one that found something last. The keys seen so far tell which bytes there are at each depth, and
+//! between two keys that are counted in such digits there is a middle: right for hashes, numbers and dates. Where it lies
+//! behind all keys, what is behind the directory (or the word, or the year) that the listing is in just now is asked for
+//! instead, with the depth halved each time.
 
 use crate::object::{Key, MAX_KEY_BYTES};
 
@@ -111,9 +112,9 @@ impl Alphabet {
     }
 
     /// A key behind `low` and before `end` (`None` is the end of the prefix), to cut between them; `None` where no guess
-    /// lies there. `turn` is how many bytes the keys of a page share, and `misses` how many guesses found no key behind
-    /// them since one last did.
-    pub(super) fn cut(&self, low: &Key, end: Option<&Key>, turn: usize, misses: u32) -> Option<Key> {
+    /// lies there. `turn` is how many bytes the keys of a page share, and `middle_first` whether the middle is looked for
+    /// first.
+    pub(super) fn cut(&self, low: &Key, end: Option<&Key>, turn: usize, middle_first: bool) -> Option<Key> {
         let inside = |key: &Key| {
             key > low
                 && end.is_none_or(|end| key < end)
@@ -122,7 +123,7 @@ impl Alphabet {
         let shared = self.common(low.as_bytes(), end);
         let middle = || self.middle(low, end).filter(inside);
         let behind = || behind(low, usize::midpoint(shared, turn.max(shared))).filter(inside);
-        if misses.is_multiple_of(2) { middle().or_else(behind) } else { behind().or_else(middle) }
+        if middle_first { middle().or_else(behind) } else { behind().or_else(middle) }
     }
 }
 
@@ -164,28 +165,28 @@ mod tests {
         alphabet
     }
 
-    fn cut(keys: &[&str], low: &str, end: Option<&str>, turn: usize, misses: u32) -> Option<String> {
+    fn cut(keys: &[&str], low: &str, end: Option<&str>, turn: usize, middle_first: bool) -> Option<String> {
         let end = end.map(Key::from);
-        alphabet(keys).cut(&Key::from(low), end.as_ref(), turn, misses).map(|key| key.to_string())
+        alphabet(keys).cut(&Key::from(low), end.as_ref(), turn, middle_first).map(|key| key.to_string())
     }
 
     #[test]
     fn numbers_are_halved_as_numbers_are() {
         let hashes = ["p/00f3", "p/01ab", "p/a2c4"];
-        assert!(cut(&hashes, "p/0000", None, 3, 0).unwrap().starts_with("p/8"));
-        assert!(cut(&hashes, "p/8000", None, 3, 0).unwrap().starts_with("p/c"));
+        assert!(cut(&hashes, "p/0000", None, 3, true).unwrap().starts_with("p/8"));
+        assert!(cut(&hashes, "p/8000", None, 3, true).unwrap().starts_with("p/c"));
         let dates = ["p/2019/01/01/a"];
-        assert!(cut(&dates, "p/2019/01/01/a", Some("p/2021/01/01/a"), 12, 0).unwrap().starts_with("p/2020/"));
+        assert!(cut(&dates, "p/2019/01/01/a", Some("p/2021/01/01/a"), 12, true).unwrap().starts_with("p/2020/"));
         // Nothing lies between 2019 and 2020 but the rest of 2019.
-        let cut = cut(&dates, "p/2019/01/01/a", Some("p/2020"), 12, 0).unwrap();
+        let cut = cut(&dates, "p/2019/01/01/a", Some("p/2020"), 12, true).unwrap();
         assert!(cut.starts_with("p/2019/"), "{cut}");
     }
 
     #[test]
     fn behind_a_miss_the_directory_is_looked_at() {
         let keys = ["p/logs/2019/a-0001", "p/logs/2019/a-0999"];
-        assert_eq!(cut(&keys, keys[1], None, 14, 1).unwrap(), "p/logs/21");
-        assert_eq!(cut(&keys, keys[1], Some("p/logs/21"), 14, 1).unwrap(), "p/logs/20190");
+        assert_eq!(cut(&keys, keys[1], None, 14, false).unwrap(), "p/logs/21");
+        assert_eq!(cut(&keys, keys[1], Some("p/logs/21"), 14, false).unwrap(), "p/logs/20190");
         assert_eq!(behind(&Key::from("a~b"), 1), Some(Key::from("a\u{a0}")));
         assert_eq!(behind(&Key::from("a\u{d7ff}b"), 2), Some(Key::from("a\u{e000}")));
         assert_eq!(behind(&Key::from("a\u{10ffff}"), 3), None);
@@ -199,14 +200,14 @@ mod tests {
             low in "p/([a-c0-9é\u{1f600}~/-]){0,12}",
             end in proptest::option::of("p/([a-c0-9é\u{1f600}~/-]){0,12}"),
             turn in 0_usize..16,
-            misses in 0_u32..6,
+            middle_first in any::<bool>(),
         ) {
             let mut alphabet = Alphabet::new(&Key::from("p/"));
             for key in &keys {
                 alphabet.note(&Key::from(key.as_str()));
             }
             let (low, end) = (Key::from(low.as_str()), end.map(|end| Key::from(end.as_str())));
-            if let Some(cut) = alphabet.cut(&low, end.as_ref(), turn, misses) {
+            if let Some(cut) = alphabet.cut(&low, end.as_ref(), turn, middle_first) {
                 prop_assert!(cut > low && end.is_none_or(|end| cut < end));
                 prop_assert!(cut.as_str().is_ok_and(|text| text.starts_with("p/")));
             }

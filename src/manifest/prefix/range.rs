@@ -29,6 +29,8 @@ pub(super) struct Ranges {
     cuts: u64,
     /// The server was seen not to begin where it is told to.
     alone: bool,
+    /// Which way of guessing found something last: the keys of a bucket are alike, so that it is tried first.
+    middle_first: bool,
 }
 
 struct Range {
@@ -96,8 +98,17 @@ impl Ranges {
     pub(super) fn new(prefix: Key, all_versions: bool, marks: &[RangeMark], spread: Spread) -> Self {
         let mut alphabet = Alphabet::new(&prefix);
         marks.iter().filter_map(|mark| mark.last.as_ref()).for_each(|last| alphabet.note(last));
-        let mut ranges =
-            Self { all: Vec::new(), prefix, all_versions, spread, alphabet, pages: 0, cuts: 0, alone: false };
+        let mut ranges = Self {
+            all: Vec::new(),
+            prefix,
+            all_versions,
+            spread,
+            alphabet,
+            pages: 0,
+            cuts: 0,
+            alone: false,
+            middle_first: true,
+        };
         ranges.all = marks.iter().map(|mark| ranges.range(mark, true)).collect();
         ranges
     }
@@ -175,7 +186,8 @@ impl Ranges {
             let range = self.all.iter_mut().find(|range| range.lane == lane)?;
             range.fresh = 0;
             let end = range.bare.as_ref().or(range.until.as_ref());
-            let at = self.alphabet.cut(range.walk.last.as_ref()?, end, range.turn, range.misses)?;
+            let middle = range.misses.is_multiple_of(2) == self.middle_first;
+            let at = self.alphabet.cut(range.walk.last.as_ref()?, end, range.turn, middle)?;
             self.try_cut(lane, at.clone());
             Some((lane, at))
         })
@@ -222,6 +234,7 @@ impl Ranges {
         if range.next == Next::Done || range.walk.last.as_ref().is_some_and(|last| *last > at) {
             return Probed::Vain;
         }
+        self.middle_first ^= !range.misses.is_multiple_of(2);
         range.misses = 0;
         behind.bare = range.bare.take();
         range.until = Some(at.clone());

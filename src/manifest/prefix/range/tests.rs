@@ -220,6 +220,12 @@ fn key_spaces() -> Vec<(&'static str, Vec<String>)> {
         ("dates", all().map(|n| format!("p/logs/{}/{:08x}", days(n), hash(n) >> 32)).collect()),
         ("one day", all().map(|n| format!("p/2026/11/26/{:02}/{:02}/x-{n}", n / 167, n % 60)).collect()),
         (
+            "documents by month and customer",
+            all()
+                .map(|n| format!("p/documents/2024/{:02}/customer-{:09}/scan-{n:012}.pdf", n % 12 + 1, n % 977))
+                .collect(),
+        ),
+        (
             "three directories",
             all()
                 .map(|n| {
