@@ -1,8 +1,9 @@
 //! The requests about one object.
 
 use std::borrow::Cow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -11,22 +12,25 @@ use super::dialect::read_tags;
 use super::payload::Payload;
 use super::{Ask, Wire};
 use crate::call::{Call, Learned, Reply};
-use crate::object::{ObjectId, VersionId};
+use crate::object::{ObjectId, TagSet, VersionId};
 use crate::store::xml::XmlFault;
 use crate::task::Fault;
 
 /// All but RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Keeps the last document that was sent: most jobs send the same one for every object.
+/// Keeps the last document of tags that was sent, and the last that came: most jobs send the same one for every object,
+/// and most objects of a job have the same tags, or none.
 #[derive(Default)]
-pub(super) struct Documents(Mutex<Option<(Call, Payload)>>);
+pub(super) struct Documents {
+    sent: Mutex<Option<(Call, Payload)>>,
+    came: Mutex<Option<(Bytes, TagSet)>>,
+}
 
 impl Documents {
     /// The document of a call, made once as long as the call is the same.
     fn of(&self, call: &Call, make: impl FnOnce() -> Payload) -> Payload {
-        // What is kept is whole at every moment, so a poisoned lock is as good.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = locked(&self.sent);
         match &*last {
             Some((kept, payload)) if kept == call => payload.clone(),
             _ => {
@@ -36,6 +40,24 @@ impl Documents {
             }
         }
     }
+
+    /// The tags of an answer, read once as long as the answer is the same.
+    fn tags(&self, document: &Bytes) -> Result<Option<TagSet>, XmlFault> {
+        let mut last = locked(&self.came);
+        match &*last {
+            Some((kept, tags)) if kept == document => Ok(Some(tags.clone())),
+            _ => {
+                let tags = read_tags(document)?;
+                *last = tags.clone().map(|tags| (document.clone(), tags));
+                Ok(tags)
+            }
+        }
+    }
+}
+
+/// What is kept is whole at every moment, so that a poisoned lock is as good.
+fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wire {
@@ -65,7 +87,7 @@ impl Wire {
 
     fn learned(&self, call: &Call, whole: &Whole) -> Result<Learned, String> {
         match call {
-            Call::GetTags => document(read_tags(&whole.body)).map(Learned::Tags),
+            Call::GetTags => document(self.documents.tags(&whole.body)).map(Learned::Tags),
             Call::GetAcl => document(self.dialect.read_acl(&whole.body)).map(Learned::Acl),
             Call::Head => {
                 let (class, restoration) = self.dialect.read_head(&whole.headers);
