@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
@@ -37,12 +37,37 @@ const ERRANDS: usize = 64;
 
 type Errand = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The jobs of one state folder. Clones share one thread and one connection.
+/// The jobs of one state folder. Clones share one thread and one connection, which is closed with the last of them.
 #[derive(Clone, Debug)]
 pub struct Journal {
     state: PathBuf,
     path: PathBuf,
-    errands: mpsc::SyncSender<Errand>,
+    clerk: Arc<Clerk>,
+}
+
+/// The thread, and its queue.
+#[derive(Debug)]
+struct Clerk {
+    errands: Option<mpsc::SyncSender<Errand>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Clerk {
+    fn errands(&self) -> Result<&mpsc::SyncSender<Errand>, JournalError> {
+        self.errands.as_ref().ok_or(JournalError::Closed)
+    }
+}
+
+/// Waits until the file is closed: whoever opens or looks at it next finds it so.
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        self.errands = None;
+        let elsewhere = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
+        if let Some(thread) = self.thread.take().filter(elsewhere) {
+            // A panic over there was told to whoever sent the errand.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Journal {
@@ -73,11 +98,12 @@ impl Journal {
         let path = state.join(JOURNAL_NAME);
         let mut connection = connect(&path, terms)?;
         let (errands, inbox) = mpsc::sync_channel::<Errand>(ERRANDS);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || inbox.into_iter().for_each(|errand| errand(&mut connection)))
             .map_err(|cause| JournalError::io(&path, cause))?;
-        Ok(Self { state: state.to_owned(), path, errands })
+        let clerk = Clerk { errands: Some(errands), thread: Some(thread) };
+        Ok(Self { state: state.to_owned(), path, clerk: Arc::new(clerk) })
     }
 
     /// The folder that keeps the journal and the jobs' folders.
@@ -97,7 +123,7 @@ impl Journal {
             // Whoever asked may be gone.
             let _ = tell.send(errand(connection));
         });
-        self.errands.send(errand).map_err(|_| JournalError::Closed)?;
+        self.clerk.errands()?.send(errand).map_err(|_| JournalError::Closed)?;
         self.translated(told.recv().map_err(|_| JournalError::Closed)?)
     }
 
@@ -112,7 +138,7 @@ impl Journal {
             let _ = tell.send(errand(connection));
         });
         // The queue is as good as never full; where it is, the others get a turn until it is not.
-        while let Err(refused) = self.errands.try_send(errand) {
+        while let Err(refused) = self.clerk.errands()?.try_send(errand) {
             match refused {
                 mpsc::TrySendError::Full(back) => errand = back,
                 mpsc::TrySendError::Disconnected(_) => return Err(JournalError::Closed),
