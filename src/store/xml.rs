@@ -10,6 +10,9 @@ use quick_xml::events::{BytesRef, Event};
 /// The deepest document that any store sends has six levels.
 const MAX_DEPTH: usize = 16;
 
+/// The longest name of an element, in bytes: stores' have no more than forty.
+const MAX_NAME: usize = 64;
+
 /// Why a text is no document that a store would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum XmlFault {
@@ -25,6 +28,9 @@ pub(super) enum XmlFault {
     /// It is nested more deeply than any store's.
     #[error("it is nested too deeply")]
     Depth,
+    /// An element's name is longer than any store's.
+    #[error("an element has a name of more than {MAX_NAME} bytes")]
+    Name,
 }
 
 /// Reads a document: `closed` is told of each element at its end, by its path from the root on, as in `Tagging/TagSet/Tag`,
@@ -67,6 +73,9 @@ struct Open {
 
 impl Open {
     fn enter(&mut self, name: &[u8]) -> Result<(), XmlFault> {
+        if name.len() > MAX_NAME {
+            return Err(XmlFault::Name);
+        }
         let name = std::str::from_utf8(name).map_err(|_| XmlFault::Malformed)?;
         if self.depth == 0 && std::mem::replace(&mut self.seen_root, true) {
             return Err(XmlFault::Malformed);
@@ -130,6 +139,7 @@ mod tests {
     #[test]
     fn what_no_store_sends_is_refused() {
         let deep = format!("{}{}", "<a>".repeat(40), "</a>".repeat(40));
+        let named = format!("<{}/>", "a".repeat(65));
         let bomb = "<!DOCTYPE l [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><l>&b;</l>";
         for (document, fault) in [
             ("", XmlFault::Malformed),
@@ -142,6 +152,7 @@ mod tests {
             ("<a>&#0;</a>", XmlFault::Entity),
             (bomb, XmlFault::DocumentType),
             (deep.as_str(), XmlFault::Depth),
+            (named.as_str(), XmlFault::Name),
         ] {
             assert_eq!(leaves(document), Err(fault), "{document}");
         }

@@ -51,6 +51,23 @@ async fn a_clock_that_the_server_calls_wrong_is_put_right_for_the_next_attempt()
 }
 
 #[tokio::test]
+async fn all_that_were_signed_at_the_wrong_time_are_worth_another_attempt() {
+    for n in 0..2 {
+        for (call, body) in [(Call::GetTags, REFUSAL), (Call::Head, "")] {
+            let server = Server::playing(std::iter::repeat_n(skewed("403 Forbidden", body), 3)).await;
+            let (name, store) = &stores(&server.endpoint())[n];
+            // Each is signed as soon as it is polled, and none is answered before the last of them was.
+            let (one, two, three) = tokio::join!(ask(store, &call), ask(store, &call), ask(store, &call));
+            for refused in [one, two, three] {
+                assert_eq!(refused.expect_err("a fault").class, FaultClass::Transient, "{name} {call:?}");
+            }
+            let apart = |request: &String| signed_at(request).duration_since(Timestamp::now()).abs();
+            assert!(server.requests().iter().all(|request| apart(request) < SignedDuration::from_mins(2)), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_never_content_with_the_time_is_a_matter_of_credentials() {
     for n in 0..2 {
         let server = Server::playing(std::iter::repeat_n(skewed("403 Forbidden", REFUSAL), 2)).await;

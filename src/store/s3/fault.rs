@@ -8,41 +8,44 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use jiff::fmt::rfc2822;
 
 use crate::store::fault::{Refusal, shortened};
-use crate::store::wire::Clock;
+use crate::store::wire::{Refused, Signed};
 use crate::task::{Fault, FaultClass};
 
-/// Turns a failed request into a fault. `endpoint` names the request. A clock that is what was refused is put right.
-pub(super) fn fault<E>(error: SdkError<E, HttpResponse>, endpoint: String, clock: &Clock) -> Fault
+/// Turns a failed request, which was signed so, into a refusal. `endpoint` names the request.
+pub(super) fn refused<E>(error: SdkError<E, HttpResponse>, endpoint: String, signed: &Signed) -> Refused
 where
     E: ProvideErrorMetadata + RequestId + StdError + Send + Sync + 'static,
 {
+    let SdkError::ServiceError(service) = error else {
+        return Refused { fault: unanswered(error, endpoint), date: None, has_code: false };
+    };
+    let response = service.raw();
+    let header = |name: &str| response.headers().get(name).unwrap_or_default();
+    let error = service.err();
+    let (status, code) = (response.status().as_u16(), error.meta().code().map(|code| signed.told(code)));
+    if status < 300 && code.is_none() {
+        // It is no refusal that the SDK could not make an answer of.
+        return Refused { fault: unreadable(status, endpoint), date: None, has_code: false };
+    }
+    let message = error.meta().message().map(|message| signed.told(message));
+    let refusal = Refusal {
+        status,
+        code: code.as_deref(),
+        message: message.as_deref(),
+        request_id: &signed.told(error.request_id().unwrap_or_else(|| header("x-amz-request-id"))),
+        ec: "",
+        retry_after: Some(header("retry-after")),
+    };
+    let date = rfc2822::parse(header("date")).ok().map(|date| date.timestamp());
+    Refused { fault: refusal.fault(endpoint), date, has_code: code.is_some() }
+}
+
+/// The fault of a request that no server refused.
+fn unanswered<E>(error: SdkError<E, HttpResponse>, endpoint: String) -> Fault
+where
+    E: StdError + Send + Sync + 'static,
+{
     match error {
-        SdkError::ServiceError(service) => {
-            let response = service.raw();
-            let header = |name: &str| response.headers().get(name).unwrap_or_default();
-            let error = service.err();
-            let status = response.status().as_u16();
-            if status < 300 && error.meta().code().is_none() {
-                // It is no refusal that the SDK could not make an answer of.
-                return unreadable(status, endpoint);
-            }
-            let refusal = Refusal {
-                status,
-                code: error.meta().code(),
-                message: error.meta().message(),
-                request_id: error.request_id().unwrap_or_else(|| header("x-amz-request-id")),
-                ec: "",
-                retry_after: Some(header("retry-after")),
-            };
-            let mut fault = refusal.fault(endpoint);
-            if fault.code == "RequestTimeTooSkewed"
-                && let Ok(date) = rfc2822::parse(header("date"))
-                && clock.put_right(date.timestamp())
-            {
-                fault.class = FaultClass::Transient;
-            }
-            fault
-        }
         SdkError::ResponseError(answer) => unreadable(answer.raw().status().as_u16(), endpoint),
         SdkError::TimeoutError(_) => {
             Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", "no answer came in time", endpoint)
@@ -121,10 +124,9 @@ mod tests {
             SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {}
             other => panic!("{other:?}"),
         }
-        fault(
+        unanswered(
             error.map_service_error(|never| -> aws_sdk_s3::operation::head_object::HeadObjectError { match never {} }),
             "HEAD x".to_owned(),
-            &Clock::default(),
         )
     }
 

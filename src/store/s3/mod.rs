@@ -19,7 +19,9 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_async::time::TimeSource;
@@ -27,7 +29,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::site::Site;
-use super::wire::{CONNECT_TIMEOUT, Clock, Dialect, Wire, query};
+use super::wire::{CONNECT_TIMEOUT, Clock, Dialect, Signed, Wire, query};
 use super::{Addressing, Content, ListPage, ListRequest, Opened, Store, StoreConfig};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
@@ -43,7 +45,6 @@ pub struct S3Store {
     client: Client,
     blank: BlankKeys,
     site: Site,
-    clock: Arc<Clock>,
 }
 
 /// The clock, as the SDK wants it.
@@ -72,23 +73,24 @@ impl S3Store {
             None => Site::of_aws(region, config.addressing),
         };
         let clock = Arc::new(Clock::default());
-        let wire = Wire::new(site.clone(), Dialect::S3, region, credentials.clone(), Arc::clone(&clock))?;
+        let wire = Wire::new(site.clone(), Dialect::S3, region, credentials, Arc::clone(&clock))?;
         let blank = BlankKeys::new();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
         let sdk = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
-            .credentials_provider(credentials)
+            .credentials_provider(wire.credentials())
+            .identity_cache(IdentityCache::no_cache())
             .region(Region::new(region.to_owned()))
             .endpoint_url(site.endpoint())
-            .time_source(SdkClock(Arc::clone(&clock)))
+            .time_source(SdkClock(clock))
             .force_path_style(config.addressing == Addressing::Path)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .interceptor(blank.clone());
-        Ok(Self { wire, client: Client::from_conf(sdk.build()), blank, site, clock })
+        Ok(Self { wire, client: Client::from_conf(sdk.build()), blank, site })
     }
 }
 
@@ -130,10 +132,10 @@ impl Store for S3Store {
 
 impl S3Store {
     /// The fault of a request that the SDK sent.
-    fn fault<E>(&self, error: SdkError<E, HttpResponse>, endpoint: String) -> Fault
+    async fn fault<E>(&self, error: SdkError<E, HttpResponse>, endpoint: String, signed: &Signed) -> Fault
     where
         E: ProvideErrorMetadata + RequestId + StdError + Send + Sync + 'static,
     {
-        fault::fault(error, endpoint, &self.clock)
+        self.wire.judged(fault::refused(error, endpoint, signed), signed).await
     }
 }

@@ -10,6 +10,7 @@ use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Wire;
+use super::clock::TOLERATED;
 use super::dialect::Dialect;
 use super::identity::Identity;
 use super::lane::Arriving;
@@ -45,6 +46,22 @@ impl Limit {
 pub(super) struct Answer {
     pub(super) head: Parts,
     pub(super) body: Arriving,
+    /// How the request was signed.
+    pub(super) signed: Signed,
+}
+
+/// Whose signature a request has, and of what time.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Signed {
+    pub(super) identity: Arc<Identity>,
+    pub(super) at: Timestamp,
+}
+
+impl Signed {
+    /// A server's words, without the secrets that it was sent, and no longer than can be kept.
+    pub(in crate::store) fn told(&self, words: &str) -> String {
+        shortened(&self.identity.hidden_from(words))
+    }
 }
 
 /// An answer that is there whole.
@@ -58,12 +75,14 @@ pub(in crate::store) struct Whole {
     pub(in crate::store) body: Bytes,
 }
 
-/// A refusal, and what else it says of the clock and of the place.
-pub(super) struct Refused {
-    fault: Fault,
+/// A refusal, and what else it says of the clock.
+pub(in crate::store) struct Refused {
+    /// What is told of it.
+    pub(in crate::store) fault: Fault,
     /// The server's time.
-    date: Option<Timestamp>,
-    has_code: bool,
+    pub(in crate::store) date: Option<Timestamp>,
+    /// Whether the server gave a code.
+    pub(in crate::store) has_code: bool,
 }
 
 /// What an error document says.
@@ -98,8 +117,8 @@ impl Answer {
         };
         // Some servers must begin to answer before they know whether they can carry the request out.
         if is_error(&body) {
-            let document = Document::read(&body);
-            return Err(document.refused(status, &self.head.headers, dialect, in_words()));
+            let document = Document::read(&body, &self.signed);
+            return Err(document.refused(status, &self.head.headers, dialect, &self.signed, in_words()));
         }
         Ok(Whole { status, headers: self.head.headers, body })
     }
@@ -121,7 +140,8 @@ impl Answer {
             Read::Whole(body) | Read::Cut(body) => body,
             Read::Broken(_) => Bytes::new(),
         };
-        Document::read(&body).refused(self.head.status.as_u16(), &self.head.headers, dialect, in_words())
+        let (status, signed) = (self.head.status.as_u16(), &self.signed);
+        Document::read(&body, signed).refused(status, &self.head.headers, dialect, signed, in_words())
     }
 }
 
@@ -156,7 +176,7 @@ async fn read(body: &mut Arriving, limit: usize) -> Read {
 
 impl Document {
     /// Takes what it can from a document that may be cut or no document at all.
-    fn read(body: &[u8]) -> Self {
+    fn read(body: &[u8], signed: &Signed) -> Self {
         let mut document = Self::default();
         // What came before the fault stands.
         let _ = xml::read(body, |path, text| {
@@ -169,28 +189,39 @@ impl Document {
                 "Error/Region" => &mut document.region,
                 _ => return,
             };
-            *to = shortened(text);
+            *to = signed.told(text);
         });
         document
     }
 
-    fn refused(mut self, status: u16, headers: &HeaderMap, dialect: Dialect, in_words: String) -> Refused {
+    fn refused(
+        mut self,
+        status: u16,
+        headers: &HeaderMap,
+        dialect: Dialect,
+        signed: &Signed,
+        in_words: String,
+    ) -> Refused {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let request_id = if self.request_id.is_empty() { text(dialect.names().request_id) } else { &self.request_id };
-        let ec = if self.ec.is_empty() { text("x-oss-ec") } else { &self.ec };
-        if self.region.is_empty() {
-            text("x-amz-bucket-region").clone_into(&mut self.region);
+        for (said, header) in [
+            (&mut self.request_id, dialect.names().request_id),
+            (&mut self.ec, "x-oss-ec"),
+            (&mut self.region, "x-amz-bucket-region"),
+        ] {
+            if said.is_empty() {
+                *said = signed.told(text(header));
+            }
         }
         if (300..400).contains(&status) && self.endpoint.is_empty() {
-            self.endpoint = shortened(text("location"));
+            self.endpoint = signed.told(text("location"));
         }
         let message = self.with_place(status);
         let refusal = Refusal {
             status,
             code: Some(&self.code),
             message: Some(&message),
-            request_id,
-            ec,
+            request_id: &self.request_id,
+            ec: &self.ec,
             retry_after: headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
         };
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
@@ -250,17 +281,23 @@ fn is_error(body: &[u8]) -> bool {
 
 impl Wire {
     /// The fault of a refusal: clock and credentials are put right first, where they are what was refused.
-    pub(super) async fn judged(&self, refused: Refused, identity: &Arc<Identity>) -> Fault {
+    ///
+    /// Of several requests that were under way with the same wrong time, or the same credentials, the first puts it right;
+    /// all of them are worth sending again.
+    pub(in crate::store) async fn judged(&self, refused: Refused, signed: &Signed) -> Fault {
         let Refused { mut fault, date, has_code } = refused;
-        fault.message = identity.hidden_from(&fault.message);
-        // An answer to HEAD has no code, so that only the server's clock tells.
-        let far = |date: Timestamp| date.duration_since(self.clock.now()).abs() > SKEW;
-        let skewed =
-            fault.code == "RequestTimeTooSkewed" || (fault.status == Some(403) && !has_code && date.is_some_and(far));
-        if skewed && date.is_some_and(|date| self.clock.put_right(date)) {
-            fault.class = FaultClass::Transient;
+        if let Some(date) = date {
+            let off = date.duration_since(signed.at).abs();
+            // An answer to HEAD has no code, so that only the server's clock tells.
+            let skewed = fault.code == "RequestTimeTooSkewed" || (fault.status == Some(403) && !has_code && off > SKEW);
+            if skewed {
+                self.clock.put_right(date);
+                if off > TOLERATED {
+                    fault.class = FaultClass::Transient;
+                }
+            }
         }
-        if may_be_renewed(&fault.code) && self.identities.renew(identity).await {
+        if may_be_renewed(&fault.code) && self.identities.renew(&signed.identity).await {
             fault.class = FaultClass::Transient;
         }
         fault
@@ -283,6 +320,8 @@ fn may_be_renewed(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::Credentials;
+
     use super::*;
 
     fn refused(status: u16, headers: &[(&'static str, &str)], document: &str) -> Fault {
@@ -290,8 +329,31 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a value"));
         }
-        let read = Document::read(document.as_bytes());
-        read.refused(status, &map, Dialect::Oss, "GET x".to_owned()).fault
+        let read = Document::read(document.as_bytes(), &signed());
+        read.refused(status, &map, Dialect::Oss, &signed(), "GET x".to_owned()).fault
+    }
+
+    fn signed() -> Signed {
+        let token = Some("T".repeat(2000));
+        let credentials = Credentials::new("key", "hush", token, None, "test");
+        Signed { identity: Arc::new(Identity::new(credentials)), at: Timestamp::now() }
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_a_server_repeats_them_and_before_anything_is_cut() {
+        let token = "T".repeat(2000);
+        let document = format!(
+            "<Error><Code>hush</Code><Message>{}{token}</Message><RequestId>{token}</RequestId><EC>hush!</EC></Error>",
+            "m".repeat(1000)
+        );
+        let fault = refused(403, &[], &document);
+        assert_eq!(fault.message, format!("{}[hidden]", "m".repeat(1000)));
+        assert_eq!(
+            (fault.code.as_str(), fault.request_id.as_str(), fault.ec.as_str()),
+            ("[hidden]", "[hidden]", "[hidden]!")
+        );
+        let header = refused(403, &[("x-oss-request-id", &token), ("x-oss-ec", "hush")], "");
+        assert_eq!((header.request_id.as_str(), header.ec.as_str()), ("[hidden]", "[hidden]"));
     }
 
     #[test]

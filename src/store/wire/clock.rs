@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 /// A difference that no server minds: AWS and OSS refuse from fifteen minutes on.
-const TOLERATED: i64 = 60;
+pub(super) const TOLERATED: SignedDuration = SignedDuration::from_secs(60);
 
 /// A clock that can be put right.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Clock {
     pub fn put_right(&self, server: Timestamp) -> bool {
         let ahead = server.as_second().saturating_sub(Timestamp::now().as_second());
         let before = self.ahead.swap(ahead, Ordering::Relaxed);
-        before.abs_diff(ahead) > TOLERATED.unsigned_abs()
+        before.abs_diff(ahead) > TOLERATED.as_secs().unsigned_abs()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::HeaderValue;
 
@@ -167,6 +168,19 @@ impl Identities {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
         // What is held is whole at every moment, so a poisoned lock is as good.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The credentials in force, for the SDK: it then signs with what everything else is signed with.
+#[derive(Debug)]
+pub(in crate::store) struct InForce(pub(super) Arc<Identities>);
+
+impl ProvideCredentials for InForce {
+    fn provide_credentials<'a>(&'a self) -> ProvidedCredentials<'a>
+    where
+        Self: 'a,
+    {
+        ProvidedCredentials::new(async { Ok(self.0.current().await?.credentials.clone()) })
     }
 }
 

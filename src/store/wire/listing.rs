@@ -11,7 +11,8 @@ use super::answer::Limit;
 use super::dialect::Dialect;
 use super::payload::Payload;
 use super::{Ask, Wire};
-use crate::object::{Key, StorageClass, VersionId};
+use crate::object::{Key, MAX_KEY_BYTES, StorageClass, VersionId};
+use crate::store::fault::shortened;
 use crate::store::xml::{self, XmlFault};
 use crate::store::{ListMark, ListPage, ListRequest, Listed};
 use crate::task::{Fault, FaultClass};
@@ -19,14 +20,23 @@ use crate::task::{Fault, FaultClass};
 /// The most keys and rolled-up prefixes that a page may have: it is asked for, and no server may send more.
 const MAX_ENTRIES: usize = 1000;
 
+/// The longest token or marker, in bytes: an escaped key of a kilobyte has three.
+const MAX_MARK: usize = 8192;
+
 /// Why a page is not taken.
 #[derive(Debug, PartialEq, Eq)]
 enum Unusable {
-    /// It is no listing, or not all of one.
+    /// It is no document, or not all of one.
     Unreadable(XmlFault),
     /// It is not what an honest server sends: an end that is none would be a listing with a gap, and a key from elsewhere
     /// an object that nobody asked for.
     Untrusted(String),
+}
+
+impl Unusable {
+    fn untrusted(why: &str) -> Self {
+        Self::Untrusted(why.to_owned())
+    }
 }
 
 impl Wire {
@@ -50,7 +60,7 @@ impl Wire {
             match why {
                 Unusable::Unreadable(fault) => whole.unreadable(&fault.to_string(), in_words),
                 Unusable::Untrusted(why) => {
-                    let message = format!("a page of the listing cannot be trusted: {why}");
+                    let message = shortened(&format!("a page of the listing cannot be trusted: {why}"));
                     Fault::unanswered(FaultClass::Rejected, "InvalidListing", &message, in_words)
                 }
             }
@@ -93,14 +103,18 @@ fn query(request: &ListRequest) -> String {
 /// What a page says, as it is read.
 #[derive(Default)]
 struct Page {
+    all_versions: bool,
     encoded: bool,
-    truncated: bool,
+    /// Whether more follows, as soon as that is said.
+    truncated: Option<bool>,
     whole: bool,
     token: String,
     next_key: String,
     next_version: String,
     prefixes: Vec<String>,
     entries: Vec<Entry>,
+    /// Keys and prefixes, of which no more are kept than a page may have.
+    count: usize,
     entry: Entry,
     /// The last key, of a delete marker perhaps.
     last: String,
@@ -116,46 +130,76 @@ struct Entry {
 }
 
 fn read(document: &[u8], request: &ListRequest, dialect: Dialect) -> Result<ListPage, Unusable> {
-    let mut page = Page::default();
+    let mut page = Page { all_versions: request.all_versions, ..Page::default() };
     xml::read(document, |path, text| page.take(path, text)).map_err(Unusable::Unreadable)?;
-    let read = if page.whole { page.finished(request.all_versions, dialect) } else { Err(XmlFault::Malformed) };
-    let (page, truncated) = read.map_err(Unusable::Unreadable)?;
-    trusted(page, &request.prefix, truncated).map_err(Unusable::Untrusted)
+    trusted(page.finished(dialect)?, &request.prefix).map_err(Unusable::Untrusted)
 }
 
 impl Page {
+    /// The document's root, and what it calls an object.
+    fn names(&self) -> (&'static str, &'static str) {
+        if self.all_versions { ("ListVersionsResult", "Version") } else { ("ListBucketResult", "Contents") }
+    }
+
     fn take(&mut self, path: &str, text: &str) {
-        let Some((root, rest)) = path.split_once('/') else {
-            self.whole = is_listing(path);
+        let (root, object) = self.names();
+        let Some(rest) = path.strip_prefix(root) else { return };
+        let Some(rest) = rest.strip_prefix('/') else {
+            self.whole |= rest.is_empty();
             return;
         };
-        if !is_listing(root) {
-            return;
-        }
         match rest {
             "EncodingType" => self.encoded = text == "url",
-            "IsTruncated" => self.truncated = text == "true",
+            "IsTruncated" => self.truncated = text.trim().parse().ok(),
             "NextContinuationToken" => text.clone_into(&mut self.token),
             "NextKeyMarker" => text.clone_into(&mut self.next_key),
             "NextVersionIdMarker" => text.clone_into(&mut self.next_version),
-            "CommonPrefixes/Prefix" => self.prefixes.push(text.to_owned()),
-            "Contents" | "Version" => self.entries.push(std::mem::take(&mut self.entry)),
+            "CommonPrefixes/Prefix" if self.has_room() => self.prefixes.push(text.to_owned()),
             // Delete markers are no objects.
             "DeleteMarker" => self.entry = Entry::default(),
             "DeleteMarker/Key" => text.clone_into(&mut self.last),
-            _ => self.entry.take(rest, text),
+            rest if rest == object => {
+                let entry = std::mem::take(&mut self.entry);
+                if self.has_room() {
+                    self.entries.push(entry);
+                }
+            }
+            rest => {
+                if let Some(field) = rest.strip_prefix(object).and_then(|field| field.strip_prefix('/')) {
+                    self.entry.take(field, text);
+                }
+            }
         }
     }
 
-    /// The page, and whether it says that more follows.
-    fn finished(self, all_versions: bool, dialect: Dialect) -> Result<(ListPage, bool), XmlFault> {
-        let entries = self.entries.iter().map(|entry| entry.listed(self.encoded, all_versions, dialect));
-        let page = ListPage {
+    /// Whether there may be one more key or prefix, which is then there.
+    fn has_room(&mut self) -> bool {
+        self.count += 1;
+        self.count <= MAX_ENTRIES
+    }
+
+    fn finished(self, dialect: Dialect) -> Result<ListPage, Unusable> {
+        if !self.whole {
+            return Err(Unusable::untrusted("it is another document than a listing of what was asked for"));
+        }
+        if self.count > MAX_ENTRIES {
+            return Err(Unusable::Untrusted(format!("it has {} entries, and the most is {MAX_ENTRIES}", self.count)));
+        }
+        let longest = [&self.token, &self.next_key, &self.next_version].map(String::len).into_iter().max();
+        if longest.is_some_and(|longest| longest > MAX_MARK) {
+            return Err(Unusable::untrusted("where to go on is longer than any key or token"));
+        }
+        let truncated = self.truncated.ok_or_else(|| Unusable::untrusted("it does not say whether more follows"))?;
+        let next = if truncated { self.next(self.all_versions, dialect) } else { None };
+        if truncated && next.is_none() {
+            return Err(Unusable::untrusted("it says that there is more, and not where to go on"));
+        }
+        let entries = self.entries.iter().map(|entry| entry.listed(self.encoded, self.all_versions, dialect));
+        Ok(ListPage {
             entries: entries.collect::<Result<_, _>>()?,
             prefixes: self.prefixes.iter().map(|prefix| key(prefix, self.encoded)).collect(),
-            next: self.truncated.then(|| self.next(all_versions, dialect)).flatten(),
-        };
-        Ok((page, self.truncated))
+            next,
+        })
     }
 
     fn next(&self, all_versions: bool, dialect: Dialect) -> Option<ListMark> {
@@ -175,48 +219,38 @@ impl Page {
     }
 }
 
-/// Whether a document of this root is a listing.
-fn is_listing(root: &str) -> bool {
-    matches!(root, "ListBucketResult" | "ListVersionsResult")
-}
-
 impl Entry {
-    fn take(&mut self, path: &str, text: &str) {
-        match path {
-            "Contents/Key" | "Version/Key" => text.clone_into(&mut self.key),
-            "Version/VersionId" => text.clone_into(&mut self.version),
-            "Contents/Size" | "Version/Size" => self.size = text.parse().ok(),
-            "Contents/LastModified" | "Version/LastModified" => self.modified = text.parse().ok(),
-            "Contents/StorageClass" | "Version/StorageClass" if !text.is_empty() => {
-                self.class = Some(StorageClass::new(text));
-            }
+    fn take(&mut self, field: &str, text: &str) {
+        match field {
+            "Key" => text.clone_into(&mut self.key),
+            "VersionId" => text.clone_into(&mut self.version),
+            "Size" => self.size = text.trim().parse().ok(),
+            "LastModified" => self.modified = text.trim().parse().ok(),
+            "StorageClass" if !text.is_empty() => self.class = Some(StorageClass::new(text)),
             _ => {}
         }
     }
 
-    fn listed(&self, encoded: bool, all_versions: bool, dialect: Dialect) -> Result<Listed, XmlFault> {
+    fn listed(&self, encoded: bool, all_versions: bool, dialect: Dialect) -> Result<Listed, Unusable> {
+        let lacks = |what: &str| Unusable::Untrusted(format!("{} has no {what} that can be read", self.key));
         let version = if self.version.is_empty() { VersionId::null() } else { VersionId::new(&self.version) };
         Ok(Listed {
             key: key(&self.key, encoded),
             version: all_versions.then_some(version),
-            size: self.size.ok_or(XmlFault::Malformed)?,
-            modified: self.modified.ok_or(XmlFault::Malformed)?,
+            size: self.size.ok_or_else(|| lacks("Size"))?,
+            modified: self.modified.ok_or_else(|| lacks("LastModified"))?,
             class: self.class.clone().unwrap_or_else(|| StorageClass::new(dialect.standard_class())),
         })
     }
 }
 
-/// A page, unless it shows that the server does not list as the protocol has it.
-fn trusted(page: ListPage, prefix: &Key, truncated: bool) -> Result<ListPage, String> {
-    if truncated && page.next.is_none() {
-        return Err("it says that there is more, and not where to go on".to_owned());
+/// A page, unless it names what was not asked for, or no server can have.
+fn trusted(page: ListPage, prefix: &Key) -> Result<ListPage, String> {
+    let keys = || page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
+    if let Some(long) = keys().map(|key| key.as_bytes().len()).find(|length| *length > MAX_KEY_BYTES) {
+        return Err(format!("it names a key of {long} bytes, and the most is {MAX_KEY_BYTES}"));
     }
-    let entries = page.entries.len() + page.prefixes.len();
-    if entries > MAX_ENTRIES {
-        return Err(format!("it has {entries} entries, and the most is {MAX_ENTRIES}"));
-    }
-    let keys = page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
-    match keys.into_iter().find(|key| !key.as_bytes().starts_with(prefix.as_bytes())) {
+    match keys().find(|key| !key.as_bytes().starts_with(prefix.as_bytes())) {
         Some(stray) => Err(format!("it names {stray}, which does not begin with {prefix}")),
         None => Ok(page),
     }
@@ -317,15 +351,74 @@ mod tests {
         assert_eq!(page.entries[0].class.as_str(), "Standard");
     }
 
-    #[test]
-    fn what_cannot_be_gone_on_from_or_believed_is_refused() {
-        for document in [
-            "<Other/>",
-            "<ListBucketResult><Contents><Key>k</Key></Contents></ListBucketResult>",
-            "<ListBucketResult><Contents><Key>k</Key>",
-        ] {
-            assert_eq!(page_of(document, false).err(), Some(Unusable::Unreadable(XmlFault::Malformed)), "{document}");
+    fn refused(document: &str, all_versions: bool) -> String {
+        match page_of(document, all_versions) {
+            Err(Unusable::Untrusted(why)) => why,
+            other => panic!("{document}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_document_that_is_cut_is_no_page() {
+        let cut = page_of("<ListBucketResult><Contents><Key>k</Key>", false);
+        assert_eq!(cut.err(), Some(Unusable::Unreadable(XmlFault::Malformed)));
+    }
+
+    #[test]
+    fn a_page_of_another_kind_than_was_asked_for_is_refused() {
+        let other = "it is another document than a listing of what was asked for";
+        let objects = format!(
+            "<ListBucketResult><IsTruncated>false</IsTruncated><Contents>{ENTRY}</Contents></ListBucketResult>"
+        );
+        assert_eq!(refused(&objects, true), other);
+        for document in
+            ["<Other/>", "<html><body>Welcome</body></html>", "<ListVersionsResult/>", "<ListBucketResults/>"]
+        {
+            assert_eq!(refused(document, false), other, "{document}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_does_not_say_how_to_go_on_is_refused() {
+        let page = |inside: &str| format!("<ListBucketResult>{inside}</ListBucketResult>");
+        let token = "<NextContinuationToken>t</NextContinuationToken>";
+        let truncated = |value: &str| page(&format!("<IsTruncated>{value}</IsTruncated>{token}"));
+        assert_eq!(page_of(&truncated("\n true\n"), false).unwrap().next, Some(ListMark::Token("t".to_owned())));
+        for document in [page(token), truncated("yes"), truncated(""), page("")] {
+            assert_eq!(refused(&document, false), "it does not say whether more follows", "{document}");
+        }
+        let nowhere = page("<IsTruncated>true</IsTruncated>");
+        assert_eq!(refused(&nowhere, false), "it says that there is more, and not where to go on");
+        let versions = "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
+        assert_eq!(refused(versions, true), "it says that there is more, and not where to go on");
+    }
+
+    #[test]
+    fn an_entry_without_size_or_date_is_refused_by_its_name() {
+        let page = |field: &str| {
+            format!(
+                "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key>{field}</Contents></ListBucketResult>"
+            )
+        };
+        assert_eq!(refused(&page(""), false), "k has no Size that can be read");
+        assert_eq!(refused(&page("<Size>-1</Size>"), false), "k has no Size that can be read");
+        assert_eq!(refused(&page("<Size>1</Size>"), false), "k has no LastModified that can be read");
+    }
+
+    #[test]
+    fn more_entries_than_were_asked_for_are_refused_and_not_kept() {
+        let page = |keys: usize, prefixes: usize| {
+            format!(
+                "<ListBucketResult><IsTruncated>false</IsTruncated>{}{}</ListBucketResult>",
+                format!("<Contents>{ENTRY}</Contents>").repeat(keys),
+                "<CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>".repeat(prefixes)
+            )
+        };
+        assert_eq!(page_of(&page(1000, 0), false).unwrap().entries.len(), 1000);
+        assert_eq!(refused(&page(1000, 1), false), "it has 1001 entries, and the most is 1000");
+        let mut read = Page::default();
+        xml::read(page(5000, 5000).as_bytes(), |path, text| read.take(path, text)).unwrap();
+        assert_eq!((read.entries.len(), read.prefixes.len(), read.count), (1000, 0, 10_000));
     }
 
     #[test]
@@ -352,30 +445,18 @@ mod tests {
         assert_eq!(marker_key("k+%7E", false, None), last);
     }
 
-    fn page(keys: usize, prefixes: &[&str], next: Option<&str>) -> ListPage {
-        let entry = |number| Listed {
-            key: Key::from(format!("p/{number}").as_str()),
-            version: None,
-            size: 0,
-            modified: Timestamp::UNIX_EPOCH,
-            class: StorageClass::new("STANDARD"),
-        };
-        ListPage {
-            entries: (0..keys).map(entry).collect(),
-            prefixes: prefixes.iter().map(|prefix| Key::from(*prefix)).collect(),
-            next: next.map(|token| ListMark::Token(token.to_owned())),
-        }
-    }
-
     #[test]
-    fn a_page_that_no_honest_server_sends_is_refused() {
-        let check = |page, truncated| trusted(page, &Key::from("p/"), truncated).map(|page| page.entries.len());
-        assert_eq!(check(page(1000, &[], Some("t")), true), Ok(1000));
-        assert_eq!(check(page(2, &["p/a/"], None), false), Ok(2));
-        assert_eq!(check(page(0, &[], None), false), Ok(0));
-        assert!(check(page(3, &[], None), true).unwrap_err().contains("not where to go on"));
-        assert!(check(page(1000, &["p/a/"], None), false).unwrap_err().contains("1001 entries"));
-        assert!(check(page(1, &["q/"], None), false).unwrap_err().contains("q/, which does not begin with p/"));
-        assert!(trusted(page(1, &[], None), &Key::from("q"), false).unwrap_err().contains("p/0"));
+    fn a_key_from_elsewhere_is_refused() {
+        let document = format!(
+            "<ListBucketResult><IsTruncated>false</IsTruncated><Contents>{ENTRY}</Contents></ListBucketResult>"
+        );
+        let asked = ListRequest { prefix: Key::from("b"), ..request(None, false) };
+        let why = read(document.as_bytes(), &asked, Dialect::S3).unwrap_err();
+        assert_eq!(why, Unusable::untrusted("it names a%2Bb+c, which does not begin with b"));
+        let long = document.replace("a%2Bb+c", &"k".repeat(1025));
+        assert_eq!(refused(&long, false), "it names a key of 1025 bytes, and the most is 1024");
+        let mark = format!("<NextContinuationToken>{}</NextContinuationToken><Contents>", "t".repeat(8193));
+        let endless = document.replace("<Contents>", &mark);
+        assert_eq!(refused(&endless, false), "where to go on is longer than any key or token");
     }
 }

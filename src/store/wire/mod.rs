@@ -49,14 +49,14 @@ use calls::Documents;
 use host::{Connector, Host};
 use lane::{Arriving, Lost};
 
-pub(super) use answer::{Limit, Whole};
+pub(super) use answer::{Limit, Refused, Signed, Whole};
 pub(super) use calls::query;
 pub use clock::{Clock, Stamp};
 pub(super) use dialect::Dialect;
 pub(super) use errand::Errand;
 pub(super) use host::{CONNECT_TIMEOUT, innermost};
-pub(super) use identity::without_secrets;
 pub use identity::{Identities, Identity};
+pub(super) use identity::{InForce, without_secrets};
 pub(super) use payload::Payload;
 pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};
 
@@ -82,7 +82,7 @@ pub(super) struct Wire {
     site: Site,
     dialect: Dialect,
     signer: Box<dyn Sign>,
-    identities: Identities,
+    identities: Arc<Identities>,
     clock: Arc<Clock>,
     connector: Connector,
     routes: Mutex<Routes>,
@@ -151,7 +151,7 @@ impl Wire {
             site,
             dialect,
             signer,
-            identities: Identities::new(credentials),
+            identities: Arc::new(Identities::new(credentials)),
             clock,
             routes: Mutex::default(),
             documents: Documents::default(),
@@ -163,17 +163,22 @@ impl Wire {
         &self.site
     }
 
+    /// The credentials that it signs with.
+    pub(super) fn credentials(&self) -> InForce {
+        InForce(Arc::clone(&self.identities))
+    }
+
     /// Sends a request and reads its answer whole, up to a limit.
     ///
     /// # Errors
     /// Whatever is not a success, classified; also a success whose body is an error, or is longer than the limit.
     pub(super) async fn carry_out(&self, ask: Ask<'_>, limit: Limit) -> Result<Whole, Fault> {
         let in_words = || ask.in_words(&self.site);
-        let identity = self.identity(&in_words).await?;
-        let answer = self.send(&ask, &identity).await?;
+        let signed = self.identity(&in_words).await?;
+        let answer = self.send(&ask, &signed).await?;
         match answer.whole(self.dialect, limit, &in_words).await {
             Ok(whole) => Ok(whole),
-            Err(refused) => Err(self.judged(refused, &identity).await),
+            Err(refused) => Err(self.judged(refused, &signed).await),
         }
     }
 
@@ -198,30 +203,35 @@ impl Wire {
     pub(super) async fn open(&self, ask: Ask<'_>) -> Result<(http::response::Parts, Arriving), Fault> {
         let in_words = || ask.in_words(&self.site);
         let opening = async {
-            let identity = self.identity(&in_words).await?;
-            let answer = self.send(&ask, &identity).await?;
+            let signed = self.identity(&in_words).await?;
+            let answer = self.send(&ask, &signed).await?;
             match answer.opened(self.dialect, &in_words).await {
                 Ok(opened) => Ok(opened),
-                Err(refused) => Err(self.judged(refused, &identity).await),
+                Err(refused) => Err(self.judged(refused, &signed).await),
             }
         };
         tokio::time::timeout(PATIENCE, opening).await.unwrap_or_else(|_| Err(too_late(PATIENCE, in_words())))
     }
 
-    async fn identity(&self, in_words: &impl Fn() -> String) -> Result<Arc<Identity>, Fault> {
-        self.identities.current().await.map_err(|error| {
+    /// Who signs now, and at what time.
+    ///
+    /// # Errors
+    /// When there are no credentials.
+    pub(super) async fn identity(&self, in_words: &impl Fn() -> String) -> Result<Signed, Fault> {
+        let identity = self.identities.current().await.map_err(|error| {
             let why = innermost(&error);
             Fault::unanswered(FaultClass::Credentials, "NoCredentials", &super::fault::shortened(&why), in_words())
-        })
+        })?;
+        Ok(Signed { identity, at: self.clock.now() })
     }
 
-    async fn send(&self, ask: &Ask<'_>, identity: &Arc<Identity>) -> Result<Answer, Fault> {
+    async fn send(&self, ask: &Ask<'_>, signed: &Signed) -> Result<Answer, Fault> {
         let unanswered = |class, code: &str, why: &str| {
             Fault::unanswered(class, code, &super::fault::shortened(why), ask.in_words(&self.site))
         };
         let not_sent = |why: &str| unanswered(FaultClass::Rejected, "RequestNotSent", why);
         let route = self.route(ask.bucket).map_err(|error| not_sent(&error.to_string()))?;
-        let mut request = self.signed(ask, &route, identity).map_err(|error| not_sent(&error.to_string()))?;
+        let mut request = self.signed(ask, &route, &signed.identity).map_err(|error| not_sent(&error.to_string()))?;
         for _ in 0..MAX_LANES {
             let connected = route.host.lane().await;
             let mut lane =
@@ -229,7 +239,8 @@ impl Wire {
             match lane.send(request).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    return Ok(Answer { head, body: Arriving::new(lane, body, Arc::clone(&route.host)) });
+                    let body = Arriving::new(lane, body, Arc::clone(&route.host));
+                    return Ok(Answer { head, body, signed: signed.clone() });
                 }
                 Err(Lost::Unsent(again)) => request = *again,
                 Err(Lost::Sent(error)) => {
