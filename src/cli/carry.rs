@@ -69,7 +69,7 @@ impl Carry<'_> {
     /// # Errors
     /// When it cannot be worked on; what became of it otherwise is the exit code.
     pub(super) fn run(self) -> Result<Exit, Error> {
-        // The SDK's client is at its cheapest on one thread; what blocks has threads of its own.
+        // Requests are at their cheapest where no task moves between threads; what blocks has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
             let held = Held::take(self.journal, &self.job.id)?;

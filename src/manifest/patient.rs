@@ -12,7 +12,7 @@ use crate::object::{Bucket, Key};
 use crate::store::{ListPage, ListRequest, Opened, Store};
 use crate::task::{Fault, FaultClass};
 
-/// Half a minute in all, at the longest: a person waits for the answer.
+/// The pauses come to half a minute at the longest, and the store bounds each attempt: a person waits for the answer.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(50), cap: Duration::from_secs(5), attempts: 8 };
 
 /// A store that is asked again after throttling and hiccups, and not beyond a stop.

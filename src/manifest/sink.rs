@@ -21,6 +21,9 @@ use crate::store::Store;
 /// Rows between two looks at the stop token, and two words of progress.
 const ROWS_A_STRIDE: u64 = 4096;
 
+/// Characters of a key that is too long to be one.
+const SHOWN: usize = 256;
+
 /// How far the reading of a source has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
@@ -253,7 +256,8 @@ impl Sink {
             Verdict::Taken => {}
         }
         if let Some(why) = self.store.refuses_key(&Key::new(row.key)) {
-            return Ok(Err(format!("the store cannot carry the key {}: {why}", Key::new(row.key))));
+            let shown: String = Key::new(row.key).to_string().chars().take(SHOWN).collect();
+            return Ok(Err(format!("the store cannot carry the key {shown}: {why}")));
         }
         self.prepared.taken += 1;
         self.lanes[self.current].push(row.bucket, row.key, row.version)?;

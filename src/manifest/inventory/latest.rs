@@ -16,6 +16,9 @@ use crate::store::ListRequest;
 /// How many of the newest folders are looked at: with an inventory a day, a month of unfinished ones.
 const LOOKED_AT: usize = 32;
 
+/// Pages without a new name that are borne one behind the other: of delete markers, say.
+const IDLE_PAGES: u32 = 1000;
+
 /// The largest `manifest.checksum`: 32 digits and a line end, with room to spare.
 const MAX_CHECKSUM_BYTES: u64 = 1024;
 
@@ -65,9 +68,22 @@ async fn folders(bucket: &Bucket, base: &Key, patient: &Patient) -> Result<BTree
         directories: true,
         from: None,
     };
+    let untrusted = |what: String| ManifestError::Listing { place: place(bucket, base), what };
     let mut newest = BTreeSet::new();
+    let (mut last, mut idle) = (Key::from(""), 0);
     loop {
         let page = patient.list(&request).await?;
+        let names = || page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
+        if let Some(back) = names().find(|name| **name < last) {
+            return Err(untrusted(format!("{back} comes behind {last}")));
+        }
+        match names().max().filter(|name| **name > last) {
+            Some(name) => (last, idle) = (name.clone(), 0),
+            None => idle += 1,
+        }
+        if idle > IDLE_PAGES {
+            return Err(untrusted(format!("it sent {IDLE_PAGES} pages without a new name")));
+        }
         for folder in page.prefixes {
             if folder.as_bytes().strip_prefix(base.as_bytes()).is_some_and(is_dated) {
                 newest.insert(folder);
@@ -79,8 +95,7 @@ async fn folders(bucket: &Bucket, base: &Key, patient: &Patient) -> Result<BTree
         match page.next {
             None => return Ok(newest),
             next if next == request.from => {
-                let what = "it goes on where it began, and would never end".to_owned();
-                return Err(ManifestError::Listing { place: place(bucket, base), what });
+                return Err(untrusted("it goes on where it began, and would never end".to_owned()));
             }
             next => request.from = next,
         }

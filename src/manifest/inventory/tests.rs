@@ -2,6 +2,7 @@ use crate::manifest::spec::{Dialect, InventoryObject};
 use crate::manifest::testing::{MemoryStore, etag, fault, gzip, keys, objects, refusal};
 use crate::manifest::{Filter, Frozen, KeyGlobs, Pin, Source};
 use crate::object::{Bucket, Key, ObjectId, StorageClass};
+use crate::store::{ListMark, ListPage};
 use crate::task::FaultClass;
 
 const FOLDER: &str = "inv/b/daily/2026-01-31T00-00Z/";
@@ -224,6 +225,24 @@ fn the_newest_complete_inventory_is_taken() {
     assert_eq!(said.len(), 3);
     assert!(said[0].contains("2026-02-03T00-00Z/ was passed over: its manifest.checksum is not that"), "{said:?}");
     assert!(said[1].contains("it has no manifest.json") && said[2].contains("it has no manifest.checksum"), "{said:?}");
+}
+
+#[test]
+fn folders_that_are_listed_round_and_round_are_refused() {
+    let round = |prefixes: &[&str]| {
+        let pages = prefixes.iter().enumerate().map(|(n, prefix)| ListPage {
+            prefixes: vec![Key::from(*prefix)],
+            next: Some(ListMark::Token((n % 2).to_string())),
+            ..ListPage::default()
+        });
+        let store = MemoryStore::default();
+        store.pages.lock().unwrap().extend(pages);
+        refusal(store, latest(), Filter::default()).to_string()
+    };
+    let back = round(&["inv/b/daily/a/", "inv/b/daily/b/", "inv/b/daily/a/"]);
+    assert!(back.contains("inv/b/daily/a/ comes behind inv/b/daily/b/"), "{back}");
+    let idle = round(&vec!["inv/b/daily/a/"; 1100]);
+    assert!(idle.contains("it sent 1000 pages without a new name"), "{idle}");
 }
 
 #[test]

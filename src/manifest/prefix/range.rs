@@ -115,7 +115,8 @@ impl Ranges {
 
     fn range(&self, mark: &RangeMark, resumed: bool) -> Range {
         let RangeMark { lane, after, until, last, next } = mark.clone();
-        let walk = Walk { prefix: self.prefix.clone(), all_versions: self.all_versions, after, last, empty: 0 };
+        let walk =
+            Walk { prefix: self.prefix.clone(), all_versions: self.all_versions, after, last, version: None, empty: 0 };
         Range {
             lane,
             until,
@@ -166,7 +167,7 @@ impl Ranges {
             return Err("it answered what was not asked".to_owned());
         };
         (range.asked, range.resumed) = (false, false);
-        drop_marker(from, &mut page);
+        range.walk.drop_repeated(from, &mut page);
         range.walk.check(from, &page)?;
         Ok(range.advance(page, all_versions, &mut self.alphabet))
     }
@@ -304,14 +305,6 @@ impl Range {
         self.first.get_or_insert_with(|| first.key.clone());
         entries.iter().step_by(SAMPLE).for_each(|entry| alphabet.note(&entry.key));
         alphabet.note(&last.key);
-    }
-}
-
-/// Takes out what a page was to begin behind: some servers begin with it, and it was on the page before.
-fn drop_marker(from: Option<&ListMark>, page: &mut ListPage) {
-    let Some(ListMark::After { key, version: Some(version) }) = from else { return };
-    if page.entries.first().is_some_and(|first| first.key == *key && first.version.as_ref() == Some(version)) {
-        page.entries.remove(0);
     }
 }
 

@@ -89,7 +89,7 @@ fn a_listing_that_cannot_be_trusted_ends() {
 
 #[test]
 fn markers_must_go_forward_and_empty_pages_end() {
-    let mut walk = Walk { prefix: Key::from(""), all_versions: true, after: None, last: None, empty: 0 };
+    let mut walk = Walk { prefix: Key::from(""), all_versions: true, after: None, last: None, version: None, empty: 0 };
     let after = |key: &str| ListMark::After { key: Key::from(key), version: None };
     let to = |key: &str| ListPage { next: Some(after(key)), ..ListPage::default() };
     assert!(walk.check_mark(Some(&after("a")), &to("b")).is_ok());

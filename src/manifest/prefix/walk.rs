@@ -1,7 +1,7 @@
 //! Sees to it that a listing goes forward and ends: a server that repeats itself would be listed for ever, and each
 //! object worked on again and again.
 
-use crate::object::Key;
+use crate::object::{Key, VersionId};
 use crate::store::{ListMark, ListPage, Listed};
 
 /// Pages without any object that are borne one behind the other: a million delete markers in a row make a thousand.
@@ -15,10 +15,23 @@ pub(super) struct Walk {
     /// Where the range begins: no key of it is this one, or smaller.
     pub(super) after: Option<Key>,
     pub(super) last: Option<Key>,
+    /// Which version of it came last; not known where the listing goes on from an earlier attempt.
+    pub(super) version: Option<VersionId>,
     pub(super) empty: u32,
 }
 
 impl Walk {
+    /// Takes out the entry that a page begins with where it was to begin behind it, and it ended the page before: some
+    /// servers repeat it. Where it has not been seen yet, the server means by its marker what comes next.
+    pub(super) fn drop_repeated(&self, from: Option<&ListMark>, page: &mut ListPage) {
+        let Some(ListMark::After { key, version: Some(version) }) = from else { return };
+        let is_marker = |first: &Listed| first.key == *key && first.version.as_ref() == Some(version);
+        let was_last = self.last.as_ref() == Some(key) && self.version.as_ref().is_none_or(|last| last == version);
+        if was_last && page.entries.first().is_some_and(is_marker) {
+            page.entries.remove(0);
+        }
+    }
+
     /// Takes a page in that was asked for from there, or says why it cannot be trusted.
     pub(super) fn check(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<(), String> {
         self.check_mark(from, page)?;
@@ -57,6 +70,7 @@ impl Walk {
                 return Err(format!("{} comes behind {before}", entry.key));
             }
             self.last = Some(entry.key.clone());
+            self.version.clone_from(&entry.version);
         }
         Ok(())
     }

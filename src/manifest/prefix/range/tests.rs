@@ -291,3 +291,25 @@ fn an_entry_that_a_page_begins_with_again_is_taken_once() {
     taken.take(ranges.take(Lane(0), Some(&after("3")), page(&["3", "2"], None)).unwrap());
     assert_eq!(taken.rows().iter().map(|row| row.1.unwrap()).collect::<Vec<_>>(), ["4", "3", "2"]);
 }
+
+#[test]
+fn a_marker_that_names_what_comes_next_loses_nothing() {
+    let bucket = Bucket { rows: Vec::new(), page: 10, all_versions: true };
+    let mut ranges = ranges(&bucket, "", EAGER);
+    let after = |key: &str, id: &str| ListMark::After { key: Key::from(key), version: Some(VersionId::new(id)) };
+    let page = |keys: &[(&str, &str)], next| ListPage {
+        entries: keys.iter().map(|(key, id)| listed(key.as_bytes(), 1, Some(id))).collect(),
+        next,
+        ..ListPage::default()
+    };
+    let mut taken = Taken::new();
+    let pages = [
+        (None, page(&[("a", "1")], Some(after("b", "2")))),
+        (Some(after("b", "2")), page(&[("b", "2")], Some(after("b", "1")))),
+        (Some(after("b", "1")), page(&[("b", "1")], None)),
+    ];
+    for (from, page) in pages {
+        taken.take(ranges.take(Lane(0), from.as_ref(), page).unwrap());
+    }
+    assert_eq!(taken.rows().iter().map(|row| row.1.unwrap()).collect::<Vec<_>>(), ["1", "2", "1"]);
+}
