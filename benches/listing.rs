@@ -70,7 +70,7 @@ fn list(server: &Server, workers: u32, rows: usize) -> Result<(Duration, usize),
         let source =
             Source::Prefix { bucket: Bucket::new("bucket"), prefix: Key::from("p/"), versions: Versions::Current };
         let manifest = Manifest { source, filter: Filter::default() };
-        let bounds = Bounds { max_disk: None, concurrency: Some(workers) };
+        let bounds = Bounds { max_disk: None, max_objects: None, concurrency: Some(workers) };
         let stop = CancellationToken::new();
         let frozen = freeze(&manifest, connection.store(), folder.path(), bounds, &|_| {}, &stop).await?;
         Ok::<_, Box<dyn std::error::Error>>(frozen)

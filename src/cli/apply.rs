@@ -22,6 +22,7 @@ Examples:
   batchplan apply plan.toml                  show what would be done, ask, and do it
   batchplan apply plan.toml --auto-approve   without asking, as in a script
   batchplan apply plan.toml --auto-approve --json | jq .failed
+  batchplan apply plan.toml --expect-count 1200   refuse, unless the manifest names 1200 objects
 
 Exit codes: 0 all succeeded, 1 the tool failed, 2 invalid plan, 3 some objects failed,
 4 the job failed, 5 paused or interrupted, 6 refused, 7 cancelled.")]
@@ -34,6 +35,9 @@ pub(super) struct Apply {
     /// Make a new job, and leave an unfinished one of the same plan as it is
     #[arg(long)]
     new: bool,
+    /// Refuse unless the manifest names exactly so many objects
+    #[arg(long, value_name = "N")]
+    expect_count: Option<u64>,
     /// Print the result as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -73,6 +77,7 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
         plan,
         settings: args.running.settings(false),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
+        expected: args.expect_count,
         json: args.json,
         state_flag: args.state.flag(),
     }

@@ -19,7 +19,7 @@ use crate::jobs::{
     Budget, Concluded, Decided, Delivered, Gone, Held, JobError, Prepare, Runner, Settings, Waiting, Watch, manifest,
 };
 use crate::journal::{JobRecord, Journal, PauseCause};
-use crate::manifest::{Frozen, Prepared};
+use crate::manifest::{Frozen, ManifestError, Prepared};
 use crate::plan::Plan;
 use crate::report::{MANIFEST_NAME, Report};
 use crate::store::Connection;
@@ -38,6 +38,8 @@ pub(super) struct Carry<'a> {
     pub(super) settings: Settings,
     /// What is done with a job that waits to be confirmed.
     pub(super) confirmation: Confirmation,
+    /// How many objects there must be, where somebody knows.
+    pub(super) expected: Option<u64>,
     /// Whether the result is printed as JSON.
     pub(super) json: bool,
     /// ` --state DIR`, where commands that are shown need it.
@@ -114,12 +116,16 @@ impl Carry<'_> {
         if self.confirmation == Confirmation::Leave {
             return self.only_prepare(runner, view).await.map(Ended::Exit);
         }
+        if runner.job.progress.total > 0 && runner.job.status != JobStatus::Suspended {
+            self.check_count(runner, runner.job.progress.total)?;
+        }
         loop {
             let before = runner.job.status;
             let gone = runner.go(view).await.map_err(Error::from)?;
             view.clear();
             match gone {
                 Gone::Suspended(frozen) => {
+                    self.check_count(runner, frozen.rows())?;
                     if before != JobStatus::Suspended || self.confirmation != Confirmation::Given {
                         self.introduce(&frozen);
                     }
@@ -133,6 +139,20 @@ impl Carry<'_> {
                 Gone::Concluded(concluded) => return self.concluded(runner, concluded, view.elapsed()),
             }
         }
+    }
+
+    /// Refuses a job of another number of objects than was expected. One that waits to be confirmed is cancelled: what it has
+    /// frozen is not what its author meant.
+    fn check_count(&self, runner: &mut Runner<'_>, found: u64) -> Result<(), Error> {
+        let Some(expected) = self.expected.filter(|expected| *expected != found) else { return Ok(()) };
+        let what = format!("the manifest names {}, and {expected} were expected", objects(found));
+        if runner.job.status == JobStatus::Suspended {
+            runner.decline(&what).map_err(Error::from)?;
+            return Err(Error::new(Exit::Refused, format!("{what}: nothing was changed, and the job is cancelled"))
+                .help(format!("if that is right: --expect-count {found}; otherwise mend the plan's [manifest]")));
+        }
+        Err(Error::new(Exit::Refused, format!("{what}: nothing is done now"))
+            .help(format!("the job was made of {}; go on with it by --expect-count {found}", objects(found))))
     }
 
     /// What the job is about to do.
@@ -175,7 +195,7 @@ impl Carry<'_> {
                 match answer {
                     Answer::Yes => {}
                     Answer::No => {
-                        runner.decline().map_err(Error::from)?;
+                        runner.decline("it was declined when it was to be confirmed").map_err(Error::from)?;
                         self.terminal.say("cancelled: nothing was changed");
                         self.print_job(&runner.job)?;
                         return Ok(Some(Exit::Cancelled));
@@ -428,6 +448,7 @@ impl From<JobError> for Error {
             | JobError::PlanChanged { .. }
             | JobError::Pin { .. }
             | JobError::NotNow { .. }
+            | JobError::Manifest(ManifestError::TooMany { .. })
             | JobError::Unpublished(_) => Exit::Refused,
             JobError::Journal(error) => Exit::of_journal(error),
             JobError::Manifest(_)

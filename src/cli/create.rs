@@ -53,6 +53,7 @@ pub(super) fn run(args: &Create, terminal: Terminal) -> Result<Exit, Error> {
         plan,
         settings: Running { allow_overlap: false, slots: crate::jobs::SLOTS }.settings(false),
         confirmation: Confirmation::Leave,
+        expected: None,
         json: args.json,
         state_flag: args.state.flag(),
     }

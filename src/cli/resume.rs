@@ -73,6 +73,7 @@ pub(super) fn run(args: &Resume, terminal: Terminal) -> Result<Exit, Error> {
         plan: &plan,
         settings: args.running.settings(args.frozen_manifest),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
+        expected: None,
         json: args.json,
         state_flag: args.state.flag(),
     }

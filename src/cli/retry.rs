@@ -146,6 +146,7 @@ fn carry(
         plan,
         settings: args.running.settings(false),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
+        expected: None,
         json: args.json,
         state_flag: args.state.flag(),
     }

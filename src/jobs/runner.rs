@@ -190,7 +190,9 @@ impl<'a> Runner<'a> {
     /// such as room on its disk, and preparing can be gone on with. Or when what was frozen cannot be read.
     pub async fn prepare(&mut self, watch: &mut dyn Watch) -> Result<Prepare, JobError> {
         if !matches!(self.job.status, New | Preparing) {
-            return self.frozen().map(Prepare::Known);
+            let frozen = self.frozen()?;
+            self.check_count(&frozen)?;
+            return Ok(Prepare::Known(frozen));
         }
         if self.job.status == New {
             self.advance(Preparing, Why::default())?;
@@ -200,6 +202,7 @@ impl<'a> Runner<'a> {
             Ok(Some(frozen)) => Ok(frozen),
             _ => self.freeze(watch).await.inspect(|_| self.fresh = true),
         };
+        let frozen = frozen.and_then(|frozen| self.check_count(&frozen).map(|()| frozen));
         match frozen {
             Ok(frozen) => {
                 self.journal.set_total(&self.job.id, frozen.rows())?;
@@ -235,8 +238,12 @@ impl<'a> Runner<'a> {
                 watch.prepares(prepared);
             }
         };
-        let bounds =
-            DiskBounds { max_disk: self.plan.limits.max_disk, concurrency: Some(self.plan.limits.concurrency) };
+        let limits = &self.plan.limits;
+        let bounds = DiskBounds {
+            max_disk: limits.max_disk,
+            max_objects: limits.max_objects,
+            concurrency: Some(limits.concurrency),
+        };
         let freezing = freeze(&manifest, self.store, self.folder().path(), bounds, &observe, &stop);
         // Freezing ends by itself soon after a stop, unless it reads a file that never answers.
         let patience = self.settings.patience.drain;
@@ -245,6 +252,15 @@ impl<'a> Runner<'a> {
             frozen = freezing => Ok(frozen?),
             () = long_after(&stop, patience) => Err(ManifestError::Stopped.into()),
             () = control.watch_preparing(&found) => Err(ManifestError::Stopped.into()),
+        }
+    }
+
+    /// Refuses to begin with more objects than there may be: the limit may have been lowered since they were frozen.
+    fn check_count(&self, frozen: &Frozen) -> Result<(), JobError> {
+        let found = frozen.rows();
+        match self.plan.limits.max_objects.filter(|limit| found > *limit && self.job.progress.settled() == 0) {
+            Some(limit) => Err(ManifestError::TooMany { limit, found: Some(found) }.into()),
+            None => Ok(()),
         }
     }
 
@@ -306,14 +322,14 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Gives up a job that was not confirmed.
+    /// Gives up a job that was not confirmed, for this reason unless somebody gave another.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub fn decline(&mut self) -> Result<(), JobError> {
+    pub fn decline(&mut self, why: &str) -> Result<(), JobError> {
         self.refresh()?;
         let asked = self.job.request.clone().and_then(|(_, why)| why);
-        let reason = Some(asked.unwrap_or_else(|| "it was declined when it was to be confirmed".to_owned()));
+        let reason = Some(asked.unwrap_or_else(|| why.to_owned()));
         self.advance(Cancelling, Why { reason: reason.clone(), cause: None })?;
         self.advance(Cancelled, Why { reason, cause: None })
     }
@@ -462,7 +478,10 @@ fn is_of_this_machine(error: &JobError) -> bool {
     match error {
         JobError::Manifest(error) => matches!(
             error,
-            ManifestError::Disk { .. } | ManifestError::TooLarge { .. } | ManifestError::TooLargeAhead { .. }
+            ManifestError::Disk { .. }
+                | ManifestError::TooLarge { .. }
+                | ManifestError::TooLargeAhead { .. }
+                | ManifestError::TooMany { .. }
         ),
         // The job that is to be retried is gone, and stays so.
         JobError::Journal(error) => !matches!(error, JournalError::NoSuchJob(_)),

@@ -19,6 +19,8 @@ pub(super) struct Sizes {
     pub(super) spread: Spread,
     /// The most bytes that the parts may take.
     pub(super) max_disk: Option<u64>,
+    /// The most objects that may be taken.
+    pub(super) max_objects: Option<u64>,
 }
 
 /// What an attempt has to begin with.

@@ -113,6 +113,14 @@ pub enum ManifestError {
         /// What may be written, in bytes.
         limit: u64,
     },
+    /// There are more objects than there may be.
+    #[error("max_objects is {limit}, and the manifest names {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
+    TooMany {
+        /// How many there may be.
+        limit: u64,
+        /// How many there are; `None` where nobody went on counting.
+        found: Option<u64>,
+    },
     /// Rows that name no object, each with its number.
     #[error("{}", bad_rows(place, *total, first))]
     BadRows {
@@ -209,6 +217,11 @@ impl ManifestError {
                  data files"
                     .to_owned()
             }
+            Self::TooMany { .. } => {
+                "nothing was changed; raise `max_objects` in the plan's [limits] if it is right, and preparing goes on, or \
+                 let the filter take fewer objects"
+                    .to_owned()
+            }
             Self::Disk { cause, .. } if is_no_room(cause) => {
                 "nothing was changed; make room there, and preparing goes on from its last checkpoint".to_owned()
             }
@@ -220,7 +233,12 @@ impl ManifestError {
     /// Whether freezing again may fare better, so that what was written is worth keeping.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Stopped | Self::Store { .. } | Self::Read { .. } | Self::Disk { .. } | Self::TooLarge { .. } => true,
+            Self::Stopped
+            | Self::Store { .. }
+            | Self::Read { .. }
+            | Self::Disk { .. }
+            | Self::TooLarge { .. }
+            | Self::TooMany { .. } => true,
             Self::Changed { .. }
             | Self::TooLargeAhead { .. }
             | Self::BadRows { .. }

@@ -24,6 +24,8 @@ use crate::store::Store;
 pub struct Bounds {
     /// The most bytes on disk for the frozen names; `None` is no limit.
     pub max_disk: Option<u64>,
+    /// The most objects; `None` is no limit.
+    pub max_objects: Option<u64>,
     /// The most listing requests at once; `None`, and more than that, are 16.
     pub concurrency: Option<u32>,
 }
@@ -45,7 +47,7 @@ pub struct Bounds {
 ///
 /// # Errors
 /// The source cannot be read, is not what the plan pins, or has rows that name no object: all of them are in the one
-/// error. The names would take more than the bounds allow, or the disk is full. After an error that another attempt may
+/// error. There are more objects, or their names would take more, than the bounds allow, or the disk is full. After an error that another attempt may
 /// not meet, what was frozen is left for that attempt; after any other, nothing is.
 pub async fn freeze(
     manifest: &Manifest,
@@ -56,7 +58,7 @@ pub async fn freeze(
     stop: &CancellationToken,
 ) -> Result<Frozen, ManifestError> {
     let spread = Spread::default().within(bounds.concurrency);
-    let sizes = Sizes { max_disk: bounds.max_disk, spread, ..Sizes::default() };
+    let sizes = Sizes { max_disk: bounds.max_disk, max_objects: bounds.max_objects, spread, ..Sizes::default() };
     freeze_with(manifest, store, folder, observer, stop, sizes).await
 }
 

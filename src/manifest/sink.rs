@@ -259,6 +259,9 @@ impl Sink {
             let shown: String = Key::new(row.key).to_string().chars().take(SHOWN).collect();
             return Ok(Err(format!("the store cannot carry the key {shown}: {why}")));
         }
+        if let Some(limit) = self.sizes.max_objects.filter(|limit| self.prepared.taken >= *limit) {
+            return Err(ManifestError::TooMany { limit, found: None });
+        }
         self.prepared.taken += 1;
         self.lanes[self.current].push(row.bucket, row.key, row.version)?;
         Ok(Ok(()))

@@ -260,7 +260,8 @@ pub(super) fn freeze_until(
     let store: Arc<dyn Store> = store.clone();
     let manifest = Manifest { source, filter };
     let limits = Limits { block_rows: 3, part_rows: 7 };
-    let sizes = Sizes { limits, cadence: Cadence { steps: 2, rows: 5 }, spread: ALONE, max_disk: None };
+    let sizes =
+        Sizes { limits, cadence: Cadence { steps: 2, rows: 5 }, spread: ALONE, max_disk: None, max_objects: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, sizes))
 }

@@ -125,6 +125,35 @@ impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
     }
 }
 
+/// A number of objects, at least one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Count(pub(super) u64);
+
+/// The largest integer that TOML has.
+const MAX_COUNT: u64 = i64::MAX.unsigned_abs();
+
+impl Value for Count {
+    fn schema() -> Json {
+        json!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
+    }
+
+    fn example() -> String {
+        "1000000".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::Integer(digits) = slot.value else {
+            mismatch::<Self>(slot, "an integer, without quotes", walk);
+            return None;
+        };
+        let value = u64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| (1..=MAX_COUNT).contains(n));
+        if value.is_none() {
+            slot.refuse("is out of range", "not allowed", "a number of objects, from 1", walk);
+        }
+        value.map(Self)
+    }
+}
+
 /// A value that has a name in plan files.
 pub(super) trait Named: Copy + 'static {
     /// All that can be named, by name.

@@ -30,10 +30,18 @@ pub struct Limits {
     pub failure_threshold: Share,
     /// The most bytes that a job's frozen manifest may take on this machine, from 1; `None` is no limit.
     pub max_disk: Option<u64>,
+    /// The most objects that a job may have, from 1; `None` is no limit.
+    pub max_objects: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrency: 64, requests_per_second: None, failure_threshold: Share::percent(20), max_disk: None }
+        Self {
+            concurrency: 64,
+            requests_per_second: None,
+            failure_threshold: Share::percent(20),
+            max_disk: None,
+            max_objects: None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
-use super::leaf::{Age, Int, KeyGlob, KeyText, List, Moment, Named, OneOf, Size, Tags, Text};
+use super::leaf::{Age, Count, Int, KeyGlob, KeyText, List, Moment, Named, OneOf, Size, Tags, Text};
 use super::share::Share;
 use super::walk::{Table, Value, Walk, table};
 use crate::completion::{ReportFormat, ReportScope};
@@ -278,6 +278,9 @@ table! {
         optional failure_threshold: Share,
         /// The most that a job's frozen manifest may take on this machine, such as "20 GiB"; no limit by default.
         optional max_disk: Size,
+        /// The most objects that a job may have: a manifest that names more is refused before anything is changed; no limit
+        /// by default.
+        optional max_objects: Count,
     }
 }
 

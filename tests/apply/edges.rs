@@ -227,6 +227,60 @@ fn preparing_that_found_too_little_room_is_gone_on_with() {
     assert_eq!((&again["job_id"], &again["succeeded"]), (&ran.json()["job_id"], &1.into()));
 }
 
+/// A plan for three objects, of which there may be so many.
+fn at_most(world: &World, limit: u32) {
+    world.plan(&format!("{TAG}[job]\nclient_request_token = \"t\"\n[limits]\nmax_objects = {limit}\n"));
+}
+
+const THREE: &str = "bucket,key\nbkt,a\nbkt,b\nbkt,c\n";
+
+#[test]
+fn more_objects_than_there_may_be_are_refused_before_anything_is_changed() {
+    let world = World::filled(THREE);
+    at_most(&world, 2);
+    let ran = world.apply().ended(6);
+    assert_eq!(ran.json()["status"], "Preparing");
+    assert_eq!(
+        ran.stderr,
+        "error: max_objects is 2, and the manifest names more\n  help: nothing was changed; raise `max_objects` in the \
+         plan's [limits] if it is right, and preparing goes on, or let the filter take fewer objects\n"
+    );
+    assert_eq!(world.objects().tags("a", None), "");
+    at_most(&world, 3);
+    let again = world.apply().ended(0).json();
+    assert_eq!((&again["job_id"], &again["succeeded"]), (&ran.json()["job_id"], &3.into()));
+}
+
+#[test]
+fn a_limit_that_was_lowered_holds_for_what_waits_to_be_confirmed() {
+    let world = World::filled(THREE);
+    at_most(&world, 3);
+    world.run(&["create", "plan.toml"]).ended(0);
+    at_most(&world, 2);
+    let ran = world.apply().ended(6);
+    assert!(ran.stderr.contains("error: max_objects is 2, and the manifest names 3\n"), "{}", ran.stderr);
+    assert_eq!(world.objects().tags("a", None), "");
+    at_most(&world, 3);
+    world.apply().ended(0);
+}
+
+#[test]
+fn another_number_of_objects_than_was_expected_is_refused() {
+    let world = World::filled(THREE);
+    world.plan(TAG);
+    let expecting =
+        |count: &str| world.run(&["apply", "plan.toml", "--auto-approve", "--json", "--expect-count", count]);
+    let ran = expecting("4").ended(6);
+    assert_eq!(ran.json()["status"], "Cancelled");
+    let why = "the manifest names 3 objects, and 4 were expected";
+    assert_eq!(ran.json()["reason"], why);
+    let said = format!("error: {why}: nothing was changed, and the job is cancelled\n");
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("if that is right: --expect-count 3; otherwise mend the plan's [manifest]\n"));
+    assert_eq!(world.objects().tags("a", None), "");
+    assert_eq!(expecting("3").ended(0).json()["succeeded"], 3);
+}
+
 #[test]
 fn help_and_version_are_there() {
     let world = World::filled("");

@@ -59,7 +59,7 @@ async fn frozen(fixture: &Fixture, bucket: &Bucket, versions: Versions, workers:
     let folder = tempfile::tempdir().expect("a folder");
     let source = Source::Prefix { bucket: bucket.clone(), prefix: Key::from("p/"), versions };
     let manifest = Manifest { source, filter: Filter::default() };
-    let bounds = Bounds { max_disk: None, concurrency: Some(workers) };
+    let bounds = Bounds { max_disk: None, max_objects: None, concurrency: Some(workers) };
     let stop = CancellationToken::new();
     let frozen = freeze(&manifest, &fixture.store, folder.path(), bounds, &|_| {}, &stop).await.expect("frozen");
     assert!(frozen.warnings().is_empty(), "{:?}", frozen.warnings());

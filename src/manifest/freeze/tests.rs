@@ -236,6 +236,19 @@ fn more_than_max_disk_is_refused_and_gone_on_with_under_a_higher_one() {
 }
 
 #[test]
+fn more_than_max_objects_is_refused_at_once_and_gone_on_with_under_a_higher_one() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
+    let at_most = |limit| Sizes { max_objects: Some(limit), ..SMALL };
+    let error = whole(folder.path(), &store, &listing(Versions::Current), at_most(7)).unwrap_err();
+    assert!(matches!(error, ManifestError::TooMany { limit: 7, found: None }), "{error}");
+    assert_eq!(error.to_string(), "max_objects is 7, and the manifest names more");
+    assert!(asked(&store).len() < 10, "what is beyond is not listed");
+    let frozen = whole(folder.path(), &store, &listing(Versions::Current), at_most(20)).unwrap();
+    assert_eq!(frozen.rows(), 20);
+    same_as_fresh(folder.path(), &frozen, &store, &listing(Versions::Current), SMALL);
+}
+
+#[test]
 fn an_inventory_that_may_be_too_large_is_refused_before_it_is_read() {
     let manifest = exact();
     let bytes: u64 =

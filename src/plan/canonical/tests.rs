@@ -307,6 +307,7 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("limits.requests_per_second", CSV, "limits.requests_per_second = 1", None),
     ("limits.failure_threshold", CSV, "limits.failure_threshold = 1", None),
     ("limits.max_disk", CSV, "limits.max_disk = 1", None),
+    ("limits.max_objects", CSV, "limits.max_objects = 1", None),
 ];
 
 #[test]

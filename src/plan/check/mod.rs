@@ -99,6 +99,7 @@ fn limits(file: &PlanFile, walk: &mut Walk) -> Limits {
         requests_per_second: limits.requests_per_second.value().map(|number| number.0),
         failure_threshold: limits.failure_threshold.value().copied().unwrap_or(default.failure_threshold),
         max_disk: limits.max_disk.value().map(|size| size.0),
+        max_objects: limits.max_objects.value().map(|number| number.0),
     }
 }
 

@@ -94,6 +94,7 @@ fn sizes() -> impl Strategy<Value = Sizes> {
         cadence: Cadence { steps, rows },
         spread: ALONE,
         max_disk: None,
+        max_objects: None,
     })
 }
 

@@ -119,6 +119,7 @@ pub(super) const SMALL: Sizes = Sizes {
     cadence: Cadence { steps: 1, rows: 1000 },
     spread: ALONE,
     max_disk: None,
+    max_objects: None,
 };
 
 /// One attempt; `None` where it was dropped.

@@ -23,7 +23,7 @@ const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
 
 fn sizes(spread: Spread) -> Sizes {
     let limits = Limits { block_rows: 3, part_rows: 7 };
-    Sizes { limits, cadence: Cadence { steps: 2, rows: 1000 }, spread, max_disk: None }
+    Sizes { limits, cadence: Cadence { steps: 2, rows: 1000 }, spread, max_disk: None, max_objects: None }
 }
 
 fn freeze(
