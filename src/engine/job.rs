@@ -173,7 +173,7 @@ impl Job<'_> {
     fn worker(&self, bounds: &Bounds, stop: &Stop) -> Worker {
         Worker::new(
             Arc::clone(self.store),
-            Operations::new(self.plan.operations.clone()),
+            Operations::new(self.plan.operations.clone()).skipping_unchanged(self.plan.job.skip_unchanged),
             Throttle::new(bounds.allowance.clone()),
             RetryPolicy::default(),
             stop.asked.clone(),

@@ -120,25 +120,38 @@ pub struct Step {
 
 /// All operations of a plan, composed: one pass over each object carries out them all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operations(Vec<Operation>);
+pub struct Operations {
+    all: Vec<Operation>,
+    skip_unchanged: bool,
+}
 
 impl Operations {
     /// Composes operations, in the order in which they are to be applied.
     #[must_use]
     pub fn new(operations: Vec<Operation>) -> Self {
-        Self(operations)
+        Self { all: operations, skip_unchanged: false }
+    }
+
+    /// Also reads what they do not need to know, so that an object that is as it should be is left alone. A restore is asked
+    /// for in any case: its days count from now.
+    #[must_use]
+    pub fn skipping_unchanged(self, skip_unchanged: bool) -> Self {
+        Self { skip_unchanged, ..self }
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Operation> {
-        self.0.iter()
+        self.all.iter()
     }
 
-    /// What must be read of an object before [`Self::desired`] can answer.
+    /// What must be read of an object before [`Self::desired`] can answer, and before [`Self::steps`] can leave out what
+    /// holds already, where that is wanted.
     #[must_use]
     pub fn reads(&self) -> Vec<Step> {
-        let reads_tags = |op: &Operation| op.reads() && op.aspect() == Aspect::Tags;
-        if self.0.iter().any(reads_tags) { vec![self.step(Aspect::Tags, Call::GetTags)] } else { Vec::new() }
+        let wants = |aspect| move |op: &&Operation| op.aspect() == aspect && (op.reads() || self.skip_unchanged);
+        let reads = [(Aspect::Tags, Call::GetTags), (Aspect::Acl, Call::GetAcl)].into_iter();
+        let wanted = reads.filter(|(aspect, _)| self.all.iter().find(wants(*aspect)).is_some());
+        wanted.map(|(aspect, call)| self.step(aspect, call)).collect()
     }
 
     /// The state that all operations together want.
@@ -146,7 +159,7 @@ impl Operations {
     /// # Errors
     /// The first operation that rejects the object, by name.
     pub fn desired(&self, before: &ObjectState) -> Result<ObjectState, (&'static str, Rejection)> {
-        self.0.iter().try_fold(before.clone(), |state, operation| {
+        self.all.iter().try_fold(before.clone(), |state, operation| {
             operation.desired(state).map_err(|why| (operation.name(), why))
         })
     }
@@ -163,7 +176,7 @@ impl Operations {
     }
 
     fn step(&self, aspect: Aspect, call: Call) -> Step {
-        let names: Vec<_> = self.0.iter().filter(|op| op.aspect() == aspect).map(Operation::name).collect();
+        let names: Vec<_> = self.all.iter().filter(|op| op.aspect() == aspect).map(Operation::name).collect();
         Step { call, operation: names.join("+") }
     }
 }
@@ -213,6 +226,22 @@ mod tests {
         let add = Operation::AddTagging(tags(&[("a", "1")]));
         assert_eq!(calls(&[add], &with_tags(&[("a", "1"), ("b", "2")])), []);
         assert_eq!(calls(&[Operation::DeleteTagging(Some(vec!["gone".into()]))], &with_tags(&[("a", "1")])), []);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_read_only_to_leave_alone_what_holds() {
+        let restore = Operation::Restore(RestoreRequest { days: 3, tier: None });
+        let all =
+            Operations::new(vec![Operation::PutTagging(tags(&[("a", "1")])), Operation::PutAcl(Acl::Private), restore]);
+        assert!(all.reads().is_empty());
+        let looking = all.clone().skipping_unchanged(true);
+        let reads: Vec<_> = looking.reads().into_iter().map(|step| (step.call, step.operation)).collect();
+        let expected = [(Call::GetTags, "put_object_tagging"), (Call::GetAcl, "put_object_acl")];
+        assert_eq!(reads, expected.map(|(call, name)| (call, name.to_owned())));
+        let holds = ObjectState { acl: Fact::Known(Acl::Private), ..with_tags(&[("a", "1")]) };
+        let after = looking.desired(&holds).expect("no rejection");
+        let [left] = &looking.steps(&holds, &after)[..] else { panic!("the restore alone") };
+        assert_eq!(left.operation, "restore_object");
     }
 
     #[test]

@@ -11,11 +11,13 @@ pub struct JobSettings {
     pub confirmation_required: bool,
     /// The user's own name for the job, 1 to 64 characters: the same token and plan is the same job.
     pub client_request_token: Option<String>,
+    /// Whether each object is read first, and written to only where something changes.
+    pub skip_unchanged: bool,
 }
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { priority: 0, confirmation_required: true, client_request_token: None }
+        Self { priority: 0, confirmation_required: true, client_request_token: None, skip_unchanged: false }
     }
 }
 

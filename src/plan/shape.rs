@@ -264,6 +264,9 @@ table! {
         /// A name for the job, 1 to 64 characters, that makes its creation idempotent: the same token and plan is the
         /// same job, and another plan under the same token is refused.
         optional client_request_token: Text<1, 64>,
+        /// Whether each object's tags or ACL are read first, and written only where they change. False by default. Restores are
+        /// asked for in any case.
+        optional skip_unchanged: bool,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use batchplan::backoff::RetryPolicy;
 use batchplan::call::Call;
 use batchplan::engine::{Allowance, Throttle, Worked, Worker};
-use batchplan::object::{Restoration, RestoreRequest, Tier};
+use batchplan::object::{Acl, Restoration, RestoreRequest, Tier};
 use batchplan::operation::{Operation, Operations};
 use batchplan::store::Store;
 use batchplan::task::{FaultClass, Outcome};
@@ -111,4 +111,22 @@ async fn a_silent_server_costs_one_timeout_for_each_attempt() {
     let Worked::Settled(Outcome::Failed(failure)) = worked else { panic!("{worked:?}") };
     assert_eq!((failure.fault.status, failure.fault.code.as_str()), (None, "RequestTimeout"));
     assert_eq!(failure.fault.endpoint, "PUT memory:k0?tagging");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_as_it_should_be_is_only_read_where_that_is_wanted() {
+    let store = MemoryStore::with_objects(0);
+    store.put(&object("same"), &[("t", "1")]);
+    store.put(&object("other"), &[("t", "2")]);
+    let operations = Operations::new(vec![Operation::PutTagging(tags(&[("t", "1")])), Operation::PutAcl(Acl::Private)])
+        .skipping_unchanged(true);
+    let (throttle, stop) = (Throttle::new(Allowance::new(1, None)), CancellationToken::new());
+    let worker = Worker::new(store.clone(), operations, throttle, RetryPolicy::default(), stop);
+    for key in ["same", "other"] {
+        let outcome = worker.work(&object(key), false).await;
+        assert_eq!(outcome, Worked::Settled(Outcome::Succeeded { status: 200 }), "{key}");
+    }
+    let written: Vec<_> = store.calls().into_iter().filter(|(_, call)| call.writes()).collect();
+    assert_eq!(written, [(object("other"), Call::PutTags(tags(&[("t", "1")])))]);
+    assert_eq!(store.calls().len(), 5, "two looks at each, and one write");
 }

@@ -347,3 +347,18 @@ fn what_is_over_is_not_resumed() {
     );
     assert_eq!(scene.run(&["resume", "nosuchjob"]).code, 2);
 }
+
+#[test]
+fn what_is_as_it_should_be_is_left_alone_where_the_plan_wants_it() {
+    let scene = Scene::with_objects(12);
+    let plan = format!("{TAG}[job]\nskip_unchanged = true\n");
+    scene.plan(&plan);
+    let changed = scene.apply().ended(0).json();
+    assert_stands(&scene.job(&changed), JobStatus::Complete, 12, 0);
+    assert_eq!(scene.writes().values().sum::<usize>(), 12);
+    let again = scene.apply().ended(0).json();
+    assert_ne!(again["job_id"], changed["job_id"]);
+    assert_stands(&scene.job(&again), JobStatus::Complete, 12, 0);
+    scene.assert_reported(&scene.job(&again), keys(12));
+    assert_eq!(scene.writes().values().sum::<usize>(), 12, "nothing was written again");
+}

@@ -303,6 +303,7 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("job.priority", CSV, "job.priority = 7", None),
     ("job.confirmation_required", CSV, "job.confirmation_required = false", None),
     ("job.client_request_token", CSV, "job.client_request_token = \"t\"", None),
+    ("job.skip_unchanged", CSV, "job.skip_unchanged = true", None),
     ("limits.concurrency", CSV, "limits.concurrency = 1", None),
     ("limits.requests_per_second", CSV, "limits.requests_per_second = 1", None),
     ("limits.failure_threshold", CSV, "limits.failure_threshold = 1", None),

@@ -81,6 +81,7 @@ fn job(file: &PlanFile) -> JobSettings {
         priority: job.priority.value().map_or(default.priority, |number| number.0),
         confirmation_required: job.confirmation_required.value().copied().unwrap_or(default.confirmation_required),
         client_request_token: job.client_request_token.value().map(|token| token.0.clone()),
+        skip_unchanged: job.skip_unchanged.value().copied().unwrap_or(default.skip_unchanged),
     }
 }
 

@@ -141,16 +141,17 @@ fn read_grants(document: &[u8]) -> Result<Option<Acl>, XmlFault> {
         "AccessControlPolicy" => whole = true,
         _ => {}
     })?;
-    let (mut read, mut write, mut other) = (false, false, false);
+    let (mut full, mut read, mut write, mut other) = (false, false, false, false);
     for [id, uri, permission] in &grants {
         match permission.as_str() {
-            "FULL_CONTROL" if uri.is_empty() && !owner.is_empty() && *id == owner => {}
+            "FULL_CONTROL" if uri.is_empty() && !owner.is_empty() && *id == owner => full = true,
             "READ" if uri == ALL_USERS => read = true,
             "WRITE" if uri == ALL_USERS => write = true,
             _ => other = true,
         }
     }
-    let acl = match (read, write, other) {
+    // Without the owner's grant it is none of the predefined ones either.
+    let acl = match (read, write, other || !full) {
         (false, false, false) => Acl::Private,
         (true, false, false) => Acl::PublicRead,
         (true, true, false) => Acl::PublicReadWrite,
@@ -239,7 +240,9 @@ mod tests {
         assert_eq!(read(&[mine.clone(), reads.clone()]), Acl::PublicRead);
         assert_eq!(read(&[mine.clone(), reads.clone(), writes.clone()]), Acl::PublicReadWrite);
         assert_eq!(read(&[mine.clone(), writes]), Acl::Custom);
-        assert_eq!(read(&[mine, reads, yours]), Acl::Custom);
+        assert_eq!(read(&[mine, reads.clone(), yours]), Acl::Custom);
+        assert_eq!(read(&[]), Acl::Custom, "the owner may do nothing");
+        assert_eq!(read(&[reads]), Acl::Custom);
         assert_eq!(Dialect::S3.read_acl(b"<Other/>"), Ok(None));
     }
 
