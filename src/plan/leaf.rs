@@ -1,5 +1,7 @@
 //! What single values of a plan can be: each type is a reader and a JSON Schema at once.
 
+use std::ops::RangeInclusive;
+
 use globset::{Glob, GlobBuilder};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -113,15 +115,9 @@ impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
     }
 
     fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
-        let DeValue::Integer(digits) = slot.value else {
-            mismatch::<Self>(slot, "an integer, without quotes", walk);
-            return None;
-        };
-        let value = u32::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| (MIN..=MAX).contains(n));
-        if value.is_none() {
-            slot.refuse("is out of range", "not allowed", format!("from {MIN} to {MAX}"), walk);
-        }
-        value.map(Self)
+        let range = u64::from(MIN)..=u64::from(MAX);
+        let value = integer::<Self>(slot, &range, &format!("from {MIN} to {MAX}"), walk)?;
+        u32::try_from(value).ok().map(Self)
     }
 }
 
@@ -142,16 +138,20 @@ impl Value for Count {
     }
 
     fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
-        let DeValue::Integer(digits) = slot.value else {
-            mismatch::<Self>(slot, "an integer, without quotes", walk);
-            return None;
-        };
-        let value = u64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|n| (1..=MAX_COUNT).contains(n));
-        if value.is_none() {
-            slot.refuse("is out of range", "not allowed", "a number of objects, from 1", walk);
-        }
-        value.map(Self)
+        integer::<Self>(slot, &(1..=MAX_COUNT), "a number of objects, from 1", walk).map(Self)
     }
+}
+
+fn integer<V: Value>(slot: &Slot<'_>, range: &RangeInclusive<u64>, help: &str, walk: &mut Walk) -> Option<u64> {
+    let DeValue::Integer(digits) = slot.value else {
+        mismatch::<V>(slot, "an integer, without quotes", walk);
+        return None;
+    };
+    let value = u64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| range.contains(number));
+    if value.is_none() {
+        slot.refuse("is out of range", "not allowed", help, walk);
+    }
+    value
 }
 
 /// A value that has a name in plan files.
