@@ -101,7 +101,12 @@ pub(crate) fn bare(endpoint: &str, objects: u64) -> Result<(), Box<dyn Error>> {
                 query: "tagging",
                 body_sha256: &prepared.sha256,
             };
-            prepared.signer.sign(&unsigned, &prepared.identity, &prepared.clock.stamp(), &mut headers);
+            prepared.signer.sign(
+                &unsigned,
+                &prepared.identity,
+                &prepared.clock.stamp(prepared.clock.now()),
+                &mut headers,
+            );
             let mut request = Request::new(Full::new(Bytes::from_static(DOCUMENT.as_bytes())));
             *request.method_mut() = http::Method::PUT;
             *request.uri_mut() = format!("http://{endpoint}{path}?tagging").parse::<Uri>()?;

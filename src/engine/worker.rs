@@ -1,7 +1,7 @@
 //! One object's way: read what must be known, send what must be sent, again where that may help.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::throttle::Throttle;
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::call::{Call, Learned, Reply};
 use crate::object::{ObjectId, ObjectState, Restoration, RestoreRequest};
-use crate::operation::{Looked, Operations, Step, look};
+use crate::operation::{Looked, Operations, Rejection, Step, look};
 use crate::store::Store;
 use crate::task::{Failure, Fault, FaultClass, Outcome};
 
@@ -28,6 +28,13 @@ pub struct Worker {
     stop: CancellationToken,
     /// Whether the service has taken any of our signatures.
     accepted: AtomicBool,
+    last: Mutex<Option<Way>>,
+}
+
+/// From a state that an object was found in to the one that it should have: most objects of a job are found in the same.
+struct Way {
+    before: ObjectState,
+    steps: Result<Arc<[Step]>, (&'static str, Rejection)>,
 }
 
 /// What came of working on an object.
@@ -69,7 +76,16 @@ impl Worker {
         stop: CancellationToken,
     ) -> Self {
         let reads = operations.reads();
-        Self { store, operations, reads, throttle, policy, stop, accepted: AtomicBool::new(false) }
+        Self {
+            store,
+            operations,
+            reads,
+            throttle,
+            policy,
+            stop,
+            accepted: AtomicBool::new(false),
+            last: Mutex::new(None),
+        }
     }
 
     /// Works on one object. `asked_before` says that this job has already asked for its restore.
@@ -93,18 +109,31 @@ impl Worker {
             status = reply.status;
             before.learn(reply.learned);
         }
-        let after = self.operations.desired(&before).map_err(|(operation, why)| {
+        let steps = self.steps(before).map_err(|(operation, why)| {
             let fault = Fault::unanswered(FaultClass::Rejected, why.code(), &why.to_string(), String::new());
             failed(operation, fault)
         })?;
-        for step in self.operations.steps(&before, &after) {
+        for step in &*steps {
             let reply = match step.call {
-                Call::Restore(request) => self.restore(visit, &step, request, asked_before).await?,
-                _ => self.send(visit, &step).await?,
+                Call::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await?,
+                _ => self.send(visit, step).await?,
             };
             status = reply.status;
         }
         Ok(status)
+    }
+
+    /// The requests for an object in this state, worked out once as long as the next one is found in the same.
+    fn steps(&self, before: ObjectState) -> Result<Arc<[Step]>, (&'static str, Rejection)> {
+        // What is kept is whole at every moment, so that a poisoned lock is as good.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = last.as_ref().filter(|way| way.before == before) {
+            return way.steps.clone();
+        }
+        let after = self.operations.desired(&before);
+        let steps = after.map(|after| self.operations.steps(&before, &after).into());
+        *last = Some(Way { before, steps: steps.clone() });
+        steps
     }
 
     /// Sends a request that may be repeated, until it is answered for good.

@@ -46,12 +46,10 @@ impl Limit {
 pub(super) struct Answer {
     pub(super) head: Parts,
     pub(super) body: Arriving,
-    /// How the request was signed.
-    pub(super) signed: Signed,
 }
 
 /// Whose signature a request has, and of what time.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::store) struct Signed {
     pub(super) identity: Arc<Identity>,
     pub(super) at: Timestamp,
@@ -102,11 +100,12 @@ impl Answer {
         mut self,
         dialect: Dialect,
         limit: Limit,
+        signed: &Signed,
         in_words: &impl Fn() -> String,
     ) -> Result<Whole, Refused> {
         let status = self.head.status.as_u16();
         if !self.head.status.is_success() {
-            return Err(self.refused(dialect, in_words).await);
+            return Err(self.refused(dialect, signed, in_words).await);
         }
         let unreadable = |why: &str| Refused::alone(unreadable(status, why, in_words()));
         let read = read(&mut self.body, limit.bytes()).await;
@@ -117,8 +116,8 @@ impl Answer {
         };
         // Some servers must begin to answer before they know whether they can carry the request out.
         if is_error(&body) {
-            let document = Document::read(&body, &self.signed);
-            return Err(document.refused(status, &self.head.headers, dialect, &self.signed, in_words()));
+            let document = Document::read(&body, signed);
+            return Err(document.refused(status, &self.head.headers, dialect, signed, in_words()));
         }
         Ok(Whole { status, headers: self.head.headers, body })
     }
@@ -127,20 +126,21 @@ impl Answer {
     pub(super) async fn opened(
         self,
         dialect: Dialect,
+        signed: &Signed,
         in_words: &impl Fn() -> String,
     ) -> Result<(Parts, Arriving), Refused> {
         if self.head.status.is_success() {
             return Ok((self.head, self.body));
         }
-        Err(self.refused(dialect, in_words).await)
+        Err(self.refused(dialect, signed, in_words).await)
     }
 
-    async fn refused(mut self, dialect: Dialect, in_words: &impl Fn() -> String) -> Refused {
+    async fn refused(mut self, dialect: Dialect, signed: &Signed, in_words: &impl Fn() -> String) -> Refused {
         let body = match read(&mut self.body, MAX_REFUSAL).await {
             Read::Whole(body) | Read::Cut(body) => body,
             Read::Broken(_) => Bytes::new(),
         };
-        let (status, signed) = (self.head.status.as_u16(), &self.signed);
+        let status = self.head.status.as_u16();
         Document::read(&body, signed).refused(status, &self.head.headers, dialect, signed, in_words())
     }
 }

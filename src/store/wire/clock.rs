@@ -37,10 +37,9 @@ impl Clock {
         Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
     }
 
-    /// Now, as signatures write it.
+    /// A moment, as signatures write it.
     #[must_use]
-    pub fn stamp(&self) -> Stamp {
-        let now = self.now();
+    pub fn stamp(&self, now: Timestamp) -> Stamp {
         // What is kept is whole at every moment, so a poisoned lock is as good.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 != now.as_second() {

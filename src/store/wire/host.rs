@@ -88,10 +88,11 @@ impl Host {
                 return Ok(lane);
             }
         }
-        let connecting = async {
+        // Boxed, as hardly a request connects: what each of them carries along is small without it.
+        let connecting = Box::pin(async {
             let io = self.connector.connect(self.url.clone()).await.map_err(|error| innermost(&*error))?;
             Lane::new(io).await.map_err(|error| innermost(&error))
-        };
+        });
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(made) => made.map_err(ConnectFault::Failed),
             Err(_) => Err(ConnectFault::TimedOut),

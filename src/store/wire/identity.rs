@@ -100,17 +100,16 @@ impl Identities {
     /// # Errors
     /// When there are none, and the provider gives none.
     pub async fn current(&self) -> Result<Arc<Identity>, CredentialsError> {
-        if let Some(identity) = self.in_force(SystemTime::now()) {
+        if let Some(identity) = self.in_force() {
             return Ok(identity);
         }
         let _turn = self.renewing.lock().await;
-        let now = SystemTime::now();
-        if let Some(identity) = self.in_force(now) {
+        if let Some(identity) = self.in_force() {
             return Ok(identity);
         }
         match self.ask().await {
             Ok(fresh) => Ok(self.hold(fresh)),
-            Err(error) => self.stretch(now).ok_or(error),
+            Err(error) => self.stretch(SystemTime::now()).ok_or(error),
         }
     }
 
@@ -127,9 +126,10 @@ impl Identities {
         }
     }
 
-    fn in_force(&self, now: SystemTime) -> Option<Arc<Identity>> {
+    /// The credentials that are held, unless they are due.
+    pub(super) fn in_force(&self) -> Option<Arc<Identity>> {
         let held = self.lock();
-        let held = held.as_ref().filter(|held| held.renew_at.is_none_or(|at| now < at))?;
+        let held = held.as_ref().filter(|held| held.renew_at.is_none_or(|at| SystemTime::now() < at))?;
         Some(Arc::clone(&held.identity))
     }
 

@@ -176,9 +176,9 @@ impl Wire {
         let in_words = || ask.in_words(&self.site);
         let signed = self.identity(&in_words).await?;
         let answer = self.send(&ask, &signed).await?;
-        match answer.whole(self.dialect, limit, &in_words).await {
+        match answer.whole(self.dialect, limit, &signed, &in_words).await {
             Ok(whole) => Ok(whole),
-            Err(refused) => Err(self.judged(refused, &signed).await),
+            Err(refused) => Err(Box::pin(self.judged(refused, &signed)).await),
         }
     }
 
@@ -205,9 +205,9 @@ impl Wire {
         let opening = async {
             let signed = self.identity(&in_words).await?;
             let answer = self.send(&ask, &signed).await?;
-            match answer.opened(self.dialect, &in_words).await {
+            match answer.opened(self.dialect, &signed, &in_words).await {
                 Ok(opened) => Ok(opened),
-                Err(refused) => Err(self.judged(refused, &signed).await),
+                Err(refused) => Err(Box::pin(self.judged(refused, &signed)).await),
             }
         };
         tokio::time::timeout(PATIENCE, opening).await.unwrap_or_else(|_| Err(too_late(PATIENCE, in_words())))
@@ -218,11 +218,15 @@ impl Wire {
     /// # Errors
     /// When there are no credentials.
     pub(super) async fn identity(&self, in_words: &impl Fn() -> String) -> Result<Signed, Fault> {
-        let identity = self.identities.current().await.map_err(|error| {
+        let at = self.clock.now();
+        if let Some(identity) = self.identities.in_force() {
+            return Ok(Signed { identity, at });
+        }
+        let identity = Box::pin(self.identities.current()).await.map_err(|error| {
             let why = innermost(&error);
             Fault::unanswered(FaultClass::Credentials, "NoCredentials", &super::fault::shortened(&why), in_words())
         })?;
-        Ok(Signed { identity, at: self.clock.now() })
+        Ok(Signed { identity, at })
     }
 
     async fn send(&self, ask: &Ask<'_>, signed: &Signed) -> Result<Answer, Fault> {
@@ -231,7 +235,7 @@ impl Wire {
         };
         let not_sent = |why: &str| unanswered(FaultClass::Rejected, "RequestNotSent", why);
         let route = self.route(ask.bucket).map_err(|error| not_sent(&error.to_string()))?;
-        let mut request = self.signed(ask, &route, &signed.identity).map_err(|error| not_sent(&error.to_string()))?;
+        let mut request = self.signed(ask, &route, signed).map_err(|error| not_sent(&error.to_string()))?;
         for _ in 0..MAX_LANES {
             let connected = route.host.lane().await;
             let mut lane =
@@ -240,7 +244,7 @@ impl Wire {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let body = Arriving::new(lane, body, Arc::clone(&route.host));
-                    return Ok(Answer { head, body, signed: signed.clone() });
+                    return Ok(Answer { head, body });
                 }
                 Err(Lost::Unsent(again)) => request = *again,
                 Err(Lost::Sent(error)) => {
@@ -255,7 +259,7 @@ impl Wire {
         &self,
         ask: &Ask<'_>,
         route: &Route,
-        identity: &Arc<Identity>,
+        signed: &Signed,
     ) -> Result<Request<Full<bytes::Bytes>>, http::Error> {
         let mut target = String::with_capacity(route.path.len() + 64);
         target.push_str(&route.path);
@@ -287,7 +291,7 @@ impl Wire {
             query: ask.query,
             body_sha256: &ask.payload.sha256,
         };
-        self.signer.sign(&unsigned, identity, &self.clock.stamp(), &mut headers);
+        self.signer.sign(&unsigned, &signed.identity, &self.clock.stamp(signed.at), &mut headers);
 
         let mut request = Request::new(Full::new(ask.payload.content.clone()));
         *request.method_mut() = ask.method.try_into()?;
