@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
-const COMMANDS: [(&str, Runner); 23] = [
+const COMMANDS: [(&str, Runner); 24] = [
     ("cargo run --release -- apply plans/quickstart.toml --auto-approve", Runner::Here(0)),
     ("cargo test", Runner::Ci),
     ("cargo install --path .", Runner::Ci),
@@ -21,6 +21,7 @@ const COMMANDS: [(&str, Runner); 23] = [
     ("batchplan validate plan.toml", Runner::Here(0)),
     ("batchplan apply plan.toml", Runner::Here(6)),
     ("batchplan schema > plan.schema.json", Runner::Here(0)),
+    ("batchplan policy plan.toml > policy.json", Runner::Here(0)),
     ("batchplan create plan.toml", Runner::Job("Suspended", 0)),
     ("batchplan list", Runner::Job("Suspended", 0)),
     ("batchplan show JOB", Runner::Job("Suspended", 0)),

@@ -15,6 +15,7 @@ mod next;
 mod ordered;
 mod pause;
 mod plan_file;
+mod policy;
 mod priority;
 mod problems;
 mod progress;
@@ -68,6 +69,7 @@ enum Command {
     Priority(priority::Priority),
     Delete(delete::Delete),
     Publish(publish::Publish),
+    Policy(policy::Policy),
     Schema(schema::Schema),
     Completions(completions::Completions),
     Sandbox(sandbox::SandboxArgs),
@@ -134,6 +136,7 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
         Command::Pause(args) => pause::run(&args, terminal),
         Command::Cancel(args) => cancel::run(&args, terminal),
         Command::Priority(args) => priority::run(&args, terminal),
+        Command::Policy(args) => policy::run(&args, terminal),
         Command::Delete(args) => delete::run(&args, terminal),
         Command::Resume(args) => resume::run(&args, terminal),
         Command::Run(args) => run::run(&args, terminal),

@@ -6,7 +6,7 @@
 //! echoing a credential.
 //!
 //! `canonical` says what work a plan is, so that it is known again, and `change` what became of it; [`xml`] shows its
-//! parts as OSS Batch Operations would.
+//! parts as OSS Batch Operations would, and [`policy`] says what its credentials must be allowed.
 
 mod canonical;
 mod change;
@@ -14,6 +14,7 @@ mod check;
 mod defaults;
 mod leaf;
 mod limits;
+pub mod policy;
 mod read;
 mod shape;
 mod share;

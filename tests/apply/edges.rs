@@ -282,6 +282,57 @@ fn another_number_of_objects_than_was_expected_is_refused() {
 }
 
 #[test]
+fn the_least_permissions_of_a_plan_are_printed() {
+    let world = World::filled("");
+    world.plan(TAG);
+    let ran = world.run(&["policy", "plan.toml"]).ended(0);
+    assert_eq!(
+        ran.stdout,
+        r#"{
+  "Statement": [
+    {
+      "Action": [
+        "s3:ListBucket"
+      ],
+      "Effect": "Allow",
+      "Resource": [
+        "arn:aws:s3:::bkt"
+      ],
+      "Sid": "ListObjects"
+    },
+    {
+      "Action": [
+        "s3:PutObjectTagging"
+      ],
+      "Effect": "Allow",
+      "Resource": [
+        "arn:aws:s3:::bkt/*"
+      ],
+      "Sid": "WorkOnObjects"
+    }
+  ],
+  "Version": "2012-10-17"
+}
+"#
+    );
+    let trusts = world.run(&["policy", "plan.toml", "--for", "ram", "--trust"]).ended(0).json();
+    assert_eq!(trusts["Statement"][0]["Principal"]["Service"][0], "oss.aliyuncs.com");
+    world.write("list.csv", "bkt,a\n");
+    world.plan("[manifest.csv]\npath = \"list.csv\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n");
+    let unknown = world.run(&["policy", "plan.toml"]).ended(2);
+    assert_eq!(
+        unknown.stderr,
+        "error: the plan does not say which buckets its objects are in: its manifest does\n  help: name each of them with \
+         --bucket NAME\n"
+    );
+    let odd = world.run(&["policy", "plan.toml", "--bucket", "*"]).ended(2);
+    assert!(odd.stderr.starts_with("error: `*` is no bucket's name\n"), "{}", odd.stderr);
+    let told = world.run(&["policy", "plan.toml", "--bucket", "one", "--bucket", "two"]).ended(0).json();
+    let resources = &told["Statement"][0]["Resource"];
+    assert_eq!((&resources[0], &resources[1]), (&"arn:aws:s3:::one/*".into(), &"arn:aws:s3:::two/*".into()));
+}
+
+#[test]
 fn help_and_version_are_there() {
     let world = World::filled("");
     let ran = world.run(&["--help"]).ended(0);

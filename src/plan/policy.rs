@@ -1,0 +1,367 @@
+//! The least that the credentials of a plan must be allowed, in the policies of RAM and of IAM.
+//!
+//! Actions: <https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview> and
+//! <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html>.
+
+use serde_json::{Value as Json, json};
+
+use super::Plan;
+use crate::manifest::{CsvField, CsvPlace, InventoryObject, Source, Versions};
+use crate::object::{Bucket, Key};
+use crate::operation::{Aspect, Operation};
+
+/// Whose policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Alibaba Cloud's Resource Access Management.
+    Ram,
+    /// AWS's Identity and Access Management.
+    Iam,
+}
+
+/// The plan does not say which buckets its objects are in: its manifest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the plan does not say which buckets its objects are in: its manifest does")]
+pub struct BucketsUnknown;
+
+/// Something that may be done, by its name in both languages; of a version, where that has a name of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Right {
+    ram: &'static str,
+    ram_version: &'static str,
+    iam: &'static str,
+    iam_version: &'static str,
+}
+
+const fn right(ram: &'static str, ram_version: &'static str, iam: &'static str, iam_version: &'static str) -> Right {
+    Right { ram, ram_version, iam, iam_version }
+}
+
+const LIST: Right = right("oss:ListObjects", "oss:ListObjectVersions", "s3:ListBucket", "s3:ListBucketVersions");
+const READ: Right = right("oss:GetObject", "oss:GetObjectVersion", "s3:GetObject", "s3:GetObjectVersion");
+const GET_TAGS: Right =
+    right("oss:GetObjectTagging", "oss:GetObjectVersionTagging", "s3:GetObjectTagging", "s3:GetObjectVersionTagging");
+const PUT_TAGS: Right =
+    right("oss:PutObjectTagging", "oss:PutObjectVersionTagging", "s3:PutObjectTagging", "s3:PutObjectVersionTagging");
+const DELETE_TAGS: Right = right(
+    "oss:DeleteObjectTagging",
+    "oss:DeleteObjectVersionTagging",
+    "s3:DeleteObjectTagging",
+    "s3:DeleteObjectVersionTagging",
+);
+const GET_ACL: Right =
+    right("oss:GetObjectAcl", "oss:GetObjectVersionAcl", "s3:GetObjectAcl", "s3:GetObjectVersionAcl");
+const PUT_ACL: Right =
+    right("oss:PutObjectAcl", "oss:PutObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl");
+const RESTORE: Right = right("oss:RestoreObject", "oss:RestoreObjectVersion", "s3:RestoreObject", "s3:RestoreObject");
+const WRITE: Right = right("oss:PutObject", "oss:PutObject", "s3:PutObject", "s3:PutObject");
+const ABORT: Right =
+    right("oss:AbortMultipartUpload", "oss:AbortMultipartUpload", "s3:AbortMultipartUpload", "s3:AbortMultipartUpload");
+
+/// Which forms of a right are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// Objects without a version.
+    Current,
+    /// Versions.
+    Versions,
+    /// Some with, and some without.
+    Both,
+}
+
+/// The policy that lets a plan read its manifest, work on its objects and write its report, and nothing else. `buckets` are
+/// those that its manifest names, where the plan does not say.
+///
+/// # Errors
+/// When the plan does not say it, and there are none.
+pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Result<Json, BucketsUnknown> {
+    let writer = Writer { language, partition: partition(plan.store.region.as_deref()) };
+    let mut statements = writer.manifest(&plan.manifest.source);
+    let objects = match &plan.manifest.source {
+        Source::Prefix { bucket, prefix, .. } => vec![writer.below(bucket, prefix)],
+        _ if buckets.is_empty() => return Err(BucketsUnknown),
+        _ => buckets.iter().map(|bucket| writer.below(bucket, &Key::from(""))).collect(),
+    };
+    let named = named(&plan.manifest.source);
+    statements.push(writer.statement("WorkOnObjects", &work(plan), named, &objects));
+    if let Some(place) = &plan.report.place {
+        let rights: &[Right] = if language == Language::Ram { &[WRITE, ABORT] } else { &[WRITE] };
+        let to = writer.below(&place.bucket, &place.prefix);
+        statements.push(writer.statement("WriteReport", rights, Named::Current, &[to]));
+    }
+    Ok(json!({ "Version": writer.version(), "Statement": statements }))
+}
+
+/// The policy that says who may take on the role that a plan is worked on in: the managed service, or this principal.
+#[must_use]
+pub fn trust(language: Language, principal: Option<&str>) -> Json {
+    let writer = Writer { language, partition: "aws" };
+    let who = match (language, principal) {
+        (Language::Ram, None) => json!({ "Service": ["oss.aliyuncs.com"] }),
+        (Language::Iam, None) => json!({ "Service": ["batchoperations.s3.amazonaws.com"] }),
+        (Language::Ram, Some(principal)) => json!({ "RAM": [principal] }),
+        (Language::Iam, Some(principal)) => json!({ "AWS": [principal] }),
+    };
+    let statement = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": who });
+    json!({ "Version": writer.version(), "Statement": [statement] })
+}
+
+/// What the operations ask for; a restore is looked at where its answer leaves doubt.
+fn work(plan: &Plan) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for operation in &plan.operations {
+        let looks = operation.reads() || plan.job.skip_unchanged;
+        rights.extend(match operation.aspect() {
+            Aspect::Tags => looks.then_some(GET_TAGS),
+            Aspect::Acl => looks.then_some(GET_ACL),
+            Aspect::Restoration => Some(READ),
+        });
+        // Tags of which none are left are deleted, not put.
+        rights.extend_from_slice(match operation {
+            Operation::PutTagging(tags) if tags.is_empty() => &[DELETE_TAGS],
+            Operation::PutTagging(_) | Operation::AddTagging(_) => &[PUT_TAGS],
+            Operation::DeleteTagging(None) => &[DELETE_TAGS],
+            Operation::DeleteTagging(Some(_)) => &[PUT_TAGS, DELETE_TAGS],
+            Operation::PutAcl(_) => &[PUT_ACL],
+            Operation::Restore(_) => &[RESTORE],
+        });
+    }
+    rights
+}
+
+fn named(source: &Source) -> Named {
+    match source {
+        Source::Prefix { versions: Versions::Current, .. } => Named::Current,
+        Source::Prefix { versions: Versions::All, .. } => Named::Versions,
+        Source::Csv { fields, .. } if !fields.contains(&CsvField::VersionId) => Named::Current,
+        Source::Csv { .. } | Source::Inventory { .. } | Source::Report { .. } | Source::Retry { .. } => Named::Both,
+    }
+}
+
+/// AWS's partition of a region. <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
+fn partition(region: Option<&str>) -> &'static str {
+    match region {
+        Some(region) if region.starts_with("cn-") => "aws-cn",
+        Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
+}
+
+/// Writes statements in one language.
+struct Writer {
+    language: Language,
+    partition: &'static str,
+}
+
+impl Writer {
+    fn version(&self) -> &'static str {
+        match self.language {
+            Language::Ram => "1",
+            Language::Iam => "2012-10-17",
+        }
+    }
+
+    /// What reading the manifest takes.
+    fn manifest(&self, source: &Source) -> Vec<Json> {
+        let read = |bucket: &Bucket, resource: String| {
+            self.statement("ReadManifest", &[READ], Named::Current, &[self.bucket(bucket) + &resource])
+        };
+        match source {
+            Source::Prefix { bucket, prefix, .. } => vec![self.list(bucket, prefix, named(source))],
+            Source::Csv { place: CsvPlace::Object { bucket, key, .. }, .. } => {
+                vec![read(bucket, format!("/{}", self.literal(key)))]
+            }
+            // The files of an inventory or a report lie around its manifest.
+            Source::Inventory { bucket, object: InventoryObject::Exact { key, .. }, .. } => {
+                vec![read(bucket, format!("/{}*", self.literal(&above(key, 2))))]
+            }
+            Source::Inventory { bucket, object: InventoryObject::Latest { prefix }, .. } => {
+                let list = self.list(bucket, prefix, Named::Current);
+                vec![list, read(bucket, format!("/{}*", self.literal(prefix)))]
+            }
+            Source::Report { place: CsvPlace::Object { bucket, key, .. }, .. } => {
+                vec![read(bucket, format!("/{}*", self.literal(&above(key, 1))))]
+            }
+            Source::Csv { place: CsvPlace::Local(_), .. }
+            | Source::Report { place: CsvPlace::Local(_), .. }
+            | Source::Retry { .. } => Vec::new(),
+        }
+    }
+
+    fn list(&self, bucket: &Bucket, prefix: &Key, named: Named) -> Json {
+        let mut statement = self.statement("ListObjects", &[LIST], named, &[self.bucket(bucket)]);
+        if !prefix.as_bytes().is_empty() {
+            let key = match self.language {
+                Language::Ram => "oss:Prefix",
+                Language::Iam => "s3:prefix",
+            };
+            statement["Condition"] = json!({ "StringLike": { key: [format!("{}*", self.literal(prefix))] } });
+        }
+        statement
+    }
+
+    fn statement(&self, sid: &str, rights: &[Right], named: Named, resources: &[String]) -> Json {
+        let mut actions: Vec<&str> = Vec::new();
+        for right in rights {
+            let (current, version) = match self.language {
+                Language::Ram => (right.ram, right.ram_version),
+                Language::Iam => (right.iam, right.iam_version),
+            };
+            let wanted: &[&str] = match named {
+                Named::Current => &[current],
+                Named::Versions => &[version],
+                Named::Both => &[current, version],
+            };
+            for action in wanted {
+                if !actions.contains(action) {
+                    actions.push(action);
+                }
+            }
+        }
+        match self.language {
+            // RAM's statements have no names.
+            Language::Ram => json!({ "Effect": "Allow", "Action": actions, "Resource": resources }),
+            Language::Iam => json!({ "Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources }),
+        }
+    }
+
+    fn bucket(&self, bucket: &Bucket) -> String {
+        match self.language {
+            Language::Ram => format!("acs:oss:*:*:{bucket}"),
+            Language::Iam => format!("arn:{}:s3:::{bucket}", self.partition),
+        }
+    }
+
+    fn below(&self, bucket: &Bucket, prefix: &Key) -> String {
+        format!("{}/{}*", self.bucket(bucket), self.literal(prefix))
+    }
+
+    /// A key as a pattern that matches it. RAM has no way to write a `*` that stands for itself: there it matches more.
+    fn literal(&self, key: &Key) -> String {
+        let text = String::from_utf8_lossy(key.as_bytes());
+        match self.language {
+            Language::Ram => text.into_owned(),
+            Language::Iam => text.replace('$', "${$}").replace('*', "${*}").replace('?', "${?}"),
+        }
+    }
+}
+
+/// The folder so many levels above a key, with its slash; the whole bucket where there are not as many.
+fn above(key: &Key, levels: usize) -> Key {
+    let bytes = key.as_bytes();
+    let slashes = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(place, _)| place);
+    let end = slashes.into_iter().nth(levels - 1).map_or(0, |place| place + 1);
+    Key::new(&bytes[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn plan(rest: &str) -> Plan {
+        let text = format!("name = \"p\"\n{rest}");
+        let (plan, problems) = crate::plan::read("plan.toml", &text, Path::new("."), jiff::Timestamp::UNIX_EPOCH);
+        plan.unwrap_or_else(|| panic!("{:?}", problems.iter().map(|one| one.title().to_owned()).collect::<Vec<_>>()))
+    }
+
+    const OSS: &str =
+        "[store]\nprovider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\nregion = \"cn-hangzhou\"\n";
+    const AWS: &str = "[store]\nprovider = \"aws\"\nregion = \"eu-central-1\"\n";
+    const PUT: &str = "[operation.put_object_tagging]\ntags = { a = \"1\" }\n";
+
+    /// Actions and resources of each statement.
+    fn spelled(policy: &Json) -> Vec<(Vec<String>, Vec<String>)> {
+        let texts = |value: &Json| -> Vec<String> {
+            value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+        };
+        policy["Statement"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| (texts(&it["Action"]), texts(&it["Resource"])))
+            .collect()
+    }
+
+    #[test]
+    fn a_prefix_is_listed_worked_on_and_reported_and_nothing_else() {
+        let plan = plan(&format!(
+            "{OSS}[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"d/2024/\"\n{PUT}[report]\nbucket = \"rep\"\nprefix = \"reports/\"\n"
+        ));
+        let policy = permissions(&plan, Language::Ram, &[]).unwrap();
+        assert_eq!(
+            policy,
+            json!({
+                "Version": "1",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Action": ["oss:ListObjects"],
+                        "Resource": ["acs:oss:*:*:bkt"],
+                        "Condition": { "StringLike": { "oss:Prefix": ["d/2024/*"] } },
+                    },
+                    { "Effect": "Allow", "Action": ["oss:PutObjectTagging"], "Resource": ["acs:oss:*:*:bkt/d/2024/*"] },
+                    {
+                        "Effect": "Allow",
+                        "Action": ["oss:PutObject", "oss:AbortMultipartUpload"],
+                        "Resource": ["acs:oss:*:*:rep/reports/*"],
+                    },
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn versions_have_rights_of_their_own() {
+        let plan = plan(&format!(
+            "{AWS}[manifest.prefix]\nbucket = \"bkt\"\nversions = \"all\"\n[operation.add_object_tagging]\ntags = {{ a = \"1\" }}\n"
+        ));
+        let policy = permissions(&plan, Language::Iam, &[]).unwrap();
+        assert_eq!(policy["Statement"][0]["Action"], json!(["s3:ListBucketVersions"]));
+        assert_eq!(policy["Statement"][0].get("Condition"), None);
+        assert_eq!(
+            policy["Statement"][1]["Action"],
+            json!(["s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging"])
+        );
+    }
+
+    #[test]
+    fn where_the_manifest_names_the_buckets_they_must_be_told() {
+        let csv = "[manifest.csv]\nbucket = \"man\"\nobject = \"lists/a*.csv\"\nfields = [\"Bucket\", \"Key\", \"VersionId\"]\n";
+        let plan = plan(&format!("{AWS}{csv}[operation.restore_object]\ndays = 1\n"));
+        assert_eq!(permissions(&plan, Language::Iam, &[]), Err(BucketsUnknown));
+        let policy = permissions(&plan, Language::Iam, &[Bucket::new("x"), Bucket::new("y")]).unwrap();
+        let words = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            spelled(&policy),
+            [
+                (words(&["s3:GetObject"]), words(&["arn:aws:s3:::man/lists/a${*}.csv"])),
+                (
+                    words(&["s3:GetObject", "s3:GetObjectVersion", "s3:RestoreObject"]),
+                    words(&["arn:aws:s3:::x/*", "arn:aws:s3:::y/*"])
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_inventory_is_read_with_its_data_files() {
+        let inventory =
+            "[manifest.inventory]\nbucket = \"man\"\nobject = \"inv/b/daily/2026-01-31T00-00Z/manifest.json\"\n";
+        let plan = plan(&format!("{AWS}{inventory}{PUT}[job]\nskip_unchanged = true\n"));
+        let policy = spelled(&permissions(&plan, Language::Iam, &[Bucket::new("bkt")]).unwrap());
+        assert_eq!(policy[0].1, ["arn:aws:s3:::man/inv/b/daily/*"]);
+        let both = ["GetObjectTagging", "GetObjectVersionTagging", "PutObjectTagging", "PutObjectVersionTagging"];
+        assert_eq!(policy[1].0, both.map(|name| format!("s3:{name}")));
+        assert_eq!(above(&Key::from("manifest.json"), 2), Key::from(""));
+    }
+
+    #[test]
+    fn a_role_is_trusted_to_the_service_or_to_whom_is_named() {
+        assert_eq!(trust(Language::Ram, None)["Statement"][0]["Principal"], json!({ "Service": ["oss.aliyuncs.com"] }));
+        let named = trust(Language::Iam, Some("arn:aws:iam::111122223333:root"));
+        assert_eq!(named["Statement"][0]["Principal"], json!({ "AWS": ["arn:aws:iam::111122223333:root"] }));
+        assert_eq!(partition(Some("cn-north-1")), "aws-cn");
+    }
+}
