@@ -348,7 +348,7 @@ impl<'a> Dispatcher<'a> {
 
     fn start(&mut self, task: Task, hash: u64, asked_before: bool) {
         let worker = Arc::clone(&self.worker);
-        // Boxed, since it is some kilobytes, and spawning moves it around.
+        // Boxed, since spawning moves it around.
         self.in_flight.spawn(Box::pin(async move {
             let end = worker.work(&task.object, asked_before).await;
             (task, hash, end)

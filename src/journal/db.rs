@@ -58,7 +58,8 @@ impl Clerk {
     }
 }
 
-/// Waits until the file is closed: whoever opens or looks at it next finds it so.
+/// Waits until the file is closed: whoever opens or looks at it next finds it so. What is left to do ends within the
+/// patience that each errand has.
 impl Drop for Clerk {
     fn drop(&mut self) {
         self.errands = None;

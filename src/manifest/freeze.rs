@@ -19,7 +19,7 @@ use super::spec::{CsvPlace, InventoryObject, Manifest, Source};
 use super::{csv, draft, index, inventory, prefix, report, retry};
 use crate::store::Store;
 
-/// What freezing may take of the machine.
+/// What freezing may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The most bytes on disk for the frozen names; `None` is no limit.
@@ -36,9 +36,10 @@ pub struct Bounds {
 /// and then, on the caller's thread.
 ///
 /// What an unfinished attempt at the same source and filter left in the folder is gone on with, whatever ended it: the
-/// stop token, a dropped future, a killed process. A listing goes on at most 64 pages back in each of its ranges, and an inventory behind its
-/// last data files; should the inventory have changed, everything is read anew. A CSV file is always read from its beginning: it is one pinned file. Two attempts must not run in one
-/// folder at a time, and a dropped future may have a thread at work until its runtime is gone.
+/// stop token, a dropped future, a killed process. A listing goes on at most 64 pages back in each of its ranges, and an
+/// inventory behind its last data files; should the inventory have changed, everything is read anew. A CSV file is always
+/// read from its beginning: it is one pinned file. Two attempts must not run in one folder at a time, and a dropped
+/// future may have a thread at work until its runtime is gone.
 ///
 /// A finished manifest that is there is removed: [`Frozen::open`] it first, if it may be wanted.
 ///
@@ -47,8 +48,8 @@ pub struct Bounds {
 ///
 /// # Errors
 /// The source cannot be read, is not what the plan pins, or has rows that name no object: all of them are in the one
-/// error. There are more objects, or their names would take more, than the bounds allow, or the disk is full. After an error that another attempt may
-/// not meet, what was frozen is left for that attempt; after any other, nothing is.
+/// error. There are more objects, or their names would take more, than the bounds allow, or the disk is full. After an
+/// error that another attempt may not meet, what was frozen is left for that attempt; after any other, nothing is.
 pub async fn freeze(
     manifest: &Manifest,
     store: &Arc<dyn Store>,

@@ -148,9 +148,9 @@ impl Operations {
     /// holds already, where that is wanted.
     #[must_use]
     pub fn reads(&self) -> Vec<Step> {
-        let wants = |aspect| move |op: &&Operation| op.aspect() == aspect && (op.reads() || self.skip_unchanged);
+        let looks = |op: &Operation| op.reads() || self.skip_unchanged;
         let reads = [(Aspect::Tags, Call::GetTags), (Aspect::Acl, Call::GetAcl)].into_iter();
-        let wanted = reads.filter(|(aspect, _)| self.all.iter().find(wants(*aspect)).is_some());
+        let wanted = reads.filter(|(aspect, _)| self.all.iter().any(|op| op.aspect() == *aspect && looks(op)));
         wanted.map(|(aspect, call)| self.step(aspect, call)).collect()
     }
 

@@ -6,9 +6,10 @@
 use serde_json::{Value as Json, json};
 
 use super::Plan;
+use crate::call::Call;
 use crate::manifest::{CsvField, CsvPlace, InventoryObject, Source, Versions};
 use crate::object::{Bucket, Key};
-use crate::operation::{Aspect, Operation};
+use crate::operation::{Operation, Operations};
 
 /// Whose policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,16 @@ pub enum Language {
     Ram,
     /// AWS's Identity and Access Management.
     Iam,
+}
+
+impl Language {
+    /// The version of the language that documents name.
+    fn version(self) -> &'static str {
+        match self {
+            Self::Ram => "1",
+            Self::Iam => "2012-10-17",
+        }
+    }
 }
 
 /// The plan does not say which buckets its objects are in: its manifest does.
@@ -89,13 +100,12 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
         let to = writer.below(&place.bucket, &place.prefix);
         statements.push(writer.statement("WriteReport", rights, Named::Current, &[to]));
     }
-    Ok(json!({ "Version": writer.version(), "Statement": statements }))
+    Ok(json!({ "Version": language.version(), "Statement": statements }))
 }
 
 /// The policy that says who may take on the role that a plan is worked on in: the managed service, or this principal.
 #[must_use]
 pub fn trust(language: Language, principal: Option<&str>) -> Json {
-    let writer = Writer { language, partition: "aws" };
     let who = match (language, principal) {
         (Language::Ram, None) => json!({ "Service": ["oss.aliyuncs.com"] }),
         (Language::Iam, None) => json!({ "Service": ["batchoperations.s3.amazonaws.com"] }),
@@ -103,19 +113,22 @@ pub fn trust(language: Language, principal: Option<&str>) -> Json {
         (Language::Iam, Some(principal)) => json!({ "AWS": [principal] }),
     };
     let statement = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": who });
-    json!({ "Version": writer.version(), "Statement": [statement] })
+    json!({ "Version": language.version(), "Statement": [statement] })
 }
 
-/// What the operations ask for; a restore is looked at where its answer leaves doubt.
+/// What the operations read, and what they write.
 fn work(plan: &Plan) -> Vec<Right> {
+    let operations = Operations::new(plan.operations.clone()).skipping_unchanged(plan.job.skip_unchanged);
     let mut rights = Vec::new();
-    for operation in &plan.operations {
-        let looks = operation.reads() || plan.job.skip_unchanged;
-        rights.extend(match operation.aspect() {
-            Aspect::Tags => looks.then_some(GET_TAGS),
-            Aspect::Acl => looks.then_some(GET_ACL),
-            Aspect::Restoration => Some(READ),
+    for step in operations.reads() {
+        rights.extend(match step.call {
+            Call::GetTags => Some(GET_TAGS),
+            Call::GetAcl => Some(GET_ACL),
+            Call::Head => Some(READ),
+            Call::PutTags(_) | Call::DeleteTags | Call::PutAcl(_) | Call::Restore(_) => None,
         });
+    }
+    for operation in operations.iter() {
         // Tags of which none are left are deleted, not put.
         rights.extend_from_slice(match operation {
             Operation::PutTagging(tags) if tags.is_empty() => &[DELETE_TAGS],
@@ -123,7 +136,8 @@ fn work(plan: &Plan) -> Vec<Right> {
             Operation::DeleteTagging(None) => &[DELETE_TAGS],
             Operation::DeleteTagging(Some(_)) => &[PUT_TAGS, DELETE_TAGS],
             Operation::PutAcl(_) => &[PUT_ACL],
-            Operation::Restore(_) => &[RESTORE],
+            // It is looked at where its answer leaves doubt.
+            Operation::Restore(_) => &[READ, RESTORE],
         });
     }
     rights
@@ -154,13 +168,6 @@ struct Writer {
 }
 
 impl Writer {
-    fn version(&self) -> &'static str {
-        match self.language {
-            Language::Ram => "1",
-            Language::Iam => "2012-10-17",
-        }
-    }
-
     /// What reading the manifest takes.
     fn manifest(&self, source: &Source) -> Vec<Json> {
         let read = |bucket: &Bucket, resource: String| {
