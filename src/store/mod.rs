@@ -8,6 +8,7 @@ mod connect;
 mod credentials;
 mod fault;
 mod oss;
+mod read_only;
 mod s3;
 pub mod sandbox;
 mod site;
@@ -29,6 +30,7 @@ use crate::task::Fault;
 pub use config::{Addressing, Provider, StoreConfig};
 pub use connect::{ConnectError, Connection, connect};
 pub use oss::OssStore;
+pub use read_only::ReadOnly;
 pub use s3::S3Store;
 pub use unreachable::Unreachable;
 

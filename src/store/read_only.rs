@@ -1,0 +1,124 @@
+//! A store that can only be looked at.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Content, ListPage, ListRequest, Opened, Store};
+use crate::call::{Call, Reply};
+use crate::object::{Bucket, Key, ObjectId};
+use crate::task::{Fault, FaultClass};
+
+/// Passes on what reads, and refuses what writes before it is sent: whoever only looks cannot change anything, whatever
+/// mistake is made above.
+pub struct ReadOnly(Arc<dyn Store>);
+
+impl ReadOnly {
+    /// Keeps all writes from this store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self(store)
+    }
+}
+
+fn refused(url: String) -> Fault {
+    let message = "a request that writes was not sent: this command only reads, so that this is a mistake of its own";
+    Fault::unanswered(FaultClass::Rejected, "ReadOnly", message, url)
+}
+
+#[async_trait]
+impl Store for ReadOnly {
+    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+        if call.writes() {
+            return Err(refused(self.0.request_url(object, call)));
+        }
+        self.0.call(object, call).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+        self.0.list(request).await
+    }
+
+    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+        self.0.read(bucket, key, if_match).await
+    }
+
+    async fn write(&self, bucket: &Bucket, key: &Key, _: Content, _: &str) -> Result<(), Fault> {
+        Err(refused(format!("PUT {bucket}/{key}")))
+    }
+
+    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
+        self.0.request_url(object, call)
+    }
+
+    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+        self.0.refuses_key(key)
+    }
+
+    fn untiered_class(&self) -> Option<&'static str> {
+        self.0.untiered_class()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::call::Learned;
+    use crate::object::{Acl, RestoreRequest, TagSet};
+
+    /// Notes what reaches it.
+    #[derive(Default)]
+    struct Noting(Mutex<Vec<Call>>);
+
+    #[async_trait]
+    impl Store for Noting {
+        async fn call(&self, _: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+            self.0.lock().expect("no poison").push(call.clone());
+            Ok(Reply { status: 200, learned: Learned::Nothing })
+        }
+
+        async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+            Ok(ListPage::default())
+        }
+
+        async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+            Err(refused(String::new()))
+        }
+
+        async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+            panic!("a write came through")
+        }
+
+        fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+            "PUT http://here/b/k".to_owned()
+        }
+
+        fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_reads_comes_through() {
+        let inner = Arc::new(Noting::default());
+        let store = ReadOnly::new(inner.clone());
+        let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
+        let reads = [Call::GetTags, Call::GetAcl, Call::Head];
+        let restore = Call::Restore(RestoreRequest { days: 1, tier: None });
+        let writes = [Call::PutTags(TagSet::default()), Call::DeleteTags, Call::PutAcl(Acl::Private), restore];
+        for call in reads.iter().chain(&writes) {
+            let answer = store.call(&object, call).await;
+            assert_eq!(answer.is_err(), call.writes(), "{call:?}");
+            if let Err(fault) = answer {
+                assert_eq!((fault.code.as_str(), fault.class), ("ReadOnly", FaultClass::Rejected));
+            }
+        }
+        let content = Content::Bytes(Bytes::from_static(b"x"));
+        assert!(store.write(&object.bucket, &object.key, content, "").await.is_err());
+        assert_eq!(*inner.0.lock().expect("no poison"), reads);
+    }
+}
