@@ -43,7 +43,7 @@ pub trait Watch: Send {
 #[derive(Debug)]
 pub enum Prepare {
     /// Its objects are known.
-    Known(Frozen),
+    Known(Box<Frozen>),
     /// Its process was asked to end; it can be gone on with.
     Interrupted,
     /// Somebody cancelled it.
@@ -55,7 +55,7 @@ pub enum Prepare {
 #[derive(Debug)]
 pub enum Gone {
     /// It is Suspended: its objects are known, and somebody must confirm it.
-    Suspended(Frozen),
+    Suspended(Box<Frozen>),
     /// Its process was asked to end while its manifest was being resolved.
     Interrupted,
     /// Its work has ended.
@@ -192,7 +192,7 @@ impl<'a> Runner<'a> {
         if !matches!(self.job.status, New | Preparing) {
             let frozen = self.frozen()?;
             self.check_count(&frozen)?;
-            return Ok(Prepare::Known(frozen));
+            return Ok(Prepare::Known(Box::new(frozen)));
         }
         if self.job.status == New {
             self.advance(Preparing, Why::default())?;
@@ -212,7 +212,7 @@ impl<'a> Runner<'a> {
                 self.refresh()?;
                 self.advance(if self.job.confirmed { Ready } else { Suspended }, Why::default())?;
                 self.job.progress.total = frozen.rows();
-                Ok(Prepare::Known(frozen))
+                Ok(Prepare::Known(Box::new(frozen)))
             }
             Err(JobError::Manifest(ManifestError::Stopped)) => self.stopped_preparing(),
             Err(error) if is_of_this_machine(&error) => Err(error),

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::census::{Census, CensusShape};
 use super::error::{ManifestError, Warning};
 use super::frozen::PartInfo;
 use super::index::{ReachShape, WarningShape};
@@ -30,7 +31,7 @@ const NAME: &str = "progress.json";
 const TEMPORARY: &str = "progress.json.draft";
 
 /// The version of the file's form; a draft of another one is left alone, and preparing begins again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The longest draft there can be, by the same reckoning as the index.
 const MAX_BYTES: u64 = 16 << 20;
@@ -50,6 +51,7 @@ pub(super) struct Kept {
     pub(super) prepared: Prepared,
     pub(super) written: Written,
     pub(super) reach: Reach,
+    pub(super) census: Census,
 }
 
 /// Where in its source an unfinished freezing goes on.
@@ -201,6 +203,7 @@ struct LaneShape {
     sealed: Vec<(u32, u64)>,
     open: Option<(u32, u64)>,
     reach: ReachShape,
+    census: CensusShape,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -264,6 +267,7 @@ impl From<&Kept> for LaneShape {
             sealed: kept.written.sealed.iter().map(pair).collect(),
             open: kept.written.open.as_ref().map(pair),
             reach: (&kept.reach).into(),
+            census: (&kept.census).into(),
         }
     }
 }
@@ -273,7 +277,7 @@ impl LaneShape {
         let written = Written { sealed: self.sealed.into_iter().map(info).collect(), open: self.open.map(info) };
         let rows: u64 = written.sealed.iter().chain(&written.open).map(|part| u64::from(part.rows)).sum();
         let prepared = Prepared { read: self.read, taken: self.taken };
-        (rows == self.taken).then(|| Kept { prepared, written, reach: self.reach.into() })
+        (rows == self.taken).then(|| Kept { prepared, written, reach: self.reach.into(), census: self.census.into() })
     }
 }
 

@@ -6,6 +6,7 @@ use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use super::spec::Filter;
+use crate::object::Acl;
 
 /// Globs over keys, matched together.
 #[derive(Clone)]
@@ -54,12 +55,15 @@ pub(super) struct Row<'a> {
     pub(super) facts: Facts<'a>,
 }
 
-/// What the source says of the object besides its name; needed only while the filter looks at it.
+/// What the source says of the object besides its name.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Facts<'a> {
     pub(super) size: Option<u64>,
     pub(super) modified: Option<Timestamp>,
     pub(super) class: Option<&'a str>,
+    /// Without quotes.
+    pub(super) etag: Option<&'a str>,
+    pub(super) acl: Option<Acl>,
 }
 
 /// A fact that a condition can ask for.
@@ -218,7 +222,7 @@ mod tests {
             ..Filter::default()
         };
         let judge = |size, second| {
-            filter.judge(&row(b"k", Facts { size: Some(size), modified: Some(at(second)), class: None }))
+            filter.judge(&row(b"k", Facts { size: Some(size), modified: Some(at(second)), ..Facts::default() }))
         };
         assert_eq!(judge(11, 101), Verdict::Taken);
         assert_eq!(judge(10, 101), Verdict::Left);

@@ -16,6 +16,7 @@ use super::patient::Patient;
 use super::prefix::Spread;
 use super::sink::{Drained, Prepared, Sink};
 use super::spec::{CsvPlace, InventoryObject, Manifest, Source};
+use super::survey::{Survey, Surveyed, Wish};
 use super::{csv, draft, index, inventory, prefix, report, retry};
 use crate::store::Store;
 
@@ -63,6 +64,23 @@ pub async fn freeze(
     freeze_with(manifest, store, folder, observer, stop, sizes).await
 }
 
+/// As [`freeze`], and looks at the objects on the way. What an earlier attempt left is not gone on with.
+///
+/// # Errors
+/// As [`freeze`].
+pub async fn survey(
+    manifest: &Manifest,
+    store: &Arc<dyn Store>,
+    folder: &Path,
+    (bounds, wish): (Bounds, Wish),
+    observer: &(dyn Fn(Prepared) + Send + Sync),
+    stop: &CancellationToken,
+) -> Result<(Frozen, Surveyed), ManifestError> {
+    let spread = Spread::default().within(if wish.every { Some(1) } else { bounds.concurrency });
+    let sizes = Sizes { max_disk: bounds.max_disk, max_objects: bounds.max_objects, spread, ..Sizes::default() };
+    freeze_and(manifest, store, folder, observer, stop, (sizes, Some(wish))).await
+}
+
 /// As [`freeze`], with blocks and parts of any size.
 pub(super) async fn freeze_with(
     manifest: &Manifest,
@@ -72,14 +90,32 @@ pub(super) async fn freeze_with(
     stop: &CancellationToken,
     sizes: Sizes,
 ) -> Result<Frozen, ManifestError> {
+    freeze_and(manifest, store, folder, observer, stop, (sizes, None)).await.map(|(frozen, _)| frozen)
+}
+
+async fn freeze_and(
+    manifest: &Manifest,
+    store: &Arc<dyn Store>,
+    folder: &Path,
+    observer: &(dyn Fn(Prepared) + Send + Sync),
+    stop: &CancellationToken,
+    (sizes, wish): (Sizes, Option<Wish>),
+) -> Result<(Frozen, Surveyed), ManifestError> {
     let home = frozen::home(folder);
-    let (place, fingerprint) = (home.clone(), draft::fingerprint(manifest));
-    let begun = blocking(move || Begun::new(place, fingerprint, sizes)).await?;
+    // What a survey has seen of a first attempt is not kept with it.
+    let fingerprint = draft::fingerprint(manifest).filter(|_| wish.is_none());
+    let place = home.clone();
+    let (begun, survey) = blocking(move || {
+        let begun = Begun::new(place, fingerprint, sizes)?;
+        let survey = wish.map(|wish| Survey::new(wish, &begun.home)).transpose()?;
+        Ok((begun, survey))
+    })
+    .await?;
     let (progress, mut seen) = watch::channel(Prepared::default());
     // A listing stops between its pages, so that what was taken is kept to the last whole one.
     let whole_pages = matches!(manifest.source, Source::Prefix { .. });
     let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
-    let sink = Sink::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token);
+    let sink = Sink::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token, survey);
     let patient = Patient::new(Arc::clone(store), stop.clone());
     let mut work = pin!(draw(&manifest.source, &patient, sink, &home));
     let done = loop {
@@ -90,9 +126,9 @@ pub(super) async fn freeze_with(
         }
     };
     match done {
-        Ok(frozen) => {
+        Ok((frozen, surveyed)) => {
             observer(Prepared { read: frozen.rows_read(), taken: frozen.rows() });
-            Ok(frozen)
+            Ok((frozen, surveyed))
         }
         Err(error) => {
             let error = if stop.is_cancelled() { ManifestError::Stopped } else { error };
@@ -108,7 +144,12 @@ pub(super) async fn freeze_with(
 }
 
 /// Draws all rows out of a source, and writes the index behind them.
-async fn draw(source: &Source, patient: &Patient, sink: Sink, home: &Path) -> Result<Frozen, ManifestError> {
+async fn draw(
+    source: &Source,
+    patient: &Patient,
+    sink: Sink,
+    home: &Path,
+) -> Result<(Frozen, Surveyed), ManifestError> {
     let (sink, pin) = match source {
         Source::Prefix { bucket, prefix, versions } => {
             (prefix::list(bucket, prefix, *versions, patient, sink).await?, Pin::Listing)
@@ -124,16 +165,17 @@ async fn draw(source: &Source, patient: &Patient, sink: Sink, home: &Path) -> Re
     let may_be_empty = matches!(source, Source::Report { .. } | Source::Retry { .. });
     let (name, home) = (name_of(source), home.to_owned());
     blocking(move || {
-        let Drained { parts, read, warnings, reach } = sink.finish()?;
+        let Drained { parts, read, warnings, reach, census, survey } = sink.finish()?;
         if read == 0 && !may_be_empty {
             return Err(ManifestError::Empty { place: name });
         }
         let lanes = lanes_for(parts.iter().map(|part| u64::from(part.rows)).sum());
-        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach, lanes };
+        let surveyed = survey.map(Survey::finish).transpose()?.unwrap_or_default();
+        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach, census: Some(Box::new(census)), lanes };
         index::save(&frozen)?;
         // The manifest is whole: a draft that stays is looked at by nobody.
         let _ = draft::remove(&frozen.folder);
-        Ok(frozen)
+        Ok((frozen, surveyed))
     })
     .await
 }

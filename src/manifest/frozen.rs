@@ -8,7 +8,9 @@ use std::vec;
 
 use jiff::Timestamp;
 
+use super::census::Census;
 use super::error::{ManifestError, Warning};
+use super::facts::FactsReader;
 use super::order::{Order, seq};
 use super::part::PartReader;
 use super::reach::Reach;
@@ -87,6 +89,8 @@ pub struct Frozen {
     pub(super) pin: Pin,
     pub(super) warnings: Vec<Warning>,
     pub(super) reach: Reach,
+    /// Earlier builds kept none.
+    pub(super) census: Option<Box<Census>>,
     /// Into how many lanes its rows are spread while they are worked on; in one, a [`Seq`] is a file and a row in it.
     pub(super) lanes: u32,
 }
@@ -144,6 +148,20 @@ impl Frozen {
     #[must_use]
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// What its objects come to by storage class, as far as its source tells; `None` in one of an earlier build.
+    #[must_use]
+    pub fn census(&self) -> Option<&Census> {
+        self.census.as_deref()
+    }
+
+    /// What the source told of each of its objects, where a survey kept that.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn facts(&self) -> Result<FactsReader, ManifestError> {
+        FactsReader::open(&self.folder)
     }
 
     /// The rows from one place on, to the end, in batches of at most `batch`; a batch never holds rows of two parts.

@@ -7,6 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::census::CensusShape;
 use super::error::{ManifestError, Warning};
 use super::frozen::{Frozen, PartInfo, Pin, Seen};
 use super::order::MAX_LANES;
@@ -40,6 +41,9 @@ struct IndexShape {
     /// Earlier builds wrote none, and look at none.
     #[serde(default)]
     reach: ReachShape,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    census: Option<CensusShape>,
     #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
     lanes: u32,
 }
@@ -192,6 +196,7 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
         pin: pin(shape.pin).map_err(corrupt)?,
         warnings: shape.warnings.into_iter().map(Warning::from).collect(),
         reach: shape.reach.into(),
+        census: shape.census.map(|census| Box::new(census.into())),
         lanes: shape.lanes,
     };
     if !(1..=MAX_LANES).contains(&u64::from(frozen.lanes)) {
@@ -226,6 +231,7 @@ fn shape(frozen: &Frozen) -> IndexShape {
         pin: pin_shape(&frozen.pin),
         warnings: frozen.warnings.iter().map(WarningShape::from).collect(),
         reach: (&frozen.reach).into(),
+        census: frozen.census.as_deref().map(CensusShape::from),
     }
 }
 
@@ -287,7 +293,8 @@ mod tests {
         let (first, last) = (Key::new(&b"%a+ \xff"[..]), Key::new(&b"z\n"[..]));
         let reach = Reach::Known(vec![KeyRange { bucket: Bucket::new("b"), first, last }]);
         let parts = vec![PartInfo { rows: 3, bytes: 99 }];
-        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach, lanes: 1 }
+        let census = Some(Box::default());
+        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach, census, lanes: 1 }
     }
 
     #[test]

@@ -17,13 +17,17 @@
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
 //! | `begin`, `draft` | how far an unfinished one has come, and how it is gone on with |
 //! | `reach` | between which keys its rows lie |
+//! | `census` | what they come to, by storage class |
+//! | `survey`, `facts` | what a plan learns of them beside: a sample, a digest, what is told of each |
 //! | `pins` | whether its source is still what it was |
 //! | `error` | why there is none |
 
 mod begin;
+mod census;
 mod csv;
 mod draft;
 mod error;
+mod facts;
 mod filter;
 mod freeze;
 mod frozen;
@@ -42,16 +46,19 @@ mod retry;
 mod sink;
 mod spec;
 mod stretch;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod turns;
 
 use crate::codec::escape;
 
+pub use census::{Census, ClassTally};
 pub use csv::count_rows;
 pub use error::{BadRow, ManifestError, Warning};
+pub use facts::FactsReader;
 pub use filter::KeyGlobs;
-pub use freeze::{Bounds, freeze};
+pub use freeze::{Bounds, freeze, survey};
 pub use frozen::{Frozen, PartInfo, Pin, Seen, Tasks};
 pub use pins::{PinBroken, unchanged};
 pub use reach::{KeyRange, Reach};
@@ -59,3 +66,4 @@ pub use sink::Prepared;
 pub use spec::{
     CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source, Versions,
 };
+pub use survey::{Sampled, Surveyed, Told, Wish};

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::begin::{Begun, Sizes, in_order};
+use super::census::Census;
 use super::draft::{Draft, Keeper, Mark};
 use super::error::{ManifestError, Warning};
 use super::filter::{Row, Verdict};
@@ -15,6 +16,7 @@ use super::part::{Lane, MAX_BUCKET_BYTES, MAX_VERSION_BYTES, Tally, settle};
 use super::reach::{Reach, Tracker};
 use super::spec::Filter;
 use super::stretch::Stretch;
+use super::survey::Survey;
 use crate::object::{Key, MAX_KEY_BYTES};
 use crate::store::Store;
 
@@ -54,6 +56,8 @@ pub(super) struct Sink {
     sizes: Sizes,
     /// Where the draft that was found goes on.
     mark: Option<Mark>,
+    /// Looks at every row that is taken.
+    survey: Option<Survey>,
 }
 
 /// What a sink has in the end.
@@ -62,6 +66,8 @@ pub(super) struct Drained {
     pub(super) read: u64,
     pub(super) warnings: Vec<Warning>,
     pub(super) reach: Reach,
+    pub(super) census: Census,
+    pub(super) survey: Option<Survey>,
 }
 
 /// How much of a source lies between two checkpoints: whichever of the two comes first.
@@ -92,6 +98,7 @@ impl Sink {
         begun: Begun,
         progress: watch::Sender<Prepared>,
         stop: CancellationToken,
+        survey: Option<Survey>,
     ) -> Self {
         let Begun { home, keeper, mut lanes, draft, sizes } = begun;
         let (warnings, mark) = draft.map_or((Vec::new(), None), |draft| (draft.warnings, Some(draft.mark)));
@@ -105,7 +112,23 @@ impl Sink {
         }
         progress.send_replace(prepared);
         let order = lanes.iter().map(Stretch::lane).collect();
-        Self { filter, store, lanes, current: 0, order, prepared, progress, stop, warnings, keeper, home, sizes, mark }
+        let current = 0;
+        Self {
+            filter,
+            store,
+            lanes,
+            current,
+            order,
+            prepared,
+            progress,
+            stop,
+            warnings,
+            keeper,
+            home,
+            sizes,
+            mark,
+            survey,
+        }
     }
 
     /// Where the source is to go on, if it is; told once.
@@ -126,7 +149,10 @@ impl Sink {
         self.order = vec![Lane(0)];
         self.prepared = Prepared::default();
         self.warnings.clear();
-        Ok(())
+        match &mut self.survey {
+            Some(survey) => survey.start_over(&self.home),
+            None => Ok(()),
+        }
     }
 
     /// A new lane, for rows that are not to stand behind the last.
@@ -209,6 +235,11 @@ impl Sink {
         }
     }
 
+    /// Whether every fact is looked at that the source tells, and not only what the filter and the census need.
+    pub(super) fn surveys(&self) -> bool {
+        self.survey.is_some()
+    }
+
     /// The filter, for a source that must know which facts to read.
     pub(super) fn filter(&self) -> &Filter {
         &self.filter
@@ -263,16 +294,20 @@ impl Sink {
             return Err(ManifestError::TooMany { limit, found: None });
         }
         self.prepared.taken += 1;
-        self.lanes[self.current].push(row.bucket, row.key, row.version)?;
+        if let Some(survey) = &mut self.survey {
+            survey.note(row)?;
+        }
+        self.lanes[self.current].push(row)?;
         Ok(Ok(()))
     }
 
     /// Ends the parts and puts them in order; they are on disk when this returns.
     pub(super) fn finish(mut self) -> Result<Drained, ManifestError> {
-        let mut tracker = Tracker::new();
+        let (mut tracker, mut census) = (Tracker::new(), Census::default());
         for lane in &mut self.lanes {
             lane.seal()?;
             tracker.take_in(&lane.tracker.reach());
+            census.take_in(&lane.counter.census());
         }
         let lanes = in_order(&self.lanes, &self.order);
         if !settle(&self.home, &lanes)? {
@@ -280,7 +315,8 @@ impl Sink {
         }
         self.progress.send_replace(self.prepared);
         let parts = lanes.into_iter().flat_map(|(_, parts)| parts).collect();
-        Ok(Drained { parts, read: self.prepared.read, warnings: self.warnings, reach: tracker.reach() })
+        let reach = tracker.reach();
+        Ok(Drained { parts, read: self.prepared.read, warnings: self.warnings, reach, census, survey: self.survey })
     }
 }
 

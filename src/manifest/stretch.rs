@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::begin::Sizes;
+use super::census::{Census, Counter};
 use super::draft::Kept;
 use super::error::ManifestError;
+use super::filter::Row;
 use super::frozen::PartInfo;
 use super::part::{Lane, Limits, PartsWriter, Tally, Written};
 use super::reach::{Reach, Tracker};
@@ -19,6 +21,7 @@ pub(super) struct Stretch {
     lane: Lane,
     pub(super) prepared: Prepared,
     pub(super) tracker: Tracker,
+    pub(super) counter: Counter,
     rows: Rows,
     /// What of it survives a crash.
     kept: Kept,
@@ -43,8 +46,9 @@ impl Stretch {
             lane,
             prepared: nothing,
             tracker: Tracker::new(),
+            counter: Counter::default(),
             rows: Rows::Open(Box::new(writer)),
-            kept: Kept { prepared: nothing, written: Written::default(), reach },
+            kept: Kept { prepared: nothing, written: Written::default(), reach, census: Census::default() },
             steps: 0,
         }
     }
@@ -64,6 +68,7 @@ impl Stretch {
             lane,
             prepared: kept.prepared,
             tracker: Tracker::going_on(kept.reach.clone()),
+            counter: Counter::going_on(&kept.census),
             rows: Rows::Sealed(kept.written.sealed.clone()),
             kept: kept.clone(),
             steps: 0,
@@ -102,11 +107,13 @@ impl Stretch {
     }
 
     /// Adds a row.
-    pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) -> Result<(), ManifestError> {
+    pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
+        let Row { bucket, key, version, facts } = row;
         self.prepared.taken += 1;
         self.tracker.note(bucket, key);
+        self.counter.note(facts, version.is_some());
         match &mut self.rows {
-            Rows::Open(writer) => writer.push(bucket, key, version),
+            Rows::Open(writer) => writer.push(bucket, key, *version),
             Rows::Sealed(_) => Ok(()),
         }
     }
@@ -128,7 +135,8 @@ impl Stretch {
             Rows::Open(writer) => writer.checkpoint()?,
             Rows::Sealed(parts) => Written { sealed: parts.clone(), open: None },
         };
-        self.kept = Kept { prepared: self.prepared, written, reach: self.tracker.reach() };
+        let (reach, census) = (self.tracker.reach(), self.counter.census());
+        self.kept = Kept { prepared: self.prepared, written, reach, census };
         self.steps = 0;
         Ok(())
     }

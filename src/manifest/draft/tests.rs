@@ -13,6 +13,7 @@ fn kept() -> Kept {
     Kept {
         prepared: Prepared { read: 12, taken: 9 },
         written: Written { sealed: vec![PartInfo { rows: 7, bytes: 99 }], open: Some(PartInfo { rows: 2, bytes: 40 }) },
+        census: crate::manifest::census::Census::default(),
         reach: Reach::Known(vec![KeyRange { bucket: Bucket::new("b"), first: key.clone(), last: key }]),
     }
 }

@@ -22,6 +22,7 @@ pub(in crate::manifest) fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: 
         parts,
         pin: Pin::Listing,
         warnings: Vec::new(),
+        census: None,
         reach: Reach::Known(Vec::new()),
         lanes: 1,
     };

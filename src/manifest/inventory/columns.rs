@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::acl;
 use super::document::Document;
 use crate::manifest::error::ManifestError;
 use crate::manifest::escape;
@@ -10,7 +11,7 @@ use crate::manifest::records::Record;
 use crate::manifest::sink::Sink;
 use crate::manifest::spec::{Dialect, Filter};
 
-/// Where the columns stand that matter here; a fact's only while the filter asks for it.
+/// Where the columns stand that matter here.
 pub(super) struct Columns {
     names: Vec<String>,
     source: String,
@@ -22,6 +23,11 @@ pub(super) struct Columns {
     size: Option<usize>,
     modified: Option<usize>,
     class: Option<usize>,
+    etag: Option<usize>,
+    acl: Option<usize>,
+    owner: Option<usize>,
+    /// Whether the filter needs the size, so that one which is none is a mistake.
+    sized: bool,
     dialect: Dialect,
     decoded: Vec<u8>,
     /// The first row with a raw `+` that is taken as itself, and how many there are.
@@ -45,6 +51,7 @@ impl Columns {
         document: &Document,
         fallback: Dialect,
         filter: &Filter,
+        surveys: bool,
         name: &str,
     ) -> Result<Self, ManifestError> {
         let find = |wanted: &str| {
@@ -66,15 +73,22 @@ impl Columns {
             }
         }
         let asked = |fact: Asked| if filter.asks_for(fact) { find(fact.column()) } else { Ok(None) };
+        // What is only told on is not worth a refusal.
+        let told = |column: &str| find(column).ok().flatten();
+        let told_if = |column: &str| if surveys { told(column) } else { None };
         Ok(Self {
             bucket: find("Bucket")?,
             key,
             version: find("VersionId")?,
             latest: find("IsLatest")?,
             delete_marker: find("IsDeleteMarker")?,
-            size: asked(Asked::Size)?,
+            size: asked(Asked::Size)?.or_else(|| told(Asked::Size.column())),
             modified: asked(Asked::Modified)?,
-            class: asked(Asked::Class)?,
+            class: asked(Asked::Class)?.or_else(|| told(Asked::Class.column())),
+            etag: told_if("ETag"),
+            acl: acl::COLUMNS.into_iter().find_map(told_if),
+            owner: told_if("ObjectOwner"),
+            sized: filter.asks_for(Asked::Size),
             names: document.schema.clone(),
             source: document.source.clone(),
             dialect: document.dialect().unwrap_or(fallback),
@@ -118,9 +132,14 @@ impl Columns {
         // Inventories write nothing for the version that an unversioned write made, and servers call it `null`.
         let version = self.version.map(field).map(|id| if id.is_empty() { "null" } else { id });
         let facts = Facts {
-            size: self.size.map(field).map(size).transpose()?.flatten(),
+            size: match self.size.map(field).map(size) {
+                Some(Err(_)) if !self.sized => None,
+                size => size.transpose()?.flatten(),
+            },
             modified: self.modified.map(field).map(modified).transpose()?.flatten(),
             class: self.class.map(field).filter(|class| !class.is_empty()),
+            etag: self.etag.map(field).filter(|etag| !etag.is_empty()),
+            acl: self.acl.and_then(|index| acl::read(field(index), self.owner.map(field))),
         };
         let bucket = self.bucket.map_or(self.source.as_str(), field);
         Ok(Reading::Object(Row { bucket, key: &self.decoded, version, facts }))

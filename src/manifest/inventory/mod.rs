@@ -2,6 +2,7 @@
 //!
 //! The wire forms are those of the AWS S3 User Guide ("Locating your inventory list") and of OSS's "Bucket inventory".
 
+mod acl;
 mod columns;
 mod document;
 mod latest;

@@ -32,7 +32,7 @@ pub(in crate::manifest) async fn read(
     let document = Document::parse(&found.text, &name)?;
     document.expect_bucket(bucket, &name)?;
     sink.refuse_too_large(&name, document.compressed())?;
-    let mut columns = Columns::new(&document, dialect, sink.filter(), &name)?;
+    let mut columns = Columns::new(&document, dialect, sink.filter(), sink.surveys(), &name)?;
     columns.plus = done.plus;
     for (number, file) in document.files.into_iter().enumerate().skip(done.files) {
         (sink, columns) = read_file(bucket, file, columns, patient, sink).await?;

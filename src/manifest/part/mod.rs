@@ -37,7 +37,7 @@
 mod block;
 mod pack;
 mod read;
-mod varint;
+pub(super) mod varint;
 mod write;
 
 pub(super) use read::PartReader;

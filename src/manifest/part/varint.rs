@@ -1,7 +1,7 @@
 //! LEB128.
 
 /// Appends a number.
-pub(super) fn put(out: &mut Vec<u8>, mut value: usize) {
+pub(in crate::manifest) fn put(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push(u8::try_from(value & 0x7f).unwrap_or(0x7f) | 0x80);
         value >>= 7;
@@ -10,7 +10,7 @@ pub(super) fn put(out: &mut Vec<u8>, mut value: usize) {
 }
 
 /// Takes a number off the front; `None` where there is none, or one that no writer makes.
-pub(super) fn take(bytes: &[u8], at: &mut usize) -> Option<usize> {
+pub(in crate::manifest) fn take(bytes: &[u8], at: &mut usize) -> Option<usize> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(*at)?;

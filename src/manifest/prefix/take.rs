@@ -168,6 +168,8 @@ impl Taker {
                     size: Some(entry.size),
                     modified: Some(entry.modified),
                     class: Some(entry.class.as_str()),
+                    etag: None,
+                    acl: None,
                 },
             };
             if let Err(why) = self.sink.push(&row)? {

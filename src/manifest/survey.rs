@@ -1,0 +1,260 @@
+//! What a plan learns of a manifest's objects while their names are frozen: a random sample of them, what the source tells
+//! of each, and a digest by which the same objects are known again.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
+use sha2::Sha256;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::error::ManifestError;
+use super::facts::FactsWriter;
+use super::filter::{Facts, Row};
+use crate::hex::hex;
+use crate::object::{Acl, Bucket, Fact, Key, ObjectId, ObjectState, StorageClass, VersionId};
+
+/// What a survey is to bring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Objects in the sample.
+    pub sample: usize,
+    /// Which sample: the same seed takes the same objects of the same manifest, in every version of this program.
+    pub seed: u64,
+    /// The key of the digest, where one is wanted.
+    pub digest: Option<[u8; 16]>,
+    /// Whether what the source tells is kept of every object, and not of the sample alone. A listing is then read by one
+    /// worker, so that it is kept in the order of the rows.
+    pub every: bool,
+}
+
+/// What a survey has brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surveyed {
+    /// The sample, in the order of bucket, key and version. It is the whole manifest where that is no larger.
+    pub sample: Vec<Sampled>,
+    /// The digest of bucket, key, version and `ETag` of every object, whatever their order.
+    pub digest: Option<String>,
+}
+
+/// One object of the sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sampled {
+    /// The object.
+    pub object: ObjectId,
+    /// What the source tells of it.
+    pub told: Told,
+}
+
+/// What a source tells of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Bytes.
+    pub size: Option<u64>,
+    /// When it was last written.
+    pub modified: Option<Timestamp>,
+    /// Its class and ACL, where they are told.
+    pub state: ObjectState,
+}
+
+impl Told {
+    pub(super) fn new(size: Option<u64>, modified: Option<Timestamp>, class: Option<&str>, acl: Option<Acl>) -> Self {
+        let class = class.map_or(Fact::Unknown, |class| Fact::Known(StorageClass::new(class)));
+        let acl = acl.map_or(Fact::Unknown, Fact::Known);
+        Self { size, modified, state: ObjectState { acl, class, ..ObjectState::default() } }
+    }
+}
+
+/// Looks at one row after the other.
+pub(super) struct Survey {
+    wish: Wish,
+    /// The rows with the smallest numbers so far, the largest on top. A row's number depends on nothing but its name and the
+    /// seed, so that the sample is the same however a listing is spread over workers.
+    sample: BinaryHeap<Numbered>,
+    digest: Option<Digest>,
+    facts: Option<FactsWriter>,
+    name: Vec<u8>,
+}
+
+struct Numbered {
+    number: u64,
+    sampled: Sampled,
+}
+
+impl Survey {
+    /// One that keeps its files in this folder.
+    pub(super) fn new(wish: Wish, home: &Path) -> Result<Self, ManifestError> {
+        let facts = wish.every.then(|| FactsWriter::create(home)).transpose()?;
+        let digest = wish.digest.map(Digest::new);
+        Ok(Self { wish, sample: BinaryHeap::new(), digest, facts, name: Vec::new() })
+    }
+
+    /// Begins again.
+    pub(super) fn start_over(&mut self, home: &Path) -> Result<(), ManifestError> {
+        *self = Self::new(self.wish, home)?;
+        Ok(())
+    }
+
+    /// Looks at one row.
+    pub(super) fn note(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
+        self.name.clear();
+        // No bucket and no version id holds a zero byte; what a key holds stands between them.
+        self.name.extend_from_slice(row.bucket.as_bytes());
+        self.name.push(0);
+        self.name.extend_from_slice(row.version.unwrap_or_default().as_bytes());
+        self.name.push(0);
+        self.name.extend_from_slice(row.key);
+        if let Some(digest) = &mut self.digest {
+            digest.add(&self.name, row.facts.etag.unwrap_or_default());
+        }
+        if let Some(facts) = &mut self.facts {
+            facts.push(&row.facts)?;
+        }
+        let number = xxh3_64_with_seed(&self.name, self.wish.seed);
+        if self.sample.len() < self.wish.sample {
+            self.sample.push(Numbered { number, sampled: sampled(row) });
+        } else if let Some(mut largest) = self.sample.peek_mut()
+            && number < largest.number
+        {
+            *largest = Numbered { number, sampled: sampled(row) };
+        }
+        Ok(())
+    }
+
+    /// What was found.
+    pub(super) fn finish(self) -> Result<Surveyed, ManifestError> {
+        if let Some(facts) = self.facts {
+            facts.finish()?;
+        }
+        let mut sample: Vec<_> = self.sample.into_iter().map(|it| it.sampled).collect();
+        sample.sort_unstable_by(|one, other| {
+            let name = |it: &Sampled| (it.object.bucket.clone(), it.object.key.clone(), it.object.version.clone());
+            name(one).cmp(&name(other))
+        });
+        Ok(Surveyed { sample, digest: self.digest.map(|digest| digest.text()) })
+    }
+}
+
+fn sampled(row: &Row<'_>) -> Sampled {
+    let object =
+        ObjectId { bucket: Bucket::new(row.bucket), key: Key::new(row.key), version: row.version.map(VersionId::new) };
+    let Facts { size, modified, class, acl, .. } = row.facts;
+    Sampled { object, told: Told::new(size, modified, class, acl) }
+}
+
+impl PartialEq for Numbered {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Numbered {}
+
+impl PartialOrd for Numbered {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Numbered {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number.cmp(&other.number)
+    }
+}
+
+/// The sum, modulo 2^256, of a keyed hash of each row: the same for the same rows in any order, so that a listing may be
+/// spread over workers. Whoever does not have the key cannot make other rows of the same sum.
+struct Digest {
+    key: Hmac<Sha256>,
+    sum: [u64; 4],
+}
+
+impl Digest {
+    fn new(key: [u8; 16]) -> Self {
+        let key = Hmac::new_from_slice(&key).unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
+        Self { key, sum: [0; 4] }
+    }
+
+    fn add(&mut self, name: &[u8], etag: &str) {
+        let mut hash = self.key.clone();
+        hash.update(&name.len().to_le_bytes());
+        hash.update(name);
+        hash.update(etag.as_bytes());
+        let hash = hash.finalize().into_bytes();
+        let mut carry = false;
+        for (limb, bytes) in self.sum.iter_mut().zip(hash.chunks_exact(8)) {
+            let mut word = [0; 8];
+            word.copy_from_slice(bytes);
+            let (sum, over) = limb.overflowing_add(u64::from_le_bytes(word));
+            let (sum, again) = sum.overflowing_add(u64::from(carry));
+            (*limb, carry) = (sum, over || again);
+        }
+    }
+
+    fn text(&self) -> String {
+        let bytes: Vec<u8> = self.sum.iter().flat_map(|limb| limb.to_le_bytes()).collect();
+        hex(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn survey<'a>(wish: Wish, rows: impl IntoIterator<Item = &'a Row<'a>>) -> Surveyed {
+        let mut survey = Survey::new(wish, Path::new("")).expect("nothing is written");
+        for row in rows {
+            survey.note(row).expect("nothing is written");
+        }
+        survey.finish().expect("nothing is written")
+    }
+
+    fn row<'a>(key: &'a [u8], etag: &'a str) -> Row<'a> {
+        Row { bucket: "b", key, version: None, facts: Facts { etag: Some(etag), ..Facts::default() } }
+    }
+
+    #[test]
+    fn a_seed_takes_the_same_objects_in_every_version() {
+        let keys: Vec<String> = (0..1000).map(|number| format!("k{number}")).collect();
+        let rows: Vec<_> = keys.iter().map(|key| row(key.as_bytes(), "")).collect();
+        let taken = |seed| {
+            let found = survey(Wish { sample: 3, seed, ..Wish::default() }, &rows);
+            found.sample.iter().map(|it| it.object.key.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(0), ["k420", "k754", "k954"]);
+        assert_ne!(taken(1), taken(0));
+    }
+
+    #[test]
+    fn a_small_manifest_is_its_own_sample() {
+        let rows = [row(b"b", ""), row(b"a", ""), row(b"b", "")];
+        let found = survey(Wish { sample: 200, ..Wish::default() }, &rows);
+        let keys: Vec<_> = found.sample.iter().map(|it| it.object.key.to_string()).collect();
+        assert_eq!(keys, ["a", "b", "b"], "a row that stands twice is two");
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_nothing_and_content_is_everything(
+            keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..6), 1..40), turn in 0_usize..40,
+        ) {
+            let wish = Wish { sample: 5, seed: 9, digest: Some([7; 16]), every: false };
+            let rows: Vec<_> = keys.iter().map(|key| row(key, "e")).collect();
+            let found = survey(wish, &rows);
+            let mut turned = rows.iter().collect::<Vec<_>>();
+            turned.rotate_left(turn % rows.len());
+            prop_assert_eq!(&survey(wish, turned), &found);
+            let digest = |rows: &[Row<'_>]| survey(wish, rows).digest;
+            prop_assert_ne!(digest(&rows[1..]), found.digest.clone());
+            let mut changed: Vec<_> = keys.iter().map(|key| row(key, "e")).collect();
+            changed[turn % rows.len()].facts.etag = Some("f");
+            prop_assert_ne!(digest(&changed), found.digest.clone());
+            let other = Wish { digest: Some([8; 16]), ..wish };
+            prop_assert_ne!(survey(other, &rows).digest, found.digest);
+        }
+    }
+}
