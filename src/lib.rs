@@ -22,6 +22,7 @@
 //! | 3 | [`plan`] | the promise the user wrote |
 //! | 3 | [`journal`] | what is known to have happened |
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
+//! | 4 | [`diff`] | object by object, and plan against plan |
 //! | 4 | [`engine`] | making it happen |
 //! | 5 | [`jobs`] | a job's life, from its plan to its end |
 //! | 6 | [`cli`] | one file per command |
@@ -34,6 +35,7 @@ pub mod cli;
 pub mod codec;
 pub mod completion;
 pub mod diagnostics;
+pub mod diff;
 pub mod engine;
 pub mod failpoint;
 pub mod files;

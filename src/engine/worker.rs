@@ -52,14 +52,14 @@ pub enum Worked {
 }
 
 /// One object on its way.
-struct Visit<'a> {
-    object: &'a ObjectId,
+pub(super) struct Visit<'a> {
+    pub(super) object: &'a ObjectId,
     /// Whether a request was sent. From then on a stop does not come between its requests, only between retries.
-    begun: AtomicBool,
+    pub(super) begun: AtomicBool,
 }
 
 /// Why a request brought no reply.
-enum Halt {
+pub(super) enum Halt {
     Failed(Box<Failure>),
     Refused(Box<Fault>),
     Stopped,
@@ -137,7 +137,7 @@ impl Worker {
     }
 
     /// Sends a request that may be repeated, until it is answered for good.
-    async fn send(&self, visit: &Visit<'_>, step: &Step) -> Result<Reply, Halt> {
+    pub(super) async fn send(&self, visit: &Visit<'_>, step: &Step) -> Result<Reply, Halt> {
         let mut backoff = Backoff::new(self.policy);
         loop {
             let fault = match self.attempt(visit, &step.call, backoff.failures() > 0).await? {

@@ -9,6 +9,7 @@
 //! | `queue` | works off all jobs that wait |
 //! | `ending` | finishes and publishes its report |
 //! | `orders` | what others ask |
+//! | `preview` | what a plan would do, before there is a job |
 //! | `describe`, `advice` | what there is to say of a job, and to do about its failures |
 //! | `xml` | jobs as OSS Batch Operations shows them |
 //! | `schedule`, `scope`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
@@ -24,6 +25,7 @@ mod ending;
 mod error;
 mod orders;
 mod origin;
+mod preview;
 mod queue;
 mod runner;
 mod schedule;
@@ -39,6 +41,7 @@ pub use ending::{Concluded, Delivered, url};
 pub use error::JobError;
 pub use orders::{Ordered, cancel, confirm, forget, keep_house, may_forget, pause, prioritise};
 pub use origin::manifest;
+pub use preview::{Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown};
 pub use queue::{Floor, Queue};
 pub use runner::{Decided, Gone, Prepare, Runner, Watch, Worked};
 pub use schedule::{Candidate, Rules, Waiting, going, may_go};

@@ -1,0 +1,112 @@
+//! What a random sample says of the whole.
+
+use statrs::distribution::{Beta, ContinuousCDF as _};
+
+/// How sure an interval is: in 95 of 100 samples the truth lies within.
+const CONFIDENCE: f64 = 0.95;
+
+/// So many of the objects that were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Those that are meant.
+    pub found: u64,
+    /// Those that were looked at.
+    pub looked: u64,
+    /// All that there are.
+    pub all: u64,
+}
+
+/// Between how many and how many there are, and how many most likely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// Hardly fewer.
+    pub low: u64,
+    /// The same share as in the sample.
+    pub likely: u64,
+    /// Hardly more.
+    pub high: u64,
+}
+
+impl Share {
+    /// Whether nothing is left to guess.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        self.looked >= self.all
+    }
+
+    /// Of all, how many: by the exact interval of Clopper and Pearson (Biometrika 26, 1934, 404-413), which holds the truth at
+    /// least as often as it says. It is meant for draws from an endless population, so that of one with an end it holds the
+    /// truth even more often.
+    #[must_use]
+    pub fn of_all(self) -> Interval {
+        let Self { found, looked, all } = self;
+        if self.is_exact() {
+            return Interval { low: found, likely: found, high: found };
+        }
+        if looked == 0 {
+            return Interval { low: 0, likely: 0, high: all };
+        }
+        let (low, high) = clopper_pearson(found, looked);
+        // What was seen is there, and what was seen to be otherwise is not.
+        let (least, most) = (found, all - (looked - found));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies from 0 to all")]
+        let bound = |value: f64| value.clamp(0.0, all_f64(all)) as u64;
+        let low = bound((low * all_f64(all)).floor()).clamp(least, most);
+        let high = bound((high * all_f64(all)).ceil()).clamp(least, most);
+        let likely = u128::from(found) * u128::from(all) * 2 + u128::from(looked);
+        let likely = u64::try_from(likely / (u128::from(looked) * 2)).unwrap_or(all).clamp(low, high);
+        Interval { low, likely, high }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "beyond 2^53 objects an interval is not read to the last one")]
+fn all_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// Between which shares of the whole the truth lies.
+fn clopper_pearson(found: u64, looked: u64) -> (f64, f64) {
+    let tail = (1.0 - CONFIDENCE) / 2.0;
+    let quantile = |a: u64, b: u64, p: f64| Beta::new(all_f64(a), all_f64(b)).map(|beta| beta.inverse_cdf(p));
+    let low = if found == 0 { 0.0 } else { quantile(found, looked - found + 1, tail).unwrap_or(0.0) };
+    let high = if found == looked { 1.0 } else { quantile(found + 1, looked - found, 1.0 - tail).unwrap_or(1.0) };
+    (low, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As R's `binom.test` gives them.
+    #[test]
+    fn the_interval_is_the_exact_one() {
+        let close = |found, looked, low: f64, high: f64| {
+            let (a, b) = clopper_pearson(found, looked);
+            assert!((a - low).abs() < 5e-5 && (b - high).abs() < 5e-5, "{found} of {looked}: {a} {b}");
+        };
+        close(0, 10, 0.0, 0.30850);
+        close(10, 10, 0.69150, 1.0);
+        close(5, 10, 0.18709, 0.81291);
+        close(1, 200, 0.00013, 0.02754);
+        close(196, 200, 0.94962, 0.99453);
+    }
+
+    #[test]
+    fn what_was_looked_at_whole_is_exact() {
+        let share = Share { found: 3, looked: 10, all: 10 };
+        assert_eq!(share.of_all(), Interval { low: 3, likely: 3, high: 3 });
+        assert_eq!(Share { found: 0, looked: 0, all: 7 }.of_all(), Interval { low: 0, likely: 0, high: 7 });
+    }
+
+    proptest! {
+        #[test]
+        fn an_interval_holds_what_was_seen(all in 1_u64..1_000_000, looked in 1_u64..300, found in 0_u64..300) {
+            let looked = looked.min(all);
+            let found = found.min(looked);
+            let Interval { low, likely, high } = Share { found, looked, all }.of_all();
+            prop_assert!(found <= low && low <= likely && likely <= high && high <= all - (looked - found));
+        }
+    }
+}

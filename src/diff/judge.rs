@@ -1,0 +1,226 @@
+//! One object's fate, from what was seen of it.
+
+use super::restores::{Expected, Service, expect};
+use crate::call::Call;
+use crate::object::{Fact, ObjectId, ObjectState, Restoration, RestoreRequest};
+use crate::operation::{Aspect, Operation, Operations};
+use crate::task::Fault;
+
+/// What a job would do with one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prospect {
+    /// The object.
+    pub object: ObjectId,
+    /// What is known of it now.
+    pub before: ObjectState,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// The requests that the job would send for it and have carried out, in order; those that a fault keeps from being
+    /// sent are not among them.
+    pub sends: Vec<Call>,
+    /// The request that would be refused.
+    pub refused: Option<Call>,
+}
+
+/// What becomes of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It becomes another one than it is.
+    Changes(ObjectState),
+    /// It is as it should be.
+    Stays,
+    /// The job would fail on it.
+    Fails(Reason),
+    /// Nobody can tell; why not.
+    Open(String),
+}
+
+/// Why a job would fail on an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The error code that its report would have.
+    pub code: String,
+    /// The HTTP status, 0 where none would come.
+    pub http: u16,
+    /// The operation that would fail.
+    pub operation: String,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+impl Reason {
+    pub(super) fn new(code: &str, http: u16, operation: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), http, operation: operation.to_owned(), message: message.into() }
+    }
+}
+
+/// A request by which an object was to be looked at, and that brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The request.
+    pub call: Call,
+    /// Why not.
+    pub fault: Fault,
+}
+
+/// Says what becomes of objects.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    /// As the job would carry them out.
+    operations: Operations,
+    service: Service,
+    /// What the job reads of an object.
+    reads: Vec<Call>,
+    tags: bool,
+    acl: bool,
+    restore: Option<RestoreRequest>,
+}
+
+impl Judge {
+    /// For what a job does to each object of this service.
+    #[must_use]
+    pub fn new(operations: Operations, service: Service) -> Self {
+        let about = |aspect| operations.iter().any(|operation| operation.aspect() == aspect);
+        let restore = operations.iter().find_map(|operation| match operation {
+            Operation::Restore(request) => Some(*request),
+            _ => None,
+        });
+        let reads = operations.reads().into_iter().map(|step| step.call).collect();
+        let (tags, acl) = (about(Aspect::Tags), about(Aspect::Acl));
+        Self { operations, service, reads, tags, acl, restore }
+    }
+
+    /// The requests that show what is still to be known of an object, besides what its manifest tells; with `class`, also of
+    /// what class it is.
+    #[must_use]
+    pub fn looks(&self, told: &ObjectState, class: bool) -> Vec<Call> {
+        let mut looks = Vec::new();
+        if self.tags {
+            looks.push(Call::GetTags);
+        }
+        if self.acl && told.acl.known().is_none() {
+            looks.push(Call::GetAcl);
+        }
+        let archived = || match self.restore {
+            None => false,
+            // Of an object that cannot be restored anyway, nothing more needs to be known.
+            Some(request) => {
+                let absent = Fact::Known(Restoration::Absent);
+                !matches!(expect(self.service, &told.class, &absent, request), Expected::Refused(_))
+            }
+        };
+        if archived() || (class && told.class.known().is_none()) {
+            looks.push(Call::Head);
+        }
+        looks
+    }
+
+    /// What becomes of an object of which this is known; `trouble` is what it could not be asked. `takes_acl` is false where
+    /// its bucket is known to take none.
+    #[must_use]
+    pub fn judge(&self, object: ObjectId, before: ObjectState, trouble: Option<&Trouble>, takes_acl: bool) -> Prospect {
+        let mut sends = Vec::new();
+        if let Some(trouble) = trouble {
+            let fate = self.troubled(trouble);
+            let refused = matches!(fate, Fate::Fails(_)).then(|| self.first_call(&trouble.call));
+            return Prospect { object, before, fate, sends, refused };
+        }
+        sends.extend(self.reads.iter().cloned());
+        let seen = self.as_the_job_sees(&before);
+        let after = match self.operations.desired(&seen) {
+            Ok(after) => after,
+            Err((operation, rejection)) => {
+                let reason = Reason::new(rejection.code(), 0, operation, rejection.to_string());
+                return Prospect { object, before, fate: Fate::Fails(reason), sends, refused: None };
+            }
+        };
+        for step in self.operations.steps(&seen, &after) {
+            let fails = match step.call {
+                Call::PutAcl(_) if !takes_acl => Some(Fate::Fails(Reason::new(
+                    "AccessControlListNotSupported",
+                    400,
+                    &step.operation,
+                    "the bucket's owner owns every object in it, and the bucket takes no ACLs",
+                ))),
+                Call::Restore(request) => match expect(self.service, &before.class, &before.restoration, request) {
+                    Expected::Taken => None,
+                    Expected::TakenWithoutTier => {
+                        // The job learns by a look that it is the tier which is not wanted.
+                        sends.push(Call::Head);
+                        None
+                    }
+                    Expected::Refused(reason) => Some(Fate::Fails(reason)),
+                    Expected::Open(why) => Some(Fate::Open(why.to_owned())),
+                },
+                _ => None,
+            };
+            if let Some(fate) = fails {
+                return Prospect { object, before, fate, sends, refused: Some(step.call) };
+            }
+            sends.push(step.call);
+        }
+        let fate = self.changes(&before).map_or(Fate::Stays, Fate::Changes);
+        Prospect { object, before, fate, sends, refused: None }
+    }
+
+    /// What it becomes, where that is something else.
+    fn changes(&self, before: &ObjectState) -> Option<ObjectState> {
+        self.operations.desired(before).ok().filter(|after| after != before)
+    }
+
+    /// What the job knows of the object when it decides what to send: only what it reads itself.
+    fn as_the_job_sees(&self, before: &ObjectState) -> ObjectState {
+        let mut seen = ObjectState::default();
+        if self.reads.contains(&Call::GetTags) {
+            seen.tags = before.tags.clone();
+        }
+        if self.reads.contains(&Call::GetAcl) {
+            seen.acl = before.acl.clone();
+        }
+        seen
+    }
+
+    /// What a refused look says of what the job would meet.
+    fn troubled(&self, Trouble { call, fault }: &Trouble) -> Fate {
+        let gone = match fault.code.as_str() {
+            "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
+            // No body came with it, or the version is a delete marker.
+            _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
+        };
+        // What is refused to a look that the job does not make may be allowed to what it does.
+        let met =
+            self.reads.contains(call) && fault.class == crate::task::FaultClass::Rejected && fault.status.is_some();
+        if gone || met {
+            let reason =
+                Reason::new(&fault.code, fault.status.unwrap_or(0), &self.operation_of(call), fault.message.clone());
+            return Fate::Fails(reason);
+        }
+        Fate::Open(format!("it could not be looked at: {fault}"))
+    }
+
+    /// What the job would send first of an object that is not there.
+    fn first_call(&self, looked: &Call) -> Call {
+        let first_write = || {
+            let nothing = ObjectState::default();
+            let after = self.operations.desired(&nothing).ok()?;
+            self.operations.steps(&nothing, &after).into_iter().next().map(|step| step.call)
+        };
+        self.reads.first().cloned().or_else(first_write).unwrap_or_else(|| looked.clone())
+    }
+
+    /// The operation that would name the failure in the report: the one whose request comes first.
+    fn operation_of(&self, looked: &Call) -> String {
+        let first = self.first_call(looked);
+        let aspect = match first {
+            Call::GetTags | Call::PutTags(_) | Call::DeleteTags => Aspect::Tags,
+            Call::GetAcl | Call::PutAcl(_) => Aspect::Acl,
+            Call::Restore(_) | Call::Head => Aspect::Restoration,
+        };
+        let names: Vec<_> = self.operations.iter().filter(|it| it.aspect() == aspect).map(Operation::name).collect();
+        names.join("+")
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,194 @@
+//! Which restores a service takes, by class, days and tier. The service decides; this says what it will most likely say.
+
+use crate::object::{Fact, Restoration, RestoreRequest, StorageClass, Tier};
+use crate::store::Provider;
+
+use super::judge::Reason;
+
+/// The operation's name in reports.
+const OPERATION: &str = "restore_object";
+
+/// Whose rules a restore follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Amazon S3's, which the sandbox follows.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
+    Aws,
+    /// OSS's. <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
+    Oss,
+    /// Those of a server whose rules are not known: only what is certain everywhere is said.
+    Other,
+}
+
+impl From<Provider> for Service {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Aws | Provider::Sandbox => Self::Aws,
+            Provider::Oss => Self::Oss,
+            Provider::S3 => Self::Other,
+        }
+    }
+}
+
+/// What is to be expected of a restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It is taken.
+    Taken,
+    /// It is taken, at the second attempt: the class takes no tier, and one was named.
+    TakenWithoutTier,
+    /// It is refused.
+    Refused(Reason),
+    /// It depends on what cannot be seen.
+    Open(&'static str),
+}
+
+/// What is to be expected of a restore of an object of this class, with a copy that is so far.
+pub(super) fn expect(
+    service: Service,
+    class: &Fact<StorageClass>,
+    restoration: &Fact<Restoration>,
+    request: RestoreRequest,
+) -> Expected {
+    let Some(class) = class.known() else { return Expected::Open("the object's storage class is not known") };
+    let kind = Kind::of(class);
+    if kind == Kind::Readable {
+        let message =
+            format!("an object of class {} can be read as it is: there is nothing to restore", class.as_str());
+        let (code, http) =
+            if service == Service::Oss { ("OperationNotSupported", 400) } else { ("InvalidObjectState", 403) };
+        return Expected::Refused(Reason::new(code, http, OPERATION, message));
+    }
+    let checked = match service {
+        Service::Aws => aws(kind, class, request),
+        Service::Oss => oss(kind, class, request),
+        Service::Other => Ok(()),
+    };
+    if let Err(reason) = checked {
+        return Expected::Refused(reason);
+    }
+    match restoration.known() {
+        None => Expected::Open("whether a restore is under way is not known"),
+        Some(Restoration::InProgress) => in_progress(request),
+        Some(_) if service == Service::Oss && kind == Kind::Archive && request.tier.is_some() => {
+            Expected::TakenWithoutTier
+        }
+        Some(_) => Expected::Taken,
+    }
+}
+
+/// One under way is refused, unless the new one is faster; how fast the old one is cannot be seen.
+fn in_progress(request: RestoreRequest) -> Expected {
+    match request.tier.unwrap_or(Tier::Standard) {
+        Tier::Bulk => {
+            let message = "a restore of this object is under way, and how long its copy will stay cannot be seen";
+            Expected::Refused(Reason::new("RestoreAlreadyInProgress", 409, OPERATION, message))
+        }
+        Tier::Standard | Tier::Expedited => Expected::Open(
+            "a restore is under way: another is taken only if it is faster, and how fast that is cannot be seen",
+        ),
+    }
+}
+
+/// Classes by how they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// At once.
+    Readable,
+    /// After minutes or hours: GLACIER of S3, Archive of OSS.
+    Archive,
+    /// `ColdArchive` of OSS.
+    Cold,
+    /// After half a day or more.
+    Deep,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Kind {
+    fn of(class: &StorageClass) -> Self {
+        match class.as_str().to_ascii_uppercase().as_str() {
+            "STANDARD" | "STANDARD_IA" | "ONEZONE_IA" | "REDUCED_REDUNDANCY" | "GLACIER_IR" | "EXPRESS_ONEZONE"
+            | "IA" => Self::Readable,
+            "GLACIER" | "ARCHIVE" => Self::Archive,
+            "COLDARCHIVE" => Self::Cold,
+            "DEEP_ARCHIVE" | "DEEPCOLDARCHIVE" => Self::Deep,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+fn aws(kind: Kind, class: &StorageClass, request: RestoreRequest) -> Result<(), Reason> {
+    if kind == Kind::Deep && request.tier == Some(Tier::Expedited) {
+        return Err(no_such_tier("InvalidArgument", class, Tier::Expedited));
+    }
+    Ok(())
+}
+
+fn oss(kind: Kind, class: &StorageClass, RestoreRequest { days, tier }: RestoreRequest) -> Result<(), Reason> {
+    let most = if kind == Kind::Archive { 7 } else { 365 };
+    if kind != Kind::Unknown && !(1..=most).contains(&days) {
+        let message = format!("a restored copy of class {} stays for 1 to {most} days, not {days}", class.as_str());
+        return Err(Reason::new("InvalidArgument", 400, OPERATION, message));
+    }
+    match tier {
+        Some(tier @ Tier::Bulk) if kind == Kind::Deep => Err(no_such_tier("MalformedXML", class, tier)),
+        _ => Ok(()),
+    }
+}
+
+fn no_such_tier(code: &str, class: &StorageClass, tier: Tier) -> Reason {
+    let message = format!("objects of class {} are not restored in the tier {}", class.as_str(), tier.as_str());
+    Reason::new(code, 400, OPERATION, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(service: Service, class: &str, restoration: Restoration, days: u32, tier: Option<Tier>) -> Expected {
+        let class = Fact::Known(StorageClass::new(class));
+        expect(service, &class, &Fact::Known(restoration), RestoreRequest { days, tier })
+    }
+
+    fn code(expected: Expected) -> String {
+        let Expected::Refused(reason) = expected else { panic!("{expected:?}") };
+        reason.code
+    }
+
+    const NONE: Restoration = Restoration::Absent;
+
+    #[test]
+    fn each_service_has_rules_of_its_own() {
+        use Service::{Aws, Oss, Other};
+        assert_eq!(of(Aws, "GLACIER", NONE, 1000, Some(Tier::Expedited)), Expected::Taken);
+        assert_eq!(code(of(Aws, "DEEP_ARCHIVE", NONE, 1, Some(Tier::Expedited))), "InvalidArgument");
+        assert_eq!(code(of(Aws, "STANDARD", NONE, 1, None)), "InvalidObjectState");
+        assert_eq!(of(Oss, "Archive", NONE, 7, None), Expected::Taken);
+        assert_eq!(of(Oss, "Archive", NONE, 7, Some(Tier::Standard)), Expected::TakenWithoutTier);
+        assert_eq!(code(of(Oss, "Archive", NONE, 8, None)), "InvalidArgument");
+        assert_eq!(of(Oss, "ColdArchive", NONE, 365, Some(Tier::Bulk)), Expected::Taken);
+        assert_eq!(code(of(Oss, "ColdArchive", NONE, 366, None)), "InvalidArgument");
+        assert_eq!(code(of(Oss, "DeepColdArchive", NONE, 1, Some(Tier::Bulk))), "MalformedXML");
+        assert_eq!(code(of(Oss, "IA", NONE, 1, None)), "OperationNotSupported");
+        assert_eq!(of(Other, "DEEP_ARCHIVE", NONE, 9999, Some(Tier::Expedited)), Expected::Taken);
+        assert_eq!(code(of(Other, "STANDARD", NONE, 1, None)), "InvalidObjectState");
+        assert_eq!(of(Other, "CLOUDTIER", NONE, 1, None), Expected::Taken);
+    }
+
+    #[test]
+    fn one_under_way_is_refused_where_no_tier_is_slower() {
+        let going = |tier| of(Service::Aws, "GLACIER", Restoration::InProgress, 1, tier);
+        assert_eq!(code(going(Some(Tier::Bulk))), "RestoreAlreadyInProgress");
+        assert!(matches!(going(None), Expected::Open(_)));
+        assert!(matches!(going(Some(Tier::Expedited)), Expected::Open(_)));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_guessed() {
+        let request = RestoreRequest { days: 1, tier: None };
+        assert!(matches!(expect(Service::Aws, &Fact::Unknown, &Fact::Known(NONE), request), Expected::Open(_)));
+        let class = Fact::Known(StorageClass::new("GLACIER"));
+        assert!(matches!(expect(Service::Aws, &class, &Fact::Unknown, request), Expected::Open(_)));
+    }
+}

@@ -1,0 +1,122 @@
+//! An object's state in lines, and what becomes of them.
+
+use similar::{ChangeTag, TextDiff};
+
+use crate::object::{Fact, ObjectState, Restoration};
+
+/// Whether a line goes, comes or stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It goes.
+    Goes,
+    /// It comes.
+    Comes,
+    /// It stays.
+    Stays,
+}
+
+impl Mark {
+    /// The sign before the line.
+    #[must_use]
+    pub fn sign(self) -> char {
+        match self {
+            Self::Goes => '-',
+            Self::Comes => '+',
+            Self::Stays => ' ',
+        }
+    }
+}
+
+/// A line of an object's state. Its text is not made harmless yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What becomes of it.
+    pub mark: Mark,
+    /// The line, without its end.
+    pub text: String,
+}
+
+/// From one state to another, line by line.
+#[must_use]
+pub fn lines(before: &ObjectState, after: &ObjectState) -> Vec<Line> {
+    let (before, after) = (described(before), described(after));
+    let old: Vec<&str> = before.iter().map(String::as_str).collect();
+    let new: Vec<&str> = after.iter().map(String::as_str).collect();
+    let diff = TextDiff::from_slices(&old, &new);
+    let line = |change: similar::Change<&str>| Line {
+        mark: match change.tag() {
+            ChangeTag::Delete => Mark::Goes,
+            ChangeTag::Insert => Mark::Comes,
+            ChangeTag::Equal => Mark::Stays,
+        },
+        text: change.value().to_owned(),
+    };
+    diff.iter_all_changes().map(line).collect()
+}
+
+/// What is known of an object, a line for each tag and each other fact; of its class only what it is for.
+fn described(state: &ObjectState) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Fact::Known(tags) = &state.tags {
+        lines.extend(tags.iter().map(|(key, value)| format!("tag {key} = {}", quoted(value))));
+        if tags.is_empty() {
+            lines.push("no tags".to_owned());
+        }
+    }
+    if let Fact::Known(acl) = &state.acl {
+        lines.push(format!("acl {}", acl.as_str()));
+    }
+    if let Fact::Known(restoration) = &state.restoration {
+        lines.push(format!("restored copy: {}", copy(*restoration)));
+    }
+    lines
+}
+
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn copy(restoration: Restoration) -> String {
+    match restoration {
+        Restoration::Absent => "none".to_owned(),
+        Restoration::InProgress => "on its way".to_owned(),
+        Restoration::Until(until) => format!("until {until}"),
+        Restoration::Wanted(request) => {
+            let tier = request.tier.map_or_else(String::new, |tier| format!(" ({})", tier.as_str()));
+            format!("for {} day{}{tier}", request.days, if request.days == 1 { "" } else { "s" })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Acl, RestoreRequest, TagSet, Tier};
+
+    fn text(before: &ObjectState, after: &ObjectState) -> String {
+        let line = |line: &Line| format!("{} {}\n", line.mark.sign(), line.text);
+        lines(before, after).iter().map(line).collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn what_stays_is_told_from_what_changes() {
+        let tags = |pairs: &[(&str, &str)]| Fact::Known(pairs.iter().copied().collect::<TagSet>());
+        let before = ObjectState {
+            tags: tags(&[("owner", "kim"), ("stage", "dev")]),
+            acl: Fact::Known(Acl::Private),
+            ..ObjectState::default()
+        };
+        let after = ObjectState { tags: tags(&[("owner", "kim"), ("stage", "a \"b\"")]), ..before.clone() };
+        assert_eq!(
+            text(&before, &after),
+            "  tag owner = \"kim\"\n- tag stage = \"dev\"\n+ tag stage = \"a \\\"b\\\"\"\n  acl private\n"
+        );
+        let none = ObjectState { tags: tags(&[]), ..ObjectState::default() };
+        let one = ObjectState { tags: tags(&[("a", "")]), ..ObjectState::default() };
+        assert_eq!(text(&none, &one), "- no tags\n+ tag a = \"\"\n");
+        let absent = ObjectState { restoration: Fact::Known(Restoration::Absent), ..ObjectState::default() };
+        let wanted = Restoration::Wanted(RestoreRequest { days: 7, tier: Some(Tier::Bulk) });
+        let wanted = ObjectState { restoration: Fact::Known(wanted), ..ObjectState::default() };
+        assert_eq!(text(&absent, &wanted), "- restored copy: none\n+ restored copy: for 7 days (Bulk)\n");
+    }
+}

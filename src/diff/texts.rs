@@ -1,0 +1,24 @@
+//! One plan file against another.
+
+use similar::TextDiff;
+
+/// Lines around a change.
+const CONTEXT: usize = 2;
+
+/// What changed from one text to another, as a unified diff without its head; empty where nothing did.
+#[must_use]
+pub fn unified(old: &str, new: &str) -> String {
+    TextDiff::from_lines(old, new).unified_diff().context_radius(CONTEXT).missing_newline_hint(false).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_shown() {
+        let old = "a\nb\nc\nd\ne\nf\n";
+        assert_eq!(unified(old, old), "");
+        assert_eq!(unified(old, &old.replace("e\n", "E\n")), "@@ -3,4 +3,4 @@\n c\n d\n-e\n+E\n f\n");
+    }
+}

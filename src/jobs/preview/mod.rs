@@ -1,0 +1,190 @@
+//! What a plan would do, before it does anything: its manifest resolved, some or all of its objects looked at.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `examine` | looks at objects, many at once and in order |
+//! | `shown` | which of them are worth showing |
+
+mod examine;
+mod shown;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::diff::{Judge, Prospect, Service, Tally, busiest};
+use crate::manifest::{Bounds, Census, Frozen, ManifestError, Pin, Prepared, Wish, survey};
+use crate::object::Bucket;
+use crate::operation::Operations;
+use crate::plan::Plan;
+use crate::store::{Provider, Store};
+use crate::task::Fault;
+
+pub use shown::Shown;
+
+/// How closely a plan's objects are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closeness {
+    /// Objects of the random sample.
+    pub sample: u32,
+    /// Which sample.
+    pub seed: u64,
+    /// Whether every object is looked at.
+    pub full: bool,
+    /// The key of the digest by which the same objects are known again, where that is wanted.
+    pub digest: Option<[u8; 16]>,
+}
+
+/// Whoever looks on.
+pub trait Onlooker {
+    /// Rows of the manifest were read. Called from wherever they are.
+    fn prepares(&self, prepared: Prepared);
+
+    /// An object was looked at, as the next of so many.
+    ///
+    /// # Errors
+    /// When it is of no use to go on.
+    fn looked(&mut self, prospect: &Prospect, of: u64) -> io::Result<()>;
+}
+
+/// What a plan would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// The manifest as it was frozen, in a folder of the caller's.
+    pub frozen: Frozen,
+    /// What its objects come to by class, as far as its source tells.
+    pub census: Census,
+    /// What becomes of the objects that were looked at.
+    pub tally: Tally,
+    /// A few of them.
+    pub shown: Shown,
+    /// How closely they were looked at.
+    pub closeness: Closeness,
+    /// What the manifest told that needed no request, and since when that may be out of date.
+    pub told: Facts,
+    /// The folder that holds most of the sample: bucket, prefix, and how many of how many.
+    pub busiest: Option<(Bucket, Vec<u8>, u64, u64)>,
+    /// The digest, where it was wanted.
+    pub digest: Option<String>,
+    /// When the objects were looked at.
+    pub at: Timestamp,
+}
+
+/// What was taken from the manifest instead of being asked of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// ACLs of so many objects.
+    pub acls: u64,
+    /// Storage classes of so many objects.
+    pub classes: u64,
+    /// When the inventory that tells them was begun; a listing is as old as the preview.
+    pub since: Option<Timestamp>,
+}
+
+/// Why there is no preview.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    /// The manifest cannot be resolved.
+    #[error("{0}")]
+    Manifest(#[from] ManifestError),
+    /// The service refuses the credentials.
+    #[error("the service refuses the credentials: {0}")]
+    Refused(Box<Fault>),
+    /// It was stopped.
+    #[error("stopped: nothing was changed")]
+    Stopped,
+    /// Whoever looked on had enough.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl PreviewError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Manifest(error) => error.help(),
+            Self::Refused(fault) => super::advice(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned),
+            Self::Stopped | Self::Io(_) => None,
+        }
+    }
+}
+
+/// A plan, and where its preview is made.
+pub struct Previewer<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its store; only read from.
+    pub store: &'a Arc<dyn Store>,
+    /// An empty folder that nobody else uses.
+    pub folder: &'a Path,
+    /// How closely it looks.
+    pub closeness: Closeness,
+    /// Whether a bucket takes ACLs at all.
+    pub takes_acl: &'a (dyn Fn(&Bucket) -> bool + Sync),
+    /// Cancelled to have it stop.
+    pub stop: &'a CancellationToken,
+}
+
+impl Previewer<'_> {
+    /// Resolves the manifest, and looks at its objects. Memory does not grow with them.
+    ///
+    /// # Errors
+    /// When the manifest cannot be resolved, the credentials are refused, it is stopped, or the onlooker has enough.
+    pub async fn preview(&self, onlooker: &mut (dyn Onlooker + Send + Sync)) -> Result<Preview, PreviewError> {
+        let limits = &self.plan.limits;
+        let bounds = Bounds {
+            max_disk: limits.max_disk,
+            max_objects: limits.max_objects,
+            concurrency: Some(limits.concurrency),
+        };
+        let Closeness { sample, seed, full, digest } = self.closeness;
+        let wish = Wish { sample: sample as usize, seed, digest, every: full };
+        let observe = |prepared| onlooker.prepares(prepared);
+        let surveyed = survey(&self.plan.manifest, self.store, self.folder, (bounds, wish), &observe, self.stop).await;
+        let (frozen, surveyed) = match surveyed {
+            Err(ManifestError::Stopped) => return Err(PreviewError::Stopped),
+            surveyed => surveyed?,
+        };
+        let at = Timestamp::now();
+        let operations = Operations::new(self.plan.operations.clone());
+        let operations = operations.skipping_unchanged(self.plan.job.skip_unchanged);
+        let judge = Judge::new(operations, Service::from(self.plan.store.provider));
+        let sampled = surveyed.sample.len() as u64;
+        let busiest = busiest(surveyed.sample.iter().map(|it| &it.object))
+            .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
+        let census = frozen.census().cloned().unwrap_or_default();
+        let mut examined = examine::Examined::new(frozen.rows().min(if full { u64::MAX } else { sampled }));
+        let source = if full { examine::Source::Every(&frozen) } else { examine::Source::Sample(surveyed.sample) };
+        examine::run(self, &judge, source, &mut examined, onlooker).await?;
+        let since = match frozen.pin() {
+            Pin::Inventory { created, .. } => *created,
+            _ => None,
+        };
+        Ok(Preview {
+            census,
+            tally: examined.tally,
+            shown: examined.shown,
+            closeness: self.closeness,
+            told: Facts { since, ..examined.told },
+            busiest,
+            digest: surveyed.digest,
+            at,
+            frozen,
+        })
+    }
+
+    /// Whether it matters of what class an object is: to what its requests cost.
+    fn wants_class(&self) -> bool {
+        let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == crate::operation::Aspect::Tags);
+        match self.plan.store.provider {
+            // Requests about tags cost the same whatever they are about.
+            Provider::Aws => !tags_alone,
+            Provider::Oss => true,
+            Provider::S3 | Provider::Sandbox => false,
+        }
+    }
+}
