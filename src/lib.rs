@@ -14,6 +14,7 @@
 //! | 0 | [`completion`] | what a completion report is |
 //! | 0 | [`files`] | small files that must be whole |
 //! | 0 | [`hex`] | bytes as hexadecimal |
+//! | 0 | [`money`] | amounts of money, exact |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
 //! | 1 | [`store`] | the only door to object storage |
 //! | 1 | [`codec`] | the wire form of completion reports |
@@ -43,6 +44,7 @@ pub mod job;
 pub mod jobs;
 pub mod journal;
 pub mod manifest;
+pub mod money;
 pub mod object;
 pub mod operation;
 pub mod plan;
