@@ -24,6 +24,7 @@
 //! | 3 | [`journal`] | what is known to have happened |
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
 //! | 4 | [`engine`] | making it happen |
+//! | 4 | [`estimate`] | counts, requests, money, hours |
 //! | 5 | [`jobs`] | a job's life, from its plan to its end |
 //! | 6 | [`cli`] | one file per command |
 //!
@@ -36,6 +37,7 @@ pub mod codec;
 pub mod completion;
 pub mod diagnostics;
 pub mod engine;
+pub mod estimate;
 pub mod failpoint;
 pub mod files;
 pub mod frontier;

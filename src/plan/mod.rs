@@ -34,6 +34,7 @@ pub use leaf::{parse_age, parse_moment};
 pub use limits::{JobSettings, Limits, Prices};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
+pub(crate) use text::{for_excerpts, nearest, shown};
 
 /// A checked plan.
 #[derive(Clone, Debug)]
