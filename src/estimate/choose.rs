@@ -119,7 +119,7 @@ impl BookError {
 
 /// The prices that hold for a plan: those that it names, or those of its store's provider and region. A price book in
 /// `file` (or else in the one that the plan names) goes before the shipped one: entry by entry of the same name, and
-/// in the search for the region.
+/// in the search for the region. The region is the plan's: who knows it from elsewhere sets it there before.
 ///
 /// # Errors
 /// When the file cannot be read or is no price book, when there is no entry of the plan's name, or when several entries

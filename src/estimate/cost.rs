@@ -245,10 +245,12 @@ impl Pen<'_> {
         let requests = |kind: RequestKind, what: &str, count| {
             self.own_line(format!("{kind}, {what}"), kind.item().0, Quantity::Requests(count))
         };
+        // Whose class nobody knows is taken to be of that which the book says, and that is told.
+        let class = of_class(self.entry.and_then(|entry| entry.own_class.as_ref()));
         vec![
             requests(RequestKind::List, "listings", own.lists),
-            requests(RequestKind::GetObject, "manifests", own.reads),
-            requests(RequestKind::PutObject, "the report", own.uploads),
+            requests(RequestKind::GetObject, &format!("manifests{class}"), own.reads),
+            requests(RequestKind::PutObject, &format!("the report{class}"), own.uploads),
         ]
     }
 

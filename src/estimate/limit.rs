@@ -32,7 +32,7 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CostRefusal {
     /// It costs too much.
-    #[error("max_cost is {}, and the job would cost {}{}", max.in_cents(), if *whole { "" } else { "at least " }, cost.in_cents())]
+    #[error("max_cost is {max}, and the job would cost {}{cost}", if *whole { "" } else { "at least " })]
     Above {
         /// The most that it may cost.
         max: Money,
@@ -42,7 +42,7 @@ pub enum CostRefusal {
         whole: bool,
     },
     /// A part of what it costs is not known.
-    #[error("max_cost is {}, and it is not known what the job costs: {}", max.in_cents(), name_some(unknown))]
+    #[error("max_cost is {max}, and it is not known what the job costs: {}", name_some(unknown))]
     Unknown {
         /// The most that it may cost.
         max: Money,
@@ -50,7 +50,7 @@ pub enum CostRefusal {
         unknown: Vec<String>,
     },
     /// The prices are in another currency.
-    #[error("max_cost is {}, and the prices of `{entry}` are in {currency}", max.in_cents())]
+    #[error("max_cost is {max}, and the prices of `{entry}` are in {currency}")]
     OtherCurrency {
         /// The most that it may cost.
         max: Money,
@@ -62,7 +62,7 @@ pub enum CostRefusal {
         own: bool,
     },
     /// There are no prices.
-    #[error("max_cost is {}, and {why}", max.in_cents())]
+    #[error("max_cost is {max}, and {why}")]
     NoPrices {
         /// The most that it may cost.
         max: Money,

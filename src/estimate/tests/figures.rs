@@ -168,8 +168,8 @@ fn what_the_program_needs_itself_is_ours_alone() {
         lines,
         [
             ("ListObjects, listings", Part::Own, Ok(money("0.005 USD"))),
-            ("GetObject, manifests", Part::Own, Ok(money("0.000004 USD"))),
-            ("PutObject, the report", Part::Own, Ok(money("0.00001 USD"))),
+            ("GetObject, manifests, class STANDARD", Part::Own, Ok(money("0.000004 USD"))),
+            ("PutObject, the report, class STANDARD", Part::Own, Ok(money("0.00001 USD"))),
         ]
     );
     assert_eq!(told.managed.expect("a service").total.known, Some(money("0.25 USD")));
