@@ -14,6 +14,7 @@
 //! | 0 | [`completion`] | what a completion report is |
 //! | 0 | [`files`] | small files that must be whole |
 //! | 0 | [`hex`] | bytes as hexadecimal |
+//! | 0 | [`money`] | amounts of money, exact |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
 //! | 1 | [`store`] | the only door to object storage |
 //! | 1 | [`codec`] | the wire form of completion reports |
@@ -24,6 +25,7 @@
 //! | 3 | [`report`] | what the user is told: written, sealed, published |
 //! | 4 | [`diff`] | object by object, and plan against plan |
 //! | 4 | [`engine`] | making it happen |
+//! | 4 | [`estimate`] | counts, requests, money, hours |
 //! | 5 | [`jobs`] | a job's life, from its plan to its end |
 //! | 6 | [`cli`] | one file per command |
 //!
@@ -37,6 +39,7 @@ pub mod completion;
 pub mod diagnostics;
 pub mod diff;
 pub mod engine;
+pub mod estimate;
 pub mod failpoint;
 pub mod files;
 pub mod frontier;
@@ -45,6 +48,7 @@ pub mod job;
 pub mod jobs;
 pub mod journal;
 pub mod manifest;
+pub mod money;
 pub mod object;
 pub mod operation;
 pub mod plan;

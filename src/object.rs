@@ -268,7 +268,7 @@ impl Acl {
 }
 
 /// How fast, and how dearly, an archived object is brought back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// Hours.
     Standard,

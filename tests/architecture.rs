@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("backoff", 0),
     ("files", 0),
     ("hex", 0),
+    ("money", 0),
     ("object", 0),
     ("call", 0),
     ("task", 0),

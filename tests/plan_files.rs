@@ -6,8 +6,9 @@ use std::path::Path;
 use batchplan::completion::{ReportFormat, ReportScope};
 use batchplan::diagnostics::Problems;
 use batchplan::manifest::{CsvPlace, InventoryObject, Narrowing, Source, Versions};
+use batchplan::money::Money;
 use batchplan::operation::Operation;
-use batchplan::plan::{self, Limits, Plan, Share};
+use batchplan::plan::{self, Limits, Plan, Prices, Share};
 use batchplan::store::{Addressing, Provider};
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};
@@ -45,7 +46,7 @@ fn what_a_plan_does_not_say_has_its_default() {
     assert_eq!((plan.report.place, plan.report.scope), (None, ReportScope::FailedTasksOnly));
     assert_eq!(plan.report.format, ReportFormat::Aws);
     assert!(plan.job.confirmation_required);
-    assert_eq!(plan.limits, Limits::default());
+    assert_eq!((plan.limits, plan.prices), (Limits::default(), Prices::default()));
     assert_eq!((plan.limits.failure_threshold, plan.limits.max_disk), (Share::percent(20), None));
 }
 
@@ -56,6 +57,15 @@ fn limits_and_what_becomes_of_the_report_are_read() {
     assert_eq!(plan.limits, Limits { failure_threshold: Share::percent(0), max_disk: Some(1536), ..Limits::default() });
     assert!(plan.report.keep_local);
     assert!(!valid(&format!("{}{limits}keep_local = false\n", plan_with(AWS, PREFIX))).report.keep_local);
+}
+
+#[test]
+fn what_a_job_may_cost_and_by_which_prices_is_read() {
+    let prices = "[limits]\nmax_cost = \"12.50 CNY\"\n[prices]\nbook = \"mine\"\nfile = \"prices/mine.toml\"\n";
+    let plan = valid(&format!("{}{prices}", plan_with(AWS, PREFIX)));
+    assert_eq!(plan.limits.max_cost, Money::parse("12.5 CNY"));
+    let file = Path::new("folder/prices/mine.toml").to_owned();
+    assert_eq!(plan.prices, Prices { book: Some("mine".to_owned()), file: Some(file) });
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use batchplan::diagnostics::Problems;
+use batchplan::estimate::PriceBook;
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
@@ -103,6 +105,17 @@ fn every_plan_is_valid() {
     for plan in plans {
         fs::write(folder.path().join("plan.toml"), plan).expect("written");
         run(folder.path(), "batchplan validate plan.toml", 0);
+    }
+}
+
+#[test]
+fn every_price_book_is_right() {
+    let books = blocks("toml prices");
+    assert!(!books.is_empty());
+    for text in books {
+        let titles = |problems: Problems| problems.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>();
+        let book = PriceBook::from_toml("prices.toml", &text).map_err(titles).expect("a price book");
+        assert!(book.entries().count() > 0);
     }
 }
 

@@ -1,6 +1,9 @@
 //! How a job is run, and how hard: the parts of a plan that are not what it does.
 
+use std::path::PathBuf;
+
 use super::Share;
+use crate::money::Money;
 
 /// A plan's `[job]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Limits {
     pub max_disk: Option<u64>,
     /// The most objects that a job may have, from 1; `None` is no limit.
     pub max_objects: Option<u64>,
+    /// The most that a job may cost by its estimate; `None` is no limit.
+    pub max_cost: Option<Money>,
 }
 
 impl Default for Limits {
@@ -44,6 +49,16 @@ impl Default for Limits {
             failure_threshold: Share::percent(20),
             max_disk: None,
             max_objects: None,
+            max_cost: None,
         }
     }
+}
+
+/// A plan's `[prices]`, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// The entry of the price book that holds, whatever the region; `None` takes the one of the store's region.
+    pub book: Option<String>,
+    /// A price book beside the shipped one.
+    pub file: Option<PathBuf>,
 }

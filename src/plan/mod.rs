@@ -11,6 +11,7 @@
 mod canonical;
 mod change;
 mod check;
+mod cost;
 mod defaults;
 mod leaf;
 mod limits;
@@ -30,9 +31,10 @@ use crate::store::StoreConfig;
 pub use canonical::Canonical;
 pub use change::Change;
 pub use leaf::{parse_age, parse_moment};
-pub use limits::{JobSettings, Limits};
+pub use limits::{JobSettings, Limits, Prices};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
+pub(crate) use text::{for_excerpts, nearest, shown};
 
 /// A checked plan.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct Plan {
     pub job: JobSettings,
     /// How hard it is run.
     pub limits: Limits,
+    /// By which prices its cost is told beforehand.
+    pub prices: Prices,
     /// What work it is.
     canonical: Canonical,
 }

@@ -8,6 +8,7 @@ use super::share::Share;
 use super::walk::{Table, Value, Walk, table};
 use crate::completion::{ReportFormat, ReportScope};
 use crate::manifest::{CsvField, Versions};
+use crate::money::Money;
 use crate::object::{Acl, Tier};
 use crate::store::{Addressing, Provider};
 
@@ -30,6 +31,8 @@ table! {
         optional job: JobTable,
         /// How hard the store is driven, and how much a job may take.
         optional limits: LimitsTable,
+        /// By which prices the cost of a job is told beforehand.
+        optional prices: PricesTable,
     }
 }
 
@@ -284,6 +287,21 @@ table! {
         /// The most objects that a job may have: a manifest that names more is refused before anything is changed; no limit
         /// by default.
         optional max_objects: Count,
+        /// The most that a job may cost by its estimate, such as "50 CNY"; a job that would cost more, or whose cost cannot
+        /// be known, is refused. No limit by default.
+        optional max_cost: Money,
+    }
+}
+
+table! {
+    /// By which prices the cost of a job is told beforehand.
+    struct PricesTable {
+        /// The entry of the price book that holds, such as "aws-us-east-1", whatever the region. By default the one of the
+        /// store's provider and region.
+        optional book: Text<1, 64>,
+        /// A price book on this machine, seen from the plan's folder. Its entries come before those of the same name that
+        /// the program knows.
+        optional file: Text<1, 4096>,
     }
 }
 

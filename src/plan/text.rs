@@ -20,7 +20,7 @@ const SECRET_WORDS: [&str; 9] = [
 ];
 
 /// A piece of the plan, fit to be quoted in a message.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut quoted = String::new();
     for (count, c) in text.chars().enumerate() {
         if count == SHOWN_CHARS {
@@ -48,7 +48,7 @@ fn push_harmless(c: char, out: &mut String) {
 }
 
 /// The text as excerpts show it, byte for byte as long as the original, so that every span keeps its place.
-pub(super) fn for_excerpts(text: &str, secrets: &[Span]) -> String {
+pub(crate) fn for_excerpts(text: &str, secrets: &[Span]) -> String {
     let mut hidden = secrets.to_vec();
     hidden.extend(secret_lines(text));
     hidden.sort_by_key(|span| span.start);
@@ -113,7 +113,7 @@ pub(super) fn looks_secret(key: &str) -> bool {
 }
 
 /// The known name that was probably meant.
-pub(super) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     // Distance costs the product of both lengths; nothing this long is a slip of the pen.
     if written.len() > 64 {
         return None;

@@ -120,6 +120,8 @@ const FREE: &[(Lines, &[&str])] = &[
             "report.format = \"oss\"",
             "report.keep_local = true",
             "job.client_request_token = \"t\"",
+            "limits.max_cost = \"0.5 EUR\"",
+            "prices = { book = \"mine\", file = \"prices.toml\" }",
         ],
     ),
     (
@@ -309,6 +311,9 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("limits.failure_threshold", CSV, "limits.failure_threshold = 1", None),
     ("limits.max_disk", CSV, "limits.max_disk = 1", None),
     ("limits.max_objects", CSV, "limits.max_objects = 1", None),
+    ("limits.max_cost", CSV, "limits.max_cost = \"50 CNY\"", None),
+    ("prices.book", CSV, "prices.book = \"aws-us-east-1\"", None),
+    ("prices.file", CSV, "prices.file = \"prices.toml\"", None),
 ];
 
 #[test]

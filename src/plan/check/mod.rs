@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use super::shape::PlanFile;
 use super::walk::{At, Field, Walk};
-use super::{Canonical, JobSettings, Limits, Plan};
+use super::{Canonical, JobSettings, Limits, Plan, Prices};
 use crate::diagnostics::Problem;
 use crate::store::Provider;
 
@@ -59,6 +59,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let operations = file.operation.given().map(|table| operation::check(table, &context, walk));
     let report = report::check(&file.report, &context, walk);
     let limits = limits(file, walk);
+    let prices = prices(file, &context, walk);
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
@@ -70,6 +71,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         report,
         job: job(file),
         limits,
+        prices,
         canonical,
     })
 }
@@ -101,6 +103,15 @@ fn limits(file: &PlanFile, walk: &mut Walk) -> Limits {
         failure_threshold: limits.failure_threshold.value().copied().unwrap_or(default.failure_threshold),
         max_disk: limits.max_disk.value().map(|size| size.0),
         max_objects: limits.max_objects.value().map(|number| number.0),
+        max_cost: limits.max_cost.value().copied(),
+    }
+}
+
+fn prices(file: &PlanFile, context: &Context<'_>, walk: &mut Walk) -> Prices {
+    let Some(prices) = file.prices.value() else { return Prices::default() };
+    Prices {
+        book: prices.book.value().map(|name| name.0.clone()),
+        file: prices.file.given().map(|at| context.file(at, walk)),
     }
 }
 

@@ -1,0 +1,306 @@
+//! The cells of a price book: TOML values with their places, read one by one, so that every mistake is told.
+
+use std::ops::Range;
+
+use globset::{GlobBuilder, GlobMatcher};
+use jiff::civil::Date;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::book::Unit;
+use crate::diagnostics::{Problem, drives_terminal};
+use crate::money::{PARTS, parse_parts};
+use crate::plan::{nearest, shown};
+
+/// Bytes of the book's text.
+pub(super) type Span = Range<usize>;
+
+/// More problems than this are counted, not kept.
+const MAX_PROBLEMS: usize = 100;
+
+/// The longest text, in characters: sources are URLs.
+const MAX_TEXT: usize = 2048;
+
+/// The most items of one array of words.
+const MAX_WORDS: usize = 64;
+
+/// The decimals of a price. With a power of ten up to a million behind it, every request costs whole trillionths.
+const PRICE_DECIMALS: u32 = 6;
+
+/// The largest power of ten that a price is for.
+const MOST_EACH: u64 = 1_000_000;
+
+/// Nothing that is bought by the thousand or the gigabyte costs more than a million.
+const DEAREST: u128 = 1_000_000 * PARTS;
+
+/// The mistakes found so far.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    problems: Vec<Problem>,
+    more: usize,
+}
+
+impl Found {
+    /// Adds one.
+    pub(super) fn push(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Adds one at a place.
+    pub(super) fn refuse(&mut self, span: Span, title: impl Into<String>, label: &str, help: impl Into<String>) {
+        self.push(Problem::new(title).label(span, label).help(help));
+    }
+
+    /// All of them, in the file's order.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.marks().first().map_or(0, |(span, _)| span.start));
+        if self.more > 0 {
+            self.problems.push(Problem::new(format!("{} more problems are not shown", self.more)));
+        }
+        self.problems
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: Span,
+}
+
+/// An open table of the book.
+pub(super) struct Cells<'a> {
+    entries: &'a DeTable<'a>,
+    /// The table's header, or the table itself where it is one of an array.
+    pub(super) span: Span,
+    /// What people call it.
+    pub(super) title: String,
+}
+
+impl<'a> Cells<'a> {
+    /// The whole file.
+    pub(super) fn root(entries: &'a DeTable<'a>, keys: &[&str], found: &mut Found) -> Self {
+        let cells = Self { entries, span: 0..0, title: "the price book".to_owned() };
+        cells.only(keys, found);
+        cells
+    }
+
+    /// A table in it, with these keys and no others.
+    pub(super) fn open(
+        value: &'a Spanned<DeValue<'a>>,
+        title: String,
+        keys: &[&str],
+        found: &mut Found,
+    ) -> Option<Self> {
+        let DeValue::Table(entries) = value.get_ref() else {
+            found.refuse(value.span(), format!("{title} must be a table"), "is none", "write its keys below a header");
+            return None;
+        };
+        let cells = Self { entries, span: value.span(), title };
+        cells.only(keys, found);
+        Some(cells)
+    }
+
+    fn only(&self, keys: &[&str], found: &mut Found) {
+        for (key, _) in self.entries {
+            let name = key.get_ref().as_ref();
+            if !keys.is_empty() && !keys.contains(&name) {
+                let help = nearest(name, keys.iter().copied()).map_or_else(
+                    || format!("known here: {}", keys.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                let title = format!("unknown key `{}` in {}", shown(name), self.title);
+                found.refuse(key.span(), title, "not known here", help);
+            }
+        }
+    }
+
+    /// Each key with its place and its value.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'a str, Span, &'a Spanned<DeValue<'a>>)> {
+        self.entries.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span(), value))
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.entries.get(name)
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn need(&self, name: &str, example: &str, found: &mut Found) -> Option<&'a Spanned<DeValue<'a>>> {
+        let value = self.get(name);
+        if value.is_none() {
+            let title = format!("`{name}` is missing in {}", self.title);
+            found.refuse(self.span.clone(), title, "needed here", format!("add `{name} = {example}`"));
+        }
+        value
+    }
+
+    /// The tables of an array of tables.
+    pub(super) fn tables(&self, name: &str, most: usize, found: &mut Found) -> Vec<&'a Spanned<DeValue<'a>>> {
+        let Some(value) = self.get(name) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            let title = format!("`{name}` must be an array of tables");
+            found.refuse(
+                value.span(),
+                title,
+                "is none",
+                format!("write each below a header of its own, [[...{name}]]"),
+            );
+            return Vec::new();
+        };
+        if items.len() > most {
+            let help = format!("at most {most} in one entry");
+            found.refuse(value.span(), format!("there are too many of `{name}`"), "too many", help);
+            return Vec::new();
+        }
+        items.iter().collect()
+    }
+
+    /// A text.
+    pub(super) fn text(&self, name: &str, found: &mut Found) -> Option<At<String>> {
+        self.get(name).and_then(|value| text(name, value, found))
+    }
+
+    /// An array of texts; none where the key is absent.
+    pub(super) fn texts(&self, name: &str, found: &mut Found) -> Vec<At<String>> {
+        let Some(value) = self.get(name) else { return Vec::new() };
+        match value.get_ref() {
+            DeValue::Array(items) if (1..=MAX_WORDS).contains(&items.len()) => {
+                items.iter().filter_map(|item| text(name, item, found)).collect()
+            }
+            _ => {
+                let help = format!("write 1 to {MAX_WORDS} of them, as in `{name} = [\"...\"]`");
+                found.refuse(value.span(), format!("`{name}` must be an array of texts"), "not usable", help);
+                Vec::new()
+            }
+        }
+    }
+
+    /// One of a few names.
+    pub(super) fn choice<T: Copy>(&self, name: &str, names: &[(&str, T)], found: &mut Found) -> Option<T> {
+        self.text(name, found).and_then(|text| choose(name, &text, names, found))
+    }
+
+    /// Some of a few names; none where the key is absent.
+    pub(super) fn choices<T: Copy>(&self, name: &str, names: &[(&str, T)], found: &mut Found) -> Vec<At<T>> {
+        let words = self.texts(name, found);
+        let chosen = |text: At<String>| choose(name, &text, names, found).map(|value| At { value, span: text.span });
+        words.into_iter().filter_map(chosen).collect()
+    }
+
+    /// Patterns, in which `*` is any text.
+    pub(super) fn globs(&self, name: &str, found: &mut Found) -> Vec<GlobMatcher> {
+        let mut globs = Vec::new();
+        for text in self.texts(name, found) {
+            match GlobBuilder::new(&text.value).literal_separator(false).build() {
+                Ok(glob) => globs.push(glob.compile_matcher()),
+                Err(_) => found.refuse(
+                    text.span,
+                    format!("`{name}` holds a pattern that cannot be read"),
+                    "not a pattern",
+                    "write a region such as \"us-east-1\", or \"cn-*\" for all that begin so",
+                ),
+            }
+        }
+        globs
+    }
+}
+
+fn text(name: &str, value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<At<String>> {
+    let DeValue::String(text) = value.get_ref() else {
+        found.refuse(value.span(), format!("`{name}` must be text"), "is none", format!("write {name} in quotes"));
+        return None;
+    };
+    if text.trim().is_empty() || text.chars().count() > MAX_TEXT || text.chars().any(drives_terminal) {
+        let help = format!("1 to {MAX_TEXT} characters, without line breaks and control characters");
+        found.refuse(value.span(), format!("`{name}` is no usable text"), "not usable", help);
+        return None;
+    }
+    Some(At { value: text.to_string(), span: value.span() })
+}
+
+fn choose<T: Copy>(name: &str, text: &At<String>, names: &[(&str, T)], found: &mut Found) -> Option<T> {
+    let chosen = names.iter().find(|(known, _)| *known == text.value);
+    if chosen.is_none() {
+        let known: Vec<_> = names.iter().map(|(known, _)| *known).collect();
+        let choice = format!("one of {}", known.join(", "));
+        let help = nearest(&text.value, known)
+            .map_or_else(|| choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
+        let title = format!("`{name}` cannot be `{}`", shown(&text.value));
+        found.refuse(text.span.clone(), title, "not one of its values", help);
+    }
+    chosen.map(|(_, value)| *value)
+}
+
+/// A price: a plain decimal number, in quotes or bare, exact in either case.
+pub(super) fn amount(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<u128> {
+    let parts = match value.get_ref() {
+        DeValue::String(text) => parse_parts(text, PRICE_DECIMALS),
+        DeValue::Float(number) => parse_parts(number.as_str(), PRICE_DECIMALS),
+        DeValue::Integer(digits) if digits.radix() == 10 => parse_parts(digits.as_str(), PRICE_DECIMALS),
+        _ => None,
+    };
+    let Some(parts) = parts else {
+        let help = format!(
+            "a plain number, not negative, with at most {PRICE_DECIMALS} decimals, such as \"0.005\"; name a larger `per` \
+             for what is cheaper"
+        );
+        found.refuse(value.span(), "`amount` is no price", "cannot be read", help);
+        return None;
+    };
+    if parts > DEAREST {
+        let help = "nothing that is priced here costs more than 1000000; is the currency right?";
+        found.refuse(value.span(), "`amount` is absurd", "too much", help);
+        return None;
+    }
+    Some(parts)
+}
+
+/// What a price is for.
+pub(super) fn unit(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<Unit> {
+    let unit = match value.get_ref() {
+        DeValue::String(text) if text == "GB" => Some(Unit::Gigabyte),
+        DeValue::String(text) if text == "GB-month" => Some(Unit::GigabyteMonth),
+        _ => integer(value)
+            .filter(|count| *count <= MOST_EACH && 10_u64.pow(count.checked_ilog10().unwrap_or(0)) == *count)
+            .and_then(|count| u32::try_from(count).ok())
+            .map(Unit::Each),
+    };
+    if unit.is_none() {
+        let help = "1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"";
+        found.refuse(value.span(), "`per` is no unit", "cannot be read", help);
+    }
+    unit
+}
+
+/// A rate, from 1.
+pub(super) fn rate(name: &str, value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<u32> {
+    let rate = integer(value).and_then(|rate| u32::try_from(rate).ok()).filter(|rate| (1..=10_000_000).contains(rate));
+    if rate.is_none() {
+        found.refuse(value.span(), format!("`{name}` is out of range"), "not allowed", "from 1 to 10000000");
+    }
+    rate
+}
+
+fn integer(value: &Spanned<DeValue<'_>>) -> Option<u64> {
+    let DeValue::Integer(digits) = value.get_ref() else { return None };
+    u64::from_str_radix(digits.as_str(), digits.radix()).ok()
+}
+
+/// A day.
+pub(super) fn date(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<Date> {
+    let text = match value.get_ref() {
+        DeValue::Datetime(date) => date.to_string(),
+        DeValue::String(text) => text.to_string(),
+        _ => String::new(),
+    };
+    let date = Some(text).filter(|text| text.len() == "2026-01-31".len()).and_then(|text| text.parse().ok());
+    if date.is_none() {
+        found.refuse(value.span(), "`dated` is no day", "cannot be read", "write it as in `dated = 2026-01-31`");
+    }
+    date
+}

@@ -1,0 +1,289 @@
+//! Price books: the shipped one is whole, and what is wrong with another is told with its place.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::super::read;
+use super::*;
+use crate::diagnostics::Problems;
+
+/// A book that is right, for tests to spoil.
+const RIGHT: &str = r#"dated = 2026-01-31
+
+[book.mine]
+provider = "s3"
+regions  = ["*"]
+currency = "EUR"
+refused  = { billed = false }
+
+[[book.mine.price]]
+of     = ["put_tags", "get_tags"]
+amount = 0.005
+per    = 1000
+
+[[book.mine.limit]]
+per_second = 100
+within     = "account"
+"#;
+
+/// Each problem as `line:column title / help`.
+fn told(problems: &Problems) -> String {
+    problems.iter().fold(String::new(), |mut out, problem| {
+        let (line, column) = problem.marks().first().map_or((0, 0), |(span, _)| problems.position(span.start));
+        let _ = writeln!(out, "{line}:{column} {} / {}", problem.title(), problem.remedy().unwrap_or_default());
+        out
+    })
+}
+
+fn wrong(text: &str) -> String {
+    PriceBook::from_toml("prices.toml", text).map_or_else(|problems| told(&problems), |_| "nothing\n".to_owned())
+}
+
+/// What is said of the right book with one text instead of another.
+fn spoiled(old: &str, new: &str) -> String {
+    assert!(RIGHT.contains(old), "{old}");
+    wrong(&RIGHT.replace(old, new))
+}
+
+#[test]
+fn the_shipped_book_is_whole_and_names_the_source_of_each_figure() {
+    let (book, problems) = read::read(include_str!("../prices.toml"), &Origin::Shipped);
+    let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
+    assert_eq!(titles, Vec::<String>::new());
+    let names: Vec<_> = book.entries().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["aws-us-east-1", "oss-cn"]);
+    for entry in book.entries() {
+        assert!(entry.prices.iter().all(|price| price.source.is_some() && price.mark.is_some()), "{}", entry.name);
+        assert!(entry.limits.iter().all(|limit| limit.source.is_some() && limit.mark.is_some()), "{}", entry.name);
+        assert!(entry.refused.as_ref().is_some_and(|refused| refused.source.is_some()), "{}", entry.name);
+        assert!(entry.prices.len() > 10 && entry.limits.len() == 3, "{}", entry.name);
+    }
+}
+
+#[test]
+fn a_right_book_is_read() {
+    let book = PriceBook::from_toml("prices.toml", RIGHT).expect("it is right");
+    let entry = book.named("mine").expect("an entry");
+    assert_eq!((entry.currency.as_str(), entry.dated.to_string().as_str()), ("EUR", "2026-01-31"));
+    assert_eq!(entry.origin, Origin::File("prices.toml".to_owned()));
+    let told = estimate(&asking(3, None, &[RequestKind::GetTags]), &Rates::Known(Box::new(entry.clone())));
+    assert_eq!(told.total.known, Some(money("0.000015 EUR")));
+    let price = told.lines[0].price.as_ref().expect("a price");
+    assert_eq!((price.amount(entry.currency), price.unit()), (money("0.005 EUR"), Unit::Each(1000)));
+    // In quotes and bare it is the same, to the last decimal.
+    for (amount, parts) in
+        [("\"0.000001\"", 1_000_000), ("0.000001", 1_000_000), ("1000000", 10_u128.pow(18)), ("0", 0)]
+    {
+        let book = PriceBook::from_toml("p", &RIGHT.replace("0.005", amount)).expect("it is right");
+        assert_eq!(book.named("mine").expect("an entry").prices[0].parts, parts, "{amount}");
+    }
+}
+
+#[test]
+fn a_class_goes_before_any_and_a_tier_before_none() {
+    let more = "[[book.mine.price]]\nof = [\"put_tags\"]\nclasses = [\"COLD\"]\namount = \"7\"\nper = 1\n\
+                [[book.mine.price]]\nof = [\"restore\"]\nclasses = [\"COLD\"]\namount = \"2\"\nper = 1\n\
+                [[book.mine.price]]\nof = [\"restore\"]\nclasses = [\"COLD\"]\ntiers = [\"Bulk\"]\namount = \"1\"\nper = 1\n";
+    let book = PriceBook::from_toml("p", &format!("{RIGHT}{more}")).expect("it is right");
+    let rates = Rates::Known(Box::new(book.named("mine").expect("an entry").clone()));
+    for (of_class, kind, cost) in [
+        (Some("COLD"), RequestKind::PutTags, Some("7 EUR")),
+        (Some("WARM"), RequestKind::PutTags, Some("0.000005 EUR")),
+        (None, RequestKind::PutTags, None),
+        (Some("COLD"), RequestKind::Restore(Some(Tier::Bulk)), Some("1 EUR")),
+        (Some("COLD"), RequestKind::Restore(Some(Tier::Expedited)), Some("2 EUR")),
+        (Some("COLD"), RequestKind::Restore(None), Some("2 EUR")),
+        (Some("WARM"), RequestKind::Restore(None), None),
+    ] {
+        let told = estimate(&asking(1, of_class, &[kind]), &rates);
+        assert_eq!(told.lines[0].amount.clone().ok(), cost.map(money), "{of_class:?} {kind}");
+    }
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    let text = r#"date = 2026-01-31
+[book.mine]
+provider = "as3"
+regions  = ["us-*", "["]
+curency  = "EUR"
+refused  = { billed = "no" }
+[[book.mine.price]]
+of     = ["put_tag"]
+amount = -0.005
+per    = 1001
+mark   = "sure"
+[[book.mine.price]]
+amount = "1e3"
+per    = "GB"
+of     = ["put_tags"]
+classes = []
+[[book.mine.limit]]
+of = ["retrieval"]
+per_second = 0
+[book."a b"]
+"#;
+    assert_eq!(
+        wrong(text),
+        "1:1 unknown key `date` in the price book / did you mean `dated`?\n\
+         1:1 `dated` is missing in the price book / add `dated = 2026-01-31`\n\
+         2:1 `currency` is missing in [book.mine] / add `currency = \"USD\"`\n\
+         3:12 `provider` cannot be `as3` / did you mean `s3`? one of aws, oss, s3, sandbox\n\
+         4:21 `regions` holds a pattern that cannot be read / write a region such as \"us-east-1\", or \"cn-*\" for all \
+         that begin so\n\
+         5:1 unknown key `curency` in [book.mine] / did you mean `currency`?\n\
+         6:23 `billed` must be true or false / write it without quotes\n\
+         8:11 `of` cannot be `put_tag` / did you mean `put_tags`? one of get_tags, put_tags, delete_tags, get_acl, \
+         put_acl, restore, head, list, get_object, put_object, retrieval, temporary_copy, storage, managed_job, \
+         managed_object\n\
+         9:10 `amount` is no price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; name a \
+         larger `per` for what is cheaper\n\
+         10:10 `per` is no unit / 1, 10, 100 and so on up to 1000000, or \"GB\", or \"GB-month\"\n\
+         11:10 `mark` cannot be `sure` / one of verified, secondary\n\
+         13:10 `amount` is no price / a plain number, not negative, with at most 6 decimals, such as \"0.005\"; name a \
+         larger `per` for what is cheaper\n\
+         16:11 `classes` must be an array of texts / write 1 to 64 of them, as in `classes = [\"...\"]`\n\
+         17:1 `within` is missing in a limit / add `within = \"account\"`\n\
+         18:7 this is no request / limits count requests only\n\
+         19:14 `per_second` is out of range / from 1 to 10000000\n\
+         20:7 this is no name for an entry / 1 to 64 letters, digits, hyphens and underscores\n"
+    );
+}
+
+#[test]
+fn no_absurd_figure_is_taken() {
+    for amount in [
+        "-1",
+        "-0.0",
+        "1e3",
+        "1e-3",
+        "inf",
+        "nan",
+        "-inf",
+        "+nan",
+        "0x10",
+        "true",
+        "[]",
+        "{}",
+        "2026-01-31",
+        "\"\"",
+        "\"-1\"",
+        "\"1,5\"",
+        "\"0.0000001\"",
+        "0.0000001",
+        "\" 1\"",
+        "\"1 EUR\"",
+        "9999999999999999999",
+        "\"1000001\"",
+        "\"99999999999999999999999999999999999999999\"",
+    ] {
+        let said = spoiled("0.005", amount);
+        assert!(said.starts_with("11:10 `amount` is "), "{amount}: {said}");
+    }
+    for per in ["0", "-1000", "3", "1001", "10000000", "1000.0", "\"1000\"", "\"gb\"", "9223372036854775807", "[]"] {
+        let said = spoiled("per    = 1000", &format!("per    = {per}"));
+        assert!(said.starts_with("12:10 `per` is no unit"), "{per}: {said}");
+    }
+    for rate in ["0", "-1", "1.5", "10000001", "\"100\""] {
+        let said = spoiled("per_second = 100", &format!("per_second = {rate}"));
+        assert!(said.starts_with("15:14 `per_second` is out of range"), "{rate}: {said}");
+    }
+    for date in ["2026", "\"\"", "2026-02-30", "2026-01-31T00:00:00Z", "[]"] {
+        assert!(spoiled("2026-01-31", date).starts_with("1:"), "{date}");
+    }
+    for code in ["\"eur\"", "\"EURO\"", "\"€\"", "978", "\"\""] {
+        assert!(spoiled("\"EUR\"", code).starts_with("6:12 `currency` "), "{code}");
+    }
+}
+
+#[test]
+fn an_item_has_one_price_in_its_own_unit() {
+    let again = "[[book.mine.price]]\nof = [\"head\", \"get_tags\"]\namount = 1\nper = 1\n";
+    assert_eq!(
+        wrong(&format!("{RIGHT}{again}")),
+        "17:1 this is priced twice / keep one price of each item, class and tier\n"
+    );
+    let units = "requests, jobs and objects are priced per 1, 10, 100 and so on, `retrieval` per \"GB\", `temporary_copy` \
+                 and `storage` per \"GB-month\"";
+    assert_eq!(
+        spoiled("per    = 1000", "per = \"GB\""),
+        format!("10:11 this is not priced per GB / {units}\n10:23 this is not priced per GB / {units}\n")
+    );
+    for (item, per) in
+        [("retrieval", "1000"), ("storage", "\"GB\""), ("temporary_copy", "1"), ("retrieval", "\"GB-month\"")]
+    {
+        let said = wrong(
+            &RIGHT
+                .replace("\"put_tags\", \"get_tags\"", &format!("{item:?}"))
+                .replace("per    = 1000", &format!("per    = {per}")),
+        );
+        assert!(said.starts_with("10:11 this is not priced per "), "{item} {per}: {said}");
+    }
+}
+
+#[test]
+fn a_hostile_book_is_refused_in_few_words() {
+    for text in [
+        "",
+        "dated",
+        "book = 1\ndated = 2026-01-31",
+        "[[book]]",
+        "[book]\nx = 1",
+        "[book.x]\nprice = 1",
+        "\0",
+        "\u{feff}\u{1b}[",
+    ] {
+        assert!(PriceBook::from_toml("p", text).is_err(), "{text:?}");
+    }
+    let many: String = (0..5000).fold(String::from("dated = 2026-01-31\n"), |mut text, number| {
+        let _ = writeln!(text, "[book.b{number}]\nx = 1");
+        text
+    });
+    let problems = PriceBook::from_toml("p", &many).expect_err("nothing of it is right");
+    assert_eq!(problems.iter().count(), 101);
+    let prices = "[[book.mine.price]]\nof = [\"head\"]\namount = 1\nper = 1\n".repeat(501);
+    assert!(wrong(&format!("{RIGHT}{prices}")).contains("there are too many of `price`"));
+    let deep = format!("a = {}", "[".repeat(100_000));
+    assert!(PriceBook::from_toml("p", &deep).is_err());
+    assert!(wrong(&"#".repeat(MAX_BOOK_BYTES + 1)).contains("too large for a price book"));
+    let turned = spoiled("\"account\"", "\"acc\\u202eount\"") + &spoiled("[book.mine]", "[book.\"\\u001b[2J\"]");
+    assert!(!turned.chars().any(|c| c != '\n' && crate::diagnostics::drives_terminal(c)), "{turned:?}");
+    assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` is no usable text"));
+}
+
+/// Lines of a book, whole and broken, in any order.
+fn lines() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        proptest::sample::select(RIGHT.lines().collect::<Vec<_>>()).prop_map(str::to_owned),
+        "[a-z_]{1,10} = (-?[0-9]{1,20}(\\.[0-9]{1,9})?|\"[^\"\\\\\n]{0,9}\"|\\[\\]|\\{\\})",
+        ".{0,20}",
+    ];
+    prop::collection::vec(line, 0..20).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_upsets_the_reader(text in lines()) {
+        match PriceBook::from_toml("prices.toml", &text) {
+            Ok(book) => prop_assert!(book.entries().all(|entry| !entry.regions.is_empty())),
+            Err(problems) => {
+                prop_assert!(problems.any_error());
+                for problem in problems.iter() {
+                    prop_assert!(problem.marks().iter().all(|(span, _)| span.end <= text.len().max(1)));
+                    prop_assert!(!problem.title().chars().any(crate::diagnostics::drives_terminal));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_price_is_read_to_its_last_decimal(whole in 0..1_000_000_u64, decimals in "[0-9]{1,6}") {
+        let text = RIGHT.replace("0.005", &format!("{whole}.{decimals}"));
+        let book = PriceBook::from_toml("p", &text).expect("a price");
+        let parts = book.named("mine").expect("an entry").prices[0].parts;
+        prop_assert_eq!(parts, money(&format!("{whole}.{decimals} EUR")).parts());
+    }
+}

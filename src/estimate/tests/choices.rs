@@ -1,0 +1,105 @@
+//! Which prices hold for which plan.
+
+use std::fs;
+
+use super::*;
+
+const AWS: &str = "provider = \"aws\"\nregion = \"us-east-1\"";
+const OWN: &str = "dated = 2026-01-01\n[book.mine]\nprovider = \"aws\"\nregions = [\"us-*\"]\ncurrency = \"EUR\"\n";
+
+fn oss(region: &str) -> String {
+    format!("provider = \"oss\"\nendpoint = \"https://oss-{region}.aliyuncs.com\"\nregion = \"{region}\"")
+}
+
+/// The name of the entry, or what is said instead.
+fn chosen(store: &str, rest: &str, file: Option<&Path>) -> String {
+    match rates_for(&plan(store, rest), file) {
+        Ok(Rates::Known(entry)) => entry.name,
+        Ok(Rates::Unknown(why)) => format!("{why} / {}", why.help()),
+        Err(error) => format!("{error} / {}", error.help()),
+    }
+}
+
+#[test]
+fn the_region_says_which_prices_hold() {
+    assert_eq!(chosen(AWS, "", None), "aws-us-east-1");
+    for region in ["cn-hangzhou", "cn-wulanchabu", "cn-beijing"] {
+        assert_eq!(chosen(&oss(region), "", None), "oss-cn");
+    }
+}
+
+#[test]
+fn another_place_has_no_known_price_and_what_helps_is_said() {
+    let help = "`book` in the plan's [prices] takes those of aws-us-east-1, oss-cn; `file` in [prices], or --prices \
+                FILE, takes a price book of your own";
+    for region in ["cn-hongkong", "ap-southeast-1", "cn-shanghai-finance-1", "cn-north-2-gov-1"] {
+        assert_eq!(chosen(&oss(region), "", None), format!("no prices are known for oss in {region} / {help}"));
+    }
+    let europe = "provider = \"aws\"\nregion = \"eu-central-1\"";
+    assert_eq!(chosen(europe, "", None), format!("no prices are known for aws in eu-central-1 / {help}"));
+    assert_eq!(
+        chosen("provider = \"aws\"", "", None),
+        format!("no prices are known for aws: the plan names no region / set `region` in the plan's [store]; {help}")
+    );
+    assert_eq!(
+        chosen("provider = \"s3\"\nendpoint = \"https://s3.example.org\"", "", None),
+        format!("no prices are known for this store: it is neither AWS S3 nor OSS / {help}")
+    );
+    let sandbox = "provider = \"sandbox\"\ndata = \"state\"";
+    assert_eq!(chosen(sandbox, "", None), format!("no prices are known for the sandbox / {help}"));
+}
+
+#[test]
+fn a_plan_may_name_its_prices() {
+    let named = |name: &str| format!("[prices]\nbook = \"{name}\"\n");
+    assert_eq!(chosen("provider = \"aws\"", &named("aws-us-east-1"), None), "aws-us-east-1");
+    assert_eq!(chosen(&oss("cn-hongkong"), &named("oss-cn"), None), "oss-cn");
+    assert_eq!(
+        chosen(AWS, &named("aws-us-east1"), None),
+        "there are no prices named `aws-us-east1` / did you mean `aws-us-east-1`? known are aws-us-east-1, oss-cn"
+    );
+}
+
+#[test]
+fn a_file_goes_before_what_the_program_knows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("prices.toml");
+    fs::write(&file, OWN).expect("a file");
+    let named = format!("[prices]\nfile = {:?}\n", file.to_string_lossy());
+    assert_eq!(chosen(AWS, "", Some(&file)), "mine");
+    assert_eq!(chosen(AWS, &named, None), "mine");
+    assert_eq!(chosen(&oss("cn-beijing"), &named, None), "oss-cn");
+    let Ok(Rates::Known(entry)) = rates_for(&plan(AWS, ""), Some(&file)) else { panic!("an entry") };
+    assert_eq!(entry.origin, Origin::File(crate::plan::shown(&file.to_string_lossy())));
+
+    // The same name takes the other's place as a whole.
+    fs::write(&file, OWN.replace("book.mine", "book.aws-us-east-1")).expect("a file");
+    let told =
+        estimate(&asking(1, None, &[RequestKind::PutTags]), &rates_for(&plan(AWS, ""), Some(&file)).expect("ok"));
+    assert_eq!((told.lines[0].amount.clone(), told.managed), (Err(Unpriced::NotInBook), None));
+
+    // The command's file goes before the plan's, which then need not be there.
+    assert_eq!(chosen(AWS, "[prices]\nfile = \"gone.toml\"\n", Some(&file)), "aws-us-east-1");
+
+    let twice = format!("{OWN}[book.yours]\nprovider = \"aws\"\nregions = [\"us-east-1\"]\ncurrency = \"EUR\"\n");
+    fs::write(&file, twice).expect("a file");
+    assert_eq!(
+        chosen(AWS, "", Some(&file)),
+        "several prices are for this store: mine, yours / name one of them: `book = \"...\"` in the plan's [prices]"
+    );
+    let chosen_one = format!("{named}book = \"yours\"\n");
+    assert_eq!(chosen(AWS, &chosen_one, None), "yours");
+}
+
+#[test]
+fn a_file_that_is_not_usable_is_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gone = folder.path().join("gone.toml");
+    let error = rates_for(&plan(AWS, ""), Some(&gone)).expect_err("it is not there");
+    assert!(matches!(&error, BookError::Unreadable { path, .. } if *path == gone), "{error}");
+    for bytes in [&b"dated = 2026-01-01\n\xff"[..], b"\xff\xfed\0", b"", b"x = 1", &vec![b'#'; MAX_BOOK_BYTES + 2]] {
+        fs::write(&gone, bytes).expect("a file");
+        let error = rates_for(&plan(AWS, ""), Some(&gone)).expect_err("it is no price book");
+        assert!(matches!(&error, BookError::Invalid(problems) if problems.any_error()), "{error}");
+    }
+}

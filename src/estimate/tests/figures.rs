@@ -1,0 +1,215 @@
+//! Known bills, to the cent: ours and the managed service's.
+
+use super::*;
+use crate::plan::Limits;
+
+/// What the managed service asks for tagging so many objects, without the requests.
+fn fees(entry: &str, objects: u64) -> Money {
+    let managed = estimate(&asking(objects, None, &[]), &rates(entry)).managed.expect("a service");
+    managed.total.known.expect("its fees are known")
+}
+
+#[test]
+fn the_managed_services_ask_what_their_pages_say() {
+    // The billing examples of the OSS Batch Operations documentation.
+    assert_eq!(fees("oss-cn", 5 * MILLION), money("5 CNY"));
+    assert_eq!(fees("oss-cn", 5000 * MILLION), money("5000 CNY"));
+    // A job costs nothing there, and by the object nothing is rounded.
+    assert_eq!(fees("oss-cn", 0), money("0 CNY"));
+    assert_eq!(fees("oss-cn", 1), money("0.000001 CNY"));
+    assert_eq!(fees("aws-us-east-1", 0), money("0.25 USD"));
+    assert_eq!(fees("aws-us-east-1", MILLION), money("1.25 USD"));
+    assert_eq!(fees("aws-us-east-1", 5000 * MILLION), money("5000.25 USD"));
+}
+
+#[test]
+fn a_managed_job_does_one_operation() {
+    let work = Workload { operations: 3, ..asking(MILLION, None, &[]) };
+    let managed = estimate(&work, &rates("aws-us-east-1")).managed.expect("a service");
+    assert_eq!(managed.total.known, Some(money("3.75 USD")));
+    assert_eq!(managed.service, "S3 Batch Operations");
+}
+
+/// What a million objects cost done by us, and by the managed service.
+#[test]
+fn a_million_objects_cost_what_is_known_of_them() {
+    use RequestKind::{GetTags, PutAcl, PutTags};
+    for (entry, of_class, kinds, ours, managed) in [
+        ("aws-us-east-1", "STANDARD", &[PutTags][..], "5 USD", "6.25 USD"),
+        ("aws-us-east-1", "STANDARD", &[GetTags, PutTags], "5.40 USD", "6.65 USD"),
+        ("aws-us-east-1", "STANDARD", &[PutAcl], "5 USD", "6.25 USD"),
+        ("aws-us-east-1", "STANDARD_IA", &[PutAcl], "10 USD", "11.25 USD"),
+        // Tags cost what they cost in Standard, whatever the class.
+        ("aws-us-east-1", "STANDARD_IA", &[PutTags], "5 USD", "6.25 USD"),
+        ("aws-us-east-1", "DEEP_ARCHIVE", &[PutTags], "5 USD", "6.25 USD"),
+        ("oss-cn", "Standard", &[PutTags], "1 CNY", "2 CNY"),
+        ("oss-cn", "Standard", &[GetTags, PutTags], "2 CNY", "3 CNY"),
+        ("oss-cn", "IA", &[PutTags], "10 CNY", "11 CNY"),
+        ("oss-cn", "Archive", &[PutTags], "10 CNY", "11 CNY"),
+        ("oss-cn", "ColdArchive", &[PutTags], "10 CNY", "11 CNY"),
+    ] {
+        let told = estimate(&asking(MILLION, Some(of_class), kinds), &rates(entry));
+        assert!(told.total.is_whole(), "{of_class} {kinds:?}");
+        assert_eq!(told.total.known, Some(money(ours)), "{of_class} {kinds:?}");
+        let beside = told.managed.expect("a service").total;
+        assert_eq!((beside.known, beside.unknown), (Some(money(managed)), 0), "{of_class} {kinds:?}");
+    }
+}
+
+/// What a million objects of a gigabyte cost to bring back for a day: the requests, each gigabyte, the copy.
+#[test]
+fn a_restore_costs_requests_gigabytes_and_the_copy() {
+    use Tier::{Bulk, Expedited, Standard};
+    let free = "0";
+    let day_of_standard = "766.666666666667"; // 0.023 a GB-month, a thirtieth of it, a million times.
+    let day_in_oss = "4000"; // 0.12
+    for (entry, currency, of_class, tier, requests, gigabytes, copy) in [
+        ("aws-us-east-1", "USD", "DEEP_ARCHIVE", Some(Bulk), "25", "2500", day_of_standard),
+        ("aws-us-east-1", "USD", "DEEP_ARCHIVE", Some(Standard), "100", "20000", day_of_standard),
+        ("aws-us-east-1", "USD", "DEEP_ARCHIVE", None, "100", "20000", day_of_standard),
+        ("aws-us-east-1", "USD", "GLACIER", Some(Expedited), "10000", "30000", day_of_standard),
+        ("aws-us-east-1", "USD", "GLACIER", Some(Standard), "50", "10000", day_of_standard),
+        ("aws-us-east-1", "USD", "GLACIER", Some(Bulk), free, free, day_of_standard),
+        ("oss-cn", "CNY", "ColdArchive", Some(Expedited), "3000", "200000", day_in_oss),
+        ("oss-cn", "CNY", "ColdArchive", Some(Standard), "300", "60000", day_in_oss),
+        ("oss-cn", "CNY", "ColdArchive", None, "300", "60000", day_in_oss),
+        ("oss-cn", "CNY", "ColdArchive", Some(Bulk), "30", "30000", day_in_oss),
+        // In Archive a restore is a PUT, without tiers and without a copy that is billed.
+        ("oss-cn", "CNY", "Archive", None, "10", "60000", free),
+    ] {
+        let told = estimate(&restoring(MILLION, of_class, tier, 1, GIGABYTE), &rates(entry));
+        let amounts: Vec<_> = told.lines.iter().map(|line| line.amount.clone()).collect();
+        let expected = [requests, gigabytes, copy].map(|amount| Ok(money(&format!("{amount} {currency}"))));
+        assert_eq!(amounts, expected, "{of_class} {tier:?}");
+    }
+}
+
+#[test]
+fn a_copy_costs_by_the_day() {
+    let copy = |days| {
+        let told = estimate(&restoring(10, "ColdArchive", Some(Tier::Bulk), days, GIGABYTE), &rates("oss-cn"));
+        told.lines[2].amount.clone()
+    };
+    assert_eq!(copy(30), Ok(money("1.20 CNY")));
+    assert_eq!(copy(60), Ok(money("2.40 CNY")));
+    assert_eq!(copy(7), Ok(money("0.28 CNY")));
+}
+
+#[test]
+fn what_the_book_does_not_have_is_unknown_and_the_rest_is_the_least() {
+    for (entry, work) in [
+        ("aws-us-east-1", asking(7, Some("STANDARD"), &[RequestKind::DeleteTags])),
+        ("oss-cn", asking(7, Some("Standard"), &[RequestKind::DeleteTags])),
+        ("aws-us-east-1", asking(7, Some("GLACIER_IR"), &[RequestKind::Head])),
+        ("oss-cn", asking(7, Some("DeepColdArchive"), &[RequestKind::Restore(Some(Tier::Standard))])),
+        // There is no such tier.
+        ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[RequestKind::Restore(Some(Tier::Expedited))])),
+    ] {
+        let told = estimate(&work, &rates(entry));
+        let reasons: Vec<_> = told.unknown().map(|(_, why)| why.clone()).collect();
+        assert_eq!(reasons, [Unpriced::NotInBook], "{work:?}");
+        assert!(!told.total.is_whole());
+    }
+    let mut work = asking(MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
+    work.send(RequestKind::DeleteTags, None, 3);
+    let told = estimate(&work, &rates("aws-us-east-1"));
+    assert_eq!(told.total.to_string(), "at least 5.00 USD, and 1 line whose price is not known");
+    let beside = told.managed.expect("a service").total;
+    assert_eq!(beside.to_string(), "at least 6.25 USD, and 1 line whose price is not known");
+}
+
+#[test]
+fn a_class_that_is_not_known_is_no_reason_where_all_cost_the_same() {
+    let work = asking(MILLION, None, &[RequestKind::PutTags]);
+    assert_eq!(estimate(&work, &rates("aws-us-east-1")).total.known, Some(money("5 USD")));
+    let told = estimate(&work, &rates("oss-cn"));
+    let (line, why) = told.unknown().next().expect("it depends");
+    assert_eq!((line.what.as_str(), &line.price), ("PutObjectTagging", &None));
+    assert_eq!(*why, Unpriced::ByClass { least: money("1 CNY"), most: money("10 CNY") });
+    assert_eq!(why.to_string(), "the storage class is not known: by those in the price book, 1.00 CNY to 10.00 CNY");
+}
+
+#[test]
+fn sizes_that_are_not_known_leave_the_data_without_a_price_unless_it_is_free() {
+    let unknown = |of_class: &str, tier| {
+        let mut work = Workload { objects: 1, operations: 1, ..Workload::default() };
+        work.restore(&RestoreRequest { days: 1, tier: Some(tier) }, Some(&class(of_class)), None);
+        let told = estimate(&work, &rates("aws-us-east-1"));
+        told.unknown().map(|(line, why)| format!("{}: {why}", line.what)).collect::<Vec<_>>()
+    };
+    let copy = |of| format!("temporary copy, class {of}, sizes not known: the sizes are not known");
+    let retrieval = "retrieval, class DEEP_ARCHIVE, tier Bulk, sizes not known: the sizes are not known".to_owned();
+    assert_eq!(unknown("DEEP_ARCHIVE", Tier::Bulk), [retrieval, copy("DEEP_ARCHIVE")]);
+    assert_eq!(unknown("GLACIER", Tier::Bulk), [copy("GLACIER")]);
+}
+
+#[test]
+fn a_refused_request_costs_what_its_provider_says() {
+    let refused = |entry: &str, of_class: &str| {
+        let mut work = Workload::default();
+        work.send_in_vain(RequestKind::PutTags, Some(&class(of_class)), MILLION);
+        estimate(&work, &rates(entry)).lines[0].amount.clone()
+    };
+    assert_eq!(refused("aws-us-east-1", "STANDARD"), Ok(money("5 USD")));
+    assert_eq!(refused("oss-cn", "Standard"), Ok(money("0 CNY")));
+    let Rates::Known(mut entry) = rates("aws-us-east-1") else { panic!("an entry") };
+    entry.refused = None;
+    let mut work = Workload::default();
+    work.send_in_vain(RequestKind::PutTags, None, 1);
+    assert_eq!(estimate(&work, &Rates::Known(entry)).lines[0].amount, Err(Unpriced::RefusedUnknown));
+}
+
+#[test]
+fn what_the_program_needs_itself_is_ours_alone() {
+    let own = Own { lists: 1000, reads: 10, uploads: 2, report_bytes: u128::from(10 * GIGABYTE) };
+    let told = estimate(&Workload { own, ..asking(0, None, &[]) }, &rates("aws-us-east-1"));
+    let lines: Vec<_> = told.lines.iter().map(|line| (line.what.as_str(), line.part, line.amount.clone())).collect();
+    assert_eq!(
+        lines,
+        [
+            ("ListObjects, listings", Part::Own, Ok(money("0.005 USD"))),
+            ("GetObject, manifests, class STANDARD", Part::Own, Ok(money("0.000004 USD"))),
+            ("PutObject, the report, class STANDARD", Part::Own, Ok(money("0.00001 USD"))),
+        ]
+    );
+    assert_eq!(told.managed.expect("a service").total.known, Some(money("0.25 USD")));
+    assert_eq!(told.report_a_month.expect("a report").amount, Ok(money("0.23 USD")));
+    let told = estimate(&Workload { own, ..asking(0, None, &[]) }, &rates("oss-cn"));
+    // A listing counts as a PUT.
+    assert_eq!(told.lines[0].amount, Ok(money("0.001 CNY")));
+}
+
+#[test]
+fn hours_are_told_at_the_plan_s_rate_and_at_the_provider_s() {
+    let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
+    let plan = Limits { concurrency: 100, requests_per_second: Some(1000), ..Limits::default() };
+    let work = asking(42 * MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
+    let told = hours(&work, &plan, &rates("aws-us-east-1"));
+    assert_eq!((told.requests, told.per_second, told.pace), (42 * MILLION, 1000, Pace::Capped));
+    assert_eq!((told.at_plan, told.at_provider()), (minutes(700), Some(minutes(200))));
+    // A hundred in flight at 50 ms each are 2,000 a second.
+    let free = Limits { requests_per_second: Some(2001), ..plan };
+    let told = hours(&work, &free, &rates("aws-us-east-1"));
+    assert_eq!((told.per_second, told.pace, told.at_plan), (2000, Pace::InFlight, minutes(350)));
+    assert_eq!(u128::from(told.per_second) * ASSUMED_LATENCY.as_millis(), 100 * 1000);
+    // OSS: 10,000 a second, 2,000 where keys are sequential, about 500 restores of Cold Archive.
+    let work = restoring(6 * MILLION, "ColdArchive", Some(Tier::Bulk), 1, 1);
+    let told = hours(&work, &plan, &rates("oss-cn"));
+    let bounds: Vec<_> = told.bounds.iter().map(|bound| (bound.limit.per_second, bound.takes)).collect();
+    assert_eq!(bounds, [(10_000, minutes(10)), (2000, minutes(50)), (500, minutes(200))]);
+    assert_eq!(told.at_provider(), Some(minutes(200)));
+    let work = asking(6 * MILLION, Some("Standard"), &[RequestKind::PutTags]);
+    assert_eq!(hours(&work, &plan, &rates("oss-cn")).at_provider(), Some(minutes(10)), "not as if sequential");
+}
+
+#[test]
+fn without_prices_everything_is_counted_and_nothing_is_priced() {
+    let nothing = NoPrices { provider: crate::store::Provider::S3, region: None, known: Vec::new() };
+    let work = asking(MILLION, None, &[RequestKind::PutTags]);
+    let told = estimate(&work, &Rates::Unknown(nothing.clone()));
+    assert_eq!(told.lines[0].quantity, Quantity::Requests(MILLION));
+    assert_eq!(told.lines[0].amount, Err(Unpriced::NoBook));
+    assert_eq!((told.total.to_string().as_str(), told.managed), ("not known", None));
+    let told = hours(&work, &Limits::default(), &Rates::Unknown(nothing));
+    assert_eq!((told.at_provider(), told.at_plan.as_secs()), (None, 782));
+}

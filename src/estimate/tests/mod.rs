@@ -1,0 +1,66 @@
+//! Figures as the services' pages have them, sums that must be exact, and price books that nobody should trust.
+
+mod books;
+mod choices;
+mod exact;
+mod figures;
+mod verdicts;
+
+use std::path::Path;
+
+use super::*;
+use crate::money::Money;
+use crate::object::{RestoreRequest, StorageClass, Tier};
+use crate::plan::Plan;
+
+const MILLION: u64 = 1_000_000;
+const GIGABYTE: u64 = 1 << 30;
+
+fn money(text: &str) -> Money {
+    Money::parse(text).unwrap_or_else(|| panic!("{text}"))
+}
+
+fn class(name: &str) -> StorageClass {
+    StorageClass::new(name)
+}
+
+/// The shipped entry of this name.
+fn rates(name: &str) -> Rates {
+    let entry = PriceBook::shipped().named(name).cloned();
+    Rates::Known(Box::new(entry.unwrap_or_else(|| panic!("{name}"))))
+}
+
+/// So many objects, each with these requests.
+fn asking(objects: u64, of_class: Option<&str>, kinds: &[RequestKind]) -> Workload {
+    let mut work = Workload { objects, operations: 1, ..Workload::default() };
+    for kind in kinds {
+        work.send(*kind, of_class.map(class).as_ref(), objects);
+    }
+    work
+}
+
+/// So many objects of one size, brought back.
+fn restoring(objects: u64, of_class: &str, tier: Option<Tier>, days: u32, size: u64) -> Workload {
+    let mut one = Workload { objects: 1, operations: 1, ..Workload::default() };
+    one.restore(&RestoreRequest { days, tier }, Some(&class(of_class)), Some(size));
+    let mut work = Workload { objects, operations: 1, ..Workload::default() };
+    for asked in one.requests.keys() {
+        work.requests.insert(asked.clone(), objects);
+    }
+    for place in one.restored.keys() {
+        let bytes = u128::from(objects) * u128::from(size);
+        work.restored.insert(place.clone(), Volume { objects, bytes, unsized_objects: 0 });
+    }
+    work
+}
+
+fn plan(store: &str, rest: &str) -> Plan {
+    let text = format!(
+        "name = \"work\"\n[store]\n{store}\n[manifest.prefix]\nbucket = \"my-bucket\"\n[operation.put_object_tagging]\n\
+         tags = {{ a = \"b\" }}\n{rest}"
+    );
+    let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let (plan, problems) = crate::plan::read("plan.toml", &text, Path::new("folder"), now);
+    let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
+    plan.unwrap_or_else(|| panic!("{titles:?}\n{text}"))
+}

@@ -1,0 +1,75 @@
+//! Whether a job may cost what it costs.
+
+use super::*;
+
+fn judged(work: &Workload, rates: &Rates, max: &str) -> String {
+    let verdict = exceeds(&estimate(work, rates), &money(max));
+    let kind = match &verdict {
+        Verdict::Within => "within".to_owned(),
+        Verdict::Above(_) => "above".to_owned(),
+        Verdict::NotKnown(_) => "not known".to_owned(),
+    };
+    verdict.refusal().map_or(kind.clone(), |refusal| format!("{kind}: {refusal} / {}", refusal.help()))
+}
+
+fn tagging(objects: u64) -> Workload {
+    asking(objects, Some("STANDARD"), &[RequestKind::PutTags])
+}
+
+#[test]
+fn a_job_may_cost_exactly_what_it_may() {
+    let aws = rates("aws-us-east-1");
+    assert_eq!(judged(&tagging(MILLION), &aws, "5 USD"), "within");
+    assert_eq!(judged(&tagging(0), &aws, "0 USD"), "within");
+    assert_eq!(
+        judged(&tagging(MILLION + 2000), &aws, "5 USD"),
+        "above: max_cost is 5.00 USD, and the job would cost 5.01 USD / nothing was changed; raise `max_cost` in the \
+         plan's [limits] if it is right, or name fewer objects"
+    );
+    // What is told is exact: in cents both would be the same.
+    let said = judged(&tagging(MILLION + 1), &aws, "5 USD");
+    assert!(said.starts_with("above: max_cost is 5.00 USD, and the job would cost 5.000005 USD / "), "{said}");
+}
+
+#[test]
+fn what_is_partly_unknown_is_refused_as_well() {
+    let aws = rates("aws-us-east-1");
+    let mut work = tagging(MILLION);
+    work.send(RequestKind::DeleteTags, Some(&class("STANDARD")), 1);
+    assert_eq!(
+        judged(&work, &aws, "4.99 USD"),
+        "above: max_cost is 4.99 USD, and the job would cost at least 5.00 USD / nothing was changed; raise `max_cost` \
+         in the plan's [limits] if it is right, or name fewer objects"
+    );
+    assert_eq!(
+        judged(&work, &aws, "50 USD"),
+        "not known: max_cost is 50.00 USD, and it is not known what the job costs: DeleteObjectTagging, class STANDARD: \
+         the price book does not have its price / nothing was changed; add the price to a price book of your own (`file` \
+         in the plan's [prices], or --prices FILE), take a manifest that knows classes and sizes, or remove `max_cost`"
+    );
+    for name in ["A", "B", "C", "D"] {
+        work.send(RequestKind::Head, Some(&class(name)), 1);
+    }
+    let said = judged(&work, &aws, "50 USD");
+    assert!(said.contains("; and 2 more / "), "{said}");
+}
+
+#[test]
+fn other_currencies_are_not_compared() {
+    assert_eq!(
+        judged(&tagging(0), &rates("aws-us-east-1"), "50 CNY"),
+        "not known: max_cost is 50.00 CNY, and the prices of `aws-us-east-1` are in USD / nothing was changed; write \
+         `max_cost` in USD, or take a price book of your own in its currency"
+    );
+}
+
+#[test]
+fn without_prices_nothing_is_within() {
+    let why = NoPrices { provider: crate::store::Provider::Sandbox, region: None, known: vec!["mine".to_owned()] };
+    assert_eq!(
+        judged(&tagging(0), &Rates::Unknown(why), "50 CNY"),
+        "not known: max_cost is 50.00 CNY, and no prices are known for the sandbox / nothing was changed; `book` in the \
+         plan's [prices] takes those of mine; `file` in [prices], or --prices FILE, takes a price book of your own; or \
+         remove `max_cost`"
+    );
+}

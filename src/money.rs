@@ -1,0 +1,226 @@
+//! Amounts of money: whole numbers of a trillionth of a currency's unit, so that sums and products are exact.
+
+use std::fmt;
+
+/// How many parts a unit of a currency has. The cheapest request that anybody bills costs some ten-millionths of a unit.
+pub const PARTS: u128 = 1_000_000_000_000;
+
+/// The decimals of [`PARTS`].
+const PLACES: u32 = 12;
+
+/// The most digits of a written amount before its point: a larger one is a slip.
+const WHOLE_DIGITS: usize = 15;
+
+/// A currency by its code of three capital letters, as in ISO 4217.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// From its code; `None` for anything but three capital letters. Which codes there are is not known here.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let code: [u8; 3] = text.as_bytes().try_into().ok()?;
+        code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An amount of one currency. Never less than nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Money {
+    parts: u128,
+    currency: Currency,
+}
+
+impl Money {
+    /// So many trillionths of a unit.
+    #[must_use]
+    pub const fn new(parts: u128, currency: Currency) -> Self {
+        Self { parts, currency }
+    }
+
+    /// Nothing, of this currency.
+    #[must_use]
+    pub const fn none(currency: Currency) -> Self {
+        Self::new(0, currency)
+    }
+
+    /// From an amount, a blank and a currency, such as `50 CNY` or `0.25 USD`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (amount, currency) = text.split_once(' ')?;
+        Some(Self::new(parse_parts(amount, PLACES)?, Currency::parse(currency)?))
+    }
+
+    /// How many trillionths of a unit.
+    #[must_use]
+    pub fn parts(&self) -> u128 {
+        self.parts
+    }
+
+    /// Of which currency.
+    #[must_use]
+    pub fn currency(&self) -> Currency {
+        self.currency
+    }
+
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.parts == 0
+    }
+
+    /// Both together; `None` where the currencies differ. What is more than any number can hold stays at the most.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Option<Self> {
+        (self.currency == other.currency).then(|| Self::new(self.parts.saturating_add(other.parts), self.currency))
+    }
+
+    /// In whole cents, for people: rounded, half a cent up, and what is less than a cent says so.
+    #[must_use]
+    pub fn in_cents(self) -> String {
+        const CENT: u128 = PARTS / 100;
+        if 0 < self.parts && self.parts < CENT {
+            return format!("less than 0.01 {}", self.currency);
+        }
+        let cents = self.parts / CENT + u128::from(self.parts % CENT >= CENT / 2);
+        format!("{}.{:02} {}", cents / 100, cents % 100, self.currency)
+    }
+}
+
+/// Exact, with two decimals at least: `50.00 CNY`, `0.0000004 USD`.
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decimals = format!("{:012}", self.parts % PARTS);
+        let kept = decimals.trim_end_matches('0').len().max(2);
+        write!(f, "{}.{} {}", self.parts / PARTS, &decimals[..kept], self.currency)
+    }
+}
+
+/// The trillionths in a plain decimal number, such as `0.005`: digits with at most so many behind a point, and nothing
+/// else. No sign and no exponent, so that nobody has to wonder what is meant.
+#[must_use]
+pub fn parse_parts(text: &str, places: u32) -> Option<u128> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let behind = u32::try_from(decimals.len()).ok()?;
+    if !digits(whole) || !digits(decimals) || whole.len() > WHOLE_DIGITS || behind > places.min(PLACES) {
+        return None;
+    }
+    let decimals = decimals.parse::<u128>().ok()? * 10_u128.pow(PLACES - behind);
+    Some(whole.parse::<u128>().ok()? * PARTS + decimals)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn money(text: &str) -> Money {
+        Money::parse(text).unwrap_or_else(|| panic!("{text}"))
+    }
+
+    #[test]
+    fn an_amount_is_read_exactly_or_not_at_all() {
+        for (text, shown) in [
+            ("50 CNY", "50.00 CNY"),
+            ("0 USD", "0.00 USD"),
+            ("0.0000004 USD", "0.0000004 USD"),
+            ("007.50 EUR", "7.50 EUR"),
+            ("0.000000000001 USD", "0.000000000001 USD"),
+            ("999999999999999 XXX", "999999999999999.00 XXX"),
+        ] {
+            assert_eq!(money(text).to_string(), shown);
+        }
+        for text in [
+            "",
+            " ",
+            "50",
+            "50CNY",
+            "50  CNY",
+            " 50 CNY",
+            "50 CNY ",
+            "CNY 50",
+            "50 cny",
+            "50 CN",
+            "50 CNYX",
+            "50 ¥",
+            "-1 CNY",
+            "+1 CNY",
+            "1e3 CNY",
+            "1,000 CNY",
+            "1. CNY",
+            ".5 CNY",
+            "1.2.3 CNY",
+            "inf CNY",
+            "0x10 CNY",
+            "1_000 CNY",
+            "٣ CNY",
+            "0.0000000000001 USD",
+            "1000000000000000 USD",
+            "50\tCNY",
+            "50 C\u{1b}Y",
+        ] {
+            assert_eq!(Money::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn people_read_cents() {
+        for (text, shown) in [
+            ("0 USD", "0.00 USD"),
+            ("0.0000004 USD", "less than 0.01 USD"),
+            ("0.009999 USD", "less than 0.01 USD"),
+            ("0.01 USD", "0.01 USD"),
+            ("0.0149 USD", "0.01 USD"),
+            ("0.015 USD", "0.02 USD"),
+            ("0.995 USD", "1.00 USD"),
+            ("5000 CNY", "5000.00 CNY"),
+        ] {
+            assert_eq!(money(text).in_cents(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_one_currency_is_added_up() {
+        assert_eq!(money("0.1 USD").plus(money("0.2 USD")), Some(money("0.3 USD")));
+        assert_eq!(money("1 USD").plus(money("1 CNY")), None);
+        let most = Money::new(u128::MAX, money("1 USD").currency());
+        assert_eq!(most.plus(money("1 USD")), Some(most));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_shown_is_read_again(parts in 0..PARTS * 1_000_000_000_000_000, code in "[A-Z]{3}") {
+            let money = Money::new(parts, Currency::parse(&code).expect("a code"));
+            prop_assert_eq!(Money::parse(&money.to_string()), Some(money));
+        }
+
+        #[test]
+        fn no_text_breaks_it(text in ".{0,40}") {
+            if let Some(money) = Money::parse(&text) {
+                prop_assert_eq!(Money::parse(&money.to_string()), Some(money));
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! How an amount of money is written in a plan.
+
+use serde_json::{Value as Json, json};
+use toml::de::DeValue;
+
+use super::walk::{Slot, Value, Walk};
+use crate::money::Money;
+
+impl Value for Money {
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]{1,15}(\\.[0-9]{1,12})? [A-Z]{3}$" })
+    }
+
+    fn example() -> String {
+        "\"50 CNY\"".to_owned()
+    }
+
+    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            slot.mismatch("an amount with its currency, in quotes", &Self::example(), walk);
+            return None;
+        };
+        let money = Self::parse(text);
+        if money.is_none() {
+            let help = "a number, a blank and a currency of three capital letters, such as \"50 CNY\" or \"12.50 USD\"";
+            slot.refuse("is no amount of money", "cannot be read", help, walk);
+        }
+        money
+    }
+}
