@@ -23,7 +23,7 @@ use super::spec::{CsvField, CsvPlace, Filter, Manifest, Source};
 use crate::call::{Call, Reply};
 use crate::hex::hex;
 use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
-use crate::store::{Content, ListMark, ListPage, ListRequest, Listed, Opened, Store};
+use crate::store::{BucketFact, BucketQuestion, Content, ListMark, ListPage, ListRequest, Listed, Opened, Store};
 use crate::task::{Fault, FaultClass, Seq};
 
 /// One bucket of objects; whatever bucket is asked for.
@@ -151,6 +151,10 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
+    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+        Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
+    }
+
     async fn read(&self, _: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
         self.requests.lock().unwrap().push(format!("read {key} {if_match:?}"));
         if self.mute {
@@ -195,6 +199,7 @@ pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> Listed {
         size,
         modified: Timestamp::UNIX_EPOCH,
         class: StorageClass::new("STANDARD"),
+        etag: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::completion::{ReportFormat, ReportPlace, ReportScope, ReportSpec};
 use crate::job::JobId;
 use crate::object::ObjectId;
 use crate::report::{ROTATE_AT, ReportState, ReportWriter, free};
-use crate::store::{ListPage, ListRequest, Opened};
+use crate::store::{BucketFact, BucketQuestion, ListPage, ListRequest, Opened};
 use crate::task::{Failure, Outcome};
 
 /// Takes files and checks them; answers with the faults in store first.
@@ -61,6 +61,10 @@ impl Store for FakeStore {
     }
 
     async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+        unreachable!("publishing only writes")
+    }
+
+    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
         unreachable!("publishing only writes")
     }
 

@@ -11,6 +11,7 @@ mod oss;
 mod read_only;
 mod s3;
 pub mod sandbox;
+mod setting;
 mod site;
 mod unreachable;
 pub mod wire;
@@ -32,6 +33,7 @@ pub use connect::{ConnectError, Connection, connect};
 pub use oss::OssStore;
 pub use read_only::ReadOnly;
 pub use s3::S3Store;
+pub use setting::{BucketFact, BucketQuestion, Ownership, TagRule, Versioning};
 pub use unreachable::Unreachable;
 
 /// An object store, as far as batch plans need one.
@@ -42,6 +44,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads one page of a bucket's listing.
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault>;
+
+    /// Asks for one of a bucket's settings. That there is none is an answer, and no fault.
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault>;
 
     /// Opens an object for reading; with `if_match`, only while its `ETag` is still that one (otherwise a fault with
     /// status 412).
@@ -61,6 +66,9 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 }
+
+/// The longest `ETag` of a listing that is kept, in bytes; those of AWS and OSS have up to forty.
+pub const MAX_ETAG: usize = 1024;
 
 /// Which page of which listing.
 #[derive(Clone, Debug)]
@@ -116,6 +124,8 @@ pub struct Listed {
     pub modified: Timestamp,
     /// Its storage class.
     pub class: StorageClass,
+    /// Its `ETag` without quotes, where the listing says it in at most [`MAX_ETAG`] bytes.
+    pub etag: Option<Box<str>>,
 }
 
 /// An object opened for reading.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Content, ListPage, ListRequest, Opened, Store};
+use super::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::{Fault, FaultClass};
@@ -40,6 +40,10 @@ impl Store for Unreachable {
         self.refused("GET", &request.bucket, "")
     }
 
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.refused("GET", bucket, &format!("?{}", question.resource()))
+    }
+
     async fn read(&self, bucket: &Bucket, key: &Key, _: Option<&str>) -> Result<Opened, Fault> {
         self.refused("GET", bucket, &key.encoded_keeping_slashes())
     }
@@ -73,7 +77,13 @@ mod tests {
         let written = store.write(&bucket, &key, Content::Bytes(Bytes::new()), "").await;
         let called = store.call(&object, &Call::GetTags).await.map(drop);
         let read = store.read(&bucket, &key, None).await.map(drop);
-        let all = [(written, "PUT bkt/a%20b/c"), (called, "GET bkt/a%20b/c?tagging"), (read, "GET bkt/a%20b/c")];
+        let asked = store.bucket(&bucket, BucketQuestion::Versioning).await.map(drop);
+        let all = [
+            (written, "PUT bkt/a%20b/c"),
+            (called, "GET bkt/a%20b/c?tagging"),
+            (read, "GET bkt/a%20b/c"),
+            (asked, "GET bkt/?versioning"),
+        ];
         for (refused, endpoint) in all {
             let fault = refused.expect_err("nobody is there");
             assert_eq!(

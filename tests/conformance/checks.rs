@@ -2,7 +2,7 @@
 
 use batchplan::call::{Call, Learned, Reply};
 use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, RestoreRequest, TagSet, Tier, VersionId};
-use batchplan::store::{Content, ListMark, ListRequest, Listed};
+use batchplan::store::{BucketFact, BucketQuestion, Content, ListMark, ListRequest, Listed};
 use batchplan::task::Fault;
 use tokio::io::AsyncReadExt as _;
 
@@ -62,6 +62,7 @@ pub(crate) async fn battery(fixture: &Fixture) -> Vec<Check> {
     battery.odd_keys().await;
     battery.listing().await;
     battery.transfer().await;
+    battery.settings().await;
     battery.strangers().await;
     battery.checks
 }
@@ -222,6 +223,9 @@ impl Battery<'_> {
         self.note("list/over pages", MANY.to_string(), listed.len().to_string());
         self.note("list/in order", "true", listed.is_sorted_by(|a, b| a.key < b.key).to_string());
         self.note("list/size and class", "4 STANDARD", format!("{} {}", listed[0].size, listed[0].class.as_str()));
+        // "body", whichever way it was put there.
+        let etag = listed[0].etag.as_deref().unwrap_or_default().to_owned();
+        self.note("list/etag", "841a2d689ad86bd1611447453c22c6fc", etag);
         self.note("list/no version", "None", format!("{:?}", listed[0].version));
         let versions = self.list(&bucket, "pages/", true).await;
         self.note("list/versions over pages", MANY.to_string(), versions.len().to_string());
@@ -264,6 +268,43 @@ impl Battery<'_> {
         self.note("read/same etag", "ok", failure(pinned));
         self.note("read/other etag", "412 PreconditionFailed", failure(changed));
         self.note("read/missing key", "404 NoSuchKey", failure(missing));
+    }
+
+    async fn asked(&mut self, name: &str, bucket: &Bucket, question: BucketQuestion, aws: &str) {
+        let got = match self.fixture.store.bucket(bucket, question).await {
+            Ok(BucketFact::TagRules(rules)) => {
+                let rules: Vec<_> = rules.iter().map(|rule| format!("{}={}", rule.id, rule.keys.join("+"))).collect();
+                format!("[{}]", rules.join(" "))
+            }
+            Ok(BucketFact::Versioning(versioning)) => format!("{versioning:?}"),
+            Ok(BucketFact::Ownership(ownership)) => format!("{ownership:?}"),
+            Err(fault) => failure(Err(fault)),
+        };
+        self.note(name, aws, got);
+    }
+
+    async fn settings(&mut self) {
+        let (plain, versioned) = (self.fixture.plain.clone(), self.fixture.versioned.clone());
+        let nowhere = Bucket::new("no-such-bucket-batchplan");
+        self.asked("setting/never versioned", &plain, BucketQuestion::Versioning, "Never").await;
+        self.asked("setting/versioned", &versioned, BucketQuestion::Versioning, "Enabled").await;
+        self.asked("setting/versioning of none", &nowhere, BucketQuestion::Versioning, "404 NoSuchBucket").await;
+        self.fixture.suspend_versions(&versioned).await;
+        self.asked("setting/suspended", &versioned, BucketQuestion::Versioning, "Suspended").await;
+        self.asked("setting/no lifecycle", &plain, BucketQuestion::TagRules, "[]").await;
+        self.fixture.set_lifecycle(&plain).await;
+        self.asked("setting/lifecycle", &plain, BucketQuestion::TagRules, "[one=a two=b+c]").await;
+        self.asked("setting/lifecycle of none", &nowhere, BucketQuestion::TagRules, "404 NoSuchBucket").await;
+        self.asked("setting/owned by writers", &plain, BucketQuestion::Ownership, "ObjectWriter").await;
+        if self.fixture.enforce_ownership(&plain).await {
+            self.asked("setting/owned by the bucket", &plain, BucketQuestion::Ownership, "BucketOwnerEnforced").await;
+            let acl = self.fixture.object("acl");
+            let refusal = "400 AccessControlListNotSupported";
+            self.ask("setting/acl refused", &acl, Call::PutAcl(Acl::Private), refusal).await;
+            self.ask("setting/acl told", &acl, Call::GetAcl, "200 private").await;
+        }
+        self.fixture.forget_ownership(&plain).await;
+        self.asked("setting/owned by nobody said", &plain, BucketQuestion::Ownership, "NotSet").await;
     }
 
     async fn strangers(&mut self) {

@@ -8,7 +8,11 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketVersioningStatus, ObjectOwnership, StorageClass, VersioningConfiguration};
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleAndOperator, LifecycleRuleFilter, ObjectOwnership, OwnershipControls, OwnershipControlsRule,
+    StorageClass, Tag, VersioningConfiguration,
+};
 use batchplan::object::{Bucket, Key, ObjectId, VersionId};
 use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, Server};
 use batchplan::store::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig};
@@ -83,6 +87,45 @@ impl Fixture {
         let request = if class == "STANDARD" { request } else { request.storage_class(StorageClass::from(class)) };
         let output = request.send().await.unwrap_or_else(|error| panic!("put {key:?}: {error:?}"));
         output.version_id().map(VersionId::new)
+    }
+
+    pub(crate) async fn suspend_versions(&self, bucket: &Bucket) {
+        let off = VersioningConfiguration::builder().status(BucketVersioningStatus::Suspended).build();
+        let request = self.client.put_bucket_versioning().bucket(bucket.as_str()).versioning_configuration(off);
+        request.send().await.expect("versioning");
+    }
+
+    /// Two rules that look at tags, one that is off, and one that looks at a prefix alone.
+    pub(crate) async fn set_lifecycle(&self, bucket: &Bucket) {
+        let tag = |key: &str| Tag::builder().key(key).value("v").build().expect("a tag");
+        let rule = |id: &str, status: ExpirationStatus, filter: LifecycleRuleFilter| {
+            let expires = LifecycleExpiration::builder().days(30).build();
+            LifecycleRule::builder().id(id).status(status).filter(filter).expiration(expires).build().expect("a rule")
+        };
+        let both = LifecycleRuleAndOperator::builder().prefix("logs/").tags(tag("b")).tags(tag("c")).build();
+        let one = || LifecycleRuleFilter::builder().tag(tag("a")).build();
+        let configuration = BucketLifecycleConfiguration::builder()
+            .rules(rule("one", ExpirationStatus::Enabled, one()))
+            .rules(rule("two", ExpirationStatus::Enabled, LifecycleRuleFilter::builder().and(both).build()))
+            .rules(rule("off", ExpirationStatus::Disabled, one()))
+            .rules(rule("all", ExpirationStatus::Enabled, LifecycleRuleFilter::builder().prefix("tmp/").build()))
+            .build()
+            .expect("a lifecycle");
+        let request = self.client.put_bucket_lifecycle_configuration().bucket(bucket.as_str());
+        request.lifecycle_configuration(configuration).send().await.expect("a lifecycle");
+    }
+
+    /// Gives all objects to the bucket's owner. Whether the server has that at all.
+    pub(crate) async fn enforce_ownership(&self, bucket: &Bucket) -> bool {
+        let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced).build();
+        let controls = OwnershipControls::builder().rules(rule.expect("a rule")).build().expect("controls");
+        let request = self.client.put_bucket_ownership_controls().bucket(bucket.as_str());
+        request.ownership_controls(controls).send().await.is_ok()
+    }
+
+    pub(crate) async fn forget_ownership(&self, bucket: &Bucket) {
+        // A server that has none has nothing to forget.
+        let _ = self.client.delete_bucket_ownership_controls().bucket(bucket.as_str()).send().await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use batchplan::call::{Call, Learned, Reply};
 use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{Content, ListPage, ListRequest, Opened, Store};
+use batchplan::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
 use batchplan::task::Fault;
 
 use crate::memory::MemoryStore;
@@ -50,6 +50,10 @@ impl<S: Fn(&ObjectId) -> Scene + Send + Sync + 'static> Store for Scripted<S> {
     }
 
     async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+        unreachable!("objects are only changed")
+    }
+
+    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
         unreachable!("objects are only changed")
     }
 

@@ -7,7 +7,11 @@ use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::operation::restore_object::builders::RestoreObjectFluentBuilder;
-use aws_sdk_s3::types::{BucketVersioningStatus, ObjectCannedAcl, StorageClass};
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleAndOperator, LifecycleRuleFilter, ObjectCannedAcl, ObjectOwnership, StorageClass, Tag, Transition,
+    TransitionStorageClass,
+};
 
 use crate::fixture::{BUCKET, client, list_versions, refusal, refused, restore, run, tagging};
 
@@ -202,5 +206,58 @@ fn restores_that_aws_refuses_are_refused() {
         let put = it.client.put_object().bucket(BUCKET).key("k").storage_class(StorageClass::from("COLD"));
         refused!(put, "InvalidStorageClass", 400);
         assert_eq!(status(ask("deep", 1, Some("Bulk"))).await, 202);
+    });
+}
+
+#[test]
+fn lifecycles_and_ownership_are_kept_and_told() {
+    run(|it| async move {
+        let get = || it.client.get_bucket_lifecycle_configuration().bucket(BUCKET);
+        refused!(get(), "NoSuchLifecycleConfiguration", 404);
+        let filter = |prefix: &str| LifecycleRuleFilter::builder().prefix(prefix).build();
+        let rule = |id: &str, filter: LifecycleRuleFilter| {
+            let rule = LifecycleRule::builder().id(id).status(ExpirationStatus::Enabled).filter(filter);
+            let cold = Transition::builder().days(0).storage_class(TransitionStorageClass::Glacier).build();
+            let rule = rule.transitions(cold).expiration(LifecycleExpiration::builder().days(9).build());
+            rule.build().unwrap()
+        };
+        let tag = Tag::builder().key("k").value("v").build().unwrap();
+        let by_tag = LifecycleRuleFilter::builder().tag(tag.clone()).build();
+        let both = LifecycleRuleAndOperator::builder().prefix("p/").tags(tag).build();
+        let both = LifecycleRuleFilter::builder().and(both).build();
+        let rules = vec![rule("a", by_tag), rule("b", both), rule("c", filter("logs/"))];
+        let put = |rules: Vec<LifecycleRule>| {
+            let configuration = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build().unwrap();
+            it.client.put_bucket_lifecycle_configuration().bucket(BUCKET).lifecycle_configuration(configuration)
+        };
+        put(rules.clone()).send().await.unwrap();
+        assert_eq!(get().send().await.unwrap().rules(), rules);
+        refused!(put(vec![rules[0].clone(), rules[0].clone()]), "InvalidArgument", 400);
+        let sized = LifecycleRuleFilter::builder().object_size_greater_than(1).build();
+        refused!(put(vec![rule("sized", sized)]), "NotImplemented", 501);
+        refused!(put(rules).bucket("no-such-bucket"), "NoSuchBucket", 404);
+        it.client.delete_bucket_lifecycle().bucket(BUCKET).send().await.unwrap();
+        refused!(get(), "NoSuchLifecycleConfiguration", 404);
+
+        let get = || it.client.get_bucket_ownership_controls().bucket(BUCKET);
+        refused!(get(), "OwnershipControlsNotFoundError", 404);
+        it.put("k", "mine").await;
+        let acl = |acl: ObjectCannedAcl| it.client.put_object_acl().bucket(BUCKET).key("k").acl(acl);
+        acl(ObjectCannedAcl::PublicRead).send().await.unwrap();
+        it.own(ObjectOwnership::BucketOwnerEnforced).await;
+        let told = get().send().await.unwrap().ownership_controls.unwrap();
+        assert_eq!(told.rules()[0].object_ownership(), &ObjectOwnership::BucketOwnerEnforced);
+        refused!(acl(ObjectCannedAcl::Private), "AccessControlListNotSupported", 400);
+        let put = |acl| it.client.put_object().bucket(BUCKET).key("new").acl(acl);
+        refused!(put(ObjectCannedAcl::PublicRead), "AccessControlListNotSupported", 400);
+        put(ObjectCannedAcl::BucketOwnerFullControl).send().await.unwrap();
+        // The ACL that it had no longer holds, and holds again once it may.
+        let stranger = client(&it.server, None);
+        refused!(stranger.get_object().bucket(BUCKET).key("k"), "AccessDenied", 403);
+        it.own(ObjectOwnership::BucketOwnerPreferred).await;
+        assert!(stranger.get_object().bucket(BUCKET).key("k").send().await.is_ok());
+        acl(ObjectCannedAcl::Private).send().await.unwrap();
+        it.client.delete_bucket_ownership_controls().bucket(BUCKET).send().await.unwrap();
+        refused!(get(), "OwnershipControlsNotFoundError", 404);
     });
 }

@@ -11,8 +11,8 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, EncodingType, GlacierJobParameters, RestoreRequest, StorageClass, Tag, Tagging, Tier,
-    VersioningConfiguration,
+    BucketVersioningStatus, EncodingType, GlacierJobParameters, ObjectOwnership, OwnershipControls,
+    OwnershipControlsRule, RestoreRequest, StorageClass, Tag, Tagging, Tier, VersioningConfiguration,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, Server};
@@ -92,6 +92,13 @@ impl Fixture {
     pub(crate) async fn version(&self, status: BucketVersioningStatus) {
         let configuration = VersioningConfiguration::builder().status(status).build();
         let put = self.client.put_bucket_versioning().bucket(BUCKET).versioning_configuration(configuration);
+        put.send().await.unwrap();
+    }
+
+    pub(crate) async fn own(&self, ownership: ObjectOwnership) {
+        let rule = OwnershipControlsRule::builder().object_ownership(ownership).build().unwrap();
+        let controls = OwnershipControls::builder().rules(rule).build().unwrap();
+        let put = self.client.put_bucket_ownership_controls().bucket(BUCKET).ownership_controls(controls);
         put.send().await.unwrap();
     }
 

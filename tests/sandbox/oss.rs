@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ObjectCannedAcl, StorageClass};
+use aws_sdk_s3::types::{ObjectCannedAcl, ObjectOwnership, StorageClass};
 use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -235,6 +235,34 @@ fn a_restore_follows_the_rules_of_whoever_asks() {
         it.put("plain", "").await;
         let plain = ask("POST", "/test-bucket/plain?restore").body(&restored(1)).to(&it);
         assert_eq!(plain.refusal(), (400, "OperationNotSupported"));
+    });
+}
+
+#[test]
+fn a_lifecycle_is_seen_in_both_dialects() {
+    run(|it| async move {
+        let get = || ask("GET", "/test-bucket/?lifecycle").to(&it);
+        assert_eq!(get().refusal(), (404, "NoSuchLifecycle"));
+        let rule = "<Rule><ID>r</ID><Prefix>p/</Prefix><Status>Enabled</Status>\
+                    <Tag><Key>k</Key><Value>v</Value></Tag><Expiration><Days>9</Days></Expiration></Rule>";
+        let document = format!("<LifecycleConfiguration>{rule}</LifecycleConfiguration>");
+        let put = |document: &str| ask("PUT", "/test-bucket/?lifecycle").body(document).to(&it);
+        assert_eq!(put(&document).status, 200);
+        assert!(get().body.ends_with(&document), "{}", get().body);
+        let told = it.client.get_bucket_lifecycle_configuration().bucket(BUCKET).send().await.unwrap();
+        let and = told.rules()[0].filter().unwrap().and().unwrap();
+        assert_eq!((and.prefix(), and.tags()[0].key()), (Some("p/"), "k"));
+        assert_eq!(put("<LifecycleConfiguration/>").refusal(), (400, "MalformedXML"));
+        let dated =
+            document.replace("<Days>9</Days>", "<CreatedBeforeDate>2026-01-01T00:00:00.000Z</CreatedBeforeDate>");
+        assert_eq!(put(&dated).refusal(), (501, "NotImplemented"));
+        assert_eq!(ask("DELETE", "/test-bucket/?lifecycle").to(&it).status, 204);
+        assert_eq!(get().refusal(), (404, "NoSuchLifecycle"));
+        // The bucket's owner may own everything; OSS's ACLs hold all the same.
+        it.put("k", "").await;
+        it.own(ObjectOwnership::BucketOwnerEnforced).await;
+        let acl = ask("PUT", "/test-bucket/k?acl").header("x-oss-object-acl", "public-read").to(&it);
+        assert_eq!(acl.status, 200);
     });
 }
 

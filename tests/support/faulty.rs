@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use batchplan::call::{Call, Reply};
 use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{Content, ListPage, ListRequest, Opened, Store};
+use batchplan::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
 use batchplan::task::{Fault, FaultClass};
 
 use crate::memory::refused;
@@ -67,6 +67,10 @@ impl Store for FaultyStore {
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
         self.inner.list(request).await
+    }
+
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.inner.bucket(bucket, question).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {

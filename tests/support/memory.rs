@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use batchplan::call::{Call, Learned, Reply};
 use batchplan::object::{Acl, Bucket, Fact, Key, ObjectId, ObjectState, Restoration, StorageClass, TagSet};
-use batchplan::store::{Content, ListPage, ListRequest, Opened, Store};
+use batchplan::store::{
+    BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Ownership, Store, Versioning,
+};
 use batchplan::task::{Fault, FaultClass};
 use jiff::Timestamp;
 
@@ -154,6 +156,14 @@ impl Store for MemoryStore {
         Ok(ListPage::default())
     }
 
+    async fn bucket(&self, _: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        Ok(match question {
+            BucketQuestion::TagRules => BucketFact::TagRules(Vec::new()),
+            BucketQuestion::Versioning => BucketFact::Versioning(Versioning::Never),
+            BucketQuestion::Ownership => BucketFact::Ownership(Ownership::NotSet),
+        })
+    }
+
     async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
         Err(refused(404, "NoSuchKey", FaultClass::Rejected))
     }
@@ -186,6 +196,10 @@ impl Store for AlwaysConflict {
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
         self.0.list(request).await
+    }
+
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.0.bucket(bucket, question).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
@@ -221,6 +235,10 @@ impl Store for NoTiers {
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
         self.0.list(request).await
+    }
+
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.0.bucket(bucket, question).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {

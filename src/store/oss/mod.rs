@@ -11,7 +11,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 
 use super::site::Site;
 use super::wire::{Clock, Dialect, Wire, query};
-use super::{Addressing, Content, ListPage, ListRequest, Opened, Store};
+use super::{Addressing, BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::Fault;
@@ -49,6 +49,10 @@ impl Store for OssStore {
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
         self.wire.page(request).await
+    }
+
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.wire.setting(bucket, question).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {

@@ -30,7 +30,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::site::Site;
 use super::wire::{CONNECT_TIMEOUT, Clock, Dialect, Signed, Wire, query};
-use super::{Addressing, Content, ListPage, ListRequest, Opened, Store, StoreConfig};
+use super::{Addressing, BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store, StoreConfig};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;
@@ -102,6 +102,10 @@ impl Store for S3Store {
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
         self.wire.page(request).await
+    }
+
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.wire.setting(bucket, question).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {

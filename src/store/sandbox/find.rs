@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::model::{Acl, Millis, Object, Version, Versioning};
+use super::model::{Acl, Millis, Object, Ownership, Version, Versioning};
 use super::state::{Bucket, Place, State};
 
 /// Why something asked for is not done, whatever the dialect calls it.
@@ -65,12 +65,18 @@ pub(super) struct Seen {
     pub(super) object: Object,
     /// The bucket's, which some objects' is.
     pub(super) bucket_acl: Acl,
+    /// Whether the bucket's owner owns all that is in it, and ACLs do not hold.
+    pub(super) enforced: bool,
 }
 
 impl Seen {
     /// The ACL that holds.
     pub(super) fn acl(&self) -> Acl {
-        if self.object.acl == Acl::Default { self.bucket_acl } else { self.object.acl }
+        match self.object.acl {
+            _ if self.enforced => Acl::Private,
+            Acl::Default => self.bucket_acl,
+            own => own,
+        }
     }
 }
 
@@ -123,11 +129,13 @@ impl State {
 
     pub(super) fn seen(&self, target: Target<'_>) -> Result<Seen, Refusal> {
         let (version, object) = self.find(target, Purpose::Read)?;
+        let bucket = self.bucket(target.bucket)?;
         Ok(Seen {
             id: self.told(target.bucket, version),
             modified: version.modified,
             object: object.clone(),
-            bucket_acl: self.bucket(target.bucket)?.acl,
+            bucket_acl: bucket.acl,
+            enforced: bucket.ownership == Ownership::Enforced,
         })
     }
 

@@ -206,7 +206,7 @@ pub(super) fn walk_versions<'s>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sandbox::model::{Acl, Body, Millis, Versioning};
+    use crate::store::sandbox::model::{Body, Millis};
     use crate::store::sandbox::state::tests::version;
 
     fn bucket(keys: &[&str]) -> Bucket {
@@ -214,7 +214,7 @@ mod tests {
             .iter()
             .map(|key| (Box::from(*key), Entry::One(version(None, 1, Body::Zeros))))
             .collect::<BTreeMap<Box<str>, _>>();
-        Bucket { created: Millis(0), versioning: Versioning::Never, acl: Acl::Private, keys }
+        Bucket { keys, ..Bucket::new(Millis(0)) }
     }
 
     fn names(bucket: &Bucket, prefix: &str, delimiter: Option<&str>, from: From<'_>) -> Vec<String> {

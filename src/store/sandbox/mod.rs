@@ -10,11 +10,15 @@
 //! | `model`, `tags` | the values |
 //! | `state`, `listing` | buckets, keys and versions; changes; walking over keys |
 //! | `codec`, `log`, `bodies` | what outlives the process |
+//! | `settings` | what buckets are set to besides versioning and their ACL |
 //! | `vault`, `find`, `uploads`, `restore` | what can be asked of it, whatever the dialect |
 //! | `fill` | what it holds at first use |
 //! | `s3`, `oss` | the dialects |
 //! | `limit` | a limit on requests |
 //! | `server` | listening, telling the dialects apart, and stopping |
+//!
+//! A bucket's lifecycle is kept and told, and never acts: nothing expires here, and nothing changes its class. Where a
+//! bucket's objects are all its owner's, ACLs are refused as AWS refuses them.
 //!
 //! Time is scaled for restores only: with the default scale of [`DEFAULT_TIME_SCALE`], a restore that takes five hours
 //! at AWS is done in five seconds. Expiry dates are not scaled.
@@ -31,6 +35,7 @@ mod oss;
 mod restore;
 mod s3;
 mod server;
+mod settings;
 mod state;
 mod tags;
 mod uploads;

@@ -166,6 +166,20 @@ named! {
     }
 }
 
+named! {
+    /// Whose the objects of a bucket are. Only S3 has it.
+    Ownership {
+        /// Nobody has said.
+        NotSet = 0, "";
+        /// Whoever writes them.
+        Writer = 1, "ObjectWriter";
+        /// The bucket's owner where the writer says so.
+        Preferred = 2, "BucketOwnerPreferred";
+        /// The bucket's owner, and ACLs neither hold nor can be set.
+        Enforced = 3, "BucketOwnerEnforced";
+    }
+}
+
 /// The entity tag: an MD5, and how many parts it was made of, where it was uploaded in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ETag {

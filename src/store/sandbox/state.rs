@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use super::model::{Acl, Body, Millis, Object, Part, Restore, Upload, Version, Versioning};
+use super::model::{Acl, Body, Millis, Object, Ownership, Part, Restore, Upload, Version, Versioning};
+use super::settings::LifecycleRule;
 use super::tags::{TagPool, TagsRef};
 
 /// Everything there is.
@@ -23,7 +24,36 @@ pub(super) struct Bucket {
     pub(super) versioning: Versioning,
     /// What objects have whose ACL is the bucket's.
     pub(super) acl: Acl,
+    pub(super) ownership: Ownership,
+    pub(super) lifecycle: Vec<LifecycleRule>,
     pub(super) keys: BTreeMap<Box<str>, Entry>,
+}
+
+impl Bucket {
+    /// One that was just made.
+    pub(super) fn new(created: Millis) -> Self {
+        Self {
+            created,
+            versioning: Versioning::Never,
+            acl: Acl::Private,
+            ownership: Ownership::NotSet,
+            lifecycle: Vec::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// The changes that make its settings out of those of a new bucket.
+    fn settings(&self, name: &str) -> impl Iterator<Item = Change> {
+        let bucket: Box<str> = name.into();
+        let versioning = (self.versioning != Versioning::Never)
+            .then(|| Change::SetVersioning { bucket: bucket.clone(), versioning: self.versioning });
+        let acl = (self.acl != Acl::Private).then(|| Change::SetBucketAcl { bucket: bucket.clone(), acl: self.acl });
+        let ownership = (self.ownership != Ownership::NotSet)
+            .then(|| Change::SetOwnership { bucket: bucket.clone(), ownership: self.ownership });
+        let lifecycle = (!self.lifecycle.is_empty())
+            .then(|| Change::SetLifecycle { bucket: bucket.clone(), rules: self.lifecycle.clone() });
+        [versioning, acl, ownership, lifecycle].into_iter().flatten()
+    }
 }
 
 /// What is under one key. Nearly every key has one version, which is why that one needs no list.
@@ -92,6 +122,10 @@ pub(super) enum Change {
     SetVersioning { bucket: Box<str>, versioning: Versioning },
     /// A bucket's ACL was replaced.
     SetBucketAcl { bucket: Box<str>, acl: Acl },
+    /// Who owns a bucket's objects was said.
+    SetOwnership { bucket: Box<str>, ownership: Ownership },
+    /// A bucket's lifecycle was replaced; without rules there is none.
+    SetLifecycle { bucket: Box<str>, rules: Vec<LifecycleRule> },
     /// A version was written, or a delete marker; a `null` version replaces the earlier one.
     Put { bucket: Box<str>, key: Box<str>, version: Version },
     /// A version's tags were replaced.
@@ -126,8 +160,7 @@ impl State {
     pub(super) fn apply(&mut self, change: Change) -> Result<Vec<u64>, Misfit> {
         match change {
             Change::CreateBucket { bucket, created } => {
-                let keys = BTreeMap::new();
-                self.buckets.insert(bucket, Bucket { created, versioning: Versioning::Never, acl: Acl::Private, keys });
+                self.buckets.insert(bucket, Bucket::new(created));
                 Ok(Vec::new())
             }
             Change::DeleteBucket { bucket } => {
@@ -147,6 +180,14 @@ impl State {
             }
             Change::SetBucketAcl { bucket, acl } => {
                 self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.acl = acl;
+                Ok(Vec::new())
+            }
+            Change::SetOwnership { bucket, ownership } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.ownership = ownership;
+                Ok(Vec::new())
+            }
+            Change::SetLifecycle { bucket, rules } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.lifecycle = rules;
                 Ok(Vec::new())
             }
             Change::Put { bucket, key, mut version } => {
@@ -255,10 +296,6 @@ impl State {
     pub(super) fn changes(&self) -> impl Iterator<Item = Change> + '_ {
         let buckets = self.buckets.iter().flat_map(|(name, bucket)| {
             let created = Change::CreateBucket { bucket: name.clone(), created: bucket.created };
-            let versioning = (bucket.versioning != Versioning::Never)
-                .then(|| Change::SetVersioning { bucket: name.clone(), versioning: bucket.versioning });
-            let acl =
-                (bucket.acl != Acl::Private).then(|| Change::SetBucketAcl { bucket: name.clone(), acl: bucket.acl });
             let puts = bucket.keys.iter().flat_map(move |(key, entry)| {
                 entry.versions().iter().map(move |version| Change::Put {
                     bucket: name.clone(),
@@ -266,7 +303,7 @@ impl State {
                     version: version.clone(),
                 })
             });
-            std::iter::once(created).chain(versioning).chain(acl).chain(puts)
+            std::iter::once(created).chain(bucket.settings(name)).chain(puts)
         });
         let uploads =
             self.uploads.iter().map(|(id, upload)| Change::CreateUpload { id: id.clone(), upload: upload.clone() });

@@ -14,7 +14,7 @@ use super::{Ask, Wire};
 use crate::object::{Key, MAX_KEY_BYTES, StorageClass, VersionId};
 use crate::store::fault::shortened;
 use crate::store::xml::{self, XmlFault};
-use crate::store::{ListMark, ListPage, ListRequest, Listed};
+use crate::store::{ListMark, ListPage, ListRequest, Listed, MAX_ETAG};
 use crate::task::{Fault, FaultClass};
 
 /// The most keys and rolled-up prefixes that a page may have: it is asked for, and no server may send more.
@@ -127,6 +127,7 @@ struct Entry {
     size: Option<u64>,
     modified: Option<Timestamp>,
     class: Option<StorageClass>,
+    etag: Option<Box<str>>,
 }
 
 fn read(document: &[u8], request: &ListRequest, dialect: Dialect) -> Result<ListPage, Unusable> {
@@ -226,6 +227,7 @@ impl Entry {
             "VersionId" => text.clone_into(&mut self.version),
             "Size" => self.size = text.trim().parse().ok(),
             "LastModified" => self.modified = text.trim().parse().ok(),
+            "ETag" => self.etag = etag(text),
             "StorageClass" if !text.is_empty() => self.class = Some(StorageClass::new(text)),
             _ => {}
         }
@@ -240,8 +242,15 @@ impl Entry {
             size: self.size.ok_or_else(|| lacks("Size"))?,
             modified: self.modified.ok_or_else(|| lacks("LastModified"))?,
             class: self.class.clone().unwrap_or_else(|| StorageClass::new(dialect.standard_class())),
+            etag: self.etag.clone(),
         })
     }
+}
+
+/// An `ETag` without its quotes; none where there is none that can be kept.
+fn etag(text: &str) -> Option<Box<str>> {
+    let bare = text.trim().trim_matches('"');
+    (!bare.is_empty() && bare.len() <= MAX_ETAG).then(|| bare.into())
 }
 
 /// A page, unless it names what was not asked for, or no server can have.
@@ -419,6 +428,26 @@ mod tests {
         let mut read = Page::default();
         xml::read(page(5000, 5000).as_bytes(), |path, text| read.take(path, text)).unwrap();
         assert_eq!((read.entries.len(), read.prefixes.len(), read.count), (1000, 0, 10_000));
+    }
+
+    #[test]
+    fn etags_are_read_without_their_quotes_and_kept_up_to_a_length() {
+        let of = |element: &str| {
+            let entry = ENTRY.replace("<ETag>\"E\"</ETag>", element);
+            let page = format!(
+                "<ListVersionsResult><IsTruncated>false</IsTruncated><Version>{entry}</Version><Version>{ENTRY}</Version>\
+                 </ListVersionsResult>"
+            );
+            let page = page_of(&page, true).expect("a page");
+            assert_eq!(page.entries[1].etag.as_deref(), Some("E"));
+            page.entries[0].etag.clone()
+        };
+        assert_eq!(of("<ETag>&quot;9B2-3&quot;</ETag>").as_deref(), Some("9B2-3"));
+        assert_eq!(of("<ETag>bare</ETag>").as_deref(), Some("bare"));
+        for none in [String::new(), "<ETag/>".to_owned(), format!("<ETag>\"{}\"</ETag>", "e".repeat(MAX_ETAG + 1))] {
+            assert_eq!(of(&none), None, "{none:.40}");
+        }
+        assert_eq!(of(&format!("<ETag>\"{}\"</ETag>", "e".repeat(MAX_ETAG))).map(|etag| etag.len()), Some(MAX_ETAG));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `answer`, `reader` | what comes back: read within bounds, judged once |
 //! | `calls` | the requests about one object |
 //! | `listing` | the pages of a bucket |
+//! | `setting` | what a bucket is set to |
 //! | `errand` | requests to a host that is no bucket's |
 //!
 //! Every request is sent once, goes to the plan's own host, and follows no redirect. A clock that the server calls wrong
@@ -28,6 +29,7 @@ mod lane;
 mod listing;
 mod payload;
 mod reader;
+mod setting;
 mod sign;
 
 use std::collections::HashMap;

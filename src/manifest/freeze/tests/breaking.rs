@@ -23,7 +23,7 @@ use crate::manifest::sink::Cadence;
 use crate::manifest::spec::{Dialect, Filter, InventoryObject, Manifest, Source, Versions};
 use crate::manifest::testing::{ALONE, MemoryStore, etag, fault, gzip};
 use crate::object::{Bucket, Key, ObjectId};
-use crate::store::{Content, ListPage, ListRequest, Opened, Store};
+use crate::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
 use crate::task::{Fault, FaultClass, Seq};
 
 /// How an attempt ends before its time.
@@ -87,6 +87,10 @@ impl Store for Breaking {
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
         if self.is_over() { Err(self.refuse().await) } else { self.inner.list(request).await }
+    }
+
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.inner.bucket(bucket, question).await
     }
 
     /// Over, it breaks off in the middle of the body.

@@ -24,7 +24,7 @@
 //! |---|---|
 //! | `request`, `sign` | what a request says, and who says it |
 //! | `error`, `document`, `content` | answers: refusals, XML, bodies |
-//! | `service`, `bucket`, `object`, `aspects`, `multipart`, `list` | the operations |
+//! | `service`, `bucket`, `settings`, `object`, `aspects`, `multipart`, `list` | the operations |
 
 mod aspects;
 mod bucket;
@@ -36,6 +36,7 @@ mod multipart;
 mod object;
 mod request;
 mod service;
+mod settings;
 mod sign;
 
 pub(super) use content::Content;

@@ -7,7 +7,7 @@ use super::content::{Content, Incoming, document};
 use super::error::{Fault, set};
 use super::request::{Request, host_of};
 use super::sign::{self, ALGORITHM, Signer};
-use super::{aspects, bucket, list, multipart, object};
+use super::{aspects, bucket, list, multipart, object, settings};
 use crate::store::sandbox::vault::Sandbox;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-oss-request-id");
@@ -104,6 +104,15 @@ async fn on_bucket(
         return match *method {
             Method::GET => bucket::get_versioning(sandbox, request),
             Method::PUT => bucket::put_versioning(sandbox, request, &document(&request.headers, body).await?),
+            _ => Err(method_not_allowed()),
+        };
+    }
+    if request.has("lifecycle") {
+        about(&["lifecycle"], "lifecycle")?;
+        return match *method {
+            Method::GET => settings::get_lifecycle(sandbox, request),
+            Method::PUT => settings::put_lifecycle(sandbox, request, &document(&request.headers, body).await?),
+            Method::DELETE => settings::delete_lifecycle(sandbox, request),
             _ => Err(method_not_allowed()),
         };
     }

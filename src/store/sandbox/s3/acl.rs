@@ -2,6 +2,7 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
+use super::settings::acls_hold;
 use super::shape::{canned, owner, version_of, with_version};
 use super::write::no_grants;
 use crate::store::sandbox::find::Target;
@@ -29,6 +30,7 @@ pub(super) fn put_object_acl(
 ) -> S3Result<S3Response<dto::PutObjectAclOutput>> {
     no_grants(&request.headers)?;
     let input = request.input;
+    acls_hold(sandbox, &input.bucket)?;
     let acl = match (&input.acl, input.access_control_policy) {
         (Some(_), Some(_)) => {
             return Err(s3_error!(UnexpectedContent, "This request does not support content"));

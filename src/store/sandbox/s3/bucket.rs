@@ -2,6 +2,7 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
+use super::settings::ownership;
 use super::shape::{owner, time};
 use crate::store::sandbox::REGION;
 use crate::store::sandbox::model::Versioning;
@@ -11,8 +12,12 @@ pub(super) fn create_bucket(
     sandbox: &Sandbox,
     request: S3Request<dto::CreateBucketInput>,
 ) -> S3Result<S3Response<dto::CreateBucketOutput>> {
-    let name = request.input.bucket;
+    let dto::CreateBucketInput { bucket: name, object_ownership, .. } = request.input;
+    let ownership = object_ownership.as_ref().map(ownership).transpose()?;
     sandbox.create_bucket(&name)?;
+    if let Some(ownership) = ownership {
+        sandbox.set_ownership(&name, ownership)?;
+    }
     Ok(S3Response::new(dto::CreateBucketOutput { location: Some(format!("/{name}")) }))
 }
 

@@ -2,7 +2,8 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::shape::{canned, class, etag, kept, time};
+use super::settings::acl_in;
+use super::shape::{class, etag, kept, time};
 use super::write::{header_tags, no_grants};
 use crate::store::sandbox::bodies::Arrived;
 use crate::store::sandbox::find::{Condition, Refusal, Target};
@@ -19,7 +20,7 @@ pub(super) fn copy_object(
     };
     no_grants(&headers)?;
     let source = Target { bucket, key, version: version_id.as_deref() };
-    let (class, acl) = (class(input.storage_class.as_ref())?, canned(input.acl.as_ref())?);
+    let (class, acl) = (class(input.storage_class.as_ref())?, acl_in(sandbox, &input.bucket, input.acl.as_ref())?);
     let replaces = |directive: Option<&str>| match directive {
         None | Some("COPY") => Ok(false),
         Some("REPLACE") => Ok(true),

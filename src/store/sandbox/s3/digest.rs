@@ -94,7 +94,8 @@ const MAX_DOCUMENT: usize = 20 << 20;
 /// # Errors
 /// When the document is longer than any is.
 pub(in crate::store::sandbox) fn brings_document(request: &Parts) -> S3Result<Option<usize>> {
-    const DOCUMENTS: [&str; 5] = ["tagging", "acl", "restore", "delete", "versioning"];
+    const DOCUMENTS: [&str; 7] =
+        ["tagging", "acl", "restore", "delete", "versioning", "lifecycle", "ownershipControls"];
     let query = request.uri.query().unwrap_or_default();
     let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     let posted = request.method == Method::POST;

@@ -11,6 +11,8 @@ mod list;
 mod multipart;
 mod read;
 mod restore;
+#[expect(clippy::needless_pass_by_value, reason = "every operation has the same shape")]
+mod settings;
 mod shape;
 mod tagging;
 mod write;
@@ -108,6 +110,15 @@ operations! {
     bucket::get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
     bucket::get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
     bucket::put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput;
+    settings::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) ->
+        GetBucketLifecycleConfigurationOutput;
+    settings::put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) ->
+        PutBucketLifecycleConfigurationOutput;
+    settings::delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput;
+    settings::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
+    settings::put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput;
+    settings::delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) ->
+        DeleteBucketOwnershipControlsOutput;
     copy::copy_object(CopyObjectInput) -> CopyObjectOutput;
     read::get_object(GetObjectInput) -> GetObjectOutput;
     read::head_object(HeadObjectInput) -> HeadObjectOutput;

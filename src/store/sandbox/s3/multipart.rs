@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::shape::{canned, class, etag, invalid_argument, kept, length, owner, time};
+use super::settings::acl_in;
+use super::shape::{class, etag, invalid_argument, kept, length, owner, time};
 use super::write::{Incoming, condition, header_tags, no_grants, receive};
 use crate::store::sandbox::model::{ETag, Upload};
 use crate::store::sandbox::vault::Sandbox;
@@ -27,7 +28,7 @@ pub(super) fn create_multipart_upload(
         key: input.key.as_str().into(),
         initiated: sandbox.now(),
         class: class(input.storage_class.as_ref())?,
-        acl: canned(input.acl.as_ref())?,
+        acl: acl_in(sandbox, &input.bucket, input.acl.as_ref())?,
         tags: header_tags(input.tagging.as_deref())?,
         headers: kept(&headers)?,
         parts: BTreeMap::new(),

@@ -6,7 +6,8 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, TrailingHeaders, dto, s3_err
 
 use super::digest::Digests;
 use super::error::{content_mismatch, tag_header_fault};
-use super::shape::{canned, class, etag, kept};
+use super::settings::acl_in;
+use super::shape::{class, etag, kept};
 use crate::store::sandbox::bodies::Arrived;
 use crate::store::sandbox::find::{Condition, Refusal};
 use crate::store::sandbox::model::ETag;
@@ -24,7 +25,7 @@ pub(super) async fn put_object(
     // Everything that can be refused is refused before the body is taken in.
     sandbox.view_bucket(&input.bucket, |_| ())?;
     no_grants(&headers)?;
-    let (class, acl) = (class(input.storage_class.as_ref())?, canned(input.acl.as_ref())?);
+    let (class, acl) = (class(input.storage_class.as_ref())?, acl_in(sandbox, &input.bucket, input.acl.as_ref())?);
     let tags = header_tags(input.tagging.as_deref())?;
     let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
     let kept = kept(&headers)?;

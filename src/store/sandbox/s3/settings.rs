@@ -1,0 +1,202 @@
+//! What buckets are set to: lifecycles, and who owns the objects.
+
+use http::StatusCode;
+use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
+
+use super::error::{custom, tag_fault};
+use super::shape::canned;
+use crate::store::sandbox::model::{Acl, Class, Ownership};
+use crate::store::sandbox::settings::{LifecycleFault, LifecycleRule, checked};
+use crate::store::sandbox::tags::{self, TagsRef};
+use crate::store::sandbox::vault::Sandbox;
+
+pub(super) fn get_bucket_lifecycle_configuration(
+    sandbox: &Sandbox,
+    request: S3Request<dto::GetBucketLifecycleConfigurationInput>,
+) -> S3Result<S3Response<dto::GetBucketLifecycleConfigurationOutput>> {
+    let rules =
+        sandbox.view_bucket(&request.input.bucket, |bucket| bucket.lifecycle.iter().map(told).collect::<Vec<_>>())?;
+    if rules.is_empty() {
+        return Err(s3_error!(NoSuchLifecycleConfiguration, "The lifecycle configuration does not exist"));
+    }
+    let output = dto::GetBucketLifecycleConfigurationOutput { rules: Some(rules), ..Default::default() };
+    Ok(S3Response::new(output))
+}
+
+pub(super) fn put_bucket_lifecycle_configuration(
+    sandbox: &Sandbox,
+    request: S3Request<dto::PutBucketLifecycleConfigurationInput>,
+) -> S3Result<S3Response<dto::PutBucketLifecycleConfigurationOutput>> {
+    let Some(configuration) = request.input.lifecycle_configuration else {
+        return Err(s3_error!(MalformedXML, "A lifecycle has rules"));
+    };
+    let rules = configuration.rules.into_iter().map(rule).collect::<S3Result<_>>()?;
+    let rules = checked(rules).map_err(|fault| match fault {
+        LifecycleFault::Rules => s3_error!(MalformedXML, "{}", fault.message()),
+        LifecycleFault::Idle => s3_error!(InvalidRequest, "{}", fault.message()),
+        LifecycleFault::Id | LifecycleFault::Days => s3_error!(InvalidArgument, "{}", fault.message()),
+    })?;
+    sandbox.set_lifecycle(&request.input.bucket, rules)?;
+    Ok(S3Response::new(dto::PutBucketLifecycleConfigurationOutput::default()))
+}
+
+pub(super) fn delete_bucket_lifecycle(
+    sandbox: &Sandbox,
+    request: S3Request<dto::DeleteBucketLifecycleInput>,
+) -> S3Result<S3Response<dto::DeleteBucketLifecycleOutput>> {
+    sandbox.set_lifecycle(&request.input.bucket, Vec::new())?;
+    Ok(S3Response::with_status(dto::DeleteBucketLifecycleOutput {}, StatusCode::NO_CONTENT))
+}
+
+pub(super) fn get_bucket_ownership_controls(
+    sandbox: &Sandbox,
+    request: S3Request<dto::GetBucketOwnershipControlsInput>,
+) -> S3Result<S3Response<dto::GetBucketOwnershipControlsOutput>> {
+    let ownership = sandbox.view_bucket(&request.input.bucket, |bucket| bucket.ownership)?;
+    if ownership == Ownership::NotSet {
+        return Err(s3_error!(OwnershipControlsNotFoundError, "The bucket ownership controls were not found"));
+    }
+    let object_ownership = dto::ObjectOwnership::from_static(ownership.as_str());
+    let controls = dto::OwnershipControls { rules: vec![dto::OwnershipControlsRule { object_ownership }] };
+    Ok(S3Response::new(dto::GetBucketOwnershipControlsOutput { ownership_controls: Some(controls) }))
+}
+
+pub(super) fn put_bucket_ownership_controls(
+    sandbox: &Sandbox,
+    request: S3Request<dto::PutBucketOwnershipControlsInput>,
+) -> S3Result<S3Response<dto::PutBucketOwnershipControlsOutput>> {
+    let dto::PutBucketOwnershipControlsInput { bucket, ownership_controls, .. } = request.input;
+    let [rule] = &ownership_controls.rules[..] else {
+        return Err(s3_error!(MalformedXML, "Ownership controls have one rule"));
+    };
+    sandbox.set_ownership(&bucket, ownership(&rule.object_ownership)?)?;
+    Ok(S3Response::new(dto::PutBucketOwnershipControlsOutput {}))
+}
+
+pub(super) fn delete_bucket_ownership_controls(
+    sandbox: &Sandbox,
+    request: S3Request<dto::DeleteBucketOwnershipControlsInput>,
+) -> S3Result<S3Response<dto::DeleteBucketOwnershipControlsOutput>> {
+    sandbox.set_ownership(&request.input.bucket, Ownership::NotSet)?;
+    Ok(S3Response::with_status(dto::DeleteBucketOwnershipControlsOutput {}, StatusCode::NO_CONTENT))
+}
+
+/// Reads who is to own objects.
+pub(super) fn ownership(asked: &dto::ObjectOwnership) -> S3Result<Ownership> {
+    let known = Ownership::parse(asked.as_str()).filter(|ownership| *ownership != Ownership::NotSet);
+    known.ok_or_else(|| s3_error!(MalformedXML, "There is no such object ownership"))
+}
+
+/// Refuses an ACL where the bucket's owner owns all objects.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
+pub(super) fn acls_hold(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
+    match sandbox.view_bucket(bucket, |bucket| bucket.ownership)? {
+        Ownership::Enforced => {
+            let message = "The bucket does not allow ACLs";
+            Err(custom("AccessControlListNotSupported", StatusCode::BAD_REQUEST, message))
+        }
+        Ownership::NotSet | Ownership::Writer | Ownership::Preferred => Ok(()),
+    }
+}
+
+/// The canned ACL that a new object is to have, where the bucket lets it have one of its own.
+pub(super) fn acl_in(sandbox: &Sandbox, bucket: &str, asked: Option<&dto::ObjectCannedACL>) -> S3Result<Acl> {
+    let of_its_own = asked.is_some_and(|acl| acl.as_str() != dto::ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL);
+    if of_its_own {
+        acls_hold(sandbox, bucket)?;
+    }
+    canned(asked)
+}
+
+/// A rule as the sandbox keeps it. What it does not keep it refuses, so that nothing is lost in silence.
+fn rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
+    let other = rule.abort_incomplete_multipart_upload.is_some()
+        || rule.noncurrent_version_expiration.is_some()
+        || rule.noncurrent_version_transitions.is_some();
+    let sizes = |greater: Option<i64>, less: Option<i64>| greater.is_some() || less.is_some();
+    let filter = rule.filter.unwrap_or_default();
+    let and = filter.and.unwrap_or_default();
+    let by_size = sizes(filter.object_size_greater_than, filter.object_size_less_than)
+        || sizes(and.object_size_greater_than, and.object_size_less_than);
+    if other || by_size {
+        return Err(not_kept());
+    }
+    let tags = filter.tag.into_iter().chain(and.tags.unwrap_or_default());
+    let pairs = tags.map(|tag| match (tag.key, tag.value) {
+        (Some(key), Some(value)) => Ok((key.into(), value.into())),
+        _ => Err(s3_error!(MalformedXML, "A tag has a key and a value")),
+    });
+    let prefix = and.prefix.or(filter.prefix).or(rule.prefix).unwrap_or_default();
+    let enabled = match rule.status.as_str() {
+        "Enabled" => true,
+        "Disabled" => false,
+        _ => return Err(s3_error!(MalformedXML, "A rule's status is Enabled or Disabled")),
+    };
+    Ok(LifecycleRule {
+        id: rule.id.unwrap_or_default().into(),
+        enabled,
+        prefix: prefix.into(),
+        tags: tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_fault)?,
+        expires: rule.expiration.map(|it| days(it.days, it.date.is_some())).transpose()?,
+        moves: rule.transitions.unwrap_or_default().into_iter().map(moves).collect::<S3Result<_>>()?,
+    })
+}
+
+fn moves(transition: dto::Transition) -> S3Result<(u32, Class)> {
+    let class = transition.storage_class.as_ref().and_then(|class| Class::parse(class.as_str()));
+    let class = class.ok_or_else(|| s3_error!(MalformedXML, "A transition is to a storage class"))?;
+    Ok((days(transition.days, transition.date.is_some())?, class))
+}
+
+fn days(days: Option<i32>, has_date: bool) -> S3Result<u32> {
+    match days {
+        Some(days) if !has_date => {
+            u32::try_from(days).map_err(|_| s3_error!(InvalidArgument, "{}", LifecycleFault::Days.message()))
+        }
+        _ => Err(not_kept()),
+    }
+}
+
+fn not_kept() -> s3s::S3Error {
+    s3_error!(
+        NotImplemented,
+        "The sandbox keeps lifecycle rules by prefix and tags that expire objects or change their class after days"
+    )
+}
+
+/// A rule as AWS tells it.
+fn told(rule: &LifecycleRule) -> dto::LifecycleRule {
+    let days = |days: u32| Some(i32::try_from(days).unwrap_or(i32::MAX));
+    let transitions = rule.moves.iter().map(|(after, class)| dto::Transition {
+        date: None,
+        days: days(*after),
+        storage_class: Some(dto::TransitionStorageClass::from_static(class.as_str())),
+    });
+    dto::LifecycleRule {
+        abort_incomplete_multipart_upload: None,
+        expiration: rule.expires.map(|after| dto::LifecycleExpiration { days: days(after), ..Default::default() }),
+        filter: Some(filter(&rule.prefix, &rule.tags)),
+        id: Some(rule.id.to_string()),
+        noncurrent_version_expiration: None,
+        noncurrent_version_transitions: None,
+        prefix: None,
+        status: dto::ExpirationStatus::from_static(if rule.enabled { "Enabled" } else { "Disabled" }),
+        transitions: (!rule.moves.is_empty()).then(|| transitions.collect()),
+    }
+}
+
+fn filter(prefix: &str, tags: &TagsRef) -> dto::LifecycleRuleFilter {
+    let tag = |(key, value): (&str, &str)| dto::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) };
+    match tags.len() {
+        0 => dto::LifecycleRuleFilter { prefix: Some(prefix.to_owned()), ..Default::default() },
+        1 if prefix.is_empty() => dto::LifecycleRuleFilter { tag: tags.iter().next().map(tag), ..Default::default() },
+        _ => {
+            let and = dto::LifecycleRuleAndOperator {
+                prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
+                tags: Some(tags.iter().map(tag).collect()),
+                ..Default::default()
+            };
+            dto::LifecycleRuleFilter { and: Some(and), ..Default::default() }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Asking a bucket what it is set to.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLifecycleConfiguration.html>, `API_GetBucketVersioning.html`,
+//! `API_GetBucketOwnershipControls.html`; <https://www.alibabacloud.com/help/en/oss/developer-reference/getbucketlifecycle>,
+//! `getbucketversioning`.
+
+use super::answer::Limit;
+use super::dialect::Dialect;
+use super::payload::Payload;
+use super::{Ask, Wire};
+use crate::object::{Bucket, Key};
+use crate::store::xml::{self, XmlFault};
+use crate::store::{BucketFact, BucketQuestion, Ownership, TagRule, Versioning};
+use crate::task::Fault;
+
+/// The most rules that a lifecycle can have, at AWS and OSS alike.
+const MAX_RULES: usize = 1000;
+
+/// The most tags of a rule that are told from each other. No object has more than ten.
+const MAX_KEYS: usize = 100;
+
+/// Why an answer is not taken.
+type Unusable = String;
+
+impl Wire {
+    /// Asks for a setting of a bucket.
+    ///
+    /// # Errors
+    /// Whatever is not an answer, classified.
+    pub(in crate::store) async fn setting(
+        &self,
+        bucket: &Bucket,
+        question: BucketQuestion,
+    ) -> Result<BucketFact, Fault> {
+        if (self.dialect, question) == (Dialect::Oss, BucketQuestion::Ownership) {
+            return Ok(BucketFact::Ownership(Ownership::NotApplicable));
+        }
+        let query = question.resource();
+        let payload = Payload::none();
+        let ask = Ask { method: "GET", bucket, key: None, query, headers: Vec::new(), payload };
+        // A thousand rules of a few kilobytes; the others are a line.
+        let limit = if question == BucketQuestion::TagRules { Limit::Page } else { Limit::Small };
+        let whole = match self.patiently(ask, limit).await {
+            Ok(whole) => whole,
+            Err(fault) => return unset(question, &fault).ok_or(fault),
+        };
+        read(question, &whole.body)
+            .map_err(|why| whole.unreadable(&why, self.site.request("GET", bucket, &Key::from(""), query)))
+    }
+}
+
+/// What a refusal says that is an answer: nobody has set it.
+fn unset(question: BucketQuestion, fault: &Fault) -> Option<BucketFact> {
+    match (question, fault.status, fault.code.as_str()) {
+        (BucketQuestion::TagRules, Some(404), "NoSuchLifecycleConfiguration" | "NoSuchLifecycle") => {
+            Some(BucketFact::TagRules(Vec::new()))
+        }
+        (BucketQuestion::Ownership, Some(404), "OwnershipControlsNotFoundError") => {
+            Some(BucketFact::Ownership(Ownership::NotSet))
+        }
+        _ => None,
+    }
+}
+
+fn read(question: BucketQuestion, document: &[u8]) -> Result<BucketFact, Unusable> {
+    match question {
+        BucketQuestion::TagRules => tag_rules(document).map(BucketFact::TagRules),
+        BucketQuestion::Versioning => versioning(document).map(BucketFact::Versioning),
+        BucketQuestion::Ownership => ownership(document).map(BucketFact::Ownership),
+    }
+}
+
+/// The enabled rules that look at tags. They stand in a filter at S3, and right in the rule at OSS, whose filter leaves out
+/// what has them.
+fn tag_rules(document: &[u8]) -> Result<Vec<TagRule>, Unusable> {
+    let (mut rules, mut rule, mut enabled) = (Vec::new(), TagRule::default(), false);
+    let (mut count, mut crowded, mut whole) = (0_usize, false, false);
+    understood(xml::read(document, |path, text| {
+        let Some(rest) = path.strip_prefix("LifecycleConfiguration") else { return };
+        match rest {
+            "" => whole = true,
+            "/Rule/ID" => text.clone_into(&mut rule.id),
+            "/Rule/Status" => enabled = text.trim() == "Enabled",
+            "/Rule/Tag/Key" | "/Rule/Filter/Tag/Key" | "/Rule/Filter/And/Tag/Key" | "/Rule/Filter/Not/Tag/Key"
+                if rule.keys.len() <= MAX_KEYS && rule.keys.iter().all(|key| key != text) =>
+            {
+                rule.keys.push(text.to_owned());
+            }
+            "/Rule" => {
+                let ended = std::mem::take(&mut rule);
+                count += 1;
+                crowded |= ended.keys.len() > MAX_KEYS;
+                if std::mem::take(&mut enabled) && !ended.keys.is_empty() && count <= MAX_RULES {
+                    rules.push(ended);
+                }
+            }
+            _ => {}
+        }
+    }))?;
+    if count > MAX_RULES {
+        return Err(format!("it has {count} rules, and the most is {MAX_RULES}"));
+    }
+    if crowded {
+        return Err(format!("a rule looks at more than {MAX_KEYS} tags"));
+    }
+    if whole { Ok(rules) } else { Err(another()) }
+}
+
+fn versioning(document: &[u8]) -> Result<Versioning, Unusable> {
+    let (mut status, mut whole) = (None, false);
+    understood(xml::read(document, |path, text| match path {
+        "VersioningConfiguration/Status" => status = Some(text.trim().to_owned()),
+        "VersioningConfiguration" => whole = true,
+        _ => {}
+    }))?;
+    match status.as_deref() {
+        _ if !whole => Err(another()),
+        None | Some("") => Ok(Versioning::Never),
+        Some("Enabled") => Ok(Versioning::Enabled),
+        Some("Suspended") => Ok(Versioning::Suspended),
+        Some(_) => Err("its status is neither Enabled nor Suspended".to_owned()),
+    }
+}
+
+fn ownership(document: &[u8]) -> Result<Ownership, Unusable> {
+    let (mut said, mut whole) = (None, false);
+    understood(xml::read(document, |path, text| match path {
+        "OwnershipControls/Rule/ObjectOwnership" => said = Some(text.trim().to_owned()),
+        "OwnershipControls" => whole = true,
+        _ => {}
+    }))?;
+    match said.as_deref() {
+        _ if !whole => Err(another()),
+        None => Ok(Ownership::NotSet),
+        Some("BucketOwnerEnforced") => Ok(Ownership::BucketOwnerEnforced),
+        Some("BucketOwnerPreferred") => Ok(Ownership::BucketOwnerPreferred),
+        Some("ObjectWriter") => Ok(Ownership::ObjectWriter),
+        Some(_) => Err("it names an ownership that is not known".to_owned()),
+    }
+}
+
+fn understood(read: Result<(), XmlFault>) -> Result<(), Unusable> {
+    read.map_err(|fault| fault.to_string())
+}
+
+fn another() -> Unusable {
+    "it is another document than was asked for".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::task::FaultClass;
+
+    fn rules(inner: &str) -> Vec<(String, Vec<String>)> {
+        let document = format!("<LifecycleConfiguration xmlns=\"x\">{inner}</LifecycleConfiguration>");
+        let read = tag_rules(document.as_bytes()).expect("a lifecycle");
+        read.into_iter().map(|rule| (rule.id, rule.keys)).collect()
+    }
+
+    fn named(id: &str, keys: &[&str]) -> (String, Vec<String>) {
+        (id.to_owned(), keys.iter().map(|&key| key.to_owned()).collect())
+    }
+
+    #[test]
+    fn rules_that_look_at_tags_are_found_in_the_forms_of_s3() {
+        let of = |id: &str, filter: &str, status: &str| {
+            format!("<Rule><ID>{id}</ID><Filter>{filter}</Filter><Status>{status}</Status></Rule>")
+        };
+        let tag = |key: &str| format!("<Tag><Key>{key}</Key><Value>v</Value></Tag>");
+        let both = format!("<And><Prefix>p</Prefix>{}{}</And>", tag("b"), tag("c&amp;d"));
+        let document = [
+            of("one", &tag("a"), "Enabled"),
+            of("off", &tag("a"), "Disabled"),
+            of("prefix", "<Prefix>logs/</Prefix>", "Enabled"),
+            of("and", &both, "Enabled"),
+            "<Rule><Filter/><Status>Enabled</Status></Rule>".to_owned(),
+            format!("<Rule><Status>Enabled</Status><Filter>{}</Filter></Rule>", tag("nameless")),
+        ];
+        let expected = [named("one", &["a"]), named("and", &["b", "c&d"]), named("", &["nameless"])];
+        assert_eq!(rules(&document.concat()), expected);
+        assert_eq!(rules(""), []);
+    }
+
+    #[test]
+    fn rules_that_look_at_tags_are_found_in_the_form_of_oss() {
+        let tags = "<Tag><Key>k</Key><Value>1</Value></Tag><Tag><Key>k</Key><Value>2</Value></Tag>\
+                    <Tag><Key>l</Key><Value>1</Value></Tag>";
+        let document = format!(
+            "<Rule><ID>r</ID><Prefix>p</Prefix><Status>Enabled</Status>{tags}<Expiration><Days>1</Days></Expiration></Rule>\
+             <Rule><ID>not</ID><Prefix/><Status>Enabled</Status><Filter><Not><Prefix>x</Prefix>\
+             <Tag><Key>keep</Key><Value>1</Value></Tag></Not></Filter></Rule>\
+             <Rule><ID>off</ID><Status>Disabled</Status>{tags}</Rule>"
+        );
+        assert_eq!(rules(&document), [named("r", &["k", "l"]), named("not", &["keep"])]);
+    }
+
+    #[test]
+    fn what_no_server_can_have_is_refused() {
+        let many = |count: usize| {
+            let rule = "<Rule><Status>Enabled</Status><Tag><Key>k</Key></Tag></Rule>";
+            format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", rule.repeat(count))
+        };
+        assert_eq!(tag_rules(many(1000).as_bytes()).map(|rules| rules.len()), Ok(1000));
+        assert_eq!(tag_rules(many(1001).as_bytes()), Err("it has 1001 rules, and the most is 1000".to_owned()));
+        let keys = |count: usize| {
+            let tags: String = (0..count).map(|n| format!("<Tag><Key>{n}</Key></Tag>")).collect::<Vec<_>>().concat();
+            let rule = format!("<Rule><Status>Disabled</Status>{tags}</Rule>");
+            tag_rules(format!("<LifecycleConfiguration>{rule}</LifecycleConfiguration>").as_bytes())
+        };
+        assert_eq!(keys(100), Ok(Vec::new()));
+        assert_eq!(keys(101), Err("a rule looks at more than 100 tags".to_owned()));
+        for question in [BucketQuestion::TagRules, BucketQuestion::Versioning, BucketQuestion::Ownership] {
+            let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><VersioningConfiguration>&b;</VersioningConfiguration>";
+            for document in ["", "no XML", "<ListBucketResult/>", "<LifecycleConf", bomb] {
+                assert!(read(question, document.as_bytes()).is_err(), "{question:?}: {document}");
+            }
+        }
+    }
+
+    #[test]
+    fn versioning_and_ownership_are_read() {
+        let status = |status: &str| {
+            versioning(format!("<VersioningConfiguration>{status}</VersioningConfiguration>").as_bytes())
+        };
+        assert_eq!(status(""), Ok(Versioning::Never));
+        assert_eq!(status("<Status>Enabled</Status>"), Ok(Versioning::Enabled));
+        assert_eq!(status("<Status> Suspended\n</Status><MfaDelete>Disabled</MfaDelete>"), Ok(Versioning::Suspended));
+        assert!(status("<Status>On</Status>").is_err());
+        let owner = |rule: &str| ownership(format!("<OwnershipControls>{rule}</OwnershipControls>").as_bytes());
+        let rule = |name: &str| format!("<Rule><ObjectOwnership>{name}</ObjectOwnership></Rule>");
+        assert_eq!(owner(&rule("BucketOwnerEnforced")), Ok(Ownership::BucketOwnerEnforced));
+        assert_eq!(owner(&rule("BucketOwnerPreferred")), Ok(Ownership::BucketOwnerPreferred));
+        assert_eq!(owner(&rule("ObjectWriter")), Ok(Ownership::ObjectWriter));
+        assert_eq!(owner(""), Ok(Ownership::NotSet));
+        assert!(owner(&rule("Mine")).is_err());
+    }
+
+    #[test]
+    fn that_nobody_has_set_it_is_an_answer_and_other_refusals_are_none() {
+        let said = |status, code: &str, question| {
+            let mut fault = Fault::unanswered(FaultClass::Rejected, code, "", String::new());
+            fault.status = Some(status);
+            unset(question, &fault)
+        };
+        let none = Some(BucketFact::TagRules(Vec::new()));
+        assert_eq!(said(404, "NoSuchLifecycleConfiguration", BucketQuestion::TagRules), none);
+        assert_eq!(said(404, "NoSuchLifecycle", BucketQuestion::TagRules), none);
+        let not_set = Some(BucketFact::Ownership(Ownership::NotSet));
+        assert_eq!(said(404, "OwnershipControlsNotFoundError", BucketQuestion::Ownership), not_set);
+        for question in [BucketQuestion::TagRules, BucketQuestion::Versioning, BucketQuestion::Ownership] {
+            assert_eq!(said(404, "NoSuchBucket", question), None);
+            assert_eq!(said(403, "AccessDenied", question), None);
+        }
+        assert_eq!(said(404, "NoSuchLifecycle", BucketQuestion::Versioning), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(inner in "[<>/&;RuleTagKyStsIDEnabl ]{0,80}") {
+            for root in ["LifecycleConfiguration", "VersioningConfiguration", "OwnershipControls"] {
+                let document = format!("<{root}>{inner}</{root}>");
+                for question in [BucketQuestion::TagRules, BucketQuestion::Versioning, BucketQuestion::Ownership] {
+                    let _ = read(question, document.as_bytes());
+                }
+            }
+        }
+
+        #[test]
+        fn every_enabled_rule_with_tags_is_told(rules in proptest::collection::vec(
+            (any::<bool>(), "[a-z]{1,8}", proptest::collection::btree_set("[a-zA-Z:]{1,12}", 0..4)), 0..12
+        )) {
+            let document: Vec<_> = rules.iter().map(|(on, id, keys)| {
+                let tags: Vec<_> = keys.iter().map(|key| format!("<Tag><Key>{key}</Key><Value/></Tag>")).collect();
+                let status = if *on { "Enabled" } else { "Disabled" };
+                let filter = format!("<Filter><And>{}</And></Filter>", tags.concat());
+                format!("<Rule><ID>{id}</ID><Status>{status}</Status>{filter}</Rule>")
+            }).collect();
+            let document = format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", document.concat());
+            let wanted = rules.into_iter().filter(|(on, _, keys)| *on && !keys.is_empty());
+            let expected: Vec<_> = wanted
+                .map(|(_, id, keys)| TagRule { id, keys: keys.into_iter().collect() })
+                .collect();
+            prop_assert_eq!(tag_rules(document.as_bytes()), Ok(expected));
+        }
+    }
+}
