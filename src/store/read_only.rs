@@ -1,23 +1,34 @@
 //! A store that can only be looked at.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use super::{Content, ListPage, ListRequest, Opened, Store};
+use super::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::{Fault, FaultClass};
 
 /// Passes on what reads, and refuses what writes before it is sent: whoever only looks cannot change anything, whatever
 /// mistake is made above.
-pub struct ReadOnly(Arc<dyn Store>);
+pub struct ReadOnly {
+    store: Arc<dyn Store>,
+    lists: AtomicU64,
+    reads: AtomicU64,
+}
 
 impl ReadOnly {
     /// Keeps all writes from this store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self(store)
+        Self { store, lists: AtomicU64::new(0), reads: AtomicU64::new(0) }
+    }
+
+    /// How many pages of listings were asked for so far, and how many objects were opened.
+    #[must_use]
+    pub fn asked(&self) -> (u64, u64) {
+        (self.lists.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed))
     }
 }
 
@@ -30,17 +41,23 @@ fn refused(url: String) -> Fault {
 impl Store for ReadOnly {
     async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
         if call.writes() {
-            return Err(refused(self.0.request_url(object, call)));
+            return Err(refused(self.store.request_url(object, call)));
         }
-        self.0.call(object, call).await
+        self.store.call(object, call).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        self.0.list(request).await
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        self.store.list(request).await
+    }
+
+    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+        self.store.bucket(bucket, question).await
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
-        self.0.read(bucket, key, if_match).await
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.store.read(bucket, key, if_match).await
     }
 
     async fn write(&self, bucket: &Bucket, key: &Key, _: Content, _: &str) -> Result<(), Fault> {
@@ -48,15 +65,15 @@ impl Store for ReadOnly {
     }
 
     fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        self.0.request_url(object, call)
+        self.store.request_url(object, call)
     }
 
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {
-        self.0.refuses_key(key)
+        self.store.refuses_key(key)
     }
 
     fn untiered_class(&self) -> Option<&'static str> {
-        self.0.untiered_class()
+        self.store.untiered_class()
     }
 }
 
@@ -83,6 +100,10 @@ mod tests {
 
         async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
             Ok(ListPage::default())
+        }
+
+        async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+            Ok(BucketFact::TagRules(Vec::new()))
         }
 
         async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {

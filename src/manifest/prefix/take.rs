@@ -168,7 +168,7 @@ impl Taker {
                     size: Some(entry.size),
                     modified: Some(entry.modified),
                     class: Some(entry.class.as_str()),
-                    etag: None,
+                    etag: entry.etag.as_deref(),
                     acl: None,
                 },
             };
