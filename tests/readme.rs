@@ -13,7 +13,7 @@ use batchplan::estimate::PriceBook;
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
-const COMMANDS: [(&str, Runner); 24] = [
+const COMMANDS: [(&str, Runner); 25] = [
     ("cargo run --release -- apply plans/quickstart.toml --auto-approve", Runner::Here(0)),
     ("cargo test", Runner::Ci),
     ("cargo install --path .", Runner::Ci),
@@ -24,6 +24,8 @@ const COMMANDS: [(&str, Runner); 24] = [
     ("batchplan apply plan.toml", Runner::Here(6)),
     ("batchplan schema > plan.schema.json", Runner::Here(0)),
     ("batchplan policy plan.toml > policy.json", Runner::Here(0)),
+    // The plan that init writes names a bucket that its sandbox does not have.
+    ("batchplan check plan.toml", Runner::Here(1)),
     ("batchplan create plan.toml", Runner::Job("Suspended", 0)),
     ("batchplan list", Runner::Job("Suspended", 0)),
     ("batchplan show JOB", Runner::Job("Suspended", 0)),

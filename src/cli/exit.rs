@@ -19,8 +19,8 @@ pub enum Exit {
     JobFailed = 4,
     /// Paused or interrupted: the job can be gone on with.
     Interrupted = 5,
-    /// Refused: no confirmation, another plan or manifest than before, more or other objects than expected, a lock, or a move
-    /// that is not possible.
+    /// Refused: no confirmation, another plan or manifest than before, more or other objects than expected, a lock, a move
+    /// that is not possible, or something that a plan needs and its credentials may not do.
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,

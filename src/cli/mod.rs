@@ -3,6 +3,7 @@
 mod apply;
 mod cancel;
 mod carry;
+mod check;
 mod completions;
 mod confirm;
 mod connected;
@@ -56,6 +57,7 @@ struct Cli {
 enum Command {
     Init(init::Init),
     Validate(validate::Validate),
+    Check(check::Check),
     Apply(apply::Apply),
     Create(create::Create),
     Confirm(confirm::Confirm),
@@ -128,6 +130,7 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
     match command {
         Command::Init(args) => init::run(&args, terminal),
         Command::Validate(args) => validate::run(&args, terminal),
+        Command::Check(args) => check::run(&args, terminal),
         Command::Apply(args) => apply::run(&args, terminal),
         Command::Create(args) => create::run(&args, terminal),
         Command::Confirm(args) => confirm::run(&args, terminal),

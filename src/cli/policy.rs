@@ -7,7 +7,6 @@ use clap::ValueEnum;
 use super::{Error, Exit, Terminal, plan_file};
 use crate::object::Bucket;
 use crate::plan::policy::{self, Language};
-use crate::store::Provider;
 
 /// Print the least permissions that a plan needs, as a policy document.
 ///
@@ -47,9 +46,10 @@ enum For {
 
 pub(super) fn run(args: &Policy, terminal: Terminal) -> Result<Exit, Error> {
     let plan = plan_file::require(&args.plan, terminal)?.plan;
-    let language = match (args.language, plan.store.provider) {
-        (Some(For::Ram), _) | (None, Provider::Oss) => Language::Ram,
-        (Some(For::Iam), _) | (None, Provider::Aws | Provider::S3 | Provider::Sandbox) => Language::Iam,
+    let language = match args.language {
+        Some(For::Ram) => Language::Ram,
+        Some(For::Iam) => Language::Iam,
+        None => Language::of(plan.store.provider),
     };
     let document = if args.trust {
         policy::trust(language, args.principal.as_deref())
@@ -63,8 +63,8 @@ pub(super) fn run(args: &Policy, terminal: Terminal) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// A bucket's name; anything else might stand for more than one bucket.
-fn bucket(name: &str) -> Result<Bucket, Error> {
+/// A bucket's name; anything else might stand for more than one bucket, or lead elsewhere.
+pub(super) fn bucket(name: &str) -> Result<Bucket, Error> {
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     if is_name {
         return Ok(Bucket::new(name));

@@ -19,7 +19,6 @@ use crate::frontier::Frontier;
 use crate::job::{JobId, Progress};
 use crate::journal::{Checkpoint, JobFolder, Journal, JournalError, Recorded, ReportFile};
 use crate::manifest::Frozen;
-use crate::operation::Operations;
 use crate::plan::Plan;
 use crate::report::{
     Destination, NotADigest, OpenFile, ROTATE_AT, ReopenError, Report, ReportState, ReportWriter, Segment, free,
@@ -173,7 +172,7 @@ impl Job<'_> {
     fn worker(&self, bounds: &Bounds, stop: &Stop) -> Worker {
         Worker::new(
             Arc::clone(self.store),
-            Operations::new(self.plan.operations.clone()).skipping_unchanged(self.plan.job.skip_unchanged),
+            self.plan.operations(),
             Throttle::new(bounds.allowance.clone()),
             RetryPolicy::default(),
             stop.asked.clone(),

@@ -100,6 +100,20 @@ impl Worker {
         }
     }
 
+    /// Sends one request by itself, in its turn and with the retries of any other: what it says is all that is wanted. Not
+    /// for what must not be sent twice.
+    ///
+    /// # Errors
+    /// What the last attempt met; `None` where it was stopped.
+    pub async fn ask(&self, object: &ObjectId, call: Call) -> Result<Reply, Option<Box<Fault>>> {
+        let visit = Visit { object, begun: AtomicBool::new(false) };
+        self.send(&visit, &Step { call, operation: String::new() }).await.map_err(|halt| match halt {
+            Halt::Failed(failure) => Some(Box::new(failure.fault)),
+            Halt::Refused(fault) => Some(fault),
+            Halt::Stopped => None,
+        })
+    }
+
     /// Every request that the object needs; the status of the last answer.
     async fn carry_out(&self, visit: &Visit<'_>, asked_before: bool) -> Result<u16, Halt> {
         let mut before = ObjectState::default();

@@ -3,6 +3,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `check` | whether the credentials may do what a plan needs, before there is a job |
 //! | `desk` | finds or creates the job of a plan |
 //! | `origin` | where its objects come from |
 //! | `runner`, `control` | takes a job on from wherever it stands, and obeys what others ask of it meanwhile |
@@ -18,6 +19,7 @@
 
 mod advice;
 mod budget;
+mod check;
 mod control;
 mod describe;
 mod desk;
@@ -35,6 +37,7 @@ pub mod xml;
 
 pub use advice::advice;
 pub use budget::{Budget, Seat, Wanted};
+pub use check::{Finding, Probes, Verdict, check};
 pub use describe::{Description, Kept, Presence, ReportState, describe, look};
 pub use desk::{Entered, Held, Submission, is_interrupted, plan_to_go_on_with, stored_plan};
 pub use ending::{Concluded, Delivered, url};

@@ -138,7 +138,10 @@ fn each_row(
                     columns.refuse_header(&record, name)?;
                 }
                 match columns.row(&record, row) {
-                    Ok(row) => take(&row)?,
+                    Ok(row) => match take(&row) {
+                        Ok(taken) => taken,
+                        Err(error) => return Err(bad.before(error, name)),
+                    },
                     Err(why) => Err(why),
                 }
             }

@@ -230,6 +230,15 @@ impl ManifestError {
         })
     }
 
+    /// What the store said, where it is the store that refused; and whether a listing was refused, rather than a read.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(&Fault, bool)> {
+        match self {
+            Self::Store { doing, fault } => Some((fault, doing.starts_with("list "))),
+            _ => None,
+        }
+    }
+
     /// Whether freezing again may fare better, so that what was written is worth keeping.
     pub(super) fn may_pass(&self) -> bool {
         match self {
@@ -300,6 +309,14 @@ impl BadRows {
         self.total += 1;
         if self.first.len() < SHOWN_ROWS {
             self.first.push(BadRow { row, line, why });
+        }
+    }
+
+    /// The error of reading on, unless it was a stop and there is worse to say.
+    pub(super) fn before(self, error: ManifestError, place: &str) -> ManifestError {
+        match error {
+            ManifestError::Stopped => self.verdict(place).err().unwrap_or(ManifestError::Stopped),
+            other => other,
         }
     }
 

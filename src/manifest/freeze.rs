@@ -150,23 +150,12 @@ async fn draw(
     sink: Sink,
     home: &Path,
 ) -> Result<(Frozen, Surveyed), ManifestError> {
-    let (sink, pin) = match source {
-        Source::Prefix { bucket, prefix, versions } => {
-            (prefix::list(bucket, prefix, *versions, patient, sink).await?, Pin::Listing)
-        }
-        Source::Csv { place, fields, plus_is_space } => csv::read(place, fields, *plus_is_space, patient, sink).await?,
-        Source::Inventory { bucket, object, dialect } => {
-            inventory::read(bucket, object, *dialect, patient, sink).await?
-        }
-        Source::Report { place, narrowing } => report::read(place, narrowing, patient, sink).await?,
-        Source::Retry { failed, rest } => (retry::read(failed, rest.as_ref(), patient, sink).await?, Pin::Listing),
-    };
-    // Nothing left to do is good news of an earlier job, and a likely mistake anywhere else.
-    let may_be_empty = matches!(source, Source::Report { .. } | Source::Retry { .. });
+    let (sink, pin) = rows(source, patient, sink).await?;
+    let names_some = is_empty(source, 0);
     let (name, home) = (name_of(source), home.to_owned());
     blocking(move || {
         let Drained { parts, read, warnings, reach, census, survey } = sink.finish()?;
-        if read == 0 && !may_be_empty {
+        if read == 0 && names_some {
             return Err(ManifestError::Empty { place: name });
         }
         let lanes = lanes_for(parts.iter().map(|part| u64::from(part.rows)).sum());
@@ -180,8 +169,28 @@ async fn draw(
     .await
 }
 
+/// Draws all rows out of a source.
+pub(super) async fn rows(source: &Source, patient: &Patient, sink: Sink) -> Result<(Sink, Pin), ManifestError> {
+    Ok(match source {
+        Source::Prefix { bucket, prefix, versions } => {
+            (prefix::list(bucket, prefix, *versions, patient, sink).await?, Pin::Listing)
+        }
+        Source::Csv { place, fields, plus_is_space } => csv::read(place, fields, *plus_is_space, patient, sink).await?,
+        Source::Inventory { bucket, object, dialect } => {
+            inventory::read(bucket, object, *dialect, patient, sink).await?
+        }
+        Source::Report { place, narrowing } => report::read(place, narrowing, patient, sink).await?,
+        Source::Retry { failed, rest } => (retry::read(failed, rest.as_ref(), patient, sink).await?, Pin::Listing),
+    })
+}
+
+/// Whether a source of so many rows is taken for a mistake. Nothing left to do is good news of an earlier job.
+pub(super) fn is_empty(source: &Source, read: u64) -> bool {
+    read == 0 && !matches!(source, Source::Report { .. } | Source::Retry { .. })
+}
+
 /// How messages name a source.
-fn name_of(source: &Source) -> String {
+pub(super) fn name_of(source: &Source) -> String {
     match source {
         Source::Prefix { bucket, prefix, .. } => format!("the listing of {}", place(bucket, prefix)),
         Source::Csv { place: file, .. } | Source::Report { place: file, .. } => match file {

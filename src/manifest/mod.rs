@@ -11,6 +11,7 @@
 //! | `spec` | what a plan says of its manifest |
 //! | `freeze` | one source into one frozen manifest |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink |
+//! | `glance` | its first object, without the rest |
 //! | `sink`, `stretch`, `filter` | which rows are taken, and where they go |
 //! | `records` | CSV rows |
 //! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
@@ -31,6 +32,7 @@ mod facts;
 mod filter;
 mod freeze;
 mod frozen;
+mod glance;
 mod index;
 mod input;
 mod inventory;
@@ -60,6 +62,7 @@ pub use facts::FactsReader;
 pub use filter::KeyGlobs;
 pub use freeze::{Bounds, freeze, survey};
 pub use frozen::{Frozen, PartInfo, Pin, Seen, Tasks};
+pub use glance::Glanced;
 pub use pins::{PinBroken, unchanged};
 pub use reach::{KeyRange, Reach};
 pub use sink::Prepared;

@@ -12,7 +12,10 @@ use super::draft::{Draft, Keeper, Mark};
 use super::error::{ManifestError, Warning};
 use super::filter::{Row, Verdict};
 use super::frozen::{self, PartInfo};
+use super::glance::Glance;
+use super::input::Rest;
 use super::part::{Lane, MAX_BUCKET_BYTES, MAX_VERSION_BYTES, Tally, settle};
+use super::prefix::Spread;
 use super::reach::{Reach, Tracker};
 use super::spec::Filter;
 use super::stretch::Stretch;
@@ -58,6 +61,8 @@ pub(super) struct Sink {
     mark: Option<Mark>,
     /// Looks at every row that is taken.
     survey: Option<Survey>,
+    /// Set where it is to stop at the first object.
+    glance: Option<Glance>,
 }
 
 /// What a sink has in the end.
@@ -112,12 +117,11 @@ impl Sink {
         }
         progress.send_replace(prepared);
         let order = lanes.iter().map(Stretch::lane).collect();
-        let current = 0;
         Self {
             filter,
             store,
             lanes,
-            current,
+            current: 0,
             order,
             prepared,
             progress,
@@ -128,7 +132,21 @@ impl Sink {
             sizes,
             mark,
             survey,
+            glance: None,
         }
+    }
+
+    /// Takes nothing, writes nothing, and stops at the first object that the filter takes, or after so many rows.
+    pub(super) fn glancing(filter: Filter, store: Arc<dyn Store>, glance: Glance) -> Self {
+        let sizes = Sizes { spread: Spread::default().within(Some(1)), ..Sizes::default() };
+        let begun = Begun { home: PathBuf::new(), keeper: None, lanes: Vec::new(), draft: None, sizes };
+        let sink = Self::new(filter, store, begun, watch::Sender::default(), CancellationToken::new(), None);
+        Self { glance: Some(glance), ..sink }
+    }
+
+    /// What is to become of the rest of a file whose rows are not read on: where a glance is enough, nothing.
+    pub(super) fn rest(&self) -> Rest {
+        if self.glance.is_some() { Rest::Leave } else { Rest::Digest }
     }
 
     /// Where the source is to go on, if it is; told once.
@@ -264,6 +282,9 @@ impl Sink {
 
     /// A row that is no object to work on, such as a delete marker: read, and left.
     pub(super) fn pass_over(&mut self) -> Result<(), ManifestError> {
+        if self.glance.as_ref().is_some_and(|glance| glance.has_seen(self.prepared.read)) {
+            return Err(ManifestError::Stopped);
+        }
         self.prepared.read += 1;
         self.lanes[self.current].prepared.read += 1;
         if self.prepared.read.is_multiple_of(ROWS_A_STRIDE) {
@@ -289,6 +310,10 @@ impl Sink {
         if let Some(why) = self.store.refuses_key(&Key::new(row.key)) {
             let shown: String = Key::new(row.key).to_string().chars().take(SHOWN).collect();
             return Ok(Err(format!("the store cannot carry the key {shown}: {why}")));
+        }
+        if let Some(glance) = &self.glance {
+            glance.found(row, self.prepared.read);
+            return Err(ManifestError::Stopped);
         }
         if let Some(limit) = self.sizes.max_objects.filter(|limit| self.prepared.taken >= *limit) {
             return Err(ManifestError::TooMany { limit, found: None });

@@ -25,7 +25,7 @@ pub mod xml;
 
 use crate::completion::ReportSpec;
 use crate::manifest::Manifest;
-use crate::operation::Operation;
+use crate::operation::{Operation, Operations};
 use crate::store::StoreConfig;
 
 pub use canonical::Canonical;
@@ -59,4 +59,12 @@ pub struct Plan {
     pub prices: Prices,
     /// What work it is.
     canonical: Canonical,
+}
+
+impl Plan {
+    /// The operations as a job carries them out.
+    #[must_use]
+    pub fn operations(&self) -> Operations {
+        Operations::new(self.operations.clone()).skipping_unchanged(self.job.skip_unchanged)
+    }
 }

@@ -9,7 +9,8 @@ use super::Plan;
 use crate::call::Call;
 use crate::manifest::{CsvField, CsvPlace, InventoryObject, Source, Versions};
 use crate::object::{Bucket, Key};
-use crate::operation::{Operation, Operations};
+use crate::operation::Operation;
+use crate::store::Provider;
 
 /// Whose policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,15 @@ pub enum Language {
 }
 
 impl Language {
+    /// That of a provider.
+    #[must_use]
+    pub fn of(provider: Provider) -> Self {
+        match provider {
+            Provider::Oss => Self::Ram,
+            Provider::Aws | Provider::S3 | Provider::Sandbox => Self::Iam,
+        }
+    }
+
     /// The version of the language that documents name.
     fn version(self) -> &'static str {
         match self {
@@ -68,6 +78,67 @@ const RESTORE: Right = right("oss:RestoreObject", "oss:RestoreObjectVersion", "s
 const WRITE: Right = right("oss:PutObject", "oss:PutObject", "s3:PutObject", "s3:PutObject");
 const ABORT: Right =
     right("oss:AbortMultipartUpload", "oss:AbortMultipartUpload", "s3:AbortMultipartUpload", "s3:AbortMultipartUpload");
+
+/// Something that a request needs to be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// To list a bucket's objects, or all their versions.
+    List,
+    /// To read an object, or what HEAD says of it.
+    Read,
+    /// To write an object.
+    Write,
+    /// To read tags.
+    GetTags,
+    /// To replace tags.
+    PutTags,
+    /// To remove all tags.
+    DeleteTags,
+    /// To read an ACL.
+    GetAcl,
+    /// To set an ACL.
+    PutAcl,
+    /// To bring an archived object back.
+    Restore,
+}
+
+impl Need {
+    /// That of a request about an object.
+    #[must_use]
+    pub fn of(call: &Call) -> Self {
+        match call {
+            Call::GetTags => Self::GetTags,
+            Call::PutTags(_) => Self::PutTags,
+            Call::DeleteTags => Self::DeleteTags,
+            Call::GetAcl => Self::GetAcl,
+            Call::PutAcl(_) => Self::PutAcl,
+            Call::Restore(_) => Self::Restore,
+            Call::Head => Self::Read,
+        }
+    }
+
+    /// The action that a policy must allow; of versions, where those have one of their own.
+    #[must_use]
+    pub fn action(self, language: Language, of_versions: bool) -> &'static str {
+        let right = match self {
+            Self::List => LIST,
+            Self::Read => READ,
+            Self::Write => WRITE,
+            Self::GetTags => GET_TAGS,
+            Self::PutTags => PUT_TAGS,
+            Self::DeleteTags => DELETE_TAGS,
+            Self::GetAcl => GET_ACL,
+            Self::PutAcl => PUT_ACL,
+            Self::Restore => RESTORE,
+        };
+        match (language, of_versions) {
+            (Language::Ram, false) => right.ram,
+            (Language::Ram, true) => right.ram_version,
+            (Language::Iam, false) => right.iam,
+            (Language::Iam, true) => right.iam_version,
+        }
+    }
+}
 
 /// Which forms of a right are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +189,7 @@ pub fn trust(language: Language, principal: Option<&str>) -> Json {
 
 /// What the operations read, and what they write.
 fn work(plan: &Plan) -> Vec<Right> {
-    let operations = Operations::new(plan.operations.clone()).skipping_unchanged(plan.job.skip_unchanged);
+    let operations = plan.operations();
     let mut rights = Vec::new();
     for step in operations.reads() {
         rights.extend(match step.call {
@@ -141,6 +212,12 @@ fn work(plan: &Plan) -> Vec<Right> {
         });
     }
     rights
+}
+
+/// Whether a plan's objects are versions, all of them: other rights are needed for these. Elsewhere some may be.
+#[must_use]
+pub fn works_on_versions(plan: &Plan) -> bool {
+    named(&plan.manifest.source) == Named::Versions
 }
 
 fn named(source: &Source) -> Named {

@@ -60,15 +60,20 @@ pub(super) fn subfolder(format: ReportFormat) -> Option<&'static str> {
 
 /// The key under which a file of the report is published.
 pub(super) fn remote_key(format: ReportFormat, prefix: &Key, job: &JobId, name: &str) -> Key {
-    let mut key = prefix.as_bytes().to_vec();
-    if !key.is_empty() && !key.ends_with(b"/") {
-        key.push(b'/');
-    }
     let rest = match format {
         ReportFormat::Oss => format!("{job}/results/{name}"),
         ReportFormat::Aws => format!("job-{job}/{name}"),
     };
-    key.extend_from_slice(rest.as_bytes());
+    key_beside(prefix, &rest)
+}
+
+/// The key of something that lies where the folders of reports do.
+pub(super) fn key_beside(prefix: &Key, name: &str) -> Key {
+    let mut key = prefix.as_bytes().to_vec();
+    if !key.is_empty() && !key.ends_with(b"/") {
+        key.push(b'/');
+    }
+    key.extend_from_slice(name.as_bytes());
     Key::new(key)
 }
 

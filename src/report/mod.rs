@@ -36,7 +36,7 @@ pub use digest::{Digest, NotADigest};
 pub use folder::{LoadError, Report};
 pub use layout::MANIFEST_NAME;
 pub use position::{Flushed, OpenFile, Position, ReportState};
-pub use publish::{PublishError, Published, publish, send_segment};
+pub use publish::{PublishError, Published, publish, send_segment, try_place};
 pub use reopen::ReopenError;
 pub use segment::{Segment, free};
 pub use writer::{ROTATE_AT, ReportWriter};

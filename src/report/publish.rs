@@ -8,12 +8,13 @@ use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
 use crate::backoff::{Backoff, RetryPolicy};
+use crate::completion::ReportPlace;
 use crate::failpoint;
 use crate::object::{Bucket, Key};
 use crate::report::destination::Destination;
 use crate::report::digest::Digest;
 use crate::report::folder::Report;
-use crate::report::layout::MANIFEST_NAME;
+use crate::report::layout::{self, MANIFEST_NAME};
 use crate::report::segment::Segment;
 use crate::store::{Content, Store};
 use crate::task::{Fault, FaultClass};
@@ -88,6 +89,21 @@ pub async fn send_segment(
 /// When the report has no place, or the store does not take a file.
 pub async fn publish(store: &dyn Store, folder: &Path, report: &Report) -> Result<Published, PublishError> {
     Sender { store, policy: POLICY }.publish(folder, report).await
+}
+
+/// Writes a small object beside the reports that a place will have, as they will be written. It stays there. Gives back its
+/// key.
+///
+/// # Errors
+/// When the store does not take it.
+pub async fn try_place(store: &dyn Store, place: &ReportPlace) -> Result<Key, PublishError> {
+    const TEXT: &[u8] = b"batchplan wrote this to see whether reports can be written here; it may be deleted.\n";
+    let name = format!(".batchplan-check-{:016x}", fastrand::u64(..));
+    let key = layout::key_beside(&place.prefix, &name);
+    let check = (TEXT.len() as u64, Digest::of(&Md5::new_with_prefix(TEXT)));
+    let content = Content::Bytes(Bytes::from_static(TEXT));
+    Sender { store, policy: POLICY }.send(&name, &place.bucket, &key, &content, check).await?;
+    Ok(key)
 }
 
 struct Sender<'a> {

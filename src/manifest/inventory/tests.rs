@@ -1,8 +1,12 @@
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
 use crate::manifest::spec::{Dialect, InventoryObject};
 use crate::manifest::testing::{MemoryStore, etag, fault, gzip, keys, objects, refusal};
-use crate::manifest::{Filter, Frozen, KeyGlobs, Pin, Source};
+use crate::manifest::{Filter, Frozen, Glanced, KeyGlobs, Manifest, ManifestError, Pin, Source};
 use crate::object::{Bucket, Key, ObjectId, StorageClass};
-use crate::store::{ListMark, ListPage};
+use crate::store::{ListMark, ListPage, Store};
 use crate::task::FaultClass;
 
 const FOLDER: &str = "inv/b/daily/2026-01-31T00-00Z/";
@@ -255,4 +259,22 @@ fn without_a_complete_inventory_the_error_says_what_was_looked_for() {
     let denied = store(AWS, "Key", &[b"k\n"]);
     denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
     assert!(refusal(denied, latest(), Filter::default()).to_string().contains("403 AccessDenied"));
+}
+
+#[tokio::test]
+async fn a_glance_reads_the_first_row_and_no_digest_is_compared_with_what_was_not_read() {
+    let glance = async |store: MemoryStore| {
+        let (store, manifest) = (Arc::new(store), Manifest { source: exact(), filter: Filter::default() });
+        let reading: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+        (manifest.glance(&reading, &CancellationToken::new()).await, store)
+    };
+    let mut damaged = store(AWS, "Bucket, Key", &[b"b,k1\nb,k2\n", b"b,k3\n"]);
+    let md5 = etag(&gzip(b"b,k1\nb,k2\n")).to_ascii_uppercase();
+    edit(&mut damaged, &md5, "0123456789ABCDEF0123456789ABCDEF");
+    let (seen, asked) = glance(damaged).await;
+    let first = ObjectId { bucket: Bucket::new("b"), key: Key::from("k1"), version: None };
+    assert_eq!(seen.unwrap(), Glanced { first: Some(first), read: 1, whole: false });
+    assert_eq!(asked.requests.lock().unwrap().len(), 2, "manifest.json and one data file: {:?}", asked.requests);
+    let (bad, _) = glance(store(AWS, "Bucket, Key", &[b"b,%zz\nb,k2\n"])).await;
+    assert!(matches!(bad, Err(ManifestError::BadRows { total: 1, .. })), "{bad:?}");
 }

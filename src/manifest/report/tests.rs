@@ -11,8 +11,9 @@ use super::*;
 use crate::codec::{Naming, RowEncoder, manifest_json};
 use crate::completion::ReportFormat;
 use crate::manifest::testing::{MemoryStore, etag, freeze_until, keys, objects, refusal};
-use crate::manifest::{Filter, Frozen, KeyGlobs, Source};
+use crate::manifest::{Filter, Frozen, Glanced, KeyGlobs, Manifest, Source};
 use crate::object::{ObjectId, VersionId};
+use crate::store::Store;
 use crate::task::{Failure, Fault, FaultClass, Outcome};
 
 const OSS_FAILED: &str = concat!(
@@ -328,4 +329,13 @@ proptest! {
         prop_assert_eq!(frozen.rows_read(), rows.len() as u64);
         prop_assert_eq!(found, failed);
     }
+}
+
+#[tokio::test]
+async fn a_glance_reads_the_first_failed_row() {
+    let store: Arc<dyn Store> = Arc::new(published());
+    let manifest = Manifest { source: source(published_at()), filter: Filter::default() };
+    let seen = manifest.glance(&store, &CancellationToken::new()).await.unwrap();
+    let first = ObjectId { bucket: Bucket::new("media"), key: Key::from("a/1 x"), version: None };
+    assert_eq!(seen, Glanced { first: Some(first), read: 1, whole: false });
 }

@@ -1,0 +1,332 @@
+//! Whether the credentials in use may do what a plan will ask of its store: found out by asking, and by nothing that changes
+//! anything unless somebody says so.
+//!
+//! The manifest is read up to its first object, and of that object what the operations read. Writing cannot be tried without
+//! writing, so that it is only tried where it leaves things as they are (`probe`), or where what it leaves is wanted.
+
+mod probe;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::RetryPolicy;
+use crate::call::{Call, Learned};
+use crate::engine::{Allowance, Throttle, Worker};
+use crate::manifest::{CsvPlace, Glanced, Manifest, ManifestError, Source};
+use crate::object::{Bucket, ObjectId};
+use crate::operation::{Aspect, Operation, Operations};
+use crate::plan::Plan;
+use crate::plan::policy::{Language, Need, works_on_versions};
+use crate::report::{PublishError, try_place};
+use crate::store::{ReadOnly, Store};
+use crate::task::{Fault, FaultClass};
+
+/// What may be written to find out more.
+#[derive(Clone, Debug, Default)]
+pub struct Probes {
+    /// Have this object's tags and ACL, as far as the plan writes them, written back as they are.
+    pub write: Option<ObjectId>,
+    /// Write a small object where reports go. It stays there.
+    pub report: bool,
+}
+
+/// What was found out about something that the plan needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is to be done.
+    pub what: String,
+    /// The action that a policy must allow for it, in the provider's language; none for what is on this machine.
+    pub action: Option<&'static str>,
+    /// Whether it may be done.
+    pub verdict: Verdict,
+    /// What there is to say of that.
+    pub why: Option<String>,
+}
+
+/// Whether something may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was done.
+    Allowed,
+    /// It was refused, for want of the action.
+    Denied,
+    /// It was refused, and no permission would change that: the credentials are no good, or the bucket takes none of it.
+    Refused,
+    /// It came to something else, and nobody knows.
+    Failed,
+    /// Nobody tried.
+    NotChecked,
+}
+
+impl Verdict {
+    /// One word, or two.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "ok",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::NotChecked => "not checked",
+        }
+    }
+}
+
+/// Why nothing more is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// The next request would be refused as well, whatever it is.
+    Credentials,
+    /// Nobody answers.
+    Unreachable,
+}
+
+/// Checks a plan against its store, and tells of each finding as it comes. Gives back the bucket of the first object, where
+/// there is one.
+///
+/// Without probes no request is sent that changes anything.
+pub async fn check(
+    plan: &Plan,
+    store: &Arc<dyn Store>,
+    probes: &Probes,
+    tell: &mut dyn FnMut(&Finding),
+) -> Option<Bucket> {
+    let reading: Arc<dyn Store> = Arc::new(ReadOnly::new(Arc::clone(store)));
+    let (operations, language) = (plan.operations(), Language::of(plan.store.provider));
+    let of_versions = works_on_versions(plan);
+    let mut checker = Checker { language, of_versions, over: None, tell };
+    let first = checker.manifest(&plan.manifest, &reading).await;
+    checker.reads(&worker(plan, reading), &operations, first.as_ref()).await;
+    match &probes.write {
+        Some(object) => checker.probe(&worker(plan, Arc::clone(store)), &operations, object).await,
+        None => checker.leave_writes(&operations),
+    }
+    checker.report(plan, store, probes.report).await;
+    first.map(|object| object.bucket)
+}
+
+/// Sends requests as a job's worker does, one at a time.
+fn worker(plan: &Plan, store: Arc<dyn Store>) -> Worker {
+    let throttle = Throttle::new(Allowance::new(1, plan.limits.requests_per_second));
+    Worker::new(store, plan.operations(), throttle, RetryPolicy::default(), CancellationToken::new())
+}
+
+struct Checker<'a> {
+    language: Language,
+    of_versions: bool,
+    over: Option<Over>,
+    tell: &'a mut dyn FnMut(&Finding),
+}
+
+/// What a request was refused with, or that there was none to send.
+type Unlearned = (Verdict, String);
+
+impl Checker<'_> {
+    fn told(
+        &mut self,
+        what: impl Into<String>,
+        action: impl Into<Option<&'static str>>,
+        verdict: Verdict,
+        why: Option<String>,
+    ) {
+        (self.tell)(&Finding { what: what.into(), action: action.into(), verdict, why });
+    }
+
+    fn action(&self, need: Need, object: Option<&ObjectId>) -> &'static str {
+        need.action(self.language, object.map_or(self.of_versions, |object| object.version.is_some()))
+    }
+
+    /// Tells what came of a request.
+    fn came_of<T>(&mut self, what: String, action: &'static str, answer: Result<T, Unlearned>) -> Option<T> {
+        match answer {
+            Ok(answer) => {
+                self.told(what, action, Verdict::Allowed, None);
+                Some(answer)
+            }
+            Err((verdict, why)) => {
+                self.told(what, action, verdict, Some(why));
+                None
+            }
+        }
+    }
+
+    /// Sends a request, unless it is known what would come of it.
+    async fn ask(&mut self, worker: &Worker, object: &ObjectId, call: Call) -> Result<Learned, Unlearned> {
+        self.unless_over()?;
+        let reads = !call.writes();
+        match worker.ask(object, call).await {
+            Ok(reply) => Ok(reply.learned),
+            Err(Some(fault)) => Err(self.judged(&fault, reads)),
+            Err(None) => Err((Verdict::NotChecked, "it was stopped".to_owned())),
+        }
+    }
+
+    fn unless_over(&self) -> Result<(), Unlearned> {
+        let why = match self.over {
+            None => return Ok(()),
+            Some(Over::Credentials) => "the credentials are refused whatever they ask for",
+            Some(Over::Unreachable) => "the store cannot be reached",
+        };
+        Err((Verdict::NotChecked, why.to_owned()))
+    }
+
+    /// What a fault says of permissions. `reads` is set where the request was to read an object.
+    fn judged(&mut self, fault: &Fault, reads: bool) -> Unlearned {
+        match (fault.class, fault.status) {
+            (FaultClass::Credentials, Some(_)) => {
+                self.over = Some(Over::Credentials);
+                (Verdict::Refused, format!("the credentials themselves are refused: {fault}"))
+            }
+            (_, None) => {
+                self.over = Some(Over::Unreachable);
+                (Verdict::Failed, fault.to_string())
+            }
+            (_, Some(403)) if reads && self.language == Language::Iam => {
+                let or = "S3 says so too of an object that is not there, to whoever may not list its bucket";
+                (Verdict::Denied, format!("{fault} ({or})"))
+            }
+            (_, Some(403)) => (Verdict::Denied, fault.to_string()),
+            _ if fault.code == "AccessControlListNotSupported" => {
+                let owned = "no permission changes that: the bucket's owner owns all that is in it, as BucketOwnerEnforced has it";
+                (Verdict::Refused, format!("{fault} ({owned})"))
+            }
+            _ => (Verdict::Failed, fault.to_string()),
+        }
+    }
+
+    /// Reads the manifest up to its first object.
+    async fn manifest(&mut self, manifest: &Manifest, store: &Arc<dyn Store>) -> Option<ObjectId> {
+        let what = format!("read the manifest: {}", manifest.source.name());
+        let usual = match &manifest.source {
+            Source::Prefix { .. } => Some(self.action(Need::List, None)),
+            Source::Csv { place: CsvPlace::Local(_), .. }
+            | Source::Report { place: CsvPlace::Local(_), .. }
+            | Source::Retry { .. } => None,
+            Source::Csv { .. } | Source::Report { .. } | Source::Inventory { .. } => {
+                Some(Need::Read.action(self.language, false))
+            }
+        };
+        let glanced = match manifest.glance(store, &CancellationToken::new()).await {
+            Ok(glanced) => glanced,
+            Err(error) => {
+                let (action, (verdict, why)) = self.unread(usual, &error);
+                self.told(what, action, verdict, Some(why));
+                return None;
+            }
+        };
+        let seen = match &glanced {
+            Glanced { first: Some(first), .. } => format!("its first object is {}", named(first)),
+            Glanced { read, whole: true, .. } => format!("the filter takes none of its {read} rows"),
+            Glanced { read, whole: false, .. } => format!("the filter takes none of its first {read} rows"),
+        };
+        self.told(what, usual, Verdict::Allowed, Some(seen));
+        glanced.first
+    }
+
+    fn unread(&mut self, usual: Option<&'static str>, error: &ManifestError) -> (Option<&'static str>, Unlearned) {
+        let Some((fault, listing)) = error.refusal() else { return (usual, (Verdict::Failed, error.to_string())) };
+        let action = if listing { self.action(Need::List, None) } else { Need::Read.action(self.language, false) };
+        let (verdict, why) = self.judged(fault, !listing);
+        // The place that was not found stands in the error's own words, and in no fault.
+        let why = if verdict == Verdict::Failed { error.to_string() } else { why };
+        (Some(action), (verdict, why))
+    }
+
+    /// Reads of the first object what the operations read.
+    async fn reads(&mut self, reader: &Worker, operations: &Operations, first: Option<&ObjectId>) {
+        let restores = operations.iter().any(|operation| operation.aspect() == Aspect::Restoration);
+        let mut calls: Vec<Call> = operations.reads().into_iter().map(|step| step.call).collect();
+        calls.extend(restores.then_some(Call::Head));
+        for call in calls {
+            let need = Need::of(&call);
+            let action = self.action(need, first);
+            let Some(object) = first else {
+                let why = "no object of the manifest is known".to_owned();
+                self.told(doing(need), action, Verdict::NotChecked, Some(why));
+                continue;
+            };
+            let what = format!("{} of {}", doing(need), named(object));
+            let answer = self.ask(reader, object, call).await;
+            self.came_of(what, action, answer);
+        }
+    }
+
+    /// Says what would have to be written to know more.
+    fn leave_writes(&mut self, operations: &Operations) {
+        for need in writes(operations) {
+            let action = self.action(need, None);
+            let why = match need {
+                Need::Restore => RESTORE.to_owned(),
+                _ => "`--write-probe KEY` tries it on an object that you name, and puts back what it finds".to_owned(),
+            };
+            self.told(doing(need), action, Verdict::NotChecked, Some(why));
+        }
+    }
+
+    /// Writes a small object where reports go, where that is wanted.
+    async fn report(&mut self, plan: &Plan, store: &Arc<dyn Store>, wanted: bool) {
+        let Some(place) = &plan.report.place else { return };
+        let what = format!("write the report: {}/{}", place.bucket, place.prefix);
+        let action = Need::Write.action(self.language, false);
+        if !wanted {
+            let why = "`--report-probe` writes a small object there, which stays".to_owned();
+            return self.told(what, action, Verdict::NotChecked, Some(why));
+        }
+        if let Err((verdict, why)) = self.unless_over() {
+            return self.told(what, action, verdict, Some(why));
+        }
+        match try_place(&**store, place).await {
+            Ok(key) => {
+                let why = format!("wrote {}/{key}, which stays: a plan needs no right to delete", place.bucket);
+                self.told(what, action, Verdict::Allowed, Some(why));
+            }
+            Err(PublishError::Store { fault, .. }) => {
+                let (verdict, why) = self.judged(&fault, false);
+                self.told(what, action, verdict, Some(why));
+            }
+            Err(error) => self.told(what, action, Verdict::Failed, Some(error.to_string())),
+        }
+    }
+}
+
+const RESTORE: &str = "it cannot be tried: a restore is billed";
+
+/// What the operations write, each once.
+fn writes(operations: &Operations) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for operation in operations.iter() {
+        needs.extend_from_slice(match operation {
+            // Tags of which none are left are deleted, not put.
+            Operation::PutTagging(tags) if tags.is_empty() => &[Need::DeleteTags],
+            Operation::PutTagging(_) | Operation::AddTagging(_) => &[Need::PutTags],
+            Operation::DeleteTagging(None) => &[Need::DeleteTags],
+            Operation::DeleteTagging(Some(_)) => &[Need::PutTags, Need::DeleteTags],
+            Operation::PutAcl(_) => &[Need::PutAcl],
+            Operation::Restore(_) => &[Need::Restore],
+        });
+    }
+    let each = [Need::PutTags, Need::DeleteTags, Need::PutAcl, Need::Restore];
+    each.into_iter().filter(|need| needs.contains(need)).collect()
+}
+
+/// What a need is for, as a verb.
+fn doing(need: Need) -> &'static str {
+    match need {
+        Need::List => "list",
+        Need::Read => "read class and restoration",
+        Need::Write => "write",
+        Need::GetTags => "read the tags",
+        Need::PutTags => "write tags",
+        Need::DeleteTags => "delete tags",
+        Need::GetAcl => "read the ACL",
+        Need::PutAcl => "write the ACL",
+        Need::Restore => "restore objects",
+    }
+}
+
+/// An object in a message.
+fn named(object: &ObjectId) -> String {
+    let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", id.as_str()));
+    format!("{}/{}{version}", object.bucket, object.key)
+}

@@ -1,0 +1,143 @@
+//! Looking without writing.
+
+use std::net::TcpListener;
+
+use crate::gate::{denied, refused};
+use crate::scene::{PREFIX, Scene};
+
+/// All aspects at once, everything read, and a report.
+const EVERYTHING: &str = "[operation.add_object_tagging]\ntags = { team = \"ops\" }\n\
+     [operation.put_object_acl]\nacl = \"private\"\n\
+     [operation.restore_object]\ndays = 1\n\
+     [report]\nbucket = \"audit\"\nprefix = \"reports/\"\n[job]\nskip_unchanged = true\n";
+
+const TAG: &str = "[operation.put_object_tagging]\ntags = { a = \"1\" }\n";
+
+fn everything() -> String {
+    format!("{PREFIX}{EVERYTHING}")
+}
+
+#[test]
+fn what_can_be_read_is_read_and_nothing_is_written() {
+    for provider in ["s3", "oss"] {
+        let scene = Scene::new(provider, &everything(), &[]);
+        scene.says(&format!("look-{provider}"), &scene.check(&[]));
+        let log = scene.gate.log();
+        assert_eq!(scene.gate.writes(), Vec::<String>::new(), "{log:?}");
+        for once in ["docs/a.txt?tagging", "docs/a.txt?acl"] {
+            assert_eq!(log.iter().filter(|request| request.ends_with(once)).count(), 1, "{log:?}");
+        }
+        assert!(log.len() <= 5, "{log:?}");
+    }
+}
+
+#[test]
+fn what_is_denied_is_told_with_the_action_that_is_missing() {
+    let rules = [denied("GET", "?acl"), denied("GET", "?tagging"), denied("HEAD", "docs/")];
+    for provider in ["s3", "oss"] {
+        let scene = Scene::new(provider, &everything(), &rules);
+        scene.says(&format!("denied-{provider}"), &scene.check(&[]));
+        let json = scene.check(&["--json"]).json();
+        let expected = if provider == "oss" {
+            ["oss:GetObjectTagging", "oss:GetObjectAcl", "oss:GetObject"]
+        } else {
+            ["s3:GetObjectTagging", "s3:GetObjectAcl", "s3:GetObject"]
+        };
+        assert_eq!(json["missing"], serde_json::json!(expected));
+        assert_eq!(scene.gate.writes(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_listing_that_is_denied_names_its_action_and_nothing_hangs_on_it() {
+    for (provider, versions, action) in [
+        ("s3", "", "s3:ListBucket"),
+        ("s3", "versions = \"all\"\n", "s3:ListBucketVersions"),
+        ("oss", "", "oss:ListObjects"),
+        ("oss", "versions = \"all\"\n", "oss:ListObjectVersions"),
+    ] {
+        let scene = Scene::new(provider, &format!("{PREFIX}{versions}{TAG}"), &[denied("GET", "prefix=docs")]);
+        let ran = scene.check(&["--json"]);
+        assert_eq!((ran.code, &ran.json()["missing"]), (6, &serde_json::json!([action])));
+        assert!(ran.stderr.contains("`batchplan policy plan.toml` prints"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_csv_is_read_to_its_first_row_wherever_it_is() {
+    let csv = |place: &str| {
+        format!("[manifest.csv]\n{place}fields = [\"Bucket\", \"Key\"]\n{TAG}[job]\nskip_unchanged = true\n")
+    };
+    let scene = Scene::new("s3", &csv("path = \"list.csv\"\n"), &[denied("GET", "?tagging")]);
+    scene.write("list.csv", "bkt,other\nbkt,docs/a.txt\n");
+    scene.says("csv-denied", &scene.check(&[]));
+    assert_eq!(scene.gate.log(), ["GET /bkt/other?tagging"]);
+
+    scene.write("list.csv", "bkt,%zz\nbkt,other\n");
+    let bad = scene.check(&[]);
+    assert!(bad.code == 1 && bad.stdout.contains("has 1 bad row"), "{}", bad.stdout);
+
+    let remote = Scene::new("oss", &csv("bucket = \"audit\"\nobject = \"list.csv\"\n"), &[denied("GET", "list.csv")]);
+    let ran = remote.check(&["--json"]);
+    assert_eq!((ran.code, &ran.json()["missing"]), (6, &serde_json::json!(["oss:GetObject"])));
+    assert!(ran.stderr.contains("policy plan.toml --bucket NAME"), "{}", ran.stderr);
+    let missing = Scene::new("oss", &csv("bucket = \"audit\"\nobject = \"list.csv\"\n"), &[]).check(&[]);
+    assert!(missing.code == 1 && missing.stdout.contains("404 NoSuchKey"), "{}", missing.stdout);
+}
+
+#[test]
+fn a_filter_that_takes_nothing_leaves_the_reads_untried() {
+    let filter = "[manifest.filter]\ninclude = [\"*.pdf\"]\n";
+    let scene = Scene::new("s3", &format!("{PREFIX}{filter}{EVERYTHING}"), &[]);
+    scene.says("nothing-taken", &scene.check(&[]));
+}
+
+#[test]
+fn credentials_that_are_refused_are_asked_with_once() {
+    let scene = Scene::new("s3", &everything(), &[]);
+    scene.says("refused", &scene.check_as("wrong", &[]));
+    assert_eq!(scene.gate.log().len(), 1, "{:?}", scene.gate.log());
+}
+
+#[test]
+fn what_is_no_plan_or_no_probe_of_it_sends_nothing() {
+    let scene = Scene::new("s3", &format!("{PREFIX}{TAG}"), &[]);
+    for (args, help) in [
+        (&["--report-probe"][..], "sends its report nowhere"),
+        (&["--write-probe", "other"], "does not begin with the plan's prefix docs/"),
+        (&["--write-probe", "docs/a.txt", "--bucket", "audit"], "works on bkt, and not on audit"),
+        (&["--bucket", "bkt"], "--write-probe"),
+    ] {
+        let ran = scene.check(args);
+        assert!(ran.code == 2 && ran.stderr.contains(help), "{args:?}: {}", ran.stderr);
+    }
+    let of_versions = format!("{PREFIX}versions = \"all\"\n{TAG}");
+    scene.plan_at(&scene.gate.endpoint(), &of_versions);
+    let ran = scene.check(&["--write-probe", "docs/a.txt"]);
+    assert!(ran.code == 2 && ran.stderr.contains("--version-id ID"), "{}", ran.stderr);
+    scene.plan_at(&scene.gate.endpoint(), "");
+    assert_eq!(scene.check(&[]).code, 2);
+    assert_eq!(scene.gate.log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_store_that_nobody_serves_is_told_so_and_not_waited_for_again() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let scene = Scene::new("s3", "", &[]);
+    scene.plan_at(&format!("http://{free}"), &everything());
+    let ran = scene.check(&[]);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("failed") && ran.stdout.contains("ConnectionError"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_came_to_something_else_is_neither_allowed_nor_denied() {
+    let odd = refused("GET", "?acl", 400, "InvalidArgument");
+    let scene = Scene::new("s3", &everything(), &[odd]);
+    let ran = scene.check(&["--json"]);
+    let json = ran.json();
+    let failed: Vec<_> =
+        json["checks"].as_array().expect("checks").iter().filter(|it| it["verdict"] == "failed").collect();
+    assert_eq!((ran.code, failed.len()), (1, 1), "{json}");
+    assert_eq!(failed[0]["what"], "read the ACL of bkt/docs/a.txt");
+}
