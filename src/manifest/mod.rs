@@ -20,11 +20,13 @@
 //! | `reach` | between which keys its rows lie |
 //! | `census` | what they come to, by storage class |
 //! | `survey`, `facts` | what a plan learns of them beside: a sample, a digest, what is told of each |
+//! | `compare`, `names`, `sort` | what differs between two of them, which are put in order for it within bounded memory |
 //! | `pins` | whether its source is still what it was |
 //! | `error` | why there is none |
 
 mod begin;
 mod census;
+mod compare;
 mod csv;
 mod draft;
 mod error;
@@ -36,6 +38,7 @@ mod glance;
 mod index;
 mod input;
 mod inventory;
+mod names;
 mod order;
 mod part;
 mod patient;
@@ -46,6 +49,7 @@ mod records;
 mod report;
 mod retry;
 mod sink;
+mod sort;
 mod spec;
 mod stretch;
 mod survey;
@@ -56,6 +60,7 @@ mod turns;
 use crate::codec::escape;
 
 pub use census::{Census, ClassTally};
+pub use compare::{Difference, compare};
 pub use csv::count_rows;
 pub use error::{BadRow, ManifestError, Warning};
 pub use facts::FactsReader;

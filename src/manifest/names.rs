@@ -1,0 +1,182 @@
+//! The names of a frozen manifest in order, each once, whatever the order of its rows.
+//!
+//! A listing is in order as it is, and is read in place. Anything else is sorted on disk first.
+
+use std::path::Path;
+use std::vec;
+
+use memchr::memchr;
+use tokio_util::sync::CancellationToken;
+
+use super::error::ManifestError;
+use super::frozen::{Frozen, Tasks};
+use super::sort::{Room, Sorted, Sorter};
+use crate::object::{Bucket, Key, ObjectId, VersionId};
+use crate::task::{Seq, Task};
+
+/// Rows read at once, and between two looks at the stop token.
+const BATCH: usize = 4096;
+
+/// A zero byte of a name, so that its end can be told.
+const ZERO: [u8; 2] = [0, 1];
+
+/// The end of a bucket or key: smaller than anything that goes on.
+const END: [u8; 2] = [0, 0];
+
+/// Before a version, so that the one without characters is told from none.
+const VERSION: u8 = 1;
+
+/// Names in rising order. After an error it is of no use.
+///
+/// It reads files and inflates: keep it on a thread that may block.
+pub(super) struct Names(Way);
+
+enum Way {
+    InPlace { rows: Box<Rows>, name: Vec<u8>, next: Vec<u8> },
+    Sorted(Sorted),
+}
+
+impl Names {
+    /// Reads a manifest, with files in `scratch` where it has to be sorted; they go when the names do.
+    pub(super) fn new(
+        frozen: &Frozen,
+        scratch: &Path,
+        room: Room,
+        stop: &CancellationToken,
+    ) -> Result<Self, ManifestError> {
+        if is_in_order(frozen, stop)? {
+            return Ok(Self(Way::InPlace {
+                rows: Box::new(Rows::new(frozen, stop)),
+                name: Vec::new(),
+                next: Vec::new(),
+            }));
+        }
+        let mut sorter = Sorter::new(scratch, room, stop);
+        let mut rows = Rows::new(frozen, stop);
+        let mut name = Vec::new();
+        while let Some(object) = rows.next()? {
+            encode(&object, &mut name);
+            sorter.push(&name)?;
+        }
+        Ok(Self(Way::Sorted(sorter.finish()?)))
+    }
+
+    /// Goes to the next name, at first to the first; `false` behind the last one.
+    pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
+        match &mut self.0 {
+            Way::InPlace { rows, name, next } => {
+                while let Some(object) = rows.next()? {
+                    encode(&object, next);
+                    if name != next {
+                        std::mem::swap(name, next);
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Way::Sorted(sorted) => sorted.advance(),
+        }
+    }
+
+    /// The name that [`advance`](Self::advance) went to, in a form whose bytes are in the order of names.
+    pub(super) fn name(&self) -> &[u8] {
+        match &self.0 {
+            Way::InPlace { name, .. } => name,
+            Way::Sorted(sorted) => sorted.record(),
+        }
+    }
+
+    /// The object of that name.
+    pub(super) fn object(&self) -> ObjectId {
+        decode(self.name())
+    }
+}
+
+/// Whether no row names what comes before the row ahead of it; read only as far as that is so.
+fn is_in_order(frozen: &Frozen, stop: &CancellationToken) -> Result<bool, ManifestError> {
+    let mut rows = Rows::new(frozen, stop);
+    let mut last = None;
+    while let Some(object) = rows.next()? {
+        if last.as_ref().is_some_and(|last| object < *last) {
+            return Ok(false);
+        }
+        last = Some(object);
+    }
+    Ok(true)
+}
+
+/// The objects of a manifest, row by row.
+struct Rows {
+    batches: Tasks,
+    batch: vec::IntoIter<Task>,
+    stop: CancellationToken,
+}
+
+impl Rows {
+    fn new(frozen: &Frozen, stop: &CancellationToken) -> Self {
+        let batches = frozen.tasks(Seq { part: 0, row: 0 }, BATCH);
+        Self { batches, batch: Vec::new().into_iter(), stop: stop.clone() }
+    }
+
+    fn next(&mut self) -> Result<Option<ObjectId>, ManifestError> {
+        loop {
+            if let Some(task) = self.batch.next() {
+                return Ok(Some(task.object));
+            }
+            if self.stop.is_cancelled() {
+                return Err(ManifestError::Stopped);
+            }
+            let Some(batch) = self.batches.next().transpose()? else { return Ok(None) };
+            self.batch = batch.into_iter();
+        }
+    }
+}
+
+/// Writes a name as bytes that are in the order of names; never none at all.
+fn encode(object: &ObjectId, out: &mut Vec<u8>) {
+    out.clear();
+    put(out, object.bucket.as_str().as_bytes());
+    put(out, object.key.as_bytes());
+    if let Some(version) = &object.version {
+        out.push(VERSION);
+        out.extend_from_slice(version.as_str().as_bytes());
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut text: &[u8]) {
+    while let Some(at) = memchr(0, text) {
+        out.extend_from_slice(&text[..at]);
+        out.extend_from_slice(&ZERO);
+        text = &text[at + 1..];
+    }
+    out.extend_from_slice(text);
+    out.extend_from_slice(&END);
+}
+
+fn decode(name: &[u8]) -> ObjectId {
+    let mut rest = name;
+    let (bucket, key) = (take(&mut rest), take(&mut rest));
+    let version = rest.strip_prefix(&[VERSION]).map(String::from_utf8_lossy);
+    ObjectId {
+        bucket: Bucket::new(&String::from_utf8_lossy(&bucket)),
+        key: Key::new(key),
+        version: version.map(|id| VersionId::new(&id)),
+    }
+}
+
+fn take(rest: &mut &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    while let Some(at) = memchr(0, rest) {
+        text.extend_from_slice(&rest[..at]);
+        let ends = rest[at..].starts_with(&END);
+        *rest = rest.get(at + END.len()..).unwrap_or_default();
+        if ends {
+            break;
+        }
+        text.push(0);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

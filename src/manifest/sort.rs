@@ -1,0 +1,204 @@
+//! Sorts more records than memory holds.
+//!
+//! Records are bytes, and their order is that of their bytes. As many as there is room for are sorted in memory and
+//! written out as a run. When there are as many runs as may be merged at once, they become one of the next level, and
+//! so on: memory and open files are bounded, and a record is written as often as there are levels. A sort of a few
+//! records never touches the disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use self::merge::Merge;
+use self::run::{MAX_RECORD, Runs};
+use super::error::ManifestError;
+
+mod merge;
+mod run;
+
+/// What a sort may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes of memory for a run: for the records, and for where they lie.
+    pub(super) bytes: usize,
+    /// Runs that are merged at once, at least two.
+    pub(super) runs: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { bytes: 32 << 20, runs: 64 }
+    }
+}
+
+/// Takes records in any order.
+pub(super) struct Sorter {
+    folder: PathBuf,
+    room: Room,
+    stop: CancellationToken,
+    batch: Batch,
+    levels: Vec<Runs>,
+}
+
+impl Sorter {
+    /// Sorts with files in this folder, which go by themselves.
+    pub(super) fn new(folder: &Path, room: Room, stop: &CancellationToken) -> Self {
+        let room = Room { runs: room.runs.max(2), ..room };
+        Self { folder: folder.to_owned(), room, stop: stop.clone(), batch: Batch::default(), levels: Vec::new() }
+    }
+
+    /// Adds a record of at most 64 KiB.
+    pub(super) fn push(&mut self, record: &[u8]) -> Result<(), ManifestError> {
+        if record.len() > MAX_RECORD {
+            let cause = io::Error::new(io::ErrorKind::InvalidInput, "a record is too long");
+            return Err(ManifestError::disk("sort in", &self.folder, cause));
+        }
+        if !self.batch.spans.is_empty() && self.batch.bytes_with(record) > self.room.bytes {
+            self.spill()?;
+        }
+        self.batch.push(record);
+        Ok(())
+    }
+
+    /// All records in order, those that are equal once.
+    pub(super) fn finish(mut self) -> Result<Sorted, ManifestError> {
+        if self.levels.is_empty() {
+            self.batch.sort();
+            return Ok(Sorted(Place::Memory { batch: self.batch, next: 0 }));
+        }
+        self.spill()?;
+        self.batch = Batch::default();
+        // The lower levels have the shorter runs.
+        let mut level = 0;
+        while self.levels.iter().map(Runs::len).sum::<usize>() > self.room.runs && level + 1 < self.levels.len() {
+            self.merge(level)?;
+            level += 1;
+        }
+        let runs = self.levels.iter_mut().flat_map(Runs::take).collect();
+        Ok(Sorted(Place::Disk(Merge::new(runs, self.folder, self.stop)?)))
+    }
+
+    /// Writes what is in memory out, and merges the levels that are full by that.
+    fn spill(&mut self) -> Result<(), ManifestError> {
+        self.batch.sort();
+        self.see_to_level(0)?;
+        let write = |runs: &mut Runs| {
+            let mut writer = runs.begin()?;
+            self.batch.records().try_for_each(|record| writer.push(record))?;
+            writer.end()
+        };
+        write(&mut self.levels[0]).map_err(|cause| unwritable(&self.folder, cause))?;
+        self.batch.clear();
+        let mut level = 0;
+        while self.levels.get(level).is_some_and(|runs| runs.len() >= self.room.runs) {
+            self.merge(level)?;
+            level += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes one run of the next level of all of this one.
+    fn merge(&mut self, level: usize) -> Result<(), ManifestError> {
+        self.see_to_level(level + 1)?;
+        let mut merge = Merge::new(self.levels[level].take(), self.folder.clone(), self.stop.clone())?;
+        let failed = |cause| unwritable(&self.folder, cause);
+        let mut writer = self.levels[level + 1].begin().map_err(failed)?;
+        while merge.advance()? {
+            writer.push(merge.record()).map_err(failed)?;
+        }
+        writer.end().map_err(failed)?;
+        drop(merge);
+        self.levels[level].empty().map_err(failed)
+    }
+
+    fn see_to_level(&mut self, level: usize) -> Result<(), ManifestError> {
+        if level == self.levels.len() {
+            let failed = |cause| ManifestError::disk("create a file in", &self.folder, cause);
+            self.levels.push(Runs::create(&self.folder).map_err(failed)?);
+        }
+        Ok(())
+    }
+}
+
+fn unwritable(folder: &Path, cause: io::Error) -> ManifestError {
+    ManifestError::disk("write what is being sorted to a file in", folder, cause)
+}
+
+/// Records in memory.
+#[derive(Default)]
+struct Batch {
+    text: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy)]
+struct Span {
+    from: usize,
+    to: usize,
+}
+
+impl Batch {
+    fn bytes_with(&self, record: &[u8]) -> usize {
+        self.text.len() + record.len() + (self.spans.len() + 1) * size_of::<Span>()
+    }
+
+    fn push(&mut self, record: &[u8]) {
+        let from = self.text.len();
+        self.text.extend_from_slice(record);
+        self.spans.push(Span { from, to: self.text.len() });
+    }
+
+    fn sort(&mut self) {
+        let text = self.text.as_slice();
+        self.spans.sort_unstable_by(|a, b| text[a.from..a.to].cmp(&text[b.from..b.to]));
+        self.spans.dedup_by(|a, b| text[a.from..a.to] == text[b.from..b.to]);
+    }
+
+    fn record(&self, place: usize) -> &[u8] {
+        self.spans.get(place).map_or(&[], |span| &self.text[span.from..span.to])
+    }
+
+    fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.spans.iter().map(|span| &self.text[span.from..span.to])
+    }
+
+    /// Makes room for the next run; the memory is kept.
+    fn clear(&mut self) {
+        self.text.clear();
+        self.spans.clear();
+    }
+}
+
+/// Records in rising order, each once. After an error it is of no use.
+pub(super) struct Sorted(Place);
+
+enum Place {
+    Memory { batch: Batch, next: usize },
+    Disk(Merge),
+}
+
+impl Sorted {
+    /// Goes to the next record, at first to the first; `false` behind the last one.
+    pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
+        match &mut self.0 {
+            Place::Memory { batch, next } => {
+                *next += 1;
+                Ok(*next <= batch.spans.len())
+            }
+            Place::Disk(merge) => merge.advance(),
+        }
+    }
+
+    /// The record that [`advance`](Self::advance) went to.
+    pub(super) fn record(&self) -> &[u8] {
+        match &self.0 {
+            Place::Memory { batch, next } => batch.record(next.saturating_sub(1)),
+            Place::Disk(merge) => merge.record(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

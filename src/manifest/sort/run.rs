@@ -1,0 +1,241 @@
+//! Sorted runs on disk: records of rising order, each told by what it does not share with the one before.
+//!
+//! A file holds many runs one behind the other, so that a sort of any size has few files open. It has no name where the
+//! system knows such files, and goes with the process that opened it, however that ends.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::manifest::part::varint;
+
+/// Bytes read and written at once: there are as many buffers as runs are merged.
+const BUFFER: usize = 64 << 10;
+
+/// The longest record, which only guards against reading junk as a length.
+pub(super) const MAX_RECORD: usize = 1 << 16;
+
+/// One run of a file.
+pub(super) struct Run {
+    file: Arc<File>,
+    from: u64,
+    to: u64,
+    records: u64,
+}
+
+/// A file of runs.
+pub(super) struct Runs {
+    file: Arc<File>,
+    end: u64,
+    ended: Vec<Run>,
+}
+
+impl Runs {
+    /// Makes an empty one in a folder.
+    pub(super) fn create(folder: &Path) -> io::Result<Self> {
+        Ok(Self { file: Arc::new(tempfile::tempfile_in(folder)?), end: 0, ended: Vec::new() })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// Takes all runs out; what they hold stays until the file is [emptied](Self::empty).
+    pub(super) fn take(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Gives the room of all runs back to the disk.
+    pub(super) fn empty(&mut self) -> io::Result<()> {
+        self.end = 0;
+        self.file.set_len(0)
+    }
+
+    /// Begins another run; it counts once it is [ended](RunWriter::end).
+    pub(super) fn begin(&mut self) -> io::Result<RunWriter<'_>> {
+        (&*self.file).seek(SeekFrom::Start(self.end))?;
+        let out = BufWriter::with_capacity(BUFFER, Arc::clone(&self.file));
+        Ok(RunWriter { runs: self, out, bytes: 0, records: 0, last: Vec::new(), head: Vec::new() })
+    }
+}
+
+/// Writes one run.
+pub(super) struct RunWriter<'a> {
+    runs: &'a mut Runs,
+    out: BufWriter<Arc<File>>,
+    bytes: usize,
+    records: u64,
+    last: Vec<u8>,
+    head: Vec<u8>,
+}
+
+impl RunWriter<'_> {
+    /// Adds a record, unless it is the one before.
+    pub(super) fn push(&mut self, record: &[u8]) -> io::Result<()> {
+        if self.records > 0 && self.last == record {
+            return Ok(());
+        }
+        let shared = self.last.iter().zip(record).take_while(|(a, b)| a == b).count();
+        let rest = &record[shared..];
+        self.head.clear();
+        varint::put(&mut self.head, shared);
+        varint::put(&mut self.head, rest.len());
+        self.out.write_all(&self.head)?;
+        self.out.write_all(rest)?;
+        self.bytes += self.head.len() + rest.len();
+        self.records += 1;
+        self.last.truncate(shared);
+        self.last.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Ends the run.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        self.out.flush()?;
+        let from = self.runs.end;
+        let to = from + self.bytes as u64;
+        self.runs.end = to;
+        self.runs.ended.push(Run { file: Arc::clone(&self.runs.file), from, to, records: self.records });
+        Ok(())
+    }
+}
+
+/// Reads one run.
+pub(super) struct RunReader {
+    bytes: BufReader<Section>,
+    left: u64,
+}
+
+impl RunReader {
+    /// Begins at its first record.
+    pub(super) fn new(run: Run) -> Self {
+        let section = Section { file: run.file, at: run.from, to: run.to };
+        Self { bytes: BufReader::with_capacity(BUFFER, section), left: run.records }
+    }
+
+    /// Makes the record before into the next one; `false` behind the last.
+    pub(super) fn next_into(&mut self, record: &mut Vec<u8>) -> io::Result<bool> {
+        if self.left == 0 {
+            return Ok(false);
+        }
+        self.left -= 1;
+        let (shared, rest) = (self.length()?, self.length()?);
+        if shared > record.len() || shared + rest > MAX_RECORD {
+            return Err(damaged());
+        }
+        record.resize(shared + rest, 0);
+        self.bytes.read_exact(&mut record[shared..])?;
+        Ok(true)
+    }
+
+    fn length(&mut self) -> io::Result<usize> {
+        let mut value = 0;
+        for shift in (0..21).step_by(7) {
+            let byte = *self.bytes.fill_buf()?.first().ok_or(io::ErrorKind::UnexpectedEof)?;
+            self.bytes.consume(1);
+            value |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(damaged())
+    }
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it")
+}
+
+/// Some bytes of a file that others read at other places.
+struct Section {
+    file: Arc<File>,
+    at: u64,
+    to: u64,
+}
+
+impl Read for Section {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.to - self.at).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let mut file = &*self.file;
+        file.seek(SeekFrom::Start(self.at))?;
+        let read = file.read(&mut buffer[..wanted])?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(run: Run) -> io::Result<Vec<Vec<u8>>> {
+        let mut reader = RunReader::new(run);
+        let (mut record, mut found) = (Vec::new(), Vec::new());
+        while reader.next_into(&mut record)? {
+            found.push(record.clone());
+        }
+        Ok(found)
+    }
+
+    fn write(runs: &mut Runs, records: &[Vec<u8>]) {
+        let mut writer = runs.begin().unwrap();
+        for record in records {
+            writer.push(record).unwrap();
+        }
+        writer.end().unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn runs_of_one_file_come_back_each_by_itself(
+            written in proptest::collection::vec(proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 0..9), 0..20), 0..5),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut runs = Runs::create(folder.path()).unwrap();
+            let written: Vec<Vec<Vec<u8>>> = written.into_iter().map(|run| run.into_iter().collect()).collect();
+            for run in &written {
+                write(&mut runs, run);
+            }
+            let found: Vec<_> = runs.take().into_iter().map(|run| all(run).unwrap()).collect();
+            prop_assert_eq!(found, written);
+        }
+    }
+
+    #[test]
+    fn the_room_of_an_emptied_file_is_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut runs = Runs::create(folder.path()).unwrap();
+        let long = vec![vec![b'a'; 1000], vec![b'b'; MAX_RECORD]];
+        write(&mut runs, &long);
+        assert_eq!(all(runs.take().remove(0)).unwrap(), long);
+        runs.empty().unwrap();
+        assert_eq!(runs.file.metadata().unwrap().len(), 0);
+        write(&mut runs, &[b"c".to_vec(), b"c".to_vec(), b"cd".to_vec()]);
+        assert_eq!(runs.file.metadata().unwrap().len(), 6);
+        assert_eq!(all(runs.take().remove(0)).unwrap(), [b"c".to_vec(), b"cd".to_vec()]);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_or_overwritten_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        for (junk, kind) in [
+            (&[][..], io::ErrorKind::UnexpectedEof),
+            (&[0, 1, b'a'], io::ErrorKind::UnexpectedEof),
+            (&[1, 0, 0, 0, 0, 0], io::ErrorKind::InvalidData),
+            (&[0xff; 6], io::ErrorKind::InvalidData),
+            (&[0, 0xff, 0xff, 0x7f, 0, 0], io::ErrorKind::InvalidData),
+        ] {
+            let mut runs = Runs::create(folder.path()).unwrap();
+            write(&mut runs, &[b"a".to_vec(), b"b".to_vec()]);
+            runs.file.set_len(0).unwrap();
+            (&*runs.file).seek(SeekFrom::Start(0)).unwrap();
+            (&*runs.file).write_all(junk).unwrap();
+            assert_eq!(all(runs.take().remove(0)).unwrap_err().kind(), kind, "{junk:?}");
+        }
+    }
+}
