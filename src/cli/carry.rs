@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 use super::connected::connected;
 use super::progress::ProgressView;
 use super::prompt::{self, Answer};
-use super::summary::{cautions, line, near, objects, summary};
+use super::summary::{line, near, objects, summary};
 use super::terminal::Terminal;
 use super::{Error, Exit, shell, signals};
 use crate::codec::TaskStatus;
 use crate::engine::Snapshot;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
-    Budget, Concluded, Decided, Delivered, Gone, Held, JobError, Prepare, Runner, Settings, Waiting, Watch, manifest,
+    Budget, Concluded, Decided, Delivered, Gone, Held, JobError, Prepare, Runner, Settings, Waiting, Watch, cautions,
+    manifest,
 };
 use crate::journal::{JobRecord, Journal, PauseCause};
 use crate::manifest::{Frozen, ManifestError, Prepared};

@@ -24,6 +24,8 @@ pub enum Exit {
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,
+    /// `plan --detailed-exitcode`: something would change, fail, or cannot be told.
+    Changes = 10,
 }
 
 impl Exit {

@@ -15,6 +15,7 @@ mod list;
 mod next;
 mod ordered;
 mod pause;
+mod plan;
 mod plan_file;
 mod policy;
 mod priority;
@@ -57,6 +58,7 @@ struct Cli {
 enum Command {
     Init(init::Init),
     Validate(validate::Validate),
+    Plan(plan::PlanArgs),
     Check(check::Check),
     Apply(apply::Apply),
     Create(create::Create),
@@ -130,6 +132,7 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
     match command {
         Command::Init(args) => init::run(&args, terminal),
         Command::Validate(args) => validate::run(&args, terminal),
+        Command::Plan(args) => plan::run(&args, terminal),
         Command::Check(args) => check::run(&args, terminal),
         Command::Apply(args) => apply::run(&args, terminal),
         Command::Create(args) => create::run(&args, terminal),

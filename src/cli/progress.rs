@@ -36,6 +36,13 @@ impl ProgressView {
         view
     }
 
+    /// A view of objects being looked at.
+    pub(super) fn looking(terminal: Terminal, total: u64) -> Self {
+        let view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} looked at  {msg}");
+        view.bar.set_length(total);
+        view
+    }
+
     /// The same view below those of other jobs.
     pub(super) fn among(mut self, others: &MultiProgress) -> Self {
         self.bar = others.add(self.bar);

@@ -105,7 +105,7 @@ impl View<'_> {
             Exit::ObjectsFailed => 3,
             Exit::Cancelled => 2,
             Exit::Invalid | Exit::Refused => 1,
-            Exit::Done => 0,
+            Exit::Done | Exit::Changes => 0,
         };
         if rank(exit) > rank(self.exit.get()) {
             self.exit.set(exit);

@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 
 use crate::completion::{ReportFormat, ReportScope};
 use crate::manifest::{CsvPlace, InventoryObject, Manifest, Narrowing, Source, Versions};
-use crate::object::{Acl, TagSet};
+use crate::object::TagSet;
 use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::store::{Provider, StoreConfig};
@@ -31,21 +31,6 @@ pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -
 /// A value on one line, so that none of it passes for a line of the summary.
 pub(super) fn line(value: &str) -> String {
     value.replace('\n', "\\n")
-}
-
-/// What deserves a second thought before it is done.
-pub(super) fn cautions(plan: &Plan) -> Vec<String> {
-    let caution = |operation: &Operation| match operation {
-        Operation::DeleteTagging(None) => Some("deleting all tags cannot be undone".to_owned()),
-        Operation::DeleteTagging(Some(_)) => Some("deleted tags cannot be brought back".to_owned()),
-        Operation::PutTagging(_) => Some("replacing tags removes every other tag that an object has".to_owned()),
-        Operation::PutAcl(acl @ (Acl::PublicRead | Acl::PublicReadWrite)) => {
-            Some(format!("{} opens every object to everyone, at once", acl.as_str()))
-        }
-        Operation::Restore(_) => Some("restores are billed by request, size and days".to_owned()),
-        Operation::AddTagging(_) | Operation::PutAcl(_) => None,
-    };
-    plan.operations.iter().filter_map(caution).collect()
 }
 
 /// `1 object`, `1,204 objects`.

@@ -10,7 +10,8 @@ use crate::diagnostics::drives_terminal;
 pub(super) struct Terminal {
     interactive: bool,
     drawn: bool,
-    colour: bool,
+    /// Whether nobody has asked for none.
+    coloured: bool,
 }
 
 impl Terminal {
@@ -19,7 +20,7 @@ impl Terminal {
         let interactive = io::stderr().is_terminal() && io::stdin().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let drawn = io::stderr().is_terminal();
-        Self { interactive, drawn, colour: drawn && !no_colour }
+        Self { interactive, drawn, coloured: !no_colour }
     }
 
     /// Whether a person can be asked.
@@ -40,7 +41,12 @@ impl Terminal {
 
     /// Whether messages may be coloured.
     pub(super) fn colour(self) -> bool {
-        self.colour
+        self.drawn && self.coloured
+    }
+
+    /// Whether data may be coloured.
+    pub(super) fn colours_data(self) -> bool {
+        self.coloured && self.has_screen()
     }
 
     /// Data, a line of it.

@@ -44,7 +44,7 @@ pub use ending::{Concluded, Delivered, url};
 pub use error::JobError;
 pub use orders::{Ordered, cancel, confirm, forget, keep_house, may_forget, pause, prioritise};
 pub use origin::manifest;
-pub use preview::{Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown};
+pub use preview::{Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, at_most, cautions};
 pub use queue::{Floor, Queue};
 pub use runner::{Decided, Gone, Prepare, Runner, Watch, Worked};
 pub use schedule::{Candidate, Rules, Waiting, going, may_go};

@@ -108,7 +108,7 @@ impl Queue<'_> {
 
     async fn work(&self, job: JobRecord, budget: &Budget, connections: &Connections, floor: &dyn Floor) {
         let mut watch = floor.begins(&job);
-        let gone = self.go(&job, budget, connections, &mut *watch).await;
+        let gone = Box::pin(self.go(&job, budget, connections, &mut *watch)).await;
         drop(watch);
         let now = self.journal.look(&job.id).await.unwrap_or(job);
         floor.ends(&now, &gone);

@@ -99,6 +99,15 @@ impl Journal {
         })
     }
 
+    /// The newest job of this identity.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn latest_of(&self, identity: &str) -> Result<Option<JobRecord>, JournalError> {
+        let identity = identity.to_owned();
+        self.wait(move |connection| of_identity(connection, &identity))
+    }
+
     /// The job whose id this is, or begins so.
     ///
     /// # Errors

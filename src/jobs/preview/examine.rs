@@ -3,6 +3,8 @@
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
+use super::cautions::Buckets;
+use super::workload::name_bytes;
 use super::{Facts, Onlooker, PreviewError, Previewer, Shown};
 use crate::backoff::RetryPolicy;
 use crate::diff::{Judge, Prospect, Tally, Trouble};
@@ -29,13 +31,15 @@ pub(super) struct Examined {
     pub(super) tally: Tally,
     pub(super) shown: Shown,
     pub(super) told: Facts,
+    /// Bytes of their names in a report.
+    pub(super) names: u64,
     of: u64,
 }
 
 impl Examined {
     /// Nothing yet, of so many.
     pub(super) fn new(of: u64) -> Self {
-        Self { tally: Tally::default(), shown: Shown::default(), told: Facts::default(), of }
+        Self { tally: Tally::default(), shown: Shown::default(), told: Facts::default(), names: 0, of }
     }
 }
 
@@ -43,7 +47,7 @@ impl Examined {
 pub(super) async fn run(
     previewer: &Previewer<'_>,
     judge: &Judge,
-    source: Source<'_>,
+    (source, buckets): (Source<'_>, &Buckets),
     examined: &mut Examined,
     onlooker: &mut (dyn Onlooker + Send + Sync),
 ) -> Result<(), PreviewError> {
@@ -61,7 +65,7 @@ pub(super) async fn run(
             Looked::Refused(fault) => return Err(PreviewError::Refused(fault)),
             Looked::Stopped => return Err(PreviewError::Stopped),
         };
-        let takes_acl = (previewer.takes_acl)(&object.bucket);
+        let takes_acl = buckets.takes_acl(&object.bucket);
         let prospect = judge.judge(object, together(&told, seen), trouble.as_ref(), takes_acl);
         Ok((prospect, told))
     };
@@ -91,6 +95,7 @@ fn together(told: &Told, seen: ObjectState) -> ObjectState {
 fn take(examined: &mut Examined, prospect: &Prospect, told: &Told) {
     examined.tally.add(prospect, told.size);
     examined.shown.add(prospect);
+    examined.names += name_bytes(&prospect.object);
     examined.told.acls += u64::from(told.state.acl.known().is_some() && prospect.before.acl == told.state.acl);
     examined.told.classes += u64::from(told.state.class.known().is_some());
 }

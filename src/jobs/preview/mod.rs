@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `examine` | looks at objects, many at once and in order |
 //! | `shown` | which of them are worth showing |
+//! | `workload` | what the whole job sends and holds |
+//! | `cautions` | what deserves a second thought |
 
+mod cautions;
 mod examine;
 mod shown;
+mod workload;
 
 use std::io;
 use std::path::Path;
@@ -16,14 +20,18 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::diff::{Judge, Prospect, Service, Tally, busiest};
+use crate::estimate::Workload;
 use crate::manifest::{Bounds, Census, Frozen, ManifestError, Pin, Prepared, Wish, survey};
-use crate::object::Bucket;
 use crate::operation::Operations;
 use crate::plan::Plan;
-use crate::store::{Provider, Store};
+use crate::store::{Provider, ReadOnly, Store};
 use crate::task::Fault;
 
+use examine::Examined;
+
+pub use cautions::{Buckets, of_plan as cautions};
 pub use shown::Shown;
+pub use workload::at_most;
 
 /// How closely a plan's objects are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +73,10 @@ pub struct Preview {
     pub closeness: Closeness,
     /// What the manifest told that needed no request, and since when that may be out of date.
     pub told: Facts,
-    /// The folder that holds most of the sample: bucket, prefix, and how many of how many.
-    pub busiest: Option<(Bucket, Vec<u8>, u64, u64)>,
+    /// What the job would send and hold.
+    pub work: Workload,
+    /// What deserves a second thought.
+    pub cautions: Vec<String>,
     /// The digest, where it was wanted.
     pub digest: Option<String>,
     /// When the objects were looked at.
@@ -117,14 +127,12 @@ impl PreviewError {
 pub struct Previewer<'a> {
     /// The plan.
     pub plan: &'a Plan,
-    /// Its store; only read from.
-    pub store: &'a Arc<dyn Store>,
+    /// Its store.
+    pub store: Arc<ReadOnly>,
     /// An empty folder that nobody else uses.
     pub folder: &'a Path,
     /// How closely it looks.
     pub closeness: Closeness,
-    /// Whether a bucket takes ACLs at all.
-    pub takes_acl: &'a (dyn Fn(&Bucket) -> bool + Sync),
     /// Cancelled to have it stop.
     pub stop: &'a CancellationToken,
 }
@@ -144,12 +152,15 @@ impl Previewer<'_> {
         let Closeness { sample, seed, full, digest } = self.closeness;
         let wish = Wish { sample: sample as usize, seed, digest, every: full };
         let observe = |prepared| onlooker.prepares(prepared);
-        let surveyed = survey(&self.plan.manifest, self.store, self.folder, (bounds, wish), &observe, self.stop).await;
+        let store: Arc<dyn Store> = self.store.clone();
+        let surveyed = survey(&self.plan.manifest, &store, self.folder, (bounds, wish), &observe, self.stop).await;
         let (frozen, surveyed) = match surveyed {
             Err(ManifestError::Stopped) => return Err(PreviewError::Stopped),
             surveyed => surveyed?,
         };
-        let at = Timestamp::now();
+        let (at, asked) = (Timestamp::now(), self.store.asked());
+        let named = surveyed.sample.iter().map(|it| &it.object.bucket);
+        let buckets = Buckets::ask(self.plan, &*self.store, named).await;
         let operations = Operations::new(self.plan.operations.clone());
         let operations = operations.skipping_unchanged(self.plan.job.skip_unchanged);
         let judge = Judge::new(operations, Service::from(self.plan.store.provider));
@@ -157,20 +168,23 @@ impl Previewer<'_> {
         let busiest = busiest(surveyed.sample.iter().map(|it| &it.object))
             .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
         let census = frozen.census().cloned().unwrap_or_default();
-        let mut examined = examine::Examined::new(frozen.rows().min(if full { u64::MAX } else { sampled }));
+        let mut examined = Examined::new(frozen.rows().min(if full { u64::MAX } else { sampled }));
         let source = if full { examine::Source::Every(&frozen) } else { examine::Source::Sample(surveyed.sample) };
-        examine::run(self, &judge, source, &mut examined, onlooker).await?;
+        examine::run(self, &judge, (source, &buckets), &mut examined, onlooker).await?;
         let since = match frozen.pin() {
             Pin::Inventory { created, .. } => *created,
             _ => None,
         };
+        let rows = frozen.rows();
+        let Examined { tally, shown, told, names, .. } = examined;
         Ok(Preview {
+            work: workload::workload(self.plan, &census, rows, &tally, asked, names),
+            cautions: cautions::all(self.plan, &buckets, &census, rows, busiest.as_ref()),
             census,
-            tally: examined.tally,
-            shown: examined.shown,
+            tally,
+            shown,
             closeness: self.closeness,
-            told: Facts { since, ..examined.told },
-            busiest,
+            told: Facts { since, ..told },
             digest: surveyed.digest,
             at,
             frozen,

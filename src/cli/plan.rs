@@ -1,0 +1,232 @@
+//! `batchplan plan`: see what a plan would do, and what it would cost, before it does anything.
+
+mod earlier;
+mod json;
+mod markdown;
+mod numbers;
+mod text;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::ValueEnum;
+use tokio_util::sync::CancellationToken;
+
+use super::connected::connected;
+use super::progress::ProgressView;
+use super::state::State;
+use super::summary::near;
+use super::terminal::Terminal;
+use super::{Error, Exit, plan_file, problems, shell, signals};
+use crate::diff::Prospect;
+use crate::estimate::{BookError, Estimate, Hours, Rates, estimate, exceeds, hours, rates_for};
+use crate::job::Progress;
+use crate::jobs::{Closeness, Onlooker, Preview, PreviewError, Previewer};
+use crate::manifest::{ManifestError, Prepared};
+use crate::plan::Plan;
+use crate::store::ReadOnly;
+use earlier::Earlier;
+
+/// Show what a plan would do, object by object, and what it would cost. Nothing is changed.
+///
+/// The manifest is resolved, and a random sample of its objects is looked at: their tags, ACLs and classes as they are, and
+/// as they would be. What the sample says of all objects is printed with the interval that holds the truth in 95 of 100
+/// samples. No request is sent that writes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchplan plan plan.toml
+  batchplan plan plan.toml --full                 look at every object: exact counts
+  batchplan plan plan.toml --all                  and show every one
+  batchplan plan plan.toml --out plan.bpl && batchplan apply plan.bpl
+  batchplan plan plan.toml --format markdown      for a pull request
+  batchplan plan plan.toml --detailed-exitcode    0: nothing would change; 10: something would
+  batchplan plan plan.toml --json | jq .counts
+
+--json prints one object, `version` 1:
+  plan {file, name, hash}; objects; exact; sample {looked, seed} or null;
+  counts {change, unchanged, fail, unknown: {likely, low, high}};
+  failures: [{code, http (0 without an answer), operation, count (of those looked at), message,
+    advice, examples: [{bucket, key (URL-encoded), version}]}];
+  unknown: [{reason, count, examples}];
+  examples: [{bucket, key, version, action (change, unchanged, unknown), before, after}];
+  facts {acls, classes, since}; requests: [{kind, class, count, refused}];
+  cost {book, dated, currency, known, whole, lines: [{what, quantity, unit, price, per, amount, why,
+    source}], managed}; duration {requests, per_second, at_plan_seconds, at_provider_seconds};
+  manifest {read, added, gone, added_examples, gone_examples}; plan_diff; earlier; warnings; saved
+With --all a line for each object comes first. Values that are not known are null.
+
+Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused (a limit of the plan),
+10 with --detailed-exitcode: there are changes, failures or objects of which nobody can tell.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(super) struct PlanArgs {
+    /// The plan file
+    plan: PathBuf,
+    /// How many objects to look at
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    sample: u32,
+    /// Which random sample: the same seed takes the same objects of the same manifest
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Look at every object
+    #[arg(long)]
+    full: bool,
+    /// Look at every object, and show each
+    #[arg(long)]
+    all: bool,
+    /// Take prices from this price book before the one that is built in
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// Print it as JSON
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Print it in another form
+    #[arg(long, value_name = "FORM", conflicts_with = "all")]
+    format: Option<Form>,
+    /// Exit with 10 where there is anything to do
+    #[arg(long)]
+    detailed_exitcode: bool,
+    #[command(flatten)]
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For a pull request: a summary and a folded diff, within 60,000 characters
+    Markdown,
+}
+
+/// All that is shown of a plan.
+struct View<'a> {
+    plan: &'a Plan,
+    file: String,
+    preview: &'a Preview,
+    estimate: &'a Estimate,
+    hours: &'a Hours,
+    earlier: Option<&'a Earlier>,
+    /// Whether it is coloured.
+    colour: bool,
+    /// The command to go on with.
+    next: String,
+    /// Where the plan was saved.
+    saved: Option<String>,
+}
+
+pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
+    let file = plan_file::require(&args.plan, terminal)?;
+    let plan = &file.plan;
+    let rates = rates(plan, args, terminal)?;
+    let scratch = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut onlooker = Looking { terminal, args, view: Mutex::new(ProgressView::counting(terminal)), looked: 0 };
+    let last = earlier::find(plan, &args.state)?;
+    let preview = runtime.block_on(async {
+        let connection = connected(&plan.store).await?;
+        let stop = CancellationToken::new();
+        signals::listen(terminal, stop.clone())?;
+        let closeness = Closeness { sample: args.sample, seed: args.seed, full: args.full || args.all, digest: None };
+        let store = Arc::new(ReadOnly::new(Arc::clone(connection.store())));
+        let previewer = Previewer { plan, store, folder: scratch.path(), closeness, stop: &stop };
+        let preview = previewer.preview(&mut onlooker).await;
+        onlooker.clear();
+        let preview = preview?;
+        let earlier = match last {
+            Some(last) => last.against(&file.bytes, &preview.frozen, scratch.path(), &stop).await,
+            None => None,
+        };
+        if stop.is_cancelled() { Err(Error::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
+    });
+    // A thread that reads from what never answers must not keep the program from leaving.
+    runtime.shutdown_background();
+    let (preview, earlier) = preview?;
+    let estimate = estimate(&preview.work, &rates);
+    let hours = hours(&preview.work, &plan.limits, &rates);
+    let view = View {
+        plan,
+        file: near(&args.plan).display().to_string(),
+        preview: &preview,
+        estimate: &estimate,
+        hours: &hours,
+        earlier: earlier.as_ref(),
+        colour: terminal.colours_data(),
+        next: format!("batchplan apply {}{}", shell::path(&args.plan), args.state.flag()),
+        saved: None,
+    };
+    let printed = if args.json {
+        json::of(&view).to_string()
+    } else if args.format == Some(Form::Markdown) {
+        markdown::of(&view)
+    } else {
+        text::of(&view)
+    };
+    terminal.print(printed.trim_end_matches('\n'))?;
+    if let Some(refusal) = plan.limits.max_cost.map(|max| exceeds(&estimate, &max)).as_ref().and_then(|it| it.refusal())
+    {
+        return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
+    }
+    Ok(if args.detailed_exitcode && preview.tally.has_changes() { Exit::Changes } else { Exit::Done })
+}
+
+/// The prices that hold for the plan.
+fn rates(plan: &Plan, args: &PlanArgs, terminal: Terminal) -> Result<Rates, Error> {
+    rates_for(plan, args.prices.as_deref()).map_err(|error| {
+        if let BookError::Invalid(problems) = &error {
+            problems::show(problems, terminal);
+        }
+        Error::new(Exit::Invalid, error.to_string()).help(error.help())
+    })
+}
+
+/// Shows how far it is, and with `--all` every object.
+struct Looking<'a> {
+    terminal: Terminal,
+    args: &'a PlanArgs,
+    view: Mutex<ProgressView>,
+    looked: u64,
+}
+
+impl Looking<'_> {
+    fn view(&self) -> std::sync::MutexGuard<'_, ProgressView> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clear(&self) {
+        self.view().clear();
+    }
+}
+
+impl Onlooker for Looking<'_> {
+    fn prepares(&self, prepared: Prepared) {
+        self.view().found(prepared.taken);
+    }
+
+    fn looked(&mut self, prospect: &Prospect, of: u64) -> io::Result<()> {
+        if self.looked == 0 {
+            self.clear();
+            *self.view() = ProgressView::looking(self.terminal, of);
+        }
+        self.looked += 1;
+        self.view().settled(Progress { total: of, succeeded: self.looked, failed: 0 });
+        if !self.args.all {
+            return Ok(());
+        }
+        let shown = if self.args.json {
+            format!("{}\n", json::object(prospect))
+        } else {
+            text::object(prospect, self.terminal.colours_data())
+        };
+        io::stdout().lock().write_all(shown.as_bytes())
+    }
+}
+
+impl From<PreviewError> for Error {
+    fn from(error: PreviewError) -> Self {
+        let exit = match &error {
+            PreviewError::Manifest(ManifestError::TooMany { .. }) => Exit::Refused,
+            PreviewError::Stopped => Exit::Interrupted,
+            PreviewError::Manifest(_) | PreviewError::Refused(_) | PreviewError::Io(_) => Exit::ToolFailed,
+        };
+        Self { exit, message: error.to_string(), help: error.help() }
+    }
+}

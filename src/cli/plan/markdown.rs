@@ -1,0 +1,245 @@
+//! A plan's preview as Markdown, for a pull request: a summary, and the diff folded away.
+//!
+//! Names and values are strangers' words: they stand in code, and nothing in them ends it.
+
+use std::fmt::Write as _;
+
+use indicatif::HumanCount;
+
+use super::View;
+use super::earlier::Names;
+use super::numbers;
+use super::text::{facts, name};
+use crate::cli::summary::{line, objects, operation, source, store};
+use crate::cli::terminal::cell;
+use crate::diff::{Fate, lines};
+use crate::jobs::advice;
+
+/// The most characters: GitHub takes 65,536 for a comment, and somebody may want to write something around it.
+const MOST: usize = 60_000;
+
+/// Everything that there is to say, as far as there is room.
+pub(super) fn of(view: &View<'_>) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "### batchplan: {}\n", code(&view.plan.name));
+    let _ = writeln!(text, "**{}**\n", numbers::headline(view));
+    if let Some(certainty) = numbers::certainty(view) {
+        let _ = writeln!(text, "_{certainty}_\n");
+    }
+    let facts = facts(view);
+    if !facts.is_empty() {
+        let _ = writeln!(text, "{}\n", facts.trim());
+    }
+    text.push_str(&what(view));
+    text.push_str(&failures(view));
+    text.push_str(&cost(view));
+    text.push_str(&warnings(view));
+    let end = format!("\nnext: {}\n", code(&view.next));
+    for part in [since(view), diff(view)] {
+        let room = MOST.saturating_sub(text.chars().count() + end.chars().count());
+        text.push_str(&folded(&part, room));
+    }
+    shortened(&text, MOST - end.chars().count()) + &end
+}
+
+/// A part that may be folded away: its heading, and the lines of a `diff` block.
+struct Part {
+    heading: String,
+    lines: Vec<String>,
+}
+
+/// The block, with as many of its lines as there is room for.
+fn folded(part: &Part, room: usize) -> String {
+    let (open, close) = (format!("\n<details><summary>{}</summary>\n\n```diff\n", part.heading), "```\n\n</details>\n");
+    let left_out = "... and more than there is room for\n";
+    let Some(mut room) = room.checked_sub(open.chars().count() + close.len() + left_out.len()) else {
+        return String::new();
+    };
+    if part.lines.is_empty() {
+        return String::new();
+    }
+    let mut text = open;
+    for line in &part.lines {
+        let taken = line.chars().count() + 1;
+        if taken > room {
+            text.push_str(left_out);
+            break;
+        }
+        room -= taken;
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push_str(close);
+    text
+}
+
+fn what(view: &View<'_>) -> String {
+    let rows = view.preview.frozen.rows();
+    let mut text = String::from("| | |\n|---|---|\n");
+    let mut row = |what: &str, value: &str| {
+        let _ = writeln!(text, "| {what} | {} |", code(&line(value)));
+    };
+    row("plan", &view.file);
+    row("store", &store(&view.plan.store));
+    row("manifest", &format!("{} {}", objects(rows), source(&view.plan.manifest.source)));
+    for it in &view.plan.operations {
+        row("operation", &operation(it));
+    }
+    text.push('\n');
+    text
+}
+
+fn failures(view: &View<'_>) -> String {
+    let tally = &view.preview.tally;
+    if tally.reasons.is_empty() && tally.doubts.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("| would fail | why | what to do |\n|---:|---|---|\n");
+    let of = if numbers::is_exact(view) { "" } else { " of the sample" };
+    for ((error, http, operation), group) in &tally.reasons {
+        let status = if *http == 0 { String::new() } else { format!("{http} ") };
+        let why = code(&format!("{status}{error} ({operation})"));
+        let advice = advice(error, *http).unwrap_or_default();
+        let _ = writeln!(text, "| {}{of} | {why} | {advice} |", HumanCount(group.count));
+    }
+    for (why, group) in &tally.doubts {
+        let _ = writeln!(text, "| {}{of} unknown | {} | |", HumanCount(group.count), code(why));
+    }
+    text.push('\n');
+    text
+}
+
+fn cost(view: &View<'_>) -> String {
+    let estimate = view.estimate;
+    let currency = numbers::currency(estimate);
+    let mut text = String::new();
+    match numbers::book(estimate) {
+        Ok(book) => {
+            let _ = writeln!(text, "Estimated cost, by the prices of {}: **{}**", code(&book), estimate.total);
+            if let Some(managed) = &estimate.managed {
+                let _ = writeln!(text, "(the same by {}: {})", managed.service, managed.total);
+            }
+        }
+        Err((why, _)) => {
+            let _ = writeln!(text, "What it costs is not known: {}", code(&why));
+        }
+    }
+    text.push_str("\n| requests | | price | |\n|---|---:|---|---:|\n");
+    for it in &estimate.lines {
+        let [what, quantity, price, amount] = numbers::cost_line(it, currency);
+        let _ = writeln!(text, "| {} | {quantity} | {price} | {amount} |", code(&what));
+    }
+    text.push('\n');
+    for (what, how_long) in numbers::durations(view.hours) {
+        let _ = writeln!(text, "- {what}: {how_long}");
+    }
+    text
+}
+
+fn warnings(view: &View<'_>) -> String {
+    let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
+    let mut text = String::new();
+    for warning in warnings.chain(view.preview.cautions.iter().cloned()) {
+        let _ = write!(text, "\n> **Caution:** {}\n", plain(&warning));
+    }
+    text
+}
+
+/// What has changed since the plan was applied last.
+fn since(view: &View<'_>) -> Part {
+    let Some(earlier) = view.earlier else { return Part { heading: String::new(), lines: Vec::new() } };
+    let mut lines: Vec<_> = earlier.plan_diff.lines().map(block_line).collect();
+    if let Names::Known(difference) = &earlier.names {
+        let signed =
+            [('+', difference.added, &difference.added_examples), ('-', difference.gone, &difference.gone_examples)];
+        for (sign, count, some) in signed {
+            lines.extend(some.iter().map(|object| block_line(&format!("{sign} {}", name(object)))));
+            let more = count - some.len() as u64;
+            if more > 0 {
+                lines.push(format!("{sign} ... and {} more", HumanCount(more)));
+            }
+        }
+    }
+    Part { heading: format!("what changed since job {}", earlier.job), lines }
+}
+
+/// Objects and what becomes of them.
+fn diff(view: &View<'_>) -> Part {
+    let shown = &view.preview.shown;
+    let mut found = Vec::new();
+    for prospect in shown.changed.iter().chain(&shown.staying) {
+        let sign = if matches!(prospect.fate, Fate::Changes(_)) { '~' } else { '=' };
+        found.push(block_line(&format!("{sign} {}", name(&prospect.object))));
+        if let Fate::Changes(after) = &prospect.fate {
+            let signed = lines(&prospect.before, after).into_iter();
+            found.extend(signed.map(|line| block_line(&format!("{}   {}", line.mark.sign(), line.text))));
+        }
+    }
+    Part { heading: "some of the objects".to_owned(), lines: found }
+}
+
+/// A line of a fenced block: no line of it ends the block, since it ends where a line begins with three backticks.
+fn block_line(text: &str) -> String {
+    let text = cell(text);
+    if text.trim_start().starts_with("```") { format!("  \\{}", text.trim_start()) } else { text }
+}
+
+/// A text as code on one line, with as many backticks around it as it takes; a bar would end a table's cell.
+fn code(text: &str) -> String {
+    let text = cell(text).replace('|', "\\|");
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+/// A text of ours with strangers' names in it, on one line, with nothing in it that Markdown or HTML would read.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    for c in cell(text).chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '&' => out.push_str("&amp;"),
+            '*' | '_' | '`' | '[' | ']' | '|' | '#' | '@' | '!' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// At most so many characters.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let note = "\n\n... and more than there is room for\n";
+    text.chars().take(most - note.len()).chain(note.chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_words_stay_code() {
+        assert_eq!(code("plain"), "`plain`");
+        assert_eq!(code("a`b|c"), "``a`b\\|c``");
+        assert_eq!(code("``"), "``` `` ```");
+        assert_eq!(code("a\nb"), "`a\\nb`");
+        assert_eq!(block_line("``` x"), "  \\``` x");
+        assert_eq!(plain("<img> @all *x*"), "&lt;img> \\@all \\*x\\*");
+    }
+
+    #[test]
+    fn a_block_ends_where_there_is_no_more_room() {
+        let part = Part { heading: "x".to_owned(), lines: vec!["y".repeat(50); 100] };
+        let text = folded(&part, 1000);
+        assert!(text.len() <= 1000 && text.ends_with("```\n\n</details>\n"), "{}", text.len());
+        assert!(text.contains("more than there is room for"));
+        assert_eq!(folded(&part, 10), "");
+        assert_eq!(shortened(&"z".repeat(100), 60).len(), 60);
+    }
+}

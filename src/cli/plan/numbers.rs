@@ -1,0 +1,173 @@
+//! Counts, money and time in words.
+
+use std::time::Duration;
+
+use indicatif::HumanCount;
+
+use super::View;
+use crate::diff::{Interval, Share};
+use crate::estimate::{Estimate, Hours, Line, Pace, Price, Quantity, Rates};
+use crate::money::Currency;
+
+/// What becomes of objects: a word for it, and how many of those that were looked at.
+pub(super) fn fates(view: &View<'_>) -> [(&'static str, u64); 4] {
+    let tally = &view.preview.tally;
+    [("to change", tally.changes), ("unchanged", tally.stays), ("would fail", tally.fails), ("unknown", tally.open)]
+}
+
+/// Of all objects, how many.
+pub(super) fn of_all(view: &View<'_>, found: u64) -> Interval {
+    share(view, found).of_all()
+}
+
+pub(super) fn share(view: &View<'_>, found: u64) -> Share {
+    view.preview.tally.share(found, view.preview.frozen.rows())
+}
+
+/// Whether every object was looked at.
+pub(super) fn is_exact(view: &View<'_>) -> bool {
+    share(view, 0).is_exact()
+}
+
+/// `1,204,331 objects: 1,180,002 to change, 23,900 unchanged, 429 would fail`.
+pub(super) fn headline(view: &View<'_>) -> String {
+    let about = if is_exact(view) { "" } else { "about " };
+    let parts: Vec<_> = fates(view)
+        .into_iter()
+        .filter(|(word, found)| *word != "unknown" || *found > 0)
+        .map(|(word, found)| format!("{about}{} {word}", HumanCount(of_all(view, found).likely)))
+        .collect();
+    format!("{}: {}", crate::cli::summary::objects(view.preview.frozen.rows()), parts.join(", "))
+}
+
+/// What the sample leaves open; nothing where every object was looked at.
+pub(super) fn certainty(view: &View<'_>) -> Option<String> {
+    if is_exact(view) {
+        return None;
+    }
+    let ranges: Vec<_> = fates(view)
+        .into_iter()
+        .filter(|(word, found)| *word != "unknown" || *found > 0)
+        .map(|(word, found)| {
+            let Interval { low, high, .. } = of_all(view, found);
+            format!("{} to {} {word}", HumanCount(low), HumanCount(high))
+        })
+        .collect();
+    let looked = HumanCount(view.preview.tally.looked());
+    Some(format!(
+        "by a random sample of {looked} (seed {}), 95 % sure: {}",
+        view.preview.closeness.seed,
+        ranges.join(", ")
+    ))
+}
+
+/// How much of something there is.
+pub(super) fn quantity(quantity: Quantity) -> String {
+    match quantity {
+        Quantity::Requests(count) | Quantity::Objects(count) | Quantity::Jobs(count) => HumanCount(count).to_string(),
+        Quantity::Bytes(bytes) => gigabytes(bytes),
+        Quantity::Kept { bytes, days } => {
+            format!("{} for {days} day{}", gigabytes(bytes), if days == 1 { "" } else { "s" })
+        }
+    }
+}
+
+/// In GB of 2^30 bytes, as they are billed; a size that is smaller than a hundredth of one in bytes.
+fn gigabytes(bytes: u128) -> String {
+    const GB: u128 = 1 << 30;
+    let hundredths = (bytes * 100 + GB / 2) / GB;
+    if hundredths == 0 {
+        return format!("{} bytes", HumanCount(u64::try_from(bytes).unwrap_or(u64::MAX)));
+    }
+    let whole = u64::try_from(hundredths / 100).unwrap_or(u64::MAX);
+    format!("{}.{:02} GB", HumanCount(whole), hundredths % 100)
+}
+
+/// `0.005 USD per 1,000`.
+pub(super) fn price(price: &Price, currency: Currency) -> String {
+    let unit = match price.unit() {
+        crate::estimate::Unit::Each(1) => "each".to_owned(),
+        crate::estimate::Unit::Each(count) => format!("per {}", HumanCount(u64::from(count))),
+        unit => format!("per {unit}"),
+    };
+    format!("{} {unit}", price.amount(currency))
+}
+
+/// A line of the estimate: what, how much, at which price, and what it costs or why that is not known.
+pub(super) fn cost_line(line: &Line, currency: Option<Currency>) -> [String; 4] {
+    let unit = match (&line.price, currency) {
+        (Some(it), Some(currency)) if it.amount(currency).is_none() => "free".to_owned(),
+        (Some(it), Some(currency)) => price(it, currency),
+        _ => String::new(),
+    };
+    let amount = match &line.amount {
+        Ok(amount) => amount.in_cents(),
+        Err(why) => format!("unknown: {why}"),
+    };
+    [line.what.clone(), quantity(line.quantity), unit, amount]
+}
+
+/// Whose prices they are; or why there are none, and what to do about it.
+pub(super) fn book(estimate: &Estimate) -> Result<String, (String, String)> {
+    match &estimate.rates {
+        Rates::Known(entry) => Ok(format!("{}, {}", entry.name, entry.dated)),
+        Rates::Unknown(why) => Err((why.to_string(), why.help())),
+    }
+}
+
+pub(super) fn currency(estimate: &Estimate) -> Option<Currency> {
+    estimate.rates.entry().map(|entry| entry.currency)
+}
+
+/// How long it takes at the plan's rate, and at the provider's limits.
+pub(super) fn durations(hours: &Hours) -> Vec<(&'static str, String)> {
+    let pace = match hours.pace {
+        Pace::Capped => "requests_per_second".to_owned(),
+        Pace::InFlight => {
+            format!("concurrency, if an answer takes {} ms", crate::estimate::ASSUMED_LATENCY.as_millis())
+        }
+    };
+    let rate = HumanCount(hours.per_second);
+    let mut lines =
+        vec![("at the plan's rate", format!("{} ({rate} requests a second: {pace})", duration(hours.at_plan)))];
+    if let Some(at) = hours.at_provider() {
+        lines.push(("at the provider's limit", format!("{} at least, if all keys share a prefix", duration(at))));
+    }
+    lines
+}
+
+/// `2 h 5 min`, `40 s`.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds} s"),
+        (0, 0, minutes, 0) => format!("{minutes} min"),
+        (0, 0, minutes, seconds) if minutes < 10 => format!("{minutes} min {seconds} s"),
+        (0, 0, minutes, _) => format!("{minutes} min"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, _, _) => format!("{} d {hours} h", HumanCount(days)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_as_exact_as_estimates_deserve() {
+        let cases =
+            [(0, "0 s"), (59, "59 s"), (120, "2 min"), (125, "2 min 5 s"), (1199, "19 min"), (7500, "2 h 5 min")];
+        for (seconds, text) in cases {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(duration(Duration::from_hours(25)), "1 d 1 h");
+    }
+
+    #[test]
+    fn sizes_are_those_that_are_billed() {
+        assert_eq!(quantity(Quantity::Bytes(1 << 30)), "1.00 GB");
+        assert_eq!(quantity(Quantity::Bytes(1000)), "1,000 bytes");
+        assert_eq!(quantity(Quantity::Kept { bytes: 5 << 40, days: 1 }), "5,120.00 GB for 1 day");
+    }
+}

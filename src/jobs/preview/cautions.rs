@@ -1,0 +1,160 @@
+//! What deserves a second thought before a plan is applied: of what it does, of how much, and of the buckets it does it to.
+
+use std::collections::BTreeMap;
+
+use crate::manifest::{Census, Source, Versions};
+use crate::object::{Acl, Bucket};
+use crate::operation::{Aspect, Operation};
+use crate::plan::Plan;
+use crate::store::{BucketFact, BucketQuestion, Ownership, Provider, Store, TagRule, Versioning};
+use crate::task::Fault;
+
+/// The most objects that OSS advises for one job.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
+const ADVISED_OBJECTS: u64 = 100_000_000;
+
+/// Buckets that are asked; a manifest of more is a rare one, and each question is a request.
+const MOST_BUCKETS: usize = 10;
+
+/// Fewer objects than this are no load that a single folder could not bear.
+const BUSY_FROM: u64 = 100_000;
+
+/// What is known of the buckets of a plan.
+#[derive(Clone, Debug, Default)]
+pub struct Buckets {
+    facts: BTreeMap<Bucket, Known>,
+}
+
+/// What is known of one bucket; `None` where it could not be asked, or need not be.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    rules: Option<Vec<TagRule>>,
+    versioning: Option<Versioning>,
+    ownership: Option<Ownership>,
+    /// What could not be asked, and why.
+    unknown: Vec<(BucketQuestion, Fault)>,
+}
+
+impl Buckets {
+    /// Asks what matters to a plan of each of these buckets, of the first ten at most. A question that is not answered is
+    /// one whose answer is not known: who may change tags need not be allowed to read a bucket's settings.
+    pub async fn ask(plan: &Plan, store: &dyn Store, buckets: impl IntoIterator<Item = &Bucket>) -> Self {
+        let about = |aspect| plan.operations.iter().any(|operation| operation.aspect() == aspect);
+        let mut facts: BTreeMap<Bucket, Known> = BTreeMap::new();
+        for bucket in buckets {
+            if facts.contains_key(bucket) || facts.len() >= MOST_BUCKETS {
+                continue;
+            }
+            let mut known = Known::default();
+            let questions = [
+                (BucketQuestion::TagRules, about(Aspect::Tags)),
+                (BucketQuestion::Versioning, true),
+                (BucketQuestion::Ownership, about(Aspect::Acl) && plan.store.provider != Provider::Oss),
+            ];
+            for (question, _) in questions.into_iter().filter(|(_, matters)| *matters) {
+                match store.bucket(bucket, question).await {
+                    Ok(BucketFact::TagRules(rules)) => known.rules = Some(rules),
+                    Ok(BucketFact::Versioning(versioning)) => known.versioning = Some(versioning),
+                    Ok(BucketFact::Ownership(ownership)) => known.ownership = Some(ownership),
+                    Err(fault) => known.unknown.push((question, fault)),
+                }
+            }
+            facts.insert(bucket.clone(), known);
+        }
+        Self { facts }
+    }
+
+    /// Whether a bucket takes ACLs, as far as is known.
+    #[must_use]
+    pub fn takes_acl(&self, bucket: &Bucket) -> bool {
+        self.facts.get(bucket).is_none_or(|known| known.ownership != Some(Ownership::BucketOwnerEnforced))
+    }
+
+    /// What of them deserves a second thought.
+    fn cautions(&self, plan: &Plan, census: &Census, rows: u64) -> Vec<String> {
+        let mut found = Vec::new();
+        for (bucket, known) in &self.facts {
+            for rule in known.rules.iter().flatten() {
+                let keys = rule.keys.join(", ");
+                found.push(format!(
+                    "a lifecycle rule of {bucket} goes by tags ({}: {keys}): changed tags may have objects moved or \
+                     deleted, and while the job runs some have the new tags and others the old",
+                    if rule.id.is_empty() { "without a name" } else { &rule.id }
+                ));
+            }
+            let by_key = match &plan.manifest.source {
+                Source::Prefix { versions, .. } => *versions == Versions::Current,
+                _ => census.versions < rows,
+            };
+            if known.versioning == Some(Versioning::Enabled) && by_key {
+                found.push(format!(
+                    "{bucket} keeps versions, and the manifest names objects without: the job changes whichever version \
+                     is current when its turn comes, and no older one"
+                ));
+            }
+            if known.ownership == Some(Ownership::BucketOwnerEnforced) {
+                found.push(format!("{bucket} takes no ACLs: its owner owns every object in it (BucketOwnerEnforced)"));
+            }
+            for (question, fault) in &known.unknown {
+                found.push(format!("the {} of {bucket} could not be read: {}", question.resource(), fault.code));
+            }
+        }
+        found
+    }
+}
+
+/// What deserves a second thought, of the plan alone.
+#[must_use]
+pub fn of_plan(plan: &Plan) -> Vec<String> {
+    let caution = |operation: &Operation| match operation {
+        Operation::DeleteTagging(None) => Some("deleting all tags cannot be undone".to_owned()),
+        Operation::DeleteTagging(Some(_)) => Some("deleted tags cannot be brought back".to_owned()),
+        Operation::PutTagging(_) => Some("replacing tags removes every other tag that an object has".to_owned()),
+        Operation::PutAcl(acl @ (Acl::PublicRead | Acl::PublicReadWrite)) => {
+            Some(format!("{} opens every object to everyone, at once", acl.as_str()))
+        }
+        Operation::Restore(_) => Some("restores are billed by request, size and days".to_owned()),
+        Operation::AddTagging(_) | Operation::PutAcl(_) => None,
+    };
+    let mut found: Vec<_> = plan.operations.iter().filter_map(caution).collect();
+    let acls = plan.operations.iter().any(|operation| operation.aspect() == Aspect::Acl);
+    if acls && plan.store.provider == Provider::S3 {
+        found.push(
+            "some S3-compatible servers have no ACLs of objects: MinIO takes `private` without doing anything, and refuses \
+             others"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// What deserves a second thought, of the plan, of how much it is, and of its buckets.
+pub(super) fn all(
+    plan: &Plan,
+    buckets: &Buckets,
+    census: &Census,
+    rows: u64,
+    busiest: Option<&(Bucket, Vec<u8>, u64, u64)>,
+) -> Vec<String> {
+    let mut found = of_plan(plan);
+    found.extend(buckets.cautions(plan, census, rows));
+    if rows > ADVISED_OBJECTS {
+        found.push(
+            "OSS advises at most 100 million objects for one job: several plans, each of a part of the keys, are easier to \
+             watch and to repeat"
+                .to_owned(),
+        );
+    }
+    if let Some((bucket, folder, count, of)) = busiest
+        && rows >= BUSY_FROM
+        && count * 10 >= of * 8
+    {
+        let folder = crate::object::Key::new(folder.clone());
+        found.push(format!(
+            "{} % of the objects lie directly in {bucket}/{folder}: services limit how many requests one prefix takes a \
+             second, so that the job may be slowed down",
+            count * 100 / of
+        ));
+    }
+    found
+}
