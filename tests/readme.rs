@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
-const COMMANDS: [(&str, Runner); 24] = [
+const COMMANDS: [(&str, Runner); 26] = [
     ("cargo run --release -- apply plans/quickstart.toml --auto-approve", Runner::Here(0)),
     ("cargo test", Runner::Ci),
     ("cargo install --path .", Runner::Ci),
@@ -22,6 +22,12 @@ const COMMANDS: [(&str, Runner); 24] = [
     ("batchplan apply plan.toml", Runner::Here(6)),
     ("batchplan schema > plan.schema.json", Runner::Here(0)),
     ("batchplan policy plan.toml > policy.json", Runner::Here(0)),
+    (
+        "batchplan import plans/requests/restore-archive.xml --name restore --region cn-hangzhou \
+         --endpoint https://oss-cn-hangzhou.aliyuncs.com --out restore.toml",
+        Runner::Here(0),
+    ),
+    ("batchplan export restore.toml > job.xml", Runner::Here(0)),
     ("batchplan create plan.toml", Runner::Job("Suspended", 0)),
     ("batchplan list", Runner::Job("Suspended", 0)),
     ("batchplan show JOB", Runner::Job("Suspended", 0)),

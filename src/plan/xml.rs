@@ -24,8 +24,29 @@ use crate::manifest::{CsvPlace, Dialect, InventoryObject, Pin, Source};
 use crate::object::{Key, RestoreRequest, TagSet};
 use crate::operation::Operation;
 
+/// What every document begins with.
+const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+
 /// A document that grows in memory.
 pub type Document = Writer<Vec<u8>>;
+
+/// A whole document, indented, with what `inner` writes into its root.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn document(root: &str, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<String> {
+    let mut to = Writer::new_with_indent(Vec::from(DECLARATION), b' ', 2);
+    parent(root, &mut to, inner)?;
+    String::from_utf8(to.into_inner()).map_err(io::Error::other)
+}
+
+/// Writes an element that holds what `inner` writes.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
+    to.create_element(name).write_inner_content(inner).map(drop)
+}
 
 /// Writes `<Operation>` with each operation in it.
 ///
@@ -179,13 +200,9 @@ pub fn write_text(name: &str, text: &str, to: &mut Document) -> io::Result<()> {
     to.create_element(name).write_text_content(BytesText::from_escaped(escaped)).map(drop)
 }
 
-/// XML 1.0, production 2 (`Char`).
-fn is_carried(c: char) -> bool {
+/// Whether XML 1.0 can carry a character: its production 2 (`Char`).
+pub(super) fn is_carried(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
-fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
-    to.create_element(name).write_inner_content(inner).map(drop)
 }
 
 /// A key as text; what is not UTF-8 becomes U+FFFD.
