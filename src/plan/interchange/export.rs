@@ -135,7 +135,7 @@ pub fn export(plan: &Plan, service: Service, beside: &Beside) -> Result<Export, 
 }
 
 /// A token for each operation. Tokens make the creation of a job idempotent, so that two requests must not share one.
-fn tokens(plan: &Plan, fresh: &str) -> Vec<String> {
+pub(super) fn tokens(plan: &Plan, fresh: &str) -> Vec<String> {
     let base = plan.job.client_request_token.as_deref().unwrap_or(fresh);
     if plan.operations.len() == 1 {
         return vec![base.to_owned()];

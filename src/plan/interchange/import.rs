@@ -1,5 +1,6 @@
 //! From a request to a plan file, and what both services' requests have in common.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -150,12 +151,13 @@ pub(super) fn text_of(name: &str, key: &str, members: Members<'_>, sheet: &mut S
 /// The tags of these pieces, each with `Key` and `Value`.
 pub(super) fn tags<'n>(pieces: &'n [Node], set: &Node, sheet: &mut Sheet, pass: &mut Pass) {
     let mut pairs: Vec<(Word<'n>, Word<'n>)> = Vec::new();
+    let mut seen = BTreeSet::new();
     for piece in pieces {
         let Some(tag) = pass.members(piece, &["Key", "Value"], &[]) else { continue };
         let key = tag.need("Key", pass).and_then(|node| word(node, pass));
         let value = tag.need("Value", pass).and_then(|node| word(node, pass));
         let (Some(key), Some(value)) = (key, value) else { continue };
-        if pairs.iter().any(|(earlier, _)| earlier.text == key.text) {
+        if !seen.insert(key.text) {
             let title = format!("the tag `{}` is there twice", shown(key.text));
             pass.refuse(key.span, title, "the second one", "keep one of them");
         }

@@ -155,7 +155,7 @@ impl Sheet {
 }
 
 /// A text as TOML's basic string, with escapes for whatever could drive a terminal.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

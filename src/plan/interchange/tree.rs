@@ -1,5 +1,7 @@
 //! A request as a tree with places: what XML and JSON have in common.
 
+use std::collections::BTreeSet;
+
 use crate::diagnostics::Problem;
 use crate::plan::text::{nearest, shown};
 use crate::plan::walk::Span;
@@ -153,13 +155,14 @@ impl Pass {
         unsaid: &[(&str, &str)],
     ) -> Option<Members<'n>> {
         let members = self.pieces(node)?;
-        for (index, member) in members.iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        for member in members {
             let name = member.name.as_str();
             if let Some((_, help)) = unsaid.iter().find(|(unsaid, _)| *unsaid == name) {
                 self.refuse(&member.span, format!("a plan cannot say `{name}`"), "not taken over", *help);
             } else if !known.contains(&name) {
                 self.unknown(member, node, known);
-            } else if members[..index].iter().any(|earlier| earlier.name == name) {
+            } else if !seen.insert(name) {
                 let title = format!("`{name}` is there twice");
                 self.refuse(&member.span, title, "the second one", "keep one of them");
             }
@@ -182,6 +185,10 @@ impl Pass {
 
     /// A piece that the service does not know, or that stands in the wrong place.
     pub(super) fn unknown(&mut self, member: &Node, within: &Node, known: &[&str]) {
+        // Looking for what was meant takes time, and a hostile document has room for many names.
+        if self.found.len() >= MAX_PROBLEMS {
+            return;
+        }
         let name = shown(&member.name);
         let title = format!("the {} `{name}` is not known in `{}`", self.noun, shown(&within.name));
         let help = match nearest(&member.name, known.iter().copied()) {
