@@ -20,14 +20,16 @@ use crate::plan::interchange::{self, Beside, Export as Exported, Service};
 #[command(after_help = "\
 Examples:
   batchplan export plan.toml --format oss-xml > job.xml
-  batchplan export plan.toml --format aws-json --role-arn arn:aws:iam::123456789012:role/Batch > job.json
-  batchplan export plan.toml --out requests/      # requests/plan.xml, or plan-1.xml and so on for several
+  batchplan export plan.toml --role-arn arn:aws:iam::123456789012:role/Batch > job.json
+  batchplan export plan.toml --out requests/      # plan.xml in it; plan-1.xml, ... for several
 
-The request of a plan with one operation goes to standard output, or into the folder of --out. Several need --out: the
-services' clients take one request at a time. A token that the plan has is kept; several requests add -1, -2 and so on
-to it. Without one each request has a new random token.
+The request of a plan with one operation goes to standard output, or into the folder of --out.
+Several need --out: the services' clients take one request at a time. A token that the plan has
+is kept; several requests have -1, -2 and so on behind it. Without one it is random, and another
+one each time.
 
-Exit code: 0 when every request was written, 2 when the plan is not valid or the service cannot do it.")]
+Exit code: 0 when every request was written, 2 when the plan is not valid or the service cannot
+do it.")]
 pub(super) struct Export {
     /// The plan file
     plan: PathBuf,

@@ -22,8 +22,9 @@ Examples:
       --endpoint https://oss-cn-hangzhou.aliyuncs.com > plan.toml
   batchplan import job.json --name tag-documents --out plan.toml
 
-A request in XML says neither where its buckets are nor what the work is called, so that it needs all three flags; one
-in JSON needs --name, and takes endpoint and region from the environment like any plan for aws.
+A request in XML says neither where its buckets are nor what the work is called, so that it needs
+all three flags. One in JSON needs --name; without the others its plan takes the region from the
+environment, like any plan for aws.
 
 Exit code: 0 when there is a plan, which is valid then, 2 otherwise.")]
 pub(super) struct Import {

@@ -24,6 +24,15 @@ use crate::manifest::{CsvPlace, Dialect, InventoryObject, Pin, Source};
 use crate::object::{Key, RestoreRequest, TagSet};
 use crate::operation::Operation;
 
+/// The form of a CSV manifest at OSS.
+pub(super) const OSS_CSV: &str = "OSS_BatchOperations_CSV_20250611";
+
+/// The form of an inventory at OSS.
+pub(super) const OSS_INVENTORY: &str = "OSS_InventoryReport_CSV_20250611";
+
+/// The form of an inventory at AWS.
+pub(super) const AWS_INVENTORY: &str = "S3InventoryReport_CSV_20161130";
+
 /// What every document begins with.
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
@@ -94,12 +103,16 @@ pub fn write_report(report: &ReportSpec, to: &mut Document) -> io::Result<()> {
             write_text("Bucket", place.bucket.as_str(), to)?;
             write_text("Prefix", &text(&place.prefix), to)?;
         }
-        let scope = match report.scope {
-            ReportScope::AllTasks => "AllTasks",
-            ReportScope::FailedTasksOnly => "FailedTasksOnly",
-        };
-        write_text("ReportScope", scope, to)
+        write_text("ReportScope", scope(report.scope), to)
     })
+}
+
+/// What a report lists, as both OSS and AWS say it.
+pub(super) fn scope(scope: ReportScope) -> &'static str {
+    match scope {
+        ReportScope::AllTasks => "AllTasks",
+        ReportScope::FailedTasksOnly => "FailedTasksOnly",
+    }
 }
 
 /// Writes `<Manifest>`, or `<KeyPrefixManifestGenerator>` for a prefix.
@@ -119,7 +132,7 @@ pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> 
         Source::Csv { place, fields, .. } => parent("Manifest", to, |to| {
             location(&csv_location(place, pin), to)?;
             let names: Vec<_> = fields.iter().copied().map(name_of).collect();
-            spec("OSS_BatchOperations_CSV_20250611", Some(&names.join(",")), to)
+            spec(OSS_CSV, Some(&names.join(",")), to)
         }),
         // The reference has no such manifest: the file is where that of a CSV is, and its format the report's own.
         Source::Report { place, .. } => parent("Manifest", to, |to| {
@@ -182,8 +195,8 @@ fn spec(format: &str, fields: Option<&str>, to: &mut Document) -> io::Result<()>
 /// The form of an inventory, by the name that its own service gives it.
 fn inventory_format(dialect: Dialect) -> &'static str {
     match dialect {
-        Dialect::Oss => "OSS_InventoryReport_CSV_20250611",
-        Dialect::Aws => "S3InventoryReport_CSV_20161130",
+        Dialect::Oss => OSS_INVENTORY,
+        Dialect::Aws => AWS_INVENTORY,
     }
 }
 

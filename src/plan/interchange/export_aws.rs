@@ -6,12 +6,13 @@
 use serde_json::{Value as Json, json};
 
 use super::export::Order;
-use super::{AWS_CSV, AWS_INVENTORY, AWS_REPORT};
-use crate::completion::{ReportScope, ReportSpec};
+use super::{AWS_CSV, AWS_REPORT};
+use crate::completion::ReportSpec;
 use crate::manifest::{CsvPlace, InventoryObject, Source};
 use crate::object::{Acl, Key, TagSet};
 use crate::operation::Operation;
 use crate::plan::leaf::name_of;
+use crate::plan::xml::{AWS_INVENTORY, scope};
 
 /// The request.
 pub(super) fn request(order: &Order<'_>) -> String {
@@ -53,10 +54,10 @@ pub(super) fn unsaid(operation: &Operation) -> Option<(&'static str, &'static st
 
 fn one_operation(operation: &Operation) -> Json {
     match operation {
-        Operation::PutTagging(tags) | Operation::AddTagging(tags) => {
-            json!({ "S3PutObjectTagging": { "TagSet": tag_set(tags) } })
-        }
-        Operation::DeleteTagging(_) => json!({ "S3DeleteObjectTagging": {} }),
+        Operation::PutTagging(tags) => json!({ "S3PutObjectTagging": { "TagSet": tag_set(tags) } }),
+        Operation::DeleteTagging(None) => json!({ "S3DeleteObjectTagging": {} }),
+        // Refused before; to say nothing is better than to say more than was asked for.
+        Operation::AddTagging(_) | Operation::DeleteTagging(Some(_)) => Json::Null,
         Operation::PutAcl(acl) => {
             json!({ "S3PutObjectAcl": { "AccessControlPolicy": { "CannedAccessControlList": acl.as_str() } } })
         }
@@ -76,15 +77,11 @@ fn tag_set(tags: &TagSet) -> Json {
 
 fn report(report: &ReportSpec, names: &Names<'_>) -> Json {
     let Some(place) = &report.place else { return json!({ "Enabled": false }) };
-    let scope = match report.scope {
-        ReportScope::AllTasks => "AllTasks",
-        ReportScope::FailedTasksOnly => "FailedTasksOnly",
-    };
     let mut report = json!({
         "Bucket": names.bucket(place.bucket.as_str()),
         "Enabled": true,
         "Format": AWS_REPORT,
-        "ReportScope": scope,
+        "ReportScope": scope(report.scope),
     });
     if !place.prefix.as_bytes().is_empty() {
         report["Prefix"] = json!(text(&place.prefix));

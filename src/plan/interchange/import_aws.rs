@@ -3,8 +3,9 @@
 use super::import::{Given, head, job, origin, report_switches, store, tags, text_of};
 use super::sheet::{Sheet, Word};
 use super::tree::{Members, Node, Pass};
-use super::{AWS_CSV, AWS_INVENTORY, AWS_REPORT};
+use super::{AWS_CSV, AWS_REPORT};
 use crate::plan::text::shown;
+use crate::plan::xml::AWS_INVENTORY;
 
 /// What a request holds.
 const ROOT: [&str; 10] = [

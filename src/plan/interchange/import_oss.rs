@@ -3,8 +3,8 @@
 use super::import::{Given, head, job, origin, report_switches, store, tags, text_of};
 use super::sheet::{Sheet, Word};
 use super::tree::{Members, Node, Pass};
-use super::{OSS_CSV, OSS_INVENTORY};
 use crate::plan::text::shown;
+use crate::plan::xml::{OSS_CSV, OSS_INVENTORY};
 
 /// What a request holds, in the order of the service's samples.
 const ROOT: [&str; 9] = [

@@ -25,17 +25,8 @@ mod xml_tree;
 pub use export::{Beside, Export, Service, export};
 pub use import::{Given, MAX_REQUEST_BYTES, import};
 
-/// The form of a CSV manifest at OSS.
-const OSS_CSV: &str = "OSS_BatchOperations_CSV_20250611";
-
-/// The form of an inventory at OSS.
-const OSS_INVENTORY: &str = "OSS_InventoryReport_CSV_20250611";
-
 /// The form of a CSV manifest at AWS.
 const AWS_CSV: &str = "S3BatchOperations_CSV_20180820";
-
-/// The form of an inventory at AWS.
-const AWS_INVENTORY: &str = "S3InventoryReport_CSV_20161130";
 
 /// The form of a completion report at AWS.
 const AWS_REPORT: &str = "Report_CSV_20180820";
