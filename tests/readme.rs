@@ -13,7 +13,7 @@ use batchplan::estimate::PriceBook;
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
-const COMMANDS: [(&str, Runner); 25] = [
+const COMMANDS: [(&str, Runner); 27] = [
     ("cargo run --release -- apply plans/quickstart.toml --auto-approve", Runner::Here(0)),
     ("cargo test", Runner::Ci),
     ("cargo install --path .", Runner::Ci),
@@ -26,6 +26,12 @@ const COMMANDS: [(&str, Runner); 25] = [
     ("batchplan policy plan.toml > policy.json", Runner::Here(0)),
     // The plan that init writes names a bucket that its sandbox does not have.
     ("batchplan check plan.toml", Runner::Here(1)),
+    (
+        "batchplan import plans/requests/restore-archive.xml --name restore --region cn-hangzhou \
+         --endpoint https://oss-cn-hangzhou.aliyuncs.com --out restore.toml",
+        Runner::Here(0),
+    ),
+    ("batchplan export restore.toml > job.xml", Runner::Here(0)),
     ("batchplan create plan.toml", Runner::Job("Suspended", 0)),
     ("batchplan list", Runner::Job("Suspended", 0)),
     ("batchplan show JOB", Runner::Job("Suspended", 0)),

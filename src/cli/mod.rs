@@ -10,6 +10,8 @@ mod connected;
 mod create;
 mod delete;
 mod exit;
+mod export;
+mod import;
 mod init;
 mod list;
 mod next;
@@ -74,6 +76,8 @@ enum Command {
     Delete(delete::Delete),
     Publish(publish::Publish),
     Policy(policy::Policy),
+    Export(export::Export),
+    Import(import::Import),
     Schema(schema::Schema),
     Completions(completions::Completions),
     Sandbox(sandbox::SandboxArgs),
@@ -143,6 +147,8 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
         Command::Cancel(args) => cancel::run(&args, terminal),
         Command::Priority(args) => priority::run(&args, terminal),
         Command::Policy(args) => policy::run(&args, terminal),
+        Command::Export(args) => export::run(&args, terminal),
+        Command::Import(args) => import::run(&args, terminal),
         Command::Delete(args) => delete::run(&args, terminal),
         Command::Resume(args) => resume::run(&args, terminal),
         Command::Run(args) => run::run(&args, terminal),

@@ -7,16 +7,13 @@
 use std::io;
 
 use jiff::Timestamp;
-use quick_xml::Writer;
 
 use super::describe::Description;
 use super::error::JobError;
 use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::JobRecord;
 use crate::plan::Plan;
-use crate::plan::xml::{Document, write_manifest, write_operation, write_report, write_text};
-
-const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+use crate::plan::xml::{Document, document, parent, write_manifest, write_operation, write_report, write_text};
 
 /// A job as a `DescribeJobResult`.
 ///
@@ -109,16 +106,6 @@ pub fn list_jobs(jobs: &[JobRecord], next: Option<&JobId>) -> io::Result<String>
         })?;
         next.map_or(Ok(()), |next| write_text("NextToken", next.as_str(), to))
     })
-}
-
-fn document(root: &str, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<String> {
-    let mut to = Writer::new_with_indent(Vec::from(DECLARATION), b' ', 2);
-    parent(root, &mut to, inner)?;
-    String::from_utf8(to.into_inner()).map_err(io::Error::other)
-}
-
-fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
-    to.create_element(name).write_inner_content(inner).map(drop)
 }
 
 fn seconds(instant: Timestamp) -> String {

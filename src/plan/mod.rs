@@ -6,13 +6,15 @@
 //! echoing a credential.
 //!
 //! `canonical` says what work a plan is, so that it is known again, and `change` what became of it; [`xml`] shows its
-//! parts as OSS Batch Operations would, and [`policy`] says what its credentials must be allowed.
+//! parts as OSS Batch Operations would, [`interchange`] makes the cloud services' own requests of it and a plan of them,
+//! and [`policy`] says what its credentials must be allowed.
 
 mod canonical;
 mod change;
 mod check;
 mod cost;
 mod defaults;
+pub mod interchange;
 mod leaf;
 mod limits;
 pub mod policy;

@@ -24,8 +24,38 @@ use crate::manifest::{CsvPlace, Dialect, InventoryObject, Pin, Source};
 use crate::object::{Key, RestoreRequest, TagSet};
 use crate::operation::Operation;
 
+/// The form of a CSV manifest at OSS.
+pub(super) const OSS_CSV: &str = "OSS_BatchOperations_CSV_20250611";
+
+/// The form of an inventory at OSS.
+pub(super) const OSS_INVENTORY: &str = "OSS_InventoryReport_CSV_20250611";
+
+/// The form of an inventory at AWS.
+pub(super) const AWS_INVENTORY: &str = "S3InventoryReport_CSV_20161130";
+
+/// What every document begins with.
+const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+
 /// A document that grows in memory.
 pub type Document = Writer<Vec<u8>>;
+
+/// A whole document, indented, with what `inner` writes into its root.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn document(root: &str, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<String> {
+    let mut to = Writer::new_with_indent(Vec::from(DECLARATION), b' ', 2);
+    parent(root, &mut to, inner)?;
+    String::from_utf8(to.into_inner()).map_err(io::Error::other)
+}
+
+/// Writes an element that holds what `inner` writes.
+///
+/// # Errors
+/// None of its own: those of the writer.
+pub fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
+    to.create_element(name).write_inner_content(inner).map(drop)
+}
 
 /// Writes `<Operation>` with each operation in it.
 ///
@@ -73,12 +103,16 @@ pub fn write_report(report: &ReportSpec, to: &mut Document) -> io::Result<()> {
             write_text("Bucket", place.bucket.as_str(), to)?;
             write_text("Prefix", &text(&place.prefix), to)?;
         }
-        let scope = match report.scope {
-            ReportScope::AllTasks => "AllTasks",
-            ReportScope::FailedTasksOnly => "FailedTasksOnly",
-        };
-        write_text("ReportScope", scope, to)
+        write_text("ReportScope", scope(report.scope), to)
     })
+}
+
+/// What a report lists, as both OSS and AWS say it.
+pub(super) fn scope(scope: ReportScope) -> &'static str {
+    match scope {
+        ReportScope::AllTasks => "AllTasks",
+        ReportScope::FailedTasksOnly => "FailedTasksOnly",
+    }
 }
 
 /// Writes `<Manifest>`, or `<KeyPrefixManifestGenerator>` for a prefix.
@@ -98,7 +132,7 @@ pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> 
         Source::Csv { place, fields, .. } => parent("Manifest", to, |to| {
             location(&csv_location(place, pin), to)?;
             let names: Vec<_> = fields.iter().copied().map(name_of).collect();
-            spec("OSS_BatchOperations_CSV_20250611", Some(&names.join(",")), to)
+            spec(OSS_CSV, Some(&names.join(",")), to)
         }),
         // The reference has no such manifest: the file is where that of a CSV is, and its format the report's own.
         Source::Report { place, .. } => parent("Manifest", to, |to| {
@@ -161,8 +195,8 @@ fn spec(format: &str, fields: Option<&str>, to: &mut Document) -> io::Result<()>
 /// The form of an inventory, by the name that its own service gives it.
 fn inventory_format(dialect: Dialect) -> &'static str {
     match dialect {
-        Dialect::Oss => "OSS_InventoryReport_CSV_20250611",
-        Dialect::Aws => "S3InventoryReport_CSV_20161130",
+        Dialect::Oss => OSS_INVENTORY,
+        Dialect::Aws => AWS_INVENTORY,
     }
 }
 
@@ -179,13 +213,9 @@ pub fn write_text(name: &str, text: &str, to: &mut Document) -> io::Result<()> {
     to.create_element(name).write_text_content(BytesText::from_escaped(escaped)).map(drop)
 }
 
-/// XML 1.0, production 2 (`Char`).
-fn is_carried(c: char) -> bool {
+/// Whether XML 1.0 can carry a character: its production 2 (`Char`).
+pub(super) fn is_carried(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
-fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
-    to.create_element(name).write_inner_content(inner).map(drop)
 }
 
 /// A key as text; what is not UTF-8 becomes U+FFFD.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the real-server suite needs on Debian bookworm with Python 3.11: a venv with boto3, MiniStack and moto,
-# and Ceph's radosgw from Debian. Running it again is cheap and changes nothing.
+# Installs what the real-server suite needs on Debian bookworm with Python 3.11: a venv with boto3, MiniStack, moto and the
+# AWS CLI, and Ceph's radosgw from Debian. Running it again is cheap and changes nothing.
 #
 # usage: install.sh [VENV]      (default: target/servers/venv; also BATCHPLAN_SERVERS_VENV)
 set -euo pipefail
@@ -72,6 +72,7 @@ install_venv() {
     "$python" -m venv --clear "$venv"
     "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt" -c "$here/constraints.txt"
     "$venv/bin/python" -c 'import alibabacloud_oss_v2, boto3, ministack, moto.server'
+    "$venv/bin/aws" --version >/dev/null
     printf '%s\n' "$wanted" >"$venv/installed"
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The real-server suite: the store battery and the end-to-end matrix on every server, OSS's SDK on the sandbox, and a job of
-# a million rows.
+# The real-server suite: the store battery and the end-to-end matrix on every server, OSS's SDK on the sandbox, the AWS CLI
+# on exported requests, and a job of a million rows.
 #
 # usage: suite.sh [BINARY]      (default: target/release/batchplan)
 set -euo pipefail
@@ -17,6 +17,9 @@ python3 tests/servers/matrix.py --binary "$binary"
 
 echo "-- OSS's own SDK on the sandbox"
 python3 tests/servers/oss_sdk.py --binary "$binary"
+
+echo "-- the AWS CLI on exported requests"
+python3 tests/servers/aws_cli.py --binary "$binary"
 
 echo "-- a million rows"
 BATCHPLAN_TEST_ROWS=1000000 BATCHPLAN_TEST_BINARY="$binary" cargo test --locked --test memory -- --nocapture

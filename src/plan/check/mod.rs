@@ -6,7 +6,7 @@ mod manifest;
 mod operation;
 mod place;
 mod report;
-mod role;
+pub(super) mod role;
 mod store;
 mod tags;
 

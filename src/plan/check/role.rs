@@ -10,7 +10,7 @@ use crate::store::Provider;
 const MAX_NAME: usize = 64;
 
 /// Why a text names no role: what to say at it.
-type Wrong = &'static str;
+pub(in crate::plan) type Wrong = &'static str;
 
 /// Checks `role_arn`. What is no role of this provider is reported, and left out.
 pub(super) fn check(field: &Field<Text<1, 2048>>, provider: Provider, walk: &mut Walk) -> Option<String> {
@@ -21,23 +21,31 @@ pub(super) fn check(field: &Field<Text<1, 2048>>, provider: Provider, walk: &mut
     }
     let at = field.given()?;
     let Text(arn) = &at.value;
-    let wrong = match provider {
+    let Some(label) = complaint(arn, provider) else { return Some(arn.clone()) };
+    walk.push(
+        Problem::new(format!("this names no role of {}", provider.as_str()))
+            .label(at.span.clone(), label)
+            .help(format!("write its ARN, as in `role_arn = \"{}\"`", example(provider))),
+    );
+    None
+}
+
+/// Why a text names no role of a provider.
+pub(in crate::plan) fn complaint(arn: &str, provider: Provider) -> Option<Wrong> {
+    match provider {
         Provider::Aws => aws(arn),
         Provider::Oss => oss(arn),
         Provider::S3 => s3(arn),
         Provider::Sandbox => None,
-    };
-    let Some(label) = wrong else { return Some(arn.clone()) };
-    let example = match provider {
+    }
+}
+
+/// A role as a provider names them.
+pub(in crate::plan) fn example(provider: Provider) -> &'static str {
+    match provider {
         Provider::Oss => "acs:ram::1234567890123456:role/BatchRole",
         _ => "arn:aws:iam::123456789012:role/BatchRole",
-    };
-    walk.push(
-        Problem::new(format!("this names no role of {}", provider.as_str()))
-            .label(at.span.clone(), label)
-            .help(format!("write its ARN, as in `role_arn = \"{example}\"`")),
-    );
-    None
+    }
 }
 
 /// `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`, with an account of twelve digits.

@@ -1,0 +1,174 @@
+//! `batchplan export`: a plan as the cloud services' own job requests.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use uuid::Uuid;
+
+use super::{Error, Exit, Terminal, plan_file, problems, shell};
+use crate::diagnostics::Problems;
+use crate::plan::Plan;
+use crate::plan::interchange::{self, Beside, Export as Exported, Service};
+
+/// Write a plan as the job requests of the cloud's own batch service.
+///
+/// A request has one operation: a plan with several becomes as many requests, each with a token of its own. What the service
+/// cannot do as the plan says it is refused, all of it at once. Nothing is sent anywhere.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchplan export plan.toml --format oss-xml > job.xml
+  batchplan export plan.toml --role-arn arn:aws:iam::123456789012:role/Batch > job.json
+  batchplan export plan.toml --out requests/      # plan.xml in it; plan-1.xml, ... for several
+
+The request of a plan with one operation goes to standard output, or into the folder of --out.
+Several need --out: the services' clients take one request at a time. A token that the plan has
+is kept; several requests have -1, -2 and so on behind it. Without one it is random, and another
+one each time.
+
+Exit code: 0 when every request was written, 2 when the plan is not valid or the service cannot
+do it.")]
+pub(super) struct Export {
+    /// The plan file
+    plan: PathBuf,
+    /// Whose request; that of the plan's provider, unless given
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Write the requests into this folder, over no file that is there
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The role that the service works in, where [store] names none
+    #[arg(long, value_name = "ARN")]
+    role_arn: Option<String>,
+    /// AWS: the account of the job; the role's, unless given
+    #[arg(long, value_name = "ID")]
+    account_id: Option<String>,
+    /// The `ETag` of the plan's manifest, where the plan does not have it
+    #[arg(long, value_name = "ETAG")]
+    etag: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// The `CreateJobRequest` of OSS Batch Operations
+    OssXml,
+    /// The input of `aws s3control create-job`
+    AwsJson,
+}
+
+/// Writes the requests.
+pub(super) fn run(args: &Export, terminal: Terminal) -> Result<Exit, Error> {
+    let plan = plan_file::require(&args.plan, terminal)?.plan;
+    let service = service(args.format, &plan)?;
+    if plan.operations.len() > 1 && args.out.is_none() {
+        let message = format!("the plan has {} operations, and a request has one", plan.operations.len());
+        return Err(Error::new(Exit::Invalid, message)
+            .help("name a folder for the requests with --out DIR: the services' clients take one at a time"));
+    }
+    let beside = Beside {
+        role_arn: args.role_arn.clone(),
+        account_id: args.account_id.clone(),
+        etag: args.etag.clone(),
+        fresh_token: Uuid::new_v4().to_string(),
+    };
+    let exported = interchange::export(&plan, service, &beside).map_err(|found| {
+        let mut refused = Problems::new(&args.plan.display().to_string(), "");
+        for problem in found {
+            refused.push(problem);
+        }
+        problems::show(&refused, terminal);
+        Error::new(Exit::Invalid, format!("{} cannot become a request", args.plan.display()))
+            .help("each reason is shown above; nothing was written")
+    })?;
+    let files = write(&exported, service, args, terminal)?;
+    tell(&plan, &exported, terminal);
+    next(&plan, service, &files, terminal);
+    Ok(Exit::Done)
+}
+
+fn service(format: Option<Format>, plan: &Plan) -> Result<Service, Error> {
+    match format {
+        Some(Format::OssXml) => Ok(Service::Oss),
+        Some(Format::AwsJson) => Ok(Service::Aws),
+        None => Service::of(plan.store.provider).ok_or_else(|| {
+            let message = format!("no batch service works on the provider `{}`", plan.store.provider.as_str());
+            Error::new(Exit::Invalid, message).help("only plans for oss and aws become requests")
+        }),
+    }
+}
+
+/// To standard output, or into new files, which are named after the plan's own.
+fn write(exported: &Exported, service: Service, args: &Export, terminal: Terminal) -> Result<Vec<PathBuf>, Error> {
+    let Some(folder) = &args.out else {
+        exported.documents.iter().try_for_each(|document| terminal.print(document))?;
+        return Ok(Vec::new());
+    };
+    fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    let stem = args.plan.file_stem().unwrap_or_default().to_string_lossy();
+    let several = exported.documents.len() > 1;
+    let files = (1..=exported.documents.len()).map(|number| {
+        let number = if several { format!("-{number}") } else { String::new() };
+        folder.join(format!("{stem}{number}.{}", service.extension()))
+    });
+    let files: Vec<_> = files.collect();
+    // Looked at first, so that no half of them is written where it can be known.
+    if let Some(there) = files.iter().find(|file| file.exists()) {
+        return Err(failed(there, &io::ErrorKind::AlreadyExists.into()));
+    }
+    for (file, document) in files.iter().zip(&exported.documents) {
+        write_new(file, document).map_err(|error| failed(file, &error))?;
+        terminal.say(format_args!("wrote {}", file.display()));
+    }
+    Ok(files)
+}
+
+/// Writes a file that must be new, with a line break at its end.
+pub(super) fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    writeln!(file, "{}", text.trim_end())
+}
+
+/// Why a new file could not be written.
+pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return Error::new(Exit::Invalid, format!("{} is already there", path.display()))
+            .help("nothing is overwritten: name another, or remove it");
+    }
+    Error::new(Exit::ToolFailed, format!("cannot write {}: {error}", path.display()))
+}
+
+fn tell(plan: &Plan, exported: &Exported, terminal: Terminal) {
+    if !exported.left_out.is_empty() {
+        terminal.say(format_args!("left out, as the service decides it: {}", exported.left_out.join(", ")));
+    }
+    if plan.job.client_request_token.is_none() {
+        terminal.say("the plan has no client_request_token: the request has a random one, and another one each time");
+    }
+}
+
+/// What sends the requests; one that went to standard output is in a file by then.
+fn next(plan: &Plan, service: Service, files: &[PathBuf], terminal: Terminal) {
+    let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    let names = if names.is_empty() { vec![format!("FILE.{}", service.extension())] } else { names };
+    for name in names {
+        let file = shell::word(&format!("file://{name}"));
+        let command = match service {
+            Service::Oss => {
+                let endpoint = plan.store.endpoint.as_deref().unwrap_or_default();
+                let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
+                let endpoint = shell::word(host);
+                format!(
+                    "ossutil api invoke-operation --op-name create-job --method POST --parameters batchJob --body {file} \
+                     --endpoint {endpoint}"
+                )
+            }
+            Service::Aws => {
+                let region = plan.store.region.as_deref().map(|region| format!(" --region {}", shell::word(region)));
+                format!("aws s3control create-job --cli-input-json {file}{}", region.unwrap_or_default())
+            }
+        };
+        terminal.say(format_args!("next: {command}"));
+    }
+}

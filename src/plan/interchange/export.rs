@@ -1,0 +1,365 @@
+//! What both services have in common: what no request can say, and what each must.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{export_aws, export_oss};
+use crate::completion::ReportFormat;
+use crate::diagnostics::Problem;
+use crate::hex::hex;
+use crate::manifest::{CsvPlace, InventoryObject, Source, Versions};
+use crate::object::Tier;
+use crate::operation::Operation;
+use crate::plan::check::role;
+use crate::plan::text::shown;
+use crate::plan::{Limits, Plan};
+use crate::store::Provider;
+
+/// The longest token that the services take, in characters.
+const MAX_TOKEN: usize = 64;
+
+/// Whose requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// OSS Batch Operations: the XML of a `CreateJobRequest`.
+    Oss,
+    /// S3 Batch Operations: the JSON input of `aws s3control create-job`.
+    Aws,
+}
+
+impl Service {
+    /// The service that works on a provider's objects, if there is one.
+    #[must_use]
+    pub fn of(provider: Provider) -> Option<Self> {
+        match provider {
+            Provider::Oss => Some(Self::Oss),
+            Provider::Aws => Some(Self::Aws),
+            Provider::S3 | Provider::Sandbox => None,
+        }
+    }
+
+    /// What a file of its requests ends with.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Oss => "xml",
+            Self::Aws => "json",
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Oss => "OSS Batch Operations",
+            Self::Aws => "S3 Batch Operations",
+        }
+    }
+
+    /// Whose objects it works on.
+    pub(super) fn provider(self) -> Provider {
+        match self {
+            Self::Oss => Provider::Oss,
+            Self::Aws => Provider::Aws,
+        }
+    }
+}
+
+/// What a request needs and a plan need not say.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// The role that the service works in, where the plan names none.
+    pub role_arn: Option<String>,
+    /// The account that the job belongs to, for AWS; that of the role where it is `None`.
+    pub account_id: Option<String>,
+    /// The manifest's `ETag`, where the plan does not pin it.
+    pub etag: Option<String>,
+    /// What tokens are made of where the plan has none: a new random text of at most 60 characters.
+    pub fresh_token: String,
+}
+
+/// A plan's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// A whole document for each operation, without a line break at its end.
+    pub documents: Vec<String>,
+    /// What the plan says and no request does, by its dotted name: it is about this program, not about the job.
+    pub left_out: Vec<&'static str>,
+}
+
+/// What a request is made of.
+pub(super) struct Order<'a> {
+    pub(super) plan: &'a Plan,
+    /// The plan's source, with the manifest's `ETag`.
+    pub(super) source: &'a Source,
+    pub(super) role_arn: &'a str,
+    pub(super) account_id: &'a str,
+    pub(super) token: &'a str,
+    pub(super) operation: &'a Operation,
+}
+
+/// The requests of a plan, one for each operation.
+///
+/// # Errors
+/// Everything that keeps the service from doing what the plan says, each with what to do.
+pub fn export(plan: &Plan, service: Service, beside: &Beside) -> Result<Export, Vec<Problem>> {
+    let mut unsaid = Unsaid { service, found: Vec::new() };
+    unsaid.provider(plan);
+    if !unsaid.found.is_empty() {
+        // Nothing else in the plan is meant for this service.
+        return Err(unsaid.found);
+    }
+    unsaid.manifest(plan);
+    unsaid.operations(plan);
+    unsaid.how(plan);
+    let source = unsaid.pinned(plan, beside);
+    let role_arn = unsaid.role(plan, beside);
+    let account_id = unsaid.account(role_arn.as_deref(), beside);
+    if service == Service::Oss {
+        unsaid.characters(plan);
+    }
+    if !unsaid.found.is_empty() {
+        return Err(unsaid.found);
+    }
+    let tokens = tokens(plan, &beside.fresh_token);
+    let (role_arn, account_id) = (role_arn.unwrap_or_default(), account_id.unwrap_or_default());
+    let documents = plan.operations.iter().zip(&tokens).map(|(operation, token)| {
+        let order = Order { plan, source: &source, role_arn: &role_arn, account_id: &account_id, token, operation };
+        match service {
+            Service::Oss => export_oss::request(&order),
+            Service::Aws => Ok(export_aws::request(&order)),
+        }
+    });
+    let documents: Result<Vec<_>, _> = documents.collect();
+    // Nothing but memory is written to.
+    let documents = documents.map_err(|error| vec![Problem::new(format!("the request cannot be written: {error}"))])?;
+    Ok(Export { documents, left_out: left_out(plan, service) })
+}
+
+/// A token for each operation. Tokens make the creation of a job idempotent, so that two requests must not share one.
+pub(super) fn tokens(plan: &Plan, fresh: &str) -> Vec<String> {
+    let base = plan.job.client_request_token.as_deref().unwrap_or(fresh);
+    if plan.operations.len() == 1 {
+        return vec![base.to_owned()];
+    }
+    (1..=plan.operations.len())
+        .map(|number| {
+            let token = format!("{base}-{number}");
+            if token.chars().count() <= MAX_TOKEN {
+                return token;
+            }
+            // The digest keeps apart what is alike up to where it is cut.
+            let ending = format!("-{}-{number}", &hex(&Sha256::digest(base))[..8]);
+            base.chars().take(MAX_TOKEN - ending.len()).chain(ending.chars()).collect()
+        })
+        .collect()
+}
+
+/// What no request says and the job does not need.
+fn left_out(plan: &Plan, service: Service) -> Vec<&'static str> {
+    let (limits, default) = (&plan.limits, Limits::default());
+    let unpublished = service == Service::Aws && plan.report.place.is_none();
+    [
+        (limits.concurrency != default.concurrency, "limits.concurrency"),
+        (limits.requests_per_second.is_some(), "limits.requests_per_second"),
+        (limits.max_disk.is_some(), "limits.max_disk"),
+        (plan.job.skip_unchanged, "job.skip_unchanged"),
+        (!plan.report.keep_local, "report.keep_local"),
+        (unpublished && plan.canonical().get("report.scope").is_some(), "report.scope"),
+    ]
+    .into_iter()
+    .filter_map(|(said, name)| said.then_some(name))
+    .collect()
+}
+
+/// What stands between a plan and a service.
+struct Unsaid {
+    service: Service,
+    found: Vec<Problem>,
+}
+
+impl Unsaid {
+    /// A part of the plan that the service has no word for.
+    fn refuse(&mut self, part: &str, help: impl Into<String>) {
+        let title = format!("{} cannot say {part}", self.service.title());
+        self.found.push(Problem::new(title).help(help));
+    }
+
+    /// Something that a request must say and nobody has said.
+    fn miss(&mut self, what: &str, help: impl Into<String>) {
+        let title = format!("a request of {} needs {what}", self.service.title());
+        self.found.push(Problem::new(title).help(help));
+    }
+
+    fn provider(&mut self, plan: &Plan) {
+        let (wanted, given) = (self.service.provider(), plan.store.provider);
+        if given != wanted {
+            let title = format!("{} works on no objects of the provider `{}`", self.service.title(), given.as_str());
+            let help = format!("only a plan with `provider = \"{}\"` becomes such a request", wanted.as_str());
+            self.found.push(Problem::new(title).help(help));
+        }
+    }
+
+    fn manifest(&mut self, plan: &Plan) {
+        let filters: Vec<_> =
+            plan.canonical().iter().filter_map(|(path, _)| path.strip_prefix("manifest.filter.")).collect();
+        for name in filters {
+            let help = "a request takes all objects of its manifest: remove the filter, or write the objects that it \
+                        leaves into a CSV manifest";
+            self.refuse(&format!("`{name}` of [manifest.filter]"), help);
+        }
+        match &plan.manifest.source {
+            Source::Prefix { versions: Versions::All, .. } => {
+                let help =
+                    "a generated manifest has current versions only: name the others in a CSV manifest or an inventory";
+                self.refuse("`versions = \"all\"` of [manifest.prefix]", help);
+            }
+            Source::Csv { place: CsvPlace::Local(_), .. } => {
+                let help = "it reads manifests from a bucket: upload the file, and write `bucket`, `object` and `etag`";
+                self.refuse("`path` of [manifest.csv]: a file on this machine", help);
+            }
+            Source::Csv { plus_is_space: true, .. } => {
+                let help = "write spaces as %20 in the manifest, and remove `plus_is_space`";
+                self.refuse("`plus_is_space` of [manifest.csv]", help);
+            }
+            Source::Inventory { object: InventoryObject::Latest { .. }, .. } => {
+                let help = "name the manifest.json of one inventory by `object` and `etag`";
+                self.refuse("`latest` of [manifest.inventory]", help);
+            }
+            Source::Report { .. } | Source::Retry { .. } => {
+                let help = "write the objects that failed into a CSV manifest, or let batchplan do it here";
+                self.refuse("[manifest.report]", help);
+            }
+            Source::Prefix { .. } | Source::Csv { .. } | Source::Inventory { .. } => {}
+        }
+        if self.service == Service::Oss
+            && let Some((part, help)) = export_oss::columns(&plan.manifest.source)
+        {
+            self.refuse(part, help);
+        }
+    }
+
+    fn operations(&mut self, plan: &Plan) {
+        for operation in &plan.operations {
+            match operation {
+                Operation::DeleteTagging(Some(_)) => {
+                    let help = "it deletes all tags or none: let batchplan do this one, or replace all tags by those that stay";
+                    self.refuse("`keys` of [operation.delete_object_tagging]", help);
+                }
+                Operation::Restore(request) if request.tier == Some(Tier::Expedited) => {
+                    let help = "its jobs know Standard and Bulk";
+                    self.refuse("`tier = \"Expedited\"` of [operation.restore_object]", help);
+                }
+                other if self.service == Service::Aws => {
+                    if let Some((part, help)) = export_aws::unsaid(other) {
+                        self.refuse(part, help);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What a plan says of how the job is run, where leaving it out would take a guard away.
+    fn how(&mut self, plan: &Plan) {
+        let default = Limits::default();
+        if plan.limits.max_objects.is_some() {
+            let help = "nothing would stop a manifest that names more: remove it once you have counted";
+            self.refuse("`max_objects` of [limits]", help);
+        }
+        if plan.limits.failure_threshold != default.failure_threshold {
+            let help = "it has a threshold of its own, 20 % at OSS and 50 % at AWS: remove it to accept that";
+            self.refuse("`failure_threshold` of [limits]", help);
+        }
+        let format = match self.service {
+            Service::Oss => ReportFormat::Oss,
+            Service::Aws => ReportFormat::Aws,
+        };
+        if plan.report.place.is_some() && plan.report.format != format {
+            self.refuse("`format` of [report]", "its reports have its own form: remove it");
+        }
+    }
+
+    /// The source, with the `ETag` that a manifest must be named with.
+    fn pinned(&mut self, plan: &Plan, beside: &Beside) -> Source {
+        let mut source = plan.manifest.source.clone();
+        let pin = match &mut source {
+            Source::Csv { place: CsvPlace::Object { etag, .. }, .. } => Some(("csv", etag)),
+            Source::Inventory { object: InventoryObject::Exact { etag, .. }, .. } => Some(("inventory", etag)),
+            _ => None,
+        };
+        // Quotes are copied along, and are no part of it.
+        let given = beside.etag.as_deref().map(|etag| etag.trim_matches('"'));
+        match (pin, given) {
+            (Some((_, pin @ None)), Some(etag)) if (1..=1024).contains(&etag.chars().count()) => {
+                *pin = Some(etag.to_owned());
+            }
+            (Some((_, None)), Some(_)) => self.miss("an ETag of 1 to 1024 characters", "`--etag` has none such"),
+            (Some((table, None)), None) => {
+                let help =
+                    format!("add `--etag ETAG`, or `etag` to [manifest.{table}]: what a HEAD of the manifest says");
+                self.miss("the manifest's ETag", help);
+            }
+            (Some((table, Some(pin))), Some(etag)) if !pin.eq_ignore_ascii_case(etag) => {
+                let title = format!("`--etag` is not the `etag` of [manifest.{table}]");
+                self.found.push(Problem::new(title).help("leave `--etag` out, or mend the plan"));
+            }
+            (None, Some(_)) => {
+                let title = "`--etag` names the ETag of a manifest in a bucket, and this plan has none";
+                self.found.push(Problem::new(title).help("leave it out"));
+            }
+            (_, None) | (Some((_, Some(_))), Some(_)) => {}
+        }
+        source
+    }
+
+    fn role(&mut self, plan: &Plan, beside: &Beside) -> Option<String> {
+        let provider = self.service.provider();
+        let example = role::example(provider);
+        match (&plan.store.role_arn, &beside.role_arn) {
+            (Some(own), Some(given)) if own != given => {
+                let title = "`--role-arn` is not the `role_arn` of [store]";
+                self.found.push(Problem::new(title).help("leave `--role-arn` out, or mend the plan"));
+                None
+            }
+            (Some(arn), _) => Some(arn.clone()),
+            (None, Some(arn)) => {
+                let Some(wrong) = role::complaint(arn, provider) else { return Some(arn.clone()) };
+                let title = format!("`--role-arn` names no role of {}: {wrong}", provider.as_str());
+                self.found.push(Problem::new(title).help(format!("as in `--role-arn {example}`")));
+                None
+            }
+            (None, None) => {
+                self.miss("the role that it works in", format!("add `--role-arn {example}`, or `role_arn` to [store]"));
+                None
+            }
+        }
+    }
+
+    /// A role can be handed to a service in its own account only, so that account is the job's.
+    fn account(&mut self, role_arn: Option<&str>, beside: &Beside) -> Option<String> {
+        let of_role = role_arn.and_then(|arn| arn.split(':').nth(4)).filter(|_| self.service == Service::Aws);
+        match (&beside.account_id, of_role) {
+            (Some(_), None) if self.service == Service::Oss => {
+                let title = "`--account-id` is AWS's: a request of OSS Batch Operations names no account";
+                self.found.push(Problem::new(title).help("leave it out"));
+                None
+            }
+            (Some(given), Some(of_role)) if given != of_role => {
+                let title = format!("`--account-id {}` is not the account of the role, {of_role}", shown(given));
+                self.found.push(Problem::new(title).help("a role works for its own account only: leave it out"));
+                None
+            }
+            (_, of_role) => of_role.map(str::to_owned),
+        }
+    }
+
+    fn characters(&mut self, plan: &Plan) {
+        let free = [("description", &plan.description), ("client_request_token", &plan.job.client_request_token)];
+        let free = free.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
+        for (name, value) in plan.canonical().iter().chain(free) {
+            if let Some(odd) = value.chars().find(|c| !crate::plan::xml::is_carried(*c)) {
+                let part = format!("U+{:04X} in `{}`", u32::from(odd), shown(name));
+                self.refuse(&part, "XML has no way to write this character");
+            }
+        }
+    }
+}

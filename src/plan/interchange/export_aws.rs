@@ -1,0 +1,136 @@
+//! A plan's operation as the input of `aws s3control create-job`.
+//!
+//! Shapes and limits are those of the service's own model, `CreateJobRequest` of s3control 2018-08-20:
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html>
+
+use serde_json::{Value as Json, json};
+
+use super::export::Order;
+use super::{AWS_CSV, AWS_REPORT};
+use crate::completion::ReportSpec;
+use crate::manifest::{CsvPlace, InventoryObject, Source};
+use crate::object::{Acl, Key, TagSet};
+use crate::operation::Operation;
+use crate::plan::leaf::name_of;
+use crate::plan::xml::{AWS_INVENTORY, scope};
+
+/// The request.
+pub(super) fn request(order: &Order<'_>) -> String {
+    let Order { plan, source, role_arn, account_id, token, operation } = order;
+    // Buckets are of the partition that the role is of.
+    let names = Names { partition: role_arn.split(':').nth(1).unwrap_or("aws") };
+    let mut request = json!({
+        "AccountId": account_id,
+        "ConfirmationRequired": plan.job.confirmation_required,
+        "Operation": one_operation(operation),
+        "Report": report(&plan.report, &names),
+        "ClientRequestToken": token,
+        "Priority": plan.job.priority,
+        "RoleArn": role_arn,
+    });
+    let (name, manifest) = manifest(source, &names);
+    request[name] = manifest;
+    // The service takes no empty texts.
+    if let Some(text) = plan.description.as_deref().filter(|text| !text.is_empty()) {
+        request["Description"] = json!(text);
+    }
+    format!("{request:#}")
+}
+
+/// What AWS cannot say of an operation, and what to do.
+pub(super) fn unsaid(operation: &Operation) -> Option<(&'static str, &'static str)> {
+    match operation {
+        Operation::AddTagging(_) => Some((
+            "[operation.add_object_tagging]",
+            "its S3PutObjectTagging replaces all tags: use [operation.put_object_tagging] if these are all, or let \
+             batchplan do this one",
+        )),
+        Operation::PutAcl(Acl::Default) => {
+            Some(("`acl = \"default\"` of [operation.put_object_acl]", "private, public-read or public-read-write"))
+        }
+        _ => None,
+    }
+}
+
+fn one_operation(operation: &Operation) -> Json {
+    match operation {
+        Operation::PutTagging(tags) => json!({ "S3PutObjectTagging": { "TagSet": tag_set(tags) } }),
+        Operation::DeleteTagging(None) => json!({ "S3DeleteObjectTagging": {} }),
+        // Refused before; to say nothing is better than to say more than was asked for.
+        Operation::AddTagging(_) | Operation::DeleteTagging(Some(_)) => Json::Null,
+        Operation::PutAcl(acl) => {
+            json!({ "S3PutObjectAcl": { "AccessControlPolicy": { "CannedAccessControlList": acl.as_str() } } })
+        }
+        Operation::Restore(request) => {
+            let mut restore = json!({ "ExpirationInDays": request.days });
+            if let Some(tier) = request.tier {
+                restore["GlacierJobTier"] = json!(tier.as_str().to_ascii_uppercase());
+            }
+            json!({ "S3InitiateRestoreObject": restore })
+        }
+    }
+}
+
+fn tag_set(tags: &TagSet) -> Json {
+    tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect()
+}
+
+fn report(report: &ReportSpec, names: &Names<'_>) -> Json {
+    let Some(place) = &report.place else { return json!({ "Enabled": false }) };
+    let mut report = json!({
+        "Bucket": names.bucket(place.bucket.as_str()),
+        "Enabled": true,
+        "Format": AWS_REPORT,
+        "ReportScope": scope(report.scope),
+    });
+    if !place.prefix.as_bytes().is_empty() {
+        report["Prefix"] = json!(text(&place.prefix));
+    }
+    report
+}
+
+/// The manifest, and the key that it stands under.
+fn manifest(source: &Source, names: &Names<'_>) -> (&'static str, Json) {
+    match source {
+        Source::Prefix { bucket, prefix, .. } => {
+            let mut generator = json!({ "SourceBucket": names.bucket(bucket.as_str()), "EnableManifestOutput": false });
+            if !prefix.as_bytes().is_empty() {
+                generator["Filter"] = json!({ "KeyNameConstraint": { "MatchAnyPrefix": [text(prefix)] } });
+            }
+            ("ManifestGenerator", json!({ "S3JobManifestGenerator": generator }))
+        }
+        Source::Csv { place: CsvPlace::Object { bucket, key, etag }, fields, .. } => {
+            let fields: Vec<_> = fields.iter().map(|field| name_of(*field)).collect();
+            let spec = json!({ "Format": AWS_CSV, "Fields": fields });
+            ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
+        }
+        Source::Inventory { bucket, object: InventoryObject::Exact { key, etag }, .. } => {
+            let spec = json!({ "Format": AWS_INVENTORY });
+            ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
+        }
+        // Refused before.
+        Source::Csv { .. } | Source::Inventory { .. } | Source::Report { .. } | Source::Retry { .. } => {
+            ("Manifest", Json::Null)
+        }
+    }
+}
+
+/// How things of one partition are named.
+struct Names<'a> {
+    partition: &'a str,
+}
+
+impl Names<'_> {
+    fn bucket(&self, name: &str) -> String {
+        format!("arn:{}:s3:::{name}", self.partition)
+    }
+
+    fn location(&self, bucket: &str, key: &Key, etag: Option<&str>) -> Json {
+        json!({ "ObjectArn": format!("{}/{}", self.bucket(bucket), text(key)), "ETag": etag })
+    }
+}
+
+/// A plan's keys are UTF-8.
+fn text(key: &Key) -> String {
+    String::from_utf8_lossy(key.as_bytes()).into_owned()
+}

@@ -1,0 +1,33 @@
+//! A plan's operation as a `CreateJobRequest` of OSS Batch Operations.
+
+use std::io;
+
+use super::export::Order;
+use crate::manifest::{CsvField, Source};
+use crate::plan::xml::{document, write_manifest, write_operation, write_report, write_text};
+
+/// The request. Elements stand in the order of the service's own samples.
+pub(super) fn request(order: &Order<'_>) -> io::Result<String> {
+    let Order { plan, source, role_arn, token, operation, .. } = order;
+    document("CreateJobRequest", |to| {
+        write_text("ConfirmationRequired", &plan.job.confirmation_required.to_string(), to)?;
+        write_operation(std::slice::from_ref(*operation), to)?;
+        write_report(&plan.report, to)?;
+        write_text("ClientRequestToken", token, to)?;
+        write_manifest(source, None, to)?;
+        if let Some(text) = &plan.description {
+            write_text("Description", text, to)?;
+        }
+        write_text("Priority", &plan.job.priority.to_string(), to)?;
+        write_text("RoleArn", role_arn, to)
+    })
+}
+
+/// What OSS cannot say of a CSV manifest's columns, and what to do.
+pub(super) fn columns(source: &Source) -> Option<(&'static str, &'static str)> {
+    let Source::Csv { fields, .. } = source else { return None };
+    let known = fields[..] == [CsvField::Bucket, CsvField::Key]
+        || fields[..] == [CsvField::Bucket, CsvField::Key, CsvField::VersionId];
+    let help = "its manifests have the columns Bucket,Key or Bucket,Key,VersionId: write the file so";
+    (!known).then_some(("these `fields` of [manifest.csv]", help))
+}

@@ -1,0 +1,183 @@
+//! From a request to a plan file, and what both services' requests have in common.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::sheet::{Origin, Sheet, Word};
+use super::tree::{Members, Node, Pass};
+use super::{import_aws, import_oss, json_tree, xml_tree};
+use crate::diagnostics::{Problem, Problems};
+use crate::plan;
+use crate::plan::text::{for_excerpts, shown};
+
+/// The largest request that is read, in bytes. The largest that says something is a few thousand.
+pub const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// What a plan needs and a request does not say.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The plan's name.
+    pub name: Option<String>,
+    /// The store's endpoint.
+    pub endpoint: Option<String>,
+    /// The store's region.
+    pub region: Option<String>,
+}
+
+/// Reads a request, and writes the plan file that means the same.
+///
+/// `file` is what the request is called in messages, `now` what a plan's ages count from. There is a plan exactly when no
+/// problem is an error, and it is valid then; problems point into the request.
+#[must_use]
+pub fn import(file: &str, bytes: &[u8], given: &Given, now: Timestamp) -> (Option<String>, Problems) {
+    let text = match readable(bytes) {
+        Ok(text) => text,
+        Err(problem) => return refused(file, "", vec![problem]),
+    };
+    let mut sheet = Sheet::default();
+    let mut pass = Pass { noun: "element", found: Vec::new() };
+    let read = match text.trim_start().bytes().next() {
+        Some(b'<') => xml_tree::read(text).map(|root| import_oss::write(&root, given, &mut sheet, &mut pass)),
+        Some(b'{') => {
+            pass.noun = "key";
+            let root = json_tree::read(text, "CreateJobRequest");
+            root.map(|root| import_aws::write(&root, given, &mut sheet, &mut pass))
+        }
+        _ => {
+            let problem = Problem::new("this is no request").label(0..0, "neither XML nor JSON");
+            Err(problem.help("a CreateJobRequest of OSS in XML, or the input of `aws s3control create-job` in JSON"))
+        }
+    };
+    if let Err(problem) = read {
+        return refused(file, text, vec![problem]);
+    }
+    if !pass.found.is_empty() {
+        return refused(file, text, pass.found);
+    }
+    let (plan, problems) = plan::read("plan", sheet.text(), Path::new(""), now);
+    let (_, told) = refused(file, text, problems.iter().map(|problem| sheet.traced(problem)).collect());
+    (plan.map(|_| sheet.text().to_owned()), told)
+}
+
+fn readable(bytes: &[u8]) -> Result<&str, Problem> {
+    if bytes.len() > MAX_REQUEST_BYTES {
+        let problem = Problem::new("the file is too large for a request").label(0..0, "more than 1 MiB");
+        return Err(problem.help("a request names its objects by a manifest in a bucket"));
+    }
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Problem::new("the file is not UTF-8").help("save it as UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+fn refused(file: &str, text: &str, found: Vec<Problem>) -> (Option<String>, Problems) {
+    let mut problems = Problems::new(&shown(file), &for_excerpts(text, &[]));
+    for problem in found {
+        problems.push(problem);
+    }
+    (None, problems)
+}
+
+/// The first lines of the plan, and what the command line must say.
+pub(super) fn head(of: &str, members: Members<'_>, given: &Given, sheet: &mut Sheet, pass: &mut Pass) {
+    sheet.remark(&format!("A batchplan plan, imported from {of}."));
+    sheet.remark("");
+    sheet.remark("  batchplan validate PLAN     checks it and touches nothing");
+    sheet.remark("  batchplan apply PLAN        does here what the service would do, and asks before");
+    sheet.gap();
+    match &given.name {
+        Some(name) => sheet.text_entry("name", name, Origin::Flag("--name")),
+        None => pass.want("--name", "what the plan is called", "tag-documents"),
+    }
+    text_of("Description", "description", members, sheet, pass);
+}
+
+/// `[store]`.
+pub(super) fn store(provider: &str, members: Members<'_>, given: &Given, sheet: &mut Sheet, pass: &mut Pass) {
+    sheet.table("store", None, "Where. Credentials never stand in a plan: they come from the environment.");
+    sheet.entry("provider", &format!("\"{provider}\""), None, "");
+    for (key, flag, value) in [("endpoint", "--endpoint", &given.endpoint), ("region", "--region", &given.region)] {
+        if let Some(value) = value {
+            sheet.text_entry(key, value, Origin::Flag(flag));
+        }
+    }
+    text_of("RoleArn", "role_arn", members, sheet, pass);
+}
+
+/// `[job]`. What the request does not say of a confirmation is said as the service means it.
+pub(super) fn job(unsaid: (bool, &str), members: Members<'_>, sheet: &mut Sheet, pass: &mut Pass) {
+    sheet.table("job", None, "How the job is run.");
+    let confirmation = members.get("ConfirmationRequired");
+    match confirmation.map(|node| (pass.truth(node), node)) {
+        Some((Some(value), node)) => {
+            sheet.entry("confirmation_required", &value.to_string(), Some(origin(node)), "");
+        }
+        Some((None, _)) => {}
+        None => sheet.entry("confirmation_required", &unsaid.0.to_string(), None, unsaid.1),
+    }
+    if let Some(node) = members.get("Priority")
+        && let Some(number) = pass.number(node)
+    {
+        sheet.entry("priority", &number.to_string(), Some(origin(node)), "");
+    }
+    text_of("ClientRequestToken", "client_request_token", members, sheet, pass);
+}
+
+/// `enabled` and `scope` of `[report]`, which both services say alike.
+pub(super) fn report_switches(members: Members<'_>, sheet: &mut Sheet, pass: &mut Pass) {
+    if let Some(node) = members.get("Enabled")
+        && let Some(value) = pass.truth(node)
+    {
+        sheet.entry("enabled", &value.to_string(), Some(origin(node)), "");
+    }
+    let scopes = [("AllTasks", "\"all-tasks\""), ("FailedTasksOnly", "\"failed-tasks-only\"")];
+    if let Some(node) = members.get("ReportScope")
+        && let Some(scope) = pass.choice(node, &scopes)
+    {
+        sheet.entry("scope", scope, Some(origin(node)), "");
+    }
+}
+
+/// One key with a text, where the document has it.
+pub(super) fn text_of(name: &str, key: &str, members: Members<'_>, sheet: &mut Sheet, pass: &mut Pass) {
+    if let Some(node) = members.get(name)
+        && let Some(text) = pass.text(node)
+    {
+        sheet.text_entry(key, text, origin(node));
+    }
+}
+
+/// The tags of these pieces, each with `Key` and `Value`.
+pub(super) fn tags<'n>(pieces: &'n [Node], set: &Node, sheet: &mut Sheet, pass: &mut Pass) {
+    let mut pairs: Vec<(Word<'n>, Word<'n>)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for piece in pieces {
+        let Some(tag) = pass.members(piece, &["Key", "Value"], &[]) else { continue };
+        let key = tag.need("Key", pass).and_then(|node| word(node, pass));
+        let value = tag.need("Value", pass).and_then(|node| word(node, pass));
+        let (Some(key), Some(value)) = (key, value) else { continue };
+        if !seen.insert(key.text) {
+            let title = format!("the tag `{}` is there twice", shown(key.text));
+            pass.refuse(key.span, title, "the second one", "keep one of them");
+        }
+        pairs.push((key, value));
+    }
+    sheet.free_entry("tags", &pairs, &set.span);
+}
+
+fn word<'n>(node: &'n Node, pass: &mut Pass) -> Option<Word<'n>> {
+    pass.text(node).map(|text| Word { text, span: node.place() })
+}
+
+pub(super) fn origin(node: &Node) -> Origin {
+    Origin::Document(node.place().clone())
+}
+
+impl Pass {
+    /// Asks for what the command line must say.
+    pub(super) fn want(&mut self, flag: &str, what: &str, example: &str) {
+        let title = format!("`{flag}` is missing: a request does not say {what}");
+        self.found.push(Problem::new(title).help(format!("add it, as in `{flag} {example}`")));
+    }
+}

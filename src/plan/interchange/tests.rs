@@ -1,0 +1,286 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::export::tokens;
+use super::sheet::quoted;
+use super::tree::{Content, MAX_DEPTH, Node};
+use super::*;
+use crate::plan::Plan;
+use crate::plan::xml::is_carried;
+
+const NOW: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
+
+fn read(text: &str) -> Plan {
+    let (plan, problems) = crate::plan::read("plan", text, std::path::Path::new(""), NOW);
+    let said: Vec<_> = problems.iter().map(|problem| (problem.title().to_owned(), problem.marks().to_vec())).collect();
+    plan.unwrap_or_else(|| panic!("{said:?}\n{text}"))
+}
+
+/// What the command line says beside a request.
+fn given(service: Service) -> Given {
+    let of_oss = |text: &str| (service == Service::Oss).then(|| text.to_owned());
+    Given {
+        name: Some("another".to_owned()),
+        endpoint: of_oss("https://oss-cn-hangzhou.aliyuncs.com"),
+        region: of_oss("cn-hangzhou"),
+    }
+}
+
+/// There, and back.
+fn exchanged(plan: &Plan, service: Service) -> Plan {
+    let beside = Beside { fresh_token: "fresh".to_owned(), ..Beside::default() };
+    let exported = export(plan, service, &beside).unwrap_or_else(|found| panic!("{found:?}"));
+    let [document] = &exported.documents[..] else { panic!("one operation is one request") };
+    let (text, problems) = import("request", document.as_bytes(), &given(service), NOW);
+    let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    read(&text.unwrap_or_else(|| panic!("{said:?}\n{document}")))
+}
+
+/// A text that a service's form can carry.
+fn carried(text: String, service: Service) -> String {
+    if service == Service::Oss { text.chars().filter(|c| is_carried(*c)).collect() } else { text }
+}
+
+fn bucket() -> impl Strategy<Value = String> {
+    "[a-z0-9][a-z0-9-]{1,20}[a-z0-9]"
+}
+
+fn manifest(service: Service) -> impl Strategy<Value = String> {
+    let key = prop_oneof![any::<String>(), "[a-z/&<>\"' \r\n+%.é-]{0,20}"];
+    let key = key.prop_map(move |text| carried(text, service));
+    let columns = match service {
+        Service::Oss => prop_oneof![Just(r#""Bucket", "Key""#), Just(r#""Bucket", "Key", "VersionId""#)].boxed(),
+        Service::Aws => prop_oneof![Just(r#""Key", "Bucket""#), Just(r#""Ignore", "Bucket", "Key", "Ignore""#)].boxed(),
+    };
+    (bucket(), key, columns, 0..3_u8).prop_map(|(bucket, key, columns, kind)| match kind {
+        0 => format!("[manifest.prefix]\nbucket = \"{bucket}\"\nprefix = {}\n", quoted(&key)),
+        1 => format!(
+            "[manifest.csv]\nbucket = \"{bucket}\"\nobject = {}\netag = \"aB1\"\nfields = [{columns}]\n",
+            quoted(&format!("{key}x"))
+        ),
+        _ => format!(
+            "[manifest.inventory]\nbucket = \"{bucket}\"\nobject = {}\netag = \"0-2\"\n",
+            quoted(&format!("{key}/manifest.json"))
+        ),
+    })
+}
+
+fn operation(service: Service) -> impl Strategy<Value = String> {
+    let tags = proptest::collection::btree_map("[A-Za-z0-9 _.:/=+é-]{1,20}", "[A-Za-z0-9 _.:/=+é-]{0,20}", 1..10);
+    let tagging = if service == Service::Oss { "add_object_tagging" } else { "put_object_tagging" };
+    let tagging = prop_oneof![Just("put_object_tagging"), Just(tagging)];
+    let set = (tagging, tags).prop_map(|(name, tags)| {
+        let pairs: Vec<_> = tags.iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value))).collect();
+        format!("[operation.{name}]\ntags = {{ {} }}\n", pairs.join(", "))
+    });
+    let acl = if service == Service::Oss { "default" } else { "private" };
+    let acl = prop_oneof![Just(acl), Just("private"), Just("public-read"), Just("public-read-write")];
+    let tier = prop_oneof![Just(""), Just("tier = \"Standard\"\n"), Just("tier = \"Bulk\"\n")];
+    prop_oneof![
+        set,
+        Just("[operation.delete_object_tagging]\n".to_owned()),
+        acl.prop_map(|acl| format!("[operation.put_object_acl]\nacl = \"{acl}\"\n")),
+        (1..=365_u32, tier).prop_map(|(days, tier)| format!("[operation.restore_object]\ndays = {days}\n{tier}")),
+    ]
+}
+
+fn report(service: Service) -> impl Strategy<Value = String> {
+    let prefix = "[a-z/&<> é]{0,20}";
+    let scope = prop_oneof![Just(""), Just("scope = \"all-tasks\"\n"), Just("scope = \"failed-tasks-only\"\n")];
+    let published = (bucket(), prefix, scope).prop_map(|(bucket, prefix, scope)| {
+        format!("[report]\nbucket = \"{bucket}\"\nprefix = {}\n{scope}", quoted(&prefix))
+    });
+    // Nothing is published, and AWS has no word for what would have been.
+    let kept = if service == Service::Oss { "[report]\nenabled = false\nscope = \"all-tasks\"\n" } else { "" };
+    prop_oneof![published, Just(String::new()), Just(kept.to_owned())]
+}
+
+/// The text of a plan that the service can carry out.
+fn plan(service: Service) -> impl Strategy<Value = String> {
+    let store = match service {
+        Service::Oss => {
+            "provider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\nregion = \"cn-hangzhou\"\n\
+             role_arn = \"acs:ram::1234567890123456:role/BatchRole\"\n"
+        }
+        Service::Aws => "provider = \"aws\"\nrole_arn = \"arn:aws-cn:iam::123456789012:role/BatchRole\"\n",
+    };
+    let description = "[a-zA-Z&<>\"\\\\\n\té\u{1f600}][ -~\n\té]{0,40}";
+    let job = (any::<bool>(), 0..=2_147_483_647_u32, "[ -~]{0,62}[!-~]");
+    (description, manifest(service), operation(service), report(service), job).prop_map(
+        move |(description, manifest, operation, report, (confirm, priority, token))| {
+            format!(
+                "name = \"n\"\ndescription = {}\n[store]\n{store}{manifest}{operation}{report}[job]\n\
+                 confirmation_required = {confirm}\npriority = {priority}\nclient_request_token = {}\n",
+                quoted(&description),
+                quoted(&token)
+            )
+        },
+    )
+}
+
+/// A tree as the usual reader has it. Keys that are there twice have no such form.
+fn as_json(content: &Content) -> Json {
+    let pairs = |members: &[Node]| members.iter().map(|node| (node.name.clone(), as_json(&node.content))).collect();
+    match content {
+        Content::Bare(text) | Content::Text(text) => Json::from(text.as_str()),
+        Content::Bool(value) => Json::from(*value),
+        Content::Number(digits) => serde_json::from_str(digits).expect("a number"),
+        Content::Null => Json::Null,
+        Content::Members(members) => Json::Object(pairs(members)),
+        Content::Items(items) => items.iter().map(|item| as_json(&item.content)).collect(),
+    }
+}
+
+fn json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        (-1e9..1e9).prop_map(|number: f64| Json::from(number)),
+        any::<String>().prop_map(Json::from),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..4).prop_map(Json::from_iter),
+        ]
+    })
+}
+
+#[test]
+fn tokens_are_distinct_and_short_enough() {
+    let operations = "[operation.put_object_acl]\nacl = \"private\"\n[operation.restore_object]\ndays = 1\n\
+                      [operation.delete_object_tagging]\n";
+    let plan = |token: &str| {
+        read(&format!(
+            "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.prefix]\nbucket = \"abc\"\n{operations}[job]\n\
+             client_request_token = \"{token}\"\n"
+        ))
+    };
+    assert_eq!(tokens(&plan("mine"), "fresh"), ["mine-1", "mine-2", "mine-3"]);
+    let long = ["x".repeat(64), format!("{}y", "x".repeat(63)), "é".repeat(64)];
+    let all: Vec<_> = long.iter().flat_map(|token| tokens(&plan(token), "fresh")).collect();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 9);
+    assert!(all.iter().all(|token| token.chars().count() == 64), "{all:?}");
+}
+
+#[test]
+fn what_the_command_line_says_must_fit_the_plan() {
+    let text = "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.csv]\nbucket = \"abc\"\nobject = \"list\"\n\
+                etag = \"aa\"\n[operation.delete_object_tagging]\n";
+    let arn = "arn:aws:iam::123456789012:role/Batch".to_owned();
+    let fits = Beside { role_arn: Some(arn), fresh_token: "fresh".to_owned(), ..Beside::default() };
+    let refusals = |text: &str, beside: &Beside| {
+        let found = export(&read(text), Service::Aws, beside).err().unwrap_or_default();
+        found.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(refusals(text, &fits), [""; 0]);
+    assert_eq!(refusals(text, &Beside { etag: Some("\"AA\"".into()), ..fits.clone() }), [""; 0]);
+    assert_eq!(
+        refusals(text, &Beside { etag: Some("bb".into()), ..fits.clone() }),
+        ["`--etag` is not the `etag` of [manifest.csv]"]
+    );
+    let unpinned = text.replace("etag = \"aa\"\n", "");
+    assert_eq!(refusals(&unpinned, &Beside { etag: Some("bb".into()), ..fits.clone() }), [""; 0]);
+    assert_eq!(
+        refusals(&unpinned, &Beside { etag: Some("\"\"".into()), ..fits.clone() }),
+        ["a request of S3 Batch Operations needs an ETag of 1 to 1024 characters"]
+    );
+    assert_eq!(
+        refusals(text, &Beside { account_id: Some("210987654321".into()), ..fits.clone() }),
+        ["`--account-id 210987654321` is not the account of the role, 123456789012"]
+    );
+    assert_eq!(refusals(text, &Beside { account_id: Some("123456789012".into()), ..fits.clone() }), [""; 0]);
+    assert_eq!(
+        refusals(text, &Beside { role_arn: Some("role/Batch".into()), ..fits.clone() }),
+        ["`--role-arn` names no role of aws: not the ARN of a role"]
+    );
+    let named = text.replace("[manifest", "role_arn = \"arn:aws:iam::123456789012:role/Own\"\n[manifest");
+    assert_eq!(refusals(&named, &fits), ["`--role-arn` is not the `role_arn` of [store]"]);
+}
+
+#[test]
+fn what_is_about_this_program_is_left_out_and_told() {
+    let text = "name = \"n\"\n[store]\nprovider = \"aws\"\nrole_arn = \"arn:aws:iam::123456789012:role/Own\"\n\
+                [manifest.prefix]\nbucket = \"abc\"\n[operation.delete_object_tagging]\n[job]\nskip_unchanged = true\n\
+                [report]\nenabled = false\nscope = \"all-tasks\"\n[limits]\nconcurrency = 8\nrequests_per_second = 10\n\
+                max_disk = \"1 GiB\"\n";
+    let exported = export(&read(text), Service::Aws, &Beside::default()).expect("a request");
+    let expected =
+        ["limits.concurrency", "limits.requests_per_second", "limits.max_disk", "job.skip_unchanged", "report.scope"];
+    assert_eq!(exported.left_out, expected);
+}
+
+#[test]
+fn a_flood_of_pieces_is_no_flood_of_messages() {
+    let flood = |piece: &str| piece.repeat(1_000_000 / piece.len());
+    let request = |inner: &str| format!("<CreateJobRequest>{inner}</CreateJobRequest>");
+    let tags = format!("<Operation><PutObjectTagging><TagSet>{}", flood("<Tag><Key>a</Key><Value/></Tag>"));
+    for document in [
+        request(&flood("<x/>")),
+        request(&flood("<Priority/>")),
+        request(&format!("{tags}</TagSet></PutObjectTagging></Operation>")),
+        format!("{{{}}}", flood("\"x\":1,").trim_end_matches(',')),
+        format!("{{\"Operation\":[{}]}}", flood("1,").trim_end_matches(',')),
+        flood("["),
+        flood("<x>"),
+    ] {
+        assert!(document.len() <= MAX_REQUEST_BYTES);
+        let (plan, problems) = import("request", document.as_bytes(), &given(Service::Oss), NOW);
+        assert!(plan.is_none());
+        assert!((1..=100).contains(&problems.iter().count()), "{}", problems.iter().count());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_request_is_the_same_work_as_its_plan(
+        (service, text) in prop_oneof![Just(Service::Oss), Just(Service::Aws)]
+            .prop_flat_map(|service| (Just(service), plan(service)))
+    ) {
+        let before = read(&text);
+        let after = exchanged(&before, service);
+        prop_assert_eq!(before.canonical().changes(after.canonical()), []);
+        prop_assert_eq!(before.hash(), after.hash());
+        prop_assert_eq!(before.job, after.job);
+        prop_assert_eq!(before.description, after.description);
+    }
+
+    #[test]
+    fn no_document_upsets_an_import(
+        document in prop_oneof![
+            any::<String>(),
+            "[<>/a&;#!\\[\\]x ?\"=-]{0,60}",
+            "\\{[{}\\[\\]\",:\\\\u0-9a-z ]{0,60}",
+        ]
+    ) {
+        let (plan, problems) = import("request", document.as_bytes(), &given(Service::Oss), NOW);
+        prop_assert_eq!(plan.is_some(), !problems.any_error());
+        for (span, _) in problems.iter().flat_map(crate::diagnostics::Problem::marks) {
+            let text = document.strip_prefix('\u{feff}').unwrap_or(&document);
+            prop_assert!(text.get(span.clone()).is_some(), "{:?} of {:?}", span, text);
+        }
+    }
+
+    #[test]
+    fn json_is_read_as_everybody_reads_it(value in json(), indented in any::<bool>()) {
+        let text = if indented { format!("{value:#}") } else { value.to_string() };
+        let node = json_tree::read(&text, "root").expect("JSON");
+        // Not the value itself: the usual reader rounds some numbers.
+        prop_assert_eq!(as_json(&node.content), serde_json::from_str::<Json>(&text).expect("JSON"));
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused(text in "[{}\\[\\]\",:\\\\tu0-9a-e.+ -]{0,20}") {
+        let usual = serde_json::from_str::<Json>(&text);
+        let deep = text.matches(['{', '[']).count() >= MAX_DEPTH;
+        match json_tree::read(&text, "root") {
+            Ok(_) => prop_assert!(usual.is_ok(), "{:?}", text),
+            Err(_) => prop_assert!(usual.is_err() || deep, "{:?}", text),
+        }
+    }
+}

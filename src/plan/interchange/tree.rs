@@ -1,0 +1,242 @@
+//! A request as a tree with places: what XML and JSON have in common.
+
+use std::collections::BTreeSet;
+
+use crate::diagnostics::Problem;
+use crate::plan::text::{nearest, shown};
+use crate::plan::walk::Span;
+
+/// The deepest request, AWS's generator with its filter, has seven levels.
+pub(super) const MAX_DEPTH: usize = 16;
+
+/// More problems than this are not kept: a hostile document must not become megabytes of messages.
+const MAX_PROBLEMS: usize = 100;
+
+/// A named piece of a document.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// The element's or the key's; of an item in a list, that of the list.
+    pub(super) name: String,
+    /// Where the name stands: a start tag, or a key.
+    pub(super) span: Span,
+    /// Where the content stands.
+    pub(super) at: Span,
+    /// What is in it.
+    pub(super) content: Content,
+}
+
+/// What a piece of a document holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Text of an element, which may mean a number as well.
+    Bare(String),
+    /// A string.
+    Text(String),
+    /// A truth value.
+    Bool(bool),
+    /// A number, as it is written.
+    Number(String),
+    /// JSON's null.
+    Null,
+    /// Named pieces.
+    Members(Vec<Node>),
+    /// Pieces without names.
+    Items(Vec<Node>),
+}
+
+impl Node {
+    /// Where to point at for what it holds.
+    pub(super) fn place(&self) -> &Span {
+        if self.at.is_empty() { &self.span } else { &self.at }
+    }
+}
+
+/// Nodes are compared by what they hold, wherever they stand.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.content == other.content
+    }
+}
+
+impl Eq for Node {}
+
+/// The problems of one document, and its words for what it is made of.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// `element` or `key`.
+    pub(super) noun: &'static str,
+    pub(super) found: Vec<Problem>,
+}
+
+impl Pass {
+    /// Something that cannot be taken over.
+    pub(super) fn refuse(&mut self, span: &Span, title: impl Into<String>, label: &str, help: impl Into<String>) {
+        if self.found.len() < MAX_PROBLEMS {
+            self.found.push(Problem::new(title).label(span.clone(), label).help(help));
+        }
+    }
+
+    /// A piece that holds something of another kind.
+    fn mismatch(&mut self, node: &Node, wanted: &str) {
+        let title = format!("`{}` does not hold {wanted}", shown(&node.name));
+        self.refuse(node.place(), title, "of another kind", format!("write {wanted}"));
+    }
+
+    /// One of a few names; the value beside it.
+    pub(super) fn choice<T: Copy>(&mut self, node: &Node, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(node)?.trim();
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+            return Some(*value);
+        }
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let all = format!("one of {}", names.join(", "));
+        let help = nearest(text, names).map_or(all.clone(), |near| format!("did you mean `{near}`? {all}"));
+        let title = format!("`{}` cannot be `{}` here", shown(&node.name), shown(text));
+        self.refuse(node.place(), title, "not one of its values", help);
+        None
+    }
+
+    /// A text.
+    pub(super) fn text<'n>(&mut self, node: &'n Node) -> Option<&'n str> {
+        match &node.content {
+            Content::Bare(text) | Content::Text(text) => Some(text),
+            _ => {
+                self.mismatch(node, "a text");
+                None
+            }
+        }
+    }
+
+    /// A truth value.
+    pub(super) fn truth(&mut self, node: &Node) -> Option<bool> {
+        let value = match &node.content {
+            Content::Bool(value) => Some(*value),
+            Content::Bare(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        if value.is_none() {
+            self.mismatch(node, "true or false");
+        }
+        value
+    }
+
+    /// A whole number that is not negative. Whether it is in its range, the plan says.
+    pub(super) fn number(&mut self, node: &Node) -> Option<u64> {
+        let digits = match &node.content {
+            Content::Number(digits) => digits.as_str(),
+            Content::Bare(text) => text.trim(),
+            _ => "",
+        };
+        let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        // TOML's largest.
+        let value = digits.parse().ok().filter(|number| whole && i64::try_from(*number).is_ok());
+        if value.is_none() {
+            self.mismatch(node, "a whole number from 0");
+        }
+        value
+    }
+
+    /// The pieces of a list.
+    pub(super) fn items<'n>(&mut self, node: &'n Node) -> Option<&'n [Node]> {
+        let Content::Items(items) = &node.content else {
+            self.mismatch(node, "a list");
+            return None;
+        };
+        Some(items)
+    }
+
+    /// The named pieces of a piece, each of which must be known and there once.
+    ///
+    /// `unsaid` are those that the service knows and a plan has no word for, each with what to do.
+    pub(super) fn members<'n>(
+        &mut self,
+        node: &'n Node,
+        known: &[&str],
+        unsaid: &[(&str, &str)],
+    ) -> Option<Members<'n>> {
+        let members = self.pieces(node)?;
+        let mut seen = BTreeSet::new();
+        for member in members {
+            let name = member.name.as_str();
+            if let Some((_, help)) = unsaid.iter().find(|(unsaid, _)| *unsaid == name) {
+                self.refuse(&member.span, format!("a plan cannot say `{name}`"), "not taken over", *help);
+            } else if !known.contains(&name) {
+                self.unknown(member, node, known);
+            } else if !seen.insert(name) {
+                let title = format!("`{name}` is there twice");
+                self.refuse(&member.span, title, "the second one", "keep one of them");
+            }
+        }
+        Some(Members { node, members })
+    }
+
+    /// The named pieces of a piece, whatever they are.
+    pub(super) fn pieces<'n>(&mut self, node: &'n Node) -> Option<&'n [Node]> {
+        match &node.content {
+            Content::Members(members) => Some(members),
+            Content::Bare(text) if text.trim().is_empty() => Some(&[]),
+            _ => {
+                let wanted = format!("{}s of its own", self.noun);
+                self.mismatch(node, &wanted);
+                None
+            }
+        }
+    }
+
+    /// A piece that the service does not know, or that stands in the wrong place.
+    pub(super) fn unknown(&mut self, member: &Node, within: &Node, known: &[&str]) {
+        // Looking for what was meant takes time, and a hostile document has room for many names.
+        if self.found.len() >= MAX_PROBLEMS {
+            return;
+        }
+        let name = shown(&member.name);
+        let title = format!("the {} `{name}` is not known in `{}`", self.noun, shown(&within.name));
+        let help = match nearest(&member.name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "nothing stands in here".to_owned(),
+            None => format!("known are {}", known.join(", ")),
+        };
+        self.refuse(&member.span, title, "unknown", help);
+    }
+}
+
+/// The named pieces of one piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Members<'n> {
+    node: &'n Node,
+    members: &'n [Node],
+}
+
+impl<'n> Members<'n> {
+    /// The one of this name, if it is there.
+    pub(super) fn get(&self, name: &str) -> Option<&'n Node> {
+        self.members.iter().find(|member| member.name == name)
+    }
+
+    /// The one of this name, which must be there.
+    pub(super) fn need(&self, name: &str, pass: &mut Pass) -> Option<&'n Node> {
+        let found = self.get(name);
+        if found.is_none() {
+            let title = format!("`{name}` is missing in `{}`", shown(&self.node.name));
+            pass.refuse(&self.node.span, title, "needs it", format!("add the {} `{name}`", pass.noun));
+        }
+        found
+    }
+
+    /// The only one; what there is more or less than one of is reported.
+    pub(super) fn only(&self, pass: &mut Pass) -> Option<&'n Node> {
+        match self.members {
+            [only] => Some(only),
+            [] => {
+                let title = format!("`{}` holds nothing", shown(&self.node.name));
+                pass.refuse(&self.node.span, title, "empty", "a request has exactly one operation");
+                None
+            }
+            [_, second, ..] => {
+                let title = format!("`{}` holds more than one", shown(&self.node.name));
+                pass.refuse(&second.span, title, "the second one", "a request has exactly one operation");
+                None
+            }
+        }
+    }
+}
