@@ -107,6 +107,7 @@ fn job(journal: &Journal) -> Result<i64, JournalError> {
         plan: Vec::new(),
         confirmed: true,
         priority: 0,
+        pledge: None,
     };
     let (Creation::Created(job) | Creation::Found(job)) = journal.create(new, false, Timestamp::now())?;
     Ok(job.number)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::carry::{Carry, Confirmation, result};
-use super::plan_file::{self, PlanFile};
+use super::given::{self, Given};
 use super::state::{Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, shell};
@@ -16,6 +16,9 @@ use crate::journal::{JobFolder, JobRecord, Journal, Origin};
 ///
 /// A plan whose job was interrupted or paused is gone on with where it stopped. Limits and priority may have changed since;
 /// where anything else of the plan has, apply refuses and says what.
+///
+/// A plan that was saved (batchplan plan PLAN --out FILE) is applied exactly as it was looked at: where the manifest names other
+/// objects now, or some were written over, apply refuses and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,12 +26,17 @@ Examples:
   batchplan apply plan.toml --auto-approve   without asking, as in a script
   batchplan apply plan.toml --auto-approve --json | jq .failed
   batchplan apply plan.toml --expect-count 1200   refuse, unless the manifest names 1200 objects
+  batchplan apply plan.bpl --plan plan.toml       what `plan --out` saved, while all is as it was
 
 Exit codes: 0 all succeeded, 1 the tool failed, 2 invalid plan, 3 some objects failed,
 4 the job failed, 5 paused or interrupted, 6 refused, 7 cancelled.")]
 pub(super) struct Apply {
-    /// The plan file
-    plan: PathBuf,
+    /// The plan file, or a saved plan
+    #[arg(value_name = "PLAN")]
+    given: PathBuf,
+    /// Refuse a saved plan that was not made of this plan file; relative paths are seen from its folder
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<PathBuf>,
     /// Do not ask: the plan was reviewed
     #[arg(long)]
     auto_approve: bool,
@@ -38,6 +46,9 @@ pub(super) struct Apply {
     /// Refuse unless the manifest names exactly so many objects
     #[arg(long, value_name = "N")]
     expect_count: Option<u64>,
+    /// Take prices from this price book before the one that is built in
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
     /// Print the result as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -48,18 +59,23 @@ pub(super) struct Apply {
 }
 
 pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
-    let file = plan_file::require(&args.plan, terminal)?;
-    let asks = file.plan.job.confirmation_required && !args.auto_approve;
+    let Given { plan, text, file, pledge } = given::read(&args.given, args.plan.as_deref(), terminal)?;
+    let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.interactive() {
-        let command = format!("batchplan apply {} --auto-approve{}", shell::path(&args.plan), args.state.flag());
+        let command = format!("batchplan apply {} --auto-approve{}", shell::path(&args.given), args.state.flag());
         return Err(Error::new(Exit::Refused, "the plan wants to be confirmed, and there is nobody to ask")
             .help(format!("when you have read it: {command}")));
     }
     let journal = args.state.journal()?;
-    let path = std::path::absolute(&args.plan)?;
-    let PlanFile { plan, bytes } = &file;
-    let submission =
-        Submission { plan, text: bytes, file: &path, origin: Origin::Plan, afresh: args.new, confirmed: false };
+    let submission = Submission {
+        plan: &plan,
+        text: &text,
+        file: &file,
+        origin: Origin::Plan,
+        afresh: args.new,
+        confirmed: false,
+        pledge: pledge.as_ref(),
+    };
     let job = match submission.enter(&journal, Timestamp::now())? {
         Entered::New(job) => job,
         Entered::Unfinished(job) => {
@@ -69,12 +85,13 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
         Entered::Over(job) => return over(&journal, &job, args.json, terminal),
     };
     // As of the job's creation: what is so many days old then, is.
-    let plan = &stored_plan(&job)?;
+    let mut plan = stored_plan(&job)?;
+    plan.prices.file = args.prices.clone().or(plan.prices.file);
     Carry {
         terminal,
         journal: &journal,
         job,
-        plan,
+        plan: &plan,
         settings: args.running.settings(false),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
         expected: args.expect_count,

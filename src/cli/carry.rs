@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::connected::connected;
+use super::plan::{Foresight, rates};
 use super::progress::ProgressView;
 use super::prompt::{self, Answer};
 use super::summary::{line, near, objects, summary};
@@ -17,7 +18,7 @@ use crate::engine::Snapshot;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
     Budget, Concluded, Decided, Delivered, Gone, Held, JobError, Prepare, Runner, Settings, Waiting, Watch, cautions,
-    manifest,
+    foresee, manifest,
 };
 use crate::journal::{JobRecord, Journal, PauseCause};
 use crate::manifest::{Frozen, ManifestError, Prepared};
@@ -130,6 +131,7 @@ impl Carry<'_> {
                     if before != JobStatus::Suspended || self.confirmation != Confirmation::Given {
                         self.introduce(&frozen);
                     }
+                    self.foresee(runner, &frozen, stop).await?;
                     match self.confirm(runner, &frozen, stop).await? {
                         None => {}
                         Some(exit) => return Ok(Ended::Exit(exit)),
@@ -156,16 +158,33 @@ impl Carry<'_> {
             .help(format!("the job was made of {}; go on with it by --expect-count {found}", objects(found))))
     }
 
+    /// Says what is to be expected, where somebody is to be asked, and refuses what would cost too much. The job goes on waiting
+    /// then: with a higher limit it can be confirmed.
+    async fn foresee(&self, runner: &Runner<'_>, frozen: &Frozen, stop: &CancellationToken) -> Result<(), Error> {
+        if self.confirmation != Confirmation::Ask {
+            return Ok(());
+        }
+        let rates = rates(self.plan, None, self.terminal)?;
+        let preview = foresee(self.plan, frozen, runner.store, stop).await.map_err(Error::from)?;
+        let foresight = Foresight::of(self.plan, &preview, &rates);
+        self.terminal.say(format_args!("\n{}", foresight.text.trim_end()));
+        match foresight.refusal {
+            Some(refusal) => Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help())),
+            None => Ok(()),
+        }
+    }
+
     /// What the job is about to do.
     fn introduce(&self, frozen: &Frozen) {
         let file = near(&self.job.plan_file).display().to_string();
         let manifest = manifest(self.journal, &self.job, self.plan);
         let manifest = manifest.as_ref().unwrap_or(&self.plan.manifest);
         self.terminal.say(summary(self.plan, manifest, &file, frozen.rows()));
-        for warning in frozen.warnings() {
+        for warning in frozen.warnings().iter().filter(|_| self.confirmation != Confirmation::Ask) {
             self.terminal.say(format_args!("  warning: {warning}\n    help: {}", warning.help));
         }
-        for caution in cautions(self.plan) {
+        // Where somebody is asked, they come with what is to be expected.
+        for caution in cautions(self.plan).iter().filter(|_| self.confirmation != Confirmation::Ask) {
             self.terminal.say(format_args!("  caution: {caution}"));
         }
     }
@@ -450,9 +469,14 @@ impl From<JobError> for Error {
             | JobError::Pin { .. }
             | JobError::NotNow { .. }
             | JobError::Manifest(ManifestError::TooMany { .. })
+            | JobError::OtherPledge(_)
+            | JobError::Stale(_)
+            | JobError::TooDear(_)
             | JobError::Unpublished(_) => Exit::Refused,
             JobError::Journal(error) => Exit::of_journal(error),
+            JobError::Prices(_) => Exit::Invalid,
             JobError::Manifest(_)
+            | JobError::Unseen(_)
             | JobError::Connect(_)
             | JobError::StoredPlan { .. }
             | JobError::Report(_)

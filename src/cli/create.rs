@@ -38,11 +38,12 @@ pub(super) struct Create {
 }
 
 pub(super) fn run(args: &Create, terminal: Terminal) -> Result<Exit, Error> {
-    let PlanFile { plan, bytes } = &plan_file::require(&args.plan, terminal)?;
+    let PlanFile { plan, bytes, .. } = &plan_file::require(&args.plan, terminal)?;
     let journal = args.state.journal()?;
     let path = std::path::absolute(&args.plan)?;
     let confirmed = !plan.job.confirmation_required;
-    let submission = Submission { plan, text: bytes, file: &path, origin: Origin::Plan, afresh: args.new, confirmed };
+    let submission =
+        Submission { plan, text: bytes, file: &path, origin: Origin::Plan, afresh: args.new, confirmed, pledge: None };
     let (Entered::New(job) | Entered::Unfinished(job) | Entered::Over(job)) =
         submission.enter(&journal, Timestamp::now())?;
     let plan = &stored_plan(&job)?;

@@ -1,32 +1,37 @@
 //! `batchplan plan`: see what a plan would do, and what it would cost, before it does anything.
 
 mod earlier;
+mod foresight;
 mod json;
 mod markdown;
 mod numbers;
 mod text;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::connected::connected;
+use super::plan_file::{self, PlanFile};
 use super::progress::ProgressView;
 use super::state::State;
 use super::summary::near;
 use super::terminal::Terminal;
-use super::{Error, Exit, plan_file, problems, shell, signals};
+use super::{Error, Exit, problems, shell, signals};
 use crate::diff::Prospect;
 use crate::estimate::{BookError, Estimate, Hours, Rates, estimate, exceeds, hours, rates_for};
 use crate::job::Progress;
-use crate::jobs::{Closeness, Onlooker, Preview, PreviewError, Previewer};
+use crate::jobs::{
+    Closeness, Onlooker, Preview, PreviewError, Previewer, SAMPLE, SavedCounts, SavedPlan, pledge, random_key,
+};
 use crate::manifest::{ManifestError, Prepared};
 use crate::plan::Plan;
 use crate::store::ReadOnly;
 use earlier::Earlier;
+pub(super) use foresight::Foresight;
 
 /// Show what a plan would do, object by object, and what it would cost. Nothing is changed.
 ///
@@ -64,7 +69,7 @@ pub(super) struct PlanArgs {
     /// The plan file
     plan: PathBuf,
     /// How many objects to look at
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = SAMPLE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     sample: u32,
     /// Which random sample: the same seed takes the same objects of the same manifest
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -78,6 +83,9 @@ pub(super) struct PlanArgs {
     /// Take prices from this price book before the one that is built in
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
+    /// Save the plan with what it is to be applied to: `apply FILE` does exactly that, or refuses
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Print it as JSON
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -116,7 +124,7 @@ struct View<'a> {
 pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let file = plan_file::require(&args.plan, terminal)?;
     let plan = &file.plan;
-    let rates = rates(plan, args, terminal)?;
+    let rates = rates(plan, args.prices.as_deref(), terminal)?;
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut onlooker = Looking { terminal, args, view: Mutex::new(ProgressView::counting(terminal)), looked: 0 };
@@ -125,7 +133,8 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         let connection = connected(&plan.store).await?;
         let stop = CancellationToken::new();
         signals::listen(terminal, stop.clone())?;
-        let closeness = Closeness { sample: args.sample, seed: args.seed, full: args.full || args.all, digest: None };
+        let digest = args.out.as_ref().map(|_| random_key());
+        let closeness = Closeness { sample: args.sample, seed: args.seed, full: args.full || args.all, digest };
         let store = Arc::new(ReadOnly::new(Arc::clone(connection.store())));
         let previewer = Previewer { plan, store, folder: scratch.path(), closeness, stop: &stop };
         let preview = previewer.preview(&mut onlooker).await;
@@ -150,9 +159,12 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         hours: &hours,
         earlier: earlier.as_ref(),
         colour: terminal.colours_data(),
-        next: format!("batchplan apply {}{}", shell::path(&args.plan), args.state.flag()),
-        saved: None,
+        next: format!("batchplan apply {}{}", shell::path(args.out.as_ref().unwrap_or(&args.plan)), args.state.flag()),
+        saved: args.out.as_ref().map(|out| out.display().to_string()),
     };
+    if let Some(out) = &args.out {
+        save(args, &file, &view, out)?;
+    }
     let printed = if args.json {
         json::of(&view).to_string()
     } else if args.format == Some(Form::Markdown) {
@@ -168,9 +180,34 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     Ok(if args.detailed_exitcode && preview.tally.has_changes() { Exit::Changes } else { Exit::Done })
 }
 
+/// Saves the plan with what it is to be applied to.
+fn save(args: &PlanArgs, file: &PlanFile, view: &View<'_>, out: &Path) -> Result<(), Error> {
+    let Preview { frozen, digest: Some(digest), closeness: Closeness { digest: Some(key), .. }, .. } = view.preview
+    else {
+        return Err(Error::new(Exit::ToolFailed, "there is no digest to save the plan with"));
+    };
+    let likely = |found| numbers::of_all(view, found).likely;
+    let tally = &view.preview.tally;
+    let saved = SavedPlan {
+        plan_file: std::path::absolute(&args.plan)?,
+        // A plan that was accepted is UTF-8.
+        plan: String::from_utf8_lossy(&file.bytes).into_owned(),
+        hash: view.plan.hash(),
+        pledge: pledge(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
+        counts: SavedCounts {
+            exact: numbers::is_exact(view),
+            change: likely(tally.changes),
+            unchanged: likely(tally.stays),
+            fail: likely(tally.fails),
+            unknown: likely(tally.open),
+        },
+    };
+    Ok(saved.write(out)?)
+}
+
 /// The prices that hold for the plan.
-fn rates(plan: &Plan, args: &PlanArgs, terminal: Terminal) -> Result<Rates, Error> {
-    rates_for(plan, args.prices.as_deref()).map_err(|error| {
+pub(super) fn rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<Rates, Error> {
+    rates_for(plan, prices).map_err(|error| {
         if let BookError::Invalid(problems) = &error {
             problems::show(problems, terminal);
         }

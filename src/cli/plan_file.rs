@@ -17,6 +17,8 @@ pub(super) struct PlanFile {
     pub(super) plan: Plan,
     /// The file as it was.
     pub(super) bytes: Vec<u8>,
+    /// When it was read: its ages count back from here.
+    pub(super) read_at: Timestamp,
 }
 
 /// Reads and checks one plan file. A file that cannot be read is a problem like any other.
@@ -29,8 +31,9 @@ fn load_in(path: &Path, folder: &Path) -> (Option<PlanFile>, Problems) {
     let name = harmless(&path.display().to_string());
     match read(path) {
         Ok(bytes) => {
-            let (plan, problems) = plan::read_bytes(&name, &bytes, folder, Timestamp::now());
-            (plan.map(|plan| PlanFile { plan, bytes }), problems)
+            let read_at = Timestamp::now();
+            let (plan, problems) = plan::read_bytes(&name, &bytes, folder, read_at);
+            (plan.map(|plan| PlanFile { plan, bytes, read_at }), problems)
         }
         Err(error) => {
             let mut problems = Problems::new(&name, "");

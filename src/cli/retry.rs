@@ -86,8 +86,15 @@ fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
     }
     let plan = stored_plan(&first)?;
     let origin = Origin::Retry { of: first.id.clone(), unattempted };
-    let submission =
-        Submission { plan: &plan, text: &first.plan, file: &first.plan_file, origin, afresh: false, confirmed: false };
+    let submission = Submission {
+        plan: &plan,
+        text: &first.plan,
+        file: &first.plan_file,
+        origin,
+        afresh: false,
+        confirmed: false,
+        pledge: None,
+    };
     carry(args, &submission, &journal, terminal)
 }
 
@@ -95,8 +102,15 @@ fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -
     let file = plan_file::require(plan_path, terminal)?;
     let origin = Origin::Report(origin(report, args)?);
     let path = std::path::absolute(plan_path)?;
-    let submission =
-        Submission { plan: &file.plan, text: &file.bytes, file: &path, origin, afresh: false, confirmed: false };
+    let submission = Submission {
+        plan: &file.plan,
+        text: &file.bytes,
+        file: &path,
+        origin,
+        afresh: false,
+        confirmed: false,
+        pledge: None,
+    };
     carry(args, &submission, &args.state.journal()?, terminal)
 }
 

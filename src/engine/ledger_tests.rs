@@ -32,6 +32,7 @@ fn created(journal: &Journal, id: &JobId, identity: &str) -> JobRecord {
         plan: Vec::new(),
         confirmed: true,
         priority: 0,
+        pledge: None,
     };
     match journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") {
         Creation::Created(job) => job,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::error::JobError;
 use crate::job::{JobId, JobStatus};
-use crate::journal::{Creation, JobFolder, JobRecord, Journal, Lease, NewJob, Origin, ReportOrigin};
+use crate::journal::{Creation, JobFolder, JobRecord, Journal, Lease, NewJob, Origin, Pledge, ReportOrigin};
 use crate::plan::{self, Plan};
 
 /// A plan, and where it was read.
@@ -24,6 +24,8 @@ pub struct Submission<'a> {
     pub afresh: bool,
     /// Whether the job need not be confirmed.
     pub confirmed: bool,
+    /// What its manifest must be, where the plan was saved.
+    pub pledge: Option<&'a Pledge>,
 }
 
 /// The job that a plan's work has.
@@ -72,6 +74,7 @@ impl Submission<'_> {
             plan: self.text.to_owned(),
             confirmed: self.confirmed,
             priority: self.plan.job.priority,
+            pledge: self.pledge.cloned(),
         };
         let found = match journal.create(new, self.afresh, now)? {
             Creation::Created(job) => return Ok(Entered::New(job)),
@@ -80,6 +83,11 @@ impl Submission<'_> {
         self.same_work(&found)?;
         if found.status.is_over() {
             return Ok(Entered::Over(found));
+        }
+        if let Some(pledge) = self.pledge
+            && found.pledge.as_ref() != Some(pledge)
+        {
+            return Err(JobError::OtherPledge(found.id));
         }
         // Limits may be others than they were: that is the same work.
         journal.replace_plan(&found.id, self.text.to_owned())?;
@@ -96,13 +104,15 @@ impl Submission<'_> {
     }
 }
 
-/// The plan that a job was made of. Its ages count back from when the job was created, whenever this is asked.
+/// The plan that a job was made of. Its ages count back from when the job was created, or its plan saved, whenever this is
+/// asked.
 ///
 /// # Errors
 /// When this version does not accept it.
 pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let folder = job.plan_file.parent().unwrap_or(Path::new(""));
-    let (plan, problems) = plan::read_bytes(&job.plan_file.display().to_string(), &job.plan, folder, job.created);
+    let as_of = job.pledge.as_ref().map_or(job.created, |pledge| pledge.as_of);
+    let (plan, problems) = plan::read_bytes(&job.plan_file.display().to_string(), &job.plan, folder, as_of);
     plan.ok_or_else(|| {
         let first = problems.iter().find(|problem| !problem.is_warning());
         let what = first.map_or_else(|| "it cannot be read".to_owned(), |problem| problem.title().to_owned());
@@ -176,7 +186,8 @@ mod tests {
         let plan = plan.unwrap_or_else(|| panic!("{problems:?}"));
         let enter = |origin: &Origin| {
             let (text, file, origin) = (PLAN.as_bytes(), Path::new("/p.toml"), origin.clone());
-            let submission = Submission { plan: &plan, text, file, origin, afresh: false, confirmed: false };
+            let submission =
+                Submission { plan: &plan, text, file, origin, afresh: false, confirmed: false, pledge: None };
             submission.enter(&journal, now).expect("entered")
         };
         let of = JobId::random();

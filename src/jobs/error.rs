@@ -3,11 +3,13 @@
 use std::io;
 
 use crate::engine::ReportError;
+use crate::estimate::{BookError, CostRefusal};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{JournalError, LeaseError};
 use crate::manifest::{ManifestError, PinBroken};
 use crate::plan::Change;
 use crate::store::ConnectError;
+use crate::task::Fault;
 
 /// Why a job cannot be created, gone on with, or told what to do.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +73,45 @@ pub enum JobError {
         /// Why that is in the way.
         why: &'static str,
     },
+    /// The work has an unfinished job that is of no saved plan, or of another one.
+    #[error("job {0} of the same plan is not over, and was not made of this saved plan")]
+    OtherPledge(JobId),
+    /// It would cost more than its plan allows, or nobody can tell.
+    #[error(transparent)]
+    TooDear(Box<CostRefusal>),
+    /// Its prices cannot be told.
+    #[error(transparent)]
+    Prices(#[from] BookError),
+    /// Its objects cannot be looked at.
+    #[error("the service refuses the credentials: {0}")]
+    Unseen(Box<Fault>),
+    /// What a saved plan was made of is not what it was.
+    #[error("the manifest is not what it was when the plan was saved: {0}; nothing was changed, and no job was made")]
+    Stale(String),
     /// The job's report is not where the plan wants it, and would be lost.
     #[error("the report of job {0} was not published yet")]
     Unpublished(JobId),
 }
 
 impl JobError {
+    /// Whether it can be seen to here, whatever the manifest is: what was read of that is kept, and a token still stands for
+    /// work that can be done.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Manifest(error) => matches!(
+                error,
+                ManifestError::Disk { .. }
+                    | ManifestError::TooLarge { .. }
+                    | ManifestError::TooLargeAhead { .. }
+                    | ManifestError::TooMany { .. }
+            ),
+            // The job that is to be retried is gone, and stays so.
+            Self::Journal(error) => !matches!(error, JournalError::NoSuchJob(_)),
+            Self::Io(_) => true,
+            _ => false,
+        }
+    }
+
     /// What to do about it, where that is known.
     #[must_use]
     pub fn help(&self) -> Option<String> {
@@ -107,6 +142,16 @@ impl JobError {
                     .to_owned()
             }
             Self::NotNow { job, .. } => format!("batchplan show {job}"),
+            Self::OtherPledge(job) => format!(
+                "go on with that job (batchplan resume {job}), give it up (batchplan cancel {job}), or leave it and start \
+                 afresh (--new)"
+            ),
+            Self::TooDear(refusal) => refusal.help(),
+            Self::Prices(error) => error.help(),
+            Self::Unseen(fault) => {
+                return super::advice(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
+            }
+            Self::Stale(_) => "look at it again, and save it anew: batchplan plan PLAN --out FILE".to_owned(),
             Self::Unpublished(job) => format!("send it first: batchplan publish {job}; or lose it: batchplan delete {job} --force"),
             Self::Connect(_) | Self::Io(_) => return None,
         })

@@ -11,6 +11,8 @@
 //! | `ending` | finishes and publishes its report |
 //! | `orders` | what others ask |
 //! | `preview` | what a plan would do, before there is a job |
+//! | `cost` | what is to be expected of a job, and whether it may cost that |
+//! | `saved`, `pledge` | a plan that was saved, and whether its manifest is what it was |
 //! | `describe`, `advice` | what there is to say of a job, and to do about its failures |
 //! | `xml` | jobs as OSS Batch Operations shows them |
 //! | `schedule`, `scope`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
@@ -21,15 +23,18 @@ mod advice;
 mod budget;
 mod check;
 mod control;
+mod cost;
 mod describe;
 mod desk;
 mod ending;
 mod error;
 mod orders;
 mod origin;
+mod pledge;
 mod preview;
 mod queue;
 mod runner;
+mod saved;
 mod schedule;
 mod scope;
 mod settings;
@@ -38,15 +43,18 @@ pub mod xml;
 pub use advice::advice;
 pub use budget::{Budget, Seat, Wanted};
 pub use check::{Finding, Probes, Verdict, check};
+pub use cost::{SAMPLE, foresee};
 pub use describe::{Description, Kept, Presence, ReportState, describe, look};
 pub use desk::{Entered, Held, Submission, is_interrupted, plan_to_go_on_with, stored_plan};
 pub use ending::{Concluded, Delivered, url};
 pub use error::JobError;
 pub use orders::{Ordered, cancel, confirm, forget, keep_house, may_forget, pause, prioritise};
 pub use origin::manifest;
+pub use pledge::{pledge, random_key};
 pub use preview::{Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, at_most, cautions};
 pub use queue::{Floor, Queue};
 pub use runner::{Decided, Gone, Prepare, Runner, Watch, Worked};
+pub use saved::{SavedCounts, SavedError, SavedPlan};
 pub use schedule::{Candidate, Rules, Waiting, going, may_go};
 pub use scope::Scope;
 pub use settings::{Patience, SLOTS, Settings};

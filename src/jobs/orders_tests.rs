@@ -28,6 +28,7 @@ fn job(journal: &Journal, way: &[JobStatus]) -> JobId {
         plan: Vec::new(),
         confirmed: false,
         priority: 0,
+        pledge: None,
     };
     assert!(matches!(journal.create(new, false, then()), Ok(Creation::Created(_))));
     for status in way {

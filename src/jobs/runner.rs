@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::advice::advice;
 use super::budget::{Budget, Wanted};
 use super::control::{Control, LOOK_EVERY};
+use super::cost;
 use super::desk::Held;
 use super::ending::Concluded;
 use super::error::JobError;
 use super::origin::manifest;
+use super::pledge::freeze_as;
 use super::schedule::{Candidate, Waiting, may_go};
 use super::scope::Scope;
 use super::settings::Settings;
@@ -22,7 +24,7 @@ use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
 };
 use crate::job::{JobStatus, Progress};
-use crate::journal::{JobFolder, JobRecord, Journal, JournalError, Lease, PauseCause, Request, Why};
+use crate::journal::{JobFolder, JobRecord, Journal, Lease, PauseCause, Request, Why};
 use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, freeze, unchanged};
 use crate::plan::Plan;
 use crate::store::Store;
@@ -199,7 +201,8 @@ impl<'a> Runner<'a> {
         }
         // One that was frozen to its end and not recorded is as good as new, but its source may have changed since.
         let frozen = match Frozen::open(self.folder().path()) {
-            Ok(Some(frozen)) => Ok(frozen),
+            // Whether one is what a saved plan pledges is known only while it is frozen.
+            Ok(Some(frozen)) if self.job.pledge.is_none() => Ok(frozen),
             _ => self.freeze(watch).await.inspect(|_| self.fresh = true),
         };
         let frozen = frozen.and_then(|frozen| self.check_count(&frozen).map(|()| frozen));
@@ -215,7 +218,12 @@ impl<'a> Runner<'a> {
                 Ok(Prepare::Known(Box::new(frozen)))
             }
             Err(JobError::Manifest(ManifestError::Stopped)) => self.stopped_preparing(),
-            Err(error) if is_of_this_machine(&error) => Err(error),
+            Err(error @ JobError::Stale(_)) => {
+                self.journal.withdraw(&self.job.id)?;
+                self.folder().clone().remove()?;
+                Err(error)
+            }
+            Err(error) if error.is_of_this_machine() => Err(error),
             Err(error) => {
                 self.advance(Failing, Why::because(error.to_string()))?;
                 let reason = self.job.reason.clone();
@@ -244,12 +252,19 @@ impl<'a> Runner<'a> {
             max_objects: limits.max_objects,
             concurrency: Some(limits.concurrency),
         };
-        let freezing = freeze(&manifest, self.store, self.folder().path(), bounds, &observe, &stop);
+        let pledge = self.job.pledge.as_ref();
+        let freezing = async {
+            let (store, folder) = (self.store, self.folder().path());
+            match pledge {
+                None => Ok(freeze(&manifest, store, folder, bounds, &observe, &stop).await?),
+                Some(pledge) => freeze_as(pledge, &manifest, store, folder, bounds, &observe, &stop).await,
+            }
+        };
         // Freezing ends by itself soon after a stop, unless it reads a file that never answers.
         let patience = self.settings.patience.drain;
         tokio::select! {
             biased;
-            frozen = freezing => Ok(frozen?),
+            frozen = freezing => frozen,
             () = long_after(&stop, patience) => Err(ManifestError::Stopped.into()),
             () = control.watch_preparing(&found) => Err(ManifestError::Stopped.into()),
         }
@@ -355,6 +370,9 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When its report cannot be gone on with, or the journal cannot be used: nothing was sent.
     pub async fn work(&mut self, frozen: &Frozen, watch: &mut dyn Watch) -> Result<Worked, JobError> {
+        if self.job.progress.settled() == 0 {
+            cost::check(self.plan, frozen, self.store, &self.signal).await?;
+        }
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {
             return Ok(Worked::Left);
         }
@@ -470,24 +488,6 @@ impl<'a> Runner<'a> {
 fn refused(fault: &Fault) -> String {
     let todo = advice(&fault.code, fault.status.unwrap_or_default()).map(|advice| format!(" ({advice})"));
     format!("the service refuses the credentials: {fault}{}", todo.unwrap_or_default())
-}
-
-/// Whether it can be seen to here, whatever the manifest is: what was read of that is kept, and a token still stands for
-/// work that can be done.
-fn is_of_this_machine(error: &JobError) -> bool {
-    match error {
-        JobError::Manifest(error) => matches!(
-            error,
-            ManifestError::Disk { .. }
-                | ManifestError::TooLarge { .. }
-                | ManifestError::TooLargeAhead { .. }
-                | ManifestError::TooMany { .. }
-        ),
-        // The job that is to be retried is gone, and stays so.
-        JobError::Journal(error) => !matches!(error, JournalError::NoSuchJob(_)),
-        JobError::Io(_) => true,
-        _ => false,
-    }
 }
 
 /// Ends so long after a stop.

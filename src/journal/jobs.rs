@@ -295,14 +295,15 @@ impl Journal {
         })
     }
 
-    /// Removes a job for which nothing was done.
+    /// Removes a job for which nothing was done but that its manifest was read.
     ///
     /// # Errors
     /// When something was, or the journal cannot be written.
     pub fn withdraw(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
-            let changed = connection.execute("DELETE FROM job WHERE id = ?1 AND status = 'New'", [id.as_str()])?;
+            let changed = connection
+                .execute("DELETE FROM job WHERE id = ?1 AND status IN ('New', 'Preparing')", [id.as_str()])?;
             exactly_one(changed, &id)
         })
     }
@@ -361,12 +362,13 @@ fn exactly_one(changed: usize, id: &JobId) -> Result<(), Problem> {
 }
 
 fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result<(), Problem> {
-    let origin =
-        serde_json::to_string(&new.origin).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    let origin = serde_json::to_string(&new.origin).map_err(unwritable)?;
+    let pledge = new.pledge.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
-                          priority, created, changed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12)",
+                          priority, created, changed, pledge)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13)",
         params![
             new.id.as_str(),
             new.identity,
@@ -380,6 +382,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             new.confirmed,
             new.priority,
             now.as_millisecond(),
+            pledge,
         ],
     )?;
     Ok(())

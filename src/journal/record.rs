@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
+use super::pledge::Pledge;
 use crate::job::{JobId, JobStatus, Progress};
 use crate::task::Seq;
 
@@ -153,6 +154,8 @@ pub struct NewJob {
     pub confirmed: bool,
     /// Its priority.
     pub priority: u32,
+    /// What its manifest must be, where it is of a saved plan.
+    pub pledge: Option<Pledge>,
 }
 
 /// A job.
@@ -210,12 +213,14 @@ pub struct JobRecord {
     pub delivery: Delivery,
     /// Where its report is, once it is there.
     pub place: Option<String>,
+    /// What its manifest must be, where it is of a saved plan.
+    pub pledge: Option<Pledge>,
 }
 
 /// The columns that [`JobRecord::read`] takes.
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
-    scope, taken_part, taken_row, request, request_why, report, place";
+    scope, taken_part, taken_row, request, request_why, report, place, pledge";
 
 /// The same without the plan's text, of which a thousand may be a gigabyte: for lists.
 pub(super) fn listed() -> String {
@@ -258,6 +263,10 @@ impl JobRecord {
             request: optional(row, "request", Request::read)?.map(|request| (request, why)),
             delivery: named(row, "report", Delivery::read)?,
             place: row.get("place")?,
+            pledge: row
+                .get::<_, Option<String>>("pledge")?
+                .map(|text| serde_json::from_str(&text).map_err(|error| unreadable(row, "pledge", error)))
+                .transpose()?,
         })
     }
 }

@@ -8,7 +8,8 @@ pub(super) const APPLICATION_ID: i32 = 0x6270_6a6c;
 /// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each manifest
 /// part that was begun (4 Mi rows each), `segment` one for each report file (256 MiB each), and `failure` and `example`
 /// are bounded for each job by [`Tally`](super::Tally).
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE job (
         number      INTEGER PRIMARY KEY AUTOINCREMENT,
         id          TEXT NOT NULL UNIQUE,
@@ -83,4 +84,8 @@ pub(super) const MIGRATIONS: &[&str] = &["
         message TEXT NOT NULL,
         PRIMARY KEY (job, code, http, place)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE job ADD COLUMN pledge TEXT;
+",
+];

@@ -54,6 +54,7 @@ mod tests {
             plan: Vec::new(),
             confirmed: true,
             priority: 0,
+            pledge: None,
         }
     }
 

@@ -39,6 +39,7 @@ pub(super) fn new(name: &str) -> NewJob {
         plan: b"name = \"\xFF\"".to_vec(),
         confirmed: false,
         priority: 7,
+        pledge: None,
     }
 }
 

@@ -235,6 +235,22 @@ fn shape(frozen: &Frozen) -> IndexShape {
     }
 }
 
+impl Pin {
+    /// As text, for whoever keeps it elsewhere.
+    ///
+    /// # Errors
+    /// Only what serializing to memory can give, which is nothing in practice.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&pin_shape(self))
+    }
+
+    /// From such a text; `None` where it is none.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        pin(serde_json::from_str(text).ok()?).ok()
+    }
+}
+
 fn pin_shape(pin: &Pin) -> PinShape {
     match pin {
         Pin::Listing => PinShape::Listing,

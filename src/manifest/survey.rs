@@ -8,13 +8,20 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use sha2::Sha256;
+use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::error::ManifestError;
 use super::facts::FactsWriter;
 use super::filter::{Facts, Row};
+use super::frozen::Frozen;
+use super::input::blocking;
 use crate::hex::hex;
 use crate::object::{Acl, Bucket, Fact, Key, ObjectId, ObjectState, StorageClass, VersionId};
+use crate::task::{Seq, Task};
+
+/// Rows that are read at once.
+const BATCH: usize = 4096;
 
 /// What a survey is to bring.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,6 +142,31 @@ impl Survey {
         });
         Ok(Surveyed { sample, digest: self.digest.map(|digest| digest.text()) })
     }
+}
+
+/// The sample of a manifest that was frozen before. Only names are known of its objects.
+///
+/// # Errors
+/// When its parts cannot be read, or it is stopped.
+pub async fn sample_of(frozen: &Frozen, wish: Wish, stop: &CancellationToken) -> Result<Surveyed, ManifestError> {
+    let (frozen, stop) = (frozen.clone(), stop.clone());
+    let wish = Wish { digest: None, every: false, ..wish };
+    blocking(move || {
+        let mut survey = Survey::new(wish, Path::new(""))?;
+        for batch in frozen.tasks(Seq { part: 0, row: 0 }, BATCH) {
+            if stop.is_cancelled() {
+                return Err(ManifestError::Stopped);
+            }
+            for Task { object, .. } in batch? {
+                let ObjectId { bucket, key, version } = &object;
+                let version = version.as_ref().map(VersionId::as_str);
+                let (bucket, key) = (bucket.as_str(), key.as_bytes());
+                survey.note(&Row { bucket, key, version, facts: Facts::default() })?;
+            }
+        }
+        survey.finish()
+    })
+    .await
 }
 
 fn sampled(row: &Row<'_>) -> Sampled {

@@ -33,6 +33,25 @@ pub(super) fn of(view: &View<'_>) -> String {
     text
 }
 
+/// What is to be expected, in short, for who is to say yes.
+pub(super) fn brief(view: &View<'_>) -> String {
+    let mut text = failures(view) + &doubts(view);
+    let _ = writeln!(text, "{}", Paint(view.colour).bold(&numbers::headline(view)));
+    if let Some(certainty) = numbers::certainty(view) {
+        let _ = writeln!(text, "  {certainty}");
+    }
+    let total = match numbers::book(view.estimate) {
+        Ok(book) => format!("{}, an estimate by the prices of {book}", view.estimate.total),
+        Err((why, _)) => format!("not known: {why}"),
+    };
+    let _ = writeln!(text, "  cost     {}", cell(&total));
+    for (what, how_long) in numbers::durations(view.hours) {
+        let _ = writeln!(text, "  time     {how_long}, {what}");
+    }
+    text.push_str(&warnings(view));
+    text
+}
+
 /// One object, and what becomes of it.
 pub(super) fn object(prospect: &Prospect, colour: bool) -> String {
     let paint = Paint(colour);

@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::diff::{Judge, Prospect, Service, Tally, busiest};
 use crate::estimate::Workload;
-use crate::manifest::{Bounds, Census, Frozen, ManifestError, Pin, Prepared, Wish, survey};
-use crate::operation::Operations;
+use crate::manifest::{Bounds, Census, Frozen, ManifestError, Pin, Prepared, Surveyed, Wish, sample_of, survey};
 use crate::plan::Plan;
 use crate::store::{Provider, ReadOnly, Store};
 use crate::task::Fault;
@@ -158,12 +157,38 @@ impl Previewer<'_> {
             Err(ManifestError::Stopped) => return Err(PreviewError::Stopped),
             surveyed => surveyed?,
         };
+        self.look(frozen, surveyed, onlooker).await
+    }
+
+    /// Looks at the objects of a manifest that is frozen already, of which a sample is taken now. What its source told of them
+    /// is not known any more, but for the sums.
+    ///
+    /// # Errors
+    /// As [`preview`](Self::preview).
+    pub async fn preview_of(
+        &self,
+        frozen: &Frozen,
+        onlooker: &mut (dyn Onlooker + Send + Sync),
+    ) -> Result<Preview, PreviewError> {
+        let Closeness { sample, seed, .. } = self.closeness;
+        let wish = Wish { sample: sample as usize, seed, ..Wish::default() };
+        match sample_of(frozen, wish, self.stop).await {
+            Err(ManifestError::Stopped) => Err(PreviewError::Stopped),
+            surveyed => self.look(frozen.clone(), surveyed?, onlooker).await,
+        }
+    }
+
+    async fn look(
+        &self,
+        frozen: Frozen,
+        surveyed: Surveyed,
+        onlooker: &mut (dyn Onlooker + Send + Sync),
+    ) -> Result<Preview, PreviewError> {
+        let full = self.closeness.full;
         let (at, asked) = (Timestamp::now(), self.store.asked());
         let named = surveyed.sample.iter().map(|it| &it.object.bucket);
         let buckets = Buckets::ask(self.plan, &*self.store, named).await;
-        let operations = Operations::new(self.plan.operations.clone());
-        let operations = operations.skipping_unchanged(self.plan.job.skip_unchanged);
-        let judge = Judge::new(operations, Service::from(self.plan.store.provider));
+        let judge = Judge::new(self.plan.operations(), Service::from(self.plan.store.provider));
         let sampled = surveyed.sample.len() as u64;
         let busiest = busiest(surveyed.sample.iter().map(|it| &it.object))
             .map(|(bucket, folder, count)| (bucket, folder, count, sampled));
@@ -198,7 +223,10 @@ impl Previewer<'_> {
             // Requests about tags cost the same whatever they are about.
             Provider::Aws => !tags_alone,
             Provider::Oss => true,
-            Provider::S3 | Provider::Sandbox => false,
+            Provider::S3 | Provider::Sandbox => {
+                let priced = self.plan.prices.book.is_some() || self.plan.prices.file.is_some();
+                priced && !tags_alone
+            }
         }
     }
 }

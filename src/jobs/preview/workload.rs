@@ -161,16 +161,16 @@ impl<'a> Scale<'a> {
 /// `count` times `all` over `of`, to the nearest.
 fn share(count: u64, all: u64, of: u64) -> u64 {
     let of = u128::from(of.max(1));
-    u64::try_from((u128::from(count) * u128::from(all) * 2 + of) / (of * 2)).unwrap_or(u64::MAX)
+    let exact = u128::from(count) * u128::from(all);
+    let (whole, rest) = (exact / of, exact % of);
+    u64::try_from(whole + u128::from(rest * 2 >= of)).unwrap_or(u64::MAX)
 }
 
 /// What a job would send at most, where nothing is known of its objects but their number and, if the source tells it, their
 /// class and size: each operation of each object, as if everything changed and nothing failed.
 #[must_use]
 pub fn at_most(plan: &Plan, census: Option<&Census>, rows: u64) -> Workload {
-    let operations = crate::operation::Operations::new(plan.operations.clone());
-    let operations = operations.skipping_unchanged(plan.job.skip_unchanged);
-    let mut calls: Vec<Call> = operations.reads().into_iter().map(|step| step.call).collect();
+    let mut calls: Vec<Call> = plan.operations().reads().into_iter().map(|step| step.call).collect();
     let mut written = [false; 3];
     for operation in &plan.operations {
         let (place, call) = match operation {

@@ -1,0 +1,68 @@
+//! The plan that a command is given: a plan file, or a plan that was saved.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::plan_file::{self, PlanFile};
+use super::terminal::Terminal;
+use super::{Error, Exit};
+use crate::jobs::{SavedError, SavedPlan};
+use crate::journal::Pledge;
+use crate::plan::Plan;
+
+/// Bytes that tell a saved plan from a plan file.
+const BEGINNING: u64 = 64;
+
+/// A plan to make a job of.
+pub(super) struct Given {
+    /// The plan.
+    pub(super) plan: Plan,
+    /// Its text.
+    pub(super) text: Vec<u8>,
+    /// Its file, absolute: for a saved plan the file that it was saved from.
+    pub(super) file: PathBuf,
+    /// What its manifest must be, where it was saved.
+    pub(super) pledge: Option<Pledge>,
+}
+
+/// The plan in this file. `of` is the plan file that a saved plan must be of, where that was said.
+///
+/// # Errors
+/// When there is no valid plan; what is wrong with a plan file is shown.
+pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result<Given, Error> {
+    if !is_saved(path) {
+        if of.is_some() {
+            return Err(Error::new(Exit::Invalid, format!("{} is no saved plan", path.display()))
+                .help("--plan says which plan a saved plan must be of; batchplan plan PLAN --out FILE saves one"));
+        }
+        let PlanFile { plan, bytes, .. } = plan_file::require(path, terminal)?;
+        return Ok(Given { plan, text: bytes, file: std::path::absolute(path)?, pledge: None });
+    }
+    let saved = SavedPlan::read(path)?;
+    let named =
+        of.map(|file| Ok::<_, Error>((std::path::absolute(file)?, plan_file::require(file, terminal)?))).transpose()?;
+    let named = named.as_ref().map(|(file, now)| (file.as_path(), &now.plan));
+    let plan = saved.plan(path, named)?;
+    let file = named.map_or_else(|| saved.plan_file.clone(), |(file, _)| file.to_owned());
+    Ok(Given { plan, text: saved.plan.into_bytes(), file, pledge: Some(saved.pledge) })
+}
+
+/// Whether a file holds a saved plan. One that cannot be read is nothing of the kind, and whoever reads it next says why.
+fn is_saved(path: &Path) -> bool {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    read.is_ok() && SavedPlan::is_one(&bytes)
+}
+
+impl From<SavedError> for Error {
+    fn from(error: SavedError) -> Self {
+        let exit = match &error {
+            SavedError::Io(_) => Exit::ToolFailed,
+            SavedError::Damaged { .. } | SavedError::OtherVersion { .. } | SavedError::OtherPlan { .. } => {
+                Exit::Refused
+            }
+        };
+        Self { exit, message: error.to_string(), help: error.help() }
+    }
+}
