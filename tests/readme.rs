@@ -13,7 +13,7 @@ use batchplan::estimate::PriceBook;
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
-const COMMANDS: [(&str, Runner); 27] = [
+const COMMANDS: [(&str, Runner); 30] = [
     ("cargo run --release -- apply plans/quickstart.toml --auto-approve", Runner::Here(0)),
     ("cargo test", Runner::Ci),
     ("cargo install --path .", Runner::Ci),
@@ -26,6 +26,9 @@ const COMMANDS: [(&str, Runner); 27] = [
     ("batchplan policy plan.toml > policy.json", Runner::Here(0)),
     // The plan that init writes names a bucket that its sandbox does not have.
     ("batchplan check plan.toml", Runner::Here(1)),
+    ("batchplan plan plans/quickstart.toml", Runner::Here(0)),
+    ("batchplan plan plans/quickstart.toml --out quickstart.bpl", Runner::Here(0)),
+    ("batchplan apply quickstart.bpl --plan plans/quickstart.toml --auto-approve", Runner::Here(0)),
     (
         "batchplan import plans/requests/restore-archive.xml --name restore --region cn-hangzhou \
          --endpoint https://oss-cn-hangzhou.aliyuncs.com --out restore.toml",

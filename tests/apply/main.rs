@@ -6,6 +6,7 @@ mod folders;
 mod oss;
 mod reports;
 mod runs;
+mod saved;
 mod strangers;
 mod terminal;
 mod world;

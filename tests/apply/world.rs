@@ -6,12 +6,14 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use batchplan::call::{Call, Learned};
 use batchplan::job::JobStatus;
 use batchplan::journal::{JobRecord, Journal, Query};
 use batchplan::object::{Bucket, Key, ObjectId, VersionId};
 use batchplan::store::sandbox::{ACCESS_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Provider, Store, StoreConfig};
+use batchplan::store::{Content, Provider, Store, StoreConfig};
+use md5::Digest as _;
 use serde_json::Value as Json;
 
 /// The folder, gone when the test ends.
@@ -182,6 +184,14 @@ impl Objects {
         let version = version.map(VersionId::new);
         let id = ObjectId { bucket: Bucket::new("bkt"), key: Key::from(key), version };
         self.runtime.block_on(self.store.call(&id, call)).unwrap_or_else(|fault| panic!("{key:?}: {fault}")).learned
+    }
+
+    /// Writes an object.
+    pub(crate) fn write(&self, key: &str, content: &'static str) {
+        let (bucket, key) = (Bucket::new("bkt"), Key::from(key));
+        let md5 = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(content));
+        let content = Content::Bytes(content.into());
+        self.runtime.block_on(self.store.write(&bucket, &key, content, &md5)).expect("written");
     }
 
     /// An object's tags as `a=1 b=2`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diff::Tally;
 use crate::manifest::{Census, Source, Versions};
 use crate::object::{Acl, Bucket};
 use crate::operation::{Aspect, Operation};
@@ -134,10 +135,18 @@ pub(super) fn all(
     buckets: &Buckets,
     census: &Census,
     rows: u64,
+    tally: &Tally,
     busiest: Option<&(Bucket, Vec<u8>, u64, u64)>,
 ) -> Vec<String> {
     let mut found = of_plan(plan);
     found.extend(buckets.cautions(plan, census, rows));
+    let looked = tally.looked().max(1);
+    if plan.limits.failure_threshold.is_exceeded_by(tally.fails, looked) {
+        found.push(format!(
+            "more objects would fail than failure_threshold allows ({}): the job would stop before its end, and Fail",
+            plan.limits.failure_threshold
+        ));
+    }
     if rows > ADVISED_OBJECTS {
         found.push(
             "OSS advises at most 100 million objects for one job: several plans, each of a part of the keys, are easier to \

@@ -204,7 +204,7 @@ impl Previewer<'_> {
         let Examined { tally, shown, told, names, .. } = examined;
         Ok(Preview {
             work: workload::workload(self.plan, &census, rows, &tally, asked, names),
-            cautions: cautions::all(self.plan, &buckets, &census, rows, busiest.as_ref()),
+            cautions: cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref()),
             census,
             tally,
             shown,

@@ -265,6 +265,11 @@ impl Unsaid {
             let help = "nothing would stop a manifest that names more: remove it once you have counted";
             self.refuse("`max_objects` of [limits]", help);
         }
+        if plan.limits.max_cost.is_some() {
+            let help =
+                "nothing would stop a job that costs more: remove it once you have seen what `batchplan plan` says";
+            self.refuse("`max_cost` of [limits]", help);
+        }
         if plan.limits.failure_threshold != default.failure_threshold {
             let help = "it has a threshold of its own, 20 % at OSS and 50 % at AWS: remove it to accept that";
             self.refuse("`failure_threshold` of [limits]", help);

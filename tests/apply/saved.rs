@@ -1,0 +1,157 @@
+//! Plans that are saved, and applied exactly as they were looked at, or not at all; and what may not cost too much.
+
+use std::fs;
+
+use batchplan::job::JobStatus;
+
+use crate::world::World;
+
+const TAG: &str =
+    "[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"docs/\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
+const FILL: &str = "bucket,key\nbkt,docs/a\nbkt,docs/b\nbkt,other\n";
+
+/// A folder whose plan was saved.
+fn saved(rest: &str) -> World {
+    let world = World::filled(FILL);
+    world.plan(rest);
+    let planned = world.run(&["plan", "plan.toml", "--full", "--json", "--out", "plan.bpl"]).ended(0).json();
+    assert_eq!(planned["counts"]["change"]["likely"], 2);
+    assert_eq!(planned["saved"], "plan.bpl");
+    world
+}
+
+/// Applies the saved plan, which must be refused for this, and changes nothing and leaves no job.
+#[track_caller]
+fn refused(world: &World, args: &[&str], why: &str) {
+    let args = [&["apply", "plan.bpl", "--auto-approve"], args].concat();
+    let ran = world.run(&args).ended(6);
+    assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    assert!(world.jobs().is_empty(), "{:?}", world.jobs());
+    assert_eq!(world.objects().tags("docs/b", None), "");
+}
+
+#[test]
+fn a_saved_plan_is_done_where_all_is_as_it_was() {
+    let world = saved(TAG);
+    let result = world.run(&["apply", "plan.bpl", "--plan", "plan.toml", "--auto-approve", "--json"]).ended(0).json();
+    assert_eq!((&result["total"], &result["succeeded"]), (&2.into(), &2.into()));
+    assert_eq!(world.objects().tags("docs/a", None), "t=1");
+    assert_eq!(world.objects().tags("other", None), "");
+    // Tags are no part of what an object is: the same may be done again.
+    world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(0);
+    let shown = fs::read_to_string(world.path("plan.bpl")).expect("read");
+    assert!(!shown.contains("sandboxsecret"), "{shown}");
+}
+
+#[test]
+fn it_is_not_asked_for_without_anybody_to_answer() {
+    let world = saved(TAG);
+    let ran = world.run(&["apply", "plan.bpl"]).ended(6);
+    assert!(ran.stderr.contains("batchplan apply plan.bpl --auto-approve"), "{}", ran.stderr);
+}
+
+#[test]
+fn another_object_one_fewer_and_one_written_over_are_each_refused() {
+    let world = saved(TAG);
+    world.objects().write("docs/c", "new");
+    refused(&world, &[], "it names 3 objects, and named 2");
+    let world = saved(TAG);
+    world.objects().write("docs/a", "written over");
+    refused(&world, &[], "some were written over");
+}
+
+#[test]
+fn a_file_is_known_by_its_bytes_wherever_it_is() {
+    let csv = TAG.replace(
+        "[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"docs/\"",
+        "[manifest.csv]\npath = \"list.csv\"\nfields = [\"Bucket\", \"Key\"]",
+    );
+    let world = World::filled(FILL);
+    world.plan(&csv);
+    world.write("list.csv", "bkt,docs%2Fa\nbkt,docs%2Fb\n");
+    world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(0);
+    world.write("list.csv", "bkt,docs%2Fa\nbkt,docs/b\n");
+    refused(&world, &[], "SHA-256");
+    // The plan in another checkout: its paths are seen from there.
+    world.write("elsewhere/list.csv", "bkt,docs%2Fa\nbkt,docs%2Fb\n");
+    for name in ["plan.toml", "fill.csv"] {
+        world.write(&format!("elsewhere/{name}"), fs::read(world.path(name)).expect("read"));
+    }
+    world.run(&["apply", "plan.bpl", "--plan", "elsewhere/plan.toml", "--auto-approve"]).ended(0);
+    assert_eq!(world.objects().tags("docs/b", None), "", "it was done there");
+    assert!(world.path("elsewhere/data").exists());
+}
+
+#[test]
+fn another_plan_and_a_damaged_file_are_refused() {
+    let world = saved(TAG);
+    let other = fs::read_to_string(world.path("plan.toml")).expect("read").replace("t = \"1\"", "t = \"2\"");
+    world.write("other.toml", other);
+    refused(&world, &["--plan", "other.toml"], "was not made of");
+    let whole = fs::read_to_string(world.path("plan.bpl")).expect("read");
+    world.write("plan.bpl", whole.replace("docs/", "other"));
+    refused(&world, &[], "is damaged: its checksum");
+    world.write("plan.bpl", &whole[..whole.len() / 2]);
+    refused(&world, &[], "is damaged: it was cut off");
+    let ran = world.run(&["apply", "plan.toml", "--plan", "plan.toml", "--auto-approve"]).ended(2);
+    assert!(ran.stderr.contains("is no saved plan"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_kill_between_does_not_let_another_manifest_in() {
+    let world = saved(TAG);
+    let mut command = world.command(&["apply", "plan.bpl", "--auto-approve"]);
+    let killed = command.env("BATCHPLAN_FAILPOINT", "status-changed:1").output().expect("it runs");
+    assert_eq!(killed.status.code(), None, "{}", String::from_utf8_lossy(&killed.stderr));
+    assert_eq!(world.jobs()[0].status, JobStatus::Preparing);
+    world.objects().write("docs/c", "new");
+    refused(&world, &[], "it names 3 objects, and named 2");
+}
+
+#[test]
+fn the_job_of_another_plan_is_not_taken_for_it() {
+    let world = saved(TAG);
+    world.run(&["create", "plan.toml"]).ended(0);
+    let ran = world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(6);
+    assert!(ran.stderr.contains("was not made of this saved plan"), "{}", ran.stderr);
+    world.run(&["apply", "plan.bpl", "--auto-approve", "--new"]).ended(0);
+    // The job that waits is still there.
+    assert_eq!(
+        world.jobs().iter().map(|job| job.status).collect::<Vec<_>>(),
+        [JobStatus::Complete, JobStatus::Suspended]
+    );
+}
+
+#[test]
+fn a_job_that_costs_too_much_never_begins() {
+    let priced = |max: &str| format!("{TAG}[prices]\nbook = \"aws-us-east-1\"\n[limits]\nmax_cost = \"{max}\"\n");
+    let world = World::filled(FILL);
+    world.plan(&priced("0.000001 USD"));
+    let ran = world.run(&["apply", "plan.toml", "--auto-approve"]).ended(6);
+    assert!(ran.stderr.contains("max_cost is 0.000001 USD, and the job would cost 0.00001 USD"), "{}", ran.stderr);
+    let job = world.jobs()[0].id.to_string();
+    assert_eq!(world.objects().tags("docs/a", None), "");
+    // Nor from the queue, where nobody looks.
+    let ran = world.run(&["run"]);
+    assert!(ran.code != 0 && ran.stderr.contains("max_cost is 0.000001 USD"), "{} {}", ran.code, ran.stderr);
+    assert_eq!(world.objects().tags("docs/a", None), "");
+    let planned = world.run(&["plan", "plan.toml"]).ended(6);
+    assert!(planned.stdout.contains("2 objects: 2 to change"), "{}", planned.stdout);
+    // What it may cost is not what it does: the same job goes on.
+    world.plan(&priced("0.01 USD"));
+    let ran = world.run(&["apply", "plan.toml", "--auto-approve", "--json"]).ended(0);
+    assert_eq!(ran.json()["job_id"], job.as_str());
+    assert_eq!(world.objects().tags("docs/a", None), "t=1");
+}
+
+#[test]
+fn what_nobody_can_price_is_refused_where_its_cost_matters() {
+    let world = World::filled(FILL);
+    world.plan(&format!("{TAG}[limits]\nmax_cost = \"1000000 USD\"\n"));
+    let ran = world.run(&["apply", "plan.toml", "--auto-approve"]).ended(6);
+    assert!(ran.stderr.contains("no prices are known for the sandbox"), "{}", ran.stderr);
+    let book = "[[entry]]";
+    world.write("prices.toml", book);
+    let ran = world.run(&["plan", "plan.toml", "--prices", "prices.toml"]).ended(2);
+    assert!(ran.stderr.contains("prices.toml"), "{}", ran.stderr);
+}
