@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::terminal::harmless;
 use super::{Error, Exit, Terminal, problems};
 use crate::diagnostics::{Problem, Problems};
+use crate::jobs::SavedPlan;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};
 
 /// A valid plan, and the bytes it was read from.
@@ -30,6 +31,12 @@ pub(super) fn load(path: &Path) -> (Option<PlanFile>, Problems) {
 fn load_in(path: &Path, folder: &Path) -> (Option<PlanFile>, Problems) {
     let name = harmless(&path.display().to_string());
     match read(path) {
+        Ok(bytes) if SavedPlan::is_one(&bytes) => {
+            let mut problems = Problems::new(&name, "");
+            let what = format!("{name} is a saved plan, and a plan file is wanted here");
+            problems.push(Problem::new(what).help("`batchplan apply` takes saved plans; its plan file is named in it"));
+            (None, problems)
+        }
         Ok(bytes) => {
             let read_at = Timestamp::now();
             let (plan, problems) = plan::read_bytes(&name, &bytes, folder, read_at);
