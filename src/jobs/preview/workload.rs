@@ -142,15 +142,17 @@ impl<'a> Scale<'a> {
         for (class, there) in told {
             for (kind, (call, overall)) in &kinds {
                 let seen = self.seen.get(class).copied().unwrap_or(0);
+                let own = counts.get(&(*kind, class.clone()));
                 let count = if seen == 0 {
                     // None of this class is in the sample: it is taken to be like the others.
                     share(*overall, there.objects, self.looked)
                 } else {
-                    let sent = counts.get(&(*kind, class.clone())).map_or(0, |sent| sent.count);
-                    share(sent, there.objects, seen)
+                    share(own.map_or(0, |sent| sent.count), there.objects, seen)
                 };
                 if count > 0 {
-                    all.push((class.clone(), (*call).clone(), count));
+                    // A restore asks each class for the tier that it takes.
+                    let call = own.map_or(*call, |sent| &sent.call);
+                    all.push((class.clone(), call.clone(), count));
                 }
             }
         }
@@ -161,7 +163,9 @@ impl<'a> Scale<'a> {
 /// `count` times `all` over `of`, to the nearest.
 fn share(count: u64, all: u64, of: u64) -> u64 {
     let of = u128::from(of.max(1));
-    u64::try_from((u128::from(count) * u128::from(all) * 2 + of) / (of * 2)).unwrap_or(u64::MAX)
+    let product = u128::from(count) * u128::from(all);
+    let up = u128::from(product % of * 2 >= of);
+    u64::try_from(product / of + up).unwrap_or(u64::MAX)
 }
 
 /// What a job would send at most, where nothing is known of its objects but their number and, if the source tells it, their
@@ -220,7 +224,7 @@ mod tests {
         let class = class.map_or(Fact::Unknown, |class| Fact::Known(StorageClass::new(class)));
         let before = ObjectState { class, ..ObjectState::default() };
         let object = ObjectId { bucket: Bucket::new("bkt"), key: Key::from("k"), version: None };
-        Prospect { object, fate: Fate::Changes(before.clone()), before, sends, refused: None }
+        Prospect { object, fate: Fate::Changes(before.clone()), before, sends, refused: Vec::new() }
     }
 
     fn census(classes: &[(Option<&str>, u64, u64)]) -> Census {
