@@ -1,6 +1,6 @@
 //! One object's fate, from what was seen of it.
 
-use super::restores::{Expected, Service, expect};
+use super::restores::{Expected, Service, attempts, expect};
 use crate::call::Call;
 use crate::object::{Fact, ObjectId, ObjectState, Restoration, RestoreRequest};
 use crate::operation::{Aspect, Operation, Operations};
@@ -18,8 +18,8 @@ pub struct Prospect {
     /// The requests that the job would send for it and have carried out, in order; those that a fault keeps from being
     /// sent are not among them.
     pub sends: Vec<Call>,
-    /// The request that would be refused.
-    pub refused: Option<Call>,
+    /// The requests that would be refused: the one that it fails on, and those that it gets over.
+    pub refused: Vec<Call>,
 }
 
 /// What becomes of an object.
@@ -121,46 +121,57 @@ impl Judge {
     pub fn judge(&self, object: ObjectId, before: ObjectState, trouble: Option<&Trouble>, takes_acl: bool) -> Prospect {
         let mut sends = Vec::new();
         if let Some(trouble) = trouble {
-            let fate = self.troubled(trouble);
-            let refused = matches!(fate, Fate::Fails(_)).then(|| self.first_call(&trouble.call));
+            let met = self.first_met(trouble);
+            let fate = match (self.troubled(trouble, &met), &met) {
+                // That is looked at before the object is.
+                (Fate::Fails(reason), Call::PutAcl(_)) if !takes_acl && reason.code != "NoSuchBucket" => {
+                    Fate::Fails(no_acls(&reason.operation))
+                }
+                (fate, _) => fate,
+            };
+            let mut refused = Vec::new();
+            if matches!(fate, Fate::Fails(_)) {
+                sends.extend(self.reads.iter().take_while(|read| **read != met).cloned());
+                refused.push(met);
+            }
             return Prospect { object, before, fate, sends, refused };
         }
+        let mut refused = Vec::new();
         sends.extend(self.reads.iter().cloned());
         let seen = self.as_the_job_sees(&before);
         let after = match self.operations.desired(&seen) {
             Ok(after) => after,
             Err((operation, rejection)) => {
                 let reason = Reason::new(rejection.code(), 0, operation, rejection.to_string());
-                return Prospect { object, before, fate: Fate::Fails(reason), sends, refused: None };
+                return Prospect { object, before, fate: Fate::Fails(reason), sends, refused };
             }
         };
         for step in self.operations.steps(&seen, &after) {
             let fails = match step.call {
-                Call::PutAcl(_) if !takes_acl => Some(Fate::Fails(Reason::new(
-                    "AccessControlListNotSupported",
-                    400,
-                    &step.operation,
-                    "the bucket's owner owns every object in it, and the bucket takes no ACLs",
-                ))),
-                Call::Restore(request) => match expect(self.service, &before.class, &before.restoration, request) {
-                    Expected::Taken => None,
-                    Expected::TakenWithoutTier => {
-                        // The job learns by a look that it is the tier which is not wanted.
-                        sends.push(Call::Head);
-                        None
+                Call::PutAcl(_) if !takes_acl => Some(Fate::Fails(no_acls(&step.operation))),
+                Call::Restore(request) => {
+                    let expected = expect(self.service, &before.class, &before.restoration, request);
+                    let attempts = attempts(self.service, &before.class, request, &expected);
+                    sends.extend(attempts.sends);
+                    refused.extend(attempts.refused);
+                    match expected {
+                        Expected::Taken => continue,
+                        Expected::Refused(reason) => Some(Fate::Fails(reason)),
+                        Expected::Open(why) => Some(Fate::Open(why.to_owned())),
                     }
-                    Expected::Refused(reason) => Some(Fate::Fails(reason)),
-                    Expected::Open(why) => Some(Fate::Open(why.to_owned())),
-                },
+                }
                 _ => None,
             };
             if let Some(fate) = fails {
-                return Prospect { object, before, fate, sends, refused: Some(step.call) };
+                if !matches!(step.call, Call::Restore(_)) {
+                    refused.push(step.call);
+                }
+                return Prospect { object, before, fate, sends, refused };
             }
             sends.push(step.call);
         }
         let fate = self.changes(&before).map_or(Fate::Stays, Fate::Changes);
-        Prospect { object, before, fate, sends, refused: None }
+        Prospect { object, before, fate, sends, refused }
     }
 
     /// What it becomes, where that is something else.
@@ -181,37 +192,39 @@ impl Judge {
     }
 
     /// What a refused look says of what the job would meet.
-    fn troubled(&self, Trouble { call, fault }: &Trouble) -> Fate {
+    fn troubled(&self, Trouble { call, fault }: &Trouble, met: &Call) -> Fate {
         let gone = match fault.code.as_str() {
             "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
             // No body came with it, or the version is a delete marker.
             _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
         };
         // What is refused to a look that the job does not make may be allowed to what it does.
-        let met =
+        let looks_too =
             self.reads.contains(call) && fault.class == crate::task::FaultClass::Rejected && fault.status.is_some();
-        if gone || met {
-            let reason =
-                Reason::new(&fault.code, fault.status.unwrap_or(0), &self.operation_of(call), fault.message.clone());
+        if gone || looks_too {
+            let operation = self.operation_of(met);
+            let reason = Reason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone());
             return Fate::Fails(reason);
         }
         Fate::Open(format!("it could not be looked at: {fault}"))
     }
 
-    /// What the job would send first of an object that is not there.
-    fn first_call(&self, looked: &Call) -> Call {
+    /// The request that the job would have refused: the look itself where the job looks too, else the first that it sends.
+    fn first_met(&self, Trouble { call, .. }: &Trouble) -> Call {
+        if self.reads.contains(call) {
+            return call.clone();
+        }
         let first_write = || {
             let nothing = ObjectState::default();
             let after = self.operations.desired(&nothing).ok()?;
             self.operations.steps(&nothing, &after).into_iter().next().map(|step| step.call)
         };
-        self.reads.first().cloned().or_else(first_write).unwrap_or_else(|| looked.clone())
+        self.reads.first().cloned().or_else(first_write).unwrap_or_else(|| call.clone())
     }
 
-    /// The operation that would name the failure in the report: the one whose request comes first.
-    fn operation_of(&self, looked: &Call) -> String {
-        let first = self.first_call(looked);
-        let aspect = match first {
+    /// The operation that would name the failure in the report.
+    fn operation_of(&self, met: &Call) -> String {
+        let aspect = match met {
             Call::GetTags | Call::PutTags(_) | Call::DeleteTags => Aspect::Tags,
             Call::GetAcl | Call::PutAcl(_) => Aspect::Acl,
             Call::Restore(_) | Call::Head => Aspect::Restoration,
@@ -219,6 +232,12 @@ impl Judge {
         let names: Vec<_> = self.operations.iter().filter(|it| it.aspect() == aspect).map(Operation::name).collect();
         names.join("+")
     }
+}
+
+/// What comes of setting an ACL in a bucket that takes none.
+fn no_acls(operation: &str) -> Reason {
+    let message = "the bucket's owner owns every object in it, and the bucket takes no ACLs";
+    Reason::new("AccessControlListNotSupported", 400, operation, message)
 }
 
 #[cfg(test)]

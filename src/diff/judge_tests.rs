@@ -50,7 +50,7 @@ fn an_object_with_too_many_tags_fails_before_anything_is_written() {
         (reason.code.as_str(), reason.http, reason.operation.as_str()),
         ("TooManyTags", 0, "add_object_tagging")
     );
-    assert_eq!((sends, refused), (vec![Call::GetTags], None));
+    assert_eq!((sends, refused), (vec![Call::GetTags], vec![]));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn what_is_not_there_fails_whichever_request_showed_it() {
     let gone = put.judge(object(), ObjectState::default(), Some(&refused("NoSuchKey", 404, Call::GetTags)), true);
     let Fate::Fails(reason) = gone.fate else { panic!("{:?}", gone.fate) };
     assert_eq!((reason.code.as_str(), reason.operation.as_str()), ("NoSuchKey", "put_object_tagging"));
-    assert_eq!((gone.sends, gone.refused), (vec![], Some(Call::PutTags(tags(&[("a", "1")])))));
+    assert_eq!((gone.sends, gone.refused), (vec![], vec![Call::PutTags(tags(&[("a", "1")]))]));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_refused_look_is_a_failure_only_where_the_job_looks_too() {
         [of(Operation::AddTagging(tags(&[("a", "1")])), false), of(Operation::PutTagging(tags(&[("a", "1")])), true)]
     {
         assert!(matches!(&fails.fate, Fate::Fails(reason) if reason.code == "AccessDenied"), "{:?}", fails.fate);
-        assert_eq!(fails.refused, Some(Call::GetTags));
+        assert_eq!(fails.refused, [Call::GetTags]);
     }
 }
 
@@ -108,14 +108,14 @@ fn requests_are_counted_up_to_the_one_that_fails() {
     };
     let prospect = fate(&all, false, before.clone());
     assert!(matches!(&prospect.fate, Fate::Fails(reason) if reason.operation == "restore_object"));
-    assert_eq!((prospect.sends, prospect.refused), (vec![Call::PutAcl(Acl::Private)], Some(Call::Restore(request))));
+    assert_eq!((prospect.sends, prospect.refused), (vec![Call::PutAcl(Acl::Private)], vec![Call::Restore(request)]));
     let closed = judge(&all, false).judge(object(), before, None, false);
     assert!(matches!(&closed.fate, Fate::Fails(reason) if reason.code == "AccessControlListNotSupported"));
-    assert_eq!((closed.sends, closed.refused), (vec![], Some(Call::PutAcl(Acl::Private))));
+    assert_eq!((closed.sends, closed.refused), (vec![], vec![Call::PutAcl(Acl::Private)]));
 }
 
 #[test]
-fn an_untiered_class_takes_a_look_and_a_second_request() {
+fn an_untiered_class_takes_a_refusal_a_look_and_a_second_request() {
     let request = RestoreRequest { days: 1, tier: Some(Tier::Standard) };
     let judge = Judge::new(Operations::new(vec![Operation::Restore(request)]), Service::Oss);
     let before = ObjectState {
@@ -125,5 +125,15 @@ fn an_untiered_class_takes_a_look_and_a_second_request() {
     };
     let prospect = judge.judge(object(), before, None, true);
     assert!(matches!(prospect.fate, Fate::Changes(_)));
-    assert_eq!(prospect.sends, [Call::Head, Call::Restore(request)]);
+    let untiered = Call::Restore(RestoreRequest { days: 1, tier: None });
+    assert_eq!((prospect.sends, prospect.refused), (vec![Call::Head, untiered], vec![Call::Restore(request)]));
+}
+
+#[test]
+fn a_read_that_is_refused_after_another_names_its_own_operation() {
+    let both = [Operation::PutTagging(tags(&[])), Operation::PutAcl(Acl::Private)];
+    let denied = refused("AccessDenied", 403, Call::GetAcl);
+    let prospect = judge(&both, true).judge(object(), tagged(&[]), Some(&denied), true);
+    assert!(matches!(&prospect.fate, Fate::Fails(reason) if reason.operation == "put_object_acl"), "{prospect:?}");
+    assert_eq!((prospect.sends, prospect.refused), (vec![Call::GetTags], vec![Call::GetAcl]));
 }

@@ -1,5 +1,6 @@
 //! Which restores a service takes, by class, days and tier. The service decides; this says what it will most likely say.
 
+use crate::call::Call;
 use crate::object::{Fact, Restoration, RestoreRequest, StorageClass, Tier};
 use crate::store::Provider;
 
@@ -33,10 +34,8 @@ impl From<Provider> for Service {
 /// What is to be expected of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// It is taken.
+    /// It is taken, at the second attempt where the class takes no tier and one was named.
     Taken,
-    /// It is taken, at the second attempt: the class takes no tier, and one was named.
-    TakenWithoutTier,
     /// It is refused.
     Refused(Reason),
     /// It depends on what cannot be seen.
@@ -69,22 +68,63 @@ pub(super) fn expect(
     }
     match restoration.known() {
         None => Expected::Open("whether a restore is under way is not known"),
-        Some(Restoration::InProgress) => in_progress(request),
-        Some(_) if service == Service::Oss && kind == Kind::Archive && request.tier.is_some() => {
-            Expected::TakenWithoutTier
-        }
+        Some(Restoration::InProgress) if service == Service::Oss && kind == Kind::Archive => in_progress(None),
+        Some(Restoration::InProgress) => in_progress(Some(request.tier.unwrap_or(Tier::Standard))),
+        Some(_) if kind == Kind::Unknown => Expected::Open("whether objects of its class need a restore is not known"),
         Some(_) => Expected::Taken,
     }
 }
 
-/// One under way is refused, unless the new one is faster; how fast the old one is cannot be seen.
-fn in_progress(request: RestoreRequest) -> Expected {
-    match request.tier.unwrap_or(Tier::Standard) {
-        Tier::Bulk => {
+/// Requests on the way to a restore, but for those that come before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attempts {
+    /// Those that are carried out.
+    pub(super) sends: Vec<Call>,
+    /// Those that are refused.
+    pub(super) refused: Vec<Call>,
+}
+
+/// What the job sends for a restore of which this is to be expected. It looks at the object once a service that has a class
+/// without tiers refuses a tier, or anything else of the request with status 400, and once there is a conflict.
+pub(super) fn attempts(
+    service: Service,
+    class: &Fact<StorageClass>,
+    request: RestoreRequest,
+    expected: &Expected,
+) -> Attempts {
+    let asks = Call::Restore(request);
+    let untiered = Call::Restore(RestoreRequest { tier: None, ..request });
+    let kind = class.known().map_or(Kind::Unknown, Kind::of);
+    let gives_up_tier = service == Service::Oss && kind == Kind::Archive && request.tier.is_some();
+    let mut attempts = Attempts::default();
+    if gives_up_tier {
+        attempts.refused.push(asks.clone());
+        attempts.sends.push(Call::Head);
+    }
+    let last = if gives_up_tier { untiered } else { asks };
+    match expected {
+        Expected::Taken => attempts.sends.push(last),
+        Expected::Refused(reason) => {
+            attempts.refused.push(last);
+            let tier = service == Service::Oss && request.tier.is_some() && !gives_up_tier;
+            if reason.http == 409 || (reason.http == 400 && tier) {
+                attempts.sends.push(Call::Head);
+            }
+        }
+        Expected::Open(_) => {}
+    }
+    attempts
+}
+
+/// One under way is refused, unless the new one is faster; how fast the old one is cannot be seen. `tier` is that of the new
+/// one, `None` where the class has none.
+fn in_progress(tier: Option<Tier>) -> Expected {
+    match tier {
+        None | Some(Tier::Bulk) => {
             let message = "a restore of this object is under way, and how long its copy will stay cannot be seen";
             Expected::Refused(Reason::new("RestoreAlreadyInProgress", 409, OPERATION, message))
         }
-        Tier::Standard | Tier::Expedited => Expected::Open(
+        Some(Tier::Standard | Tier::Expedited) => Expected::Open(
             "a restore is under way: another is taken only if it is faster, and how fast that is cannot be seen",
         ),
     }
@@ -165,7 +205,7 @@ mod tests {
         assert_eq!(code(of(Aws, "DEEP_ARCHIVE", NONE, 1, Some(Tier::Expedited))), "InvalidArgument");
         assert_eq!(code(of(Aws, "STANDARD", NONE, 1, None)), "InvalidObjectState");
         assert_eq!(of(Oss, "Archive", NONE, 7, None), Expected::Taken);
-        assert_eq!(of(Oss, "Archive", NONE, 7, Some(Tier::Standard)), Expected::TakenWithoutTier);
+        assert_eq!(of(Oss, "Archive", NONE, 7, Some(Tier::Standard)), Expected::Taken);
         assert_eq!(code(of(Oss, "Archive", NONE, 8, None)), "InvalidArgument");
         assert_eq!(of(Oss, "ColdArchive", NONE, 365, Some(Tier::Bulk)), Expected::Taken);
         assert_eq!(code(of(Oss, "ColdArchive", NONE, 366, None)), "InvalidArgument");
@@ -173,7 +213,9 @@ mod tests {
         assert_eq!(code(of(Oss, "IA", NONE, 1, None)), "OperationNotSupported");
         assert_eq!(of(Other, "DEEP_ARCHIVE", NONE, 9999, Some(Tier::Expedited)), Expected::Taken);
         assert_eq!(code(of(Other, "STANDARD", NONE, 1, None)), "InvalidObjectState");
-        assert_eq!(of(Other, "CLOUDTIER", NONE, 1, None), Expected::Taken);
+        for (service, class) in [(Other, "CLOUDTIER"), (Aws, "INTELLIGENT_TIERING")] {
+            assert!(matches!(of(service, class, NONE, 1, None), Expected::Open(_)), "{class}");
+        }
     }
 
     #[test]

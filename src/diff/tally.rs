@@ -103,7 +103,7 @@ impl Tally {
                 *unknown += u64::from(size.is_none());
             }
         }
-        if let Some(call) = &prospect.refused {
+        for call in &prospect.refused {
             count(&mut self.refused, call, class.as_ref());
         }
     }

@@ -51,7 +51,7 @@ pub use error::JobError;
 pub use orders::{Ordered, cancel, confirm, forget, keep_house, may_forget, pause, prioritise};
 pub use origin::manifest;
 pub use pledge::{pledge, random_key};
-pub use preview::{Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, at_most, cautions};
+pub use preview::{Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, cautions};
 pub use queue::{Floor, Queue};
 pub use runner::{Decided, Gone, Prepare, Runner, Watch, Worked};
 pub use saved::{SavedCounts, SavedError, SavedPlan};

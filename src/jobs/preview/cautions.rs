@@ -71,6 +71,13 @@ impl Buckets {
         self.facts.get(bucket).is_none_or(|known| known.ownership != Some(Ownership::BucketOwnerEnforced))
     }
 
+    /// Whether a bucket is known not to be there.
+    #[must_use]
+    pub fn lacks(&self, bucket: &Bucket) -> bool {
+        let unknown = self.facts.get(bucket).into_iter().flat_map(|known| &known.unknown);
+        unknown.into_iter().any(|(_, fault)| fault.code == "NoSuchBucket")
+    }
+
     /// What of them deserves a second thought.
     fn cautions(&self, plan: &Plan, census: &Census, rows: u64) -> Vec<String> {
         let mut found = Vec::new();

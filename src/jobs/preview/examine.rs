@@ -10,9 +10,9 @@ use crate::backoff::RetryPolicy;
 use crate::diff::{Judge, Prospect, Tally, Trouble};
 use crate::engine::{Allowance, Looked, Throttle, Worker};
 use crate::manifest::{Frozen, ManifestError, Sampled, Told};
-use crate::object::{Fact, ObjectState};
+use crate::object::{Fact, ObjectId, ObjectState};
 use crate::operation::Operations;
-use crate::task::Seq;
+use crate::task::{Fault, Seq};
 
 /// Rows that are read at once, and batches that wait.
 const BATCH: usize = 256;
@@ -61,7 +61,9 @@ pub(super) async fn run(
         let looks = judge.looks(&told.state, wants_class);
         let (seen, trouble) = match worker.look_at(&object, &looks).await {
             Looked::Seen(seen) => (seen, None),
-            Looked::Failed { seen, call, fault } => (seen, Some(Trouble { call, fault: *fault })),
+            Looked::Failed { seen, call, fault } => {
+                (seen, Some(Trouble { call, fault: named(*fault, &object, buckets.lacks(&object.bucket)) }))
+            }
             Looked::Refused(fault) => return Err(PreviewError::Refused(fault)),
             Looked::Stopped => return Err(PreviewError::Stopped),
         };
@@ -81,6 +83,19 @@ pub(super) async fn run(
     }
     examined.shown.finish();
     Ok(())
+}
+
+/// A fault by the code that the job's own requests would be given: a HEAD is answered without any.
+fn named(fault: Fault, object: &ObjectId, no_bucket: bool) -> Fault {
+    if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
+        return fault;
+    }
+    let code = match &object.version {
+        _ if no_bucket => "NoSuchBucket",
+        Some(_) => "NoSuchVersion",
+        None => "NoSuchKey",
+    };
+    Fault { code: code.to_owned(), message: "there is no such object".to_owned(), ..fault }
 }
 
 /// What is known of an object: what was seen, and what was told of what was not looked at.

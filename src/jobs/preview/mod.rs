@@ -30,7 +30,6 @@ use examine::Examined;
 
 pub use cautions::{Buckets, of_plan as cautions};
 pub use shown::Shown;
-pub use workload::at_most;
 
 /// How closely a plan's objects are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

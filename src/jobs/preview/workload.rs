@@ -9,7 +9,6 @@ use crate::diff::{Sent, Tally};
 use crate::estimate::{Own, RequestKind, Restored, Workload};
 use crate::manifest::{Census, ClassTally};
 use crate::object::{ObjectId, RestoreRequest, StorageClass};
-use crate::operation::Operation;
 use crate::plan::Plan;
 
 /// Bytes of a report's row besides its names: status, code and separators.
@@ -142,15 +141,17 @@ impl<'a> Scale<'a> {
         for (class, there) in told {
             for (kind, (call, overall)) in &kinds {
                 let seen = self.seen.get(class).copied().unwrap_or(0);
+                let own = counts.get(&(*kind, class.clone()));
                 let count = if seen == 0 {
                     // None of this class is in the sample: it is taken to be like the others.
                     share(*overall, there.objects, self.looked)
                 } else {
-                    let sent = counts.get(&(*kind, class.clone())).map_or(0, |sent| sent.count);
-                    share(sent, there.objects, seen)
+                    share(own.map_or(0, |sent| sent.count), there.objects, seen)
                 };
                 if count > 0 {
-                    all.push((class.clone(), (*call).clone(), count));
+                    // A restore asks each class for the tier that it takes.
+                    let call = own.map_or(*call, |sent| &sent.call);
+                    all.push((class.clone(), call.clone(), count));
                 }
             }
         }
@@ -166,50 +167,6 @@ fn share(count: u64, all: u64, of: u64) -> u64 {
     u64::try_from(whole + u128::from(rest * 2 >= of)).unwrap_or(u64::MAX)
 }
 
-/// What a job would send at most, where nothing is known of its objects but their number and, if the source tells it, their
-/// class and size: each operation of each object, as if everything changed and nothing failed.
-#[must_use]
-pub fn at_most(plan: &Plan, census: Option<&Census>, rows: u64) -> Workload {
-    let mut calls: Vec<Call> = plan.operations().reads().into_iter().map(|step| step.call).collect();
-    let mut written = [false; 3];
-    for operation in &plan.operations {
-        let (place, call) = match operation {
-            // What is put does not matter to what it costs.
-            Operation::PutTagging(tags) | Operation::AddTagging(tags) => (0, Call::PutTags(tags.clone())),
-            Operation::DeleteTagging(None) => (0, Call::DeleteTags),
-            Operation::DeleteTagging(Some(_)) => (0, Call::PutTags(crate::object::TagSet::default())),
-            Operation::PutAcl(acl) => (1, Call::PutAcl(*acl)),
-            Operation::Restore(request) => (2, Call::Restore(*request)),
-        };
-        if !std::mem::replace(&mut written[place], true) {
-            calls.push(call);
-        }
-    }
-    let nothing = Census::default();
-    let mut classes = census.unwrap_or(&nothing).classes.clone();
-    if classes.is_empty() {
-        classes.insert(None, ClassTally { objects: rows, bytes: 0, unsized_objects: rows });
-    }
-    let mut work = Workload {
-        objects: rows,
-        operations: u32::try_from(plan.operations.len()).unwrap_or(u32::MAX),
-        ..Workload::default()
-    };
-    for (class, there) in classes {
-        for call in &calls {
-            work.send(RequestKind::of(call), class.as_ref(), there.objects);
-            if let Call::Restore(request) = call {
-                let place = Restored { class: class.clone(), tier: request.tier, days: request.days };
-                let volume = work.restored.entry(place).or_default();
-                volume.objects += there.objects;
-                volume.bytes += u128::from(there.bytes);
-                volume.unsized_objects += there.unsized_objects;
-            }
-        }
-    }
-    work
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +177,7 @@ mod tests {
         let class = class.map_or(Fact::Unknown, |class| Fact::Known(StorageClass::new(class)));
         let before = ObjectState { class, ..ObjectState::default() };
         let object = ObjectId { bucket: Bucket::new("bkt"), key: Key::from("k"), version: None };
-        Prospect { object, fate: Fate::Changes(before.clone()), before, sends, refused: None }
+        Prospect { object, fate: Fate::Changes(before.clone()), before, sends, refused: Vec::new() }
     }
 
     fn census(classes: &[(Option<&str>, u64, u64)]) -> Census {

@@ -45,6 +45,11 @@ impl Gate {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), table).expect("written");
         let sandbox = Sandbox::in_memory(Some(file.path()), SandboxOptions::default()).expect("a sandbox");
+        Self::to(sandbox, rules)
+    }
+
+    /// Before this sandbox.
+    pub(crate) fn to(sandbox: Sandbox, rules: &[Rule]) -> Self {
         let server = Server::start(sandbox, "127.0.0.1:0".parse().expect("an address"), false).expect("a server");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (address, behind) = (listener.local_addr().expect("an address"), server.address());
@@ -71,6 +76,11 @@ impl Gate {
     /// Method and target of each request so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().expect("sound").clone()
+    }
+
+    /// Forgets what was asked so far.
+    pub(crate) fn forget(&self) {
+        self.log.lock().expect("sound").clear();
     }
 
     /// Those that change something.

@@ -1,0 +1,14 @@
+//! `batchplan plan`: the real binary against the sandbox in both dialects, held to what is there, to what `apply` then does,
+//! and to what a gate before the sandbox saw of it.
+
+#[path = "../support/gate.rs"]
+#[expect(dead_code, reason = "what is turned away is for other tests")]
+mod gate;
+mod model;
+mod property;
+mod quiet;
+mod scene;
+mod truth;
+#[path = "../apply/world.rs"]
+#[expect(dead_code, reason = "jobs and their statuses are for other tests")]
+mod world;

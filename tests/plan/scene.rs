@@ -1,0 +1,170 @@
+//! A folder with a plan, a sandbox that is filled from the folder, and a gate before it that sees every request.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::num::NonZeroU32;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Region};
+use aws_sdk_s3::types::{ObjectOwnership, OwnershipControls, OwnershipControlsRule};
+use batchplan::call::{Call, Learned};
+use batchplan::object::{Bucket, Key, ObjectId};
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions};
+use batchplan::store::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig};
+use batchplan::task::Fault;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use md5::{Digest, Md5};
+use serde_json::Value as Json;
+use tokio::runtime::Runtime;
+
+use crate::gate::Gate;
+use crate::world::{Ran, World};
+
+/// Whose dialect a plan speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// AWS's S3, by its prices and rules.
+    Aws,
+    /// OSS's own.
+    Oss,
+}
+
+/// The folder, the sandbox and the gate.
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) gate: Gate,
+    pub(crate) dialect: Dialect,
+    runtime: Runtime,
+}
+
+impl Scene {
+    /// A sandbox that holds these rows, and the files that `write` puts into the folder.
+    pub(crate) fn filled(dialect: Dialect, table: &str, write: impl FnOnce(&World)) -> Self {
+        let world = World::filled(table);
+        write(&world);
+        let sandbox = Sandbox::in_memory(Some(&world.path("fill.csv")), real_time()).expect("a sandbox");
+        Self::before(dialect, world, sandbox)
+    }
+
+    /// Before a sandbox that is there already.
+    pub(crate) fn before(dialect: Dialect, world: World, sandbox: Sandbox) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Self { world, gate: Gate::to(sandbox, &[]), dialect, runtime }
+    }
+
+    /// Writes `plan.toml`: the store behind the gate, and this.
+    pub(crate) fn plan(&self, rest: &str) {
+        let (provider, region) = match self.dialect {
+            Dialect::Aws => ("aws", "us-east-1"),
+            Dialect::Oss => ("oss", "cn-hangzhou"),
+        };
+        let store = format!(
+            "[store]\nprovider = \"{provider}\"\nendpoint = \"{}\"\nregion = \"{region}\"\naddressing = \"path\"\n",
+            self.gate.endpoint()
+        );
+        self.world.write("plan.toml", format!("name = \"test\"\n{store}{rest}"));
+    }
+
+    /// The binary in the folder, with the sandbox's keys.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        let mut command = self.world.command(args);
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.env("OSS_ACCESS_KEY_ID", ACCESS_KEY).env("OSS_ACCESS_KEY_SECRET", SECRET_KEY);
+        Ran::of(&command.output().expect("the binary runs"))
+    }
+
+    /// `plan plan.toml` with these flags besides.
+    pub(crate) fn look(&self, args: &[&str]) -> Ran {
+        self.run(&[&["plan", "plan.toml"], args].concat())
+    }
+
+    /// The objects of `plan --all --json`, and what it says of all of them.
+    #[track_caller]
+    pub(crate) fn objects(&self) -> (Vec<Json>, Json) {
+        let ran = self.look(&["--all", "--json"]).ended(0);
+        let mut lines: Vec<Json> = ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let whole = lines.pop().expect("a result");
+        (lines, whole)
+    }
+
+    /// What the store itself says of an object, past the gate.
+    pub(crate) fn ask(&self, bucket: &str, key: &str, call: &Call) -> Result<Learned, Fault> {
+        let object = ObjectId { bucket: Bucket::new(bucket), key: Key::from(key), version: None };
+        let store = store(self.dialect, &self.gate.behind());
+        self.runtime.block_on(store.call(&object, call)).map(|reply| reply.learned)
+    }
+
+    /// Has a bucket take no ACLs.
+    pub(crate) fn close(&self, bucket: &str) {
+        let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced);
+        let controls = OwnershipControls::builder().rules(rule.build().expect("a rule")).build().expect("controls");
+        let put = client(&self.gate.behind()).put_bucket_ownership_controls().bucket(bucket);
+        self.runtime.block_on(put.ownership_controls(controls).send()).expect("closed");
+    }
+}
+
+/// A sandbox in which a restore takes as long as it does in earnest: for the length of a test it stays under way.
+pub(crate) fn real_time() -> SandboxOptions {
+    SandboxOptions { time_scale: NonZeroU32::MIN, ..SandboxOptions::default() }
+}
+
+/// The store port to a server in a dialect.
+pub(crate) fn store(dialect: Dialect, endpoint: &str) -> Box<dyn Store> {
+    let provider = SharedCredentialsProvider::new(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"));
+    if dialect == Dialect::Oss {
+        return Box::new(OssStore::new(endpoint, Addressing::Path, "cn-hangzhou", provider).expect("a store"));
+    }
+    let config = StoreConfig {
+        provider: Provider::S3,
+        endpoint: Some(endpoint.to_owned()),
+        region: Some("us-east-1".to_owned()),
+        addressing: Addressing::Path,
+        role_arn: None,
+        data: None,
+        fill: None,
+    };
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    Box::new(S3Store::new(&config, "us-east-1", provider, http).expect("a store"))
+}
+
+fn client(endpoint: &str) -> Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"))
+        .build();
+    Client::from_conf(config)
+}
+
+/// Puts an inventory into the folder from which the bucket `lists` is filled, begun at this time (milliseconds).
+pub(crate) fn inventory(world: &World, dialect: Dialect, schema: &str, rows: &str, created: &str) {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(rows.as_bytes()).expect("compressed");
+    let data = encoder.finish().expect("compressed");
+    let cloud = if dialect == Dialect::Oss { "acs:oss" } else { "arn:aws:s3" };
+    let manifest = serde_json::json!({
+        "sourceBucket": "bkt", "destinationBucket": format!("{cloud}:::lists"), "version": "2016-11-30",
+        "creationTimestamp": created, "fileFormat": "CSV", "fileSchema": schema,
+        "files": [{ "key": "i/data.csv.gz", "size": data.len(), "MD5checksum": hex(&Md5::digest(&data)) }],
+    })
+    .to_string();
+    world.write("fill.files/lists/i/data.csv.gz", data);
+    world.write("fill.files/lists/i/manifest.checksum", hex(&Md5::digest(&manifest)));
+    world.write("fill.files/lists/i/manifest.json", manifest);
+}
+
+/// The manifest of a plan that takes what [`inventory`] put there.
+pub(crate) const INVENTORY: &str = "[manifest.inventory]\nbucket = \"lists\"\nobject = \"i/manifest.json\"\n";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
