@@ -86,7 +86,7 @@ pub enum JobError {
     #[error("the service refuses the credentials: {0}")]
     Unseen(Box<Fault>),
     /// What a saved plan was made of is not what it was.
-    #[error("the manifest is not what it was when the plan was saved: {0}; nothing was changed, and no job was made")]
+    #[error("the manifest is not what it was when the plan was saved: {0}; nothing was changed, and its job is withdrawn")]
     Stale(String),
     /// The job's report is not where the plan wants it, and would be lost.
     #[error("the report of job {0} was not published yet")]
