@@ -18,7 +18,7 @@ use crate::journal::{JobFolder, JobRecord, Journal, Origin};
 /// where anything else of the plan has, apply refuses and says what.
 ///
 /// A plan that was saved (batchplan plan PLAN --out FILE) is applied exactly as it was looked at: where the manifest names other
-/// objects now, or some were written over, apply refuses and changes nothing.
+/// objects now, or some were written over (as far as it tells), apply refuses and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -46,9 +46,6 @@ pub(super) struct Apply {
     /// Refuse unless the manifest names exactly so many objects
     #[arg(long, value_name = "N")]
     expect_count: Option<u64>,
-    /// Take prices from this price book before the one that is built in
-    #[arg(long, value_name = "FILE")]
-    prices: Option<PathBuf>,
     /// Print the result as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -85,13 +82,12 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
         Entered::Over(job) => return over(&journal, &job, args.json, terminal),
     };
     // As of the job's creation: what is so many days old then, is.
-    let mut plan = stored_plan(&job)?;
-    plan.prices.file = args.prices.clone().or(plan.prices.file);
+    let plan = &stored_plan(&job)?;
     Carry {
         terminal,
         journal: &journal,
         job,
-        plan: &plan,
+        plan,
         settings: args.running.settings(false),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
         expected: args.expect_count,

@@ -160,18 +160,24 @@ impl Carry<'_> {
 
     /// Says what is to be expected, where somebody is to be asked, and refuses what would cost too much. The job goes on waiting
     /// then: with a higher limit it can be confirmed.
-    async fn foresee(&self, runner: &Runner<'_>, frozen: &Frozen, stop: &CancellationToken) -> Result<(), Error> {
-        if self.confirmation != Confirmation::Ask {
+    async fn foresee(&self, runner: &mut Runner<'_>, frozen: &Frozen, stop: &CancellationToken) -> Result<(), Error> {
+        let asks = self.confirmation == Confirmation::Ask;
+        if !asks && self.plan.limits.max_cost.is_none() {
             return Ok(());
         }
         let rates = rates(self.plan, None, self.terminal)?;
         let preview = foresee(self.plan, frozen, runner.store, stop).await.map_err(Error::from)?;
         let foresight = Foresight::of(self.plan, &preview, &rates);
-        self.terminal.say(format_args!("\n{}", foresight.text.trim_end()));
-        match foresight.refusal {
-            Some(refusal) => Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help())),
-            None => Ok(()),
+        if asks {
+            self.terminal.say(format_args!("\n{}", foresight.text.trim_end()));
         }
+        let Some(refusal) = foresight.refusal else { return Ok(()) };
+        // A saved plan is not changed: it is saved anew, and makes another job.
+        if runner.job.pledge.is_some() && runner.job.token.is_none() {
+            runner.decline(&refusal.to_string()).map_err(Error::from)?;
+        }
+        let job = format!("; job {} is {}", runner.job.id, runner.job.status);
+        Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help() + &job))
     }
 
     /// What the job is about to do.
@@ -469,11 +475,12 @@ impl From<JobError> for Error {
             | JobError::Pin { .. }
             | JobError::NotNow { .. }
             | JobError::Manifest(ManifestError::TooMany { .. })
-            | JobError::OtherPledge(_)
+            | JobError::OtherPledge { .. }
             | JobError::Stale(_)
             | JobError::TooDear(_)
             | JobError::Unpublished(_) => Exit::Refused,
             JobError::Journal(error) => Exit::of_journal(error),
+            JobError::Manifest(ManifestError::Stopped) => Exit::Interrupted,
             JobError::Prices(_) => Exit::Invalid,
             JobError::Manifest(_)
             | JobError::Unseen(_)

@@ -31,15 +31,16 @@ pub(super) struct Given {
 /// # Errors
 /// When there is no valid plan; what is wrong with a plan file is shown.
 pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result<Given, Error> {
-    if !is_saved(path) {
+    let bytes = plan_file::read_up_to(path, SavedPlan::MAX_BYTES);
+    if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_one(bytes)) {
         if of.is_some() {
             return Err(Error::new(Exit::Invalid, format!("{} is no saved plan", path.display()))
                 .help("--plan says which plan a saved plan must be of; batchplan plan PLAN --out FILE saves one"));
         }
-        let PlanFile { plan, bytes, .. } = plan_file::require(path, terminal)?;
+        let PlanFile { plan, bytes, .. } = plan_file::require_bytes(path, bytes, terminal)?;
         return Ok(Given { plan, text: bytes, file: std::path::absolute(path)?, pledge: None });
     }
-    let saved = SavedPlan::read(path)?;
+    let saved = SavedPlan::parse(path, &bytes?)?;
     let named =
         of.map(|file| Ok::<_, Error>((std::path::absolute(file)?, plan_file::require(file, terminal)?))).transpose()?;
     let named = named.as_ref().map(|(file, now)| (file.as_path(), &now.plan));
@@ -48,8 +49,8 @@ pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     Ok(Given { plan, text: saved.plan.into_bytes(), file, pledge: Some(saved.pledge) })
 }
 
-/// Whether a file holds a saved plan. One that cannot be read is nothing of the kind, and whoever reads it next says why.
-fn is_saved(path: &Path) -> bool {
+/// Whether a regular file holds a saved plan.
+pub(super) fn is_saved(path: &Path) -> bool {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
     read.is_ok() && SavedPlan::is_one(&bytes)

@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::connected::connected;
+use super::given;
 use super::plan_file::{self, PlanFile};
 use super::progress::ProgressView;
 use super::state::State;
@@ -46,7 +47,7 @@ Examples:
   batchplan plan plan.toml --all                  and show every one
   batchplan plan plan.toml --out plan.bpl && batchplan apply plan.bpl
   batchplan plan plan.toml --format markdown      for a pull request
-  batchplan plan plan.toml --detailed-exitcode    0: nothing would change; 10: something would
+  batchplan plan plan.toml --full --detailed-exitcode    0: nothing would change; 10: something would
   batchplan plan plan.toml --json | jq .counts
 
 --json prints one object, `version` 1:
@@ -63,7 +64,8 @@ Examples:
 With --all a line for each object comes first. Values that are not known are null.
 
 Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused (a limit of the plan),
-10 with --detailed-exitcode: there are changes, failures or objects of which nobody can tell.")]
+10 with --detailed-exitcode: there are changes, failures or objects of which nobody can tell; 0 only
+where every object was looked at, so that a sample of a larger manifest always ends with 10.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct PlanArgs {
     /// The plan file
@@ -124,6 +126,9 @@ struct View<'a> {
 pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let file = plan_file::require(&args.plan, terminal)?;
     let plan = &file.plan;
+    if let Some(out) = &args.out {
+        refuse_to_overwrite(out)?;
+    }
     let rates = rates(plan, args.prices.as_deref(), terminal)?;
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -162,9 +167,6 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         next: format!("batchplan apply {}{}", shell::path(args.out.as_ref().unwrap_or(&args.plan)), args.state.flag()),
         saved: args.out.as_ref().map(|out| out.display().to_string()),
     };
-    if let Some(out) = &args.out {
-        save(args, &file, &view, out)?;
-    }
     let printed = if args.json {
         json::of(&view).to_string()
     } else if args.format == Some(Form::Markdown) {
@@ -177,7 +179,21 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     {
         return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
     }
-    Ok(if args.detailed_exitcode && preview.tally.has_changes() { Exit::Changes } else { Exit::Done })
+    if let Some(out) = &args.out {
+        save(args, &file, &view, out)?;
+    }
+    // A sample in which nothing changes does not say that nothing does.
+    let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
+    Ok(if args.detailed_exitcode && !nothing { Exit::Changes } else { Exit::Done })
+}
+
+/// Only a plan that was saved before is replaced.
+fn refuse_to_overwrite(out: &Path) -> Result<(), Error> {
+    if !out.exists() || given::is_saved(out) {
+        return Ok(());
+    }
+    Err(Error::new(Exit::Refused, format!("{} is there already, and is no saved plan", out.display()))
+        .help("--out takes a new file's name, or that of a saved plan"))
 }
 
 /// Saves the plan with what it is to be applied to.

@@ -1,7 +1,7 @@
 //! Plan files on disk: read with a limit, checked, and complained about.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -29,8 +29,13 @@ pub(super) fn load(path: &Path) -> (Option<PlanFile>, Problems) {
 
 /// As [`load`], with relative paths in the plan resolved against `folder`.
 fn load_in(path: &Path, folder: &Path) -> (Option<PlanFile>, Problems) {
+    check(path, folder, read_up_to(path, MAX_PLAN_BYTES as u64))
+}
+
+/// Checks what was read of a plan file.
+fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<PlanFile>, Problems) {
     let name = harmless(&path.display().to_string());
-    match read(path) {
+    match bytes {
         Ok(bytes) if SavedPlan::is_one(&bytes) => {
             let mut problems = Problems::new(&name, "");
             let what = format!("{name} is a saved plan, and a plan file is wanted here");
@@ -66,7 +71,22 @@ pub(super) fn require(path: &Path, terminal: Terminal) -> Result<PlanFile, Error
 /// # Errors
 /// When there is no valid plan.
 pub(super) fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Result<PlanFile, Error> {
-    let (plan, problems) = load_in(path, folder);
+    required(path, load_in(path, folder), terminal)
+}
+
+/// As [`require`], of a file that was read already.
+///
+/// # Errors
+/// When there is no valid plan.
+pub(super) fn require_bytes(path: &Path, bytes: io::Result<Vec<u8>>, terminal: Terminal) -> Result<PlanFile, Error> {
+    required(path, check(path, path.parent().unwrap_or(Path::new("")), bytes), terminal)
+}
+
+fn required(
+    path: &Path,
+    (plan, problems): (Option<PlanFile>, Problems),
+    terminal: Terminal,
+) -> Result<PlanFile, Error> {
     problems::show(&problems, terminal);
     plan.ok_or_else(|| {
         Error::new(Exit::Invalid, format!("{} is not a valid plan", path.display()))
@@ -74,9 +94,9 @@ pub(super) fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Resu
     })
 }
 
-/// One byte more than a plan can have, so that a longer file is known as such without being read whole.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// One byte more than there may be, so that a longer file is known as such without being read whole.
+pub(super) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_PLAN_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

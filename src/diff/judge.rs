@@ -206,7 +206,9 @@ impl Judge {
             let reason = Reason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone());
             return Fate::Fails(reason);
         }
-        Fate::Open(format!("it could not be looked at: {fault}"))
+        // Without the server's words, which may name the object: objects with one reason are one group.
+        let status = fault.status.map_or_else(String::new, |status| format!("{status} "));
+        Fate::Open(format!("{} could not be read: {status}{}", what_of(call), fault.code))
     }
 
     /// The request that the job would have refused: the look itself where the job looks too, else the first that it sends.
@@ -231,6 +233,15 @@ impl Judge {
         };
         let names: Vec<_> = self.operations.iter().filter(|it| it.aspect() == aspect).map(Operation::name).collect();
         names.join("+")
+    }
+}
+
+/// What a look is for.
+fn what_of(call: &Call) -> &'static str {
+    match call {
+        Call::GetTags | Call::PutTags(_) | Call::DeleteTags => "its tags",
+        Call::GetAcl | Call::PutAcl(_) => "its ACL",
+        Call::Head | Call::Restore(_) => "its storage class",
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Unpriced {
     SizeUnknown,
     /// Whether refused requests are billed is not known.
     RefusedUnknown,
+    /// Nobody can tell which requests there will be.
+    Unforeseen,
 }
 
 impl fmt::Display for Unpriced {
@@ -75,6 +77,7 @@ impl fmt::Display for Unpriced {
                 write!(f, "the storage class is not known: by those in the price book, {least} to {most}")
             }
             Self::SizeUnknown => f.write_str("the sizes are not known"),
+            Self::Unforeseen => f.write_str("which requests they need cannot be told"),
             Self::RefusedUnknown => f.write_str("whether refused requests are billed is not known"),
         }
     }
@@ -177,6 +180,13 @@ pub fn estimate(work: &Workload, rates: &Rates) -> Estimate {
     let mut lines: Vec<_> = work.requests.iter().map(|(asked, count)| pen.requests(asked, *count)).collect();
     lines.extend(work.refused.iter().map(|(asked, count)| pen.refused(asked, *count)));
     lines.extend(work.restored.iter().flat_map(|(place, volume)| pen.restored(place, *volume)));
+    lines.push(Line {
+        what: "objects of which nobody can tell".to_owned(),
+        part: Part::Objects,
+        quantity: Quantity::Objects(work.unforeseen),
+        price: None,
+        amount: Err(if pen.entry.is_some() { Unpriced::Unforeseen } else { Unpriced::NoBook }),
+    });
     lines.extend(pen.own(work));
     lines.retain(|line| !line.quantity.is_nothing());
     let total = Total::of(currency, lines.iter());

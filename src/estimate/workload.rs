@@ -133,6 +133,8 @@ pub struct Workload {
     pub requests: BTreeMap<Asked, u64>,
     /// Requests about objects that will probably be refused.
     pub refused: BTreeMap<Asked, u64>,
+    /// Objects of which nobody can tell what will be asked of them.
+    pub unforeseen: u64,
     /// What restores bring back.
     pub restored: BTreeMap<Restored, Volume>,
     /// What the program needs for itself.
@@ -174,6 +176,7 @@ impl Workload {
             volume.bytes = volume.bytes.saturating_add(more.bytes);
             volume.unsized_objects = volume.unsized_objects.saturating_add(more.unsized_objects);
         }
+        self.unforeseen = self.unforeseen.saturating_add(other.unforeseen);
         let (own, more) = (&mut self.own, other.own);
         own.lists = own.lists.saturating_add(more.lists);
         own.reads = own.reads.saturating_add(more.reads);

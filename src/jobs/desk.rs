@@ -81,13 +81,17 @@ impl Submission<'_> {
             Creation::Found(job) => job,
         };
         self.same_work(&found)?;
-        if found.status.is_over() {
-            return Ok(Entered::Over(found));
-        }
         if let Some(pledge) = self.pledge
             && found.pledge.as_ref() != Some(pledge)
         {
-            return Err(JobError::OtherPledge(found.id));
+            return Err(JobError::OtherPledge { over: found.status.is_over(), job: found.id });
+        }
+        if found.status.is_over() {
+            return Ok(Entered::Over(found));
+        }
+        // What was approved is done as it was approved, limits included.
+        if found.pledge.is_some() {
+            return Ok(Entered::Unfinished(found));
         }
         // Limits may be others than they were: that is the same work.
         journal.replace_plan(&found.id, self.text.to_owned())?;
@@ -121,13 +125,14 @@ pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
 }
 
 /// The plan to go on with: that of the job's plan file, where it is still there and still the same work, and otherwise the
-/// one that was stored.
+/// one that was stored; of a saved plan always that.
 ///
 /// # Errors
 /// When the file has become another plan, or neither is accepted.
 pub fn plan_to_go_on_with(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -> Result<Plan, JobError> {
     let stored = stored_plan(job)?;
-    let Some(text) = text.filter(|_| !matches!(job.origin, Origin::Retry { .. })) else { return Ok(stored) };
+    let kept = matches!(job.origin, Origin::Retry { .. }) || job.pledge.is_some();
+    let Some(text) = text.filter(|_| !kept) else { return Ok(stored) };
     let renewed = JobRecord { plan: text.to_owned(), ..job.clone() };
     let plan = stored_plan(&renewed)?;
     if plan.hash() != job.plan_hash {

@@ -73,9 +73,14 @@ pub enum JobError {
         /// Why that is in the way.
         why: &'static str,
     },
-    /// The work has an unfinished job that is of no saved plan, or of another one.
-    #[error("job {0} of the same plan is not over, and was not made of this saved plan")]
-    OtherPledge(JobId),
+    /// The work has a job that is of no saved plan, or of another one, and is not over or has the plan's token.
+    #[error("job {job} of the same plan is {}, and was not made of this saved plan", if *over { "over" } else { "not over" })]
+    OtherPledge {
+        /// The job.
+        job: JobId,
+        /// Whether it is over.
+        over: bool,
+    },
     /// It would cost more than its plan allows, or nobody can tell.
     #[error(transparent)]
     TooDear(Box<CostRefusal>),
@@ -86,7 +91,9 @@ pub enum JobError {
     #[error("the service refuses the credentials: {0}")]
     Unseen(Box<Fault>),
     /// What a saved plan was made of is not what it was.
-    #[error("the manifest is not what it was when the plan was saved: {0}; nothing was changed, and its job is withdrawn")]
+    #[error(
+        "the manifest is not what it was when the plan was saved: {0}; nothing was changed, and its job is withdrawn"
+    )]
     Stale(String),
     /// The job's report is not where the plan wants it, and would be lost.
     #[error("the report of job {0} was not published yet")]
@@ -142,7 +149,10 @@ impl JobError {
                     .to_owned()
             }
             Self::NotNow { job, .. } => format!("batchplan show {job}"),
-            Self::OtherPledge(job) => format!(
+            Self::OtherPledge { over: true, .. } => {
+                "a client request token stands for one job: give the plan another one, and save it anew".to_owned()
+            }
+            Self::OtherPledge { job, .. } => format!(
                 "go on with that job (batchplan resume {job}), give it up (batchplan cancel {job}), or leave it and start \
                  afresh (--new)"
             ),

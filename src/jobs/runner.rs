@@ -371,7 +371,10 @@ impl<'a> Runner<'a> {
     /// When its report cannot be gone on with, or the journal cannot be used: nothing was sent.
     pub async fn work(&mut self, frozen: &Frozen, watch: &mut dyn Watch) -> Result<Worked, JobError> {
         if self.job.progress.settled() == 0 {
-            cost::check(self.plan, frozen, self.store, &self.signal).await?;
+            match cost::check(self.plan, frozen, self.store, &self.signal).await {
+                Err(JobError::Manifest(ManifestError::Stopped)) => return Ok(Worked::Left),
+                checked => checked?,
+            }
         }
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {
             return Ok(Worked::Left);

@@ -4,8 +4,7 @@
 //! when it was saved, and a checksum of all that: a file that was cut off or changed by accident is refused. It holds no
 //! secrets, as no plan does. Who can change it can make another of it, so that it is to be kept like the plan.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,9 +20,6 @@ const VERSION: u32 = 1;
 
 /// How a saved plan begins: no plan file does.
 const BEGINNING: &[u8] = b"{\"batchplan_saved_plan\":";
-
-/// The longest saved plan: a plan, with every byte escaped, and a little.
-const MAX_BYTES: u64 = 6 * plan::MAX_PLAN_BYTES as u64 + (1 << 20);
 
 /// A plan with what it is to be applied to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,23 +106,23 @@ impl SavedPlan {
         bytes.starts_with(BEGINNING)
     }
 
-    /// Reads a saved plan.
+    /// The longest saved plan: a plan, with every byte escaped, and a little.
+    pub const MAX_BYTES: u64 = 6 * plan::MAX_PLAN_BYTES as u64 + (1 << 20);
+
+    /// Reads a saved plan from the bytes of this file: at most one more than the longest has.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or is of another version.
-    pub fn read(path: &Path) -> Result<Self, SavedError> {
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(about(path))?;
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(about(path))?;
+    /// When it is damaged, or of another version.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, SavedError> {
         let damaged = |what: &str| SavedError::Damaged { path: path.to_owned(), what: what.to_owned() };
-        if bytes.len() as u64 > MAX_BYTES {
+        if bytes.len() as u64 > Self::MAX_BYTES {
             return Err(damaged("it is longer than any saved plan"));
         }
-        let head: Head = serde_json::from_slice(&bytes).map_err(|_| damaged("it was cut off, or is no saved plan"))?;
+        let head: Head = serde_json::from_slice(bytes).map_err(|_| damaged("it was cut off, or is no saved plan"))?;
         if head.batchplan_saved_plan != VERSION {
             return Err(SavedError::OtherVersion { path: path.to_owned(), found: head.batchplan_saved_plan });
         }
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|error| damaged(&error.to_string()))?;
+        let shape: Shape = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
         if shape.saved.checksum()? != shape.sha256 {
             return Err(damaged("its checksum does not fit what it holds"));
         }
@@ -217,14 +213,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.bpl");
         saved().write(&path).expect("written");
-        assert_eq!(SavedPlan::read(&path).expect("read"), saved());
         let bytes = std::fs::read(&path).expect("read");
+        assert_eq!(SavedPlan::parse(&path, &bytes).expect("read"), saved());
         assert!(SavedPlan::is_one(&bytes));
         assert!(!SavedPlan::is_one(b"name = \"x\""));
-        let refused = |bytes: &[u8]| {
-            std::fs::write(&path, bytes).expect("written");
-            SavedPlan::read(&path).expect_err("it is not what was saved").to_string()
-        };
+        let refused = |bytes: &[u8]| SavedPlan::parse(&path, bytes).expect_err("it is not what was saved").to_string();
         for end in 0..bytes.len() - 1 {
             let why = refused(&bytes[..end]);
             assert!(why.contains("damaged"), "{end}: {why}");

@@ -74,4 +74,4 @@ pub use sink::Prepared;
 pub use spec::{
     CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source, Versions,
 };
-pub use survey::{Sampled, Surveyed, Told, Wish, sample_of};
+pub use survey::{Sample, Sampled, Surveyed, Told, Wish, sample_of};

@@ -77,17 +77,51 @@ impl Told {
 /// Looks at one row after the other.
 pub(super) struct Survey {
     wish: Wish,
-    /// The rows with the smallest numbers so far, the largest on top. A row's number depends on nothing but its name and the
-    /// seed, so that the sample is the same however a listing is spread over workers.
-    sample: BinaryHeap<Numbered>,
+    sample: Sample<Sampled>,
     digest: Option<Digest>,
     facts: Option<FactsWriter>,
     name: Vec<u8>,
 }
 
-struct Numbered {
+/// A random sample of rows: those with the smallest numbers. A row's number depends on nothing but its name and the seed, so
+/// that the sample is the same in whatever order rows come, and however a listing is spread over workers.
+#[derive(Debug)]
+pub struct Sample<T> {
+    most: usize,
+    seed: u64,
+    /// The largest number on top.
+    taken: BinaryHeap<Numbered<T>>,
+}
+
+impl<T> Sample<T> {
+    /// One of so many rows at most.
+    #[must_use]
+    pub fn new(most: usize, seed: u64) -> Self {
+        Self { most, seed, taken: BinaryHeap::new() }
+    }
+
+    /// Takes a row with this name in, where its number is small enough.
+    pub fn offer(&mut self, name: &[u8], row: impl FnOnce() -> T) {
+        let number = xxh3_64_with_seed(name, self.seed);
+        if self.taken.len() < self.most {
+            self.taken.push(Numbered { number, row: row() });
+        } else if let Some(mut largest) = self.taken.peek_mut()
+            && number < largest.number
+        {
+            *largest = Numbered { number, row: row() };
+        }
+    }
+
+    /// The rows that were taken, in no order.
+    pub fn into_rows(self) -> impl Iterator<Item = T> {
+        self.taken.into_iter().map(|numbered| numbered.row)
+    }
+}
+
+#[derive(Debug)]
+struct Numbered<T> {
     number: u64,
-    sampled: Sampled,
+    row: T,
 }
 
 impl Survey {
@@ -95,7 +129,8 @@ impl Survey {
     pub(super) fn new(wish: Wish, home: &Path) -> Result<Self, ManifestError> {
         let facts = wish.every.then(|| FactsWriter::create(home)).transpose()?;
         let digest = wish.digest.map(Digest::new);
-        Ok(Self { wish, sample: BinaryHeap::new(), digest, facts, name: Vec::new() })
+        let sample = Sample::new(wish.sample, wish.seed);
+        Ok(Self { wish, sample, digest, facts, name: Vec::new() })
     }
 
     /// Begins again.
@@ -119,14 +154,7 @@ impl Survey {
         if let Some(facts) = &mut self.facts {
             facts.push(&row.facts)?;
         }
-        let number = xxh3_64_with_seed(&self.name, self.wish.seed);
-        if self.sample.len() < self.wish.sample {
-            self.sample.push(Numbered { number, sampled: sampled(row) });
-        } else if let Some(mut largest) = self.sample.peek_mut()
-            && number < largest.number
-        {
-            *largest = Numbered { number, sampled: sampled(row) };
-        }
+        self.sample.offer(&self.name, || sampled(row));
         Ok(())
     }
 
@@ -135,7 +163,7 @@ impl Survey {
         if let Some(facts) = self.facts {
             facts.finish()?;
         }
-        let mut sample: Vec<_> = self.sample.into_iter().map(|it| it.sampled).collect();
+        let mut sample: Vec<_> = self.sample.into_rows().collect();
         sample.sort_unstable_by(|one, other| {
             let name = |it: &Sampled| (it.object.bucket.clone(), it.object.key.clone(), it.object.version.clone());
             name(one).cmp(&name(other))
@@ -176,21 +204,21 @@ fn sampled(row: &Row<'_>) -> Sampled {
     Sampled { object, told: Told::new(size, modified, class, acl) }
 }
 
-impl PartialEq for Numbered {
+impl<T> PartialEq for Numbered<T> {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Numbered {}
+impl<T> Eq for Numbered<T> {}
 
-impl PartialOrd for Numbered {
+impl<T> PartialOrd for Numbered<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Numbered {
+impl<T> Ord for Numbered<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.number.cmp(&other.number)
     }

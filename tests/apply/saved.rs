@@ -131,7 +131,9 @@ fn a_job_that_costs_too_much_never_begins() {
     assert!(ran.stderr.contains("max_cost is 0.000001 USD, and the job would cost 0.00001 USD"), "{}", ran.stderr);
     let job = world.jobs()[0].id.to_string();
     assert_eq!(world.objects().tags("docs/a", None), "");
+    assert!(ran.stderr.contains("is Suspended"), "{}", ran.stderr);
     // Nor from the queue, where nobody looks.
+    world.run(&["confirm", &job]).ended(0);
     let ran = world.run(&["run"]);
     assert!(ran.code != 0 && ran.stderr.contains("max_cost is 0.000001 USD"), "{} {}", ran.code, ran.stderr);
     assert_eq!(world.objects().tags("docs/a", None), "");
@@ -142,6 +144,79 @@ fn a_job_that_costs_too_much_never_begins() {
     let ran = world.run(&["apply", "plan.toml", "--auto-approve", "--json"]).ended(0);
     assert_eq!(ran.json()["job_id"], job.as_str());
     assert_eq!(world.objects().tags("docs/a", None), "t=1");
+}
+
+#[test]
+fn what_was_approved_keeps_its_limits_whoever_goes_on_with_it() {
+    let priced = format!("{TAG}[prices]\nbook = \"aws-us-east-1\"\n[limits]\nmax_cost = \"0.000001 USD\"\n");
+    let world = World::filled(FILL);
+    world.plan(&priced);
+    // A plan that is refused is not saved.
+    world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(6);
+    assert!(!world.path("plan.bpl").exists());
+    world.plan(&priced.replace("0.000001 USD\"", "1 USD\"\nfailure_threshold = 0.01"));
+    world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(0);
+    let mut command = world.command(&["apply", "plan.bpl", "--auto-approve"]);
+    command.env("BATCHPLAN_FAILPOINT", "status-changed:3").output().expect("it runs");
+    assert_eq!(world.jobs()[0].status, JobStatus::Ready);
+    world.plan(TAG);
+    let job = world.jobs()[0].id.to_string();
+    world.run(&["resume", &job]).ended(0);
+    let text = world.jobs_with_plans(&job);
+    assert!(text.contains("failure_threshold = 0.01"), "{text}");
+}
+
+#[test]
+fn nothing_but_a_saved_plan_is_replaced() {
+    let world = saved(TAG);
+    world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(0);
+    let ran = world.run(&["plan", "plan.toml", "--out", "plan.toml"]).ended(6);
+    assert!(ran.stderr.contains("plan.toml is there already"), "{}", ran.stderr);
+    world.run(&["validate", "plan.toml"]).ended(0);
+}
+
+#[test]
+fn a_plan_may_come_from_a_pipe() {
+    let world = World::filled(FILL);
+    world.plan(TAG);
+    let plan = fs::File::open(world.path("plan.toml")).expect("opened");
+    let mut cat =
+        std::process::Command::new("cat").stdin(plan).stdout(std::process::Stdio::piped()).spawn().expect("cat");
+    let mut command = world.command(&["apply", "/dev/stdin", "--auto-approve"]);
+    let out = command.stdin(cat.stdout.take().expect("piped")).output().expect("it runs");
+    cat.wait().expect("it ends");
+    // Its paths are seen from the file's folder, where there is no fill: it was read as a plan, and that is all.
+    assert!(!String::from_utf8_lossy(&out.stderr).contains("not TOML"), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn a_token_that_has_done_other_objects_does_not_pass_for_these() {
+    let world = World::filled(FILL);
+    world.plan(&format!("{TAG}[job]\nclient_request_token = \"once\"\n"));
+    world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(0);
+    world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(0);
+    world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(0);
+    world.objects().write("docs/c", "new");
+    world.run(&["plan", "plan.toml", "--out", "plan.bpl"]).ended(0);
+    let ran = world.run(&["apply", "plan.bpl", "--auto-approve"]).ended(6);
+    assert!(ran.stderr.contains("is over, and was not made of this saved plan"), "{}", ran.stderr);
+}
+
+#[test]
+fn apply_comes_to_the_same_sum_as_plan() {
+    for count in [1, 200, 201] {
+        let row = |number: u32| format!("bkt,docs/{number},{},GLACIER\n", 1_u64 << 33);
+        let rows = (0..count).map(row).collect::<Vec<_>>().concat();
+        let world = World::filled(&format!("bucket,key,size,storage_class\n{rows}"));
+        let restore = TAG.split("[operation").next().expect("a manifest").to_owned()
+            + "[operation.restore_object]\ndays = 1\ntier = \"Standard\"\n[prices]\nbook = \"aws-us-east-1\"\n";
+        world.plan(&restore);
+        let planned = world.run(&["plan", "plan.toml", "--json"]).ended(0).json();
+        assert_eq!(planned["cost"]["whole"], true, "{}", planned["cost"]);
+        let known = planned["cost"]["known"].as_str().expect("a sum").to_owned();
+        world.plan(&format!("{restore}[limits]\nmax_cost = \"{known}\"\n"));
+        world.run(&["apply", "plan.toml", "--auto-approve"]).ended(0);
+    }
 }
 
 #[test]

@@ -100,6 +100,12 @@ impl World {
         journal.list(Query { limit: 100, ..Query::default() }).expect("jobs")
     }
 
+    /// The text of the plan that a job has.
+    pub(crate) fn jobs_with_plans(&self, job: &str) -> String {
+        let journal = Journal::open(&self.path(".batchplan")).expect("a journal");
+        String::from_utf8(journal.find(job).expect("the job").plan).expect("UTF-8")
+    }
+
     /// Waits until the newest job stands there: not for time to pass, but for the job to say so.
     pub(crate) fn wait_for(&self, status: JobStatus) -> JobRecord {
         let deadline = Instant::now() + Duration::from_mins(2);

@@ -4,6 +4,7 @@
 #[path = "../support/gate.rs"]
 #[expect(dead_code, reason = "what is turned away is for other tests")]
 mod gate;
+mod intervals;
 mod model;
 mod property;
 mod quiet;

@@ -140,7 +140,7 @@ fn warnings(view: &View<'_>) -> String {
     let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
     let mut text = String::new();
     for warning in warnings.chain(view.preview.cautions.iter().cloned()) {
-        let _ = write!(text, "\n> **Caution:** {}\n", plain(&warning));
+        let _ = write!(text, "\n> **Caution:** {}\n", code(&warning));
     }
     text
 }
@@ -193,23 +193,6 @@ fn code(text: &str) -> String {
     format!("{fence}{pad}{text}{pad}{fence}")
 }
 
-/// A text of ours with strangers' names in it, on one line, with nothing in it that Markdown or HTML would read.
-fn plain(text: &str) -> String {
-    let mut out = String::new();
-    for c in cell(text).chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '&' => out.push_str("&amp;"),
-            '*' | '_' | '`' | '[' | ']' | '|' | '#' | '@' | '!' | '~' => {
-                out.push('\\');
-                out.push(c);
-            }
-            _ => out.push(c),
-        }
-    }
-    out
-}
-
 /// At most so many characters.
 fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -230,7 +213,6 @@ mod tests {
         assert_eq!(code("``"), "``` `` ```");
         assert_eq!(code("a\nb"), "`a\\nb`");
         assert_eq!(block_line("``` x"), "  \\``` x");
-        assert_eq!(plain("<img> @all *x*"), "&lt;img> \\@all \\*x\\*");
     }
 
     #[test]

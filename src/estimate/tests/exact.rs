@@ -54,7 +54,7 @@ fn work() -> impl Strategy<Value = Workload> {
     let own = (0..1_u64 << 40, 0..1000_u64, 0..1000_u64, 0..1_u128 << 50)
         .prop_map(|(lists, reads, uploads, report_bytes)| Own { lists, reads, uploads, report_bytes });
     (0..1_u64 << 40, counts(), counts(), restored, own).prop_map(|(objects, requests, refused, restored, own)| {
-        Workload { objects, operations: 1, requests, refused, restored, own }
+        Workload { objects, operations: 1, requests, refused, unforeseen: 0, restored, own }
     })
 }
 

@@ -73,3 +73,12 @@ fn without_prices_nothing_is_within() {
          remove `max_cost`"
     );
 }
+
+#[test]
+fn objects_of_which_nobody_can_tell_leave_the_cost_unknown() {
+    let work = Workload { unforeseen: 1, ..asking(10, Some("STANDARD"), &[RequestKind::PutTags]) };
+    let estimate = estimate(&work, &rates("aws-us-east-1"));
+    assert!(!estimate.total.is_whole());
+    assert!(!estimate.managed.as_ref().expect("a service").total.is_whole());
+    assert!(matches!(exceeds(&estimate, &money("1000 USD")), Verdict::NotKnown(_)));
+}

@@ -1,6 +1,10 @@
 //! What deserves a second thought before a plan is applied: of what it does, of how much, and of the buckets it does it to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::diff::Tally;
 use crate::manifest::{Census, Source, Versions};
@@ -8,7 +12,7 @@ use crate::object::{Acl, Bucket};
 use crate::operation::{Aspect, Operation};
 use crate::plan::Plan;
 use crate::store::{BucketFact, BucketQuestion, Ownership, Provider, Store, TagRule, Versioning};
-use crate::task::Fault;
+use crate::task::{Fault, FaultClass};
 
 /// The most objects that OSS advises for one job.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
@@ -16,6 +20,9 @@ const ADVISED_OBJECTS: u64 = 100_000_000;
 
 /// Buckets that are asked; a manifest of more is a rare one, and each question is a request.
 const MOST_BUCKETS: usize = 10;
+
+/// How long all answers together are waited for: a plan can do without them.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fewer objects than this are no load that a single folder could not bear.
 const BUSY_FROM: u64 = 100_000;
@@ -39,7 +46,13 @@ struct Known {
 impl Buckets {
     /// Asks what matters to a plan of each of these buckets, of the first ten at most. A question that is not answered is
     /// one whose answer is not known: who may change tags need not be allowed to read a bucket's settings.
-    pub async fn ask(plan: &Plan, store: &dyn Store, buckets: impl IntoIterator<Item = &Bucket>) -> Self {
+    pub async fn ask<'a>(
+        plan: &Plan,
+        store: &dyn Store,
+        buckets: impl IntoIterator<Item = &'a Bucket>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let end = Instant::now() + PATIENCE;
         let about = |aspect| plan.operations.iter().any(|operation| operation.aspect() == aspect);
         let mut facts: BTreeMap<Bucket, Known> = BTreeMap::new();
         for bucket in buckets {
@@ -53,7 +66,16 @@ impl Buckets {
                 (BucketQuestion::Ownership, about(Aspect::Acl) && plan.store.provider != Provider::Oss),
             ];
             for (question, _) in questions.into_iter().filter(|(_, matters)| *matters) {
-                match store.bucket(bucket, question).await {
+                let answer = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Self { facts },
+                    answer = tokio::time::timeout_at(end, store.bucket(bucket, question)) => answer,
+                };
+                let answer = answer.unwrap_or_else(|_| {
+                    let message = "no answer came in time";
+                    Err(Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", message, String::new()))
+                });
+                match answer {
                     Ok(BucketFact::TagRules(rules)) => known.rules = Some(rules),
                     Ok(BucketFact::Versioning(versioning)) => known.versioning = Some(versioning),
                     Ok(BucketFact::Ownership(ownership)) => known.ownership = Some(ownership),

@@ -186,7 +186,7 @@ impl Previewer<'_> {
         let full = self.closeness.full;
         let (at, asked) = (Timestamp::now(), self.store.asked());
         let named = surveyed.sample.iter().map(|it| &it.object.bucket);
-        let buckets = Buckets::ask(self.plan, &*self.store, named).await;
+        let buckets = Buckets::ask(self.plan, &*self.store, named, self.stop).await;
         let judge = Judge::new(self.plan.operations(), Service::from(self.plan.store.provider));
         let sampled = surveyed.sample.len() as u64;
         let busiest = busiest(surveyed.sample.iter().map(|it| &it.object))

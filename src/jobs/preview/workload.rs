@@ -46,6 +46,7 @@ pub(super) fn workload(
     for (class, call, count) in scale.all(&tally.refused) {
         work.send_in_vain(RequestKind::of(&call), class.as_ref(), count);
     }
+    work.unforeseen = scale.one(tally.open);
     work.own = own(plan, rows, tally, asked, names);
     work
 }
@@ -59,9 +60,11 @@ fn restore(
     scale: &Scale<'_>,
     tally: &Tally,
 ) {
+    // Of a manifest that was frozen before, nothing is known of single objects any more.
+    let told_later = tally.restored.get(&class).is_some_and(|(_, unknown)| *unknown > 0);
     let (bytes, unsized_objects) = match scale.told.and_then(|classes| classes.get(&class)) {
         // The source tells of the whole class; that part of it which is restored is taken to be of the average size.
-        Some(all) if tally.looked() < scale.rows => {
+        Some(all) if tally.looked() < scale.rows || told_later => {
             (share(all.bytes, objects, all.objects), share(all.unsized_objects, objects, all.objects))
         }
         _ => {
