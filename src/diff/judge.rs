@@ -115,6 +115,27 @@ impl Judge {
         looks
     }
 
+    /// What is known of an object, as far as it has to do with what the job does or with what that costs.
+    #[must_use]
+    pub fn relevant(&self, known: ObjectState) -> ObjectState {
+        let ObjectState { tags, acl, restoration, class } = known;
+        let acl = if self.acl { acl } else { Fact::Unknown };
+        let restoration = if self.restore.is_some() { restoration } else { Fact::Unknown };
+        ObjectState { tags, acl, restoration, class }
+    }
+
+    /// Whether an object's fate hangs on the answer to a look; of what class it is may matter to what it costs alone.
+    #[must_use]
+    pub fn hangs_on(&self, look: &Call) -> bool {
+        *look != Call::Head || self.restore.is_some()
+    }
+
+    /// Whether the job reads tags before it writes them.
+    #[must_use]
+    pub fn reads_tags(&self) -> bool {
+        self.reads.contains(&Call::GetTags)
+    }
+
     /// What becomes of an object of which this is known; `trouble` is what it could not be asked. `takes_acl` is false where
     /// its bucket is known to take none.
     #[must_use]

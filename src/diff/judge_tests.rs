@@ -137,3 +137,21 @@ fn a_read_that_is_refused_after_another_names_its_own_operation() {
     assert!(matches!(&prospect.fate, Fate::Fails(reason) if reason.operation == "put_object_acl"), "{prospect:?}");
     assert_eq!((prospect.sends, prospect.refused), (vec![Call::GetTags], vec![Call::GetAcl]));
 }
+
+#[test]
+fn what_the_job_does_not_touch_is_not_told() {
+    let known = ObjectState {
+        acl: Fact::Known(Acl::Private),
+        restoration: Fact::Known(Restoration::Absent),
+        class: Fact::Known(StorageClass::new("GLACIER")),
+        ..tagged(&[("a", "1")])
+    };
+    let tags_alone = judge(&[Operation::DeleteTagging(None)], false);
+    let class = known.class.clone();
+    assert_eq!(tags_alone.relevant(known.clone()), ObjectState { class, ..tagged(&[("a", "1")]) });
+    assert!(!tags_alone.hangs_on(&Call::Head) && tags_alone.hangs_on(&Call::GetTags));
+    let request = RestoreRequest { days: 1, tier: None };
+    let all = judge(&[Operation::PutAcl(Acl::Private), Operation::Restore(request)], false);
+    assert_eq!(all.relevant(known.clone()), known);
+    assert!(all.hangs_on(&Call::Head));
+}

@@ -2,7 +2,7 @@
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::object::{Fact, ObjectState, Restoration};
+use crate::object::{ObjectState, Restoration};
 
 /// Whether a line goes, comes or stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,11 @@ pub struct Line {
 /// From one state to another, line by line.
 #[must_use]
 pub fn lines(before: &ObjectState, after: &ObjectState) -> Vec<Line> {
-    let (before, after) = (described(before), described(after));
+    // Each kind of fact for itself, so that what goes stands beside what comes in its place.
+    described(before).into_iter().zip(described(after)).flat_map(|(before, after)| changed(&before, &after)).collect()
+}
+
+fn changed(before: &[String], after: &[String]) -> Vec<Line> {
     let old: Vec<&str> = before.iter().map(String::as_str).collect();
     let new: Vec<&str> = after.iter().map(String::as_str).collect();
     let diff = TextDiff::from_slices(&old, &new);
@@ -54,22 +58,15 @@ pub fn lines(before: &ObjectState, after: &ObjectState) -> Vec<Line> {
     diff.iter_all_changes().map(line).collect()
 }
 
-/// What is known of an object, a line for each tag and each other fact; of its class only what it is for.
-fn described(state: &ObjectState) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Fact::Known(tags) = &state.tags {
-        lines.extend(tags.iter().map(|(key, value)| format!("tag {key} = {}", quoted(value))));
-        if tags.is_empty() {
-            lines.push("no tags".to_owned());
-        }
-    }
-    if let Fact::Known(acl) = &state.acl {
-        lines.push(format!("acl {}", acl.as_str()));
-    }
-    if let Fact::Known(restoration) = &state.restoration {
-        lines.push(format!("restored copy: {}", copy(*restoration)));
-    }
-    lines
+/// What is known of an object: a line for each tag, one for its ACL and one for its restored copy.
+fn described(state: &ObjectState) -> [Vec<String>; 3] {
+    let tags = state.tags.known().map_or_else(Vec::new, |tags| {
+        let none = tags.is_empty().then(|| "no tags".to_owned());
+        none.into_iter().chain(tags.iter().map(|(key, value)| format!("tag {key} = {}", quoted(value)))).collect()
+    });
+    let acl = state.acl.known().map(|acl| format!("acl {}", acl.as_str()));
+    let restored = state.restoration.known().map(|restoration| format!("restored copy: {}", copy(*restoration)));
+    [tags, Vec::from_iter(acl), Vec::from_iter(restored)]
 }
 
 fn quoted(value: &str) -> String {
@@ -91,7 +88,7 @@ fn copy(restoration: Restoration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Acl, RestoreRequest, TagSet, Tier};
+    use crate::object::{Acl, Fact, RestoreRequest, TagSet, Tier};
 
     fn text(before: &ObjectState, after: &ObjectState) -> String {
         let line = |line: &Line| format!("{} {}\n", line.mark.sign(), line.text);

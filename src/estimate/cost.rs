@@ -134,7 +134,10 @@ impl fmt::Display for Total {
         match (self.known, self.unknown) {
             (None, _) => f.write_str("not known"),
             (Some(known), 0) => f.write_str(&known.in_cents()),
-            (Some(known), _) => write!(f, "at least {}, and {lines} whose price is not known", known.in_cents()),
+            (Some(known), _) => match known.in_cents() {
+                little if little.starts_with("less") => write!(f, "not known for {lines}, {little} for the others"),
+                known => write!(f, "at least {known}, and {lines} whose price is not known"),
+            },
         }
     }
 }

@@ -2,13 +2,15 @@
 //! and to what a gate before the sandbox saw of it.
 
 #[path = "../support/gate.rs"]
-#[expect(dead_code, reason = "what is turned away is for other tests")]
+#[expect(dead_code, reason = "what happens meanwhile is for other tests")]
 mod gate;
 mod intervals;
 mod model;
 mod property;
 mod quiet;
 mod scene;
+mod situations;
+mod told;
 mod truth;
 #[path = "../apply/world.rs"]
 #[expect(dead_code, reason = "jobs and their statuses are for other tests")]

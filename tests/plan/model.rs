@@ -211,7 +211,7 @@ impl Case {
             drop(sandbox);
         }
         let sandbox = Sandbox::open(&data, None, real_time()).expect("a sandbox");
-        let scene = Scene::before(self.dialect, world, sandbox);
+        let scene = Scene::before(self.dialect, world, sandbox, &[]);
         self.restore_earlier(&scene.gate.behind(), false);
         scene.close("closed");
         let manifest = if self.by_prefix {

@@ -20,7 +20,7 @@ use md5::{Digest, Md5};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Rule};
 use crate::world::{Ran, World};
 
 /// Whose dialect a plan speaks.
@@ -43,16 +43,21 @@ pub(crate) struct Scene {
 impl Scene {
     /// A sandbox that holds these rows, and the files that `write` puts into the folder.
     pub(crate) fn filled(dialect: Dialect, table: &str, write: impl FnOnce(&World)) -> Self {
+        Self::guarded(dialect, table, write, &[])
+    }
+
+    /// Likewise, with a gate that turns away what the rules say.
+    pub(crate) fn guarded(dialect: Dialect, table: &str, write: impl FnOnce(&World), rules: &[Rule]) -> Self {
         let world = World::filled(table);
         write(&world);
         let sandbox = Sandbox::in_memory(Some(&world.path("fill.csv")), real_time()).expect("a sandbox");
-        Self::before(dialect, world, sandbox)
+        Self::before(dialect, world, sandbox, rules)
     }
 
     /// Before a sandbox that is there already.
-    pub(crate) fn before(dialect: Dialect, world: World, sandbox: Sandbox) -> Self {
+    pub(crate) fn before(dialect: Dialect, world: World, sandbox: Sandbox, rules: &[Rule]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { world, gate: Gate::to(sandbox, &[]), dialect, runtime }
+        Self { world, gate: Gate::to(sandbox, rules), dialect, runtime }
     }
 
     /// Writes `plan.toml`: the store behind the gate, and this.

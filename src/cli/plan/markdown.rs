@@ -34,7 +34,10 @@ pub(super) fn of(view: &View<'_>) -> String {
     text.push_str(&failures(view));
     text.push_str(&cost(view));
     text.push_str(&warnings(view));
-    let end = format!("\nnext: {}\n", code(&view.next));
+    let end = match numbers::nothing_to_do(view) {
+        Some(nothing) => format!("\nnext: {nothing}\n"),
+        None => format!("\nnext: {}\n", code(&view.next)),
+    };
     for part in [since(view), diff(view)] {
         let room = MOST.saturating_sub(text.chars().count() + end.chars().count());
         text.push_str(&folded(&part, room));

@@ -40,6 +40,12 @@ pub(super) fn headline(view: &View<'_>) -> String {
     format!("{}: {}", crate::cli::summary::objects(view.preview.frozen.rows()), parts.join(", "))
 }
 
+/// What to go on with where every object was looked at and none would change.
+pub(super) fn nothing_to_do(view: &View<'_>) -> Option<&'static str> {
+    let idle = is_exact(view) && !view.preview.tally.has_changes();
+    idle.then_some("nothing to do: every object is as the plan wants it")
+}
+
 /// What the sample leaves open; nothing where every object was looked at.
 pub(super) fn certainty(view: &View<'_>) -> Option<String> {
     if is_exact(view) {

@@ -29,7 +29,8 @@ pub(super) fn of(view: &View<'_>) -> String {
     text.push_str(&facts(view));
     text.push_str(&costs(view));
     text.push_str(&warnings(view));
-    let _ = writeln!(text, "\nnext: {}", view.next);
+    let next = numbers::nothing_to_do(view).unwrap_or(&view.next);
+    let _ = writeln!(text, "\nnext: {next}");
     text
 }
 
@@ -104,8 +105,8 @@ fn changes_since(view: &View<'_>) -> String {
             text.push_str("  the manifest names the same objects\n");
         }
         Names::Known(difference) => {
-            let (added, gone) = (HumanCount(difference.added), HumanCount(difference.gone));
-            let _ = writeln!(text, "  the manifest has {added} more, and {gone} are gone");
+            let (added, gone) = (objects(difference.added), HumanCount(difference.gone));
+            let _ = writeln!(text, "  the manifest has changed: {added} added, {gone} gone");
             let signed = [
                 ('+', difference.added, &difference.added_examples),
                 ('-', difference.gone, &difference.gone_examples),

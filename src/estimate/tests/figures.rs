@@ -116,6 +116,10 @@ fn what_the_book_does_not_have_is_unknown_and_the_rest_is_the_least() {
     assert_eq!(told.total.to_string(), "at least 5.00 USD, and 1 line whose price is not known");
     let beside = told.managed.expect("a service").total;
     assert_eq!(beside.to_string(), "at least 6.25 USD, and 1 line whose price is not known");
+    let mut work = asking(1, Some("STANDARD"), &[RequestKind::PutTags]);
+    work.send(RequestKind::DeleteTags, None, 3);
+    let total = estimate(&work, &rates("aws-us-east-1")).total;
+    assert_eq!(total.to_string(), "not known for 1 line, less than 0.01 USD for the others");
 }
 
 #[test]

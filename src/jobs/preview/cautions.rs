@@ -104,6 +104,10 @@ impl Buckets {
     fn cautions(&self, plan: &Plan, census: &Census, rows: u64) -> Vec<String> {
         let mut found = Vec::new();
         for (bucket, known) in &self.facts {
+            if self.lacks(bucket) {
+                found.push(format!("there is no bucket {bucket}"));
+                continue;
+            }
             for rule in known.rules.iter().flatten() {
                 let keys = rule.keys.join(", ");
                 found.push(format!(

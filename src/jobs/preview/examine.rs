@@ -55,12 +55,14 @@ pub(super) async fn run(
     let throttle = Throttle::new(Allowance::new(limits.concurrency, limits.requests_per_second));
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
     let worker = Worker::new(store, Operations::new(Vec::new()), throttle, RetryPolicy::default(), stop);
-    let wants_class = previewer.wants_class();
+    let wants_class = previewer.wants_class(judge);
     let look = async |sampled: Result<Sampled, ManifestError>| {
-        let Sampled { object, told } = sampled?;
+        let Sampled { object, mut told } = sampled?;
+        told.state = judge.relevant(told.state);
         let looks = judge.looks(&told.state, wants_class);
         let (seen, trouble) = match worker.look_at(&object, &looks).await {
             Looked::Seen(seen) => (seen, None),
+            Looked::Failed { seen, call, fault } if fault.status != Some(404) && !judge.hangs_on(&call) => (seen, None),
             Looked::Failed { seen, call, fault } => {
                 (seen, Some(Trouble { call, fault: named(*fault, &object, buckets.lacks(&object.bucket)) }))
             }
@@ -68,7 +70,7 @@ pub(super) async fn run(
             Looked::Stopped => return Err(PreviewError::Stopped),
         };
         let takes_acl = buckets.takes_acl(&object.bucket);
-        let prospect = judge.judge(object, together(&told, seen), trouble.as_ref(), takes_acl);
+        let prospect = judge.judge(object, judge.relevant(together(&told, seen)), trouble.as_ref(), takes_acl);
         Ok((prospect, told))
     };
     let objects: BoxStream<'_, _> = match source {

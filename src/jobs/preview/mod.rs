@@ -216,11 +216,11 @@ impl Previewer<'_> {
     }
 
     /// Whether it matters of what class an object is: to what its requests cost.
-    fn wants_class(&self) -> bool {
+    fn wants_class(&self, judge: &Judge) -> bool {
         let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == crate::operation::Aspect::Tags);
         match self.plan.store.provider {
-            // Requests about tags cost the same whatever they are about.
-            Provider::Aws => !tags_alone,
+            // To write tags costs the same whatever they are about; to read them does not.
+            Provider::Aws => !tags_alone || judge.reads_tags(),
             Provider::Oss => true,
             Provider::S3 | Provider::Sandbox => {
                 let priced = self.plan.prices.book.is_some() || self.plan.prices.file.is_some();
