@@ -80,6 +80,13 @@ const TABLE: &[Deviation] = &[
     deviation("OSS", "setting/owned by nobody said", "NotApplicable", "as above"),
     deviation("OSS", "setting/acl refused", "200", "as above: ACLs hold in every bucket"),
     deviation("OSS", "read/etag", "5D41402ABC4B2A76B9719D911017C592", "its ETags are in capitals"),
+    deviation(
+        "RADOSGW",
+        "setting/owned by writers",
+        "NotApplicable",
+        "it has no ownership, and answers with a listing",
+    ),
+    deviation("RADOSGW", "setting/owned by nobody said", "NotApplicable", "as above"),
     deviation("RADOSGW", "tags/eleven", "400 InvalidTag", "its own code; the status is the same"),
     deviation("RADOSGW", "restore/hot", "501 NotImplemented", "release 16 has storage classes and no restore"),
     deviation("RADOSGW", "restore/cold", "501 NotImplemented", "release 16 has storage classes and no restore"),

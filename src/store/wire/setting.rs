@@ -37,8 +37,8 @@ impl Wire {
         let query = question.resource();
         let payload = Payload::none();
         let ask = Ask { method: "GET", bucket, key: None, query, headers: Vec::new(), payload };
-        // A thousand rules of a few kilobytes; the others are a line.
-        let limit = if question == BucketQuestion::TagRules { Limit::Page } else { Limit::Small };
+        // A thousand rules of a few kilobytes, or a listing from a server that does not know the question; a line otherwise.
+        let limit = if question == BucketQuestion::Versioning { Limit::Small } else { Limit::Page };
         let whole = match self.patiently(ask, limit).await {
             Ok(whole) => whole,
             Err(fault) => return unset(question, &fault).ok_or(fault),
@@ -121,14 +121,17 @@ fn versioning(document: &[u8]) -> Result<Versioning, Unusable> {
     }
 }
 
+/// A server that has no ownership, such as Ceph's of release 16, takes the question for that of a listing.
 fn ownership(document: &[u8]) -> Result<Ownership, Unusable> {
-    let (mut said, mut whole) = (None, false);
+    let (mut said, mut whole, mut listing) = (None, false, false);
     understood(xml::read(document, |path, text| match path {
         "OwnershipControls/Rule/ObjectOwnership" => said = Some(text.trim().to_owned()),
         "OwnershipControls" => whole = true,
+        "ListBucketResult" => listing = true,
         _ => {}
     }))?;
     match said.as_deref() {
+        _ if listing => Ok(Ownership::NotApplicable),
         _ if !whole => Err(another()),
         None => Ok(Ownership::NotSet),
         Some("BucketOwnerEnforced") => Ok(Ownership::BucketOwnerEnforced),
@@ -213,7 +216,7 @@ mod tests {
         assert_eq!(keys(101), Err("a rule looks at more than 100 tags".to_owned()));
         for question in [BucketQuestion::TagRules, BucketQuestion::Versioning, BucketQuestion::Ownership] {
             let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><VersioningConfiguration>&b;</VersioningConfiguration>";
-            for document in ["", "no XML", "<ListBucketResult/>", "<LifecycleConf", bomb] {
+            for document in ["", "no XML", "<ListAllMyBucketsResult/>", "<LifecycleConf", bomb] {
                 assert!(read(question, document.as_bytes()).is_err(), "{question:?}: {document}");
             }
         }
@@ -234,6 +237,8 @@ mod tests {
         assert_eq!(owner(&rule("BucketOwnerPreferred")), Ok(Ownership::BucketOwnerPreferred));
         assert_eq!(owner(&rule("ObjectWriter")), Ok(Ownership::ObjectWriter));
         assert_eq!(owner(""), Ok(Ownership::NotSet));
+        let listing = b"<ListBucketResult><Name>b</Name><Contents><Key>k</Key></Contents></ListBucketResult>";
+        assert_eq!(ownership(listing), Ok(Ownership::NotApplicable));
         assert!(owner(&rule("Mine")).is_err());
     }
 
