@@ -1,8 +1,11 @@
 //! Neither memory nor the journal grows with the manifest, nor with what fails: a large job of the real binary, against a
 //! server that answers at once.
 //!
+//! Nor does that of a plan's preview, however closely it looks.
+//!
 //! `BATCHPLAN_TEST_ROWS` sets the number of rows, `BATCHPLAN_TEST_FAILING` how many of a thousand fail, and
-//! `BATCHPLAN_TEST_BINARY` the binary: a debug build is given fewer rows.
+//! `BATCHPLAN_TEST_BINARY` the binary: a debug build is given fewer rows. `BATCHPLAN_TEST_PREVIEWED` sets how many objects a
+//! preview looks at.
 
 #[path = "support/instant.rs"]
 mod instant;
@@ -10,7 +13,7 @@ mod instant;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use instant::InstantServer;
@@ -76,13 +79,72 @@ fn watch(child: &mut Child, state: &Path) -> Peak {
     peak
 }
 
+/// What a preview of thirty times as many objects may take more, in KiB: allocators are not exact, and few bytes an object
+/// would be many times as much.
+const MORE_KIB: u64 = 6 * 1024;
+
+fn number(name: &str, other: u64) -> u64 {
+    std::env::var(name).map_or(other, |value| value.parse().expect("a number"))
+}
+
+fn binary() -> PathBuf {
+    let binary = std::env::var("BATCHPLAN_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_batchplan").to_owned());
+    fs::canonicalize(binary).expect("the binary")
+}
+
+/// The binary in a folder, with keys that the server does not look at.
+fn start(folder: &Path, args: &[&str], stdout: Stdio) -> Child {
+    let mut command = Command::new(binary());
+    command.args(args).current_dir(folder).env_clear().stdin(Stdio::null()).stdout(stdout);
+    command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret").spawn().expect("the binary runs")
+}
+
+/// The most memory that a preview of so many objects has, in KiB.
+fn preview(rows: u64, how: &[&str]) -> u64 {
+    let server = InstantServer::failing(10).expect("a server");
+    let folder = tempfile::tempdir().expect("a folder");
+    write_manifest(&folder.path().join("list.csv"), rows);
+    let plan = format!(
+        "name = \"memory\"\n[store]\nprovider = \"s3\"\nendpoint = \"{}\"\n[manifest.csv]\npath = \"list.csv\"\n\
+         [operation.add_object_tagging]\ntags = {{ t = \"1\" }}\n",
+        server.endpoint()
+    );
+    fs::write(folder.path().join("plan.toml"), plan).expect("written");
+    let said = folder.path().join("said");
+    let stdout = File::create(&said).expect("a file");
+    let mut child = start(folder.path(), &[&["plan", "plan.toml", "--json"], how].concat(), stdout.into());
+    let peak = watch(&mut child, &folder.path().join(".batchplan"));
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let said = fs::read_to_string(said).expect("what it said");
+    let whole: serde_json::Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(whole["objects"], rows);
+    if how.is_empty() {
+        assert_eq!(whole["sample"]["looked"], 200);
+    } else {
+        let (change, fail) = (&whole["counts"]["change"]["low"], &whole["counts"]["fail"]["low"]);
+        assert_eq!((change, fail), (&(rows - rows / 100).into(), &(rows / 100).into()));
+    }
+    assert!(server.requests() > 0 && peak.memory > 0);
+    peak.memory
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[expect(clippy::print_stderr, reason = "the figures are worth seeing, whether it passes or not")]
+fn a_preview_of_many_objects_takes_no_more_than_one_of_few() {
+    let looked = number("BATCHPLAN_TEST_PREVIEWED", 40_000);
+    for (how, few, many) in [(&[][..], 10_000, 300_000), (&["--full"], 4_000, looked), (&["--all"], 4_000, looked)] {
+        let (small, large) = (preview(few, how), preview(many, how));
+        eprintln!("plan {how:?}: {few} objects {small} KiB, {many} objects {large} KiB");
+        assert!(large <= small + MORE_KIB, "{how:?}: {small} KiB for {few}, {large} KiB for {many}");
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 #[expect(clippy::print_stderr, reason = "the figure is worth seeing, whether it passes or not")]
 fn a_large_job_takes_no_more_than_a_small_one() {
-    let number = |name: &str, other: u64| std::env::var(name).map_or(other, |value| value.parse().expect("a number"));
     let (rows, failing) = (number("BATCHPLAN_TEST_ROWS", 5_000), number("BATCHPLAN_TEST_FAILING", 10));
-    let binary = std::env::var("BATCHPLAN_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_batchplan").to_owned());
     let server = InstantServer::failing(failing).expect("a server");
     let folder = tempfile::tempdir().expect("a folder");
     write_manifest(&folder.path().join("list.csv"), rows);
@@ -92,16 +154,7 @@ fn a_large_job_takes_no_more_than_a_small_one() {
         server.endpoint()
     );
     fs::write(folder.path().join("plan.toml"), plan).expect("written");
-    let mut child = Command::new(fs::canonicalize(binary).expect("the binary"))
-        .args(["apply", "plan.toml", "--auto-approve", "--json"])
-        .current_dir(folder.path())
-        .env_clear()
-        .env("AWS_ACCESS_KEY_ID", "key")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
+    let mut child = start(folder.path(), &["apply", "plan.toml", "--auto-approve", "--json"], Stdio::piped());
     let peak = watch(&mut child, &folder.path().join(".batchplan"));
     let output = child.wait_with_output().expect("its output");
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -1,5 +1,5 @@
-//! An HTTP server that answers every request at once, for measuring what a client costs: `204 No Content`, or a refusal
-//! of a given share, keep-alive, nothing parsed but where a request ends.
+//! An HTTP server that answers every request at once, for measuring what a client costs: `204 No Content`, the same tags
+//! for every object, or a refusal of a given share, keep-alive, nothing parsed but where a request ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,6 +12,10 @@ const DONE: &[u8] = b"HTTP/1.1 204 No Content\r\nx-amz-request-id: 0\r\n\r\n";
 /// What is answered to a request that is refused.
 const REFUSED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code>\
     <Message>The specified key does not exist.</Message><RequestId>0</RequestId></Error>";
+
+/// The tags of every object.
+const TAGS: &str = "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet><Tag><Key>team</Key><Value>web</Value>\
+    </Tag><Tag><Key>stage</Key><Value>live</Value></Tag></TagSet></Tagging>";
 
 /// How many requests there were.
 #[derive(Default)]
@@ -64,10 +68,11 @@ fn answer_all(stream: TcpStream, counts: &Counts, per_mille: u64) -> Option<()> 
          {REFUSED}",
         REFUSED.len()
     );
+    let tags = format!("HTTP/1.1 200 OK\r\nx-amz-request-id: 0\r\ncontent-length: {}\r\n\r\n{TAGS}", TAGS.len());
     loop {
         line.clear();
         reader.read_line(&mut line).ok()?;
-        let about_object = is_about_object(&line);
+        let (about_object, asks_tags) = (is_about_object(&line), line.starts_with("GET ") && line.contains("?tagging"));
         let mut body = 0;
         loop {
             line.clear();
@@ -87,7 +92,15 @@ fn answer_all(stream: TcpStream, counts: &Counts, per_mille: u64) -> Option<()> 
         std::io::copy(&mut (&mut reader).take(body), &mut std::io::sink()).ok()?;
         counts.all.fetch_add(1, Ordering::Relaxed);
         let refuse = about_object && falls_on(counts.about_objects.fetch_add(1, Ordering::Relaxed), per_mille);
-        writer.write_all(if refuse { refused.as_bytes() } else { DONE }).ok()?;
+        writer
+            .write_all(if refuse {
+                refused.as_bytes()
+            } else if asks_tags {
+                tags.as_bytes()
+            } else {
+                DONE
+            })
+            .ok()?;
     }
 }
 
