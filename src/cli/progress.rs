@@ -21,6 +21,8 @@ pub(super) struct ProgressView {
     last_line: Instant,
     last: (Instant, u64),
     rate: f64,
+    /// Whether objects can fail: nothing fails by being looked at.
+    works: bool,
 }
 
 impl ProgressView {
@@ -38,7 +40,8 @@ impl ProgressView {
 
     /// A view of objects being looked at.
     pub(super) fn looking(terminal: Terminal, total: u64) -> Self {
-        let view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} looked at  {msg}");
+        let mut view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} looked at  {msg}");
+        view.works = false;
         view.bar.set_length(total);
         view
     }
@@ -56,7 +59,7 @@ impl ProgressView {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { terminal, bar, last_line: now, last: (now, 0), rate: 0.0 }
+        Self { terminal, bar, last_line: now, last: (now, 0), rate: 0.0, works: true }
     }
 
     /// Rows found so far.
@@ -85,7 +88,8 @@ impl ProgressView {
 
     fn message(&self, progress: Progress) -> String {
         let left = progress.total.saturating_sub(progress.settled());
-        let mut message = format!("{} failed, {}/s", HumanCount(progress.failed), per_second(self.rate));
+        let failed = if self.works { format!("{} failed, ", HumanCount(progress.failed)) } else { String::new() };
+        let mut message = format!("{failed}{}/s", per_second(self.rate));
         if self.rate > 0.0 && left > 0 {
             #[expect(clippy::cast_precision_loss, reason = "an estimate shown in whole minutes")]
             let eta = Duration::try_from_secs_f64(left as f64 / self.rate).unwrap_or(Duration::MAX);
