@@ -30,8 +30,8 @@ Examples:
   batchplan run --slots 2 --json
 
 Exit codes: 0 all succeeded, 1 the tool failed, 3 some objects failed, 4 a job failed,
-5 a job is paused or the run was interrupted, 7 a job was cancelled; of several, the first
-of 1, 5, 4, 3 and 7 that applies.")]
+5 a job is paused or the run was interrupted, 6 a job is refused, 7 a job was cancelled; of
+several, the first of 1, 5, 4, 3, 7 and 6 that applies.")]
 pub(super) struct Run {
     /// Print the results as JSON on standard output
     #[arg(long)]
@@ -132,7 +132,11 @@ impl Floor for View<'_> {
                 if let Some(help) = error.help() {
                     self.say(job, format_args!("help: {}", State::named_in(&help, &self.state_flag)));
                 }
-                self.note(if job.status == JobStatus::Failed { Exit::JobFailed } else { Exit::ToolFailed });
+                self.note(match &error {
+                    JobError::TooDear(_) | JobError::Stale(_) => Exit::Refused,
+                    _ if job.status == JobStatus::Failed => Exit::JobFailed,
+                    _ => Exit::ToolFailed,
+                });
             }
             Ok(Gone::Concluded(Concluded::Over(Delivered::Refused(error)))) => {
                 let command = format!("batchplan publish {}{}", job.id, self.state_flag);

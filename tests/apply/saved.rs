@@ -135,7 +135,7 @@ fn a_job_that_costs_too_much_never_begins() {
     // Nor from the queue, where nobody looks.
     world.run(&["confirm", &job]).ended(0);
     let ran = world.run(&["run"]);
-    assert!(ran.code != 0 && ran.stderr.contains("max_cost is 0.000001 USD"), "{} {}", ran.code, ran.stderr);
+    assert!(ran.code == 6 && ran.stderr.contains("max_cost is 0.000001 USD"), "{} {}", ran.code, ran.stderr);
     assert_eq!(world.objects().tags("docs/a", None), "");
     let planned = world.run(&["plan", "plan.toml"]).ended(6);
     assert!(planned.stdout.contains("2 objects: 2 to change"), "{}", planned.stdout);
