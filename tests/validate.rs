@@ -227,3 +227,31 @@ fn read(path: &Path) -> String {
 fn schema() -> serde_json::Value {
     serde_json::from_slice(&batchplan(Path::new("."), &["schema"]).stdout).expect("the schema is JSON")
 }
+
+#[test]
+fn in_a_workflow_three_mistakes_are_three_annotations_at_their_lines() {
+    let workspace = tempfile::tempdir().expect("a folder");
+    let folder = workspace.path().join("plans");
+    fs::create_dir(&folder).expect("a folder");
+    let plan = "name = \"x\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\nregoin = \"::warning::y\"\n[manifest.prefix]\n\
+                bucket = 1\nprefix = \"\"\n[operation.put_object_acl]\nacl = \"privat\"\n";
+    fs::write(folder.join("a.toml"), plan).expect("written");
+    let run = |actions: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_batchplan"))
+            .args(["validate", "a.toml", "--json"])
+            .current_dir(&folder)
+            .env_clear()
+            .env("GITHUB_ACTIONS", actions)
+            .env("GITHUB_WORKSPACE", fs::canonicalize(workspace.path()).expect("a path"))
+            .output()
+            .expect("the program starts");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("the data stays JSON");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let said = run("true");
+    let commands: Vec<_> = said.lines().filter(|line| line.starts_with("::")).collect();
+    let places: Vec<_> = commands.iter().filter_map(|line| line.split(',').nth(1)).collect();
+    assert_eq!(places, ["line=5", "line=7", "line=10"], "{said}");
+    assert!(commands.iter().all(|line| line.starts_with("::error file=plans/a.toml,")), "{said}");
+    assert!(!run("false").contains("::error"));
+}

@@ -11,6 +11,7 @@ mod create;
 mod delete;
 mod exit;
 mod export;
+mod github;
 mod given;
 mod import;
 mod init;

@@ -7,7 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::terminal::harmless;
-use super::{Error, Exit, Terminal, problems};
+use super::{Error, Exit, Terminal, github, problems};
 use crate::diagnostics::{Problem, Problems};
 use crate::jobs::SavedPlan;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};
@@ -88,6 +88,7 @@ fn required(
     terminal: Terminal,
 ) -> Result<PlanFile, Error> {
     problems::show(&problems, terminal);
+    github::annotate([&problems], terminal);
     plan.ok_or_else(|| {
         Error::new(Exit::Invalid, format!("{} is not a valid plan", path.display()))
             .help("every mistake is shown above; nothing was sent anywhere")

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use super::{Error, Exit, Terminal, plan_file, problems};
+use super::{Error, Exit, Terminal, github, plan_file, problems};
 use crate::diagnostics::Problems;
 
 /// Check plan files.
@@ -43,6 +43,7 @@ pub(super) fn run(args: &Validate, terminal: Terminal) -> Result<Exit, Error> {
         collect(path, &mut files)?;
     }
     let verdicts: Vec<_> = files.into_iter().map(judge).collect();
+    github::annotate(verdicts.iter().map(|verdict| &verdict.problems), terminal);
     if args.json {
         terminal.print(format_args!("{:#}", to_json(&verdicts)))?;
     } else {
