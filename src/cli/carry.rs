@@ -12,16 +12,16 @@ use super::progress::ProgressView;
 use super::prompt::{self, Answer};
 use super::summary::{line, near, objects, summary};
 use super::terminal::Terminal;
-use super::{Error, Exit, shell, signals};
+use super::{Error, Exit, github, shell, signals};
 use crate::codec::TaskStatus;
 use crate::engine::Snapshot;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
-    Budget, Concluded, Decided, Delivered, Gone, Held, JobError, Prepare, Runner, Settings, Waiting, Watch, cautions,
-    foresee, manifest,
+    Budget, Concluded, Decided, Delivered, Gone, Held, Prepare, Runner, Settings, Waiting, Watch, cautions, foresee,
+    manifest,
 };
 use crate::journal::{JobRecord, Journal, PauseCause};
-use crate::manifest::{Frozen, ManifestError, Prepared};
+use crate::manifest::{Frozen, Prepared};
 use crate::plan::Plan;
 use crate::report::{MANIFEST_NAME, Report};
 use crate::store::Connection;
@@ -362,6 +362,7 @@ impl Carry<'_> {
     }
 
     fn print_result(&self, job: &JobRecord, folder: &Path, took: Duration) -> Result<(), Error> {
+        github::set_outputs(&outputs(job), self.terminal);
         if !self.json {
             return Ok(());
         }
@@ -369,6 +370,19 @@ impl Carry<'_> {
             Error::new(Exit::ToolFailed, format!("the result cannot be written to standard output: {error}"))
         })
     }
+}
+
+/// What a workflow's later steps may want to know.
+fn outputs(job: &JobRecord) -> [(&'static str, String); 6] {
+    let Progress { total, succeeded, failed } = job.progress;
+    [
+        ("job-id", job.id.to_string()),
+        ("status", job.status.to_string()),
+        ("total", total.to_string()),
+        ("succeeded", succeeded.to_string()),
+        ("failed", failed.to_string()),
+        ("report", job.place.clone().unwrap_or_default()),
+    ]
 }
 
 /// What is said of a report that is complete and not where the plan wants it.
@@ -460,35 +474,5 @@ impl Watch for View {
         if let Shown::Working(view) = &mut self.shown {
             view.settled(snapshot.progress);
         }
-    }
-}
-
-impl From<JobError> for Error {
-    fn from(error: JobError) -> Self {
-        let error = match error {
-            JobError::Connect(error) => return Self::from(error),
-            error => error,
-        };
-        let exit = match &error {
-            JobError::Lease { .. }
-            | JobError::PlanChanged { .. }
-            | JobError::Pin { .. }
-            | JobError::NotNow { .. }
-            | JobError::Manifest(ManifestError::TooMany { .. })
-            | JobError::OtherPledge { .. }
-            | JobError::Stale(_)
-            | JobError::TooDear(_)
-            | JobError::Unpublished(_) => Exit::Refused,
-            JobError::Journal(error) => Exit::of_journal(error),
-            JobError::Manifest(ManifestError::Stopped) => Exit::Interrupted,
-            JobError::Prices(_) => Exit::Invalid,
-            JobError::Manifest(_)
-            | JobError::Unseen(_)
-            | JobError::Connect(_)
-            | JobError::StoredPlan { .. }
-            | JobError::Report(_)
-            | JobError::Io(_) => Exit::ToolFailed,
-        };
-        Self { exit, message: error.to_string(), help: error.help() }
     }
 }

@@ -1,7 +1,10 @@
 //! The exit codes: a public, stable interface. Scripts and workflows branch on them.
 
+use super::Error;
 use crate::job::JobStatus;
+use crate::jobs::JobError;
 use crate::journal::{JobRecord, JournalError};
+use crate::manifest::ManifestError;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,5 +59,35 @@ impl Exit {
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        let error = match error {
+            JobError::Connect(error) => return Self::from(error),
+            error => error,
+        };
+        let exit = match &error {
+            JobError::Lease { .. }
+            | JobError::PlanChanged { .. }
+            | JobError::Pin { .. }
+            | JobError::NotNow { .. }
+            | JobError::Manifest(ManifestError::TooMany { .. })
+            | JobError::OtherPledge { .. }
+            | JobError::Stale(_)
+            | JobError::TooDear(_)
+            | JobError::Unpublished(_) => Exit::Refused,
+            JobError::Journal(error) => Exit::of_journal(error),
+            JobError::Manifest(ManifestError::Stopped) => Exit::Interrupted,
+            JobError::Prices(_) => Exit::Invalid,
+            JobError::Manifest(_)
+            | JobError::Unseen(_)
+            | JobError::Connect(_)
+            | JobError::StoredPlan { .. }
+            | JobError::Report(_)
+            | JobError::Io(_) => Exit::ToolFailed,
+        };
+        Self { exit, message: error.to_string(), help: error.help() }
     }
 }

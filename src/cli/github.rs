@@ -1,18 +1,20 @@
-//! What GitHub Actions shows beside the lines of a file: annotations, asked for by lines of a form of their own.
+//! What GitHub Actions is told: annotations at the lines of a file, a step's outputs, and its summary.
 //! <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use super::terminal::Terminal;
 use crate::diagnostics::{Problem, Problems};
+use crate::files::about;
 
 /// GitHub shows ten errors of a step; the last place is for how many more there are.
 const MOST: usize = 9;
 
 /// Asks for an annotation at each problem's place, where this runs in a workflow.
 pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a Problems>, terminal: Terminal) {
-    if std::env::var_os("GITHUB_ACTIONS").is_none_or(|value| value != "true") {
+    if !is_here() {
         return;
     }
     let workspace = std::env::var_os("GITHUB_WORKSPACE");
@@ -21,6 +23,51 @@ pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a Problems>, termin
         // To where messages go: data may be read by the next program.
         terminal.say(line);
     }
+}
+
+/// Whether this runs in a workflow.
+fn is_here() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+}
+
+/// Sets outputs of the step.
+pub(super) fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
+    append("GITHUB_OUTPUT", || outputs.iter().map(|(name, value)| output(name, value)).collect(), terminal);
+}
+
+/// Adds Markdown to the step's summary.
+pub(super) fn summarise(markdown: impl FnOnce() -> String, terminal: Terminal) {
+    append("GITHUB_STEP_SUMMARY", || shortened(&markdown()), terminal);
+}
+
+/// Appends to a file that the runner names. What has been done is done, whether or not it can be told there.
+fn append(variable: &str, text: impl FnOnce() -> String, terminal: Terminal) {
+    let Some(path) = std::env::var_os(variable).filter(|path| is_here() && !path.is_empty()) else { return };
+    let path = Path::new(&path);
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(about(path));
+    if let Err(error) = file.and_then(|mut file| file.write_all(text().as_bytes()).map_err(about(path))) {
+        terminal.say(format_args!("warning: {variable} cannot be written: {error}"));
+    }
+}
+
+/// An output in the form that takes any value: what ends it is drawn anew each time, so that no value can hold it.
+fn output(name: &str, value: &str) -> String {
+    let end = uuid::Uuid::new_v4().simple();
+    format!("{name}<<{end}\n{value}\n{end}\n")
+}
+
+/// As much as fits: GitHub leaves out a summary of more than 1 MiB.
+fn shortened(text: &str) -> String {
+    const MOST_BYTES: usize = (1 << 20) - 4096;
+    if text.len() <= MOST_BYTES {
+        return format!("{text}\n");
+    }
+    let mut end = MOST_BYTES;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let whole_lines = text[..end].rfind('\n').unwrap_or(end);
+    format!("{}\n\n... and more than there is room for\n", &text[..whole_lines])
 }
 
 /// A file as GitHub names it: from the workspace, wherever the step works.
@@ -108,6 +155,17 @@ mod tests {
         assert_eq!(lines.len(), 10);
         assert_eq!(lines[9], "::error::... and 6 more: the log of this step has them all");
         assert_eq!(annotations([&one], str::to_owned).len(), 8);
+    }
+
+    #[test]
+    fn no_value_ends_an_output_and_no_summary_is_too_long() {
+        let set = output("report", "a\nreport=b\n");
+        let end = set.lines().last().expect("an end");
+        assert_eq!(set, format!("report<<{end}\na\nreport=b\n\n{end}\n"));
+        assert_ne!(output("report", ""), output("report", ""));
+        let long = shortened(&"é\n".repeat(1 << 20));
+        assert!(long.len() < 1 << 20 && long.ends_with("é\n\n... and more than there is room for\n"));
+        assert_eq!(shortened("short"), "short\n");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::connected::connected;
+use super::github;
 use super::given;
 use super::plan_file::{self, PlanFile};
 use super::progress::ProgressView;
@@ -182,9 +183,23 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     if let Some(out) = &args.out {
         save(args, &file, &view, out)?;
     }
+    github::summarise(|| markdown::of(&view), terminal);
+    github::set_outputs(&outputs(&view), terminal);
     // A sample in which nothing changes does not say that nothing does.
     let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
     Ok(if args.detailed_exitcode && !nothing { Exit::Changes } else { Exit::Done })
+}
+
+/// What a workflow's later steps may want to know.
+fn outputs(view: &View<'_>) -> Vec<(&'static str, String)> {
+    let changes = numbers::of_all(view, view.preview.tally.changes).likely;
+    let cost = if view.estimate.total.is_whole() { view.estimate.total.known } else { None };
+    vec![
+        ("total", view.preview.frozen.rows().to_string()),
+        ("changes", changes.to_string()),
+        ("estimated-cost", cost.map_or_else(String::new, |cost| cost.to_string())),
+        ("saved-plan", view.saved.clone().unwrap_or_default()),
+    ]
 }
 
 /// Only a plan that was saved before is replaced.

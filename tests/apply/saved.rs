@@ -230,3 +230,34 @@ fn what_nobody_can_price_is_refused_where_its_cost_matters() {
     let ran = world.run(&["plan", "plan.toml", "--prices", "prices.toml"]).ended(2);
     assert!(ran.stderr.contains("prices.toml"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_workflow_is_told_what_came_of_it() {
+    let world = World::filled("bucket,key\nbkt,docs/a\nbkt,docs/`|<b>\n");
+    world.plan(TAG);
+    let run = |args: &[&str]| {
+        let mut command = world.command(args);
+        command.env("GITHUB_ACTIONS", "true");
+        command.env("GITHUB_OUTPUT", "out").env("GITHUB_STEP_SUMMARY", "summary.md");
+        assert!(command.output().expect("it runs").status.success());
+        let text = fs::read_to_string(world.path("out")).expect("outputs");
+        fs::remove_file(world.path("out")).expect("removed");
+        let lines: Vec<_> = text.lines().collect();
+        let named = lines.chunks(3).map(|it| {
+            let (name, end) = it[0].split_once("<<").expect("a name");
+            assert_eq!(end, it[2]);
+            format!("{name}={}", it[1])
+        });
+        named.collect::<Vec<_>>()
+    };
+    let planned = run(&["plan", "plan.toml", "--out", "plan.bpl"]);
+    assert_eq!(planned, ["total=2", "changes=2", "estimated-cost=", "saved-plan=plan.bpl"]);
+    let summary = fs::read_to_string(world.path("summary.md")).expect("a summary");
+    assert!(
+        summary.starts_with("### batchplan: `test`\n\n**2 objects: 2 to change, 0 unchanged, 0 would fail**"),
+        "{summary}"
+    );
+    let applied = run(&["apply", "plan.bpl", "--auto-approve"]);
+    assert_eq!(applied[1..5], ["status=Complete", "total=2", "succeeded=2", "failed=0"]);
+    assert_eq!(applied[0], format!("job-id={}", world.jobs()[0].id));
+}
