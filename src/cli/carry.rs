@@ -171,13 +171,22 @@ impl Carry<'_> {
         if asks {
             self.terminal.say(format_args!("\n{}", foresight.text.trim_end()));
         }
-        let Some(refusal) = foresight.refusal else { return Ok(()) };
+        let Some(refusal) = foresight.refusal else {
+            runner.affordable = true;
+            return Ok(());
+        };
         // A saved plan is not changed: it is saved anew, and makes another job.
         if runner.job.pledge.is_some() && runner.job.token.is_none() {
             runner.decline(&refusal.to_string()).map_err(Error::from)?;
         }
-        let job = format!("; job {} is {}", runner.job.id, runner.job.status);
-        Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help() + &job))
+        let (id, status) = (&runner.job.id, runner.job.status);
+        let way = if status.is_over() {
+            String::new()
+        } else {
+            format!(": apply the plan again, or give the job up (batchplan cancel {id})")
+        };
+        Err(Error::new(Exit::Refused, refusal.to_string())
+            .help(format!("{}; job {id} is {status}{way}", refusal.help())))
     }
 
     /// What the job is about to do.

@@ -51,6 +51,10 @@ pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
 
 /// Whether a regular file holds a saved plan.
 pub(super) fn is_saved(path: &Path) -> bool {
+    // What is no regular file may never give anything to read.
+    if !path.is_file() {
+        return false;
+    }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
     read.is_ok() && SavedPlan::is_one(&bytes)

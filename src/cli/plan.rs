@@ -59,8 +59,8 @@ Examples:
   unknown: [{reason, count, examples}];
   examples: [{bucket, key, version, action (change, unchanged, unknown), before, after}];
   facts {acls, classes, since}; requests: [{kind, class, count, refused}];
-  cost {book, dated, currency, known, whole, lines: [{what, quantity, unit, price, per, amount, why,
-    source}], managed}; duration {requests, per_second, at_plan_seconds, at_provider_seconds};
+  cost {book, dated, currency, known, whole, lines: [{what, for, quantity, unit, days, price, per,
+    amount, why, source}], managed {service, fees, known, whole}}; duration {requests, per_second, at_plan_seconds, at_provider_seconds};
   manifest {read, added, gone, added_examples, gone_examples}; plan_diff; earlier; warnings; saved
 With --all a line for each object comes first. Values that are not known are null.
 
@@ -157,6 +157,8 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let (preview, earlier) = preview?;
     let estimate = estimate(&preview.work, &rates);
     let hours = hours(&preview.work, &plan.limits, &rates);
+    let refusal = plan.limits.max_cost.and_then(|max| exceeds(&estimate, &max).refusal().cloned());
+    let out = args.out.as_ref().filter(|_| refusal.is_none());
     let view = View {
         plan,
         file: near(&args.plan).display().to_string(),
@@ -165,9 +167,12 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         hours: &hours,
         earlier: earlier.as_ref(),
         colour: terminal.colours_data(),
-        next: format!("batchplan apply {}{}", shell::path(args.out.as_ref().unwrap_or(&args.plan)), args.state.flag()),
-        saved: args.out.as_ref().map(|out| out.display().to_string()),
+        next: format!("batchplan apply {}{}", shell::path(out.unwrap_or(&args.plan)), args.state.flag()),
+        saved: out.map(|out| out.display().to_string()),
     };
+    if let Some(out) = out {
+        save(args, &file, &view, out)?;
+    }
     let printed = if args.json {
         json::of(&view).to_string()
     } else if args.format == Some(Form::Markdown) {
@@ -176,15 +181,11 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         text::of(&view)
     };
     terminal.print(printed.trim_end_matches('\n'))?;
-    if let Some(refusal) = plan.limits.max_cost.map(|max| exceeds(&estimate, &max)).as_ref().and_then(|it| it.refusal())
-    {
-        return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
-    }
-    if let Some(out) = &args.out {
-        save(args, &file, &view, out)?;
-    }
     github::summarise(|| markdown::of(&view), terminal);
     github::set_outputs(&outputs(&view), terminal);
+    if let Some(refusal) = refusal {
+        return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
+    }
     // A sample in which nothing changes does not say that nothing does.
     let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
     Ok(if args.detailed_exitcode && !nothing { Exit::Changes } else { Exit::Done })

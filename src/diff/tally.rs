@@ -10,6 +10,9 @@ use crate::object::{Bucket, ObjectId, RestoreRequest, StorageClass};
 /// Reasons that are told apart; there are a few dozen error codes at most.
 const MAX_GROUPS: usize = 64;
 
+/// Storage classes that are told apart; no service has half as many. Objects of further ones count as of no known class.
+const MAX_CLASSES: usize = 64;
+
 /// Examples of one reason.
 const MAX_EXAMPLES: usize = 3;
 
@@ -93,7 +96,7 @@ impl Tally {
                 group(&mut self.doubts, why.clone(), || "others".to_owned()).add(object, why);
             }
         }
-        let class = prospect.before.class.known().cloned();
+        let class = prospect.before.class.known().filter(|class| self.tells_apart(class)).cloned();
         *self.classes.entry(class.clone()).or_default() += 1;
         for call in &prospect.sends {
             count(&mut self.sends, call, class.as_ref());
@@ -106,6 +109,11 @@ impl Tally {
         for call in &prospect.refused {
             count(&mut self.refused, call, class.as_ref());
         }
+    }
+
+    /// Whether a class is counted by its name: a server that makes one up for each object does not make it grow.
+    fn tells_apart(&self, class: &StorageClass) -> bool {
+        self.classes.len() < MAX_CLASSES || self.classes.contains_key(&Some(class.clone()))
     }
 
     /// How many objects were looked at.
@@ -158,4 +166,30 @@ pub fn busiest<'a>(objects: impl Iterator<Item = &'a ObjectId>) -> Option<(Bucke
     }
     let most = folders.into_iter().max_by_key(|(_, count)| *count);
     most.map(|((bucket, folder), count)| (bucket.clone(), folder.to_vec(), count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Fact, Key, ObjectState};
+
+    #[test]
+    fn a_server_that_makes_up_classes_and_codes_does_not_make_it_grow() {
+        let mut tally = Tally::default();
+        for number in 0..1000 {
+            let class = Fact::Known(StorageClass::new(&format!("CLASS-{number}")));
+            let reason = Reason::new(&format!("Code{number}"), 400, "put_object_acl", "no");
+            let object = ObjectId { bucket: Bucket::new("bkt"), key: Key::from("k"), version: None };
+            let before = ObjectState { class, ..ObjectState::default() };
+            let sends = vec![Call::GetAcl, Call::Head];
+            tally.add(
+                &Prospect { object, before, fate: Fate::Fails(reason), sends, refused: vec![Call::GetTags] },
+                None,
+            );
+        }
+        assert_eq!((tally.fails, tally.classes.values().sum::<u64>()), (1000, 1000));
+        assert!(tally.classes.len() <= MAX_CLASSES + 1 && tally.reasons.len() <= MAX_GROUPS + 1);
+        assert!(tally.sends.len() <= 2 * (MAX_CLASSES + 1) && tally.refused.len() <= MAX_CLASSES + 1);
+        assert_eq!(tally.classes[&None], 1000 - MAX_CLASSES as u64);
+    }
 }

@@ -164,26 +164,6 @@ impl Workload {
         }
     }
 
-    /// Takes in what another part of the job needs.
-    pub fn join(&mut self, other: &Self) {
-        self.objects = self.objects.saturating_add(other.objects);
-        self.operations = self.operations.max(other.operations);
-        other.requests.iter().for_each(|(asked, count)| add(&mut self.requests, asked.clone(), *count));
-        other.refused.iter().for_each(|(asked, count)| add(&mut self.refused, asked.clone(), *count));
-        for (place, more) in &other.restored {
-            let volume = self.restored.entry(place.clone()).or_default();
-            volume.objects = volume.objects.saturating_add(more.objects);
-            volume.bytes = volume.bytes.saturating_add(more.bytes);
-            volume.unsized_objects = volume.unsized_objects.saturating_add(more.unsized_objects);
-        }
-        self.unforeseen = self.unforeseen.saturating_add(other.unforeseen);
-        let (own, more) = (&mut self.own, other.own);
-        own.lists = own.lists.saturating_add(more.lists);
-        own.reads = own.reads.saturating_add(more.reads);
-        own.uploads = own.uploads.saturating_add(more.uploads);
-        own.report_bytes = own.report_bytes.saturating_add(more.report_bytes);
-    }
-
     /// Everything asked of objects, whether it is carried out or refused.
     pub fn asked(&self) -> impl Iterator<Item = (&Asked, u64)> {
         self.requests.iter().chain(&self.refused).map(|(asked, count)| (asked, *count))

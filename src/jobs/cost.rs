@@ -39,7 +39,7 @@ pub async fn foresee(
     })
 }
 
-/// Refuses a job that costs more than its plan allows, as far as a sample of its objects tells.
+/// Refuses a job that costs more than its plan allows, as far as a sample of its objects tells. False where it was stopped.
 ///
 /// # Errors
 /// When it does, or nobody can tell; or when the prices or the objects cannot be had.
@@ -48,13 +48,16 @@ pub(super) async fn check(
     frozen: &Frozen,
     store: &Arc<dyn Store>,
     stop: &CancellationToken,
-) -> Result<(), JobError> {
-    let Some(max) = plan.limits.max_cost else { return Ok(()) };
+) -> Result<bool, JobError> {
+    let Some(max) = plan.limits.max_cost else { return Ok(true) };
     let rates = rates_for(plan, None)?;
-    let preview = foresee(plan, frozen, store, stop).await?;
+    let preview = match foresee(plan, frozen, store, stop).await {
+        Err(JobError::Manifest(ManifestError::Stopped)) => return Ok(false),
+        preview => preview?,
+    };
     match exceeds(&estimate(&preview.work, &rates), &max).refusal() {
         Some(refusal) => Err(JobError::TooDear(Box::new(refusal.clone()))),
-        None => Ok(()),
+        None => Ok(true),
     }
 }
 

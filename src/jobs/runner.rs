@@ -105,6 +105,8 @@ pub struct Runner<'a> {
     held: Held,
     /// Whether this runner has frozen the manifest: then its source was looked at just now.
     fresh: bool,
+    /// Whether what the job costs was looked at just now, and is allowed by the plan.
+    pub affordable: bool,
 }
 
 impl<'a> Runner<'a> {
@@ -119,7 +121,7 @@ impl<'a> Runner<'a> {
         (settings, budget): (&'a Settings, &'a Budget),
         signal: CancellationToken,
     ) -> Self {
-        Self { journal, job, plan, store, settings, budget, signal, held, fresh: false }
+        Self { journal, job, plan, store, settings, budget, signal, held, fresh: false, affordable: false }
     }
 
     /// Goes on with the job from wherever it stands, until it ends or must wait.
@@ -370,11 +372,9 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When its report cannot be gone on with, or the journal cannot be used: nothing was sent.
     pub async fn work(&mut self, frozen: &Frozen, watch: &mut dyn Watch) -> Result<Worked, JobError> {
-        if self.job.progress.settled() == 0 {
-            match cost::check(self.plan, frozen, self.store, &self.signal).await {
-                Err(JobError::Manifest(ManifestError::Stopped)) => return Ok(Worked::Left),
-                checked => checked?,
-            }
+        let unseen = self.job.progress.settled() == 0 && !self.affordable;
+        if unseen && !cost::check(self.plan, frozen, self.store, &self.signal).await? {
+            return Ok(Worked::Left);
         }
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {
             return Ok(Worked::Left);

@@ -7,7 +7,7 @@ use super::View;
 use super::earlier::Names;
 use super::numbers;
 use crate::diff::{Fate, Group, Interval, Prospect};
-use crate::estimate::{Line, Part};
+use crate::estimate::{Line, Part, Quantity};
 use crate::jobs::advice;
 use crate::object::{Fact, ObjectId, ObjectState, Restoration, StorageClass, Tier, VersionId};
 
@@ -158,16 +158,25 @@ fn cost(view: &View<'_>) -> Json {
     let estimate = view.estimate;
     let entry = estimate.rates.entry();
     let line = |line: &Line| {
-        let [what, quantity, ..] = numbers::cost_line(line, None);
+        let (quantity, unit, days) = match line.quantity {
+            Quantity::Requests(count) => (u128::from(count), "requests", None),
+            Quantity::Objects(count) => (u128::from(count), "objects", None),
+            Quantity::Jobs(count) => (u128::from(count), "jobs", None),
+            Quantity::Bytes(bytes) => (bytes, "bytes", None),
+            Quantity::Kept { bytes, days } => (bytes, "bytes", Some(days)),
+        };
         let price = line.price.as_ref().zip(entry);
         json!({
-            "what": what,
+            "what": line.what,
             "for": match line.part {
                 Part::Objects => "objects",
                 Part::Own => "own",
                 Part::Fee => "fee",
             },
-            "quantity": quantity,
+            // JSON has no whole numbers beyond this, and no bucket has as many bytes.
+            "quantity": u64::try_from(quantity).unwrap_or(u64::MAX),
+            "unit": unit,
+            "days": days,
             "price": price.map(|(price, entry)| price.amount(entry.currency).to_string()),
             "per": price.map(|(price, _)| price.unit().to_string()),
             "source": price.and_then(|(price, _)| price.source.clone()),

@@ -224,6 +224,7 @@ fn costs(view: &View<'_>) -> String {
             let currency = numbers::currency(estimate);
             let mut rows: Vec<_> = estimate.lines.iter().map(|line| numbers::cost_line(line, currency)).collect();
             rows.push(["total".to_owned(), String::new(), String::new(), estimate.total.to_string()]);
+            rows.extend(estimate.report_a_month.iter().map(|line| numbers::cost_line(line, currency)));
             if let Some(managed) = &estimate.managed {
                 rows.extend(managed.fees.iter().map(|line| {
                     let [what, quantity, price, amount] = numbers::cost_line(line, currency);

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::diff::{Judge, Prospect, Service, Tally, busiest};
 use crate::estimate::Workload;
-use crate::manifest::{Bounds, Census, Frozen, ManifestError, Pin, Prepared, Surveyed, Wish, sample_of, survey};
+use crate::manifest::{Bounds, Frozen, ManifestError, Pin, Prepared, Surveyed, Wish, sample_of, survey};
 use crate::plan::Plan;
 use crate::store::{Provider, ReadOnly, Store};
 use crate::task::Fault;
@@ -61,8 +61,6 @@ pub trait Onlooker {
 pub struct Preview {
     /// The manifest as it was frozen, in a folder of the caller's.
     pub frozen: Frozen,
-    /// What its objects come to by class, as far as its source tells.
-    pub census: Census,
     /// What becomes of the objects that were looked at.
     pub tally: Tally,
     /// A few of them.
@@ -204,7 +202,6 @@ impl Previewer<'_> {
         Ok(Preview {
             work: workload::workload(self.plan, &census, rows, &tally, asked, names),
             cautions: cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref()),
-            census,
             tally,
             shown,
             closeness: self.closeness,
