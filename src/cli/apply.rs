@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::carry::{Carry, Confirmation, result};
 use super::given::{self, Given};
+use super::kept::Kept;
 use super::state::{Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, shell};
@@ -56,43 +57,50 @@ pub(super) struct Apply {
 }
 
 pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
-    let Given { plan, text, file, pledge } = given::read(&args.given, args.plan.as_deref(), terminal)?;
+    let given = given::read(&args.given, args.plan.as_deref(), terminal)?;
+    let plan = &given.plan;
     let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.interactive() {
         let command = format!("batchplan apply {} --auto-approve{}", shell::path(&args.given), args.state.flag());
         return Err(Error::new(Exit::Refused, "the plan wants to be confirmed, and there is nobody to ask")
             .help(format!("when you have read it: {command}")));
     }
-    let journal = args.state.journal()?;
+    let kept = args.state.journal(Some(plan), terminal)?;
+    let ended = carry(args, &given, asks, &kept, terminal);
+    kept.close(ended)
+}
+
+fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
+    let Given { plan, text, file, pledge } = given;
     let submission = Submission {
-        plan: &plan,
-        text: &text,
-        file: &file,
+        plan,
+        text,
+        file,
         origin: Origin::Plan,
         afresh: args.new,
         confirmed: false,
         pledge: pledge.as_ref(),
     };
-    let job = match submission.enter(&journal, Timestamp::now())? {
+    let job = match submission.enter(kept, Timestamp::now())? {
         Entered::New(job) => job,
         Entered::Unfinished(job) => {
             terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
             job
         }
-        Entered::Over(job) => return over(&journal, &job, args.json, terminal),
+        Entered::Over(job) => return over(kept, &job, args.json, terminal),
     };
     // As of the job's creation: what is so many days old then, is.
     let plan = &stored_plan(&job)?;
     Carry {
         terminal,
-        journal: &journal,
+        journal: kept,
         job,
         plan,
-        settings: args.running.settings(false),
+        settings: args.running.settings(false, kept),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
         expected: args.expect_count,
         json: args.json,
-        state_flag: args.state.flag(),
+        state_flag: kept.flag(),
     }
     .run()
 }

@@ -1,11 +1,11 @@
 //! `batchplan publish`: send a job's report again, when that failed at its end.
 
 use super::connected::connected;
-use super::state::State;
+use super::state::{Access, State};
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::jobs::{stored_plan, url};
-use crate::journal::{Delivery, JobFolder};
+use crate::journal::{Delivery, JobFolder, JobRecord, Journal};
 use crate::report::{Report, publish};
 
 /// Publish the report of an ended job again.
@@ -27,14 +27,19 @@ pub(super) struct Publish {
 }
 
 pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
-    let (journal, job) = args.state.job(&args.job)?;
+    let (kept, job) = args.state.job(&args.job, Access::Work, terminal)?;
+    let ended = again(&kept, &job, terminal);
+    kept.close(ended)
+}
+
+fn again(journal: &Journal, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
     if job.delivery == Delivery::None {
         let why = if job.status.is_over() { "it has no report" } else { "its report is not complete" };
         return Err(Error::new(Exit::Refused, format!("job {} is {}: {why}", job.id, job.status))
             .help(format!("batchplan show {}", job.id)));
     }
     let folder = JobFolder::of(journal.state(), &job.id).report();
-    let plan = stored_plan(&job)?;
+    let plan = stored_plan(job)?;
     let mut report = Report::load(&folder).map_err(|error| {
         Error::new(Exit::ToolFailed, format!("the report cannot be sent as it is: {error}"))
             .help(format!("what there is of it is in {}", folder.display()))

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::carry::result;
+use super::kept::Kept;
 use super::progress::ProgressView;
 use super::state::{Running, State};
 use super::summary::line;
@@ -43,13 +44,18 @@ pub(super) struct Run {
 }
 
 pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
-    let journal = args.state.journal()?;
-    let settings = args.running.settings(false);
+    let kept = args.state.journal(None, terminal)?;
+    let ended = work_off(args, &kept, terminal);
+    kept.close(ended)
+}
+
+fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Error> {
+    let settings = args.running.settings(false, journal);
     let shown = if terminal.drawn() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let view = View {
         terminal,
-        journal: &journal,
-        state_flag: args.state.flag(),
+        journal,
+        state_flag: journal.flag(),
         bars: MultiProgress::with_draw_target(shown),
         results: RefCell::default(),
         exit: Cell::new(Exit::Done),
@@ -61,7 +67,8 @@ pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
     let drained = runtime.block_on(async {
         let stop = CancellationToken::new();
         signals::listen(terminal, stop.clone())?;
-        let queue = Queue { journal: &journal, settings: &settings, stop: &stop };
+        journal.watch(&stop);
+        let queue = Queue { journal, settings: &settings, stop: &stop };
         queue.drain(&view).await?;
         if stop.is_cancelled() {
             view.note(Exit::Interrupted);

@@ -9,6 +9,7 @@
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
 //! | `lease` | who works on a job |
+//! | `snapshot` | a copy of it all, at one moment |
 //! | `short` | ids cut short |
 //! | `folder` | a job's files |
 //! | `error` | why something cannot be recorded |
@@ -23,6 +24,7 @@ mod pledge;
 mod record;
 mod schema;
 mod short;
+mod snapshot;
 mod tally;
 #[cfg(test)]
 mod testing;
@@ -35,4 +37,5 @@ pub use jobs::{Creation, MAX_REMEMBERED, MAX_WAITING, Query, REMEMBERED_FOR, SUS
 pub use lease::{Lease, LeaseError};
 pub use pledge::Pledge;
 pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
+pub use snapshot::Kept;
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

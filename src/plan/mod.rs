@@ -21,6 +21,7 @@ pub mod policy;
 mod read;
 mod shape;
 mod share;
+mod state_url;
 mod text;
 mod walk;
 pub mod xml;
@@ -36,6 +37,7 @@ pub use leaf::{parse_age, parse_moment};
 pub use limits::{JobSettings, Limits, Prices};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
+pub use state_url::{NotAState, StateUrl};
 pub(crate) use text::{for_excerpts, nearest, shown};
 
 /// A checked plan.
@@ -59,6 +61,8 @@ pub struct Plan {
     pub limits: Limits,
     /// By which prices its cost is told beforehand.
     pub prices: Prices,
+    /// Where its jobs are kept, unless the command line says it.
+    pub state: Option<StateUrl>,
     /// What work it is.
     canonical: Canonical,
 }

@@ -33,6 +33,8 @@ table! {
         optional limits: LimitsTable,
         /// By which prices the cost of a job is told beforehand.
         optional prices: PricesTable,
+        /// Where the plan's jobs are kept, other than in a folder of this machine.
+        optional state: StateTable,
     }
 }
 
@@ -290,6 +292,15 @@ table! {
         /// The most that a job may cost by its estimate, such as "50 CNY"; a job that would cost more, or whose cost cannot
         /// be known, is refused. No limit by default.
         optional max_cost: Money,
+    }
+}
+
+table! {
+    /// Where the plan's jobs are kept, so that another machine can go on with them.
+    struct StateTable {
+        /// `s3://BUCKET/PREFIX` or `oss://BUCKET/PREFIX`; `?region=...&endpoint=https://...` where the store is another one
+        /// than the plan's.
+        required url: Text<1, 4096>,
     }
 }
 
