@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sha2::{Digest as _, Sha256};
 
 use super::error::RemoteError;
-use super::head::{is_inside, path_below};
+use super::head::{JournalDigest, is_inside, path_below};
 use crate::files::about;
-use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::{JobFolder, Journal, Kept};
 
@@ -29,7 +27,7 @@ const REPORT: &str = "report";
 
 /// What there is at one moment.
 pub(super) struct Captured {
-    /// The journal, compressed, and the SHA-256 of what it is otherwise.
+    /// The journal, compressed, and the digest of what it is otherwise.
     pub(super) journal: Vec<u8>,
     pub(super) journal_sha256: String,
     /// Every job of the journal, with its files where its folder was to be looked at.
@@ -89,11 +87,13 @@ fn look(
     gone: Gone,
     wanted: impl Fn(&JobId) -> bool,
 ) -> Result<Captured, RemoteError> {
-    let plain = fs::read(copy).map_err(about(copy))?;
-    let journal_sha256 = hex(&Sha256::digest(&plain));
+    let mut plain = fs::read(copy).map_err(about(copy))?;
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
     packer.write_all(&plain)?;
     let journal = packer.finish()?;
+    let mut digest = JournalDigest::default();
+    digest.update(&mut plain);
+    let journal_sha256 = digest.hex();
     let mut jobs = BTreeMap::new();
     for job in kept {
         let files = if wanted(&job.id) { Some(files_of(state, &job, gone)?) } else { None };

@@ -1,13 +1,16 @@
 //! What a state is: a document that lists the pieces of its files. Whoever reads it trusts nothing in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::door::Door;
 use super::error::RemoteError;
+use crate::hex::hex;
 use crate::job::JobId;
 
 /// The version of a head's form.
@@ -35,7 +38,7 @@ pub(super) struct Head {
     pub(super) at: Timestamp,
     /// The journal, compressed.
     pub(super) journal: Filed,
-    /// The SHA-256 of the journal as it is.
+    /// The SHA-256 of the journal as it is, but for what each copy of it counts anew: see [`JournalDigest`].
     pub(super) journal_sha256: String,
     /// The files of each job, by their path in its folder, with `/` between its parts.
     pub(super) jobs: BTreeMap<JobId, Files>,
@@ -186,6 +189,32 @@ pub(super) fn is_inside(name: &str) -> bool {
 #[derive(Deserialize)]
 struct Version {
     version: u32,
+}
+
+/// The SHA-256 of a journal, with zeros where its header has counters that differ between copies of one content.
+/// <https://www.sqlite.org/fileformat2.html#the_database_header>
+#[derive(Default)]
+pub(super) struct JournalDigest {
+    digest: Sha256,
+    seen: usize,
+}
+
+impl JournalDigest {
+    /// How it is written and read, the file change counter, the schema cookie, and by which version it was written when.
+    const COUNTERS: [Range<usize>; 4] = [18..20, 24..28, 40..44, 92..100];
+
+    pub(super) fn update(&mut self, bytes: &mut [u8]) {
+        let here = self.seen..self.seen + bytes.len();
+        for at in Self::COUNTERS.into_iter().flatten().filter(|at| here.contains(at)) {
+            bytes[at - here.start] = 0;
+        }
+        self.seen += bytes.len();
+        self.digest.update(bytes);
+    }
+
+    pub(super) fn hex(self) -> String {
+        hex(&self.digest.finalize())
+    }
 }
 
 enum Unusable {

@@ -28,6 +28,9 @@ const ERRANDS: usize = 16;
 /// How long pushes may fail, one after the other, before the work is stopped.
 const LONGEST_SILENCE: Duration = Duration::from_mins(3);
 
+/// How long removing what earlier holders left may take at the end, where there is time for it.
+const CLEARING: Duration = Duration::from_secs(5);
+
 /// How long giving the lock back may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -272,6 +275,9 @@ async fn work_off(
             Errand::Close(_, reply) if lost.token.is_cancelled() => return Some((Ok(()), reply)),
             Errand::Close(within, reply) => {
                 let in_time = tokio::time::timeout(within, pusher.push()).await;
+                if !cleared && within > CLEARING {
+                    let _ = tokio::time::timeout(CLEARING, clear(pusher)).await;
+                }
                 let late = RemoteError::NoTime(opening.folder.clone());
                 return Some((in_time.unwrap_or(Err(late)).map(drop), reply));
             }
@@ -281,10 +287,9 @@ async fn work_off(
 
 /// Removes what earlier holders left. What cannot be removed now is next time.
 async fn clear(pusher: &Pusher) {
-    let Some(head) = pusher.mirror.record.head.as_ref().filter(|head| head.generation == pusher.generation) else {
-        return;
-    };
-    let _ = head::clear(&pusher.door, head).await;
+    if let Some(head) = pusher.mirror.record.head.as_ref().filter(|head| head.generation == pusher.generation) {
+        let _ = head::clear(&pusher.door, head).await;
+    }
     let _ = lock::clear(&pusher.door, pusher.generation).await;
 }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::door::Door;
 use super::error::RemoteError;
-use super::head::{Filed, Head, PIECE, Piece, path_below};
+use super::head::{Filed, Head, JournalDigest, PIECE, Piece, path_below};
 use super::mirror::Mirror;
 use super::push::blocking;
 use crate::files::{about, sync_folder};
@@ -95,7 +95,7 @@ fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
     let damaged = |what: &str| RemoteError::Damaged { name: "the journal".to_owned(), what: what.to_owned() };
     let mut unpacked = GzDecoder::new(File::open(packed).map_err(about(packed))?).take(MAX_JOURNAL + 1);
     let mut file = File::create(to).map_err(about(to))?;
-    let (mut digest, mut bytes) = (Sha256::new(), 0);
+    let (mut digest, mut bytes) = (JournalDigest::default(), 0);
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = match unpacked.read(&mut buffer) {
@@ -104,14 +104,14 @@ fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(damaged(&error.to_string())),
         };
-        digest.update(&buffer[..read]);
         bytes += read as u64;
         file.write_all(&buffer[..read]).map_err(about(to))?;
+        digest.update(&mut buffer[..read]);
     }
     if bytes > MAX_JOURNAL {
         return Err(damaged("it is larger than any"));
     }
-    if hex(&digest.finalize()) != expected {
+    if digest.hex() != expected {
         return Err(damaged("it is not what was put there"));
     }
     Ok(file.sync_all().map_err(about(to))?)
