@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::check::{Endpoint, Refusal};
 use super::defaults;
+use super::policy::Language;
 use crate::object::{Bucket, Key, MAX_KEY_BYTES};
 use crate::store::{Addressing, Provider, StoreConfig};
 
@@ -157,6 +158,12 @@ impl StateUrl {
                 Ok(())
             }
         }
+    }
+
+    /// Whether policies of this language are about it.
+    #[must_use]
+    pub fn is_of(&self, language: Language) -> bool {
+        (self.scheme == Scheme::Oss) == (language == Language::Ram)
     }
 
     /// The same place, said in full: what it does not say is as in the plan's store, where that is of the same kind.
