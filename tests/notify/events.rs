@@ -1,6 +1,8 @@
 //! What is told, when, and how often.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use batchplan::job::JobStatus;
 
@@ -120,6 +122,28 @@ fn who_waits_to_be_confirmed_is_told_and_then_what_becomes_of_it() {
     assert_eq!(receiver.events()[3..], ["suspended", "cancelled"]);
     assert_eq!(receiver.letters()[4].body["job"]["reason"], "not today");
     receiver.letters().iter().for_each(crate::receiver::Letter::assert_signed);
+}
+
+#[test]
+fn who_is_asked_at_a_terminal_waits_too_and_may_decline() {
+    let (scene, receiver) = (Scene::with_objects(3), Receiver::new());
+    scene.plan(&format!("{TAG}{}", receiver.hook(ALL)));
+    let mut child = Command::new("script")
+        .args(["-qec", &format!("exec '{}' apply plan.toml", env!("CARGO_BIN_EXE_batchplan")), "/dev/null"])
+        .current_dir(scene.path(""))
+        .env_remove("BATCHPLAN_STATE")
+        .envs([("HOOK", SECRET), ("AWS_ACCESS_KEY_ID", "AKIDSEEN"), ("AWS_SECRET_ACCESS_KEY", "hushhush")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script, of the package bsdutils or util-linux");
+    // Somebody who heard of it may confirm it elsewhere.
+    receiver.wait_for("suspended");
+    child.stdin.take().expect("piped").write_all(b"no\n").expect("typed");
+    assert_eq!(child.wait().expect("it ends").code(), Some(7));
+    assert_eq!(receiver.events(), ["suspended", "cancelled"]);
+    let why = &receiver.letters()[1].body["job"]["reason"];
+    assert_eq!(why, "it was declined when it was to be confirmed");
 }
 
 #[test]

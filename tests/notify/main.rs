@@ -5,6 +5,7 @@ mod bad_receivers;
 #[path = "../support/bucket.rs"]
 #[expect(dead_code, reason = "the crash tests call the server at single requests and read what it kept")]
 mod bucket;
+mod encrypted;
 mod events;
 mod receiver;
 #[path = "../lifecycle/scene.rs"]

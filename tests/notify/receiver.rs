@@ -1,11 +1,14 @@
 //! A receiver of webhooks, on loopback.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value as Json;
 use sha2::Sha256;
 
@@ -75,6 +78,24 @@ impl Receiver {
     }
 
     pub(crate) fn answering(script: impl IntoIterator<Item = Answer>) -> Self {
+        Self::start(script, None)
+    }
+
+    /// One that speaks TLS, with the certificate for `localhost` among the fixtures.
+    pub(crate) fn encrypted() -> Self {
+        let file = |name: &str| format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+        let certificate = CertificateDer::from_pem_file(file("server.pem")).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(file("server.key")).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        Self::start([], Some(Arc::new(config)))
+    }
+
+    fn start(script: impl IntoIterator<Item = Answer>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let letters = Arc::new(Mutex::new(Vec::new()));
@@ -84,8 +105,17 @@ impl Receiver {
         let script = Arc::new(Mutex::new(script));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (noted, script) = (Arc::clone(&noted), Arc::clone(&script));
-                std::thread::spawn(move || serve(stream.expect("a connection"), &noted, &script));
+                let (noted, script, tls) = (Arc::clone(&noted), Arc::clone(&script), tls.clone());
+                std::thread::spawn(move || {
+                    let stream = stream.expect("a connection");
+                    match tls {
+                        None => serve(stream, &noted, &script),
+                        Some(tls) => {
+                            let session = ServerConnection::new(tls).expect("a session");
+                            serve(StreamOwned::new(session, stream), &noted, &script)
+                        }
+                    }
+                });
             }
         });
         Self { port, letters }
@@ -98,6 +128,11 @@ impl Receiver {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hook/{SECRET}?key=pathkey", self.port)
+    }
+
+    /// The same at this host, encrypted.
+    pub(crate) fn url_at(&self, host: &str) -> String {
+        format!("https://{host}:{}/hook/{SECRET}", self.port)
     }
 
     pub(crate) fn letters(&self) -> Vec<Letter> {
@@ -114,7 +149,7 @@ impl Receiver {
     }
 }
 
-fn serve(mut stream: TcpStream, letters: &Mutex<Vec<Letter>>, script: &Mutex<Vec<Answer>>) -> Option<()> {
+fn serve(mut stream: impl Read + Write, letters: &Mutex<Vec<Letter>>, script: &Mutex<Vec<Answer>>) -> Option<()> {
     let mut buffer = Vec::new();
     let mut block = [0; 4096];
     let head_end = loop {
