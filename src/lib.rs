@@ -16,6 +16,7 @@
 //! | 0 | [`hex`] | bytes as hexadecimal |
 //! | 0 | [`money`] | amounts of money, exact |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
+//! | 0 | [`web`] | web requests that are no store's |
 //! | 1 | [`store`] | the only door to object storage |
 //! | 1 | [`codec`] | the wire form of completion reports |
 //! | 2 | [`manifest`] | which objects |
@@ -27,6 +28,7 @@
 //! | 4 | [`engine`] | making it happen |
 //! | 4 | [`estimate`] | counts, requests, money, hours |
 //! | 4 | [`remote`] | jobs kept in a bucket, for whichever machine comes next |
+//! | 4 | [`notify`] | telling others what becomes of a job |
 //! | 5 | [`jobs`] | a job's life, from its plan to its end |
 //! | 6 | [`cli`] | one file per command |
 //!
@@ -50,6 +52,7 @@ pub mod jobs;
 pub mod journal;
 pub mod manifest;
 pub mod money;
+pub mod notify;
 pub mod object;
 pub mod operation;
 pub mod plan;
@@ -57,3 +60,4 @@ pub mod remote;
 pub mod report;
 pub mod store;
 pub mod task;
+pub mod web;

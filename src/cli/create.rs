@@ -9,7 +9,7 @@ use super::kept::Kept;
 use super::plan_file::{self, PlanFile};
 use super::state::{Running, State};
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{Error, Exit, notices};
 use crate::jobs::{Entered, Submission, stored_plan};
 use crate::journal::Origin;
 
@@ -40,6 +40,7 @@ pub(super) struct Create {
 
 pub(super) fn run(args: &Create, terminal: Terminal) -> Result<Exit, Error> {
     let file = plan_file::require(&args.plan, terminal)?;
+    notices::require(&file.plan)?;
     let kept = args.state.journal(Some(&file.plan), terminal)?;
     let ended = create(args, &file, &kept, terminal);
     kept.close(ended)

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::terminal::Terminal;
 use crate::diagnostics::{Problem, Problems};
 use crate::files::about;
+use crate::web::Url;
 
 /// GitHub shows ten errors of a step; the last place is for how many more there are.
 const MOST: usize = 9;
@@ -28,6 +29,17 @@ pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a Problems>, termin
 /// Whether this runs in a workflow.
 fn is_here() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+}
+
+/// The page of the workflow run that this is part of, where the runner says it in a usable way.
+pub(super) fn run_url() -> Option<String> {
+    let variable = |name: &str| std::env::var_os(name).filter(|_| is_here())?.into_string().ok();
+    page(&variable("GITHUB_SERVER_URL")?, &variable("GITHUB_REPOSITORY")?, &variable("GITHUB_RUN_ID")?)
+}
+
+fn page(server: &str, repository: &str, run: &str) -> Option<String> {
+    let url = format!("{server}/{repository}/actions/runs/{run}");
+    Url::parse(&url).ok().map(|url| url.in_full())
 }
 
 /// Sets outputs of the step.
@@ -166,6 +178,17 @@ mod tests {
         let long = shortened(&"é\n".repeat(1 << 20));
         assert!(long.len() < 1 << 20 && long.ends_with("é\n\n... and more than there is room for\n"));
         assert_eq!(shortened("short"), "short\n");
+    }
+
+    #[test]
+    fn the_page_of_a_run_is_a_url_or_nothing() {
+        let run = page("https://github.com", "o/r", "17");
+        assert_eq!(run.as_deref(), Some("https://github.com/o/r/actions/runs/17"));
+        for (server, repository) in
+            [("", "o/r"), ("javascript:alert(1)", "o/r"), ("https://me:pw@h", "o/r"), ("https://h", "a b")]
+        {
+            assert_eq!(page(server, repository, "17"), None, "{server} {repository}");
+        }
     }
 
     #[test]

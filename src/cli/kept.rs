@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::state::State;
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{Error, Exit, notices};
 use crate::job::JobId;
 use crate::journal::Journal;
 use crate::remote::{Remote, RemoteError};
@@ -44,7 +44,7 @@ impl Kept {
 
     /// That of a state in a bucket, which is held.
     pub(super) fn held(remote: Remote, flag: String, terminal: Terminal) -> Self {
-        let journal = remote.journal().clone();
+        let journal = notices::hear(remote.journal().clone());
         Self { journal, remote: Some(remote), flag, stopped: CancellationToken::new(), terminal: Some(terminal) }
     }
 

@@ -6,7 +6,7 @@ use super::carry::{Carry, Confirmation};
 use super::kept::Kept;
 use super::state::{Access, Running, State};
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{Error, Exit, notices};
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_go_on_with, stored_plan};
 use crate::journal::JobRecord;
@@ -63,6 +63,7 @@ fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Resu
     } else {
         plan_to_go_on_with(kept, &job, fs::read(&job.plan_file).ok().as_deref())?
     };
+    notices::require(&plan)?;
     let unconfirmed =
         matches!(job.status, JobStatus::New | JobStatus::Preparing | JobStatus::Suspended) && !job.confirmed;
     let asks = unconfirmed && plan.job.confirmation_required && !args.auto_approve;

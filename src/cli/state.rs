@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::kept::Kept;
 use super::terminal::Terminal;
-use super::{Cli, Error, Exit, shell};
+use super::{Cli, Error, Exit, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
 use crate::job::JobId;
@@ -35,13 +35,15 @@ pub(super) struct State {
     #[arg(long, value_name = "DIR|URL", env = "BATCHPLAN_STATE")]
     pub(super) state: Option<PathBuf>,
     /// How long to wait for whoever holds a state in a bucket, such as 30s or 10m [default: not at all]
-    #[arg(long, value_name = "TIME", value_parser = patience)]
+    #[arg(long, value_name = "TIME", value_parser = while_held)]
     pub(super) lock_timeout: Option<Duration>,
 }
 
 /// What a command does with jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
+    /// It looks at what was, and changes nothing whatever.
+    Glance,
     /// It looks at them.
     Look,
     /// It asks something of whoever works on them, also of another process of this machine.
@@ -50,7 +52,7 @@ pub(super) enum Access {
     Work,
 }
 
-fn patience(text: &str) -> Result<Duration, String> {
+fn while_held(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit = match unit {
         "s" => 1,
@@ -165,7 +167,7 @@ impl State {
     pub(super) fn journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<Kept, Error> {
         arm();
         let kept = match self.url(plan)? {
-            None => Kept::here(Journal::open(self.folder())?, self.flag()),
+            None => Kept::here(notices::hear(Journal::open(self.folder())?), self.flag()),
             Some(url) => Kept::held(Remote::open(self.opening(&url, terminal)?)?, flag_of_url(&url), terminal),
         };
         keep_house(&kept, Timestamp::now())?;
@@ -185,6 +187,11 @@ impl State {
         arm();
         let Some(url) = self.url(plan)? else {
             let Some(journal) = Journal::open_existing(self.folder())? else { return Ok(None) };
+            // Who only looks changes nothing, and tells nobody anything.
+            if access == Access::Glance {
+                return Ok(Some(Kept::here(journal, self.flag())));
+            }
+            let journal = notices::hear(journal);
             keep_house(&journal, Timestamp::now())?;
             return Ok(Some(Kept::here(journal, self.flag())));
         };
@@ -196,7 +203,7 @@ impl State {
         }
         // Where another process of this machine holds it, that is who does what is asked.
         let here = |folder: &Path| Ok(Journal::open_existing(folder)?.map(|journal| Kept::here(journal, flag.clone())));
-        if access == Access::Look {
+        if matches!(access, Access::Glance | Access::Look) {
             return here(&folder);
         }
         match Remote::open(opening) {
@@ -290,12 +297,8 @@ fn slots(text: &str) -> Result<usize, String> {
 impl Running {
     /// As settings.
     pub(super) fn settings(&self, frozen_manifest: bool, kept: &Kept) -> Settings {
-        let in_ci = std::env::var_os("CI").is_some();
-        let patience = match (in_ci, kept.is_remote()) {
-            (false, _) => Patience::OF_A_PERSON,
-            (true, false) => Patience::OF_CI,
-            (true, true) => Patience::OF_CI_THAT_PUSHES,
-        };
+        let pushes_in_ci = std::env::var_os("CI").is_some() && kept.is_remote();
+        let patience = if pushes_in_ci { Patience::OF_CI_THAT_PUSHES } else { patience() };
         let rhythm = rhythm();
         Settings {
             patience,
@@ -305,6 +308,11 @@ impl Running {
             frozen_manifest,
         }
     }
+}
+
+/// What a stop leaves time for.
+pub(super) fn patience() -> Patience {
+    if std::env::var_os("CI").is_some() { Patience::OF_CI } else { Patience::OF_A_PERSON }
 }
 
 /// Tests have checkpoints come after so many objects.

@@ -8,6 +8,8 @@
 //! | `db`, `schema` | the database: opened, checked, migrated, used by one thread |
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
+//! | `listen` | who is told of what was recorded |
+//! | `outlived` | jobs whose time is over |
 //! | `lease` | who works on a job |
 //! | `snapshot` | a copy of it all, at one moment |
 //! | `short` | ids cut short |
@@ -20,6 +22,8 @@ mod error;
 mod folder;
 mod jobs;
 mod lease;
+mod listen;
+mod outlived;
 mod pledge;
 mod record;
 mod schema;
@@ -35,6 +39,7 @@ pub use error::JournalError;
 pub use folder::JobFolder;
 pub use jobs::{Creation, MAX_REMEMBERED, MAX_WAITING, Query, REMEMBERED_FOR, SUSPENDED_FOR, Why};
 pub use lease::{Lease, LeaseError};
+pub use listen::Listener;
 pub use pledge::Pledge;
 pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
 pub use snapshot::Kept;

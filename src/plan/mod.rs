@@ -17,12 +17,14 @@ mod defaults;
 pub mod interchange;
 mod leaf;
 mod limits;
+mod notify;
 pub mod policy;
 mod read;
 mod shape;
 mod share;
 mod state_url;
 mod text;
+mod threshold;
 mod walk;
 pub mod xml;
 
@@ -35,10 +37,12 @@ pub use canonical::Canonical;
 pub use change::Change;
 pub use leaf::{parse_age, parse_moment};
 pub use limits::{JobSettings, Limits, Prices};
+pub use notify::{Event, Hook, MAX_HOOKS, Target};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
 pub use state_url::{NotAState, StateUrl};
 pub(crate) use text::{for_excerpts, nearest, shown};
+pub use threshold::Threshold;
 
 /// A checked plan.
 #[derive(Clone, Debug)]
@@ -63,6 +67,8 @@ pub struct Plan {
     pub prices: Prices,
     /// Where its jobs are kept, unless the command line says it.
     pub state: Option<StateUrl>,
+    /// Who is told of what becomes of the job.
+    pub notify: Vec<Hook>,
     /// What work it is.
     canonical: Canonical,
 }

@@ -41,7 +41,7 @@ pub(super) struct Last {
 
 /// The last job of the plan's work, where there is one.
 pub(super) fn find(plan: &Plan, state: &State, terminal: Terminal) -> Result<Option<Last>, Error> {
-    let Some(journal) = state.existing(Some(plan), Access::Look, terminal)? else { return Ok(None) };
+    let Some(journal) = state.existing(Some(plan), Access::Glance, terminal)? else { return Ok(None) };
     let job = journal.latest_of(&plan.identity())?;
     if let Some(job) = &job {
         state.bring(Some(plan), &job.id, terminal)?;

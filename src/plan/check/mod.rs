@@ -3,6 +3,7 @@
 mod bucket;
 mod endpoint;
 mod manifest;
+mod notify;
 mod operation;
 mod place;
 mod report;
@@ -63,6 +64,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let limits = limits(file, walk);
     let prices = prices(file, &context, walk);
     let state = state(file, walk);
+    let notify = notify::check(&file.notify, walk);
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
@@ -76,6 +78,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         limits,
         prices,
         state,
+        notify,
         canonical,
     })
 }

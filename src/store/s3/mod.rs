@@ -30,7 +30,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 
 use super::site::Site;
-use super::wire::{CONNECT_TIMEOUT, Clock, Dialect, Signed, Wire, query};
+use super::wire::{Clock, Dialect, Signed, Wire, query};
 use super::{
     Addressing, BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store,
     StoreConfig,
@@ -38,6 +38,7 @@ use super::{
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;
+use crate::web::CONNECT_TIMEOUT;
 use blank::BlankKeys;
 
 /// How long a server may stay silent over one request, uploads excepted.
