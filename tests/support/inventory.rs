@@ -100,7 +100,7 @@ pub(crate) fn write(layout: Layout<'_>, rows: impl IntoIterator<Item = Row>) -> 
         let (key, content) = (format!("{prefix}data/{}-{number}.{ending}", layout.date), writer.finish());
         let comma = if number == 0 { "" } else { "," };
         let (size, md5) = (content.len(), md5(&content));
-        write!(entries, r#"{comma}{{"key":"{key}","size":{size},"MD5checksum":"{md5}"}}"#).unwrap();
+        write!(entries, r#"{comma}{{"key":"{key}","size":{size},"MD5checksum":"{md5}"}}"#).expect("written");
         objects.push((key, content));
     }
     let schema = match format {
@@ -120,9 +120,66 @@ pub(crate) fn write(layout: Layout<'_>, rows: impl IntoIterator<Item = Row>) -> 
     Inventory { manifest, objects }
 }
 
+/// What a column's values are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    /// Texts of which there are few.
+    Few,
+    Truth,
+    Number,
+    Time,
+}
+
+/// The columns of Parquet and ORC: their names, whether a row may lack them, and what they are.
+fn columns(versions: bool) -> Vec<(&'static str, bool, Kind)> {
+    let mut columns = vec![("bucket", false, Kind::Few), ("key", false, Kind::Text)];
+    if versions {
+        columns.extend([
+            ("version_id", true, Kind::Text),
+            ("is_latest", true, Kind::Truth),
+            ("is_delete_marker", true, Kind::Truth),
+        ]);
+    }
+    columns.extend([
+        ("size", true, Kind::Number),
+        ("last_modified_date", true, Kind::Time),
+        ("e_tag", true, Kind::Text),
+        ("storage_class", true, Kind::Few),
+    ]);
+    columns
+}
+
+/// What a row has in a column of texts.
+fn text<'a>(row: &'a Row, column: &str) -> Option<&'a [u8]> {
+    match column {
+        "bucket" => Some(row.bucket.as_bytes()),
+        "key" => Some(&row.key),
+        "version_id" => row.version_id.as_deref().map(str::as_bytes),
+        "e_tag" => row.etag.as_deref().map(str::as_bytes),
+        _ => row.storage_class.as_deref().map(str::as_bytes),
+    }
+}
+
+/// What a row has in a column of truth values.
+fn truth(row: &Row, column: &str) -> bool {
+    if column == "is_latest" { row.is_latest } else { row.is_delete_marker }
+}
+
+/// A number in groups of seven bits, the least significant first.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(u8::try_from(number & 0x7f).expect("it fits") | 0x80);
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).expect("it fits"));
+    bytes
+}
+
 fn md5(content: &[u8]) -> String {
     Md5::digest(content).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
+        write!(text, "{byte:02x}").expect("written");
         text
     })
 }

@@ -200,17 +200,13 @@ fn read_rows<R: BufRead>(
             Next::End => break,
             Next::Bad(why) => Err(why),
             Next::Record(record) if row == 1 && columns.is_header(&record) => Ok(()),
-            Next::Record(record) => match columns.read(&record, || format!("row {row} of {name}")) {
-                Ok(Reading::Object(row)) => match sink.push(&row) {
+            Next::Record(record) => {
+                let read = columns.read(&record, || format!("row {row} of {name}"));
+                match take_in(read, sink) {
                     Ok(taken) => taken,
                     Err(error) => return Err(bad.before(error, name)),
-                },
-                Ok(Reading::Passed) => {
-                    sink.pass_over()?;
-                    Ok(())
                 }
-                Err(why) => Err(why),
-            },
+            }
         };
         if let Err(why) = taken {
             bad.push(row, records.line(), why);
@@ -220,4 +216,13 @@ fn read_rows<R: BufRead>(
         }
     }
     bad.verdict(name)
+}
+
+/// Takes in what a row is; the inner error says why it is none.
+pub(super) fn take_in(read: Result<Reading<'_>, String>, sink: &mut Sink) -> Result<Result<(), String>, ManifestError> {
+    match read {
+        Ok(Reading::Object(row)) => sink.push(&row),
+        Ok(Reading::Passed) => sink.pass_over().map(Ok),
+        Err(why) => Ok(Err(why)),
+    }
 }

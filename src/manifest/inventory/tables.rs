@@ -11,7 +11,7 @@ use md5::Md5;
 use super::columnar::{Broken, Form, Table, Value};
 use super::document::DataFile;
 use super::fields::{Fields, Places, Reading, Spelling};
-use super::read::{compare, open};
+use super::read::{compare, open, take_in};
 use crate::manifest::error::{BadRows, ManifestError, place};
 use crate::manifest::input::{self, Raw, Rest};
 use crate::manifest::patient::Patient;
@@ -85,16 +85,9 @@ fn read_rows(form: Form, file: File, name: &str, sink: &mut Sink) -> Result<(), 
     let (mut bad, mut row) = (BadRows::new(), 0_u64);
     while table.advance().map_err(|broken| explain(broken, form, name, Some(row + 1)))? {
         row += 1;
-        let taken = match read_row(&table, &places) {
-            Ok(Reading::Object(row)) => match sink.push(&row) {
-                Ok(taken) => taken,
-                Err(error) => return Err(bad.before(error, name)),
-            },
-            Ok(Reading::Passed) => {
-                sink.pass_over()?;
-                Ok(())
-            }
-            Err(why) => Err(why),
+        let taken = match take_in(read_row(&table, &places), sink) {
+            Ok(taken) => taken,
+            Err(error) => return Err(bad.before(error, name)),
         };
         if let Err(why) = taken {
             bad.push(row, row, why);

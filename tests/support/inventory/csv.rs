@@ -49,7 +49,7 @@ impl Writer for Gzipped {
             fields.extend([id, truth(row.is_latest).to_owned(), truth(row.is_delete_marker).to_owned()]);
         }
         let size = row.size.map(|size| size.to_string()).unwrap_or_default();
-        let time = row.last_modified.map(|millis| Timestamp::from_millisecond(millis).unwrap());
+        let time = row.last_modified.map(|millis| Timestamp::from_millisecond(millis).expect("a time"));
         let time = time.map(|time| format!("{time:.3}")).unwrap_or_default();
         let (etag, class) = (row.etag.clone().unwrap_or_default(), row.storage_class.clone().unwrap_or_default());
         fields.extend(if oss { [size, class, time, etag] } else { [size, time, etag, class] });
@@ -63,10 +63,10 @@ impl Writer for Gzipped {
             }
         }
         line.push('\n');
-        self.to.write_all(line.as_bytes()).unwrap();
+        self.to.write_all(line.as_bytes()).expect("written");
     }
 
     fn finish(self: Box<Self>) -> Vec<u8> {
-        self.to.finish().unwrap()
+        self.to.finish().expect("compressed")
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
-use super::{Row, Writer};
+use super::{Kind, Row, Writer, columns, text, truth, varint};
 
 const ROWS_A_STRIPE: usize = 100_000;
 
@@ -15,31 +15,8 @@ const BLOCK: usize = 64 << 10;
 /// The first second of 2015.
 const EPOCH: i64 = 1_420_070_400;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Few,
-    Truth,
-    Number,
-    Time,
-}
-
-fn columns(versions: bool) -> Vec<(&'static str, Kind)> {
-    let mut columns = vec![("bucket", Kind::Few), ("key", Kind::Text)];
-    if versions {
-        columns.extend([("version_id", Kind::Text), ("is_latest", Kind::Truth), ("is_delete_marker", Kind::Truth)]);
-    }
-    columns.extend([
-        ("size", Kind::Number),
-        ("last_modified_date", Kind::Time),
-        ("e_tag", Kind::Text),
-        ("storage_class", Kind::Few),
-    ]);
-    columns
-}
-
 pub(super) fn schema(versions: bool) -> String {
-    let told = columns(versions).into_iter().map(|(name, kind)| match kind {
+    let told = columns(versions).into_iter().map(|(name, _, kind)| match kind {
         Kind::Text | Kind::Few => format!("{name}:string"),
         Kind::Truth => format!("{name}:boolean"),
         Kind::Number => format!("{name}:bigint"),
@@ -69,7 +46,7 @@ impl File {
         self.written += rows.len();
         let begins = self.bytes.len();
         let (mut footer, mut encodings) = (Proto::default(), vec![(0, 0)]);
-        for (number, (name, kind)) in columns(self.versions).into_iter().enumerate() {
+        for (number, (name, _, kind)) in columns(self.versions).into_iter().enumerate() {
             let (streams, encoding) = column(&rows, name, kind);
             encodings.push(encoding);
             for (part, stream) in streams {
@@ -113,11 +90,11 @@ impl Writer for File {
         self.stripes.iter().for_each(|stripe| footer.bytes(3, stripe));
         row.number(1, 12);
         row.bytes(2, &(1..=columns.len()).flat_map(|id| varint(id as u64)).collect::<Vec<_>>());
-        for (name, _) in &columns {
+        for (name, ..) in &columns {
             row.bytes(3, name.as_bytes());
         }
         footer.bytes(4, &row.0);
-        for (_, kind) in columns {
+        for (.., kind) in columns {
             let mut told = Proto::default();
             told.number(
                 1,
@@ -138,7 +115,7 @@ impl Writer for File {
         end.number(5, 0).number(6, 6).bytes(8000, b"ORC");
         self.bytes.extend(footer);
         self.bytes.extend(&end.0);
-        self.bytes.push(u8::try_from(end.0.len()).unwrap());
+        self.bytes.push(u8::try_from(end.0.len()).expect("it fits"));
         self.bytes
     }
 }
@@ -185,12 +162,11 @@ fn column(rows: &[Row], name: &str, kind: Kind) -> (Streams, (usize, usize)) {
             (streams, (3, words.len()))
         }
         Kind::Truth => {
-            let truth = |row: &Row| if name == "is_latest" { row.is_latest } else { row.is_delete_marker };
-            streams.push((1, bits(&rows.iter().map(truth).collect::<Vec<_>>())));
+            streams.push((1, bits(&rows.iter().map(|row| truth(row, name)).collect::<Vec<_>>())));
             (streams, (0, 0))
         }
         Kind::Number => {
-            let size = |row: &Row| row.size.map(|size| i64::try_from(size).unwrap());
+            let size = |row: &Row| row.size.map(|size| i64::try_from(size).expect("it fits"));
             streams.push((1, signed(&mut rows.iter().filter_map(size))));
             (streams, (2, 0))
         }
@@ -201,16 +177,6 @@ fn column(rows: &[Row], name: &str, kind: Kind) -> (Streams, (usize, usize)) {
             streams.push((5, integers(&nanos)));
             (streams, (2, 0))
         }
-    }
-}
-
-fn text<'a>(row: &'a Row, name: &str) -> Option<&'a [u8]> {
-    match name {
-        "bucket" => Some(row.bucket.as_bytes()),
-        "key" => Some(&row.key),
-        "version_id" => row.version_id.as_deref().map(str::as_bytes),
-        "e_tag" => row.etag.as_deref().map(str::as_bytes),
-        _ => row.storage_class.as_deref().map(str::as_bytes),
     }
 }
 
@@ -232,7 +198,7 @@ fn bits(truths: &[bool]) -> Vec<u8> {
         .chunks(8)
         .map(|eight| eight.iter().enumerate().fold(0, |byte, (place, truth)| byte | u8::from(*truth) << (7 - place)))
         .collect();
-    bytes.chunks(128).flat_map(|run| [&[u8::try_from(256 - run.len()).unwrap()], run].concat()).collect()
+    bytes.chunks(128).flat_map(|run| [&[u8::try_from(256 - run.len()).expect("it fits")], run].concat()).collect()
 }
 
 /// Numbers in runs of 512: one that repeats itself by its difference of nothing, others packed.
@@ -242,10 +208,12 @@ fn integers(numbers: &[u64]) -> Vec<u8> {
         let count = run.len() - 1;
         let same = run.len() > 1 && run.iter().all(|number| number == &run[0]);
         let needed = run.iter().map(|number| 64 - number.leading_zeros()).max().unwrap_or_default().max(1);
-        let (code, width) =
-            (0..32_usize).map(|code| (code, width_of(code))).find(|(_, width)| *width >= needed).unwrap();
+        let (code, width) = (0..32_usize)
+            .map(|code| (code, width_of(code)))
+            .find(|(_, width)| *width >= needed)
+            .expect("64 bits are enough");
         let head = if same { 0b1100_0000 } else { 0b0100_0000 | code << 1 };
-        bytes.extend([u8::try_from(head | count >> 8).unwrap(), u8::try_from(count & 0xff).unwrap()]);
+        bytes.extend([u8::try_from(head | count >> 8).expect("it fits"), u8::try_from(count & 0xff).expect("it fits")]);
         if same {
             bytes.extend(varint(run[0]));
             bytes.push(0);
@@ -257,12 +225,12 @@ fn integers(numbers: &[u64]) -> Vec<u8> {
             waiting += width;
             while waiting >= 8 {
                 waiting -= 8;
-                bytes.push(u8::try_from(pending >> waiting & 0xff).unwrap());
+                bytes.push(u8::try_from(pending >> waiting & 0xff).expect("it fits"));
             }
             pending &= (1 << waiting) - 1;
         }
         if waiting > 0 {
-            bytes.push(u8::try_from(pending << (8 - waiting) & 0xff).unwrap());
+            bytes.push(u8::try_from(pending << (8 - waiting) & 0xff).expect("it fits"));
         }
     }
     bytes
@@ -270,9 +238,9 @@ fn integers(numbers: &[u64]) -> Vec<u8> {
 
 fn width_of(code: usize) -> u32 {
     match code {
-        0..=23 => u32::try_from(code).unwrap() + 1,
-        24..=27 => 26 + 2 * (u32::try_from(code).unwrap() - 24),
-        _ => 40 + 8 * (u32::try_from(code).unwrap() - 28),
+        0..=23 => u32::try_from(code).expect("it fits") + 1,
+        24..=27 => 26 + 2 * (u32::try_from(code).expect("it fits") - 24),
+        _ => 40 + 8 * (u32::try_from(code).expect("it fits") - 28),
     }
 }
 
@@ -281,24 +249,14 @@ fn blocks(stream: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     for block in stream.chunks(BLOCK) {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(block).unwrap();
-        let packed = encoder.finish().unwrap();
+        encoder.write_all(block).expect("written");
+        let packed = encoder.finish().expect("compressed");
         let (bytes, original) = if packed.len() < block.len() { (packed.as_slice(), 0) } else { (block, 1) };
-        let head = u32::try_from(bytes.len()).unwrap() << 1 | original;
+        let head = u32::try_from(bytes.len()).expect("it fits") << 1 | original;
         all.extend(&head.to_le_bytes()[..3]);
         all.extend(bytes);
     }
     all
-}
-
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number >= 0x80 {
-        bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
-        number >>= 7;
-    }
-    bytes.push(u8::try_from(number).unwrap());
-    bytes
 }
 
 /// A message of protocol buffers.

@@ -2,40 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{Row, Writer};
+use super::{Kind, Row, Writer, columns, text, truth, varint};
 
 const ROWS_A_GROUP: usize = 100_000;
 
 const ROWS_A_PAGE: usize = 20_000;
-
-/// Bytes, a truth value, a whole number, a time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Few,
-    Truth,
-    Number,
-    Time,
-}
-
-/// The columns: their names, whether a row may lack them, and what they are.
-fn columns(versions: bool) -> Vec<(&'static str, bool, Kind)> {
-    let mut columns = vec![("bucket", false, Kind::Few), ("key", false, Kind::Text)];
-    if versions {
-        columns.extend([
-            ("version_id", true, Kind::Text),
-            ("is_latest", true, Kind::Truth),
-            ("is_delete_marker", true, Kind::Truth),
-        ]);
-    }
-    columns.extend([
-        ("size", true, Kind::Number),
-        ("last_modified_date", true, Kind::Time),
-        ("e_tag", true, Kind::Text),
-        ("storage_class", true, Kind::Few),
-    ]);
-    columns
-}
 
 pub(super) fn schema(versions: bool) -> String {
     let told = columns(versions).into_iter().map(|(name, optional, kind)| {
@@ -96,7 +67,7 @@ impl File {
             let mut page = Vec::new();
             if optional {
                 let levels = packed(present.iter().map(|there| u64::from(*there)), 1);
-                page.extend(u32::try_from(levels.len()).unwrap().to_le_bytes());
+                page.extend(u32::try_from(levels.len()).expect("it fits").to_le_bytes());
                 page.extend(levels);
             }
             page.extend(values);
@@ -116,7 +87,7 @@ impl File {
     }
 
     fn page(&mut self, kind: usize, member: u8, head: &[u8], page: &[u8]) {
-        let packed = snap::raw::Encoder::new().compress_vec(page).unwrap();
+        let packed = snap::raw::Encoder::new().compress_vec(page).expect("compressed");
         let mut header = Thrift::default();
         header.int(1, kind).int(2, page.len()).int(3, packed.len()).structure(member, head);
         self.bytes.extend(header.end());
@@ -160,7 +131,7 @@ impl Writer for File {
         footer.int(3, self.groups.iter().map(|(rows, _)| rows).sum::<usize>()).list(4, 12, &slices(&groups));
         let footer = footer.end();
         self.bytes.extend(&footer);
-        self.bytes.extend(u32::try_from(footer.len()).unwrap().to_le_bytes());
+        self.bytes.extend(u32::try_from(footer.len()).expect("it fits").to_le_bytes());
         self.bytes.extend(b"PAR1");
         self.bytes
     }
@@ -178,16 +149,6 @@ fn physical(kind: Kind) -> usize {
     }
 }
 
-fn text<'a>(row: &'a Row, name: &str) -> Option<&'a [u8]> {
-    match name {
-        "bucket" => Some(row.bucket.as_bytes()),
-        "key" => Some(&row.key),
-        "version_id" => row.version_id.as_deref().map(str::as_bytes),
-        "e_tag" => row.etag.as_deref().map(str::as_bytes),
-        _ => row.storage_class.as_deref().map(str::as_bytes),
-    }
-}
-
 /// Which rows have a value, and the values.
 fn values(rows: &[Row], name: &str, kind: Kind, words: &HashMap<Vec<u8>, usize>) -> (Vec<bool>, Vec<u8>) {
     let mut bytes = Vec::new();
@@ -196,19 +157,18 @@ fn values(rows: &[Row], name: &str, kind: Kind, words: &HashMap<Vec<u8>, usize>)
         (present, rows.iter().filter_map(number).flat_map(i64::to_le_bytes).collect())
     };
     match kind {
-        Kind::Number => return numbers(&|row| row.size.map(|size| size.try_into().unwrap())),
+        Kind::Number => return numbers(&|row| row.size.map(|size| size.try_into().expect("it fits"))),
         Kind::Time => return numbers(&|row| row.last_modified),
         Kind::Truth => {
-            let truth = |row: &Row| if name == "is_latest" { row.is_latest } else { row.is_delete_marker };
             let bits = rows.chunks(8).map(|eight| {
-                eight.iter().enumerate().fold(0, |byte, (place, row)| byte | u8::from(truth(row)) << place)
+                eight.iter().enumerate().fold(0, |byte, (place, row)| byte | u8::from(truth(row, name)) << place)
             });
             return (vec![true; rows.len()], bits.collect());
         }
         Kind::Text => rows.iter().filter_map(|row| text(row, name)).for_each(|text| put_text(&mut bytes, text)),
         Kind::Few => {
             let width = usize::BITS - words.len().saturating_sub(1).leading_zeros();
-            bytes.push(u8::try_from(width).unwrap());
+            bytes.push(u8::try_from(width).expect("it fits"));
             let places = rows.iter().filter_map(|row| text(row, name)).map(|text| words[text] as u64);
             bytes.extend(packed(places, width as usize));
         }
@@ -217,7 +177,7 @@ fn values(rows: &[Row], name: &str, kind: Kind, words: &HashMap<Vec<u8>, usize>)
 }
 
 fn put_text(to: &mut Vec<u8>, text: &[u8]) {
-    to.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+    to.extend(u32::try_from(text.len()).expect("it fits").to_le_bytes());
     to.extend(text);
 }
 
@@ -234,16 +194,6 @@ fn packed(numbers: impl Iterator<Item = u64>, width: usize) -> Vec<u8> {
     }
     run.extend(bits);
     run
-}
-
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number >= 0x80 {
-        bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
-        number >>= 7;
-    }
-    bytes.push(u8::try_from(number).unwrap());
-    bytes
 }
 
 fn named(name: &str) -> Vec<u8> {

@@ -191,3 +191,44 @@ fn read_some(form: Form, file: File) -> Result<Table, Broken> {
     table.pick(&picked)?;
     Ok(table)
 }
+
+fn refused(form: Form, bytes: &[u8]) -> String {
+    match read(form, file(bytes), &PICKED, |_, _| {}) {
+        Err(Broken::Damaged(what) | Broken::Foreign(what)) => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sizes_that_lie_are_not_believed() {
+    let whole = fs::read(folder().join("plain.parquet")).unwrap();
+    let mut page = whole.clone();
+    // The header of the first page: data of 2,147,483,647 bytes, packed into one.
+    let head = b"\x15\x00\x15\xfe\xff\xff\xff\x0f\x15\x02\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00";
+    page[4..4 + head.len()].copy_from_slice(head);
+    assert_eq!(refused(Form::Parquet, &page), "a page has 2147483647 bytes, and the most is 33554432");
+    let mut footer = whole;
+    let at = footer.len() - 8;
+    footer[at..at + 4].copy_from_slice(&[0xff; 4]);
+    assert_eq!(refused(Form::Parquet, &footer), "its footer has 4294967295 bytes, and the most is 8388608");
+    footer[at..at + 4].copy_from_slice(&[0xff, 0xff, 0x01, 0x00]);
+    assert_eq!(refused(Form::Parquet, &footer), "its footer is longer than it is");
+}
+
+/// An ORC file of nothing but its postscript, with a footer of so many bytes, this codec, and blocks of so many bytes.
+fn postscript(footer: &[u8], codec: u8, block: &[u8]) -> Vec<u8> {
+    let mut text = [&[0x08][..], footer, &[0x10, codec, 0x18], block, &[0x82, 0xf4, 0x03, 0x03], b"ORC"].concat();
+    text.push(u8::try_from(text.len()).unwrap());
+    [b"ORC".to_vec(), text].concat()
+}
+
+#[test]
+fn postscripts_that_lie_are_not_believed() {
+    let (megabyte, gigabyte) = (&[0x80, 0x80, 0x40][..], &[0x80, 0x80, 0x80, 0x80, 0x04][..]);
+    assert_eq!(refused(Form::Orc, &postscript(&[0], 1, megabyte)), "its footer has no columns");
+    let large = "its blocks have 1073741824 bytes, and the most is 8388608";
+    assert_eq!(refused(Form::Orc, &postscript(&[0], 1, gigabyte)), large);
+    assert_eq!(refused(Form::Orc, &postscript(gigabyte, 1, megabyte)), "its footer is longer than it is");
+    assert_eq!(refused(Form::Orc, &postscript(&[0], 4, megabyte)), "it is compressed with LZ4");
+    assert_eq!(refused(Form::Orc, b"ORC and nothing else"), "it is too short");
+}

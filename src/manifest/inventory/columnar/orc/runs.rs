@@ -238,3 +238,71 @@ fn width_of(code: u8) -> u32 {
 fn rounded(bits: u32) -> u32 {
     (0..32).map(width_of).find(|width| *width >= bits).unwrap_or(64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::inventory::columnar::orc::stream::Packed;
+    use crate::manifest::inventory::columnar::unpack::Packing;
+
+    fn input(bytes: &[u8]) -> (Input, Stream) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let stream = Packed { packing: Packing::None, block: 0 }.stream(0, bytes.len() as u64);
+        (Input::new(file).unwrap(), stream)
+    }
+
+    fn integers(bytes: &[u8], second: bool, signed: bool) -> Vec<i64> {
+        let (input, stream) = input(bytes);
+        let mut integers = Integers::new(stream, second, signed);
+        std::iter::from_fn(|| integers.next(&input).ok()).collect()
+    }
+
+    /// The examples of <https://orc.apache.org/specification/ORCv1/>.
+    #[test]
+    fn runs_of_the_first_version_are_read() {
+        assert_eq!(integers(&[0x61, 0x00, 0x07], false, false), [7; 100]);
+        assert_eq!(integers(&[0x61, 0xff, 0x64], false, false), (1..=100).rev().collect::<Vec<_>>());
+        assert_eq!(integers(&[0xfb, 0x02, 0x03, 0x06, 0x07, 0x0b], false, false), [2, 3, 6, 7, 11]);
+        assert_eq!(integers(&[0xfe, 0x01, 0x02], false, true), [-1, 1]);
+    }
+
+    #[test]
+    fn runs_of_the_second_version_are_read() {
+        assert_eq!(integers(&[0x0a, 0x27, 0x10], true, false), [10_000; 5]);
+        let direct = [0x5e, 0x03, 0x5c, 0xa1, 0xab, 0x1e, 0xde, 0xad, 0xbe, 0xef];
+        assert_eq!(integers(&direct, true, false), [23_713, 43_806, 57_005, 48_879]);
+        let patched = [
+            0x8e, 0x13, 0x2b, 0x21, 0x07, 0xd0, 0x1e, 0x00, 0x14, 0x70, 0x28, 0x32, 0x3c, 0x46, 0x50, 0x5a, 0x64, 0x6e,
+            0x78, 0x82, 0x8c, 0x96, 0xa0, 0xaa, 0xb4, 0xbe, 0xfc, 0xe8,
+        ];
+        let mut numbers = vec![2030, 2000, 2020, 1_000_000];
+        numbers.extend((2040..=2190).step_by(10));
+        assert_eq!(integers(&patched, true, false), numbers);
+        let differences = [0xc6, 0x09, 0x02, 0x02, 0x22, 0x42, 0x42, 0x46];
+        assert_eq!(integers(&differences, true, false), [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+    }
+
+    #[test]
+    fn bytes_and_bits_are_read() {
+        let (source, stream) = input(&[0x61, 0x00, 0xfe, 0x44, 0x45]);
+        let mut bytes = Bytes::new(stream);
+        let all: Vec<u8> = std::iter::from_fn(|| bytes.next(&source).ok()).collect();
+        assert_eq!(all, [vec![0; 100], vec![0x44, 0x45]].concat());
+        let (source, stream) = input(&[0xff, 0x80]);
+        let mut bits = Bits::new(stream);
+        let all: Vec<bool> = std::iter::from_fn(|| bits.next(&source).ok()).collect();
+        assert_eq!(all, [true, false, false, false, false, false, false, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn junk_is_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), second: bool, signed: bool) {
+            prop_assert!(integers(&bytes, second, signed).len() <= 200 * 512);
+        }
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! <https://github.com/apache/parquet-format/blob/master/Encodings.md>
 
+use super::cut_off;
 use crate::manifest::inventory::columnar::bits::{least_first, unzigzag, varint};
-use crate::manifest::inventory::columnar::{Broken, Outcome, damaged};
+use crate::manifest::inventory::columnar::{Outcome, damaged};
 
 /// The largest block: writers make them of 128 values.
 const MAX_BLOCK: u64 = 1 << 20;
@@ -103,10 +104,6 @@ impl Delta {
         }
         if self.at > page.len() { Err(cut_off()) } else { Ok(self.at) }
     }
-}
-
-fn cut_off() -> Broken {
-    Broken::Damaged("a page ends before its values do".to_owned())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Runs of one number, and of packed ones: how Parquet stores levels, truth values and places in a dictionary.
 
+use super::cut_off;
 use crate::manifest::inventory::columnar::bits::{least_first, varint};
-use crate::manifest::inventory::columnar::{Broken, Outcome, damaged};
+use crate::manifest::inventory::columnar::{Outcome, damaged};
 
 /// Numbers of one width between two places of a page. Runs are taken as they come: what they say of their length costs
 /// nothing.
@@ -69,10 +70,6 @@ impl Hybrid {
         self.at = bytes_of.and_then(|bytes| at.checked_add(bytes)).unwrap_or(usize::MAX);
         Ok(())
     }
-}
-
-fn cut_off() -> Broken {
-    Broken::Damaged("a page ends before its values do".to_owned())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::cut_off;
 use super::delta::Delta;
 use super::hybrid::Hybrid;
 use super::meta::{Chunk, Header, Page, Storage, header};
@@ -248,7 +249,7 @@ pub(super) fn text(page: &[u8], at: usize) -> Outcome<(usize, usize)> {
     let length = length.and_then(|length| usize::try_from(u32::from_le_bytes(length)).ok());
     match length.and_then(|length| begins.checked_add(length)).filter(|end| *end <= page.len()) {
         Some(ends) => Ok((begins, ends)),
-        None => damaged("a page ends before its values do"),
+        None => Err(cut_off()),
     }
 }
 
