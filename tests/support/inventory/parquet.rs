@@ -58,7 +58,7 @@ impl File {
                 }
             }
             let mut head = Thrift::default();
-            head.int(1, words.len()).int(2, 0);
+            head.small(1, words.len()).small(2, 0);
             self.page(2, 7, &head.end(), &dictionary);
         }
         let data = self.bytes.len();
@@ -72,11 +72,11 @@ impl File {
             }
             page.extend(values);
             let mut head = Thrift::default();
-            head.int(1, rows.len()).int(2, if kind == Kind::Few { 8 } else { 0 }).int(3, 3).int(4, 3);
+            head.small(1, rows.len()).small(2, if kind == Kind::Few { 8 } else { 0 }).small(3, 3).small(4, 3);
             self.page(0, 5, &head.end(), &page);
         }
         let mut told = Thrift::default();
-        told.int(1, physical(kind)).list(2, 5, &[&[0], &[6]]).list(3, 8, &[&named(name)]).int(4, 1);
+        told.small(1, physical(kind)).list(2, 5, &[&[0], &[6], &[16]]).list(3, 8, &[&named(name)]).small(4, 1);
         told.int(5, rows.len()).int(6, self.bytes.len() - begins).int(7, self.bytes.len() - begins).int(9, data);
         if kind == Kind::Few {
             told.int(11, begins);
@@ -89,7 +89,7 @@ impl File {
     fn page(&mut self, kind: usize, member: u8, head: &[u8], page: &[u8]) {
         let packed = snap::raw::Encoder::new().compress_vec(page).expect("compressed");
         let mut header = Thrift::default();
-        header.int(1, kind).int(2, page.len()).int(3, packed.len()).structure(member, head);
+        header.small(1, kind).small(2, page.len()).small(3, packed.len()).structure(member, head);
         self.bytes.extend(header.end());
         self.bytes.extend(packed);
     }
@@ -107,14 +107,14 @@ impl Writer for File {
         self.end_group();
         let columns = columns(self.versions);
         let mut root = Thrift::default();
-        root.binary(4, b"s3.inventory").int(5, columns.len());
+        root.binary(4, b"s3.inventory").small(5, columns.len());
         let mut schema = vec![root.end()];
         for (name, optional, kind) in columns {
             let mut column = Thrift::default();
-            column.int(1, physical(kind)).int(3, usize::from(optional)).binary(4, name.as_bytes());
+            column.small(1, physical(kind)).small(3, usize::from(optional)).binary(4, name.as_bytes());
             match kind {
-                Kind::Text | Kind::Few => column.int(6, 0),
-                Kind::Time => column.int(6, 9),
+                Kind::Text | Kind::Few => column.small(6, 0),
+                Kind::Time => column.small(6, 9),
                 Kind::Truth | Kind::Number => &mut column,
             };
             schema.push(column.end());
@@ -127,7 +127,7 @@ impl Writer for File {
         });
         let groups: Vec<Vec<u8>> = groups.collect();
         let mut footer = Thrift::default();
-        footer.int(1, 1).list(2, 12, &slices(&schema));
+        footer.small(1, 1).list(2, 12, &slices(&schema));
         footer.int(3, self.groups.iter().map(|(rows, _)| rows).sum::<usize>()).list(4, 12, &slices(&groups));
         let footer = footer.end();
         self.bytes.extend(&footer);
@@ -211,6 +211,13 @@ impl Thrift {
     fn member(&mut self, id: u8, kind: u8) {
         self.bytes.push((id - self.last) << 4 | kind);
         self.last = id;
+    }
+
+    /// A number of four bytes at most.
+    fn small(&mut self, id: u8, number: usize) -> &mut Self {
+        self.member(id, 5);
+        self.bytes.extend(varint(number as u64 * 2));
+        self
     }
 
     fn int(&mut self, id: u8, number: usize) -> &mut Self {

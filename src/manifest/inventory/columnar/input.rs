@@ -10,6 +10,10 @@ use super::{Broken, Outcome, damaged, foreign};
 /// needs twelve columns at most.
 const MAX_HELD: usize = 160 << 20;
 
+/// The most rows that a byte can stand for. A run may say in few bytes that billions of rows are alike, and rows that are
+/// passed over are bounded by nothing else; but the rows of an inventory have keys of their own.
+const MAX_ROWS_A_BYTE: u64 = 1024;
+
 /// A file that is read here and there.
 pub(super) struct Input {
     file: File,
@@ -26,6 +30,15 @@ impl Input {
     /// Its bytes.
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Refuses more rows than the file could name.
+    pub(super) fn expect_rows(&self, rows: impl Iterator<Item = u64>) -> Outcome<()> {
+        let rows = rows.fold(0, u64::saturating_add);
+        if rows > self.size.saturating_mul(MAX_ROWS_A_BYTE) {
+            return damaged(format!("it says that its {} bytes hold {rows} rows", self.size));
+        }
+        Ok(())
     }
 
     /// Reads so many bytes from this place on. The caller has bounded their number.

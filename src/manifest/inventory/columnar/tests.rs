@@ -232,3 +232,14 @@ fn postscripts_that_lie_are_not_believed() {
     assert_eq!(refused(Form::Orc, &postscript(&[0], 4, megabyte)), "it is compressed with LZ4");
     assert_eq!(refused(Form::Orc, b"ORC and nothing else"), "it is too short");
 }
+
+#[test]
+fn rows_that_no_byte_stands_for_are_not_believed() {
+    // One stripe of 2^40 rows without a byte of data, and one column, whose name is `k`.
+    let footer = b"\x1a\x07\x28\x80\x80\x80\x80\x80\x20\x22\x08\x08\x0c\x12\x01\x01\x1a\x01k\x22\x02\x08\x07";
+    let rest = postscript(&[u8::try_from(footer.len()).unwrap()], 0, &[0]);
+    let whole = [b"ORC", &footer[..], &rest[3..]].concat();
+    let error = read(Form::Orc, file(&whole), &[0], |_, _| {}).unwrap_err();
+    let Broken::Damaged(what) = error else { panic!("{error:?}") };
+    assert_eq!(what, format!("it says that its {} bytes hold {} rows", whole.len(), 1_u64 << 40));
+}

@@ -43,6 +43,7 @@ struct Picked {
 impl Reader {
     pub(super) fn open(input: Input) -> Outcome<Self> {
         let footer = meta::footer(&input)?;
+        input.expect_rows(footer.stripes.iter().map(|stripe| stripe.rows))?;
         Ok(Self {
             input: Rc::new(input),
             names: footer.names,

@@ -86,7 +86,7 @@ impl Reader {
         let groups = &mut self.groups;
         meta::groups(&self.footer, &leaves, |rows, chunks| groups.push_back((rows, chunks)))?;
         self.footer = Vec::new();
-        Ok(())
+        self.input.expect_rows(self.groups.iter().map(|(rows, _)| *rows))
     }
 
     pub(super) fn advance(&mut self) -> Outcome<bool> {
