@@ -136,7 +136,7 @@ table! {
 }
 
 table! {
-    /// A bucket inventory of AWS S3 or OSS.
+    /// A bucket inventory: of AWS S3 in CSV, Parquet or ORC, or of OSS in CSV.
     struct InventoryTable {
         /// The bucket that holds the inventory.
         required bucket: Text<1, 255>,
@@ -287,7 +287,8 @@ table! {
         optional requests_per_second: Int<1, 1_000_000>,
         /// The share of the objects that may fail before the job fails: from 0 to 1, 0.20 by default; 1 never fails it.
         optional failure_threshold: Share,
-        /// The most that a job's frozen manifest may take on this machine, such as "20 GiB"; no limit by default.
+        /// The most that a job's frozen manifest may take on this machine, such as "20 GiB", with the data file that is just
+        /// read where that is Parquet or ORC; no limit by default.
         optional max_disk: Size,
         /// The most objects that a job may have: a manifest that names more is refused before anything is changed; no limit
         /// by default.
