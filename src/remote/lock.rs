@@ -327,3 +327,7 @@ fn no_condition(error: RemoteError) -> RemoteError {
         _ => error,
     }
 }
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

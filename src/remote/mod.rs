@@ -42,6 +42,8 @@ mod look;
 mod mirror;
 mod pull;
 mod push;
+#[cfg(test)]
+mod testing;
 
 pub use error::RemoteError;
 pub use keeper::{Opening, Remote, Tempo};

@@ -220,3 +220,7 @@ pub(super) fn sizes(head: &Head) -> BTreeMap<JobId, u64> {
     let bytes = |files: &Files| files.values().map(Filed::bytes).sum();
     head.jobs.iter().map(|(job, files)| (job.clone(), bytes(files))).collect()
 }
+
+#[cfg(test)]
+#[path = "push_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+use std::sync::Mutex;
+
+use super::*;
+use crate::remote::testing::place;
+
+/// Long for a test, and longer than anything here takes.
+const LONG: Duration = Duration::from_mins(1);
+
+async fn seek(door: &Door, who: &str, lease: Duration, mine: Option<&Claim>) -> Result<Lock, RemoteError> {
+    let seeking = Seeking { who, lease, patience: Duration::ZERO, mine, waits: &|_| {} };
+    Lock::seek(door, &seeking).await
+}
+
+#[tokio::test]
+async fn each_holder_makes_the_next_generation() {
+    let place = place().await;
+    for generation in 1..=3 {
+        let lock = seek(&place.door, "one", LONG, None).await.expect("nobody holds it");
+        assert_eq!(lock.generation, generation);
+        lock.release(&place.door).await.expect("released");
+    }
+    clear(&place.door, 3).await.expect("cleared");
+    assert_eq!(generations(&place.door).await.expect("listed"), [3]);
+    let (generation, holder, released) = look(&place.door).await.expect("looked").expect("one");
+    assert_eq!((generation, holder.who.as_str(), released), (3, "one", true));
+}
+
+#[tokio::test]
+async fn whoever_is_alive_is_not_taken_over() {
+    let place = place().await;
+    let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
+    let told = Mutex::new(Vec::new());
+    let waits = |holder: &Holder| told.lock().expect("no panic").push(holder.who.clone());
+    let seeking = Seeking { who: "second", lease: LONG, patience: Duration::ZERO, mine: None, waits: &waits };
+    let renewing = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            lock.renew(&place.door, LONG).await.expect("it is ours");
+        }
+    };
+    let refused = tokio::select! {
+        sought = Lock::seek(&place.door, &seeking) => sought.map(|lock| lock.generation),
+        () = renewing => unreachable!("it never ends"),
+    };
+    assert!(matches!(refused, Err(RemoteError::Held(holder)) if holder.who == "first"));
+    assert_eq!(*told.lock().expect("no panic"), ["first"]);
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_taken_over_and_its_holder_finds_out() {
+    let place = place().await;
+    let short = Duration::from_millis(200);
+    let mut lost = seek(&place.door, "first", short, None).await.expect("nobody holds it");
+    let lock = seek(&place.door, "second", LONG, None).await.expect("the first is silent");
+    assert_eq!(lock.generation, 2);
+    let found = lost.renew(&place.door, short).await.expect_err("it is another's");
+    assert!(matches!(found, RemoteError::TakenOver(who) if who.starts_with("second since ")));
+}
+
+#[tokio::test]
+async fn a_mirror_goes_on_with_its_own_claim() {
+    let place = place().await;
+    let lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
+    let again = seek(&place.door, "first, again", LONG, Some(&lock.as_claim())).await.expect("it is ours");
+    assert_eq!(again.generation, 1);
+    let given_back = again.as_claim();
+    again.release(&place.door).await.expect("released");
+    // What was given back is nobody's.
+    assert_eq!(seek(&place.door, "third", LONG, Some(&given_back)).await.expect("free").generation, 2);
+}
+
+#[tokio::test]
+async fn whoever_was_slow_does_not_get_a_generation_that_is_over() {
+    let place = place().await;
+    for _ in 1..=2 {
+        let lock = seek(&place.door, "quick", LONG, None).await.expect("nobody holds it");
+        lock.release(&place.door).await.expect("released");
+    }
+    clear(&place.door, 2).await.expect("cleared");
+    // It had seen that there is none, went to sleep, and wakes up now.
+    let seeking = Seeking { who: "slow", lease: LONG, patience: Duration::ZERO, mine: None, waits: &|_| {} };
+    assert!(Lock::claim(&place.door, 1, &seeking).await.expect("asked").is_none());
+    assert_eq!(generations(&place.door).await.expect("listed"), [2]);
+}
+
+#[tokio::test]
+async fn a_lock_is_taken_by_force_and_its_holder_finds_out() {
+    let place = place().await;
+    let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
+    assert_eq!(force(&place.door, "somebody").await.expect("forced"), 2);
+    assert!(matches!(lock.renew(&place.door, LONG).await, Err(RemoteError::TakenOver(_))));
+    assert_eq!(seek(&place.door, "next", LONG, None).await.expect("free").generation, 3);
+}
+
+#[test]
+fn only_names_of_locks_are_generations() {
+    assert_eq!(generation_of(&name_of(12)), Some(12));
+    for name in ["lock/12.json", "lock/000000000012", "lock/now-1", "lock/+00000000012.json", "heads/000000000012.json"]
+    {
+        assert_eq!(generation_of(name), None, "{name}");
+    }
+}

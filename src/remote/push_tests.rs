@@ -1,0 +1,159 @@
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::codec::TaskStatus;
+use crate::job::Progress;
+use crate::journal::{Checkpoint, Creation, JobFolder, NewJob, Origin, ReportFile};
+use crate::remote::mirror::Mirror;
+use crate::remote::pull::{fetch, pull};
+use crate::remote::testing::{Place, place};
+
+struct Scene {
+    place: Place,
+    pusher: Pusher,
+    number: i64,
+    id: JobId,
+}
+
+/// A job that has a report of one open file.
+async fn scene() -> Scene {
+    let place = place().await;
+    let folder = place.folder.path().join("mirror");
+    let journal = Journal::open(&folder).expect("a journal");
+    let new = NewJob {
+        id: JobId::random(),
+        identity: "p".to_owned(),
+        token: None,
+        name: "p".to_owned(),
+        description: None,
+        origin: Origin::Plan,
+        plan_file: PathBuf::from("/p.toml"),
+        plan_hash: "h".to_owned(),
+        plan: Vec::new(),
+        confirmed: true,
+        priority: 0,
+        pledge: None,
+    };
+    let Creation::Created(job) = journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") else {
+        panic!("it is new")
+    };
+    fs::create_dir_all(JobFolder::of(&folder, &job.id).report()).expect("made");
+    let pusher = again(&place, &journal, 1);
+    Scene { pusher, number: job.number, id: job.id, place }
+}
+
+/// What pushes the same mirror in another process.
+fn again(place: &Place, journal: &Journal, generation: u64) -> Pusher {
+    Pusher {
+        door: place.door.clone(),
+        mirror: Mirror::open(&place.folder.path().join("mirror"), "here").expect("a mirror"),
+        journal: journal.clone(),
+        who: "somebody".to_owned(),
+        generation,
+        seen: HashMap::new(),
+    }
+}
+
+impl Scene {
+    fn file(&self) -> PathBuf {
+        JobFolder::of(self.pusher.journal.state(), &self.id).report().join("report-0.csv")
+    }
+
+    async fn record(&self, bytes: u64) {
+        let file = ReportFile {
+            number: 0,
+            status: TaskStatus::Succeeded,
+            name: "report-0.csv".to_owned(),
+            bytes,
+            rows: 1,
+            md5: None,
+            published: false,
+        };
+        let checkpoint = Checkpoint {
+            progress: Progress { total: 9, succeeded: bytes, failed: 0 },
+            in_doubt: 0,
+            active: std::time::Duration::ZERO,
+            taken: None,
+            parts: Vec::new(),
+            files: vec![file],
+            failures: Vec::new(),
+        };
+        self.pusher.journal.checkpoint(self.number, checkpoint).await.expect("recorded");
+    }
+
+    /// What whoever comes next finds of the report.
+    async fn found(&self) -> String {
+        let folder = self.place.folder.path().join("other");
+        let _ = fs::remove_dir_all(&folder);
+        let mut mirror = Mirror::open(&folder, "there").expect("a mirror");
+        let head = Head::newest(&self.place.door).await.expect("read").expect("one");
+        pull(&self.place.door, &mut mirror, head).await.expect("pulled");
+        fetch(&self.place.door, &mut mirror, &self.id).await.expect("fetched");
+        fs::read_to_string(JobFolder::of(&folder, &self.id).report().join("report-0.csv")).expect("it is there")
+    }
+
+    fn pieces(&self) -> Vec<String> {
+        let head = self.pusher.mirror.record.head.as_ref().expect("pushed");
+        head.jobs[&self.id]["report/report-0.csv"].pieces.iter().map(|piece| piece.name.clone()).collect()
+    }
+}
+
+#[tokio::test]
+async fn as_much_of_a_report_is_pushed_as_is_recorded_and_only_what_is_new() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "one,two,unrecorded").expect("written");
+    scene.record(4).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    assert_eq!(scene.found().await, "one,");
+    let first = scene.pieces();
+    assert!(!scene.pusher.push().await.expect("looked"), "nothing is new");
+
+    scene.record(8).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    assert_eq!(scene.found().await, "one,two,");
+    assert_eq!((scene.pieces().len(), &scene.pieces()[..1]), (2, &first[..]), "the first piece stays");
+}
+
+#[tokio::test]
+async fn a_report_that_was_cut_and_written_anew_is_pushed_anew() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "one,two,").expect("written");
+    scene.record(8).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    // The process dies; the next one goes on at an earlier checkpoint, and other rows come.
+    fs::write(scene.file(), "one,XXX,three,").expect("written");
+    scene.record(14).await;
+    scene.pusher = again(&scene.place, &scene.pusher.journal.clone(), 2);
+    assert!(scene.pusher.push().await.expect("pushed"));
+    assert_eq!(scene.found().await, "one,XXX,three,");
+}
+
+#[tokio::test]
+async fn a_report_that_is_gone_is_left_out_in_the_end() {
+    let mut scene = scene().await;
+    scene.record(8).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    let head = scene.pusher.mirror.record.head.as_ref().expect("pushed");
+    assert!(head.jobs[&scene.id].is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_of_the_state_is_not_pushed() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "one,").expect("written");
+    scene.record(4).await;
+    let folder = JobFolder::of(scene.pusher.journal.state(), &scene.id).path().to_owned();
+    fs::create_dir_all(folder.join("manifest")).expect("made");
+    for name in ["lease", "manifest/index.json.draft", "manifest/.hidden", "manifest/part-00000.bpm", "plan.toml"] {
+        fs::write(folder.join(name), "x").expect("written");
+    }
+    std::os::unix::fs::symlink("/etc/hostname", folder.join("manifest/link")).expect("linked");
+    scene.pusher.push().await.expect("pushed");
+    let head = scene.pusher.mirror.record.head.as_ref().expect("pushed");
+    let names: Vec<_> = head.jobs[&scene.id].keys().map(String::as_str).collect();
+    assert_eq!(names, ["manifest/part-00000.bpm", "plan.toml", "report/report-0.csv"]);
+}
