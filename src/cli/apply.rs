@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::carry::{Carry, Confirmation, result};
+use super::github::{self, Outcome};
 use super::given::{self, Given};
 use super::state::{Running, State};
 use super::terminal::Terminal;
@@ -79,7 +80,7 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
             terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
             job
         }
-        Entered::Over(job) => return over(&journal, &job, args.json, terminal),
+        Entered::Over(job) => return over(args, &journal, &job, terminal),
     };
     // As of the job's creation: what is so many days old then, is.
     let plan = &stored_plan(&job)?;
@@ -98,10 +99,11 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
 }
 
 /// The job that the plan's token made is over: its result, again.
-fn over(journal: &Journal, job: &JobRecord, json: bool, terminal: Terminal) -> Result<Exit, Error> {
+fn over(args: &Apply, journal: &Journal, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
     terminal.say(format_args!("job {} of this token is {}; nothing is done again", job.id, job.status));
     terminal.say(format_args!("{} succeeded, {} failed", job.progress.succeeded, job.progress.failed));
-    if json {
+    github::tell(journal, &[Outcome { job, error: None }], &args.state.flag(), terminal);
+    if args.json {
         terminal.print(result(job, &JobFolder::of(journal.state(), &job.id).report(), None))?;
     }
     Ok(Exit::of(job))

@@ -16,6 +16,7 @@ mod given;
 mod import;
 mod init;
 mod list;
+mod markdown;
 mod next;
 mod ordered;
 mod pause;

@@ -285,7 +285,7 @@ impl Onlooker for Looking<'_> {
         } else {
             text::object(prospect, self.terminal.colours_data())
         };
-        io::stdout().lock().write_all(shown.as_bytes())
+        io::stdout().lock().write_all(self.terminal.as_data(&shown).as_bytes())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `batchplan publish`: send a job's report again, when that failed at its end.
 
 use super::connected::connected;
+use super::github::{self, Outcome};
 use super::state::State;
 use super::terminal::Terminal;
 use super::{Error, Exit};
@@ -57,5 +58,7 @@ pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
     report.record_published(&folder, plan.report.keep_local)?;
     journal.set_delivery(&job.id, Delivery::Done, None)?;
     terminal.say(format_args!("report: {}", url(plan.store.provider, &bucket, &key)));
+    let job = journal.find(job.id.as_str())?;
+    github::tell(&journal, &[Outcome { job: &job, error: None }], &args.state.flag(), terminal);
     Ok(Exit::Done)
 }

@@ -1,84 +1,25 @@
-//! What GitHub Actions is told: annotations at the lines of a file, a step's outputs, and its summary.
-//! <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>
+//! Mistakes in files, as annotations at their lines.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 
-use super::terminal::Terminal;
 use crate::diagnostics::{Problem, Problems};
-use crate::files::about;
 
 /// GitHub shows ten errors of a step; the last place is for how many more there are.
 const MOST: usize = 9;
 
-/// Asks for an annotation at each problem's place, where this runs in a workflow.
-pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a Problems>, terminal: Terminal) {
-    if !is_here() {
-        return;
-    }
-    let workspace = std::env::var_os("GITHUB_WORKSPACE");
-    let workspace = workspace.as_deref().map(Path::new);
-    for line in annotations(files, |name| seen_from(workspace, name)) {
-        // To where messages go: data may be read by the next program.
-        terminal.say(line);
-    }
-}
-
-/// Whether this runs in a workflow.
-fn is_here() -> bool {
-    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
-}
-
-/// Sets outputs of the step.
-pub(super) fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
-    append("GITHUB_OUTPUT", || outputs.iter().map(|(name, value)| output(name, value)).collect(), terminal);
-}
-
-/// Adds Markdown to the step's summary.
-pub(super) fn summarise(markdown: impl FnOnce() -> String, terminal: Terminal) {
-    append("GITHUB_STEP_SUMMARY", || shortened(&markdown()), terminal);
-}
-
-/// Appends to a file that the runner names. What has been done is done, whether or not it can be told there.
-fn append(variable: &str, text: impl FnOnce() -> String, terminal: Terminal) {
-    let Some(path) = std::env::var_os(variable).filter(|path| is_here() && !path.is_empty()) else { return };
-    let path = Path::new(&path);
-    let file = std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(about(path));
-    if let Err(error) = file.and_then(|mut file| file.write_all(text().as_bytes()).map_err(about(path))) {
-        terminal.say(format_args!("warning: {variable} cannot be written: {error}"));
-    }
-}
-
-/// An output in the form that takes any value: what ends it is drawn anew each time, so that no value can hold it.
-fn output(name: &str, value: &str) -> String {
-    let end = uuid::Uuid::new_v4().simple();
-    format!("{name}<<{end}\n{value}\n{end}\n")
-}
-
-/// As much as fits: GitHub leaves out a summary of more than 1 MiB.
-fn shortened(text: &str) -> String {
-    const MOST_BYTES: usize = (1 << 20) - 4096;
-    if text.len() <= MOST_BYTES {
-        return format!("{text}\n");
-    }
-    let mut end = MOST_BYTES;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let whole_lines = text[..end].rfind('\n').unwrap_or(end);
-    format!("{}\n\n... and more than there is room for\n", &text[..whole_lines])
-}
-
 /// A file as GitHub names it: from the workspace, wherever the step works.
-fn seen_from(workspace: Option<&Path>, name: &str) -> String {
+pub(super) fn seen_from(workspace: Option<&Path>, name: &str) -> String {
     let absolute = std::path::absolute(name).ok();
     let inside = absolute.as_deref().zip(workspace).and_then(|(path, workspace)| path.strip_prefix(workspace).ok());
     inside.map_or_else(|| name.to_owned(), |path| path.display().to_string())
 }
 
 /// The lines, errors first, and at last how many there is no room for.
-fn annotations<'a>(files: impl IntoIterator<Item = &'a Problems>, place: impl Fn(&str) -> String) -> Vec<String> {
+pub(super) fn annotations<'a>(
+    files: impl IntoIterator<Item = &'a Problems>,
+    place: impl Fn(&str) -> String,
+) -> Vec<String> {
     let mut all: Vec<_> = files
         .into_iter()
         .flat_map(|file| file.iter().map(move |problem| (problem.is_warning(), file, problem)))
@@ -155,17 +96,6 @@ mod tests {
         assert_eq!(lines.len(), 10);
         assert_eq!(lines[9], "::error::... and 6 more: the log of this step has them all");
         assert_eq!(annotations([&one], str::to_owned).len(), 8);
-    }
-
-    #[test]
-    fn no_value_ends_an_output_and_no_summary_is_too_long() {
-        let set = output("report", "a\nreport=b\n");
-        let end = set.lines().last().expect("an end");
-        assert_eq!(set, format!("report<<{end}\na\nreport=b\n\n{end}\n"));
-        assert_ne!(output("report", ""), output("report", ""));
-        let long = shortened(&"é\n".repeat(1 << 20));
-        assert!(long.len() < 1 << 20 && long.ends_with("é\n\n... and more than there is room for\n"));
-        assert_eq!(shortened("short"), "short\n");
     }
 
     #[test]

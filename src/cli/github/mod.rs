@@ -1,0 +1,80 @@
+//! What GitHub Actions is told: annotations at the lines of a file, a step's outputs, and its summary.
+//! <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>
+//!
+//! | file | what it says |
+//! |---|---|
+//! | `annotations` | mistakes, at their lines |
+//! | `result` | what came of jobs |
+
+mod annotations;
+mod result;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use super::markdown::fitted;
+use super::terminal::Terminal;
+use crate::diagnostics::Problems;
+use crate::files::about;
+use annotations::{annotations, seen_from};
+pub(super) use result::{Outcome, tell};
+
+/// The most bytes of a summary: GitHub leaves out one of more than 1 MiB, and earlier steps of a job have had theirs.
+const MOST_OF_A_SUMMARY: usize = (1 << 20) - 4096;
+
+/// Asks for an annotation at each problem's place, where this runs in a workflow.
+pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a Problems>, terminal: Terminal) {
+    if !is_here() {
+        return;
+    }
+    let workspace = std::env::var_os("GITHUB_WORKSPACE");
+    let workspace = workspace.as_deref().map(Path::new);
+    for line in annotations(files, |name| seen_from(workspace, name)) {
+        // To where messages go: data may be read by the next program.
+        terminal.command(line);
+    }
+}
+
+/// Whether this runs in a workflow.
+pub(super) fn is_here() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+}
+
+/// Sets outputs of the step.
+pub(super) fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
+    append("GITHUB_OUTPUT", || outputs.iter().map(|(name, value)| output(name, value)).collect(), terminal);
+}
+
+/// Adds Markdown to the step's summary.
+pub(super) fn summarise(markdown: impl FnOnce() -> String, terminal: Terminal) {
+    append("GITHUB_STEP_SUMMARY", || fitted(&markdown(), MOST_OF_A_SUMMARY, str::len) + "\n", terminal);
+}
+
+/// Appends to a file that the runner names. What has been done is done, whether or not it can be told there.
+fn append(variable: &str, text: impl FnOnce() -> String, terminal: Terminal) {
+    let Some(path) = std::env::var_os(variable).filter(|path| is_here() && !path.is_empty()) else { return };
+    let path = Path::new(&path);
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(about(path));
+    if let Err(error) = file.and_then(|mut file| file.write_all(text().as_bytes()).map_err(about(path))) {
+        terminal.say(format_args!("warning: {variable} cannot be written: {error}"));
+    }
+}
+
+/// An output in the form that takes any value: what ends it is drawn anew each time, so that no value can hold it.
+fn output(name: &str, value: &str) -> String {
+    let end = uuid::Uuid::new_v4().simple();
+    format!("{name}<<{end}\n{value}\n{end}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_ends_an_output() {
+        let set = output("report", "a\nreport=b\n");
+        let end = set.lines().last().expect("an end");
+        assert_eq!(set, format!("report<<{end}\na\nreport=b\n\n{end}\n"));
+        assert_ne!(output("report", ""), output("report", ""));
+    }
+}
