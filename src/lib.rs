@@ -16,6 +16,7 @@
 //! | 0 | [`hex`] | bytes as hexadecimal |
 //! | 0 | [`money`] | amounts of money, exact |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
+//! | 0 | [`web`] | web requests that are no store's |
 //! | 1 | [`store`] | the only door to object storage |
 //! | 1 | [`codec`] | the wire form of completion reports |
 //! | 2 | [`manifest`] | which objects |
@@ -55,3 +56,4 @@ pub mod plan;
 pub mod report;
 pub mod store;
 pub mod task;
+pub mod web;

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("job", 0),
     ("completion", 0),
     ("diagnostics", 0),
+    ("web", 0),
     ("store", 1),
     ("codec", 1),
     ("manifest", 2),
@@ -51,6 +52,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["std", "env"], &["cli", "store/credentials"]),
     (&["io", "stdout"], &["cli"]),
     (&["io", "stderr"], &["cli"]),
+    (&["hyper_rustls"], &["web"]),
 ];
 
 /// The macros that only cli/ may call.
@@ -291,6 +293,7 @@ mod the_checks {
             ("plan/xml.rs", "use quick_xml::Writer;"),
             ("jobs/describe.rs", "fn f(_: quick_xml::Writer<Vec<u8>>) {}"),
             ("store/wire.rs", "use quick_xml::events::Event;"),
+            ("web/connect.rs", "use hyper_rustls::HttpsConnector;"),
             ("cli/signals.rs", "use tokio::{fs, signal::ctrl_c};"),
             ("cli/terminal.rs", "use std::{env, fs};"),
             ("cli/terminal.rs", "use std::*;"),

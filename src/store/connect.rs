@@ -7,8 +7,8 @@ use std::sync::Arc;
 use aws_credential_types::provider::error::CredentialsError;
 
 use super::sandbox::{self, Sandbox, SandboxOptions, Server, ServerError};
-use super::wire::innermost;
 use super::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig, credentials};
+use crate::web::innermost;
 
 /// A store, for as long as this lives.
 pub struct Connection {

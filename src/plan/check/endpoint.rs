@@ -1,8 +1,9 @@
 //! Endpoints: a scheme and a host, nothing else, and no plain text to other machines unless the plan insists.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::super::text::shown;
+use crate::web::{self, host_of};
 
 /// An endpoint that was taken apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,10 +53,10 @@ impl Endpoint {
             return Err(malformed("has a path or a query", help));
         }
         let url = format!("{}://{}", if https { "https" } else { "http" }, authority);
-        let host = host(authority).ok_or_else(|| {
+        let host = host_of(authority).ok_or_else(|| {
             malformed("has no usable host or port", "as in https://s3.example.org or http://127.0.0.1:9000")
         })?;
-        Ok(Self { url, https, host })
+        Ok(Self { url, https, host: host.to_owned() })
     }
 
     /// The host as an IP address.
@@ -65,32 +66,8 @@ impl Endpoint {
 
     /// Whether requests stay on this machine.
     pub(super) fn is_loopback(&self) -> bool {
-        self.host.eq_ignore_ascii_case("localhost") || self.ip().is_some_and(|ip| ip.is_loopback())
+        web::is_loopback(&self.host)
     }
-}
-
-/// The host of a legal authority without user.
-fn host(authority: &str) -> Option<String> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']')?;
-            host.parse::<Ipv6Addr>().ok()?;
-            (host, port.strip_prefix(':').or_else(|| port.is_empty().then_some("443"))?)
-        }
-        None => authority.split_once(':').unwrap_or((authority, "443")),
-    };
-    let port_is_number = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    let legal = authority.starts_with('[') || is_name(host);
-    (port_is_number && legal).then(|| host.to_owned())
-}
-
-/// A DNS name or an IPv4 address. Underscores are no part of either, but container networks have them.
-fn is_name(host: &str) -> bool {
-    let label =
-        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    // A name of nothing but digits and dots is an address, or one of the old short forms, which hide where they lead.
-    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    host.len() <= 253 && host.split('.').all(label) && (!numeric || host.parse::<Ipv4Addr>().is_ok())
 }
 
 #[cfg(test)]

@@ -29,11 +29,12 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::site::Site;
-use super::wire::{CONNECT_TIMEOUT, Clock, Dialect, Signed, Wire, query};
+use super::wire::{Clock, Dialect, Signed, Wire, query};
 use super::{Addressing, BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store, StoreConfig};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;
+use crate::web::CONNECT_TIMEOUT;
 use blank::BlankKeys;
 
 /// How long a server may stay silent over one request, uploads excepted.

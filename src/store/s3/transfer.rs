@@ -3,10 +3,11 @@
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 
-use super::{CONNECT_TIMEOUT, S3Store};
+use super::S3Store;
 use crate::object::{Bucket, Key};
 use crate::store::{Content, Opened};
 use crate::task::{Fault, FaultClass};
+use crate::web::CONNECT_TIMEOUT;
 
 impl S3Store {
     pub(super) async fn open(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {

@@ -17,6 +17,7 @@ use super::lane::Arriving;
 use crate::store::fault::{Refusal, shortened};
 use crate::store::xml;
 use crate::task::{Fault, FaultClass};
+use crate::web::innermost;
 
 /// The most of a refusal that is read: what tells what is wrong stands in its first kilobyte.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -157,7 +158,7 @@ async fn read(body: &mut Arriving, limit: usize) -> Read {
     while let Some(frame) = body.frame().await {
         let data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
-            Err(error) => return Read::Broken(super::innermost(&error)),
+            Err(error) => return Read::Broken(innermost(&error)),
         };
         if whole.is_empty() {
             whole = data;

@@ -10,8 +10,9 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::MAX_LANES;
-use super::host::{Connector, Host, innermost};
+use super::host::Host;
 use super::lane::{Arriving, Lost};
+use crate::web::{Connector, innermost};
 
 /// The most that an answer may have.
 const MAX_ANSWER: usize = 64 << 10;

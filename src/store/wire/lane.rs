@@ -13,14 +13,9 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::host::Host;
-
-/// Bytes to or from a server, encrypted or not.
-pub(super) type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+use crate::web::Io;
 
 /// The most bytes that a head may have. Servers send a few hundred.
 const MAX_HEAD: usize = 64 << 10;

@@ -15,8 +15,8 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{PATIENCE, RoleError, SESSION};
-use crate::store::wire::{CONNECT_TIMEOUT, innermost};
 use crate::store::xml;
+use crate::web::{CONNECT_TIMEOUT, innermost};
 
 /// A role at AWS, or at a server that speaks AWS's API.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::store::Addressing;
-use crate::store::wire::innermost;
+use crate::web::innermost;
 
 const OSS_ROLE: &str = "acs:ram::1234567890123456:role/BatchRole";
 

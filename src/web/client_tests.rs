@@ -1,0 +1,192 @@
+//! Messages to servers that answer, and to servers that do not.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue, Method};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::{Bounds, Client, Message, SendError, Url};
+
+/// What becomes of the connection after the bytes were sent.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    Close,
+    Reset,
+    Silence,
+    /// The same bytes again and again.
+    Repeat(&'static str),
+}
+
+/// Takes one request, sends these bytes, and tells what it was asked and how often it was called on.
+async fn server(answer: &'static str, then: Then) -> (String, JoinHandle<(String, u32)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"over") {
+            if stream.read_buf(&mut asked).await.expect("a request") == 0 {
+                break;
+            }
+        }
+        stream.write_all(answer.as_bytes()).await.expect("sent");
+        match then {
+            Then::Close => stream.shutdown().await.expect("closed"),
+            Then::Reset => {
+                stream.set_zero_linger().expect("a socket");
+                drop(stream);
+            }
+            Then::Silence => while stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {},
+            Then::Repeat(piece) => while stream.write_all(piece.as_bytes()).await.is_ok() {},
+        }
+        let again = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        (String::from_utf8_lossy(&asked).into_owned(), 1 + u32::from(again.is_ok()))
+    });
+    (format!("http://{address}"), serving)
+}
+
+fn message<'a>(url: &'a Url, headers: &'a [(HeaderName, HeaderValue)]) -> Message<'a> {
+    Message { method: Method::POST, url, headers, body: Bytes::from_static(b"it is over"), allow_http: false }
+}
+
+fn url(origin: &str) -> Url {
+    Url::parse(&format!("{origin}/hook/pathsecret?token=querysecret")).expect("a URL")
+}
+
+/// What comes of a message to such a server, and how often it was called on.
+async fn told(answer: &'static str, then: Then, bounds: Bounds) -> (Result<super::Answer, SendError>, u32) {
+    let (origin, serving) = server(answer, then).await;
+    let token = (AUTHORIZATION, HeaderValue::from_static("Bearer headersecret"));
+    let url = url(&origin);
+    let answer = Client::new().send(message(&url, &[token]), bounds).await;
+    let (asked, times) = serving.await.expect("it served");
+    assert!(asked.starts_with("POST /hook/pathsecret?token=querysecret HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("authorization: Bearer headersecret\r\n"), "{asked}");
+    assert!(asked.contains(&format!("host: {}\r\n", &origin[7..])), "{asked}");
+    if let Err(error) = &answer {
+        let said = format!("{error} {error:?}");
+        assert!(!said.contains("secret"), "{said}");
+        assert!(said.contains(&origin), "{said}");
+    }
+    (answer, times)
+}
+
+fn brief() -> Bounds {
+    Bounds { time: Duration::from_millis(200), ..Bounds::default() }
+}
+
+#[tokio::test]
+async fn an_answer_is_read_whole_whatever_it_says() {
+    for (sent, status, body) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nhi", 200, "hi"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
+        ("HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 500, "abc"),
+        ("HTTP/1.0 404 No\r\n\r\nuntil the end", 404, "until the end"),
+    ] {
+        let (answer, _) = told(sent, Then::Close, Bounds::default()).await;
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status.as_u16(), &*answer.body), (status, body.as_bytes()), "{sent}");
+        assert_eq!(answer.headers.contains_key("x-a"), status == 200);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_is_not_followed() {
+    for sent in [
+        "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 307 Again\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let (answer, times) = told(sent, Then::Close, Bounds::default()).await;
+        assert_eq!((answer.expect("an answer").status.is_redirection(), times), (true, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_end_well_is_none() {
+    for (sent, then) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", Then::Close),
+        ("HTTP/1.1 200 OK\r\nContent-Le", Then::Close),
+        ("", Then::Close),
+        ("", Then::Reset),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", Then::Reset),
+        ("SSH-2.0-OpenSSH\r\n\r\n", Then::Close),
+        (
+            "HTTP/1.1 200 OK\r\nX-Long: ",
+            Then::Repeat("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ),
+    ] {
+        let (answer, times) = told(sent, then, Bounds::default()).await;
+        assert!(matches!(answer, Err(SendError::Unread { .. })), "{sent} {answer:?}");
+        assert_eq!(times, 1, "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_body_is_read_up_to_the_bound_and_not_at_all_where_only_the_head_counts() {
+    let endless = "HTTP/1.1 200 OK\r\n\r\n";
+    let bounds = Bounds { body: 1000, ..Bounds::default() };
+    let (answer, _) = told(endless, Then::Repeat("more and more"), bounds).await;
+    assert!(matches!(answer, Err(SendError::TooLong { most: 1000, status, .. }) if status == 200), "{answer:?}");
+
+    let (origin, serving) = server(endless, Then::Repeat("more and more")).await;
+    let url = url(&origin);
+    let head = Client::new().tell(message(&url, &[]), Duration::from_secs(30)).await.expect("a head");
+    assert_eq!(head.status, 200);
+    serving.await.expect("the connection was closed");
+}
+
+#[tokio::test]
+async fn time_is_bounded_from_the_first_byte_to_the_last() {
+    for (sent, then) in [
+        ("", Then::Silence),
+        ("HTTP/1.1 200", Then::Silence),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", Then::Silence),
+    ] {
+        let began = Instant::now();
+        let (answer, _) = told(sent, then, brief()).await;
+        assert!(matches!(answer, Err(SendError::TimedOut { .. })), "{sent} {answer:?}");
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_given_up_closes_its_connection() {
+    let (origin, serving) = server("", Then::Silence).await;
+    let url = url(&origin);
+    let client = Client::new();
+    let given_up = tokio::time::timeout(Duration::from_millis(200), client.send(message(&url, &[]), Bounds::default()));
+    assert!(given_up.await.is_err());
+    tokio::time::timeout(Duration::from_secs(10), serving).await.expect("the server is left").expect("it served");
+}
+
+#[tokio::test]
+async fn what_is_not_encrypted_does_not_leave_this_machine_unless_allowed() {
+    // 192.0.2.0/24 is for documentation: nobody is there.
+    let elsewhere = Url::parse("http://192.0.2.1:9/secret").expect("a URL");
+    let refused = Client::new().send(message(&elsewhere, &[]), brief()).await.expect_err("refused");
+    assert_eq!(refused.to_string(), "http://192.0.2.1:9 is not encrypted, and not on this machine");
+    let allowed = Message { allow_http: true, ..message(&elsewhere, &[]) };
+    let tried = Client::new().send(allowed, brief()).await.expect_err("nobody is there");
+    assert!(!matches!(tried, SendError::NotEncrypted(_)), "{tried}");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_or_nothing_is_encrypted_there_is_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let nobody = Client::new().send(message(&url(&format!("http://{address}")), &[]), Bounds::default()).await;
+    assert!(matches!(nobody, Err(SendError::Unconnected { .. })), "{nobody:?}");
+
+    let (origin, serving) = server("HTTP/1.1 200 OK\r\n\r\n", Then::Close).await;
+    let encrypted = url(&origin.replace("http", "https"));
+    let plain = Client::new().send(message(&encrypted, &[]), brief()).await.expect_err("no encryption");
+    let no_connection =
+        matches!(plain, SendError::Unconnected { .. } | SendError::TimedOut { .. } | SendError::NoCertificates(_));
+    assert!(no_connection, "{plain}");
+    serving.abort();
+}

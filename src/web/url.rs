@@ -1,0 +1,211 @@
+//! URLs of messages, and the hosts in them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::Uri;
+use http::uri::PathAndQuery;
+
+/// The longest URL that is taken. Webhooks have some hundred bytes.
+const MAX_BYTES: usize = 2048;
+
+/// Where a message goes.
+///
+/// Whoever knows the path and query of a webhook can write to it, so that a URL shows its host and nothing more.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    https: bool,
+    authority: String,
+    host: String,
+    target: PathAndQuery,
+}
+
+/// Why a text is no URL that a message may go to. None of these repeats the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlFault {
+    /// A user name or a password.
+    #[error("holds a user name or a password")]
+    Credentials,
+    /// Neither `https://` nor `http://`.
+    #[error("does not begin with https:// or http://")]
+    Scheme,
+    /// No host, or one that hides where it leads.
+    #[error("has no usable host or port")]
+    Host,
+    /// Something after the host that cannot be sent.
+    #[error("has a path or a query that is not percent-encoded, or a fragment")]
+    Target,
+    /// Longer than any webhook.
+    #[error("is longer than {MAX_BYTES} bytes")]
+    TooLong,
+}
+
+impl Url {
+    /// Takes a URL apart.
+    ///
+    /// # Errors
+    /// When no message may go there.
+    pub fn parse(text: &str) -> Result<Self, UrlFault> {
+        if text.len() > MAX_BYTES {
+            return Err(UrlFault::TooLong);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(UrlFault::Scheme)?;
+        let https = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(UrlFault::Scheme),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(UrlFault::Credentials);
+        }
+        let host = host_of(authority).ok_or(UrlFault::Host)?.to_ascii_lowercase();
+        if target.bytes().any(|byte| byte == b'#' || !byte.is_ascii_graphic()) {
+            return Err(UrlFault::Target);
+        }
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        let target = target.parse().map_err(|_| UrlFault::Target)?;
+        Ok(Self { https, authority: authority.to_ascii_lowercase(), host, target })
+    }
+
+    /// Whether what is sent is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.https
+    }
+
+    /// Whether what is sent stays on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
+    /// Scheme, host and port: all of it that is no secret.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.authority)
+    }
+
+    /// The whole, secrets included.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        format!("{}{}", self.origin(), self.target)
+    }
+
+    /// Host and port, as in the `Host` header.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// What stands in the first line of a request.
+    pub(super) fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// What is connected to.
+    pub(super) fn to_connect(&self) -> Result<Uri, http::Error> {
+        let scheme = if self.https { "https" } else { "http" };
+        Uri::builder().scheme(scheme).authority(self.authority.as_str()).path_and_query("/").build()
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin())
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({}/...)", self.origin())
+    }
+}
+
+/// The host of a legal authority without user: a DNS name, or an IP address without its brackets.
+#[must_use]
+pub fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, port.strip_prefix(':').or_else(|| port.is_empty().then_some("443"))?)
+        }
+        None => authority.split_once(':').unwrap_or((authority, "443")),
+    };
+    let port_is_number = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let legal = authority.starts_with('[') || is_name(host);
+    (port_is_number && legal).then_some(host)
+}
+
+/// A DNS name or an IPv4 address. Underscores are no part of either, but container networks have them.
+fn is_name(host: &str) -> bool {
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    // A name of nothing but digits and dots is an address, or one of the old short forms, which hide where they lead.
+    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    host.len() <= 253 && host.split('.').all(label) && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+}
+
+/// Whether a host is this machine.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_and_shows_its_host_alone() {
+        for (text, full, loopback) in [
+            ("https://hooks.example.com", "https://hooks.example.com/", false),
+            ("HTTPS://Hooks.Example.com/T0/B0?token=s3cret", "https://hooks.example.com/T0/B0?token=s3cret", false),
+            ("https://h?x=y", "https://h/?x=y", false),
+            ("http://127.0.0.1:8080/a%20b@c", "http://127.0.0.1:8080/a%20b@c", true),
+            ("http://[::1]:9/x", "http://[::1]:9/x", true),
+            ("http://localhost.evil.example/", "http://localhost.evil.example/", false),
+        ] {
+            let url = Url::parse(text).expect(text);
+            assert_eq!((url.in_full().as_str(), url.is_loopback()), (full, loopback), "{text}");
+            let shown = format!("{url} {url:?}");
+            assert!(!shown.contains("s3cret") && !shown.contains("T0"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_and_not_repeated() {
+        for (text, fault) in [
+            ("", UrlFault::Scheme),
+            ("hooks.example.com/x", UrlFault::Scheme),
+            ("ftp://h/", UrlFault::Scheme),
+            ("file:///etc/passwd", UrlFault::Scheme),
+            ("https://", UrlFault::Host),
+            ("https:///x", UrlFault::Host),
+            ("https://h:0/", UrlFault::Host),
+            ("https://127.1/", UrlFault::Host),
+            ("https://h st/", UrlFault::Host),
+            ("https://me:pw@h/", UrlFault::Credentials),
+            ("https://h/a b", UrlFault::Target),
+            ("https://h/a\r\nX: y", UrlFault::Target),
+            ("https://h/ü", UrlFault::Target),
+            ("https://h/#x", UrlFault::Target),
+        ] {
+            assert_eq!(Url::parse(text), Err(fault), "{text}");
+        }
+        assert_eq!(Url::parse(&format!("https://h/{}", "x".repeat(MAX_BYTES))), Err(UrlFault::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken_or_refused_and_what_is_taken_can_be_sent(text in "(https?://)?\\PC{0,60}") {
+            if let Ok(url) = Url::parse(&text) {
+                prop_assert!(url.to_connect().is_ok());
+                prop_assert_eq!(Url::parse(&url.in_full()), Ok(url));
+            }
+        }
+    }
+}
