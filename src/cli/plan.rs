@@ -181,8 +181,8 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         text::of(&view)
     };
     terminal.print(printed.trim_end_matches('\n'))?;
-    github::summarise(|| markdown::of(&view), terminal);
-    github::set_outputs(&outputs(&view), terminal);
+    let told = (plan.name.as_str(), args.plan.to_string_lossy());
+    github::tell_plan((told.0, &told.1), &outputs(&view), || markdown::of(&view), terminal);
     if let Some(refusal) = refusal {
         return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
     }

@@ -53,6 +53,11 @@ fn annotation(file: &Problems, problem: &Problem, place: &impl Fn(&str) -> Strin
     line
 }
 
+/// A warning that is about no file.
+pub(super) fn warning(text: &str) -> String {
+    format!("::warning::{}", message(text))
+}
+
 /// A text behind the second pair of colons: nothing in it begins another line.
 fn message(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")

@@ -5,8 +5,10 @@
 //! |---|---|
 //! | `annotations` | mistakes, at their lines |
 //! | `result` | what came of jobs |
+//! | `comment` | the same on a pull request |
 
 mod annotations;
+mod comment;
 mod result;
 
 use std::io::Write as _;
@@ -17,6 +19,7 @@ use super::terminal::Terminal;
 use crate::diagnostics::Problems;
 use crate::files::about;
 use annotations::{annotations, seen_from};
+use comment::{Subject, comment};
 pub(super) use result::{Outcome, tell};
 
 /// The most bytes of a summary: GitHub leaves out one of more than 1 MiB, and earlier steps of a job have had theirs.
@@ -27,12 +30,33 @@ pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a Problems>, termin
     if !is_here() {
         return;
     }
-    let workspace = std::env::var_os("GITHUB_WORKSPACE");
-    let workspace = workspace.as_deref().map(Path::new);
-    for line in annotations(files, |name| seen_from(workspace, name)) {
+    for line in annotations(files, workspace_name) {
         // To where messages go: data may be read by the next program.
         terminal.command(line);
     }
+}
+
+/// Tells of a plan: the step's outputs, its summary, and the pull request where the step wants that.
+pub(super) fn tell_plan(
+    (name, file): (&str, &str),
+    outputs: &[(&str, String)],
+    markdown: impl FnOnce() -> String,
+    terminal: Terminal,
+) {
+    if !is_here() {
+        return;
+    }
+    set_outputs(outputs, terminal);
+    let markdown = markdown();
+    summarise(&markdown, terminal);
+    let file = workspace_name(file);
+    comment(&Subject { kind: "plan", name, file: &file }, &markdown, terminal);
+}
+
+/// A file as GitHub names it.
+fn workspace_name(file: &str) -> String {
+    let workspace = std::env::var_os("GITHUB_WORKSPACE");
+    seen_from(workspace.as_deref().map(Path::new), file)
 }
 
 /// Whether this runs in a workflow.
@@ -41,13 +65,13 @@ pub(super) fn is_here() -> bool {
 }
 
 /// Sets outputs of the step.
-pub(super) fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
+fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
     append("GITHUB_OUTPUT", || outputs.iter().map(|(name, value)| output(name, value)).collect(), terminal);
 }
 
 /// Adds Markdown to the step's summary.
-pub(super) fn summarise(markdown: impl FnOnce() -> String, terminal: Terminal) {
-    append("GITHUB_STEP_SUMMARY", || fitted(&markdown(), MOST_OF_A_SUMMARY, str::len) + "\n", terminal);
+fn summarise(markdown: &str, terminal: Terminal) {
+    append("GITHUB_STEP_SUMMARY", || fitted(markdown, MOST_OF_A_SUMMARY, str::len) + "\n", terminal);
 }
 
 /// Appends to a file that the runner names. What has been done is done, whether or not it can be told there.

@@ -4,20 +4,21 @@ use std::fmt::Write as _;
 
 use indicatif::HumanCount;
 
-use super::{set_outputs, summarise};
+use super::comment::{Subject, comment};
+use super::{set_outputs, summarise, workspace_name};
 use crate::cli::markdown::{Part, block_line, code};
 use crate::cli::next::next;
 use crate::cli::summary::objects;
 use crate::cli::terminal::{Terminal, cell};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{Presence, advice};
-use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, Reason};
+use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, PauseCause, Reason};
 
 /// How many error codes are told of a job, the most frequent ones.
 const MOST_CODES: usize = 20;
 
-/// How many objects are named for each.
-const MOST_EXAMPLES: usize = 3;
+/// How many objects are named for each, where there are several.
+const FEW_EXAMPLES: usize = 3;
 
 /// How many characters the named objects of a job may take.
 const MOST_OF_EXAMPLES: usize = 20_000;
@@ -36,7 +37,21 @@ pub(in crate::cli) fn tell(journal: &Journal, outcomes: &[Outcome<'_>], flag: &s
         return;
     }
     set_outputs(&outputs(outcomes), terminal);
-    summarise(|| markdown(journal, outcomes, flag), terminal);
+    let markdown = markdown(journal, outcomes, flag);
+    summarise(&markdown, terminal);
+    // The runner kills who was told to go and stays.
+    if outcomes.iter().any(|outcome| outcome.job.cause == Some(PauseCause::Signal)) {
+        return;
+    }
+    let file;
+    let subject = match outcomes {
+        [Outcome { job, .. }] => {
+            file = workspace_name(&job.plan_file.to_string_lossy());
+            Subject { kind: "job", name: &job.name, file: &file }
+        }
+        _ => Subject { kind: "run", name: "", file: "" },
+    };
+    comment(&subject, &markdown, terminal);
 }
 
 /// What later steps may want to know: of one job as it is, of several the counts together and the rest a line for each.
@@ -63,8 +78,9 @@ fn markdown(journal: &Journal, outcomes: &[Outcome<'_>], flag: &str) -> String {
         );
         failures.sort_by_key(|(_, reason)| std::cmp::Reverse(reason.count));
         let folder = JobFolder::of(journal.state(), &outcome.job.id);
-        // Whoever tells of it holds it, and is about to let go.
-        let next = next(outcome.job, &Presence::Nobody, &folder, flag);
+        // Whoever tells of it holds it, and is about to let go. What a command would show of a finished job is on a machine
+        // that is about to go.
+        let next = next(outcome.job, &Presence::Nobody, &folder, flag).filter(|next| next.starts_with("batchplan "));
         section(outcome, &failures, next.as_deref())
     };
     outcomes.iter().map(of).collect::<Vec<_>>().join("\n")
@@ -165,8 +181,12 @@ fn named(failure: &ErrorCode) -> String {
 /// A few of the objects that failed, each on a line.
 fn examples(failures: &[(ErrorCode, Reason)]) -> Vec<String> {
     let mut lines = Vec::new();
+    let most = if failures.len() > 2 { FEW_EXAMPLES } else { usize::MAX };
     for (failure, reason) in failures.iter().take(MOST_CODES) {
-        for example in reason.examples.iter().take(MOST_EXAMPLES) {
+        // Which of them failed first is chance.
+        let mut examples: Vec<_> = reason.examples.iter().collect();
+        examples.sort_by(|one, other| one.object.cmp(&other.object));
+        for example in examples.into_iter().take(most) {
             let object = &example.object;
             let version =
                 object.version.as_ref().map_or_else(String::new, |version| format!(" ({})", version.as_str()));

@@ -1,0 +1,94 @@
+//! A step's process: started as the runner does, heard line by line, and told to go as the runner does when a workflow is
+//! cancelled: SIGINT, SIGTERM after 7.5 s, SIGKILL 2.5 s later, each to the step's own process and to no other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What the runner sends, and how long after the step was cancelled.
+const SIGNALS: [(&str, Duration); 3] =
+    [("INT", Duration::ZERO), ("TERM", Duration::from_millis(7500)), ("KILL", Duration::from_secs(10))];
+
+/// No step takes longer.
+const DEADLINE: Duration = Duration::from_mins(3);
+
+/// How a process ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    /// What it was sent.
+    pub(crate) signals: Vec<&'static str>,
+    /// Every line that it wrote, to whichever stream.
+    pub(crate) log: Vec<String>,
+}
+
+/// Runs a script to its end. Once `cancelled` says so, it is told to go.
+pub(crate) fn run(
+    script: &Path,
+    shell: &[&str],
+    folder: &Path,
+    env: &BTreeMap<String, String>,
+    cancelled: &mut dyn FnMut() -> bool,
+) -> Ended {
+    let mut command = Command::new(shell[0]);
+    command.args(&shell[1..]).arg(script).current_dir(folder).env_clear().envs(env);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{shell:?} in {}: {error}", folder.display()));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let readers =
+        [listen(child.stdout.take().expect("piped"), &log), listen(child.stderr.take().expect("piped"), &log)];
+    let (code, signals) = wait(&mut child, cancelled);
+    for reader in readers {
+        reader.join().expect("a reader");
+    }
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ended { code, signals, log }
+}
+
+fn wait(child: &mut Child, cancelled: &mut dyn FnMut() -> bool) -> (Option<i32>, Vec<&'static str>) {
+    let (begun, mut since, mut signals) = (Instant::now(), None, Vec::new());
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return (status.code(), signals);
+        }
+        if since.is_none() && cancelled() {
+            since = Some(Instant::now());
+        }
+        if let Some(since) = since
+            && let Some((signal, after)) = SIGNALS.get(signals.len())
+            && since.elapsed() >= *after
+        {
+            let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+            assert!(sent.expect("kill").success());
+            signals.push(*signal);
+        }
+        if begun.elapsed() > DEADLINE {
+            let _ = child.kill();
+            panic!("a step does not end");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn listen(from: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            // The runner's lines end at either.
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let lines = line.split('\r').map(str::to_owned);
+            log.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+        }
+    })
+}
+
+/// A script in a file of its own, as the runner has it.
+pub(crate) fn script(folder: &Path, text: &str) -> std::path::PathBuf {
+    let path = folder.join(format!("{}.sh", uuid::Uuid::new_v4().simple()));
+    fs::write(&path, text).expect("written");
+    path
+}
