@@ -136,7 +136,53 @@ mod tests {
         assert_eq!(fitted("short", 5, str::len), "short");
     }
 
+    /// What a reader of Markdown makes of a text: the names of its elements, and the text of each piece of code in a line.
+    fn read(markdown: &str) -> (Vec<String>, Vec<String>) {
+        use pulldown_cmark::{Event, Options, Parser, Tag};
+
+        let (mut elements, mut codes) = (Vec::new(), Vec::new());
+        for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(Tag::TableCell) => elements.push("cell".to_owned()),
+                Event::Start(Tag::CodeBlock(_)) => elements.push("block".to_owned()),
+                Event::Code(text) => codes.push(text.into_string()),
+                Event::End(_) | Event::Text(_) | Event::Start(Tag::Table(_) | Tag::TableHead | Tag::TableRow) => {}
+                other => elements.push(format!("{other:?}")),
+            }
+        }
+        (elements, codes)
+    }
+
+    /// What strangers write who know Markdown.
+    const TEXTS: &str =
+        "([`|\\\\<>&\\[\\]()!*_~#@:\n\r\t -]|</details>|<script>|```|~~~|https://a\\.b|[a-z0-9é😀\u{202e}]){0,30}";
+
     proptest! {
+        /// Whatever stands in a table's cell: it stays one piece of code in one cell.
+        #[test]
+        fn no_text_leaves_its_cell(text in TEXTS, other in TEXTS) {
+            let row = format!("| {} | {} | end |\n", code(&text), code(&other));
+            let (elements, codes) = read(&format!("| a | b | c |\n|---|---|---|\n{row}"));
+            prop_assert_eq!(elements, ["cell"; 6], "{}", row);
+            let expected = [&text, &other].map(|text| cell(text));
+            // A reader strips spaces that stand at both ends.
+            let stripped = |text: &str| text.trim_matches(' ').to_owned();
+            let codes: Vec<_> = codes.iter().map(|code| stripped(code)).collect();
+            prop_assert_eq!(codes, expected.map(|text| stripped(&text)), "{}", row);
+        }
+
+        /// Whatever stands in a block: it ends where we end it.
+        #[test]
+        fn no_text_leaves_its_block(texts in proptest::collection::vec(TEXTS, 1..5)) {
+            let lines = texts.iter().map(|text| block_line(text)).collect();
+            let folded = Part { heading: "x".to_owned(), language: "", lines }.folded(10_000);
+            let (elements, codes) = read(&folded);
+            let blocks = elements.iter().filter(|element| *element == "block").count();
+            prop_assert_eq!((blocks, codes.len()), (1, 0), "{}", folded);
+            let html: Vec<_> = elements.iter().filter(|element| element.starts_with("Html")).collect();
+            prop_assert_eq!(html.len(), 2, "{}: {:?}", folded, elements);
+        }
+
         /// Whatever is cut where: it fits, is whole lines of what there was, and leaves nothing open.
         #[test]
         fn a_cut_text_fits_and_leaves_nothing_open(

@@ -29,9 +29,19 @@ impl Cloud {
         Self { server, _folder: folder }
     }
 
+    /// A text with what changes from run to run replaced by names: this cloud's address, and what else there is.
+    pub(crate) fn normal(&self, text: &str, replaced: &[(&str, &str)]) -> String {
+        let text = text.replace(&self.endpoint(), "http://127.0.0.1:PORT");
+        replaced.iter().fold(text, |text, (found, name)| text.replace(found, name))
+    }
+
+    fn endpoint(&self) -> String {
+        self.server.endpoint()
+    }
+
     /// How a plan names it.
     pub(crate) fn store(&self) -> String {
-        store(&self.server.endpoint())
+        store(&self.endpoint())
     }
 
     /// A plan of the quick start, for this cloud.
@@ -48,7 +58,7 @@ impl Cloud {
     pub(crate) fn tags(&self, key: &str) -> String {
         let config = StoreConfig {
             provider: Provider::S3,
-            endpoint: Some(self.server.endpoint()),
+            endpoint: Some(self.endpoint()),
             region: Some("us-east-1".to_owned()),
             addressing: Addressing::Path,
             role_arn: None,
@@ -71,15 +81,6 @@ impl Cloud {
 /// How a plan names a server on loopback.
 pub(crate) fn store(endpoint: &str) -> String {
     format!("[store]\nprovider = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n")
-}
-
-/// What is below a text's markers that change from run to run: ids, times, places.
-pub(crate) fn normal(text: &str, replaced: &[(&str, &str)]) -> String {
-    let mut text = text.to_owned();
-    for (found, name) in replaced {
-        text = text.replace(found, name);
-    }
-    text
 }
 
 /// Compares with what is kept beside this file; `UPDATE_EXPECTED=1` writes it anew.

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value as Json, json};
 
-use crate::cloud::{Cloud, expect, normal};
+use crate::cloud::{Cloud, expect};
 use crate::expression::Status;
 use crate::github::GitHub;
 use crate::machine::{Job, Machine, Trigger};
@@ -61,7 +61,7 @@ fn one_comment_for_each_plan_is_kept_up_to_date() {
     assert!(last.contains("is Complete"), "{last}");
     assert!(job.log().contains("comment: https://github.com/acme/data/pull/7#issuecomment-"), "{}", job.log());
     let id = &job.action().outputs["job-id"];
-    expect("comment.md", &normal(&last, &[(id, "JOB")]));
+    expect("comment.md", &cloud.normal(&last, &[(id, "JOB")]));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value as Json, json};
 
-use crate::cloud::{Cloud, expect, normal};
+use crate::cloud::{Cloud, expect};
 use crate::expression::Status;
 use crate::github::GitHub;
 use crate::machine::{Machine, Trigger, root, yaml};
@@ -40,18 +40,24 @@ fn a_plan_is_shown_on_its_pull_request_and_applied_once_somebody_approves() {
 
     let pull = json!({ "pull_request": { "number": 7, "head": { "repo": { "fork": false } } } });
     let run = machine.run(&workflow, &Trigger { event: "pull_request", payload: pull }, &mut || false);
-    let job = run.job();
-    assert_eq!((job.id.as_str(), job.ended(Status::Success).ended), ("plan", Some(Status::Success)));
+    let done: Vec<_> = run.jobs.iter().filter(|job| job.ended.is_some()).map(|job| job.id.as_str()).collect();
+    assert_eq!(done, ["plan", "validate"]);
+    let job = run.jobs.iter().find(|job| job.id == "plan").expect("the job");
+    job.ended(Status::Success);
     let changes: u64 = job.action().outputs["changes"].parse().expect("a number");
     assert!(changes > 0 && job.action().outputs["total"] == changes.to_string());
     let comment = github.of("github-actions[bot]").pop().expect("a comment");
     assert!(comment.contains("```diff\n~ acme-archive/documents/2024/"), "{comment}");
+    // How old the inventory is changes by the hour.
+    let lasting: String =
+        comment.split_inclusive('\n').filter(|line| !line.contains("as the inventory told")).collect();
+    expect("plan.md", &cloud.normal(&lasting, &[]));
     let key = "documents/2024/01/legal minutes.docx";
     assert_eq!(cloud.tags(key), "Team=legal", "nothing is changed by looking");
 
     let fork = json!({ "pull_request": { "number": 8, "head": { "repo": { "fork": true } } } });
     let run = machine.run(&workflow, &Trigger { event: "pull_request", payload: fork }, &mut || false);
-    assert!(run.jobs.iter().all(|job| job.ended.is_none()), "nothing is run for a fork");
+    assert_eq!(run.job().ended(Status::Success).id, "validate", "a fork's has no credentials to plan with");
 
     machine.approves = false;
     let run = machine.run(&workflow, &push(), &mut || false);
@@ -68,7 +74,10 @@ fn a_plan_is_shown_on_its_pull_request_and_applied_once_somebody_approves() {
     assert!(outputs["report"].starts_with("s3://acme-archive/reports/"), "{outputs:?}");
     expect(
         "applied.md",
-        &normal(&job.summary(), &[(&outputs["job-id"], "JOB"), (&machine.path("").display().to_string(), "/machine/")]),
+        &cloud.normal(
+            &job.summary(),
+            &[(&outputs["job-id"], "JOB"), (&machine.path("").display().to_string(), "/machine/")],
+        ),
     );
 }
 
@@ -97,7 +106,7 @@ fn what_failed_is_done_again_from_its_report() {
     let outputs = &first.action().outputs;
     assert_eq!(outputs["failed"], "2", "a failed step has its outputs");
     let folder = machine.path("").display().to_string();
-    expect("failed.md", &normal(&first.summary(), &[(&outputs["job-id"], "JOB"), (&folder, "/machine/")]));
+    expect("failed.md", &cloud.normal(&first.summary(), &[(&outputs["job-id"], "JOB"), (&folder, "/machine/")]));
 
     let workflow = yaml("plans/workflows/retry.yml");
     let payload = json!({ "inputs": { "report": outputs["report"] } });

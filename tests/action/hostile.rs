@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cloud::{Cloud, expect, normal};
+use crate::cloud::{Cloud, expect};
 use crate::expression::Status;
 use crate::machine::{Job, Machine};
 
@@ -56,7 +56,10 @@ fn keys_that_fail_are_told_as_they_are_and_obeyed_by_nobody() {
     // What is in the summary can be looked at.
     expect(
         "hostile.md",
-        &normal(&job.summary(), &[(&outputs["job-id"], "JOB"), (&machine.path("").display().to_string(), "/machine/")]),
+        &cloud.normal(
+            &job.summary(),
+            &[(&outputs["job-id"], "JOB"), (&machine.path("").display().to_string(), "/machine/")],
+        ),
     );
 }
 

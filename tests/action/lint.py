@@ -34,6 +34,8 @@ def main():
     for name in sys.argv[2:]:
         for text in texts(pathlib.Path(name)):
             document = yaml.safe_load(text)
+            if not isinstance(document, dict):
+                continue
             if "jobs" in document:
                 (workflows / f"{len(list(workflows.iterdir()))}-{pathlib.Path(name).stem}.yml").write_text(text)
             for step in steps(document):

@@ -92,3 +92,22 @@ pub(crate) fn script(folder: &Path, text: &str) -> std::path::PathBuf {
     fs::write(&path, text).expect("written");
     path
 }
+
+#[test]
+fn who_does_not_listen_is_killed_as_the_runner_does_it_and_nobody_else_is_signalled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The child outlives its parent, since nothing is sent to it.
+    let child = "(touch up; while [ -e up ]; do sleep 0.1; done; touch left) >/dev/null 2>&1 &";
+    let path = script(folder.path(), &format!("trap '' INT TERM\n{child}\nexec sleep 60\n"));
+    let up = folder.path().join("up");
+    let begun = Instant::now();
+    let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+    let ended = run(&path, &["bash", "-e"], folder.path(), &env, &mut || up.exists());
+    assert_eq!((ended.code, ended.signals), (None, vec!["INT", "TERM", "KILL"]));
+    assert!(begun.elapsed() >= Duration::from_secs(10));
+    fs::remove_file(&up).expect("removed");
+    while !folder.path().join("left").exists() {
+        assert!(begun.elapsed() < DEADLINE, "the child was ended");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

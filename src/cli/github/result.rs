@@ -8,11 +8,11 @@ use super::comment::{Subject, comment};
 use super::{set_outputs, summarise, workspace_name};
 use crate::cli::markdown::{Part, block_line, code};
 use crate::cli::next::next;
-use crate::cli::summary::objects;
+use crate::cli::summary::{objects, operation, store};
 use crate::cli::terminal::{Terminal, cell};
 use crate::job::{JobStatus, Progress};
-use crate::jobs::{Presence, advice};
-use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, PauseCause, Reason};
+use crate::jobs::{Presence, advice, stored_plan};
+use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, Origin, PauseCause, Reason};
 
 /// How many error codes are told of a job, the most frequent ones.
 const MOST_CODES: usize = 20;
@@ -129,12 +129,24 @@ fn headline(job: &JobRecord) -> String {
 }
 
 fn facts(job: &JobRecord) -> String {
-    let mut text = String::from("| | |\n|---|---|\n");
+    // The first row is the table's head: there is none without.
+    let mut text = format!("| job | {} |\n|:---|:---|\n", code(job.id.as_str()));
     let mut row = |what: &str, value: &str| {
         let _ = writeln!(text, "| {what} | {value} |");
     };
     let Progress { total, succeeded, failed } = job.progress;
-    row("job", &code(job.id.as_str()));
+    row("plan", &code(&workspace_name(&job.plan_file.to_string_lossy())));
+    match &job.origin {
+        Origin::Plan => {}
+        Origin::Retry { of, .. } => row("retry of", &code(of.as_str())),
+        Origin::Report(report) => row("retry of", &code(&report.place())),
+    }
+    if let Ok(plan) = stored_plan(job) {
+        row("store", &code(&store(&plan.store)));
+        for it in &plan.operations {
+            row("operation", &code(&operation(it)));
+        }
+    }
     if let Some(reason) = &job.reason {
         row("reason", &code(reason));
     }

@@ -50,11 +50,11 @@ pub(super) fn of(view: &View<'_>) -> String {
 
 fn what(view: &View<'_>) -> String {
     let rows = view.preview.frozen.rows();
-    let mut text = String::from("| | |\n|---|---|\n");
+    // The first row is the table's head: there is none without.
+    let mut text = format!("| plan | {} |\n|:---|:---|\n", code(&line(&view.file)));
     let mut row = |what: &str, value: &str| {
         let _ = writeln!(text, "| {what} | {} |", code(&line(value)));
     };
-    row("plan", &view.file);
     row("store", &store(&view.plan.store));
     row("manifest", &format!("{} {}", objects(rows), source(&view.plan.manifest.source)));
     for it in &view.plan.operations {
