@@ -169,6 +169,14 @@ fn every_workflow_takes_no_more_than_it_needs() {
         assert!(workflow.get("permissions").is_some(), "{name} says nothing of its permissions");
         assert!(workflow["permissions"].as_str().is_none_or(|all| all == "{}"), "{name} takes all of some kind");
         for (id, job) in workflow["jobs"].as_object().expect("jobs") {
+            let writes = job["steps"]
+                .as_array()
+                .expect("steps")
+                .iter()
+                .any(|step| matches!(step["with"]["command"].as_str(), Some("apply" | "retry" | "run" | "resume")));
+            let concurrency = job.get("concurrency").unwrap_or(&workflow["concurrency"]);
+            let one_by_one = concurrency["group"].is_string() && concurrency["cancel-in-progress"] == false;
+            assert!(!writes || one_by_one, "{name}, {id}: two at once, or one ends the other");
             for step in job["steps"].as_array().expect("steps") {
                 let script = step["run"].as_str().unwrap_or_default();
                 assert!(!script.contains("${{"), "{name}, {id}: an expression in a script: {script}");

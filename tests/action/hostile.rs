@@ -82,6 +82,16 @@ fn each_mistake_is_an_annotation_at_its_line_and_nothing_that_a_plan_says_is_one
     assert!(job.log().contains("#\\u0023[set-output"), "the line is shown all the same: {}", job.log());
 }
 
+#[test]
+fn of_many_mistakes_nine_are_annotated_and_the_others_counted() {
+    let machine = machine();
+    let many: String = (0..15).map(|number| format!("unknown{number} = 1\n")).collect();
+    machine.write("plan.toml", format!("{many}name = \"x\"\n"));
+    let told = machine.action(&json!({ "command": "validate", "plan": "plan.toml" })).action().told();
+    assert_eq!(told.len(), 10, "GitHub shows no more");
+    assert!(told[9].text.starts_with("... and ") && told[9].properties.is_empty(), "{:?}", told[9]);
+}
+
 /// The words that the binary gets for the input `args`: it repeats what it does not know.
 fn words(args: &str) -> Job {
     machine().action(&json!({ "command": "validate", "args": args }))

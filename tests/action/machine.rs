@@ -203,7 +203,7 @@ impl Machine {
             "github": {
                 "event_name": trigger.event, "event": trigger.payload, "token": "ghs_harness", "repository": "acme/data",
                 "ref": "refs/heads/main", "workspace": workspace, "server_url": "https://github.com", "run_id": "1",
-                "action_ref": "", "action_repository": "", "action_path": "",
+                "action_ref": "", "action_repository": "",
             },
             "runner": { "temp": temp, "os": os, "arch": arch },
             "vars": self.vars, "secrets": {}, "env": {}, "steps": {}, "inputs": inputs,

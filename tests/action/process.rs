@@ -17,6 +17,9 @@ const SIGNALS: [(&str, Duration); 3] =
 /// No step takes longer.
 const DEADLINE: Duration = Duration::from_mins(3);
 
+/// How long after a step's end its output may stay open.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
+
 /// How a process ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -42,8 +45,10 @@ pub(crate) fn run(
     let readers =
         [listen(child.stdout.take().expect("piped"), &log), listen(child.stderr.take().expect("piped"), &log)];
     let (code, signals) = wait(&mut child, cancelled);
-    for reader in readers {
-        reader.join().expect("a reader");
+    let over = Instant::now();
+    while !readers.iter().all(JoinHandle::is_finished) {
+        assert!(over.elapsed() < LEFT_BEHIND, "a step has left a process behind, which still holds its output");
+        thread::sleep(Duration::from_millis(5));
     }
     let log = log.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ended { code, signals, log }

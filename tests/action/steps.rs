@@ -210,12 +210,13 @@ impl Walk<'_> {
         contexts.roots["steps"] = json!({});
         contexts.roots["github"]["action_ref"] = json!(reference);
         contexts.roots["github"]["action_repository"] = json!(if reference.is_empty() { "" } else { "acme/batchplan" });
-        contexts.roots["github"]["action_path"] = json!(root());
+        let mut env = env.clone();
+        env.insert("GITHUB_ACTION_PATH".to_owned(), root().display().to_string());
         let mut walk = Walk {
             machine: self.machine,
             workspace: self.workspace,
             temp: self.temp,
-            env: env.clone(),
+            env,
             contexts,
             permissions: self.permissions.clone(),
             cancelled: self.cancelled,
