@@ -85,7 +85,7 @@ fn each_mistake_is_an_annotation_at_its_line_and_nothing_that_a_plan_says_is_one
 #[test]
 fn of_many_mistakes_nine_are_annotated_and_the_others_counted() {
     let machine = machine();
-    let many: String = (0..15).map(|number| format!("unknown{number} = 1\n")).collect();
+    let many = (0..15).map(|number| format!("unknown{number} = 1\n")).collect::<Vec<_>>().concat();
     machine.write("plan.toml", format!("{many}name = \"x\"\n"));
     let told = machine.action(&json!({ "command": "validate", "plan": "plan.toml" })).action().told();
     assert_eq!(told.len(), 10, "GitHub shows no more");
