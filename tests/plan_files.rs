@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use batchplan::completion::{ReportFormat, ReportScope};
 use batchplan::diagnostics::Problems;
 use batchplan::manifest::{CsvPlace, InventoryObject, Narrowing, Source, Versions};
 use batchplan::money::Money;
 use batchplan::operation::Operation;
-use batchplan::plan::{self, Limits, Plan, Prices, Share};
+use batchplan::plan::{self, Event, Limits, Plan, Prices, Share, Target};
 use batchplan::store::{Addressing, Provider};
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};
@@ -48,6 +49,24 @@ fn what_a_plan_does_not_say_has_its_default() {
     assert!(plan.job.confirmation_required);
     assert_eq!((plan.limits, plan.prices), (Limits::default(), Prices::default()));
     assert_eq!((plan.limits.failure_threshold, plan.limits.max_disk), (Share::percent(20), None));
+}
+
+#[test]
+fn webhooks_are_read_with_what_they_are_told_by_default() {
+    let text = "[[notify]]\nurl = \"HTTPS://Hooks.example.com/a?b=s3cret\"\nsecret_env = \"HOOK\"\n\
+                on = [\"active\", \"failed\", \"active\"]\nfailure_rate = 0.05\nrun_time = \"90m\"\n\
+                [[notify]]\nurl_env = \"HOOK_URL\"\n";
+    let plan = valid(&format!("{}\n{text}", plan_with(AWS, PREFIX)));
+    let [first, second] = &plan.notify[..] else { panic!("two") };
+    let Target::Url(url) = &first.target else { panic!("a URL") };
+    assert_eq!(url.in_full(), "https://hooks.example.com/a?b=s3cret");
+    assert_eq!((first.secret_env.as_deref(), &first.on[..]), (Some("HOOK"), &[Event::Active, Event::Failed][..]));
+    assert_eq!((first.failure_rate, first.run_time), (Some(Share::percent(5)), Some(Duration::from_mins(90))));
+    assert_eq!(second.target, Target::Variable("HOOK_URL".to_owned()));
+    let by_default = [Event::Suspended, Event::Paused, Event::Complete, Event::Failed, Event::Cancelled];
+    assert_eq!((&second.on[..], second.failure_rate, second.run_time), (&by_default[..], None, None));
+    assert!(!format!("{plan:?}").contains("s3cret"), "whoever knows the path and the query can write there");
+    assert!(valid(&plan_with(AWS, PREFIX)).notify.is_empty());
 }
 
 #[test]

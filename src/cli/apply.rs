@@ -9,7 +9,7 @@ use super::github::{self, Outcome};
 use super::given::{self, Given};
 use super::state::{Running, State};
 use super::terminal::Terminal;
-use super::{Error, Exit, shell};
+use super::{Error, Exit, notices, shell};
 use crate::jobs::{Entered, Submission, stored_plan};
 use crate::journal::{JobFolder, JobRecord, Journal, Origin};
 
@@ -58,6 +58,7 @@ pub(super) struct Apply {
 
 pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
     let Given { plan, text, file, pledge } = given::read(&args.given, args.plan.as_deref(), terminal)?;
+    notices::require(&plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.interactive() {
         let command = format!("batchplan apply {} --auto-approve{}", shell::path(&args.given), args.state.flag());

@@ -13,7 +13,7 @@ use super::progress::ProgressView;
 use super::prompt::{self, Answer};
 use super::summary::{line, near, objects, summary};
 use super::terminal::Terminal;
-use super::{Error, Exit, github, shell, signals};
+use super::{Error, Exit, github, notices, shell, signals};
 use crate::codec::TaskStatus;
 use crate::engine::Snapshot;
 use crate::job::{JobStatus, Progress};
@@ -74,6 +74,9 @@ impl Carry<'_> {
     /// # Errors
     /// When it cannot be worked on; what became of it otherwise is the exit code.
     pub(super) fn run(self) -> Result<Exit, Error> {
+        if self.confirmation == Confirmation::Given {
+            notices::nobody_is_asked();
+        }
         // Requests are at their cheapest where no task moves between threads; what blocks has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ended = runtime.block_on(async {

@@ -8,11 +8,11 @@ use serde_json::json;
 use super::connected::connected;
 use super::policy::bucket;
 use super::terminal::cell;
-use super::{Error, Exit, Terminal, plan_file, shell};
+use super::{Error, Exit, Terminal, notices, plan_file, shell};
 use crate::jobs::{Finding, Probes, Verdict, check};
 use crate::manifest::{Source, Versions};
 use crate::object::{Bucket, Key, ObjectId, VersionId};
-use crate::plan::Plan;
+use crate::plan::{Hook, Plan};
 
 /// Check that the credentials in use may do what a plan needs.
 ///
@@ -76,13 +76,28 @@ pub(super) fn run(args: &Check, terminal: Terminal) -> Result<Exit, Error> {
             }
             findings.push(finding.clone());
         };
-        Ok::<_, Error>(check(&plan, store, &probes, &mut tell).await)
+        let found = check(&plan, store, &probes, &mut tell).await;
+        plan.notify.iter().map(webhook).for_each(|finding| tell(&finding));
+        Ok::<_, Error>(found)
     })?;
     printed?;
     if args.json {
         terminal.print(format_args!("{:#}", as_json(&findings)))?;
     }
     Ok(conclude(args, &plan, &findings, found.as_ref(), terminal))
+}
+
+/// Whether a webhook could be told something. Nothing is sent.
+fn webhook(hook: &Hook) -> Finding {
+    let (what, verdict, why) = match notices::ready(hook) {
+        Ok(receiver) => (
+            format!("tell {receiver}"),
+            Verdict::NotChecked,
+            Some("it has what it needs; nothing is sent by a check".to_owned()),
+        ),
+        Err(error) => ("tell a webhook".to_owned(), Verdict::Refused, Some(error.to_string())),
+    };
+    Finding { what, action: None, verdict, why }
 }
 
 /// The object that the write probe is to be about.

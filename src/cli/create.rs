@@ -8,7 +8,7 @@ use super::carry::{Carry, Confirmation};
 use super::plan_file::{self, PlanFile};
 use super::state::{Running, State};
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{Error, Exit, notices};
 use crate::jobs::{Entered, Submission, stored_plan};
 use crate::journal::Origin;
 
@@ -39,6 +39,7 @@ pub(super) struct Create {
 
 pub(super) fn run(args: &Create, terminal: Terminal) -> Result<Exit, Error> {
     let PlanFile { plan, bytes, .. } = &plan_file::require(&args.plan, terminal)?;
+    notices::require(plan)?;
     let journal = args.state.journal()?;
     let path = std::path::absolute(&args.plan)?;
     let confirmed = !plan.job.confirmation_required;

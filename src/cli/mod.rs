@@ -18,6 +18,7 @@ mod init;
 mod list;
 mod markdown;
 mod next;
+mod notices;
 mod ordered;
 mod pause;
 mod plan;
@@ -123,16 +124,19 @@ pub fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
     let terminal = Terminal::of_process();
-    match signals::outlive_full_files().map_err(Error::from).and_then(|()| dispatch(cli.command, terminal)) {
-        Ok(exit) => exit.into(),
+    let exit = match signals::outlive_full_files().map_err(Error::from).and_then(|()| dispatch(cli.command, terminal)) {
+        Ok(exit) => exit,
         Err(error) => {
             terminal.say(format_args!("error: {}", barred(&error.message)));
             if let Some(help) = &error.help {
                 terminal.say(format_args!("  help: {}", State::named_in(help, &State::flag_of(&matches))));
             }
-            error.exit.into()
+            error.exit
         }
-    }
+    };
+    // Last: what they come to changes nothing.
+    notices::settle(terminal);
+    exit.into()
 }
 
 fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {

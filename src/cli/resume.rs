@@ -5,7 +5,7 @@ use std::fs;
 use super::carry::{Carry, Confirmation};
 use super::state::{Running, State};
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{Error, Exit, notices};
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_go_on_with, stored_plan};
 
@@ -56,6 +56,7 @@ pub(super) fn run(args: &Resume, terminal: Terminal) -> Result<Exit, Error> {
     } else {
         plan_to_go_on_with(&journal, &job, fs::read(&job.plan_file).ok().as_deref())?
     };
+    notices::require(&plan)?;
     let unconfirmed =
         matches!(job.status, JobStatus::New | JobStatus::Preparing | JobStatus::Suspended) && !job.confirmed;
     let asks = unconfirmed && plan.job.confirmation_required && !args.auto_approve;

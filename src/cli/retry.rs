@@ -8,7 +8,7 @@ use super::carry::{Carry, Confirmation};
 use super::plan_file;
 use super::state::{Running, State};
 use super::terminal::Terminal;
-use super::{Error, Exit, shell};
+use super::{Error, Exit, notices, shell};
 use crate::job::JobStatus;
 use crate::jobs::{Entered, Submission, stored_plan};
 use crate::journal::{Origin, ReportOrigin};
@@ -140,6 +140,7 @@ fn carry(
     terminal: Terminal,
 ) -> Result<Exit, Error> {
     let plan: &Plan = submission.plan;
+    notices::require(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.interactive() {
         return Err(Error::new(Exit::Refused, "the retry wants to be confirmed, and there is nobody to ask")

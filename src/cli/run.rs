@@ -12,7 +12,7 @@ use super::progress::ProgressView;
 use super::state::{Running, State};
 use super::summary::line;
 use super::terminal::{Terminal, barred};
-use super::{Error, Exit, signals};
+use super::{Error, Exit, notices, signals};
 use crate::engine::Snapshot;
 use crate::job::JobStatus;
 use crate::jobs::{Concluded, Delivered, Floor, Gone, JobError, Queue, Waiting, Watch};
@@ -45,6 +45,7 @@ pub(super) struct Run {
 
 pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
     let journal = args.state.journal()?;
+    notices::require_of_all(&journal)?;
     let settings = args.running.settings(false);
     let shown = if terminal.drawn() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let view = View {

@@ -1,6 +1,8 @@
 //! The first signal asks, the second insists.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
@@ -21,30 +23,63 @@ pub(super) fn outlive_full_files() -> std::io::Result<()> {
     signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }
 
+/// Whether a signal has asked this process to end.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal has asked this process to end.
+pub(super) fn stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
+
+/// Ends with the next signal; never, where the process cannot listen for signals.
+pub(super) async fn next() {
+    match Signals::new() {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP, whichever comes next.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
 /// Cancels `stop` at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second.
 ///
 /// # Errors
 /// When the process cannot listen for signals.
 pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-        };
-        next().await;
+        signals.next().await;
+        STOPPED.store(true, Ordering::Relaxed);
         stop.cancel();
         if terminal.drawn() {
             // Off the line that the terminal has written ^C on.
             terminal.say("");
         }
         terminal.say("stopping: what is in flight is finished; once more to leave at once");
-        next().await;
+        signals.next().await;
         std::process::exit(Exit::Interrupted as i32);
     });
     Ok(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Args, CommandFactory as _};
 use jiff::Timestamp;
 
-use super::{Cli, Error, shell};
+use super::{Cli, Error, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
 use crate::jobs::{Patience, Rules, SLOTS, Settings, keep_house};
@@ -68,7 +68,7 @@ impl State {
     /// When it cannot be used.
     pub(super) fn journal(&self) -> Result<Journal, Error> {
         arm();
-        let journal = Journal::open(&self.state)?;
+        let journal = notices::hear(Journal::open(&self.state)?);
         keep_house(&journal, Timestamp::now())?;
         Ok(journal)
     }
@@ -79,9 +79,17 @@ impl State {
     /// When it cannot be used.
     pub(super) fn existing(&self) -> Result<Option<Journal>, Error> {
         arm();
-        let Some(journal) = Journal::open_existing(&self.state)? else { return Ok(None) };
+        let Some(journal) = Journal::open_existing(&self.state)?.map(notices::hear) else { return Ok(None) };
         keep_house(&journal, Timestamp::now())?;
         Ok(Some(journal))
+    }
+
+    /// The journal, for a command that changes nothing and tells nobody anything; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(super) fn as_it_is(&self) -> Result<Option<Journal>, Error> {
+        Ok(Journal::open_existing(&self.state)?)
     }
 
     /// The journal and a job of it, by its id or the beginning of it.
@@ -113,14 +121,18 @@ fn slots(text: &str) -> Result<usize, String> {
 impl Running {
     /// As settings.
     pub(super) fn settings(&self, frozen_manifest: bool) -> Settings {
-        let in_ci = std::env::var_os("CI").is_some();
         Settings {
-            patience: if in_ci { Patience::OF_CI } else { Patience::OF_A_PERSON },
+            patience: patience(),
             rhythm: rhythm(),
             rules: Rules { slots: self.slots, allow_overlap: self.allow_overlap },
             frozen_manifest,
         }
     }
+}
+
+/// What a stop leaves time for.
+pub(super) fn patience() -> Patience {
+    if std::env::var_os("CI").is_some() { Patience::OF_CI } else { Patience::OF_A_PERSON }
 }
 
 /// Tests have checkpoints come after so many objects.

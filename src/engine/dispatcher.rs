@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
 use super::book::{Book, CheckpointError, Pending, Snapshot};
-use super::threshold::Threshold;
 use super::worker::{Worked, Worker};
 use crate::frontier::Frontier;
 use crate::job::Progress;
 use crate::manifest::ManifestError;
 use crate::object::ObjectId;
+use crate::plan::Threshold;
 use crate::task::{Fault, Outcome, Seq, Task};
 
 /// Batches of rows that are read ahead of the dispatcher.

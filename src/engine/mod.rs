@@ -13,7 +13,6 @@ mod job;
 mod ledger;
 mod pace;
 mod reading;
-mod threshold;
 mod throttle;
 mod worker;
 
@@ -23,6 +22,5 @@ pub use dispatcher::{Bounds, Dispatched, Dispatcher, End, EngineError, Rhythm, S
 pub use job::{Before, Job, Ran, ReportError, state_of};
 pub use ledger::Unkept;
 pub use reading::Looked;
-pub use threshold::Threshold;
 pub use throttle::Throttle;
 pub use worker::{Worked, Worker};

@@ -18,7 +18,7 @@ use super::pledge::freeze_as;
 use super::schedule::{Candidate, Waiting, may_go};
 use super::scope::Scope;
 use super::settings::Settings;
-use crate::engine::{Before, Bounds, Dispatched, End, Job, Ran, Snapshot, Stop, Threshold};
+use crate::engine::{Before, Bounds, Dispatched, End, Job, Ran, Snapshot, Stop};
 use crate::failpoint;
 use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
@@ -26,7 +26,7 @@ use crate::job::JobStatus::{
 use crate::job::{JobStatus, Progress};
 use crate::journal::{JobFolder, JobRecord, Journal, Lease, PauseCause, Request, Why};
 use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, freeze, unchanged};
-use crate::plan::Plan;
+use crate::plan::{Plan, Threshold};
 use crate::store::Store;
 use crate::task::Fault;
 

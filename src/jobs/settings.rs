@@ -12,14 +12,18 @@ pub struct Patience {
     pub drain: Duration,
     /// The report on its way to its bucket.
     pub publish: Duration,
+    /// Notifications that are not delivered yet.
+    pub notify: Duration,
 }
 
 impl Patience {
     /// For a person.
-    pub const OF_A_PERSON: Self = Self { drain: Duration::from_secs(30), publish: Duration::from_secs(30) };
+    pub const OF_A_PERSON: Self =
+        Self { drain: Duration::from_secs(30), publish: Duration::from_secs(30), notify: Duration::from_secs(15) };
 
     /// For a CI runner, which kills what has not left after some seven seconds.
-    pub const OF_CI: Self = Self { drain: Duration::from_secs(5), publish: Duration::from_millis(1500) };
+    pub const OF_CI: Self =
+        Self { drain: Duration::from_secs(5), publish: Duration::from_millis(1500), notify: Duration::from_secs(2) };
 }
 
 /// How many jobs are worked on at once, as in the managed service.

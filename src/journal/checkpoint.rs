@@ -71,6 +71,7 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be written.
     pub async fn checkpoint(&self, job: i64, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        let (progress, active) = (checkpoint.progress, checkpoint.active);
         self.ask(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             record(&transaction, job, &checkpoint)?;
@@ -79,7 +80,9 @@ impl Journal {
             failpoint::reach("journal-after-commit");
             Ok(())
         })
-        .await
+        .await?;
+        self.tell_counted(job, progress, active);
+        Ok(())
     }
 
     /// Reads what the checkpoints of a job have recorded.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::error::JournalError;
 use super::folder::JOBS;
+use super::listen::Ear;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use crate::files::sync_folder;
 
@@ -43,6 +44,7 @@ pub struct Journal {
     state: PathBuf,
     path: PathBuf,
     clerk: Arc<Clerk>,
+    pub(super) ear: Ear,
 }
 
 /// The thread, and its queue.
@@ -104,7 +106,7 @@ impl Journal {
             .spawn(move || inbox.into_iter().for_each(|errand| errand(&mut connection)))
             .map_err(|cause| JournalError::io(&path, cause))?;
         let clerk = Clerk { errands: Some(errands), thread: Some(thread) };
-        Ok(Self { state: state.to_owned(), path, clerk: Arc::new(clerk) })
+        Ok(Self { state: state.to_owned(), path, clerk: Arc::new(clerk), ear: Ear::default() })
     }
 
     /// The folder that keeps the journal and the jobs' folders.

@@ -155,30 +155,14 @@ impl Journal {
     /// When it may not go there from where it is, is gone, or the journal cannot be written.
     pub fn advance(&self, id: &JobId, to: JobStatus, why: Why, now: Timestamp) -> Result<JobRecord, JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        let job = self.wait(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let job = advance(&transaction, &id, to, &why, now)?;
             transaction.commit()?;
             Ok(job)
-        })
-    }
-
-    /// Fails a Suspended job, for this reason. Whether it did: somebody may have confirmed or cancelled it, or forgotten it.
-    ///
-    /// # Errors
-    /// When the journal cannot be written.
-    pub fn fail_suspended(&self, id: &JobId, why: Why, now: Timestamp) -> Result<bool, JournalError> {
-        let id = id.clone();
-        self.wait(move |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let suspended = find_any(&transaction, &id)?.is_some_and(|job| job.status == JobStatus::Suspended);
-            if suspended {
-                advance(&transaction, &id, JobStatus::Failing, &why, now)?;
-                advance(&transaction, &id, JobStatus::Failed, &why, now)?;
-                transaction.commit()?;
-            }
-            Ok(suspended)
-        })
+        })?;
+        self.tell_moved(&job);
+        Ok(job)
     }
 
     /// Makes a Ready job Active, if `may_go` agrees: it sees the job itself first, then every job that waits or is at
@@ -193,7 +177,7 @@ impl Journal {
         now: Timestamp,
     ) -> Result<Result<JobRecord, W>, JournalError> {
         let id = id.clone();
-        self.ask(move |connection| {
+        let made = self.ask(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let job = find(&transaction, id.as_str())?;
             let statuses = vec![JobStatus::Ready, JobStatus::Active, JobStatus::Pausing];
@@ -205,8 +189,8 @@ impl Journal {
             let job = advance(&transaction, &id, JobStatus::Active, &Why::default(), now)?;
             transaction.commit()?;
             Ok(Ok(job))
-        })
-        .await
+        });
+        Ok(made.await?.inspect(|job| self.tell_moved(job)))
     }
 
     /// Keeps a plan's text and priority for a job: another text of the same plan, with other limits.
@@ -320,28 +304,6 @@ impl Journal {
         })
     }
 
-    /// Jobs whose time is over at `now`: Suspended ones that nobody confirmed, and ended ones that need not be remembered.
-    /// What was not published is remembered for as long as it takes. A clock that was set back makes nothing old.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub fn outlived(&self, now: Timestamp) -> Result<Vec<JobRecord>, JournalError> {
-        self.wait(move |connection| {
-            let ago = |age: SignedDuration| now.checked_sub(age).unwrap_or(Timestamp::MIN).as_millisecond();
-            let sql = format!(
-                "SELECT {} FROM job WHERE (status = 'Suspended' AND changed < ?1)
-                 OR status = 'Cleaning'
-                 OR (status IN ('Complete', 'Cancelled', 'Failed') AND report <> 'due'
-                     AND (ended < ?2 OR number <= (SELECT number FROM job ORDER BY number DESC LIMIT 1 OFFSET ?3)))",
-                listed()
-            );
-            let mut statement = connection.prepare(&sql)?;
-            let bounds = params![ago(SUSPENDED_FOR), ago(REMEMBERED_FOR), stored(MAX_REMEMBERED)];
-            let jobs = statement.query_map(bounds, JobRecord::read)?;
-            Ok(jobs.collect::<Result<_, _>>()?)
-        })
-    }
-
     fn set(
         &self,
         id: &JobId,
@@ -435,7 +397,7 @@ fn list(connection: &Connection, query: &Query) -> Result<Vec<JobRecord>, Proble
     Ok(jobs.collect::<Result<_, _>>()?)
 }
 
-fn advance(
+pub(super) fn advance(
     transaction: &Transaction<'_>,
     id: &JobId,
     to: JobStatus,
@@ -473,9 +435,15 @@ fn wants_cancel(job: &JobRecord) -> bool {
 }
 
 /// A job in whatever status, those that are never shown included.
-fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, Problem> {
+pub(super) fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, Problem> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
     Ok(connection.query_row(&sql, [id.as_str()], JobRecord::read).optional()?)
+}
+
+pub(super) fn numbered(connection: &Connection, number: i64) -> Result<JobRecord, Problem> {
+    let sql = format!("SELECT {COLUMNS} FROM job WHERE number = ?1");
+    let job = connection.query_row(&sql, [number], JobRecord::read).optional()?;
+    Ok(job.ok_or_else(|| JournalError::NoSuchJob(format!("number {number}")))?)
 }
 
 /// A duration as the journal keeps it.
@@ -486,7 +454,3 @@ pub(super) fn milliseconds(duration: Duration) -> i64 {
 #[cfg(test)]
 #[path = "jobs_tests.rs"]
 mod tests;
-
-#[cfg(test)]
-#[path = "outlived_tests.rs"]
-mod outlived_tests;

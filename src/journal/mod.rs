@@ -8,6 +8,8 @@
 //! | `db`, `schema` | the database: opened, checked, migrated, used by one thread |
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
+//! | `listen` | who is told of what was recorded |
+//! | `outlived` | jobs whose time is over |
 //! | `lease` | who works on a job |
 //! | `short` | ids cut short |
 //! | `folder` | a job's files |
@@ -19,6 +21,8 @@ mod error;
 mod folder;
 mod jobs;
 mod lease;
+mod listen;
+mod outlived;
 mod pledge;
 mod record;
 mod schema;
@@ -33,6 +37,7 @@ pub use error::JournalError;
 pub use folder::JobFolder;
 pub use jobs::{Creation, MAX_REMEMBERED, MAX_WAITING, Query, REMEMBERED_FOR, SUSPENDED_FOR, Why};
 pub use lease::{Lease, LeaseError};
+pub use listen::Listener;
 pub use pledge::Pledge;
 pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

@@ -1,8 +1,10 @@
 //! What is forgotten, when, and how wholly.
 
+use std::time::Duration;
+
 use super::super::checkpoint::Checkpoint;
 use super::super::testing::{bring, created, hour, insert_raw, journal, new, some_ids};
-use super::super::{ErrorCode, Example, Reason, ReportFile};
+use super::super::{Delivery, ErrorCode, Example, Reason, ReportFile};
 use super::*;
 use crate::codec::TaskStatus;
 use crate::frontier::PartMark;

@@ -17,11 +17,13 @@ mod defaults;
 pub mod interchange;
 mod leaf;
 mod limits;
+mod notify;
 pub mod policy;
 mod read;
 mod shape;
 mod share;
 mod text;
+mod threshold;
 mod walk;
 pub mod xml;
 
@@ -34,9 +36,11 @@ pub use canonical::Canonical;
 pub use change::Change;
 pub use leaf::{parse_age, parse_moment};
 pub use limits::{JobSettings, Limits, Prices};
+pub use notify::{Event, Hook, MAX_HOOKS, Target};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
 pub(crate) use text::{for_excerpts, nearest, shown};
+pub use threshold::Threshold;
 
 /// A checked plan.
 #[derive(Clone, Debug)]
@@ -59,6 +63,8 @@ pub struct Plan {
     pub limits: Limits,
     /// By which prices its cost is told beforehand.
     pub prices: Prices,
+    /// Who is told of what becomes of the job.
+    pub notify: Vec<Hook>,
     /// What work it is.
     canonical: Canonical,
 }

@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
 use super::leaf::{Age, Count, Int, KeyGlob, KeyText, List, Moment, Named, OneOf, Size, Tags, Text};
+use super::notify::{Event, Lapse, Several};
 use super::share::Share;
 use super::walk::{Table, Value, Walk, table};
 use crate::completion::{ReportFormat, ReportScope};
@@ -33,6 +34,8 @@ table! {
         optional limits: LimitsTable,
         /// By which prices the cost of a job is told beforehand.
         optional prices: PricesTable,
+        /// Webhooks that are told of what becomes of the job, at most 8. Only a job that is worked on sends anything.
+        optional notify: Several<HookTable>,
     }
 }
 
@@ -303,6 +306,40 @@ table! {
         /// the program knows.
         optional file: Text<1, 4096>,
     }
+}
+
+table! {
+    /// A webhook that is told of what becomes of the job.
+    struct HookTable {
+        /// Its URL: https, or http on loopback. No user name or password may stand in it.
+        optional url: Text<1, 2048>,
+        /// Instead of `url`: the environment variable that holds the URL, for those that are secrets themselves.
+        optional url_env: Text<1, 128>,
+        /// The environment variable that holds the secret which messages are signed with. They are not signed without it.
+        optional secret_env: Text<1, 128>,
+        /// Whether a URL that is not on this machine may be spoken to without encryption. False by default.
+        optional allow_http: bool,
+        /// The statuses that are told: of "active", "suspended", "paused", "complete", "failed" and "cancelled" all but the first
+        /// by default. Suspended is a job that waits to be confirmed.
+        optional on: List<OneOf<Event>>,
+        /// Also told, once, when more than this share of the objects has failed: of all, or of those that were attempted once
+        /// they are a thousand. From 0 to 1.
+        optional failure_rate: Share,
+        /// Also told, once, when the job was worked on for longer than this, such as "90m" or "2h".
+        optional run_time: Lapse,
+    }
+    rules { "oneOf": [{ "required": ["url"] }, { "required": ["url_env"] }] }
+}
+
+impl Named for Event {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("active", Self::Active),
+        ("suspended", Self::Suspended),
+        ("paused", Self::Paused),
+        ("complete", Self::Complete),
+        ("failed", Self::Failed),
+        ("cancelled", Self::Cancelled),
+    ];
 }
 
 impl Named for Provider {

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use batchplan::backoff::RetryPolicy;
 use batchplan::engine::{
-    Allowance, Book, Bounds, CheckpointError, Dispatched, Dispatcher, Pending, Rhythm, Snapshot, Start, Stop,
-    Threshold, Throttle, Worker,
+    Allowance, Book, Bounds, CheckpointError, Dispatched, Dispatcher, Pending, Rhythm, Snapshot, Start, Stop, Throttle,
+    Worker,
 };
 use batchplan::frontier::{Frontier, PartMark};
 use batchplan::job::Progress;
 use batchplan::manifest::ManifestError;
 use batchplan::object::{ObjectId, TagSet};
 use batchplan::operation::{Operation, Operations};
-use batchplan::plan::Share;
+use batchplan::plan::{Share, Threshold};
 use batchplan::store::Store;
 use batchplan::task::{Outcome, Seq, Task};
 use tokio::time::Instant;

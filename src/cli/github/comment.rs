@@ -77,7 +77,7 @@ fn keep_up_to_date(subject: &Subject<'_>, markdown: &str) -> Result<String, Stri
             let api = Api::of_environment()?;
             let number = api.pull_request().await?;
             let marker = subject.marker();
-            let text = body(&marker, markdown, run().as_deref());
+            let text = body(&marker, markdown, super::run_url().as_deref());
             api.keep(number, &marker, &text).await
         };
         tokio::time::timeout(PATIENCE, keeping).await
@@ -92,15 +92,6 @@ fn body(marker: &str, markdown: &str, run: Option<&str>) -> String {
     let end = run.map_or_else(String::new, |run| format!("\n[the run and its summary]({run})\n"));
     let room = MOST - units(marker) - 1 - units(&end);
     format!("{marker}\n{}{end}", fitted(markdown, room, units))
-}
-
-/// Where the run is that this is of.
-fn run() -> Option<String> {
-    let (server, repository, id) =
-        (variable("GITHUB_SERVER_URL")?, variable("GITHUB_REPOSITORY")?, variable("GITHUB_RUN_ID")?);
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:".contains(c));
-    let url = format!("{server}/{repository}/actions/runs/{id}");
-    plain(&url).then_some(url)
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -18,6 +18,7 @@ use super::markdown::fitted;
 use super::terminal::Terminal;
 use crate::diagnostics::Problems;
 use crate::files::about;
+use crate::web::Url;
 use annotations::{annotations, seen_from};
 use comment::{Subject, comment};
 pub(super) use result::{Outcome, tell};
@@ -64,6 +65,19 @@ pub(super) fn is_here() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
+/// The page of the workflow run that this is part of, where the runner says it in a usable way.
+pub(super) fn run_url() -> Option<String> {
+    let variable = |name: &str| std::env::var_os(name).filter(|_| is_here())?.into_string().ok();
+    page(&variable("GITHUB_SERVER_URL")?, &variable("GITHUB_REPOSITORY")?, &variable("GITHUB_RUN_ID")?)
+}
+
+fn page(server: &str, repository: &str, run: &str) -> Option<String> {
+    let url = format!("{server}/{repository}/actions/runs/{run}");
+    // Where a link to it stands in Markdown, nothing ends that.
+    let plain = url.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:".contains(c));
+    Url::parse(&url).ok().filter(|_| plain).map(|url| url.in_full())
+}
+
 /// Sets outputs of the step.
 fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
     append("GITHUB_OUTPUT", || outputs.iter().map(|(name, value)| output(name, value)).collect(), terminal);
@@ -93,6 +107,21 @@ fn output(name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_a_run_is_a_url_or_nothing() {
+        let run = page("https://github.com", "o/r", "17");
+        assert_eq!(run.as_deref(), Some("https://github.com/o/r/actions/runs/17"));
+        for (server, repository) in [
+            ("", "o/r"),
+            ("javascript:alert(1)", "o/r"),
+            ("https://me:pw@h", "o/r"),
+            ("https://h", "a b"),
+            ("https://h", "a)b"),
+        ] {
+            assert_eq!(page(server, repository, "17"), None, "{server} {repository}");
+        }
+    }
 
     #[test]
     fn no_value_ends_an_output() {

@@ -40,7 +40,7 @@ pub(super) struct Last {
 
 /// The last job of the plan's work, where there is one.
 pub(super) fn find(plan: &Plan, state: &State) -> Result<Option<Last>, Error> {
-    let Some(journal) = state.existing()? else { return Ok(None) };
+    let Some(journal) = state.as_it_is()? else { return Ok(None) };
     let job = journal.latest_of(&plan.identity())?;
     Ok(job.map(|job| Last { folder: JobFolder::of(journal.state(), &job.id).path().to_owned(), job }))
 }

@@ -195,6 +195,7 @@ store.region = "eu-central-1"
 const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("name", CSV, "name = \"other\"", None),
     ("description", CSV, "description = \"x\"", None),
+    ("notify", CSV, "notify = [{ url = \"https://hooks.example.com/a\" }]", None),
     ("store.provider", CSV, "store.provider = \"aws\"", Some("store.provider")),
     ("store.endpoint", CSV, "store.endpoint = \"https://b.example.org\"", Some("store.endpoint")),
     ("store.region", PREFIX, "store.region = \"eu-west-1\"", Some("store.region")),

@@ -3,6 +3,7 @@
 mod bucket;
 mod endpoint;
 mod manifest;
+mod notify;
 mod operation;
 mod place;
 mod report;
@@ -60,6 +61,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let report = report::check(&file.report, &context, walk);
     let limits = limits(file, walk);
     let prices = prices(file, &context, walk);
+    let notify = notify::check(&file.notify, walk);
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
@@ -72,6 +74,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         job: job(file),
         limits,
         prices,
+        notify,
         canonical,
     })
 }

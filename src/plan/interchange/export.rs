@@ -162,6 +162,7 @@ fn left_out(plan: &Plan, service: Service) -> Vec<&'static str> {
         (limits.requests_per_second.is_some(), "limits.requests_per_second"),
         (limits.max_disk.is_some(), "limits.max_disk"),
         (plan.job.skip_unchanged, "job.skip_unchanged"),
+        (!plan.notify.is_empty(), "notify"),
         (!plan.report.keep_local, "report.keep_local"),
         (unpublished && plan.canonical().get("report.scope").is_some(), "report.scope"),
     ]

@@ -206,10 +206,10 @@ fn what_is_about_this_program_is_left_out_and_told() {
     let text = "name = \"n\"\n[store]\nprovider = \"aws\"\nrole_arn = \"arn:aws:iam::123456789012:role/Own\"\n\
                 [manifest.prefix]\nbucket = \"abc\"\n[operation.delete_object_tagging]\n[job]\nskip_unchanged = true\n\
                 [report]\nenabled = false\nscope = \"all-tasks\"\n[limits]\nconcurrency = 8\nrequests_per_second = 10\n\
-                max_disk = \"1 GiB\"\n";
+                max_disk = \"1 GiB\"\n[[notify]]\nurl_env = \"HOOK\"\n";
     let exported = export(&read(text), Service::Aws, &Beside::default()).expect("a request");
-    let expected =
-        ["limits.concurrency", "limits.requests_per_second", "limits.max_disk", "job.skip_unchanged", "report.scope"];
+    let limits = ["limits.concurrency", "limits.requests_per_second", "limits.max_disk"];
+    let expected = [&limits[..], &["job.skip_unchanged", "notify", "report.scope"]].concat();
     assert_eq!(exported.left_out, expected);
 }
 

@@ -1,7 +1,7 @@
 //! How many objects may fail before the job does.
 
+use super::Share;
 use crate::job::Progress;
-use crate::plan::Share;
 
 /// Objects that must have run before their share says something of the rest.
 const EARLIEST: u64 = 1000;

@@ -1,0 +1,133 @@
+//! Webhooks: what they take from the environment, and the time that their messages get at a command's end.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::terminal::Terminal;
+use super::{Error, Exit, github, signals, state};
+use crate::job::JobStatus;
+use crate::jobs::{JobError, Patience, stored_plan};
+use crate::journal::{JobRecord, Journal, PauseCause, Query};
+use crate::notify::{Context, NotReady, Notifier, Receiver, Says, Undelivered};
+use crate::plan::{Hook, Plan};
+
+/// After how long of waiting for messages that is said.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What tells of this process's jobs. There is none before a journal is opened.
+static NOTIFIER: OnceLock<Arc<Notifier>> = OnceLock::new();
+
+struct Voice(Terminal);
+
+impl Says for Voice {
+    fn hooks(&self, job: &JobRecord) -> Vec<Hook> {
+        stored_plan(job).map(|plan| plan.notify).unwrap_or_default()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        variable(name)
+    }
+
+    fn not_ready(&self, job: &JobRecord, why: &NotReady) {
+        let short: String = job.id.as_str().chars().take(8).collect();
+        self.0.say(format_args!("warning: nobody is told of job {short}: {why}"));
+    }
+
+    fn undelivered(&self, what: &Undelivered) {
+        self.0.say(format_args!("warning: {what}"));
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok()
+}
+
+/// Has the webhooks of jobs hear what is recorded through this journal.
+pub(super) fn hear(journal: Journal) -> Journal {
+    let notifier = NOTIFIER.get_or_init(|| {
+        let context = Context { run_url: github::run_url() };
+        Arc::new(Notifier::new(Arc::new(Voice(Terminal::of_process())), context))
+    });
+    journal.heard_by(notifier.clone())
+}
+
+/// Refuses to begin where webhooks of a plan lack something in the environment.
+///
+/// # Errors
+/// When one does.
+pub(super) fn require(plan: &Plan) -> Result<(), Error> {
+    for hook in &plan.notify {
+        if let Err(why) = ready(hook) {
+            return Err(Error::new(Exit::Refused, why.to_string()).help(why.help()));
+        }
+    }
+    Ok(())
+}
+
+/// The same for every job that may be worked on now.
+///
+/// # Errors
+/// When one of them lacks something, or the journal cannot be read.
+pub(super) fn require_of_all(journal: &Journal) -> Result<(), Error> {
+    let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over() && *status != JobStatus::Suspended);
+    let query = Query { statuses: statuses.collect(), limit: u32::MAX, ..Query::default() };
+    for job in journal.list(query)? {
+        if job.status == JobStatus::Paused && job.cause == Some(PauseCause::Person) {
+            continue;
+        }
+        // What has become of it meanwhile, and a plan that is not accepted, is for whoever takes it up.
+        let plan = journal.find(job.id.as_str()).map_err(JobError::from).and_then(|job| stored_plan(&job));
+        if let Ok(plan) = plan {
+            require(&plan).map_err(|error| Error { message: format!("job {}: {}", job.id, error.message), ..error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a webhook has what it takes from the environment. Shown by its host.
+///
+/// # Errors
+/// What it lacks.
+pub(super) fn ready(hook: &Hook) -> Result<Receiver, NotReady> {
+    Receiver::new(hook, variable)
+}
+
+/// From here on nobody is asked to confirm: that a job is Suspended is told only where it stays so.
+pub(super) fn nobody_is_asked() {
+    if let Some(notifier) = NOTIFIER.get() {
+        notifier.confirms();
+    }
+}
+
+/// Waits for messages that are not delivered yet, in bounds. A signal ends the wait.
+pub(super) fn settle(terminal: Terminal) {
+    let Some(notifier) = NOTIFIER.get() else { return };
+    notifier.finish();
+    if notifier.left() > 0 {
+        // Without a runtime nothing can be waited for.
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            runtime.block_on(wait(notifier, terminal));
+        }
+    }
+    let left = notifier.close();
+    if left > 0 {
+        let messages = if left == 1 { "a notification was".to_owned() } else { format!("{left} notifications were") };
+        terminal.say(format_args!("warning: {messages} not delivered in time"));
+    }
+}
+
+async fn wait(notifier: &Notifier, terminal: Terminal) {
+    let allowed = if signals::stopped() { state::patience().notify } else { Patience::OF_A_PERSON.notify };
+    let impatient = async {
+        tokio::time::sleep(SILENCE).await;
+        terminal.say("telling webhooks; interrupt to leave at once");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = notifier.emptied() => {}
+        () = tokio::time::sleep(allowed) => {}
+        () = signals::next() => {}
+        () = impatient => {}
+    }
+}

@@ -1,0 +1,121 @@
+//! Whoever is told of what this process has recorded.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::db::Journal;
+use super::error::JournalError;
+use super::jobs::numbered;
+use super::record::JobRecord;
+use crate::job::Progress;
+
+/// Is told of what was recorded through a journal, once it is, by whoever recorded it. What it does takes their time, and
+/// cannot fail them.
+pub trait Listener: Send + Sync {
+    /// A job has come to another status.
+    fn moved(&self, journal: &Journal, job: &JobRecord);
+
+    /// A checkpoint was made: what of the job with this number is done, and for how long it was worked on.
+    fn counted(&self, journal: &Journal, job: i64, progress: Progress, active: Duration);
+}
+
+/// The listener of a journal, where it has one.
+#[derive(Clone, Default)]
+pub(super) struct Ear(Option<Arc<dyn Listener>>);
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Ear(some)" } else { "Ear(none)" })
+    }
+}
+
+impl Journal {
+    /// The journal, with somebody who is told of what is recorded through it from here on.
+    #[must_use]
+    pub fn heard_by(mut self, listener: Arc<dyn Listener>) -> Self {
+        self.ear = Ear(Some(listener));
+        self
+    }
+
+    /// The job with this number, in whatever status.
+    ///
+    /// # Errors
+    /// When there is none, or the journal cannot be read.
+    pub fn numbered(&self, number: i64) -> Result<JobRecord, JournalError> {
+        self.wait(move |connection| numbered(connection, number))
+    }
+
+    pub(super) fn tell_moved(&self, job: &JobRecord) {
+        if let Some(listener) = &self.ear.0 {
+            listener.moved(self, job);
+        }
+    }
+
+    pub(super) fn tell_counted(&self, job: i64, progress: Progress, active: Duration) {
+        if let Some(listener) = &self.ear.0 {
+            listener.counted(self, job, progress, active);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::super::checkpoint::Checkpoint;
+    use super::super::testing::{created, hour, new};
+    use super::*;
+    use crate::job::JobStatus;
+    use crate::journal::Why;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Heard {
+        fn note(&self, what: String) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        }
+    }
+
+    impl Listener for Heard {
+        fn moved(&self, journal: &Journal, job: &JobRecord) {
+            // It may ask the journal, which knows already.
+            assert_eq!(journal.numbered(job.number).expect("the job").status, job.status);
+            self.note(job.status.to_string());
+        }
+
+        fn counted(&self, _: &Journal, _: i64, progress: Progress, active: Duration) {
+            self.note(format!("{} in {} s", progress.settled(), active.as_secs()));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_is_told_once_it_is_and_what_is_refused_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let heard = Arc::new(Heard::default());
+        let journal = Journal::open(folder.path()).expect("a journal").heard_by(heard.clone());
+        let job = created(&journal, new("work"));
+        for status in [JobStatus::Preparing, JobStatus::Suspended, JobStatus::Ready] {
+            journal.advance(&job.id, status, Why::default(), hour(0)).expect("moved");
+        }
+        assert!(journal.advance(&job.id, JobStatus::Complete, Why::default(), hour(0)).is_err());
+        let waits = journal.activate(&job.id, |_, _| Err(()), hour(0)).await.expect("judged");
+        assert!(waits.is_err());
+        let goes = journal.activate(&job.id, |_, _| Ok::<_, ()>(()), hour(0)).await.expect("judged");
+        assert!(goes.is_ok());
+        let checkpoint = Checkpoint {
+            progress: Progress { total: 5, succeeded: 2, failed: 1 },
+            in_doubt: 0,
+            active: Duration::from_secs(7),
+            taken: None,
+            parts: Vec::new(),
+            files: Vec::new(),
+            failures: Vec::new(),
+        };
+        journal.checkpoint(job.number, checkpoint.clone()).await.expect("recorded");
+        assert!(journal.checkpoint(job.number + 1, checkpoint).await.is_err());
+        let heard = heard.0.lock().expect("sound");
+        assert_eq!(*heard, ["Preparing", "Suspended", "Ready", "Active", "3 in 7 s"]);
+    }
+}

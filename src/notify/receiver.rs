@@ -1,0 +1,152 @@
+//! A webhook, with what its plan takes from the environment.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::seal::Seal;
+use crate::plan::{Event, Hook, Share, Target};
+use crate::web::{Url, UrlFault};
+
+/// Whom to tell, of what.
+#[derive(Clone)]
+pub struct Receiver {
+    pub(super) url: Url,
+    pub(super) seal: Option<Seal>,
+    pub(super) allow_http: bool,
+    pub(super) on: Vec<Event>,
+    pub(super) failure_rate: Option<Share>,
+    pub(super) run_time: Option<Duration>,
+}
+
+/// Why a webhook cannot be told anything. None of these repeats what a variable holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// The environment does not have what the plan takes from it.
+    #[error("notifications need {variable} in the environment, which is not set (`{key}` in [[notify]])")]
+    Unset {
+        /// The key in the plan.
+        key: &'static str,
+        /// The variable's name.
+        variable: String,
+    },
+    /// What it has is no URL to use.
+    #[error("{variable} cannot be used as the URL of notifications: it {fault}")]
+    NoUrl {
+        /// The variable's name.
+        variable: String,
+        /// What is wrong with it.
+        fault: UrlFault,
+    },
+    /// It is a URL that anyone on the way can read along.
+    #[error("{variable} holds the URL of a webhook that is not encrypted, and not on this machine")]
+    NotEncrypted {
+        /// The variable's name.
+        variable: String,
+    },
+}
+
+impl NotReady {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::Unset { variable, .. } => {
+                format!("set {variable} where batchplan runs, or take its [[notify]] out of the plan")
+            }
+            Self::NoUrl { .. } => "as in https://hooks.example.com/batchplan".to_owned(),
+            Self::NotEncrypted { .. } => "use https, or set `allow_http = true` in its [[notify]]".to_owned(),
+        }
+    }
+}
+
+impl Receiver {
+    /// The receiver of a plan's webhook. `variable` looks into the environment.
+    ///
+    /// # Errors
+    /// When something is missing there.
+    pub fn new(hook: &Hook, variable: impl Fn(&str) -> Option<String>) -> Result<Self, NotReady> {
+        let value = |key, name: &String| {
+            let set = variable(name).filter(|value| !value.trim().is_empty());
+            set.ok_or_else(|| NotReady::Unset { key, variable: name.clone() })
+        };
+        let url = match &hook.target {
+            Target::Url(url) => url.clone(),
+            Target::Variable(name) => {
+                let variable = || name.clone();
+                let url = Url::parse(value("url_env", name)?.trim())
+                    .map_err(|fault| NotReady::NoUrl { variable: variable(), fault })?;
+                if !url.is_encrypted() && !url.is_loopback() && !hook.allow_http {
+                    return Err(NotReady::NotEncrypted { variable: variable() });
+                }
+                url
+            }
+        };
+        let secret = hook.secret_env.as_ref().map(|name| value("secret_env", name)).transpose()?;
+        Ok(Self {
+            url,
+            seal: secret.map(|secret| Seal::new(secret.as_bytes())),
+            allow_http: hook.allow_http,
+            on: hook.on.clone(),
+            failure_rate: hook.failure_rate,
+            run_time: hook.run_time,
+        })
+    }
+}
+
+/// Where it is, as far as that is no secret.
+impl fmt::Display for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("url", &self.url).field("on", &self.on).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(target: Target, secret_env: Option<&str>, allow_http: bool) -> Hook {
+        let secret_env = secret_env.map(str::to_owned);
+        Hook { target, secret_env, allow_http, on: vec![Event::Failed], failure_rate: None, run_time: None }
+    }
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "URL" => Some("https://hooks.example.com/T0/s3cret\n".to_owned()),
+            "PLAIN" => Some("http://hooks.example.com/s3cret".to_owned()),
+            "BAD" | "KEY" => Some("s3cret".to_owned()),
+            "BLANK" => Some(" ".to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_a_plan_leaves_to_the_environment_must_be_there_and_is_never_shown() {
+        let variable = |name: &str| Target::Variable(name.to_owned());
+        let receiver = Receiver::new(&hook(variable("URL"), Some("KEY"), false), environment).expect("ready");
+        assert_eq!(receiver.url.in_full(), "https://hooks.example.com/T0/s3cret");
+        assert!(receiver.seal.is_some());
+        assert!(!format!("{receiver} {receiver:?} {:?}", receiver.seal).contains("s3cret"));
+        assert!(Receiver::new(&hook(variable("PLAIN"), None, true), environment).is_ok());
+        for (target, secret, said) in [
+            ("NONE", None, "notifications need NONE in the environment, which is not set (`url_env` in [[notify]])"),
+            ("BLANK", None, "notifications need BLANK in the environment, which is not set (`url_env` in [[notify]])"),
+            (
+                "URL",
+                Some("BLANK"),
+                "notifications need BLANK in the environment, which is not set (`secret_env` in [[notify]])",
+            ),
+            ("BAD", None, "BAD cannot be used as the URL of notifications: it does not begin with https:// or http://"),
+            ("PLAIN", None, "PLAIN holds the URL of a webhook that is not encrypted, and not on this machine"),
+        ] {
+            let error = Receiver::new(&hook(variable(target), secret, false), environment).expect_err(target);
+            assert_eq!(error.to_string(), said);
+            assert!(!format!("{error:?} {}", error.help()).contains("s3cret"));
+        }
+    }
+}
