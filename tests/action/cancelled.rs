@@ -12,16 +12,19 @@ use crate::machine::{Machine, Trigger, yaml};
 const OBJECTS: usize = 300;
 
 #[test]
-fn a_cancelled_run_is_gone_on_with_by_the_next_one_and_its_report_is_exact() {
+fn a_cancelled_run_is_gone_on_with_by_the_next_one_from_a_folder_that_both_have() {
+    let folder = tempfile::tempdir().expect("a folder");
+    is_gone_on_with(&folder.path().join("state").display().to_string());
+}
+
+/// Cancels the nightly workflow in the middle of its job, and has the next run go on with it.
+fn is_gone_on_with(state: &str) {
     let server = BucketServer::start(&["bkt", "reports"], 1000, Faults::default(), 0);
     for number in 0..OBJECTS {
         server.put("bkt", format!("k{number:04}"), Object::default());
     }
     let mut machine = Machine::new();
-    let state = machine.path("state");
-    for (name, value) in
-        [("AWS_REGION", "us-east-1"), ("AWS_ROLE", "arn"), ("BATCHPLAN_STATE", &state.display().to_string())]
-    {
+    for (name, value) in [("AWS_REGION", "us-east-1"), ("AWS_ROLE", "arn"), ("BATCHPLAN_STATE", state)] {
         machine.vars.insert(name.to_owned(), json!(value));
     }
     let plan = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n\
