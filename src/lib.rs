@@ -27,6 +27,7 @@
 //! | 4 | [`diff`] | object by object, and plan against plan |
 //! | 4 | [`engine`] | making it happen |
 //! | 4 | [`estimate`] | counts, requests, money, hours |
+//! | 4 | [`remote`] | jobs kept in a bucket, for whichever machine comes next |
 //! | 4 | [`notify`] | telling others what becomes of a job |
 //! | 5 | [`jobs`] | a job's life, from its plan to its end |
 //! | 6 | [`cli`] | one file per command |
@@ -55,6 +56,7 @@ pub mod notify;
 pub mod object;
 pub mod operation;
 pub mod plan;
+pub mod remote;
 pub mod report;
 pub mod store;
 pub mod task;

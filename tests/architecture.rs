@@ -35,6 +35,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("estimate", 4),
     ("diff", 4),
     ("engine", 4),
+    ("remote", 4),
     ("notify", 4),
     ("jobs", 5),
     ("cli", 6),

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use super::carry::{Carry, Confirmation, result};
 use super::github::{self, Outcome};
 use super::given::{self, Given};
+use super::kept::Kept;
 use super::state::{Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices, shell};
 use crate::jobs::{Entered, Submission, stored_plan};
-use crate::journal::{JobFolder, JobRecord, Journal, Origin};
+use crate::journal::{JobFolder, JobRecord, Origin};
 
 /// Apply a plan to every object of its manifest.
 ///
@@ -57,54 +58,61 @@ pub(super) struct Apply {
 }
 
 pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
-    let Given { plan, text, file, pledge } = given::read(&args.given, args.plan.as_deref(), terminal)?;
-    notices::require(&plan)?;
+    let given = given::read(&args.given, args.plan.as_deref(), terminal)?;
+    let plan = &given.plan;
+    notices::require(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
     if asks && !terminal.interactive() {
         let command = format!("batchplan apply {} --auto-approve{}", shell::path(&args.given), args.state.flag());
         return Err(Error::new(Exit::Refused, "the plan wants to be confirmed, and there is nobody to ask")
             .help(format!("when you have read it: {command}")));
     }
-    let journal = args.state.journal()?;
+    let kept = args.state.journal(Some(plan), terminal)?;
+    let ended = carry(args, &given, asks, &kept, terminal);
+    kept.close(ended)
+}
+
+fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
+    let Given { plan, text, file, pledge } = given;
     let submission = Submission {
-        plan: &plan,
-        text: &text,
-        file: &file,
+        plan,
+        text,
+        file,
         origin: Origin::Plan,
         afresh: args.new,
         confirmed: false,
         pledge: pledge.as_ref(),
     };
-    let job = match submission.enter(&journal, Timestamp::now())? {
+    let job = match submission.enter(kept, Timestamp::now())? {
         Entered::New(job) => job,
         Entered::Unfinished(job) => {
             terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
             job
         }
-        Entered::Over(job) => return over(args, &journal, &job, terminal),
+        Entered::Over(job) => return over(kept, &job, args.json, terminal),
     };
     // As of the job's creation: what is so many days old then, is.
     let plan = &stored_plan(&job)?;
     Carry {
         terminal,
-        journal: &journal,
+        journal: kept,
         job,
         plan,
-        settings: args.running.settings(false),
+        settings: args.running.settings(false, kept),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
         expected: args.expect_count,
         json: args.json,
-        state_flag: args.state.flag(),
+        state_flag: kept.flag(),
     }
     .run()
 }
 
 /// The job that the plan's token made is over: its result, again.
-fn over(args: &Apply, journal: &Journal, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
+fn over(journal: &Kept, job: &JobRecord, json: bool, terminal: Terminal) -> Result<Exit, Error> {
     terminal.say(format_args!("job {} of this token is {}; nothing is done again", job.id, job.status));
     terminal.say(format_args!("{} succeeded, {} failed", job.progress.succeeded, job.progress.failed));
-    github::tell(journal, &[Outcome { job, error: None }], &args.state.flag(), terminal);
-    if args.json {
+    github::tell(journal, &[Outcome { job, error: None }], &journal.flag(), terminal);
+    if json {
         terminal.print(result(job, &JobFolder::of(journal.state(), &job.id).report(), None))?;
     }
     Ok(Exit::of(job))

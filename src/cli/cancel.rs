@@ -6,13 +6,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::carry::undelivered;
 use super::connected::connected;
+use super::kept::Kept;
 use super::ordered::Order;
-use super::state::Running;
+use super::state::{Access, Running};
 use super::terminal::Terminal;
 use super::{Error, Exit, signals};
 use crate::job::JobStatus;
 use crate::jobs::{self, Budget, Concluded, Held, Ordered, Runner, SLOTS, stored_plan};
-use crate::journal::{JobFolder, JobRecord, Journal};
+use crate::journal::{JobFolder, JobRecord};
 use crate::store::{Store, Unreachable};
 
 /// Cancel a job.
@@ -43,13 +44,19 @@ fn reason(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Cancel, terminal: Terminal) -> Result<Exit, Error> {
     let order = &args.order;
-    let (journal, job) = order.state.job(&order.job)?;
+    let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
+    let ended = cancel(args, &kept, &job, terminal);
+    kept.close(ended)
+}
+
+fn cancel(args: &Cancel, journal: &Kept, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
+    let order = &args.order;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
-        match jobs::cancel(&journal, &job.id, args.reason.clone()).await? {
+        match jobs::cancel(journal, &job.id, args.reason.clone()).await? {
             Ordered::Done(job) => {
                 let cancelled = job.status == JobStatus::Cancelled;
-                order.answer(terminal, &journal, job)?;
+                order.answer(terminal, journal, job)?;
                 if cancelled {
                     return Ok(Exit::Done);
                 }
@@ -58,10 +65,10 @@ pub(super) fn run(args: &Cancel, terminal: Terminal) -> Result<Exit, Error> {
             }
             Ordered::Underway(job) => {
                 terminal.say("it was asked to end, and what is in flight is still being finished");
-                order.answer(terminal, &journal, job)?;
+                order.answer(terminal, journal, job)?;
                 Ok(Exit::Done)
             }
-            Ordered::Yours(job, held) => end(args, terminal, &journal, job, held).await,
+            Ordered::Yours(job, held) => end(args, terminal, journal, job, held).await,
         }
     });
     runtime.shutdown_background();
@@ -69,7 +76,7 @@ pub(super) fn run(args: &Cancel, terminal: Terminal) -> Result<Exit, Error> {
 }
 
 /// Ends a job that nobody works on: completes its report, and publishes it where its store can be reached.
-async fn end(args: &Cancel, terminal: Terminal, journal: &Journal, job: JobRecord, held: Held) -> Result<Exit, Error> {
+async fn end(args: &Cancel, terminal: Terminal, journal: &Kept, job: JobRecord, held: Held) -> Result<Exit, Error> {
     let plan = stored_plan(&job)?;
     let connection = connected(&plan.store).await;
     let store: Arc<dyn Store> = match &connection {
@@ -78,7 +85,8 @@ async fn end(args: &Cancel, terminal: Terminal, journal: &Journal, job: JobRecor
     };
     let stop = CancellationToken::new();
     signals::listen(terminal, stop.clone())?;
-    let settings = Running { allow_overlap: false, slots: SLOTS }.settings(true);
+    journal.watch(&stop);
+    let settings = Running { allow_overlap: false, slots: SLOTS }.settings(true, journal);
     let budget = Budget::default();
     let id = job.id.clone();
     let mut runner = Runner::new(journal, held, job, &plan, &store, (&settings, &budget), stop);
@@ -89,7 +97,7 @@ async fn end(args: &Cancel, terminal: Terminal, journal: &Journal, job: JobRecor
     order.answer(terminal, journal, journal.find(id.as_str())?)?;
     let job = journal.find(id.as_str())?;
     if let Concluded::Over(delivered) = &concluded
-        && let Some(error) = undelivered(delivered, &job, &order.state.flag())
+        && let Some(error) = undelivered(delivered, &job, &journal.flag())
     {
         return Err(error);
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connected::connected;
 use super::github::Outcome;
+use super::kept::Kept;
 use super::plan::{Foresight, rates};
 use super::progress::ProgressView;
 use super::prompt::{self, Answer};
@@ -21,7 +22,7 @@ use crate::jobs::{
     Budget, Concluded, Decided, Delivered, Gone, Held, Prepare, Runner, Settings, Waiting, Watch, cautions, foresee,
     manifest,
 };
-use crate::journal::{JobRecord, Journal, PauseCause};
+use crate::journal::{JobRecord, PauseCause};
 use crate::manifest::{Frozen, Prepared};
 use crate::plan::Plan;
 use crate::report::{MANIFEST_NAME, Report};
@@ -32,7 +33,7 @@ pub(super) struct Carry<'a> {
     /// Where it speaks.
     pub(super) terminal: Terminal,
     /// The journal that it is in.
-    pub(super) journal: &'a Journal,
+    pub(super) journal: &'a Kept,
     /// The job.
     pub(super) job: JobRecord,
     /// What it does.
@@ -84,6 +85,7 @@ impl Carry<'_> {
             let connection = self.connect(&held).await?;
             let stop = CancellationToken::new();
             signals::listen(self.terminal, stop.clone())?;
+            self.journal.watch(&stop);
             let (settings, budget) = (self.settings, Budget::default());
             // As it is now: until it was held, another process may have gone on with it.
             let job = self.journal.find(self.job.id.as_str())?;

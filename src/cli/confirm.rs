@@ -1,6 +1,7 @@
 //! `batchplan confirm`: let a job that was created be worked on.
 
 use super::ordered::Order;
+use super::state::Access;
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::jobs;
@@ -22,8 +23,8 @@ pub(super) struct Confirm {
 }
 
 pub(super) fn run(args: &Confirm, terminal: Terminal) -> Result<Exit, Error> {
-    let (journal, job) = args.order.state.job(&args.order.job)?;
-    let job = jobs::confirm(&journal, &job.id)?;
-    args.order.answer(terminal, &journal, job)?;
-    Ok(Exit::Done)
+    let (kept, job) = args.order.state.job(&args.order.job, Access::Order, terminal)?;
+    let job = jobs::confirm(&kept, &job.id)?;
+    args.order.answer(terminal, &kept, job)?;
+    kept.close(Ok(Exit::Done))
 }

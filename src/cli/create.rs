@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::carry::{Carry, Confirmation};
+use super::kept::Kept;
 use super::plan_file::{self, PlanFile};
 use super::state::{Running, State};
 use super::terminal::Terminal;
@@ -38,26 +39,32 @@ pub(super) struct Create {
 }
 
 pub(super) fn run(args: &Create, terminal: Terminal) -> Result<Exit, Error> {
-    let PlanFile { plan, bytes, .. } = &plan_file::require(&args.plan, terminal)?;
-    notices::require(plan)?;
-    let journal = args.state.journal()?;
+    let file = plan_file::require(&args.plan, terminal)?;
+    notices::require(&file.plan)?;
+    let kept = args.state.journal(Some(&file.plan), terminal)?;
+    let ended = create(args, &file, &kept, terminal);
+    kept.close(ended)
+}
+
+fn create(args: &Create, file: &PlanFile, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
+    let PlanFile { plan, bytes, .. } = file;
     let path = std::path::absolute(&args.plan)?;
     let confirmed = !plan.job.confirmation_required;
     let submission =
         Submission { plan, text: bytes, file: &path, origin: Origin::Plan, afresh: args.new, confirmed, pledge: None };
     let (Entered::New(job) | Entered::Unfinished(job) | Entered::Over(job)) =
-        submission.enter(&journal, Timestamp::now())?;
+        submission.enter(kept, Timestamp::now())?;
     let plan = &stored_plan(&job)?;
     Carry {
         terminal,
-        journal: &journal,
+        journal: kept,
         job,
         plan,
-        settings: Running { allow_overlap: false, slots: crate::jobs::SLOTS }.settings(false),
+        settings: Running { allow_overlap: false, slots: crate::jobs::SLOTS }.settings(false, kept),
         confirmation: Confirmation::Leave,
         expected: None,
         json: args.json,
-        state_flag: args.state.flag(),
+        state_flag: kept.flag(),
     }
     .run()
 }

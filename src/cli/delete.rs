@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ordered::Order;
 use super::prompt::{self, Answer};
+use super::state::Access;
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::jobs::{forget, may_forget};
@@ -32,13 +33,13 @@ pub(super) struct Delete {
 
 pub(super) fn run(args: &Delete, terminal: Terminal) -> Result<Exit, Error> {
     let order = &args.order;
-    let (journal, job) = order.state.job(&order.job)?;
+    let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
     let id = &job.id;
     may_forget(&job, args.force)?;
     if !args.auto_approve {
         if !terminal.interactive() {
             let force = if args.force { " --force" } else { "" };
-            let command = format!("batchplan delete {id}{force} --auto-approve{}", order.state.flag());
+            let command = format!("batchplan delete {id}{force} --auto-approve{}", kept.flag());
             return Err(Error::new(Exit::Refused, "deleting wants to be confirmed, and there is nobody to ask")
                 .help(format!("to delete it all the same: {command}")));
         }
@@ -48,13 +49,13 @@ pub(super) fn run(args: &Delete, terminal: Terminal) -> Result<Exit, Error> {
         // Nobody cancels this: a signal ends the process, and nothing was changed.
         if runtime.block_on(prompt::ask(&question, &CancellationToken::new()))? != Answer::Yes {
             terminal.say("nothing was deleted");
-            return Ok(Exit::Cancelled);
+            return kept.close(Ok(Exit::Cancelled));
         }
     }
-    forget(&journal, id, args.force)?;
+    forget(&kept, id, args.force)?;
     terminal.say(format_args!("job {id} is deleted"));
     if order.json {
         terminal.print(json!({ "job_id": id.as_str(), "deleted": true }))?;
     }
-    Ok(Exit::Done)
+    kept.close(Ok(Exit::Done))
 }

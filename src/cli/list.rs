@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::state::State;
+use super::state::{Access, State};
 use super::terminal::{Terminal, cell};
 use super::{Error, Exit, when};
 use crate::job::{JobId, JobStatus};
@@ -74,8 +74,9 @@ fn status(text: &str) -> Result<JobStatus, String> {
 }
 
 pub(super) fn run(args: &List, terminal: Terminal) -> Result<Exit, Error> {
-    let page = match args.state.existing()? {
-        Some(journal) => page(args, &journal)?,
+    let kept = args.state.existing(None, Access::Look, terminal)?;
+    let page = match &kept {
+        Some(kept) => page(args, kept)?,
         None => Page::default(),
     };
     if args.json {

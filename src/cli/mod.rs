@@ -15,6 +15,7 @@ mod github;
 mod given;
 mod import;
 mod init;
+mod kept;
 mod list;
 mod markdown;
 mod next;
@@ -38,6 +39,7 @@ mod shell;
 mod show;
 mod signals;
 mod state;
+mod state_of;
 mod summary;
 mod terminal;
 mod validate;
@@ -79,6 +81,7 @@ enum Command {
     Priority(priority::Priority),
     Delete(delete::Delete),
     Publish(publish::Publish),
+    State(state_of::StateArgs),
     Policy(policy::Policy),
     Export(export::Export),
     Import(import::Import),
@@ -153,6 +156,7 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
         Command::Pause(args) => pause::run(&args, terminal),
         Command::Cancel(args) => cancel::run(&args, terminal),
         Command::Priority(args) => priority::run(&args, terminal),
+        Command::State(args) => state_of::run(&args, terminal),
         Command::Policy(args) => policy::run(&args, terminal),
         Command::Export(args) => export::run(&args, terminal),
         Command::Import(args) => import::run(&args, terminal),

@@ -2,11 +2,12 @@
 
 use super::Error;
 use super::carry::result;
+use super::kept::Kept;
 use super::next::next;
 use super::state::State;
 use super::terminal::{Terminal, cell};
 use crate::jobs::look;
-use crate::journal::{JobFolder, JobRecord, Journal};
+use crate::journal::{JobFolder, JobRecord};
 
 /// How a command that orders something of a job answers.
 #[derive(Debug, clap::Args)]
@@ -25,12 +26,12 @@ impl Order {
     ///
     /// # Errors
     /// When the job's lease cannot be looked at, or standard output not be written.
-    pub(super) fn answer(&self, terminal: Terminal, journal: &Journal, job: JobRecord) -> Result<(), Error> {
+    pub(super) fn answer(&self, terminal: Terminal, journal: &Kept, job: JobRecord) -> Result<(), Error> {
         let (job, presence) = look(journal, job)?;
         let folder = JobFolder::of(journal.state(), &job.id);
         let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", cell(reason)));
         terminal.say(format_args!("job {} is {}{reason}", job.id, job.status));
-        if let Some(next) = next(&job, &presence, &folder, &self.state.flag()) {
+        if let Some(next) = next(&job, &presence, &folder, &journal.flag()) {
             terminal.say(format_args!("next: {next}"));
         }
         self.print(terminal, &job, &folder)

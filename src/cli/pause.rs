@@ -1,10 +1,13 @@
 //! `batchplan pause`: have a job stop where it is, to be resumed.
 
+use super::kept::Kept;
 use super::ordered::Order;
+use super::state::Access;
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::job::JobStatus;
 use crate::jobs::{self, Ordered};
+use crate::journal::JobRecord;
 
 /// Pause a job that works or waits for its turn.
 ///
@@ -24,12 +27,17 @@ pub(super) struct Pause {
 
 pub(super) fn run(args: &Pause, terminal: Terminal) -> Result<Exit, Error> {
     let order = &args.order;
-    let (journal, job) = order.state.job(&order.job)?;
+    let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
+    let ended = pause(order, &kept, &job, terminal);
+    kept.close(ended)
+}
+
+fn pause(order: &Order, kept: &Kept, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(jobs::pause(&journal, &job.id))? {
+    match runtime.block_on(jobs::pause(kept, &job.id))? {
         Ordered::Done(job) | Ordered::Yours(job, _) => {
             let paused = job.status == JobStatus::Paused;
-            order.answer(terminal, &journal, job)?;
+            order.answer(terminal, kept, job)?;
             if paused {
                 return Ok(Exit::Done);
             }
@@ -38,7 +46,7 @@ pub(super) fn run(args: &Pause, terminal: Terminal) -> Result<Exit, Error> {
         }
         Ordered::Underway(job) => {
             terminal.say("it was asked to pause, and what is in flight is still being finished");
-            order.answer(terminal, &journal, job)?;
+            order.answer(terminal, kept, job)?;
             Ok(Exit::Done)
         }
     }

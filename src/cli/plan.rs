@@ -134,7 +134,7 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut onlooker = Looking { terminal, args, view: Mutex::new(ProgressView::counting(terminal)), looked: 0 };
-    let last = earlier::find(plan, &args.state)?;
+    let last = earlier::find(plan, &args.state, terminal)?;
     let preview = runtime.block_on(async {
         let connection = connected(&plan.store).await?;
         let stop = CancellationToken::new();

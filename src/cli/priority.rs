@@ -1,6 +1,7 @@
 //! `batchplan priority`: let a job go sooner, or later.
 
 use super::ordered::Order;
+use super::state::Access;
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::jobs;
@@ -25,9 +26,9 @@ pub(super) struct Priority {
 
 pub(super) fn run(args: &Priority, terminal: Terminal) -> Result<Exit, Error> {
     let order = &args.order;
-    let (journal, job) = order.state.job(&order.job)?;
-    let job = jobs::prioritise(&journal, &job.id, args.priority)?;
+    let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
+    let job = jobs::prioritise(&kept, &job.id, args.priority)?;
     terminal.say(format_args!("job {} has priority {}", job.id, job.priority));
-    order.print(terminal, &job, &crate::journal::JobFolder::of(journal.state(), &job.id))?;
-    Ok(Exit::Done)
+    order.print(terminal, &job, &crate::journal::JobFolder::of(kept.state(), &job.id))?;
+    kept.close(Ok(Exit::Done))
 }

@@ -2,11 +2,12 @@
 
 use super::connected::connected;
 use super::github::{self, Outcome};
-use super::state::State;
+use super::kept::Kept;
+use super::state::{Access, State};
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::jobs::{stored_plan, url};
-use crate::journal::{Delivery, JobFolder};
+use crate::journal::{Delivery, JobFolder, JobRecord};
 use crate::report::{Report, publish};
 
 /// Publish the report of an ended job again.
@@ -28,14 +29,19 @@ pub(super) struct Publish {
 }
 
 pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
-    let (journal, job) = args.state.job(&args.job)?;
+    let (kept, job) = args.state.job(&args.job, Access::Work, terminal)?;
+    let ended = again(&kept, &job, terminal);
+    kept.close(ended)
+}
+
+fn again(journal: &Kept, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
     if job.delivery == Delivery::None {
         let why = if job.status.is_over() { "it has no report" } else { "its report is not complete" };
         return Err(Error::new(Exit::Refused, format!("job {} is {}: {why}", job.id, job.status))
             .help(format!("batchplan show {}", job.id)));
     }
     let folder = JobFolder::of(journal.state(), &job.id).report();
-    let plan = stored_plan(&job)?;
+    let plan = stored_plan(job)?;
     let mut report = Report::load(&folder).map_err(|error| {
         Error::new(Exit::ToolFailed, format!("the report cannot be sent as it is: {error}"))
             .help(format!("what there is of it is in {}", folder.display()))
@@ -59,6 +65,6 @@ pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
     journal.set_delivery(&job.id, Delivery::Done, None)?;
     terminal.say(format_args!("report: {}", url(plan.store.provider, &bucket, &key)));
     let job = journal.find(job.id.as_str())?;
-    github::tell(&journal, &[Outcome { job: &job, error: None }], &args.state.flag(), terminal);
+    github::tell(journal, &[Outcome { job: &job, error: None }], &journal.flag(), terminal);
     Ok(Exit::Done)
 }

@@ -3,11 +3,13 @@
 use std::fs;
 
 use super::carry::{Carry, Confirmation};
-use super::state::{Running, State};
+use super::kept::Kept;
+use super::state::{Access, Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices};
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_go_on_with, stored_plan};
+use crate::journal::JobRecord;
 
 /// Go on with a job that was paused or interrupted.
 ///
@@ -43,7 +45,12 @@ pub(super) struct Resume {
 }
 
 pub(super) fn run(args: &Resume, terminal: Terminal) -> Result<Exit, Error> {
-    let (journal, job) = args.state.job(&args.job)?;
+    let (kept, job) = args.state.job(&args.job, Access::Work, terminal)?;
+    let ended = go_on(args, &kept, job, terminal);
+    kept.close(ended)
+}
+
+fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Result<Exit, Error> {
     if job.status.is_over() {
         return Err(Error::new(
             Exit::Refused,
@@ -54,7 +61,7 @@ pub(super) fn run(args: &Resume, terminal: Terminal) -> Result<Exit, Error> {
     let plan = if args.stored_plan {
         stored_plan(&job)?
     } else {
-        plan_to_go_on_with(&journal, &job, fs::read(&job.plan_file).ok().as_deref())?
+        plan_to_go_on_with(kept, &job, fs::read(&job.plan_file).ok().as_deref())?
     };
     notices::require(&plan)?;
     let unconfirmed =
@@ -69,14 +76,14 @@ pub(super) fn run(args: &Resume, terminal: Terminal) -> Result<Exit, Error> {
     }
     Carry {
         terminal,
-        journal: &journal,
+        journal: kept,
         job,
         plan: &plan,
-        settings: args.running.settings(args.frozen_manifest),
+        settings: args.running.settings(args.frozen_manifest, kept),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
         expected: None,
         json: args.json,
-        state_flag: args.state.flag(),
+        state_flag: kept.flag(),
     }
     .run()
 }

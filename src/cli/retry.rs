@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::carry::{Carry, Confirmation};
+use super::kept::Kept;
 use super::plan_file;
-use super::state::{Running, State};
+use super::state::{Access, Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices, shell};
 use crate::job::JobStatus;
@@ -70,7 +71,7 @@ pub(super) fn run(args: &Retry, terminal: Terminal) -> Result<Exit, Error> {
 }
 
 fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
-    let (journal, first) = args.state.job(job)?;
+    let (kept, first) = args.state.job(job, Access::Work, terminal)?;
     if !first.status.is_over() {
         return Err(Error::new(Exit::Refused, format!("job {} is {}: it is not over", first.id, first.status))
             .help(format!("batchplan resume {id}, or batchplan cancel {id}", id = first.id)));
@@ -95,7 +96,8 @@ fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
         confirmed: false,
         pledge: None,
     };
-    carry(args, &submission, &journal, terminal)
+    let ended = carry(args, &submission, &kept, terminal);
+    kept.close(ended)
 }
 
 fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -> Result<Exit, Error> {
@@ -111,7 +113,9 @@ fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -
         confirmed: false,
         pledge: None,
     };
-    carry(args, &submission, &args.state.journal()?, terminal)
+    let kept = args.state.journal(Some(&file.plan), terminal)?;
+    let ended = carry(args, &submission, &kept, terminal);
+    kept.close(ended)
 }
 
 fn origin(report: &str, args: &Retry) -> Result<ReportOrigin, Error> {
@@ -133,12 +137,7 @@ fn origin(report: &str, args: &Retry) -> Result<ReportOrigin, Error> {
     }
 }
 
-fn carry(
-    args: &Retry,
-    submission: &Submission<'_>,
-    journal: &crate::journal::Journal,
-    terminal: Terminal,
-) -> Result<Exit, Error> {
+fn carry(args: &Retry, submission: &Submission<'_>, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
     let plan: &Plan = submission.plan;
     notices::require(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
@@ -146,7 +145,7 @@ fn carry(
         return Err(Error::new(Exit::Refused, "the retry wants to be confirmed, and there is nobody to ask")
             .help("add --auto-approve when you know what it will do"));
     }
-    let job = match submission.enter(journal, Timestamp::now())? {
+    let job = match submission.enter(kept, Timestamp::now())? {
         Entered::New(job) | Entered::Over(job) => job,
         Entered::Unfinished(job) => {
             terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
@@ -156,14 +155,14 @@ fn carry(
     let plan = &stored_plan(&job)?;
     Carry {
         terminal,
-        journal,
+        journal: kept,
         job,
         plan,
-        settings: args.running.settings(false),
+        settings: args.running.settings(false, kept),
         confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
         expected: None,
         json: args.json,
-        state_flag: args.state.flag(),
+        state_flag: kept.flag(),
     }
     .run()
 }

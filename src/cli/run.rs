@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::carry::result;
 use super::github::{self, Outcome};
+use super::kept::Kept;
 use super::progress::ProgressView;
 use super::state::{Running, State};
 use super::summary::line;
@@ -44,14 +45,19 @@ pub(super) struct Run {
 }
 
 pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
-    let journal = args.state.journal()?;
-    notices::require_of_all(&journal)?;
-    let settings = args.running.settings(false);
+    let kept = args.state.journal(None, terminal)?;
+    let ended = work_off(args, &kept, terminal);
+    kept.close(ended)
+}
+
+fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Error> {
+    notices::require_of_all(journal)?;
+    let settings = args.running.settings(false, journal);
     let shown = if terminal.drawn() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let view = View {
         terminal,
-        journal: &journal,
-        state_flag: args.state.flag(),
+        journal,
+        state_flag: journal.flag(),
         bars: MultiProgress::with_draw_target(shown),
         results: RefCell::default(),
         ended: RefCell::default(),
@@ -64,7 +70,8 @@ pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
     let drained = runtime.block_on(async {
         let stop = CancellationToken::new();
         signals::listen(terminal, stop.clone())?;
-        let queue = Queue { journal: &journal, settings: &settings, stop: &stop };
+        journal.watch(&stop);
+        let queue = Queue { journal, settings: &settings, stop: &stop };
         queue.drain(&view).await?;
         if stop.is_cancelled() {
             view.note(Exit::Interrupted);
@@ -75,7 +82,7 @@ pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
     let View { results, exit, ended, state_flag, .. } = view;
     let (results, ended) = (results.into_inner(), ended.into_inner());
     let outcomes: Vec<_> = ended.iter().map(|(job, error)| Outcome { job, error: error.as_deref() }).collect();
-    github::tell(&journal, &outcomes, &state_flag, terminal);
+    github::tell(journal, &outcomes, &state_flag, terminal);
     if results.is_empty() {
         terminal.say("nothing is Ready");
     }

@@ -5,7 +5,7 @@ mod page;
 mod watch;
 
 use super::list::Form;
-use super::state::State;
+use super::state::{Access, State};
 use super::terminal::{Terminal, harmless};
 use super::{Error, Exit};
 use crate::jobs::xml::{self, XmlError};
@@ -50,12 +50,12 @@ pub(super) struct Show {
 }
 
 pub(super) fn run(args: &Show, terminal: Terminal) -> Result<Exit, Error> {
-    let (journal, job) = args.state.job(&args.job)?;
-    let style = Style { examples: if args.examples { usize::MAX } else { 1 }, flag: args.state.flag() };
+    let (kept, job) = args.state.job(&args.job, Access::Look, terminal)?;
+    let style = Style { examples: if args.examples { usize::MAX } else { 1 }, flag: kept.flag() };
     if args.watch {
-        return watch::watch(&journal, &job.id, terminal, &style, args.json);
+        return watch::watch(&kept, &job.id, terminal, &style, args.json);
     }
-    let description = describe(&journal, &job.id)?;
+    let description = describe(&kept, &job.id)?;
     if args.json {
         terminal.print(format_args!("{:#}", object::of(&description, &style)))?;
     } else if let Some(Form::Xml) = args.format {

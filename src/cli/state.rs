@@ -1,43 +1,82 @@
 //! Where jobs are kept, and how they are run.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory as _};
 use jiff::Timestamp;
 
-use super::{Cli, Error, notices, shell};
+use super::kept::Kept;
+use super::terminal::Terminal;
+use super::{Cli, Error, Exit, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
+use crate::job::JobId;
 use crate::jobs::{Patience, Rules, SLOTS, Settings, keep_house};
 use crate::journal::{JobRecord, Journal, JournalError};
+use crate::plan::{Plan, StateUrl};
+use crate::remote::{self, Opening, Remote, RemoteError, Tempo, mirror_of};
 
 /// Where jobs are kept unless somebody says otherwise.
 const DEFAULT: &str = ".batchplan";
 
+/// Rows that may be worked on between two pushes of a state: half a minute of more than thirty thousand a second.
+const LEAVE_BETWEEN_PUSHES: u64 = 1 << 20;
+
 /// How a command begins.
 const CALL: &str = "batchplan ";
 
-/// The folder of all jobs.
+/// Where all jobs are kept.
 #[derive(Debug, Args)]
 pub(super) struct State {
-    /// Folder that keeps jobs: the journal, their frozen manifests and their reports
-    #[arg(long, value_name = "DIR", env = "BATCHPLAN_STATE", default_value = DEFAULT)]
-    pub(super) state: PathBuf,
+    /// Where jobs are kept: a folder for the journal, the frozen manifests and the reports, or `s3://BUCKET/PREFIX`
+    /// or `oss://BUCKET/PREFIX` [default: what the plan says, or .batchplan]
+    #[arg(long, value_name = "DIR|URL", env = "BATCHPLAN_STATE")]
+    pub(super) state: Option<PathBuf>,
+    /// How long to wait for whoever holds a state in a bucket, such as 30s or 10m [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = while_held)]
+    pub(super) lock_timeout: Option<Duration>,
+}
+
+/// What a command does with jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It looks at what was, and changes nothing whatever.
+    Glance,
+    /// It looks at them.
+    Look,
+    /// It asks something of whoever works on them, also of another process of this machine.
+    Order,
+    /// It works on them.
+    Work,
+}
+
+fn while_held(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("a number with s, m or h behind it, such as 90s".to_owned()),
+    };
+    let seconds = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).filter(|it| *it <= 86_400);
+    seconds.map(Duration::from_secs).ok_or_else(|| "at most a day".to_owned())
 }
 
 impl State {
     /// What a command that is shown must say besides, so that it finds the same jobs.
     pub(super) fn flag(&self) -> String {
-        if self.state == Path::new(DEFAULT) {
-            return String::new();
+        match &self.state {
+            Some(state) if state != Path::new(DEFAULT) => format!(" --state {}", shell::path(state)),
+            _ => String::new(),
         }
-        format!(" --state {}", shell::path(&self.state))
     }
 
-    /// The flag of the command that was given; nothing where it has no state folder.
+    /// The flag of the command that was given; nothing where it has no state.
     pub(super) fn flag_of(given: &ArgMatches) -> String {
         let state = given.subcommand().and_then(|(_, args)| args.try_get_one::<PathBuf>("state").ok().flatten());
-        state.map_or_else(String::new, |state| Self { state: state.clone() }.flag())
+        state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
     }
 
     /// A text with `flag` in each command of it that takes one. The rooms below know no flags, and so their words do not
@@ -47,60 +86,197 @@ impl State {
             return text.to_owned();
         }
         let program = Cli::command();
-        let takes_state = |name: &str| {
-            program
-                .find_subcommand(name)
-                .is_some_and(|command| command.get_arguments().any(|arg| arg.get_id() == "state"))
+        // The words that name a command that takes one, such as ` state unlock`.
+        let words = |text: &str| {
+            let mut command = &program;
+            let mut end = 0;
+            while let Some(next) = command.get_subcommands().find(|next| {
+                let rest = &text[end..];
+                let rest = rest.strip_prefix(' ').filter(|_| end > 0).unwrap_or(rest);
+                rest.strip_prefix(next.get_name())
+                    .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+            }) {
+                end += next.get_name().len() + usize::from(end > 0);
+                command = next;
+            }
+            command.get_arguments().any(|arg| arg.get_id() == "state").then_some(end)
         };
         let mut pieces = text.split(CALL);
         let mut out = pieces.next().unwrap_or_default().to_owned();
         for piece in pieces {
-            let (name, rest) = piece.split_at(piece.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(piece.len()));
-            let flag = if takes_state(name) { flag } else { "" };
+            let (name, rest) = piece.split_at(words(piece).unwrap_or(0));
+            let flag = if name.is_empty() { "" } else { flag };
             out.extend([CALL, name, flag, rest]);
         }
         out
+    }
+
+    /// The folder that was named, or the usual one.
+    fn folder(&self) -> &Path {
+        self.state.as_deref().unwrap_or(Path::new(DEFAULT))
+    }
+
+    /// The place in a bucket, where it is one: as the command line has it, or else the plan.
+    ///
+    /// # Errors
+    /// When it is meant to be one and is none.
+    pub(super) fn url(&self, plan: Option<&Plan>) -> Result<Option<StateUrl>, Error> {
+        let beside = plan.map(|plan| &plan.store);
+        let Some(state) = &self.state else {
+            return Ok(plan.and_then(|plan| plan.state.clone()).map(|url| url.beside(beside)));
+        };
+        let Some(text) = state.to_str().filter(|text| StateUrl::is_meant(text)) else { return Ok(None) };
+        let url = StateUrl::parse(text).map_err(|refused| {
+            Error::new(Exit::Invalid, format!("--state is no place to keep jobs: {}", refused.what)).help(refused.help)
+        })?;
+        Ok(Some(url.beside(beside)))
+    }
+
+    /// How a state in a bucket is worked with.
+    ///
+    /// # Errors
+    /// When it says too little.
+    pub(super) fn opening(&self, url: &StateUrl, terminal: Terminal) -> Result<Opening, Error> {
+        let store = url.store().map_err(|refused| {
+            Error::new(Exit::Invalid, format!("the state at {url} cannot be found: {}", refused.what))
+                .help(refused.help)
+        })?;
+        let place = url.to_string();
+        // However it is written, it is one state.
+        let at = store.endpoint.clone().unwrap_or_else(|| store.provider.as_str().to_owned());
+        let folder = mirror_of(Path::new(DEFAULT), &format!("{at} {} {}", url.bucket, url.prefix));
+        Ok(Opening {
+            store,
+            bucket: url.bucket.clone(),
+            prefix: url.prefix.clone(),
+            locked: url.locked,
+            folder,
+            place,
+            who: who(),
+            tempo: tempo(),
+            patience: self.lock_timeout.unwrap_or_default(),
+            tell: Arc::new(move |what| terminal.say(what)),
+            leave: || std::process::exit(Exit::ToolFailed as i32),
+        })
     }
 
     /// The journal, made where there is none yet; what has outlived its time is cleared away.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub(super) fn journal(&self) -> Result<Journal, Error> {
+    pub(super) fn journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<Kept, Error> {
         arm();
-        let journal = notices::hear(Journal::open(&self.state)?);
-        keep_house(&journal, Timestamp::now())?;
-        Ok(journal)
+        let kept = match self.url(plan)? {
+            None => Kept::here(notices::hear(Journal::open(self.folder())?), self.flag()),
+            Some(url) => Kept::held(Remote::open(self.opening(&url, terminal)?)?, flag_of_url(&url), terminal),
+        };
+        keep_house(&kept, Timestamp::now())?;
+        Ok(kept)
     }
 
     /// The journal, for a command that is about jobs that there are; `None` where there are none yet.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub(super) fn existing(&self) -> Result<Option<Journal>, Error> {
+    pub(super) fn existing(
+        &self,
+        plan: Option<&Plan>,
+        access: Access,
+        terminal: Terminal,
+    ) -> Result<Option<Kept>, Error> {
         arm();
-        let Some(journal) = Journal::open_existing(&self.state)?.map(notices::hear) else { return Ok(None) };
-        keep_house(&journal, Timestamp::now())?;
-        Ok(Some(journal))
+        let Some(url) = self.url(plan)? else {
+            let Some(journal) = Journal::open_existing(self.folder())? else { return Ok(None) };
+            // Who only looks changes nothing, and tells nobody anything.
+            if access == Access::Glance {
+                return Ok(Some(Kept::here(journal, self.flag())));
+            }
+            let journal = notices::hear(journal);
+            keep_house(&journal, Timestamp::now())?;
+            return Ok(Some(Kept::here(journal, self.flag())));
+        };
+        let opening = self.opening(&url, terminal)?;
+        let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
+        match looked(&opening, &|_: &JobId| false) {
+            Err(RemoteError::Absent) => return Ok(None),
+            looked => looked?,
+        }
+        // Where another process of this machine holds it, that is who does what is asked.
+        let here = |folder: &Path| Ok(Journal::open_existing(folder)?.map(|journal| Kept::here(journal, flag.clone())));
+        if matches!(access, Access::Glance | Access::Look) {
+            return here(&folder);
+        }
+        match Remote::open(opening) {
+            Err(RemoteError::HeldHere(_)) if access == Access::Order => here(&folder),
+            remote => {
+                let kept = Kept::held(remote?, flag, terminal);
+                keep_house(&kept, Timestamp::now())?;
+                Ok(Some(kept))
+            }
+        }
     }
 
-    /// The journal, for a command that changes nothing and tells nobody anything; `None` where there is none.
-    ///
-    /// # Errors
-    /// When it cannot be used.
-    pub(super) fn as_it_is(&self) -> Result<Option<Journal>, Error> {
-        Ok(Journal::open_existing(&self.state)?)
-    }
-
-    /// The journal and a job of it, by its id or the beginning of it.
+    /// The journal and a job of it, by its id or the beginning of it. The job's files are on this machine.
     ///
     /// # Errors
     /// When there is no such job, or several.
-    pub(super) fn job(&self, id: &str) -> Result<(Journal, JobRecord), Error> {
-        let journal = self.existing()?.ok_or_else(|| Error::from(JournalError::NoSuchJob(id.to_owned())))?;
-        let job = journal.find(id)?;
-        Ok((journal, job))
+    pub(super) fn job(&self, id: &str, access: Access, terminal: Terminal) -> Result<(Kept, JobRecord), Error> {
+        let none = || Error::from(JournalError::NoSuchJob(id.to_owned()));
+        let kept = self.existing(None, access, terminal)?.ok_or_else(none)?;
+        let job = kept.find(id)?;
+        if access == Access::Look {
+            self.bring(None, &job.id, terminal)?;
+        } else {
+            kept.fetch(&job.id)?;
+        }
+        Ok((kept, job))
     }
+
+    /// Brings what is looked at up to date, with the files of a job.
+    ///
+    /// # Errors
+    /// When they cannot be fetched.
+    pub(super) fn bring(&self, plan: Option<&Plan>, job: &JobId, terminal: Terminal) -> Result<(), Error> {
+        let Some(url) = self.url(plan)? else { return Ok(()) };
+        Ok(looked(&self.opening(&url, terminal)?, &|id: &JobId| id == job)?)
+    }
+}
+
+/// How commands name a state in a bucket.
+fn flag_of_url(url: &StateUrl) -> String {
+    format!(" --state {}", shell::path(Path::new(&url.to_string())))
+}
+
+fn looked(opening: &Opening, job: &dyn Fn(&JobId) -> bool) -> Result<(), RemoteError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let looked = runtime.block_on(remote::look(opening, job));
+    runtime.shutdown_background();
+    looked
+}
+
+/// Who works with a state, for whoever finds it held.
+fn who() -> String {
+    let github = |name: &str| variable(&format!("GITHUB_{name}")).filter(|text| !text.is_empty());
+    let run = (github("SERVER_URL"), github("REPOSITORY"), github("RUN_ID"));
+    if let (Some(server), Some(repository), Some(run)) = run {
+        let attempt = github("RUN_ATTEMPT").unwrap_or_else(|| "1".to_owned());
+        return format!("{server}/{repository}/actions/runs/{run} (attempt {attempt})");
+    }
+    let user = variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "somebody".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| variable("HOSTNAME")).or_else(|| variable("COMPUTERNAME"));
+    format!("{user}@{} (process {})", host.as_deref().unwrap_or("this machine").trim(), std::process::id())
+}
+
+/// Tests are in a hurry.
+fn tempo() -> Tempo {
+    let mut tempo = Tempo::default();
+    if cfg!(debug_assertions) {
+        let milliseconds = |name: &str| variable(name)?.parse().ok().map(Duration::from_millis);
+        tempo.lease = milliseconds("BATCHPLAN_LEASE_MS").unwrap_or(tempo.lease);
+        tempo.push_every = milliseconds("BATCHPLAN_PUSH_MS").unwrap_or(tempo.push_every);
+    }
+    tempo
 }
 
 /// How jobs are run by this command.
@@ -120,10 +296,14 @@ fn slots(text: &str) -> Result<usize, String> {
 
 impl Running {
     /// As settings.
-    pub(super) fn settings(&self, frozen_manifest: bool) -> Settings {
+    pub(super) fn settings(&self, frozen_manifest: bool, kept: &Kept) -> Settings {
+        let pushes_in_ci = std::env::var_os("CI").is_some() && kept.is_remote();
+        let patience = if pushes_in_ci { Patience::OF_CI_THAT_PUSHES } else { patience() };
+        let rhythm = rhythm();
         Settings {
-            patience: patience(),
-            rhythm: rhythm(),
+            patience,
+            // What was done between the last push and the end of a machine may be as much.
+            rhythm: if kept.is_remote() { Rhythm { leave: LEAVE_BETWEEN_PUSHES, ..rhythm } } else { rhythm },
             rules: Rules { slots: self.slots, allow_overlap: self.allow_overlap },
             frozen_manifest,
         }
@@ -141,7 +321,7 @@ fn rhythm() -> Rhythm {
     if cfg!(debug_assertions)
         && let Some(most) = variable("BATCHPLAN_CHECKPOINT_EVERY").and_then(|text| text.parse().ok())
     {
-        rhythm.most = most;
+        (rhythm.most, rhythm.leave) = (most, most);
     }
     rhythm
 }
@@ -167,6 +347,10 @@ mod tests {
         assert_eq!(
             named("batchplan show A; or batchplan run"),
             "batchplan show --state 'my dir' A; or batchplan run --state 'my dir'"
+        );
+        assert_eq!(
+            named("if so: batchplan state unlock --auto-approve"),
+            "if so: batchplan state unlock --state 'my dir' --auto-approve"
         );
         let without = "use batchplan validate plan.toml, or the batchplan that made it";
         assert_eq!(named(without), without);

@@ -52,11 +52,14 @@ pub struct Rhythm {
     /// Rows that may be taken up since the last one: what is done again at most, besides what was in flight, after a
     /// crash. Half of them bring a checkpoint before its time.
     pub most: u64,
+    /// Rows beyond the last record that an earlier run may have worked on: as many as `most`, or more where what it had
+    /// recorded may be lost with its machine.
+    pub leave: u64,
 }
 
 impl Default for Rhythm {
     fn default() -> Self {
-        Self { every: Duration::from_secs(1), most: 1 << 16 }
+        Self { every: Duration::from_secs(1), most: 1 << 16, leave: 1 << 16 }
     }
 }
 
@@ -343,7 +346,7 @@ impl<'a> Dispatcher<'a> {
     fn may_have_been_asked(&mut self, task: &Task) -> bool {
         let Some(before) = self.before else { return false };
         self.beyond += u64::from(task.seq >= before);
-        self.beyond <= self.bounds.rhythm.most
+        self.beyond <= self.bounds.rhythm.leave
     }
 
     fn start(&mut self, task: Task, hash: u64, asked_before: bool) {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use status::{JobStatus, NotAStatus};
 
 /// A job's name: 44 characters of base64, the form of OSS's own job ids.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId(String);
 

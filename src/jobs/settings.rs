@@ -24,6 +24,10 @@ impl Patience {
     /// For a CI runner, which kills what has not left after some seven seconds.
     pub const OF_CI: Self =
         Self { drain: Duration::from_secs(5), publish: Duration::from_millis(1500), notify: Duration::from_secs(2) };
+
+    /// For such a one where what was done must be sent elsewhere as well.
+    pub const OF_CI_THAT_PUSHES: Self =
+        Self { drain: Duration::from_secs(3), publish: Duration::from_secs(1), notify: Duration::from_secs(2) };
 }
 
 /// How many jobs are worked on at once, as in the managed service.

@@ -206,7 +206,7 @@ fn frontier(connection: &Connection, job: i64) -> Result<Frontier, Problem> {
 #[error("these are no settled rows")]
 struct NotAMark;
 
-fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>, Problem> {
+pub(super) fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>, Problem> {
     let mut statement = connection.prepare(
         "SELECT number, status, name, bytes, rows, md5, published FROM segment WHERE job = ?1 ORDER BY number",
     )?;

@@ -11,6 +11,7 @@
 //! | `listen` | who is told of what was recorded |
 //! | `outlived` | jobs whose time is over |
 //! | `lease` | who works on a job |
+//! | `snapshot` | a copy of it all, at one moment |
 //! | `short` | ids cut short |
 //! | `folder` | a job's files |
 //! | `error` | why something cannot be recorded |
@@ -27,6 +28,7 @@ mod pledge;
 mod record;
 mod schema;
 mod short;
+mod snapshot;
 mod tally;
 #[cfg(test)]
 mod testing;
@@ -40,4 +42,5 @@ pub use lease::{Lease, LeaseError};
 pub use listen::Listener;
 pub use pledge::Pledge;
 pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
+pub use snapshot::Kept;
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

@@ -113,6 +113,21 @@ pub enum ManifestError {
         /// What may be written, in bytes.
         limit: u64,
     },
+    /// A data file that must be on disk while it is read finds no room beside the names.
+    #[error(
+        "max_disk is {limit} bytes, and {place} of {size} bytes, which must be on disk while it is read, finds no room beside \
+         the {used} bytes of names"
+    )]
+    NoRoomBeside {
+        /// The data file.
+        place: String,
+        /// What it has, in bytes.
+        size: u64,
+        /// What the names take, in bytes.
+        used: u64,
+        /// What both may take, in bytes.
+        limit: u64,
+    },
     /// There are more objects than there may be.
     #[error("max_objects is {limit}, and the manifest names {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
     TooMany {
@@ -217,6 +232,11 @@ impl ManifestError {
                  data files"
                     .to_owned()
             }
+            Self::NoRoomBeside { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits], and preparing goes on from its last \
+                 checkpoint"
+                    .to_owned()
+            }
             Self::TooMany { .. } => {
                 "nothing was changed; raise `max_objects` in the plan's [limits] if it is right, and preparing goes on, or \
                  let the filter take fewer objects"
@@ -247,6 +267,7 @@ impl ManifestError {
             | Self::Read { .. }
             | Self::Disk { .. }
             | Self::TooLarge { .. }
+            | Self::NoRoomBeside { .. }
             | Self::TooMany { .. } => true,
             Self::Changed { .. }
             | Self::TooLargeAhead { .. }

@@ -23,7 +23,8 @@ use crate::store::Store;
 /// What freezing may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most bytes on disk for the frozen names; `None` is no limit.
+    /// The most bytes on disk for the frozen names, and beside them for the data file of an inventory that cannot be read
+    /// as it comes; `None` is no limit.
     pub max_disk: Option<u64>,
     /// The most objects; `None` is no limit.
     pub max_objects: Option<u64>,

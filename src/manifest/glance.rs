@@ -58,7 +58,7 @@ impl Glance {
 
 impl Manifest {
     /// Reads it up to the first object that its filter takes, and no further than some thousand rows. Nothing is written
-    /// anywhere.
+    /// anywhere, but for a file without a name that an inventory's data is fetched into where it is Parquet or ORC.
     ///
     /// # Errors
     /// As [`freeze`](super::freeze()) would meet them that far.

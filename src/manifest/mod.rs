@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `spec` | what a plan says of its manifest |
 //! | `freeze` | one source into one frozen manifest |
-//! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink |
+//! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink; inventories in CSV, Parquet and ORC |
 //! | `glance` | its first object, without the rest |
 //! | `sink`, `stretch`, `filter` | which rows are taken, and where they go |
 //! | `records` | CSV rows |

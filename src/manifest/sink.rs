@@ -1,6 +1,6 @@
 //! Where every source's rows go: through the filter, and into the parts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -63,6 +63,8 @@ pub(super) struct Sink {
     survey: Option<Survey>,
     /// Set where it is to stop at the first object.
     glance: Option<Glance>,
+    /// What a file takes on disk beside the parts, in bytes.
+    aside: u64,
 }
 
 /// What a sink has in the end.
@@ -133,6 +135,7 @@ impl Sink {
             mark,
             survey,
             glance: None,
+            aside: 0,
         }
     }
 
@@ -147,6 +150,41 @@ impl Sink {
     /// What is to become of the rest of a file whose rows are not read on: where a glance is enough, nothing.
     pub(super) fn rest(&self) -> Rest {
         if self.glance.is_some() { Rest::Leave } else { Rest::Digest }
+    }
+
+    /// Whether it stops at the first object that the filter takes.
+    pub(super) fn glances(&self) -> bool {
+        self.glance.is_some()
+    }
+
+    /// Where files may be kept for a while; `None` where nothing is written.
+    pub(super) fn home(&self) -> Option<&Path> {
+        if self.glance.is_some() { None } else { Some(&self.home) }
+    }
+
+    /// Counts a file of so many bytes as taking room beside the names, instead of the one before.
+    pub(super) fn set_aside(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
+        self.aside = bytes;
+        let lane = &mut self.lanes[self.current];
+        lane.beside(Tally { rows: 0, bytes });
+        let used = lane.tally().bytes;
+        match self.sizes.max_disk {
+            Some(limit) if bytes > 0 && used.saturating_add(bytes) > limit => {
+                Err(ManifestError::NoRoomBeside { place: place.to_owned(), size: bytes, used, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Names the file that takes the room which is not there.
+    pub(super) fn beside(&self, error: ManifestError, place: &str) -> ManifestError {
+        match error {
+            ManifestError::TooLarge { used, limit, .. } if self.aside > 0 => {
+                let (size, used) = (self.aside, used.saturating_sub(self.aside));
+                ManifestError::NoRoomBeside { place: place.to_owned(), size, used, limit }
+            }
+            other => other,
+        }
     }
 
     /// Where the source is to go on, if it is; told once.

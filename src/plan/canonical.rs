@@ -2,8 +2,8 @@
 //!
 //! The form is an ordered list of dotted paths with a text for each value. It covers what decides which objects become
 //! what, and what is reported of it: store, manifest, filter, operations and report. It leaves out how the plan is
-//! written (comments, order, spelling of sizes and ages) and how it is run and who is told of it: name, description, `[job]`,
-//! `[limits]`, `[prices]` and `[[notify]]`.
+//! written (comments, order, spelling of sizes and ages), how it is run, where that is kept, and who is told of it: name,
+//! description, `[job]`, `[limits]`, `[prices]`, `[state]` and `[[notify]]`.
 //!
 //! Values are taken as they were checked, so that two ways of writing one thing are one thing. Only what checking loses
 //! is taken as it was written: relative paths, which would name another file in another clone, and ages, which would be

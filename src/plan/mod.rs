@@ -22,6 +22,7 @@ pub mod policy;
 mod read;
 mod shape;
 mod share;
+mod state_url;
 mod text;
 mod threshold;
 mod walk;
@@ -39,6 +40,7 @@ pub use limits::{JobSettings, Limits, Prices};
 pub use notify::{Event, Hook, MAX_HOOKS, Target};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
+pub use state_url::{NotAState, StateUrl};
 pub(crate) use text::{for_excerpts, nearest, shown};
 pub use threshold::Threshold;
 
@@ -63,6 +65,8 @@ pub struct Plan {
     pub limits: Limits,
     /// By which prices its cost is told beforehand.
     pub prices: Prices,
+    /// Where its jobs are kept, unless the command line says it.
+    pub state: Option<StateUrl>,
     /// Who is told of what becomes of the job.
     pub notify: Vec<Hook>,
     /// What work it is.

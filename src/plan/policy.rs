@@ -5,7 +5,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Plan;
+use super::{Plan, StateUrl};
 use crate::call::Call;
 use crate::manifest::{CsvField, CsvPlace, InventoryObject, Source, Versions};
 use crate::object::{Bucket, Key};
@@ -76,6 +76,7 @@ const PUT_ACL: Right =
     right("oss:PutObjectAcl", "oss:PutObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl");
 const RESTORE: Right = right("oss:RestoreObject", "oss:RestoreObjectVersion", "s3:RestoreObject", "s3:RestoreObject");
 const WRITE: Right = right("oss:PutObject", "oss:PutObject", "s3:PutObject", "s3:PutObject");
+const DELETE: Right = right("oss:DeleteObject", "oss:DeleteObjectVersion", "s3:DeleteObject", "s3:DeleteObjectVersion");
 const ABORT: Right =
     right("oss:AbortMultipartUpload", "oss:AbortMultipartUpload", "s3:AbortMultipartUpload", "s3:AbortMultipartUpload");
 
@@ -171,6 +172,9 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
         let to = writer.below(&place.bucket, &place.prefix);
         statements.push(writer.statement("WriteReport", rights, Named::Current, &[to]));
     }
+    statements.extend(
+        plan.state.as_ref().filter(|state| state.is_of(language)).into_iter().flat_map(|state| writer.state(state)),
+    );
     Ok(json!({ "Version": language.version(), "Statement": statements }))
 }
 
@@ -272,8 +276,26 @@ impl Writer {
         }
     }
 
+    /// What keeping jobs in a bucket takes.
+    fn state(&self, state: &StateUrl) -> Vec<Json> {
+        let mut below = state.prefix.as_bytes().to_vec();
+        if !below.is_empty() {
+            below.push(b'/');
+        }
+        let below = Key::new(below);
+        let objects = self.below(&state.bucket, &below);
+        vec![
+            self.list_as("ListState", &state.bucket, &below, Named::Current),
+            self.statement("KeepState", &[READ, WRITE, DELETE], Named::Current, &[objects]),
+        ]
+    }
+
     fn list(&self, bucket: &Bucket, prefix: &Key, named: Named) -> Json {
-        let mut statement = self.statement("ListObjects", &[LIST], named, &[self.bucket(bucket)]);
+        self.list_as("ListObjects", bucket, prefix, named)
+    }
+
+    fn list_as(&self, sid: &str, bucket: &Bucket, prefix: &Key, named: Named) -> Json {
+        let mut statement = self.statement(sid, &[LIST], named, &[self.bucket(bucket)]);
         if !prefix.as_bytes().is_empty() {
             let key = match self.language {
                 Language::Ram => "oss:Prefix",
@@ -366,6 +388,19 @@ mod tests {
             .iter()
             .map(|it| (texts(&it["Action"]), texts(&it["Resource"])))
             .collect()
+    }
+
+    #[test]
+    fn a_state_is_kept_below_its_prefix() {
+        let rest = "[manifest.prefix]\nbucket = \"bkt\"\n";
+        let plan = plan(&format!("{AWS}{rest}{PUT}[state]\nurl = \"s3://kept/team\"\n"));
+        let spelled = spelled(&permissions(&plan, Language::Iam, &[]).unwrap());
+        let (actions, resources) = &spelled[3];
+        assert_eq!(actions, &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]);
+        assert_eq!(resources, &["arn:aws:s3:::kept/team/*"]);
+        assert_eq!(spelled[2], (vec!["s3:ListBucket".to_owned()], vec!["arn:aws:s3:::kept".to_owned()]));
+        // Another service has policies of its own.
+        assert!(!permissions(&plan, Language::Ram, &[]).unwrap().to_string().contains("kept"));
     }
 
     #[test]

@@ -34,6 +34,8 @@ table! {
         optional limits: LimitsTable,
         /// By which prices the cost of a job is told beforehand.
         optional prices: PricesTable,
+        /// Where the plan's jobs are kept, other than in a folder of this machine.
+        optional state: StateTable,
         /// Webhooks that are told of what becomes of the job, at most 8. Only a job that is worked on sends anything.
         optional notify: Several<HookTable>,
     }
@@ -134,7 +136,7 @@ table! {
 }
 
 table! {
-    /// A bucket inventory of AWS S3 or OSS.
+    /// A bucket inventory: of AWS S3 in CSV, Parquet or ORC, or of OSS in CSV.
     struct InventoryTable {
         /// The bucket that holds the inventory.
         required bucket: Text<1, 255>,
@@ -285,7 +287,8 @@ table! {
         optional requests_per_second: Int<1, 1_000_000>,
         /// The share of the objects that may fail before the job fails: from 0 to 1, 0.20 by default; 1 never fails it.
         optional failure_threshold: Share,
-        /// The most that a job's frozen manifest may take on this machine, such as "20 GiB"; no limit by default.
+        /// The most that a job's frozen manifest may take on this machine, such as "20 GiB", with the data file that is just
+        /// read where that is Parquet or ORC; no limit by default.
         optional max_disk: Size,
         /// The most objects that a job may have: a manifest that names more is refused before anything is changed; no limit
         /// by default.
@@ -293,6 +296,15 @@ table! {
         /// The most that a job may cost by its estimate, such as "50 CNY"; a job that would cost more, or whose cost cannot
         /// be known, is refused. No limit by default.
         optional max_cost: Money,
+    }
+}
+
+table! {
+    /// Where the plan's jobs are kept, so that another machine can go on with them.
+    struct StateTable {
+        /// `s3://BUCKET/PREFIX` or `oss://BUCKET/PREFIX`; `?region=...&endpoint=https://...` where the store is another one
+        /// than the plan's.
+        required url: Text<1, 4096>,
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use aws_credential_types::provider::error::CredentialsError;
 
 use super::sandbox::{self, Sandbox, SandboxOptions, Server, ServerError};
-use super::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig, credentials};
+use super::{Addressing, Cabinet, OssStore, Provider, S3Store, Store, StoreConfig, credentials};
 use crate::web::innermost;
 
 /// A store, for as long as this lives.
 pub struct Connection {
     store: Arc<dyn Store>,
+    cabinet: Arc<dyn Cabinet>,
     /// Serves the store where it is the sandbox; stops when it is dropped.
     _sandbox: Option<Server>,
 }
@@ -22,6 +23,17 @@ impl Connection {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The store, to keep things in.
+    #[must_use]
+    pub fn cabinet(&self) -> &Arc<dyn Cabinet> {
+        &self.cabinet
+    }
+
+    fn new(store: impl Cabinet, sandbox: Option<Server>) -> Self {
+        let cabinet: Arc<dyn Cabinet> = Arc::new(store);
+        Self { store: cabinet.clone(), cabinet, _sandbox: sandbox }
     }
 }
 
@@ -75,7 +87,7 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             let provider = credentials::in_oss_role(config, region, credentials).await;
             let store = OssStore::new(endpoint, config.addressing, region, provider.map_err(ConnectError::NoRole)?)
                 .map_err(ConnectError::NoCertificates)?;
-            Ok(Connection { store: Arc::new(store), _sandbox: None })
+            Ok(Connection::new(store, None))
         }
         Provider::Aws | Provider::S3 => {
             let http = credentials::http_client();
@@ -84,7 +96,7 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             let provider = credentials::in_aws_role(config, &region, identity.provider, &http).await;
             let provider = provider.map_err(ConnectError::NoRole)?;
             let store = S3Store::new(config, &region, provider, http).map_err(ConnectError::NoCertificates)?;
-            Ok(Connection { store: Arc::new(store), _sandbox: None })
+            Ok(Connection::new(store, None))
         }
         Provider::Sandbox => serve_sandbox(config),
     }
@@ -100,5 +112,5 @@ fn serve_sandbox(config: &StoreConfig) -> Result<Connection, ConnectError> {
     let credentials = credentials::of_sandbox(sandbox::ACCESS_KEY, sandbox::SECRET_KEY);
     let store = S3Store::new(&config, sandbox::REGION, credentials, credentials::http_client())
         .map_err(ConnectError::NoCertificates)?;
-    Ok(Connection { store: Arc::new(store), _sandbox: Some(server) })
+    Ok(Connection::new(store, Some(server)))
 }

@@ -3,6 +3,7 @@
 //! A store sends exactly one request for each call and never retries: whoever calls it sees, counts and paces every
 //! attempt. Errors are classified once, here, into what the caller must do ([`FaultClass`](crate::task::FaultClass)).
 
+mod cabinet;
 mod config;
 mod connect;
 mod credentials;
@@ -28,6 +29,7 @@ use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
 use crate::task::Fault;
 
+pub use cabinet::{Cabinet, Created};
 pub use config::{Addressing, Provider, StoreConfig};
 pub use connect::{ConnectError, Connection, connect};
 pub use oss::OssStore;

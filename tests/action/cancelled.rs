@@ -1,7 +1,9 @@
 //! A workflow that is cancelled, and the run after it.
 
 use std::collections::BTreeSet;
+use std::fs;
 
+use batchplan::store::sandbox::{Sandbox, SandboxOptions, Server};
 use serde_json::{Value as Json, json};
 
 use crate::bucket::{BucketServer, Faults, Kind, Manner, Object};
@@ -15,6 +17,16 @@ const OBJECTS: usize = 300;
 fn a_cancelled_run_is_gone_on_with_by_the_next_one_from_a_folder_that_both_have() {
     let folder = tempfile::tempdir().expect("a folder");
     is_gone_on_with(&folder.path().join("state").display().to_string());
+}
+
+#[test]
+fn a_cancelled_run_is_gone_on_with_by_the_next_one_in_an_empty_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fill = folder.path().join("fill.csv");
+    fs::write(&fill, "bucket,key\nstates,readme\n").expect("written");
+    let sandbox = Sandbox::in_memory(Some(&fill), SandboxOptions::default()).expect("a sandbox");
+    let server = Server::start(sandbox, (std::net::Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
+    is_gone_on_with(&format!("s3://states/nightly?endpoint={}", server.endpoint()));
 }
 
 /// Cancels the nightly workflow in the middle of its job, and has the next run go on with it.

@@ -3,6 +3,9 @@
 mod edges;
 #[path = "../support/folders.rs"]
 mod folders;
+mod formats;
+#[path = "../support/inventory.rs"]
+mod inventory;
 mod oss;
 mod reports;
 mod runs;

@@ -2,7 +2,7 @@
 
 use batchplan::call::{Call, Learned, Reply};
 use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, RestoreRequest, TagSet, Tier, VersionId};
-use batchplan::store::{BucketFact, BucketQuestion, Content, ListMark, ListRequest, Listed};
+use batchplan::store::{BucketFact, BucketQuestion, Content, Created, ListMark, ListRequest, Listed};
 use batchplan::task::Fault;
 use tokio::io::AsyncReadExt as _;
 
@@ -62,6 +62,7 @@ pub(crate) async fn battery(fixture: &Fixture) -> Vec<Check> {
     battery.odd_keys().await;
     battery.listing().await;
     battery.transfer().await;
+    battery.keeping().await;
     battery.settings().await;
     battery.strangers().await;
     battery.checks
@@ -103,6 +104,35 @@ impl Battery<'_> {
     async fn ask(&mut self, name: &str, object: &ObjectId, call: Call, aws: &str) {
         let got = shown(self.fixture.store.call(object, &call).await);
         self.note(name, aws, got);
+    }
+
+    /// What states that are kept in a bucket ask for.
+    async fn keeping(&mut self) {
+        let (store, bucket) = (self.fixture.store.clone(), self.fixture.plain.clone());
+        let key = Key::from("kept/lock 1.json");
+        let made = |created: Result<Created, Fault>| created.map_or_else(|fault| fault.code, |it| format!("{it:?}"));
+        let first = made(store.create(&bucket, &key, "first".into()).await);
+        self.note("keep/create", "New", first);
+        let second = made(store.create(&bucket, &key, "second".into()).await);
+        self.note("keep/create again", "Taken", second);
+        let content = match store.read(&bucket, &key, None).await {
+            Ok(mut opened) => {
+                let mut content = String::new();
+                opened.body.read_to_string(&mut content).await.map_or_else(|error| error.to_string(), |_| content)
+            }
+            Err(fault) => fault.code,
+        };
+        self.note("keep/what was first stays", "first", content);
+        let gone = |removed: Result<(), Fault>| removed.map_or_else(|fault| fault.code, |()| "gone".to_owned());
+        for name in ["keep/remove", "keep/remove again"] {
+            let removed = gone(store.remove(&bucket, &key).await);
+            self.note(name, "gone", removed);
+        }
+        let anew = made(store.create(&bucket, &key, "third".into()).await);
+        self.note("keep/create anew", "New", anew);
+        let nowhere = Bucket::new("no-such-bucket-batchplan");
+        let lost = gone(store.remove(&nowhere, &key).await);
+        self.note("keep/remove from nowhere", "NoSuchBucket", lost);
     }
 
     async fn tags(&mut self) {

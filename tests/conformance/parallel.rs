@@ -1,10 +1,11 @@
 //! A prefix that is large enough for several workers: they freeze what one does, row by row, of all versions, too.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use batchplan::manifest::{Bounds, Filter, Manifest, Source, Versions, freeze};
 use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::Content;
+use batchplan::store::{Content, Store};
 use batchplan::task::Seq;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -61,7 +62,8 @@ async fn frozen(fixture: &Fixture, bucket: &Bucket, versions: Versions, workers:
     let manifest = Manifest { source, filter: Filter::default() };
     let bounds = Bounds { max_disk: None, max_objects: None, concurrency: Some(workers) };
     let stop = CancellationToken::new();
-    let frozen = freeze(&manifest, &fixture.store, folder.path(), bounds, &|_| {}, &stop).await.expect("frozen");
+    let store: Arc<dyn Store> = fixture.store.clone();
+    let frozen = freeze(&manifest, &store, folder.path(), bounds, &|_| {}, &stop).await.expect("frozen");
     assert!(frozen.warnings().is_empty(), "{:?}", frozen.warnings());
     // One part for each range: this many rows fill none. Whether sixteen workers come to cut depends on how fast the server
     // answers which of them.

@@ -15,13 +15,13 @@ use aws_sdk_s3::types::{
 };
 use batchplan::object::{Bucket, Key, ObjectId, VersionId};
 use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig};
+use batchplan::store::{Addressing, Cabinet, OssStore, Provider, S3Store, StoreConfig};
 
 /// A server, and buckets of this run's own on it.
 pub(crate) struct Fixture {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Cabinet>,
     /// The same server with a wrong secret.
-    pub(crate) impostor: Arc<dyn Store>,
+    pub(crate) impostor: Arc<dyn Cabinet>,
     pub(crate) client: Client,
     pub(crate) plain: Bucket,
     pub(crate) versioned: Bucket,
@@ -45,7 +45,7 @@ pub(crate) async fn named(name: &str) -> Option<Fixture> {
 /// The sandbox, in this process, for as long as the server lives, spoken to in OSS's native API.
 pub(crate) async fn sandbox_in_oss() -> (Fixture, Server) {
     let (fixture, server) = sandbox().await;
-    let store = |secret: &str| -> Arc<dyn Store> {
+    let store = |secret: &str| -> Arc<dyn Cabinet> {
         let credentials = credentials(ACCESS_KEY, secret);
         Arc::new(OssStore::new(&server.endpoint(), Addressing::Path, "cn-hangzhou", credentials).expect("a store"))
     };
@@ -129,7 +129,7 @@ impl Fixture {
     }
 }
 
-fn store(access: &Access, secret: &str) -> Arc<dyn Store> {
+fn store(access: &Access, secret: &str) -> Arc<dyn Cabinet> {
     let config = StoreConfig {
         provider: Provider::S3,
         endpoint: Some(access.endpoint.clone()),

@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "here faults are drawn from a seed; other tests decide about single requests")]
 mod bucket;
 mod bucket_tests;
+mod elsewhere;
 mod judge;
 mod judge_tests;
 mod process;

@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+
 use crate::bucket::BucketServer;
 use crate::scenario::{CHECKPOINT_EVERY, Kill};
 
@@ -33,6 +35,11 @@ impl Ended {
 
 /// `batchplan apply plan.toml --auto-approve --json` in this folder, killed when the time comes.
 pub(crate) fn apply(folder: &Path, server: &BucketServer, kill: Option<&Kill>) -> Ended {
+    apply_with(folder, server, kill, None)
+}
+
+/// The same, with the state kept there.
+pub(crate) fn apply_with(folder: &Path, server: &BucketServer, kill: Option<&Kill>, state: Option<&str>) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_batchplan"));
     command
         .args(["apply", "plan.toml", "--auto-approve", "--json"])
@@ -46,6 +53,10 @@ pub(crate) fn apply(folder: &Path, server: &BucketServer, kill: Option<&Kill>) -
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    if let Some(state) = state {
+        command.args(["--state", state]).env("BATCHPLAN_LEASE_MS", "1500").env("BATCHPLAN_PUSH_MS", "150");
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    }
     if let Some(Kill::Failpoint { name, nth }) = kill {
         command.env("BATCHPLAN_FAILPOINT", format!("{name}:{nth}"));
     }

@@ -57,7 +57,12 @@ fn survive(scenario: &Scenario) -> Outcome {
 }
 
 /// The report, from the bucket where it was published, and nothing else is there; from the job's folder otherwise.
-fn report(scenario: &Scenario, server: &BucketServer, folder: &Path, result: &Json) -> Result<Report, String> {
+pub(crate) fn report(
+    scenario: &Scenario,
+    server: &BucketServer,
+    folder: &Path,
+    result: &Json,
+) -> Result<Report, String> {
     if !scenario.published {
         let place = result["report_folder"].as_str().ok_or("the result names no report folder")?;
         let place = folder.join(place);
@@ -72,7 +77,7 @@ fn report(scenario: &Scenario, server: &BucketServer, folder: &Path, result: &Js
     unlisted.map_or(Ok(report), |key| Err(format!("{key} was published and is not listed")))
 }
 
-fn said(ended: &Ended) -> String {
+pub(crate) fn said(ended: &Ended) -> String {
     format!("it said:\n{}{}", ended.stdout, ended.stderr)
 }
 
@@ -87,7 +92,7 @@ fn assert_kept(what: &str, scenario: &Scenario, outcome: &Outcome) {
     );
 }
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
 }
 

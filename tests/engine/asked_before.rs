@@ -25,7 +25,7 @@ fn restoring(all: &[ObjectId]) -> Arc<MemoryStore> {
 
 /// The rows that were taken for this job's own: those that did not fail.
 async fn ours(all: &[ObjectId], most: u64, start: Start) -> Vec<u32> {
-    let rhythm = Rhythm { most, ..Rhythm::default() };
+    let rhythm = Rhythm { most, leave: most, ..Rhythm::default() };
     let run = Run::new(restoring(all), vec![Operation::Restore(WEEK)]);
     let run = Run { rhythm, concurrency: 4, share: Share::percent(100), ..run };
     let book = run.book.clone();

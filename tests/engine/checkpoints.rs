@@ -72,7 +72,7 @@ async fn it_is_told_about_twice_a_second_where_the_job_stands() {
 #[tokio::test(start_paused = true)]
 async fn an_early_one_is_made_when_much_was_taken_up() {
     let store = MemoryStore::with_objects(1000);
-    let rhythm = Rhythm { most: 50, every: NEVER };
+    let rhythm = Rhythm { most: 50, leave: 50, every: NEVER };
     let run = Run { rhythm, ..Run::new(store.clone(), vec![put()]) };
     let book = run.book.clone();
     let (ended, _) = run.through(objects(1000)).await;
@@ -128,7 +128,7 @@ async fn one_that_fails_breaks_the_job_and_the_last_one_tells_it_again() {
 #[tokio::test(start_paused = true)]
 async fn one_that_fails_after_an_outcome_is_not_made_again_and_again() {
     let store = MemoryStore::with_objects(100);
-    let rhythm = Rhythm { most: 8, every: NEVER };
+    let rhythm = Rhythm { most: 8, leave: 8, every: NEVER };
     let run = Run { book: Notes::full(), rhythm, ..slow(&store) };
     let book = run.book.clone();
     let (ended, _) = run.through(objects(100)).await;

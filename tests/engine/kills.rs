@@ -52,7 +52,7 @@ async fn killed_and_resumed(case: Case) -> Result<(), TestCaseError> {
     });
     let run = |book: &Notes, seed| Run {
         concurrency: case.concurrency,
-        rhythm: Rhythm { every: Duration::from_millis(500), most: case.most },
+        rhythm: Rhythm { every: Duration::from_millis(500), most: case.most, leave: case.most },
         book: book.clone(),
         ..Run::new(FaultyStore::new(store.clone(), faults, seed), vec![put()])
     };

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Error;
-use crate::cli::state::State;
+use crate::cli::state::{Access, State};
+use crate::cli::terminal::Terminal;
 use crate::diff::unified;
 use crate::job::{JobId, JobStatus};
 use crate::journal::{JobFolder, JobRecord};
@@ -39,9 +40,12 @@ pub(super) struct Last {
 }
 
 /// The last job of the plan's work, where there is one.
-pub(super) fn find(plan: &Plan, state: &State) -> Result<Option<Last>, Error> {
-    let Some(journal) = state.as_it_is()? else { return Ok(None) };
+pub(super) fn find(plan: &Plan, state: &State, terminal: Terminal) -> Result<Option<Last>, Error> {
+    let Some(journal) = state.existing(Some(plan), Access::Glance, terminal)? else { return Ok(None) };
     let job = journal.latest_of(&plan.identity())?;
+    if let Some(job) = &job {
+        state.bring(Some(plan), &job.id, terminal)?;
+    }
     Ok(job.map(|job| Last { folder: JobFolder::of(journal.state(), &job.id).path().to_owned(), job }))
 }
 

@@ -1,45 +1,24 @@
-//! Rows of an inventory's data files, by the names of their columns and never by their places.
+//! Rows of an inventory's CSV files.
 
 use jiff::Timestamp;
 
-use super::acl;
 use super::document::Document;
+use super::fields::{Fields, Places, Reading, Spelling};
 use crate::manifest::error::ManifestError;
 use crate::manifest::escape;
-use crate::manifest::filter::{Asked, Facts, Row};
 use crate::manifest::records::Record;
 use crate::manifest::sink::Sink;
 use crate::manifest::spec::{Dialect, Filter};
 
-/// Where the columns stand that matter here.
+/// The columns of CSV files, which `manifest.json` names for all of them.
 pub(super) struct Columns {
     names: Vec<String>,
+    places: Places,
     source: String,
-    bucket: Option<usize>,
-    key: usize,
-    version: Option<usize>,
-    latest: Option<usize>,
-    delete_marker: Option<usize>,
-    size: Option<usize>,
-    modified: Option<usize>,
-    class: Option<usize>,
-    etag: Option<usize>,
-    acl: Option<usize>,
-    owner: Option<usize>,
-    /// Whether the filter needs the size, so that one which is none is a mistake.
-    sized: bool,
     dialect: Dialect,
     decoded: Vec<u8>,
     /// The first row with a raw `+` that is taken as itself, and how many there are.
     pub(super) plus: Option<(String, u64)>,
-}
-
-/// What a row is.
-pub(super) enum Reading<'a> {
-    /// An object.
-    Object(Row<'a>),
-    /// Nothing that can be worked on: a delete marker, or an older version that the row does not name.
-    Passed,
 }
 
 impl Columns {
@@ -54,41 +33,9 @@ impl Columns {
         surveys: bool,
         name: &str,
     ) -> Result<Self, ManifestError> {
-        let find = |wanted: &str| {
-            let mut places =
-                document.schema.iter().enumerate().filter(|(_, column)| column.eq_ignore_ascii_case(wanted));
-            let first = places.next().map(|(index, _)| index);
-            if places.next().is_some() {
-                let what = format!("its fileSchema names {wanted} twice");
-                return Err(ManifestError::malformed(name, what, "use another inventory"));
-            }
-            Ok(first)
-        };
-        let key = find("Key")?.ok_or_else(|| {
-            ManifestError::malformed(name, "its fileSchema names no Key", "use an inventory of objects")
-        })?;
-        for (condition, fact) in filter.asks() {
-            if find(fact.column())?.is_none() {
-                return Err(missing(condition, fact, &document.schema));
-            }
-        }
-        let asked = |fact: Asked| if filter.asks_for(fact) { find(fact.column()) } else { Ok(None) };
-        // What is only told on is not worth a refusal.
-        let told = |column: &str| find(column).ok().flatten();
-        let told_if = |column: &str| if surveys { told(column) } else { None };
+        let places = Places::new(&document.schema, Spelling::Words, filter, surveys, (name, "its fileSchema"))?;
         Ok(Self {
-            bucket: find("Bucket")?,
-            key,
-            version: find("VersionId")?,
-            latest: find("IsLatest")?,
-            delete_marker: find("IsDeleteMarker")?,
-            size: asked(Asked::Size)?.or_else(|| told(Asked::Size.column())),
-            modified: asked(Asked::Modified)?,
-            class: asked(Asked::Class)?.or_else(|| told(Asked::Class.column())),
-            etag: told_if("ETag"),
-            acl: acl::COLUMNS.into_iter().find_map(told_if),
-            owner: told_if("ObjectOwner"),
-            sized: filter.asks_for(Asked::Size),
+            places,
             names: document.schema.clone(),
             source: document.source.clone(),
             dialect: document.dialect().unwrap_or(fallback),
@@ -116,33 +63,16 @@ impl Columns {
         if record.len() != self.names.len() {
             return Err(format!("it has {} fields, and fileSchema names {}", record.len(), self.names.len()));
         }
-        let field = |index: usize| record.field(index).unwrap_or_default();
-        if self.delete_marker.map_or(Ok(false), |index| truth(field(index)))? {
-            return Ok(Reading::Passed);
-        }
-        // Without its version id an older version cannot be named: its key alone means the current one.
-        if self.version.is_none() && !self.latest.map_or(Ok(true), |index| truth(field(index)))? {
+        if self.places.passes(record)? {
             return Ok(Reading::Passed);
         }
         let plus_is_space = self.dialect == Dialect::Aws;
-        let plus = escape::decode_into(field(self.key).as_bytes(), plus_is_space, &mut self.decoded)?;
+        let key = record.field(self.places.key).unwrap_or_default().as_bytes();
+        let plus = escape::decode_into(key, plus_is_space, &mut self.decoded)?;
         if plus && !plus_is_space {
             self.plus.get_or_insert_with(|| (place(), 0)).1 += 1;
         }
-        // Inventories write nothing for the version that an unversioned write made, and servers call it `null`.
-        let version = self.version.map(field).map(|id| if id.is_empty() { "null" } else { id });
-        let facts = Facts {
-            size: match self.size.map(field).map(size) {
-                Some(Err(_)) if !self.sized => None,
-                size => size.transpose()?.flatten(),
-            },
-            modified: self.modified.map(field).map(modified).transpose()?.flatten(),
-            class: self.class.map(field).filter(|class| !class.is_empty()),
-            etag: self.etag.map(field).filter(|etag| !etag.is_empty()),
-            acl: self.acl.and_then(|index| acl::read(field(index), self.owner.map(field))),
-        };
-        let bucket = self.bucket.map_or(self.source.as_str(), field);
-        Ok(Reading::Object(Row { bucket, key: &self.decoded, version, facts }))
+        self.places.row(record, &self.source, &self.decoded).map(Reading::Object)
     }
 
     /// Says what was seen that may not mean what it seems to.
@@ -156,41 +86,36 @@ impl Columns {
     }
 }
 
-fn missing(condition: &str, fact: Asked, schema: &[String]) -> ManifestError {
-    let column = fact.column();
-    ManifestError::Unfiltered {
-        what: format!(
-            "the filter's `{condition}` needs {}, and the inventory has no column {column} (it has {})",
-            fact.noun(),
-            schema.join(", ").escape_debug()
-        ),
-        help: format!("add {column} to the inventory's optional fields, or use [manifest.prefix]"),
+impl<'a> Fields<'a> for Record<'a> {
+    fn text(&self, column: usize) -> Result<&'a str, String> {
+        Ok(self.field(column).unwrap_or_default())
     }
-}
 
-fn truth(field: &str) -> Result<bool, String> {
-    if field.eq_ignore_ascii_case("true") {
-        Ok(true)
-    } else if field.is_empty() || field.eq_ignore_ascii_case("false") {
-        Ok(false)
-    } else {
-        Err(format!("`{}` is neither true nor false", field.escape_debug()))
+    fn truth(&self, column: usize) -> Result<bool, String> {
+        let field = self.field(column).unwrap_or_default();
+        if field.eq_ignore_ascii_case("true") {
+            Ok(true)
+        } else if field.is_empty() || field.eq_ignore_ascii_case("false") {
+            Ok(false)
+        } else {
+            Err(format!("`{}` is neither true nor false", field.escape_debug()))
+        }
     }
-}
 
-fn size(field: &str) -> Result<Option<u64>, String> {
-    if field.is_empty() {
-        return Ok(None);
+    fn size(&self, column: usize) -> Result<Option<u64>, String> {
+        let field = self.field(column).unwrap_or_default();
+        if field.is_empty() {
+            return Ok(None);
+        }
+        field.parse().map(Some).map_err(|_| format!("`{}` is no size in bytes", field.escape_debug()))
     }
-    field.parse().map(Some).map_err(|_| format!("`{}` is no size in bytes", field.escape_debug()))
-}
 
-fn modified(field: &str) -> Result<Option<Timestamp>, String> {
-    if field.is_empty() {
-        return Ok(None);
+    fn time(&self, column: usize) -> Result<Option<Timestamp>, String> {
+        let field = self.field(column).unwrap_or_default();
+        if field.is_empty() {
+            return Ok(None);
+        }
+        let no_date = |_| format!("`{}` is no date of the form 2026-01-31T00:00:00Z", field.escape_debug());
+        field.parse().map(Some).map_err(no_date)
     }
-    field
-        .parse()
-        .map(Some)
-        .map_err(|_| format!("`{}` is no date of the form 2026-01-31T00:00:00Z", field.escape_debug()))
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de::Error as _};
 
+use super::columnar::Form;
 use crate::manifest::error::ManifestError;
 use crate::manifest::input::is_gzip_key;
 use crate::manifest::spec::Dialect;
@@ -31,12 +32,32 @@ pub(super) struct Document {
     pub(super) source: String,
     /// Where the data files are, as it was written: a name or an ARN.
     destination: String,
-    /// The columns' names, in the order of the data files.
+    /// The form of the data files.
+    pub(super) written: Written,
+    /// The columns' names in CSV files, in their order. Other files name them themselves, and are believed.
     pub(super) schema: Vec<String>,
     /// The data files.
     pub(super) files: Vec<DataFile>,
     /// When the inventory was begun.
     pub(super) created: Option<Timestamp>,
+}
+
+/// The form of data files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Csv,
+    Columnar(Form),
+}
+
+impl Written {
+    fn of(format: &str) -> Option<Self> {
+        match format.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Columnar(Form::Parquet)),
+            "orc" => Some(Self::Columnar(Form::Orc)),
+            _ => None,
+        }
+    }
 }
 
 /// One data file.
@@ -55,18 +76,17 @@ impl Document {
         let help = "give the key of an inventory's manifest.json, or latest = \"prefix/\"";
         let shape: DocumentShape = serde_json::from_slice(text)
             .map_err(|why| ManifestError::malformed(name, format!("it is no inventory manifest: {why}"), help))?;
-        if !shape.file_format.eq_ignore_ascii_case("csv") {
-            return Err(ManifestError::malformed(
-                name,
-                format!("the inventory's data is {}, and only CSV can be read", shape.file_format.escape_debug()),
-                "have the inventory written as CSV",
-            ));
-        }
+        let written = Written::of(&shape.file_format).ok_or_else(|| {
+            let form = shape.file_format.escape_debug();
+            let what = format!("the inventory's data is {form}, and only CSV, Parquet and ORC can be read");
+            ManifestError::malformed(name, what, "have the inventory written as one of these")
+        })?;
         let files = shape.files.into_iter().map(|file| file.check(name)).collect::<Result<Vec<_>, _>>()?;
         refuse_repeated(&files, name)?;
         Ok(Self {
             source: shape.source_bucket,
             destination: shape.destination_bucket.unwrap_or_default(),
+            written,
             schema: shape.file_schema.split(',').map(|column| column.trim().to_owned()).collect(),
             files,
             created: shape.creation_timestamp.and_then(|Loose(text)| created(&text)),
@@ -75,7 +95,8 @@ impl Document {
 
     /// The bytes of its compressed data files, as far as it gives them.
     pub(super) fn compressed(&self) -> u64 {
-        let packed = self.files.iter().filter(|file| is_gzip_key(&file.key));
+        let all = self.written != Written::Csv;
+        let packed = self.files.iter().filter(|file| all || is_gzip_key(&file.key));
         packed.filter_map(|file| file.size).fold(0, u64::saturating_add)
     }
 
@@ -283,8 +304,11 @@ mod tests {
 
     #[test]
     fn other_formats_say_so() {
-        let parquet = document("d", "").replace("\"CSV\"", "\"Parquet\"");
-        assert!(refused(&parquet).contains("Parquet, and only CSV"));
+        let as_format = |format: &str| document("d", "").replace("\"CSV\"", &format!("\"{format}\""));
+        assert!(refused(&as_format("Avro")).contains("Avro, and only CSV, Parquet and ORC"));
+        assert_eq!(parse(&as_format("Parquet")).unwrap().written, Written::Columnar(Form::Parquet));
+        assert_eq!(parse(&as_format("ORC")).unwrap().written, Written::Columnar(Form::Orc));
+        assert_eq!(parse(&as_format("csv")).unwrap().written, Written::Csv);
     }
 
     #[test]

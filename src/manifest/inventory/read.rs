@@ -1,22 +1,24 @@
-//! Reads an inventory: its description first, then each data file as it streams.
+//! Reads an inventory: its description first, then each data file; those in CSV as they stream.
 
 use std::io::BufRead;
 
 use md5::Md5;
 
-use super::columns::{Columns, Reading};
-use super::document::{DataFile, Document, Found, MAX_DOCUMENT_BYTES};
-use super::latest;
+use super::columns::Columns;
+use super::document::{DataFile, Document, Found, MAX_DOCUMENT_BYTES, Written};
+use super::fields::Reading;
+use super::{latest, tables};
 use crate::manifest::csv::explain;
 use crate::manifest::draft::Mark;
 use crate::manifest::error::{BadRows, ManifestError, place};
 use crate::manifest::frozen::Pin;
-use crate::manifest::input::{self, Raw, Rest};
+use crate::manifest::input::{self, Raw, Rest, Tally};
 use crate::manifest::patient::{Patient, bare};
 use crate::manifest::records::{LineEnds, Next, Records};
 use crate::manifest::sink::Sink;
 use crate::manifest::spec::{Dialect, InventoryObject};
 use crate::object::{Bucket, Key};
+use crate::store::Opened;
 
 /// Reads an inventory's data files, one after the other, into the sink; behind those that an earlier attempt has read,
 /// if there was one.
@@ -32,27 +34,47 @@ pub(in crate::manifest) async fn read(
     let document = Document::parse(&found.text, &name)?;
     document.expect_bucket(bucket, &name)?;
     sink.refuse_too_large(&name, document.compressed())?;
-    let mut columns = Columns::new(&document, dialect, sink.filter(), sink.surveys(), &name)?;
-    columns.plus = done.plus;
-    for (number, file) in document.files.into_iter().enumerate().skip(done.files) {
-        (sink, columns) = read_file(bucket, file, columns, patient, sink).await?;
-        let mark = Mark::Inventory {
-            key: found.key.clone(),
-            etag: found.etag.clone(),
-            files: number + 1,
-            plus: columns.plus.clone(),
-        };
-        sink = input::blocking(move || {
-            if sink.step() {
-                sink.keep(mark)?;
+    let pin = Pin::Inventory {
+        bucket: bucket.clone(),
+        key: found.key.clone(),
+        etag: found.etag.clone(),
+        created: document.created,
+    };
+    let mark = |files, plus| Mark::Inventory { key: found.key.clone(), etag: found.etag.clone(), files, plus };
+    match document.written {
+        Written::Csv => {
+            let mut columns = Columns::new(&document, dialect, sink.filter(), sink.surveys(), &name)?;
+            columns.plus = done.plus;
+            for (number, file) in document.files.into_iter().enumerate().skip(done.files) {
+                (sink, columns) = read_file(bucket, file, columns, patient, sink).await?;
+                sink = keep(sink, mark(number + 1, columns.plus.clone())).await?;
             }
-            Ok(sink)
-        })
-        .await?;
+            columns.warn(&mut sink, &name);
+        }
+        Written::Columnar(form) => {
+            let mut files = document.files;
+            if sink.glances() {
+                // Any object will do, and the smallest file has one soonest.
+                files.sort_by_key(|file| file.size);
+            }
+            for (number, file) in files.into_iter().enumerate().skip(done.files) {
+                sink = tables::read_file(bucket, file, form, patient, sink).await?;
+                sink = keep(sink, mark(number + 1, None)).await?;
+            }
+        }
     }
-    columns.warn(&mut sink, &name);
-    let pin = Pin::Inventory { bucket: bucket.clone(), key: found.key, etag: found.etag, created: document.created };
     Ok((sink, pin))
+}
+
+/// Behind a data file, keeps what there is so far if that is enough to be kept.
+async fn keep(mut sink: Sink, mark: Mark) -> Result<Sink, ManifestError> {
+    input::blocking(move || {
+        if sink.step() {
+            sink.keep(mark)?;
+        }
+        Ok(sink)
+    })
+    .await
 }
 
 /// What an earlier attempt has done.
@@ -111,14 +133,34 @@ async fn read_file(
     sink: Sink,
 ) -> Result<(Sink, Columns), ManifestError> {
     let name = place(bucket, &file.key);
-    let opened = patient.open_existing(bucket, &file.key).await.map_err(|error| match error {
+    let opened = open(bucket, &file, patient).await?;
+    input::stream(opened, patient.stop(), move |raw| read_checked(raw, &file, &name, columns, sink)).await
+}
+
+/// Opens a data file, which must be there.
+pub(super) async fn open(bucket: &Bucket, file: &DataFile, patient: &Patient) -> Result<Opened, ManifestError> {
+    patient.open_existing(bucket, &file.key).await.map_err(|error| match error {
         ManifestError::Store { fault, .. } if fault.status == Some(404) => {
             let help = "the inventory is not complete, or its files were deleted: use another one";
-            ManifestError::malformed(&name, "manifest.json names this data file, and it is not there", help)
+            let what = "manifest.json names this data file, and it is not there";
+            ManifestError::malformed(&place(bucket, &file.key), what, help)
         }
         other => other,
-    })?;
-    input::stream(opened, patient.stop(), move |raw| read_checked(raw, &file, &name, columns, sink)).await
+    })
+}
+
+/// Compares a data file's bytes with what `manifest.json` says of them.
+pub(super) fn compare(file: &DataFile, tally: &Tally, name: &str) -> Result<(), ManifestError> {
+    let help = "the file was written over or cut off: use another inventory";
+    if let Some(size) = file.size.filter(|size| *size != tally.bytes) {
+        let what = format!("it has {} bytes, and manifest.json says {size}", tally.bytes);
+        return Err(ManifestError::malformed(name, what, help));
+    }
+    if !file.md5.eq_ignore_ascii_case(&tally.digest) {
+        let what = format!("its MD5 is {}, and manifest.json says {}", tally.digest, file.md5);
+        return Err(ManifestError::malformed(name, what, help));
+    }
+    Ok(())
 }
 
 /// Reads one data file and compares it with what `manifest.json` says of it.
@@ -138,15 +180,7 @@ fn read_checked(
     if rest == Rest::Leave && rows.is_err() {
         return rows.map(|()| (sink, columns));
     }
-    let help = "the file was written over or cut off: use another inventory";
-    if let Some(size) = file.size.filter(|size| *size != tally.bytes) {
-        let what = format!("it has {} bytes, and manifest.json says {size}", tally.bytes);
-        return Err(ManifestError::malformed(name, what, help));
-    }
-    if !file.md5.eq_ignore_ascii_case(&tally.digest) {
-        let what = format!("its MD5 is {}, and manifest.json says {}", tally.digest, file.md5);
-        return Err(ManifestError::malformed(name, what, help));
-    }
+    compare(file, &tally, name)?;
     // Last, because a file that is not the one meant explains whatever is wrong with its rows.
     rows?;
     Ok((sink, columns))
@@ -166,17 +200,13 @@ fn read_rows<R: BufRead>(
             Next::End => break,
             Next::Bad(why) => Err(why),
             Next::Record(record) if row == 1 && columns.is_header(&record) => Ok(()),
-            Next::Record(record) => match columns.read(&record, || format!("row {row} of {name}")) {
-                Ok(Reading::Object(row)) => match sink.push(&row) {
+            Next::Record(record) => {
+                let read = columns.read(&record, || format!("row {row} of {name}"));
+                match take_in(read, sink) {
                     Ok(taken) => taken,
                     Err(error) => return Err(bad.before(error, name)),
-                },
-                Ok(Reading::Passed) => {
-                    sink.pass_over()?;
-                    Ok(())
                 }
-                Err(why) => Err(why),
-            },
+            }
         };
         if let Err(why) = taken {
             bad.push(row, records.line(), why);
@@ -186,4 +216,13 @@ fn read_rows<R: BufRead>(
         }
     }
     bad.verdict(name)
+}
+
+/// Takes in what a row is; the inner error says why it is none.
+pub(super) fn take_in(read: Result<Reading<'_>, String>, sink: &mut Sink) -> Result<Result<(), String>, ManifestError> {
+    match read {
+        Ok(Reading::Object(row)) => sink.push(&row),
+        Ok(Reading::Passed) => sink.pass_over().map(Ok),
+        Err(why) => Ok(Err(why)),
+    }
 }

@@ -1,3 +1,6 @@
+mod formats;
+mod oss;
+
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;

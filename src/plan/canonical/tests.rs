@@ -122,6 +122,7 @@ const FREE: &[(Lines, &[&str])] = &[
             "job.client_request_token = \"t\"",
             "limits.max_cost = \"0.5 EUR\"",
             "prices = { book = \"mine\", file = \"prices.toml\" }",
+            "state.url = \"s3://states/team\"",
         ],
     ),
     (
@@ -315,6 +316,7 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("limits.max_cost", CSV, "limits.max_cost = \"50 CNY\"", None),
     ("prices.book", CSV, "prices.book = \"aws-us-east-1\"", None),
     ("prices.file", CSV, "prices.file = \"prices.toml\"", None),
+    ("state.url", CSV, "state.url = \"s3://states/team\"", None),
 ];
 
 #[test]

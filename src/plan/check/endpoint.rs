@@ -7,18 +7,18 @@ use crate::web::{self, host_of};
 
 /// An endpoint that was taken apart.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(in crate::plan) struct Endpoint {
     /// The URL without a trailing slash.
-    pub(super) url: String,
+    pub(in crate::plan) url: String,
     /// Whether it is encrypted.
-    pub(super) https: bool,
+    pub(in crate::plan) https: bool,
     /// The host, without brackets.
     host: String,
 }
 
 /// Why a text is no endpoint: what to say at it, and the remedy.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::plan) enum Refusal {
     /// It holds a user name or a password, and must not be echoed.
     Credentials,
     /// Something else.
@@ -32,7 +32,7 @@ pub(super) enum Refusal {
 
 impl Endpoint {
     /// Takes an endpoint apart.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(in crate::plan) fn parse(text: &str) -> Result<Self, Refusal> {
         let malformed = |label, help: &str| Refusal::Malformed { label, help: help.to_owned() };
         // No part of a legal endpoint has an @, so one always means credentials, however mangled the rest is.
         if text.contains('@') {
@@ -60,12 +60,12 @@ impl Endpoint {
     }
 
     /// The host as an IP address.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
+    pub(in crate::plan) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
     /// Whether requests stay on this machine.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(in crate::plan) fn is_loopback(&self) -> bool {
         web::is_loopback(&self.host)
     }
 }

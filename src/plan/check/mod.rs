@@ -17,9 +17,11 @@ use jiff::Timestamp;
 
 use super::shape::PlanFile;
 use super::walk::{At, Field, Walk};
-use super::{Canonical, JobSettings, Limits, Plan, Prices};
+use super::{Canonical, JobSettings, Limits, Plan, Prices, StateUrl};
 use crate::diagnostics::Problem;
 use crate::store::Provider;
+
+pub(super) use endpoint::{Endpoint, Refusal};
 
 /// What the rules depend on.
 struct Context<'a> {
@@ -61,6 +63,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let report = report::check(&file.report, &context, walk);
     let limits = limits(file, walk);
     let prices = prices(file, &context, walk);
+    let state = state(file, walk);
     let notify = notify::check(&file.notify, walk);
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
@@ -74,6 +77,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         job: job(file),
         limits,
         prices,
+        state,
         notify,
         canonical,
     })
@@ -115,6 +119,22 @@ fn prices(file: &PlanFile, context: &Context<'_>, walk: &mut Walk) -> Prices {
     Prices {
         book: prices.book.value().map(|name| name.0.clone()),
         file: prices.file.given().map(|at| context.file(at, walk)),
+    }
+}
+
+fn state(file: &PlanFile, walk: &mut Walk) -> Option<StateUrl> {
+    let url = file.state.value()?.url.given()?;
+    match StateUrl::parse(&url.value.0) {
+        Ok(state) => Some(state),
+        Err(refused) => {
+            if url.value.0.contains('@') {
+                walk.hide(url.span.clone());
+            }
+            walk.push(
+                Problem::new("this is no place to keep jobs").label(url.span.clone(), refused.what).help(refused.help),
+            );
+            None
+        }
     }
 }
 

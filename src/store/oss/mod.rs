@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use bytes::Bytes;
 
 use super::site::Site;
 use super::wire::{Clock, Dialect, Wire, query};
-use super::{Addressing, BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
+use super::{Addressing, BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::Fault;
@@ -85,5 +86,16 @@ impl Store for OssStore {
     /// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
     fn untiered_class(&self) -> Option<&'static str> {
         Some("Archive")
+    }
+}
+
+#[async_trait]
+impl Cabinet for OssStore {
+    async fn create(&self, bucket: &Bucket, key: &Key, content: Bytes) -> Result<Created, Fault> {
+        self.wire.create(bucket, key, content).await
+    }
+
+    async fn remove(&self, bucket: &Bucket, key: &Key) -> Result<(), Fault> {
+        self.wire.remove(bucket, key).await
     }
 }

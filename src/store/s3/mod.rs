@@ -27,10 +27,14 @@ use aws_sdk_s3::operation::RequestId;
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use bytes::Bytes;
 
 use super::site::Site;
 use super::wire::{Clock, Dialect, Signed, Wire, query};
-use super::{Addressing, BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store, StoreConfig};
+use super::{
+    Addressing, BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store,
+    StoreConfig,
+};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;
@@ -132,6 +136,17 @@ impl Store for S3Store {
         } else {
             None
         }
+    }
+}
+
+#[async_trait]
+impl Cabinet for S3Store {
+    async fn create(&self, bucket: &Bucket, key: &Key, content: Bytes) -> Result<Created, Fault> {
+        self.wire.create(bucket, key, content).await
+    }
+
+    async fn remove(&self, bucket: &Bucket, key: &Key) -> Result<(), Fault> {
+        self.wire.remove(bucket, key).await
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `calls` | the requests about one object |
 //! | `listing` | the pages of a bucket |
 //! | `setting` | what a bucket is set to |
+//! | `keep` | making an object that must be new, and removing one |
 //! | `errand` | requests to a host that is no bucket's |
 //!
 //! Every request is sent once, goes to the plan's own host, and follows no redirect. A clock that the server calls wrong
@@ -25,6 +26,7 @@ mod dialect;
 mod errand;
 mod host;
 mod identity;
+mod keep;
 mod lane;
 mod listing;
 mod payload;

@@ -1,0 +1,143 @@
+//! The journal that a command works on: in a folder of this machine, or kept in a bucket while the command runs.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::state::State;
+use super::terminal::Terminal;
+use super::{Error, Exit, notices};
+use crate::job::JobId;
+use crate::journal::Journal;
+use crate::remote::{Remote, RemoteError};
+
+/// How long the last push may take where nobody is in a hurry.
+const UNHURRIED: Duration = Duration::from_mins(10);
+
+/// And where the command was asked to stop: by a person, or by a CI runner that kills it 7.5 seconds after it asked.
+const HURRIED: Duration = Duration::from_mins(1);
+const HURRIED_IN_CI: Duration = Duration::from_millis(2500);
+
+/// A journal, for as long as a command needs it.
+pub(super) struct Kept {
+    journal: Journal,
+    remote: Option<Remote>,
+    flag: String,
+    stopped: CancellationToken,
+    terminal: Option<Terminal>,
+}
+
+impl Deref for Kept {
+    type Target = Journal;
+
+    fn deref(&self) -> &Journal {
+        &self.journal
+    }
+}
+
+impl Kept {
+    /// A journal that stays where it is.
+    pub(super) fn here(journal: Journal, flag: String) -> Self {
+        Self { journal, remote: None, flag, stopped: CancellationToken::new(), terminal: None }
+    }
+
+    /// That of a state in a bucket, which is held.
+    pub(super) fn held(remote: Remote, flag: String, terminal: Terminal) -> Self {
+        let journal = notices::hear(remote.journal().clone());
+        Self { journal, remote: Some(remote), flag, stopped: CancellationToken::new(), terminal: Some(terminal) }
+    }
+
+    /// What a command that is shown must say besides, so that it finds the same jobs: ` --state ...`, or nothing.
+    pub(super) fn flag(&self) -> String {
+        self.flag.clone()
+    }
+
+    /// Whether it is kept in a bucket.
+    pub(super) fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Sees to it that a job's files are on this machine.
+    ///
+    /// # Errors
+    /// When they cannot be fetched.
+    pub(super) fn fetch(&self, job: &JobId) -> Result<(), Error> {
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.fetch(job)).map_err(Error::from)
+    }
+
+    /// Has work stop when the state is lost, and what there is pushed when work is asked to stop. Within a runtime.
+    pub(super) fn watch(&self, stop: &CancellationToken) {
+        let Some(remote) = &self.remote else { return };
+        let (lost, stop, stopped) = (remote.lost().clone(), stop.clone(), self.stopped.clone());
+        let push = remote.pusher();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = lost.cancelled() => stop.cancel(),
+                () = stop.cancelled() => push(),
+            }
+            stopped.cancel();
+        });
+    }
+
+    /// Lets the journal go, with all that was done in it; and how the command ends, which may be with what is wrong there.
+    ///
+    /// # Errors
+    /// What it ended with, or that what was done could not be kept.
+    pub(super) fn close(mut self, ended: Result<Exit, Error>) -> Result<Exit, Error> {
+        let closed = self.let_go();
+        let flag = std::mem::take(&mut self.flag);
+        let named = |error: Error| Error { help: error.help.map(|help| State::named_in(&help, &flag)), ..error };
+        match (ended, closed) {
+            (ended, Ok(())) => ended.map_err(named),
+            (Ok(_), Err(error)) => Err(named(error.into())),
+            (Err(ended), Err(error)) => {
+                if let Some(terminal) = self.terminal {
+                    terminal.say(format_args!("warning: {error}"));
+                }
+                Err(named(ended))
+            }
+        }
+    }
+
+    fn let_go(&mut self) -> Result<(), RemoteError> {
+        let Some(remote) = self.remote.take() else { return Ok(()) };
+        let within = match (self.stopped.is_cancelled(), std::env::var_os("CI").is_some()) {
+            (false, _) => UNHURRIED,
+            (true, false) => HURRIED,
+            (true, true) => HURRIED_IN_CI,
+        };
+        remote.close(within)
+    }
+}
+
+/// A command that fails gives the state back all the same.
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let (Err(error), Some(terminal)) = (self.let_go(), self.terminal) {
+            terminal.say(format_args!("warning: {error}"));
+        }
+    }
+}
+
+impl From<RemoteError> for Error {
+    fn from(error: RemoteError) -> Self {
+        let exit = match &error {
+            RemoteError::Held(_)
+            | RemoteError::HeldHere(_)
+            | RemoteError::NoCondition(_)
+            | RemoteError::Behind(_)
+            | RemoteError::Newer(_) => Exit::Refused,
+            RemoteError::Place(..) | RemoteError::Absent => Exit::Invalid,
+            RemoteError::Journal(error) => Exit::of_journal(error),
+            _ => Exit::ToolFailed,
+        };
+        match error {
+            RemoteError::Connect(error) => {
+                let error = Self::from(error);
+                Self { message: format!("the state cannot be reached: {}", error.message), ..error }
+            }
+            error => Self { exit, message: error.to_string(), help: error.help() },
+        }
+    }
+}

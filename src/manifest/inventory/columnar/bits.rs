@@ -1,0 +1,95 @@
+//! Numbers of any width, in either order of their bits.
+
+/// The number of `width` bits, at most 64, that begins at this bit; the least significant first, as Parquet packs them.
+/// `None` where the bytes end before it does.
+pub(super) fn least_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
+    if width == 0 {
+        return Some(0);
+    }
+    let (first, shift) = (bit / 8, bit % 8);
+    let end = bit.checked_add(usize::try_from(width).ok()?)?.div_ceil(8);
+    let window = bytes.get(first..end)?;
+    let mut number = 0_u128;
+    for (place, byte) in window.iter().enumerate() {
+        number |= u128::from(*byte) << (8 * place);
+    }
+    let number = (number >> shift) & mask(width);
+    u64::try_from(number).ok()
+}
+
+/// The number of `width` bits, at most 64, that begins at this bit; the most significant first, as ORC packs them.
+pub(super) fn most_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
+    if width == 0 {
+        return Some(0);
+    }
+    let end = bit.checked_add(usize::try_from(width).ok()?)?;
+    let window = bytes.get(bit / 8..end.div_ceil(8))?;
+    let number = window.iter().fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte));
+    let behind = window.len() * 8 - (end - bit / 8 * 8);
+    u64::try_from((number >> behind) & mask(width)).ok()
+}
+
+fn mask(width: u32) -> u128 {
+    u128::MAX >> (128 - width.clamp(1, 64))
+}
+
+/// What zigzag made of a signed number.
+pub(super) fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
+}
+
+/// A number in groups of seven bits, the least significant first, from this place on, and the place behind it. `None` where
+/// the bytes end before it does; more than 64 bits are cut off.
+pub(super) fn varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
+    let mut number = 0;
+    for shift in (0..70).step_by(7) {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        if shift < 64 {
+            number |= u64::from(byte & 0x7f) << shift;
+        }
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Some((number, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_ends_are_met() {
+        assert_eq!(least_first(&[0xff; 9], 7, 64), Some(u64::MAX));
+        assert_eq!(most_first(&[0xff; 9], 7, 64), Some(u64::MAX));
+        assert_eq!(least_first(&[0xff; 8], 7, 64), None);
+        assert_eq!(most_first(&[0xff; 8], 7, 64), None);
+        assert_eq!((least_first(&[], 0, 0), most_first(&[], 9, 0)), (Some(0), Some(0)));
+        assert_eq!((least_first(&[], usize::MAX, 2), most_first(&[], usize::MAX, 2)), (None, None));
+        assert_eq!(varint(&[0xff; 20], 0).unwrap().1, 10);
+        assert_eq!(varint(&[0x80, 0x80], 0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_found_bit_by_bit(bytes in prop::collection::vec(any::<u8>(), 9..20), bit in 0_usize..8, width in 1_u32..=64) {
+            let bits = |most: bool| (bit..bit + width as usize).map(move |at| (at, most));
+            let mut least = 0;
+            for (place, (at, _)) in bits(false).enumerate() {
+                least |= u64::from(bytes[at / 8] >> (at % 8) & 1) << place;
+            }
+            prop_assert_eq!(least_first(&bytes, bit, width), Some(least));
+            let most = bits(true).fold(0, |sum: u64, (at, _)| sum << 1 | u64::from(bytes[at / 8] >> (7 - at % 8) & 1));
+            prop_assert_eq!(most_first(&bytes, bit, width), Some(most));
+        }
+
+        #[test]
+        fn zigzag_is_undone(number: i64) {
+            let zigzag = (number << 1 ^ number >> 63).cast_unsigned();
+            prop_assert_eq!(unzigzag(zigzag), number);
+        }
+    }
+}

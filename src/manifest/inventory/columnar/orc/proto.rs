@@ -1,0 +1,122 @@
+//! Protocol buffers, as far as ORC's footers are written in them.
+
+use crate::manifest::inventory::columnar::bits::varint;
+use crate::manifest::inventory::columnar::{Outcome, damaged};
+
+/// A field's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// Eight bytes, or four: no footer has any that matters.
+    Fixed,
+}
+
+/// The fields of a message, one after the other. What lies in one of them is a message of its own, so that nothing here
+/// goes deeper.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next field, with its number.
+    pub(super) fn next(&mut self) -> Outcome<Option<(u64, Field<'a>)>> {
+        if self.at == self.bytes.len() {
+            return Ok(None);
+        }
+        let tag = self.number()?;
+        let field = match tag & 7 {
+            0 => Field::Number(self.number()?),
+            1 => self.pass(8).map(|_| Field::Fixed)?,
+            2 => {
+                let bytes = self.number()?;
+                Field::Bytes(self.pass(bytes)?)
+            }
+            5 => self.pass(4).map(|_| Field::Fixed)?,
+            other => return damaged(format!("a footer has a field of the unknown type {other}")),
+        };
+        Ok(Some((tag >> 3, field)))
+    }
+
+    fn number(&mut self) -> Outcome<u64> {
+        match varint(self.bytes, self.at) {
+            Some((number, at)) => {
+                self.at = at;
+                Ok(number)
+            }
+            None => damaged("a footer is cut off"),
+        }
+    }
+
+    fn pass(&mut self, bytes: u64) -> Outcome<&'a [u8]> {
+        let end = usize::try_from(bytes).ok().and_then(|bytes| self.at.checked_add(bytes));
+        match end.and_then(|end| self.bytes.get(self.at..end)) {
+            Some(passed) => {
+                self.at += passed.len();
+                Ok(passed)
+            }
+            None => damaged("a footer is cut off"),
+        }
+    }
+}
+
+/// Adds the numbers of a field that may be packed.
+pub(super) fn numbers(field: Field<'_>, into: &mut Vec<u64>, most: usize) -> Outcome<()> {
+    match field {
+        Field::Number(number) => into.push(number),
+        Field::Fixed => {}
+        Field::Bytes(bytes) => {
+            let mut at = 0;
+            while at < bytes.len() && into.len() <= most {
+                let Some((number, next)) = varint(bytes, at) else { return damaged("a footer is cut off") };
+                into.push(number);
+                at = next;
+            }
+        }
+    }
+    if into.len() > most { damaged("a footer lists too much") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn fields_of_all_types_are_told_apart() {
+        let bytes = [0x08, 0x96, 0x01, 0x12, 0x02, b'h', b'i', 0x1d, 0, 0, 0, 0, 0x21, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut message = Message::new(&bytes);
+        assert_eq!(message.next().unwrap(), Some((1, Field::Number(150))));
+        assert_eq!(message.next().unwrap(), Some((2, Field::Bytes(b"hi"))));
+        assert_eq!(message.next().unwrap(), Some((3, Field::Fixed)));
+        assert_eq!(message.next().unwrap(), Some((4, Field::Fixed)));
+        assert_eq!(message.next().unwrap(), None);
+        assert!(Message::new(&[0x12, 0xff, 0xff, 0x03]).next().is_err());
+        assert!(Message::new(&[0x0b]).next().is_err());
+    }
+
+    #[test]
+    fn packed_numbers_are_bounded() {
+        let mut found = Vec::new();
+        numbers(Field::Bytes(&[1, 0x96, 0x01]), &mut found, 2).unwrap();
+        numbers(Field::Number(7), &mut found, 3).unwrap();
+        assert_eq!(found, [1, 150, 7]);
+        assert!(numbers(Field::Bytes(&[0; 100]), &mut found, 10).is_err());
+        assert!(found.len() <= 11);
+    }
+
+    proptest! {
+        #[test]
+        fn junk_is_no_panic(bytes: Vec<u8>) {
+            let mut message = Message::new(&bytes);
+            while let Ok(Some(_)) = message.next() {}
+        }
+    }
+}

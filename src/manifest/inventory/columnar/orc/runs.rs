@@ -1,0 +1,308 @@
+//! Runs of whole numbers, bytes and bits.
+
+use super::stream::Stream;
+use crate::manifest::inventory::columnar::bits::{most_first, unzigzag};
+use crate::manifest::inventory::columnar::input::Input;
+use crate::manifest::inventory::columnar::{Broken, Outcome, damaged};
+
+/// Bytes in runs.
+pub(super) struct Bytes {
+    pub(super) stream: Stream,
+    left: usize,
+    /// The byte that is repeated, where one is.
+    same: Option<u8>,
+}
+
+impl Bytes {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, left: 0, same: None }
+    }
+
+    fn next(&mut self, input: &Input) -> Outcome<u8> {
+        if self.left == 0 {
+            let head = self.stream.byte(input)?;
+            (self.left, self.same) = if head < 0x80 {
+                (usize::from(head) + 3, Some(self.stream.byte(input)?))
+            } else {
+                (256 - usize::from(head), None)
+            };
+        }
+        self.left -= 1;
+        match self.same {
+            Some(byte) => Ok(byte),
+            None => self.stream.byte(input),
+        }
+    }
+}
+
+/// Truth values, eight in a byte, the first in the highest bit.
+pub(super) struct Bits {
+    pub(super) bytes: Bytes,
+    byte: u8,
+    left: u32,
+}
+
+impl Bits {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { bytes: Bytes::new(stream), byte: 0, left: 0 }
+    }
+
+    /// The next one.
+    pub(super) fn next(&mut self, input: &Input) -> Outcome<bool> {
+        if self.left == 0 {
+            (self.byte, self.left) = (self.bytes.next(input)?, 8);
+        }
+        self.left -= 1;
+        Ok(self.byte >> self.left & 1 == 1)
+    }
+}
+
+/// Whole numbers in runs of 512 at most.
+pub(super) struct Integers {
+    pub(super) stream: Stream,
+    second: bool,
+    signed: bool,
+    run: Vec<i64>,
+    next: usize,
+    packed: Vec<u8>,
+}
+
+impl Integers {
+    /// Those of a stream, in the form's first or second version.
+    pub(super) fn new(stream: Stream, second: bool, signed: bool) -> Self {
+        Self { stream, second, signed, run: Vec::new(), next: 0, packed: Vec::new() }
+    }
+
+    /// The next number. One without a sign that has 64 bits comes out negative.
+    pub(super) fn next(&mut self, input: &Input) -> Outcome<i64> {
+        while self.next == self.run.len() {
+            self.run.clear();
+            self.next = 0;
+            if self.second { self.begin_second(input)? } else { self.begin_first(input)? }
+        }
+        let number = self.run[self.next];
+        self.next += 1;
+        Ok(number)
+    }
+
+    fn signed(&self, number: u64) -> i64 {
+        if self.signed { unzigzag(number) } else { number.cast_signed() }
+    }
+
+    fn begin_first(&mut self, input: &Input) -> Outcome<()> {
+        let head = self.stream.byte(input)?;
+        if head < 0x80 {
+            let delta = i64::from(self.stream.byte(input)?.cast_signed());
+            let number = self.stream.varint(input)?;
+            let mut number = self.signed(number);
+            for _ in 0..usize::from(head) + 3 {
+                self.run.push(number);
+                number = number.wrapping_add(delta);
+            }
+        } else {
+            for _ in 0..256 - usize::from(head) {
+                let number = self.stream.varint(input)?;
+                let number = self.signed(number);
+                self.run.push(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_second(&mut self, input: &Input) -> Outcome<()> {
+        let head = self.stream.byte(input)?;
+        match head >> 6 {
+            0 => self.short(input, head),
+            1 => {
+                let (width, count) = self.width_and_count(input, head)?;
+                self.pack(input, width, count)?;
+                for place in 0..count {
+                    let number = self.packed_at(place, width)?;
+                    let number = self.signed(number);
+                    self.run.push(number);
+                }
+                Ok(())
+            }
+            2 => self.patched(input, head),
+            _ => self.differences(input, head),
+        }
+    }
+
+    fn short(&mut self, input: &Input, head: u8) -> Outcome<()> {
+        let number = self.big_endian(input, usize::from(head >> 3 & 7) + 1)?;
+        let number = self.signed(number);
+        self.run.resize(usize::from(head & 7) + 3, number);
+        Ok(())
+    }
+
+    fn patched(&mut self, input: &Input, head: u8) -> Outcome<()> {
+        let (width, count) = self.width_and_count(input, head)?;
+        let (third, fourth) = (self.stream.byte(input)?, self.stream.byte(input)?);
+        let base_bytes = usize::from(third >> 5) + 1;
+        let patch_width = width_of(third & 0x1f);
+        let (gap_width, patches) = (u32::from(fourth >> 5) + 1, usize::from(fourth & 0x1f));
+        if patch_width + gap_width > 64 || width + patch_width > 64 {
+            return damaged("a run is patched with too many bits");
+        }
+        let base = self.big_endian(input, base_bytes)?;
+        // The highest bit of the base is its sign.
+        let sign = 1 << (base_bytes * 8 - 1);
+        let base = if base & sign == 0 { base.cast_signed() } else { (base & !sign).cast_signed().wrapping_neg() };
+        self.pack(input, width, count)?;
+        for place in 0..count {
+            let number = self.packed_at(place, width)?;
+            self.run.push(number.cast_signed());
+        }
+        let entry_width = rounded(patch_width + gap_width);
+        self.pack(input, entry_width, patches)?;
+        let mut place = 0;
+        for number in 0..patches {
+            let entry = self.packed_at(number, entry_width)?;
+            place += usize::try_from(entry >> patch_width).unwrap_or(usize::MAX).min(1 << 16);
+            let patch = entry & (u64::MAX >> (64 - patch_width));
+            let Some(found) = self.run.get_mut(place) else { return damaged("a patch lies behind its run") };
+            *found |= patch.checked_shl(width).unwrap_or_default().cast_signed();
+        }
+        for number in &mut self.run {
+            *number = number.wrapping_add(base);
+        }
+        Ok(())
+    }
+
+    fn differences(&mut self, input: &Input, head: u8) -> Outcome<()> {
+        let (_, count) = self.width_and_count(input, head)?;
+        // Here no bits at all mean that every difference is the first one.
+        let code = head >> 1 & 0x1f;
+        let width = if code == 0 { 0 } else { width_of(code) };
+        let first = self.stream.varint(input)?;
+        let (mut number, delta) = (self.signed(first), unzigzag(self.stream.varint(input)?));
+        self.run.push(number);
+        if count > 1 {
+            number = number.wrapping_add(delta);
+            self.run.push(number);
+        }
+        let others = count.saturating_sub(2);
+        if width > 0 {
+            self.pack(input, width, others)?;
+        }
+        for place in 0..others {
+            let step = if width == 0 { delta } else { self.packed_at(place, width)?.cast_signed() };
+            number = if width > 0 && delta < 0 { number.wrapping_sub(step) } else { number.wrapping_add(step) };
+            self.run.push(number);
+        }
+        Ok(())
+    }
+
+    fn width_and_count(&mut self, input: &Input, head: u8) -> Outcome<(u32, usize)> {
+        let low = self.stream.byte(input)?;
+        Ok((width_of(head >> 1 & 0x1f), (usize::from(head & 1) << 8 | usize::from(low)) + 1))
+    }
+
+    fn big_endian(&mut self, input: &Input, bytes: usize) -> Outcome<u64> {
+        let mut number = 0;
+        for _ in 0..bytes {
+            number = number << 8 | u64::from(self.stream.byte(input)?);
+        }
+        Ok(number)
+    }
+
+    /// Reads so many packed numbers, of which a run has 512 at most.
+    fn pack(&mut self, input: &Input, width: u32, count: usize) -> Outcome<()> {
+        self.packed.clear();
+        let bytes = (width as usize * count).div_ceil(8);
+        self.stream.take(input, bytes, &mut self.packed)
+    }
+
+    fn packed_at(&self, place: usize, width: u32) -> Outcome<u64> {
+        most_first(&self.packed, place * width as usize, width)
+            .ok_or_else(|| Broken::Damaged("a run ends before its numbers do".to_owned()))
+    }
+}
+
+/// The bits that a code of five bits stands for.
+fn width_of(code: u8) -> u32 {
+    match code {
+        0..=23 => u32::from(code) + 1,
+        24 => 26,
+        25 => 28,
+        26 => 30,
+        27 => 32,
+        28 => 40,
+        29 => 48,
+        30 => 56,
+        _ => 64,
+    }
+}
+
+/// The fewest bits of those that have a code.
+fn rounded(bits: u32) -> u32 {
+    (0..32).map(width_of).find(|width| *width >= bits).unwrap_or(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::inventory::columnar::orc::stream::Packed;
+    use crate::manifest::inventory::columnar::unpack::Packing;
+
+    fn input(bytes: &[u8]) -> (Input, Stream) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let stream = Packed { packing: Packing::None, block: 0 }.stream(0, bytes.len() as u64);
+        (Input::new(file).unwrap(), stream)
+    }
+
+    fn integers(bytes: &[u8], second: bool, signed: bool) -> Vec<i64> {
+        let (input, stream) = input(bytes);
+        let mut integers = Integers::new(stream, second, signed);
+        std::iter::from_fn(|| integers.next(&input).ok()).collect()
+    }
+
+    /// The examples of <https://orc.apache.org/specification/ORCv1/>.
+    #[test]
+    fn runs_of_the_first_version_are_read() {
+        assert_eq!(integers(&[0x61, 0x00, 0x07], false, false), [7; 100]);
+        assert_eq!(integers(&[0x61, 0xff, 0x64], false, false), (1..=100).rev().collect::<Vec<_>>());
+        assert_eq!(integers(&[0xfb, 0x02, 0x03, 0x06, 0x07, 0x0b], false, false), [2, 3, 6, 7, 11]);
+        assert_eq!(integers(&[0xfe, 0x01, 0x02], false, true), [-1, 1]);
+    }
+
+    #[test]
+    fn runs_of_the_second_version_are_read() {
+        assert_eq!(integers(&[0x0a, 0x27, 0x10], true, false), [10_000; 5]);
+        let direct = [0x5e, 0x03, 0x5c, 0xa1, 0xab, 0x1e, 0xde, 0xad, 0xbe, 0xef];
+        assert_eq!(integers(&direct, true, false), [23_713, 43_806, 57_005, 48_879]);
+        let patched = [
+            0x8e, 0x13, 0x2b, 0x21, 0x07, 0xd0, 0x1e, 0x00, 0x14, 0x70, 0x28, 0x32, 0x3c, 0x46, 0x50, 0x5a, 0x64, 0x6e,
+            0x78, 0x82, 0x8c, 0x96, 0xa0, 0xaa, 0xb4, 0xbe, 0xfc, 0xe8,
+        ];
+        let mut numbers = vec![2030, 2000, 2020, 1_000_000];
+        numbers.extend((2040..=2190).step_by(10));
+        assert_eq!(integers(&patched, true, false), numbers);
+        let differences = [0xc6, 0x09, 0x02, 0x02, 0x22, 0x42, 0x42, 0x46];
+        assert_eq!(integers(&differences, true, false), [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+    }
+
+    #[test]
+    fn bytes_and_bits_are_read() {
+        let (source, stream) = input(&[0x61, 0x00, 0xfe, 0x44, 0x45]);
+        let mut bytes = Bytes::new(stream);
+        let all: Vec<u8> = std::iter::from_fn(|| bytes.next(&source).ok()).collect();
+        assert_eq!(all, [vec![0; 100], vec![0x44, 0x45]].concat());
+        let (source, stream) = input(&[0xff, 0x80]);
+        let mut bits = Bits::new(stream);
+        let all: Vec<bool> = std::iter::from_fn(|| bits.next(&source).ok()).collect();
+        assert_eq!(all, [true, false, false, false, false, false, false, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn junk_is_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), second: bool, signed: bool) {
+            prop_assert!(integers(&bytes, second, signed).len() <= 200 * 512);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Files of other programs are read as they were meant, and damaged ones are refused.
+//!
+//! Those in `tests/fixtures/inventory` were written by Apache Arrow 26, so that nothing here is read by its own writer's
+//! lights. Their rows follow from their numbers.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::{Broken, Form, Kind, Table, Value};
+
+const COLUMNS: [&str; 11] = [
+    "bucket",
+    "key",
+    "version_id",
+    "is_latest",
+    "is_delete_marker",
+    "size",
+    "last_modified_date",
+    "e_tag",
+    "storage_class",
+    "parts",
+    "replicas",
+];
+
+/// All but the nested one.
+const PICKED: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10];
+
+const ROWS: i64 = 400;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/inventory")
+}
+
+fn form(path: &Path) -> Form {
+    if path.extension().is_some_and(|extension| extension == "orc") { Form::Orc } else { Form::Parquet }
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    assert!(found.len() >= 10);
+    found
+}
+
+fn readable() -> impl Iterator<Item = PathBuf> {
+    fixtures().into_iter().filter(|path| path.file_stem().is_some_and(|stem| stem != "zstd"))
+}
+
+/// The row of this number, as it was written.
+fn expected(i: i64) -> Vec<Value<'static>> {
+    let text = |text: String| Value::Text(text.leak().as_bytes());
+    let some = |given: bool, value: Value<'static>| if given { value } else { Value::Nothing };
+    let millis = if i == 3 { -1_234_567_890_123 } else { 1_500_000_000_000 + i * 86_399_999 };
+    vec![
+        text("b-1".to_owned()),
+        text(format!("k/{}/é+%20 {i}", i * 7919 % 1000)),
+        some(i % 5 != 0, text(format!("v{i}"))),
+        Value::Truth(i % 3 != 0),
+        some(i % 7 != 0, Value::Truth(i % 11 == 0)),
+        some(i % 13 != 0, Value::Number(if i % 50 == 49 { (1 << 40) + i } else { i * i * 10 })),
+        some(i == 3 || i % 17 != 0, Value::Time(Timestamp::from_millisecond(millis).unwrap())),
+        text(format!("{:08x}", i * 2_654_435_761 % (1 << 32))),
+        text(["STANDARD", "GLACIER", "STANDARD_IA"][usize::try_from(i % 3).unwrap()].to_owned()),
+        Value::Nothing,
+        some(i % 10 == 0, Value::Number(i)),
+    ]
+}
+
+/// Reads a file to its end; the rows that there were.
+fn read(form: Form, file: File, picked: &[usize], mut look: impl FnMut(i64, &Table)) -> Result<i64, Broken> {
+    let mut table = Table::open(form, file)?;
+    for column in picked {
+        table.kind(*column)?;
+    }
+    table.pick(picked)?;
+    let mut rows = 0;
+    while table.advance()? {
+        look(rows, &table);
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+/// A file of these bytes.
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+#[test]
+fn files_of_another_program_are_read_as_they_were_written() {
+    for path in readable() {
+        let rows = read(form(&path), File::open(&path).unwrap(), &PICKED, |row, table| {
+            assert_eq!(table.names(), COLUMNS);
+            let found: Vec<_> = (0..COLUMNS.len()).map(|column| table.value(column)).collect();
+            assert_eq!(found, expected(row), "row {row} of {}", path.display());
+        });
+        assert_eq!(rows.unwrap(), ROWS, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_column_alone_is_read_as_with_all_others() {
+    for path in readable() {
+        for column in PICKED {
+            let rows = read(form(&path), File::open(&path).unwrap(), &[column], |row, table| {
+                assert_eq!(table.value(column), expected(row)[column], "row {row} of {}", path.display());
+                assert_eq!(table.value(column + 1), Value::Nothing);
+            });
+            assert_eq!(rows.unwrap(), ROWS);
+        }
+    }
+}
+
+#[test]
+fn kinds_are_those_of_the_file() {
+    for path in readable() {
+        let table = Table::open(form(&path), File::open(&path).unwrap()).unwrap();
+        let kinds: Vec<Option<Kind>> = (0..COLUMNS.len()).map(|column| table.kind(column).ok()).collect();
+        let (text, truth) = (Some(Kind::Text), Some(Kind::Truth));
+        let (number, time) = (Some(Kind::Number), Some(Kind::Time));
+        assert_eq!(
+            kinds,
+            [text, text, text, truth, truth, number, time, text, text, None, number],
+            "{}",
+            path.display()
+        );
+        assert!(matches!(table.kind(9), Err(Broken::Foreign(_))));
+    }
+}
+
+#[test]
+fn what_is_compressed_otherwise_says_how() {
+    for name in ["zstd.parquet", "zstd.orc"] {
+        let path = folder().join(name);
+        let error = read(form(&path), File::open(&path).unwrap(), &PICKED, |_, _| {}).unwrap_err();
+        assert!(matches!(error, Broken::Foreign(what) if what == "it is compressed with Zstandard"), "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_anywhere_is_refused() {
+    for path in fixtures() {
+        let whole = fs::read(&path).unwrap();
+        for end in (0..whole.len()).step_by(97) {
+            let found = read(form(&path), file(&whole[..end]), &PICKED, |_, _| {});
+            assert!(found.is_err(), "{} at {end}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_file_of_the_other_form_or_of_none_is_refused() {
+    let parquet = fs::read(folder().join("plain.parquet")).unwrap();
+    let orc = fs::read(folder().join("plain.orc")).unwrap();
+    for (form, bytes) in [(Form::Orc, &parquet), (Form::Parquet, &orc), (Form::Orc, &vec![0; 4096])] {
+        assert!(matches!(read(form, file(bytes), &PICKED, |_, _| {}), Err(Broken::Damaged(_))));
+    }
+}
+
+/// Flipped bits may go unseen here, since the MD5 of the file is what vouches for it. They must not do harm.
+#[test]
+fn flipped_bits_are_no_panic() {
+    let mut dice = fastrand::Rng::with_seed(20_261_126);
+    for path in fixtures() {
+        let whole = fs::read(&path).unwrap();
+        for round in 0..300 {
+            let mut bytes = whole.clone();
+            for _ in 0..=round % 8 {
+                // Every other one near the end, where the descriptions are.
+                let from = if round % 2 == 0 { 0 } else { bytes.len().saturating_sub(3000) };
+                let at = dice.usize(from..bytes.len());
+                bytes[at] ^= 1 << dice.u32(0..8);
+            }
+            let mut rows = 0;
+            let mut limited = read_some(form(&path), file(&bytes));
+            while rows < 5000 && limited.as_mut().is_ok_and(|table| table.advance().unwrap_or(false)) {
+                rows += 1;
+            }
+        }
+    }
+}
+
+fn read_some(form: Form, file: File) -> Result<Table, Broken> {
+    let mut table = Table::open(form, file)?;
+    let picked: Vec<usize> = (0..table.names().len()).filter(|column| table.kind(*column).is_ok()).collect();
+    table.pick(&picked)?;
+    Ok(table)
+}
+
+fn refused(form: Form, bytes: &[u8]) -> String {
+    match read(form, file(bytes), &PICKED, |_, _| {}) {
+        Err(Broken::Damaged(what) | Broken::Foreign(what)) => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sizes_that_lie_are_not_believed() {
+    let whole = fs::read(folder().join("plain.parquet")).unwrap();
+    let mut page = whole.clone();
+    // The header of the first page: data of 2,147,483,647 bytes, packed into one.
+    let head = b"\x15\x00\x15\xfe\xff\xff\xff\x0f\x15\x02\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00";
+    page[4..4 + head.len()].copy_from_slice(head);
+    assert_eq!(refused(Form::Parquet, &page), "a page has 2147483647 bytes, and the most is 33554432");
+    let mut footer = whole;
+    let at = footer.len() - 8;
+    footer[at..at + 4].copy_from_slice(&[0xff; 4]);
+    assert_eq!(refused(Form::Parquet, &footer), "its footer has 4294967295 bytes, and the most is 8388608");
+    footer[at..at + 4].copy_from_slice(&[0xff, 0xff, 0x01, 0x00]);
+    assert_eq!(refused(Form::Parquet, &footer), "its footer is longer than it is");
+}
+
+/// An ORC file of nothing but its postscript, with a footer of so many bytes, this codec, and blocks of so many bytes.
+fn postscript(footer: &[u8], codec: u8, block: &[u8]) -> Vec<u8> {
+    let mut text = [&[0x08][..], footer, &[0x10, codec, 0x18], block, &[0x82, 0xf4, 0x03, 0x03], b"ORC"].concat();
+    text.push(u8::try_from(text.len()).unwrap());
+    [b"ORC".to_vec(), text].concat()
+}
+
+#[test]
+fn postscripts_that_lie_are_not_believed() {
+    let (megabyte, gigabyte) = (&[0x80, 0x80, 0x40][..], &[0x80, 0x80, 0x80, 0x80, 0x04][..]);
+    assert_eq!(refused(Form::Orc, &postscript(&[0], 1, megabyte)), "its footer has no columns");
+    let large = "its blocks have 1073741824 bytes, and the most is 8388608";
+    assert_eq!(refused(Form::Orc, &postscript(&[0], 1, gigabyte)), large);
+    assert_eq!(refused(Form::Orc, &postscript(gigabyte, 1, megabyte)), "its footer is longer than it is");
+    assert_eq!(refused(Form::Orc, &postscript(&[0], 4, megabyte)), "it is compressed with LZ4");
+    assert_eq!(refused(Form::Orc, b"ORC and nothing else"), "it is too short");
+}
+
+#[test]
+fn rows_that_no_byte_stands_for_are_not_believed() {
+    // One stripe of 2^40 rows without a byte of data, and one column, whose name is `k`.
+    let footer = b"\x1a\x07\x28\x80\x80\x80\x80\x80\x20\x22\x08\x08\x0c\x12\x01\x01\x1a\x01k\x22\x02\x08\x07";
+    let rest = postscript(&[u8::try_from(footer.len()).unwrap()], 0, &[0]);
+    let whole = [b"ORC", &footer[..], &rest[3..]].concat();
+    let error = read(Form::Orc, file(&whole), &[0], |_, _| {}).unwrap_err();
+    let Broken::Damaged(what) = error else { panic!("{error:?}") };
+    assert_eq!(what, format!("it says that its {} bytes hold {} rows", whole.len(), 1_u64 << 40));
+}

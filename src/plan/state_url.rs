@@ -1,0 +1,329 @@
+//! `s3://bucket/prefix?endpoint=https://...`: where in a store jobs are kept. Credentials are no part of it.
+
+use std::fmt;
+
+use super::check::{Endpoint, Refusal};
+use super::defaults;
+use super::policy::Language;
+use crate::object::{Bucket, Key, MAX_KEY_BYTES};
+use crate::store::{Addressing, Provider, StoreConfig};
+
+/// The longest prefix, in bytes: what lies below it has names of its own.
+const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;
+
+/// Where jobs are kept, in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateUrl {
+    scheme: Scheme,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// What all keys begin with, without the slash behind it.
+    pub prefix: Key,
+    endpoint: Option<String>,
+    region: Option<String>,
+    addressing: Option<Addressing>,
+    role_arn: Option<String>,
+    allow_http: bool,
+    /// Whether a lock keeps two from holding it at once. It does unless `lock=false` says that something else does.
+    pub locked: bool,
+}
+
+/// Whose API is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    S3,
+    Oss,
+}
+
+/// Why a text is no such place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAState {
+    /// What is wrong, as in `the scheme is ...`.
+    pub what: String,
+    /// How to mend it.
+    pub help: String,
+}
+
+fn refused<T>(what: impl Into<String>, help: impl Into<String>) -> Result<T, NotAState> {
+    Err(NotAState { what: what.into(), help: help.into() })
+}
+
+/// What such a place looks like.
+const FORM: &str =
+    "write s3://BUCKET/PREFIX or oss://BUCKET/PREFIX, with ?region=... and &endpoint=https://... where they are needed";
+
+impl StateUrl {
+    /// Whether a text means one, right or wrong, and no folder.
+    #[must_use]
+    pub fn is_meant(text: &str) -> bool {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(text: &str) -> Result<Self, NotAState> {
+        let Some((scheme, rest)) = text.split_once("://") else { return refused("it has no scheme", FORM) };
+        let scheme = match scheme {
+            "s3" => Scheme::S3,
+            "oss" => Scheme::Oss,
+            _ => return refused("its scheme is neither s3 nor oss", FORM),
+        };
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if place.contains('@') {
+            return refused(
+                "it holds a user name or a password",
+                "credentials come from the environment; treat what stood here as leaked",
+            );
+        }
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(name) {
+            return refused("it names no bucket", FORM);
+        }
+        let prefix = prefix.trim_end_matches('/');
+        if prefix.len() > MAX_PREFIX || prefix.contains(['#', '\\']) || prefix.chars().any(char::is_control) {
+            return refused("its prefix is too long, or has # or \\ or a control character in it", FORM);
+        }
+        if prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") || prefix.starts_with('/')
+        {
+            return refused("its prefix has empty parts, or . or .. among them", FORM);
+        }
+        let mut url = Self {
+            scheme,
+            bucket: Bucket::new(bucket),
+            prefix: Key::from(prefix),
+            endpoint: None,
+            region: None,
+            addressing: None,
+            role_arn: None,
+            allow_http: false,
+            locked: true,
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            url.set(name, value)?;
+        }
+        url.check_endpoint()?;
+        Ok(url)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), NotAState> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+=@,".contains(&byte);
+        if value.is_empty() || value.len() > 2048 || !value.bytes().all(plain) {
+            return refused(format!("`{}` has no usable value", super::shown(name)), FORM);
+        }
+        match (name, value) {
+            ("endpoint", _) => self.endpoint = Some(value.to_owned()),
+            ("region", _) if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) => {
+                self.region = Some(value.to_owned());
+            }
+            ("addressing", "path") => self.addressing = Some(Addressing::Path),
+            ("addressing", "virtual") => self.addressing = Some(Addressing::Virtual),
+            ("role_arn", _) => self.role_arn = Some(value.to_owned()),
+            ("allow_http", "true" | "false") => self.allow_http = value == "true",
+            ("lock", "true" | "false") => self.locked = value == "true",
+            ("region" | "addressing" | "allow_http" | "lock", _) => {
+                return refused(
+                    format!("`{name}` cannot be `{}`", super::shown(value)),
+                    "region is a name, addressing is path or virtual, allow_http and lock are true or false",
+                );
+            }
+            _ => {
+                return refused(
+                    format!("`{}` is nothing that it can say", super::shown(name)),
+                    "it can say endpoint, region, addressing, role_arn, allow_http and lock",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_endpoint(&mut self) -> Result<(), NotAState> {
+        let Some(text) = &self.endpoint else { return Ok(()) };
+        match Endpoint::parse(text) {
+            Err(Refusal::Credentials) => refused(
+                "its endpoint holds a user name or a password",
+                "credentials come from the environment; treat what stood here as leaked",
+            ),
+            Err(Refusal::Malformed { label, help }) => refused(format!("its endpoint {label}"), help),
+            Ok(endpoint) if !endpoint.https && !endpoint.is_loopback() && !self.allow_http => refused(
+                "its endpoint is not encrypted",
+                "use https, or accept that anyone on the way can read along with &allow_http=true",
+            ),
+            Ok(endpoint) => {
+                self.endpoint = Some(endpoint.url);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether policies of this language are about it.
+    #[must_use]
+    pub fn is_of(&self, language: Language) -> bool {
+        (self.scheme == Scheme::Oss) == (language == Language::Ram)
+    }
+
+    /// The same place, said in full: what it does not say is as in the plan's store, where that is of the same kind.
+    #[must_use]
+    pub fn beside(mut self, store: Option<&StoreConfig>) -> Self {
+        let alike = |store: &&StoreConfig| match self.scheme {
+            Scheme::S3 => matches!(store.provider, Provider::Aws | Provider::S3),
+            Scheme::Oss => store.provider == Provider::Oss,
+        };
+        let Some(store) = store.filter(alike).filter(|_| self.endpoint.is_none()) else { return self };
+        self.allow_http |= store.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        self.endpoint.clone_from(&store.endpoint);
+        self.region = self.region.or_else(|| store.region.clone());
+        self.addressing = self.addressing.or(Some(store.addressing));
+        self.role_arn = self.role_arn.or_else(|| store.role_arn.clone());
+        self
+    }
+
+    /// How the store is spoken to.
+    ///
+    /// # Errors
+    /// When an `oss://` says no region.
+    pub fn store(&self) -> Result<StoreConfig, NotAState> {
+        let provider = match (self.scheme, &self.endpoint) {
+            (Scheme::S3, None) => Provider::Aws,
+            (Scheme::S3, Some(_)) => Provider::S3,
+            (Scheme::Oss, _) => Provider::Oss,
+        };
+        let region = self.region.clone().or_else(|| defaults::region(provider).map(str::to_owned));
+        let endpoint = match (provider, &self.endpoint, &region) {
+            (Provider::Oss, _, None) => return refused("it says no region", "add ?region=cn-hangzhou, or yours"),
+            (Provider::Oss, None, Some(region)) => Some(format!("https://oss-{region}.aliyuncs.com")),
+            (_, endpoint, _) => endpoint.clone(),
+        };
+        let by_ip = endpoint
+            .as_deref()
+            .and_then(|endpoint| Endpoint::parse(endpoint).ok())
+            .is_some_and(|endpoint| endpoint.ip().is_some());
+        let default = if by_ip { Addressing::Path } else { defaults::addressing(provider) };
+        Ok(StoreConfig {
+            provider,
+            endpoint,
+            region,
+            addressing: self.addressing.unwrap_or(default),
+            role_arn: self.role_arn.clone(),
+            data: None,
+            fill: None,
+        })
+    }
+}
+
+/// As it is written; what it does not say is left out.
+impl fmt::Display for StateUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::S3 => "s3",
+            Scheme::Oss => "oss",
+        };
+        write!(f, "{scheme}://{}", self.bucket)?;
+        if !self.prefix.as_bytes().is_empty() {
+            write!(f, "/{}", self.prefix)?;
+        }
+        let addressing = self.addressing.map(|addressing| match addressing {
+            Addressing::Path => "path",
+            Addressing::Virtual => "virtual",
+        });
+        let said = [
+            ("region", self.region.as_deref()),
+            ("endpoint", self.endpoint.as_deref()),
+            ("addressing", addressing),
+            ("role_arn", self.role_arn.as_deref()),
+            ("allow_http", self.allow_http.then_some("true")),
+            ("lock", (!self.locked).then_some("false")),
+        ];
+        let said = said.iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+        for (index, (name, value)) in said.enumerate() {
+            write!(f, "{}{name}={value}", if index == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_and_written_alike() {
+        for text in [
+            "s3://bkt",
+            "s3://bkt/a/b c",
+            "s3://bkt/p?region=eu-west-1",
+            "s3://bkt/p?endpoint=http://127.0.0.1:9000&addressing=path&lock=false",
+            "oss://bkt/p?region=cn-hangzhou&role_arn=acs:ram::1:role/x",
+            "s3://bkt/p?endpoint=http://minio:9000&allow_http=true",
+        ] {
+            assert_eq!(StateUrl::parse(text).expect(text).to_string(), text);
+        }
+        assert_eq!(StateUrl::parse("s3://bkt/p//").expect("one").to_string(), "s3://bkt/p");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in [
+            "bkt/p",
+            "gs://bkt/p",
+            "S3://bkt",
+            "s3://",
+            "s3://b/p",
+            "s3://k:s@bkt/p",
+            "s3://bkt/a//b",
+            "s3://bkt//a",
+            "s3://bkt/../a",
+            "s3://bkt/a\nb",
+            "s3://bkt/p?endpoint=ftp://x",
+            "s3://bkt/p?endpoint=http://other:9000",
+            "s3://bkt/p?endpoint=https://k:s@host",
+            "s3://bkt/p?region=",
+            "s3://bkt/p?region=a/b",
+            "s3://bkt/p?lock=maybe",
+            "s3://bkt/p?secret=x",
+        ] {
+            let refused = StateUrl::parse(text).expect_err(text);
+            assert!(!refused.what.is_empty() && !refused.help.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plan_of_the_same_kind_says_the_rest() {
+        let store = StoreConfig {
+            provider: Provider::S3,
+            endpoint: Some("http://10.0.0.7:9000".to_owned()),
+            region: Some("here".to_owned()),
+            addressing: Addressing::Path,
+            role_arn: None,
+            data: None,
+            fill: None,
+        };
+        let beside = |text: &str| StateUrl::parse(text).expect(text).beside(Some(&store));
+        let url = beside("s3://bkt/p");
+        assert_eq!(url.store().expect("a store"), store);
+        // Said in full it can be read again.
+        assert_eq!(StateUrl::parse(&url.to_string()), Ok(url));
+        assert_eq!(
+            beside("s3://bkt?endpoint=https://s3.example.org").store().expect("one").region.as_deref(),
+            Some("us-east-1")
+        );
+        assert!(beside("oss://bkt").store().is_err());
+        let oss = StateUrl::parse("oss://bkt?region=cn-hangzhou").expect("one").store().expect("a store");
+        assert_eq!(oss.endpoint.as_deref(), Some("https://oss-cn-hangzhou.aliyuncs.com"));
+        assert_eq!(StateUrl::parse("s3://bkt").expect("one").store().expect("a store").provider, Provider::Aws);
+    }
+
+    #[test]
+    fn folders_are_told_from_places_in_stores() {
+        for text in ["s3://bkt", "gs://bkt", "file://x"] {
+            assert!(StateUrl::is_meant(text), "{text}");
+        }
+        for text in [".batchplan", "/tmp/a://b", "a/b", "c:\\x"] {
+            assert!(!StateUrl::is_meant(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Objects below a state's prefix, each asked for again where that may fare better.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use jiff::Timestamp;
+use md5::{Digest as _, Md5};
+use tokio::io::AsyncReadExt as _;
+
+use super::error::RemoteError;
+use crate::backoff::{Backoff, RetryPolicy};
+use crate::object::{Bucket, Key};
+use crate::store::{Cabinet, Content, Created, ListRequest};
+use crate::task::{Fault, FaultClass};
+
+/// About ten seconds of attempts: what is not pushed now is pushed with the next push.
+const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(100), cap: Duration::from_secs(4), attempts: 6 };
+
+/// How long one attempt may take, besides what its bytes need.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// The slowest connection that is put up with, in bytes a second.
+const SLOWEST: u64 = 64 << 10;
+
+/// The most objects that a listing may name.
+const MAX_LISTED: usize = 1 << 20;
+
+/// A state's place in its store.
+#[derive(Clone)]
+pub(super) struct Door {
+    store: Arc<dyn Cabinet>,
+    bucket: Bucket,
+    prefix: Key,
+}
+
+impl Door {
+    pub(super) fn new(store: Arc<dyn Cabinet>, bucket: Bucket, prefix: Key) -> Self {
+        Self { store, bucket, prefix }
+    }
+
+    fn key(&self, name: &str) -> Key {
+        let mut key = self.prefix.as_bytes().to_vec();
+        if !key.is_empty() {
+            key.push(b'/');
+        }
+        key.extend_from_slice(name.as_bytes());
+        Key::new(key)
+    }
+
+    /// Reads an object of at most so many bytes; `None` where there is none.
+    pub(super) async fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RemoteError> {
+        let key = self.key(name);
+        let read = async || {
+            let opened = match self.store.read(&self.bucket, &key, None).await {
+                Err(fault) if fault.status == Some(404) && fault.code != "NoSuchBucket" => return Ok(None),
+                opened => opened?,
+            };
+            let mut text = Vec::new();
+            let read = opened.body.take(limit + 1).read_to_end(&mut text).await;
+            read.map_err(|error| broken_off(&error.to_string()))?;
+            Ok(Some(text))
+        };
+        let text = self.patiently("the state cannot be read", limit, read).await?;
+        if text.as_ref().is_some_and(|text| text.len() as u64 > limit) {
+            return Err(RemoteError::Damaged {
+                name: name.to_owned(),
+                what: format!("it has more than {limit} bytes"),
+            });
+        }
+        Ok(text)
+    }
+
+    /// Writes an object, whatever there is.
+    pub(super) async fn put(&self, name: &str, content: Bytes) -> Result<(), RemoteError> {
+        let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
+        let size = content.len() as u64;
+        let write = async || self.store.write(&self.bucket, &key, Content::Bytes(content.clone()), &md5).await;
+        self.patiently("the state cannot be written", size, write).await
+    }
+
+    /// Writes an object once, in a given time, whatever there is.
+    pub(super) async fn put_once(&self, name: &str, content: Bytes, within: Duration) -> Result<(), RemoteError> {
+        let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
+        let write = self.store.write(&self.bucket, &key, Content::Bytes(content), &md5);
+        let written = tokio::time::timeout(within, write).await.unwrap_or_else(|_| Err(too_late(within)));
+        written.map_err(|fault| refused("the lock of the state cannot be renewed", fault))
+    }
+
+    /// Makes an object, unless there is one.
+    pub(super) async fn create(&self, name: &str, content: Bytes) -> Result<Created, RemoteError> {
+        let key = self.key(name);
+        let make = async || self.store.create(&self.bucket, &key, content.clone()).await;
+        self.patiently("the state cannot be locked", 0, make).await
+    }
+
+    /// Removes an object.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
+        let key = self.key(name);
+        let remove = async || self.store.remove(&self.bucket, &key).await;
+        self.patiently("what the state does not need any more cannot be removed", 0, remove).await
+    }
+
+    /// The names of the objects that begin so, and when each was written by the store's clock.
+    pub(super) async fn list(&self, below: &str) -> Result<Vec<(String, Timestamp)>, RemoteError> {
+        let base = self.key("");
+        let mut request = ListRequest {
+            bucket: self.bucket.clone(),
+            prefix: self.key(below),
+            all_versions: false,
+            directories: false,
+            from: None,
+        };
+        let mut found = Vec::new();
+        loop {
+            let page =
+                self.patiently("the state cannot be looked for", 1 << 20, async || self.store.list(&request).await);
+            let page = page.await?;
+            for entry in page.entries {
+                let name =
+                    entry.key.as_bytes().strip_prefix(base.as_bytes()).and_then(|name| str::from_utf8(name).ok());
+                if let Some(name) = name {
+                    found.push((name.to_owned(), entry.modified));
+                }
+            }
+            if page.next.is_none() || page.next == request.from || found.len() > MAX_LISTED {
+                return Ok(found);
+            }
+            request.from = page.next;
+        }
+    }
+
+    async fn patiently<T, F>(&self, doing: &str, bytes: u64, attempt: impl Fn() -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let allowed = ATTEMPT + Duration::from_secs(bytes / SLOWEST);
+        let mut backoff = Backoff::new(POLICY);
+        loop {
+            let answer = tokio::time::timeout(allowed, attempt()).await.unwrap_or_else(|_| Err(too_late(allowed)));
+            let fault = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            match backoff.after_failure().filter(|_| fault.class.may_pass()) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(refused(doing, fault)),
+            }
+        }
+    }
+}
+
+fn refused(doing: &str, fault: Fault) -> RemoteError {
+    RemoteError::Store { doing: doing.to_owned(), fault: Box::new(fault) }
+}
+
+fn too_late(allowed: Duration) -> Fault {
+    let why = format!("no answer within {} s", allowed.as_secs());
+    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, String::new())
+}
+
+fn broken_off(why: &str) -> Fault {
+    Fault::unanswered(FaultClass::Ambiguous, "ConnectionError", why, String::new())
+}

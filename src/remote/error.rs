@@ -1,0 +1,106 @@
+//! Why a state cannot be kept in its bucket.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::lock::Holder;
+use crate::journal::{JournalError, LeaseError};
+use crate::store::ConnectError;
+use crate::task::Fault;
+
+/// Why something cannot be done with a state in a bucket.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The place says too little to be spoken to.
+    #[error("the state's place cannot be used: {0}")]
+    Place(String, String),
+    /// Its store cannot be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Its store refuses.
+    #[error("{doing}: {fault}")]
+    Store {
+        /// What was to be done, as in `the state cannot be read`.
+        doing: String,
+        /// What the store says.
+        fault: Box<Fault>,
+    },
+    /// Somebody else holds it.
+    #[error("the state is held by {0}")]
+    Held(Holder),
+    /// Another process of this machine holds its mirror.
+    #[error("the state is held on this machine: {0}")]
+    HeldHere(LeaseError),
+    /// Its store makes objects whether or not they are new.
+    #[error("the store does not keep two from holding the state at once: {0}")]
+    NoCondition(String),
+    /// It was taken over by somebody else.
+    #[error("the state was taken over by {0}")]
+    TakenOver(String),
+    /// The lock could not be renewed in time.
+    #[error("the lock of the state could not be renewed in time: {0}")]
+    NotRenewed(String),
+    /// What lies in the bucket is not what was put there.
+    #[error("the state cannot be read: {name}: {what}")]
+    Damaged {
+        /// The object, below the prefix.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A newer version put it there.
+    #[error("the state was written by a newer batchplan (form {0})")]
+    Newer(u32),
+    /// What was to be pushed does not go on from what is there.
+    #[error("{0}")]
+    Behind(String),
+    /// Files changed faster than they could be looked at.
+    #[error("the files of the jobs changed while they were looked at, again and again")]
+    Restless,
+    /// There is nothing there.
+    #[error("there is no state yet")]
+    Absent,
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file cannot be used; the message names it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// There was no time left.
+    #[error("there was no time to push what was done last; it is in {}", .0.display())]
+    NoTime(PathBuf),
+}
+
+impl RemoteError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Place(_, help) => Some(help.clone()),
+            Self::Held(_) => Some(
+                "wait for it to end (--lock-timeout 10m does), or cancel it where it runs; if it is certainly gone: batchplan \
+                 state unlock"
+                    .to_owned(),
+            ),
+            Self::HeldHere(_) => {
+                Some("wait for it to end; pause, cancel, show and list work on its jobs meanwhile".to_owned())
+            }
+            Self::NoCondition(_) => Some(
+                "keep the state in a store that honours If-None-Match (AWS, MinIO, recent Ceph; OSS by oss://), or see to it \
+                 yourself that one works at a time (a concurrency group does) and add lock=false to the state's URL"
+                    .to_owned(),
+            ),
+            Self::TakenOver(_) => Some("what was done since the last push is done again by whoever holds it now".to_owned()),
+            Self::NotRenewed(_) => Some("see to the connection to the state's store, and run the same command again".to_owned()),
+            Self::Damaged { .. } => Some(
+                "put the object back from a backup or an earlier version, or keep jobs under another prefix".to_owned(),
+            ),
+            Self::Newer(_) => Some("use that version, or a later one".to_owned()),
+            Self::Behind(_) => Some("batchplan state pull shows what is there; --force puts this in its place".to_owned()),
+            Self::Absent => Some("the first apply or run with this state makes it".to_owned()),
+            Self::NoTime(_) => Some("batchplan state push pushes it; so does the next command on this machine".to_owned()),
+            Self::Journal(error) => error.help(),
+            Self::Connect(_) | Self::Store { .. } | Self::Restless | Self::Io(_) => None,
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What a state is: a document that lists the pieces of its files. Whoever reads it trusts nothing in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::door::Door;
+use super::error::RemoteError;
+use crate::hex::hex;
+use crate::job::JobId;
+
+/// The version of a head's form.
+const VERSION: u32 = 1;
+
+/// The longest head, in bytes: a hundred thousand files and pieces fit in it.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The longest piece, in bytes.
+pub(super) const PIECE: u64 = 8 << 20;
+
+/// A state as it was pushed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    version: u32,
+    /// Drawn when the state was begun: what goes on from another beginning is another state.
+    pub(super) lineage: String,
+    /// The lock that it was pushed under.
+    pub(super) generation: u64,
+    /// Which push under that lock, from 1.
+    pub(super) push: u64,
+    /// Who pushed it, for people.
+    pub(super) by: String,
+    /// When, by their clock.
+    pub(super) at: Timestamp,
+    /// The journal, compressed.
+    pub(super) journal: Filed,
+    /// The SHA-256 of the journal as it is, but for what each copy of it counts anew: see [`JournalDigest`].
+    pub(super) journal_sha256: String,
+    /// The files of each job, by their path in its folder, with `/` between its parts.
+    pub(super) jobs: BTreeMap<JobId, Files>,
+}
+
+/// Files by their path.
+pub(super) type Files = BTreeMap<String, Filed>;
+
+/// A file, cut into pieces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Filed {
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A piece of a file: an object of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Piece {
+    /// Its name, below the prefix.
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+impl Filed {
+    pub(super) fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.bytes).sum()
+    }
+}
+
+/// Where in the order of all pushes one stands.
+pub(super) type Place = (u64, u64);
+
+impl Head {
+    /// A state's first.
+    pub(super) fn first() -> Self {
+        Self {
+            version: VERSION,
+            lineage: uuid::Uuid::new_v4().simple().to_string(),
+            generation: 0,
+            push: 0,
+            by: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+            journal: Filed::default(),
+            journal_sha256: String::new(),
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    /// The same place in the order of pushes, with nothing in it: what comes next goes on from nothing.
+    pub(super) fn emptied(self) -> Self {
+        let first = Self::first();
+        Self { generation: self.generation, push: self.push, ..first }
+    }
+
+    /// Which push it is.
+    pub(super) fn place(&self) -> Place {
+        (self.generation, self.push)
+    }
+
+    /// All pieces that it names.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        let files = self.jobs.values().flat_map(BTreeMap::values).chain([&self.journal]);
+        files.flat_map(|file| &file.pieces)
+    }
+
+    /// The names of all pieces.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        self.pieces().map(|piece| piece.name.as_str()).collect()
+    }
+
+    /// Puts it where the state's next reader finds it.
+    pub(super) async fn write(&self, door: &Door) -> Result<(), RemoteError> {
+        let text = serde_json::to_vec(self).map_err(std::io::Error::from)?;
+        door.put(&name_of(self.generation), text.into()).await
+    }
+
+    /// The newest; `None` where there is none.
+    pub(super) async fn newest(door: &Door) -> Result<Option<Self>, RemoteError> {
+        const LOOKS: u32 = 20;
+        for _ in 0..LOOKS {
+            let Some(generation) = generations(door).await?.into_iter().max() else { return Ok(None) };
+            let name = name_of(generation);
+            // One that is gone by now is older than another that has come.
+            let Some(text) = door.get(&name, MAX_BYTES).await? else { continue };
+            return read(&text, generation).map(Some).map_err(|what| match what {
+                Unusable::Newer(version) => RemoteError::Newer(version),
+                Unusable::Damaged(what) => RemoteError::Damaged { name, what },
+            });
+        }
+        Err(RemoteError::Damaged { name: "heads/".to_owned(), what: "it is listed, and not there".to_owned() })
+    }
+}
+
+fn name_of(generation: u64) -> String {
+    format!("heads/{generation:012}.json")
+}
+
+async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
+    let of = |name: &str| {
+        let generation = name.strip_prefix("heads/")?.strip_suffix(".json")?.parse().ok()?;
+        (name_of(generation) == name).then_some(generation)
+    };
+    Ok(door.list("heads/").await?.iter().filter_map(|(name, _)| of(name)).collect())
+}
+
+/// Removes what earlier generations than this head's left, but for the pieces that it goes on with.
+pub(super) async fn clear(door: &Door, head: &Head) -> Result<(), RemoteError> {
+    for generation in generations(door).await?.into_iter().filter(|generation| *generation < head.generation) {
+        door.remove(&name_of(generation)).await?;
+    }
+    let kept = head.names();
+    for (name, _) in door.list("pieces/").await? {
+        let earlier = generation_of_piece(&name).is_some_and(|generation| generation < head.generation);
+        if earlier && !kept.contains(name.as_str()) {
+            door.remove(&name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of a new piece.
+pub(super) fn piece_name(generation: u64) -> String {
+    format!("pieces/{generation:012}/{}", uuid::Uuid::new_v4().simple())
+}
+
+fn generation_of_piece(name: &str) -> Option<u64> {
+    let (generation, id) = name.strip_prefix("pieces/")?.split_once('/')?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_generation = generation.len() == 12 && generation.bytes().all(|byte| byte.is_ascii_digit());
+    if is_id && is_generation { generation.parse().ok() } else { None }
+}
+
+/// Where a file of a job lies below its folder.
+pub(super) fn path_below(folder: &Path, name: &str) -> PathBuf {
+    name.split('/').fold(folder.to_owned(), |path, part| path.join(part))
+}
+
+/// Whether a name leads to a file of a job's folder, and nowhere else.
+pub(super) fn is_inside(name: &str) -> bool {
+    let part = |part: &str| {
+        let plain = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte));
+        plain && (1..=128).contains(&part.len()) && !part.starts_with('.')
+    };
+    name.split('/').count() <= 4 && name.split('/').all(part) && name != "lease"
+}
+
+/// Of a newer form, no more than this is known.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// The SHA-256 of a journal, with zeros where its header has counters that differ between copies of one content.
+/// <https://www.sqlite.org/fileformat2.html#the_database_header>
+#[derive(Default)]
+pub(super) struct JournalDigest {
+    digest: Sha256,
+    seen: usize,
+}
+
+impl JournalDigest {
+    /// How it is written and read, the file change counter, the schema cookie, and by which version it was written when.
+    const COUNTERS: [Range<usize>; 4] = [18..20, 24..28, 40..44, 92..100];
+
+    pub(super) fn update(&mut self, bytes: &mut [u8]) {
+        let here = self.seen..self.seen + bytes.len();
+        for at in Self::COUNTERS.into_iter().flatten().filter(|at| here.contains(at)) {
+            bytes[at - here.start] = 0;
+        }
+        self.seen += bytes.len();
+        self.digest.update(bytes);
+    }
+
+    pub(super) fn hex(self) -> String {
+        hex(&self.digest.finalize())
+    }
+}
+
+enum Unusable {
+    Newer(u32),
+    Damaged(String),
+}
+
+/// Reads what may be anybody's.
+fn read(text: &[u8], generation: u64) -> Result<Head, Unusable> {
+    let damaged = |what: &str| Unusable::Damaged(what.to_owned());
+    let Version { version } = serde_json::from_slice(text).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    if version > VERSION {
+        return Err(Unusable::Newer(version));
+    }
+    let head: Head = serde_json::from_slice(text).map_err(|error| Unusable::Damaged(error.to_string()))?;
+    if head.generation != generation {
+        return Err(damaged("it is of another generation than its name"));
+    }
+    if head.pieces().any(|piece| piece.bytes > PIECE || generation_of_piece(&piece.name).is_none()) {
+        return Err(damaged("it names a piece that cannot be"));
+    }
+    if head.pieces().try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes)).is_none() {
+        return Err(damaged("its files are larger than can be"));
+    }
+    if head.jobs.values().flat_map(BTreeMap::keys).any(|name| !is_inside(name)) {
+        return Err(damaged("it names a file outside of a job's folder"));
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        let piece = Piece { name: piece_name(3), bytes: 7, sha256: "ab".to_owned() };
+        let files = Files::from([("report/report-0.csv".to_owned(), Filed { pieces: vec![piece] })]);
+        Head { generation: 3, push: 2, jobs: BTreeMap::from([(JobId::random(), files)]), ..Head::first() }
+    }
+
+    fn tried(change: impl FnOnce(&mut serde_json::Value)) -> Result<Head, Unusable> {
+        let mut text = serde_json::to_value(head()).expect("JSON");
+        change(&mut text);
+        read(text.to_string().as_bytes(), 3)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let written = head();
+        let text = serde_json::to_vec(&written).expect("JSON");
+        assert!(matches!(read(&text, 3), Ok(read) if read == written));
+        assert_eq!(written.pieces().count(), 1);
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_refused() {
+        assert!(matches!(tried(|head| head["version"] = 2.into()), Err(Unusable::Newer(2))));
+        assert!(matches!(tried(|head| head["generation"] = 4.into()), Err(Unusable::Damaged(_))));
+        let job = |head: &mut serde_json::Value, name: &str, piece: &str, bytes: u64| {
+            let job = head["jobs"].as_object_mut().expect("jobs").values_mut().next().expect("one");
+            let pieces = serde_json::json!([{ "name": piece, "bytes": bytes, "sha256": "" }]);
+            *job = serde_json::json!({ name: { "pieces": pieces } });
+        };
+        let good = piece_name(1);
+        for (name, piece, bytes) in [
+            ("../x", good.as_str(), 1),
+            ("a/../../x", &good, 1),
+            ("/etc/passwd", &good, 1),
+            ("a\\b", &good, 1),
+            (".hidden", &good, 1),
+            ("lease", &good, 1),
+            ("a/b/c/d/e", &good, 1),
+            ("a", "lock/000000000001.json", 1),
+            ("a", "pieces/../x", 1),
+            ("a", &good, PIECE + 1),
+        ] {
+            assert!(matches!(tried(|head| job(head, name, piece, bytes)), Err(Unusable::Damaged(_))), "{name} {piece}");
+        }
+        assert!(tried(|head| job(head, "report/report-1.csv", &good, 1)).is_ok());
+        for text in ["", "{", "[]", "{\"version\":1}"] {
+            assert!(read(text.as_bytes(), 1).is_err(), "{text}");
+        }
+        let named = |head: &mut serde_json::Value| head["jobs"] = serde_json::json!({ "../../x": {} });
+        assert!(tried(named).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! What can be done with a state besides working with it: looking, taking a copy, putting one in its place, and taking the
+//! lock from whoever has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::door::Door;
+use super::enter::{Base, Entered, hold};
+use super::error::RemoteError;
+use super::head::Head;
+use super::keeper::Opening;
+use super::lock::{self, Holder};
+use super::mirror::Mirror;
+use super::pull::{fetch, pull};
+use super::push::sizes;
+use crate::job::JobId;
+use crate::store::{Connection, connect};
+
+/// How often a state is read anew that is pushed meanwhile.
+const LOOKS: u32 = 5;
+
+/// What there is to say of a state.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// Its generation, and which push of that it was; `None` where nothing was ever pushed.
+    pub pushed: Option<Pushed>,
+    /// Whoever has the lock or had it last, in which generation, and whether it was given back.
+    pub lock: Option<(u64, Holder, bool)>,
+}
+
+/// What was pushed last.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// The lock that it was pushed under.
+    pub generation: u64,
+    /// Which push under that lock, from 1.
+    pub push: u64,
+    /// When, by the clock of whoever did.
+    pub at: Timestamp,
+    /// Who, in its own words.
+    pub by: String,
+    /// The jobs, and how many bytes are kept of each.
+    pub jobs: BTreeMap<JobId, u64>,
+}
+
+async fn door(opening: &Opening) -> Result<(Door, Connection), RemoteError> {
+    let connection = connect(&opening.store).await?;
+    let door = Door::new(Arc::clone(connection.cabinet()), opening.bucket.clone(), opening.prefix.clone());
+    Ok((door, connection))
+}
+
+/// Says what there is.
+///
+/// # Errors
+/// When it cannot be reached or read.
+pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
+    let (door, _connection) = door(opening).await?;
+    let pushed = Head::newest(&door).await?.map(|head| Pushed {
+        generation: head.generation,
+        push: head.push,
+        at: head.at,
+        by: lock::harmless(&head.by),
+        jobs: sizes(&head),
+    });
+    Ok(Overview { pushed, lock: lock::look(&door).await? })
+}
+
+/// Brings the mirror up to date without holding the state, so that it can be looked at; `job`'s files come along. Where
+/// another process of this machine works with it, the mirror is as it should be.
+///
+/// # Errors
+/// When there is no state, or it cannot be reached or read.
+pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<(), RemoteError> {
+    let mut mirror = Mirror::open(&opening.folder, &opening.place)?;
+    let _lease = match hold(&opening.folder) {
+        Err(RemoteError::HeldHere(_)) => return Ok(()),
+        lease => lease?,
+    };
+    mirror.reread()?;
+    let (door, _connection) = door(opening).await?;
+    let mut last = None;
+    for _ in 0..LOOKS {
+        let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
+        match bring(&door, &mut mirror, head, &job).await {
+            // Whoever holds the state has pushed, and removed what it does not need any more.
+            Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
+            brought => return brought,
+        }
+    }
+    Err(last.unwrap_or(RemoteError::Restless))
+}
+
+async fn bring(door: &Door, mirror: &mut Mirror, head: Head, job: &impl Fn(&JobId) -> bool) -> Result<(), RemoteError> {
+    let jobs: Vec<JobId> = head.jobs.keys().filter(|id| job(id)).cloned().collect();
+    if !mirror.goes_on_from(Some(&head)) {
+        pull(door, mirror, head).await?;
+    }
+    for job in jobs {
+        fetch(door, mirror, &job).await?;
+    }
+    Ok(())
+}
+
+/// Pulls a state with the files of all jobs into the folder.
+///
+/// # Errors
+/// As for [`look`].
+pub async fn take_out(opening: &Opening) -> Result<(), RemoteError> {
+    look(opening, |_| true).await
+}
+
+/// Pushes the folder, where it goes on from what is there, or nothing is; with `replace` in any case. Whether anything
+/// was new.
+///
+/// # Errors
+/// When somebody holds the state, or it has moved on.
+pub async fn move_in(opening: &Opening, replace: bool) -> Result<bool, RemoteError> {
+    let base = if replace { Base::Replace } else { Base::Refuse };
+    let mut entered = Entered::enter(opening, base).await?;
+    let pushed = entered.pusher.push().await;
+    entered.leave().await;
+    pushed
+}
+
+/// Takes the lock from whoever has it.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn unlock(opening: &Opening) -> Result<u64, RemoteError> {
+    let (door, _connection) = door(opening).await?;
+    lock::force(&door, &opening.who).await
+}

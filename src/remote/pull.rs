@@ -1,0 +1,141 @@
+//! From the bucket to the mirror. Every piece is checked against its digest, and nothing takes its place before it is whole.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use futures_util::{StreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
+
+use super::door::Door;
+use super::error::RemoteError;
+use super::head::{Filed, Head, JournalDigest, PIECE, Piece, path_below};
+use super::mirror::Mirror;
+use super::push::blocking;
+use crate::files::{about, sync_folder};
+use crate::hex::hex;
+use crate::job::JobId;
+use crate::journal::{JOURNAL_NAME, JobFolder};
+
+/// The largest journal that is unpacked, in bytes; ours stay below 64 MiB.
+const MAX_JOURNAL: u64 = 1 << 30;
+
+/// Pieces that are on their way at once.
+const AT_ONCE: usize = 4;
+
+/// Puts a head's journal into the mirror, in place of whatever is there. The files of its jobs are fetched later, each
+/// when it is needed.
+pub(super) async fn pull(door: &Door, mirror: &mut Mirror, head: Head) -> Result<(), RemoteError> {
+    // Half of it is not to be taken for all of it.
+    mirror.record.head = None;
+    mirror.record.here.clear();
+    mirror.save()?;
+    let folder = mirror.folder.clone();
+    let packed = folder.join("journal.packed.draft");
+    download(door, &head.journal, packed.clone()).await?;
+    let (at, expected) = (folder.clone(), head.journal_sha256.clone());
+    blocking(move || {
+        let unpacked = unpack(&packed, &at.join("journal.draft"), &expected);
+        let _ = fs::remove_file(&packed);
+        unpacked?;
+        take_place(&at)
+    })
+    .await?;
+    mirror.record.head = Some(head);
+    mirror.save()
+}
+
+/// Fetches the files of a job, unless they are here.
+pub(super) async fn fetch(door: &Door, mirror: &mut Mirror, job: &JobId) -> Result<(), RemoteError> {
+    if mirror.has(job) {
+        return Ok(());
+    }
+    let Some(files) = mirror.record.head.as_ref().and_then(|head| head.jobs.get(job)).cloned() else { return Ok(()) };
+    let home = JobFolder::of(&mirror.folder, job).path().to_owned();
+    let draft = mirror.folder.join("job.draft");
+    remove_all(&draft)?;
+    fs::create_dir_all(&draft).map_err(about(&draft))?;
+    for (name, filed) in &files {
+        let path = path_below(&draft, name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(about(parent))?;
+        }
+        download(door, filed, path).await?;
+    }
+    remove_all(&home)?;
+    if let Some(parent) = home.parent() {
+        fs::create_dir_all(parent).map_err(about(parent))?;
+    }
+    fs::rename(&draft, &home).map_err(about(&home))?;
+    mirror.record.here.insert(job.clone());
+    mirror.save()
+}
+
+/// Writes a file from its pieces.
+async fn download(door: &Door, filed: &Filed, path: PathBuf) -> Result<(), RemoteError> {
+    let mut file = File::create(&path).map_err(about(&path))?;
+    let mut pieces = stream::iter(&filed.pieces).map(|piece| read(door, piece)).buffered(AT_ONCE);
+    while let Some(content) = pieces.next().await {
+        file.write_all(&content?).map_err(about(&path))?;
+    }
+    blocking(move || Ok(file.sync_all().map_err(about(&path))?)).await
+}
+
+async fn read(door: &Door, piece: &Piece) -> Result<Vec<u8>, RemoteError> {
+    let damaged = |what: &str| RemoteError::Damaged { name: piece.name.clone(), what: what.to_owned() };
+    let content = door.get(&piece.name, PIECE).await?.ok_or_else(|| damaged("it is gone"))?;
+    if content.len() as u64 != piece.bytes || hex(&Sha256::digest(&content)) != piece.sha256 {
+        return Err(damaged("it is not what was put there"));
+    }
+    Ok(content)
+}
+
+fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
+    let damaged = |what: &str| RemoteError::Damaged { name: "the journal".to_owned(), what: what.to_owned() };
+    let mut unpacked = GzDecoder::new(File::open(packed).map_err(about(packed))?).take(MAX_JOURNAL + 1);
+    let mut file = File::create(to).map_err(about(to))?;
+    let (mut digest, mut bytes) = (JournalDigest::default(), 0);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = match unpacked.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(damaged(&error.to_string())),
+        };
+        bytes += read as u64;
+        file.write_all(&buffer[..read]).map_err(about(to))?;
+        digest.update(&mut buffer[..read]);
+    }
+    if bytes > MAX_JOURNAL {
+        return Err(damaged("it is larger than any"));
+    }
+    if digest.hex() != expected {
+        return Err(damaged("it is not what was put there"));
+    }
+    Ok(file.sync_all().map_err(about(to))?)
+}
+
+/// The journal that was unpacked takes the place of the one before, and of all that belongs to that.
+fn take_place(folder: &Path) -> Result<(), RemoteError> {
+    remove_all(&folder.join("jobs"))?;
+    for behind in ["-wal", "-shm"] {
+        let path = folder.join(format!("{JOURNAL_NAME}{behind}"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(about(&path)(error).into()),
+            _ => {}
+        }
+    }
+    let journal = folder.join(JOURNAL_NAME);
+    fs::rename(folder.join("journal.draft"), &journal).map_err(about(&journal))?;
+    sync_folder(folder).map_err(about(folder))?;
+    Ok(())
+}
+
+fn remove_all(path: &Path) -> Result<(), RemoteError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(path)(error).into()),
+        _ => Ok(()),
+    }
+}

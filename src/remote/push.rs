@@ -1,0 +1,222 @@
+//! From the mirror to the bucket: only what is not there yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::capture::{Bytes, Captured, Gone, capture};
+use super::door::Door;
+use super::error::RemoteError;
+use super::head::{Filed, Files, Head, PIECE, Piece, piece_name};
+use super::mirror::Mirror;
+use crate::files::about;
+use crate::hex::hex;
+use crate::job::JobId;
+use crate::journal::Journal;
+
+/// How often files are looked at again that changed meanwhile.
+const LOOKS: u32 = 5;
+
+/// Pieces that are on their way at once.
+const AT_ONCE: usize = 4;
+
+/// Pushes a mirror, again and again.
+pub(super) struct Pusher {
+    pub(super) door: Door,
+    pub(super) mirror: Mirror,
+    pub(super) journal: Journal,
+    /// Whoever pushes, for people.
+    pub(super) who: String,
+    /// The lock that it is pushed under.
+    pub(super) generation: u64,
+    /// Files that this process has pushed, and what they were: they need not be read again to know that.
+    pub(super) seen: HashMap<PathBuf, Stamp>,
+}
+
+/// What a file was when it was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Pusher {
+    /// Pushes what has changed since the last time. Whether anything has.
+    pub(super) async fn push(&mut self) -> Result<bool, RemoteError> {
+        for look in 1..=LOOKS {
+            let mirror = self.mirror.clone();
+            let gone = if look < LOOKS { Gone::Refuse } else { Gone::LeaveOut };
+            let pushed = match capture(&self.journal, gone, move |job| mirror.has(job)).await {
+                Ok(captured) => self.push_captured(captured).await,
+                Err(error) => Err(error),
+            };
+            match pushed {
+                Err(RemoteError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                pushed => return pushed,
+            }
+        }
+        Err(RemoteError::Restless)
+    }
+
+    async fn push_captured(&mut self, captured: Captured) -> Result<bool, RemoteError> {
+        let before = self.mirror.record.head.clone();
+        let mut head = before.clone().unwrap_or_else(Head::first);
+        let old = std::mem::take(&mut head.jobs);
+        let mut here = std::collections::BTreeSet::new();
+        for (job, found) in captured.jobs {
+            let kept = old.get(&job);
+            let Some(found) = found else {
+                head.jobs.extend(kept.map(|files| (job, files.clone())));
+                continue;
+            };
+            let mut files = Files::new();
+            for file in found {
+                let pieces = self.filed(&file.content, kept.and_then(|files| files.get(&file.name))).await?;
+                files.insert(file.name, pieces);
+            }
+            here.insert(job.clone());
+            head.jobs.insert(job, files);
+        }
+        let same = before
+            .as_ref()
+            .is_some_and(|before| before.jobs == head.jobs && before.journal_sha256 == captured.journal_sha256);
+        if same {
+            return Ok(false);
+        }
+        head.journal = self.filed(&Bytes::Here(captured.journal), None).await?;
+        head.journal_sha256 = captured.journal_sha256;
+        head.push = if head.generation == self.generation { head.push + 1 } else { 1 };
+        head.generation = self.generation;
+        head.by.clone_from(&self.who);
+        head.at = Timestamp::now();
+        head.write(&self.door).await?;
+        let needless = needless(before.as_ref(), &head);
+        self.mirror.record.here = here;
+        self.mirror.record.head = Some(head);
+        self.mirror.save()?;
+        for name in needless {
+            // What stays is cleared away by the next holder.
+            let _ = self.door.remove(&name).await;
+        }
+        Ok(true)
+    }
+
+    /// The pieces of a file: those that are there already, and new ones for the rest.
+    async fn filed(&mut self, content: &Bytes, before: Option<&Filed>) -> Result<Filed, RemoteError> {
+        let before = before.cloned().unwrap_or_default();
+        let (path, bytes, grows) = match content {
+            Bytes::Here(text) => return self.filed_here(text, before).await,
+            Bytes::First(path, bytes) => (path.clone(), *bytes, false),
+            Bytes::Grown(path, bytes) => (path.clone(), *bytes, true),
+        };
+        let modified = fs::metadata(&path).map_err(about(&path))?.modified().ok().filter(|_| !grows);
+        let seen = self.seen.get(&path).copied();
+        let known =
+            |stamp: Stamp| if grows { stamp.bytes == before.bytes() } else { stamp == Stamp { bytes, modified } };
+        let mut pieces = if seen.is_some_and(known) && before.bytes() <= bytes {
+            before.pieces
+        } else {
+            let path = path.clone();
+            blocking(move || still(&path, bytes, before.pieces)).await?
+        };
+        let from: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+        let starts = (from..bytes).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX));
+        let new: Vec<Piece> = stream::iter(starts)
+            .map(|start| self.piece_of(&path, start, PIECE.min(bytes - start)))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        pieces.extend(new);
+        self.seen.insert(path, Stamp { bytes, modified });
+        Ok(Filed { pieces })
+    }
+
+    async fn filed_here(&self, text: &[u8], before: Filed) -> Result<Filed, RemoteError> {
+        let mut rest = text;
+        let mut pieces = Vec::new();
+        for piece in before.pieces {
+            let Some(there) = usize::try_from(piece.bytes).ok().and_then(|bytes| rest.get(..bytes)) else { break };
+            if hex(&Sha256::digest(there)) != piece.sha256 {
+                break;
+            }
+            rest = &rest[there.len()..];
+            pieces.push(piece);
+        }
+        for chunk in rest.chunks(usize::try_from(PIECE).unwrap_or(usize::MAX)) {
+            pieces.push(self.put(chunk.to_vec()).await?);
+        }
+        Ok(Filed { pieces })
+    }
+
+    async fn piece_of(&self, path: &Path, start: u64, bytes: u64) -> Result<Piece, RemoteError> {
+        let path = path.to_owned();
+        let content = blocking(move || {
+            let mut file = File::open(&path).map_err(about(&path))?;
+            file.seek(SeekFrom::Start(start)).map_err(about(&path))?;
+            let mut content = Vec::new();
+            file.take(bytes).read_to_end(&mut content).map_err(about(&path))?;
+            if content.len() as u64 == bytes {
+                return Ok(content);
+            }
+            // It was cut: what is looked at is not what there is any more.
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: shorter than it was", path.display())).into())
+        });
+        self.put(content.await?).await
+    }
+
+    async fn put(&self, content: Vec<u8>) -> Result<Piece, RemoteError> {
+        let piece = Piece {
+            name: piece_name(self.generation),
+            bytes: content.len() as u64,
+            sha256: hex(&Sha256::digest(&content)),
+        };
+        self.door.put(&piece.name, content.into()).await?;
+        Ok(piece)
+    }
+}
+
+/// As many of a file's pieces as are what the file begins with.
+fn still(path: &Path, bytes: u64, pieces: Vec<Piece>) -> Result<Vec<Piece>, RemoteError> {
+    let mut file = File::open(path).map_err(about(path))?;
+    let (mut kept, mut from) = (Vec::new(), 0);
+    let mut content = Vec::new();
+    for piece in pieces {
+        from += piece.bytes;
+        if from > bytes {
+            break;
+        }
+        content.clear();
+        (&mut file).take(piece.bytes).read_to_end(&mut content).map_err(about(path))?;
+        if hex(&Sha256::digest(&content)) != piece.sha256 {
+            break;
+        }
+        kept.push(piece);
+    }
+    Ok(kept)
+}
+
+/// The pieces that a head does not need any more.
+fn needless(before: Option<&Head>, head: &Head) -> Vec<String> {
+    let needed = head.names();
+    let names = before.into_iter().flat_map(Head::pieces).map(|piece| &piece.name);
+    names.filter(|name| !needed.contains(name.as_str())).cloned().collect()
+}
+
+/// Does what waits for a disk on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(
+    errand: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
+) -> Result<T, RemoteError> {
+    tokio::task::spawn_blocking(errand).await.map_err(io::Error::other)?
+}
+
+/// The jobs of a head and how many bytes the files of each have.
+pub(super) fn sizes(head: &Head) -> BTreeMap<JobId, u64> {
+    let bytes = |files: &Files| files.values().map(Filed::bytes).sum();
+    head.jobs.iter().map(|(job, files)| (job.clone(), bytes(files))).collect()
+}

@@ -1,0 +1,91 @@
+//! A state that is not what was put there: nothing is made of it, and what is wrong is said.
+
+use serde_json::{Value as Json, json};
+
+use crate::bucket::Kind;
+use crate::place::{Chest, Machine, Place, keys};
+
+/// Puts something in an object's place for a moment.
+fn with(chest: &Chest, name: &str, content: Option<&[u8]>, then: impl FnOnce()) {
+    let before = chest.read(name);
+    match content {
+        Some(content) => chest.write(name, content),
+        None => chest.remove(name),
+    }
+    then();
+    chest.write(name, &before);
+}
+
+fn refused(machine: &Machine<'_>, code: i32, what: &str) {
+    machine.apply().ended(code).said(what);
+}
+
+#[test]
+fn what_lies_in_the_bucket_is_read_as_a_strangers() {
+    let place = Place::with_objects(30);
+    let first = place.machine("first").apply().ended(0);
+    let served = place.work.count(Kind::PutTags).served;
+    let (chest, machine) = (place.chest(), place.machine("other"));
+    let head = chest.names("heads/").pop().expect("a head");
+    let text: Json = serde_json::from_slice(&chest.read(&head)).expect("JSON");
+    let altered = |change: &dyn Fn(&mut Json)| {
+        let mut text = text.clone();
+        change(&mut text);
+        text.to_string().into_bytes()
+    };
+    let newer = altered(&|head| head["version"] = json!(9));
+    with(&chest, &head, Some(&newer), || refused(&machine, 6, "written by a newer batchplan (form 9)"));
+    let piece = text["journal"]["pieces"][0].clone();
+    let outside = altered(&|head| {
+        let jobs = head["jobs"].as_object_mut().expect("jobs");
+        let files = jobs.values_mut().next().expect("a job");
+        *files = json!({ "../../../escaped": { "pieces": [piece] } });
+    });
+    with(&chest, &head, Some(&outside), || refused(&machine, 1, "it names a file outside of a job's folder"));
+    let elsewhere = altered(&|head| head["journal"]["pieces"][0]["name"] = json!("../../other"));
+    with(&chest, &head, Some(&elsewhere), || refused(&machine, 1, "it names a piece that cannot be"));
+    with(&chest, &head, Some(b"{\"version\":1"), || refused(&machine, 1, "the state cannot be read: heads/"));
+
+    let piece = text["journal"]["pieces"][0]["name"].as_str().expect("a name").to_owned();
+    with(&chest, &piece, None, || refused(&machine, 1, "it is gone"));
+    let mut flipped = chest.read(&piece);
+    flipped[20] ^= 1;
+    with(&chest, &piece, Some(&flipped), || refused(&machine, 1, "it is not what was put there"));
+
+    let lock = chest.names("lock/").pop().expect("a lock");
+    with(&chest, &lock, Some(b"?"), || refused(&machine, 1, "the state cannot be read: lock/"));
+
+    // None of it was worked with, and all is well once it is put back.
+    assert_eq!(place.work.count(Kind::PutTags).served, served);
+    assert_eq!(machine.apply().ended(0).json()["job_id"], first.json()["job_id"]);
+    assert_eq!(place.reported(), keys(30));
+}
+
+#[test]
+fn a_hostile_holder_does_not_drive_the_terminal() {
+    let place = Place::with_objects(1);
+    place.machine("first").apply().ended(0);
+    let chest = place.chest();
+    let lock = chest.names("lock/").pop().expect("a lock");
+    let mut text: Json = serde_json::from_slice(&chest.read(&lock)).expect("JSON");
+    text["holder"] = json!("\u{1b}]0;owned\u{7}\n::error::x");
+    chest.write(&lock, text.to_string().as_bytes());
+    let shown = place.machine("other").run(&["state", "show", "--plan", "plan.toml"]).ended(0).stdout;
+    assert!(!shown.contains('\u{1b}') && !shown.contains("\n::error"), "{shown:?}");
+}
+
+#[test]
+fn what_nobody_needs_any_more_is_cleared_away() {
+    let place = Place::with_objects(40);
+    for run in 0..4 {
+        place.machine(&format!("runner-{run}")).apply().ended(0);
+    }
+    let chest = place.chest();
+    assert!(chest.names("lock/").len() <= 2, "{:?}", chest.names("lock/"));
+    assert_eq!(chest.names("heads/").len(), 1);
+    let head = chest.names("heads/").pop().expect("a head");
+    let text = String::from_utf8(chest.read(&head)).expect("UTF-8");
+    for piece in chest.names("pieces/") {
+        assert!(text.contains(&piece), "{piece} is nobody's");
+    }
+}

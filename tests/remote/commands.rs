@@ -1,0 +1,86 @@
+//! `batchplan state`.
+
+use std::fs;
+
+use crate::place::{Place, keys};
+
+#[test]
+fn a_state_is_shown_pulled_and_pushed() {
+    let place = Place::with_objects(20);
+    let here = place.machine("here");
+    here.run(&["state", "show", "--plan", "plan.toml"]).ended(2).said("there is no state yet");
+    here.run(&["state", "show"]).ended(2).said("no state in a bucket is named");
+    here.run(&["list", "--state", &place.url()]).ended(0).said("no jobs");
+    let job = here.apply().ended(0).json()["job_id"].clone();
+
+    let shown = here.run(&["state", "show", "--plan", "plan.toml", "--json"]).ended(0).json();
+    assert_eq!(shown["pushed"]["jobs"][0]["job_id"], job);
+    assert_eq!((shown["lock"]["released"].clone(), shown["pushed"]["generation"].clone()), (true.into(), 1.into()));
+    let page = here.run(&["state", "show", "--state", &place.url()]).ended(0).stdout;
+    assert!(page.contains("free; last held by here@") && page.contains("1, push"), "{page}");
+
+    let there = place.machine("there");
+    there.run(&["state", "pull", "copy", "--plan", "plan.toml"]).ended(0).said("batchplan list --state copy");
+    let listed = there.run(&["list", "--json", "--state", "copy"]).ended(0).json();
+    assert_eq!(listed["jobs"][0]["job_id"], job);
+    assert!(there.path("copy/jobs").join(job.as_str().expect("an id")).join("report/manifest.json").exists());
+    there.run(&["state", "push", "copy", "--plan", "plan.toml"]).ended(0).said("nothing is new");
+
+    // The state moves on, and the copy does not.
+    let id = job.as_str().expect("an id");
+    here.run(&["delete", id, "--auto-approve", "--state", &place.url()]).ended(0);
+    let stale = there.run(&["state", "push", "copy", "--plan", "plan.toml"]).ended(6);
+    stale.said("what is newer would be lost").said("--force");
+    there.run(&["state", "push", "copy", "--plan", "plan.toml", "--force"]).ended(0).said("pushed");
+    let listed = here.run(&["list", "--json", "--state", &place.url()]).ended(0).json();
+    assert_eq!(listed["jobs"][0]["job_id"], job);
+}
+
+#[test]
+fn jobs_of_a_folder_are_moved_to_a_bucket() {
+    let place = Place::with_objects(20);
+    let here = place.machine("here");
+    let done = here.run(&["apply", "plan.toml", "--auto-approve", "--json", "--state", "mine"]).ended(0).json();
+    here.run(&["state", "push", "nowhere", "--plan", "plan.toml"]).ended(2).said("keeps no jobs");
+    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(0).said("pushed");
+    let there = place.machine("there").apply().ended(0);
+    assert_eq!(there.json()["job_id"], done["job_id"]);
+    assert_eq!(place.reported(), keys(20));
+    // A folder that comes from nowhere does not take the place of what is there.
+    let other = place.machine("other");
+    other.run(&["apply", "plan.toml", "--auto-approve", "--state", "mine"]).ended(0);
+    other.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(6).said("does not come from this state");
+}
+
+#[test]
+fn no_secret_is_kept_in_a_state() {
+    let place = Place::with_objects(20);
+    place.machine("here").apply().ended(0);
+    let chest = place.chest();
+    place.machine("there").run(&["state", "pull", "copy", "--plan", "plan.toml"]).ended(0);
+    for name in chest.names("").iter().filter(|name| !name.starts_with("pieces/")) {
+        let text = String::from_utf8_lossy(&chest.read(name)).into_owned();
+        assert!(!text.contains(batchplan::store::sandbox::SECRET_KEY), "{name}: {text}");
+    }
+}
+
+#[test]
+fn places_that_cannot_be_are_refused_with_the_way_out() {
+    let place = Place::with_objects(1);
+    let here = place.machine("here");
+    for (url, what) in [
+        ("gs://bucket/x", "its scheme is neither s3 nor oss"),
+        ("s3://key:secret@bucket/x", "treat what stood here as leaked"),
+        ("s3://bkt/x?colour=red", "it can say endpoint, region"),
+        ("oss://bkt/x", "add ?region=cn-hangzhou"),
+        ("s3://bkt/x?endpoint=http://example.org", "its endpoint is not encrypted"),
+    ] {
+        let refused = here.run(&["list", "--state", url]).ended(2).said(what);
+        assert!(!refused.stderr.contains("secret@"), "{}", refused.stderr);
+    }
+    let plan =
+        fs::read_to_string(here.path("plan.toml")).expect("a plan").replace("s3://states", "s3://k:hushhush@states");
+    fs::write(here.path("plan.toml"), plan).expect("written");
+    let refused = here.run(&["validate", "plan.toml"]).ended(2).said("this is no place to keep jobs");
+    assert!(!refused.stderr.contains("hushhush"), "{}", refused.stderr);
+}

@@ -1,0 +1,99 @@
+//! What one machine begins, another ends.
+
+use crate::bucket::{Kind, Manner};
+use crate::place::{APPLY, Place, keys, until};
+
+#[test]
+fn what_was_paused_on_one_machine_is_gone_on_with_in_an_empty_folder() {
+    let place = Place::with_objects(120);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(40);
+    running.interrupt();
+    running.says("stopping: what is in flight is finished");
+    place.let_go();
+    let paused = running.over().ended(5);
+    assert_eq!(paused.json()["status"], "Paused");
+    let done = there.apply().ended(0).said("going on with job");
+    assert_eq!(
+        (done.json()["job_id"].clone(), done.json()["succeeded"].clone()),
+        (paused.json()["job_id"].clone(), 120.into())
+    );
+    assert_eq!(place.reported(), keys(120));
+    // Everything was pushed at the pause: nothing is done twice.
+    assert_eq!(place.work.count(Kind::PutTags).served, 120);
+}
+
+#[test]
+fn what_was_killed_on_one_machine_is_gone_on_with_in_an_empty_folder() {
+    let place = Place::with_objects(120);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(60);
+    let chest = place.chest();
+    until("something was pushed", || !chest.names("heads/").is_empty());
+    running.kill();
+    place.let_go();
+    let done = there.apply().ended(0);
+    assert_eq!(done.json()["succeeded"], 120);
+    assert_eq!(place.reported(), keys(120));
+    // The killed one's lock was waited for, and says who it was.
+    done.said("the state is held by here@");
+    // The same machine, again: the job of this token is over.
+    assert_eq!(here.apply().ended(0).json()["job_id"], there.apply().ended(0).json()["job_id"]);
+}
+
+#[test]
+fn a_killed_run_is_gone_on_with_at_once_on_its_own_machine() {
+    let place = Place::with_objects(60);
+    let here = place.machine("here");
+    let running = here.start_and_hold(30);
+    until("something was pushed", || !place.chest().names("heads/").is_empty());
+    running.kill();
+    place.let_go();
+    let done = here.apply().ended(0);
+    assert!(!done.stderr.contains("is held by"), "{}", done.stderr);
+    assert_eq!(place.reported(), keys(60));
+}
+
+#[test]
+fn jobs_are_listed_shown_and_retried_from_anywhere() {
+    let place = Place::with_objects(50);
+    place.work.behave(|seen| {
+        let denied = seen.kind.works() && seen.key.ends_with('7');
+        if denied { Manner::Refuse(403, "AccessDenied") } else { Manner::Serve }
+    });
+    let done = place.machine("here").apply().ended(3).json();
+    let id = done["job_id"].as_str().expect("an id");
+    let url = place.url();
+    let there = place.machine("there");
+    let listed = there.run(&["list", "--json", "--state", &url]).ended(0).json();
+    assert_eq!(listed["jobs"][0]["job_id"], id);
+    let shown = there.run(&["show", id, "--examples", "--state", &url]).ended(0).stdout;
+    assert!(shown.contains("AccessDenied") && shown.contains("k0007"), "{shown}");
+    // Looking takes no lock.
+    assert_eq!(place.chest().names("lock/").len(), 1);
+    place.let_go();
+    let retried = there.run(&["retry", id, "--auto-approve", "--json", "--state", &url]).ended(0).json();
+    assert_eq!((retried["total"].clone(), retried["succeeded"].clone()), (5.into(), 5.into()));
+    let elsewhere = place.machine("elsewhere").run(&["list", "--json", "--state", &url]).ended(0).json();
+    assert_eq!(elsewhere["jobs"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_job_whose_manifest_was_being_resolved_is_gone_on_with_elsewhere() {
+    let place = Place::with_objects(450);
+    // The third page of the listing never comes.
+    let mut pages = 0;
+    place.work.behave(move |seen| {
+        pages += u32::from(seen.kind == Kind::List);
+        if seen.kind == Kind::List && pages > 2 { Manner::Wait } else { Manner::Serve }
+    });
+    let running = place.machine("here").start(&APPLY);
+    until("pages wait", || place.work.count(Kind::List).arrived > 2);
+    let chest = place.chest();
+    until("the job was pushed", || !chest.names("heads/").is_empty());
+    running.kill();
+    place.let_go();
+    let done = place.machine("there").apply().ended(0).json();
+    assert_eq!(done["succeeded"], 450);
+    assert_eq!(place.reported(), keys(450));
+}

@@ -1,0 +1,85 @@
+//! Two never hold a state at once.
+
+use crate::bucket::Kind;
+use crate::place::{APPLY, Place, keys};
+
+#[test]
+fn a_second_one_is_refused_with_the_holders_name() {
+    let place = Place::with_objects(60);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(20);
+    let refused = there.apply().ended(6).said("error: the state is held by here@").said("batchplan state unlock");
+    assert!(refused.stdout.is_empty());
+    // It has not worked on anything.
+    assert_eq!(place.work.count(Kind::PutTags).arrived, 24);
+    place.let_go();
+    running.over().ended(0);
+    assert_eq!(place.reported(), keys(60));
+}
+
+#[test]
+fn a_second_one_waits_where_it_is_told_to() {
+    let place = Place::with_objects(60);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(20);
+    let waiting = there.start(&[&APPLY[..], &["--lock-timeout", "5m"]].concat());
+    waiting.says("looking whether it is still there");
+    place.let_go();
+    let first = running.over().ended(0);
+    let second = waiting.over().ended(0);
+    assert_eq!(first.json()["job_id"], second.json()["job_id"]);
+    assert_eq!(place.work.count(Kind::PutTags).served, 60);
+}
+
+#[test]
+fn another_process_of_the_machine_can_pause_what_is_worked_on() {
+    let place = Place::with_objects(60);
+    let here = place.machine("here");
+    let running = here.start_and_hold(20);
+    let url = place.url();
+    let listed = here.run(&["list", "--json", "--state", &url]).ended(0).json();
+    let id = listed["jobs"][0]["job_id"].as_str().expect("a job").to_owned();
+    here.run(&APPLY).ended(6).said("the state is held on this machine");
+    let pausing = here.start(&["pause", &id, "--state", &url]);
+    // It is answered once the process that works has stopped taking.
+    place.let_go();
+    let code = running.over().code;
+    let said = pausing.over();
+    // Whatever was faster, the job's end or the pause.
+    assert!(
+        matches!((code, said.code), (Some(5), Some(0)) | (Some(0), Some(6))),
+        "{code:?} {:?} {}",
+        said.code,
+        said.stderr
+    );
+    here.apply().ended(0);
+    assert_eq!(place.reported(), keys(60));
+}
+
+#[test]
+fn a_lock_is_taken_only_when_that_is_confirmed_and_its_holder_stops() {
+    let place = Place::with_objects(60);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(20);
+    let url = place.url();
+    there.run(&["state", "unlock", "--state", &url]).ended(6).said("warning: ").said("held by here@");
+    there.run(&["state", "unlock", "--auto-approve", "--state", &url]).ended(0).said("unlocked");
+    // It finds out by itself, although nothing of what it waits for is answered.
+    let lost = running.over();
+    assert!(lost.code == Some(1), "{:?} {}", lost.code, lost.stderr);
+    place.let_go();
+    there.apply().ended(0);
+    assert_eq!(place.reported(), keys(60));
+}
+
+#[test]
+fn a_store_that_knows_no_condition_is_found_out() {
+    let place = Place::with_objects(20);
+    let url = format!("s3://states/team?endpoint={}", place.work.endpoint());
+    let here = place.machine_with("here", &url);
+    here.apply().ended(6).said("does not keep two from holding the state at once").said("lock=false");
+    assert_eq!(place.work.count(Kind::PutTags).arrived, 0);
+    let there = place.machine_with("there", &format!("{url}&lock=false"));
+    there.apply().ended(0);
+    assert_eq!(place.reported(), keys(20));
+}
