@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::carry::{Carry, Confirmation, result};
+use super::github::{self, Outcome};
 use super::given::{self, Given};
 use super::kept::Kept;
 use super::state::{Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices, shell};
 use crate::jobs::{Entered, Submission, stored_plan};
-use crate::journal::{JobFolder, JobRecord, Journal, Origin};
+use crate::journal::{JobFolder, JobRecord, Origin};
 
 /// Apply a plan to every object of its manifest.
 ///
@@ -107,9 +108,10 @@ fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Termina
 }
 
 /// The job that the plan's token made is over: its result, again.
-fn over(journal: &Journal, job: &JobRecord, json: bool, terminal: Terminal) -> Result<Exit, Error> {
+fn over(journal: &Kept, job: &JobRecord, json: bool, terminal: Terminal) -> Result<Exit, Error> {
     terminal.say(format_args!("job {} of this token is {}; nothing is done again", job.id, job.status));
     terminal.say(format_args!("{} succeeded, {} failed", job.progress.succeeded, job.progress.failed));
+    github::tell(journal, &[Outcome { job, error: None }], &journal.flag(), terminal);
     if json {
         terminal.print(result(job, &JobFolder::of(journal.state(), &job.id).report(), None))?;
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::connected::connected;
+use super::github::Outcome;
 use super::kept::Kept;
 use super::plan::{Foresight, rates};
 use super::progress::ProgressView;
@@ -356,6 +357,8 @@ impl Carry<'_> {
     /// A job that could not be carried on: what the journal says of it now, beside the error.
     fn told(&self, runner: &Runner<'_>, error: Error) -> Result<Error, Error> {
         let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return Ok(error) };
+        let outcome = Outcome { job: &job, error: Some(&error.message) };
+        github::tell(self.journal, &[outcome], &self.state_flag, self.terminal);
         if self.json {
             let mut result = result(&job, &runner.folder().report(), None);
             result["error"] = json!(error.message);
@@ -376,7 +379,7 @@ impl Carry<'_> {
     }
 
     fn print_result(&self, job: &JobRecord, folder: &Path, took: Duration) -> Result<(), Error> {
-        github::set_outputs(&outputs(job), self.terminal);
+        github::tell(self.journal, &[Outcome { job, error: None }], &self.state_flag, self.terminal);
         if !self.json {
             return Ok(());
         }
@@ -384,19 +387,6 @@ impl Carry<'_> {
             Error::new(Exit::ToolFailed, format!("the result cannot be written to standard output: {error}"))
         })
     }
-}
-
-/// What a workflow's later steps may want to know.
-fn outputs(job: &JobRecord) -> [(&'static str, String); 6] {
-    let Progress { total, succeeded, failed } = job.progress;
-    [
-        ("job-id", job.id.to_string()),
-        ("status", job.status.to_string()),
-        ("total", total.to_string()),
-        ("succeeded", succeeded.to_string()),
-        ("failed", failed.to_string()),
-        ("report", job.place.clone().unwrap_or_default()),
-    ]
 }
 
 /// What is said of a report that is complete and not where the plan wants it.

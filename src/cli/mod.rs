@@ -17,6 +17,7 @@ mod import;
 mod init;
 mod kept;
 mod list;
+mod markdown;
 mod next;
 mod notices;
 mod ordered;

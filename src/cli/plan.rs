@@ -181,8 +181,8 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         text::of(&view)
     };
     terminal.print(printed.trim_end_matches('\n'))?;
-    github::summarise(|| markdown::of(&view), terminal);
-    github::set_outputs(&outputs(&view), terminal);
+    let told = (plan.name.as_str(), args.plan.to_string_lossy());
+    github::tell_plan((told.0, &told.1), &outputs(&view), || markdown::of(&view), terminal);
     if let Some(refusal) = refusal {
         return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
     }
@@ -285,7 +285,7 @@ impl Onlooker for Looking<'_> {
         } else {
             text::object(prospect, self.terminal.colours_data())
         };
-        io::stdout().lock().write_all(shown.as_bytes())
+        io::stdout().lock().write_all(self.terminal.as_data(&shown).as_bytes())
     }
 }
 

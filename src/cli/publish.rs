@@ -1,11 +1,13 @@
 //! `batchplan publish`: send a job's report again, when that failed at its end.
 
 use super::connected::connected;
+use super::github::{self, Outcome};
+use super::kept::Kept;
 use super::state::{Access, State};
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::jobs::{stored_plan, url};
-use crate::journal::{Delivery, JobFolder, JobRecord, Journal};
+use crate::journal::{Delivery, JobFolder, JobRecord};
 use crate::report::{Report, publish};
 
 /// Publish the report of an ended job again.
@@ -32,7 +34,7 @@ pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
     kept.close(ended)
 }
 
-fn again(journal: &Journal, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
+fn again(journal: &Kept, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
     if job.delivery == Delivery::None {
         let why = if job.status.is_over() { "it has no report" } else { "its report is not complete" };
         return Err(Error::new(Exit::Refused, format!("job {} is {}: {why}", job.id, job.status))
@@ -62,5 +64,7 @@ fn again(journal: &Journal, job: &JobRecord, terminal: Terminal) -> Result<Exit,
     report.record_published(&folder, plan.report.keep_local)?;
     journal.set_delivery(&job.id, Delivery::Done, None)?;
     terminal.say(format_args!("report: {}", url(plan.store.provider, &bucket, &key)));
+    let job = journal.find(job.id.as_str())?;
+    github::tell(journal, &[Outcome { job: &job, error: None }], &journal.flag(), terminal);
     Ok(Exit::Done)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::carry::result;
+use super::github::{self, Outcome};
 use super::kept::Kept;
 use super::progress::ProgressView;
 use super::state::{Running, State};
@@ -59,6 +60,7 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
         state_flag: journal.flag(),
         bars: MultiProgress::with_draw_target(shown),
         results: RefCell::default(),
+        ended: RefCell::default(),
         exit: Cell::new(Exit::Done),
     };
     // Each job's manifest is read on a thread that it keeps: with the usual number in all, many jobs would leave none for
@@ -77,8 +79,10 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
         Ok::<_, Error>(())
     });
     runtime.shutdown_background();
-    let View { results, exit, .. } = view;
-    let results = results.into_inner();
+    let View { results, exit, ended, state_flag, .. } = view;
+    let (results, ended) = (results.into_inner(), ended.into_inner());
+    let outcomes: Vec<_> = ended.iter().map(|(job, error)| Outcome { job, error: error.as_deref() }).collect();
+    github::tell(journal, &outcomes, &state_flag, terminal);
     if results.is_empty() {
         terminal.say("nothing is Ready");
     }
@@ -95,6 +99,7 @@ struct View<'a> {
     state_flag: String,
     bars: MultiProgress,
     results: RefCell<Vec<Json>>,
+    ended: RefCell<Vec<(JobRecord, Option<String>)>>,
     exit: Cell<Exit>,
 }
 
@@ -156,6 +161,8 @@ impl Floor for View<'_> {
             }
             Ok(_) => self.note(Exit::of(job)),
         }
+        let error = told["error"].as_str().map(str::to_owned);
+        self.ended.borrow_mut().push((job.clone(), error));
         self.results.borrow_mut().push(told);
     }
 }

@@ -10,13 +10,16 @@ use super::View;
 use super::earlier::Names;
 use super::numbers;
 use super::text::{facts, name};
+use crate::cli::markdown::{Part, block_line, code, fitted};
 use crate::cli::summary::{line, objects, operation, source, store};
-use crate::cli::terminal::cell;
 use crate::diff::{Fate, lines};
 use crate::jobs::advice;
 
 /// The most characters: GitHub takes 65,536 for a comment, and somebody may want to write something around it.
 const MOST: usize = 60_000;
+
+/// Its blocks are coloured by the signs at the beginnings of their lines.
+const DIFF: &str = "diff";
 
 /// Everything that there is to say, as far as there is room.
 pub(super) fn of(view: &View<'_>) -> String {
@@ -40,49 +43,18 @@ pub(super) fn of(view: &View<'_>) -> String {
     };
     for part in [since(view), diff(view)] {
         let room = MOST.saturating_sub(text.chars().count() + end.chars().count());
-        text.push_str(&folded(&part, room));
+        text.push_str(&part.folded(room));
     }
-    shortened(&text, MOST - end.chars().count()) + &end
-}
-
-/// A part that may be folded away: its heading, and the lines of a `diff` block.
-struct Part {
-    heading: String,
-    lines: Vec<String>,
-}
-
-/// The block, with as many of its lines as there is room for.
-fn folded(part: &Part, room: usize) -> String {
-    let (open, close) = (format!("\n<details><summary>{}</summary>\n\n```diff\n", part.heading), "```\n\n</details>\n");
-    let left_out = "... and more than there is room for\n";
-    let Some(mut room) = room.checked_sub(open.chars().count() + close.len() + left_out.len()) else {
-        return String::new();
-    };
-    if part.lines.is_empty() {
-        return String::new();
-    }
-    let mut text = open;
-    for line in &part.lines {
-        let taken = line.chars().count() + 1;
-        if taken > room {
-            text.push_str(left_out);
-            break;
-        }
-        room -= taken;
-        text.push_str(line);
-        text.push('\n');
-    }
-    text.push_str(close);
-    text
+    fitted(&text, MOST - end.chars().count(), |text| text.chars().count()) + &end
 }
 
 fn what(view: &View<'_>) -> String {
     let rows = view.preview.frozen.rows();
-    let mut text = String::from("| | |\n|---|---|\n");
+    // The first row is the table's head: there is none without.
+    let mut text = format!("| plan | {} |\n|:---|:---|\n", code(&line(&view.file)));
     let mut row = |what: &str, value: &str| {
         let _ = writeln!(text, "| {what} | {} |", code(&line(value)));
     };
-    row("plan", &view.file);
     row("store", &store(&view.plan.store));
     row("manifest", &format!("{} {}", objects(rows), source(&view.plan.manifest.source)));
     for it in &view.plan.operations {
@@ -150,7 +122,7 @@ fn warnings(view: &View<'_>) -> String {
 
 /// What has changed since the plan was applied last.
 fn since(view: &View<'_>) -> Part {
-    let Some(earlier) = view.earlier else { return Part { heading: String::new(), lines: Vec::new() } };
+    let Some(earlier) = view.earlier else { return Part { heading: String::new(), language: DIFF, lines: Vec::new() } };
     let mut lines: Vec<_> = earlier.plan_diff.lines().map(block_line).collect();
     if let Names::Known(difference) = &earlier.names {
         let signed =
@@ -163,7 +135,7 @@ fn since(view: &View<'_>) -> Part {
             }
         }
     }
-    Part { heading: format!("what changed since job {}", earlier.job), lines }
+    Part { heading: format!("what changed since job {}", earlier.job), language: DIFF, lines }
 }
 
 /// Objects and what becomes of them.
@@ -178,53 +150,5 @@ fn diff(view: &View<'_>) -> Part {
             found.extend(signed.map(|line| block_line(&format!("{}   {}", line.mark.sign(), line.text))));
         }
     }
-    Part { heading: "some of the objects".to_owned(), lines: found }
-}
-
-/// A line of a fenced block: no line of it ends the block, since it ends where a line begins with three backticks.
-fn block_line(text: &str) -> String {
-    let text = cell(text);
-    if text.trim_start().starts_with("```") { format!("  \\{}", text.trim_start()) } else { text }
-}
-
-/// A text as code on one line, with as many backticks around it as it takes; a bar would end a table's cell.
-fn code(text: &str) -> String {
-    let text = cell(text).replace('|', "\\|");
-    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest + 1);
-    let pad = if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
-    format!("{fence}{pad}{text}{pad}{fence}")
-}
-
-/// At most so many characters.
-fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let note = "\n\n... and more than there is room for\n";
-    text.chars().take(most - note.len()).chain(note.chars()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strangers_words_stay_code() {
-        assert_eq!(code("plain"), "`plain`");
-        assert_eq!(code("a`b|c"), "``a`b\\|c``");
-        assert_eq!(code("``"), "``` `` ```");
-        assert_eq!(code("a\nb"), "`a\\nb`");
-        assert_eq!(block_line("``` x"), "  \\``` x");
-    }
-
-    #[test]
-    fn a_block_ends_where_there_is_no_more_room() {
-        let part = Part { heading: "x".to_owned(), lines: vec!["y".repeat(50); 100] };
-        let text = folded(&part, 1000);
-        assert!(text.len() <= 1000 && text.ends_with("```\n\n</details>\n"), "{}", text.len());
-        assert!(text.contains("more than there is room for"));
-        assert_eq!(folded(&part, 10), "");
-        assert_eq!(shortened(&"z".repeat(100), 60).len(), 60);
-    }
+    Part { heading: "some of the objects".to_owned(), language: DIFF, lines: found }
 }

@@ -1,0 +1,116 @@
+//! Mistakes in files, as annotations at their lines.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::diagnostics::{Problem, Problems};
+
+/// GitHub shows ten errors of a step; the last place is for how many more there are.
+const MOST: usize = 9;
+
+/// A file as GitHub names it: from the workspace, wherever the step works.
+pub(super) fn seen_from(workspace: Option<&Path>, name: &str) -> String {
+    let absolute = std::path::absolute(name).ok();
+    let inside = absolute.as_deref().zip(workspace).and_then(|(path, workspace)| path.strip_prefix(workspace).ok());
+    inside.map_or_else(|| name.to_owned(), |path| path.display().to_string())
+}
+
+/// The lines, errors first, and at last how many there is no room for.
+pub(super) fn annotations<'a>(
+    files: impl IntoIterator<Item = &'a Problems>,
+    place: impl Fn(&str) -> String,
+) -> Vec<String> {
+    let mut all: Vec<_> = files
+        .into_iter()
+        .flat_map(|file| file.iter().map(move |problem| (problem.is_warning(), file, problem)))
+        .collect();
+    all.sort_by_key(|(warning, ..)| *warning);
+    let more = all.len().saturating_sub(MOST);
+    let mut lines: Vec<_> = all.iter().take(MOST).map(|(_, file, problem)| annotation(file, problem, &place)).collect();
+    if more > 0 {
+        let level = if all.iter().skip(MOST).any(|(warning, ..)| !warning) { "error" } else { "warning" };
+        lines.push(format!("::{level}::... and {more} more: the log of this step has them all"));
+    }
+    lines
+}
+
+fn annotation(file: &Problems, problem: &Problem, place: &impl Fn(&str) -> String) -> String {
+    let level = if problem.is_warning() { "warning" } else { "error" };
+    let mut line = format!("::{level} file={}", property(&place(file.file_name())));
+    let mark = problem.marks().first();
+    if let Some((span, _)) = mark {
+        let (row, column) = file.position(span.start);
+        let (end_row, end_column) = file.position(span.end);
+        let _ = write!(line, ",line={row},endLine={end_row},col={column}");
+        // GitHub takes an end column only within one line, and one that is behind the beginning.
+        if end_row == row && end_column > column {
+            let _ = write!(line, ",endColumn={end_column}");
+        }
+    }
+    let label = mark.map(|(_, label)| format!(": {label}")).unwrap_or_default();
+    let help = problem.remedy().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+    let _ = write!(line, "::{}", message(&format!("{}{label}{help}", problem.title())));
+    line
+}
+
+/// A warning that is about no file.
+pub(super) fn warning(text: &str) -> String {
+    format!("::warning::{}", message(text))
+}
+
+/// A text behind the second pair of colons: nothing in it begins another line.
+fn message(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// A value before it: nothing in it begins another value, or the text.
+fn property(text: &str) -> String {
+    message(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(name: &str, count: usize) -> Problems {
+        let mut problems = Problems::new(name, "a = 1\nb = 2\n");
+        for number in 0..count {
+            problems.push(
+                Problem::new(format!("no {number}\n::set-output name=x::y")).label(6..7, "50 % of it").help("mend it"),
+            );
+        }
+        problems
+    }
+
+    #[test]
+    fn each_has_its_place_and_begins_no_line_of_its_own() {
+        let lines = annotations([&problems("a,b:c.toml", 1)], str::to_owned);
+        assert_eq!(
+            lines,
+            [
+                "::error file=a%2Cb%3Ac.toml,line=2,endLine=2,col=1,endColumn=2::no 0%0A::set-output name=x::y: 50 %25 of \
+              it%0Ahelp: mend it"
+            ]
+        );
+    }
+
+    #[test]
+    fn there_are_ten_at_most_and_the_last_counts_the_rest() {
+        let (one, other) = (problems("a.toml", 8), problems("b.toml", 7));
+        let lines = annotations([&one, &other], str::to_owned);
+        assert_eq!(lines.len(), 10);
+        assert_eq!(lines[9], "::error::... and 6 more: the log of this step has them all");
+        assert_eq!(annotations([&one], str::to_owned).len(), 8);
+    }
+
+    #[test]
+    fn files_are_named_from_the_workspace() {
+        let here = std::env::current_dir().expect("a folder");
+        assert_eq!(
+            seen_from(here.parent(), "x.toml"),
+            format!("{}/x.toml", here.file_name().expect("a name").display())
+        );
+        assert_eq!(seen_from(Some(Path::new("/elsewhere")), "x.toml"), "x.toml");
+        assert_eq!(seen_from(None, "x.toml"), "x.toml");
+    }
+}

@@ -1,0 +1,210 @@
+//! What came of jobs: the step's outputs, and a part of its summary for each.
+
+use std::fmt::Write as _;
+
+use indicatif::HumanCount;
+
+use super::comment::{Subject, comment};
+use super::{set_outputs, summarise, workspace_name};
+use crate::cli::markdown::{Part, block_line, code};
+use crate::cli::next::next;
+use crate::cli::summary::{objects, operation, store};
+use crate::cli::terminal::{Terminal, cell};
+use crate::job::{JobStatus, Progress};
+use crate::jobs::{Presence, advice, stored_plan};
+use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, Origin, PauseCause, Reason};
+
+/// How many error codes are told of a job, the most frequent ones.
+const MOST_CODES: usize = 20;
+
+/// How many objects are named for each, where there are several.
+const FEW_EXAMPLES: usize = 3;
+
+/// How many characters the named objects of a job may take.
+const MOST_OF_EXAMPLES: usize = 20_000;
+
+/// A job, and the error that it ended with where it was not carried on.
+pub(in crate::cli) struct Outcome<'a> {
+    /// The job as it is now.
+    pub(in crate::cli) job: &'a JobRecord,
+    /// What stood in its way.
+    pub(in crate::cli) error: Option<&'a str>,
+}
+
+/// Tells a workflow what came of jobs. `flag` is what commands that are shown must say of the state folder.
+pub(in crate::cli) fn tell(journal: &Journal, outcomes: &[Outcome<'_>], flag: &str, terminal: Terminal) {
+    if !super::is_here() || outcomes.is_empty() {
+        return;
+    }
+    set_outputs(&outputs(outcomes), terminal);
+    let markdown = markdown(journal, outcomes, flag);
+    summarise(&markdown, terminal);
+    // The runner kills who was told to go and stays.
+    if outcomes.iter().any(|outcome| outcome.job.cause == Some(PauseCause::Signal)) {
+        return;
+    }
+    let file;
+    let subject = match outcomes {
+        [Outcome { job, .. }] => {
+            file = workspace_name(&job.plan_file.to_string_lossy());
+            Subject { kind: "job", name: &job.name, file: &file }
+        }
+        _ => Subject { kind: "run", name: "", file: "" },
+    };
+    comment(&subject, &markdown, terminal);
+}
+
+/// What later steps may want to know: of one job as it is, of several the counts together and the rest a line for each.
+fn outputs(outcomes: &[Outcome<'_>]) -> [(&'static str, String); 6] {
+    let jobs = || outcomes.iter().map(|outcome| outcome.job);
+    let lines = |of: fn(&JobRecord) -> String| jobs().map(of).collect::<Vec<_>>().join("\n");
+    let sum = |of: fn(Progress) -> u64| jobs().map(|job| of(job.progress)).sum::<u64>().to_string();
+    [
+        ("job-id", lines(|job| job.id.to_string())),
+        ("status", lines(|job| job.status.to_string())),
+        ("total", sum(|progress| progress.total)),
+        ("succeeded", sum(|progress| progress.succeeded)),
+        ("failed", sum(|progress| progress.failed)),
+        ("report", lines(|job| job.place.clone().unwrap_or_default())),
+    ]
+}
+
+/// All of them, one after the other.
+fn markdown(journal: &Journal, outcomes: &[Outcome<'_>], flag: &str) -> String {
+    let of = |outcome: &Outcome<'_>| {
+        let mut failures: Vec<_> = journal.recorded(outcome.job.number).map_or_else(
+            |_| Vec::new(),
+            |recorded| recorded.tally.reasons().map(|(code, reason)| (code.clone(), reason.clone())).collect(),
+        );
+        failures.sort_by_key(|(_, reason)| std::cmp::Reverse(reason.count));
+        let folder = JobFolder::of(journal.state(), &outcome.job.id);
+        // Whoever tells of it holds it, and is about to let go. What a command would show of a finished job is on a machine
+        // that is about to go.
+        let next = next(outcome.job, &Presence::Nobody, &folder, flag).filter(|next| next.starts_with("batchplan "));
+        section(outcome, &failures, next.as_deref())
+    };
+    outcomes.iter().map(of).collect::<Vec<_>>().join("\n")
+}
+
+/// One job.
+fn section(outcome: &Outcome<'_>, failures: &[(ErrorCode, Reason)], next: Option<&str>) -> String {
+    let Outcome { job, error } = outcome;
+    let mut text = format!("### batchplan: {} is {}\n\n**{}**\n\n", code(&job.name), job.status, headline(job));
+    if let Some(error) = error {
+        let _ = writeln!(text, "> **Error:** {}\n", code(error));
+    }
+    text.push_str(&facts(job));
+    text.push_str(&reasons(failures));
+    let examples =
+        Part { heading: "some of the objects that failed".to_owned(), language: "", lines: examples(failures) };
+    text.push_str(&examples.folded(MOST_OF_EXAMPLES));
+    if let Some(next) = next {
+        let _ = writeln!(text, "\nnext: {}", code(next));
+    }
+    text
+}
+
+/// What a person wants to know first.
+fn headline(job: &JobRecord) -> String {
+    let Progress { total, succeeded, failed } = job.progress;
+    let left = job.progress.left();
+    match job.status {
+        JobStatus::Complete if total == 0 => "There were no objects to work on.".to_owned(),
+        JobStatus::Complete if failed == 0 && total == 1 => "The one object succeeded.".to_owned(),
+        JobStatus::Complete if failed == 0 => format!("All {} succeeded.", objects(total)),
+        JobStatus::Complete => format!("{} of {} failed, {succeeded} succeeded.", HumanCount(failed), objects(total)),
+        JobStatus::Suspended => {
+            format!("{} to work on, once somebody confirms it. Nothing was changed.", objects(total))
+        }
+        JobStatus::Ready => format!("{} to work on. Nothing was changed yet.", objects(total)),
+        JobStatus::New | JobStatus::Preparing => "Its manifest is not resolved yet. Nothing was changed.".to_owned(),
+        _ if job.progress.settled() == 0 => "No object was touched.".to_owned(),
+        _ => format!(
+            "{} succeeded and {} failed; {} not attempted.",
+            HumanCount(succeeded),
+            HumanCount(failed),
+            objects(left)
+        ),
+    }
+}
+
+fn facts(job: &JobRecord) -> String {
+    // The first row is the table's head: there is none without.
+    let mut text = format!("| job | {} |\n|:---|:---|\n", code(job.id.as_str()));
+    let mut row = |what: &str, value: &str| {
+        let _ = writeln!(text, "| {what} | {value} |");
+    };
+    let Progress { total, succeeded, failed } = job.progress;
+    row("plan", &code(&workspace_name(&job.plan_file.to_string_lossy())));
+    match &job.origin {
+        Origin::Plan => {}
+        Origin::Retry { of, .. } => row("retry of", &code(of.as_str())),
+        Origin::Report(report) => row("retry of", &code(&report.place())),
+    }
+    if let Ok(plan) = stored_plan(job) {
+        row("store", &code(&store(&plan.store)));
+        for it in &plan.operations {
+            row("operation", &code(&operation(it)));
+        }
+    }
+    if let Some(reason) = &job.reason {
+        row("reason", &code(reason));
+    }
+    row("objects", &HumanCount(total).to_string());
+    row("succeeded", &HumanCount(succeeded).to_string());
+    row("failed", &HumanCount(failed).to_string());
+    if job.progress.left() > 0 {
+        row("not attempted", &HumanCount(job.progress.left()).to_string());
+    }
+    if job.in_doubt > 0 {
+        row("in doubt", &format!("{}: begun, and not in the report", HumanCount(job.in_doubt)));
+    }
+    if let Some(place) = &job.place {
+        let due = if job.delivery == Delivery::Due { ", not published yet" } else { "" };
+        row("report", &format!("{}{due}", code(place)));
+    }
+    text
+}
+
+/// Why objects failed, and what to do about it.
+fn reasons(failures: &[(ErrorCode, Reason)]) -> String {
+    if failures.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\n| failed | why | what to do |\n|---:|---|---|\n");
+    for (failure, reason) in failures.iter().take(MOST_CODES) {
+        let advice = advice(&failure.code, failure.http).unwrap_or_default();
+        let _ = writeln!(text, "| {} | {} | {advice} |", HumanCount(reason.count), code(&named(failure)));
+    }
+    let more = failures.len().saturating_sub(MOST_CODES);
+    if more > 0 {
+        let count: u64 = failures.iter().skip(MOST_CODES).map(|(_, reason)| reason.count).sum();
+        let _ = writeln!(text, "| {} | {more} other codes | |", HumanCount(count));
+    }
+    text
+}
+
+/// Such as `403 AccessDenied`.
+fn named(failure: &ErrorCode) -> String {
+    let ErrorCode { code, http } = failure;
+    if *http == 0 { code.clone() } else { format!("{http} {code}") }
+}
+
+/// A few of the objects that failed, each on a line.
+fn examples(failures: &[(ErrorCode, Reason)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let most = if failures.len() > 2 { FEW_EXAMPLES } else { usize::MAX };
+    for (failure, reason) in failures.iter().take(MOST_CODES) {
+        // Which of them failed first is chance.
+        let mut examples: Vec<_> = reason.examples.iter().collect();
+        examples.sort_by(|one, other| one.object.cmp(&other.object));
+        for example in examples.into_iter().take(most) {
+            let object = &example.object;
+            let version =
+                object.version.as_ref().map_or_else(String::new, |version| format!(" ({})", version.as_str()));
+            let line = format!("{}/{}{version}: {}: {}", object.bucket, object.key, named(failure), example.message);
+            lines.push(block_line(&cell(&line)));
+        }
+    }
+    lines
+}

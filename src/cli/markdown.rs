@@ -1,0 +1,202 @@
+//! Markdown as GitHub reads it. Names and values are strangers' words: they stand in code, and nothing in them ends it.
+
+use super::terminal::cell;
+
+/// What stands where something was left out.
+const LEFT_OUT: &str = "... and more than there is room for";
+
+/// A text as code on one line, with as many backticks around it as it takes; a bar would end a table's cell.
+pub(super) fn code(text: &str) -> String {
+    let text = cell(text).replace('|', "\\|");
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+/// A line of a fenced block: no line of it ends the block, since it ends where a line begins with three backticks.
+pub(super) fn block_line(text: &str) -> String {
+    let text = cell(text);
+    if text.trim_start().starts_with("```") { format!("  \\{}", text.trim_start()) } else { text }
+}
+
+/// A part that may be folded away: its heading, and the lines of a fenced block.
+pub(super) struct Part {
+    /// What it is folded away behind; it must hold nothing that a stranger wrote.
+    pub(super) heading: String,
+    /// What the block is highlighted as; nothing for plain text.
+    pub(super) language: &'static str,
+    /// The block's lines, each of them made by [`block_line`].
+    pub(super) lines: Vec<String>,
+}
+
+impl Part {
+    /// The block, with as many of its lines as there is room for, in characters; nothing where there are none.
+    pub(super) fn folded(&self, room: usize) -> String {
+        let Self { heading, language, lines } = self;
+        let open = format!("\n<details><summary>{heading}</summary>\n\n```{language}\n");
+        let close = "```\n\n</details>\n";
+        let overhead = open.chars().count() + close.len() + LEFT_OUT.len() + 1;
+        let Some(mut room) = room.checked_sub(overhead).filter(|_| !lines.is_empty()) else { return String::new() };
+        let mut text = open;
+        for line in lines {
+            let taken = line.chars().count() + 1;
+            if taken > room {
+                text.push_str(LEFT_OUT);
+                text.push('\n');
+                break;
+            }
+            room -= taken;
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str(close);
+        text
+    }
+}
+
+/// As many whole lines of a text as there is room for, by whichever measure. Blocks and folded parts that are open where it
+/// is cut are closed, and a last line says that something is left out.
+pub(super) fn fitted(text: &str, most: usize, measure: impl Fn(&str) -> usize) -> String {
+    if measure(text) <= most {
+        return text.to_owned();
+    }
+    let mut taken = 0;
+    let (mut end, mut best) = (0, Open::default());
+    let mut open = Open::default();
+    for line in text.split_inclusive('\n') {
+        taken += measure(line);
+        open.read(line);
+        if taken + measure(&open.closing()) > most {
+            break;
+        }
+        end += line.len();
+        best = open;
+    }
+    format!("{}{}", &text[..end], best.closing())
+}
+
+/// What is open at a place in a text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    block: bool,
+    folded: usize,
+}
+
+impl Open {
+    fn read(&mut self, line: &str) {
+        if line.starts_with("```") {
+            self.block = !self.block;
+        } else if !self.block {
+            self.folded += usize::from(line.starts_with("<details>"));
+            self.folded = self.folded.saturating_sub(usize::from(line.starts_with("</details>")));
+        }
+    }
+
+    /// What closes it all, and says why.
+    fn closing(self) -> String {
+        let block = if self.block { "```\n" } else { "" };
+        format!("{block}{}\n{LEFT_OUT}\n", "\n</details>\n".repeat(self.folded))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn strangers_words_stay_code() {
+        assert_eq!(code("plain"), "`plain`");
+        assert_eq!(code("a`b|c"), "``a`b\\|c``");
+        assert_eq!(code("``"), "``` `` ```");
+        assert_eq!(code("a\nb"), "`a\\nb`");
+        assert_eq!(code("a\u{202e}b"), "`a\\u{202e}b`");
+        assert_eq!(block_line("``` x"), "  \\``` x");
+    }
+
+    #[test]
+    fn a_block_ends_where_there_is_no_more_room() {
+        let part = Part { heading: "x".to_owned(), language: "diff", lines: vec!["y".repeat(50); 100] };
+        let text = part.folded(1000);
+        assert!(text.len() <= 1000 && text.ends_with("```\n\n</details>\n"), "{}", text.len());
+        assert!(text.contains("more than there is room for"));
+        assert_eq!(part.folded(10), "");
+        assert_eq!(Part { lines: Vec::new(), ..part }.folded(1000), "");
+    }
+
+    #[test]
+    fn what_is_open_where_a_text_is_cut_is_closed() {
+        let text =
+            format!("head\n\n<details><summary>x</summary>\n\n```\n{}```\n\n</details>\n", "é é é\n".repeat(100));
+        let cut = fitted(&text, 300, str::len);
+        assert!(cut.len() <= 300, "{}", cut.len());
+        assert!(cut.ends_with("é é é\n```\n\n</details>\n\n... and more than there is room for\n"), "{cut}");
+        assert_eq!(fitted("short", 5, str::len), "short");
+    }
+
+    /// What a reader of Markdown makes of a text: the names of its elements, and the text of each piece of code in a line.
+    fn read(markdown: &str) -> (Vec<String>, Vec<String>) {
+        use pulldown_cmark::{Event, Options, Parser, Tag};
+
+        let (mut elements, mut codes) = (Vec::new(), Vec::new());
+        for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(Tag::TableCell) => elements.push("cell".to_owned()),
+                Event::Start(Tag::CodeBlock(_)) => elements.push("block".to_owned()),
+                Event::Code(text) => codes.push(text.into_string()),
+                Event::End(_) | Event::Text(_) | Event::Start(Tag::Table(_) | Tag::TableHead | Tag::TableRow) => {}
+                other => elements.push(format!("{other:?}")),
+            }
+        }
+        (elements, codes)
+    }
+
+    /// What strangers write who know Markdown.
+    const TEXTS: &str =
+        "([`|\\\\<>&\\[\\]()!*_~#@:\n\r\t -]|</details>|<script>|```|~~~|https://a\\.b|[a-z0-9é😀\u{202e}]){0,30}";
+
+    proptest! {
+        /// Whatever stands in a table's cell: it stays one piece of code in one cell.
+        #[test]
+        fn no_text_leaves_its_cell(text in TEXTS, other in TEXTS) {
+            let row = format!("| {} | {} | end |\n", code(&text), code(&other));
+            let (elements, codes) = read(&format!("| a | b | c |\n|---|---|---|\n{row}"));
+            prop_assert_eq!(elements, ["cell"; 6], "{}", row);
+            let expected = [&text, &other].map(|text| cell(text));
+            // A reader strips spaces that stand at both ends.
+            let stripped = |text: &str| text.trim_matches(' ').to_owned();
+            let codes: Vec<_> = codes.iter().map(|code| stripped(code)).collect();
+            prop_assert_eq!(codes, expected.map(|text| stripped(&text)), "{}", row);
+        }
+
+        /// Whatever stands in a block: it ends where we end it.
+        #[test]
+        fn no_text_leaves_its_block(texts in proptest::collection::vec(TEXTS, 1..5)) {
+            let lines = texts.iter().map(|text| block_line(text)).collect();
+            let folded = Part { heading: "x".to_owned(), language: "", lines }.folded(10_000);
+            let (elements, codes) = read(&folded);
+            let blocks = elements.iter().filter(|element| *element == "block").count();
+            prop_assert_eq!((blocks, codes.len()), (1, 0), "{}", folded);
+            let html: Vec<_> = elements.iter().filter(|element| element.starts_with("Html")).collect();
+            prop_assert_eq!(html.len(), 2, "{}: {:?}", folded, elements);
+        }
+
+        /// Whatever is cut where: it fits, is whole lines of what there was, and leaves nothing open.
+        #[test]
+        fn a_cut_text_fits_and_leaves_nothing_open(
+            lines in proptest::collection::vec("(```|```diff|<details>|</details>|[a-zé😀]{0,40})", 0..40),
+            most in 60_usize..400,
+        ) {
+            let text = lines.join("\n") + "\n";
+            for measure in [str::len as fn(&str) -> usize, |text: &str| text.encode_utf16().count()] {
+                let cut = fitted(&text, most, measure);
+                let mut open = Open::default();
+                cut.lines().for_each(|line| open.read(line));
+                prop_assert!(measure(&cut) <= most, "{cut}");
+                prop_assert!(cut == text || (!open.block && open.folded == 0), "{cut}");
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The sandbox as a cloud of its own: it outlives the jobs that work in it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use batchplan::call::{Call, Learned};
+use batchplan::object::{Bucket, Key, ObjectId};
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, Server};
+use batchplan::store::{Addressing, Provider, S3Store, Store as _, StoreConfig};
+
+use crate::folders;
+use crate::machine::root;
+
+/// The bucket of the quick start, on loopback.
+pub(crate) struct Cloud {
+    server: Server,
+    _folder: tempfile::TempDir,
+}
+
+impl Cloud {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        folders::copy(&root().join("plans"), &folder.path().join("plans"));
+        let fill = folder.path().join("plans/quickstart/bucket.csv");
+        let sandbox = Sandbox::open(&folder.path().join("data"), Some(&fill), SandboxOptions::default());
+        let address = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+        let server = Server::start(sandbox.expect("a sandbox"), address, false).expect("a server");
+        Self { server, _folder: folder }
+    }
+
+    /// A text with what changes from run to run replaced by names: this cloud's address, and what else there is.
+    pub(crate) fn normal(&self, text: &str, replaced: &[(&str, &str)]) -> String {
+        let text = text.replace(&self.endpoint(), "http://127.0.0.1:PORT");
+        replaced.iter().fold(text, |text, (found, name)| text.replace(found, name))
+    }
+
+    fn endpoint(&self) -> String {
+        self.server.endpoint()
+    }
+
+    /// How a plan names it.
+    pub(crate) fn store(&self) -> String {
+        store(&self.endpoint())
+    }
+
+    /// A plan of the quick start, for this cloud.
+    pub(crate) fn plan(&self, name: &str, manifest: &str) -> String {
+        let report =
+            "[report]\nenabled = true\nbucket = \"acme-archive\"\nprefix = \"reports/\"\nscope = \"all-tasks\"\n";
+        let operation = "[operation.add_object_tagging]\ntags = { Reviewed = \"2024-11\" }\n";
+        // Of a small job more than a fifth may fail.
+        let limits = "[limits]\nfailure_threshold = 1.0\n";
+        format!("name = \"{name}\"\n{}\n{manifest}\n{operation}\n{report}\n{limits}", self.store())
+    }
+
+    /// An object's tags as `a=1 b=2`.
+    pub(crate) fn tags(&self, key: &str) -> String {
+        let config = StoreConfig {
+            provider: Provider::S3,
+            endpoint: Some(self.endpoint()),
+            region: Some("us-east-1".to_owned()),
+            addressing: Addressing::Path,
+            role_arn: None,
+            data: None,
+            fill: None,
+        };
+        let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
+        let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let store = Arc::new(S3Store::new(&config, "us-east-1", provider, http).expect("a store"));
+        let id = ObjectId { bucket: Bucket::new("acme-archive"), key: Key::from(key), version: None };
+        let learned =
+            runtime.block_on(store.call(&id, &Call::GetTags)).unwrap_or_else(|fault| panic!("{fault}")).learned;
+        let Learned::Tags(tags) = learned else { panic!("no tags") };
+        tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// How a plan names a server on loopback.
+pub(crate) fn store(endpoint: &str) -> String {
+    format!("[store]\nprovider = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n")
+}
+
+/// Compares with what is kept beside this file; `UPDATE_EXPECTED=1` writes it anew.
+#[track_caller]
+pub(crate) fn expect(name: &str, found: &str) {
+    let path: PathBuf = root().join("tests/action/expected").join(name);
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, found).expect("written");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(found, expected, "{name}; UPDATE_EXPECTED=1 writes it anew");
+}
