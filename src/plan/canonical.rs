@@ -149,6 +149,8 @@ impl Canonical {
                         self.put_some("manifest.inventory.etag", etag.as_deref().map(str::to_ascii_lowercase));
                     }
                     InventoryObject::Latest { prefix } => self.put_key("manifest.inventory.latest", prefix),
+                    // Not said by a plan either.
+                    InventoryObject::Changed(_) => {}
                 }
             }
         }

@@ -268,6 +268,8 @@ impl Writer {
             }
             Source::Csv { place: CsvPlace::Local(_), .. }
             | Source::Report { place: CsvPlace::Local(_), .. }
+            // Made by the program, of a plan that says it otherwise.
+            | Source::Inventory { object: InventoryObject::Changed(_), .. }
             | Source::Retry { .. } => Vec::new(),
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Columns {
     owner: Option<usize>,
     /// Whether the filter needs the size, so that one which is none is a mistake.
     sized: bool,
+    /// Likewise the last-modified date.
+    dated: bool,
     dialect: Dialect,
     decoded: Vec<u8>,
     /// The first row with a raw `+` that is taken as itself, and how many there are.
@@ -83,12 +85,13 @@ impl Columns {
             latest: find("IsLatest")?,
             delete_marker: find("IsDeleteMarker")?,
             size: asked(Asked::Size)?.or_else(|| told(Asked::Size.column())),
-            modified: asked(Asked::Modified)?,
+            modified: asked(Asked::Modified)?.or_else(|| told_if(Asked::Modified.column())),
             class: asked(Asked::Class)?.or_else(|| told(Asked::Class.column())),
             etag: told_if("ETag"),
             acl: acl::COLUMNS.into_iter().find_map(told_if),
             owner: told_if("ObjectOwner"),
             sized: filter.asks_for(Asked::Size),
+            dated: filter.asks_for(Asked::Modified),
             names: document.schema.clone(),
             source: document.source.clone(),
             dialect: document.dialect().unwrap_or(fallback),
@@ -136,7 +139,10 @@ impl Columns {
                 Some(Err(_)) if !self.sized => None,
                 size => size.transpose()?.flatten(),
             },
-            modified: self.modified.map(field).map(modified).transpose()?.flatten(),
+            modified: match self.modified.map(field).map(modified) {
+                Some(Err(_)) if !self.dated => None,
+                modified => modified.transpose()?.flatten(),
+            },
             class: self.class.map(field).filter(|class| !class.is_empty()),
             etag: self.etag.map(field).filter(|etag| !etag.is_empty()),
             acl: self.acl.and_then(|index| acl::read(field(index), self.owner.map(field))),

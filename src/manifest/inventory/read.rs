@@ -79,6 +79,7 @@ async fn begin(
     let found = match object {
         InventoryObject::Exact { key, etag } => exact(bucket, key, etag.as_deref(), patient).await?,
         InventoryObject::Latest { prefix } => latest::find(bucket, prefix, patient, &mut sink).await?,
+        InventoryObject::Changed(changes) => exact(bucket, &changes.key, Some(&changes.etag), patient).await?,
     };
     Ok((found, Done::default(), sink))
 }
