@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::carry::{Carry, Confirmation, result};
 use super::given::{self, Given};
+use super::recurring::{self, Turn};
 use super::state::{Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, shell};
@@ -16,6 +17,8 @@ use crate::journal::{JobFolder, JobRecord, Journal, Origin};
 ///
 /// A plan whose job was interrupted or paused is gone on with where it stopped. Limits and priority may have changed since;
 /// where anything else of the plan has, apply refuses and says what.
+///
+/// A plan that recurs works on the newest inventory once: where nothing new has appeared, apply says so and ends with 0.
 ///
 /// A plan that was saved (batchplan plan PLAN --out FILE) is applied exactly as it was looked at: where the manifest names other
 /// objects now, or some were written over (as far as it tells), apply refuses and changes nothing.
@@ -64,6 +67,10 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
             .help(format!("when you have read it: {command}")));
     }
     let journal = args.state.journal()?;
+    let recurrence = match recurring::turn(&plan, &journal, args.new, terminal)? {
+        Turn::Work(recurrence) => recurrence,
+        Turn::Nothing(nothing) => return nothing.tell(args.json, terminal),
+    };
     let submission = Submission {
         plan: &plan,
         text: &text,
@@ -72,9 +79,13 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
         afresh: args.new,
         confirmed: false,
         pledge: pledge.as_ref(),
+        recurrence,
     };
     let job = match submission.enter(&journal, Timestamp::now())? {
-        Entered::New(job) => job,
+        Entered::New(job) => {
+            recurring::introduce(&job, terminal);
+            job
+        }
         Entered::Unfinished(job) => {
             terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
             job

@@ -27,6 +27,7 @@ mod problems;
 mod progress;
 mod prompt;
 mod publish;
+mod recurring;
 mod resume;
 mod retry;
 mod run;

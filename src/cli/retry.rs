@@ -94,6 +94,7 @@ fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
         afresh: false,
         confirmed: false,
         pledge: None,
+        recurrence: None,
     };
     carry(args, &submission, &journal, terminal)
 }
@@ -110,6 +111,7 @@ fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -
         afresh: false,
         confirmed: false,
         pledge: None,
+        recurrence: None,
     };
     carry(args, &submission, &args.state.journal()?, terminal)
 }

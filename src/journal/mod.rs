@@ -8,6 +8,8 @@
 //! | `db`, `schema` | the database: opened, checked, migrated, used by one thread |
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
+//! | `recurrence` | which inventory a job worked on |
+//! | `outlived` | which jobs are forgotten, and when |
 //! | `lease` | who works on a job |
 //! | `short` | ids cut short |
 //! | `folder` | a job's files |
@@ -19,8 +21,10 @@ mod error;
 mod folder;
 mod jobs;
 mod lease;
+mod outlived;
 mod pledge;
 mod record;
+mod recurrence;
 mod schema;
 mod short;
 mod tally;
@@ -31,8 +35,10 @@ pub use checkpoint::{Checkpoint, Recorded, ReportFile};
 pub use db::{JOURNAL_NAME, Journal};
 pub use error::JournalError;
 pub use folder::JobFolder;
-pub use jobs::{Creation, MAX_REMEMBERED, MAX_WAITING, Query, REMEMBERED_FOR, SUSPENDED_FOR, Why};
+pub use jobs::{Creation, MAX_WAITING, Query, Why};
 pub use lease::{Lease, LeaseError};
+pub use outlived::{MAX_REMEMBERED, REMEMBERED_FOR, SUSPENDED_FOR};
 pub use pledge::Pledge;
 pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
+pub use recurrence::{Inventory, Portion, Recurrence};
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

@@ -88,7 +88,10 @@ async fn pile_up(
     patient: &Patient,
     sink: &Sink,
 ) -> Result<Result<Sink, String>, ManifestError> {
-    let Changes { since_key, since_etag, since_filter, failed, rest, .. } = changes;
+    let Changes { since_key, since_etag, since_filter, failed, rest, lost, .. } = changes;
+    if let Some(why) = lost {
+        return Ok(Err(why.clone()));
+    }
     if since_etag.is_empty() {
         return Ok(Err(format!(
             "the server told no ETag of {}, so that nobody can tell whether it is still what it was",

@@ -70,6 +70,7 @@ pub use filter::KeyGlobs;
 pub use freeze::{Bounds, freeze, survey};
 pub use frozen::{Frozen, PartInfo, Pin, Seen, Tasks};
 pub use glance::Glanced;
+pub use inventory::newest;
 pub use pins::{PinBroken, unchanged};
 pub use reach::{KeyRange, Reach};
 pub use sink::Prepared;

@@ -141,6 +141,8 @@ pub struct Changes {
     pub failed: Vec<ReportFile>,
     /// The rows that it never settled, if there are any.
     pub rest: Option<Rest>,
+    /// Why none of this is known any more, where it is not: then all objects of the new inventory are taken.
+    pub lost: Option<String>,
 }
 
 /// Which versions a listing takes.

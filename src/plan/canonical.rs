@@ -55,6 +55,9 @@ impl Canonical {
             form.operation(operation);
         }
         form.report(report, store);
+        let recurring = file.recurring.value();
+        let only_changed = recurring.and_then(|recurring| recurring.only_changed.value()).is_some_and(|it| *it);
+        form.put_some("recurring.only_changed", only_changed.then_some("true"));
         form
     }
 

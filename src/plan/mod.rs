@@ -33,7 +33,7 @@ use crate::store::StoreConfig;
 pub use canonical::Canonical;
 pub use change::Change;
 pub use leaf::{parse_age, parse_moment};
-pub use limits::{JobSettings, Limits, Prices};
+pub use limits::{JobSettings, Limits, Prices, Recurring};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
 pub(crate) use text::{for_excerpts, nearest, shown};
@@ -59,6 +59,8 @@ pub struct Plan {
     pub limits: Limits,
     /// By which prices its cost is told beforehand.
     pub prices: Prices,
+    /// How it recurs, if it does.
+    pub recurring: Option<Recurring>,
     /// What work it is.
     canonical: Canonical,
 }

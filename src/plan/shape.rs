@@ -33,6 +33,8 @@ table! {
         optional limits: LimitsTable,
         /// By which prices the cost of a job is told beforehand.
         optional prices: PricesTable,
+        /// Whether the plan is applied again and again, whenever a new inventory has appeared.
+        optional recurring: RecurringTable,
     }
 }
 
@@ -302,6 +304,16 @@ table! {
         /// A price book on this machine, seen from the plan's folder. Its entries come before those of the same name that
         /// the program knows.
         optional file: Text<1, 4096>,
+    }
+}
+
+table! {
+    /// A plan that is applied again and again: it works on each new inventory once. Only with the newest inventory as its
+    /// manifest (`latest`).
+    struct RecurringTable {
+        /// Whether only objects are worked on that are new or different since the inventory that the plan completed last,
+        /// and those that failed then. False by default.
+        optional only_changed: bool,
     }
 }
 

@@ -39,7 +39,16 @@ fn changes(store: &MemoryStore) -> Changes {
         (Key::from(key.as_str()), etag)
     };
     let ((since_key, since_etag), (key, etag)) = (pinned(OLD), pinned(NEW));
-    Changes { key, etag, since_key, since_etag, since_filter: Filter::default(), failed: Vec::new(), rest: None }
+    Changes {
+        key,
+        etag,
+        since_key,
+        since_etag,
+        since_filter: Filter::default(),
+        failed: Vec::new(),
+        rest: None,
+        lost: None,
+    }
 }
 
 fn source(changes: Changes) -> Source {
@@ -146,6 +155,9 @@ fn what_cannot_be_compared_is_taken_whole() {
     whole(broken, known.clone(), "manifest.json says");
 
     whole(good(), Changes { since_etag: String::new(), ..known.clone() }, "told no ETag");
+
+    let why = "job X is not known any more".to_owned();
+    whole(good(), Changes { lost: Some(why.clone()), ..known.clone() }, &why);
 
     let failed = report(folder.path(), &["a"]);
     fs::write(folder.path().join("failed.csv"), "src,b,,503,x\n").unwrap();

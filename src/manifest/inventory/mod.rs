@@ -10,4 +10,5 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub use latest::newest;
 pub(super) use read::read;

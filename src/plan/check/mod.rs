@@ -5,6 +5,7 @@ mod endpoint;
 mod manifest;
 mod operation;
 mod place;
+mod recurring;
 mod report;
 pub(super) mod role;
 mod store;
@@ -60,6 +61,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let report = report::check(&file.report, &context, walk);
     let limits = limits(file, walk);
     let prices = prices(file, &context, walk);
+    let recurring = recurring::check(file, walk);
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
@@ -72,6 +74,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         job: job(file),
         limits,
         prices,
+        recurring,
         canonical,
     })
 }
