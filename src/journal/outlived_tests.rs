@@ -61,7 +61,9 @@ fn the_last_completed_job_of_work_that_recurs_is_remembered() {
     let last = ended(recurs("one"), JobStatus::Complete);
     let failed = ended(recurs("one"), JobStatus::Failed);
     let other = ended(new("two"), JobStatus::Complete);
-    assert_eq!(outlived(&journal, hour(100 * DAY)), [first, failed, other]);
+    let gone = outlived(&journal, hour(100 * DAY));
+    assert!(!gone.contains(&last), "{gone:?}");
+    assert!([first, failed, other].iter().all(|id| gone.contains(id)) && gone.len() == 3, "{gone:?}");
     let kept = journal.find(last.as_str()).expect("found");
     assert_eq!((kept.inventory, kept.portion), (recurs("one").recurrence.map(|it| it.inventory), Some(Portion::First)));
 }

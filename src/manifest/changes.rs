@@ -270,13 +270,27 @@ impl Judge {
     }
 
     fn warn(&self, sink: &mut Sink) {
-        if self.both && !self.told.etag && !self.told.modified {
-            let all = sink.taken();
-            sink.warn(
-                format!("the inventories do not both tell the ETag or the last-modified date of their objects, so that nobody can tell which have changed: all {all} objects of the new inventory are taken"),
-                "add ETag and LastModifiedDate to the inventory's optional fields",
-            );
+        let Tells { etag, modified, .. } = self.told;
+        if !self.both || modified {
+            return;
         }
+        if etag {
+            sink.warn(
+                "the inventories do not both tell the last-modified date of their objects: one that was written over with the \
+                 same content is taken for unchanged, though it has lost its tags and ACL"
+                    .to_owned(),
+                "add LastModifiedDate to the inventory's optional fields",
+            );
+            return;
+        }
+        let all = sink.taken();
+        sink.warn(
+            format!(
+                "the inventories do not both tell the ETag or the last-modified date of their objects, so that nobody can \
+                 tell which have changed: all {all} objects of the new inventory are taken"
+            ),
+            "add ETag and LastModifiedDate to the inventory's optional fields",
+        );
     }
 }
 

@@ -169,7 +169,11 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
     if let Some(place) = &plan.report.place {
         let rights: &[Right] = if language == Language::Ram { &[WRITE, ABORT] } else { &[WRITE] };
         let to = writer.below(&place.bucket, &place.prefix);
-        statements.push(writer.statement("WriteReport", rights, Named::Current, &[to]));
+        statements.push(writer.statement("WriteReport", rights, Named::Current, std::slice::from_ref(&to)));
+        // The next job looks there for what failed in the last.
+        if !plan.report.keep_local && plan.recurring.is_some_and(|recurring| recurring.only_changed) {
+            statements.push(writer.statement("ReadReport", &[READ], Named::Current, &[to]));
+        }
     }
     Ok(json!({ "Version": language.version(), "Statement": statements }))
 }
@@ -429,6 +433,20 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_plan_that_recurs_reads_the_report_that_has_left_the_machine() {
+        let inventory = "[manifest.inventory]\nbucket = \"man\"\nlatest = \"daily/\"\n";
+        let report = "[report]\nbucket = \"audit\"\nprefix = \"r/\"\n";
+        let sids = |rest: &str| {
+            let plan = plan(&format!("{AWS}{inventory}{PUT}{report}{rest}"));
+            let policy = permissions(&plan, Language::Iam, &[Bucket::new("b")]).expect("a policy");
+            policy["Statement"].to_string().matches("ReadReport").count()
+        };
+        assert_eq!(sids("keep_local = false\n[recurring]\nonly_changed = true\n"), 1);
+        assert_eq!(sids("keep_local = false\n[recurring]\n"), 0);
+        assert_eq!(sids("[recurring]\nonly_changed = true\n"), 0);
     }
 
     #[test]
