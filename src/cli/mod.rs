@@ -32,6 +32,7 @@ mod resume;
 mod retry;
 mod run;
 mod sandbox;
+mod schedule;
 mod schema;
 mod shell;
 mod show;
@@ -81,6 +82,7 @@ enum Command {
     Policy(policy::Policy),
     Export(export::Export),
     Import(import::Import),
+    Schedule(schedule::Schedule),
     Schema(schema::Schema),
     Completions(completions::Completions),
     Sandbox(sandbox::SandboxArgs),
@@ -152,6 +154,7 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
         Command::Policy(args) => policy::run(&args, terminal),
         Command::Export(args) => export::run(&args, terminal),
         Command::Import(args) => import::run(&args, terminal),
+        Command::Schedule(args) => schedule::run(&args, terminal),
         Command::Delete(args) => delete::run(&args, terminal),
         Command::Resume(args) => resume::run(&args, terminal),
         Command::Run(args) => run::run(&args, terminal),

@@ -12,6 +12,7 @@ mod scale;
 #[path = "../plan/scene.rs"]
 #[expect(dead_code, reason = "what plan says of objects is for other tests")]
 mod scene;
+mod schedules;
 mod told;
 #[path = "../apply/world.rs"]
 #[expect(dead_code, reason = "what became of the objects is read off the gate")]
