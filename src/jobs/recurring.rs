@@ -96,21 +96,24 @@ enum Last<'a> {
 
 /// Looks through the jobs of a work, newest first.
 fn last_done<'a>(jobs: &'a [JobRecord], hash: &str) -> Last<'a> {
-    for job in jobs.iter().filter(|job| job.origin == Origin::Plan) {
-        let Progress { total, .. } = job.progress;
-        let done = job.status == JobStatus::Complete && total > 0;
-        let touched = done || job.progress.settled() > 0 || job.in_doubt > 0;
-        // What is in flight is settled nowhere yet.
-        let works = matches!(job.status, JobStatus::Active | JobStatus::Pausing);
-        if job.plan_hash != hash {
-            if touched || works {
-                return Last::Other(job);
-            }
-        } else if job.status == JobStatus::Complete {
-            return Last::Done { job, inventory: job.inventory.as_ref() };
-        }
+    let jobs = || jobs.iter().filter(|job| job.origin == Origin::Plan);
+    let done = jobs().find(|job| job.plan_hash == hash && job.status == JobStatus::Complete);
+    // An older job may have been resumed since: what counts is when it worked, and not when it was made.
+    let since =
+        |job: &JobRecord| done.is_none_or(|done| job.number > done.number || job.changed > done.created || works(job));
+    if let Some(other) = jobs().find(|job| job.plan_hash != hash && has_touched(job) && since(job)) {
+        return Last::Other(other);
     }
-    Last::Nothing
+    done.map_or(Last::Nothing, |job| Last::Done { job, inventory: job.inventory.as_ref() })
+}
+
+/// Whether a job may have changed an object. What is in flight is settled nowhere yet.
+fn has_touched(job: &JobRecord) -> bool {
+    job.progress.settled() > 0 || job.in_doubt > 0 || works(job)
+}
+
+fn works(job: &JobRecord) -> bool {
+    matches!(job.status, JobStatus::Active | JobStatus::Pausing)
 }
 
 /// The manifest's source of a job that recurs.
@@ -179,5 +182,121 @@ pub(super) fn note_inventory(journal: &Journal, job: &JobRecord, frozen: &Frozen
     match Inventory::of(frozen.pin()).filter(|_| job.origin == Origin::Plan) {
         Some(inventory) => Ok(journal.set_inventory(&job.id, &inventory)?),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::journal::{Checkpoint, NewJob, Why};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("an instant")
+    }
+
+    fn inventory(day: u32) -> Inventory {
+        let key = format!("daily%2F2026-01-{day:02}T00-00Z%2Fmanifest.json");
+        Inventory { bucket: "lists".to_owned(), key, etag: format!("e{day}"), created: None }
+    }
+
+    fn plan(rest: &str) -> Plan {
+        let text = format!(
+            "name = \"p\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\n[manifest.inventory]\nbucket = \"lists\"\n\
+             latest = \"daily/\"\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[recurring]\nonly_changed = true\n{rest}"
+        );
+        let (plan, problems) = crate::plan::read_bytes("p.toml", text.as_bytes(), Path::new("/"), at(0));
+        plan.unwrap_or_else(|| panic!("{problems:?}"))
+    }
+
+    /// A job of a plan on the inventory of a day, made at this second.
+    fn made(journal: &Journal, plan: &Plan, day: u32, second: i64) -> JobId {
+        let id = JobId::random();
+        let new = NewJob {
+            id: id.clone(),
+            identity: plan.identity(),
+            token: None,
+            name: plan.name.clone(),
+            description: None,
+            origin: Origin::Plan,
+            plan_file: "/p.toml".into(),
+            plan_hash: plan.hash(),
+            plan: Vec::new(),
+            confirmed: true,
+            priority: 0,
+            pledge: None,
+            recurrence: Some(Recurrence { inventory: inventory(day), portion: Portion::First }),
+        };
+        let _ = journal.create(new, true, at(second)).expect("made");
+        id
+    }
+
+    /// Brings a job along these statuses, with so many objects settled on the way.
+    async fn bring(journal: &Journal, id: &JobId, way: &[JobStatus], settled: u64, second: i64) {
+        let number = journal.find(id.as_str()).expect("found").number;
+        let checkpoint = Checkpoint {
+            progress: Progress { total: 10, succeeded: settled, failed: 0 },
+            in_doubt: 0,
+            active: Duration::ZERO,
+            taken: None,
+            parts: Vec::new(),
+            files: Vec::new(),
+            failures: Vec::new(),
+        };
+        journal.checkpoint(number, checkpoint).await.expect("kept");
+        for status in way {
+            journal.advance(id, *status, Why::default(), at(second)).expect("moved");
+        }
+    }
+
+    const WORK: [JobStatus; 3] = [JobStatus::Preparing, JobStatus::Ready, JobStatus::Active];
+
+    fn portion(plan: &Plan, journal: &Journal, day: u32) -> Result<Portion, JobId> {
+        match due(plan, inventory(day), Some(journal)).expect("read") {
+            Due::Work(Recurrence { inventory: on, portion }) => {
+                assert_eq!(on, inventory(day));
+                Ok(portion)
+            }
+            Due::Nothing { job, .. } => Err(job),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_completed_job_of_this_very_plan_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(folder.path()).expect("a journal");
+        let (plan, other) = (plan(""), plan("[manifest.filter]\nexclude = [\"x\"]\n"));
+        assert_eq!(
+            due(&plan, inventory(1), None).expect("read"),
+            Due::Work(Recurrence { inventory: inventory(1), portion: Portion::First })
+        );
+        // One of another plan that has touched nothing is no change.
+        let idle = made(&journal, &other, 1, 1);
+        bring(&journal, &idle, &[JobStatus::Cancelling, JobStatus::Cancelled], 0, 2).await;
+        assert_eq!(portion(&plan, &journal, 1), Ok(Portion::First));
+        let paused = made(&journal, &other, 1, 3);
+        bring(&journal, &paused, &[&WORK[..], &[JobStatus::Pausing, JobStatus::Paused]].concat(), 4, 4).await;
+        assert_eq!(portion(&plan, &journal, 1), Ok(Portion::PlanChanged(paused.clone())));
+
+        let first = made(&journal, &plan, 1, 5);
+        bring(&journal, &first, &WORK, 10, 6).await;
+        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused.clone())), "it has not completed");
+        bring(&journal, &first, &[JobStatus::Complete], 10, 7).await;
+        let since = Ok(Portion::Since { job: first.clone(), inventory: inventory(1) });
+        assert_eq!(portion(&plan, &journal, 2), since);
+        assert_eq!(portion(&plan, &journal, 1), Err(first.clone()));
+        // One that did not complete changes nothing of that, however far it came.
+        let failed = made(&journal, &plan, 2, 8);
+        bring(&journal, &failed, &[&WORK[..], &[JobStatus::Failing, JobStatus::Failed]].concat(), 5, 9).await;
+        assert_eq!(portion(&plan, &journal, 2), since);
+        // The older job of the other plan is resumed.
+        bring(&journal, &paused, &[JobStatus::Ready, JobStatus::Active], 6, 10).await;
+        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused.clone())));
+        bring(&journal, &paused, &[JobStatus::Complete], 10, 11).await;
+        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused)));
     }
 }
