@@ -136,7 +136,7 @@ fn warn(warnings: &[Warning], terminal: Terminal) {
 }
 
 /// What a new job works on, in a sentence.
-pub(super) fn told(inventory: &Inventory, portion: &Portion) -> String {
+fn told(inventory: &Inventory, portion: &Portion) -> String {
     let what = match portion {
         Portion::All => "all its objects".to_owned(),
         Portion::First => "all its objects, for no job of this plan has completed before".to_owned(),
@@ -154,10 +154,15 @@ pub(super) fn told(inventory: &Inventory, portion: &Portion) -> String {
     format!("inventory {}: {what}", begun(inventory))
 }
 
+/// What a job works on, where it recurs.
+pub(super) fn told_of(job: &JobRecord) -> Option<String> {
+    Some(told(job.inventory.as_ref()?, job.portion.as_ref()?))
+}
+
 /// Says what a new job works on, where it recurs.
 pub(super) fn introduce(job: &JobRecord, terminal: Terminal) {
-    if let (Some(inventory), Some(portion)) = (&job.inventory, &job.portion) {
-        terminal.say(told(inventory, portion));
+    if let Some(told) = told_of(job) {
+        terminal.say(told);
     }
 }
 
