@@ -38,8 +38,8 @@ pub(super) enum Ahead {
     Nothing(Box<Nothing>),
 }
 
-/// Whether there is anything new for a plan. An unfinished job is gone on with whatever there is; `afresh` leaves it, and works on
-/// all of the newest inventory even where that was completed.
+/// Whether there is anything new for a plan. An unfinished job is gone on with whatever there is; `afresh` leaves it, and
+/// works on all of the newest inventory even where that was completed.
 ///
 /// # Errors
 /// When the newest inventory cannot be found, or the journal cannot be read.

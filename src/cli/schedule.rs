@@ -165,7 +165,8 @@ fn one_line(text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// A name in letters, digits and dashes. Where that loses something, a few digits tell it from other names that lose the same.
+/// A name in letters, digits and dashes. Where that loses something, a few digits tell it from other names that lose the
+/// same.
 fn slug(name: &str, identity: &str) -> String {
     let kept = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let plain: String = name.chars().map(kept).collect();

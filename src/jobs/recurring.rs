@@ -38,8 +38,8 @@ pub enum Due {
     },
 }
 
-/// The newest complete inventory of a plan that recurs, and what is worth saying of those that were passed over; `None` for a
-/// plan that does not recur.
+/// The newest complete inventory of a plan that recurs, and what is worth saying of those that were passed over; `None`
+/// for a plan that does not recur.
 ///
 /// # Errors
 /// When it cannot be looked for, or there is none.
@@ -207,7 +207,8 @@ mod tests {
     fn plan(rest: &str) -> Plan {
         let text = format!(
             "name = \"p\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\n[manifest.inventory]\nbucket = \"lists\"\n\
-             latest = \"daily/\"\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[recurring]\nonly_changed = true\n{rest}"
+             latest = \"daily/\"\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[recurring]\n\
+             only_changed = true\n{rest}"
         );
         let (plan, problems) = crate::plan::read_bytes("p.toml", text.as_bytes(), Path::new("/"), at(0));
         plan.unwrap_or_else(|| panic!("{problems:?}"))

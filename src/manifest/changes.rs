@@ -173,7 +173,10 @@ fn sort_out(pile: Pile, read: u64, mut sink: Sink, stop: &CancellationToken) -> 
     judge.warn(&mut sink);
     if gone > 0 {
         sink.warn(
-            format!("{gone} of the objects that failed last time are left out: the new inventory does not name them, or the filter leaves them out now"),
+            format!(
+                "{gone} of the objects that failed last time are left out: the new inventory does not name them, or the \
+                 filter leaves them out now"
+            ),
             "nothing needs to be done: an object that is written again is taken then",
         );
     }
@@ -276,8 +279,8 @@ impl Judge {
         }
         if etag {
             sink.warn(
-                "the inventories do not both tell the last-modified date of their objects: one that was written over with the \
-                 same content is taken for unchanged, though it has lost its tags and ACL"
+                "the inventories do not both tell the last-modified date of their objects: one that was written over with \
+                 the same content is taken for unchanged, though it has lost its tags and ACL"
                     .to_owned(),
                 "add LastModifiedDate to the inventory's optional fields",
             );

@@ -1,5 +1,5 @@
-//! Plans that recur: the real binary, day after day, against a sandbox whose bucket of inventories grows, with a gate between
-//! them that sees which objects are touched.
+//! Plans that recur: the real binary, day after day, against a sandbox whose bucket of inventories grows, with a gate
+//! between them that sees which objects are touched.
 
 mod days;
 #[path = "../support/gate.rs"]

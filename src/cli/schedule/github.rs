@@ -21,7 +21,8 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
     );
     if job.state.is_none() {
         out.push_str(
-            "# In the repository's settings, make the variable BATCHPLAN_STATE: where jobs are kept, since a runner forgets.\n",
+            "# In the repository's settings, make the variable BATCHPLAN_STATE: where jobs are kept, since a runner \
+             forgets.\n",
         );
     }
     out.push_str(match provider {

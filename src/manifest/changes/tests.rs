@@ -326,7 +326,8 @@ proptest! {
         };
         let (old_text, new_text) = (texts(&old, old_schema), texts(&new, new_schema));
         let (old_columns, new_columns) = (schema_text(old_schema), schema_text(new_schema));
-        let store = store([&old_columns, &new_columns], &old_text.each_ref().map(String::as_str), &new_text.each_ref().map(String::as_str));
+        let (old_text, new_text) = (old_text.each_ref().map(String::as_str), new_text.each_ref().map(String::as_str));
+        let store = store([&old_columns, &new_columns], &old_text, &new_text);
         let failed_keys: Vec<String> = failed.iter().map(|key| format!("k{key}")).collect();
         let failed_keys: Vec<&str> = failed_keys.iter().map(String::as_str).collect();
         let filter = Filter { larger_than, ..Filter::default() };
