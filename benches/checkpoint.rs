@@ -108,6 +108,7 @@ fn job(journal: &Journal) -> Result<i64, JournalError> {
         confirmed: true,
         priority: 0,
         pledge: None,
+        recurrence: None,
     };
     let (Creation::Created(job) | Creation::Found(job)) = journal.create(new, false, Timestamp::now())?;
     Ok(job.number)

@@ -13,7 +13,7 @@ use batchplan::estimate::PriceBook;
 use folders::copy;
 
 /// A command of the README, how it ends where nobody sits at a terminal, and who runs it.
-const COMMANDS: [(&str, Runner); 30] = [
+const COMMANDS: [(&str, Runner); 33] = [
     ("cargo run --release -- apply plans/quickstart.toml --auto-approve", Runner::Here(0)),
     ("cargo test", Runner::Ci),
     ("cargo install --path .", Runner::Ci),
@@ -47,6 +47,9 @@ const COMMANDS: [(&str, Runner); 30] = [
     ("batchplan retry JOB", Runner::Job("Failed", 6)),
     ("batchplan delete JOB", Runner::Job("Failed", 6)),
     ("batchplan sandbox --listen 127.0.0.1:9100 --data .batchplan/sandbox", Runner::Served),
+    ("batchplan schedule plan.toml --cron \"17 3 * * *\" --state s3://my-state/jobs", Runner::Here(0)),
+    ("batchplan schedule plan.toml --cron \"17 3 * * MON-FRI\" --as systemd", Runner::Here(0)),
+    ("batchplan schedule plan.toml --cron \"*/30 * * * *\" --as crontab", Runner::Here(0)),
     ("batchplan validate plans/", Runner::Here(0)),
     ("batchplan apply plan.toml --auto-approve --json > result.json", Runner::Applied),
 ];

@@ -8,6 +8,7 @@ use super::carry::{Carry, Confirmation, result};
 use super::github::{self, Outcome};
 use super::given::{self, Given};
 use super::kept::Kept;
+use super::recurring::{self, Turn};
 use super::state::{Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices, shell};
@@ -18,6 +19,8 @@ use crate::journal::{JobFolder, JobRecord, Origin};
 ///
 /// A plan whose job was interrupted or paused is gone on with where it stopped. Limits and priority may have changed since;
 /// where anything else of the plan has, apply refuses and says what.
+///
+/// A plan that recurs works on the newest inventory once: where nothing new has appeared, apply says so and ends with 0.
 ///
 /// A plan that was saved (batchplan plan PLAN --out FILE) is applied exactly as it was looked at: where the manifest names other
 /// objects now, or some were written over (as far as it tells), apply refuses and changes nothing.
@@ -74,6 +77,10 @@ pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
 
 fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
     let Given { plan, text, file, pledge } = given;
+    let recurrence = match recurring::turn(plan, kept, args.new, terminal)? {
+        Turn::Work(recurrence) => recurrence,
+        Turn::Nothing(nothing) => return nothing.tell(args.json, terminal),
+    };
     let submission = Submission {
         plan,
         text,
@@ -82,9 +89,13 @@ fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Termina
         afresh: args.new,
         confirmed: false,
         pledge: pledge.as_ref(),
+        recurrence,
     };
     let job = match submission.enter(kept, Timestamp::now())? {
-        Entered::New(job) => job,
+        Entered::New(job) => {
+            recurring::introduce(&job, terminal);
+            job
+        }
         Entered::Unfinished(job) => {
             terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
             job

@@ -14,7 +14,7 @@ use super::progress::ProgressView;
 use super::prompt::{self, Answer};
 use super::summary::{line, near, objects, summary};
 use super::terminal::Terminal;
-use super::{Error, Exit, github, notices, shell, signals};
+use super::{Error, Exit, github, notices, recurring, shell, signals};
 use crate::codec::TaskStatus;
 use crate::engine::Snapshot;
 use crate::job::{JobStatus, Progress};
@@ -404,7 +404,7 @@ pub(super) fn undelivered(delivered: &Delivered, job: &JobRecord, state_flag: &s
 /// What became of a job, for programs.
 pub(super) fn result(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
     let Progress { total, succeeded, failed } = job.progress;
-    json!({
+    let mut told = json!({
         "job_id": job.id.as_str(),
         "name": job.name,
         "status": job.status,
@@ -418,7 +418,11 @@ pub(super) fn result(job: &JobRecord, folder: &Path, took: Option<Duration>) -> 
         "report": job.place,
         "report_folder": folder,
         "elapsed_seconds": took.map(|took| took.as_secs_f64()),
-    })
+    });
+    if let Some(inventory) = recurring::of_job(job) {
+        told["inventory"] = inventory;
+    }
+    told
 }
 
 /// What the terminal shows while a job is carried on.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::carry::{Carry, Confirmation};
 use super::kept::Kept;
 use super::plan_file::{self, PlanFile};
+use super::recurring::{self, Turn};
 use super::state::{Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices};
@@ -50,10 +51,27 @@ fn create(args: &Create, file: &PlanFile, kept: &Kept, terminal: Terminal) -> Re
     let PlanFile { plan, bytes, .. } = file;
     let path = std::path::absolute(&args.plan)?;
     let confirmed = !plan.job.confirmation_required;
-    let submission =
-        Submission { plan, text: bytes, file: &path, origin: Origin::Plan, afresh: args.new, confirmed, pledge: None };
-    let (Entered::New(job) | Entered::Unfinished(job) | Entered::Over(job)) =
-        submission.enter(kept, Timestamp::now())?;
+    let recurrence = match recurring::turn(plan, kept, args.new, terminal)? {
+        Turn::Work(recurrence) => recurrence,
+        Turn::Nothing(nothing) => return nothing.tell(args.json, terminal),
+    };
+    let submission = Submission {
+        plan,
+        text: bytes,
+        file: &path,
+        origin: Origin::Plan,
+        afresh: args.new,
+        confirmed,
+        pledge: None,
+        recurrence,
+    };
+    let job = match submission.enter(kept, Timestamp::now())? {
+        Entered::New(job) => {
+            recurring::introduce(&job, terminal);
+            job
+        }
+        Entered::Unfinished(job) | Entered::Over(job) => job,
+    };
     let plan = &stored_plan(&job)?;
     Carry {
         terminal,

@@ -30,10 +30,12 @@ mod problems;
 mod progress;
 mod prompt;
 mod publish;
+mod recurring;
 mod resume;
 mod retry;
 mod run;
 mod sandbox;
+mod schedule;
 mod schema;
 mod shell;
 mod show;
@@ -85,6 +87,7 @@ enum Command {
     Policy(policy::Policy),
     Export(export::Export),
     Import(import::Import),
+    Schedule(schedule::Schedule),
     Schema(schema::Schema),
     Completions(completions::Completions),
     Sandbox(sandbox::SandboxArgs),
@@ -160,6 +163,7 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
         Command::Policy(args) => policy::run(&args, terminal),
         Command::Export(args) => export::run(&args, terminal),
         Command::Import(args) => import::run(&args, terminal),
+        Command::Schedule(args) => schedule::run(&args, terminal),
         Command::Delete(args) => delete::run(&args, terminal),
         Command::Resume(args) => resume::run(&args, terminal),
         Command::Run(args) => run::run(&args, terminal),

@@ -19,6 +19,7 @@ use super::github;
 use super::given;
 use super::plan_file::{self, PlanFile};
 use super::progress::ProgressView;
+use super::recurring::{self, Ahead, is_of_changes};
 use super::state::State;
 use super::summary::near;
 use super::terminal::Terminal;
@@ -126,15 +127,20 @@ struct View<'a> {
 
 pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let file = plan_file::require(&args.plan, terminal)?;
-    let plan = &file.plan;
     if let Some(out) = &args.out {
         refuse_to_overwrite(out)?;
     }
+    let ahead = recurring::ahead(&file.plan, &args.state, terminal)?;
+    let plan = match &ahead {
+        Ahead::AsItIs => &file.plan,
+        Ahead::Work(plan) => &**plan,
+        Ahead::Nothing(nothing) => return nothing.tell(args.json, terminal),
+    };
     let rates = rates(plan, args.prices.as_deref(), terminal)?;
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut onlooker = Looking { terminal, args, view: Mutex::new(ProgressView::counting(terminal)), looked: 0 };
-    let last = earlier::find(plan, &args.state, terminal)?;
+    let last = if is_of_changes(&plan.manifest) { None } else { earlier::find(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
         let connection = connected(&plan.store).await?;
         let stop = CancellationToken::new();

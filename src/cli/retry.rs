@@ -95,6 +95,7 @@ fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
         afresh: false,
         confirmed: false,
         pledge: None,
+        recurrence: None,
     };
     let ended = carry(args, &submission, &kept, terminal);
     kept.close(ended)
@@ -112,6 +113,7 @@ fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -
         afresh: false,
         confirmed: false,
         pledge: None,
+        recurrence: None,
     };
     let kept = args.state.journal(Some(&file.plan), terminal)?;
     let ended = carry(args, &submission, &kept, terminal);

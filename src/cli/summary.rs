@@ -75,6 +75,9 @@ pub(super) fn source(source: &Source) -> String {
         Source::Inventory { bucket, object: InventoryObject::Exact { key, .. }, .. } => {
             format!("in the inventory {bucket}/{key}")
         }
+        Source::Inventory { bucket, object: InventoryObject::Changed(changes), .. } => {
+            format!("changed in the inventory {bucket}/{}", changes.key)
+        }
         Source::Inventory { bucket, object: InventoryObject::Latest { prefix }, .. } => {
             format!("in the latest inventory below {bucket}/{prefix}")
         }

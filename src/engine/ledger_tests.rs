@@ -33,6 +33,7 @@ fn created(journal: &Journal, id: &JobId, identity: &str) -> JobRecord {
         confirmed: true,
         priority: 0,
         pledge: None,
+        recurrence: None,
     };
     match journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") {
         Creation::Created(job) => job,

@@ -1,5 +1,7 @@
 //! What to do about objects that failed, by the error code that they failed with.
 
+use crate::task::Fault;
+
 /// Advice for each code that a job commonly meets.
 const ADVICE: &[(&[&str], &str)] = &[
     (
@@ -106,6 +108,12 @@ pub fn advice(code: &str, http: u16) -> Option<&'static str> {
         500..=599 => of("InternalError"),
         _ => None,
     })
+}
+
+/// Why a job pauses whose credentials are refused, and what is to be done about it.
+pub(super) fn refused(fault: &Fault) -> String {
+    let todo = advice(&fault.code, fault.status.unwrap_or_default()).map(|advice| format!(" ({advice})"));
+    format!("the service refuses the credentials: {fault}{}", todo.unwrap_or_default())
 }
 
 #[cfg(test)]

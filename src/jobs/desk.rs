@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use super::error::JobError;
 use crate::job::{JobId, JobStatus};
-use crate::journal::{Creation, JobFolder, JobRecord, Journal, Lease, NewJob, Origin, Pledge, ReportOrigin};
+use crate::journal::{
+    Creation, JobFolder, JobRecord, Journal, Lease, NewJob, Origin, Pledge, Recurrence, ReportOrigin,
+};
 use crate::plan::{self, Plan};
 
 /// A plan, and where it was read.
@@ -26,6 +28,8 @@ pub struct Submission<'a> {
     pub confirmed: bool,
     /// What its manifest must be, where the plan was saved.
     pub pledge: Option<&'a Pledge>,
+    /// What a new job works on, where the plan recurs.
+    pub recurrence: Option<Recurrence>,
 }
 
 /// The job that a plan's work has.
@@ -75,6 +79,7 @@ impl Submission<'_> {
             confirmed: self.confirmed,
             priority: self.plan.job.priority,
             pledge: self.pledge.cloned(),
+            recurrence: self.recurrence.clone(),
         };
         let found = match journal.create(new, self.afresh, now)? {
             Creation::Created(job) => return Ok(Entered::New(job)),
@@ -191,8 +196,16 @@ mod tests {
         let plan = plan.unwrap_or_else(|| panic!("{problems:?}"));
         let enter = |origin: &Origin| {
             let (text, file, origin) = (PLAN.as_bytes(), Path::new("/p.toml"), origin.clone());
-            let submission =
-                Submission { plan: &plan, text, file, origin, afresh: false, confirmed: false, pledge: None };
+            let submission = Submission {
+                plan: &plan,
+                text,
+                file,
+                origin,
+                afresh: false,
+                confirmed: false,
+                pledge: None,
+                recurrence: None,
+            };
             submission.enter(&journal, now).expect("entered")
         };
         let of = JobId::random();

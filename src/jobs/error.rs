@@ -110,6 +110,7 @@ impl JobError {
                 ManifestError::Disk { .. }
                     | ManifestError::TooLarge { .. }
                     | ManifestError::TooLargeAhead { .. }
+                    | ManifestError::NoRoomToCompare { .. }
                     | ManifestError::TooMany { .. }
             ),
             // The job that is to be retried is gone, and stays so.

@@ -7,6 +7,7 @@
 //! | `desk` | finds or creates the job of a plan |
 //! | `origin` | where its objects come from |
 //! | `runner`, `control` | takes a job on from wherever it stands, and obeys what others ask of it meanwhile |
+//! | `recurring` | whether there is anything new for a plan that recurs |
 //! | `queue` | works off all jobs that wait |
 //! | `ending` | finishes and publishes its report |
 //! | `orders` | what others ask |
@@ -33,6 +34,7 @@ mod origin;
 mod pledge;
 mod preview;
 mod queue;
+mod recurring;
 mod runner;
 mod saved;
 mod schedule;
@@ -53,6 +55,7 @@ pub use origin::manifest;
 pub use pledge::{pledge, random_key};
 pub use preview::{Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, cautions};
 pub use queue::{Floor, Queue};
+pub use recurring::{Due, due, newest, source as recurring_source};
 pub use runner::{Decided, Gone, Prepare, Runner, Watch, Worked};
 pub use saved::{SavedCounts, SavedError, SavedPlan};
 pub use schedule::{Candidate, Rules, Waiting, going, may_go};

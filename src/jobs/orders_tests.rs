@@ -29,6 +29,7 @@ fn job(journal: &Journal, way: &[JobStatus]) -> JobId {
         confirmed: false,
         priority: 0,
         pledge: None,
+        recurrence: None,
     };
     assert!(matches!(journal.create(new, false, then()), Ok(Creation::Created(_))));
     for status in way {

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use crate::codec::TaskStatus;
 use crate::job::JobId;
-use crate::journal::{JobFolder, JobRecord, Journal, Origin, ReportOrigin};
+use crate::journal::{JobFolder, JobRecord, Journal, Origin, Recurrence, ReportOrigin};
 use crate::manifest::{CsvPlace, Filter, Manifest, Narrowing, ReportFile, Rest, Source};
 use crate::object::{Bucket, Key};
 use crate::plan::Plan;
 use crate::report::{Destination, Segment};
 
 use super::error::JobError;
+use super::recurring;
 use crate::engine::state_of;
 
 /// The manifest of a job: what the plan says, or all of what an earlier job did not achieve, which has been through the
@@ -20,7 +21,12 @@ use crate::engine::state_of;
 /// When what an earlier job left cannot be found.
 pub fn manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<Manifest, JobError> {
     let source = match &job.origin {
-        Origin::Plan => return Ok(plan.manifest.clone()),
+        Origin::Plan => {
+            let recurrence = job.inventory.clone().zip(job.portion.clone());
+            let Some((inventory, portion)) = recurrence else { return Ok(plan.manifest.clone()) };
+            let source = recurring::source(&Recurrence { inventory, portion }, Some(journal), plan)?;
+            return Ok(Manifest { source, filter: plan.manifest.filter.clone() });
+        }
         Origin::Retry { of, unattempted } => retry(journal, of, *unattempted, plan)?,
         Origin::Report(report) => from_report(report),
     };
@@ -41,19 +47,29 @@ pub(super) fn from_report(report: &ReportOrigin) -> Source {
 
 /// The failed rows of an earlier job's report, and what it never attempted, where that is wanted.
 fn retry(journal: &Journal, of: &JobId, unattempted: bool, plan: &Plan) -> Result<Source, JobError> {
-    let first = journal.find(of.as_str())?;
+    let (failed, rest) = left_by(journal, &journal.find(of.as_str())?, unattempted, plan)?;
+    Ok(Source::Retry { failed, rest })
+}
+
+/// The files of a job's report that tell of failures, and the rows that it never settled, where those are wanted.
+pub(super) fn left_by(
+    journal: &Journal,
+    first: &JobRecord,
+    unattempted: bool,
+    plan: &Plan,
+) -> Result<(Vec<ReportFile>, Option<Rest>), JobError> {
     let recorded = journal.recorded(first.number)?;
-    let folder = JobFolder::of(journal.state(), of);
+    let folder = JobFolder::of(journal.state(), &first.id);
     let failed = recorded.files.iter().filter(|file| file.status == TaskStatus::Failed).cloned().collect::<Vec<_>>();
     let segments = state_of(&failed)?.sealed;
-    let destination = Destination::of(&plan.report, of);
+    let destination = Destination::of(&plan.report, &first.id);
     let place = |segment: &Segment| place_of(segment, &folder.report(), destination.as_ref());
     let failed = segments
         .iter()
         .map(|segment| ReportFile { place: place(segment), format: plan.report.format, md5: segment.md5.hex() })
         .collect();
     let rest = unattempted.then(|| Rest { folder: folder.path().to_owned(), frontier: recorded.frontier });
-    Ok(Source::Retry { failed, rest })
+    Ok((failed, rest))
 }
 
 /// On this machine while it is there, and in its bucket once it was freed.

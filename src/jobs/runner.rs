@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::advice::advice;
+use super::advice::refused;
 use super::budget::{Budget, Wanted};
 use super::control::{Control, LOOK_EVERY};
 use super::cost;
@@ -15,6 +15,7 @@ use super::ending::Concluded;
 use super::error::JobError;
 use super::origin::manifest;
 use super::pledge::freeze_as;
+use super::recurring::note_inventory;
 use super::schedule::{Candidate, Waiting, may_go};
 use super::scope::Scope;
 use super::settings::Settings;
@@ -28,7 +29,6 @@ use crate::journal::{JobFolder, JobRecord, Journal, Lease, PauseCause, Request, 
 use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, freeze, unchanged};
 use crate::plan::{Plan, Threshold};
 use crate::store::Store;
-use crate::task::Fault;
 
 /// Whoever looks on while a job is worked on.
 pub trait Watch: Send {
@@ -213,6 +213,7 @@ impl<'a> Runner<'a> {
                 self.journal.set_total(&self.job.id, frozen.rows())?;
                 let scope = Scope::of(self.plan, &frozen).to_text().map_err(std::io::Error::from)?;
                 self.journal.set_scope(&self.job.id, scope)?;
+                note_inventory(self.journal, &self.job, &frozen)?;
                 // Somebody may have confirmed it meanwhile.
                 self.refresh()?;
                 self.advance(if self.job.confirmed { Ready } else { Suspended }, Why::default())?;
@@ -485,12 +486,6 @@ impl<'a> Runner<'a> {
         }
         self.advance(Paused, Why::paused(cause, why))
     }
-}
-
-/// Why a job pauses whose credentials are refused, and what is to be done about it.
-fn refused(fault: &Fault) -> String {
-    let todo = advice(&fault.code, fault.status.unwrap_or_default()).map(|advice| format!(" ({advice})"));
-    format!("the service refuses the credentials: {fault}{}", todo.unwrap_or_default())
 }
 
 /// Ends so long after a stop.

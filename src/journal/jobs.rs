@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::db::{Journal, Problem};
@@ -12,15 +12,6 @@ use crate::job::{JobId, JobStatus};
 
 /// How many jobs may wait to be worked on.
 pub const MAX_WAITING: u64 = 1000;
-
-/// How long a Suspended job waits to be confirmed.
-pub const SUSPENDED_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
-
-/// How long an ended job is remembered.
-pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// How many jobs are remembered.
-pub const MAX_REMEMBERED: u64 = 10_000;
 
 /// What became of the wish to create a job.
 #[must_use]
@@ -304,7 +295,7 @@ impl Journal {
         })
     }
 
-    fn set(
+    pub(super) fn set(
         &self,
         id: &JobId,
         assignment: &'static str,
@@ -327,10 +318,13 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
     let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
     let origin = serde_json::to_string(&new.origin).map_err(unwritable)?;
     let pledge = new.pledge.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
+    let (inventory, portion) = new.recurrence.as_ref().map(|it| (&it.inventory, &it.portion)).unzip();
+    let inventory = inventory.map(serde_json::to_string).transpose().map_err(unwritable)?;
+    let portion = portion.map(serde_json::to_string).transpose().map_err(unwritable)?;
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
-                          priority, created, changed, pledge)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13)",
+                          priority, created, changed, pledge, inventory, portion)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13, ?14, ?15)",
         params![
             new.id.as_str(),
             new.identity,
@@ -345,6 +339,8 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             new.priority,
             now.as_millisecond(),
             pledge,
+            inventory,
+            portion,
         ],
     )?;
     Ok(())

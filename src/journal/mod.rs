@@ -9,6 +9,7 @@
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
 //! | `listen` | who is told of what was recorded |
+//! | `recurrence` | which inventory a job worked on |
 //! | `outlived` | jobs whose time is over |
 //! | `lease` | who works on a job |
 //! | `snapshot` | a copy of it all, at one moment |
@@ -26,6 +27,7 @@ mod listen;
 mod outlived;
 mod pledge;
 mod record;
+mod recurrence;
 mod schema;
 mod short;
 mod snapshot;
@@ -37,10 +39,12 @@ pub use checkpoint::{Checkpoint, Recorded, ReportFile};
 pub use db::{JOURNAL_NAME, Journal};
 pub use error::JournalError;
 pub use folder::JobFolder;
-pub use jobs::{Creation, MAX_REMEMBERED, MAX_WAITING, Query, REMEMBERED_FOR, SUSPENDED_FOR, Why};
+pub use jobs::{Creation, MAX_WAITING, Query, Why};
 pub use lease::{Lease, LeaseError};
 pub use listen::Listener;
+pub use outlived::{MAX_REMEMBERED, REMEMBERED_FOR, SUSPENDED_FOR};
 pub use pledge::Pledge;
 pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
+pub use recurrence::{Inventory, Portion, Recurrence};
 pub use snapshot::Kept;
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

@@ -5,13 +5,23 @@ use rusqlite::{TransactionBehavior, params};
 
 use super::db::Journal;
 use super::error::JournalError;
-use super::jobs::{MAX_REMEMBERED, REMEMBERED_FOR, SUSPENDED_FOR, Why, advance, find_any};
+use super::jobs::{Why, advance, find_any};
 use super::record::{JobRecord, listed, stored};
 use crate::job::{JobId, JobStatus};
 
+/// How long a Suspended job waits to be confirmed.
+pub const SUSPENDED_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// How long an ended job is remembered.
+pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// How many jobs are remembered.
+pub const MAX_REMEMBERED: u64 = 10_000;
+
 impl Journal {
     /// Jobs whose time is over at `now`: Suspended ones that nobody confirmed, and ended ones that need not be remembered.
-    /// What was not published is remembered for as long as it takes. A clock that was set back makes nothing old.
+    /// What was not published is remembered for as long as it takes, and so is the last completed job of work that recurs:
+    /// the next one compares with it. A clock that was set back makes nothing old.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -22,6 +32,9 @@ impl Journal {
                 "SELECT {} FROM job WHERE (status = 'Suspended' AND changed < ?1)
                  OR status = 'Cleaning'
                  OR (status IN ('Complete', 'Cancelled', 'Failed') AND report <> 'due'
+                     AND NOT (portion IS NOT NULL AND status = 'Complete' AND number =
+                              (SELECT max(number) FROM job AS other
+                               WHERE other.identity = job.identity AND other.status = 'Complete'))
                      AND (ended < ?2 OR number <= (SELECT number FROM job ORDER BY number DESC LIMIT 1 OFFSET ?3)))",
                 listed()
             );

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::super::checkpoint::Checkpoint;
+use super::super::jobs::Why;
+use super::super::record::{Delivery, NewJob};
 use super::super::testing::{bring, created, hour, insert_raw, journal, new, some_ids};
-use super::super::{Delivery, ErrorCode, Example, Reason, ReportFile};
+use super::super::{ErrorCode, Example, Inventory, Portion, Reason, Recurrence, ReportFile};
 use super::*;
 use crate::codec::TaskStatus;
 use crate::frontier::PartMark;
-use crate::job::Progress;
+use crate::job::{JobId, JobStatus, Progress};
 use crate::object::{Bucket, Key, ObjectId};
 
 fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
@@ -41,6 +43,29 @@ fn a_suspended_job_is_outlived_after_fourteen_days() {
     assert!(!journal.fail_suspended(&late.id, why(), hour(400)).expect("looked"));
     assert!(!journal.fail_suspended(&JobId::random(), why(), hour(400)).expect("looked"));
     assert_eq!(journal.find(late.id.as_str()).expect("found").status, JobStatus::Ready);
+}
+
+#[test]
+fn the_last_completed_job_of_work_that_recurs_is_remembered() {
+    let (_folder, journal) = journal();
+    let recurs = |name: &str| {
+        let inventory = Inventory { bucket: "b".to_owned(), key: "k".to_owned(), etag: "e".to_owned(), created: None };
+        NewJob { recurrence: Some(Recurrence { inventory, portion: Portion::First }), ..new(name) }
+    };
+    let ended = |new: NewJob, status| {
+        let job = created(&journal, new);
+        bring(&journal, &job.id, status, hour(0));
+        job.id
+    };
+    let first = ended(recurs("one"), JobStatus::Complete);
+    let last = ended(recurs("one"), JobStatus::Complete);
+    let failed = ended(recurs("one"), JobStatus::Failed);
+    let other = ended(new("two"), JobStatus::Complete);
+    let gone = outlived(&journal, hour(100 * DAY));
+    assert!(!gone.contains(&last), "{gone:?}");
+    assert!([first, failed, other].iter().all(|id| gone.contains(id)) && gone.len() == 3, "{gone:?}");
+    let kept = journal.find(last.as_str()).expect("found");
+    assert_eq!((kept.inventory, kept.portion), (recurs("one").recurrence.map(|it| it.inventory), Some(Portion::First)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use super::pledge::Pledge;
+use super::recurrence::{Inventory, Portion, Recurrence};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::task::Seq;
 
@@ -156,6 +157,8 @@ pub struct NewJob {
     pub priority: u32,
     /// What its manifest must be, where it is of a saved plan.
     pub pledge: Option<Pledge>,
+    /// What it works on, where it recurs.
+    pub recurrence: Option<Recurrence>,
 }
 
 /// A job.
@@ -215,12 +218,16 @@ pub struct JobRecord {
     pub place: Option<String>,
     /// What its manifest must be, where it is of a saved plan.
     pub pledge: Option<Pledge>,
+    /// The inventory that it works on: known from its creation where it recurs, otherwise once its manifest is frozen.
+    pub inventory: Option<Inventory>,
+    /// Which of its objects, where it recurs.
+    pub portion: Option<Portion>,
 }
 
 /// The columns that [`JobRecord::read`] takes.
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
-    scope, taken_part, taken_row, request, request_why, report, place, pledge";
+    scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion";
 
 /// The same without the plan's text, of which a thousand may be a gigabyte: for lists.
 pub(super) fn listed() -> String {
@@ -263,12 +270,17 @@ impl JobRecord {
             request: optional(row, "request", Request::read)?.map(|request| (request, why)),
             delivery: named(row, "report", Delivery::read)?,
             place: row.get("place")?,
-            pledge: row
-                .get::<_, Option<String>>("pledge")?
-                .map(|text| serde_json::from_str(&text).map_err(|error| unreadable(row, "pledge", error)))
-                .transpose()?,
+            pledge: kept(row, "pledge")?,
+            inventory: kept(row, "inventory")?,
+            portion: kept(row, "portion")?,
         })
     }
+}
+
+/// Something that the journal keeps as JSON, if at all.
+fn kept<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(row, column, error))).transpose()
 }
 
 /// A count: `SQLite`'s integers are signed, ours never get there.

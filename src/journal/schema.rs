@@ -88,4 +88,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE job ADD COLUMN pledge TEXT;
 ",
+    "
+    ALTER TABLE job ADD COLUMN inventory TEXT;
+    ALTER TABLE job ADD COLUMN portion TEXT;
+",
 ];

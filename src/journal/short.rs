@@ -55,6 +55,7 @@ mod tests {
             confirmed: true,
             priority: 0,
             pledge: None,
+            recurrence: None,
         }
     }
 

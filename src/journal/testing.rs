@@ -40,6 +40,7 @@ pub(super) fn new(name: &str) -> NewJob {
         confirmed: false,
         priority: 7,
         pledge: None,
+        recurrence: None,
     }
 }
 

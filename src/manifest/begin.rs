@@ -8,6 +8,7 @@ use super::frozen::PartInfo;
 use super::part::{Lane, Limits, settle};
 use super::prefix::Spread;
 use super::sink::Cadence;
+use super::sort::Room;
 use super::stretch::Stretch;
 use super::{frozen, index};
 
@@ -19,6 +20,8 @@ pub(super) struct Sizes {
     pub(super) spread: Spread,
     /// The most bytes that the parts may take.
     pub(super) max_disk: Option<u64>,
+    /// What a sort may use.
+    pub(super) room: Room,
     /// The most objects that may be taken.
     pub(super) max_objects: Option<u64>,
 }

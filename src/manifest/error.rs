@@ -128,6 +128,19 @@ pub enum ManifestError {
         /// What both may take, in bytes.
         limit: u64,
     },
+    /// To compare two inventories would take more than it may.
+    #[error(
+        "max_disk is {limit} bytes, and comparing the inventories needs more: {used} bytes hold the first {rows} of their \
+         rows"
+    )]
+    NoRoomToCompare {
+        /// What was written, in bytes.
+        used: u64,
+        /// What may be, in bytes.
+        limit: u64,
+        /// The rows that this much is for.
+        rows: u64,
+    },
     /// There are more objects than there may be.
     #[error("max_objects is {limit}, and the manifest names {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
     TooMany {
@@ -237,6 +250,11 @@ impl ManifestError {
                  checkpoint"
                     .to_owned()
             }
+            Self::NoRoomToCompare { .. } => {
+                "nothing was changed; raise `max_disk` in the plan's [limits], and give the same command again: the room \
+                 is given back before the first object is touched"
+                    .to_owned()
+            }
             Self::TooMany { .. } => {
                 "nothing was changed; raise `max_objects` in the plan's [limits] if it is right, and preparing goes on, or \
                  let the filter take fewer objects"
@@ -271,6 +289,7 @@ impl ManifestError {
             | Self::TooMany { .. } => true,
             Self::Changed { .. }
             | Self::TooLargeAhead { .. }
+            | Self::NoRoomToCompare { .. }
             | Self::BadRows { .. }
             | Self::Malformed { .. }
             | Self::Empty { .. }

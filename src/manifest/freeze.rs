@@ -17,7 +17,7 @@ use super::prefix::Spread;
 use super::sink::{Drained, Prepared, Sink};
 use super::spec::{CsvPlace, InventoryObject, Manifest, Source};
 use super::survey::{Survey, Surveyed, Wish};
-use super::{csv, draft, index, inventory, prefix, report, retry};
+use super::{changes, csv, draft, index, inventory, prefix, report, retry};
 use crate::store::Store;
 
 /// What freezing may take.
@@ -177,6 +177,9 @@ pub(super) async fn rows(source: &Source, patient: &Patient, sink: Sink) -> Resu
             (prefix::list(bucket, prefix, *versions, patient, sink).await?, Pin::Listing)
         }
         Source::Csv { place, fields, plus_is_space } => csv::read(place, fields, *plus_is_space, patient, sink).await?,
+        Source::Inventory { bucket, object: InventoryObject::Changed(changes), dialect } => {
+            Box::pin(changes::read(bucket, changes, *dialect, patient, sink)).await?
+        }
         Source::Inventory { bucket, object, dialect } => {
             inventory::read(bucket, object, *dialect, patient, sink).await?
         }
@@ -200,6 +203,7 @@ pub(super) fn name_of(source: &Source) -> String {
         },
         Source::Inventory { bucket, object, .. } => match object {
             InventoryObject::Exact { key, .. } => place(bucket, key),
+            InventoryObject::Changed(changes) => place(bucket, &changes.key),
             InventoryObject::Latest { prefix } => format!("the newest inventory in {}", place(bucket, prefix)),
         },
         Source::Retry { .. } => "what the first job left".to_owned(),

@@ -11,6 +11,7 @@
 //! | `spec` | what a plan says of its manifest |
 //! | `freeze` | one source into one frozen manifest |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink; inventories in CSV, Parquet and ORC |
+//! | `changes` | what is new or different in an inventory since an earlier one |
 //! | `glance` | its first object, without the rest |
 //! | `sink`, `stretch`, `filter` | which rows are taken, and where they go |
 //! | `records` | CSV rows |
@@ -26,6 +27,7 @@
 
 mod begin;
 mod census;
+mod changes;
 mod compare;
 mod csv;
 mod draft;
@@ -68,10 +70,12 @@ pub use filter::KeyGlobs;
 pub use freeze::{Bounds, freeze, survey};
 pub use frozen::{Frozen, PartInfo, Pin, Seen, Tasks};
 pub use glance::Glanced;
+pub use inventory::newest;
 pub use pins::{PinBroken, unchanged};
 pub use reach::{KeyRange, Reach};
 pub use sink::Prepared;
 pub use spec::{
-    CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source, Versions,
+    Changes, CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source,
+    Versions,
 };
 pub use survey::{Sample, Sampled, Surveyed, Told, Wish, sample_of};

@@ -21,10 +21,10 @@ const BATCH: usize = 4096;
 const ZERO: [u8; 2] = [0, 1];
 
 /// The end of a bucket or key: smaller than anything that goes on.
-const END: [u8; 2] = [0, 0];
+pub(super) const END: [u8; 2] = [0, 0];
 
 /// Before a version, so that the one without characters is told from none.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// Names in rising order. After an error it is of no use.
 ///
@@ -143,7 +143,8 @@ fn encode(object: &ObjectId, out: &mut Vec<u8>) {
     }
 }
 
-fn put(out: &mut Vec<u8>, mut text: &[u8]) {
+/// Writes a text with its end.
+pub(super) fn put(out: &mut Vec<u8>, mut text: &[u8]) {
     while let Some(at) = memchr(0, text) {
         out.extend_from_slice(&text[..at]);
         out.extend_from_slice(&ZERO);
@@ -164,7 +165,8 @@ fn decode(name: &[u8]) -> ObjectId {
     }
 }
 
-fn take(rest: &mut &[u8]) -> Vec<u8> {
+/// Takes a text with its end off the front.
+pub(super) fn take(rest: &mut &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     while let Some(at) = memchr(0, rest) {
         text.extend_from_slice(&rest[..at]);

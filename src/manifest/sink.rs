@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::begin::{Begun, Sizes, in_order};
 use super::census::Census;
+use super::changes::{Pile, Side};
 use super::draft::{Draft, Keeper, Mark};
 use super::error::{ManifestError, Warning};
 use super::filter::{Row, Verdict};
@@ -65,6 +66,8 @@ pub(super) struct Sink {
     glance: Option<Glance>,
     /// What a file takes on disk beside the parts, in bytes.
     aside: u64,
+    /// Where rows go instead of the parts, if they do.
+    pile: Option<Box<Pile>>,
 }
 
 /// What a sink has in the end.
@@ -136,6 +139,7 @@ impl Sink {
             survey,
             glance: None,
             aside: 0,
+            pile: None,
         }
     }
 
@@ -145,6 +149,33 @@ impl Sink {
         let begun = Begun { home: PathBuf::new(), keeper: None, lanes: Vec::new(), draft: None, sizes };
         let sink = Self::new(filter, store, begun, watch::Sender::default(), CancellationToken::new(), None);
         Self { glance: Some(glance), ..sink }
+    }
+
+    /// Another one, through this filter, whose rows go onto a pile to be compared, and are worked on by nobody.
+    pub(super) fn piling(&self, filter: Filter) -> Self {
+        let pile = Pile::new(&self.home, self.sizes.room, self.sizes.max_disk, &self.stop);
+        let begun = Begun { home: PathBuf::new(), keeper: None, lanes: Vec::new(), draft: None, sizes: self.sizes };
+        let (store, progress, stop) = (Arc::clone(&self.store), self.progress.clone(), self.stop.clone());
+        Self { pile: Some(Box::new(pile)), ..Self::new(filter, store, begun, progress, stop, None) }
+    }
+
+    /// Piles up rows of this side from now on, through another filter.
+    pub(super) fn onto(mut self, side: Side, filter: Filter) -> Self {
+        if let Some(pile) = &mut self.pile {
+            pile.turn(side);
+        }
+        Self { filter, ..self }
+    }
+
+    /// What was piled up, and what is worth saying of it.
+    pub(super) fn into_pile(self) -> Result<(Pile, Vec<Warning>), ManifestError> {
+        let none = || ManifestError::corrupt(&self.home, "nothing was piled up in it");
+        Ok((*self.pile.ok_or_else(none)?, self.warnings))
+    }
+
+    /// Adds what another one has to say.
+    pub(super) fn take_warnings(&mut self, warnings: Vec<Warning>) {
+        self.warnings.extend(warnings);
     }
 
     /// What is to become of the rest of a file whose rows are not read on: where a glance is enough, nothing.
@@ -277,7 +308,7 @@ impl Sink {
     /// names, so that it is mostly too high a guess; with a filter it says nothing, and is left to what is written.
     pub(super) fn refuse_too_large(&self, place: &str, estimate: u64) -> Result<(), ManifestError> {
         match self.sizes.max_disk {
-            Some(limit) if estimate > limit && self.filter.takes_all() => {
+            Some(limit) if estimate > limit && self.filter.takes_all() && self.pile.is_none() => {
                 Err(ManifestError::TooLargeAhead { place: place.to_owned(), estimate, limit })
             }
             _ => Ok(()),
@@ -293,7 +324,7 @@ impl Sink {
 
     /// Whether every fact is looked at that the source tells, and not only what the filter and the census need.
     pub(super) fn surveys(&self) -> bool {
-        self.survey.is_some()
+        self.survey.is_some() || self.pile.is_some()
     }
 
     /// The filter, for a source that must know which facts to read.
@@ -304,6 +335,17 @@ impl Sink {
     /// Rows read so far.
     pub(super) fn read(&self) -> u64 {
         self.prepared.read
+    }
+
+    /// Says how many rows its source has, where they came by another way.
+    pub(super) fn set_read(&mut self, rows: u64) {
+        self.prepared.read = rows;
+        self.lanes[self.current].prepared.read = rows;
+    }
+
+    /// Objects taken so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.prepared.taken
     }
 
     /// Something worth saying.
@@ -353,6 +395,15 @@ impl Sink {
             glance.found(row, self.prepared.read);
             return Err(ManifestError::Stopped);
         }
+        match &mut self.pile {
+            Some(pile) => pile.push(row)?,
+            None => self.take_named(row)?,
+        }
+        Ok(Ok(()))
+    }
+
+    /// Takes a row that was checked and judged.
+    pub(super) fn take_named(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
         if let Some(limit) = self.sizes.max_objects.filter(|limit| self.prepared.taken >= *limit) {
             return Err(ManifestError::TooMany { limit, found: None });
         }
@@ -360,8 +411,7 @@ impl Sink {
         if let Some(survey) = &mut self.survey {
             survey.note(row)?;
         }
-        self.lanes[self.current].push(row)?;
-        Ok(Ok(()))
+        self.lanes[self.current].push(row)
     }
 
     /// Ends the parts and puts them in order; they are on disk when this returns.

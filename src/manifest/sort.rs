@@ -61,6 +61,11 @@ impl Sorter {
         Ok(())
     }
 
+    /// Bytes that it holds on the disk. While runs are merged, those of one level are there twice.
+    pub(super) fn on_disk(&self) -> u64 {
+        self.levels.iter().map(Runs::bytes).sum()
+    }
+
     /// All records in order, those that are equal once.
     pub(super) fn finish(mut self) -> Result<Sorted, ManifestError> {
         if self.levels.is_empty() {

@@ -106,7 +106,7 @@ pub enum Dialect {
 }
 
 /// Which inventory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum InventoryObject {
     /// This very `manifest.json`, while its `ETag` is still that one.
     Exact {
@@ -120,6 +120,29 @@ pub enum InventoryObject {
         /// The prefix, such as `inventories/my-bucket/daily/`.
         prefix: Key,
     },
+    /// What has changed in one since another. No plan can say it: a recurring job makes it.
+    Changed(Box<Changes>),
+}
+
+/// What has changed in an inventory since an earlier one in the same bucket, and what an earlier job left.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// The key of the new inventory's `manifest.json`.
+    pub key: Key,
+    /// Its `ETag` without quotes; empty where the server told none.
+    pub etag: String,
+    /// The key of the earlier inventory's `manifest.json`.
+    pub since_key: Key,
+    /// Its `ETag`, likewise.
+    pub since_etag: String,
+    /// The filter as it was when the earlier inventory was worked on: its ages counted back from then.
+    pub since_filter: Filter,
+    /// The files of the earlier job's report that tell of failures.
+    pub failed: Vec<ReportFile>,
+    /// The rows that it never settled, if there are any.
+    pub rest: Option<Rest>,
+    /// Why none of this is known any more, where it is not: then all objects of the new inventory are taken.
+    pub lost: Option<String>,
 }
 
 /// Which versions a listing takes.

@@ -19,6 +19,7 @@ use super::frozen::Frozen;
 use super::part::Limits;
 use super::prefix::Spread;
 use super::sink::Cadence;
+use super::sort::Room;
 use super::spec::{CsvField, CsvPlace, Filter, Manifest, Source};
 use crate::call::{Call, Reply};
 use crate::hex::hex;
@@ -230,6 +231,30 @@ pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// Adds an inventory of these data files, in the bucket that its destination names.
+pub(super) fn add_inventory(store: &mut MemoryStore, folder: &str, destination: &str, schema: &str, files: &[&[u8]]) {
+    let mut entries = Vec::new();
+    for (number, text) in files.iter().enumerate() {
+        let key = data_key(folder, number);
+        let content = gzip(text);
+        let md5 = etag(&content).to_ascii_uppercase();
+        entries.push(format!(r#"{{"key":"{key}","size":{},"MD5checksum":"{md5}"}}"#, content.len()));
+        store.put(&key, &content);
+    }
+    let json = format!(
+        r#"{{"sourceBucket":"src","destinationBucket":"{destination}","fileFormat":"CSV","fileSchema":"{schema}",
+            "creationTimestamp":"1514944800000","files":[{}]}}"#,
+        entries.join(",")
+    );
+    store.put(&format!("{folder}manifest.json"), json.as_bytes());
+    store.put(&format!("{folder}manifest.checksum"), format!("{}\n", etag(json.as_bytes())).as_bytes());
+}
+
+/// Where [`add_inventory`] puts a data file.
+pub(super) fn data_key(folder: &str, number: usize) -> String {
+    format!("inv/b/daily/data/{}-{number}.csv.gz", folder.replace('/', "_"))
+}
+
 /// A CSV manifest of the store, with bucket and key.
 pub(super) fn csv_source(key: &str) -> Source {
     csv_fields(key, &[CsvField::Bucket, CsvField::Key])
@@ -265,8 +290,14 @@ pub(super) fn freeze_until(
     let store: Arc<dyn Store> = store.clone();
     let manifest = Manifest { source, filter };
     let limits = Limits { block_rows: 3, part_rows: 7 };
-    let sizes =
-        Sizes { limits, cadence: Cadence { steps: 2, rows: 5 }, spread: ALONE, max_disk: None, max_objects: None };
+    let sizes = Sizes {
+        limits,
+        cadence: Cadence { steps: 2, rows: 5 },
+        spread: ALONE,
+        room: Room { bytes: 256, runs: 3 },
+        max_disk: None,
+        max_objects: None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, sizes))
 }

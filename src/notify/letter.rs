@@ -195,6 +195,8 @@ mod tests {
             delivery: Delivery::Done,
             place: Some("oss://reports/r/manifest.json".to_owned()),
             pledge: None,
+            inventory: None,
+            portion: None,
         }
     }
 

@@ -55,6 +55,9 @@ impl Canonical {
             form.operation(operation);
         }
         form.report(report, store);
+        let recurring = file.recurring.value();
+        let only_changed = recurring.and_then(|recurring| recurring.only_changed.value()).is_some_and(|it| *it);
+        form.put_some("recurring.only_changed", only_changed.then_some("true"));
         form
     }
 
@@ -149,6 +152,8 @@ impl Canonical {
                         self.put_some("manifest.inventory.etag", etag.as_deref().map(str::to_ascii_lowercase));
                     }
                     InventoryObject::Latest { prefix } => self.put_key("manifest.inventory.latest", prefix),
+                    // Not said by a plan either.
+                    InventoryObject::Changed(_) => {}
                 }
             }
         }

@@ -54,6 +54,13 @@ impl Default for Limits {
     }
 }
 
+/// A plan's `[recurring]`, checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recurring {
+    /// Whether only what has changed since the last completed inventory is worked on, and what failed then.
+    pub only_changed: bool,
+}
+
 /// A plan's `[prices]`, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prices {

@@ -36,7 +36,7 @@ use crate::store::StoreConfig;
 pub use canonical::Canonical;
 pub use change::Change;
 pub use leaf::{parse_age, parse_moment};
-pub use limits::{JobSettings, Limits, Prices};
+pub use limits::{JobSettings, Limits, Prices, Recurring};
 pub use notify::{Event, Hook, MAX_HOOKS, Target};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
@@ -69,6 +69,8 @@ pub struct Plan {
     pub state: Option<StateUrl>,
     /// Who is told of what becomes of the job.
     pub notify: Vec<Hook>,
+    /// How it recurs, if it does.
+    pub recurring: Option<Recurring>,
     /// What work it is.
     canonical: Canonical,
 }

@@ -170,7 +170,11 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
     if let Some(place) = &plan.report.place {
         let rights: &[Right] = if language == Language::Ram { &[WRITE, ABORT] } else { &[WRITE] };
         let to = writer.below(&place.bucket, &place.prefix);
-        statements.push(writer.statement("WriteReport", rights, Named::Current, &[to]));
+        statements.push(writer.statement("WriteReport", rights, Named::Current, std::slice::from_ref(&to)));
+        // The next job looks there for what failed in the last.
+        if !plan.report.keep_local && plan.recurring.is_some_and(|recurring| recurring.only_changed) {
+            statements.push(writer.statement("ReadReport", &[READ], Named::Current, &[to]));
+        }
     }
     statements.extend(
         plan.state.as_ref().filter(|state| state.is_of(language)).into_iter().flat_map(|state| writer.state(state)),
@@ -272,6 +276,8 @@ impl Writer {
             }
             Source::Csv { place: CsvPlace::Local(_), .. }
             | Source::Report { place: CsvPlace::Local(_), .. }
+            // Made by the program, of a plan that says it otherwise.
+            | Source::Inventory { object: InventoryObject::Changed(_), .. }
             | Source::Retry { .. } => Vec::new(),
         }
     }
@@ -361,126 +367,5 @@ fn above(key: &Key, levels: usize) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn plan(rest: &str) -> Plan {
-        let text = format!("name = \"p\"\n{rest}");
-        let (plan, problems) = crate::plan::read("plan.toml", &text, Path::new("."), jiff::Timestamp::UNIX_EPOCH);
-        plan.unwrap_or_else(|| panic!("{:?}", problems.iter().map(|one| one.title().to_owned()).collect::<Vec<_>>()))
-    }
-
-    const OSS: &str =
-        "[store]\nprovider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\nregion = \"cn-hangzhou\"\n";
-    const AWS: &str = "[store]\nprovider = \"aws\"\nregion = \"eu-central-1\"\n";
-    const PUT: &str = "[operation.put_object_tagging]\ntags = { a = \"1\" }\n";
-
-    /// Actions and resources of each statement.
-    fn spelled(policy: &Json) -> Vec<(Vec<String>, Vec<String>)> {
-        let texts = |value: &Json| -> Vec<String> {
-            value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
-        };
-        policy["Statement"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| (texts(&it["Action"]), texts(&it["Resource"])))
-            .collect()
-    }
-
-    #[test]
-    fn a_state_is_kept_below_its_prefix() {
-        let rest = "[manifest.prefix]\nbucket = \"bkt\"\n";
-        let plan = plan(&format!("{AWS}{rest}{PUT}[state]\nurl = \"s3://kept/team\"\n"));
-        let spelled = spelled(&permissions(&plan, Language::Iam, &[]).unwrap());
-        let (actions, resources) = &spelled[3];
-        assert_eq!(actions, &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]);
-        assert_eq!(resources, &["arn:aws:s3:::kept/team/*"]);
-        assert_eq!(spelled[2], (vec!["s3:ListBucket".to_owned()], vec!["arn:aws:s3:::kept".to_owned()]));
-        // Another service has policies of its own.
-        assert!(!permissions(&plan, Language::Ram, &[]).unwrap().to_string().contains("kept"));
-    }
-
-    #[test]
-    fn a_prefix_is_listed_worked_on_and_reported_and_nothing_else() {
-        let plan = plan(&format!(
-            "{OSS}[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"d/2024/\"\n{PUT}[report]\nbucket = \"rep\"\nprefix = \"reports/\"\n"
-        ));
-        let policy = permissions(&plan, Language::Ram, &[]).unwrap();
-        assert_eq!(
-            policy,
-            json!({
-                "Version": "1",
-                "Statement": [
-                    {
-                        "Effect": "Allow",
-                        "Action": ["oss:ListObjects"],
-                        "Resource": ["acs:oss:*:*:bkt"],
-                        "Condition": { "StringLike": { "oss:Prefix": ["d/2024/*"] } },
-                    },
-                    { "Effect": "Allow", "Action": ["oss:PutObjectTagging"], "Resource": ["acs:oss:*:*:bkt/d/2024/*"] },
-                    {
-                        "Effect": "Allow",
-                        "Action": ["oss:PutObject", "oss:AbortMultipartUpload"],
-                        "Resource": ["acs:oss:*:*:rep/reports/*"],
-                    },
-                ],
-            })
-        );
-    }
-
-    #[test]
-    fn versions_have_rights_of_their_own() {
-        let plan = plan(&format!(
-            "{AWS}[manifest.prefix]\nbucket = \"bkt\"\nversions = \"all\"\n[operation.add_object_tagging]\ntags = {{ a = \"1\" }}\n"
-        ));
-        let policy = permissions(&plan, Language::Iam, &[]).unwrap();
-        assert_eq!(policy["Statement"][0]["Action"], json!(["s3:ListBucketVersions"]));
-        assert_eq!(policy["Statement"][0].get("Condition"), None);
-        assert_eq!(
-            policy["Statement"][1]["Action"],
-            json!(["s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging"])
-        );
-    }
-
-    #[test]
-    fn where_the_manifest_names_the_buckets_they_must_be_told() {
-        let csv = "[manifest.csv]\nbucket = \"man\"\nobject = \"lists/a*.csv\"\nfields = [\"Bucket\", \"Key\", \"VersionId\"]\n";
-        let plan = plan(&format!("{AWS}{csv}[operation.restore_object]\ndays = 1\n"));
-        assert_eq!(permissions(&plan, Language::Iam, &[]), Err(BucketsUnknown));
-        let policy = permissions(&plan, Language::Iam, &[Bucket::new("x"), Bucket::new("y")]).unwrap();
-        let words = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        assert_eq!(
-            spelled(&policy),
-            [
-                (words(&["s3:GetObject"]), words(&["arn:aws:s3:::man/lists/a${*}.csv"])),
-                (
-                    words(&["s3:GetObject", "s3:GetObjectVersion", "s3:RestoreObject"]),
-                    words(&["arn:aws:s3:::x/*", "arn:aws:s3:::y/*"])
-                ),
-            ]
-        );
-    }
-
-    #[test]
-    fn an_inventory_is_read_with_its_data_files() {
-        let inventory =
-            "[manifest.inventory]\nbucket = \"man\"\nobject = \"inv/b/daily/2026-01-31T00-00Z/manifest.json\"\n";
-        let plan = plan(&format!("{AWS}{inventory}{PUT}[job]\nskip_unchanged = true\n"));
-        let policy = spelled(&permissions(&plan, Language::Iam, &[Bucket::new("bkt")]).unwrap());
-        assert_eq!(policy[0].1, ["arn:aws:s3:::man/inv/b/daily/*"]);
-        let both = ["GetObjectTagging", "GetObjectVersionTagging", "PutObjectTagging", "PutObjectVersionTagging"];
-        assert_eq!(policy[1].0, both.map(|name| format!("s3:{name}")));
-        assert_eq!(above(&Key::from("manifest.json"), 2), Key::from(""));
-    }
-
-    #[test]
-    fn a_role_is_trusted_to_the_service_or_to_whom_is_named() {
-        assert_eq!(trust(Language::Ram, None)["Statement"][0]["Principal"], json!({ "Service": ["oss.aliyuncs.com"] }));
-        let named = trust(Language::Iam, Some("arn:aws:iam::111122223333:root"));
-        assert_eq!(named["Statement"][0]["Principal"], json!({ "AWS": ["arn:aws:iam::111122223333:root"] }));
-        assert_eq!(partition(Some("cn-north-1")), "aws-cn");
-    }
-}
+#[path = "policy_tests.rs"]
+mod tests;

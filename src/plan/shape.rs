@@ -38,6 +38,8 @@ table! {
         optional state: StateTable,
         /// Webhooks that are told of what becomes of the job, at most 8. Only a job that is worked on sends anything.
         optional notify: Several<HookTable>,
+        /// Whether the plan is applied again and again, whenever a new inventory has appeared.
+        optional recurring: RecurringTable,
     }
 }
 
@@ -352,6 +354,16 @@ impl Named for Event {
         ("failed", Self::Failed),
         ("cancelled", Self::Cancelled),
     ];
+}
+
+table! {
+    /// A plan that is applied again and again: it works on each new inventory once. Only with the newest inventory as its
+    /// manifest (`latest`).
+    struct RecurringTable {
+        /// Whether only objects are worked on that are new or different since the inventory that the plan completed last,
+        /// and those that failed then. False by default.
+        optional only_changed: bool,
+    }
 }
 
 impl Named for Provider {

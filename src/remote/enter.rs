@@ -13,7 +13,7 @@ use super::mirror::Mirror;
 use super::pull::{fetch, pull};
 use super::push::Pusher;
 use crate::job::JobStatus;
-use crate::journal::{Journal, Lease, LeaseError, Query};
+use crate::journal::{Journal, Lease, LeaseError, Portion, Query};
 use crate::store::{Connection, connect};
 
 /// What is done with a folder that does not go on from what is in the bucket.
@@ -121,7 +121,10 @@ async fn settle(
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over()).collect();
     let unfinished = Query { statuses, from: None, until: None, after: None, limit: u32::MAX };
     for job in journal.list(unfinished)? {
-        fetch(door, mirror, &job.id).await?;
+        // What it compares with comes along.
+        for job in [Some(&job.id), job.portion.as_ref().and_then(Portion::base)].into_iter().flatten() {
+            fetch(door, mirror, job).await?;
+        }
     }
     Ok((last, journal))
 }

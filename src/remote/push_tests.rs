@@ -37,6 +37,7 @@ async fn scene() -> Scene {
         confirmed: true,
         priority: 0,
         pledge: None,
+        recurrence: None,
     };
     let Creation::Created(job) = journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") else {
         panic!("it is new")

@@ -135,7 +135,8 @@ pub(crate) fn store(dialect: Dialect, endpoint: &str) -> Box<dyn Store> {
     Box::new(S3Store::new(&config, "us-east-1", provider, http).expect("a store"))
 }
 
-fn client(endpoint: &str) -> Client {
+/// The S3 client of a server.
+pub(crate) fn client(endpoint: &str) -> Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

@@ -14,7 +14,7 @@ mod result;
 use std::io::Write as _;
 use std::path::Path;
 
-use super::markdown::fitted;
+use super::markdown::{code, fitted};
 use super::terminal::Terminal;
 use crate::diagnostics::Problems;
 use crate::files::about;
@@ -76,6 +76,13 @@ fn page(server: &str, repository: &str, run: &str) -> Option<String> {
     // Where a link to it stands in Markdown, nothing ends that.
     let plain = url.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:".contains(c));
     Url::parse(&url).ok().filter(|_| plain).map(|url| url.in_full())
+}
+
+/// Says that there was nothing to do since this inventory.
+pub(super) fn tell_nothing(inventory: &str, terminal: Terminal) {
+    let none = ["total", "succeeded", "failed"].map(|name| (name, "0".to_owned()));
+    set_outputs(&none, terminal);
+    summarise(&format!("Nothing new since {}.", code(inventory)), terminal);
 }
 
 /// Sets outputs of the step.

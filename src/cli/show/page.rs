@@ -6,6 +6,7 @@ use indicatif::HumanCount;
 
 use super::Style;
 use crate::cli::next::next;
+use crate::cli::recurring::told_of;
 use crate::cli::summary;
 use crate::cli::when::shown;
 use crate::jobs::{Description, Presence, ReportState, advice};
@@ -100,7 +101,7 @@ fn work_rows(page: &mut Page, description: &Description) {
         }
     }
     match &job.origin {
-        Origin::Plan => {}
+        Origin::Plan => page.row_if("recurring", told_of(job)),
         Origin::Retry { of, unattempted: false } => page.row("retry of", format!("what failed in {of}")),
         Origin::Retry { of, unattempted: true } => {
             page.row("retry of", format!("what failed or was not attempted in {of}"));

@@ -68,6 +68,8 @@ pub(super) struct Places {
     owner: Option<usize>,
     /// Whether the filter needs the size, so that one which is none is a mistake.
     sized: bool,
+    /// Likewise the last-modified date.
+    dated: bool,
     /// Whether the filter needs the class.
     classed: bool,
 }
@@ -120,12 +122,13 @@ impl Places {
             latest: find("IsLatest")?,
             delete_marker: find("IsDeleteMarker")?,
             size: asked(Asked::Size)?.or_else(|| told(Asked::Size.column())),
-            modified: asked(Asked::Modified)?,
+            modified: asked(Asked::Modified)?.or_else(|| told_if(Asked::Modified.column())),
             class: asked(Asked::Class)?.or_else(|| told(Asked::Class.column())),
             etag: told_if("ETag"),
             acl: acl::COLUMNS.into_iter().find_map(told_if),
             owner: told_if("ObjectOwner"),
             sized: filter.asks_for(Asked::Size),
+            dated: filter.asks_for(Asked::Modified),
             classed: filter.asks_for(Asked::Class),
         })
     }
@@ -156,7 +159,7 @@ impl Places {
             (self.version, Kind::Text),
             (self.latest, Kind::Truth),
             (self.delete_marker, Kind::Truth),
-            (self.modified, Kind::Time),
+            (self.modified.filter(|_| self.dated), Kind::Time),
             (self.size.filter(|_| self.sized), Kind::Number),
             (self.class.filter(|_| self.classed), Kind::Text),
         ];
@@ -164,6 +167,7 @@ impl Places {
             column.map_or(Ok(()), |column| fits(column, wanted))?;
         }
         self.size = self.size.filter(|column| fits(*column, Kind::Number).is_ok());
+        self.modified = self.modified.filter(|column| fits(*column, Kind::Time).is_ok());
         for told in [&mut self.class, &mut self.etag, &mut self.acl, &mut self.owner] {
             *told = told.filter(|column| fits(*column, Kind::Text).is_ok());
         }
@@ -190,7 +194,10 @@ impl Places {
                 Some(Err(_)) if !self.sized => None,
                 size => size.transpose()?.flatten(),
             },
-            modified: self.modified.map(|column| fields.time(column)).transpose()?.flatten(),
+            modified: match self.modified.map(|column| fields.time(column)) {
+                Some(Err(_)) if !self.dated => None,
+                modified => modified.transpose()?.flatten(),
+            },
             class: some(self.class)?,
             etag: some(self.etag)?,
             acl: match text(self.acl)? {

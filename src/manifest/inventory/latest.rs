@@ -1,17 +1,19 @@
 //! `latest = "prefix/"`: the newest inventory that is complete.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
+use tokio_util::sync::CancellationToken;
 
-use super::document::{Found, MAX_DOCUMENT_BYTES};
+use super::document::{Document, Found, MAX_DOCUMENT_BYTES};
 use crate::hex::hex;
-use crate::manifest::error::{ManifestError, place};
+use crate::manifest::error::{ManifestError, Warning, place};
+use crate::manifest::frozen::Pin;
 use crate::manifest::input::read_small;
 use crate::manifest::patient::{Patient, bare};
-use crate::manifest::sink::Sink;
 use crate::object::{Bucket, Key};
-use crate::store::ListRequest;
+use crate::store::{ListRequest, Store};
 
 /// How many of the newest folders are looked at: with an inventory a day, a month of unfinished ones.
 const LOOKED_AT: usize = 32;
@@ -22,13 +24,29 @@ const IDLE_PAGES: u32 = 1000;
 /// The largest `manifest.checksum`: 32 digits and a line end, with room to spare.
 const MAX_CHECKSUM_BYTES: u64 = 1024;
 
+/// Which inventory is the newest complete one below a prefix, as a job that is made of it is pinned; and what is worth saying
+/// of those that were passed over.
+///
+/// # Errors
+/// There is none, it is no inventory, or it cannot be looked for.
+pub async fn newest(
+    bucket: &Bucket,
+    prefix: &Key,
+    store: &Arc<dyn Store>,
+    stop: &CancellationToken,
+) -> Result<(Pin, Vec<Warning>), ManifestError> {
+    let patient = Patient::new(Arc::clone(store), stop.clone());
+    let (Found { key, etag, text }, warnings) = find(bucket, prefix, &patient).await?;
+    let created = Document::parse(&text, &place(bucket, &key))?.created;
+    Ok((Pin::Inventory { bucket: bucket.clone(), key, etag, created }, warnings))
+}
+
 /// Finds and reads the newest `manifest.json` that its `manifest.checksum` vouches for.
 pub(super) async fn find(
     bucket: &Bucket,
     prefix: &Key,
     patient: &Patient,
-    sink: &mut Sink,
-) -> Result<Found, ManifestError> {
+) -> Result<(Found, Vec<Warning>), ManifestError> {
     let mut base = prefix.as_bytes().to_vec();
     if base.last().is_some_and(|byte| *byte != b'/') {
         base.push(b'/');
@@ -38,13 +56,12 @@ pub(super) async fn find(
     for folder in folders.into_iter().rev() {
         match read_complete(bucket, &folder, patient).await? {
             Ok(found) => {
-                for (folder, why) in &unfinished {
-                    sink.warn(
-                        format!("{} was passed over: {why}; {} is taken", place(bucket, folder), found.key),
-                        "wait for the newer inventory to be finished if its objects matter",
-                    );
-                }
-                return Ok(found);
+                let passed = |(folder, why): &(Key, String)| Warning {
+                    message: format!("{} was passed over: {why}; {} is taken", place(bucket, folder), found.key),
+                    help: "wait for the newer inventory to be finished if its objects matter".to_owned(),
+                };
+                let warnings = unfinished.iter().map(passed).collect();
+                return Ok((found, warnings));
             }
             Err(why) => unfinished.push((folder, why)),
         }

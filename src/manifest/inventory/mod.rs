@@ -28,4 +28,5 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use latest::newest;
 pub(super) use read::read;

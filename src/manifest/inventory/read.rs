@@ -100,7 +100,12 @@ async fn begin(
     }
     let found = match object {
         InventoryObject::Exact { key, etag } => exact(bucket, key, etag.as_deref(), patient).await?,
-        InventoryObject::Latest { prefix } => latest::find(bucket, prefix, patient, &mut sink).await?,
+        InventoryObject::Latest { prefix } => {
+            let (found, warnings) = latest::find(bucket, prefix, patient).await?;
+            sink.take_warnings(warnings);
+            found
+        }
+        InventoryObject::Changed(changes) => exact(bucket, &changes.key, Some(&changes.etag), patient).await?,
     };
     Ok((found, Done::default(), sink))
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::manifest::spec::{Dialect, InventoryObject};
-use crate::manifest::testing::{MemoryStore, etag, fault, gzip, keys, objects, refusal};
+use crate::manifest::testing::{
+    MemoryStore, add_inventory as add, data_key, etag, fault, gzip, keys, objects, refusal,
+};
 use crate::manifest::{Filter, Frozen, Glanced, KeyGlobs, Manifest, ManifestError, Pin, Source};
 use crate::object::{Bucket, Key, ObjectId, StorageClass};
 use crate::store::{ListMark, ListPage, Store};
@@ -19,28 +21,6 @@ fn store(destination: &str, schema: &str, files: &[&[u8]]) -> MemoryStore {
     let mut store = MemoryStore::default();
     add(&mut store, FOLDER, destination, schema, files);
     store
-}
-
-fn add(store: &mut MemoryStore, folder: &str, destination: &str, schema: &str, files: &[&[u8]]) {
-    let mut entries = Vec::new();
-    for (number, text) in files.iter().enumerate() {
-        let key = data_key(folder, number);
-        let content = gzip(text);
-        let md5 = etag(&content).to_ascii_uppercase();
-        entries.push(format!(r#"{{"key":"{key}","size":{},"MD5checksum":"{md5}"}}"#, content.len()));
-        store.put(&key, &content);
-    }
-    let json = format!(
-        r#"{{"sourceBucket":"src","destinationBucket":"{destination}","fileFormat":"CSV","fileSchema":"{schema}",
-            "creationTimestamp":"1514944800000","files":[{}]}}"#,
-        entries.join(",")
-    );
-    store.put(&format!("{folder}manifest.json"), json.as_bytes());
-    store.put(&format!("{folder}manifest.checksum"), format!("{}\n", etag(json.as_bytes())).as_bytes());
-}
-
-fn data_key(folder: &str, number: usize) -> String {
-    format!("inv/b/daily/data/{}-{number}.csv.gz", folder.replace('/', "_"))
 }
 
 fn manifest_key() -> String {

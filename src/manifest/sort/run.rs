@@ -42,6 +42,11 @@ impl Runs {
         self.ended.len()
     }
 
+    /// Bytes of all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end
+    }
+
     /// Takes all runs out; what they hold stays until the file is [emptied](Self::empty).
     pub(super) fn take(&mut self) -> Vec<Run> {
         std::mem::take(&mut self.ended)

@@ -194,6 +194,7 @@ store.region = "eu-central-1"
 /// Which keys count: a key of the schema, a plan, another line for it, and where the one difference is; none where the
 /// key is not covered.
 const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
+    ("recurring.only_changed", LATEST, "recurring.only_changed = true", Some("recurring.only_changed")),
     ("name", CSV, "name = \"other\"", None),
     ("description", CSV, "description = \"x\"", None),
     ("notify", CSV, "notify = [{ url = \"https://hooks.example.com/a\" }]", None),

@@ -6,6 +6,7 @@ mod manifest;
 mod notify;
 mod operation;
 mod place;
+mod recurring;
 mod report;
 pub(super) mod role;
 mod store;
@@ -65,6 +66,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let prices = prices(file, &context, walk);
     let state = state(file, walk);
     let notify = notify::check(&file.notify, walk);
+    let recurring = recurring::check(file, walk);
     let (store, manifest, operations) = (store??, manifest??, operations?);
     let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
@@ -79,6 +81,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         prices,
         state,
         notify,
+        recurring,
         canonical,
     })
 }

@@ -14,6 +14,7 @@ use crate::manifest::begin::Sizes;
 use crate::manifest::part::Limits;
 use crate::manifest::prefix::Spread;
 use crate::manifest::sink::Cadence;
+use crate::manifest::sort::Room;
 use crate::manifest::spec::{Filter, Manifest, Versions};
 use crate::manifest::testing::{ALONE, MemoryStore};
 use crate::manifest::{KeyGlobs, draft, frozen};
@@ -93,6 +94,7 @@ fn sizes() -> impl Strategy<Value = Sizes> {
         limits: Limits { block_rows, part_rows },
         cadence: Cadence { steps, rows },
         spread: ALONE,
+        room: Room { bytes: 256, runs: 3 },
         max_disk: None,
         max_objects: None,
     })

@@ -20,6 +20,7 @@ use crate::manifest::freeze::freeze_with;
 use crate::manifest::frozen::{self, Frozen};
 use crate::manifest::part::Limits;
 use crate::manifest::sink::Cadence;
+use crate::manifest::sort::Room;
 use crate::manifest::spec::{Dialect, Filter, InventoryObject, Manifest, Source, Versions};
 use crate::manifest::testing::{ALONE, MemoryStore, etag, fault, gzip};
 use crate::object::{Bucket, Key, ObjectId};
@@ -122,6 +123,7 @@ pub(super) const SMALL: Sizes = Sizes {
     limits: Limits { block_rows: 3, part_rows: 7 },
     cadence: Cadence { steps: 1, rows: 1000 },
     spread: ALONE,
+    room: Room { bytes: 256, runs: 3 },
     max_disk: None,
     max_objects: None,
 };

@@ -14,6 +14,7 @@ use crate::manifest::freeze::freeze_with;
 use crate::manifest::frozen::{self, Frozen};
 use crate::manifest::part::Limits;
 use crate::manifest::sink::{Cadence, Prepared};
+use crate::manifest::sort::Room;
 use crate::manifest::spec::Manifest;
 use crate::manifest::testing::{ALONE, Begins};
 use crate::store::Store;
@@ -23,7 +24,14 @@ const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
 
 fn sizes(spread: Spread) -> Sizes {
     let limits = Limits { block_rows: 3, part_rows: 7 };
-    Sizes { limits, cadence: Cadence { steps: 2, rows: 1000 }, spread, max_disk: None, max_objects: None }
+    Sizes {
+        limits,
+        cadence: Cadence { steps: 2, rows: 1000 },
+        spread,
+        room: Room { bytes: 256, runs: 3 },
+        max_disk: None,
+        max_objects: None,
+    }
 }
 
 fn freeze(

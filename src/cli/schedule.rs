@@ -1,0 +1,230 @@
+//! `batchplan schedule`: what applies a plan at its times, for whoever keeps the clock.
+
+mod cron;
+mod crontab;
+mod github;
+mod systemd;
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use sha2::{Digest, Sha256};
+
+use super::{Error, Exit, Terminal, plan_file, problems};
+use crate::diagnostics::{Problems, drives_terminal};
+use crate::hex::hex;
+use cron::Cron;
+
+/// Print what applies a plan again and again: a GitHub workflow, a systemd timer or a crontab line.
+///
+/// The expression has five fields, as cron and GitHub read them: minute, hour, day of the month, month and day of the week, each *, a
+/// value, a range, a step, or a list of these. GitHub's clock shows UTC, the others' that of their machine. A plan with [recurring] does
+/// nothing where no new inventory has appeared, so that it may well be looked at more often than one comes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  batchplan schedule plan.toml --cron \"17 3 * * *\" --state s3://my-state/jobs > .github/workflows/nightly.yml
+  batchplan schedule plan.toml --cron \"17 3 * * MON-FRI\" --as systemd
+  batchplan schedule plan.toml --cron \"*/30 * * * *\" --as crontab
+
+Exit codes: 0 printed, 2 the plan or the expression is not valid.")]
+pub(super) struct Schedule {
+    /// The plan file
+    plan: PathBuf,
+    /// When: minute, hour, day of the month, month, day of the week
+    #[arg(long, value_name = "EXPRESSION", allow_hyphen_values = true)]
+    cron: String,
+    /// Who keeps the clock
+    #[arg(long = "as", value_enum, value_name = "FORM", default_value = "github")]
+    form: Form,
+    /// Where jobs are kept, as the other commands take it
+    #[arg(long, value_name = "PLACE")]
+    state: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A GitHub workflow
+    Github,
+    /// A systemd service and its timer
+    Systemd,
+    /// A line of a crontab
+    Crontab,
+}
+
+/// What is to be run.
+struct Job<'a> {
+    /// The plan's name.
+    name: &'a str,
+    /// The same in letters, digits and dashes.
+    slug: String,
+    /// The plan file.
+    plan: String,
+    /// Where jobs are kept, if that was said.
+    state: Option<String>,
+}
+
+impl Job<'_> {
+    /// The words behind the program's name.
+    fn arguments(&self) -> impl Iterator<Item = String> {
+        let state = self.state.iter().flat_map(|state| ["--state".to_owned(), state.clone()]);
+        ["apply", &self.plan, "--auto-approve"].map(str::to_owned).into_iter().chain(state)
+    }
+}
+
+pub(super) fn run(args: &Schedule, terminal: Terminal) -> Result<Exit, Error> {
+    let mut mistakes = Problems::new("--cron", &args.cron);
+    let cron = cron::parse(&args.cron, &mut mistakes);
+    problems::show(&mistakes, terminal);
+    let plan = plan_file::require(&args.plan, terminal)?.plan;
+    let Some(cron) = cron else {
+        return Err(Error::new(Exit::Invalid, "the cron expression is not valid")
+            .help("every mistake is shown above; five fields, as in --cron \"17 3 * * *\""));
+    };
+    let local = args.form != Form::Github;
+    let folder = std::env::current_dir()?;
+    let path = if local { std::path::absolute(&args.plan)? } else { in_checkout(&args.plan, &folder)? };
+    let job = Job {
+        name: &plan.name,
+        slug: slug(&plan.name, &plan.identity()),
+        plan: line_of(&path)?,
+        state: args.state.as_deref().map(|state| place(state, local)).transpose()?,
+    };
+    let printed = match args.form {
+        Form::Github => github::workflow(&job, &cron, plan.store.provider),
+        Form::Systemd | Form::Crontab => {
+            let program = std::env::current_exe()?;
+            line_of(&program)?;
+            line_of(&folder)?;
+            if args.form == Form::Systemd {
+                systemd::units(&job, &cron, &cron.plain(), &program, &folder)
+            } else {
+                crontab::line(&job, &cron, &program, &folder)
+            }
+        }
+    };
+    terminal.print(printed)?;
+    if plan.recurring.is_none() {
+        terminal.say(
+            "the plan has no [recurring]: each run works on all objects of its manifest, whether or not any is new",
+        );
+    }
+    if args.form == Form::Github && cron.shortest() < 5 {
+        terminal.say("GitHub runs no workflow more often than every 5 minutes, and leaves out what is due in between");
+    }
+    terminal.say(format_args!("next: {}", next(args.form, &job.slug)));
+    Ok(Exit::Done)
+}
+
+/// What to do with what was printed.
+fn next(form: Form, slug: &str) -> String {
+    match form {
+        Form::Github => {
+            format!("save it as .github/workflows/batchplan-{slug}.yml, and see to what its first lines say")
+        }
+        Form::Systemd => format!(
+            "save both units where their first lines say, then: systemctl --user daemon-reload && systemctl --user enable \
+             --now batchplan-{slug}.timer"
+        ),
+        Form::Crontab => "crontab -e, and add the line".to_owned(),
+    }
+}
+
+/// A plan as a workflow finds it: below the folder that is checked out.
+fn in_checkout(plan: &Path, folder: &Path) -> Result<PathBuf, Error> {
+    let below = if plan.is_absolute() { plan.strip_prefix(folder).ok() } else { Some(plan) };
+    let leaves = |path: &&Path| path.components().any(|part| part == std::path::Component::ParentDir);
+    below.filter(|path| !leaves(path)).map(Path::to_owned).ok_or_else(|| {
+        Error::new(Exit::Invalid, format!("{} is not below this folder", plan.display()))
+            .help("a workflow sees only what it checks out: give the command at the top of the repository")
+    })
+}
+
+/// Where jobs are kept, as a command elsewhere on this machine finds it.
+fn place(state: &str, local: bool) -> Result<String, Error> {
+    if !local || state.contains("://") {
+        return one_line(state);
+    }
+    line_of(&std::path::absolute(state)?)
+}
+
+/// A path as text that stays on its line.
+fn line_of(path: &Path) -> Result<String, Error> {
+    let text = path.to_str().ok_or_else(|| {
+        Error::new(Exit::Invalid, format!("{} is not UTF-8", path.display())).help("give the file another name")
+    })?;
+    one_line(text)
+}
+
+fn one_line(text: &str) -> Result<String, Error> {
+    // A backslash at its end would take the next line along.
+    if text.chars().any(drives_terminal) || text.ends_with('\\') {
+        let what = format!("`{}` holds characters that no schedule can carry", text.escape_debug());
+        return Err(Error::new(Exit::Invalid, what).help("give it a name without control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A name in letters, digits and dashes. Where that loses something, a few digits tell it from other names that lose the
+/// same.
+fn slug(name: &str, identity: &str) -> String {
+    let kept = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let plain: String = name.chars().map(kept).collect();
+    let plain = plain.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+    if plain == name && plain.len() <= 48 {
+        return plain;
+    }
+    let digest = hex(&Sha256::digest(identity));
+    let short: String = plain.chars().take(40).collect();
+    let short = short.trim_end_matches('-');
+    if short.is_empty() { format!("plan-{}", &digest[..8]) } else { format!("{short}-{}", &digest[..8]) }
+}
+
+/// When it runs, for people.
+fn in_words(cron: &Cron) -> String {
+    let two = |value: Option<&u8>| format!("{:02}", value.copied().unwrap_or_default());
+    let single = |field: &cron::Field| field.values.len() == 1;
+    let every_day = cron.day.all && cron.month.all && cron.weekday.all;
+    match (single(&cron.minute), single(&cron.hour)) {
+        (true, true) => {
+            let days = if every_day { "every day" } else { "on the days named" };
+            format!("{days} at {}:{}", two(cron.hour.values.first()), two(cron.minute.values.first()))
+        }
+        (true, false) if cron.hour.all && every_day => {
+            format!("every hour at minute {}", two(cron.minute.values.first()))
+        }
+        _ => "at the times named".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_names_of_files_and_stay_apart() {
+        assert_eq!(slug("tag-documents-2024", "i"), "tag-documents-2024");
+        let lossy = slug("Tag Documents/../é", "i");
+        assert!(lossy.starts_with("tag-documents-") && lossy.len() == "tag-documents-".len() + 8, "{lossy}");
+        assert_ne!(slug("é", "one"), slug("è", "other"));
+        assert!(slug(&"x".repeat(128), "i").len() <= 49);
+    }
+
+    #[test]
+    fn a_workflow_finds_only_what_it_checks_out() {
+        let folder = Path::new("/repository");
+        let found = |plan: &str| in_checkout(Path::new(plan), folder).ok();
+        assert_eq!(found("plans/a.toml"), Some(PathBuf::from("plans/a.toml")));
+        assert_eq!(found("/repository/plans/a.toml"), Some(PathBuf::from("plans/a.toml")));
+        assert_eq!(found("../a.toml"), None);
+        assert_eq!(found("/elsewhere/a.toml"), None);
+    }
+
+    #[test]
+    fn nothing_goes_beyond_its_line() {
+        assert!(one_line("a b\u{e9}").is_ok());
+        for text in ["a\nb", "a\u{7f}", "a\\", "a\u{202e}"] {
+            assert!(one_line(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! A cron expression: five fields, as crontab(5) of the common cron and GitHub's workflows both read them.
+
+use std::ops::Range;
+
+use crate::diagnostics::{Problem, Problems};
+
+/// Names of months, from January.
+const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+
+/// Names of days, from Sunday.
+const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+
+/// Days of each month, in a leap year.
+const LENGTHS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+/// What some crons take instead of five fields.
+const WORDS: [(&str, &str); 7] = [
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+];
+
+/// When something is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cron {
+    pub(super) minute: Field,
+    pub(super) hour: Field,
+    /// Of the month.
+    pub(super) day: Field,
+    pub(super) month: Field,
+    /// From 0, which is Sunday, to 6.
+    pub(super) weekday: Field,
+}
+
+/// One field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Field {
+    /// As it is written.
+    pub(super) text: String,
+    /// What it allows, in rising order.
+    pub(super) values: Vec<u8>,
+    /// Whether that is everything.
+    pub(super) all: bool,
+}
+
+/// What is known of a field.
+struct Kind {
+    name: &'static str,
+    least: u8,
+    most: u8,
+    names: &'static [&'static str],
+}
+
+const KINDS: [Kind; 5] = [
+    Kind { name: "minute", least: 0, most: 59, names: &[] },
+    Kind { name: "hour", least: 0, most: 23, names: &[] },
+    Kind { name: "day of the month", least: 1, most: 31, names: &[] },
+    Kind { name: "month", least: 1, most: 12, names: &MONTHS },
+    Kind { name: "day of the week", least: 0, most: 7, names: &DAYS },
+];
+
+/// Reads an expression. What is wrong with it is all in the problems.
+pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Cron> {
+    let words = words(text);
+    if let Some(word) = words.first().filter(|word| text[(*word).clone()].starts_with('@')) {
+        let name = &text[word.clone()];
+        let known = WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let help = known.map_or_else(five_fields, |(_, fields)| format!("write it as \"{fields}\""));
+        problems.push(Problem::new("an expression has five fields").label(word.clone(), "a word").help(help));
+        return None;
+    }
+    if words.len() != KINDS.len() {
+        let count = words.len();
+        let (span, label) = match words.get(KINDS.len()) {
+            Some(extra) => (extra.start..words[count - 1].end, format!("there are {count}")),
+            None => (0..text.len(), format!("there {} {count}", if count == 1 { "is" } else { "are" })),
+        };
+        problems.push(Problem::new("an expression has five fields").label(span, label).help(five_fields()));
+        return None;
+    }
+    let fields: Vec<_> =
+        words.iter().zip(&KINDS).map(|(span, kind)| field(text, span.clone(), kind, problems)).collect();
+    let fields: Option<Vec<Field>> = fields.into_iter().collect();
+    let [minute, hour, day, month, weekday]: [Field; 5] = fields?.try_into().ok()?;
+    let cron = Cron { minute, hour, day, month, weekday };
+    cron.refuse_doubtful(&words, problems)?;
+    Some(cron)
+}
+
+fn five_fields() -> String {
+    "give minute, hour, day of the month, month and day of the week, as in \"17 3 * * *\"".to_owned()
+}
+
+/// Where the words of a text stand.
+fn words(text: &str) -> Vec<Range<usize>> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    for piece in text.split([' ', '\t']) {
+        if !piece.is_empty() {
+            words.push(at..at + piece.len());
+        }
+        at += piece.len() + 1;
+    }
+    words
+}
+
+fn field(text: &str, span: Range<usize>, kind: &Kind, problems: &mut Problems) -> Option<Field> {
+    let word = &text[span.clone()];
+    let mut allowed = [false; 64];
+    let (mut at, mut sound) = (span.start, true);
+    for piece in word.split(',') {
+        match values(piece, kind) {
+            Ok(values) => values.for_each(|value| allowed[usize::from(value)] = true),
+            Err((problem, label, help)) => {
+                sound = false;
+                let place = if piece.is_empty() { span.clone() } else { at..at + piece.len() };
+                problems.push(Problem::new(problem).label(place, label).help(help));
+            }
+        }
+        at += piece.len() + 1;
+    }
+    // Both are Sunday.
+    if kind.most == 7 && allowed[7] {
+        (allowed[0], allowed[7]) = (true, false);
+    }
+    let most = if kind.most == 7 { 6 } else { kind.most };
+    let values: Vec<u8> = (kind.least..=most).filter(|value| allowed[usize::from(*value)]).collect();
+    let all = values.len() == usize::from(most - kind.least) + 1;
+    sound.then(|| Field { text: word.to_owned(), values, all })
+}
+
+/// A title, a label and a remedy.
+type Wrong = (String, String, String);
+
+/// What one element of a list allows.
+fn values(piece: &str, kind: &Kind) -> Result<std::iter::StepBy<std::ops::RangeInclusive<u8>>, Wrong> {
+    let name = kind.name;
+    if piece.is_empty() {
+        let title = format!("the {name} has a list with nothing between two commas, or at an end");
+        return Err((title, "here".to_owned(), "name something, or remove the comma".to_owned()));
+    }
+    let (range, step) = match piece.split_once('/') {
+        None => (piece, 1),
+        Some((range, step)) => {
+            let found = number(step).filter(|step| *step > 0 && *step <= kind.most - kind.least);
+            let found = found.ok_or_else(|| {
+                let most = kind.most - kind.least;
+                (
+                    format!("`{}` is no step of the {name}", step.escape_debug()),
+                    format!("from 1 to {most}"),
+                    "a step is a number, as in */15".to_owned(),
+                )
+            })?;
+            if range != "*" && !range.contains('-') {
+                let help = format!("write it as {}-{}/{step}", range.escape_debug(), kind.most);
+                return Err(("a step needs a range".to_owned(), "from here to where?".to_owned(), help));
+            }
+            (range, found)
+        }
+    };
+    let (first, last) = if range == "*" {
+        (kind.least, if kind.most == 7 { 6 } else { kind.most })
+    } else if let Some((first, last)) = range.split_once('-') {
+        (value(first, kind)?, value(last, kind)?)
+    } else {
+        let only = value(range, kind)?;
+        (only, only)
+    };
+    if first > last {
+        let title = format!("a range of the {name} ends before it begins");
+        let help = format!("write it in two: {first}-{most},{least}-{last}", most = kind.most, least = kind.least);
+        return Err((title, "backwards".to_owned(), help));
+    }
+    Ok((first..=last).step_by(usize::from(step)))
+}
+
+fn number(text: &str) -> Option<u8> {
+    let digits = !text.is_empty() && text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+fn value(text: &str, kind: &Kind) -> Result<u8, Wrong> {
+    let by_name = kind.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+    let by_name = by_name.and_then(|place| u8::try_from(place).ok()).map(|place| place + kind.least);
+    let found = by_name.or_else(|| number(text)).filter(|value| (kind.least..=kind.most).contains(value));
+    found.ok_or_else(|| {
+        let or_names = match kind.names {
+            [] => String::new(),
+            [first, .., last] => format!(", or {first} to {last}"),
+            [only] => format!(", or {only}"),
+        };
+        let Kind { name, least, most, .. } = kind;
+        (
+            format!("`{}` is no {name}", text.escape_debug()),
+            format!("from {least} to {most}{or_names}"),
+            "a field is *, a value, a range such as 1-5, a step such as */15, or a list of these with commas"
+                .to_owned(),
+        )
+    })
+}
+
+impl Cron {
+    /// Refuses what never comes, and what not every cron reads alike.
+    fn refuse_doubtful(&self, words: &[Range<usize>], problems: &mut Problems) -> Option<()> {
+        let Self { day, month, weekday, .. } = self;
+        let longest = month.values.iter().map(|month| LENGTHS[usize::from(*month) - 1]).max();
+        if weekday.text == "*" && day.values.iter().all(|day| longest.is_some_and(|longest| *day > longest)) {
+            problems.push(
+                Problem::new("there is no such day")
+                    .label(words[2].clone(), "too late for the month")
+                    .label(words[3].clone(), "too short")
+                    .help("it would never run: name a day that the month has"),
+            );
+            return None;
+        }
+        let begins = |field: &Field| field.text.starts_with('*') && field.text != "*";
+        if (begins(day) && weekday.text != "*") || (begins(weekday) && day.text != "*") {
+            problems.push(
+                Problem::new("which days these are is read differently by different crons")
+                    .label(words[2].clone(), "these")
+                    .label(words[4].clone(), "and these, or one of both?")
+                    .help("leave one of the two at *, or write days out: 1-31/2 instead of */2 means one of both"),
+            );
+            return None;
+        }
+        Some(())
+    }
+
+    /// Whether a day is right by either of its two fields, rather than by the one that says anything.
+    pub(super) fn either_day(&self) -> bool {
+        self.day.text != "*" && self.weekday.text != "*"
+    }
+
+    /// The expression with one blank between fields, and Sunday as 0 where GitHub knows no 7.
+    pub(super) fn plain(&self) -> String {
+        let weekday = &self.weekday;
+        let days = if weekday.text.contains('7') {
+            weekday.values.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
+        } else {
+            weekday.text.clone()
+        };
+        [&self.minute.text, &self.hour.text, &self.day.text, &self.month.text, &days].map(String::as_str).join(" ")
+    }
+
+    /// The fewest minutes between two runs within an hour or over its end; 60 and more are all alike.
+    pub(super) fn shortest(&self) -> u8 {
+        let minutes = &self.minute.values;
+        let within = minutes.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(60);
+        // Over the end of an hour only where the next one is allowed as well.
+        let next = |hour: &u8| self.hour.values.contains(&((hour + 1) % 24));
+        let over = match (minutes.first(), minutes.last()) {
+            (Some(first), Some(last)) if self.hour.values.iter().any(next) => first + 60 - last,
+            _ => 60,
+        };
+        within.min(over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Cron, Vec<String>> {
+        let mut problems = Problems::new("--cron", text);
+        let cron = parse(text, &mut problems);
+        assert_eq!(cron.is_none(), problems.any_error(), "{text}");
+        cron.ok_or_else(|| problems.iter().map(|problem| problem.title().to_owned()).collect())
+    }
+
+    #[test]
+    fn fields_are_values_names_lists_ranges_and_steps() {
+        let cron = read("5,*/20 \t 1-3 1-31/10 jan,Mar-APR  MON-5,7").expect("an expression");
+        assert_eq!(cron.minute.values, [0, 5, 20, 40]);
+        assert_eq!(cron.hour.values, [1, 2, 3]);
+        assert_eq!(cron.day.values, [1, 11, 21, 31]);
+        assert_eq!(cron.month.values, [1, 3, 4]);
+        assert_eq!(cron.weekday.values, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(cron.plain(), "5,*/20 1-3 1-31/10 jan,Mar-APR 0,1,2,3,4,5");
+        assert!(cron.either_day());
+        let daily = read("17 3 * * *").expect("an expression");
+        assert!(daily.day.all && daily.month.all && daily.weekday.all && !daily.minute.all && !daily.either_day());
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let wrong = read("60 3-1 0 FOO */0").expect_err("nothing of it is right");
+        assert_eq!(
+            wrong,
+            [
+                "`60` is no minute",
+                "a range of the hour ends before it begins",
+                "`0` is no day of the month",
+                "`FOO` is no month",
+                "`0` is no step of the day of the week"
+            ]
+        );
+        for (text, title) in [
+            ("* * * *", "an expression has five fields"),
+            ("", "an expression has five fields"),
+            ("0 0 * * * *", "an expression has five fields"),
+            ("@daily", "an expression has five fields"),
+            ("1,,2 * * * *", "the minute has a list with nothing between two commas, or at an end"),
+            ("5/10 * * * *", "a step needs a range"),
+            ("*/60 * * * *", "`60` is no step of the minute"),
+            ("+5 * * * *", "`+5` is no minute"),
+            ("1- * * * *", "`` is no minute"),
+            ("999999999999 * * * *", "`999999999999` is no minute"),
+            ("* * L * *", "`L` is no day of the month"),
+            ("* * * * MON#1", "`MON#1` is no day of the week"),
+            ("* * ? * *", "`?` is no day of the month"),
+            ("0 0 30 2 *", "there is no such day"),
+            ("0 0 31 4,6 *", "there is no such day"),
+            ("0 0 */2 * MON", "which days these are is read differently by different crons"),
+            ("0 0 1 * */2", "which days these are is read differently by different crons"),
+        ] {
+            assert_eq!(read(text).expect_err(text), [title], "{text}");
+        }
+        for text in ["0 0 29 2 *", "0 0 30 2 MON", "0 0 1-31/2 * MON", "0 0 * * */2", "0 0 * * 7"] {
+            assert!(read(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn how_often_it_runs_is_seen_over_the_end_of_an_hour() {
+        let shortest = |text: &str| read(text).expect(text).shortest();
+        assert_eq!(shortest("*/15 * * * *"), 15);
+        assert_eq!(shortest("1,58 * * * *"), 3);
+        assert_eq!(shortest("1,58 3 * * *"), 57);
+        assert_eq!(shortest("0 3 * * *"), 60);
+    }
+
+    proptest! {
+        #[test]
+        fn junk_is_told_with_its_place_and_never_a_panic(text in "[-0-9*/, @A-Z\u{e9}\t]{0,40}") {
+            let mut problems = Problems::new("--cron", &text);
+            let cron = parse(&text, &mut problems);
+            prop_assert_eq!(cron.is_none(), problems.any_error());
+            for problem in problems.iter() {
+                for (span, _) in problem.marks() {
+                    prop_assert!(text.get(span.clone()).is_some(), "{text:?} {span:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_written_out_is_read_back(
+            minutes in proptest::collection::btree_set(0..60_u8, 1..60),
+            hours in proptest::collection::btree_set(0..24_u8, 1..24),
+            weekdays in proptest::collection::btree_set(0..7_u8, 1..7),
+        ) {
+            let list = |values: &std::collections::BTreeSet<u8>| {
+                values.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
+            };
+            let text = format!("{} {} * * {}", list(&minutes), list(&hours), list(&weekdays));
+            let cron = read(&text).expect("an expression");
+            prop_assert_eq!(cron.minute.values.iter().copied().collect::<std::collections::BTreeSet<_>>(), minutes);
+            prop_assert_eq!(cron.hour.values.iter().copied().collect::<std::collections::BTreeSet<_>>(), hours);
+            prop_assert_eq!(cron.weekday.values.iter().copied().collect::<std::collections::BTreeSet<_>>(), weekdays);
+        }
+    }
+}

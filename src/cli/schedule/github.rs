@@ -1,0 +1,138 @@
+//! A GitHub workflow.
+
+use std::fmt::Write as _;
+
+use serde_json::Value as Json;
+
+use super::cron::Cron;
+use super::{Job, in_words};
+use crate::store::Provider;
+
+/// The workflow as YAML.
+pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String {
+    // A name is no place for expressions.
+    let name = text(&job.name.replace("${{", "$ {{"));
+    let (slug, plan) = (&job.slug, text(&job.plan));
+    let state = job.state.as_deref().map_or_else(|| "${{ vars.BATCHPLAN_STATE }}".to_owned(), text);
+    let mut out = format!(
+        "# .github/workflows/batchplan-{slug}.yml\n\
+         #\n\
+         # To use it: save it there, and write the owner of the batchplan repository for OWNER below.\n"
+    );
+    if job.state.is_none() {
+        out.push_str(
+            "# In the repository's settings, make the variable BATCHPLAN_STATE: where jobs are kept, since a runner \
+             forgets.\n",
+        );
+    }
+    out.push_str(match provider {
+        Provider::Aws => "# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on.\n",
+        Provider::Oss => "# And the secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n",
+        Provider::S3 => "# And the secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
+        Provider::Sandbox => "",
+    });
+    let _ = write!(
+        out,
+        "name: {name}\n\
+         \n\
+         on:\n\
+         \x20 schedule:\n\
+         \x20   # {when}, UTC\n\
+         \x20   - cron: {expression}\n\
+         \x20 workflow_dispatch: {{}}\n\
+         \n\
+         permissions:\n\
+         \x20 contents: read\n",
+        when = in_words(cron),
+        expression = Json::from(cron.plain()),
+    );
+    if provider == Provider::Aws {
+        out.push_str("  id-token: write # for the role\n");
+    }
+    let _ = write!(
+        out,
+        "\n\
+         # One run at a time. One that waits is not cancelled, and goes on with what was begun.\n\
+         concurrency:\n\
+         \x20 group: batchplan-{slug}\n\
+         \x20 cancel-in-progress: false\n\
+         \n\
+         jobs:\n\
+         \x20 apply:\n\
+         \x20   runs-on: ubuntu-latest\n\
+         \x20   steps:\n\
+         \x20     - uses: actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2\n\
+         \x20       with:\n\
+         \x20         persist-credentials: false\n"
+    );
+    if provider == Provider::Aws {
+        out.push_str(
+            "      - uses: aws-actions/configure-aws-credentials@8df5847569e6427dd6c4fb1cf565c83acfa8afa7 # v6.0.0\n\
+             \x20       with:\n\
+             \x20         role-to-assume: ${{ vars.AWS_ROLE }}\n\
+             \x20         aws-region: ${{ vars.AWS_REGION }}\n",
+        );
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = writeln!(out, "      - uses: OWNER/batchplan@v{version}");
+    let secrets: &[&str] = match provider {
+        Provider::Oss => &["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"],
+        Provider::S3 => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        Provider::Aws | Provider::Sandbox => &[],
+    };
+    if !secrets.is_empty() {
+        out.push_str("        env:\n");
+    }
+    for secret in secrets {
+        let _ = writeln!(out, "          {secret}: ${{{{ secrets.{secret} }}}}");
+    }
+    let _ = write!(
+        out,
+        "        with:\n\
+         \x20         command: apply\n\
+         \x20         plan: {plan}\n\
+         \x20         args: --auto-approve\n\
+         \x20         state: {state}"
+    );
+    out
+}
+
+/// A text that is one string to YAML, and in which GitHub sees no expression.
+fn text(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.replace("${{", "${{ '${{' }}").chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            c if c.is_alphanumeric() && c != '\u{feff}' => out.push(c),
+            c => {
+                let _ = write!(out, "\\U{:08x}", u32::from(c));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use yaml_rust2::YamlLoader;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_string_to_yaml(wanted: String) {
+            let read = YamlLoader::load_from_str(&format!("a: {}\nb: 1\n", text(&wanted))).expect("YAML");
+            let kept = wanted.replace("${{", "${{ '${{' }}");
+            prop_assert_eq!(read[0]["a"].as_str(), Some(kept.as_str()));
+            prop_assert_eq!(read[0]["b"].as_i64(), Some(1));
+        }
+    }
+
+    #[test]
+    fn no_expression_of_a_stranger_is_evaluated() {
+        assert_eq!(text("x ${{ secrets.KEY }}"), r#""x ${{ '${{' }} secrets.KEY }}""#);
+    }
+}

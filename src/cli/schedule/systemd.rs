@@ -1,0 +1,142 @@
+//! A systemd service and its timer.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::cron::{Cron, Field};
+use super::{Job, in_words};
+
+/// Names of days as a calendar event has them, from Sunday.
+const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/// Both units, each under a line that says where it belongs.
+pub(super) fn units(job: &Job<'_>, cron: &Cron, text: &str, program: &Path, folder: &Path) -> String {
+    let name = &job.slug;
+    let command = [program.display().to_string()].into_iter().chain(job.arguments()).map(|word| argument(&word));
+    let command = command.collect::<Vec<_>>().join(" ");
+    let mut out = format!(
+        "# ~/.config/systemd/user/batchplan-{name}.service\n\
+         [Unit]\n\
+         Description=The batchplan plan {title} at its time\n\
+         Wants=network-online.target\n\
+         After=network-online.target\n\
+         \n\
+         [Service]\n\
+         Type=oneshot\n\
+         WorkingDirectory={folder}\n\
+         # Credentials, as NAME=value lines in a file that only you can read:\n\
+         # EnvironmentFile=%h/.config/batchplan/{name}.env\n\
+         ExecStart={command}\n\
+         # A job that is interrupted is gone on with by the next run.\n\
+         KillSignal=SIGINT\n\
+         TimeoutStartSec=infinity\n\
+         TimeoutStopSec=60\n\
+         \n\
+         # ~/.config/systemd/user/batchplan-{name}.timer\n\
+         [Unit]\n\
+         Description=When the batchplan plan {title} is applied\n\
+         \n\
+         [Timer]\n\
+         # {when}, in this machine's time zone: cron's {text}\n",
+        title = specifiers(job.name),
+        folder = specifiers(&folder.display().to_string()),
+        when = in_words(cron),
+    );
+    for event in events(cron) {
+        let _ = writeln!(out, "OnCalendar={event}");
+    }
+    out.push_str("# A run that was missed is made up for.\nPersistent=true\n\n[Install]\nWantedBy=timers.target");
+    out
+}
+
+/// Calendar events that come when the expression does. Where a day may be right by either of its fields, there are two.
+fn events(cron: &Cron) -> Vec<String> {
+    let Cron { minute, hour, day, month, weekday } = cron;
+    let event = |day: Option<&Field>, weekday: Option<&Field>| {
+        let two = |value: u8| format!("{value:02}");
+        let days = weekday.filter(|it| !it.all).map_or_else(String::new, |it| format!("{} ", named(it)));
+        let day = day.map_or_else(|| "*".to_owned(), |day| list(day, two));
+        format!("{days}*-{}-{day} {}:{}:00", list(month, two), list(hour, two), list(minute, two))
+    };
+    if cron.either_day() {
+        return vec![event(Some(day), None), event(None, Some(weekday))];
+    }
+    vec![event(Some(day), Some(weekday))]
+}
+
+fn named(weekday: &Field) -> String {
+    // A week begins on Monday here, so that Sunday is last.
+    let mut days: Vec<u8> = weekday.values.iter().map(|day| if *day == 0 { 7 } else { *day }).collect();
+    days.sort_unstable();
+    runs(&days, |day| DAYS[usize::from(day % 7)].to_owned())
+}
+
+fn list(field: &Field, show: impl Fn(u8) -> String) -> String {
+    if field.all { "*".to_owned() } else { runs(&field.values, show) }
+}
+
+/// Values with commas, and those that follow one another as a range.
+fn runs(values: &[u8], show: impl Fn(u8) -> String) -> String {
+    let mut parts = Vec::new();
+    for run in values.chunk_by(|one, next| one + 1 == *next) {
+        match run {
+            [first, _, .., last] => parts.push(format!("{}..{}", show(*first), show(*last))),
+            short => parts.extend(short.iter().map(|value| show(*value))),
+        }
+    }
+    parts.join(",")
+}
+
+/// A text in which systemd is to see no specifiers.
+fn specifiers(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+/// A word of a command line, as systemd takes it apart.
+fn argument(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@+,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut out = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '%' | '$' => out.extend([c, c]),
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::schedule::cron;
+    use crate::diagnostics::Problems;
+
+    fn of(text: &str) -> Vec<String> {
+        let mut problems = Problems::new("--cron", text);
+        events(&cron::parse(text, &mut problems).expect("an expression"))
+    }
+
+    #[test]
+    fn an_expression_becomes_calendar_events() {
+        assert_eq!(of("17 3 * * *"), ["*-*-* 03:17:00"]);
+        assert_eq!(of("*/15 * * * *"), ["*-*-* *:00,15,30,45:00"]);
+        assert_eq!(of("0 9-17 * * MON-FRI"), ["Mon..Fri *-*-* 09..17:00:00"]);
+        assert_eq!(of("0 0 * 1,6-8 SUN,sat,3"), ["Wed,Sat,Sun *-01,06..08-* 00:00:00"]);
+        assert_eq!(of("0 0 * * 5-7"), ["Fri..Sun *-*-* 00:00:00"]);
+        assert_eq!(of("0 0 1,15 * 1"), ["*-*-01,15 00:00:00", "Mon *-*-* 00:00:00"], "one of both");
+        assert_eq!(of("* * * * *"), ["*-*-* *:*:00"]);
+    }
+
+    #[test]
+    fn words_survive_systemd() {
+        assert_eq!(argument("plans/tag.toml"), "plans/tag.toml");
+        assert_eq!(argument("my \"plan\" 100% $HOME \\.toml"), r#""my \"plan\" 100%% $$HOME \\.toml""#);
+        assert_eq!(argument(";"), "\";\"");
+        assert_eq!(argument(""), "\"\"");
+    }
+}

@@ -1,0 +1,302 @@
+//! The source of a recurring job: what is new or different in an inventory since an earlier one, and what an earlier job
+//! did not achieve of it.
+//!
+//! Neither inventory is in any order. The rows of both, and the failed ones, go onto one pile that is sorted on disk; then
+//! each object's rows stand together, and one pass says what has become of it. Memory is that of a sort, whatever the
+//! inventories hold. A row of the new inventory that tells exactly what a row of the earlier one told is unchanged; what
+//! only one of them tells at all is not compared. Where neither the `ETag` nor the last-modified date can be compared,
+//! nothing is known to be unchanged.
+//!
+//! Whatever cannot be compared makes the set larger, never smaller: where the earlier inventory or the failed rows are not
+//! to be had, all objects of the new inventory are taken, with a warning that says why.
+
+use std::mem;
+
+use tokio_util::sync::CancellationToken;
+
+use super::error::{ManifestError, place};
+use super::frozen::Pin;
+use super::patient::Patient;
+use super::sink::Sink;
+use super::spec::{Changes, Dialect, Filter, InventoryObject};
+use super::{input, inventory, retry};
+use crate::failpoint;
+use crate::object::{Bucket, Key, ObjectId};
+use pile::{Heap, Tells};
+use record::{State, Told};
+
+mod pile;
+mod record;
+
+pub(super) use self::pile::Pile;
+pub(super) use self::record::Side;
+
+/// Different rows of one object that are looked at in the earlier inventory: more of them are no inventory's doing, and
+/// the object is taken.
+const MOST_STATES: usize = 16;
+
+/// Objects that are taken between two looks at the stop token.
+const STRIDE: u64 = 4096;
+
+/// What all of an inventory is taken for, where it cannot be compared.
+const IN_FULL: &str = "nothing needs to be done: what was done before is done again, which is safe and takes longer";
+
+/// Reads what has changed into the sink.
+pub(super) async fn read(
+    bucket: &Bucket,
+    changes: &Changes,
+    dialect: Dialect,
+    patient: &Patient,
+    sink: Sink,
+) -> Result<(Sink, Pin), ManifestError> {
+    let new = |changes: &Changes| exact(&changes.key, &changes.etag);
+    let pile = match pile_up(bucket, changes, dialect, patient, &sink).await? {
+        Ok(sink) => sink,
+        Err(why) => {
+            let (mut sink, pin) = inventory::read(bucket, &new(changes), dialect, patient, sink).await?;
+            let all = sink.taken();
+            sink.warn(format!("{why}: all {all} objects of the new inventory are taken"), IN_FULL);
+            return Ok((sink, pin));
+        }
+    };
+    let before = pile.read();
+    let pile = pile.onto(Side::Now, sink.filter().clone());
+    let (pile, pin) = inventory::read(bucket, &new(changes), dialect, patient, pile).await?;
+    failpoint::reach("changes-piled");
+    let (read, stop) = (pile.read() - before, patient.stop().clone());
+    let sink = input::blocking(move || {
+        let (pile, warnings) = pile.into_pile()?;
+        let mut sink = sink;
+        sink.take_warnings(warnings);
+        sort_out(pile, read, sink, &stop)
+    })
+    .await?;
+    Ok((sink, pin))
+}
+
+fn exact(key: &Key, etag: &str) -> InventoryObject {
+    // A server that gives no ETag leaves nothing to pin by.
+    let etag = Some(etag).filter(|etag| !etag.is_empty()).map(str::to_owned);
+    InventoryObject::Exact { key: key.clone(), etag }
+}
+
+/// Piles up what is not of the new inventory; or says why that cannot be had.
+async fn pile_up(
+    bucket: &Bucket,
+    changes: &Changes,
+    dialect: Dialect,
+    patient: &Patient,
+    sink: &Sink,
+) -> Result<Result<Sink, String>, ManifestError> {
+    let Changes { since_key, since_etag, since_filter, failed, rest, lost, .. } = changes;
+    if let Some(why) = lost {
+        return Ok(Err(why.clone()));
+    }
+    if since_etag.is_empty() {
+        return Ok(Err(format!(
+            "the server told no ETag of {}, so that nobody can tell whether it is still what it was",
+            place(bucket, since_key)
+        )));
+    }
+    let pile = sink.piling(since_filter.clone());
+    let since = exact(since_key, since_etag);
+    let pile = match inventory::read(bucket, &since, dialect, patient, pile).await {
+        Ok((pile, _)) => pile,
+        Err(error) if is_gone(&error) => {
+            return Ok(Err(format!("the inventory that was worked on last cannot be compared with ({error})")));
+        }
+        Err(error) => return Err(error),
+    };
+    failpoint::reach("changes-before");
+    if failed.is_empty() && rest.is_none() {
+        return Ok(Ok(pile));
+    }
+    let pile = pile.onto(Side::Undone, Filter::default());
+    match retry::read(failed, rest.as_ref(), patient, pile).await {
+        Ok(pile) => Ok(Ok(pile)),
+        Err(error) if is_gone(&error) => {
+            Ok(Err(format!("the objects that failed last time cannot be found any more ({error})")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether what was to be read is not there any more as it was, however often one asks.
+fn is_gone(error: &ManifestError) -> bool {
+    match error {
+        ManifestError::Changed { .. }
+        | ManifestError::BadRows { .. }
+        | ManifestError::Malformed { .. }
+        | ManifestError::Unfiltered { .. }
+        | ManifestError::Missing { .. }
+        | ManifestError::Corrupt { .. } => true,
+        // An inventory that was archived is as good as gone.
+        ManifestError::Store { fault, .. } => fault.status == Some(404) || fault.code == "InvalidObjectState",
+        ManifestError::Read { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,
+        ManifestError::Stopped
+        | ManifestError::Disk { .. }
+        | ManifestError::TooLarge { .. }
+        | ManifestError::TooLargeAhead { .. }
+        | ManifestError::NoRoomBeside { .. }
+        | ManifestError::NoRoomToCompare { .. }
+        | ManifestError::TooMany { .. }
+        | ManifestError::Empty { .. }
+        | ManifestError::Listing { .. } => false,
+    }
+}
+
+/// Takes what has changed off the pile. The sink has read so many rows then.
+fn sort_out(pile: Pile, read: u64, mut sink: Sink, stop: &CancellationToken) -> Result<Sink, ManifestError> {
+    let (mut sorted, heap, home) = pile.finish()?;
+    let judge = Judge::new(heap);
+    let damaged = || ManifestError::corrupt(&home, "what was sorted in it cannot be read back");
+    let mut group = Group::default();
+    let (mut groups, mut gone) = (0_u64, 0_u64);
+    loop {
+        let more = sorted.advance()?;
+        let split = if more { Some(record::split(sorted.record()).ok_or_else(damaged)?) } else { None };
+        if split.is_none_or(|(name, _)| name != group.name) {
+            groups += 1;
+            if groups.is_multiple_of(STRIDE) && stop.is_cancelled() {
+                return Err(ManifestError::Stopped);
+            }
+            match group.verdict(&judge) {
+                Verdict::Taken(told, object) => sink.take_named(&told.row(&object))?,
+                Verdict::Gone => gone += 1,
+                Verdict::Left => {}
+            }
+        }
+        let Some((name, rest)) = split else { break };
+        group.begin(name);
+        group.add(record::told(rest).ok_or_else(damaged)?);
+    }
+    sink.set_read(read);
+    judge.warn(&mut sink);
+    if gone > 0 {
+        sink.warn(
+            format!(
+                "{gone} of the objects that failed last time are left out: the new inventory does not name them, or the \
+                 filter leaves them out now"
+            ),
+            "nothing needs to be done: an object that is written again is taken then",
+        );
+    }
+    Ok(sink)
+}
+
+/// What becomes of an object.
+enum Verdict {
+    /// It is worked on.
+    Taken(Told, ObjectId),
+    /// It failed, and is in the new inventory no more.
+    Gone,
+    /// Nothing: it is unchanged, or was deleted.
+    Left,
+}
+
+/// The rows of one object.
+#[derive(Default)]
+struct Group {
+    name: Vec<u8>,
+    before: Vec<State>,
+    /// Whether the earlier inventory tells more of it than is looked at.
+    muddled: bool,
+    now: Option<Told>,
+    /// Further rows of the new inventory that tell something else.
+    others: Vec<State>,
+    undone: bool,
+}
+
+impl Group {
+    /// Begins anew, unless this is its name already.
+    fn begin(&mut self, name: &[u8]) {
+        if self.name == name {
+            return;
+        }
+        name.clone_into(&mut self.name);
+        self.before.clear();
+        self.others.clear();
+        (self.muddled, self.now, self.undone) = (false, None, false);
+    }
+
+    fn add(&mut self, told: Told) {
+        match told.side {
+            Side::Before if self.before.len() < MOST_STATES => self.before.push(told.state),
+            Side::Now if self.now.is_none() => self.now = Some(told),
+            Side::Now if self.others.len() < MOST_STATES => self.others.push(told.state),
+            Side::Undone => self.undone = true,
+            Side::Before | Side::Now => self.muddled = true,
+        }
+    }
+
+    fn verdict(&mut self, judge: &Judge) -> Verdict {
+        let Some(now) = self.now.take() else {
+            return if mem::take(&mut self.undone) { Verdict::Gone } else { Verdict::Left };
+        };
+        let known = |state: &State| self.before.iter().any(|before| judge.are_alike(before, state));
+        let unchanged = !self.muddled && known(&now.state) && self.others.iter().all(known);
+        if unchanged && !self.undone { Verdict::Left } else { Verdict::Taken(now, record::object(&self.name)) }
+    }
+}
+
+/// Which facts are compared: those that both inventories tell.
+struct Judge {
+    told: Tells,
+    /// Whether there is anything to compare.
+    both: bool,
+}
+
+impl Judge {
+    fn new(Heap { before, now }: Heap) -> Self {
+        let both = |fact: fn(&Tells) -> bool| fact(&before) && fact(&now);
+        let told = Tells {
+            rows: now.rows,
+            etag: both(|tells| tells.etag),
+            size: both(|tells| tells.size),
+            modified: both(|tells| tells.modified),
+        };
+        Self { told, both: before.rows > 0 && now.rows > 0 }
+    }
+
+    /// Whether an object is in the same state. Its size alone says nothing: what was written over may be as long.
+    fn are_alike(&self, before: &State, now: &State) -> bool {
+        let Tells { etag, size, modified, .. } = self.told;
+        let etags = before.etag.as_ref().zip(now.etag.as_ref()).filter(|_| etag);
+        let moments = before.modified.zip(now.modified).filter(|_| modified);
+        let seen = etags.is_some() || moments.is_some();
+        let same_etag = match (&before.etag, &now.etag) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        seen && (!etag || same_etag)
+            && (!size || before.size == now.size)
+            && (!modified || before.modified == now.modified)
+    }
+
+    fn warn(&self, sink: &mut Sink) {
+        let Tells { etag, modified, .. } = self.told;
+        if !self.both || modified {
+            return;
+        }
+        if etag {
+            sink.warn(
+                "the inventories do not both tell the last-modified date of their objects: one that was written over with \
+                 the same content is taken for unchanged, though it has lost its tags and ACL"
+                    .to_owned(),
+                "add LastModifiedDate to the inventory's optional fields",
+            );
+            return;
+        }
+        let all = sink.taken();
+        sink.warn(
+            format!(
+                "the inventories do not both tell the ETag or the last-modified date of their objects, so that nobody can \
+                 tell which have changed: all {all} objects of the new inventory are taken"
+            ),
+            "add ETag and LastModifiedDate to the inventory's optional fields",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Where the rows of both inventories go on their way to being compared: onto one pile, which is sorted on disk.
+
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use super::record::{self, Side};
+use crate::manifest::error::ManifestError;
+use crate::manifest::filter::{Facts, Row};
+use crate::manifest::sort::{Room, Sorted, Sorter};
+
+/// Rows between two looks at how large it is.
+const ROWS_A_LOOK: u64 = 4096;
+
+/// Takes rows, of one side after the other.
+pub(in crate::manifest) struct Pile {
+    sorter: Sorter,
+    home: PathBuf,
+    side: Side,
+    heap: Heap,
+    record: Vec<u8>,
+    max_disk: Option<u64>,
+    rows: u64,
+}
+
+/// What was seen of each side.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heap {
+    pub(super) before: Tells,
+    pub(super) now: Tells,
+}
+
+/// Which facts a source tells of any of its objects, and of how many objects.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tells {
+    pub(super) rows: u64,
+    pub(super) etag: bool,
+    pub(super) size: bool,
+    pub(super) modified: bool,
+}
+
+impl Tells {
+    fn note(&mut self, facts: &Facts<'_>) {
+        self.rows += 1;
+        self.etag |= facts.etag.is_some();
+        self.size |= facts.size.is_some();
+        self.modified |= facts.modified.is_some();
+    }
+}
+
+impl Pile {
+    /// An empty one, which takes rows of the inventory that was worked on before. Its files are in this folder; they have
+    /// no names, and go by themselves.
+    pub(in crate::manifest) fn new(home: &Path, room: Room, max_disk: Option<u64>, stop: &CancellationToken) -> Self {
+        Self {
+            sorter: Sorter::new(home, room, stop),
+            home: home.to_owned(),
+            side: Side::Before,
+            heap: Heap::default(),
+            record: Vec::new(),
+            max_disk,
+            rows: 0,
+        }
+    }
+
+    /// Takes rows of this side from now on.
+    pub(in crate::manifest) fn turn(&mut self, side: Side) {
+        self.side = side;
+    }
+
+    /// Takes a row.
+    pub(in crate::manifest) fn push(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
+        match self.side {
+            Side::Before => self.heap.before.note(&row.facts),
+            Side::Now => self.heap.now.note(&row.facts),
+            Side::Undone => {}
+        }
+        record::encode(row, self.side, &mut self.record);
+        self.sorter.push(&self.record)?;
+        self.rows += 1;
+        if self.rows.is_multiple_of(ROWS_A_LOOK) { self.check_size() } else { Ok(()) }
+    }
+
+    fn check_size(&self) -> Result<(), ManifestError> {
+        let used = self.sorter.on_disk();
+        match self.max_disk.filter(|limit| used > *limit) {
+            Some(limit) => Err(ManifestError::NoRoomToCompare { used, limit, rows: self.rows }),
+            None => Ok(()),
+        }
+    }
+
+    /// All records in order, and what was seen of each side.
+    pub(super) fn finish(self) -> Result<(Sorted, Heap, PathBuf), ManifestError> {
+        self.check_size()?;
+        Ok((self.sorter.finish()?, self.heap, self.home))
+    }
+}

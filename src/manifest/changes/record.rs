@@ -1,0 +1,319 @@
+//! A row on its way through a sort: its name, which side it is of, and what is told of it.
+//!
+//! A name ends where it says so, so that records of one name stand together in the order of their bytes; behind it they
+//! stand by their sides. What follows is a flag byte and what that announces. Only what tells two states of an object
+//! apart, and what whoever freezes the row needs again, is kept.
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::hex::hex;
+use crate::manifest::filter::{Facts, Row};
+use crate::manifest::names::{END, VERSION, put, take};
+use crate::object::{Acl, Bucket, Key, ObjectId, VersionId};
+
+/// Which side a row is of, in the order of their records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::manifest) enum Side {
+    /// The inventory that was worked on before.
+    Before,
+    /// The new one.
+    Now,
+    /// What an earlier job did not achieve.
+    Undone,
+}
+
+const SIDES: [Side; 3] = [Side::Before, Side::Now, Side::Undone];
+
+/// Behind a key, where there is no version.
+const NO_VERSION: u8 = 0;
+
+const ETAG: u8 = 1;
+const SIZE: u8 = 1 << 1;
+const MODIFIED: u8 = 1 << 2;
+const CLASS: u8 = 1 << 3;
+/// Three bits: from 1, 0 for none told.
+const ACL_SHIFT: u32 = 4;
+
+/// An `ETag` of 32 hexadecimal digits takes half of them, and its first byte says of which case they are.
+const LOWER: u8 = 0;
+const UPPER: u8 = 1;
+const TEXT: u8 = 2;
+
+/// The longest `ETag` that is kept as it is; a longer one is told from others by its digest.
+const MAX_ETAG_BYTES: usize = 128;
+
+/// The longest name of a class; a longer one is none.
+const MAX_CLASS_BYTES: usize = 64;
+
+const ACLS: [Acl; 5] = [Acl::Private, Acl::PublicRead, Acl::PublicReadWrite, Acl::Default, Acl::Custom];
+
+/// Writes a row. Of one that is not of the new inventory only what is compared is kept.
+pub(super) fn encode(row: &Row<'_>, side: Side, out: &mut Vec<u8>) {
+    out.clear();
+    put(out, row.bucket.as_bytes());
+    put(out, row.key);
+    match row.version {
+        None => out.push(NO_VERSION),
+        Some(version) => {
+            out.push(VERSION);
+            put(out, version.as_bytes());
+        }
+    }
+    out.push(side as u8);
+    let Facts { size, modified, class, etag, acl } = row.facts;
+    if side == Side::Undone {
+        return;
+    }
+    let class = class.filter(|class| side == Side::Now && class.len() <= MAX_CLASS_BYTES);
+    let acl = acl.filter(|_| side == Side::Now).and_then(|acl| ACLS.iter().position(|it| *it == acl));
+    let flag = |there: bool, flag: u8| if there { flag } else { 0 };
+    let acl = u8::try_from(acl.map_or(0, |place| place + 1)).unwrap_or(0) << ACL_SHIFT;
+    out.push(
+        flag(etag.is_some(), ETAG)
+            | flag(size.is_some(), SIZE)
+            | flag(modified.is_some(), MODIFIED)
+            | flag(class.is_some(), CLASS)
+            | acl,
+    );
+    if let Some(etag) = etag {
+        put_etag(etag, out);
+    }
+    if let Some(size) = size {
+        out.extend_from_slice(&size.to_be_bytes());
+    }
+    if let Some(modified) = modified {
+        out.extend_from_slice(&modified.as_second().to_be_bytes());
+        out.extend_from_slice(&modified.subsec_nanosecond().to_be_bytes());
+    }
+    if let Some(class) = class {
+        put(out, class.as_bytes());
+    }
+}
+
+fn put_etag(etag: &str, out: &mut Vec<u8>) {
+    let bytes = etag.as_bytes();
+    let case = match bytes {
+        _ if bytes.len() != 32 => TEXT,
+        _ if bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => LOWER,
+        _ if bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F')) => UPPER,
+        _ => TEXT,
+    };
+    out.push(case);
+    match case {
+        TEXT if bytes.len() > MAX_ETAG_BYTES => put(out, hex(&Sha256::digest(bytes)).as_bytes()),
+        TEXT => put(out, bytes),
+        _ => out.extend(bytes.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1]))),
+    }
+}
+
+fn digit(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => byte - b'0',
+        _ => (byte | 0x20).wrapping_sub(b'a').wrapping_add(10) & 0xf,
+    }
+}
+
+/// What two states of an object are told apart by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) etag: Option<String>,
+    pub(super) size: Option<u64>,
+    pub(super) modified: Option<Timestamp>,
+}
+
+/// A record that was read back.
+pub(super) struct Told {
+    pub(super) side: Side,
+    pub(super) state: State,
+    class: Option<String>,
+    acl: Option<Acl>,
+}
+
+/// The name of a record, and what is behind it; `None` where it is no record.
+pub(super) fn split(record: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut at = 0;
+    for _ in 0..2 {
+        at += text_end(record.get(at..)?)?;
+    }
+    at += match *record.get(at)? {
+        VERSION => 1 + text_end(record.get(at + 1..)?)?,
+        _ => 1,
+    };
+    record.split_at_checked(at)
+}
+
+/// The object of a name.
+pub(super) fn object(mut name: &[u8]) -> ObjectId {
+    let (bucket, key) = (take(&mut name), take(&mut name));
+    let version = name.strip_prefix(&[VERSION]).map(|mut rest| take(&mut rest));
+    ObjectId {
+        bucket: Bucket::new(&String::from_utf8_lossy(&bucket)),
+        key: Key::new(key),
+        version: version.map(|id| VersionId::new(&String::from_utf8_lossy(&id))),
+    }
+}
+
+/// Where a text ends that [`put`] has written, its end included.
+fn text_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr::memchr(0, bytes.get(at..)?)? + END.len();
+        if bytes.get(at - END.len()..at)? == END {
+            return Some(at);
+        }
+    }
+}
+
+/// What is behind a name; `None` where it is not what [`encode`] writes.
+pub(super) fn told(rest: &[u8]) -> Option<Told> {
+    let (side, rest) = rest.split_first()?;
+    let side = *SIDES.get(usize::from(*side))?;
+    let mut told = Told { side, state: State::default(), class: None, acl: None };
+    if side == Side::Undone {
+        return Some(told);
+    }
+    let (flags, mut rest) = rest.split_first()?;
+    if flags & ETAG != 0 {
+        told.state.etag = Some(take_etag(&mut rest)?);
+    }
+    if flags & SIZE != 0 {
+        told.state.size = Some(u64::from_be_bytes(take_array(&mut rest)?));
+    }
+    if flags & MODIFIED != 0 {
+        let (second, nanosecond) =
+            (i64::from_be_bytes(take_array(&mut rest)?), i32::from_be_bytes(take_array(&mut rest)?));
+        told.state.modified = Some(Timestamp::new(second, nanosecond).ok()?);
+    }
+    if flags & CLASS != 0 {
+        told.class = Some(String::from_utf8(take(&mut rest)).ok()?);
+    }
+    told.acl = usize::from(flags >> ACL_SHIFT & 7).checked_sub(1).and_then(|place| ACLS.get(place)).copied();
+    Some(told)
+}
+
+fn take_etag(rest: &mut &[u8]) -> Option<String> {
+    let (case, behind) = rest.split_first()?;
+    *rest = behind;
+    if *case == TEXT {
+        return String::from_utf8(take(rest)).ok();
+    }
+    let digits = hex(&take_array::<16>(rest)?);
+    Some(if *case == UPPER { digits.to_ascii_uppercase() } else { digits })
+}
+
+fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, behind) = rest.split_first_chunk::<N>()?;
+    *rest = behind;
+    Some(*bytes)
+}
+
+impl Told {
+    /// The row again, under its name.
+    pub(super) fn row<'a>(&'a self, object: &'a ObjectId) -> Row<'a> {
+        let State { etag, size, modified } = &self.state;
+        Row {
+            bucket: object.bucket.as_str(),
+            key: object.key.as_bytes(),
+            version: object.version.as_ref().map(VersionId::as_str),
+            facts: Facts {
+                size: *size,
+                modified: *modified,
+                class: self.class.as_deref(),
+                etag: etag.as_deref(),
+                acl: self.acl,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts<'a>(etag: Option<&'a str>, class: Option<&'a str>, numbers: (Option<u64>, Option<i64>)) -> Facts<'a> {
+        let modified = numbers.1.map(|second| Timestamp::new(second, 5).unwrap());
+        Facts {
+            size: numbers.0,
+            modified,
+            class,
+            etag,
+            acl: numbers.0.and_then(|size| ACLS.get((size % 7) as usize)).copied(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_comes_back(
+            key in proptest::collection::vec(any::<u8>(), 1..9),
+            version in proptest::option::of("[a\0\u{1}é]{0,4}"),
+            etag in proptest::option::of("[0-9a-f]{32}|[0-9A-F]{32}|[0-9a-zA-Z-]{0,40}"),
+            class in proptest::option::of("[A-Z]{1,9}"),
+            numbers in (any::<Option<u64>>(), proptest::option::of(-1_000_000_000_i64..4_000_000_000)),
+        ) {
+            let version = version.as_deref();
+            let facts = facts(etag.as_deref(), class.as_deref(), numbers);
+            let row = Row { bucket: "b", key: &key, version, facts };
+            let mut record = Vec::new();
+            encode(&row, Side::Now, &mut record);
+            let (name, rest) = split(&record).unwrap();
+            let (name, told) = (name.to_vec(), told(rest).unwrap());
+            let object = object(&name);
+            let back = told.row(&object);
+            prop_assert_eq!((back.bucket, back.key, back.version), ("b", key.as_slice(), version));
+            prop_assert_eq!(back.facts.etag, facts.etag);
+            prop_assert_eq!(back.facts.size, facts.size);
+            prop_assert_eq!(back.facts.modified, facts.modified);
+            prop_assert_eq!(back.facts.class, facts.class);
+            prop_assert_eq!(back.facts.acl, facts.acl);
+            encode(&row, Side::Undone, &mut record);
+            prop_assert_eq!(split(&record).unwrap(), (name.as_slice(), &[Side::Undone as u8][..]));
+        }
+
+        #[test]
+        fn names_that_differ_never_run_into_each_other(
+            names in proptest::collection::vec(("[a\0\u{1}]{1,3}", proptest::option::of("[a\0\u{1}]{0,3}")), 2..6),
+        ) {
+            let mut records: Vec<_> = names.iter().flat_map(|(key, version)| {
+                SIDES.map(|side| {
+                    let facts = facts(Some("\u{1}"), Some("\0"), (None, None));
+                    let mut record = Vec::new();
+                    encode(&Row { bucket: "b", key: key.as_bytes(), version: version.as_deref(), facts }, side, &mut record);
+                    record
+                })
+            }).collect();
+            records.sort();
+            records.dedup();
+            let mut seen: Vec<_> = records.iter().map(|record| split(record).unwrap().0.to_vec()).collect();
+            seen.dedup();
+            let distinct: std::collections::BTreeSet<_> = names.into_iter().collect();
+            prop_assert_eq!(seen.len(), distinct.len(), "records of one name stand together");
+        }
+
+        #[test]
+        fn junk_is_no_record_and_no_panic(junk: Vec<u8>) {
+            if let Some((_, rest)) = split(&junk) {
+                let _ = told(rest);
+            }
+        }
+    }
+
+    #[test]
+    fn etags_that_are_too_long_are_still_told_apart() {
+        let long = |end: char| format!("{}{end}", "x".repeat(70_000));
+        let state = |etag: &str| {
+            let mut record = Vec::new();
+            encode(
+                &Row { bucket: "b", key: b"k", version: None, facts: facts(Some(etag), None, (None, None)) },
+                Side::Now,
+                &mut record,
+            );
+            assert!(record.len() < 200);
+            told(split(&record).unwrap().1).unwrap().state
+        };
+        assert_eq!(state(&long('a')), state(&long('a')));
+        assert_ne!(state(&long('a')), state(&long('b')));
+    }
+}

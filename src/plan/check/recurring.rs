@@ -1,0 +1,31 @@
+//! `[recurring]`: a plan that works on each new inventory.
+
+use crate::diagnostics::Problem;
+use crate::plan::Recurring;
+use crate::plan::shape::PlanFile;
+use crate::plan::walk::Walk;
+
+/// Checks how a plan recurs, if it does.
+pub(super) fn check(file: &PlanFile, walk: &mut Walk) -> Option<Recurring> {
+    let at = file.recurring.given()?;
+    let manifest = file.manifest.value();
+    let inventory = manifest.and_then(|manifest| manifest.inventory.value());
+    if manifest.is_some() && inventory.is_none_or(|inventory| inventory.latest.is_absent()) {
+        let mut problem = Problem::new("[recurring] works with the newest inventory only")
+            .label(at.key.clone(), "nothing new ever appears")
+            .help("use [manifest.inventory] with `latest = \"prefix/\"`, or remove [recurring]");
+        if let Some(object) = inventory.and_then(|inventory| inventory.object.given()) {
+            problem = problem.label(object.key.clone(), "this is always the same one");
+        }
+        walk.push(problem);
+    }
+    if let Some(token) = file.job.value().and_then(|job| job.client_request_token.given()) {
+        walk.push(
+            Problem::new("a client request token stands for one job, and a plan that recurs makes many")
+                .label(token.key.clone(), "makes one job")
+                .label(at.key.clone(), "makes many")
+                .help("remove `client_request_token`: a plan that recurs makes one job for each inventory as it is"),
+        );
+    }
+    Some(Recurring { only_changed: at.value.only_changed.value().copied().unwrap_or_default() })
+}

@@ -1,0 +1,19 @@
+//! Plans that recur: the real binary, day after day, against a sandbox whose bucket of inventories grows, with a gate
+//! between them that sees which objects are touched.
+
+mod days;
+#[path = "../support/gate.rs"]
+#[expect(dead_code, reason = "what happens meanwhile is for other tests")]
+mod gate;
+mod kills;
+mod lost;
+mod runs;
+mod scale;
+#[path = "../plan/scene.rs"]
+#[expect(dead_code, reason = "what plan says of objects is for other tests")]
+mod scene;
+mod schedules;
+mod told;
+#[path = "../apply/world.rs"]
+#[expect(dead_code, reason = "what became of the objects is read off the gate")]
+mod world;
