@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Error, Exit, Terminal, plan_file, problems};
 use crate::diagnostics::{Problems, drives_terminal};
 use crate::hex::hex;
+use crate::plan::StateUrl;
 use cron::Cron;
 
 /// Print what applies a plan again and again: a GitHub workflow, a systemd timer or a crontab line.
@@ -62,6 +63,8 @@ struct Job<'a> {
     plan: String,
     /// Where jobs are kept, if that was said.
     state: Option<String>,
+    /// Whether the plan says it itself.
+    says_state: bool,
 }
 
 impl Job<'_> {
@@ -89,6 +92,7 @@ pub(super) fn run(args: &Schedule, terminal: Terminal) -> Result<Exit, Error> {
         slug: slug(&plan.name, &plan.identity()),
         plan: line_of(&path)?,
         state: args.state.as_deref().map(|state| place(state, local)).transpose()?,
+        says_state: plan.state.is_some(),
     };
     let printed = match args.form {
         Form::Github => github::workflow(&job, &cron, plan.store.provider),
@@ -142,7 +146,13 @@ fn in_checkout(plan: &Path, folder: &Path) -> Result<PathBuf, Error> {
 
 /// Where jobs are kept, as a command elsewhere on this machine finds it.
 fn place(state: &str, local: bool) -> Result<String, Error> {
-    if !local || state.contains("://") {
+    if StateUrl::is_meant(state) {
+        let url = StateUrl::parse(state).map_err(|refused| {
+            Error::new(Exit::Invalid, format!("--state is no place to keep jobs: {}", refused.what)).help(refused.help)
+        })?;
+        return one_line(&url.to_string());
+    }
+    if !local {
         return one_line(state);
     }
     line_of(&std::path::absolute(state)?)

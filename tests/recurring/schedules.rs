@@ -228,8 +228,21 @@ error: the cron expression is not valid
     assert_eq!(elsewhere.code, 2, "{}", elsewhere.stderr);
     let often = schedule(&world, &["plan.toml", "--cron", "*/2 * * * *"]).ended(0);
     assert!(often.stderr.contains("more often than every 5 minutes"), "{}", often.stderr);
-    let hostile = schedule(&world, &["plan.toml", "--cron", "0 3 * * *", "--state", "s3://a\nrun: x"]).ended(2);
-    assert!(hostile.stderr.contains("no schedule can carry") && hostile.stdout.is_empty(), "{}", hostile.stderr);
+    for (state, said) in [("s3://abc/x\nrun: x", "no place to keep jobs"), ("jobs\nrun: x", "no schedule can carry")] {
+        let hostile = schedule(&world, &["plan.toml", "--cron", "0 3 * * *", "--state", state]).ended(2);
+        assert!(hostile.stderr.contains(said) && hostile.stdout.is_empty(), "{}", hostile.stderr);
+    }
+}
+
+#[test]
+fn a_plan_that_says_where_its_jobs_are_kept_is_left_to_say_it() {
+    let world = World::filled("");
+    world.plan(
+        "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { a = \"1\" }\n\
+         [state]\nurl = \"s3://kept/jobs\"\n",
+    );
+    let ran = schedule(&world, &["plan.toml", "--cron", "0 3 * * *", "--as", "github"]).ended(0);
+    assert!(!ran.stdout.contains("state"), "{}", ran.stdout);
 }
 
 #[test]

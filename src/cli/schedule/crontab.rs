@@ -24,7 +24,13 @@ mod tests {
     fn no_percent_sign_ends_the_line() {
         let text = "0  3 * * 7";
         let cron = cron::parse(text, &mut Problems::new("--cron", text)).expect("an expression");
-        let job = Job { name: "n", slug: "n".to_owned(), plan: "/p/100% it's.toml".to_owned(), state: None };
+        let job = Job {
+            name: "n",
+            slug: "n".to_owned(),
+            plan: "/p/100% it's.toml".to_owned(),
+            state: None,
+            says_state: false,
+        };
         assert_eq!(
             line(&job, &cron, Path::new("/usr/bin/batchplan"), Path::new("/my plans")),
             r"0 3 * * 0 cd '/my plans' && /usr/bin/batchplan apply '/p/100\% it'\''s.toml' --auto-approve"

@@ -13,13 +13,17 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
     // A name is no place for expressions.
     let name = text(&job.name.replace("${{", "$ {{"));
     let (slug, plan) = (&job.slug, text(&job.plan));
-    let state = job.state.as_deref().map_or_else(|| "${{ vars.BATCHPLAN_STATE }}".to_owned(), text);
+    let state = match &job.state {
+        Some(state) => Some(text(state)),
+        None if job.says_state => None,
+        None => Some("${{ vars.BATCHPLAN_STATE }}".to_owned()),
+    };
     let mut out = format!(
         "# .github/workflows/batchplan-{slug}.yml\n\
          #\n\
          # To use it: save it there, and write the owner of the batchplan repository for OWNER below.\n"
     );
-    if job.state.is_none() {
+    if job.state.is_none() && !job.says_state {
         out.push_str(
             "# In the repository's settings, make the variable BATCHPLAN_STATE: where jobs are kept, since a runner \
              forgets.\n",
@@ -91,9 +95,11 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
         "        with:\n\
          \x20         command: apply\n\
          \x20         plan: {plan}\n\
-         \x20         args: --auto-approve\n\
-         \x20         state: {state}"
+         \x20         args: --auto-approve"
     );
+    if let Some(state) = state {
+        let _ = write!(out, "\n          state: {state}");
+    }
     out
 }
 
