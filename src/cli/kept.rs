@@ -1,16 +1,21 @@
 //! The journal that a command works on: in a folder of this machine, or kept in a bucket while the command runs.
 
 use std::ops::Deref;
+use std::thread;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::state::State;
 use super::terminal::Terminal;
-use super::{Error, Exit, notices};
+use super::{Error, Exit, notices, signals};
 use crate::job::JobId;
 use crate::journal::Journal;
 use crate::remote::{Remote, RemoteError};
+
+/// After how long of pushing that is said.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long the last push may take where nobody is in a hurry.
 const UNHURRIED: Duration = Duration::from_mins(10);
@@ -24,7 +29,6 @@ pub(super) struct Kept {
     journal: Journal,
     remote: Option<Remote>,
     flag: String,
-    stopped: CancellationToken,
     terminal: Option<Terminal>,
 }
 
@@ -39,13 +43,13 @@ impl Deref for Kept {
 impl Kept {
     /// A journal that stays where it is.
     pub(super) fn here(journal: Journal, flag: String) -> Self {
-        Self { journal, remote: None, flag, stopped: CancellationToken::new(), terminal: None }
+        Self { journal, remote: None, flag, terminal: None }
     }
 
     /// That of a state in a bucket, which is held.
     pub(super) fn held(remote: Remote, flag: String, terminal: Terminal) -> Self {
         let journal = notices::hear(remote.journal().clone());
-        Self { journal, remote: Some(remote), flag, stopped: CancellationToken::new(), terminal: Some(terminal) }
+        Self { journal, remote: Some(remote), flag, terminal: Some(terminal) }
     }
 
     /// What a command that is shown must say besides, so that it finds the same jobs: ` --state ...`, or nothing.
@@ -69,14 +73,13 @@ impl Kept {
     /// Has work stop when the state is lost, and what there is pushed when work is asked to stop. Within a runtime.
     pub(super) fn watch(&self, stop: &CancellationToken) {
         let Some(remote) = &self.remote else { return };
-        let (lost, stop, stopped) = (remote.lost().clone(), stop.clone(), self.stopped.clone());
+        let (lost, stop) = (remote.lost().clone(), stop.clone());
         let push = remote.pusher();
         tokio::spawn(async move {
             tokio::select! {
                 () = lost.cancelled() => stop.cancel(),
                 () = stop.cancelled() => push(),
             }
-            stopped.cancel();
         });
     }
 
@@ -102,12 +105,30 @@ impl Kept {
 
     fn let_go(&mut self) -> Result<(), RemoteError> {
         let Some(remote) = self.remote.take() else { return Ok(()) };
-        let within = match (self.stopped.is_cancelled(), std::env::var_os("CI").is_some()) {
+        let within = match (signals::stopped(), std::env::var_os("CI").is_some()) {
             (false, _) => UNHURRIED,
             (true, false) => HURRIED,
             (true, true) => HURRIED_IN_CI,
         };
-        remote.close(within)
+        let folder = self.journal.state().to_owned();
+        let (tell, told) = oneshot::channel();
+        thread::spawn(move || tell.send(remote.close(within)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let impatient = async {
+                tokio::time::sleep(SILENCE).await;
+                if let Some(terminal) = self.terminal {
+                    terminal.say("pushing what was done to the state; interrupt to leave at once");
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                biased;
+                closed = told => closed.unwrap_or(Err(RemoteError::NoTime(folder))),
+                () = signals::next() => Err(RemoteError::NoTime(folder)),
+                () = impatient => Ok(()),
+            }
+        })
     }
 }
 

@@ -97,3 +97,16 @@ fn a_job_whose_manifest_was_being_resolved_is_gone_on_with_elsewhere() {
     assert_eq!(done["succeeded"], 450);
     assert_eq!(place.reported(), keys(450));
 }
+
+#[test]
+fn a_state_is_kept_in_oss_as_well() {
+    let place = Place::with_objects(30);
+    let url = format!("oss://states/team?region=cn-hangzhou&endpoint={}", place.state.endpoint());
+    let (here, there) = (place.machine_with("here", &url), place.machine_with("there", &url));
+    let running = here.start_and_hold(10);
+    there.apply().ended(6).said("the state is held by here@");
+    place.let_go();
+    let done = running.over().ended(0);
+    assert_eq!(there.apply().ended(0).json()["job_id"], done.json()["job_id"]);
+    assert_eq!(place.reported(), keys(30));
+}

@@ -232,6 +232,7 @@ impl Machine<'_> {
         command.args(args).current_dir(&self.folder).env_clear().stdin(Stdio::null());
         command.env("HOME", &self.folder).env("AWS_EC2_METADATA_DISABLED", "true").env("CI", "true");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.env("OSS_ACCESS_KEY_ID", ACCESS_KEY).env("OSS_ACCESS_KEY_SECRET", SECRET_KEY);
         command.env("USER", self.folder.file_name().expect("a name"));
         command.env("BATCHPLAN_LEASE_MS", "3000").env("BATCHPLAN_PUSH_MS", "200");
         command.env("BATCHPLAN_CHECKPOINT_EVERY", "8");
