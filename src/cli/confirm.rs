@@ -24,7 +24,7 @@ pub(super) struct Confirm {
 
 pub(super) fn run(args: &Confirm, terminal: Terminal) -> Result<Exit, Error> {
     let (kept, job) = args.order.state.job(&args.order.job, Access::Order, terminal)?;
-    let job = jobs::confirm(&kept, &job.id)?;
-    args.order.answer(terminal, &kept, job)?;
-    kept.close(Ok(Exit::Done))
+    let confirmed = jobs::confirm(&kept, &job.id).map_err(Error::from);
+    let ended = confirmed.and_then(|job| args.order.answer(terminal, &kept, job));
+    kept.close(ended.map(|()| Exit::Done))
 }

@@ -3,12 +3,14 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::Kept;
 use super::ordered::Order;
 use super::prompt::{self, Answer};
 use super::state::Access;
 use super::terminal::Terminal;
 use super::{Error, Exit};
 use crate::jobs::{forget, may_forget};
+use crate::journal::JobRecord;
 
 /// Delete a job that is over: its record, its frozen manifest and its report on this machine.
 ///
@@ -34,8 +36,14 @@ pub(super) struct Delete {
 pub(super) fn run(args: &Delete, terminal: Terminal) -> Result<Exit, Error> {
     let order = &args.order;
     let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
+    let ended = delete(args, &kept, &job, terminal);
+    kept.close(ended)
+}
+
+fn delete(args: &Delete, kept: &Kept, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
+    let order = &args.order;
     let id = &job.id;
-    may_forget(&job, args.force)?;
+    may_forget(job, args.force)?;
     if !args.auto_approve {
         if !terminal.interactive() {
             let force = if args.force { " --force" } else { "" };
@@ -49,13 +57,13 @@ pub(super) fn run(args: &Delete, terminal: Terminal) -> Result<Exit, Error> {
         // Nobody cancels this: a signal ends the process, and nothing was changed.
         if runtime.block_on(prompt::ask(&question, &CancellationToken::new()))? != Answer::Yes {
             terminal.say("nothing was deleted");
-            return kept.close(Ok(Exit::Cancelled));
+            return Ok(Exit::Cancelled);
         }
     }
-    forget(&kept, id, args.force)?;
+    forget(kept, id, args.force)?;
     terminal.say(format_args!("job {id} is deleted"));
     if order.json {
         terminal.print(json!({ "job_id": id.as_str(), "deleted": true }))?;
     }
-    kept.close(Ok(Exit::Done))
+    Ok(Exit::Done)
 }

@@ -12,7 +12,7 @@ use super::terminal::Terminal;
 use super::{Error, Exit, notices, signals};
 use crate::job::JobId;
 use crate::journal::Journal;
-use crate::remote::{Remote, RemoteError};
+use crate::remote::{Farewell, Remote, RemoteError};
 
 /// After how long of pushing that is said.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -20,9 +20,13 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How long the last push may take where nobody is in a hurry.
 const UNHURRIED: Duration = Duration::from_mins(10);
 
-/// And where the command was asked to stop: by a person, or by a CI runner that kills it 7.5 seconds after it asked.
+/// And where a person asked the command to stop.
 const HURRIED: Duration = Duration::from_mins(1);
-const HURRIED_IN_CI: Duration = Duration::from_millis(2500);
+
+/// A CI runner insists 7.5 seconds after it asked: by then all is to be over, counted from when it asked. What there is to do
+/// gets so much at least.
+const GRACE_OF_CI: Duration = Duration::from_millis(6500);
+const LEAST_IN_CI: Duration = Duration::from_millis(1500);
 
 /// A journal, for as long as a command needs it.
 pub(super) struct Kept {
@@ -105,14 +109,15 @@ impl Kept {
 
     fn let_go(&mut self) -> Result<(), RemoteError> {
         let Some(remote) = self.remote.take() else { return Ok(()) };
-        let within = match (signals::stopped(), std::env::var_os("CI").is_some()) {
-            (false, _) => UNHURRIED,
-            (true, false) => HURRIED,
-            (true, true) => HURRIED_IN_CI,
+        let (since, in_ci) = (signals::stopped_for(), std::env::var_os("CI").is_some());
+        let farewell = match since {
+            None => Farewell { within: UNHURRIED, hurried: false },
+            Some(_) if !in_ci => Farewell { within: HURRIED, hurried: true },
+            Some(since) => Farewell { within: GRACE_OF_CI.saturating_sub(since).max(LEAST_IN_CI), hurried: true },
         };
         let folder = self.journal.state().to_owned();
         let (tell, told) = oneshot::channel();
-        thread::spawn(move || tell.send(remote.close(within)));
+        thread::spawn(move || tell.send(remote.close(farewell)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let impatient = async {
@@ -148,6 +153,7 @@ impl From<RemoteError> for Error {
             | RemoteError::HeldHere(_)
             | RemoteError::NoCondition(_)
             | RemoteError::Behind(_)
+            | RemoteError::Occupied(_)
             | RemoteError::Newer(_) => Exit::Refused,
             RemoteError::Place(..) | RemoteError::Absent => Exit::Invalid,
             RemoteError::Journal(error) => Exit::of_journal(error),

@@ -1,10 +1,13 @@
 //! `batchplan priority`: let a job go sooner, or later.
 
+use super::kept::Kept;
 use super::ordered::Order;
 use super::state::Access;
 use super::terminal::Terminal;
 use super::{Error, Exit};
+use crate::job::JobId;
 use crate::jobs;
+use crate::journal::JobFolder;
 
 /// Set a job's priority.
 ///
@@ -27,8 +30,13 @@ pub(super) struct Priority {
 pub(super) fn run(args: &Priority, terminal: Terminal) -> Result<Exit, Error> {
     let order = &args.order;
     let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
-    let job = jobs::prioritise(&kept, &job.id, args.priority)?;
+    let ended = prioritise(args, &kept, &job.id, terminal);
+    kept.close(ended)
+}
+
+fn prioritise(args: &Priority, kept: &Kept, id: &JobId, terminal: Terminal) -> Result<Exit, Error> {
+    let job = jobs::prioritise(kept, id, args.priority)?;
     terminal.say(format_args!("job {} has priority {}", job.id, job.priority));
-    order.print(terminal, &job, &crate::journal::JobFolder::of(kept.state(), &job.id))?;
-    kept.close(Ok(Exit::Done))
+    args.order.print(terminal, &job, &JobFolder::of(kept.state(), &job.id))?;
+    Ok(Exit::Done)
 }

@@ -12,7 +12,7 @@ use super::terminal::Terminal;
 use super::{Error, Exit, notices, shell};
 use crate::job::JobStatus;
 use crate::jobs::{Entered, Submission, stored_plan};
-use crate::journal::{Origin, ReportOrigin};
+use crate::journal::{JobRecord, Origin, ReportOrigin};
 use crate::object::Key;
 use crate::plan::Plan;
 
@@ -72,6 +72,11 @@ pub(super) fn run(args: &Retry, terminal: Terminal) -> Result<Exit, Error> {
 
 fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
     let (kept, first) = args.state.job(job, Access::Work, terminal)?;
+    let ended = again(args, &kept, &first, terminal);
+    kept.close(ended)
+}
+
+fn again(args: &Retry, kept: &Kept, first: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
     if !first.status.is_over() {
         return Err(Error::new(Exit::Refused, format!("job {} is {}: it is not over", first.id, first.status))
             .help(format!("batchplan resume {id}, or batchplan cancel {id}", id = first.id)));
@@ -85,7 +90,7 @@ fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
         terminal.say(format_args!("nothing of job {} is left to be done again", first.id));
         return Ok(Exit::Done);
     }
-    let plan = stored_plan(&first)?;
+    let plan = stored_plan(first)?;
     let origin = Origin::Retry { of: first.id.clone(), unattempted };
     let submission = Submission {
         plan: &plan,
@@ -97,8 +102,7 @@ fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
         pledge: None,
         recurrence: None,
     };
-    let ended = carry(args, &submission, &kept, terminal);
-    kept.close(ended)
+    carry(args, &submission, kept, terminal)
 }
 
 fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -> Result<Exit, Error> {

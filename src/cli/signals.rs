@@ -1,6 +1,7 @@
 //! The first signal asks, the second insists.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,12 +24,17 @@ pub(super) fn outlive_full_files() -> std::io::Result<()> {
     signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }
 
-/// Whether a signal has asked this process to end.
-static STOPPED: AtomicBool = AtomicBool::new(false);
+/// When a signal first asked this process to end.
+static STOPPED: OnceLock<Instant> = OnceLock::new();
 
 /// Whether a signal has asked this process to end.
 pub(super) fn stopped() -> bool {
-    STOPPED.load(Ordering::Relaxed)
+    STOPPED.get().is_some()
+}
+
+/// How long ago that was, if it was.
+pub(super) fn stopped_for() -> Option<Duration> {
+    STOPPED.get().map(Instant::elapsed)
 }
 
 /// Ends with the next signal; never, where the process cannot listen for signals.
@@ -72,7 +78,7 @@ pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Re
     let mut signals = Signals::new()?;
     tokio::spawn(async move {
         signals.next().await;
-        STOPPED.store(true, Ordering::Relaxed);
+        let _ = STOPPED.set(Instant::now());
         stop.cancel();
         if terminal.drawn() {
             // Off the line that the terminal has written ^C on.

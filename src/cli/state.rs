@@ -168,7 +168,11 @@ impl State {
         arm();
         let kept = match self.url(plan)? {
             None => Kept::here(notices::hear(Journal::open(self.folder())?), self.flag()),
-            Some(url) => Kept::held(Remote::open(self.opening(&url, terminal)?)?, flag_of_url(&url), terminal),
+            Some(url) => {
+                let flag = flag_of_url(&url);
+                let remote = Remote::open(self.opening(&url, terminal)?).map_err(|error| told(error, &flag))?;
+                Kept::held(remote, flag, terminal)
+            }
         };
         keep_house(&kept, Timestamp::now())?;
         Ok(kept)
@@ -199,7 +203,7 @@ impl State {
         let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
         match looked(&opening, &|_: &JobId| false) {
             Err(RemoteError::Absent) => return Ok(None),
-            looked => looked?,
+            looked => looked.map_err(|error| told(error, &flag))?,
         }
         // Where another process of this machine holds it, that is who does what is asked.
         let here = |folder: &Path| Ok(Journal::open_existing(folder)?.map(|journal| Kept::here(journal, flag.clone())));
@@ -209,7 +213,7 @@ impl State {
         match Remote::open(opening) {
             Err(RemoteError::HeldHere(_)) if access == Access::Order => here(&folder),
             remote => {
-                let kept = Kept::held(remote?, flag, terminal);
+                let kept = Kept::held(remote.map_err(|error| told(error, &flag))?, flag, terminal);
                 keep_house(&kept, Timestamp::now())?;
                 Ok(Some(kept))
             }
@@ -240,6 +244,12 @@ impl State {
         let Some(url) = self.url(plan)? else { return Ok(()) };
         Ok(looked(&self.opening(&url, terminal)?, &|id: &JobId| id == job)?)
     }
+}
+
+/// An error whose help names commands that find the same state.
+fn told(error: RemoteError, flag: &str) -> Error {
+    let error = Error::from(error);
+    Error { help: error.help.map(|help| State::named_in(&help, flag)), ..error }
 }
 
 /// How commands name a state in a bucket.

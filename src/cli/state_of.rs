@@ -11,7 +11,7 @@ use super::prompt::{self, Answer};
 use super::state::State;
 use super::terminal::{Terminal, cell};
 use super::{Error, Exit, plan_file};
-use crate::remote::{self, Opening, Overview, RemoteError};
+use crate::remote::{self, Held, Opening, Overview, RemoteError};
 
 /// Look at jobs that are kept in a bucket, copy them, or take the lock from whoever is gone.
 ///
@@ -67,6 +67,9 @@ struct Show {
 struct Pull {
     /// The folder; it becomes what is in the bucket [default: the copy that this machine works on]
     folder: Option<PathBuf>,
+    /// Also where there is something in the folder that is lost by it
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     which: Which,
 }
@@ -148,8 +151,9 @@ fn page(opening: &Opening, Overview { pushed, lock }: &Overview) -> String {
         "lock",
         match lock {
             None => "nobody ever held it".to_owned(),
-            Some((_, holder, true)) => format!("free; last held by {}", holder.who),
-            Some((_, holder, false)) => format!("held by {holder}"),
+            Some(Held::By { holder, released: true, .. }) => format!("free; last held by {}", holder.who),
+            Some(Held::By { holder, .. }) => format!("held by {holder}"),
+            Some(Held::Unreadable { name, what }) => format!("{name} cannot be read: {what}"),
         },
     ));
     let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:<12}{}", cell(value))).collect();
@@ -166,19 +170,22 @@ fn to_json(opening: &Opening, Overview { pushed, lock }: &Overview) -> serde_jso
             "push": pushed.push,
             "jobs": pushed.jobs.iter().map(|(job, bytes)| json!({ "job_id": job.as_str(), "bytes": bytes })).collect::<Vec<_>>(),
         })),
-        "lock": lock.as_ref().map(|(generation, holder, released)| json!({
-            "generation": generation,
-            "holder": holder.who,
-            "since": holder.since.to_string(),
-            "renewed": holder.renewed.to_string(),
-            "released": released,
-        })),
+        "lock": lock.as_ref().map(|held| match held {
+            Held::By { generation, holder, released } => json!({
+                "generation": generation,
+                "holder": holder.who,
+                "since": holder.since.to_string(),
+                "renewed": holder.renewed.to_string(),
+                "released": released,
+            }),
+            Held::Unreadable { name, what } => json!({ "unreadable": name, "error": what }),
+        }),
     })
 }
 
 fn pull(args: &Pull, terminal: Terminal) -> Result<Exit, Error> {
     let opening = in_folder(args.which.opening(terminal)?, args.folder.as_ref());
-    waited(remote::take_out(&opening))?;
+    waited(remote::take_out(&opening, args.force))?;
     let folder = opening.folder.display();
     terminal.say(format_args!("pulled to {folder}"));
     terminal.say(format_args!("next: batchplan list --state {}", super::shell::path(&opening.folder)));
@@ -205,12 +212,16 @@ fn in_folder(opening: Opening, folder: Option<&PathBuf>) -> Opening {
 
 fn unlock(args: &Unlock, terminal: Terminal) -> Result<Exit, Error> {
     let opening = args.which.opening(terminal)?;
-    let (_, holder, released) = waited(remote::overview(&opening))?.lock.ok_or(RemoteError::Absent)?;
-    if released {
-        terminal.say("nobody holds it");
-        return Ok(Exit::Done);
+    match waited(remote::overview(&opening))?.lock.ok_or(RemoteError::Absent)? {
+        Held::By { released: true, .. } => {
+            terminal.say("nobody holds it");
+            return Ok(Exit::Done);
+        }
+        Held::By { holder, .. } => terminal.say(format_args!("held by {}", cell(&holder.to_string()))),
+        Held::Unreadable { name, what } => {
+            terminal.say(format_args!("{} cannot be read: {}", cell(&name), cell(&what)));
+        }
     }
-    terminal.say(format_args!("held by {}", cell(&holder.to_string())));
     terminal.say(
         "warning: if whoever holds it still works, it stops when it next renews its lock; until then both may work on the \
          same objects, and what it did since its last push is done again",

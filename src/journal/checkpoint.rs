@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use super::db::{Journal, Problem};
 use super::error::JournalError;
@@ -216,7 +216,7 @@ pub(super) fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>
         Ok(ReportFile {
             number: row.get("number")?,
             status: named(row, "status", status)?,
-            name: row.get("name")?,
+            name: inside(row)?,
             bytes: count(row, "bytes")?,
             rows: count(row, "rows")?,
             md5: row.get("md5")?,
@@ -225,6 +225,21 @@ pub(super) fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>
     })?;
     Ok(files.collect::<Result<_, _>>()?)
 }
+
+/// The name of a report's file, which is one: a journal may come from elsewhere, and leads to no other file.
+fn inside(row: &Row<'_>) -> rusqlite::Result<String> {
+    let name: String = row.get("name")?;
+    let plain = |part: &str| {
+        let bytes = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(bytes)
+    };
+    if name.split('/').all(plain) { Ok(name) } else { Err(unreadable(row, "name", NotAFile)) }
+}
+
+/// The journal holds the name of a file that no report has.
+#[derive(Debug, thiserror::Error)]
+#[error("no report has such a file")]
+struct NotAFile;
 
 fn tally(connection: &Connection, job: i64) -> Result<Tally, Problem> {
     let mut statement = connection.prepare("SELECT code, http, count FROM failure WHERE job = ?1")?;

@@ -224,8 +224,14 @@ fn failures() -> impl Strategy<Value = BTreeMap<ErrorCode, Reason>> {
 }
 
 fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFile>> {
-    let file =
-        (any::<bool>(), "\\PC{0,12}", 0..1_u64 << 40, any::<u32>(), prop::option::of("[0-9a-f]{32}"), any::<bool>());
+    let file = (
+        any::<bool>(),
+        "[a-z0-9-]{1,6}(/[a-z0-9-]{1,6})?[.]csv",
+        0..1_u64 << 40,
+        any::<u32>(),
+        prop::option::of("[0-9a-f]{32}"),
+        any::<bool>(),
+    );
     prop::collection::btree_map(any::<u32>(), file, 0..5).prop_map(|files| {
         let file = |(number, (ok, name, bytes, rows, md5, published))| {
             let status = if ok { TaskStatus::Succeeded } else { TaskStatus::Failed };
@@ -233,6 +239,19 @@ fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFile>> {
         };
         files.into_iter().map(file).collect()
     })
+}
+
+#[test]
+fn the_name_of_a_report_leads_nowhere_else() {
+    for name in ["../x", "a/../../x", "/etc/passwd", "a//b", ".hidden", "", "a\\b", "a\0"] {
+        let (_folder, journal) = journal();
+        let job = created(&journal, new("hostile"));
+        let file = ReportFile { name: name.to_owned(), ..file(0) };
+        let made = Checkpoint { files: vec![file], ..checkpoint(1) };
+        now(journal.checkpoint(job.number, made)).expect("kept");
+        let refused = journal.recorded(job.number).expect_err(name).to_string();
+        assert!(refused.contains("no report has such a file"), "{refused}");
+    }
 }
 
 proptest! {

@@ -189,6 +189,8 @@ fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
     // FULL: a transaction that was committed survives the machine, not only the process.
     connection.pragma_update(None, "synchronous", "full").map_err(of)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(of)?;
+    connection.pragma_update(None, "trusted_schema", false).map_err(of)?;
+    refuse_what_acts(&connection, path)?;
     connection.pragma_update(None, "journal_size_limit", 4 << 20).map_err(of)?;
     let sound: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(of)?;
     if sound != "ok" {
@@ -224,6 +226,18 @@ fn write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Refuses a journal with triggers or views: ours has none, and one that comes from elsewhere is not to do anything by itself.
+fn refuse_what_acts(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index')";
+    let acting: i64 =
+        connection.query_row(sql, [], |row| row.get(0)).map_err(|error| JournalError::of(path, &error))?;
+    if acting > 0 {
+        let what = "it has triggers or views, which no journal has".to_owned();
+        return Err(JournalError::Damaged { path: path.to_owned(), what });
+    }
+    Ok(())
 }
 
 /// Leaves the files of others, and of newer versions, as they are.

@@ -9,6 +9,20 @@ use crate::job::JobId;
 /// The folder in the state folder that keeps the jobs' folders.
 pub(super) const JOBS: &str = "jobs";
 
+/// The jobs that have a folder in this state folder.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn folders(state: &Path) -> io::Result<Vec<JobId>> {
+    let place = state.join(JOBS);
+    let entries = match fs::read_dir(&place) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(about(&place))?,
+    };
+    let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(ids.collect())
+}
+
 /// One job's folder.
 #[derive(Clone, Debug)]
 pub struct JobFolder {

@@ -38,7 +38,7 @@ mod testing;
 pub use checkpoint::{Checkpoint, Recorded, ReportFile};
 pub use db::{JOURNAL_NAME, Journal};
 pub use error::JournalError;
-pub use folder::JobFolder;
+pub use folder::{JobFolder, folders};
 pub use jobs::{Creation, MAX_WAITING, Query, Why};
 pub use lease::{Lease, LeaseError};
 pub use listen::Listener;

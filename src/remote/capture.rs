@@ -15,6 +15,7 @@ use flate2::write::GzEncoder;
 
 use super::error::RemoteError;
 use super::head::{JournalDigest, is_inside, path_below};
+use super::push::plain_file;
 use crate::files::about;
 use crate::job::JobId;
 use crate::journal::{JobFolder, Journal, Kept};
@@ -119,15 +120,19 @@ fn files_of(state: &Path, job: &Kept, gone: Gone) -> Result<Vec<Found>, RemoteEr
     let is_part = |name: &&String| !is_mark(name) && !name.starts_with(REPORT);
     for name in parts.iter().filter(is_part) {
         let path = path_below(folder.path(), name);
-        let bytes = fs::metadata(&path).map_err(about(&path))?.len();
+        let bytes = plain_file(&path)?.len();
         found.push(Found { name: name.clone(), content: Bytes::First(path, bytes) });
     }
     for file in job.files.iter().filter(|file| !file.published) {
         let name = format!("{REPORT}/{}", file.name);
+        if !is_inside(&name) {
+            let what = "it names a file of a report outside of the job's folder".to_owned();
+            return Err(RemoteError::Damaged { name: "the journal".to_owned(), what });
+        }
         let path = path_below(folder.path(), &name);
-        let there = match fs::metadata(&path) {
+        let there = match plain_file(&path) {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound && gone == Gone::LeaveOut => continue,
-            there => there.map_err(about(&path))?.len(),
+            there => there?.len(),
         };
         if there < file.bytes {
             let what = format!("{}: {there} bytes, and {} are recorded", path.display(), file.bytes);

@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use super::door::Door;
 use super::error::RemoteError;
-use super::head::Head;
-use super::keeper::{Opening, give_back};
-use super::lock::{Holder, Lock, Seeking};
+use super::head::{self, Head};
+use super::keeper::Opening;
+use super::lock::{self, Holder, Lock, Seeking};
 use super::mirror::Mirror;
 use super::pull::{fetch, pull};
 use super::push::Pusher;
+use super::tenure::{Lost, Tenure};
 use crate::job::JobStatus;
-use crate::journal::{Journal, Lease, LeaseError, Portion, Query};
+use crate::journal::{JobFolder, Journal, Lease, LeaseError, Portion, Query, folders};
 use crate::store::{Connection, connect};
+
+/// How often a state is read anew that changes meanwhile.
+const LOOKS: u32 = 5;
 
 /// What is done with a folder that does not go on from what is in the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,57 +34,55 @@ pub(super) enum Base {
 /// A state that is held.
 pub(super) struct Entered {
     pub(super) pusher: Pusher,
-    pub(super) lock: Option<Lock>,
+    /// Nothing where the state does without a lock.
+    pub(super) tenure: Option<Tenure>,
     /// Nobody else of this machine has the mirror.
     pub(super) lease: Lease,
     pub(super) connection: Connection,
 }
 
 impl Entered {
-    /// Takes hold of a state.
-    pub(super) async fn enter(opening: &Opening, base: Base) -> Result<Self, RemoteError> {
+    /// Takes hold of a state. It is renewed from the moment that it is held.
+    pub(super) async fn enter(opening: &Opening, base: Base, lost: &Lost) -> Result<Self, RemoteError> {
         let mut mirror = Mirror::open(&opening.folder, &opening.place)?;
         let lease = hold(&opening.folder)?;
         // Whoever had it until now may have come further.
         mirror.reread()?;
         let connection = connect(&opening.store).await?;
         let door = Door::new(Arc::clone(connection.cabinet()), opening.bucket.clone(), opening.prefix.clone());
-        let lock = if opening.locked { Some(seek(&door, opening, &mirror).await?) } else { None };
-        mirror.record.claim = lock.as_ref().map(Lock::as_claim);
-        mirror.save()?;
-        let settled = settle(&door, &mut mirror, opening, base).await;
-        let generation = |last: u64| lock.as_ref().map_or(last + 1, |lock| lock.generation);
-        let (last, journal) = match settled {
-            Ok(settled) => settled,
-            Err(error) => {
-                if let Some(lock) = lock {
-                    // Where that does not go through either, it runs out.
-                    let _ = lock.release(&door).await;
+        let tenure = begin(&door, opening, &mut mirror, lost).await?;
+        match settle(&door, &mut mirror, opening, base, tenure.as_ref()).await {
+            Ok((generation, journal)) => {
+                let who = opening.who.clone();
+                let (seen, needless) = (HashMap::new(), Vec::new());
+                let pusher = Pusher { door, mirror, journal, who, generation, pushes: 0, seen, needless };
+                match lost.why() {
+                    None => Ok(Self { pusher, tenure, lease, connection }),
+                    Some(why) => Err(why),
                 }
-                return Err(error);
             }
-        };
-        let (who, generation) = (opening.who.clone(), generation(last));
-        let pusher = Pusher { door, mirror, journal, who, generation, seen: HashMap::new() };
-        Ok(Self { pusher, lock, lease, connection })
-    }
-
-    /// Lets it go again.
-    pub(super) async fn leave(self) {
-        let Self { mut pusher, lock, .. } = self;
-        give_back(&mut pusher, lock).await;
+            Err(error) => {
+                if let Some(tenure) = tenure {
+                    tenure.end(opening.tempo.lease / 3).await;
+                }
+                mirror.hold(None)?;
+                Err(error)
+            }
+        }
     }
 }
 
-/// Keeps others of this machine from a mirror.
-pub(super) fn hold(folder: &Path) -> Result<Lease, RemoteError> {
-    Lease::take(folder).map_err(|error| match error {
-        LeaseError::Io(error) => RemoteError::Io(error),
-        held @ LeaseError::Held(_) => RemoteError::HeldHere(held),
-    })
-}
-
-async fn seek(door: &Door, opening: &Opening, mirror: &Mirror) -> Result<Lock, RemoteError> {
+/// Takes the lock, where there is to be one.
+async fn begin(
+    door: &Door,
+    opening: &Opening,
+    mirror: &mut Mirror,
+    lost: &Lost,
+) -> Result<Option<Tenure>, RemoteError> {
+    if !opening.locked {
+        lock::refuse_held(door).await?;
+        return Ok(None);
+    }
     let waits = |holder: &Holder| {
         (opening.tell)(&format!("the state is held by {holder}; looking whether it is still there"));
     };
@@ -88,25 +90,67 @@ async fn seek(door: &Door, opening: &Opening, mirror: &Mirror) -> Result<Lock, R
         who: &opening.who,
         lease: opening.tempo.lease,
         patience: opening.patience,
-        mine: mirror.record.claim.as_ref(),
+        mine: mirror.claim(),
         waits: &waits,
     };
-    Lock::seek(door, &seeking).await
+    let lock = Lock::seek(door, &seeking).await?;
+    mirror.hold(Some(lock.as_claim()))?;
+    Ok(Some(Tenure::begin(door.clone(), lock, opening.tempo.lease, opening.leave, lost.clone())))
+}
+
+/// Keeps others of this machine from a mirror, and from the jobs in it.
+pub(super) fn hold(folder: &Path) -> Result<Lease, RemoteError> {
+    let lease = Lease::take(folder).map_err(|error| match error {
+        LeaseError::Io(error) => RemoteError::Io(error),
+        held @ LeaseError::Held(_) => RemoteError::HeldHere(held),
+    })?;
+    // The folder may be one that is worked on without a bucket: then its jobs are held one by one.
+    for job in folders(folder)? {
+        if let Some(holder) = Lease::holder(JobFolder::of(folder, &job).path())? {
+            return Err(RemoteError::HeldHere(LeaseError::Held(format!("{holder}, job {job}"))));
+        }
+    }
+    Ok(lease)
 }
 
 /// Makes the folder what is in the bucket, unless it is newer than that: then it is what is to be pushed. Gives back the
-/// generation of what is there, and the folder's journal.
+/// generation to push under, and the folder's journal.
 async fn settle(
     door: &Door,
     mirror: &mut Mirror,
     opening: &Opening,
     base: Base,
+    tenure: Option<&Tenure>,
 ) -> Result<(u64, Journal), RemoteError> {
+    let mut last = None;
+    for _ in 0..LOOKS {
+        match settle_once(door, mirror, opening, base).await {
+            // Whoever held the state before may have pushed once more, and removed what that does not need.
+            Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
+            Err(error) => return Err(error),
+            Ok(journal) => {
+                let generation = match tenure {
+                    Some(tenure) => tenure.generation,
+                    None => head::last(door).await?.max(lock::beyond(door).await? - 1) + 1,
+                };
+                mirror.record.open = true;
+                mirror.save()?;
+                return Ok((generation, journal));
+            }
+        }
+    }
+    Err(last.unwrap_or(RemoteError::Restless))
+}
+
+async fn settle_once(door: &Door, mirror: &mut Mirror, opening: &Opening, base: Base) -> Result<Journal, RemoteError> {
     let head = Head::newest(door).await?;
-    let last = head.as_ref().map_or(0, |head| head.generation);
     match (mirror.goes_on_from(head.as_ref()), head, base) {
-        (true, _, _) => {}
-        (false, Some(head), Base::Pull) => pull(door, mirror, head).await?,
+        (true, head, _) => mirror.record.head = head,
+        (false, Some(head), Base::Pull) => {
+            refuse_older(mirror, &head)?;
+            set_aside(mirror, opening)?;
+            pull(door, mirror, head).await?;
+        }
         (false, None, Base::Pull) => {
             let what = "the state is gone from its bucket, and this machine has a copy of it";
             return Err(RemoteError::Behind(what.to_owned()));
@@ -117,6 +161,7 @@ async fn settle(
             mirror.record.here.clear();
         }
     }
+    mirror.record.pending = None;
     let journal = Journal::open(&opening.folder)?;
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over()).collect();
     let unfinished = Query { statuses, from: None, until: None, after: None, limit: u32::MAX };
@@ -126,5 +171,24 @@ async fn settle(
             fetch(door, mirror, job).await?;
         }
     }
-    Ok((last, journal))
+    Ok(journal)
+}
+
+/// Refuses a bucket in which there is something older than this machine has seen there.
+pub(super) fn refuse_older(mirror: &Mirror, there: &Head) -> Result<(), RemoteError> {
+    if mirror.is_ahead_of(there) {
+        return Err(RemoteError::Behind(format!("the bucket has gone back: {}", mirror.behind(Some(there)))));
+    }
+    Ok(())
+}
+
+/// Keeps what may not be pushed, and now is not.
+pub(super) fn set_aside(mirror: &Mirror, opening: &Opening) -> Result<(), RemoteError> {
+    if let Some(aside) = mirror.set_aside()? {
+        (opening.tell)(&format!(
+            "warning: the state has moved on since this machine worked with it; what was not pushed then is kept in {}",
+            aside.display()
+        ));
+    }
+    Ok(())
 }

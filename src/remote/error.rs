@@ -54,6 +54,9 @@ pub enum RemoteError {
     /// What was to be pushed does not go on from what is there.
     #[error("{0}")]
     Behind(String),
+    /// There is something in a folder that a copy of the state would take the place of.
+    #[error("{} holds something that is not, or not only, a copy of this state", .0.display())]
+    Occupied(PathBuf),
     /// Files changed faster than they could be looked at.
     #[error("the files of the jobs changed while they were looked at, again and again")]
     Restless,
@@ -86,8 +89,8 @@ impl RemoteError {
                 Some("wait for it to end; pause, cancel, show and list work on its jobs meanwhile".to_owned())
             }
             Self::NoCondition(_) => Some(
-                "keep the state in a store that honours If-None-Match (AWS, MinIO, recent Ceph; OSS by oss://), or see to it \
-                 yourself that one works at a time (a concurrency group does) and add lock=false to the state's URL"
+                "keep the state in a store that honours If-None-Match (AWS, MinIO, recent Ceph; OSS by oss://, in a bucket \
+                 without versioning), or see to it yourself that one works at a time (a concurrency group does) and add lock=false to the state's URL"
                     .to_owned(),
             ),
             Self::TakenOver(_) => Some("what was done since the last push is done again by whoever holds it now".to_owned()),
@@ -96,7 +99,12 @@ impl RemoteError {
                 "put the object back from a backup or an earlier version, or keep jobs under another prefix".to_owned(),
             ),
             Self::Newer(_) => Some("use that version, or a later one".to_owned()),
-            Self::Behind(_) => Some("batchplan state pull shows what is there; --force puts this in its place".to_owned()),
+            Self::Behind(_) => Some(
+                "batchplan state show says what is there; batchplan state push --force puts the copy of this machine in its \
+                 place"
+                    .to_owned(),
+            ),
+            Self::Occupied(_) => Some("name a folder that is empty, or not there yet; --force takes its place".to_owned()),
             Self::Absent => Some("the first apply or run with this state makes it".to_owned()),
             Self::NoTime(_) => Some("batchplan state push pushes it; so does the next command on this machine".to_owned()),
             Self::Journal(error) => error.help(),

@@ -19,6 +19,12 @@ const VERSION: u32 = 1;
 /// The longest head, in bytes: a hundred thousand files and pieces fit in it.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// The most bytes that the files of all jobs may have: a billion names are ten thousand million bytes.
+const MAX_STATE: u64 = 1 << 40;
+
+/// The largest journal, compressed, in bytes; ours stay below 64 MiB before that.
+const MAX_JOURNAL: u64 = 256 << 20;
+
 /// The longest piece, in bytes.
 pub(super) const PIECE: u64 = 8 << 20;
 
@@ -32,6 +38,8 @@ pub(super) struct Head {
     pub(super) generation: u64,
     /// Which push under that lock, from 1.
     pub(super) push: u64,
+    /// Drawn for it alone.
+    pub(super) id: String,
     /// Who pushed it, for people.
     pub(super) by: String,
     /// When, by their clock.
@@ -76,9 +84,10 @@ impl Head {
     pub(super) fn first() -> Self {
         Self {
             version: VERSION,
-            lineage: uuid::Uuid::new_v4().simple().to_string(),
+            lineage: draw(),
             generation: 0,
             push: 0,
+            id: draw(),
             by: String::new(),
             at: Timestamp::UNIX_EPOCH,
             journal: Filed::default(),
@@ -109,21 +118,30 @@ impl Head {
         self.pieces().map(|piece| piece.name.as_str()).collect()
     }
 
+    /// Its name: each push has one of its own, so that nothing that arrives late takes the place of what is newer.
+    pub(super) fn name(&self) -> String {
+        format!("heads/{:012}-{:08}-{}.json", self.generation, self.push, self.id)
+    }
+
     /// Puts it where the state's next reader finds it.
     pub(super) async fn write(&self, door: &Door) -> Result<(), RemoteError> {
         let text = serde_json::to_vec(self).map_err(std::io::Error::from)?;
-        door.put(&name_of(self.generation), text.into()).await
+        // What is not readable is not written.
+        if text.len() as u64 > MAX_BYTES || read(&text, self.place()).is_err() {
+            let what = format!("it would be unreadable, with {} bytes", text.len());
+            return Err(RemoteError::Damaged { name: self.name(), what });
+        }
+        door.put(&self.name(), text.into()).await
     }
 
     /// The newest; `None` where there is none.
     pub(super) async fn newest(door: &Door) -> Result<Option<Self>, RemoteError> {
         const LOOKS: u32 = 20;
         for _ in 0..LOOKS {
-            let Some(generation) = generations(door).await?.into_iter().max() else { return Ok(None) };
-            let name = name_of(generation);
+            let Some((place, name)) = listed(door).await?.into_iter().max() else { return Ok(None) };
             // One that is gone by now is older than another that has come.
             let Some(text) = door.get(&name, MAX_BYTES).await? else { continue };
-            return read(&text, generation).map(Some).map_err(|what| match what {
+            return read(&text, place).map(Some).map_err(|what| match what {
                 Unusable::Newer(version) => RemoteError::Newer(version),
                 Unusable::Damaged(what) => RemoteError::Damaged { name, what },
             });
@@ -132,27 +150,49 @@ impl Head {
     }
 }
 
-fn name_of(generation: u64) -> String {
-    format!("heads/{generation:012}.json")
+fn draw() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
-async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
-    let of = |name: &str| {
-        let generation = name.strip_prefix("heads/")?.strip_suffix(".json")?.parse().ok()?;
-        (name_of(generation) == name).then_some(generation)
+impl Head {
+    /// The next push, under this lock.
+    pub(super) fn next(self, generation: u64) -> Self {
+        let push = if self.generation == generation { self.push + 1 } else { 1 };
+        Self { generation, push, id: draw(), ..self }
+    }
+}
+
+/// All heads, by which push each is.
+async fn listed(door: &Door) -> Result<Vec<(Place, String)>, RemoteError> {
+    let place = |name: &str| {
+        let mut parts = name.strip_prefix("heads/")?.strip_suffix(".json")?.split('-');
+        let (generation, push, id) = (parts.next()?, parts.next()?, parts.next()?);
+        let number = |text: &str, digits: usize| {
+            let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+            if plain { text.parse().ok() } else { None }
+        };
+        let whole = parts.next().is_none() && is_id(id);
+        Some((number(generation, 12)?, number(push, 8)?)).filter(|_| whole)
     };
-    Ok(door.list("heads/").await?.iter().filter_map(|(name, _)| of(name)).collect())
+    let found = door.list("heads/").await?;
+    Ok(found.into_iter().filter_map(|(name, _)| place(&name).map(|place| (place, name))).collect())
 }
 
-/// Removes what earlier generations than this head's left, but for the pieces that it goes on with.
+/// The generation of the newest head; 0 where there is none.
+pub(super) async fn last(door: &Door) -> Result<u64, RemoteError> {
+    Ok(listed(door).await?.into_iter().map(|((generation, _), _)| generation).max().unwrap_or(0))
+}
+
+/// Removes what earlier pushes than this one left, but for the pieces that it goes on with. Whoever calls it holds the state,
+/// and this is what was pushed last.
 pub(super) async fn clear(door: &Door, head: &Head) -> Result<(), RemoteError> {
-    for generation in generations(door).await?.into_iter().filter(|generation| *generation < head.generation) {
-        door.remove(&name_of(generation)).await?;
+    for (_, name) in listed(door).await?.into_iter().filter(|(place, _)| *place < head.place()) {
+        door.remove(&name).await?;
     }
     let kept = head.names();
     for (name, _) in door.list("pieces/").await? {
-        let earlier = generation_of_piece(&name).is_some_and(|generation| generation < head.generation);
-        if earlier && !kept.contains(name.as_str()) {
+        let ours_or_before = generation_of_piece(&name).is_some_and(|generation| generation <= head.generation);
+        if ours_or_before && !kept.contains(name.as_str()) {
             door.remove(&name).await?;
         }
     }
@@ -161,14 +201,17 @@ pub(super) async fn clear(door: &Door, head: &Head) -> Result<(), RemoteError> {
 
 /// The name of a new piece.
 pub(super) fn piece_name(generation: u64) -> String {
-    format!("pieces/{generation:012}/{}", uuid::Uuid::new_v4().simple())
+    format!("pieces/{generation:012}/{}", draw())
 }
 
 fn generation_of_piece(name: &str) -> Option<u64> {
     let (generation, id) = name.strip_prefix("pieces/")?.split_once('/')?;
-    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_generation = generation.len() == 12 && generation.bytes().all(|byte| byte.is_ascii_digit());
-    if is_id && is_generation { generation.parse().ok() } else { None }
+    if is_id(id) && is_generation { generation.parse().ok() } else { None }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Where a file of a job lies below its folder.
@@ -223,21 +266,27 @@ enum Unusable {
 }
 
 /// Reads what may be anybody's.
-fn read(text: &[u8], generation: u64) -> Result<Head, Unusable> {
+fn read(text: &[u8], place: Place) -> Result<Head, Unusable> {
     let damaged = |what: &str| Unusable::Damaged(what.to_owned());
     let Version { version } = serde_json::from_slice(text).map_err(|error| Unusable::Damaged(error.to_string()))?;
     if version > VERSION {
         return Err(Unusable::Newer(version));
     }
     let head: Head = serde_json::from_slice(text).map_err(|error| Unusable::Damaged(error.to_string()))?;
-    if head.generation != generation {
-        return Err(damaged("it is of another generation than its name"));
+    if head.place() != place {
+        return Err(damaged("it is of another push than its name"));
     }
     if head.pieces().any(|piece| piece.bytes > PIECE || generation_of_piece(&piece.name).is_none()) {
         return Err(damaged("it names a piece that cannot be"));
     }
-    if head.pieces().try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes)).is_none() {
+    if head.pieces().try_fold(0_u64, |sum, piece| sum.checked_add(piece.bytes)).is_none_or(|sum| sum > MAX_STATE) {
         return Err(damaged("its files are larger than can be"));
+    }
+    if head.journal.bytes() > MAX_JOURNAL {
+        return Err(damaged("its journal is larger than any"));
+    }
+    if !is_id(&head.id) || !is_id(&head.lineage) {
+        return Err(damaged("it is not named as it should be"));
     }
     if head.jobs.values().flat_map(BTreeMap::keys).any(|name| !is_inside(name)) {
         return Err(damaged("it names a file outside of a job's folder"));
@@ -258,14 +307,14 @@ mod tests {
     fn tried(change: impl FnOnce(&mut serde_json::Value)) -> Result<Head, Unusable> {
         let mut text = serde_json::to_value(head()).expect("JSON");
         change(&mut text);
-        read(text.to_string().as_bytes(), 3)
+        read(text.to_string().as_bytes(), (3, 2))
     }
 
     #[test]
     fn what_was_written_is_read() {
         let written = head();
         let text = serde_json::to_vec(&written).expect("JSON");
-        assert!(matches!(read(&text, 3), Ok(read) if read == written));
+        assert!(matches!(read(&text, (3, 2)), Ok(read) if read == written));
         assert_eq!(written.pieces().count(), 1);
     }
 
@@ -295,7 +344,7 @@ mod tests {
         }
         assert!(tried(|head| job(head, "report/report-1.csv", &good, 1)).is_ok());
         for text in ["", "{", "[]", "{\"version\":1}"] {
-            assert!(read(text.as_bytes(), 1).is_err(), "{text}");
+            assert!(read(text.as_bytes(), (1, 1)).is_err(), "{text}");
         }
         let named = |head: &mut serde_json::Value| head["jobs"] = serde_json::json!({ "../../x": {} });
         assert!(tried(named).is_err());

@@ -1,8 +1,10 @@
 //! The thread that holds a state while others work with it: it renews the lock, and pushes what has changed.
 
+use std::collections::VecDeque;
+use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -10,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::door::Door;
 use super::enter::{Base, Entered};
 use super::error::RemoteError;
 use super::head;
-use super::lock::{self, Lock};
+use super::lock::{self, Moment};
 use super::pull::fetch;
 use super::push::Pusher;
+use super::tenure::{Lost, Tenure};
 use crate::job::JobId;
 use crate::journal::Journal;
 use crate::object::{Bucket, Key};
@@ -31,8 +33,8 @@ const LONGEST_SILENCE: Duration = Duration::from_mins(3);
 /// How long removing what earlier holders left may take at the end, where there is time for it.
 const CLEARING: Duration = Duration::from_secs(5);
 
-/// How long giving the lock back may take.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long making sure of the last push, and giving the lock back, may take.
+const AT_THE_END: Duration = Duration::from_secs(5);
 
 /// How fast things go.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +77,15 @@ pub struct Opening {
     pub leave: fn(),
 }
 
+/// How a state is let go.
+#[derive(Clone, Copy, Debug)]
+pub struct Farewell {
+    /// How long all of it may take.
+    pub within: Duration,
+    /// Whether there is time only for what must be.
+    pub hurried: bool,
+}
+
 /// A state that is worked with.
 #[derive(Debug)]
 pub struct Remote {
@@ -90,25 +101,7 @@ type Reply = SyncSender<Result<(), RemoteError>>;
 enum Errand {
     Push,
     Fetch(JobId, Reply),
-    Close(Duration, Reply),
-}
-
-/// Whether the state is lost to whoever held it, and why.
-#[derive(Clone, Debug, Default)]
-struct Lost {
-    token: CancellationToken,
-    why: Arc<Mutex<Option<RemoteError>>>,
-}
-
-impl Lost {
-    fn because(&self, why: RemoteError) {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.token.cancel();
-    }
-
-    fn why(&self) -> Option<RemoteError> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
+    Close(Farewell, Reply),
 }
 
 impl Remote {
@@ -127,7 +120,7 @@ impl Remote {
                 Err(error) => return drop(tell.send(Err(error.into()))),
             };
             runtime.block_on(async {
-                match Entered::enter(&opening, Base::Pull).await {
+                match Entered::enter(&opening, Base::Pull, &ours).await {
                     Ok(entered) => {
                         if tell.send(Ok(entered.pusher.journal.clone())).is_ok() {
                             keep(entered, &opening, inbox, &ours).await;
@@ -177,8 +170,8 @@ impl Remote {
     ///
     /// # Errors
     /// When the state was lost, or there was no time to push all.
-    pub fn close(mut self, within: Duration) -> Result<(), RemoteError> {
-        let closed = self.ask(|reply| Errand::Close(within, reply));
+    pub fn close(mut self, farewell: Farewell) -> Result<(), RemoteError> {
+        let closed = self.ask(|reply| Errand::Close(farewell, reply));
         if let Some(thread) = self.thread.take() {
             // A panic over there has shown already.
             let _ = thread.join();
@@ -207,129 +200,125 @@ impl Remote {
 
 /// Holds a state until it is to be closed, or is lost.
 async fn keep(entered: Entered, opening: &Opening, mut inbox: mpsc::Receiver<Errand>, lost: &Lost) {
-    let Entered { mut pusher, lock, lease: _lease, connection: _connection } = entered;
-    let (door, done) = (pusher.door.clone(), CancellationToken::new());
-    let mut renewing = std::pin::pin!(renew(&door, lock, opening, &done, lost));
-    let mut renewed = None;
-    let closed = {
-        let mut pushing = std::pin::pin!(work_off(&mut pusher, opening, &mut inbox, lost));
-        loop {
-            tokio::select! {
-                closed = &mut pushing => break closed,
-                lock = &mut renewing, if renewed.is_none() => renewed = Some(lock),
-            }
-        }
+    let Entered { mut pusher, tenure, lease: _lease, connection: _connection } = entered;
+    let Some((farewell, reply)) = work_off(&mut pusher, tenure.as_ref(), opening, &mut inbox, lost).await else {
+        return;
     };
-    // A renewal that is on its way is waited for: it must not arrive behind the word that the lock is given back.
-    done.cancel();
-    let lock = match renewed {
-        Some(lock) => lock,
-        None => renewing.await,
-    };
-    let Some((pushed, reply)) = closed else { return };
-    give_back(&mut pusher, lock).await;
-    let _ = reply.send(pushed);
+    let closed = close(pusher, tenure, opening, farewell, lost).await;
+    let _ = reply.send(closed);
 }
 
-/// Lets a state go. Where that does not go through, its lock runs out.
-pub(super) async fn give_back(pusher: &mut Pusher, lock: Option<Lock>) {
-    if let Some(lock) = lock {
-        let _ = tokio::time::timeout(FAREWELL, lock.release(&pusher.door)).await;
+/// Pushes what is left, makes sure that it counts, and gives the lock back.
+async fn close(
+    mut pusher: Pusher,
+    tenure: Option<Tenure>,
+    opening: &Opening,
+    farewell: Farewell,
+    lost: &Lost,
+) -> Result<(), RemoteError> {
+    // So much is kept for the lock: whoever comes next would have to wait for it.
+    let reserved = (farewell.within / 3).min(AT_THE_END);
+    let late = || RemoteError::NoTime(opening.folder.clone());
+    let mut ended = Ok(());
+    if !lost.token.is_cancelled() {
+        let in_time = tokio::time::timeout(farewell.within.saturating_sub(reserved), pusher.push()).await;
+        ended = in_time.unwrap_or_else(|_| Err(late())).map(drop);
     }
-    pusher.mirror.record.claim = None;
-    let _ = pusher.mirror.save();
+    if let Some(tenure) = &tenure {
+        tenure.verify(reserved / 2).await;
+    }
+    if ended.is_ok() && !lost.token.is_cancelled() {
+        pusher.mirror.record.open = false;
+        if !farewell.hurried {
+            let _ = tokio::time::timeout(CLEARING, clear(&mut pusher, tenure.as_ref())).await;
+        }
+    }
+    if let Some(tenure) = tenure {
+        tenure.end(reserved / 2).await;
+    }
+    pusher.mirror.hold(None)?;
+    ended
 }
 
-/// Pushes now and then, and does what it is asked for, until it is asked to close; what that came to, and who asked.
+/// Pushes now and then, and does what it is asked for, until it is asked to close; how, and who asked.
 async fn work_off(
     pusher: &mut Pusher,
+    tenure: Option<&Tenure>,
     opening: &Opening,
     inbox: &mut mpsc::Receiver<Errand>,
     lost: &Lost,
-) -> Option<(Result<(), RemoteError>, Reply)> {
+) -> Option<(Farewell, Reply)> {
     // Soon at first: what is young is lost soonest.
     let mut pause = Duration::from_secs(1).min(opening.tempo.push_every);
-    let mut last_good = Instant::now();
-    let mut cleared = false;
+    let (mut last_good, mut next) = (Instant::now(), Instant::now() + pause);
+    let mut waiting = VecDeque::new();
     loop {
-        let errand = tokio::select! {
-            errand = inbox.recv() => errand?,
-            () = tokio::time::sleep(pause) => Errand::Push,
+        let errand = if let Some(errand) = waiting.pop_front() {
+            errand
+        } else {
+            tokio::select! {
+                errand = inbox.recv() => errand?,
+                () = tokio::time::sleep_until(next) => Errand::Push,
+            }
         };
         match errand {
-            Errand::Push if lost.token.is_cancelled() => tokio::time::sleep(pause).await,
-            Errand::Push => {
-                match pusher.push().await {
-                    Ok(_) => last_good = Instant::now(),
-                    Err(error) if last_good.elapsed() > LONGEST_SILENCE => lost.because(error),
-                    Err(error) => (opening.tell)(&format!("warning: {error}; it is tried again")),
-                }
-                if !std::mem::replace(&mut cleared, true) {
-                    clear(pusher).await;
-                }
-                pause = (pause * 2).min(opening.tempo.push_every);
-            }
+            Errand::Close(farewell, reply) => return Some((farewell, reply)),
             Errand::Fetch(job, reply) => {
                 let _ = reply.send(fetch(&pusher.door, &mut pusher.mirror, &job).await);
             }
-            Errand::Close(_, reply) if lost.token.is_cancelled() => return Some((Ok(()), reply)),
-            Errand::Close(within, reply) => {
-                let in_time = tokio::time::timeout(within, pusher.push()).await;
-                if !cleared && within > CLEARING {
-                    let _ = tokio::time::timeout(CLEARING, clear(pusher)).await;
+            Errand::Push if lost.token.is_cancelled() => next = Instant::now() + opening.tempo.push_every,
+            Errand::Push => {
+                next = Instant::now() + pause;
+                pause = (pause * 2).min(opening.tempo.push_every);
+                match unless_closed(pusher.push(), inbox, &mut waiting).await {
+                    None => continue,
+                    Some(Ok(_)) => last_good = Instant::now(),
+                    Some(Err(error)) if last_good.elapsed() > LONGEST_SILENCE => lost.because(error),
+                    Some(Err(error)) => (opening.tell)(&format!("warning: {error}; it is tried again")),
                 }
-                let late = RemoteError::NoTime(opening.folder.clone());
-                return Some((in_time.unwrap_or(Err(late)).map(drop), reply));
+                let verified = tenure.map_or_else(Moment::now, Tenure::verified);
+                unless_closed(pusher.sweep(verified), inbox, &mut waiting).await;
             }
         }
     }
 }
 
-/// Removes what earlier holders left. What cannot be removed now is next time.
-async fn clear(pusher: &Pusher) {
+/// What something comes to; nothing where it is to be closed first, which does not wait.
+async fn unless_closed<T>(
+    doing: impl Future<Output = T>,
+    inbox: &mut mpsc::Receiver<Errand>,
+    waiting: &mut VecDeque<Errand>,
+) -> Option<T> {
+    let mut doing = std::pin::pin!(doing);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut doing => return Some(done),
+            errand = inbox.recv(), if waiting.len() < ERRANDS => match errand {
+                Some(close @ Errand::Close(..)) => {
+                    waiting.push_front(close);
+                    return None;
+                }
+                // One push is as good as another.
+                Some(Errand::Push) => {}
+                Some(errand) => waiting.push_back(errand),
+                None => return None,
+            },
+        }
+    }
+}
+
+/// Removes what earlier holders left, where nobody else holds the state. What cannot be removed now is next time.
+async fn clear(pusher: &mut Pusher, tenure: Option<&Tenure>) {
+    // Without a lock nobody knows who else is there.
+    let Some(tenure) = tenure else { return };
+    let verified = tenure.verified();
+    pusher.sweep(verified).await;
+    if !pusher.needless.is_empty() || lock::beyond(&pusher.door).await.ok() != Some(tenure.generation + 1) {
+        return;
+    }
     if let Some(head) = pusher.mirror.record.head.as_ref().filter(|head| head.generation == pusher.generation) {
         let _ = head::clear(&pusher.door, head).await;
     }
-    let _ = lock::clear(&pusher.door, pusher.generation).await;
-}
-
-/// Renews the lock until it is done, or lost: then there is none to be given back.
-async fn renew(
-    door: &Door,
-    lock: Option<Lock>,
-    opening: &Opening,
-    done: &CancellationToken,
-    lost: &Lost,
-) -> Option<Lock> {
-    let mut lock = lock?;
-    let lease = opening.tempo.lease;
-    let mut pause = lease / 6;
-    loop {
-        tokio::select! {
-            () = done.cancelled() => return Some(lock),
-            () = tokio::time::sleep(pause) => {}
-        }
-        match lock.renew(door, lease).await {
-            Ok(()) => pause = lease / 6,
-            Err(error @ RemoteError::TakenOver(_)) => {
-                lost.because(error);
-                leave_after(lease / 6, opening, done).await;
-                return None;
-            }
-            Err(error) if lock.age() > lease / 2 => {
-                lost.because(RemoteError::NotRenewed(error.to_string()));
-                leave_after((lease * 5 / 6).saturating_sub(lock.age()), opening, done).await;
-                return None;
-            }
-            Err(_) => pause = lease / 30,
-        }
-    }
-}
-
-/// Work that has not ended by then must not go on beside somebody else's.
-async fn leave_after(pause: Duration, opening: &Opening, done: &CancellationToken) {
-    tokio::select! {
-        () = done.cancelled() => {}
-        () = tokio::time::sleep(pause) => (opening.leave)(),
-    }
+    let _ = lock::clear(&pusher.door, tenure.generation).await;
 }

@@ -3,10 +3,12 @@
 //! Whoever wants to hold the state makes `lock/N+1` on condition that there is none, once `lock/N` was given back or its
 //! lease has run out. It has when the store's own clock says so of both its last renewal and now, or when whoever waits has
 //! seen it unchanged for as long as the lease is good, by no clock but its own. A holder counts its lease from before the
-//! renewal was sent, and stops at half of it: it is gone before anybody else begins.
+//! renewal was sent, and gives it up at half of it, whether or not an answer comes later: it is gone before anybody else
+//! begins. `N` is beyond every lock and every head that there is, so that a lock which somebody has removed does not let an
+//! older generation begin again.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 
 use super::door::Door;
 use super::error::RemoteError;
+use super::head;
 use crate::diagnostics::drives_terminal;
 use crate::store::Created;
 
@@ -26,6 +29,38 @@ const MAX_BYTES: u64 = 64 << 10;
 
 /// What a store's listing says of times is whole seconds.
 const RESOLUTION: Duration = Duration::from_secs(2);
+
+/// The longest lease that is honoured, whatever a lock says.
+const LONGEST_LEASE: Duration = Duration::from_mins(10);
+
+/// How often another may be faster before that is not believed any more.
+const MAX_BEATEN: u32 = 20;
+
+/// How long is waited before something is tried again that another was faster at.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A moment on this machine: time passes for it also while the machine sleeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    running: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { running: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// How long ago it was. A clock that is set forward makes it longer ago, which errs on the safe side.
+    pub(super) fn age(self) -> Duration {
+        self.running.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
+
+    /// Whether it is later than another.
+    pub(super) fn is_after(self, other: Self) -> bool {
+        self.running > other.running
+    }
+}
 
 /// Who holds a state, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +98,11 @@ impl LockShape {
         Holder { who: harmless(&self.holder), since: self.since, renewed: self.renewed }
     }
 
+    /// For how long it is good, as far as that is honoured.
+    fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms).min(LONGEST_LEASE)
+    }
+
     fn text(&self) -> Result<Bytes, RemoteError> {
         Ok(serde_json::to_vec(self).map_err(std::io::Error::from)?.into())
     }
@@ -79,7 +119,7 @@ fn name_of(generation: u64) -> String {
 
 fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("lock/")?.strip_suffix(".json")?;
-    digits.parse().ok().filter(|generation| name_of(*generation) == name)
+    digits.parse().ok().filter(|_| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The right to push to a state, for as long as it is renewed.
@@ -89,10 +129,10 @@ pub(super) struct Lock {
     pub(super) generation: u64,
     shape: LockShape,
     /// Since when the lease counts: before the last renewal that went through was sent.
-    good_since: Instant,
+    pub(super) good_since: Moment,
 }
 
-/// A claim that a mirror remembers: whoever has the mirror may go on with it.
+/// A claim that a mirror remembers: whoever has the mirror, and is not a copy of it, need not wait for it to run out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim {
     pub(super) generation: u64,
@@ -127,37 +167,42 @@ impl Lock {
         let deadline = Instant::now() + seeking.patience;
         let mut watched: Option<Watched> = None;
         let mut told = false;
+        let mut beaten = 0;
         loop {
-            let Some((generation, shape)) = newest(door).await? else {
-                match Self::claim(door, 1, seeking).await? {
-                    Some(lock) => return Ok(lock),
-                    None => continue,
+            let last = newest(door).await?;
+            let free = match &last {
+                None => true,
+                Some((_, shape)) if shape.released => true,
+                // Its process is gone: whoever asks has the mirror to itself.
+                Some((generation, shape))
+                    if seeking.mine.is_some_and(|mine| mine.generation == *generation && mine.id == shape.id) =>
+                {
+                    true
                 }
+                Some((generation, shape)) => has_run_out(door, *generation, shape, &mut watched).await?,
             };
-            let mine = |claim: &Claim| claim.generation == generation && claim.id == shape.id && !shape.released;
-            if seeking.mine.is_some_and(mine) {
-                let mut lock = Self { generation, shape, good_since: Instant::now() };
-                lock.renew(door, seeking.lease).await?;
-                return Ok(lock);
-            }
-            let free = shape.released || has_run_out(door, generation, &shape, &mut watched).await?;
             if free {
-                if let Some(lock) = Self::claim(door, generation + 1, seeking).await? {
+                if let Some(lock) = Self::claim(door, beyond(door).await?, seeking).await? {
                     return Ok(lock);
                 }
+                // Somebody was faster, and is seen the next time; a store that says so again and again is not to be trusted.
+                beaten += 1;
+                if beaten > MAX_BEATEN {
+                    let what = "it refuses a lock and shows none".to_owned();
+                    return Err(RemoteError::Damaged { name: "lock/".to_owned(), what });
+                }
                 watched = None;
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            let lease = Duration::from_millis(shape.lease_ms);
-            if let Some(seen) = &watched {
-                if seen.alive && Instant::now() >= deadline {
-                    return Err(RemoteError::Held(shape.holder()));
-                }
-                if !std::mem::replace(&mut told, true) {
-                    (seeking.waits)(&shape.holder());
-                }
+            let Some((_, shape)) = last else { continue };
+            if watched.as_ref().is_some_and(|seen| seen.alive) && Instant::now() >= deadline {
+                return Err(RemoteError::Held(shape.holder()));
             }
-            tokio::time::sleep((lease / 20).clamp(Duration::from_millis(50), Duration::from_secs(2))).await;
+            if !std::mem::replace(&mut told, true) {
+                (seeking.waits)(&shape.holder());
+            }
+            tokio::time::sleep((shape.lease() / 20).clamp(Duration::from_millis(50), Duration::from_secs(2))).await;
         }
     }
 
@@ -174,54 +219,58 @@ impl Lock {
             lease_ms: u64::try_from(seeking.lease.as_millis()).unwrap_or(u64::MAX),
             released: false,
         };
-        let (name, good_since) = (name_of(generation), Instant::now());
+        let (name, good_since) = (name_of(generation), Moment::now());
         let made = door.create(&name, shape.text()?).await.map_err(no_condition)?;
-        if made == Created::Taken {
-            // It may be ours, of an attempt whose answer was lost.
-            let there = read(door, generation).await?;
-            return Ok(there.filter(|there| there.id == shape.id).map(|_| Self { generation, shape, good_since }));
+        let ours = made == Created::New || read(door, generation).await?.is_some_and(|there| there.id == shape.id);
+        if !ours {
+            return Ok(None);
         }
         // A store that does not know the condition makes it again.
-        if door.create(&name, shape.text()?).await.map_err(no_condition)? == Created::New {
-            // A store that knows no conditions may not remove either.
+        if made == Created::New && door.create(&name, shape.text()?).await.map_err(no_condition)? == Created::New {
+            // It is nobody's; a store that knows no conditions may not remove either.
+            let mut lock = Self { generation, shape, good_since };
+            lock.release(door).await?;
             let _ = door.remove(&name).await;
             let why = "it makes an object again that was to be made only if it is new";
             return Err(RemoteError::NoCondition(why.to_owned()));
         }
         // Whoever was slow may have made one that was made, given back and cleared away long ago.
-        if generations(door).await?.into_iter().any(|other| other > generation) {
+        if beyond(door).await? > generation + 1 {
             door.remove(&name).await?;
             return Ok(None);
         }
-        Ok(Some(Self { generation, shape, good_since }))
+        let mut lock = Self { generation, shape, good_since };
+        if lock.good_since.age() > seeking.lease / 6 {
+            lock.renew(door, seeking.lease).await?;
+        }
+        Ok(Some(lock))
     }
 
-    /// Says that the holder is still there, and looks whether it is one.
+    /// Says that the holder is still there, and looks whether it is one. One that has not been heard of for half of its lease
+    /// is not renewed any more: somebody may have judged it by now.
     pub(super) async fn renew(&mut self, door: &Door, lease: Duration) -> Result<(), RemoteError> {
-        let sent = Instant::now();
+        if self.good_since.age() > lease / 2 {
+            let age = self.good_since.age().as_millis();
+            return Err(RemoteError::NotRenewed(format!("it was not renewed for {age} ms")));
+        }
+        let sent = Moment::now();
         self.shape.renewals += 1;
         self.shape.renewed = Timestamp::now();
         self.shape.lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         door.put_once(&name_of(self.generation), self.shape.text()?, lease / 3).await?;
-        if let Some((generation, other)) = newest(door).await?
-            && generation > self.generation
-        {
-            return Err(RemoteError::TakenOver(other.holder().to_string()));
+        if generations(door).await?.into_iter().any(|generation| generation > self.generation) {
+            let by = newest(door).await?.map_or_else(String::new, |(_, other)| other.holder().to_string());
+            return Err(RemoteError::TakenOver(by));
         }
         self.good_since = sent;
         Ok(())
     }
 
     /// Gives it back.
-    pub(super) async fn release(mut self, door: &Door) -> Result<(), RemoteError> {
+    pub(super) async fn release(&mut self, door: &Door) -> Result<(), RemoteError> {
         self.shape.released = true;
         self.shape.renewed = Timestamp::now();
         door.put(&name_of(self.generation), self.shape.text()?).await
-    }
-
-    /// How long ago the last renewal that went through was sent.
-    pub(super) fn age(&self) -> Duration {
-        self.good_since.elapsed()
     }
 
     /// What the mirror remembers of it.
@@ -237,7 +286,7 @@ async fn has_run_out(
     shape: &LockShape,
     watched: &mut Option<Watched>,
 ) -> Result<bool, RemoteError> {
-    let lease = Duration::from_millis(shape.lease_ms);
+    let lease = shape.lease();
     match watched {
         Some(seen) if seen.shape == *shape => return Ok(seen.unchanged_since.elapsed() > lease),
         Some(seen) => {
@@ -272,7 +321,7 @@ async fn newest(door: &Door) -> Result<Option<(u64, LockShape)>, RemoteError> {
     Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, and not there".to_owned() })
 }
 
-async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
+pub(super) async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
     Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| generation_of(name)).collect())
 }
 
@@ -283,10 +332,6 @@ async fn read(door: &Door, generation: u64) -> Result<Option<LockShape>, RemoteE
     let shape: LockShape = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
     if shape.version > VERSION {
         return Err(RemoteError::Newer(shape.version));
-    }
-    // A day: a lease that is longer is nobody's.
-    if shape.lease_ms > 86_400_000 {
-        return Err(damaged("its lease is longer than a day".to_owned()));
     }
     Ok(Some(shape))
 }
@@ -304,17 +349,34 @@ pub(super) async fn look(door: &Door) -> Result<Option<(u64, Holder, bool)>, Rem
     Ok(newest(door).await?.map(|(generation, shape)| (generation, shape.holder(), shape.released)))
 }
 
-/// Takes the lock from whoever holds it: the next generation is made, and given back at once. Whoever holds it now finds
-/// that when it renews, and stops.
+/// The generation beyond every lock and head that there is.
+pub(super) async fn beyond(door: &Door) -> Result<u64, RemoteError> {
+    let locks = generations(door).await?.into_iter().max().unwrap_or(0);
+    Ok(locks.max(head::last(door).await?) + 1)
+}
+
+/// Takes the lock from whoever holds it, whatever it says: the next generation is made, and given back at once. Whoever holds
+/// it now finds that when it renews, and stops.
 pub(super) async fn force(door: &Door, who: &str) -> Result<u64, RemoteError> {
     let nobody = |_: &Holder| {};
-    let seeking = Seeking { who, lease: Duration::from_secs(1), patience: Duration::ZERO, mine: None, waits: &nobody };
-    loop {
-        let generation = newest(door).await?.map_or(0, |(generation, _)| generation) + 1;
-        if let Some(lock) = Lock::claim(door, generation, &seeking).await? {
+    let lease = Duration::from_mins(1);
+    let seeking = Seeking { who, lease, patience: Duration::ZERO, mine: None, waits: &nobody };
+    for _ in 0..MAX_BEATEN {
+        let generation = beyond(door).await?;
+        if let Some(mut lock) = Lock::claim(door, generation, &seeking).await? {
             lock.release(door).await?;
             return Ok(generation);
         }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses a lock and shows none".to_owned() })
+}
+
+/// Refuses a state that somebody holds, or may, for whoever does without a lock.
+pub(super) async fn refuse_held(door: &Door) -> Result<(), RemoteError> {
+    match newest(door).await? {
+        Some((_, shape)) if !shape.released => Err(RemoteError::Held(shape.holder())),
+        _ => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ async fn seek(door: &Door, who: &str, lease: Duration, mine: Option<&Claim>) -> 
 async fn each_holder_makes_the_next_generation() {
     let place = place().await;
     for generation in 1..=3 {
-        let lock = seek(&place.door, "one", LONG, None).await.expect("nobody holds it");
+        let mut lock = seek(&place.door, "one", LONG, None).await.expect("nobody holds it");
         assert_eq!(lock.generation, generation);
         lock.release(&place.door).await.expect("released");
     }
@@ -53,27 +53,28 @@ async fn a_lease_that_ran_out_is_taken_over_and_its_holder_finds_out() {
     let mut lost = seek(&place.door, "first", short, None).await.expect("nobody holds it");
     let lock = seek(&place.door, "second", LONG, None).await.expect("the first is silent");
     assert_eq!(lock.generation, 2);
-    let found = lost.renew(&place.door, short).await.expect_err("it is another's");
+    let found = lost.renew(&place.door, short).await.expect_err("it is too late");
+    assert!(matches!(found, RemoteError::NotRenewed(_)), "{found}");
+    // One that had not slept would have found the other.
+    let found = lost.renew(&place.door, LONG).await.expect_err("it is another's");
     assert!(matches!(found, RemoteError::TakenOver(who) if who.starts_with("second since ")));
 }
 
 #[tokio::test]
-async fn a_mirror_goes_on_with_its_own_claim() {
+async fn a_mirror_need_not_wait_for_its_own_claim() {
     let place = place().await;
     let lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
-    let again = seek(&place.door, "first, again", LONG, Some(&lock.as_claim())).await.expect("it is ours");
-    assert_eq!(again.generation, 1);
-    let given_back = again.as_claim();
-    again.release(&place.door).await.expect("released");
-    // What was given back is nobody's.
-    assert_eq!(seek(&place.door, "third", LONG, Some(&given_back)).await.expect("free").generation, 2);
+    let again = seek(&place.door, "first, again", LONG, Some(&lock.as_claim())).await.expect("it need not wait");
+    assert_eq!(again.generation, 2);
+    // The claim of before is another's by now.
+    assert_ne!(again.as_claim(), lock.as_claim());
 }
 
 #[tokio::test]
 async fn whoever_was_slow_does_not_get_a_generation_that_is_over() {
     let place = place().await;
     for _ in 1..=2 {
-        let lock = seek(&place.door, "quick", LONG, None).await.expect("nobody holds it");
+        let mut lock = seek(&place.door, "quick", LONG, None).await.expect("nobody holds it");
         lock.release(&place.door).await.expect("released");
     }
     clear(&place.door, 2).await.expect("cleared");
@@ -81,6 +82,35 @@ async fn whoever_was_slow_does_not_get_a_generation_that_is_over() {
     let seeking = Seeking { who: "slow", lease: LONG, patience: Duration::ZERO, mine: None, waits: &|_| {} };
     assert!(Lock::claim(&place.door, 1, &seeking).await.expect("asked").is_none());
     assert_eq!(generations(&place.door).await.expect("listed"), [2]);
+}
+
+#[tokio::test]
+async fn a_lock_that_was_removed_does_not_let_an_older_generation_begin() {
+    let place = place().await;
+    let head = head::Head::first().next(7);
+    head.write(&place.door).await.expect("written");
+    assert_eq!(seek(&place.door, "one", LONG, None).await.expect("there is no lock").generation, 8);
+}
+
+#[tokio::test]
+async fn whatever_a_lock_says_it_can_be_taken_by_force() {
+    let place = place().await;
+    place.door.put(&name_of(1), "?".into()).await.expect("written");
+    // No generation, however large the number.
+    place.door.put("lock/18446744073709551615.json", "?".into()).await.expect("written");
+    assert!(matches!(seek(&place.door, "one", LONG, None).await, Err(RemoteError::Damaged { .. })));
+    assert_eq!(force(&place.door, "somebody").await.expect("forced"), 2);
+    assert_eq!(seek(&place.door, "one", LONG, None).await.expect("free").generation, 3);
+}
+
+#[tokio::test]
+async fn whoever_does_without_a_lock_is_refused_beside_one() {
+    let place = place().await;
+    refuse_held(&place.door).await.expect("nobody holds it");
+    let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
+    assert!(matches!(refuse_held(&place.door).await, Err(RemoteError::Held(_))));
+    lock.release(&place.door).await.expect("released");
+    refuse_held(&place.door).await.expect("nobody holds it");
 }
 
 #[tokio::test]

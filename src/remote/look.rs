@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::door::Door;
-use super::enter::{Base, Entered, hold};
+use super::enter::{Base, Entered, hold, refuse_older, set_aside};
 use super::error::RemoteError;
 use super::head::Head;
 use super::keeper::Opening;
@@ -15,6 +15,7 @@ use super::lock::{self, Holder};
 use super::mirror::Mirror;
 use super::pull::{fetch, pull};
 use super::push::sizes;
+use super::tenure::Lost;
 use crate::job::JobId;
 use crate::store::{Connection, connect};
 
@@ -26,8 +27,29 @@ const LOOKS: u32 = 5;
 pub struct Overview {
     /// Its generation, and which push of that it was; `None` where nothing was ever pushed.
     pub pushed: Option<Pushed>,
-    /// Whoever has the lock or had it last, in which generation, and whether it was given back.
-    pub lock: Option<(u64, Holder, bool)>,
+    /// The lock; `None` where nobody ever held it.
+    pub lock: Option<Held>,
+}
+
+/// What a lock says.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// Whoever has it or had it last, in which generation, and whether it was given back.
+    By {
+        /// The generation.
+        generation: u64,
+        /// Who.
+        holder: Holder,
+        /// Whether nobody has it now.
+        released: bool,
+    },
+    /// Nothing that can be read.
+    Unreadable {
+        /// The object, below the prefix.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 /// What was pushed last.
@@ -57,6 +79,11 @@ async fn door(opening: &Opening) -> Result<(Door, Connection), RemoteError> {
 /// When it cannot be reached or read.
 pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
     let (door, _connection) = door(opening).await?;
+    // What cannot be read is there all the same.
+    let lock = match lock::look(&door).await {
+        Err(RemoteError::Damaged { name, what }) => Some(Held::Unreadable { name, what }),
+        lock => lock?.map(|(generation, holder, released)| Held::By { generation, holder, released }),
+    };
     let pushed = Head::newest(&door).await?.map(|head| Pushed {
         generation: head.generation,
         push: head.push,
@@ -64,7 +91,7 @@ pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
         by: lock::harmless(&head.by),
         jobs: sizes(&head),
     });
-    Ok(Overview { pushed, lock: lock::look(&door).await? })
+    Ok(Overview { pushed, lock })
 }
 
 /// Brings the mirror up to date without holding the state, so that it can be looked at; `job`'s files come along. Where
@@ -83,7 +110,7 @@ pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<(),
     let mut last = None;
     for _ in 0..LOOKS {
         let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
-        match bring(&door, &mut mirror, head, &job).await {
+        match bring(opening, &door, &mut mirror, head, &job).await {
             // Whoever holds the state has pushed, and removed what it does not need any more.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             brought => return brought,
@@ -92,9 +119,17 @@ pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<(),
     Err(last.unwrap_or(RemoteError::Restless))
 }
 
-async fn bring(door: &Door, mirror: &mut Mirror, head: Head, job: &impl Fn(&JobId) -> bool) -> Result<(), RemoteError> {
+async fn bring(
+    opening: &Opening,
+    door: &Door,
+    mirror: &mut Mirror,
+    head: Head,
+    job: &impl Fn(&JobId) -> bool,
+) -> Result<(), RemoteError> {
     let jobs: Vec<JobId> = head.jobs.keys().filter(|id| job(id)).cloned().collect();
     if !mirror.goes_on_from(Some(&head)) {
+        refuse_older(mirror, &head)?;
+        set_aside(mirror, opening)?;
         pull(door, mirror, head).await?;
     }
     for job in jobs {
@@ -103,11 +138,19 @@ async fn bring(door: &Door, mirror: &mut Mirror, head: Head, job: &impl Fn(&JobI
     Ok(())
 }
 
-/// Pulls a state with the files of all jobs into the folder.
+/// Pulls a state with the files of all jobs into the folder. Without `replace` only where nothing is lost by that.
 ///
 /// # Errors
-/// As for [`look`].
-pub async fn take_out(opening: &Opening) -> Result<(), RemoteError> {
+/// As for [`look`]; or there is something in the folder that is not a copy of this state.
+pub async fn take_out(opening: &Opening, replace: bool) -> Result<(), RemoteError> {
+    let (door, _connection) = door(opening).await?;
+    let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
+    if opening.folder.exists() && !replace {
+        let mirror = Mirror::open(&opening.folder, &opening.place)?;
+        if !mirror.goes_on_from(Some(&head)) && mirror.is_strange(Some(&head)) {
+            return Err(RemoteError::Occupied(opening.folder.clone()));
+        }
+    }
     look(opening, |_| true).await
 }
 
@@ -118,10 +161,17 @@ pub async fn take_out(opening: &Opening) -> Result<(), RemoteError> {
 /// When somebody holds the state, or it has moved on.
 pub async fn move_in(opening: &Opening, replace: bool) -> Result<bool, RemoteError> {
     let base = if replace { Base::Replace } else { Base::Refuse };
-    let mut entered = Entered::enter(opening, base).await?;
-    let pushed = entered.pusher.push().await;
-    entered.leave().await;
-    pushed
+    let lost = Lost::default();
+    let Entered { mut pusher, tenure, lease: _lease, connection: _connection } =
+        Entered::enter(opening, base, &lost).await?;
+    let pushed = pusher.push().await;
+    if let Some(tenure) = tenure {
+        tenure.verify(opening.tempo.lease / 3).await;
+        tenure.end(opening.tempo.lease / 3).await;
+    }
+    pusher.mirror.record.open = pushed.is_err();
+    pusher.mirror.hold(None)?;
+    lost.why().map_or(pushed, Err)
 }
 
 /// Takes the lock from whoever has it.

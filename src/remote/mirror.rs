@@ -13,6 +13,7 @@ use super::lock::Claim;
 use crate::files::{about, write_at_once};
 use crate::hex::hex;
 use crate::job::JobId;
+use crate::journal::JOURNAL_NAME;
 
 /// The file that says what the folder is of.
 const NAME: &str = "remote.json";
@@ -27,6 +28,34 @@ pub fn mirror_of(folder: &Path, place: &str) -> PathBuf {
     folder.join("remote").join(name)
 }
 
+/// Where a mirror is: a copy of it, or of the machine's disk, is elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    folder: PathBuf,
+    /// Device and number of the folder, and what the machine drew when it started.
+    inode: (u64, u64),
+    boot: String,
+}
+
+impl Place {
+    fn of(folder: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(folder)?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Ok(Self { folder: std::path::absolute(folder)?, inode: inode(&metadata), boot: boot.trim().to_owned() })
+    }
+}
+
+#[cfg(unix)]
+fn inode(metadata: &fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn inode(_: &fs::Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
 /// What a mirror is a mirror of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -35,8 +64,12 @@ pub(super) struct Record {
     place: String,
     /// What was pulled or pushed last.
     pub(super) head: Option<Head>,
-    /// The lock that was held last, unless it was given back.
-    pub(super) claim: Option<Claim>,
+    /// The id of a head that may have been pushed: what became of it is not known.
+    pub(super) pending: Option<String>,
+    /// The lock that was held last, unless it was given back, and where that was.
+    pub(super) claim: Option<(Claim, Place)>,
+    /// Whether something was done here that may not be pushed.
+    pub(super) open: bool,
     /// The jobs of that head whose files are here.
     pub(super) here: BTreeSet<JobId>,
 }
@@ -53,7 +86,15 @@ impl Mirror {
     pub(super) fn open(folder: &Path, place: &str) -> Result<Self, RemoteError> {
         fs::create_dir_all(folder).map_err(about(folder))?;
         let path = folder.join(NAME);
-        let none = Record { version: VERSION, place: place.to_owned(), head: None, claim: None, here: BTreeSet::new() };
+        let none = Record {
+            version: VERSION,
+            place: place.to_owned(),
+            head: None,
+            pending: None,
+            claim: None,
+            open: false,
+            here: BTreeSet::new(),
+        };
         let record = match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).ok().filter(|record: &Record| record.version == VERSION),
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => None,
@@ -68,13 +109,64 @@ impl Mirror {
         Ok(())
     }
 
+    /// The lock that this very folder held last. Where nothing tells one start of a machine from another, none.
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        let (claim, place) = self.record.claim.as_ref()?;
+        let here = Place::of(&self.folder).ok().filter(|here| !here.boot.is_empty())?;
+        (here == *place).then_some(claim)
+    }
+
+    /// Remembers a lock.
+    pub(super) fn hold(&mut self, claim: Option<Claim>) -> Result<(), RemoteError> {
+        let place = Place::of(&self.folder).map_err(about(&self.folder))?;
+        self.record.claim = claim.map(|claim| (claim, place));
+        self.save()
+    }
+
     /// Whether what is here is what is there, or newer.
     pub(super) fn goes_on_from(&self, there: Option<&Head>) -> bool {
         match (&self.record.head, there) {
-            (Some(here), Some(there)) => here.place() == there.place() && here.lineage == there.lineage,
+            (Some(here), Some(there)) => {
+                let pushed = self.record.pending.as_ref() == Some(&there.id);
+                (here.id == there.id || pushed) && here.lineage == there.lineage
+            }
+            (None, Some(there)) => self.record.pending.as_ref() == Some(&there.id),
             (None, None) => true,
-            _ => false,
+            (Some(_), None) => false,
         }
+    }
+
+    /// Whether what is there is older than what this folder has seen of it.
+    pub(super) fn is_ahead_of(&self, there: &Head) -> bool {
+        self.record.head.as_ref().is_some_and(|here| here.lineage == there.lineage && here.place() > there.place())
+    }
+
+    /// Whether the folder has, or may have, something that is not a copy of this state.
+    pub(super) fn is_strange(&self, there: Option<&Head>) -> bool {
+        let known = self.record.head.as_ref().zip(there).is_some_and(|(here, there)| here.lineage == there.lineage);
+        let ours = [NAME, "lease"];
+        let strangers = fs::read_dir(&self.folder).map_or(0, |entries| {
+            entries.flatten().filter(|entry| !ours.iter().any(|name| entry.file_name() == **name)).count()
+        });
+        strangers > 0 && (!known || self.record.open)
+    }
+
+    /// Puts what is here aside, where something of it may not be pushed. Where to.
+    pub(super) fn set_aside(&self) -> Result<Option<PathBuf>, RemoteError> {
+        if !self.record.open || !self.folder.join(JOURNAL_NAME).exists() {
+            return Ok(None);
+        }
+        let aside = self.folder.join("aside");
+        let _ = fs::remove_dir_all(&aside);
+        fs::create_dir_all(&aside).map_err(about(&aside))?;
+        let behind = ["-wal", "-shm"].map(|end| format!("{JOURNAL_NAME}{end}"));
+        for name in [JOURNAL_NAME.to_owned(), "jobs".to_owned()].into_iter().chain(behind) {
+            match fs::rename(self.folder.join(&name), aside.join(&name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(about(&aside)(error).into()),
+                _ => {}
+            }
+        }
+        Ok(Some(aside))
     }
 
     /// In words, how what is here does not go on from what is there.

@@ -10,18 +10,19 @@
 //! | name | what it is |
 //! |---|---|
 //! | `lock/N.json` | who holds the state in its generation N: made on condition that it is new, and renewed by its maker |
-//! | `heads/N.json` | what the state was when that holder pushed it last: a list of pieces |
+//! | `heads/N-P-*.json` | what the state was when that holder pushed it for the Pth time: a list of pieces |
 //! | `pieces/N/*` | pieces of files, each written once |
 //!
 //! Two never hold a state at once, and what one of them does too late harms nobody: the next generation begins when the
 //! lock of the one before was given back, or was not renewed for as long as it is good; a holder stops well before that;
-//! and whatever a generation writes has names of its own. No store's clock is compared with another's. That an object can
+//! whatever is written has a name of its own, so that nothing that arrives late takes the place of what is newer; and what is
+//! not needed any more is removed only once a renewal has shown that nobody else has come. No store's clock is compared with another's. That an object can
 //! be made on condition that it is new is all that is asked of a store, so that OSS, which knows no other condition, does.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `door` | objects below the prefix, with retries |
-//! | `lock` | who holds the state |
+//! | `lock`, `tenure` | who holds the state, and for how long |
 //! | `head` | what is pushed, as a document; it is read as if by a stranger |
 //! | `mirror` | the folder, and what is known of it |
 //! | `capture` | which bytes of which files are to be pushed |
@@ -42,11 +43,12 @@ mod look;
 mod mirror;
 mod pull;
 mod push;
+mod tenure;
 #[cfg(test)]
 mod testing;
 
 pub use error::RemoteError;
-pub use keeper::{Opening, Remote, Tempo};
+pub use keeper::{Farewell, Opening, Remote, Tempo};
 pub use lock::Holder;
-pub use look::{Overview, look, move_in, overview, take_out, unlock};
+pub use look::{Held, Overview, look, move_in, overview, take_out, unlock};
 pub use mirror::mirror_of;

@@ -1,6 +1,6 @@
 //! From the mirror to the bucket: only what is not there yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use super::capture::{Bytes, Captured, Gone, capture};
 use super::door::Door;
 use super::error::RemoteError;
 use super::head::{Filed, Files, Head, PIECE, Piece, piece_name};
+use super::lock::Moment;
 use super::mirror::Mirror;
 use crate::files::about;
 use crate::hex::hex;
@@ -33,10 +34,13 @@ pub(super) struct Pusher {
     pub(super) journal: Journal,
     /// Whoever pushes, for people.
     pub(super) who: String,
-    /// The lock that it is pushed under.
+    /// The lock that it is pushed under, and how many pushes there were under it.
     pub(super) generation: u64,
+    pub(super) pushes: u64,
     /// Files that this process has pushed, and what they were: they need not be read again to know that.
     pub(super) seen: HashMap<PathBuf, Stamp>,
+    /// What is not needed any more since the push at that moment, if that counts.
+    pub(super) needless: Vec<(Moment, Vec<String>)>,
 }
 
 /// What a file was when it was pushed.
@@ -68,7 +72,9 @@ impl Pusher {
         let before = self.mirror.record.head.clone();
         let mut head = before.clone().unwrap_or_else(Head::first);
         let old = std::mem::take(&mut head.jobs);
-        let mut here = std::collections::BTreeSet::new();
+        let mut here = BTreeSet::new();
+        // Only what was pushed to its end was seen: a push can be broken off at any time.
+        let mut seen = HashMap::new();
         for (job, found) in captured.jobs {
             let kept = old.get(&job);
             let Some(found) = found else {
@@ -77,7 +83,7 @@ impl Pusher {
             };
             let mut files = Files::new();
             for file in found {
-                let pieces = self.filed(&file.content, kept.and_then(|files| files.get(&file.name))).await?;
+                let pieces = self.filed(&file.content, kept.and_then(|files| files.get(&file.name)), &mut seen).await?;
                 files.insert(file.name, pieces);
             }
             here.insert(job.clone());
@@ -87,35 +93,54 @@ impl Pusher {
             .as_ref()
             .is_some_and(|before| before.jobs == head.jobs && before.journal_sha256 == captured.journal_sha256);
         if same {
+            self.seen.extend(seen);
             return Ok(false);
         }
-        head.journal = self.filed(&Bytes::Here(captured.journal), None).await?;
+        head.journal = self.filed(&Bytes::Here(captured.journal), None, &mut seen).await?;
         head.journal_sha256 = captured.journal_sha256;
-        head.push = if head.generation == self.generation { head.push + 1 } else { 1 };
-        head.generation = self.generation;
+        let mut head = head.next(self.generation);
+        head.push = head.push.max(self.pushes + 1);
+        self.pushes = head.push;
         head.by.clone_from(&self.who);
         head.at = Timestamp::now();
+        self.mirror.record.pending = Some(head.id.clone());
+        self.mirror.save()?;
         head.write(&self.door).await?;
-        let needless = needless(before.as_ref(), &head);
+        let written = Moment::now();
+        self.needless.push((written, needless(before.as_ref(), &head)));
         self.mirror.record.here = here;
         self.mirror.record.head = Some(head);
+        self.mirror.record.pending = None;
         self.mirror.save()?;
-        for name in needless {
-            // What stays is cleared away by the next holder.
-            let _ = self.door.remove(&name).await;
-        }
+        self.seen.extend(seen);
         Ok(true)
     }
 
+    /// Removes what is not needed any more since pushes before this moment, when whoever pushed was found to hold the state.
+    /// What cannot be removed is cleared away by the next holder.
+    pub(super) async fn sweep(&mut self, verified: Moment) {
+        while self.needless.first().is_some_and(|(written, _)| verified.is_after(*written)) {
+            let (_, names) = self.needless.remove(0);
+            for name in names {
+                let _ = self.door.remove(&name).await;
+            }
+        }
+    }
+
     /// The pieces of a file: those that are there already, and new ones for the rest.
-    async fn filed(&mut self, content: &Bytes, before: Option<&Filed>) -> Result<Filed, RemoteError> {
+    async fn filed(
+        &self,
+        content: &Bytes,
+        before: Option<&Filed>,
+        now_seen: &mut HashMap<PathBuf, Stamp>,
+    ) -> Result<Filed, RemoteError> {
         let before = before.cloned().unwrap_or_default();
         let (path, bytes, grows) = match content {
             Bytes::Here(text) => return self.filed_here(text, before).await,
             Bytes::First(path, bytes) => (path.clone(), *bytes, false),
             Bytes::Grown(path, bytes) => (path.clone(), *bytes, true),
         };
-        let modified = fs::metadata(&path).map_err(about(&path))?.modified().ok().filter(|_| !grows);
+        let modified = plain_file(&path)?.modified().ok().filter(|_| !grows);
         let seen = self.seen.get(&path).copied();
         let known =
             |stamp: Stamp| if grows { stamp.bytes == before.bytes() } else { stamp == Stamp { bytes, modified } };
@@ -125,6 +150,7 @@ impl Pusher {
             let path = path.clone();
             blocking(move || still(&path, bytes, before.pieces)).await?
         };
+        merge_tail(&mut pieces);
         let from: u64 = pieces.iter().map(|piece| piece.bytes).sum();
         let starts = (from..bytes).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX));
         let new: Vec<Piece> = stream::iter(starts)
@@ -133,7 +159,7 @@ impl Pusher {
             .try_collect()
             .await?;
         pieces.extend(new);
-        self.seen.insert(path, Stamp { bytes, modified });
+        now_seen.insert(path, Stamp { bytes, modified });
         Ok(Filed { pieces })
     }
 
@@ -201,11 +227,33 @@ fn still(path: &Path, bytes: u64, pieces: Vec<Piece>) -> Result<Vec<Piece>, Remo
     Ok(kept)
 }
 
-/// The pieces that a head does not need any more.
+/// How many small pieces may stand at a file's end before they are made one.
+const SMALL_PIECES: usize = 16;
+
+/// Leaves small pieces at a file's end out where there are many: what they hold is pushed anew, in larger ones.
+fn merge_tail(pieces: &mut Vec<Piece>) {
+    let small = pieces.iter().rev().take_while(|piece| piece.bytes < PIECE / 2).count();
+    if small > SMALL_PIECES {
+        pieces.truncate(pieces.len() - small);
+    }
+}
+
+/// What is known of a file that is one, and no link to another.
+pub(super) fn plain_file(path: &Path) -> io::Result<fs::Metadata> {
+    let metadata = fs::symlink_metadata(path).map_err(about(path))?;
+    if metadata.is_file() {
+        return Ok(metadata);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: is no plain file", path.display())))
+}
+
+/// What a push makes needless: the head before it, and the pieces that only that had.
 fn needless(before: Option<&Head>, head: &Head) -> Vec<String> {
+    let Some(before) = before.filter(|before| before.push > 0) else { return Vec::new() };
     let needed = head.names();
-    let names = before.into_iter().flat_map(Head::pieces).map(|piece| &piece.name);
-    names.filter(|name| !needed.contains(name.as_str())).cloned().collect()
+    let pieces = before.pieces().map(|piece| &piece.name).filter(|name| !needed.contains(name.as_str()));
+    // The head first: one whose pieces are gone must not be found.
+    [before.name()].into_iter().chain(pieces.cloned()).collect()
 }
 
 /// Does what waits for a disk on a thread of its own.

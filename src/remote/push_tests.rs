@@ -55,7 +55,9 @@ fn again(place: &Place, journal: &Journal, generation: u64) -> Pusher {
         journal: journal.clone(),
         who: "somebody".to_owned(),
         generation,
+        pushes: 0,
         seen: HashMap::new(),
+        needless: Vec::new(),
     }
 }
 
@@ -157,4 +159,53 @@ async fn what_is_not_of_the_state_is_not_pushed() {
     let head = scene.pusher.mirror.record.head.as_ref().expect("pushed");
     let names: Vec<_> = head.jobs[&scene.id].keys().map(String::as_str).collect();
     assert_eq!(names, ["manifest/part-00000.bpm", "plan.toml", "report/report-0.csv"]);
+}
+
+#[tokio::test]
+async fn a_push_that_arrives_late_does_not_take_the_place_of_a_newer_one() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "one,two,").expect("written");
+    scene.record(4).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    let early = scene.pusher.mirror.record.head.clone().expect("pushed");
+    scene.record(8).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    early.write(&scene.place.door).await.expect("it arrives again");
+    assert_eq!(scene.found().await, "one,two,");
+}
+
+#[tokio::test]
+async fn what_is_needless_goes_only_once_the_holder_is_known_to_hold() {
+    let mut scene = scene().await;
+    let before = Moment::now();
+    fs::write(scene.file(), "one,two,").expect("written");
+    for bytes in [4, 8] {
+        scene.record(bytes).await;
+        assert!(scene.pusher.push().await.expect("pushed"));
+    }
+    let heads = async || scene.place.door.list("heads/").await.expect("listed").len();
+    scene.pusher.sweep(before).await;
+    assert_eq!(heads().await, 2, "nothing was verified since");
+    scene.pusher.sweep(Moment::now()).await;
+    assert_eq!(heads().await, 1);
+    assert_eq!(scene.found().await, "one,two,");
+}
+
+#[tokio::test]
+async fn many_small_pieces_become_one() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "x".repeat(100)).expect("written");
+    for bytes in 1..=40 {
+        scene.record(bytes).await;
+        assert!(scene.pusher.push().await.expect("pushed"));
+    }
+    assert!(scene.pieces().len() <= SMALL_PIECES + 1, "{}", scene.pieces().len());
+    assert_eq!(scene.found().await, "x".repeat(40));
+}
+
+#[test]
+fn a_report_leads_to_no_file_elsewhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink("/etc/hostname", folder.path().join("report-0.csv")).expect("linked");
+    assert!(plain_file(&folder.path().join("report-0.csv")).is_err());
 }

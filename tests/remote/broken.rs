@@ -89,3 +89,21 @@ fn what_nobody_needs_any_more_is_cleared_away() {
         assert!(text.contains(&piece), "{piece} is nobody's");
     }
 }
+
+#[test]
+fn a_journal_that_names_files_elsewhere_sends_none_of_them() {
+    let place = Place::with_objects(20);
+    let here = place.machine("here");
+    let done = here.run(&["apply", "plan.toml", "--auto-approve", "--json", "--state", "mine"]).ended(0).json();
+    std::fs::write(here.path("secret.txt"), "TOP-SECRET").expect("written");
+    let connection = rusqlite::Connection::open(here.path("mine/journal.db")).expect("a journal");
+    let sql = "UPDATE segment SET name = '../../../../secret.txt', bytes = 10, published = 0";
+    assert!(connection.execute(sql, []).expect("changed") > 0);
+    drop(connection);
+    let chest = place.chest();
+    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(1).said("no report has such a file");
+    for name in chest.names("") {
+        assert!(!String::from_utf8_lossy(&chest.read(&name)).contains("TOP-SECRET"), "{name}");
+    }
+    assert!(done["job_id"].is_string());
+}

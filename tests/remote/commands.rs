@@ -56,12 +56,55 @@ fn jobs_of_a_folder_are_moved_to_a_bucket() {
 fn no_secret_is_kept_in_a_state() {
     let place = Place::with_objects(20);
     place.machine("here").apply().ended(0);
-    let chest = place.chest();
-    place.machine("there").run(&["state", "pull", "copy", "--plan", "plan.toml"]).ended(0);
+    let (chest, there) = (place.chest(), place.machine("there"));
+    there.run(&["state", "pull", "copy", "--plan", "plan.toml"]).ended(0);
+    let secret = batchplan::store::sandbox::SECRET_KEY.as_bytes();
+    let holds = |content: &[u8]| content.windows(secret.len()).any(|window| window == secret);
     for name in chest.names("").iter().filter(|name| !name.starts_with("pieces/")) {
-        let text = String::from_utf8_lossy(&chest.read(name)).into_owned();
-        assert!(!text.contains(batchplan::store::sandbox::SECRET_KEY), "{name}: {text}");
+        assert!(!holds(&chest.read(name)), "{name}");
     }
+    // What the pieces are made of, the journal unpacked.
+    let mut left = vec![there.path("copy")];
+    let mut files = 0;
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                left.push(entry);
+            } else {
+                files += 1;
+                assert!(!holds(&fs::read(&entry).expect("read")), "{}", entry.display());
+            }
+        }
+    }
+    assert!(files > 5, "{files}");
+}
+
+#[test]
+fn a_folder_that_is_something_else_is_not_pulled_over() {
+    let place = Place::with_objects(20);
+    place.machine("here").apply().ended(0);
+    let there = place.machine("there");
+    fs::create_dir_all(there.path("w/jobs")).expect("made");
+    fs::write(there.path("w/jobs/x.c"), "int x;").expect("written");
+    let pull = ["state", "pull", "w", "--plan", "plan.toml"];
+    there.run(&pull).ended(6).said("holds something that is not, or not only, a copy of this state");
+    assert_eq!(fs::read_to_string(there.path("w/jobs/x.c")).expect("it is there"), "int x;");
+    assert_eq!(fs::read_dir(there.path("w")).expect("a folder").count(), 1, "nothing of ours was left there");
+    there.run(&["state", "pull", "empty", "--plan", "plan.toml"]).ended(0);
+    there.run(&["state", "pull", "empty", "--plan", "plan.toml"]).ended(0);
+}
+
+#[test]
+fn a_folder_that_is_worked_on_is_neither_pushed_nor_pulled_over() {
+    let place = Place::with_objects(40);
+    let here = place.machine("here");
+    place.hold_after(10);
+    let running = here.start(&["apply", "plan.toml", "--auto-approve", "--state", "mine"]);
+    place.wait_until_held(10);
+    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(6).said("the state is held on this machine");
+    place.let_go();
+    running.over().ended(0);
+    here.run(&["state", "push", "mine", "--plan", "plan.toml"]).ended(0);
 }
 
 #[test]

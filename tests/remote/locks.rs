@@ -1,7 +1,7 @@
 //! Two never hold a state at once.
 
 use crate::bucket::Kind;
-use crate::place::{APPLY, Place, keys};
+use crate::place::{APPLY, Place, keys, until};
 
 #[test]
 fn a_second_one_is_refused_with_the_holders_name() {
@@ -82,4 +82,78 @@ fn a_store_that_knows_no_condition_is_found_out() {
     let there = place.machine_with("there", &format!("{url}&lock=false"));
     there.apply().ended(0);
     assert_eq!(place.reported(), keys(20));
+}
+
+#[test]
+fn a_copy_of_the_folder_is_another_machine() {
+    let place = Place::with_objects(60);
+    let (here, copy) = (place.machine("here"), place.machine("copy"));
+    let running = here.start_and_hold(20);
+    let chest = place.chest();
+    until("something was pushed", || !chest.names("heads/").is_empty());
+    let status = std::process::Command::new("cp")
+        .args(["-r".as_ref(), here.path(".batchplan").as_os_str(), copy.path(".batchplan").as_os_str()])
+        .status();
+    assert!(status.expect("cp runs").success());
+    copy.apply().ended(6).said("the state is held by here@");
+    place.let_go();
+    running.over().ended(0);
+    assert_eq!(place.work.count(Kind::PutTags).served, 60);
+}
+
+#[test]
+fn whoever_does_without_a_lock_does_not_work_beside_one() {
+    let place = Place::with_objects(60);
+    let here = place.machine("here");
+    let there = place.machine_with("there", &format!("{}&lock=false", place.url()));
+    let running = here.start_and_hold(20);
+    there.apply().ended(6).said("the state is held by here@");
+    place.let_go();
+    running.over().ended(0);
+    assert_eq!(there.apply().ended(0).json()["succeeded"], 60);
+}
+
+#[test]
+fn a_lock_that_was_removed_does_not_undo_what_was_pushed() {
+    let place = Place::with_objects(20);
+    let done = place.machine("here").apply().ended(0).json();
+    let chest = place.chest();
+    for name in chest.names("lock/") {
+        chest.remove(&name);
+    }
+    let there = place.machine("there");
+    assert_eq!(there.apply().ended(0).json()["job_id"], done["job_id"]);
+    let url = place.url();
+    there.run(&["delete", done["job_id"].as_str().expect("an id"), "--auto-approve", "--state", &url]).ended(0);
+    assert!(
+        chest.names("heads/").iter().all(|name| name.as_str() > "heads/000000000002"),
+        "{:?}",
+        chest.names("heads/")
+    );
+    place.machine("elsewhere").run(&["list", "--state", &url]).ended(0).said("no jobs");
+}
+
+#[test]
+fn a_lock_that_cannot_be_read_can_be_taken() {
+    let place = Place::with_objects(20);
+    let here = place.machine("here");
+    here.apply().ended(0);
+    let chest = place.chest();
+    let lock = chest.names("lock/").pop().expect("a lock");
+    chest.write(&lock, b"?");
+    here.apply().ended(1).said("the state cannot be read: lock/");
+    here.run(&["state", "unlock", "--plan", "plan.toml", "--auto-approve"]).ended(0).said("cannot be read");
+    here.apply().ended(0);
+}
+
+#[test]
+fn what_is_to_be_done_about_a_held_state_is_said_in_full() {
+    let place = Place::with_objects(60);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(20);
+    let refused = there.apply().ended(6);
+    let command = format!("batchplan state unlock --state '{}", place.url());
+    assert!(refused.stderr.contains(&command), "{}", refused.stderr);
+    place.let_go();
+    running.over().ended(0);
 }

@@ -226,7 +226,7 @@ impl Machine<'_> {
         self.folder.join(name)
     }
 
-    /// The binary, as a CI runner would start it, in a hurry: locks are good for a second and a half.
+    /// The binary, as a CI runner would start it, in a hurry: locks are good for three seconds.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_batchplan"));
         command.args(args).current_dir(&self.folder).env_clear().stdin(Stdio::null());
