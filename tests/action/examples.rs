@@ -82,14 +82,25 @@ fn a_plan_is_shown_on_its_pull_request_and_applied_once_somebody_approves() {
 }
 
 #[test]
-fn a_nightly_job_works_on_the_newest_inventory() {
+fn a_nightly_job_works_on_the_newest_inventory_once() {
     let (cloud, machine) = (Cloud::start(), machine());
-    machine.write("plans/nightly.toml", cloud.plan("nightly", INVENTORY));
+    let recurring = "[recurring]\nonly_changed = true\n";
+    machine.write("plans/nightly.toml", cloud.plan("nightly", &format!("{INVENTORY}{recurring}")));
     let workflow = yaml("plans/workflows/nightly.yml");
-    let run = machine.run(&workflow, &Trigger { event: "schedule", payload: json!({}) }, &mut || false);
-    let job = run.job();
+    let night = || machine.run(&workflow, &Trigger { event: "schedule", payload: json!({}) }, &mut || false);
+    let first = night();
+    let job = first.job();
     job.ended(Status::Success);
     assert!(job.summary().contains("### batchplan: `nightly` is Complete"), "{}", job.summary());
+    assert_ne!(job.action().outputs["total"], "0");
+
+    let second = night();
+    let job = second.job();
+    job.ended(Status::Success);
+    let newest = "acme-archive/inventories/acme-archive/daily/2024-11-01T00-00Z/";
+    assert_eq!(job.summary(), format!("Nothing new since `{newest}`.\n"));
+    assert!(job.log().contains(&format!("nothing new since {newest} (job ")), "{}", job.log());
+    assert_eq!(job.action().outputs.get("job-id").map(String::as_str).unwrap_or_default(), "", "no job was made");
 }
 
 #[test]

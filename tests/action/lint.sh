@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks every workflow with actionlint, those of the README and the examples as well, and with shellcheck every script in them and
-# in action.yml. What it needs is installed beside the build.
+# Checks every workflow with actionlint, those of the README, the examples and what `batchplan schedule` prints as well, and every
+# script in them and in action.yml with shellcheck. What it needs is installed beside the build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -32,6 +32,35 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 files=(.github/workflows/*.yml plans/workflows/*.yml action.yml README.md)
+
+# What is printed for a plan differs by its provider, and by whether it is said where jobs are kept; its name may be anything.
+cargo build --locked --quiet --bin batchplan
+batchplan=$(realpath "${CARGO_TARGET_DIR:-target}/debug/batchplan")
+schedule() { # FILE STORE [--state PLACE]
+    cat >"$work/$1.toml" <<PLAN
+name = "it's 100 %: \${{ secrets.KEY }} # \$HOME"
+[store]
+$2
+[manifest.inventory]
+bucket = "lists"
+latest = "daily/"
+[operation.put_object_tagging]
+tags = { a = "1" }
+[recurring]
+only_changed = true
+PLAN
+    (cd "$work" && "$batchplan" schedule "$1.toml" --cron "*/30 1-3,5 * * MON-FRI" --as github "${@:3}") >"$work/$1.yml"
+    files+=("$work/$1.yml")
+}
+schedule aws 'provider = "aws"
+region = "eu-central-1"'
+schedule oss 'provider = "oss"
+endpoint = "https://oss-cn-hangzhou.aliyuncs.com"
+region = "cn-hangzhou"' --state "s3://state/jobs"
+# shellcheck disable=SC2016 # an expression, of which GitHub is to see none
+schedule 's3 ${{ secrets.KEY }}' 'provider = "s3"
+endpoint = "https://s3.example.org"'
+
 "$tools/venv/bin/python" tests/action/lint.py "$work" "${files[@]}"
 
 workflows=("$work"/.github/workflows/*.yml)

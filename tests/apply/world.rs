@@ -75,9 +75,10 @@ impl World {
         self.write("plan.toml", format!("name = \"test\"\n{store}\n{rest}"));
     }
 
-    /// The binary, in this folder, with nothing in its environment.
+    /// The binary, or the one that `BATCHPLAN_TEST_BINARY` names, in this folder, with nothing in its environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_batchplan"));
+        let binary = std::env::var_os("BATCHPLAN_TEST_BINARY").unwrap_or(env!("CARGO_BIN_EXE_batchplan").into());
+        let mut command = Command::new(fs::canonicalize(binary).expect("the binary"));
         command.args(args).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         command.env("HOME", self.folder.path()).env("AWS_EC2_METADATA_DISABLED", "true");
         command

@@ -14,6 +14,7 @@ use batchplan::store::Content;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest as _, Md5};
+use percent_encoding::percent_decode_str;
 use serde_json::Value as Json;
 
 use crate::gate::Rule;
@@ -139,14 +140,15 @@ impl Days {
         Applied { result, ran }
     }
 
-    /// The objects whose tags were written since the gate forgot, and how often.
+    /// The objects whose tags were written since the gate forgot, and how often. Nothing else of them may have been.
     pub(crate) fn touched(&self) -> BTreeMap<String, u32> {
         let mut touched = BTreeMap::new();
         for request in self.scene.gate.writes() {
             let target = request.split(' ').nth(1).expect("a target");
-            if let Some((key, "tagging")) = target.strip_prefix("/bkt/").and_then(|rest| rest.split_once('?')) {
-                *touched.entry(key.to_owned()).or_default() += 1;
-            }
+            let Some(object) = target.strip_prefix("/bkt/") else { continue };
+            let Some((key, "tagging")) = object.split_once('?') else { panic!("{request}") };
+            let key = percent_decode_str(key).decode_utf8().expect("UTF-8");
+            *touched.entry(key.into_owned()).or_default() += 1;
         }
         touched
     }

@@ -5,6 +5,9 @@ mod days;
 #[path = "../support/gate.rs"]
 #[expect(dead_code, reason = "what happens meanwhile is for other tests")]
 mod gate;
+#[path = "../support/inventory.rs"]
+#[expect(dead_code, reason = "where an inventory is, and all formats at once, are for other tests")]
+mod inventory;
 mod kills;
 mod lost;
 mod runs;

@@ -12,6 +12,7 @@ mod parquet;
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 
 /// One row.
@@ -53,7 +54,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) destination: &'a str,
     /// What its keys begin with, such as `inv/photos/daily/`.
     pub(crate) prefix: &'a str,
-    /// Its dated folder, such as `2026-01-31T00-00Z`.
+    /// Its dated folder, such as `2026-01-31T00-00Z`: when it was begun.
     pub(crate) date: &'a str,
     /// Whether it has the columns of versions.
     pub(crate) versions: bool,
@@ -110,8 +111,10 @@ pub(crate) fn write(layout: Layout<'_>, rows: impl IntoIterator<Item = Row>) -> 
     };
     let cloud = if format == Format::OssCsv { "acs:oss" } else { "arn:aws:s3" };
     let (source, destination) = (layout.source, layout.destination);
+    let (day, hour, minute) = (&layout.date[..10], &layout.date[11..13], &layout.date[14..16]);
+    let created = format!("{day}T{hour}:{minute}:00Z").parse::<Timestamp>().expect("a time").as_millisecond();
     let json = format!(
-        r#"{{"sourceBucket":"{source}","destinationBucket":"{cloud}:::{destination}","version":"2016-11-30","creationTimestamp":"1769817600000","fileFormat":"{name}","fileSchema":"{schema}","files":[{entries}]}}"#
+        r#"{{"sourceBucket":"{source}","destinationBucket":"{cloud}:::{destination}","version":"2016-11-30","creationTimestamp":"{created}","fileFormat":"{name}","fileSchema":"{schema}","files":[{entries}]}}"#
     );
     let folder = format!("{prefix}{}", layout.date);
     let (manifest, checksum) = (format!("{folder}/manifest.json"), md5(json.as_bytes()));
