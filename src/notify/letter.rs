@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::diagnostics::drives_terminal;
 use crate::job::Progress;
@@ -42,7 +43,7 @@ pub(super) struct News<'a> {
 /// One letter to one receiver.
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
-    /// Its own name, the same however often it is sent.
+    /// What it is called, however often it is sent.
     pub(super) id: String,
     pub(super) event: Event,
     pub(super) job: String,
@@ -52,9 +53,23 @@ pub(super) struct Letter {
 impl Letter {
     /// A letter with this news.
     pub(super) fn new(news: &News<'_>, context: &Context) -> Self {
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = name_of(news.event, news.job).to_string();
         let body = Bytes::from(news.body(&id, context).to_string());
         Self { id, event: news.event, job: news.job.id.to_string(), body }
+    }
+}
+
+/// What a letter is called. A job comes to its end once, and passes a threshold once: whoever tells of that again, after a crash,
+/// says it by the same name.
+fn name_of(event: Event, job: &JobRecord) -> uuid::Uuid {
+    match event {
+        Event::Active | Event::Suspended | Event::Paused => uuid::Uuid::new_v4(),
+        Event::Complete | Event::Failed | Event::Cancelled | Event::FailureRate | Event::RunTime => {
+            let digest = Sha256::digest(format!("{}/{}", job.id, event.as_str()));
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&digest[..16]);
+            uuid::Builder::from_random_bytes(bytes).into_uuid()
+        }
     }
 }
 

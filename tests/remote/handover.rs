@@ -110,3 +110,17 @@ fn a_state_is_kept_in_oss_as_well() {
     assert_eq!(there.apply().ended(0).json()["job_id"], done.json()["job_id"]);
     assert_eq!(place.reported(), keys(30));
 }
+
+#[test]
+fn a_state_that_does_not_answer_keeps_no_cancelled_run() {
+    let place = Place::with_objects(60);
+    let url = format!("s3://states/team?endpoint={}&lock=false", place.work.endpoint());
+    let here = place.machine_with("here", &url);
+    let running = here.start_and_hold(20);
+    until("something was pushed", || place.work.uploads("states").keys().any(|key| key.contains("heads/")));
+    // From here on nothing that is pushed is answered, and all else is.
+    place.work.behave(|seen| if seen.bucket == "states" { Manner::Wait } else { Manner::Serve });
+    running.interrupt();
+    // How long that takes is bounded by what a runner grants; here, that it ends at all.
+    running.over().ended(1).said("there was no time to push what was done last");
+}
