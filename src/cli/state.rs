@@ -156,7 +156,12 @@ impl State {
             tempo: tempo(),
             patience: self.lock_timeout.unwrap_or_default(),
             tell: Arc::new(move |what| terminal.say(what)),
-            leave: || std::process::exit(Exit::ToolFailed as i32),
+            leave: Arc::new(move |why| {
+                terminal.say(format_args!(
+                    "error: {why}; what was done since the last push is not kept, and this ends here"
+                ));
+                std::process::exit(Exit::ToolFailed as i32)
+            }),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::door::Door;
 use super::error::RemoteError;
@@ -55,21 +56,32 @@ impl Entered {
             Ok((generation, journal)) => {
                 let who = opening.who.clone();
                 let (seen, needless) = (HashMap::new(), Vec::new());
-                let pusher = Pusher { door, mirror, journal, who, generation, pushes: 0, seen, needless };
+                let put_since = std::sync::Mutex::default();
+                let pusher = Pusher { door, mirror, journal, who, generation, pushes: 0, seen, put_since, needless };
                 match lost.why() {
                     None => Ok(Self { pusher, tenure, lease, connection }),
                     Some(why) => Err(why),
                 }
             }
             Err(error) => {
-                if let Some(tenure) = tenure {
-                    tenure.end(opening.tempo.lease / 3).await;
-                }
-                mirror.hold(None)?;
+                give_back(&mut mirror, tenure, opening.tempo.lease / 3).await?;
                 Err(error)
             }
         }
     }
+}
+
+/// Gives the lock back. One that could not be is remembered: this folder need not wait for it.
+pub(super) async fn give_back(
+    mirror: &mut Mirror,
+    tenure: Option<Tenure>,
+    within: Duration,
+) -> Result<(), RemoteError> {
+    let given_back = match tenure {
+        Some(tenure) => tenure.end(within).await,
+        None => true,
+    };
+    if given_back { mirror.hold(None) } else { mirror.save() }
 }
 
 /// Takes the lock, where there is to be one.
@@ -95,7 +107,8 @@ async fn begin(
     };
     let lock = Lock::seek(door, &seeking).await?;
     mirror.hold(Some(lock.as_claim()))?;
-    Ok(Some(Tenure::begin(door.clone(), lock, opening.tempo.lease, opening.leave, lost.clone())))
+    let leave = Arc::clone(&opening.leave);
+    Ok(Some(Tenure::begin(door.clone(), lock, opening.tempo.lease, leave, lost.clone())?))
 }
 
 /// Keeps others of this machine from a mirror, and from the jobs in it.
@@ -145,7 +158,14 @@ async fn settle(
 async fn settle_once(door: &Door, mirror: &mut Mirror, opening: &Opening, base: Base) -> Result<Journal, RemoteError> {
     let head = Head::newest(door).await?;
     match (mirror.goes_on_from(head.as_ref()), head, base) {
-        (true, head, _) => mirror.record.head = head,
+        (true, head, _) => {
+            if let Some((_, here)) =
+                mirror.record.pending.take().filter(|(id, _)| head.as_ref().is_some_and(|it| it.id == *id))
+            {
+                mirror.record.here = here;
+            }
+            mirror.record.head = head;
+        }
         (false, Some(head), Base::Pull) => {
             refuse_older(mirror, &head)?;
             set_aside(mirror, opening)?;
@@ -157,7 +177,8 @@ async fn settle_once(door: &Door, mirror: &mut Mirror, opening: &Opening, base: 
         }
         (false, head, Base::Refuse) => return Err(RemoteError::Behind(mirror.behind(head.as_ref()))),
         (false, head, Base::Replace) => {
-            mirror.record.head = head.map(Head::emptied);
+            let kept = mirror.elsewhere(head.as_ref())?;
+            mirror.record.head = head.map(|head| head.replaced(kept));
             mirror.record.here.clear();
         }
     }

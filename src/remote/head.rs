@@ -96,10 +96,9 @@ impl Head {
         }
     }
 
-    /// The same place in the order of pushes, with nothing in it: what comes next goes on from nothing.
-    pub(super) fn emptied(self) -> Self {
-        let first = Self::first();
-        Self { generation: self.generation, push: self.push, ..first }
+    /// The same place in the order of pushes, with no more in it than these jobs: what comes next goes on from there.
+    pub(super) fn replaced(self, jobs: BTreeMap<JobId, Files>) -> Self {
+        Self { jobs, journal: Filed::default(), journal_sha256: String::new(), lineage: draw(), ..self }
     }
 
     /// Which push it is.

@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::enter::{Base, Entered};
+use super::enter::{Base, Entered, give_back};
 use super::error::RemoteError;
 use super::head;
 use super::lock::{self, Moment};
 use super::pull::fetch;
 use super::push::Pusher;
 use super::tenure::{Lost, Tenure};
+use crate::files::about;
 use crate::job::JobId;
 use crate::journal::Journal;
 use crate::object::{Bucket, Key};
@@ -73,8 +74,16 @@ pub struct Opening {
     pub patience: Duration,
     /// Told what people should know.
     pub tell: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Called when the lock is as good as over, and the process must be gone before somebody else begins.
-    pub leave: fn(),
+    /// Called, with the reason, when the lock is as good as over, and the process must be gone before somebody else begins.
+    pub leave: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Opening {
+    /// The folder, made where there is none.
+    pub(super) fn folder_made(&self) -> Result<PathBuf, RemoteError> {
+        std::fs::create_dir_all(&self.folder).map_err(about(&self.folder))?;
+        Ok(self.folder.clone())
+    }
 }
 
 /// How a state is let go.
@@ -220,23 +229,20 @@ async fn close(
     let reserved = (farewell.within / 3).min(AT_THE_END);
     let late = || RemoteError::NoTime(opening.folder.clone());
     let mut ended = Ok(());
-    if !lost.token.is_cancelled() {
+    if !lost.is_of_lock() {
         let in_time = tokio::time::timeout(farewell.within.saturating_sub(reserved), pusher.push()).await;
         ended = in_time.unwrap_or_else(|_| Err(late())).map(drop);
     }
     if let Some(tenure) = &tenure {
         tenure.verify(reserved / 2).await;
     }
-    if ended.is_ok() && !lost.token.is_cancelled() {
+    if ended.is_ok() && !lost.is_of_lock() {
         pusher.mirror.record.open = false;
         if !farewell.hurried {
             let _ = tokio::time::timeout(CLEARING, clear(&mut pusher, tenure.as_ref())).await;
         }
     }
-    if let Some(tenure) = tenure {
-        tenure.end(reserved / 2).await;
-    }
-    pusher.mirror.hold(None)?;
+    give_back(&mut pusher.mirror, tenure, reserved / 2).await?;
     ended
 }
 
@@ -250,7 +256,7 @@ async fn work_off(
 ) -> Option<(Farewell, Reply)> {
     // Soon at first: what is young is lost soonest.
     let mut pause = Duration::from_secs(1).min(opening.tempo.push_every);
-    let (mut last_good, mut next) = (Instant::now(), Instant::now() + pause);
+    let (mut failing_since, mut next) = (None, Instant::now() + pause);
     let mut waiting = VecDeque::new();
     loop {
         let errand = if let Some(errand) = waiting.pop_front() {
@@ -272,9 +278,16 @@ async fn work_off(
                 pause = (pause * 2).min(opening.tempo.push_every);
                 match unless_closed(pusher.push(), inbox, &mut waiting).await {
                     None => continue,
-                    Some(Ok(_)) => last_good = Instant::now(),
-                    Some(Err(error)) if last_good.elapsed() > LONGEST_SILENCE => lost.because(error),
-                    Some(Err(error)) => (opening.tell)(&format!("warning: {error}; it is tried again")),
+                    Some(Ok(_)) => failing_since = None,
+                    Some(Err(error))
+                        if failing_since.is_some_and(|since: Instant| since.elapsed() > LONGEST_SILENCE) =>
+                    {
+                        lost.because(error);
+                    }
+                    Some(Err(error)) => {
+                        failing_since.get_or_insert_with(Instant::now);
+                        (opening.tell)(&format!("warning: {error}; it is tried again"));
+                    }
                 }
                 let verified = tenure.map_or_else(Moment::now, Tenure::verified);
                 unless_closed(pusher.sweep(verified), inbox, &mut waiting).await;

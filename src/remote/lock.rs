@@ -8,7 +8,7 @@
 //! older generation begin again.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -39,27 +39,36 @@ const MAX_BEATEN: u32 = 20;
 /// How long is waited before something is tried again that another was faster at.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A moment on this machine: time passes for it also while the machine sleeps.
+/// A moment on this machine: time passes for it also while the machine sleeps, and nobody sets it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     running: Instant,
-    wall: SystemTime,
+    /// Since the machine was started, where it says so.
+    up: Option<Duration>,
 }
 
 impl Moment {
     pub(super) fn now() -> Self {
-        Self { running: Instant::now(), wall: SystemTime::now() }
+        Self { running: Instant::now(), up: uptime() }
     }
 
-    /// How long ago it was. A clock that is set forward makes it longer ago, which errs on the safe side.
+    /// How long ago it was.
     pub(super) fn age(self) -> Duration {
-        self.running.elapsed().max(self.wall.elapsed().unwrap_or_default())
+        let up = uptime().zip(self.up).map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then));
+        self.running.elapsed().max(up)
     }
 
     /// Whether it is later than another.
     pub(super) fn is_after(self, other: Self) -> bool {
         self.running > other.running
     }
+}
+
+/// How long ago the machine was started, time asleep included, to a hundredth of a second. Linux says it; elsewhere the clock of
+/// `Instant` is all there is.
+fn uptime() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    text.split_whitespace().next()?.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok())
 }
 
 /// Who holds a state, for people.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::door::Door;
-use super::enter::{Base, Entered, hold, refuse_older, set_aside};
+use super::enter::{Base, Entered, give_back, hold, refuse_older, set_aside};
 use super::error::RemoteError;
 use super::head::Head;
 use super::keeper::Opening;
@@ -100,17 +100,22 @@ pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
 /// # Errors
 /// When there is no state, or it cannot be reached or read.
 pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<(), RemoteError> {
+    match hold(&opening.folder_made()?) {
+        Err(RemoteError::HeldHere(_)) => Ok(()),
+        lease => {
+            let _lease = lease?;
+            bring_up_to_date(opening, &job, false).await
+        }
+    }
+}
+
+async fn bring_up_to_date(opening: &Opening, job: &impl Fn(&JobId) -> bool, replace: bool) -> Result<(), RemoteError> {
     let mut mirror = Mirror::open(&opening.folder, &opening.place)?;
-    let _lease = match hold(&opening.folder) {
-        Err(RemoteError::HeldHere(_)) => return Ok(()),
-        lease => lease?,
-    };
-    mirror.reread()?;
     let (door, _connection) = door(opening).await?;
     let mut last = None;
     for _ in 0..LOOKS {
         let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
-        match bring(opening, &door, &mut mirror, head, &job).await {
+        match bring(opening, &door, &mut mirror, head, job, replace).await {
             // Whoever holds the state has pushed, and removed what it does not need any more.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             brought => return brought,
@@ -125,9 +130,13 @@ async fn bring(
     mirror: &mut Mirror,
     head: Head,
     job: &impl Fn(&JobId) -> bool,
+    replace: bool,
 ) -> Result<(), RemoteError> {
     let jobs: Vec<JobId> = head.jobs.keys().filter(|id| job(id)).cloned().collect();
-    if !mirror.goes_on_from(Some(&head)) {
+    if replace {
+        mirror.record.here.clear();
+        pull(door, mirror, head).await?;
+    } else if !mirror.goes_on_from(Some(&head)) {
         refuse_older(mirror, &head)?;
         set_aside(mirror, opening)?;
         pull(door, mirror, head).await?;
@@ -145,13 +154,17 @@ async fn bring(
 pub async fn take_out(opening: &Opening, replace: bool) -> Result<(), RemoteError> {
     let (door, _connection) = door(opening).await?;
     let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
-    if opening.folder.exists() && !replace {
-        let mirror = Mirror::open(&opening.folder, &opening.place)?;
-        if !mirror.goes_on_from(Some(&head)) && mirror.is_strange(Some(&head)) {
-            return Err(RemoteError::Occupied(opening.folder.clone()));
-        }
+    let occupied = || Err(RemoteError::Occupied(opening.folder.clone()));
+    // Before anything is written there.
+    if opening.folder.exists() && !replace && Mirror::open(&opening.folder, &opening.place)?.is_strange(&head) {
+        return occupied();
     }
-    look(opening, |_| true).await
+    let _lease = hold(&opening.folder_made()?)?;
+    let mirror = Mirror::open(&opening.folder, &opening.place)?;
+    if !replace && !mirror.goes_on_from(Some(&head)) && mirror.has_changed().await? {
+        return occupied();
+    }
+    bring_up_to_date(opening, &|_: &JobId| true, replace).await
 }
 
 /// Pushes the folder, where it goes on from what is there, or nothing is; with `replace` in any case. Whether anything
@@ -165,12 +178,11 @@ pub async fn move_in(opening: &Opening, replace: bool) -> Result<bool, RemoteErr
     let Entered { mut pusher, tenure, lease: _lease, connection: _connection } =
         Entered::enter(opening, base, &lost).await?;
     let pushed = pusher.push().await;
-    if let Some(tenure) = tenure {
+    if let Some(tenure) = &tenure {
         tenure.verify(opening.tempo.lease / 3).await;
-        tenure.end(opening.tempo.lease / 3).await;
     }
-    pusher.mirror.record.open = pushed.is_err();
-    pusher.mirror.hold(None)?;
+    pusher.mirror.record.open = pushed.is_err() || lost.is_of_lock();
+    give_back(&mut pusher.mirror, tenure, opening.tempo.lease / 3).await?;
     lost.why().map_or(pushed, Err)
 }
 

@@ -1,19 +1,21 @@
 //! The folder of this machine that a state in a bucket is worked on in, and what is known of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::capture::{Gone, capture};
 use super::error::RemoteError;
-use super::head::Head;
+use super::head::{Files, Head, Piece};
 use super::lock::Claim;
 use crate::files::{about, write_at_once};
 use crate::hex::hex;
 use crate::job::JobId;
-use crate::journal::JOURNAL_NAME;
+use crate::journal::{JOURNAL_NAME, Journal};
 
 /// The file that says what the folder is of.
 const NAME: &str = "remote.json";
@@ -64,12 +66,15 @@ pub(super) struct Record {
     place: String,
     /// What was pulled or pushed last.
     pub(super) head: Option<Head>,
-    /// The id of a head that may have been pushed: what became of it is not known.
-    pub(super) pending: Option<String>,
+    /// The id of a head that may have been pushed, and which jobs of it are here: what became of it is not known.
+    pub(super) pending: Option<(String, BTreeSet<JobId>)>,
     /// The lock that was held last, unless it was given back, and where that was.
     pub(super) claim: Option<(Claim, Place)>,
     /// Whether something was done here that may not be pushed.
     pub(super) open: bool,
+    /// Whether it is being pulled.
+    #[serde(default)]
+    pub(super) pulling: bool,
     /// The jobs of that head whose files are here.
     pub(super) here: BTreeSet<JobId>,
 }
@@ -93,6 +98,7 @@ impl Mirror {
             pending: None,
             claim: None,
             open: false,
+            pulling: false,
             here: BTreeSet::new(),
         };
         let record = match fs::read(&path) {
@@ -127,13 +133,33 @@ impl Mirror {
     pub(super) fn goes_on_from(&self, there: Option<&Head>) -> bool {
         match (&self.record.head, there) {
             (Some(here), Some(there)) => {
-                let pushed = self.record.pending.as_ref() == Some(&there.id);
+                let pushed = self.may_have_pushed(there);
                 (here.id == there.id || pushed) && here.lineage == there.lineage
             }
-            (None, Some(there)) => self.record.pending.as_ref() == Some(&there.id),
+            (None, Some(there)) => self.may_have_pushed(there),
             (None, None) => true,
             (Some(_), None) => false,
         }
+    }
+
+    fn may_have_pushed(&self, head: &Head) -> bool {
+        self.record.pending.as_ref().is_some_and(|(id, _)| *id == head.id)
+    }
+
+    /// The files of the jobs that this folder knows of and has not, where they are in the bucket still.
+    pub(super) fn elsewhere(&self, there: Option<&Head>) -> Result<BTreeMap<JobId, Files>, RemoteError> {
+        let Some(here) = &self.record.head else { return Ok(BTreeMap::new()) };
+        let kept = there.map(Head::names).unwrap_or_default();
+        let mut jobs = BTreeMap::new();
+        for (job, files) in here.jobs.iter().filter(|(job, _)| !self.record.here.contains(*job)) {
+            let gone = |piece: &Piece| !kept.contains(piece.name.as_str());
+            if files.values().flat_map(|file| &file.pieces).any(gone) {
+                let what = format!("the files of job {job} are neither in {} nor in the bucket", self.folder.display());
+                return Err(RemoteError::Behind(what));
+            }
+            jobs.insert(job.clone(), files.clone());
+        }
+        Ok(jobs)
     }
 
     /// Whether what is there is older than what this folder has seen of it.
@@ -141,14 +167,26 @@ impl Mirror {
         self.record.head.as_ref().is_some_and(|here| here.lineage == there.lineage && here.place() > there.place())
     }
 
-    /// Whether the folder has, or may have, something that is not a copy of this state.
-    pub(super) fn is_strange(&self, there: Option<&Head>) -> bool {
-        let known = self.record.head.as_ref().zip(there).is_some_and(|(here, there)| here.lineage == there.lineage);
-        let ours = [NAME, "lease"];
-        let strangers = fs::read_dir(&self.folder).map_or(0, |entries| {
-            entries.flatten().filter(|entry| !ours.iter().any(|name| entry.file_name() == **name)).count()
-        });
-        strangers > 0 && (!known || self.record.open)
+    /// Whether there is something in the folder that is no copy of this state.
+    pub(super) fn is_strange(&self, there: &Head) -> bool {
+        let known = match (&self.record.head, self.record.pulling) {
+            (Some(here), _) => here.lineage == there.lineage,
+            // What a pull has left that did not come to its end.
+            (None, pulling) => pulling,
+        };
+        let ours = |name: &std::ffi::OsStr| {
+            name == NAME || name == "lease" || Path::new(name).extension() == Some("draft".as_ref())
+        };
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter(|entry| !ours(&entry.file_name())).count() > 0 && !known
+    }
+
+    /// Whether the journal here is another than that of the last head: something was done here since.
+    pub(super) async fn has_changed(&self) -> Result<bool, RemoteError> {
+        let Some(head) = &self.record.head else { return Ok(false) };
+        let Some(journal) = Journal::open_existing(&self.folder)? else { return Ok(false) };
+        Ok(self.record.open
+            || capture(&journal, Gone::LeaveOut, |_| false).await?.journal_sha256 != head.journal_sha256)
     }
 
     /// Puts what is here aside, where something of it may not be pushed. Where to.
@@ -156,8 +194,7 @@ impl Mirror {
         if !self.record.open || !self.folder.join(JOURNAL_NAME).exists() {
             return Ok(None);
         }
-        let aside = self.folder.join("aside");
-        let _ = fs::remove_dir_all(&aside);
+        let aside = self.folder.join(format!("aside-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ")));
         fs::create_dir_all(&aside).map_err(about(&aside))?;
         let behind = ["-wal", "-shm"].map(|end| format!("{JOURNAL_NAME}{end}"));
         for name in [JOURNAL_NAME.to_owned(), "jobs".to_owned()].into_iter().chain(behind) {

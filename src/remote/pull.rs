@@ -1,5 +1,6 @@
 //! From the bucket to the mirror. Every piece is checked against its digest, and nothing takes its place before it is whole.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::push::blocking;
 use crate::files::{about, sync_folder};
 use crate::hex::hex;
 use crate::job::JobId;
-use crate::journal::{JOURNAL_NAME, JobFolder};
+use crate::journal::{JOURNAL_NAME, JobFolder, folders};
 
 /// The largest journal that is unpacked, in bytes; ours stay below 64 MiB.
 const MAX_JOURNAL: u64 = 1 << 30;
@@ -27,23 +28,37 @@ const AT_ONCE: usize = 4;
 /// Puts a head's journal into the mirror, in place of whatever is there. The files of its jobs are fetched later, each
 /// when it is needed.
 pub(super) async fn pull(door: &Door, mirror: &mut Mirror, head: Head) -> Result<(), RemoteError> {
+    let same = unchanged(mirror, &head);
     // Half of it is not to be taken for all of it.
     mirror.record.head = None;
     mirror.record.here.clear();
+    mirror.record.pulling = true;
     mirror.save()?;
     let folder = mirror.folder.clone();
     let packed = folder.join("journal.packed.draft");
     download(door, &head.journal, packed.clone()).await?;
-    let (at, expected) = (folder.clone(), head.journal_sha256.clone());
+    let (at, expected, keep) = (folder.clone(), head.journal_sha256.clone(), same.clone());
     blocking(move || {
         let unpacked = unpack(&packed, &at.join("journal.draft"), &expected);
         let _ = fs::remove_file(&packed);
         unpacked?;
-        take_place(&at)
+        take_place(&at, &keep)
     })
     .await?;
     mirror.record.head = Some(head);
+    mirror.record.here = same;
+    (mirror.record.open, mirror.record.pulling) = (false, false);
     mirror.save()
+}
+
+/// The jobs whose files are here and are the same in a newer head.
+fn unchanged(mirror: &Mirror, newer: &Head) -> BTreeSet<JobId> {
+    let Some(here) = mirror.record.head.as_ref().filter(|head| head.lineage == newer.lineage && !mirror.record.open)
+    else {
+        return BTreeSet::new();
+    };
+    let same = |job: &&JobId| here.jobs.get(*job).is_some_and(|files| newer.jobs.get(*job) == Some(files));
+    mirror.record.here.iter().filter(same).cloned().collect()
 }
 
 /// Fetches the files of a job, unless they are here.
@@ -118,8 +133,10 @@ fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
 }
 
 /// The journal that was unpacked takes the place of the one before, and of all that belongs to that.
-fn take_place(folder: &Path) -> Result<(), RemoteError> {
-    remove_all(&folder.join("jobs"))?;
+fn take_place(folder: &Path, keep: &BTreeSet<JobId>) -> Result<(), RemoteError> {
+    for job in folders(folder)?.iter().filter(|job| !keep.contains(*job)) {
+        remove_all(JobFolder::of(folder, job).path())?;
+    }
     for behind in ["-wal", "-shm"] {
         let path = folder.join(format!("{JOURNAL_NAME}{behind}"));
         match fs::remove_file(&path) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -39,6 +40,8 @@ pub(super) struct Pusher {
     pub(super) pushes: u64,
     /// Files that this process has pushed, and what they were: they need not be read again to know that.
     pub(super) seen: HashMap<PathBuf, Stamp>,
+    /// Pieces that were put since the last head, by their digest: of a push that was broken off.
+    pub(super) put_since: Mutex<HashMap<String, Piece>>,
     /// What is not needed any more since the push at that moment, if that counts.
     pub(super) needless: Vec<(Moment, Vec<String>)>,
 }
@@ -103,11 +106,12 @@ impl Pusher {
         self.pushes = head.push;
         head.by.clone_from(&self.who);
         head.at = Timestamp::now();
-        self.mirror.record.pending = Some(head.id.clone());
+        self.mirror.record.pending = Some((head.id.clone(), here.clone()));
         self.mirror.save()?;
         head.write(&self.door).await?;
         let written = Moment::now();
         self.needless.push((written, needless(before.as_ref(), &head)));
+        self.put_since.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         self.mirror.record.here = here;
         self.mirror.record.head = Some(head);
         self.mirror.record.pending = None;
@@ -197,12 +201,14 @@ impl Pusher {
     }
 
     async fn put(&self, content: Vec<u8>) -> Result<Piece, RemoteError> {
-        let piece = Piece {
-            name: piece_name(self.generation),
-            bytes: content.len() as u64,
-            sha256: hex(&Sha256::digest(&content)),
-        };
+        let sha256 = hex(&Sha256::digest(&content));
+        let put_since = || self.put_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(piece) = put_since().get(&sha256) {
+            return Ok(piece.clone());
+        }
+        let piece = Piece { name: piece_name(self.generation), bytes: content.len() as u64, sha256 };
         self.door.put(&piece.name, content.into()).await?;
+        put_since().insert(piece.sha256.clone(), piece.clone());
         Ok(piece)
     }
 }

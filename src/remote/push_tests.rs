@@ -57,6 +57,7 @@ fn again(place: &Place, journal: &Journal, generation: u64) -> Pusher {
         generation,
         pushes: 0,
         seen: HashMap::new(),
+        put_since: Mutex::default(),
         needless: Vec::new(),
     }
 }

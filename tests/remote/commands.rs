@@ -127,3 +127,43 @@ fn places_that_cannot_be_are_refused_with_the_way_out() {
     let refused = here.run(&["validate", "plan.toml"]).ended(2).said("this is no place to keep jobs");
     assert!(!refused.stderr.contains("hushhush"), "{}", refused.stderr);
 }
+
+#[test]
+fn what_was_done_in_a_copy_is_not_pulled_over() {
+    let place = Place::with_objects(20);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    here.apply().ended(0);
+    there.run(&["state", "pull", "copy", "--plan", "plan.toml"]).ended(0);
+    let again = ["apply", "plan.toml", "--auto-approve", "--new", "--state", "copy"];
+    let plan =
+        fs::read_to_string(there.path("plan.toml")).expect("a plan").replace("client_request_token = \"once\"", "");
+    fs::write(there.path("plan.toml"), plan).expect("written");
+    there.run(&again).ended(0);
+    // The state moves on as well.
+    let url = place.url();
+    let job = here.run(&["list", "--json", "--state", &url]).ended(0).json()["jobs"][0]["job_id"].clone();
+    here.run(&["delete", job.as_str().expect("an id"), "--auto-approve", "--state", &url]).ended(0);
+    let pull = ["state", "pull", "copy", "--plan", "plan.toml"];
+    there.run(&pull).ended(6).said("holds something that is not, or not only, a copy of this state");
+    let jobs = |folder: &str| there.run(&["list", "--json", "--state", folder]).ended(0).json()["jobs"].clone();
+    assert_eq!(jobs("copy").as_array().map(Vec::len), Some(2));
+    there.run(&["state", "pull", "copy", "--plan", "plan.toml", "--force"]).ended(0);
+    assert_eq!(jobs("copy").as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_push_by_force_keeps_the_files_that_this_machine_never_fetched() {
+    let place = Place::with_objects(20);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let job = here.apply().ended(0).json()["job_id"].clone();
+    let url = place.url();
+    // It knows of the job, and has none of its files.
+    there.run(&["list", "--state", &url]).ended(0);
+    here.run(&["retry", "--report", "x.csv", "--plan", "plan.toml", "--auto-approve"]).ended(4);
+    there.run(&["state", "push", "--state", &url]).ended(6).said("batchplan state push --force");
+    there.run(&["state", "push", "--force", "--state", &url]).ended(0);
+    let elsewhere = place.machine("elsewhere");
+    elsewhere.run(&["state", "pull", "copy", "--state", &url]).ended(0);
+    let folder = elsewhere.path("copy/jobs").join(job.as_str().expect("an id"));
+    assert!(folder.join("manifest/index.json").exists());
+}

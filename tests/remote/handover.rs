@@ -124,3 +124,31 @@ fn a_state_that_does_not_answer_keeps_no_cancelled_run() {
     // How long that takes is bounded by what a runner grants; here, that it ends at all.
     running.over().ended(1).said("there was no time to push what was done last");
 }
+
+#[test]
+fn what_only_a_killed_run_knew_is_put_aside_once() {
+    let place = Place::with_objects(120);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(60);
+    let chest = place.chest();
+    until("something was pushed", || !chest.names("heads/").is_empty());
+    running.kill();
+    place.let_go();
+    there.apply().ended(0);
+    let url = place.url();
+    let list = ["list", "--json", "--state", &url];
+    let listed = here.run(&list).ended(0).said("what was not pushed then is kept in");
+    assert_eq!(listed.json()["jobs"][0]["status"], "Complete");
+    let id = listed.json()["jobs"][0]["job_id"].as_str().expect("an id").to_owned();
+    there.run(&["delete", &id, "--auto-approve", "--state", &url]).ended(0);
+    let again = here.run(&list).ended(0);
+    assert!(!again.stderr.contains("is kept in"), "{}", again.stderr);
+    let mirror = std::fs::read_dir(here.path(".batchplan/remote")).expect("a folder").next().expect("one").expect("it");
+    let entries = std::fs::read_dir(mirror.path()).expect("a folder");
+    let aside: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("aside-")))
+        .collect();
+    let [aside] = &aside[..] else { panic!("{aside:?}") };
+    assert!(aside.join("jobs").join(&id).join("report/report-0.csv").exists());
+}
