@@ -54,7 +54,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::journal::JournalError;
 pub use exit::Exit;
 use state::State;
-use terminal::{Terminal, barred};
+use terminal::{Terminal, barred, harmless};
 
 /// Declarative batch plans for object storage.
 #[derive(Debug, Parser)]
@@ -127,9 +127,20 @@ impl From<std::io::Error> for Error {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
     let terminal = Terminal::of_process();
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+        Ok((matches, cli))
+    });
+    let (matches, cli) = match parsed {
+        Ok(parsed) => parsed,
+        // What was typed stands in it, and may be a stranger's: it commands neither terminals nor runners.
+        Err(error) if error.use_stderr() && github::is_here() => {
+            terminal.say(harmless(error.render().to_string().trim_end()));
+            return Exit::Invalid.into();
+        }
+        Err(error) => error.exit(),
+    };
     let exit = match signals::outlive_full_files().map_err(Error::from).and_then(|()| dispatch(cli.command, terminal)) {
         Ok(exit) => exit,
         Err(error) => {

@@ -21,7 +21,8 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
     let mut out = format!(
         "# .github/workflows/batchplan-{slug}.yml\n\
          #\n\
-         # To use it: save it there, and write the owner of the batchplan repository for OWNER below.\n"
+         # To use it: save it there, and write the owner of the batchplan repository for OWNER below. In the repository's settings,\n\
+         # make the environment batchplan, without reviewers and for the default branch only.\n"
     );
     if job.state.is_none() && !job.says_state {
         out.push_str(
@@ -30,9 +31,11 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
         );
     }
     out.push_str(match provider {
-        Provider::Aws => "# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on.\n",
-        Provider::Oss => "# And the secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n",
-        Provider::S3 => "# And the secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
+        Provider::Aws => {
+            "# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on, which trusts that environment.\n"
+        }
+        Provider::Oss => "# And that environment's secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n",
+        Provider::S3 => "# And that environment's secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
         Provider::Sandbox => "",
     });
     let _ = write!(
@@ -56,7 +59,7 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
     let _ = write!(
         out,
         "\n\
-         # One run at a time. One that waits is not cancelled, and goes on with what was begun.\n\
+         # One run at a time. Of those that wait GitHub keeps the newest; a job that was begun is gone on with by the next.\n\
          concurrency:\n\
          \x20 group: batchplan-{slug}\n\
          \x20 cancel-in-progress: false\n\
@@ -64,6 +67,7 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
          jobs:\n\
          \x20 apply:\n\
          \x20   runs-on: ubuntu-latest\n\
+         \x20   environment: batchplan\n\
          \x20   steps:\n\
          \x20     - uses: actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2\n\
          \x20       with:\n\
@@ -74,7 +78,8 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
             "      - uses: aws-actions/configure-aws-credentials@8df5847569e6427dd6c4fb1cf565c83acfa8afa7 # v6.0.0\n\
              \x20       with:\n\
              \x20         role-to-assume: ${{ vars.AWS_ROLE }}\n\
-             \x20         aws-region: ${{ vars.AWS_REGION }}\n",
+             \x20         aws-region: ${{ vars.AWS_REGION }}\n\
+             \x20         role-duration-seconds: 21600 # as long as a job may run; the role must allow sessions of that length\n",
         );
     }
     let version = env!("CARGO_PKG_VERSION");
@@ -95,7 +100,7 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
         "        with:\n\
          \x20         command: apply\n\
          \x20         plan: {plan}\n\
-         \x20         args: --auto-approve"
+         \x20         args: --auto-approve --lock-timeout 1h"
     );
     if let Some(state) = state {
         let _ = write!(out, "\n          state: {state}");
