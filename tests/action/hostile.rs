@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cloud::{Cloud, expect};
 use crate::expression::Status;
+use crate::install;
 use crate::machine::{Job, Machine};
 
 /// A machine whose steps have the sandbox's keys.
@@ -109,6 +110,36 @@ fn arguments_are_words_and_nothing_in_them_is_evaluated() {
     let job = words("--flag \"no end");
     assert_eq!(job.action().told()[0].text, "the input args has a quote that does not end on its line");
     words("  \n ").ended(Status::Failure);
+}
+
+#[test]
+fn a_backslash_at_the_end_of_a_line_joins_the_next_one() {
+    // A release's binary that writes each of its words on a line.
+    let mut machine = machine();
+    machine.cached = false;
+    let key = "batchplan-0.1.0-x86_64-unknown-linux-musl-release";
+    for (name, content) in install::release(key, "printf 'word:%s\\n' \"$@\"") {
+        let entry = machine.path("cache").join(key);
+        std::fs::create_dir_all(&entry).expect("a folder");
+        std::fs::write(entry.join(name), content).expect("written");
+    }
+    let run = |args: &str| machine.action(&json!({ "command": "validate", "version": "0.1.0", "args": args }));
+    let words = |args: &str| -> Vec<String> {
+        let log = run(args).ended(Status::Success).log();
+        log.lines().filter_map(|line| line.strip_prefix("word:")).skip(1).map(str::to_owned).collect()
+    };
+    assert_eq!(words("--a \\\n  --b x\\\n--c\n"), ["--a", "--b", "x", "--c"]);
+    assert_eq!(words("--a \\\n"), ["--a"]);
+    assert_eq!(words(" \\\n\\\n"), Vec::<String>::new());
+    // What is a backslash, and what is no comment.
+    assert_eq!(words("a\\\\\nb\\\\\\\nc"), ["a\\", "b\\", "c"]);
+    assert_eq!(words("'a\\b' \"c\\\\d\" e\\ f # \"\""), ["a\\b", "c\\\\d", "e f", "#", ""]);
+    for args in ["\\", "--a \\", "--a\n\\\\\\", "--a \\\n\\"] {
+        let job = run(args);
+        job.ended(Status::Failure);
+        assert_eq!(job.action().told()[0].text, "the input args ends in a backslash that nothing follows", "{args:?}");
+        assert_eq!(job.action().code, Some(2));
+    }
 }
 
 #[test]

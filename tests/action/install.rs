@@ -12,9 +12,32 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::expression::Status;
-use crate::machine::{Machine, root};
+use crate::machine::{Machine, Trigger, root};
 
-const NAME: &str = "batchplan-x86_64-unknown-linux-musl-v0.1.0";
+/// The key of the cache for the release 0.1.0 that no pin holds.
+const KEY: &str = "batchplan-0.1.0-x86_64-unknown-linux-musl-release";
+
+const ARCHIVE: &str = "batchplan-x86_64-unknown-linux-musl-v0.1.0.tar.gz";
+
+/// The files of a release by their names, for the key that the action caches them by. Its binary is this script.
+pub(crate) fn release(key: &str, script: &str) -> BTreeMap<String, Vec<u8>> {
+    let name = format!("batchplan-x86_64-unknown-linux-musl-v{}", version(key));
+    let folder = tempfile::tempdir().expect("a folder");
+    let inside = folder.path().join(&name);
+    fs::create_dir(&inside).expect("a folder");
+    fs::write(inside.join("batchplan"), format!("#!/bin/sh\n{script}\n")).expect("written");
+    let packed = Command::new("tar").args(["-czf", "a.tar.gz", &name]).current_dir(folder.path()).status();
+    assert!(packed.expect("tar").success());
+    let archive = fs::read(folder.path().join("a.tar.gz")).expect("an archive");
+    let sums = format!("{}  other.tar.gz\n{}  {name}.tar.gz\n", hex(b""), hex(&archive));
+    BTreeMap::from([(format!("{name}.tar.gz"), archive), ("SHA256SUMS".to_owned(), sums.into_bytes())])
+}
+
+/// The version in a release's key.
+fn version(key: &str) -> &str {
+    let found = key.strip_prefix("batchplan-").and_then(|rest| rest.split_once("-x86_64-unknown-linux-musl-"));
+    found.unwrap_or_else(|| panic!("{key} is no release's key")).0
+}
 
 /// A server of a release's files, and what it was asked for.
 struct Releases {
@@ -26,18 +49,14 @@ struct Releases {
 impl Releases {
     /// The release 0.1.0, whose binary says what it was called with. `spoil` may change its files.
     fn start(spoil: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let inside = folder.path().join(NAME);
-        fs::create_dir(&inside).expect("a folder");
-        fs::write(inside.join("batchplan"), "#!/bin/sh\necho \"released: $*\"\n").expect("written");
-        let packed = Command::new("tar").args(["-czf", "a.tar.gz", NAME]).current_dir(folder.path()).status();
-        assert!(packed.expect("tar").success());
-        let archive = fs::read(folder.path().join("a.tar.gz")).expect("an archive");
-        let sums = format!("{}  other.tar.gz\n{}  {NAME}.tar.gz\n", hex(b""), hex(&archive));
-        let mut files = BTreeMap::from([
-            (format!("/v0.1.0/{NAME}.tar.gz"), archive),
-            ("/v0.1.0/SHA256SUMS".to_owned(), sums.clone().into_bytes()),
-        ]);
+        Self::of(KEY, spoil)
+    }
+
+    fn of(key: &str, spoil: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Self {
+        let files = release(key, "echo \"released: $*\"");
+        let sums = hex(&files["SHA256SUMS"]);
+        let version = version(key);
+        let mut files = files.into_iter().map(|(name, content)| (format!("/v{version}/{name}"), content)).collect();
         spoil(&mut files);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
@@ -61,7 +80,7 @@ impl Releases {
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
             }
         });
-        Self { address, asked, sums: hex(sums.as_bytes()) }
+        Self { address, asked, sums }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -92,20 +111,109 @@ fn a_tag_installs_its_release_once_and_then_from_the_cache() {
     let job = machine.called("OWNER/batchplan@v0.1.0", &with);
     job.ended(Status::Success);
     assert!(job.log().contains("released: validate plan.toml"), "{}", job.log());
-    assert_eq!(releases.asked(), ["/v0.1.0/SHA256SUMS".to_owned(), format!("/v0.1.0/{NAME}.tar.gz")]);
+    assert_eq!(releases.asked(), ["/v0.1.0/SHA256SUMS".to_owned(), format!("/v0.1.0/{ARCHIVE}")]);
     let job = machine.called("OWNER/batchplan@v0.1.0", &with);
     assert!(job.ended(Status::Success).log().contains("released: validate plan.toml"), "{}", job.log());
     assert_eq!(releases.asked(), Vec::<String>::new());
-    // Nothing but the binary is kept.
-    let kept = machine.path("cache/batchplan-0.1.0-x86_64-unknown-linux-musl-release");
-    let kept: Vec<_> =
-        fs::read_dir(kept).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
-    assert_eq!(kept, ["batchplan"]);
+    // Nothing but what can be checked again is kept.
+    let kept = machine.path("cache").join(KEY);
+    let mut names: Vec<_> = fs::read_dir(&kept).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["SHA256SUMS", ARCHIVE]);
+    // What is missing there is fetched, and only that.
+    fs::remove_file(kept.join(ARCHIVE)).expect("removed");
+    machine.called("OWNER/batchplan@v0.1.0", &with).ended(Status::Success);
+    assert_eq!(releases.asked(), [format!("/v0.1.0/{ARCHIVE}")]);
+}
+
+#[test]
+fn a_tag_before_a_release_is_one_and_other_tags_are_built() {
+    let releases = Releases::of("batchplan-0.1.0-rc.1-x86_64-unknown-linux-musl-release", |_| {});
+    let machine = releases.machine();
+    let with = json!({ "command": "validate", "plan": "plan.toml" });
+    let job = machine.called("OWNER/batchplan@v0.1.0-rc.1", &with);
+    assert!(job.ended(Status::Success).log().contains("released: validate plan.toml"), "{}", job.log());
+    for tag in ["v0", "0.1.0", "v0.1.0-", "v0.1.0+a", "nightly-v0.1.0"] {
+        let job = machine.called(&format!("OWNER/batchplan@{tag}"), &with);
+        assert!(job.ended(Status::Failure).log().contains("there is no cargo on this runner"), "{tag}: {}", job.log());
+    }
+}
+
+#[test]
+fn what_comes_from_the_cache_is_checked_like_what_is_downloaded() {
+    let releases = Releases::start(|_| {});
+    let with = |version: &str| json!({ "command": "validate", "plan": "plan.toml", "version": version });
+    let pinned = format!("0.1.0@sha256:{}", releases.sums);
+    let poison = release(KEY, "echo poisoned");
+    let binary = b"#!/bin/sh\necho poisoned\n".to_vec();
+    // What is put into the cache, what refuses it of a pinned version, and what of one that is not.
+    let (pin, sum) = ("is not the file that the input version pins", "does not have the checksum");
+    let cases: [(&[&str], _, _); 3] = [
+        (&[ARCHIVE], Some(sum), Some(sum)),
+        (&["SHA256SUMS"], Some(pin), Some(sum)),
+        (&["SHA256SUMS", ARCHIVE], Some(pin), None),
+    ];
+    for (names, of_pinned, of_other) in cases {
+        for (version, refused) in [(pinned.as_str(), of_pinned), ("0.1.0", of_other)] {
+            let machine = releases.machine();
+            machine.action(&with(version)).ended(Status::Success);
+            releases.asked();
+            let entry = fs::read_dir(machine.path("cache")).expect("a folder").flatten().next().expect("an entry");
+            for name in names {
+                fs::write(entry.path().join(name), &poison[*name]).expect("written");
+            }
+            let job = machine.action(&with(version));
+            match refused {
+                Some(refused) => {
+                    let log = job.ended(Status::Failure).log();
+                    assert!(log.contains(refused), "{names:?} {version}: {log}");
+                    let key = entry.file_name().into_string().expect("UTF-8");
+                    assert!(log.contains(&format!("it may come from the cache {key}: delete that")), "{log}");
+                    assert!(!log.contains("poisoned"), "nothing of it was run: {log}");
+                }
+                // As the README says, who is not pinned trusts the cache.
+                None => assert!(job.ended(Status::Success).log().contains("poisoned"), "{}", job.log()),
+            }
+            assert_eq!(releases.asked(), Vec::<String>::new());
+        }
+    }
+
+    // A binary there, or in the folder that an earlier step of the job could write, is nobody's.
+    let machine = releases.machine();
+    machine.action(&with(&pinned)).ended(Status::Success);
+    let entry = fs::read_dir(machine.path("cache")).expect("a folder").flatten().next().expect("an entry");
+    fs::write(entry.path().join("batchplan"), binary).expect("written");
+    let job = machine.action(&with(&pinned));
+    assert!(job.ended(Status::Success).log().contains("released: validate"), "{}", job.log());
+}
+
+#[test]
+fn what_an_earlier_step_of_the_job_left_is_checked_as_well() {
+    let releases = Releases::start(|_| {});
+    let machine = releases.machine();
+    let action = json!({ "uses": "./", "with": { "command": "validate", "plan": "plan.toml", "version": "0.1.0" } });
+    let job = |between: &str| {
+        let between = format!("cd \"$RUNNER_TEMP/batchplan/{KEY}\"\n{between}\n");
+        let steps = json!([
+            { "uses": "actions/checkout@0000000000000000000000000000000000000000" },
+            action, { "run": between, "shell": "bash" }, action,
+        ]);
+        let workflow = json!({ "on": "push", "jobs": { "job": { "runs-on": "ubuntu-latest", "steps": steps } } });
+        let mut run = machine.run(&workflow, &Trigger { event: "push", payload: json!({}) }, &mut || false);
+        run.jobs.pop().expect("a job")
+    };
+    let twice = job("ls");
+    assert_eq!(twice.ended(Status::Success).log().matches("released: validate").count(), 2, "{}", twice.log());
+    assert_eq!(releases.asked().len(), 2, "once is enough");
+    let spoilt =
+        job(&format!("printf '#!/bin/sh\\necho poisoned\\n' >batchplan; chmod +x batchplan; echo >>{ARCHIVE}"));
+    assert!(spoilt.ended(Status::Failure).log().contains("does not have the checksum"), "{}", spoilt.log());
+    assert!(!spoilt.log().contains("\npoisoned"), "{}", spoilt.log());
 }
 
 #[test]
 fn a_release_that_is_not_what_it_should_be_is_refused() {
-    let archive = format!("/v0.1.0/{NAME}.tar.gz");
+    let archive = format!("/v0.1.0/{ARCHIVE}");
     let pinned = |sums: &str| format!("0.1.0@sha256:{sums}");
     let version = |version: &str| json!({ "command": "validate", "plan": "plan.toml", "version": version });
 

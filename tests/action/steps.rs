@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::expression::{Contexts, Status, text_of};
 use crate::files::{Told, command, values};
 use crate::folders;
+use crate::install;
 use crate::machine::{ACTION, Machine, parsed, root};
 use crate::process;
 
@@ -182,7 +183,15 @@ impl Walk<'_> {
         let saved = self.machine.path("cache").join(key);
         if !saved.exists() && self.machine.cached {
             fs::create_dir(&saved).expect("a folder");
-            fs::copy(env!("CARGO_BIN_EXE_batchplan"), saved.join("batchplan")).expect("copied");
+            let binary = env!("CARGO_BIN_EXE_batchplan");
+            if key.starts_with("batchplan-source-") {
+                fs::copy(binary, saved.join("batchplan")).expect("copied");
+            } else {
+                // A release's binary gives way to the one that is tested: the archive of that would be packed for each test.
+                for (name, content) in install::release(key, &format!("exec '{binary}' \"$@\"")) {
+                    fs::write(saved.join(name), content).expect("written");
+                }
+            }
         }
         if saved.exists() {
             folders::copy(&saved, path);
