@@ -134,7 +134,10 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let plan = match &ahead {
         Ahead::AsItIs => &file.plan,
         Ahead::Work(plan) => &**plan,
-        Ahead::Nothing(nothing) => return nothing.tell(args.json, terminal),
+        Ahead::Nothing(nothing) => {
+            let (name, path) = (file.plan.name.clone(), near(&args.plan).display().to_string());
+            return nothing.tell_as_plan((&name, &path), args.json, terminal);
+        }
     };
     let rates = rates(plan, args.prices.as_deref(), terminal)?;
     let scratch = tempfile::tempdir()?;

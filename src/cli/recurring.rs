@@ -209,6 +209,23 @@ impl Nothing {
     /// # Errors
     /// When standard output cannot be written.
     pub(super) fn tell(&self, json: bool, terminal: Terminal) -> Result<Exit, Error> {
+        self.say(json, terminal)?;
+        github::tell_nothing(&self.inventory.folder(), terminal);
+        Ok(Exit::Done)
+    }
+
+    /// The same, for a plan that is looked at.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub(super) fn tell_as_plan(&self, of: (&str, &str), json: bool, terminal: Terminal) -> Result<Exit, Error> {
+        self.say(json, terminal)?;
+        let none = ["total", "changes"].map(|name| (name, "0".to_owned()));
+        github::tell_plan(of, &none, || github::nothing_since(&self.inventory.folder()), terminal);
+        Ok(Exit::Done)
+    }
+
+    fn say(&self, json: bool, terminal: Terminal) -> Result<(), Error> {
         let ended = self.ended.map_or_else(String::new, |at| format!(", ended {}", when::shown(at)));
         terminal.say(format_args!("nothing new since {} (job {}{ended})", self.inventory.folder(), self.job));
         if let Some(older) = &self.older {
@@ -217,8 +234,7 @@ impl Nothing {
         if json {
             terminal.print(self.to_json())?;
         }
-        github::tell_nothing(&self.inventory.folder(), terminal);
-        Ok(Exit::Done)
+        Ok(())
     }
 
     fn to_json(&self) -> Json {

@@ -172,7 +172,10 @@ impl State {
     pub(super) fn journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<Kept, Error> {
         arm();
         let kept = match self.url(plan)? {
-            None => Kept::here(notices::hear(Journal::open(self.folder())?), self.flag()),
+            None => {
+                warn_of_what_is_thrown_away(terminal);
+                Kept::here(notices::hear(Journal::open(self.folder())?), self.flag())
+            }
             Some(url) => {
                 let flag = flag_of_url(&url);
                 let remote = Remote::open(self.opening(&url, terminal)?).map_err(|error| told(error, &flag))?;
@@ -255,6 +258,17 @@ impl State {
 fn told(error: RemoteError, flag: &str) -> Error {
     let error = Error::from(error);
     Error { help: error.help.map(|help| State::named_in(&help, flag)), ..error }
+}
+
+/// A runner of GitHub's own is gone after its run, with all that it keeps.
+fn warn_of_what_is_thrown_away(terminal: Terminal) {
+    if variable("RUNNER_ENVIRONMENT").is_some_and(|kind| kind == "github-hosted") {
+        terminal.say(
+            "warning: jobs are kept in a folder of this runner, which is thrown away: no later run goes on with them, and a plan \
+             that recurs begins anew each time\n  help: keep them in a bucket, by --state, by [state] in the plan, or by the \
+             action's input state",
+        );
+    }
 }
 
 /// How commands name a state in a bucket.

@@ -45,8 +45,9 @@ fn a_workflow_is_printed_whole() {
         "\
 # .github/workflows/batchplan-nightly-tags.yml
 #
-# To use it: save it there, and write the owner of the batchplan repository for OWNER below.
-# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on.
+# To use it: save it there, and write the owner of the batchplan repository for OWNER below. In the repository's settings,
+# make the environment batchplan, without reviewers and for the default branch only.
+# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on, which trusts that environment.
 name: \"nightly-tags\"
 
 on:
@@ -59,7 +60,7 @@ permissions:
   contents: read
   id-token: write # for the role
 
-# One run at a time. One that waits is not cancelled, and goes on with what was begun.
+# One run at a time. Of those that wait GitHub keeps the newest; a job that was begun is gone on with by the next.
 concurrency:
   group: batchplan-nightly-tags
   cancel-in-progress: false
@@ -67,6 +68,7 @@ concurrency:
 jobs:
   apply:
     runs-on: ubuntu-latest
+    environment: batchplan
     steps:
       - uses: actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2
         with:
@@ -75,11 +77,12 @@ jobs:
         with:
           role-to-assume: ${{ vars.AWS_ROLE }}
           aws-region: ${{ vars.AWS_REGION }}
+          role-duration-seconds: 21600 # as long as a job may run; the role must allow sessions of that length
       - uses: OWNER/batchplan@v0.1.0
         with:
           command: apply
           plan: \"plans/nightly.toml\"
-          args: --auto-approve
+          args: --auto-approve --lock-timeout 1h
           state: \"s3://state/jobs\"
 "
     );

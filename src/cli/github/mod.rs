@@ -82,7 +82,12 @@ fn page(server: &str, repository: &str, run: &str) -> Option<String> {
 pub(super) fn tell_nothing(inventory: &str, terminal: Terminal) {
     let none = ["total", "succeeded", "failed"].map(|name| (name, "0".to_owned()));
     set_outputs(&none, terminal);
-    summarise(&format!("Nothing new since {}.", code(inventory)), terminal);
+    summarise(&nothing_since(inventory), terminal);
+}
+
+/// That there is nothing to do since this inventory, in Markdown.
+pub(super) fn nothing_since(inventory: &str) -> String {
+    format!("Nothing new since {}.", code(inventory))
 }
 
 /// Sets outputs of the step.
