@@ -226,7 +226,7 @@ impl Machine<'_> {
         self.folder.join(name)
     }
 
-    /// The binary, as a CI runner would start it, in a hurry: locks are good for three seconds.
+    /// The binary, as a CI runner would start it, in a hurry: locks are good for six seconds.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_batchplan"));
         command.args(args).current_dir(&self.folder).env_clear().stdin(Stdio::null());
@@ -234,7 +234,7 @@ impl Machine<'_> {
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.env("OSS_ACCESS_KEY_ID", ACCESS_KEY).env("OSS_ACCESS_KEY_SECRET", SECRET_KEY);
         command.env("USER", self.folder.file_name().expect("a name"));
-        command.env("BATCHPLAN_LEASE_MS", "3000").env("BATCHPLAN_PUSH_MS", "200");
+        command.env("BATCHPLAN_LEASE_MS", "6000").env("BATCHPLAN_PUSH_MS", "200");
         command.env("BATCHPLAN_CHECKPOINT_EVERY", "8");
         command
     }
