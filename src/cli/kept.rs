@@ -11,6 +11,7 @@ use super::state::State;
 use super::terminal::Terminal;
 use super::{Error, Exit, notices, signals};
 use crate::job::JobId;
+use crate::jobs::Presence;
 use crate::journal::Journal;
 use crate::remote::{Farewell, Remote, RemoteError};
 
@@ -34,6 +35,8 @@ pub(super) struct Kept {
     remote: Option<Remote>,
     flag: String,
     terminal: Option<Terminal>,
+    /// Whoever works with it on another machine, in words.
+    elsewhere: Option<String>,
 }
 
 impl Deref for Kept {
@@ -47,13 +50,32 @@ impl Deref for Kept {
 impl Kept {
     /// A journal that stays where it is.
     pub(super) fn here(journal: Journal, flag: String) -> Self {
-        Self { journal, remote: None, flag, terminal: None }
+        Self { journal, remote: None, flag, terminal: None, elsewhere: None }
+    }
+
+    /// Says who works with it on another machine.
+    pub(super) fn held_elsewhere(mut self, by: Option<String>) -> Self {
+        self.elsewhere = by;
+        self
+    }
+
+    /// Whoever works with it on another machine.
+    pub(super) fn elsewhere(&self) -> Option<&str> {
+        self.elsewhere.as_deref()
+    }
+
+    /// Who works on a job, as is seen from here: what is held elsewhere is not interrupted.
+    pub(super) fn seen(&self, presence: Presence) -> Presence {
+        match (&self.elsewhere, presence) {
+            (Some(by), Presence::Interrupted) => Presence::Held(by.clone()),
+            (_, presence) => presence,
+        }
     }
 
     /// That of a state in a bucket, which is held.
     pub(super) fn held(remote: Remote, flag: String, terminal: Terminal) -> Self {
         let journal = notices::hear(remote.journal().clone());
-        Self { journal, remote: Some(remote), flag, terminal: Some(terminal) }
+        Self { journal, remote: Some(remote), flag, terminal: Some(terminal), elsewhere: None }
     }
 
     /// What a command that is shown must say besides, so that it finds the same jobs: ` --state ...`, or nothing.
@@ -155,7 +177,7 @@ impl From<RemoteError> for Error {
             | RemoteError::Behind(_)
             | RemoteError::Occupied(_)
             | RemoteError::Newer(_) => Exit::Refused,
-            RemoteError::Place(..) | RemoteError::Absent => Exit::Invalid,
+            RemoteError::Absent => Exit::Invalid,
             RemoteError::Journal(error) => Exit::of_journal(error),
             _ => Exit::ToolFailed,
         };

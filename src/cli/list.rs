@@ -6,12 +6,13 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
+use super::kept::Kept;
 use super::state::{Access, State};
 use super::terminal::{Terminal, cell};
 use super::{Error, Exit, when};
 use crate::job::{JobId, JobStatus};
 use crate::jobs::{Presence, look, xml};
-use crate::journal::{JobRecord, Journal, Query};
+use crate::journal::{JobRecord, Query};
 
 /// The fewest characters of an id that are shown.
 const SHORTEST_ID: usize = 8;
@@ -95,7 +96,7 @@ pub(super) fn run(args: &List, terminal: Terminal) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn page(args: &List, journal: &Journal) -> Result<Page, Error> {
+fn page(args: &List, journal: &Kept) -> Result<Page, Error> {
     let after = args.after.as_ref().map(|id| journal.find(id)).transpose()?.map(|job| job.number);
     // One more than is shown, to know whether there are any.
     let limit = args.limit + 1;
@@ -105,7 +106,8 @@ fn page(args: &List, journal: &Journal) -> Result<Page, Error> {
     jobs.truncate(args.limit as usize);
     let next = jobs.last().filter(|_| more).map(|job| job.id.clone());
     let shorts = journal.short_ids(jobs.iter().map(|job| job.id.clone()).collect(), SHORTEST_ID)?;
-    let jobs = jobs.into_iter().map(|job| look(journal, job)).collect::<Result<_, _>>()?;
+    let seen = |job| look(journal, job).map(|(job, presence)| (job, journal.seen(presence)));
+    let jobs = jobs.into_iter().map(seen).collect::<Result<_, _>>()?;
     Ok(Page { jobs, shorts, next })
 }
 

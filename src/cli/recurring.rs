@@ -102,10 +102,10 @@ pub(super) fn ahead(plan: &Plan, state: &State, terminal: Terminal) -> Result<Ah
         }
     };
     terminal.say(told(&recurrence.inventory, &recurrence.portion));
-    if let Some(base) = recurrence.portion.base() {
-        state.bring(Some(plan), base, terminal)?;
-    }
-    let source = recurring_source(&recurrence, journal, plan)?;
+    drop(kept);
+    // With the files of the job that it goes by; nobody has the journal open while a newer one takes its place.
+    let kept = state.existing_with(Some(plan), Access::Glance, recurrence.portion.base(), terminal)?;
+    let source = recurring_source(&recurrence, kept.as_deref(), plan)?;
     // Its hash stays that of the plan as it is written.
     let mut ahead = plan.clone();
     ahead.manifest.source = source;

@@ -52,10 +52,18 @@ pub(super) struct Show {
 pub(super) fn run(args: &Show, terminal: Terminal) -> Result<Exit, Error> {
     let (kept, job) = args.state.job(&args.job, Access::Look, terminal)?;
     let style = Style { examples: if args.examples { usize::MAX } else { 1 }, flag: kept.flag() };
+    if let Some(by) = kept.elsewhere().filter(|_| args.watch) {
+        return Err(Error::new(
+            Exit::Refused,
+            format!("job {} cannot be watched from here: the state is held by {by}", job.id),
+        )
+        .help(format!("what was pushed last: batchplan show {}{}", job.id, kept.flag())));
+    }
     if args.watch {
         return watch::watch(&kept, &job.id, terminal, &style, args.json);
     }
-    let description = describe(&kept, &job.id)?;
+    let mut description = describe(&kept, &job.id)?;
+    description.presence = kept.seen(description.presence);
     if args.json {
         terminal.print(format_args!("{:#}", object::of(&description, &style)))?;
     } else if let Some(Form::Xml) = args.format {

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 
 use super::kept::Kept;
 use super::terminal::Terminal;
-use super::{Cli, Error, Exit, notices, shell};
+use super::{Cli, Error, Exit, github, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
 use crate::job::JobId;
 use crate::jobs::{Patience, Rules, SLOTS, Settings, keep_house};
 use crate::journal::{JobRecord, Journal, JournalError};
-use crate::plan::{Plan, StateUrl};
-use crate::remote::{self, Opening, Remote, RemoteError, Tempo, mirror_of};
+use crate::plan::{Plan, StateUrl, parse_lapse};
+use crate::remote::{self, Holder, Opening, Remote, RemoteError, Tempo, mirror_of};
 
 /// Where jobs are kept unless somebody says otherwise.
 const DEFAULT: &str = ".batchplan";
@@ -53,15 +53,8 @@ pub(super) enum Access {
 }
 
 fn while_held(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err("a number with s, m or h behind it, such as 90s".to_owned()),
-    };
-    let seconds = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).filter(|it| *it <= 86_400);
-    seconds.map(Duration::from_secs).ok_or_else(|| "at most a day".to_owned())
+    let lapse = parse_lapse(text).ok_or("a whole number with s, m or h behind it, such as 90s")?;
+    if lapse <= Duration::from_hours(24) { Ok(lapse) } else { Err("at most a day".to_owned()) }
 }
 
 impl State {
@@ -196,6 +189,20 @@ impl State {
         access: Access,
         terminal: Terminal,
     ) -> Result<Option<Kept>, Error> {
+        self.existing_with(plan, access, None, terminal)
+    }
+
+    /// The same; where it is only looked at, with the files of this job.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn existing_with(
+        &self,
+        plan: Option<&Plan>,
+        access: Access,
+        job: Option<&JobId>,
+        terminal: Terminal,
+    ) -> Result<Option<Kept>, Error> {
         arm();
         let Some(url) = self.url(plan)? else {
             let Some(journal) = Journal::open_existing(self.folder())? else { return Ok(None) };
@@ -209,12 +216,16 @@ impl State {
         };
         let opening = self.opening(&url, terminal)?;
         let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
-        match looked(&opening, &|_: &JobId| false) {
+        let holder = match looked(&opening, job) {
             Err(RemoteError::Absent) => return Ok(None),
             looked => looked.map_err(|error| told(error, &flag))?,
-        }
+        };
         // Where another process of this machine holds it, that is who does what is asked.
-        let here = |folder: &Path| Ok(Journal::open_existing(folder)?.map(|journal| Kept::here(journal, flag.clone())));
+        let here = |folder: &Path| {
+            let journal = Journal::open_existing(folder)?;
+            let by = holder.as_ref().map(ToString::to_string);
+            Ok(journal.map(|journal| Kept::here(journal, flag.clone()).held_elsewhere(by)))
+        };
         if matches!(access, Access::Glance | Access::Look) {
             return here(&folder);
         }
@@ -236,21 +247,15 @@ impl State {
         let none = || Error::from(JournalError::NoSuchJob(id.to_owned()));
         let kept = self.existing(None, access, terminal)?.ok_or_else(none)?;
         let job = kept.find(id)?;
-        if access == Access::Look {
-            self.bring(None, &job.id, terminal)?;
-        } else {
+        if access != Access::Look || self.url(None)?.is_none() {
             kept.fetch(&job.id)?;
+            return Ok((kept, job));
         }
+        // Nobody has the journal open while a newer one takes its place.
+        drop(kept);
+        let kept = self.existing_with(None, access, Some(&job.id), terminal)?.ok_or_else(none)?;
+        let job = kept.find(job.id.as_str())?;
         Ok((kept, job))
-    }
-
-    /// Brings what is looked at up to date, with the files of a job.
-    ///
-    /// # Errors
-    /// When they cannot be fetched.
-    pub(super) fn bring(&self, plan: Option<&Plan>, job: &JobId, terminal: Terminal) -> Result<(), Error> {
-        let Some(url) = self.url(plan)? else { return Ok(()) };
-        Ok(looked(&self.opening(&url, terminal)?, &|id: &JobId| id == job)?)
     }
 }
 
@@ -276,20 +281,18 @@ fn flag_of_url(url: &StateUrl) -> String {
     format!(" --state {}", shell::path(Path::new(&url.to_string())))
 }
 
-fn looked(opening: &Opening, job: &dyn Fn(&JobId) -> bool) -> Result<(), RemoteError> {
+fn looked(opening: &Opening, job: Option<&JobId>) -> Result<Option<Holder>, RemoteError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let looked = runtime.block_on(remote::look(opening, job));
+    let looked = runtime.block_on(remote::look(opening, |id| job == Some(id)));
     runtime.shutdown_background();
     looked
 }
 
 /// Who works with a state, for whoever finds it held.
 fn who() -> String {
-    let github = |name: &str| variable(&format!("GITHUB_{name}")).filter(|text| !text.is_empty());
-    let run = (github("SERVER_URL"), github("REPOSITORY"), github("RUN_ID"));
-    if let (Some(server), Some(repository), Some(run)) = run {
-        let attempt = github("RUN_ATTEMPT").unwrap_or_else(|| "1".to_owned());
-        return format!("{server}/{repository}/actions/runs/{run} (attempt {attempt})");
+    if let Some(run) = github::run_url() {
+        let attempt = variable("GITHUB_RUN_ATTEMPT").unwrap_or_else(|| "1".to_owned());
+        return format!("{run} (attempt {attempt})");
     }
     let user = variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "somebody".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();

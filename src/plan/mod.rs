@@ -37,7 +37,7 @@ pub use canonical::Canonical;
 pub use change::Change;
 pub use leaf::{parse_age, parse_moment};
 pub use limits::{JobSettings, Limits, Prices, Recurring};
-pub use notify::{Event, Hook, MAX_HOOKS, Target};
+pub use notify::{Event, Hook, MAX_HOOKS, Target, parse_lapse};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
 pub use share::Share;
 pub use state_url::{NotAState, StateUrl};

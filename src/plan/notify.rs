@@ -143,7 +143,9 @@ impl Value for Lapse {
     }
 }
 
-fn parse_lapse(text: &str) -> Option<Duration> {
+/// A length of time: a whole number and `s`, `m`, `h` or `d`, for seconds, minutes, hours or days.
+#[must_use]
+pub fn parse_lapse(text: &str) -> Option<Duration> {
     let (number, seconds) = match text.char_indices().next_back()? {
         (at, 's') => (&text[..at], 1),
         (at, 'm') => (&text[..at], 60),

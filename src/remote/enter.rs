@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::door::Door;
 use super::error::RemoteError;
-use super::head::{self, Head};
+use super::head::Head;
 use super::keeper::Opening;
 use super::lock::{self, Holder, Lock, Seeking};
 use super::mirror::Mirror;
@@ -144,7 +144,7 @@ async fn settle(
             Ok(journal) => {
                 let generation = match tenure {
                     Some(tenure) => tenure.generation,
-                    None => head::last(door).await?.max(lock::beyond(door).await? - 1) + 1,
+                    None => lock::beyond(door).await?,
                 };
                 mirror.record.open = true;
                 mirror.save()?;

@@ -11,9 +11,6 @@ use crate::task::Fault;
 /// Why something cannot be done with a state in a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// The place says too little to be spoken to.
-    #[error("the state's place cannot be used: {0}")]
-    Place(String, String),
     /// Its store cannot be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -79,7 +76,6 @@ impl RemoteError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Place(_, help) => Some(help.clone()),
             Self::Held(_) => Some(
                 "wait for it to end (--lock-timeout 10m does), or cancel it where it runs; if it is certainly gone: batchplan \
                  state unlock"
@@ -95,6 +91,9 @@ impl RemoteError {
             ),
             Self::TakenOver(_) => Some("what was done since the last push is done again by whoever holds it now".to_owned()),
             Self::NotRenewed(_) => Some("see to the connection to the state's store, and run the same command again".to_owned()),
+            Self::Damaged { name, .. } if name.starts_with("lock/") => {
+                Some("if whoever made it is certainly gone: batchplan state unlock".to_owned())
+            }
             Self::Damaged { .. } => Some(
                 "put the object back from a backup or an earlier version, or keep jobs under another prefix".to_owned(),
             ),
@@ -108,7 +107,13 @@ impl RemoteError {
             Self::Absent => Some("the first apply or run with this state makes it".to_owned()),
             Self::NoTime(_) => Some("batchplan state push pushes it; so does the next command on this machine".to_owned()),
             Self::Journal(error) => error.help(),
-            Self::Connect(_) | Self::Store { .. } | Self::Restless | Self::Io(_) => None,
+            Self::Store { .. } => Some(
+                "see to the bucket, the connection and the credentials: batchplan policy prints what a plan with [state] must be \
+                 allowed, and batchplan state show tries it"
+                    .to_owned(),
+            ),
+            Self::Restless => Some("see what else writes to the folder of the jobs, and run the same command again".to_owned()),
+            Self::Connect(_) | Self::Io(_) => None,
         }
     }
 }

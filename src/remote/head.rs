@@ -101,6 +101,12 @@ impl Head {
         Self { jobs, journal: Filed::default(), journal_sha256: String::new(), lineage: draw(), ..self }
     }
 
+    /// The next push, under this lock.
+    pub(super) fn next(self, generation: u64) -> Self {
+        let push = if self.generation == generation { self.push + 1 } else { 1 };
+        Self { generation, push, id: draw(), ..self }
+    }
+
     /// Which push it is.
     pub(super) fn place(&self) -> Place {
         (self.generation, self.push)
@@ -151,14 +157,6 @@ impl Head {
 
 fn draw() -> String {
     uuid::Uuid::new_v4().simple().to_string()
-}
-
-impl Head {
-    /// The next push, under this lock.
-    pub(super) fn next(self, generation: u64) -> Self {
-        let push = if self.generation == generation { self.push + 1 } else { 1 };
-        Self { generation, push, id: draw(), ..self }
-    }
 }
 
 /// All heads, by which push each is.

@@ -268,7 +268,9 @@ impl Lock {
         self.shape.lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         door.put_once(&name_of(self.generation), self.shape.text()?, lease / 3).await?;
         if generations(door).await?.into_iter().any(|generation| generation > self.generation) {
-            let by = newest(door).await?.map_or_else(String::new, |(_, other)| other.holder().to_string());
+            // Whatever can be read of it, it is another's.
+            let by = newest(door).await.ok().flatten();
+            let by = by.map_or_else(|| "somebody".to_owned(), |(_, other)| other.holder().to_string());
             return Err(RemoteError::TakenOver(by));
         }
         self.good_since = sent;
@@ -299,8 +301,8 @@ async fn has_run_out(
     match watched {
         Some(seen) if seen.shape == *shape => return Ok(seen.unchanged_since.elapsed() > lease),
         Some(seen) => {
-            let alive = seen.shape.id == shape.id;
-            *seen = Watched { shape: shape.clone(), unchanged_since: Instant::now(), alive };
+            // Renewed, or another's by now: somebody is there.
+            *seen = Watched { shape: shape.clone(), unchanged_since: Instant::now(), alive: true };
             return Ok(false);
         }
         None => *watched = Some(Watched { shape: shape.clone(), unchanged_since: Instant::now(), alive: false }),
@@ -330,7 +332,7 @@ async fn newest(door: &Door) -> Result<Option<(u64, LockShape)>, RemoteError> {
     Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, and not there".to_owned() })
 }
 
-pub(super) async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
+async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
     Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| generation_of(name)).collect())
 }
 

@@ -95,27 +95,33 @@ pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
 }
 
 /// Brings the mirror up to date without holding the state, so that it can be looked at; `job`'s files come along. Where
-/// another process of this machine works with it, the mirror is as it should be.
+/// another process of this machine works with it, the mirror is as it should be. Gives back who holds it elsewhere.
 ///
 /// # Errors
 /// When there is no state, or it cannot be reached or read.
-pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<(), RemoteError> {
-    match hold(&opening.folder_made()?) {
-        Err(RemoteError::HeldHere(_)) => Ok(()),
-        lease => {
-            let _lease = lease?;
-            bring_up_to_date(opening, &job, false).await
-        }
-    }
+pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<Option<Holder>, RemoteError> {
+    let _lease = match hold(&opening.folder_made()?) {
+        Err(RemoteError::HeldHere(_)) => return Ok(None),
+        lease => lease?,
+    };
+    let (door, _connection) = door(opening).await?;
+    bring_up_to_date(opening, &door, &job, false).await?;
+    // A lock that cannot be read is for whoever wants it.
+    let held = lock::look(&door).await.ok().flatten();
+    Ok(held.filter(|(_, _, released)| !released).map(|(_, holder, _)| holder))
 }
 
-async fn bring_up_to_date(opening: &Opening, job: &impl Fn(&JobId) -> bool, replace: bool) -> Result<(), RemoteError> {
+async fn bring_up_to_date(
+    opening: &Opening,
+    door: &Door,
+    job: &impl Fn(&JobId) -> bool,
+    replace: bool,
+) -> Result<(), RemoteError> {
     let mut mirror = Mirror::open(&opening.folder, &opening.place)?;
-    let (door, _connection) = door(opening).await?;
     let mut last = None;
     for _ in 0..LOOKS {
-        let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
-        match bring(opening, &door, &mut mirror, head, job, replace).await {
+        let head = Head::newest(door).await?.ok_or(RemoteError::Absent)?;
+        match bring(opening, door, &mut mirror, head, job, replace).await {
             // Whoever holds the state has pushed, and removed what it does not need any more.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             brought => return brought,
@@ -164,7 +170,7 @@ pub async fn take_out(opening: &Opening, replace: bool) -> Result<(), RemoteErro
     if !replace && !mirror.goes_on_from(Some(&head)) && mirror.has_changed().await? {
         return occupied();
     }
-    bring_up_to_date(opening, &|_: &JobId| true, replace).await
+    bring_up_to_date(opening, &door, &|_: &JobId| true, replace).await
 }
 
 /// Pushes the folder, where it goes on from what is there, or nothing is; with `replace` in any case. Whether anything

@@ -157,3 +157,23 @@ fn what_is_to_be_done_about_a_held_state_is_said_in_full() {
     place.let_go();
     running.over().ended(0);
 }
+
+#[test]
+fn what_is_worked_on_elsewhere_is_not_interrupted() {
+    let place = Place::with_objects(60);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let running = here.start_and_hold(20);
+    let (chest, url) = (place.chest(), place.url());
+    until("the job was pushed as Active", || {
+        !chest.names("heads/").is_empty()
+            && there.run(&["list", "--json", "--state", &url]).ended(0).json()["jobs"][0]["status"] == "Active"
+    });
+    let listed = there.run(&["list", "--json", "--state", &url]).ended(0).json();
+    assert_eq!(listed["jobs"][0]["interrupted"], false);
+    let id = listed["jobs"][0]["job_id"].as_str().expect("an id");
+    let shown = there.run(&["show", id, "--state", &url]).ended(0).stdout;
+    assert!(shown.contains("here@") && !shown.contains("interrupted"), "{shown}");
+    there.run(&["show", id, "--watch", "--state", &url]).ended(6).said("cannot be watched from here");
+    place.let_go();
+    running.over().ended(0);
+}

@@ -42,11 +42,13 @@ pub(super) struct Last {
 /// The last job of the plan's work, where there is one.
 pub(super) fn find(plan: &Plan, state: &State, terminal: Terminal) -> Result<Option<Last>, Error> {
     let Some(journal) = state.existing(Some(plan), Access::Glance, terminal)? else { return Ok(None) };
-    let job = journal.latest_of(&plan.identity())?;
-    if let Some(job) = &job {
-        state.bring(Some(plan), &job.id, terminal)?;
-    }
-    Ok(job.map(|job| Last { folder: JobFolder::of(journal.state(), &job.id).path().to_owned(), job }))
+    let Some(job) = journal.latest_of(&plan.identity())? else { return Ok(None) };
+    drop(journal);
+    // With its files; nobody has the journal open while a newer one takes its place.
+    let Some(journal) = state.existing_with(Some(plan), Access::Glance, Some(&job.id), terminal)? else {
+        return Ok(None);
+    };
+    Ok(Some(Last { folder: JobFolder::of(journal.state(), &job.id).path().to_owned(), job }))
 }
 
 impl Last {
