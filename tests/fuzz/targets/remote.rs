@@ -1,0 +1,82 @@
+//! States in a bucket: heads, locks and pieces, as another machine left them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use batchplan::object::{Bucket, Key};
+use batchplan::remote::{Opening, Tempo, look, overview, take_out};
+use batchplan::store::sandbox::{Sandbox, SandboxOptions};
+use batchplan::store::{Addressing, Provider, StoreConfig};
+
+use super::{choice, files, repository};
+
+/// The folder of the bucket that keeps a state.
+const KEPT: &str = "tests/checkpoints/kept/0.1.0/remote-interrupted/bucket";
+
+/// Each object of the state, behind its number.
+pub(super) fn objects() -> Vec<Vec<u8>> {
+    let names = names();
+    (0..u8::MAX).zip(&names).map(|(number, path)| [vec![number], fs::read(path).expect("a file")].concat()).collect()
+}
+
+fn names() -> Vec<std::path::PathBuf> {
+    assert!(!files(KEPT, "state.log").is_empty());
+    let folder = repository(KEPT).join("bodies");
+    let mut names: Vec<_> =
+        fs::read_dir(folder).expect("bodies").map(|entry| entry.expect("an entry").path()).collect();
+    names.sort();
+    names
+}
+
+fn opening(folder: &Path) -> Opening {
+    Opening {
+        place: "s3://states/team".to_owned(),
+        store: StoreConfig {
+            provider: Provider::Sandbox,
+            endpoint: None,
+            region: None,
+            addressing: Addressing::Path,
+            role_arn: None,
+            data: Some(folder.join("bucket")),
+            fill: None,
+        },
+        bucket: Bucket::new("states"),
+        prefix: Key::from("team"),
+        locked: true,
+        folder: folder.join("mirror"),
+        who: "fuzz".to_owned(),
+        tempo: Tempo { lease: Duration::from_millis(10), push_every: Duration::from_secs(1) },
+        patience: Duration::ZERO,
+        tell: Arc::new(|_: &str| {}),
+        leave: Arc::new(|_: &str| {}),
+    }
+}
+
+/// A state one of whose objects has other bytes, looked at and copied.
+pub(super) fn remote_state(input: &[u8]) {
+    let names = names();
+    let (number, content) = choice(input, names.len());
+    let folder = tempfile::tempdir().expect("a folder");
+    let bucket = folder.path().join("bucket");
+    fs::create_dir_all(bucket.join("bodies")).expect("a folder");
+    fs::copy(repository(KEPT).join("state.log"), bucket.join("state.log")).expect("copied");
+    for path in &names {
+        fs::copy(path, bucket.join("bodies").join(path.file_name().expect("a name"))).expect("copied");
+    }
+    // The length that the bucket has on record is kept, since servers keep it.
+    let target = bucket.join("bodies").join(names[number].file_name().expect("a name"));
+    let length = usize::try_from(fs::metadata(&target).expect("a file").len()).expect("it fits");
+    let mut content = content.to_vec();
+    content.resize(length, b' ');
+    fs::write(target, content).expect("written");
+    if Sandbox::open(&bucket, None, SandboxOptions::default()).is_err() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let opening = opening(folder.path());
+    let _ = runtime.block_on(overview(&opening));
+    let _ = runtime.block_on(look(&opening, |_| true));
+    let _ = runtime.block_on(take_out(&opening, true));
+}
