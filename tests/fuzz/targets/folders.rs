@@ -14,9 +14,8 @@ use batchplan::store::Store;
 use batchplan::task::Seq;
 use tokio_util::sync::CancellationToken;
 
-use super::choice;
-use super::repository;
 use super::shelf::Shelf;
+use super::{choice, repository, scratch};
 
 /// What was kept of an earlier version, one for each status that matters here.
 const KEPT: &[&str] = &["paused", "interrupted", "half-listed", "report-not-published", "recurring"];
@@ -63,7 +62,7 @@ pub(super) fn journal(input: &[u8]) {
         KEPT.iter().flat_map(|name| names(&kept(name)).into_iter().map(move |file| (name, file))).collect();
     let (number, content) = choice(input, all.len());
     let (name, file) = &all[number];
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = scratch();
     let state = folder.path();
     copy(&kept(name), state);
     fs::write(state.join(file), content).expect("written");

@@ -44,6 +44,13 @@ fn repository(path: &str) -> PathBuf {
     above.find(|folder| folder.join("tests/fuzz").exists()).expect("the repository").join(path)
 }
 
+/// A folder for one input, in memory where that is to be had: what is frozen is synced to its disk.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("a folder")
+}
+
 /// The files below a folder of the repository that end so, in a fixed order.
 fn files(folder: &str, ending: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();

@@ -10,7 +10,7 @@ use batchplan::remote::{Opening, Tempo, look, overview, take_out};
 use batchplan::store::sandbox::{Sandbox, SandboxOptions};
 use batchplan::store::{Addressing, Provider, StoreConfig};
 
-use super::{choice, files, repository};
+use super::{choice, files, repository, scratch};
 
 /// The folder of the bucket that keeps a state.
 const KEPT: &str = "tests/checkpoints/kept/0.1.0/remote-interrupted/bucket";
@@ -58,7 +58,7 @@ fn opening(folder: &Path) -> Opening {
 pub(super) fn remote_state(input: &[u8]) {
     let names = names();
     let (number, content) = choice(input, names.len());
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = scratch();
     let bucket = folder.path().join("bucket");
     fs::create_dir_all(bucket.join("bodies")).expect("a folder");
     fs::copy(repository(KEPT).join("state.log"), bucket.join("state.log")).expect("copied");

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::shelf::{Shelf, etag};
-use super::{choice, files};
+use super::{choice, files, scratch};
 use crate::inventory::{Format, Layout, Row, write};
 
 const STORE: &str = "name = \"fuzz\"\n[store]\nprovider = \"aws\"\nregion = \"us-east-1\"\n\
@@ -54,7 +54,7 @@ pub(super) fn csvs() -> Vec<Vec<u8>> {
 
 pub(super) fn csv(input: &[u8]) {
     let (form, input) = choice(input, 4);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = scratch();
     fs::write(folder.path().join("list.csv"), input).expect("written");
     let fields = ["[\"Bucket\", \"Key\"]", "[\"Bucket\", \"Key\", \"VersionId\"]", "[\"Ignore\", \"Bucket\", \"Key\"]"];
     let rest = match form {
@@ -88,7 +88,7 @@ fn inventory(format: Format) -> (BTreeMap<String, Vec<u8>>, String, String) {
 }
 
 fn freeze_inventory(objects: BTreeMap<String, Vec<u8>>, manifest: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = scratch();
     freeze(&format!("[manifest.inventory]\nbucket = \"dest\"\nobject = \"{manifest}\"\n"), folder.path(), objects);
 }
 
@@ -192,7 +192,7 @@ pub(super) fn reports() -> Vec<Vec<u8>> {
 /// A list of a report's files, or one of the files.
 pub(super) fn report(input: &[u8]) {
     let (form, input) = choice(input, 3);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = scratch();
     let name = if form == 0 { "manifest.json" } else { "report-0.csv" };
     fs::write(folder.path().join(name), input).expect("written");
     if form == 0 {
