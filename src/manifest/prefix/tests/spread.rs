@@ -20,9 +20,9 @@ use crate::manifest::testing::{ALONE, Begins};
 use crate::store::Store;
 use crate::task::Seq;
 
-const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
+pub(super) const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
 
-fn sizes(spread: Spread) -> Sizes {
+pub(super) fn sizes(spread: Spread) -> Sizes {
     let limits = Limits { block_rows: 3, part_rows: 7 };
     Sizes {
         limits,
