@@ -156,9 +156,10 @@ impl Shared {
     }
 }
 
-/// The real binary, in this folder; what it prints, as JSON.
+/// The real binary, or the one that `BATCHPLAN_TEST_BINARY` names, in this folder; what it prints, as JSON.
 fn run(folder: &tempfile::TempDir, args: &[&str]) -> Json {
-    let output = Command::new(env!("CARGO_BIN_EXE_batchplan"))
+    let binary = std::env::var_os("BATCHPLAN_TEST_BINARY").unwrap_or(env!("CARGO_BIN_EXE_batchplan").into());
+    let output = Command::new(binary)
         .args(args)
         .current_dir(folder.path())
         .env_clear()

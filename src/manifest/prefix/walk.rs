@@ -59,7 +59,7 @@ impl Walk {
     /// Takes a page in that was asked for from there, without the entry that it repeats. Gives where the listing
     /// continues, or says why the page cannot be trusted.
     pub(super) fn take(&mut self, from: Option<&ListMark>, page: &mut ListPage) -> Result<Option<ListMark>, String> {
-        self.drop_repeated(from, page);
+        self.drop_repeated(from, page)?;
         for entry in &page.entries {
             self.receive(entry)?;
         }
@@ -70,15 +70,35 @@ impl Walk {
         self.cursor.follow(from, page)
     }
 
-    /// Takes out the entry that a page begins with where it was to begin behind it, and it ended the page before: some
-    /// servers repeat it. Where it has not been seen yet, the server means by its marker what comes next.
-    fn drop_repeated(&self, from: Option<&ListMark>, page: &mut ListPage) {
-        let Some(ListMark::After { key, version: Some(version) }) = from else { return };
-        let is_marker = |first: &Listed| first.key == *key && first.version.as_ref() == Some(version);
-        let was_last = self.last.as_ref() == Some(key) && self.version.as_ref().is_none_or(|last| last == version);
-        if was_last && page.entries.first().is_some_and(is_marker) {
-            page.entries.remove(0);
+    /// Takes out what a page repeats of the page before.
+    ///
+    /// Some servers begin a page with the entry that ended the page before. Where that has not been seen yet, the server
+    /// means by its marker what comes next. And where that version is gone by now, some servers begin its key again.
+    fn drop_repeated(&self, from: Option<&ListMark>, page: &mut ListPage) -> Result<(), String> {
+        let Some(ListMark::After { key, version }) = from else { return Ok(()) };
+        if self.last.as_ref() != Some(key) {
+            return Ok(());
         }
+        let head = page.entries.iter().take_while(|entry| entry.key == *key).count();
+        let marked = page.entries[..head].iter().position(|entry| !self.all_versions || entry.version == *version);
+        let was_last = self.version.is_none() || !self.all_versions || self.version == *version;
+        match marked {
+            Some(0) if was_last => drop(page.entries.remove(0)),
+            None if head > 0 => self.drop_remembered(head, page)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes out the versions at the head of a page that were received before, where there is something behind them.
+    fn drop_remembered(&self, head: usize, page: &mut ListPage) -> Result<(), String> {
+        let is_remembered = |entry: &Listed| entry.version.as_ref().is_some_and(|id| self.versions.contains(id));
+        let again = page.entries[..head].iter().take_while(|entry| is_remembered(entry)).count();
+        if again == page.entries.len() && page.next.is_none() {
+            return Err(format!("it ends with versions of {} that it has named before", page.entries[0].key));
+        }
+        page.entries.drain(..again);
+        Ok(())
     }
 
     fn receive(&mut self, entry: &Listed) -> Result<(), String> {

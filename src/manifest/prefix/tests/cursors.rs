@@ -130,6 +130,23 @@ fn a_version_that_is_listed_twice_is_refused() {
     assert!(error.contains("it names version 4 of p/1 twice"), "{error}");
 }
 
+/// The version that ended a page is gone when the next page is asked for, and the server begins its key again.
+#[test]
+fn a_key_that_is_begun_again_is_not_taken_twice() {
+    let page = |ids: &[&str], next: Option<&str>| ListPage {
+        entries: ids.iter().map(|id| crate::manifest::testing::listed(b"p/1", 1, Some(id))).collect(),
+        next: next.map(|id| ListMark::After { key: Key::from("p/1"), version: Some(VersionId::new(id)) }),
+        ..ListPage::default()
+    };
+    let again = pages(vec![page(&["4", "3"], Some("3")), page(&["4", "2"], Some("2")), page(&["1"], None)]);
+    let (_, found) = super::objects(again, source("p/", Versions::All), Filter::default()).unwrap();
+    let ids: Vec<_> = found.iter().map(|object| object.version.as_ref().unwrap().as_str()).collect();
+    assert_eq!(ids, ["4", "3", "2", "1"]);
+    let ends = pages(vec![page(&["5", "4"], Some("4")), page(&["3", "2"], Some("2")), page(&["5"], None)]);
+    let error = refusal(ends, source("p/", Versions::All), Filter::default()).to_string();
+    assert!(error.contains("it ends with versions of p/1 that it has named before"), "{error}");
+}
+
 #[test]
 fn the_range_of_an_earlier_release_drops_the_token_that_it_kept() {
     let mark = |after: Option<&str>, last: Option<&str>, next: Next| RangeMark {

@@ -32,7 +32,7 @@ pub(super) enum Rule {
     Loses,
     /// Its cursors name the entry that comes next, and a page begins with the entry that its cursor names.
     NamesNext,
-    /// A page of versions begins with the entry that ended the page before.
+    /// A page that is to begin after an entry begins with that entry, if it is there.
     BeginsAgain,
     /// Two tokens by turns, with nothing in their pages, in place of the page with this number.
     Circle(usize),
@@ -98,8 +98,15 @@ impl Model {
     }
 
     /// The page that begins there, and where the server says that the next one does.
-    fn page_at(&self, begin: usize, all_versions: bool) -> ListPage {
-        let again = usize::from(self.rule == Rule::BeginsAgain && all_versions && begin > 0);
+    fn page_at(&self, begin: usize, from: Option<&ListMark>, all_versions: bool) -> ListPage {
+        let before = begin.checked_sub(1).map(|before| &self.rows[before]);
+        let is_there = match (from, before) {
+            (Some(ListMark::After { key, version }), Some(row)) => {
+                *key == row.0 && version.as_ref().is_none_or(|version| *version == row.1)
+            }
+            _ => false,
+        };
+        let again = usize::from(self.rule == Rule::BeginsAgain && is_there);
         let begin = begin - again;
         let end = self.rows.len().min(begin + self.page + again);
         let rows = &self.rows[begin..end];
@@ -183,7 +190,7 @@ impl Model {
             }
             _ => 0,
         };
-        let mut page = self.page_at(begin, true);
+        let mut page = self.page_at(begin, request.from.as_ref(), true);
         if let Some(ListMark::After { key, .. }) = &mut page.next {
             *key = Key::from(format!("{key}{NOTE}").as_str());
         }
@@ -225,7 +232,7 @@ impl Store for Model {
             _ => {}
         }
         let page = match self.begin(request) {
-            Begin::At(begin) => self.page_at(begin, request.all_versions),
+            Begin::At(begin) => self.page_at(begin, request.from.as_ref(), request.all_versions),
             Begin::Circling(right) => {
                 let next = if right { "left" } else { "right" };
                 ListPage { next: Some(ListMark::Token(next.to_owned())), ..ListPage::default() }
