@@ -113,6 +113,15 @@ fn a_server_that_fails_where_a_listing_is_to_begin_is_listed_by_one_worker() {
 }
 
 #[test]
+fn a_server_that_is_busy_where_a_listing_is_to_begin_is_asked_again() {
+    let (rows, folder) = (folders(60), tempfile::tempdir().unwrap());
+    let model = Model::new(rows.clone(), 5, Rule::TokenOrRefusal(503));
+    let frozen = freeze(folder.path(), model, Versions::Current, EAGER).unwrap();
+    assert_eq!(names(&frozen), objects_of(&rows, false));
+    assert!(frozen.warnings().is_empty(), "{:?}", frozen.warnings());
+}
+
+#[test]
 fn tokens_that_lead_in_a_circle_end_the_listing() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new(folders(60), 5, Rule::Circle(3));
@@ -206,7 +215,7 @@ fn rules() -> impl Strategy<Value = Rule> {
         1 => Just(Rule::Aws),
         4 => Just(Rule::Minio),
         2 => Just(Rule::TokenOnly),
-        2 => prop_oneof![Just(400_u16), Just(500), Just(501)].prop_map(Rule::TokenOrRefusal),
+        2 => prop_oneof![Just(400_u16), Just(500), Just(501), Just(503)].prop_map(Rule::TokenOrRefusal),
         1 => Just(Rule::StartOnly),
         2 => (1_usize..6).prop_map(Rule::Repeats),
         1 => Just(Rule::Loses),

@@ -214,7 +214,11 @@ impl Store for Model {
             Rule::Minio if request.all_versions => return Ok(self.minio_versions(request)),
             Rule::Minio => return Ok(self.minio(request)),
             Rule::TokenOrRefusal(status) if begins => {
-                let class = if status == 500 { FaultClass::Ambiguous } else { FaultClass::Rejected };
+                let class = match status {
+                    500 => FaultClass::Ambiguous,
+                    503 => FaultClass::Throttled,
+                    _ => FaultClass::Rejected,
+                };
                 return Err(fault(class, status, "NoStartAfter"));
             }
             Rule::Loses if self.heard.lock().unwrap().insert(format!("{:?}", request.from)) => {
