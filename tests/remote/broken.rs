@@ -108,6 +108,9 @@ fn a_journal_that_names_files_elsewhere_sends_none_of_them() {
     assert!(done["job_id"].is_string());
 }
 
+/// The answer to the so manieth request for a page.
+type Page = fn(usize) -> Manner;
+
 /// A listing of a state, in pieces: whether more follows, where, and the names below `team/`.
 fn listing(next: Option<&str>, names: &[&str]) -> Manner {
     let token = next.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>")).unwrap_or_default();
@@ -126,7 +129,6 @@ fn a_listing_of_the_state_that_cannot_be_trusted_is_not_taken_for_all_of_it() {
     let place = Place::with_objects(3);
     let state = format!("s3://states/team?endpoint={}", place.work.endpoint());
     let lock = "lock/000000000001.json";
-    type Page = fn(usize) -> Manner;
     let broken: [(&str, &str, Page); 5] = [
         ("circle", "its pages lead in a circle", |n| listing(Some(["left", "right"][n % 2]), &[])),
         ("stays", "the next page begins where this one began", |_| listing(Some("same"), &[])),
