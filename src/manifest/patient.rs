@@ -15,6 +15,9 @@ use crate::task::{Fault, FaultClass};
 /// The pauses come to half a minute at the longest, and the store bounds each attempt: a person waits for the answer.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(50), cap: Duration::from_secs(5), attempts: 8 };
 
+/// A page that can be done without is not asked for as often.
+const PROBE: RetryPolicy = RetryPolicy { attempts: 4, ..POLICY };
+
 /// A store that is asked again after throttling and hiccups, and not beyond a stop.
 pub(super) struct Patient {
     store: Arc<dyn Store>,
@@ -40,7 +43,16 @@ impl Patient {
 
     /// One page of a listing.
     pub(super) async fn list(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
-        let mut backoff = Backoff::new(POLICY);
+        self.page(request, POLICY).await
+    }
+
+    /// One page of a listing that can be done without.
+    pub(super) async fn probe(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
+        self.page(request, PROBE).await
+    }
+
+    async fn page(&self, request: &ListRequest, policy: RetryPolicy) -> Result<ListPage, ManifestError> {
+        let mut backoff = Backoff::new(policy);
         loop {
             let answer = self.unless_stopped(self.store.list(request)).await?;
             match answer {

@@ -32,6 +32,7 @@ use super::sink::Sink;
 use super::spec::Versions;
 use crate::object::{Bucket, Key};
 use crate::store::{ListMark, ListPage, ListRequest};
+use crate::task::{Fault, FaultClass};
 use fleet::Fleet;
 use range::{Probed, Ranges, Wanted};
 use take::{Message, Taker};
@@ -187,27 +188,30 @@ impl Lister<'_> {
 
     async fn hear(&mut self, answer: Answer) -> Result<(), End> {
         let Answer { purpose, from, aged, page } = answer;
-        let page = match page.ok_or(End::Deaf)? {
-            Ok(page) => page,
-            // What is wrong with more than this one way of asking shows at the next page of a range.
-            Err(ManifestError::Store { fault, .. })
-                if matches!(purpose, Purpose::Probe(_)) && matches!(fault.status, Some(400 | 501)) =>
-            {
-                self.ranges.refused();
-                return self.warn_alone(&fault.to_string()).await;
-            }
-            Err(error) => return Err(End::Failed(error)),
-        };
-        match purpose {
-            Purpose::Next(lane) => self.hear_next(lane, from.as_ref(), aged, page).await,
-            Purpose::Probe(lane) => self.hear_probe(lane, page).await,
+        match (purpose, page.ok_or(End::Deaf)?) {
+            (Purpose::Next(lane), Ok(page)) => self.hear_next(lane, from.as_ref(), aged, page).await,
+            (Purpose::Probe(lane), Ok(page)) => self.hear_probe(lane, page).await,
+            (Purpose::Probe(lane), Err(ManifestError::Store { fault, .. })) => self.hear_refusal(lane, &fault).await,
+            (_, Err(error)) => Err(End::Failed(error)),
         }
     }
 
+    /// A cut is only a guess, so that nothing is lost where its page cannot be had. Whatever else is wrong, such as
+    /// credentials that are refused, shows at the next page of a range.
+    async fn hear_refusal(&mut self, lane: Lane, fault: &Fault) -> Result<(), End> {
+        if fault.class == FaultClass::Throttled {
+            self.ranges.abandoned(lane);
+            return Ok(());
+        }
+        self.ranges.refused(lane);
+        self.warn_alone(&fault.to_string()).await
+    }
+
     async fn hear_next(&mut self, lane: Lane, from: Option<&ListMark>, aged: bool, page: ListPage) -> Result<(), End> {
+        let unsure = aged || self.ranges.is_unproven(lane);
         match self.ranges.take(lane, from, page) {
             Ok(message) => self.send(message).await,
-            Err(why) if aged => self.start_over(&why).await,
+            Err(why) if unsure => self.start_over(&why).await,
             Err(what) => Err(End::Failed(ManifestError::Listing { place: self.listing.clone(), what })),
         }
     }
@@ -223,7 +227,8 @@ impl Lister<'_> {
         }
     }
 
-    /// The server neither takes its own token nor begins where it is told to: everything is listed anew.
+    /// The server does not begin where it is told to, and perhaps does not take its own token either: everything is listed
+    /// anew.
     async fn start_over(&mut self, why: &str) -> Result<(), End> {
         self.asked.clear();
         self.ranges.start_over();
@@ -252,7 +257,10 @@ async fn ask(patient: &Patient, purpose: Purpose, request: ListRequest, wanted: 
         return Answer { purpose, from, aged: false, page: None };
     }
     let request = ListRequest { from, ..request };
-    let page = patient.list(&request).await;
+    let page = match purpose {
+        Purpose::Next(_) => patient.list(&request).await,
+        Purpose::Probe(_) => patient.probe(&request).await,
+    };
     let refused = matches!(&page, Err(ManifestError::Store { fault, .. }) if fault.status == Some(400));
     if let (true, Some(Next::List(from))) = (refused, otherwise) {
         let again = ListRequest { from, ..request.clone() };

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use super::error::RemoteError;
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::object::{Bucket, Key};
-use crate::store::{Cabinet, Content, Created, ListRequest};
+use crate::store::{Cabinet, Content, Created, ListCursor, ListRequest};
 use crate::task::{Fault, FaultClass};
 
 /// About ten seconds of attempts: what is not pushed now is pushed with the next push.
@@ -28,6 +28,9 @@ const SLOWEST: u64 = 64 << 10;
 
 /// The most objects that a listing may name.
 const MAX_LISTED: usize = 1 << 20;
+
+/// The most pages of a listing in a row that name nothing new.
+const IDLE_PAGES: u32 = 1000;
 
 /// A state's place in its store.
 #[derive(Clone)]
@@ -114,22 +117,33 @@ impl Door {
             directories: false,
             from: None,
         };
-        let mut found = Vec::new();
+        let untrusted = |what: String| RemoteError::Listing { below: below.to_owned(), what };
+        let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);
+        let (mut found, mut last) = (Vec::new(), None);
         loop {
             let page =
                 self.patiently("the state cannot be looked for", 1 << 20, async || self.store.list(&request).await);
             let page = page.await?;
+            let next = cursor.follow(request.from.as_ref(), &page).map_err(untrusted)?;
             for entry in page.entries {
+                if let Some(before) = last.filter(|before| entry.key <= *before) {
+                    return Err(untrusted(format!("{} comes behind {before}", entry.key)));
+                }
                 let name =
                     entry.key.as_bytes().strip_prefix(base.as_bytes()).and_then(|name| str::from_utf8(name).ok());
                 if let Some(name) = name {
                     found.push((name.to_owned(), entry.modified));
                 }
+                last = Some(entry.key);
             }
-            if page.next.is_none() || page.next == request.from || found.len() > MAX_LISTED {
+            // Half of a listing is not taken for all of it: the newest lock may be in the other half.
+            if found.len() > MAX_LISTED {
+                return Err(untrusted(format!("it names more than {MAX_LISTED} objects")));
+            }
+            if next.is_none() {
                 return Ok(found);
             }
-            request.from = page.next;
+            request.from = next;
         }
     }
 

@@ -45,6 +45,14 @@ pub enum RemoteError {
         /// What is wrong with it.
         what: String,
     },
+    /// A listing of its objects that cannot be trusted.
+    #[error("the state's objects below {below} cannot be listed: {what}")]
+    Listing {
+        /// The names, below the prefix.
+        below: String,
+        /// What is wrong with the listing.
+        what: String,
+    },
     /// A newer version put it there.
     #[error("the state was written by a newer batchplan (form {0})")]
     Newer(u32),
@@ -96,6 +104,11 @@ impl RemoteError {
             }
             Self::Damaged { .. } => Some(
                 "put the object back from a backup or an earlier version, or keep jobs under another prefix".to_owned(),
+            ),
+            Self::Listing { .. } => Some(
+                "nothing was changed: the server's listing has a fault; keep the state in another store, or see what a proxy or \
+                 a cache in front of this one does to listings"
+                    .to_owned(),
             ),
             Self::Newer(_) => Some("use that version, or a later one".to_owned()),
             Self::Behind(_) => Some(

@@ -7,6 +7,7 @@ mod cabinet;
 mod config;
 mod connect;
 mod credentials;
+mod cursor;
 mod fault;
 mod oss;
 mod read_only;
@@ -32,6 +33,7 @@ use crate::task::Fault;
 pub use cabinet::{Cabinet, Created};
 pub use config::{Addressing, Provider, StoreConfig};
 pub use connect::{ConnectError, Connection, connect};
+pub use cursor::ListCursor;
 pub use oss::OssStore;
 pub use read_only::ReadOnly;
 pub use s3::S3Store;
@@ -88,12 +90,12 @@ pub struct ListRequest {
 }
 
 /// Where a listing goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListMark {
     /// The server's own continuation token (current versions).
     Token(String),
     /// After this key; all of its versions where no version is given. What a listing of current versions is begun with
-    /// in mid-bucket (`start-after`), and what one of all versions goes on with.
+    /// in mid-bucket (`start-after`) and then continues with, and what one of all versions continues with.
     After {
         /// The key marker; UTF-8, whether or not there is such a key.
         key: Key,
@@ -109,8 +111,25 @@ pub struct ListPage {
     pub entries: Vec<Listed>,
     /// With `directories`: what was rolled up, each ending in `/`.
     pub prefixes: Vec<Key>,
-    /// Where to go on, unless this was the last page.
+    /// In a listing of all versions: the delete marker that the page ends with, where it ends with one.
+    pub deleted_last: Option<(Key, VersionId)>,
+    /// Where the server says that the listing continues, unless this was the last page. [`ListCursor`] decides.
     pub next: Option<ListMark>,
+}
+
+impl ListPage {
+    /// All that the page names, as far as it is kept.
+    fn names(&self) -> impl Iterator<Item = &Key> {
+        let deleted = self.deleted_last.iter().map(|(key, _)| key);
+        self.entries.iter().map(|entry| &entry.key).chain(&self.prefixes).chain(deleted)
+    }
+
+    /// After the last entry of the page, delete markers included; `None` where the page has none.
+    fn last_received(&self) -> Option<ListMark> {
+        let deleted = self.deleted_last.clone().map(|(key, version)| (key, Some(version)));
+        let last = deleted.or_else(|| self.entries.last().map(|entry| (entry.key.clone(), entry.version.clone())));
+        last.map(|(key, version)| ListMark::After { key, version })
+    }
 }
 
 /// One object of a listing.

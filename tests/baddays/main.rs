@@ -5,6 +5,7 @@ mod answers;
 mod binary;
 mod connections;
 mod elsewhere;
+mod folders;
 mod server;
 mod slow;
 mod trust;

@@ -2,7 +2,7 @@
 
 use batchplan::call::{Call, Learned, Reply};
 use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, RestoreRequest, TagSet, Tier, VersionId};
-use batchplan::store::{BucketFact, BucketQuestion, Content, Created, ListMark, ListRequest, Listed};
+use batchplan::store::{BucketFact, BucketQuestion, Content, Created, ListCursor, ListMark, ListRequest, Listed};
 use batchplan::task::Fault;
 use tokio::io::AsyncReadExt as _;
 
@@ -265,6 +265,8 @@ impl Battery<'_> {
         let current = self.list_from(&bucket, "pages/", false, behind("pages/00999~")).await;
         let first = current.first().map(|it| it.key.to_string());
         self.note("list/behind a key", "50 pages/01000", format!("{} {}", current.len(), first.unwrap_or_default()));
+        let current = self.list_from(&bucket, "pages/", false, behind("pages/0")).await;
+        self.note("list/over pages behind an invented key", MANY.to_string(), current.len().to_string());
         let versions = self.list_from(&bucket, "pages/", true, behind("pages/00999")).await;
         let first = versions.first().map(|it| it.key.to_string());
         let got = format!("{} {}", versions.len(), first.unwrap_or_default());
@@ -358,12 +360,14 @@ impl Battery<'_> {
     ) -> Vec<Listed> {
         let mut request =
             ListRequest { bucket: bucket.clone(), prefix: Key::from(prefix), all_versions, directories: false, from };
-        let mut all = Vec::new();
+        let (mut all, mut cursor) = (Vec::new(), ListCursor::new(all_versions, 10));
         loop {
             let page =
                 self.fixture.store.list(&request).await.unwrap_or_else(|fault| panic!("list {prefix:?}: {fault}"));
+            let next =
+                cursor.follow(request.from.as_ref(), &page).unwrap_or_else(|why| panic!("list {prefix:?}: {why}"));
             all.extend(page.entries);
-            match page.next {
+            match next {
                 Some(mark) => request.from = Some(mark),
                 None => return all,
             }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::bucket::Kind;
+use crate::bucket::{Kind, Manner};
 use crate::place::{Chest, Machine, Place, keys};
 
 /// Puts something in an object's place for a moment.
@@ -106,4 +106,51 @@ fn a_journal_that_names_files_elsewhere_sends_none_of_them() {
         assert!(!String::from_utf8_lossy(&chest.read(&name)).contains("TOP-SECRET"), "{name}");
     }
     assert!(done["job_id"].is_string());
+}
+
+/// The answer to the so manieth request for a page.
+type Page = fn(usize) -> Manner;
+
+/// A listing of a state, in pieces: whether more follows, where, and the names below `team/`.
+fn listing(next: Option<&str>, names: &[&str]) -> Manner {
+    let token = next.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>")).unwrap_or_default();
+    let entry = |name: &&str| {
+        format!(
+            "<Contents><Key>team/{name}</Key><LastModified>2026-01-31T00:00:00.000Z</LastModified><Size>1</Size></Contents>"
+        )
+    };
+    let (more, entries) = (next.is_some(), names.iter().map(entry).collect::<String>());
+    let page = format!("<ListBucketResult><IsTruncated>{more}</IsTruncated>{token}{entries}</ListBucketResult>");
+    Manner::Say(200, page)
+}
+
+#[test]
+fn a_listing_of_the_state_that_cannot_be_trusted_is_not_taken_for_all_of_it() {
+    let place = Place::with_objects(3);
+    let state = format!("s3://states/team?endpoint={}", place.work.endpoint());
+    let lock = "lock/000000000001.json";
+    let broken: [(&str, &str, Page); 5] = [
+        ("circle", "its pages lead in a circle", |n| listing(Some(["left", "right"][n % 2]), &[])),
+        ("stays", "the next page begins where this one began", |_| listing(Some("same"), &[])),
+        ("repeats", "team/lock/000000000001.json comes behind", |n| {
+            listing(Some(&n.to_string()), &["lock/000000000001.json"])
+        }),
+        ("backwards", "comes behind team/lock/000000000002.json", |n| {
+            listing(Some(&n.to_string()), &["lock/000000000002.json", "lock/000000000001.json"])
+        }),
+        ("endless", "it sent 1000 pages in a row without a new name", |n| listing(Some(&n.to_string()), &[])),
+    ];
+    for (name, says, page) in broken {
+        let mut pages = 0;
+        place.work.behave(move |seen| {
+            if seen.kind != Kind::List || seen.bucket != "states" {
+                return Manner::Serve;
+            }
+            pages += 1;
+            page(pages)
+        });
+        let ran = place.machine_with(name, &state).apply().ended(1).said(says).said("cannot be listed");
+        assert!(ran.stderr.contains("help: nothing was changed"), "{}", ran.stderr);
+    }
+    assert_eq!(place.work.count(Kind::PutTags).arrived, 0, "{lock} may be anybody's");
 }

@@ -13,7 +13,7 @@ use crate::manifest::frozen::Pin;
 use crate::manifest::input::read_small;
 use crate::manifest::patient::{Patient, bare};
 use crate::object::{Bucket, Key};
-use crate::store::{ListRequest, Store};
+use crate::store::{ListCursor, ListRequest, Store};
 
 /// How many of the newest folders are looked at: with an inventory a day, a month of unfinished ones.
 const LOOKED_AT: usize = 32;
@@ -87,20 +87,16 @@ async fn folders(bucket: &Bucket, base: &Key, patient: &Patient) -> Result<BTree
     };
     let untrusted = |what: String| ManifestError::Listing { place: place(bucket, base), what };
     let mut newest = BTreeSet::new();
-    let (mut last, mut idle) = (Key::from(""), 0);
+    let mut last = Key::from("");
+    let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);
     loop {
         let page = patient.list(&request).await?;
         let names = || page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
         if let Some(back) = names().find(|name| **name < last) {
             return Err(untrusted(format!("{back} comes behind {last}")));
         }
-        match names().max().filter(|name| **name > last) {
-            Some(name) => (last, idle) = (name.clone(), 0),
-            None => idle += 1,
-        }
-        if idle > IDLE_PAGES {
-            return Err(untrusted(format!("it sent {IDLE_PAGES} pages without a new name")));
-        }
+        last = names().max().unwrap_or(&last).clone();
+        let next = cursor.follow(request.from.as_ref(), &page).map_err(untrusted)?;
         for folder in page.prefixes {
             if folder.as_bytes().strip_prefix(base.as_bytes()).is_some_and(is_dated) {
                 newest.insert(folder);
@@ -109,13 +105,10 @@ async fn folders(bucket: &Bucket, base: &Key, patient: &Patient) -> Result<BTree
                 newest.pop_first();
             }
         }
-        match page.next {
-            None => return Ok(newest),
-            next if next == request.from => {
-                return Err(untrusted("it goes on where it began, and would never end".to_owned()));
-            }
-            next => request.from = next,
+        if next.is_none() {
+            return Ok(newest);
         }
+        request.from = next;
     }
 }
 

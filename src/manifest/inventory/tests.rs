@@ -216,20 +216,25 @@ fn the_newest_complete_inventory_is_taken() {
 
 #[test]
 fn folders_that_are_listed_round_and_round_are_refused() {
-    let round = |prefixes: &[&str]| {
+    let round = |prefixes: &[&str], token: fn(usize) -> String| {
         let pages = prefixes.iter().enumerate().map(|(n, prefix)| ListPage {
             prefixes: vec![Key::from(*prefix)],
-            next: Some(ListMark::Token((n % 2).to_string())),
+            next: Some(ListMark::Token(token(n))),
             ..ListPage::default()
         });
         let store = MemoryStore::default();
         store.pages.lock().unwrap().extend(pages);
         refusal(store, latest(), Filter::default()).to_string()
     };
-    let back = round(&["inv/b/daily/a/", "inv/b/daily/b/", "inv/b/daily/a/"]);
+    let by_turns = |n: usize| (n % 2).to_string();
+    let back = round(&["inv/b/daily/a/", "inv/b/daily/b/", "inv/b/daily/a/"], by_turns);
     assert!(back.contains("inv/b/daily/a/ comes behind inv/b/daily/b/"), "{back}");
-    let idle = round(&vec!["inv/b/daily/a/"; 1100]);
-    assert!(idle.contains("it sent 1000 pages without a new name"), "{idle}");
+    let circle = round(&["inv/b/daily/a/"; 4], by_turns);
+    assert!(circle.contains("its pages lead in a circle"), "{circle}");
+    let stays = round(&["inv/b/daily/a/"; 4], |_| "t".to_owned());
+    assert!(stays.contains("the next page begins where this one began"), "{stays}");
+    let idle = round(&vec!["inv/b/daily/a/"; 1100], |n| n.to_string());
+    assert!(idle.contains("it sent 1000 pages in a row without a new name"), "{idle}");
 }
 
 #[test]

@@ -114,14 +114,11 @@ impl Ranges {
     }
 
     fn range(&self, mark: &RangeMark, resumed: bool) -> Range {
-        let RangeMark { lane, after, until, last, next } = mark.clone();
-        let walk =
-            Walk { prefix: self.prefix.clone(), all_versions: self.all_versions, after, last, version: None, empty: 0 };
         Range {
-            lane,
-            until,
-            walk,
-            next,
+            lane: mark.lane,
+            until: mark.until.clone(),
+            walk: Walk::new(self.prefix.clone(), self.all_versions, mark),
+            next: if resumed { Walk::resumed(mark) } else { mark.next.clone() },
             asked: false,
             taken: None,
             resumed,
@@ -167,9 +164,15 @@ impl Ranges {
             return Err("it answered what was not asked".to_owned());
         };
         (range.asked, range.resumed) = (false, false);
-        range.walk.drop_repeated(from, &mut page);
-        range.walk.check(from, &page)?;
-        Ok(range.advance(page, all_versions, &mut self.alphabet))
+        let next = range.walk.take(from, &mut page)?;
+        Ok(range.advance(page, next, all_versions, &mut self.alphabet))
+    }
+
+    /// Whether nothing was received yet of a range that begins at an invented key: the server may not know how to begin
+    /// there.
+    pub(super) fn is_unproven(&self, lane: Lane) -> bool {
+        let range = self.all.iter().find(|range| range.lane == lane);
+        range.is_some_and(|range| range.walk.after.is_some() && range.first.is_none())
     }
 
     /// The range that is best cut now, if there is one and a cut may be tried, and where.
@@ -202,13 +205,21 @@ impl Ranges {
         }
     }
 
-    /// Takes in that the server would not say what is behind a cut.
-    pub(super) fn refused(&mut self) {
+    /// Takes in that the server would not say what is behind a cut, and is not asked for any other.
+    pub(super) fn refused(&mut self, lane: Lane) {
         self.alone = true;
+        self.abandoned(lane);
+    }
+
+    /// Takes in that nothing is known of what is behind a cut.
+    pub(super) fn abandoned(&mut self, lane: Lane) {
+        if let Some(range) = self.all.iter_mut().find(|range| range.lane == lane) {
+            range.cut = None;
+        }
     }
 
     /// Takes in the first page behind a cut.
-    pub(super) fn probed(&mut self, lane: Lane, page: ListPage) -> Probed {
+    pub(super) fn probed(&mut self, lane: Lane, mut page: ListPage) -> Probed {
         self.pages += 1;
         let new = Lane(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
         let Some(place) = self.all.iter().position(|range| range.lane == lane) else { return Probed::Vain };
@@ -218,12 +229,15 @@ impl Ranges {
         let until = self.all[place].until.clone();
         let mark = RangeMark { lane: new, after: Some(at.clone()), until, last: None, next };
         let mut behind = self.range(&mark, false);
-        if let Err(why) = behind.walk.check(Some(&from), &page) {
-            self.alone = true;
-            return Probed::Ignored(why);
-        }
+        let next = match behind.walk.take(Some(&from), &mut page) {
+            Ok(next) => next,
+            Err(why) => {
+                self.alone = true;
+                return Probed::Ignored(why);
+            }
+        };
         let range = &mut self.all[place];
-        let ends = page.next.is_none() || page.entries.last().is_some_and(|last| !behind.holds(&last.key));
+        let ends = next.is_none() || page.entries.last().is_some_and(|last| !behind.holds(&last.key));
         let has_none = page.entries.first().is_none_or(|first| !behind.holds(&first.key));
         // A page without any object may be one of delete markers alone: nothing is known of what follows.
         if has_none && ends {
@@ -239,7 +253,7 @@ impl Ranges {
         range.misses = 0;
         behind.bare = range.bare.take();
         range.until = Some(at.clone());
-        let message = behind.advance(page, self.all_versions, &mut self.alphabet);
+        let message = behind.advance(page, next, self.all_versions, &mut self.alphabet);
         self.all.insert(place + 1, behind);
         Probed::Cut { at, message }
     }
@@ -264,10 +278,16 @@ impl Range {
     }
 
     /// Goes on behind a page that was checked.
-    fn advance(&mut self, page: ListPage, all_versions: bool, alphabet: &mut Alphabet) -> Message {
+    fn advance(
+        &mut self,
+        page: ListPage,
+        next: Option<ListMark>,
+        all_versions: bool,
+        alphabet: &mut Alphabet,
+    ) -> Message {
         self.pages += 1;
         self.fresh += 1;
-        let ListPage { mut entries, next, .. } = page;
+        let mut entries = page.entries;
         self.look_at(&entries, alphabet);
         // Everything of a page is checked, and only then is left out what the next range has.
         let inside = entries.partition_point(|entry| self.holds(&entry.key));
@@ -283,7 +303,7 @@ impl Range {
                 entry.version = None;
             }
         }
-        if let Some(last) = entries.last() {
+        if let Some(last) = entries.last().filter(|_| beyond) {
             self.walk.last = Some(last.key.clone());
         }
         let (taken, receiver) = oneshot::channel();

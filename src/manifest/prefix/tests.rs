@@ -81,7 +81,7 @@ fn listings_know_all_facts() {
 #[test]
 fn a_listing_that_cannot_be_trusted_ends() {
     let never = refused(vec![page(&["p/1"], Some("t")), page(&["p/2"], Some("t"))]);
-    assert!(never.contains("goes on where it began"), "{never}");
+    assert!(never.contains("begins where this one began"), "{never}");
     assert!(refused(vec![page(&["p/2", "p/1"], None)]).contains("p/1 comes behind p/2"));
     assert!(refused(vec![page(&["p/1"], Some("t")), page(&["p/1"], None)]).contains("p/1 comes behind p/1"));
     assert!(refused(vec![page(&["x"], None)]).contains("x does not begin with p/"));
@@ -89,13 +89,16 @@ fn a_listing_that_cannot_be_trusted_ends() {
 
 #[test]
 fn markers_must_go_forward_and_empty_pages_end() {
-    let mut walk = Walk { prefix: Key::from(""), all_versions: true, after: None, last: None, version: None, empty: 0 };
+    let mut walk = Walk::new(Key::from(""), true, &RangeMark::whole());
     let after = |key: &str| ListMark::After { key: Key::from(key), version: None };
-    let to = |key: &str| ListPage { next: Some(after(key)), ..ListPage::default() };
-    assert!(walk.check_mark(Some(&after("a")), &to("b")).is_ok());
-    assert!(walk.check_mark(Some(&after("b")), &to("a")).unwrap_err().contains("lies before"));
-    walk.empty = EMPTY_PAGES;
-    assert!(walk.check_mark(None, &to("a")).unwrap_err().contains("empty pages"));
+    let mut to = |from: Option<ListMark>, key: &str| {
+        let mut page = ListPage { next: Some(after(key)), ..ListPage::default() };
+        walk.take(from.as_ref(), &mut page)
+    };
+    assert_eq!(to(Some(after("a")), "b"), Ok(Some(after("b"))));
+    assert!(to(Some(after("b")), "a").unwrap_err().contains("it went backwards: a after b"));
+    let error = (0..=EMPTY_PAGES).find_map(|number| to(None, &format!("{number:06}")).err()).unwrap();
+    assert!(error.contains("100000 pages in a row without a new name"), "{error}");
 }
 
 #[test]
@@ -127,4 +130,6 @@ fn hiccups_are_borne_and_refusals_are_not() {
     assert!(error.help().unwrap().contains("allowed to list"));
 }
 
+mod cursors;
+mod models;
 mod spread;

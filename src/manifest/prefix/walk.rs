@@ -1,77 +1,136 @@
 //! Sees to it that a listing goes forward and ends: a server that repeats itself would be listed for ever, and each
 //! object worked on again and again.
 
+use std::collections::HashSet;
+
+use crate::manifest::draft::{Next, RangeMark};
 use crate::object::{Key, VersionId};
-use crate::store::{ListMark, ListPage, Listed};
+use crate::store::{ListCursor, ListMark, ListPage, Listed};
 
 /// Pages without any object that are borne one behind the other: a million delete markers in a row make a thousand.
 pub(super) const EMPTY_PAGES: u32 = 100_000;
 
+/// Versions of one key that are remembered, so that none is taken twice.
+const REMEMBERED: usize = 10_000;
+
 /// The way through one range.
 #[derive(Clone)]
 pub(super) struct Walk {
-    pub(super) prefix: Key,
-    pub(super) all_versions: bool,
+    prefix: Key,
+    all_versions: bool,
     /// Where the range begins: no key of it is this one, or smaller.
     pub(super) after: Option<Key>,
+    /// The last key that was received.
     pub(super) last: Option<Key>,
     /// Which version of it came last; not known where the listing goes on from an earlier attempt.
-    pub(super) version: Option<VersionId>,
-    pub(super) empty: u32,
+    version: Option<VersionId>,
+    /// The versions of it so far.
+    versions: HashSet<VersionId>,
+    cursor: ListCursor,
 }
 
 impl Walk {
-    /// Takes out the entry that a page begins with where it was to begin behind it, and it ended the page before: some
-    /// servers repeat it. Where it has not been seen yet, the server means by its marker what comes next.
-    pub(super) fn drop_repeated(&self, from: Option<&ListMark>, page: &mut ListPage) {
-        let Some(ListMark::After { key, version: Some(version) }) = from else { return };
-        let is_marker = |first: &Listed| first.key == *key && first.version.as_ref() == Some(version);
-        let was_last = self.last.as_ref() == Some(key) && self.version.as_ref().is_none_or(|last| last == version);
-        if was_last && page.entries.first().is_some_and(is_marker) {
-            page.entries.remove(0);
+    /// Continues a range.
+    pub(super) fn new(prefix: Key, all_versions: bool, mark: &RangeMark) -> Self {
+        Self {
+            prefix,
+            all_versions,
+            after: mark.after.clone(),
+            last: mark.last.clone(),
+            version: None,
+            versions: HashSet::new(),
+            cursor: ListCursor::new(all_versions, EMPTY_PAGES),
         }
     }
 
-    /// Takes a page in that was asked for from there, or says why it cannot be trusted.
-    pub(super) fn check(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<(), String> {
-        self.check_mark(from, page)?;
-        self.check_entries(&page.entries)
+    /// Where a range is continued that an earlier attempt left. One of current versions that began at an invented key
+    /// continues after the last key received, whatever is written down: earlier releases wrote the server's token there,
+    /// which leaves a key out on some servers.
+    pub(super) fn resumed(mark: &RangeMark) -> Next {
+        match (&mark.next, &mark.after) {
+            (Next::List(Some(ListMark::Token(_))), Some(after)) => {
+                let key = mark.last.as_ref().unwrap_or(after).clone();
+                Next::List(Some(ListMark::After { key, version: None }))
+            }
+            (next, _) => next.clone(),
+        }
     }
 
-    pub(super) fn check_mark(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<(), String> {
-        self.empty = if page.entries.is_empty() { self.empty + 1 } else { 0 };
-        if self.empty > EMPTY_PAGES {
-            return Err(format!("it sent {EMPTY_PAGES} empty pages one after the other"));
+    /// Takes a page in that was asked for from there, without the entry that it repeats. Gives where the listing
+    /// continues, or says why the page cannot be trusted.
+    pub(super) fn take(&mut self, from: Option<&ListMark>, page: &mut ListPage) -> Result<Option<ListMark>, String> {
+        self.drop_repeated(from, page)?;
+        for entry in &page.entries {
+            self.receive(entry)?;
         }
-        let Some(next) = &page.next else { return Ok(()) };
-        if from == Some(next) {
-            return Err("it goes on where it began, and would never end".to_owned());
+        if let Some((key, version)) = &page.deleted_last {
+            self.advance(key)?;
+            self.version = Some(version.clone());
         }
-        match (from, next) {
-            (Some(ListMark::After { key: before, .. }), ListMark::After { key, .. }) if key < before => {
-                Err(format!("it goes on at {key}, which lies before {before}"))
+        self.cursor.follow(from, page)
+    }
+
+    /// Takes out what a page repeats of the page before.
+    ///
+    /// Some servers begin a page with the entry that ended the page before. Where that has not been seen yet, the server
+    /// means by its marker what comes next. And where that version is gone by now, some servers begin its key again.
+    fn drop_repeated(&self, from: Option<&ListMark>, page: &mut ListPage) -> Result<(), String> {
+        let Some(ListMark::After { key, version }) = from else { return Ok(()) };
+        if self.last.as_ref() != Some(key) {
+            return Ok(());
+        }
+        let head = page.entries.iter().take_while(|entry| entry.key == *key).count();
+        let marked = page.entries[..head].iter().position(|entry| !self.all_versions || entry.version == *version);
+        let was_last = self.version.is_none() || !self.all_versions || self.version == *version;
+        match marked {
+            Some(0) if was_last => drop(page.entries.remove(0)),
+            None if head > 0 => self.drop_remembered(head, page)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes out the versions at the head of a page that were received before, where there is something behind them.
+    fn drop_remembered(&self, head: usize, page: &mut ListPage) -> Result<(), String> {
+        let is_remembered = |entry: &Listed| entry.version.as_ref().is_some_and(|id| self.versions.contains(id));
+        let again = page.entries[..head].iter().take_while(|entry| is_remembered(entry)).count();
+        if again == page.entries.len() && page.next.is_none() {
+            return Err(format!("it ends with versions of {} that it has named before", page.entries[0].key));
+        }
+        page.entries.drain(..again);
+        Ok(())
+    }
+
+    fn receive(&mut self, entry: &Listed) -> Result<(), String> {
+        if !entry.key.as_bytes().starts_with(self.prefix.as_bytes()) {
+            return Err(format!("{} does not begin with {}", entry.key, self.prefix));
+        }
+        self.advance(&entry.key)?;
+        self.version.clone_from(&entry.version);
+        match entry.version.as_ref().filter(|_| self.all_versions) {
+            Some(version) if self.versions.contains(version) => {
+                Err(format!("it names version {} of {} twice", version.as_str(), entry.key))
+            }
+            Some(version) if self.versions.len() < REMEMBERED => {
+                self.versions.insert(version.clone());
+                Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn check_entries(&mut self, entries: &[Listed]) -> Result<(), String> {
-        for entry in entries {
-            if !entry.key.as_bytes().starts_with(self.prefix.as_bytes()) {
-                return Err(format!("{} does not begin with {}", entry.key, self.prefix));
+    /// Goes on to a key, which must be greater than all before, or have more versions.
+    fn advance(&mut self, key: &Key) -> Result<(), String> {
+        let before = self.last.as_ref().or(self.after.as_ref());
+        let is_same = self.last.as_ref() == Some(key);
+        match before.filter(|before| key <= *before && !(is_same && self.all_versions)) {
+            Some(before) => Err(format!("{key} comes behind {before}")),
+            None if is_same => Ok(()),
+            None => {
+                self.versions.clear();
+                self.last = Some(key.clone());
+                Ok(())
             }
-            let forward = match &self.last {
-                None => self.after.as_ref().is_none_or(|after| entry.key > *after),
-                Some(last) if self.all_versions => entry.key >= *last,
-                Some(last) => entry.key > *last,
-            };
-            if !forward {
-                let before = self.last.as_ref().or(self.after.as_ref()).unwrap_or(&entry.key);
-                return Err(format!("{} comes behind {before}", entry.key));
-            }
-            self.last = Some(entry.key.clone());
-            self.version.clone_from(&entry.version);
         }
-        Ok(())
     }
 }

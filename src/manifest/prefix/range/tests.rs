@@ -313,3 +313,15 @@ fn a_marker_that_names_what_comes_next_loses_nothing() {
     }
     assert_eq!(taken.rows().iter().map(|row| row.1.unwrap()).collect::<Vec<_>>(), ["1", "2", "1"]);
 }
+
+/// Markers of MinIO's are keys with a note behind them, and so greater than the key that they stand for.
+#[test]
+fn a_marker_beyond_the_end_of_a_range_does_not_end_a_key_that_has_more_versions() {
+    let mark = RangeMark { until: Some(Key::from("k")), ..RangeMark::whole() };
+    let mut ranges = Ranges::new(Key::from(""), true, &[mark], EAGER);
+    let after = |key: &str| ListMark::After { key: Key::from(key), version: Some(VersionId::new("3")) };
+    let entries = ["4", "3"].map(|id| listed(b"k", 1, Some(id))).into();
+    let page = ListPage { entries, next: Some(after("k[minio_cache:v2,return:]")), ..ListPage::default() };
+    let Ok(Message::Page { next, .. }) = ranges.take(Lane(0), None, page) else { panic!("a page") };
+    assert_eq!(next, Next::List(Some(after("k"))));
+}

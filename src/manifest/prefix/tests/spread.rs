@@ -20,9 +20,9 @@ use crate::manifest::testing::{ALONE, Begins};
 use crate::store::Store;
 use crate::task::Seq;
 
-const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
+pub(super) const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
 
-fn sizes(spread: Spread) -> Sizes {
+pub(super) fn sizes(spread: Spread) -> Sizes {
     let limits = Limits { block_rows: 3, part_rows: 7 };
     Sizes {
         limits,
@@ -184,13 +184,13 @@ proptest! {
     #[test]
     fn any_bucket_is_listed_as_one_worker_would(
         keys in proptest::collection::btree_set("[a-c0-3/é~]{1,6}", 1..80),
-        ids in proptest::collection::vec("[0-9]{1,3}", 0..3),
+        ids in proptest::collection::btree_set("[0-9]{1,3}", 0..3),
         page in 1_usize..6,
         all in any::<bool>(),
         begins in prop_oneof![Just(Begins::WhereTold), Just(Begins::AtTheBeginning), Just(Begins::Nowhere)],
         (workers, pages_a_cut, least) in (2_u32..20, 1_u64..4, 0_u32..3),
     ) {
-        let mut store = MemoryStore { page, versions: ids.clone(), begins, ..MemoryStore::default() };
+        let mut store = MemoryStore { page, versions: ids.iter().cloned().collect(), begins, ..MemoryStore::default() };
         for key in &keys {
             store.put(&format!("p/{key}"), b"");
         }

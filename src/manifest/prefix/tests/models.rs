@@ -1,0 +1,276 @@
+//! Listings of servers that read and return cursors each in a way of their own: whatever the keys, the pages and the cuts
+//! are, every object is listed exactly once, or the listing ends with an error.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
+use crate::call::{Call, Reply};
+use crate::manifest::testing::{fault, listed};
+use crate::object::{Bucket, Key, ObjectId, VersionId};
+use crate::store::{BucketFact, BucketQuestion, Content, ListMark, ListPage, ListRequest, Opened, Store};
+use crate::task::{Fault, FaultClass};
+
+/// What a server does with cursors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// As AWS: a cursor is the last entry of its page.
+    Aws,
+    /// As MinIO from 2025-05-26 to 2025-08-01: see [`Model::minio`].
+    Minio,
+    /// It does not look at `start-after`.
+    TokenOnly,
+    /// It refuses `start-after` with this status.
+    TokenOrRefusal(u16),
+    /// It does not look at tokens.
+    StartOnly,
+    /// It answers each so manieth request with the page that led to it.
+    Repeats(usize),
+    /// It answers no request the first time.
+    Loses,
+    /// Its cursors name the entry that comes next, and a page begins with the entry that its cursor names.
+    NamesNext,
+    /// A page that is to begin after an entry begins with that entry, if it is there.
+    BeginsAgain,
+    /// Two tokens by turns, with nothing in their pages, in place of the page with this number.
+    Circle(usize),
+}
+
+/// An entry of the bucket: its key, a version, and whether that is an object.
+pub(super) type Row = (Key, VersionId, bool);
+
+/// A server in memory.
+pub(super) struct Model {
+    /// In the server's order. In a listing of current versions a key has one row; where that is no object, it takes room
+    /// on no page of MinIO's, and on every other server's.
+    pub(super) rows: Vec<Row>,
+    pub(super) page: usize,
+    pub(super) rule: Rule,
+    /// It refuses all requests behind the first so many; 0 is none.
+    pub(super) refuses_from: usize,
+    requests: AtomicUsize,
+    /// Pages by where they led.
+    led: Mutex<HashMap<ListMark, ListPage>>,
+    /// The requests that were sent once.
+    heard: Mutex<BTreeSet<String>>,
+}
+
+/// Where a page begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    At(usize),
+    Circling(bool),
+}
+
+impl Model {
+    pub(super) fn new(rows: Vec<Row>, page: usize, rule: Rule) -> Self {
+        let (requests, led, heard) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
+        Self { rows, page, rule, refuses_from: 0, requests, led, heard }
+    }
+
+    fn after(&self, key: &Key, version: Option<&VersionId>) -> usize {
+        let begin = self.rows.partition_point(|row| row.0 < *key);
+        let end = self.rows.partition_point(|row| row.0 <= *key);
+        match version {
+            None => end,
+            // A marker whose version is not there begins the key again.
+            Some(version) => {
+                let found = self.rows[begin..end].iter().position(|row| row.1 == *version);
+                found.map_or(begin, |at| begin + at + usize::from(self.rule != Rule::NamesNext))
+            }
+        }
+    }
+
+    fn begin(&self, request: &ListRequest) -> Begin {
+        match &request.from {
+            None => Begin::At(0),
+            Some(ListMark::Token(_)) if self.rule == Rule::StartOnly => Begin::At(0),
+            Some(ListMark::Token(token)) => match token.as_str() {
+                "left" => Begin::Circling(false),
+                "right" => Begin::Circling(true),
+                token => Begin::At(token.parse().expect("a token of this server")),
+            },
+            Some(ListMark::After { .. }) if self.rule == Rule::TokenOnly && !request.all_versions => Begin::At(0),
+            Some(ListMark::After { key, version }) => Begin::At(self.after(key, version.as_ref())),
+        }
+    }
+
+    /// The page that begins there, and where the server says that the next one does.
+    fn page_at(&self, begin: usize, from: Option<&ListMark>, all_versions: bool) -> ListPage {
+        let before = begin.checked_sub(1).map(|before| &self.rows[before]);
+        let is_there = match (from, before) {
+            (Some(ListMark::After { key, version }), Some(row)) => {
+                *key == row.0 && version.as_ref().is_none_or(|version| *version == row.1)
+            }
+            _ => false,
+        };
+        let again = usize::from(self.rule == Rule::BeginsAgain && is_there);
+        let begin = begin - again;
+        let end = self.rows.len().min(begin + self.page + again);
+        let rows = &self.rows[begin..end];
+        let entry = |row: &Row| row.2.then(|| listed(row.0.as_bytes(), 1, all_versions.then_some(row.1.as_str())));
+        let cursor = if self.rule == Rule::NamesNext { self.rows.get(end) } else { rows.last() };
+        let next = cursor.filter(|_| end < self.rows.len()).map(|(key, version, _)| {
+            if all_versions {
+                ListMark::After { key: key.clone(), version: Some(version.clone()) }
+            } else {
+                ListMark::Token(end.to_string())
+            }
+        });
+        let deleted_last = rows.last().filter(|row| all_versions && !row.2).map(|row| (row.0.clone(), row.1.clone()));
+        ListPage { entries: rows.iter().filter_map(entry).collect(), deleted_last, next, ..ListPage::default() }
+    }
+
+    /// Current versions as MinIO listed them between its commits 2c7fe094d and 71f293d9a.
+    ///
+    /// A walk over the disks meets each folder before what is in it. From a marker on, one key more than asked for is
+    /// gathered, because the marker itself may be the first. Folders and hidden objects are skipped, also behind the last
+    /// key that there is room for, and where the walk was not asked for by a token, the last name skipped becomes the next
+    /// token if it is greater than the last key. So where the marker is no key, the key that was one too many lies before
+    /// the token, and is not sent.
+    fn minio(&self, request: &ListRequest) -> ListPage {
+        let (marker, by_token) = match &request.from {
+            None => (Vec::new(), false),
+            Some(ListMark::After { key, .. }) => (key.as_bytes().to_vec(), false),
+            Some(ListMark::Token(token)) => (token.clone().into_bytes(), true),
+        };
+        let limit = self.page + usize::from(!marker.is_empty());
+        let (mut found, mut skipped, mut truncated) = (Vec::<&[u8]>::new(), Vec::new(), false);
+        for (name, is_object) in self.walked(request.prefix.as_bytes()) {
+            if !is_object || *name < *marker {
+                skipped = name;
+                continue;
+            }
+            if found.len() == limit {
+                truncated = true;
+                break;
+            }
+            found.push(self.key(&name));
+        }
+        found.retain(|name| **name > *marker);
+        truncated |= found.len() > self.page;
+        found.truncate(self.page);
+        let next = found.last().filter(|_| truncated).map(|last| {
+            let token = if !by_token && *skipped > **last { &skipped[..] } else { *last };
+            ListMark::Token(String::from_utf8(token.to_vec()).expect("text"))
+        });
+        ListPage { entries: found.iter().map(|key| listed(key, 1, None)).collect(), next, ..ListPage::default() }
+    }
+
+    fn key(&self, name: &[u8]) -> &[u8] {
+        let at = self.rows.partition_point(|row| row.0.as_bytes() < name);
+        self.rows[at].0.as_bytes()
+    }
+
+    /// Names in the order in which MinIO's walk meets them, folders before what is in them; and whether each is an object.
+    fn walked(&self, prefix: &[u8]) -> Vec<(Vec<u8>, bool)> {
+        let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
+        for (key, _, live) in self.rows.iter().filter(|row| row.0.as_bytes().starts_with(prefix)) {
+            let key = key.as_bytes();
+            let slashes = (prefix.len()..key.len()).filter(|at| key[*at] == b'/');
+            for folder in slashes.map(|at| &key[..=at]).filter(|folder| *folder != key) {
+                if folders.insert(folder) {
+                    names.push((folder.to_vec(), false));
+                }
+            }
+            names.push((key.to_vec(), *live));
+        }
+        names
+    }
+
+    /// As MinIO lists all versions: its markers are keys with its own note behind them.
+    fn minio_versions(&self, request: &ListRequest) -> ListPage {
+        const NOTE: &str = "[minio_cache:v2,return:]";
+        let begin = match &request.from {
+            Some(ListMark::After { key, version }) => {
+                let text = key.as_str().expect("text");
+                self.after(&Key::from(text.strip_suffix(NOTE).unwrap_or(text)), version.as_ref())
+            }
+            _ => 0,
+        };
+        let mut page = self.page_at(begin, request.from.as_ref(), true);
+        if let Some(ListMark::After { key, .. }) = &mut page.next {
+            *key = Key::from(format!("{key}{NOTE}").as_str());
+        }
+        page
+    }
+}
+
+#[async_trait]
+impl Store for Model {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+        // Answers come in another order than the requests were sent in.
+        for _ in 0..fastrand::u8(0..4) {
+            tokio::task::yield_now().await;
+        }
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.refuses_from > 0 && number > self.refuses_from {
+            return Err(fault(FaultClass::Rejected, 403, "AccessDenied"));
+        }
+        let begins = matches!(request.from, Some(ListMark::After { .. })) && !request.all_versions;
+        match self.rule {
+            Rule::Minio if request.all_versions => return Ok(self.minio_versions(request)),
+            Rule::Minio => return Ok(self.minio(request)),
+            Rule::TokenOrRefusal(status) if begins => {
+                let class = match status {
+                    500 => FaultClass::Ambiguous,
+                    503 => FaultClass::Throttled,
+                    _ => FaultClass::Rejected,
+                };
+                return Err(fault(class, status, "NoStartAfter"));
+            }
+            Rule::Loses if self.heard.lock().unwrap().insert(format!("{:?}", request.from)) => {
+                return Err(Fault::unanswered(FaultClass::Ambiguous, "ConnectionError", "lost", String::new()));
+            }
+            Rule::Repeats(each) if number.is_multiple_of(each + 1) => {
+                let led = request.from.as_ref().and_then(|from| self.led.lock().unwrap().get(from).cloned());
+                if let Some(before) = led {
+                    return Ok(before);
+                }
+            }
+            Rule::Circle(at) if number == at && !request.all_versions => {
+                return Ok(ListPage { next: Some(ListMark::Token("left".to_owned())), ..ListPage::default() });
+            }
+            _ => {}
+        }
+        let page = match self.begin(request) {
+            Begin::At(begin) => self.page_at(begin, request.from.as_ref(), request.all_versions),
+            Begin::Circling(right) => {
+                let next = if right { "left" } else { "right" };
+                ListPage { next: Some(ListMark::Token(next.to_owned())), ..ListPage::default() }
+            }
+        };
+        let last = page.entries.last().map(|entry| (entry.key.clone(), entry.version.clone()));
+        let last = page.deleted_last.clone().map(|(key, version)| (key, Some(version))).or(last);
+        let own = last.map(|(key, version)| ListMark::After { key, version });
+        let mut led = self.led.lock().unwrap();
+        page.next.iter().cloned().chain(own).for_each(|mark| drop(led.insert(mark, page.clone())));
+        Ok(page)
+    }
+
+    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
+        Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
+    }
+
+    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+        Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
+    }
+
+    async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+        Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
+    }
+
+    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+        Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
+    }
+
+    fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+        String::new()
+    }
+
+    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+        None
+    }
+}

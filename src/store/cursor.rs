@@ -1,0 +1,199 @@
+//! Where a listing continues after each page.
+//!
+//! A server's cursor is trusted for what the server returned, and no further. Some servers return a cursor beyond the last
+//! entry of a page that began at an invented key (MinIO, <https://github.com/minio/minio/issues/21463>), or cursors that
+//! lead in a circle. The first leaves objects out, the second never ends.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+
+use super::{ListMark, ListPage};
+use crate::object::Key;
+
+/// The way through one listing, page by page: says where each next page begins, and that the listing ends.
+///
+/// A listing of current versions that began at a key (`start-after`), and any listing of all versions, continues after the
+/// last entry received, delete markers included. Every other listing continues at the server's token: not every server knows
+/// `start-after`. A page that names nothing new can only be continued where the server says.
+#[derive(Clone, Debug)]
+pub struct ListCursor {
+    /// The listing continues after the last entry received.
+    by_entry: bool,
+    /// Pages in a row without a greater name, at most.
+    idle_limit: u32,
+    idle: u32,
+    /// The greatest name received.
+    greatest: Option<Key>,
+    /// Digests of where pages began since the last greater name.
+    begun: HashSet<u64>,
+    digests: RandomState,
+}
+
+impl ListCursor {
+    /// A listing that has received no page yet. After more than `idle_limit` pages in a row without a name that is greater
+    /// than all before, it is given up.
+    #[must_use]
+    pub fn new(all_versions: bool, idle_limit: u32) -> Self {
+        Self {
+            by_entry: all_versions,
+            idle_limit,
+            idle: 0,
+            greatest: None,
+            begun: HashSet::new(),
+            digests: RandomState::new(),
+        }
+    }
+
+    /// Where the listing continues after this page, which began at `from`; `None` if it was the last one.
+    ///
+    /// # Errors
+    /// The server's cursor does not lead forward. The text says why.
+    pub fn follow(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<Option<ListMark>, String> {
+        self.by_entry |= matches!(from, Some(ListMark::After { .. }));
+        self.count(page)?;
+        let Some(server) = &page.next else { return Ok(None) };
+        let own = page.last_received().filter(|own| self.by_entry && from != Some(own));
+        let next = match own {
+            Some(own) => own,
+            None => forward(from, server)?.clone(),
+        };
+        self.begun.insert(self.digest(from));
+        if self.begun.contains(&self.digest(Some(&next))) {
+            return Err("its pages lead in a circle, so it would never end".to_owned());
+        }
+        Ok(Some(next))
+    }
+
+    /// Notes what a page names.
+    fn count(&mut self, page: &ListPage) -> Result<(), String> {
+        let greatest = page.names().max();
+        if greatest.is_some_and(|name| self.greatest.as_ref().is_none_or(|before| name > before)) {
+            self.greatest = greatest.cloned();
+            self.begun.clear();
+            self.idle = 0;
+            return Ok(());
+        }
+        self.idle += 1;
+        if self.idle > self.idle_limit {
+            return Err(format!("it sent {} pages in a row without a new name", self.idle_limit));
+        }
+        Ok(())
+    }
+
+    fn digest(&self, mark: Option<&ListMark>) -> u64 {
+        self.digests.hash_one(mark)
+    }
+}
+
+/// The server's cursor, unless it leads back or nowhere.
+fn forward<'a>(from: Option<&ListMark>, server: &'a ListMark) -> Result<&'a ListMark, String> {
+    match (from, server) {
+        (Some(from), server) if from == server => {
+            Err("the next page begins where this one began, so it would never end".to_owned())
+        }
+        (Some(ListMark::After { key: before, .. }), ListMark::After { key, .. }) if key < before => {
+            Err(format!("it went backwards: {key} after {before}"))
+        }
+        _ => Ok(server),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::VersionId;
+
+    fn token(token: &str) -> ListMark {
+        ListMark::Token(token.to_owned())
+    }
+
+    fn after(key: &str, version: Option<&str>) -> ListMark {
+        ListMark::After { key: Key::from(key), version: version.map(VersionId::new) }
+    }
+
+    /// A page that names these, and says that it continues there.
+    fn page(names: &[&str], next: impl Into<Option<ListMark>>) -> ListPage {
+        let prefixes = names.iter().map(|name| Key::from(*name)).collect();
+        ListPage { prefixes, next: next.into(), ..ListPage::default() }
+    }
+
+    /// A page of delete markers that ends with this one.
+    fn deleted(key: &str, version: &str, next: ListMark) -> ListPage {
+        let last = Some((Key::from(key), VersionId::new(version)));
+        ListPage { deleted_last: last, next: Some(next), ..ListPage::default() }
+    }
+
+    fn follow(cursor: &mut ListCursor, from: &ListMark, page: &ListPage) -> Result<Option<ListMark>, String> {
+        cursor.follow(Some(from), page)
+    }
+
+    #[test]
+    fn a_listing_continues_at_the_servers_token() {
+        let mut cursor = ListCursor::new(false, 10);
+        assert_eq!(cursor.follow(None, &page(&["a/"], token("1"))), Ok(Some(token("1"))));
+        assert_eq!(follow(&mut cursor, &token("1"), &page(&[], token("2"))), Ok(Some(token("2"))));
+        assert_eq!(follow(&mut cursor, &token("2"), &page(&["b/"], None)), Ok(None));
+    }
+
+    #[test]
+    fn all_versions_continue_after_the_last_entry_and_delete_markers_are_entries() {
+        let mut cursor = ListCursor::new(true, 10);
+        let (here, beyond) = (after("k", Some("4")), after("z", Some("9")));
+        assert_eq!(cursor.follow(None, &deleted("k", "4", beyond.clone())), Ok(Some(here.clone())));
+        assert_eq!(follow(&mut cursor, &here, &page(&[], beyond.clone())), Ok(Some(beyond)));
+    }
+
+    #[test]
+    fn a_marker_that_an_earlier_release_kept_is_left_behind() {
+        let mut cursor = ListCursor::new(true, 10);
+        let kept = after("k[minio_cache:v2,return:]", Some("1"));
+        let next = follow(&mut cursor, &kept, &deleted("k/a", "4", kept.clone()));
+        assert_eq!(next, Ok(Some(after("k/a", Some("4")))));
+    }
+
+    #[test]
+    fn a_server_that_begins_with_its_marker_again_is_followed_where_it_leads() {
+        let mut cursor = ListCursor::new(true, 10);
+        let (here, next) = (after("k", Some("4")), after("k", Some("3")));
+        assert_eq!(cursor.follow(None, &deleted("k", "4", here.clone())), Ok(Some(here.clone())));
+        assert_eq!(follow(&mut cursor, &here, &deleted("k", "4", next.clone())), Ok(Some(next)));
+    }
+
+    #[test]
+    fn two_tokens_by_turns_end_the_listing() {
+        let mut cursor = ListCursor::new(false, 1000);
+        assert_eq!(cursor.follow(None, &page(&["a/"], token("1"))), Ok(Some(token("1"))));
+        assert_eq!(follow(&mut cursor, &token("1"), &page(&[], token("2"))), Ok(Some(token("2"))));
+        let circle = follow(&mut cursor, &token("2"), &page(&["a/"], token("1"))).expect_err("a circle");
+        assert!(circle.contains("in a circle"), "{circle}");
+    }
+
+    #[test]
+    fn versions_of_one_key_that_lead_in_a_circle_end_the_listing() {
+        let mut cursor = ListCursor::new(true, 1000);
+        let (one, two) = (after("k", Some("1")), after("k", Some("2")));
+        assert_eq!(cursor.follow(None, &deleted("k", "1", one.clone())), Ok(Some(one.clone())));
+        assert_eq!(follow(&mut cursor, &one, &deleted("k", "2", two.clone())), Ok(Some(two.clone())));
+        assert!(follow(&mut cursor, &two, &deleted("k", "1", one)).is_err());
+    }
+
+    #[test]
+    fn a_cursor_that_stays_or_goes_back_is_an_error() {
+        let mut cursor = ListCursor::new(false, 1000);
+        let stays = follow(&mut cursor, &token("1"), &page(&["a/"], token("1"))).expect_err("it stays");
+        assert!(stays.contains("begins where this one began"), "{stays}");
+        let back = follow(&mut cursor, &after("b", None), &page(&[], after("a", None))).expect_err("it goes back");
+        assert_eq!(back, "it went backwards: a after b");
+    }
+
+    #[test]
+    fn new_tokens_for_ever_end_the_listing_as_well() {
+        let mut cursor = ListCursor::new(false, 5);
+        let mut from = None;
+        for number in 0..5 {
+            from = cursor.follow(from.as_ref(), &page(&[], token(&number.to_string()))).expect("patience");
+        }
+        let over = cursor.follow(from.as_ref(), &page(&[], token("5"))).expect_err("no more patience");
+        assert_eq!(over, "it sent 5 pages in a row without a new name");
+    }
+}
