@@ -172,6 +172,8 @@ impl From<RemoteError> for Error {
     fn from(error: RemoteError) -> Self {
         let exit = match &error {
             RemoteError::Held(_)
+            | RemoteError::ChangedHands
+            | RemoteError::Outrun
             | RemoteError::HeldHere(_)
             | RemoteError::NoCondition(_)
             | RemoteError::Behind(_)

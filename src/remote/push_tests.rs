@@ -55,6 +55,7 @@ fn again(place: &Place, journal: &Journal, generation: u64) -> Pusher {
         journal: journal.clone(),
         who: "somebody".to_owned(),
         generation,
+        lockless: None,
         pushes: 0,
         seen: HashMap::new(),
         put_since: Mutex::default(),
