@@ -1,6 +1,8 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::journal::Lease;
+use crate::remote::enter::hold;
 use crate::remote::lockless::Lockless;
 use crate::remote::testing::place;
 
@@ -120,7 +122,9 @@ async fn whoever_does_without_a_lock_is_refused_beside_one() {
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
     assert!(matches!(Lockless::begin(&place.door).await, Err(RemoteError::Held(_))));
     // One that began before the lock was acquired finds out.
-    assert!(matches!(early.verify(&place.door).await, Err(RemoteError::TakenOver(who)) if who.starts_with("first since ")));
+    assert!(
+        matches!(early.verify(&place.door).await, Err(RemoteError::TakenOver(who)) if who.starts_with("first since "))
+    );
     lock.release(&place.door).await.expect("released");
     let late = Lockless::begin(&place.door).await.expect("nobody holds it");
     late.verify(&place.door).await.expect("nobody came");
@@ -146,6 +150,16 @@ async fn a_lock_that_was_not_shown_is_not_taken_by_force() {
     let refused = force(&place.door, "somebody", shown.generation).await.expect_err("it is another's");
     assert!(matches!(refused, RemoteError::ChangedHands), "{refused}");
     other.renew(&place.door, LONG).await.expect("it is ours still");
+}
+
+#[test]
+fn a_folder_that_a_command_works_with_does_not_become_a_copy_of_a_state() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shared = Lease::share(folder.path()).expect("nobody holds it");
+    assert!(matches!(hold(folder.path()), Err(RemoteError::HeldHere(_))));
+    drop(shared);
+    let _held = hold(folder.path()).expect("nobody works with it");
+    assert!(Lease::share(folder.path()).is_err());
 }
 
 #[test]
