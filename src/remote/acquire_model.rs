@@ -127,7 +127,7 @@ impl Next<'_> {
                 let Process::Acquiring { seen: Some(seen), .. } = &self.world.processes[at] else { return };
                 if let Some((cost, silenced)) = self.world.run_out(generation, *seen) {
                     self.advance((at, "finds that it has run out", generation), |acquisition, _| {
-                        acquisition.judged(true)
+                        acquisition.judged(true);
                     });
                     let (_, world) = self.worlds.last_mut().expect("just added");
                     world.left.silenced -= cost;

@@ -263,14 +263,7 @@ impl Machine<'_> {
 
     /// Starts the binary.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        self.start_command(self.command(args))
-    }
-
-    /// Starts it as [`Self::command`] gave it, and changed.
-    pub(crate) fn start_command(&self, mut command: Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        Running { child, stdout: told(stdout), stderr: told(stderr) }
+        start(self.command(args))
     }
 
     /// Starts `apply` and waits until so many objects have been served, and some are in flight, which get no answer.
@@ -280,6 +273,13 @@ impl Machine<'_> {
         self.place.wait_until_held(served);
         running
     }
+}
+
+/// Starts the binary as [`Machine::command`] gave it, and changed.
+pub(crate) fn start(mut command: Command) -> Running {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    Running { child, stdout: told(stdout), stderr: told(stderr) }
 }
 
 /// `apply plan.toml --auto-approve --json`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::bucket::Object;
 use crate::latency::SlowLink;
-use crate::place::{APPLY, Machine, Place, Ran, Running, key, until};
+use crate::place::{APPLY, Machine, Place, Ran, Running, key, start, until};
 
 /// Objects of each machine's own bucket.
 const OBJECTS: usize = 30;
@@ -79,14 +79,14 @@ impl Race {
     fn start(&self, args: &[&str]) -> Vec<Running> {
         let mut draw = fastrand::Rng::with_seed(self.seed);
         let machines: Vec<_> = (0..self.links.len()).map(|n| self.machine(n)).collect();
-        let start = |machine: &Machine<'_>| {
+        let begin = |machine: &Machine<'_>| {
             let mut command = machine.command(args);
             command.env("BATCHPLAN_LEASE_MS", "12000");
-            let running = machine.start_command(command);
+            let running = start(command);
             std::thread::sleep(Duration::from_millis(draw.u64(0..150)));
             running
         };
-        machines.iter().map(start).collect()
+        machines.iter().map(begin).collect()
     }
 
     /// The machines that worked, in the order in which they began; one that worked again after another stands there twice.
