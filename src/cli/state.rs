@@ -12,7 +12,6 @@ use super::terminal::Terminal;
 use super::{Cli, Error, Exit, github, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
-use crate::files::about;
 use crate::job::JobId;
 use crate::jobs::{Patience, Rules, SLOTS, Settings, keep_house};
 use crate::journal::{JOURNAL_NAME, JobRecord, Journal, JournalError, Lease, LeaseError};
@@ -169,7 +168,7 @@ impl State {
             None => {
                 warn_of_what_is_thrown_away(terminal);
                 let folder = share(self.folder())?;
-                Kept::here(notices::hear(Journal::open(self.folder())?), self.flag(), Some(folder))
+                Kept::here(notices::hear(Journal::open(self.folder())?), self.flag(), folder)
             }
             Some(url) => {
                 let flag = flag_of_url(&url);
@@ -240,7 +239,7 @@ impl State {
         let is_there = folder.join(JOURNAL_NAME).exists();
         let works = is_there && matches!(access, Access::Order | Access::Work);
         // Before the journal is opened: until then another may take its place.
-        let shared = works.then(|| share(folder)).transpose()?;
+        let shared = if works { share(folder)? } else { None };
         let Some(journal) = Journal::open_existing(folder)? else { return Ok(None) };
         // Who only looks changes nothing, and tells nobody anything.
         if access == Access::Glance {
@@ -273,15 +272,20 @@ impl State {
 
 /// Keeps `state pull` and `state push` from a folder, and the folder from becoming a copy of a state in a bucket, while a
 /// command works with it.
-fn share(folder: &Path) -> Result<Lease, Error> {
-    std::fs::create_dir_all(folder).map_err(about(folder))?;
-    Lease::share(folder).map_err(|error| match error {
-        LeaseError::Io(error) => error.into(),
-        LeaseError::Held(by) => Error::new(Exit::Refused, format!("the folder {} is in use by {by}", folder.display()))
-            .help(
+///
+/// What keeps its lease from being made keeps the journal from being opened as well, which says what is wrong with the folder.
+fn share(folder: &Path) -> Result<Option<Lease>, Error> {
+    let shared = std::fs::create_dir_all(folder).map_err(LeaseError::Io).and_then(|()| Lease::share(folder));
+    match shared {
+        Ok(lease) => Ok(Some(lease)),
+        Err(LeaseError::Io(_)) => Ok(None),
+        Err(LeaseError::Held(by)) => {
+            let what = format!("the folder {} is in use by {by}", folder.display());
+            Err(Error::new(Exit::Refused, what).help(
                 "wait for it to end: it copies the folder to or from a bucket, or works on a state in a bucket there",
-            ),
-    })
+            ))
+        }
+    }
 }
 
 /// An error whose help names commands that find the same state.

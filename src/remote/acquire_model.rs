@@ -1,7 +1,7 @@
 //! What may happen next in a world of the model.
 
-use super::super::*;
 use super::world::{Errand, Late, Lock, PROCESSES, Process, Relisting, World};
+use crate::remote::acquire::*;
 
 /// Which rule the processes follow: the program's, or one that lacks a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::hash::{Hash as _, Hasher as _};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::super::*;
+use crate::remote::acquire::*;
 
 pub(super) const PROCESSES: usize = 3;
 
