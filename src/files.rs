@@ -37,13 +37,25 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Errors
 /// When somebody holds it for longer, or the file cannot be locked.
 pub fn lock(file: &File) -> Result<(), TryLockError> {
+    patiently(|| file.try_lock())
+}
+
+/// Locks a file so that no process can lock it for itself alone; many may do so at once. As patient as [`lock`].
+///
+/// # Errors
+/// When a process holds it for itself alone, or the file cannot be locked.
+pub fn lock_shared(file: &File) -> Result<(), TryLockError> {
+    patiently(|| file.try_lock_shared())
+}
+
+fn patiently(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
     for _ in 1..TRIES {
-        match file.try_lock() {
+        match lock() {
             Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
             tried => return tried,
         }
     }
-    file.try_lock()
+    lock()
 }
 
 /// Makes the names in a folder survive a crash. Only Unix has to be told, and only Unix can open a folder.

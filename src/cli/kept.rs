@@ -12,7 +12,7 @@ use super::terminal::Terminal;
 use super::{Error, Exit, notices, signals};
 use crate::job::JobId;
 use crate::jobs::Presence;
-use crate::journal::Journal;
+use crate::journal::{Journal, Lease};
 use crate::remote::{Farewell, Remote, RemoteError};
 
 /// After how long of pushing that is said.
@@ -37,6 +37,8 @@ pub(super) struct Kept {
     terminal: Option<Terminal>,
     /// Whoever works with it on another machine, in words.
     elsewhere: Option<String>,
+    /// Keeps the folder from becoming another's.
+    _shared: Option<Lease>,
 }
 
 impl Deref for Kept {
@@ -48,9 +50,9 @@ impl Deref for Kept {
 }
 
 impl Kept {
-    /// A journal that stays where it is.
-    pub(super) fn here(journal: Journal, flag: String) -> Self {
-        Self { journal, remote: None, flag, terminal: None, elsewhere: None }
+    /// A journal that stays where it is, in a folder that may be kept from becoming another's.
+    pub(super) fn here(journal: Journal, flag: String, shared: Option<Lease>) -> Self {
+        Self { journal, remote: None, flag, terminal: None, elsewhere: None, _shared: shared }
     }
 
     /// Says who works with it on another machine.
@@ -75,7 +77,7 @@ impl Kept {
     /// That of a state in a bucket, which is held.
     pub(super) fn held(remote: Remote, flag: String, terminal: Terminal) -> Self {
         let journal = notices::hear(remote.journal().clone());
-        Self { journal, remote: Some(remote), flag, terminal: Some(terminal), elsewhere: None }
+        Self { journal, remote: Some(remote), flag, terminal: Some(terminal), elsewhere: None, _shared: None }
     }
 
     /// What a command that is shown must say besides, so that it finds the same jobs: ` --state ...`, or nothing.
@@ -172,6 +174,8 @@ impl From<RemoteError> for Error {
     fn from(error: RemoteError) -> Self {
         let exit = match &error {
             RemoteError::Held(_)
+            | RemoteError::ChangedHands
+            | RemoteError::Outrun
             | RemoteError::HeldHere(_)
             | RemoteError::NoCondition(_)
             | RemoteError::Behind(_)

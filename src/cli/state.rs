@@ -14,7 +14,7 @@ use crate::engine::Rhythm;
 use crate::failpoint;
 use crate::job::JobId;
 use crate::jobs::{Patience, Rules, SLOTS, Settings, keep_house};
-use crate::journal::{JobRecord, Journal, JournalError};
+use crate::journal::{JOURNAL_NAME, JobRecord, Journal, JournalError, Lease, LeaseError};
 use crate::plan::{Plan, StateUrl, parse_lapse};
 use crate::remote::{self, Holder, Opening, Remote, RemoteError, Tempo, mirror_of};
 
@@ -167,7 +167,8 @@ impl State {
         let kept = match self.url(plan)? {
             None => {
                 warn_of_what_is_thrown_away(terminal);
-                Kept::here(notices::hear(Journal::open(self.folder())?), self.flag())
+                let folder = share(self.folder())?;
+                Kept::here(notices::hear(Journal::open(self.folder())?), self.flag(), folder)
             }
             Some(url) => {
                 let flag = flag_of_url(&url);
@@ -205,14 +206,7 @@ impl State {
     ) -> Result<Option<Kept>, Error> {
         arm();
         let Some(url) = self.url(plan)? else {
-            let Some(journal) = Journal::open_existing(self.folder())? else { return Ok(None) };
-            // Who only looks changes nothing, and tells nobody anything.
-            if access == Access::Glance {
-                return Ok(Some(Kept::here(journal, self.flag())));
-            }
-            let journal = notices::hear(journal);
-            keep_house(&journal, Timestamp::now())?;
-            return Ok(Some(Kept::here(journal, self.flag())));
+            return self.existing_here(access);
         };
         let opening = self.opening(&url, terminal)?;
         let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
@@ -224,7 +218,7 @@ impl State {
         let here = |folder: &Path| {
             let journal = Journal::open_existing(folder)?;
             let by = holder.as_ref().map(ToString::to_string);
-            Ok(journal.map(|journal| Kept::here(journal, flag.clone()).held_elsewhere(by)))
+            Ok(journal.map(|journal| Kept::here(journal, flag.clone(), None).held_elsewhere(by)))
         };
         if matches!(access, Access::Glance | Access::Look) {
             return here(&folder);
@@ -237,6 +231,23 @@ impl State {
                 Ok(Some(kept))
             }
         }
+    }
+
+    /// The journal of a folder of this machine; `None` where there is none yet.
+    fn existing_here(&self, access: Access) -> Result<Option<Kept>, Error> {
+        let folder = self.folder();
+        let is_there = folder.join(JOURNAL_NAME).exists();
+        let works = is_there && matches!(access, Access::Order | Access::Work);
+        // Before the journal is opened: until then another may take its place.
+        let shared = if works { share(folder)? } else { None };
+        let Some(journal) = Journal::open_existing(folder)? else { return Ok(None) };
+        // Who only looks changes nothing, and tells nobody anything.
+        if access == Access::Glance {
+            return Ok(Some(Kept::here(journal, self.flag(), shared)));
+        }
+        let journal = notices::hear(journal);
+        keep_house(&journal, Timestamp::now())?;
+        Ok(Some(Kept::here(journal, self.flag(), shared)))
     }
 
     /// The journal and a job of it, by its id or the beginning of it. The job's files are on this machine.
@@ -256,6 +267,24 @@ impl State {
         let kept = self.existing_with(None, access, Some(&job.id), terminal)?.ok_or_else(none)?;
         let job = kept.find(job.id.as_str())?;
         Ok((kept, job))
+    }
+}
+
+/// Keeps `state pull` and `state push` from a folder, and the folder from becoming a copy of a state in a bucket, while a
+/// command works with it.
+///
+/// What keeps its lease from being made keeps the journal from being opened as well, which says what is wrong with the folder.
+fn share(folder: &Path) -> Result<Option<Lease>, Error> {
+    let shared = std::fs::create_dir_all(folder).map_err(LeaseError::Io).and_then(|()| Lease::share(folder));
+    match shared {
+        Ok(lease) => Ok(Some(lease)),
+        Err(LeaseError::Io(_)) => Ok(None),
+        Err(LeaseError::Held(by)) => {
+            let what = format!("the folder {} is in use by {by}", folder.display());
+            Err(Error::new(Exit::Refused, what).help(
+                "wait for it to end: it copies the folder to or from a bucket, or works on a state in a bucket there",
+            ))
+        }
     }
 }
 

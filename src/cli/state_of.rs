@@ -153,7 +153,7 @@ fn page(opening: &Opening, Overview { pushed, lock }: &Overview) -> String {
             None => "nobody ever held it".to_owned(),
             Some(Held::By { holder, released: true, .. }) => format!("free; last held by {}", holder.who),
             Some(Held::By { holder, .. }) => format!("held by {holder}"),
-            Some(Held::Unreadable { name, what }) => format!("{name} cannot be read: {what}"),
+            Some(Held::Unreadable { name, what, .. }) => format!("{name} cannot be read: {what}"),
         },
     ));
     let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:<12}{}", cell(value))).collect();
@@ -178,7 +178,7 @@ fn to_json(opening: &Opening, Overview { pushed, lock }: &Overview) -> serde_jso
                 "renewed": holder.renewed.to_string(),
                 "released": released,
             }),
-            Held::Unreadable { name, what } => json!({ "unreadable": name, "error": what }),
+            Held::Unreadable { name, what, .. } => json!({ "unreadable": name, "error": what }),
         }),
     })
 }
@@ -212,16 +212,21 @@ fn in_folder(opening: Opening, folder: Option<&PathBuf>) -> Opening {
 
 fn unlock(args: &Unlock, terminal: Terminal) -> Result<Exit, Error> {
     let opening = args.which.opening(terminal)?;
-    match waited(remote::overview(&opening))?.lock.ok_or(RemoteError::Absent)? {
+    // What is shown and confirmed is taken, and nothing else.
+    let shown = match waited(remote::overview(&opening))?.lock.ok_or(RemoteError::Absent)? {
         Held::By { released: true, .. } => {
             terminal.say("nobody holds it");
             return Ok(Exit::Done);
         }
-        Held::By { holder, .. } => terminal.say(format_args!("held by {}", cell(&holder.to_string()))),
-        Held::Unreadable { name, what } => {
-            terminal.say(format_args!("{} cannot be read: {}", cell(&name), cell(&what)));
+        Held::By { holder, generation, .. } => {
+            terminal.say(format_args!("held by {}", cell(&holder.to_string())));
+            generation
         }
-    }
+        Held::Unreadable { name, what, generation } => {
+            terminal.say(format_args!("{} cannot be read: {}", cell(&name), cell(&what)));
+            generation
+        }
+    };
     terminal.say(
         "warning: if whoever holds it still works, it stops when it next renews its lock; until then both may work on the \
          same objects, and what it did since its last push is done again",
@@ -238,7 +243,7 @@ fn unlock(args: &Unlock, terminal: Terminal) -> Result<Exit, Error> {
             return Ok(Exit::Cancelled);
         }
     }
-    let generation = waited(remote::unlock(&opening))?;
+    let generation = waited(remote::unlock(&opening, shown))?;
     terminal.say(format_args!("unlocked: what comes next is generation {}", generation + 1));
     Ok(Exit::Done)
 }

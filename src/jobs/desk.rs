@@ -1,5 +1,6 @@
 //! Jobs found, created and taken up: whose work a plan is.
 
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 use super::error::JobError;
 use crate::job::{JobId, JobStatus};
 use crate::journal::{
-    Creation, JobFolder, JobRecord, Journal, Lease, NewJob, Origin, Pledge, Recurrence, ReportOrigin,
+    Creation, JobFolder, JobRecord, Journal, Lease, LeaseError, NewJob, Origin, Pledge, Recurrence, ReportOrigin,
 };
 use crate::plan::{self, Plan};
 
@@ -162,9 +163,17 @@ impl Held {
     /// # Errors
     /// When somebody else works on it, or the folder cannot be made.
     pub fn take(journal: &Journal, job: &JobId) -> Result<Self, JobError> {
-        let folder = JobFolder::create(journal.state(), job)?;
-        let lease = Lease::take(folder.path()).map_err(|cause| JobError::Lease { job: job.clone(), cause })?;
-        Ok(Self { folder, _lease: lease })
+        let mut tries = 0;
+        loop {
+            let folder = JobFolder::create(journal.state(), job)?;
+            tries += 1;
+            match Lease::take(folder.path()) {
+                Ok(lease) => return Ok(Self { folder, _lease: lease }),
+                // Another process forgets the job, and has removed its folder since.
+                Err(LeaseError::Io(error)) if error.kind() == io::ErrorKind::NotFound && tries < 5 => {}
+                Err(cause) => return Err(JobError::Lease { job: job.clone(), cause }),
+            }
+        }
     }
 }
 

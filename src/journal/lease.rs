@@ -35,14 +35,20 @@ impl Lease {
     /// When somebody holds it, or the file cannot be made.
     pub fn take(folder: &Path) -> Result<Self, LeaseError> {
         let path = folder.join(NAME);
-        let mut file = open(&path)?;
-        match files::lock(&file) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LeaseError::Held(holder(&path))),
-            Err(TryLockError::Error(cause)) => return Err(about(&path)(cause).into()),
-        }
+        let mut file = locked(&path, files::lock)?;
         let said = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
         said.map_err(about(&path))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Keeps every process from taking the lease of this folder, until it is dropped; many may do so at once.
+    ///
+    /// # Errors
+    /// When a process holds the lease, or the file cannot be made.
+    pub fn share(folder: &Path) -> Result<Self, LeaseError> {
+        let mut file = locked(&folder.join(NAME), files::lock_shared)?;
+        // The last that came is as good to name as any.
+        let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
         Ok(Self { _file: file })
     }
 
@@ -71,6 +77,42 @@ impl Lease {
             Err(TryLockError::Error(cause)) => Err(about(&path)(cause)),
         }
     }
+}
+
+/// How often a lease is taken anew whose file was removed meanwhile.
+const TRIES: u32 = 5;
+
+fn locked(path: &PathBuf, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File, LeaseError> {
+    for _ in 0..TRIES {
+        let file = open(path)?;
+        match lock(&file) {
+            // The holder before may have removed the file before it let go of it: that lock would keep nobody out.
+            Ok(()) if is_at(&file, path)? => return Ok(file),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(cause)) => return Err(about(path)(cause).into()),
+        }
+    }
+    Err(LeaseError::Held(holder(path)))
+}
+
+/// Whether a path still leads to this file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let ours = file.metadata().map_err(about(path))?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(about(path)(cause)),
+    }
+}
+
+/// Elsewhere a file that is open keeps its name.
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 fn open(path: &PathBuf) -> io::Result<File> {
@@ -104,6 +146,36 @@ mod tests {
         assert!(!Lease::is_held(folder.path()).expect("looked"));
         assert_eq!(Lease::holder(folder.path()).expect("looked"), None);
         drop(Lease::take(folder.path()).expect("nobody holds it"));
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_was_removed_is_no_lease() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(NAME);
+        let held = std::cell::Cell::new(Some(Lease::take(folder.path()).expect("nobody holds it")));
+        let other = std::cell::Cell::new(None);
+        // It has opened the file. Before it locks it, the holder removes the file and lets go, and another takes the lease.
+        let taken = locked(&path, |file| {
+            if let Some(held) = held.take() {
+                fs::remove_file(&path).expect("removed");
+                drop(held);
+                other.set(Some(Lease::take(folder.path()).expect("nobody holds the new file")));
+            }
+            files::lock(file)
+        });
+        assert!(matches!(taken, Err(LeaseError::Held(_))), "{taken:?}");
+        drop(other);
+        drop(Lease::take(folder.path()).expect("nobody holds it any more"));
+    }
+
+    #[test]
+    fn many_share_what_none_may_take() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shared = [(); 2].map(|()| Lease::share(folder.path()).expect("nobody holds it"));
+        assert!(matches!(Lease::take(folder.path()), Err(LeaseError::Held(_))));
+        drop(shared);
+        let _held = Lease::take(folder.path()).expect("nobody shares it any more");
+        assert!(matches!(Lease::share(folder.path()), Err(LeaseError::Held(_))));
     }
 
     #[test]

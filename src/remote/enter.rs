@@ -9,7 +9,8 @@ use super::door::Door;
 use super::error::RemoteError;
 use super::head::Head;
 use super::keeper::Opening;
-use super::lock::{self, Holder, Lock, Seeking};
+use super::lock::{Holder, Lock, Seeking};
+use super::lockless::Lockless;
 use super::mirror::Mirror;
 use super::pull::{fetch, pull};
 use super::push::Pusher;
@@ -51,22 +52,51 @@ impl Entered {
         mirror.reread()?;
         let connection = connect(&opening.store).await?;
         let door = Door::new(Arc::clone(connection.cabinet()), opening.bucket.clone(), opening.prefix.clone());
-        let tenure = begin(&door, opening, &mut mirror, lost).await?;
-        match settle(&door, &mut mirror, opening, base, tenure.as_ref()).await {
-            Ok((generation, journal)) => {
-                let who = opening.who.clone();
-                let (seen, needless) = (HashMap::new(), Vec::new());
-                let put_since = std::sync::Mutex::default();
-                let pusher = Pusher { door, mirror, journal, who, generation, pushes: 0, seen, put_since, needless };
-                match lost.why() {
-                    None => Ok(Self { pusher, tenure, lease, connection }),
-                    Some(why) => Err(why),
+        let mut looks = 0;
+        let (right, journal) = loop {
+            let right = begin(&door, opening, &mut mirror, lost).await?;
+            looks += 1;
+            match settle(&door, &mut mirror, opening, base, right.generation()).await {
+                Ok(journal) => break (right, journal),
+                Err(error) => {
+                    give_back(&mut mirror, right.parts().1, opening.tempo.lease / 3).await?;
+                    // The next number is beyond what was pushed meanwhile.
+                    if looks == LOOKS || !matches!(error, RemoteError::Outrun) {
+                        return Err(error);
+                    }
                 }
             }
-            Err(error) => {
-                give_back(&mut mirror, tenure, opening.tempo.lease / 3).await?;
-                Err(error)
-            }
+        };
+        let (generation, who) = (right.generation(), opening.who.clone());
+        let (lockless, tenure) = right.parts();
+        let (seen, needless) = (HashMap::new(), Vec::new());
+        let put_since = std::sync::Mutex::default();
+        let pusher = Pusher { door, mirror, journal, who, generation, lockless, pushes: 0, seen, put_since, needless };
+        match lost.why() {
+            None => Ok(Self { pusher, tenure, lease, connection }),
+            Some(why) => Err(why),
+        }
+    }
+}
+
+/// The right to push, by a lock or without one.
+enum PushRight {
+    Locked(Tenure),
+    Lockless(Lockless),
+}
+
+impl PushRight {
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Locked(tenure) => tenure.generation,
+            Self::Lockless(lockless) => lockless.generation,
+        }
+    }
+
+    fn parts(self) -> (Option<Lockless>, Option<Tenure>) {
+        match self {
+            Self::Locked(tenure) => (None, Some(tenure)),
+            Self::Lockless(lockless) => (Some(lockless), None),
         }
     }
 }
@@ -84,16 +114,10 @@ pub(super) async fn give_back(
     if given_back { mirror.hold(None) } else { mirror.save() }
 }
 
-/// Takes the lock, where there is to be one.
-async fn begin(
-    door: &Door,
-    opening: &Opening,
-    mirror: &mut Mirror,
-    lost: &Lost,
-) -> Result<Option<Tenure>, RemoteError> {
+/// Acquires the lock, where there is to be one.
+async fn begin(door: &Door, opening: &Opening, mirror: &mut Mirror, lost: &Lost) -> Result<PushRight, RemoteError> {
     if !opening.locked {
-        lock::refuse_held(door).await?;
-        return Ok(None);
+        return Ok(PushRight::Lockless(Lockless::begin(door).await?));
     }
     let waits = |holder: &Holder| {
         (opening.tell)(&format!("the state is held by {holder}; looking whether it is still there"));
@@ -108,33 +132,33 @@ async fn begin(
     let lock = Lock::seek(door, &seeking).await?;
     mirror.hold(Some(lock.as_claim()))?;
     let leave = Arc::clone(&opening.leave);
-    Ok(Some(Tenure::begin(door.clone(), lock, opening.tempo.lease, leave, lost.clone())?))
+    Ok(PushRight::Locked(Tenure::begin(door.clone(), lock, opening.tempo.lease, leave, lost.clone())?))
 }
 
 /// Keeps others of this machine from a mirror, and from the jobs in it.
 pub(super) fn hold(folder: &Path) -> Result<Lease, RemoteError> {
-    let lease = Lease::take(folder).map_err(|error| match error {
-        LeaseError::Io(error) => RemoteError::Io(error),
-        held @ LeaseError::Held(_) => RemoteError::HeldHere(held),
-    })?;
-    // The folder may be one that is worked on without a bucket: then its jobs are held one by one.
+    let taken = Lease::take(folder);
+    // The folder may be one that is worked on without a bucket: then it is shared, and its jobs are held one by one.
     for job in folders(folder)? {
         if let Some(holder) = Lease::holder(JobFolder::of(folder, &job).path())? {
             return Err(RemoteError::HeldHere(LeaseError::Held(format!("{holder}, job {job}"))));
         }
     }
-    Ok(lease)
+    taken.map_err(|error| match error {
+        LeaseError::Io(error) => RemoteError::Io(error),
+        held @ LeaseError::Held(_) => RemoteError::HeldHere(held),
+    })
 }
 
 /// Makes the folder what is in the bucket, unless it is newer than that: then it is what is to be pushed. Gives back the
-/// generation to push under, and the folder's journal.
+/// folder's journal. What is in the bucket must be of an earlier generation than what is to be pushed.
 async fn settle(
     door: &Door,
     mirror: &mut Mirror,
     opening: &Opening,
     base: Base,
-    tenure: Option<&Tenure>,
-) -> Result<(u64, Journal), RemoteError> {
+    generation: u64,
+) -> Result<Journal, RemoteError> {
     let mut last = None;
     for _ in 0..LOOKS {
         match settle_once(door, mirror, opening, base).await {
@@ -142,13 +166,12 @@ async fn settle(
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             Err(error) => return Err(error),
             Ok(journal) => {
-                let generation = match tenure {
-                    Some(tenure) => tenure.generation,
-                    None => lock::beyond(door).await?,
-                };
+                if mirror.record.head.as_ref().is_some_and(|head| head.generation >= generation) {
+                    return Err(RemoteError::Outrun);
+                }
                 mirror.record.open = true;
                 mirror.save()?;
-                return Ok((generation, journal));
+                return Ok(journal);
             }
         }
     }

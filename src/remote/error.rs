@@ -34,6 +34,12 @@ pub enum RemoteError {
     /// It was taken over by somebody else.
     #[error("the state was taken over by {0}")]
     TakenOver(String),
+    /// The lock that was to be taken by force is not the newest any more.
+    #[error("the lock has changed hands since it was shown; nothing was changed")]
+    ChangedHands,
+    /// A process without a lock pushes again and again.
+    #[error("another process keeps pushing to the state without holding its lock")]
+    Outrun,
     /// The lock could not be renewed in time.
     #[error("the lock of the state could not be renewed in time: {0}")]
     NotRenewed(String),
@@ -98,6 +104,11 @@ impl RemoteError {
                     .to_owned(),
             ),
             Self::TakenOver(_) => Some("what was done since the last push is done again by whoever holds it now".to_owned()),
+            Self::ChangedHands => Some("see who holds it now: batchplan state show; then batchplan state unlock asks again".to_owned()),
+            Self::Outrun => Some(
+                "end the process that has lock=false in its state's URL, or remove lock=false there; batchplan state show says who pushed last"
+                    .to_owned(),
+            ),
             Self::NotRenewed(_) => Some("see to the connection to the state's store, and run the same command again".to_owned()),
             Self::Damaged { name, .. } if name.starts_with("lock/") => {
                 Some("if whoever made it is certainly gone: batchplan state unlock".to_owned())

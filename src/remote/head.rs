@@ -180,6 +180,12 @@ pub(super) async fn last(door: &Door) -> Result<u64, RemoteError> {
     Ok(listed(door).await?.into_iter().map(|((generation, _), _)| generation).max().unwrap_or(0))
 }
 
+/// The newest push that is not this one and not before it.
+pub(super) async fn pushed_beyond(door: &Door, head: &Head) -> Result<Option<Place>, RemoteError> {
+    let others = listed(door).await?.into_iter().filter(|(_, name)| *name != head.name());
+    Ok(others.map(|(place, _)| place).filter(|place| *place >= head.place()).max())
+}
+
 /// Removes what earlier pushes than this one left, but for the pieces that it goes on with. Whoever calls it holds the state,
 /// and this is what was pushed last.
 pub(super) async fn clear(door: &Door, head: &Head) -> Result<(), RemoteError> {

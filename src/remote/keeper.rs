@@ -279,6 +279,7 @@ async fn work_off(
                 match unless_closed(pusher.push(), inbox, &mut waiting).await {
                     None => continue,
                     Some(Ok(_)) => failing_since = None,
+                    Some(Err(error @ RemoteError::TakenOver(_))) => lost.lock_because(error),
                     Some(Err(error))
                         if failing_since.is_some_and(|since: Instant| since.elapsed() > LONGEST_SILENCE) =>
                     {
@@ -327,11 +328,12 @@ async fn clear(pusher: &mut Pusher, tenure: Option<&Tenure>) {
     let Some(tenure) = tenure else { return };
     let verified = tenure.verified();
     pusher.sweep(verified).await;
-    if !pusher.needless.is_empty() || lock::beyond(&pusher.door).await.ok() != Some(tenure.generation + 1) {
+    if !pusher.needless.is_empty() {
         return;
     }
+    let Ok(Some(outlived)) = lock::outlived(&pusher.door, tenure.generation).await else { return };
     if let Some(head) = pusher.mirror.record.head.as_ref().filter(|head| head.generation == pusher.generation) {
         let _ = head::clear(&pusher.door, head).await;
     }
-    let _ = lock::clear(&pusher.door, tenure.generation).await;
+    let _ = lock::clear(&pusher.door, outlived).await;
 }

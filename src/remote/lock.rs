@@ -1,11 +1,11 @@
 //! Who holds a state: a lock with a lease, of which each holder makes a new one.
 //!
-//! Whoever wants to hold the state makes `lock/N+1` on condition that there is none, once `lock/N` was given back or its
-//! lease has run out. It has when the store's own clock says so of both its last renewal and now, or when whoever waits has
+//! A process that wants to hold the state creates `lock/N+1` on condition that there is none, once `lock/N` was given back or
+//! its lease has run out; `acquire` decides that. It has run out when the store's own clock says so of both its last renewal and now, or when whoever waits has
 //! seen it unchanged for as long as the lease is good, by no clock but its own. A holder counts its lease from before the
 //! renewal was sent, and gives it up at half of it, whether or not an answer comes later: it is gone before anybody else
-//! begins. `N` is beyond every lock and every head that there is, so that a lock which somebody has removed does not let an
-//! older generation begin again.
+//! begins. `N+1` is beyond every lock and every head of the listings that were judged, so that a lock which was removed does not
+//! let an older generation begin again.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +15,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::acquire::{
+    AcquireOutcome, AcquireStep, Acquisition, LockFacts, Taking, is_superseded, newest_of, outlived_locks,
+};
 use super::door::Door;
 use super::error::RemoteError;
 use super::head;
@@ -33,8 +36,8 @@ const RESOLUTION: Duration = Duration::from_secs(2);
 /// The longest lease that is honoured, whatever a lock says.
 const LONGEST_LEASE: Duration = Duration::from_mins(10);
 
-/// How often another may be faster before that is not believed any more.
-const MAX_BEATEN: u32 = 20;
+/// How often another may be faster, or the store be busy with a lock's name, while no newer lock is seen.
+pub(super) const MAX_BEATEN: u32 = 20;
 
 /// How long is waited before something is tried again that another was faster at.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -112,6 +115,11 @@ impl LockShape {
         Duration::from_millis(self.lease_ms).min(LONGEST_LEASE)
     }
 
+    /// What `acquire` judges it by.
+    fn facts(&self) -> LockFacts<String> {
+        LockFacts { id: self.id.clone(), released: self.released }
+    }
+
     fn text(&self) -> Result<Bytes, RemoteError> {
         Ok(serde_json::to_vec(self).map_err(std::io::Error::from)?.into())
     }
@@ -126,7 +134,8 @@ fn name_of(generation: u64) -> String {
     format!("lock/{generation:012}.json")
 }
 
-fn generation_of(name: &str) -> Option<u64> {
+/// The generation of a lock of this name.
+pub(super) fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("lock/")?.strip_suffix(".json")?;
     digits.parse().ok().filter(|_| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -164,95 +173,175 @@ pub(super) struct Seeking<'a> {
 
 /// A lock that is looked at again and again.
 struct Watched {
+    generation: u64,
     shape: LockShape,
     unchanged_since: Instant,
-    /// Whether it was ever seen to change.
+    /// Whether its holder was seen to be alive: it is renewed, or came while another was watched.
     alive: bool,
 }
 
-impl Lock {
-    /// Takes the lock, once nobody else holds it.
-    pub(super) async fn seek(door: &Door, seeking: &Seeking<'_>) -> Result<Self, RemoteError> {
-        let deadline = Instant::now() + seeking.patience;
-        let mut watched: Option<Watched> = None;
-        let mut told = false;
-        let mut beaten = 0;
-        loop {
-            let last = newest(door).await?;
-            let free = match &last {
-                None => true,
-                Some((_, shape)) if shape.released => true,
-                // Its process is gone: whoever asks has the mirror to itself.
-                Some((generation, shape))
-                    if seeking.mine.is_some_and(|mine| mine.generation == *generation && mine.id == shape.id) =>
-                {
-                    true
-                }
-                Some((generation, shape)) => has_run_out(door, *generation, shape, &mut watched).await?,
-            };
-            if free {
-                if let Some(lock) = Self::claim(door, beyond(door).await?, seeking).await? {
-                    return Ok(lock);
-                }
-                // Somebody was faster, and is seen the next time; a store that says so again and again is not to be trusted.
-                beaten += 1;
-                if beaten > MAX_BEATEN {
-                    let what = "it refuses a lock and shows none".to_owned();
-                    return Err(RemoteError::Damaged { name: "lock/".to_owned(), what });
-                }
-                watched = None;
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            let Some((_, shape)) = last else { continue };
-            if watched.as_ref().is_some_and(|seen| seen.alive) && Instant::now() >= deadline {
-                return Err(RemoteError::Held(shape.holder()));
-            }
-            if !std::mem::replace(&mut told, true) {
-                (seeking.waits)(&shape.holder());
-            }
-            tokio::time::sleep((shape.lease() / 20).clamp(Duration::from_millis(50), Duration::from_secs(2))).await;
-        }
-    }
+/// One process that acquires the lock: it carries out what [`Acquisition`] decides.
+struct Candidate<'a> {
+    door: &'a Door,
+    lease: Duration,
+    acquisition: Acquisition<String>,
+    /// The lock that it creates.
+    ours: LockShape,
+    /// Since before the first request to create it was sent.
+    good_since: Moment,
+    /// The newest lock, as it was read last.
+    newest: Option<LockShape>,
+    watched: Option<Watched>,
+    /// Whether another process created its lock while this one was about to.
+    beaten: bool,
+}
 
-    /// Makes the lock of a generation; `None` where somebody else was faster.
-    async fn claim(door: &Door, generation: u64, seeking: &Seeking<'_>) -> Result<Option<Self>, RemoteError> {
+impl<'a> Candidate<'a> {
+    fn new(door: &'a Door, who: &str, lease: Duration, taking: Taking<String>) -> Self {
+        let id = uuid::Uuid::new_v4().simple().to_string();
         let now = Timestamp::now();
-        let shape = LockShape {
+        let ours = LockShape {
             version: VERSION,
-            id: uuid::Uuid::new_v4().simple().to_string(),
-            holder: seeking.who.to_owned(),
+            id: id.clone(),
+            holder: who.to_owned(),
             since: now,
             renewed: now,
             renewals: 0,
-            lease_ms: u64::try_from(seeking.lease.as_millis()).unwrap_or(u64::MAX),
+            lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
             released: false,
         };
-        let (name, good_since) = (name_of(generation), Moment::now());
-        let made = door.create(&name, shape.text()?).await.map_err(no_condition)?;
-        let ours = made == Created::New || read(door, generation).await?.is_some_and(|there| there.id == shape.id);
-        if !ours {
-            return Ok(None);
+        let acquisition = Acquisition::new(id, taking);
+        Self { door, lease, acquisition, ours, good_since: Moment::now(), newest: None, watched: None, beaten: false }
+    }
+
+    /// One attempt, from its listings to its outcome.
+    async fn attempt(&mut self) -> Result<AcquireOutcome, RemoteError> {
+        self.acquisition.restart();
+        self.proceed().await
+    }
+
+    /// The requests from here to the outcome.
+    async fn proceed(&mut self) -> Result<AcquireOutcome, RemoteError> {
+        let mut conflicts = 0;
+        let mut creating = None;
+        loop {
+            match self.acquisition.step() {
+                AcquireStep::ListHeads => self.acquisition.heads_listed(head::last(self.door).await?),
+                AcquireStep::ListLocks => self.acquisition.locks_listed(&generations(self.door).await?),
+                AcquireStep::Read(generation) => {
+                    let found = read(self.door, generation).await?;
+                    self.acquisition.lock_read(found.as_ref().map(LockShape::facts).as_ref());
+                    self.newest = found;
+                }
+                AcquireStep::Judge(generation) => {
+                    let has_run_out = self.has_run_out(generation).await?;
+                    self.acquisition.judged(has_run_out);
+                }
+                AcquireStep::Create(generation) => {
+                    if creating.replace(generation).is_none() {
+                        self.ours.since = Timestamp::now();
+                        self.ours.renewed = self.ours.since;
+                        self.good_since = Moment::now();
+                    }
+                    let text = self.ours.text()?;
+                    let created = self.door.create(&name_of(generation), text).await.map_err(no_condition)?;
+                    self.acquisition.created(created);
+                    if created == Created::Conflict {
+                        conflicts += 1;
+                        if conflicts > MAX_BEATEN {
+                            return Err(refuses_and_shows_none());
+                        }
+                        pause().await;
+                    }
+                }
+                AcquireStep::Done(outcome) => return Ok(outcome),
+            }
         }
-        // A store that does not know the condition makes it again.
-        if made == Created::New && door.create(&name, shape.text()?).await.map_err(no_condition)? == Created::New {
-            // It is nobody's; a store that knows no conditions may not remove either.
-            let mut lock = Self { generation, shape, good_since };
-            lock.release(door).await?;
-            let _ = door.remove(&name).await;
-            let why = "it makes an object again that was to be made only if it is new";
-            return Err(RemoteError::NoCondition(why.to_owned()));
+    }
+
+    /// Whether the newest lock was not renewed for as long as it is good.
+    async fn has_run_out(&mut self, generation: u64) -> Result<bool, RemoteError> {
+        let Some(shape) = &self.newest else { return Ok(false) };
+        let watch = |alive| Some(Watched { generation, shape: shape.clone(), unchanged_since: Instant::now(), alive });
+        let lease = shape.lease();
+        match &self.watched {
+            Some(seen) if seen.generation == generation && seen.shape == *shape => {
+                return Ok(seen.unchanged_since.elapsed() > lease);
+            }
+            // Renewed, or another's by now: its holder is alive.
+            Some(_) => {
+                self.watched = watch(true);
+                return Ok(false);
+            }
+            // One that was just created is alive as well.
+            None => self.watched = watch(self.beaten),
         }
-        // Whoever was slow may have made one that was made, given back and cleared away long ago.
-        if beyond(door).await? > generation + 1 {
-            door.remove(&name).await?;
-            return Ok(None);
+        // Long gone, as a rule: by the store's clock that need not be waited for.
+        let age = age_in_store(self.door, generation).await?;
+        Ok(age.is_some_and(|age| age > lease + RESOLUTION))
+    }
+
+    /// The lock that it came to hold.
+    async fn held(self, generation: u64) -> Result<Lock, RemoteError> {
+        let Self { door, lease, ours: shape, good_since, .. } = self;
+        let mut lock = Lock { generation, shape, good_since };
+        if lock.good_since.age() > lease / 6 {
+            lock.renew(door, lease).await?;
         }
-        let mut lock = Self { generation, shape, good_since };
-        if lock.good_since.age() > seeking.lease / 6 {
-            lock.renew(door, seeking.lease).await?;
+        Ok(lock)
+    }
+
+    /// Removes what a store created twice, and says so.
+    async fn no_condition(&self, generation: u64) -> Result<RemoteError, RemoteError> {
+        // It is nobody's; a store that knows no conditions may not remove either.
+        let mut lock = Lock { generation, shape: self.ours.clone(), good_since: self.good_since };
+        lock.release(self.door).await?;
+        let _ = self.door.remove(&name_of(generation)).await;
+        let why = "it makes an object again that was to be made only if it is new";
+        Ok(RemoteError::NoCondition(why.to_owned()))
+    }
+}
+
+impl Lock {
+    /// Acquires the lock, once no other process holds it.
+    pub(super) async fn seek(door: &Door, seeking: &Seeking<'_>) -> Result<Self, RemoteError> {
+        let deadline = Instant::now() + seeking.patience;
+        let mine = seeking.mine.map(|mine| (mine.generation, mine.id.clone()));
+        let mut candidate = Candidate::new(door, seeking.who, seeking.lease, Taking::Free(mine));
+        let (mut told, mut beaten, mut newest) = (false, 0, 0);
+        loop {
+            match candidate.attempt().await? {
+                AcquireOutcome::Held(generation) => return candidate.held(generation).await,
+                AcquireOutcome::NoCondition(generation) => return Err(candidate.no_condition(generation).await?),
+                AcquireOutcome::HeldElsewhere(_) => {
+                    let Some(shape) = &candidate.newest else { continue };
+                    // One that this process created and gave up is waited for as well, and is no other holder.
+                    if shape.id != candidate.ours.id {
+                        let alive = candidate.watched.as_ref().is_some_and(|seen| seen.alive);
+                        if alive && Instant::now() >= deadline {
+                            return Err(RemoteError::Held(shape.holder()));
+                        }
+                        if !std::mem::replace(&mut told, true) {
+                            (seeking.waits)(&shape.holder());
+                        }
+                    }
+                    let pause = (shape.lease() / 20).clamp(Duration::from_millis(50), Duration::from_secs(2));
+                    beaten = 0;
+                    tokio::time::sleep(pause).await;
+                }
+                AcquireOutcome::Beaten | AcquireOutcome::Vanished(_) | AcquireOutcome::Moved => {
+                    candidate.beaten = true;
+                    // Whoever was faster is seen the next time; a store that shows nobody again and again is not to be trusted.
+                    let listed = newest_of(&generations(door).await?);
+                    beaten = if listed > newest { 1 } else { beaten + 1 };
+                    newest = newest.max(listed);
+                    if beaten > MAX_BEATEN {
+                        return Err(refuses_and_shows_none());
+                    }
+                    pause().await;
+                }
+            }
         }
-        Ok(Some(lock))
     }
 
     /// Says that the holder is still there, and looks whether it is one. One that has not been heard of for half of its lease
@@ -267,11 +356,8 @@ impl Lock {
         self.shape.renewed = Timestamp::now();
         self.shape.lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         door.put_once(&name_of(self.generation), self.shape.text()?, lease / 3).await?;
-        if generations(door).await?.into_iter().any(|generation| generation > self.generation) {
-            // Whatever can be read of it, it is another's.
-            let by = newest(door).await.ok().flatten();
-            let by = by.map_or_else(|| "somebody".to_owned(), |(_, other)| other.holder().to_string());
-            return Err(RemoteError::TakenOver(by));
+        if is_superseded(self.generation, &generations(door).await?) {
+            return Err(RemoteError::TakenOver(newest_holder(door).await));
         }
         self.good_since = sent;
         Ok(())
@@ -290,33 +376,32 @@ impl Lock {
     }
 }
 
-/// Whether a lock was not renewed for as long as it is good.
-async fn has_run_out(
-    door: &Door,
-    generation: u64,
-    shape: &LockShape,
-    watched: &mut Option<Watched>,
-) -> Result<bool, RemoteError> {
-    let lease = shape.lease();
-    match watched {
-        Some(seen) if seen.shape == *shape => return Ok(seen.unchanged_since.elapsed() > lease),
-        Some(seen) => {
-            // Renewed, or another's by now: somebody is there.
-            *seen = Watched { shape: shape.clone(), unchanged_since: Instant::now(), alive: true };
-            return Ok(false);
-        }
-        None => *watched = Some(Watched { shape: shape.clone(), unchanged_since: Instant::now(), alive: false }),
-    }
-    // Long gone, as a rule: by the store's clock that need not be waited for.
+/// How long ago a lock was last written, by the store's own clock; `None` where that cannot be said.
+async fn age_in_store(door: &Door, generation: u64) -> Result<Option<Duration>, RemoteError> {
     let probe = format!("lock/now-{}", uuid::Uuid::new_v4().simple());
     door.put(&probe, Bytes::new()).await?;
     let times = door.list("lock/").await;
     door.remove(&probe).await?;
     let times = times?;
     let time = |name: &str| times.iter().find(|(found, _)| found == name).map(|(_, at)| *at);
-    let (Some(now), Some(then)) = (time(&probe), time(&name_of(generation))) else { return Ok(false) };
-    let age = Duration::try_from(now.duration_since(then)).unwrap_or_default();
-    Ok(age > lease + RESOLUTION)
+    let (Some(now), Some(then)) = (time(&probe), time(&name_of(generation))) else { return Ok(None) };
+    Ok(Some(Duration::try_from(now.duration_since(then)).unwrap_or_default()))
+}
+
+/// Waits a little, not all processes as long as each other.
+pub(super) async fn pause() {
+    tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+}
+
+/// What cannot be: a store that is not to be trusted.
+pub(super) fn refuses_and_shows_none() -> RemoteError {
+    RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses a lock and shows none".to_owned() }
+}
+
+/// Who holds the newest lock, as far as it can be read.
+pub(super) async fn newest_holder(door: &Door) -> String {
+    let by = newest(door).await.ok().flatten();
+    by.map_or_else(|| "another process".to_owned(), |(_, lock)| lock.holder().to_string())
 }
 
 /// The lock of the newest generation, where there is any.
@@ -332,7 +417,8 @@ async fn newest(door: &Door) -> Result<Option<(u64, LockShape)>, RemoteError> {
     Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, and not there".to_owned() })
 }
 
-async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
+/// The generations of all locks.
+pub(super) async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
     Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| generation_of(name)).collect())
 }
 
@@ -347,9 +433,20 @@ async fn read(door: &Door, generation: u64) -> Result<Option<LockShape>, RemoteE
     Ok(Some(shape))
 }
 
-/// Removes the locks of generations before this one.
-pub(super) async fn clear(door: &Door, before: u64) -> Result<(), RemoteError> {
-    for generation in generations(door).await?.into_iter().filter(|generation| *generation < before) {
+/// The locks before that of this generation, whose holder asks; `None` where it is not known to hold the newest of all.
+pub(super) async fn outlived(door: &Door, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
+    let head = head::last(door).await?;
+    Ok(outlived_locks(generation, head, &generations(door).await?))
+}
+
+/// Who holds the lock of this generation, and whether it was given back; `None` where it is gone.
+pub(super) async fn holder_of(door: &Door, generation: u64) -> Result<Option<(Holder, bool)>, RemoteError> {
+    Ok(read(door, generation).await?.map(|lock| (lock.holder(), lock.released)))
+}
+
+/// Removes locks that [`outlived`] named.
+pub(super) async fn clear(door: &Door, outlived: Vec<u64>) -> Result<(), RemoteError> {
+    for generation in outlived {
         door.remove(&name_of(generation)).await?;
     }
     Ok(())
@@ -360,34 +457,19 @@ pub(super) async fn look(door: &Door) -> Result<Option<(u64, Holder, bool)>, Rem
     Ok(newest(door).await?.map(|(generation, shape)| (generation, shape.holder(), shape.released)))
 }
 
-/// The generation beyond every lock and head that there is.
-pub(super) async fn beyond(door: &Door) -> Result<u64, RemoteError> {
-    let locks = generations(door).await?.into_iter().max().unwrap_or(0);
-    Ok(locks.max(head::last(door).await?) + 1)
-}
-
-/// Takes the lock from whoever holds it, whatever it says: the next generation is made, and given back at once. Whoever holds
-/// it now finds that when it renews, and stops.
-pub(super) async fn force(door: &Door, who: &str) -> Result<u64, RemoteError> {
-    let nobody = |_: &Holder| {};
-    let lease = Duration::from_mins(1);
-    let seeking = Seeking { who, lease, patience: Duration::ZERO, mine: None, waits: &nobody };
-    for _ in 0..MAX_BEATEN {
-        let generation = beyond(door).await?;
-        if let Some(mut lock) = Lock::claim(door, generation, &seeking).await? {
-            lock.release(door).await?;
-            return Ok(generation);
+/// Takes the lock of this generation from its holder, whatever it says: the next is created, and given back at once. The
+/// holder finds that when it renews, and stops. Refused where another lock is the newest by now: its holder was never shown to
+/// the person who decided.
+pub(super) async fn force(door: &Door, who: &str, over: u64) -> Result<u64, RemoteError> {
+    let mut candidate = Candidate::new(door, who, Duration::from_mins(1), Taking::ByForce(over));
+    match candidate.attempt().await? {
+        AcquireOutcome::Held(generation) => {
+            let Candidate { ours: shape, good_since, .. } = candidate;
+            Lock { generation, shape, good_since }.release(door).await?;
+            Ok(generation)
         }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses a lock and shows none".to_owned() })
-}
-
-/// Refuses a state that somebody holds, or may, for whoever does without a lock.
-pub(super) async fn refuse_held(door: &Door) -> Result<(), RemoteError> {
-    match newest(door).await? {
-        Some((_, shape)) if !shape.released => Err(RemoteError::Held(shape.holder())),
-        _ => Ok(()),
+        AcquireOutcome::NoCondition(generation) => Err(candidate.no_condition(generation).await?),
+        _ => Err(RemoteError::ChangedHands),
     }
 }
 

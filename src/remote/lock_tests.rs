@@ -1,6 +1,9 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::journal::Lease;
+use crate::remote::enter::hold;
+use crate::remote::lockless::Lockless;
 use crate::remote::testing::place;
 
 /// Long for a test, and longer than anything here takes.
@@ -19,7 +22,8 @@ async fn each_holder_makes_the_next_generation() {
         assert_eq!(lock.generation, generation);
         lock.release(&place.door).await.expect("released");
     }
-    clear(&place.door, 3).await.expect("cleared");
+    let old = outlived(&place.door, 3).await.expect("listed").expect("it is the newest");
+    clear(&place.door, old).await.expect("cleared");
     assert_eq!(generations(&place.door).await.expect("listed"), [3]);
     let (generation, holder, released) = look(&place.door).await.expect("looked").expect("one");
     assert_eq!((generation, holder.who.as_str(), released), (3, "one", true));
@@ -77,11 +81,19 @@ async fn whoever_was_slow_does_not_get_a_generation_that_is_over() {
         let mut lock = seek(&place.door, "quick", LONG, None).await.expect("nobody holds it");
         lock.release(&place.door).await.expect("released");
     }
-    clear(&place.door, 2).await.expect("cleared");
+    let old = outlived(&place.door, 2).await.expect("listed").expect("it is the newest");
+    clear(&place.door, old).await.expect("cleared");
     // It had seen that there is none, went to sleep, and wakes up now.
-    let seeking = Seeking { who: "slow", lease: LONG, patience: Duration::ZERO, mine: None, waits: &|_| {} };
-    assert!(Lock::claim(&place.door, 1, &seeking).await.expect("asked").is_none());
-    assert_eq!(generations(&place.door).await.expect("listed"), [2]);
+    let mut slow = Candidate::new(&place.door, "slow", LONG, Taking::Free(None));
+    slow.acquisition.heads_listed(0);
+    slow.acquisition.locks_listed(&[]);
+    assert_eq!(slow.acquisition.step(), AcquireStep::Create(1));
+    assert_eq!(slow.proceed().await.expect("asked"), AcquireOutcome::Beaten);
+    // What it leaves keeps nobody from the next.
+    let next = seek(&place.door, "next", LONG, None).await.expect("nobody holds it");
+    assert_eq!(next.generation, 3);
+    let old = outlived(&place.door, 3).await.expect("listed").expect("it is the newest");
+    assert_eq!(old, [1, 2]);
 }
 
 #[tokio::test]
@@ -99,27 +111,55 @@ async fn whatever_a_lock_says_it_can_be_taken_by_force() {
     // No generation, however large the number.
     place.door.put("lock/18446744073709551615.json", "?".into()).await.expect("written");
     assert!(matches!(seek(&place.door, "one", LONG, None).await, Err(RemoteError::Damaged { .. })));
-    assert_eq!(force(&place.door, "somebody").await.expect("forced"), 2);
+    assert_eq!(force(&place.door, "somebody", 1).await.expect("forced"), 2);
     assert_eq!(seek(&place.door, "one", LONG, None).await.expect("free").generation, 3);
 }
 
 #[tokio::test]
 async fn whoever_does_without_a_lock_is_refused_beside_one() {
     let place = place().await;
-    refuse_held(&place.door).await.expect("nobody holds it");
+    let early = Lockless::begin(&place.door).await.expect("nobody holds it");
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
-    assert!(matches!(refuse_held(&place.door).await, Err(RemoteError::Held(_))));
+    assert!(matches!(Lockless::begin(&place.door).await, Err(RemoteError::Held(_))));
+    // One that began before the lock was acquired finds out.
+    assert!(
+        matches!(early.verify(&place.door).await, Err(RemoteError::TakenOver(who)) if who.starts_with("first since "))
+    );
     lock.release(&place.door).await.expect("released");
-    refuse_held(&place.door).await.expect("nobody holds it");
+    let late = Lockless::begin(&place.door).await.expect("nobody holds it");
+    late.verify(&place.door).await.expect("nobody came");
+    assert_eq!(late.generation, 2);
 }
 
 #[tokio::test]
 async fn a_lock_is_taken_by_force_and_its_holder_finds_out() {
     let place = place().await;
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
-    assert_eq!(force(&place.door, "somebody").await.expect("forced"), 2);
+    assert_eq!(force(&place.door, "somebody", 1).await.expect("forced"), 2);
     assert!(matches!(lock.renew(&place.door, LONG).await, Err(RemoteError::TakenOver(_))));
     assert_eq!(seek(&place.door, "next", LONG, None).await.expect("free").generation, 3);
+}
+
+#[tokio::test]
+async fn a_lock_that_was_not_shown_is_not_taken_by_force() {
+    let place = place().await;
+    let mut shown = seek(&place.door, "shown", LONG, None).await.expect("nobody holds it");
+    shown.release(&place.door).await.expect("released");
+    // While the person decided, another came.
+    let mut other = seek(&place.door, "other", LONG, None).await.expect("nobody holds it");
+    let refused = force(&place.door, "somebody", shown.generation).await.expect_err("it is another's");
+    assert!(matches!(refused, RemoteError::ChangedHands), "{refused}");
+    other.renew(&place.door, LONG).await.expect("it is ours still");
+}
+
+#[test]
+fn a_folder_that_a_command_works_with_does_not_become_a_copy_of_a_state() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shared = Lease::share(folder.path()).expect("nobody holds it");
+    assert!(matches!(hold(folder.path()), Err(RemoteError::HeldHere(_))));
+    drop(shared);
+    let _held = hold(folder.path()).expect("nobody works with it");
+    assert!(Lease::share(folder.path()).is_err());
 }
 
 #[test]

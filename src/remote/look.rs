@@ -45,6 +45,8 @@ pub enum Held {
     },
     /// Nothing that can be read.
     Unreadable {
+        /// The generation, as its name says.
+        generation: u64,
         /// The object, below the prefix.
         name: String,
         /// What is wrong with it.
@@ -81,7 +83,10 @@ pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
     let (door, _connection) = door(opening).await?;
     // What cannot be read is there all the same.
     let lock = match lock::look(&door).await {
-        Err(RemoteError::Damaged { name, what }) => Some(Held::Unreadable { name, what }),
+        Err(RemoteError::Damaged { name, what }) => match lock::generation_of(&name) {
+            Some(generation) => Some(Held::Unreadable { generation, name, what }),
+            None => return Err(RemoteError::Damaged { name, what }),
+        },
         lock => lock?.map(|(generation, holder, released)| Held::By { generation, holder, released }),
     };
     let pushed = Head::newest(&door).await?.map(|head| Pushed {
@@ -161,13 +166,15 @@ pub async fn take_out(opening: &Opening, replace: bool) -> Result<(), RemoteErro
     let (door, _connection) = door(opening).await?;
     let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
     let occupied = || Err(RemoteError::Occupied(opening.folder.clone()));
+    let strange = || Ok::<_, RemoteError>(!replace && Mirror::open(&opening.folder, &opening.place)?.is_strange(&head));
     // Before anything is written there.
-    if opening.folder.exists() && !replace && Mirror::open(&opening.folder, &opening.place)?.is_strange(&head) {
+    if opening.folder.exists() && strange()? {
         return occupied();
     }
     let _lease = hold(&opening.folder_made()?)?;
+    // Once more: until now, another process of this machine may have put something there.
     let mirror = Mirror::open(&opening.folder, &opening.place)?;
-    if !replace && !mirror.goes_on_from(Some(&head)) && mirror.has_changed().await? {
+    if strange()? || (!replace && !mirror.goes_on_from(Some(&head)) && mirror.has_changed().await?) {
         return occupied();
     }
     bring_up_to_date(opening, &door, &|_: &JobId| true, replace).await
@@ -192,11 +199,11 @@ pub async fn move_in(opening: &Opening, replace: bool) -> Result<bool, RemoteErr
     lost.why().map_or(pushed, Err)
 }
 
-/// Takes the lock from whoever has it.
+/// Takes the lock of this generation from its holder.
 ///
 /// # Errors
-/// When it cannot be reached.
-pub async fn unlock(opening: &Opening) -> Result<u64, RemoteError> {
+/// When it cannot be reached, or another lock is the newest by now.
+pub async fn unlock(opening: &Opening, generation: u64) -> Result<u64, RemoteError> {
     let (door, _connection) = door(opening).await?;
-    lock::force(&door, &opening.who).await
+    lock::force(&door, &opening.who, generation).await
 }

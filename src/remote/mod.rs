@@ -22,7 +22,9 @@
 //! | file | what it does |
 //! |---|---|
 //! | `door` | objects below the prefix, with retries |
+//! | `acquire` | how the lock is acquired, as decisions without I/O |
 //! | `lock`, `tenure` | who holds the state, and for how long |
+//! | `lockless` | pushing without a lock |
 //! | `head` | what is pushed, as a document; it is read as if by a stranger |
 //! | `mirror` | the folder, and what is known of it |
 //! | `capture` | which bytes of which files are to be pushed |
@@ -32,6 +34,7 @@
 //! | `look` | what can be done without working with it |
 //! | `error` | why it cannot be done |
 
+mod acquire;
 mod capture;
 mod door;
 mod enter;
@@ -39,6 +42,7 @@ mod error;
 mod head;
 mod keeper;
 mod lock;
+mod lockless;
 mod look;
 mod mirror;
 mod pull;

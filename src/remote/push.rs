@@ -14,8 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::capture::{Bytes, Captured, Gone, capture};
 use super::door::Door;
 use super::error::RemoteError;
-use super::head::{Filed, Files, Head, PIECE, Piece, piece_name};
+use super::head::{self, Filed, Files, Head, PIECE, Piece, piece_name};
 use super::lock::Moment;
+use super::lockless::Lockless;
 use super::mirror::Mirror;
 use crate::files::about;
 use crate::hex::hex;
@@ -37,6 +38,8 @@ pub(super) struct Pusher {
     pub(super) who: String,
     /// The lock that it is pushed under, and how many pushes there were under it.
     pub(super) generation: u64,
+    /// The right to push, where there is no lock.
+    pub(super) lockless: Option<Lockless>,
     pub(super) pushes: u64,
     /// Files that this process has pushed, and what they were: they need not be read again to know that.
     pub(super) seen: HashMap<PathBuf, Stamp>,
@@ -65,6 +68,7 @@ impl Pusher {
             };
             match pushed {
                 Err(RemoteError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(RemoteError::Outrun) if look < LOOKS => {}
                 pushed => return pushed,
             }
         }
@@ -72,6 +76,9 @@ impl Pusher {
     }
 
     async fn push_captured(&mut self, captured: Captured) -> Result<bool, RemoteError> {
+        if let Some(lockless) = &self.lockless {
+            lockless.verify(&self.door).await?;
+        }
         let before = self.mirror.record.head.clone();
         let mut head = before.clone().unwrap_or_else(Head::first);
         let old = std::mem::take(&mut head.jobs);
@@ -109,6 +116,7 @@ impl Pusher {
         self.mirror.record.pending = Some((head.id.clone(), here.clone()));
         self.mirror.save()?;
         head.write(&self.door).await?;
+        self.verify_newest(&head).await?;
         let written = Moment::now();
         self.needless.push((written, needless(before.as_ref(), &head)));
         self.put_since.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
@@ -118,6 +126,30 @@ impl Pusher {
         self.mirror.save()?;
         self.seen.extend(seen);
         Ok(true)
+    }
+
+    /// Looks, once a head is written, whether it is the newest. A process without a lock takes its head back where another has
+    /// acquired the lock or pushed since; one with a lock pushes again.
+    async fn verify_newest(&mut self, head: &Head) -> Result<(), RemoteError> {
+        let beyond = head::pushed_beyond(&self.door, head).await?;
+        let Some(lockless) = &self.lockless else {
+            let Some((generation, push)) = beyond else { return Ok(()) };
+            if generation == self.generation {
+                self.pushes = self.pushes.max(push);
+            }
+            return Err(RemoteError::Outrun);
+        };
+        let superseded = match (lockless.verify(&self.door).await, beyond) {
+            (Ok(()), None) => return Ok(()),
+            (Ok(()), Some((generation, push))) => {
+                RemoteError::TakenOver(format!("another process (push {push} of generation {generation})"))
+            }
+            (Err(error), _) => error,
+        };
+        if matches!(superseded, RemoteError::TakenOver(_)) {
+            self.door.remove(&head.name()).await?;
+        }
+        Err(superseded)
     }
 
     /// Removes what is not needed any more since pushes before this moment, when whoever pushed was found to hold the state.

@@ -55,6 +55,7 @@ fn again(place: &Place, journal: &Journal, generation: u64) -> Pusher {
         journal: journal.clone(),
         who: "somebody".to_owned(),
         generation,
+        lockless: None,
         pushes: 0,
         seen: HashMap::new(),
         put_since: Mutex::default(),
@@ -190,6 +191,42 @@ async fn what_is_needless_goes_only_once_the_holder_is_known_to_hold() {
     scene.pusher.sweep(Moment::now()).await;
     assert_eq!(heads().await, 1);
     assert_eq!(scene.found().await, "one,two,");
+}
+
+/// Another's push of the same generation, further on.
+async fn stray(scene: &Scene) {
+    let mut head = scene.pusher.mirror.record.head.clone().expect("pushed").next(1);
+    head.push = 5;
+    head.write(&scene.place.door).await.expect("written");
+}
+
+#[tokio::test]
+async fn the_holder_pushes_beyond_whoever_pushes_without_a_lock() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "one,two,").expect("written");
+    scene.record(4).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    stray(&scene).await;
+    scene.record(8).await;
+    assert!(scene.pusher.push().await.expect("pushed"));
+    assert_eq!(scene.found().await, "one,two,");
+    assert_eq!(scene.pusher.mirror.record.head.as_ref().map(Head::place), Some((1, 6)));
+}
+
+#[tokio::test]
+async fn whoever_pushes_without_a_lock_takes_back_a_push_beside_anothers() {
+    let mut scene = scene().await;
+    fs::write(scene.file(), "one,two,").expect("written");
+    scene.record(4).await;
+    scene.pusher.lockless = Some(Lockless::begin(&scene.place.door).await.expect("nobody holds it"));
+    assert!(scene.pusher.push().await.expect("pushed"));
+    stray(&scene).await;
+    scene.record(8).await;
+    let refused = scene.pusher.push().await.expect_err("another has pushed");
+    assert!(matches!(refused, RemoteError::TakenOver(_)), "{refused}");
+    assert_eq!(scene.place.door.list("heads/").await.expect("listed").len(), 2, "its first, and the other's");
+    let newest = Head::newest(&scene.place.door).await.expect("read").expect("one");
+    assert_eq!(newest.place(), (1, 5));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ impl Lost {
     }
 
     /// The lock is another's, or as good as.
-    fn lock_because(&self, why: RemoteError) {
+    pub(super) fn lock_because(&self, why: RemoteError) {
         self.lock.store(true, Ordering::Release);
         self.because(why);
     }

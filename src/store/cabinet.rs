@@ -13,8 +13,10 @@ use crate::task::Fault;
 pub enum Created {
     /// It is new.
     New,
-    /// There is one of that name already, or another is being made; it is as it was.
+    /// There is one of that name already; it is as it was.
     Taken,
+    /// The store was busy with that name and did nothing: there may be one, or none. It may be asked again.
+    Conflict,
 }
 
 /// A store that things are kept in.

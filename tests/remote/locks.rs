@@ -1,6 +1,6 @@
 //! Two never hold a state at once.
 
-use crate::bucket::Kind;
+use crate::bucket::{Kind, Manner};
 use crate::place::{APPLY, Place, keys, until};
 
 #[test]
@@ -176,4 +176,45 @@ fn what_is_worked_on_elsewhere_is_not_interrupted() {
     there.run(&["show", id, "--watch", "--state", &url]).ended(6).said("cannot be watched from here");
     place.let_go();
     running.over().ended(0);
+}
+
+#[test]
+fn a_store_that_is_busy_with_the_name_is_asked_again_for_the_same() {
+    let place = Place::with_objects(20);
+    place.work.honour_conditions();
+    let mut left = 2;
+    place.work.behave(move |seen| {
+        let creates = seen.kind == Kind::PutObject && seen.key == "team/lock/000000000001.json";
+        if !creates || left == 0 {
+            return Manner::Serve;
+        }
+        left -= 1;
+        Manner::Refuse(409, "ConditionalRequestConflict")
+    });
+    let url = format!("s3://states/team?endpoint={}", place.work.endpoint());
+    place.machine_with("here", &url).apply().ended(0);
+    // Two conflicts, the lock, and the proof that it is not made again: nothing is listed in between.
+    let log = place.work.log().into_iter().filter(|seen| seen.bucket == "states").map(|seen| seen.kind);
+    let from_first: Vec<_> = log.skip_while(|kind| *kind != Kind::PutObject).take(6).collect();
+    let (put, get) = (Kind::PutObject, Kind::GetObject);
+    assert_eq!(from_first, [put, get, put, get, put, put]);
+}
+
+#[test]
+fn whoever_does_without_a_lock_stops_when_another_acquires_it() {
+    let place = Place::with_objects(60);
+    let there = place.machine_with("there", &format!("{}&lock=false", place.url()));
+    let running = there.start_and_hold(20);
+    let chest = place.chest();
+    until("something was pushed", || !chest.names("heads/").is_empty());
+    let lock = serde_json::json!({
+        "version": 1, "id": "0123456789abcdef0123456789abcdef", "holder": "another", "since": "2026-01-01T00:00:00Z",
+        "renewed": "2026-01-01T00:00:00Z", "renewals": 3, "lease_ms": 1000, "released": false,
+    });
+    chest.write("lock/000000000001.json", lock.to_string().as_bytes());
+    // It finds out by itself, although nothing of what it waits for is answered.
+    running.over().ended(1).said("the state was taken over by another");
+    place.let_go();
+    place.machine("here").apply().ended(0);
+    assert_eq!(place.reported(), keys(60));
 }

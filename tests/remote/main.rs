@@ -7,5 +7,7 @@ mod broken;
 mod bucket;
 mod commands;
 mod handover;
+mod latency;
 mod locks;
 mod place;
+mod races;

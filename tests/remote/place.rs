@@ -64,7 +64,8 @@ impl Ran {
 impl Place {
     /// A bucket with the objects `k0000`, `k0001` and so on.
     pub(crate) fn with_objects(count: usize) -> Self {
-        let work = BucketServer::start(&["bkt", "reports", "states"], 100, Faults::default(), 0);
+        let work =
+            BucketServer::start(&["bkt", "bkt-0", "bkt-1", "bkt-2", "reports", "states"], 100, Faults::default(), 0);
         for n in 0..count {
             work.put("bkt", key(n), Object::default());
         }
@@ -105,6 +106,15 @@ impl Place {
         fs::create_dir(&folder).expect("a new machine");
         fs::write(folder.join("plan.toml"), self.plan(state)).expect("written");
         Machine { place: self, folder }
+    }
+
+    /// One with a plan of its own, for the objects of another bucket.
+    pub(crate) fn machine_of(&self, name: &str, bucket: &str, state: &str) -> Machine<'_> {
+        let machine = self.machine_with(name, state);
+        let plan =
+            self.plan(state).replace("\"bkt\"", &format!("\"{bucket}\"")).replace("\"once\"", &format!("\"{name}\""));
+        fs::write(machine.path("plan.toml"), plan.replace("handed over", name)).expect("written");
+        machine
     }
 
     /// Has the server answer so many more requests about objects, and none after them.
@@ -228,7 +238,8 @@ impl Machine<'_> {
 
     /// The binary, as a CI runner would start it, in a hurry: locks are good for six seconds.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_batchplan"));
+        let binary = std::env::var_os("BATCHPLAN_TEST_BINARY");
+        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_batchplan").into()));
         command.args(args).current_dir(&self.folder).env_clear().stdin(Stdio::null());
         command.env("HOME", &self.folder).env("AWS_EC2_METADATA_DISABLED", "true").env("CI", "true");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
@@ -252,10 +263,7 @@ impl Machine<'_> {
 
     /// Starts the binary.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        let mut command = self.command(args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        Running { child, stdout: told(stdout), stderr: told(stderr) }
+        start(self.command(args))
     }
 
     /// Starts `apply` and waits until so many objects have been served, and some are in flight, which get no answer.
@@ -265,6 +273,13 @@ impl Machine<'_> {
         self.place.wait_until_held(served);
         running
     }
+}
+
+/// Starts the binary as [`Machine::command`] gave it, and changed.
+pub(crate) fn start(mut command: Command) -> Running {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    Running { child, stdout: told(stdout), stderr: told(stderr) }
 }
 
 /// `apply plan.toml --auto-approve --json`.
@@ -281,6 +296,11 @@ impl Running {
     pub(crate) fn interrupt(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
     }
 
     /// `kill -9`, and what it had said until then.

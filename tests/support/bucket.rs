@@ -113,6 +113,8 @@ struct Shared {
     faults: Faults,
     seed: u64,
     page: usize,
+    /// Whether objects are made only if they are new, where that is asked, and removed.
+    conditional: bool,
     trigger: Option<Trigger>,
     judge: Judge,
     /// How often the test has set another judge.
@@ -196,6 +198,7 @@ impl BucketServer {
             faults,
             seed,
             page,
+            conditional: false,
             trigger: None,
             judge: Box::new(|_| Manner::Serve),
             judges: 0,
@@ -254,6 +257,11 @@ impl BucketServer {
         let mut shared = self.shared();
         shared.judge = Box::new(judge);
         shared.judges += 1;
+    }
+
+    /// Honours `If-None-Match: *`, and removes objects, from now on.
+    pub(crate) fn honour_conditions(&self) {
+        self.shared().conditional = true;
     }
 
     /// All requests so far, in the order in which they arrived.

@@ -29,8 +29,7 @@ impl Wire {
         let ask = Ask { method: "PUT", bucket, key: Some(key), query: "", headers: vec![condition], payload };
         match self.patiently(ask, Limit::Small).await {
             Ok(_) => Ok(Created::New),
-            Err(fault) if is_taken(&fault) => Ok(Created::Taken),
-            Err(fault) => Err(fault),
+            Err(fault) => refused_as(&fault).ok_or(fault),
         }
     }
 
@@ -48,11 +47,15 @@ impl Wire {
     }
 }
 
-/// Whether a refusal says that somebody else was, or is about to be, faster.
-fn is_taken(fault: &Fault) -> bool {
-    match fault.status {
-        Some(412) => true,
-        Some(409) => matches!(fault.code.as_str(), "ConditionalRequestConflict" | "FileAlreadyExists"),
-        _ => false,
+/// What a refusal says of the object, where it says that.
+///
+/// A 409 `ConditionalRequestConflict` says that another request about this name, to create or to delete, was under way at the
+/// same time. Nothing was written; AWS and others say to try again.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html#conditional-error-response>
+fn refused_as(fault: &Fault) -> Option<Created> {
+    match (fault.status, fault.code.as_str()) {
+        (Some(412), _) | (Some(409), "FileAlreadyExists") => Some(Created::Taken),
+        (Some(409), "ConditionalRequestConflict") => Some(Created::Conflict),
+        _ => None,
     }
 }

@@ -25,14 +25,24 @@ impl Shared {
         if asked.header("content-md5").is_some_and(|md5| md5 != BASE64.encode(Md5::digest(&asked.body))) {
             return refuse(400, "BadDigest", "The Content-MD5 you specified did not match what we received.");
         }
-        let page = self.page;
+        let (page, conditional) = (self.page, self.conditional);
         let Some(objects) = self.buckets.get_mut(&asked.bucket) else {
             return refuse(404, "NoSuchBucket", "The specified bucket does not exist");
         };
         match asked.kind {
             Kind::List => return list(objects, asked, page),
             Kind::Other => return refuse(501, "NotImplemented", "This server does not do that."),
+            Kind::PutObject if conditional && asked.header("if-none-match").is_some() => {
+                if objects.contains_key(&asked.key) {
+                    return refuse(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");
+                }
+                return upload(objects, asked);
+            }
             Kind::PutObject => return upload(objects, asked),
+            Kind::DeleteObject if conditional => {
+                objects.remove(&asked.key);
+                return empty(204);
+            }
             _ => {}
         }
         match objects.get_mut(&asked.key).filter(|object| !object.gone) {
@@ -68,7 +78,9 @@ impl Object {
             Kind::Restore => self.restore(asked),
             Kind::Head => self.described(empty(200)),
             Kind::GetObject => self.read(asked),
-            Kind::List | Kind::PutObject | Kind::Other => refuse(501, "NotImplemented", "No request about an object."),
+            Kind::List | Kind::PutObject | Kind::DeleteObject | Kind::Other => {
+                refuse(501, "NotImplemented", "No request about an object.")
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) enum Kind {
     List,
     GetObject,
     PutObject,
+    DeleteObject,
     /// What jobs never ask.
     Other,
 }
@@ -32,7 +33,7 @@ impl Kind {
 
     /// Whether it is part of an object's way through a job, not of preparing or reporting.
     pub(crate) fn works(self) -> bool {
-        !matches!(self, Self::List | Self::GetObject | Self::PutObject | Self::Other)
+        !matches!(self, Self::List | Self::GetObject | Self::PutObject | Self::DeleteObject | Self::Other)
     }
 
     fn of(method: &Method, has_key: bool, query: &BTreeMap<String, String>) -> Self {
@@ -54,6 +55,7 @@ impl Kind {
             ("HEAD", "", true) => Self::Head,
             ("GET", "", true) => Self::GetObject,
             ("PUT", "", true) => Self::PutObject,
+            ("DELETE", "", true) => Self::DeleteObject,
             _ => Self::Other,
         }
     }

@@ -1,0 +1,302 @@
+//! A model of the lock: every interleaving of three processes that acquire, renew, clear and release it.
+//!
+//! The processes run [`Acquisition`], which is what the program runs, and the decisions beside it. The store is a set of
+//! locks and the newest head; each request is carried out at one instant. Between any two of them anything may happen that
+//! [`Adversity`] has left. `acquire_tests` searches through them.
+//!
+//! Time is what is known of it: a lock is judged to have run out only when its holder, and the holder of any lock before it,
+//! has stopped by its own clock, because it was not renewed for half as long.
+
+use std::hash::{Hash as _, Hasher as _};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::remote::acquire::*;
+
+pub(super) const PROCESSES: usize = 3;
+
+/// A lock as it lies in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Lock {
+    pub(super) id: u8,
+    pub(super) renewed: bool,
+    pub(super) released: bool,
+}
+
+impl Lock {
+    pub(super) fn facts(self) -> LockFacts<u8> {
+        LockFacts { id: self.id, released: self.released }
+    }
+}
+
+/// A request that nobody waits for any more, and that the store may carry out at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Late {
+    Create(u64, Lock),
+    Put(u64, Lock),
+    Remove(u64),
+}
+
+/// How much may still go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Adversity {
+    /// Writes whose answer is lost. They are sent again, and carried out now, later, or never.
+    pub(super) lost: u8,
+    /// Locks that run out although their process is alive, and processes that are killed.
+    pub(super) silenced: u8,
+    /// Answers that say that the store is busy with the name.
+    pub(super) conflicts: u8,
+    /// Heads pushed by somebody who does without a lock.
+    pub(super) lockless_pushes: u8,
+}
+
+/// What a holder is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Errand {
+    Working,
+    ListingAfterRenewal,
+    ListingHeads,
+    ListingLocks { head: u64 },
+    Clearing(Vec<u64>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Process {
+    Acquiring {
+        acquisition: Acquisition<u8>,
+        seen: Option<Lock>,
+        /// Its lock was judged to have run out: its lease is over.
+        stale: bool,
+        relisting: Option<Relisting>,
+    },
+    Holding {
+        generation: u64,
+        lock: Lock,
+        errand: Errand,
+    },
+    Releasing {
+        generation: u64,
+        lock: Lock,
+    },
+    Gone,
+}
+
+/// What the rule of before did between judging a lock and creating the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Relisting {
+    Heads { newest: u64 },
+    Done,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    /// By generation.
+    pub(super) locks: Vec<(u64, Lock)>,
+    pub(super) head: u64,
+    pub(super) processes: [Process; PROCESSES],
+    /// How often each process may still begin anew after it was silenced.
+    pub(super) lives: [u8; PROCESSES],
+    pub(super) late: Vec<Late>,
+    pub(super) left: Adversity,
+    /// Whether a process was silenced, or somebody without a lock pushed: then a holder may lose its lock.
+    pub(super) disturbed: bool,
+    /// Whether a holder lost its lock although nothing of that kind has happened.
+    pub(super) robbed: bool,
+}
+
+impl World {
+    pub(super) fn new(left: Adversity) -> Self {
+        let begin = |id| Process::acquiring(id, None);
+        // One has worked before: its lock and its head are there.
+        let locks = vec![(1, Lock { id: u8::MAX, renewed: false, released: true })];
+        let processes = [begin(0), begin(1), begin(2)];
+        Self {
+            locks,
+            head: 1,
+            processes,
+            lives: [1; PROCESSES],
+            late: Vec::new(),
+            left,
+            disturbed: false,
+            robbed: false,
+        }
+    }
+
+    pub(super) fn lock(&self, generation: u64) -> Option<Lock> {
+        self.locks.iter().find(|(there, _)| *there == generation).map(|(_, lock)| *lock)
+    }
+
+    pub(super) fn generations(&self) -> Vec<u64> {
+        self.locks.iter().map(|(generation, _)| *generation).collect()
+    }
+
+    pub(super) fn put(&mut self, generation: u64, lock: Lock) {
+        self.remove(generation);
+        self.locks.push((generation, lock));
+        self.locks.sort_unstable_by_key(|(generation, _)| *generation);
+    }
+
+    pub(super) fn create(&mut self, generation: u64, lock: Lock) -> Created {
+        if self.lock(generation).is_some() {
+            return Created::Taken;
+        }
+        self.put(generation, lock);
+        Created::New
+    }
+
+    pub(super) fn remove(&mut self, generation: u64) {
+        self.locks.retain(|(there, _)| *there != generation);
+    }
+
+    pub(super) fn carry_out(&mut self, late: Late) {
+        match late {
+            Late::Create(generation, lock) => drop(self.create(generation, lock)),
+            Late::Put(generation, lock) => self.put(generation, lock),
+            Late::Remove(generation) => self.remove(generation),
+        }
+    }
+
+    pub(super) fn holders(&self) -> usize {
+        self.processes.iter().filter(|process| matches!(process, Process::Holding { .. })).count()
+    }
+
+    /// A process ends without releasing anything; another may begin in its place, which knows its claim.
+    pub(super) fn silence(&mut self, at: usize) {
+        self.disturbed = true;
+        let claim = match &self.processes[at] {
+            Process::Holding { generation, lock, .. } | Process::Releasing { generation, lock } => {
+                Some((*generation, lock.id))
+            }
+            _ => None,
+        };
+        self.processes[at] = if self.lives[at] > 0 {
+            self.lives[at] -= 1;
+            Process::acquiring(u8::try_from(at + PROCESSES).expect("small"), claim)
+        } else {
+            Process::Gone
+        };
+    }
+
+    /// Whether the lock can have run out, as it was seen: what that costs. The processes that it silences are given back.
+    pub(super) fn run_out(&self, generation: u64, seen: Lock) -> Option<(u8, Vec<usize>)> {
+        if self.lock(generation) != Some(seen) {
+            return None;
+        }
+        let silenced: Vec<usize> = (0..PROCESSES)
+            .filter(|at| match &self.processes[*at] {
+                Process::Holding { generation: held, .. } => *held <= generation,
+                Process::Acquiring { acquisition, stale: false, .. } => {
+                    acquisition.id == seen.id && acquisition.created_generation() == Some(generation)
+                }
+                _ => false,
+            })
+            .collect();
+        let cost = u8::from(!silenced.is_empty());
+        (cost <= self.left.silenced).then_some((cost, silenced))
+    }
+
+    /// What it is known by among the worlds that were seen.
+    pub(super) fn fingerprint(&self) -> u128 {
+        let mut hasher = Xxh3::new();
+        self.hash(&mut hasher);
+        hasher.digest128()
+    }
+
+    /// Whether there is nothing left to wait for: one holds the lock, or nobody wants it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.holders() > 0 || !self.processes.iter().any(|process| matches!(process, Process::Acquiring { .. }))
+    }
+
+    /// The same for all that counts, with its processes in one order of many.
+    pub(super) fn canonical(mut self) -> Self {
+        let mut order = [0, 1, 2];
+        let keys = [0, 1, 2].map(|at| (self.processes[at].key(), self.lives[at]));
+        order.sort_by_key(|at| keys[*at]);
+        if order == [0, 1, 2] {
+            return self;
+        }
+        let place = |id: u8| {
+            let (index, life) = (usize::from(id) % PROCESSES, usize::from(id) / PROCESSES);
+            let index = order.iter().position(|at| *at == index).expect("one of them");
+            u8::try_from(life * PROCESSES + index).expect("small")
+        };
+        let rename = |lock: &mut Lock| {
+            if lock.id != u8::MAX {
+                lock.id = place(lock.id);
+            }
+        };
+        self.locks.iter_mut().for_each(|(_, lock)| rename(lock));
+        for late in &mut self.late {
+            if let Late::Create(_, lock) | Late::Put(_, lock) = late {
+                rename(lock);
+            }
+        }
+        self.lives = order.map(|at| self.lives[at]);
+        self.processes = order.map(|at| self.processes[at].clone());
+        for process in &mut self.processes {
+            match process {
+                Process::Acquiring { acquisition, seen, .. } => {
+                    acquisition.id = place(acquisition.id);
+                    if let Taking::Free(Some((_, id))) = &mut acquisition.taking {
+                        *id = place(*id);
+                    }
+                    seen.iter_mut().for_each(rename);
+                }
+                Process::Holding { lock, .. } | Process::Releasing { lock, .. } => rename(lock),
+                Process::Gone => {}
+            }
+        }
+        self
+    }
+}
+
+impl Acquisition<u8> {
+    /// The lock that this process has, or may have, created.
+    pub(super) fn created_generation(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Creating { next, .. }
+            | Phase::Refused { next, .. }
+            | Phase::Proving { next, .. }
+            | Phase::Verifying { next, .. } => Some(next),
+            _ => None,
+        }
+    }
+}
+
+impl Process {
+    pub(super) fn acquiring(id: u8, claim: Option<(u64, u8)>) -> Self {
+        let acquisition = Acquisition::new(id, Taking::Free(claim));
+        Self::Acquiring { acquisition, seen: None, stale: false, relisting: None }
+    }
+
+    /// Alike for processes that differ only in who they are.
+    pub(super) fn key(&self) -> u64 {
+        let mut hasher = Xxh3::new();
+        match self {
+            Self::Acquiring { acquisition, stale, relisting, .. } => {
+                (0, acquisition.phase, stale, relisting).hash(&mut hasher);
+            }
+            Self::Holding { generation, errand, lock } => (1, generation, errand, lock.renewed).hash(&mut hasher),
+            Self::Releasing { generation, .. } => (2, generation).hash(&mut hasher),
+            Self::Gone => 3.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+}
+
+/// What must never be.
+pub(super) fn wrong_with(world: &World) -> Option<&'static str> {
+    if world.holders() > 1 {
+        return Some("two hold the lock");
+    }
+    if world.robbed {
+        return Some("a holder loses the lock");
+    }
+    let refused = |process: &Process| match process {
+        Process::Acquiring { acquisition, .. } => {
+            matches!(acquisition.phase, Phase::Over(AcquireOutcome::NoCondition(_)))
+        }
+        _ => false,
+    };
+    world.processes.iter().any(refused).then_some("a store that honours the condition is refused")
+}
