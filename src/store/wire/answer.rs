@@ -298,8 +298,11 @@ impl Wire {
                 }
             }
         }
-        if may_be_renewed(&fault.code) && self.identities.renew(&signed.identity).await {
-            fault.class = FaultClass::Transient;
+        // An answer to HEAD has no code either: there the credentials are what is wrong where they are known to be spent.
+        let codeless = !has_code && matches!(fault.status, Some(400 | 401 | 403));
+        if may_be_renewed(&fault.code) || (codeless && self.identities.is_spent(&signed.identity)) {
+            let renewed = self.identities.renew(&signed.identity, &fault.code).await;
+            fault.class = if renewed { FaultClass::Transient } else { FaultClass::Credentials };
         }
         fault
     }
