@@ -86,6 +86,8 @@ pub(super) struct Wire {
     site: Site,
     dialect: Dialect,
     signer: Box<dyn Sign>,
+    /// What it signs for.
+    region: String,
     identities: Identities,
     clock: Arc<Clock>,
     connector: Connector,
@@ -155,6 +157,7 @@ impl Wire {
             site,
             dialect,
             signer,
+            region: region.to_owned(),
             identities: Identities::new(credentials),
             clock,
             routes: Mutex::default(),
