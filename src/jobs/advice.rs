@@ -111,6 +111,13 @@ pub fn advice(code: &str, http: u16) -> Option<&'static str> {
     })
 }
 
+/// Whether credentials that served before have run out: work that they were used for can be resumed with others.
+pub(super) fn has_run_out(fault: &Fault) -> bool {
+    let codes =
+        ["NoCredentials", "ExpiredToken", "ExpiredTokenException", "SecurityTokenExpired", "TokenRefreshRequired"];
+    codes.contains(&fault.code.as_str())
+}
+
 /// What to do where the service does not accept how requests are signed. Some of its codes for that say many things.
 const SIGNING: &str = "the region in [store], or that of the environment, is not the bucket's, or the credentials are for \
                        another service: check both";

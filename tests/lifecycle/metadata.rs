@@ -32,6 +32,7 @@ struct State {
     asked: usize,
     given: usize,
     last: String,
+    until: Timestamp,
     held: Vec<TcpStream>,
 }
 
@@ -47,7 +48,16 @@ impl Metadata {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
         let (role, ttl) = ("Role".to_owned(), "21600".to_owned());
-        let state = State { source, role, ttl, asked: 0, given: 0, last: String::new(), held: Vec::new() };
+        let state = State {
+            source,
+            role,
+            ttl,
+            asked: 0,
+            given: 0,
+            last: String::new(),
+            until: Timestamp::MAX,
+            held: Vec::new(),
+        };
         let state = Arc::new(Mutex::new(state));
         let serving = Arc::clone(&state);
         thread::spawn(move || {
@@ -72,6 +82,11 @@ impl Metadata {
     /// The requests so far.
     pub(crate) fn asked(&self) -> usize {
         self.with(|state| state.asked)
+    }
+
+    /// Whether the last ones that it made have expired.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.with(|state| Timestamp::now() >= state.until)
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -135,6 +150,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
         (_, Source::New(lives)) => {
             state.given += 1;
             let (key, until) = (format!("ROLE{}", state.given), Timestamp::now() + *lives);
+            state.until = until;
             state.last = document(&key, "hushhush", "tokentoken", &format!("{until:.0}"));
             state.last.clone()
         }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
-use http::{HeaderValue, Uri};
+use http::Uri;
 
 use super::usable::{Unusable, check, check_region};
 
@@ -100,8 +100,9 @@ fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Environm
         of(name)?.map_or(Ok(()), |text| check_region(name, &text))?;
     }
     for name in AWS_HEADERS {
-        let text = of(name)?.unwrap_or_default();
-        HeaderValue::from_str(&text).map_err(|_| EnvironmentError::NoHeader(name))?;
+        if !of(name)?.is_none_or(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+            return Err(EnvironmentError::NoHeader(name));
+        }
     }
     let is_url = |text: &str| {
         let uri = text.parse::<Uri>().ok().filter(|_| text.len() <= MAX_URL);
