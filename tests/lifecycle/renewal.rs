@@ -134,6 +134,12 @@ fn an_ecs_that_repeats_expired_credentials_pauses_the_job() {
 }
 
 #[test]
+fn an_ecs_that_gives_what_cannot_be_credentials_pauses_the_job() {
+    let broken = document("NEW\n", "hushhush", "tokentoken", "2099-01-01T00:00:00Z");
+    turns_bad(Source::Says(broken), Metadata::as_ecs, 20);
+}
+
+#[test]
 fn credentials_that_run_out_without_others_pause_the_job_before_any_request_is_refused() {
     // The objects take six seconds at least, and the credentials last for two.
     let scene = scene_of(60, "requests_per_second = 10\n");

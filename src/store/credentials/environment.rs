@@ -58,7 +58,7 @@ fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Credentials, Envi
 
 /// A variable's value; an empty one is none, as OSS's SDKs have it.
 fn usable(name: &'static str, value: OsString) -> Result<Option<String>, EnvironmentError> {
-    let value = value.into_string().map_err(|_| Unusable::Unusable(name.to_owned()))?;
+    let value = value.into_string().map_err(|_| Unusable::Character(name.to_owned()))?;
     check(name, &value)?;
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
@@ -90,7 +90,7 @@ fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Environm
     let of = |name: &'static str| match variable(name).map(OsString::into_string) {
         // A blank one is none, as the SDK has it.
         Some(Ok(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
-        Some(Err(_)) => Err(Unusable::Unusable(name.to_owned())),
+        Some(Err(_)) => Err(Unusable::Character(name.to_owned())),
         None => Ok(None),
     };
     for name in AWS_KEYS {
@@ -179,7 +179,7 @@ mod tests {
         use std::os::unix::ffi::OsStringExt as _;
 
         let read = read(|_| Some(OsString::from_vec(vec![b'a', 0xff])));
-        assert_eq!(read.err(), Some(Unusable::Unusable(KEY.to_owned()).into()));
+        assert_eq!(read.err(), Some(Unusable::Character(KEY.to_owned()).into()));
     }
 
     #[test]

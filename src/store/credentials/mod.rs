@@ -45,11 +45,11 @@ pub(super) fn http_client() -> SharedHttpClient {
 /// Finds AWS credentials, and tries them out: no work should begin without any.
 pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
     environment::check_aws_environment()?;
+    let (fs, env, files) = Default::default();
     // Files that cannot be read are the SDK's to complain about.
-    let profiles = aws_config::profile::load(&Default::default(), &Default::default(), &Default::default(), None).await;
-    profiles.map_or(Ok(()), |profiles| {
-        usable::check_profiles(&profiles).map_err(CredentialsError::invalid_configuration)
-    })?;
+    if let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await {
+        usable::check_profiles(&profiles).map_err(CredentialsError::invalid_configuration)?;
+    }
     let environment = aws_config::defaults(BehaviorVersion::latest())
         .http_client(answers::checked_answers(http))
         // Those of the environment and the profile may be out of range, at which the SDK panics.

@@ -17,7 +17,7 @@ pub(super) enum Unusable {
     Surrounded(String),
     /// What no header can carry.
     #[error("{0} holds white space, a control character or one outside ASCII, and credentials have none of these")]
-    Unusable(String),
+    Character(String),
     /// Nothing at all.
     #[error("{0} is empty")]
     Empty(&'static str),
@@ -38,7 +38,7 @@ pub(super) fn check(name: &str, text: &str) -> Result<(), Unusable> {
         return Err(Unusable::Surrounded(name.to_owned()));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Unusable::Unusable(name.to_owned()));
+        return Err(Unusable::Character(name.to_owned()));
     }
     Ok(())
 }

@@ -19,9 +19,12 @@ use crate::web::innermost;
 pub use renewal::NoCredentials;
 use renewal::{Renewal, Standing};
 
-/// How long a provider may take, and a request wait for it: less than a request may take in all, so that a provider that
-/// gives nothing is told from a server that does not answer.
+/// How long a request waits for credentials: less than it may take in all, so that a provider that gives none is told from
+/// a server that does not answer.
 const PATIENCE: Duration = Duration::from_secs(27);
+
+/// How long a provider may take. Mostly nobody waits for it.
+const ATTEMPT: Duration = Duration::from_mins(1);
 
 /// Credentials, ready to sign with.
 pub struct Identity {
@@ -136,7 +139,7 @@ impl Identities {
                 Standing::Nothing(why) => return Err(why),
             }
             if tokio::time::timeout_at(deadline, ended.changed()).await.is_err() {
-                return Err(too_late());
+                return Err(too_late(PATIENCE));
             }
         }
     }
@@ -179,8 +182,8 @@ impl Identities {
 
 impl Shared {
     async fn ask(&self) -> Result<Credentials, NoCredentials> {
-        let answer = tokio::time::timeout(PATIENCE, self.provider.provide_credentials()).await;
-        answer.map_err(|_| too_late())?.map_err(|error| NoCredentials::because(&shortened(&innermost(&error))))
+        let answer = tokio::time::timeout(ATTEMPT, self.provider.provide_credentials()).await;
+        answer.map_err(|_| too_late(ATTEMPT))?.map_err(|error| NoCredentials::because(&shortened(&innermost(&error))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Renewal> {
@@ -189,8 +192,8 @@ impl Shared {
     }
 }
 
-fn too_late() -> NoCredentials {
-    NoCredentials::because(&format!("their source gave none within {} s", PATIENCE.as_secs()))
+fn too_late(allowed: Duration) -> NoCredentials {
+    NoCredentials::because(&format!("the source of credentials gave none within {} s", allowed.as_secs()))
 }
 
 /// The credentials in force, for the SDK: it then signs with what everything else is signed with.

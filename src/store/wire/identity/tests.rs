@@ -115,7 +115,7 @@ async fn those_that_are_due_serve_while_others_are_asked_for() {
     assert_eq!((before.elapsed(), source.asked()), (Duration::ZERO, 2), "nobody waits, and one asks");
     // The attempt is given up, and the next one brings others.
     source.says(Says::New(Some(3600)));
-    tokio::time::sleep(PATIENCE + Duration::from_secs(2)).await;
+    tokio::time::sleep(ATTEMPT + Duration::from_secs(2)).await;
     assert_eq!(key(&identities).await, "key0");
     settle().await;
     assert_eq!((key(&identities).await.as_str(), source.asked()), ("key1", 3));
@@ -142,7 +142,7 @@ async fn a_source_that_fails_is_asked_less_and_less() {
 async fn expired_ones_that_cannot_be_renewed_are_given_up_after_one_attempt_for_all() {
     for (says, most, why) in [
         (Says::Fails, Duration::ZERO, "the source answers 500"),
-        (Says::Hangs, PATIENCE, "their source gave none within 27 s"),
+        (Says::Hangs, PATIENCE, "the source of credentials gave none within 27 s"),
     ] {
         let (source, identities) = Source::saying(Says::New(Some(3600)));
         assert_eq!(key(&identities).await, "key0");
@@ -164,7 +164,7 @@ async fn expired_ones_that_cannot_be_renewed_are_given_up_after_one_attempt_for_
         assert_eq!(source.asked(), 2);
         // A source that gives some again is found in time.
         source.says(Says::New(None));
-        tokio::time::sleep(Duration::from_secs(31)).await;
+        tokio::time::sleep(ATTEMPT + Duration::from_secs(2)).await;
         assert_eq!(key(&identities).await, "key1");
     }
 }
