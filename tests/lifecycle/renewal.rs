@@ -309,11 +309,21 @@ fn whatever_the_environment_says_nothing_panics() {
         assert_refused(&scene, command, said);
     }
     // The SDK's own settings are not read where they could only do harm.
-    for (name, value) in [("AWS_MAX_ATTEMPTS", "0"), ("AWS_MAX_ATTEMPTS", "x"), ("AWS_RETRY_MODE", "hush")] {
+    let harmless = [("AWS_MAX_ATTEMPTS", "0"), ("AWS_MAX_ATTEMPTS", "x"), ("AWS_RETRY_MODE", "hush")];
+    // Nor are certificates needed where nothing is encrypted.
+    for (name, value) in harmless.into_iter().chain([("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")]) {
         let mut command = metadata.as_ecs(anonymous(&scene, &["apply", "plan.toml", "--auto-approve", "--new"]));
         command.env(name, value);
         Running::of(command).over().ended(0);
     }
+    let plan = std::fs::read_to_string(scene.path("plan.toml")).expect("the plan");
+    let (start, rest) = plan.split_once("endpoint = ").expect("an endpoint");
+    let rest = rest.split_once('\n').expect("a line").1.replace("[store]", "");
+    scene.write("plan.toml", format!("{}{rest}", start.replace("\"s3\"", "\"aws\"")));
+    let mut command = metadata.as_ecs(anonymous(&scene, &["apply", "plan.toml", "--auto-approve", "--new"]));
+    command.env("SSL_CERT_FILE", "/nowhere");
+    let ran = Running::of(command).over().ended(1);
+    assert!(ran.stderr.starts_with("error: no certificates: "), "{}", ran.stderr);
 }
 
 #[test]

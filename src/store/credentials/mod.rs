@@ -25,6 +25,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use crate::web::Connector;
 pub(super) use environment::from_oss_environment;
 pub(super) use role::{in_aws_role, in_oss_role};
 use usable::Checked;
@@ -37,9 +38,14 @@ pub(super) struct Identity {
     pub(super) region: Option<String>,
 }
 
-/// The HTTP client that all requests of one connection share.
+/// The HTTP client that all requests of one connection share. Where the system has no certificates, at which the SDK panics,
+/// it speaks without encryption only, as metadata services do.
 pub(super) fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https()
+    let client = aws_smithy_http_client::Builder::new();
+    match Connector::new(true) {
+        Ok(_) => client.tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https(),
+        Err(_) => client.build_http(),
+    }
 }
 
 /// Finds AWS credentials, and tries them out: no work should begin without any.
