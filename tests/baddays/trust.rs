@@ -83,7 +83,7 @@ async fn an_answer_to_head_with_spent_credentials_is_a_matter_of_credentials() {
     assert_eq!(server.requests().len(), 2);
     // Others that have expired by this machine's clock.
     let server = Server::playing([bare()]).await;
-    let until = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    let until = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
     let expired = Credentials::new("key", "hushhush", Some("token".to_owned()), Some(until), "tests");
     let store: Arc<dyn Store> = Arc::new(s3_as(&server.endpoint(), SharedCredentialsProvider::new(expired)));
     let fault = ask(&store, &Call::Head).await.expect_err("a fault");

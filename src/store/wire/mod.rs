@@ -225,14 +225,13 @@ impl Wire {
     /// # Errors
     /// When there are no credentials.
     pub(super) async fn identity(&self, in_words: &impl Fn() -> String) -> Result<Signed, Fault> {
-        let at = self.clock.now();
         if let Some(identity) = self.identities.in_force() {
-            return Ok(Signed { identity, at });
+            return Ok(Signed { identity, at: self.clock.now() });
         }
         let identity = Box::pin(self.identities.current())
             .await
             .map_err(|why| Fault::unanswered(FaultClass::Credentials, "NoCredentials", &why.to_string(), in_words()))?;
-        Ok(Signed { identity, at })
+        Ok(Signed { identity, at: self.clock.now() })
     }
 
     async fn send(&self, ask: &Ask<'_>, signed: &Signed) -> Result<Answer, Fault> {
