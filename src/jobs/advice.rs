@@ -90,8 +90,9 @@ const ADVICE: &[(&[&str], &str)] = &[
     (&["NotImplemented"], "this server does not know the operation: another one may be needed for it"),
     (&["OperationAborted", "Conflict"], "something else was changing the objects at the same moment: retry"),
     (&["RequestNotSent"], "the request could not be built: the message says what of the object is in the way"),
+    (&["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError"], SIGNING),
     (
-        &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"],
+        &["UnexpectedRedirect", "PermanentRedirect", "TemporaryRedirect"],
         "the bucket is elsewhere: check the endpoint and the region in [store]",
     ),
 ];
@@ -110,10 +111,31 @@ pub fn advice(code: &str, http: u16) -> Option<&'static str> {
     })
 }
 
+/// Whether credentials that served before have run out: work that they were used for can be resumed with others.
+pub(super) fn has_run_out(fault: &Fault) -> bool {
+    let codes =
+        ["NoCredentials", "ExpiredToken", "ExpiredTokenException", "SecurityTokenExpired", "TokenRefreshRequired"];
+    codes.contains(&fault.code.as_str())
+}
+
+/// What to do where the service does not accept how requests are signed. Some of its codes for that say many things.
+const SIGNING: &str = "the region in [store], or that of the environment, is not the bucket's, or the credentials are for \
+                       another service: check both";
+
 /// Why a job pauses whose credentials are refused, and what is to be done about it.
 pub(super) fn refused(fault: &Fault) -> String {
-    let todo = advice(&fault.code, fault.status.unwrap_or_default()).map(|advice| format!(" ({advice})"));
-    format!("the service refuses the credentials: {fault}{}", todo.unwrap_or_default())
+    let (what, todo) = match fault.code.as_str() {
+        "NoCredentials" => {
+            let todo = advice("NoCredentials", 0).unwrap_or_default();
+            return format!("there are no credentials to go on with: {} ({todo})", fault.message);
+        }
+        "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" | "InvalidArgument" | "InvalidRequest" => {
+            ("the signature of its requests", Some(SIGNING))
+        }
+        code => ("the credentials", advice(code, fault.status.unwrap_or_default())),
+    };
+    let todo = todo.map(|todo| format!(" ({todo})"));
+    format!("the service refuses {what}: {fault}{}", todo.unwrap_or_default())
 }
 
 #[cfg(test)]

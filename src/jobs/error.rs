@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::advice::has_run_out;
 use crate::engine::ReportError;
 use crate::estimate::{BookError, CostRefusal};
 use crate::job::{JobId, JobStatus};
@@ -105,6 +106,8 @@ impl JobError {
     /// work that can be done.
     pub(super) fn is_of_this_machine(&self) -> bool {
         match self {
+            // Credentials that served until now and do so no more: others may.
+            Self::Manifest(ManifestError::Store { fault, .. }) => has_run_out(fault),
             Self::Manifest(error) => matches!(
                 error,
                 ManifestError::Disk { .. }
@@ -143,6 +146,8 @@ impl JobError {
                 "go on with the objects as they were frozen (batchplan resume {job} --frozen-manifest), or give the job up \
                  (batchplan cancel {job}) and apply the plan again"
             ),
+            // What was read is kept: whoever tells it names the command that goes on.
+            Self::Manifest(ManifestError::Store { fault, .. }) if has_run_out(fault) => return None,
             Self::Manifest(error) => return error.help(),
             Self::Report(_) => {
                 "restore the job's folder from a backup, or lose what is left of the job's report (batchplan cancel, then \

@@ -37,6 +37,15 @@ pub enum NotReady {
         /// What is wrong with it.
         fault: UrlFault,
     },
+    /// What it has was not meant to be a secret.
+    #[error(
+        "{variable} begins or ends with white space, or holds a control character or one outside ASCII: as the secret of \
+         notifications it would sign what no receiver can check"
+    )]
+    NoSecret {
+        /// The variable's name.
+        variable: String,
+    },
     /// It is a URL that anyone on the way can read along.
     #[error("{variable} holds the URL of a webhook that is not encrypted, and not on this machine")]
     NotEncrypted {
@@ -53,6 +62,7 @@ impl NotReady {
             Self::Unset { variable, .. } => {
                 format!("set {variable} where batchplan runs, or take its [[notify]] out of the plan")
             }
+            Self::NoSecret { .. } => "set it to the bare value, without the line break of a copy".to_owned(),
             Self::NoUrl { .. } => "as in https://hooks.example.com/batchplan".to_owned(),
             Self::NotEncrypted { .. } => "use https, or set `allow_http = true` in its [[notify]]".to_owned(),
         }
@@ -81,7 +91,13 @@ impl Receiver {
                 url
             }
         };
-        let secret = hook.secret_env.as_ref().map(|name| value("secret_env", name)).transpose()?;
+        let secret = |name: &String| {
+            let secret = value("secret_env", name)?;
+            // A CI secret that was pasted with its line break is the common case.
+            let bare = secret.trim() == secret && secret.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+            if bare { Ok(secret) } else { Err(NotReady::NoSecret { variable: name.clone() }) }
+        };
+        let secret = hook.secret_env.as_ref().map(secret).transpose()?;
         Ok(Self {
             url,
             seal: secret.map(|secret| Seal::new(secret.as_bytes())),
@@ -121,6 +137,8 @@ mod tests {
             "PLAIN" => Some("http://hooks.example.com/s3cret".to_owned()),
             "BAD" | "KEY" => Some("s3cret".to_owned()),
             "BLANK" => Some(" ".to_owned()),
+            "BROKEN" => Some("s3cret\n".to_owned()),
+            "CONTROL" => Some("s3cret\u{1b}".to_owned()),
             _ => None,
         }
     }
@@ -133,6 +151,11 @@ mod tests {
         assert!(receiver.seal.is_some());
         assert!(!format!("{receiver} {receiver:?} {:?}", receiver.seal).contains("s3cret"));
         assert!(Receiver::new(&hook(variable("PLAIN"), None, true), environment).is_ok());
+        for name in ["BROKEN", "CONTROL"] {
+            let said = Receiver::new(&hook(variable("URL"), Some(name), false), environment).expect_err("refused");
+            assert_eq!(said, NotReady::NoSecret { variable: name.to_owned() });
+            assert!(said.to_string().starts_with(name) && !said.to_string().contains("s3cret"), "{said}");
+        }
         for (target, secret, said) in [
             ("NONE", None, "notifications need NONE in the environment, which is not set (`url_env` in [[notify]])"),
             ("BLANK", None, "notifications need BLANK in the environment, which is not set (`url_env` in [[notify]])"),

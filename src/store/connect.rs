@@ -8,7 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 
 use super::sandbox::{self, Sandbox, SandboxOptions, Server, ServerError};
 use super::{Addressing, Cabinet, OssStore, Provider, S3Store, Store, StoreConfig, credentials};
-use crate::web::innermost;
+use crate::web::{Connector, innermost};
 
 /// A store, for as long as this lives.
 pub struct Connection {
@@ -90,6 +90,9 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             Ok(Connection::new(store, None))
         }
         Provider::Aws | Provider::S3 => {
+            // Said before anything is asked for that could not be asked without them.
+            let is_plain = config.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+            Connector::new(!is_plain).map_err(ConnectError::NoCertificates)?;
             let http = credentials::http_client();
             let identity = credentials::from_aws_chain(&http).await.map_err(no_credentials)?;
             let region = config.region.clone().or(identity.region).ok_or(ConnectError::NoRegion)?;

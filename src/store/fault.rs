@@ -33,7 +33,11 @@ impl Refusal<'_> {
         let sent = code.filter(|code| !code.is_empty());
         let code = sent.unwrap_or_else(|| name_of(status));
         // The store itself refuses with a code. A bare 503 is a proxy's, which may have passed the request on.
-        let class = if status == 503 && sent.is_none() { FaultClass::Ambiguous } else { classify(status, code) };
+        let class = match (status, sent) {
+            (503, None) => FaultClass::Ambiguous,
+            _ if self.is_about_signing() => FaultClass::Credentials,
+            _ => classify(status, code),
+        };
         let message = message.filter(|message| !message.is_empty()).unwrap_or("the server gave no message");
         Fault {
             class,
@@ -45,6 +49,26 @@ impl Refusal<'_> {
             endpoint,
             at: Timestamp::now(),
             retry_after: retry_after.and_then(seconds),
+        }
+    }
+}
+
+impl Refusal<'_> {
+    /// Whether a refusal with a code that says many things is about how the request was signed: the next one is refused
+    /// as well, whatever it is about.
+    fn is_about_signing(&self) -> bool {
+        let message = self.message.unwrap_or_default().to_ascii_lowercase();
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
+        match (self.status, self.code) {
+            (400, Some("InvalidArgument")) => {
+                // OSS's finer codes that begin so are all about the signature.
+                self.ec.starts_with("0002-")
+                    || says(&["authorization header is invalid", "unsupported authorization type"])
+            }
+            (400, Some("InvalidRequest")) => {
+                says(&["authorization mechanism", "aws4-hmac-sha256", "signature version"])
+            }
+            _ => false,
         }
     }
 }
@@ -76,6 +100,8 @@ pub(super) fn classify(status: u16, code: &str) -> FaultClass {
         | "InvalidToken"
         | "InvalidSecurity"
         | "SignatureDoesNotMatch"
+        | "AuthorizationHeaderMalformed"
+        | "AuthorizationQueryParametersError"
         | "TokenRefreshRequired"
         | "RequestTimeTooSkewed"
         | "NotSignedUp"
@@ -175,6 +201,8 @@ mod tests {
             (403, "UnrecognizedClientException"),
             (403, "SecurityTokenExpired"),
             (403, "InvalidSecurityToken"),
+            (400, "AuthorizationHeaderMalformed"),
+            (400, "AuthorizationQueryParametersError"),
             (401, ""),
             (401, "Unauthorized"),
         ];
@@ -189,6 +217,33 @@ mod tests {
         {
             let fault = refused(status, Some(code), None);
             assert_eq!(fault.class, FaultClass::Rejected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_refused_signature_is_told_from_a_refused_document() {
+        let class = |code, message, ec| {
+            let refusal = Refusal { status: 400, code: Some(code), message: Some(message), ec, ..Refusal::default() };
+            refusal.fault(String::new()).class
+        };
+        for (code, message, ec) in [
+            ("InvalidArgument", "Invalid signing region in Authorization header.", "0002-00000208"),
+            ("InvalidArgument", "Unsupported Authorization Type", ""),
+            (
+                "InvalidRequest",
+                "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+                "",
+            ),
+        ] {
+            assert_eq!(class(code, message, ec), FaultClass::Credentials, "{message}");
+        }
+        for (code, message, ec) in [
+            ("InvalidArgument", "The tag is invalid.", "0034-00000001"),
+            ("InvalidArgument", "", ""),
+            ("InvalidRequest", "The encryption method specified is not supported", ""),
+            ("InvalidTag", "authorization mechanism", "0002-1"),
+        ] {
+            assert_eq!(class(code, message, ec), FaultClass::Rejected, "{message}");
         }
     }
 

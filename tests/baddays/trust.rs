@@ -51,6 +51,46 @@ async fn a_clock_that_the_server_calls_wrong_is_put_right_for_the_next_attempt()
 }
 
 #[tokio::test]
+async fn a_server_without_a_date_says_its_time_in_the_document() {
+    for n in 0..2 {
+        let time = format!("{:.3}", an_hour_ahead());
+        let refusal = REFUSAL.replace("<Message>", &format!("<ServerTime>{time}</ServerTime><Message>"));
+        let refused = Act::Send(answer("403 Forbidden", "", &refusal));
+        let server = Server::playing([refused, ok(TAGS)]).await;
+        let (name, store) = &stores(&server.endpoint())[n];
+        let fault = ask(store, &Call::GetTags).await.expect_err("a fault");
+        assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "RequestTimeTooSkewed"), "{name}");
+        assert!(ask(store, &Call::GetTags).await.is_ok(), "{name}");
+        let second = signed_at(&server.requests()[1]);
+        assert!(second.duration_since(an_hour_ahead()).abs() < SignedDuration::from_mins(2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_head_with_spent_credentials_is_a_matter_of_credentials() {
+    let bare = || Act::Send(answer("400 Bad Request", "", ""));
+    let expired = answer("400 Bad Request", "", "<Error><Code>ExpiredToken</Code></Error>");
+    let server = Server::playing([bare(), Act::Send(expired)]).await;
+    let keys = SharedCredentialsProvider::new(Keys { given: AtomicU32::new(0), last: 0 });
+    let store: Arc<dyn Store> = Arc::new(s3_as(&server.endpoint(), keys));
+    let fault = ask(&store, &Call::Head).await.expect_err("a fault");
+    assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Rejected, "BadRequest"), "it may be the object's");
+    let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+    assert_eq!(fault.class, FaultClass::Credentials);
+    // They are not signed with again.
+    let fault = ask(&store, &Call::Head).await.expect_err("a fault");
+    assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Credentials, "NoCredentials"));
+    assert_eq!(server.requests().len(), 2);
+    // Others that have expired by this machine's clock.
+    let server = Server::playing([bare()]).await;
+    let until = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
+    let expired = Credentials::new("key", "hushhush", Some("token".to_owned()), Some(until), "tests");
+    let store: Arc<dyn Store> = Arc::new(s3_as(&server.endpoint(), SharedCredentialsProvider::new(expired)));
+    let fault = ask(&store, &Call::Head).await.expect_err("a fault");
+    assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Credentials, "BadRequest"));
+}
+
+#[tokio::test]
 async fn all_that_were_signed_at_the_wrong_time_are_worth_another_attempt() {
     for n in 0..2 {
         for (call, body) in [(Call::GetTags, REFUSAL), (Call::Head, "")] {

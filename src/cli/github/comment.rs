@@ -125,7 +125,11 @@ impl Api {
         let needed = |name: &str| variable(name).ok_or_else(|| format!("{name} is not set"));
         let base = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
         let token = needed("GITHUB_TOKEN")?;
-        let mut token = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| "GITHUB_TOKEN is no token")?;
+        let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let header = HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| is_token);
+        let mut token = header.ok_or(
+            "GITHUB_TOKEN holds white space, a control character or one outside ASCII: set it to the bare value",
+        )?;
         token.set_sensitive(true);
         Ok(Self {
             client: Client::new(),

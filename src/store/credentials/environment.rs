@@ -1,4 +1,4 @@
-//! OSS's variables: those that its official SDKs read.
+//! The environment's variables: those that OSS's official SDKs read, and a look at those that AWS's SDK reads.
 //! <https://github.com/aliyun/alibabacloud-oss-python-sdk-v2#configuring-credentials>
 
 use std::ffi::OsString;
@@ -6,13 +6,16 @@ use std::ffi::OsString;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
+use http::Uri;
+
+use super::usable::{Unusable, check, check_region};
 
 const KEY: &str = "OSS_ACCESS_KEY_ID";
 const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
 const TOKEN: &str = "OSS_SESSION_TOKEN";
 
 /// Why the variables give no credentials. Says their names, never what is in them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum EnvironmentError {
     /// None is set that must be.
     #[error("{KEY} and {SECRET} are not set")]
@@ -20,12 +23,15 @@ enum EnvironmentError {
     /// One half is missing.
     #[error("{missing} is not set, although {given} is")]
     Half { missing: &'static str, given: &'static str },
-    /// A copy that took a line break or a blank along.
-    #[error("{0} begins or ends with white space: set it to the bare value")]
-    Surrounded(&'static str),
-    /// What no header can carry.
-    #[error("{0} holds white space, a control character or one outside ASCII, and credentials have none of these")]
-    Unusable(&'static str),
+    /// What no request can be signed with.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// What cannot be the value of a header.
+    #[error("{0} holds a line break, a control character or one outside ASCII: set it to the bare value")]
+    NoHeader(&'static str),
+    /// What no credentials can be asked for at.
+    #[error("{0} is no URL: write it as in {1}")]
+    NoUrl(&'static str, &'static str),
 }
 
 /// The credentials in OSS's variables. They do not change while the program runs.
@@ -35,9 +41,7 @@ enum EnvironmentError {
 pub(in crate::store) fn from_oss_environment() -> Result<SharedCredentialsProvider, CredentialsError> {
     let credentials = read(|name| std::env::var_os(name)).map_err(|error| match error {
         EnvironmentError::Unset | EnvironmentError::Half { .. } => CredentialsError::not_loaded(error),
-        EnvironmentError::Surrounded(_) | EnvironmentError::Unusable(_) => {
-            CredentialsError::invalid_configuration(error)
-        }
+        _ => CredentialsError::invalid_configuration(error),
     })?;
     Ok(SharedCredentialsProvider::new(credentials))
 }
@@ -54,14 +58,67 @@ fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Credentials, Envi
 
 /// A variable's value; an empty one is none, as OSS's SDKs have it.
 fn usable(name: &'static str, value: OsString) -> Result<Option<String>, EnvironmentError> {
-    let value = value.into_string().map_err(|_| EnvironmentError::Unusable(name))?;
-    if value.trim() != value {
-        return Err(EnvironmentError::Surrounded(name));
-    }
-    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(EnvironmentError::Unusable(name));
-    }
+    let value = value.into_string().map_err(|_| Unusable::Character(name.to_owned()))?;
+    check(name, &value)?;
     Ok(Some(value).filter(|value| !value.is_empty()))
+}
+
+/// The variables that AWS's SDK signs with.
+const AWS_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
+/// Those that it signs for.
+const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// Those that it puts into headers.
+const AWS_HEADERS: [&str; 2] = ["AWS_EXECUTION_ENV", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
+
+const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+
+/// The longest of these URLs: others have some hundred bytes.
+const MAX_URL: usize = 2048;
+
+/// Looks at the variables that AWS's SDK reads by itself: it panics at some values, and sends no request with others.
+///
+/// # Errors
+/// The first variable that holds what cannot be used, by its name.
+pub(super) fn check_aws_environment() -> Result<(), CredentialsError> {
+    check_aws(|name| std::env::var_os(name)).map_err(CredentialsError::invalid_configuration)
+}
+
+fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), EnvironmentError> {
+    let of = |name: &'static str| match variable(name).map(OsString::into_string) {
+        // A blank one is none, as the SDK has it.
+        Some(Ok(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
+        Some(Err(_)) => Err(Unusable::Character(name.to_owned())),
+        None => Ok(None),
+    };
+    for name in AWS_KEYS {
+        of(name)?.map_or(Ok(()), |text| check(name, &text))?;
+    }
+    for name in AWS_REGIONS {
+        of(name)?.map_or(Ok(()), |text| check_region(name, &text))?;
+    }
+    for name in AWS_HEADERS {
+        if !of(name)?.is_none_or(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+            return Err(EnvironmentError::NoHeader(name));
+        }
+    }
+    let is_url = |text: &str| {
+        let uri = text.parse::<Uri>().ok().filter(|_| text.len() <= MAX_URL);
+        uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
+    };
+    let is_path = |text: &str| text.len() <= MAX_URL && text.starts_with('/') && text.parse::<Uri>().is_ok();
+    // Whoever has keys there is never asked for at a URL.
+    if of(AWS_KEYS[0])?.is_none() {
+        if !of(RELATIVE_URI)?.is_none_or(|text| is_path(&text)) {
+            return Err(EnvironmentError::NoUrl(RELATIVE_URI, "/v2/credentials/ID"));
+        }
+        if !of(FULL_URI)?.is_none_or(|text| is_url(&text)) {
+            return Err(EnvironmentError::NoUrl(FULL_URI, "http://127.0.0.1:8080/credentials"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -122,6 +179,38 @@ mod tests {
         use std::os::unix::ffi::OsStringExt as _;
 
         let read = read(|_| Some(OsString::from_vec(vec![b'a', 0xff])));
-        assert_eq!(read.err(), Some(EnvironmentError::Unusable(KEY)));
+        assert_eq!(read.err(), Some(Unusable::Character(KEY.to_owned()).into()));
+    }
+
+    #[test]
+    fn what_the_sdk_of_aws_cannot_use_is_named_and_not_shown() {
+        let said = |variables: &[(&str, &str)]| {
+            let of = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            check_aws(of).err().map(|error| error.to_string())
+        };
+        let fine = [
+            ("AWS_ACCESS_KEY_ID", "AKID"),
+            ("AWS_SECRET_ACCESS_KEY", "s/+="),
+            ("AWS_SESSION_TOKEN", ""),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_EXECUTION_ENV", "AWS_Lambda rust"),
+            // Nobody is asked there.
+            (FULL_URI, "localhost:80"),
+        ];
+        assert_eq!((said(&[]), said(&fine)), (None, None));
+        for bad in ["hush\n", "hush\u{1b}", "hush\u{7f}hush", "hüsh", "hush\r\nhush"] {
+            for name in AWS_KEYS.into_iter().chain(AWS_REGIONS).chain(AWS_HEADERS) {
+                let said = said(&[(name, bad)]).unwrap_or_else(|| panic!("{name} {bad:?}"));
+                assert!(said.starts_with(name) && !said.contains("sh\u{1b}") && !said.contains("hush"), "{said}");
+            }
+        }
+        for url in ["localhost:80", "127.0.0.1", "https:", "http:///x", "ftp://h/x", "x y", "http://h/\n", "/path"] {
+            assert!(said(&[(FULL_URI, url)]).is_some_and(|said| said.starts_with(FULL_URI)), "{url}");
+        }
+        let long = format!("/{}", "a".repeat(1 << 16));
+        for path in ["localhost:80", "*", "a b", &long] {
+            assert!(said(&[(RELATIVE_URI, path)]).is_some_and(|said| said.starts_with(RELATIVE_URI)));
+        }
+        assert_eq!(said(&[(RELATIVE_URI, "/v2/x?y=z"), ("AWS_ACCESS_KEY_ID", " ")]), None);
     }
 }

@@ -5,23 +5,30 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `environment` | OSS's variables |
+//! | `environment` | OSS's variables, and a look at AWS's |
+//! | `usable` | what credentials may be made of |
+//! | `answers` | what metadata services and AWS's STS say, checked before the SDK reads it |
 //! | `role` | roles, assumed at AWS's STS, at that of a server that speaks S3, and at Alibaba Cloud's |
 //! | `acs3` | how requests to Alibaba Cloud's STS are signed |
 
 mod acs3;
+mod answers;
 mod environment;
 mod role;
+mod usable;
 
 use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use crate::web::Connector;
 pub(super) use environment::from_oss_environment;
 pub(super) use role::{in_aws_role, in_oss_role};
+use usable::Checked;
 
 /// What the environment says of who asks, and from where.
 pub(super) struct Identity {
@@ -31,17 +38,34 @@ pub(super) struct Identity {
     pub(super) region: Option<String>,
 }
 
-/// The HTTP client that all requests of one connection share.
+/// The HTTP client that all requests of one connection share. Where the system has no certificates, at which the SDK panics,
+/// it speaks without encryption only, as metadata services do.
 pub(super) fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https()
+    let client = aws_smithy_http_client::Builder::new();
+    match Connector::new(true) {
+        Ok(_) => client.tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https(),
+        Err(_) => client.build_http(),
+    }
 }
 
 /// Finds AWS credentials, and tries them out: no work should begin without any.
 pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
-    let environment = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load().await;
+    environment::check_aws_environment()?;
+    let (fs, env, files) = Default::default();
+    // Files that cannot be read are the SDK's to complain about.
+    if let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await {
+        usable::check_profiles(&profiles).map_err(CredentialsError::invalid_configuration)?;
+    }
+    let environment = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(answers::checked_answers(http))
+        // Those of the environment and the profile may be out of range, at which the SDK panics.
+        .retry_config(RetryConfig::standard())
+        .load()
+        .await;
     let provider = environment
         .credentials_provider()
         .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
+    let provider = Checked::over(provider);
     provider.provide_credentials().await?;
     Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
 }

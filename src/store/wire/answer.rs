@@ -93,6 +93,7 @@ struct Document {
     ec: String,
     endpoint: String,
     region: String,
+    server_time: String,
 }
 
 impl Answer {
@@ -188,6 +189,7 @@ impl Document {
                 "Error/EC" => &mut document.ec,
                 "Error/Endpoint" => &mut document.endpoint,
                 "Error/Region" => &mut document.region,
+                "Error/ServerTime" => &mut document.server_time,
                 _ => return,
             };
             *to = signed.told(text);
@@ -226,11 +228,17 @@ impl Document {
             retry_after: headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
         };
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
+        // A refusal of the time says what time it is, where no header does.
+        let date = date.or_else(|| self.server_time.trim().parse().ok());
         Refused { fault: refusal.fault(in_words), date, has_code: !self.code.is_empty() }
     }
 
     /// The message, and where the bucket is, if the server says that it is elsewhere.
     fn with_place(&self, status: u16) -> String {
+        if is_about_signing(&self.code) && !self.region.is_empty() {
+            let said = format!("{} (the server expects the region {})", self.message, self.region);
+            return said.trim_start().to_owned();
+        }
         let elsewhere = (300..400).contains(&status) || !self.endpoint.is_empty();
         if !elsewhere {
             return self.message.clone();
@@ -298,11 +306,25 @@ impl Wire {
                 }
             }
         }
-        if may_be_renewed(&fault.code) && self.identities.renew(&signed.identity).await {
-            fault.class = FaultClass::Transient;
+        if fault.class == FaultClass::Credentials && is_about_signing(&fault.code) {
+            let region = &self.region;
+            fault.message = shortened(&format!("{}; requests are signed for the region {region}", fault.message));
+        }
+        // An answer to HEAD has no code either: there the credentials are what is wrong where they are known to be spent.
+        let codeless = !has_code && matches!(fault.status, Some(400 | 401 | 403));
+        if may_be_renewed(&fault.code) || (codeless && self.identities.is_spent(&signed.identity)) {
+            let renewed = self.identities.renew(&signed.identity, &fault.code).await;
+            fault.class = if renewed { FaultClass::Transient } else { FaultClass::Credentials };
         }
         fault
     }
+}
+
+/// Whether a refusal of credentials with this code is about how the request was signed with them, and for what region.
+fn is_about_signing(code: &str) -> bool {
+    let codes =
+        ["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "InvalidArgument", "InvalidRequest"];
+    codes.contains(&code)
 }
 
 /// Whether other credentials may be taken where these were not.
@@ -385,6 +407,35 @@ mod tests {
         assert_eq!((cut.code.as_str(), cut.message.as_str()), ("InvalidArgument", "the server gave no message"));
         let bomb = refused(400, &[], "<!DOCTYPE x [<!ENTITY a \"b\">]><Error><Code>&a;</Code></Error>");
         assert_eq!(bomb.code, "BadRequest");
+    }
+
+    #[test]
+    fn a_region_that_is_wrong_is_no_fault_of_the_object_and_the_right_one_is_told() {
+        let document = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region is wrong.</Message>\
+                        <Region>eu-west-1</Region></Error>";
+        let fault = refused(400, &[], document);
+        assert_eq!(fault.class, FaultClass::Credentials);
+        assert_eq!(fault.message, "The region is wrong. (the server expects the region eu-west-1)");
+    }
+
+    #[test]
+    fn the_servers_time_is_in_the_header_or_in_the_document() {
+        let date = |headers: &[(&'static str, &str)], time: &str| {
+            let document = format!("<Error><Code>RequestTimeTooSkewed</Code><ServerTime>{time}</ServerTime></Error>");
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, value.parse().expect("a value"));
+            }
+            let read = Document::read(document.as_bytes(), &signed());
+            let date = read.refused(403, &map, Dialect::Oss, &signed(), String::new()).date;
+            date.map(|date| date.to_string())
+        };
+        let header = ("date", "Fri, 21 Dec 2012 00:00:00 GMT");
+        assert_eq!(date(&[header], "2024-01-01T00:00:00.000Z").as_deref(), Some("2012-12-21T00:00:00Z"));
+        assert_eq!(date(&[], "2024-01-01T00:00:00.000Z").as_deref(), Some("2024-01-01T00:00:00Z"));
+        for none in ["", "soon", "9999999-01-01T00:00:00Z", "-1"] {
+            assert_eq!(date(&[], none), None, "{none}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Who signs: the credentials in force, renewed before they expire and once they are refused.
 
+mod renewal;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -9,12 +11,20 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::HeaderValue;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// How long before they expire credentials are renewed: as AWS's SDKs do, longer than any request may take.
-const AHEAD: Duration = Duration::from_mins(5);
+use crate::store::fault::shortened;
+use crate::web::innermost;
+pub use renewal::NoCredentials;
+use renewal::{Renewal, Standing};
 
-/// How long a provider may take, and how soon it is asked again after it failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a request waits for credentials: less than it may take in all, so that a provider that gives none is told from
+/// a server that does not answer.
+const PATIENCE: Duration = Duration::from_secs(27);
+
+/// How long a provider may take. Mostly nobody waits for it.
+const ATTEMPT: Duration = Duration::from_mins(1);
 
 /// Credentials, ready to sign with.
 pub struct Identity {
@@ -71,116 +81,134 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Credentials in force.
+/// Has credentials, and gets new ones in time. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Identities(Arc<Shared>);
+
 #[derive(Debug)]
-struct Held {
-    identity: Arc<Identity>,
-    /// When to ask for new ones; never for those that do not expire.
-    renew_at: Option<SystemTime>,
+struct Shared {
+    provider: SharedCredentialsProvider,
+    renewal: Mutex<Renewal>,
+    /// Told of the end of each attempt.
+    ended: watch::Sender<()>,
 }
 
-/// Has credentials, and gets new ones in time.
-#[derive(Debug)]
-pub struct Identities {
-    provider: SharedCredentialsProvider,
-    held: Mutex<Option<Held>>,
-    /// Held by whoever asks the provider: all others wait for what comes of it.
-    renewing: tokio::sync::Mutex<()>,
+/// An attempt at the provider. Its end is told to those who wait for it even where it is cut off, by the end of the
+/// runtime that it runs on.
+struct Attempt {
+    shared: Arc<Shared>,
+    answer: Option<Result<Credentials, NoCredentials>>,
+}
+
+impl Attempt {
+    fn comes_to(&mut self, answer: Result<Credentials, NoCredentials>) {
+        self.answer = Some(answer);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let cut_off = || Err(NoCredentials::because("asking for them was cut off"));
+        let answer = self.answer.take().unwrap_or_else(cut_off);
+        self.shared.lock().ended(answer, SystemTime::now(), Instant::now());
+        self.shared.ended.send_replace(());
+    }
 }
 
 impl Identities {
     /// What this provider gives.
     #[must_use]
     pub fn new(provider: SharedCredentialsProvider) -> Self {
-        Self { provider, held: Mutex::new(None), renewing: tokio::sync::Mutex::new(()) }
+        let (renewal, ended) = (Mutex::default(), watch::Sender::new(()));
+        Self(Arc::new(Shared { provider, renewal, ended }))
     }
 
-    /// The credentials to sign with now.
+    /// The credentials to sign with now. Waits for the provider only where those that are held have expired or were
+    /// refused, and half a minute at most.
     ///
     /// # Errors
     /// When there are none, and the provider gives none.
-    pub async fn current(&self) -> Result<Arc<Identity>, CredentialsError> {
-        if let Some(identity) = self.in_force() {
-            return Ok(identity);
-        }
-        let _turn = self.renewing.lock().await;
-        if let Some(identity) = self.in_force() {
-            return Ok(identity);
-        }
-        match self.ask().await {
-            Ok(fresh) => Ok(self.hold(fresh)),
-            Err(error) => self.stretch(SystemTime::now()).ok_or(error),
-        }
-    }
-
-    /// Asks for new credentials because the service refuses these. Whether there are any that it has not refused.
-    pub async fn renew(&self, refused: &Arc<Identity>) -> bool {
-        let _turn = self.renewing.lock().await;
-        let others = |held: &Held| !Arc::ptr_eq(&held.identity, refused);
-        if self.lock().as_ref().is_some_and(others) {
-            return true;
-        }
-        match self.ask().await {
-            Ok(fresh) => !self.hold(fresh).same_as(refused),
-            Err(_) => false,
+    pub async fn current(&self) -> Result<Arc<Identity>, NoCredentials> {
+        let deadline = Instant::now() + PATIENCE;
+        // From before the first look, so that no end is missed.
+        let mut ended = self.0.ended.subscribe();
+        loop {
+            match self.standing() {
+                Standing::Use(identity) | Standing::UseAndAsk(identity) => return Ok(identity),
+                Standing::Ask | Standing::Wait => {}
+                Standing::Nothing(why) => return Err(why),
+            }
+            if tokio::time::timeout_at(deadline, ended.changed()).await.is_err() {
+                return Err(too_late(PATIENCE));
+            }
         }
     }
 
-    /// The credentials that are held, unless they are due.
+    /// Asks for new credentials because the service refuses these, with this code. Whether there are any that it has not
+    /// refused.
+    pub async fn renew(&self, refused: &Identity, code: &str) -> bool {
+        self.0.lock().refuse(refused, code);
+        self.current().await.is_ok_and(|identity| !identity.same_as(refused))
+    }
+
+    /// The credentials that are held, unless they have expired or were refused. Where they are due, the provider is asked
+    /// for others meanwhile.
     pub(super) fn in_force(&self) -> Option<Arc<Identity>> {
-        let held = self.lock();
-        let held = held.as_ref().filter(|held| held.renew_at.is_none_or(|at| SystemTime::now() < at))?;
-        Some(Arc::clone(&held.identity))
-    }
-
-    async fn ask(&self) -> Result<Credentials, CredentialsError> {
-        match tokio::time::timeout(PATIENCE, self.provider.provide_credentials()).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CredentialsError::provider_timed_out(PATIENCE)),
+        match self.standing() {
+            Standing::Use(identity) | Standing::UseAndAsk(identity) => Some(identity),
+            Standing::Ask | Standing::Wait | Standing::Nothing(_) => None,
         }
     }
 
-    fn hold(&self, fresh: Credentials) -> Arc<Identity> {
-        let expiry = fresh.expiry();
-        let now = SystemTime::now();
-        // Some are handed out with less than that to live: then at half of it.
-        let renew_at = expiry.map(|expiry| {
-            let left = expiry.duration_since(now).unwrap_or_default();
-            now + left.saturating_sub(AHEAD).max(left / 2)
-        });
-        let identity = Arc::new(Identity::new(fresh));
-        *self.lock() = Some(Held { identity: Arc::clone(&identity), renew_at });
-        identity
+    /// Whether these credentials have expired, were refused, or are no longer those that are signed with.
+    pub(super) fn is_spent(&self, identity: &Identity) -> bool {
+        self.0.lock().is_spent(identity, SystemTime::now())
     }
 
-    /// Goes on with what is held, where it has not expired yet, and has the provider asked again a little later.
-    fn stretch(&self, now: SystemTime) -> Option<Arc<Identity>> {
-        let mut held = self.lock();
-        let held = held.as_mut()?;
-        let expiry = held.identity.credentials.expiry()?;
-        if now >= expiry {
-            return None;
+    /// What to do now; an attempt that this calls for is started.
+    fn standing(&self) -> Standing {
+        let standing = self.0.lock().standing(SystemTime::now(), Instant::now());
+        if matches!(standing, Standing::Ask | Standing::UseAndAsk(_)) {
+            let mut attempt = Attempt { shared: Arc::clone(&self.0), answer: None };
+            // Of its own, so that it outlives the request that started it.
+            tokio::spawn(async move {
+                let answer = attempt.shared.ask().await;
+                attempt.comes_to(answer);
+            });
         }
-        held.renew_at = Some((now + PATIENCE).min(expiry));
-        Some(Arc::clone(&held.identity))
+        standing
+    }
+}
+
+impl Shared {
+    async fn ask(&self) -> Result<Credentials, NoCredentials> {
+        let answer = tokio::time::timeout(ATTEMPT, self.provider.provide_credentials()).await;
+        answer.map_err(|_| too_late(ATTEMPT))?.map_err(|error| NoCredentials::because(&shortened(&innermost(&error))))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
+    fn lock(&self) -> MutexGuard<'_, Renewal> {
         // What is held is whole at every moment, so a poisoned lock is as good.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn too_late(allowed: Duration) -> NoCredentials {
+    NoCredentials::because(&format!("the source of credentials gave none within {} s", allowed.as_secs()))
 }
 
 /// The credentials in force, for the SDK: it then signs with what everything else is signed with.
 #[derive(Debug)]
-pub(in crate::store) struct InForce(pub(super) Arc<Identities>);
+pub(in crate::store) struct InForce(pub(super) Identities);
 
 impl ProvideCredentials for InForce {
     fn provide_credentials<'a>(&'a self) -> ProvidedCredentials<'a>
     where
         Self: 'a,
     {
-        ProvidedCredentials::new(async { Ok(self.0.current().await?.credentials.clone()) })
+        ProvidedCredentials::new(async {
+            let current = self.0.current().await.map_err(CredentialsError::provider_error)?;
+            Ok(current.credentials.clone())
+        })
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) use calls::query;
 pub use clock::{Clock, Stamp};
 pub(super) use dialect::Dialect;
 pub(super) use errand::Errand;
-pub use identity::{Identities, Identity};
+pub use identity::{Identities, Identity, NoCredentials};
 pub(super) use identity::{InForce, without_secrets};
 pub(super) use payload::Payload;
 pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};
@@ -86,7 +86,9 @@ pub(super) struct Wire {
     site: Site,
     dialect: Dialect,
     signer: Box<dyn Sign>,
-    identities: Arc<Identities>,
+    /// What it signs for.
+    region: String,
+    identities: Identities,
     clock: Arc<Clock>,
     connector: Connector,
     routes: Mutex<Routes>,
@@ -155,7 +157,8 @@ impl Wire {
             site,
             dialect,
             signer,
-            identities: Arc::new(Identities::new(credentials)),
+            region: region.to_owned(),
+            identities: Identities::new(credentials),
             clock,
             routes: Mutex::default(),
             documents: Documents::default(),
@@ -169,7 +172,7 @@ impl Wire {
 
     /// The credentials that it signs with.
     pub(super) fn credentials(&self) -> InForce {
-        InForce(Arc::clone(&self.identities))
+        InForce(self.identities.clone())
     }
 
     /// Sends a request and reads its answer whole, up to a limit.
@@ -222,15 +225,13 @@ impl Wire {
     /// # Errors
     /// When there are no credentials.
     pub(super) async fn identity(&self, in_words: &impl Fn() -> String) -> Result<Signed, Fault> {
-        let at = self.clock.now();
         if let Some(identity) = self.identities.in_force() {
-            return Ok(Signed { identity, at });
+            return Ok(Signed { identity, at: self.clock.now() });
         }
-        let identity = Box::pin(self.identities.current()).await.map_err(|error| {
-            let why = innermost(&error);
-            Fault::unanswered(FaultClass::Credentials, "NoCredentials", &super::fault::shortened(&why), in_words())
-        })?;
-        Ok(Signed { identity, at })
+        let identity = Box::pin(self.identities.current())
+            .await
+            .map_err(|why| Fault::unanswered(FaultClass::Credentials, "NoCredentials", &why.to_string(), in_words()))?;
+        Ok(Signed { identity, at: self.clock.now() })
     }
 
     async fn send(&self, ask: &Ask<'_>, signed: &Signed) -> Result<Answer, Fault> {

@@ -14,6 +14,7 @@ use aws_sdk_sts::error::{ErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::super::usable::check_credentials;
 use super::{PATIENCE, RoleError, SESSION};
 use crate::store::xml;
 use crate::web::{CONNECT_TIMEOUT, innermost};
@@ -66,13 +67,16 @@ impl AwsRole {
         let nothing = || RoleError::Unanswered("the answer holds no credentials".to_owned());
         let granted = answer.credentials().ok_or_else(nothing)?;
         let until = SystemTime::try_from(*granted.expiration()).map_err(|_| nothing())?;
-        Ok(Credentials::new(
+        let granted = Credentials::new(
             granted.access_key_id(),
             granted.secret_access_key(),
             Some(granted.session_token().to_owned()),
             Some(until),
             "role",
-        ))
+        );
+        // Its words are left out: whatever it is, it is not the caller's to put right.
+        check_credentials(&granted).map_err(|_| nothing())?;
+        Ok(granted)
     }
 }
 

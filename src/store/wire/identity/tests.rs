@@ -1,85 +1,262 @@
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use aws_credential_types::provider::future;
 
 use super::*;
 
-/// Gives the keys `key0`, `key1` ..., each for so long; none beyond the last.
-#[derive(Debug)]
-struct Series {
-    asked: Arc<AtomicU32>,
-    last: u32,
-    lives: Option<Duration>,
+/// What a provider does when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Says {
+    /// Gives the keys `key0`, `key1` ..., each for so long; negative is before now.
+    New(Option<i64>),
+    /// Gives the last key once more, as it was.
+    Again,
+    /// Gives the last key once more, and says that it now lasts for so long.
+    Extended(i64),
+    Fails,
+    Hangs,
 }
 
-impl ProvideCredentials for Series {
+/// A provider that does what the test says, and counts.
+#[derive(Clone, Debug)]
+struct Source {
+    says: Arc<Mutex<Says>>,
+    asked: Arc<AtomicUsize>,
+    given: Arc<Mutex<Option<Credentials>>>,
+    keys: Arc<AtomicU32>,
+}
+
+impl Source {
+    fn saying(says: Says) -> (Self, Identities) {
+        let says = Arc::new(Mutex::new(says));
+        let source = Self { says, asked: Arc::default(), given: Arc::default(), keys: Arc::default() };
+        (source.clone(), Identities::new(SharedCredentialsProvider::new(source)))
+    }
+
+    fn says(&self, says: Says) {
+        *self.says.lock().expect("sound") = says;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn give(&self, says: Says) -> Result<Credentials, CredentialsError> {
+        let at = |seconds: i64| {
+            let now = SystemTime::now();
+            let apart = Duration::from_secs(seconds.unsigned_abs());
+            if seconds < 0 { now - apart } else { now + apart }
+        };
+        let mut given = self.given.lock().expect("sound");
+        let fresh = match (says, given.as_ref()) {
+            (Says::New(lives), _) => {
+                let key = format!("key{}", self.keys.fetch_add(1, Ordering::Relaxed));
+                Credentials::new(key, "secret", Some("token".to_owned()), lives.map(at), "test")
+            }
+            (Says::Again, Some(last)) => last.clone(),
+            (Says::Extended(lives), Some(last)) => {
+                let token = last.session_token().map(str::to_owned);
+                Credentials::new(last.access_key_id(), last.secret_access_key(), token, Some(at(lives)), "test")
+            }
+            _ => return Err(CredentialsError::provider_error("the source answers 500")),
+        };
+        Ok(given.insert(fresh).clone())
+    }
+}
+
+impl ProvideCredentials for Source {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        let n = self.asked.fetch_add(1, Ordering::Relaxed);
-        if n > self.last {
-            return future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("no more")));
-        }
-        let expiry = self.lives.map(|lives| SystemTime::now() + lives);
-        future::ProvideCredentials::ready(Ok(Credentials::new(format!("key{n}"), "s", None, expiry, "test")))
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let says = *self.says.lock().expect("sound");
+        future::ProvideCredentials::new(async move {
+            if says == Says::Hangs {
+                std::future::pending::<()>().await;
+            }
+            self.give(says)
+        })
     }
-}
-
-fn series(last: u32, lives: Option<Duration>) -> (Identities, Arc<AtomicU32>) {
-    let asked = Arc::new(AtomicU32::new(0));
-    let provider = Series { asked: Arc::clone(&asked), last, lives };
-    (Identities::new(SharedCredentialsProvider::new(provider)), asked)
 }
 
 async fn key(identities: &Identities) -> String {
     identities.current().await.expect("credentials").access_key().to_owned()
 }
 
-#[tokio::test]
+/// Lets the attempt that is under way come to its end, where it does not hang.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_that_do_not_expire_are_asked_for_once() {
-    let (identities, asked) = series(9, None);
-    assert_eq!((key(&identities).await, key(&identities).await), ("key0".to_owned(), "key0".to_owned()));
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    let (source, identities) = Source::saying(Says::New(None));
+    for _ in 0..100 {
+        assert_eq!(key(&identities).await, "key0");
+    }
+    assert_eq!(source.asked(), 1);
 }
 
-#[tokio::test]
-async fn expired_ones_are_renewed_and_an_hour_is_not_expired() {
-    let (identities, _) = series(9, Some(Duration::ZERO));
-    assert_eq!((key(&identities).await, key(&identities).await), ("key0".to_owned(), "key1".to_owned()));
-    let (identities, _) = series(9, Some(Duration::from_hours(1)));
-    assert_eq!((key(&identities).await, key(&identities).await), ("key0".to_owned(), "key0".to_owned()));
-}
-
-#[tokio::test]
-async fn without_a_provider_that_answers_they_serve_until_they_expire() {
-    let (identities, asked) = series(0, Some(Duration::from_hours(1)));
+#[tokio::test(start_paused = true)]
+async fn those_that_are_due_serve_while_others_are_asked_for() {
+    let (source, identities) = Source::saying(Says::New(Some(3600)));
     assert_eq!(key(&identities).await, "key0");
-    identities.lock().as_mut().expect("held").renew_at = Some(SystemTime::UNIX_EPOCH);
-    assert_eq!((key(&identities).await, key(&identities).await), ("key0".to_owned(), "key0".to_owned()));
-    assert_eq!(asked.load(Ordering::Relaxed), 2, "the provider is left alone for a while");
-    let (identities, _) = series(0, Some(Duration::ZERO));
+    source.says(Says::Hangs);
+    identities.0.lock().make_due();
+    let before = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(key(&identities).await, "key0");
+        assert!(identities.in_force().is_some());
+        settle().await;
+    }
+    assert_eq!((before.elapsed(), source.asked()), (Duration::ZERO, 2), "nobody waits, and one asks");
+    // The attempt is given up, and the next one brings others.
+    source.says(Says::New(Some(3600)));
+    tokio::time::sleep(ATTEMPT + Duration::from_secs(2)).await;
     assert_eq!(key(&identities).await, "key0");
-    assert!(identities.current().await.is_err());
+    settle().await;
+    assert_eq!((key(&identities).await.as_str(), source.asked()), ("key1", 3));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_source_that_fails_is_asked_less_and_less() {
+    for says in [Says::Fails, Says::Again] {
+        let (source, identities) = Source::saying(Says::New(Some(3600)));
+        assert_eq!(key(&identities).await, "key0");
+        source.says(says);
+        identities.0.lock().make_due();
+        // Five minutes at a thousand requests a second would be 300,000.
+        for _ in 0..3000 {
+            assert_eq!(key(&identities).await, "key0");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let asked = source.asked() - 1;
+        assert!((10..=16).contains(&asked), "{says:?}: 1, 2, 4, 8, 16 and then 30 s apart: {asked}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_ones_that_cannot_be_renewed_are_given_up_after_one_attempt_for_all() {
+    for (says, most, why) in [
+        (Says::Fails, Duration::ZERO, "the source answers 500"),
+        (Says::Hangs, PATIENCE, "the source of credentials gave none within 27 s"),
+    ] {
+        let (source, identities) = Source::saying(Says::New(Some(3600)));
+        assert_eq!(key(&identities).await, "key0");
+        source.says(says);
+        identities.0.lock().expire();
+        assert!(identities.in_force().is_none());
+        let before = Instant::now();
+        let waiting = (0..100).map(|_| identities.current());
+        for answer in futures_util::future::join_all(waiting).await {
+            let said = answer.expect_err("none").to_string();
+            assert!(said.contains(why), "{said}");
+        }
+        assert!(before.elapsed() <= most, "{:?}", before.elapsed());
+        // Whoever comes now is told at once, by a source that was left alone.
+        if says == Says::Fails {
+            let said = identities.current().await.expect_err("none").to_string();
+            assert!(said.starts_with("the credentials expired at "), "{said}");
+        }
+        assert_eq!(source.asked(), 2);
+        // A source that gives some again is found in time.
+        source.says(Says::New(None));
+        tokio::time::sleep(ATTEMPT + Duration::from_secs(2)).await;
+        assert_eq!(key(&identities).await, "key1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ones_that_their_source_calls_expired_are_left_to_the_service_to_judge() {
+    // As where this machine's clock is ahead: no attempt for each request.
+    let (source, identities) = Source::saying(Says::New(Some(-7200)));
+    for _ in 0..100 {
+        assert_eq!(key(&identities).await, "key0");
+        settle().await;
+    }
+    assert_eq!(source.asked(), 1);
+    // The same again, once they have expired.
+    let (source, identities) = Source::saying(Says::New(Some(3600)));
+    assert_eq!(key(&identities).await, "key0");
+    source.says(Says::Extended(-1));
+    identities.0.lock().expire();
+    let first = identities.current().await.expect("credentials");
+    for _ in 0..100 {
+        settle().await;
+        assert!(Arc::ptr_eq(&first, &identities.current().await.expect("credentials")), "the day's key is kept");
+    }
+    assert_eq!(source.asked(), 2);
+    // And then refused.
+    assert!(!identities.renew(&first, "ExpiredToken").await);
+    assert_eq!(source.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_ones_are_renewed_once_for_all_who_were_refused() {
-    let (identities, asked) = series(1, None);
+    let (source, identities) = Source::saying(Says::New(None));
     let refused = identities.current().await.expect("credentials");
-    assert!(identities.renew(&refused).await);
-    assert!(identities.renew(&refused).await);
-    assert_eq!((key(&identities).await.as_str(), asked.load(Ordering::Relaxed)), ("key1", 2));
-    let refused = identities.current().await.expect("credentials");
-    assert!(!identities.renew(&refused).await, "there are no others");
+    let renewed = futures_util::future::join_all((0..100).map(|_| identities.renew(&refused, "ExpiredToken"))).await;
+    assert!(renewed.into_iter().all(|renewed| renewed));
+    assert_eq!((key(&identities).await.as_str(), source.asked()), ("key1", 2));
+    assert!(identities.renew(&refused, "ExpiredToken").await, "an answer that was long under way");
+    assert_eq!(source.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_again_are_no_others_however_often_they_are_given() {
+    for says in [Says::Again, Says::Extended(600), Says::Fails] {
+        let (source, identities) = Source::saying(Says::New(Some(3600)));
+        let refused = identities.current().await.expect("credentials");
+        source.says(says);
+        let renewed =
+            futures_util::future::join_all((0..100).map(|_| identities.renew(&refused, "ExpiredToken"))).await;
+        assert!(!renewed.into_iter().any(|renewed| renewed), "{says:?}");
+        // Nor are they signed with again.
+        assert!(identities.in_force().is_none());
+        let said = identities.current().await.expect_err("none").to_string();
+        assert!(
+            said.starts_with("the service refused the credentials (ExpiredToken), and there are no others: "),
+            "{said}"
+        );
+        assert_eq!(source.asked(), 2, "{says:?}");
+        // An answer to a request that was sent before says nothing of those that came after.
+        source.says(Says::New(Some(3600)));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(identities.renew(&refused, "ExpiredToken").await);
+        assert_eq!(key(&identities).await, "key1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn contents_are_compared_and_not_where_they_lie() {
+    let (source, identities) = Source::saying(Says::New(None));
+    let current = identities.current().await.expect("credentials");
+    let copy = Identity::new(current.credentials.clone());
+    source.says(Says::Again);
+    assert!(!identities.renew(&copy, "InvalidToken").await);
+    assert!(identities.is_spent(&current) && identities.is_spent(&copy));
 }
 
 #[tokio::test]
-async fn the_same_credentials_again_are_no_others() {
-    let fixed = Credentials::new("key", "secret", Some("token".to_owned()), None, "test");
-    let identities = Identities::new(SharedCredentialsProvider::new(fixed));
-    let refused = identities.current().await.expect("credentials");
-    assert!(!identities.renew(&refused).await);
+async fn an_attempt_that_is_cut_off_leaves_room_for_the_next() {
+    let (source, identities) = Source::saying(Says::Hangs);
+    let cut = identities.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let waiting = tokio::time::timeout(Duration::from_millis(1), cut.current()).await;
+            assert!(waiting.is_err());
+        });
+    })
+    .join()
+    .expect("no panic");
+    source.says(Says::New(None));
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(key(&identities).await, "key0");
 }
 
 #[test]
@@ -87,4 +264,20 @@ fn nothing_secret_is_printed() {
     let identity = Identity::new(Credentials::new("key", "hushhush", Some("tokentoken".to_owned()), None, "test"));
     let shown = format!("{identity:?} {:?}", identity.token());
     assert!(!shown.contains("hush") && !shown.contains("tokentoken"), "{shown}");
+}
+
+#[test]
+fn absurd_expirations_are_taken() {
+    for seconds in [0, 1, u64::MAX / 4] {
+        let expiry = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        let mut renewal = Renewal::default();
+        let fresh = Credentials::new("key", "secret", None, expiry, "test");
+        renewal.ended(Ok(fresh), SystemTime::now(), Instant::now());
+        assert!(matches!(renewal.standing(SystemTime::now(), Instant::now()), Standing::Use(_)), "{seconds}");
+    }
+    let past = SystemTime::UNIX_EPOCH - Duration::from_secs(1 << 40);
+    let mut renewal = Renewal::default();
+    let fresh = Credentials::new("key", "secret", None, Some(past), "test");
+    renewal.ended(Ok(fresh), SystemTime::now(), Instant::now());
+    assert!(matches!(renewal.standing(SystemTime::now(), Instant::now()), Standing::Use(_)));
 }
