@@ -13,8 +13,8 @@ use super::{Cli, Error, Exit, github, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
 use crate::job::JobId;
-use crate::jobs::{Patience, Rules, SLOTS, Settings, keep_house};
-use crate::journal::{JobRecord, Journal, JournalError};
+use crate::jobs::{Patience, Rules, SLOTS, Settings, expire_suspended, keep_house};
+use crate::journal::{ClockLeap, JobRecord, Journal, JournalError, LEAP};
 use crate::plan::{Plan, StateUrl, parse_lapse};
 use crate::remote::{self, Holder, Opening, Remote, RemoteError, Tempo, mirror_of};
 
@@ -48,7 +48,7 @@ pub(super) enum Access {
     Look,
     /// It asks something of whoever works on them, also of another process of this machine.
     Order,
-    /// It works on them.
+    /// It works on them, and forgets those whose time is over.
     Work,
 }
 
@@ -175,7 +175,7 @@ impl State {
                 Kept::held(remote, flag, terminal)
             }
         };
-        keep_house(&kept, Timestamp::now())?;
+        tidy(&kept, Access::Work, terminal)?;
         Ok(kept)
     }
 
@@ -210,9 +210,9 @@ impl State {
             if access == Access::Glance {
                 return Ok(Some(Kept::here(journal, self.flag())));
             }
-            let journal = notices::hear(journal);
-            keep_house(&journal, Timestamp::now())?;
-            return Ok(Some(Kept::here(journal, self.flag())));
+            let kept = Kept::here(notices::hear(journal), self.flag());
+            tidy(&kept, access, terminal)?;
+            return Ok(Some(kept));
         };
         let opening = self.opening(&url, terminal)?;
         let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
@@ -233,7 +233,7 @@ impl State {
             Err(RemoteError::HeldHere(_)) if access == Access::Order => here(&folder),
             remote => {
                 let kept = Kept::held(remote.map_err(|error| told(error, &flag))?, flag, terminal);
-                keep_house(&kept, Timestamp::now())?;
+                tidy(&kept, access, terminal)?;
                 Ok(Some(kept))
             }
         }
@@ -257,6 +257,29 @@ impl State {
         let job = kept.find(job.id.as_str())?;
         Ok((kept, job))
     }
+}
+
+/// Sees to jobs whose time is over: a command that works on jobs forgets old ones, one that orders something of a job only fails
+/// what nobody confirmed in time, and one that looks changes nothing.
+fn tidy(journal: &Kept, access: Access, terminal: Terminal) -> Result<(), Error> {
+    let now = Timestamp::now();
+    let leap = match access {
+        Access::Glance | Access::Look => None,
+        Access::Order => {
+            expire_suspended(journal, now)?;
+            None
+        }
+        Access::Work => keep_house(journal, now)?,
+    };
+    if let Some(ClockLeap { ahead, jobs }) = leap {
+        let days = ahead.as_hours() / 24;
+        terminal.say(format_args!(
+            "warning: the clock is {days} days ahead of the last time that anything was recorded here: {jobs} old jobs are kept \
+             until it has gone on from there for {} days\n  help: if the clock is wrong, set it right: nothing was deleted",
+            LEAP.as_hours() / 24
+        ));
+    }
+    Ok(())
 }
 
 /// An error whose help names commands that find the same state.

@@ -337,6 +337,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost() {
     let checkpoint = |succeeded| Checkpoint {
         progress: Progress { total: 10, succeeded, failed: 0 },
         in_doubt: 0,
+        reach: 0,
         active: Duration::ZERO,
         taken: None,
         parts: vec![crate::frontier::PartMark { part: 0, low: 0, above: vec![1; 10_000] }],

@@ -107,6 +107,7 @@ mod tests {
         let checkpoint = Checkpoint {
             progress: Progress { total: 5, succeeded: 2, failed: 1 },
             in_doubt: 0,
+            reach: 0,
             active: Duration::from_secs(7),
             taken: None,
             parts: Vec::new(),

@@ -32,6 +32,7 @@ pub(super) fn new(name: &str) -> NewJob {
         identity: format!("plan {name}"),
         token: None,
         name: name.to_owned(),
+        store: "store".to_owned(),
         description: Some("It's \"odd\" \u{1F980}".to_owned()),
         origin: Origin::Plan,
         plan_file: PathBuf::from("/plans/plan.toml"),

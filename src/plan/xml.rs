@@ -172,6 +172,7 @@ fn inventory_location<'a>(bucket: &'a str, object: &'a InventoryObject, pin: Opt
         (_, Some(Pin::Inventory { key, etag, .. })) => (Some(etag.as_str()), ("Object", text(key))),
         (InventoryObject::Exact { key, etag }, _) => (etag.as_deref(), ("Object", text(key))),
         (InventoryObject::Latest { prefix }, _) => (None, ("Latest", text(prefix))),
+        (InventoryObject::Once { key, etag }, _) => (Some(etag.as_str()), ("Object", text(key))),
         (InventoryObject::Changed(changes), _) => (Some(changes.etag.as_str()), ("Object", text(&changes.key))),
     };
     Location { etag, bucket: Some(bucket), what }
