@@ -254,6 +254,9 @@ impl<'a> Dispatcher<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let asked = self.stop.asked.clone();
         self.judge();
+        if asked.is_cancelled() {
+            self.ends(End::Asked);
+        }
         loop {
             self.start_what_may_start();
             if self.is_over() {

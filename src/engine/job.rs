@@ -108,6 +108,13 @@ impl Job<'_> {
         observe: &mut (dyn FnMut(Snapshot) + Send),
     ) -> Result<Ran, ReportError> {
         self.begin(frozen.rows(), &before, bounds.rhythm).await?;
+        // Whoever finds the job on another machine must not take it for one that was never worked on either.
+        tokio::select! {
+            biased;
+            secured = self.journal.secure() => secured?,
+            // Then nothing is taken up.
+            () = stop.asked.cancelled() => {}
+        }
         let writer = self.report(&before.recorded.files).await?;
         let Before { progress, taken, in_doubt, reach, active, recorded } = before;
         let Recorded { frontier, files, tally } = recorded;

@@ -44,7 +44,7 @@ pub use error::JournalError;
 pub use folder::{JobFolder, folders};
 pub use jobs::{Creation, MAX_WAITING, Query, Why};
 pub use lease::{Lease, LeaseError};
-pub use listen::Listener;
+pub use listen::{Backup, Listener, Pushing};
 pub use outlived::{ClockLeap, MAX_REMEMBERED, Outlived, REMEMBERED_FOR, SUSPENDED_FOR};
 pub use pledge::Pledge;
 pub use record::{AT_WORK, Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request, WorkSpan};

@@ -75,8 +75,8 @@ fn the_last_completed_job_of_work_that_recurs_is_remembered() {
 
 #[test]
 fn an_ended_job_is_outlived_after_thirty_days_once_its_report_is_out() {
-    let (_folder, journal) = journal();
     for status in JobStatus::ALL.into_iter().filter(|status| !matches!(status, JobStatus::Suspended)) {
+        let (_folder, journal) = journal();
         let job = created(&journal, new(&status.to_string()));
         bring(&journal, &job.id, status, hour(0));
         let ended = matches!(status, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed);
@@ -115,6 +115,7 @@ fn a_clock_that_leaps_makes_nothing_old_until_it_goes_on_from_there() {
         let job = created(&journal, new(name));
         bring(&journal, &job.id, status, hour(0));
     }
+    assert!(outlived(&journal, hour(1)).is_empty());
     for ahead in [31 * DAY, 9000 * DAY] {
         for now in [hour(ahead), hour(ahead + 1), hour(ahead + 7 * DAY)] {
             let found = journal.outlived(now).expect("read");
@@ -122,7 +123,7 @@ fn a_clock_that_leaps_makes_nothing_old_until_it_goes_on_from_there() {
             assert_eq!(found.leap.map(|leap| leap.jobs), Some(2), "{now}");
         }
         let ahead = SignedDuration::from_hours(ahead);
-        assert_eq!(journal.outlived(hour(0) + ahead).expect("read").leap.map(|leap| leap.ahead), Some(ahead));
+        assert_eq!(journal.outlived(hour(1) + ahead).expect("read").leap.map(|leap| leap.ahead), Some(ahead));
         // It is set right.
         let right = journal.outlived(hour(1)).expect("read");
         assert!(right.jobs.is_empty() && right.leap.is_none());

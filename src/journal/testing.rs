@@ -113,8 +113,8 @@ pub(super) fn insert_raw(
             for id in ids {
                 transaction.execute(
                     "INSERT INTO job (id, identity, name, origin, plan_file, plan_hash, plan, status, confirmed, priority,
-                                      created, changed, ended)
-                     VALUES (?1, ?1, 'raw', '\"plan\"', '/p', 'h', x'00', ?2, 1, 0, ?3, ?3, ?3)",
+                                      created, changed, ended, aged_from)
+                     VALUES (?1, ?1, 'raw', '\"plan\"', '/p', 'h', x'00', ?2, 1, 0, ?3, ?3, ?3, ?3)",
                     params![id, status, hour(0).as_millisecond()],
                 )?;
             }
