@@ -136,7 +136,7 @@ fn a_clock_that_leaps_makes_nothing_old_until_it_goes_on_from_there() {
     }
     assert_eq!(journal.outlived(hour(108 * DAY)).expect("read").jobs.len(), 2);
     assert!(outlived(&journal, hour(131 * DAY)).contains(&job.id));
-    assert!(journal.outlived(Timestamp::MAX).expect("read").leap.is_some());
+    assert_eq!(journal.outlived(Timestamp::MAX).expect("read").jobs.len(), 3);
 }
 
 #[test]
