@@ -50,13 +50,12 @@ impl Journal {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let time = clock::tick(&transaction, now)?;
             let jobs = outlived_at(&transaction, time.latest)?;
-            let leap = match time.leap {
-                None => None,
-                Some(_) => {
-                    let ahead = SignedDuration::from_millis(now.as_millisecond().saturating_sub(time.latest));
-                    let doubted = outlived_at(&transaction, now.as_millisecond())?.len().saturating_sub(jobs.len());
-                    Some(ClockLeap { ahead, jobs: doubted }).filter(|leap| leap.jobs > 0)
-                }
+            let leap = if time.leap.is_some() {
+                let ahead = SignedDuration::from_millis(now.as_millisecond().saturating_sub(time.latest));
+                let doubted = outlived_at(&transaction, now.as_millisecond())?.len().saturating_sub(jobs.len());
+                Some(ClockLeap { ahead, jobs: doubted }).filter(|leap| leap.jobs > 0)
+            } else {
+                None
             };
             transaction.commit()?;
             Ok(Outlived { jobs, leap })
