@@ -82,6 +82,7 @@ fn checkpoint(rows: u64) -> Result<Duration, Box<dyn std::error::Error>> {
             let checkpoint = Checkpoint {
                 progress,
                 in_doubt: 0,
+                reach: 0,
                 active: Duration::from_secs(n / BETWEEN),
                 taken: None,
                 parts: frontier.take_changes(),
@@ -100,6 +101,7 @@ fn job(journal: &Journal) -> Result<i64, JournalError> {
         identity: "bench".to_owned(),
         token: None,
         name: "bench".to_owned(),
+        store: String::new(),
         description: None,
         origin: Origin::Plan,
         plan_file: PathBuf::from("/plan.toml"),

@@ -12,7 +12,7 @@ use super::kept::Kept;
 use super::plan::{Foresight, rates};
 use super::progress::ProgressView;
 use super::prompt::{self, Answer};
-use super::summary::{line, near, objects, summary};
+use super::summary::{doubt, line, near, objects, summary};
 use super::terminal::Terminal;
 use super::{Error, Exit, github, notices, recurring, shell, signals};
 use crate::codec::TaskStatus;
@@ -304,11 +304,10 @@ impl Carry<'_> {
         if job.status != JobStatus::Complete {
             let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", line(reason)));
             self.terminal.say(format_args!("{}{reason}", job.status));
-            self.terminal.say(format_args!("{} not attempted", objects(job.progress.left())));
+            self.terminal.say(format_args!("{} not attempted", objects(job.not_attempted())));
         }
-        if job.in_doubt > 0 {
-            let begun = objects(job.in_doubt);
-            self.terminal.say(format_args!("{begun} begun and not in the report: each may have been changed, or not"));
+        if let Some(doubt) = doubt(job) {
+            self.terminal.say(doubt);
         }
         self.terminal.say(format_args!("{succeeded} succeeded, {failed} failed"));
         let folder = runner.folder().report();
@@ -364,7 +363,7 @@ impl Carry<'_> {
             result["error"] = json!(error.message);
             self.terminal.print(result)?;
         }
-        if job.status == JobStatus::Failed && job.progress.settled() == 0 {
+        if job.status == JobStatus::Failed && job.taken.is_none() {
             let message = format!("no object was touched: {}", error.message);
             return Ok(Error { exit: Exit::JobFailed, message, help: error.help });
         }
@@ -413,7 +412,7 @@ pub(super) fn result(job: &JobRecord, folder: &Path, took: Option<Duration>) -> 
         "total": total,
         "succeeded": succeeded,
         "failed": failed,
-        "not_attempted": job.progress.left(),
+        "not_attempted": job.not_attempted(),
         "in_doubt": job.in_doubt,
         "report": job.place,
         "report_folder": folder,

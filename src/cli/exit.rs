@@ -77,7 +77,8 @@ impl From<JobError> for Error {
             | JobError::OtherPledge { .. }
             | JobError::Stale(_)
             | JobError::TooDear(_)
-            | JobError::Unpublished(_) => Exit::Refused,
+            | JobError::Unpublished(_)
+            | JobError::Needed { .. } => Exit::Refused,
             JobError::Journal(error) => Exit::of_journal(error),
             JobError::Manifest(ManifestError::Stopped) => Exit::Interrupted,
             JobError::Prices(_) => Exit::Invalid,

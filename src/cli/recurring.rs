@@ -8,7 +8,7 @@ use super::kept::Kept;
 use super::state::{Access, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, github, when};
-use crate::jobs::{Due, JobError, due, newest, recurring_source};
+use crate::jobs::{Due, JobError, due, newest, note_interrupted, recurring_source, whole};
 use crate::journal::{Inventory, JobRecord, Journal, Portion, Recurrence};
 use crate::manifest::{InventoryObject, Manifest, Source, Warning};
 use crate::plan::Plan;
@@ -62,6 +62,7 @@ pub(super) fn turn(plan: &Plan, journal: &Kept, afresh: bool, terminal: Terminal
     } else {
         warn(&warnings, terminal);
     }
+    note_interrupted(plan, journal)?;
     Ok(match due(plan, inventory.clone(), Some(journal))? {
         Due::Work(recurrence) => {
             if let Some(base) = recurrence.portion.base() {
@@ -69,7 +70,7 @@ pub(super) fn turn(plan: &Plan, journal: &Kept, afresh: bool, terminal: Terminal
             }
             Turn::Work(Some(recurrence))
         }
-        Due::Nothing { .. } if afresh => Turn::Work(Some(Recurrence { inventory, portion: Portion::All })),
+        Due::Nothing { .. } if afresh => Turn::Work(Some(whole(plan, inventory, journal)?)),
         Due::Nothing { .. } if unfinished.is_some() => Turn::Work(None),
         Due::Nothing { inventory, older, job, ended } => {
             Turn::Nothing(Nothing { inventory, older, job: job.to_string(), ended })

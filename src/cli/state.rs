@@ -13,8 +13,8 @@ use super::{Cli, Error, Exit, github, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
 use crate::job::JobId;
-use crate::jobs::{Patience, Rules, SLOTS, Settings, keep_house};
-use crate::journal::{JOURNAL_NAME, JobRecord, Journal, JournalError, Lease, LeaseError};
+use crate::jobs::{Patience, Rules, SLOTS, Settings, expire_suspended, keep_house};
+use crate::journal::{ClockLeap, JOURNAL_NAME, JobRecord, Journal, JournalError, LEAP, Lease, LeaseError};
 use crate::plan::{Plan, StateUrl, parse_lapse};
 use crate::remote::{self, Holder, Opening, Remote, RemoteError, Tempo, mirror_of};
 
@@ -48,7 +48,7 @@ pub(super) enum Access {
     Look,
     /// It asks something of whoever works on them, also of another process of this machine.
     Order,
-    /// It works on them.
+    /// It works on them, and forgets those whose time is over.
     Work,
 }
 
@@ -176,7 +176,7 @@ impl State {
                 Kept::held(remote, flag, terminal)
             }
         };
-        keep_house(&kept, Timestamp::now())?;
+        tidy(&kept, Access::Work, terminal)?;
         Ok(kept)
     }
 
@@ -206,7 +206,7 @@ impl State {
     ) -> Result<Option<Kept>, Error> {
         arm();
         let Some(url) = self.url(plan)? else {
-            return self.existing_here(access);
+            return self.existing_here(access, terminal);
         };
         let opening = self.opening(&url, terminal)?;
         let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
@@ -227,14 +227,14 @@ impl State {
             Err(RemoteError::HeldHere(_)) if access == Access::Order => here(&folder),
             remote => {
                 let kept = Kept::held(remote.map_err(|error| told(error, &flag))?, flag, terminal);
-                keep_house(&kept, Timestamp::now())?;
+                tidy(&kept, access, terminal)?;
                 Ok(Some(kept))
             }
         }
     }
 
     /// The journal of a folder of this machine; `None` where there is none yet.
-    fn existing_here(&self, access: Access) -> Result<Option<Kept>, Error> {
+    fn existing_here(&self, access: Access, terminal: Terminal) -> Result<Option<Kept>, Error> {
         let folder = self.folder();
         let is_there = folder.join(JOURNAL_NAME).exists();
         let works = is_there && matches!(access, Access::Order | Access::Work);
@@ -245,9 +245,9 @@ impl State {
         if access == Access::Glance {
             return Ok(Some(Kept::here(journal, self.flag(), shared)));
         }
-        let journal = notices::hear(journal);
-        keep_house(&journal, Timestamp::now())?;
-        Ok(Some(Kept::here(journal, self.flag(), shared)))
+        let kept = Kept::here(notices::hear(journal), self.flag(), shared);
+        tidy(&kept, access, terminal)?;
+        Ok(Some(kept))
     }
 
     /// The journal and a job of it, by its id or the beginning of it. The job's files are on this machine.
@@ -286,6 +286,29 @@ fn share(folder: &Path) -> Result<Option<Lease>, Error> {
             ))
         }
     }
+}
+
+/// Sees to jobs whose time is over: a command that works on jobs forgets old ones, one that orders something of a job only fails
+/// what nobody confirmed in time, and one that looks changes nothing.
+fn tidy(journal: &Kept, access: Access, terminal: Terminal) -> Result<(), Error> {
+    let now = Timestamp::now();
+    let leap = match access {
+        Access::Glance | Access::Look => None,
+        Access::Order => {
+            expire_suspended(journal, now)?;
+            None
+        }
+        Access::Work => keep_house(journal, now)?,
+    };
+    if let Some(ClockLeap { ahead, jobs }) = leap {
+        let days = ahead.as_hours() / 24;
+        terminal.say(format_args!(
+            "warning: the clock is {days} days ahead of the last time that anything was recorded here: {jobs} old jobs are kept \
+             until it has gone on from there for {} days\n  help: if the clock is wrong, set it right: nothing was deleted",
+            LEAP.as_hours() / 24
+        ));
+    }
+    Ok(())
 }
 
 /// An error whose help names commands that find the same state.

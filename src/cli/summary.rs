@@ -6,6 +6,7 @@ use std::path::Path;
 use indicatif::HumanCount;
 
 use crate::completion::{ReportFormat, ReportScope};
+use crate::journal::JobRecord;
 use crate::manifest::{CsvPlace, InventoryObject, Manifest, Narrowing, Source, Versions};
 use crate::object::TagSet;
 use crate::operation::Operation;
@@ -64,6 +65,12 @@ pub(super) fn store(store: &StoreConfig) -> String {
     format!("{}, {place}{role}", store.provider.as_str())
 }
 
+/// What is not known of a job's objects, where there is anything.
+pub(super) fn doubt(job: &JobRecord) -> Option<String> {
+    let may = "may have been changed without being in the report";
+    (job.in_doubt > 0).then(|| format!("{} {may}", objects(job.in_doubt)))
+}
+
 /// Where objects come from, in words that fit behind their number.
 pub(super) fn source(source: &Source) -> String {
     match source {
@@ -72,7 +79,11 @@ pub(super) fn source(source: &Source) -> String {
             format!("below {bucket}/{prefix}{versions}")
         }
         Source::Csv { place, .. } => format!("in {}", file(place)),
-        Source::Inventory { bucket, object: InventoryObject::Exact { key, .. }, .. } => {
+        Source::Inventory {
+            bucket,
+            object: InventoryObject::Exact { key, .. } | InventoryObject::Once { key, .. },
+            ..
+        } => {
             format!("in the inventory {bucket}/{key}")
         }
         Source::Inventory { bucket, object: InventoryObject::Changed(changes), .. } => {

@@ -15,8 +15,10 @@ use crate::task::{Outcome, Seq};
 pub struct Snapshot {
     /// The counts.
     pub progress: Progress,
-    /// Objects whose work was begun and given up.
-    pub abandoned: u64,
+    /// Objects that may be changed without an outcome, if nothing more is recorded.
+    pub in_doubt: u64,
+    /// How many of the rows that are left may be taken up then: the first so many, in the order in which they are worked on.
+    pub reach: u64,
     /// The first row that was not taken up.
     pub taken: Option<Seq>,
     /// Whether the job is being stopped.

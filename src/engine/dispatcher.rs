@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
 use super::book::{Book, CheckpointError, Pending, Snapshot};
+use super::doubt::{EarlierDoubt, Reached};
 use super::worker::{Worked, Worker};
 use crate::frontier::Frontier;
 use crate::job::Progress;
@@ -72,6 +73,10 @@ pub struct Start {
     pub frontier: Frontier,
     /// The first row that was not taken up when that was last recorded; `None` in a job that has not run before.
     pub taken: Option<Seq>,
+    /// Objects that may have been changed without an outcome.
+    pub in_doubt: u64,
+    /// How many of the first rows that are left may have been taken up: those in doubt are among them.
+    pub reach: u64,
 }
 
 /// What a job is allowed.
@@ -122,6 +127,10 @@ pub struct Dispatched {
     pub frontier: Frontier,
     /// Objects whose work was begun and given up; what was sent for them may have been carried out.
     pub abandoned: u64,
+    /// These, and those that an earlier run left in doubt and this one has not settled.
+    pub in_doubt: u64,
+    /// How many of the first rows that are left may have been taken up.
+    pub reach: u64,
     /// Why.
     pub end: End,
 }
@@ -166,6 +175,7 @@ pub struct Dispatcher<'a> {
     /// to take up without a record may have been asked for already, and all before.
     before: Option<Seq>,
     beyond: u64,
+    doubt: EarlierDoubt,
     in_flight: JoinSet<(Task, u64, Worked)>,
     /// Hashes of the keys in flight. Two keys with one hash merely run one after the other.
     busy: HashSet<u64>,
@@ -200,7 +210,7 @@ struct Checkpoint {
 impl<'a> Dispatcher<'a> {
     /// A dispatcher of a job with so many rows, which begins where `start` says.
     pub fn new(worker: Worker, bounds: Bounds, total: u64, start: Start, stop: Stop, book: &'a mut dyn Book) -> Self {
-        let Start { progress, frontier, taken } = start;
+        let Start { progress, frontier, taken, in_doubt, reach } = start;
         let settled = progress.settled();
         Self {
             worker: Arc::new(worker),
@@ -214,6 +224,7 @@ impl<'a> Dispatcher<'a> {
             started: 0,
             before: taken,
             beyond: 0,
+            doubt: EarlierDoubt { in_doubt, reach, settled },
             in_flight: JoinSet::new(),
             busy: HashSet::new(),
             hasher: RandomState::new(),
@@ -243,6 +254,9 @@ impl<'a> Dispatcher<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let asked = self.stop.asked.clone();
         self.judge();
+        if asked.is_cancelled() {
+            self.ends(End::Asked);
+        }
         loop {
             self.start_what_may_start();
             if self.is_over() {
@@ -287,12 +301,14 @@ impl<'a> Dispatcher<'a> {
             let before = made(&mut self.checkpoint).await;
             self.keep(before);
         }
-        self.begin_checkpoint();
-        let last = made(&mut self.checkpoint).await;
-        self.keep(last);
-        self.show();
+        let last = self.last_snapshot();
+        self.record(last);
+        let made = made(&mut self.checkpoint).await;
+        self.keep(made);
+        self.book.observe(last);
         let Self { progress, frontier, abandoned, end, .. } = self;
-        Dispatched { progress, frontier, abandoned, end }
+        let Snapshot { in_doubt, reach, .. } = last;
+        Dispatched { progress, frontier, abandoned, in_doubt, reach, end }
     }
 
     /// No more rows are taken. What counts for most is what is told, and of two such what came first.
@@ -421,8 +437,11 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn begin_checkpoint(&mut self) {
+        self.record(self.snapshot());
+    }
+
+    fn record(&mut self, snapshot: Snapshot) {
         let begun = (self.started, self.progress.settled());
-        let snapshot = self.snapshot();
         let pending = self.book.checkpoint(snapshot, &mut self.frontier);
         self.checkpoint = Some(Checkpoint { pending, begun });
         self.due = Instant::now() + self.bounds.rhythm.every;
@@ -440,9 +459,20 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    /// As long as rows are taken up: what may be until the next record counts as if it were.
     fn snapshot(&self) -> Snapshot {
-        let Self { progress, abandoned, taken, .. } = *self;
-        Snapshot { progress, abandoned, taken, stopping: self.stopping() }
+        let reach = self.doubt.reach(self.reached(), self.bounds.rhythm.leave);
+        Snapshot { progress: self.progress, in_doubt: reach, reach, taken: self.taken, stopping: self.stopping() }
+    }
+
+    /// Once nothing is in flight.
+    fn last_snapshot(&self) -> Snapshot {
+        let (in_doubt, reach) = (self.doubt.in_doubt(self.reached()), self.doubt.reach(self.reached(), 0));
+        Snapshot { in_doubt, reach, ..self.snapshot() }
+    }
+
+    fn reached(&self) -> Reached {
+        Reached { started: self.started, abandoned: self.abandoned, progress: self.progress }
     }
 
     fn show(&mut self) {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::book::Snapshot;
-use super::dispatcher::{Bounds, Dispatched, Dispatcher, Start, Stop, TaskBatches};
+use super::dispatcher::{Bounds, Dispatched, Dispatcher, Rhythm, Start, Stop, TaskBatches};
 use super::ledger::{Clock, Ledger, Sent, Unkept, closed};
 use super::throttle::Throttle;
 use super::worker::Worker;
@@ -53,6 +53,10 @@ pub struct Before {
     pub progress: Progress,
     /// The first row that was not taken up; `None` in a job that was never worked on.
     pub taken: Option<Seq>,
+    /// Objects that may have been changed without an outcome.
+    pub in_doubt: u64,
+    /// How many of the rows that are left may have been taken up: those in doubt are among them.
+    pub reach: u64,
     /// How long it was worked on.
     pub active: Duration,
     /// Frontier, report files and failures.
@@ -103,16 +107,22 @@ impl Job<'_> {
         stop: Stop,
         observe: &mut (dyn FnMut(Snapshot) + Send),
     ) -> Result<Ran, ReportError> {
-        if before.taken.is_none() {
-            self.begin(frozen.rows(), &before).await?;
+        self.begin(frozen.rows(), &before, bounds.rhythm).await?;
+        // Whoever finds the job on another machine must not take it for one that was never worked on either.
+        tokio::select! {
+            biased;
+            secured = self.journal.secure() => secured?,
+            // Then nothing is taken up.
+            () = stop.asked.cancelled() => {}
         }
         let writer = self.report(&before.recorded.files).await?;
-        let Before { progress, taken, active, recorded: Recorded { frontier, files, tally } } = before;
+        let Before { progress, taken, in_doubt, reach, active, recorded } = before;
+        let Recorded { frontier, files, tally } = recorded;
         let known_sealed = files.iter().filter(|file| file.md5.is_some()).count();
         let place = (self.journal.clone(), self.number);
         let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, Clock::after(active), known_sealed, observe);
         let batches = batches(frozen, &frontier);
-        let start = Start { progress, frontier, taken };
+        let start = Start { progress, frontier, taken, in_doubt, reach };
         let worker = self.worker(&bounds, &stop);
         let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);
         let mut ended = tokio::select! {
@@ -124,14 +134,17 @@ impl Job<'_> {
         Ok(Ran { dispatched: ended, writer, unkept })
     }
 
-    /// Records that the job's first row may have been taken up, before it is: a run that dies before its first checkpoint
-    /// must not be taken for none.
-    async fn begin(&self, total: u64, before: &Before) -> Result<(), ReportError> {
+    /// Records what may be taken up before the first checkpoint, before it is: a run that dies until then must not be taken for
+    /// none.
+    async fn begin(&self, total: u64, before: &Before, rhythm: Rhythm) -> Result<(), ReportError> {
+        let progress = Progress { total, ..before.progress };
+        let reach = before.reach.saturating_add(rhythm.leave).min(progress.left());
         let begun = Checkpoint {
-            progress: Progress { total, ..before.progress },
-            in_doubt: 0,
+            progress,
+            in_doubt: reach,
+            reach,
             active: before.active,
-            taken: Some(Seq { part: 0, row: 0 }),
+            taken: before.taken.or(Some(Seq { part: 0, row: 0 })),
             parts: Vec::new(),
             files: Vec::new(),
             failures: Vec::new(),

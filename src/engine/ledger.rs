@@ -126,7 +126,8 @@ impl<'a> Ledger<'a> {
         });
         let checkpoint = Checkpoint {
             progress: snapshot.progress,
-            in_doubt: snapshot.abandoned,
+            in_doubt: snapshot.in_doubt,
+            reach: snapshot.reach,
             active: self.clock.active(),
             taken: snapshot.taken,
             parts,

@@ -25,6 +25,7 @@ fn created(journal: &Journal, id: &JobId, identity: &str) -> JobRecord {
         identity: identity.to_owned(),
         token: None,
         name: "plan".to_owned(),
+        store: String::new(),
         description: None,
         origin: Origin::Plan,
         plan_file: PathBuf::from("/plan.toml"),
@@ -66,7 +67,7 @@ impl Work<'_> {
     }
 
     fn checkpoint(&mut self) -> Pending {
-        let snapshot = Snapshot { progress: self.progress, abandoned: 0, taken: None, stopping: false };
+        let snapshot = Snapshot { progress: self.progress, in_doubt: 0, reach: 0, taken: None, stopping: false };
         self.ledger.checkpoint(snapshot, &mut self.frontier)
     }
 }

@@ -9,6 +9,7 @@
 mod allowance;
 mod book;
 mod dispatcher;
+mod doubt;
 mod job;
 mod ledger;
 mod pace;

@@ -92,11 +92,19 @@ pub fn describe(journal: &Journal, id: &JobId) -> Result<Description, JobError> 
     })
 }
 
-/// A job as it is now, and who works on it.
+/// A job as it is now, and who works on it. As long as somebody does, nothing is in doubt: that is for the case that they are
+/// gone.
 ///
 /// # Errors
 /// When the job is gone, or the journal or its lease cannot be read.
 pub fn look(journal: &Journal, job: JobRecord) -> Result<(JobRecord, Presence), JobError> {
+    let (job, presence) = seen(journal, job)?;
+    let at_work = job.status.needs_holder() && matches!(presence, Presence::Held(_));
+    let in_doubt = if at_work { 0 } else { job.in_doubt };
+    Ok((JobRecord { in_doubt, ..job }, presence))
+}
+
+fn seen(journal: &Journal, job: JobRecord) -> Result<(JobRecord, Presence), JobError> {
     let folder = JobFolder::of(journal.state(), &job.id);
     let held = Lease::holder(folder.path())?;
     if held.is_some() || !job.status.needs_holder() {

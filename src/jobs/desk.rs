@@ -72,6 +72,7 @@ impl Submission<'_> {
             identity: self.identity(),
             token,
             name: self.plan.name.clone(),
+            store: self.plan.store_identity(),
             description: self.plan.description.clone(),
             origin: self.origin.clone(),
             plan_file: self.file.to_owned(),

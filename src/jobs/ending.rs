@@ -71,6 +71,7 @@ impl Runner<'_> {
         let last = Checkpoint {
             progress: self.job.progress,
             in_doubt: self.job.in_doubt,
+            reach: self.job.reach,
             active: self.job.active,
             taken: self.job.taken,
             parts: Vec::new(),
@@ -84,7 +85,8 @@ impl Runner<'_> {
     fn last_checkpoint(&self, dispatched: &Dispatched, Unkept { parts, failures }: Unkept) -> Checkpoint {
         Checkpoint {
             progress: dispatched.progress,
-            in_doubt: dispatched.abandoned,
+            in_doubt: dispatched.in_doubt,
+            reach: dispatched.reach,
             active: self.job.active,
             taken: self.job.taken,
             parts,

@@ -99,6 +99,14 @@ pub enum JobError {
     /// The job's report is not where the plan wants it, and would be lost.
     #[error("the report of job {0} was not published yet")]
     Unpublished(JobId),
+    /// The plan's next job goes by it.
+    #[error("job {job} is the last that its plan has completed: without it {cost}")]
+    Needed {
+        /// The job.
+        job: JobId,
+        /// What it costs to be without it.
+        cost: String,
+    },
 }
 
 impl JobError {
@@ -169,6 +177,7 @@ impl JobError {
             }
             Self::Stale(_) => "look at it again, and save it anew: batchplan plan PLAN --out FILE".to_owned(),
             Self::Unpublished(job) => format!("send it first: batchplan publish {job}; or lose it: batchplan delete {job} --force"),
+            Self::Needed { job, .. } => format!("keep it, or delete it all the same: batchplan delete {job} --force"),
             Self::Connect(_) | Self::Io(_) => return None,
         })
     }

@@ -50,12 +50,14 @@ pub use describe::{Description, Kept, Presence, ReportState, describe, look};
 pub use desk::{Entered, Held, Submission, is_interrupted, plan_to_go_on_with, stored_plan};
 pub use ending::{Concluded, Delivered, url};
 pub use error::JobError;
-pub use orders::{Ordered, cancel, confirm, forget, keep_house, may_forget, pause, prioritise};
+pub use orders::{Ordered, cancel, confirm, expire_suspended, forget, keep_house, may_forget, pause, prioritise};
 pub use origin::manifest;
 pub use pledge::{pledge, random_key};
 pub use preview::{Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, cautions};
 pub use queue::{Floor, Queue};
-pub use recurring::{Due, due, newest, source as recurring_source};
+pub use recurring::{
+    Due, cost_of_forgetting, due, is_evidence, newest, note_interrupted, source as recurring_source, whole,
+};
 pub use runner::{Decided, Gone, Prepare, Runner, Watch, Worked};
 pub use saved::{SavedCounts, SavedError, SavedPlan};
 pub use schedule::{Candidate, Rules, Waiting, going, may_go};

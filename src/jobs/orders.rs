@@ -7,15 +7,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::desk::Held;
+use super::desk::{Held, stored_plan};
 use super::error::JobError;
+use super::recurring::cost_of_forgetting;
 use crate::job::JobId;
 use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
     Ready, Suspended,
 };
 use crate::journal::{
-    Delivery, JobFolder, JobRecord, Journal, JournalError, Lease, LeaseError, PauseCause, Request, Why,
+    ClockLeap, Delivery, JobFolder, JobRecord, Journal, JournalError, Lease, LeaseError, Outlived, PauseCause, Request,
+    Why,
 };
 
 /// How long a process that works on a job is waited for. It looks twice a second; what is in flight may take longer.
@@ -173,13 +175,14 @@ fn cancel_unheld(journal: &Journal, id: &JobId, reason: Option<String>, held: He
 }
 
 /// Forgets a job that is over: its record, its frozen manifest and its report on this machine. With `force` also one that
-/// comes to its end and cannot, because its report is damaged: nothing else would ever be rid of it.
+/// comes to its end and cannot, because its report is damaged, and one that later jobs go by: nothing else would ever be rid
+/// of it.
 ///
 /// # Errors
-/// When it is not over, somebody works on it, or its report would be lost and `force` does not say that it may.
+/// When it is not over, somebody works on it, or something would be lost and `force` does not say that it may.
 pub fn forget(journal: &Journal, id: &JobId, force: bool) -> Result<(), JobError> {
     let job = journal.find(id.as_str())?;
-    may_forget(&job, force)?;
+    may_forget(journal, &job, force)?;
     clean(journal, &job)
 }
 
@@ -187,7 +190,7 @@ pub fn forget(journal: &Journal, id: &JobId, force: bool) -> Result<(), JobError
 ///
 /// # Errors
 /// Why not, as for [`forget`].
-pub fn may_forget(job: &JobRecord, force: bool) -> Result<(), JobError> {
+pub fn may_forget(journal: &Journal, job: &JobRecord, force: bool) -> Result<(), JobError> {
     match job.status {
         Cancelling | Failing if force => return Ok(()),
         Cancelling | Failing => {
@@ -199,13 +202,22 @@ pub fn may_forget(job: &JobRecord, force: bool) -> Result<(), JobError> {
     if job.delivery == Delivery::Due && !force {
         return Err(JobError::Unpublished(job.id.clone()));
     }
-    Ok(())
+    match cost_of_forgetting(journal, job)?.filter(|_| !force) {
+        Some(cost) => Err(JobError::Needed { job: job.id.clone(), cost }),
+        None => Ok(()),
+    }
 }
 
 /// Removes a job's files, then its record.
 fn clean(journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
     let folder = JobFolder::of(journal.state(), &job.id);
     let _held = Held::take(journal, &job.id)?;
+    // What it did stays known of its plan's store, and of any store where nobody can tell.
+    if job.store.is_none()
+        && let Some(plan) = journal.find(job.id.as_str()).ok().and_then(|job| stored_plan(&job).ok())
+    {
+        journal.set_store(&job.id, plan.store_identity())?;
+    }
     let cleaning = match job.status {
         Cleaning => Ok(()),
         _ => begin_cleaning(journal, &job.id),
@@ -241,17 +253,31 @@ fn begin_cleaning(journal: &Journal, id: &JobId) -> Result<(), JournalError> {
 }
 
 /// Fails Suspended jobs that nobody confirmed in time, and forgets what need not be remembered any longer. A job that
-/// cannot be forgotten now is, another time.
+/// cannot be forgotten now is, another time. Returns what the clock keeps from being forgotten.
 ///
 /// # Errors
 /// When the journal cannot be used.
-pub fn keep_house(journal: &Journal, now: Timestamp) -> Result<(), JobError> {
-    for job in journal.outlived(now)? {
+pub fn keep_house(journal: &Journal, now: Timestamp) -> Result<Option<ClockLeap>, JobError> {
+    let Outlived { jobs, leap } = journal.outlived(now)?;
+    for job in jobs {
         let kept = match job.status {
             Suspended => expire(journal, &job.id, now),
             _ => clean(journal, &job),
         };
         if let Err(JobError::Journal(error)) = kept {
+            return Err(error.into());
+        }
+    }
+    Ok(leap)
+}
+
+/// Fails Suspended jobs that nobody confirmed in time, and forgets nothing: for commands that only order something.
+///
+/// # Errors
+/// As [`keep_house`].
+pub fn expire_suspended(journal: &Journal, now: Timestamp) -> Result<(), JobError> {
+    for job in journal.outlived(now)?.jobs.into_iter().filter(|job| job.status == Suspended) {
+        if let Err(JobError::Journal(error)) = expire(journal, &job.id, now) {
             return Err(error.into());
         }
     }

@@ -21,6 +21,7 @@ fn job(journal: &Journal, way: &[JobStatus]) -> JobId {
         identity: id.to_string(),
         token: None,
         name: "plan".to_owned(),
+        store: String::new(),
         description: None,
         origin: Origin::Plan,
         plan_file: PathBuf::from("/plan.toml"),
@@ -44,6 +45,14 @@ fn then() -> Timestamp {
 
 fn days(days: i64) -> Timestamp {
     then() + SignedDuration::from_hours(24 * days)
+}
+
+/// Days pass, and each week something is done.
+fn pass(journal: &Journal, from: i64, to: i64, does: impl Fn(Timestamp)) {
+    for day in (from..to).step_by(7).chain([to]) {
+        assert!(journal.outlived(days(day)).expect("read").leap.is_none());
+        does(days(day));
+    }
 }
 
 fn status(journal: &Journal, id: &JobId) -> Option<JobStatus> {
@@ -85,7 +94,12 @@ fn housekeeping_fails_what_nobody_confirmed_and_forgets_what_is_old() {
     JobFolder::create(journal.state(), &over).expect("made").keep_plan(b"plan").expect("written");
     keep_house(&journal, days(1)).expect("kept");
     assert_eq!((status(&journal, &waits), status(&journal, &over)), (Some(Suspended), Some(Complete)));
-    keep_house(&journal, days(31)).expect("kept");
+    // Who only orders something forgets nothing, and a clock that leaps does not either.
+    let leap = keep_house(&journal, days(100)).expect("kept").expect("noticed");
+    assert_eq!(leap.jobs, 3);
+    pass(&journal, 1, 31, |now| expire_suspended(&journal, now).expect("kept"));
+    assert_eq!((status(&journal, &waits), status(&journal, &over)), (Some(Failed), Some(Complete)));
+    assert_eq!(keep_house(&journal, days(31)).expect("kept"), None);
     assert_eq!(status(&journal, &waits), Some(Failed));
     assert_eq!(status(&journal, &asked), Some(Suspended), "somebody asks for it at this moment");
     assert_eq!((status(&journal, &over), folder(&over).exists()), (None, false));
@@ -102,6 +116,7 @@ fn several_that_keep_house_at_once_do_not_trip_over_each_other() {
     for _ in 0..2 {
         let (folder, journal) = journal();
         let jobs: Vec<_> = (0..4).map(|_| job(&journal, &[Failing, Failed])).collect();
+        pass(&journal, 0, 30, |_| {});
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {

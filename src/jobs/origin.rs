@@ -24,7 +24,8 @@ pub fn manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<Manif
         Origin::Plan => {
             let recurrence = job.inventory.clone().zip(job.portion.clone());
             let Some((inventory, portion)) = recurrence else { return Ok(plan.manifest.clone()) };
-            let source = recurring::source(&Recurrence { inventory, portion }, Some(journal), plan)?;
+            let recurrence = Recurrence { inventory, portion, as_of: job.span.created };
+            let source = recurring::source(&recurrence, Some(journal), plan)?;
             return Ok(Manifest { source, filter: plan.manifest.filter.clone() });
         }
         Origin::Retry { of, unattempted } => retry(journal, of, *unattempted, plan)?,

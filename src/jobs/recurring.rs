@@ -2,17 +2,19 @@
 //!
 //! A job of such a plan is pinned to one inventory when it is made, and to what that is compared with, so that whoever goes
 //! on with it works on the same objects. What was done before counts only where it is known for certain: a job that
-//! completed, of this very plan, and none of another plan since that has touched anything.
+//! completed, of this very plan, and none of another plan under its name since that may have touched anything. What came
+//! before what is told by the journal's counter, and by no clock.
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::stored_plan;
+use super::desk::{Held, stored_plan};
 use super::error::JobError;
 use super::origin::left_by;
 use crate::job::{JobId, JobStatus, Progress};
-use crate::journal::{Inventory, JobRecord, Journal, JournalError, Origin, Portion, Recurrence};
+use crate::journal::{AT_WORK, Inventory, JobRecord, Journal, JournalError, NamedWork, Origin, Portion, Recurrence};
 use crate::manifest::{
     Changes, Filter, Frozen, InventoryObject, ManifestError, Source, Warning, newest as newest_inventory,
 };
@@ -63,8 +65,8 @@ pub async fn newest(
 /// # Errors
 /// When the journal cannot be read.
 pub fn due(plan: &Plan, inventory: Inventory, journal: Option<&Journal>) -> Result<Due, JobError> {
-    let jobs = journal.map(|journal| journal.all_of(&plan.identity())).transpose()?.unwrap_or_default();
-    let last = last_done(&jobs, &plan.hash());
+    let history = journal.map(|journal| History::of(plan, journal)).transpose()?.unwrap_or_default();
+    let last = history.last_done();
     if let Last::Done { job, inventory: Some(before) } = &last
         && (before.is_same(&inventory) || before.is_later(&inventory))
     {
@@ -75,45 +77,154 @@ pub fn due(plan: &Plan, inventory: Inventory, journal: Option<&Journal>) -> Resu
     let portion = match last {
         _ if !only_changed => Portion::All,
         Last::Nothing => Portion::First,
-        Last::Other(job) => Portion::PlanChanged(job.id.clone()),
+        Last::Other(job) => Portion::PlanChanged(job.clone()),
         Last::Done { job, inventory: None } => Portion::Unrecorded(job.id.clone()),
         Last::Done { job, inventory: Some(before) } => {
             Portion::Since { job: job.id.clone(), inventory: before.clone() }
         }
     };
-    Ok(Due::Work(Recurrence { inventory, portion }))
+    Ok(Due::Work(Recurrence { inventory, portion, as_of: history.as_of }))
+}
+
+/// Notes of interrupted jobs of a plan's name that nobody works on them: what was done before now is done. Otherwise one that
+/// is never resumed would have every later job of another plan work on all objects.
+///
+/// # Errors
+/// When the journal cannot be used.
+pub fn note_interrupted(plan: &Plan, journal: &Journal) -> Result<(), JobError> {
+    for job in journal.work_named(&plan.name, &plan.store_identity())?.jobs {
+        if job.span.touched != Some(AT_WORK) || job.status == JobStatus::Cleaning {
+            continue;
+        }
+        match Held::take(journal, &job.id) {
+            Ok(_held) => journal.work_ended(&job.id, Timestamp::now())?,
+            Err(JobError::Lease { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What all of an inventory is for a plan, as of now.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn whole(plan: &Plan, inventory: Inventory, journal: &Journal) -> Result<Recurrence, JobError> {
+    let as_of = journal.work_named(&plan.name, &plan.store_identity())?.as_of;
+    Ok(Recurrence { inventory, portion: Portion::All, as_of })
 }
 
 /// What was done last for a plan.
 enum Last<'a> {
     /// Nothing, as far as is known.
     Nothing,
-    /// Another plan under the same name has touched objects.
-    Other(&'a JobRecord),
+    /// A job of another plan under the same name may have touched objects.
+    Other(&'a JobId),
     /// This job has completed.
     Done { job: &'a JobRecord, inventory: Option<&'a Inventory> },
 }
 
-/// Looks through the jobs of a work, newest first.
-fn last_done<'a>(jobs: &'a [JobRecord], hash: &str) -> Last<'a> {
-    let jobs = || jobs.iter().filter(|job| job.origin == Origin::Plan);
-    let done = jobs().find(|job| job.plan_hash == hash && job.status == JobStatus::Complete);
-    // An older job may have been resumed since: what counts is when it worked, and not when it was made.
-    let since =
-        |job: &JobRecord| done.is_none_or(|done| job.number > done.number || job.changed > done.created || works(job));
-    if let Some(other) = jobs().find(|job| job.plan_hash != hash && has_touched(job) && since(job)) {
-        return Last::Other(other);
+/// What was done under a plan's name on its store, as far as it matters.
+#[derive(Default)]
+struct History {
+    /// The last job of this very plan that has completed.
+    done: Option<JobRecord>,
+    /// Jobs of other plans that may have changed objects, and until when: retries and forgotten ones are among them.
+    others: Vec<(JobId, i64)>,
+    as_of: i64,
+}
+
+impl History {
+    fn of(plan: &Plan, journal: &Journal) -> Result<Self, JobError> {
+        let (identity, store, hash) = (plan.identity(), plan.store_identity(), plan.hash());
+        let NamedWork { jobs, past, as_of } = journal.work_named(&plan.name, &store)?;
+        let is_base = |job: &&JobRecord| {
+            job.origin == Origin::Plan
+                && job.status == JobStatus::Complete
+                && (job.plan_hash == hash && job.identity == identity)
+        };
+        let done = jobs.iter().find(is_base).cloned();
+        let mut others = Vec::new();
+        for job in jobs.into_iter().filter(|job| job.plan_hash != hash && job.may_have_touched()) {
+            let same_place = job.store.is_some() || job.identity == identity || may_be_on(&store, &job, journal)?;
+            if let Some(until) = job.span.touched.filter(|_| same_place) {
+                others.push((job.id, until));
+            }
+        }
+        let past = past.into_iter().filter(|past| past.plan_hash != hash);
+        others.extend(past.map(|past| (past.job, past.touched)));
+        Ok(Self { done, others, as_of })
     }
-    done.map_or(Last::Nothing, |job| Last::Done { job, inventory: job.inventory.as_ref() })
+
+    /// An older job may have been resumed since: what counts is when it may have worked, and not when it was made. What has
+    /// happened since the objects of the completed job were decided need not be part of that; where it took all of them,
+    /// since it began.
+    fn last_done(&self) -> Last<'_> {
+        let since = self.done.as_ref().map_or(0, valid_from);
+        match (self.others.iter().find(|(_, until)| *until > since), &self.done) {
+            (Some((job, _)), _) => Last::Other(job),
+            (None, Some(job)) => Last::Done { job, inventory: job.inventory.as_ref() },
+            (None, None) => Last::Nothing,
+        }
+    }
 }
 
-/// Whether a job may have changed an object. What is in flight is settled nowhere yet.
-fn has_touched(job: &JobRecord) -> bool {
-    job.progress.settled() > 0 || job.in_doubt > 0 || works(job)
+/// From when on what another plan does is not part of what a completed job says.
+fn valid_from(done: &JobRecord) -> i64 {
+    match done.portion {
+        Some(Portion::Since { .. }) => done.span.created,
+        _ => done.span.began.unwrap_or(done.span.created),
+    }
 }
 
-fn works(job: &JobRecord) -> bool {
-    matches!(job.status, JobStatus::Active | JobStatus::Pausing)
+/// Whether a job alone proves that another plan of its name must work on all objects, and not only on what has changed. That
+/// stays known when the job is deleted.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn is_evidence(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
+    let work = journal.work_named(&job.name, job.store.as_deref().unwrap_or_default())?;
+    let bases = work.jobs.iter().filter(|base| base.status == JobStatus::Complete && base.portion.is_some());
+    Ok(bases.into_iter().any(|base| {
+        let contradicts = |other: &&JobRecord| {
+            let until = other.span.touched.filter(|_| other.may_have_touched());
+            other.plan_hash != base.plan_hash && until.is_some_and(|until| until > valid_from(base))
+        };
+        let mut others = work.jobs.iter().filter(contradicts);
+        others.next().is_some_and(|other| other.id == job.id) && others.next().is_none()
+    }))
+}
+
+/// Whether a job whose store was not recorded may be on this one: its plan says it, or nobody knows.
+fn may_be_on(store: &str, job: &JobRecord, journal: &Journal) -> Result<bool, JobError> {
+    match journal.find(job.id.as_str()) {
+        Ok(job) => Ok(stored_plan(&job).map_or(true, |plan| plan.store_identity() == store)),
+        // It is being removed: its plan is not told any more.
+        Err(JournalError::NoSuchJob(_)) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What deleting a job costs the plan that it was made of, in words; `None` where it costs nothing.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn cost_of_forgetting(journal: &Journal, job: &JobRecord) -> Result<Option<String>, JobError> {
+    if job.origin != Origin::Plan || job.status != JobStatus::Complete || job.portion.is_none() {
+        return Ok(None);
+    }
+    let Ok(plan) = stored_plan(job) else { return Ok(None) };
+    let history = History::of(&plan, journal)?;
+    let is_base = matches!(history.last_done(), Last::Done { job: base, .. } if base.id == job.id);
+    let inventory = job.inventory.as_ref().filter(|_| is_base).map(Inventory::folder);
+    Ok(inventory.map(|inventory| match plan.recurring {
+        Some(Recurring { only_changed: true }) => {
+            format!(
+                "the next job of the plan cannot tell what has changed since {inventory}, and works on more than that"
+            )
+        }
+        _ => format!("nobody knows any more that {inventory} was completed, and the plan's next job works on it again"),
+    }))
 }
 
 /// The manifest's source of a job that recurs.
@@ -122,7 +233,7 @@ fn works(job: &JobRecord) -> bool {
 /// When the journal cannot be read.
 pub fn source(recurrence: &Recurrence, journal: Option<&Journal>, plan: &Plan) -> Result<Source, JobError> {
     let Source::Inventory { dialect, .. } = &plan.manifest.source else { return Ok(plan.manifest.source.clone()) };
-    let Recurrence { inventory, portion } = recurrence;
+    let Recurrence { inventory, portion, .. } = recurrence;
     let (bucket, key) = (inventory.bucket(), inventory.key());
     let object = if let (Portion::Since { job, inventory: before }, Some(journal)) = (portion, journal) {
         let (filter, failed, rest, lost) = match Left::by(journal, job)? {
@@ -140,8 +251,7 @@ pub fn source(recurrence: &Recurrence, journal: Option<&Journal>, plan: &Plan) -
             lost,
         }))
     } else {
-        let etag = Some(inventory.etag.clone()).filter(|etag| !etag.is_empty());
-        InventoryObject::Exact { key, etag }
+        InventoryObject::Once { key, etag: inventory.etag.clone() }
     };
     Ok(Source::Inventory { bucket, object, dialect: *dialect })
 }
@@ -186,118 +296,5 @@ pub(super) fn note_inventory(journal: &Journal, job: &JobRecord, frozen: &Frozen
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::time::Duration;
-
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::journal::{Checkpoint, NewJob, Why};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).expect("an instant")
-    }
-
-    fn inventory(day: u32) -> Inventory {
-        let key = format!("daily%2F2026-01-{day:02}T00-00Z%2Fmanifest.json");
-        Inventory { bucket: "lists".to_owned(), key, etag: format!("e{day}"), created: None }
-    }
-
-    fn plan(rest: &str) -> Plan {
-        let text = format!(
-            "name = \"p\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"\n[manifest.inventory]\nbucket = \"lists\"\n\
-             latest = \"daily/\"\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[recurring]\n\
-             only_changed = true\n{rest}"
-        );
-        let (plan, problems) = crate::plan::read_bytes("p.toml", text.as_bytes(), Path::new("/"), at(0));
-        plan.unwrap_or_else(|| panic!("{problems:?}"))
-    }
-
-    /// A job of a plan on the inventory of a day, made at this second.
-    fn made(journal: &Journal, plan: &Plan, day: u32, second: i64) -> JobId {
-        let id = JobId::random();
-        let new = NewJob {
-            id: id.clone(),
-            identity: plan.identity(),
-            token: None,
-            name: plan.name.clone(),
-            description: None,
-            origin: Origin::Plan,
-            plan_file: "/p.toml".into(),
-            plan_hash: plan.hash(),
-            plan: Vec::new(),
-            confirmed: true,
-            priority: 0,
-            pledge: None,
-            recurrence: Some(Recurrence { inventory: inventory(day), portion: Portion::First }),
-        };
-        let _ = journal.create(new, true, at(second)).expect("made");
-        id
-    }
-
-    /// Brings a job along these statuses, with so many objects settled on the way.
-    async fn bring(journal: &Journal, id: &JobId, way: &[JobStatus], settled: u64, second: i64) {
-        let number = journal.find(id.as_str()).expect("found").number;
-        let checkpoint = Checkpoint {
-            progress: Progress { total: 10, succeeded: settled, failed: 0 },
-            in_doubt: 0,
-            active: Duration::ZERO,
-            taken: None,
-            parts: Vec::new(),
-            files: Vec::new(),
-            failures: Vec::new(),
-        };
-        journal.checkpoint(number, checkpoint).await.expect("kept");
-        for status in way {
-            journal.advance(id, *status, Why::default(), at(second)).expect("moved");
-        }
-    }
-
-    const WORK: [JobStatus; 3] = [JobStatus::Preparing, JobStatus::Ready, JobStatus::Active];
-
-    fn portion(plan: &Plan, journal: &Journal, day: u32) -> Result<Portion, JobId> {
-        match due(plan, inventory(day), Some(journal)).expect("read") {
-            Due::Work(Recurrence { inventory: on, portion }) => {
-                assert_eq!(on, inventory(day));
-                Ok(portion)
-            }
-            Due::Nothing { job, .. } => Err(job),
-        }
-    }
-
-    #[tokio::test]
-    async fn only_a_completed_job_of_this_very_plan_counts() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let journal = Journal::open(folder.path()).expect("a journal");
-        let (plan, other) = (plan(""), plan("[manifest.filter]\nexclude = [\"x\"]\n"));
-        assert_eq!(
-            due(&plan, inventory(1), None).expect("read"),
-            Due::Work(Recurrence { inventory: inventory(1), portion: Portion::First })
-        );
-        // One of another plan that has touched nothing is no change.
-        let idle = made(&journal, &other, 1, 1);
-        bring(&journal, &idle, &[JobStatus::Cancelling, JobStatus::Cancelled], 0, 2).await;
-        assert_eq!(portion(&plan, &journal, 1), Ok(Portion::First));
-        let paused = made(&journal, &other, 1, 3);
-        bring(&journal, &paused, &[&WORK[..], &[JobStatus::Pausing, JobStatus::Paused]].concat(), 4, 4).await;
-        assert_eq!(portion(&plan, &journal, 1), Ok(Portion::PlanChanged(paused.clone())));
-
-        let first = made(&journal, &plan, 1, 5);
-        bring(&journal, &first, &WORK, 10, 6).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused.clone())), "it has not completed");
-        bring(&journal, &first, &[JobStatus::Complete], 10, 7).await;
-        let since = Ok(Portion::Since { job: first.clone(), inventory: inventory(1) });
-        assert_eq!(portion(&plan, &journal, 2), since);
-        assert_eq!(portion(&plan, &journal, 1), Err(first.clone()));
-        // One that did not complete changes nothing of that, however far it came.
-        let failed = made(&journal, &plan, 2, 8);
-        bring(&journal, &failed, &[&WORK[..], &[JobStatus::Failing, JobStatus::Failed]].concat(), 5, 9).await;
-        assert_eq!(portion(&plan, &journal, 2), since);
-        // The older job of the other plan is resumed.
-        bring(&journal, &paused, &[JobStatus::Ready, JobStatus::Active], 6, 10).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused.clone())));
-        bring(&journal, &paused, &[JobStatus::Complete], 10, 11).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused)));
-    }
-}
+#[path = "recurring_tests.rs"]
+mod tests;

@@ -25,7 +25,7 @@ use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
 };
 use crate::job::{JobStatus, Progress};
-use crate::journal::{JobFolder, JobRecord, Journal, Lease, PauseCause, Request, Why};
+use crate::journal::{AT_WORK, JobFolder, JobRecord, Journal, Lease, PauseCause, Request, Why};
 use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, freeze, unchanged};
 use crate::plan::{Plan, Threshold};
 use crate::store::Store;
@@ -276,7 +276,7 @@ impl<'a> Runner<'a> {
     /// Refuses to begin with more objects than there may be: the limit may have been lowered since they were frozen.
     fn check_count(&self, frozen: &Frozen) -> Result<(), JobError> {
         let found = frozen.rows();
-        match self.plan.limits.max_objects.filter(|limit| found > *limit && self.job.progress.settled() == 0) {
+        match self.plan.limits.max_objects.filter(|limit| found > *limit && self.job.taken.is_none()) {
             Some(limit) => Err(ManifestError::TooMany { limit, found: Some(found) }.into()),
             None => Ok(()),
         }
@@ -373,16 +373,19 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When its report cannot be gone on with, or the journal cannot be used: nothing was sent.
     pub async fn work(&mut self, frozen: &Frozen, watch: &mut dyn Watch) -> Result<Worked, JobError> {
-        let unseen = self.job.progress.settled() == 0 && !self.affordable;
+        let unseen = self.job.taken.is_none() && !self.affordable;
         if unseen && !cost::check(self.plan, frozen, self.store, &self.signal).await? {
             return Ok(Worked::Left);
         }
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {
             return Ok(Worked::Left);
         }
+        if self.job.span.touched != Some(AT_WORK) {
+            self.journal.work_resumed(&self.job.id)?;
+        }
         let recorded = self.journal.recorded(self.job.number)?;
-        let JobRecord { progress, taken, active, .. } = self.job;
-        let before = Before { progress, taken, active, recorded };
+        let JobRecord { progress, taken, in_doubt, reach, active, .. } = self.job;
+        let before = Before { progress, taken, in_doubt, reach, active, recorded };
         let limits = self.plan.limits;
         let wanted = Wanted { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
         let seat = self.budget.enter(self.plan.store_identity(), self.job.priority, wanted);

@@ -21,8 +21,10 @@ use crate::task::Seq;
 pub struct Checkpoint {
     /// Its counts.
     pub progress: Progress,
-    /// Objects that were begun and given up.
+    /// Objects that may be changed without an outcome until the next checkpoint, or were given up if there is none.
     pub in_doubt: u64,
+    /// How many of the rows that are left may be taken up until then, in the order in which they are worked on.
+    pub reach: u64,
     /// How long it was worked on in all.
     pub active: Duration,
     /// The first row that was not taken up.
@@ -114,11 +116,11 @@ impl Journal {
 }
 
 fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> Result<(), Problem> {
-    let Checkpoint { progress, in_doubt, active, taken, parts, files, failures } = checkpoint;
+    let Checkpoint { progress, in_doubt, reach, active, taken, parts, files, failures } = checkpoint;
     let updated = transaction
         .prepare_cached(
             "UPDATE job SET total = ?2, succeeded = ?3, failed = ?4, in_doubt = ?5, active_ms = ?6, taken_part = ?7,
-                        taken_row = ?8
+                        taken_row = ?8, reach = ?9
          WHERE number = ?1",
         )?
         .execute(params![
@@ -130,6 +132,7 @@ fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> R
             milliseconds(*active),
             taken.map(|seq| seq.part),
             taken.map(|seq| seq.row),
+            stored(*reach),
         ])?;
     if updated != 1 {
         return Err(JournalError::NoSuchJob(format!("number {job}")).into());

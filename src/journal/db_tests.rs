@@ -76,7 +76,8 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     drop(connection);
     let before = content(folder.path());
     let error = Journal::open(folder.path()).expect_err("it is newer");
-    assert!(matches!(error, JournalError::Newer { found: 99, known: 3, .. }), "{error}");
+    let ours = u32::try_from(MIGRATIONS.len()).expect("few");
+    assert!(matches!(error, JournalError::Newer { found: 99, known, .. } if known == ours), "{error}");
     assert!(told(&error).contains("update batchplan"), "{}", told(&error));
     assert_eq!(content(folder.path()), before);
 }
@@ -337,6 +338,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost() {
     let checkpoint = |succeeded| Checkpoint {
         progress: Progress { total: 10, succeeded, failed: 0 },
         in_doubt: 0,
+        reach: 0,
         active: Duration::ZERO,
         taken: None,
         parts: vec![crate::frontier::PartMark { part: 0, low: 0, above: vec![1; 10_000] }],

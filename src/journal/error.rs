@@ -89,6 +89,9 @@ pub enum JournalError {
     /// As many jobs wait as may.
     #[error("{0} jobs are waiting already")]
     QueueFull(u64),
+    /// What was recorded cannot be copied to where it outlives this machine.
+    #[error("that work begins cannot be pushed to the state: {0}")]
+    NotSecured(String),
     /// The thread that writes it is gone.
     #[error("the journal was closed")]
     Closed,
@@ -123,6 +126,7 @@ impl JournalError {
             Self::Ambiguous { .. } => "give more of the id: batchplan list shows it whole".to_owned(),
             Self::QueueFull(_) => "batchplan run works them off; batchplan cancel JOB takes one away".to_owned(),
             Self::IllegalMove { job, .. } => format!("batchplan show {job}"),
+            Self::NotSecured(_) => "no object was touched by this run; give the same command again".to_owned(),
             Self::Database { .. } | Self::Closed => return None,
         })
     }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
+use super::clock;
 use super::db::{Journal, Problem};
 use super::error::JournalError;
-use super::record::{COLUMNS, Delivery, JobRecord, NewJob, PauseCause, Request, listed, stored};
+use super::record::{AT_WORK, COLUMNS, Delivery, JobRecord, NewJob, PauseCause, Request, listed, stored};
+use super::recurrence::remember;
 use crate::job::{JobId, JobStatus};
 
 /// How many jobs may wait to be worked on.
@@ -283,15 +285,28 @@ impl Journal {
         })
     }
 
-    /// Removes a job that was cleaned, and everything that is known of it.
+    /// Notes what names a job's store, where a version that did not record it has made the job.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn set_store(&self, id: &JobId, store: String) -> Result<(), JournalError> {
+        self.set(id, "store = ?2", store)
+    }
+
+    /// Removes a job that was cleaned, and everything that is known of it, but that it may have changed objects.
     ///
     /// # Errors
     /// When it was not cleaned, or the journal cannot be written.
     pub fn remove(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
-            let changed = connection.execute("DELETE FROM job WHERE id = ?1 AND status = 'Cleaning'", [id.as_str()])?;
-            exactly_one(changed, &id)
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let job = find_any(&transaction, &id)?.filter(|job| job.status == JobStatus::Cleaning);
+            let job = job.ok_or_else(|| JournalError::NoSuchJob(id.to_string()))?;
+            transaction.execute("DELETE FROM job WHERE number = ?1", [job.number])?;
+            remember(&transaction, &job)?;
+            transaction.commit()?;
+            Ok(())
         })
     }
 
@@ -321,10 +336,11 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
     let (inventory, portion) = new.recurrence.as_ref().map(|it| (&it.inventory, &it.portion)).unzip();
     let inventory = inventory.map(serde_json::to_string).transpose().map_err(unwritable)?;
     let portion = portion.map(serde_json::to_string).transpose().map_err(unwritable)?;
+    let stamp = clock::stamp(transaction, now)?;
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
-                          priority, created, changed, pledge, inventory, portion)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13, ?14, ?15)",
+                          priority, created, changed, pledge, inventory, portion, store, created_seq, aged_from)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'New', ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         params![
             new.id.as_str(),
             new.identity,
@@ -341,6 +357,10 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             pledge,
             inventory,
             portion,
+            new.store,
+            // What it works on was decided then: whatever has happened since may not be part of that.
+            new.recurrence.as_ref().map_or(stamp.sequence, |recurrence| recurrence.as_of),
+            stamp.at,
         ],
     )?;
     Ok(())
@@ -408,10 +428,18 @@ pub(super) fn advance(
     let to = if to == JobStatus::Suspended && job.confirmed { JobStatus::Ready } else { to };
     // A pause does not answer who asked for more.
     let answered = to.is_over() || (to == JobStatus::Paused && !wants_cancel(&job));
+    let stamp = clock::stamp(transaction, now)?;
+    let stands = to == JobStatus::Paused || to.is_over();
+    let (began, touched) = match (to, job.span.touched) {
+        (JobStatus::Active, _) => (job.span.began.or(Some(stamp.sequence)), Some(AT_WORK)),
+        (_, Some(AT_WORK)) if stands => (job.span.began, Some(stamp.sequence)),
+        (_, touched) => (job.span.began, touched),
+    };
     transaction.execute(
         "UPDATE job SET status = ?2, reason = ?3, cause = ?4, changed = ?5, ended = CASE WHEN ?6 THEN ?5 ELSE ended END,
                         request = CASE WHEN ?7 THEN NULL ELSE request END,
-                        request_why = CASE WHEN ?7 THEN NULL ELSE request_why END
+                        request_why = CASE WHEN ?7 THEN NULL ELSE request_why END,
+                        began_seq = ?8, touched_seq = ?9, aged_from = ?10
          WHERE id = ?1",
         params![
             id.as_str(),
@@ -421,6 +449,9 @@ pub(super) fn advance(
             now.as_millisecond(),
             matches!(to, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed),
             answered,
+            began,
+            touched,
+            stamp.at,
         ],
     )?;
     Ok(find_any(transaction, id)?.ok_or_else(none)?)

@@ -1,6 +1,7 @@
 //! Whoever is told of what this process has recorded.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,26 @@ pub trait Listener: Send + Sync {
     fn counted(&self, journal: &Journal, job: i64, progress: Progress, active: Duration);
 }
 
-/// The listener of a journal, where it has one.
+/// Keeps a copy of a journal that outlives this machine.
+pub trait Backup: Send + Sync {
+    /// Copies all that was recorded until now. Ends once that is done, or with the reason why it never will be.
+    fn push(&self) -> Pushing;
+}
+
+/// A copy on its way.
+pub type Pushing = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// Who is told of what a journal records.
 #[derive(Clone, Default)]
-pub(super) struct Ear(Option<Arc<dyn Listener>>);
+pub(super) struct Ear {
+    listener: Option<Arc<dyn Listener>>,
+    backup: Option<Arc<dyn Backup>>,
+}
 
 impl fmt::Debug for Ear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Ear(some)" } else { "Ear(none)" })
+        let (listener, backup) = (self.listener.is_some(), self.backup.is_some());
+        f.debug_struct("Ear").field("listener", &listener).field("backup", &backup).finish()
     }
 }
 
@@ -34,8 +48,26 @@ impl Journal {
     /// The journal, with somebody who is told of what is recorded through it from here on.
     #[must_use]
     pub fn heard_by(mut self, listener: Arc<dyn Listener>) -> Self {
-        self.ear = Ear(Some(listener));
+        self.ear.listener = Some(listener);
         self
+    }
+
+    /// The journal, with a copy that outlives this machine.
+    #[must_use]
+    pub fn backed_up_by(mut self, backup: Arc<dyn Backup>) -> Self {
+        self.ear.backup = Some(backup);
+        self
+    }
+
+    /// Sees to it that what was recorded outlives this machine, where a copy of the journal is to.
+    ///
+    /// # Errors
+    /// When the copy cannot be made.
+    pub async fn secure(&self) -> Result<(), JournalError> {
+        match &self.ear.backup {
+            None => Ok(()),
+            Some(backup) => backup.push().await.map_err(JournalError::NotSecured),
+        }
     }
 
     /// The job with this number, in whatever status.
@@ -47,13 +79,13 @@ impl Journal {
     }
 
     pub(super) fn tell_moved(&self, job: &JobRecord) {
-        if let Some(listener) = &self.ear.0 {
+        if let Some(listener) = &self.ear.listener {
             listener.moved(self, job);
         }
     }
 
     pub(super) fn tell_counted(&self, job: i64, progress: Progress, active: Duration) {
-        if let Some(listener) = &self.ear.0 {
+        if let Some(listener) = &self.ear.listener {
             listener.counted(self, job, progress, active);
         }
     }
@@ -107,6 +139,7 @@ mod tests {
         let checkpoint = Checkpoint {
             progress: Progress { total: 5, succeeded: 2, failed: 1 },
             in_doubt: 0,
+            reach: 0,
             active: Duration::from_secs(7),
             taken: None,
             parts: Vec::new(),

@@ -8,6 +8,7 @@
 //! | `db`, `schema` | the database: opened, checked, migrated, used by one thread |
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
+//! | `clock` | what came before what, and how much time has passed |
 //! | `listen` | who is told of what was recorded |
 //! | `recurrence` | which inventory a job worked on |
 //! | `outlived` | jobs whose time is over |
@@ -18,6 +19,7 @@
 //! | `error` | why something cannot be recorded |
 
 mod checkpoint;
+mod clock;
 mod db;
 mod error;
 mod folder;
@@ -36,15 +38,16 @@ mod tally;
 mod testing;
 
 pub use checkpoint::{Checkpoint, Recorded, ReportFile};
+pub use clock::LEAP;
 pub use db::{JOURNAL_NAME, Journal};
 pub use error::JournalError;
 pub use folder::{JobFolder, folders};
 pub use jobs::{Creation, MAX_WAITING, Query, Why};
 pub use lease::{Lease, LeaseError};
-pub use listen::Listener;
-pub use outlived::{MAX_REMEMBERED, REMEMBERED_FOR, SUSPENDED_FOR};
+pub use listen::{Backup, Listener, Pushing};
+pub use outlived::{ClockLeap, MAX_REMEMBERED, Outlived, REMEMBERED_FOR, SUSPENDED_FOR};
 pub use pledge::Pledge;
-pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
-pub use recurrence::{Inventory, Portion, Recurrence};
+pub use record::{AT_WORK, Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request, WorkSpan};
+pub use recurrence::{Inventory, NamedWork, PastWork, Portion, Recurrence};
 pub use snapshot::Kept;
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

@@ -19,8 +19,13 @@ fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
 
 const DAY: i64 = 24;
 
+/// What is outlived once the clock has gone on to this, week by week.
 fn outlived(journal: &Journal, now: Timestamp) -> Vec<JobId> {
-    ids(&journal.outlived(now).expect("read"))
+    let weeks = (0..).map(|week| hour(7 * DAY * week)).take_while(|then| *then < now);
+    for week in weeks {
+        journal.outlived(week).expect("read");
+    }
+    ids(&journal.outlived(now).expect("read").jobs)
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn the_last_completed_job_of_work_that_recurs_is_remembered() {
     let (_folder, journal) = journal();
     let recurs = |name: &str| {
         let inventory = Inventory { bucket: "b".to_owned(), key: "k".to_owned(), etag: "e".to_owned(), created: None };
-        NewJob { recurrence: Some(Recurrence { inventory, portion: Portion::First }), ..new(name) }
+        NewJob { recurrence: Some(Recurrence { inventory, portion: Portion::First, as_of: 0 }), ..new(name) }
     };
     let ended = |new: NewJob, status| {
         let job = created(&journal, new);
@@ -70,8 +75,8 @@ fn the_last_completed_job_of_work_that_recurs_is_remembered() {
 
 #[test]
 fn an_ended_job_is_outlived_after_thirty_days_once_its_report_is_out() {
-    let (_folder, journal) = journal();
     for status in JobStatus::ALL.into_iter().filter(|status| !matches!(status, JobStatus::Suspended)) {
+        let (_folder, journal) = journal();
         let job = created(&journal, new(&status.to_string()));
         bring(&journal, &job.id, status, hour(0));
         let ended = matches!(status, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed);
@@ -79,9 +84,9 @@ fn an_ended_job_is_outlived_after_thirty_days_once_its_report_is_out() {
         assert_eq!(outlived(&journal, hour(30 * DAY)).contains(&job.id), cleaning, "{status}");
         assert_eq!(outlived(&journal, hour(30 * DAY + 1)).contains(&job.id), ended || cleaning, "{status}");
         journal.set_delivery(&job.id, Delivery::Due, None).expect("set");
-        assert_eq!(outlived(&journal, hour(9000 * DAY)).contains(&job.id), cleaning, "{status} unpublished");
+        assert_eq!(outlived(&journal, hour(60 * DAY)).contains(&job.id), cleaning, "{status} unpublished");
         journal.set_delivery(&job.id, Delivery::Done, None).expect("set");
-        assert_eq!(outlived(&journal, hour(9000 * DAY)).contains(&job.id), ended || cleaning, "{status} published");
+        assert_eq!(outlived(&journal, hour(60 * DAY)).contains(&job.id), ended || cleaning, "{status} published");
     }
 }
 
@@ -93,9 +98,45 @@ fn a_clock_that_was_set_back_makes_nothing_old() {
         bring(&journal, &job.id, status, hour(0));
     }
     for now in [hour(-1), hour(-9000 * DAY), Timestamp::UNIX_EPOCH, Timestamp::MIN] {
-        assert!(outlived(&journal, now).is_empty(), "{now}");
+        let found = journal.outlived(now).expect("read");
+        assert!(found.jobs.is_empty() && found.leap.is_none(), "{now}");
     }
-    assert_eq!(outlived(&journal, Timestamp::MAX).len(), 2);
+    // What ends while it is set back is not old once it is right again.
+    let job = created(&journal, new("three"));
+    bring(&journal, &job.id, JobStatus::Complete, hour(-9000 * DAY));
+    assert!(outlived(&journal, hour(5 * DAY)).is_empty());
+    assert_eq!(outlived(&journal, hour(31 * DAY)).len(), 3);
+}
+
+#[test]
+fn a_clock_that_leaps_makes_nothing_old_until_it_goes_on_from_there() {
+    let (_folder, journal) = journal();
+    for (name, status) in [("one", JobStatus::Complete), ("two", JobStatus::Suspended)] {
+        let job = created(&journal, new(name));
+        bring(&journal, &job.id, status, hour(0));
+    }
+    assert!(outlived(&journal, hour(1)).is_empty());
+    for ahead in [31 * DAY, 9000 * DAY] {
+        for now in [hour(ahead), hour(ahead + 1), hour(ahead + 7 * DAY)] {
+            let found = journal.outlived(now).expect("read");
+            assert!(found.jobs.is_empty(), "{now}");
+            assert_eq!(found.leap.map(|leap| leap.jobs), Some(2), "{now}");
+        }
+        let ahead = SignedDuration::from_hours(ahead);
+        assert_eq!(journal.outlived(hour(1) + ahead).expect("read").leap.map(|leap| leap.ahead), Some(ahead));
+        // It is set right.
+        let right = journal.outlived(hour(1)).expect("read");
+        assert!(right.jobs.is_empty() && right.leap.is_none());
+    }
+    // A job that ends meanwhile is not old once it is believed.
+    let job = created(&journal, new("three"));
+    bring(&journal, &job.id, JobStatus::Complete, hour(100 * DAY));
+    for day in [100, 104, 107] {
+        assert!(journal.outlived(hour(day * DAY)).expect("read").jobs.is_empty(), "{day}");
+    }
+    assert_eq!(journal.outlived(hour(108 * DAY)).expect("read").jobs.len(), 2);
+    assert!(outlived(&journal, hour(131 * DAY)).contains(&job.id));
+    assert_eq!(journal.outlived(Timestamp::MAX).expect("read").jobs.len(), 3);
 }
 
 #[test]
@@ -126,6 +167,7 @@ async fn a_removed_job_leaves_nothing_behind() {
         let checkpoint = Checkpoint {
             progress: Progress::default(),
             in_doubt: 0,
+            reach: 0,
             active: Duration::ZERO,
             taken: None,
             parts: vec![PartMark { part: 0, low: 64, above: Vec::new() }],

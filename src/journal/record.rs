@@ -141,6 +141,8 @@ pub struct NewJob {
     pub token: Option<String>,
     /// The plan's name.
     pub name: String,
+    /// What names the plan's store: see [`Plan::store_identity`](crate::plan::Plan::store_identity).
+    pub store: String,
     /// The plan's description.
     pub description: Option<String>,
     /// Where its objects come from.
@@ -174,6 +176,8 @@ pub struct JobRecord {
     pub token: Option<String>,
     /// The plan's name.
     pub name: String,
+    /// What names the plan's store; `None` in jobs of versions that did not record it.
+    pub store: Option<String>,
     /// The plan's description.
     pub description: Option<String>,
     /// Where its objects come from.
@@ -202,8 +206,12 @@ pub struct JobRecord {
     pub ended: Option<Timestamp>,
     /// Its counts, as of the last checkpoint.
     pub progress: Progress,
-    /// Objects whose work was begun and given up when it last stopped; they are attempted again when it is resumed.
+    /// Objects that may have been changed without an outcome: their work was given up when it last stopped, or its process may
+    /// have begun it since the last checkpoint. They are attempted again when it is resumed.
     pub in_doubt: u64,
+    /// How many of the rows that are left may have been taken up, in the order in which they are worked on: those in doubt
+    /// are among them.
+    pub reach: u64,
     /// How long it was worked on, as of the last checkpoint.
     pub active: Duration,
     /// What it may touch, in the words of whoever schedules it.
@@ -222,12 +230,43 @@ pub struct JobRecord {
     pub inventory: Option<Inventory>,
     /// Which of its objects, where it recurs.
     pub portion: Option<Portion>,
+    /// When it may have changed objects, by the journal's counter.
+    pub span: WorkSpan,
+}
+
+/// When a job was created and may have changed objects, by the journal's counter of changes: no clock is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkSpan {
+    /// When it was decided what it works on.
+    pub created: i64,
+    /// When it was first Active; `None` where it never was.
+    pub began: Option<i64>,
+    /// The last moment at which it may have changed an object: [`AT_WORK`] as long as nobody knows that it has ended.
+    pub touched: Option<i64>,
+}
+
+/// The moment that no other comes after.
+pub const AT_WORK: i64 = i64::MAX;
+
+impl JobRecord {
+    /// Whether it may have changed an object: any job that has some and was ever Active may have, whatever else is recorded.
+    #[must_use]
+    pub fn may_have_touched(&self) -> bool {
+        self.span.touched.is_some() && self.progress.total > 0
+    }
+
+    /// Objects that were certainly never attempted.
+    #[must_use]
+    pub fn not_attempted(&self) -> u64 {
+        self.progress.left().saturating_sub(self.in_doubt)
+    }
 }
 
 /// The columns that [`JobRecord::read`] takes.
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
-    scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion";
+    scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, store, created_seq, \
+    began_seq, touched_seq, reach";
 
 /// The same without the plan's text, of which a thousand may be a gigabyte: for lists.
 pub(super) fn listed() -> String {
@@ -245,6 +284,7 @@ impl JobRecord {
             identity: row.get("identity")?,
             token: row.get("token")?,
             name: row.get("name")?,
+            store: row.get("store")?,
             description: row.get("description")?,
             origin: serde_json::from_str(&origin).map_err(|error| unreadable(row, "origin", error))?,
             plan_file: PathBuf::from(row.get::<_, String>("plan_file")?),
@@ -264,6 +304,7 @@ impl JobRecord {
                 failed: count(row, "failed")?,
             },
             in_doubt: count(row, "in_doubt")?,
+            reach: count(row, "reach")?,
             active: Duration::from_millis(count(row, "active_ms")?),
             scope: row.get("scope")?,
             taken: taken.0.zip(taken.1).map(|(part, row)| Seq { part, row }),
@@ -273,6 +314,11 @@ impl JobRecord {
             pledge: kept(row, "pledge")?,
             inventory: kept(row, "inventory")?,
             portion: kept(row, "portion")?,
+            span: WorkSpan {
+                created: row.get("created_seq")?,
+                began: row.get("began_seq")?,
+                touched: row.get("touched_seq")?,
+            },
         })
     }
 }

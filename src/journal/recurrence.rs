@@ -1,11 +1,13 @@
 //! Which inventory a job worked on, and what a recurring job works on of it.
 
 use jiff::Timestamp;
+use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::db::Journal;
+use super::clock;
+use super::db::{Journal, Problem};
 use super::error::JournalError;
-use super::record::{JobRecord, listed};
+use super::record::{AT_WORK, JobRecord, listed, parsed};
 use crate::job::JobId;
 use crate::manifest::Pin;
 use crate::object::{Bucket, Key};
@@ -73,6 +75,31 @@ pub struct Recurrence {
     pub inventory: Inventory,
     /// Which of its objects. Decided when the job is made, so that whoever goes on with it decides nothing else.
     pub portion: Portion,
+    /// When that was decided, by the journal's counter.
+    pub as_of: i64,
+}
+
+/// What is known of all jobs of one name and store, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct NamedWork {
+    /// The jobs, newest first, without their plans' texts. Those that are being removed are among them, and those whose store was
+    /// never recorded.
+    pub jobs: Vec<JobRecord>,
+    /// What jobs did that are not remembered any more.
+    pub past: Vec<PastWork>,
+    /// The moment, by the journal's counter.
+    pub as_of: i64,
+}
+
+/// What jobs of one plan did that are not remembered any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastWork {
+    /// The plan's hash.
+    pub plan_hash: String,
+    /// The last of the jobs.
+    pub job: JobId,
+    /// The last moment at which it may have changed an object.
+    pub touched: i64,
 }
 
 impl Portion {
@@ -108,20 +135,53 @@ pub enum Portion {
 }
 
 impl Journal {
-    /// All jobs of this identity, newest first.
+    /// All that is known of the work that was done under a plan's name on a store, by whichever plan or retry.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn all_of(&self, identity: &str) -> Result<Vec<JobRecord>, JournalError> {
-        let identity = identity.to_owned();
+    pub fn work_named(&self, name: &str, store: &str) -> Result<NamedWork, JournalError> {
+        let (name, store) = (name.to_owned(), store.to_owned());
         self.wait(move |connection| {
+            let transaction = connection.transaction()?;
             let sql = format!(
-                "SELECT {} FROM job WHERE identity = ?1 AND status NOT IN ('Cleaning', 'Cleaned') ORDER BY number DESC",
+                "SELECT {} FROM job WHERE name = ?1 AND (store IS NULL OR store = ?2) ORDER BY number DESC",
                 listed()
             );
-            let mut statement = connection.prepare(&sql)?;
-            let jobs = statement.query_map([identity], JobRecord::read)?;
-            Ok(jobs.collect::<Result<_, _>>()?)
+            let mut statement = transaction.prepare(&sql)?;
+            let jobs = statement.query_map([&name, &store], JobRecord::read)?.collect::<Result<_, _>>()?;
+            let sql = "SELECT plan_hash, job, touched_seq FROM past_work WHERE name = ?1 AND store IN ('', ?2)";
+            let mut statement = transaction.prepare(sql)?;
+            let past = statement.query_map([&name, &store], |row| {
+                let (plan_hash, touched) = (row.get("plan_hash")?, row.get("touched_seq")?);
+                Ok(PastWork { plan_hash, job: parsed(row, "job")?, touched })
+            })?;
+            let past = past.collect::<Result<_, _>>()?;
+            Ok(NamedWork { jobs, past, as_of: clock::last(&transaction)? })
+        })
+    }
+
+    /// Notes that a job is worked on again that was Active all the while: until somebody says otherwise it may change objects.
+    ///
+    /// # Errors
+    /// When the job is gone, or the journal cannot be written.
+    pub fn work_resumed(&self, id: &JobId) -> Result<(), JournalError> {
+        self.set(id, "touched_seq = ?2", AT_WORK)
+    }
+
+    /// Notes that nobody works on a job by now, which was interrupted: until now it may have changed objects. For whoever
+    /// holds it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn work_ended(&self, id: &JobId, now: Timestamp) -> Result<(), JournalError> {
+        let id = id.clone();
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let stamp = clock::stamp(&transaction, now)?;
+            let sql = "UPDATE job SET touched_seq = ?2 WHERE id = ?1 AND touched_seq = ?3";
+            transaction.execute(sql, params![id.as_str(), stamp.sequence, AT_WORK])?;
+            transaction.commit()?;
+            Ok(())
         })
     }
 
@@ -133,6 +193,30 @@ impl Journal {
         // It holds nothing that cannot be written as JSON.
         self.set(id, "inventory = ?2", serde_json::to_string(inventory).ok())
     }
+}
+
+/// Remembers of a job that is removed that it may have changed objects: a job of another plan of the name that is kept may say
+/// the opposite. The last two plans of a name and store are enough, whichever is asked for; without any job of the name
+/// nothing is.
+pub(super) fn remember(transaction: &Transaction<'_>, job: &JobRecord) -> Result<(), Problem> {
+    let store = job.store.as_deref().unwrap_or("");
+    if let Some(touched) = job.span.touched.filter(|_| job.may_have_touched()) {
+        transaction.execute(
+            "INSERT INTO past_work (name, store, plan_hash, job, touched_seq) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET job = ?4, touched_seq = ?5 WHERE touched_seq < ?5",
+            params![job.name, store, job.plan_hash, job.id.as_str(), touched],
+        )?;
+        transaction.execute(
+            "DELETE FROM past_work WHERE name = ?1 AND store = ?2 AND plan_hash NOT IN
+                 (SELECT plan_hash FROM past_work WHERE name = ?1 AND store = ?2 ORDER BY touched_seq DESC LIMIT 2)",
+            params![job.name, store],
+        )?;
+    }
+    transaction.execute(
+        "DELETE FROM past_work WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM job WHERE name = ?1)",
+        [&job.name],
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

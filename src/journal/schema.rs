@@ -7,7 +7,7 @@ pub(super) const APPLICATION_ID: i32 = 0x6270_6a6c;
 ///
 /// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each manifest
 /// part that was begun (4 Mi rows each), `segment` one for each report file (256 MiB each), and `failure` and `example`
-/// are bounded for each job by [`Tally`](super::Tally).
+/// are bounded for each job by [`Tally`](super::Tally). `past_work` has two rows at most for each name and store of a plan.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE job (
@@ -92,4 +92,49 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE job ADD COLUMN inventory TEXT;
     ALTER TABLE job ADD COLUMN portion TEXT;
 ",
+    // What came before what is counted from here on. Of older jobs only the clock tells, so two of its hours are allowed for;
+    // one that may be at work is at work until it says otherwise. What a killed one may have done was not recorded: it may
+    // be all that is left.
+    "
+    ALTER TABLE job ADD COLUMN store TEXT;
+    ALTER TABLE job ADD COLUMN created_seq INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN began_seq INTEGER;
+    ALTER TABLE job ADD COLUMN touched_seq INTEGER;
+    ALTER TABLE job ADD COLUMN aged_from INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN reach INTEGER NOT NULL DEFAULT 0;
+
+    UPDATE job SET created_seq = 2 * number, aged_from = changed;
+    UPDATE job SET began_seq = created_seq, touched_seq = CASE
+        WHEN status IN ('Active', 'Pausing', 'Cancelling', 'Failing') THEN 9223372036854775807
+        ELSE (SELECT 1 + max(other.created_seq) FROM job AS other
+              WHERE other.number = job.number OR other.created <= job.changed + 7200000) END
+    WHERE taken_part IS NOT NULL OR succeeded + failed + in_doubt > 0 OR status IN ('Active', 'Pausing');
+    UPDATE job SET in_doubt = max(0, total - succeeded - failed)
+    WHERE taken_part IS NOT NULL
+      AND (status IN ('Active', 'Pausing', 'Cancelling', 'Failing') OR succeeded + failed + taken_part + taken_row = 0);
+    UPDATE job SET reach = max(0, total - succeeded - failed) WHERE in_doubt > 0;
+
+    CREATE TABLE clock (
+        only       INTEGER PRIMARY KEY CHECK (only = 1),
+        moves      INTEGER NOT NULL,
+        latest     INTEGER,
+        leapt_to   INTEGER,
+        leapt_seen INTEGER
+    ) STRICT;
+    INSERT INTO clock (only, moves, latest)
+        SELECT 1, coalesce(2 * max(number) + 1, 0), max(max(created, changed)) FROM job;
+
+    CREATE TABLE past_work (
+        name        TEXT NOT NULL,
+        store       TEXT NOT NULL,
+        plan_hash   TEXT NOT NULL,
+        job         TEXT NOT NULL,
+        touched_seq INTEGER NOT NULL,
+        PRIMARY KEY (name, store, plan_hash)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

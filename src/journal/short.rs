@@ -47,6 +47,7 @@ mod tests {
             identity: id.to_string(),
             token: None,
             name: "name".to_owned(),
+            store: String::new(),
             description: None,
             origin: Origin::Plan,
             plan_file: "/plan.toml".into(),

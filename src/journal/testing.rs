@@ -32,6 +32,7 @@ pub(super) fn new(name: &str) -> NewJob {
         identity: format!("plan {name}"),
         token: None,
         name: name.to_owned(),
+        store: "store".to_owned(),
         description: Some("It's \"odd\" \u{1F980}".to_owned()),
         origin: Origin::Plan,
         plan_file: PathBuf::from("/plans/plan.toml"),
@@ -112,8 +113,8 @@ pub(super) fn insert_raw(
             for id in ids {
                 transaction.execute(
                     "INSERT INTO job (id, identity, name, origin, plan_file, plan_hash, plan, status, confirmed, priority,
-                                      created, changed, ended)
-                     VALUES (?1, ?1, 'raw', '\"plan\"', '/p', 'h', x'00', ?2, 1, 0, ?3, ?3, ?3)",
+                                      created, changed, ended, aged_from)
+                     VALUES (?1, ?1, 'raw', '\"plan\"', '/p', 'h', x'00', ?2, 1, 0, ?3, ?3, ?3, ?3)",
                     params![id, status, hour(0).as_millisecond()],
                 )?;
             }

@@ -49,19 +49,41 @@ pub(super) async fn read(
     patient: &Patient,
     sink: Sink,
 ) -> Result<(Sink, Pin), ManifestError> {
-    let new = |changes: &Changes| exact(&changes.key, &changes.etag);
-    let pile = match pile_up(bucket, changes, dialect, patient, &sink).await? {
-        Ok(sink) => sink,
+    let new = (&changes.key, changes.etag.as_str());
+    match pile_up(bucket, changes, dialect, patient, &sink).await? {
+        Ok(pile) => add_new(bucket, new, dialect, patient, (pile, sink)).await,
         Err(why) => {
-            let (mut sink, pin) = inventory::read(bucket, &new(changes), dialect, patient, sink).await?;
+            let (mut sink, pin) = read_once(bucket, new, dialect, patient, sink).await?;
             let all = sink.taken();
             sink.warn(format!("{why}: all {all} objects of the new inventory are taken"), IN_FULL);
-            return Ok((sink, pin));
+            Ok((sink, pin))
         }
-    };
+    }
+}
+
+/// Reads each object of an inventory into the sink, once however many rows name it.
+pub(super) async fn read_once(
+    bucket: &Bucket,
+    inventory: (&Key, &str),
+    dialect: Dialect,
+    patient: &Patient,
+    sink: Sink,
+) -> Result<(Sink, Pin), ManifestError> {
+    let pile = sink.piling(sink.filter().clone());
+    add_new(bucket, inventory, dialect, patient, (pile, sink)).await
+}
+
+/// Piles up the new inventory as well, and takes off the pile what is to be worked on.
+async fn add_new(
+    bucket: &Bucket,
+    (key, etag): (&Key, &str),
+    dialect: Dialect,
+    patient: &Patient,
+    (pile, sink): (Sink, Sink),
+) -> Result<(Sink, Pin), ManifestError> {
     let before = pile.read();
     let pile = pile.onto(Side::Now, sink.filter().clone());
-    let (pile, pin) = inventory::read(bucket, &new(changes), dialect, patient, pile).await?;
+    let (pile, pin) = inventory::read(bucket, &exact(key, etag), dialect, patient, pile).await?;
     failpoint::reach("changes-piled");
     let (read, stop) = (pile.read() - before, patient.stop().clone());
     let sink = input::blocking(move || {

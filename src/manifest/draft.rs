@@ -104,8 +104,8 @@ pub(super) fn fingerprint(manifest: &Manifest) -> Option<String> {
         Source::Inventory { bucket, object, dialect } => {
             let object = match object {
                 InventoryObject::Exact { key, etag } => format!("{} {etag:?}", key.encoded()),
-                // What is compared is sorted anew each time.
-                InventoryObject::Changed(_) => return None,
+                // What is sorted is sorted anew each time.
+                InventoryObject::Changed(_) | InventoryObject::Once { .. } => return None,
                 InventoryObject::Latest { prefix } => format!("latest {}", prefix.encoded()),
             };
             format!("inventory {bucket} {object} {dialect:?}")

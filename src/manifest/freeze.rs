@@ -180,6 +180,9 @@ pub(super) async fn rows(source: &Source, patient: &Patient, sink: Sink) -> Resu
         Source::Inventory { bucket, object: InventoryObject::Changed(changes), dialect } => {
             Box::pin(changes::read(bucket, changes, *dialect, patient, sink)).await?
         }
+        Source::Inventory { bucket, object: InventoryObject::Once { key, etag }, dialect } => {
+            Box::pin(changes::read_once(bucket, (key, etag), *dialect, patient, sink)).await?
+        }
         Source::Inventory { bucket, object, dialect } => {
             inventory::read(bucket, object, *dialect, patient, sink).await?
         }
@@ -202,7 +205,7 @@ pub(super) fn name_of(source: &Source) -> String {
             CsvPlace::Object { bucket, key, .. } => place(bucket, key),
         },
         Source::Inventory { bucket, object, .. } => match object {
-            InventoryObject::Exact { key, .. } => place(bucket, key),
+            InventoryObject::Exact { key, .. } | InventoryObject::Once { key, .. } => place(bucket, key),
             InventoryObject::Changed(changes) => place(bucket, &changes.key),
             InventoryObject::Latest { prefix } => format!("the newest inventory in {}", place(bucket, prefix)),
         },

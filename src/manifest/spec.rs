@@ -120,6 +120,13 @@ pub enum InventoryObject {
         /// The prefix, such as `inventories/my-bucket/daily/`.
         prefix: Key,
     },
+    /// This one, and each object of it once, however often it is named. No plan can say it: a recurring job makes it.
+    Once {
+        /// The key of its `manifest.json`.
+        key: Key,
+        /// Its `ETag` without quotes; empty where the server told none.
+        etag: String,
+    },
     /// What has changed in one since another. No plan can say it: a recurring job makes it.
     Changed(Box<Changes>),
 }

@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::job::{JobId, JobStatus};
-    use crate::journal::Origin;
+    use crate::journal::{Origin, WorkSpan};
 
     fn job(name: &str, reason: Option<&str>) -> JobRecord {
         JobRecord {
@@ -188,6 +188,7 @@ mod tests {
             identity: "identity".to_owned(),
             token: Some("token".to_owned()),
             name: name.to_owned(),
+            store: None,
             description: None,
             origin: Origin::Plan,
             plan_file: PathBuf::from("/home/me/plans/plan.toml"),
@@ -203,6 +204,7 @@ mod tests {
             ended: None,
             progress: Progress { total: 10, succeeded: 6, failed: 2 },
             in_doubt: 0,
+            reach: 0,
             active: Duration::from_millis(1500),
             scope: None,
             taken: None,
@@ -212,6 +214,7 @@ mod tests {
             pledge: None,
             inventory: None,
             portion: None,
+            span: WorkSpan::default(),
         }
     }
 

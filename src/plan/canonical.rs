@@ -153,7 +153,7 @@ impl Canonical {
                     }
                     InventoryObject::Latest { prefix } => self.put_key("manifest.inventory.latest", prefix),
                     // Not said by a plan either.
-                    InventoryObject::Changed(_) => {}
+                    InventoryObject::Changed(_) | InventoryObject::Once { .. } => {}
                 }
             }
         }

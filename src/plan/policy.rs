@@ -277,7 +277,7 @@ impl Writer {
             Source::Csv { place: CsvPlace::Local(_), .. }
             | Source::Report { place: CsvPlace::Local(_), .. }
             // Made by the program, of a plan that says it otherwise.
-            | Source::Inventory { object: InventoryObject::Changed(_), .. }
+            | Source::Inventory { object: InventoryObject::Changed(_) | InventoryObject::Once { .. }, .. }
             | Source::Retry { .. } => Vec::new(),
         }
     }

@@ -169,7 +169,9 @@ fn csv_location<'a>(place: &'a CsvPlace, pin: Option<&'a Pin>) -> Location<'a> {
 
 fn inventory_location<'a>(bucket: &'a str, object: &'a InventoryObject, pin: Option<&'a Pin>) -> Location<'a> {
     let (etag, what) = match (object, pin) {
-        (_, Some(Pin::Inventory { key, etag, .. })) => (Some(etag.as_str()), ("Object", text(key))),
+        (_, Some(Pin::Inventory { key, etag, .. })) | (InventoryObject::Once { key, etag }, _) => {
+            (Some(etag.as_str()), ("Object", text(key)))
+        }
         (InventoryObject::Exact { key, etag }, _) => (etag.as_deref(), ("Object", text(key))),
         (InventoryObject::Latest { prefix }, _) => (None, ("Latest", text(prefix))),
         (InventoryObject::Changed(changes), _) => (Some(changes.etag.as_str()), ("Object", text(&changes.key))),

@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use super::push::Pusher;
 use super::tenure::{Lost, Tenure};
 use crate::files::about;
 use crate::job::JobId;
-use crate::journal::Journal;
+use crate::journal::{Backup, Journal, Pushing};
 use crate::object::{Bucket, Key};
 use crate::store::StoreConfig;
 
@@ -104,11 +104,16 @@ pub struct Remote {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Whoever waits for a push. It is dropped where none comes.
+type Securing = oneshot::Sender<()>;
+
 /// Whoever waits for an errand may be gone.
 type Reply = SyncSender<Result<(), RemoteError>>;
 
 enum Errand {
     Push,
+    /// To push, and to say when that is done: what was recorded before it was asked for is in it.
+    Secure(Securing),
     Fetch(JobId, Reply),
     Close(Farewell, Reply),
 }
@@ -143,6 +148,7 @@ impl Remote {
         let thread = thread::Builder::new().name("state".to_owned()).spawn(run)?;
         let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
         let journal = told.recv().map_err(|_| ended())??;
+        let journal = journal.backed_up_by(Arc::new(StateBackup { errands: errands.clone(), lost: lost.clone() }));
         Ok(Self { journal, errands, lost, thread: Some(thread) })
     }
 
@@ -207,6 +213,25 @@ impl Remote {
     }
 }
 
+/// Has a state pushed before work on a job begins.
+struct StateBackup {
+    errands: mpsc::Sender<Errand>,
+    lost: Lost,
+}
+
+impl Backup for StateBackup {
+    fn push(&self) -> Pushing {
+        let (errands, lost) = (self.errands.clone(), self.lost.clone());
+        Box::pin(async move {
+            let (tell, told) = oneshot::channel();
+            if errands.send(Errand::Secure(tell)).await.is_ok() && told.await.is_ok() {
+                return Ok(());
+            }
+            Err(if lost.token.is_cancelled() { "the state is lost" } else { "it is being closed" }.to_owned())
+        })
+    }
+}
+
 /// Holds a state until it is to be closed, or is lost.
 async fn keep(entered: Entered, opening: &Opening, mut inbox: mpsc::Receiver<Errand>, lost: &Lost) {
     let Entered { mut pusher, tenure, lease: _lease, connection: _connection } = entered;
@@ -257,7 +282,7 @@ async fn work_off(
     // Soon at first: what is young is lost soonest.
     let mut pause = Duration::from_secs(1).min(opening.tempo.push_every);
     let (mut failing_since, mut next) = (None, Instant::now() + pause);
-    let mut waiting = VecDeque::new();
+    let (mut waiting, mut securing) = (VecDeque::new(), Vec::new());
     loop {
         let errand = if let Some(errand) = waiting.pop_front() {
             errand
@@ -267,26 +292,48 @@ async fn work_off(
                 () = tokio::time::sleep_until(next) => Errand::Push,
             }
         };
+        let errand = match errand {
+            Errand::Secure(tell) => {
+                securing.push(tell);
+                Errand::Push
+            }
+            errand => errand,
+        };
         match errand {
+            Errand::Secure(_) => {}
             Errand::Close(farewell, reply) => return Some((farewell, reply)),
             Errand::Fetch(job, reply) => {
                 let _ = reply.send(fetch(&pusher.door, &mut pusher.mirror, &job).await);
             }
-            Errand::Push if lost.token.is_cancelled() => next = Instant::now() + opening.tempo.push_every,
+            Errand::Push if lost.token.is_cancelled() => {
+                securing.clear();
+                next = Instant::now() + opening.tempo.push_every;
+            }
             Errand::Push => {
                 next = Instant::now() + pause;
                 pause = (pause * 2).min(opening.tempo.push_every);
                 match unless_closed(pusher.push(), inbox, &mut waiting).await {
                     None => continue,
-                    Some(Ok(_)) => failing_since = None,
-                    Some(Err(error @ RemoteError::TakenOver(_))) => lost.lock_because(error),
+                    Some(Ok(_)) => {
+                        failing_since = None;
+                        // Whoever waited may be gone.
+                        securing.drain(..).for_each(|tell: Securing| tell.send(()).unwrap_or_default());
+                    }
+                    Some(Err(error @ RemoteError::TakenOver(_))) => {
+                        lost.lock_because(error);
+                        securing.clear();
+                    }
                     Some(Err(error))
                         if failing_since.is_some_and(|since: Instant| since.elapsed() > LONGEST_SILENCE) =>
                     {
                         lost.because(error);
+                        securing.clear();
                     }
                     Some(Err(error)) => {
                         failing_since.get_or_insert_with(Instant::now);
+                        if !securing.is_empty() {
+                            next = Instant::now() + Duration::from_secs(1);
+                        }
                         (opening.tell)(&format!("warning: {error}; it is tried again"));
                     }
                 }

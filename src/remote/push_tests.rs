@@ -29,6 +29,7 @@ async fn scene() -> Scene {
         identity: "p".to_owned(),
         token: None,
         name: "p".to_owned(),
+        store: String::new(),
         description: None,
         origin: Origin::Plan,
         plan_file: PathBuf::from("/p.toml"),
@@ -81,6 +82,7 @@ impl Scene {
         let checkpoint = Checkpoint {
             progress: Progress { total: 9, succeeded: bytes, failed: 0 },
             in_doubt: 0,
+            reach: 0,
             active: std::time::Duration::ZERO,
             taken: None,
             parts: Vec::new(),

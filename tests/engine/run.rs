@@ -67,6 +67,8 @@ pub(crate) struct Written {
 pub(crate) struct Kept {
     pub(crate) progress: Progress,
     pub(crate) taken: Option<Seq>,
+    pub(crate) in_doubt: u64,
+    pub(crate) reach: u64,
     pub(crate) parts: BTreeMap<u32, PartMark>,
     /// The outcomes that count: those behind them are cut off.
     pub(crate) outcomes: usize,
@@ -81,7 +83,8 @@ impl Kept {
 
     /// Where a run goes on.
     pub(crate) fn start(&self) -> Start {
-        Start { progress: self.progress, frontier: self.frontier(), taken: self.taken }
+        let Self { progress, taken, in_doubt, reach, .. } = *self;
+        Start { progress, frontier: self.frontier(), taken, in_doubt, reach }
     }
 }
 
@@ -155,6 +158,7 @@ impl Book for Notes {
             {
                 let kept = &mut book.written().kept;
                 (kept.progress, kept.taken, kept.outcomes) = (snapshot.progress, snapshot.taken, outcomes);
+                (kept.in_doubt, kept.reach) = (snapshot.in_doubt, snapshot.reach);
                 kept.parts.extend(marks.into_iter().map(|mark| (mark.part, mark)));
                 kept.count += 1;
             }

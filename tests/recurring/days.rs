@@ -1,5 +1,6 @@
 //! A bucket of objects, and one of inventories to which a day is added at a time.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -31,6 +32,8 @@ pub(crate) const ONLY_CHANGED: &str = "[recurring]\nonly_changed = true\n";
 pub(crate) struct Days {
     pub(crate) scene: Scene,
     runtime: tokio::runtime::Runtime,
+    /// How many hours the clock is ahead.
+    clock: Cell<i64>,
 }
 
 /// An object as an inventory tells of it: a key and its state.
@@ -49,7 +52,7 @@ impl Days {
             let _ = writeln!(table, "bkt,{key},1");
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { scene: Scene::guarded(dialect, &table, |_| {}, rules), runtime }
+        Self { scene: Scene::guarded(dialect, &table, |_| {}, rules), runtime, clock: Cell::new(0) }
     }
 
     /// Writes `plan.toml`, which adds a tag to the objects of the newest inventory, and this.
@@ -159,6 +162,28 @@ impl Days {
         journal.execute("UPDATE job SET created = created - ?1", [days * 86_400_000]).expect("written");
     }
 
+    /// Has the clock stand so many hours ahead of the real one, for all commands from here on: to them it is the same as that
+    /// all was recorded so much earlier.
+    pub(crate) fn set_clock(&self, hours: i64) {
+        let earlier = (hours - self.clock.replace(hours)) * 3_600_000;
+        let journal = rusqlite::Connection::open(self.scene.world.path(".batchplan/journal.db")).expect("a journal");
+        let job = ["created", "changed", "ended", "aged_from"].map(|name| ("job", name));
+        let clock = ["latest", "leapt_to", "leapt_seen"].map(|name| ("clock", name));
+        for (table, name) in job.into_iter().chain(clock) {
+            let there = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
+            let there: u32 = journal.query_row(there, [table, name], |row| row.get(0)).expect("read");
+            if there == 1 {
+                journal.execute(&format!("UPDATE {table} SET {name} = {name} - ?1"), [earlier]).expect("written");
+            }
+        }
+    }
+
+    /// All jobs, newest first, as `list` has them.
+    pub(crate) fn listed(&self) -> Vec<Json> {
+        let listed = self.scene.run(&["list", "--json"]).ended(0).json();
+        listed["jobs"].as_array().expect("jobs").clone()
+    }
+
     /// Makes a job of the plan, and takes it for completed without working on it: that takes hours for many objects.
     pub(crate) fn complete_without_work(&self) {
         let created = self.run(&["create", "plan.toml", "--json"]).ended(0).json();
@@ -168,6 +193,7 @@ impl Days {
         let checkpoint = Checkpoint {
             progress: Progress { total, succeeded: total, failed: 0 },
             in_doubt: 0,
+            reach: 0,
             active: Duration::ZERO,
             taken: None,
             parts: Vec::new(),

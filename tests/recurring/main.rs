@@ -2,6 +2,7 @@
 //! between them that sees which objects are touched.
 
 mod days;
+mod doubt;
 #[path = "../support/gate.rs"]
 #[expect(dead_code, reason = "what happens meanwhile is for other tests")]
 mod gate;
@@ -10,6 +11,7 @@ mod gate;
 mod inventory;
 mod kills;
 mod lost;
+mod model;
 mod runs;
 mod scale;
 #[path = "../plan/scene.rs"]

@@ -1,5 +1,7 @@
 //! What one machine begins, another ends.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use crate::bucket::{Kind, Manner};
 use crate::place::{APPLY, Place, keys, until};
 
@@ -52,6 +54,25 @@ fn a_killed_run_is_gone_on_with_at_once_on_its_own_machine() {
     let done = here.apply().ended(0);
     assert!(!done.stderr.contains("is held by"), "{}", done.stderr);
     assert_eq!(place.reported(), keys(60));
+}
+
+#[test]
+fn that_work_begins_is_pushed_before_the_first_object_is_touched() {
+    let place = Place::with_objects(40);
+    let (here, there) = (place.machine("here"), place.machine("there"));
+    let mut command = here.command(&APPLY);
+    // Its machine is gone after its first objects, before its first checkpoint, and long before a push is due.
+    command.env("BATCHPLAN_PUSH_MS", "600000").env("BATCHPLAN_FAILPOINT", "report-flushed:1");
+    let killed = command.output().expect("the binary runs");
+    assert_eq!(killed.status.signal(), Some(9), "{}", String::from_utf8_lossy(&killed.stderr));
+    let written = place.work.count(Kind::PutTags).served;
+    assert!(written > 0);
+    let url = place.url();
+    let listed = there.run(&["list", "--json", "--state", &url]).ended(0).json();
+    assert_eq!(listed["jobs"][0]["status"], "Active");
+    let id = listed["jobs"][0]["job_id"].as_str().expect("an id");
+    let shown = there.run(&["show", id, "--json", "--state", &url]).ended(0).json();
+    assert!(shown["in_doubt"].as_u64() >= Some(written), "{written}: {shown}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::comment::{Subject, comment};
 use super::{set_outputs, summarise, workspace_name};
 use crate::cli::markdown::{Part, block_line, code};
 use crate::cli::next::next;
-use crate::cli::summary::{objects, operation, store};
+use crate::cli::summary::{doubt, objects, operation, store};
 use crate::cli::terminal::{Terminal, cell};
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{Presence, advice, stored_plan};
@@ -107,7 +107,6 @@ fn section(outcome: &Outcome<'_>, failures: &[(ErrorCode, Reason)], next: Option
 /// What a person wants to know first.
 fn headline(job: &JobRecord) -> String {
     let Progress { total, succeeded, failed } = job.progress;
-    let left = job.progress.left();
     match job.status {
         JobStatus::Complete if total == 0 => "There were no objects to work on.".to_owned(),
         JobStatus::Complete if failed == 0 && total == 1 => "The one object succeeded.".to_owned(),
@@ -118,12 +117,13 @@ fn headline(job: &JobRecord) -> String {
         }
         JobStatus::Ready => format!("{} to work on. Nothing was changed yet.", objects(total)),
         JobStatus::New | JobStatus::Preparing => "Its manifest is not resolved yet. Nothing was changed.".to_owned(),
-        _ if job.progress.settled() == 0 => "No object was touched.".to_owned(),
+        _ if job.taken.is_none() && job.in_doubt == 0 => "No object was touched.".to_owned(),
         _ => format!(
-            "{} succeeded and {} failed; {} not attempted.",
+            "{} succeeded and {} failed; {} not attempted{}.",
             HumanCount(succeeded),
             HumanCount(failed),
-            objects(left)
+            objects(job.not_attempted()),
+            doubt(job).map_or_else(String::new, |doubt| format!("; {doubt}"))
         ),
     }
 }
@@ -153,11 +153,14 @@ fn facts(job: &JobRecord) -> String {
     row("objects", &HumanCount(total).to_string());
     row("succeeded", &HumanCount(succeeded).to_string());
     row("failed", &HumanCount(failed).to_string());
-    if job.progress.left() > 0 {
-        row("not attempted", &HumanCount(job.progress.left()).to_string());
+    if job.not_attempted() > 0 {
+        row("not attempted", &HumanCount(job.not_attempted()).to_string());
     }
     if job.in_doubt > 0 {
-        row("in doubt", &format!("{}: begun, and not in the report", HumanCount(job.in_doubt)));
+        row(
+            "in doubt",
+            &format!("{}: each may have been changed without being in the report", HumanCount(job.in_doubt)),
+        );
     }
     if let Some(place) = &job.place {
         let due = if job.delivery == Delivery::Due { ", not published yet" } else { "" };

@@ -51,7 +51,7 @@ pub(super) fn of(description: &Description, style: &Style) -> Json {
         "total": job.progress.total,
         "succeeded": job.progress.succeeded,
         "failed": job.progress.failed,
-        "not_attempted": job.progress.left(),
+        "not_attempted": job.not_attempted(),
         "in_doubt": job.in_doubt,
         "active_seconds": description.was_active().then_some(job.active.as_secs_f64()),
         "objects_per_second": description.objects_per_second(),

@@ -118,12 +118,10 @@ fn result_rows(page: &mut Page, description: &Description) {
     page.row("objects", HumanCount(progress.total));
     page.row("succeeded", HumanCount(progress.succeeded));
     page.row("failed", HumanCount(progress.failed));
-    page.row("not attempted", HumanCount(progress.left()));
+    page.row("not attempted", HumanCount(description.job.not_attempted()));
     if *in_doubt > 0 {
-        page.row(
-            "in doubt",
-            format!("{} of them were begun: each may have been changed, or not", HumanCount(*in_doubt)),
-        );
+        let doubt = "each may have been changed without being in the report";
+        page.row("in doubt", format!("{}: {doubt}", HumanCount(*in_doubt)));
     }
     if description.was_active() {
         let rate = description.objects_per_second().map_or_else(String::new, |rate| format!(", {rate:.1} objects/s"));

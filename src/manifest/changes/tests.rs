@@ -131,11 +131,11 @@ fn what_failed_is_taken_again_where_it_is_still_there() {
 #[test]
 fn what_cannot_be_compared_is_taken_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let rows = ["b,1,,x\na,2,,y\n"];
+    let rows = ["b,1,,x\na,2,,y\n", "b,1,,x\na,3,,z\n"];
     let good = || store([SCHEMA; 2], &rows, &rows);
     let whole = |store: MemoryStore, changes: Changes, why: &str| {
         let (found, said) = taken(store, changes);
-        assert_eq!(found, ["b", "a"], "{why}");
+        assert_eq!(found, ["a", "b"], "{why}");
         assert!(said[0].contains(why) && said[0].contains("all 2 objects of the new inventory"), "{said:?}");
     };
     let known = changes(&good());
@@ -166,6 +166,20 @@ fn what_cannot_be_compared_is_taken_whole() {
     whole(good(), Changes { failed: vec![failed.clone()], ..known.clone() }, "its MD5 is");
     fs::remove_file(folder.path().join("failed.csv")).unwrap();
     whole(good(), Changes { failed: vec![failed], ..known }, "the objects that failed last time cannot be found");
+}
+
+#[test]
+fn all_of_an_inventory_is_each_object_once() {
+    let rows = ["b,1,,x\na,2,,y\nb,1,,x\n", "a,3,,z\nc,1,,x\n"];
+    let store = store([SCHEMA; 2], &rows, &rows);
+    let Changes { key, etag, .. } = changes(&store);
+    let object = InventoryObject::Once { key: key.clone(), etag: etag.clone() };
+    let source = Source::Inventory { bucket: Bucket::new("dest"), object, dialect: Dialect::Oss };
+    let (frozen, found) = objects(store, source, Filter::default()).unwrap();
+    assert_eq!(keys(&found), ["a", "b", "c"]);
+    assert_eq!(said(&frozen), [""; 0]);
+    assert_eq!((frozen.rows(), frozen.rows_read()), (3, 5));
+    assert!(matches!(frozen.pin(), Pin::Inventory { key: pinned, etag: tag, .. } if (pinned, tag) == (&key, &etag)));
 }
 
 #[test]

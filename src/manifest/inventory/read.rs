@@ -106,6 +106,9 @@ async fn begin(
             found
         }
         InventoryObject::Changed(changes) => exact(bucket, &changes.key, Some(&changes.etag), patient).await?,
+        InventoryObject::Once { key, etag } => {
+            exact(bucket, key, Some(etag.as_str()).filter(|etag| !etag.is_empty()), patient).await?
+        }
     };
     Ok((found, Done::default(), sink))
 }

@@ -1,0 +1,116 @@
+//! Which objects may have been changed without an outcome, when a run ends or dies.
+
+use crate::job::Progress;
+
+/// What an earlier run left in doubt, and how many rows were settled before this one.
+///
+/// Rows are always taken up in the same order. So those that an earlier run may have taken up and not settled are the first
+/// of those that are left, and each row that this run takes up is one of them as long as there are any.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EarlierDoubt {
+    pub(super) in_doubt: u64,
+    pub(super) reach: u64,
+    pub(super) settled: u64,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    /// Rows that it has taken up.
+    pub(super) started: u64,
+    /// Of these, the ones whose work was begun and given up.
+    pub(super) abandoned: u64,
+    pub(super) progress: Progress,
+}
+
+impl EarlierDoubt {
+    /// How many of the first rows that are left may have been taken up, if `more` may be from here on without a record.
+    pub(super) fn reach(self, run: Reached, more: u64) -> u64 {
+        let beyond = self.reach.saturating_sub(run.started);
+        self.open(run).saturating_add(beyond).saturating_add(more).min(run.progress.left())
+    }
+
+    /// How many objects are in doubt once nothing is in flight.
+    pub(super) fn in_doubt(self, run: Reached) -> u64 {
+        // Rows that were taken up again and not begun are still what the earlier run left of them.
+        let not_begun = self.open(run).saturating_sub(run.abandoned).min(self.reach);
+        let beyond = self.reach.saturating_sub(run.started);
+        let earlier = self.in_doubt.min(beyond.saturating_add(not_begun));
+        run.abandoned.saturating_add(earlier).min(run.progress.left())
+    }
+
+    /// Rows that this run has taken up and not settled.
+    fn open(self, run: Reached) -> u64 {
+        run.started.saturating_sub(run.progress.settled().saturating_sub(self.settled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What becomes of a row that a run takes up.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Row {
+        Settled,
+        Abandoned,
+        NotBegun,
+        /// Changed, and lost with the process.
+        Lost,
+    }
+
+    fn any_row() -> impl Strategy<Value = Row> {
+        prop_oneof![4 => Just(Row::Settled), 1 => Just(Row::Abandoned), 1 => Just(Row::NotBegun), 2 => Just(Row::Lost)]
+    }
+
+    proptest! {
+        /// A model that knows of each row whether it was changed and whether that is recorded, over several runs, of which
+        /// some are killed: then what the last checkpoint has said counts.
+        #[test]
+        fn never_less_is_in_doubt_than_was_changed_without_a_record(
+            total in 1..40_usize,
+            runs in prop::collection::vec((prop::collection::vec(any_row(), 0..20), any::<bool>(), 0..8_usize), 1..6),
+        ) {
+            let leave = 8;
+            let (mut settled, mut changed) = (BTreeSet::new(), BTreeSet::new());
+            let (mut in_doubt, mut reach) = (0, 0);
+            for (rows, killed, recorded) in runs {
+                let earlier = EarlierDoubt { in_doubt, reach, settled: settled.len() as u64 };
+                let stream: Vec<usize> = (0..total).filter(|row| !settled.contains(row)).collect();
+                let taken: Vec<(usize, Row)> = stream.into_iter().zip(rows).collect();
+                // A killed run had its last checkpoint so many rows before its end.
+                let recorded = if killed { taken.len().saturating_sub(recorded) } else { taken.len() };
+                let mut abandoned = 0;
+                for (place, (row, fate)) in taken.iter().enumerate() {
+                    let counts = place < recorded;
+                    match fate {
+                        Row::Settled if counts => {
+                            settled.insert(*row);
+                            changed.remove(row);
+                        }
+                        Row::NotBegun => {}
+                        _ => {
+                            changed.insert(*row);
+                            abandoned += u64::from(counts && !killed);
+                        }
+                    }
+                }
+                let progress =
+                    Progress { total: total as u64, succeeded: settled.len() as u64, failed: 0 };
+                let run = Reached { started: recorded as u64, abandoned, progress };
+                reach = earlier.reach(run, if killed { leave } else { 0 });
+                in_doubt = if killed { reach } else { earlier.in_doubt(run) };
+                let lost = changed.iter().filter(|row| !settled.contains(row)).count() as u64;
+                prop_assert!(in_doubt >= lost, "{in_doubt} {lost}");
+                prop_assert!(reach >= in_doubt && in_doubt <= progress.left());
+                let first: BTreeSet<usize> =
+                    (0..total).filter(|row| !settled.contains(row)).take(usize::try_from(reach).expect("small")).collect();
+                prop_assert!(changed.iter().all(|row| settled.contains(row) || first.contains(row)));
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What came before what, and how much time has passed, by the journal's own account.
+//!
+//! Wall clocks differ between machines, are set, and leap. So what is compared is a counter: it goes up whenever a job is
+//! created or moves. And what ages does so by time that has passed step by step: a leap of more than [`LEAP`] is believed
+//! only once the clock has gone on from there for as long, and a clock that is set back makes nothing older.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Transaction, params};
+
+use super::db::Problem;
+
+/// How far the clock may be ahead of the last time that was recorded without being doubted. A job that runs once a week is
+/// never taken for a leap.
+pub const LEAP: SignedDuration = SignedDuration::from_hours(8 * 24);
+
+/// What a change is recorded with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    /// Its place in the order of all changes.
+    pub(super) sequence: i64,
+    /// When it was, in milliseconds, so that it never seems older than it is.
+    pub(super) at: i64,
+}
+
+/// Counts a change that is made now.
+pub(super) fn stamp(transaction: &Transaction<'_>, now: Timestamp) -> Result<Stamp, Problem> {
+    let time = tick(transaction, now)?;
+    let sequence = transaction.query_row("UPDATE clock SET moves = moves + 1 RETURNING moves", [], |row| row.get(0))?;
+    Ok(Stamp { sequence, at: now.as_millisecond().max(time.latest) })
+}
+
+/// The number of the last change.
+pub(super) fn last(connection: &rusqlite::Connection) -> Result<i64, Problem> {
+    Ok(connection.query_row("SELECT moves FROM clock", [], |row| row.get(0))?)
+}
+
+/// Records what the clock says now, and what is to be believed of it.
+pub(super) fn tick(transaction: &Transaction<'_>, now: Timestamp) -> Result<TrustedTime, Problem> {
+    let now = now.as_millisecond();
+    let before = transaction.query_row("SELECT latest, leapt_to, leapt_seen FROM clock", [], |row| {
+        let leap: (Option<i64>, Option<i64>) = (row.get("leapt_to")?, row.get("leapt_seen")?);
+        let leap = leap.0.zip(leap.1).map(|(to, seen)| Leap { to, seen });
+        Ok(row.get::<_, Option<i64>>("latest")?.map(|latest| TrustedTime { latest, leap }))
+    })?;
+    let time = before.map_or(TrustedTime { latest: now, leap: None }, |before| before.at(now));
+    transaction.execute(
+        "UPDATE clock SET latest = ?1, leapt_to = ?2, leapt_seen = ?3",
+        params![time.latest, time.leap.map(|leap| leap.to), time.leap.map(|leap| leap.seen)],
+    )?;
+    Ok(time)
+}
+
+/// The latest time that is believed, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TrustedTime {
+    pub(super) latest: i64,
+    /// What the clock has leapt to since.
+    pub(super) leap: Option<Leap>,
+}
+
+/// A time that is not believed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leap {
+    /// Where the clock came out.
+    to: i64,
+    /// How far it has gone on from there.
+    seen: i64,
+}
+
+impl TrustedTime {
+    /// What is believed once the clock says this.
+    fn at(self, now: i64) -> Self {
+        let far = |from: i64| now.saturating_sub(from) > milliseconds(LEAP);
+        if !far(self.latest) {
+            return Self { latest: self.latest.max(now), leap: None };
+        }
+        match self.leap.filter(|leap| leap.to <= now) {
+            Some(leap) if now.saturating_sub(leap.to) < milliseconds(LEAP) => {
+                Self { leap: Some(Leap { seen: leap.seen.max(now), ..leap }), ..self }
+            }
+            // It has gone on for so long: the leap was right. A further one is doubted by itself.
+            Some(leap) if far(leap.seen) => Self { latest: leap.seen, leap: Some(Leap { to: now, seen: now }) },
+            Some(_) => Self { latest: now, leap: None },
+            None => Self { leap: Some(Leap { to: now, seen: now }), ..self },
+        }
+    }
+}
+
+fn milliseconds(duration: SignedDuration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY: i64 = 86_400_000;
+
+    /// What is believed after the clock has said all this, in days.
+    fn after(days: &[i64]) -> i64 {
+        let first = TrustedTime { latest: days[0] * DAY, leap: None };
+        days.iter().fold(first, |time, day| time.at(day * DAY)).latest / DAY
+    }
+
+    #[test]
+    fn time_passes_in_steps_and_a_leap_is_doubted_until_the_clock_goes_on_from_there() {
+        for (said, believed) in [
+            (&[0, 1, 2, 3][..], 3),
+            (&[0, 7, 14, 22], 22),
+            (&[0, 31], 0),
+            (&[0, 31, 1], 1),
+            (&[0, 31, 32, 33, 38], 0),
+            (&[0, 31, 32, 33, 39], 39),
+            (&[0, 31, 32, 33, 37, 40], 40),
+            (&[0, 31, 5, 12, 31], 12),
+            (&[0, 31, 20, 31], 20),
+            // Once a month: each leap is believed a month later.
+            (&[0, 30, 60, 90], 60),
+            (&[100, 50, 60, 99], 100),
+            (&[100, 50, 101], 101),
+            (&[100, -20_000, 100], 100),
+        ] {
+            assert_eq!(after(said), believed, "{said:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_believed_never_goes_back_nor_beyond_what_the_clock_has_said(
+            said in prop::collection::vec(-1000..1000_i64, 1..40),
+        ) {
+            let mut time = TrustedTime { latest: said[0] * DAY, leap: None };
+            let mut most = said[0];
+            for day in said {
+                let next = time.at(day * DAY);
+                most = most.max(day);
+                prop_assert!(next.latest >= time.latest && next.latest <= most * DAY);
+                time = next;
+            }
+        }
+
+        #[test]
+        fn one_reading_alone_never_makes_anything_older_by_more_than_a_leap(
+            said in prop::collection::vec(0..30_i64, 1..20), wrong in 31..100_000_i64, place in 1..20_usize,
+        ) {
+            let mut said: Vec<i64> = said.iter().scan(0, |day, step| { *day += step % 8; Some(*day) }).collect();
+            let right = after(&said);
+            let last = said[said.len() - 1];
+            said.insert(place.min(said.len()), last + wrong);
+            prop_assert!(after(&said) <= right);
+        }
+    }
+}
