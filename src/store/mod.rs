@@ -10,6 +10,7 @@ mod credentials;
 mod fault;
 mod oss;
 mod read_only;
+mod redact;
 mod s3;
 pub mod sandbox;
 mod setting;

@@ -10,6 +10,9 @@ use aws_credential_types::provider::future::ProvideCredentials as ProvidedCreden
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::HeaderValue;
 
+use crate::store::fault::MAX_MESSAGE;
+use crate::store::redact::redacted;
+
 /// How long before they expire credentials are renewed: as AWS's SDKs do, longer than any request may take.
 const AHEAD: Duration = Duration::from_mins(5);
 
@@ -57,11 +60,11 @@ impl Identity {
 }
 
 /// A server's words without the secrets of whom it speaks to: one that finds a signature wrong may repeat all that was
-/// signed, and that is the session token as well.
+/// signed, and that is the session token as well. What is behind all that is kept of a text is left out.
 pub(in crate::store) fn without_secrets(text: &str, credentials: &Credentials) -> String {
     let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
-    let secrets = secrets.into_iter().flatten().filter(|secret| !secret.is_empty());
-    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[hidden]"))
+    let secrets: Vec<_> = secrets.into_iter().flatten().collect();
+    redacted(text, &secrets, MAX_MESSAGE)
 }
 
 /// Without a word of what is secret.
