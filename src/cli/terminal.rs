@@ -114,15 +114,19 @@ impl Terminal {
     /// As [`say`](Self::say), for what was drawn with colours: it must hold nothing that a stranger wrote.
     pub(super) fn draw(self, line: impl fmt::Display) {
         let line = line.to_string();
-        let line = if self.obeyed { commandless(&line) } else { Cow::Borrowed(line.as_str()) };
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        speak(if self.obeyed { commandless(&line) } else { Cow::Borrowed(line.as_str()) });
     }
 
     /// A command to a workflow's runner, in its own words: whatever a stranger wrote in it must be escaped as GitHub wants.
     #[expect(clippy::unused_self, reason = "speaking is the terminal's, whichever stream it takes")]
     pub(super) fn command(self, line: impl fmt::Display) {
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        speak(line);
     }
+}
+
+/// A line to standard error, at once: neither another process nor the end of this one comes in between.
+fn speak(line: impl fmt::Display) {
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The text with nothing in it that the runner of a workflow takes for a command: a line that begins with `::`, spaces aside,
