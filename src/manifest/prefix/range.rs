@@ -1,5 +1,7 @@
 //! The ranges of a listing: how far each has come, which is cut next, and what of a page belongs to it.
 
+use std::collections::HashSet;
+
 use tokio::sync::oneshot;
 
 use super::Spread;
@@ -115,8 +117,15 @@ impl Ranges {
 
     fn range(&self, mark: &RangeMark, resumed: bool) -> Range {
         let RangeMark { lane, after, until, last, next } = mark.clone();
-        let walk =
-            Walk { prefix: self.prefix.clone(), all_versions: self.all_versions, after, last, version: None, empty: 0 };
+        let walk = Walk {
+            prefix: self.prefix.clone(),
+            all_versions: self.all_versions,
+            after,
+            last,
+            version: None,
+            versions: HashSet::new(),
+            empty: 0,
+        };
         Range {
             lane,
             until,

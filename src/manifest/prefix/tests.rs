@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use globset::Glob;
 use jiff::Timestamp;
 
@@ -87,9 +89,31 @@ fn a_listing_that_cannot_be_trusted_ends() {
     assert!(refused(vec![page(&["x"], None)]).contains("x does not begin with p/"));
 }
 
+/// A walk through all versions, at its beginning.
+fn all_versions() -> Walk {
+    let (prefix, versions) = (Key::from(""), HashSet::new());
+    Walk { prefix, all_versions: true, after: None, last: None, version: None, versions, empty: 0 }
+}
+
+#[test]
+fn a_version_that_is_listed_twice_is_refused_as_a_key_is() {
+    let walked = |names: &[(&str, &str)]| {
+        let mut walk = all_versions();
+        // Each on a page of its own: the second one may come at any time.
+        names.iter().try_for_each(|(key, version)| {
+            let entries = vec![listed(key.as_bytes(), 1, Some(version))];
+            walk.check(None, &ListPage { entries, ..ListPage::default() })
+        })
+    };
+    assert_eq!(walked(&[("a", "1"), ("a", "2"), ("a", "null"), ("b", "1"), ("b", "2")]), Ok(()));
+    for twice in [[("a", "1"), ("a", "1"), ("b", "1")], [("a", "1"), ("a", "2"), ("a", "1")]] {
+        assert_eq!(walked(&twice), Err("it lists version 1 of a twice".to_owned()), "{twice:?}");
+    }
+}
+
 #[test]
 fn markers_must_go_forward_and_empty_pages_end() {
-    let mut walk = Walk { prefix: Key::from(""), all_versions: true, after: None, last: None, version: None, empty: 0 };
+    let mut walk = all_versions();
     let after = |key: &str| ListMark::After { key: Key::from(key), version: None };
     let to = |key: &str| ListPage { next: Some(after(key)), ..ListPage::default() };
     assert!(walk.check_mark(Some(&after("a")), &to("b")).is_ok());

@@ -1,11 +1,18 @@
 //! Sees to it that a listing goes forward and ends: a server that repeats itself would be listed for ever, and each
 //! object worked on again and again.
 
+use std::collections::HashSet;
+
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::object::{Key, VersionId};
 use crate::store::{ListMark, ListPage, Listed};
 
 /// Pages without any object that are borne one behind the other: a million delete markers in a row make a thousand.
 pub(super) const EMPTY_PAGES: u32 = 100_000;
+
+/// Versions of one key that are remembered, eight bytes each: more of them are looked over for the last one only.
+const MOST_VERSIONS: usize = 1 << 17;
 
 /// The way through one range.
 #[derive(Clone)]
@@ -17,6 +24,8 @@ pub(super) struct Walk {
     pub(super) last: Option<Key>,
     /// Which version of it came last; not known where the listing goes on from an earlier attempt.
     pub(super) version: Option<VersionId>,
+    /// Hashes of the versions of that key that came so far.
+    pub(super) versions: HashSet<u64>,
     pub(super) empty: u32,
 }
 
@@ -55,6 +64,12 @@ impl Walk {
         }
     }
 
+    /// Whether a version of the key at hand comes for the first time, as far as that is remembered.
+    fn is_new(&mut self, version: &VersionId) -> bool {
+        let hash = xxh3_64(version.as_str().as_bytes());
+        if self.versions.len() < MOST_VERSIONS { self.versions.insert(hash) } else { !self.versions.contains(&hash) }
+    }
+
     fn check_entries(&mut self, entries: &[Listed]) -> Result<(), String> {
         for entry in entries {
             if !entry.key.as_bytes().starts_with(self.prefix.as_bytes()) {
@@ -68,6 +83,14 @@ impl Walk {
             if !forward {
                 let before = self.last.as_ref().or(self.after.as_ref()).unwrap_or(&entry.key);
                 return Err(format!("{} comes behind {before}", entry.key));
+            }
+            if self.last.as_ref() != Some(&entry.key) {
+                self.versions.clear();
+            }
+            if let Some(version) = entry.version.as_ref().filter(|_| self.all_versions)
+                && !self.is_new(version)
+            {
+                return Err(format!("it lists version {} of {} twice", version.as_str(), entry.key));
             }
             self.last = Some(entry.key.clone());
             self.version.clone_from(&entry.version);
