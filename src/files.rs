@@ -32,7 +32,7 @@ pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()
 /// When what has the name cannot be removed, such as a folder, or the file cannot be made; the message does not name it.
 pub fn create_anew(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::create_new(path),
     }
 }

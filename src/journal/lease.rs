@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::files::{self, about};
 
@@ -73,7 +73,7 @@ impl Lease {
     }
 }
 
-fn open(path: &PathBuf) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
     files::open_own(path, &options).map_err(about(path))
 }

@@ -253,13 +253,12 @@ impl LetterQueue {
                 }
                 let wait = posted.backoff.after_failure();
                 let again = wait.map(|wait| now + wait.max(pause.unwrap_or_default().min(IN_ALL)));
-                match again.filter(|again| posted.deadline.is_none_or(|deadline| *again < deadline)) {
-                    Some(again) => posted.not_before = Some(again),
-                    None => {
-                        let why = format!("{why}; tried {} times", posted.backoff.failures());
-                        return Some(self.given_up(posted, why));
-                    }
+                let again = again.filter(|again| posted.deadline.is_none_or(|deadline| *again < deadline));
+                if again.is_none() {
+                    let why = format!("{why}; tried {} times", posted.backoff.failures());
+                    return Some(self.given_up(posted, why));
                 }
+                posted.not_before = again;
             }
             None => {}
         }
@@ -305,12 +304,14 @@ mod tests {
         let on = vec![Event::Failed];
         let receiver = Receiver { url, seal: None, allow_http: false, on, failure_rate: None, run_time: None };
         let (receiver, mut queue) = (Arc::new(receiver), LetterQueue::default());
-        letters.iter().for_each(|(job, event)| assert!(queue.push(&receiver, told(*job, *event)).is_none()));
+        for (job, event) in letters {
+            assert!(queue.push(&receiver, told(*job, *event)).is_none());
+        }
         queue
     }
 
-    fn refused(pause: Option<u64>) -> Option<Result<(), Refused>> {
-        Some(Err(Refused::ForNow { why: "no".to_owned(), pause: pause.map(Duration::from_secs) }))
+    fn refused(pause: Option<u64>) -> Result<(), Refused> {
+        Err(Refused::ForNow { why: "no".to_owned(), pause: pause.map(Duration::from_secs) })
     }
 
     #[test]
@@ -329,7 +330,7 @@ mod tests {
         assert!(sent(&mut state, now).is_none(), "one at a time");
         let url = first.receiver.url.in_full();
         let recall = state.under_way[&url].recall.clone();
-        assert!(state.took(first, refused(None), now).is_none());
+        assert!(state.took(first, Some(refused(None)), now).is_none());
         assert!(sent(&mut state, now).is_none(), "the others wait for it");
         let first = sent(&mut state, now + Duration::from_secs(2)).expect("again");
         assert_eq!(name(&first), ("1".to_owned(), "active"));
@@ -342,7 +343,7 @@ mod tests {
         while let Some(posted) = sent(&mut state, at) {
             order.push(name(&posted));
             let fails = posted.backoff.failures() == 0 && posted.letter.event == Event::Complete;
-            assert!(state.took(posted, if fails { refused(None) } else { Some(Ok(())) }, at).is_none());
+            assert!(state.took(posted, Some(if fails { refused(None) } else { Ok(()) }), at).is_none());
             at += Duration::from_secs(2);
         }
         let order: Vec<_> = order.iter().map(|(job, event)| format!("{job} {event}")).collect();
@@ -365,15 +366,15 @@ mod tests {
         let (mut state, now) = (still(&[(1, Event::Active), (2, Event::Active), (3, Event::Active)]), Instant::now());
         let first = sent(&mut state, now).expect("a letter");
         // Even were it given up by then, the next ones wait.
-        assert!(state.took(first, refused(Some(59)), now).is_none());
+        assert!(state.took(first, Some(refused(Some(59))), now).is_none());
         state.waiting.pop_front();
         assert!(matches!(state.next(now), NextStep::Wait(Some(until)) if until == now + Duration::from_secs(59)));
         state.ending = true;
         assert!(matches!(state.next(now), NextStep::Wait(Some(_))), "even at the end");
-        let second = sent(&mut state, now + Duration::from_secs(60)).expect("it may go");
+        let second = sent(&mut state, now + Duration::from_mins(1)).expect("it may go");
         assert_eq!(name(&second), ("2".to_owned(), "active"));
-        let later = now + Duration::from_secs(60);
-        let given_up = state.took(second, refused(Some(3600)), later).expect("it takes too long");
+        let later = now + Duration::from_mins(1);
+        let given_up = state.took(second, Some(refused(Some(3600))), later).expect("it takes too long");
         assert_eq!(given_up.1, "no; tried 1 times");
         let NextStep::GiveUp(third, why) = state.next(later) else { panic!("it is not tried") };
         assert_eq!((third.job.as_str(), why.as_str()), ("3", "http://127.0.0.1:1 wants no messages for now"));

@@ -143,7 +143,7 @@ fn a_comment_is_not_written_twice_where_github_does_not_say_whose_the_token_is()
         assert_eq!(warnings(&job), Vec::<String>::new());
         let [second] = github.of("acme-plans[bot]").try_into().expect("one comment");
         assert_ne!(first, second, "it is kept up to date");
-        assert_eq!(github.of("mallory"), [first.clone()]);
+        assert_eq!(github.of("mallory"), std::slice::from_ref(&first));
     }
     // Where another app has one of the same, it cannot be told which is whose.
     github.has("other[bot]", &first);

@@ -8,8 +8,8 @@ use crate::world::World;
 const TAG: &str = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
 
 fn world(objects: usize) -> World {
-    let rows: String = (0..objects).map(|n| format!("bkt,k{n:04}\n")).collect();
-    let world = World::filled(&format!("bucket,key\n{rows}"));
+    let rows: Vec<_> = (0..objects).map(|n| format!("bkt,k{n:04}\n")).collect();
+    let world = World::filled(&format!("bucket,key\n{}", rows.concat()));
     world.plan(&format!("{TAG}[job]\nconfirmation_required = false\n"));
     world
 }

@@ -116,9 +116,7 @@ fn no_name_drives_the_terminal_that_it_is_printed_on() {
     fs::create_dir(&folder).expect("a folder");
     let plan = format!("{hostile}/{hostile}.toml");
     fs::copy(world.path("plan.toml"), world.path(&plan)).expect("copied");
-    for name in ["fill.csv"] {
-        fs::copy(world.path(name), folder.join(name)).expect("copied");
-    }
+    fs::copy(world.path("fill.csv"), folder.join("fill.csv")).expect("copied");
     let state = format!("{hostile}/state");
     world.write(&format!("{hostile}/bad.toml"), format!("name = \"{hostile}\"\n\"{hostile}\" = 1\n"));
     let bad = format!("{hostile}/bad.toml");

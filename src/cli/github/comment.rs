@@ -258,11 +258,11 @@ impl Api {
             let answer = self.read(Method::GET, &self.path(&path), None).await?;
             let comments: Vec<Comment> =
                 serde_json::from_slice(&answer.body).map_err(|error| format!("GitHub's answer is odd: {error}"))?;
-            let marked = comments.iter().filter(|comment| {
+            let with_it = comments.iter().filter(|comment| {
                 let has_it = comment.body.as_deref().is_some_and(|body| body.starts_with(marker));
                 has_it && comment.user.is_some()
             });
-            for comment in marked {
+            for comment in with_it {
                 let Some(user) = &comment.user else { continue };
                 match author {
                     Author::Known(login) if user.is(login) => return Ok(Found::Own(comment.id)),
