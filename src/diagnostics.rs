@@ -14,6 +14,20 @@ pub fn drives_terminal(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// The text with whatever [drives a terminal](drives_terminal) made visible; line breaks stay.
+#[must_use]
+pub fn made_visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if drives_terminal(c) && c != '\n' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// One mistake, with every place that takes part in it.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -27,20 +41,21 @@ pub struct Problem {
 impl Problem {
     /// A mistake. The title is short and lower-case and says what is wrong.
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), labels: Vec::new(), help: None, warning: false, source: None }
+        let title = made_visible(&title.into());
+        Self { title, labels: Vec::new(), help: None, warning: false, source: None }
     }
 
     /// Points at bytes of the file; the first label is the problem's position.
     #[must_use]
     pub fn label(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
-        self.labels.push((span, text.into()));
+        self.labels.push((span, made_visible(&text.into())));
         self
     }
 
     /// One line that says how to mend it.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.help = Some(text.into());
+        self.help = Some(made_visible(&text.into()));
         self
     }
 
@@ -115,10 +130,10 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// None yet, of a file with this name and text.
+    /// None yet, of a file with this name and text. The text is shown as it is.
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
-        Self { source: Arc::new(NamedSource::new(name, text.to_owned())), found: Vec::new() }
+        Self { source: Arc::new(NamedSource::new(made_visible(name), text.to_owned())), found: Vec::new() }
     }
 
     /// Adds one.

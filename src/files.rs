@@ -1,8 +1,8 @@
 //! Small files that must be whole whatever happens, and errors that say which file they are about.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -18,11 +18,71 @@ pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
 /// When the file cannot be written; the message does not name it.
 pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let draft = folder.join(format!("{name}.draft"));
-    let mut file = File::create(&draft)?;
+    let mut file = create_anew(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&draft, folder.join(name))?;
     sync_folder(folder)
+}
+
+/// Begins a file in place of whatever has the name. Neither a symbolic link nor a second name of another file has this write
+/// elsewhere: in a folder that others may write to, a name may be anything.
+///
+/// # Errors
+/// When what has the name cannot be removed, such as a folder, or the file cannot be made; the message does not name it.
+pub fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
+}
+
+/// Opens a file that batchplan keeps, with these options. A symbolic link is refused, and so is all else that is no regular
+/// file; opening a pipe waits for nobody.
+///
+/// # Errors
+/// When it is no regular file, or cannot be opened; the message does not name it.
+pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let mut options = options.clone();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    #[cfg(not(unix))]
+    refuse_link(path)?;
+    let opened = options.open(path).map_err(|error| refuse_link(path).err().unwrap_or(error))?;
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file; remove it"));
+    }
+    Ok(opened)
+}
+
+/// Makes a folder that batchplan keeps, and those above it, where they are not there yet.
+///
+/// # Errors
+/// When it cannot be made, or is a symbolic link: what is kept in it would be elsewhere. The message does not name it.
+pub fn create_own_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    refuse_link(path)
+}
+
+/// Refuses a symbolic link. What is not there is none.
+///
+/// # Errors
+/// When it is one.
+pub fn refuse_link(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Err(io::Error::other("it is a symbolic link, which is not followed here; remove it"));
+    }
+    Ok(())
+}
+
+/// The path from the root of the file system on: to a library that reads more than a file's name in some texts, such as
+/// `file:x`, it is never one of those.
+///
+/// # Errors
+/// When the process has no folder that it is in.
+pub fn from_root(path: &Path) -> io::Result<PathBuf> {
+    // `.` stands for the process's folder, where the path is empty.
+    std::path::absolute(Path::new(".").join(path))
 }
 
 /// How often a lock is tried, and how long after one another.
@@ -82,6 +142,47 @@ mod tests {
         write_at_once(folder.path(), "f", b"new").unwrap();
         assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_that_has_the_name_of_a_file_leads_elsewhere() {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().unwrap();
+        let [victim, name, link] = ["victim", "f", "f.draft"].map(|name| folder.path().join(name));
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &link).unwrap();
+        write_at_once(folder.path(), "f", b"new").unwrap();
+        assert_eq!((fs::read_to_string(&name).unwrap(), link.exists()), ("new".to_owned(), false));
+        // A link with nothing behind it, and another name of the same file.
+        symlink(folder.path().join("none"), &link).unwrap();
+        write_at_once(folder.path(), "f", b"newer").unwrap();
+        fs::hard_link(&victim, &link).unwrap();
+        write_at_once(folder.path(), "f", b"newest").unwrap();
+        assert_eq!(fs::read_to_string(&name).unwrap(), "newest");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!folder.path().join("none").exists());
+
+        symlink(&victim, &link).unwrap();
+        for options in [OpenOptions::new().read(true), OpenOptions::new().create(true).write(true)] {
+            let refused = open_own(&link, options).expect_err("a link").to_string();
+            assert!(refused.starts_with("it is a symbolic link"), "{refused}");
+        }
+        assert!(open_own(folder.path(), OpenOptions::new().read(true)).is_err());
+        symlink(folder.path(), folder.path().join("inner")).unwrap();
+        create_own_folder(&folder.path().join("inner")).expect_err("a link");
+        create_own_folder(&folder.path().join("a/b")).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_waits_at_a_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let refused = open_own(&pipe, OpenOptions::new().read(true)).expect_err("a pipe").to_string();
+        assert_eq!(refused, "it is no regular file; remove it");
     }
 
     #[test]

@@ -51,6 +51,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::diagnostics::drives_terminal;
 use crate::journal::JournalError;
 pub use exit::Exit;
 use state::State;
@@ -135,7 +136,7 @@ pub fn main() -> ExitCode {
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
         // What was typed stands in it, and may be a stranger's: it commands neither terminals nor runners.
-        Err(error) if error.use_stderr() && github::is_here() => {
+        Err(error) if error.use_stderr() && (github::is_here() || !is_plain(&error)) => {
             terminal.say(harmless(error.render().to_string().trim_end()));
             return Exit::Invalid.into();
         }
@@ -154,6 +155,11 @@ pub fn main() -> ExitCode {
     // Last: what they come to changes nothing.
     notices::settle(terminal);
     exit.into()
+}
+
+/// Whether nothing in the text of an error, which is without colours here, drives a terminal.
+fn is_plain(error: &clap::Error) -> bool {
+    !error.render().to_string().contains(|c| drives_terminal(c) && !matches!(c, '\n' | '\t'))
 }
 
 fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {

@@ -7,7 +7,7 @@ mod markdown;
 mod numbers;
 mod text;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -142,11 +142,12 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let rates = rates(plan, args.prices.as_deref(), terminal)?;
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut onlooker = Looking { terminal, args, view: Mutex::new(ProgressView::counting(terminal)), looked: 0 };
+    let stop = CancellationToken::new();
+    let view = Mutex::new(ProgressView::counting(terminal));
+    let mut onlooker = Looking { terminal, args, view, looked: 0, stop: stop.clone() };
     let last = if is_of_changes(&plan.manifest) { None } else { earlier::find(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
         let connection = connected(&plan.store).await?;
-        let stop = CancellationToken::new();
         signals::listen(terminal, stop.clone())?;
         let digest = args.out.as_ref().map(|_| random_key());
         let closeness = Closeness { sample: args.sample, seed: args.seed, full: args.full || args.all, digest };
@@ -163,6 +164,9 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     });
     // A thread that reads from what never answers must not keep the program from leaving.
     runtime.shutdown_background();
+    if terminal.reader_has_left() && args.out.is_none() {
+        return Ok(Exit::Done);
+    }
     let (preview, earlier) = preview?;
     let estimate = estimate(&preview.work, &rates);
     let hours = hours(&preview.work, &plan.limits, &rates);
@@ -262,6 +266,8 @@ struct Looking<'a> {
     args: &'a PlanArgs,
     view: Mutex<ProgressView>,
     looked: u64,
+    /// Ends the looking, where nobody wants to see any more.
+    stop: CancellationToken,
 }
 
 impl Looking<'_> {
@@ -294,7 +300,12 @@ impl Onlooker for Looking<'_> {
         } else {
             text::object(prospect, self.terminal.colours_data())
         };
-        io::stdout().lock().write_all(self.terminal.as_data(&shown).as_bytes())
+        self.terminal.print_piece(&shown)?;
+        // Where the plan is to be saved, that is wanted still.
+        if self.terminal.reader_has_left() && self.args.out.is_none() {
+            self.stop.cancel();
+        }
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Error, Exit, Terminal, plan_file, problems};
 use crate::diagnostics::{Problems, drives_terminal};
 use crate::hex::hex;
-use crate::plan::StateUrl;
+use crate::plan::{StateUrl, for_excerpts};
 use cron::Cron;
 
 /// Print what applies a plan again and again: a GitHub workflow, a systemd timer or a crontab line.
@@ -76,7 +76,7 @@ impl Job<'_> {
 }
 
 pub(super) fn run(args: &Schedule, terminal: Terminal) -> Result<Exit, Error> {
-    let mut mistakes = Problems::new("--cron", &args.cron);
+    let mut mistakes = Problems::new("--cron", &for_excerpts(&args.cron, &[]));
     let cron = cron::parse(&args.cron, &mut mistakes);
     problems::show(&mistakes, terminal);
     let plan = plan_file::require(&args.plan, terminal)?.plan;

@@ -3,9 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::github;
-use crate::diagnostics::drives_terminal;
+use crate::diagnostics::{drives_terminal, made_visible};
+
+/// Whether whoever read the data has left, as `head` does once it has its lines.
+static READER_LEFT: AtomicBool = AtomicBool::new(false);
 
 /// The two streams, and what kind of reader each has.
 #[derive(Clone, Copy, Debug)]
@@ -58,17 +62,46 @@ impl Terminal {
         self.coloured && self.has_screen()
     }
 
-    /// Data, a line of it.
+    /// Data, a line of it. A reader that has left is no failure: the command ends as it would have otherwise, and what would
+    /// go on for long looks at [`reader_has_left`](Self::reader_has_left).
     ///
     /// # Errors
-    /// When standard output cannot be written, a closed pipe included: the command should end.
+    /// When standard output cannot be written for another reason.
     pub(super) fn print(self, line: impl fmt::Display) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{}", self.as_data(&line.to_string()))
+        self.print_piece(&format!("{line}\n"))
     }
 
-    /// Data as it may be printed: nothing in it is a command to a workflow's runner.
-    pub(super) fn as_data(self, text: &str) -> Cow<'_, str> {
-        if self.data_obeyed { commandless(text) } else { Cow::Borrowed(text) }
+    /// As [`print`](Self::print), of text that has its line ends.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn print_piece(self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        match out.write_all(self.as_data(text).as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                READER_LEFT.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            printed => printed,
+        }
+    }
+
+    /// Whether nobody reads the data any more.
+    #[expect(clippy::unused_self, reason = "what became of the streams is the terminal's to know")]
+    pub(super) fn reader_has_left(self) -> bool {
+        READER_LEFT.load(Ordering::Relaxed)
+    }
+
+    /// Data as it may be printed: nothing in it commands a terminal, nor the runner of a workflow.
+    fn as_data(self, text: &str) -> Cow<'_, str> {
+        let text = inert(text, self.colours_data());
+        if !self.data_obeyed {
+            return text;
+        }
+        match commandless(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(changed) => Cow::Owned(changed),
+        }
     }
 
     /// A line for a person. That nobody listens is no reason to stop work, so failures are ignored.
@@ -81,15 +114,19 @@ impl Terminal {
     /// As [`say`](Self::say), for what was drawn with colours: it must hold nothing that a stranger wrote.
     pub(super) fn draw(self, line: impl fmt::Display) {
         let line = line.to_string();
-        let line = if self.obeyed { commandless(&line) } else { Cow::Borrowed(line.as_str()) };
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        speak(if self.obeyed { commandless(&line) } else { Cow::Borrowed(line.as_str()) });
     }
 
     /// A command to a workflow's runner, in its own words: whatever a stranger wrote in it must be escaped as GitHub wants.
     #[expect(clippy::unused_self, reason = "speaking is the terminal's, whichever stream it takes")]
     pub(super) fn command(self, line: impl fmt::Display) {
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        speak(line);
     }
+}
+
+/// A line to standard error, at once: neither another process nor the end of this one comes in between.
+fn speak(line: impl fmt::Display) {
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The text with nothing in it that the runner of a workflow takes for a command: a line that begins with `::`, spaces aside,
@@ -111,17 +148,48 @@ fn commandless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The text with whatever would move the cursor, colour the screen or turn the reading direction made visible.
-pub(super) fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if drives_terminal(c) && c != '\n' {
-            out.extend(c.escape_default());
+/// Data with an escape for whatever would move the cursor or turn the reading direction, in a form that means the same in JSON
+/// and TOML, or in XML. Colours stay where data is `coloured`.
+fn inert(text: &str, coloured: bool) -> Cow<'_, str> {
+    let drives = |c: char| drives_terminal(c) && !matches!(c, '\n' | '\t');
+    if !text.contains(drives) {
+        return Cow::Borrowed(text);
+    }
+    let is_xml = text.starts_with("<?xml");
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(at) = rest.find(drives) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let colour = if coloured { colour_at(from) } else { "" };
+        if let Some(c) = from.chars().next().filter(|_| colour.is_empty()) {
+            let (before, code, behind) = if is_xml {
+                ("&#x", format!("{:x}", u32::from(c)), ";")
+            } else {
+                ("\\u", format!("{:04x}", u32::from(c)), "")
+            };
+            out.extend([before, &code, behind]);
+            rest = &from[c.len_utf8()..];
         } else {
-            out.push(c);
+            out.push_str(colour);
+            rest = &from[colour.len()..];
         }
     }
-    out
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// The sequence at the beginning of a text that sets a colour, such as `ESC[1;32m`, if there is one.
+fn colour_at(text: &str) -> &str {
+    let codes =
+        text.strip_prefix("\u{1b}[").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+    let rest = codes.and_then(|rest| rest.strip_prefix('m'));
+    rest.map_or("", |rest| &text[..text.len() - rest.len()])
+}
+
+/// The text with whatever would move the cursor, colour the screen or turn the reading direction made visible.
+pub(super) fn harmless(text: &str) -> String {
+    made_visible(text)
 }
 
 /// A text whose lines after the first stand behind a bar: a server's words among them pass for none of ours.
@@ -142,6 +210,21 @@ mod tests {
     fn nothing_that_is_said_commands_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2Jb\r\u{9b}0m\u{202e}c\né"), "a\\u{1b}[2Jb\\r\\u{9b}0m\\u{202e}c\né");
         assert_eq!(cell("a\nb\u{1b}"), "a\\nb\\u{1b}");
+    }
+
+    #[test]
+    fn data_commands_no_terminal_and_means_the_same() {
+        let hostile = "a\u{7f}b\u{85}\u{9b}2J\u{202e}c\u{2066}\u{2028}d\u{1b}[31m\té";
+        let json = serde_json::json!({ "name": hostile }).to_string();
+        let printed = inert(&json, false);
+        assert!(!printed.contains(drives_terminal), "{printed}");
+        let back: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+        assert_eq!(back["name"], hostile);
+        assert_eq!(inert("<?xml?><a>\u{9b}\n\u{202e}</a>", false), "<?xml?><a>&#x9b;\n&#x202e;</a>");
+        assert!(matches!(inert("plain\n\té", false), Cow::Borrowed(_)));
+        // What was drawn with colours keeps them, and nothing else.
+        assert_eq!(inert("\u{1b}[1;32mok\u{1b}[0m\u{1b}[2J\u{1b}", true), "\u{1b}[1;32mok\u{1b}[0m\\u001b[2J\\u001b");
+        assert_eq!(inert("\u{1b}[32m", false), "\\u001b[32m");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::runner::{Gone, Runner, Watch};
 use super::schedule::{Candidate, going};
 use super::settings::Settings;
 use crate::job::{JobId, JobStatus};
-use crate::journal::{JobFolder, JobRecord, Journal, Lease, PauseCause, Query};
+use crate::journal::{JobFolder, JobRecord, Journal, JournalError, Lease, LeaseError, PauseCause, Query};
 use crate::store::{Connection, StoreConfig, connect};
 
 /// Whoever looks on while the queue is worked off.
@@ -48,6 +48,8 @@ impl Queue<'_> {
         let budget = Budget::default();
         let connections = Connections::default();
         let mut taken = BTreeSet::new();
+        // Those that another process was faster with: should it leave them, they are looked at again.
+        let mut lost = Vec::new();
         let mut running = FuturesUnordered::new();
         loop {
             let waiting = if self.stop.is_cancelled() { Vec::new() } else { self.waiting(&taken)? };
@@ -56,12 +58,14 @@ impl Queue<'_> {
                 taken.insert(job.number);
                 running.push(self.work(job, &budget, &connections, floor));
             }
-            if running.is_empty() && waiting.is_empty() {
+            if running.is_empty() && waiting.is_empty() && (lost.is_empty() || self.stop.is_cancelled()) {
                 return Ok(());
             }
             tokio::select! {
-                Some(()) = running.next(), if !running.is_empty() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                Some(number) = running.next(), if !running.is_empty() => lost.extend(number),
+                () = tokio::time::sleep(LOOK_EVERY) => lost.drain(..).for_each(|number| {
+                    taken.remove(&number);
+                }),
             }
         }
     }
@@ -74,11 +78,10 @@ impl Queue<'_> {
         let mut waiting = Vec::new();
         for job in self.journal.list(query)? {
             let due = match job.status {
-                JobStatus::Ready => !self.is_held(&job.id)?,
-                JobStatus::Paused => job.cause != Some(PauseCause::Person) && !self.is_held(&job.id)?,
+                JobStatus::Ready | JobStatus::Paused => !self.is_held(&job.id)?,
                 _ => is_interrupted(self.journal, &job)?,
             };
-            if due && !taken.contains(&job.number) {
+            if due && is_work(&job) && !taken.contains(&job.number) {
                 waiting.push(job);
             }
         }
@@ -106,28 +109,62 @@ impl Queue<'_> {
         Ok(Lease::is_held(JobFolder::of(self.journal.state(), id).path())?)
     }
 
-    async fn work(&self, job: JobRecord, budget: &Budget, connections: &Connections, floor: &dyn Floor) {
-        let mut watch = floor.begins(&job);
-        let gone = Box::pin(self.go(&job, budget, connections, &mut *watch)).await;
-        drop(watch);
+    /// Works on a job, and returns its number if another process was faster: nothing of it is told to the floor then.
+    async fn work(&self, job: JobRecord, budget: &Budget, connections: &Connections, floor: &dyn Floor) -> Option<i64> {
+        let (job, gone) = match self.take_up(&job).await {
+            Ok(None) => return Some(job.number),
+            Ok(Some((held, job))) => {
+                let mut watch = floor.begins(&job);
+                let gone = Box::pin(self.go(held, job.clone(), budget, connections, &mut *watch)).await;
+                (job, gone)
+            }
+            Err(error) => (job, Err(error)),
+        };
         let now = self.journal.look(&job.id).await.unwrap_or(job);
         floor.ends(&now, &gone);
+        None
+    }
+
+    /// Takes the right to work on a job, which is then as it is now, with its plan. `None` if another process has that right,
+    /// or has done with the job since it was listed: ended it, paused it for a person, or deleted it.
+    async fn take_up(&self, job: &JobRecord) -> Result<Option<(Held, JobRecord)>, JobError> {
+        let held = match Held::take(self.journal, &job.id) {
+            Err(JobError::Lease { cause: LeaseError::Held(_), .. }) => return Ok(None),
+            held => held?,
+        };
+        match self.journal.look(&job.id).await {
+            Ok(job) if is_work(&job) => Ok(Some((held, job))),
+            Ok(_) => Ok(None),
+            Err(JournalError::NoSuchJob(_)) => {
+                // The lease has just made it anew.
+                held.folder.clone().remove()?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn go(
         &self,
-        job: &JobRecord,
+        held: Held,
+        job: JobRecord,
         budget: &Budget,
         connections: &Connections,
         watch: &mut dyn Watch,
     ) -> Result<Gone, JobError> {
-        let held = Held::take(self.journal, &job.id)?;
-        // As it is now, with its plan.
-        let job = self.journal.look(&job.id).await?;
         let plan = stored_plan(&job)?;
         let connection = connections.to(&plan.store).await?;
         let (store, signal) = (connection.store(), self.stop.clone());
         Runner::new(self.journal, held, job, &plan, store, (self.settings, budget), signal).go(watch).await
+    }
+}
+
+/// Whether a queue works on a job that stands so: it is not over, and does not wait for a person.
+fn is_work(job: &JobRecord) -> bool {
+    match job.status {
+        JobStatus::Suspended => false,
+        JobStatus::Paused => job.cause != Some(PauseCause::Person),
+        status => !status.is_over(),
     }
 }
 

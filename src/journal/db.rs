@@ -6,14 +6,15 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::error::JournalError;
 use super::folder::JOBS;
 use super::listen::Ear;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
-use crate::files::sync_folder;
+use crate::files::{from_root, refuse_link, sync_folder};
 
 /// The file's name in the state folder.
 pub const JOURNAL_NAME: &str = "journal.db";
@@ -182,7 +183,7 @@ impl From<JournalError> for Problem {
 fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
     let of = |error: rusqlite::Error| JournalError::of(path, &error);
     refuse_emptied(path)?;
-    let mut connection = Connection::open(path).map_err(of)?;
+    let mut connection = open_database(path)?;
     connection.busy_timeout(terms.patience).map_err(of)?;
     refuse_strangers(&mut connection, path, terms.migrations)?;
     write_ahead(&connection, terms.patience).map_err(of)?;
@@ -198,6 +199,27 @@ fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
     }
     migrate(&mut connection, path, terms.migrations)?;
     Ok(connection)
+}
+
+/// Opens the database in a file, which is made where there is none.
+///
+/// `SQLite` as it is built here takes a name that begins with `file:` for a URL whatever the flags are, and a name from the
+/// root on never begins so. It would also follow a link in the file's place.
+pub(super) fn open_database(path: &Path) -> Result<Connection, JournalError> {
+    let (whole, flags) = (from_root(path), OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_URI));
+    refuse_link(path)
+        .and(whole)
+        .map_err(|cause| JournalError::io(path, cause))
+        .and_then(|whole| Connection::open_with_flags(whole, flags).map_err(|error| JournalError::of(path, &error)))
+}
+
+/// Writes a copy of the database to a file that is not there yet.
+pub(super) fn copy_database(connection: &Connection, to: &Path) -> Result<(), JournalError> {
+    let whole = from_root(to).map_err(|cause| JournalError::io(to, cause))?;
+    // In the bytes of the system: a name need not be text for that.
+    let name = ToSqlOutput::Borrowed(ValueRef::Text(whole.as_os_str().as_encoded_bytes()));
+    let copied = connection.execute("VACUUM INTO ?1", [name]);
+    copied.map(drop).map_err(|error| JournalError::of(to, &error))
 }
 
 /// Refuses a journal of which nothing is left, beside the folders of its jobs: `SQLite` takes an empty file for a new
@@ -298,8 +320,8 @@ fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), Journ
     let of = |error: rusqlite::Error| JournalError::of(path, &error);
     let backup = path.with_file_name(format!("{JOURNAL_NAME}.v{found}.backup"));
     let draft = path.with_file_name(format!("{JOURNAL_NAME}.v{found}.{:016x}.draft", fastrand::u64(..)));
-    let copied = connection.execute("VACUUM INTO ?1", [draft.to_string_lossy()]).map_err(of).and_then(|_| {
-        let (_, copied) = Connection::open(&draft).and_then(|copy| versions(&copy)).map_err(of)?;
+    let copied = copy_database(connection, &draft).and_then(|()| {
+        let (_, copied) = versions(&open_database(&draft)?).map_err(of)?;
         if copied != found {
             // Another process was faster, and has kept what there was.
             return Ok(false);

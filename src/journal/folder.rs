@@ -1,9 +1,10 @@
 //! Where a job keeps its files: `<state>/jobs/<JobId>/`.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::files::about;
+use crate::files::{about, create_anew, create_own_folder};
 use crate::job::JobId;
 
 /// The folder in the state folder that keeps the jobs' folders.
@@ -36,7 +37,7 @@ impl JobFolder {
     /// When it cannot be made, with its path in the message.
     pub fn create(state: &Path, job: &JobId) -> io::Result<Self> {
         let folder = Self::of(state, job);
-        fs::create_dir_all(&folder.path).map_err(about(&folder.path))?;
+        create_own_folder(&folder.path).map_err(about(&folder.path))?;
         Ok(folder)
     }
 
@@ -64,7 +65,7 @@ impl JobFolder {
     /// When it cannot be written, with its path in the message.
     pub fn keep_plan(&self, text: &[u8]) -> io::Result<()> {
         let path = self.plan();
-        fs::write(&path, text).map_err(about(&path))
+        create_anew(&path).and_then(|mut file| file.write_all(text)).map_err(about(&path))
     }
 
     /// The completion report.

@@ -2,8 +2,8 @@
 //! the process that holds it, however that ends.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 
 use crate::files::{self, about};
 
@@ -66,7 +66,7 @@ impl Lease {
     /// When the file is there and cannot be opened.
     pub fn is_held(folder: &Path) -> io::Result<bool> {
         let path = folder.join(NAME);
-        let file = match File::open(&path) {
+        let file = match files::open_own(&path, OpenOptions::new().read(true)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(about(&path)(error)),
@@ -82,7 +82,7 @@ impl Lease {
 /// How often a lease is taken anew whose file was removed meanwhile.
 const TRIES: u32 = 5;
 
-fn locked(path: &PathBuf, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File, LeaseError> {
+fn locked(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File, LeaseError> {
     for _ in 0..TRIES {
         let file = open(path)?;
         match lock(&file) {
@@ -115,13 +115,18 @@ fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(about(path))
+fn open(path: &Path) -> io::Result<File> {
+    let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
+    files::open_own(path, &options).map_err(about(path))
 }
 
 /// What the holder has left, for people.
 fn holder(path: &Path) -> String {
-    let said = fs::read_to_string(path).unwrap_or_default();
+    let mut said = String::new();
+    if let Ok(file) = files::open_own(path, OpenOptions::new().read(true)) {
+        // What cannot be read, or is no text, says nothing.
+        let _ = file.take(256).read_to_string(&mut said);
+    }
     if said.is_empty() { "another process".to_owned() } else { said.chars().take(64).collect() }
 }
 
@@ -146,6 +151,18 @@ mod tests {
         assert!(!Lease::is_held(folder.path()).expect("looked"));
         assert_eq!(Lease::holder(folder.path()).expect("looked"), None);
         drop(Lease::take(folder.path()).expect("nobody holds it"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "precious").expect("written");
+        std::os::unix::fs::symlink(&victim, folder.path().join(NAME)).expect("a link");
+        assert!(matches!(Lease::take(folder.path()), Err(LeaseError::Io(_))));
+        assert!(Lease::is_held(folder.path()).is_err());
+        assert_eq!(std::fs::read_to_string(&victim).expect("it is there"), "precious");
     }
 
     #[test]

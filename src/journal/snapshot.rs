@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::checkpoint::{ReportFile, files};
-use super::db::{Journal, Problem};
+use super::db::{Journal, Problem, copy_database, open_database};
 use super::error::JournalError;
 use crate::job::{JobId, JobStatus};
 
@@ -28,9 +28,9 @@ impl Journal {
     pub async fn copy_to(&self, path: &Path) -> Result<Vec<Kept>, JournalError> {
         let path = path.to_owned();
         self.ask(move |connection| {
-            connection.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+            copy_database(connection, &path)?;
             // Asked of the copy: another process may have written meanwhile.
-            Connection::open(&path).map_err(Problem::from).and_then(|copy| jobs(&copy))
+            jobs(&open_database(&path)?)
         })
         .await
     }

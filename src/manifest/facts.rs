@@ -16,6 +16,7 @@ use super::error::ManifestError;
 use super::filter::Facts;
 use super::part::varint;
 use super::survey::Told;
+use crate::files::create_anew;
 use crate::object::Acl;
 
 /// The file's name.
@@ -43,7 +44,7 @@ impl FactsWriter {
     /// Begins it, in place of an earlier one.
     pub(super) fn create(home: &Path) -> Result<Self, ManifestError> {
         let path = home.join(NAME);
-        let file = File::create(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
+        let file = create_anew(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
         let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
         Ok(Self { path, out, classes: Vec::new(), record: Vec::new() })
     }

@@ -16,6 +16,7 @@ use super::part::PartReader;
 use super::reach::Reach;
 use super::turns::Turns;
 use super::{draft, index};
+use crate::files::create_own_folder;
 use crate::frontier::Frontier;
 use crate::object::{Bucket, Key};
 use crate::task::{Seq, Task};
@@ -308,7 +309,7 @@ pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
 
 /// Makes an empty place for a manifest, without what an earlier attempt left there.
 pub(super) fn clear(home: &Path) -> Result<(), ManifestError> {
-    fs::create_dir_all(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
+    create_own_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
     // What vouches for the parts goes first, so that half of them are never taken for all.
     draft::remove(home)?;
     index::remove(home)?;

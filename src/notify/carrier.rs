@@ -1,4 +1,4 @@
-//! One letter to one receiver, again where that may help.
+//! One attempt to deliver a letter, and what its receiver made of it.
 
 use std::time::Duration;
 
@@ -6,60 +6,46 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use tokio::time::Instant;
 
 use super::letter::Letter;
 use super::receiver::Receiver;
-use crate::backoff::{Backoff, RetryPolicy};
 use crate::web::{Client, Message, SendError};
 
-/// How long a letter may take in all, and one attempt.
-const IN_ALL: Duration = Duration::from_mins(1);
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long a receiver is left alone that has had too many messages and does not say for how long.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// When it is sent again.
-const RETRIES: RetryPolicy =
-    RetryPolicy { base: Duration::from_millis(500), cap: Duration::from_secs(15), attempts: 5 };
+/// The longest that a receiver is left alone, whatever it says.
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 
 const EVENT: HeaderName = HeaderName::from_static("x-batchplan-event");
 const DELIVERY: HeaderName = HeaderName::from_static("x-batchplan-delivery");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-batchplan-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-batchplan-signature");
 
-/// What became of one attempt that was none.
-enum Refused {
-    /// It may go better later, though not before so long.
-    ForNow(String, Option<Duration>),
+/// Why a letter was not taken: a sentence that names the receiver's host and no more of it.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It may go better later.
+    ForNow {
+        /// Why.
+        why: String,
+        /// For how long the receiver wants no message at all.
+        pause: Option<Duration>,
+    },
     /// It will not.
     ForGood(String),
 }
 
-/// Sends a letter until it is taken, refused for good, or no attempt is left.
+/// Sends a letter once, within this time.
 ///
 /// # Errors
-/// Why it was not taken: a sentence that names the receiver's host and no more of it.
-pub(super) async fn carry(client: &Client, receiver: &Receiver, letter: &Letter) -> Result<(), String> {
-    let deadline = Instant::now() + IN_ALL;
-    let mut backoff = Backoff::new(RETRIES);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let (why, not_before) = match attempt(client, receiver, letter, left.min(ATTEMPT)).await {
-            Ok(()) => return Ok(()),
-            Err(Refused::ForGood(why)) => return Err(why),
-            Err(Refused::ForNow(why, not_before)) => (why, not_before),
-        };
-        let Some(wait) = backoff.after_failure() else {
-            return Err(format!("{why}; tried {} times", backoff.failures()));
-        };
-        let again = Instant::now() + wait.max(not_before.unwrap_or_default().min(IN_ALL));
-        if again >= deadline {
-            return Err(format!("{why}; tried {} times", backoff.failures()));
-        }
-        tokio::time::sleep_until(again).await;
-    }
-}
-
-async fn attempt(client: &Client, receiver: &Receiver, letter: &Letter, time: Duration) -> Result<(), Refused> {
+/// When it is not taken.
+pub(super) async fn attempt(
+    client: &Client,
+    receiver: &Receiver,
+    letter: &Letter,
+    time: Duration,
+) -> Result<(), Refused> {
     let now = Timestamp::now().as_second();
     let headers = headers(receiver, letter, now).map_err(|error| Refused::ForGood(error.to_string()))?;
     let (url, body, allow_http) = (&receiver.url, letter.body.clone(), receiver.allow_http);
@@ -69,7 +55,7 @@ async fn attempt(client: &Client, receiver: &Receiver, letter: &Letter, time: Du
         Err(error @ (SendError::NotEncrypted(_) | SendError::NoCertificates(_))) => {
             Err(Refused::ForGood(error.to_string()))
         }
-        Err(error) => Err(Refused::ForNow(error.to_string(), None)),
+        Err(error) => Err(Refused::ForNow { why: error.to_string(), pause: None }),
     }
 }
 
@@ -95,7 +81,10 @@ fn judge(receiver: &Receiver, status: StatusCode, headers: &HeaderMap) -> Result
     match status.as_u16() {
         200..=299 => Ok(()),
         300..=399 => Err(Refused::ForGood(format!("{answered}, and no redirect is followed"))),
-        408 | 429 | 500..=599 => Err(Refused::ForNow(answered, retry_after(headers, Timestamp::now()))),
+        code @ (408 | 429 | 500..=599) => {
+            let asked = retry_after(headers, Timestamp::now()).map(|pause| pause.min(LONGEST_PAUSE));
+            Err(Refused::ForNow { why: answered, pause: asked.or((code == 429).then_some(PAUSE)) })
+        }
         _ => Err(Refused::ForGood(answered)),
     }
 }

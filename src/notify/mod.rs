@@ -5,7 +5,8 @@
 //! | `receiver` | a webhook, with what its plan takes from the environment |
 //! | `letter` | what is told, as JSON |
 //! | `seal` | its signature |
-//! | `carrier` | one letter to one receiver, again where that may help |
+//! | `carrier` | one attempt to deliver one letter |
+//! | `order` | in which order letters go, and when |
 //! | `outbox` | what waits to be told, and the thread that tells it |
 //! | `notifier` | hears what the journal has recorded, and decides who is told |
 //!
@@ -15,6 +16,7 @@
 mod carrier;
 mod letter;
 mod notifier;
+mod order;
 mod outbox;
 mod receiver;
 mod seal;

@@ -66,12 +66,13 @@ impl Notifier {
         self.confirms.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing more is to come: what was held back is told now.
+    /// Nothing more is to come: what was held back is told now, and the last status of each job first.
     pub fn finish(&self) {
         let passing: Vec<_> = self.passing().drain().map(|(_, job)| job).collect();
         for job in passing {
             self.status(&job, Event::Suspended, Vec::new);
         }
+        self.outbox.end();
     }
 
     /// Messages that are not delivered yet.

@@ -1,26 +1,26 @@
 //! What waits to be told, and the thread that tells it.
 //!
 //! A thread of its own, as commands have runtimes of their own or none, and as a job's work and a slow receiver must not
-//! wait for each other. Letters to one receiver go one after the other, those to several side by side.
+//! wait for each other. Letters to several receivers go side by side.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::carrier::carry;
+use super::carrier::{Refused, attempt};
 use super::letter::Letter;
+use super::order::{LetterQueue, MAX_WAITING, NextStep, QueuedLetter};
 use super::receiver::Receiver;
 use crate::web::Client;
 
-/// Letters that wait. A job has a handful; more is a receiver that is down while a queue is worked off.
-const MAX_WAITING: usize = 256;
-
-/// Letters under way at once.
-const MAX_UNDER_WAY: usize = 16;
+/// How long the answer to a letter is waited for that is called back.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A letter that its receiver did not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,46 +49,36 @@ pub(super) struct Outbox {
 }
 
 struct Shared {
-    state: Mutex<State>,
-    /// Something waits.
+    queue: Mutex<LetterQueue>,
+    /// Whether the thread is there.
+    started: AtomicBool,
+    /// Something waits, or may go in another order.
     posted: Notify,
     /// Something has left.
     left: Notify,
     tell: Tell,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<(Arc<Receiver>, Letter)>,
-    /// The receivers that a letter is under way to, by their whole URLs.
-    under_way: BTreeSet<String>,
-    started: bool,
-    /// Nobody waits any more: what is not delivered now is not told of.
-    closed: bool,
-}
-
 impl Outbox {
     pub(super) fn new(tell: Tell) -> Self {
         let (posted, left) = (Notify::new(), Notify::new());
-        Self { shared: Arc::new(Shared { state: Mutex::default(), posted, left, tell }) }
+        let (queue, started) = (Mutex::default(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { queue, started, posted, left, tell }) }
     }
 
     /// Has a letter delivered. Where too many wait, the oldest is not.
     pub(super) fn post(&self, receiver: &Arc<Receiver>, letter: Letter) {
-        let (dropped, start) = {
-            let mut state = self.shared.state();
-            let full = state.waiting.len() >= MAX_WAITING;
-            let dropped = if full { state.waiting.pop_front() } else { None };
-            state.waiting.push_back((Arc::clone(receiver), letter));
-            (dropped, !std::mem::replace(&mut state.started, true))
-        };
-        if let Some((receiver, letter)) = dropped {
+        let dropped = self.shared.queue().push(receiver, letter);
+        if let Some(QueuedLetter { receiver, letter, .. }) = dropped {
             let why = format!("{MAX_WAITING} messages wait for {receiver} and others");
             (self.shared.tell)(undelivered(&letter, why));
         }
-        if start && let Err(why) = self.start() {
-            self.shared.state().started = false;
-            for (_, letter) in std::mem::take(&mut self.shared.state().waiting) {
+        if !self.shared.started.swap(true, Ordering::Relaxed)
+            && let Err(why) = self.start()
+        {
+            self.shared.started.store(false, Ordering::Relaxed);
+            let unsent = self.shared.queue().take_all();
+            for QueuedLetter { letter, .. } in unsent {
                 (self.shared.tell)(undelivered(&letter, why.to_string()));
             }
         }
@@ -102,10 +92,16 @@ impl Outbox {
         thread::Builder::new().name("notifications".to_owned()).spawn(deliver).map(drop)
     }
 
+    /// Nothing else is done any more but telling, and that not for long: the last status of each job goes first, before what
+    /// was posted earlier and even where that is being sent.
+    pub(super) fn end(&self) {
+        self.shared.queue().end();
+        self.shared.posted.notify_one();
+    }
+
     /// Letters that are not delivered yet.
     pub(super) fn left(&self) -> usize {
-        let state = self.shared.state();
-        state.waiting.len() + state.under_way.len()
+        self.shared.queue().len()
     }
 
     /// Waits until every letter is delivered or given up.
@@ -121,44 +117,33 @@ impl Outbox {
 
     /// Gives up what is left, and tells how many letters that were.
     pub(super) fn close(&self) -> usize {
-        let left = self.left();
-        let mut state = self.shared.state();
-        state.closed = true;
-        state.waiting.clear();
+        let mut queue = self.shared.queue();
+        let left = queue.len();
+        queue.close();
         left
     }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, LetterQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest letter that may go: no other is under way to its receiver.
-    fn next(&self) -> Option<(Arc<Receiver>, Letter)> {
-        let mut state = self.state();
-        if state.under_way.len() >= MAX_UNDER_WAY {
-            return None;
-        }
-        let free = |(receiver, _): &(Arc<Receiver>, Letter)| !state.under_way.contains(&receiver.url.in_full());
-        let at = state.waiting.iter().position(free)?;
-        let (receiver, letter) = state.waiting.remove(at)?;
-        state.under_way.insert(receiver.url.in_full());
-        Some((receiver, letter))
-    }
-
-    fn done(&self, receiver: &Receiver, letter: &Letter, carried: Result<(), String>) {
-        let closed = {
-            let mut state = self.state();
-            state.under_way.remove(&receiver.url.in_full());
-            state.closed
-        };
-        if let Err(why) = carried
-            && !closed
-        {
-            (self.tell)(undelivered(letter, why));
+    /// Takes in what became of an attempt; `None` where the letter was called back.
+    fn done(&self, posted: QueuedLetter, became: Option<Result<(), Refused>>) {
+        let given_up = self.queue().took(posted, became, Instant::now());
+        if let Some((letter, why)) = given_up {
+            self.give_up(&letter, why);
         }
         self.left.notify_waiters();
+    }
+
+    /// Tells of a letter that is given up, unless nobody waits any more.
+    fn give_up(&self, letter: &Letter, why: String) {
+        if !self.queue().is_closed() {
+            (self.tell)(undelivered(letter, why));
+        }
+        self.queue().was_told();
     }
 }
 
@@ -171,17 +156,39 @@ async fn deliver(shared: &Shared) {
     let client = &client;
     let mut under_way = FuturesUnordered::new();
     loop {
-        while let Some((receiver, letter)) = shared.next() {
-            under_way.push(async move {
-                let carried = carry(client, &receiver, &letter).await;
-                (receiver, letter, carried)
-            });
-        }
-        tokio::select! {
-            Some((receiver, letter, carried)) = under_way.next(), if !under_way.is_empty() => {
-                shared.done(&receiver, &letter, carried);
+        let until = loop {
+            let next = shared.queue().next(Instant::now());
+            match next {
+                NextStep::Send(posted, time, recall) => under_way.push(async move {
+                    let called_back = async {
+                        recall.cancelled().await;
+                        // It may be answered any moment: with what its receiver says, all is well ordered.
+                        tokio::time::sleep(GRACE).await;
+                    };
+                    let became = tokio::select! {
+                        biased;
+                        became = attempt(client, &posted.receiver, &posted.letter, time) => Some(became),
+                        () = called_back => None,
+                    };
+                    (*posted, became)
+                }),
+                NextStep::GiveUp(letter, why) => {
+                    shared.give_up(&letter, why);
+                    shared.left.notify_waiters();
+                }
+                NextStep::Wait(until) => break until,
             }
+        };
+        let due = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some((posted, became)) = under_way.next(), if !under_way.is_empty() => shared.done(posted, became),
             () = shared.posted.notified() => {}
+            () = due => {}
         }
     }
 }
@@ -189,7 +196,6 @@ async fn deliver(shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::time::Duration;
 
     use bytes::Bytes;
 
@@ -220,7 +226,7 @@ mod tests {
         let silent = receiver(&format!("http://{}/hook", listener.local_addr().expect("an address")));
         let (outbox, told) = outbox();
         outbox.post(&silent, letter(0));
-        while outbox.shared.state().under_way.is_empty() {
+        while !outbox.shared.queue().is_sending() {
             thread::sleep(Duration::from_millis(1));
         }
         for job in 1..=MAX_WAITING + 2 {

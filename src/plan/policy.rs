@@ -171,8 +171,8 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
         let rights: &[Right] = if language == Language::Ram { &[WRITE, ABORT] } else { &[WRITE] };
         let to = writer.below(&place.bucket, &place.prefix);
         statements.push(writer.statement("WriteReport", rights, Named::Current, std::slice::from_ref(&to)));
-        // The next job looks there for what failed in the last.
-        if !plan.report.keep_local && plan.recurring.is_some_and(|recurring| recurring.only_changed) {
+        // A retry, and the next job of a recurring plan, look there for what failed.
+        if !plan.report.keep_local {
             statements.push(writer.statement("ReadReport", &[READ], Named::Current, &[to]));
         }
     }

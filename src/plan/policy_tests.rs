@@ -103,7 +103,8 @@ fn a_plan_that_recurs_reads_the_report_that_has_left_the_machine() {
         policy["Statement"].to_string().matches("ReadReport").count()
     };
     assert_eq!(sids("keep_local = false\n[recurring]\nonly_changed = true\n"), 1);
-    assert_eq!(sids("keep_local = false\n[recurring]\n"), 0);
+    assert_eq!(sids("keep_local = false\n[recurring]\n"), 1);
+    assert_eq!(sids("keep_local = false\n"), 1, "a retry reads it");
     assert_eq!(sids("[recurring]\nonly_changed = true\n"), 0);
 }
 

@@ -14,7 +14,7 @@ use super::error::RemoteError;
 use super::head::{Filed, Head, JournalDigest, PIECE, Piece, path_below};
 use super::mirror::Mirror;
 use super::push::blocking;
-use crate::files::{about, sync_folder};
+use crate::files::{about, create_anew, sync_folder};
 use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::{JOURNAL_NAME, JobFolder, folders};
@@ -89,7 +89,7 @@ pub(super) async fn fetch(door: &Door, mirror: &mut Mirror, job: &JobId) -> Resu
 
 /// Writes a file from its pieces.
 async fn download(door: &Door, filed: &Filed, path: PathBuf) -> Result<(), RemoteError> {
-    let mut file = File::create(&path).map_err(about(&path))?;
+    let mut file = create_anew(&path).map_err(about(&path))?;
     let mut pieces = stream::iter(&filed.pieces).map(|piece| read(door, piece)).buffered(AT_ONCE);
     while let Some(content) = pieces.next().await {
         file.write_all(&content?).map_err(about(&path))?;
@@ -109,7 +109,7 @@ async fn read(door: &Door, piece: &Piece) -> Result<Vec<u8>, RemoteError> {
 fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
     let damaged = |what: &str| RemoteError::Damaged { name: "the journal".to_owned(), what: what.to_owned() };
     let mut unpacked = GzDecoder::new(File::open(packed).map_err(about(packed))?).take(MAX_JOURNAL + 1);
-    let mut file = File::create(to).map_err(about(to))?;
+    let mut file = create_anew(to).map_err(about(to))?;
     let (mut digest, mut bytes) = (JournalDigest::default(), 0);
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::codec::{ListedFile, manifest_json};
 use crate::completion::{ReportFormat, ReportPlace, ReportSpec};
-use crate::files::{about, write_at_once};
+use crate::files::{about, create_own_folder, write_at_once};
 use crate::job::JobId;
 use crate::object::{Bucket, Key};
 use crate::report::destination::Destination;
@@ -93,7 +93,7 @@ impl Report {
     /// # Errors
     /// When a file cannot be written; the message names it.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder).map_err(about(folder))?;
+        create_own_folder(folder).map_err(about(folder))?;
         let sidecar = serde_json::to_string_pretty(&Sidecar::from(self))?;
         write(folder, layout::SIDECAR_NAME, &sidecar)?;
         write(folder, layout::MANIFEST_NAME, &self.manifest()?)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use md5::{Digest as _, Md5};
 
 use crate::codec::TaskStatus;
-use crate::files::about;
+use crate::files::{about, open_own};
 use crate::report::digest::{self, Digest};
 use crate::report::layout;
 use crate::report::position::OpenFile;
@@ -120,7 +120,7 @@ impl OpenSegment {
     /// Goes on with a file at its recorded length: what is behind it is cut off, what is before it is read once.
     pub(super) fn resume(folder: &Path, recorded: &OpenFile) -> io::Result<Self> {
         let path = layout::local_path(folder, &recorded.name);
-        let mut file = File::options().read(true).write(true).open(&path).map_err(about(&path))?;
+        let mut file = open_own(&path, File::options().read(true).write(true)).map_err(about(&path))?;
         let (bytes, md5) = digest::absorb(&mut (&mut file).take(recorded.bytes)).map_err(about(&path))?;
         if bytes != recorded.bytes {
             let why = format!("{}: {bytes} bytes could be read of the recorded {}", path.display(), recorded.bytes);

@@ -1,7 +1,6 @@
 //! Where a running job writes what became of each object.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::{Naming, RowEncoder, TaskStatus};
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
-use crate::files::{about, sync_folder};
+use crate::files::{about, create_own_folder, sync_folder};
 use crate::job::JobId;
 use crate::object::ObjectId;
 use crate::report::layout;
@@ -52,11 +51,10 @@ impl ReportWriter {
     /// # Errors
     /// When the folder cannot be made, or made to survive a crash.
     pub fn create(folder: &Path, spec: &ReportSpec, job: &JobId, naming: Naming, rotate_at: u64) -> io::Result<Self> {
-        let deepest = match layout::subfolder(spec.format) {
-            Some(name) => folder.join(name),
-            None => folder.to_owned(),
-        };
-        fs::create_dir_all(&deepest).map_err(about(&deepest))?;
+        let inner = layout::subfolder(spec.format).map(|name| folder.join(name));
+        for made in [Some(folder), inner.as_deref()].into_iter().flatten() {
+            create_own_folder(made).map_err(about(made))?;
+        }
         // The files' names are synced with the files; that of the folder they are in would be nobody's.
         if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent).map_err(about(parent))?;

@@ -11,6 +11,7 @@ mod cursor;
 mod fault;
 mod oss;
 mod read_only;
+mod redact;
 mod s3;
 pub mod sandbox;
 mod setting;

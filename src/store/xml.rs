@@ -28,6 +28,15 @@ pub(super) enum XmlFault {
     /// It is nested more deeply than any store's.
     #[error("it is nested too deeply")]
     Depth,
+    /// An element lacks another that it must have, or has it twice.
+    #[error("a <{0}> has not exactly one <{1}> with a text")]
+    NotOne(&'static str, &'static str),
+    /// An element stands where it means nothing that is known.
+    #[error("a <{0}> stands where none is expected")]
+    Stray(&'static str),
+    /// The same is there twice, where each is there once.
+    #[error("two of its <{0}> are the same")]
+    Twice(&'static str),
     /// An element's name is longer than any store's.
     #[error("an element has a name of more than {MAX_NAME} bytes")]
     Name,

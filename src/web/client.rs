@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
 
-use super::connect::{CONNECT_TIMEOUT, Connector, innermost};
+use super::connect::{CONNECT_TIMEOUT, Connector, innermost, speaks_first};
 use super::url::Url;
 
 /// How requests introduce themselves, unless they do it on their own.
@@ -181,6 +181,9 @@ impl Client {
         let handshake = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
         let (mut requests, connection) = handshake.map_err(|error| unconnected(innermost(&error)))?;
         let mut connection = pin!(connection);
+        if speaks_first(&mut connection).await {
+            return Err(unconnected("it hangs up, or speaks before it is asked".to_owned()));
+        }
         let mut exchanging = pin!(async {
             let response = requests.send_request(request).await.map_err(|error| unread(&error))?;
             let (head, body) = response.into_parts();

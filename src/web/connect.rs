@@ -14,6 +14,15 @@ use tower_service::Service as _;
 /// How long a connection may take to be made, its encryption included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a new connection is listened to before anything is sent: whatever comes in that time answers nothing.
+const SILENCE: Duration = Duration::from_millis(1);
+
+/// Whether a new connection is of no use: its server speaks before it is asked, and what it says would be taken for the answer to
+/// the first request; or it has hung up. The connection's future must not be polled again then.
+pub async fn speaks_first(connection: impl Future + Unpin) -> bool {
+    tokio::time::timeout(SILENCE, connection).await.is_ok()
+}
+
 /// Bytes to or from a server, encrypted or not.
 pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 

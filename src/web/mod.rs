@@ -17,5 +17,5 @@ mod url;
 mod client_tests;
 
 pub use client::{Answer, Bounds, Client, Head, Message, SendError};
-pub use connect::{CONNECT_TIMEOUT, Connector, Io, innermost};
+pub use connect::{CONNECT_TIMEOUT, Connector, Io, innermost, speaks_first};
 pub use url::{Url, UrlFault, host_of, is_loopback};

@@ -101,3 +101,103 @@ fn a_push_comments_on_the_pull_request_that_it_came_from() {
     machine.action(&with).ended(Status::Success);
     assert_eq!(github.of(BOT).len(), 1);
 }
+
+/// What the step warned of.
+fn warnings(job: &Job) -> Vec<String> {
+    let told = job.action().told().into_iter().filter(|told| told.command == "warning");
+    told.map(|told| told.text).collect()
+}
+
+fn plan() -> Json {
+    json!({ "command": "plan", "plan": "plan.toml", "comment": "true" })
+}
+
+#[test]
+fn pages_that_are_short_are_not_the_last() {
+    let (cloud, github) = (Cloud::start(), GitHub::start());
+    let machine = machine(&github);
+    machine.write("plan.toml", cloud.plan("tag", PREFIX));
+    (0..5).for_each(|_| github.has_hidden());
+    (0..120).for_each(|_| github.has("somebody", "what do you think?"));
+    for _ in 0..2 {
+        on_pull_request(&machine, &plan()).ended(Status::Success);
+        assert_eq!(github.of(BOT).len(), 1);
+    }
+}
+
+#[test]
+fn a_comment_is_not_written_twice_where_github_does_not_say_whose_the_token_is() {
+    let (cloud, github) = (Cloud::start(), GitHub::start());
+    let machine = machine(&github);
+    let write = |prefix: &str| machine.write("plan.toml", cloud.plan("tag", &PREFIX.replace("2024/", prefix)));
+    github.kept.lock().expect("the state").login = Some("acme-plans[bot]");
+    write("2024/");
+    on_pull_request(&machine, &plan()).ended(Status::Success);
+    let [first] = github.of("acme-plans[bot]").try_into().expect("one comment");
+    github.has("mallory", &first);
+    for (status, prefix) in [(502, "2023/"), (200, "")] {
+        github.kept.lock().expect("the state").silent = Some(status);
+        write(prefix);
+        let job = on_pull_request(&machine, &plan());
+        job.ended(Status::Success);
+        assert_eq!(warnings(&job), Vec::<String>::new());
+        let [second] = github.of("acme-plans[bot]").try_into().expect("one comment");
+        assert_ne!(first, second, "it is kept up to date");
+        assert_eq!(github.of("mallory"), std::slice::from_ref(&first));
+    }
+    // Where another app has one of the same, it cannot be told which is whose.
+    github.has("other[bot]", &first);
+    let job = on_pull_request(&machine, &plan());
+    job.ended(Status::Success);
+    let warned = warnings(&job);
+    let why = "the pull request has no new comment: it cannot be told which comment is its own: ";
+    assert!(matches!(&warned[..], [one] if one.starts_with(why)), "{warned:?}");
+    assert_eq!(github.kept.lock().expect("the state").comments.len(), 3);
+}
+
+#[test]
+fn a_rate_limit_is_no_missing_permission() {
+    let (cloud, github) = (Cloud::start(), GitHub::start());
+    let machine = machine(&github);
+    machine.write("plan.toml", cloud.plan("tag", PREFIX));
+    for (status, with, said) in [
+        (
+            403,
+            "x-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1893456000\r\n",
+            "GitHub answered 403: its rate limit is used up; it counts anew from 2030-01-01T00:00:00Z",
+        ),
+        (
+            403,
+            "retry-after: 60\r\n",
+            "GitHub answered 403: its rate limit is used up; it wants to be asked again in 60 s",
+        ),
+        (429, "", "GitHub answered 429: its rate limit is used up"),
+        (401, "", "GitHub answered 401: it does not take GITHUB_TOKEN"),
+    ] {
+        {
+            let mut kept = github.kept.lock().expect("the state");
+            (kept.refuses, kept.with) = (Some(status), with);
+        }
+        let job = on_pull_request(&machine, &plan());
+        job.ended(Status::Success);
+        assert_eq!(warnings(&job), [format!("the pull request has no new comment: {said}")]);
+    }
+}
+
+#[test]
+fn a_comment_that_vanishes_is_written_anew_and_one_that_only_seems_to_is_not() {
+    let (cloud, github) = (Cloud::start(), GitHub::start());
+    let machine = machine(&github);
+    machine.write("plan.toml", cloud.plan("tag", PREFIX));
+    on_pull_request(&machine, &plan()).ended(Status::Success);
+    github.kept.lock().expect("the state").gone = Some(true);
+    let job = on_pull_request(&machine, &plan());
+    assert_eq!(warnings(&job), Vec::<String>::new());
+    assert_eq!(github.of(BOT).len(), 1);
+    github.kept.lock().expect("the state").gone = Some(false);
+    let job = on_pull_request(&machine, &plan());
+    job.ended(Status::Success);
+    let warned = warnings(&job);
+    assert!(matches!(&warned[..], [one] if one.contains("is listed and cannot be changed")), "{warned:?}");
+    assert_eq!(github.of(BOT).len(), 1);
+}

@@ -17,6 +17,14 @@ pub(crate) struct Kept {
     pub(crate) asked: Vec<String>,
     /// The status that it refuses everything with.
     pub(crate) refuses: Option<u16>,
+    /// Headers of a refusal, each with its line end.
+    pub(crate) with: &'static str,
+    /// The status of each answer to who the token belongs to, where it does not say.
+    pub(crate) silent: Option<u16>,
+    /// Who the token belongs to, if not the workflow.
+    pub(crate) login: Option<&'static str>,
+    /// Whether what is to be changed is not there, and whether it is deleted then.
+    pub(crate) gone: Option<bool>,
 }
 
 pub(crate) struct GitHub {
@@ -37,6 +45,12 @@ impl GitHub {
             }
         });
         Self { kept, address }
+    }
+
+    /// One that GitHub counts and does not show.
+    pub(crate) fn has_hidden(&self) {
+        self.has("somebody", "hidden");
+        self.kept.lock().expect("the state").comments.last_mut().expect("it")["hidden"] = json!(true);
     }
 
     /// A comment that is there already.
@@ -80,7 +94,8 @@ fn answer(mut stream: TcpStream, kept: &mut Kept) {
         None => served(method, target, &body, kept),
     };
     let answer = answer.to_string();
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+    let with = if status < 300 { "" } else { kept.with };
+    let head = format!("HTTP/1.1 {status} X\r\n{with}content-length: {}\r\nconnection: close\r\n\r\n", answer.len());
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer.as_bytes()));
 }
 
@@ -93,17 +108,22 @@ fn served(method: &str, target: &str, body: &Json, kept: &mut Kept) -> (u16, Jso
     if body["body"].as_str().is_some_and(|body| body.encode_utf16().count() > 65_535) {
         return (422, json!({ "message": "body is too long (maximum is 65536 characters)" }));
     }
+    let login = kept.login.unwrap_or("github-actions[bot]");
     match (method, path.strip_prefix("/repos/acme/data/").unwrap_or(path)) {
-        ("POST", "/graphql") => (200, json!({ "data": { "viewer": { "login": "github-actions[bot]" } } })),
+        ("POST", "/graphql") => match kept.silent {
+            Some(status) => (status, json!({ "errors": [{ "type": "OTHER" }] })),
+            None => (200, json!({ "data": { "viewer": { "login": login } } })),
+        },
         ("GET", "issues/7/comments") => {
             let (size, page) = (parameter("per_page"), parameter("page"));
-            let page: Vec<_> = kept.comments.iter().skip((page - 1) * size).take(size).cloned().collect();
+            let page = kept.comments.iter().skip((page - 1) * size).take(size);
+            let page: Vec<_> = page.filter(|comment| comment["hidden"] != true).cloned().collect();
             (200, json!(page))
         }
         ("POST", "issues/7/comments") => {
             let id = kept.comments.len() + 1;
             let comment = json!({
-                "id": id, "user": { "login": "github-actions[bot]" }, "body": body["body"],
+                "id": id, "user": { "login": login, "type": "Bot" }, "body": body["body"],
                 "html_url": format!("https://github.com/acme/data/pull/7#issuecomment-{id}"),
             });
             kept.comments.push(comment.clone());
@@ -111,6 +131,10 @@ fn served(method: &str, target: &str, body: &Json, kept: &mut Kept) -> (u16, Jso
         }
         ("PATCH", path) => {
             let id: u64 = path.rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id");
+            if let Some(deleted) = kept.gone {
+                kept.comments.retain(|comment| !deleted || comment["id"] != id);
+                return (404, json!({ "message": "Not Found" }));
+            }
             match kept.comments.iter_mut().find(|comment| comment["id"] == id) {
                 Some(comment) => {
                     comment["body"] = body["body"].clone();

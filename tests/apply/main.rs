@@ -7,9 +7,11 @@ mod formats;
 #[path = "../support/inventory.rs"]
 mod inventory;
 mod oss;
+mod pipes;
 mod reports;
 mod runs;
 mod saved;
+mod shared;
 mod strangers;
 mod terminal;
 mod world;

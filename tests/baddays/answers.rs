@@ -161,3 +161,28 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn tags_that_lack_what_they_need_are_no_answer() {
+    for tags in [
+        "<Tag><Value>b</Value></Tag>",
+        "<Tag><Key></Key><Value>b</Value></Tag>",
+        "<Tag><Key>a</Key><Value>b</Value></Tag><Tag><Key>a</Key><Value>c</Value></Tag>",
+    ] {
+        let body = format!("<Tagging><TagSet>{tags}</TagSet></Tagging>");
+        for (name, store) in stores(&Server::playing([ok(&body), ok(&body)]).await.endpoint()) {
+            let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+            assert_eq!((fault.code.as_str(), fault.status), ("UnreadableAnswer", Some(200)), "{name} {tags}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_hidden_however_a_server_writes_them() {
+    let echo =
+        "<Error><Code>SignatureDoesNotMatch</Code><Message>you sent hush%68ush and hush&amp;#104;ush</Message></Error>";
+    for (name, store) in stores(&Server::playing([ok(echo), ok(echo)]).await.endpoint()) {
+        let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+        assert_eq!(fault.message, "you sent [hidden] and [hidden]", "{name}");
+    }
+}

@@ -111,6 +111,20 @@ async fn what_follows_an_answer_is_never_taken_for_the_next_one() {
 }
 
 #[tokio::test]
+async fn what_comes_before_a_request_is_no_answer_to_it() {
+    for n in BOTH {
+        let server = Server::speaking_first(answer("200 OK", "", TAGS)).await;
+        let (name, store) = &stores(&server.endpoint())[n];
+        for call in [Call::GetTags, Call::PutAcl(Acl::Private)] {
+            let fault = ask(store, &call).await.expect_err("a fault");
+            assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "ConnectionError"), "{name}");
+            assert_eq!(fault.message, "the server hangs up, or speaks before it is asked", "{name}");
+        }
+        assert_eq!((server.connections(), server.requests().len()), (2, 0), "{name}: nothing was sent");
+    }
+}
+
+#[tokio::test]
 async fn other_ways_to_answer_are_fine() {
     let old = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{TAGS}", TAGS.len());
     let until_closed = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{TAGS}");

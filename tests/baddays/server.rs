@@ -61,6 +61,30 @@ impl Server {
         Self { address, seen }
     }
 
+    /// Says this to whoever connects, before it is asked anything, and answers nothing.
+    pub(crate) async fn speaking_first(words: Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let noted = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                noted.lock().expect("sound").connections += 1;
+                let (words, noted) = (words.clone(), Arc::clone(&noted));
+                tokio::spawn(async move {
+                    let mut asked = Vec::new();
+                    stream.write_all(&words).await.ok()?;
+                    while stream.read_buf(&mut asked).await.ok()? > 0 {}
+                    if !asked.is_empty() {
+                        noted.lock().expect("sound").requests.push(String::from_utf8_lossy(&asked).into_owned());
+                    }
+                    Some(())
+                });
+            }
+        });
+        Self { address, seen }
+    }
+
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -282,3 +282,42 @@ fn one_job_that_cannot_be_worked_on_does_not_keep_back_the_others() {
     assert!(job["error"].as_str().is_some_and(|error| error.contains("has changed")), "{job}");
     assert_eq!(scene.run(&APPLY).code, 2, "there is no plan.toml here");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_job_that_another_process_takes_first_is_left_to_it_and_that_is_no_failure() {
+    let scene = below(&["a/", "b/"], 3);
+    let lost = create(&scene, "a", &tagging("a/", 9, ""));
+    create(&scene, "b", &tagging("b/", 0, ""));
+    // Whoever looks sees it free, and whoever takes it is too late.
+    let lease = std::fs::File::open(scene.path(".batchplan/jobs").join(&lost).join("lease")).expect("a lease");
+    lease.lock_shared().expect("locked");
+    let running = scene.start(&["run", "--json"]);
+    until("the other job is done", || statuses(&scene).contains(&JobStatus::Complete));
+    assert_eq!(scene.tags("a/0"), "", "it is not worked on");
+    drop(lease);
+    let ran = running.over().ended(0);
+    assert!(!ran.stderr.contains("error"), "{}", ran.stderr);
+    assert!(statuses(&scene).into_iter().all(|status| status == JobStatus::Complete));
+    assert_eq!(ran.json()["jobs"].as_array().map(Vec::len), Some(2), "{}", ran.stdout);
+    assert_eq!((scene.tags("a/0"), taken_up_in(&ran.stderr)), ("t=1".to_owned(), 2));
+}
+
+#[test]
+fn many_runs_on_one_folder_share_its_jobs() {
+    let prefixes: Vec<_> = (0..12).map(|n| format!("p{n:02}/")).collect();
+    let names: Vec<_> = prefixes.iter().map(String::as_str).collect();
+    let scene = below(&names, 2);
+    for prefix in &prefixes {
+        create(&scene, prefix.trim_end_matches('/'), &tagging(prefix, 0, ""));
+    }
+    let runs: Vec<_> = (0..4).map(|_| scene.start(&["run", "--slots", "12"])).collect();
+    let ran: Vec<_> = runs.into_iter().map(|running| running.over().ended(0)).collect();
+    assert!(statuses(&scene).into_iter().all(|status| status == JobStatus::Complete));
+    assert!(scene.writes().values().all(|count| *count == 1), "no job was worked on twice");
+    assert_eq!(ran.iter().map(|ran| taken_up_in(&ran.stderr)).sum::<usize>(), 12);
+}
+
+fn taken_up_in(said: &str) -> usize {
+    said.matches("taken up").count()
+}

@@ -96,3 +96,32 @@ fn a_signal_ends_the_wait_for_the_silent() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert!(ran.stderr.ends_with("warning: a notification was not delivered in time\n"), "{}", ran.stderr);
 }
+
+#[test]
+fn the_last_status_is_tried_however_little_the_receiver_takes() {
+    for answer in [Answer::Silence, Answer::Status("503 No", "")] {
+        let (scene, receiver) = (Scene::with_objects(3), Receiver::always(answer));
+        scene.plan(&format!("{TAG}{}", receiver.hook("on = [\"active\", \"complete\"]")));
+        let running = scene.start(&APPLY);
+        receiver.wait_for("complete");
+        running.signal("INT");
+        running.over().ended(0);
+        let events = receiver.events();
+        assert_eq!(events.iter().filter(|event| *event == "complete").count(), 1, "{answer:?}: {events:?}");
+        assert_eq!(events.first().map(String::as_str), Some("active"), "{answer:?}: {events:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_has_had_too_many_is_left_alone_by_later_messages_too() {
+    let too_many = Answer::Status("429 Too Many Requests", "Retry-After: 86400\r\n");
+    let (scene, receiver) = (Scene::with_objects(3), Receiver::answering([too_many]));
+    scene.plan(&format!("{TAG}{}", receiver.hook("on = [\"active\", \"complete\"]")));
+    let ran = run(&scene, &APPLY).ended(0);
+    assert_eq!(receiver.events(), ["active"], "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("is `active`: http://127.0.0.1:") && ran.stderr.contains("answered 429; tried 1 times")
+    );
+    assert!(ran.stderr.contains("is `complete`: http://127.0.0.1:"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(" wants no messages for now\n"), "{}", ran.stderr);
+}

@@ -9,11 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
 use super::annotations::warning;
+use crate::backoff::{Backoff, RetryPolicy};
 use crate::cli::markdown::fitted;
 use crate::cli::terminal::Terminal;
 use crate::hex::hex;
@@ -31,11 +33,17 @@ const BOUNDS: Bounds = Bounds { time: Duration::from_secs(10), body: 16 << 20 };
 /// Comments that are asked for at once.
 const PAGE: usize = 50;
 
-/// Pages that are read: who has more comments than fit on them gets another one.
-const MOST_PAGES: usize = 40;
+/// Pages that are read: where there are more, it cannot be told whether there is a comment already.
+const MOST_PAGES: usize = 60;
 
-/// Whose comments are the workflow's own, where the token does not say: those of `github.token`.
-const BOT: &str = "github-actions[bot]";
+/// When what changes nothing is asked again.
+const RETRIES: RetryPolicy = RetryPolicy { base: Duration::from_millis(300), cap: Duration::from_secs(2), attempts: 3 };
+
+/// What logins of apps end with.
+const APP: &str = "[bot]";
+
+/// What a refusal is called that there were too many requests before.
+const RATE_LIMIT: &str = "its rate limit is used up";
 
 /// What a comment is about: it takes the place of the one that is about the same.
 pub(in crate::cli) struct Subject<'a> {
@@ -118,6 +126,66 @@ struct Comment {
 #[derive(Deserialize)]
 struct User {
     login: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+}
+
+impl User {
+    /// Whether it is an app, as nobody can call themselves.
+    fn is_app(&self) -> bool {
+        self.kind == "Bot" || self.login.ends_with(APP)
+    }
+
+    /// Whether it has this login. That of an app is written with and without its ending.
+    fn is(&self, login: &str) -> bool {
+        self.login == login || (self.is_app() && self.login.trim_end_matches(APP) == login.trim_end_matches(APP))
+    }
+}
+
+/// Whose comments are the token's own.
+enum Author {
+    /// Those of this login.
+    Known(String),
+    /// GitHub does not say, and why.
+    Unknown(String),
+}
+
+/// What was found where a comment was looked for.
+enum Found {
+    /// The comment.
+    Own(u64),
+    /// There is none.
+    None,
+    /// There may be one. Why that cannot be told.
+    Unclear(String),
+}
+
+/// A refusal of GitHub.
+struct Refusal {
+    status: u16,
+    what: String,
+}
+
+impl Refusal {
+    fn unanswered(what: String) -> Self {
+        Self { status: 0, what }
+    }
+
+    /// Whether asking again may fare better.
+    fn may_pass(&self) -> bool {
+        matches!(self.status, 0 | 500..=599)
+    }
+
+    /// Whether what was asked for is not there.
+    fn is_gone(&self) -> bool {
+        matches!(self.status, 404 | 410)
+    }
+}
+
+impl From<Refusal> for String {
+    fn from(refusal: Refusal) -> Self {
+        refusal.what
+    }
 }
 
 impl Api {
@@ -150,59 +218,105 @@ impl Api {
         }
         let commit = variable("GITHUB_SHA").filter(|sha| sha.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let commit = commit.ok_or("there is no pull request")?;
-        let found = self.ask(Method::GET, &self.path(&format!("commits/{commit}/pulls")), None).await?;
+        let found = self.read(Method::GET, &self.path(&format!("commits/{commit}/pulls")), None).await?;
         let found: Json = serde_json::from_slice(&found.body).map_err(|error| error.to_string())?;
         found[0]["number"].as_u64().ok_or_else(|| "the commit came from no pull request".to_owned())
     }
 
-    /// Writes the comment, and tells where it is.
+    /// Writes the comment, and tells where it is. A new one is written only where it is certain that there is none.
     async fn keep(&self, number: u64, marker: &str, text: &str) -> Result<String, String> {
-        let own = self.own(number, marker).await?;
-        let (method, path) = match own {
-            Some(id) => (Method::PATCH, format!("issues/comments/{id}")),
-            None => (Method::POST, format!("issues/{number}/comments")),
-        };
-        let written = self.ask(method, &self.path(&path), Some(json!({ "body": text }))).await?;
-        let written: Json = serde_json::from_slice(&written.body).unwrap_or_default();
-        Ok(written["html_url"].as_str().unwrap_or("written").to_owned())
-    }
-
-    /// The comment with the marker that whoever the token belongs to wrote.
-    async fn own(&self, number: u64, marker: &str) -> Result<Option<u64>, String> {
-        let login = self.login().await;
-        for page in 1..=MOST_PAGES {
-            let path = format!("issues/{number}/comments?per_page={PAGE}&page={page}");
-            let answer = self.ask(Method::GET, &self.path(&path), None).await?;
-            let comments: Vec<Comment> =
-                serde_json::from_slice(&answer.body).map_err(|error| format!("GitHub's answer is odd: {error}"))?;
-            let is_own = |comment: &&Comment| {
-                comment.user.as_ref().is_some_and(|user| user.login == login)
-                    && comment.body.as_deref().is_some_and(|body| body.starts_with(marker))
+        let author = self.author().await;
+        let mut gone = None;
+        loop {
+            let id = match self.find(number, marker, &author).await? {
+                Found::Own(id) if gone == Some(id) => {
+                    return Err(
+                        "the comment of an earlier run is listed and cannot be changed: it may have been deleted \
+                                just now, or the token may not write it (pull-requests: write)"
+                            .to_owned(),
+                    );
+                }
+                Found::Own(id) => id,
+                Found::None => {
+                    let path = self.path(&format!("issues/{number}/comments"));
+                    return Ok(place_of(&self.ask(Method::POST, &path, Some(&json!({ "body": text }))).await?));
+                }
+                Found::Unclear(why) => return Err(format!("it cannot be told which comment is its own: {why}")),
             };
-            if let Some(own) = comments.iter().find(is_own) {
-                return Ok(Some(own.id));
-            }
-            if comments.len() < PAGE {
-                break;
+            let path = self.path(&format!("issues/comments/{id}"));
+            match self.ask(Method::PATCH, &path, Some(&json!({ "body": text }))).await {
+                Ok(written) => return Ok(place_of(&written)),
+                // Somebody has deleted it since it was listed.
+                Err(refusal) if refusal.is_gone() => gone = Some(id),
+                Err(refusal) => return Err(refusal.what),
             }
         }
-        Ok(None)
+    }
+
+    /// The comment with the marker that whoever the token belongs to wrote. Every page is read: one may be short of entries
+    /// and not be the last.
+    async fn find(&self, number: u64, marker: &str, author: &Author) -> Result<Found, String> {
+        let mut candidates = Vec::new();
+        for page in 1..=MOST_PAGES {
+            let path = format!("issues/{number}/comments?per_page={PAGE}&page={page}");
+            let answer = self.read(Method::GET, &self.path(&path), None).await?;
+            let comments: Vec<Comment> =
+                serde_json::from_slice(&answer.body).map_err(|error| format!("GitHub's answer is odd: {error}"))?;
+            let with_it = comments.iter().filter(|comment| {
+                let has_it = comment.body.as_deref().is_some_and(|body| body.starts_with(marker));
+                has_it && comment.user.is_some()
+            });
+            for comment in with_it {
+                let Some(user) = &comment.user else { continue };
+                match author {
+                    Author::Known(login) if user.is(login) => return Ok(Found::Own(comment.id)),
+                    Author::Known(_) => {}
+                    Author::Unknown(_) => candidates.push((user.is_app(), comment.id)),
+                }
+            }
+            if says_last(&answer) || (comments.is_empty() && !has_next(&answer)) {
+                return Ok(chosen(&candidates, author));
+            }
+        }
+        Ok(Found::Unclear(format!("the pull request has more than {MOST_PAGES} pages of comments")))
     }
 
     /// Who the token belongs to. A workflow's token may not ask for `/user`, and is told here.
-    async fn login(&self) -> String {
-        let asked = self.ask(Method::POST, &self.graphql, Some(json!({ "query": "{ viewer { login } }" }))).await;
-        let told = asked.ok().and_then(|answer| serde_json::from_slice::<Json>(&answer.body).ok());
-        let login = told.as_ref().and_then(|told| told["data"]["viewer"]["login"].as_str());
-        login.unwrap_or(BOT).to_owned()
+    async fn author(&self) -> Author {
+        let query = json!({ "query": "{ viewer { login } }" });
+        let answer = match self.read(Method::POST, &self.graphql, Some(&query)).await {
+            Ok(answer) => answer,
+            Err(refusal) => return Author::Unknown(refusal.what),
+        };
+        let told = serde_json::from_slice::<Json>(&answer.body).unwrap_or_default();
+        match told["data"]["viewer"]["login"].as_str() {
+            Some(login) => Author::Known(login.to_owned()),
+            None if told["errors"][0]["type"] == "RATE_LIMITED" => Author::Unknown(RATE_LIMIT.to_owned()),
+            None => Author::Unknown("GitHub does not say whom the token belongs to".to_owned()),
+        }
     }
 
     fn path(&self, rest: &str) -> String {
         format!("{}/repos/{}/{rest}", self.base, self.repository)
     }
 
-    async fn ask(&self, method: Method, url: &str, body: Option<Json>) -> Result<Answer, String> {
-        let url = Url::parse(url).map_err(|_| "the address of GitHub's API is no URL".to_owned())?;
+    /// Asks for something that changes nothing, again where GitHub fails.
+    async fn read(&self, method: Method, url: &str, body: Option<&Json>) -> Result<Answer, Refusal> {
+        let mut backoff = Backoff::new(RETRIES);
+        loop {
+            match self.ask(method.clone(), url, body).await {
+                Err(refusal) if refusal.may_pass() => match backoff.after_failure() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(refusal),
+                },
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn ask(&self, method: Method, url: &str, body: Option<&Json>) -> Result<Answer, Refusal> {
+        let no_url = |_| Refusal { status: 400, what: "the address of GitHub's API is no URL".to_owned() };
+        let url = Url::parse(url).map_err(no_url)?;
         let headers = [
             (AUTHORIZATION, self.token.clone()),
             (ACCEPT, HeaderValue::from_static("application/vnd.github+json")),
@@ -211,17 +325,84 @@ impl Api {
         ];
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let message = Message { method, url: &url, headers: &headers, body, allow_http: false };
-        let answer = self.client.send(message, BOUNDS).await.map_err(|error| error.to_string())?;
+        let sent = self.client.send(message, BOUNDS).await;
+        let answer = sent.map_err(|error| Refusal::unanswered(error.to_string()))?;
         if answer.status.is_success() {
             return Ok(answer);
         }
-        let status = answer.status.as_u16();
-        let hint = match status {
-            403 | 404 => "; the job needs the permission pull-requests: write",
-            _ => "",
-        };
-        Err(format!("GitHub answered {status}{hint}"))
+        Err(Refusal { status: answer.status.as_u16(), what: refusal(&answer) })
     }
+}
+
+/// What GitHub's refusal means.
+fn refusal(answer: &Answer) -> String {
+    let status = answer.status.as_u16();
+    if matches!(status, 403 | 429) && is_rate_limit(answer) {
+        let until = header(answer, "x-ratelimit-reset").and_then(|time| time.trim().parse().ok());
+        let until = until.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let seconds = header(answer, "retry-after").and_then(|seconds| seconds.trim().parse::<u64>().ok());
+        let again = match (seconds, until) {
+            (Some(seconds), _) => format!("; it wants to be asked again in {seconds} s"),
+            (None, Some(until)) => format!("; it counts anew from {until}"),
+            (None, None) => String::new(),
+        };
+        return format!("GitHub answered {status}: {RATE_LIMIT}{again}");
+    }
+    match status {
+        401 => "GitHub answered 401: it does not take GITHUB_TOKEN".to_owned(),
+        403 => "GitHub answered 403; the job needs the permission pull-requests: write".to_owned(),
+        404 => {
+            "GitHub answered 404: the token does not see this repository or pull request; the job needs the permission \
+                pull-requests: write"
+                .to_owned()
+        }
+        410 => "GitHub answered 410: it is gone".to_owned(),
+        status => format!("GitHub answered {status}"),
+    }
+}
+
+fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether there were too many requests. <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>
+fn is_rate_limit(answer: &Answer) -> bool {
+    let message = serde_json::from_slice::<Json>(&answer.body).unwrap_or_default();
+    let says_so = message["message"].as_str().is_some_and(|text| text.to_lowercase().contains("rate limit"));
+    answer.status.as_u16() == 429
+        || header(answer, "x-ratelimit-remaining").is_some_and(|left| left.trim() == "0")
+        || header(answer, "retry-after").is_some()
+        || says_so
+}
+
+fn has_next(answer: &Answer) -> bool {
+    header(answer, "link").is_some_and(|links| links.contains("rel=\"next\""))
+}
+
+/// Whether a page says itself that it is the last: it links to others, and to none behind it.
+fn says_last(answer: &Answer) -> bool {
+    header(answer, "link").is_some_and(|links| links.contains("rel=\"prev\"") && !has_next(answer))
+}
+
+/// Which of the comments with the marker is the token's own, where it is not known whom it belongs to. People may copy a marker,
+/// and no app does.
+fn chosen(candidates: &[(bool, u64)], author: &Author) -> Found {
+    match (author, candidates) {
+        (Author::Known(_), _) | (Author::Unknown(_), []) => Found::None,
+        (Author::Unknown(why), candidates) => {
+            let apps: Vec<_> = candidates.iter().filter(|(is_app, _)| *is_app).collect();
+            match apps[..] {
+                [(_, id)] => Found::Own(*id),
+                _ => Found::Unclear(why.clone()),
+            }
+        }
+    }
+}
+
+/// Where a comment that was written is.
+fn place_of(written: &Answer) -> String {
+    let written: Json = serde_json::from_slice(&written.body).unwrap_or_default();
+    written["html_url"].as_str().unwrap_or("written").to_owned()
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ pub(super) fn watch(
             view.show(&text, terminal)?;
             last = text;
         }
+        if terminal.reader_has_left() {
+            return Ok(Exit::Done);
+        }
         interrupted = if description.presence == Presence::Interrupted { interrupted + 1 } else { 0 };
         if stands_still(&description) || interrupted >= INTERRUPTED_LOOKS {
             view.leave(&last, terminal)?;

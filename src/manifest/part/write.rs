@@ -9,6 +9,7 @@ use super::HEADER_BYTES;
 use super::block::BlockWriter;
 use super::pack::{Header, Packer, file_header};
 use crate::failpoint;
+use crate::files::{create_anew, open_own};
 use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::{PartInfo, keep_only, part_path};
 
@@ -242,7 +243,7 @@ impl PartsWriter {
 
 impl OpenPart {
     fn create(path: PathBuf, number: u32) -> Result<Self, ManifestError> {
-        let file = File::create(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
+        let file = create_anew(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
         let mut part = Self { path, file, rows: 0, bytes: 0 };
         part.append(&file_header(number), 0)?;
         Ok(part)
@@ -255,7 +256,7 @@ impl OpenPart {
             return Ok(None);
         }
         let cut = || {
-            let mut file = File::options().write(true).open(&path)?;
+            let mut file = open_own(&path, File::options().write(true))?;
             file.set_len(part.bytes)?;
             file.seek(SeekFrom::End(0))?;
             Ok(file)
@@ -309,7 +310,7 @@ pub(in crate::manifest) fn settle(folder: &Path, lanes: &[(Lane, Vec<PartInfo>)]
     }
     for (from, to, place) in moves {
         let renumber = || {
-            let mut file = File::options().write(true).open(&from)?;
+            let mut file = open_own(&from, File::options().write(true))?;
             file.write_all(&file_header(place))?;
             file.sync_all()?;
             fs::rename(&from, &to)

@@ -88,6 +88,22 @@ fn a_listing_that_cannot_be_trusted_ends() {
 }
 
 #[test]
+fn a_version_that_is_listed_twice_is_refused_as_a_key_is() {
+    let walked = |names: &[(&str, &str)]| {
+        let mut walk = Walk::new(Key::from(""), true, &RangeMark::whole());
+        // Each on a page of its own: the second one may come at any time.
+        names.iter().try_for_each(|(key, version)| {
+            let entries = vec![listed(key.as_bytes(), 1, Some(version))];
+            walk.take(None, &mut ListPage { entries, ..ListPage::default() }).map(drop)
+        })
+    };
+    assert_eq!(walked(&[("a", "1"), ("a", "2"), ("a", "null"), ("b", "1"), ("b", "2")]), Ok(()));
+    for twice in [[("a", "1"), ("a", "1"), ("b", "1")], [("a", "1"), ("a", "2"), ("a", "1")]] {
+        assert_eq!(walked(&twice), Err("it names version 1 of a twice".to_owned()), "{twice:?}");
+    }
+}
+
+#[test]
 fn markers_must_go_forward_and_empty_pages_end() {
     let mut walk = Walk::new(Key::from(""), true, &RangeMark::whole());
     let after = |key: &str| ListMark::After { key: Key::from(key), version: None };

@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::manifest::draft::{Next, RangeMark};
 use crate::object::{Key, VersionId};
 use crate::store::{ListCursor, ListMark, ListPage, Listed};
@@ -10,8 +12,8 @@ use crate::store::{ListCursor, ListMark, ListPage, Listed};
 /// Pages without any object that are borne one behind the other: a million delete markers in a row make a thousand.
 pub(super) const EMPTY_PAGES: u32 = 100_000;
 
-/// Versions of one key that are remembered, so that none is taken twice.
-const REMEMBERED: usize = 10_000;
+/// Versions of one key that are remembered, eight bytes each: more of them are looked over for the last one only.
+const MOST_VERSIONS: usize = 1 << 17;
 
 /// The way through one range.
 #[derive(Clone)]
@@ -24,8 +26,8 @@ pub(super) struct Walk {
     pub(super) last: Option<Key>,
     /// Which version of it came last; not known where the listing goes on from an earlier attempt.
     version: Option<VersionId>,
-    /// The versions of it so far.
-    versions: HashSet<VersionId>,
+    /// Hashes of the versions of it that came so far.
+    versions: HashSet<u64>,
     cursor: ListCursor,
 }
 
@@ -92,7 +94,7 @@ impl Walk {
 
     /// Takes out the versions at the head of a page that were received before, where there is something behind them.
     fn drop_remembered(&self, head: usize, page: &mut ListPage) -> Result<(), String> {
-        let is_remembered = |entry: &Listed| entry.version.as_ref().is_some_and(|id| self.versions.contains(id));
+        let is_remembered = |entry: &Listed| entry.version.as_ref().is_some_and(|id| self.versions.contains(&hash(id)));
         let again = page.entries[..head].iter().take_while(|entry| is_remembered(entry)).count();
         if again == page.entries.len() && page.next.is_none() {
             return Err(format!("it ends with versions of {} that it has named before", page.entries[0].key));
@@ -108,15 +110,17 @@ impl Walk {
         self.advance(&entry.key)?;
         self.version.clone_from(&entry.version);
         match entry.version.as_ref().filter(|_| self.all_versions) {
-            Some(version) if self.versions.contains(version) => {
+            Some(version) if !self.is_new(version) => {
                 Err(format!("it names version {} of {} twice", version.as_str(), entry.key))
-            }
-            Some(version) if self.versions.len() < REMEMBERED => {
-                self.versions.insert(version.clone());
-                Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a version of the key at hand comes for the first time, as far as that is remembered.
+    fn is_new(&mut self, version: &VersionId) -> bool {
+        let hash = hash(version);
+        if self.versions.len() < MOST_VERSIONS { self.versions.insert(hash) } else { !self.versions.contains(&hash) }
     }
 
     /// Goes on to a key, which must be greater than all before, or have more versions.
@@ -133,4 +137,8 @@ impl Walk {
             }
         }
     }
+}
+
+fn hash(version: &VersionId) -> u64 {
+    xxh3_64(version.as_str().as_bytes())
 }

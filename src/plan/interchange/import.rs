@@ -5,12 +5,15 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::export::{Beside, Service, export};
 use super::sheet::{Origin, Sheet, Word};
 use super::tree::{Members, Node, Pass};
 use super::{import_aws, import_oss, json_tree, xml_tree};
 use crate::diagnostics::{Problem, Problems};
-use crate::plan;
+use crate::manifest::{CsvPlace, InventoryObject, Source};
+use crate::plan::check::role;
 use crate::plan::text::{for_excerpts, shown};
+use crate::plan::{self, Plan};
 
 /// The largest request that is read, in bytes. The largest that says something is a few thousand.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -29,7 +32,8 @@ pub struct Given {
 /// Reads a request, and writes the plan file that means the same.
 ///
 /// `file` is what the request is called in messages, `now` what a plan's ages count from. There is a plan exactly when no
-/// problem is an error, and it is valid then; problems point into the request.
+/// problem is an error, and it is valid then; problems point into the request. What comes of it is checked by
+/// [`export`]: a plan that could not become such a request again does not mean the same.
 #[must_use]
 pub fn import(file: &str, bytes: &[u8], given: &Given, now: Timestamp) -> (Option<String>, Problems) {
     let text = match readable(bytes) {
@@ -38,7 +42,9 @@ pub fn import(file: &str, bytes: &[u8], given: &Given, now: Timestamp) -> (Optio
     };
     let mut sheet = Sheet::default();
     let mut pass = Pass { noun: "element", found: Vec::new() };
-    let read = match text.trim_start().bytes().next() {
+    let first = text.trim_start().bytes().next();
+    let service = if first == Some(b'<') { Service::Oss } else { Service::Aws };
+    let read = match first {
         Some(b'<') => xml_tree::read(text).map(|root| import_oss::write(&root, given, &mut sheet, &mut pass)),
         Some(b'{') => {
             pass.noun = "key";
@@ -57,8 +63,27 @@ pub fn import(file: &str, bytes: &[u8], given: &Given, now: Timestamp) -> (Optio
         return refused(file, text, pass.found);
     }
     let (plan, problems) = plan::read("plan", sheet.text(), Path::new(""), now);
-    let (_, told) = refused(file, text, problems.iter().map(|problem| sheet.traced(problem)).collect());
-    (plan.map(|_| sheet.text().to_owned()), told)
+    let mut told: Vec<_> = problems.iter().map(|problem| sheet.traced(problem)).collect();
+    let unsaid = plan.as_ref().and_then(|plan| export(plan, service, &beside(plan)).err()).unwrap_or_default();
+    let plan = plan.filter(|_| unsaid.is_empty()).map(|_| sheet.text().to_owned());
+    told.extend(unsaid);
+    (plan, refused(file, text, told).1)
+}
+
+/// What a request must say and a plan may leave to the command line.
+pub(super) fn beside(plan: &Plan) -> Beside {
+    let unpinned = matches!(
+        &plan.manifest.source,
+        Source::Csv { place: CsvPlace::Object { etag: None, .. }, .. }
+            | Source::Inventory { object: InventoryObject::Exact { etag: None, .. }, .. }
+    );
+    let role_arn = role::example(plan.store.provider).to_owned();
+    Beside {
+        role_arn: plan.store.role_arn.is_none().then_some(role_arn),
+        account_id: None,
+        etag: unpinned.then(|| "etag".to_owned()),
+        fresh_token: "token".to_owned(),
+    }
 }
 
 fn readable(bytes: &[u8]) -> Result<&str, Problem> {

@@ -149,6 +149,63 @@ fn json() -> impl Strategy<Value = Json> {
     })
 }
 
+/// The ways in which [`changed`] changes a line.
+const CHANGES: usize = 12;
+
+/// A request with some of its lines changed: what becomes of it may be one still, or none.
+fn changed(document: &str, changes: &[(proptest::sample::Index, usize)], service: Service) -> String {
+    let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
+    for (line, way) in changes {
+        if lines.is_empty() {
+            break;
+        }
+        let at = line.index(lines.len());
+        let values =
+            ["", "Key,Bucket", "Bucket, Key", "\u{1f600}", "&#1;", "\\u0001", "true", "0", "Ignore", "private"];
+        match way {
+            0 => drop(lines.remove(at)),
+            1 => lines.insert(at, lines[at].clone()),
+            way => {
+                let line = &mut lines[at];
+                let (open, close) = match service {
+                    Service::Oss => ('>', '<'),
+                    Service::Aws => ('"', '"'),
+                };
+                let end = line.rfind(close).unwrap_or(0);
+                if let Some(start) = line[..end].rfind(open) {
+                    line.replace_range(start + 1..end, values[way - 2]);
+                }
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn what_no_request_can_say_is_not_imported() {
+    let oss = |fields: &str, description: &str| {
+        format!(
+            "<CreateJobRequest><ConfirmationRequired>true</ConfirmationRequired><Operation><DeleteObjectTagging/></Operation>\
+             <Report><Enabled>false</Enabled></Report><Manifest><Location><ETag>a</ETag><Bucket>bkt</Bucket>\
+             <Object>list.csv</Object></Location><Spec><Format>{}</Format><Fields>{fields}</Fields></Spec></Manifest>\
+             <Description>{description}</Description><RoleArn>acs:ram::1234567890123456:role/Batch</RoleArn>\
+             </CreateJobRequest>",
+            crate::plan::xml::OSS_CSV
+        )
+    };
+    let refused = |document: &str| {
+        let (plan, problems) = import("request", document.as_bytes(), &given(Service::Oss), NOW);
+        assert_eq!(plan.is_some(), !problems.any_error(), "{document}");
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(&oss("Bucket,Key", "d")), [""; 0]);
+    assert_eq!(refused(&oss("Bucket,Key,VersionId", "d")), [""; 0]);
+    for fields in ["Key,Bucket", "Bucket,Key,Ignore", "Bucket,Ignore,Key"] {
+        let said = refused(&oss(fields, "d"));
+        assert_eq!(said, ["OSS Batch Operations cannot say these `fields` of [manifest.csv]"], "{fields}");
+    }
+}
+
 #[test]
 fn tokens_are_distinct_and_short_enough() {
     let operations = "[operation.put_object_acl]\nacl = \"private\"\n[operation.restore_object]\ndays = 1\n\
@@ -248,6 +305,36 @@ proptest! {
         prop_assert_eq!(before.hash(), after.hash());
         prop_assert_eq!(before.job, after.job);
         prop_assert_eq!(before.description, after.description);
+    }
+
+    #[test]
+    fn what_an_import_takes_an_export_writes(
+        (service, text) in prop_oneof![Just(Service::Oss), Just(Service::Aws)]
+            .prop_flat_map(|service| (Just(service), plan(service))),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0..CHANGES), 0..4),
+    ) {
+        let beside = Beside { fresh_token: "fresh".to_owned(), ..Beside::default() };
+        let exported = export(&read(&text), service, &beside).expect("a request");
+        let document = changed(&exported.documents[0], &changes, service);
+        let (imported, problems) = import("request", document.as_bytes(), &given(service), NOW);
+        prop_assert_eq!(imported.is_some(), !problems.any_error());
+        if let Some(imported) = imported {
+            let before = read(&imported);
+            // What may be left out of a request, the command line says.
+            let beside = import::beside(&before);
+            let again = export(&before, service, &beside);
+            let again = again.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>());
+            prop_assert!(again.is_ok(), "{:?}\n{}\n{}", again, document, imported);
+            let exported = again.expect("looked at");
+            let (back, problems) = import("request", exported.documents[0].as_bytes(), &given(service), NOW);
+            let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            prop_assert!(back.is_some(), "{:?}\n{}", said, exported.documents[0]);
+            let supplied = beside.role_arn.is_some() || beside.etag.is_some() || !exported.left_out.is_empty();
+            if !supplied {
+                let after = read(&back.expect("looked at"));
+                prop_assert_eq!(before.canonical().changes(after.canonical()), [], "{}", document);
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec;
 use super::state::{Change, State};
+use crate::files::{create_anew, open_own};
 
 const MAGIC: [u8; 8] = *b"BPSBOX01";
 const HEADER: usize = 12;
@@ -63,7 +64,7 @@ impl Log {
     /// # Errors
     /// When it cannot be read, or is damaged elsewhere than at its end.
     pub(super) fn open(path: &Path) -> Result<Replayed, LogError> {
-        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut file = open_own(path, OpenOptions::new().read(true).write(true))?;
         let total = file.metadata()?.len();
         let mut state = State::default();
         let mut records = 0;
@@ -96,7 +97,7 @@ impl Log {
     /// When it cannot be written.
     pub(super) fn replace(path: &Path, state: &State) -> io::Result<Self> {
         let fresh = beside(path);
-        let mut writer = BufWriter::with_capacity(1 << 20, File::create(&fresh)?);
+        let mut writer = BufWriter::with_capacity(1 << 20, create_anew(&fresh)?);
         writer.write_all(&MAGIC)?;
         let mut length = MAGIC.len() as u64;
         let mut buffer = Vec::new();

@@ -14,6 +14,7 @@ use super::restore::{self, Ask, Decision};
 use super::state::{Bucket, Change, Place, State};
 use super::tags::TagsRef;
 use super::{SandboxError, SandboxOptions, fill};
+use crate::files::open_own;
 
 /// The log, below the sandbox's folder.
 const LOG: &str = "state.log";
@@ -98,7 +99,8 @@ impl Sandbox {
         let io = |doing, path: PathBuf| move |source| SandboxError::Io { doing, path, source };
         fs::create_dir_all(dir).map_err(io("make the folder", dir.to_owned()))?;
         let lock_path = dir.join(LOCK);
-        let lock = File::create(&lock_path).map_err(io("open", lock_path.clone()))?;
+        let plainly = File::options().create(true).truncate(false).write(true).clone();
+        let lock = open_own(&lock_path, &plainly).map_err(io("open", lock_path.clone()))?;
         match crate::files::lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SandboxError::InUse(dir.to_owned())),

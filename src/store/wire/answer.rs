@@ -375,6 +375,9 @@ mod tests {
             (fault.code.as_str(), fault.request_id.as_str(), fault.ec.as_str()),
             ("[hidden]", "[hidden]", "[hidden]!")
         );
+        let (encoded, referred) = ("%54".repeat(2000), "&amp;#x54;".repeat(2000));
+        let document = format!("<Error><Code>X</Code><Message>{encoded} {referred}</Message></Error>");
+        assert_eq!(refused(403, &[], &document).message, "[hidden] [hidden]");
         let header = refused(403, &[("x-oss-request-id", &token), ("x-oss-ec", "hush")], "");
         assert_eq!((header.request_id.as_str(), header.ec.as_str()), ("[hidden]", "[hidden]"));
     }

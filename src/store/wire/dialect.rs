@@ -113,16 +113,42 @@ impl Dialect {
 
 /// The tags of an answer; `None` where the document is another one.
 pub(super) fn read_tags(document: &[u8]) -> Result<Option<TagSet>, XmlFault> {
-    let (mut key, mut value) = (String::new(), String::new());
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     let (mut tags, mut whole) = (TagSet::default(), false);
+    let mut fault = None;
     xml::read(document, |path, text| match path {
-        "Tagging/TagSet/Tag/Key" => text.clone_into(&mut key),
-        "Tagging/TagSet/Tag/Value" => text.clone_into(&mut value),
-        "Tagging/TagSet/Tag" => tags.insert(std::mem::take(&mut key), std::mem::take(&mut value)),
+        "Tagging/TagSet/Tag/Key" => keys.push(text.to_owned()),
+        "Tagging/TagSet/Tag/Value" => values.push(text.to_owned()),
+        "Tagging/TagSet/Tag" => {
+            let (keys, values) = (std::mem::take(&mut keys), std::mem::take(&mut values));
+            match one_tag(keys, values) {
+                Ok((key, _)) if tags.iter().any(|(known, _)| known == key) => fault = Some(XmlFault::Twice("Tag")),
+                Ok((key, value)) => tags.insert(key, value),
+                Err(why) => fault = Some(why),
+            }
+        }
         "Tagging" => whole = true,
+        path if path.ends_with("/Tag") => fault = Some(XmlFault::Stray("Tag")),
         _ => {}
     })?;
-    Ok(whole.then_some(tags))
+    // What was left out here would be removed from the object when its tags are written back.
+    match fault {
+        Some(why) if whole => Err(why),
+        _ => Ok(whole.then_some(tags)),
+    }
+}
+
+/// A tag of what its element holds: one key, and one value that may be empty and may be left out.
+fn one_tag(keys: Vec<String>, values: Vec<String>) -> Result<(String, String), XmlFault> {
+    let [key] = <[String; 1]>::try_from(keys).map_err(|_| XmlFault::NotOne("Tag", "Key"))?;
+    if key.is_empty() {
+        return Err(XmlFault::NotOne("Tag", "Key"));
+    }
+    match <[String; 1]>::try_from(values) {
+        Ok([value]) => Ok((key, value)),
+        Err(none) if none.is_empty() => Ok((key, String::new())),
+        Err(_) => Err(XmlFault::NotOne("Tag", "Value")),
+    }
 }
 
 /// The predefined ACL that stands for S3's grants.
@@ -218,6 +244,33 @@ mod tests {
         );
         let plain = Dialect::Oss.restore(RestoreRequest { days: 1, tier: None });
         assert_eq!(plain, "<RestoreRequest><Days>1</Days></RestoreRequest>");
+    }
+
+    #[test]
+    fn tags_that_could_not_be_written_back_as_they_are_are_refused() {
+        let read = |tags: &str| read_tags(format!("<Tagging><TagSet>{tags}</TagSet></Tagging>").as_bytes());
+        let (a, b) = ("<Tag><Key>a</Key><Value>1</Value></Tag>", "<Tag><Key>b</Key><Value/></Tag>");
+        assert_eq!(read(&format!("{a}{b}")), Ok(Some([("a", "1"), ("b", "")].into_iter().collect())));
+        assert_eq!(read("<Tag><Value>1</Value><Key>a</Key></Tag>"), Ok(Some([("a", "1")].into_iter().collect())));
+        assert_eq!(read("<Tag><Key>a</Key></Tag>"), Ok(Some([("a", "")].into_iter().collect())));
+        let no_key = XmlFault::NotOne("Tag", "Key");
+        for (tags, fault) in [
+            ("<Tag><Value>1</Value></Tag>", no_key),
+            ("<Tag><Key/><Value>1</Value></Tag>", no_key),
+            ("<Tag/>", no_key),
+            ("<Tag><Key>a</Key><Key>b</Key><Value>1</Value></Tag>", no_key),
+            ("<Tag><Key>a</Key><Value>1</Value><Value>2</Value></Tag>", XmlFault::NotOne("Tag", "Value")),
+            ("<Tag><Key>a</Key><Value>2</Value></Tag>", XmlFault::Twice("Tag")),
+            ("<Tags><Tag><Key>b</Key><Value>1</Value></Tag></Tags>", XmlFault::Stray("Tag")),
+        ] {
+            assert_eq!(read(&format!("{a}{tags}")), Err(fault), "{tags}");
+        }
+        assert_eq!(
+            read_tags(b"<Tagging><Tag><Key>a</Key><Value>1</Value></Tag></Tagging>"),
+            Err(XmlFault::Stray("Tag"))
+        );
+        // One that lacks its key does not take that of the one before.
+        assert_eq!(read("<Tag><Key>a</Key></Tag><Tag><Value>1</Value></Tag>"), Err(no_key));
     }
 
     #[test]

@@ -37,6 +37,8 @@ impl Host {
     /// A connection that is free: the one that was used last, or a new one.
     pub(super) async fn lane(&self) -> Result<Lane, ConnectFault> {
         while let Some(mut lane) = self.take() {
+            // What has come on it meanwhile is known once the runtime has looked.
+            tokio::task::yield_now().await;
             if lane.is_free() {
                 return Ok(lane);
             }
@@ -44,7 +46,11 @@ impl Host {
         // Boxed, as hardly a request connects: what each of them carries along is small without it.
         let connecting = Box::pin(async {
             let io = self.connector.connect(self.url.clone()).await.map_err(|error| innermost(&*error))?;
-            Lane::new(io).await.map_err(|error| innermost(&error))
+            let mut lane = Lane::new(io).await.map_err(|error| innermost(&error))?;
+            if lane.speaks_first().await {
+                return Err("the server hangs up, or speaks before it is asked".to_owned());
+            }
+            Ok(lane)
         });
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(made) => made.map_err(ConnectFault::Failed),

@@ -14,7 +14,8 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::store::fault::shortened;
+use crate::store::fault::{MAX_MESSAGE, shortened};
+use crate::store::redact::redacted;
 use crate::web::innermost;
 pub use renewal::NoCredentials;
 use renewal::{Renewal, Standing};
@@ -67,11 +68,11 @@ impl Identity {
 }
 
 /// A server's words without the secrets of whom it speaks to: one that finds a signature wrong may repeat all that was
-/// signed, and that is the session token as well.
+/// signed, and that is the session token as well. What is behind all that is kept of a text is left out.
 pub(in crate::store) fn without_secrets(text: &str, credentials: &Credentials) -> String {
     let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
-    let secrets = secrets.into_iter().flatten().filter(|secret| !secret.is_empty());
-    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[hidden]"))
+    let secrets: Vec<_> = secrets.into_iter().flatten().collect();
+    redacted(text, &secrets, MAX_MESSAGE)
 }
 
 /// Without a word of what is secret.

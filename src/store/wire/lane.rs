@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 
 use super::host::Host;
-use crate::web::Io;
+use crate::web::{Io, speaks_first};
 
 /// The most bytes that a head may have. Servers send a few hundred.
 const MAX_HEAD: usize = 64 << 10;
@@ -44,6 +44,12 @@ impl Lane {
         // An answer may have a hundred headers, as hyper has it by default.
         let (requests, connection) = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await?;
         Ok(Self(Box::new(Inner { requests, connection, over: false })))
+    }
+
+    /// Whether the server of this new connection says something, or hangs up, before it is asked anything.
+    pub(super) async fn speaks_first(&mut self) -> bool {
+        self.0.over = speaks_first(&mut self.0.connection).await;
+        self.0.over
     }
 
     /// Whether another request may be sent: the server has neither closed the connection nor said something unasked.
