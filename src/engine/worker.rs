@@ -114,13 +114,14 @@ impl Worker {
         })
     }
 
-    /// Every request that the object needs; the status of the last answer.
+    /// Every request that the object needs; the status of the last answer: of a write, or of a read where nothing has to
+    /// change.
     async fn carry_out(&self, visit: &Visit<'_>, asked_before: bool) -> Result<u16, Halt> {
         let mut before = ObjectState::default();
-        let mut status = 200;
+        let mut status = None;
         for step in &self.reads {
             let reply = self.send(visit, step).await?;
-            status = reply.status;
+            status = Some(reply.status);
             before.learn(reply.learned);
         }
         let steps = self.steps(before).map_err(|(operation, why)| {
@@ -132,9 +133,10 @@ impl Worker {
                 Call::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await?,
                 _ => self.send(visit, step).await?,
             };
-            status = reply.status;
+            status = Some(reply.status);
         }
-        Ok(status)
+        // Without any answer nobody knows that the object is as it should be.
+        status.ok_or_else(|| failed(&self.operations.names(), nothing_sent()))
     }
 
     /// The requests for an object in this state, worked out once as long as the next one is found in the same.
@@ -280,6 +282,12 @@ impl Worker {
             () = tokio::time::sleep(wait) => Ok(()),
         }
     }
+}
+
+/// No operation needed a request, neither to look at the object nor to change it.
+fn nothing_sent() -> Fault {
+    let message = "no request was sent: batchplan does not know how to carry this out; please report it";
+    Fault::unanswered(FaultClass::Rejected, "NothingSent", message, String::new())
 }
 
 fn timed_out(url: String) -> Fault {

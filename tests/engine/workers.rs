@@ -130,3 +130,12 @@ async fn an_object_that_is_as_it_should_be_is_only_read_where_that_is_wanted() {
     assert_eq!(written, [(object("other"), Call::PutTags(tags(&[("t", "1")])))]);
     assert_eq!(store.calls().len(), 5, "two looks at each, and one write");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_for_which_nothing_was_sent_has_not_succeeded() {
+    let store = MemoryStore::with_objects(1);
+    let worked = worker(store.clone(), Vec::new()).work(&object("k0"), false).await;
+    let Worked::Settled(Outcome::Failed(failure)) = worked else { panic!("{worked:?}") };
+    assert_eq!((failure.fault.code.as_str(), failure.fault.class), ("NothingSent", FaultClass::Rejected));
+    assert_eq!(store.calls().len(), 0);
+}
