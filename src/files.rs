@@ -6,6 +6,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::hex::hex;
+
 /// Says which file an I/O error is about: the system's own text does not.
 pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -23,6 +28,14 @@ pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()
     file.sync_all()?;
     fs::rename(&draft, folder.join(name))?;
     sync_folder(folder)
+}
+
+/// The SHA-256 of a value's JSON, in hex: the same for the same content.
+///
+/// # Errors
+/// When the value has no JSON.
+pub fn json_digest(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(hex(&Sha256::digest(serde_json::to_vec(value)?)))
 }
 
 /// How often a lock is tried, and how long after one another.

@@ -13,7 +13,7 @@ use super::plan::{Foresight, rates};
 use super::progress::ProgressView;
 use super::prompt::{self, Answer};
 use super::summary::{line, near, objects, summary};
-use super::terminal::Terminal;
+use super::terminal::{Terminal, barred};
 use super::{Error, Exit, github, notices, recurring, shell, signals};
 use crate::codec::TaskStatus;
 use crate::engine::Snapshot;
@@ -472,6 +472,11 @@ impl Watch for View {
             self.terminal.say(format_args!("waiting: {why}"));
             self.shown = Shown::Waiting(why);
         }
+    }
+
+    fn notes(&mut self, note: &str) {
+        self.clear();
+        self.terminal.say(format_args!("note: {}", barred(note)));
     }
 
     fn works(&mut self, snapshot: Snapshot) {

@@ -14,6 +14,7 @@ use super::throttle::Throttle;
 use super::worker::Worker;
 use crate::backoff::RetryPolicy;
 use crate::codec::Naming;
+use crate::completion::ReportScope;
 use crate::failpoint;
 use crate::frontier::Frontier;
 use crate::job::{JobId, Progress};
@@ -21,8 +22,8 @@ use crate::journal::{Checkpoint, JobFolder, Journal, JournalError, Recorded, Rep
 use crate::manifest::Frozen;
 use crate::plan::Plan;
 use crate::report::{
-    Destination, NotADigest, OpenFile, ROTATE_AT, ReopenError, Report, ReportState, ReportWriter, Segment, free,
-    send_segment,
+    Destination, Digest, NotADigest, OpenFile, ROTATE_AT, ReopenError, Report, ReportState, ReportWriter, Segment,
+    free, send_segment,
 };
 use crate::store::Store;
 use crate::task::Seq;
@@ -55,6 +56,8 @@ pub struct Before {
     pub taken: Option<Seq>,
     /// How long it was worked on.
     pub active: Duration,
+    /// Rows whose outcomes were lost, and when the job that worked on them was created: it may have changed them since.
+    pub lost: Option<(u64, Timestamp)>,
     /// Frontier, report files and failures.
     pub recorded: Recorded,
 }
@@ -107,13 +110,16 @@ impl Job<'_> {
             self.begin(frozen.rows(), &before).await?;
         }
         let writer = self.report(&before.recorded.files).await?;
-        let Before { progress, taken, active, recorded: Recorded { frontier, files, tally } } = before;
+        let Before { progress, taken, active, lost, recorded } = before;
+        let Recorded { frontier, files, tally, .. } = recorded;
+        agree(&frontier, progress, &files, self.plan.report.scope)?;
         let known_sealed = files.iter().filter(|file| file.md5.is_some()).count();
         let place = (self.journal.clone(), self.number);
-        let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, Clock::after(active), known_sealed, observe);
+        let clock = (Clock::after(active), lost.map_or(0, |(rows, _)| rows));
+        let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, clock, known_sealed, observe);
         let batches = batches(frozen, &frontier);
         let start = Start { progress, frontier, taken };
-        let worker = self.worker(&bounds, &stop);
+        let worker = self.worker(&bounds, &stop).looking_first(lost.map(|(_, since)| since));
         let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);
         let mut ended = tokio::select! {
             biased;
@@ -203,6 +209,24 @@ impl Job<'_> {
     }
 }
 
+/// Compares what is recorded of a job's rows with what is recorded of its report: each settled row is in the report once.
+fn agree(frontier: &Frontier, progress: Progress, files: &[ReportFile], scope: ReportScope) -> Result<(), ReportError> {
+    let listed = match scope {
+        ReportScope::AllTasks => progress.settled(),
+        ReportScope::FailedTasksOnly => progress.failed,
+    };
+    let (rows, settled) = (files.iter().map(|file| file.rows).sum::<u64>(), frontier.settled());
+    if rows == listed && settled == progress.settled() {
+        return Ok(());
+    }
+    let why = format!(
+        "{} outcomes are counted, {settled} rows of the manifest are settled, and the report has {rows} rows where {listed} \
+         belong",
+        progress.settled()
+    );
+    Err(ReopenError::State { why }.into())
+}
+
 /// The report's files as the report room knows them.
 ///
 /// # Errors
@@ -210,12 +234,14 @@ impl Job<'_> {
 pub fn state_of(files: &[ReportFile]) -> Result<ReportState, ReportError> {
     let mut state = ReportState::default();
     for file in files.iter().cloned() {
-        let ReportFile { number, status, name, bytes, rows, md5, published } = file;
-        let Some(md5) = md5 else {
-            state.open.push(OpenFile { number, status, name, bytes, rows });
+        let ReportFile { number, status, name, bytes, rows, md5, open_md5, published } = file;
+        let digest =
+            |hex: String| Digest::try_from(hex).map_err(|_: NotADigest| ReportError::Checksum { file: name.clone() });
+        let Some(md5) = md5.map(digest).transpose()? else {
+            let md5 = open_md5.map(digest).transpose()?;
+            state.open.push(OpenFile { number, status, name, bytes, rows, md5 });
             continue;
         };
-        let md5 = md5.try_into().map_err(|_: NotADigest| ReportError::Checksum { file: name.clone() })?;
         state.sealed.push(Segment { number, status, name, bytes, rows, md5, published });
     }
     Ok(state)

@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::frontier::{Frontier, PartMark};
 use crate::journal::{Checkpoint, ErrorCode, Journal, Reason, ReportFile, Tally};
 use crate::object::ObjectId;
-use crate::report::{Flushed, OpenFile, ReportWriter, Segment};
+use crate::report::{Digest, Flushed, OpenFile, ReportWriter, Segment};
 use crate::task::Outcome;
 
 /// Sealed files that wait to be sent while the job runs; those that find no room are sent at its end.
@@ -35,6 +35,8 @@ pub(super) struct Ledger<'a> {
     journal: Journal,
     job: i64,
     clock: Clock,
+    /// Rows that had outcomes before their report was lost.
+    lost: u64,
     /// Sealed files that the journal knows.
     known_sealed: Arc<AtomicUsize>,
     last: Option<Taken>,
@@ -79,7 +81,7 @@ impl<'a> Ledger<'a> {
         writer: ReportWriter,
         tally: Tally,
         (journal, job): (Journal, i64),
-        clock: Clock,
+        (clock, lost): (Clock, u64),
         known_sealed: usize,
         observe: &'a mut (dyn FnMut(Snapshot) + Send),
     ) -> (Self, mpsc::Receiver<Segment>, Sent) {
@@ -88,7 +90,7 @@ impl<'a> Ledger<'a> {
         let known_sealed = Arc::new(AtomicUsize::new(known_sealed));
         let ours = Arc::clone(&sent);
         (
-            Self { writer, tally, journal, job, clock, known_sealed, last: None, sealed, sent: ours, observe },
+            Self { writer, tally, journal, job, clock, lost, known_sealed, last: None, sealed, sent: ours, observe },
             waiting,
             sent,
         )
@@ -126,7 +128,7 @@ impl<'a> Ledger<'a> {
         });
         let checkpoint = Checkpoint {
             progress: snapshot.progress,
-            in_doubt: snapshot.abandoned,
+            in_doubt: snapshot.abandoned + self.lost.saturating_sub(snapshot.progress.settled()),
             active: self.clock.active(),
             taken: snapshot.taken,
             parts,
@@ -185,6 +187,7 @@ fn open(file: &OpenFile) -> ReportFile {
         bytes: file.bytes,
         rows: file.rows,
         md5: None,
+        open_md5: file.md5.as_ref().map(Digest::hex),
         published: false,
     }
 }
@@ -198,6 +201,7 @@ pub(super) fn closed(segment: &Segment) -> ReportFile {
         bytes: segment.bytes,
         rows: segment.rows,
         md5: Some(segment.md5.hex()),
+        open_md5: None,
         published: segment.published,
     }
 }

@@ -82,7 +82,7 @@ async fn what_a_checkpoint_could_not_keep_the_next_one_does() {
     let number = created(&journal, &JobId::random(), "another").number + 1;
     let (writer, place) = (writer(&report, &id, &Recorded::default()), (journal.clone(), number));
     let (ledger, _sealed, _sent) =
-        Ledger::new(writer, Tally::default(), place, Clock::after(Duration::ZERO), 0, &mut observe);
+        Ledger::new(writer, Tally::default(), place, (Clock::after(Duration::ZERO), 0), 0, &mut observe);
     let mut work = Work { ledger, frontier: Frontier::default(), progress: Progress::default() };
     work.settle(0, &FINE);
     work.settle(1, &denied());
@@ -125,7 +125,7 @@ async fn nothing_is_recorded_that_may_not_be_on_the_disk() {
     let number = created(&journal, &id, "this").number;
     let (writer, place) = (writer(&report, &id, &Recorded::default()), (journal.clone(), number));
     let (ledger, _sealed, _sent) =
-        Ledger::new(writer, Tally::default(), place, Clock::after(Duration::ZERO), 0, &mut observe);
+        Ledger::new(writer, Tally::default(), place, (Clock::after(Duration::ZERO), 0), 0, &mut observe);
     let mut work = Work { ledger, frontier: Frontier::default(), progress: Progress::default() };
     work.settle(0, &FINE);
     let pending = work.checkpoint();

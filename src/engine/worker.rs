@@ -29,6 +29,9 @@ pub struct Worker {
     /// Whether the service has taken any of our signatures.
     accepted: AtomicBool,
     last: Mutex<Option<Way>>,
+    /// When this job first asked for any restore, where what came of its requests was lost: then an object is looked at
+    /// before its restore is asked for again.
+    asked_since: Option<Timestamp>,
 }
 
 /// From a state that an object was found in to the one that it should have: most objects of a job are found in the same.
@@ -85,7 +88,14 @@ impl Worker {
             stop,
             accepted: AtomicBool::new(false),
             last: Mutex::new(None),
+            asked_since: None,
         }
+    }
+
+    /// Looks at an object that this job may have asked for since then, before it asks for its restore.
+    #[must_use]
+    pub fn looking_first(self, asked_since: Option<Timestamp>) -> Self {
+        Self { asked_since, ..self }
     }
 
     /// Works on one object. `asked_before` says that this job has already asked for its restore.
@@ -183,6 +193,11 @@ impl Worker {
         let mut asked = asked_before;
         let mut backoff = Backoff::new(self.policy);
         let mut call = step.call.clone();
+        if let Some(since) = self.asked_since.filter(|_| asked_before)
+            && let Some(reply) = self.holds_already(visit, step, request, since).await?
+        {
+            return Ok(reply);
+        }
         loop {
             let fault = match self.attempt(visit, &call, backoff.failures() > 0).await? {
                 Ok(reply) => return Ok(reply),
@@ -212,6 +227,24 @@ impl Worker {
             }
             self.wait(&mut backoff, step, fault).await?;
         }
+    }
+
+    /// The answer to a look that finds the restore that this job asked for at some time since then.
+    async fn holds_already(
+        &self,
+        visit: &Visit<'_>,
+        step: &Step,
+        request: RestoreRequest,
+        since: Timestamp,
+    ) -> Result<Option<Reply>, Halt> {
+        let head = Step { call: Call::Head, operation: step.operation.clone() };
+        let reply = match self.send(visit, &head).await {
+            // What is not there is for the request itself to find out.
+            Err(Halt::Failed(unseen)) if unseen.fault.status == Some(404) => return Ok(None),
+            looked => looked?,
+        };
+        let Learned::Head { restoration, .. } = reply.learned else { return Ok(None) };
+        Ok(matches!(look(restoration, request, true, since), Looked::Holds).then_some(reply))
     }
 
     /// Whether a restore may have been refused for naming a tier at all.

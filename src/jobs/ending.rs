@@ -84,7 +84,7 @@ impl Runner<'_> {
     fn last_checkpoint(&self, dispatched: &Dispatched, Unkept { parts, failures }: Unkept) -> Checkpoint {
         Checkpoint {
             progress: dispatched.progress,
-            in_doubt: dispatched.abandoned,
+            in_doubt: dispatched.abandoned + self.job.lost.saturating_sub(dispatched.progress.settled()),
             active: self.job.active,
             taken: self.job.taken,
             parts,

@@ -9,6 +9,7 @@
 //! | `runner`, `control` | takes a job on from wherever it stands, and obeys what others ask of it meanwhile |
 //! | `recurring` | whether there is anything new for a plan that recurs |
 //! | `queue` | works off all jobs that wait |
+//! | `redo` | what is done about a record that is damaged, or cannot be proven |
 //! | `ending` | finishes and publishes its report |
 //! | `orders` | what others ask |
 //! | `preview` | what a plan would do, before there is a job |
@@ -35,6 +36,7 @@ mod pledge;
 mod preview;
 mod queue;
 mod recurring;
+mod redo;
 mod runner;
 mod saved;
 mod schedule;

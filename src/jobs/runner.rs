@@ -19,7 +19,7 @@ use super::recurring::note_inventory;
 use super::schedule::{Candidate, Waiting, may_go};
 use super::scope::Scope;
 use super::settings::Settings;
-use crate::engine::{Before, Bounds, Dispatched, End, Job, Ran, Snapshot, Stop};
+use crate::engine::{Bounds, Dispatched, End, Job, Ran, Snapshot, Stop};
 use crate::failpoint;
 use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
@@ -38,6 +38,8 @@ pub trait Watch: Send {
     fn waits(&mut self, waiting: &Waiting);
     /// The job works. Told about twice a second.
     fn works(&mut self, snapshot: Snapshot);
+    /// Something about the job that a person should know.
+    fn notes(&mut self, note: &str);
 }
 
 /// What became of preparing a job.
@@ -380,9 +382,7 @@ impl<'a> Runner<'a> {
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {
             return Ok(Worked::Left);
         }
-        let recorded = self.journal.recorded(self.job.number)?;
-        let JobRecord { progress, taken, active, .. } = self.job;
-        let before = Before { progress, taken, active, recorded };
+        let before = self.before(frozen, watch)?;
         let limits = self.plan.limits;
         let wanted = Wanted { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
         let seat = self.budget.enter(self.plan.store_identity(), self.job.priority, wanted);
@@ -396,8 +396,13 @@ impl<'a> Runner<'a> {
         let job = self.engine_job();
         let ran = tokio::select! {
             biased;
-            ran = job.run(frozen, before, bounds, stop, &mut observe) => ran?,
+            ran = job.run(frozen, before, bounds, stop, &mut observe) => ran,
             () = control.watch() => unreachable!("it watches for as long as it is awaited"),
+        };
+        drop(seat);
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(error) => return self.redo(error, frozen, watch).await,
         };
         self.refresh()?;
         self.settle_status(&ran.dispatched)?;

@@ -204,6 +204,8 @@ pub struct JobRecord {
     pub progress: Progress,
     /// Objects whose work was begun and given up when it last stopped; they are attempted again when it is resumed.
     pub in_doubt: u64,
+    /// Rows whose outcomes were lost with a damaged report. They are worked on again, and may have been changed before.
+    pub lost: u64,
     /// How long it was worked on, as of the last checkpoint.
     pub active: Duration,
     /// What it may touch, in the words of whoever schedules it.
@@ -227,7 +229,7 @@ pub struct JobRecord {
 /// The columns that [`JobRecord::read`] takes.
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
-    scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion";
+    scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, lost";
 
 /// The same without the plan's text, of which a thousand may be a gigabyte: for lists.
 pub(super) fn listed() -> String {
@@ -264,6 +266,7 @@ impl JobRecord {
                 failed: count(row, "failed")?,
             },
             in_doubt: count(row, "in_doubt")?,
+            lost: count(row, "lost")?,
             active: Duration::from_millis(count(row, "active_ms")?),
             scope: row.get("scope")?,
             taken: taken.0.zip(taken.1).map(|(part, row)| Seq { part, row }),

@@ -92,4 +92,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE job ADD COLUMN inventory TEXT;
     ALTER TABLE job ADD COLUMN portion TEXT;
 ",
+    "
+    ALTER TABLE job ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN checksum INTEGER;
+    ALTER TABLE frontier ADD COLUMN checksum INTEGER;
+    ALTER TABLE segment ADD COLUMN open_md5 TEXT;
+    ALTER TABLE segment ADD COLUMN checksum INTEGER;
+",
 ];

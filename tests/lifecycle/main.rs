@@ -6,6 +6,7 @@ mod baddays;
 #[expect(dead_code, reason = "the crash tests call the server at single requests and read what it kept")]
 mod bucket;
 mod credentials;
+mod damage;
 mod resume;
 mod retry;
 mod run;
