@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,22 @@ use crate::hex::hex;
 
 /// Says which file an I/O error is about: the system's own text does not.
 pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    move |cause| io::Error::new(cause.kind(), FileError { path: path.to_owned(), cause })
+}
+
+/// An I/O error, and the file that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+struct FileError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+/// The system's code of an I/O error, also of one that says [which file](about) it is about.
+#[must_use]
+pub fn os_code(error: &io::Error) -> Option<i32> {
+    let named = || os_code(&error.get_ref()?.downcast_ref::<FileError>()?.cause);
+    error.raw_os_error().or_else(named)
 }
 
 /// Writes a file so that its name stands for the old content or the new, even after a crash. Until it does, the content
@@ -89,5 +104,8 @@ mod tests {
     fn an_error_names_its_file() {
         let error = about(Path::new("a/b"))(io::Error::other("full"));
         assert_eq!(error.to_string(), "a/b: full");
+        let twice = about(Path::new("a"))(about(Path::new("b"))(io::Error::from_raw_os_error(28)));
+        assert_eq!(os_code(&twice), Some(28));
+        assert_eq!(os_code(&error), None);
     }
 }

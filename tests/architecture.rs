@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("failpoint", 0),
     ("job", 0),
     ("completion", 0),
+    ("descriptors", 0),
     ("diagnostics", 0),
     ("variants", 0),
     ("web", 0),

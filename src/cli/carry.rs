@@ -86,7 +86,7 @@ impl Carry<'_> {
             let stop = CancellationToken::new();
             signals::listen(self.terminal, stop.clone())?;
             self.journal.watch(&stop);
-            let (settings, budget) = (self.settings, Budget::default());
+            let (settings, budget) = (self.settings, Budget::of_process());
             // As it is now: until it was held, another process may have gone on with it.
             let job = self.journal.find(self.job.id.as_str())?;
             let (store, signal) = (connection.store(), stop.clone());

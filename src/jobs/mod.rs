@@ -17,7 +17,7 @@
 //! | `saved`, `pledge` | a plan that was saved, and whether its manifest is what it was |
 //! | `describe`, `advice` | what there is to say of a job, and to do about its failures |
 //! | `xml` | jobs as OSS Batch Operations shows them |
-//! | `schedule`, `scope`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
+//! | `schedule`, `scope`, `turn`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
 //! | `settings` | what whoever runs jobs decides |
 //! | `error` | why something cannot be done |
 
@@ -42,6 +42,7 @@ mod saved;
 mod schedule;
 mod scope;
 mod settings;
+mod turn;
 pub mod xml;
 
 pub use advice::advice;

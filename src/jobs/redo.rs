@@ -1,13 +1,24 @@
-//! Resuming from a record that is damaged, or that cannot be proven undamaged.
+//! What a job's record lacks: resuming from one that is damaged or cannot be proven, and what could not be recorded.
 
 use std::fs;
 use std::io;
 
+use super::budget::Seat;
 use super::error::JobError;
 use super::runner::{Runner, Watch, Worked};
-use crate::engine::{Before, ReportError};
+use crate::engine::{Before, Dispatched, ReportError};
 use crate::files::about;
 use crate::manifest::Frozen;
+
+/// Says where the files and sockets that may be open allow fewer objects in flight than the plan does.
+pub(super) fn say_bounds(seat: &Seat, wanted: u32, watch: &mut dyn Watch) {
+    if let Some((objects, limit)) = seat.bounded_by_descriptors(wanted) {
+        watch.notes(&format!(
+            "at most {objects} objects are in flight at once, where the plan allows {wanted}: this process may have {limit} \
+             files and connections open (ulimit -n)"
+        ));
+    }
+}
 
 impl Runner<'_> {
     /// How far the job had come when it was last recorded. What an earlier build recorded without checksums is taken for
@@ -26,6 +37,17 @@ impl Runner<'_> {
         let lost = Some((self.job.lost, self.job.created)).filter(|(rows, _)| *rows > 0);
         let (progress, taken, active) = (self.job.progress, self.job.taken, self.job.active);
         Ok(Before { progress, taken, active, lost, recorded })
+    }
+
+    /// Counts as in doubt what was done and could not be recorded: it is not in the report, and is done again.
+    pub(super) fn note_unrecorded(&mut self, dispatched: &Dispatched) -> Result<(), JobError> {
+        let unrecorded = dispatched.progress.settled().saturating_sub(self.job.progress.settled());
+        if unrecorded > 0 {
+            let lost = self.job.lost.saturating_sub(dispatched.progress.settled());
+            self.job.in_doubt = dispatched.abandoned + unrecorded + lost;
+            self.journal.set_in_doubt(&self.job.id, self.job.in_doubt)?;
+        }
+        Ok(())
     }
 
     /// Works on all objects again where a file of the report is not what the job wrote: which of them it told of, nobody

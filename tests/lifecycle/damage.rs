@@ -277,6 +277,43 @@ fn what_was_recorded_without_digests_is_resumed_and_said_once() {
     assert_eq!(scene.outcomes(&scene.job_of(&job)), expected());
 }
 
+/// What was done and could not be recorded is neither "not attempted" nor forgotten.
+#[test]
+fn what_could_not_be_recorded_is_in_doubt() {
+    let scene = Scene::with_objects(OBJECTS);
+    scene.plan(&format!("{TAG}[limits]\nconcurrency = 4\n"));
+    let running = scene.start_and_hold(5, 4);
+    until("something is recorded", || scene.newest().progress.settled() == 5);
+    let report = scene.folder(&scene.newest()).join("report");
+    let aside = report.with_file_name("elsewhere");
+    fs::rename(&report, &aside).expect("renamed");
+    scene.let_go();
+    let ran = running.over().ended(1);
+    let job = scene.newest();
+    assert_eq!((job.status, job.cause), (JobStatus::Paused, Some(PauseCause::Machine)), "{}", ran.stderr);
+    assert_eq!((job.progress.settled(), job.in_doubt), (5, scene.writes().len() as u64 - 5), "{}", ran.stderr);
+    let said = format!("{} objects begun and not in the report: each may have been changed, or not", job.in_doubt);
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    fs::rename(&aside, &report).expect("renamed");
+    scene.apply().ended(0);
+    assert_stands(&scene.newest(), JobStatus::Complete, OBJECTS as u64, 0);
+    assert_eq!(scene.newest().in_doubt, 0);
+    scene.assert_reported(&scene.newest(), keys(OBJECTS));
+}
+
+/// Only a job that another process works on is refused; a disk that does not play along is this tool's failure.
+#[test]
+fn a_lease_that_cannot_be_taken_is_a_failure_of_the_tool() {
+    let (scene, job) = stopped("");
+    let lease = scene.folder(&job).join("lease");
+    fs::remove_file(&lease).expect("removed");
+    fs::create_dir(&lease).expect("made");
+    let ran = scene.run(&["resume", job.id.as_str()]).ended(1);
+    assert!(ran.stderr.contains("lease: Is a directory") && ran.stderr.contains("see to the disk"), "{}", ran.stderr);
+    fs::remove_dir(&lease).expect("removed");
+    scene.run(&["resume", job.id.as_str()]).ended(3);
+}
+
 /// A sealed file that is not what was sealed is not published.
 #[test]
 fn a_damaged_report_is_not_published() {

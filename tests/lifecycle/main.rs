@@ -7,6 +7,7 @@ mod baddays;
 mod bucket;
 mod credentials;
 mod damage;
+mod descriptors;
 mod resume;
 mod retry;
 mod run;
