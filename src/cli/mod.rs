@@ -165,8 +165,9 @@ fn enough_descriptors() -> Result<(), Error> {
     const LEAST: u64 = 12;
     match descriptors::left().zip(descriptors::limit()) {
         Some((left, limit)) if left < LEAST => {
-            let what =
-                format!("this process may have {limit} files and connections open, and needs at least {LEAST} more");
+            let what = format!(
+                "this process may have {limit} files and connections open, which leaves {left}: it needs at least {LEAST}"
+            );
             Err(Error::new(Exit::ToolFailed, what).help(descriptors::HELP))
         }
         _ => Ok(()),

@@ -295,8 +295,7 @@ fn files_and(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Resu
     let mut statement = connection.prepare("SELECT * FROM segment WHERE job = ?1 ORDER BY number")?;
     let files = statement.query_map([job], |row| {
         proofs.push(prove(row, of_segment(row)?)?);
-        let status =
-            |name: &str| [TaskStatus::Succeeded, TaskStatus::Failed].into_iter().find(|status| status.as_str() == name);
+        let status = |name: &str| TaskStatus::ALL.into_iter().find(|status| status.as_str() == name);
         Ok(ReportFile {
             number: row.get("number")?,
             status: named(row, "status", status)?,

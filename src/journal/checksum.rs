@@ -58,7 +58,7 @@ pub(super) fn prove(row: &Row<'_>, found: i64) -> rusqlite::Result<Proof> {
 /// A row of the journal is not what was recorded.
 #[derive(Debug, thiserror::Error)]
 #[error("the record of a job's progress fails its checksum")]
-struct Mismatch;
+pub(super) struct Mismatch;
 
 /// What a checkpoint records of a job in its own row.
 pub(super) fn of_job(row: &Row<'_>) -> rusqlite::Result<i64> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
+use super::checksum::Mismatch;
 use crate::descriptors;
 use crate::job::{JobId, JobStatus};
 
@@ -132,7 +133,11 @@ impl JournalError {
     /// What `SQLite` said, in our terms.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
-        let what = error.to_string();
+        let what = match error {
+            // Which value it was is no matter.
+            rusqlite::Error::FromSqlConversionFailure(_, _, cause) if cause.is::<Mismatch>() => cause.to_string(),
+            other => other.to_string(),
+        };
         if is_no_value_of_ours(error) {
             return Self::Damaged { path, what };
         }

@@ -11,6 +11,7 @@ use super::pledge::Pledge;
 use super::recurrence::{Inventory, Portion, Recurrence};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::task::Seq;
+use crate::variants::enum_with_all;
 
 /// Where a job's objects come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,13 +83,15 @@ impl PauseCause {
     }
 }
 
-/// What somebody asks of the process that works on a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// To pause it.
-    Pause,
-    /// To cancel it.
-    Cancel,
+enum_with_all! {
+    /// What somebody asks of the process that works on a job.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Request {
+        /// To pause it.
+        Pause,
+        /// To cancel it.
+        Cancel,
+    }
 }
 
 impl Request {
@@ -100,20 +103,22 @@ impl Request {
     }
 
     pub(super) fn read(text: &str) -> Option<Self> {
-        [Self::Pause, Self::Cancel].into_iter().find(|request| request.as_str() == text)
+        Self::ALL.into_iter().find(|request| request.as_str() == text)
     }
 }
 
-/// How far the report of a job that has ended, or is ending, has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// There is none yet: the job has not ended.
-    None,
-    /// It is complete on this machine, and not yet where the plan wants it.
-    Due,
-    /// It is where the plan wants it.
-    Done,
+enum_with_all! {
+    /// How far the report of a job that has ended, or is ending, has come.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Delivery {
+        /// There is none yet: the job has not ended.
+        None,
+        /// It is complete on this machine, and not yet where the plan wants it.
+        Due,
+        /// It is where the plan wants it.
+        Done,
+    }
 }
 
 impl Delivery {
@@ -126,7 +131,7 @@ impl Delivery {
     }
 
     fn read(text: &str) -> Option<Self> {
-        [Self::None, Self::Due, Self::Done].into_iter().find(|delivery| delivery.as_str() == text)
+        Self::ALL.into_iter().find(|delivery| delivery.as_str() == text)
     }
 }
 

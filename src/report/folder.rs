@@ -94,7 +94,7 @@ impl Report {
     /// When a file cannot be written; the message names it.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder).map_err(about(folder))?;
-        let sidecar = Sidecar::from(self).to_text()?;
+        let sidecar = Sidecar::from(self).into_text()?;
         write(folder, layout::SIDECAR_NAME, &sidecar)?;
         write(folder, layout::MANIFEST_NAME, &self.manifest()?)
     }

@@ -78,7 +78,7 @@ impl From<&Report> for Sidecar {
 
 impl Sidecar {
     /// Its text, with its checksum.
-    pub(super) fn to_text(mut self) -> serde_json::Result<String> {
+    pub(super) fn into_text(mut self) -> serde_json::Result<String> {
         self.sha256 = Some(json_digest(&self)?);
         serde_json::to_string_pretty(&self)
     }

@@ -155,8 +155,8 @@ async fn a_restore_whose_record_was_lost_is_looked_at_before_it_is_asked_for_aga
     for (found, asked_before, since, expected) in cases {
         let store = MemoryStore::with_objects(1);
         store.set_restoration(&object("k0"), found);
-        let worker = worker(store.clone(), vec![Operation::Restore(WEEK)]).looking_first(since);
-        let worked = worker.work(&object("k0"), asked_before).await;
+        let looking = worker(store.clone(), vec![Operation::Restore(WEEK)]).looking_first(since);
+        let worked = looking.work(&object("k0"), asked_before).await;
         let restores = store.calls().iter().filter(|(_, call)| matches!(call, Call::Restore(_))).count();
         assert_eq!(restores, expected, "{found:?} {asked_before} {since:?}: {worked:?}");
         if expected == 0 {
