@@ -272,23 +272,25 @@ fn a_jobs_folder_that_is_gone_is_said() {
 
 #[test]
 fn a_report_file_that_is_not_what_was_written_is_said_and_its_objects_are_worked_on_again() {
-    let shorten = |path: &Path| {
+    redone(gone, "missing, 144 bytes of it are recorded");
+    let cut = |path: &Path| {
         let bytes = fs::read(path).expect("a file");
         fs::write(path, &bytes[..bytes.len() - 5]).expect("written");
     };
-    let kept = " (kept as .batchplan/jobs/[JOB]/report/report-0.csv.damaged)";
-    let shorter = format!("changed since the job wrote it (139 bytes, 144 are recorded){kept}");
-    let cases: [(&dyn Fn(&Path), &str); 2] =
-        [(&gone, "missing, 144 bytes of it are recorded"), (&shorten, shorter.as_str())];
-    for (change, why) in cases {
-        let (scene, job) = stopped();
-        change(&scene.folder(&job).join("report/report-0.csv"));
-        let ran = scene.apply().ended(0);
-        assert!(scene.normal(&ran.stderr).contains(&report(why)), "{}", scene.normal(&ran.stderr));
-        assert_eq!(scene.newest().id, job.id);
-        assert_stands(&scene.newest(), JobStatus::Complete, 12, 0);
-        scene.assert_reported(&scene.newest(), keys(12));
-        let again = scene.writes().values().filter(|count| **count == 2).count();
-        assert_eq!(again, 9, "{:?}", scene.writes());
-    }
+    let kept = "(kept as .batchplan/jobs/[JOB]/report/report-0.csv.damaged)";
+    redone(cut, &format!("changed since the job wrote it (139 bytes, 144 are recorded) {kept}"));
+}
+
+/// Changes the report of a job that was stopped, and goes on: that is said, and what it told of is done again.
+#[track_caller]
+fn redone(change: impl Fn(&Path), why: &str) {
+    let (scene, job) = stopped();
+    change(&scene.folder(&job).join("report/report-0.csv"));
+    let ran = scene.apply().ended(0);
+    assert!(scene.normal(&ran.stderr).contains(&report(why)), "{}", scene.normal(&ran.stderr));
+    assert_eq!(scene.newest().id, job.id);
+    assert_stands(&scene.newest(), JobStatus::Complete, 12, 0);
+    scene.assert_reported(&scene.newest(), keys(12));
+    let again = scene.writes().values().filter(|count| **count == 2).count();
+    assert_eq!(again, 9, "{:?}", scene.writes());
 }
