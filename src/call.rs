@@ -1,6 +1,7 @@
 //! The requests that reach one object, and what comes back: the vocabulary between operations, engine and stores.
 
 use crate::object::{Acl, Fact, ObjectState, Restoration, RestoreRequest, StorageClass, TagSet};
+use crate::variants::enum_with_all;
 
 /// One request about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,42 @@ pub enum Call {
     Head,
 }
 
+enum_with_all! {
+    /// What a request is, without what it carries.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CallKind {
+        /// [`Call::GetTags`].
+        GetTags,
+        /// [`Call::PutTags`].
+        PutTags,
+        /// [`Call::DeleteTags`].
+        DeleteTags,
+        /// [`Call::GetAcl`].
+        GetAcl,
+        /// [`Call::PutAcl`].
+        PutAcl,
+        /// [`Call::Restore`].
+        Restore,
+        /// [`Call::Head`].
+        Head,
+    }
+}
+
 impl Call {
+    /// What it is, without what it carries.
+    #[must_use]
+    pub fn kind(&self) -> CallKind {
+        match self {
+            Self::GetTags => CallKind::GetTags,
+            Self::PutTags(_) => CallKind::PutTags,
+            Self::DeleteTags => CallKind::DeleteTags,
+            Self::GetAcl => CallKind::GetAcl,
+            Self::PutAcl(_) => CallKind::PutAcl,
+            Self::Restore(_) => CallKind::Restore,
+            Self::Head => CallKind::Head,
+        }
+    }
+
     /// Whether the request changes anything.
     #[must_use]
     pub fn writes(&self) -> bool {

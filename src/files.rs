@@ -6,9 +6,29 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::hex::hex;
+
 /// Says which file an I/O error is about: the system's own text does not.
 pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    move |cause| io::Error::new(cause.kind(), FileError { path: path.to_owned(), cause })
+}
+
+/// An I/O error, and the file that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+struct FileError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+/// The system's code of an I/O error, also of one that says [which file](about) it is about.
+#[must_use]
+pub fn os_code(error: &io::Error) -> Option<i32> {
+    let named = || os_code(&error.get_ref()?.downcast_ref::<FileError>()?.cause);
+    error.raw_os_error().or_else(named)
 }
 
 /// Writes a file so that its name stands for the old content or the new, even after a crash. Until it does, the content
@@ -45,7 +65,12 @@ pub fn create_anew(path: &Path) -> io::Result<File> {
 pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let mut options = options.clone();
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    use rustix::fs::OFlags;
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed(),
+    );
     #[cfg(not(unix))]
     refuse_link(path)?;
     let opened = options.open(path).map_err(|error| refuse_link(path).err().unwrap_or(error))?;
@@ -83,6 +108,14 @@ pub fn refuse_link(path: &Path) -> io::Result<()> {
 pub fn from_root(path: &Path) -> io::Result<PathBuf> {
     // `.` stands for the process's folder, where the path is empty.
     std::path::absolute(Path::new(".").join(path))
+}
+
+/// The SHA-256 of a value's JSON, in hex: the same for the same content.
+///
+/// # Errors
+/// When the value has no JSON.
+pub fn json_digest(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(hex(&Sha256::digest(serde_json::to_vec(value)?)))
 }
 
 /// How often a lock is tried, and how long after one another.
@@ -189,5 +222,8 @@ mod tests {
     fn an_error_names_its_file() {
         let error = about(Path::new("a/b"))(io::Error::other("full"));
         assert_eq!(error.to_string(), "a/b: full");
+        let twice = about(Path::new("a"))(about(Path::new("b"))(io::Error::from_raw_os_error(28)));
+        assert_eq!(os_code(&twice), Some(28));
+        assert_eq!(os_code(&error), None);
     }
 }

@@ -76,6 +76,12 @@ impl Frontier {
         self.parts.get(&seq.part).is_some_and(|part| part.is_settled(seq.row))
     }
 
+    /// How many rows have their outcome.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.parts.values().map(PartFrontier::settled).sum()
+    }
+
     /// The first row of a part that is not settled.
     #[must_use]
     pub fn low(&self, part: u32) -> u32 {
@@ -110,6 +116,11 @@ impl PartFrontier {
 
     fn mark(&self, part: u32) -> PartMark {
         PartMark { part, low: self.dropped * 64, above: self.words.iter().copied().collect() }
+    }
+
+    fn settled(&self) -> u64 {
+        let above: u64 = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
+        u64::from(self.dropped) * 64 + above
     }
 
     fn drop_full(&mut self) {

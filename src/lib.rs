@@ -15,7 +15,9 @@
 //! | 0 | [`files`] | small files that must be whole |
 //! | 0 | [`hex`] | bytes as hexadecimal |
 //! | 0 | [`money`] | amounts of money, exact |
+//! | 0 | [`descriptors`] | how many files and sockets may be open |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
+//! | 0 | [`variants`] | enums that know all of their variants |
 //! | 0 | [`web`] | web requests that are no store's |
 //! | 1 | [`store`] | the only door to object storage |
 //! | 1 | [`codec`] | the wire form of completion reports |
@@ -39,6 +41,7 @@ pub mod call;
 pub mod cli;
 pub mod codec;
 pub mod completion;
+pub mod descriptors;
 pub mod diagnostics;
 pub mod diff;
 pub mod engine;
@@ -60,4 +63,5 @@ pub mod remote;
 pub mod report;
 pub mod store;
 pub mod task;
+pub mod variants;
 pub mod web;

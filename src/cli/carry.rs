@@ -13,7 +13,7 @@ use super::plan::{Foresight, rates};
 use super::progress::ProgressView;
 use super::prompt::{self, Answer};
 use super::summary::{doubt, line, near, objects, summary};
-use super::terminal::Terminal;
+use super::terminal::{Terminal, barred};
 use super::{Error, Exit, github, notices, recurring, shell, signals};
 use crate::codec::TaskStatus;
 use crate::engine::Snapshot;
@@ -86,7 +86,7 @@ impl Carry<'_> {
             let stop = CancellationToken::new();
             signals::listen(self.terminal, stop.clone())?;
             self.journal.watch(&stop);
-            let (settings, budget) = (self.settings, Budget::default());
+            let (settings, budget) = (self.settings, Budget::of_process());
             // As it is now: until it was held, another process may have gone on with it.
             let job = self.journal.find(self.job.id.as_str())?;
             let (store, signal) = (connection.store(), stop.clone());
@@ -471,6 +471,11 @@ impl Watch for View {
             self.terminal.say(format_args!("waiting: {why}"));
             self.shown = Shown::Waiting(why);
         }
+    }
+
+    fn notes(&mut self, note: &str) {
+        self.clear();
+        self.terminal.say(format_args!("note: {}", barred(note)));
     }
 
     fn works(&mut self, snapshot: Snapshot) {

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::job::JobStatus;
 use crate::jobs::JobError;
-use crate::journal::{JobRecord, JournalError};
+use crate::journal::{JobRecord, JournalError, LeaseError};
 use crate::manifest::ManifestError;
 
 /// How the program ends.
@@ -69,7 +69,7 @@ impl From<JobError> for Error {
             error => error,
         };
         let exit = match &error {
-            JobError::Lease { .. }
+            JobError::Lease { cause: LeaseError::Held(_), .. }
             | JobError::PlanChanged { .. }
             | JobError::Pin { .. }
             | JobError::NotNow { .. }
@@ -87,6 +87,7 @@ impl From<JobError> for Error {
             | JobError::Connect(_)
             | JobError::StoredPlan { .. }
             | JobError::Report(_)
+            | JobError::Lease { cause: LeaseError::Io(_), .. }
             | JobError::Io(_) => Exit::ToolFailed,
         };
         Self { exit, message: error.to_string(), help: error.help() }

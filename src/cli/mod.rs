@@ -51,6 +51,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::descriptors;
 use crate::diagnostics::drives_terminal;
 use crate::journal::JournalError;
 pub use exit::Exit;
@@ -121,13 +122,15 @@ impl From<JournalError> for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::new(Exit::ToolFailed, error.to_string())
+        let help = descriptors::are_used_up(&error).then(|| descriptors::HELP.to_owned());
+        Self { help, ..Self::new(Exit::ToolFailed, error.to_string()) }
     }
 }
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    descriptors::raise_limit();
     let terminal = Terminal::of_process();
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
@@ -142,7 +145,8 @@ pub fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let exit = match signals::outlive_full_files().map_err(Error::from).and_then(|()| dispatch(cli.command, terminal)) {
+    let ready = enough_descriptors().and_then(|()| signals::outlive_full_files().map_err(Error::from));
+    let exit = match ready.and_then(|()| dispatch(cli.command, terminal)) {
         Ok(exit) => exit,
         Err(error) => {
             terminal.say(format_args!("error: {}", barred(&error.message)));
@@ -160,6 +164,20 @@ pub fn main() -> ExitCode {
 /// Whether nothing in the text of an error, which is without colours here, drives a terminal.
 fn is_plain(error: &clap::Error) -> bool {
     !error.render().to_string().contains(|c| drives_terminal(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// Refuses to begin where not even a clock and a journal could be opened.
+fn enough_descriptors() -> Result<(), Error> {
+    const LEAST: u64 = 12;
+    match descriptors::left().zip(descriptors::limit()) {
+        Some((left, limit)) if left < LEAST => {
+            let what = format!(
+                "this process may have {limit} files and connections open, which leaves {left}: it needs at least {LEAST}"
+            );
+            Err(Error::new(Exit::ToolFailed, what).help(descriptors::HELP))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {

@@ -204,6 +204,10 @@ impl Watch for OneJob {
 
     fn waits(&mut self, _: &Waiting) {}
 
+    fn notes(&mut self, note: &str) {
+        self.bars.suspend(|| self.terminal.say(format_args!("note: {}", barred(note))));
+    }
+
     fn works(&mut self, snapshot: Snapshot) {
         self.view(Phase::Working, snapshot.progress.total).settled(snapshot.progress);
     }

@@ -13,19 +13,22 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::task::Outcome;
+use crate::variants::enum_with_all;
 
 pub use decode::{ReportRow, RowDecoder, column_count, format_of_columns};
 pub use listing::{ListedFile, Listing, manifest_json, read_manifest_json};
 pub use row::{Naming, RowEncoder};
 
-/// Whether a row, or a whole report file, tells of success or of failure. A file never mixes the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskStatus {
-    /// Every operation holds.
-    Succeeded,
-    /// One does not.
-    Failed,
+enum_with_all! {
+    /// Whether a row, or a whole report file, tells of success or of failure. A file never mixes the two.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum TaskStatus {
+        /// Every operation holds.
+        Succeeded,
+        /// One does not.
+        Failed,
+    }
 }
 
 impl TaskStatus {

@@ -14,6 +14,7 @@ use super::throttle::Throttle;
 use super::worker::Worker;
 use crate::backoff::RetryPolicy;
 use crate::codec::Naming;
+use crate::completion::ReportScope;
 use crate::failpoint;
 use crate::frontier::Frontier;
 use crate::job::{JobId, Progress};
@@ -21,8 +22,8 @@ use crate::journal::{Checkpoint, JobFolder, Journal, JournalError, Recorded, Rep
 use crate::manifest::Frozen;
 use crate::plan::Plan;
 use crate::report::{
-    Destination, NotADigest, OpenFile, ROTATE_AT, ReopenError, Report, ReportState, ReportWriter, Segment, free,
-    send_segment,
+    Destination, Digest, NotADigest, OpenFile, ROTATE_AT, ReopenError, Report, ReportState, ReportWriter, Segment,
+    free, send_segment,
 };
 use crate::store::Store;
 use crate::task::Seq;
@@ -59,6 +60,8 @@ pub struct Before {
     pub reach: u64,
     /// How long it was worked on.
     pub active: Duration,
+    /// When the job was created, where outcomes were lost with a damaged report: it may have changed any object since.
+    pub lost_since: Option<Timestamp>,
     /// Frontier, report files and failures.
     pub recorded: Recorded,
 }
@@ -116,14 +119,16 @@ impl Job<'_> {
             () = stop.asked.cancelled() => {}
         }
         let writer = self.report(&before.recorded.files).await?;
-        let Before { progress, taken, in_doubt, reach, active, recorded } = before;
-        let Recorded { frontier, files, tally } = recorded;
+        let Before { progress, taken, in_doubt, reach, active, lost_since, recorded } = before;
+        let Recorded { frontier, files, tally, .. } = recorded;
+        agree(&frontier, progress, &files, self.plan.report.scope)?;
         let known_sealed = files.iter().filter(|file| file.md5.is_some()).count();
         let place = (self.journal.clone(), self.number);
-        let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, Clock::after(active), known_sealed, observe);
+        let clock = Clock::after(active);
+        let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, clock, known_sealed, observe);
         let batches = batches(frozen, &frontier);
         let start = Start { progress, frontier, taken, in_doubt, reach };
-        let worker = self.worker(&bounds, &stop);
+        let worker = self.worker(&bounds, &stop).looking_first(lost_since);
         let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);
         let mut ended = tokio::select! {
             biased;
@@ -216,6 +221,24 @@ impl Job<'_> {
     }
 }
 
+/// Compares what is recorded of a job's rows with what is recorded of its report: each settled row is in the report once.
+fn agree(frontier: &Frontier, progress: Progress, files: &[ReportFile], scope: ReportScope) -> Result<(), ReportError> {
+    let listed = match scope {
+        ReportScope::AllTasks => progress.settled(),
+        ReportScope::FailedTasksOnly => progress.failed,
+    };
+    let (rows, settled) = (files.iter().map(|file| file.rows).sum::<u64>(), frontier.settled());
+    if rows == listed && settled == progress.settled() {
+        return Ok(());
+    }
+    let why = format!(
+        "{} outcomes are counted, {settled} rows of the manifest are settled, and the report has {rows} rows where {listed} \
+         belong",
+        progress.settled()
+    );
+    Err(ReopenError::State { why }.into())
+}
+
 /// The report's files as the report room knows them.
 ///
 /// # Errors
@@ -223,12 +246,14 @@ impl Job<'_> {
 pub fn state_of(files: &[ReportFile]) -> Result<ReportState, ReportError> {
     let mut state = ReportState::default();
     for file in files.iter().cloned() {
-        let ReportFile { number, status, name, bytes, rows, md5, published } = file;
-        let Some(md5) = md5 else {
-            state.open.push(OpenFile { number, status, name, bytes, rows });
+        let ReportFile { number, status, name, bytes, rows, md5, open_md5, published } = file;
+        let digest =
+            |hex: String| Digest::try_from(hex).map_err(|_: NotADigest| ReportError::Checksum { file: name.clone() });
+        let Some(md5) = md5.map(digest).transpose()? else {
+            let md5 = open_md5.map(digest).transpose()?;
+            state.open.push(OpenFile { number, status, name, bytes, rows, md5 });
             continue;
         };
-        let md5 = md5.try_into().map_err(|_: NotADigest| ReportError::Checksum { file: name.clone() })?;
         state.sealed.push(Segment { number, status, name, bytes, rows, md5, published });
     }
     Ok(state)

@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::frontier::{Frontier, PartMark};
 use crate::journal::{Checkpoint, ErrorCode, Journal, Reason, ReportFile, Tally};
 use crate::object::ObjectId;
-use crate::report::{Flushed, OpenFile, ReportWriter, Segment};
+use crate::report::{Digest, Flushed, OpenFile, ReportWriter, Segment};
 use crate::task::Outcome;
 
 /// Sealed files that wait to be sent while the job runs; those that find no room are sent at its end.
@@ -186,6 +186,7 @@ fn open(file: &OpenFile) -> ReportFile {
         bytes: file.bytes,
         rows: file.rows,
         md5: None,
+        open_md5: file.md5.as_ref().map(Digest::hex),
         published: false,
     }
 }
@@ -199,6 +200,7 @@ pub(super) fn closed(segment: &Segment) -> ReportFile {
         bytes: segment.bytes,
         rows: segment.rows,
         md5: Some(segment.md5.hex()),
+        open_md5: None,
         published: segment.published,
     }
 }

@@ -29,6 +29,9 @@ pub struct Worker {
     /// Whether the service has taken any of our signatures.
     accepted: AtomicBool,
     last: Mutex<Option<Way>>,
+    /// When this job first asked for any restore, where what came of its requests was lost: then an object is looked at
+    /// before its restore is asked for again.
+    asked_since: Option<Timestamp>,
 }
 
 /// From a state that an object was found in to the one that it should have: most objects of a job are found in the same.
@@ -85,7 +88,14 @@ impl Worker {
             stop,
             accepted: AtomicBool::new(false),
             last: Mutex::new(None),
+            asked_since: None,
         }
+    }
+
+    /// Looks at an object that this job may have asked for since then, before it asks for its restore.
+    #[must_use]
+    pub fn looking_first(self, asked_since: Option<Timestamp>) -> Self {
+        Self { asked_since, ..self }
     }
 
     /// Works on one object. `asked_before` says that this job has already asked for its restore.
@@ -114,13 +124,14 @@ impl Worker {
         })
     }
 
-    /// Every request that the object needs; the status of the last answer.
+    /// Every request that the object needs; the status of the last answer: of a write, or of a read where nothing has to
+    /// change.
     async fn carry_out(&self, visit: &Visit<'_>, asked_before: bool) -> Result<u16, Halt> {
         let mut before = ObjectState::default();
-        let mut status = 200;
+        let mut status = None;
         for step in &self.reads {
             let reply = self.send(visit, step).await?;
-            status = reply.status;
+            status = Some(reply.status);
             before.learn(reply.learned);
         }
         let steps = self.steps(before).map_err(|(operation, why)| {
@@ -132,9 +143,10 @@ impl Worker {
                 Call::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await?,
                 _ => self.send(visit, step).await?,
             };
-            status = reply.status;
+            status = Some(reply.status);
         }
-        Ok(status)
+        // Without any answer nobody knows that the object is as it should be.
+        status.ok_or_else(|| failed(&self.operations.names(), nothing_sent()))
     }
 
     /// The requests for an object in this state, worked out once as long as the next one is found in the same.
@@ -181,6 +193,11 @@ impl Worker {
         let mut asked = asked_before;
         let mut backoff = Backoff::new(self.policy);
         let mut call = step.call.clone();
+        if let Some(since) = self.asked_since.filter(|_| asked_before)
+            && let Some(reply) = self.holds_already(visit, step, request, since).await?
+        {
+            return Ok(reply);
+        }
         loop {
             let fault = match self.attempt(visit, &call, backoff.failures() > 0).await? {
                 Ok(reply) => return Ok(reply),
@@ -210,6 +227,24 @@ impl Worker {
             }
             self.wait(&mut backoff, step, fault).await?;
         }
+    }
+
+    /// The answer to a look that finds the restore that this job asked for at some time since then.
+    async fn holds_already(
+        &self,
+        visit: &Visit<'_>,
+        step: &Step,
+        request: RestoreRequest,
+        since: Timestamp,
+    ) -> Result<Option<Reply>, Halt> {
+        let head = Step { call: Call::Head, operation: step.operation.clone() };
+        let reply = match self.send(visit, &head).await {
+            // What is not there is for the request itself to find out.
+            Err(Halt::Failed(unseen)) if unseen.fault.status == Some(404) => return Ok(None),
+            looked => looked?,
+        };
+        let Learned::Head { restoration, .. } = reply.learned else { return Ok(None) };
+        Ok(matches!(look(restoration, request, true, since), Looked::Holds).then_some(reply))
     }
 
     /// Whether a restore may have been refused for naming a tier at all.
@@ -280,6 +315,12 @@ impl Worker {
             () = tokio::time::sleep(wait) => Ok(()),
         }
     }
+}
+
+/// No operation needed a request, neither to look at the object nor to change it.
+fn nothing_sent() -> Fault {
+    let message = "no request was sent: batchplan does not know how to carry this out; please report it";
+    Fault::unanswered(FaultClass::Rejected, "NothingSent", message, String::new())
 }
 
 fn timed_out(url: String) -> Fault {

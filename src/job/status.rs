@@ -5,37 +5,41 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a job stands, by the names of the managed services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum JobStatus {
-    /// It was created, and nothing was done for it.
-    New,
-    /// The manifest is being resolved, checked and counted.
-    Preparing,
-    /// It waits to be confirmed.
-    Suspended,
-    /// It waits for a slot.
-    Ready,
-    /// Objects are being worked on.
-    Active,
-    /// It takes no more objects; what is in flight is finished.
-    Pausing,
-    /// Stopped before its end, to be resumed.
-    Paused,
-    /// Every object was attempted; some may have failed.
-    Complete,
-    /// Somebody cancelled it; what is in flight is finished, and its report completed.
-    Cancelling,
-    /// Cancelled; some objects may have been changed.
-    Cancelled,
-    /// Too many objects failed, or it cannot be done at all; what is in flight is finished, and its report completed.
-    Failing,
-    /// Failed; some objects may have been changed.
-    Failed,
-    /// Its files are being removed. Never shown.
-    Cleaning,
-    /// Nothing is left of it. Never shown.
-    Cleaned,
+use crate::variants::enum_with_all;
+
+enum_with_all! {
+    /// Where a job stands, by the names of the managed services.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum JobStatus {
+        /// It was created, and nothing was done for it.
+        New,
+        /// The manifest is being resolved, checked and counted.
+        Preparing,
+        /// It waits to be confirmed.
+        Suspended,
+        /// It waits for a slot.
+        Ready,
+        /// Objects are being worked on.
+        Active,
+        /// It takes no more objects; what is in flight is finished.
+        Pausing,
+        /// Stopped before its end, to be resumed.
+        Paused,
+        /// Every object was attempted; some may have failed.
+        Complete,
+        /// Somebody cancelled it; what is in flight is finished, and its report completed.
+        Cancelling,
+        /// Cancelled; some objects may have been changed.
+        Cancelled,
+        /// Too many objects failed, or it cannot be done at all; what is in flight is finished, and its report completed.
+        Failing,
+        /// Failed; some objects may have been changed.
+        Failed,
+        /// Its files are being removed. Never shown.
+        Cleaning,
+        /// Nothing is left of it. Never shown.
+        Cleaned,
+    }
 }
 
 use JobStatus::{
@@ -44,7 +48,7 @@ use JobStatus::{
 };
 
 /// Every legal move. What is not here never happens, whoever asks for it.
-const MOVES: [(JobStatus, &[JobStatus]); 14] = [
+const MOVES: [(JobStatus, &[JobStatus]); JobStatus::ALL.len()] = [
     (New, &[Preparing, Cancelling, Failing]),
     (Preparing, &[Suspended, Ready, Cancelling, Failing]),
     (Suspended, &[Ready, Cancelling, Failing]),
@@ -62,12 +66,6 @@ const MOVES: [(JobStatus, &[JobStatus]); 14] = [
 ];
 
 impl JobStatus {
-    /// All of them, in the order of a job's life.
-    pub const ALL: [Self; 14] = [
-        New, Preparing, Suspended, Ready, Active, Pausing, Paused, Complete, Cancelling, Cancelled, Failing, Failed,
-        Cleaning, Cleaned,
-    ];
-
     /// Whether a job may go from here to there.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {

@@ -119,8 +119,18 @@ impl Submission<'_> {
 /// asked.
 ///
 /// # Errors
-/// When this version does not accept it.
+/// When this version does not accept it, or it is not the plan that was stored.
 pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
+    let plan = read_plan(job)?;
+    if plan.hash() != job.plan_hash {
+        let what = "it is not the plan that was stored, and the journal may be damaged".to_owned();
+        return Err(JobError::StoredPlan { job: job.id.clone(), what });
+    }
+    Ok(plan)
+}
+
+/// The plan whose text a job has.
+fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let folder = job.plan_file.parent().unwrap_or(Path::new(""));
     let as_of = job.pledge.as_ref().map_or(job.created, |pledge| pledge.as_of);
     let (plan, problems) = plan::read_bytes(&job.plan_file.display().to_string(), &job.plan, folder, as_of);
@@ -141,7 +151,7 @@ pub fn plan_to_go_on_with(journal: &Journal, job: &JobRecord, text: Option<&[u8]
     let kept = matches!(job.origin, Origin::Retry { .. }) || job.pledge.is_some();
     let Some(text) = text.filter(|_| !kept) else { return Ok(stored) };
     let renewed = JobRecord { plan: text.to_owned(), ..job.clone() };
-    let plan = stored_plan(&renewed)?;
+    let plan = read_plan(&renewed)?;
     if plan.hash() != job.plan_hash {
         let changes = stored.canonical().changes(plan.canonical());
         return Err(JobError::PlanChanged { job: job.id.clone(), changes, token: false });

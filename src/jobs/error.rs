@@ -3,6 +3,7 @@
 use std::io;
 
 use super::advice::has_run_out;
+use crate::descriptors;
 use crate::engine::ReportError;
 use crate::estimate::{BookError, CostRefusal};
 use crate::job::{JobId, JobStatus};
@@ -136,7 +137,15 @@ impl JobError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),
-            Self::Lease { job, .. } => format!("batchplan show {job} --watch"),
+            Self::Lease { job, cause: LeaseError::Held(_) } => format!("batchplan show {job} --watch"),
+            Self::Lease { cause: LeaseError::Io(error), .. } | Self::Io(error) | Self::Report(ReportError::Io(error))
+                if descriptors::are_used_up(error) =>
+            {
+                descriptors::HELP.to_owned()
+            }
+            Self::Lease { cause: LeaseError::Io(_), .. } => {
+                "nothing was changed; see to the disk and its permissions, then give the same command again".to_owned()
+            }
             Self::PlanChanged { job, changes, token } => {
                 let mut lines: Vec<_> = changes.iter().map(|change| format!("{change}")).collect();
                 lines.push(if *token {

@@ -9,6 +9,7 @@
 //! | `runner`, `control` | takes a job on from wherever it stands, and obeys what others ask of it meanwhile |
 //! | `recurring` | whether there is anything new for a plan that recurs |
 //! | `queue` | works off all jobs that wait |
+//! | `redo` | what is done about a record that is damaged, or cannot be proven |
 //! | `ending` | finishes and publishes its report |
 //! | `orders` | what others ask |
 //! | `preview` | what a plan would do, before there is a job |
@@ -16,7 +17,7 @@
 //! | `saved`, `pledge` | a plan that was saved, and whether its manifest is what it was |
 //! | `describe`, `advice` | what there is to say of a job, and to do about its failures |
 //! | `xml` | jobs as OSS Batch Operations shows them |
-//! | `schedule`, `scope`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
+//! | `schedule`, `scope`, `turn`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
 //! | `settings` | what whoever runs jobs decides |
 //! | `error` | why something cannot be done |
 
@@ -35,11 +36,13 @@ mod pledge;
 mod preview;
 mod queue;
 mod recurring;
+mod redo;
 mod runner;
 mod saved;
 mod schedule;
 mod scope;
 mod settings;
+mod turn;
 pub mod xml;
 
 pub use advice::advice;

@@ -45,7 +45,7 @@ impl Queue<'_> {
     /// # Errors
     /// When the journal cannot be used. What becomes of single jobs is told to the floor.
     pub async fn drain(&self, floor: &dyn Floor) -> Result<(), JobError> {
-        let budget = Budget::default();
+        let budget = Budget::of_process();
         let connections = Connections::default();
         let mut taken = BTreeSet::new();
         // Those that another process was faster with: should it leave them, they are looked at again.
@@ -53,7 +53,7 @@ impl Queue<'_> {
         let mut running = FuturesUnordered::new();
         loop {
             let waiting = if self.stop.is_cancelled() { Vec::new() } else { self.waiting(&taken)? };
-            let room = self.settings.rules.slots.saturating_sub(running.len());
+            let room = budget.slots(self.settings.rules.slots).saturating_sub(running.len());
             for job in self.next(&waiting)?.into_iter().take(room) {
                 taken.insert(job.number);
                 running.push(self.work(job, &budget, &connections, floor));

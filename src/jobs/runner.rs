@@ -16,16 +16,18 @@ use super::error::JobError;
 use super::origin::manifest;
 use super::pledge::freeze_as;
 use super::recurring::note_inventory;
-use super::schedule::{Candidate, Waiting, may_go};
+use super::redo::say_bounds;
+use super::schedule::Waiting;
 use super::scope::Scope;
 use super::settings::Settings;
-use crate::engine::{Before, Bounds, Dispatched, End, Job, Ran, Snapshot, Stop};
+use crate::descriptors;
+use crate::engine::{Bounds, Dispatched, End, Job, Ran, Snapshot, Stop};
 use crate::failpoint;
 use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
 };
 use crate::job::{JobStatus, Progress};
-use crate::journal::{AT_WORK, JobFolder, JobRecord, Journal, Lease, PauseCause, Request, Why};
+use crate::journal::{AT_WORK, JobFolder, JobRecord, Journal, PauseCause, Request, Why};
 use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, freeze, unchanged};
 use crate::plan::{Plan, Threshold};
 use crate::store::Store;
@@ -38,6 +40,8 @@ pub trait Watch: Send {
     fn waits(&mut self, waiting: &Waiting);
     /// The job works. Told about twice a second.
     fn works(&mut self, snapshot: Snapshot);
+    /// Something about the job that a person should know.
+    fn notes(&mut self, note: &str);
 }
 
 /// What became of preparing a job.
@@ -253,7 +257,8 @@ impl<'a> Runner<'a> {
         let bounds = DiskBounds {
             max_disk: limits.max_disk,
             max_objects: limits.max_objects,
-            concurrency: Some(limits.concurrency),
+            // Each listing has a connection and a file.
+            concurrency: Some(descriptors::fitting(limits.concurrency, 2)),
         };
         let pledge = self.job.pledge.as_ref();
         let freezing = async {
@@ -383,12 +388,11 @@ impl<'a> Runner<'a> {
         if self.job.span.touched != Some(AT_WORK) {
             self.journal.work_resumed(&self.job.id)?;
         }
-        let recorded = self.journal.recorded(self.job.number)?;
-        let JobRecord { progress, taken, in_doubt, reach, active, .. } = self.job;
-        let before = Before { progress, taken, in_doubt, reach, active, recorded };
+        let before = self.before(frozen, watch)?;
         let limits = self.plan.limits;
         let wanted = Wanted { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
         let seat = self.budget.enter(self.plan.store_identity(), self.job.priority, wanted);
+        say_bounds(&seat, limits.concurrency, watch);
         let threshold = Threshold::new(limits.failure_threshold);
         let bounds = Bounds { allowance: seat.allowance(), threshold, rhythm: self.settings.rhythm };
         let asked = CancellationToken::new();
@@ -399,10 +403,16 @@ impl<'a> Runner<'a> {
         let job = self.engine_job();
         let ran = tokio::select! {
             biased;
-            ran = job.run(frozen, before, bounds, stop, &mut observe) => ran?,
+            ran = job.run(frozen, before, bounds, stop, &mut observe) => ran,
             () = control.watch() => unreachable!("it watches for as long as it is awaited"),
         };
+        drop(seat);
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(error) => return self.redo(error, frozen, watch).await,
+        };
         self.refresh()?;
+        self.note_unrecorded(&ran.dispatched)?;
         self.settle_status(&ran.dispatched)?;
         Ok(Worked::Ran(Box::new(ran)))
     }
@@ -411,46 +421,6 @@ impl<'a> Runner<'a> {
     pub(super) fn engine_job(&self) -> Job<'_> {
         let Self { journal, job, plan, store, .. } = self;
         Job { id: &job.id, number: job.number, plan, store, folder: self.folder(), journal }
-    }
-
-    /// Waits until the job may be worked on, and makes it Active. False where it was told otherwise meanwhile.
-    async fn wait_for_turn(&mut self, watch: &mut dyn Watch) -> Result<bool, JobError> {
-        loop {
-            let (rules, state) = (self.settings.rules, self.journal.state().to_owned());
-            let judge = move |job: &JobRecord, others: &[JobRecord]| {
-                let held = |other: &&JobRecord| {
-                    // One that cannot be looked at is taken to be at work.
-                    Lease::is_held(JobFolder::of(&state, &other.id).path()).unwrap_or(true)
-                };
-                let (work, wait): (Vec<_>, Vec<_>) =
-                    others.iter().filter(held).partition(|other| other.status.takes_slot());
-                let candidates = |jobs: Vec<&JobRecord>| jobs.into_iter().map(Candidate::of).collect::<Vec<_>>();
-                may_go(&Candidate::of(job), &candidates(wait), &candidates(work), rules)
-            };
-            match self.journal.activate(&self.job.id, judge, Timestamp::now()).await? {
-                Ok(job) => {
-                    self.job = JobRecord { plan: std::mem::take(&mut self.job.plan), ..job };
-                    return Ok(true);
-                }
-                Err(waiting) => watch.waits(&waiting),
-            }
-            tokio::select! {
-                () = self.signal.cancelled() => return Ok(false),
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            self.refresh()?;
-            match self.job.request.clone() {
-                Some((Request::Pause, reason)) => {
-                    self.advance(Paused, Why { reason, cause: Some(PauseCause::Person) })?;
-                    return Ok(false);
-                }
-                Some((Request::Cancel, reason)) => {
-                    self.advance(Cancelling, Why { reason, cause: None })?;
-                    return Ok(false);
-                }
-                None => {}
-            }
-        }
     }
 
     /// Records how the work ended. What is to follow may still fail, and finds the job where it can be gone on from.

@@ -6,27 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Frozen, KeyRange, Reach};
 use crate::object::{Bucket, Key};
-use crate::operation::Operation;
+use crate::operation::{Aspect, Operation};
 use crate::plan::Plan;
-
-/// A part of an object's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Aspect {
-    Tags,
-    Acl,
-    Restoration,
-}
-
-impl Aspect {
-    fn of(operation: &Operation) -> Self {
-        match operation {
-            Operation::PutTagging(_) | Operation::AddTagging(_) | Operation::DeleteTagging(_) => Self::Tags,
-            Operation::PutAcl(_) => Self::Acl,
-            Operation::Restore(_) => Self::Restoration,
-        }
-    }
-}
 
 /// What a job may touch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +34,7 @@ impl Scope {
             Reach::Unknown => None,
             Reach::Known(ranges) => Some(ranges.iter().map(RangeText::of).collect()),
         };
-        let aspects = plan.operations.iter().map(Aspect::of).collect();
+        let aspects = plan.operations.iter().map(Operation::aspect).collect();
         Self { store: plan.store_identity(), aspects, ranges }
     }
 
@@ -165,7 +146,7 @@ mod tests {
             (Operation::Restore(RestoreRequest { days: 1, tier: None }), Aspect::Restoration),
         ];
         for (operation, aspect) in cases {
-            assert_eq!(Aspect::of(&operation), aspect);
+            assert_eq!(operation.aspect(), aspect);
         }
     }
 

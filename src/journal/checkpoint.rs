@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
+use super::checksum::{JOB_COLUMNS, Proof, of_frontier, of_job, of_segment, prove, seal_job, seal_segment};
 use super::db::{Journal, Problem};
 use super::error::JournalError;
 use super::jobs::milliseconds;
@@ -52,6 +53,8 @@ pub struct ReportFile {
     pub rows: u64,
     /// Its MD5 in hex, once it is sealed.
     pub md5: Option<String>,
+    /// The MD5 in hex of the bytes that count, while it is open. Earlier builds recorded none.
+    pub open_md5: Option<String>,
     /// Whether it is where the plan wants it.
     pub published: bool,
 }
@@ -65,6 +68,8 @@ pub struct Recorded {
     pub files: Vec<ReportFile>,
     /// The failures.
     pub tally: Tally,
+    /// Whether a part of it was recorded by an earlier build, without what would prove it undamaged.
+    pub unproven: bool,
 }
 
 impl Journal {
@@ -90,14 +95,54 @@ impl Journal {
     /// Reads what the checkpoints of a job have recorded.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// When the journal cannot be read, or is not what was recorded.
     pub fn recorded(&self, job: i64) -> Result<Recorded, JournalError> {
         self.wait(move |connection| {
-            Ok(Recorded {
-                frontier: frontier(connection, job)?,
-                files: files(connection, job)?,
-                tally: tally(connection, job)?,
-            })
+            let mut proofs = vec![progress(connection, job)?];
+            let frontier = frontier(connection, job, &mut proofs)?;
+            let files = files_and(connection, job, &mut proofs)?;
+            let open_unproven = files.iter().any(|file| file.md5.is_none() && file.open_md5.is_none());
+            let unproven = open_unproven || proofs.contains(&Proof::Missing);
+            Ok(Recorded { frontier, files, tally: tally(connection, job)?, unproven })
+        })
+    }
+
+    /// Takes what an earlier build has recorded of a job for what it should be: from now on it can be proven.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn accept_recorded(&self, job: i64) -> Result<(), JournalError> {
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let marks = marks(&transaction, job, &mut Vec::new())?;
+            record_frontier(&transaction, job, &marks)?;
+            for file in files(&transaction, job)? {
+                seal_segment(&transaction, job, file.number)?;
+            }
+            seal_job(&transaction, job)?;
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// Forgets the outcomes of a job whose report is lost: all its objects are worked on again. That they may have been
+    /// changed is remembered.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn forget_outcomes(&self, job: i64) -> Result<(), JournalError> {
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // The first rows are those that were settled, and behind them those that may have been taken up.
+            let sql = "UPDATE job SET lost = max(lost, succeeded + failed), succeeded = 0, failed = 0,
+                                      in_doubt = min(total, succeeded + failed + in_doubt),
+                                      reach = min(total, succeeded + failed + reach)
+                       WHERE number = ?1";
+            transaction.execute(sql, [job])?;
+            for table in ["frontier", "segment", "example", "failure"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE job = ?1"), [job])?;
+            }
+            seal_job(&transaction, job)?;
+            Ok(transaction.commit()?)
         })
     }
 
@@ -107,9 +152,11 @@ impl Journal {
     /// When the journal cannot be written.
     pub async fn published(&self, job: i64, number: u32) -> Result<(), JournalError> {
         self.ask(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let sql = "UPDATE segment SET published = 1 WHERE job = ?1 AND number = ?2";
-            connection.execute(sql, params![job, number])?;
-            Ok(())
+            transaction.execute(sql, params![job, number])?;
+            seal_segment(&transaction, job, number)?;
+            Ok(transaction.commit()?)
         })
         .await
     }
@@ -137,19 +184,16 @@ fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> R
     if updated != 1 {
         return Err(JournalError::NoSuchJob(format!("number {job}")).into());
     }
-    for mark in parts {
-        let above: Vec<u8> = mark.above.iter().flat_map(|word| word.to_le_bytes()).collect();
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO frontier (job, part, low, above) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![job, mark.part, mark.low, above])?;
-    }
+    seal_job(transaction, job)?;
+    record_frontier(transaction, job, parts)?;
     for file in files {
         // What was published stays so: a checkpoint that was prepared before may be recorded after.
         transaction
             .prepare_cached(
-                "INSERT INTO segment (job, number, status, name, bytes, rows, md5, published)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT DO UPDATE SET bytes = ?5, rows = ?6, md5 = ?7, published = max(published, ?8)",
+                "INSERT INTO segment (job, number, status, name, bytes, rows, md5, published, open_md5)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT DO UPDATE SET bytes = ?5, rows = ?6, md5 = ?7, published = max(published, ?8),
+                                           open_md5 = ?9",
             )?
             .execute(params![
                 job,
@@ -160,10 +204,25 @@ fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> R
                 stored(file.rows),
                 file.md5,
                 file.published,
+                file.open_md5,
             ])?;
+        seal_segment(transaction, job, file.number)?;
     }
     for (code, reason) in failures {
         record_failure(transaction, job, code, reason)?;
+    }
+    Ok(())
+}
+
+fn record_frontier(transaction: &Transaction<'_>, job: i64, parts: &[PartMark]) -> Result<(), Problem> {
+    for PartMark { part, low, above } in parts {
+        let above: Vec<u8> = above.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let sum = of_frontier(job, *part, *low, &above);
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO frontier (job, part, low, above, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![job, part, low, above, sum])?;
     }
     Ok(())
 }
@@ -192,16 +251,40 @@ fn record_failure(transaction: &Transaction<'_>, job: i64, code: &ErrorCode, rea
     Ok(())
 }
 
-fn frontier(connection: &Connection, job: i64) -> Result<Frontier, Problem> {
-    let mut statement = connection.prepare("SELECT part, low, above FROM frontier WHERE job = ?1")?;
+/// Proves the counts in a job's own row.
+fn progress(connection: &Connection, job: i64) -> Result<Proof, Problem> {
+    let sql = format!("SELECT {JOB_COLUMNS} FROM job WHERE number = ?1");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([job])?;
+    match rows.next()? {
+        Some(row) => {
+            let nothing = row.get::<_, Option<i64>>("taken_part")?.is_none();
+            let proof = prove(row, of_job(row)?)?;
+            // A job that no checkpoint was made of has nothing to prove.
+            Ok(if nothing { Proof::Proven } else { proof })
+        }
+        None => Ok(Proof::Proven),
+    }
+}
+
+fn frontier(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<Frontier, Problem> {
+    Ok(Frontier::of(marks(connection, job, proofs)?))
+}
+
+fn marks(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<Vec<PartMark>, Problem> {
+    let mut statement = connection.prepare("SELECT part, low, above, checksum FROM frontier WHERE job = ?1")?;
     let marks = statement.query_map([job], |row| {
         let above: Vec<u8> = row.get("above")?;
+        let (part, low) = (row.get("part")?, row.get("low")?);
+        let proof = prove(row, of_frontier(job, part, low, &above))?;
         let (words, rest) = above.as_chunks::<8>();
         let above: Vec<_> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let mark = PartMark { part: row.get("part")?, low: row.get("low")?, above };
-        if rest.is_empty() && mark.is_sound() { Ok(mark) } else { Err(unreadable(row, "above", NotAMark)) }
+        let mark = PartMark { part, low, above };
+        if rest.is_empty() && mark.is_sound() { Ok((mark, proof)) } else { Err(unreadable(row, "above", NotAMark)) }
     })?;
-    Ok(Frontier::of(marks.collect::<Result<Vec<_>, _>>()?))
+    let (marks, found): (Vec<_>, Vec<_>) = marks.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    proofs.extend(found);
+    Ok(marks)
 }
 
 /// The journal holds settled rows that no part has.
@@ -210,12 +293,14 @@ fn frontier(connection: &Connection, job: i64) -> Result<Frontier, Problem> {
 struct NotAMark;
 
 pub(super) fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>, Problem> {
-    let mut statement = connection.prepare(
-        "SELECT number, status, name, bytes, rows, md5, published FROM segment WHERE job = ?1 ORDER BY number",
-    )?;
+    files_and(connection, job, &mut Vec::new())
+}
+
+fn files_and(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<Vec<ReportFile>, Problem> {
+    let mut statement = connection.prepare("SELECT * FROM segment WHERE job = ?1 ORDER BY number")?;
     let files = statement.query_map([job], |row| {
-        let status =
-            |name: &str| [TaskStatus::Succeeded, TaskStatus::Failed].into_iter().find(|status| status.as_str() == name);
+        proofs.push(prove(row, of_segment(row)?)?);
+        let status = |name: &str| TaskStatus::ALL.into_iter().find(|status| status.as_str() == name);
         Ok(ReportFile {
             number: row.get("number")?,
             status: named(row, "status", status)?,
@@ -223,6 +308,7 @@ pub(super) fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>
             bytes: count(row, "bytes")?,
             rows: count(row, "rows")?,
             md5: row.get("md5")?,
+            open_md5: row.get("open_md5")?,
             published: row.get("published")?,
         })
     })?;

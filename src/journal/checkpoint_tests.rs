@@ -32,6 +32,7 @@ fn file(number: u32) -> ReportFile {
         bytes: 10,
         rows: 1,
         md5: None,
+        open_md5: None,
         published: false,
     }
 }
@@ -236,7 +237,7 @@ fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFile>> {
     prop::collection::btree_map(any::<u32>(), file, 0..5).prop_map(|files| {
         let file = |(number, (ok, name, bytes, rows, md5, published))| {
             let status = if ok { TaskStatus::Succeeded } else { TaskStatus::Failed };
-            (number, ReportFile { number, status, name, bytes, rows: u64::from(rows), md5, published })
+            (number, ReportFile { number, status, name, bytes, rows: u64::from(rows), md5, open_md5: None, published })
         };
         files.into_iter().map(file).collect()
     })

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
+use super::checksum::Mismatch;
+use crate::descriptors;
 use crate::job::{JobId, JobStatus};
 
 /// Why the journal cannot say or keep something. Nothing that was recorded before is lost by any of them.
@@ -119,6 +121,7 @@ impl JournalError {
             Self::ReadOnly { .. } => {
                 "make the folder writable, or keep the jobs in another one with --state DIR".to_owned()
             }
+            Self::Io { cause, .. } if descriptors::are_used_up(cause) => descriptors::HELP.to_owned(),
             Self::Io { .. } => "keep the jobs in another folder with --state DIR, if this one cannot be used".to_owned(),
             Self::NoSuchJob(_) => {
                 "batchplan list shows the jobs; --state or BATCHPLAN_STATE says which folder keeps them".to_owned()
@@ -134,7 +137,11 @@ impl JournalError {
     /// What `SQLite` said, in our terms.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
-        let what = error.to_string();
+        let what = match error {
+            // Which value it was is no matter.
+            rusqlite::Error::FromSqlConversionFailure(_, _, cause) if cause.is::<Mismatch>() => cause.to_string(),
+            other => other.to_string(),
+        };
         if is_no_value_of_ours(error) {
             return Self::Damaged { path, what };
         }
@@ -146,6 +153,10 @@ impl JournalError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path, what },
             Some(ErrorCode::DiskFull) => Self::Full { path },
+            // `SQLite` does not say why; it opens a file or two beside the journal's own.
+            Some(ErrorCode::CannotOpen) if descriptors::left().is_some_and(|left| left < 3) => {
+                Self::Io { path, cause: descriptors::used_up() }
+            }
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 Self::ReadOnly { path, what }
             }

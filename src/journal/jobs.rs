@@ -310,6 +310,14 @@ impl Journal {
         })
     }
 
+    /// Notes how many objects were begun and are not in the report.
+    ///
+    /// # Errors
+    /// When there is no such job, or the journal cannot be written.
+    pub fn set_in_doubt(&self, id: &JobId, objects: u64) -> Result<(), JournalError> {
+        self.set(id, "in_doubt = ?2", stored(objects))
+    }
+
     pub(super) fn set(
         &self,
         id: &JobId,

@@ -8,6 +8,7 @@
 //! | `db`, `schema` | the database: opened, checked, migrated, used by one thread |
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
+//! | `checksum` | whether that is still what was recorded |
 //! | `clock` | what came before what, and how much time has passed |
 //! | `listen` | who is told of what was recorded |
 //! | `recurrence` | which inventory a job worked on |
@@ -19,6 +20,7 @@
 //! | `error` | why something cannot be recorded |
 
 mod checkpoint;
+mod checksum;
 mod clock;
 mod db;
 mod error;

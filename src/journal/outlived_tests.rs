@@ -178,6 +178,7 @@ async fn a_removed_job_leaves_nothing_behind() {
                 bytes: 1,
                 rows: 1,
                 md5: None,
+                open_md5: None,
                 published: false,
             }],
             failures: vec![(

@@ -11,6 +11,7 @@ use super::pledge::Pledge;
 use super::recurrence::{Inventory, Portion, Recurrence};
 use crate::job::{JobId, JobStatus, Progress};
 use crate::task::Seq;
+use crate::variants::enum_with_all;
 
 /// Where a job's objects come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,13 +83,15 @@ impl PauseCause {
     }
 }
 
-/// What somebody asks of the process that works on a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// To pause it.
-    Pause,
-    /// To cancel it.
-    Cancel,
+enum_with_all! {
+    /// What somebody asks of the process that works on a job.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Request {
+        /// To pause it.
+        Pause,
+        /// To cancel it.
+        Cancel,
+    }
 }
 
 impl Request {
@@ -100,20 +103,22 @@ impl Request {
     }
 
     pub(super) fn read(text: &str) -> Option<Self> {
-        [Self::Pause, Self::Cancel].into_iter().find(|request| request.as_str() == text)
+        Self::ALL.into_iter().find(|request| request.as_str() == text)
     }
 }
 
-/// How far the report of a job that has ended, or is ending, has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// There is none yet: the job has not ended.
-    None,
-    /// It is complete on this machine, and not yet where the plan wants it.
-    Due,
-    /// It is where the plan wants it.
-    Done,
+enum_with_all! {
+    /// How far the report of a job that has ended, or is ending, has come.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Delivery {
+        /// There is none yet: the job has not ended.
+        None,
+        /// It is complete on this machine, and not yet where the plan wants it.
+        Due,
+        /// It is where the plan wants it.
+        Done,
+    }
 }
 
 impl Delivery {
@@ -126,7 +131,7 @@ impl Delivery {
     }
 
     fn read(text: &str) -> Option<Self> {
-        [Self::None, Self::Due, Self::Done].into_iter().find(|delivery| delivery.as_str() == text)
+        Self::ALL.into_iter().find(|delivery| delivery.as_str() == text)
     }
 }
 
@@ -212,6 +217,8 @@ pub struct JobRecord {
     /// How many of the rows that are left may have been taken up, in the order in which they are worked on: those in doubt
     /// are among them.
     pub reach: u64,
+    /// Rows whose outcomes were lost with a damaged report. They are worked on again, and may have been changed before.
+    pub lost: u64,
     /// How long it was worked on, as of the last checkpoint.
     pub active: Duration,
     /// What it may touch, in the words of whoever schedules it.
@@ -266,7 +273,7 @@ impl JobRecord {
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
     scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, store, created_seq, \
-    began_seq, touched_seq, reach";
+    began_seq, touched_seq, reach, lost";
 
 /// The same without the plan's text, of which a thousand may be a gigabyte: for lists.
 pub(super) fn listed() -> String {
@@ -305,6 +312,7 @@ impl JobRecord {
             },
             in_doubt: count(row, "in_doubt")?,
             reach: count(row, "reach")?,
+            lost: count(row, "lost")?,
             active: Duration::from_millis(count(row, "active_ms")?),
             scope: row.get("scope")?,
             taken: taken.0.zip(taken.1).map(|(part, row)| Seq { part, row }),

@@ -133,6 +133,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (name, store, plan_hash)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE job ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN checksum INTEGER;
+    ALTER TABLE frontier ADD COLUMN checksum INTEGER;
+    ALTER TABLE segment ADD COLUMN open_md5 TEXT;
+    ALTER TABLE segment ADD COLUMN checksum INTEGER;
+",
 ];
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::draft::{self, Draft, Keeper, Mark, Next};
 use super::error::ManifestError;
 use super::frozen::PartInfo;
-use super::part::{Lane, Limits, settle};
+use super::part::{Lane, Limits, is_whole, settle};
 use super::prefix::Spread;
 use super::sink::Cadence;
 use super::sort::Room;
@@ -59,7 +59,9 @@ fn left(home: &Path, keeper: Option<&Keeper>, sizes: Sizes) -> Result<Option<(Dr
     if let Some(order) = listed(&draft) {
         // Some of the parts may have their places already.
         let lanes: Vec<Stretch> = numbered().map(|(lane, kept)| Stretch::settled(lane, kept)).collect();
-        return Ok(settle(home, &in_order(&lanes, &order))?.then_some((draft, lanes)));
+        let parts = in_order(&lanes, &order);
+        let whole = settle(home, &parts)? && are_whole(home, &parts)?;
+        return Ok(whole.then_some((draft, lanes)));
     }
     let mut lanes = Vec::new();
     for (lane, kept) in numbered() {
@@ -68,6 +70,16 @@ fn left(home: &Path, keeper: Option<&Keeper>, sizes: Sizes) -> Result<Option<(Dr
     }
     frozen::keep_only(home, &lanes.iter().flat_map(|lane| lane.files(home)).collect())?;
     Ok(Some((draft, lanes)))
+}
+
+/// Whether parts that have their places are what was written.
+fn are_whole(home: &Path, lanes: &[(Lane, Vec<PartInfo>)]) -> Result<bool, ManifestError> {
+    for (place, part) in (0_u32..).zip(lanes.iter().flat_map(|(_, parts)| parts)) {
+        if !is_whole(&frozen::part_path(home, place), place, *part, true)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The lanes in the order of their rows, if all of them have all of theirs.

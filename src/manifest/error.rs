@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::descriptors;
 use crate::object::{Bucket, Key};
 use crate::task::Fault;
 
@@ -263,6 +264,7 @@ impl ManifestError {
             Self::Disk { cause, .. } if is_no_room(cause) => {
                 "nothing was changed; make room there, and preparing goes on from its last checkpoint".to_owned()
             }
+            Self::Disk { cause, .. } if descriptors::are_used_up(cause) => descriptors::HELP.to_owned(),
             Self::Disk { .. } => "nothing was changed; see to the disk and give the same command again".to_owned(),
             Self::Stopped => return None,
         })

@@ -161,7 +161,8 @@ async fn draw(
         }
         let lanes = lanes_for(parts.iter().map(|part| u64::from(part.rows)).sum());
         let surveyed = survey.map(Survey::finish).transpose()?.unwrap_or_default();
-        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach, census: Some(Box::new(census)), lanes };
+        let census = Some(Box::new(census));
+        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach, census, lanes, proven: true };
         index::save(&frozen)?;
         // The manifest is whole: a draft that stays is looked at by nobody.
         let _ = draft::remove(&frozen.folder);

@@ -94,6 +94,8 @@ pub struct Frozen {
     pub(super) census: Option<Box<Census>>,
     /// Into how many lanes its rows are spread while they are worked on; in one, a [`Seq`] is a file and a row in it.
     pub(super) lanes: u32,
+    /// Whether its index has a checksum.
+    pub(super) proven: bool,
 }
 
 impl Frozen {
@@ -131,6 +133,20 @@ impl Frozen {
     #[must_use]
     pub fn parts(&self) -> &[PartInfo] {
         &self.parts
+    }
+
+    /// Whether its index is known to be what was written: earlier builds wrote no checksum.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Takes an index without a checksum for what was written, and gives it one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn accept(&self) -> Result<(), ManifestError> {
+        if self.proven { Ok(()) } else { index::save(self) }
     }
 
     /// What it was made from.

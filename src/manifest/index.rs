@@ -12,7 +12,7 @@ use super::error::{ManifestError, Warning};
 use super::frozen::{Frozen, PartInfo, Pin, Seen};
 use super::order::MAX_LANES;
 use super::reach::{KeyRange, Reach};
-use crate::files::write_at_once;
+use crate::files::{json_digest, write_at_once};
 use crate::object::{Bucket, Key};
 
 /// The file's name.
@@ -46,6 +46,9 @@ struct IndexShape {
     census: Option<CensusShape>,
     #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
     lanes: u32,
+    /// The digest of all the rest. Earlier builds wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
 fn one_lane() -> u32 {
@@ -164,7 +167,11 @@ struct SeenShape {
 /// Writes the index of a manifest whose parts are on disk.
 pub(super) fn save(frozen: &Frozen) -> Result<(), ManifestError> {
     let path = frozen.folder.join(NAME);
-    let write = || write_at_once(&frozen.folder, NAME, &serde_json::to_vec_pretty(&shape(frozen))?);
+    let write = || {
+        let mut shape = shape(frozen);
+        shape.sha256 = Some(json_digest(&shape)?);
+        write_at_once(&frozen.folder, NAME, &serde_json::to_vec_pretty(&shape)?)
+    };
     write().map_err(|cause| ManifestError::disk("write", &path, cause))
 }
 
@@ -184,12 +191,19 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     let mut text = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
     let corrupt = |why: String| ManifestError::corrupt(&path, why);
-    let shape: IndexShape = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
+    let mut shape: IndexShape = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
     if !(VERSION..=SPREAD_VERSION).contains(&shape.version) {
         let found = shape.version;
         return Err(corrupt(format!("it has version {found} of the format, and the newest is {SPREAD_VERSION}")));
     }
+    let sha256 = shape.sha256.take();
+    if let Some(recorded) = &sha256
+        && json_digest(&shape).map_err(|why| corrupt(why.to_string()))? != *recorded
+    {
+        return Err(corrupt("it fails its checksum".to_owned()));
+    }
     let frozen = Frozen {
+        proven: sha256.is_some(),
         folder: home.to_owned(),
         read: shape.read,
         parts: shape.parts.iter().map(|part| PartInfo { rows: part.rows, bytes: part.bytes }).collect(),
@@ -223,6 +237,7 @@ pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
 
 fn shape(frozen: &Frozen) -> IndexShape {
     IndexShape {
+        sha256: None,
         version: if frozen.lanes > 1 { SPREAD_VERSION } else { VERSION },
         lanes: frozen.lanes,
         rows: frozen.rows(),
@@ -310,7 +325,7 @@ mod tests {
         let reach = Reach::Known(vec![KeyRange { bucket: Bucket::new("b"), first, last }]);
         let parts = vec![PartInfo { rows: 3, bytes: 99 }];
         let census = Some(Box::default());
-        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach, census, lanes: 1 }
+        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach, census, lanes: 1, proven: true }
     }
 
     #[test]
@@ -347,8 +362,29 @@ mod tests {
         let frozen = load(folder.path()).unwrap().unwrap();
         assert_eq!(frozen.reach, Reach::Unknown);
         assert_eq!(frozen.pin, Pin::File { path: "x.csv".into(), sha256: "00".into(), seen: None });
+        assert!(!frozen.proven);
         save(&frozen).unwrap();
-        assert_eq!(load(folder.path()).unwrap(), Some(frozen));
+        assert_eq!(load(folder.path()).unwrap(), Some(Frozen { proven: true, ..frozen }));
+    }
+
+    #[test]
+    fn no_bit_of_an_index_can_turn_unseen() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = Frozen { lanes: 3, ..frozen(folder.path(), Pin::Listing) };
+        save(&saved).unwrap();
+        let path = folder.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &bytes).unwrap();
+            match load(folder.path()) {
+                Err(ManifestError::Corrupt { file, .. }) => assert_eq!(file, path),
+                // The name of the checksum itself, or white space.
+                Ok(Some(found)) => assert_eq!(Frozen { proven: true, ..found }, saved, "bit {bit}"),
+                other => panic!("bit {bit}: {other:?}"),
+            }
+        }
     }
 
     #[test]

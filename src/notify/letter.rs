@@ -205,6 +205,7 @@ mod tests {
             progress: Progress { total: 10, succeeded: 6, failed: 2 },
             in_doubt: 0,
             reach: 0,
+            lost: 0,
             active: Duration::from_millis(1500),
             scope: None,
             taken: None,

@@ -8,8 +8,11 @@ mod acl;
 mod restore;
 mod tagging;
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::Call;
 use crate::object::{Acl, Fact, ObjectState, RestoreRequest, TagSet};
+use crate::variants::enum_with_all;
 
 pub use restore::{Looked, look};
 
@@ -28,15 +31,39 @@ pub enum Operation {
     Restore(RestoreRequest),
 }
 
-/// The part of an object that an operation is about. Operations on different ones cannot disturb each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aspect {
-    /// The tags.
-    Tags,
-    /// The ACL.
-    Acl,
-    /// The restored copy.
-    Restoration,
+enum_with_all! {
+    /// The part of an object that an operation is about. Operations on different ones cannot disturb each other.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Aspect {
+        /// The tags.
+        Tags,
+        /// The ACL.
+        Acl,
+        /// The restored copy.
+        Restoration,
+    }
+}
+
+impl Aspect {
+    /// The request that reads it, where an operation may need to know it.
+    fn read(self) -> Option<Call> {
+        match self {
+            Self::Tags => Some(Call::GetTags),
+            Self::Acl => Some(Call::GetAcl),
+            // A restore is requested in any case: its days count from now.
+            Self::Restoration => None,
+        }
+    }
+
+    /// The request that leads from one state of it to the other; `None` where nothing has to change.
+    fn write(self, before: &ObjectState, after: &ObjectState) -> Option<Call> {
+        match self {
+            Self::Tags => tagging::call(&before.tags, &after.tags),
+            Self::Acl => acl::call(&before.acl, &after.acl),
+            Self::Restoration => restore::call(&before.restoration, &after.restoration),
+        }
+    }
 }
 
 /// An operation cannot be carried out on an object in this state, whatever the server would say.
@@ -149,9 +176,9 @@ impl Operations {
     #[must_use]
     pub fn reads(&self) -> Vec<Step> {
         let looks = |op: &Operation| op.reads() || self.skip_unchanged;
-        let reads = [(Aspect::Tags, Call::GetTags), (Aspect::Acl, Call::GetAcl)].into_iter();
-        let wanted = reads.filter(|(aspect, _)| self.all.iter().any(|op| op.aspect() == *aspect && looks(op)));
-        wanted.map(|(aspect, call)| self.step(aspect, call)).collect()
+        let wanted = |aspect: &Aspect| self.all.iter().any(|op| op.aspect() == *aspect && looks(op));
+        let aspects = Aspect::ALL.into_iter().filter(wanted);
+        aspects.filter_map(|aspect| Some(self.step(aspect, aspect.read()?))).collect()
     }
 
     /// The state that all operations together want.
@@ -167,12 +194,13 @@ impl Operations {
     /// The requests that lead from one state to the other; none where they are equal.
     #[must_use]
     pub fn steps(&self, before: &ObjectState, after: &ObjectState) -> Vec<Step> {
-        let calls = [
-            (Aspect::Tags, tagging::call(&before.tags, &after.tags)),
-            (Aspect::Acl, acl::call(&before.acl, &after.acl)),
-            (Aspect::Restoration, restore::call(&before.restoration, &after.restoration)),
-        ];
-        calls.into_iter().filter_map(|(aspect, call)| Some(self.step(aspect, call?))).collect()
+        Aspect::ALL.into_iter().filter_map(|aspect| Some(self.step(aspect, aspect.write(before, after)?))).collect()
+    }
+
+    /// The names of all of them, joined by `+`.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.all.iter().map(Operation::name).collect::<Vec<_>>().join("+")
     }
 
     fn step(&self, aspect: Aspect, call: Call) -> Step {
@@ -242,6 +270,19 @@ mod tests {
         let after = looking.desired(&holds).expect("no rejection");
         let [left] = &looking.steps(&holds, &after)[..] else { panic!("the restore alone") };
         assert_eq!(left.operation, "restore_object");
+    }
+
+    #[test]
+    fn an_operation_on_any_aspect_sends_something() {
+        for aspect in Aspect::ALL {
+            let operation = match aspect {
+                Aspect::Tags => Operation::PutTagging(tags(&[("a", "1")])),
+                Aspect::Acl => Operation::PutAcl(Acl::Private),
+                Aspect::Restoration => Operation::Restore(RestoreRequest { days: 3, tier: None }),
+            };
+            assert_eq!(operation.aspect(), aspect);
+            assert_eq!(calls(&[operation], &ObjectState::default()).len(), 1, "{aspect:?}");
+        }
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl Scene {
             bytes,
             rows: 1,
             md5: None,
+            open_md5: None,
             published: false,
         };
         let checkpoint = Checkpoint {

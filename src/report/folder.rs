@@ -94,7 +94,7 @@ impl Report {
     /// When a file cannot be written; the message names it.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         create_own_folder(folder).map_err(about(folder))?;
-        let sidecar = serde_json::to_string_pretty(&Sidecar::from(self))?;
+        let sidecar = Sidecar::from(self).into_text()?;
         write(folder, layout::SIDECAR_NAME, &sidecar)?;
         write(folder, layout::MANIFEST_NAME, &self.manifest()?)
     }
@@ -150,7 +150,8 @@ fn leaves_folder(name: &str) -> bool {
     name.is_empty() || !Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-fn verify(folder: &Path, segment: &Segment) -> Result<(), LoadError> {
+/// Proves that a file of a report is what the job wrote. Only one that is published may be missing.
+pub(super) fn verify(folder: &Path, segment: &Segment) -> Result<(), LoadError> {
     let path = segment.path(folder);
     let (bytes, md5) = match Digest::of_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && segment.published => return Ok(()),

@@ -127,8 +127,16 @@ fn a_file_may_be_missing_only_when_it_is_marked_as_published() {
     }
     // The sidecar of the same report without the mark: a file was lost.
     let path = folder.path().join("segments.json");
-    let unmarked = fs::read_to_string(&path).unwrap().replace("\"published\": true", "\"published\": false");
-    fs::write(&path, unmarked).unwrap();
+    let marked = fs::read_to_string(&path).unwrap();
+    let unmarked = marked.replace("\"published\": true", "\"published\": false");
+    fs::write(&path, &unmarked).unwrap();
+    let error = Report::load(folder.path()).unwrap_err();
+    assert!(
+        error.to_string().ends_with("segments.json: damaged since the job wrote it: it fails its checksum"),
+        "{error}"
+    );
+    let digest = unmarked.find(",\n  \"sha256\"").unwrap();
+    fs::write(&path, format!("{}\n}}", &unmarked[..digest])).unwrap();
     assert!(matches!(Report::load(folder.path()).unwrap_err(), LoadError::Io(_)));
 }
 

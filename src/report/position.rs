@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::codec::TaskStatus;
 use crate::files::{about, sync_folder};
+use crate::report::digest::Digest;
 use crate::report::segment::{Handle, Segment};
 
 /// What a checkpoint records of a report: the open files, and what was sealed since an earlier one.
@@ -36,6 +37,8 @@ pub struct OpenFile {
     pub bytes: u64,
     /// How many objects it tells of.
     pub rows: u64,
+    /// The MD5 of so much of it; `None` where an earlier build recorded none.
+    pub md5: Option<Digest>,
 }
 
 /// All that was recorded of a report: the open files of the last [`Position`], and what all of them sealed.

@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::object::{Bucket, Key};
 use crate::report::destination::Destination;
 use crate::report::digest::Digest;
-use crate::report::folder::Report;
+use crate::report::folder::{LoadError, Report, verify};
 use crate::report::layout::{self, MANIFEST_NAME};
 use crate::report::segment::Segment;
 use crate::store::{Content, Store};
@@ -47,6 +47,9 @@ pub enum PublishError {
     /// A file of the report, or its list, cannot be made.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A file of the report is not the one that the job wrote.
+    #[error(transparent)]
+    Damaged(#[from] LoadError),
     /// The store did not take a file.
     #[error("cannot send {file} to {bucket}/{key}: {fault}")]
     Store {
@@ -128,6 +131,8 @@ impl Sender<'_> {
     }
 
     async fn segment(&self, folder: &Path, destination: &Destination, segment: &Segment) -> Result<(), PublishError> {
+        let (place, file) = (folder.to_owned(), segment.clone());
+        tokio::task::spawn_blocking(move || verify(&place, &file)).await.map_err(io::Error::other)??;
         let content = Content::File(segment.path(folder));
         let key = destination.segment(segment);
         self.send(&segment.name, destination.bucket(), &key, &content, (segment.bytes, segment.md5)).await

@@ -9,6 +9,7 @@ use crate::codec::Naming;
 use crate::completion::{ReportFormat, ReportSpec};
 use crate::files::about;
 use crate::job::JobId;
+use crate::report::digest::Digest;
 use crate::report::layout;
 use crate::report::position::ReportState;
 use crate::report::segment::{OpenSegment, Segment};
@@ -44,12 +45,33 @@ pub enum ReopenError {
         /// Its recorded length.
         bytes: u64,
     },
+    /// A file has the length that was recorded, and another content.
+    #[error("{}: damaged since the job wrote it (its MD5 is {}, {} is recorded)", path.display(), found.hex(), recorded.hex())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The MD5 of what there is.
+        found: Digest,
+        /// The MD5 of what was written.
+        recorded: Digest,
+    },
+}
+
+impl ReopenError {
+    /// The file that is not what the job wrote; `None` where nothing is known of its content.
+    #[must_use]
+    pub fn lost_file(&self) -> Option<&Path> {
+        match self {
+            Self::Missing { path, .. } | Self::Changed { path, .. } | Self::Damaged { path, .. } => Some(path),
+            Self::Io(_) | Self::State { .. } => None,
+        }
+    }
 }
 
 impl ReportWriter {
     /// The report of `job` in `folder` as it was when `state` was recorded: rows written later are removed, and the
-    /// writer goes on as the one did that wrote them. The open files, of at most `rotate_at` bytes each, are read once
-    /// for their MD5.
+    /// writer goes on as the one did that wrote them. All files that are there are read once, and compared with the MD5
+    /// that is recorded of each.
     ///
     /// A list of the report's files that an earlier end of the job left there is removed too.
     ///
@@ -67,19 +89,13 @@ impl ReportWriter {
         let begun = numbered(state).and_then(|begun| named(spec.format, job, state).map(|()| begun));
         let begun = begun.map_err(|why| ReopenError::State { why })?;
         state.sealed.iter().try_for_each(|segment| sealed_is_there(folder, segment))?;
-        for open in &state.open {
-            let path = layout::local_path(folder, &open.name);
-            let bytes = open.bytes;
-            match length(&path)? {
-                None => return Err(ReopenError::Missing { path, bytes }),
-                Some(found) if found < bytes => return Err(ReopenError::Changed { path, found, bytes }),
-                Some(_) => {}
-            }
-        }
+        let open = state.open.iter().map(|open| OpenSegment::reopen(folder, open).map(|file| (open.status, file)));
+        let open = open.collect::<Result<Vec<_>, _>>()?;
         let mut writer = Self::create(folder, spec, job, naming, rotate_at)?;
         remove_the_rest(folder, spec.format, state)?;
-        for open in &state.open {
-            *writer.slot(open.status) = Some(OpenSegment::resume(folder, open)?);
+        for (status, file) in open {
+            file.cut()?;
+            *writer.slot(status) = Some(file);
         }
         writer.begun = begun;
         writer.sealed.clone_from(&state.sealed);
@@ -126,7 +142,10 @@ fn sealed_is_there(folder: &Path, segment: &Segment) -> Result<(), ReopenError> 
         None if segment.published => Ok(()),
         None => Err(ReopenError::Missing { path, bytes }),
         Some(found) if found != bytes => Err(ReopenError::Changed { path, found, bytes }),
-        Some(_) => Ok(()),
+        Some(_) => match Digest::of_file(&path)? {
+            (_, found) if found != segment.md5 => Err(ReopenError::Damaged { path, found, recorded: segment.md5 }),
+            _ => Ok(()),
+        },
     }
 }
 

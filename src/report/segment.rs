@@ -13,6 +13,7 @@ use crate::files::{about, open_own};
 use crate::report::digest::{self, Digest};
 use crate::report::layout;
 use crate::report::position::OpenFile;
+use crate::report::reopen::ReopenError;
 
 /// How many bytes of rows are kept in memory before they are written.
 const BUFFER: usize = 64 * 1024;
@@ -117,16 +118,24 @@ impl OpenSegment {
         Ok(Self { number, status, name, handle, md5: Md5::new(), written: 0, rows: 0, buffer })
     }
 
-    /// Goes on with a file at its recorded length: what is behind it is cut off, what is before it is read once.
-    pub(super) fn resume(folder: &Path, recorded: &OpenFile) -> io::Result<Self> {
+    /// Opens a file to go on at its recorded length, and reads what is before that once. Nothing of it is changed yet.
+    ///
+    /// # Errors
+    /// When it is missing, shorter than was recorded, or holds something else.
+    pub(super) fn reopen(folder: &Path, recorded: &OpenFile) -> Result<Self, ReopenError> {
         let path = layout::local_path(folder, &recorded.name);
-        let mut file = open_own(&path, File::options().read(true).write(true)).map_err(about(&path))?;
-        let (bytes, md5) = digest::absorb(&mut (&mut file).take(recorded.bytes)).map_err(about(&path))?;
-        if bytes != recorded.bytes {
-            let why = format!("{}: {bytes} bytes could be read of the recorded {}", path.display(), recorded.bytes);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        let bytes = recorded.bytes;
+        let mut file = match open_own(&path, File::options().read(true).write(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReopenError::Missing { path, bytes }),
+            opened => opened.map_err(about(&path))?,
+        };
+        let (found, md5) = digest::absorb(&mut (&mut file).take(bytes)).map_err(about(&path))?;
+        if found != bytes {
+            return Err(ReopenError::Changed { path, found, bytes });
         }
-        file.set_len(bytes).map_err(about(&path))?;
+        if let Some(recorded) = recorded.md5.filter(|recorded| *recorded != Digest::of(&md5)) {
+            return Err(ReopenError::Damaged { path, found: Digest::of(&md5), recorded });
+        }
         Ok(Self {
             number: recorded.number,
             status: recorded.status,
@@ -137,6 +146,11 @@ impl OpenSegment {
             rows: recorded.rows,
             buffer: Vec::with_capacity(BUFFER),
         })
+    }
+
+    /// Cuts off what is behind the recorded length.
+    pub(super) fn cut(&self) -> io::Result<()> {
+        self.handle.file.set_len(self.written).map_err(about(&self.handle.path))
     }
 
     /// Its length, rows in memory included.
@@ -180,6 +194,7 @@ impl OpenSegment {
             name: self.name.clone(),
             bytes: self.written,
             rows: self.rows,
+            md5: Some(Digest::of(&self.md5)),
         }
     }
 

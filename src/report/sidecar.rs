@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::TaskStatus;
 use crate::completion::{ReportFormat, ReportPlace};
+use crate::files::json_digest;
 use crate::job::JobId;
 use crate::object::{Bucket, Key};
 use crate::report::digest::Digest;
@@ -26,6 +27,9 @@ pub(super) struct Sidecar {
     place: Option<SidecarPlace>,
     created: String,
     segments: Vec<SidecarSegment>,
+    /// The digest of all the rest. Earlier builds wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,15 +71,27 @@ impl From<&Report> for Sidecar {
             place,
             created: report.created.to_string(),
             segments: report.segments.iter().map(SidecarSegment::from).collect(),
+            sha256: None,
         }
     }
 }
 
 impl Sidecar {
+    /// Its text, with its checksum.
+    pub(super) fn into_text(mut self) -> serde_json::Result<String> {
+        self.sha256 = Some(json_digest(&self)?);
+        serde_json::to_string_pretty(&self)
+    }
+
     /// The report, or why there is none.
-    pub(super) fn report(self) -> Result<Report, String> {
+    pub(super) fn report(mut self) -> Result<Report, String> {
         if !(OLDEST..=VERSION).contains(&self.version) {
             return Err(format!("version {} is not known to this batchplan", self.version));
+        }
+        if let Some(recorded) = self.sha256.take()
+            && json_digest(&self).map_err(|error| error.to_string())? != recorded
+        {
+            return Err("damaged since the job wrote it: it fails its checksum".to_owned());
         }
         let place = self.place.map(|place| ReportPlace {
             bucket: Bucket::new(&place.bucket),

@@ -84,7 +84,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::call::Learned;
+    use crate::call::{CallKind, Learned};
     use crate::object::{Acl, RestoreRequest, TagSet};
 
     /// Notes what reaches it.
@@ -131,6 +131,7 @@ mod tests {
         let reads = [Call::GetTags, Call::GetAcl, Call::Head];
         let restore = Call::Restore(RestoreRequest { days: 1, tier: None });
         let writes = [Call::PutTags(TagSet::default()), Call::DeleteTags, Call::PutAcl(Acl::Private), restore];
+        assert_eq!(reads.len() + writes.len(), CallKind::ALL.len());
         for call in reads.iter().chain(&writes) {
             let answer = store.call(&object, call).await;
             assert_eq!(answer.is_err(), call.writes(), "{call:?}");

@@ -130,3 +130,37 @@ async fn an_object_that_is_as_it_should_be_is_only_read_where_that_is_wanted() {
     assert_eq!(written, [(object("other"), Call::PutTags(tags(&[("t", "1")])))]);
     assert_eq!(store.calls().len(), 5, "two looks at each, and one write");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_for_which_nothing_was_sent_has_not_succeeded() {
+    let store = MemoryStore::with_objects(1);
+    let worked = worker(store.clone(), Vec::new()).work(&object("k0"), false).await;
+    let Worked::Settled(Outcome::Failed(failure)) = worked else { panic!("{worked:?}") };
+    assert_eq!((failure.fault.code.as_str(), failure.fault.class), ("NothingSent", FaultClass::Rejected));
+    assert_eq!(store.calls().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_whose_record_was_lost_is_looked_at_before_it_is_asked_for_again() {
+    let created = Timestamp::now() - SignedDuration::from_hours(48);
+    let holds = Restoration::Until(created + SignedDuration::from_hours(24 * 7));
+    let cases = [
+        (holds, true, Some(created), 0),
+        (Restoration::InProgress, true, Some(created), 0),
+        (Restoration::Absent, true, Some(created), 1),
+        // A row that was never taken up, and a job whose record is whole.
+        (holds, false, Some(created), 1),
+        (holds, true, None, 1),
+    ];
+    for (found, asked_before, since, expected) in cases {
+        let store = MemoryStore::with_objects(1);
+        store.set_restoration(&object("k0"), found);
+        let looking = worker(store.clone(), vec![Operation::Restore(WEEK)]).looking_first(since);
+        let worked = looking.work(&object("k0"), asked_before).await;
+        let restores = store.calls().iter().filter(|(_, call)| matches!(call, Call::Restore(_))).count();
+        assert_eq!(restores, expected, "{found:?} {asked_before} {since:?}: {worked:?}");
+        if expected == 0 {
+            assert!(matches!(worked, Worked::Settled(Outcome::Succeeded { .. })), "{worked:?}");
+        }
+    }
+}

@@ -248,11 +248,11 @@ fn missing(name: &str) -> String {
     )
 }
 
-/// What is said of a file of the report that cannot be gone on with.
+/// What is said of a file of the report that is not what was written.
 fn report(why: &str) -> String {
     format!(
-        "error: .batchplan/jobs/[JOB]/report/report-0.csv: {why}\n  \
-         help: restore the job's folder from a backup, or lose what is left of the job's report (batchplan cancel, then batchplan delete --force) and apply the plan again\n"
+        "note: .batchplan/jobs/[JOB]/report/report-0.csv: {why}: the outcomes of job [JOB] are lost, and all its objects are \
+         worked on again, 9 of them for the second time\n"
     )
 }
 
@@ -273,12 +273,26 @@ fn a_jobs_folder_that_is_gone_is_said() {
 }
 
 #[test]
-fn a_report_file_that_is_not_what_was_written_is_said() {
-    without("report/report-0.csv", gone, &report("missing, 144 bytes of it are recorded"));
-    let shorten = |path: &Path| {
+fn a_report_file_that_is_not_what_was_written_is_said_and_its_objects_are_worked_on_again() {
+    redone(gone, "missing, 144 bytes of it are recorded");
+    let cut = |path: &Path| {
         let bytes = fs::read(path).expect("a file");
         fs::write(path, &bytes[..bytes.len() - 5]).expect("written");
     };
-    let why = "changed since the job wrote it (139 bytes, 144 are recorded)";
-    without("report/report-0.csv", shorten, &report(why));
+    let kept = "(kept as .batchplan/jobs/[JOB]/report/report-0.csv.damaged)";
+    redone(cut, &format!("changed since the job wrote it (139 bytes, 144 are recorded) {kept}"));
+}
+
+/// Changes the report of a job that was stopped, and goes on: that is said, and what it told of is done again.
+#[track_caller]
+fn redone(change: impl Fn(&Path), why: &str) {
+    let (scene, job) = stopped();
+    change(&scene.folder(&job).join("report/report-0.csv"));
+    let ran = scene.apply().ended(0);
+    assert!(scene.normal(&ran.stderr).contains(&report(why)), "{}", scene.normal(&ran.stderr));
+    assert_eq!(scene.newest().id, job.id);
+    assert_stands(&scene.newest(), JobStatus::Complete, 12, 0);
+    scene.assert_reported(&scene.newest(), keys(12));
+    let again = scene.writes().values().filter(|count| **count == 2).count();
+    assert_eq!(again, 9, "{:?}", scene.writes());
 }

@@ -6,6 +6,8 @@ mod baddays;
 #[expect(dead_code, reason = "the crash tests call the server at single requests and read what it kept")]
 mod bucket;
 mod credentials;
+mod damage;
+mod descriptors;
 mod metadata;
 mod renewal;
 mod resume;

@@ -8,8 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::governor::{Admission, Governor, Ticket, Verdict};
-use super::latency::kind;
-use crate::call::{Call, Reply};
+use crate::call::{Call, CallKind, Reply};
 use crate::engine::allowance::Allowance;
 use crate::engine::pace::Pace;
 use crate::object::Bucket;
@@ -39,7 +38,7 @@ impl Throttle {
     pub(in crate::engine) async fn turn(&self, bucket: &Bucket, call: &Call) -> Pass<'_> {
         let gate = self.gate(bucket);
         let ticket = gate.enter().await;
-        let mut pass = Pass { gate, allowance: &self.allowance, kind: kind(call), ticket, answered: false };
+        let mut pass = Pass { gate, allowance: &self.allowance, kind: call.kind(), ticket, answered: false };
         if self.pace.turn().await {
             pass.ticket = ticket.sent_at(Instant::now());
         }
@@ -58,7 +57,7 @@ impl Throttle {
 pub(in crate::engine) struct Pass<'a> {
     gate: &'a Gate,
     allowance: &'a Allowance,
-    kind: usize,
+    kind: CallKind,
     ticket: Ticket,
     answered: bool,
 }

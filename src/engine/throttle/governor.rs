@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::latency::{Latency, Took};
 use super::rate::Rate;
 use super::window::Window;
+use crate::call::CallKind;
 
 /// The longest that a server may ask to be left alone for. What asks for more is asked again after so long.
 pub(super) const LONGEST_CLOSED: Duration = Duration::from_mins(1);
@@ -144,7 +145,7 @@ impl Governor {
     }
 
     /// Takes in the answer to a request of this kind. `cap` is the plan's concurrency.
-    pub(super) fn answered(&mut self, ticket: Ticket, now: Instant, kind: usize, verdict: Verdict, cap: f64) {
+    pub(super) fn answered(&mut self, ticket: Ticket, now: Instant, kind: CallKind, verdict: Verdict, cap: f64) {
         self.gone();
         let round = self.round.get_or_insert_with(|| Round::new(now));
         match verdict {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::call::Call;
+use crate::call::CallKind;
 
-/// Kinds of requests, each with a latency of its own: a mix of them is compared with the same mix.
-pub(super) const KINDS: usize = 7;
+/// Each kind of request has a latency of its own: a mix of them is compared with the same mix.
+const KINDS: usize = CallKind::ALL.len();
 
 /// Answers of a round that are enough to judge it by.
 const ENOUGH: u32 = 16;
@@ -28,24 +28,10 @@ pub(super) struct Took {
 }
 
 impl Took {
-    pub(super) fn add(&mut self, kind: usize, took: Duration) {
-        if let Some((count, sum)) = self.kinds.get_mut(kind) {
-            *count += 1;
-            *sum += took;
-        }
-    }
-}
-
-/// The kind of a request.
-pub(super) fn kind(call: &Call) -> usize {
-    match call {
-        Call::GetTags => 0,
-        Call::PutTags(_) => 1,
-        Call::DeleteTags => 2,
-        Call::GetAcl => 3,
-        Call::PutAcl(_) => 4,
-        Call::Restore(_) => 5,
-        Call::Head => 6,
+    pub(super) fn add(&mut self, kind: CallKind, took: Duration) {
+        let (count, sum) = &mut self.kinds[kind as usize];
+        *count += 1;
+        *sum += took;
     }
 }
 
@@ -95,9 +81,10 @@ impl Latency {
 
 #[cfg(test)]
 mod tests {
+    use super::CallKind::{self, GetTags, Head, PutTags};
     use super::*;
 
-    fn round(answers: &[(usize, u32, u64)]) -> Took {
+    fn round(answers: &[(CallKind, u32, u64)]) -> Took {
         let mut took = Took::default();
         for (kind, count, millis) in answers {
             (0..*count).for_each(|_| took.add(*kind, Duration::from_millis(*millis)));
@@ -108,27 +95,37 @@ mod tests {
     #[test]
     fn a_latency_that_rises_and_stays_is_noticed_and_then_usual() {
         let mut latency = Latency::default();
-        assert!((0..50).all(|_| !latency.rises(&round(&[(1, 20, 20)]), 0.1)));
-        assert!((0..50).all(|_| !latency.rises(&round(&[(1, 20, 60)]), 0.01)), "that may be anything");
-        assert!(!latency.rises(&round(&[(1, 20, 500)]), 0.1), "once is no rise");
-        assert!((0..50).all(|_| latency.rises(&round(&[(1, 20, 500)]), 0.1)));
-        let rounds = (0..1000).take_while(|_| latency.rises(&round(&[(1, 20, 500)]), 0.1)).count();
+        assert!((0..50).all(|_| !latency.rises(&round(&[(PutTags, 20, 20)]), 0.1)));
+        assert!((0..50).all(|_| !latency.rises(&round(&[(PutTags, 20, 60)]), 0.01)), "that may be anything");
+        assert!(!latency.rises(&round(&[(PutTags, 20, 500)]), 0.1), "once is no rise");
+        assert!((0..50).all(|_| latency.rises(&round(&[(PutTags, 20, 500)]), 0.1)));
+        let rounds = (0..1000).take_while(|_| latency.rises(&round(&[(PutTags, 20, 500)]), 0.1)).count();
         assert!((50..300).contains(&rounds), "{rounds}");
     }
 
     #[test]
     fn another_mix_of_requests_is_no_rise() {
         let mut latency = Latency::default();
-        assert!((0..9).all(|_| !latency.rises(&round(&[(0, 60, 5)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(0, 5, 5), (1, 60, 300)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(0, 60, 5), (1, 5, 300)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(1, 60, 300)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(GetTags, 60, 5)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(GetTags, 5, 5), (PutTags, 60, 300)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(GetTags, 60, 5), (PutTags, 5, 300)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(PutTags, 60, 300)]), 0.1)));
+    }
+
+    #[test]
+    fn every_kind_of_request_is_measured() {
+        for kind in CallKind::ALL {
+            let mut latency = Latency::default();
+            assert!((0..9).all(|_| !latency.rises(&round(&[(kind, 20, 20)]), 0.1)), "{kind:?}");
+            let mut rises = (0..9).map(|_| latency.rises(&round(&[(kind, 20, 900)]), 0.1));
+            assert!(rises.any(|rise| rise), "{kind:?}");
+        }
     }
 
     #[test]
     fn a_few_answers_prove_nothing() {
         let mut latency = Latency::default();
-        assert!((0..9).all(|_| !latency.rises(&round(&[(6, 20, 5)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(6, 3, 9000)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(Head, 20, 5)]), 0.1)));
+        assert!((0..9).all(|_| !latency.rises(&round(&[(Head, 3, 9000)]), 0.1)));
     }
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::governor::{Admission, Governor, LONGEST_CLOSED, Ticket, Verdict};
+use crate::call::CallKind;
 
 /// A server, as it answers what arrives at a moment.
 trait Server {
@@ -177,7 +178,7 @@ impl<S: Server> World<S> {
             Event::Answered(ticket, refusals, verdict) => {
                 self.in_flight -= 1;
                 let now = self.start + self.now;
-                self.governor.answered(ticket, now, 1, verdict, f64::from(self.concurrency));
+                self.governor.answered(ticket, now, CallKind::PutTags, verdict, f64::from(self.concurrency));
                 if verdict == Verdict::Taken {
                     self.seen.taken += 1;
                     self.ready.push(0);

@@ -7,6 +7,7 @@ use super::cautions::Buckets;
 use super::workload::name_bytes;
 use super::{Facts, Onlooker, PreviewError, Previewer, Shown};
 use crate::backoff::RetryPolicy;
+use crate::descriptors;
 use crate::diff::{Judge, Prospect, Tally, Trouble};
 use crate::engine::{Allowance, Looked, Throttle, Worker};
 use crate::manifest::{Frozen, ManifestError, Sampled, Told};
@@ -52,7 +53,8 @@ pub(super) async fn run(
     onlooker: &mut (dyn Onlooker + Send + Sync),
 ) -> Result<(), PreviewError> {
     let limits = &previewer.plan.limits;
-    let throttle = Throttle::new(Allowance::new(limits.concurrency, limits.requests_per_second));
+    let concurrency = descriptors::fitting(limits.concurrency, 1);
+    let throttle = Throttle::new(Allowance::new(concurrency, limits.requests_per_second));
     let (store, stop) = (previewer.store.clone(), previewer.stop.clone());
     let worker = Worker::new(store, Operations::new(Vec::new()), throttle, RetryPolicy::default(), stop);
     let wants_class = previewer.wants_class(judge);
@@ -77,7 +79,7 @@ pub(super) async fn run(
         Source::Sample(sample) => stream::iter(sample).map(Ok).boxed(),
         Source::Every(frozen) => every(frozen)?,
     };
-    let mut looked = std::pin::pin!(objects.map(look).buffered(limits.concurrency as usize));
+    let mut looked = std::pin::pin!(objects.map(look).buffered(concurrency as usize));
     while let Some(one) = looked.next().await {
         let (prospect, told) = one?;
         take(examined, &prospect, &told);

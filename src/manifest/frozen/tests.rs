@@ -25,6 +25,7 @@ pub(in crate::manifest) fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: 
         census: None,
         reach: Reach::Known(Vec::new()),
         lanes: 1,
+        proven: true,
     };
     index::save(&frozen).unwrap();
     (folder, frozen)

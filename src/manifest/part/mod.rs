@@ -40,7 +40,7 @@ mod read;
 pub(super) mod varint;
 mod write;
 
-pub(super) use read::PartReader;
+pub(super) use read::{PartReader, is_whole};
 pub(super) use write::{Lane, Limits, PartsWriter, Tally, Written, settle};
 
 /// The longest version id, in bytes.

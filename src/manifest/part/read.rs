@@ -2,13 +2,56 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::HEADER_BYTES;
 use super::block::BlockReader;
 use super::pack::{Header, Unpacker, check_file_header};
 use crate::manifest::error::ManifestError;
+use crate::manifest::frozen::PartInfo;
 use crate::object::ObjectId;
+
+/// Whether a part of this number is what was written, as far as that was recorded: every checksum in it fits. One that is
+/// not `ended` need not have its end mark. Nothing is inflated.
+pub(in crate::manifest) fn is_whole(
+    path: &Path,
+    number: u32,
+    part: PartInfo,
+    ended: bool,
+) -> Result<bool, ManifestError> {
+    let mut reader = match PartReader::open(path.to_owned(), number, part.rows, 0) {
+        Ok(reader) => reader,
+        Err(error) => return damaged(error),
+    };
+    let mut at = HEADER_BYTES as u64;
+    let mut packed_bytes = Vec::new();
+    while at < part.bytes {
+        let (packed, crc) = match reader.block_header() {
+            Ok(Some((_, _, packed, crc))) => (packed, crc),
+            // The end mark counts as well.
+            Ok(None) => return Ok(ended && at + HEADER_BYTES as u64 == part.bytes),
+            Err(error) => return damaged(error),
+        };
+        packed_bytes.clear();
+        packed_bytes.resize(packed, 0);
+        if let Err(error) = reader.fill(&mut packed_bytes) {
+            return damaged(error);
+        }
+        if crc32fast::hash(&packed_bytes) != crc {
+            return Ok(false);
+        }
+        at += (HEADER_BYTES + packed) as u64;
+    }
+    Ok(!ended && at == part.bytes && reader.passed == part.rows)
+}
+
+/// A part that is damaged or gone is not whole; one that cannot be read may be.
+fn damaged(error: ManifestError) -> Result<bool, ManifestError> {
+    match error {
+        ManifestError::Corrupt { .. } | ManifestError::Missing { .. } => Ok(false),
+        other => Err(other),
+    }
+}
 
 /// One part, open at a row.
 pub(in crate::manifest) struct PartReader {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::HEADER_BYTES;
 use super::block::BlockWriter;
 use super::pack::{Header, Packer, file_header};
+use super::read::is_whole;
 use crate::failpoint;
 use crate::files::{create_anew, open_own};
 use crate::manifest::error::ManifestError;
@@ -140,16 +141,19 @@ impl PartsWriter {
         written: Written,
     ) -> Result<Option<Self>, ManifestError> {
         for (number, part) in (0_u32..).zip(&written.sealed) {
-            if length(&lane.path(folder, number))? != Some(part.bytes) {
+            let path = lane.path(folder, number);
+            if length(&path)? != Some(part.bytes) || !is_whole(&path, number, *part, true)? {
                 return Ok(None);
             }
         }
         let open = match written.open {
             None => None,
-            Some(part) => match OpenPart::reopen(lane.path(folder, count(&written.sealed)), part)? {
-                None => return Ok(None),
-                open => open,
-            },
+            Some(part) => {
+                match OpenPart::reopen(lane.path(folder, count(&written.sealed)), count(&written.sealed), part)? {
+                    None => return Ok(None),
+                    open => open,
+                }
+            }
         };
         Ok(Some(Self { open, done: written.sealed, ..Self::in_lane(folder, lane, limits) }))
     }
@@ -251,8 +255,8 @@ impl OpenPart {
 
     /// Opens a part that has no end mark yet, and cuts it where it was last known to be whole; `None` where it is
     /// shorter than that.
-    fn reopen(path: PathBuf, part: PartInfo) -> Result<Option<Self>, ManifestError> {
-        if length(&path)?.is_none_or(|found| found < part.bytes) {
+    fn reopen(path: PathBuf, number: u32, part: PartInfo) -> Result<Option<Self>, ManifestError> {
+        if length(&path)?.is_none_or(|found| found < part.bytes) || !is_whole(&path, number, part, false)? {
             return Ok(None);
         }
         let cut = || {

@@ -1,0 +1,127 @@
+//! Checksums of what checkpoints record, one for each row. `SQLite` notices a page whose structure is damaged, but not a
+//! value in which a bit has turned.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::db::Problem;
+
+/// What became of the proof of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It is what was recorded.
+    Proven,
+    /// An earlier batchplan recorded it, and no checksum.
+    Missing,
+}
+
+/// A value of a row, as it is digested.
+pub(super) enum Value<'a> {
+    /// A number.
+    Number(Option<i64>),
+    /// Text or bytes.
+    Bytes(Option<&'a [u8]>),
+}
+
+/// The checksum of a row of this table.
+pub(super) fn checksum(table: &str, values: &[Value<'_>]) -> i64 {
+    let mut text = table.as_bytes().to_vec();
+    for value in values {
+        match value {
+            Value::Number(None) | Value::Bytes(None) => text.push(0),
+            Value::Number(Some(number)) => {
+                text.push(1);
+                text.extend(number.to_le_bytes());
+            }
+            Value::Bytes(Some(bytes)) => {
+                text.push(2);
+                text.extend((bytes.len() as u64).to_le_bytes());
+                text.extend(*bytes);
+            }
+        }
+    }
+    xxh3_64(&text).cast_signed()
+}
+
+/// Compares a row, which has a column `checksum`, with its checksum.
+///
+/// # Errors
+/// When it is not what was recorded.
+pub(super) fn prove(row: &Row<'_>, found: i64) -> rusqlite::Result<Proof> {
+    match row.get::<_, Option<i64>>("checksum")? {
+        None => Ok(Proof::Missing),
+        Some(recorded) if recorded == found => Ok(Proof::Proven),
+        Some(_) => Err(super::record::unreadable(row, "checksum", Mismatch)),
+    }
+}
+
+/// A row of the journal is not what was recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of a job's progress fails its checksum")]
+pub(super) struct Mismatch;
+
+/// What a checkpoint records of a job in its own row.
+pub(super) fn of_job(row: &Row<'_>) -> rusqlite::Result<i64> {
+    let numbers = ["number", "succeeded", "failed", "taken_part", "taken_row", "lost"];
+    let values = numbers.map(|column| row.get(column).map(Value::Number));
+    Ok(checksum("job", &values.into_iter().collect::<rusqlite::Result<Vec<_>>>()?))
+}
+
+/// The columns that [`of_job`] reads.
+pub(super) const JOB_COLUMNS: &str = "number, succeeded, failed, taken_part, taken_row, lost, checksum";
+
+/// A part of the frontier.
+pub(super) fn of_frontier(job: i64, part: u32, low: u32, above: &[u8]) -> i64 {
+    let numbers = [job, i64::from(part), i64::from(low)].map(|number| Value::Number(Some(number)));
+    let values: Vec<_> = numbers.into_iter().chain([Value::Bytes(Some(above))]).collect();
+    checksum("frontier", &values)
+}
+
+/// A report file.
+pub(super) fn of_segment(row: &Row<'_>) -> rusqlite::Result<i64> {
+    let texts = ["status", "name", "md5", "open_md5"].map(|column| row.get::<_, Option<String>>(column));
+    let texts = texts.into_iter().collect::<rusqlite::Result<Vec<_>>>()?;
+    let numbers = ["job", "number", "bytes", "rows", "published"].map(|column| row.get(column).map(Value::Number));
+    let mut values = numbers.into_iter().collect::<rusqlite::Result<Vec<_>>>()?;
+    values.extend(texts.iter().map(|text| Value::Bytes(text.as_deref().map(str::as_bytes))));
+    Ok(checksum("segment", &values))
+}
+
+/// Gives a job's own row its checksum.
+pub(super) fn seal_job(connection: &Connection, job: i64) -> Result<(), Problem> {
+    let sql = format!("SELECT {JOB_COLUMNS} FROM job WHERE number = ?1");
+    let sum = connection.prepare_cached(&sql)?.query_row([job], of_job).optional()?;
+    connection.prepare_cached("UPDATE job SET checksum = ?2 WHERE number = ?1")?.execute(params![job, sum])?;
+    Ok(())
+}
+
+/// Gives the row of a report file its checksum.
+pub(super) fn seal_segment(connection: &Connection, job: i64, number: u32) -> Result<(), Problem> {
+    let sum = connection
+        .prepare_cached("SELECT * FROM segment WHERE job = ?1 AND number = ?2")?
+        .query_row([job, i64::from(number)], of_segment)
+        .optional()?;
+    connection
+        .prepare_cached("UPDATE segment SET checksum = ?3 WHERE job = ?1 AND number = ?2")?
+        .execute(params![job, number, sum])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_told_apart_wherever_they_end() {
+        let bytes = |texts: &[&'static str]| {
+            checksum("t", &texts.iter().map(|text| Value::Bytes(Some(text.as_bytes()))).collect::<Vec<_>>())
+        };
+        let sums = [bytes(&["ab", "c"]), bytes(&["a", "bc"]), bytes(&["abc"]), bytes(&["abc", ""]), bytes(&[])];
+        let others =
+            [checksum("t", &[Value::Number(None)]), checksum("t", &[Value::Number(Some(0))]), checksum("u", &[])];
+        let mut all: Vec<_> = sums.into_iter().chain(others).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 8);
+    }
+}
