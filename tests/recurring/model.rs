@@ -133,7 +133,6 @@ impl Week {
     }
 
     fn job(&mut self, over: bool) -> Option<String> {
-        let is_over = |job: &Json| matches!(job["status"].as_str(), Some("Complete" | "Cancelled" | "Failed"));
         let jobs: Vec<_> = self.days.listed().into_iter().filter(|job| is_over(job) == over).collect();
         if jobs.is_empty() {
             return None;
@@ -181,6 +180,8 @@ impl Week {
         self.write_plan(which);
         let (point, most) = POINTS[self.rng.usize(..POINTS.len())];
         let (point, every) = (format!("{point}:{}", self.rng.u32(1..=most)), self.rng.u32(1..5).to_string());
+        let over = self.days.listed().into_iter().filter(is_over).map(|job| job["job_id"].clone());
+        let over: Vec<Json> = over.collect();
         self.days.scene.gate.forget();
         let args = ["apply", "plan.toml", "--auto-approve", "--new"];
         let mut command = self.days.scene.world.command(&args[..if new { 4 } else { 3 }]);
@@ -192,8 +193,9 @@ impl Week {
         if !killed {
             return;
         }
-        let interrupted: Vec<_> = self.days.listed().into_iter().filter(|job| job["interrupted"] == true).collect();
-        let known = interrupted.iter().map(|job| {
+        // It may have come to its end, and been killed after that.
+        let mine: Vec<_> = self.days.listed().into_iter().filter(|job| !over.contains(&job["job_id"])).collect();
+        let known = mine.iter().map(|job| {
             let id = job["job_id"].as_str().expect("an id");
             let shown = self.days.scene.run(&["show", id, "--json"]).ended(0).json();
             let count = |name: &str| shown[name].as_u64().expect("a count");
@@ -258,6 +260,10 @@ impl Week {
             self.settle(which);
         }
     }
+}
+
+fn is_over(job: &Json) -> bool {
+    matches!(job["status"].as_str(), Some("Complete" | "Cancelled" | "Failed"))
 }
 
 fn key(number: u32) -> String {
