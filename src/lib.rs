@@ -16,6 +16,7 @@
 //! | 0 | [`hex`] | bytes as hexadecimal |
 //! | 0 | [`money`] | amounts of money, exact |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
+//! | 0 | [`timeouts`] | how long a server may keep us waiting, and saying so meanwhile |
 //! | 0 | [`web`] | web requests that are no store's |
 //! | 1 | [`store`] | the only door to object storage |
 //! | 1 | [`codec`] | the wire form of completion reports |
@@ -60,4 +61,5 @@ pub mod remote;
 pub mod report;
 pub mod store;
 pub mod task;
+pub mod timeouts;
 pub mod web;

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("job", 0),
     ("completion", 0),
     ("diagnostics", 0),
+    ("timeouts", 0),
     ("web", 0),
     ("store", 1),
     ("codec", 1),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::letter::Letter;
 use super::receiver::Receiver;
 use crate::backoff::{Backoff, RetryPolicy};
+use crate::timeouts::scaled;
 use crate::web::{Client, Message, SendError};
 
 /// How long a letter may take in all, and one attempt.
@@ -39,11 +40,11 @@ enum Refused {
 /// # Errors
 /// Why it was not taken: a sentence that names the receiver's host and no more of it.
 pub(super) async fn carry(client: &Client, receiver: &Receiver, letter: &Letter) -> Result<(), String> {
-    let deadline = Instant::now() + IN_ALL;
+    let deadline = Instant::now() + scaled(IN_ALL);
     let mut backoff = Backoff::new(RETRIES);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let (why, not_before) = match attempt(client, receiver, letter, left.min(ATTEMPT)).await {
+        let (why, not_before) = match attempt(client, receiver, letter, left.min(scaled(ATTEMPT))).await {
             Ok(()) => return Ok(()),
             Err(Refused::ForGood(why)) => return Err(why),
             Err(Refused::ForNow(why, not_before)) => (why, not_before),

@@ -7,20 +7,28 @@
 //! |---|---|
 //! | `environment` | OSS's variables |
 //! | `role` | roles, assumed at AWS's STS, at that of a server that speaks S3, and at Alibaba Cloud's |
+//! | `http` | the client that answers of metadata services and AWS's STS come through, within bounds |
+//! | `process` | a profile's `credential_process`, run within bounds |
 //! | `acs3` | how requests to Alibaba Cloud's STS are signed |
 
 mod acs3;
 mod environment;
+mod http;
+mod process;
 mod role;
+
+use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use crate::timeouts::{self, scaled};
+
 pub(super) use environment::from_oss_environment;
+pub(super) use http::http_client;
 pub(super) use role::{in_aws_role, in_oss_role};
 
 /// What the environment says of who asks, and from where.
@@ -31,19 +39,28 @@ pub(super) struct Identity {
     pub(super) region: Option<String>,
 }
 
-/// The HTTP client that all requests of one connection share.
-pub(super) fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https()
-}
+/// How long the first credentials may take, whoever gives them: a metadata service is asked several times.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Finds AWS credentials, and tries them out: no work should begin without any.
 pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
-    let environment = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load().await;
-    let provider = environment
-        .credentials_provider()
-        .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
-    provider.provide_credentials().await?;
-    Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
+    let finding = Box::pin(async {
+        let environment = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
+        let environment = match process::from_profile(http).await {
+            Some(provider) => environment.credentials_provider(provider).load().await,
+            None => environment.load().await,
+        };
+        let provider = environment
+            .credentials_provider()
+            .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
+        provider.provide_credentials().await?;
+        Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
+    });
+    let waiting_for = || "nobody has given any yet".to_owned();
+    let found = timeouts::within(scaled(PATIENCE), "AWS credentials", waiting_for, finding).await;
+    found.unwrap_or_else(|late| {
+        Err(CredentialsError::provider_error(format!("neither profile nor metadata service gave any: {late}")))
+    })
 }
 
 /// The sandbox's key pair, which is public: it guards nothing.

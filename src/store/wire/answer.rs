@@ -114,6 +114,11 @@ impl Answer {
             Read::Whole(body) => body,
             Read::Cut(_) => return Err(unreadable("the answer is longer than any that was expected")),
             Read::Broken(why) => return Err(unreadable(&why)),
+            Read::Stalled(why) => {
+                let mut fault = Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &shortened(&why), in_words());
+                fault.status = Some(status);
+                return Err(Refused::alone(fault));
+            }
         };
         // Some servers must begin to answer before they know whether they can carry the request out.
         if is_error(&body) {
@@ -139,7 +144,7 @@ impl Answer {
     async fn refused(mut self, dialect: Dialect, signed: &Signed, in_words: &impl Fn() -> String) -> Refused {
         let body = match read(&mut self.body, MAX_REFUSAL).await {
             Read::Whole(body) | Read::Cut(body) => body,
-            Read::Broken(_) => Bytes::new(),
+            Read::Broken(_) | Read::Stalled(_) => Bytes::new(),
         };
         let status = self.head.status.as_u16();
         Document::read(&body, signed).refused(status, &self.head.headers, dialect, signed, in_words())
@@ -151,6 +156,8 @@ enum Read {
     /// Longer than the limit; the connection is given up with the rest.
     Cut(Bytes),
     Broken(String),
+    /// The server has fallen silent, or as good as.
+    Stalled(String),
 }
 
 async fn read(body: &mut Arriving, limit: usize) -> Read {
@@ -158,6 +165,7 @@ async fn read(body: &mut Arriving, limit: usize) -> Read {
     while let Some(frame) = body.frame().await {
         let data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Read::Stalled(error.to_string()),
             Err(error) => return Read::Broken(innermost(&error)),
         };
         if whole.is_empty() {

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::HeaderValue;
+
+use crate::timeouts::{self, scaled};
 
 /// How long before they expire credentials are renewed: as AWS's SDKs do, longer than any request may take.
 const AHEAD: Duration = Duration::from_mins(5);
@@ -134,9 +135,11 @@ impl Identities {
     }
 
     async fn ask(&self) -> Result<Credentials, CredentialsError> {
-        match tokio::time::timeout(PATIENCE, self.provider.provide_credentials()).await {
+        let asking = self.provider.provide_credentials();
+        let waiting_for = || "new ones were asked for".to_owned();
+        match timeouts::within(scaled(PATIENCE), "credentials", waiting_for, asking).await {
             Ok(answer) => answer,
-            Err(_) => Err(CredentialsError::provider_timed_out(PATIENCE)),
+            Err(late) => Err(CredentialsError::provider_timed_out(late.0)),
         }
     }
 
@@ -168,19 +171,6 @@ impl Identities {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
         // What is held is whole at every moment, so a poisoned lock is as good.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The credentials in force, for the SDK: it then signs with what everything else is signed with.
-#[derive(Debug)]
-pub(in crate::store) struct InForce(pub(super) Arc<Identities>);
-
-impl ProvideCredentials for InForce {
-    fn provide_credentials<'a>(&'a self) -> ProvidedCredentials<'a>
-    where
-        Self: 'a,
-    {
-        ProvidedCredentials::new(async { Ok(self.0.current().await?.credentials.clone()) })
     }
 }
 

@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{PATIENCE, RoleError, SESSION};
 use crate::store::xml;
+use crate::timeouts::{Seconds, scaled};
 use crate::web::{CONNECT_TIMEOUT, innermost};
 
 /// A role at AWS, or at a server that speaks AWS's API.
@@ -37,7 +38,10 @@ impl AwsRole {
         caller: SharedCredentialsProvider,
         http: SharedHttpClient,
     ) -> Self {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(PATIENCE).build();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(scaled(CONNECT_TIMEOUT))
+            .operation_timeout(scaled(PATIENCE))
+            .build();
         let mut sdk = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
@@ -60,7 +64,9 @@ impl AwsRole {
                 let (code, message) = said(refusal.err().meta(), refusal.raw());
                 RoleError::refused(&code, &message, &caller)
             }
-            SdkError::TimeoutError(_) => RoleError::Unanswered(format!("no answer within {} s", PATIENCE.as_secs())),
+            SdkError::TimeoutError(_) => {
+                RoleError::Unanswered(format!("no answer of the STS within {}", Seconds(scaled(PATIENCE))))
+            }
             _ => RoleError::Unanswered(super::harmless(&innermost(&error), &caller)),
         })?;
         let nothing = || RoleError::Unanswered("the answer holds no credentials".to_owned());
