@@ -116,17 +116,17 @@ pub fn say(sentence: &str) {
     }
 }
 
-/// A span as people read it: `60 s`, and tenths where tests have shortened it.
+/// A span as people read it: `60 s`, and tenths of less than ten seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Seconds(pub Duration);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let milliseconds = self.0.as_millis();
-        if milliseconds.is_multiple_of(1000) || milliseconds >= 10_000 {
-            return write!(f, "{} s", milliseconds / 1000);
+        let tenths = (self.0.as_millis() + 50) / 100;
+        if tenths >= 100 || tenths.is_multiple_of(10) {
+            return write!(f, "{} s", (tenths + 5) / 10);
         }
-        write!(f, "{} s", self.0.as_secs_f64())
+        write!(f, "{}.{} s", tenths / 10, tenths % 10)
     }
 }
 
@@ -327,6 +327,13 @@ mod tests {
             assert!(tokio::time::timeout(Duration::from_secs(5), stalled).await.is_err());
             watch.moved(8 << 10);
             tokio::time::sleep(Duration::from_mins(10)).await;
+        }
+    }
+
+    #[test]
+    fn spans_are_short() {
+        for (milliseconds, text) in [(60_000, "60 s"), (333, "0.3 s"), (2001, "2 s"), (12_700, "13 s"), (0, "0 s")] {
+            assert_eq!(Seconds(Duration::from_millis(milliseconds)).to_string(), text);
         }
     }
 

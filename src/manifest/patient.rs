@@ -13,7 +13,7 @@ use crate::backoff::{Backoff, RetryPolicy};
 use crate::object::{Bucket, Key};
 use crate::store::{ListPage, ListRequest, Opened, Store};
 use crate::task::{Fault, FaultClass};
-use crate::timeouts::{self, Seconds, TICK, scaled};
+use crate::timeouts::{self, Seconds, TICK, TimedOut, scaled};
 
 /// The pauses come to half a minute at the longest: a person waits for the answer.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(50), cap: Duration::from_secs(5), attempts: 8 };
@@ -145,23 +145,26 @@ fn unreadable(bucket: &Bucket, key: &Key, fault: Fault) -> ManifestError {
 struct Attempts {
     backoff: Backoff,
     began: Instant,
+    /// What the attempt before met.
+    last: Option<Fault>,
 }
 
 impl Attempts {
     fn new() -> Self {
-        Self { backoff: Backoff::new(POLICY), began: Instant::now() }
+        Self { backoff: Backoff::new(POLICY), began: Instant::now(), last: None }
     }
 
     fn deadline(&self) -> Instant {
         self.began + scaled(IN_ALL)
     }
 
-    /// One attempt, within what is left of the time.
+    /// One attempt, within what is left of the time; where that is too little, the attempt before says why.
     async fn bounded<T>(&self, attempt: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let answer = tokio::time::timeout_at(self.deadline(), attempt).await;
         answer.unwrap_or_else(|_| {
-            let why = format!("no answer within {} in all", Seconds(scaled(IN_ALL)));
-            Err(Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, String::new()))
+            let why = TimedOut(scaled(IN_ALL)).to_string();
+            let late = || Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, String::new());
+            Err(self.last.clone().unwrap_or_else(late))
         })
     }
 
@@ -179,12 +182,13 @@ impl Attempts {
             return Err(ManifestError::Store { doing: doing(), fault: Box::new(fault) });
         };
         if so_far >= scaled(TICK) {
-            let (so_far, limit) = (Seconds(so_far), Seconds(scaled(IN_ALL)));
+            let (so_far, limit, doing) = (Seconds(so_far), Seconds(scaled(IN_ALL)), doing());
+            let times = if tried == 1 { "once".to_owned() } else { format!("{tried} times") };
             timeouts::say(&format!(
-                "cannot {} yet: {fault}; trying again ({tried} attempts in {so_far}, gives up after {limit})",
-                doing()
+                "cannot {doing} yet: {fault}; trying again (tried {times} in {so_far}, gives up after {limit})"
             ));
         }
+        self.last = Some(fault);
         tokio::time::sleep(wait).await;
         Ok(())
     }

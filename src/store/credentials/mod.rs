@@ -25,7 +25,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use crate::timeouts::{self, scaled};
+use crate::timeouts::{TimedOut, scaled};
 
 pub(super) use environment::from_oss_environment;
 pub(super) use http::http_client;
@@ -39,8 +39,9 @@ pub(super) struct Identity {
     pub(super) region: Option<String>,
 }
 
-/// How long the first credentials may take, whoever gives them: a metadata service is asked several times.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long the first credentials may take, whoever gives them: a metadata service is asked several times. Each of these
+/// waits has a limit of its own, and is announced.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Finds AWS credentials, and tries them out: no work should begin without any.
 pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
@@ -56,9 +57,9 @@ pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, 
         provider.provide_credentials().await?;
         Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
     });
-    let waiting_for = || "nobody has given any yet".to_owned();
-    let found = timeouts::within(scaled(PATIENCE), "AWS credentials", waiting_for, finding).await;
-    found.unwrap_or_else(|late| {
+    let found = tokio::time::timeout(scaled(PATIENCE), finding).await;
+    found.unwrap_or_else(|_| {
+        let late = TimedOut(scaled(PATIENCE));
         Err(CredentialsError::provider_error(format!("neither profile nor metadata service gave any: {late}")))
     })
 }

@@ -1,6 +1,7 @@
 //! What comes back: read within bounds, and judged once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -8,6 +9,7 @@ use http::response::Parts;
 use http_body_util::BodyExt as _;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 
 use super::Wire;
 use super::clock::TOLERATED;
@@ -17,10 +19,14 @@ use super::lane::Arriving;
 use crate::store::fault::{Refusal, shortened};
 use crate::store::xml;
 use crate::task::{Fault, FaultClass};
+use crate::timeouts::scaled;
 use crate::web::innermost;
 
 /// The most of a refusal that is read: what tells what is wrong stands in its first kilobyte.
 const MAX_REFUSAL: usize = 64 << 10;
+
+/// How long the rest of a refusal is waited for.
+const REFUSAL_TIME: Duration = Duration::from_secs(10);
 
 /// A difference between clocks that servers refuse: fifteen minutes, at AWS and OSS alike.
 const SKEW: SignedDuration = SignedDuration::from_mins(14);
@@ -142,9 +148,10 @@ impl Answer {
     }
 
     async fn refused(mut self, dialect: Dialect, signed: &Signed, in_words: &impl Fn() -> String) -> Refused {
-        let body = match read(&mut self.body, MAX_REFUSAL).await {
-            Read::Whole(body) | Read::Cut(body) => body,
-            Read::Broken(_) | Read::Stalled(_) => Bytes::new(),
+        // A refusal that does not come whole is told by its status.
+        let body = match timeout(scaled(REFUSAL_TIME), read(&mut self.body, MAX_REFUSAL)).await {
+            Ok(Read::Whole(body) | Read::Cut(body)) => body,
+            Ok(Read::Broken(_) | Read::Stalled(_)) | Err(_) => Bytes::new(),
         };
         let status = self.head.status.as_u16();
         Document::read(&body, signed).refused(status, &self.head.headers, dialect, signed, in_words())

@@ -13,6 +13,7 @@ use super::MAX_LANES;
 use super::host::Host;
 use super::lane::{Arriving, Lost};
 use super::outgoing::Outgoing;
+use crate::timeouts::TimedOut;
 use crate::web::{Connector, innermost};
 
 /// The most that an answer may have.
@@ -70,6 +71,7 @@ impl Errand {
                 }
                 Err(Lost::Unsent(again)) => request = *again,
                 Err(Lost::Sent(error)) => return Err(NoAnswer::Unread(innermost(&error))),
+                Err(Lost::Unanswered(time)) => return Err(NoAnswer::Unread(TimedOut(time).to_string())),
                 Err(Lost::Stalled(stalled)) => return Err(NoAnswer::Unread(format!("it has taken {stalled}"))),
             }
         }

@@ -9,7 +9,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::HeaderValue;
 
-use crate::timeouts::{self, scaled};
+use crate::timeouts::scaled;
 
 /// How long before they expire credentials are renewed: as AWS's SDKs do, longer than any request may take.
 const AHEAD: Duration = Duration::from_mins(5);
@@ -135,11 +135,10 @@ impl Identities {
     }
 
     async fn ask(&self) -> Result<Credentials, CredentialsError> {
-        let asking = self.provider.provide_credentials();
-        let waiting_for = || "new ones were asked for".to_owned();
-        match timeouts::within(scaled(PATIENCE), "credentials", waiting_for, asking).await {
+        // Whoever is asked announces the wait.
+        match tokio::time::timeout(scaled(PATIENCE), self.provider.provide_credentials()).await {
             Ok(answer) => answer,
-            Err(late) => Err(CredentialsError::provider_timed_out(late.0)),
+            Err(_) => Err(CredentialsError::provider_timed_out(scaled(PATIENCE))),
         }
     }
 

@@ -43,7 +43,9 @@ pub(super) enum Lost {
     Unsent(Box<Request<Outgoing>>),
     /// It may have arrived.
     Sent(hyper::Error),
-    /// The server does not take it, or does not answer it. It may have arrived.
+    /// The server has taken all of it, and not answered for so long. It may have been carried out.
+    Unanswered(Duration),
+    /// The server does not take it.
     Stalled(Stalled),
 }
 
@@ -89,9 +91,11 @@ impl Lane {
                     watch.allow_silence(scaled(SILENCE + underway));
                 }
             }
-            watch.poll_stalled(cx, |time, _| announce(time, taken)).map(Err)
+            watch.poll_stalled(cx, |time, _| announce(time, taken)).map(|stalled| {
+                Err(if taken == upload.total { Lost::Unanswered(watch.limit()) } else { Lost::Stalled(stalled) })
+            })
         });
-        let answered = answered.await.map_err(Lost::Stalled)?;
+        let answered = answered.await?;
         answered.map_err(|mut lost| match lost.take_message() {
             Some(request) => Lost::Unsent(Box::new(request)),
             None => Lost::Sent(lost.into_error()),

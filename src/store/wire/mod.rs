@@ -81,9 +81,11 @@ const MAX_ROUTES: usize = 256;
 /// Kept connections that a request tries one after the other, where each turns out to be closed.
 const MAX_LANES: u32 = 8;
 
-/// How long an answer may take, and one that may have megabytes: each of them may come slowly, as long as it comes.
+/// How long the head of an answer may take; and how long a small answer may in all, and one of megabytes, which may come
+/// slowly as long as it comes.
 const PATIENCE: Duration = Duration::from_mins(1);
-const PATIENCE_WITH_PAGES: Duration = Duration::from_mins(3);
+const PATIENCE_IN_ALL: Duration = Duration::from_mins(2);
+const PATIENCE_WITH_PAGES: Duration = Duration::from_secs(150);
 
 /// A client of one store.
 pub(super) struct Wire {
@@ -185,14 +187,14 @@ impl Wire {
         }
     }
 
-    /// As [`Self::carry_out`], for a request that nobody else bounds in time: it may take a minute, or three for a page, and
-    /// as long as a slow connection needs for its body.
+    /// As [`Self::carry_out`], for a request that nobody else bounds in time: the head of its answer may take a minute, and
+    /// all of it two, or two and a half for a page, and as long as a slow connection needs for the body of the request.
     ///
     /// # Errors
     /// As there, and when the time is up.
     pub(super) async fn patiently(&self, ask: Ask<'_>, limit: Limit) -> Result<Whole, Fault> {
         let patience = match limit {
-            Limit::Small => PATIENCE,
+            Limit::Small => PATIENCE_IN_ALL,
             Limit::Page => PATIENCE_WITH_PAGES,
         };
         let (in_words, host, size) = (ask.in_words(&self.site), self.host_of(&ask), ask.payload.len());
@@ -200,14 +202,14 @@ impl Wire {
             let words = || in_words.clone();
             let signed = self.identity(&words).await?;
             let sending = self.send(&ask, &signed);
-            let answer = if size > 0 {
-                // A large body is watched, and announced, while it is sent; a small one is bounded by the time for all.
+            let answer = if ask.payload.is_watched() {
                 sending.await?
             } else {
                 let waiting_for = || format!("no answer to {in_words}");
                 let sent = timeouts::within(scaled(PATIENCE), &host, waiting_for, sending).await;
                 sent.unwrap_or_else(|late| Err(too_late(late, &host, words())))?
             };
+            let answer = Answer { body: answer.body.of_request(words()), ..answer };
             match answer.whole(self.dialect, limit, &signed, &words).await {
                 Ok(whole) => Ok(whole),
                 Err(refused) => Err(Box::pin(self.judged(refused, &signed)).await),
@@ -272,7 +274,11 @@ impl Wire {
             let mut lane =
                 connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
             let announce = |so_far: Duration, sent: u64| {
-                let what = || format!("{sent} of {} bytes are sent of {}", ask.payload.len(), ask.in_words(&self.site));
+                let (total, request) = (ask.payload.len(), ask.in_words(&self.site));
+                let what = || match sent < total {
+                    true => format!("it has taken {sent} of {total} bytes of {request}"),
+                    false => format!("no answer to {request}"),
+                };
                 timeouts::announce(route.host.authority(), so_far, scaled(PATIENCE), what);
             };
             match lane.send(request, &announce).await {
@@ -285,8 +291,11 @@ impl Wire {
                 Err(Lost::Sent(error)) => {
                     return Err(unanswered(FaultClass::Ambiguous, "ConnectionError", &innermost(&error)));
                 }
+                Err(Lost::Unanswered(time)) => {
+                    return Err(too_late(TimedOut(time), route.host.authority(), ask.in_words(&self.site)));
+                }
                 Err(Lost::Stalled(stalled)) => {
-                    let why = format!("{} has taken {stalled}, and not answered", route.host.authority());
+                    let why = format!("{} has taken {stalled}", route.host.authority());
                     return Err(unanswered(FaultClass::Ambiguous, "RequestTimeout", &why));
                 }
             }

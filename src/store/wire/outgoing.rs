@@ -12,7 +12,7 @@ use tokio::fs::File;
 use tokio_util::io::poll_read_buf;
 
 /// The most bytes that are handed out at once.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// What a request sends.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use sha2::Sha256;
 use tokio::fs::File;
 
 use super::dialect::Dialect;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, PIECE};
 use crate::hex::hex;
 
 /// The SHA-256 of nothing.
@@ -98,6 +98,14 @@ impl Payload {
         match &self.content {
             Content::Bytes(bytes) => bytes.len() as u64,
             Content::File(_, bytes) => *bytes,
+        }
+    }
+
+    /// Whether it goes out in pieces, so that the sending itself is watched.
+    pub(super) fn is_watched(&self) -> bool {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.len() > PIECE,
+            Content::File(..) => true,
         }
     }
 
