@@ -195,15 +195,7 @@ impl StallWatch {
     /// A watch that has seen nothing yet.
     #[must_use]
     pub fn new(limits: StallLimits) -> Self {
-        Self {
-            limits,
-            pending: None,
-            waited: Duration::ZERO,
-            silent: Duration::ZERO,
-            moved: 0,
-            ticks: 0,
-            timer: None,
-        }
+        Self { limits, pending: None, waited: Duration::ZERO, silent: Duration::ZERO, moved: 0, ticks: 0, timer: None }
     }
 
     /// Allows more silence from now on, such as while a server digests what it was sent.

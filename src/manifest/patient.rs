@@ -171,9 +171,10 @@ impl Attempts {
     /// Waits before the next attempt, or gives the fault back where no attempt would better it, or none is left. Reads and
     /// listings change nothing, so an ambiguous end is no risk. Whoever listens is told of a wait that is long already.
     async fn pause(&mut self, mut fault: Fault, doing: impl Fn() -> String) -> Result<(), ManifestError> {
-        let wait = self.backoff.after_failure().filter(|wait| {
-            fault.class.may_pass() && Instant::now() + *wait < self.deadline()
-        });
+        let wait = self
+            .backoff
+            .after_failure()
+            .filter(|wait| fault.class.may_pass() && Instant::now() + *wait < self.deadline());
         let (tried, so_far) = (self.backoff.failures(), self.began.elapsed());
         let Some(wait) = wait else {
             if tried > 1 {

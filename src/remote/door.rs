@@ -142,7 +142,12 @@ impl Door {
         Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, url)
     }
 
-    async fn patiently<T, F>(&self, doing: &str, (key, bytes): (&Key, u64), attempt: impl Fn() -> F) -> Result<T, RemoteError>
+    async fn patiently<T, F>(
+        &self,
+        doing: &str,
+        (key, bytes): (&Key, u64),
+        attempt: impl Fn() -> F,
+    ) -> Result<T, RemoteError>
     where
         F: Future<Output = Result<T, Fault>>,
     {

@@ -12,9 +12,7 @@ use bytes::Bytes;
 
 use super::site::Site;
 use super::wire::{Clock, Dialect, Wire, query};
-use super::{
-    BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store, StoreConfig,
-};
+use super::{BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store, StoreConfig};
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;

@@ -104,75 +104,203 @@ const CASES: &[Case] = &[
     // Pages of listings.
     Case::new("a page", LISTING, stall!("GET", "list-type=2", Stall::HalfBody(200)), PAGE),
     Case::new("a page, byte by byte", LISTING, stall!("GET", "list-type=2", Stall::Trickle(200)), SLOW_PAGE),
-    Case::new("a page without an end", LISTING, stall!("GET", "list-type=2", Stall::Endless(200)), &["longer than any"]),
+    Case::new(
+        "a page without an end",
+        LISTING,
+        stall!("GET", "list-type=2", Stall::Endless(200)),
+        &["longer than any"],
+    ),
     Case::new("an error", LISTING, stall!("GET", "list-type=2", Stall::HalfBody(403)), &["cannot list bkt", "403"]),
     Case::new("an error without an end", LISTING, stall!("GET", "list-type=2", Stall::Endless(403)), &["403"]),
     // Contents of objects.
-    Case::new("an object's head", CSV, stall!("GET", "list.csv", Stall::Silent), &[
-        "waiting for HOST for", "cannot read bkt/list.csv", "no answer from HOST within 2 s", "tried 3 times",
-    ]),
+    Case::new(
+        "an object's head",
+        CSV,
+        stall!("GET", "list.csv", Stall::Silent),
+        &["waiting for HOST for", "cannot read bkt/list.csv", "no answer from HOST within 2 s", "tried 3 times"],
+    ),
     Case::new("a data file", CSV, stall!("GET", "list.csv", Stall::HalfBody(200)), OBJECT),
     Case::new("a data file, byte by byte", CSV, stall!("GET", "list.csv", Stall::Trickle(200)), SLOW_OBJECT),
-    Case::new("a data file without an end", CSV, stall!("GET", "list.csv", Stall::Endless(200)), &["bkt/list.csv", "without saying how large it is"]),
+    Case::new(
+        "a data file without an end",
+        CSV,
+        stall!("GET", "list.csv", Stall::Endless(200)),
+        &["bkt/list.csv", "without saying how large it is"],
+    ),
     Case::new("an object's error", CSV, stall!("GET", "list.csv", Stall::HalfBody(403)), &["bkt/list.csv", "403"]),
-    Case::new("an object's error without an end", CSV, stall!("GET", "list.csv", Stall::Endless(403)), &["bkt/list.csv", "403"]),
+    Case::new(
+        "an object's error without an end",
+        CSV,
+        stall!("GET", "list.csv", Stall::Endless(403)),
+        &["bkt/list.csv", "403"],
+    ),
     Case::new("OSS, a data file", CSV, stall!("GET", "list.csv", Stall::HalfBody(200)), OBJECT).store(OSS),
-    Case::new("manifest.json", INVENTORY, stall!("GET", "manifest.json", Stall::HalfBody(200)), &["HOST has sent nothing for 2 s"]),
-    Case::new("manifest.json without an end", INVENTORY, stall!("GET", "manifest.json", Stall::Endless(200)), &["bkt/inventory/manifest.json", "without saying how large it is"]),
+    Case::new(
+        "half a data file and then the rest",
+        CSV,
+        stall!("GET", "list.csv", Stall::Half("bkt,k0\nbkt,k1\nbkt,k2\nbkt,k3\n")),
+        &["reading bkt/list.csv on from byte 14 of 28", "4 objects"],
+    )
+    .args(PLAN, 0),
+    Case::new(
+        "manifest.json",
+        INVENTORY,
+        stall!("GET", "manifest.json", Stall::HalfBody(200)),
+        &["HOST has sent nothing for 2 s"],
+    ),
+    Case::new(
+        "manifest.json without an end",
+        INVENTORY,
+        stall!("GET", "manifest.json", Stall::Endless(200)),
+        &["bkt/inventory/manifest.json", "without saying how large it is"],
+    ),
     // Objects at work.
-    Case::new("a write", LOCAL, stall!("PUT", "tagging", Stall::Silent), &["waiting for", "PUT http://HOST/bkt/k"]).args(APPLY, 3),
-    Case::new("a write's answer", LOCAL, stall!("PUT", "tagging", Stall::HalfBody(200)), &["waiting for"]).args(APPLY, 3),
-    Case::new("a bucket's settings", LISTING, stall!("GET", "?lifecycle", Stall::Silent), &["waiting for HOST for"]).args(PLAN, 0),
+    Case::new("a write", LOCAL, stall!("PUT", "tagging", Stall::Silent), &["waiting for", "PUT http://HOST/bkt/k"])
+        .args(APPLY, 3),
+    Case::new("a write's answer", LOCAL, stall!("PUT", "tagging", Stall::HalfBody(200)), &["waiting for"])
+        .args(APPLY, 3),
+    Case::new("a bucket's settings", LISTING, stall!("GET", "?lifecycle", Stall::Silent), &["waiting for HOST for"])
+        .args(PLAN, 0),
     // Reports.
     Case::new("a report", REPORT, stall!("PUT", "/reports/", Stall::Silent), UPLOAD).args(APPLY, 1),
-    Case::new("a report's answer", REPORT, stall!("PUT", "/reports/", Stall::HalfBody(200)), &["reports/", "HOST has sent nothing for 2 s of the answer to PUT"]).args(APPLY, 1),
-    Case::new("a report's answer without an end", REPORT, stall!("PUT", "/reports/", Stall::Endless(200)), &["reports/", "longer than any"]).args(APPLY, 1),
-    Case::new("a report's error without an end", REPORT, stall!("PUT", "/reports/", Stall::Endless(403)), &["reports/", "403"]).args(APPLY, 1),
+    Case::new(
+        "a report's answer",
+        REPORT,
+        stall!("PUT", "/reports/", Stall::HalfBody(200)),
+        &["reports/", "HOST has sent nothing for 2 s of the answer to PUT"],
+    )
+    .args(APPLY, 1),
+    Case::new(
+        "a report's answer without an end",
+        REPORT,
+        stall!("PUT", "/reports/", Stall::Endless(200)),
+        &["reports/", "longer than any"],
+    )
+    .args(APPLY, 1),
+    Case::new(
+        "a report's error without an end",
+        REPORT,
+        stall!("PUT", "/reports/", Stall::Endless(403)),
+        &["reports/", "403"],
+    )
+    .args(APPLY, 1),
     // Roles.
-    Case::new("STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "no answer"]).store(S3_ROLE),
-    Case::new("STS, half an answer", LISTING, at_sts!(Stall::HalfBody(200)), &["role could not be assumed"]).store(S3_ROLE),
-    Case::new("STS, byte by byte", LISTING, at_sts!(Stall::Trickle(200)), &["role could not be assumed"]).store(S3_ROLE),
-    Case::new("STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["HOST has more than 65536 bytes"]).store(S3_ROLE),
-    Case::new("STS, an error without an end", LISTING, at_sts!(Stall::Endless(403)), &["HOST has more than 65536 bytes"]).store(S3_ROLE),
-    Case::new("OSS's STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no answer within"]).store(OSS_WITH_ROLE),
-    Case::new("OSS's STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["role could not be assumed"]).store(OSS_WITH_ROLE),
+    Case::new("STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no answer within 0."])
+        .store(S3_ROLE),
+    Case::new("STS, half an answer", LISTING, at_sts!(Stall::HalfBody(200)), &["role could not be assumed"])
+        .store(S3_ROLE),
+    Case::new("STS, byte by byte", LISTING, at_sts!(Stall::Trickle(200)), &["role could not be assumed"])
+        .store(S3_ROLE),
+    Case::new("STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["role could not be assumed", "HOST"])
+        .store(S3_ROLE),
+    Case::new(
+        "STS, an error without an end",
+        LISTING,
+        at_sts!(Stall::Endless(403)),
+        &["role could not be assumed", "HOST"],
+    )
+    .store(S3_ROLE),
+    Case::new("OSS's STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no answer within"])
+        .store(OSS_WITH_ROLE),
+    Case::new("OSS's STS without an end", LISTING, at_sts!(Stall::Endless(200)), &["role could not be assumed"])
+        .store(OSS_WITH_ROLE),
     // Credentials.
-    Case::new("credential_process", LISTING, |_, _| None, &[
-        "waiting for the profile's credential_process for", "credential_process did not end: no answer within",
-    ]).keys(Keys::Process("sleep 1000")),
-    Case::new("credential_process without an end", LISTING, |_, _| None, &["written more than 65536 bytes"]).keys(Keys::Process("yes hushhush")),
+    Case::new(
+        "credential_process",
+        LISTING,
+        |_, _| None,
+        &["waiting for the profile's credential_process for", "credential_process did not end: no answer within"],
+    )
+    .keys(Keys::Process("sleep 1000")),
+    Case::new("credential_process without an end", LISTING, |_, _| None, &["written more than 65536 bytes"])
+        .keys(Keys::Process("yes hushhush")),
     Case::new("IMDS", LISTING, stall!("PUT", "/latest", Stall::Silent), &["no credentials"]).keys(Keys::Imds),
-    Case::new("IMDS without an end", LISTING, stall!("PUT", "/latest", Stall::Endless(200)), &["no credentials"]).keys(Keys::Imds),
-    Case::new("ECS", LISTING, stall!("GET", "/creds", Stall::HalfBody(200)), &["no credentials", "waiting for"]).keys(Keys::Ecs),
-    Case::new("ECS without an end", LISTING, stall!("GET", "/creds", Stall::Endless(200)), &["HOST has more than 65536 bytes"]).keys(Keys::Ecs),
+    Case::new("IMDS without an end", LISTING, stall!("PUT", "/latest", Stall::Endless(200)), &["no credentials"])
+        .keys(Keys::Imds),
+    Case::new("ECS", LISTING, stall!("GET", "/creds", Stall::HalfBody(200)), &["no credentials", "waiting for"])
+        .keys(Keys::Ecs),
+    Case::new("ECS without an end", LISTING, stall!("GET", "/creds", Stall::Endless(200)), &["no credentials"])
+        .keys(Keys::Ecs),
     // Others.
-    Case::new("a webhook", HOOK, stall!("POST", "/hook", Stall::Silent), &["telling webhooks", "http://HOST did not answer within 0."]).args(APPLY, 0),
-    Case::new("a webhook's head", HOOK, stall!("POST", "/hook", Stall::Continue), &["http://HOST did not answer within 0."]).args(APPLY, 0),
-    Case::new("GitHub", LISTING, stall!("POST", "/github", Stall::Silent), &["waiting for", "the pull request has no new comment"]).args(PLAN, 0),
-    Case::new("GitHub, byte by byte", LISTING, stall!("GET", "/github", Stall::Trickle(200)), &["the pull request has no new comment"]).args(PLAN, 0),
+    Case::new(
+        "a webhook",
+        HOOK,
+        stall!("POST", "/hook", Stall::Silent),
+        &["telling webhooks", "http://HOST did not answer within 0."],
+    )
+    .args(APPLY, 0),
+    Case::new(
+        "a webhook's head",
+        HOOK,
+        stall!("POST", "/hook", Stall::Continue),
+        &["http://HOST did not answer within 0."],
+    )
+    .args(APPLY, 0),
+    Case::new(
+        "GitHub",
+        LISTING,
+        stall!("POST", "/github", Stall::Silent),
+        &["waiting for", "the pull request has no new comment"],
+    )
+    .args(PLAN, 0),
+    Case::new(
+        "GitHub, byte by byte",
+        LISTING,
+        stall!("GET", "/github", Stall::Trickle(200)),
+        &["the pull request has no new comment"],
+    )
+    .args(PLAN, 0),
     // The state in a bucket.
-    Case::new("the state", LISTING, stall!("GET", "prefix=team", Stall::Silent), &["waiting for HOST for", "from http://HOST/states/team"]).args(STATE, 1),
-    Case::new("the state's page", LISTING, stall!("GET", "prefix=team", Stall::Trickle(200)), &["waiting for HOST for", "from http://HOST/states/team"]).args(STATE, 1),
-    Case::new("the state's lock", LISTING, stall!("PUT", "/states/team", Stall::Silent), &["waiting for HOST for", "HOST/states/team"]).args(APPLY_STATE, 1),
+    Case::new(
+        "the state",
+        LISTING,
+        stall!("GET", "prefix=team", Stall::Silent),
+        &["waiting for HOST for", "from http://HOST/states/team"],
+    )
+    .args(STATE, 1),
+    Case::new(
+        "the state's page",
+        LISTING,
+        stall!("GET", "prefix=team", Stall::Trickle(200)),
+        &["waiting for HOST for", "from http://HOST/states/team"],
+    )
+    .args(STATE, 1),
+    Case::new(
+        "the state's lock",
+        LISTING,
+        stall!("PUT", "/states/team", Stall::Silent),
+        &["waiting for HOST for", "HOST/states/team"],
+    )
+    .args(APPLY_STATE, 1),
 ];
 
 const LISTED: &[&str] = &[
-    "waiting for HOST for 0.", "no answer to GET http://HOST/bkt/?", "cannot list bkt/ yet", "trying again",
-    "cannot list bkt", "no answer from HOST within 2 s", "tried 3 times in",
+    "waiting for HOST for 0.",
+    "no answer to GET http://HOST/bkt/?",
+    "cannot list bkt/ yet",
+    "trying again",
+    "cannot list bkt",
+    "no answer from HOST within 2 s",
+    "tried 3 times in",
 ];
 const PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST has sent nothing for 2 s", "tried 3 times in"];
 const SLOW_PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST has sent only", "tried 3 times in"];
 const OBJECT: &[&str] = &[
-    "waiting for HOST for", "reading bkt/list.csv on from byte 7 of 1000000", "bkt/list.csv",
-    "HOST has sent nothing for 2 s of the answer to GET http://HOST/bkt/list.csv", "reading on failed as well",
+    "waiting for HOST for",
+    "reading bkt/list.csv on from byte 7 of 1000000",
+    "bkt/list.csv",
+    "HOST has sent nothing for 2 s of the answer to GET http://HOST/bkt/list.csv",
+    "reading on failed as well",
 ];
 const SLOW_OBJECT: &[&str] = &["waiting for HOST for", "bkt/list.csv", "HOST has sent only"];
 const UPLOAD: &[&str] = &["waiting for HOST for", "reports/", "no answer from HOST within 2"];
 const S3_ROLE: &str = "provider = \"s3\"\naddressing = \"path\"\nregion = \"us-east-1\"\nROLE";
 const OSS_WITH_ROLE: &str = "provider = \"oss\"\naddressing = \"path\"\nregion = \"cn-hangzhou\"\nOSSROLE";
-const HOOK: &str = "[manifest.csv]\npath = \"local.csv\"\n[[notify]]\nurl = \"http://HOST/hook\"\non = [\"complete\"]\n";
+const HOOK: &str =
+    "[manifest.csv]\npath = \"local.csv\"\n[[notify]]\nurl = \"http://HOST/hook\"\non = [\"complete\"]\n";
 const STATE: &[&str] = &["list", "--state", "s3://states/team?endpoint=http://HOST"];
-const APPLY_STATE: &[&str] = &["apply", "plan.toml", "--auto-approve", "--state", "s3://states/team?endpoint=http://HOST"];
+const APPLY_STATE: &[&str] =
+    &["apply", "plan.toml", "--auto-approve", "--state", "s3://states/team?endpoint=http://HOST"];
 
 #[test]
 fn every_wait_ends_and_is_told() {

@@ -25,6 +25,8 @@ pub(crate) enum Stall {
     HalfBody(u16),
     /// A head with this status, and its body byte by byte.
     Trickle(u16),
+    /// Half of this object, and nothing more; the rest for who asks for that.
+    Half(&'static str),
     /// A head with this status, and a body without an end, as fast as it is taken.
     Endless(u16),
 }
@@ -86,7 +88,8 @@ fn pass(mut client: TcpStream, behind: SocketAddr, rule: Rule) -> Option<()> {
     let request = line.strip_suffix(" HTTP/1.1")?;
     let (method, target) = request.split_once(' ')?;
     if let Some(stall) = rule(method, target) {
-        return stalled(client, stall);
+        let from = rest.lines().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
+        return stalled(client, stall, from);
     }
     let mut server = TcpStream::connect(behind).ok()?;
     server.write_all(format!("{line}\r\nConnection: close\r\n{rest}").as_bytes()).ok()?;
@@ -98,7 +101,7 @@ fn pass(mut client: TcpStream, behind: SocketAddr, rule: Rule) -> Option<()> {
 }
 
 /// Keeps a client waiting for as long as it does.
-fn stalled(mut client: TcpStream, stall: Stall) -> Option<()> {
+fn stalled(mut client: TcpStream, stall: Stall, from: Option<usize>) -> Option<()> {
     let head = |status: u16, body: &str| format!("HTTP/1.1 {status} As The Test Wants\r\n{body}\r\n\r\n");
     let sized = |status| head(status, "ETag: \"e\"\r\nContent-Length: 1000000");
     match stall {
@@ -110,6 +113,14 @@ fn stalled(mut client: TcpStream, stall: Stall) -> Option<()> {
         }
         Stall::Continue => return drip(client, b"HTTP/1.1 100 Continue\r\n\r\n"),
         Stall::HalfBody(status) => client.write_all(format!("{}bkt,k0\n", sized(status)).as_bytes()).ok()?,
+        Stall::Half(object) => {
+            let (size, from) = (object.len(), from.unwrap_or(0));
+            let range = format!("Content-Range: bytes {from}-{}/{size}\r\n", size - 1);
+            let (status, to) = if from > 0 { (206, size) } else { (200, size / 2) };
+            let headers = format!("{range}ETag: \"e\"\r\nContent-Length: {}", size - from);
+            client.write_all(head(status, &headers).as_bytes()).ok()?;
+            client.write_all(&object.as_bytes()[from..to]).ok()?;
+        }
         Stall::Trickle(status) => {
             client.write_all(sized(status).as_bytes()).ok()?;
             return drip(client, b"a");

@@ -208,7 +208,11 @@ impl Api {
         ];
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let message = Message { method, url: &url, headers: &headers, body, allow_http: false };
-        let answer = self.client.send(message, Bounds { time: scaled(BOUNDS.time), ..BOUNDS }).await.map_err(|error| error.to_string())?;
+        let answer = self
+            .client
+            .send(message, Bounds { time: scaled(BOUNDS.time), ..BOUNDS })
+            .await
+            .map_err(|error| error.to_string())?;
         if answer.status.is_success() {
             return Ok(answer);
         }

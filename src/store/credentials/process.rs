@@ -75,8 +75,9 @@ struct ProcessProvider {
 /// What gives credentials where the profile in force begins with a process; `None` leaves everything to the SDK.
 pub(super) async fn from_profile(http: &SharedHttpClient) -> Option<SharedCredentialsProvider> {
     // A file that cannot be read is the SDK's to complain about.
-    let files = aws_config::profile::load(&Default::default(), &Default::default(), &Default::default(), None).await;
-    let ProcessChain { command, roles } = chain(&files.ok()?)?;
+    let (fs, env, files) = Default::default();
+    let profiles = aws_config::profile::load(&fs, &env, &files, None).await.ok()?;
+    let ProcessChain { command, roles } = chain(&profiles)?;
     let mut provider = SharedCredentialsProvider::new(ProcessProvider { command });
     if !roles.is_empty() {
         let environment = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load().await;
@@ -118,9 +119,8 @@ fn chain(profiles: &ProfileSet) -> Option<ProcessChain> {
         profile = profiles.get_profile(source)?;
     }
     let others = ["credential_source", "web_identity_token_file", "login_session"];
-    let is_sso = |name: &&str| profile.get(name).is_some();
     let sso = ["sso_account_id", "sso_region", "sso_role_name", "sso_start_url", "sso_session"];
-    if others.iter().chain(&sso).any(|name| is_sso(&name)) {
+    if others.iter().chain(&sso).any(|name| profile.get(name).is_some()) {
         return None;
     }
     roles.reverse();

@@ -9,7 +9,8 @@ async fn profiles(text: &str, selected: &str) -> ProfileSet {
     let mut files = aws_config::profile::profile_file::ProfileFiles::builder();
     files = files.with_file(aws_config::profile::profile_file::ProfileFileKind::Config, path);
     let selected = Some(selected.to_owned().into());
-    aws_config::profile::load(&Default::default(), &Default::default(), &files.build(), selected).await.expect("profiles")
+    let (fs, env) = Default::default();
+    aws_config::profile::load(&fs, &env, &files.build(), selected).await.expect("profiles")
 }
 
 const FILE: &str = "[default]\ncredential_process = keys --all\n\
@@ -73,7 +74,10 @@ async fn what_is_no_credential_is_refused_and_not_shown() {
         (r#"echo '{"Version": 2, "AccessKeyId": "K", "SecretAccessKey": "hushhush"}'"#, "Version"),
         (r#"echo '{"Version": 1, "SecretAccessKey": "hushhush"}'"#, "AccessKeyId"),
         (r#"echo '{"Version": 1, "AccessKeyId": "K"}'"#, "SecretAccessKey"),
-        (r#"echo '{"Version": 1, "AccessKeyId": "K", "SecretAccessKey": "hushhush", "Expiration": "x"}'"#, "Expiration"),
+        (
+            r#"echo '{"Version": 1, "AccessKeyId": "K", "SecretAccessKey": "hushhush", "Expiration": "x"}'"#,
+            "Expiration",
+        ),
         ("echo hushhush; echo please log in >&2; exit 3", "please log in"),
     ] {
         let error = ran(command).await.expect_err("refused");

@@ -13,9 +13,9 @@ use tokio::io::AsyncReadExt as _;
 use super::OssStore;
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::object::{Bucket, Key};
+use crate::store::Content;
 use crate::store::wire::{Ask, Dialect, Limit, Payload, Whole};
 use crate::store::xml;
-use crate::store::Content;
 use crate::task::{Fault, FaultClass};
 
 /// What is larger is sent in parts of this size. OSS takes ten thousand of them, which makes 80 GB.

@@ -121,7 +121,8 @@ impl Answer {
             Read::Cut(_) => return Err(unreadable("the answer is longer than any that was expected")),
             Read::Broken(why) => return Err(unreadable(&why)),
             Read::Stalled(why) => {
-                let mut fault = Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &shortened(&why), in_words());
+                let mut fault =
+                    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &shortened(&why), in_words());
                 fault.status = Some(status);
                 return Err(Refused::alone(fault));
             }

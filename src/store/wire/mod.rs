@@ -59,14 +59,14 @@ use host::Host;
 use lane::{Arriving, Lost};
 use outgoing::Outgoing;
 
-pub(super) use answer::{Limit, Whole};
 use answer::Signed;
+pub(super) use answer::{Limit, Whole};
 pub(super) use calls::query;
 pub use clock::{Clock, Stamp};
 pub(super) use dialect::Dialect;
 pub(super) use errand::Errand;
-pub use identity::{Identities, Identity};
 pub(super) use identity::without_secrets;
+pub use identity::{Identities, Identity};
 pub(super) use payload::Payload;
 pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};
 
@@ -265,9 +265,11 @@ impl Wire {
         };
         let not_sent = |why: &str| unanswered(FaultClass::Rejected, "RequestNotSent", why);
         let route = self.route(ask.bucket).map_err(|error| not_sent(&error.to_string()))?;
-        let body = ask.payload.body().await.map_err(|error| {
-            unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string())
-        })?;
+        let body = ask
+            .payload
+            .body()
+            .await
+            .map_err(|error| unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
         let mut request = self.signed(ask, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
         for _ in 0..MAX_LANES {
             let connected = route.host.lane().await;
@@ -275,9 +277,11 @@ impl Wire {
                 connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
             let announce = |so_far: Duration, sent: u64| {
                 let (total, request) = (ask.payload.len(), ask.in_words(&self.site));
-                let what = || match sent < total {
-                    true => format!("it has taken {sent} of {total} bytes of {request}"),
-                    false => format!("no answer to {request}"),
+                let what = || {
+                    if sent < total {
+                        return format!("it has taken {sent} of {total} bytes of {request}");
+                    }
+                    format!("no answer to {request}")
                 };
                 timeouts::announce(route.host.authority(), so_far, scaled(PATIENCE), what);
             };
