@@ -1,4 +1,4 @@
-//! The real binary among such servers. A minute of every limit lasts two seconds here, so that each case takes seconds; all
+//! The real binary among such servers. A minute of every limit lasts three seconds here, so that each case takes seconds; all
 //! are tried side by side, as they do nothing but wait.
 
 use std::fs;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::server::{Door, Rule, Stall};
 
 /// How long a minute of every limit lasts, in milliseconds.
-const MINUTE: &str = "2000";
+const MINUTE: &str = "3000";
 
 /// No case waits longer, on a machine that is busy as well.
 const DEADLINE: Duration = Duration::from_mins(3);
@@ -93,6 +93,11 @@ macro_rules! at_sts {
     };
 }
 
+/// Stalls what is kept in a bucket's state, and not its lock.
+fn at_push(method: &str, target: &str) -> Option<Stall> {
+    (method == "PUT" && target.contains("/states/team/") && !target.contains("/lock/")).then_some(Stall::Silent)
+}
+
 /// Every wait. A new one belongs here.
 const CASES: &[Case] = &[
     // Heads, at the listing: every request of the lean client waits for its head in the same place.
@@ -117,7 +122,7 @@ const CASES: &[Case] = &[
         "an object's head",
         CSV,
         stall!("GET", "list.csv", Stall::Silent),
-        &["waiting for HOST for", "cannot read bkt/list.csv", "no answer from HOST within 2 s", "tried 3 times"],
+        &["waiting for HOST for", "cannot read bkt/list.csv", "no answer from HOST within 3 s", "tried 3 times"],
     ),
     Case::new("a data file", CSV, stall!("GET", "list.csv", Stall::HalfBody(200)), OBJECT),
     Case::new("a data file, byte by byte", CSV, stall!("GET", "list.csv", Stall::Trickle(200)), SLOW_OBJECT),
@@ -146,7 +151,7 @@ const CASES: &[Case] = &[
         "manifest.json",
         INVENTORY,
         stall!("GET", "manifest.json", Stall::HalfBody(200)),
-        &["HOST has sent nothing for 2 s"],
+        &["HOST has sent nothing for 3 s"],
     ),
     Case::new(
         "manifest.json without an end",
@@ -167,7 +172,7 @@ const CASES: &[Case] = &[
         "a report's answer",
         REPORT,
         stall!("PUT", "/reports/", Stall::HalfBody(200)),
-        &["reports/", "HOST has sent nothing for 2 s of the answer to PUT"],
+        &["reports/", "HOST has sent nothing for 3 s of the answer to PUT"],
     )
     .args(APPLY, 1),
     Case::new(
@@ -185,7 +190,7 @@ const CASES: &[Case] = &[
     )
     .args(APPLY, 1),
     // Roles.
-    Case::new("STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no answer within 0."])
+    Case::new("STS", LISTING, at_sts!(Stall::Silent), &["waiting for HOST for", "HOST: no answer within 1."])
         .store(S3_ROLE),
     Case::new("STS, half an answer", LISTING, at_sts!(Stall::HalfBody(200)), &["role could not be assumed"])
         .store(S3_ROLE),
@@ -265,6 +270,7 @@ const CASES: &[Case] = &[
         &["waiting for HOST for", "from http://HOST/states/team"],
     )
     .args(STATE, 1),
+    Case::new("the state's push", LISTING, at_push, &["waiting for HOST for", "HOST/states/team"]).args(APPLY_STATE, 1),
     Case::new(
         "the state's lock",
         LISTING,
@@ -280,20 +286,20 @@ const LISTED: &[&str] = &[
     "cannot list bkt/ yet",
     "trying again",
     "cannot list bkt",
-    "no answer from HOST within 2 s",
+    "no answer from HOST within 3 s",
     "tried 3 times in",
 ];
-const PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST has sent nothing for 2 s", "tried 3 times in"];
+const PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST has sent nothing for 3 s", "tried 3 times in"];
 const SLOW_PAGE: &[&str] = &["waiting for HOST for", "cannot list bkt", "HOST has sent only", "tried 3 times in"];
 const OBJECT: &[&str] = &[
     "waiting for HOST for",
     "reading bkt/list.csv on from byte 7 of 1000000",
     "bkt/list.csv",
-    "HOST has sent nothing for 2 s of the answer to GET http://HOST/bkt/list.csv",
+    "HOST has sent nothing for 3 s of the answer to GET http://HOST/bkt/list.csv",
     "reading on failed as well",
 ];
 const SLOW_OBJECT: &[&str] = &["waiting for HOST for", "bkt/list.csv", "HOST has sent only"];
-const UPLOAD: &[&str] = &["waiting for HOST for", "reports/", "no answer from HOST within 2"];
+const UPLOAD: &[&str] = &["waiting for HOST for", "reports/", "no answer from HOST within 3"];
 const S3_ROLE: &str = "provider = \"s3\"\naddressing = \"path\"\nregion = \"us-east-1\"\nROLE";
 const OSS_WITH_ROLE: &str = "provider = \"oss\"\naddressing = \"path\"\nregion = \"cn-hangzhou\"\nOSSROLE";
 const HOOK: &str =
@@ -449,7 +455,7 @@ fn an_encryption_that_is_never_agreed_on_ends() {
     command.env("SSL_CERT_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls/ca.pem"));
     let ended = Ended::of(command).expect("it ends");
     assert_eq!(ended.code, Some(1), "{}", ended.said);
-    assert!(ended.said.contains(&format!("no connection to {host} within 0.3")), "{}", ended.said);
+    assert!(ended.said.contains(&format!("no connection to {host} within 0.5 s")), "{}", ended.said);
 }
 
 /// The queue of connections is full: the system answers none of them.
@@ -468,5 +474,5 @@ fn a_connection_that_is_never_made_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let ended = Ended::of(apply_to(&format!("http://{host}"), folder.path())).expect("it ends");
     assert_eq!(ended.code, Some(1), "{}", ended.said);
-    assert!(ended.said.contains(&format!("no connection to {host} within 0.3")), "{}", ended.said);
+    assert!(ended.said.contains(&format!("no connection to {host} within 0.5 s")), "{}", ended.said);
 }

@@ -169,14 +169,15 @@ async fn what_is_uploaded_in_pieces_arrives_whole() {
             .await;
             let [(_, store), _] = stores(&format!("http://{host}"));
             let (bucket, key) = object();
-            let sent = match from_file {
-                true => Content::File(file.path().to_owned()),
-                false => Content::Bytes(Bytes::from(content.clone())),
+            let sent = if from_file {
+                Content::File(file.path().to_owned())
+            } else {
+                Content::Bytes(Bytes::from(content.clone()))
             };
             store.write(&bucket, &key, sent, &md5_of(&content)).await.expect("written");
             let (head, body) = arrived.recv().await.expect("a request");
             assert!(body == content, "{size} {from_file}");
-            let digest: String = sha2::Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = batchplan::hex::hex(&sha2::Sha256::digest(&content));
             assert!(head.contains(&format!("x-amz-content-sha256: {digest}\r\n")), "{head}");
             assert!(head.contains(&format!("content-md5: {}\r\n", md5_of(&content))), "{head}");
         }
