@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::timeouts::scaled;
+
 /// When a request that may fare better later is sent again.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
@@ -32,7 +34,7 @@ impl Backoff {
     /// None yet.
     #[must_use]
     pub fn new(policy: RetryPolicy) -> Self {
-        Self { policy, sent: 0, last: policy.base }
+        Self { policy, sent: 0, last: scaled(policy.base) }
     }
 
     /// The wait before the next attempt, or `None` when there is none left.
@@ -44,7 +46,7 @@ impl Backoff {
         if self.sent >= self.policy.attempts {
             return None;
         }
-        let (base, cap) = (self.policy.base.as_secs_f64(), self.policy.cap.as_secs_f64());
+        let (base, cap) = (scaled(self.policy.base).as_secs_f64(), scaled(self.policy.cap).as_secs_f64());
         let upper = (self.last.as_secs_f64() * 3.0).max(base);
         let wait = (base + fastrand::f64() * (upper - base)).min(cap);
         self.last = Duration::from_secs_f64(wait);

@@ -17,6 +17,7 @@
 //! | 0 | [`money`] | amounts of money, exact |
 //! | 0 | [`descriptors`] | how many files and sockets may be open |
 //! | 0 | [`diagnostics`] | mistakes in the user's files |
+//! | 0 | [`timeouts`] | how long a server may keep us waiting, and saying so meanwhile |
 //! | 0 | [`variants`] | enums that know all of their variants |
 //! | 0 | [`web`] | web requests that are no store's |
 //! | 1 | [`store`] | the only door to object storage |
@@ -63,5 +64,6 @@ pub mod remote;
 pub mod report;
 pub mod store;
 pub mod task;
+pub mod timeouts;
 pub mod variants;
 pub mod web;

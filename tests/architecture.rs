@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("descriptors", 0),
     ("diagnostics", 0),
     ("variants", 0),
+    ("timeouts", 0),
     ("web", 0),
     ("store", 1),
     ("codec", 1),

@@ -45,6 +45,7 @@ mod state_of;
 mod summary;
 mod terminal;
 mod validate;
+mod waits;
 mod when;
 
 use std::process::ExitCode;
@@ -132,6 +133,7 @@ impl From<std::io::Error> for Error {
 pub fn main() -> ExitCode {
     descriptors::raise_limit();
     let terminal = Terminal::of_process();
+    waits::announce(terminal);
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
         Ok((matches, cli))

@@ -111,6 +111,12 @@ impl Terminal {
         self.draw(harmless(&line.to_string()));
     }
 
+    /// As [`say`](Self::say), in place of a progress bar that stands in this line: it draws itself again.
+    pub(super) fn say_over_bar(self, line: impl fmt::Display) {
+        let cleared = if self.drawn { "\r\u{1b}[2K" } else { "" };
+        self.draw(format_args!("{cleared}{}", harmless(&line.to_string())));
+    }
+
     /// As [`say`](Self::say), for what was drawn with colours: it must hold nothing that a stranger wrote.
     pub(super) fn draw(self, line: impl fmt::Display) {
         let line = line.to_string();

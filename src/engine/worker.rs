@@ -14,6 +14,7 @@ use crate::object::{ObjectId, ObjectState, Restoration, RestoreRequest};
 use crate::operation::{Looked, Operations, Rejection, Step, look};
 use crate::store::Store;
 use crate::task::{Failure, Fault, FaultClass, Outcome};
+use crate::timeouts::{self, TimedOut, scaled};
 
 /// How long one request may take in all.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -290,8 +291,11 @@ impl Worker {
             pass = self.throttle.turn(&visit.object.bucket, call) => pass,
         };
         visit.begun.store(true, Ordering::Relaxed);
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.store.call(visit.object, call)).await;
-        let answer = answer.unwrap_or_else(|_| Err(timed_out(self.store.request_url(visit.object, call))));
+        let url = || self.store.request_url(visit.object, call);
+        let waiting_for = || format!("no answer to {}", url());
+        let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.call(visit.object, call));
+        let answer = timeouts::within(limit, "the store", waiting_for, calling).await;
+        let answer = answer.unwrap_or_else(|late| Err(timed_out(late, url())));
         pass.answered(&answer);
         Ok(answer.inspect(|_| self.accepted.store(true, Ordering::Relaxed)).map_err(|fault| self.judged(fault)))
     }
@@ -323,9 +327,8 @@ fn nothing_sent() -> Fault {
     Fault::unanswered(FaultClass::Rejected, "NothingSent", message, String::new())
 }
 
-fn timed_out(url: String) -> Fault {
-    let message = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
-    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &message, url)
+fn timed_out(late: TimedOut, url: String) -> Fault {
+    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &late.to_string(), url)
 }
 
 fn failed(operation: &str, fault: Fault) -> Halt {

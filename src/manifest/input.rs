@@ -26,6 +26,11 @@ const CHUNKS: usize = 4;
 /// Bytes read at once: they are digested and parsed while a core's nearest cache holds them.
 const TEXT: usize = 32 << 10;
 
+/// How many times its size a gzip file may inflate to, once that is more than so much. Lists of a thousand-byte keys that
+/// differ in their last digits come to seventy; a bomb has a thousand.
+const MAX_RATIO: u64 = 400;
+const SMALL_TEXT: u64 = 8 << 20;
+
 /// A blocking source of bytes.
 pub(super) type Raw = Box<dyn Read + Send>;
 
@@ -84,6 +89,10 @@ async fn pump(mut opened: Opened, chunks: mpsc::Sender<io::Result<Bytes>>) {
                 Ok(count) => {
                     ended = count == 0;
                     seen = seen.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                    if seen > opened.size {
+                        let _ = chunks.send(Err(too_long(opened.size))).await;
+                        return;
+                    }
                 }
                 Err(cause) => {
                     // A receiver that is gone has already met its own end.
@@ -105,6 +114,13 @@ async fn pump(mut opened: Opened, chunks: mpsc::Sender<io::Result<Bytes>>) {
 
 fn cut_off(seen: u64, size: u64) -> io::Error {
     io::Error::other(format!("it ended after {seen} of {size} bytes"))
+}
+
+fn too_long(size: u64) -> io::Error {
+    if size == 0 {
+        return io::Error::other("the server sends it without saying how large it is");
+    }
+    io::Error::other(format!("the server sends more than the {size} bytes that it announced"))
 }
 
 /// The reader's end of a body.
@@ -194,7 +210,12 @@ pub(super) fn digested<D: Digest, T>(
     let mut source = Digesting { raw, hasher: D::new(), bytes: 0, failure: None };
     let parsed = {
         let mut text = BufReader::with_capacity(TEXT, &mut source);
-        if gzip { parse(&mut BufReader::with_capacity(TEXT, MultiGzDecoder::new(text))) } else { parse(&mut text) }
+        if gzip {
+            let text = Inflating { decoder: MultiGzDecoder::new(text), given: 0 };
+            parse(&mut BufReader::with_capacity(TEXT, text))
+        } else {
+            parse(&mut text)
+        }
     };
     let on = source.failure.is_none() && (parsed.is_ok() || rest == Rest::Digest);
     let drained = if on { io::copy(&mut source, &mut io::sink()).err() } else { None };
@@ -203,6 +224,25 @@ pub(super) fn digested<D: Digest, T>(
         return Err(ManifestError::Read { place: place.to_owned(), cause });
     }
     Ok((parsed, Tally { digest: hex(&source.hasher.finalize()), bytes: source.bytes }))
+}
+
+/// The text of a gzip file, within bounds.
+struct Inflating<'a, D> {
+    decoder: MultiGzDecoder<BufReader<&'a mut Digesting<D>>>,
+    given: u64,
+}
+
+impl<D: Digest> Read for Inflating<'_, D> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(buffer)?;
+        self.given = self.given.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        let taken = self.decoder.get_ref().get_ref().bytes;
+        if self.given > SMALL_TEXT && self.given / MAX_RATIO > taken {
+            let why = format!("it inflates to more than {MAX_RATIO} times its size, which no list of objects does");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(count)
+    }
 }
 
 struct Digesting<D> {
@@ -245,8 +285,9 @@ pub(super) async fn read_small(
     if size > limit {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
-    let mut body = opened.body.take(limit.saturating_add(1));
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    // No more than was announced, and one to tell that there is more.
+    let mut body = opened.body.take(size.saturating_add(1));
     let read = tokio::select! {
         biased;
         () = stop.cancelled() => return Err(ManifestError::Stopped),
@@ -254,8 +295,44 @@ pub(super) async fn read_small(
     };
     let failed = |cause| ManifestError::Read { place: place.to_owned(), cause };
     let seen = u64::try_from(read.map_err(failed)?).unwrap_or(u64::MAX);
-    if seen > limit {
-        return Err(too_large());
+    if seen > size {
+        return Err(failed(too_long(size)));
     }
     if seen == size { Ok(bytes) } else { Err(failed(cut_off(seen, size))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use sha2::Sha256;
+
+    use super::*;
+
+    /// How much of this text, packed, comes out again.
+    fn unpacked(line: &str, lines: usize) -> Result<u64, String> {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+        for n in 0..lines {
+            packed.write_all(line.replace('#', &format!("{n:08}")).as_bytes()).expect("packed");
+        }
+        let raw: Raw = Box::new(io::Cursor::new(packed.finish().expect("packed")));
+        let copy = |text: &mut dyn BufRead| {
+            let cause = |cause| ManifestError::Read { place: "list.gz".to_owned(), cause };
+            io::copy(text, &mut io::sink()).map_err(cause)
+        };
+        let (copied, _) = digested::<Sha256, _>(raw, true, "list.gz", Rest::Leave, copy).expect("the bytes came");
+        copied.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_gzip_file_may_inflate_as_lists_do_and_not_as_bombs_do() {
+        let small = "k".repeat(1000);
+        assert_eq!(unpacked(&small, 8000), Ok(8_000_000));
+        let refused = unpacked(&small, 9000).expect_err("a bomb");
+        assert!(refused.contains("list.gz") && refused.contains("more than 400 times"), "{refused}");
+        let long = format!("bucket,{}/#.json\n", "folder".repeat(160));
+        assert!(unpacked(&long, 10_000).is_ok());
+    }
 }

@@ -29,6 +29,7 @@ mod begin;
 mod census;
 mod changes;
 mod compare;
+mod continued;
 mod csv;
 mod draft;
 mod error;

@@ -15,6 +15,7 @@ use super::letter::Letter;
 use super::receiver::Receiver;
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::plan::Event;
+use crate::timeouts::scaled;
 
 /// Letters that wait. A job has a handful; more is a receiver that is down while a queue is worked off.
 pub(super) const MAX_WAITING: usize = 256;
@@ -173,7 +174,7 @@ impl LetterQueue {
                 continue;
             }
             let paused = self.paused.get(&url).copied();
-            if paused.is_some_and(|until| until >= now + IN_ALL) {
+            if paused.is_some_and(|until| until >= now + scaled(IN_ALL)) {
                 let why = format!("{} wants no messages for now", posted.receiver);
                 let Some(posted) = self.waiting.remove(at) else { return NextStep::Wait(None) };
                 let (letter, why) = self.given_up(posted, why);
@@ -206,8 +207,8 @@ impl LetterQueue {
 
     fn send(&mut self, at: usize, now: Instant) -> NextStep {
         let Some(mut posted) = self.waiting.remove(at) else { return NextStep::Wait(None) };
-        let deadline = *posted.deadline.get_or_insert(now + IN_ALL);
-        let most = if self.ending { ATTEMPT_AT_THE_END } else { ATTEMPT };
+        let deadline = *posted.deadline.get_or_insert(now + scaled(IN_ALL));
+        let most = scaled(if self.ending { ATTEMPT_AT_THE_END } else { ATTEMPT });
         let (job, event, superseded) = (posted.letter.job.clone(), posted.letter.event, posted.superseded);
         let recall = CancellationToken::new();
         let under_way = LetterUnderWay { job, event, superseded, recall: recall.clone() };
@@ -252,7 +253,7 @@ impl LetterQueue {
                     self.paused.insert(posted.receiver.url.in_full(), now + pause);
                 }
                 let wait = posted.backoff.after_failure();
-                let again = wait.map(|wait| now + wait.max(pause.unwrap_or_default().min(IN_ALL)));
+                let again = wait.map(|wait| now + wait.max(pause.unwrap_or_default().min(scaled(IN_ALL))));
                 let again = again.filter(|again| posted.deadline.is_none_or(|deadline| *again < deadline));
                 if again.is_none() {
                     let why = format!("{why}; tried {} times", posted.backoff.failures());

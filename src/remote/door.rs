@@ -13,9 +13,11 @@ use tokio::io::AsyncReadExt as _;
 
 use super::error::RemoteError;
 use crate::backoff::{Backoff, RetryPolicy};
-use crate::object::{Bucket, Key};
+use crate::call::Call;
+use crate::object::{Bucket, Key, ObjectId};
 use crate::store::{Cabinet, Content, Created, ListCursor, ListRequest};
 use crate::task::{Fault, FaultClass};
+use crate::timeouts::{TimedOut, scaled};
 
 /// About ten seconds of attempts: what is not pushed now is pushed with the next push.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(100), cap: Duration::from_secs(4), attempts: 6 };
@@ -67,7 +69,7 @@ impl Door {
             read.map_err(|error| broken_off(&error.to_string()))?;
             Ok(Some(text))
         };
-        let text = self.patiently("the state cannot be read", limit, read).await?;
+        let text = self.patiently("the state cannot be read", (&key, limit), read).await?;
         if text.as_ref().is_some_and(|text| text.len() as u64 > limit) {
             return Err(RemoteError::Damaged {
                 name: name.to_owned(),
@@ -82,14 +84,14 @@ impl Door {
         let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
         let size = content.len() as u64;
         let write = async || self.store.write(&self.bucket, &key, Content::Bytes(content.clone()), &md5).await;
-        self.patiently("the state cannot be written", size, write).await
+        self.patiently("the state cannot be written", (&key, size), write).await
     }
 
     /// Writes an object once, in a given time, whatever there is.
     pub(super) async fn put_once(&self, name: &str, content: Bytes, within: Duration) -> Result<(), RemoteError> {
         let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
         let write = self.store.write(&self.bucket, &key, Content::Bytes(content), &md5);
-        let written = tokio::time::timeout(within, write).await.unwrap_or_else(|_| Err(too_late(within)));
+        let written = tokio::time::timeout(within, write).await.unwrap_or_else(|_| Err(self.too_late(&key, within)));
         written.map_err(|fault| refused("the lock of the state cannot be renewed", fault))
     }
 
@@ -97,14 +99,14 @@ impl Door {
     pub(super) async fn create(&self, name: &str, content: Bytes) -> Result<Created, RemoteError> {
         let key = self.key(name);
         let make = async || self.store.create(&self.bucket, &key, content.clone()).await;
-        self.patiently("the state cannot be locked", 0, make).await
+        self.patiently("the state cannot be locked", (&key, 0), make).await
     }
 
     /// Removes an object.
     pub(super) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
         let key = self.key(name);
         let remove = async || self.store.remove(&self.bucket, &key).await;
-        self.patiently("what the state does not need any more cannot be removed", 0, remove).await
+        self.patiently("what the state does not need any more cannot be removed", (&key, 0), remove).await
     }
 
     /// The names of the objects that begin so, and when each was written by the store's clock.
@@ -121,9 +123,8 @@ impl Door {
         let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);
         let (mut found, mut last) = (Vec::new(), None);
         loop {
-            let page =
-                self.patiently("the state cannot be looked for", 1 << 20, async || self.store.list(&request).await);
-            let page = page.await?;
+            let list = async || self.store.list(&request).await;
+            let page = self.patiently("the state cannot be looked for", (&request.prefix, 1 << 20), list).await?;
             let next = cursor.follow(request.from.as_ref(), &page).map_err(untrusted)?;
             for entry in page.entries {
                 if let Some(before) = last.filter(|before| entry.key <= *before) {
@@ -147,14 +148,28 @@ impl Door {
         }
     }
 
-    async fn patiently<T, F>(&self, doing: &str, bytes: u64, attempt: impl Fn() -> F) -> Result<T, RemoteError>
+    /// The fault of an attempt that was not answered in time. Names host and object.
+    fn too_late(&self, key: &Key, allowed: Duration) -> Fault {
+        let object = ObjectId { bucket: self.bucket.clone(), key: key.clone(), version: None };
+        let url = self.store.request_url(&object, &Call::Head);
+        let why = format!("{} from {}", TimedOut(allowed), url.trim_start_matches("HEAD "));
+        Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, url)
+    }
+
+    async fn patiently<T, F>(
+        &self,
+        doing: &str,
+        (key, bytes): (&Key, u64),
+        attempt: impl Fn() -> F,
+    ) -> Result<T, RemoteError>
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let allowed = ATTEMPT + Duration::from_secs(bytes / SLOWEST);
+        let allowed = scaled(ATTEMPT + Duration::from_secs(bytes / SLOWEST));
         let mut backoff = Backoff::new(POLICY);
         loop {
-            let answer = tokio::time::timeout(allowed, attempt()).await.unwrap_or_else(|_| Err(too_late(allowed)));
+            let answer = tokio::time::timeout(allowed, attempt()).await;
+            let answer = answer.unwrap_or_else(|_| Err(self.too_late(key, allowed)));
             let fault = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
@@ -169,11 +184,6 @@ impl Door {
 
 fn refused(doing: &str, fault: Fault) -> RemoteError {
     RemoteError::Store { doing: doing.to_owned(), fault: Box::new(fault) }
-}
-
-fn too_late(allowed: Duration) -> Fault {
-    let why = format!("no answer within {} s", allowed.as_secs());
-    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, String::new())
 }
 
 fn broken_off(why: &str) -> Fault {

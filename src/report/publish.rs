@@ -18,14 +18,14 @@ use crate::report::layout::{self, MANIFEST_NAME};
 use crate::report::segment::Segment;
 use crate::store::{Content, Store};
 use crate::task::{Fault, FaultClass};
+use crate::timeouts::{LEAST_RATE, TimedOut, scaled};
 
 /// How often one file is sent before its report is left for later: the pauses come to well under a minute.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(250), cap: Duration::from_secs(10), attempts: 6 };
 
-/// How long one attempt may take whatever the file's size, and the slowest connection that is waited for besides, in
-/// bytes a second. The store watches over uploads that stall; this bounds the wait for an answer that never comes.
-const ATTEMPT_TIME: Duration = Duration::from_mins(1);
-const SLOWEST: u64 = 32 * 1024;
+/// How long one attempt may take whatever the file's size, besides what the slowest connection needs that is put up with.
+/// The store gives up what stalls, and says which host that was; this bounds all that an attempt may consist of.
+const ATTEMPT_TIME: Duration = Duration::from_secs(90);
 
 /// Where a report was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Sender<'_> {
         (bytes, md5): (u64, Digest),
     ) -> Result<(), PublishError> {
         let md5 = md5.base64();
-        let allowed = ATTEMPT_TIME + Duration::from_secs(bytes / SLOWEST);
+        let allowed = scaled(ATTEMPT_TIME + Duration::from_secs(bytes / LEAST_RATE));
         let mut backoff = Backoff::new(self.policy);
         loop {
             let sending = self.store.write(bucket, key, content.clone(), &md5);
@@ -164,8 +164,7 @@ impl Sender<'_> {
 }
 
 fn unanswered(allowed: Duration) -> Fault {
-    let message = format!("no answer within {} s", allowed.as_secs());
-    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &message, String::new())
+    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &TimedOut(allowed).to_string(), String::new())
 }
 
 #[cfg(test)]

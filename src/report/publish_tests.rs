@@ -168,8 +168,8 @@ async fn a_store_that_never_answers_is_given_up_on() {
     let store = FakeStore { silent: true, ..FakeStore::default() };
     let start = tokio::time::Instant::now();
     let error = publish(&store, folder.path(), &report(folder.path(), true)).await.unwrap_err();
-    assert!(error.to_string().ends_with("RequestTimeout: no answer within 60 s"), "{error}");
-    assert!(start.elapsed() < Duration::from_mins(8), "{:?}", start.elapsed());
+    assert!(error.to_string().ends_with("RequestTimeout: no answer within 90 s"), "{error}");
+    assert!(start.elapsed() < Duration::from_mins(10), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             let region = config.region.clone().or(identity.region).ok_or(ConnectError::NoRegion)?;
             let provider = credentials::in_aws_role(config, &region, identity.provider, &http).await;
             let provider = provider.map_err(ConnectError::NoRole)?;
-            let store = S3Store::new(config, &region, provider, http).map_err(ConnectError::NoCertificates)?;
+            let store = S3Store::new(config, &region, provider).map_err(ConnectError::NoCertificates)?;
             Ok(Connection::new(store, None))
         }
         Provider::Sandbox => serve_sandbox(config),
@@ -113,7 +113,6 @@ fn serve_sandbox(config: &StoreConfig) -> Result<Connection, ConnectError> {
     let server = Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).map_err(ConnectError::Server)?;
     let config = StoreConfig { endpoint: Some(server.endpoint()), addressing: Addressing::Path, ..config.clone() };
     let credentials = credentials::of_sandbox(sandbox::ACCESS_KEY, sandbox::SECRET_KEY);
-    let store = S3Store::new(&config, sandbox::REGION, credentials, credentials::http_client())
-        .map_err(ConnectError::NoCertificates)?;
+    let store = S3Store::new(&config, sandbox::REGION, credentials).map_err(ConnectError::NoCertificates)?;
     Ok(Connection::new(store, Some(server)))
 }

@@ -29,7 +29,7 @@ use tokio::io::AsyncRead;
 
 use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
-use crate::task::Fault;
+use crate::task::{Fault, FaultClass};
 
 pub use cabinet::{Cabinet, Created};
 pub use config::{Addressing, Provider, StoreConfig};
@@ -56,6 +56,14 @@ pub trait Store: Send + Sync + 'static {
     /// Opens an object for reading; with `if_match`, only while its `ETag` is still that one (otherwise a fault with
     /// status 412).
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault>;
+
+    /// Reads an object on from a byte of it, while its `ETag` is still this one: for a read that has broken off. A store
+    /// that cannot do that refuses.
+    async fn read_on(&self, bucket: &Bucket, key: &Key, etag: &str, from: u64) -> Result<Opened, Fault> {
+        let (_, request) = (etag, format!("GET {bucket}/{key}"));
+        let why = format!("this store cannot be read on from byte {from}");
+        Err(Fault::unanswered(FaultClass::Rejected, "NotImplemented", &why, request))
+    }
 
     /// Writes an object whole. `md5` is the base64 digest that the server checks the content against.
     async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault>;

@@ -60,6 +60,11 @@ impl Store for ReadOnly {
         self.store.read(bucket, key, if_match).await
     }
 
+    async fn read_on(&self, bucket: &Bucket, key: &Key, etag: &str, from: u64) -> Result<Opened, Fault> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.store.read_on(bucket, key, etag, from).await
+    }
+
     async fn write(&self, bucket: &Bucket, key: &Key, _: Content, _: &str) -> Result<(), Fault> {
         Err(refused(format!("PUT {bucket}/{key}")))
     }

@@ -35,6 +35,7 @@ impl Site {
     }
 
     /// The URL of the endpoint.
+    #[cfg(test)]
     pub(super) fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme(), self.host)
     }

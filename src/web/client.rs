@@ -15,6 +15,7 @@ use hyper::client::conn::http1::Builder;
 
 use super::connect::{CONNECT_TIMEOUT, Connector, innermost, speaks_first};
 use super::url::Url;
+use crate::timeouts::{self, Seconds, scaled};
 
 /// How requests introduce themselves, unless they do it on their own.
 const INTRODUCTION: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
@@ -96,7 +97,7 @@ pub enum SendError {
         why: String,
     },
     /// The time is up. The request may have arrived.
-    #[error("{host} did not answer within {} s", .within.as_secs_f64())]
+    #[error("{host} did not answer within {}", Seconds(*.within))]
     TimedOut {
         /// The host.
         host: String,
@@ -173,10 +174,10 @@ impl Client {
         let connector = self.connector(&message)?;
         let to = message.url.to_connect().map_err(|error| unconnected(error.to_string()))?;
         let request = request(message).map_err(|error| unconnected(error.to_string()))?;
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(to));
+        let connecting = tokio::time::timeout(scaled(CONNECT_TIMEOUT), connector.connect(to));
         let io = match connecting.await {
             Ok(connected) => connected.map_err(|error| unconnected(innermost(&*error)))?,
-            Err(_) => return Err(unconnected(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
+            Err(_) => return Err(unconnected(format!("no connection within {}", Seconds(scaled(CONNECT_TIMEOUT))))),
         };
         let handshake = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
         let (mut requests, connection) = handshake.map_err(|error| unconnected(innermost(&error)))?;
@@ -220,7 +221,7 @@ async fn in_time<T>(
     within: Duration,
     host: &str,
 ) -> Result<T, SendError> {
-    let sent = tokio::time::timeout(within, Box::pin(sending)).await;
+    let sent = timeouts::within(within, host, || "no answer".to_owned(), Box::pin(sending)).await;
     sent.unwrap_or_else(|_| Err(SendError::TimedOut { host: host.to_owned(), within }))
 }
 

@@ -67,9 +67,8 @@ impl Cloud {
         };
         let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
-        let http = aws_smithy_http_client::Builder::new().build_http();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let store = Arc::new(S3Store::new(&config, "us-east-1", provider, http).expect("a store"));
+        let store = Arc::new(S3Store::new(&config, "us-east-1", provider).expect("a store"));
         let id = ObjectId { bucket: Bucket::new("acme-archive"), key: Key::from(key), version: None };
         let learned =
             runtime.block_on(store.call(&id, &Call::GetTags)).unwrap_or_else(|fault| panic!("{fault}")).learned;

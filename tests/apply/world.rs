@@ -152,8 +152,7 @@ impl World {
         };
         let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, "sandboxsecret", None, None, "tests");
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let store = Arc::new(batchplan::store::S3Store::new(&config, "us-east-1", provider, http).expect("a store"));
+        let store = Arc::new(batchplan::store::S3Store::new(&config, "us-east-1", provider).expect("a store"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Objects { runtime, store, _server: server }
     }

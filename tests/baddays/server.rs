@@ -191,8 +191,7 @@ pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> S
         data: None,
         fill: None,
     };
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    S3Store::new(&config, "us-east-1", credentials, http).expect("a store")
+    S3Store::new(&config, "us-east-1", credentials).expect("a store")
 }
 
 pub(crate) fn oss(endpoint: &str) -> OssStore {

@@ -204,8 +204,7 @@ fn store(endpoint: &str) -> (Arc<S3Store>, tokio::runtime::Runtime) {
         fill: None,
     };
     let credentials = SharedCredentialsProvider::new(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"));
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let store = S3Store::new(&config, "us-east-1", credentials, http).expect("a store");
+    let store = S3Store::new(&config, "us-east-1", credentials).expect("a store");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     (Arc::new(store), runtime)
 }

@@ -139,7 +139,7 @@ fn store(access: &Access, secret: &str) -> Arc<dyn Cabinet> {
         data: None,
         fill: None,
     };
-    Arc::new(S3Store::new(&config, &access.region, credentials(&access.key, secret), http()).expect("a store"))
+    Arc::new(S3Store::new(&config, &access.region, credentials(&access.key, secret)).expect("a store"))
 }
 
 fn credentials(key: &str, secret: &str) -> SharedCredentialsProvider {

@@ -31,8 +31,7 @@ fn served(faults: Faults, seed: u64) -> (BucketServer, S3Store) {
         fill: None,
     };
     let provider = SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "tests"));
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let store = S3Store::new(&config, "us-east-1", provider, http).expect("a store");
+    let store = S3Store::new(&config, "us-east-1", provider).expect("a store");
     (server, store)
 }
 

@@ -131,8 +131,7 @@ pub(crate) fn store(dialect: Dialect, endpoint: &str) -> Box<dyn Store> {
         data: None,
         fill: None,
     };
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    Box::new(S3Store::new(&config, "us-east-1", provider, http).expect("a store"))
+    Box::new(S3Store::new(&config, "us-east-1", provider).expect("a store"))
 }
 
 /// The S3 client of a server.

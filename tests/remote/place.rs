@@ -175,8 +175,7 @@ impl Place {
         };
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = SharedCredentialsProvider::new(credentials);
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let store = Arc::new(S3Store::new(&config, "us-east-1", provider, http).expect("a store"));
+        let store = Arc::new(S3Store::new(&config, "us-east-1", provider).expect("a store"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Chest { runtime, store }
     }

@@ -19,6 +19,7 @@ use crate::backoff::{Backoff, RetryPolicy};
 use crate::cli::markdown::fitted;
 use crate::cli::terminal::Terminal;
 use crate::hex::hex;
+use crate::timeouts::{self, Seconds, scaled};
 use crate::web::{Answer, Bounds, Client, Message, Url};
 
 /// The most characters of a comment, which GitHub counts no stricter than in UTF-16.
@@ -88,10 +89,10 @@ fn keep_up_to_date(subject: &Subject<'_>, markdown: &str) -> Result<String, Stri
             let text = body(&marker, markdown, super::run_url().as_deref());
             api.keep(number, &marker, &text).await
         };
-        tokio::time::timeout(PATIENCE, keeping).await
+        timeouts::within(scaled(PATIENCE), "GitHub", || "the comment is not written yet".to_owned(), keeping).await
     });
     runtime.shutdown_background();
-    kept.unwrap_or_else(|_| Err(format!("GitHub took longer than {} s", PATIENCE.as_secs())))
+    kept.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", Seconds(late.0))))
 }
 
 /// The whole comment, within what GitHub takes.
@@ -325,7 +326,7 @@ impl Api {
         ];
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let message = Message { method, url: &url, headers: &headers, body, allow_http: false };
-        let sent = self.client.send(message, BOUNDS).await;
+        let sent = self.client.send(message, Bounds { time: scaled(BOUNDS.time), ..BOUNDS }).await;
         let answer = sent.map_err(|error| Refusal::unanswered(error.to_string()))?;
         if answer.status.is_success() {
             return Ok(answer);

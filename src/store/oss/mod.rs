@@ -57,7 +57,11 @@ impl Store for OssStore {
     }
 
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
-        self.opened(bucket, key, if_match).await
+        self.wire.read(bucket, key, if_match).await
+    }
+
+    async fn read_on(&self, bucket: &Bucket, key: &Key, etag: &str, from: u64) -> Result<Opened, Fault> {
+        self.wire.read_on(bucket, key, etag, from).await
     }
 
     async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {

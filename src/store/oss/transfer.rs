@@ -1,4 +1,4 @@
-//! Reading and writing whole objects: manifests come this way, reports go.
+//! Writing whole objects, large ones in parts: reports go this way.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,6 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::HeaderValue;
 use md5::{Digest as _, Md5};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
@@ -14,9 +13,9 @@ use tokio::io::AsyncReadExt as _;
 use super::OssStore;
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::object::{Bucket, Key};
+use crate::store::Content;
 use crate::store::wire::{Ask, Dialect, Limit, Payload, Whole};
 use crate::store::xml;
-use crate::store::{Content, Opened};
 use crate::task::{Fault, FaultClass};
 
 /// What is larger is sent in parts of this size. OSS takes ten thousand of them, which makes 80 GB.
@@ -33,19 +32,6 @@ struct Place<'a> {
 }
 
 impl OssStore {
-    pub(super) async fn opened(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
-        let condition = if_match.and_then(|etag| HeaderValue::from_str(&format!("\"{etag}\"")).ok());
-        let headers = condition.map(|etag| (http::header::IF_MATCH, etag)).into_iter().collect();
-        let ask = Ask { method: "GET", bucket, key: Some(key), query: "", headers, payload: Payload::none() };
-        let (head, body) = self.wire.open(ask).await?;
-        let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Ok(Opened {
-            etag: text(http::header::ETAG).trim_matches('"').to_owned(),
-            size: text(http::header::CONTENT_LENGTH).parse().unwrap_or(0),
-            body: Box::new(body.into_read()),
-        })
-    }
-
     pub(super) async fn put(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
         let place = Place { bucket, key };
         let mut source = match content {

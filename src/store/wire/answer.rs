@@ -1,6 +1,7 @@
 //! What comes back: read within bounds, and judged once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -8,6 +9,7 @@ use http::response::Parts;
 use http_body_util::BodyExt as _;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 
 use super::Wire;
 use super::clock::TOLERATED;
@@ -17,10 +19,14 @@ use super::lane::Arriving;
 use crate::store::fault::{Refusal, shortened};
 use crate::store::xml;
 use crate::task::{Fault, FaultClass};
+use crate::timeouts::scaled;
 use crate::web::innermost;
 
 /// The most of a refusal that is read: what tells what is wrong stands in its first kilobyte.
 const MAX_REFUSAL: usize = 64 << 10;
+
+/// How long the rest of a refusal is waited for.
+const REFUSAL_TIME: Duration = Duration::from_secs(10);
 
 /// A difference between clocks that servers refuse: fifteen minutes, at AWS and OSS alike.
 const SKEW: SignedDuration = SignedDuration::from_mins(14);
@@ -115,6 +121,12 @@ impl Answer {
             Read::Whole(body) => body,
             Read::Cut(_) => return Err(unreadable("the answer is longer than any that was expected")),
             Read::Broken(why) => return Err(unreadable(&why)),
+            Read::Stalled(why) => {
+                let mut fault =
+                    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &shortened(&why), in_words());
+                fault.status = Some(status);
+                return Err(Refused::alone(fault));
+            }
         };
         // Some servers must begin to answer before they know whether they can carry the request out.
         if is_error(&body) {
@@ -138,9 +150,10 @@ impl Answer {
     }
 
     async fn refused(mut self, dialect: Dialect, signed: &Signed, in_words: &impl Fn() -> String) -> Refused {
-        let body = match read(&mut self.body, MAX_REFUSAL).await {
-            Read::Whole(body) | Read::Cut(body) => body,
-            Read::Broken(_) => Bytes::new(),
+        // A refusal that does not come whole is told by its status.
+        let body = match timeout(scaled(REFUSAL_TIME), read(&mut self.body, MAX_REFUSAL)).await {
+            Ok(Read::Whole(body) | Read::Cut(body)) => body,
+            Ok(Read::Broken(_) | Read::Stalled(_)) | Err(_) => Bytes::new(),
         };
         let status = self.head.status.as_u16();
         Document::read(&body, signed).refused(status, &self.head.headers, dialect, signed, in_words())
@@ -152,6 +165,8 @@ enum Read {
     /// Longer than the limit; the connection is given up with the rest.
     Cut(Bytes),
     Broken(String),
+    /// The server has fallen silent, or as good as.
+    Stalled(String),
 }
 
 async fn read(body: &mut Arriving, limit: usize) -> Read {
@@ -159,6 +174,7 @@ async fn read(body: &mut Arriving, limit: usize) -> Read {
     while let Some(frame) = body.frame().await {
         let data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Read::Stalled(error.to_string()),
             Err(error) => return Read::Broken(innermost(&error)),
         };
         if whole.is_empty() {

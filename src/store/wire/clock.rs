@@ -30,11 +30,11 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Now, as the server sees it.
+    /// Now, as the server sees it, as finely as this machine's clock has it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let second = Timestamp::now().as_second().saturating_add(self.ahead.load(Ordering::Relaxed));
-        Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+        let ahead = SignedDuration::from_secs(self.ahead.load(Ordering::Relaxed));
+        Timestamp::now().saturating_add(ahead).unwrap_or(Timestamp::MAX)
     }
 
     /// A moment, as signatures write it.
@@ -107,6 +107,16 @@ mod tests {
     fn a_stamp_is_written_as_signatures_want_it() {
         let stamp = Stamp::of("2013-05-24T01:02:03.9Z".parse().expect("a time"));
         assert_eq!((stamp.time(), stamp.date()), ("20130524T010203Z", "20130524"));
+    }
+
+    #[test]
+    fn time_goes_on_between_two_seconds() {
+        let clock = Clock::default();
+        clock.put_right(Timestamp::now() + SignedDuration::from_hours(5));
+        let began = clock.now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(clock.now() > began);
+        assert!((0..3).any(|_| clock.now().subsec_nanosecond() != 0), "whole seconds only");
     }
 
     #[test]

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 
 use super::MAX_LANES;
 use super::host::Host;
 use super::lane::{Arriving, Lost};
+use super::outgoing::Outgoing;
+use crate::timeouts::TimedOut;
 use crate::web::{Connector, innermost};
 
 /// The most that an answer may have.
@@ -55,11 +57,12 @@ impl Errand {
     ///
     /// # Errors
     /// When no answer comes, or none that ends within 64 KiB.
-    pub(in crate::store) async fn run(&self, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), NoAnswer> {
+    pub(in crate::store) async fn run(&self, request: Request<Bytes>) -> Result<(Parts, Bytes), NoAnswer> {
+        let mut request = request.map(Outgoing::from);
         for _ in 0..MAX_LANES {
             let connected = self.host.lane().await;
             let mut lane = connected.map_err(|why| NoAnswer::Unconnected(why.to_string()))?;
-            match lane.send(request).await {
+            match lane.send(request, &|_, _| {}).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let body = Limited::new(Arriving::new(lane, body, Arc::clone(&self.host)), MAX_ANSWER);
@@ -68,6 +71,8 @@ impl Errand {
                 }
                 Err(Lost::Unsent(again)) => request = *again,
                 Err(Lost::Sent(error)) => return Err(NoAnswer::Unread(innermost(&error))),
+                Err(Lost::Unanswered(time)) => return Err(NoAnswer::Unread(TimedOut(time).to_string())),
+                Err(Lost::Stalled(stalled)) => return Err(NoAnswer::Unread(format!("it has taken {stalled}"))),
             }
         }
         Err(NoAnswer::Unconnected("the server closes every connection".to_owned()))

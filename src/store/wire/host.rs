@@ -1,10 +1,12 @@
 //! One host, and the connections to it that wait for their next request.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use http::Uri;
 
 use super::lane::Lane;
+use crate::timeouts::{Seconds, scaled};
 use crate::web::{CONNECT_TIMEOUT, Connector, innermost};
 
 /// Connections that are kept for later. No plan has more objects in flight.
@@ -14,8 +16,8 @@ const MAX_IDLE: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectFault {
     /// The time is up.
-    #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("no connection to {host} within {}", Seconds(*.within))]
+    TimedOut { host: String, within: Duration },
     /// The name has no address, nobody listens, or the encryption could not be agreed on.
     #[error("{0}")]
     Failed(String),
@@ -32,6 +34,11 @@ impl Host {
     /// The host at a URL.
     pub(super) fn new(connector: Connector, url: Uri) -> Self {
         Self { connector, url, idle: Mutex::default() }
+    }
+
+    /// Host and port.
+    pub(super) fn authority(&self) -> &str {
+        self.url.authority().map_or("", http::uri::Authority::as_str)
     }
 
     /// A connection that is free: the one that was used last, or a new one.
@@ -52,9 +59,10 @@ impl Host {
             }
             Ok(lane)
         });
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        let within = scaled(CONNECT_TIMEOUT);
+        match tokio::time::timeout(within, connecting).await {
             Ok(made) => made.map_err(ConnectFault::Failed),
-            Err(_) => Err(ConnectFault::TimedOut),
+            Err(_) => Err(ConnectFault::TimedOut { host: self.authority().to_owned(), within }),
         }
     }
 

@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::future::ProvideCredentials as ProvidedCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use http::HeaderValue;
 use tokio::sync::watch;
@@ -16,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::store::fault::{MAX_MESSAGE, shortened};
 use crate::store::redact::redacted;
+use crate::timeouts::{Seconds, scaled};
 use crate::web::innermost;
 pub use renewal::NoCredentials;
 use renewal::{Renewal, Standing};
@@ -130,7 +129,7 @@ impl Identities {
     /// # Errors
     /// When there are none, and the provider gives none.
     pub async fn current(&self) -> Result<Arc<Identity>, NoCredentials> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + scaled(PATIENCE);
         // From before the first look, so that no end is missed.
         let mut ended = self.0.ended.subscribe();
         loop {
@@ -140,7 +139,7 @@ impl Identities {
                 Standing::Nothing(why) => return Err(why),
             }
             if tokio::time::timeout_at(deadline, ended.changed()).await.is_err() {
-                return Err(too_late(PATIENCE));
+                return Err(too_late(scaled(PATIENCE)));
             }
         }
     }
@@ -183,8 +182,10 @@ impl Identities {
 
 impl Shared {
     async fn ask(&self) -> Result<Credentials, NoCredentials> {
-        let answer = tokio::time::timeout(ATTEMPT, self.provider.provide_credentials()).await;
-        answer.map_err(|_| too_late(ATTEMPT))?.map_err(|error| NoCredentials::because(&shortened(&innermost(&error))))
+        let answer = tokio::time::timeout(scaled(ATTEMPT), self.provider.provide_credentials()).await;
+        answer
+            .map_err(|_| too_late(scaled(ATTEMPT)))?
+            .map_err(|error| NoCredentials::because(&shortened(&innermost(&error))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Renewal> {
@@ -194,23 +195,7 @@ impl Shared {
 }
 
 fn too_late(allowed: Duration) -> NoCredentials {
-    NoCredentials::because(&format!("the source of credentials gave none within {} s", allowed.as_secs()))
-}
-
-/// The credentials in force, for the SDK: it then signs with what everything else is signed with.
-#[derive(Debug)]
-pub(in crate::store) struct InForce(pub(super) Identities);
-
-impl ProvideCredentials for InForce {
-    fn provide_credentials<'a>(&'a self) -> ProvidedCredentials<'a>
-    where
-        Self: 'a,
-    {
-        ProvidedCredentials::new(async {
-            let current = self.0.current().await.map_err(CredentialsError::provider_error)?;
-            Ok(current.credentials.clone())
-        })
-    }
+    NoCredentials::because(&format!("the source of credentials gave none within {}", Seconds(allowed)))
 }
 
 #[cfg(test)]

@@ -7,25 +7,32 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 
 use super::host::Host;
+use super::outgoing::Outgoing;
+use crate::timeouts::{self, SILENCE, StallWatch, Stalled, scaled};
 use crate::web::{Io, speaks_first};
 
 /// The most bytes that a head may have. Servers send a few hundred.
 const MAX_HEAD: usize = 64 << 10;
 
+/// How much of a body may still be on its way when the last of it was taken, and how fast that goes at least, in bytes a
+/// second: the system's buffers hide it from us.
+const UNDERWAY: u64 = 4 << 20;
+const DRAIN_RATE: u64 = 32 << 10;
+
 /// One connection. It is handed around between requests, and its buffers and encryption are some kilobytes.
 pub(super) struct Lane(Box<Inner>);
 
 struct Inner {
-    requests: SendRequest<Full<Bytes>>,
-    connection: Connection<Io, Full<Bytes>>,
+    requests: SendRequest<Outgoing>,
+    connection: Connection<Io, Outgoing>,
     over: bool,
 }
 
@@ -33,9 +40,13 @@ struct Inner {
 #[derive(Debug)]
 pub(super) enum Lost {
     /// Nothing of the request was sent; here it is again.
-    Unsent(Box<Request<Full<Bytes>>>),
+    Unsent(Box<Request<Outgoing>>),
     /// It may have arrived.
     Sent(hyper::Error),
+    /// The server has taken all of it, and not answered for so long. It may have been carried out.
+    Unanswered(Duration),
+    /// The server does not take it.
+    Stalled(Stalled),
 }
 
 impl Lane {
@@ -58,8 +69,14 @@ impl Lane {
         !self.0.over && self.0.requests.is_ready()
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
+    /// Sends a request and waits for the head of its answer. A large body is watched while it is sent, and `announce` told
+    /// of its stalls, with how much was sent; a small one is for the caller to bound in time.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Outgoing>,
+        announce: &(dyn Fn(Duration, u64) + Sync),
+    ) -> Result<Response<Incoming>, Lost> {
+        let mut watched = request.body().upload().map(|upload| (upload, StallWatch::default(), 0));
         let Inner { requests, connection, over } = &mut *self.0;
         let mut answer = pin!(requests.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {
@@ -67,9 +84,25 @@ impl Lane {
             if !*over {
                 *over = Pin::new(&mut *connection).poll(cx).is_ready();
             }
-            answer.as_mut().poll(cx)
+            if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answered));
+            }
+            let Some((upload, watch, seen)) = &mut watched else { return Poll::Pending };
+            let taken = upload.taken();
+            if taken > *seen {
+                watch.moved(taken - *seen);
+                *seen = taken;
+                if taken == upload.total {
+                    let underway = Duration::from_secs(taken.min(UNDERWAY) / DRAIN_RATE);
+                    watch.allow_silence(scaled(SILENCE + underway));
+                }
+            }
+            watch.poll_stalled(cx, |time, _| announce(time, taken)).map(|stalled| {
+                Err(if taken == upload.total { Lost::Unanswered(watch.limit()) } else { Lost::Stalled(stalled) })
+            })
         });
-        answered.await.map_err(|mut lost| match lost.take_message() {
+        let answered = answered.await?;
+        answered.map_err(|mut lost| match lost.take_message() {
             Some(request) => Lost::Unsent(Box::new(request)),
             None => Lost::Sent(lost.into_error()),
         })
@@ -82,27 +115,53 @@ impl Lane {
     }
 }
 
-/// The body of an answer, with the lane that it comes on. At its end the lane is given back to its host.
+/// The body of an answer, with the lane that it comes on. At its end the lane is given back to its host. A server that
+/// stalls is an error in the end, of kind `TimedOut`.
 pub(in crate::store) struct Arriving {
     lane: Option<Lane>,
     body: Incoming,
     host: Arc<Host>,
+    watch: StallWatch,
+    /// The request in words, where it is known.
+    request: Option<String>,
 }
 
 impl Arriving {
     /// A body that comes on this lane of this host.
     pub(super) fn new(lane: Lane, body: Incoming, host: Arc<Host>) -> Self {
-        let mut arriving = Self { lane: Some(lane), body, host };
+        let mut arriving = Self { lane: Some(lane), body, host, watch: StallWatch::default(), request: None };
         if arriving.body.is_end_stream() {
             arriving.finish();
         }
         arriving
     }
 
+    /// Names the request that is answered, for whoever waits.
+    pub(super) fn of_request(mut self, request: String) -> Self {
+        self.request = Some(request);
+        self
+    }
+
     fn finish(&mut self) {
         if let Some(lane) = self.lane.take() {
             self.host.give_back(lane);
         }
+    }
+
+    /// What has become of a wait for more.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let (host, request, limit) = (self.host.authority(), self.request.as_deref(), self.watch.limit());
+        let announce = |so_far: Duration, moved: u64| {
+            let what = || match request {
+                Some(request) => format!("{moved} bytes of the answer to {request} came in that time"),
+                None => format!("{moved} bytes of an answer came in that time"),
+            };
+            timeouts::announce(host, so_far, limit, what);
+        };
+        self.watch.poll_stalled(cx, announce).map(|stalled| {
+            let of = request.map_or_else(String::new, |request| format!(" of the answer to {request}"));
+            io::Error::new(io::ErrorKind::TimedOut, format!("{host} has sent {stalled}{of}"))
+        })
     }
 }
 
@@ -118,8 +177,12 @@ impl Body for Arriving {
             frame = Pin::new(&mut this.body).poll_frame(cx);
         }
         match frame {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => this.poll_stalled(cx).map(|stalled| {
+                this.lane = None;
+                Some(Err(stalled))
+            }),
             Poll::Ready(Some(Ok(frame))) => {
+                this.watch.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
                 if this.body.is_end_stream() {
                     this.finish();
                 }

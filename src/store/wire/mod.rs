@@ -9,6 +9,8 @@
 //! | `lane`, `host` | connections |
 //! | `sign`, `identity`, `clock` | who signs, how, and at what time |
 //! | `dialect`, `payload` | what S3 and OSS call things, and the documents that are sent |
+//! | `outgoing` | the bodies of requests, in small pieces |
+//! | `whole` | reading and writing whole objects |
 //! | `answer`, `reader` | what comes back: read within bounds, judged once |
 //! | `calls` | the requests about one object |
 //! | `listing` | the pages of a bucket |
@@ -29,10 +31,12 @@ mod identity;
 mod keep;
 mod lane;
 mod listing;
+mod outgoing;
 mod payload;
 mod reader;
 mod setting;
 mod sign;
+mod whole;
 
 use std::collections::HashMap;
 use std::io;
@@ -43,24 +47,26 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Uri};
-use http_body_util::Full;
 
 use super::site::Site;
 use crate::object::{Bucket, Key};
 use crate::task::{Fault, FaultClass};
+use crate::timeouts::{self, LEAST_RATE, Seconds, TimedOut, scaled};
 use crate::web::{Connector, innermost};
 use answer::Answer;
 use calls::Documents;
 use host::Host;
 use lane::{Arriving, Lost};
+use outgoing::Outgoing;
 
-pub(super) use answer::{Limit, Refused, Signed, Whole};
+use answer::Signed;
+pub(super) use answer::{Limit, Whole};
 pub(super) use calls::query;
 pub use clock::{Clock, Stamp};
 pub(super) use dialect::Dialect;
 pub(super) use errand::Errand;
+pub(super) use identity::without_secrets;
 pub use identity::{Identities, Identity, NoCredentials};
-pub(super) use identity::{InForce, without_secrets};
 pub(super) use payload::Payload;
 pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};
 
@@ -75,11 +81,11 @@ const MAX_ROUTES: usize = 256;
 /// Kept connections that a request tries one after the other, where each turns out to be closed.
 const MAX_LANES: u32 = 8;
 
-/// How long an answer may take.
+/// How long the head of an answer may take; and how long a small answer may in all, and one of megabytes, which may come
+/// slowly as long as it comes.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// The slowest connection that is put up with, in bytes a second.
-const SLOW: u64 = 32 << 10;
+const PATIENCE_IN_ALL: Duration = Duration::from_mins(2);
+const PATIENCE_WITH_PAGES: Duration = Duration::from_secs(150);
 
 /// A client of one store.
 pub(super) struct Wire {
@@ -170,11 +176,6 @@ impl Wire {
         &self.site
     }
 
-    /// The credentials that it signs with.
-    pub(super) fn credentials(&self) -> InForce {
-        InForce(self.identities.clone())
-    }
-
     /// Sends a request and reads its answer whole, up to a limit.
     ///
     /// # Errors
@@ -189,18 +190,37 @@ impl Wire {
         }
     }
 
-    /// As [`Self::carry_out`], for a request that nobody else bounds in time: it may take a minute, and as long as a slow
-    /// connection needs for its body.
+    /// As [`Self::carry_out`], for a request that nobody else bounds in time: the head of its answer may take a minute, and
+    /// all of it two, or two and a half for a page, and as long as a slow connection needs for the body of the request.
     ///
     /// # Errors
     /// As there, and when the time is up.
     pub(super) async fn patiently(&self, ask: Ask<'_>, limit: Limit) -> Result<Whole, Fault> {
-        let allowed = PATIENCE + Duration::from_secs(ask.payload.content.len() as u64 / SLOW);
-        let in_words = ask.in_words(&self.site);
-        match tokio::time::timeout(allowed, self.carry_out(ask, limit)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(too_late(allowed, in_words)),
-        }
+        let patience = match limit {
+            Limit::Small => PATIENCE_IN_ALL,
+            Limit::Page => PATIENCE_WITH_PAGES,
+        };
+        let (in_words, host, size) = (ask.in_words(&self.site), self.host_of(&ask), ask.payload.len());
+        let sending = Box::pin(async {
+            let words = || in_words.clone();
+            let signed = self.identity(&words).await?;
+            let sending = self.send(&ask, &signed);
+            let answer = if ask.payload.is_watched() {
+                sending.await?
+            } else {
+                let waiting_for = || format!("no answer to {in_words}");
+                let sent = timeouts::within(scaled(PATIENCE), &host, waiting_for, sending).await;
+                sent.unwrap_or_else(|late| Err(too_late(late, &host, words())))?
+            };
+            let answer = Answer { body: answer.body.of_request(words()), ..answer };
+            match answer.whole(self.dialect, limit, &signed, &words).await {
+                Ok(whole) => Ok(whole),
+                Err(refused) => Err(Box::pin(self.judged(refused, &signed)).await),
+            }
+        });
+        let allowed = scaled(patience + Duration::from_secs(size / LEAST_RATE));
+        let answer = tokio::time::timeout(allowed, sending).await;
+        answer.unwrap_or_else(|_| Err(too_late(TimedOut(allowed), &host, in_words.clone())))
     }
 
     /// Sends a request whose answer is to be read as it comes. Its head may take a minute.
@@ -208,16 +228,22 @@ impl Wire {
     /// # Errors
     /// Whatever is not a success, classified.
     pub(super) async fn open(&self, ask: Ask<'_>) -> Result<(http::response::Parts, Arriving), Fault> {
-        let in_words = || ask.in_words(&self.site);
-        let opening = async {
-            let signed = self.identity(&in_words).await?;
+        let (in_words, host) = (ask.in_words(&self.site), self.host_of(&ask));
+        let opening = Box::pin(async {
+            let signed = self.identity(&|| in_words.clone()).await?;
             let answer = self.send(&ask, &signed).await?;
-            match answer.opened(self.dialect, &signed, &in_words).await {
-                Ok(opened) => Ok(opened),
+            match answer.opened(self.dialect, &signed, &|| in_words.clone()).await {
+                Ok((head, body)) => Ok((head, body.of_request(in_words.clone()))),
                 Err(refused) => Err(Box::pin(self.judged(refused, &signed)).await),
             }
-        };
-        tokio::time::timeout(PATIENCE, opening).await.unwrap_or_else(|_| Err(too_late(PATIENCE, in_words())))
+        });
+        let opened = timeouts::within(scaled(PATIENCE), &host, || format!("no answer to {in_words}"), opening).await;
+        opened.unwrap_or_else(|late| Err(too_late(late, &host, in_words.clone())))
+    }
+
+    /// The host that a request goes to, with its port.
+    fn host_of(&self, ask: &Ask<'_>) -> String {
+        self.site.place(ask.bucket).authority
     }
 
     /// Who signs now, and at what time.
@@ -240,12 +266,27 @@ impl Wire {
         };
         let not_sent = |why: &str| unanswered(FaultClass::Rejected, "RequestNotSent", why);
         let route = self.route(ask.bucket).map_err(|error| not_sent(&error.to_string()))?;
-        let mut request = self.signed(ask, &route, signed).map_err(|error| not_sent(&error.to_string()))?;
+        let body = ask
+            .payload
+            .body()
+            .await
+            .map_err(|error| unanswered(FaultClass::Rejected, "FileNotReadable", &error.to_string()))?;
+        let mut request = self.signed(ask, &route, signed, body).map_err(|error| not_sent(&error.to_string()))?;
         for _ in 0..MAX_LANES {
             let connected = route.host.lane().await;
             let mut lane =
                 connected.map_err(|why| unanswered(FaultClass::Transient, "ConnectionError", &why.to_string()))?;
-            match lane.send(request).await {
+            let announce = |so_far: Duration, sent: u64| {
+                let (total, request) = (ask.payload.len(), ask.in_words(&self.site));
+                let what = || {
+                    if sent < total {
+                        return format!("it has taken {sent} of {total} bytes of {request}");
+                    }
+                    format!("no answer to {request}")
+                };
+                timeouts::announce(route.host.authority(), so_far, scaled(PATIENCE), what);
+            };
+            match lane.send(request, &announce).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let body = Arriving::new(lane, body, Arc::clone(&route.host));
@@ -254,6 +295,13 @@ impl Wire {
                 Err(Lost::Unsent(again)) => request = *again,
                 Err(Lost::Sent(error)) => {
                     return Err(unanswered(FaultClass::Ambiguous, "ConnectionError", &innermost(&error)));
+                }
+                Err(Lost::Unanswered(time)) => {
+                    return Err(too_late(TimedOut(time), route.host.authority(), ask.in_words(&self.site)));
+                }
+                Err(Lost::Stalled(stalled)) => {
+                    let why = format!("{} has taken {stalled}", route.host.authority());
+                    return Err(unanswered(FaultClass::Ambiguous, "RequestTimeout", &why));
                 }
             }
         }
@@ -265,7 +313,8 @@ impl Wire {
         ask: &Ask<'_>,
         route: &Route,
         signed: &Signed,
-    ) -> Result<Request<Full<bytes::Bytes>>, http::Error> {
+        body: Outgoing,
+    ) -> Result<Request<Outgoing>, http::Error> {
         let mut target = String::with_capacity(route.path.len() + 64);
         target.push_str(&route.path);
         if let Some(key) = ask.key {
@@ -298,7 +347,7 @@ impl Wire {
         };
         self.signer.sign(&unsigned, &signed.identity, &self.clock.stamp(signed.at), &mut headers);
 
-        let mut request = Request::new(Full::new(ask.payload.content.clone()));
+        let mut request = Request::new(body);
         *request.method_mut() = ask.method.try_into()?;
         *request.uri_mut() = Uri::from(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))?);
         let map = request.headers_mut();
@@ -307,7 +356,7 @@ impl Wire {
             map.insert(name, value);
         }
         map.insert(USER_AGENT, INTRODUCTION);
-        if matches!(ask.method, "PUT" | "POST") && ask.payload.content.is_empty() {
+        if matches!(ask.method, "PUT" | "POST") && ask.payload.len() == 0 {
             // hyper says nothing of a body that is not there, and Ceph's radosgw insists.
             map.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
@@ -344,7 +393,7 @@ impl Wire {
     }
 }
 
-fn too_late(allowed: Duration, in_words: String) -> Fault {
-    let why = format!("no answer within {} s", allowed.as_secs());
+fn too_late(late: TimedOut, host: &str, in_words: String) -> Fault {
+    let why = format!("no answer from {host} within {}", Seconds(late.0));
     Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &why, in_words)
 }

@@ -1,33 +1,49 @@
 //! What is sent in a request, with the digests that go along.
 
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
+use tokio::fs::File;
 
 use super::dialect::Dialect;
+use super::outgoing::{Outgoing, PIECE};
 use crate::hex::hex;
 
 /// The SHA-256 of nothing.
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+/// Bytes of a file that are digested at once.
+const BUFFER: usize = 64 << 10;
+
 /// A body. Cheap to clone, so that what is the same for every object is made once.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Payload {
-    pub(super) content: Bytes,
+    content: Content,
     /// In hexadecimal; empty where the dialect does not sign it.
     pub(super) sha256: HeaderValue,
     pub(super) md5: Option<HeaderValue>,
     pub(super) is_xml: bool,
 }
 
+#[derive(Clone, Debug)]
+enum Content {
+    Bytes(Bytes),
+    /// So many bytes of a file, streamed.
+    File(PathBuf, u64),
+}
+
 impl Payload {
     /// No body.
     pub(in crate::store) fn none() -> Self {
         let sha256 = HeaderValue::from_static(NOTHING);
-        Self { content: Bytes::new(), sha256, md5: None, is_xml: false }
+        Self { content: Content::Bytes(Bytes::new()), sha256, md5: None, is_xml: false }
     }
 
     /// A document.
@@ -40,11 +56,71 @@ impl Payload {
     /// An object's content, and its MD5 in base64.
     pub(in crate::store) fn content(content: Bytes, md5: &str, dialect: Dialect) -> Self {
         let sha256 = match dialect {
-            Dialect::S3 => HeaderValue::from_str(&hex(&Sha256::digest(&content))).ok(),
-            Dialect::Oss => None,
+            Dialect::S3 => hex(&Sha256::digest(&content)),
+            Dialect::Oss => String::new(),
         };
-        let sha256 = sha256.unwrap_or_else(|| HeaderValue::from_static(""));
+        Self::new(Content::Bytes(content), &sha256, md5)
+    }
+
+    /// A file as an object's content, and its MD5 in base64. It is read once for the digest that is signed, and once more
+    /// while it is sent: a file that changes in between is refused by the server.
+    ///
+    /// # Errors
+    /// When it cannot be read. Names it.
+    pub(in crate::store) async fn file(path: &Path, md5: &str) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let digested = path.to_owned();
+        let digesting = tokio::task::spawn_blocking(move || {
+            let (mut digest, mut bytes) = (Sha256::new(), 0);
+            let mut file = BufReader::with_capacity(BUFFER, fs::File::open(digested)?);
+            loop {
+                let piece = file.fill_buf()?;
+                if piece.is_empty() {
+                    return Ok((bytes, hex(&digest.finalize())));
+                }
+                digest.update(piece);
+                let length = piece.len();
+                bytes += length as u64;
+                file.consume(length);
+            }
+        });
+        let (bytes, sha256) = digesting.await.map_err(io::Error::other)?.map_err(named)?;
+        Ok(Self::new(Content::File(path.to_owned(), bytes), &sha256, md5))
+    }
+
+    fn new(content: Content, sha256: &str, md5: &str) -> Self {
+        let sha256 = HeaderValue::from_str(sha256).unwrap_or_else(|_| HeaderValue::from_static(""));
         Self { content, sha256, md5: HeaderValue::from_str(md5).ok(), is_xml: false }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> u64 {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::File(_, bytes) => *bytes,
+        }
+    }
+
+    /// Whether it goes out in pieces, so that the sending itself is watched.
+    pub(super) fn is_watched(&self) -> bool {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.len() > PIECE,
+            Content::File(..) => true,
+        }
+    }
+
+    /// The body of one request.
+    ///
+    /// # Errors
+    /// When the file cannot be opened. Names it.
+    pub(super) async fn body(&self) -> io::Result<Outgoing> {
+        match &self.content {
+            Content::Bytes(bytes) => Ok(Outgoing::from(bytes.clone())),
+            Content::File(path, bytes) => match File::open(path).await {
+                Ok(file) => Ok(Outgoing::file(file, *bytes)),
+                Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+            },
+        }
     }
 }
 

@@ -94,8 +94,7 @@ fn stores() -> [Box<dyn Store>; 2] {
         data: None,
         fill: None,
     };
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let s3 = S3Store::new(&config, "us-east-1", credentials(), http).expect("a store");
+    let s3 = S3Store::new(&config, "us-east-1", credentials()).expect("a store");
     let oss = OssStore::new(endpoint, Addressing::Path, "cn-hangzhou", credentials()).expect("a store");
     [Box::new(s3), Box::new(oss)]
 }

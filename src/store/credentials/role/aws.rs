@@ -1,6 +1,7 @@
 //! The STS of AWS, and of servers that speak its API beside S3's.
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
@@ -17,12 +18,15 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::super::usable::check_credentials;
 use super::{PATIENCE, RoleError, SESSION};
 use crate::store::xml;
+use crate::timeouts::{self, TimedOut, scaled};
 use crate::web::{CONNECT_TIMEOUT, innermost};
 
 /// A role at AWS, or at a server that speaks AWS's API.
 #[derive(Debug)]
 pub(super) struct AwsRole {
     sts: Client,
+    /// The STS that is asked: its host, where the plan names it.
+    place: String,
     arn: String,
     caller: SharedCredentialsProvider,
 }
@@ -38,7 +42,10 @@ impl AwsRole {
         caller: SharedCredentialsProvider,
         http: SharedHttpClient,
     ) -> Self {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(PATIENCE).build();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(scaled(CONNECT_TIMEOUT))
+            .operation_timeout(scaled(PATIENCE))
+            .build();
         let mut sdk = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
@@ -48,20 +55,25 @@ impl AwsRole {
             .retry_config(RetryConfig::standard())
             .timeout_config(timeouts);
         sdk.set_endpoint_url(endpoint.map(str::to_owned));
-        Self { sts: Client::from_conf(sdk.build()), arn: arn.to_owned(), caller }
+        let place = endpoint.and_then(|url| url.split_once("://")).map(|(_, host)| host.to_owned());
+        let place = place.unwrap_or_else(|| format!("AWS's STS in {region}"));
+        Self { sts: Client::from_conf(sdk.build()), place, arn: arn.to_owned(), caller }
     }
 
     async fn assume(&self) -> Result<Credentials, CredentialsError> {
         let caller = self.caller.provide_credentials().await?;
         let signed_by_the_caller = aws_sdk_sts::Config::builder().credentials_provider(caller.clone());
         let request = self.sts.assume_role().role_arn(&self.arn).role_session_name(SESSION);
-        let answer = request.customize().config_override(signed_by_the_caller).send().await;
-        let answer = answer.map_err(|error| match &error {
+        let asking = Box::pin(request.customize().config_override(signed_by_the_caller).send());
+        let unanswered = |why: &dyn Display| RoleError::Unanswered(format!("{}: {why}", self.place));
+        let waiting_for = || "no answer to AssumeRole".to_owned();
+        let answer = timeouts::within(scaled(PATIENCE), &self.place, waiting_for, asking).await;
+        let answer = answer.map_err(|late| unanswered(&late))?.map_err(|error| match &error {
             SdkError::ServiceError(refusal) => {
                 let (code, message) = said(refusal.err().meta(), refusal.raw());
                 RoleError::refused(&code, &message, &caller)
             }
-            SdkError::TimeoutError(_) => RoleError::Unanswered(format!("no answer within {} s", PATIENCE.as_secs())),
+            SdkError::TimeoutError(_) => unanswered(&TimedOut(scaled(PATIENCE))),
             _ => RoleError::Unanswered(super::harmless(&innermost(&error), &caller)),
         })?;
         let nothing = || RoleError::Unanswered("the answer holds no credentials".to_owned());

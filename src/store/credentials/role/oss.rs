@@ -10,7 +10,6 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderValue, Request};
-use http_body_util::Full;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -20,6 +19,7 @@ use super::super::acs3::Unsigned;
 use super::{PATIENCE, RoleError, SESSION};
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::store::wire::{Clock, Errand};
+use crate::timeouts::{self, scaled};
 
 /// How long a role is taken on for, in seconds: what every role allows.
 const DURATION: u32 = 3600;
@@ -109,8 +109,9 @@ impl OssRole {
                 }
             }
         };
-        let late = || RoleError::Unanswered(format!("no answer within {} s", PATIENCE.as_secs()));
-        Ok(tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(late()))?)
+        let host = self.sts.authority();
+        let asked = timeouts::within(scaled(PATIENCE), host, || "no answer to AssumeRole".to_owned(), asking).await;
+        Ok(asked.unwrap_or_else(|late| Err(RoleError::Unanswered(format!("{host}: {late}"))))?)
     }
 
     async fn ask(&self, caller: &Credentials) -> Result<Credentials, Failure> {
@@ -130,7 +131,7 @@ impl OssRole {
         })
     }
 
-    fn request(&self, caller: &Credentials) -> http::Result<Request<Full<Bytes>>> {
+    fn request(&self, caller: &Credentials) -> http::Result<Request<Bytes>> {
         let key = caller.access_key_id();
         let mut headers = vec![
             ("accept", "application/json".to_owned()),
@@ -156,7 +157,7 @@ impl OssRole {
             value.set_sensitive(matches!(name, "x-acs-security-token" | "authorization"));
             request = request.header(name, value);
         }
-        request.header("content-length", 0).body(Full::default())
+        request.header("content-length", 0).body(Bytes::new())
     }
 
     /// Why the STS said no. A clock that it calls wrong is put right, for the next attempt.

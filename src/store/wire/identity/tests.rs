@@ -1,3 +1,4 @@
+use aws_credential_types::provider::error::CredentialsError;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use aws_credential_types::provider::future;

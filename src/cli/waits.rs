@@ -1,0 +1,16 @@
+//! Long waits, announced on standard error.
+
+use std::time::Duration;
+
+use super::terminal::Terminal;
+use crate::timeouts;
+
+/// Has every wait that is long announced. Tests have a minute of every limit last only so many milliseconds.
+pub(super) fn announce(terminal: Terminal) {
+    timeouts::announce_to(Box::new(move |sentence| terminal.say_over_bar(sentence)));
+    if cfg!(debug_assertions)
+        && let Some(minute) = std::env::var("BATCHPLAN_MINUTE_MS").ok().and_then(|text| text.parse().ok())
+    {
+        timeouts::shorten_minute(Duration::from_millis(minute));
+    }
+}

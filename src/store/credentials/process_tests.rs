@@ -1,0 +1,86 @@
+use super::*;
+
+#[expect(deprecated, reason = "the types' own crate is none of ours")]
+async fn profiles(text: &str, selected: &str) -> ProfileSet {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config");
+    std::fs::write(&path, text).expect("written");
+    // The names of the SDK's own types for this are hidden: what is wanted of them is their default.
+    let mut files = aws_config::profile::profile_file::ProfileFiles::builder();
+    files = files.with_file(aws_config::profile::profile_file::ProfileFileKind::Config, path);
+    let selected = Some(selected.to_owned().into());
+    let (fs, env) = Default::default();
+    aws_config::profile::load(&fs, &env, &files.build(), selected).await.expect("profiles")
+}
+
+const FILE: &str = "[default]\ncredential_process = keys --all\n\
+                    [profile static]\naws_access_key_id = A\naws_secret_access_key = B\ncredential_process = keys\n\
+                    [profile role]\nrole_arn = arn:r\nsource_profile = default\nexternal_id = 7\n\
+                    [profile both]\nrole_arn = arn:b\nsource_profile = role\nrole_session_name = me\n\
+                    [profile self]\nrole_arn = arn:s\nsource_profile = self\ncredential_process = own\n\
+                    [profile from_static]\nrole_arn = arn:r\nsource_profile = static\n\
+                    [profile loop]\nrole_arn = arn:r\nsource_profile = back\n\
+                    [profile back]\nrole_arn = arn:r\nsource_profile = loop\n\
+                    [profile sso]\nsso_session = x\ncredential_process = keys\n\
+                    [profile web]\nrole_arn = arn:w\nweb_identity_token_file = t\ncredential_process = keys\n";
+
+#[tokio::test]
+async fn the_profile_in_force_is_found_as_the_sdk_finds_it() {
+    let chain_of = async |selected: &str| chain(&profiles(FILE, selected).await);
+    let command = |chain: &Option<ProcessChain>| chain.as_ref().map(|chain| chain.command.clone());
+    assert_eq!(command(&chain_of("default").await).as_deref(), Some("keys --all"));
+    // The SDK runs the process of the profile that is asked for, even beside keys.
+    assert_eq!(command(&chain_of("static").await).as_deref(), Some("keys"));
+    assert_eq!(command(&chain_of("self").await).as_deref(), Some("own"));
+    let both = chain_of("both").await.expect("a chain");
+    let arns: Vec<_> = both.roles.iter().map(|role| role.arn.as_str()).collect();
+    assert_eq!((both.command.as_str(), arns), ("keys --all", vec!["arn:r", "arn:b"]));
+    assert_eq!(both.roles[0].external_id.as_deref(), Some("7"));
+    assert_eq!(both.roles[1].session_name.as_deref(), Some("me"));
+    for left_to_the_sdk in ["from_static", "loop", "back", "sso", "web", "absent"] {
+        assert_eq!(chain_of(left_to_the_sdk).await, None, "{left_to_the_sdk}");
+    }
+}
+
+async fn ran(command: &str) -> Result<Credentials, String> {
+    ProcessProvider { command: command.to_owned() }.run().await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn what_a_process_writes_is_taken() {
+    let given = ran(
+        r#"echo '{"version": 1, "AccessKeyId": "K", "secretaccesskey": "S", "SessionToken": "T", "Expiration": "2030-01-02T03:04:05Z"}'"#,
+    )
+    .await
+    .expect("credentials");
+    assert_eq!((given.access_key_id(), given.secret_access_key(), given.session_token()), ("K", "S", Some("T")));
+    assert!(given.expiry().is_some_and(|until| until > SystemTime::now()));
+}
+
+#[tokio::test]
+async fn a_process_without_an_end_or_a_bound_is_given_up() {
+    // Each would go on until it is stopped.
+    for command in ["yes hushhush", "yes hushhush >&2; exit 1", "while :; do echo hushhush; done"] {
+        let error = ran(command).await.expect_err("too much");
+        assert!(error.contains("more than 65536 bytes") && !error.contains("hush"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_credential_is_refused_and_not_shown() {
+    for (command, why) in [
+        ("echo hushhush", "no JSON object"),
+        ("echo '[]'", "no JSON object"),
+        (r#"echo '{"Version": 2, "AccessKeyId": "K", "SecretAccessKey": "hushhush"}'"#, "Version"),
+        (r#"echo '{"Version": 1, "SecretAccessKey": "hushhush"}'"#, "AccessKeyId"),
+        (r#"echo '{"Version": 1, "AccessKeyId": "K"}'"#, "SecretAccessKey"),
+        (
+            r#"echo '{"Version": 1, "AccessKeyId": "K", "SecretAccessKey": "hushhush", "Expiration": "x"}'"#,
+            "Expiration",
+        ),
+        ("echo hushhush; echo please log in >&2; exit 3", "please log in"),
+    ] {
+        let error = ran(command).await.expect_err("refused");
+        assert!(error.contains(why) && !error.contains("hush"), "{command}: {error}");
+    }
+}

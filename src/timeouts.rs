@@ -1,0 +1,339 @@
+//! Time limits for everything that waits on another machine, and announcements while it waits.
+//!
+//! No wait is without an end: a server that is silent for [`StallLimits::silence`], or slower than the least rate, is given
+//! up. No long wait is without a word: after [`TICK`], and again with every tick, the listener is told for whom, since when
+//! and until when.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+
+/// How long a wait is silent before it is announced, and how often it is announced again.
+pub const TICK: Duration = Duration::from_secs(10);
+
+/// How long a server may be silent, and the time over which its rate is measured.
+pub const SILENCE: Duration = Duration::from_mins(1);
+
+/// The least rate that is put up with, in bytes a second.
+pub const LEAST_RATE: u64 = 1 << 10;
+
+/// Hosts whose last announcement is remembered.
+const MAX_HOSTS: usize = 64;
+
+/// How many milliseconds a minute of every limit lasts. Only tests change it.
+static MINUTE: AtomicU64 = AtomicU64::new(60_000);
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// When each host was announced last.
+static ANNOUNCED: Mutex<Option<HashMap<String, Instant>>> = Mutex::new(None);
+
+/// What is told of a long wait: a whole sentence. Servers may have had their say in it.
+pub type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Tells this listener of long waits from now on. The first listener stays.
+pub fn announce_to(listener: Listener) {
+    // A second listener is ignored.
+    let _ = LISTENER.set(listener);
+}
+
+/// Makes a minute of every limit last only so long, for tests of the whole program.
+pub fn shorten_minute(to: Duration) {
+    let milliseconds = u64::try_from(to.as_millis()).unwrap_or(60_000);
+    MINUTE.store(milliseconds.clamp(1, 60_000), Ordering::Relaxed);
+}
+
+/// A limit as it applies in this process: as given, unless a test has shortened all of them.
+#[must_use]
+pub fn scaled(limit: Duration) -> Duration {
+    match MINUTE.load(Ordering::Relaxed) {
+        60_000 => limit,
+        minute => limit.mul_f64(f64::from(u32::try_from(minute).unwrap_or(60_000)) / 60_000.0),
+    }
+}
+
+/// A time limit that ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no answer within {}", Seconds(*.0))]
+pub struct TimedOut(pub Duration);
+
+/// Waits for `work`, no longer than `limit`. Whoever listens is told with every tick for whom it waits: `host`, and what is
+/// being waited for, such as `no answer to GET https://host/bucket`.
+///
+/// # Errors
+/// When the limit runs out. `work` is dropped then.
+pub async fn within<T>(
+    limit: Duration,
+    host: &str,
+    waiting_for: impl Fn() -> String,
+    work: impl Future<Output = T>,
+) -> Result<T, TimedOut> {
+    let tick = scaled(TICK);
+    let mut work = pin!(work);
+    let began = Instant::now();
+    let (end, mut next) = (began + limit, began + tick);
+    loop {
+        if let Ok(done) = timeout_at(next.min(end), work.as_mut()).await {
+            return Ok(done);
+        }
+        if next >= end {
+            return Err(TimedOut(limit));
+        }
+        announce(host, next - began, limit, &waiting_for);
+        next += tick;
+    }
+}
+
+/// Tells whoever listens of a wait, unless this host was announced within the last half tick.
+pub fn announce(host: &str, so_far: Duration, limit: Duration, waiting_for: impl FnOnce() -> String) {
+    let Some(listener) = LISTENER.get() else { return };
+    let now = Instant::now();
+    {
+        let mut hosts = ANNOUNCED.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts = hosts.get_or_insert_default();
+        if hosts.get(host).is_some_and(|last| now.duration_since(*last) < scaled(TICK) / 2) {
+            return;
+        }
+        if hosts.len() >= MAX_HOSTS {
+            hosts.clear();
+        }
+        hosts.insert(host.to_owned(), now);
+    }
+    let (so_far, limit) = (Seconds(so_far), Seconds(limit));
+    listener(&format!("waiting for {host} for {so_far}: {}; gives up after {limit}", waiting_for()));
+}
+
+/// Tells whoever listens what has become of a long wait that is not over, in a sentence of its own.
+pub fn say(sentence: &str) {
+    if let Some(listener) = LISTENER.get() {
+        listener(sentence);
+    }
+}
+
+/// A span as people read it: `60 s`, and tenths of less than ten seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (self.0.as_millis() + 50) / 100;
+        if tenths >= 100 || tenths.is_multiple_of(10) {
+            return write!(f, "{} s", (tenths + 5) / 10);
+        }
+        write!(f, "{}.{} s", tenths / 10, tenths % 10)
+    }
+}
+
+/// What a stream of bytes must keep up. Only the time in which we wait counts: a reader that is busy elsewhere makes no
+/// server slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StallLimits {
+    /// The longest time without a single byte.
+    pub silence: Duration,
+    /// The time over which the rate is measured.
+    pub window: Duration,
+    /// The fewest bytes in each window.
+    pub least: u64,
+    /// How often the wait is announced.
+    pub tick: Duration,
+}
+
+impl Default for StallLimits {
+    /// A minute of silence, and 1 KiB/s over a minute.
+    fn default() -> Self {
+        let window = scaled(SILENCE);
+        let least = LEAST_RATE * u64::try_from(window.as_millis()).unwrap_or(60_000) / 1000;
+        Self { silence: window, window, least: least.max(1), tick: scaled(TICK) }
+    }
+}
+
+/// Why a stream of bytes is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stalled {
+    /// Nothing has come, or gone, for so long.
+    Silent(Duration),
+    /// Only so many bytes have in so long.
+    Slow(u64, Duration),
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(time) => write!(f, "nothing for {}", Seconds(*time)),
+            Self::Slow(bytes, time) => write!(f, "only {bytes} bytes in {}", Seconds(*time)),
+        }
+    }
+}
+
+/// Watches a stream of bytes that may stall. A watch that never waits costs no timer.
+#[derive(Debug)]
+pub struct StallWatch {
+    limits: StallLimits,
+    /// Since when we wait for the next bytes; `None` while nobody waits.
+    pending: Option<Instant>,
+    /// How long we had waited in this window when that began, and since the last byte.
+    waited: Duration,
+    silent: Duration,
+    moved: u64,
+    ticks: u32,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Default for StallWatch {
+    fn default() -> Self {
+        Self::new(StallLimits::default())
+    }
+}
+
+impl StallWatch {
+    /// A watch that has seen nothing yet.
+    #[must_use]
+    pub fn new(limits: StallLimits) -> Self {
+        Self { limits, pending: None, waited: Duration::ZERO, silent: Duration::ZERO, moved: 0, ticks: 0, timer: None }
+    }
+
+    /// Allows more silence from now on, such as while a server digests what it was sent.
+    pub fn allow_silence(&mut self, silence: Duration) {
+        self.limits.silence = silence;
+        // A window of silence must be no shorter than the silence that is allowed.
+        self.limits.window = self.limits.window.max(silence);
+        (self.waited, self.moved, self.ticks, self.timer) = (Duration::ZERO, 0, 0, None);
+    }
+
+    /// Bytes have come, or gone.
+    pub fn moved(&mut self, bytes: u64) {
+        if let Some(since) = self.pending.take() {
+            self.waited += since.elapsed();
+            self.timer = None;
+        }
+        if bytes > 0 {
+            self.moved = self.moved.saturating_add(bytes);
+            self.silent = Duration::ZERO;
+        }
+    }
+
+    /// To be called whenever the stream has nothing: ready once it is to be given up. `announce` is told how long, and how
+    /// many bytes have moved in that time.
+    pub fn poll_stalled(&mut self, cx: &mut Context<'_>, announce: impl Fn(Duration, u64)) -> Poll<Stalled> {
+        loop {
+            let now = Instant::now();
+            let since = *self.pending.get_or_insert(now);
+            let timer = self.timer.get_or_insert_with(|| {
+                let limits = &self.limits;
+                let tick = (limits.tick * (self.ticks + 1)).min(limits.window).saturating_sub(self.waited);
+                Box::pin(sleep_until(since + tick.min(limits.silence.saturating_sub(self.silent))))
+            });
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let passed = since.elapsed();
+            self.waited += passed;
+            self.silent += passed;
+            (self.pending, self.timer, self.ticks) = (None, None, self.ticks + 1);
+            if self.silent >= self.limits.silence {
+                return Poll::Ready(Stalled::Silent(self.silent));
+            }
+            if self.waited >= self.limits.window {
+                if self.moved < self.limits.least {
+                    return Poll::Ready(Stalled::Slow(self.moved, self.waited));
+                }
+                (self.waited, self.moved, self.ticks) = (Duration::ZERO, 0, 0);
+            } else if self.is_behind() {
+                announce(self.waited, self.moved);
+            }
+        }
+    }
+
+    /// The longest silence that is allowed.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.limits.silence
+    }
+
+    /// Whether less than half of what the least rate asks for has moved, or nothing for a tick.
+    fn is_behind(&self) -> bool {
+        let share = self.waited.as_secs_f64() / self.limits.window.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a few kilobytes")]
+        let due = self.limits.least as f64 * share / 2.0;
+        #[expect(clippy::cast_precision_loss, reason = "compared with a few kilobytes")]
+        let behind = (self.moved as f64) < due;
+        behind || self.silent >= self.limits.tick
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// What a stream that moves so many bytes after each pause comes to, and what was announced.
+    async fn stream(pauses: &[(u64, u64)]) -> (Option<Stalled>, Vec<(u64, u64)>) {
+        let mut watch = StallWatch::default();
+        let announced = RefCell::new(Vec::new());
+        for (seconds, bytes) in pauses {
+            let end = Instant::now() + Duration::from_secs(*seconds);
+            let stalled = std::future::poll_fn(|cx| {
+                watch.poll_stalled(cx, |time, moved| announced.borrow_mut().push((time.as_secs(), moved)))
+            });
+            if let Ok(stalled) = timeout_at(end, stalled).await {
+                return (Some(stalled), announced.into_inner());
+            }
+            watch.moved(*bytes);
+        }
+        (None, announced.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_after_a_minute_and_is_announced_before() {
+        let (stalled, announced) = stream(&[(1, 1 << 20), (3600, 1)]).await;
+        assert_eq!(stalled, Some(Stalled::Silent(Duration::from_mins(1))));
+        assert_eq!(stalled.map(|stalled| stalled.to_string()).as_deref(), Some("nothing for 60 s"));
+        assert!(announced.len() >= 4, "{announced:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_ends_after_a_minute() {
+        let (stalled, announced) = stream(&vec![(7, 3); 1000]).await;
+        assert!(matches!(stalled, Some(Stalled::Slow(24, time)) if time == Duration::from_mins(1)), "{stalled:?}");
+        assert_eq!(announced.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [10, 20, 30, 40, 50]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_keeps_the_least_rate_may_take_for_ever_without_a_word() {
+        let (stalled, announced) = stream(&vec![(5, 6 << 10); 1000]).await;
+        assert_eq!((stalled, announced), (None, Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_busy_reader_is_not_the_servers() {
+        let mut watch = StallWatch::default();
+        for _ in 0..10 {
+            let stalled = std::future::poll_fn(|cx| watch.poll_stalled(cx, |_, _| {}));
+            assert!(tokio::time::timeout(Duration::from_secs(5), stalled).await.is_err());
+            watch.moved(8 << 10);
+            tokio::time::sleep(Duration::from_mins(10)).await;
+        }
+    }
+
+    #[test]
+    fn spans_are_short() {
+        for (milliseconds, text) in [(60_000, "60 s"), (333, "0.3 s"), (2001, "2 s"), (12_700, "13 s"), (0, "0 s")] {
+            assert_eq!(Seconds(Duration::from_millis(milliseconds)).to_string(), text);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_runs_out() {
+        let never = std::future::pending::<()>();
+        let late = within(Duration::from_secs(25), "h", || "x".to_owned(), never).await;
+        assert_eq!(late.map_err(|late| late.to_string()), Err("no answer within 25 s".to_owned()));
+        assert_eq!(within(SILENCE, "h", String::new, async { 7 }).await, Ok(7));
+    }
+}
