@@ -65,12 +65,7 @@ pub fn create_anew(path: &Path) -> io::Result<File> {
 pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let mut options = options.clone();
     #[cfg(unix)]
-    use rustix::fs::OFlags;
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(
-        &mut options,
-        (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed(),
-    );
+    add_flags(&mut options);
     #[cfg(not(unix))]
     refuse_link(path)?;
     let opened = options.open(path).map_err(|error| refuse_link(path).err().unwrap_or(error))?;
@@ -78,6 +73,15 @@ pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
         return Err(io::Error::other("it is no regular file; remove it"));
     }
     Ok(opened)
+}
+
+/// Has an open follow no link, and wait for nobody.
+#[cfg(unix)]
+fn add_flags(options: &mut OpenOptions) {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
 }
 
 /// Makes a folder that batchplan keeps, and those above it, where they are not there yet.

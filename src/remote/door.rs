@@ -123,8 +123,8 @@ impl Door {
         let mut cursor = ListCursor::new(request.all_versions, IDLE_PAGES);
         let (mut found, mut last) = (Vec::new(), None);
         loop {
-            let list = async || self.store.list(&request).await;
-            let page = self.patiently("the state cannot be looked for", (&request.prefix, 1 << 20), list).await?;
+            let read = async || self.store.list(&request).await;
+            let page = self.patiently("the state cannot be looked for", (&request.prefix, 1 << 20), read).await?;
             let next = cursor.follow(request.from.as_ref(), &page).map_err(untrusted)?;
             for entry in page.entries {
                 if let Some(before) = last.filter(|before| entry.key <= *before) {
