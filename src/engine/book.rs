@@ -15,7 +15,7 @@ use crate::task::{Outcome, Seq};
 pub struct Snapshot {
     /// The counts.
     pub progress: Progress,
-    /// Objects whose work was begun and given up.
+    /// Objects for which a write was sent and that were given up.
     pub abandoned: u64,
     /// The first row that was not taken up.
     pub taken: Option<Seq>,

@@ -9,18 +9,22 @@
 mod allowance;
 mod book;
 mod dispatcher;
+mod end;
 mod job;
 mod ledger;
 mod pace;
 mod reading;
+mod server_check;
 mod throttle;
 mod worker;
 
 pub use allowance::Allowance;
 pub use book::{Book, CheckpointError, Pending, Snapshot};
-pub use dispatcher::{Bounds, Dispatched, Dispatcher, End, EngineError, Rhythm, Start, Stop, TaskBatches};
+pub use dispatcher::{Bounds, Dispatched, Dispatcher, Rhythm, Start, Stop, TaskBatches};
+pub use end::{End, EngineError};
 pub use job::{Before, Job, Ran, ReportError, state_of};
 pub use ledger::Unkept;
 pub use reading::Looked;
+pub use server_check::{ReadCheck, RefusalKind, ServerCheck, ServerRefusal};
 pub use throttle::Throttle;
-pub use worker::{Worked, Worker};
+pub use worker::{Unanswered, Untrusted, Worked, Worker};

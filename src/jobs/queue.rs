@@ -39,7 +39,7 @@ pub struct Queue<'a> {
 impl Queue<'_> {
     /// Works on jobs until none is left that may be worked on, or it is stopped.
     ///
-    /// These are what is Ready, what was interrupted, and what is Paused but not by a person. Each is taken up once: one
+    /// These are what is Ready, what was interrupted, and what is Paused unless that waits for a person. Each is taken up once: one
     /// that pauses again is left for another time.
     ///
     /// # Errors
@@ -75,7 +75,9 @@ impl Queue<'_> {
         for job in self.journal.list(query)? {
             let due = match job.status {
                 JobStatus::Ready => !self.is_held(&job.id)?,
-                JobStatus::Paused => job.cause != Some(PauseCause::Person) && !self.is_held(&job.id)?,
+                JobStatus::Paused => {
+                    !job.cause.is_some_and(PauseCause::waits_for_a_person) && !self.is_held(&job.id)?
+                }
                 _ => is_interrupted(self.journal, &job)?,
             };
             if due && !taken.contains(&job.number) {

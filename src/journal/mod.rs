@@ -9,6 +9,7 @@
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
 //! | `listen` | who is told of what was recorded |
+//! | `server_check` | whether a job's server is trusted |
 //! | `recurrence` | which inventory a job worked on |
 //! | `outlived` | jobs whose time is over |
 //! | `lease` | who works on a job |
@@ -29,6 +30,7 @@ mod pledge;
 mod record;
 mod recurrence;
 mod schema;
+mod server_check;
 mod short;
 mod snapshot;
 mod tally;
@@ -46,5 +48,6 @@ pub use outlived::{MAX_REMEMBERED, REMEMBERED_FOR, SUSPENDED_FOR};
 pub use pledge::Pledge;
 pub use record::{Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request};
 pub use recurrence::{Inventory, Portion, Recurrence};
+pub use server_check::{FirstWrite, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict};
 pub use snapshot::Kept;
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

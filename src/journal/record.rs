@@ -65,20 +65,31 @@ pub enum PauseCause {
     Credentials,
     /// Something of this machine failed, such as a full disk.
     Machine,
+    /// The server does not do what it is asked, and nothing else.
+    Server,
 }
 
 impl PauseCause {
+    /// Whether only a person may resume it: it was a person's decision, or needs one.
+    #[must_use]
+    pub fn waits_for_a_person(self) -> bool {
+        matches!(self, Self::Person | Self::Server)
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Person => "person",
             Self::Signal => "signal",
             Self::Credentials => "credentials",
             Self::Machine => "machine",
+            Self::Server => "server",
         }
     }
 
     fn read(text: &str) -> Option<Self> {
-        [Self::Person, Self::Signal, Self::Credentials, Self::Machine].into_iter().find(|cause| cause.as_str() == text)
+        [Self::Person, Self::Signal, Self::Credentials, Self::Machine, Self::Server]
+            .into_iter()
+            .find(|cause| cause.as_str() == text)
     }
 }
 

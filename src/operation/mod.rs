@@ -29,7 +29,7 @@ pub enum Operation {
 }
 
 /// The part of an object that an operation is about. Operations on different ones cannot disturb each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Aspect {
     /// The tags.
     Tags,
@@ -37,6 +37,52 @@ pub enum Aspect {
     Acl,
     /// The restored copy.
     Restoration,
+}
+
+impl Aspect {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tags, Self::Acl, Self::Restoration];
+
+    /// That of a request which changes it; none of HEAD.
+    #[must_use]
+    pub fn of(call: &Call) -> Option<Self> {
+        match call {
+            Call::GetTags | Call::PutTags(_) | Call::DeleteTags => Some(Self::Tags),
+            Call::GetAcl | Call::PutAcl(_) => Some(Self::Acl),
+            Call::Restore(_) => Some(Self::Restoration),
+            Call::Head => None,
+        }
+    }
+
+    /// The request that reads it, where it has a sub-resource of its own to read.
+    #[must_use]
+    pub fn read(self) -> Option<Call> {
+        match self {
+            Self::Tags => Some(Call::GetTags),
+            Self::Acl => Some(Call::GetAcl),
+            Self::Restoration => None,
+        }
+    }
+
+    /// Its sub-resource, as it stands in a URL.
+    #[must_use]
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Tags => "?tagging",
+            Self::Acl => "?acl",
+            Self::Restoration => "?restore",
+        }
+    }
+
+    /// Its name in the journal.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tags => "tags",
+            Self::Acl => "acl",
+            Self::Restoration => "restoration",
+        }
+    }
 }
 
 /// An operation cannot be carried out on an object in this state, whatever the server would say.
