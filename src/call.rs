@@ -1,5 +1,7 @@
 //! The requests that reach one object, and what comes back: the vocabulary between operations, engine and stores.
 
+use std::fmt;
+
 use crate::object::{Acl, Fact, ObjectState, Restoration, RestoreRequest, StorageClass, TagSet};
 use crate::variants::enum_with_all;
 
@@ -103,7 +105,75 @@ pub enum Learned {
         class: StorageClass,
         /// Whether a restored copy is there or on its way.
         restoration: Restoration,
+        /// The content, as far as the headers tell it.
+        content: ContentMark,
     },
+}
+
+/// What tells one content of an object from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContentMark {
+    /// Its `ETag`, as the server wrote it.
+    pub etag: Option<Box<str>>,
+    /// Its length in bytes.
+    pub size: Option<u64>,
+}
+
+impl fmt::Display for ContentMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let etag = self.etag.as_deref().map_or("no ETag", |etag| etag);
+        match self.size {
+            Some(size) => write!(f, "{etag}, {size} bytes"),
+            None => write!(f, "{etag}, of unknown length"),
+        }
+    }
+}
+
+/// A header that answers about an object itself carry, and answers about its tags or ACL do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectHeader {
+    /// `ETag`.
+    ETag,
+    /// `Last-Modified`.
+    LastModified,
+    /// `Accept-Ranges`. Some servers send it with every answer.
+    AcceptRanges,
+    /// `x-amz-delete-marker` or `x-oss-delete-marker`, when it is `true`.
+    DeleteMarker,
+    /// `x-amz-restore` or `x-oss-restore`.
+    Restore,
+}
+
+impl ObjectHeader {
+    /// Its name, as messages spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ETag => "ETag",
+            Self::LastModified => "Last-Modified",
+            Self::AcceptRanges => "Accept-Ranges",
+            Self::DeleteMarker => "x-amz-delete-marker",
+            Self::Restore => "x-amz-restore",
+        }
+    }
+}
+
+/// Which of these headers an answer had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObjectHeaders(u8);
+
+impl ObjectHeaders {
+    /// With one more.
+    #[must_use]
+    pub fn with(self, header: ObjectHeader) -> Self {
+        Self(self.0 | 1 << header as u8)
+    }
+
+    /// Whether it was there.
+    #[must_use]
+    pub fn has(self, header: ObjectHeader) -> bool {
+        self.0 & (1 << header as u8) != 0
+    }
 }
 
 /// A server's answer to a request that it carried out.
@@ -113,6 +183,20 @@ pub struct Reply {
     pub status: u16,
     /// What was learned.
     pub learned: Learned,
+    /// Which headers of an object itself it had.
+    pub headers: ObjectHeaders,
+    /// Whether the server said that there is no tag set (404 `NoSuchTagSet`), which stands for no tags.
+    pub no_tag_set: bool,
+    /// How many bytes its body had.
+    pub size: u64,
+}
+
+impl Reply {
+    /// An answer without headers of an object.
+    #[must_use]
+    pub fn new(status: u16, learned: Learned) -> Self {
+        Self { status, learned, headers: ObjectHeaders::default(), no_tag_set: false, size: 0 }
+    }
 }
 
 impl ObjectState {
@@ -122,7 +206,7 @@ impl ObjectState {
             Learned::Nothing => {}
             Learned::Tags(tags) => self.tags = Fact::Known(tags),
             Learned::Acl(acl) => self.acl = Fact::Known(acl),
-            Learned::Head { class, restoration } => {
+            Learned::Head { class, restoration, content: _ } => {
                 self.class = Fact::Known(class);
                 self.restoration = Fact::Known(restoration);
             }

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 
 use jiff::Timestamp;
 
+use crate::call::ObjectHeaders;
 use crate::object::ObjectId;
 
 /// A row's place in the frozen manifest: the name under which its progress is known. Rows are taken up in the order of
@@ -97,6 +98,8 @@ pub struct Fault {
     pub at: Timestamp,
     /// Seconds that the server wants to be left alone for, where it says so (`Retry-After`). In no report.
     pub retry_after: Option<NonZeroU16>,
+    /// Which headers of an object itself the answer had. In no report.
+    pub headers: ObjectHeaders,
 }
 
 impl Fault {
@@ -113,6 +116,7 @@ impl Fault {
             endpoint,
             at: Timestamp::now(),
             retry_after: None,
+            headers: ObjectHeaders::default(),
         }
     }
 }

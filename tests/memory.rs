@@ -105,7 +105,7 @@ fn preview(rows: u64, how: &[&str]) -> u64 {
     let folder = tempfile::tempdir().expect("a folder");
     write_manifest(&folder.path().join("list.csv"), rows);
     let plan = format!(
-        "name = \"memory\"\n[store]\nprovider = \"s3\"\nendpoint = \"{}\"\n[manifest.csv]\npath = \"list.csv\"\n\
+        "name = \"memory\"\n[store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{}\"\n[manifest.csv]\npath = \"list.csv\"\n\
          [operation.add_object_tagging]\ntags = {{ t = \"1\" }}\n",
         server.endpoint()
     );
@@ -149,7 +149,7 @@ fn a_large_job_takes_no_more_than_a_small_one() {
     let folder = tempfile::tempdir().expect("a folder");
     write_manifest(&folder.path().join("list.csv"), rows);
     let plan = format!(
-        "name = \"memory\"\n[store]\nprovider = \"s3\"\nendpoint = \"{}\"\n[manifest.csv]\npath = \"list.csv\"\n\
+        "name = \"memory\"\n[store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{}\"\n[manifest.csv]\npath = \"list.csv\"\n\
          [operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[report]\nbucket = \"reports\"\nkeep_local = false\n",
         server.endpoint()
     );

@@ -129,7 +129,7 @@ fn tool(address: &str, folder: &Path, operation: &str, objects: u64) -> Result<C
         rows.flush()?;
     }
     let plan = format!(
-        "name = \"bench\"\n[store]\nprovider = \"s3\"\nendpoint = \"http://{address}\"\n[manifest.csv]\npath = \
+        "name = \"bench\"\n[store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"http://{address}\"\n[manifest.csv]\npath = \
          \"{objects}.csv\"\n{operation}[report]\nbucket = \"reports\"\nkeep_local = false\n[limits]\nconcurrency = \
          {IN_FLIGHT}\n"
     );

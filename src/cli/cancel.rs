@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::carry::undelivered;
+use super::after_job::undelivered;
 use super::connected::connected;
 use super::kept::Kept;
 use super::ordered::Order;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::after_job::{undelivered, untrusted};
 use super::connected::connected;
 use super::github::Outcome;
 use super::kept::Kept;
@@ -19,8 +20,8 @@ use crate::codec::TaskStatus;
 use crate::engine::Snapshot;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
-    Budget, Concluded, Decided, Delivered, Gone, Held, Prepare, Runner, Settings, Waiting, Watch, cautions, foresee,
-    manifest,
+    Budget, Concluded, Decided, Delivered, Gone, Held, Prepare, Runner, Settings, Waiting, Watch, cautions, distrusted,
+    foresee, manifest,
 };
 use crate::journal::{JobRecord, PauseCause};
 use crate::manifest::{Frozen, Prepared};
@@ -65,8 +66,9 @@ pub(super) enum Confirmation {
 enum Ended {
     /// With its result said.
     Exit(Exit),
-    /// With its result said, and a report that is not where it should be.
-    Undelivered(Error),
+    /// With its result said, and an error that is still to be said: a report that is not where it should be, or a server that
+    /// is not trusted.
+    Error(Error),
 }
 
 impl Carry<'_> {
@@ -115,7 +117,7 @@ impl Carry<'_> {
     async fn carry(&self, runner: &mut Runner<'_>, view: &mut View, stop: &CancellationToken) -> Result<Exit, Error> {
         match self.go(runner, view, stop).await {
             Ok(Ended::Exit(exit)) => Ok(exit),
-            Ok(Ended::Undelivered(error)) => Err(error),
+            Ok(Ended::Error(error)) => Err(error),
             Err(error) => Err(self.told(runner, error)?),
         }
     }
@@ -176,6 +178,14 @@ impl Carry<'_> {
         let foresight = Foresight::of(self.plan, &preview, &rates);
         if asks {
             self.terminal.say(format_args!("\n{}", foresight.text.trim_end()));
+        }
+        if let Some(refusal) = &preview.refusal {
+            let (error, id, status) = (Error::from(distrusted(self.plan, refusal)), &runner.job.id, runner.job.status);
+            let help = error.help.unwrap_or_default();
+            return Err(Error {
+                help: Some(format!("{help}; job {id} is {status}, and nothing was changed")),
+                ..error
+            });
         }
         let Some(refusal) = foresight.refusal else {
             runner.affordable = true;
@@ -301,8 +311,11 @@ impl Carry<'_> {
         runner.refresh().map_err(Error::from)?;
         let job = &runner.job;
         let Progress { succeeded, failed, .. } = job.progress;
+        let untrusted = untrusted(self.journal, job);
         if job.status != JobStatus::Complete {
-            let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", line(reason)));
+            // Where it is an error, it comes last.
+            let reason = job.reason.as_ref().filter(|_| untrusted.is_none());
+            let reason = reason.map_or_else(String::new, |reason| format!(": {}", line(reason)));
             self.terminal.say(format_args!("{}{reason}", job.status));
             self.terminal.say(format_args!("{} not attempted", objects(job.not_attempted())));
         }
@@ -313,6 +326,7 @@ impl Carry<'_> {
         let folder = runner.folder().report();
         self.print_result(job, &folder, took)?;
         let delivered = match concluded {
+            Concluded::Paused if let Some(error) = untrusted => return Ok(Ended::Error(error)),
             Concluded::Paused => {
                 self.next_is_resume(runner);
                 let machine = job.cause == Some(PauseCause::Machine);
@@ -327,7 +341,7 @@ impl Carry<'_> {
         }
         self.terminal.say(format_args!("next: {}", self.next(job, &folder)));
         Ok(match undelivered(&delivered, job, &self.state_flag) {
-            Some(error) => Ended::Undelivered(error),
+            Some(error) => Ended::Error(error),
             None => Ended::Exit(Exit::of(job)),
         })
     }
@@ -386,18 +400,6 @@ impl Carry<'_> {
             Error::new(Exit::ToolFailed, format!("the result cannot be written to standard output: {error}"))
         })
     }
-}
-
-/// What is said of a report that is complete and not where the plan wants it.
-pub(super) fn undelivered(delivered: &Delivered, job: &JobRecord, state_flag: &str) -> Option<Error> {
-    let (exit, why) = match delivered {
-        Delivered::Refused(error) => (Exit::ToolFailed, error.to_string()),
-        Delivered::Interrupted => (Exit::Interrupted, "stopped".to_owned()),
-        Delivered::Kept | Delivered::Published | Delivered::Nothing => return None,
-    };
-    let command = format!("batchplan publish {}{state_flag}", job.id);
-    let error = Error::new(exit, format!("the report is complete but could not be published: {why}"));
-    Some(error.help(format!("it is kept with the job; send it again: {command}")))
 }
 
 /// What became of a job, for programs.

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::job::JobStatus;
 use crate::jobs::JobError;
-use crate::journal::{JobRecord, JournalError, LeaseError};
+use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
 use crate::manifest::ManifestError;
 
 /// How the program ends.
@@ -23,7 +23,8 @@ pub enum Exit {
     /// Paused or interrupted: the job can be gone on with.
     Interrupted = 5,
     /// Refused: no confirmation, another plan or manifest than before, more or other objects than expected, a lock, a move
-    /// that is not possible, or something that a plan needs and its credentials may not do.
+    /// that is not possible, something that a plan needs and its credentials may not do, or a server that does not do what it
+    /// is asked.
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,
@@ -39,6 +40,7 @@ impl Exit {
             (JobStatus::Cancelled, _) => Self::Cancelled,
             (JobStatus::Complete, 0) => Self::Done,
             (JobStatus::Complete, _) => Self::ObjectsFailed,
+            (JobStatus::Paused, _) if job.cause == Some(PauseCause::Server) => Self::Refused,
             _ => Self::Interrupted,
         }
     }
@@ -77,6 +79,7 @@ impl From<JobError> for Error {
             | JobError::OtherPledge { .. }
             | JobError::Stale(_)
             | JobError::TooDear(_)
+            | JobError::Untrusted { .. }
             | JobError::Unpublished(_)
             | JobError::Needed { .. } => Exit::Refused,
             JobError::Journal(error) => Exit::of_journal(error),

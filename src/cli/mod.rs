@@ -1,5 +1,6 @@
 //! The command line: one file per command, and nothing here that a library user would want.
 
+mod after_job;
 mod apply;
 mod cancel;
 mod carry;

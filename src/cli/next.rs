@@ -3,7 +3,7 @@
 use super::shell;
 use crate::job::JobStatus;
 use crate::jobs::Presence;
-use crate::journal::{Delivery, JobFolder, JobRecord};
+use crate::journal::{Delivery, JobFolder, JobRecord, PauseCause};
 use crate::report::MANIFEST_NAME;
 
 /// The next command for a job; `None` where there is nothing left to do. `flag` is what it must say of the state folder.
@@ -27,6 +27,8 @@ pub(super) fn next(job: &JobRecord, presence: &Presence, folder: &JobFolder, fla
         New | Preparing | Ready | Active | Pausing | Cancelling | Failing if held => {
             command("show").map(|command| format!("{command} --watch"))
         }
+        // To resume it would be refused, or find the server as it was.
+        Paused if job.cause == Some(PauseCause::Server) => command("cancel"),
         New | Preparing | Ready | Active | Pausing | Paused | Cancelling | Failing => command("resume"),
         Cleaning | Cleaned => None,
     }

@@ -72,7 +72,7 @@ pub(super) fn require_of_all(journal: &Journal) -> Result<(), Error> {
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over() && *status != JobStatus::Suspended);
     let query = Query { statuses: statuses.collect(), limit: u32::MAX, ..Query::default() };
     for job in journal.list(query)? {
-        if job.status == JobStatus::Paused && job.cause == Some(PauseCause::Person) {
+        if job.status == JobStatus::Paused && job.cause.is_some_and(PauseCause::waits_for_a_person) {
             continue;
         }
         // What has become of it meanwhile, and a plan that is not accepted, is for whoever takes it up.

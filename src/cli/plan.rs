@@ -28,7 +28,8 @@ use crate::diff::Prospect;
 use crate::estimate::{BookError, Estimate, Hours, Rates, estimate, exceeds, hours, rates_for};
 use crate::job::Progress;
 use crate::jobs::{
-    Closeness, Onlooker, Preview, PreviewError, Previewer, SAMPLE, SavedCounts, SavedPlan, pledge, random_key,
+    Closeness, Onlooker, Preview, PreviewError, Previewer, SAMPLE, SavedCounts, SavedPlan, distrusted, pledge,
+    random_key,
 };
 use crate::manifest::{ManifestError, Prepared};
 use crate::plan::Plan;
@@ -65,9 +66,10 @@ Examples:
   manifest {read, added, gone, added_examples, gone_examples}; plan_diff; earlier; warnings; saved
 With --all a line for each object comes first. Values that are not known are null.
 
-Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused (a limit of the plan),
-10 with --detailed-exitcode: there are changes, failures or objects of which nobody can tell; 0 only
-where every object was looked at, so that a sample of a larger manifest always ends with 10.")]
+Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused (a limit of the plan,
+or a server that does not do what it is asked), 10 with --detailed-exitcode: there are changes, failures
+or objects of which nobody can tell; 0 only where every object was looked at, so that a sample of a
+larger manifest always ends with 10.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct PlanArgs {
     /// The plan file
@@ -171,7 +173,7 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     let estimate = estimate(&preview.work, &rates);
     let hours = hours(&preview.work, &plan.limits, &rates);
     let refusal = plan.limits.max_cost.and_then(|max| exceeds(&estimate, &max).refusal().cloned());
-    let out = args.out.as_ref().filter(|_| refusal.is_none());
+    let out = args.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
     let view = View {
         plan,
         file: near(&args.plan).display().to_string(),
@@ -196,6 +198,9 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     terminal.print(printed.trim_end_matches('\n'))?;
     let told = (plan.name.as_str(), args.plan.to_string_lossy());
     github::tell_plan((told.0, &told.1), &outputs(&view), || markdown::of(&view), terminal);
+    if let Some(refusal) = &preview.refusal {
+        return Err(distrusted(plan, refusal).into());
+    }
     if let Some(refusal) = refusal {
         return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
     }

@@ -6,6 +6,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use super::after_job::untrusted;
 use super::carry::result;
 use super::github::{self, Outcome};
 use super::kept::Kept;
@@ -23,8 +24,8 @@ use crate::manifest::Prepared;
 /// Work on every job that is Ready, several at once, until none is left.
 ///
 /// Jobs of a higher priority go first and get more of the requests; jobs that may touch the same objects go one after the
-/// other. What was interrupted is gone on with, and so is what was paused by anything but a person. Other processes may
-/// work off the same queue at the same time.
+/// other. What was interrupted is gone on with, and so is what was paused, unless by a person or because its server does not
+/// do what it is asked. Other processes may work off the same queue at the same time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -146,7 +147,7 @@ impl Floor for View<'_> {
                     self.say(job, format_args!("help: {}", State::named_in(&help, &self.state_flag)));
                 }
                 self.note(match &error {
-                    JobError::TooDear(_) | JobError::Stale(_) => Exit::Refused,
+                    JobError::TooDear(_) | JobError::Stale(_) | JobError::Untrusted { .. } => Exit::Refused,
                     _ if job.status == JobStatus::Failed => Exit::JobFailed,
                     _ => Exit::ToolFailed,
                 });
@@ -159,7 +160,12 @@ impl Floor for View<'_> {
             Ok(_) if job.status == JobStatus::Suspended => {
                 self.say(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
             }
-            Ok(_) => self.note(Exit::of(job)),
+            Ok(_) => {
+                if let Some(Error { help: Some(help), .. }) = untrusted(self.journal, job) {
+                    self.say(job, format_args!("help: {}", State::named_in(&help, &self.state_flag)));
+                }
+                self.note(Exit::of(job));
+            }
         }
         let error = told["error"].as_str().map(str::to_owned);
         self.ended.borrow_mut().push((job.clone(), error));

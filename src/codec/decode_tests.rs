@@ -142,7 +142,7 @@ prop_compose! {
     ) -> Outcome {
         let [operation, message, request_id, ec, endpoint] = texts;
         let (class, at) = (FaultClass::Ambiguous, Timestamp::UNIX_EPOCH);
-        Outcome::Failed(Failure { operation, fault: Fault { class, status, code, message, request_id, ec, endpoint, at, retry_after: None } })
+        Outcome::Failed(Failure { operation, fault: Fault { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: crate::call::ObjectHeaders::default() } })
     }
 }
 

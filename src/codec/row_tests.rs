@@ -24,6 +24,7 @@ fn denied() -> Failure {
             endpoint: "PUT http://media.example.com/film/1.mp4?tagging".to_owned(),
             at: "2026-03-04T05:06:07.9Z".parse::<Timestamp>().unwrap(),
             retry_after: None,
+            headers: crate::call::ObjectHeaders::default(),
         },
     }
 }
@@ -142,7 +143,7 @@ prop_compose! {
         let class = FaultClass::Ambiguous;
         Outcome::Failed(Failure {
             operation,
-            fault: Fault { class, status, code, message, request_id, ec, endpoint, at, retry_after: None },
+            fault: Fault { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: crate::call::ObjectHeaders::default() },
         })
     }
 }

@@ -3,25 +3,25 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
 use super::book::{Book, CheckpointError, Pending, Snapshot};
 use super::doubt::{EarlierDoubt, Reached};
-use super::worker::{Worked, Worker};
+use super::end::{End, EngineError};
+use super::worker::{Untrusted, Worked, Worker};
 use crate::frontier::Frontier;
 use crate::job::Progress;
 use crate::manifest::ManifestError;
 use crate::object::ObjectId;
 use crate::plan::Threshold;
-use crate::task::{Fault, Outcome, Seq, Task};
+use crate::task::{Outcome, Seq, Task};
 
 /// Batches of rows that are read ahead of the dispatcher.
 const BATCHES_AHEAD: usize = 4;
@@ -90,33 +90,6 @@ pub struct Bounds {
     pub rhythm: Rhythm,
 }
 
-/// Why dispatching ended. The later ones count for more: a job that breaks while it is asked to stop has broken.
-#[derive(Debug)]
-pub enum End {
-    /// Every row is settled.
-    Finished,
-    /// It was asked to stop.
-    Asked,
-    /// The service refuses the credentials.
-    Refused(Box<Fault>),
-    /// More objects failed than may.
-    TooManyFailed,
-    /// Something of this machine failed.
-    Broken(EngineError),
-}
-
-impl End {
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Finished => 0,
-            Self::Asked => 1,
-            Self::Refused(_) => 2,
-            Self::TooManyFailed => 3,
-            Self::Broken(_) => 4,
-        }
-    }
-}
-
 /// How dispatching ended.
 #[must_use]
 #[derive(Debug)]
@@ -125,7 +98,7 @@ pub struct Dispatched {
     pub progress: Progress,
     /// The settled rows.
     pub frontier: Frontier,
-    /// Objects whose work was begun and given up; what was sent for them may have been carried out.
+    /// Objects for which a write was sent and that have no outcome: it may have been carried out.
     pub abandoned: u64,
     /// These, and those that an earlier run left in doubt and this one has not settled.
     pub in_doubt: u64,
@@ -133,31 +106,6 @@ pub struct Dispatched {
     pub reach: u64,
     /// Why.
     pub end: End,
-}
-
-/// Why dispatching could not go on. What was recorded before stays true.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The frozen manifest cannot be read.
-    #[error("the frozen manifest cannot be read: {0}")]
-    Manifest(#[source] ManifestError),
-    /// An outcome cannot be recorded.
-    #[error("the report cannot be written: {0}")]
-    Report(#[source] io::Error),
-    /// A checkpoint cannot be made.
-    #[error("{0}")]
-    Checkpoint(#[source] CheckpointError),
-    /// A worker died.
-    #[error("a worker died: {0}")]
-    Worker(#[source] JoinError),
-    /// The frozen manifest ended before its last row.
-    #[error("the frozen manifest ended after {settled} of its {total} rows")]
-    RowsMissing {
-        /// The rows that came.
-        settled: u64,
-        /// The rows that it should have.
-        total: u64,
-    },
 }
 
 /// Runs the tasks of one job.
@@ -176,7 +124,9 @@ pub struct Dispatcher<'a> {
     before: Option<Seq>,
     beyond: u64,
     doubt: EarlierDoubt,
-    in_flight: JoinSet<(Task, u64, Worked)>,
+    in_flight: JoinSet<Flown>,
+    /// Objects that came back from a worker and for which a write had been sent.
+    joined_writes: u64,
     /// Hashes of the keys in flight. Two keys with one hash merely run one after the other.
     busy: HashSet<u64>,
     hasher: RandomState,
@@ -193,6 +143,9 @@ pub struct Dispatcher<'a> {
     kept: (u64, u64),
     due: Instant,
 }
+
+/// A row that a worker is done with, the hash of its key, what came of it, and whether a write was sent for it.
+type Flown = (Task, u64, Worked, bool);
 
 /// A row that waits for its key, the key's hash, and whether the row may have been asked for before.
 struct Twin {
@@ -226,6 +179,7 @@ impl<'a> Dispatcher<'a> {
             beyond: 0,
             doubt: EarlierDoubt { in_doubt, reach, settled },
             in_flight: JoinSet::new(),
+            joined_writes: 0,
             busy: HashSet::new(),
             hasher: RandomState::new(),
             twins: VecDeque::new(),
@@ -287,8 +241,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     async fn leave(mut self) -> Dispatched {
-        self.abandoned += self.in_flight.len() as u64;
-        self.in_flight.shutdown().await;
+        self.drain().await;
         let Progress { total, .. } = self.progress;
         let settled = self.progress.settled();
         if settled == total && matches!(self.end, End::Asked) {
@@ -302,13 +255,26 @@ impl<'a> Dispatcher<'a> {
             self.keep(before);
         }
         let last = self.last_snapshot();
-        self.record(last);
+        self.take_checkpoint(last);
         let made = made(&mut self.checkpoint).await;
         self.keep(made);
         self.book.observe(last);
         let Self { progress, frontier, abandoned, end, .. } = self;
         let Snapshot { in_doubt, reach, .. } = last;
         Dispatched { progress, frontier, abandoned, in_doubt, reach, end }
+    }
+
+    /// Gives up what is in flight. What has come to its end by now is settled; of the rest, only what was written is in doubt.
+    async fn drain(&mut self) {
+        self.in_flight.abort_all();
+        while let Some(done) = self.in_flight.join_next().await {
+            match done {
+                Ok(done) => self.settle(done),
+                Err(given_up) if given_up.is_cancelled() => {}
+                Err(died) => self.ends(End::Broken(EngineError::Worker(died))),
+            }
+        }
+        self.abandoned += self.worker.written().saturating_sub(self.joined_writes);
     }
 
     /// No more rows are taken. What counts for most is what is told, and of two such what came first.
@@ -369,34 +335,49 @@ impl<'a> Dispatcher<'a> {
         let worker = Arc::clone(&self.worker);
         // Boxed, since spawning moves it around.
         self.in_flight.spawn(Box::pin(async move {
-            let end = worker.work(&task.object, asked_before).await;
-            (task, hash, end)
+            let (end, wrote) = worker.work_on(&task.object, asked_before).await;
+            (task, hash, end, wrote)
         }));
     }
 
-    fn settle(&mut self, (task, hash, worked): (Task, u64, Worked)) {
-        let mut succeeded = false;
+    fn settle(&mut self, (task, hash, worked, wrote): Flown) {
+        self.joined_writes += u64::from(wrote);
+        let mut outcome = None;
         match worked {
             Worked::NotBegun => {}
             Worked::Abandoned => self.abandoned += 1,
             Worked::Refused(fault) => {
-                self.abandoned += 1;
+                self.abandoned += u64::from(wrote);
                 self.ends(End::Refused(fault));
             }
-            Worked::Settled(outcome) => match self.book.record(&task.object, &outcome) {
-                Ok(()) => {
-                    self.frontier.settle(task.seq);
-                    succeeded = matches!(outcome, Outcome::Succeeded { .. });
-                    *if succeeded { &mut self.progress.succeeded } else { &mut self.progress.failed } += 1;
-                    self.judge();
-                }
-                Err(error) => {
-                    self.abandoned += 1;
-                    self.ends(End::Broken(EngineError::Report(error)));
-                }
-            },
+            Worked::Untrusted(untrusted) => {
+                let Untrusted { refusal, failure } = *untrusted;
+                self.abandoned += u64::from(failure.is_none() && wrote);
+                outcome = failure.map(Outcome::Failed);
+                self.ends(End::Untrusted(Box::new(refusal)));
+            }
+            Worked::Unrecorded(why) => {
+                self.abandoned += u64::from(wrote);
+                self.ends(End::Broken(EngineError::Unrecorded(why)));
+            }
+            Worked::Settled(settled) => outcome = Some(settled),
         }
+        let succeeded = outcome.is_some_and(|outcome| self.record(&task, &outcome, wrote));
         self.let_twin_go(&task.object, hash, succeeded);
+    }
+
+    /// Writes an outcome down; whether it is a success that stands there.
+    fn record(&mut self, task: &Task, outcome: &Outcome, wrote: bool) -> bool {
+        if let Err(error) = self.book.record(&task.object, outcome) {
+            self.abandoned += u64::from(wrote);
+            self.ends(End::Broken(EngineError::Report(error)));
+            return false;
+        }
+        self.frontier.settle(task.seq);
+        let succeeded = matches!(outcome, Outcome::Succeeded { .. });
+        *if succeeded { &mut self.progress.succeeded } else { &mut self.progress.failed } += 1;
+        self.judge();
+        succeeded
     }
 
     fn judge(&mut self) {
@@ -437,10 +418,10 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn begin_checkpoint(&mut self) {
-        self.record(self.snapshot());
+        self.take_checkpoint(self.snapshot());
     }
 
-    fn record(&mut self, snapshot: Snapshot) {
+    fn take_checkpoint(&mut self, snapshot: Snapshot) {
         let begun = (self.started, self.progress.settled());
         let pending = self.book.checkpoint(snapshot, &mut self.frontier);
         self.checkpoint = Some(Checkpoint { pending, begun });

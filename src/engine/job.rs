@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::book::Snapshot;
 use super::dispatcher::{Bounds, Dispatched, Dispatcher, Rhythm, Start, Stop, TaskBatches};
 use super::ledger::{Clock, Ledger, Sent, Unkept, closed};
+use super::server_check::ServerCheck;
 use super::throttle::Throttle;
 use super::worker::Worker;
 use crate::backoff::RetryPolicy;
@@ -128,7 +129,7 @@ impl Job<'_> {
         let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, clock, known_sealed, observe);
         let batches = batches(frozen, &frontier);
         let start = Start { progress, frontier, taken, in_doubt, reach };
-        let worker = self.worker(&bounds, &stop).looking_first(lost_since);
+        let worker = self.worker(&bounds, &stop)?.looking_first(lost_since);
         let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);
         let mut ended = tokio::select! {
             biased;
@@ -187,14 +188,18 @@ impl Job<'_> {
         Ok(report)
     }
 
-    fn worker(&self, bounds: &Bounds, stop: &Stop) -> Worker {
-        Worker::new(
+    fn worker(&self, bounds: &Bounds, stop: &Stop) -> Result<Worker, ReportError> {
+        let worker = Worker::new(
             Arc::clone(self.store),
             self.plan.operations(),
             Throttle::new(bounds.allowance.clone()),
             RetryPolicy::default(),
             stop.asked.clone(),
-        )
+        );
+        if !self.plan.needs_server_check() {
+            return Ok(worker);
+        }
+        Ok(worker.checking(Arc::new(ServerCheck::of_job(self.journal, self.number)?)))
     }
 
     /// Sends each report file as soon as it is sealed and recorded. One that cannot be sent now is sent at the end.

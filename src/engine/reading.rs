@@ -1,7 +1,5 @@
 //! Looking at an object without changing anything: the reads of a plan, paced and retried like any other request.
 
-use std::sync::atomic::AtomicBool;
-
 use super::worker::{Halt, Visit, Worker};
 use crate::call::Call;
 use crate::object::{ObjectId, ObjectState};
@@ -32,7 +30,7 @@ pub enum Looked {
 impl Worker {
     /// Sends these reads, in order, until one fails.
     pub async fn look_at(&self, object: &ObjectId, reads: &[Call]) -> Looked {
-        let visit = Visit { object, begun: AtomicBool::new(false) };
+        let visit = Visit::new(object);
         let mut seen = ObjectState::default();
         for call in reads {
             let step = Step { call: call.clone(), operation: String::new() };
@@ -42,7 +40,7 @@ impl Worker {
                     return Looked::Failed { seen, call: call.clone(), fault: Box::new(failure.fault) };
                 }
                 Err(Halt::Refused(fault)) => return Looked::Refused(fault),
-                Err(Halt::Stopped) => return Looked::Stopped,
+                Err(Halt::Untrusted(_) | Halt::Unrecorded(_) | Halt::Stopped) => return Looked::Stopped,
             }
         }
         Looked::Seen(seen)

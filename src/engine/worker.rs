@@ -1,12 +1,13 @@
 //! One object's way: read what must be known, send what must be sent, again where that may help.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::server_check::{ServerCheck, ServerRefusal};
 use super::throttle::Throttle;
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::call::{Call, Learned, Reply};
@@ -21,18 +22,22 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Carries out a plan's operations on one object at a time.
 pub struct Worker {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     operations: Operations,
     reads: Vec<Step>,
     throttle: Throttle,
     policy: RetryPolicy,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// Whether the service has taken any of our signatures.
     accepted: AtomicBool,
     last: Mutex<Option<Way>>,
     /// When this job first asked for any restore, where what came of its requests was lost: then an object is looked at
     /// before its restore is asked for again.
     asked_since: Option<Timestamp>,
+    /// Where the server is not to be trusted before it has proven itself.
+    pub(super) check: Option<Arc<ServerCheck>>,
+    /// Objects for which a request that writes was sent.
+    written: AtomicU64,
 }
 
 /// From a state that an object was found in to the one that it should have: most objects of a job are found in the same.
@@ -53,20 +58,72 @@ pub enum Worked {
     Abandoned,
     /// The service refuses the credentials, whatever the object; it has no outcome.
     Refused(Box<Fault>),
+    /// The server does not do what it is asked, and nothing else. The object has an outcome where it was written.
+    Untrusted(Box<Untrusted>),
+    /// What the server has shown could not be recorded, so that nothing more is sent; why not.
+    Unrecorded(String),
+}
+
+/// A server that is not trusted any more, and what became of the object that showed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untrusted {
+    /// What the server did.
+    pub refusal: ServerRefusal,
+    /// The object's outcome, where a request that writes was sent for it.
+    pub failure: Option<Failure>,
 }
 
 /// One object on its way.
 pub(super) struct Visit<'a> {
     pub(super) object: &'a ObjectId,
     /// Whether a request was sent. From then on a stop does not come between its requests, only between retries.
-    pub(super) begun: AtomicBool,
+    begun: AtomicBool,
+    /// Whether one was that writes.
+    wrote: AtomicBool,
+}
+
+impl<'a> Visit<'a> {
+    /// Nothing was sent yet.
+    pub(super) fn new(object: &'a ObjectId) -> Self {
+        Self { object, begun: AtomicBool::new(false), wrote: AtomicBool::new(false) }
+    }
+
+    /// Whether a request was sent that writes.
+    pub(super) fn wrote(&self) -> bool {
+        self.wrote.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a request brought no reply.
 pub(super) enum Halt {
     Failed(Box<Failure>),
     Refused(Box<Fault>),
+    Untrusted(Box<Untrusted>),
+    Unrecorded(String),
     Stopped,
+}
+
+/// Why a single request brought no answer.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// What the last attempt met.
+    Fault(Box<Fault>),
+    /// The server cannot be trusted with it.
+    Untrusted(Box<ServerRefusal>),
+    /// It was stopped.
+    Stopped,
+}
+
+impl From<Halt> for Unanswered {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Failed(failure) => Self::Fault(Box::new(failure.fault)),
+            Halt::Refused(fault) => Self::Fault(fault),
+            Halt::Untrusted(untrusted) => Self::Untrusted(Box::new(untrusted.refusal)),
+            Halt::Unrecorded(_) | Halt::Stopped => Self::Stopped,
+        }
+    }
 }
 
 impl Worker {
@@ -90,6 +147,8 @@ impl Worker {
             accepted: AtomicBool::new(false),
             last: Mutex::new(None),
             asked_since: None,
+            check: None,
+            written: AtomicU64::new(0),
         }
     }
 
@@ -99,30 +158,49 @@ impl Worker {
         Self { asked_since, ..self }
     }
 
+    /// Trusts its server only as far as this check goes.
+    #[must_use]
+    pub fn checking(self, check: Arc<ServerCheck>) -> Self {
+        Self { check: Some(check), ..self }
+    }
+
     /// Works on one object. `asked_before` says that this job has already asked for its restore.
     pub async fn work(&self, object: &ObjectId, asked_before: bool) -> Worked {
-        let visit = Visit { object, begun: AtomicBool::new(false) };
-        match self.carry_out(&visit, asked_before).await {
+        self.work_on(object, asked_before).await.0
+    }
+
+    /// The same; also whether a request was sent that writes.
+    pub(super) async fn work_on(&self, object: &ObjectId, asked_before: bool) -> (Worked, bool) {
+        let visit = Visit::new(object);
+        let worked = match self.carry_out(&visit, asked_before).await {
             Ok(status) => Worked::Settled(Outcome::Succeeded { status }),
             Err(Halt::Failed(failure)) => Worked::Settled(Outcome::Failed(*failure)),
             Err(Halt::Refused(fault)) => Worked::Refused(fault),
-            Err(Halt::Stopped) if visit.begun.load(Ordering::Relaxed) => Worked::Abandoned,
+            Err(Halt::Untrusted(untrusted)) => Worked::Untrusted(untrusted),
+            Err(Halt::Unrecorded(why)) => Worked::Unrecorded(why),
+            // What was only read is as if it had not been begun.
+            Err(Halt::Stopped) if visit.wrote() => Worked::Abandoned,
             Err(Halt::Stopped) => Worked::NotBegun,
-        }
+        };
+        (worked, visit.wrote())
     }
 
-    /// Sends one request by itself, in its turn and with the retries of any other: what it says is all that is wanted. Not
-    /// for what must not be sent twice.
+    /// For how many objects a request was sent that writes.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Sends one request by itself, in its turn and with the retries of any other: what it says is all that is wanted. One
+    /// that writes is checked like a job's first. Not for what must not be sent twice.
     ///
     /// # Errors
-    /// What the last attempt met; `None` where it was stopped.
-    pub async fn ask(&self, object: &ObjectId, call: Call) -> Result<Reply, Option<Box<Fault>>> {
-        let visit = Visit { object, begun: AtomicBool::new(false) };
-        self.send(&visit, &Step { call, operation: String::new() }).await.map_err(|halt| match halt {
-            Halt::Failed(failure) => Some(Box::new(failure.fault)),
-            Halt::Refused(fault) => Some(fault),
-            Halt::Stopped => None,
-        })
+    /// When it is not answered, or the server cannot be trusted with it.
+    pub async fn ask(&self, object: &ObjectId, call: Call) -> Result<Reply, Unanswered> {
+        let visit = Visit::new(object);
+        let step = Step { call, operation: String::new() };
+        let reply =
+            if step.call.writes() { self.write(&visit, &step, false).await } else { self.send(&visit, &step).await };
+        Ok(reply?)
     }
 
     /// Every request that the object needs; the status of the last answer: of a write, or of a read where nothing has to
@@ -131,7 +209,7 @@ impl Worker {
         let mut before = ObjectState::default();
         let mut status = None;
         for step in &self.reads {
-            let reply = self.send(visit, step).await?;
+            let reply = self.read(visit, step).await?;
             status = Some(reply.status);
             before.learn(reply.learned);
         }
@@ -140,11 +218,7 @@ impl Worker {
             failed(operation, fault)
         })?;
         for step in &*steps {
-            let reply = match step.call {
-                Call::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await?,
-                _ => self.send(visit, step).await?,
-            };
-            status = Some(reply.status);
+            status = Some(self.write(visit, step, asked_before).await?.status);
         }
         // Without any answer nobody knows that the object is as it should be.
         status.ok_or_else(|| failed(&self.operations.names(), nothing_sent()))
@@ -161,6 +235,14 @@ impl Worker {
         let steps = after.map(|after| self.operations.steps(&before, &after).into());
         *last = Some(Way { before, steps: steps.clone() });
         steps
+    }
+
+    /// Sends a request that writes, until it is answered for good.
+    pub(super) async fn send_write(&self, visit: &Visit<'_>, step: &Step, asked_before: bool) -> Result<Reply, Halt> {
+        match step.call {
+            Call::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await,
+            _ => self.send(visit, step).await,
+        }
     }
 
     /// Sends a request that may be repeated, until it is answered for good.
@@ -274,7 +356,7 @@ impl Worker {
     async fn head(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<Reply, Halt> {
         let head = Step { call: Call::Head, operation: step.operation.clone() };
         self.send(visit, &head).await.map_err(|halt| match halt {
-            Halt::Stopped | Halt::Refused(_) => halt,
+            Halt::Stopped | Halt::Refused(_) | Halt::Untrusted(_) | Halt::Unrecorded(_) => halt,
             Halt::Failed(unseen) => {
                 let message = format!("{}; a look at the object failed as well: {}", fault.message, unseen.fault);
                 failed(&step.operation, Fault { message, ..fault.clone() })
@@ -285,12 +367,18 @@ impl Worker {
     /// Sends one request, in its turn and within its time. What is sent `again` gives way to a stop while it waits.
     async fn attempt(&self, visit: &Visit<'_>, call: &Call, again: bool) -> Result<Result<Reply, Fault>, Halt> {
         let may_stop = again || !visit.begun.load(Ordering::Relaxed);
+        if self.check.as_ref().is_some_and(|check| check.is_refused()) {
+            return Err(Halt::Stopped);
+        }
         let pass = tokio::select! {
             biased;
             () = self.stop.cancelled(), if may_stop => return Err(Halt::Stopped),
             pass = self.throttle.turn(&visit.object.bucket, call) => pass,
         };
         visit.begun.store(true, Ordering::Relaxed);
+        if call.writes() && !visit.wrote.swap(true, Ordering::Relaxed) {
+            self.written.fetch_add(1, Ordering::Relaxed);
+        }
         let url = || self.store.request_url(visit.object, call);
         let waiting_for = || format!("no answer to {}", url());
         let (limit, calling) = (scaled(REQUEST_TIMEOUT), self.store.call(visit.object, call));
@@ -331,7 +419,7 @@ fn timed_out(late: TimedOut, url: String) -> Fault {
     Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &late.to_string(), url)
 }
 
-fn failed(operation: &str, fault: Fault) -> Halt {
+pub(super) fn failed(operation: &str, fault: Fault) -> Halt {
     Halt::Failed(Box::new(Failure { operation: operation.to_owned(), fault }))
 }
 

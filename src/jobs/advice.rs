@@ -1,5 +1,11 @@
 //! What to do about objects that failed, by the error code that they failed with.
 
+use crate::call::Call;
+use crate::engine::{RefusalKind, ServerRefusal};
+use crate::job::JobId;
+use crate::object::ObjectId;
+use crate::plan::Plan;
+use crate::plan::policy::{Language, Need};
 use crate::task::Fault;
 
 /// Advice for each code that a job commonly meets.
@@ -58,6 +64,16 @@ const ADVICE: &[(&[&str], &str)] = &[
         &["RequestTimeout", "ConnectionError", "ClientError", "UnreadableAnswer"],
         "no usable answer came, ten times over: check the network and the server, lower concurrency, then retry; what was \
          asked for may have been done",
+    ),
+    (
+        &["UnexpectedDocument"],
+        "the server answered with something else than was asked for: check that the endpoint is the store's own, and that it \
+         supports the operation",
+    ),
+    (
+        &["ServerCheckFailed"],
+        "the server did not do what it was asked, and nothing else: look at this object and restore it if need be; no other \
+         was written to after it",
     ),
     (&["InternalError"], "the server failed, ten times over: retry later; what was asked for may have been done"),
     (
@@ -136,6 +152,66 @@ pub(super) fn refused(fault: &Fault) -> String {
     };
     let todo = todo.map(|todo| format!(" ({todo})"));
     format!("the service refuses {what}: {fault}{}", todo.unwrap_or_default())
+}
+
+/// Why a job pauses whose server is not trusted, or a command refuses.
+pub(super) fn untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
+    let missing = match &refusal.kind {
+        RefusalKind::Denied(call) => {
+            format!("; {} is missing", missing_action(plan, call, &refusal.object))
+        }
+        _ => String::new(),
+    };
+    let object = named(&refusal.object);
+    let end = if refusal.after_write || refusal.kind == RefusalKind::Unseen {
+        "nothing more was sent"
+    } else {
+        "nothing was written to show it"
+    };
+    format!("{refusal}{missing}. It was seen with {object}; {end}")
+}
+
+/// The action that a policy must allow for a request about this object.
+pub(super) fn missing_action(plan: &Plan, call: &Call, object: &ObjectId) -> &'static str {
+    Need::of(call).action(Language::of(plan.store.provider), object.version.is_some())
+}
+
+/// An object in a message.
+pub(super) fn named(object: &ObjectId) -> String {
+    let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", id.as_str()));
+    format!("{}/{}{version}", object.bucket, object.key)
+}
+
+/// What to do about a job that is paused because its server is not trusted. Where that was seen by a write, to try again may
+/// cost one more object.
+#[must_use]
+pub fn after_distrust(job: &JobId, after_write: bool) -> String {
+    if after_write {
+        return after_refusal(job);
+    }
+    format!(
+        "use a server that supports it, or allow what is missing, and resume the job (batchplan resume {job}), or give it up \
+         (batchplan cancel {job}). If you know that this server keeps objects whole, set `skip_server_check = true` in [store] \
+         and resume the job"
+    )
+}
+
+/// What to do about a job whose server has changed an object by a write.
+fn after_refusal(job: &JobId) -> String {
+    format!(
+        "give the job up (batchplan cancel {job}); once the server is repaired, start afresh (batchplan apply PLAN --new). If \
+         you know that this server keeps objects whole, set `skip_server_check = true` in [store] and resume the job"
+    )
+}
+
+/// What to do about a server that is not trusted, before there is a job.
+#[must_use]
+pub(super) fn distrust_help(refusal: &ServerRefusal) -> String {
+    let first = match refusal.kind {
+        RefusalKind::Denied(_) => "allow what is missing (batchplan policy PLAN prints all that a plan needs)",
+        _ => "use a server that supports it",
+    };
+    format!("{first}; if you know that this server keeps objects whole, set `skip_server_check = true` in [store]")
 }
 
 #[cfg(test)]

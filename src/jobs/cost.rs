@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::advice::{distrust_help, untrusted};
 use super::error::JobError;
 use super::preview::{Closeness, Onlooker, Preview, PreviewError, Previewer};
 use crate::diff::Prospect;
+use crate::engine::ServerRefusal;
 use crate::estimate::{estimate, exceeds, rates_for};
 use crate::manifest::{Frozen, ManifestError, Prepared};
 use crate::plan::Plan;
@@ -55,10 +57,19 @@ pub(super) async fn check(
         Err(JobError::Manifest(ManifestError::Stopped)) => return Ok(false),
         preview => preview?,
     };
+    if let Some(refusal) = &preview.refusal {
+        return Err(distrusted(plan, refusal));
+    }
     match exceeds(&estimate(&preview.work, &rates), &max).refusal() {
         Some(refusal) => Err(JobError::TooDear(Box::new(refusal.clone()))),
         None => Ok(true),
     }
+}
+
+/// What a preview has shown of the server ends a command.
+#[must_use]
+pub fn distrusted(plan: &Plan, refusal: &ServerRefusal) -> JobError {
+    JobError::Untrusted { job: None, why: untrusted(plan, refusal), help: distrust_help(refusal) }
 }
 
 /// Looks on, and says nothing: it is over in a moment.

@@ -92,6 +92,16 @@ pub enum JobError {
     /// Its objects cannot be looked at.
     #[error("the service refuses the credentials: {0}")]
     Unseen(Box<Fault>),
+    /// Its server is not trusted.
+    #[error("{}{why}", job.as_ref().map_or_else(String::new, |job| format!("job {job} is not resumed: ")))]
+    Untrusted {
+        /// The job, where it is refused because of what it has seen before.
+        job: Option<JobId>,
+        /// What the server did.
+        why: String,
+        /// What to do.
+        help: String,
+    },
     /// What a saved plan was made of is not what it was.
     #[error(
         "the manifest is not what it was when the plan was saved: {0}; nothing was changed, and its job is withdrawn"
@@ -184,6 +194,7 @@ impl JobError {
             Self::Unseen(fault) => {
                 return super::advice(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
             }
+            Self::Untrusted { help, .. } => help.clone(),
             Self::Stale(_) => "look at it again, and save it anew: batchplan plan PLAN --out FILE".to_owned(),
             Self::Unpublished(job) => format!("send it first: batchplan publish {job}; or lose it: batchplan delete {job} --force"),
             Self::Needed { job, .. } => format!("keep it, or delete it all the same: batchplan delete {job} --force"),

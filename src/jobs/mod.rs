@@ -7,6 +7,7 @@
 //! | `desk` | finds or creates the job of a plan |
 //! | `origin` | where its objects come from |
 //! | `runner`, `control` | takes a job on from wherever it stands, and obeys what others ask of it meanwhile |
+//! | `server_verdict` | whether its server is trusted with more |
 //! | `recurring` | whether there is anything new for a plan that recurs |
 //! | `queue` | works off all jobs that wait |
 //! | `redo` | what is done about a record that is damaged, or cannot be proven |
@@ -41,14 +42,15 @@ mod runner;
 mod saved;
 mod schedule;
 mod scope;
+mod server_verdict;
 mod settings;
 mod turn;
 pub mod xml;
 
-pub use advice::advice;
+pub use advice::{advice, after_distrust};
 pub use budget::{Budget, Seat, Wanted};
 pub use check::{Finding, Probes, Verdict, check};
-pub use cost::{SAMPLE, foresee};
+pub use cost::{SAMPLE, distrusted, foresee};
 pub use describe::{Description, Kept, Presence, ReportState, describe, look};
 pub use desk::{Entered, Held, Submission, is_interrupted, plan_to_go_on_with, stored_plan};
 pub use ending::{Concluded, Delivered, url};

@@ -39,7 +39,7 @@ pub struct Queue<'a> {
 impl Queue<'_> {
     /// Works on jobs until none is left that may be worked on, or it is stopped.
     ///
-    /// These are what is Ready, what was interrupted, and what is Paused but not by a person. Each is taken up once: one
+    /// These are what is Ready, what was interrupted, and what is Paused unless that waits for a person. Each is taken up once: one
     /// that pauses again is left for another time.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl Queue<'_> {
 fn is_work(job: &JobRecord) -> bool {
     match job.status {
         JobStatus::Suspended => false,
-        JobStatus::Paused => job.cause != Some(PauseCause::Person),
+        JobStatus::Paused => !job.cause.is_some_and(PauseCause::waits_for_a_person),
         status => !status.is_over(),
     }
 }

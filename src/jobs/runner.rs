@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::advice::refused;
+use super::advice::{refused, untrusted};
 use super::budget::{Budget, Wanted};
 use super::control::{Control, LOOK_EVERY};
 use super::cost;
@@ -142,6 +142,7 @@ impl<'a> Runner<'a> {
         if matches!(self.job.status, Cancelling | Failing) {
             return self.end_as_recorded().await.map(Gone::Concluded);
         }
+        self.check_server_verdict()?;
         let frozen = match self.prepare(watch).await? {
             Prepare::Known(frozen) => frozen,
             Prepare::Interrupted => return Ok(Gone::Interrupted),
@@ -434,6 +435,9 @@ impl<'a> Runner<'a> {
             }
             (End::Asked, Active) => self.stops_as_asked(),
             (End::Refused(fault), Active | Pausing) => self.pauses(PauseCause::Credentials, refused(fault)),
+            (End::Untrusted(refusal), Active | Pausing) => {
+                self.pauses(PauseCause::Server, untrusted(self.plan, refusal))
+            }
             (End::Broken(error), Active | Pausing) => self.pauses(PauseCause::Machine, error.to_string()),
             // All is done, or somebody has asked for something else in the last moment of the work.
             _ => Ok(()),
@@ -453,7 +457,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn pauses(&mut self, cause: PauseCause, why: String) -> Result<(), JobError> {
+    /// Brings a job that is worked on to Paused.
+    pub(super) fn pauses(&mut self, cause: PauseCause, why: String) -> Result<(), JobError> {
         if self.job.status == Active {
             self.advance(Pausing, Why::paused(cause, why.clone()))?;
         }

@@ -11,6 +11,7 @@
 //! | `checksum` | whether that is still what was recorded |
 //! | `clock` | what came before what, and how much time has passed |
 //! | `listen` | who is told of what was recorded |
+//! | `server_check` | whether a job's server is trusted |
 //! | `recurrence` | which inventory a job worked on |
 //! | `outlived` | jobs whose time is over |
 //! | `lease` | who works on a job |
@@ -33,6 +34,7 @@ mod pledge;
 mod record;
 mod recurrence;
 mod schema;
+mod server_check;
 mod short;
 mod snapshot;
 mod tally;
@@ -51,5 +53,6 @@ pub use outlived::{ClockLeap, MAX_REMEMBERED, Outlived, REMEMBERED_FOR, SUSPENDE
 pub use pledge::Pledge;
 pub use record::{AT_WORK, Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request, WorkSpan};
 pub use recurrence::{Inventory, NamedWork, PastWork, Portion, Recurrence};
+pub use server_check::{FirstWrite, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict};
 pub use snapshot::Kept;
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

@@ -54,32 +54,43 @@ impl ReportOrigin {
     }
 }
 
-/// Why a job is paused: it says whether anything but a person may resume it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PauseCause {
-    /// Somebody paused it.
-    Person,
-    /// Its process was asked to end.
-    Signal,
-    /// The service refuses the credentials.
-    Credentials,
-    /// Something of this machine failed, such as a full disk.
-    Machine,
+enum_with_all! {
+    /// Why a job is paused: it says whether anything but a person may resume it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum PauseCause {
+        /// Somebody paused it.
+        Person,
+        /// Its process was asked to end.
+        Signal,
+        /// The service refuses the credentials.
+        Credentials,
+        /// Something of this machine failed, such as a full disk.
+        Machine,
+        /// The server does not do what it is asked, and nothing else.
+        Server,
+    }
 }
 
 impl PauseCause {
+    /// Whether only a person may resume it: it was a person's decision, or needs one.
+    #[must_use]
+    pub fn waits_for_a_person(self) -> bool {
+        matches!(self, Self::Person | Self::Server)
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Person => "person",
             Self::Signal => "signal",
             Self::Credentials => "credentials",
             Self::Machine => "machine",
+            Self::Server => "server",
         }
     }
 
     fn read(text: &str) -> Option<Self> {
-        [Self::Person, Self::Signal, Self::Credentials, Self::Machine].into_iter().find(|cause| cause.as_str() == text)
+        Self::ALL.into_iter().find(|cause| cause.as_str() == text)
     }
 }
 

@@ -7,7 +7,8 @@ pub(super) const APPLICATION_ID: i32 = 0x6270_6a6c;
 ///
 /// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each manifest
 /// part that was begun (4 Mi rows each), `segment` one for each report file (256 MiB each), and `failure` and `example`
-/// are bounded for each job by [`Tally`](super::Tally). `past_work` has two rows at most for each name and store of a plan.
+/// are bounded for each job by [`Tally`](super::Tally), and `server_check` by
+/// [`MAX_SERVER_CHECKS`](super::MAX_SERVER_CHECKS). `past_work` has two rows at most for each name and store of a plan.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE job (
@@ -139,6 +140,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE frontier ADD COLUMN checksum INTEGER;
     ALTER TABLE segment ADD COLUMN open_md5 TEXT;
     ALTER TABLE segment ADD COLUMN checksum INTEGER;
+",
+    "
+    CREATE TABLE server_check (
+        job     INTEGER NOT NULL REFERENCES job (number) ON DELETE CASCADE,
+        bucket  TEXT NOT NULL,
+        aspect  TEXT NOT NULL,
+        verdict TEXT NOT NULL,
+        detail  TEXT NOT NULL,
+        at      INTEGER NOT NULL,
+        PRIMARY KEY (job, bucket, aspect)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 

@@ -216,6 +216,7 @@ pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> Fault {
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
+        headers: crate::call::ObjectHeaders::default(),
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Operation {
 
 enum_with_all! {
     /// The part of an object that an operation is about. Operations on different ones cannot disturb each other.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Aspect {
         /// The tags.
@@ -46,8 +46,29 @@ enum_with_all! {
 }
 
 impl Aspect {
-    /// The request that reads it, where an operation may need to know it.
-    fn read(self) -> Option<Call> {
+    /// The request that leads from one state of it to the other; `None` where nothing has to change.
+    fn write(self, before: &ObjectState, after: &ObjectState) -> Option<Call> {
+        match self {
+            Self::Tags => tagging::call(&before.tags, &after.tags),
+            Self::Acl => acl::call(&before.acl, &after.acl),
+            Self::Restoration => restore::call(&before.restoration, &after.restoration),
+        }
+    }
+
+    /// That of a request which changes it; none of HEAD.
+    #[must_use]
+    pub fn of(call: &Call) -> Option<Self> {
+        match call {
+            Call::GetTags | Call::PutTags(_) | Call::DeleteTags => Some(Self::Tags),
+            Call::GetAcl | Call::PutAcl(_) => Some(Self::Acl),
+            Call::Restore(_) => Some(Self::Restoration),
+            Call::Head => None,
+        }
+    }
+
+    /// The request that reads it, where it has a sub-resource of its own to read.
+    #[must_use]
+    pub fn read(self) -> Option<Call> {
         match self {
             Self::Tags => Some(Call::GetTags),
             Self::Acl => Some(Call::GetAcl),
@@ -56,12 +77,23 @@ impl Aspect {
         }
     }
 
-    /// The request that leads from one state of it to the other; `None` where nothing has to change.
-    fn write(self, before: &ObjectState, after: &ObjectState) -> Option<Call> {
+    /// Its sub-resource, as it stands in a URL.
+    #[must_use]
+    pub fn resource(self) -> &'static str {
         match self {
-            Self::Tags => tagging::call(&before.tags, &after.tags),
-            Self::Acl => acl::call(&before.acl, &after.acl),
-            Self::Restoration => restore::call(&before.restoration, &after.restoration),
+            Self::Tags => "?tagging",
+            Self::Acl => "?acl",
+            Self::Restoration => "?restore",
+        }
+    }
+
+    /// Its name in the journal.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tags => "tags",
+            Self::Acl => "acl",
+            Self::Restoration => "restoration",
         }
     }
 }

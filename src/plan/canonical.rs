@@ -7,8 +7,8 @@
 //!
 //! Values are taken as they were checked, so that two ways of writing one thing are one thing. Only what checking loses
 //! is taken as it was written: relative paths, which would name another file in another clone, and ages, which would be
-//! another instant with each reading. A permission such as `allow_http` changes nothing that is covered, and is not in
-//! the form.
+//! another instant with each reading. A permission such as `allow_http` or `skip_server_check` changes nothing that is
+//! covered, and is not in the form.
 //!
 //! What holds anyway is left out. So a key that plans gain later changes no hash of a plan that does not use it. The
 //! price is that a default must keep its meaning: to change one is to change what unfinished jobs are.

@@ -53,6 +53,8 @@ pub struct Plan {
     pub description: Option<String>,
     /// Where.
     pub store: StoreConfig,
+    /// Whether the server is trusted without having proven that it knows what the plan asks of it.
+    pub skip_server_check: bool,
     /// Which objects.
     pub manifest: Manifest,
     /// What is done to each of them, in one pass; at least one.
@@ -80,5 +82,11 @@ impl Plan {
     #[must_use]
     pub fn operations(&self) -> Operations {
         Operations::new(self.operations.clone()).skipping_unchanged(self.job.skip_unchanged)
+    }
+
+    /// Whether the server must prove that it knows tags, ACLs and restores before it is trusted with writes.
+    #[must_use]
+    pub fn needs_server_check(&self) -> bool {
+        !self.skip_server_check && !self.store.is_first_party()
     }
 }

@@ -9,7 +9,7 @@ use super::{Plan, StateUrl};
 use crate::call::Call;
 use crate::manifest::{CsvField, CsvPlace, InventoryObject, Source, Versions};
 use crate::object::{Bucket, Key};
-use crate::operation::Operation;
+use crate::operation::{Aspect, Operation};
 use crate::store::Provider;
 
 /// Whose policies.
@@ -206,6 +206,16 @@ fn work(plan: &Plan) -> Vec<Right> {
             Call::Head => Some(READ),
             Call::PutTags(_) | Call::DeleteTags | Call::PutAcl(_) | Call::Restore(_) => None,
         });
+    }
+    if plan.needs_server_check() {
+        // What the server is checked by.
+        for aspect in operations.iter().map(Operation::aspect) {
+            rights.extend_from_slice(match aspect {
+                Aspect::Tags => &[GET_TAGS, READ],
+                Aspect::Acl => &[GET_ACL, READ],
+                Aspect::Restoration => &[READ],
+            });
+        }
     }
     for operation in operations.iter() {
         // Tags of which none are left are deleted, not put.

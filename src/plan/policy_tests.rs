@@ -22,6 +22,24 @@ fn spelled(policy: &Json) -> Vec<(Vec<String>, Vec<String>)> {
 }
 
 #[test]
+fn the_reads_that_check_a_server_are_allowed_where_it_is_checked() {
+    let bucket = "[manifest.prefix]\nbucket = \"bkt\"\n";
+    let work = |store: &str, operation: &str| {
+        let plan = plan(&format!("{store}{bucket}{operation}"));
+        spelled(&permissions(&plan, Language::Iam, &[]).unwrap())[1].0.clone()
+    };
+    let other = "[store]\nprovider = \"s3\"\nendpoint = \"https://s3.example.org\"\n";
+    let trusted = format!("{other}skip_server_check = true\n");
+    let own = "[store]\nprovider = \"s3\"\nendpoint = \"https://s3.eu-central-1.amazonaws.com\"\n";
+    let acl = "[operation.put_object_acl]\nacl = \"private\"\n";
+    assert_eq!(work(other, PUT), ["s3:GetObjectTagging", "s3:GetObject", "s3:PutObjectTagging"]);
+    assert_eq!(work(other, acl), ["s3:GetObjectAcl", "s3:GetObject", "s3:PutObjectAcl"]);
+    for store in [&trusted, own, AWS] {
+        assert_eq!(work(store, PUT), ["s3:PutObjectTagging"]);
+    }
+}
+
+#[test]
 fn a_state_is_kept_below_its_prefix() {
     let rest = "[manifest.prefix]\nbucket = \"bkt\"\n";
     let plan = plan(&format!("{AWS}{rest}{PUT}[state]\nurl = \"s3://kept/team\"\n"));

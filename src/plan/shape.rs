@@ -79,6 +79,10 @@ table! {
         optional role_arn: Text<1, 2048>,
         /// Whether an endpoint that is not on this machine may be spoken to without encryption. False by default.
         optional allow_http: bool,
+        /// Whether jobs write without having checked that the server knows tags, ACLs and restores. Only for a server that is
+        /// known to: one that does not may replace, empty or delete objects. False by default; endpoints of AWS and Alibaba
+        /// Cloud are not checked in any case.
+        optional skip_server_check: bool,
         /// Sandbox only: the folder that holds its state, seen from the plan's folder.
         optional data: Text<1, 4096>,
         /// Sandbox only: a CSV file that says what the buckets hold at first use, seen from the plan's folder.

@@ -20,6 +20,7 @@ pub(super) fn bad() -> Outcome {
             endpoint: String::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
             retry_after: None,
+            headers: crate::call::ObjectHeaders::default(),
         },
     })
 }

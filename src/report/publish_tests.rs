@@ -51,6 +51,7 @@ fn fault(class: FaultClass) -> Fault {
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
+        headers: crate::call::ObjectHeaders::default(),
     }
 }
 

@@ -55,3 +55,108 @@ pub struct StoreConfig {
     /// Sandbox only: the CSV that says what the bucket holds at first use.
     pub fill: Option<PathBuf>,
 }
+
+/// The domains below which AWS's own endpoints are, in all of its partitions.
+/// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
+const OF_AWS: [&str; 9] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "api.aws",
+    "api.amazonwebservices.com.cn",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "csp.hci.ic.gov",
+    "cloud.adc-e.uk",
+];
+
+/// The domain below which Alibaba Cloud's own endpoints are.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
+const OF_ALIBABA: &str = "aliyuncs.com";
+
+impl StoreConfig {
+    /// Whether the store is AWS's or Alibaba Cloud's own, or the one inside the binary: they mean what their documentation
+    /// says.
+    #[must_use]
+    pub fn is_first_party(&self) -> bool {
+        match (self.provider, &self.endpoint) {
+            (Provider::Sandbox, _) | (Provider::Aws, None) => true,
+            (_, Some(endpoint)) => is_first_party(endpoint),
+            (_, None) => false,
+        }
+    }
+}
+
+/// Whether an endpoint is one of S3's at AWS or of OSS's at Alibaba Cloud. Other hosts below their domains are customers' own
+/// machines and load balancers.
+fn is_first_party(endpoint: &str) -> bool {
+    let endpoint = endpoint.to_ascii_lowercase();
+    let Some(host) = endpoint.strip_prefix("https://") else { return false };
+    let host = host.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');
+    let labels =
+        |domain: &str| host.strip_suffix(domain)?.strip_suffix('.').map(|rest| rest.split('.').collect::<Vec<_>>());
+    let is =
+        |label: &str, name: &str| label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    let of_aws = OF_AWS.iter().find_map(|domain| labels(domain)).is_some_and(|labels| {
+        labels.iter().any(|label| is(label, "s3") || is(label, "s3express")) && !labels.contains(&"elb")
+    });
+    of_aws || labels(OF_ALIBABA).is_some_and(|labels| labels.iter().any(|label| is(label, "oss")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_own_endpoints_are_told_from_others() {
+        for own in [
+            "https://s3.eu-west-1.amazonaws.com",
+            "https://S3.dualstack.us-east-1.AMAZONAWS.com:443",
+            "https://s3-fips.us-gov-west-1.amazonaws.com",
+            "https://s3-accelerate.amazonaws.com",
+            "https://s3.amazonaws.com",
+            "https://s3.cn-north-1.amazonaws.com.cn",
+            "https://bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com",
+            "https://oss-cn-hangzhou.aliyuncs.com",
+            "https://oss-cn-hangzhou-internal.aliyuncs.com",
+            "https://s3.oss-cn-hangzhou.aliyuncs.com",
+            "https://cn-hangzhou.oss.aliyuncs.com",
+        ] {
+            assert!(is_first_party(own), "{own}");
+        }
+        for other in [
+            "http://s3.eu-west-1.amazonaws.com",
+            "https://s3.example.org",
+            "https://amazonaws.com",
+            "https://amazonaws.com.example.org",
+            "https://s3.amazonaws.com.example.org",
+            "https://s3.notamazonaws.com",
+            "https://ec2-1-2-3-4.compute-1.amazonaws.com",
+            "https://s3-proxy-123.us-east-1.elb.amazonaws.com",
+            "https://abc.execute-api.us-east-1.amazonaws.com",
+            "https://nlb-x.cn-hangzhou.nlb.aliyuncs.com",
+            "https://aliyuncs.com",
+            "http://127.0.0.1:9000",
+            "",
+        ] {
+            assert!(!is_first_party(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_store_without_an_endpoint_is_the_services_own() {
+        let config = |provider, endpoint: Option<&str>| StoreConfig {
+            provider,
+            endpoint: endpoint.map(str::to_owned),
+            region: None,
+            addressing: Addressing::Virtual,
+            role_arn: None,
+            data: None,
+            fill: None,
+        };
+        assert!(config(Provider::Aws, None).is_first_party());
+        assert!(config(Provider::Sandbox, None).is_first_party());
+        assert!(!config(Provider::Aws, Some("https://minio.example.org")).is_first_party());
+        assert!(config(Provider::S3, Some("https://s3.eu-west-1.amazonaws.com")).is_first_party());
+    }
+}

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use jiff::Timestamp;
 
+use crate::call::ObjectHeaders;
 use crate::task::{Fault, FaultClass};
 
 /// Longest server message that is kept: an error body is not trusted to be short.
@@ -49,6 +50,7 @@ impl Refusal<'_> {
             endpoint,
             at: Timestamp::now(),
             retry_after: retry_after.and_then(seconds),
+            headers: ObjectHeaders::default(),
         }
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     impl Store for Noting {
         async fn call(&self, _: &ObjectId, call: &Call) -> Result<Reply, Fault> {
             self.0.lock().expect("no poison").push(call.clone());
-            Ok(Reply { status: 200, learned: Learned::Nothing })
+            Ok(Reply::new(200, Learned::Nothing))
         }
 
         async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {

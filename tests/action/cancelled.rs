@@ -41,7 +41,9 @@ fn is_gone_on_with(state: &str) {
     }
     let plan = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n\
                 [report]\nenabled = true\nbucket = \"reports\"\nprefix = \"r\"\nscope = \"all-tasks\"\n";
-    machine.write("plans/nightly.toml", format!("name = \"nightly\"\n{}{plan}", store(&server.endpoint())));
+    // Requests are held one by one: those that check the server would be as well.
+    let trusted = store(&server.endpoint()).replace("[store]\n", "[store]\nskip_server_check = true\n");
+    machine.write("plans/nightly.toml", format!("name = \"nightly\"\n{trusted}{plan}"));
     let workflow = yaml("plans/workflows/nightly.yml");
     let night = Trigger { event: "schedule", payload: json!({}) };
 

@@ -46,7 +46,12 @@ fn server(answer: fn(&str) -> Option<(&'static str, &'static str)>) -> (String, 
 fn world(endpoint: &str, rest: &str) -> World {
     let world = World::filled("");
     world.write("list.csv", "bkt,a\n");
-    world.write("plan.toml", format!("name = \"t\"\n[store]\nprovider = \"s3\"\nendpoint = \"{endpoint}\"\n{rest}"));
+    world.write(
+        "plan.toml",
+        format!(
+            "name = \"t\"\n[store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{endpoint}\"\n{rest}"
+        ),
+    );
     world
 }
 

@@ -1,6 +1,6 @@
 //! Answers that are not what they should be.
 
-use batchplan::call::{Call, Learned};
+use batchplan::call::{Call, Learned, ObjectHeader};
 use batchplan::object::{Acl, RestoreRequest, TagSet};
 use batchplan::store::ListRequest;
 use batchplan::task::FaultClass;
@@ -48,7 +48,7 @@ async fn a_success_whose_body_is_an_error_is_that_error() {
 }
 
 #[tokio::test]
-async fn a_success_that_cannot_be_read_may_be_one() {
+async fn a_document_that_came_whole_and_is_another_is_not_asked_for_again() {
     let huge = format!("<Tagging><TagSet>{}", "<Tag/>".repeat(2_000_000));
     let expanded = format!("{BOMB}<Tagging><TagSet><Tag><Key>&b;</Key><Value/></Tag></TagSet></Tagging>");
     for (body, why) in [
@@ -63,10 +63,75 @@ async fn a_success_that_cannot_be_read_may_be_one() {
         let server = Server::playing([ok(body), ok(body)]).await;
         for (name, store) in stores(&server.endpoint()) {
             let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
-            assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Ambiguous, "UnreadableAnswer"), "{name} {why}");
+            assert_eq!(
+                (fault.class, fault.code.as_str()),
+                (FaultClass::Rejected, "UnexpectedDocument"),
+                "{name} {why}"
+            );
             assert!(fault.message.contains(why), "{name}: {}", fault.message);
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_off_on_the_way_is_worth_another_attempt() {
+    let whole = answer("200 OK", "", TAGS);
+    let cut = Act::SendAndClose(whole[..whole.len() - 20].to_vec());
+    // Nothing says where it ends.
+    let endless = Act::SendAndClose(format!("HTTP/1.1 200 OK\r\n\r\n{}", &TAGS[..40]).into_bytes());
+    for act in [cut, endless] {
+        let server = Server::playing([act.clone(), act]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+            assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Ambiguous, "UnreadableAnswer"), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_too_long_may_have_been_carried_out() {
+    let body = "x".repeat(100 << 10);
+    let server = Server::playing([ok(&body), ok(&body)]).await;
+    for (name, store) in stores(&server.endpoint()) {
+        let fault = ask(&store, &Call::DeleteTags).await.expect_err("a fault");
+        assert_eq!(fault.class, FaultClass::Ambiguous, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_tag_set_is_an_empty_one() {
+    for (status, code, found) in [("404 Not Found", "NoSuchTagSet", true), ("404 Not Found", "NoSuchKey", false)] {
+        let refusal = Act::Send(answer(status, "", &error(code)));
+        let server = Server::playing([refusal.clone(), refusal]).await;
+        for (name, store) in stores(&server.endpoint()) {
+            let answer = ask(&store, &Call::GetTags).await;
+            let empty = answer
+                .as_ref()
+                .is_ok_and(|reply| reply.no_tag_set && reply.learned == Learned::Tags(TagSet::default()));
+            assert_eq!(empty, found, "{name} {code}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_headers_of_an_object_are_noticed() {
+    let headers = "ETag: \"e\"\r\nLast-Modified: Fri, 21 Dec 2012 00:00:00 GMT\r\nAccept-Ranges: bytes\r\n";
+    let server = Server::playing([Act::Send(answer("200 OK", headers, TAGS)), ok(TAGS)]).await;
+    let [(_, store), _] = stores(&server.endpoint());
+    for there in [true, false] {
+        let reply = ask(&store, &Call::GetTags).await.expect("tags");
+        for header in [ObjectHeader::ETag, ObjectHeader::LastModified, ObjectHeader::AcceptRanges] {
+            assert_eq!(reply.headers.has(header), there, "{header:?}");
+        }
+        assert!(!reply.headers.has(ObjectHeader::DeleteMarker));
+    }
+    let head = answer("200 OK", "ETag: \"e\"\r\n", "").iter().map(|byte| *byte as char).collect::<String>();
+    let server =
+        Server::playing([Act::Send(head.replace("Content-Length: 0", "Content-Length: 7").into_bytes())]).await;
+    let [(_, store), _] = stores(&server.endpoint());
+    let reply = ask(&store, &Call::Head).await.expect("a head");
+    let Learned::Head { content, .. } = reply.learned else { panic!("{reply:?}") };
+    assert_eq!((content.etag.as_deref(), content.size), (Some("\"e\""), Some(7)));
 }
 
 #[tokio::test]

@@ -76,14 +76,14 @@ fn tags(pairs: &[(&str, &str)]) -> TagSet {
 fn shown(answer: Result<Reply, Fault>) -> String {
     match answer {
         Err(fault) => fault.status.map_or(fault.code.clone(), |status| format!("{status} {}", fault.code)),
-        Ok(Reply { status, learned }) => match learned {
+        Ok(Reply { status, learned, .. }) => match learned {
             Learned::Nothing => status.to_string(),
             Learned::Tags(tags) => {
                 let pairs: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 format!("{status} [{}]", pairs.join(" "))
             }
             Learned::Acl(acl) => format!("{status} {}", acl.as_str()),
-            Learned::Head { class, restoration } => {
+            Learned::Head { class, restoration, .. } => {
                 let restored = match restoration {
                     Restoration::Absent => "not restored",
                     Restoration::InProgress => "in progress",

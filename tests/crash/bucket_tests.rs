@@ -101,7 +101,7 @@ async fn every_call_does_what_s3_does() {
     let Reply { status, .. } = store.call(&id("k"), &restore).await.expect("restored");
     assert_eq!((status, server.state("b", "k").expect("an object").restoring), (202, Some(3)));
     assert_eq!(refused(&store, "k", restore).await, (Some(409), "RestoreAlreadyInProgress".to_owned()));
-    let Learned::Head { class, restoration } = learned(&store, "k", Call::Head).await else { panic!("no head") };
+    let Learned::Head { class, restoration, .. } = learned(&store, "k", Call::Head).await else { panic!("no head") };
     assert_eq!((class.as_str(), restoration), ("DEEP_ARCHIVE", Restoration::InProgress));
     server.put("b", "gone", Object { gone: true, ..Object::default() });
     for missing in ["gone", "never there"] {

@@ -188,7 +188,7 @@ impl Scenario {
         // With a token, whoever asks again about a job that was killed as it ended is told how it ended.
         format!(
             "name = \"crash {seed}\"\n\
-             [store]\nprovider = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n\
+             [store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n\
              {manifest}[operation.{operation}]\ntags = {{ new = \"{seed}\" }}\n\
              [report]\n{place}\nscope = \"all-tasks\"\nformat = \"{format}\"\n\
              [job]\nclient_request_token = \"crash-{seed}\"\n\

@@ -23,7 +23,7 @@ pub(crate) enum Scene {
 impl Scene {
     /// It is done, they say.
     pub(crate) fn done() -> Self {
-        Self::Answers(Ok(Reply { status: 200, learned: Learned::Nothing }))
+        Self::Answers(Ok(Reply::new(200, Learned::Nothing)))
     }
 }
 

@@ -42,7 +42,7 @@ impl Slow {
         self.world.write(
             "plan.toml",
             format!(
-                "name = \"slow\"\n[store]\nprovider = \"s3\"\nendpoint = \"{}\"\n[manifest.prefix]\nbucket = \"bkt\"\n\
+                "name = \"slow\"\n[store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{}\"\n[manifest.prefix]\nbucket = \"bkt\"\n\
                  [operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n[report]\nbucket = \"reports\"\n\
                  [limits]\nrequests_per_second = {rate}\n",
                 self.server.endpoint()

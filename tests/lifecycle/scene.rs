@@ -28,6 +28,8 @@ const DEADLINE: Duration = Duration::from_mins(2);
 pub(crate) struct Scene {
     world: World,
     pub(crate) server: BucketServer,
+    /// Whether plans trust the server without checking it: then each object is one write, and nothing else is sent.
+    pub(crate) trusted: bool,
 }
 
 impl Deref for Scene {
@@ -50,7 +52,7 @@ impl Scene {
         for n in 0..count {
             server.put("bkt", key(n), Object::default());
         }
-        Self { world: World::filled(""), server }
+        Self { world: World::filled(""), server, trusted: true }
     }
 
     /// Writes `plan.toml`, which works on this bucket.
@@ -61,8 +63,9 @@ impl Scene {
     /// Writes `NAME.toml`, of a plan of that name, which reports on every object.
     pub(crate) fn plan_named(&self, name: &str, rest: &str) {
         let endpoint = self.server.endpoint();
+        let trust = if self.trusted { "skip_server_check = true\n" } else { "" };
         let store = format!(
-            "[store]\nprovider = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n"
+            "[store]\n{trust}provider = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n"
         );
         let report = if rest.contains("[report]") { "" } else { "[report]\nenabled = false\nscope = \"all-tasks\"\n" };
         self.write(&format!("{name}.toml"), format!("name = \"{name}\"\n{store}{report}\n{rest}"));

@@ -62,12 +62,21 @@ impl Scene {
 
     /// Writes `plan.toml`: the store behind the gate, and this.
     pub(crate) fn plan(&self, rest: &str) {
+        self.plan_of("", rest);
+    }
+
+    /// The same, which trusts the store: what is sent is about the objects alone.
+    pub(crate) fn plan_unchecked(&self, rest: &str) {
+        self.plan_of("skip_server_check = true\n", rest);
+    }
+
+    fn plan_of(&self, trust: &str, rest: &str) {
         let (provider, region) = match self.dialect {
             Dialect::Aws => ("aws", "us-east-1"),
             Dialect::Oss => ("oss", "cn-hangzhou"),
         };
         let store = format!(
-            "[store]\nprovider = \"{provider}\"\nendpoint = \"{}\"\nregion = \"{region}\"\naddressing = \"path\"\n",
+            "[store]\n{trust}provider = \"{provider}\"\nendpoint = \"{}\"\nregion = \"{region}\"\naddressing = \"path\"\n",
             self.gate.endpoint()
         );
         self.world.write("plan.toml", format!("name = \"test\"\n{store}{rest}"));

@@ -57,7 +57,7 @@ impl Days {
 
     /// Writes `plan.toml`, which adds a tag to the objects of the newest inventory, and this.
     pub(crate) fn plan(&self, rest: &str) {
-        self.scene.plan(&format!(
+        self.scene.plan_unchecked(&format!(
             "[manifest.inventory]\nbucket = \"lists\"\nlatest = \"daily/\"\n\
              [operation.put_object_tagging]\ntags = {{ seen = \"yes\" }}\n{rest}"
         ));

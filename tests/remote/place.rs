@@ -86,7 +86,7 @@ impl Place {
     fn plan(&self, state: &str) -> String {
         format!(
             "name = \"handed over\"\n\
-             [store]\nprovider = \"s3\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n\
+             [store]\nprovider = \"s3\"\nskip_server_check = true\nendpoint = \"{}\"\nregion = \"us-east-1\"\naddressing = \"path\"\n\
              [manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = {{ t = \"1\" }}\n\
              [report]\nbucket = \"reports\"\nscope = \"all-tasks\"\n\
              [job]\nclient_request_token = \"once\"\n\

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The real-server suite: the store battery and the end-to-end matrix on every server, OSS's SDK on the sandbox, the AWS CLI
-# on exported requests, and a job of a million rows.
+# The real-server suite: the store battery and the end-to-end matrix on every server, a server that knows none of what a plan
+# asks, OSS's SDK on the sandbox, the AWS CLI on exported requests, and a job of a million rows.
 #
 # usage: suite.sh [BINARY]      (default: target/release/batchplan)
 set -euo pipefail
@@ -14,6 +14,9 @@ BATCHPLAN_TEST_SERVERS="MINISTACK MOTO RADOSGW" python3 tests/servers/run.py --s
 
 echo "-- the matrix of operations and manifests, judged by boto3"
 python3 tests/servers/matrix.py --binary "$binary"
+
+echo "-- rclone's server, which knows no tags, ACLs and restores"
+python3 tests/servers/rclone.py --binary "$binary"
 
 echo "-- OSS's own SDK on the sandbox"
 python3 tests/servers/oss_sdk.py --binary "$binary"

@@ -10,6 +10,8 @@ mod answer;
 mod asked;
 #[path = "bucket/manner.rs"]
 mod manner;
+#[path = "bucket/nature.rs"]
+mod nature;
 #[path = "bucket/serve.rs"]
 mod serve;
 
@@ -27,6 +29,7 @@ use asked::Asked;
 pub(crate) use asked::Kind;
 use manner::Judge;
 pub(crate) use manner::{Manner, Seen};
+pub(crate) use nature::Nature;
 
 /// How often what goes wrong, each from 0 to 1; together at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -120,6 +123,11 @@ struct Shared {
     /// How often the test has set another judge.
     judges: u64,
     log: Vec<Seen>,
+    nature: Nature,
+    /// After how many more writes it becomes another, and which.
+    turns: Option<(u64, Nature)>,
+    /// How often tags or an ACL were read since it became what it is.
+    looks: u32,
 }
 
 impl Shared {
@@ -203,6 +211,9 @@ impl BucketServer {
             judge: Box::new(|_| Manner::Serve),
             judges: 0,
             log: Vec::new(),
+            nature: Nature::default(),
+            turns: None,
+            looks: 0,
         }));
         let (stop, stopped) = oneshot::channel();
         let serving = Arc::clone(&shared);
@@ -262,6 +273,28 @@ impl BucketServer {
     /// Honours `If-None-Match: *`, and removes objects, from now on.
     pub(crate) fn honour_conditions(&self) {
         self.shared().conditional = true;
+    }
+
+    /// Has the server be of another kind from now on.
+    pub(crate) fn turn(&self, nature: Nature) {
+        self.turn_after(0, nature);
+    }
+
+    /// The same, after so many more requests that write to objects.
+    pub(crate) fn turn_after(&self, writes: u64, nature: Nature) {
+        let mut shared = self.shared();
+        if writes == 0 {
+            (shared.nature, shared.looks) = (nature, 0);
+        } else {
+            shared.turns = Some((writes, nature));
+        }
+    }
+
+    /// The contents of a bucket's objects, by their keys.
+    pub(crate) fn bodies(&self, bucket: &str) -> BTreeMap<Vec<u8>, Bytes> {
+        let shared = self.shared();
+        let objects = shared.buckets.get(bucket).expect("a bucket of this server").iter();
+        objects.map(|(key, object)| (key.clone(), object.body.clone())).collect()
     }
 
     /// All requests so far, in the order in which they arrived.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use batchplan::call::{Call, Learned, Reply};
+use batchplan::call::{Call, ContentMark, Learned, ObjectHeaders, Reply};
 use batchplan::object::{Acl, Bucket, Fact, Key, ObjectId, ObjectState, Restoration, StorageClass, TagSet};
 use batchplan::store::{
     BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Ownership, Store, Versioning,
@@ -117,10 +117,11 @@ impl MemoryStore {
             }
             Call::Head => {
                 let class = state.class.known().cloned().expect("it is there");
-                (200, Learned::Head { class, restoration: *state.restoration.known().expect("it is there") })
+                let restoration = *state.restoration.known().expect("it is there");
+                (200, Learned::Head { class, restoration, content: ContentMark::default() })
             }
         };
-        Ok(Reply { status, learned })
+        Ok(Reply::new(status, learned))
     }
 }
 
@@ -141,6 +142,7 @@ pub(crate) fn refused(status: u16, code: &str, class: FaultClass) -> Fault {
         endpoint: "PUT http://memory/".to_owned(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
+        headers: ObjectHeaders::default(),
     }
 }
 

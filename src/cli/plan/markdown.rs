@@ -39,6 +39,7 @@ pub(super) fn of(view: &View<'_>) -> String {
     text.push_str(&warnings(view));
     let end = match numbers::nothing_to_do(view) {
         Some(nothing) => format!("\nnext: {nothing}\n"),
+        None if view.preview.refusal.is_some() => String::new(),
         None => format!("\nnext: {}\n", code(&view.next)),
     };
     for part in [since(view), diff(view)] {

@@ -29,8 +29,11 @@ pub(super) fn of(view: &View<'_>) -> String {
     text.push_str(&facts(view));
     text.push_str(&costs(view));
     text.push_str(&warnings(view));
-    let next = numbers::nothing_to_do(view).unwrap_or(&view.next);
-    let _ = writeln!(text, "\nnext: {next}");
+    // Where the server is not trusted, there is nothing to go on with.
+    if view.preview.refusal.is_none() {
+        let next = numbers::nothing_to_do(view).unwrap_or(&view.next);
+        let _ = writeln!(text, "\nnext: {next}");
+    }
     text
 }
 

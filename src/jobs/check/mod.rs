@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::advice::named;
 use crate::backoff::RetryPolicy;
 use crate::call::{Call, Learned};
-use crate::engine::{Allowance, Throttle, Worker};
+use crate::engine::{Allowance, ReadCheck, RefusalKind, ServerCheck, ServerRefusal, Throttle, Unanswered, Worker};
 use crate::manifest::{CsvPlace, Glanced, Manifest, ManifestError, Source};
 use crate::object::{Bucket, ObjectId};
 use crate::operation::{Aspect, Operation, Operations};
@@ -80,6 +81,8 @@ enum Over {
     Credentials,
     /// Nobody answers.
     Unreachable,
+    /// The server does not do what it is asked.
+    Untrusted,
 }
 
 /// Checks a plan against its store, and tells of each finding as it comes. Gives back the bucket of the first object, where
@@ -97,9 +100,11 @@ pub async fn check(
     let of_versions = works_on_versions(plan);
     let mut checker = Checker { language, of_versions, over: None, tell };
     let first = checker.manifest(&plan.manifest, &reading).await;
-    checker.reads(&worker(plan, reading), &operations, first.as_ref()).await;
+    let reader = worker(plan, reading);
+    checker.reads(&reader, &operations, first.as_ref()).await;
+    checker.server(&reader, plan, first.as_ref()).await;
     match &probes.write {
-        Some(object) => checker.probe(&worker(plan, Arc::clone(store)), &operations, object).await,
+        Some(object) => checker.probe(&Writer::new(plan, store), &operations, object).await,
         None => checker.leave_writes(&operations),
     }
     checker.report(plan, store, probes.report).await;
@@ -110,6 +115,31 @@ pub async fn check(
 fn worker(plan: &Plan, store: Arc<dyn Store>) -> Worker {
     let throttle = Throttle::new(Allowance::new(1, plan.limits.requests_per_second));
     Worker::new(store, plan.operations(), throttle, RetryPolicy::default(), CancellationToken::new())
+}
+
+/// Sends what writes, each checked like a job's first write where the server must prove itself.
+struct Writer {
+    worker: Worker,
+    check: Option<Arc<ServerCheck>>,
+}
+
+impl Writer {
+    fn new(plan: &Plan, store: &Arc<dyn Store>) -> Self {
+        let worker = worker(plan, Arc::clone(store));
+        if !plan.needs_server_check() {
+            return Self { worker, check: None };
+        }
+        let check = Arc::new(ServerCheck::default());
+        Self { worker: worker.checking(Arc::clone(&check)), check: Some(check) }
+    }
+
+    /// The worker, which trusts the server no further than at first.
+    fn afresh(&self) -> &Worker {
+        if let Some(check) = &self.check {
+            check.forget();
+        }
+        &self.worker
+    }
 }
 
 struct Checker<'a> {
@@ -157,8 +187,17 @@ impl Checker<'_> {
         let reads = !call.writes();
         match worker.ask(object, call).await {
             Ok(reply) => Ok(reply.learned),
-            Err(Some(fault)) => Err(self.judged(&fault, reads)),
-            Err(None) => Err((Verdict::NotChecked, "it was stopped".to_owned())),
+            Err(Unanswered::Fault(fault)) => Err(self.judged(&fault, reads)),
+            Err(Unanswered::Untrusted(refusal)) => {
+                self.over = Some(Over::Untrusted);
+                let (verdict, why) = distrusted(&refusal);
+                let RefusalKind::Denied(read) = &refusal.kind else { return Err((verdict, why)) };
+                let need = Need::of(read);
+                let what = format!("{} of {}", doing(need), named(object));
+                self.told(what, self.action(need, Some(object)), verdict, Some(why));
+                Err((Verdict::NotChecked, "whether the server knows it could not be checked before".to_owned()))
+            }
+            Err(Unanswered::Stopped) => Err((Verdict::NotChecked, "it was stopped".to_owned())),
         }
     }
 
@@ -167,6 +206,7 @@ impl Checker<'_> {
             None => return Ok(()),
             Some(Over::Credentials) => "the credentials are refused whatever they ask for",
             Some(Over::Unreachable) => "the store cannot be reached",
+            Some(Over::Untrusted) => "nothing is written to this server",
         };
         Err((Verdict::NotChecked, why.to_owned()))
     }
@@ -252,6 +292,49 @@ impl Checker<'_> {
         }
     }
 
+    /// Checks with the first object whether the server knows tags and ACLs, as far as reading shows that.
+    async fn server(&mut self, reader: &Worker, plan: &Plan, first: Option<&ObjectId>) {
+        let about = |aspect: &Aspect| plan.operations.iter().any(|operation| operation.aspect() == *aspect);
+        for aspect in Aspect::ALL.into_iter().filter(about) {
+            let Some(read) = aspect.read() else { continue };
+            if plan.store.is_first_party() {
+                continue;
+            }
+            let mut what = format!("tell {} from the object itself", aspect.resource());
+            let found = match first {
+                _ if plan.skip_server_check => {
+                    (Verdict::NotChecked, Some("`skip_server_check` turns it off: the server is trusted".to_owned()))
+                }
+                None => (Verdict::NotChecked, Some("no object of the manifest is known".to_owned())),
+                Some(object) => {
+                    what = format!("{what}: {}", named(object));
+                    match self.unless_over() {
+                        Ok(()) => self.read_check(reader.check_reads(object, aspect).await),
+                        Err((verdict, why)) => (verdict, Some(why)),
+                    }
+                }
+            };
+            let action = (found.0 == Verdict::Denied).then(|| self.action(Need::of(&read), first));
+            self.told(what, action, found.0, found.1);
+        }
+    }
+
+    fn read_check(&mut self, found: ReadCheck) -> (Verdict, Option<String>) {
+        match found {
+            ReadCheck::Proven => (Verdict::Allowed, None),
+            ReadCheck::Absent(fault) => (Verdict::NotChecked, Some(format!("the object is not there: {fault}"))),
+            ReadCheck::Refused(refusal) => {
+                let (verdict, why) = distrusted(&refusal);
+                (verdict, Some(why))
+            }
+            ReadCheck::Failed(fault) | ReadCheck::Credentials(fault) => {
+                let (verdict, why) = self.judged(&fault, true);
+                (verdict, Some(why))
+            }
+            ReadCheck::Stopped => (Verdict::NotChecked, Some("it was stopped".to_owned())),
+        }
+    }
+
     /// Says what would have to be written to know more.
     fn leave_writes(&mut self, operations: &Operations) {
         for need in writes(operations) {
@@ -325,8 +408,11 @@ fn doing(need: Need) -> &'static str {
     }
 }
 
-/// An object in a message.
-fn named(object: &ObjectId) -> String {
-    let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", id.as_str()));
-    format!("{}/{}{version}", object.bucket, object.key)
+/// What a check of the server comes to that was refused.
+fn distrusted(refusal: &ServerRefusal) -> Unlearned {
+    let way = "`skip_server_check = true` in [store] turns the check off";
+    match refusal.kind {
+        RefusalKind::Denied(_) => (Verdict::Denied, format!("{refusal}; {way}")),
+        _ => (Verdict::Refused, refusal.to_string()),
+    }
 }

@@ -1,6 +1,6 @@
 //! Writing that leaves things as they are: what an object has is read, written back just so, and read again.
 
-use super::{Checker, RESTORE, Unlearned, Verdict, doing, named, writes};
+use super::{Checker, RESTORE, Unlearned, Verdict, Writer, doing, named, writes};
 use crate::call::{Call, Learned};
 use crate::engine::Worker;
 use crate::object::{Acl, ObjectId, TagSet};
@@ -9,7 +9,7 @@ use crate::plan::policy::Need;
 
 impl Checker<'_> {
     /// Tries what the operations write, on this object.
-    pub(super) async fn probe(&mut self, writer: &Worker, operations: &Operations, object: &ObjectId) {
+    pub(super) async fn probe(&mut self, writer: &Writer, operations: &Operations, object: &ObjectId) {
         let needs = writes(operations);
         let tags: Vec<Need> =
             needs.iter().copied().filter(|need| matches!(need, Need::PutTags | Need::DeleteTags)).collect();
@@ -26,8 +26,8 @@ impl Checker<'_> {
         }
     }
 
-    async fn probe_tags(&mut self, writer: &Worker, needs: &[Need], plan_reads: bool, object: &ObjectId) {
-        let before = match self.tags(writer, object).await {
+    async fn probe_tags(&mut self, writer: &Writer, needs: &[Need], plan_reads: bool, object: &ObjectId) {
+        let before = match self.tags(&writer.worker, object).await {
             Ok(tags) => tags,
             Err(why) => return self.unread_before(needs, Need::GetTags, plan_reads, object, why),
         };
@@ -45,19 +45,19 @@ impl Checker<'_> {
                 }
                 _ => Call::PutTags(before.clone()),
             };
-            let answer = self.ask(writer, object, call).await;
+            let answer = self.ask(writer.afresh(), object, call).await;
             wrote |= self.came_of(what, action, answer).is_some();
         }
         if wrote {
-            let after = self.tags(writer, object).await;
+            let after = self.tags(&writer.worker, object).await;
             let had = before.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
             let had = if had.is_empty() { "no tags".to_owned() } else { had };
             self.compare(Need::GetTags, object, after.map(|after| after == before), &had);
         }
     }
 
-    async fn probe_acl(&mut self, writer: &Worker, plan_reads: bool, object: &ObjectId) {
-        let before = match self.acl(writer, object).await {
+    async fn probe_acl(&mut self, writer: &Writer, plan_reads: bool, object: &ObjectId) {
+        let before = match self.acl(&writer.worker, object).await {
             Ok(acl) => acl,
             Err(why) => return self.unread_before(&[Need::PutAcl], Need::GetAcl, plan_reads, object, why),
         };
@@ -68,9 +68,9 @@ impl Checker<'_> {
                 "its ACL is none of the predefined ones, and could not be put back: name another object".to_owned();
             return self.told(what, action, Verdict::NotChecked, Some(why));
         }
-        let answer = self.ask(writer, object, Call::PutAcl(before)).await;
+        let answer = self.ask(writer.afresh(), object, Call::PutAcl(before)).await;
         if self.came_of(what, action, answer).is_some() {
-            let after = self.acl(writer, object).await;
+            let after = self.acl(&writer.worker, object).await;
             self.compare(Need::GetAcl, object, after.map(|after| after == before), before.as_str());
         }
     }

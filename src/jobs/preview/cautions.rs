@@ -151,6 +151,13 @@ pub fn of_plan(plan: &Plan) -> Vec<String> {
         Operation::AddTagging(_) | Operation::PutAcl(_) => None,
     };
     let mut found: Vec<_> = plan.operations.iter().filter_map(caution).collect();
+    if plan.skip_server_check && !plan.store.is_first_party() {
+        found.push(
+            "the server check is off (`skip_server_check`): a server that does not know tags, ACLs or restores may replace, \
+             empty or delete objects"
+                .to_owned(),
+        );
+    }
     let acls = plan.operations.iter().any(|operation| operation.aspect() == Aspect::Acl);
     if acls && plan.store.provider == Provider::S3 {
         found.push(

@@ -6,9 +6,11 @@
 //! | `shown` | which of them are worth showing |
 //! | `workload` | what the whole job sends and holds |
 //! | `cautions` | what deserves a second thought |
+//! | `server` | whether the server knows what the plan asks of it |
 
 mod cautions;
 mod examine;
+mod server;
 mod shown;
 mod workload;
 
@@ -20,12 +22,14 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::diff::{Judge, Prospect, Service, Tally, busiest};
+use crate::engine::ServerRefusal;
 use crate::estimate::Workload;
 use crate::manifest::{Bounds, Frozen, ManifestError, Pin, Prepared, Surveyed, Wish, sample_of, survey};
 use crate::plan::Plan;
 use crate::store::{Provider, ReadOnly, Store};
 use crate::task::Fault;
 
+use super::advice::untrusted;
 use examine::Examined;
 
 pub use cautions::{Buckets, of_plan as cautions};
@@ -73,6 +77,8 @@ pub struct Preview {
     pub work: Workload,
     /// What deserves a second thought.
     pub cautions: Vec<String>,
+    /// Why the server is not trusted with the plan, where it is not.
+    pub refusal: Option<ServerRefusal>,
     /// The digest, where it was wanted.
     pub digest: Option<String>,
     /// When the objects were looked at.
@@ -185,6 +191,7 @@ impl Previewer<'_> {
         let (at, asked) = (Timestamp::now(), self.store.asked());
         let named = surveyed.sample.iter().map(|it| &it.object.bucket);
         let buckets = Buckets::ask(self.plan, &*self.store, named, self.stop).await;
+        let refusal = self.check_server(&surveyed.sample).await?;
         let judge = Judge::new(self.plan.operations(), Service::from(self.plan.store.provider));
         let sampled = surveyed.sample.len() as u64;
         let busiest = busiest(surveyed.sample.iter().map(|it| &it.object))
@@ -199,9 +206,12 @@ impl Previewer<'_> {
         };
         let rows = frozen.rows();
         let Examined { tally, shown, told, names, .. } = examined;
+        let mut cautions = cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
+        cautions.extend(refusal.iter().map(|refusal| untrusted(self.plan, refusal)));
         Ok(Preview {
             work: workload::workload(self.plan, &census, rows, &tally, asked, names),
-            cautions: cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref()),
+            cautions,
+            refusal,
             tally,
             shown,
             closeness: self.closeness,

@@ -302,7 +302,18 @@ fn ending() -> impl Strategy<Value = Outcome> {
     let failed = (proptest::option::of(300_u16..600), ".{0,9}", ".{0,9}").prop_map(|(status, code, message)| {
         let (request_id, ec, endpoint) = (String::new(), String::new(), String::new());
         let (class, at) = (FaultClass::Rejected, Timestamp::UNIX_EPOCH);
-        let fault = Fault { class, status, code, message, request_id, ec, endpoint, at, retry_after: None };
+        let fault = Fault {
+            class,
+            status,
+            code,
+            message,
+            request_id,
+            ec,
+            endpoint,
+            at,
+            retry_after: None,
+            headers: crate::call::ObjectHeaders::default(),
+        };
         Outcome::Failed(Failure { operation: "put_object_acl".to_owned(), fault })
     });
     prop_oneof![(200_u16..300).prop_map(|status| Outcome::Succeeded { status }), failed]

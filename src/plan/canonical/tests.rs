@@ -99,6 +99,7 @@ const FREE: &[(Lines, &[&str])] = &[
         &[
             "store.addressing = \"virtual\"",
             "store.allow_http = true",
+            "store.skip_server_check = true",
             "manifest.prefix.versions = \"current\"",
             "report = { enabled = false, bucket = \"unused\", scope = \"failed-tasks-only\", format = \"aws\" }",
             "job.priority = 7",
@@ -204,6 +205,7 @@ const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("store.addressing", CSV, "store.addressing = \"virtual\"", Some("store.addressing")),
     ("store.role_arn", CSV, "store.role_arn = \"arn:aws:iam:::role/Batch\"", Some("store.role_arn")),
     ("store.allow_http", CSV, "store.allow_http = true", None),
+    ("store.skip_server_check", CSV, "store.skip_server_check = true", None),
     ("store.data", LOCAL, "store.data = \"./state\"", Some("store.data")),
     ("store.fill", LOCAL, "store.fill = \"fill.csv\"", Some("store.fill")),
     ("manifest.prefix.bucket", PREFIX, "manifest.prefix.bucket = \"other\"", Some("manifest.prefix.bucket")),

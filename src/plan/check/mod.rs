@@ -73,6 +73,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         name: file.name.value()?.0.clone(),
         description: file.description.value().map(|text| text.0.clone()),
         store,
+        skip_server_check: skip_server_check(file),
         manifest,
         operations,
         report,
@@ -84,6 +85,11 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
         recurring,
         canonical,
     })
+}
+
+fn skip_server_check(file: &PlanFile) -> bool {
+    let store = file.store.value();
+    store.and_then(|store| store.skip_server_check.value()).copied().unwrap_or_default()
 }
 
 fn job(file: &PlanFile) -> JobSettings {

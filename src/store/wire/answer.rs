@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http_body_util::BodyExt as _;
 use jiff::fmt::rfc2822;
@@ -16,6 +17,7 @@ use super::clock::TOLERATED;
 use super::dialect::Dialect;
 use super::identity::Identity;
 use super::lane::Arriving;
+use crate::call::{ObjectHeader, ObjectHeaders};
 use crate::store::fault::{Refusal, shortened};
 use crate::store::xml;
 use crate::task::{Fault, FaultClass};
@@ -53,6 +55,8 @@ impl Limit {
 pub(super) struct Answer {
     pub(super) head: Parts,
     pub(super) body: Arriving,
+    /// Whether it answers a request that only reads.
+    pub(super) reads: bool,
 }
 
 /// Whose signature a request has, and of what time.
@@ -78,6 +82,8 @@ pub(in crate::store) struct Whole {
     pub(in crate::store) headers: HeaderMap,
     /// The body.
     pub(in crate::store) body: Bytes,
+    /// Whether it answers a request that only reads.
+    reads: bool,
 }
 
 /// A refusal, and what else it says of the clock.
@@ -115,12 +121,15 @@ impl Answer {
         if !self.head.status.is_success() {
             return Err(self.refused(dialect, signed, in_words).await);
         }
-        let unreadable = |why: &str| Refused::alone(unreadable(status, why, in_words()));
         let read = read(&mut self.body, limit.bytes()).await;
         let body = match read {
             Read::Whole(body) => body,
-            Read::Cut(_) => return Err(unreadable("the answer is longer than any that was expected")),
-            Read::Broken(why) => return Err(unreadable(&why)),
+            Read::Cut(_) => {
+                let make = if self.reads { another } else { unreadable };
+                let fault = make(status, "the answer is longer than any that was expected", in_words());
+                return Err(Refused::alone(Fault { headers: object_headers(&self.head.headers), ..fault }));
+            }
+            Read::Broken(why) => return Err(Refused::alone(unreadable(status, &why, in_words()))),
             Read::Stalled(why) => {
                 let mut fault =
                     Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &shortened(&why), in_words());
@@ -133,7 +142,7 @@ impl Answer {
             let document = Document::read(&body, signed);
             return Err(document.refused(status, &self.head.headers, dialect, signed, in_words()));
         }
-        Ok(Whole { status, headers: self.head.headers, body })
+        Ok(Whole { status, headers: self.head.headers, body, reads: self.reads })
     }
 
     /// Hands on a success whose body is still on its way.
@@ -246,7 +255,8 @@ impl Document {
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
         // A refusal of the time says what time it is, where no header does.
         let date = date.or_else(|| self.server_time.trim().parse().ok());
-        Refused { fault: refusal.fault(in_words), date, has_code: !self.code.is_empty() }
+        let fault = Fault { headers: object_headers(headers), ..refusal.fault(in_words) };
+        Refused { fault, date, has_code: !self.code.is_empty() }
     }
 
     /// The message, and where the bucket is, if the server says that it is elsewhere.
@@ -279,10 +289,48 @@ impl Refused {
 }
 
 impl Whole {
-    /// The fault of a success that cannot be understood.
+    /// The fault of a success whose document is not the one that was asked for. To read again would bring the same, unless the
+    /// end of the body was not marked, so that it may have been cut off.
     pub(in crate::store) fn unreadable(&self, why: &str, in_words: String) -> Fault {
-        unreadable(self.status, why, in_words)
+        let marked = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| self.headers.contains_key(header));
+        let make = if marked && self.reads { another } else { unreadable };
+        Fault { headers: self.object_headers(), ..make(self.status, why, in_words) }
     }
+
+    /// Which headers of an object itself it has.
+    pub(super) fn object_headers(&self) -> ObjectHeaders {
+        object_headers(&self.headers)
+    }
+}
+
+/// Which headers of an object itself an answer has.
+fn object_headers(headers: &HeaderMap) -> ObjectHeaders {
+    let mut found = ObjectHeaders::default();
+    let names = [
+        ("etag", ObjectHeader::ETag),
+        ("last-modified", ObjectHeader::LastModified),
+        ("accept-ranges", ObjectHeader::AcceptRanges),
+        ("x-amz-restore", ObjectHeader::Restore),
+        ("x-oss-restore", ObjectHeader::Restore),
+    ];
+    for (name, header) in names {
+        if headers.contains_key(name) {
+            found = found.with(header);
+        }
+    }
+    let marked = |name: &str| headers.get(name).is_some_and(|value| value.as_bytes() == b"true");
+    if marked("x-amz-delete-marker") || marked("x-oss-delete-marker") {
+        found = found.with(ObjectHeader::DeleteMarker);
+    }
+    found
+}
+
+/// A success that came whole, and is not what was asked for.
+fn another(status: u16, why: &str, in_words: String) -> Fault {
+    let message = format!("the answer could not be read: {why}");
+    let mut fault = Fault::unanswered(FaultClass::Rejected, "UnexpectedDocument", &shortened(&message), in_words);
+    fault.status = Some(status);
+    fault
 }
 
 /// A success that cannot be read may be one: look before doing it again.

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, ETAG};
+use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::answer::{Limit, Whole};
 use super::dialect::read_tags;
 use super::payload::Payload;
 use super::{Ask, Wire};
-use crate::call::{Call, Learned, Reply};
+use crate::call::{Call, ContentMark, Learned, Reply};
 use crate::object::{ObjectId, TagSet, VersionId};
+use crate::store::fault::shortened;
 use crate::store::xml::XmlFault;
 use crate::task::Fault;
 
@@ -78,11 +80,18 @@ impl Wire {
             Call::GetTags | Call::DeleteTags | Call::GetAcl | Call::Head => Payload::none(),
         };
         let ask = Ask { method, bucket: &object.bucket, key: Some(&object.key), query: &query, headers, payload };
-        let whole = self.carry_out(ask, Limit::Small).await?;
+        let whole = match self.carry_out(ask, Limit::Small).await {
+            Err(fault) if *call == Call::GetTags && is_no_tag_set(&fault) => {
+                let learned = Learned::Tags(TagSet::default());
+                return Ok(Reply { headers: fault.headers, no_tag_set: true, ..Reply::new(200, learned) });
+            }
+            answer => answer?,
+        };
         let learned = self
             .learned(call, &whole)
             .map_err(|why| whole.unreadable(&why, self.site.request(method, &object.bucket, &object.key, &query)))?;
-        Ok(Reply { status: whole.status, learned })
+        let size = whole.body.len() as u64;
+        Ok(Reply { headers: whole.object_headers(), size, ..Reply::new(whole.status, learned) })
     }
 
     fn learned(&self, call: &Call, whole: &Whole) -> Result<Learned, String> {
@@ -91,11 +100,23 @@ impl Wire {
             Call::GetAcl => document(self.dialect.read_acl(&whole.body)).map(Learned::Acl),
             Call::Head => {
                 let (class, restoration) = self.dialect.read_head(&whole.headers);
-                Ok(Learned::Head { class, restoration })
+                Ok(Learned::Head { class, restoration, content: content_mark(&whole.headers) })
             }
             Call::PutTags(_) | Call::DeleteTags | Call::PutAcl(_) | Call::Restore(_) => Ok(Learned::Nothing),
         }
     }
+}
+
+/// Whether an object's tags are refused because it has none, as some servers do.
+fn is_no_tag_set(fault: &Fault) -> bool {
+    fault.status == Some(404) && matches!(fault.code.as_str(), "NoSuchTagSet" | "NoSuchTagSetError")
+}
+
+/// `ETag` and length of an answer to HEAD.
+fn content_mark(headers: &HeaderMap) -> ContentMark {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let etag = text(ETAG).map(|etag| shortened(etag).into());
+    ContentMark { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
 }
 
 fn document<T>(read: Result<Option<T>, XmlFault>) -> Result<T, String> {

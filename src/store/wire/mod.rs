@@ -290,7 +290,7 @@ impl Wire {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let body = Arriving::new(lane, body, Arc::clone(&route.host));
-                    return Ok(Answer { head, body });
+                    return Ok(Answer { head, body, reads: matches!(ask.method, "GET" | "HEAD") });
                 }
                 Err(Lost::Unsent(again)) => request = *again,
                 Err(Lost::Sent(error)) => {

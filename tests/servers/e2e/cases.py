@@ -50,7 +50,7 @@ def run_cell(
     seeded = seed(context, case.slug, operations, manifest)
     report = case.report(form)
     ran = case.apply(manifest.make(seeded, case.place()), operations, report)
-    outcomes = deviations.outcomes(context.server.name, operations, manifest.versioned)
+    outcomes = deviations.outcomes(context.server.name, operations, manifest.versioned, manifest.every_version)
     wanted = expected(seeded, operations, manifest.versioned, outcomes)
     found = judge.problems(judge.Run(context.s3, seeded, ran, report, several=len(operations) > 1), wanted)
     return [*found, ran.explain()] if found else []

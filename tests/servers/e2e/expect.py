@@ -13,6 +13,7 @@ DONE = 0
 OBJECTS_FAILED = 3
 JOB_FAILED = 4
 PAUSED = 5
+REFUSED = 6
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,13 @@ class Expected:
     states: dict[ObjectId, State]
     #: By key and version column: None for success.
     rows: dict[tuple[str, str], Failure | None] = field(default_factory=dict)
+    #: Whether the job ends at the check of the server, with no object changed but the first one's tags, ACL or restore.
+    untrusted: bool = False
 
     def exit_code(self) -> int:
-        """0, or 3 as soon as one object failed."""
+        """0, or 3 as soon as one object failed; 6 where the server is not trusted."""
+        if self.untrusted:
+            return REFUSED
         return OBJECTS_FAILED if any(self.rows.values()) else DONE
 
     def failed(self) -> int:
@@ -71,7 +76,12 @@ class LosesDeleted:
     """A deviation: versions below a delete marker are listed, but every other request says that the key is missing."""
 
 
-Outcome = Refused | HitsCurrent | HidesArchived | LosesDeleted
+@dataclass(frozen=True)
+class Untrusted:
+    """A deviation that the check of the server finds: the job pauses after its first write, or before it."""
+
+
+Outcome = Refused | HitsCurrent | HidesArchived | LosesDeleted | Untrusted
 
 
 def expected(
@@ -89,7 +99,7 @@ def expected(
     failures = dict(failures or {})
     refused = next((o.failure for o in outcomes if isinstance(o, Refused)), None)
     hits_current = next((o for o in outcomes if isinstance(o, HitsCurrent)), None)
-    result = Expected(dict(seeded.objects))
+    result = Expected(dict(seeded.objects), untrusted=any(isinstance(o, Untrusted) for o in outcomes))
     done: set[ObjectId] = set()
     lost = seeded.deleted.keys() if any(isinstance(o, LosesDeleted) for o in outcomes) else set()
     # A listing gives the newest version of a key first; no other manifest here names a key twice.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 from botocore.exceptions import ClientError
@@ -15,7 +14,7 @@ from launch.server import DENIED_ACTIONS, LOCKED_PREFIX, Keys
 from . import deviations, judge
 from .cases import NamedCase, run_cell, storage_class
 from .context import Context
-from .expect import JOB_FAILED, MISSING, PAUSED, Expected, Failure, HidesArchived, expected
+from .expect import JOB_FAILED, MISSING, PAUSED, Expected, Failure, HidesArchived, Untrusted, expected
 from .manifests import (
     PREFIX,
     Manifest,
@@ -154,12 +153,8 @@ def public_read_write(context: Context) -> list[str]:
     operations = (put_acl("public-read-write"),)
     seeded = context.seeder.plain(case.slug, "", "STANDARD")
     ran = case.apply(BY_LOCAL_CSV.make(seeded, case.place()), operations, report := case.report())
-    wanted = expected(seeded, operations, False)
     lost = deviations.LOST_GRANTS.get(context.server.name, {}).get("public-read-write")
-    if lost:
-        for target in seeded.targets:
-            state = wanted.states[target]
-            wanted.states[target] = replace(state, grants=(state.grants or frozenset()) - {lost[0]})
+    wanted = expected(seeded, operations, False, [Untrusted()] if lost else [])
     return judge.problems(judge.Run(context.s3, seeded, ran, report), wanted)
 
 
@@ -232,7 +227,8 @@ def nothing_archived(context: Context) -> list[str]:
     seeded = context.seeder.plain(case.slug, PREFIX, "STANDARD")
     ran = case.apply(BY_PREFIX.make(seeded, case.place()), operations, report := case.report())
     refusal = deviations.restore_of_standard(context.server.name)
-    wanted = expected(seeded, operations, False, failures={target: refusal for target in seeded.targets})
+    outcomes = deviations.outcomes(context.server.name, operations, False)
+    wanted = expected(seeded, operations, False, outcomes, {target: refusal for target in seeded.targets})
     return judge.problems(judge.Run(context.s3, seeded, ran, report), wanted)
 
 

@@ -33,6 +33,8 @@ class Run:
 
 def problems(run: Run, expected: Expected, look_at_objects: bool = True) -> list[str]:
     """Everything that is not as it had to be."""
+    if expected.untrusted:
+        return untrusted(run, expected)
     found = states(run, expected.states) if look_at_objects else []
     if run.ran.code != expected.exit_code():
         found.append(f"exit code {run.ran.code} instead of {expected.exit_code()}")
@@ -53,6 +55,23 @@ def problems(run: Run, expected: Expected, look_at_objects: bool = True) -> list
     if job not in str(summary["report"]):
         found.append(f"--json: the report's place, {summary['report']!r}, does not name job {job}")
     found += published.problems(run.s3, run.report, job, run.seeded.bucket, expected, run.several)
+    return found
+
+
+def untrusted(run: Run, expected: Expected) -> list[str]:
+    """What is wrong with a job that had to end at the check of its server: every content is what it was."""
+    actual = read_all(run.s3, run.seeded.bucket, run.ignored_prefix)
+    wanted = run.seeded.objects
+    found = [f"gone: {object_id}" for object_id in sorted(wanted.keys() - actual.keys())]
+    found += [f"new in the bucket: {object_id}" for object_id in sorted(actual.keys() - wanted.keys())]
+    for object_id in sorted(wanted.keys() & actual.keys()):
+        if actual[object_id].etag != wanted[object_id].etag:
+            found.append(f"{object_id}: its content has changed")
+    if run.ran.code != expected.exit_code():
+        found.append(f"exit code {run.ran.code} instead of {expected.exit_code()}")
+    summary = run.ran.summary()
+    if (summary["status"], summary["succeeded"]) != ("Paused", 0):
+        found.append(f"--json: {summary['status']}, {summary['succeeded']} succeeded")
     return found
 
 

@@ -15,9 +15,10 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use quick_xml::escape::{escape, unescape};
 
 use super::asked::{Asked, Kind};
+use super::nature;
 use super::{Object, Shared};
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Shared {
     /// Does what is asked, and says what came of it.
@@ -29,6 +30,17 @@ impl Shared {
         let Some(objects) = self.buckets.get_mut(&asked.bucket) else {
             return refuse(404, "NoSuchBucket", "The specified bucket does not exist");
         };
+        if let Some((left, nature)) = self.turns.as_mut().filter(|_| asked.kind.works() && asked.kind.writes()) {
+            if *left == 0 {
+                self.nature = *nature;
+            } else {
+                *left -= 1;
+            }
+        }
+        let odd = nature::carry_out(self.nature, objects, asked, &mut self.looks);
+        if let Some(odd) = odd {
+            return odd;
+        }
         match asked.kind {
             Kind::List => return list(objects, asked, page),
             Kind::Other => return refuse(501, "NotImplemented", "This server does not do that."),
@@ -76,7 +88,7 @@ impl Object {
                 None => refuse(501, "NotImplemented", "This server knows canned ACLs alone."),
             },
             Kind::Restore => self.restore(asked),
-            Kind::Head => self.described(empty(200)),
+            Kind::Head => self.looked_at(),
             Kind::GetObject => self.read(asked),
             Kind::List | Kind::PutObject | Kind::DeleteObject | Kind::Other => {
                 refuse(501, "NotImplemented", "No request about an object.")
@@ -107,6 +119,14 @@ impl Object {
         response
     }
 
+    /// The answer to HEAD.
+    fn looked_at(&self) -> Answer {
+        let mut response = self.described(empty(200));
+        response.headers_mut().insert("etag", etag(&self.body));
+        response.headers_mut().insert("content-length", HeaderValue::from(self.body.len()));
+        response
+    }
+
     /// The headers that tell of the object; S3 leaves the class out where it is STANDARD.
     fn described(&self, mut response: Answer) -> Answer {
         let headers = response.headers_mut();
@@ -121,7 +141,7 @@ impl Object {
 }
 
 /// A content's `ETag`, in its quotes.
-fn etag(body: &[u8]) -> HeaderValue {
+pub(super) fn etag(body: &[u8]) -> HeaderValue {
     HeaderValue::try_from(format!("\"{}\"", hex(&Md5::digest(body)))).expect("hexadecimal")
 }
 
@@ -206,13 +226,13 @@ fn grants(acl: &str) -> String {
     )
 }
 
-fn empty(status: u16) -> Answer {
+pub(super) fn empty(status: u16) -> Answer {
     let mut response = Response::new(Full::default());
     *response.status_mut() = http::StatusCode::from_u16(status).expect("a status");
     response
 }
 
-fn xml(document: &str) -> Answer {
+pub(super) fn xml(document: &str) -> Answer {
     let declared = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{document}");
     let mut response = Response::new(Full::from(declared));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/xml"));

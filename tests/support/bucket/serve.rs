@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::answer::refuse;
 use super::asked::Asked;
-use super::{Fate, Manner, Moment, Seen, Shared};
+use super::{Fate, Manner, Moment, Nature, Seen, Shared};
 
 /// How often a request that waits looks whether it still must.
 const HELD: Duration = Duration::from_millis(2);
@@ -81,6 +81,9 @@ async fn answer(shared: Arc<Mutex<Shared>>, request: Request<Incoming>) -> Resul
         return Err(Broken::Wanted);
     }
     response.headers_mut().insert("x-amz-request-id", HeaderValue::from(arrival.number));
+    if locked(&shared).nature == Nature::RangesEverywhere {
+        response.headers_mut().insert("accept-ranges", HeaderValue::from_static("bytes"));
+    }
     Ok(response)
 }
 

@@ -1,0 +1,214 @@
+//! Whether a server means what is meant: that it takes a request about an object's tags, ACL or restore for one about those,
+//! and not for one about the object itself.
+//!
+//! A server that does not know a sub-resource may ignore it. `PUT key?tagging` then replaces the object's content, and
+//! `DELETE key?tagging` deletes the object, with a success each time. So a server is trusted with a bucket and an aspect of its
+//! objects only once it has shown three things:
+//!
+//! - the sub-resource of an object that exists is that document, without the headers of an object (`reads`);
+//! - the sub-resource of a key that was invented is no success (`reads`);
+//! - the first write, sent while no other unproven one is in flight, leaves content and length as they were, and reads back as
+//!   it was sent (`writes`).
+//!
+//! Later answers are looked at as well: the headers of an object where none should be end the job.
+
+mod reads;
+mod writes;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::worker::{Halt, Untrusted};
+use crate::call::{Call, ObjectHeader, ObjectHeaders};
+use crate::journal::{FirstWrite, Journal, JournalError, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict};
+use crate::object::{Bucket, ObjectId};
+use crate::operation::Aspect;
+
+pub use reads::ReadCheck;
+
+/// What the first write's success depends on: a bucket, and an aspect of its objects.
+type Pair = (Bucket, Aspect);
+
+/// How far a job's server has proven itself. Shared by all that work on the job.
+#[derive(Debug, Default)]
+pub struct ServerCheck {
+    proven: Mutex<HashSet<Pair>>,
+    /// What was proven by reading, as far as that goes.
+    read: Mutex<HashSet<Pair>>,
+    /// Writes of an earlier run of which nobody knows what came.
+    unconfirmed: Mutex<HashMap<Pair, FirstWrite>>,
+    /// Held by whoever sends a write to a server that has not proven itself.
+    turn: tokio::sync::Mutex<()>,
+    refused: AtomicBool,
+    /// The journal and the job's number, where it is to be remembered.
+    record: Option<(Journal, i64)>,
+}
+
+/// Why a server is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerRefusal {
+    /// The object that it was seen with.
+    pub object: ObjectId,
+    /// The aspect.
+    pub aspect: Aspect,
+    /// What is wrong with it.
+    pub kind: RefusalKind,
+    /// What the server did, as a sentence without its end.
+    pub what: String,
+    /// Whether a request that writes was carried out: to try again may cost one more object.
+    pub after_write: bool,
+}
+
+/// What is wrong with a server that is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// It takes a request about the aspect for one about the object itself.
+    TakesForObject,
+    /// It says that it has done what was asked for, and has not.
+    NotKept,
+    /// It says that it does not know the request.
+    Unsupported,
+    /// This read, which the check needs, is denied.
+    Denied(Call),
+    /// What a look brought does not suffice.
+    Unseen,
+}
+
+impl fmt::Display for ServerRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (resource, what) = (self.aspect.resource(), &self.what);
+        match self.kind {
+            RefusalKind::TakesForObject => {
+                write!(f, "this server takes a request about {resource} for one about the object itself: {what}")
+            }
+            RefusalKind::NotKept => write!(f, "this server does not keep what it is sent with {resource}: {what}"),
+            RefusalKind::Unsupported => write!(f, "this server does not support {resource}: {what}"),
+            RefusalKind::Denied(_) => {
+                write!(f, "whether this server knows {resource} cannot be checked, since a read is denied: {what}")
+            }
+            RefusalKind::Unseen => write!(f, "whether this server knows {resource} could not be seen: {what}"),
+        }
+    }
+}
+
+impl ServerCheck {
+    /// A check that goes on with what a job has found out before, and records what it finds out. A refusal among that is for
+    /// the caller to obey.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn of_job(journal: &Journal, job: i64) -> Result<Self, JournalError> {
+        let mut check = Self { record: Some((journal.clone(), job)), ..Self::default() };
+        for ServerVerdict { bucket, aspect, trust } in journal.server_verdicts(job)? {
+            let pair = (bucket, aspect);
+            match trust {
+                ServerTrust::Proven => {
+                    locked_mut(&mut check.proven).insert(pair);
+                }
+                ServerTrust::Unconfirmed(write) => {
+                    locked_mut(&mut check.unconfirmed).insert(pair, write);
+                }
+                ServerTrust::Refused(_) => {}
+            }
+        }
+        Ok(check)
+    }
+
+    /// Whether nothing more may be sent.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn is_proven(&self, pair: &Pair) -> bool {
+        locked(&self.proven).contains(pair)
+    }
+
+    /// Has the next write of each bucket and aspect checked again.
+    pub fn forget(&self) {
+        locked(&self.proven).clear();
+    }
+
+    /// Notes that reading has shown what it can, so that it is not repeated before each first write that fails.
+    fn has_read(&self, pair: &Pair) {
+        let mut read = locked(&self.read);
+        if read.len() >= MAX_SERVER_CHECKS as usize {
+            read.clear();
+        }
+        read.insert(pair.clone());
+    }
+
+    async fn prove(&self, pair: Pair) -> Result<(), Halt> {
+        self.record(&pair, ServerTrust::Proven).await?;
+        let mut proven = locked(&self.proven);
+        if proven.len() >= MAX_SERVER_CHECKS as usize {
+            // A job of more buckets proves some of them again.
+            proven.clear();
+        }
+        proven.insert(pair);
+        Ok(())
+    }
+
+    /// Ends the trust: whatever is recorded, nothing more is sent.
+    async fn refuse(&self, refusal: &ServerRefusal) -> Result<(), Halt> {
+        self.refused.store(true, Ordering::Relaxed);
+        let pair = (refusal.object.bucket.clone(), refusal.aspect);
+        if refusal.after_write {
+            self.record(&pair, ServerTrust::Refused(refusal.to_string())).await
+        } else if locked(&self.proven).remove(&pair) {
+            self.clear(&pair).await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn record(&self, (bucket, aspect): &Pair, trust: ServerTrust) -> Result<(), Halt> {
+        let Some((journal, job)) = &self.record else { return Ok(()) };
+        let verdict = ServerVerdict { bucket: bucket.clone(), aspect: *aspect, trust };
+        journal.record_server(*job, verdict, Timestamp::now()).await.map_err(|error| unrecorded(&error))
+    }
+
+    async fn clear(&self, pair: &Pair) -> Result<(), Halt> {
+        let Some((journal, job)) = &self.record else { return Ok(()) };
+        journal.forget_server(*job, pair.0.clone(), pair.1).await.map_err(|error| unrecorded(&error))
+    }
+}
+
+fn unrecorded(error: &JournalError) -> Halt {
+    Halt::Unrecorded(error.to_string())
+}
+
+impl ServerRefusal {
+    /// Before anything was written.
+    fn of_read(object: &ObjectId, aspect: Aspect, kind: RefusalKind, what: String) -> Self {
+        Self { object: object.clone(), aspect, kind, what, after_write: false }
+    }
+
+    /// Of an object that was not written, or of which nobody knows.
+    fn without_outcome(self) -> Untrusted {
+        Untrusted { refusal: self, failure: None }
+    }
+}
+
+/// The header of an object itself that an answer about its tags or ACL has and should not have.
+fn telltale(call: &Call, headers: ObjectHeaders) -> Option<ObjectHeader> {
+    let signs: &[ObjectHeader] = match call {
+        Call::GetTags | Call::GetAcl => &[ObjectHeader::ETag, ObjectHeader::LastModified],
+        Call::PutTags(_) | Call::PutAcl(_) => &[ObjectHeader::ETag],
+        Call::DeleteTags => &[ObjectHeader::DeleteMarker],
+        Call::Restore(_) | Call::Head => &[],
+    };
+    signs.iter().copied().find(|header| headers.has(*header))
+}
+
+/// What is kept is whole at every moment, so that a poisoned lock is as good.
+fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn locked_mut<T>(kept: &mut Mutex<T>) -> &mut T {
+    kept.get_mut().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,473 @@
+//! The first write to a server: sent alone, and looked at from all sides.
+
+use std::time::Duration;
+
+use super::reads::is_unknown_to_server;
+use super::{Pair, ReadCheck, RefusalKind, ServerCheck, ServerRefusal, locked, telltale};
+use crate::call::{Call, ContentMark, Learned, ObjectHeader, Reply};
+use crate::engine::worker::{Halt, Untrusted, Visit, Worker, failed};
+use crate::journal::{FirstWrite, ServerTrust};
+use crate::object::{Acl, ObjectId};
+use crate::operation::{Aspect, Step};
+use crate::task::{Failure, Fault, FaultClass};
+
+/// How long is waited before what was written is read once more: some stores show it only after a while.
+const AGAIN_AFTER: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+
+/// The code under which an object stands in the report whose write ended the trust.
+const CODE: &str = "ServerCheckFailed";
+
+/// What a HEAD says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    There { mark: ContentMark, restore: bool },
+    Gone(Box<Fault>),
+}
+
+impl Worker {
+    /// Sends a request that writes. Where the server has not proven itself yet it goes alone, and whoever else wants to write
+    /// to it waits for what comes of that.
+    pub(in crate::engine) async fn write(
+        &self,
+        visit: &Visit<'_>,
+        step: &Step,
+        asked_before: bool,
+    ) -> Result<Reply, Halt> {
+        let (Some(check), Some(aspect)) = (&self.check, Aspect::of(&step.call)) else {
+            return self.send_write(visit, step, asked_before).await;
+        };
+        let pair = (visit.object.bucket.clone(), aspect);
+        if !check.is_proven(&pair) {
+            let turn = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(Halt::Stopped),
+                turn = check.turn.lock() => turn,
+            };
+            if !check.is_proven(&pair) {
+                let first = Box::pin(self.first_write(check, &pair, visit, step, asked_before)).await;
+                drop(turn);
+                return first;
+            }
+        }
+        let reply = self.send_write(visit, step, asked_before).await?;
+        let Some(header) = telltale(&step.call, reply.headers) else { return Ok(reply) };
+        let asked = self.store.request_url(visit.object, &step.call);
+        let what = format!(
+            "{asked} was answered with the header {}, as a request about the object itself is",
+            header.as_str()
+        );
+        self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await
+    }
+
+    async fn first_write(
+        &self,
+        check: &ServerCheck,
+        pair: &Pair,
+        visit: &Visit<'_>,
+        step: &Step,
+        asked_before: bool,
+    ) -> Result<Reply, Halt> {
+        if check.is_refused() {
+            return Err(Halt::Stopped);
+        }
+        self.confirm(check, pair).await?;
+        let before = self.before(check, pair, visit, step).await?;
+        if self.stop.is_cancelled() {
+            return Err(Halt::Stopped);
+        }
+        let write = FirstWrite { object: visit.object.clone(), before: before.clone() };
+        check.record(pair, ServerTrust::Unconfirmed(write)).await?;
+        let reply = match self.send_write(visit, step, asked_before).await {
+            Ok(reply) => reply,
+            Err(Halt::Failed(failure)) => return self.write_refused(check, pair, visit, step, &before, *failure).await,
+            Err(halt @ Halt::Refused(_)) => {
+                check.clear(pair).await?;
+                return Err(halt);
+            }
+            Err(halt) => return Err(halt),
+        };
+        if pair.1 != Aspect::Restoration {
+            self.unharmed(check, visit, step, &before, Some(reply.status)).await?;
+        }
+        if let Some(header) = telltale(&step.call, reply.headers) {
+            let asked = self.store.request_url(visit.object, &step.call);
+            let header = header.as_str();
+            let what =
+                format!("{asked} was answered with the header {header}, as a request about the object itself is");
+            return self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await;
+        }
+        let size = self.reads_back(check, visit, step, &before, reply.status).await?;
+        if size.is_some() && size == before.size {
+            // The object may be the very document that was sent: this write shows nothing, and the next one goes alone.
+            check.clear(pair).await?;
+        } else {
+            check.prove(pair.clone()).await?;
+        }
+        Ok(reply)
+    }
+
+    /// The content before the first write. Refuses where reading shows that the server is not to be trusted, or where one
+    /// content could not be told from another.
+    async fn before(
+        &self,
+        check: &ServerCheck,
+        pair: &Pair,
+        visit: &Visit<'_>,
+        step: &Step,
+    ) -> Result<ContentMark, Halt> {
+        if !locked(&check.read).contains(pair) {
+            match self.prove_reads(visit, pair.1, &step.operation).await? {
+                ReadCheck::Proven => check.has_read(pair),
+                ReadCheck::Absent(fault) | ReadCheck::Failed(fault) => return Err(failed(&step.operation, *fault)),
+                ReadCheck::Credentials(fault) => return Err(Halt::Refused(fault)),
+                ReadCheck::Refused(refusal) => return self.distrust(check, *refusal).await,
+                ReadCheck::Stopped => return Err(Halt::Stopped),
+            }
+        }
+        let asked = self.store.request_url(visit.object, &Call::Head);
+        let (kind, what) = match self.content(visit, step).await {
+            Ok(Content::There { mark: mark @ ContentMark { etag: Some(_), .. }, .. }) => return Ok(mark),
+            Ok(Content::There { .. }) => (
+                RefusalKind::Unseen,
+                format!("{asked} was answered without an ETag, by which contents could be told apart"),
+            ),
+            Ok(Content::Gone(fault)) => return Err(self.missing(visit, step, *fault).await),
+            Err(Halt::Failed(failure)) if failure.fault.status == Some(403) => {
+                (RefusalKind::Denied(Call::Head), format!("{asked} was answered with {}", failure.fault))
+            }
+            // Such as an object that is encrypted with a key of its owner's: it cannot be looked at without.
+            Err(Halt::Failed(failure)) if failure.fault.class == FaultClass::Rejected => {
+                (RefusalKind::Unseen, format!("{asked} was answered with {}", failure.fault))
+            }
+            Err(halt) => return Err(halt),
+        };
+        self.distrust(check, ServerRefusal::of_read(visit.object, pair.1, kind, what)).await
+    }
+
+    /// An object that HEAD does not find fails unwritten, in the words of a request that has some.
+    async fn missing(&self, visit: &Visit<'_>, step: &Step, fault: Fault) -> Halt {
+        let Some(call) = aspect_of(step).read() else {
+            return failed(&step.operation, named_missing(fault, visit.object));
+        };
+        match self.send(visit, &Step { call, operation: step.operation.clone() }).await {
+            Err(halt) => halt,
+            Ok(_) => failed(&step.operation, fault),
+        }
+    }
+
+    /// Refuses before anything was written, or where nobody knows what came of it.
+    async fn distrust<T>(&self, check: &ServerCheck, refusal: ServerRefusal) -> Result<T, Halt> {
+        check.refuse(&refusal).await?;
+        Err(Halt::Untrusted(Box::new(refusal.without_outcome())))
+    }
+
+    /// Refuses after a write: the object stands in the report with what the server did.
+    async fn refused<T>(
+        &self,
+        check: &ServerCheck,
+        visit: &Visit<'_>,
+        step: &Step,
+        status: Option<u16>,
+        (kind, what): (RefusalKind, String),
+    ) -> Result<T, Halt> {
+        let object = visit.object.clone();
+        let refusal = ServerRefusal { object, aspect: aspect_of(step), kind, what, after_write: true };
+        let url = self.store.request_url(visit.object, &step.call);
+        let fault = Fault::unanswered(FaultClass::Rejected, CODE, &refusal.to_string(), url);
+        let failure = Failure { operation: step.operation.clone(), fault: Fault { status, ..fault } };
+        check.refuse(&refusal).await?;
+        Err(Halt::Untrusted(Box::new(Untrusted { refusal, failure: Some(failure) })))
+    }
+
+    /// One look at the object's content.
+    async fn content(&self, visit: &Visit<'_>, step: &Step) -> Result<Content, Halt> {
+        let head = Step { call: Call::Head, operation: step.operation.clone() };
+        match self.send(visit, &head).await {
+            Ok(Reply { learned: Learned::Head { content, .. }, headers, .. }) => {
+                Ok(Content::There { mark: content, restore: headers.has(ObjectHeader::Restore) })
+            }
+            Ok(_) => Ok(Content::There { mark: ContentMark::default(), restore: false }),
+            Err(Halt::Failed(failure)) if matches!(failure.fault.status, Some(404 | 405 | 410)) => {
+                Ok(Content::Gone(Box::new(failure.fault)))
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// One look at the object after its write, which must find it as it was.
+    async fn unharmed(
+        &self,
+        check: &ServerCheck,
+        visit: &Visit<'_>,
+        step: &Step,
+        before: &ContentMark,
+        status: Option<u16>,
+    ) -> Result<bool, Halt> {
+        let asked = self.store.request_url(visit.object, &step.call);
+        let what = match self.content(visit, step).await {
+            Ok(Content::There { mark, restore }) if mark == *before => return Ok(restore),
+            Ok(Content::There { mark, .. }) => format!("after {asked} HEAD says {mark}, and before it said {before}"),
+            Ok(Content::Gone(fault)) => format!("after {asked} HEAD says {fault}, and before it said {before}"),
+            Err(Halt::Failed(failure)) => return self.unseen(check, visit, step, &failure.fault).await,
+            Err(halt) => return Err(halt),
+        };
+        self.refused(check, visit, step, status, (RefusalKind::TakesForObject, what)).await
+    }
+
+    /// The first write was sent, and what it has done cannot be seen: the next run looks before it sends anything.
+    async fn unseen<T>(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<T, Halt> {
+        let asked = self.store.request_url(visit.object, &step.call);
+        let what = format!("the first write was sent ({asked}), and a look at what it has done failed: {fault}");
+        let refusal = ServerRefusal::of_read(visit.object, aspect_of(step), RefusalKind::Unseen, what);
+        self.distrust(check, refusal).await
+    }
+
+    /// Reads what was written, again for a while where it is another, and refuses the server where it stays so. The length
+    /// of the document, where it is one.
+    async fn reads_back(
+        &self,
+        check: &ServerCheck,
+        visit: &Visit<'_>,
+        step: &Step,
+        before: &ContentMark,
+        status: u16,
+    ) -> Result<Option<u64>, Halt> {
+        let mut waits = AGAIN_AFTER.iter();
+        loop {
+            let found = if let Some(call) = aspect_of(step).read() {
+                self.read_written(check, visit, step, call, status).await?
+            } else if self.unharmed(check, visit, step, before, Some(status)).await? {
+                Ok(None)
+            } else {
+                Err("HEAD shows no restore".to_owned())
+            };
+            let found = match found {
+                Ok(size) => return Ok(size),
+                Err(found) => found,
+            };
+            let Some(wait) = waits.next() else {
+                let asked = self.store.request_url(visit.object, &step.call);
+                let what =
+                    format!("{asked} was answered with {status} and the object itself is as it was, but {found}");
+                return self.refused(check, visit, step, Some(status), (RefusalKind::NotKept, what)).await;
+            };
+            tokio::time::sleep(*wait).await;
+        }
+    }
+
+    /// Reads what was written: the length of its document, or what is there instead.
+    async fn read_written(
+        &self,
+        check: &ServerCheck,
+        visit: &Visit<'_>,
+        step: &Step,
+        call: Call,
+        status: u16,
+    ) -> Result<Result<Option<u64>, String>, Halt> {
+        let read = Step { call, operation: step.operation.clone() };
+        let asked = self.store.request_url(visit.object, &read.call);
+        match self.send(visit, &read).await {
+            Ok(reply) => {
+                let told = telltale(&read.call, reply.headers)
+                    .map(|header| format!("{asked} has the header {}", header.as_str()))
+                    .or_else(|| difference(&step.call, &reply.learned));
+                Ok(told.map_or(Ok(Some(reply.size)), Err))
+            }
+            Err(Halt::Failed(failure)) if failure.fault.class == FaultClass::Rejected => {
+                let what = format!("{asked} was answered with {} after the first write", failure.fault);
+                self.refused(check, visit, step, Some(status), (RefusalKind::TakesForObject, what)).await
+            }
+            Err(Halt::Failed(failure)) => self.unseen(check, visit, step, &failure.fault).await,
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// What a first write says of the server that was refused, or never answered.
+    async fn write_refused(
+        &self,
+        check: &ServerCheck,
+        pair: &Pair,
+        visit: &Visit<'_>,
+        step: &Step,
+        before: &ContentMark,
+        failure: Failure,
+    ) -> Result<Reply, Halt> {
+        let fault = &failure.fault;
+        let says = verdict(&step.call, fault);
+        if says != Says::Nothing || fault.class != FaultClass::Rejected {
+            self.unharmed(check, visit, step, before, fault.status).await?;
+        }
+        match says {
+            Says::Unknown => {
+                let asked = self.store.request_url(visit.object, &step.call);
+                let what = format!("{asked} was answered with {fault}; the object is as it was");
+                check.clear(pair).await?;
+                let refusal = ServerRefusal::of_read(visit.object, pair.1, RefusalKind::Unsupported, what);
+                self.distrust(check, refusal).await
+            }
+            Says::Known => {
+                check.prove(pair.clone()).await?;
+                Err(Halt::Failed(Box::new(failure)))
+            }
+            Says::Nothing => {
+                check.clear(pair).await?;
+                Err(Halt::Failed(Box::new(failure)))
+            }
+        }
+    }
+
+    /// Looks at an object whose first write an earlier run has sent without recording what came of it.
+    async fn confirm(&self, check: &ServerCheck, pair: &Pair) -> Result<(), Halt> {
+        let Some(FirstWrite { object, before }) = locked(&check.unconfirmed).get(pair).cloned() else {
+            return Ok(());
+        };
+        let visit = Visit::new(&object);
+        let step = Step { call: Call::Head, operation: String::new() };
+        let what = match self.content(&visit, &step).await {
+            Ok(Content::There { mark, .. }) if mark == before => {
+                locked(&check.unconfirmed).remove(pair);
+                return check.clear(pair).await;
+            }
+            Ok(Content::There { mark, .. }) => format!("it has {mark} now"),
+            Ok(Content::Gone(fault)) => format!("HEAD says {fault} now"),
+            Err(Halt::Failed(failure)) => {
+                let what = format!(
+                    "an earlier run has sent a first write, and a look at what it has done failed: {}",
+                    failure.fault
+                );
+                let refusal = ServerRefusal::of_read(&object, pair.1, RefusalKind::Unseen, what);
+                return self.distrust(check, refusal).await;
+            }
+            Err(halt) => return Err(halt),
+        };
+        let what =
+            format!("an earlier run has sent the first write of {}, which had {before} before; {what}", named(&object));
+        let (aspect, kind) = (pair.1, RefusalKind::TakesForObject);
+        let refusal = ServerRefusal { object: object.clone(), aspect, kind, what, after_write: true };
+        self.distrust(check, refusal).await
+    }
+}
+
+/// What a refusal of the first write says of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    /// It does not know the request.
+    Unknown,
+    /// It knows what the request is about.
+    Known,
+    /// Nothing: the request was refused on its merits, or did not arrive.
+    Nothing,
+}
+
+/// Errors that the services document for a restore, and nothing else brings about.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
+/// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
+const OF_RESTORES: [&str; 6] = [
+    "RestoreAlreadyInProgress",
+    "GlacierExpeditedRetrievalNotAvailable",
+    "ObjectAlreadyInActiveTierError",
+    "InvalidObjectState",
+    "ObjectRestoreNotNeeded",
+    "OperationNotSupported",
+];
+
+/// Errors that a server which knows restores has for a request that it does not like.
+const ON_ITS_MERITS: [&str; 4] = ["InvalidArgument", "InvalidRequest", "MalformedXML", "InvalidTier"];
+
+fn verdict(call: &Call, fault: &Fault) -> Says {
+    let unknown = is_unknown_to_server(fault) || fault.status == Some(405);
+    match call {
+        _ if unknown => Says::Unknown,
+        Call::Restore(_) if OF_RESTORES.contains(&fault.code.as_str()) => Says::Known,
+        Call::Restore(_) if fault.status == Some(400) && !ON_ITS_MERITS.contains(&fault.code.as_str()) => Says::Unknown,
+        _ => Says::Nothing,
+    }
+}
+
+/// What differs between what was sent and what is read back; `None` where nothing does.
+fn difference(sent: &Call, found: &Learned) -> Option<String> {
+    match (sent, found) {
+        (Call::PutTags(tags), Learned::Tags(found)) if tags == found => None,
+        (Call::DeleteTags, Learned::Tags(found)) if found.is_empty() => None,
+        (Call::PutAcl(acl), Learned::Acl(found)) if acl == found => None,
+        (_, Learned::Tags(found)) if found.is_empty() => Some("it reads back without tags".to_owned()),
+        (_, Learned::Tags(found)) => {
+            let tags = found.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+            Some(format!("it reads back with the tags {}", tags.join(" ")))
+        }
+        (_, Learned::Acl(Acl::Custom)) => Some("its ACL reads back as none of the predefined ones".to_owned()),
+        (_, Learned::Acl(acl)) => Some(format!("its ACL reads back as {}", acl.as_str())),
+        _ => Some("it cannot be read back".to_owned()),
+    }
+}
+
+/// The fault of an object that HEAD does not find, by the code that other requests are given: no document comes with it.
+fn named_missing(fault: Fault, object: &ObjectId) -> Fault {
+    if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
+        return fault;
+    }
+    let code = if object.version.is_some() { "NoSuchVersion" } else { "NoSuchKey" };
+    Fault { code: code.to_owned(), message: "there is no such object".to_owned(), ..fault }
+}
+
+fn aspect_of(step: &Step) -> Aspect {
+    Aspect::of(&step.call).unwrap_or(Aspect::Tags)
+}
+
+fn named(object: &ObjectId) -> String {
+    let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", id.as_str()));
+    format!("{}/{}{version}", object.bucket, object.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{RestoreRequest, TagSet};
+
+    #[test]
+    fn a_refused_first_write_is_judged_by_status_and_code() {
+        let fault = |status, code: &str| Fault {
+            status: Some(status),
+            ..Fault::unanswered(FaultClass::Rejected, code, "no", String::new())
+        };
+        let restore = Call::Restore(RestoreRequest { days: 1, tier: None });
+        let cases = [
+            (501, "NotImplemented", Says::Unknown),
+            (405, "MethodNotAllowed", Says::Unknown),
+            (400, "MalformedPOSTRequest", Says::Unknown),
+            (400, "BadRequest", Says::Unknown),
+            (403, "InvalidObjectState", Says::Known),
+            (409, "RestoreAlreadyInProgress", Says::Known),
+            (503, "GlacierExpeditedRetrievalNotAvailable", Says::Known),
+            (403, "ObjectAlreadyInActiveTierError", Says::Known),
+            (400, "OperationNotSupported", Says::Known),
+            (400, "InvalidArgument", Says::Nothing),
+            (404, "NoSuchKey", Says::Nothing),
+            (403, "AccessDenied", Says::Nothing),
+        ];
+        for (status, code, says) in cases {
+            assert_eq!(verdict(&restore, &fault(status, code)), says, "{status} {code}");
+        }
+        let tags = Call::PutTags(TagSet::default());
+        assert_eq!(verdict(&tags, &fault(400, "InvalidTag")), Says::Nothing);
+        assert_eq!(verdict(&tags, &fault(501, "NotImplemented")), Says::Unknown);
+    }
+
+    #[test]
+    fn what_reads_back_is_compared_as_a_set() {
+        let tags = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<TagSet>();
+        let sent = Call::PutTags(tags(&[("a", "1"), ("b", "2")]));
+        assert_eq!(difference(&sent, &Learned::Tags(tags(&[("b", "2"), ("a", "1")]))), None);
+        assert!(difference(&sent, &Learned::Tags(tags(&[("a", "1")]))).is_some());
+        assert_eq!(difference(&Call::DeleteTags, &Learned::Tags(tags(&[]))), None);
+        assert!(difference(&Call::PutAcl(Acl::PublicRead), &Learned::Acl(Acl::Private)).is_some());
+        assert_eq!(difference(&Call::PutAcl(Acl::PublicRead), &Learned::Acl(Acl::PublicRead)), None);
+    }
+}

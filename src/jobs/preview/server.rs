@@ -1,0 +1,51 @@
+//! Whether the server knows what a plan asks of it, as far as reading shows that.
+
+use std::collections::BTreeMap;
+
+use super::{PreviewError, Previewer};
+use crate::backoff::RetryPolicy;
+use crate::engine::{Allowance, ReadCheck, ServerRefusal, Throttle, Worker};
+use crate::manifest::Sampled;
+use crate::object::{Bucket, ObjectId};
+use crate::operation::{Aspect, Operations};
+
+/// Buckets that are checked; a manifest of more is a rare one.
+const MOST_BUCKETS: usize = 100;
+
+/// Objects of a bucket that are tried until one is there.
+const MOST_OBJECTS: usize = 50;
+
+impl Previewer<'_> {
+    /// Checks the server with objects of the sample, for each bucket and each aspect that the plan writes and that can be
+    /// read. The first refusal is enough.
+    pub(super) async fn check_server(&self, sample: &[Sampled]) -> Result<Option<ServerRefusal>, PreviewError> {
+        if !self.plan.needs_server_check() {
+            return Ok(None);
+        }
+        let mut buckets: BTreeMap<&Bucket, Vec<&ObjectId>> = BTreeMap::new();
+        for Sampled { object, .. } in sample {
+            if buckets.len() < MOST_BUCKETS || buckets.contains_key(&object.bucket) {
+                buckets.entry(&object.bucket).or_default().push(object);
+            }
+        }
+        let throttle = Throttle::new(Allowance::new(1, self.plan.limits.requests_per_second));
+        let nothing = Operations::new(Vec::new());
+        let worker = Worker::new(self.store.clone(), nothing, throttle, RetryPolicy::default(), self.stop.clone());
+        let about = |aspect: &Aspect| self.plan.operations.iter().any(|operation| operation.aspect() == *aspect);
+        for objects in buckets.values() {
+            for aspect in Aspect::ALL.into_iter().filter(about) {
+                for object in objects.iter().take(MOST_OBJECTS) {
+                    match worker.check_reads(object, aspect).await {
+                        ReadCheck::Absent(_) => {}
+                        // What stands in the way meets the objects that are looked at as well.
+                        ReadCheck::Proven | ReadCheck::Failed(_) => break,
+                        ReadCheck::Refused(refusal) => return Ok(Some(*refusal)),
+                        ReadCheck::Credentials(fault) => return Err(PreviewError::Refused(fault)),
+                        ReadCheck::Stopped => return Err(PreviewError::Stopped),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,215 @@
+//! Servers that are refused.
+
+use batchplan::job::JobStatus;
+use batchplan::journal::PauseCause;
+
+use crate::bucket::{Kind, Nature};
+use crate::scene::{APPLY, assert_stands, key};
+use crate::stage::{ACL, ADD, COUNT, DELETE, NO_TAGS, ONE, PRIVATE, PUT, RESTORE, Stage};
+
+/// Every command that looks at a plan or works on it, before and after there is a job: refused, with nothing written.
+#[track_caller]
+fn refused_whatever_the_command(stage: &Stage, why: &str) {
+    let scene = &stage.scene;
+    stage.refused(&["plan", "plan.toml"], why);
+    stage.refused(&["plan", "plan.toml", "--full", "--out", "saved.bpl"], why);
+    stage.refused(&["check", "plan.toml"], why);
+    stage.refused(&["check", "plan.toml", "--write-probe", "k0003"], why);
+    let result = stage.refused(&APPLY, why).json();
+    assert_eq!((&result["status"], &result["succeeded"], &result["failed"]), (&"Paused".into(), &0.into(), &0.into()));
+    let job = scene.newest();
+    assert_eq!(job.cause, Some(PauseCause::Server), "{:?}", job.reason);
+    assert_eq!(job.in_doubt, 0);
+    stage.refused(&["resume", job.id.as_str()], why);
+    stage.refused(&["apply", "plan.toml", "--auto-approve"], why);
+    let run = scene.run(&["run"]).ended(0);
+    assert!(run.stderr.contains("nothing is Ready"), "not taken up by itself: {}", run.stderr);
+    let _ = scene.run(&["cancel", job.id.as_str()]).ended(0);
+    stage.refused(&["retry", job.id.as_str(), "--auto-approve"], why);
+    scene.plan_named(
+        "queued",
+        &std::fs::read_to_string(scene.path("plan.toml"))
+            .expect("a plan")
+            .split_once("[report]")
+            .map(|(_, rest)| format!("[report]{rest}"))
+            .expect("a report"),
+    );
+    let created = scene.run(&["create", "queued.toml", "--json"]).ended(0).json();
+    let _ = scene.run(&["confirm", created["job_id"].as_str().expect("an id")]).ended(0);
+    stage.refused(&["run"], why);
+    assert_eq!(stage.changed(), Vec::<String>::new());
+    assert_eq!(scene.written(), Vec::<String>::new(), "nothing is written to a server that reading shows to be odd");
+}
+
+#[test]
+fn a_server_that_ignores_sub_resources_loses_no_byte() {
+    for (operation, resource) in [(PUT, "?tagging"), (DELETE, "?tagging"), (ADD, "?tagging"), (ACL, "?acl")] {
+        let stage = Stage::new(Nature::IgnoresSubresources, operation);
+        let why = format!("this server takes a request about {resource} for one about the object itself");
+        refused_whatever_the_command(&stage, &why);
+    }
+}
+
+#[test]
+fn a_server_that_has_tags_for_any_key_is_refused_before_it_stores_a_document() {
+    for operation in [PUT, DELETE] {
+        let stage = Stage::new(Nature::StoresTagsAsObject, operation);
+        refused_whatever_the_command(&stage, "was answered with 200, although there is no such object");
+    }
+}
+
+#[test]
+fn objects_that_are_documents_of_tags_are_told_from_tags() {
+    let stage = Stage::of(Nature::IgnoresQuietly, PUT, |_| NO_TAGS.to_owned());
+    refused_whatever_the_command(&stage, "the header Accept-Ranges, as the object itself is");
+    let stage = Stage::of(Nature::IgnoresSubresources, PUT, |_| NO_TAGS.to_owned());
+    refused_whatever_the_command(&stage, "the header ETag, as the object itself is");
+}
+
+#[test]
+fn a_server_that_only_a_write_shows_costs_one_object_and_no_other() {
+    for (operation, content) in [(PUT, NO_TAGS), (DELETE, NO_TAGS), (ACL, PRIVATE)] {
+        let stage = Stage::of(Nature::IgnoresSilently, operation, |_| content.to_owned());
+        let scene = &stage.scene;
+        let _ = scene.run(&["plan", "plan.toml"]).ended(0);
+        let _ = scene.run(&["check", "plan.toml"]).ended(0);
+        assert_eq!(stage.changed(), Vec::<String>::new(), "reading shows nothing, and changes nothing");
+        let why = "for one about the object itself";
+        let ran = stage.refused(&APPLY, why);
+        let lost = stage.changed();
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        assert!(ran.stderr.contains(&format!("bkt/{}", lost[0])), "{}", ran.stderr);
+        assert!(ran.stderr.contains("HEAD says") && ran.stderr.contains("bytes"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("batchplan cancel") && ran.stderr.contains("skip_server_check"), "{}", ran.stderr);
+        let result = ran.json();
+        assert!(result["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{result}");
+        let job = scene.newest();
+        assert_stands(&job, JobStatus::Paused, 0, 1);
+        assert_eq!((job.cause, job.in_doubt), (Some(PauseCause::Server), 0));
+        // The same words again, and not one request.
+        let requests = scene.server.requests();
+        for again in [&["resume", job.id.as_str()][..], &APPLY] {
+            stage.refused(again, why);
+        }
+        let _ = scene.run(&["run"]).ended(0);
+        assert_eq!(scene.server.requests(), requests);
+        let _ = scene.run(&["cancel", job.id.as_str()]).ended(0);
+        scene.assert_reported(&scene.newest(), lost.clone());
+        let shown = scene.run(&["show", job.id.as_str()]).ended(0);
+        assert!(shown.stdout.contains("ServerCheckFailed"), "{}", shown.stdout);
+        assert_eq!(stage.changed(), lost);
+    }
+}
+
+#[test]
+fn an_object_that_is_what_is_sent_proves_nothing() {
+    let sent = "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet><Tag><Key>t</Key><Value>1</Value></Tag>\
+                </TagSet></Tagging>";
+    let rest = format!("{PUT}{ONE}");
+    let stage = Stage::of(Nature::IgnoresSilently, &rest, |n| if n < 2 { sent } else { NO_TAGS }.to_owned());
+    stage.refused(&APPLY, "for one about the object itself");
+    assert_eq!(stage.changed(), [key(2)]);
+    assert_stands(&stage.scene.newest(), JobStatus::Paused, 2, 1);
+}
+
+#[test]
+fn a_write_probe_costs_at_most_the_object_that_it_is_about() {
+    for (operation, content) in [(PUT, NO_TAGS), (DELETE, NO_TAGS), (ACL, PRIVATE)] {
+        let stage = Stage::of(Nature::IgnoresSilently, operation, |n| {
+            // Written back just as it is, a document would not show it.
+            if n == 3 { format!("{content}\n") } else { content.to_owned() }
+        });
+        let ran = stage.refused(&["check", "plan.toml", "--write-probe", "k0003"], "HEAD says");
+        assert!(ran.stdout.contains("refused"), "{}", ran.stdout);
+        assert_eq!(stage.changed(), [key(3)]);
+    }
+}
+
+#[test]
+fn what_is_not_kept_is_no_success() {
+    for (operation, found) in [(PUT, "without tags"), (ACL, "private")] {
+        let stage = Stage::new(Nature::KeepsNothing, operation);
+        let ran = stage.refused(&APPLY, "does not keep what it is sent");
+        assert!(ran.stderr.contains(found), "{}", ran.stderr);
+        assert_eq!(stage.changed(), Vec::<String>::new());
+        assert_eq!(stage.scene.written().len(), 1);
+        assert_stands(&stage.scene.newest(), JobStatus::Paused, 0, 1);
+    }
+}
+
+#[test]
+fn a_server_that_says_that_it_knows_none_of_it_is_refused() {
+    for nature in [Nature::Refuses(501), Nature::Refuses(405)] {
+        for operation in [PUT, ADD, ACL] {
+            refused_whatever_the_command(&Stage::new(nature, operation), "does not support ?");
+        }
+    }
+    for nature in [Nature::RefusesWrites(501), Nature::RefusesWrites(405)] {
+        let stage = Stage::new(nature, PUT);
+        stage.refused(&APPLY, "does not support ?tagging");
+        assert_eq!(stage.scene.written().len(), 1);
+        assert_stands(&stage.scene.newest(), JobStatus::Paused, 0, 0);
+    }
+}
+
+#[test]
+fn a_read_that_is_denied_names_the_permission_and_the_way_out() {
+    for (nature, operation, action) in [
+        (Nature::DeniesReads, PUT, "s3:GetObjectTagging"),
+        (Nature::DeniesReads, ACL, "s3:GetObjectAcl"),
+        (Nature::DeniesHead, PUT, "s3:GetObject"),
+    ] {
+        let stage = Stage::new(nature, operation);
+        let ran = stage.refused(&APPLY, &format!("{action} is missing"));
+        assert!(ran.stderr.contains("skip_server_check = true"), "{}", ran.stderr);
+        assert_eq!(stage.scene.written(), Vec::<String>::new());
+        let id = stage.scene.newest().id;
+        // Set in the plan file, the job goes on: it is the same work.
+        let plan = std::fs::read_to_string(stage.scene.path("plan.toml")).expect("a plan");
+        stage.scene.write("plan.toml", plan.replace("[store]\n", "[store]\nskip_server_check = true\n"));
+        let plan = stage.scene.run(&["plan", "plan.toml"]).ended(0);
+        assert!(plan.stdout.contains("the server check is off"), "{}", plan.stdout);
+        let check = stage.scene.run(&["check", "plan.toml"]);
+        assert!(check.stdout.contains("skip_server_check"), "{}", check.stdout);
+        let _ = stage.scene.run(&["resume", id.as_str()]).ended(0);
+        assert_eq!(stage.scene.written().len(), COUNT);
+    }
+}
+
+#[test]
+fn a_server_that_stops_knowing_tags_in_mid_job_ends_it() {
+    let stage = Stage::new(Nature::Proper, &format!("{PUT}{ONE}"));
+    stage.scene.server.turn_after(5, Nature::IgnoresInWrites);
+    stage.refused(&APPLY, "was answered with the header ETag");
+    assert_eq!(stage.changed(), [key(5)]);
+    let job = stage.scene.newest();
+    assert_stands(&job, JobStatus::Paused, 5, 1);
+    let requests = stage.scene.server.requests();
+    stage.refused(&["resume", job.id.as_str()], "was answered with the header ETag");
+    assert_eq!(stage.scene.server.requests(), requests);
+
+    let stage = Stage::new(Nature::Proper, &format!("{ADD}{ONE}"));
+    stage.scene.server.turn_after(5, Nature::IgnoresInWrites);
+    let _ = stage.refused(&APPLY, "was answered with the header ETag");
+    assert_eq!(stage.changed().len(), 1);
+}
+
+#[test]
+fn a_restore_that_is_none_ends_the_job() {
+    let stage = Stage::new(Nature::RestoresNothing, RESTORE);
+    stage.refused(&APPLY, "HEAD shows no restore");
+    assert_eq!((stage.scene.server.count(Kind::Restore).arrived, stage.changed().len()), (1, 0));
+
+    let stage = Stage::new(Nature::RestoresAsObject, RESTORE);
+    stage.refused(&APPLY, "for one about the object itself");
+    assert_eq!(stage.changed().len(), 1);
+    let requests = stage.scene.server.requests();
+    stage.refused(&["resume", stage.scene.newest().id.as_str()], "for one about the object itself");
+    assert_eq!(stage.scene.server.requests(), requests);
+
+    for nature in [Nature::RestoresAsForm, Nature::IgnoresSubresources, Nature::Refuses(501), Nature::Refuses(405)] {
+        let stage = Stage::new(nature, RESTORE);
+        stage.refused(&APPLY, "does not support ?restore");
+        assert_eq!((stage.scene.server.count(Kind::Restore).arrived, stage.changed().len()), (1, 0), "{nature:?}");
+    }
+}
