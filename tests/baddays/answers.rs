@@ -237,7 +237,7 @@ async fn tags_that_lack_what_they_need_are_no_answer() {
         let body = format!("<Tagging><TagSet>{tags}</TagSet></Tagging>");
         for (name, store) in stores(&Server::playing([ok(&body), ok(&body)]).await.endpoint()) {
             let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
-            assert_eq!((fault.code.as_str(), fault.status), ("UnreadableAnswer", Some(200)), "{name} {tags}");
+            assert_eq!((fault.code.as_str(), fault.status), ("UnexpectedDocument", Some(200)), "{name} {tags}");
         }
     }
 }

@@ -157,7 +157,7 @@ fn a_truncated_journal_is_said() {
 fn a_journal_with_flipped_bits_is_said() {
     // Every page but the first, which says what kind of file it is, is full of them.
     let flip = |bytes: &mut Vec<u8>| bytes[4096..].iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
-    spoilt(flip, "*** in database main ***");
+    spoilt(flip, "database disk image is malformed");
     // And one in the file's first bytes.
     spoilt(|bytes| bytes[3] ^= 1, "file is not a database");
 }

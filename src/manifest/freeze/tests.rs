@@ -269,17 +269,15 @@ fn an_inventory_that_may_be_too_large_is_refused_before_it_is_read() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
+fn a_checkpoint_that_cannot_be_written_loses_nothing() {
     let (folder, store, manifest) = (tempfile::tempdir().unwrap(), bucket(), listing(Versions::Current));
     broken(folder.path(), &store, &manifest, 5, End::Drop);
     let temporary = frozen::home(folder.path()).join("progress.json.draft");
-    std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+    // It cannot be made in place of a folder.
+    fs::create_dir(&temporary).unwrap();
     let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
-    assert!(error.to_string().starts_with("no room on the disk: cannot write "), "{error}");
-    assert!(error.to_string().contains("progress.json"), "{error}");
-    assert!(error.help().unwrap().contains("make room there, and preparing goes on"));
-    fs::remove_file(&temporary).unwrap();
+    assert!(error.to_string().starts_with("cannot write ") && error.to_string().contains("progress.json"), "{error}");
+    fs::remove_dir(&temporary).unwrap();
     asked(&store);
     let frozen = whole(folder.path(), &store, &manifest, SMALL).unwrap();
     assert_eq!(asked(&store).len(), 5);

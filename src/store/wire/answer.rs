@@ -8,18 +8,17 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http_body_util::BodyExt as _;
-use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
 use super::Wire;
 use super::clock::TOLERATED;
 use super::dialect::Dialect;
+use super::error_document::{ErrorDocument, is_error};
 use super::identity::Identity;
 use super::lane::Arriving;
 use crate::call::{ObjectHeader, ObjectHeaders};
-use crate::store::fault::{Refusal, shortened};
-use crate::store::xml;
+use crate::store::fault::shortened;
 use crate::task::{Fault, FaultClass};
 use crate::timeouts::scaled;
 use crate::web::innermost;
@@ -96,18 +95,6 @@ pub(in crate::store) struct Refused {
     pub(in crate::store) has_code: bool,
 }
 
-/// What an error document says.
-#[derive(Default)]
-struct Document {
-    code: String,
-    message: String,
-    request_id: String,
-    ec: String,
-    endpoint: String,
-    region: String,
-    server_time: String,
-}
-
 impl Answer {
     /// Reads a success whole.
     pub(super) async fn whole(
@@ -139,7 +126,7 @@ impl Answer {
         };
         // Some servers must begin to answer before they know whether they can carry the request out.
         if is_error(&body) {
-            let document = Document::read(&body, signed);
+            let document = ErrorDocument::read(&body, signed);
             return Err(document.refused(status, &self.head.headers, dialect, signed, in_words()));
         }
         Ok(Whole { status, headers: self.head.headers, body, reads: self.reads })
@@ -165,7 +152,7 @@ impl Answer {
             Ok(Read::Broken(_) | Read::Stalled(_)) | Err(_) => Bytes::new(),
         };
         let status = self.head.status.as_u16();
-        Document::read(&body, signed).refused(status, &self.head.headers, dialect, signed, in_words())
+        ErrorDocument::read(&body, signed).refused(status, &self.head.headers, dialect, signed, in_words())
     }
 }
 
@@ -201,87 +188,6 @@ async fn read(body: &mut Arriving, limit: usize) -> Read {
     Read::Whole(whole)
 }
 
-impl Document {
-    /// Takes what it can from a document that may be cut or no document at all.
-    fn read(body: &[u8], signed: &Signed) -> Self {
-        let mut document = Self::default();
-        // What came before the fault stands.
-        let _ = xml::read(body, |path, text| {
-            let to = match path {
-                "Error/Code" => &mut document.code,
-                "Error/Message" => &mut document.message,
-                "Error/RequestId" => &mut document.request_id,
-                "Error/EC" => &mut document.ec,
-                "Error/Endpoint" => &mut document.endpoint,
-                "Error/Region" => &mut document.region,
-                "Error/ServerTime" => &mut document.server_time,
-                _ => return,
-            };
-            *to = signed.told(text);
-        });
-        document
-    }
-
-    fn refused(
-        mut self,
-        status: u16,
-        headers: &HeaderMap,
-        dialect: Dialect,
-        signed: &Signed,
-        in_words: String,
-    ) -> Refused {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        for (said, header) in [
-            (&mut self.request_id, dialect.names().request_id),
-            (&mut self.ec, "x-oss-ec"),
-            (&mut self.region, "x-amz-bucket-region"),
-        ] {
-            if said.is_empty() {
-                *said = signed.told(text(header));
-            }
-        }
-        if (300..400).contains(&status) && self.endpoint.is_empty() {
-            self.endpoint = signed.told(text("location"));
-        }
-        let message = self.with_place(status);
-        let refusal = Refusal {
-            status,
-            code: Some(&self.code),
-            message: Some(&message),
-            request_id: &self.request_id,
-            ec: &self.ec,
-            retry_after: headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
-        };
-        let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
-        // A refusal of the time says what time it is, where no header does.
-        let date = date.or_else(|| self.server_time.trim().parse().ok());
-        let fault = Fault { headers: object_headers(headers), ..refusal.fault(in_words) };
-        Refused { fault, date, has_code: !self.code.is_empty() }
-    }
-
-    /// The message, and where the bucket is, if the server says that it is elsewhere.
-    fn with_place(&self, status: u16) -> String {
-        if is_about_signing(&self.code) && !self.region.is_empty() {
-            let said = format!("{} (the server expects the region {})", self.message, self.region);
-            return said.trim_start().to_owned();
-        }
-        let elsewhere = (300..400).contains(&status) || !self.endpoint.is_empty();
-        if !elsewhere {
-            return self.message.clone();
-        }
-        let mut message = match self.message.trim_end_matches('.') {
-            "" => "the bucket is elsewhere".to_owned(),
-            said => said.to_owned(),
-        };
-        for (what, place) in [("endpoint", &self.endpoint), ("region", &self.region)] {
-            if !place.is_empty() {
-                message = format!("{message}; {what} {place}");
-            }
-        }
-        format!("{message}; nothing was sent there: set `endpoint` and `region` in [store]")
-    }
-}
-
 impl Refused {
     fn alone(fault: Fault) -> Self {
         Self { fault, date: None, has_code: true }
@@ -304,7 +210,7 @@ impl Whole {
 }
 
 /// Which headers of an object itself an answer has.
-fn object_headers(headers: &HeaderMap) -> ObjectHeaders {
+pub(super) fn object_headers(headers: &HeaderMap) -> ObjectHeaders {
     let mut found = ObjectHeaders::default();
     let names = [
         ("etag", ObjectHeader::ETag),
@@ -341,17 +247,6 @@ fn unreadable(status: u16, why: &str, in_words: String) -> Fault {
     fault
 }
 
-/// Whether a body is an error document, by its root.
-fn is_error(body: &[u8]) -> bool {
-    let mut rest = body.trim_ascii_start();
-    if rest.starts_with(b"<?xml") {
-        let end = rest.windows(2).position(|window| window == b"?>").map_or(rest.len(), |start| start + 2);
-        rest = rest[end..].trim_ascii_start();
-    }
-    let root = rest.strip_prefix(b"<Error").and_then(<[u8]>::first);
-    root.is_some_and(|next| *next == b'>' || next.is_ascii_whitespace())
-}
-
 impl Wire {
     /// The fault of a refusal: clock and credentials are put right first, where they are what was refused.
     ///
@@ -385,7 +280,7 @@ impl Wire {
 }
 
 /// Whether a refusal of credentials with this code is about how the request was signed with them, and for what region.
-fn is_about_signing(code: &str) -> bool {
+pub(super) fn is_about_signing(code: &str) -> bool {
     let codes =
         ["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "InvalidArgument", "InvalidRequest"];
     codes.contains(&code)
@@ -403,120 +298,4 @@ fn may_be_renewed(code: &str) -> bool {
             | "SecurityTokenExpired"
             | "InvalidSecurityToken"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_credential_types::Credentials;
-
-    use super::*;
-
-    fn refused(status: u16, headers: &[(&'static str, &str)], document: &str) -> Fault {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(*name, value.parse().expect("a value"));
-        }
-        let read = Document::read(document.as_bytes(), &signed());
-        read.refused(status, &map, Dialect::Oss, &signed(), "GET x".to_owned()).fault
-    }
-
-    fn signed() -> Signed {
-        let token = Some("T".repeat(2000));
-        let credentials = Credentials::new("key", "hush", token, None, "test");
-        Signed { identity: Arc::new(Identity::new(credentials)), at: Timestamp::now() }
-    }
-
-    #[test]
-    fn secrets_are_hidden_wherever_a_server_repeats_them_and_before_anything_is_cut() {
-        let token = "T".repeat(2000);
-        let document = format!(
-            "<Error><Code>hush</Code><Message>{}{token}</Message><RequestId>{token}</RequestId><EC>hush!</EC></Error>",
-            "m".repeat(1000)
-        );
-        let fault = refused(403, &[], &document);
-        assert_eq!(fault.message, format!("{}[hidden]", "m".repeat(1000)));
-        assert_eq!(
-            (fault.code.as_str(), fault.request_id.as_str(), fault.ec.as_str()),
-            ("[hidden]", "[hidden]", "[hidden]!")
-        );
-        let (encoded, referred) = ("%54".repeat(2000), "&amp;#x54;".repeat(2000));
-        let document = format!("<Error><Code>X</Code><Message>{encoded} {referred}</Message></Error>");
-        assert_eq!(refused(403, &[], &document).message, "[hidden] [hidden]");
-        let header = refused(403, &[("x-oss-request-id", &token), ("x-oss-ec", "hush")], "");
-        assert_eq!((header.request_id.as_str(), header.ec.as_str()), ("[hidden]", "[hidden]"));
-    }
-
-    #[test]
-    fn an_error_is_told_from_an_answer_by_its_root() {
-        for error in ["<Error><Code/></Error>", " <?xml version=\"1.0\"?>\n<Error xmlns=\"x\">", "<Error\n>"] {
-            assert!(is_error(error.as_bytes()), "{error}");
-        }
-        for answer in ["", "<Errors/>", "<Tagging><Error>x</Error></Tagging>", "<?xml", "Error", "<Error"] {
-            assert!(!is_error(answer.as_bytes()), "{answer}");
-        }
-    }
-
-    #[test]
-    fn the_servers_own_words_are_kept() {
-        let document = "<Error><Code>AccessDenied</Code><Message>No right.</Message><RequestId>R1</RequestId>\
-                        <HostId>h</HostId><EC>0003-00000001</EC></Error>";
-        let fault = refused(403, &[("x-oss-request-id", "R2")], document);
-        assert_eq!((fault.code.as_str(), fault.message.as_str()), ("AccessDenied", "No right."));
-        assert_eq!((fault.request_id.as_str(), fault.ec.as_str()), ("R1", "0003-00000001"));
-        let bare = refused(403, &[("x-oss-request-id", "R2"), ("x-oss-ec", "0003-1"), ("retry-after", "3")], "");
-        assert_eq!((bare.code.as_str(), bare.request_id.as_str(), bare.ec.as_str()), ("AccessDenied", "R2", "0003-1"));
-        assert_eq!(bare.retry_after.map(std::num::NonZeroU16::get), Some(3));
-    }
-
-    #[test]
-    fn a_cut_or_hostile_document_gives_what_came_before_the_fault() {
-        let cut = refused(400, &[], "<Error><Code>InvalidArgument</Code><Mess");
-        assert_eq!((cut.code.as_str(), cut.message.as_str()), ("InvalidArgument", "the server gave no message"));
-        let bomb = refused(400, &[], "<!DOCTYPE x [<!ENTITY a \"b\">]><Error><Code>&a;</Code></Error>");
-        assert_eq!(bomb.code, "BadRequest");
-    }
-
-    #[test]
-    fn a_region_that_is_wrong_is_no_fault_of_the_object_and_the_right_one_is_told() {
-        let document = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region is wrong.</Message>\
-                        <Region>eu-west-1</Region></Error>";
-        let fault = refused(400, &[], document);
-        assert_eq!(fault.class, FaultClass::Credentials);
-        assert_eq!(fault.message, "The region is wrong. (the server expects the region eu-west-1)");
-    }
-
-    #[test]
-    fn the_servers_time_is_in_the_header_or_in_the_document() {
-        let date = |headers: &[(&'static str, &str)], time: &str| {
-            let document = format!("<Error><Code>RequestTimeTooSkewed</Code><ServerTime>{time}</ServerTime></Error>");
-            let mut map = HeaderMap::new();
-            for (name, value) in headers {
-                map.insert(*name, value.parse().expect("a value"));
-            }
-            let read = Document::read(document.as_bytes(), &signed());
-            let date = read.refused(403, &map, Dialect::Oss, &signed(), String::new()).date;
-            date.map(|date| date.to_string())
-        };
-        let header = ("date", "Fri, 21 Dec 2012 00:00:00 GMT");
-        assert_eq!(date(&[header], "2024-01-01T00:00:00.000Z").as_deref(), Some("2012-12-21T00:00:00Z"));
-        assert_eq!(date(&[], "2024-01-01T00:00:00.000Z").as_deref(), Some("2024-01-01T00:00:00Z"));
-        for none in ["", "soon", "9999999-01-01T00:00:00Z", "-1"] {
-            assert_eq!(date(&[], none), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn a_redirect_says_where_the_bucket_is_and_that_nothing_went_there() {
-        let document = "<Error><Code>PermanentRedirect</Code><Message>Use the endpoint.</Message>\
-                        <Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint></Error>";
-        let fault = refused(301, &[("x-amz-bucket-region", "eu-west-1")], document);
-        assert_eq!(fault.class, FaultClass::Rejected);
-        assert_eq!(
-            fault.message,
-            "Use the endpoint; endpoint b.s3.eu-west-1.amazonaws.com; region eu-west-1; nothing was sent there: set \
-             `endpoint` and `region` in [store]"
-        );
-        let bare = refused(302, &[("location", "http://evil.example/")], "");
-        assert!(bare.message.contains("endpoint http://evil.example/; nothing was sent there"), "{}", bare.message);
-    }
 }

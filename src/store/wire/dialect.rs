@@ -170,7 +170,8 @@ fn read_grants(document: &[u8]) -> Result<Option<Acl>, XmlFault> {
     let (mut full, mut read, mut write, mut other) = (false, false, false, false);
     for [id, uri, permission] in &grants {
         match permission.as_str() {
-            "FULL_CONTROL" if uri.is_empty() && !owner.is_empty() && *id == owner => full = true,
+            // MinIO names neither the owner nor the grantee.
+            "FULL_CONTROL" if uri.is_empty() && *id == owner => full = true,
             "READ" if uri == ALL_USERS => read = true,
             "WRITE" if uri == ALL_USERS => write = true,
             _ => other = true,
@@ -296,6 +297,10 @@ mod tests {
         assert_eq!(read(&[mine, reads.clone(), yours]), Acl::Custom);
         assert_eq!(read(&[]), Acl::Custom, "the owner may do nothing");
         assert_eq!(read(&[reads]), Acl::Custom);
+        let minio = b"<AccessControlPolicy><Owner><ID></ID><DisplayName></DisplayName></Owner><AccessControlList><Grant>\
+            <Grantee><Type>CanonicalUser</Type></Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList>\
+            </AccessControlPolicy>";
+        assert_eq!(Dialect::S3.read_acl(minio), Ok(Some(Acl::Private)), "nobody is named");
         assert_eq!(Dialect::S3.read_acl(b"<Other/>"), Ok(None));
     }
 

@@ -11,7 +11,7 @@
 //! | `dialect`, `payload` | what S3 and OSS call things, and the documents that are sent |
 //! | `outgoing` | the bodies of requests, in small pieces |
 //! | `whole` | reading and writing whole objects |
-//! | `answer`, `reader` | what comes back: read within bounds, judged once |
+//! | `answer`, `error_document`, `reader` | what comes back: read within bounds, judged once |
 //! | `calls` | the requests about one object |
 //! | `listing` | the pages of a bucket |
 //! | `setting` | what a bucket is set to |
@@ -26,6 +26,7 @@ mod calls;
 mod clock;
 mod dialect;
 mod errand;
+mod error_document;
 mod host;
 mod identity;
 mod keep;

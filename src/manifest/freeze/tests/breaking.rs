@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, Reply};
+use crate::manifest::Warning;
 use crate::manifest::begin::Sizes;
 use crate::manifest::draft;
 use crate::manifest::error::ManifestError;
@@ -257,7 +258,11 @@ pub(super) fn same_as_fresh(
     let fresh = whole(other.path(), store, manifest, sizes).unwrap();
     assert_eq!(rows(frozen), rows(&fresh));
     assert_eq!((frozen.rows(), frozen.rows_read()), (fresh.rows(), fresh.rows_read()));
-    assert_eq!((frozen.reach(), frozen.pin(), frozen.warnings()), (fresh.reach(), fresh.pin(), fresh.warnings()));
+    // A probe that was refused on the way makes the listing slower, and is said.
+    let slower = |warning: &&Warning| warning.message.contains("is listed by one worker");
+    let warnings: Vec<_> = frozen.warnings().iter().filter(|warning| !slower(warning)).collect();
+    assert_eq!((frozen.reach(), frozen.pin()), (fresh.reach(), fresh.pin()));
+    assert_eq!(warnings, fresh.warnings().iter().collect::<Vec<_>>());
     assert_eq!(Frozen::open(folder).unwrap().as_ref(), Some(frozen));
     assert_eq!(part_files(folder).len(), frozen.parts().len());
     assert!(!draft::is_there(&frozen::home(folder)));

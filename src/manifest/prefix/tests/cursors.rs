@@ -34,7 +34,7 @@ fn freeze(folder: &Path, model: Model, versions: Versions, spread: Spread) -> Re
     // While a thread takes pages in, the clock does not go on by itself.
     let passing = async {
         loop {
-            tokio::time::advance(Duration::from_millis(200)).await;
+            tokio::time::advance(Duration::from_millis(2)).await;
             tokio::task::yield_now().await;
         }
     };
