@@ -24,6 +24,7 @@ use crate::job::JobId;
 use crate::journal::{Backup, Journal, Pushing};
 use crate::object::{Bucket, Key};
 use crate::store::StoreConfig;
+use crate::timeouts::scaled;
 
 /// Errands that wait for the thread.
 const ERRANDS: usize = 16;
@@ -324,7 +325,7 @@ async fn work_off(
                         securing.clear();
                     }
                     Some(Err(error))
-                        if failing_since.is_some_and(|since: Instant| since.elapsed() > LONGEST_SILENCE) =>
+                        if failing_since.is_some_and(|since: Instant| since.elapsed() > scaled(LONGEST_SILENCE)) =>
                     {
                         lost.because(error);
                         securing.clear();

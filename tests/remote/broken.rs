@@ -128,16 +128,11 @@ fn listing(next: Option<&str>, names: &[&str]) -> Manner {
 fn a_listing_of_the_state_that_cannot_be_trusted_is_not_taken_for_all_of_it() {
     let place = Place::with_objects(3);
     let state = format!("s3://states/team?endpoint={}", place.work.endpoint());
-    let lock = "lock/000000000001.json";
     let broken: [(&str, &str, Page); 5] = [
         ("circle", "its pages lead in a circle", |n| listing(Some(["left", "right"][n % 2]), &[])),
         ("stays", "the next page begins where this one began", |_| listing(Some("same"), &[])),
-        ("repeats", "team/lock/000000000001.json comes behind", |n| {
-            listing(Some(&n.to_string()), &["lock/000000000001.json"])
-        }),
-        ("backwards", "comes behind team/lock/000000000002.json", |n| {
-            listing(Some(&n.to_string()), &["lock/000000000002.json", "lock/000000000001.json"])
-        }),
+        ("repeats", "team/heads/1 comes behind", |n| listing(Some(&n.to_string()), &["heads/1"])),
+        ("backwards", "comes behind team/heads/2", |n| listing(Some(&n.to_string()), &["heads/2", "heads/1"])),
         ("endless", "it sent 1000 pages in a row without a new name", |n| listing(Some(&n.to_string()), &[])),
     ];
     for (name, says, page) in broken {
@@ -152,5 +147,5 @@ fn a_listing_of_the_state_that_cannot_be_trusted_is_not_taken_for_all_of_it() {
         let ran = place.machine_with(name, &state).apply().ended(1).said(says).said("cannot be listed");
         assert!(ran.stderr.contains("help: nothing was changed"), "{}", ran.stderr);
     }
-    assert_eq!(place.work.count(Kind::PutTags).arrived, 0, "{lock} may be anybody's");
+    assert_eq!(place.work.count(Kind::PutTags).arrived, 0, "the lock may be anybody's");
 }
