@@ -278,6 +278,9 @@ fn share(folder: &Path) -> Result<Option<Lease>, Error> {
     let shared = std::fs::create_dir_all(folder).map_err(LeaseError::Io).and_then(|()| Lease::share(folder));
     match shared {
         Ok(lease) => Ok(Some(lease)),
+        Err(LeaseError::Io(error)) if is_taken_by_another_thing(&folder.join("lease")) => {
+            Err(Error::new(Exit::ToolFailed, error.to_string()))
+        }
         Err(LeaseError::Io(_)) => Ok(None),
         Err(LeaseError::Held(by)) => {
             let what = format!("the folder {} is in use by {by}", folder.display());
@@ -286,6 +289,11 @@ fn share(folder: &Path) -> Result<Option<Lease>, Error> {
             ))
         }
     }
+}
+
+/// Whether a name is that of something else than a file, such as a link.
+fn is_taken_by_another_thing(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| !found.is_file())
 }
 
 /// Sees to jobs whose time is over: a command that works on jobs forgets old ones, one that orders something of a job only fails

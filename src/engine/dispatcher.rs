@@ -201,8 +201,8 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Works until every row is settled, the job is stopped, or it cannot go on: too many objects fail, the credentials
-    /// are refused, the manifest cannot be read, an outcome cannot be recorded, or a worker panicked. Whichever it is,
-    /// what is in flight is drained and recorded, and a last checkpoint is made.
+    /// are refused, the server is not trusted, the manifest cannot be read, an outcome cannot be recorded, or a worker panicked.
+    /// Whichever it is, what is in flight is drained and recorded, and a last checkpoint is made.
     pub async fn run(mut self, mut batches: TaskBatches) -> Dispatched {
         let mut tick = tokio::time::interval(SNAPSHOT_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

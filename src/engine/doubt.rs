@@ -18,7 +18,7 @@ pub(super) struct EarlierDoubt {
 pub(super) struct Reached {
     /// Rows that it has taken up.
     pub(super) started: u64,
-    /// Of these, the ones whose work was begun and given up.
+    /// Of these, the ones for which a write was sent and that have no outcome.
     pub(super) abandoned: u64,
     pub(super) progress: Progress,
 }

@@ -111,6 +111,10 @@ impl Job<'_> {
         stop: Stop,
         observe: &mut (dyn FnMut(Snapshot) + Send),
     ) -> Result<Ran, ReportError> {
+        // First what may refuse: a run that sends nothing leaves nothing in doubt, and pushes no damaged file.
+        let writer = self.report(&before.recorded.files).await?;
+        agree(&before.recorded.frontier, before.progress, &before.recorded.files, self.plan.report.scope)?;
+        let worker = self.worker(&bounds, &stop)?.looking_first(before.lost_since);
         self.begin(frozen.rows(), &before, bounds.rhythm).await?;
         // Whoever finds the job on another machine must not take it for one that was never worked on either.
         tokio::select! {
@@ -119,17 +123,14 @@ impl Job<'_> {
             // Then nothing is taken up.
             () = stop.asked.cancelled() => {}
         }
-        let writer = self.report(&before.recorded.files).await?;
-        let Before { progress, taken, in_doubt, reach, active, lost_since, recorded } = before;
+        let Before { progress, taken, in_doubt, reach, active, lost_since: _, recorded } = before;
         let Recorded { frontier, files, tally, .. } = recorded;
-        agree(&frontier, progress, &files, self.plan.report.scope)?;
         let known_sealed = files.iter().filter(|file| file.md5.is_some()).count();
         let place = (self.journal.clone(), self.number);
         let clock = Clock::after(active);
         let (mut ledger, sealed, sent) = Ledger::new(writer, tally, place, clock, known_sealed, observe);
         let batches = batches(frozen, &frontier);
         let start = Start { progress, frontier, taken, in_doubt, reach };
-        let worker = self.worker(&bounds, &stop)?.looking_first(lost_since);
         let dispatcher = Dispatcher::new(worker, bounds, frozen.rows(), start, stop, &mut ledger);
         let mut ended = tokio::select! {
             biased;

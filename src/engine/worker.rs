@@ -33,7 +33,7 @@ pub struct Worker {
     last: Mutex<Option<Way>>,
     /// When this job first asked for any restore, where what came of its requests was lost: then an object is looked at
     /// before its restore is asked for again.
-    asked_since: Option<Timestamp>,
+    pub(super) asked_since: Option<Timestamp>,
     /// Where the server is not to be trusted before it has proven itself.
     pub(super) check: Option<Arc<ServerCheck>>,
     /// Objects for which a request that writes was sent.
@@ -52,9 +52,9 @@ struct Way {
 pub enum Worked {
     /// It has its outcome.
     Settled(Outcome),
-    /// The job was stopped before anything was sent for it.
+    /// The job was stopped before a request that writes was sent for it.
     NotBegun,
-    /// The job was stopped while the object waited for another attempt; it has no outcome.
+    /// The job was stopped after one was sent, while the object waited for another attempt; it has no outcome.
     Abandoned,
     /// The service refuses the credentials, whatever the object; it has no outcome.
     Refused(Box<Fault>),
@@ -276,11 +276,6 @@ impl Worker {
         let mut asked = asked_before;
         let mut backoff = Backoff::new(self.policy);
         let mut call = step.call.clone();
-        if let Some(since) = self.asked_since.filter(|_| asked_before)
-            && let Some(reply) = self.holds_already(visit, step, request, since).await?
-        {
-            return Ok(reply);
-        }
         loop {
             let fault = match self.attempt(visit, &call, backoff.failures() > 0).await? {
                 Ok(reply) => return Ok(reply),
@@ -313,7 +308,7 @@ impl Worker {
     }
 
     /// The answer to a look that finds the restore that this job asked for at some time since then.
-    async fn holds_already(
+    pub(super) async fn holds_already(
         &self,
         visit: &Visit<'_>,
         step: &Step,

@@ -126,7 +126,7 @@ impl JobError {
     pub(super) fn is_of_this_machine(&self) -> bool {
         match self {
             // Credentials that served until now and do so no more: others may.
-            Self::Manifest(ManifestError::Store { fault, .. }) => has_run_out(fault),
+            Self::Manifest(error) if error.fault().is_some_and(has_run_out) => true,
             Self::Manifest(error) => matches!(
                 error,
                 ManifestError::Disk { .. }
@@ -174,7 +174,7 @@ impl JobError {
                  (batchplan cancel {job}) and apply the plan again"
             ),
             // What was read is kept: whoever tells it names the command that goes on.
-            Self::Manifest(ManifestError::Store { fault, .. }) if has_run_out(fault) => return None,
+            Self::Manifest(error) if error.fault().is_some_and(has_run_out) => return None,
             Self::Manifest(error) => return error.help(),
             Self::Report(_) => {
                 "restore the job's folder from a backup, or lose what is left of the job's report (batchplan cancel, then \

@@ -62,19 +62,27 @@ pub(super) struct Mismatch;
 
 /// What a checkpoint records of a job in its own row.
 pub(super) fn of_job(row: &Row<'_>) -> rusqlite::Result<i64> {
-    let numbers = ["number", "succeeded", "failed", "taken_part", "taken_row", "lost"];
+    let numbers = ["number", "succeeded", "failed", "taken_part", "taken_row", "lost", "in_doubt", "reach"];
     let values = numbers.map(|column| row.get(column).map(Value::Number));
     Ok(checksum("job", &values.into_iter().collect::<rusqlite::Result<Vec<_>>>()?))
 }
 
 /// The columns that [`of_job`] reads.
-pub(super) const JOB_COLUMNS: &str = "number, succeeded, failed, taken_part, taken_row, lost, checksum";
+pub(super) const JOB_COLUMNS: &str =
+    "number, succeeded, failed, taken_part, taken_row, lost, in_doubt, reach, checksum";
 
 /// A part of the frontier.
 pub(super) fn of_frontier(job: i64, part: u32, low: u32, above: &[u8]) -> i64 {
     let numbers = [job, i64::from(part), i64::from(low)].map(|number| Value::Number(Some(number)));
     let values: Vec<_> = numbers.into_iter().chain([Value::Bytes(Some(above))]).collect();
     checksum("frontier", &values)
+}
+
+/// What was found out about a server: bucket, aspect, verdict and detail.
+pub(super) fn of_server_check(job: i64, texts: [&str; 4]) -> i64 {
+    let texts = texts.map(|text| Value::Bytes(Some(text.as_bytes())));
+    let values: Vec<_> = [Value::Number(Some(job))].into_iter().chain(texts).collect();
+    checksum("server_check", &values)
 }
 
 /// A report file.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
+use super::checksum::seal_job;
 use super::clock;
 use super::db::{Journal, Problem};
 use super::error::JournalError;
@@ -315,7 +316,15 @@ impl Journal {
     /// # Errors
     /// When there is no such job, or the journal cannot be written.
     pub fn set_in_doubt(&self, id: &JobId, objects: u64) -> Result<(), JournalError> {
-        self.set(id, "in_doubt = ?2", stored(objects))
+        let id = id.clone();
+        self.wait(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let job = find_any(&transaction, &id)?.ok_or_else(|| JournalError::NoSuchJob(id.to_string()))?;
+            transaction
+                .execute("UPDATE job SET in_doubt = ?2 WHERE number = ?1", params![job.number, stored(objects)])?;
+            seal_job(&transaction, job.number)?;
+            Ok(transaction.commit()?)
+        })
     }
 
     pub(super) fn set(

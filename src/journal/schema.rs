@@ -148,7 +148,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         aspect  TEXT NOT NULL,
         verdict TEXT NOT NULL,
         detail  TEXT NOT NULL,
-        at      INTEGER NOT NULL,
+        at       INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
         PRIMARY KEY (job, bucket, aspect)
     ) STRICT, WITHOUT ROWID;
 ",

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
+use super::checksum::{Mismatch, Proof, of_server_check, prove};
 use super::db::Journal;
 use super::error::JournalError;
 use super::record::{named, unreadable};
@@ -113,14 +114,15 @@ impl Journal {
             let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
             let detail = serde_json::to_string(&verdict.trust.detail()).map_err(unwritable)?;
             let ServerVerdict { bucket, aspect, trust } = verdict;
+            let sum = of_server_check(job, [bucket.as_str(), aspect.as_str(), trust.as_str(), &detail]);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let kept: u32 =
                 transaction.query_row("SELECT count(*) FROM server_check WHERE job = ?1", [job], |row| row.get(0))?;
             if trust != ServerTrust::Proven || kept < MAX_SERVER_CHECKS {
                 transaction.execute(
-                    "INSERT OR REPLACE INTO server_check (job, bucket, aspect, verdict, detail, at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                    params![job, bucket.as_str(), aspect.as_str(), trust.as_str(), detail, now.as_millisecond()],
+                    "INSERT OR REPLACE INTO server_check (job, bucket, aspect, verdict, detail, at, checksum)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![job, bucket.as_str(), aspect.as_str(), trust.as_str(), detail, now.as_millisecond(), sum],
                 )?;
             } else {
                 forget(&transaction, job, &bucket, aspect)?;
@@ -145,7 +147,8 @@ impl Journal {
     /// When the journal cannot be read.
     pub fn server_verdicts(&self, job: i64) -> Result<Vec<ServerVerdict>, JournalError> {
         self.wait(move |connection| {
-            let sql = "SELECT bucket, aspect, verdict, detail FROM server_check WHERE job = ?1 ORDER BY bucket, aspect";
+            let sql = "SELECT job, bucket, aspect, verdict, detail, checksum FROM server_check WHERE job = ?1
+                       ORDER BY bucket, aspect";
             let mut statement = connection.prepare(sql)?;
             let verdicts = statement.query_map([job], read)?;
             Ok(verdicts.collect::<Result<_, _>>()?)
@@ -159,9 +162,14 @@ fn forget(connection: &rusqlite::Connection, job: i64, bucket: &Bucket, aspect: 
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ServerVerdict> {
-    let bucket = Bucket::new(&row.get::<_, String>("bucket")?);
+    let texts = ["bucket", "aspect", "verdict", "detail"].map(|column| row.get::<_, String>(column));
+    let [bucket, aspect, verdict, detail] = texts;
+    let (bucket, aspect, verdict, detail) = (bucket?, aspect?, verdict?, detail?);
+    let Proof::Proven = prove(row, of_server_check(row.get("job")?, [&bucket, &aspect, &verdict, &detail]))? else {
+        return Err(unreadable(row, "checksum", Mismatch));
+    };
+    let bucket = Bucket::new(&bucket);
     let aspect = named(row, "aspect", |name| Aspect::ALL.into_iter().find(|aspect| aspect.as_str() == name))?;
-    let detail: String = row.get("detail")?;
     let mut detail = Some(serde_json::from_str(&detail).map_err(|error| unreadable(row, "detail", error))?);
     let trust = named(row, "verdict", |name| ServerTrust::read(name, &bucket, detail.take()?))?;
     Ok(ServerVerdict { bucket, aspect, trust })

@@ -100,9 +100,17 @@ impl Continued {
             Err(fault) if fault.class.may_pass() => self.broken_off(why),
             // A store that cannot do it leaves the error as it is.
             Err(fault) if fault.code == "NotImplemented" => Err(why),
-            Err(fault) => Err(io::Error::new(why.kind(), format!("{why}; reading on failed as well: {fault}"))),
+            Err(fault) => Err(io::Error::new(why.kind(), NotReadOn { why, fault })),
         }
     }
+}
+
+/// What broke a reading off, and why it could not be read on.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}; reading on failed as well: {fault}")]
+pub(super) struct NotReadOn {
+    why: io::Error,
+    pub(super) fault: Fault,
 }
 
 impl AsyncRead for Continued {

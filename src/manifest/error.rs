@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::continued::NotReadOn;
 use crate::descriptors;
 use crate::object::{Bucket, Key};
 use crate::task::Fault;
@@ -209,6 +210,16 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
+    /// What the store answered, where that is what is wrong.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Store { fault, .. } => Some(fault),
+            Self::Read { cause, .. } => cause.get_ref()?.downcast_ref::<NotReadOn>().map(|broken| &broken.fault),
+            _ => None,
+        }
+    }
+
     /// One line that says what to do about it.
     #[must_use]
     pub fn help(&self) -> Option<String> {

@@ -199,7 +199,8 @@ impl Lister<'_> {
     /// A cut is only a guess, so that nothing is lost where its page cannot be had. Whatever else is wrong, such as
     /// credentials that are refused, shows at the next page of a range.
     async fn hear_refusal(&mut self, lane: Lane, fault: &Fault) -> Result<(), End> {
-        if fault.class == FaultClass::Throttled {
+        // Neither says anything of what the server can do.
+        if matches!(fault.class, FaultClass::Throttled | FaultClass::Credentials) {
             self.ranges.abandoned(lane);
             return Ok(());
         }

@@ -22,8 +22,8 @@ use crate::timeouts::{TimedOut, scaled};
 /// About ten seconds of attempts: what is not pushed now is pushed with the next push.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(100), cap: Duration::from_secs(4), attempts: 6 };
 
-/// How long one attempt may take, besides what its bytes need.
-const ATTEMPT: Duration = Duration::from_secs(20);
+/// How long one attempt may take, besides what its bytes need: longer than credentials are waited for.
+const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// The slowest connection that is put up with, in bytes a second.
 const SLOWEST: u64 = 64 << 10;

@@ -272,6 +272,60 @@ async fn close(
     ended
 }
 
+/// When the next push is due, and what became of those before.
+struct PushSchedule {
+    /// How long one comes after the other. Short at first: what is young is lost soonest.
+    pause: Duration,
+    next: Instant,
+    failing_since: Option<Instant>,
+    /// Who waits for one.
+    securing: Vec<Securing>,
+}
+
+impl PushSchedule {
+    fn new(opening: &Opening) -> Self {
+        let pause = Duration::from_secs(1).min(opening.tempo.push_every);
+        Self { pause, next: Instant::now() + pause, failing_since: None, securing: Vec::new() }
+    }
+
+    /// One is made now.
+    fn begun(&mut self, opening: &Opening) {
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(opening.tempo.push_every);
+    }
+
+    /// None is made any more: the state is lost.
+    fn given_up(&mut self, opening: &Opening) {
+        self.securing.clear();
+        self.next = Instant::now() + opening.tempo.push_every;
+    }
+
+    fn ended(&mut self, outcome: Result<(), RemoteError>, opening: &Opening, lost: &Lost) {
+        match outcome {
+            Ok(()) => {
+                self.failing_since = None;
+                // Whoever waited may be gone.
+                self.securing.drain(..).for_each(|tell| tell.send(()).unwrap_or_default());
+            }
+            Err(error @ RemoteError::TakenOver(_)) => {
+                lost.lock_because(error);
+                self.securing.clear();
+            }
+            Err(error) if self.failing_since.is_some_and(|since| since.elapsed() > scaled(LONGEST_SILENCE)) => {
+                lost.because(error);
+                self.securing.clear();
+            }
+            Err(error) => {
+                self.failing_since.get_or_insert_with(Instant::now);
+                if !self.securing.is_empty() {
+                    self.next = Instant::now() + Duration::from_secs(1);
+                }
+                (opening.tell)(&format!("warning: {error}; it is tried again"));
+            }
+        }
+    }
+}
+
 /// Pushes now and then, and does what it is asked for, until it is asked to close; how, and who asked.
 async fn work_off(
     pusher: &mut Pusher,
@@ -280,68 +334,34 @@ async fn work_off(
     inbox: &mut mpsc::Receiver<Errand>,
     lost: &Lost,
 ) -> Option<(Farewell, Reply)> {
-    // Soon at first: what is young is lost soonest.
-    let mut pause = Duration::from_secs(1).min(opening.tempo.push_every);
-    let (mut failing_since, mut next) = (None, Instant::now() + pause);
-    let (mut waiting, mut securing) = (VecDeque::new(), Vec::new());
+    let (mut schedule, mut waiting) = (PushSchedule::new(opening), VecDeque::new());
     loop {
         let errand = if let Some(errand) = waiting.pop_front() {
             errand
         } else {
             tokio::select! {
                 errand = inbox.recv() => errand?,
-                () = tokio::time::sleep_until(next) => Errand::Push,
+                () = tokio::time::sleep_until(schedule.next) => Errand::Push,
             }
-        };
-        let errand = match errand {
-            Errand::Secure(tell) => {
-                securing.push(tell);
-                Errand::Push
-            }
-            errand => errand,
         };
         match errand {
-            Errand::Secure(_) => {}
             Errand::Close(farewell, reply) => return Some((farewell, reply)),
             Errand::Fetch(job, reply) => {
                 let _ = reply.send(fetch(&pusher.door, &mut pusher.mirror, &job).await);
+                continue;
             }
-            Errand::Push if lost.token.is_cancelled() => {
-                securing.clear();
-                next = Instant::now() + opening.tempo.push_every;
-            }
-            Errand::Push => {
-                next = Instant::now() + pause;
-                pause = (pause * 2).min(opening.tempo.push_every);
-                match unless_closed(pusher.push(), inbox, &mut waiting).await {
-                    None => continue,
-                    Some(Ok(_)) => {
-                        failing_since = None;
-                        // Whoever waited may be gone.
-                        securing.drain(..).for_each(|tell: Securing| tell.send(()).unwrap_or_default());
-                    }
-                    Some(Err(error @ RemoteError::TakenOver(_))) => {
-                        lost.lock_because(error);
-                        securing.clear();
-                    }
-                    Some(Err(error))
-                        if failing_since.is_some_and(|since: Instant| since.elapsed() > scaled(LONGEST_SILENCE)) =>
-                    {
-                        lost.because(error);
-                        securing.clear();
-                    }
-                    Some(Err(error)) => {
-                        failing_since.get_or_insert_with(Instant::now);
-                        if !securing.is_empty() {
-                            next = Instant::now() + Duration::from_secs(1);
-                        }
-                        (opening.tell)(&format!("warning: {error}; it is tried again"));
-                    }
-                }
-                let verified = tenure.map_or_else(Moment::now, Tenure::verified);
-                unless_closed(pusher.sweep(verified), inbox, &mut waiting).await;
-            }
+            Errand::Secure(tell) => schedule.securing.push(tell),
+            Errand::Push => {}
         }
+        if lost.token.is_cancelled() {
+            schedule.given_up(opening);
+            continue;
+        }
+        schedule.begun(opening);
+        let Some(outcome) = unless_closed(pusher.push(), inbox, &mut waiting).await else { continue };
+        schedule.ended(outcome.map(drop), opening, lost);
+        let verified = tenure.map_or_else(Moment::now, Tenure::verified);
+        unless_closed(pusher.sweep(verified), inbox, &mut waiting).await;
     }
 }
 

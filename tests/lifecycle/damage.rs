@@ -181,6 +181,8 @@ fn a_turned_bit_in_what_the_journal_recorded_is_refused() {
         "UPDATE job SET succeeded = succeeded - 1",
         "UPDATE job SET failed = failed + 2",
         "UPDATE job SET taken_row = taken_row + 1",
+        "UPDATE job SET in_doubt = in_doubt + 1",
+        "UPDATE job SET reach = reach + 1",
         "UPDATE segment SET bytes = bytes - 1 WHERE number = 0",
         "UPDATE segment SET rows = rows + 1 WHERE number = 0",
         "UPDATE segment SET published = 1 WHERE number = 0",

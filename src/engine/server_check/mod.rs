@@ -171,6 +171,12 @@ impl ServerCheck {
         journal.record_server(*job, verdict, Timestamp::now()).await.map_err(|error| unrecorded(&error))
     }
 
+    /// Has what was recorded kept elsewhere as well, where the state is: the next machine must know of the write.
+    async fn secure(&self) -> Result<(), Halt> {
+        let Some((journal, _)) = &self.record else { return Ok(()) };
+        journal.secure().await.map_err(|error| unrecorded(&error))
+    }
+
     async fn clear(&self, pair: &Pair) -> Result<(), Halt> {
         let Some((journal, job)) = &self.record else { return Ok(()) };
         journal.forget_server(*job, pair.0.clone(), pair.1).await.map_err(|error| unrecorded(&error))

@@ -10,6 +10,7 @@ use crate::journal::{FirstWrite, ServerTrust};
 use crate::object::{Acl, ObjectId};
 use crate::operation::{Aspect, Step};
 use crate::task::{Failure, Fault, FaultClass};
+use crate::timeouts::scaled;
 
 /// How long is waited before what was written is read once more: some stores show it only after a while.
 const AGAIN_AFTER: [Duration; 6] = [
@@ -40,6 +41,12 @@ impl Worker {
         step: &Step,
         asked_before: bool,
     ) -> Result<Reply, Halt> {
+        // Before anything is recorded: where the job's own restore is there already, nothing is written.
+        if let (Call::Restore(request), Some(since), true) = (&step.call, self.asked_since, asked_before)
+            && let Some(reply) = self.holds_already(visit, step, *request, since).await?
+        {
+            return Ok(reply);
+        }
         let (Some(check), Some(aspect)) = (&self.check, Aspect::of(&step.call)) else {
             return self.send_write(visit, step, asked_before).await;
         };
@@ -84,6 +91,7 @@ impl Worker {
         }
         let write = FirstWrite { object: visit.object.clone(), before: before.clone() };
         check.record(pair, ServerTrust::Unconfirmed(write)).await?;
+        check.secure().await?;
         let reply = match self.send_write(visit, step, asked_before).await {
             Ok(reply) => reply,
             Err(Halt::Failed(failure)) => return self.write_refused(check, pair, visit, step, &before, *failure).await,
@@ -258,7 +266,7 @@ impl Worker {
                     format!("{asked} was answered with {status} and the object itself is as it was, but {found}");
                 return self.refused(check, visit, step, Some(status), (RefusalKind::NotKept, what)).await;
             };
-            tokio::time::sleep(*wait).await;
+            tokio::time::sleep(scaled(*wait)).await;
         }
     }
 

@@ -13,6 +13,7 @@ use crate::operation::{Aspect, Operation};
 use crate::plan::Plan;
 use crate::store::{BucketFact, BucketQuestion, Ownership, Provider, Store, TagRule, Versioning};
 use crate::task::{Fault, FaultClass};
+use crate::timeouts::scaled;
 
 /// The most objects that OSS advises for one job.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
@@ -52,7 +53,7 @@ impl Buckets {
         buckets: impl IntoIterator<Item = &'a Bucket>,
         stop: &CancellationToken,
     ) -> Self {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + scaled(PATIENCE);
         let about = |aspect| plan.operations.iter().any(|operation| operation.aspect() == aspect);
         let mut facts: BTreeMap<Bucket, Known> = BTreeMap::new();
         for bucket in buckets {

@@ -2,7 +2,7 @@
 //! a file without a name: the disk has it back as soon as nobody reads it, even where the process was killed.
 
 use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -163,8 +163,6 @@ fn explain(broken: Broken, form: Form, name: &str, row: Option<u64>) -> Manifest
             format!("its {form} data cannot be read{near}: {what}"),
             "use an inventory as the cloud writes it, or have it written as CSV",
         ),
-        Broken::Io(cause) => {
-            ManifestError::Read { place: name.to_owned(), cause: io::Error::new(cause.kind(), cause.to_string()) }
-        }
+        Broken::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
     }
 }

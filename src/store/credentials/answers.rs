@@ -2,7 +2,7 @@
 //!
 //! The SDK takes some of what they say on trust: it panics where a metadata service calls its token valid for longer than
 //! time goes, or names a role with a line break behind it, and where it signs with an access key that cannot be part of a
-//! header. So each answer is read here first, whole and within bounds.
+//! header. So each answer is looked at here first.
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
@@ -14,15 +14,10 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http::Uri;
 use http::header::CONTENT_LENGTH;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value as Json;
 
 use super::usable::{Unusable, check, check_region};
 use crate::store::xml;
-use crate::web::innermost;
-
-/// The most bytes of an answer: credentials have a few thousand.
-const MAX_ANSWER: usize = 64 << 10;
 
 /// Says how long a token of EC2's metadata service is good for, in seconds.
 const TOKEN_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -42,10 +37,6 @@ const PARTS: [&str; 4] = ["AccessKeyId", "SecretAccessKey", "Token", "SessionTok
 /// Why an answer is not handed on. Never says what it holds.
 #[derive(Debug, thiserror::Error)]
 enum AnswerError {
-    #[error("the answer of {0} has more than {MAX_ANSWER} bytes, which no credentials have")]
-    TooLong(String),
-    #[error("the answer of {0} cannot be read: {1}")]
-    Broken(String, String),
     #[error("the answer of {0} names no role that could be asked for")]
     NoRole(String),
     #[error("the answer of {0} holds no credentials: {1}")]
@@ -76,7 +67,8 @@ impl HttpConnector for CheckedConnector {
         HttpConnectorFuture::new(async move {
             let mut answer = answering.await?;
             let host = uri.authority().map(ToString::to_string).unwrap_or_default();
-            let body = read_whole(&mut answer, &host).await?;
+            // It is whole: the client below has read it, within bounds.
+            let body = answer.take_body().bytes().map(Bytes::copy_from_slice).unwrap_or_default();
             shorten_ttl(&mut answer);
             if answer.status().is_success() {
                 let length = body.len();
@@ -97,17 +89,6 @@ impl HttpConnector for CheckedConnector {
 /// An answer that another attempt would not make better.
 fn refused(error: AnswerError) -> ConnectorError {
     ConnectorError::user(error.into())
-}
-
-async fn read_whole(answer: &mut HttpResponse, host: &str) -> Result<Bytes, ConnectorError> {
-    match Limited::new(answer.take_body(), MAX_ANSWER).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(refused(AnswerError::TooLong(host.to_owned()))),
-        Err(error) => {
-            let why = innermost(&*error);
-            Err(ConnectorError::io(AnswerError::Broken(host.to_owned(), why).into()))
-        }
-    }
 }
 
 /// No token is good for longer than it was asked for.

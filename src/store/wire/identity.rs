@@ -23,8 +23,8 @@ use renewal::{Renewal, Standing};
 /// a server that does not answer.
 const PATIENCE: Duration = Duration::from_secs(27);
 
-/// How long a provider may take. Mostly nobody waits for it.
-const ATTEMPT: Duration = Duration::from_mins(1);
+/// How long a provider may take, such as a process whose credentials assume a role. Mostly nobody waits for it.
+const ATTEMPT: Duration = Duration::from_secs(90);
 
 /// Credentials, ready to sign with.
 pub struct Identity {
