@@ -1,7 +1,7 @@
 //! Small files that must be whole whatever happens, and errors that say which file they are about.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -82,6 +82,16 @@ fn add_flags(options: &mut OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt as _;
 
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+}
+
+/// Reads a file that batchplan keeps, as [`open_own`] opens it.
+///
+/// # Errors
+/// When it is no regular file, or cannot be read; the message does not name it.
+pub fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open_own(path, File::options().read(true))?.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Makes a folder that batchplan keeps, and those above it, where they are not there yet.

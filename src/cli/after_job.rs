@@ -11,7 +11,7 @@ pub(super) fn untrusted(journal: &Journal, job: &JobRecord) -> Option<Error> {
         job.reason.as_ref().filter(|_| job.status == JobStatus::Paused && job.cause == Some(PauseCause::Server))?;
     let verdicts = journal.server_verdicts(job.number).unwrap_or_default();
     let after_write = verdicts.iter().any(|verdict| matches!(verdict.trust, ServerTrust::Refused(_)));
-    Some(Error::new(Exit::Refused, why.clone()).help(after_distrust(&job.id, after_write)))
+    Some(Error::new(Exit::Refused, why.clone()).help(after_distrust(&job.id, after_write, why)))
 }
 
 /// What is said of a report that is complete and not where the plan wants it.

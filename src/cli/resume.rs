@@ -1,15 +1,18 @@
 //! `batchplan resume`: go on with a job where it stopped.
 
 use std::fs;
+use std::path::Path;
 
 use super::carry::{Carry, Confirmation};
 use super::kept::Kept;
+use super::plan_file::read_up_to;
 use super::state::{Access, Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices};
 use crate::job::JobStatus;
 use crate::jobs::{plan_to_go_on_with, stored_plan};
 use crate::journal::JobRecord;
+use crate::plan::MAX_PLAN_BYTES;
 
 /// Go on with a job that was paused or interrupted.
 ///
@@ -61,7 +64,7 @@ fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Resu
     let plan = if args.stored_plan {
         stored_plan(&job)?
     } else {
-        plan_to_go_on_with(kept, &job, fs::read(&job.plan_file).ok().as_deref())?
+        plan_to_go_on_with(kept, &job, text_of(&job.plan_file).as_deref())?
     };
     notices::require(&plan)?;
     let unconfirmed =
@@ -86,4 +89,10 @@ fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Resu
         state_flag: kept.flag(),
     }
     .run()
+}
+
+/// The text of a job's plan file, where there still is one.
+fn text_of(path: &Path) -> Option<Vec<u8>> {
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    is_file.then(|| read_up_to(path, MAX_PLAN_BYTES as u64).ok()).flatten()
 }

@@ -15,6 +15,7 @@ use super::allowance::Allowance;
 use super::book::{Book, CheckpointError, Pending, Snapshot};
 use super::doubt::{EarlierDoubt, Reached};
 use super::end::{End, EngineError};
+use super::server_check::RefusalKind;
 use super::worker::{Untrusted, Worked, Worker};
 use crate::frontier::Frontier;
 use crate::job::Progress;
@@ -352,7 +353,9 @@ impl<'a> Dispatcher<'a> {
             }
             Worked::Untrusted(untrusted) => {
                 let Untrusted { refusal, failure } = *untrusted;
-                self.abandoned += u64::from(failure.is_none() && wrote);
+                // One that does not support the request has shown that it left the object as it was.
+                let may_be_changed = wrote && refusal.kind != RefusalKind::Unsupported;
+                self.abandoned += u64::from(failure.is_none() && may_be_changed);
                 outcome = failure.map(Outcome::Failed);
                 self.ends(End::Untrusted(Box::new(refusal)));
             }

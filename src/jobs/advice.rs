@@ -1,7 +1,7 @@
 //! What to do about objects that failed, by the error code that they failed with.
 
 use crate::call::Call;
-use crate::engine::{RefusalKind, ServerRefusal};
+use crate::engine::{INCONCLUSIVE, RefusalKind, ServerRefusal};
 use crate::job::JobId;
 use crate::object::ObjectId;
 use crate::plan::Plan;
@@ -164,9 +164,9 @@ pub(super) fn untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
     };
     let object = named(&refusal.object);
     let end = if refusal.after_write || refusal.kind == RefusalKind::Unseen {
-        "nothing more was sent"
+        "no further request was started"
     } else {
-        "nothing was written to show it"
+        "nothing was changed"
     };
     format!("{refusal}{missing}. It was seen with {object}; {end}")
 }
@@ -182,36 +182,38 @@ pub(super) fn named(object: &ObjectId) -> String {
     format!("{}/{}{version}", object.bucket, object.key)
 }
 
-/// What to do about a job that is paused because its server is not trusted. Where that was seen by a write, to try again may
-/// cost one more object.
+/// What to do about a job that is paused because its server is not trusted, for this reason. Where that was seen by a write, to
+/// try again may cost one more object. The check is turned off only where it could not be made.
 #[must_use]
-pub fn after_distrust(job: &JobId, after_write: bool) -> String {
+pub fn after_distrust(job: &JobId, after_write: bool, why: &str) -> String {
     if after_write {
-        return after_refusal(job);
+        return format!(
+            "give the job up (batchplan cancel {job}). Bring back what was overwritten from a copy or an older version; once the \
+             server supports it, work on what is left (batchplan retry {job})"
+        );
     }
-    format!(
-        "use a server that supports it, or allow what is missing, and resume the job (batchplan resume {job}), or give it up \
-         (batchplan cancel {job}). If you know that this server keeps objects whole, set `skip_server_check = true` in [store] \
-         and resume the job"
-    )
-}
-
-/// What to do about a job whose server has changed an object by a write.
-fn after_refusal(job: &JobId) -> String {
-    format!(
-        "give the job up (batchplan cancel {job}); once the server is repaired, start afresh (batchplan apply PLAN --new). If \
-         you know that this server keeps objects whole, set `skip_server_check = true` in [store] and resume the job"
-    )
+    let way_out = if why.contains(INCONCLUSIVE) {
+        ". If you know that this server supports it, set `skip_server_check = true` in [store] and resume the job"
+    } else {
+        ""
+    };
+    let first = if way_out.is_empty() { "use a server that supports it" } else { "allow what is missing" };
+    format!("{first}, and resume the job (batchplan resume {job}), or give it up (batchplan cancel {job}){way_out}")
 }
 
 /// What to do about a server that is not trusted, before there is a job.
 #[must_use]
 pub(super) fn distrust_help(refusal: &ServerRefusal) -> String {
-    let first = match refusal.kind {
-        RefusalKind::Denied(_) => "allow what is missing (batchplan policy PLAN prints all that a plan needs)",
-        _ => "use a server that supports it",
-    };
-    format!("{first}; if you know that this server keeps objects whole, set `skip_server_check = true` in [store]")
+    let way_out = "if you know that this server supports it, set `skip_server_check = true` in [store]";
+    match refusal.kind {
+        RefusalKind::Denied(_) => {
+            format!("allow what is missing (batchplan policy prints all that a plan needs); {way_out}")
+        }
+        RefusalKind::Unseen => way_out.to_owned(),
+        RefusalKind::TakesForObject | RefusalKind::NotKept | RefusalKind::Unsupported => {
+            "use a server that supports it; nothing was changed".to_owned()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl Runner<'_> {
             self.advance(Paused, Why::paused(PauseCause::Server, why.clone()))?;
         }
         let id = &self.job.id;
-        let help = after_distrust(id, true);
+        let help = after_distrust(id, true, &why);
         Err(JobError::Untrusted { job: Some(id.clone()), why, help })
     }
 }

@@ -53,6 +53,6 @@ pub use outlived::{ClockLeap, MAX_REMEMBERED, Outlived, REMEMBERED_FOR, SUSPENDE
 pub use pledge::Pledge;
 pub use record::{AT_WORK, Delivery, JobRecord, NewJob, Origin, PauseCause, ReportOrigin, Request, WorkSpan};
 pub use recurrence::{Inventory, NamedWork, PastWork, Portion, Recurrence};
-pub use server_check::{FirstWrite, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict};
+pub use server_check::{FirstWrite, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};
 pub use snapshot::Kept;
 pub use tally::{ErrorCode, Example, OTHER_CODES, Reason, Tally};

@@ -12,16 +12,43 @@ use crate::call::ContentMark;
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::operation::Aspect;
 
-/// Proofs that are kept for each job: one for each bucket and aspect. Beyond that, a resumed job proves again.
+/// Proofs that are kept for each job: one for each scope. Beyond that, a resumed job proves again.
 pub const MAX_SERVER_CHECKS: u32 = 4096;
 
-/// What is known of a server, for one bucket and one aspect of its objects.
+/// Which requests a proof is good for: a server may know some of them and take others for requests about the object itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TrustScope {
+    /// Those in this bucket.
+    pub bucket: Bucket,
+    /// Those about this aspect of its objects.
+    pub aspect: Aspect,
+    /// Those that delete it, or those that set it.
+    pub deletes: bool,
+    /// Those that name a version, or those that do not.
+    pub of_version: bool,
+}
+
+impl TrustScope {
+    /// The `aspect` column: what there is to know of the scope besides its bucket.
+    fn text(&self) -> String {
+        let (delete, version) =
+            (if self.deletes { "/delete" } else { "" }, if self.of_version { "/version" } else { "" });
+        format!("{}{delete}{version}", self.aspect.as_str())
+    }
+
+    fn read(bucket: &Bucket, text: &str) -> Option<Self> {
+        let (rest, of_version) = text.strip_suffix("/version").map_or((text, false), |rest| (rest, true));
+        let (name, deletes) = rest.strip_suffix("/delete").map_or((rest, false), |rest| (rest, true));
+        let aspect = Aspect::ALL.into_iter().find(|aspect| aspect.as_str() == name)?;
+        Some(Self { bucket: bucket.clone(), aspect, deletes, of_version })
+    }
+}
+
+/// What is known of a server, for the requests of one scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerVerdict {
-    /// The bucket.
-    pub bucket: Bucket,
-    /// The aspect.
-    pub aspect: Aspect,
+    /// Which requests.
+    pub scope: TrustScope,
     /// What was found.
     pub trust: ServerTrust,
 }
@@ -113,8 +140,9 @@ impl Journal {
         self.ask(move |connection| {
             let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
             let detail = serde_json::to_string(&verdict.trust.detail()).map_err(unwritable)?;
-            let ServerVerdict { bucket, aspect, trust } = verdict;
-            let sum = of_server_check(job, [bucket.as_str(), aspect.as_str(), trust.as_str(), &detail]);
+            let ServerVerdict { scope, trust } = verdict;
+            let (bucket, text) = (scope.bucket.as_str(), scope.text());
+            let sum = of_server_check(job, [bucket, &text, trust.as_str(), &detail]);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let kept: u32 =
                 transaction.query_row("SELECT count(*) FROM server_check WHERE job = ?1", [job], |row| row.get(0))?;
@@ -122,10 +150,10 @@ impl Journal {
                 transaction.execute(
                     "INSERT OR REPLACE INTO server_check (job, bucket, aspect, verdict, detail, at, checksum)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    params![job, bucket.as_str(), aspect.as_str(), trust.as_str(), detail, now.as_millisecond(), sum],
+                    params![job, bucket, text, trust.as_str(), detail, now.as_millisecond(), sum],
                 )?;
             } else {
-                forget(&transaction, job, &bucket, aspect)?;
+                forget(&transaction, job, &scope)?;
             }
             transaction.commit()?;
             Ok(())
@@ -133,12 +161,12 @@ impl Journal {
         .await
     }
 
-    /// Forgets what was found out about a job's server, for one bucket and one aspect.
+    /// Forgets what was found out about a job's server, for one scope.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn forget_server(&self, job: i64, bucket: Bucket, aspect: Aspect) -> Result<(), JournalError> {
-        self.ask(move |connection| Ok(forget(connection, job, &bucket, aspect).map(drop)?)).await
+    pub async fn forget_server(&self, job: i64, scope: TrustScope) -> Result<(), JournalError> {
+        self.ask(move |connection| Ok(forget(connection, job, &scope).map(drop)?)).await
     }
 
     /// What a job has found out about its server.
@@ -156,9 +184,9 @@ impl Journal {
     }
 }
 
-fn forget(connection: &rusqlite::Connection, job: i64, bucket: &Bucket, aspect: Aspect) -> rusqlite::Result<usize> {
+fn forget(connection: &rusqlite::Connection, job: i64, scope: &TrustScope) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM server_check WHERE job = ?1 AND bucket = ?2 AND aspect = ?3";
-    connection.execute(sql, params![job, bucket.as_str(), aspect.as_str()])
+    connection.execute(sql, params![job, scope.bucket.as_str(), scope.text()])
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ServerVerdict> {
@@ -169,10 +197,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ServerVerdict> {
         return Err(unreadable(row, "checksum", Mismatch));
     };
     let bucket = Bucket::new(&bucket);
-    let aspect = named(row, "aspect", |name| Aspect::ALL.into_iter().find(|aspect| aspect.as_str() == name))?;
+    let scope = named(row, "aspect", |text| TrustScope::read(&bucket, text))?;
     let mut detail = Some(serde_json::from_str(&detail).map_err(|error| unreadable(row, "detail", error))?);
     let trust = named(row, "verdict", |name| ServerTrust::read(name, &bucket, detail.take()?))?;
-    Ok(ServerVerdict { bucket, aspect, trust })
+    Ok(ServerVerdict { scope, trust })
 }
 
 #[cfg(test)]
@@ -186,7 +214,8 @@ mod tests {
         let (_folder, journal) = journal();
         let job = created(&journal, new("one"));
         let bucket = Bucket::new("b");
-        let verdict = |aspect, trust| ServerVerdict { bucket: bucket.clone(), aspect, trust };
+        let scope = |aspect| TrustScope { bucket: bucket.clone(), aspect, deletes: false, of_version: true };
+        let verdict = |aspect, trust| ServerVerdict { scope: scope(aspect), trust };
         let object = ObjectId { bucket: bucket.clone(), key: Key::new(&b"a/\xff"[..]), version: None };
         let before = ContentMark { etag: Some("\"x\"".into()), size: Some(3) };
         let sent = ServerTrust::Unconfirmed(FirstWrite { object, before });
@@ -196,7 +225,11 @@ mod tests {
         }
         let proven = verdict(Aspect::Acl, ServerTrust::Proven);
         journal.record_server(job.number, proven.clone(), hour(1)).await.expect("recorded");
-        journal.forget_server(job.number, bucket.clone(), Aspect::Tags).await.expect("forgotten");
+        // That of other requests about the same is another proof.
+        let other = TrustScope { deletes: true, ..scope(Aspect::Tags) };
+        journal.forget_server(job.number, other).await.expect("nothing to forget");
+        assert_eq!(journal.server_verdicts(job.number).expect("read").len(), 2);
+        journal.forget_server(job.number, scope(Aspect::Tags)).await.expect("forgotten");
         assert_eq!(journal.server_verdicts(job.number).expect("read"), [proven]);
         bring(&journal, &job.id, JobStatus::Cleaning, hour(2));
         journal.remove(&job.id).expect("removed");

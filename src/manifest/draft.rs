@@ -19,7 +19,7 @@ use super::part::{Lane, Written};
 use super::reach::Reach;
 use super::sink::Prepared;
 use super::spec::{InventoryObject, Manifest, Source};
-use crate::files::write_at_once;
+use crate::files::{open_own, write_at_once};
 use crate::hex::hex;
 use crate::object::{Key, VersionId};
 use crate::store::ListMark;
@@ -147,7 +147,7 @@ impl Keeper {
     /// The draft that was kept last, where it is whole and of this source and filter.
     pub(super) fn load(&self) -> Result<Option<Draft>, ManifestError> {
         let path = self.home.join(NAME);
-        let file = match File::open(&path) {
+        let file = match open_own(&path, File::options().read(true)) {
             Ok(file) => file,
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(ManifestError::disk("open", &path, cause)),

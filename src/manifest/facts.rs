@@ -16,7 +16,7 @@ use super::error::ManifestError;
 use super::filter::Facts;
 use super::part::varint;
 use super::survey::Told;
-use crate::files::create_anew;
+use crate::files::{create_anew, open_own};
 use crate::object::Acl;
 
 /// The file's name.
@@ -102,7 +102,8 @@ impl FactsReader {
     /// Opens that of the frozen manifest in this folder.
     pub(super) fn open(home: &Path) -> Result<Self, ManifestError> {
         let path = home.join(NAME);
-        let file = File::open(&path).map_err(|cause| ManifestError::disk("open", &path, cause))?;
+        let file =
+            open_own(&path, File::options().read(true)).map_err(|cause| ManifestError::disk("open", &path, cause))?;
         let text = BufReader::new(GzDecoder::new(BufReader::new(file)));
         Ok(Self { text, path, classes: Vec::new() })
     }

@@ -12,7 +12,7 @@ use super::error::{ManifestError, Warning};
 use super::frozen::{Frozen, PartInfo, Pin, Seen};
 use super::order::MAX_LANES;
 use super::reach::{KeyRange, Reach};
-use crate::files::{json_digest, write_at_once};
+use crate::files::{json_digest, open_own, write_at_once};
 use crate::object::{Bucket, Key};
 
 /// The file's name.
@@ -183,7 +183,7 @@ pub(super) fn is_there(home: &Path) -> bool {
 /// Reads an index; `None` where there is none.
 pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     let path = home.join(NAME);
-    let file = match File::open(&path) {
+    let file = match open_own(&path, File::options().read(true)) {
         Ok(file) => file,
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(ManifestError::disk("open", &path, cause)),

@@ -16,7 +16,7 @@ use flate2::write::GzEncoder;
 use super::error::RemoteError;
 use super::head::{JournalDigest, is_inside, path_below};
 use super::push::plain_file;
-use crate::files::about;
+use crate::files::{about, open_own};
 use crate::job::JobId;
 use crate::journal::{JobFolder, Journal, Kept};
 
@@ -176,7 +176,7 @@ fn walk(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), Remot
 
 /// A small file whole; `None` where it is gone by now.
 fn small(path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
-    let file = match File::open(path) {
+    let file = match open_own(path, File::options().read(true)) {
         Ok(file) => file,
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(about(path)(cause).into()),

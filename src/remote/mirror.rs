@@ -12,7 +12,7 @@ use super::capture::{Gone, capture};
 use super::error::RemoteError;
 use super::head::{Files, Head, Piece};
 use super::lock::Claim;
-use crate::files::{about, write_at_once};
+use crate::files::{about, read_own, write_at_once};
 use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::{JOURNAL_NAME, Journal};
@@ -101,7 +101,7 @@ impl Mirror {
             pulling: false,
             here: BTreeSet::new(),
         };
-        let record = match fs::read(&path) {
+        let record = match read_own(&path) {
             Ok(text) => serde_json::from_slice(&text).ok().filter(|record: &Record| record.version == VERSION),
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => None,
             Err(cause) => return Err(about(&path)(cause).into()),

@@ -18,7 +18,7 @@ use super::head::{self, Filed, Files, Head, PIECE, Piece, piece_name};
 use super::lock::Moment;
 use super::lockless::Lockless;
 use super::mirror::Mirror;
-use crate::files::about;
+use crate::files::{about, open_own};
 use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::Journal;
@@ -219,7 +219,7 @@ impl Pusher {
     async fn piece_of(&self, path: &Path, start: u64, bytes: u64) -> Result<Piece, RemoteError> {
         let path = path.to_owned();
         let content = blocking(move || {
-            let mut file = File::open(&path).map_err(about(&path))?;
+            let mut file = open_own(&path, File::options().read(true)).map_err(about(&path))?;
             file.seek(SeekFrom::Start(start)).map_err(about(&path))?;
             let mut content = Vec::new();
             file.take(bytes).read_to_end(&mut content).map_err(about(&path))?;
@@ -247,7 +247,7 @@ impl Pusher {
 
 /// As many of a file's pieces as are what the file begins with.
 fn still(path: &Path, bytes: u64, pieces: Vec<Piece>) -> Result<Vec<Piece>, RemoteError> {
-    let mut file = File::open(path).map_err(about(path))?;
+    let mut file = open_own(path, File::options().read(true)).map_err(about(path))?;
     let (mut kept, mut from) = (Vec::new(), 0);
     let mut content = Vec::new();
     for piece in pieces {

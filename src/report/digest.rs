@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
-use crate::files::about;
+use crate::files::{about, open_own};
 use crate::hex::hex;
 
 /// An MD5. It guards against accidents, as the services use it, not against forgers.
@@ -25,7 +25,8 @@ impl Digest {
 
     /// The length in bytes and the MD5 of a file.
     pub(super) fn of_file(path: &Path) -> io::Result<(u64, Self)> {
-        let (bytes, md5) = File::open(path).and_then(|mut file| absorb(&mut file)).map_err(about(path))?;
+        let (bytes, md5) =
+            open_own(path, File::options().read(true)).and_then(|mut file| absorb(&mut file)).map_err(about(path))?;
         Ok((bytes, Self::of(&md5)))
     }
 

@@ -1,6 +1,5 @@
 //! A finished report as it lies in the job's folder: whole, checked, and enough by itself to be published.
 
-use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -8,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::codec::{ListedFile, manifest_json};
 use crate::completion::{ReportFormat, ReportPlace, ReportSpec};
-use crate::files::{about, create_own_folder, write_at_once};
+use crate::files::{about, create_own_folder, read_own, write_at_once};
 use crate::job::JobId;
 use crate::object::{Bucket, Key};
 use crate::report::destination::Destination;
@@ -107,7 +106,7 @@ impl Report {
     pub fn load(folder: &Path) -> Result<Self, LoadError> {
         let path = folder.join(layout::SIDECAR_NAME);
         let unreadable = |why: String| LoadError::Unreadable { path: path.clone(), why };
-        let text = fs::read(&path).map_err(about(&path))?;
+        let text = read_own(&path).map_err(about(&path))?;
         let sidecar: Sidecar = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         let report = sidecar.report().map_err(unreadable)?;
         if let Some(stray) = report.segments.iter().find(|segment| leaves_folder(&segment.name)) {

@@ -1,5 +1,7 @@
 //! A report saved is a report loaded, and a report that was touched is refused.
 
+use std::fs;
+
 use super::*;
 use crate::codec::{Naming, TaskStatus};
 use crate::completion::ReportScope;

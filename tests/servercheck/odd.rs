@@ -80,7 +80,7 @@ fn a_server_that_only_a_write_shows_costs_one_object_and_no_other() {
         assert_eq!(lost.len(), 1, "{lost:?}");
         assert!(ran.stderr.contains(&format!("bkt/{}", lost[0])), "{}", ran.stderr);
         assert!(ran.stderr.contains("HEAD says") && ran.stderr.contains("bytes"), "{}", ran.stderr);
-        assert!(ran.stderr.contains("batchplan cancel") && ran.stderr.contains("skip_server_check"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("batchplan cancel") && ran.stderr.contains("batchplan retry"), "{}", ran.stderr);
         let result = ran.json();
         assert!(result["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{result}");
         let job = scene.newest();

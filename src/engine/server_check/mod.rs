@@ -2,8 +2,8 @@
 //! and not for one about the object itself.
 //!
 //! A server that does not know a sub-resource may ignore it. `PUT key?tagging` then replaces the object's content, and
-//! `DELETE key?tagging` deletes the object, with a success each time. So a server is trusted with a bucket and an aspect of its
-//! objects only once it has shown three things:
+//! `DELETE key?tagging` deletes the object, with a success each time. So a server is trusted with the requests of a scope (a bucket, an
+//! aspect of its objects, whether they delete it, whether they name a version) only once it has shown three things:
 //!
 //! - the sub-resource of an object that exists is that document, without the headers of an object (`reads`);
 //! - the sub-resource of a key that was invented is no success (`reads`);
@@ -24,23 +24,20 @@ use jiff::Timestamp;
 
 use super::worker::{Halt, Untrusted};
 use crate::call::{Call, ObjectHeader, ObjectHeaders};
-use crate::journal::{FirstWrite, Journal, JournalError, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict};
+use crate::journal::{FirstWrite, Journal, JournalError, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};
 use crate::object::{Bucket, ObjectId};
 use crate::operation::Aspect;
 
 pub use reads::ReadCheck;
 
-/// What the first write's success depends on: a bucket, and an aspect of its objects.
-type Pair = (Bucket, Aspect);
-
 /// How far a job's server has proven itself. Shared by all that work on the job.
 #[derive(Debug, Default)]
 pub struct ServerCheck {
-    proven: Mutex<HashSet<Pair>>,
+    proven: Mutex<HashSet<TrustScope>>,
     /// What was proven by reading, as far as that goes.
-    read: Mutex<HashSet<Pair>>,
+    read: Mutex<HashSet<TrustScope>>,
     /// Writes of an earlier run of which nobody knows what came.
-    unconfirmed: Mutex<HashMap<Pair, FirstWrite>>,
+    unconfirmed: Mutex<HashMap<TrustScope, FirstWrite>>,
     /// Held by whoever sends a write to a server that has not proven itself.
     turn: tokio::sync::Mutex<()>,
     refused: AtomicBool,
@@ -62,6 +59,9 @@ pub struct ServerRefusal {
     /// Whether a request that writes was carried out: to try again may cost one more object.
     pub after_write: bool,
 }
+
+/// How a refusal begins where nothing was found to be wrong, because the check could not be made.
+pub const INCONCLUSIVE: &str = "whether this server supports";
 
 /// What is wrong with a server that is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +88,9 @@ impl fmt::Display for ServerRefusal {
             RefusalKind::NotKept => write!(f, "this server does not keep what it is sent with {resource}: {what}"),
             RefusalKind::Unsupported => write!(f, "this server does not support {resource}: {what}"),
             RefusalKind::Denied(_) => {
-                write!(f, "whether this server knows {resource} cannot be checked, since a read is denied: {what}")
+                write!(f, "{INCONCLUSIVE} {resource} cannot be checked, since a read is denied: {what}")
             }
-            RefusalKind::Unseen => write!(f, "whether this server knows {resource} could not be seen: {what}"),
+            RefusalKind::Unseen => write!(f, "{INCONCLUSIVE} {resource} could not be seen: {what}"),
         }
     }
 }
@@ -103,14 +103,13 @@ impl ServerCheck {
     /// When the journal cannot be read.
     pub fn of_job(journal: &Journal, job: i64) -> Result<Self, JournalError> {
         let mut check = Self { record: Some((journal.clone(), job)), ..Self::default() };
-        for ServerVerdict { bucket, aspect, trust } in journal.server_verdicts(job)? {
-            let pair = (bucket, aspect);
+        for ServerVerdict { scope, trust } in journal.server_verdicts(job)? {
             match trust {
                 ServerTrust::Proven => {
-                    locked_mut(&mut check.proven).insert(pair);
+                    locked_mut(&mut check.proven).insert(scope);
                 }
                 ServerTrust::Unconfirmed(write) => {
-                    locked_mut(&mut check.unconfirmed).insert(pair, write);
+                    locked_mut(&mut check.unconfirmed).insert(scope, write);
                 }
                 ServerTrust::Refused(_) => {}
             }
@@ -123,8 +122,13 @@ impl ServerCheck {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn is_proven(&self, pair: &Pair) -> bool {
-        locked(&self.proven).contains(pair)
+    fn is_proven(&self, scope: &TrustScope) -> bool {
+        locked(&self.proven).contains(scope)
+    }
+
+    /// Whether it has proven itself with any request about this aspect in this bucket.
+    fn knows(&self, bucket: &Bucket, aspect: Aspect) -> bool {
+        locked(&self.proven).iter().any(|scope| (&scope.bucket, scope.aspect) == (bucket, aspect))
     }
 
     /// Has the next write of each bucket and aspect checked again.
@@ -133,41 +137,44 @@ impl ServerCheck {
     }
 
     /// Notes that reading has shown what it can, so that it is not repeated before each first write that fails.
-    fn has_read(&self, pair: &Pair) {
+    fn has_read(&self, scope: &TrustScope) {
         let mut read = locked(&self.read);
         if read.len() >= MAX_SERVER_CHECKS as usize {
             read.clear();
         }
-        read.insert(pair.clone());
+        read.insert(scope.clone());
     }
 
-    async fn prove(&self, pair: Pair) -> Result<(), Halt> {
-        self.record(&pair, ServerTrust::Proven).await?;
+    async fn prove(&self, scope: TrustScope) -> Result<(), Halt> {
+        self.record(&scope, ServerTrust::Proven).await?;
         let mut proven = locked(&self.proven);
         if proven.len() >= MAX_SERVER_CHECKS as usize {
             // A job of more buckets proves some of them again.
             proven.clear();
         }
-        proven.insert(pair);
+        proven.insert(scope);
         Ok(())
     }
 
     /// Ends the trust: whatever is recorded, nothing more is sent.
     async fn refuse(&self, refusal: &ServerRefusal) -> Result<(), Halt> {
         self.refused.store(true, Ordering::Relaxed);
-        let pair = (refusal.object.bucket.clone(), refusal.aspect);
+        let (bucket, aspect) = (refusal.object.bucket.clone(), refusal.aspect);
         if refusal.after_write {
-            self.record(&pair, ServerTrust::Refused(refusal.to_string())).await
-        } else if locked(&self.proven).remove(&pair) {
-            self.clear(&pair).await
-        } else {
-            Ok(())
+            let scope = TrustScope { bucket, aspect, deletes: false, of_version: refusal.object.version.is_some() };
+            return self.record(&scope, ServerTrust::Refused(refusal.to_string())).await;
         }
+        let is_about = |scope: &TrustScope| (&scope.bucket, scope.aspect) == (&bucket, aspect);
+        let shaken: Vec<_> = locked(&self.proven).extract_if(is_about).collect();
+        for scope in &shaken {
+            self.clear(scope).await?;
+        }
+        Ok(())
     }
 
-    async fn record(&self, (bucket, aspect): &Pair, trust: ServerTrust) -> Result<(), Halt> {
+    async fn record(&self, scope: &TrustScope, trust: ServerTrust) -> Result<(), Halt> {
         let Some((journal, job)) = &self.record else { return Ok(()) };
-        let verdict = ServerVerdict { bucket: bucket.clone(), aspect: *aspect, trust };
+        let verdict = ServerVerdict { scope: scope.clone(), trust };
         journal.record_server(*job, verdict, Timestamp::now()).await.map_err(|error| unrecorded(&error))
     }
 
@@ -177,9 +184,9 @@ impl ServerCheck {
         journal.secure().await.map_err(|error| unrecorded(&error))
     }
 
-    async fn clear(&self, pair: &Pair) -> Result<(), Halt> {
+    async fn clear(&self, scope: &TrustScope) -> Result<(), Halt> {
         let Some((journal, job)) = &self.record else { return Ok(()) };
-        journal.forget_server(*job, pair.0.clone(), pair.1).await.map_err(|error| unrecorded(&error))
+        journal.forget_server(*job, scope.clone()).await.map_err(|error| unrecorded(&error))
     }
 }
 

@@ -149,7 +149,7 @@ impl Worker {
             Err(Halt::Failed(failure)) => match telltale(&step.call, failure.fault.headers) {
                 Some(header) if failure.fault.status.is_some_and(|status| status < 300) => as_object(header),
                 // Of a server that has proven itself, it is a matter of this object.
-                _ if check.is_proven(&(visit.object.bucket.clone(), aspect)) => return Err(Halt::Failed(failure)),
+                _ if check.knows(&visit.object.bucket, aspect) => return Err(Halt::Failed(failure)),
                 _ => match self.own_read_refused(visit, step, aspect, *failure).await? {
                     ReadCheck::Refused(refusal) => *refusal,
                     ReadCheck::Absent(fault) => {
@@ -200,7 +200,7 @@ fn invented(object: &ObjectId) -> ObjectId {
     let slashes = key.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(place, _)| place + 1);
     let folder = slashes.into_iter().find(|end| end + name.len() <= MAX_KEY_BYTES).unwrap_or(0);
     let key = [&key[..folder], name.as_bytes()].concat();
-    ObjectId { bucket: object.bucket.clone(), key: Key::new(key), version: None }
+    ObjectId { bucket: object.bucket.clone(), key: Key::new(key), version: object.version.clone() }
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::reads::is_unknown_to_server;
-use super::{Pair, ReadCheck, RefusalKind, ServerCheck, ServerRefusal, locked, telltale};
+use super::{ReadCheck, RefusalKind, ServerCheck, ServerRefusal, locked, telltale};
 use crate::call::{Call, ContentMark, Learned, ObjectHeader, Reply};
 use crate::engine::worker::{Halt, Untrusted, Visit, Worker, failed};
-use crate::journal::{FirstWrite, ServerTrust};
+use crate::journal::{FirstWrite, ServerTrust, TrustScope};
 use crate::object::{Acl, ObjectId};
 use crate::operation::{Aspect, Step};
 use crate::task::{Failure, Fault, FaultClass};
@@ -50,15 +50,20 @@ impl Worker {
         let (Some(check), Some(aspect)) = (&self.check, Aspect::of(&step.call)) else {
             return self.send_write(visit, step, asked_before).await;
         };
-        let pair = (visit.object.bucket.clone(), aspect);
-        if !check.is_proven(&pair) {
+        let scope = TrustScope {
+            bucket: visit.object.bucket.clone(),
+            aspect,
+            deletes: step.call == Call::DeleteTags,
+            of_version: visit.object.version.is_some(),
+        };
+        if !check.is_proven(&scope) {
             let turn = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Halt::Stopped),
                 turn = check.turn.lock() => turn,
             };
-            if !check.is_proven(&pair) {
-                let first = Box::pin(self.first_write(check, &pair, visit, step, asked_before)).await;
+            if !check.is_proven(&scope) {
+                let first = Box::pin(self.first_write(check, &scope, visit, step, asked_before)).await;
                 drop(turn);
                 return first;
             }
@@ -76,7 +81,7 @@ impl Worker {
     async fn first_write(
         &self,
         check: &ServerCheck,
-        pair: &Pair,
+        scope: &TrustScope,
         visit: &Visit<'_>,
         step: &Step,
         asked_before: bool,
@@ -84,24 +89,23 @@ impl Worker {
         if check.is_refused() {
             return Err(Halt::Stopped);
         }
-        self.confirm(check, pair).await?;
-        let before = self.before(check, pair, visit, step).await?;
+        self.confirm(check, scope).await?;
+        let before = self.before(check, scope, visit, step).await?;
         if self.stop.is_cancelled() {
             return Err(Halt::Stopped);
         }
         let write = FirstWrite { object: visit.object.clone(), before: before.clone() };
-        check.record(pair, ServerTrust::Unconfirmed(write)).await?;
+        check.record(scope, ServerTrust::Unconfirmed(write)).await?;
         check.secure().await?;
         let reply = match self.send_write(visit, step, asked_before).await {
             Ok(reply) => reply,
-            Err(Halt::Failed(failure)) => return self.write_refused(check, pair, visit, step, &before, *failure).await,
-            Err(halt @ Halt::Refused(_)) => {
-                check.clear(pair).await?;
-                return Err(halt);
+            Err(Halt::Failed(failure)) => {
+                return self.write_refused(check, scope, visit, step, &before, *failure).await;
             }
+            // An earlier attempt may have arrived: the next run looks.
             Err(halt) => return Err(halt),
         };
-        if pair.1 != Aspect::Restoration {
+        if scope.aspect != Aspect::Restoration {
             self.unharmed(check, visit, step, &before, Some(reply.status)).await?;
         }
         if let Some(header) = telltale(&step.call, reply.headers) {
@@ -114,9 +118,9 @@ impl Worker {
         let size = self.reads_back(check, visit, step, &before, reply.status).await?;
         if size.is_some() && size == before.size {
             // The object may be the very document that was sent: this write shows nothing, and the next one goes alone.
-            check.clear(pair).await?;
+            check.clear(scope).await?;
         } else {
-            check.prove(pair.clone()).await?;
+            check.prove(scope.clone()).await?;
         }
         Ok(reply)
     }
@@ -126,13 +130,13 @@ impl Worker {
     async fn before(
         &self,
         check: &ServerCheck,
-        pair: &Pair,
+        scope: &TrustScope,
         visit: &Visit<'_>,
         step: &Step,
     ) -> Result<ContentMark, Halt> {
-        if !locked(&check.read).contains(pair) {
-            match self.prove_reads(visit, pair.1, &step.operation).await? {
-                ReadCheck::Proven => check.has_read(pair),
+        if !locked(&check.read).contains(scope) {
+            match self.prove_reads(visit, scope.aspect, &step.operation).await? {
+                ReadCheck::Proven => check.has_read(scope),
                 ReadCheck::Absent(fault) | ReadCheck::Failed(fault) => return Err(failed(&step.operation, *fault)),
                 ReadCheck::Credentials(fault) => return Err(Halt::Refused(fault)),
                 ReadCheck::Refused(refusal) => return self.distrust(check, *refusal).await,
@@ -156,7 +160,7 @@ impl Worker {
             }
             Err(halt) => return Err(halt),
         };
-        self.distrust(check, ServerRefusal::of_read(visit.object, pair.1, kind, what)).await
+        self.distrust(check, ServerRefusal::of_read(visit.object, scope.aspect, kind, what)).await
     }
 
     /// An object that HEAD does not find fails unwritten, in the words of a request that has some.
@@ -301,7 +305,7 @@ impl Worker {
     async fn write_refused(
         &self,
         check: &ServerCheck,
-        pair: &Pair,
+        scope: &TrustScope,
         visit: &Visit<'_>,
         step: &Step,
         before: &ContentMark,
@@ -309,39 +313,38 @@ impl Worker {
     ) -> Result<Reply, Halt> {
         let fault = &failure.fault;
         let says = verdict(&step.call, fault);
-        if says != Says::Nothing || fault.class != FaultClass::Rejected {
-            self.unharmed(check, visit, step, before, fault.status).await?;
-        }
+        // Whatever it was answered with: a server that does not know the request may have done something else before it said no.
+        self.unharmed(check, visit, step, before, fault.status).await?;
         match says {
             Says::Unknown => {
                 let asked = self.store.request_url(visit.object, &step.call);
                 let what = format!("{asked} was answered with {fault}; the object is as it was");
-                check.clear(pair).await?;
-                let refusal = ServerRefusal::of_read(visit.object, pair.1, RefusalKind::Unsupported, what);
+                check.clear(scope).await?;
+                let refusal = ServerRefusal::of_read(visit.object, scope.aspect, RefusalKind::Unsupported, what);
                 self.distrust(check, refusal).await
             }
             Says::Known => {
-                check.prove(pair.clone()).await?;
+                check.prove(scope.clone()).await?;
                 Err(Halt::Failed(Box::new(failure)))
             }
             Says::Nothing => {
-                check.clear(pair).await?;
+                check.clear(scope).await?;
                 Err(Halt::Failed(Box::new(failure)))
             }
         }
     }
 
     /// Looks at an object whose first write an earlier run has sent without recording what came of it.
-    async fn confirm(&self, check: &ServerCheck, pair: &Pair) -> Result<(), Halt> {
-        let Some(FirstWrite { object, before }) = locked(&check.unconfirmed).get(pair).cloned() else {
+    async fn confirm(&self, check: &ServerCheck, scope: &TrustScope) -> Result<(), Halt> {
+        let Some(FirstWrite { object, before }) = locked(&check.unconfirmed).get(scope).cloned() else {
             return Ok(());
         };
         let visit = Visit::new(&object);
         let step = Step { call: Call::Head, operation: String::new() };
         let what = match self.content(&visit, &step).await {
             Ok(Content::There { mark, .. }) if mark == before => {
-                locked(&check.unconfirmed).remove(pair);
-                return check.clear(pair).await;
+                locked(&check.unconfirmed).remove(scope);
+                return check.clear(scope).await;
             }
             Ok(Content::There { mark, .. }) => format!("it has {mark} now"),
             Ok(Content::Gone(fault)) => format!("HEAD says {fault} now"),
@@ -350,14 +353,14 @@ impl Worker {
                     "an earlier run has sent a first write, and a look at what it has done failed: {}",
                     failure.fault
                 );
-                let refusal = ServerRefusal::of_read(&object, pair.1, RefusalKind::Unseen, what);
+                let refusal = ServerRefusal::of_read(&object, scope.aspect, RefusalKind::Unseen, what);
                 return self.distrust(check, refusal).await;
             }
             Err(halt) => return Err(halt),
         };
         let what =
             format!("an earlier run has sent the first write of {}, which had {before} before; {what}", named(&object));
-        let (aspect, kind) = (pair.1, RefusalKind::TakesForObject);
+        let (aspect, kind) = (scope.aspect, RefusalKind::TakesForObject);
         let refusal = ServerRefusal { object: object.clone(), aspect, kind, what, after_write: true };
         self.distrust(check, refusal).await
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::HEADER_BYTES;
 use super::block::BlockReader;
 use super::pack::{Header, Unpacker, check_file_header};
+use crate::files::open_own;
 use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::PartInfo;
 use crate::object::ObjectId;
@@ -74,7 +75,7 @@ pub(in crate::manifest) struct PartReader {
 impl PartReader {
     /// Opens a part of so many rows and goes to the row `from`; the blocks before it are passed over unread.
     pub(in crate::manifest) fn open(path: PathBuf, part: u32, rows: u32, from: u32) -> Result<Self, ManifestError> {
-        let file = File::open(&path).map_err(|cause| ManifestError::part(&path, cause))?;
+        let file = open_own(&path, File::options().read(true)).map_err(|cause| ManifestError::part(&path, cause))?;
         let mut reader = Self {
             path,
             file,
