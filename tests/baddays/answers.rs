@@ -251,3 +251,13 @@ async fn secrets_are_hidden_however_a_server_writes_them() {
         assert_eq!(fault.message, "you sent [hidden] and [hidden]", "{name}");
     }
 }
+
+#[tokio::test]
+async fn secrets_are_hidden_in_what_head_says_of_an_object() {
+    let head = || Act::Send(answer("200 OK", "ETag: \"x hushhush\"\r\n", ""));
+    for (name, store) in stores(&Server::playing([head(), head()]).await.endpoint()) {
+        let reply = ask(&store, &Call::Head).await.expect("an answer");
+        let Learned::Head { content, .. } = reply.learned else { panic!("no head") };
+        assert_eq!(content.etag.as_deref(), Some("\"x [hidden]\""), "{name}");
+    }
+}

@@ -100,23 +100,26 @@ impl Wire {
             Call::GetAcl => document(self.dialect.read_acl(&whole.body)).map(Learned::Acl),
             Call::Head => {
                 let (class, restoration) = self.dialect.read_head(&whole.headers);
-                Ok(Learned::Head { class, restoration, content: content_mark(&whole.headers) })
+                Ok(Learned::Head { class, restoration, content: self.content_mark(&whole.headers) })
             }
             Call::PutTags(_) | Call::DeleteTags | Call::PutAcl(_) | Call::Restore(_) => Ok(Learned::Nothing),
         }
+    }
+
+    /// `ETag` and length of an answer to HEAD. They may be told, so that secrets which a server repeats there are hidden.
+    fn content_mark(&self, headers: &HeaderMap) -> ContentMark {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let hidden = |text: &str| {
+            self.identities.in_force().map_or_else(|| text.to_owned(), |identity| identity.hidden_from(text))
+        };
+        let etag = text(ETAG).map(|etag| shortened(&hidden(etag)).into());
+        ContentMark { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
     }
 }
 
 /// Whether an object's tags are refused because it has none, as some servers do.
 fn is_no_tag_set(fault: &Fault) -> bool {
     fault.status == Some(404) && matches!(fault.code.as_str(), "NoSuchTagSet" | "NoSuchTagSetError")
-}
-
-/// `ETag` and length of an answer to HEAD.
-fn content_mark(headers: &HeaderMap) -> ContentMark {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let etag = text(ETAG).map(|etag| shortened(etag).into());
-    ContentMark { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
 }
 
 fn document<T>(read: Result<Option<T>, XmlFault>) -> Result<T, String> {
