@@ -1,4 +1,4 @@
-//! Open files and sockets, of which a process may have only so many.
+//! Open files and sockets, and the process's limit on them.
 
 use std::fs;
 use std::io;
@@ -44,7 +44,7 @@ pub fn left() -> Option<u64> {
     Some(limit.saturating_sub(open().unwrap_or(UNSEEN)))
 }
 
-/// How many of so many things at once there are files and sockets for, where each takes this many: one in any case.
+/// How many of the `wanted` things the file limit allows at once, where each takes `each` descriptors; at least one.
 #[must_use]
 pub fn fitting(wanted: u32, each: u64) -> u32 {
     let Some(left) = left() else { return wanted };

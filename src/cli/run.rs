@@ -24,8 +24,8 @@ use crate::manifest::Prepared;
 /// Work on every job that is Ready, several at once, until none is left.
 ///
 /// Jobs of a higher priority go first and get more of the requests; jobs that may touch the same objects go one after the
-/// other. What was interrupted is gone on with, and so is what was paused, unless by a person or because its server does not
-/// do what it is asked. Other processes may work off the same queue at the same time.
+/// other. Interrupted and paused jobs are resumed, except those that a person or the server check has paused. Other
+/// processes may work off the same queue at the same time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

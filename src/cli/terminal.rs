@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::github;
 use crate::diagnostics::{drives_terminal, made_visible};
 
-/// Whether whoever read the data has left, as `head` does once it has its lines.
+/// Whether the reader of stdout has closed it, as `head` does once it has its lines.
 static READER_LEFT: AtomicBool = AtomicBool::new(false);
 
 /// The two streams, and what kind of reader each has.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::terminal::Terminal;
 use crate::timeouts;
 
-/// Has every wait that is long announced. Tests have a minute of every limit last only so many milliseconds.
+/// Prints a line for every long wait. Tests can set how many milliseconds a minute of each limit lasts.
 pub(super) fn announce(terminal: Terminal) {
     timeouts::announce_to(Box::new(move |sentence| terminal.say_over_bar(sentence)));
     if cfg!(debug_assertions)

@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub progress: Progress,
     /// Objects that may be changed without an outcome, if nothing more is recorded.
     pub in_doubt: u64,
-    /// How many of the rows that are left may be taken up then: the first so many, in the order in which they are worked on.
+    /// How many of the remaining rows may have started by then, counted in the order they are worked on.
     pub reach: u64,
     /// The first row that was not taken up.
     pub taken: Option<Seq>,

@@ -143,7 +143,7 @@ pub(super) fn refused(fault: &Fault) -> String {
     let (what, todo) = match fault.code.as_str() {
         "NoCredentials" => {
             let todo = advice("NoCredentials", 0).unwrap_or_default();
-            return format!("there are no credentials to go on with: {} ({todo})", fault.message);
+            return format!("there are no usable credentials: {} ({todo})", fault.message);
         }
         "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" | "InvalidArgument" | "InvalidRequest" => {
             ("the signature of its requests", Some(SIGNING))

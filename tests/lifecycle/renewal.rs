@@ -155,7 +155,7 @@ fn credentials_that_run_out_without_others_pause_the_job_before_any_request_is_r
         Manner::Serve
     });
     let paused = Running::of(metadata.as_ecs(anonymous(&scene, &APPLY))).over().ended(5);
-    let said = "Paused: there are no credentials to go on with: the credentials expired at ";
+    let said = "Paused: there are no usable credentials: the credentials expired at ";
     assert!(paused.stderr.contains(said), "{}", paused.stderr);
     let others = Metadata::start(Source::New(HOUR));
     let shared = Arc::clone(&tally);

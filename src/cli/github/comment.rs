@@ -1,8 +1,8 @@
 //! One comment on a pull request for each plan, kept up to date.
 //! <https://docs.github.com/en/rest/issues/comments>
 //!
-//! It is found again by a marker at its beginning, among the comments of whoever the token belongs to: a marker that somebody
-//! else writes is a stranger's word. The comment is a courtesy: what goes wrong is one warning, and never an exit code.
+//! It is found again by a marker at its beginning, among the comments by the token's owner: a marker that somebody else
+//! wrote does not count. The comment is a courtesy: what goes wrong is one warning, and never an exit code.
 
 use std::time::Duration;
 
@@ -254,8 +254,8 @@ impl Api {
         }
     }
 
-    /// The comment with the marker that whoever the token belongs to wrote. Every page is read: one may be short of entries
-    /// and not be the last.
+    /// The comment that has the marker and is by the token's owner. Reads every page: a page that is not full need not be
+    /// the last.
     async fn find(&self, number: u64, marker: &str, author: &Author) -> Result<Found, String> {
         let mut candidates = Vec::new();
         for page in 1..=MOST_PAGES {

@@ -29,7 +29,7 @@ pub(super) fn of(view: &View<'_>) -> String {
     text.push_str(&facts(view));
     text.push_str(&costs(view));
     text.push_str(&warnings(view));
-    // Where the server is not trusted, there is nothing to go on with.
+    // No next command when the server check refuses the server.
     if view.preview.refusal.is_none() {
         let next = numbers::nothing_to_do(view).unwrap_or(&view.next);
         let _ = writeln!(text, "\nnext: {next}");
