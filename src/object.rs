@@ -196,6 +196,17 @@ pub struct ObjectId {
     pub version: Option<VersionId>,
 }
 
+impl fmt::Display for ObjectId {
+    /// For messages: no program reads it back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.bucket, self.key)?;
+        match &self.version {
+            Some(version) => write!(f, " (version {})", version.as_str()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A set of tags, at most one value a key. Ordered, so that equal sets are written alike; shared, so that the one set
 /// of a plan is not copied for each of its objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

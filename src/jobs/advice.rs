@@ -1,7 +1,7 @@
 //! What to do about objects that failed, by the error code that they failed with.
 
 use crate::call::Call;
-use crate::engine::{INCONCLUSIVE, RefusalKind, ServerRefusal};
+use crate::engine::{A_READ_IS_DENIED, INCONCLUSIVE, RefusalKind, ServerRefusal};
 use crate::job::JobId;
 use crate::object::ObjectId;
 use crate::plan::Plan;
@@ -74,6 +74,11 @@ const ADVICE: &[(&[&str], &str)] = &[
         &["ServerCheckFailed"],
         "the server did not do what it was asked, and nothing else: look at this object and restore it if need be; no other \
          was written to after it",
+    ),
+    (
+        &["ContentChanged"],
+        "the objects' contents changed while they were written: something else wrote them at the same moment, or the server \
+         took the request for one about the object itself; look at each, and bring it back if need be",
     ),
     (&["InternalError"], "the server failed, ten times over: retry later; what was asked for may have been done"),
     (
@@ -162,7 +167,7 @@ pub(super) fn untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
         }
         _ => String::new(),
     };
-    let object = named(&refusal.object);
+    let object = &refusal.object;
     let end = if refusal.after_write || refusal.kind == RefusalKind::Unseen {
         "no further request was started"
     } else {
@@ -174,12 +179,6 @@ pub(super) fn untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
 /// The action that a policy must allow for a request about this object.
 pub(super) fn missing_action(plan: &Plan, call: &Call, object: &ObjectId) -> &'static str {
     Need::of(call).action(Language::of(plan.store.provider), object.version.is_some())
-}
-
-/// An object in a message.
-pub(super) fn named(object: &ObjectId) -> String {
-    let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", id.as_str()));
-    format!("{}/{}{version}", object.bucket, object.key)
 }
 
 /// What to do about a job that is paused because its server is not trusted, for this reason. Where that was seen by a write, to
@@ -197,7 +196,11 @@ pub fn after_distrust(job: &JobId, after_write: bool, why: &str) -> String {
     } else {
         ""
     };
-    let first = if way_out.is_empty() { "use a server that supports it" } else { "allow what is missing" };
+    let first = match (way_out.is_empty(), why.contains(A_READ_IS_DENIED)) {
+        (true, _) => "use a server that supports it",
+        (false, true) => "allow what is missing",
+        (false, false) => "see that the server answers",
+    };
     format!("{first}, and resume the job (batchplan resume {job}), or give it up (batchplan cancel {job}){way_out}")
 }
 

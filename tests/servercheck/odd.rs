@@ -3,8 +3,8 @@
 use batchplan::job::JobStatus;
 use batchplan::journal::PauseCause;
 
-use crate::bucket::{Kind, Nature};
-use crate::scene::{APPLY, assert_stands, key};
+use crate::bucket::{Kind, Manner, Nature};
+use crate::scene::{APPLY, Running, assert_stands, key, until};
 use crate::stage::{ACL, ADD, COUNT, DELETE, NO_TAGS, ONE, PRIVATE, PUT, RESTORE, Stage};
 
 /// Every command that looks at a plan or works on it, before and after there is a job: refused, with nothing written.
@@ -192,6 +192,62 @@ fn a_server_that_stops_knowing_tags_in_mid_job_ends_it() {
     stage.scene.server.turn_after(5, Nature::IgnoresInWrites);
     let _ = stage.refused(&APPLY, "was answered with the header ETag");
     assert_eq!(stage.changed().len(), 1);
+}
+
+#[test]
+fn a_server_that_turns_in_mid_job_without_a_word_is_found_out() {
+    for operation in [PUT, DELETE] {
+        let stage = Stage::of(Nature::Proper, &format!("{operation}{ONE}"), |_| NO_TAGS.to_owned());
+        stage.scene.server.turn_after(5, Nature::IgnoresSilently);
+        let ran = stage.refused(&APPLY, "HEAD says");
+        // Writes 6 to 8 say nothing; a look at write 8 shows it, and the next one goes alone.
+        assert_eq!(stage.changed(), [key(5), key(6), key(7), key(8)]);
+        let job = stage.scene.newest();
+        assert_stands(&job, JobStatus::Paused, 7, 2);
+        assert!(ran.stderr.contains(&format!("bkt/{}", key(8))), "{}", ran.stderr);
+        let shown = stage.scene.run(&["show", job.id.as_str()]).ended(0);
+        assert!(
+            shown.stdout.contains("ContentChanged") && shown.stdout.contains("ServerCheckFailed"),
+            "{}",
+            shown.stdout
+        );
+    }
+}
+
+#[test]
+fn a_resumed_job_looks_at_its_first_write_again() {
+    let stage = Stage::of(Nature::Proper, &format!("{PUT}{ONE}"), |_| NO_TAGS.to_owned());
+    stage.scene.server.behave(|seen| if seen.kind == Kind::PutTags { Manner::Wait } else { Manner::Serve });
+    let running = stage.scene.start(&APPLY);
+    until("the first write is sent", || stage.scene.server.count(Kind::PutTags).arrived == 1);
+    running.signal("TERM");
+    stage.scene.let_go();
+    let _ = running.over().ended(5);
+    let job = stage.scene.newest();
+    stage.scene.server.turn(Nature::IgnoresSilently);
+    stage.refused(&["resume", job.id.as_str()], "HEAD says");
+    assert_eq!(stage.changed().len(), 2, "one that shows it, and one that proves it");
+}
+
+#[test]
+fn a_server_that_answers_nothing_usable_pauses_the_job_after_three_objects() {
+    let stage = Stage::new(Nature::Proper, PUT);
+    stage.scene.server.behave(|seen| match seen.kind {
+        Kind::PutTags => Manner::Refuse(500, "InternalError"),
+        _ => Manner::Serve,
+    });
+    // A minute and a half of retries each otherwise.
+    let mut command = stage.scene.command(&APPLY);
+    command.env("BATCHPLAN_MINUTE_MS", "3000");
+    let ran = Running::of(command).over().ended(6);
+    assert!(ran.stderr.contains("3 objects in a row failed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("see that the server answers"), "{}", ran.stderr);
+    let job = stage.scene.newest();
+    assert_stands(&job, JobStatus::Paused, 0, 3);
+    assert_eq!(job.cause, Some(PauseCause::Server));
+    stage.scene.server.behave(|_| Manner::Serve);
+    let resumed = stage.scene.run(&["resume", job.id.as_str(), "--json"]).ended(3).json();
+    assert_eq!((&resumed["succeeded"], &resumed["failed"]), (&(COUNT - 3).into(), &3.into()));
 }
 
 #[test]

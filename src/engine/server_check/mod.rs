@@ -10,14 +10,17 @@
 //! - the first write, sent while no other unproven one is in flight, leaves content and length as they were, and reads back as
 //!   it was sent (`writes`).
 //!
-//! Later answers are looked at as well: the headers of an object where none should be end the job.
+//! Later answers are looked at as well: the headers of an object where none should be end the job. And some of the later
+//! writes are: HEAD before and after shows whether the content stayed (`samples`).
 
 mod reads;
+mod samples;
+mod verdict;
 mod writes;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -33,7 +36,8 @@ pub use reads::ReadCheck;
 /// How far a job's server has proven itself. Shared by all that work on the job.
 #[derive(Debug, Default)]
 pub struct ServerCheck {
-    proven: Mutex<HashSet<TrustScope>>,
+    /// Scopes that have proven themselves, and how many writes each has seen since.
+    proven: Mutex<HashMap<TrustScope, u64>>,
     /// What was proven by reading, as far as that goes.
     read: Mutex<HashSet<TrustScope>>,
     /// Writes of an earlier run of which nobody knows what came.
@@ -41,6 +45,10 @@ pub struct ServerCheck {
     /// Held by whoever sends a write to a server that has not proven itself.
     turn: tokio::sync::Mutex<()>,
     refused: AtomicBool,
+    /// Whether the manifest names objects that are missing.
+    some_missing: AtomicBool,
+    /// How many first writes in a row failed because the server gave no usable answer.
+    unanswered: AtomicU32,
     /// The journal and the job's number, where it is to be remembered.
     record: Option<(Journal, i64)>,
 }
@@ -62,6 +70,9 @@ pub struct ServerRefusal {
 
 /// How a refusal begins where nothing was found to be wrong, because the check could not be made.
 pub const INCONCLUSIVE: &str = "whether this server supports";
+
+/// What a refusal says where a permission is missing for the check.
+pub const A_READ_IS_DENIED: &str = "a read is denied";
 
 /// What is wrong with a server that is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +99,7 @@ impl fmt::Display for ServerRefusal {
             RefusalKind::NotKept => write!(f, "this server does not keep what it is sent with {resource}: {what}"),
             RefusalKind::Unsupported => write!(f, "this server does not support {resource}: {what}"),
             RefusalKind::Denied(_) => {
-                write!(f, "{INCONCLUSIVE} {resource} cannot be checked, since a read is denied: {what}")
+                write!(f, "{INCONCLUSIVE} {resource} cannot be checked, since {A_READ_IS_DENIED}: {what}")
             }
             RefusalKind::Unseen => write!(f, "{INCONCLUSIVE} {resource} could not be seen: {what}"),
         }
@@ -106,7 +117,7 @@ impl ServerCheck {
         for ServerVerdict { scope, trust } in journal.server_verdicts(job)? {
             match trust {
                 ServerTrust::Proven => {
-                    locked_mut(&mut check.proven).insert(scope);
+                    locked_mut(&mut check.proven).insert(scope, 0);
                 }
                 ServerTrust::Unconfirmed(write) => {
                     locked_mut(&mut check.unconfirmed).insert(scope, write);
@@ -123,12 +134,12 @@ impl ServerCheck {
     }
 
     fn is_proven(&self, scope: &TrustScope) -> bool {
-        locked(&self.proven).contains(scope)
+        locked(&self.proven).contains_key(scope)
     }
 
     /// Whether it has proven itself with any request about this aspect in this bucket.
     fn knows(&self, bucket: &Bucket, aspect: Aspect) -> bool {
-        locked(&self.proven).iter().any(|scope| (&scope.bucket, scope.aspect) == (bucket, aspect))
+        locked(&self.proven).keys().any(|scope| (&scope.bucket, scope.aspect) == (bucket, aspect))
     }
 
     /// Has the next write of each bucket and aspect checked again.
@@ -152,7 +163,8 @@ impl ServerCheck {
             // A job of more buckets proves some of them again.
             proven.clear();
         }
-        proven.insert(scope);
+        // The first write was looked at.
+        proven.insert(scope, 1);
         Ok(())
     }
 
@@ -164,12 +176,19 @@ impl ServerCheck {
             let scope = TrustScope { bucket, aspect, deletes: false, of_version: refusal.object.version.is_some() };
             return self.record(&scope, ServerTrust::Refused(refusal.to_string())).await;
         }
-        let is_about = |scope: &TrustScope| (&scope.bucket, scope.aspect) == (&bucket, aspect);
+        let is_about = |scope: &TrustScope, _: &mut u64| (&scope.bucket, scope.aspect) == (&bucket, aspect);
         let shaken: Vec<_> = locked(&self.proven).extract_if(is_about).collect();
-        for scope in &shaken {
+        for (scope, _) in &shaken {
             self.clear(scope).await?;
         }
         Ok(())
+    }
+
+    /// Has the next write of this scope sent alone and looked at, like the first.
+    async fn doubt(&self, scope: &TrustScope) -> Result<(), Halt> {
+        locked(&self.proven).remove(scope);
+        locked(&self.read).remove(scope);
+        self.clear(scope).await
     }
 
     async fn record(&self, scope: &TrustScope, trust: ServerTrust) -> Result<(), Halt> {

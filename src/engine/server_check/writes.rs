@@ -1,13 +1,13 @@
 //! The first write to a server: sent alone, and looked at from all sides.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::reads::is_unknown_to_server;
+use super::verdict::{Says, difference, named_missing, verdict};
 use super::{ReadCheck, RefusalKind, ServerCheck, ServerRefusal, locked, telltale};
 use crate::call::{Call, ContentMark, Learned, ObjectHeader, Reply};
 use crate::engine::worker::{Halt, Untrusted, Visit, Worker, failed};
 use crate::journal::{FirstWrite, ServerTrust, TrustScope};
-use crate::object::{Acl, ObjectId};
 use crate::operation::{Aspect, Step};
 use crate::task::{Failure, Fault, FaultClass};
 use crate::timeouts::scaled;
@@ -22,12 +22,15 @@ const AGAIN_AFTER: [Duration; 6] = [
     Duration::from_millis(1600),
 ];
 
+/// How many objects in a row may find the server without a usable answer before the job pauses.
+const MOST_UNANSWERED: u32 = 3;
+
 /// The code under which an object stands in the report whose write ended the trust.
 const CODE: &str = "ServerCheckFailed";
 
 /// What a HEAD says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Content {
+pub(super) enum Content {
     There { mark: ContentMark, restore: bool },
     Gone(Box<Fault>),
 }
@@ -57,6 +60,7 @@ impl Worker {
             of_version: visit.object.version.is_some(),
         };
         if !check.is_proven(&scope) {
+            self.skip_missing(check, visit, step).await?;
             let turn = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Halt::Stopped),
@@ -64,11 +68,12 @@ impl Worker {
             };
             if !check.is_proven(&scope) {
                 let first = Box::pin(self.first_write(check, &scope, visit, step, asked_before)).await;
+                let first = self.answered_at_all(check, visit, step, first).await;
                 drop(turn);
                 return first;
             }
         }
-        let reply = self.send_write(visit, step, asked_before).await?;
+        let reply = self.later_write(check, &scope, visit, step, asked_before).await?;
         let Some(header) = telltale(&step.call, reply.headers) else { return Ok(reply) };
         let asked = self.store.request_url(visit.object, &step.call);
         let what = format!(
@@ -76,6 +81,46 @@ impl Worker {
             header.as_str()
         );
         self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await
+    }
+
+    /// Where the manifest names missing objects, this one is looked for before its turn: a million of those need not wait for
+    /// each other.
+    async fn skip_missing(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step) -> Result<(), Halt> {
+        if !check.some_missing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.content(visit, step).await {
+            Ok(Content::Gone(fault)) => Err(self.missing(visit, step, *fault).await),
+            Err(Halt::Stopped) => Err(Halt::Stopped),
+            // Whatever else it is, the check finds it as well, and judges it.
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends a job whose server gives no usable answer to several first writes: one at a time, and each with all its retries,
+    /// its objects would fail for hours.
+    async fn answered_at_all(
+        &self,
+        check: &ServerCheck,
+        visit: &Visit<'_>,
+        step: &Step,
+        first: Result<Reply, Halt>,
+    ) -> Result<Reply, Halt> {
+        let failure = match first {
+            Err(Halt::Failed(failure)) if failure.fault.class.may_pass() => failure,
+            first => {
+                check.unanswered.store(0, Ordering::Relaxed);
+                return first;
+            }
+        };
+        let objects = check.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
+        if objects < MOST_UNANSWERED {
+            return Err(Halt::Failed(failure));
+        }
+        let what = format!("the requests about {objects} objects in a row failed, the last with {}", failure.fault);
+        let refusal = ServerRefusal::of_read(visit.object, aspect_of(step), RefusalKind::Unseen, what);
+        check.refuse(&refusal).await?;
+        Err(Halt::Untrusted(Box::new(Untrusted { refusal, failure: Some(*failure) })))
     }
 
     async fn first_write(
@@ -137,7 +182,11 @@ impl Worker {
         if !locked(&check.read).contains(scope) {
             match self.prove_reads(visit, scope.aspect, &step.operation).await? {
                 ReadCheck::Proven => check.has_read(scope),
-                ReadCheck::Absent(fault) | ReadCheck::Failed(fault) => return Err(failed(&step.operation, *fault)),
+                ReadCheck::Absent(fault) => {
+                    check.some_missing.store(true, Ordering::Relaxed);
+                    return Err(failed(&step.operation, *fault));
+                }
+                ReadCheck::Failed(fault) => return Err(failed(&step.operation, *fault)),
                 ReadCheck::Credentials(fault) => return Err(Halt::Refused(fault)),
                 ReadCheck::Refused(refusal) => return self.distrust(check, *refusal).await,
                 ReadCheck::Stopped => return Err(Halt::Stopped),
@@ -150,7 +199,10 @@ impl Worker {
                 RefusalKind::Unseen,
                 format!("{asked} was answered without an ETag, by which contents could be told apart"),
             ),
-            Ok(Content::Gone(fault)) => return Err(self.missing(visit, step, *fault).await),
+            Ok(Content::Gone(fault)) => {
+                check.some_missing.store(true, Ordering::Relaxed);
+                return Err(self.missing(visit, step, *fault).await);
+            }
             Err(Halt::Failed(failure)) if failure.fault.status == Some(403) => {
                 (RefusalKind::Denied(Call::Head), format!("{asked} was answered with {}", failure.fault))
             }
@@ -199,7 +251,7 @@ impl Worker {
     }
 
     /// One look at the object's content.
-    async fn content(&self, visit: &Visit<'_>, step: &Step) -> Result<Content, Halt> {
+    pub(super) async fn content(&self, visit: &Visit<'_>, step: &Step) -> Result<Content, Halt> {
         let head = Step { call: Call::Head, operation: step.operation.clone() };
         match self.send(visit, &head).await {
             Ok(Reply { learned: Learned::Head { content, .. }, headers, .. }) => {
@@ -358,127 +410,13 @@ impl Worker {
             }
             Err(halt) => return Err(halt),
         };
-        let what =
-            format!("an earlier run has sent the first write of {}, which had {before} before; {what}", named(&object));
+        let what = format!("an earlier run has sent the first write of {object}, which had {before} before; {what}");
         let (aspect, kind) = (scope.aspect, RefusalKind::TakesForObject);
         let refusal = ServerRefusal { object: object.clone(), aspect, kind, what, after_write: true };
         self.distrust(check, refusal).await
     }
 }
 
-/// What a refusal of the first write says of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
-    /// It does not know the request.
-    Unknown,
-    /// It knows what the request is about.
-    Known,
-    /// Nothing: the request was refused on its merits, or did not arrive.
-    Nothing,
-}
-
-/// Errors that the services document for a restore, and nothing else brings about.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
-/// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
-const OF_RESTORES: [&str; 6] = [
-    "RestoreAlreadyInProgress",
-    "GlacierExpeditedRetrievalNotAvailable",
-    "ObjectAlreadyInActiveTierError",
-    "InvalidObjectState",
-    "ObjectRestoreNotNeeded",
-    "OperationNotSupported",
-];
-
-/// Errors that a server which knows restores has for a request that it does not like.
-const ON_ITS_MERITS: [&str; 4] = ["InvalidArgument", "InvalidRequest", "MalformedXML", "InvalidTier"];
-
-fn verdict(call: &Call, fault: &Fault) -> Says {
-    let unknown = is_unknown_to_server(fault) || fault.status == Some(405);
-    match call {
-        _ if unknown => Says::Unknown,
-        Call::Restore(_) if OF_RESTORES.contains(&fault.code.as_str()) => Says::Known,
-        Call::Restore(_) if fault.status == Some(400) && !ON_ITS_MERITS.contains(&fault.code.as_str()) => Says::Unknown,
-        _ => Says::Nothing,
-    }
-}
-
-/// What differs between what was sent and what is read back; `None` where nothing does.
-fn difference(sent: &Call, found: &Learned) -> Option<String> {
-    match (sent, found) {
-        (Call::PutTags(tags), Learned::Tags(found)) if tags == found => None,
-        (Call::DeleteTags, Learned::Tags(found)) if found.is_empty() => None,
-        (Call::PutAcl(acl), Learned::Acl(found)) if acl == found => None,
-        (_, Learned::Tags(found)) if found.is_empty() => Some("it reads back without tags".to_owned()),
-        (_, Learned::Tags(found)) => {
-            let tags = found.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-            Some(format!("it reads back with the tags {}", tags.join(" ")))
-        }
-        (_, Learned::Acl(Acl::Custom)) => Some("its ACL reads back as none of the predefined ones".to_owned()),
-        (_, Learned::Acl(acl)) => Some(format!("its ACL reads back as {}", acl.as_str())),
-        _ => Some("it cannot be read back".to_owned()),
-    }
-}
-
-/// The fault of an object that HEAD does not find, by the code that other requests are given: no document comes with it.
-fn named_missing(fault: Fault, object: &ObjectId) -> Fault {
-    if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
-        return fault;
-    }
-    let code = if object.version.is_some() { "NoSuchVersion" } else { "NoSuchKey" };
-    Fault { code: code.to_owned(), message: "there is no such object".to_owned(), ..fault }
-}
-
 fn aspect_of(step: &Step) -> Aspect {
     Aspect::of(&step.call).unwrap_or(Aspect::Tags)
-}
-
-fn named(object: &ObjectId) -> String {
-    let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", id.as_str()));
-    format!("{}/{}{version}", object.bucket, object.key)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::object::{RestoreRequest, TagSet};
-
-    #[test]
-    fn a_refused_first_write_is_judged_by_status_and_code() {
-        let fault = |status, code: &str| Fault {
-            status: Some(status),
-            ..Fault::unanswered(FaultClass::Rejected, code, "no", String::new())
-        };
-        let restore = Call::Restore(RestoreRequest { days: 1, tier: None });
-        let cases = [
-            (501, "NotImplemented", Says::Unknown),
-            (405, "MethodNotAllowed", Says::Unknown),
-            (400, "MalformedPOSTRequest", Says::Unknown),
-            (400, "BadRequest", Says::Unknown),
-            (403, "InvalidObjectState", Says::Known),
-            (409, "RestoreAlreadyInProgress", Says::Known),
-            (503, "GlacierExpeditedRetrievalNotAvailable", Says::Known),
-            (403, "ObjectAlreadyInActiveTierError", Says::Known),
-            (400, "OperationNotSupported", Says::Known),
-            (400, "InvalidArgument", Says::Nothing),
-            (404, "NoSuchKey", Says::Nothing),
-            (403, "AccessDenied", Says::Nothing),
-        ];
-        for (status, code, says) in cases {
-            assert_eq!(verdict(&restore, &fault(status, code)), says, "{status} {code}");
-        }
-        let tags = Call::PutTags(TagSet::default());
-        assert_eq!(verdict(&tags, &fault(400, "InvalidTag")), Says::Nothing);
-        assert_eq!(verdict(&tags, &fault(501, "NotImplemented")), Says::Unknown);
-    }
-
-    #[test]
-    fn what_reads_back_is_compared_as_a_set() {
-        let tags = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<TagSet>();
-        let sent = Call::PutTags(tags(&[("a", "1"), ("b", "2")]));
-        assert_eq!(difference(&sent, &Learned::Tags(tags(&[("b", "2"), ("a", "1")]))), None);
-        assert!(difference(&sent, &Learned::Tags(tags(&[("a", "1")]))).is_some());
-        assert_eq!(difference(&Call::DeleteTags, &Learned::Tags(tags(&[]))), None);
-        assert!(difference(&Call::PutAcl(Acl::PublicRead), &Learned::Acl(Acl::Private)).is_some());
-        assert_eq!(difference(&Call::PutAcl(Acl::PublicRead), &Learned::Acl(Acl::PublicRead)), None);
-    }
 }

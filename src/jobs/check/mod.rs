@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::advice::named;
 use crate::backoff::RetryPolicy;
 use crate::call::{Call, Learned};
 use crate::engine::{Allowance, ReadCheck, RefusalKind, ServerCheck, ServerRefusal, Throttle, Unanswered, Worker};
@@ -193,7 +192,7 @@ impl Checker<'_> {
                 let (verdict, why) = distrusted(&refusal);
                 let RefusalKind::Denied(read) = &refusal.kind else { return Err((verdict, why)) };
                 let need = Need::of(read);
-                let what = format!("{} of {}", doing(need), named(object));
+                let what = format!("{} of {object}", doing(need));
                 self.told(what, self.action(need, Some(object)), verdict, Some(why));
                 Err((Verdict::NotChecked, "whether the server knows it could not be checked before".to_owned()))
             }
@@ -256,7 +255,7 @@ impl Checker<'_> {
             }
         };
         let seen = match &glanced {
-            Glanced { first: Some(first), .. } => format!("its first object is {}", named(first)),
+            Glanced { first: Some(first), .. } => format!("its first object is {first}"),
             Glanced { read, whole: true, .. } => format!("the filter takes none of its {read} rows"),
             Glanced { read, whole: false, .. } => format!("the filter takes none of its first {read} rows"),
         };
@@ -286,7 +285,7 @@ impl Checker<'_> {
                 self.told(doing(need), action, Verdict::NotChecked, Some(why));
                 continue;
             };
-            let what = format!("{} of {}", doing(need), named(object));
+            let what = format!("{} of {object}", doing(need));
             let answer = self.ask(reader, object, call).await;
             self.came_of(what, action, answer);
         }
@@ -307,7 +306,7 @@ impl Checker<'_> {
                 }
                 None => (Verdict::NotChecked, Some("no object of the manifest is known".to_owned())),
                 Some(object) => {
-                    what = format!("{what}: {}", named(object));
+                    what = format!("{what}: {object}");
                     match self.unless_over() {
                         Ok(()) => self.read_check(reader.check_reads(object, aspect).await),
                         Err((verdict, why)) => (verdict, Some(why)),

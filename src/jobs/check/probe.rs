@@ -1,6 +1,6 @@
 //! Writing that leaves things as they are: what an object has is read, written back just so, and read again.
 
-use super::{Checker, RESTORE, Unlearned, Verdict, Writer, doing, named, writes};
+use super::{Checker, RESTORE, Unlearned, Verdict, Writer, doing, writes};
 use crate::call::{Call, Learned};
 use crate::engine::Worker;
 use crate::object::{Acl, ObjectId, TagSet};
@@ -33,7 +33,7 @@ impl Checker<'_> {
         };
         let mut wrote = false;
         for need in needs.iter().copied() {
-            let what = format!("{} of {}", doing(need), named(object));
+            let what = format!("{} of {object}", doing(need));
             let action = self.action(need, Some(object));
             let call = match need {
                 // Deleting the tags of an object that has none changes nothing.
@@ -61,7 +61,7 @@ impl Checker<'_> {
             Ok(acl) => acl,
             Err(why) => return self.unread_before(&[Need::PutAcl], Need::GetAcl, plan_reads, object, why),
         };
-        let what = format!("{} of {}", doing(Need::PutAcl), named(object));
+        let what = format!("{} of {object}", doing(Need::PutAcl));
         let action = self.action(Need::PutAcl, Some(object));
         if before == Acl::Custom {
             let why =
@@ -99,7 +99,6 @@ impl Checker<'_> {
         object: &ObjectId,
         (verdict, why): Unlearned,
     ) {
-        let of = named(object);
         let needless = !plan_reads && verdict == Verdict::Denied;
         let (verdict, why) = if needless {
             (Verdict::NotChecked, format!("denied, and needed to put it back; the plan itself does not read it: {why}"))
@@ -107,17 +106,17 @@ impl Checker<'_> {
             (verdict, why)
         };
         let action = self.action(read, Some(object));
-        self.told(format!("{} of {of}", doing(read)), action, verdict, Some(why));
+        self.told(format!("{} of {object}", doing(read)), action, verdict, Some(why));
         for need in needs.iter().copied() {
             let action = self.action(need, Some(object));
             let why = "what it has could not be read, and so not be put back".to_owned();
-            self.told(format!("{} of {of}", doing(need)), action, Verdict::NotChecked, Some(why));
+            self.told(format!("{} of {object}", doing(need)), action, Verdict::NotChecked, Some(why));
         }
     }
 
     /// Tells whether an object is as it was, and where it may not be, what it had.
     fn compare(&mut self, need: Need, object: &ObjectId, same: Result<bool, Unlearned>, had: &str) {
-        let what = format!("{} of {} again", doing(need), named(object));
+        let what = format!("{} of {object} again", doing(need));
         let action = self.action(need, Some(object));
         let (verdict, why) = match same {
             Ok(true) => (Verdict::Allowed, Some("as before".to_owned())),
