@@ -12,7 +12,7 @@
 //! | `freeze` | one source into one frozen manifest |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink; inventories in CSV, Parquet and ORC |
 //! | `changes` | what is new or different in an inventory since an earlier one |
-//! | `glance` | its first object, without the rest |
+//! | `glance` | its first objects, without the rest |
 //! | `sink`, `stretch`, `filter` | which rows are taken, and where they go |
 //! | `records` | CSV rows |
 //! | `input`, `patient` | bytes and listings from the store or the disk, with retries |

@@ -392,8 +392,8 @@ impl Sink {
             return Ok(Err(format!("the store cannot carry the key {shown}: {why}")));
         }
         if let Some(glance) = &self.glance {
-            glance.found(row, self.prepared.read);
-            return Err(ManifestError::Stopped);
+            let enough = glance.found(row, self.prepared.read);
+            return if enough { Err(ManifestError::Stopped) } else { Ok(Ok(())) };
         }
         match &mut self.pile {
             Some(pile) => pile.push(row)?,

@@ -24,11 +24,11 @@ fn what_can_be_read_is_read_and_nothing_is_written() {
         scene.says(&format!("look-{provider}"), &scene.check(&[]));
         let log = scene.gate.log();
         assert_eq!(scene.gate.writes(), Vec::<String>::new(), "{log:?}");
-        for twice in ["docs/a.txt?tagging", "docs/a.txt?acl"] {
-            // Once for the plan, and once to see whether the server knows it.
-            assert_eq!(log.iter().filter(|request| request.ends_with(twice)).count(), 2, "{log:?}");
+        for (asked, times) in [("docs/a.txt?tagging", 3), ("docs/a.txt?acl", 2)] {
+            // Once for the plan, once to see whether the server knows it, and the first to see that the object is there.
+            assert_eq!(log.iter().filter(|request| request.ends_with(asked)).count(), times, "{log:?}");
         }
-        assert!(log.len() <= 9, "{log:?}");
+        assert!(log.len() <= 12, "{log:?}");
     }
 }
 
@@ -72,7 +72,7 @@ fn a_csv_is_read_to_its_first_row_wherever_it_is() {
     let scene = Scene::new("s3", &csv("path = \"list.csv\"\n"), &[denied("GET", "?tagging")]);
     scene.write("list.csv", "bkt,other\nbkt,docs/a.txt\n");
     scene.says("csv-denied", &scene.check(&[]));
-    assert_eq!(scene.gate.log(), ["GET /bkt/other?tagging"; 2]);
+    assert_eq!(scene.gate.log(), ["GET /bkt/other?tagging"; 3]);
 
     scene.write("list.csv", "bkt,%zz\nbkt,other\n");
     let bad = scene.check(&[]);
@@ -84,6 +84,27 @@ fn a_csv_is_read_to_its_first_row_wherever_it_is() {
     assert!(ran.stderr.contains("policy plan.toml --bucket NAME"), "{}", ran.stderr);
     let missing = Scene::new("oss", &csv("bucket = \"audit\"\nobject = \"list.csv\"\n"), &[]).check(&[]);
     assert!(missing.code == 1 && missing.stdout.contains("404 NoSuchKey"), "{}", missing.stdout);
+}
+
+#[test]
+fn an_object_that_is_missing_is_passed_over() {
+    let csv = format!("[manifest.csv]\npath = \"list.csv\"\nfields = [\"Bucket\", \"Key\"]\n{TAG}");
+    let scene = Scene::new("s3", &csv, &[]);
+    scene.write("list.csv", "bkt,docs/gone\nbkt,docs/lost\nbkt,docs/a.txt\n");
+    let ran = scene.check(&[]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("ok           tell ?tagging from the object itself: bkt/docs/a.txt"), "{}", ran.stdout);
+
+    let gone: String = (0..12).map(|n| format!("bkt,docs/gone{n}\n")).collect();
+    scene.write("list.csv", &gone);
+    let ran = scene.check(&[]);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("its first 10 objects are missing: bkt/docs/gone0 was answered with 404 NoSuchKey"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stderr.contains("next: batchplan apply"), "{}", ran.stderr);
 }
 
 #[test]

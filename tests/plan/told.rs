@@ -111,14 +111,14 @@ fn who_may_not_see_an_objects_class_is_told_its_fate_all_the_same() {
         let scene = Scene::guarded(dialect, table, |_| {}, &[denied("HEAD", "/bkt/")]);
         scene.world.write("list.csv", "bkt,d/a\n");
         let manifest = "[manifest.csv]\npath = \"list.csv\"\n";
-        scene.plan(&format!("{manifest}[operation.add_object_tagging]\ntags = {{ b = \"2\" }}\n"));
+        scene.plan_unchecked(&format!("{manifest}[operation.add_object_tagging]\ntags = {{ b = \"2\" }}\n"));
         let (objects, whole) = scene.objects();
         assert_eq!(keys(&objects, "change"), ["d/a"], "{dialect:?}");
         assert!(about_objects(&scene).contains(&"HEAD /bkt/d/a".to_owned()), "{dialect:?}");
         assert_eq!(objects[0]["before"]["class"], json!(null));
         assert_eq!(whole["counts"]["unknown"]["likely"], 0);
         // A restore hangs on it.
-        scene.plan(&format!("{manifest}[operation.restore_object]\ndays = 1\n"));
+        scene.plan_unchecked(&format!("{manifest}[operation.restore_object]\ndays = 1\n"));
         assert_eq!(keys(&scene.objects().0, "unknown"), ["d/a"], "{dialect:?}");
     }
 }

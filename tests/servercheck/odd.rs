@@ -160,6 +160,9 @@ fn a_read_that_is_denied_names_the_permission_and_the_way_out() {
         (Nature::DeniesHead, PUT, "s3:GetObject"),
     ] {
         let stage = Stage::new(nature, operation);
+        for command in [&["plan", "plan.toml"][..], &["check", "plan.toml"]] {
+            stage.refused(command, &format!("{action} is missing"));
+        }
         let ran = stage.refused(&APPLY, &format!("{action} is missing"));
         assert!(ran.stderr.contains("skip_server_check = true"), "{}", ran.stderr);
         assert_eq!(stage.scene.written(), Vec::<String>::new());

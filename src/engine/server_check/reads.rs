@@ -1,5 +1,6 @@
 //! What reading alone shows of a server.
 
+use super::writes::Marked;
 use super::{RefusalKind, ServerRefusal, telltale};
 use crate::call::{Call, ObjectHeader, Reply};
 use crate::engine::worker::{Halt, Visit, Worker};
@@ -26,9 +27,10 @@ pub enum ReadCheck {
 }
 
 impl Worker {
-    /// Checks by reading alone whether the server knows the sub-resource of an aspect. A restore has none.
+    /// Checks by reading alone whether the server knows the sub-resource of an aspect, and whether HEAD would show what a
+    /// write does to the object. A restore has no sub-resource.
     pub async fn check_reads(&self, object: &ObjectId, aspect: Aspect) -> ReadCheck {
-        let halt = match self.prove_reads(&Visit::new(object), aspect, "").await {
+        let halt = match self.all_reads(&Visit::new(object), aspect).await {
             Ok(found) => return found,
             Err(halt) => halt,
         };
@@ -40,7 +42,20 @@ impl Worker {
         }
     }
 
-    /// The same, of an object that is worked on.
+    async fn all_reads(&self, visit: &Visit<'_>, aspect: Aspect) -> Result<ReadCheck, Halt> {
+        let Some(call) = aspect.read() else { return Ok(ReadCheck::Proven) };
+        match self.prove_reads(visit, aspect, "").await? {
+            ReadCheck::Proven => {}
+            found => return Ok(found),
+        }
+        Ok(match self.mark(visit, aspect, &Step { call, operation: String::new() }).await? {
+            Marked::By(_) => ReadCheck::Proven,
+            Marked::Gone(fault) => ReadCheck::Absent(fault),
+            Marked::Refused(refusal) => ReadCheck::Refused(refusal),
+        })
+    }
+
+    /// Whether the server knows the sub-resource, of an object that is worked on.
     pub(super) async fn prove_reads(
         &self,
         visit: &Visit<'_>,

@@ -35,6 +35,15 @@ pub(super) enum Content {
     Gone(Box<Fault>),
 }
 
+/// By what a change of an object's content would be seen.
+pub(super) enum Marked {
+    By(ContentMark),
+    /// There is no such object.
+    Gone(Box<Fault>),
+    /// It would not be seen.
+    Refused(Box<ServerRefusal>),
+}
+
 impl Worker {
     /// Sends a request that writes. Where the server has not proven itself yet it goes alone, and whoever else wants to write
     /// to it waits for what comes of that.
@@ -192,17 +201,26 @@ impl Worker {
                 ReadCheck::Stopped => return Err(Halt::Stopped),
             }
         }
+        match self.mark(visit, scope.aspect, step).await? {
+            Marked::By(mark) => Ok(mark),
+            Marked::Gone(fault) => {
+                check.some_missing.store(true, Ordering::Relaxed);
+                Err(self.missing(visit, step, *fault).await)
+            }
+            Marked::Refused(refusal) => self.distrust(check, *refusal).await,
+        }
+    }
+
+    /// By what a change of the object's content would be seen.
+    pub(super) async fn mark(&self, visit: &Visit<'_>, aspect: Aspect, step: &Step) -> Result<Marked, Halt> {
         let asked = self.store.request_url(visit.object, &Call::Head);
         let (kind, what) = match self.content(visit, step).await {
-            Ok(Content::There { mark: mark @ ContentMark { etag: Some(_), .. }, .. }) => return Ok(mark),
+            Ok(Content::There { mark: mark @ ContentMark { etag: Some(_), .. }, .. }) => return Ok(Marked::By(mark)),
             Ok(Content::There { .. }) => (
                 RefusalKind::Unseen,
                 format!("{asked} was answered without an ETag, by which contents could be told apart"),
             ),
-            Ok(Content::Gone(fault)) => {
-                check.some_missing.store(true, Ordering::Relaxed);
-                return Err(self.missing(visit, step, *fault).await);
-            }
+            Ok(Content::Gone(fault)) => return Ok(Marked::Gone(fault)),
             Err(Halt::Failed(failure)) if failure.fault.status == Some(403) => {
                 (RefusalKind::Denied(Call::Head), format!("{asked} was answered with {}", failure.fault))
             }
@@ -212,7 +230,7 @@ impl Worker {
             }
             Err(halt) => return Err(halt),
         };
-        self.distrust(check, ServerRefusal::of_read(visit.object, scope.aspect, kind, what)).await
+        Ok(Marked::Refused(Box::new(ServerRefusal::of_read(visit.object, aspect, kind, what))))
     }
 
     /// An object that HEAD does not find fails unwritten, in the words of a request that has some.

@@ -1,7 +1,7 @@
 //! Whether the credentials in use may do what a plan will ask of its store: found out by asking, and by nothing that changes
 //! anything unless somebody says so.
 //!
-//! The manifest is read up to its first object, and of that object what the operations read. Writing cannot be tried without
+//! The manifest is read up to its first object that is there, and of that object what the operations read. Writing cannot be tried without
 //! writing, so that it is only tried where it leaves things as they are (`probe`), or where what it leaves is wanted.
 
 mod probe;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::RetryPolicy;
 use crate::call::{Call, Learned};
 use crate::engine::{Allowance, ReadCheck, RefusalKind, ServerCheck, ServerRefusal, Throttle, Unanswered, Worker};
-use crate::manifest::{CsvPlace, Glanced, Manifest, ManifestError, Source};
+use crate::manifest::{CsvPlace, Manifest, ManifestError, Source};
 use crate::object::{Bucket, ObjectId};
 use crate::operation::{Aspect, Operation, Operations};
 use crate::plan::Plan;
@@ -84,6 +84,9 @@ enum Over {
     Untrusted,
 }
 
+/// Objects of the manifest that are tried until one is there.
+const MOST_OBJECTS: usize = 10;
+
 /// Checks a plan against its store, and tells of each finding as it comes. Gives back the bucket of the first object, where
 /// there is one.
 ///
@@ -99,7 +102,11 @@ pub async fn check(
     let of_versions = works_on_versions(plan);
     let mut checker = Checker { language, of_versions, over: None, tell };
     let first = checker.manifest(&plan.manifest, &reading).await;
-    let reader = worker(plan, reading);
+    let reader = worker(plan, Arc::clone(&reading));
+    let first = match first {
+        Some(first) => checker.present(&reader, plan, &reading, first).await,
+        None => None,
+    };
     checker.reads(&reader, &operations, first.as_ref()).await;
     checker.server(&reader, plan, first.as_ref()).await;
     match &probes.write {
@@ -246,7 +253,7 @@ impl Checker<'_> {
                 Some(Need::Read.action(self.language, false))
             }
         };
-        let glanced = match manifest.glance(store, &CancellationToken::new()).await {
+        let glanced = match manifest.glance(store, 1, &CancellationToken::new()).await {
             Ok(glanced) => glanced,
             Err(error) => {
                 let (action, (verdict, why)) = self.unread(usual, &error);
@@ -254,13 +261,39 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let seen = match &glanced {
-            Glanced { first: Some(first), .. } => format!("its first object is {first}"),
-            Glanced { read, whole: true, .. } => format!("the filter takes none of its {read} rows"),
-            Glanced { read, whole: false, .. } => format!("the filter takes none of its first {read} rows"),
+        let first = glanced.objects.into_iter().next();
+        let seen = match (&first, glanced.whole) {
+            (Some(first), _) => format!("its first object is {first}"),
+            (None, true) => format!("the filter takes none of its {} rows", glanced.read),
+            (None, false) => format!("the filter takes none of its first {} rows", glanced.read),
         };
         self.told(what, usual, Verdict::Allowed, Some(seen));
-        glanced.first
+        first
+    }
+
+    /// The manifest's first object that is there, where the plan would find out that one is missing.
+    async fn present(
+        &mut self,
+        reader: &Worker,
+        plan: &Plan,
+        store: &Arc<dyn Store>,
+        first: ObjectId,
+    ) -> Option<ObjectId> {
+        let Some(call) = first_read(plan) else { return Some(first) };
+        let Some(fault) = missing(reader, &first, &call).await else { return Some(first) };
+        let glanced = plan.manifest.glance(store, MOST_OBJECTS, &CancellationToken::new()).await;
+        let objects = glanced.map(|glanced| glanced.objects).unwrap_or_default();
+        let tried = objects.len().max(1);
+        for object in objects.into_iter().skip(1) {
+            if missing(reader, &object, &call).await.is_none() {
+                return Some(object);
+            }
+        }
+        let which =
+            if tried == 1 { "its first object is".to_owned() } else { format!("its first {tried} objects are") };
+        let why = format!("{which} missing: {first} was answered with {fault}");
+        self.told("find an object of the manifest", None, Verdict::Failed, Some(why));
+        None
     }
 
     fn unread(&mut self, usual: Option<&'static str>, error: &ManifestError) -> (Option<&'static str>, Unlearned) {
@@ -295,7 +328,7 @@ impl Checker<'_> {
     async fn server(&mut self, reader: &Worker, plan: &Plan, first: Option<&ObjectId>) {
         let about = |aspect: &Aspect| plan.operations.iter().any(|operation| operation.aspect() == *aspect);
         for aspect in Aspect::ALL.into_iter().filter(about) {
-            let Some(read) = aspect.read() else { continue };
+            let Some(mut read) = aspect.read() else { continue };
             if plan.store.is_first_party() {
                 continue;
             }
@@ -308,7 +341,15 @@ impl Checker<'_> {
                 Some(object) => {
                     what = format!("{what}: {object}");
                     match self.unless_over() {
-                        Ok(()) => self.read_check(reader.check_reads(object, aspect).await),
+                        Ok(()) => {
+                            let found = reader.check_reads(object, aspect).await;
+                            if let ReadCheck::Refused(refusal) = &found
+                                && let RefusalKind::Denied(call) = &refusal.kind
+                            {
+                                read = call.clone();
+                            }
+                            self.read_check(found)
+                        }
                         Err((verdict, why)) => (verdict, Some(why)),
                     }
                 }
@@ -390,6 +431,23 @@ fn writes(operations: &Operations) -> Vec<Need> {
     }
     let each = [Need::PutTags, Need::DeleteTags, Need::PutAcl, Need::Restore];
     each.into_iter().filter(|need| needs.contains(need)).collect()
+}
+
+/// The first request about an object that a plan reads by, or the check of its server; `None` where it only writes.
+fn first_read(plan: &Plan) -> Option<Call> {
+    let reads = plan.operations().reads().into_iter().map(|step| step.call).next();
+    reads.or_else(|| {
+        let checked = plan.needs_server_check();
+        plan.operations.iter().filter(|_| checked).find_map(|operation| operation.aspect().read())
+    })
+}
+
+/// With what an object is told to be missing, if it is.
+async fn missing(reader: &Worker, object: &ObjectId, call: &Call) -> Option<Box<Fault>> {
+    match reader.ask(object, call.clone()).await {
+        Err(Unanswered::Fault(fault)) if matches!(fault.code.as_str(), "NoSuchKey" | "NoSuchVersion") => Some(fault),
+        _ => None,
+    }
 }
 
 /// What a need is for, as a verb.

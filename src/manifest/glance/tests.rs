@@ -9,8 +9,17 @@ use crate::manifest::testing::MemoryStore;
 use crate::manifest::{CsvField, CsvPlace, Filter, KeyGlobs, Versions};
 
 async fn glance(source: Source, filter: Filter, store: &Arc<MemoryStore>) -> Result<Glanced, ManifestError> {
+    glance_at(source, filter, store, 1).await
+}
+
+async fn glance_at(
+    source: Source,
+    filter: Filter,
+    store: &Arc<MemoryStore>,
+    most: usize,
+) -> Result<Glanced, ManifestError> {
     let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
-    Manifest { source, filter }.glance(&store, &CancellationToken::new()).await
+    Manifest { source, filter }.glance(&store, most, &CancellationToken::new()).await
 }
 
 fn prefix() -> Source {
@@ -39,12 +48,17 @@ async fn a_listing_is_read_to_its_first_object_that_is_taken() {
     }
     let store = Arc::new(store);
     let seen = glance(prefix(), Filter::default(), &store).await.unwrap();
-    assert_eq!(seen, Glanced { first: Some(object("b", "p/00", None)), read: 1, whole: false });
+    assert_eq!(seen, Glanced { objects: vec![object("b", "p/00", None)], read: 1, whole: false });
     assert!(store.requests.lock().unwrap().len() <= 3, "{:?}", store.requests);
     let seen = glance(prefix(), only("p/05"), &store).await.unwrap();
-    assert_eq!(seen, Glanced { first: Some(object("b", "p/05", None)), read: 6, whole: false });
+    assert_eq!(seen, Glanced { objects: vec![object("b", "p/05", None)], read: 6, whole: false });
     let seen = glance(prefix(), only("q*"), &store).await.unwrap();
-    assert_eq!(seen, Glanced { first: None, read: 40, whole: true });
+    assert_eq!(seen, Glanced { objects: Vec::new(), read: 40, whole: true });
+    let of = |numbers: &[u8]| numbers.iter().map(|n| object("b", &format!("p/{n:02}"), None)).collect::<Vec<_>>();
+    let seen = glance_at(prefix(), only("p/?5"), &store, 2).await.unwrap();
+    assert_eq!(seen, Glanced { objects: of(&[5, 15]), read: 16, whole: false });
+    let seen = glance_at(prefix(), only("p/?5"), &store, 9).await.unwrap();
+    assert_eq!(seen, Glanced { objects: of(&[5, 15, 25, 35]), read: 40, whole: true });
     let nothing = Arc::new(MemoryStore::default());
     assert!(matches!(glance(prefix(), Filter::default(), &nothing).await, Err(ManifestError::Empty { .. })));
 }
@@ -56,7 +70,7 @@ async fn a_filter_that_takes_nothing_is_not_looked_for_without_end() {
         store.put(&format!("p/{n:04}"), b"");
     }
     let seen = glance(prefix(), only("q*"), &Arc::new(store)).await.unwrap();
-    assert_eq!(seen, Glanced { first: None, read: 5000, whole: false });
+    assert_eq!(seen, Glanced { objects: Vec::new(), read: 5000, whole: false });
 }
 
 #[tokio::test]
@@ -64,7 +78,7 @@ async fn a_file_is_read_to_its_first_row_and_what_is_wrong_before_it_is_told() {
     let rows = "other,a%20b,v1\nother,c,\n";
     let store = Arc::new(MemoryStore::with(&[("list.csv", rows.as_bytes())]));
     let seen = glance(csv(), Filter::default(), &store).await.unwrap();
-    assert_eq!(seen, Glanced { first: Some(object("other", "a b", Some("v1"))), read: 1, whole: false });
+    assert_eq!(seen, Glanced { objects: vec![object("other", "a b", Some("v1"))], read: 1, whole: false });
     let bad = Arc::new(MemoryStore::with(&[("list.csv", b"other,%zz,\nother,c,\n")]));
     let Err(ManifestError::BadRows { total, .. }) = glance(csv(), Filter::default(), &bad).await else {
         panic!("the first row names nothing")

@@ -254,14 +254,14 @@ async fn a_glance_reads_the_first_row_and_no_digest_is_compared_with_what_was_no
     let glance = async |store: MemoryStore| {
         let (store, manifest) = (Arc::new(store), Manifest { source: exact(), filter: Filter::default() });
         let reading: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
-        (manifest.glance(&reading, &CancellationToken::new()).await, store)
+        (manifest.glance(&reading, 1, &CancellationToken::new()).await, store)
     };
     let mut damaged = store(AWS, "Bucket, Key", &[b"b,k1\nb,k2\n", b"b,k3\n"]);
     let md5 = etag(&gzip(b"b,k1\nb,k2\n")).to_ascii_uppercase();
     edit(&mut damaged, &md5, "0123456789ABCDEF0123456789ABCDEF");
     let (seen, asked) = glance(damaged).await;
     let first = ObjectId { bucket: Bucket::new("b"), key: Key::from("k1"), version: None };
-    assert_eq!(seen.unwrap(), Glanced { first: Some(first), read: 1, whole: false });
+    assert_eq!(seen.unwrap(), Glanced { objects: vec![first], read: 1, whole: false });
     assert_eq!(asked.requests.lock().unwrap().len(), 2, "manifest.json and one data file: {:?}", asked.requests);
     let (bad, _) = glance(store(AWS, "Bucket, Key", &[b"b,%zz\nb,k2\n"])).await;
     assert!(matches!(bad, Err(ManifestError::BadRows { total: 1, .. })), "{bad:?}");

@@ -346,7 +346,7 @@ proptest! {
 async fn a_glance_reads_the_first_failed_row() {
     let store: Arc<dyn Store> = Arc::new(published());
     let manifest = Manifest { source: source(published_at()), filter: Filter::default() };
-    let seen = manifest.glance(&store, &CancellationToken::new()).await.unwrap();
+    let seen = manifest.glance(&store, 1, &CancellationToken::new()).await.unwrap();
     let first = ObjectId { bucket: Bucket::new("media"), key: Key::from("a/1 x"), version: None };
-    assert_eq!(seen, Glanced { first: Some(first), read: 1, whole: false });
+    assert_eq!(seen, Glanced { objects: vec![first], read: 1, whole: false });
 }
