@@ -8,11 +8,13 @@ use super::carry::{Carry, Confirmation};
 use super::kept::Kept;
 use super::plan_file;
 use super::state::{Access, Running, State};
+use super::summary::objects;
 use super::terminal::Terminal;
 use super::{Error, Exit, notices, shell};
+use crate::engine::{CONTENT_CHANGED, SERVER_CHECK_FAILED};
 use crate::job::JobStatus;
-use crate::jobs::{Entered, Submission, stored_plan};
-use crate::journal::{JobRecord, Origin, ReportOrigin};
+use crate::jobs::{Entered, Submission, describe, stored_plan};
+use crate::journal::{ErrorCode, JobRecord, Origin, ReportOrigin};
 use crate::object::Key;
 use crate::plan::Plan;
 
@@ -90,6 +92,7 @@ fn again(args: &Retry, kept: &Kept, first: &JobRecord, terminal: Terminal) -> Re
         terminal.say(format_args!("nothing of job {} is left to be done again", first.id));
         return Ok(Exit::Done);
     }
+    warn_of_harm(kept, first, terminal)?;
     let plan = stored_plan(first)?;
     let origin = Origin::Retry { of: first.id.clone(), unattempted };
     let submission = Submission {
@@ -103,6 +106,21 @@ fn again(args: &Retry, kept: &Kept, first: &JobRecord, terminal: Terminal) -> Re
         recurrence: None,
     };
     carry(args, &submission, kept, terminal)
+}
+
+/// Warns where a server has changed the contents of objects that are to be worked on again.
+fn warn_of_harm(kept: &Kept, first: &JobRecord, terminal: Terminal) -> Result<(), Error> {
+    let is_harm = |code: &ErrorCode| [SERVER_CHECK_FAILED, CONTENT_CHANGED].contains(&code.code.as_str());
+    let failures = describe(kept, &first.id)?.failures;
+    let harmed: u64 = failures.iter().filter(|(code, _)| is_harm(code)).map(|(_, reason)| reason.count).sum();
+    if harmed > 0 {
+        terminal.say(format_args!(
+            "warning: {} failed because the server may have changed their contents: bring those back first",
+            objects(harmed)
+        ));
+        terminal.say(format_args!("  help: batchplan show {} names the first of them, the report all", first.id));
+    }
+    Ok(())
 }
 
 fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -> Result<Exit, Error> {

@@ -1,7 +1,7 @@
 //! What to do about objects that failed, by the error code that they failed with.
 
 use crate::call::Call;
-use crate::engine::{A_READ_IS_DENIED, INCONCLUSIVE, RefusalKind, ServerRefusal};
+use crate::engine::{A_READ_IS_DENIED, CONTENT_CHANGED, INCONCLUSIVE, RefusalKind, SERVER_CHECK_FAILED, ServerRefusal};
 use crate::job::JobId;
 use crate::object::ObjectId;
 use crate::plan::Plan;
@@ -71,12 +71,12 @@ const ADVICE: &[(&[&str], &str)] = &[
          supports the operation",
     ),
     (
-        &["ServerCheckFailed"],
-        "the server did not do what it was asked, and nothing else: look at this object and restore it if need be; no other \
-         was written to after it",
+        &[SERVER_CHECK_FAILED],
+        "the server did not do what it was asked, and nothing else: look at this object and bring it back if need be; no \
+         further request was started",
     ),
     (
-        &["ContentChanged"],
+        &[CONTENT_CHANGED],
         "the objects' contents changed while they were written: something else wrote them at the same moment, or the server \
          took the request for one about the object itself; look at each, and bring it back if need be",
     ),
@@ -173,7 +173,13 @@ pub(super) fn untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
     } else {
         "nothing was changed"
     };
-    format!("{refusal}{missing}. It was seen with {object}; {end}")
+    let others = if refusal.others_written {
+        ". Writes before it succeeded, and may have changed the contents of other objects: compare those of the report, too, \
+         with a copy or an older version"
+    } else {
+        ""
+    };
+    format!("{refusal}{missing}. It was seen with {object}; {end}{others}")
 }
 
 /// The action that a policy must allow for a request about this object.
@@ -187,8 +193,9 @@ pub(super) fn missing_action(plan: &Plan, call: &Call, object: &ObjectId) -> &'s
 pub fn after_distrust(job: &JobId, after_write: bool, why: &str) -> String {
     if after_write {
         return format!(
-            "give the job up (batchplan cancel {job}). Bring back what was overwritten from a copy or an older version; once the \
-             server supports it, work on what is left (batchplan retry {job})"
+            "give the job up (batchplan cancel {job}), and bring back what was overwritten from a copy or an older version. Only \
+             then, and once the server supports it, work on what is left (batchplan retry {job}): that includes the objects that \
+             were overwritten"
         );
     }
     let way_out = if why.contains(INCONCLUSIVE) {

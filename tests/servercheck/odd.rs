@@ -93,11 +93,14 @@ fn a_server_that_only_a_write_shows_costs_one_object_and_no_other() {
         }
         let _ = scene.run(&["run"]).ended(0);
         assert_eq!(scene.server.requests(), requests);
+        assert!(!ran.stderr.contains("Writes before it"), "{}", ran.stderr);
         let _ = scene.run(&["cancel", job.id.as_str()]).ended(0);
         scene.assert_reported(&scene.newest(), lost.clone());
         let shown = scene.run(&["show", job.id.as_str()]).ended(0);
         assert!(shown.stdout.contains("ServerCheckFailed"), "{}", shown.stdout);
         assert_eq!(stage.changed(), lost);
+        let retry = scene.run(&["retry", job.id.as_str(), "--auto-approve"]).ended(6);
+        assert!(retry.stderr.contains("warning: 1 object failed because the server"), "{}", retry.stderr);
     }
 }
 
@@ -208,6 +211,7 @@ fn a_server_that_turns_in_mid_job_without_a_word_is_found_out() {
         let job = stage.scene.newest();
         assert_stands(&job, JobStatus::Paused, 7, 2);
         assert!(ran.stderr.contains(&format!("bkt/{}", key(8))), "{}", ran.stderr);
+        assert!(ran.stderr.contains("Writes before it succeeded"), "{}", ran.stderr);
         let shown = stage.scene.run(&["show", job.id.as_str()]).ended(0);
         assert!(
             shown.stdout.contains("ContentChanged") && shown.stdout.contains("ServerCheckFailed"),

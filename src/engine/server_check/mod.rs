@@ -45,6 +45,8 @@ pub struct ServerCheck {
     /// Held by whoever sends a write to a server that has not proven itself.
     turn: tokio::sync::Mutex<()>,
     refused: AtomicBool,
+    /// Whether a write of this job has proven a scope, so that others followed it.
+    has_written: AtomicBool,
     /// Whether the manifest names objects that are missing.
     some_missing: AtomicBool,
     /// How many first writes in a row failed because the server gave no usable answer.
@@ -66,7 +68,15 @@ pub struct ServerRefusal {
     pub what: String,
     /// Whether a request that writes was carried out: to try again may cost one more object.
     pub after_write: bool,
+    /// Whether other writes had succeeded before: they may have harmed their objects as well.
+    pub others_written: bool,
 }
+
+/// The code under which an object stands in the report whose write ended the trust.
+pub const SERVER_CHECK_FAILED: &str = "ServerCheckFailed";
+
+/// The code under which an object stands in the report whose content changed while it was written.
+pub const CONTENT_CHANGED: &str = "ContentChanged";
 
 /// How a refusal begins where nothing was found to be wrong, because the check could not be made.
 pub const INCONCLUSIVE: &str = "whether this server supports";
@@ -117,6 +127,7 @@ impl ServerCheck {
         for ServerVerdict { scope, trust } in journal.server_verdicts(job)? {
             match trust {
                 ServerTrust::Proven => {
+                    check.has_written = AtomicBool::new(true);
                     locked_mut(&mut check.proven).insert(scope, 0);
                 }
                 ServerTrust::Unconfirmed(write) => {
@@ -163,9 +174,16 @@ impl ServerCheck {
             // A job of more buckets proves some of them again.
             proven.clear();
         }
+        self.has_written.store(true, Ordering::Relaxed);
         // The first write was looked at.
         proven.insert(scope, 1);
         Ok(())
+    }
+
+    /// After a write that has shown that the server is not to be trusted.
+    fn refusal_of_write(&self, object: &ObjectId, aspect: Aspect, kind: RefusalKind, what: String) -> ServerRefusal {
+        let others_written = self.has_written.load(Ordering::Relaxed);
+        ServerRefusal { object: object.clone(), aspect, kind, what, after_write: true, others_written }
     }
 
     /// Ends the trust: whatever is recorded, nothing more is sent.
@@ -216,7 +234,7 @@ fn unrecorded(error: &JournalError) -> Halt {
 impl ServerRefusal {
     /// Before anything was written.
     fn of_read(object: &ObjectId, aspect: Aspect, kind: RefusalKind, what: String) -> Self {
-        Self { object: object.clone(), aspect, kind, what, after_write: false }
+        Self { object: object.clone(), aspect, kind, what, after_write: false, others_written: false }
     }
 
     /// Of an object that was not written, or of which nobody knows.

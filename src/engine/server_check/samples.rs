@@ -5,7 +5,7 @@
 //! message, and the next write of the scope is sent alone again: that one shows which of the two it was.
 
 use super::writes::Content;
-use super::{ServerCheck, locked};
+use super::{CONTENT_CHANGED, ServerCheck, locked};
 use crate::call::Reply;
 use crate::engine::worker::{Halt, Visit, Worker, failed};
 use crate::journal::TrustScope;
@@ -17,9 +17,6 @@ const OFTEN_UNTIL: u64 = 1024;
 
 /// Beyond that, one write in so many.
 const ONE_IN: u64 = 1000;
-
-/// The code under which an object stands in the report whose content changed while it was written.
-const CODE: &str = "ContentChanged";
 
 impl ServerCheck {
     /// Counts a write of a proven scope; whether it is one to look at.
@@ -61,7 +58,7 @@ impl Worker {
         check.doubt(scope).await?;
         let url = self.store.request_url(visit.object, &step.call);
         let what = format!("after {url} HEAD says {found}, and before it said {before}");
-        let fault = Fault::unanswered(FaultClass::Rejected, CODE, &what, url);
+        let fault = Fault::unanswered(FaultClass::Rejected, CONTENT_CHANGED, &what, url);
         Err(failed(&step.operation, Fault { status: Some(reply.status), ..fault }))
     }
 }

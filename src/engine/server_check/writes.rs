@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::verdict::{Says, difference, named_missing, verdict};
-use super::{ReadCheck, RefusalKind, ServerCheck, ServerRefusal, locked, telltale};
+use super::{ReadCheck, RefusalKind, SERVER_CHECK_FAILED, ServerCheck, ServerRefusal, locked, telltale};
 use crate::call::{Call, ContentMark, Learned, ObjectHeader, Reply};
 use crate::engine::worker::{Halt, Untrusted, Visit, Worker, failed};
 use crate::journal::{FirstWrite, ServerTrust, TrustScope};
@@ -24,9 +24,6 @@ const AGAIN_AFTER: [Duration; 6] = [
 
 /// How many objects in a row may find the server without a usable answer before the job pauses.
 const MOST_UNANSWERED: u32 = 3;
-
-/// The code under which an object stands in the report whose write ended the trust.
-const CODE: &str = "ServerCheckFailed";
 
 /// What a HEAD says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,10 +256,9 @@ impl Worker {
         status: Option<u16>,
         (kind, what): (RefusalKind, String),
     ) -> Result<T, Halt> {
-        let object = visit.object.clone();
-        let refusal = ServerRefusal { object, aspect: aspect_of(step), kind, what, after_write: true };
+        let refusal = check.refusal_of_write(visit.object, aspect_of(step), kind, what);
         let url = self.store.request_url(visit.object, &step.call);
-        let fault = Fault::unanswered(FaultClass::Rejected, CODE, &refusal.to_string(), url);
+        let fault = Fault::unanswered(FaultClass::Rejected, SERVER_CHECK_FAILED, &refusal.to_string(), url);
         let failure = Failure { operation: step.operation.clone(), fault: Fault { status, ..fault } };
         check.refuse(&refusal).await?;
         Err(Halt::Untrusted(Box::new(Untrusted { refusal, failure: Some(failure) })))
@@ -429,8 +425,7 @@ impl Worker {
             Err(halt) => return Err(halt),
         };
         let what = format!("an earlier run has sent the first write of {object}, which had {before} before; {what}");
-        let (aspect, kind) = (scope.aspect, RefusalKind::TakesForObject);
-        let refusal = ServerRefusal { object: object.clone(), aspect, kind, what, after_write: true };
+        let refusal = check.refusal_of_write(&object, scope.aspect, RefusalKind::TakesForObject, what);
         self.distrust(check, refusal).await
     }
 }
