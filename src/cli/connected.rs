@@ -1,5 +1,7 @@
 //! Connecting to a plan's store, and what to say when that fails.
 
+use aws_credential_types::provider::error::CredentialsError;
+
 use super::{Error, Exit};
 use crate::store::sandbox::SandboxError;
 use crate::store::{ConnectError, Connection, Provider, StoreConfig, connect};
@@ -16,6 +18,10 @@ impl From<ConnectError> for Error {
     fn from(error: ConnectError) -> Self {
         let message = error.to_string();
         let (exit, help) = match error {
+            ConnectError::NoCredentials { source: CredentialsError::InvalidConfiguration(_), .. } => (
+                Exit::ToolFailed,
+                Some("correct what is named there: a value that was copied must bring no line break or blank along"),
+            ),
             ConnectError::NoCredentials { provider: Provider::Oss, .. } => {
                 (Exit::ToolFailed, Some("set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never holds them"))
             }

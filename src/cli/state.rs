@@ -12,9 +12,10 @@ use super::terminal::Terminal;
 use super::{Cli, Error, Exit, github, notices, shell};
 use crate::engine::Rhythm;
 use crate::failpoint;
+use crate::files::{about, refuse_link};
 use crate::job::JobId;
 use crate::jobs::{Patience, Rules, SLOTS, Settings, expire_suspended, keep_house};
-use crate::journal::{ClockLeap, JOURNAL_NAME, JobRecord, Journal, JournalError, LEAP, Lease, LeaseError};
+use crate::journal::{ClockLeap, JOURNAL_NAME, JobFolder, JobRecord, Journal, JournalError, LEAP, Lease, LeaseError};
 use crate::plan::{Plan, StateUrl, parse_lapse};
 use crate::remote::{self, Holder, Opening, Remote, RemoteError, Tempo, mirror_of};
 
@@ -275,6 +276,8 @@ impl State {
 ///
 /// What keeps its lease from being made keeps the journal from being opened as well, which says what is wrong with the folder.
 fn share(folder: &Path) -> Result<Option<Lease>, Error> {
+    let jobs = JobFolder::all(folder);
+    refuse_link(&jobs).map_err(about(&jobs))?;
     let shared = std::fs::create_dir_all(folder).map_err(LeaseError::Io).and_then(|()| Lease::share(folder));
     match shared {
         Ok(lease) => Ok(Some(lease)),

@@ -82,7 +82,8 @@ impl Terminal {
                 READER_LEFT.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            printed => printed,
+            Err(error) => Err(io::Error::new(error.kind(), format!("standard output cannot be written: {error}"))),
+            Ok(()) => Ok(()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::files::{about, create_anew, create_own_folder};
+use crate::files::{about, create_anew, create_own_folder, refuse_link};
 use crate::job::JobId;
 
 /// The folder in the state folder that keeps the jobs' folders.
@@ -15,7 +15,8 @@ pub(super) const JOBS: &str = "jobs";
 /// # Errors
 /// When the folder cannot be read.
 pub fn folders(state: &Path) -> io::Result<Vec<JobId>> {
-    let place = state.join(JOBS);
+    let place = JobFolder::all(state);
+    refuse_link(&place).map_err(about(&place))?;
     let entries = match fs::read_dir(&place) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(about(&place))?,
@@ -36,15 +37,23 @@ impl JobFolder {
     /// # Errors
     /// When it cannot be made, with its path in the message.
     pub fn create(state: &Path, job: &JobId) -> io::Result<Self> {
+        let jobs = Self::all(state);
+        refuse_link(&jobs).map_err(about(&jobs))?;
         let folder = Self::of(state, job);
         create_own_folder(&folder.path).map_err(about(&folder.path))?;
         Ok(folder)
     }
 
+    /// The folder of all jobs' folders.
+    #[must_use]
+    pub fn all(state: &Path) -> PathBuf {
+        state.join(JOBS)
+    }
+
     /// The folder of a job that was made before; it may be gone.
     #[must_use]
     pub fn of(state: &Path, job: &JobId) -> Self {
-        Self { path: state.join(JOBS).join(job.as_str()) }
+        Self { path: Self::all(state).join(job.as_str()) }
     }
 
     /// The folder itself.

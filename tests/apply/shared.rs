@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value as Json;
 
-use crate::world::World;
+use crate::world::{Ran, World};
 
 const TAG: &str = "[manifest.prefix]\nbucket = \"bkt\"\n[operation.put_object_tagging]\ntags = { t = \"1\" }\n";
 
@@ -91,10 +91,32 @@ fn what_is_saved_follows_no_link_and_waits_at_no_pipe() {
     fs::remove_file(&report).expect("removed");
     world.run(&["resume", &job, "--auto-approve"]).ended(0);
 
+    let jobs = world.path(".batchplan/jobs");
+    fs::rename(&jobs, world.path("moved")).expect("moved");
+    symlink(world.path("moved"), &jobs).expect("a link");
+    for args in [&["apply", "plan.toml", "--auto-approve", "--new"][..], &["publish", &job]] {
+        let refused = world.run(args).ended(1);
+        assert!(refused.stderr.contains("jobs: it is a symbolic link"), "{}", refused.stderr);
+    }
+    assert_eq!(fs::read_dir(world.path("moved")).expect("a folder").count(), 1);
+    fs::remove_file(&jobs).expect("removed");
+    fs::rename(world.path("moved"), &jobs).expect("moved");
+
     fs::rename(world.path(".batchplan/journal.db"), world.path("journal.db")).expect("moved");
     symlink(world.path("journal.db"), world.path(".batchplan/journal.db")).expect("a link");
     let refused = world.run(&["list"]).ended(1);
     assert!(refused.stderr.contains("journal.db: it is a symbolic link"), "{}", refused.stderr);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_told_as_that() {
+    let world = world();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
+    let mut command = world.command(&["apply", "plan.toml", "--auto-approve", "--json"]);
+    let ran = Ran::of(&command.stdout(full).output().expect("it runs")).ended(1);
+    assert!(ran.stderr.contains("error: standard output cannot be written: No space left"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("succeeded"), "the work is done all the same: {}", ran.stderr);
 }
 
 /// What moves a cursor, changes what is on a screen, or turns the direction of a text.
