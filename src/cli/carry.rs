@@ -396,9 +396,7 @@ impl Carry<'_> {
         if !self.json {
             return Ok(());
         }
-        self.terminal.print(result(job, folder, Some(took))).map_err(|error| {
-            Error::new(Exit::ToolFailed, format!("the result cannot be written to standard output: {error}"))
-        })
+        Ok(self.terminal.print(result(job, folder, Some(took)))?)
     }
 }
 
@@ -410,6 +408,7 @@ pub(super) fn result(job: &JobRecord, folder: &Path, took: Option<Duration>) -> 
         "name": job.name,
         "status": job.status,
         "reason": job.reason,
+        "cause": job.cause,
         "priority": job.priority,
         "total": total,
         "succeeded": succeeded,

@@ -16,9 +16,10 @@ use crate::plan::{Hook, Plan};
 
 /// Check that the credentials in use may do what a plan needs.
 ///
-/// Reads the manifest up to its first object, and of that object what the operations read. Nothing is written unless one of
-/// the probes is asked for, and what was not tried is said to be so. For what is denied, the action that a policy must allow
-/// is named.
+/// Reads the manifest up to its first object that is there, and of that object what the operations read. A server that is not
+/// AWS's or Alibaba Cloud's own is checked as far as reading shows whether it knows tags and ACLs. Nothing is written unless one
+/// of the probes is asked for, and what was not tried is said to be so. For what is denied, the action that a policy must
+/// allow is named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +33,7 @@ between is overwritten, so name an object that nobody works on. An ACL that is n
 are deleted only where there are none, and a restore is never tried, since it is billed.
 
 Exit codes: 0 all that was checked is allowed, 1 something could not be found out, 2 invalid plan or arguments,
-6 something is denied.")]
+6 something is denied, or the server does not know tags or ACLs.")]
 pub(super) struct Check {
     /// The plan file
     plan: PathBuf,

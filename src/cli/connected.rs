@@ -1,7 +1,5 @@
 //! Connecting to a plan's store, and what to say when that fails.
 
-use aws_credential_types::provider::error::CredentialsError;
-
 use super::{Error, Exit};
 use crate::store::sandbox::SandboxError;
 use crate::store::{ConnectError, Connection, Provider, StoreConfig, connect};
@@ -18,7 +16,7 @@ impl From<ConnectError> for Error {
     fn from(error: ConnectError) -> Self {
         let message = error.to_string();
         let (exit, help) = match error {
-            ConnectError::NoCredentials { source: CredentialsError::InvalidConfiguration(_), .. } => (
+            _ if error.names_a_setting() => (
                 Exit::ToolFailed,
                 Some("correct what is named there: a value that was copied must bring no line break or blank along"),
             ),

@@ -160,7 +160,8 @@ pub(super) fn refused(fault: &Fault) -> String {
 }
 
 /// Why a job pauses whose server is not trusted, or a command refuses.
-pub(super) fn untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
+#[must_use]
+pub fn why_untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
     let missing = match &refusal.kind {
         RefusalKind::Denied(call) => {
             format!("; {} is missing", missing_action(plan, call, &refusal.object))

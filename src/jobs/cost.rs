@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::advice::{distrust_help, untrusted};
+use super::advice::{distrust_help, why_untrusted};
 use super::error::JobError;
 use super::preview::{Closeness, Onlooker, Preview, PreviewError, Previewer};
 use crate::diff::Prospect;
@@ -69,7 +69,7 @@ pub(super) async fn check(
 /// What a preview has shown of the server ends a command.
 #[must_use]
 pub fn distrusted(plan: &Plan, refusal: &ServerRefusal) -> JobError {
-    JobError::Untrusted { job: None, why: untrusted(plan, refusal), help: distrust_help(refusal) }
+    JobError::Untrusted { job: None, why: why_untrusted(plan, refusal), help: distrust_help(refusal) }
 }
 
 /// Looks on, and says nothing: it is over in a moment.

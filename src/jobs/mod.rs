@@ -47,7 +47,7 @@ mod settings;
 mod turn;
 pub mod xml;
 
-pub use advice::{advice, after_distrust};
+pub use advice::{advice, after_distrust, why_untrusted};
 pub use budget::{Budget, Seat, Wanted};
 pub use check::{Finding, Probes, Verdict, check};
 pub use cost::{SAMPLE, distrusted, foresee};

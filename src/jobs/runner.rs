@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::advice::{refused, untrusted};
+use super::advice::{refused, why_untrusted};
 use super::budget::{Budget, Wanted};
 use super::control::{Control, LOOK_EVERY};
 use super::cost;
@@ -436,7 +436,7 @@ impl<'a> Runner<'a> {
             (End::Asked, Active) => self.stops_as_asked(),
             (End::Refused(fault), Active | Pausing) => self.pauses(PauseCause::Credentials, refused(fault)),
             (End::Untrusted(refusal), Active | Pausing) => {
-                self.pauses(PauseCause::Server, untrusted(self.plan, refusal))
+                self.pauses(PauseCause::Server, why_untrusted(self.plan, refusal))
             }
             (End::Broken(error), Active | Pausing) => self.pauses(PauseCause::Machine, error.to_string()),
             // All is done, or somebody has asked for something else in the last moment of the work.

@@ -73,6 +73,14 @@ pub enum ConnectError {
     NoFolder,
 }
 
+impl ConnectError {
+    /// Whether there are credentials, and the message names what is wrong with them.
+    #[must_use]
+    pub fn names_a_setting(&self) -> bool {
+        matches!(self, Self::NoCredentials { source: CredentialsError::InvalidConfiguration(_), .. })
+    }
+}
+
 /// Connects to a plan's store. Sends no request to it yet.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use super::earlier::Names;
 use super::numbers;
 use crate::diff::{Fate, Group, Interval, Prospect};
 use crate::estimate::{Line, Part, Quantity};
-use crate::jobs::advice;
+use crate::jobs::{advice, why_untrusted};
 use crate::object::{Fact, ObjectId, ObjectState, Restoration, StorageClass, Tier, VersionId};
 
 /// The version of the shape.
@@ -54,6 +54,11 @@ pub(super) fn of(view: &View<'_>) -> Json {
             "job_id": earlier.job.as_str(),
             "status": earlier.status,
             "created": earlier.at.to_string(),
+        })),
+        "server_check": preview.refusal.as_ref().map(|refusal| json!({
+            "found": refusal.kind.as_str(),
+            "object": name(&refusal.object),
+            "why": why_untrusted(view.plan, refusal),
         })),
         "warnings": warnings(view),
         "saved": view.saved,
@@ -217,5 +222,6 @@ fn manifest(view: &View<'_>) -> Json {
 
 fn warnings(view: &View<'_>) -> Vec<String> {
     let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
-    warnings.chain(view.preview.cautions.iter().cloned()).collect()
+    let refusal = view.preview.refusal.iter().map(|refusal| why_untrusted(view.plan, refusal));
+    warnings.chain(view.preview.cautions.iter().cloned()).chain(refusal).collect()
 }

@@ -13,7 +13,7 @@ use super::text::{facts, name};
 use crate::cli::markdown::{Part, block_line, code, fitted};
 use crate::cli::summary::{line, objects, operation, source, store};
 use crate::diff::{Fate, lines};
-use crate::jobs::advice;
+use crate::jobs::{advice, why_untrusted};
 
 /// The most characters: GitHub takes 65,536 for a comment, and somebody may want to write something around it.
 const MOST: usize = 60_000;
@@ -115,7 +115,8 @@ fn cost(view: &View<'_>) -> String {
 fn warnings(view: &View<'_>) -> String {
     let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
     let mut text = String::new();
-    for warning in warnings.chain(view.preview.cautions.iter().cloned()) {
+    let refusal = view.preview.refusal.iter().map(|refusal| why_untrusted(view.plan, refusal));
+    for warning in warnings.chain(view.preview.cautions.iter().cloned()).chain(refusal) {
         let _ = write!(text, "\n> **Caution:** {}\n", code(&warning));
     }
     text

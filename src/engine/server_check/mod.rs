@@ -99,6 +99,20 @@ pub enum RefusalKind {
     Unseen,
 }
 
+impl RefusalKind {
+    /// What it is called in JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::TakesForObject => "takes_for_object",
+            Self::NotKept => "not_kept",
+            Self::Unsupported => "unsupported",
+            Self::Denied(_) => "denied",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
 impl fmt::Display for ServerRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (resource, what) = (self.aspect.resource(), &self.what);

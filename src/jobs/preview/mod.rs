@@ -29,7 +29,6 @@ use crate::plan::Plan;
 use crate::store::{Provider, ReadOnly, Store};
 use crate::task::Fault;
 
-use super::advice::untrusted;
 use examine::Examined;
 
 pub use cautions::{Buckets, of_plan as cautions};
@@ -206,8 +205,7 @@ impl Previewer<'_> {
         };
         let rows = frozen.rows();
         let Examined { tally, shown, told, names, .. } = examined;
-        let mut cautions = cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
-        cautions.extend(refusal.iter().map(|refusal| untrusted(self.plan, refusal)));
+        let cautions = cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
         Ok(Preview {
             work: workload::workload(self.plan, &census, rows, &tally, asked, names),
             cautions,
