@@ -11,6 +11,9 @@ use crate::job::Progress;
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// A time left that is longer than this says nothing: work has only just begun again, or hardly goes on at all.
+const LONGEST_ETA: Duration = Duration::from_hours(24 * 365);
+
 /// Seconds that the rate is an average over: long enough to be calm, short enough to show a throttled store.
 const RATE_WINDOW: f64 = 5.0;
 
@@ -93,7 +96,9 @@ impl ProgressView {
         if self.rate > 0.0 && left > 0 {
             #[expect(clippy::cast_precision_loss, reason = "an estimate shown in whole minutes")]
             let eta = Duration::try_from_secs_f64(left as f64 / self.rate).unwrap_or(Duration::MAX);
-            let _ = write!(message, ", {} left", HumanDuration(eta));
+            if eta < LONGEST_ETA {
+                let _ = write!(message, ", {} left", HumanDuration(eta));
+            }
         }
         message
     }

@@ -58,7 +58,9 @@ pub use error::JobError;
 pub use orders::{Ordered, cancel, confirm, expire_suspended, forget, keep_house, may_forget, pause, prioritise};
 pub use origin::manifest;
 pub use pledge::{pledge, random_key};
-pub use preview::{Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, cautions};
+pub use preview::{
+    Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, cautions, server_check_off,
+};
 pub use queue::{Floor, Queue};
 pub use recurring::{
     Due, cost_of_forgetting, due, is_evidence, newest, note_interrupted, source as recurring_source, whole,

@@ -119,8 +119,12 @@ async fn begin(door: &Door, opening: &Opening, mirror: &mut Mirror, lost: &Lost)
     if !opening.locked {
         return Ok(PushRight::Lockless(Lockless::begin(door).await?));
     }
-    let waits = |holder: &Holder| {
-        (opening.tell)(&format!("the state is held by {holder}; looking whether it is still there"));
+    let waits = |holder: &Holder, lease: Duration| {
+        let seconds = lease.as_secs().max(1);
+        (opening.tell)(&format!(
+            "the state is held by {holder}; looking whether it is still there: its lock runs out {seconds} s after it was last \
+             renewed"
+        ));
     };
     let seeking = Seeking {
         who: &opening.who,

@@ -168,7 +168,7 @@ pub(super) struct Seeking<'a> {
     /// What the mirror remembers.
     pub(super) mine: Option<&'a Claim>,
     /// Told once when there is somebody to wait for.
-    pub(super) waits: &'a (dyn Fn(&Holder) + Send + Sync),
+    pub(super) waits: &'a (dyn Fn(&Holder, Duration) + Send + Sync),
 }
 
 /// A lock that is looked at again and again.
@@ -322,7 +322,7 @@ impl Lock {
                             return Err(RemoteError::Held(shape.holder()));
                         }
                         if !std::mem::replace(&mut told, true) {
-                            (seeking.waits)(&shape.holder());
+                            (seeking.waits)(&shape.holder(), shape.lease());
                         }
                     }
                     let pause = (shape.lease() / 20).clamp(Duration::from_millis(50), Duration::from_secs(2));

@@ -10,7 +10,7 @@ use crate::remote::testing::place;
 const LONG: Duration = Duration::from_mins(1);
 
 async fn seek(door: &Door, who: &str, lease: Duration, mine: Option<&Claim>) -> Result<Lock, RemoteError> {
-    let seeking = Seeking { who, lease, patience: Duration::ZERO, mine, waits: &|_| {} };
+    let seeking = Seeking { who, lease, patience: Duration::ZERO, mine, waits: &|_, _| {} };
     Lock::seek(door, &seeking).await
 }
 
@@ -34,7 +34,7 @@ async fn whoever_is_alive_is_not_taken_over() {
     let place = place().await;
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
     let told = Mutex::new(Vec::new());
-    let waits = |holder: &Holder| told.lock().expect("no panic").push(holder.who.clone());
+    let waits = |holder: &Holder, _: Duration| told.lock().expect("no panic").push(holder.who.clone());
     let seeking = Seeking { who: "second", lease: LONG, patience: Duration::ZERO, mine: None, waits: &waits };
     let renewing = async {
         loop {

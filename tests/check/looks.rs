@@ -95,7 +95,7 @@ fn an_object_that_is_missing_is_passed_over() {
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("ok           tell ?tagging from the object itself: bkt/docs/a.txt"), "{}", ran.stdout);
 
-    let gone: String = (0..12).map(|n| format!("bkt,docs/gone{n}\n")).collect();
+    let gone = (0..12).map(|n| format!("bkt,docs/gone{n}\n")).collect::<Vec<_>>().concat();
     scene.write("list.csv", &gone);
     let ran = scene.check(&[]);
     assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);

@@ -177,7 +177,8 @@ fn a_read_that_is_denied_names_the_permission_and_the_way_out() {
         assert!(plan.stdout.contains("the server check is off"), "{}", plan.stdout);
         let check = stage.scene.run(&["check", "plan.toml"]);
         assert!(check.stdout.contains("skip_server_check"), "{}", check.stdout);
-        let _ = stage.scene.run(&["resume", id.as_str()]).ended(0);
+        let resumed = stage.scene.run(&["resume", id.as_str()]).ended(0);
+        assert!(resumed.stderr.contains("caution: the server check is off"), "{}", resumed.stderr);
         assert_eq!(stage.scene.written().len(), COUNT);
     }
 }

@@ -138,6 +138,15 @@ impl Buckets {
     }
 }
 
+/// What deserves a second thought where a plan turns the server check off.
+#[must_use]
+pub fn server_check_off(plan: &Plan) -> Option<&'static str> {
+    (plan.skip_server_check && !plan.store.is_first_party()).then_some(
+        "the server check is off (`skip_server_check`): a server that does not know tags, ACLs or restores may replace, empty \
+         or delete objects",
+    )
+}
+
 /// What deserves a second thought, of the plan alone.
 #[must_use]
 pub fn of_plan(plan: &Plan) -> Vec<String> {
@@ -152,13 +161,7 @@ pub fn of_plan(plan: &Plan) -> Vec<String> {
         Operation::AddTagging(_) | Operation::PutAcl(_) => None,
     };
     let mut found: Vec<_> = plan.operations.iter().filter_map(caution).collect();
-    if plan.skip_server_check && !plan.store.is_first_party() {
-        found.push(
-            "the server check is off (`skip_server_check`): a server that does not know tags, ACLs or restores may replace, \
-             empty or delete objects"
-                .to_owned(),
-        );
-    }
+    found.extend(server_check_off(plan).map(str::to_owned));
     let acls = plan.operations.iter().any(|operation| operation.aspect() == Aspect::Acl);
     if acls && plan.store.provider == Provider::S3 {
         found.push(

@@ -31,7 +31,7 @@ use crate::task::Fault;
 
 use examine::Examined;
 
-pub use cautions::{Buckets, of_plan as cautions};
+pub use cautions::{Buckets, of_plan as cautions, server_check_off};
 pub use shown::Shown;
 
 /// How closely a plan's objects are looked at.
