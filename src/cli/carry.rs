@@ -21,7 +21,7 @@ use crate::engine::Snapshot;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
     Budget, Concluded, Decided, Delivered, Gone, Held, Prepare, Runner, Settings, Waiting, Watch, cautions, distrusted,
-    foresee, manifest,
+    foresee, manifest, server_check_off,
 };
 use crate::journal::{JobRecord, PauseCause};
 use crate::manifest::{Frozen, Prepared};
@@ -128,6 +128,10 @@ impl Carry<'_> {
         }
         if runner.job.progress.total > 0 && runner.job.status != JobStatus::Suspended {
             self.check_count(runner, runner.job.progress.total)?;
+            // Nothing introduces this job again, and the switch may be new.
+            if let Some(caution) = server_check_off(self.plan) {
+                self.terminal.say(format_args!("caution: {caution}"));
+            }
         }
         loop {
             let before = runner.job.status;

@@ -10,7 +10,7 @@ use super::state::{Access, Running, State};
 use super::terminal::Terminal;
 use super::{Error, Exit, notices};
 use crate::job::JobStatus;
-use crate::jobs::{plan_to_go_on_with, server_check_off, stored_plan};
+use crate::jobs::{plan_to_go_on_with, stored_plan};
 use crate::journal::JobRecord;
 use crate::plan::MAX_PLAN_BYTES;
 
@@ -76,9 +76,6 @@ fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Resu
             format!("job {} was never confirmed, and there is nobody to ask", job.id),
         )
         .help(format!("batchplan confirm {id}, or batchplan resume {id} --auto-approve", id = job.id)));
-    }
-    if let Some(caution) = server_check_off(&plan).filter(|_| !unconfirmed) {
-        terminal.say(format_args!("caution: {caution}"));
     }
     Carry {
         terminal,

@@ -227,8 +227,8 @@ fn without(name: &str, change: impl Fn(&Path), said: &str) {
     let copied = Command::new("cp").args(["-a"]).arg(&path).arg(&kept).status().expect("cp");
     assert!(copied.success());
     change(&path);
-    refused(&scene, &APPLY, 1, &format!("going on with job [JOB] (Paused)\n{said}"));
-    refused(&scene, &["resume", job.id.as_str()], 1, said);
+    refused(&scene, &APPLY, 1, &format!("going on with job [JOB] (Paused)\n{UNCHECKED}{said}"));
+    refused(&scene, &["resume", job.id.as_str()], 1, &format!("{UNCHECKED}{said}"));
     let after = scene.newest();
     assert!(!after.status.is_over(), "{}", after.status);
     assert_eq!(after.progress, job.progress);
@@ -238,6 +238,10 @@ fn without(name: &str, change: impl Fn(&Path), said: &str) {
     fs::rename(&kept, &path).expect("brought back");
     goes_on(&scene, &job);
 }
+
+/// What is said of a plan that trusts its server, as these do.
+const UNCHECKED: &str = "caution: the server check is off (`skip_server_check`): a server that does not know tags, ACLs or \
+                         restores may replace, empty or delete objects\n";
 
 /// What is said of a part of the frozen manifest that is not there.
 fn missing(name: &str) -> String {
