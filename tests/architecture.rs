@@ -247,6 +247,33 @@ fn files_are_short_and_no_lint_is_switched_off() {
     }
 }
 
+/// `fuzz/` compiles the fuzz targets of the tests into a package of its own, which no other test builds.
+#[test]
+fn the_coverage_fuzzers_have_every_crate_that_their_targets_use() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = |manifest: &str, tables: &[&str]| -> Vec<String> {
+        let text = fs::read_to_string(root.join(manifest)).expect("a manifest");
+        let parsed: toml::Table = text.parse().expect("TOML");
+        let tables = tables.iter().map(|name| parsed[*name].as_table().expect("a table"));
+        tables.flat_map(|table| table.keys().cloned()).collect()
+    };
+    let ours = crates("Cargo.toml", &["dependencies", "dev-dependencies"]);
+    let theirs = crates("fuzz/Cargo.toml", &["dependencies"]);
+    let shared = ["tests/fuzz/targets", "tests/support/inventory"].map(rust_files).concat();
+    let mut used = 0;
+    for name in ours {
+        // The library of `md-5` has another name.
+        let path = if name == "md-5" { "md5::".to_owned() } else { format!("{}::", name.replace('-', "_")) };
+        let mentions =
+            |(_, text): &&(String, String)| [" ", "("].iter().any(|before| text.contains(&format!("{before}{path}")));
+        if let Some((file, _)) = shared.iter().find(mentions) {
+            used += 1;
+            assert!(theirs.contains(&name), "{file} uses {name}, and fuzz/Cargo.toml does not have it");
+        }
+    }
+    assert!(used >= 5, "{used} crates are found to be used: the search fails");
+}
+
 /// The checks themselves: each must be able to fail.
 mod the_checks {
     use super::*;
