@@ -1,8 +1,11 @@
 //! Secrets in what a server says, hidden in whichever way it writes them.
 //!
 //! A server, or a proxy in front of it, that repeats a request does so in its own writing: percent-encoded as in a URL, escaped
-//! as in XML or JSON, wrapped into lines, or cut at either end. A secret that is turned into something else, as base64 does, is
-//! not known again.
+//! as in XML or JSON, wrapped into lines, or cut at either end. So the text is read without its escapes and without the blanks
+//! and punctuation that a secret does not have, and pieces of the secret are looked for in what is left. A secret that is turned into something else, as
+//! base64 does, is not known again.
+
+use std::ops::Range;
 
 /// What stands in a secret's place.
 const HIDDEN: &str = "[hidden]";
@@ -10,109 +13,117 @@ const HIDDEN: &str = "[hidden]";
 /// A piece of a secret that has at least this many bytes is hidden as well: a server may cut what it repeats.
 const PIECE: usize = 16;
 
+/// Every piece holds a whole anchor that begins at a multiple of its length: only those are looked up.
+const ANCHOR: usize = PIECE / 2;
+
+/// Places in a secret at which the same anchor is tried: others are of a secret that repeats itself.
+const MAX_PLACES: usize = 16;
+
 /// What every escape begins with.
 const ESCAPES: [u8; 3] = *b"%&\\";
 
 /// Escapes within escapes that are looked through, such as `%252B`.
 const MAX_NESTED: usize = 8;
 
-/// The most white space between two bytes of a secret that is wrapped into lines.
-const MAX_FOLD: usize = 64;
+/// The most of a text that is looked at, in bytes, for each byte that may be left of it; the rest is left out.
+const LOOKED_AT: usize = 16;
 
 /// The text without these secrets, up to about so many bytes of what is left of it.
 pub(super) fn redacted(text: &str, secrets: &[&str], most: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(most));
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
+    let text = up_to(text, most.saturating_mul(LOOKED_AT));
+    let mut hidden = Vec::new();
+    for secret in secrets.iter().map(|secret| secret.as_bytes()).filter(|secret| !secret.is_empty()) {
+        for depth in depths(text).iter().copied() {
+            Skeleton::of(text, secret, depth).find(secret, &mut hidden);
+        }
+    }
+    hidden.sort_by_key(|range| (range.start, range.end));
+    let (mut out, mut at) = (String::with_capacity(text.len().min(most)), 0);
+    for range in hidden {
         if out.len() >= most {
             break;
         }
-        let lengths = secrets.iter().filter_map(|secret| repeated(rest.as_bytes(), secret.as_bytes()));
-        if let Some(length) = lengths.max() {
-            out.push_str(HIDDEN);
-            rest = behind(rest, length);
-        } else {
-            out.push(c);
-            rest = &rest[c.len_utf8()..];
+        if range.end > at {
+            out.push_str(up_to(text.get(at..range.start).unwrap_or_default(), most - out.len()));
+            out.push_str(if range.start >= at { HIDDEN } else { "" });
+            at = range.end;
         }
+    }
+    if out.len() < most {
+        out.push_str(up_to(text.get(at..).unwrap_or_default(), most - out.len()));
     }
     out
 }
 
-/// What is behind so many bytes of a text, or a little more, so that it begins with a whole character.
-fn behind(text: &str, bytes: usize) -> &str {
-    (bytes..=text.len()).find_map(|end| text.get(end..)).unwrap_or_default()
+/// As much of a text as that many bytes hold, and the rest of its last character.
+fn up_to(text: &str, bytes: usize) -> &str {
+    (bytes..text.len()).find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
-/// How many bytes at the beginning of a text repeat this secret, or a piece of it.
-fn repeated(text: &[u8], secret: &[u8]) -> Option<usize> {
-    let begun = readings(text);
-    let (first, later) = secret.split_first()?;
-    if begun.iter().any(|reading| reading.byte == *first)
-        && let Some((length, _)) = repeats(text, secret)
-    {
-        return Some(length);
-    }
-    let window = text.get(..PIECE)?;
-    // Where words follow each other no piece begins: most of what a server says is not searched any further.
-    if window.iter().any(u8::is_ascii_whitespace) {
-        return None;
-    }
-    if !window.iter().any(|byte| ESCAPES.contains(byte)) {
-        return longest_piece(text, later, memchr::memmem::find_iter(later, window));
-    }
-    longest_piece(text, later, begun.iter().flat_map(|reading| memchr::memchr_iter(reading.byte, later)))
+/// How deep escapes are looked through: as they stand, one in place of another, and all the way.
+fn depths(text: &str) -> &'static [usize] {
+    if text.bytes().any(|byte| ESCAPES.contains(&byte)) { &[0, 1, MAX_NESTED] } else { &[0] }
 }
 
-/// How many bytes at the beginning of a text repeat a piece of these of a secret that begins at one of these places.
-fn longest_piece(text: &[u8], secret: &[u8], starts: impl Iterator<Item = usize>) -> Option<usize> {
-    let mut longest = None;
-    for start in starts.filter(|start| secret.len() - start >= PIECE) {
-        let Some((length, whole)) = repeats(text, &secret[start..]) else { continue };
-        longest = longest.max(Some(length));
-        if whole {
-            break;
+/// The bytes of a text that could be those of a secret, and where each is written.
+struct Skeleton {
+    bytes: Vec<u8>,
+    places: Vec<Range<usize>>,
+}
+
+impl Skeleton {
+    fn of(text: &str, secret: &[u8], depth: usize) -> Self {
+        let mut is_known = [false; 256];
+        for byte in secret {
+            is_known[usize::from(*byte)] = true;
         }
+        let text = text.as_bytes();
+        let (mut bytes, mut places) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
+        let mut at = 0;
+        while at < text.len() {
+            let read = reading(&text[at..], depth);
+            // What begins an escape may also be meant as it stands.
+            let plain = Reading { byte: text[at], length: 1 };
+            let is_escape = is_known[usize::from(read.byte)] || read.byte.is_ascii_whitespace();
+            let Reading { byte, length } = if is_escape { read } else { plain };
+            // A letter or digit that the secret does not have ends a piece of it; all else may stand between two of its bytes.
+            if is_known[usize::from(byte)] || byte.is_ascii_alphanumeric() {
+                bytes.push(byte);
+                places.push(at..at + length);
+            }
+            at += length;
+        }
+        Self { bytes, places }
     }
-    longest
-}
 
-/// How many bytes at the beginning of a text repeat these of a secret, and whether all of them: those, or a piece of them from
-/// the first on.
-fn repeats(text: &[u8], secret: &[u8]) -> Option<(usize, bool)> {
-    // Where the next byte of the secret may be: in one place, unless an escape may also be meant as it stands.
-    let (mut places, mut next) = (vec![0], Vec::new());
-    for (count, byte) in secret.iter().enumerate() {
-        for place in &places {
-            let folded = unfolded(text, *place).filter(|_| count > 0);
-            for place in [Some(*place), folded].into_iter().flatten() {
-                for reading in readings(&text[place..]) {
-                    let end = place + reading.length;
-                    if reading.byte == *byte && !next.contains(&end) {
-                        next.push(end);
-                    }
+    /// Adds where the text writes this secret, or a piece of it.
+    fn find(&self, secret: &[u8], found: &mut Vec<Range<usize>>) {
+        let mut hide = |range: Range<usize>| found.push(self.places[range.start].start..self.places[range.end - 1].end);
+        if secret.len() < PIECE {
+            memchr::memmem::find_iter(&self.bytes, secret).for_each(|at| hide(at..at + secret.len()));
+            return;
+        }
+        let mut at = 0;
+        while let Some(anchor) = self.bytes.get(at..at + ANCHOR) {
+            let places = memchr::memmem::find_iter(secret, anchor).take(MAX_PLACES);
+            let longest = places.map(|place| self.around(at, secret, place)).max_by_key(ExactSizeIterator::len);
+            match longest.filter(|range| range.len() >= PIECE) {
+                Some(range) => {
+                    at = (range.end / ANCHOR).max(at / ANCHOR + 1) * ANCHOR;
+                    hide(range);
                 }
+                None => at += ANCHOR,
             }
         }
-        if next.is_empty() {
-            return places.into_iter().max().filter(|_| count >= PIECE).map(|length| (length, false));
-        }
-        std::mem::swap(&mut places, &mut next);
-        next.clear();
     }
-    places.into_iter().max().map(|length| (length, true))
-}
 
-/// Where a text goes on behind the white space at this place; `None` where there is none.
-fn unfolded(text: &[u8], place: usize) -> Option<usize> {
-    let mut at = place;
-    for _ in 0..MAX_FOLD {
-        match readings(&text[at..]).into_iter().find(|reading| reading.byte.is_ascii_whitespace()) {
-            Some(reading) => at += reading.length,
-            None => break,
-        }
+    /// How far the text repeats a secret before and behind an anchor, which is at this place in it.
+    fn around(&self, at: usize, secret: &[u8], place: usize) -> Range<usize> {
+        let alike = |(one, other): &(&u8, &u8)| one == other;
+        let before = self.bytes[..at].iter().rev().zip(secret[..place].iter().rev()).take_while(alike).count();
+        let behind = self.bytes[at..].iter().zip(&secret[place..]).take_while(alike).count();
+        at - before..at + behind
     }
-    (at > place).then_some(at)
 }
 
 /// A way to read the beginning of a text: this byte, written in so many bytes.
@@ -122,38 +133,39 @@ struct Reading {
     length: usize,
 }
 
-/// Every way to read the beginning of a text.
-fn readings(text: &[u8]) -> Vec<Reading> {
-    let Some(first) = text.first() else { return Vec::new() };
-    let mut readings = vec![Reading { byte: *first, length: 1 }];
-    match first {
+/// How the beginning of a text is read that has escapes within escapes up to this depth.
+fn reading(text: &[u8], depth: usize) -> Reading {
+    let plain = Reading { byte: text[0], length: 1 };
+    let escaped = match text[0] {
+        _ if depth == 0 => None,
         // %2B, and %252B where it was encoded twice.
-        b'%' => nested(text, b"25", |rest| Some((hex(rest, 2)?, 2)), &mut readings),
+        b'%' => nested(text, b"25", depth, |rest| Some((hex(rest, 2)?, 2))),
         // &#43;, &#x2B; and &amp;
-        b'&' => nested(text, b"amp;", reference, &mut readings),
+        b'&' => nested(text, b"amp;", depth, reference),
         // \u002b, \x2b, \n and \/
-        b'\\' => nested(text, b"\\", escape, &mut readings),
-        _ => {}
-    }
-    readings
+        b'\\' => nested(text, b"\\", depth, escape),
+        _ => None,
+    };
+    escaped.unwrap_or(plain)
 }
 
-/// Adds what an escape stands for that begins with one byte, and ends as `end` says: right behind it, and behind each repetition
-/// of how that first byte itself is escaped.
-fn nested(text: &[u8], repeated: &[u8], end: impl Fn(&[u8]) -> Option<(u32, usize)>, readings: &mut Vec<Reading>) {
-    let mut at = 1;
-    for _ in 0..MAX_NESTED {
+/// What an escape stands for that begins with one byte, and ends as `end` says: right behind it, or behind as many repetitions as
+/// there are of how that first byte itself is escaped.
+fn nested(text: &[u8], repeated: &[u8], depth: usize, end: impl Fn(&[u8]) -> Option<(u32, usize)>) -> Option<Reading> {
+    let (mut at, mut deepest) = (1, None);
+    for _ in 0..depth {
         let rest = text.get(at..).unwrap_or_default();
         if let Some((number, length)) = end(rest)
             && let Ok(byte) = u8::try_from(number)
         {
-            readings.push(Reading { byte, length: at + length });
+            deepest = Some(Reading { byte, length: at + length });
         }
         if !rest.starts_with(repeated) {
-            return;
+            break;
         }
         at += repeated.len();
     }
+    deepest
 }
 
 /// The number that so many hexadecimal digits stand for.
@@ -192,7 +204,7 @@ fn escape(text: &[u8]) -> Option<(u32, usize)> {
         b'n' => Some((u32::from(b'\n'), 1)),
         b'r' => Some((u32::from(b'\r'), 1)),
         b't' => Some((u32::from(b'\t'), 1)),
-        first => (!first.is_ascii_alphanumeric()).then_some((u32::from(*first), 1)),
+        first => matches!(first, b'"' | b'\\' | b'/' | b'\'').then_some((u32::from(*first), 1)),
     }
 }
 
@@ -256,6 +268,10 @@ mod tests {
             format!("{}\\n{}", &TOKEN[..20], &TOKEN[20..]),
             format!("{}%0D%0A{}", &TOKEN[..20], &TOKEN[20..]),
             format!("{}&#10;\t{}", &TOKEN[3..20], &TOKEN[20..]),
+            // Both, and other things between its bytes.
+            TOKEN[1..].chars().map(String::from).collect::<Vec<_>>().join(" "),
+            format!("{}\u{200b}{}|{}", &TOKEN[1..12], &TOKEN[12..20], &TOKEN[20..]),
+            format!("{}{}{}", &TOKEN[1..10], " ".repeat(300), &TOKEN[10..]),
         ] {
             let text = format!("denied: x-amz-security-token:{repeated} é");
             assert_eq!(
@@ -281,6 +297,8 @@ mod tests {
         // As many near misses as can be: each is looked at for no longer than what is kept of the text.
         let many = "TTTTTTTTTTTTTTX".repeat(5000);
         assert!(redacted(&many, &[&token], 1024).len() >= 1024);
+        let other = format!("{}U", "T".repeat(3999));
+        assert!(redacted(&"TTTTTTTTTTTTTTX".repeat(5000), &[&other], 1024).len() < 2048);
     }
 
     proptest! {
