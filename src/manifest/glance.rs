@@ -2,6 +2,7 @@
 //!
 //! The sources read as they do when they are frozen, into a sink that stops them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,9 @@ use crate::store::Store;
 
 /// Rows that are read to find those that the filter takes: five pages of a listing.
 const MOST_ROWS: u64 = 5000;
+
+/// Pages of a listing that are read for them: most may be empty where delete markers lie before the first object.
+const MOST_PAGES: u32 = 100;
 
 /// What a glance at a manifest showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,12 +39,22 @@ pub(super) struct Glance {
     /// As many objects are enough.
     most: usize,
     found: Arc<Mutex<Glanced>>,
+    pages: Arc<AtomicU32>,
 }
 
 impl Glance {
     /// Whether so many rows are enough.
     pub(super) fn has_seen(&self, rows: u64) -> bool {
         let enough = rows >= MOST_ROWS;
+        if enough {
+            self.locked().read = rows;
+        }
+        enough
+    }
+
+    /// A page of a listing was read. Whether there were enough.
+    pub(super) fn has_read_page(&self, rows: u64) -> bool {
+        let enough = self.pages.fetch_add(1, Ordering::Relaxed) >= MOST_PAGES;
         if enough {
             self.locked().read = rows;
         }
@@ -74,7 +88,7 @@ impl Manifest {
         most: usize,
         stop: &CancellationToken,
     ) -> Result<Glanced, ManifestError> {
-        let glance = Glance { most, found: Arc::default() };
+        let glance = Glance { most, found: Arc::default(), pages: Arc::default() };
         let sink = Sink::glancing(self.filter.clone(), Arc::clone(store), glance.clone());
         let patient = Patient::new(Arc::clone(store), stop.clone());
         match rows(&self.source, &patient, sink).await {

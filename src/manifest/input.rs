@@ -1,6 +1,6 @@
 //! Bytes from a store or a disk, on a thread that may block, in constant memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -146,10 +146,15 @@ impl Read for Feed {
 /// Opens a file of this machine; reading it ends with an error once the token is cancelled.
 pub(super) fn open_local(path: &Path, stop: CancellationToken) -> Result<Raw, ManifestError> {
     let failed = |cause| ManifestError::Read { place: path.display().to_string(), cause };
-    let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
+    let found = fs::metadata(path).map_err(failed)?;
+    if found.is_dir() {
         return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
     }
+    // To open a pipe would wait for whoever writes to it.
+    if !found.is_file() {
+        return Err(failed(io::Error::other("it is no regular file: write what it gives to one first")));
+    }
+    let file = File::open(path).map_err(failed)?;
     Ok(Box::new(LocalFile { file, stop }))
 }
 

@@ -360,6 +360,12 @@ impl Sink {
         }
     }
 
+    /// A page of a listing was read, with objects or without.
+    pub(super) fn page_read(&self) -> Result<(), ManifestError> {
+        let enough = self.glance.as_ref().is_some_and(|glance| glance.has_read_page(self.prepared.read));
+        if enough { Err(ManifestError::Stopped) } else { Ok(()) }
+    }
+
     /// A row that is no object to work on, such as a delete marker: read, and left.
     pub(super) fn pass_over(&mut self) -> Result<(), ManifestError> {
         if self.glance.as_ref().is_some_and(|glance| glance.has_seen(self.prepared.read)) {

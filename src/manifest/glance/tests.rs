@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::manifest::testing::MemoryStore;
 use crate::manifest::{CsvField, CsvPlace, Filter, KeyGlobs, Versions};
+use crate::store::{ListMark, ListPage};
 
 async fn glance(source: Source, filter: Filter, store: &Arc<MemoryStore>) -> Result<Glanced, ManifestError> {
     glance_at(source, filter, store, 1).await
@@ -71,6 +72,31 @@ async fn a_filter_that_takes_nothing_is_not_looked_for_without_end() {
     }
     let seen = glance(prefix(), only("q*"), &Arc::new(store)).await.unwrap();
     assert_eq!(seen, Glanced { objects: Vec::new(), read: 5000, whole: false });
+}
+
+#[tokio::test]
+async fn pages_without_an_object_are_not_read_without_end() {
+    let page = |n: u32| ListPage { next: Some(ListMark::Token(format!("{n}"))), ..ListPage::default() };
+    let store = MemoryStore { pages: std::sync::Mutex::new((0..1000).map(page).collect()), ..MemoryStore::default() };
+    let store = Arc::new(store);
+    let seen = glance(prefix(), Filter::default(), &store).await.unwrap();
+    assert_eq!(seen, Glanced { objects: Vec::new(), read: 0, whole: false });
+    assert!(store.requests.lock().unwrap().len() <= 110, "{:?}", store.requests);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_is_waited_for_at_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("list.csv");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let source = Source::Csv {
+        place: CsvPlace::Local(pipe),
+        fields: vec![CsvField::Bucket, CsvField::Key],
+        plus_is_space: false,
+    };
+    let error = glance(source, Filter::default(), &Arc::default()).await.unwrap_err();
+    assert!(error.to_string().contains("it is no regular file"), "{error}");
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ impl Taker {
             match message {
                 Message::Page { lane, entries, last, next, taken } => {
                     self.take(lane, &entries, last, next)?;
+                    self.sink.page_read()?;
                     // Whoever does not wait for it has ended.
                     let _ = taken.send(());
                     if self.bad.are_hopeless() {
