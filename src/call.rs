@@ -119,10 +119,33 @@ pub struct ContentMark {
     pub size: Option<u64>,
 }
 
+impl ContentMark {
+    /// Whether both are known to be of the same length, which is not that of nothing.
+    #[must_use]
+    pub fn is_as_long_as(&self, other: &Self) -> bool {
+        self.size.is_some_and(|size| size > 0) && self.size == other.size
+    }
+
+    /// Whether both stand for the same content: the same `ETag`, weak or not, and the same length where both are known.
+    #[must_use]
+    pub fn is_same_content(&self, other: &Self) -> bool {
+        let lengths_differ = matches!((self.size, other.size), (Some(one), Some(other)) if one != other);
+        self.opaque().is_some() && self.opaque() == other.opaque() && !lengths_differ
+    }
+
+    /// What tells contents apart in the `ETag`: servers write it with quotation marks and without, in either case, and a proxy
+    /// that compresses answers makes it a weak one.
+    fn opaque(&self) -> Option<String> {
+        let etag = self.etag.as_deref()?;
+        Some(etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_ascii_lowercase())
+    }
+}
+
 impl fmt::Display for ContentMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let etag = self.etag.as_deref().map_or("no ETag", |etag| etag);
         match self.size {
+            Some(1) => write!(f, "{etag}, 1 byte"),
             Some(size) => write!(f, "{etag}, {size} bytes"),
             None => write!(f, "{etag}, of unknown length"),
         }

@@ -109,7 +109,9 @@ pub fn create_own_folder(path: &Path) -> io::Result<()> {
 /// When it is one.
 pub fn refuse_link(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
-        return Err(io::Error::other("it is a symbolic link, which is not followed here; remove it"));
+        return Err(io::Error::other(
+            "it is a symbolic link, which is not followed here: put what it points to in its place",
+        ));
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! What is still to be said when a job has been worked on, and all is not as it should be.
 
+use super::summary::objects;
 use super::{Error, Exit};
+use crate::engine::{CONTENT_CHANGED, SERVER_CHECK_FAILED};
 use crate::job::JobStatus;
-use crate::jobs::{Delivered, after_distrust};
-use crate::journal::{JobRecord, Journal, PauseCause, ServerTrust};
+use crate::jobs::{Delivered, after_distrust, describe};
+use crate::journal::{ErrorCode, JobRecord, Journal, PauseCause, ServerTrust};
 
 /// What is said of a job that is paused because its server is not trusted.
 pub(super) fn untrusted(journal: &Journal, job: &JobRecord) -> Option<Error> {
@@ -12,6 +14,34 @@ pub(super) fn untrusted(journal: &Journal, job: &JobRecord) -> Option<Error> {
     let verdicts = journal.server_verdicts(job.number).unwrap_or_default();
     let after_write = verdicts.iter().any(|verdict| matches!(verdict.trust, ServerTrust::Refused(_)));
     Some(Error::new(Exit::Refused, why.clone()).help(after_distrust(&job.id, after_write, why)))
+}
+
+/// How many objects of a job failed that the server may have harmed.
+///
+/// # Errors
+/// When the job cannot be read.
+pub(super) fn harmed(journal: &Journal, job: &JobRecord) -> Result<u64, Error> {
+    if job.progress.failed == 0 {
+        return Ok(0);
+    }
+    let is_harm = |code: &ErrorCode| [SERVER_CHECK_FAILED, CONTENT_CHANGED].contains(&code.code.as_str());
+    let failures = describe(journal, &job.id)?.failures;
+    Ok(failures.iter().filter(|(code, _)| is_harm(code)).map(|(_, reason)| reason.count).sum())
+}
+
+/// What is said of a job that has come to its end although contents changed meanwhile.
+///
+/// # Errors
+/// When the job cannot be read.
+pub(super) fn changed(journal: &Journal, job: &JobRecord) -> Result<Option<String>, Error> {
+    let harmed = harmed(journal, job)?;
+    Ok((harmed > 0).then(|| {
+        format!(
+            "warning: contents changed while they were written ({}): before you retry, compare those of the other objects as \
+             well with a copy or an older version",
+            objects(harmed)
+        )
+    }))
 }
 
 /// What is said of a report that is complete and not where the plan wants it.

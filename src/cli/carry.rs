@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::after_job::{undelivered, untrusted};
+use super::after_job::{changed, undelivered, untrusted};
 use super::connected::connected;
 use super::github::Outcome;
 use super::kept::Kept;
@@ -327,6 +327,9 @@ impl Carry<'_> {
             self.terminal.say(doubt);
         }
         self.terminal.say(format_args!("{succeeded} succeeded, {failed} failed"));
+        if let Some(warning) = changed(self.journal, job)?.filter(|_| untrusted.is_none()) {
+            self.terminal.say(warning);
+        }
         let folder = runner.folder().report();
         self.print_result(job, &folder, took)?;
         let delivered = match concluded {

@@ -1,6 +1,7 @@
 //! The command that a person would want next, by where a job stands.
 
 use super::shell;
+use crate::engine::INCONCLUSIVE;
 use crate::job::JobStatus;
 use crate::jobs::Presence;
 use crate::journal::{Delivery, JobFolder, JobRecord, PauseCause};
@@ -27,8 +28,11 @@ pub(super) fn next(job: &JobRecord, presence: &Presence, folder: &JobFolder, fla
         New | Preparing | Ready | Active | Pausing | Cancelling | Failing if held => {
             command("show").map(|command| format!("{command} --watch"))
         }
-        // To resume it would be refused, or find the server as it was.
-        Paused if job.cause == Some(PauseCause::Server) => command("cancel"),
+        // To resume it would be refused, or find the server as it was; unless the check could not be made.
+        Paused if job.cause == Some(PauseCause::Server) => {
+            let unclear = job.reason.as_ref().is_some_and(|why| why.contains(INCONCLUSIVE));
+            command(if unclear { "resume" } else { "cancel" })
+        }
         New | Preparing | Ready | Active | Pausing | Paused | Cancelling | Failing => command("resume"),
         Cleaning | Cleaned => None,
     }

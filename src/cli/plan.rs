@@ -64,8 +64,8 @@ Examples:
   cost {book, dated, currency, known, whole, lines: [{what, for, quantity, unit, days, price, per,
     amount, why, source}], managed {service, fees, known, whole}}; duration {requests, per_second, at_plan_seconds, at_provider_seconds};
   manifest {read, added, gone, added_examples, gone_examples}; plan_diff; earlier;
-  server_check {found (takes_for_object, unsupported, denied, unseen), object, why} where the server is
-    refused; warnings; saved
+  server_check {state (not_needed, off, not_checked, passed, refused), found (takes_for_object,
+    unsupported, denied, unseen), object, why}; warnings; saved
 With --all a line for each object comes first. Values that are not known are null.
 
 Exit codes: 0 done, 1 the tool failed, 2 invalid plan, 5 interrupted, 6 refused (a limit of the plan,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::after_job::harmed;
 use super::carry::{Carry, Confirmation};
 use super::kept::Kept;
 use super::plan_file;
@@ -11,10 +12,9 @@ use super::state::{Access, Running, State};
 use super::summary::objects;
 use super::terminal::Terminal;
 use super::{Error, Exit, notices, shell};
-use crate::engine::{CONTENT_CHANGED, SERVER_CHECK_FAILED};
 use crate::job::JobStatus;
-use crate::jobs::{Entered, Submission, describe, stored_plan};
-use crate::journal::{ErrorCode, JobRecord, Origin, ReportOrigin};
+use crate::jobs::{Entered, Submission, stored_plan};
+use crate::journal::{JobRecord, Origin, ReportOrigin};
 use crate::object::Key;
 use crate::plan::Plan;
 
@@ -110,15 +110,18 @@ fn again(args: &Retry, kept: &Kept, first: &JobRecord, terminal: Terminal) -> Re
 
 /// Warns where a server has changed the contents of objects that are to be worked on again.
 fn warn_of_harm(kept: &Kept, first: &JobRecord, terminal: Terminal) -> Result<(), Error> {
-    let is_harm = |code: &ErrorCode| [SERVER_CHECK_FAILED, CONTENT_CHANGED].contains(&code.code.as_str());
-    let failures = describe(kept, &first.id)?.failures;
-    let harmed: u64 = failures.iter().filter(|(code, _)| is_harm(code)).map(|(_, reason)| reason.count).sum();
+    let harmed = harmed(kept, first)?;
     if harmed > 0 {
+        let (contents, them) = if harmed == 1 { ("its content", "it") } else { ("their contents", "them") };
         terminal.say(format_args!(
-            "warning: {} failed because the server may have changed their contents: bring those back first",
+            "warning: {} failed because the server may have changed {contents}: bring {them} back first",
             objects(harmed)
         ));
-        terminal.say(format_args!("  help: batchplan show {} names the first of them, the report all", first.id));
+        terminal.say(format_args!(
+            "  help: batchplan show {}{} names the first, the report all",
+            first.id,
+            kept.flag()
+        ));
     }
     Ok(())
 }

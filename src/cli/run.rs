@@ -18,7 +18,7 @@ use super::{Error, Exit, notices, signals};
 use crate::engine::Snapshot;
 use crate::job::JobStatus;
 use crate::jobs::{Concluded, Delivered, Floor, Gone, JobError, Queue, Waiting, Watch};
-use crate::journal::{JobFolder, JobRecord, Journal};
+use crate::journal::{JobFolder, JobRecord, Journal, PauseCause, Query};
 use crate::manifest::Prepared;
 
 /// Work on every job that is Ready, several at once, until none is left.
@@ -86,11 +86,20 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
     github::tell(journal, &outcomes, &state_flag, terminal);
     if results.is_empty() {
         terminal.say("nothing is Ready");
+        if waits_for_a_person(journal)? {
+            terminal.say("  help: some jobs are paused and wait for somebody to resume or cancel them: batchplan list");
+        }
     }
     if args.json {
         terminal.print(json!({ "jobs": results }))?;
     }
     drained.map(|()| exit.get())
+}
+
+/// Whether there are jobs that nothing takes up by itself.
+fn waits_for_a_person(journal: &Journal) -> Result<bool, Error> {
+    let paused = journal.list(Query { statuses: vec![JobStatus::Paused], limit: 1000, ..Query::default() })?;
+    Ok(paused.iter().any(|job| job.cause.is_some_and(PauseCause::waits_for_a_person)))
 }
 
 /// What is shown of all jobs.

@@ -27,8 +27,8 @@ pub use job::{Before, Job, Ran, ReportError, state_of};
 pub use ledger::Unkept;
 pub use reading::Looked;
 pub use server_check::{
-    A_READ_IS_DENIED, CONTENT_CHANGED, INCONCLUSIVE, ReadCheck, RefusalKind, SERVER_CHECK_FAILED, ServerCheck,
-    ServerRefusal,
+    A_READ_IS_DENIED, CONTENT_CHANGED, INCONCLUSIVE, KEEPS_NOTHING, NO_USABLE_ANSWER, NOT_KEPT, ReadCheck, RefusalKind,
+    SERVER_CHECK_FAILED, ServerCheck, ServerRefusal,
 };
 pub use throttle::Throttle;
 pub use worker::{Unanswered, Untrusted, Worked, Worker};

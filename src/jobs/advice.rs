@@ -1,7 +1,10 @@
 //! What to do about objects that failed, by the error code that they failed with.
 
 use crate::call::Call;
-use crate::engine::{A_READ_IS_DENIED, CONTENT_CHANGED, INCONCLUSIVE, RefusalKind, SERVER_CHECK_FAILED, ServerRefusal};
+use crate::engine::{
+    A_READ_IS_DENIED, CONTENT_CHANGED, INCONCLUSIVE, KEEPS_NOTHING, NO_USABLE_ANSWER, NOT_KEPT, RefusalKind,
+    SERVER_CHECK_FAILED, ServerRefusal,
+};
 use crate::job::JobId;
 use crate::object::ObjectId;
 use crate::plan::Plan;
@@ -72,8 +75,12 @@ const ADVICE: &[(&[&str], &str)] = &[
     ),
     (
         &[SERVER_CHECK_FAILED],
-        "the server did not do what it was asked, and nothing else: look at this object and bring it back if need be; no \
-         further request was started",
+        "the server took the request for one about the object itself: look at this object, and bring it back from a copy or an \
+         older version if need be",
+    ),
+    (
+        &[NOT_KEPT],
+        "the server said that it did what it was asked, and what reads back differs; the object's content is as it was",
     ),
     (
         &[CONTENT_CHANGED],
@@ -169,7 +176,7 @@ pub fn why_untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
         _ => String::new(),
     };
     let object = &refusal.object;
-    let end = if refusal.after_write || refusal.kind == RefusalKind::Unseen {
+    let end = if refusal.after_write || matches!(refusal.kind, RefusalKind::Unseen | RefusalKind::Silent) {
         "no further request was started"
     } else {
         "nothing was changed"
@@ -192,6 +199,12 @@ pub(super) fn missing_action(plan: &Plan, call: &Call, object: &ObjectId) -> &'s
 /// try again may cost one more object. The check is turned off only where it could not be made.
 #[must_use]
 pub fn after_distrust(job: &JobId, after_write: bool, why: &str) -> String {
+    if after_write && why.contains(KEEPS_NOTHING) {
+        return format!(
+            "give the job up (batchplan cancel {job}). Once the server supports it, work on what is left (batchplan retry {job}); \
+             or apply the plan with another endpoint"
+        );
+    }
     if after_write {
         return format!(
             "give the job up (batchplan cancel {job}), and bring back what was overwritten from a copy or an older version. Only \
@@ -199,17 +212,24 @@ pub fn after_distrust(job: &JobId, after_write: bool, why: &str) -> String {
              were overwritten"
         );
     }
-    let way_out = if why.contains(INCONCLUSIVE) {
-        ". If you know that this server supports it, set `skip_server_check = true` in [store] and resume the job"
-    } else {
-        ""
-    };
-    let first = match (way_out.is_empty(), why.contains(A_READ_IS_DENIED)) {
-        (true, _) => "use a server that supports it",
-        (false, true) => "allow what is missing",
-        (false, false) => "see that the server answers",
-    };
-    format!("{first}, and resume the job (batchplan resume {job}), or give it up (batchplan cancel {job}){way_out}")
+    let resume = format!("resume the job (batchplan resume {job}), or give it up (batchplan cancel {job})");
+    if !why.contains(INCONCLUSIVE) {
+        return format!(
+            "to use another server, give the job up (batchplan cancel {job}), change `endpoint` in [store] and apply the plan \
+             again. Once this one supports it, resume the job (batchplan resume {job})"
+        );
+    }
+    if why.contains(NO_USABLE_ANSWER) {
+        return format!(
+            "see that the server answers, and {resume}. Objects that have failed are not worked on again by that: batchplan \
+             retry {job}, once it is over"
+        );
+    }
+    let first = if why.contains(A_READ_IS_DENIED) { "allow what is missing" } else { "see to what it says" };
+    format!(
+        "{first}, and {resume}. If you know that this server supports it, set `skip_server_check = true` in [store] and resume \
+         the job"
+    )
 }
 
 /// What to do about a server that is not trusted, before there is a job.
@@ -221,8 +241,10 @@ pub(super) fn distrust_help(refusal: &ServerRefusal) -> String {
             format!("allow what is missing (batchplan policy prints all that a plan needs); {way_out}")
         }
         RefusalKind::Unseen => way_out.to_owned(),
+        RefusalKind::Silent => "see that the server answers, and try again".to_owned(),
         RefusalKind::TakesForObject | RefusalKind::NotKept | RefusalKind::Unsupported => {
-            "use a server that supports it; nothing was changed".to_owned()
+            "change `endpoint` in [store] to a server that supports it, and see that it does: batchplan check PLAN"
+                .to_owned()
         }
     }
 }

@@ -59,7 +59,8 @@ pub use orders::{Ordered, cancel, confirm, expire_suspended, forget, keep_house,
 pub use origin::manifest;
 pub use pledge::{pledge, random_key};
 pub use preview::{
-    Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, Shown, cautions, server_check_off,
+    Buckets, Closeness, Facts, Onlooker, Preview, PreviewError, Previewer, ServerLook, Shown, cautions,
+    server_check_off,
 };
 pub use queue::{Floor, Queue};
 pub use recurring::{

@@ -160,7 +160,12 @@ pub async fn cancel(journal: &Journal, id: &JobId, reason: Option<String>) -> Re
 
 fn cancel_unheld(journal: &Journal, id: &JobId, reason: Option<String>, held: Held) -> Result<Ordered, JobError> {
     let job = journal.find(id.as_str())?;
-    let why = Why::because(reason.unwrap_or_else(|| "somebody cancelled it".to_owned()));
+    let mut why = reason.unwrap_or_else(|| "somebody cancelled it".to_owned());
+    // What was found out about the server is worth more than that somebody drew the conclusion.
+    if let Some(found) = job.reason.as_ref().filter(|_| job.cause == Some(PauseCause::Server)) {
+        why = format!("{why}; it was paused before: {found}");
+    }
+    let why = Why::because(why);
     let job = match job.status {
         Cancelling | Failing => job,
         Complete | Cancelled | Failed => return Ok(Ordered::Done(job)),

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::io::AsyncRead;
 
-use crate::call::{Call, Reply};
+use crate::call::{Call, ContentMark, Reply};
 use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
 use crate::task::{Fault, FaultClass};
 
@@ -70,6 +70,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// How reports name the request that a call becomes: its method and its URL, as in `PUT http://host/bucket/key?tagging`.
     fn request_url(&self, object: &ObjectId, call: &Call) -> String;
+
+    /// What HEAD would say of an object whose content is the body of this request; nothing where it has none to send.
+    fn body_mark(&self, _call: &Call) -> ContentMark {
+        ContentMark::default()
+    }
 
     /// Why this store's API cannot carry a key, where it cannot.
     fn refuses_key(&self, key: &Key) -> Option<&'static str>;

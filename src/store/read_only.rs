@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use super::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
-use crate::call::{Call, Reply};
+use crate::call::{Call, ContentMark, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::{Fault, FaultClass};
 
@@ -71,6 +71,10 @@ impl Store for ReadOnly {
 
     fn request_url(&self, object: &ObjectId, call: &Call) -> String {
         self.store.request_url(object, call)
+    }
+
+    fn body_mark(&self, call: &Call) -> ContentMark {
+        self.store.body_mark(call)
     }
 
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {

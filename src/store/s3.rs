@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::site::Site;
 use super::wire::{Clock, Dialect, Wire, query};
 use super::{BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store, StoreConfig};
-use crate::call::{Call, Reply};
+use crate::call::{Call, ContentMark, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;
 
@@ -66,6 +66,10 @@ impl Store for S3Store {
         let (method, resource) = call.request();
         let query = query(resource, object.version.as_ref());
         self.wire.site().request(method, &object.bucket, &object.key, &query)
+    }
+
+    fn body_mark(&self, call: &Call) -> ContentMark {
+        self.wire.body_mark(call)
     }
 
     fn refuses_key(&self, key: &Key) -> Option<&'static str> {

@@ -70,7 +70,9 @@ fn what_is_saved_follows_no_link_and_waits_at_no_pipe() {
     let refused = world.run(&["resume", &job, "--auto-approve"]);
     assert_ne!(refused.code, 0);
     assert!(
-        refused.stderr.contains("lease: it is a symbolic link, which is not followed here; remove it"),
+        refused
+            .stderr
+            .contains("lease: it is a symbolic link, which is not followed here: put what it points to in its place"),
         "{}",
         refused.stderr
     );

@@ -2,11 +2,12 @@
 
 use crate::bucket::{Kind, Manner, Nature, Object};
 use crate::scene::{APPLY, key, until};
-use crate::stage::{ACL, ADD, COUNT, DELETE, PUT, RESTORE, Stage};
+use crate::stage::{ACL, ADD, COUNT, DELETE, ONE, PUT, RESTORE, Stage};
 
 #[test]
 fn servers_that_do_what_they_are_asked_are_trusted() {
-    for nature in [Nature::Proper, Nature::RangesEverywhere, Nature::NoTagSet, Nature::KeepsLater] {
+    let natures = [Nature::Proper, Nature::RangesEverywhere, Nature::NoTagSet, Nature::KeepsLater, Nature::WeakHeads];
+    for nature in natures {
         for operation in [PUT, ADD, ACL, RESTORE] {
             let stage = Stage::new(nature, operation);
             let _ = stage.scene.run(&["check", "plan.toml", "--write-probe", "k0003"]).ended(0);
@@ -20,6 +21,17 @@ fn servers_that_do_what_they_are_asked_are_trusted() {
         let stage = Stage::new(nature, DELETE);
         let _ = stage.scene.run(&APPLY).ended(0);
     }
+}
+
+#[test]
+fn an_object_that_somebody_else_writes_meanwhile_fails_and_the_server_is_trusted() {
+    let stage = Stage::new(Nature::Rewritten, &format!("{PUT}{ONE}"));
+    let ran = stage.scene.run(&APPLY).ended(3);
+    assert_eq!((&ran.json()["succeeded"], &ran.json()["failed"]), (&(COUNT - 1).into(), &1.into()), "{}", ran.stderr);
+    assert!(ran.stderr.contains("contents changed while they were written (1 object)"), "{}", ran.stderr);
+    let shown = stage.scene.run(&["show", stage.scene.newest().id.as_str()]).ended(0);
+    assert!(shown.stdout.contains("ContentChanged"), "{}", shown.stdout);
+    assert_eq!(stage.changed(), [key(0)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use batchplan::job::JobStatus;
 
 use crate::bucket::{Kind, Moment, Nature};
-use crate::scene::{APPLY, Running};
+use crate::scene::{APPLY, Running, key};
 use crate::stage::{COUNT, NO_TAGS, ONE, PUT, Stage};
 
 /// Starts `apply`, and kills it when its n-th request of these kinds has been carried out.
@@ -59,6 +59,26 @@ fn a_first_write_that_nobody_saw_the_end_of_is_looked_at_before_another() {
     killed_at(&stage, 1, |kind| kind == Kind::PutTags);
     let resumed = stage.scene.run(&["resume", stage.scene.newest().id.as_str(), "--json"]).ended(0);
     assert_eq!(resumed.json()["succeeded"], COUNT);
+}
+
+#[test]
+fn nothing_else_is_written_before_that_look_either() {
+    let tag = |key: &str| format!("<Tag><Key>{key}</Key><Value>1</Value></Tag>");
+    let content = |n| {
+        format!(
+            "<Tagging><TagSet>{}{}</TagSet></Tagging>",
+            tag("Sprint"),
+            if n > 0 { tag("Own") } else { String::new() }
+        )
+    };
+    let rest = format!("[operation.delete_object_tagging]\nkeys = [\"Sprint\"]\n{ONE}");
+    let stage = Stage::of(Nature::IgnoresSilently, &rest, content);
+    // The tags of the first object are deleted, those of the others put.
+    killed_at(&stage, 1, |kind| kind == Kind::DeleteTags);
+    assert_eq!(stage.changed(), [key(0)]);
+    let job = stage.scene.newest();
+    stage.refused(&["resume", job.id.as_str()], "an earlier run has sent the first write");
+    assert_eq!(stage.changed(), [key(0)]);
 }
 
 #[test]

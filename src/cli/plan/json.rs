@@ -55,11 +55,7 @@ pub(super) fn of(view: &View<'_>) -> Json {
             "status": earlier.status,
             "created": earlier.at.to_string(),
         })),
-        "server_check": preview.refusal.as_ref().map(|refusal| json!({
-            "found": refusal.kind.as_str(),
-            "object": name(&refusal.object),
-            "why": why_untrusted(view.plan, refusal),
-        })),
+        "server_check": server_check(view),
         "warnings": warnings(view),
         "saved": view.saved,
     })
@@ -220,8 +216,18 @@ fn manifest(view: &View<'_>) -> Json {
     })
 }
 
+/// How far the server was checked, and what was found.
+fn server_check(view: &View<'_>) -> Json {
+    let refusal = view.preview.refusal.as_ref();
+    json!({
+        "state": view.preview.server.as_str(),
+        "found": refusal.map(|refusal| refusal.kind.as_str()),
+        "object": refusal.map(|refusal| name(&refusal.object)),
+        "why": refusal.map(|refusal| why_untrusted(view.plan, refusal)),
+    })
+}
+
 fn warnings(view: &View<'_>) -> Vec<String> {
     let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
-    let refusal = view.preview.refusal.iter().map(|refusal| why_untrusted(view.plan, refusal));
-    warnings.chain(view.preview.cautions.iter().cloned()).chain(refusal).collect()
+    warnings.chain(view.preview.cautions.iter().cloned()).collect()
 }

@@ -38,6 +38,8 @@ pub use reads::ReadCheck;
 pub struct ServerCheck {
     /// Scopes that have proven themselves, and how many writes each has seen since.
     proven: Mutex<HashMap<TrustScope, u64>>,
+    /// Scopes in which the content of an object changed while it was written, until they prove themselves again.
+    doubted: Mutex<HashSet<TrustScope>>,
     /// What was proven by reading, as far as that goes.
     read: Mutex<HashSet<TrustScope>>,
     /// Writes of an earlier run of which nobody knows what came.
@@ -75,14 +77,23 @@ pub struct ServerRefusal {
 /// The code under which an object stands in the report whose write ended the trust.
 pub const SERVER_CHECK_FAILED: &str = "ServerCheckFailed";
 
+/// The code under which an object stands in the report that is as it was, although the server said that it wrote it.
+pub const NOT_KEPT: &str = "WriteNotKept";
+
 /// The code under which an object stands in the report whose content changed while it was written.
 pub const CONTENT_CHANGED: &str = "ContentChanged";
 
 /// How a refusal begins where nothing was found to be wrong, because the check could not be made.
-pub const INCONCLUSIVE: &str = "whether this server supports";
+pub const INCONCLUSIVE: &str = "the server check could not be made";
+
+/// What a refusal says where the object itself is as it was.
+pub const KEEPS_NOTHING: &str = "does not keep what it is sent";
 
 /// What a refusal says where a permission is missing for the check.
 pub const A_READ_IS_DENIED: &str = "a read is denied";
+
+/// What a refusal says where the server fails.
+pub const NO_USABLE_ANSWER: &str = "the server gives no usable answer";
 
 /// What is wrong with a server that is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +108,8 @@ pub enum RefusalKind {
     Denied(Call),
     /// What a look brought does not suffice.
     Unseen,
+    /// It gives no usable answer.
+    Silent,
 }
 
 impl RefusalKind {
@@ -109,6 +122,7 @@ impl RefusalKind {
             Self::Unsupported => "unsupported",
             Self::Denied(_) => "denied",
             Self::Unseen => "unseen",
+            Self::Silent => "silent",
         }
     }
 }
@@ -120,12 +134,13 @@ impl fmt::Display for ServerRefusal {
             RefusalKind::TakesForObject => {
                 write!(f, "this server takes a request about {resource} for one about the object itself: {what}")
             }
-            RefusalKind::NotKept => write!(f, "this server does not keep what it is sent with {resource}: {what}"),
+            RefusalKind::NotKept => write!(f, "this server {KEEPS_NOTHING} with {resource}: {what}"),
             RefusalKind::Unsupported => write!(f, "this server does not support {resource}: {what}"),
             RefusalKind::Denied(_) => {
-                write!(f, "{INCONCLUSIVE} {resource} cannot be checked, since {A_READ_IS_DENIED}: {what}")
+                write!(f, "{INCONCLUSIVE} for {resource}, since {A_READ_IS_DENIED}: {what}")
             }
-            RefusalKind::Unseen => write!(f, "{INCONCLUSIVE} {resource} could not be seen: {what}"),
+            RefusalKind::Unseen => write!(f, "{INCONCLUSIVE} for {resource}: {what}"),
+            RefusalKind::Silent => write!(f, "{INCONCLUSIVE} for {resource}, since {NO_USABLE_ANSWER}: {what}"),
         }
     }
 }
@@ -189,6 +204,7 @@ impl ServerCheck {
             proven.clear();
         }
         self.has_written.store(true, Ordering::Relaxed);
+        locked(&self.doubted).remove(&scope);
         // The first write was looked at.
         proven.insert(scope, 1);
         Ok(())
@@ -217,10 +233,22 @@ impl ServerCheck {
     }
 
     /// Has the next write of this scope sent alone and looked at, like the first.
-    async fn doubt(&self, scope: &TrustScope) -> Result<(), Halt> {
+    async fn unprove(&self, scope: &TrustScope) -> Result<(), Halt> {
         locked(&self.proven).remove(scope);
         locked(&self.read).remove(scope);
         self.clear(scope).await
+    }
+
+    /// The same, where a content has changed. Whether another one had since the scope has proven itself.
+    async fn doubt(&self, scope: &TrustScope) -> Result<bool, Halt> {
+        let first = locked(&self.doubted).insert(scope.clone());
+        self.unprove(scope).await?;
+        Ok(!first)
+    }
+
+    /// Whether first writes of an earlier run are still to be looked at.
+    fn has_unconfirmed(&self) -> bool {
+        !locked(&self.unconfirmed).is_empty()
     }
 
     async fn record(&self, scope: &TrustScope, trust: ServerTrust) -> Result<(), Halt> {

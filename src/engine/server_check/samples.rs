@@ -1,15 +1,16 @@
 //! Looks at some of the writes that follow the first: a server may be several machines behind one name, and be replaced while a
 //! job runs.
 //!
-//! A content that changes across a write may also be somebody else's doing. So the object fails, with both contents in its
-//! message, and the next write of the scope is sent alone again: that one shows which of the two it was.
+//! A content that is as long as what was sent, or gone after tags were deleted, is the server's doing. Any other that changes
+//! across a write may also be somebody else's. So the object fails, with both contents in its message, and the next write of
+//! the scope is sent alone again: that one shows which of the two it was. A second change before that is too much of a chance.
 
 use super::writes::Content;
-use super::{CONTENT_CHANGED, ServerCheck, locked};
-use crate::call::Reply;
+use super::{CONTENT_CHANGED, RefusalKind, ServerCheck, locked};
+use crate::call::{Call, ContentMark, Reply};
 use crate::engine::worker::{Halt, Visit, Worker, failed};
 use crate::journal::TrustScope;
-use crate::operation::{Aspect, Step};
+use crate::operation::Step;
 use crate::task::{Fault, FaultClass};
 
 /// Up to this many writes of a scope those are looked at whose number is a power of two.
@@ -38,28 +39,61 @@ impl Worker {
         step: &Step,
         asked_before: bool,
     ) -> Result<Reply, Halt> {
-        // A restore sends no document that could take the object's place.
-        if scope.aspect == Aspect::Restoration || !check.is_sample(scope) {
+        if !check.is_sample(scope) {
             return self.send_write(visit, step, asked_before).await;
         }
-        // A look that fails is no reason to leave the object undone: the first write has shown that HEAD is allowed.
         let before = match self.content(visit, step).await {
             Ok(Content::There { mark, .. }) if mark.etag.is_some() => mark,
+            Ok(Content::Gone(fault)) => return Err(self.missing(visit, step, *fault).await),
             Err(halt @ (Halt::Refused(_) | Halt::Stopped)) => return Err(halt),
-            _ => return self.send_write(visit, step, asked_before).await,
+            // The first write has shown that HEAD works here, and it does not any more.
+            _ => {
+                check.unprove(scope).await?;
+                return Box::pin(self.write(visit, step, asked_before)).await;
+            }
         };
         let reply = self.send_write(visit, step, asked_before).await?;
-        let found = match self.content(visit, step).await {
-            Ok(Content::There { mark, .. }) if mark == before => return Ok(reply),
-            Ok(Content::There { mark, .. }) => mark.to_string(),
-            Ok(Content::Gone(fault)) => fault.to_string(),
-            Err(_) => return Ok(reply),
+        let asked = self.store.request_url(visit.object, &step.call);
+        let (found, is_servers_doing) = match self.content(visit, step).await {
+            Ok(Content::There { mark, .. }) if mark.is_same_content(&before) => return Ok(reply),
+            Ok(Content::There { mark, .. }) => (mark.to_string(), self.is_what_was_sent(step, &before, &mark)),
+            Ok(Content::Gone(fault)) => (fault.to_string(), step.call == Call::DeleteTags),
+            Err(_) => {
+                check.unprove(scope).await?;
+                return Ok(reply);
+            }
         };
-        check.doubt(scope).await?;
+        let what = format!("after {asked} HEAD says {found}, and before it said {before}");
+        if is_servers_doing {
+            let refusal = (RefusalKind::TakesForObject, what);
+            return self.refused(check, visit, step, Some(reply.status), refusal).await;
+        }
+        self.changed(check, scope, visit, step, (reply.status, what)).await
+    }
+
+    /// Fails an object whose content has changed while it was written, for reasons unknown. A second one before the scope has
+    /// proven itself again ends the job.
+    pub(super) async fn changed<T>(
+        &self,
+        check: &ServerCheck,
+        scope: &TrustScope,
+        visit: &Visit<'_>,
+        step: &Step,
+        (status, what): (u16, String),
+    ) -> Result<T, Halt> {
+        if check.doubt(scope).await? {
+            return self.refused(check, visit, step, Some(status), (RefusalKind::TakesForObject, what)).await;
+        }
         let url = self.store.request_url(visit.object, &step.call);
-        let what = format!("after {url} HEAD says {found}, and before it said {before}");
         let fault = Fault::unanswered(FaultClass::Rejected, CONTENT_CHANGED, &what, url);
-        Err(failed(&step.operation, Fault { status: Some(reply.status), ..fault }))
+        Err(failed(&step.operation, Fault { status: Some(status), ..fault }))
+    }
+
+    /// Whether a content that is new is as long as the body of the request.
+    fn is_what_was_sent(&self, step: &Step, before: &ContentMark, after: &ContentMark) -> bool {
+        let sent = self.store.body_mark(&step.call);
+        let emptied = sent.size == Some(0) && after.size == Some(0) && before.size != Some(0);
+        emptied || (after.is_as_long_as(&sent) && !before.is_as_long_as(&sent))
     }
 }
 

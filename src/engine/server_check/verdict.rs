@@ -2,7 +2,7 @@
 
 use super::reads::is_unknown_to_server;
 use crate::call::{Call, Learned};
-use crate::object::{Acl, ObjectId};
+use crate::object::{Acl, ObjectId, TagSet};
 use crate::task::Fault;
 
 /// What a refusal of the first write says of the server.
@@ -48,14 +48,28 @@ pub(super) fn difference(sent: &Call, found: &Learned) -> Option<String> {
         (Call::DeleteTags, Learned::Tags(found)) if found.is_empty() => None,
         (Call::PutAcl(acl), Learned::Acl(found)) if acl == found => None,
         (_, Learned::Tags(found)) if found.is_empty() => Some("it reads back without tags".to_owned()),
-        (_, Learned::Tags(found)) => {
-            let tags = found.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-            Some(format!("it reads back with the tags {}", tags.join(" ")))
-        }
+        (Call::PutTags(sent), Learned::Tags(found)) => Some(differing(sent, found)),
+        (_, Learned::Tags(found)) => Some(format!("it reads back with {}", counted(found.iter().count()))),
         (_, Learned::Acl(Acl::Custom)) => Some("its ACL reads back as none of the predefined ones".to_owned()),
         (_, Learned::Acl(acl)) => Some(format!("its ACL reads back as {}", acl.as_str())),
         _ => Some("it cannot be read back".to_owned()),
     }
+}
+
+/// How tags that were read differ from those that were sent. What the server has made of them is not told: it may be as long as
+/// it likes, and repeat secrets.
+fn differing(sent: &TagSet, found: &TagSet) -> String {
+    let mut lost =
+        sent.iter().filter(|(key, value)| !found.iter().any(|(other, found)| (other, found) == (*key, *value)));
+    let others = found.iter().filter(|(key, _)| !sent.iter().any(|(other, _)| other == *key)).count();
+    match lost.next() {
+        Some((key, _)) => format!("it reads back without the tag `{key}` as it was sent"),
+        None => format!("it reads back with {} besides", counted(others)),
+    }
+}
+
+fn counted(tags: usize) -> String {
+    if tags == 1 { "1 tag".to_owned() } else { format!("{tags} tags") }
 }
 
 /// The fault of an object that HEAD does not find, by the code that other requests are given: no document comes with it.
@@ -70,7 +84,7 @@ pub(super) fn named_missing(fault: Fault, object: &ObjectId) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{RestoreRequest, TagSet};
+    use crate::object::RestoreRequest;
     use crate::task::FaultClass;
 
     #[test]
@@ -107,7 +121,16 @@ mod tests {
         let tags = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<TagSet>();
         let sent = Call::PutTags(tags(&[("a", "1"), ("b", "2")]));
         assert_eq!(difference(&sent, &Learned::Tags(tags(&[("b", "2"), ("a", "1")]))), None);
-        assert!(difference(&sent, &Learned::Tags(tags(&[("a", "1")]))).is_some());
+        for (found, told) in [
+            (&[("a", "1")][..], "it reads back without the tag `b` as it was sent"),
+            (&[("a", "1"), ("b", "secret")], "it reads back without the tag `b` as it was sent"),
+            (&[("a", "1"), ("b", "2"), ("secret", "")], "it reads back with 1 tag besides"),
+            (&[], "it reads back without tags"),
+        ] {
+            assert_eq!(difference(&sent, &Learned::Tags(tags(found))).as_deref(), Some(told));
+        }
+        let left = difference(&Call::DeleteTags, &Learned::Tags(tags(&[("a", "secret")])));
+        assert_eq!(left.as_deref(), Some("it reads back with 1 tag"));
         assert_eq!(difference(&Call::DeleteTags, &Learned::Tags(tags(&[]))), None);
         assert!(difference(&Call::PutAcl(Acl::PublicRead), &Learned::Acl(Acl::Private)).is_some());
         assert_eq!(difference(&Call::PutAcl(Acl::PublicRead), &Learned::Acl(Acl::PublicRead)), None);

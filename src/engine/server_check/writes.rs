@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::verdict::{Says, difference, named_missing, verdict};
-use super::{ReadCheck, RefusalKind, SERVER_CHECK_FAILED, ServerCheck, ServerRefusal, locked, telltale};
+use super::{NOT_KEPT, ReadCheck, RefusalKind, SERVER_CHECK_FAILED, ServerCheck, ServerRefusal, locked, telltale};
 use crate::call::{Call, ContentMark, Learned, ObjectHeader, Reply};
 use crate::engine::worker::{Halt, Untrusted, Visit, Worker, failed};
 use crate::journal::{FirstWrite, ServerTrust, TrustScope};
@@ -30,6 +30,15 @@ const MOST_UNANSWERED: u32 = 3;
 pub(super) enum Content {
     There { mark: ContentMark, restore: bool },
     Gone(Box<Fault>),
+}
+
+/// What a look at an object after its write has shown that did it no harm.
+#[must_use]
+struct Unharmed {
+    /// Whether a restore shows.
+    restore: bool,
+    /// In words, where somebody else has changed its content.
+    elsewhere: Option<String>,
 }
 
 /// By what a change of an object's content would be seen.
@@ -65,13 +74,15 @@ impl Worker {
             deletes: step.call == Call::DeleteTags,
             of_version: visit.object.version.is_some(),
         };
-        if !check.is_proven(&scope) {
+        if !check.is_proven(&scope) || check.has_unconfirmed() {
             self.skip_missing(check, visit, step).await?;
             let turn = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Halt::Stopped),
                 turn = check.turn.lock() => turn,
             };
+            // What an earlier run may have done is seen before this one does anything.
+            self.confirm_all(check).await?;
             if !check.is_proven(&scope) {
                 let first = Box::pin(self.first_write(check, &scope, visit, step, asked_before)).await;
                 let first = self.answered_at_all(check, visit, step, first).await;
@@ -123,8 +134,8 @@ impl Worker {
         if objects < MOST_UNANSWERED {
             return Err(Halt::Failed(failure));
         }
-        let what = format!("the requests about {objects} objects in a row failed, the last with {}", failure.fault);
-        let refusal = ServerRefusal::of_read(visit.object, aspect_of(step), RefusalKind::Unseen, what);
+        let what = format!("requests about {objects} objects in a row failed, the last with {}", failure.fault);
+        let refusal = ServerRefusal::of_read(visit.object, aspect_of(step), RefusalKind::Silent, what);
         check.refuse(&refusal).await?;
         Err(Halt::Untrusted(Box::new(Untrusted { refusal, failure: Some(*failure) })))
     }
@@ -140,7 +151,6 @@ impl Worker {
         if check.is_refused() {
             return Err(Halt::Stopped);
         }
-        self.confirm(check, scope).await?;
         let before = self.before(check, scope, visit, step).await?;
         if self.stop.is_cancelled() {
             return Err(Halt::Stopped);
@@ -156,8 +166,10 @@ impl Worker {
             // An earlier attempt may have arrived: the next run looks.
             Err(halt) => return Err(halt),
         };
+        let mut rewritten = None;
         if scope.aspect != Aspect::Restoration {
-            self.unharmed(check, visit, step, &before, Some(reply.status)).await?;
+            let Unharmed { elsewhere, .. } = self.unharmed(check, visit, step, &before, Some(reply.status)).await?;
+            rewritten = elsewhere;
         }
         if let Some(header) = telltale(&step.call, reply.headers) {
             let asked = self.store.request_url(visit.object, &step.call);
@@ -166,9 +178,21 @@ impl Worker {
                 format!("{asked} was answered with the header {header}, as a request about the object itself is");
             return self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await;
         }
-        let size = self.reads_back(check, visit, step, &before, reply.status).await?;
-        if size.is_some() && size == before.size {
-            // The object may be the very document that was sent: this write shows nothing, and the next one goes alone.
+        let read = self.reads_back(check, visit, step, &before, reply.status).await?;
+        if let Some(what) = rewritten {
+            return self.changed(check, scope, visit, step, (reply.status, what)).await;
+        }
+        let sent = self.store.body_mark(&step.call);
+        if sent.size > Some(0) && before.is_same_content(&sent) {
+            let asked = self.store.request_url(visit.object, &step.call);
+            let what = format!(
+                "the content of {} is just what {asked} sends, so that an earlier request has taken its place",
+                visit.object
+            );
+            return self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await;
+        }
+        if before.is_as_long_as(&sent) || (read.is_some() && read == before.size) {
+            // The object may be the very document that was sent or read: this write shows nothing, and the next one goes alone.
             check.clear(scope).await?;
         } else {
             check.prove(scope.clone()).await?;
@@ -231,7 +255,7 @@ impl Worker {
     }
 
     /// An object that HEAD does not find fails unwritten, in the words of a request that has some.
-    async fn missing(&self, visit: &Visit<'_>, step: &Step, fault: Fault) -> Halt {
+    pub(super) async fn missing(&self, visit: &Visit<'_>, step: &Step, fault: Fault) -> Halt {
         let Some(call) = aspect_of(step).read() else {
             return failed(&step.operation, named_missing(fault, visit.object));
         };
@@ -248,7 +272,7 @@ impl Worker {
     }
 
     /// Refuses after a write: the object stands in the report with what the server did.
-    async fn refused<T>(
+    pub(super) async fn refused<T>(
         &self,
         check: &ServerCheck,
         visit: &Visit<'_>,
@@ -258,7 +282,8 @@ impl Worker {
     ) -> Result<T, Halt> {
         let refusal = check.refusal_of_write(visit.object, aspect_of(step), kind, what);
         let url = self.store.request_url(visit.object, &step.call);
-        let fault = Fault::unanswered(FaultClass::Rejected, SERVER_CHECK_FAILED, &refusal.to_string(), url);
+        let code = if refusal.kind == RefusalKind::NotKept { NOT_KEPT } else { SERVER_CHECK_FAILED };
+        let fault = Fault::unanswered(FaultClass::Rejected, code, &refusal.to_string(), url);
         let failure = Failure { operation: step.operation.clone(), fault: Fault { status, ..fault } };
         check.refuse(&refusal).await?;
         Err(Halt::Untrusted(Box::new(Untrusted { refusal, failure: Some(failure) })))
@@ -279,7 +304,8 @@ impl Worker {
         }
     }
 
-    /// One look at the object after its write, which must find it as it was.
+    /// One look at the object after its write, which must find it as it was. Another content of the same length is not the
+    /// server's doing, unless the object was as long as what was sent: somebody else has written the object meanwhile.
     async fn unharmed(
         &self,
         check: &ServerCheck,
@@ -287,11 +313,22 @@ impl Worker {
         step: &Step,
         before: &ContentMark,
         status: Option<u16>,
-    ) -> Result<bool, Halt> {
+    ) -> Result<Unharmed, Halt> {
         let asked = self.store.request_url(visit.object, &step.call);
         let what = match self.content(visit, step).await {
-            Ok(Content::There { mark, restore }) if mark == *before => return Ok(restore),
-            Ok(Content::There { mark, .. }) => format!("after {asked} HEAD says {mark}, and before it said {before}"),
+            Ok(Content::There { mark, restore }) if mark.is_same_content(before) => {
+                return Ok(Unharmed { restore, elsewhere: None });
+            }
+            Ok(Content::There { mark, restore }) => {
+                let what = format!("after {asked} HEAD says {mark}, and before it said {before}");
+                if mark.etag.is_some()
+                    && mark.is_as_long_as(before)
+                    && !mark.is_as_long_as(&self.store.body_mark(&step.call))
+                {
+                    return Ok(Unharmed { restore, elsewhere: Some(what) });
+                }
+                what
+            }
             Ok(Content::Gone(fault)) => format!("after {asked} HEAD says {fault}, and before it said {before}"),
             Err(Halt::Failed(failure)) => return self.unseen(check, visit, step, &failure.fault).await,
             Err(halt) => return Err(halt),
@@ -321,7 +358,7 @@ impl Worker {
         loop {
             let found = if let Some(call) = aspect_of(step).read() {
                 self.read_written(check, visit, step, call, status).await?
-            } else if self.unharmed(check, visit, step, before, Some(status)).await? {
+            } else if self.unharmed(check, visit, step, before, Some(status)).await?.restore {
                 Ok(None)
             } else {
                 Err("HEAD shows no restore".to_owned())
@@ -380,7 +417,7 @@ impl Worker {
         let fault = &failure.fault;
         let says = verdict(&step.call, fault);
         // Whatever it was answered with: a server that does not know the request may have done something else before it said no.
-        self.unharmed(check, visit, step, before, fault.status).await?;
+        let _ = self.unharmed(check, visit, step, before, fault.status).await?;
         match says {
             Says::Unknown => {
                 let asked = self.store.request_url(visit.object, &step.call);
@@ -400,15 +437,22 @@ impl Worker {
         }
     }
 
-    /// Looks at an object whose first write an earlier run has sent without recording what came of it.
-    async fn confirm(&self, check: &ServerCheck, scope: &TrustScope) -> Result<(), Halt> {
-        let Some(FirstWrite { object, before }) = locked(&check.unconfirmed).get(scope).cloned() else {
-            return Ok(());
-        };
+    /// Looks at the objects whose first writes an earlier run has sent without recording what came of them.
+    async fn confirm_all(&self, check: &ServerCheck) -> Result<(), Halt> {
+        let unconfirmed: Vec<_> = locked(&check.unconfirmed).clone().into_iter().collect();
+        for (scope, write) in unconfirmed {
+            self.confirm(check, &scope, write).await?;
+        }
+        Ok(())
+    }
+
+    async fn confirm(&self, check: &ServerCheck, scope: &TrustScope, write: FirstWrite) -> Result<(), Halt> {
+        let FirstWrite { object, before } = write;
         let visit = Visit::new(&object);
         let step = Step { call: Call::Head, operation: String::new() };
         let what = match self.content(&visit, &step).await {
-            Ok(Content::There { mark, .. }) if mark == before => {
+            // Another content of the same length is somebody else's.
+            Ok(Content::There { mark, .. }) if mark.is_same_content(&before) || mark.is_as_long_as(&before) => {
                 locked(&check.unconfirmed).remove(scope);
                 return check.clear(scope).await;
             }

@@ -284,8 +284,11 @@ impl Checker<'_> {
         let glanced = plan.manifest.glance(store, MOST_OBJECTS, &CancellationToken::new()).await;
         let objects = glanced.map(|glanced| glanced.objects).unwrap_or_default();
         let tried = objects.len().max(1);
-        for object in objects.into_iter().skip(1) {
+        for (passed, object) in objects.into_iter().enumerate().skip(1) {
             if missing(reader, &object, &call).await.is_none() {
+                let which = if passed == 1 { "the first is".to_owned() } else { format!("the first {passed} are") };
+                let why = format!("{which} missing ({first} was answered with {fault}); {object} is looked at instead");
+                self.told("find an object of the manifest", None, Verdict::Allowed, Some(why));
                 return Some(object);
             }
         }
@@ -438,14 +441,21 @@ fn first_read(plan: &Plan) -> Option<Call> {
     let reads = plan.operations().reads().into_iter().map(|step| step.call).next();
     reads.or_else(|| {
         let checked = plan.needs_server_check();
-        plan.operations.iter().filter(|_| checked).find_map(|operation| operation.aspect().read())
+        let of = |operation: &Operation| operation.aspect().read().filter(|_| checked);
+        let restores = plan.operations.iter().any(|operation| operation.aspect() == Aspect::Restoration);
+        plan.operations.iter().find_map(of).or_else(|| restores.then_some(Call::Head))
     })
 }
 
 /// With what an object is told to be missing, if it is.
 async fn missing(reader: &Worker, object: &ObjectId, call: &Call) -> Option<Box<Fault>> {
     match reader.ask(object, call.clone()).await {
-        Err(Unanswered::Fault(fault)) if matches!(fault.code.as_str(), "NoSuchKey" | "NoSuchVersion") => Some(fault),
+        // HEAD has no document that would say more.
+        Err(Unanswered::Fault(fault))
+            if fault.status == Some(404) && (*call == Call::Head || fault.code.starts_with("NoSuch")) =>
+        {
+            Some(fault)
+        }
         _ => None,
     }
 }
@@ -470,6 +480,8 @@ fn distrusted(refusal: &ServerRefusal) -> Unlearned {
     let way = "`skip_server_check = true` in [store] turns the check off";
     match refusal.kind {
         RefusalKind::Denied(_) => (Verdict::Denied, format!("{refusal}; {way}")),
+        RefusalKind::Unseen => (Verdict::Failed, format!("{refusal}; {way}")),
+        RefusalKind::Silent => (Verdict::Failed, refusal.to_string()),
         _ => (Verdict::Refused, refusal.to_string()),
     }
 }

@@ -32,6 +32,7 @@ use crate::task::Fault;
 use examine::Examined;
 
 pub use cautions::{Buckets, of_plan as cautions, server_check_off};
+pub use server::ServerLook;
 pub use shown::Shown;
 
 /// How closely a plan's objects are looked at.
@@ -78,6 +79,8 @@ pub struct Preview {
     pub cautions: Vec<String>,
     /// Why the server is not trusted with the plan, where it is not.
     pub refusal: Option<ServerRefusal>,
+    /// How far the server was checked.
+    pub server: ServerLook,
     /// The digest, where it was wanted.
     pub digest: Option<String>,
     /// When the objects were looked at.
@@ -190,7 +193,7 @@ impl Previewer<'_> {
         let (at, asked) = (Timestamp::now(), self.store.asked());
         let named = surveyed.sample.iter().map(|it| &it.object.bucket);
         let buckets = Buckets::ask(self.plan, &*self.store, named, self.stop).await;
-        let refusal = self.check_server(&surveyed.sample).await?;
+        let (server, refusal) = self.check_server(&surveyed.sample).await?;
         let judge = Judge::new(self.plan.operations(), Service::from(self.plan.store.provider));
         let sampled = surveyed.sample.len() as u64;
         let busiest = busiest(surveyed.sample.iter().map(|it| &it.object))
@@ -210,6 +213,7 @@ impl Previewer<'_> {
             work: workload::workload(self.plan, &census, rows, &tally, asked, names),
             cautions,
             refusal,
+            server,
             tally,
             shown,
             closeness: self.closeness,

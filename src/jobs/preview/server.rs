@@ -15,13 +15,47 @@ const MOST_BUCKETS: usize = 100;
 /// Objects of a bucket that are tried until one is there.
 const MOST_OBJECTS: usize = 50;
 
+/// How far the server was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerLook {
+    /// It is AWS's or Alibaba Cloud's own, or the embedded one.
+    NotNeeded,
+    /// The plan turns the check off.
+    Off,
+    /// No object showed anything of it.
+    NotChecked,
+    /// Reading shows nothing wrong.
+    Passed,
+    /// It is not trusted with the plan.
+    Refused,
+}
+
+impl ServerLook {
+    /// What it is called in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotNeeded => "not_needed",
+            Self::Off => "off",
+            Self::NotChecked => "not_checked",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 impl Previewer<'_> {
     /// Checks the server with objects of the sample, for each bucket and each aspect that the plan writes and that can be
     /// read. The first refusal is enough.
-    pub(super) async fn check_server(&self, sample: &[Sampled]) -> Result<Option<ServerRefusal>, PreviewError> {
+    pub(super) async fn check_server(
+        &self,
+        sample: &[Sampled],
+    ) -> Result<(ServerLook, Option<ServerRefusal>), PreviewError> {
         if !self.plan.needs_server_check() {
-            return Ok(None);
+            let look = if self.plan.store.is_first_party() { ServerLook::NotNeeded } else { ServerLook::Off };
+            return Ok((look, None));
         }
+        let mut look = ServerLook::NotChecked;
         let mut buckets: BTreeMap<&Bucket, Vec<&ObjectId>> = BTreeMap::new();
         for Sampled { object, .. } in sample {
             if buckets.len() < MOST_BUCKETS || buckets.contains_key(&object.bucket) {
@@ -37,15 +71,21 @@ impl Previewer<'_> {
                 for object in objects.iter().take(MOST_OBJECTS) {
                     match worker.check_reads(object, aspect).await {
                         ReadCheck::Absent(_) => {}
+                        // There is nothing to read of a restore.
+                        ReadCheck::Proven if aspect.read().is_none() => break,
+                        ReadCheck::Proven => {
+                            look = ServerLook::Passed;
+                            break;
+                        }
                         // What stands in the way meets the objects that are looked at as well.
-                        ReadCheck::Proven | ReadCheck::Failed(_) => break,
-                        ReadCheck::Refused(refusal) => return Ok(Some(*refusal)),
+                        ReadCheck::Failed(_) => break,
+                        ReadCheck::Refused(refusal) => return Ok((ServerLook::Refused, Some(*refusal))),
                         ReadCheck::Credentials(fault) => return Err(PreviewError::Refused(fault)),
                         ReadCheck::Stopped => return Err(PreviewError::Stopped),
                     }
                 }
             }
         }
-        Ok(None)
+        Ok((look, None))
     }
 }

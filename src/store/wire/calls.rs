@@ -68,17 +68,10 @@ impl Wire {
         let (method, resource) = call.request();
         let query = query(resource, object.version.as_ref());
         let mut headers = Vec::new();
-        let payload = match call {
-            Call::PutTags(tags) => self.documents.of(call, || Payload::xml(self.dialect.tagging(tags), self.dialect)),
-            Call::Restore(request) => {
-                self.documents.of(call, || Payload::xml(self.dialect.restore(*request), self.dialect))
-            }
-            Call::PutAcl(acl) => {
-                headers.push((self.dialect.names().acl.clone(), HeaderValue::from_static(acl.as_str())));
-                Payload::none()
-            }
-            Call::GetTags | Call::DeleteTags | Call::GetAcl | Call::Head => Payload::none(),
-        };
+        if let Call::PutAcl(acl) = call {
+            headers.push((self.dialect.names().acl.clone(), HeaderValue::from_static(acl.as_str())));
+        }
+        let payload = self.payload(call);
         let ask = Ask { method, bucket: &object.bucket, key: Some(&object.key), query: &query, headers, payload };
         let whole = match self.carry_out(ask, Limit::Small).await {
             Err(fault) if *call == Call::GetTags && is_no_tag_set(&fault) => {
@@ -92,6 +85,24 @@ impl Wire {
             .map_err(|why| whole.unreadable(&why, self.site.request(method, &object.bucket, &object.key, &query)))?;
         let size = whole.body.len() as u64;
         Ok(Reply { headers: whole.object_headers(), size, ..Reply::new(whole.status, learned) })
+    }
+
+    fn payload(&self, call: &Call) -> Payload {
+        match call {
+            Call::PutTags(tags) => self.documents.of(call, || Payload::xml(self.dialect.tagging(tags), self.dialect)),
+            Call::Restore(request) => {
+                self.documents.of(call, || Payload::xml(self.dialect.restore(*request), self.dialect))
+            }
+            Call::PutAcl(_) | Call::GetTags | Call::DeleteTags | Call::GetAcl | Call::Head => Payload::none(),
+        }
+    }
+
+    /// What HEAD would say of an object whose content is the body of a call's request.
+    pub(in crate::store) fn body_mark(&self, call: &Call) -> ContentMark {
+        match call {
+            Call::PutTags(_) | Call::PutAcl(_) | Call::Restore(_) => self.payload(call).mark(),
+            Call::GetTags | Call::DeleteTags | Call::GetAcl | Call::Head => ContentMark::default(),
+        }
     }
 
     fn learned(&self, call: &Call, whole: &Whole) -> Result<Learned, String> {

@@ -14,6 +14,7 @@ use tokio::fs::File;
 
 use super::dialect::Dialect;
 use super::outgoing::{Outgoing, PIECE};
+use crate::call::ContentMark;
 use crate::hex::hex;
 
 /// The SHA-256 of nothing.
@@ -44,6 +45,17 @@ impl Payload {
     pub(in crate::store) fn none() -> Self {
         let sha256 = HeaderValue::from_static(NOTHING);
         Self { content: Content::Bytes(Bytes::new()), sha256, md5: None, is_xml: false }
+    }
+
+    /// What HEAD would say of an object that has this content, where the content is in memory.
+    pub(super) fn mark(&self) -> ContentMark {
+        match &self.content {
+            Content::Bytes(content) => ContentMark {
+                etag: Some(format!("\"{}\"", hex(&Md5::digest(content))).into()),
+                size: Some(content.len() as u64),
+            },
+            Content::File(..) => ContentMark::default(),
+        }
     }
 
     /// A document.

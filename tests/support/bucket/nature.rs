@@ -25,6 +25,12 @@ pub(crate) enum Nature {
     IgnoresQuietly,
     /// As that, and not even that: only a write shows what it does.
     IgnoresSilently,
+    /// As that, and nobody may ask HEAD.
+    IgnoresBlindly,
+    /// Every other HEAD has a weak `ETag` and no length, as behind a proxy that compresses.
+    WeakHeads,
+    /// Somebody keeps writing the first object anew, each time as long as before.
+    Rewritten,
     /// It ignores them in requests that write alone.
     IgnoresInWrites,
     /// It answers every request with `Accept-Ranges`, as `MinIO` does.
@@ -76,7 +82,22 @@ pub(super) fn carry_out(
             }
             Some(answer)
         }
-        Nature::IgnoresSilently => ignore(objects, asked, false),
+        Nature::DeniesHead | Nature::IgnoresBlindly if asked.kind == Head => Some(empty(403)),
+        Nature::IgnoresSilently | Nature::IgnoresBlindly => ignore(objects, asked, false),
+        Nature::WeakHeads if asked.kind == Head => {
+            let object = objects.get(&asked.key).filter(|object| !object.gone && object.class.is_empty())?;
+            let strong = etag(&object.body);
+            *looks += 1;
+            let weak = format!("W/{}", strong.to_str().expect("ASCII"));
+            let mut answer = empty(200);
+            let etag = HeaderValue::from_str(&weak).expect("a header");
+            (*looks).is_multiple_of(2).then(|| answer.headers_mut().insert("etag", etag)).map(|_| answer)
+        }
+        Nature::Rewritten if asked.kind == Head && asked.key == b"k0000" => {
+            *looks += 1;
+            objects.get_mut(&asked.key)?.body = format!("content {looks:09}").into();
+            None
+        }
         Nature::IgnoresInWrites if writes => ignore(objects, asked, true),
         Nature::StoresTagsAsObject => match asked.kind {
             GetTags => Some(xml("<Tagging><TagSet></TagSet></Tagging>")),
@@ -90,7 +111,6 @@ pub(super) fn carry_out(
         }
         Nature::RefusesWrites(status) if writes => Some(refuse(status, "NotImplemented", "not here")),
         Nature::DeniesReads if reads => Some(refuse(403, "AccessDenied", "Access Denied")),
-        Nature::DeniesHead if asked.kind == Head => Some(empty(403)),
         Nature::NoTagSet if asked.kind == GetTags => {
             let object = objects.get(&asked.key).filter(|object| !object.gone)?;
             object.tags.is_empty().then(|| refuse(404, "NoSuchTagSet", "The TagSet does not exist"))
