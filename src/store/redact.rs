@@ -87,7 +87,8 @@ impl Skeleton {
             let is_escape = is_known[usize::from(read.byte)] || read.byte.is_ascii_whitespace();
             let Reading { byte, length } = if is_escape { read } else { plain };
             // A letter or digit that the secret does not have ends a piece of it; all else may stand between two of its bytes.
-            if is_known[usize::from(byte)] || byte.is_ascii_alphanumeric() {
+            // Short secrets are found whole or not at all.
+            if is_known[usize::from(byte)] || byte.is_ascii_alphanumeric() || secret.len() < PIECE {
                 bytes.push(byte);
                 places.push(at..at + length);
             }

@@ -40,6 +40,8 @@ pub struct ServerCheck {
     proven: Mutex<HashMap<TrustScope, u64>>,
     /// Scopes in which the content of an object changed while it was written, until they prove themselves again.
     doubted: Mutex<HashSet<TrustScope>>,
+    /// How many samples in a row could not be looked at.
+    unseen: AtomicU32,
     /// What was proven by reading, as far as that goes.
     read: Mutex<HashSet<TrustScope>>,
     /// Writes of an earlier run of which nobody knows what came.

@@ -5,6 +5,8 @@
 //! across a write may also be somebody else's. So the object fails, with both contents in its message, and the next write of
 //! the scope is sent alone again: that one shows which of the two it was. A second change before that is too much of a chance.
 
+use std::sync::atomic::Ordering;
+
 use super::writes::Content;
 use super::{CONTENT_CHANGED, RefusalKind, ServerCheck, locked};
 use crate::call::{Call, ContentMark, Reply};
@@ -19,13 +21,28 @@ const OFTEN_UNTIL: u64 = 1024;
 /// Beyond that, one write in so many.
 const ONE_IN: u64 = 1000;
 
+/// So many samples in a row that cannot be looked at are no matter of single objects any more.
+const MOST_UNSEEN: u32 = 10;
+
 impl ServerCheck {
     /// Counts a write of a proven scope; whether it is one to look at.
     fn is_sample(&self, scope: &TrustScope) -> bool {
         let mut proven = locked(&self.proven);
         let Some(writes) = proven.get_mut(scope) else { return false };
         *writes += 1;
-        is_sample(*writes)
+        // One that could not be looked at is made up for by the next.
+        is_sample(*writes) || self.unseen.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that a sample could not be looked at. Where that goes on, the first write has shown that HEAD works here, and it
+    /// does not any more: the next write goes alone.
+    async fn is_blind(&self, scope: &TrustScope) -> Result<bool, Halt> {
+        if self.unseen.fetch_add(1, Ordering::Relaxed) + 1 < MOST_UNSEEN {
+            return Ok(false);
+        }
+        self.unseen.store(0, Ordering::Relaxed);
+        self.unprove(scope).await?;
+        Ok(true)
     }
 }
 
@@ -46,20 +63,21 @@ impl Worker {
             Ok(Content::There { mark, .. }) if mark.etag.is_some() => mark,
             Ok(Content::Gone(fault)) => return Err(self.missing(visit, step, *fault).await),
             Err(halt @ (Halt::Refused(_) | Halt::Stopped)) => return Err(halt),
-            // The first write has shown that HEAD works here, and it does not any more.
-            _ => {
-                check.unprove(scope).await?;
-                return Box::pin(self.write(visit, step, asked_before)).await;
-            }
+            // Such as an object that only its owner may look at.
+            _ if check.is_blind(scope).await? => return Box::pin(self.write(visit, step, asked_before)).await,
+            _ => return self.send_write(visit, step, asked_before).await,
         };
         let reply = self.send_write(visit, step, asked_before).await?;
         let asked = self.store.request_url(visit.object, &step.call);
         let (found, is_servers_doing) = match self.content(visit, step).await {
-            Ok(Content::There { mark, .. }) if mark.is_same_content(&before) => return Ok(reply),
+            Ok(Content::There { mark, .. }) if mark.is_same_content(&before) => {
+                check.unseen.store(0, Ordering::Relaxed);
+                return Ok(reply);
+            }
             Ok(Content::There { mark, .. }) => (mark.to_string(), self.is_what_was_sent(step, &before, &mark)),
             Ok(Content::Gone(fault)) => (fault.to_string(), step.call == Call::DeleteTags),
             Err(_) => {
-                check.unprove(scope).await?;
+                check.is_blind(scope).await?;
                 return Ok(reply);
             }
         };

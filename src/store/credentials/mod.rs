@@ -26,15 +26,15 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::timeouts::{TimedOut, scaled};
 pub(super) use environment::from_oss_environment;
 pub(super) use http::http_client;
 pub(super) use role::{in_aws_role, in_oss_role};
-use usable::Checked;
+use usable::{Checked, Primed};
 
 /// What the environment says of who asks, and from where.
 pub(super) struct Identity {
@@ -76,8 +76,7 @@ async fn find(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
     let provider = environment
         .credentials_provider()
         .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
-    let provider = Checked::over(provider);
-    provider.provide_credentials().await?;
+    let provider = Primed::by(Checked::over(provider)).await?;
     Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
 }
 

@@ -4,6 +4,8 @@
 //! What is wrong is refused where it comes in and by its name, and never shown. Nothing else may be signed with: the SDK
 //! panics where an access key cannot be part of a header.
 
+use std::sync::{Mutex, PoisonError};
+
 use aws_config::profile::ProfileSet;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -101,6 +103,37 @@ impl ProvideCredentials for Checked {
             check_credentials(&credentials)?;
             Ok(credentials)
         })
+    }
+}
+
+/// Gives credentials that are there already, and from then on what their source gives: a source is not asked twice to begin with,
+/// since a person may have to confirm it.
+#[derive(Debug)]
+pub(super) struct Primed {
+    first: Mutex<Option<Credentials>>,
+    source: SharedCredentialsProvider,
+}
+
+impl Primed {
+    /// Asks this source once.
+    pub(super) async fn by(
+        source: impl ProvideCredentials + 'static,
+    ) -> Result<SharedCredentialsProvider, CredentialsError> {
+        let first = Mutex::new(Some(source.provide_credentials().await?));
+        Ok(SharedCredentialsProvider::new(Self { first, source: SharedCredentialsProvider::new(source) }))
+    }
+}
+
+impl ProvideCredentials for Primed {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        // What is kept is whole at every moment, so that a poisoned lock is as good.
+        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(first) => future::ProvideCredentials::ready(Ok(first)),
+            None => self.source.provide_credentials(),
+        }
     }
 }
 

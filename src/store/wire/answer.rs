@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, ETAG, TRANSFER_ENCODING};
 use http::response::Parts;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use super::dialect::Dialect;
 use super::error_document::{ErrorDocument, is_error};
 use super::identity::Identity;
 use super::lane::Arriving;
-use crate::call::{ObjectHeader, ObjectHeaders};
+use crate::call::{ContentMark, ObjectHeader, ObjectHeaders};
 use crate::store::fault::shortened;
 use crate::task::{Fault, FaultClass};
 use crate::timeouts::scaled;
@@ -83,6 +83,8 @@ pub(in crate::store) struct Whole {
     pub(in crate::store) body: Bytes,
     /// Whether it answers a request that only reads.
     reads: bool,
+    /// Whose signature the request had: the server may repeat it.
+    identity: Arc<Identity>,
 }
 
 /// A refusal, and what else it says of the clock.
@@ -129,7 +131,8 @@ impl Answer {
             let document = ErrorDocument::read(&body, signed);
             return Err(document.refused(status, &self.head.headers, dialect, signed, in_words()));
         }
-        Ok(Whole { status, headers: self.head.headers, body, reads: self.reads })
+        let identity = Arc::clone(&signed.identity);
+        Ok(Whole { status, headers: self.head.headers, body, reads: self.reads, identity })
     }
 
     /// Hands on a success whose body is still on its way.
@@ -195,6 +198,13 @@ impl Refused {
 }
 
 impl Whole {
+    /// `ETag` and length of an answer to HEAD. They may be told, so that secrets which a server repeats there are hidden.
+    pub(super) fn content_mark(&self) -> ContentMark {
+        let text = |name| self.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let etag = text(ETAG).map(|etag| shortened(&self.identity.hidden_from(etag)).into());
+        ContentMark { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
+    }
+
     /// The fault of a success whose document is not the one that was asked for. To read again would bring the same, unless the
     /// end of the body was not marked, so that it may have been cut off.
     pub(in crate::store) fn unreadable(&self, why: &str, in_words: String) -> Fault {

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, ETAG};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::answer::{Limit, Whole};
@@ -14,7 +13,6 @@ use super::payload::Payload;
 use super::{Ask, Wire};
 use crate::call::{Call, ContentMark, Learned, Reply};
 use crate::object::{ObjectId, TagSet, VersionId};
-use crate::store::fault::shortened;
 use crate::store::xml::XmlFault;
 use crate::task::Fault;
 
@@ -111,20 +109,10 @@ impl Wire {
             Call::GetAcl => document(self.dialect.read_acl(&whole.body)).map(Learned::Acl),
             Call::Head => {
                 let (class, restoration) = self.dialect.read_head(&whole.headers);
-                Ok(Learned::Head { class, restoration, content: self.content_mark(&whole.headers) })
+                Ok(Learned::Head { class, restoration, content: whole.content_mark() })
             }
             Call::PutTags(_) | Call::DeleteTags | Call::PutAcl(_) | Call::Restore(_) => Ok(Learned::Nothing),
         }
-    }
-
-    /// `ETag` and length of an answer to HEAD. They may be told, so that secrets which a server repeats there are hidden.
-    fn content_mark(&self, headers: &HeaderMap) -> ContentMark {
-        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let hidden = |text: &str| {
-            self.identities.in_force().map_or_else(|| text.to_owned(), |identity| identity.hidden_from(text))
-        };
-        let etag = text(ETAG).map(|etag| shortened(&hidden(etag)).into());
-        ContentMark { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
     }
 }
 

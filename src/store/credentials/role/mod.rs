@@ -22,6 +22,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use super::usable::Primed;
 use crate::diagnostics::drives_terminal;
 use crate::store::fault::shortened;
 use crate::store::wire::without_secrets;
@@ -103,8 +104,7 @@ pub(in crate::store) async fn in_oss_role(
 
 /// No work should begin in a role that is not to be had.
 async fn tried_out(role: impl ProvideCredentials + 'static) -> Result<SharedCredentialsProvider, CredentialsError> {
-    role.provide_credentials().await?;
-    Ok(SharedCredentialsProvider::new(role))
+    Primed::by(role).await
 }
 
 #[cfg(test)]

@@ -305,8 +305,11 @@ async fn a_role_of_aws_is_asked_for_in_its_region_and_one_of_another_server_at_i
         let credentials = provider.provide_credentials().await.expect("credentials");
         assert_eq!((credentials.access_key_id(), credentials.session_token()), ("ASIA", Some("token")));
         assert_eq!(credentials.expiry(), Some("2099-01-01T00:00:00Z".parse::<Timestamp>().expect("a time").into()));
+        let asked = aws.asked.lock().expect("whole").len();
+        assert_eq!(asked, 1, "what was given before work serves first");
+        let _ = provider.provide_credentials().await.expect("credentials");
         let asked = std::mem::take(&mut *aws.asked.lock().expect("whole"));
-        assert_eq!(asked.len(), 2, "once before work, and whenever it is to be renewed");
+        assert_eq!(asked.len(), 2, "and again whenever it is to be renewed");
         for (uri, authorization, body) in asked {
             assert_eq!(uri, url);
             assert!(

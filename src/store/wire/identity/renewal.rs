@@ -41,6 +41,8 @@ struct Held {
     /// When they stop serving; never where they do not expire, or where their source stands by them although this
     /// machine's clock says that they have expired: then the service decides.
     expiry: Option<SystemTime>,
+    /// When they expire as their source said last, whatever this machine's clock makes of it.
+    claimed: Option<SystemTime>,
     /// From when on new ones are wanted.
     renew_at: Option<SystemTime>,
     /// The code with which the service refused them.
@@ -51,7 +53,7 @@ struct Held {
 
 impl Held {
     fn new(identity: Arc<Identity>, now: SystemTime) -> Self {
-        let mut held = Self { identity, expiry: None, renew_at: None, refused: None, asked: false };
+        let mut held = Self { identity, expiry: None, claimed: None, renew_at: None, refused: None, asked: false };
         held.last_until(held.identity.credentials.expiry(), now);
         held
     }
@@ -59,6 +61,8 @@ impl Held {
     fn last_until(&mut self, expiry: Option<SystemTime>, now: SystemTime) {
         let left = expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default());
         self.expiry = expiry.filter(|expiry| *expiry > now);
+        self.claimed = expiry;
+        self.asked = false;
         // Some are handed out with less than that to live: then at half of it.
         self.renew_at = left.map(|left| now + left.saturating_sub(AHEAD).max(left / 2));
     }
@@ -185,8 +189,10 @@ impl Renewal {
 
     /// Whether these credentials would not be signed with any more.
     pub(super) fn is_spent(&self, identity: &Identity, now: SystemTime) -> bool {
-        let expired = || identity.credentials.expiry().is_some_and(|expiry| now >= expiry);
-        self.held.as_ref().is_none_or(|held| !held.identity.same_as(identity) || held.refused.is_some() || expired())
+        let expired = |held: &Held| held.claimed.is_some_and(|expiry| now >= expiry);
+        self.held
+            .as_ref()
+            .is_none_or(|held| !held.identity.same_as(identity) || held.refused.is_some() || expired(held))
     }
 
     fn nothing(&self) -> NoCredentials {

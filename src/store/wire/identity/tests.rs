@@ -241,6 +241,20 @@ async fn contents_are_compared_and_not_where_they_lie() {
     assert!(identities.is_spent(&current) && identities.is_spent(&copy));
 }
 
+#[tokio::test(start_paused = true)]
+async fn credentials_whose_life_was_extended_are_not_spent_when_the_first_one_is_over() {
+    let (source, identities) = Source::saying(Says::New(Some(-1)));
+    let current = identities.current().await.expect("credentials");
+    assert!(identities.is_spent(&current));
+    source.says(Says::Extended(3600));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    identities.0.lock().make_due();
+    let _ = identities.current().await;
+    settle().await;
+    assert_eq!(source.asked(), 2);
+    assert!(!identities.is_spent(&current));
+}
+
 #[tokio::test]
 async fn an_attempt_that_is_cut_off_leaves_room_for_the_next() {
     let (source, identities) = Source::saying(Says::Hangs);
