@@ -223,7 +223,9 @@ pub fn cost_of_forgetting(journal: &Journal, job: &JobRecord) -> Result<Option<S
                 "the next job of the plan cannot tell what has changed since {inventory}, and works on more than that"
             )
         }
-        _ => format!("nobody knows any more that {inventory} was completed, and the plan's next job works on it again"),
+        _ => format!(
+            "there is no record any more that {inventory} was completed, and the plan's next job works on it again"
+        ),
     }))
 }
 

@@ -106,7 +106,7 @@ impl Door {
     pub(super) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
         let key = self.key(name);
         let remove = async || self.store.remove(&self.bucket, &key).await;
-        self.patiently("what the state does not need any more cannot be removed", (&key, 0), remove).await
+        self.patiently("what the state no longer needs cannot be removed", (&key, 0), remove).await
     }
 
     /// The names of the objects that begin so, and when each was written by the store's clock.
@@ -124,7 +124,7 @@ impl Door {
         let (mut found, mut last) = (Vec::new(), None);
         loop {
             let read = async || self.store.list(&request).await;
-            let page = self.patiently("the state cannot be looked for", (&request.prefix, 1 << 20), read).await?;
+            let page = self.patiently("the state cannot be listed", (&request.prefix, 1 << 20), read).await?;
             let next = cursor.follow(request.from.as_ref(), &page).map_err(untrusted)?;
             for entry in page.entries {
                 if let Some(before) = last.filter(|before| entry.key <= *before) {

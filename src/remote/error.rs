@@ -29,7 +29,7 @@ pub enum RemoteError {
     #[error("the state is held on this machine: {0}")]
     HeldHere(LeaseError),
     /// Its store makes objects whether or not they are new.
-    #[error("the store does not keep two from holding the state at once: {0}")]
+    #[error("the store cannot lock the state: {0}")]
     NoCondition(String),
     /// It was taken over by somebody else.
     #[error("the state was taken over by {0}")]
@@ -69,7 +69,7 @@ pub enum RemoteError {
     #[error("{} holds something that is not, or not only, a copy of this state", .0.display())]
     Occupied(PathBuf),
     /// Files changed faster than they could be looked at.
-    #[error("the files of the jobs changed while they were looked at, again and again")]
+    #[error("the files of the jobs kept changing while they were read")]
     Restless,
     /// There is nothing there.
     #[error("there is no state yet")]
@@ -109,7 +109,7 @@ impl RemoteError {
                 "end the process that has lock=false in its state's URL, or remove lock=false there; batchplan state show says who pushed last"
                     .to_owned(),
             ),
-            Self::NotRenewed(_) => Some("see to the connection to the state's store, and run the same command again".to_owned()),
+            Self::NotRenewed(_) => Some("check the connection to the state's store, and run the command again".to_owned()),
             Self::Damaged { name, .. } if name.starts_with("lock/") => {
                 Some("if whoever made it is certainly gone: batchplan state unlock".to_owned())
             }

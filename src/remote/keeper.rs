@@ -320,7 +320,7 @@ impl PushSchedule {
                 if !self.securing.is_empty() {
                     self.next = Instant::now() + Duration::from_secs(1);
                 }
-                (opening.tell)(&format!("warning: {error}; it is tried again"));
+                (opening.tell)(&format!("warning: {error}; retrying"));
             }
         }
     }

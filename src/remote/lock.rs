@@ -1,10 +1,10 @@
 //! Who holds a state: a lock with a lease, of which each holder makes a new one.
 //!
 //! A process that wants to hold the state creates `lock/N+1` on condition that there is none, once `lock/N` was given back or
-//! its lease has run out; `acquire` decides that. It has run out when the store's own clock says so of both its last renewal and now, or when whoever waits has
-//! seen it unchanged for as long as the lease is good, by no clock but its own. A holder counts its lease from before the
-//! renewal was sent, and gives it up at half of it, whether or not an answer comes later: it is gone before anybody else
-//! begins. `N+1` is beyond every lock and every head of the listings that were judged, so that a lock which was removed does not
+//! its lease has run out; `acquire` decides that. It has run out when the store's own clock says so of both its last renewal
+//! and now, or when whoever waits has seen it unchanged for as long as the lease is good, by no clock but its own. A holder
+//! counts its lease from before the renewal was sent, and gives it up at half of it, whether or not an answer comes later: it
+//! is gone before anybody else begins. `N+1` is beyond every lock and every head of the listings that were judged, so that a lock which was removed does not
 //! let an older generation begin again.
 
 use std::fmt;
@@ -42,7 +42,7 @@ pub(super) const MAX_BEATEN: u32 = 20;
 /// How long is waited before something is tried again that another was faster at.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A moment on this machine: time passes for it also while the machine sleeps, and nobody sets it.
+/// An instant of a clock that nobody sets. Where the system tells its uptime, the time that the machine sleeps counts as well.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     running: Instant,
@@ -297,7 +297,7 @@ impl<'a> Candidate<'a> {
         let mut lock = Lock { generation, shape: self.ours.clone(), good_since: self.good_since };
         lock.release(self.door).await?;
         let _ = self.door.remove(&name_of(generation)).await;
-        let why = "it makes an object again that was to be made only if it is new";
+        let why = "it overwrites an object that it was to create only if there is none";
         Ok(RemoteError::NoCondition(why.to_owned()))
     }
 }
@@ -396,7 +396,7 @@ pub(super) async fn pause() {
 
 /// What cannot be: a store that is not to be trusted.
 pub(super) fn refuses_and_shows_none() -> RemoteError {
-    RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses a lock and shows none".to_owned() }
+    RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses to create a lock, and lists none".to_owned() }
 }
 
 /// Who holds the newest lock, as far as it can be read.

@@ -16,8 +16,9 @@
 //! Two never hold a state at once, and what one of them does too late harms nobody: the next generation begins when the
 //! lock of the one before was given back, or was not renewed for as long as it is good; a holder stops well before that;
 //! whatever is written has a name of its own, so that nothing that arrives late takes the place of what is newer; and what is
-//! not needed any more is removed only once a renewal has shown that nobody else has come. No store's clock is compared with another's. That an object can
-//! be made on condition that it is new is all that is asked of a store, so that OSS, which knows no other condition, does.
+//! not needed any more is removed only once a renewal has shown that nobody else has come. No store's clock is compared with
+//! another's. That an object can be made on condition that it is new is all that is asked of a store, so that OSS, which knows
+//! no other condition, does.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -246,7 +246,7 @@ fn oss_reads_its_own_variables_and_says_which_is_missing() {
     for (variables, said) in [
         (&aws[..], unset.to_owned()),
         (&half, format!("{missing}, although OSS_ACCESS_KEY_SECRET is")),
-        (&copied, "OSS_ACCESS_KEY_SECRET begins or ends with white space: set it to the bare value".to_owned()),
+        (&copied, "OSS_ACCESS_KEY_SECRET has white space at its beginning or end: set it to the bare value".to_owned()),
     ] {
         let mut command = anonymous(&scene, &APPLY);
         command.envs(variables.iter().copied());

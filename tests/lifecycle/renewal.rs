@@ -301,7 +301,7 @@ fn whatever_the_environment_says_nothing_panics() {
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "localhost:8080", "AWS_CONTAINER_CREDENTIALS_FULL_URI is no URL"),
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "127.0.0.1", "AWS_CONTAINER_CREDENTIALS_FULL_URI is no URL"),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hush\n", "AWS_CONTAINER_AUTHORIZATION_TOKEN holds a line break"),
-        ("AWS_REGION", "us-east-1\n", "AWS_REGION is no region"),
+        ("AWS_REGION", "us-east-1\n", "AWS_REGION is not a valid region"),
         ("AWS_EXECUTION_ENV", "hush\u{1}", "AWS_EXECUTION_ENV holds a line break"),
     ] {
         let mut command = metadata.as_ecs(anonymous(&scene, &APPLY));

@@ -77,7 +77,7 @@ fn a_store_that_knows_no_condition_is_found_out() {
     let place = Place::with_objects(20);
     let url = format!("s3://states/team?endpoint={}", place.work.endpoint());
     let here = place.machine_with("here", &url);
-    here.apply().ended(6).said("does not keep two from holding the state at once").said("lock=false");
+    here.apply().ended(6).said("the store cannot lock the state").said("lock=false");
     assert_eq!(place.work.count(Kind::PutTags).arrived, 0);
     let there = place.machine_with("there", &format!("{url}&lock=false"));
     there.apply().ended(0);

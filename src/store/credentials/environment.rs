@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn what_is_no_credential_is_refused_and_not_shown() {
         for (value, why) in [
-            ("hushhush\n", "begins or ends with white space"),
-            (" hushhush", "begins or ends with white space"),
+            ("hushhush\n", "has white space at its beginning or end"),
+            (" hushhush", "has white space at its beginning or end"),
             ("hush hush", "holds white space"),
             ("hush\u{1b}hush", "holds white space, a control character"),
             ("hushhüsh", "holds white space"),

@@ -148,7 +148,7 @@ impl ProcessProvider {
         let mut child = command.spawn().map_err(ProcessError::Start)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let running = async {
-            // What is too long is not waited for: dropping the process ends it.
+            // What is too long is not waited for: dropping the process ends the shell. What that has begun may live on.
             let written = tokio::try_join!(read(stdout), read(stderr));
             let (stdout, stderr) = written?;
             let status = child.wait().await.map_err(ProcessError::Read)?;

@@ -15,7 +15,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
     /// A copy that took a line break or a blank along.
-    #[error("{0} begins or ends with white space: set it to the bare value")]
+    #[error("{0} has white space at its beginning or end: set it to the bare value")]
     Surrounded(String),
     /// What no header can carry.
     #[error("{0} holds white space, a control character or one outside ASCII, and credentials have none of these")]
@@ -24,7 +24,7 @@ pub(super) enum Unusable {
     #[error("{0} is empty")]
     Empty(&'static str),
     /// What no request can be signed for.
-    #[error("{0} is no region: it may have letters, digits, `-` and `_`")]
+    #[error("{0} is not a valid region: letters, digits, `-` and `_`")]
     Region(String),
 }
 

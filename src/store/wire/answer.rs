@@ -29,7 +29,7 @@ const MAX_REFUSAL: usize = 64 << 10;
 /// How long the rest of a refusal is waited for.
 const REFUSAL_TIME: Duration = Duration::from_secs(10);
 
-/// A difference between clocks that servers refuse: fifteen minutes, at AWS and OSS alike.
+/// A difference between clocks that servers refuse: a little less than the fifteen minutes of AWS and OSS.
 const SKEW: SignedDuration = SignedDuration::from_mins(14);
 
 /// The most that an answer may have.

@@ -108,7 +108,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let cut_off = || Err(NoCredentials::because("asking for them was cut off"));
+        let cut_off = || Err(NoCredentials::because("the request for them was interrupted"));
         let answer = self.answer.take().unwrap_or_else(cut_off);
         self.shared.lock().ended(answer, SystemTime::now(), Instant::now());
         self.shared.ended.send_replace(());

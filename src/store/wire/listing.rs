@@ -190,7 +190,7 @@ impl Page {
 
     fn finished(self, dialect: Dialect) -> Result<ListPage, Unusable> {
         if !self.whole {
-            return Err(Unusable::untrusted("it is another document than a listing of what was asked for"));
+            return Err(Unusable::untrusted("it is not the listing that was requested"));
         }
         if self.count > MAX_ENTRIES {
             return Err(Unusable::Untrusted(format!("it has {} entries, and the most is {MAX_ENTRIES}", self.count)));
@@ -202,7 +202,7 @@ impl Page {
         let truncated = self.truncated.ok_or_else(|| Unusable::untrusted("it does not say whether more follows"))?;
         let next = if truncated { self.next(self.all_versions, dialect) } else { None };
         if truncated && next.is_none() {
-            return Err(Unusable::untrusted("it says that there is more, and not where to go on"));
+            return Err(Unusable::untrusted("it is truncated, and does not say where it continues"));
         }
         let entries = self.entries.iter().map(|entry| entry.listed(self.encoded, self.all_versions, dialect));
         let entries = entries.collect::<Result<Vec<_>, _>>()?;

@@ -16,6 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::super::acs3::Unsigned;
+use super::super::usable::check_credentials;
 use super::{PATIENCE, RoleError, SESSION};
 use crate::backoff::{Backoff, RetryPolicy};
 use crate::store::wire::{Clock, Errand};
@@ -179,13 +180,12 @@ fn date(head: &Parts) -> Option<Timestamp> {
 /// What was granted; it ends when the server says so, by the server's own clock where that is known.
 fn granted(body: &[u8], date: Option<Timestamp>) -> Option<Credentials> {
     let Granted { credentials: keys } = serde_json::from_slice(body).ok()?;
-    let usable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if ![&keys.access_key_id, &keys.access_key_secret, &keys.security_token].into_iter().all(|text| usable(text)) {
-        return None;
-    }
     let left = keys.expiration.duration_since(date.unwrap_or_else(Timestamp::now));
     let until = SystemTime::now() + Duration::try_from(left).unwrap_or_default();
-    Some(Credentials::new(keys.access_key_id, keys.access_key_secret, Some(keys.security_token), Some(until), "role"))
+    let granted =
+        Credentials::new(keys.access_key_id, keys.access_key_secret, Some(keys.security_token), Some(until), "role");
+    check_credentials(&granted).ok()?;
+    Some(granted)
 }
 
 impl ProvideCredentials for OssRole {

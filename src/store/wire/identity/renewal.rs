@@ -146,7 +146,7 @@ impl Renewal {
                 let expiry = fresh.credentials.expiry();
                 let longer = expiry > held.expiry.max(Some(now));
                 if held.refused.is_some() {
-                    self.why = Some(NoCredentials::because("their source gives the same again"));
+                    self.why = Some(NoCredentials::because("their source returned the same again"));
                 } else if longer || !held.serves(now) {
                     held.last_until(expiry, now);
                 }

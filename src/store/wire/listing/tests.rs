@@ -120,7 +120,7 @@ fn a_document_that_is_cut_is_no_page() {
 
 #[test]
 fn a_page_of_another_kind_than_was_asked_for_is_refused() {
-    let other = "it is another document than a listing of what was asked for";
+    let other = "it is not the listing that was requested";
     let objects =
         format!("<ListBucketResult><IsTruncated>false</IsTruncated><Contents>{ENTRY}</Contents></ListBucketResult>");
     assert_eq!(refused(&objects, true), other);
@@ -139,9 +139,9 @@ fn a_page_that_does_not_say_how_to_go_on_is_refused() {
         assert_eq!(refused(&document, false), "it does not say whether more follows", "{document}");
     }
     let nowhere = page("<IsTruncated>true</IsTruncated>");
-    assert_eq!(refused(&nowhere, false), "it says that there is more, and not where to go on");
+    assert_eq!(refused(&nowhere, false), "it is truncated, and does not say where it continues");
     let versions = "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
-    assert_eq!(refused(versions, true), "it says that there is more, and not where to go on");
+    assert_eq!(refused(versions, true), "it is truncated, and does not say where it continues");
 }
 
 #[test]
