@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::server::ServerLook;
 use crate::diff::Tally;
 use crate::manifest::{Census, Source, Versions};
 use crate::object::{Acl, Bucket};
@@ -144,6 +145,14 @@ pub fn server_check_off(plan: &Plan) -> Option<&'static str> {
     (plan.skip_server_check && !plan.store.is_first_party()).then_some(
         "the server check is off (`skip_server_check`): a server that does not know tags, ACLs or restores may replace, empty \
          or delete objects",
+    )
+}
+
+/// What deserves a second thought where the server could have been checked by reading, and was not.
+pub(super) fn unchecked(plan: &Plan, look: ServerLook) -> Option<&'static str> {
+    let could = plan.operations.iter().any(|operation| operation.aspect().read().is_some());
+    (could && look == ServerLook::NotChecked).then_some(
+        "the server could not be checked with the objects that were looked at; the job checks it before its first write",
     )
 }
 

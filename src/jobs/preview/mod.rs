@@ -208,7 +208,8 @@ impl Previewer<'_> {
         };
         let rows = frozen.rows();
         let Examined { tally, shown, told, names, .. } = examined;
-        let cautions = cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
+        let mut cautions = cautions::all(self.plan, &buckets, &census, rows, &tally, busiest.as_ref());
+        cautions.extend(cautions::unchecked(self.plan, server).map(str::to_owned));
         Ok(Preview {
             work: workload::workload(self.plan, &census, rows, &tally, asked, names),
             cautions,
