@@ -360,7 +360,12 @@ impl Worker {
     }
 
     /// Sends one request, in its turn and within its time. What is sent `again` gives way to a stop while it waits.
-    async fn attempt(&self, visit: &Visit<'_>, call: &Call, again: bool) -> Result<Result<Reply, Fault>, Halt> {
+    pub(super) async fn attempt(
+        &self,
+        visit: &Visit<'_>,
+        call: &Call,
+        again: bool,
+    ) -> Result<Result<Reply, Fault>, Halt> {
         let may_stop = again || !visit.begun.load(Ordering::Relaxed);
         if self.check.as_ref().is_some_and(|check| check.is_refused()) {
             return Err(Halt::Stopped);

@@ -176,14 +176,15 @@ pub fn why_untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
         _ => String::new(),
     };
     let object = &refusal.object;
-    let end = if refusal.after_write || matches!(refusal.kind, RefusalKind::Unseen | RefusalKind::Silent) {
+    let unclear = matches!(refusal.kind, RefusalKind::Unseen | RefusalKind::Silent);
+    let end = if refusal.after_write || refusal.others_written || unclear {
         "no further request was started"
     } else {
         "nothing was changed"
     };
     let others = if refusal.others_written {
         ". Writes before it succeeded, and may have changed the contents of other objects: compare those of the report, too, \
-         with a copy or an older version"
+         with a copy or an older version, if the server was replaced meanwhile"
     } else {
         ""
     };

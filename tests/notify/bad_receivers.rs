@@ -1,6 +1,5 @@
 //! Receivers that do not take what they are told: the job does not care, and the command ends.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use batchplan::job::JobStatus;
@@ -54,8 +53,8 @@ fn no_receiver_holds_up_a_job_or_changes_what_becomes_of_it() {
     scene.deny(|key| key == "k0003");
     let (silent, broken, well) =
         (Receiver::always(Answer::Silence), Receiver::always(Answer::Status("500 No", "")), Receiver::new());
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let down = format!("[[notify]]\nurl = \"http://{nobody}/\"\n");
+    // Nothing serves this port any more; one that was free a moment ago may be another test's by now.
+    let down = "[[notify]]\nurl = \"http://127.0.0.1:1/\"\n".to_owned();
     let on = "on = [\"active\", \"complete\"]";
     let hooks = [silent.hook(on), broken.hook(on), down, well.hook(on)].concat();
     scene.plan(&format!("{TAG}{hooks}"));

@@ -212,10 +212,15 @@ impl ServerCheck {
         Ok(())
     }
 
+    /// Where writes have succeeded before, whatever it was seen by.
+    fn with_others(&self, refusal: ServerRefusal) -> ServerRefusal {
+        ServerRefusal { others_written: self.has_written.load(Ordering::Relaxed), ..refusal }
+    }
+
     /// After a write that has shown that the server is not to be trusted.
     fn refusal_of_write(&self, object: &ObjectId, aspect: Aspect, kind: RefusalKind, what: String) -> ServerRefusal {
-        let others_written = self.has_written.load(Ordering::Relaxed);
-        ServerRefusal { object: object.clone(), aspect, kind, what, after_write: true, others_written }
+        let refusal = ServerRefusal { after_write: true, ..ServerRefusal::of_read(object, aspect, kind, what) };
+        self.with_others(refusal)
     }
 
     /// Ends the trust: whatever is recorded, nothing more is sent.

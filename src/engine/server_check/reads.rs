@@ -178,6 +178,7 @@ impl Worker {
             },
             Err(halt) => return Err(halt),
         };
+        let refusal = check.with_others(refusal);
         check.refuse(&refusal).await?;
         Err(Halt::Untrusted(Box::new(refusal.without_outcome())))
     }

@@ -7,9 +7,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::writes::Content;
+use super::writes::{Content, aspect_of};
 use super::{CONTENT_CHANGED, RefusalKind, ServerCheck, locked};
-use crate::call::{Call, ContentMark, Reply};
+use crate::call::{Call, ContentMark, Learned, ObjectHeader, Reply};
 use crate::engine::worker::{Halt, Visit, Worker, failed};
 use crate::journal::TrustScope;
 use crate::operation::Step;
@@ -59,24 +59,25 @@ impl Worker {
         if !check.is_sample(scope) {
             return self.send_write(visit, step, asked_before).await;
         }
-        let before = match self.content(visit, step).await {
-            Ok(Content::There { mark, .. }) if mark.etag.is_some() => mark,
-            Ok(Content::Gone(fault)) => return Err(self.missing(visit, step, *fault).await),
-            Err(halt @ (Halt::Refused(_) | Halt::Stopped)) => return Err(halt),
+        let before = match self.glimpse(visit).await? {
+            Some(Content::There { mark, .. }) if mark.etag.is_some() => mark,
+            Some(Content::Gone(fault)) if !self.reads(visit, step).await? => {
+                return Err(self.missing(check, visit, step, *fault).await);
+            }
             // Such as an object that only its owner may look at.
             _ if check.is_blind(scope).await? => return Box::pin(self.write(visit, step, asked_before)).await,
             _ => return self.send_write(visit, step, asked_before).await,
         };
         let reply = self.send_write(visit, step, asked_before).await?;
         let asked = self.store.request_url(visit.object, &step.call);
-        let (found, is_servers_doing) = match self.content(visit, step).await {
-            Ok(Content::There { mark, .. }) if mark.is_same_content(&before) => {
+        let (found, is_servers_doing) = match self.glimpse(visit).await? {
+            Some(Content::There { mark, .. }) if mark.is_same_content(&before) => {
                 check.unseen.store(0, Ordering::Relaxed);
                 return Ok(reply);
             }
-            Ok(Content::There { mark, .. }) => (mark.to_string(), self.is_what_was_sent(step, &before, &mark)),
-            Ok(Content::Gone(fault)) => (fault.to_string(), step.call == Call::DeleteTags),
-            Err(_) => {
+            Some(Content::There { mark, .. }) => (mark.to_string(), self.is_what_was_sent(step, &before, &mark)),
+            Some(Content::Gone(fault)) => (fault.to_string(), step.call == Call::DeleteTags),
+            None => {
                 check.is_blind(scope).await?;
                 return Ok(reply);
             }
@@ -105,6 +106,28 @@ impl Worker {
         let url = self.store.request_url(visit.object, &step.call);
         let fault = Fault::unanswered(FaultClass::Rejected, CONTENT_CHANGED, &what, url);
         Err(failed(&step.operation, Fault { status: Some(status), ..fault }))
+    }
+
+    /// One look at the object, and no second attempt: others are written meanwhile. `None` where it shows nothing.
+    async fn glimpse(&self, visit: &Visit<'_>) -> Result<Option<Content>, Halt> {
+        match self.attempt(visit, &Call::Head, false).await? {
+            Ok(Reply { learned: Learned::Head { content: mark, .. }, headers, .. }) => {
+                Ok(Some(Content::There { mark, restore: headers.has(ObjectHeader::Restore) }))
+            }
+            Err(fault) if fault.class == FaultClass::Credentials => Err(Halt::Refused(Box::new(fault))),
+            Err(fault) if matches!(fault.status, Some(404 | 405 | 410)) => Ok(Some(Content::Gone(Box::new(fault)))),
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether the tags or the ACL of an object can be read: then it is there, whatever HEAD says.
+    async fn reads(&self, visit: &Visit<'_>, step: &Step) -> Result<bool, Halt> {
+        let Some(call) = aspect_of(step).read() else { return Ok(false) };
+        match self.send(visit, &Step { call, operation: step.operation.clone() }).await {
+            Ok(_) => Ok(true),
+            Err(Halt::Failed(_)) => Ok(false),
+            Err(halt) => Err(halt),
+        }
     }
 
     /// Whether a content that is new is as long as the body of the request.

@@ -107,7 +107,7 @@ impl Worker {
             return Ok(());
         }
         match self.content(visit, step).await {
-            Ok(Content::Gone(fault)) => Err(self.missing(visit, step, *fault).await),
+            Ok(Content::Gone(fault)) => Err(self.missing(check, visit, step, *fault).await),
             Err(Halt::Stopped) => Err(Halt::Stopped),
             // Whatever else it is, the check finds it as well, and judges it.
             _ => Ok(()),
@@ -226,7 +226,7 @@ impl Worker {
             Marked::By(mark) => Ok(mark),
             Marked::Gone(fault) => {
                 check.some_missing.store(true, Ordering::Relaxed);
-                Err(self.missing(visit, step, *fault).await)
+                Err(self.missing(check, visit, step, *fault).await)
             }
             Marked::Refused(refusal) => self.distrust(check, *refusal).await,
         }
@@ -254,21 +254,31 @@ impl Worker {
         Ok(Marked::Refused(Box::new(ServerRefusal::of_read(visit.object, aspect, kind, what))))
     }
 
-    /// An object that HEAD does not find fails unwritten, in the words of a request that has some.
-    pub(super) async fn missing(&self, visit: &Visit<'_>, step: &Step, fault: Fault) -> Halt {
-        let Some(call) = aspect_of(step).read() else {
+    /// An object that HEAD does not find fails unwritten, in the words of a request that has some. Where HEAD finds none although
+    /// there is one, no write could be looked at.
+    pub(super) async fn missing(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step, fault: Fault) -> Halt {
+        let aspect = aspect_of(step);
+        let Some(call) = aspect.read() else {
             return failed(&step.operation, named_missing(fault, visit.object));
         };
-        match self.send(visit, &Step { call, operation: step.operation.clone() }).await {
-            Err(halt) => halt,
-            Ok(_) => failed(&step.operation, fault),
+        if let Err(halt) = self.send(visit, &Step { call, operation: step.operation.clone() }).await {
+            return halt;
         }
+        // It may have come into being in between.
+        let again = match self.content(visit, step).await {
+            Ok(Content::Gone(again)) => again,
+            Ok(Content::There { .. }) => return failed(&step.operation, fault),
+            Err(halt) => return halt,
+        };
+        let asked = self.store.request_url(visit.object, &Call::Head);
+        let what = format!("{asked} was answered with {again}, although its {} can be read", aspect.resource());
+        let refusal = ServerRefusal::of_read(visit.object, aspect, RefusalKind::Unseen, what);
+        halted(check, refusal).await
     }
 
     /// Refuses before anything was written, or where nobody knows what came of it.
     async fn distrust<T>(&self, check: &ServerCheck, refusal: ServerRefusal) -> Result<T, Halt> {
-        check.refuse(&refusal).await?;
-        Err(Halt::Untrusted(Box::new(refusal.without_outcome())))
+        Err(halted(check, refusal).await)
     }
 
     /// Refuses after a write: the object stands in the report with what the server did.
@@ -474,6 +484,15 @@ impl Worker {
     }
 }
 
-fn aspect_of(step: &Step) -> Aspect {
+/// Ends the trust without an outcome of the object.
+async fn halted(check: &ServerCheck, refusal: ServerRefusal) -> Halt {
+    let refusal = check.with_others(refusal);
+    match check.refuse(&refusal).await {
+        Ok(()) => Halt::Untrusted(Box::new(refusal.without_outcome())),
+        Err(halt) => halt,
+    }
+}
+
+pub(super) fn aspect_of(step: &Step) -> Aspect {
     Aspect::of(&step.call).unwrap_or(Aspect::Tags)
 }
