@@ -23,6 +23,9 @@ impl Runner<'_> {
         } else if self.job.status == Ready {
             self.advance(Paused, Why::paused(PauseCause::Server, why.clone()))?;
         }
+        // What the job was paused with says more: which objects may be harmed as well.
+        let paused = self.job.status == Paused && self.job.cause == Some(PauseCause::Server);
+        let why = self.job.reason.clone().filter(|_| paused).unwrap_or(why);
         let id = &self.job.id;
         let help = after_distrust(id, true, &why);
         Err(JobError::Untrusted { job: Some(id.clone()), why, help })

@@ -221,6 +221,7 @@ fn a_server_that_turns_in_mid_job_without_a_word_is_found_out() {
         assert!(ran.stderr.contains("Writes before it succeeded"), "{}", ran.stderr);
         let shown = stage.scene.run(&["show", job.id.as_str()]).ended(0);
         assert!(shown.stdout.contains("ServerCheckFailed"), "{}", shown.stdout);
+        stage.refused(&["resume", job.id.as_str()], "Writes before it succeeded");
     }
     // All of the others are in flight when a look shows it: the job is not Complete for all that.
     let stage = Stage::of(Nature::Proper, PUT, |_| NO_TAGS.to_owned());
