@@ -13,6 +13,7 @@
 //! Later answers are looked at as well: the headers of an object where none should be end the job. And some of the later
 //! writes are: HEAD before and after shows whether the content stayed (`samples`).
 
+mod confirm;
 mod reads;
 mod samples;
 mod verdict;

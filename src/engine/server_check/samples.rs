@@ -36,7 +36,7 @@ impl ServerCheck {
 
     /// Notes that a sample could not be looked at. Where that goes on, the first write has shown that HEAD works here, and it
     /// does not any more: the next write goes alone.
-    async fn is_blind(&self, scope: &TrustScope) -> Result<bool, Halt> {
+    async fn too_many_unseen(&self, scope: &TrustScope) -> Result<bool, Halt> {
         if self.unseen.fetch_add(1, Ordering::Relaxed) + 1 < MOST_UNSEEN {
             return Ok(false);
         }
@@ -59,18 +59,18 @@ impl Worker {
         if !check.is_sample(scope) {
             return self.send_write(visit, step, asked_before).await;
         }
-        let before = match self.glimpse(visit).await? {
+        let before = match self.look_once(visit).await? {
             Some(Content::There { mark, .. }) if mark.etag.is_some() => mark,
             Some(Content::Gone(fault)) if !self.reads(visit, step).await? => {
                 return Err(self.missing(check, visit, step, *fault).await);
             }
             // Such as an object that only its owner may look at.
-            _ if check.is_blind(scope).await? => return Box::pin(self.write(visit, step, asked_before)).await,
+            _ if check.too_many_unseen(scope).await? => return Box::pin(self.write(visit, step, asked_before)).await,
             _ => return self.send_write(visit, step, asked_before).await,
         };
         let reply = self.send_write(visit, step, asked_before).await?;
         let asked = self.store.request_url(visit.object, &step.call);
-        let (found, is_servers_doing) = match self.glimpse(visit).await? {
+        let (found, is_servers_doing) = match self.look_once(visit).await? {
             Some(Content::There { mark, .. }) if mark.is_same_content(&before) => {
                 check.unseen.store(0, Ordering::Relaxed);
                 return Ok(reply);
@@ -78,7 +78,7 @@ impl Worker {
             Some(Content::There { mark, .. }) => (mark.to_string(), self.is_what_was_sent(step, &before, &mark)),
             Some(Content::Gone(fault)) => (fault.to_string(), step.call == Call::DeleteTags),
             None => {
-                check.is_blind(scope).await?;
+                check.too_many_unseen(scope).await?;
                 return Ok(reply);
             }
         };
@@ -109,7 +109,7 @@ impl Worker {
     }
 
     /// One look at the object, and no second attempt: others are written meanwhile. `None` where it shows nothing.
-    async fn glimpse(&self, visit: &Visit<'_>) -> Result<Option<Content>, Halt> {
+    async fn look_once(&self, visit: &Visit<'_>) -> Result<Option<Content>, Halt> {
         match self.attempt(visit, &Call::Head, false).await? {
             Ok(Reply { learned: Learned::Head { content: mark, .. }, headers, .. }) => {
                 Ok(Some(Content::There { mark, restore: headers.has(ObjectHeader::Restore) }))

@@ -32,13 +32,13 @@ pub(super) enum Content {
     Gone(Box<Fault>),
 }
 
-/// What a look at an object after its write has shown that did it no harm.
+/// What a look at an object after its write has shown.
 #[must_use]
-struct Unharmed {
+struct LookAfter {
     /// Whether a restore shows.
     restore: bool,
-    /// In words, where somebody else has changed its content.
-    elsewhere: Option<String>,
+    /// In words, where the content is another of the same length.
+    changed: Option<String>,
 }
 
 /// By what a change of an object's content would be seen.
@@ -166,10 +166,9 @@ impl Worker {
             // An earlier attempt may have arrived: the next run looks.
             Err(halt) => return Err(halt),
         };
-        let mut rewritten = None;
+        let mut changed = None;
         if scope.aspect != Aspect::Restoration {
-            let Unharmed { elsewhere, .. } = self.unharmed(check, visit, step, &before, Some(reply.status)).await?;
-            rewritten = elsewhere;
+            changed = self.look_after(check, visit, step, &before, Some(reply.status)).await?.changed;
         }
         if let Some(header) = telltale(&step.call, reply.headers) {
             let asked = self.store.request_url(visit.object, &step.call);
@@ -179,8 +178,8 @@ impl Worker {
             return self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await;
         }
         let read = self.reads_back(check, visit, step, &before, reply.status).await?;
-        if let Some(what) = rewritten {
-            return self.changed(check, scope, visit, step, (reply.status, what)).await;
+        if changed.is_some() {
+            self.changes_once(check, visit, step).await?;
         }
         let sent = self.store.body_mark(&step.call);
         if sent.size > Some(0) && before.is_same_content(&sent) {
@@ -277,7 +276,7 @@ impl Worker {
     }
 
     /// Refuses before anything was written, or where nobody knows what came of it.
-    async fn distrust<T>(&self, check: &ServerCheck, refusal: ServerRefusal) -> Result<T, Halt> {
+    pub(super) async fn distrust<T>(&self, check: &ServerCheck, refusal: ServerRefusal) -> Result<T, Halt> {
         Err(halted(check, refusal).await)
     }
 
@@ -314,8 +313,7 @@ impl Worker {
         }
     }
 
-    /// One look at the object after its write, which must find it as it was. Another content of the same length is not the
-    /// server's doing, unless the object was as long as what was sent: somebody else has written the object meanwhile.
+    /// One look at the object after its write, which must find it as it was. Whether a restore shows.
     async fn unharmed(
         &self,
         check: &ServerCheck,
@@ -323,19 +321,35 @@ impl Worker {
         step: &Step,
         before: &ContentMark,
         status: Option<u16>,
-    ) -> Result<Unharmed, Halt> {
+    ) -> Result<bool, Halt> {
+        match self.look_after(check, visit, step, before, status).await? {
+            LookAfter { restore, changed: None } => Ok(restore),
+            LookAfter { changed: Some(what), .. } => {
+                self.refused(check, visit, step, status, (RefusalKind::TakesForObject, what)).await
+            }
+        }
+    }
+
+    /// The same, which leaves open whose doing another content of the same length is: the server's, or somebody's who has
+    /// written the object meanwhile. One that is as long as what was sent is the server's.
+    async fn look_after(
+        &self,
+        check: &ServerCheck,
+        visit: &Visit<'_>,
+        step: &Step,
+        before: &ContentMark,
+        status: Option<u16>,
+    ) -> Result<LookAfter, Halt> {
         let asked = self.store.request_url(visit.object, &step.call);
         let what = match self.content(visit, step).await {
             Ok(Content::There { mark, restore }) if mark.is_same_content(before) => {
-                return Ok(Unharmed { restore, elsewhere: None });
+                return Ok(LookAfter { restore, changed: None });
             }
             Ok(Content::There { mark, restore }) => {
                 let what = format!("after {asked} HEAD says {mark}, and before it said {before}");
-                if mark.etag.is_some()
-                    && mark.is_as_long_as(before)
-                    && !mark.is_as_long_as(&self.store.body_mark(&step.call))
-                {
-                    return Ok(Unharmed { restore, elsewhere: Some(what) });
+                let as_long = mark.etag.is_some() && mark.is_as_long_as(before);
+                if as_long && !mark.is_as_long_as(&self.store.body_mark(&step.call)) {
+                    return Ok(LookAfter { restore, changed: Some(what) });
                 }
                 what
             }
@@ -344,6 +358,19 @@ impl Worker {
             Err(halt) => return Err(halt),
         };
         self.refused(check, visit, step, status, (RefusalKind::TakesForObject, what)).await
+    }
+
+    /// Sends a first write again, to the same object, since its content has changed across it: if it changes once more, that
+    /// is the server's doing.
+    async fn changes_once(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step) -> Result<(), Halt> {
+        let before = match self.mark(visit, aspect_of(step), step).await? {
+            Marked::By(mark) => mark,
+            Marked::Gone(fault) => return self.unseen(check, visit, step, &fault).await,
+            Marked::Refused(refusal) => return self.distrust(check, *refusal).await,
+        };
+        let reply = self.send_write(visit, step, true).await?;
+        let _ = self.unharmed(check, visit, step, &before, Some(reply.status)).await?;
+        Ok(())
     }
 
     /// The first write was sent, and what it has done cannot be seen: the next run looks before it sends anything.
@@ -368,7 +395,7 @@ impl Worker {
         loop {
             let found = if let Some(call) = aspect_of(step).read() {
                 self.read_written(check, visit, step, call, status).await?
-            } else if self.unharmed(check, visit, step, before, Some(status)).await?.restore {
+            } else if self.unharmed(check, visit, step, before, Some(status)).await? {
                 Ok(None)
             } else {
                 Err("HEAD shows no restore".to_owned())
@@ -445,42 +472,6 @@ impl Worker {
                 Err(Halt::Failed(Box::new(failure)))
             }
         }
-    }
-
-    /// Looks at the objects whose first writes an earlier run has sent without recording what came of them.
-    async fn confirm_all(&self, check: &ServerCheck) -> Result<(), Halt> {
-        let unconfirmed: Vec<_> = locked(&check.unconfirmed).clone().into_iter().collect();
-        for (scope, write) in unconfirmed {
-            self.confirm(check, &scope, write).await?;
-        }
-        Ok(())
-    }
-
-    async fn confirm(&self, check: &ServerCheck, scope: &TrustScope, write: FirstWrite) -> Result<(), Halt> {
-        let FirstWrite { object, before } = write;
-        let visit = Visit::new(&object);
-        let step = Step { call: Call::Head, operation: String::new() };
-        let what = match self.content(&visit, &step).await {
-            // Another content of the same length is somebody else's.
-            Ok(Content::There { mark, .. }) if mark.is_same_content(&before) || mark.is_as_long_as(&before) => {
-                locked(&check.unconfirmed).remove(scope);
-                return check.clear(scope).await;
-            }
-            Ok(Content::There { mark, .. }) => format!("it has {mark} now"),
-            Ok(Content::Gone(fault)) => format!("HEAD says {fault} now"),
-            Err(Halt::Failed(failure)) => {
-                let what = format!(
-                    "an earlier run has sent a first write, and a look at what it has done failed: {}",
-                    failure.fault
-                );
-                let refusal = ServerRefusal::of_read(&object, scope.aspect, RefusalKind::Unseen, what);
-                return self.distrust(check, refusal).await;
-            }
-            Err(halt) => return Err(halt),
-        };
-        let what = format!("an earlier run has sent the first write of {object}, which had {before} before; {what}");
-        let refusal = check.refusal_of_write(&object, scope.aspect, RefusalKind::TakesForObject, what);
-        self.distrust(check, refusal).await
     }
 }
 
