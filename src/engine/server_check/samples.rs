@@ -64,6 +64,11 @@ impl Worker {
             Some(Content::Gone(fault)) if !self.reads(visit, step).await? => {
                 return Err(self.missing(check, visit, step, *fault).await);
             }
+            // It is there, and HEAD says that it is not: no matter of this object.
+            Some(Content::Gone(_)) => {
+                check.unprove(scope).await?;
+                return Box::pin(self.write(visit, step, asked_before)).await;
+            }
             // Such as an object that only its owner may look at.
             _ if check.too_many_unseen(scope).await? => return Box::pin(self.write(visit, step, asked_before)).await,
             _ => return self.send_write(visit, step, asked_before).await,
