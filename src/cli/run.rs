@@ -87,7 +87,7 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
     if results.is_empty() {
         terminal.say("nothing is Ready");
         if waits_for_a_person(journal)? {
-            terminal.say("  help: some jobs are paused and wait for somebody to resume or cancel them: batchplan list");
+            terminal.say("  help: paused jobs must be resumed or cancelled: batchplan list --status Paused");
         }
     }
     if args.json {

@@ -72,10 +72,10 @@ impl Control<'_> {
     fn answer(&self, job: &JobRecord) {
         match &job.request {
             Some((Request::Pause, why)) => {
-                self.pause(PauseCause::Person, why.as_deref().unwrap_or("somebody paused it"));
+                self.pause(PauseCause::Person, why.as_deref().unwrap_or("on request"));
             }
             Some((Request::Cancel, why)) => {
-                let why = Why::because(why.as_deref().unwrap_or("somebody cancelled it"));
+                let why = Why::because(why.as_deref().unwrap_or("on request"));
                 self.turn(JobStatus::Cancelling, why);
                 self.stop.cancel();
             }

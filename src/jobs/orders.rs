@@ -112,7 +112,7 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<Ordered, JobError> {
 }
 
 fn pause_unheld(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
-    let why = || Why::paused(PauseCause::Person, "somebody paused it");
+    let why = || Why::paused(PauseCause::Person, "on request");
     let job = journal.find(id.as_str())?;
     match job.status {
         Paused => return Ok(job),
@@ -160,8 +160,8 @@ pub async fn cancel(journal: &Journal, id: &JobId, reason: Option<String>) -> Re
 
 fn cancel_unheld(journal: &Journal, id: &JobId, reason: Option<String>, held: Held) -> Result<Ordered, JobError> {
     let job = journal.find(id.as_str())?;
-    let mut why = reason.unwrap_or_else(|| "somebody cancelled it".to_owned());
-    // What was found out about the server is worth more than that somebody drew the conclusion.
+    let mut why = reason.unwrap_or_else(|| "on request".to_owned());
+    // The finding about the server stays known when the job is cancelled for it.
     if let Some(found) = job.reason.as_ref().filter(|_| job.cause == Some(PauseCause::Server)) {
         why = format!("{why}; it was paused before: {found}");
     }

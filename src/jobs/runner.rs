@@ -291,7 +291,7 @@ impl<'a> Runner<'a> {
     fn stopped_preparing(&mut self) -> Result<Prepare, JobError> {
         self.refresh()?;
         let Some((Request::Cancel, why)) = self.job.request.clone() else { return Ok(Prepare::Interrupted) };
-        let why = Why { reason: why.or_else(|| Some("somebody cancelled it".to_owned())), cause: None };
+        let why = Why { reason: why.or_else(|| Some("on request".to_owned())), cause: None };
         if self.job.status != Cancelling {
             self.advance(Cancelling, why.clone())?;
         }
@@ -449,9 +449,9 @@ impl<'a> Runner<'a> {
     fn stops_as_asked(&mut self) -> Result<(), JobError> {
         let or = |why: Option<String>, otherwise: &str| why.unwrap_or_else(|| otherwise.to_owned());
         match self.job.request.clone() {
-            Some((Request::Cancel, why)) => self.advance(Cancelling, Why::because(or(why, "somebody cancelled it"))),
+            Some((Request::Cancel, why)) => self.advance(Cancelling, Why::because(or(why, "on request"))),
             Some((Request::Pause, why)) => {
-                self.advance(Pausing, Why::paused(PauseCause::Person, or(why, "somebody paused it")))
+                self.advance(Pausing, Why::paused(PauseCause::Person, or(why, "on request")))
             }
             None => self.advance(Pausing, Why::paused(PauseCause::Signal, "it was asked to stop")),
         }

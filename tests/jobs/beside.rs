@@ -99,7 +99,7 @@ impl Drop for Slow {
 fn a_pause_from_elsewhere_stops_the_job_and_it_goes_on_later() {
     let mut slow = Slow::start();
     let ran = slow.run(&["pause", &slow.job[..8], "--json"]).ended(0);
-    assert_eq!(ran.stderr, format!("job {0} is Paused: somebody paused it\nnext: batchplan resume {0}\n", slow.job));
+    assert_eq!(ran.stderr, format!("job {0} is Paused: on request\nnext: batchplan resume {0}\n", slow.job));
     assert_eq!(ran.json()["status"], "Paused");
     let first = slow.ended(5).json();
     assert_eq!(first["status"], "Paused");

@@ -207,7 +207,7 @@ fn what_a_person_paused_is_left_alone() {
     asking.over().ended(0);
     assert_eq!(scene.newest().cause, Some(PauseCause::Person));
     let ran = scene.run(&["run"]).ended(0);
-    let waits = "  help: some jobs are paused and wait for somebody to resume or cancel them: batchplan list\n";
+    let waits = "  help: paused jobs must be resumed or cancelled: batchplan list --status Paused\n";
     assert_eq!(ran.stderr, format!("nothing is Ready\n{waits}"));
     assert_stands(&scene.newest(), JobStatus::Paused, 9, 0);
     // Whoever names it means it.

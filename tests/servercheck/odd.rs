@@ -105,6 +105,24 @@ fn a_server_that_only_a_write_shows_costs_one_object_and_no_other() {
 }
 
 #[test]
+fn plan_says_how_far_the_server_was_checked() {
+    let stage = Stage::new(Nature::IgnoresSubresources, PUT);
+    let found = &stage.scene.run(&["plan", "plan.toml", "--json"]).ended(6).json()["server_check"];
+    assert_eq!((&found["state"], &found["found"]), (&"refused".into(), &"takes_for_object".into()), "{found}");
+
+    let plan = std::fs::read_to_string(stage.scene.path("plan.toml")).expect("a plan");
+    stage.scene.write("plan.toml", plan.replace("[store]\n", "[store]\nskip_server_check = true\n"));
+    let off = stage.scene.run(&["plan", "plan.toml", "--json"]).json();
+    assert_eq!(off["server_check"]["state"], "off");
+
+    let csv = "[manifest.csv]\npath = \"list.csv\"\nfields = [\"Bucket\", \"Key\"]\n";
+    stage.scene.write("list.csv", "bkt,gone\n");
+    stage.scene.plan(&format!("{csv}{PUT}"));
+    let unchecked = stage.scene.run(&["plan", "plan.toml"]);
+    assert!(unchecked.stdout.contains("caution: the server could not be checked"), "{}", unchecked.stdout);
+}
+
+#[test]
 fn an_object_that_is_what_is_sent_proves_nothing() {
     let sent = "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet><Tag><Key>t</Key><Value>1</Value></Tag>\
                 </TagSet></Tagging>";

@@ -1,8 +1,8 @@
 //! One comment on a pull request for each plan, kept up to date.
 //! <https://docs.github.com/en/rest/issues/comments>
 //!
-//! It is found again by a marker at its beginning, among the comments by the token's owner: a marker that somebody else
-//! wrote does not count. The comment is a courtesy: what goes wrong is one warning, and never an exit code.
+//! It is found by a marker at its beginning, among the comments of the token's owner: markers in comments by others do not
+//! count. The comment is a courtesy: what goes wrong is one warning, and never an exit code.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //! job runs.
 //!
 //! A content that is as long as what was sent, or gone after tags were deleted, is the server's doing. Any other that changes
-//! across a write may also be somebody else's. So the object fails, with both contents in its message, and the next write of
+//! across a write may also come from another client. So the object fails, with both contents in its message, and the next write of
 //! the scope is sent alone again: that one shows which of the two it was. A second change before that is too much of a chance.
 
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::task::{Fault, FaultClass};
 /// Up to this many writes of a scope those are looked at whose number is a power of two.
 const OFTEN_UNTIL: u64 = 1024;
 
-/// Beyond that, one write in so many.
+/// Beyond that, each write whose number is a multiple of this.
 const ONE_IN: u64 = 1000;
 
 /// So many samples in a row that cannot be looked at are no matter of single objects any more.

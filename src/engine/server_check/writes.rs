@@ -81,6 +81,10 @@ impl Worker {
                 () = self.stop.cancelled() => return Err(Halt::Stopped),
                 turn = check.turn.lock() => turn,
             };
+            // Those that waited for their turn meanwhile look at nothing any more.
+            if check.is_refused() {
+                return Err(Halt::Stopped);
+            }
             // What an earlier run may have done is seen before this one does anything.
             self.confirm_all(check).await?;
             if !check.is_proven(&scope) {
@@ -148,9 +152,6 @@ impl Worker {
         step: &Step,
         asked_before: bool,
     ) -> Result<Reply, Halt> {
-        if check.is_refused() {
-            return Err(Halt::Stopped);
-        }
         let before = self.before(check, scope, visit, step).await?;
         if self.stop.is_cancelled() {
             return Err(Halt::Stopped);
@@ -330,8 +331,8 @@ impl Worker {
         }
     }
 
-    /// The same, which leaves open whose doing another content of the same length is: the server's, or somebody's who has
-    /// written the object meanwhile. One that is as long as what was sent is the server's.
+    /// The same, but another content of the same length is only reported: another client may have written the object in
+    /// between. One that is as long as what was sent is the server's doing.
     async fn look_after(
         &self,
         check: &ServerCheck,

@@ -447,7 +447,7 @@ fn first_read(plan: &Plan) -> Option<Call> {
     })
 }
 
-/// With what an object is told to be missing, if it is.
+/// The error that says that an object is missing; `None` where it is there.
 async fn missing(reader: &Worker, object: &ObjectId, call: &Call) -> Option<Box<Fault>> {
     match reader.ask(object, call.clone()).await {
         // HEAD has no document that would say more.
