@@ -8,7 +8,7 @@ use super::{Error, Exit, github, signals, state};
 use crate::job::JobStatus;
 use crate::jobs::{JobError, Patience, stored_plan};
 use crate::journal::{JobRecord, Journal, PauseCause, Query};
-use crate::notify::{Context, NotReady, Notifier, Receiver, Says, Undelivered};
+use crate::notify::{Context, NotReady, Notifier, Receiver, Says, Undelivered, Undone};
 use crate::plan::{Hook, Plan};
 
 /// After how long of waiting for messages that is said.
@@ -109,10 +109,17 @@ pub(super) fn settle(terminal: Terminal) {
             runtime.block_on(wait(notifier, terminal));
         }
     }
-    let left = notifier.close();
-    if left > 0 {
-        let messages = if left == 1 { "a notification was".to_owned() } else { format!("{left} notifications were") };
-        terminal.say(format_args!("warning: {messages} not delivered in time"));
+    let undone = notifier.close();
+    if undone.count > 0 {
+        terminal.say(format_args!("warning: {}", in_words(&undone)));
+    }
+}
+
+fn in_words(Undone { count, last_failure }: &Undone) -> String {
+    let messages = if *count == 1 { "a notification was".to_owned() } else { format!("{count} notifications were") };
+    match last_failure {
+        Some(why) => format!("{messages} not delivered in time; tried last: {why}"),
+        None => format!("{messages} not delivered in time"),
     }
 }
 

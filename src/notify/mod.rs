@@ -23,5 +23,6 @@ mod seal;
 
 pub use letter::Context;
 pub use notifier::{Notifier, Says};
+pub use order::Undone;
 pub use outbox::Undelivered;
 pub use receiver::{NotReady, Receiver};

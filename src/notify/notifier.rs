@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::letter::{Context, Letter, News};
+use super::order::Undone;
 use super::outbox::{Outbox, Undelivered};
 use super::receiver::{NotReady, Receiver};
 use crate::job::{JobId, JobStatus, Progress};
@@ -86,8 +87,8 @@ impl Notifier {
         self.outbox.emptied().await;
     }
 
-    /// Gives up what is left, and tells how many messages that were.
-    pub fn close(&self) -> usize {
+    /// Gives up what is left.
+    pub fn close(&self) -> Undone {
         self.outbox.close()
     }
 

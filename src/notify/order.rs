@@ -65,6 +65,8 @@ pub(super) struct QueuedLetter {
     deadline: Option<Instant>,
     /// When it is to be tried again.
     not_before: Option<Instant>,
+    /// Why it was not taken when it was tried last.
+    last_failure: Option<String>,
 }
 
 /// A letter that is being sent.
@@ -72,8 +74,18 @@ struct LetterUnderWay {
     job: String,
     event: Event,
     superseded: bool,
+    last_failure: Option<String>,
     /// Has another letter go first.
     recall: CancellationToken,
+}
+
+/// Letters that were not delivered by the time that nobody waits for them any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Undone {
+    /// How many.
+    pub count: usize,
+    /// Why one of them was not taken when it was tried last, if any was tried.
+    pub last_failure: Option<String>,
 }
 
 /// What is to be done next.
@@ -117,6 +129,7 @@ impl LetterQueue {
             backoff: Backoff::new(RETRIES),
             deadline: None,
             not_before: None,
+            last_failure: None,
         });
         self.make_way();
         dropped
@@ -144,9 +157,12 @@ impl LetterQueue {
     }
 
     /// Gives up what waits; what is under way is left to itself.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self) -> Undone {
         self.closed = true;
-        self.waiting.clear();
+        let count = self.len();
+        let under_way = self.under_way.values().map(|it| it.last_failure.clone());
+        let mut failures = under_way.chain(self.waiting.drain(..).map(|it| it.last_failure));
+        Undone { count, last_failure: failures.find_map(|why| why) }
     }
 
     /// Whether nobody is to be told of what is not delivered.
@@ -211,7 +227,8 @@ impl LetterQueue {
         let most = scaled(if self.ending { ATTEMPT_AT_THE_END } else { ATTEMPT });
         let (job, event, superseded) = (posted.letter.job.clone(), posted.letter.event, posted.superseded);
         let recall = CancellationToken::new();
-        let under_way = LetterUnderWay { job, event, superseded, recall: recall.clone() };
+        let last_failure = posted.last_failure.clone();
+        let under_way = LetterUnderWay { job, event, superseded, last_failure, recall: recall.clone() };
         self.under_way.insert(posted.receiver.url.in_full(), under_way);
         NextStep::Send(Box::new(posted), most.min(deadline.saturating_duration_since(now)), recall)
     }
@@ -260,6 +277,7 @@ impl LetterQueue {
                     return Some(self.given_up(posted, why));
                 }
                 posted.not_before = again;
+                posted.last_failure = Some(why);
             }
             None => {}
         }
@@ -352,6 +370,21 @@ mod tests {
         let once: Vec<_> = order.iter().filter(|it| *it != "1 complete").map(String::as_str).collect();
         assert_eq!(once, ["2 failed", "3 active", "1 run-time", "2 active", "1 active"], "{order:?}");
         assert_eq!((order[0].as_str(), order.len()), ("1 complete", 7), "{order:?}");
+    }
+
+    #[test]
+    fn what_is_not_delivered_says_why_it_was_not_taken_last_whether_it_waits_or_is_being_sent() {
+        let now = Instant::now();
+        for sending in [false, true] {
+            let mut state = still(&[(1, Event::Complete), (2, Event::Complete)]);
+            let first = sent(&mut state, now).expect("a letter");
+            assert!(state.took(first, Some(refused(None)), now).is_none());
+            let again = sending.then(|| sent(&mut state, now + Duration::from_secs(2)).expect("again"));
+            assert_eq!(state.close(), Undone { count: 2, last_failure: Some("no".to_owned()) });
+            assert_eq!((again.is_some(), state.len()), (sending, usize::from(sending)));
+        }
+        let untried = still(&[(1, Event::Complete)]).close();
+        assert_eq!(untried, Undone { count: 1, last_failure: None });
     }
 
     #[test]

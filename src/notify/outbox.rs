@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::carrier::{Refused, attempt};
 use super::letter::Letter;
-use super::order::{LetterQueue, MAX_WAITING, NextStep, QueuedLetter};
+use super::order::{LetterQueue, MAX_WAITING, NextStep, QueuedLetter, Undone};
 use super::receiver::Receiver;
 use crate::web::Client;
 
@@ -115,12 +115,9 @@ impl Outbox {
         }
     }
 
-    /// Gives up what is left, and tells how many letters that were.
-    pub(super) fn close(&self) -> usize {
-        let mut queue = self.shared.queue();
-        let left = queue.len();
-        queue.close();
-        left
+    /// Gives up what is left.
+    pub(super) fn close(&self) -> Undone {
+        self.shared.queue().close()
     }
 }
 
@@ -235,7 +232,7 @@ mod tests {
         let dropped: Vec<_> = told.lock().expect("sound").iter().map(|what| what.job.clone()).collect();
         assert_eq!(dropped, ["1", "2"]);
         assert_eq!(outbox.left(), MAX_WAITING + 1);
-        assert_eq!(outbox.close(), MAX_WAITING + 1);
+        assert_eq!(outbox.close(), Undone { count: MAX_WAITING + 1, last_failure: None });
         assert_eq!(outbox.left(), 1, "what is under way is left to itself");
         let said = told.lock().expect("sound")[0].to_string();
         assert!(said.starts_with("nobody was told that job 1 is `failed`: 256 messages wait for http://127"), "{said}");
