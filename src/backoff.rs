@@ -1,28 +1,29 @@
-//! How long to wait before a request is sent again, and how often: one rule for whoever talks to a store.
+//! Retry policy and backoff: how many times a request is sent, and how long to wait between attempts. Used by every
+//! client of a store.
 
 use std::time::Duration;
 
 use crate::timeouts::scaled;
 
-/// When a request that may fare better later is sent again.
+/// When a failed request is retried, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// The shortest wait.
+    /// The shortest wait before a retry.
     pub base: Duration,
-    /// The longest wait.
+    /// The longest wait before a retry.
     pub cap: Duration,
-    /// Requests sent in all, the first included.
+    /// The total number of attempts, including the first.
     pub attempts: u32,
 }
 
 impl Default for RetryPolicy {
-    /// Ten attempts over about a minute and a half: longer than a store takes to split a hot prefix or to fail over.
+    /// Ten attempts over about 90 seconds: longer than a store needs to split a hot prefix or to fail over.
     fn default() -> Self {
         Self { base: Duration::from_millis(100), cap: Duration::from_secs(20), attempts: 10 }
     }
 }
 
-/// The waits of one request.
+/// The retry state of one request.
 #[derive(Debug)]
 pub struct Backoff {
     policy: RetryPolicy,
@@ -31,16 +32,16 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// None yet.
+    /// Creates the state of a request that has not been sent yet.
     #[must_use]
     pub fn new(policy: RetryPolicy) -> Self {
         Self { policy, sent: 0, last: scaled(policy.base) }
     }
 
-    /// The wait before the next attempt, or `None` when there is none left.
+    /// Records a failed attempt and returns the wait before the next one, or `None` if no attempts are left.
     ///
-    /// Decorrelated jitter: each wait is drawn between the base and three times the one before, so that clients that
-    /// were refused together do not come back together.
+    /// Uses decorrelated jitter: each wait is drawn between the base and three times the previous wait, so that
+    /// clients that failed together do not retry together.
     pub fn after_failure(&mut self) -> Option<Duration> {
         self.sent += 1;
         if self.sent >= self.policy.attempts {
@@ -53,7 +54,7 @@ impl Backoff {
         Some(self.last)
     }
 
-    /// Requests that failed so far.
+    /// Returns the number of failed attempts so far.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.sent

@@ -1,31 +1,31 @@
-//! The requests that reach one object, and what comes back: the vocabulary between operations, engine and stores.
+//! The requests for one object, and their responses. Operations, the engine and the stores share these types.
 
 use std::fmt;
 
 use crate::object::{Acl, Fact, ObjectState, Restoration, RestoreRequest, StorageClass, TagSet};
 use crate::variants::enum_with_all;
 
-/// One request about one object.
+/// One request for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Read all tags.
+    /// Reads all tags.
     GetTags,
-    /// Replace all tags.
+    /// Replaces all tags.
     PutTags(TagSet),
-    /// Remove all tags.
+    /// Removes all tags.
     DeleteTags,
-    /// Read the ACL.
+    /// Reads the ACL.
     GetAcl,
-    /// Set the ACL.
+    /// Sets the ACL.
     PutAcl(Acl),
-    /// Ask for a readable copy of an archived object.
+    /// Requests a readable copy of an archived object.
     Restore(RestoreRequest),
-    /// Read class and restoration.
+    /// Reads the storage class and the restore state.
     Head,
 }
 
 enum_with_all! {
-    /// What a request is, without what it carries.
+    /// The kind of a request, without its data.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum CallKind {
         /// [`Call::GetTags`].
@@ -46,7 +46,7 @@ enum_with_all! {
 }
 
 impl Call {
-    /// What it is, without what it carries.
+    /// Returns the kind of this request.
     #[must_use]
     pub fn kind(&self) -> CallKind {
         match self {
@@ -60,7 +60,7 @@ impl Call {
         }
     }
 
-    /// Whether the request changes anything.
+    /// Returns whether the request changes the object.
     #[must_use]
     pub fn writes(&self) -> bool {
         match self {
@@ -69,7 +69,7 @@ impl Call {
         }
     }
 
-    /// The method and the sub-resource that it is sent with, on S3 and on OSS alike.
+    /// Returns the HTTP method and the subresource of the request. Both are the same on S3 and OSS.
     #[must_use]
     pub fn request(&self) -> (&'static str, &'static str) {
         match self {
@@ -83,58 +83,60 @@ impl Call {
         }
     }
 
-    /// Whether sending it twice is the same as sending it once. A repeated restore may extend the expiry and be billed.
+    /// Returns whether sending the request twice has the same effect as sending it once. A repeated restore may
+    /// extend the expiry and be billed again.
     #[must_use]
     pub fn repeatable(&self) -> bool {
         !matches!(self, Self::Restore(_))
     }
 }
 
-/// What a request taught about the object.
+/// What a response says about the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Learned {
-    /// Nothing: it was a write.
+    /// No data: the request was a write.
     Nothing,
     /// The object's tags.
     Tags(TagSet),
     /// The object's ACL.
     Acl(Acl),
-    /// What HEAD says.
+    /// The data of a HEAD response.
     Head {
         /// The storage class.
         class: StorageClass,
-        /// Whether a restored copy is there or on its way.
+        /// Whether the object has a restored copy, or a restore is in progress.
         restoration: Restoration,
-        /// The content, as far as the headers tell it.
+        /// The identity of the content, as far as the headers give it.
         content: ContentMark,
     },
 }
 
-/// What tells one content of an object from another.
+/// Identifies one content of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContentMark {
-    /// Its `ETag`, as the server wrote it.
+    /// The `ETag`, exactly as the server sent it.
     pub etag: Option<Box<str>>,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: Option<u64>,
 }
 
 impl ContentMark {
-    /// Whether both are known to be of the same length, which is not that of nothing.
+    /// Returns whether both have the same known length, and it is not zero.
     #[must_use]
     pub fn is_as_long_as(&self, other: &Self) -> bool {
         self.size.is_some_and(|size| size > 0) && self.size == other.size
     }
 
-    /// Whether both stand for the same content: the same `ETag`, weak or not, and the same length where both are known.
+    /// Returns whether both identify the same content: the same `ETag`, weak or strong, and the same length if both
+    /// lengths are known.
     #[must_use]
     pub fn is_same_content(&self, other: &Self) -> bool {
         let lengths_differ = matches!((self.size, other.size), (Some(one), Some(other)) if one != other);
         self.opaque().is_some() && self.opaque() == other.opaque() && !lengths_differ
     }
 
-    /// What tells contents apart in the `ETag`: servers write it with quotation marks and without, in either case, and a proxy
-    /// that compresses answers makes it a weak one.
+    /// The `ETag` in a form that can be compared. Servers send it with or without quotation marks and in either case,
+    /// and a proxy that compresses responses makes it a weak one.
     fn opaque(&self) -> Option<String> {
         let etag = self.etag.as_deref()?;
         Some(etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_ascii_lowercase())
@@ -152,23 +154,23 @@ impl fmt::Display for ContentMark {
     }
 }
 
-/// A header that answers about an object itself carry, and answers about its tags or ACL do not.
+/// A header that is present in responses about an object itself, but not in responses about its tags or ACL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectHeader {
     /// `ETag`.
     ETag,
     /// `Last-Modified`.
     LastModified,
-    /// `Accept-Ranges`. Some servers send it with every answer.
+    /// `Accept-Ranges`. Some servers send it with every response.
     AcceptRanges,
-    /// `x-amz-delete-marker` or `x-oss-delete-marker`, when it is `true`.
+    /// `x-amz-delete-marker` or `x-oss-delete-marker`, if its value is `true`.
     DeleteMarker,
     /// `x-amz-restore` or `x-oss-restore`.
     Restore,
 }
 
 impl ObjectHeader {
-    /// Its name, as messages spell it.
+    /// Returns the header name that messages use. The S3 name stands for both dialects.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -181,41 +183,42 @@ impl ObjectHeader {
     }
 }
 
-/// Which of these headers an answer had.
+/// The set of [`ObjectHeader`]s in a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObjectHeaders(u8);
 
 impl ObjectHeaders {
-    /// With one more.
+    /// Returns the set with one more header.
     #[must_use]
     pub fn with(self, header: ObjectHeader) -> Self {
         Self(self.0 | 1 << header as u8)
     }
 
-    /// Whether it was there.
+    /// Returns whether the header is in the set.
     #[must_use]
     pub fn has(self, header: ObjectHeader) -> bool {
         self.0 & (1 << header as u8) != 0
     }
 }
 
-/// A server's answer to a request that it carried out.
+/// A server's response to a request that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status, any 2xx.
+    /// The HTTP status, always 2xx.
     pub status: u16,
-    /// What was learned.
+    /// What the response says about the object.
     pub learned: Learned,
-    /// Which headers of an object itself it had.
+    /// The object headers in the response.
     pub headers: ObjectHeaders,
-    /// Whether the server said that there is no tag set (404 `NoSuchTagSet`), which stands for no tags.
+    /// Whether the server reported that the object has no tag set (404 `NoSuchTagSet`). This counts as an empty tag
+    /// set.
     pub no_tag_set: bool,
-    /// How many bytes its body had.
+    /// The size of the response body in bytes.
     pub size: u64,
 }
 
 impl Reply {
-    /// An answer without headers of an object.
+    /// Creates a response without object headers and with an empty body.
     #[must_use]
     pub fn new(status: u16, learned: Learned) -> Self {
         Self { status, learned, headers: ObjectHeaders::default(), no_tag_set: false, size: 0 }
@@ -223,7 +226,7 @@ impl Reply {
 }
 
 impl ObjectState {
-    /// Takes in what a request taught.
+    /// Updates the state with the data of a response.
     pub fn learn(&mut self, learned: Learned) {
         match learned {
             Learned::Nothing => {}

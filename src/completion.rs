@@ -1,8 +1,8 @@
-//! What a completion report is: where it goes, what it lists, in which service's form.
+//! The completion report that a plan asks for: destination, scope and format.
 
 use crate::object::{Bucket, Key};
 
-/// Which service's report format is written.
+/// The service whose report format is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportFormat {
     /// OSS Batch Operations: `Report_CSV_20250901`.
@@ -14,9 +14,9 @@ pub enum ReportFormat {
 /// Which objects a report lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportScope {
-    /// Every attempted object.
+    /// Every object that was attempted.
     AllTasks,
-    /// Only those that failed.
+    /// Only objects that failed.
     FailedTasksOnly,
 }
 
@@ -25,19 +25,20 @@ pub enum ReportScope {
 pub struct ReportPlace {
     /// The bucket, in the plan's store.
     pub bucket: Bucket,
-    /// What stands before the job's id in the keys.
+    /// The key prefix, followed by the job ID.
     pub prefix: Key,
 }
 
-/// The report a plan asks for. Its files are always kept with the job; `place` is where else they go.
+/// The report that a plan asks for. Its files are always written to the job's folder. `place` is where they are
+/// published in addition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportSpec {
-    /// The bucket to publish to, if any.
+    /// Where the report is published, or `None` for a local report.
     pub place: Option<ReportPlace>,
-    /// Which objects it lists.
+    /// Which objects the report lists.
     pub scope: ReportScope,
-    /// Its format.
+    /// The service whose format the report has.
     pub format: ReportFormat,
-    /// Whether its files stay with the job once they are in the bucket.
+    /// Whether the files stay in the job's folder after they are published.
     pub keep_local: bool,
 }

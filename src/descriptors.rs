@@ -1,28 +1,29 @@
-//! Open files and sockets, and the process's limit on them.
+//! Limits on the open files and sockets (file descriptors) of this process.
 
 use std::fs;
 use std::io;
 
 use crate::files::os_code;
 
-/// Where the system lists what this process has open.
+/// Folders that list the open file descriptors of this process. The first one that can be read is used.
 const LISTS: [&str; 2] = ["/proc/self/fd", "/dev/fd"];
 
-/// Raises the number of files and sockets that may be open as far as this process may. Where it may not, it stays as it is.
+/// Raises the limit on open files and sockets to the maximum that this process may set. If that fails, the limit stays
+/// unchanged.
 #[cfg(unix)]
 pub fn raise_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Some systems do not take what they call the maximum: then there is no more than there was.
+    // Some systems reject the maximum that they report. The limit then stays unchanged.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// Raises the number of files and sockets that may be open as far as this process may. Here it is never too low.
+/// Does nothing: on this platform the limit is never too low.
 #[cfg(not(unix))]
 pub fn raise_limit() {}
 
-/// How many files and sockets may be open at once; `None` is no limit.
+/// Returns the limit on open files and sockets, or `None` if there is no limit.
 #[cfg(unix)]
 #[must_use]
 pub fn limit() -> Option<u64> {
@@ -30,21 +31,22 @@ pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many files and sockets may be open at once; `None` is no limit.
+/// Returns `None`: this platform has no limit on open files and sockets.
 #[cfg(not(unix))]
 #[must_use]
 pub fn limit() -> Option<u64> {
     None
 }
 
-/// How many more files and sockets may be opened now; `None` is as many as anybody wants.
+/// Returns how many more files and sockets can be opened now, or `None` if there is no limit.
 #[must_use]
 pub fn left() -> Option<u64> {
     let limit = limit()?;
     Some(limit.saturating_sub(open().unwrap_or(UNSEEN)))
 }
 
-/// How many of the `wanted` things the file limit allows at once, where each takes `each` descriptors; at least one.
+/// Reduces `wanted` to the number of items that can be open at once, if each of them uses `each` descriptors. [`SPARE`]
+/// descriptors stay free. Returns at least 1.
 #[must_use]
 pub fn fitting(wanted: u32, each: u64) -> u32 {
     let Some(left) = left() else { return wanted };
@@ -52,11 +54,11 @@ pub fn fitting(wanted: u32, each: u64) -> u32 {
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, wanted.max(1))
 }
 
-/// Files and sockets that are for all else than what is counted: the journal's own, names that are looked up, credentials,
-/// notifications, uploads.
+/// The number of descriptors reserved for everything that is not counted: the journal, name resolution, credentials,
+/// notifications, and uploads.
 pub const SPARE: u64 = 12;
 
-/// Whether something could not be opened because as many files and sockets are open as may be.
+/// Returns whether an open failed because the process or the system has too many open files and sockets.
 #[cfg(unix)]
 #[must_use]
 pub fn are_used_up(error: &io::Error) -> bool {
@@ -64,14 +66,14 @@ pub fn are_used_up(error: &io::Error) -> bool {
     os_code(error).is_some_and(|code| code == Errno::MFILE.raw_os_error() || code == Errno::NFILE.raw_os_error())
 }
 
-/// Whether something could not be opened because as many files and sockets are open as may be.
+/// Returns `false`: this platform does not report that too many files and sockets are open.
 #[cfg(not(unix))]
 #[must_use]
 pub fn are_used_up(_: &io::Error) -> bool {
     false
 }
 
-/// The error of what cannot be opened because as many files and sockets are open as may be.
+/// Returns the error that an open fails with if too many files and sockets are open.
 #[must_use]
 pub fn used_up() -> io::Error {
     #[cfg(unix)]
@@ -80,16 +82,16 @@ pub fn used_up() -> io::Error {
     io::Error::other("too many open files")
 }
 
-/// What to do where too few files and sockets may be open.
+/// The hint for errors that are caused by too few available files and sockets.
 pub const HELP: &str = "allow this process more open files and connections (ulimit -n 1024), then give the same command \
                         again: what was recorded is kept";
 
-/// What a process has open, as a rule, where the system does not list it.
+/// The assumed number of open descriptors on systems that do not list them.
 const UNSEEN: u64 = 24;
 
-/// How many are open.
+/// Returns the number of open descriptors, or `None` if the system does not list them.
 fn open() -> Option<u64> {
-    // The list itself is open while it is read.
+    // Reading the folder opens one descriptor itself.
     LISTS.iter().find_map(|list| Some((fs::read_dir(list).ok()?.count() as u64).saturating_sub(1)))
 }
 
@@ -101,7 +103,7 @@ mod tests {
     fn what_is_open_is_not_left() {
         let Some(before) = left() else { return };
         let files: Vec<_> = (0..10).map(|_| tempfile::tempfile().expect("a file")).collect();
-        // Other tests of this process open and close files as well.
+        // Other tests in this process also open and close files.
         assert!(files.len() == 10 && before <= limit().expect("a limit"));
         assert!(fitting(7, 1) <= 7 && fitting(0, 0) == 1 && fitting(u32::MAX, u64::MAX) == 1);
     }

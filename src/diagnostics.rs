@@ -1,4 +1,5 @@
-//! Mistakes in a file the user wrote: collected, never stopped at, each with its place and its remedy.
+//! Problems in the files that the user wrote. Reading does not stop at the first problem: all of them are collected,
+//! each with its position and a hint.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,15 +7,15 @@ use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
 
-/// Whether a character may do something to a terminal other than appear on it: control characters, line ends and tabs
-/// among them, and those that turn the direction of text or break lines.
+/// Returns whether a character can affect a terminal other than by being displayed: control characters, including line
+/// ends and tabs, and characters that change the text direction or break lines.
 #[must_use]
 pub fn drives_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text with whatever [drives a terminal](drives_terminal) made visible; line breaks stay.
+/// Escapes every character that [affects a terminal](drives_terminal), except `\n`.
 #[must_use]
 pub fn made_visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -28,7 +29,7 @@ pub fn made_visible(text: &str) -> String {
     out
 }
 
-/// One mistake, with every place that takes part in it.
+/// One problem in a file, with all positions that it involves.
 #[derive(Clone, Debug)]
 pub struct Problem {
     title: String,
@@ -39,52 +40,52 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A mistake. The title is short and lower-case and says what is wrong.
+    /// Creates an error. The title is short, starts in lower case, and states what is wrong.
     pub fn new(title: impl Into<String>) -> Self {
         let title = made_visible(&title.into());
         Self { title, labels: Vec::new(), help: None, warning: false, source: None }
     }
 
-    /// Points at bytes of the file; the first label is the problem's position.
+    /// Adds a label to a byte range of the file. The first label is the position of the problem.
     #[must_use]
     pub fn label(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
         self.labels.push((span, made_visible(&text.into())));
         self
     }
 
-    /// One line that says how to mend it.
+    /// Sets the hint: one line that says how to fix the problem.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(made_visible(&text.into()));
         self
     }
 
-    /// Worth saying, but no reason to refuse the file.
+    /// Turns the problem into a warning, which does not cause the file to be rejected.
     #[must_use]
     pub fn warning(mut self) -> Self {
         self.warning = true;
         self
     }
 
-    /// What is wrong.
+    /// Returns the title, which states what is wrong.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.title
     }
 
-    /// How to mend it.
+    /// Returns the hint, which says how to fix the problem.
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    /// Whether it is no reason to refuse the file.
+    /// Returns whether this is a warning, which does not cause the file to be rejected.
     #[must_use]
     pub fn is_warning(&self) -> bool {
         self.warning
     }
 
-    /// The labels: bytes of the file and what to say of them.
+    /// Returns the labels: byte ranges of the file, each with its text.
     #[must_use]
     pub fn marks(&self) -> &[(Range<usize>, String)] {
         &self.labels
@@ -122,7 +123,7 @@ impl Diagnostic for Problem {
     }
 }
 
-/// All the mistakes of one file, in the order they were found.
+/// All problems of one file, in the order in which they were found.
 #[derive(Clone, Debug)]
 pub struct Problems {
     source: Arc<NamedSource<String>>,
@@ -130,36 +131,36 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// None yet, of a file with this name and text. The text is shown as it is.
+    /// Creates an empty list for a file with this name and text. The name is escaped for terminals, the text is not.
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
         Self { source: Arc::new(NamedSource::new(made_visible(name), text.to_owned())), found: Vec::new() }
     }
 
-    /// Adds one.
+    /// Adds a problem to the end of the list.
     pub fn push(&mut self, mut problem: Problem) {
         problem.source = Some(Arc::clone(&self.source));
         self.found.push(problem);
     }
 
-    /// Whether any of them is a reason to refuse the file.
+    /// Returns whether any of the problems is an error, which causes the file to be rejected.
     #[must_use]
     pub fn any_error(&self) -> bool {
         self.found.iter().any(|problem| !problem.warning)
     }
 
-    /// Whether there is nothing to say.
+    /// Returns whether there are neither errors nor warnings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// The mistakes.
+    /// Returns the problems in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.found.iter()
     }
 
-    /// Line and column, both from 1, of a byte of the file. A column counts characters.
+    /// Returns the line and column of a byte offset in the file, both starting at 1. Columns count characters.
     #[must_use]
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let text = self.source.inner();
@@ -172,7 +173,7 @@ impl Problems {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
-    /// How many bytes an excerpt has that shows a span whole, with a line above and a line below.
+    /// Returns the size in bytes of an excerpt that shows a whole span, the line above it, and the line below it.
     #[must_use]
     pub fn excerpt_bytes(&self, span: &Range<usize>) -> usize {
         let text = self.source.inner().as_bytes();
@@ -189,7 +190,7 @@ impl Problems {
         two_lines(&mut before.iter().rev()) + span.len() + two_lines(&mut after.iter())
     }
 
-    /// The file's name as it was given.
+    /// Returns the file's name, escaped for terminals.
     #[must_use]
     pub fn file_name(&self) -> &str {
         self.source.name()

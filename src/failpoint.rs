@@ -1,4 +1,4 @@
-//! Named instants at which a test has the process killed. In release builds there are none.
+//! Failpoints: named places in the code at which a test can kill the process. Release builds have none.
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -18,14 +18,15 @@ mod armed {
     pub(super) fn reach(name: &str) {
         let Some(point) = POINT.get().filter(|point| point.name == name) else { return };
         if point.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // SIGKILL rather than an abort: the real thing, which nothing can catch. This thread goes no further.
+            // SIGKILL instead of an abort, because nothing can catch it. This thread does not continue.
             let _ = Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status();
             thread::sleep(Duration::from_mins(1));
         }
     }
 }
 
-/// Arms one point, given as `NAME:N`: the process is killed when it is reached for the N-th time.
+/// Arms one failpoint, given as `NAME:N`: the process is killed when the failpoint is reached for the N-th time.
+/// Ignores a setting that it cannot parse.
 pub fn arm(setting: &str) {
     #[cfg(debug_assertions)]
     if let Some((name, count)) = setting.split_once(':')
@@ -38,7 +39,7 @@ pub fn arm(setting: &str) {
     let _ = setting;
 }
 
-/// A named instant.
+/// Kills the process if the failpoint with this name is armed and due.
 #[inline]
 pub fn reach(name: &str) {
     #[cfg(debug_assertions)]

@@ -1,4 +1,4 @@
-//! Small files that must be whole whatever happens, and errors that say which file they are about.
+//! Crash-safe small files, file locks, and I/O errors that name their file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::hex::hex;
 
-/// Says which file an I/O error is about: the system's own text does not.
+/// Adds the path to an I/O error, because the system's message does not name the file.
 pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |cause| io::Error::new(cause.kind(), FileError { path: path.to_owned(), cause })
 }
 
-/// An I/O error, and the file that it is about.
+/// An I/O error with the path of the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", path.display())]
 struct FileError {
@@ -24,18 +24,18 @@ struct FileError {
     cause: io::Error,
 }
 
-/// The system's code of an I/O error, also of one that says [which file](about) it is about.
+/// Returns the operating system's code of an I/O error, including an error that [names its file](about).
 #[must_use]
 pub fn os_code(error: &io::Error) -> Option<i32> {
     let named = || os_code(&error.get_ref()?.downcast_ref::<FileError>()?.cause);
     error.raw_os_error().or_else(named)
 }
 
-/// Writes a file so that its name stands for the old content or the new, even after a crash. Until it does, the content
-/// is in a file beside it, with `.draft` behind the name.
+/// Replaces a file atomically: even after a crash, its name refers to either the old or the new content. The new
+/// content is first written to a file next to it, with `.draft` appended to the name.
 ///
 /// # Errors
-/// When the file cannot be written; the message does not name it.
+/// Returns an error if the file cannot be written. The message does not name the file.
 pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let draft = folder.join(format!("{name}.draft"));
     let mut file = create_anew(&draft)?;
@@ -45,11 +45,12 @@ pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()
     sync_folder(folder)
 }
 
-/// Begins a file in place of whatever has the name. Neither a symbolic link nor a second name of another file has this write
-/// elsewhere: in a folder that others may write to, a name may be anything.
+/// Creates a file and removes any file that has this name. It does not write through a symbolic link or a hard link: in
+/// a folder that others can write to, a name can refer to any file.
 ///
 /// # Errors
-/// When what has the name cannot be removed, such as a folder, or the file cannot be made; the message does not name it.
+/// Returns an error if the existing entry cannot be removed, for example because it is a folder, or if the file cannot
+/// be created. The message does not name the file.
 pub fn create_anew(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -57,11 +58,11 @@ pub fn create_anew(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens a file that batchplan keeps, with these options. A symbolic link is refused, and so is all else that is no regular
-/// file; opening a pipe waits for nobody.
+/// Opens one of batchplan's own files with these options. Rejects symbolic links and everything else that is not a
+/// regular file, and does not block on a pipe.
 ///
 /// # Errors
-/// When it is no regular file, or cannot be opened; the message does not name it.
+/// Returns an error if it is not a regular file or cannot be opened. The message does not name the file.
 pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let mut options = options.clone();
     #[cfg(unix)]
@@ -75,7 +76,7 @@ pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
     Ok(opened)
 }
 
-/// Has an open follow no link, and wait for nobody.
+/// Makes an open reject symbolic links and not block.
 #[cfg(unix)]
 fn add_flags(options: &mut OpenOptions) {
     use rustix::fs::OFlags;
@@ -84,29 +85,30 @@ fn add_flags(options: &mut OpenOptions) {
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
 }
 
-/// Reads a file that batchplan keeps, as [`open_own`] opens it.
+/// Reads one of batchplan's own files, which is opened with [`open_own`].
 ///
 /// # Errors
-/// When it is no regular file, or cannot be read; the message does not name it.
+/// Returns an error if it is not a regular file or cannot be read. The message does not name the file.
 pub fn read_own(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open_own(path, File::options().read(true))?.read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Makes a folder that batchplan keeps, and those above it, where they are not there yet.
+/// Creates one of batchplan's own folders, and its missing parents.
 ///
 /// # Errors
-/// When it cannot be made, or is a symbolic link: what is kept in it would be elsewhere. The message does not name it.
+/// Returns an error if the folder cannot be created, or is a symbolic link: its files would be stored elsewhere. The
+/// message does not name the folder.
 pub fn create_own_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     refuse_link(path)
 }
 
-/// Refuses a symbolic link. What is not there is none.
+/// Rejects a symbolic link. A path that does not exist is accepted.
 ///
 /// # Errors
-/// When it is one.
+/// Returns an error if the path is a symbolic link.
 pub fn refuse_link(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Err(io::Error::other(
@@ -116,43 +118,44 @@ pub fn refuse_link(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The path from the root of the file system on: to a library that reads more than a file's name in some texts, such as
-/// `file:x`, it is never one of those.
+/// Returns the absolute path. Some libraries give texts such as `file:x` a special meaning. An absolute path never has
+/// it.
 ///
 /// # Errors
-/// When the process has no folder that it is in.
+/// Returns an error if the process has no current folder.
 pub fn from_root(path: &Path) -> io::Result<PathBuf> {
-    // `.` stands for the process's folder, where the path is empty.
+    // `.` stands for the current folder if the path is empty.
     std::path::absolute(Path::new(".").join(path))
 }
 
-/// The SHA-256 of a value's JSON, in hex: the same for the same content.
+/// Returns the SHA-256 of a value's JSON in hexadecimal. The same content gives the same digest.
 ///
 /// # Errors
-/// When the value has no JSON.
+/// Returns an error if the value cannot be serialized to JSON.
 pub fn json_digest(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(hex(&Sha256::digest(serde_json::to_vec(value)?)))
 }
 
-/// How often a lock is tried, and how long after one another.
+/// The number of attempts to acquire a lock, and the delay between them.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Locks a file for this process alone.
+/// Acquires an exclusive lock on a file.
 ///
-/// A lock that is held for an instant is waited for, a fifth of a second at most: so long may hold it who only looks
-/// whether somebody does, and a process that is being started and has not let go of its parent's files yet.
+/// Retries for up to a fifth of a second, because a lock can be held for a moment by a process that only checks it, or
+/// by a new process that has not closed its parent's files yet.
 ///
 /// # Errors
-/// When somebody holds it for longer, or the file cannot be locked.
+/// Returns an error if the lock is held for longer, or the file cannot be locked.
 pub fn lock(file: &File) -> Result<(), TryLockError> {
     patiently(|| file.try_lock())
 }
 
-/// Locks a file so that no process can lock it for itself alone; many may do so at once. As patient as [`lock`].
+/// Acquires a shared lock on a file. Several processes can hold a shared lock, but not while another one holds an
+/// exclusive lock. Retries as [`lock`] does.
 ///
 /// # Errors
-/// When a process holds it for itself alone, or the file cannot be locked.
+/// Returns an error if a process holds an exclusive lock, or the file cannot be locked.
 pub fn lock_shared(file: &File) -> Result<(), TryLockError> {
     patiently(|| file.try_lock_shared())
 }
@@ -167,10 +170,11 @@ fn patiently(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockE
     lock()
 }
 
-/// Makes the names in a folder survive a crash. Only Unix has to be told, and only Unix can open a folder.
+/// Syncs a folder, so that the names in it survive a crash. Does nothing on other systems than Unix, where this is not
+/// needed and a folder cannot be opened.
 ///
 /// # Errors
-/// When the folder cannot be opened or written.
+/// Returns an error if the folder cannot be opened or synced.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
@@ -183,7 +187,7 @@ mod tests {
     fn the_old_content_stands_until_the_new_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         write_at_once(folder.path(), "f", b"old").unwrap();
-        // A draft that cannot be written leaves the file alone.
+        // A draft that cannot be written leaves the file unchanged.
         fs::create_dir(folder.path().join("f.draft")).unwrap();
         assert!(write_at_once(folder.path(), "f", b"new").is_err());
         assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"old");
@@ -204,7 +208,7 @@ mod tests {
         symlink(&victim, &link).unwrap();
         write_at_once(folder.path(), "f", b"new").unwrap();
         assert_eq!((fs::read_to_string(&name).unwrap(), link.exists()), ("new".to_owned(), false));
-        // A link with nothing behind it, and another name of the same file.
+        // A dangling symbolic link, and then a hard link to another file.
         symlink(folder.path().join("none"), &link).unwrap();
         write_at_once(folder.path(), "f", b"newer").unwrap();
         fs::hard_link(&victim, &link).unwrap();

@@ -1,10 +1,11 @@
-//! Which rows of the frozen manifest are settled, in a size that depends on what is in flight and not on the job.
+//! Tracks which rows of the manifest snapshot are settled. Its size depends on the rows in flight, not on the size of
+//! the job.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::task::Seq;
 
-/// The settled rows: for each part a low mark, below which every row is settled, and the settled rows above it.
+/// The settled rows: for each part a low mark, below which all rows are settled, and the settled rows above it.
 #[derive(Clone, Debug, Default)]
 pub struct Frontier {
     parts: BTreeMap<u32, PartFrontier>,
@@ -12,7 +13,7 @@ pub struct Frontier {
     changed: BTreeSet<u32>,
 }
 
-/// Which rows are settled, whatever was told of it.
+/// Compares the settled rows only, not which parts have changed.
 impl PartialEq for Frontier {
     fn eq(&self, other: &Self) -> bool {
         self.parts == other.parts
@@ -21,19 +22,20 @@ impl PartialEq for Frontier {
 
 impl Eq for Frontier {}
 
-/// One part of a frontier, as it is kept.
+/// The settled rows of one part, as they are saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartMark {
-    /// The manifest part.
+    /// The number of the manifest part.
     pub part: u32,
-    /// A row, a multiple of 64, below which every row is settled.
+    /// A row number, a multiple of 64. All rows below it are settled.
     pub low: u32,
-    /// The rows from there on, 64 a word, the first in the lowest bit: 1 where it is settled.
+    /// One bit for each row from `low` on, 64 rows per word, the first in the lowest bit: 1 if the row is settled.
     pub above: Vec<u64>,
 }
 
 impl PartMark {
-    /// Whether this can have been taken from a frontier: it begins at a whole word, and its rows can be counted.
+    /// Returns whether this can come from a frontier: `low` is at the start of a word, and the row numbers do not
+    /// overflow.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let words = u64::from(self.low / 64) + self.above.len() as u64;
@@ -42,7 +44,7 @@ impl PartMark {
 }
 
 impl Frontier {
-    /// Notes that a row has its outcome. Noting it again changes nothing.
+    /// Records that a row is settled, that is, has an outcome. Recording it again has no effect.
     pub fn settle(&mut self, seq: Seq) {
         let part = self.parts.entry(seq.part).or_default();
         self.above -= part.above;
@@ -51,7 +53,7 @@ impl Frontier {
         self.changed.insert(seq.part);
     }
 
-    /// The frontier that these marks were taken from; the last one of a part counts.
+    /// Restores a frontier from its saved parts. If a part occurs more than once, the last one counts.
     #[must_use]
     pub fn of(marks: impl IntoIterator<Item = PartMark>) -> Self {
         let parts: BTreeMap<_, _> = marks.into_iter().map(|mark| (mark.part, PartFrontier::of(mark))).collect();
@@ -59,49 +61,49 @@ impl Frontier {
         Self { parts, above, changed: BTreeSet::new() }
     }
 
-    /// The parts that changed since this was last asked.
+    /// Returns the parts that have changed since the last call.
     pub fn take_changes(&mut self) -> Vec<PartMark> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().filter_map(|part| Some(self.parts.get(&part)?.mark(part))).collect()
     }
 
-    /// Has the parts told again: what was taken of them could not be kept.
+    /// Marks these parts as changed again, because they could not be saved.
     pub fn put_back(&mut self, parts: impl IntoIterator<Item = u32>) {
         self.changed.extend(parts);
     }
 
-    /// Whether a row has its outcome.
+    /// Returns whether a row is settled.
     #[must_use]
     pub fn is_settled(&self, seq: Seq) -> bool {
         self.parts.get(&seq.part).is_some_and(|part| part.is_settled(seq.row))
     }
 
-    /// How many rows have their outcome.
+    /// Returns the number of settled rows.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.parts.values().map(PartFrontier::settled).sum()
     }
 
-    /// The first row of a part that is not settled.
+    /// Returns the number of the first row of a part that is not settled.
     #[must_use]
     pub fn low(&self, part: u32) -> u32 {
         self.parts.get(&part).map_or(0, PartFrontier::low)
     }
 
-    /// How many settled rows stand above a low mark: what grows when one object is slow and the others are not.
+    /// Returns the number of settled rows above the low marks. It grows when one object is slow and the others are not.
     #[must_use]
     pub fn above(&self) -> usize {
         self.above
     }
 }
 
-/// One part's settled rows, as a bitmap whose front words are dropped as soon as they are full.
+/// The settled rows of one part, as a bitmap. Full words are dropped from its front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct PartFrontier {
-    /// Number of full words dropped from the front.
+    /// The number of full words that were dropped from the front.
     dropped: u32,
     words: VecDeque<u64>,
-    /// Settled rows above the low mark.
+    /// The number of settled rows above the low mark.
     above: usize,
 }
 

@@ -1,12 +1,12 @@
-//! Bytes as lower-case hexadecimal: how digests are written everywhere.
+//! Lowercase hexadecimal, the form in which all digests are written.
 
-/// Two digits a byte.
+/// Encodes bytes as hexadecimal, two digits per byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| hex_digits(*byte)).map(char::from).collect()
 }
 
-/// The two digits of a byte.
+/// Returns the two hexadecimal digits of a byte, in ASCII.
 #[must_use]
 pub fn hex_digits(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -1,41 +1,41 @@
-//! batchplan applies declared operations to every object of a manifest, on any object store, and proves what it did.
+//! batchplan applies declared operations to every object of a manifest, on any object store, and reports every outcome.
 //!
-//! # The map of the house
+//! # Modules
 //!
-//! | layer | room | what is in it |
+//! | layer | module | contents |
 //! |---|---|---|
-//! | 0 | [`object`] | bucket, key, version, tags, ACL, what is known of an object |
-//! | 0 | [`backoff`] | how long to wait before asking again |
-//! | 0 | [`call`] | the requests that reach one object, and their answers |
-//! | 0 | [`task`] | one object's way through a job: place, outcome, fault |
-//! | 0 | [`job`] | a job's id, status and counts |
+//! | 0 | [`object`] | buckets, keys, versions, tags, ACLs, and the state of an object |
+//! | 0 | [`backoff`] | the delay before a retry |
+//! | 0 | [`call`] | requests for one object, and their responses |
+//! | 0 | [`task`] | one row of a job: its position in the manifest, outcome, and failure |
+//! | 0 | [`job`] | the ID, status, and progress of a job |
 //! | 0 | [`frontier`] | which rows of a manifest are settled |
-//! | 0 | [`failpoint`] | where tests have the process killed |
-//! | 0 | [`completion`] | what a completion report is |
-//! | 0 | [`files`] | small files that must be whole |
-//! | 0 | [`hex`] | bytes as hexadecimal |
-//! | 0 | [`money`] | amounts of money, exact |
-//! | 0 | [`descriptors`] | how many files and sockets may be open |
-//! | 0 | [`diagnostics`] | mistakes in the user's files |
-//! | 0 | [`timeouts`] | how long a server may keep us waiting, and saying so meanwhile |
-//! | 0 | [`variants`] | enums that know all of their variants |
-//! | 0 | [`web`] | web requests that are no store's |
-//! | 1 | [`store`] | the only door to object storage |
-//! | 1 | [`codec`] | the wire form of completion reports |
-//! | 2 | [`manifest`] | which objects |
-//! | 2 | [`operation`] | what is done to one |
-//! | 3 | [`plan`] | the promise the user wrote |
-//! | 3 | [`journal`] | what is known to have happened |
-//! | 3 | [`report`] | what the user is told: written, sealed, published |
-//! | 4 | [`diff`] | object by object, and plan against plan |
-//! | 4 | [`engine`] | making it happen |
-//! | 4 | [`estimate`] | counts, requests, money, hours |
-//! | 4 | [`remote`] | jobs kept in a bucket, for whichever machine comes next |
-//! | 4 | [`notify`] | telling others what becomes of a job |
-//! | 5 | [`jobs`] | a job's life, from its plan to its end |
-//! | 6 | [`cli`] | one file per command |
+//! | 0 | [`failpoint`] | places at which tests kill the process |
+//! | 0 | [`completion`] | the settings of a completion report |
+//! | 0 | [`files`] | crash-safe small files and file locks |
+//! | 0 | [`hex`] | hexadecimal encoding |
+//! | 0 | [`money`] | exact amounts of money |
+//! | 0 | [`descriptors`] | limits on open files and sockets |
+//! | 0 | [`diagnostics`] | problems in the user's files |
+//! | 0 | [`timeouts`] | time limits for servers, and messages while waiting |
+//! | 0 | [`variants`] | enums that list all their variants |
+//! | 0 | [`web`] | HTTP requests to servers other than stores |
+//! | 1 | [`store`] | access to object storage |
+//! | 1 | [`codec`] | the file format of completion reports |
+//! | 2 | [`manifest`] | the objects of a job |
+//! | 2 | [`operation`] | what a job does to an object |
+//! | 3 | [`plan`] | plan files: parsing and validation |
+//! | 3 | [`journal`] | the durable record of all jobs |
+//! | 3 | [`report`] | writing and publishing completion reports |
+//! | 4 | [`diff`] | predicted changes, and differences between plans |
+//! | 4 | [`engine`] | running a job |
+//! | 4 | [`estimate`] | request counts, cost, and duration |
+//! | 4 | [`remote`] | jobs stored in a bucket, for use from any machine |
+//! | 4 | [`notify`] | webhook notifications |
+//! | 5 | [`jobs`] | the life cycle of a job, from plan to end |
+//! | 6 | [`cli`] | the commands, one file each |
 //!
-//! Imports point down only; rooms of one layer above 0 do not know each other.
+//! A module imports only modules of lower layers. Modules of the same layer do not know each other, except in layer 0.
 
 pub mod backoff;
 pub mod call;

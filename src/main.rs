@@ -1,6 +1,6 @@
-//! The batchplan command.
+//! The `batchplan` command.
 
-/// Each request is some dozens of small allocations, which the system's allocator makes a tenth of what it costs.
+/// Each request makes some dozens of small allocations. With the system's allocator, they are a tenth of its cost.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

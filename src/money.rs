@@ -1,29 +1,29 @@
-//! Amounts of money: whole numbers of a trillionth of a currency's unit, so that sums and products are exact.
+//! Exact amounts of money, as whole numbers of a trillionth of a currency unit. Sums and products do not round.
 
 use std::fmt;
 
-/// How many parts a unit of a currency has. The cheapest request that anybody bills costs some ten-millionths of a unit.
+/// The number of parts in one unit of a currency. The cheapest billed request costs some ten-millionths of a unit.
 pub const PARTS: u128 = 1_000_000_000_000;
 
-/// The decimals of [`PARTS`].
+/// The number of decimals of [`PARTS`].
 const PLACES: u32 = 12;
 
-/// The most digits of a written amount before its point: a larger one is a slip.
+/// The maximum number of digits before the decimal point. A larger amount is a mistake.
 const WHOLE_DIGITS: usize = 15;
 
-/// A currency by its code of three capital letters, as in ISO 4217.
+/// A currency, by its code of three capital letters, as in ISO 4217.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// From its code; `None` for anything but three capital letters. Which codes there are is not known here.
+    /// Parses a code. Returns `None` unless it is three capital letters. Does not check that the currency exists.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let code: [u8; 3] = text.as_bytes().try_into().ok()?;
         code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
     }
 
-    /// The code.
+    /// Returns the code of three capital letters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -42,7 +42,7 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// An amount of one currency. Never less than nothing.
+/// A non-negative amount of one currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Money {
     parts: u128,
@@ -50,50 +50,52 @@ pub struct Money {
 }
 
 impl Money {
-    /// So many trillionths of a unit.
+    /// Creates an amount from trillionths of a unit.
     #[must_use]
     pub const fn new(parts: u128, currency: Currency) -> Self {
         Self { parts, currency }
     }
 
-    /// Nothing, of this currency.
+    /// Returns an amount of zero.
     #[must_use]
     pub const fn none(currency: Currency) -> Self {
         Self::new(0, currency)
     }
 
-    /// From an amount, a blank and a currency, such as `50 CNY` or `0.25 USD`.
+    /// Parses an amount, a space, and a currency, such as `50 CNY` or `0.25 USD`. Returns `None` if the text is not
+    /// valid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (amount, currency) = text.split_once(' ')?;
         Some(Self::new(parse_parts(amount, PLACES)?, Currency::parse(currency)?))
     }
 
-    /// How many trillionths of a unit.
+    /// Returns the amount in trillionths of a unit.
     #[must_use]
     pub fn parts(&self) -> u128 {
         self.parts
     }
 
-    /// Of which currency.
+    /// Returns the currency of the amount.
     #[must_use]
     pub fn currency(&self) -> Currency {
         self.currency
     }
 
-    /// Whether it is nothing.
+    /// Returns whether the amount is zero.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.parts == 0
     }
 
-    /// Both together; `None` where the currencies differ. What is more than any number can hold stays at the most.
+    /// Returns the sum, or `None` if the currencies differ. The sum saturates at the maximum.
     #[must_use]
     pub fn plus(self, other: Self) -> Option<Self> {
         (self.currency == other.currency).then(|| Self::new(self.parts.saturating_add(other.parts), self.currency))
     }
 
-    /// In whole cents, for people: rounded, half a cent up, and what is less than a cent says so.
+    /// Formats the amount for people, rounded to cents, half a cent up. An amount below one cent, but not zero, is
+    /// shown as `less than 0.01`.
     #[must_use]
     pub fn in_cents(self) -> String {
         const CENT: u128 = PARTS / 100;
@@ -105,7 +107,7 @@ impl Money {
     }
 }
 
-/// Exact, with two decimals at least: `50.00 CNY`, `0.0000004 USD`.
+/// The exact amount, with at least two decimals: `50.00 CNY`, `0.0000004 USD`.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = format!("{:012}", self.parts % PARTS);
@@ -114,8 +116,8 @@ impl fmt::Display for Money {
     }
 }
 
-/// The trillionths in a plain decimal number, such as `0.005`: digits with at most so many behind a point, and nothing
-/// else. No sign and no exponent, so that nobody has to wonder what is meant.
+/// Parses a plain decimal number, such as `0.005`, into trillionths. Accepts digits and at most `places` decimals after
+/// a point. Signs and exponents are rejected, because an amount must not be ambiguous.
 #[must_use]
 pub fn parse_parts(text: &str, places: u32) -> Option<u128> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));

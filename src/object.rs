@@ -1,4 +1,4 @@
-//! What an object is called and what is known of it. Pure values: nothing here does I/O.
+//! Object names and object state. Pure values: nothing in this module does I/O.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,17 @@ use percent_encoding::{percent_decode, percent_encode_byte};
 
 use crate::diagnostics::drives_terminal;
 
-/// The most tags one object can carry, on AWS S3 and on OSS alike.
+/// The maximum number of tags of one object, on AWS S3 and on OSS.
 pub const MAX_TAGS: usize = 10;
 
-/// The longest object key that AWS S3 and OSS accept, in bytes.
+/// The maximum length of an object key on AWS S3, in bytes. OSS allows one byte less.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// The bytes that stand for themselves in a URL-encoded key: RFC 3986's unreserved characters. `/` becomes `%2F`, as in
-/// OSS's manifests and reports.
+/// The bytes that URL encoding leaves unchanged in a key: the unreserved characters of RFC 3986. `/` becomes `%2F`,
+/// as in the manifests and reports of OSS.
 const AS_IS: [bool; 256] = unreserved(false);
 
-/// As [`AS_IS`], with `/` left as it is: the form of AWS's manifests and reports, and of request paths.
+/// Like [`AS_IS`], but `/` also stays unchanged. This is the form of AWS manifests and reports, and of request paths.
 const AS_IS_OR_SLASH: [bool; 256] = unreserved(true);
 
 const fn unreserved(slash: bool) -> [bool; 256] {
@@ -34,8 +34,8 @@ const fn unreserved(slash: bool) -> [bool; 256] {
     table
 }
 
-/// What bytes are in URL encoding, in pieces: runs of those that stand for themselves, and one escape for each other. A
-/// request encodes its key with it, so that it must cost next to nothing.
+/// Returns the URL encoding of the bytes in pieces: runs of unchanged bytes, and one escape for each other byte.
+/// Every request encodes its key this way, so it must be cheap.
 fn encoded_pieces<'a>(bytes: &'a [u8], as_is: &'static [bool; 256]) -> impl Iterator<Item = &'a str> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -47,23 +47,23 @@ fn encoded_pieces<'a>(bytes: &'a [u8], as_is: &'static [bool; 256]) -> impl Iter
         let run = rest.iter().position(|byte| !as_is[usize::from(*byte)]).unwrap_or(rest.len());
         let (run, behind) = rest.split_at(run);
         rest = behind;
-        // All of it is ASCII.
+        // Every byte of the run is ASCII.
         Some(std::str::from_utf8(run).unwrap_or_default())
     })
 }
 
-/// A bucket's name. Cheap to clone: every task of a job shares one.
+/// The name of a bucket. Cheap to clone: all tasks of a job share one allocation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bucket(Arc<str>);
 
 impl Bucket {
-    /// Wraps a name as it is; the server judges whether it is a legal one.
+    /// Wraps a name without validation. The server decides whether the name is valid.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -76,55 +76,55 @@ impl fmt::Display for Bucket {
     }
 }
 
-/// An object's key: bytes, exactly as the manifest gave them after decoding.
+/// The key of an object, in bytes, exactly as decoded from the manifest.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Box<[u8]>);
 
 impl Key {
-    /// Wraps the key's bytes.
+    /// Wraps the bytes of a decoded key.
     #[must_use]
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// Decodes `%XX` once; everything else, `+` included, stays as it is.
+    /// Decodes each `%XX` once. All other bytes, including `+`, stay unchanged.
     #[must_use]
     pub fn decode(encoded: &[u8]) -> Self {
         Self(percent_decode(encoded).collect())
     }
 
-    /// The bytes.
+    /// Returns the bytes of the key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The key as text, where it is UTF-8.
+    /// Returns the key as text.
     ///
     /// # Errors
-    /// The position of the first byte that is not UTF-8.
+    /// Returns an error with the position of the first invalid byte if the key is not UTF-8.
     pub fn as_str(&self) -> Result<&str, std::str::Utf8Error> {
         std::str::from_utf8(&self.0)
     }
 
-    /// URL-encoded with `%2F` for a slash, as OSS writes keys in manifests and reports.
+    /// Returns the key URL-encoded, with `%2F` for a slash. OSS writes keys in manifests and reports this way.
     #[must_use]
     pub fn encoded(&self) -> String {
         self.encoded_pieces().collect()
     }
 
-    /// URL-encoded with slashes kept, as AWS writes keys in manifests and reports.
+    /// Returns the key URL-encoded, with slashes unchanged. AWS writes keys in manifests and reports this way.
     #[must_use]
     pub fn encoded_keeping_slashes(&self) -> String {
         self.encoded_pieces_keeping_slashes().collect()
     }
 
-    /// The pieces that [`Key::encoded`] joins, for a writer that has a buffer of its own.
+    /// Returns the pieces that [`Key::encoded`] joins, for a writer that has its own buffer.
     pub fn encoded_pieces(&self) -> impl Iterator<Item = &str> {
         encoded_pieces(&self.0, &AS_IS)
     }
 
-    /// The pieces that [`Key::encoded_keeping_slashes`] joins.
+    /// Returns the pieces that [`Key::encoded_keeping_slashes`] joins.
     pub fn encoded_pieces_keeping_slashes(&self) -> impl Iterator<Item = &str> {
         encoded_pieces(&self.0, &AS_IS_OR_SLASH)
     }
@@ -136,7 +136,7 @@ impl From<&str> for Key {
     }
 }
 
-/// For people: what drives terminals and bytes that are not UTF-8 are escaped, so that a key cannot drive a terminal.
+/// For people. Escapes control sequences and bytes that are not UTF-8, so that a key cannot control a terminal.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
@@ -161,43 +161,44 @@ impl fmt::Debug for Key {
     }
 }
 
-/// One version of an object, as the server names it; `null` is the version written without versioning.
+/// The ID of one version of an object, as the server reports it. `null` is the version written while versioning was
+/// off.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(Box<str>);
 
 impl VersionId {
-    /// Wraps an id as it is: version ids are never URL-decoded.
+    /// Wraps an ID without decoding it: version IDs are never URL-encoded.
     #[must_use]
     pub fn new(id: &str) -> Self {
         Self(id.into())
     }
 
-    /// The version that an unversioned write makes.
+    /// Returns the ID of the version that an unversioned write creates.
     #[must_use]
     pub fn null() -> Self {
         Self::new("null")
     }
 
-    /// The id.
+    /// Returns the ID.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Which object a request is about; without a version it is the current one.
+/// Identifies the object of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId {
-    /// The bucket.
+    /// The bucket that contains the object.
     pub bucket: Bucket,
-    /// The key.
+    /// The key of the object, decoded.
     pub key: Key,
-    /// The version, or `None` for whichever is current when the request arrives.
+    /// The version, or `None` for the version that is current when the request arrives.
     pub version: Option<VersionId>,
 }
 
 impl fmt::Display for ObjectId {
-    /// For messages: no program reads it back.
+    /// For messages only: no program parses this form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.bucket, self.key)?;
         match &self.version {
@@ -207,36 +208,36 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// A set of tags, at most one value a key. Ordered, so that equal sets are written alike; shared, so that the one set
-/// of a plan is not copied for each of its objects.
+/// A set of tags, with at most one value per key. Sorted by key, so that equal sets are always written the same way.
+/// Shared, so that all objects of a plan can use the same set without copying it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagSet(Arc<BTreeMap<String, String>>);
 
 impl TagSet {
-    /// Sets one tag, overwriting the key's earlier value.
+    /// Sets a tag, and replaces an earlier value of the same key.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
         Arc::make_mut(&mut self.0).insert(key.into(), value.into());
     }
 
-    /// Takes one tag out, where it is there.
+    /// Removes a tag, if it is present.
     pub fn remove(&mut self, key: &str) {
         if self.0.contains_key(key) {
             Arc::make_mut(&mut self.0).remove(key);
         }
     }
 
-    /// Key and value of each tag, by key.
+    /// Returns the key and value of each tag, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
     }
 
-    /// How many tags there are.
+    /// Returns the number of tags.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the set has no tags.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -249,23 +250,23 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for TagSet {
     }
 }
 
-/// An object's predefined ACL.
+/// The canned ACL of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acl {
-    /// Only the owner reads and writes.
+    /// Only the owner can read and write.
     Private,
-    /// Everyone reads, the owner writes.
+    /// Everyone can read, only the owner can write.
     PublicRead,
-    /// Everyone reads and writes.
+    /// Everyone can read and write.
     PublicReadWrite,
     /// The bucket's ACL applies. OSS only.
     Default,
-    /// Grants that no predefined ACL expresses: read from a server, never asked of one.
+    /// Grants that no canned ACL expresses. Read from a server, never sent to one.
     Custom,
 }
 
 impl Acl {
-    /// The name in plan files, headers and XML.
+    /// Returns the name in plan files, headers and XML.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -278,19 +279,19 @@ impl Acl {
     }
 }
 
-/// How fast, and how dearly, an archived object is brought back.
+/// The speed, and with it the price, of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// Hours.
+    /// Takes hours.
     Standard,
     /// The slowest and cheapest.
     Bulk,
-    /// The fastest and dearest.
+    /// The fastest and most expensive.
     Expedited,
 }
 
 impl Tier {
-    /// The name in plan files and XML.
+    /// Returns the name in plan files and XML.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -301,58 +302,58 @@ impl Tier {
     }
 }
 
-/// For how long, and how fast, an archived object is to be readable.
+/// How long a restored copy should be readable, and how fast the restore should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoreRequest {
-    /// Days that the restored copy stays readable.
+    /// The number of days for which the restored copy stays readable.
     pub days: u32,
-    /// The tier; without one the server takes its default.
+    /// The tier, or `None` for the server's default.
     pub tier: Option<Tier>,
 }
 
-/// How far an archived object is from being readable.
+/// The restore state of an archived object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restoration {
-    /// No restore was asked for, or its copy has expired.
+    /// No restore was requested, or the restored copy has expired.
     Absent,
-    /// Asked for, not done.
+    /// A restore was requested and is not complete.
     InProgress,
-    /// Readable until then.
+    /// The restored copy is readable until this time.
     Until(Timestamp),
-    /// What an operation wants: never read from a server.
+    /// The restore that an operation requires. Never read from a server.
     Wanted(RestoreRequest),
 }
 
-/// A storage class by the server's own name (`STANDARD`, `DEEP_ARCHIVE`, `ColdArchive`).
+/// A storage class, by the name that the server uses (`STANDARD`, `DEEP_ARCHIVE`, `ColdArchive`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorageClass(Box<str>);
 
 impl StorageClass {
-    /// Wraps a name as it is.
+    /// Wraps a name without validation.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// One fact of an object: read in this run, or not known. Never defaulted.
+/// One property of an object: read in this run, or unknown. It never has a default value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fact<T> {
-    /// Nobody has looked.
+    /// Not read yet.
     #[default]
     Unknown,
-    /// Seen, or wanted.
+    /// Read from the server, or required by an operation.
     Known(T),
 }
 
 impl<T> Fact<T> {
-    /// The value, where it is known.
+    /// Returns the value if it is known.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Unknown => None,
@@ -361,16 +362,16 @@ impl<T> Fact<T> {
     }
 }
 
-/// What is known of an object, or what an operation wants of it: the two ends of a change.
+/// The known state of an object, or the state that an operation requires: the start and the end of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectState {
-    /// Its tags.
+    /// The tags of the object.
     pub tags: Fact<TagSet>,
-    /// Its ACL.
+    /// The ACL of the object.
     pub acl: Fact<Acl>,
-    /// Whether a restored copy is there or on its way.
+    /// The restore state: whether a restored copy exists or a restore is in progress.
     pub restoration: Fact<Restoration>,
-    /// Its storage class.
+    /// The storage class of the object.
     pub class: Fact<StorageClass>,
 }
 

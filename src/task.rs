@@ -1,4 +1,4 @@
-//! One object's way through a job: where it stands in the manifest, what became of it, and why it failed.
+//! The tasks of a job: the position of an object in the manifest, the outcome of its task, and the errors.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -8,66 +8,68 @@ use jiff::Timestamp;
 use crate::call::ObjectHeaders;
 use crate::object::ObjectId;
 
-/// A row's place in the frozen manifest: the name under which its progress is known. Rows are taken up in the order of
-/// their places, which for a large manifest is not that of its files.
+/// The position of a row in the frozen manifest. It identifies the task in checkpoints and reports. Rows are
+/// processed in the order of their positions. For a large manifest this differs from the order of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq {
-    /// The manifest's file, from 0; of a large manifest, the run of four million places, from 0.
+    /// The index of the manifest's file, starting at 0. For a large manifest, the index of the run of four million
+    /// positions.
     pub part: u32,
-    /// The row within it, from 0.
+    /// The index of the row within the part, starting at 0.
     pub row: u32,
 }
 
-/// One row of the manifest, to be worked on.
+/// One row of the manifest that is to be processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Where it stands.
+    /// The position of the row in the manifest.
     pub seq: Seq,
-    /// What it is about.
+    /// The object to change.
     pub object: ObjectId,
 }
 
-/// What became of a task. Final: a task has exactly one.
+/// The final result of a task. Each task has exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every operation holds; the status is the last answer's.
+    /// All operations are satisfied.
     Succeeded {
-        /// The HTTP status that the server sent.
+        /// The HTTP status of the last response.
         status: u16,
     },
-    /// An operation does not hold.
+    /// An operation failed.
     Failed(Failure),
 }
 
-/// Which operation failed on an object, and why.
+/// The operation that failed on an object, and the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The operation's name as in the plan file; several that share a request are joined by `+`.
+    /// The name of the operation, as in the plan file. Operations that share a request are joined with `+`.
     pub operation: String,
-    /// Why.
+    /// The error.
     pub fault: Fault,
 }
 
-/// What the caller must do about a fault. Decided once, in the store that saw it.
+/// What the caller must do after a failed request. The store that sees the error decides this, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultClass {
-    /// The server asks for less: wait, then send again.
+    /// The server asks for fewer requests: wait, then retry.
     Throttled,
-    /// The server or the network hiccuped and the request was not carried out: send again.
+    /// The server or the network had a brief failure and the request was not executed: retry.
     Transient,
-    /// No answer came, so it may have been carried out: look before a request that is not repeatable.
+    /// There was no response, so the request may have been executed. Check the state before repeating a request that
+    /// is not repeatable.
     Ambiguous,
-    /// The object's state forbids it just now (409): look once.
+    /// The current state of the object does not allow the request (409): check the state once.
     Conflict,
-    /// Final for this object: missing, denied, or not acceptable.
+    /// Final for this object: not found, access denied, or an invalid request.
     Rejected,
-    /// The credentials are expired or refused: no request will fare better until somebody renews them.
+    /// The credentials are expired or were rejected. Every request fails until they are renewed.
     Credentials,
 }
 
 impl FaultClass {
-    /// Whether the same request may fare better later. That an ambiguous one may have been carried out is for whoever
-    /// repeats it to consider.
+    /// Returns whether the same request may succeed later. The caller must take into account that an ambiguous
+    /// request may already have been executed.
     #[must_use]
     pub fn may_pass(self) -> bool {
         match self {
@@ -77,33 +79,34 @@ impl FaultClass {
     }
 }
 
-/// A request that did not succeed, in the server's own words where it sent any.
+/// A request that failed, with the server's own code and message if it sent any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What the caller must do.
     pub class: FaultClass,
-    /// The HTTP status; `None` when no answer came.
+    /// The HTTP status, or `None` if there was no response.
     pub status: Option<u16>,
-    /// The server's error code (`AccessDenied`), or ours in the same manner (`RequestTimeout`, `TooManyTags`).
+    /// The server's error code (`AccessDenied`), or a code of this program in the same style (`RequestTimeout`,
+    /// `TooManyTags`).
     pub code: String,
-    /// A sentence for people.
+    /// A readable explanation, one sentence.
     pub message: String,
-    /// The server's id of the request; empty when no answer came.
+    /// The server's ID of the request. Empty if there was no response.
     pub request_id: String,
-    /// OSS's finer error code (`0003-00000001`); empty elsewhere.
+    /// The detailed error code of OSS (`0003-00000001`). Empty for other stores.
     pub ec: String,
-    /// Method and URL without its secrets, as in OSS reports: `PUT http://host/bucket/key?tagging`.
+    /// The method and the URL without its secrets, as in OSS reports: `PUT http://host/bucket/key?tagging`.
     pub endpoint: String,
-    /// When it was seen.
+    /// The time at which the request failed.
     pub at: Timestamp,
-    /// Seconds that the server wants to be left alone for, where it says so (`Retry-After`). In no report.
+    /// The number of seconds that the server asks the client to wait (`Retry-After`). Not written to reports.
     pub retry_after: Option<NonZeroU16>,
-    /// Which headers of an object itself the answer had. In no report.
+    /// The object headers in the response. Not written to reports.
     pub headers: ObjectHeaders,
 }
 
 impl Fault {
-    /// A fault of a request that no answer came to, or that never left.
+    /// Creates the error of a request that got no response or was never sent.
     #[must_use]
     pub fn unanswered(class: FaultClass, code: &str, message: &str, endpoint: String) -> Self {
         Self {

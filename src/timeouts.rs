@@ -1,8 +1,8 @@
-//! Time limits for everything that waits on another machine, and announcements while it waits.
+//! Time limits for everything that waits on another machine, and progress reports during long waits.
 //!
-//! No wait is without an end: a server that is silent for [`StallLimits::silence`], or slower than the least rate, is given
-//! up. No long wait is without a word: after [`TICK`], and again with every tick, the listener is told for whom, since when
-//! and until when.
+//! Every wait is bounded: a server that is silent for [`StallLimits::silence`], or slower than the minimum rate, is
+//! given up. Every long wait is reported: after [`TICK`], and again after each further tick, the listener gets the
+//! name of the server, the time waited so far and the limit.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,42 +14,42 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-/// How long a wait is silent before it is announced, and how often it is announced again.
+/// The time after which a wait is reported, and the interval between further reports.
 pub const TICK: Duration = Duration::from_secs(10);
 
-/// How long a server may be silent, and the time over which its rate is measured.
+/// The maximum time without any data from a server, and the window over which its rate is measured.
 pub const SILENCE: Duration = Duration::from_mins(1);
 
-/// The least rate that is put up with, in bytes a second.
+/// The minimum rate of a transfer, in bytes per second.
 pub const LEAST_RATE: u64 = 1 << 10;
 
-/// Hosts whose last announcement is remembered.
+/// The maximum number of hosts for which the time of the last report is kept.
 const MAX_HOSTS: usize = 64;
 
-/// How many milliseconds a minute of every limit lasts. Only tests change it.
+/// The length of a minute in all limits, in milliseconds. Only tests change it.
 static MINUTE: AtomicU64 = AtomicU64::new(60_000);
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 
-/// When each host was announced last.
+/// The time of the last report for each host.
 static ANNOUNCED: Mutex<Option<HashMap<String, Instant>>> = Mutex::new(None);
 
-/// What is told of a long wait: a whole sentence. Servers may have had their say in it.
+/// Receives a message about a long wait, as one complete sentence. The message may contain text from a server.
 pub type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Tells this listener of long waits from now on. The first listener stays.
+/// Sets the listener for reports of long waits. The first listener stays: later calls have no effect.
 pub fn announce_to(listener: Listener) {
-    // A second listener is ignored.
+    // The error only says that a listener is already set.
     let _ = LISTENER.set(listener);
 }
 
-/// Makes a minute of every limit last only so long, for tests of the whole program.
+/// Shortens a minute in all limits to `to`, for tests of the whole program.
 pub fn shorten_minute(to: Duration) {
     let milliseconds = u64::try_from(to.as_millis()).unwrap_or(60_000);
     MINUTE.store(milliseconds.clamp(1, 60_000), Ordering::Relaxed);
 }
 
-/// A limit as it applies in this process: as given, unless a test has shortened all of them.
+/// Returns a limit as it applies in this process: unchanged, unless a test has shortened all limits.
 #[must_use]
 pub fn scaled(limit: Duration) -> Duration {
     match MINUTE.load(Ordering::Relaxed) {
@@ -58,16 +58,16 @@ pub fn scaled(limit: Duration) -> Duration {
     }
 }
 
-/// A time limit that ran out.
+/// A time limit was exceeded. Contains the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no answer within {}", Seconds(*.0))]
 pub struct TimedOut(pub Duration);
 
-/// Waits for `work`, no longer than `limit`. Whoever listens is told with every tick for whom it waits: `host`, and what is
-/// being waited for, such as `no answer to GET https://host/bucket`.
+/// Waits for `work`, at most for `limit`. With each tick the listener is notified which host is waited for, and for
+/// what. `waiting_for` describes the latter, for example `no answer to GET https://host/bucket`.
 ///
 /// # Errors
-/// When the limit runs out. `work` is dropped then.
+/// Returns an error if the limit is exceeded. `work` is dropped in that case.
 pub async fn within<T>(
     limit: Duration,
     host: &str,
@@ -90,7 +90,7 @@ pub async fn within<T>(
     }
 }
 
-/// Tells whoever listens of a wait, unless this host was announced within the last half tick.
+/// Reports a wait to the listener, unless a wait for this host was reported within the last half tick.
 pub fn announce(host: &str, so_far: Duration, limit: Duration, waiting_for: impl FnOnce() -> String) {
     let Some(listener) = LISTENER.get() else { return };
     let now = Instant::now();
@@ -109,14 +109,14 @@ pub fn announce(host: &str, so_far: Duration, limit: Duration, waiting_for: impl
     listener(&format!("waiting for {host} for {so_far}: {}; gives up after {limit}", waiting_for()));
 }
 
-/// Tells whoever listens what has become of a long wait that is not over, in a sentence of its own.
+/// Sends the listener a message about the progress of a long wait. `sentence` is shown unchanged.
 pub fn say(sentence: &str) {
     if let Some(listener) = LISTENER.get() {
         listener(sentence);
     }
 }
 
-/// A span as people read it: `60 s`, and tenths of less than ten seconds.
+/// Displays a duration for people: `60 s`, with tenths below ten seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Seconds(pub Duration);
 
@@ -130,22 +130,22 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// What a stream of bytes must keep up. Only the time in which we wait counts: a reader that is busy elsewhere makes no
-/// server slow.
+/// The minimum progress of a byte stream. Only the time spent waiting counts: if this side is busy elsewhere, the
+/// server is not slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallLimits {
-    /// The longest time without a single byte.
+    /// The maximum time without a single byte.
     pub silence: Duration,
-    /// The time over which the rate is measured.
+    /// The window over which the rate is measured.
     pub window: Duration,
-    /// The fewest bytes in each window.
+    /// The minimum number of bytes in each window.
     pub least: u64,
-    /// How often the wait is announced.
+    /// The interval between reports of the wait.
     pub tick: Duration,
 }
 
 impl Default for StallLimits {
-    /// A minute of silence, and 1 KiB/s over a minute.
+    /// One minute of silence, and 1 KiB/s over one minute.
     fn default() -> Self {
         let window = scaled(SILENCE);
         let least = LEAST_RATE * u64::try_from(window.as_millis()).unwrap_or(60_000) / 1000;
@@ -153,12 +153,12 @@ impl Default for StallLimits {
     }
 }
 
-/// Why a stream of bytes is given up.
+/// Why a byte stream was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stalled {
-    /// Nothing has come, or gone, for so long.
+    /// No byte was transferred for this time.
     Silent(Duration),
-    /// Only so many bytes have in so long.
+    /// Only this many bytes were transferred in this time.
     Slow(u64, Duration),
 }
 
@@ -171,13 +171,13 @@ impl fmt::Display for Stalled {
     }
 }
 
-/// Watches a stream of bytes that may stall. A watch that never waits costs no timer.
+/// Detects a stalled byte stream. Creates no timer as long as the stream never waits.
 #[derive(Debug)]
 pub struct StallWatch {
     limits: StallLimits,
-    /// Since when we wait for the next bytes; `None` while nobody waits.
+    /// The start of the current wait for bytes, or `None` if there is no wait.
     pending: Option<Instant>,
-    /// How long we had waited in this window when that began, and since the last byte.
+    /// The time waited in this window before the current wait, and the time waited since the last byte.
     waited: Duration,
     silent: Duration,
     moved: u64,
@@ -192,21 +192,22 @@ impl Default for StallWatch {
 }
 
 impl StallWatch {
-    /// A watch that has seen nothing yet.
+    /// Creates a detector with these limits.
     #[must_use]
     pub fn new(limits: StallLimits) -> Self {
         Self { limits, pending: None, waited: Duration::ZERO, silent: Duration::ZERO, moved: 0, ticks: 0, timer: None }
     }
 
-    /// Allows more silence from now on, such as while a server digests what it was sent.
+    /// Allows a longer silence from now on, for example while a server processes what it received. Starts a new
+    /// window.
     pub fn allow_silence(&mut self, silence: Duration) {
         self.limits.silence = silence;
-        // A window of silence must be no shorter than the silence that is allowed.
+        // A window must not be shorter than the allowed silence.
         self.limits.window = self.limits.window.max(silence);
         (self.waited, self.moved, self.ticks, self.timer) = (Duration::ZERO, 0, 0, None);
     }
 
-    /// Bytes have come, or gone.
+    /// Records that bytes were transferred, and ends the current wait.
     pub fn moved(&mut self, bytes: u64) {
         if let Some(since) = self.pending.take() {
             self.waited += since.elapsed();
@@ -218,8 +219,8 @@ impl StallWatch {
         }
     }
 
-    /// To be called whenever the stream has nothing: ready once it is to be given up. `announce` is told how long, and how
-    /// many bytes have moved in that time.
+    /// Polls whether the stream has stalled. Call it whenever the stream has no data: it is ready when the stream
+    /// must be given up. The callback gets the time waited in the current window and the bytes transferred in it.
     pub fn poll_stalled(&mut self, cx: &mut Context<'_>, announce: impl Fn(Duration, u64)) -> Poll<Stalled> {
         loop {
             let now = Instant::now();
@@ -250,13 +251,13 @@ impl StallWatch {
         }
     }
 
-    /// The longest silence that is allowed.
+    /// Returns the maximum allowed silence.
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limits.silence
     }
 
-    /// Whether less than half of what the least rate asks for has moved, or nothing for a tick.
+    /// Returns whether less than half of the minimum rate was reached so far, or nothing came for a whole tick.
     fn is_behind(&self) -> bool {
         let share = self.waited.as_secs_f64() / self.limits.window.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a few kilobytes")]
@@ -273,7 +274,8 @@ mod tests {
 
     use super::*;
 
-    /// What a stream that moves so many bytes after each pause comes to, and what was announced.
+    /// Runs a stream that moves the given number of bytes after each pause. Returns the stall, if any, and the
+    /// reports.
     async fn stream(pauses: &[(u64, u64)]) -> (Option<Stalled>, Vec<(u64, u64)>) {
         let mut watch = StallWatch::default();
         let announced = RefCell::new(Vec::new());

@@ -1,7 +1,7 @@
-//! Enums that know all of their variants.
+//! Enums that list all their variants.
 
-/// Defines an enum without data, and `ALL`: every variant, in the order of declaration. Both come from one list, so that
-/// no variant can be missing in `ALL`, and `variant as usize` is its place there.
+/// Defines an enum without data and its constant `ALL`, which lists every variant in the order of declaration. Both
+/// come from one list, so `ALL` is always complete, and `variant as usize` is an index into it.
 macro_rules! enum_with_all {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident,)+ }) => {
         $(#[$meta])*
@@ -10,7 +10,7 @@ macro_rules! enum_with_all {
         }
 
         impl $name {
-            /// Every variant, in the order of declaration.
+            /// All variants, in the order of declaration.
             $vis const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
         }
     };

@@ -1,4 +1,4 @@
-//! What is still to be said when a job has been worked on, and all is not as it should be.
+//! Errors and warnings to report after a job has run.
 
 use super::summary::objects;
 use super::{Error, Exit};
@@ -7,7 +7,7 @@ use crate::job::JobStatus;
 use crate::jobs::{Delivered, after_distrust, describe};
 use crate::journal::{ErrorCode, JobRecord, Journal, PauseCause, ServerTrust};
 
-/// What is said of a job that is paused because its server is not trusted.
+/// Returns the error to report for a job that is paused because its server is not trusted.
 pub(super) fn untrusted(journal: &Journal, job: &JobRecord) -> Option<Error> {
     let why =
         job.reason.as_ref().filter(|_| job.status == JobStatus::Paused && job.cause == Some(PauseCause::Server))?;
@@ -16,10 +16,10 @@ pub(super) fn untrusted(journal: &Journal, job: &JobRecord) -> Option<Error> {
     Some(Error::new(Exit::Refused, why.clone()).help(after_distrust(&job.id, after_write, why)))
 }
 
-/// How many objects of a job failed that the server may have harmed.
+/// Returns the number of failed objects of a job that the server may have damaged.
 ///
 /// # Errors
-/// When the job cannot be read.
+/// Returns an error if the job cannot be read.
 pub(super) fn harmed(journal: &Journal, job: &JobRecord) -> Result<u64, Error> {
     if job.progress.failed == 0 {
         return Ok(0);
@@ -29,10 +29,10 @@ pub(super) fn harmed(journal: &Journal, job: &JobRecord) -> Result<u64, Error> {
     Ok(failures.iter().filter(|(code, _)| is_harm(code)).map(|(_, reason)| reason.count).sum())
 }
 
-/// What is said of a job that has come to its end although contents changed meanwhile.
+/// Returns the warning for a job that ended although contents changed while they were written.
 ///
 /// # Errors
-/// When the job cannot be read.
+/// Returns an error if the job cannot be read.
 pub(super) fn changed(journal: &Journal, job: &JobRecord) -> Result<Option<String>, Error> {
     let harmed = harmed(journal, job)?;
     Ok((harmed > 0).then(|| {
@@ -44,7 +44,7 @@ pub(super) fn changed(journal: &Journal, job: &JobRecord) -> Result<Option<Strin
     }))
 }
 
-/// What is said of a report that is complete and not where the plan wants it.
+/// Returns the error for a complete report that could not be published.
 pub(super) fn undelivered(delivered: &Delivered, job: &JobRecord, state_flag: &str) -> Option<Error> {
     let (exit, why) = match delivered {
         Delivered::Refused(error) => (Exit::ToolFailed, error.to_string()),

@@ -1,4 +1,4 @@
-//! `batchplan apply`: do what a plan says, and say what was done.
+//! `batchplan apply`: applies a plan and reports the result.
 
 use std::path::PathBuf;
 
@@ -102,7 +102,7 @@ fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Termina
         }
         Entered::Over(job) => return over(kept, &job, args.json, terminal),
     };
-    // As of the job's creation: what is so many days old then, is.
+    // Evaluate ages as of job creation.
     let plan = &stored_plan(&job)?;
     Carry {
         terminal,
@@ -118,7 +118,7 @@ fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Termina
     .run()
 }
 
-/// The job that the plan's token made is over: its result, again.
+/// Reports the result of an earlier job with the same client request token. That job is over and is not repeated.
 fn over(journal: &Kept, job: &JobRecord, json: bool, terminal: Terminal) -> Result<Exit, Error> {
     terminal.say(format_args!("job {} of this token is {}; nothing is done again", job.id, job.status));
     terminal.say(format_args!("{} succeeded, {} failed", job.progress.succeeded, job.progress.failed));

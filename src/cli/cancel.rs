@@ -1,4 +1,4 @@
-//! `batchplan cancel`: give a job up.
+//! `batchplan cancel`: cancels a job.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) struct Cancel {
     reason: Option<String>,
 }
 
-/// As long as the managed service takes it.
+/// Checks the length of a reason. The managed service has the same limit.
 fn reason(text: &str) -> Result<String, String> {
     let length = text.chars().count();
     if (1..=256).contains(&length) { Ok(text.to_owned()) } else { Err(format!("{length} characters, not 1 to 256")) }
@@ -75,7 +75,7 @@ fn cancel(args: &Cancel, journal: &Kept, job: &JobRecord, terminal: Terminal) ->
     ended
 }
 
-/// Ends a job that nobody works on: completes its report, and publishes it where its store can be reached.
+/// Ends a job that no process works on: completes its report, and publishes it if the store can be reached.
 async fn end(args: &Cancel, terminal: Terminal, journal: &Kept, job: JobRecord, held: Held) -> Result<Exit, Error> {
     let plan = stored_plan(&job)?;
     let connection = connected(&plan.store).await;
@@ -91,7 +91,7 @@ async fn end(args: &Cancel, terminal: Terminal, journal: &Kept, job: JobRecord, 
     let id = job.id.clone();
     let mut runner = Runner::new(journal, held, job, &plan, &store, (&settings, &budget), stop);
     let concluded = runner.end_as_recorded().await?;
-    // Nobody works on it from here on, and so it is to be said.
+    // Release the job first, so that the printed status shows that no process works on it.
     drop(runner);
     let order = &args.order;
     order.answer(terminal, journal, journal.find(id.as_str())?)?;

@@ -1,4 +1,4 @@
-//! Carrying a job on at this terminal: what `apply`, `resume`, `create` and `retry` have in common.
+//! Runs one job interactively: the flow that `apply`, `resume`, `create` and `retry` share.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,58 +29,52 @@ use crate::plan::Plan;
 use crate::report::{MANIFEST_NAME, Report};
 use crate::store::Connection;
 
-/// A job that is to be carried on, and how.
+/// One job, and how to run it.
 pub(super) struct Carry<'a> {
-    /// Where it speaks.
     pub(super) terminal: Terminal,
-    /// The journal that it is in.
     pub(super) journal: &'a Kept,
-    /// The job.
     pub(super) job: JobRecord,
-    /// What it does.
     pub(super) plan: &'a Plan,
-    /// How it is run.
     pub(super) settings: Settings,
-    /// What is done with a job that waits to be confirmed.
     pub(super) confirmation: Confirmation,
-    /// How many objects there must be, where somebody knows.
+    /// The number of objects that the manifest must name, if `--expect-count` was given.
     pub(super) expected: Option<u64>,
-    /// Whether the result is printed as JSON.
+    /// Whether to print the result as JSON.
     pub(super) json: bool,
-    /// ` --state DIR`, where commands that are shown need it.
+    /// ` --state DIR|URL` if shown commands need it, otherwise empty.
     pub(super) state_flag: String,
 }
 
-/// What is done with a job that waits to be confirmed.
+/// What to do with a job that is not confirmed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confirmation {
-    /// Somebody is asked.
+    /// Ask the user.
     Ask,
-    /// Nobody is: it was reviewed.
+    /// Do not ask: no confirmation is needed, or `--auto-approve` was given.
     Given,
-    /// It goes on waiting.
+    /// Leave the job waiting.
     Leave,
 }
 
-/// How carrying a job on has ended.
+/// How a session ended.
 enum Ended {
-    /// With its result said.
+    /// The result was printed.
     Exit(Exit),
-    /// With its result said, and an error that is still to be said: a report that is not where it should be, or a server that
-    /// is not trusted.
+    /// The result was printed, but an error must still be reported: the report could not be published, or the server is
+    /// not trusted.
     Error(Error),
 }
 
 impl Carry<'_> {
-    /// Carries the job on, on a runtime of its own.
+    /// Runs the job on a runtime of its own.
     ///
     /// # Errors
-    /// When it cannot be worked on; what became of it otherwise is the exit code.
+    /// Returns an error if the job cannot be run. Every other outcome is reported by the exit code.
     pub(super) fn run(self) -> Result<Exit, Error> {
         if self.confirmation == Confirmation::Given {
             notices::nobody_is_asked();
         }
-        // Requests are at their cheapest where no task moves between threads; what blocks has threads of its own.
+        // Requests are cheapest when no task moves between threads. Blocking work has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
             let held = Held::take(self.journal, &self.job.id)?;
@@ -89,7 +83,7 @@ impl Carry<'_> {
             signals::listen(self.terminal, stop.clone())?;
             self.journal.watch(&stop);
             let (settings, budget) = (self.settings, Budget::of_process());
-            // As it is now: until it was held, another process may have gone on with it.
+            // Read the job again: another process may have run it before this one took the lease.
             let job = self.journal.find(self.job.id.as_str())?;
             let (store, signal) = (connection.store(), stop.clone());
             let mut runner = Runner::new(self.journal, held, job, self.plan, store, (&settings, &budget), signal);
@@ -98,12 +92,12 @@ impl Carry<'_> {
             view.clear();
             ended
         });
-        // A thread that reads from what never answers must not keep the program from leaving.
+        // A thread that is blocked on a read that never returns must not keep the process alive.
         runtime.shutdown_background();
         ended
     }
 
-    /// The plan's store. A new job whose store cannot be reached is withdrawn: it would only wait for its plan to be
+    /// Connects to the plan's store. If that fails, a New job is withdrawn: it would only wait until its plan is
     /// applied again.
     async fn connect(&self, held: &Held) -> Result<Connection, Error> {
         let connection = connected(&self.plan.store).await;
@@ -113,7 +107,7 @@ impl Carry<'_> {
         connection
     }
 
-    /// What the terminal and the result say of errors is decided here: once there is a result, an error is only said.
+    /// Decides how errors are reported: an error after the result was printed is only shown on the terminal.
     async fn carry(&self, runner: &mut Runner<'_>, view: &mut View, stop: &CancellationToken) -> Result<Exit, Error> {
         match self.go(runner, view, stop).await {
             Ok(Ended::Exit(exit)) => Ok(exit),
@@ -128,7 +122,7 @@ impl Carry<'_> {
         }
         if runner.job.progress.total > 0 && runner.job.status != JobStatus::Suspended {
             self.check_count(runner, runner.job.progress.total)?;
-            // Nothing introduces this job again, and the switch may be new.
+            // This job is not introduced again, and its server check may have been switched off since.
             if let Some(caution) = server_check_off(self.plan) {
                 self.terminal.say(format_args!("caution: {caution}"));
             }
@@ -156,8 +150,8 @@ impl Carry<'_> {
         }
     }
 
-    /// Refuses a job of another number of objects than was expected. One that waits to be confirmed is cancelled: what it has
-    /// frozen is not what its author meant.
+    /// Returns an error if the job does not have the expected number of objects. A job that waits for confirmation is
+    /// cancelled, because its frozen objects are not the intended ones.
     fn check_count(&self, runner: &mut Runner<'_>, found: u64) -> Result<(), Error> {
         let Some(expected) = self.expected.filter(|expected| *expected != found) else { return Ok(()) };
         let what = format!("the manifest names {}, and {expected} were expected", objects(found));
@@ -170,8 +164,9 @@ impl Carry<'_> {
             .help(format!("the job was made of {}; go on with it by --expect-count {found}", objects(found))))
     }
 
-    /// Says what is to be expected, where somebody is to be asked, and refuses what would cost too much. The job goes on waiting
-    /// then: with a higher limit it can be confirmed.
+    /// Shows the estimate if the user is about to be asked. Returns an error if the job would cost too much or its
+    /// server is not trusted. The job then keeps waiting, because it can be confirmed with a higher limit. A job of a
+    /// saved plan without a token is cancelled if it costs too much.
     async fn foresee(&self, runner: &mut Runner<'_>, frozen: &Frozen, stop: &CancellationToken) -> Result<(), Error> {
         let asks = self.confirmation == Confirmation::Ask;
         if !asks && self.plan.limits.max_cost.is_none() {
@@ -195,7 +190,7 @@ impl Carry<'_> {
             runner.affordable = true;
             return Ok(());
         };
-        // A saved plan is not changed: it is saved anew, and makes another job.
+        // A saved plan cannot be changed. It must be saved again, which makes another job.
         if runner.job.pledge.is_some() && runner.job.token.is_none() {
             runner.decline(&refusal.to_string()).map_err(Error::from)?;
         }
@@ -209,7 +204,7 @@ impl Carry<'_> {
             .help(format!("{}; job {id} is {status}{way}", refusal.help())))
     }
 
-    /// What the job is about to do.
+    /// Prints what the job is about to do.
     fn introduce(&self, frozen: &Frozen) {
         let file = near(&self.job.plan_file).display().to_string();
         let manifest = manifest(self.journal, &self.job, self.plan);
@@ -218,13 +213,13 @@ impl Carry<'_> {
         for warning in frozen.warnings().iter().filter(|_| self.confirmation != Confirmation::Ask) {
             self.terminal.say(format_args!("  warning: {warning}\n    help: {}", warning.help));
         }
-        // Where somebody is asked, they come with what is to be expected.
+        // If the user is asked, cautions are shown with the estimate.
         for caution in cautions(self.plan).iter().filter(|_| self.confirmation != Confirmation::Ask) {
             self.terminal.say(format_args!("  caution: {caution}"));
         }
     }
 
-    /// Confirms the job, or says how this command ends without.
+    /// Confirms the job. Returns an exit code if the command ends without confirming it.
     async fn confirm(
         &self,
         runner: &mut Runner<'_>,
@@ -268,7 +263,7 @@ impl Carry<'_> {
         Ok(None)
     }
 
-    /// Resolves the job's manifest, and leaves it there.
+    /// Resolves the job's manifest, and leaves the job waiting.
     async fn only_prepare(&self, runner: &mut Runner<'_>, view: &mut View) -> Result<Exit, Error> {
         if matches!(runner.job.status, JobStatus::New | JobStatus::Preparing) {
             let prepared = runner.prepare(view).await.map_err(Error::from)?;
@@ -310,14 +305,14 @@ impl Carry<'_> {
         Ok(Exit::Interrupted)
     }
 
-    /// The last lines.
+    /// Prints the result of a job that has stopped.
     fn concluded(&self, runner: &mut Runner<'_>, concluded: Concluded, took: Duration) -> Result<Ended, Error> {
         runner.refresh().map_err(Error::from)?;
         let job = &runner.job;
         let Progress { succeeded, failed, .. } = job.progress;
         let untrusted = untrusted(self.journal, job);
         if job.status != JobStatus::Complete {
-            // Where it is an error, it comes last.
+            // If the server is not trusted, the reason is shown last, as an error.
             let reason = job.reason.as_ref().filter(|_| untrusted.is_none());
             let reason = reason.map_or_else(String::new, |reason| format!(": {}", line(reason)));
             self.terminal.say(format_args!("{}{reason}", job.status));
@@ -353,7 +348,7 @@ impl Carry<'_> {
         })
     }
 
-    /// The command that a person would want now.
+    /// Returns the command to suggest to the user.
     fn next(&self, job: &JobRecord, folder: &Path) -> String {
         let undone = job.progress.failed + if job.status == JobStatus::Complete { 0 } else { job.progress.left() };
         if undone > 0 {
@@ -374,7 +369,7 @@ impl Carry<'_> {
         self.terminal.say(format_args!("next: batchplan resume {}{}", runner.job.id, self.state_flag));
     }
 
-    /// A job that could not be carried on: what the journal says of it now, beside the error.
+    /// Reports a job that could not be run: prints its current record with the error, and returns the error to show.
     fn told(&self, runner: &Runner<'_>, error: Error) -> Result<Error, Error> {
         let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return Ok(error) };
         let outcome = Outcome { job: &job, error: Some(&error.message) };
@@ -407,7 +402,7 @@ impl Carry<'_> {
     }
 }
 
-/// What became of a job, for programs.
+/// Returns a job's result as JSON.
 pub(super) fn result(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
     let Progress { total, succeeded, failed } = job.progress;
     let mut told = json!({
@@ -432,7 +427,7 @@ pub(super) fn result(job: &JobRecord, folder: &Path, took: Option<Duration>) -> 
     told
 }
 
-/// What the terminal shows while a job is carried on.
+/// Shows the progress of one job on the terminal.
 struct View {
     terminal: Terminal,
     shown: Shown,

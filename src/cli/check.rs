@@ -1,4 +1,4 @@
-//! `batchplan check`: whether the credentials in use may do what a plan needs.
+//! `batchplan check`: checks whether the credentials in use have the permissions that a plan needs.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Check, terminal: Terminal) -> Result<Exit, Error> {
     Ok(conclude(args, &plan, &findings, found.as_ref(), terminal))
 }
 
-/// Whether a webhook could be told something. Nothing is sent.
+/// Checks whether a webhook has what it needs to be notified. Sends nothing.
 fn webhook(hook: &Hook) -> Finding {
     let (what, verdict, why) = match notices::ready(hook) {
         Ok(receiver) => (
@@ -101,7 +101,7 @@ fn webhook(hook: &Hook) -> Finding {
     Finding { what, action: None, verdict, why }
 }
 
-/// The object that the write probe is to be about.
+/// Returns the object that the write probe writes.
 fn probed(args: &Check, plan: &Plan, key: &str) -> Result<ObjectId, Error> {
     let invalid = |what: String, help: &str| Error::new(Exit::Invalid, what).help(help);
     let named = args.bucket.as_deref().map(bucket).transpose()?;
@@ -131,7 +131,7 @@ fn probed(args: &Check, plan: &Plan, key: &str) -> Result<ObjectId, Error> {
     Ok(ObjectId { bucket, key: Key::from(key), version })
 }
 
-/// A finding, in a line.
+/// Formats a finding for the terminal.
 struct Line<'a>(&'a Finding);
 
 impl fmt::Display for Line<'_> {
@@ -160,7 +160,7 @@ fn as_json(findings: &[Finding]) -> serde_json::Value {
     json!({ "checks": checks.collect::<Vec<_>>(), "missing": missing })
 }
 
-/// The actions that are denied, each once.
+/// Returns the denied actions, without duplicates.
 fn missing(findings: &[Finding]) -> Vec<&'static str> {
     let mut missing: Vec<&str> = Vec::new();
     for action in findings.iter().filter(|it| it.verdict == Verdict::Denied).filter_map(|it| it.action) {
@@ -171,7 +171,7 @@ fn missing(findings: &[Finding]) -> Vec<&'static str> {
     missing
 }
 
-/// Says what it all comes to, and what to do about it.
+/// Prints the overall result and what to do about it, and returns the exit code.
 fn conclude(args: &Check, plan: &Plan, findings: &[Finding], found: Option<&Bucket>, terminal: Terminal) -> Exit {
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let file = shell::path(&args.plan);

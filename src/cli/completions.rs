@@ -1,4 +1,4 @@
-//! `batchplan completions`: lets a shell complete the commands.
+//! `batchplan completions`: prints a completion script for a shell.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -16,7 +16,6 @@ pub(super) struct Completions {
     shell: Shell,
 }
 
-/// Prints the script.
 pub(super) fn run(args: &Completions, terminal: Terminal) -> Result<Exit, Error> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "batchplan", &mut script);

@@ -1,4 +1,4 @@
-//! `batchplan confirm`: let a job that was created be worked on.
+//! `batchplan confirm`: confirms a job, so that it can run.
 
 use super::ordered::Order;
 use super::state::Access;

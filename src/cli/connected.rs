@@ -1,13 +1,13 @@
-//! Connecting to a plan's store, and what to say when that fails.
+//! Connects to a plan's store, and says what to do if that fails.
 
 use super::{Error, Exit};
 use crate::store::sandbox::SandboxError;
 use crate::store::{ConnectError, Connection, Provider, StoreConfig, connect};
 
-/// The store of a plan.
+/// Connects to the store of a plan.
 ///
 /// # Errors
-/// When it cannot be connected to, with the exit code and the help that fit.
+/// Returns an error with the matching exit code and help if the connection fails.
 pub(super) async fn connected(store: &StoreConfig) -> Result<Connection, Error> {
     connect(store).await.map_err(Error::from)
 }

@@ -1,4 +1,4 @@
-//! `batchplan create`: make a job of a plan, resolve its manifest, and leave it there.
+//! `batchplan create`: creates a job from a plan, resolves its manifest, and leaves the job waiting.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `batchplan delete`: forget a job that is over.
+//! `batchplan delete`: deletes a job that is over.
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,7 @@ fn delete(args: &Delete, kept: &Kept, job: &JobRecord, terminal: Terminal) -> Re
         let question = format!("Delete job {id} ({}, {}), with its report on this machine?", job.status, job.name);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let question = super::terminal::cell(&question);
-        // Nobody cancels this: a signal ends the process, and nothing was changed.
+        // Never cancelled: a signal ends the process, and nothing was changed.
         if runtime.block_on(prompt::ask(&question, &CancellationToken::new()))? != Answer::Yes {
             terminal.say("nothing was deleted");
             return Ok(Exit::Cancelled);

@@ -6,34 +6,33 @@ use crate::jobs::JobError;
 use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
 use crate::manifest::ManifestError;
 
-/// How the program ends.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; every object succeeded, or there was nothing to do.
+    /// Success: every object succeeded, or there was nothing to do.
     Done = 0,
-    /// The tool itself failed: a file it could not write, a store it could not reach, a report it could not publish.
+    /// The tool itself failed: for example, it could not write a file, reach a store, or publish a report.
     ToolFailed = 1,
-    /// The plan or the command line is not valid, or names a job that is not there.
+    /// The plan or the command line is not valid, or names a job that does not exist.
     Invalid = 2,
-    /// The job is Complete, with failed objects.
+    /// The job is Complete, but some objects failed.
     ObjectsFailed = 3,
     /// The job Failed: its manifest could not be resolved, or too many objects failed.
     JobFailed = 4,
-    /// Paused or interrupted: the job can be gone on with.
+    /// Paused or interrupted: the job can be resumed.
     Interrupted = 5,
-    /// Refused: no confirmation, another plan or manifest than before, more or other objects than expected, a lock, a move
-    /// that is not possible, something that a plan needs and its credentials may not do, or a server that does not do what it
-    /// is asked.
+    /// Refused: no confirmation, a changed plan or manifest, unexpected or too many objects, a lock, a status change
+    /// that is not allowed, a missing permission that the plan needs, or a server that does not do what it is asked.
     Refused = 6,
     /// Cancelled, at the confirmation or later.
     Cancelled = 7,
-    /// `plan --detailed-exitcode`: something would change, fail, or cannot be told.
+    /// `plan --detailed-exitcode`: something would change or fail, or cannot be determined.
     Changes = 10,
 }
 
 impl Exit {
-    /// That of a job that is over.
+    /// Returns the exit code for the status of a job.
     pub(super) fn of(job: &JobRecord) -> Self {
         match (job.status, job.progress.failed) {
             (JobStatus::Failed, _) => Self::JobFailed,
@@ -45,7 +44,7 @@ impl Exit {
         }
     }
 
-    /// That of a command that the journal stands in the way of.
+    /// Returns the exit code for a journal error.
     pub(super) fn of_journal(error: &JournalError) -> Self {
         match error {
             JournalError::Locked { .. }

@@ -1,4 +1,4 @@
-//! `batchplan export`: a plan as the cloud services' own job requests.
+//! `batchplan export`: writes a plan as job requests for a cloud's own batch service.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -58,7 +58,6 @@ enum Format {
     AwsJson,
 }
 
-/// Writes the requests.
 pub(super) fn run(args: &Export, terminal: Terminal) -> Result<Exit, Error> {
     let plan = plan_file::require(&args.plan, terminal)?.plan;
     let service = service(args.format, &plan)?;
@@ -99,7 +98,7 @@ fn service(format: Option<Format>, plan: &Plan) -> Result<Service, Error> {
     }
 }
 
-/// To standard output, or into new files, which are named after the plan's own.
+/// Writes the requests to standard output, or to new files named after the plan file.
 fn write(exported: &Exported, service: Service, args: &Export, terminal: Terminal) -> Result<Vec<PathBuf>, Error> {
     let Some(folder) = &args.out else {
         exported.documents.iter().try_for_each(|document| terminal.print(document))?;
@@ -113,7 +112,7 @@ fn write(exported: &Exported, service: Service, args: &Export, terminal: Termina
         folder.join(format!("{stem}{number}.{}", service.extension()))
     });
     let files: Vec<_> = files.collect();
-    // Looked at first, so that no half of them is written where it can be known.
+    // Check all files first, so that an existing one does not leave only some of them written.
     if let Some(there) = files.iter().find(|file| file.exists()) {
         return Err(failed(there, &io::ErrorKind::AlreadyExists.into()));
     }
@@ -124,13 +123,13 @@ fn write(exported: &Exported, service: Service, args: &Export, terminal: Termina
     Ok(files)
 }
 
-/// Writes a file that must be new, with a line break at its end.
+/// Writes a new file that ends with a line break. Fails if the file exists.
 pub(super) fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     writeln!(file, "{}", text.trim_end())
 }
 
-/// Why a new file could not be written.
+/// Returns the error for a new file that could not be written.
 pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return Error::new(Exit::Invalid, format!("{} is already there", path.display()))
@@ -148,7 +147,7 @@ fn tell(plan: &Plan, exported: &Exported, terminal: Terminal) {
     }
 }
 
-/// What sends the requests; one that went to standard output is in a file by then.
+/// Prints the commands that send the requests. A request on standard output is expected to be saved to a file first.
 fn next(plan: &Plan, service: Service, files: &[PathBuf], terminal: Terminal) {
     let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let names = if names.is_empty() { vec![format!("FILE.{}", service.extension())] } else { names };

@@ -1,4 +1,4 @@
-//! The plan that a command is given: a plan file, or a plan that was saved.
+//! The plan that a command is given: a plan file or a saved plan.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,25 +11,23 @@ use crate::jobs::{SavedError, SavedPlan};
 use crate::journal::Pledge;
 use crate::plan::Plan;
 
-/// Bytes that tell a saved plan from a plan file.
+/// The number of bytes that tell a saved plan from a plan file.
 const BEGINNING: u64 = 64;
 
-/// A plan to make a job of.
+/// A plan to create a job from.
 pub(super) struct Given {
-    /// The plan.
     pub(super) plan: Plan,
-    /// Its text.
     pub(super) text: Vec<u8>,
-    /// Its file, absolute: for a saved plan the file that it was saved from.
+    /// The absolute path of the plan file. For a saved plan, the file that it was saved from.
     pub(super) file: PathBuf,
-    /// What its manifest must be, where it was saved.
+    /// The manifest fingerprint that the job must match, for a saved plan.
     pub(super) pledge: Option<Pledge>,
 }
 
-/// The plan in this file. `of` is the plan file that a saved plan must be of, where that was said.
+/// Reads the plan in a file. `of` is the plan file that a saved plan must come from, if given.
 ///
 /// # Errors
-/// When there is no valid plan; what is wrong with a plan file is shown.
+/// Returns an error if there is no valid plan. Problems of a plan file are printed.
 pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result<Given, Error> {
     let bytes = plan_file::read_up_to(path, SavedPlan::MAX_BYTES);
     if !bytes.as_ref().is_ok_and(|bytes| SavedPlan::is_one(bytes)) {
@@ -49,9 +47,9 @@ pub(super) fn read(path: &Path, of: Option<&Path>, terminal: Terminal) -> Result
     Ok(Given { plan, text: saved.plan.into_bytes(), file, pledge: Some(saved.pledge) })
 }
 
-/// Whether a regular file holds a saved plan.
+/// Returns whether a regular file contains a saved plan.
 pub(super) fn is_saved(path: &Path) -> bool {
-    // What is no regular file may never give anything to read.
+    // Reading anything but a regular file may block forever.
     if !path.is_file() {
         return false;
     }

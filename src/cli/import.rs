@@ -1,4 +1,4 @@
-//! `batchplan import`: a cloud service's own job request as a plan.
+//! `batchplan import`: converts a cloud service's own job request to a plan.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -44,7 +44,6 @@ pub(super) struct Import {
     out: Option<PathBuf>,
 }
 
-/// Writes the plan.
 pub(super) fn run(args: &Import, terminal: Terminal) -> Result<Exit, Error> {
     let name = harmless(&args.file.display().to_string());
     let bytes = read(&args.file).map_err(|error| Error::new(Exit::Invalid, format!("cannot read {name}: {error}")))?;
@@ -67,7 +66,7 @@ pub(super) fn run(args: &Import, terminal: Terminal) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// One byte more than a request can have, so that a longer file is known as such without being read whole.
+/// Reads at most one byte more than a request may have, so that a longer file is detected without reading all of it.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = MAX_REQUEST_BYTES as u64 + 1;

@@ -1,4 +1,4 @@
-//! `batchplan init`: a commented plan to start from.
+//! `batchplan init`: writes a commented plan to start from.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Exit, Terminal, shell};
 
-/// What surrounds a provider's own part.
+/// The text before and after the part that depends on the provider.
 const HEAD: &str = include_str!("init/head.toml");
 const TAIL: &str = include_str!("init/tail.toml");
 
@@ -56,7 +56,6 @@ impl ProviderName {
     }
 }
 
-/// Writes the plan.
 pub(super) fn run(args: &Init, terminal: Terminal) -> Result<Exit, Error> {
     let text = [HEAD, args.provider.store(), TAIL].concat();
     if args.path == Path::new("-") {
@@ -69,7 +68,7 @@ pub(super) fn run(args: &Init, terminal: Terminal) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Without `force` the file must be new, and the file system itself sees to it.
+/// Writes the file. Without `force` it must be new, which the file system enforces.
 fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true);

@@ -1,4 +1,4 @@
-//! The journal that a command works on: in a folder of this machine, or kept in a bucket while the command runs.
+//! The journal that a command uses: in a local folder, or in a bucket and held while the command runs.
 
 use std::ops::Deref;
 use std::thread;
@@ -15,29 +15,29 @@ use crate::jobs::Presence;
 use crate::journal::{Journal, Lease};
 use crate::remote::{Farewell, Remote, RemoteError};
 
-/// After how long of pushing that is said.
+/// Pushes that take longer than this are announced.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long the last push may take where nobody is in a hurry.
+/// The time limit of the last push if nothing asked the command to stop.
 const UNHURRIED: Duration = Duration::from_mins(10);
 
-/// And where a person asked the command to stop.
+/// The time limit of the last push after a person asked the command to stop.
 const HURRIED: Duration = Duration::from_mins(1);
 
-/// A CI runner insists 7.5 seconds after it asked: by then all is to be over, counted from when it asked. What there is to do
-/// gets so much at least.
+/// The time limit of the last push in CI, counted from the stop request. A CI runner sends its second signal 7.5
+/// seconds after the first, and everything must be finished by then. The push gets at least `LEAST_IN_CI`.
 const GRACE_OF_CI: Duration = Duration::from_millis(6500);
 const LEAST_IN_CI: Duration = Duration::from_millis(1500);
 
-/// A journal, for as long as a command needs it.
+/// An open journal, for as long as a command needs it.
 pub(super) struct Kept {
     journal: Journal,
     remote: Option<Remote>,
     flag: String,
     terminal: Option<Terminal>,
-    /// Whoever works with it on another machine, in words.
+    /// A description of the process that holds the state on another machine.
     elsewhere: Option<String>,
-    /// Keeps the folder from becoming another's.
+    /// Keeps the folder from becoming the copy of another state.
     _shared: Option<Lease>,
 }
 
@@ -50,23 +50,23 @@ impl Deref for Kept {
 }
 
 impl Kept {
-    /// A journal that stays where it is, in a folder that may be kept from becoming another's.
+    /// Wraps the journal of a local folder. `shared` keeps the folder from becoming the copy of another state.
     pub(super) fn here(journal: Journal, flag: String, shared: Option<Lease>) -> Self {
         Self { journal, remote: None, flag, terminal: None, elsewhere: None, _shared: shared }
     }
 
-    /// Says who works with it on another machine.
+    /// Sets the description of the process that holds the state on another machine.
     pub(super) fn held_elsewhere(mut self, by: Option<String>) -> Self {
         self.elsewhere = by;
         self
     }
 
-    /// Whoever works with it on another machine.
+    /// Returns the description of the process that holds the state on another machine, if any.
     pub(super) fn elsewhere(&self) -> Option<&str> {
         self.elsewhere.as_deref()
     }
 
-    /// Who works on a job, as is seen from here: what is held elsewhere is not interrupted.
+    /// Returns who works on a job as seen from this machine: a job is not interrupted if the state is held elsewhere.
     pub(super) fn seen(&self, presence: Presence) -> Presence {
         match (&self.elsewhere, presence) {
             (Some(by), Presence::Interrupted) => Presence::Held(by.clone()),
@@ -74,31 +74,32 @@ impl Kept {
         }
     }
 
-    /// That of a state in a bucket, which is held.
+    /// Wraps the journal of a state in a bucket that this process holds.
     pub(super) fn held(remote: Remote, flag: String, terminal: Terminal) -> Self {
         let journal = notices::hear(remote.journal().clone());
         Self { journal, remote: Some(remote), flag, terminal: Some(terminal), elsewhere: None, _shared: None }
     }
 
-    /// What a command that is shown must say besides, so that it finds the same jobs: ` --state ...`, or nothing.
+    /// Returns the flag that shown commands need to find the same jobs: ` --state ...`, or an empty string.
     pub(super) fn flag(&self) -> String {
         self.flag.clone()
     }
 
-    /// Whether it is kept in a bucket.
+    /// Returns whether the state is kept in a bucket.
     pub(super) fn is_remote(&self) -> bool {
         self.remote.is_some()
     }
 
-    /// Sees to it that a job's files are on this machine.
+    /// Ensures that a job's files are on this machine.
     ///
     /// # Errors
-    /// When they cannot be fetched.
+    /// Returns an error if they cannot be fetched.
     pub(super) fn fetch(&self, job: &JobId) -> Result<(), Error> {
         self.remote.as_ref().map_or(Ok(()), |remote| remote.fetch(job)).map_err(Error::from)
     }
 
-    /// Has work stop when the state is lost, and what there is pushed when work is asked to stop. Within a runtime.
+    /// Stops the work if the state is lost, and pushes the state if the work is asked to stop. Must run inside a
+    /// runtime.
     pub(super) fn watch(&self, stop: &CancellationToken) {
         let Some(remote) = &self.remote else { return };
         let (lost, stop) = (remote.lost().clone(), stop.clone());
@@ -111,10 +112,10 @@ impl Kept {
         });
     }
 
-    /// Lets the journal go, with all that was done in it; and how the command ends, which may be with what is wrong there.
+    /// Closes the journal and pushes what was done. Returns how the command ends.
     ///
     /// # Errors
-    /// What it ended with, or that what was done could not be kept.
+    /// Returns the command's own error, or an error if what was done could not be pushed.
     pub(super) fn close(mut self, ended: Result<Exit, Error>) -> Result<Exit, Error> {
         let closed = self.let_go();
         let flag = std::mem::take(&mut self.flag);
@@ -161,7 +162,7 @@ impl Kept {
     }
 }
 
-/// A command that fails gives the state back all the same.
+/// Releases the state even if the command fails.
 impl Drop for Kept {
     fn drop(&mut self) {
         if let (Err(error), Some(terminal)) = (self.let_go(), self.terminal) {

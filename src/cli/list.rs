@@ -1,4 +1,4 @@
-//! `batchplan list`: the jobs that there are.
+//! `batchplan list`: lists jobs.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::job::{JobId, JobStatus};
 use crate::jobs::{Presence, look, xml};
 use crate::journal::{JobRecord, Query};
 
-/// The fewest characters of an id that are shown.
+/// The minimum number of characters of an id to show.
 const SHORTEST_ID: usize = 8;
 
 /// List jobs, newest first.
@@ -60,12 +60,12 @@ pub(super) enum Form {
     Xml,
 }
 
-/// One page.
+/// One page of the list.
 #[derive(Default)]
 struct Page {
     jobs: Vec<(JobRecord, Presence)>,
     shorts: Vec<String>,
-    /// The last job, where there are more behind it.
+    /// The last job of this page, if more jobs follow.
     next: Option<JobId>,
 }
 
@@ -98,7 +98,7 @@ pub(super) fn run(args: &List, terminal: Terminal) -> Result<Exit, Error> {
 
 fn page(args: &List, journal: &Kept) -> Result<Page, Error> {
     let after = args.after.as_ref().map(|id| journal.find(id)).transpose()?.map(|job| job.number);
-    // One more than is shown, to know whether there are any.
+    // Query one more than is shown, to know whether more jobs follow.
     let limit = args.limit + 1;
     let query = Query { statuses: args.status.clone(), from: args.since, until: args.until, after, limit };
     let mut jobs = journal.list(query)?;
@@ -132,7 +132,7 @@ fn to_json(page: &Page) -> Json {
     json!({ "jobs": jobs, "next": page.next.as_ref().map(JobId::as_str) })
 }
 
-/// Columns as wide as what is in them; the counts, at the end, as long as they are.
+/// Formats the jobs as a table. Each column is as wide as its longest value.
 fn table(page: &Page) -> String {
     let heads = ["ID", "STATUS", "CREATED", "NAME", "PRIORITY", "SUCCEEDED/FAILED/TOTAL"].map(str::to_owned);
     let rows = page.jobs.iter().zip(&page.shorts).map(|((job, presence), short)| {
@@ -161,7 +161,7 @@ fn table(page: &Page) -> String {
     text
 }
 
-/// The command for the page after this one. Ages are said as instants, so that all pages are of one list.
+/// Returns the command for the next page. Ages become instants, so that all pages belong to the same list.
 fn next_page(args: &List, next: &JobId) -> String {
     let mut command = "batchplan list".to_owned();
     if !args.status.is_empty() {

@@ -1,11 +1,13 @@
-//! Markdown as GitHub reads it. Names and values are strangers' words: they stand in code, and nothing in them ends it.
+//! Markdown as GitHub reads it. Names and values are untrusted text: they are formatted as code and cannot break out of
+//! it.
 
 use super::terminal::cell;
 
-/// What stands where something was left out.
+/// The text that replaces what was left out.
 const LEFT_OUT: &str = "... and more than there is room for";
 
-/// A text as code on one line, with as many backticks around it as it takes; a bar would end a table's cell.
+/// Formats a text as code on one line, with as many backticks around it as needed. A bar is escaped, because it would
+/// end a table cell.
 pub(super) fn code(text: &str) -> String {
     let text = cell(text).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
@@ -14,24 +16,25 @@ pub(super) fn code(text: &str) -> String {
     format!("{fence}{pad}{text}{pad}{fence}")
 }
 
-/// A line of a fenced block: no line of it ends the block, since it ends where a line begins with three backticks.
+/// Escapes a line of a fenced block, so that it cannot end the block: a line that starts with three backticks would.
 pub(super) fn block_line(text: &str) -> String {
     let text = cell(text);
     if text.trim_start().starts_with("```") { format!("  \\{}", text.trim_start()) } else { text }
 }
 
-/// A part that may be folded away: its heading, and the lines of a fenced block.
+/// A section that is folded away: its heading, and the lines of a fenced block.
 pub(super) struct Part {
-    /// What it is folded away behind; it must hold nothing that a stranger wrote.
+    /// The visible heading. It must not contain untrusted text.
     pub(super) heading: String,
-    /// What the block is highlighted as; nothing for plain text.
+    /// The language that the block is highlighted as, empty for plain text.
     pub(super) language: &'static str,
-    /// The block's lines, each of them made by [`block_line`].
+    /// The lines of the block, each made by [`block_line`].
     pub(super) lines: Vec<String>,
 }
 
 impl Part {
-    /// The block, with as many of its lines as there is room for, in characters; nothing where there are none.
+    /// Returns the section with as many lines as fit in `room` characters. Returns an empty string if there are no
+    /// lines or there is too little room.
     pub(super) fn folded(&self, room: usize) -> String {
         let Self { heading, language, lines } = self;
         let open = format!("\n<details><summary>{heading}</summary>\n\n```{language}\n");
@@ -55,8 +58,8 @@ impl Part {
     }
 }
 
-/// As many whole lines of a text as there is room for, by whichever measure. Blocks and folded parts that are open where it
-/// is cut are closed, and a last line says that something is left out.
+/// Cuts a text after as many whole lines as fit in `most`, as counted by `measure`. Closes the blocks and sections that
+/// are open at the cut, and adds a line that says that something was left out.
 pub(super) fn fitted(text: &str, most: usize, measure: impl Fn(&str) -> usize) -> String {
     if measure(text) <= most {
         return text.to_owned();
@@ -76,7 +79,7 @@ pub(super) fn fitted(text: &str, most: usize, measure: impl Fn(&str) -> usize) -
     format!("{}{}", &text[..end], best.closing())
 }
 
-/// What is open at a place in a text.
+/// The elements that are open at a position in a text.
 #[derive(Clone, Copy, Debug, Default)]
 struct Open {
     block: bool,
@@ -93,7 +96,7 @@ impl Open {
         }
     }
 
-    /// What closes it all, and says why.
+    /// Returns the text that closes all open elements and says that something was left out.
     fn closing(self) -> String {
         let block = if self.block { "```\n" } else { "" };
         format!("{block}{}\n{LEFT_OUT}\n", "\n</details>\n".repeat(self.folded))
@@ -136,7 +139,7 @@ mod tests {
         assert_eq!(fitted("short", 5, str::len), "short");
     }
 
-    /// What a reader of Markdown makes of a text: the names of its elements, and the text of each piece of code in a line.
+    /// Parses Markdown. Returns the names of its elements, and the text of each piece of inline code.
     fn read(markdown: &str) -> (Vec<String>, Vec<String>) {
         use pulldown_cmark::{Event, Options, Parser, Tag};
 
@@ -153,25 +156,25 @@ mod tests {
         (elements, codes)
     }
 
-    /// What strangers write who know Markdown.
+    /// Text as a hostile author who knows Markdown writes it.
     const TEXTS: &str =
         "([`|\\\\<>&\\[\\]()!*_~#@:\n\r\t -]|</details>|<script>|```|~~~|https://a\\.b|[a-z0-9é😀\u{202e}]){0,30}";
 
     proptest! {
-        /// Whatever stands in a table's cell: it stays one piece of code in one cell.
+        /// Any text in a table cell stays one piece of code in one cell.
         #[test]
         fn no_text_leaves_its_cell(text in TEXTS, other in TEXTS) {
             let row = format!("| {} | {} | end |\n", code(&text), code(&other));
             let (elements, codes) = read(&format!("| a | b | c |\n|---|---|---|\n{row}"));
             prop_assert_eq!(elements, ["cell"; 6], "{}", row);
             let expected = [&text, &other].map(|text| cell(text));
-            // A reader strips spaces that stand at both ends.
+            // A reader strips spaces at both ends.
             let stripped = |text: &str| text.trim_matches(' ').to_owned();
             let codes: Vec<_> = codes.iter().map(|code| stripped(code)).collect();
             prop_assert_eq!(codes, expected.map(|text| stripped(&text)), "{}", row);
         }
 
-        /// Whatever stands in a block: it ends where we end it.
+        /// A block ends where it should, with any text in it.
         #[test]
         fn no_text_leaves_its_block(texts in proptest::collection::vec(TEXTS, 1..5)) {
             let lines = texts.iter().map(|text| block_line(text)).collect();
@@ -183,7 +186,7 @@ mod tests {
             prop_assert_eq!(html.len(), 2, "{}: {:?}", folded, elements);
         }
 
-        /// Whatever is cut where: it fits, is whole lines of what there was, and leaves nothing open.
+        /// A cut text fits, consists of whole lines of the original, and leaves nothing open.
         #[test]
         fn a_cut_text_fits_and_leaves_nothing_open(
             lines in proptest::collection::vec("(```|```diff|<details>|</details>|[a-zé😀]{0,40})", 0..40),

@@ -1,4 +1,4 @@
-//! The command line: one file per command, and nothing here that a library user would want.
+//! The command line interface, with one file per command. Nothing here is useful to a library user.
 
 mod after_job;
 mod apply;
@@ -97,7 +97,7 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
 }
 
-/// Why a command could not do its work: what happened, and what to do.
+/// Why a command failed, and what the user can do about it.
 #[derive(Debug)]
 struct Error {
     exit: Exit,
@@ -129,7 +129,7 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// Runs the command that the process was started with.
+/// Parses the process's arguments, runs the command, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     descriptors::raise_limit();
@@ -141,7 +141,8 @@ pub fn main() -> ExitCode {
     });
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
-        // What was typed stands in it, and may be a stranger's: it commands neither terminals nor runners.
+        // The message quotes the arguments, which may come from an untrusted source. `say` escapes what would drive a
+        // terminal or a workflow runner.
         Err(error) if error.use_stderr() && (github::is_here() || !is_plain(&error)) => {
             terminal.say(harmless(error.render().to_string().trim_end()));
             return Exit::Invalid.into();
@@ -159,17 +160,17 @@ pub fn main() -> ExitCode {
             error.exit
         }
     };
-    // Last: what they come to changes nothing.
+    // Best effort: undelivered notifications never change the exit code.
     notices::settle(terminal);
     exit.into()
 }
 
-/// Whether nothing in the text of an error, which is without colours here, drives a terminal.
+/// Returns whether an error's text, rendered without colours, contains nothing that drives a terminal.
 fn is_plain(error: &clap::Error) -> bool {
     !error.render().to_string().contains(|c| drives_terminal(c) && !matches!(c, '\n' | '\t'))
 }
 
-/// Refuses to begin where not even a clock and a journal could be opened.
+/// Returns an error if too few file descriptors are left to open even a clock and a journal.
 fn enough_descriptors() -> Result<(), Error> {
     const LEAST: u64 = 12;
     match descriptors::left().zip(descriptors::limit()) {

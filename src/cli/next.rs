@@ -1,4 +1,4 @@
-//! The command that a person would want next, by where a job stands.
+//! The next command to suggest to the user, by the status of a job.
 
 use super::shell;
 use crate::engine::INCONCLUSIVE;
@@ -7,7 +7,8 @@ use crate::jobs::Presence;
 use crate::journal::{Delivery, JobFolder, JobRecord, PauseCause};
 use crate::report::MANIFEST_NAME;
 
-/// The next command for a job; `None` where there is nothing left to do. `flag` is what it must say of the state folder.
+/// Returns the next command for a job, or `None` if nothing is left to do. `flag` is the ` --state` flag it needs, or
+/// empty.
 pub(super) fn next(job: &JobRecord, presence: &Presence, folder: &JobFolder, flag: &str) -> Option<String> {
     use JobStatus::{
         Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
@@ -28,7 +29,7 @@ pub(super) fn next(job: &JobRecord, presence: &Presence, folder: &JobFolder, fla
         New | Preparing | Ready | Active | Pausing | Cancelling | Failing if held => {
             command("show").map(|command| format!("{command} --watch"))
         }
-        // To resume it would be refused, or find the server as it was; unless the check could not be made.
+        // Resuming would be refused, or would find the server unchanged, unless the check was inconclusive.
         Paused if job.cause == Some(PauseCause::Server) => {
             let unclear = job.reason.as_ref().is_some_and(|why| why.contains(INCONCLUSIVE));
             command(if unclear { "resume" } else { "cancel" })

@@ -1,4 +1,4 @@
-//! Webhooks: what they take from the environment, and the time that their messages get at a command's end.
+//! Webhook notifications: what they need from the environment, and how long a command waits for them at its end.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::journal::{JobRecord, Journal, PauseCause, Query};
 use crate::notify::{Context, NotReady, Notifier, Receiver, Says, Undelivered, Undone};
 use crate::plan::{Hook, Plan};
 
-/// After how long of waiting for messages that is said.
+/// Waits that take longer than this are announced.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What tells of this process's jobs. There is none before a journal is opened.
+/// The notifier of this process. It is created when the first journal is opened.
 static NOTIFIER: OnceLock<Arc<Notifier>> = OnceLock::new();
 
 struct Voice(Terminal);
@@ -42,7 +42,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name)?.into_string().ok()
 }
 
-/// Has the webhooks of jobs hear what is recorded through this journal.
+/// Subscribes the notifier to a journal, so that the webhooks of jobs are notified of what it records.
 pub(super) fn hear(journal: Journal) -> Journal {
     let notifier = NOTIFIER.get_or_init(|| {
         let context = Context { run_url: github::run_url() };
@@ -51,10 +51,10 @@ pub(super) fn hear(journal: Journal) -> Journal {
     journal.heard_by(notifier.clone())
 }
 
-/// Refuses to begin where webhooks of a plan lack something in the environment.
+/// Checks that the environment has everything that the webhooks of a plan need.
 ///
 /// # Errors
-/// When one does.
+/// Returns an error if something is missing.
 pub(super) fn require(plan: &Plan) -> Result<(), Error> {
     for hook in &plan.notify {
         if let Err(why) = ready(hook) {
@@ -64,10 +64,10 @@ pub(super) fn require(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same for every job that may be worked on now.
+/// Performs the same check for every job that may be run now.
 ///
 /// # Errors
-/// When one of them lacks something, or the journal cannot be read.
+/// Returns an error if something is missing for one of them, or if the journal cannot be read.
 pub(super) fn require_of_all(journal: &Journal) -> Result<(), Error> {
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over() && *status != JobStatus::Suspended);
     let query = Query { statuses: statuses.collect(), limit: u32::MAX, ..Query::default() };
@@ -75,7 +75,7 @@ pub(super) fn require_of_all(journal: &Journal) -> Result<(), Error> {
         if job.status == JobStatus::Paused && job.cause.is_some_and(PauseCause::waits_for_a_person) {
             continue;
         }
-        // What has become of it meanwhile, and a plan that is not accepted, is for whoever takes it up.
+        // If the job has changed meanwhile or its plan is not accepted, the process that runs it reports that.
         let plan = journal.find(job.id.as_str()).map_err(JobError::from).and_then(|job| stored_plan(&job));
         if let Ok(plan) = plan {
             require(&plan).map_err(|error| Error { message: format!("job {}: {}", job.id, error.message), ..error })?;
@@ -84,27 +84,27 @@ pub(super) fn require_of_all(journal: &Journal) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a webhook has what it takes from the environment. Shown by its host.
+/// Checks whether the environment has what a webhook needs. The receiver is displayed as its host.
 ///
 /// # Errors
-/// What it lacks.
+/// Returns what is missing.
 pub(super) fn ready(hook: &Hook) -> Result<Receiver, NotReady> {
     Receiver::new(hook, variable)
 }
 
-/// From here on nobody is asked to confirm: that a job is Suspended is told only where it stays so.
+/// From here on, this process confirms jobs without asking. Suspended is then only reported for jobs that stay so.
 pub(super) fn nobody_is_asked() {
     if let Some(notifier) = NOTIFIER.get() {
         notifier.confirms();
     }
 }
 
-/// Waits for messages that are not delivered yet, in bounds. A signal ends the wait.
+/// Waits for undelivered messages, up to a time limit. A signal ends the wait.
 pub(super) fn settle(terminal: Terminal) {
     let Some(notifier) = NOTIFIER.get() else { return };
     notifier.finish();
     if notifier.left() > 0 {
-        // Without a runtime nothing can be waited for.
+        // Waiting needs a runtime.
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
             runtime.block_on(wait(notifier, terminal));
         }

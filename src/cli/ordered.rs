@@ -1,4 +1,4 @@
-//! What an order to a job came to, for people and for programs.
+//! The common arguments and the result of commands that change an existing job.
 
 use super::Error;
 use super::carry::result;
@@ -22,10 +22,10 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Says where the job stands now, and what comes next.
+    /// Prints the job's status and the next command.
     ///
     /// # Errors
-    /// When the job's lease cannot be looked at, or standard output not be written.
+    /// Returns an error if the job's lease cannot be read or standard output cannot be written.
     pub(super) fn answer(&self, terminal: Terminal, journal: &Kept, job: JobRecord) -> Result<(), Error> {
         let (job, presence) = look(journal, job)?;
         let folder = JobFolder::of(journal.state(), &job.id);
@@ -37,10 +37,10 @@ impl Order {
         self.print(terminal, &job, &folder)
     }
 
-    /// The job, for programs.
+    /// Prints the job as JSON if requested.
     ///
     /// # Errors
-    /// When standard output cannot be written.
+    /// Returns an error if standard output cannot be written.
     pub(super) fn print(&self, terminal: Terminal, job: &JobRecord, folder: &JobFolder) -> Result<(), Error> {
         if self.json {
             terminal.print(result(job, &folder.report(), None))?;

@@ -1,4 +1,4 @@
-//! `batchplan pause`: have a job stop where it is, to be resumed.
+//! `batchplan pause`: pauses a job, so that it can be resumed later.
 
 use super::kept::Kept;
 use super::ordered::Order;

@@ -1,4 +1,4 @@
-//! `batchplan plan`: see what a plan would do, and what it would cost, before it does anything.
+//! `batchplan plan`: shows what a plan would change and cost before it is applied.
 
 mod earlier;
 mod foresight;
@@ -113,7 +113,7 @@ enum Form {
     Markdown,
 }
 
-/// All that is shown of a plan.
+/// Everything that is shown of a plan.
 struct View<'a> {
     plan: &'a Plan,
     file: String,
@@ -121,11 +121,11 @@ struct View<'a> {
     estimate: &'a Estimate,
     hours: &'a Hours,
     earlier: Option<&'a Earlier>,
-    /// Whether it is coloured.
+    /// Whether to use colours.
     colour: bool,
-    /// The command to go on with.
+    /// The command to suggest.
     next: String,
-    /// Where the plan was saved.
+    /// The file that the plan was saved to, if it was.
     saved: Option<String>,
 }
 
@@ -166,7 +166,7 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
         };
         if stop.is_cancelled() { Err(Error::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
     });
-    // A thread that reads from what never answers must not keep the program from leaving.
+    // A thread that is blocked on a read that never returns must not keep the process alive.
     runtime.shutdown_background();
     if terminal.reader_has_left() && args.out.is_none() {
         return Ok(Exit::Done);
@@ -206,12 +206,12 @@ pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
     if let Some(refusal) = refusal {
         return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
     }
-    // A sample in which nothing changes does not say that nothing does.
+    // If nothing in a sample changes, objects outside it still may.
     let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
     Ok(if args.detailed_exitcode && !nothing { Exit::Changes } else { Exit::Done })
 }
 
-/// What a workflow's later steps may want to know.
+/// Returns the step outputs for later steps of a workflow.
 fn outputs(view: &View<'_>) -> Vec<(&'static str, String)> {
     let changes = numbers::of_all(view, view.preview.tally.changes).likely;
     let cost = if view.estimate.total.is_whole() { view.estimate.total.known } else { None };
@@ -223,7 +223,7 @@ fn outputs(view: &View<'_>) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Only a plan that was saved before is replaced.
+/// Returns an error if `--out` names an existing file that is not a saved plan.
 fn refuse_to_overwrite(out: &Path) -> Result<(), Error> {
     if !out.exists() || given::is_saved(out) {
         return Ok(());
@@ -232,7 +232,7 @@ fn refuse_to_overwrite(out: &Path) -> Result<(), Error> {
         .help("--out takes a new file's name, or that of a saved plan"))
 }
 
-/// Saves the plan with what it is to be applied to.
+/// Saves the plan together with the fingerprint of its manifest.
 fn save(args: &PlanArgs, file: &PlanFile, view: &View<'_>, out: &Path) -> Result<(), Error> {
     let Preview { frozen, digest: Some(digest), closeness: Closeness { digest: Some(key), .. }, .. } = view.preview
     else {
@@ -242,7 +242,7 @@ fn save(args: &PlanArgs, file: &PlanFile, view: &View<'_>, out: &Path) -> Result
     let tally = &view.preview.tally;
     let saved = SavedPlan {
         plan_file: std::path::absolute(&args.plan)?,
-        // A plan that was accepted is UTF-8.
+        // An accepted plan is UTF-8.
         plan: String::from_utf8_lossy(&file.bytes).into_owned(),
         hash: view.plan.hash(),
         pledge: pledge(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
@@ -257,7 +257,7 @@ fn save(args: &PlanArgs, file: &PlanFile, view: &View<'_>, out: &Path) -> Result
     Ok(saved.write(out)?)
 }
 
-/// The prices that hold for the plan.
+/// Returns the prices that apply to the plan.
 pub(super) fn rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<Rates, Error> {
     rates_for(plan, prices).map_err(|error| {
         if let BookError::Invalid(problems) = &error {
@@ -267,13 +267,13 @@ pub(super) fn rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> R
     })
 }
 
-/// Shows how far it is, and with `--all` every object.
+/// Shows the progress of the preview and, with `--all`, every object.
 struct Looking<'a> {
     terminal: Terminal,
     args: &'a PlanArgs,
     view: Mutex<ProgressView>,
     looked: u64,
-    /// Ends the looking, where nobody wants to see any more.
+    /// Cancelled to end the preview when its output is no longer read.
     stop: CancellationToken,
 }
 
@@ -308,7 +308,7 @@ impl Onlooker for Looking<'_> {
             text::object(prospect, self.terminal.colours_data())
         };
         self.terminal.print_piece(&shown)?;
-        // Where the plan is to be saved, that is wanted still.
+        // With `--out`, the preview continues, because the plan must still be saved.
         if self.terminal.reader_has_left() && self.args.out.is_none() {
             self.stop.cancel();
         }

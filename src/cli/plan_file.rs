@@ -1,4 +1,4 @@
-//! Plan files on disk: read with a limit, checked, and complained about.
+//! Reads plan files with a size limit, checks them, and prints their problems.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,25 +14,24 @@ use crate::plan::{self, MAX_PLAN_BYTES, Plan};
 
 /// A valid plan, and the bytes it was read from.
 pub(super) struct PlanFile {
-    /// What it says.
     pub(super) plan: Plan,
-    /// The file as it was.
+    /// The contents of the file.
     pub(super) bytes: Vec<u8>,
-    /// When it was read: its ages count back from here.
+    /// When the file was read. Ages in the plan count back from this time.
     pub(super) read_at: Timestamp,
 }
 
-/// Reads and checks one plan file. A file that cannot be read is a problem like any other.
+/// Reads and checks a plan file. A file that cannot be read is a problem like any other.
 pub(super) fn load(path: &Path) -> (Option<PlanFile>, Problems) {
     load_in(path, path.parent().unwrap_or(Path::new("")))
 }
 
-/// As [`load`], with relative paths in the plan resolved against `folder`.
+/// Like [`load`], with relative paths in the plan resolved against `folder`.
 fn load_in(path: &Path, folder: &Path) -> (Option<PlanFile>, Problems) {
     check(path, folder, read_up_to(path, MAX_PLAN_BYTES as u64))
 }
 
-/// Checks what was read of a plan file.
+/// Checks the contents of a plan file.
 fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<PlanFile>, Problems) {
     let name = harmless(&path.display().to_string());
     match bytes {
@@ -58,26 +57,26 @@ fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<Plan
     }
 }
 
-/// The plan of a command that cannot go on without one. Shows what is wrong with it, warnings included.
+/// Reads a plan for a command that cannot continue without one. Prints its problems, including warnings.
 ///
 /// # Errors
-/// When there is no valid plan.
+/// Returns an error if there is no valid plan.
 pub(super) fn require(path: &Path, terminal: Terminal) -> Result<PlanFile, Error> {
     require_in(path, path.parent().unwrap_or(Path::new("")), terminal)
 }
 
-/// As [`require`], with relative paths in the plan resolved against `folder`.
+/// Like [`require`], with relative paths in the plan resolved against `folder`.
 ///
 /// # Errors
-/// When there is no valid plan.
+/// Returns an error if there is no valid plan.
 pub(super) fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Result<PlanFile, Error> {
     required(path, load_in(path, folder), terminal)
 }
 
-/// As [`require`], of a file that was read already.
+/// Like [`require`], for a file that was already read.
 ///
 /// # Errors
-/// When there is no valid plan.
+/// Returns an error if there is no valid plan.
 pub(super) fn require_bytes(path: &Path, bytes: io::Result<Vec<u8>>, terminal: Terminal) -> Result<PlanFile, Error> {
     required(path, check(path, path.parent().unwrap_or(Path::new("")), bytes), terminal)
 }
@@ -95,7 +94,7 @@ fn required(
     })
 }
 
-/// One byte more than there may be, so that a longer file is known as such without being read whole.
+/// Reads at most one byte more than `most`, so that a longer file is detected without reading all of it.
 pub(super) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! `batchplan policy`: what the credentials of a plan must be allowed.
+//! `batchplan policy`: prints the permissions that the credentials of a plan need.
 
 use std::path::PathBuf;
 
@@ -63,7 +63,7 @@ pub(super) fn run(args: &Policy, terminal: Terminal) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// A bucket's name; anything else might stand for more than one bucket, or lead elsewhere.
+/// Parses a bucket's name. Anything else might match more than one bucket, or lead elsewhere.
 pub(super) fn bucket(name: &str) -> Result<Bucket, Error> {
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     if is_name {

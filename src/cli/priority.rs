@@ -1,4 +1,4 @@
-//! `batchplan priority`: let a job go sooner, or later.
+//! `batchplan priority`: sets a job's priority.
 
 use super::kept::Kept;
 use super::ordered::Order;

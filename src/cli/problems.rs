@@ -1,4 +1,4 @@
-//! Problems of a user's file, drawn for people or written for programs.
+//! Formats the problems of a user's file, for people or as JSON.
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::{Value as Json, json};
@@ -6,10 +6,10 @@ use serde_json::{Value as Json, json};
 use super::Terminal;
 use crate::diagnostics::{Problem, Problems};
 
-/// Longer excerpts, in bytes, are left out: they would fill the screen and show nothing.
+/// The maximum size of an excerpt in bytes. Longer ones are left out: they would fill the screen and show nothing.
 const MAX_EXCERPT_BYTES: usize = 4000;
 
-/// Shows all problems to a person.
+/// Prints all problems for people.
 pub(super) fn show(problems: &Problems, terminal: Terminal) {
     for problem in problems.iter() {
         terminal.draw(draw(problem, problems, terminal).trim_end());
@@ -26,7 +26,7 @@ fn draw(problem: &Problem, problems: &Problems, terminal: Terminal) -> String {
     drawn
 }
 
-/// Colour and line drawing on a terminal, plain ASCII elsewhere.
+/// Returns the renderer: colours and line drawing on a terminal, plain ASCII elsewhere.
 fn handler(terminal: Terminal) -> GraphicalReportHandler {
     let theme = match (terminal.drawn(), terminal.colour()) {
         (true, true) => GraphicalTheme::unicode(),
@@ -36,7 +36,7 @@ fn handler(terminal: Terminal) -> GraphicalReportHandler {
     GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_wrap_lines(false)
 }
 
-/// The same in a few lines, without an excerpt.
+/// Formats a problem in a few lines, without an excerpt.
 fn plain(problem: &Problem, problems: &Problems) -> String {
     let mut lines = vec![format!("{}: {}", severity(problem), problem.title())];
     for (span, label) in problem.marks() {
@@ -51,7 +51,7 @@ fn severity(problem: &Problem) -> &'static str {
     if problem.is_warning() { "warning" } else { "error" }
 }
 
-/// All problems for a program. Lines and columns count from 1, columns in characters.
+/// Returns all problems as JSON. Lines and columns count from 1, and columns are in characters.
 pub(super) fn to_json(problems: &Problems) -> Json {
     problems
         .iter()

@@ -1,4 +1,4 @@
-//! How far a job is: a bar on a terminal, a line now and then elsewhere.
+//! Shows progress: a bar on a terminal, and a line every few seconds elsewhere.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressD
 use super::terminal::Terminal;
 use crate::job::Progress;
 
-/// How often a line is written where there is no terminal.
+/// The interval between lines if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// A time left that is longer than this says nothing: work has only just begun again, or hardly goes on at all.
+/// Longer estimates are not shown: the job has only just resumed, or hardly makes progress.
 const LONGEST_ETA: Duration = Duration::from_hours(24 * 365);
 
-/// Seconds that the rate is an average over: long enough to be calm, short enough to show a throttled store.
+/// The averaging window of the rate in seconds: long enough to be steady, short enough to show a throttled store.
 const RATE_WINDOW: f64 = 5.0;
 
 /// Shows the progress of one phase.
@@ -24,24 +24,24 @@ pub(super) struct ProgressView {
     last_line: Instant,
     last: (Instant, u64),
     rate: f64,
-    /// Whether objects can fail: nothing fails by being looked at.
+    /// Whether objects can fail. Reading them for a preview cannot.
     works: bool,
 }
 
 impl ProgressView {
-    /// A view of rows being read, whose number is not known yet.
+    /// Shows rows being read, whose number is not known yet.
     pub(super) fn counting(terminal: Terminal) -> Self {
         Self::new(terminal, "{spinner} preparing: {human_pos} objects found {msg}")
     }
 
-    /// A view of objects being worked on.
+    /// Shows objects being processed.
     pub(super) fn working(terminal: Terminal, total: u64) -> Self {
         let view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len}  {msg}");
         view.bar.set_length(total);
         view
     }
 
-    /// A view of objects being looked at.
+    /// Shows objects being read for a preview.
     pub(super) fn looking(terminal: Terminal, total: u64) -> Self {
         let mut view = Self::new(terminal, "{wide_bar} {human_pos}/{human_len} looked at  {msg}");
         view.works = false;
@@ -49,7 +49,7 @@ impl ProgressView {
         view
     }
 
-    /// The same view below those of other jobs.
+    /// Moves the bar below those of other jobs.
     pub(super) fn among(mut self, others: &MultiProgress) -> Self {
         self.bar = others.add(self.bar);
         self
@@ -65,7 +65,7 @@ impl ProgressView {
         Self { terminal, bar, last_line: now, last: (now, 0), rate: 0.0, works: true }
     }
 
-    /// Rows found so far.
+    /// Updates the number of rows found so far.
     pub(super) fn found(&mut self, rows: u64) {
         self.measure(rows);
         self.bar.set_position(rows);
@@ -73,7 +73,7 @@ impl ProgressView {
         self.line(|| format!("preparing: {} objects found", HumanCount(rows)));
     }
 
-    /// What became of the objects so far.
+    /// Updates the number of objects that have succeeded or failed so far.
     pub(super) fn settled(&mut self, progress: Progress) {
         self.measure(progress.settled());
         self.bar.set_position(progress.settled());
@@ -84,7 +84,7 @@ impl ProgressView {
         });
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }
@@ -103,7 +103,7 @@ impl ProgressView {
         message
     }
 
-    /// Follows the rate by an average that forgets.
+    /// Updates the rate, which is an exponentially weighted average.
     fn measure(&mut self, count: u64) {
         let now = Instant::now();
         let seconds = (now - self.last.0).as_secs_f64();

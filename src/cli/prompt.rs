@@ -1,4 +1,4 @@
-//! A question to the person at the terminal.
+//! Asks the user a question on the terminal.
 
 use std::io::{self, Write as _};
 use std::thread;
@@ -6,31 +6,31 @@ use std::thread;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// What the person said.
+/// The user's answer.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// `yes`, and nothing else.
+    /// The word `yes`, and nothing else.
     Yes,
-    /// Anything else, the end of the input included.
+    /// Anything else, including the end of the input.
     No,
-    /// Nothing: a signal came.
+    /// No answer, because `stop` was cancelled.
     Stopped,
 }
 
-/// Asks, and waits for a line or for `stop`.
+/// Asks a question, and waits for a line of input or for `stop`.
 ///
 /// # Errors
-/// When the terminal cannot be written or read.
+/// Returns an error if the terminal cannot be read or written.
 pub(super) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<Answer> {
     let mut err = io::stderr();
     write!(err, "\n{question} Only \"yes\" is accepted: ")?;
     err.flush()?;
     let (tell, told) = oneshot::channel();
-    // A thread that nobody waits for, unlike the runtime's own: it may never be given a line.
+    // Unlike the runtime's own threads, this thread is not waited for: it may never receive a line.
     thread::Builder::new().name("prompt".to_owned()).spawn(move || {
         let mut line = String::new();
-        // Whoever asked may be gone.
+        // The receiver may already be dropped.
         let _ = tell.send(io::stdin().read_line(&mut line).map(|_| line));
     })?;
     let line = tokio::select! {

@@ -1,4 +1,4 @@
-//! `batchplan publish`: send a job's report again, when that failed at its end.
+//! `batchplan publish`: publishes a job's report again if that failed at the job's end.
 
 use super::connected::connected;
 use super::github::{self, Outcome};

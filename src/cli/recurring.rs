@@ -1,4 +1,4 @@
-//! Plans that recur, at this terminal: is there anything new, and what is worked on of it.
+//! Recurring plans on the command line: whether there is anything new, and what a job works on.
 
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
@@ -13,15 +13,15 @@ use crate::journal::{Inventory, JobRecord, Journal, Portion, Recurrence};
 use crate::manifest::{InventoryObject, Manifest, Source, Warning};
 use crate::plan::Plan;
 
-/// What there is for a command to do that makes a job of a plan.
+/// What a command that creates a job from a plan has to do.
 pub(super) enum Turn {
-    /// To make it, of this where the plan recurs.
+    /// Create the job. Contains what it works on if the plan recurs.
     Work(Option<Recurrence>),
-    /// Nothing: what has become of the newest inventory already.
+    /// Nothing: a job has already completed the newest inventory.
     Nothing(Nothing),
 }
 
-/// A job of the plan has completed what is there.
+/// The newest inventory and the job of the plan that has completed it.
 pub(super) struct Nothing {
     inventory: Inventory,
     older: Option<Inventory>,
@@ -29,28 +29,28 @@ pub(super) struct Nothing {
     ended: Option<jiff::Timestamp>,
 }
 
-/// What a plan that recurs would work on now.
+/// What a job would work on if it were created from the plan now.
 pub(super) enum Ahead {
-    /// The plan says it itself: it does not recur.
+    /// The plan does not recur and applies unchanged.
     AsItIs,
-    /// This: the plan with its manifest's source as a job made now would have it.
+    /// The plan, with the manifest source that a job created now would get.
     Work(Box<Plan>),
-    /// Nothing.
+    /// Nothing: a job has already completed the newest inventory.
     Nothing(Box<Nothing>),
 }
 
-/// Whether there is anything new for a plan. An unfinished job is gone on with whatever there is; `afresh` leaves it, and
-/// works on all of the newest inventory even where that was completed.
+/// Determines whether there is anything new for a plan. An unfinished job is resumed in any case, unless `afresh` is
+/// set: then it is left alone, and all of the newest inventory is due even if it was completed.
 ///
 /// # Errors
-/// When the newest inventory cannot be found, or the journal cannot be read.
+/// Returns an error if the newest inventory cannot be found or the journal cannot be read.
 pub(super) fn turn(plan: &Plan, journal: &Kept, afresh: bool, terminal: Terminal) -> Result<Turn, Error> {
     if plan.recurring.is_none() {
         return Ok(Turn::Work(None));
     }
     let unfinished = if afresh { None } else { unfinished(plan, journal)? };
     let (inventory, warnings) = match (look(plan), &unfinished) {
-        // What was begun needs nothing newer.
+        // An unfinished job needs no newer inventory.
         (Err(_), Some(_)) | (Ok(None), _) => return Ok(Turn::Work(None)),
         (found, _) => match found? {
             Some(found) => found,
@@ -78,10 +78,10 @@ pub(super) fn turn(plan: &Plan, journal: &Kept, afresh: bool, terminal: Terminal
     })
 }
 
-/// What a job would work on that was made of the plan now.
+/// Returns what a job would work on if it were created from the plan now.
 ///
 /// # Errors
-/// As [`turn`].
+/// Returns an error in the same cases as [`turn`].
 pub(super) fn ahead(plan: &Plan, state: &State, terminal: Terminal) -> Result<Ahead, Error> {
     let Some((inventory, warnings)) = look(plan)? else { return Ok(Ahead::AsItIs) };
     let kept = state.existing(Some(plan), Access::Glance, terminal)?;
@@ -104,10 +104,10 @@ pub(super) fn ahead(plan: &Plan, state: &State, terminal: Terminal) -> Result<Ah
     };
     terminal.say(told(&recurrence.inventory, &recurrence.portion));
     drop(kept);
-    // With the files of the job that it goes by; nobody has the journal open while a newer one takes its place.
+    // Open the journal again to fetch the files of the base job. It was closed because a newer copy may take its place.
     let kept = state.existing_with(Some(plan), Access::Glance, recurrence.portion.base(), terminal)?;
     let source = recurring_source(&recurrence, kept.as_deref(), plan)?;
-    // Its hash stays that of the plan as it is written.
+    // The hash stays that of the plan as it is written.
     let mut ahead = plan.clone();
     ahead.manifest.source = source;
     Ok(Ahead::Work(Box::new(ahead)))
@@ -117,7 +117,7 @@ fn unfinished(plan: &Plan, journal: &Journal) -> Result<Option<JobRecord>, Error
     Ok(journal.latest_of(&plan.identity())?.filter(|job| !job.status.is_over()))
 }
 
-/// Looks for the newest inventory, on a connection of its own: nothing is held while a job is made.
+/// Finds the newest inventory on its own connection, so that no connection stays open while a job is created.
 fn look(plan: &Plan) -> Result<Option<(Inventory, Vec<Warning>)>, Error> {
     if plan.recurring.is_none() {
         return Ok(None);
@@ -147,7 +147,7 @@ fn warn(warnings: &[Warning], terminal: Terminal) {
     }
 }
 
-/// What a new job works on, in a sentence.
+/// Describes in one sentence what a new job works on.
 fn told(inventory: &Inventory, portion: &Portion) -> String {
     let what = match portion {
         Portion::All => "all its objects".to_owned(),
@@ -166,19 +166,19 @@ fn told(inventory: &Inventory, portion: &Portion) -> String {
     format!("inventory {}: {what}", begun(inventory))
 }
 
-/// What a job works on, where it recurs.
+/// Describes what a job works on, if its plan recurs.
 pub(super) fn told_of(job: &JobRecord) -> Option<String> {
     Some(told(job.inventory.as_ref()?, job.portion.as_ref()?))
 }
 
-/// Says what a new job works on, where it recurs.
+/// Prints what a new job works on, if its plan recurs.
 pub(super) fn introduce(job: &JobRecord, terminal: Terminal) {
     if let Some(told) = told_of(job) {
         terminal.say(told);
     }
 }
 
-/// What a job that recurs works on, for programs.
+/// Returns what a job works on as JSON, if its plan recurs.
 pub(super) fn of_job(job: &JobRecord) -> Option<Json> {
     let (inventory, portion) = (job.inventory.as_ref()?, job.portion.as_ref()?);
     let since = match portion {
@@ -205,20 +205,20 @@ fn begun(inventory: &Inventory) -> String {
 }
 
 impl Nothing {
-    /// Says so; nothing more is done.
+    /// Reports that nothing is new.
     ///
     /// # Errors
-    /// When standard output cannot be written.
+    /// Returns an error if standard output cannot be written.
     pub(super) fn tell(&self, json: bool, terminal: Terminal) -> Result<Exit, Error> {
         self.say(json, terminal)?;
         github::tell_nothing(&self.inventory.folder(), terminal);
         Ok(Exit::Done)
     }
 
-    /// The same, for a plan that is looked at.
+    /// Reports the same for `batchplan plan`.
     ///
     /// # Errors
-    /// When standard output cannot be written.
+    /// Returns an error if standard output cannot be written.
     pub(super) fn tell_as_plan(&self, of: (&str, &str), json: bool, terminal: Terminal) -> Result<Exit, Error> {
         self.say(json, terminal)?;
         let none = ["total", "changes"].map(|name| (name, "0".to_owned()));
@@ -249,7 +249,8 @@ impl Nothing {
     }
 }
 
-/// Whether a plan's manifest is what has changed in an inventory: then its names are not those of an earlier job's.
+/// Returns whether a manifest names the changes of an inventory, which are not comparable with an earlier job's
+/// objects.
 pub(super) fn is_of_changes(manifest: &Manifest) -> bool {
     matches!(manifest.source, Source::Inventory { object: InventoryObject::Changed(_), .. })
 }

@@ -1,4 +1,4 @@
-//! `batchplan resume`: go on with a job where it stopped.
+//! `batchplan resume`: resumes a job where it stopped.
 
 use std::fs;
 use std::path::Path;
@@ -91,7 +91,7 @@ fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Resu
     .run()
 }
 
-/// The text of a job's plan file, where there still is one.
+/// Reads the plan file of a job. Returns `None` if the file no longer exists or cannot be read.
 fn text_of(path: &Path) -> Option<Vec<u8>> {
     let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
     is_file.then(|| read_up_to(path, MAX_PLAN_BYTES as u64).ok()).flatten()

@@ -1,4 +1,4 @@
-//! `batchplan retry`: do again what failed.
+//! `batchplan retry`: retries failed objects in a new job.
 
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,7 @@ fn again(args: &Retry, kept: &Kept, first: &JobRecord, terminal: Terminal) -> Re
     carry(args, &submission, kept, terminal)
 }
 
-/// Warns where a server has changed the contents of objects that are to be worked on again.
+/// Warns if the server may have changed the contents of objects that are about to be retried.
 fn warn_of_harm(kept: &Kept, first: &JobRecord, terminal: Terminal) -> Result<(), Error> {
     let harmed = harmed(kept, first)?;
     if harmed > 0 {

@@ -1,4 +1,4 @@
-//! `batchplan run`: work off the queue.
+//! `batchplan run`: runs all queued jobs.
 
 use std::cell::{Cell, RefCell};
 
@@ -64,8 +64,8 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
         ended: RefCell::default(),
         exit: Cell::new(Exit::Done),
     };
-    // Each job's manifest is read on a thread that it keeps: with the usual number in all, many jobs would leave none for
-    // their checkpoints, and wait for those for ever.
+    // Each manifest reader occupies a blocking thread for as long as its job runs. With the default limit of 512, many
+    // jobs would leave no thread for their checkpoints, and would wait forever.
     let threads = 512 + settings.rules.slots;
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(threads).enable_all().build()?;
     let drained = runtime.block_on(async {
@@ -96,13 +96,13 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
     drained.map(|()| exit.get())
 }
 
-/// Whether there are jobs that nothing takes up by itself.
+/// Returns whether there are paused jobs that only a person can resume.
 fn waits_for_a_person(journal: &Journal) -> Result<bool, Error> {
     let paused = journal.list(Query { statuses: vec![JobStatus::Paused], limit: 1000, ..Query::default() })?;
     Ok(paused.iter().any(|job| job.cause.is_some_and(PauseCause::waits_for_a_person)))
 }
 
-/// What is shown of all jobs.
+/// Shows the progress and the results of all jobs.
 struct View<'a> {
     terminal: Terminal,
     journal: &'a Journal,
@@ -119,7 +119,7 @@ impl View<'_> {
         self.bars.suspend(|| self.terminal.say(format_args!("{short} {}: {what}", job.name)));
     }
 
-    /// What the program ends with: what is worst of all jobs.
+    /// Records an exit code. The command ends with the most severe one.
     fn note(&self, exit: Exit) {
         let rank = |exit| match exit {
             Exit::ToolFailed => 6,
@@ -182,7 +182,7 @@ impl Floor for View<'_> {
     }
 }
 
-/// What is shown of one of them.
+/// Shows the progress of one job.
 struct OneJob {
     terminal: Terminal,
     bars: MultiProgress,

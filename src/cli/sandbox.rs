@@ -1,4 +1,4 @@
-//! `batchplan sandbox`: the embedded object store, for other clients.
+//! `batchplan sandbox`: serves the embedded object store to other clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -72,7 +72,7 @@ pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<Exit, Error> 
     let sandbox = Sandbox::open(&args.data, args.fill.as_deref(), options.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before the endpoint is told: whoever reads it may stop us at once.
+        // Listen before the endpoint is printed: a program that reads it may send the signal at once.
         let stop = StopSignal::listen()?;
         let server = Server::start(sandbox, args.listen, args.allow_remote)?;
         let endpoint = server.endpoint();
@@ -117,7 +117,7 @@ impl From<ServerError> for Error {
     }
 }
 
-/// The signals that end the server.
+/// The signals that stop the server.
 struct StopSignal {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -147,7 +147,7 @@ impl StopSignal {
 
     #[cfg(not(unix))]
     async fn wait(self) {
-        // Without a way to hear the signal there is nothing to wait for.
+        // If the signal cannot be listened for, there is nothing to wait for.
         let _ = tokio::signal::ctrl_c().await;
     }
 }

@@ -1,4 +1,4 @@
-//! `batchplan schedule`: what applies a plan at its times, for whoever keeps the clock.
+//! `batchplan schedule`: prints a workflow, a timer or a crontab line that applies a plan at given times.
 
 mod cron;
 mod crontab;
@@ -53,22 +53,22 @@ enum Form {
     Crontab,
 }
 
-/// What is to be run.
+/// The command to schedule.
 struct Job<'a> {
     /// The plan's name.
     name: &'a str,
-    /// The same in letters, digits and dashes.
+    /// The name in letters, digits and dashes.
     slug: String,
-    /// The plan file.
+    /// The path of the plan file.
     plan: String,
-    /// Where jobs are kept, if that was said.
+    /// The value of `--state`, if given.
     state: Option<String>,
-    /// Whether the plan says it itself.
+    /// Whether the plan has a `[state]` table.
     says_state: bool,
 }
 
 impl Job<'_> {
-    /// The words behind the program's name.
+    /// Returns the arguments that follow the program's name.
     fn arguments(&self) -> impl Iterator<Item = String> {
         let state = self.state.iter().flat_map(|state| ["--state".to_owned(), state.clone()]);
         ["apply", &self.plan, "--auto-approve"].map(str::to_owned).into_iter().chain(state)
@@ -120,7 +120,7 @@ pub(super) fn run(args: &Schedule, terminal: Terminal) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// What to do with what was printed.
+/// Returns what to do with the printed text.
 fn next(form: Form, slug: &str) -> String {
     match form {
         Form::Github => {
@@ -134,7 +134,7 @@ fn next(form: Form, slug: &str) -> String {
     }
 }
 
-/// A plan as a workflow finds it: below the folder that is checked out.
+/// Returns the path of a plan relative to the repository that a workflow checks out.
 fn in_checkout(plan: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let below = if plan.is_absolute() { plan.strip_prefix(folder).ok() } else { Some(plan) };
     let leaves = |path: &&Path| path.components().any(|part| part == std::path::Component::ParentDir);
@@ -144,7 +144,7 @@ fn in_checkout(plan: &Path, folder: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// Where jobs are kept, as a command elsewhere on this machine finds it.
+/// Returns the value of `--state` for the schedule. A local path becomes absolute if the schedule runs on this machine.
 fn place(state: &str, local: bool) -> Result<String, Error> {
     if StateUrl::is_meant(state) {
         let url = StateUrl::parse(state).map_err(|refused| {
@@ -158,7 +158,7 @@ fn place(state: &str, local: bool) -> Result<String, Error> {
     line_of(&std::path::absolute(state)?)
 }
 
-/// A path as text that stays on its line.
+/// Returns a path as text that stays on one line.
 fn line_of(path: &Path) -> Result<String, Error> {
     let text = path.to_str().ok_or_else(|| {
         Error::new(Exit::Invalid, format!("{} is not UTF-8", path.display())).help("give the file another name")
@@ -167,7 +167,7 @@ fn line_of(path: &Path) -> Result<String, Error> {
 }
 
 fn one_line(text: &str) -> Result<String, Error> {
-    // A backslash at its end would take the next line along.
+    // A backslash at the end would join this line with the next one.
     if text.chars().any(drives_terminal) || text.ends_with('\\') {
         let what = format!("`{}` holds characters that no schedule can carry", text.escape_debug());
         return Err(Error::new(Exit::Invalid, what).help("give it a name without control characters"));
@@ -175,8 +175,8 @@ fn one_line(text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// A name in letters, digits and dashes. Where that loses something, a few digits tell it from other names that lose the
-/// same.
+/// Returns a name in letters, digits and dashes. If that loses something, eight hex digits distinguish it from other
+/// names that lose the same.
 fn slug(name: &str, identity: &str) -> String {
     let kept = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let plain: String = name.chars().map(kept).collect();
@@ -190,7 +190,7 @@ fn slug(name: &str, identity: &str) -> String {
     if short.is_empty() { format!("plan-{}", &digest[..8]) } else { format!("{short}-{}", &digest[..8]) }
 }
 
-/// When it runs, for people.
+/// Describes when an expression runs.
 fn in_words(cron: &Cron) -> String {
     let two = |value: Option<&u8>| format!("{:02}", value.copied().unwrap_or_default());
     let single = |field: &cron::Field| field.values.len() == 1;

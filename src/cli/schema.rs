@@ -1,4 +1,4 @@
-//! `batchplan schema`: what a plan file can say, for editors.
+//! `batchplan schema`: prints the JSON Schema of plan files.
 
 use super::{Error, Exit, Terminal};
 use crate::plan;
@@ -15,7 +15,6 @@ The schema lists exactly the keys that this version knows. Rules between keys an
 `batchplan validate` only.")]
 pub(super) struct Schema {}
 
-/// Prints the schema.
 pub(super) fn run(Schema {}: &Schema, terminal: Terminal) -> Result<Exit, Error> {
     terminal.print(format_args!("{:#}", plan::schema()))?;
     Ok(Exit::Done)

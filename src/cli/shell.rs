@@ -1,8 +1,8 @@
-//! Commands that are shown to be copied: whatever stands in them reaches the shell as one word.
+//! Quotes shown commands, so that each argument reaches the shell as one word.
 
 use std::path::Path;
 
-/// A word of a shell command, quoted where the shell would read it as anything but itself.
+/// Quotes a word for the shell if it contains a character that the shell would interpret.
 pub(super) fn word(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./=:@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -11,7 +11,7 @@ pub(super) fn word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// A path as a word.
+/// Quotes a path for the shell.
 pub(super) fn path(path: &Path) -> String {
     word(&path.display().to_string())
 }

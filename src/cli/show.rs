@@ -1,4 +1,4 @@
-//! `batchplan show`: everything that is known of a job.
+//! `batchplan show`: shows everything that is known of a job.
 
 mod object;
 mod page;
@@ -74,11 +74,11 @@ pub(super) fn run(args: &Show, terminal: Terminal) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// How much of a job is shown.
+/// How much of a job to show.
 struct Style {
-    /// Failed objects for each error code.
+    /// The maximum number of failed objects for each error code.
     examples: usize,
-    /// ` --state DIR`, where commands that are shown need it.
+    /// ` --state DIR|URL` if shown commands need it, otherwise empty.
     flag: String,
 }
 

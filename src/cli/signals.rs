@@ -1,4 +1,4 @@
-//! The first signal asks, the second insists.
+//! Signal handling: the first signal asks the process to stop, and the second ends it at once.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -9,35 +9,35 @@ use tokio_util::sync::CancellationToken;
 use super::Exit;
 use super::terminal::Terminal;
 
-/// What a process is sent that writes beyond its file-size limit. Whoever listens for it is given an error instead of
-/// being killed, and a report that cannot be written is something that a job survives.
+/// The signal for a write beyond the file size limit. A process that listens for it gets an I/O error instead of being
+/// killed, and a job survives a report that cannot be written.
 const SIGXFSZ: i32 = 25;
 
-/// Has a file that may not grow be an error of whoever writes it, the journal included, and not the end of the process.
+/// Turns a write beyond the file size limit into an I/O error, also in the journal, instead of the end of the process.
 ///
 /// # Errors
-/// When the process cannot listen for signals.
+/// Returns an error if the process cannot listen for signals.
 pub(super) fn outlive_full_files() -> std::io::Result<()> {
-    // Whoever has listened once goes on doing so, also when the runtime that it takes is gone.
+    // Once installed, the handler stays, even after this runtime is dropped.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();
     signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }
 
-/// When a signal first asked this process to end.
+/// When a signal first asked this process to stop.
 static STOPPED: OnceLock<Instant> = OnceLock::new();
 
-/// Whether a signal has asked this process to end.
+/// Returns whether a signal has asked this process to stop.
 pub(super) fn stopped() -> bool {
     STOPPED.get().is_some()
 }
 
-/// How long ago that was, if it was.
+/// Returns the time since the first signal, if there was one.
 pub(super) fn stopped_for() -> Option<Duration> {
     STOPPED.get().map(Instant::elapsed)
 }
 
-/// Ends with the next signal; never, where the process cannot listen for signals.
+/// Waits for the next signal. Never returns if the process cannot listen for signals.
 pub(super) async fn next() {
     match Signals::new() {
         Ok(mut signals) => signals.next().await,
@@ -45,7 +45,7 @@ pub(super) async fn next() {
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP, whichever comes next.
+/// Listens for SIGINT, SIGTERM and SIGHUP.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -73,7 +73,7 @@ impl Signals {
 /// Cancels `stop` at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second.
 ///
 /// # Errors
-/// When the process cannot listen for signals.
+/// Returns an error if the process cannot listen for signals.
 pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Result<()> {
     let mut signals = Signals::new()?;
     tokio::spawn(async move {
@@ -81,7 +81,7 @@ pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Re
         let _ = STOPPED.set(Instant::now());
         stop.cancel();
         if terminal.drawn() {
-            // Off the line that the terminal has written ^C on.
+            // Leave the line on which the terminal has printed ^C.
             terminal.say("");
         }
         terminal.say("stopping: what is in flight is finished; once more to leave at once");

@@ -1,4 +1,4 @@
-//! Where jobs are kept, and how they are run.
+//! The options that say where jobs are kept and how they are run, and opening the journal.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +19,14 @@ use crate::journal::{ClockLeap, JOURNAL_NAME, JobFolder, JobRecord, Journal, Jou
 use crate::plan::{Plan, StateUrl, parse_lapse};
 use crate::remote::{self, Holder, Opening, Remote, RemoteError, Tempo, mirror_of};
 
-/// Where jobs are kept unless somebody says otherwise.
+/// The default folder for jobs.
 const DEFAULT: &str = ".batchplan";
 
-/// Rows that may be worked on between two pushes of a state: half a minute of more than thirty thousand a second.
+/// The number of rows that may be processed between two pushes of a state: half a minute at more than 30,000 rows a
+/// second.
 const LEAVE_BETWEEN_PUSHES: u64 = 1 << 20;
 
-/// How a command begins.
+/// The text that every shown command starts with.
 const CALL: &str = "batchplan ";
 
 /// Where all jobs are kept.
@@ -40,16 +41,16 @@ pub(super) struct State {
     pub(super) lock_timeout: Option<Duration>,
 }
 
-/// What a command does with jobs.
+/// How a command uses jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// It looks at what was, and changes nothing whatever.
+    /// Reads earlier jobs. Changes nothing and sends no notifications.
     Glance,
-    /// It looks at them.
+    /// Reads jobs.
     Look,
-    /// It asks something of whoever works on them, also of another process of this machine.
+    /// Sends a request to the process that runs a job, which may be another process on this machine.
     Order,
-    /// It works on them, and forgets those whose time is over.
+    /// Runs jobs, and removes those that have expired.
     Work,
 }
 
@@ -59,7 +60,7 @@ fn while_held(text: &str) -> Result<Duration, String> {
 }
 
 impl State {
-    /// What a command that is shown must say besides, so that it finds the same jobs.
+    /// Returns the flag that a shown command needs to find the same jobs, or an empty string for the default folder.
     pub(super) fn flag(&self) -> String {
         match &self.state {
             Some(state) if state != Path::new(DEFAULT) => format!(" --state {}", shell::path(state)),
@@ -67,20 +68,20 @@ impl State {
         }
     }
 
-    /// The flag of the command that was given; nothing where it has no state.
+    /// Returns the same flag for parsed arguments, or an empty string if the command has no `--state`.
     pub(super) fn flag_of(given: &ArgMatches) -> String {
         let state = given.subcommand().and_then(|(_, args)| args.try_get_one::<PathBuf>("state").ok().flatten());
         state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
     }
 
-    /// A text with `flag` in each command of it that takes one. The rooms below know no flags, and so their words do not
-    /// have it; a text that has it already stays as it is.
+    /// Inserts `flag` after each command in `text` that accepts it. Messages from outside `cli` know no flags and omit
+    /// it. A text that already contains the flag is returned unchanged.
     pub(super) fn named_in(text: &str, flag: &str) -> String {
         if flag.is_empty() || text.contains(flag) {
             return text.to_owned();
         }
         let program = Cli::command();
-        // The words that name a command that takes one, such as ` state unlock`.
+        // The length of the command name at the start of a text, such as `state unlock`, if that command has `--state`.
         let words = |text: &str| {
             let mut command = &program;
             let mut end = 0;
@@ -105,15 +106,15 @@ impl State {
         out
     }
 
-    /// The folder that was named, or the usual one.
+    /// Returns the given folder, or the default.
     fn folder(&self) -> &Path {
         self.state.as_deref().unwrap_or(Path::new(DEFAULT))
     }
 
-    /// The place in a bucket, where it is one: as the command line has it, or else the plan.
+    /// Returns the URL of a state in a bucket, from `--state` or else from the plan. Returns `None` for a local folder.
     ///
     /// # Errors
-    /// When it is meant to be one and is none.
+    /// Returns an error if `--state` has the form of a URL but is not a valid one.
     pub(super) fn url(&self, plan: Option<&Plan>) -> Result<Option<StateUrl>, Error> {
         let beside = plan.map(|plan| &plan.store);
         let Some(state) = &self.state else {
@@ -126,17 +127,17 @@ impl State {
         Ok(Some(url.beside(beside)))
     }
 
-    /// How a state in a bucket is worked with.
+    /// Returns how to open a state in a bucket.
     ///
     /// # Errors
-    /// When it says too little.
+    /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
     pub(super) fn opening(&self, url: &StateUrl, terminal: Terminal) -> Result<Opening, Error> {
         let store = url.store().map_err(|refused| {
             Error::new(Exit::Invalid, format!("the state at {url} cannot be found: {}", refused.what))
                 .help(refused.help)
         })?;
         let place = url.to_string();
-        // However it is written, it is one state.
+        // A state has one local copy, although its URL can be written in several ways.
         let at = store.endpoint.clone().unwrap_or_else(|| store.provider.as_str().to_owned());
         let folder = mirror_of(Path::new(DEFAULT), &format!("{at} {} {}", url.bucket, url.prefix));
         Ok(Opening {
@@ -159,10 +160,10 @@ impl State {
         })
     }
 
-    /// The journal, made where there is none yet; what has outlived its time is cleared away.
+    /// Opens the journal, creates it if necessary, and removes expired jobs.
     ///
     /// # Errors
-    /// When it cannot be used.
+    /// Returns an error if the journal cannot be used.
     pub(super) fn journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<Kept, Error> {
         arm();
         let kept = match self.url(plan)? {
@@ -181,10 +182,10 @@ impl State {
         Ok(kept)
     }
 
-    /// The journal, for a command that is about jobs that there are; `None` where there are none yet.
+    /// Opens the journal for a command about existing jobs. Returns `None` if there is no journal yet.
     ///
     /// # Errors
-    /// When it cannot be used.
+    /// Returns an error if the journal cannot be used.
     pub(super) fn existing(
         &self,
         plan: Option<&Plan>,
@@ -194,10 +195,10 @@ impl State {
         self.existing_with(plan, access, None, terminal)
     }
 
-    /// The same; where it is only looked at, with the files of this job.
+    /// Like [`existing`](Self::existing). If the command only reads, the files of `job` are fetched as well.
     ///
     /// # Errors
-    /// As there.
+    /// Returns an error if the journal cannot be used.
     pub(super) fn existing_with(
         &self,
         plan: Option<&Plan>,
@@ -215,7 +216,7 @@ impl State {
             Err(RemoteError::Absent) => return Ok(None),
             looked => looked.map_err(|error| told(error, &flag))?,
         };
-        // Where another process of this machine holds it, that is who does what is asked.
+        // If another process on this machine holds the state, that process handles the request.
         let here = |folder: &Path| {
             let journal = Journal::open_existing(folder)?;
             let by = holder.as_ref().map(ToString::to_string);
@@ -234,15 +235,15 @@ impl State {
         }
     }
 
-    /// The journal of a folder of this machine; `None` where there is none yet.
+    /// Opens the journal of a local folder. Returns `None` if there is none yet.
     fn existing_here(&self, access: Access, terminal: Terminal) -> Result<Option<Kept>, Error> {
         let folder = self.folder();
         let is_there = folder.join(JOURNAL_NAME).exists();
         let works = is_there && matches!(access, Access::Order | Access::Work);
-        // Before the journal is opened: until then another may take its place.
+        // Take the lease before opening the journal: until then, another journal may take its place.
         let shared = if works { share(folder)? } else { None };
         let Some(journal) = Journal::open_existing(folder)? else { return Ok(None) };
-        // Who only looks changes nothing, and tells nobody anything.
+        // A command that only reads changes nothing and sends no notifications.
         if access == Access::Glance {
             return Ok(Some(Kept::here(journal, self.flag(), shared)));
         }
@@ -251,10 +252,10 @@ impl State {
         Ok(Some(kept))
     }
 
-    /// The journal and a job of it, by its id or the beginning of it. The job's files are on this machine.
+    /// Opens the journal and finds a job by its id or an id prefix. The job's files are on this machine afterwards.
     ///
     /// # Errors
-    /// When there is no such job, or several.
+    /// Returns an error if no job matches, or if several do.
     pub(super) fn job(&self, id: &str, access: Access, terminal: Terminal) -> Result<(Kept, JobRecord), Error> {
         let none = || Error::from(JournalError::NoSuchJob(id.to_owned()));
         let kept = self.existing(None, access, terminal)?.ok_or_else(none)?;
@@ -263,7 +264,7 @@ impl State {
             kept.fetch(&job.id)?;
             return Ok((kept, job));
         }
-        // Nobody has the journal open while a newer one takes its place.
+        // Close the journal, because a newer copy may take its place.
         drop(kept);
         let kept = self.existing_with(None, access, Some(&job.id), terminal)?.ok_or_else(none)?;
         let job = kept.find(job.id.as_str())?;
@@ -271,10 +272,11 @@ impl State {
     }
 }
 
-/// Keeps `state pull` and `state push` from a folder, and the folder from becoming a copy of a state in a bucket, while a
-/// command works with it.
+/// Takes a shared lease on a state folder. It keeps `state pull` and `state push` from using the folder, and keeps the
+/// folder from becoming a copy of a state in a bucket, while a command works with it.
 ///
-/// What keeps its lease from being made keeps the journal from being opened as well, which says what is wrong with the folder.
+/// If the lease cannot be created, the journal cannot be opened either, and that error describes the problem with the
+/// folder.
 fn share(folder: &Path) -> Result<Option<Lease>, Error> {
     let jobs = JobFolder::all(folder);
     refuse_link(&jobs).map_err(about(&jobs))?;
@@ -294,13 +296,13 @@ fn share(folder: &Path) -> Result<Option<Lease>, Error> {
     }
 }
 
-/// Whether a name is that of something else than a file, such as a link.
+/// Returns whether a path is something other than a file, such as a link.
 fn is_taken_by_another_thing(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| !found.is_file())
 }
 
-/// Sees to jobs whose time is over: a command that works on jobs forgets old ones, one that orders something of a job only fails
-/// what nobody confirmed in time, and one that looks changes nothing.
+/// Expires jobs. A command that runs jobs removes old ones, a command that sends a request only fails jobs that were
+/// not confirmed in time, and a command that reads changes nothing.
 fn tidy(journal: &Kept, access: Access, terminal: Terminal) -> Result<(), Error> {
     let now = Timestamp::now();
     let leap = match access {
@@ -322,13 +324,13 @@ fn tidy(journal: &Kept, access: Access, terminal: Terminal) -> Result<(), Error>
     Ok(())
 }
 
-/// An error whose help names commands that find the same state.
+/// Converts an error, and adds `flag` to the commands in its help so that they find the same state.
 fn told(error: RemoteError, flag: &str) -> Error {
     let error = Error::from(error);
     Error { help: error.help.map(|help| State::named_in(&help, flag)), ..error }
 }
 
-/// A runner of GitHub's own is gone after its run, with all that it keeps.
+/// Warns on a GitHub-hosted runner, which is discarded after the run with everything stored on it.
 fn warn_of_what_is_thrown_away(terminal: Terminal) {
     if variable("RUNNER_ENVIRONMENT").is_some_and(|kind| kind == "github-hosted") {
         terminal.say(
@@ -339,7 +341,7 @@ fn warn_of_what_is_thrown_away(terminal: Terminal) {
     }
 }
 
-/// How commands name a state in a bucket.
+/// Returns the `--state` flag for a state in a bucket.
 fn flag_of_url(url: &StateUrl) -> String {
     format!(" --state {}", shell::path(Path::new(&url.to_string())))
 }
@@ -351,7 +353,7 @@ fn looked(opening: &Opening, job: Option<&JobId>) -> Result<Option<Holder>, Remo
     looked
 }
 
-/// Who works with a state, for whoever finds it held.
+/// Describes this process to others that find the state locked.
 fn who() -> String {
     if let Some(run) = github::run_url() {
         let attempt = variable("GITHUB_RUN_ATTEMPT").unwrap_or_else(|| "1".to_owned());
@@ -363,7 +365,7 @@ fn who() -> String {
     format!("{user}@{} (process {})", host.as_deref().unwrap_or("this machine").trim(), std::process::id())
 }
 
-/// Tests are in a hurry.
+/// Returns the intervals of the lock and of pushes. In debug builds, tests can shorten them.
 fn tempo() -> Tempo {
     let mut tempo = Tempo::default();
     if cfg!(debug_assertions) {
@@ -390,14 +392,14 @@ fn slots(text: &str) -> Result<usize, String> {
 }
 
 impl Running {
-    /// As settings.
+    /// Converts the options to settings.
     pub(super) fn settings(&self, frozen_manifest: bool, kept: &Kept) -> Settings {
         let pushes_in_ci = std::env::var_os("CI").is_some() && kept.is_remote();
         let patience = if pushes_in_ci { Patience::OF_CI_THAT_PUSHES } else { patience() };
         let rhythm = rhythm();
         Settings {
             patience,
-            // What was done between the last push and the end of a machine may be as much.
+            // If the machine is lost, everything since the last push may be lost, which is up to this many rows.
             rhythm: if kept.is_remote() { Rhythm { leave: LEAVE_BETWEEN_PUSHES, ..rhythm } } else { rhythm },
             rules: Rules { slots: self.slots, allow_overlap: self.allow_overlap },
             frozen_manifest,
@@ -405,12 +407,12 @@ impl Running {
     }
 }
 
-/// What a stop leaves time for.
+/// Returns the time limits of a stop, which are shorter in CI.
 pub(super) fn patience() -> Patience {
     if std::env::var_os("CI").is_some() { Patience::OF_CI } else { Patience::OF_A_PERSON }
 }
 
-/// Tests have checkpoints come after so many objects.
+/// Returns the checkpoint policy. In debug builds, tests can set the number of rows between checkpoints.
 fn rhythm() -> Rhythm {
     let mut rhythm = Rhythm::default();
     if cfg!(debug_assertions)
@@ -421,7 +423,7 @@ fn rhythm() -> Rhythm {
     rhythm
 }
 
-/// Tests have the process killed at a named instant.
+/// Arms the failpoint at which a test has the process killed.
 fn arm() {
     if let Some(setting) = variable("BATCHPLAN_FAILPOINT") {
         failpoint::arm(&setting);

@@ -1,4 +1,4 @@
-//! `batchplan state`: what is kept in a bucket, and who holds it.
+//! `batchplan state`: inspects, copies, moves and unlocks a state that is kept in a bucket.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -212,7 +212,7 @@ fn in_folder(opening: Opening, folder: Option<&PathBuf>) -> Opening {
 
 fn unlock(args: &Unlock, terminal: Terminal) -> Result<Exit, Error> {
     let opening = args.which.opening(terminal)?;
-    // What is shown and confirmed is taken, and nothing else.
+    // Only the lock that was shown and confirmed is taken.
     let shown = match waited(remote::overview(&opening))?.lock.ok_or(RemoteError::Absent)? {
         Held::By { released: true, .. } => {
             terminal.say("nobody holds it");
@@ -237,7 +237,7 @@ fn unlock(args: &Unlock, terminal: Terminal) -> Result<Exit, Error> {
                 .help("when it is certainly gone: batchplan state unlock --auto-approve"));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // Nobody cancels this: a signal ends the process, and nothing was changed.
+        // Never cancelled: a signal ends the process, and nothing was changed.
         if runtime.block_on(prompt::ask("Take the lock?", &CancellationToken::new()))? != Answer::Yes {
             terminal.say("nothing was changed");
             return Ok(Exit::Cancelled);

@@ -1,4 +1,4 @@
-//! What an apply is about to do, for the person who has to say yes.
+//! Describes what `apply` is about to do, before it asks for confirmation.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::store::{Provider, StoreConfig};
 
-/// The summary, a line for each part of the plan.
+/// Returns the summary, with one line for each part of the plan.
 pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -> String {
     let mut text = format!("{} ({})\n", plan.name, line(file));
     if let Some(description) = &plan.description {
-        // Behind a bar, so that no line of it passes for one of the summary's.
+        // Further lines start with a bar, so that none of them can pass for a line of the summary.
         let _ = writeln!(text, "{}", description.trim_end().replace('\n', "\n| "));
     }
     let _ = writeln!(text, "  store      {}", line(&store(&plan.store)));
@@ -29,17 +29,17 @@ pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -
     text
 }
 
-/// A value on one line, so that none of it passes for a line of the summary.
+/// Returns a value on one line, so that no part of it can pass for a line of the summary.
 pub(super) fn line(value: &str) -> String {
     value.replace('\n', "\\n")
 }
 
-/// `1 object`, `1,204 objects`.
+/// Formats a number of objects, such as `1 object` or `1,204 objects`.
 pub(super) fn objects(count: u64) -> String {
     format!("{} object{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }
 
-/// `s3` or `oss`: what stands before `://` in the place of a report.
+/// Returns the URL scheme of a report's location, `s3` or `oss`.
 pub(super) fn scheme(provider: Provider) -> &'static str {
     match provider {
         Provider::Oss => "oss",
@@ -47,13 +47,13 @@ pub(super) fn scheme(provider: Provider) -> &'static str {
     }
 }
 
-/// A path as seen from here, where it lies below.
+/// Returns a path relative to the current folder if it is below it.
 pub(super) fn near(path: &Path) -> &Path {
     let here = std::env::current_dir().ok();
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 
-/// Which store it is, in words.
+/// Describes a store.
 pub(super) fn store(store: &StoreConfig) -> String {
     let place = match (&store.endpoint, &store.data, &store.region) {
         (Some(endpoint), _, _) => endpoint.clone(),
@@ -65,13 +65,13 @@ pub(super) fn store(store: &StoreConfig) -> String {
     format!("{}, {place}{role}", store.provider.as_str())
 }
 
-/// What is not known of a job's objects, where there is anything.
+/// Describes how many objects of a job are in doubt, if any.
 pub(super) fn doubt(job: &JobRecord) -> Option<String> {
     let may = "may have been changed without being in the report";
     (job.in_doubt > 0).then(|| format!("{} {may}", objects(job.in_doubt)))
 }
 
-/// Where objects come from, in words that fit behind their number.
+/// Describes where objects come from, in words that follow their number.
 pub(super) fn source(source: &Source) -> String {
     match source {
         Source::Prefix { bucket, prefix, versions } => {
@@ -105,7 +105,7 @@ fn file(place: &CsvPlace) -> String {
     }
 }
 
-/// Which failures of a report, where not all of them.
+/// Describes which failures of a report are selected. Returns an empty string for all of them.
 fn only(narrowing: &Narrowing) -> String {
     let statuses = narrowing.status.iter().flatten().map(u16::to_string).collect::<Vec<_>>();
     let codes = narrowing.code.iter().flatten().cloned().collect::<Vec<_>>();
@@ -114,7 +114,7 @@ fn only(narrowing: &Narrowing) -> String {
     if conditions.is_empty() { String::new() } else { format!(" with {}", conditions.join(" and ")) }
 }
 
-/// What is done to each object, in words.
+/// Describes an operation.
 pub(super) fn operation(operation: &Operation) -> String {
     let what = match operation {
         Operation::PutTagging(tags) | Operation::AddTagging(tags) => tag_list(tags),

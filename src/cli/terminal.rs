@@ -1,4 +1,4 @@
-//! Where the program speaks: data to standard output, everything said to a person to standard error.
+//! The program's output: data on standard output, and messages to people on standard error.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,25 +8,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::github;
 use crate::diagnostics::{drives_terminal, made_visible};
 
-/// Whether the reader of stdout has closed it, as `head` does once it has its lines.
+/// Whether the reader of standard output has closed it, as `head` does once it has its lines.
 static READER_LEFT: AtomicBool = AtomicBool::new(false);
 
-/// The two streams, and what kind of reader each has.
+/// The output streams, and what kind of reader each has.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a stream")]
 pub(super) struct Terminal {
     interactive: bool,
     drawn: bool,
-    /// Whether nobody has asked for none.
+    /// Whether colours are allowed: `NO_COLOR` is not set.
     coloured: bool,
     /// Whether a workflow's runner reads the messages, and takes some lines for commands.
     obeyed: bool,
-    /// The same of data: not where it goes to a file.
+    /// The same for data. False if standard output is a file.
     data_obeyed: bool,
 }
 
 impl Terminal {
-    /// Looks at the process's own streams. Colour is for terminals, and `NO_COLOR` turns it off.
+    /// Inspects the streams of this process. Colours are for terminals only, and `NO_COLOR` disables them.
     pub(super) fn of_process() -> Self {
         let interactive = io::stderr().is_terminal() && io::stdin().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -36,45 +36,45 @@ impl Terminal {
         Self { interactive, drawn, coloured: !no_colour, obeyed, data_obeyed: obeyed && !to_file }
     }
 
-    /// Whether a person can be asked.
+    /// Returns whether the user can be asked a question.
     pub(super) fn interactive(self) -> bool {
         self.interactive
     }
 
-    /// Whether messages may be drawn with more than ASCII.
+    /// Returns whether messages may contain more than ASCII, such as progress bars.
     pub(super) fn drawn(self) -> bool {
         self.drawn
     }
 
-    /// Whether data goes to a screen that can be drawn on again.
+    /// Returns whether data goes to a screen that can be redrawn.
     #[expect(clippy::unused_self, reason = "what the streams are is the terminal's to know")]
     pub(super) fn has_screen(self) -> bool {
         io::stdout().is_terminal()
     }
 
-    /// Whether messages may be coloured.
+    /// Returns whether messages may be coloured.
     pub(super) fn colour(self) -> bool {
         self.drawn && self.coloured
     }
 
-    /// Whether data may be coloured.
+    /// Returns whether data may be coloured.
     pub(super) fn colours_data(self) -> bool {
         self.coloured && self.has_screen()
     }
 
-    /// Data, a line of it. A reader that has left is no failure: the command ends as it would have otherwise, and what would
-    /// go on for long looks at [`reader_has_left`](Self::reader_has_left).
+    /// Prints a line of data. A closed pipe is not an error: the command ends as it would have otherwise, and commands
+    /// that run for long check [`reader_has_left`](Self::reader_has_left).
     ///
     /// # Errors
-    /// When standard output cannot be written for another reason.
+    /// Returns an error if standard output cannot be written for another reason.
     pub(super) fn print(self, line: impl fmt::Display) -> io::Result<()> {
         self.print_piece(&format!("{line}\n"))
     }
 
-    /// As [`print`](Self::print), of text that has its line ends.
+    /// Like [`print`](Self::print), for text that has its own line breaks.
     ///
     /// # Errors
-    /// As there.
+    /// Returns an error if standard output cannot be written for a reason other than a closed pipe.
     pub(super) fn print_piece(self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match out.write_all(self.as_data(text).as_bytes()).and_then(|()| out.flush()) {
@@ -87,13 +87,13 @@ impl Terminal {
         }
     }
 
-    /// Whether nobody reads the data any more.
+    /// Returns whether the reader of the data has closed it.
     #[expect(clippy::unused_self, reason = "what became of the streams is the terminal's to know")]
     pub(super) fn reader_has_left(self) -> bool {
         READER_LEFT.load(Ordering::Relaxed)
     }
 
-    /// Data as it may be printed: nothing in it commands a terminal, nor the runner of a workflow.
+    /// Escapes data, so that nothing in it drives a terminal or the runner of a workflow.
     fn as_data(self, text: &str) -> Cow<'_, str> {
         let text = inert(text, self.colours_data());
         if !self.data_obeyed {
@@ -105,40 +105,40 @@ impl Terminal {
         }
     }
 
-    /// A line for a person. That nobody listens is no reason to stop work, so failures are ignored.
+    /// Prints a message to people. Failures are ignored: an unread message is no reason to stop work.
     ///
-    /// Servers, files and names may have had their say in it, so nothing in it commands the terminal.
+    /// The message may contain text of servers, files and names, so everything that drives a terminal is escaped.
     pub(super) fn say(self, line: impl fmt::Display) {
         self.draw(harmless(&line.to_string()));
     }
 
-    /// As [`say`](Self::say), in place of a progress bar that stands in this line: it draws itself again.
+    /// Like [`say`](Self::say), but replaces a progress bar on the current line. The bar redraws itself.
     pub(super) fn say_over_bar(self, line: impl fmt::Display) {
         let cleared = if self.drawn { "\r\u{1b}[2K" } else { "" };
         self.draw(format_args!("{cleared}{}", harmless(&line.to_string())));
     }
 
-    /// As [`say`](Self::say), for what was drawn with colours: it must hold nothing that a stranger wrote.
+    /// Like [`say`](Self::say), for text with colours. It must not contain untrusted text.
     pub(super) fn draw(self, line: impl fmt::Display) {
         let line = line.to_string();
         speak(if self.obeyed { commandless(&line) } else { Cow::Borrowed(line.as_str()) });
     }
 
-    /// A command to a workflow's runner, in its own words: whatever a stranger wrote in it must be escaped as GitHub wants.
+    /// Prints a command to a workflow's runner. Untrusted text in it must be escaped as GitHub requires.
     #[expect(clippy::unused_self, reason = "speaking is the terminal's, whichever stream it takes")]
     pub(super) fn command(self, line: impl fmt::Display) {
         speak(line);
     }
 }
 
-/// A line to standard error, at once: neither another process nor the end of this one comes in between.
+/// Writes a line to standard error at once, so that neither another process nor the end of this one splits it.
 fn speak(line: impl fmt::Display) {
     let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// The text with nothing in it that the runner of a workflow takes for a command: a line that begins with `::`, spaces aside,
-/// or `##[` anywhere. (Both are in its `ActionCommand.cs`, <https://github.com/actions/runner>.) What stands in their place
-/// means the same in JSON, TOML and XML.
+/// Escapes what the runner of a workflow takes for a command: a line that starts with `::`, ignoring spaces, or `##[`
+/// anywhere. (Both are in its `ActionCommand.cs`, <https://github.com/actions/runner>.) The escapes mean the same in
+/// JSON, TOML and XML.
 fn commandless(text: &str) -> Cow<'_, str> {
     let begins = |line: &str| line.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}').starts_with("::");
     let has_any = text.contains("##[") || text.split(['\n', '\r']).any(begins);
@@ -155,8 +155,8 @@ fn commandless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Data with an escape for whatever would move the cursor or turn the reading direction, in a form that means the same in JSON
-/// and TOML, or in XML. Colours stay where data is `coloured`.
+/// Escapes characters in data that would move the cursor or change the reading direction, in a form that means the same
+/// in JSON and TOML, or in XML. Colours are kept if data is `coloured`.
 fn inert(text: &str, coloured: bool) -> Cow<'_, str> {
     let drives = |c: char| drives_terminal(c) && !matches!(c, '\n' | '\t');
     if !text.contains(drives) {
@@ -186,7 +186,7 @@ fn inert(text: &str, coloured: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The sequence at the beginning of a text that sets a colour, such as `ESC[1;32m`, if there is one.
+/// Returns the colour sequence that a text starts with, such as `ESC[1;32m`, or an empty string.
 fn colour_at(text: &str) -> &str {
     let codes =
         text.strip_prefix("\u{1b}[").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
@@ -194,17 +194,17 @@ fn colour_at(text: &str) -> &str {
     rest.map_or("", |rest| &text[..text.len() - rest.len()])
 }
 
-/// The text with whatever would move the cursor, colour the screen or turn the reading direction made visible.
+/// Makes characters visible that would move the cursor, colour the screen or change the reading direction.
 pub(super) fn harmless(text: &str) -> String {
     made_visible(text)
 }
 
-/// A text whose lines after the first stand behind a bar: a server's words among them pass for none of ours.
+/// Puts a bar before each line after the first, so that a server's text cannot pass for one of our lines.
 pub(super) fn barred(text: &str) -> String {
     text.trim_end_matches('\n').replace('\n', "\n  | ")
 }
 
-/// A text for one line of output, whatever it holds.
+/// Escapes a text so that it fits on one line of output.
 pub(super) fn cell(text: &str) -> String {
     harmless(text).replace('\n', "\\n")
 }
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(back["name"], hostile);
         assert_eq!(inert("<?xml?><a>\u{9b}\n\u{202e}</a>", false), "<?xml?><a>&#x9b;\n&#x202e;</a>");
         assert!(matches!(inert("plain\n\té", false), Cow::Borrowed(_)));
-        // What was drawn with colours keeps them, and nothing else.
+        // Colours are kept where they are allowed. Nothing else is.
         assert_eq!(inert("\u{1b}[1;32mok\u{1b}[0m\u{1b}[2J\u{1b}", true), "\u{1b}[1;32mok\u{1b}[0m\\u001b[2J\\u001b");
         assert_eq!(inert("\u{1b}[32m", false), "\\u001b[32m");
     }

@@ -1,4 +1,4 @@
-//! `batchplan validate`: says everything that is wrong with plans, and touches nothing.
+//! `batchplan validate`: reports every problem of plan files, and changes nothing.
 
 use std::fs;
 use std::io;
@@ -29,14 +29,13 @@ pub(super) struct Validate {
     json: bool,
 }
 
-/// One plan's verdict.
+/// The result of checking one plan file.
 struct Verdict {
     file: PathBuf,
     valid: bool,
     problems: Problems,
 }
 
-/// Checks the plans.
 pub(super) fn run(args: &Validate, terminal: Terminal) -> Result<Exit, Error> {
     let mut files = Vec::new();
     for path in &args.plans {
@@ -60,7 +59,7 @@ fn judge(file: PathBuf) -> Verdict {
     Verdict { file, valid: plan.is_some(), problems }
 }
 
-/// A file as it is; of a folder all plans below it, in the order of their paths.
+/// Adds a file as it is, or all plan files below a folder, sorted by path.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
     if !path.is_dir() {
         files.push(path.to_owned());
@@ -78,7 +77,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Does not follow links to folders: they may lead in circles.
+/// Finds plan files below a folder. Does not follow links to folders, because they may form cycles.
 fn search(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -95,7 +94,7 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// Such as `3 plans, 2 valid, 1 with problems`.
+/// Returns a summary, such as `3 plans, 2 valid, 1 with problems`.
 fn summary(verdicts: &[Verdict]) -> String {
     let valid = verdicts.iter().filter(|verdict| verdict.valid).count();
     let warnings: usize =

@@ -1,11 +1,12 @@
-//! Long waits, announced on standard error.
+//! Announces long waits on standard error.
 
 use std::time::Duration;
 
 use super::terminal::Terminal;
 use crate::timeouts;
 
-/// Prints a line for every long wait. Tests can set how many milliseconds a minute of each limit lasts.
+/// Prints a line for every long wait. In debug builds, tests can set how many milliseconds a minute of each limit
+/// lasts.
 pub(super) fn announce(terminal: Terminal) {
     timeouts::announce_to(Box::new(move |sentence| terminal.say_over_bar(sentence)));
     if cfg!(debug_assertions)

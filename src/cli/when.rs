@@ -1,13 +1,13 @@
-//! Instants on the command line.
+//! Times on the command line.
 
 use jiff::Timestamp;
 
 use crate::plan::{parse_age, parse_moment};
 
-/// An instant: a day, which begins at midnight UTC; an RFC 3339 instant; or an age, counted back from now.
+/// Parses a time: a day, which starts at midnight UTC, an RFC 3339 instant, or an age, counted back from now.
 ///
 /// # Errors
-/// When it is none of these, in words for whoever typed it.
+/// Returns a message for the user if the text is none of these.
 pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     before(Timestamp::now(), text)
 }
@@ -22,7 +22,7 @@ fn before(now: Timestamp, text: &str) -> Result<Timestamp, String> {
     })
 }
 
-/// An instant for people, to the second.
+/// Formats an instant in UTC, to the second.
 pub(super) fn shown(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

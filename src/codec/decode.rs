@@ -1,7 +1,7 @@
-//! One row of a completion report, read back: rows of ours and of the services themselves.
+//! Reads completion report rows, written by batchplan or by the services themselves.
 //!
-//! AWS's `ReportSchema` and AWS's rows disagree about the order of `HTTPStatusCode` and `ErrorCode`, and tools have
-//! followed the one or the other. So each row says it itself: the one of the two that is a number is the status.
+//! AWS's `ReportSchema` and AWS's rows disagree on the order of `HTTPStatusCode` and `ErrorCode`, and other tools
+//! follow one or the other. The decoder therefore decides row by row: whichever of the two is a number is the status.
 
 use std::borrow::Cow;
 
@@ -11,16 +11,14 @@ use super::{TaskStatus, escape};
 use crate::completion::ReportFormat;
 use crate::diagnostics::drives_terminal;
 
-/// Columns of OSS's rows.
 const OSS_COLUMNS: usize = 5;
 
-/// Columns of AWS's rows.
 const AWS_COLUMNS: usize = 7;
 
-/// How much of a wrong value a message shows, in characters.
+/// The number of characters of an invalid value that an error message shows.
 const SHOWN_CHARS: usize = 40;
 
-/// How many columns a row of this format has.
+/// Returns the number of columns in a row of this format.
 #[must_use]
 pub fn column_count(format: ReportFormat) -> usize {
     match format {
@@ -29,7 +27,8 @@ pub fn column_count(format: ReportFormat) -> usize {
     }
 }
 
-/// The format whose rows have so many columns: a report file that stands alone does not say it otherwise.
+/// Returns the format whose rows have `count` columns, or `None` if there is none. A single report file does not name
+/// its format in any other way.
 #[must_use]
 pub fn format_of_columns(count: usize) -> Option<ReportFormat> {
     match count {
@@ -39,34 +38,34 @@ pub fn format_of_columns(count: usize) -> Option<ReportFormat> {
     }
 }
 
-/// What became of one object, as a report tells it.
+/// One decoded row of a report: the outcome of one object.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportRow<'a> {
-    /// The bucket, unchecked.
+    /// The bucket name, not validated.
     pub bucket: &'a str,
-    /// The key, decoded.
+    /// The key, percent-decoded.
     pub key: &'a [u8],
-    /// Whether the key held a raw `+`, which was taken as itself.
+    /// Whether the encoded key contained a raw `+`, which is kept as `+`.
     pub raw_plus: bool,
-    /// The version id, where the row has one.
+    /// The version ID, or `None` if the row has none.
     pub version: Option<&'a str>,
-    /// How it ended. In OSS's form a row has succeeded when its status is 2xx and it has no error.
+    /// Whether the object succeeded. An OSS row has succeeded if its status is 2xx and its error is empty.
     pub task: TaskStatus,
-    /// The HTTP status, 100 to 999, where an answer came.
+    /// The HTTP status, 100 to 999, or `None` if there was no response.
     pub status: Option<u16>,
     error: ErrorText<'a>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum ErrorText<'a> {
-    /// OSS: a sentence and a JSON object.
+    /// OSS: a sentence followed by a JSON object.
     Sentence(&'a str),
-    /// AWS: the code itself.
+    /// AWS: the error code itself.
     Code(&'a str),
 }
 
 impl<'a> ReportRow<'a> {
-    /// The error's code, such as `AccessDenied`; `None` where the row has none, or none that can be found in it.
+    /// Returns the error code, such as `AccessDenied`, or `None` if the row has none or none can be extracted.
     #[must_use]
     pub fn code(&self) -> Option<Cow<'a, str>> {
         let code = match self.error {
@@ -77,17 +76,17 @@ impl<'a> ReportRow<'a> {
     }
 }
 
-/// Reads rows, reusing its buffer.
+/// Decodes report rows and reuses one buffer for their keys.
 #[derive(Debug, Default)]
 pub struct RowDecoder {
     key: Vec<u8>,
 }
 
 impl RowDecoder {
-    /// Reads one row of so many columns; `column` gives each of them, without its CSV quotes.
+    /// Decodes one row of `count` columns. `column` returns the column at an index, without its CSV quotes.
     ///
     /// # Errors
-    /// The row is not of this format: why, without its number.
+    /// Returns an error if the row does not match this format. The message does not include the row number.
     pub fn decode<'a>(
         &'a mut self,
         format: ReportFormat,
@@ -110,7 +109,7 @@ impl RowDecoder {
 
 type Ending<'a> = (TaskStatus, Option<u16>, ErrorText<'a>);
 
-/// `HTTPStatus,Error`.
+/// Decodes `HTTPStatus,Error`.
 fn oss_result<'a>(status: &str, error: &'a str) -> Result<Ending<'a>, String> {
     let code = match status {
         "" => None,
@@ -124,13 +123,13 @@ fn oss_result<'a>(status: &str, error: &'a str) -> Result<Ending<'a>, String> {
     Ok((task, code, ErrorText::Sentence(error)))
 }
 
-/// `TaskStatus`, then `HTTPStatusCode` and `ErrorCode` in either order.
+/// Decodes `TaskStatus`, then `HTTPStatusCode` and `ErrorCode` in either order.
 fn aws_result<'a>(task: &str, first: &'a str, second: &'a str) -> Result<Ending<'a>, String> {
     let task = [TaskStatus::Succeeded, TaskStatus::Failed]
         .into_iter()
         .find(|known| task.eq_ignore_ascii_case(known.as_str()))
         .ok_or_else(|| format!("its TaskStatus is `{}`, not succeeded or failed", shown(task)))?;
-    // Where both are numbers, the rows' usual order decides.
+    // If both are numbers, assume the usual order of rows: the status comes first.
     let (status, code) = match (number(first), number(second)) {
         (Some(status), _) => (Some(status), second),
         (None, Some(status)) => (Some(status), first),
@@ -144,13 +143,13 @@ fn aws_result<'a>(task: &str, first: &'a str, second: &'a str) -> Result<Ending<
     Ok((task, status, ErrorText::Code(code)))
 }
 
-/// An HTTP status: three digits.
+/// Parses an HTTP status: three digits, at least 100.
 fn number(text: &str) -> Option<u16> {
     let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && *number >= 100)
 }
 
-/// The code in OSS's `Error`: a member of the JSON object behind the sentence.
+/// Extracts the error code from OSS's `Error`: a member of the JSON object that follows the sentence.
 fn code_in(error: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct ErrorObject<'a> {
@@ -158,12 +157,12 @@ fn code_in(error: &str) -> Option<Cow<'_, str>> {
         code: Cow<'a, str>,
     }
     let object = &error[error.find('{')?..];
-    // As a stream, so that text behind the object does no harm.
+    // Read as a stream, so that text after the object is ignored.
     let first = serde_json::Deserializer::from_str(object).into_iter::<ErrorObject<'_>>().next()?;
     first.ok().map(|object| object.code)
 }
 
-/// The beginning of a value, fit to be shown.
+/// Returns the first `SHOWN_CHARS` characters of a value, escaped so that they are safe to print.
 fn shown(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(SHOWN_CHARS) {

@@ -1,4 +1,4 @@
-//! Rows of the services' documentation, rows of ours, and rows of nobody.
+//! Decodes rows from the services' documentation, rows written by batchplan, and invalid rows.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::codec::{Naming, RowEncoder};
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::task::{Failure, Fault, FaultClass, Outcome};
 
-/// What a row says, without its borrowed text.
+/// A decoded row that owns its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
     object: ObjectId,
@@ -32,7 +32,7 @@ fn decode(format: ReportFormat, columns: &[impl AsRef<str>]) -> Result<Told, Str
     })
 }
 
-/// The columns of the one record in a text.
+/// Returns the columns of the only record in `text`.
 fn columns(text: &[u8]) -> Vec<String> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text);
     let record = reader.records().next().unwrap().unwrap();
@@ -178,7 +178,7 @@ proptest! {
         let mut text = Vec::new();
         RowEncoder::new(format, naming).encode(&object, &outcome, &mut text).unwrap();
         let expected = expected(format, object, &outcome);
-        // A code of three digits, and no status beside it, reads as the status in AWS's form.
+        // In AWS's format, a three-digit error code without a status is read as the status.
         prop_assume!(expected.status.is_some() || expected.code.as_deref().is_none_or(|code| number(code).is_none()));
         prop_assert_eq!(decode(format, &columns(&text)), Ok(expected));
     }

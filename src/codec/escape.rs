@@ -1,16 +1,17 @@
-//! URL-encoded keys, decoded once and strictly: how manifests, inventories and reports are read alike.
+//! Strict percent-decoding of keys, shared by manifests, inventories and reports. Keys are decoded exactly once.
 
 use memchr::memchr2;
 
-/// Decodes `%XX` into any byte, and `+` into a space where that is asked; says whether there was a raw `+`.
+/// Decodes `%XX` to any byte and, if `plus_is_space` is set, `+` to a space. Replaces the content of `out`. Returns
+/// whether the input contains a raw `+`.
 ///
 /// # Errors
-/// A `%` that two hexadecimal digits do not follow.
+/// Returns an error if a `%` is not followed by two hexadecimal digits.
 pub fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
     out.clear();
     let mut plus = false;
     let mut rest = encoded;
-    // Most of a key stands for itself, and is copied in runs.
+    // Most bytes of a key are not escaped: copy them in runs.
     while let Some(at) = memchr2(b'%', b'+', rest) {
         out.extend_from_slice(&rest[..at]);
         if rest[at] == b'%' {
@@ -26,7 +27,7 @@ pub fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Re
     Ok(plus)
 }
 
-/// The byte that an escape at the front stands for.
+/// Decodes the escape at the start of `from`.
 fn escaped(from: &[u8]) -> Result<u8, String> {
     let digit = |at: usize| from.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let value = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());

@@ -1,4 +1,4 @@
-//! A report's `manifest.json`: the list of its files, written last and read first.
+//! A report's `manifest.json`, which lists the report's files. It is written last and read first.
 
 use std::io;
 
@@ -8,31 +8,33 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{TaskStatus, milliseconds, seconds};
 use crate::completion::ReportFormat;
 
-/// How OSS names its form of rows.
+/// OSS's name for its row format.
 const OSS_FORMAT: &str = "Report_CSV_20250901";
 
-/// How AWS names its own.
+/// AWS's name for its row format.
 const AWS_FORMAT: &str = "Report_CSV_20180820";
 
-/// One CSV file of a report, as `manifest.json` lists it.
+/// One CSV file of a report, as listed in `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedFile {
-    /// What its rows tell of.
+    /// Whether the rows of the file are successes or failures.
     pub status: TaskStatus,
-    /// The bucket it is published to; empty for a report that stays local.
+    /// The bucket that the file is published to. Empty for a local report.
     pub bucket: String,
-    /// Its key there, or its name beside the manifest for a report that stays local.
+    /// The key in the bucket. For a local report, the file name relative to the manifest.
     pub key: String,
-    /// The MD5 of its content in lower-case hex.
+    /// The MD5 of the file, as 32 lowercase hex digits.
     pub md5: String,
 }
 
-/// The text of `manifest.json`, members in each service's order, two spaces of indentation, no line end behind it.
+/// Returns the text of `manifest.json`: members in the service's own order, indented by two spaces, without a
+/// trailing newline.
 ///
-/// OSS: seconds in the date, and literal quotes inside `MD5Checksum`. AWS: milliseconds, and plain hex.
+/// OSS: the date has whole seconds, and the value of `MD5Checksum` includes literal quotes. AWS: the date has
+/// milliseconds, and the checksum is plain hex.
 ///
 /// # Errors
-/// Only what serializing to memory can give, which is nothing in practice.
+/// Returns an error if serialization fails, which does not happen in practice.
 pub fn manifest_json(format: ReportFormat, created: Timestamp, files: &[ListedFile]) -> io::Result<String> {
     let manifest = match format {
         ReportFormat::Oss => ManifestJson {
@@ -45,7 +47,7 @@ pub fn manifest_json(format: ReportFormat, created: Timestamp, files: &[ListedFi
             format: AWS_FORMAT,
             created: milliseconds(created),
             results: files.iter().map(|file| ResultJson::of(file, file.md5.clone())).collect(),
-            // AWS's own words: its rows have HTTPStatusCode before ErrorCode all the same.
+            // AWS's own text, although AWS's rows have `HTTPStatusCode` before `ErrorCode`.
             schema: "Bucket, Key, VersionId, TaskStatus, ErrorCode, HTTPStatusCode, ResultMessage",
         },
     };
@@ -80,20 +82,21 @@ impl<'a> ResultJson<'a> {
     }
 }
 
-/// A `manifest.json` as it was read.
+/// A parsed `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// The form of the files' rows.
+    /// The row format of the files.
     pub format: ReportFormat,
-    /// The files. Their buckets and keys are whatever stood there: no path may be made of them unseen.
+    /// The listed files. Their buckets and keys are untrusted: never build a path from them without validation.
     pub files: Vec<ListedFile>,
 }
 
-/// Reads a `manifest.json` of either service, whoever wrote it. Its `ReportSchema` is not looked at: AWS's says another
-/// order of columns than AWS's rows have.
+/// Parses the `manifest.json` of a report in either service's format. Ignores `ReportSchema`, because AWS's does not
+/// match the column order of AWS's rows.
 ///
 /// # Errors
-/// The text is not the list of a report's files: why, in words that follow the file's name and a colon.
+/// Returns an error if the text is not the manifest of a report. The message is meant to follow the file name and a
+/// colon.
 pub fn read_manifest_json(text: &[u8]) -> Result<Listing, String> {
     let shape: ListingShape =
         serde_json::from_slice(text).map_err(|why| format!("it is no completion report's manifest: {why}"))?;
@@ -132,7 +135,7 @@ impl FileShape {
         if self.key.is_empty() {
             return Err("it lists a file without a key".to_owned());
         }
-        // OSS's have quotes inside.
+        // OSS's checksums include literal quotes.
         let md5 = self.md5.trim_matches('"').to_ascii_lowercase();
         if md5.len() != 32 || !md5.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let key = self.key.escape_debug();

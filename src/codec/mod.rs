@@ -1,8 +1,9 @@
-//! The wire form of completion reports: rows and the `manifest.json` that lists their files.
+//! The format of completion reports: rows, and the `manifest.json` that lists the report's files.
 //!
-//! Two services' forms are known: OSS Batch Operations' (`Report_CSV_20250901`) and S3 Batch Operations'
-//! (`Report_CSV_20180820`). The room stands below [`manifest`](crate::manifest) and `report`, because the one reads
-//! what the other writes. Everything here is text to bytes and back: no file is opened and nothing is sent.
+//! Two formats are supported: OSS Batch Operations (`Report_CSV_20250901`) and S3 Batch Operations
+//! (`Report_CSV_20180820`). This module is a layer below [`manifest`](crate::manifest) and `report`, because one of
+//! them reads what the other writes. It only converts between values and bytes: it opens no files and sends no
+//! requests.
 
 mod decode;
 pub mod escape;
@@ -20,19 +21,19 @@ pub use listing::{ListedFile, Listing, manifest_json, read_manifest_json};
 pub use row::{Naming, RowEncoder};
 
 enum_with_all! {
-    /// Whether a row, or a whole report file, tells of success or of failure. A file never mixes the two.
+    /// Whether a row, or a whole report file, is about success or failure. A file never mixes the two.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]
     pub enum TaskStatus {
-        /// Every operation holds.
+        /// Every operation on the object succeeded.
         Succeeded,
-        /// One does not.
+        /// One operation on the object failed.
         Failed,
     }
 }
 
 impl TaskStatus {
-    /// The status that an outcome is reported under.
+    /// Returns the status that an outcome is reported under.
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
         match outcome {
@@ -41,7 +42,7 @@ impl TaskStatus {
         }
     }
 
-    /// The name in rows (AWS) and in `manifest.json` (both).
+    /// Returns the name used in rows (AWS) and in `manifest.json` (both services).
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,12 +52,12 @@ impl TaskStatus {
     }
 }
 
-/// A moment as OSS writes it: UTC, whole seconds, `Z`.
+/// Formats a timestamp as OSS does: UTC, whole seconds, `Z`.
 fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// A moment as AWS writes it: UTC, milliseconds, `Z`.
+/// Formats a timestamp as AWS does: UTC, milliseconds, `Z`.
 fn milliseconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

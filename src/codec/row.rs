@@ -1,11 +1,11 @@
-//! One row of a completion report.
+//! Encodes rows of a completion report.
 //!
-//! OSS, five columns: `Bucket,Key,VersionId,HTTPStatus,Error`. `Error` is empty on success, else a sentence and a JSON
-//! object; the sentence is the service's own where it answered, and one of ours where it did not.
+//! OSS has five columns: `Bucket,Key,VersionId,HTTPStatus,Error`. `Error` is empty on success. Otherwise it holds a
+//! sentence and a JSON object. The sentence is OSS's own if the service responded, and batchplan's if it did not.
 //!
-//! AWS, seven columns: `Bucket,Key,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`. S3 Batch Operations
-//! writes them in this order although the `ReportSchema` beside them swaps the fifth and sixth; so do we, because
-//! whoever reads such reports today reads the rows.
+//! AWS has seven columns: `Bucket,Key,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`. S3 Batch
+//! Operations writes them in this order, although the accompanying `ReportSchema` swaps the fifth and sixth.
+//! batchplan does the same, because existing tools go by the rows.
 
 use std::io::{self, Write as _};
 
@@ -17,28 +17,28 @@ use crate::diagnostics::drives_terminal;
 use crate::object::ObjectId;
 use crate::task::{Failure, Fault, FaultClass, Outcome};
 
-/// Whether a failed row says which operation failed.
+/// Whether a failed row names the operation that failed.
 ///
-/// The managed services run one operation a job and have no place for its name. A plan with one operation keeps their
-/// exact form; a plan with several adds the name, as one more JSON member `Operation` at the end (OSS) or behind the
-/// message in parentheses (AWS).
+/// The managed services run one operation per job and have no place for its name. For a plan with one operation, rows
+/// keep the service's exact format. For a plan with several, the name is added: as a last JSON member `Operation`
+/// (OSS), or in parentheses after the message (AWS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// There is only one it could be.
+    /// Omit the name, because the plan has only one operation.
     Implied,
-    /// Say it in each failed row.
+    /// Add the name to each failed row.
     Named,
 }
 
 impl Naming {
-    /// What a plan with this many operations wants.
+    /// Returns the naming for a plan with `count` operations.
     #[must_use]
     pub fn for_operations(count: usize) -> Self {
         if count > 1 { Self::Named } else { Self::Implied }
     }
 }
 
-/// Writes rows of one report, reusing its buffers.
+/// Encodes the rows of one report and reuses its buffers.
 #[derive(Debug)]
 pub struct RowEncoder {
     format: ReportFormat,
@@ -47,16 +47,16 @@ pub struct RowEncoder {
 }
 
 impl RowEncoder {
-    /// An encoder of rows in this format.
+    /// Creates an encoder for rows in this format.
     #[must_use]
     pub fn new(format: ReportFormat, naming: Naming) -> Self {
         Self { format, naming, scratch: Vec::new() }
     }
 
-    /// Appends one row, line end included, to `row`. A success allocates nothing beyond what `row` has to grow.
+    /// Appends one row to `row`, including the newline. A row about success allocates only if `row` has to grow.
     ///
     /// # Errors
-    /// Only what serializing to memory can give, which is nothing in practice.
+    /// Returns an error if serialization fails, which does not happen in practice.
     pub fn encode(&mut self, object: &ObjectId, outcome: &Outcome, row: &mut Vec<u8>) -> io::Result<()> {
         field(row, object.bucket.as_str().as_bytes());
         row.push(b',');
@@ -77,7 +77,7 @@ impl RowEncoder {
         Ok(())
     }
 
-    /// `HTTPStatus,Error`.
+    /// Encodes `HTTPStatus,Error`.
     fn oss_result(&mut self, outcome: &Outcome, row: &mut Vec<u8>) -> io::Result<()> {
         match outcome {
             Outcome::Succeeded { status } => write!(row, "{status},"),
@@ -93,7 +93,7 @@ impl RowEncoder {
         }
     }
 
-    /// `TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`.
+    /// Encodes `TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`.
     fn aws_result(&mut self, outcome: &Outcome, row: &mut Vec<u8>) -> io::Result<()> {
         match outcome {
             Outcome::Succeeded { status } => write!(row, "succeeded,{status},,Successful"),
@@ -114,8 +114,8 @@ impl RowEncoder {
     }
 }
 
-/// What stands in OSS's `Error` before the JSON. The first is the service's own wording; the reference knows no row
-/// without an answer, so the others are ours.
+/// Returns the text before the JSON in OSS's `Error`. The first text is OSS's own. OSS documents no row without a
+/// response, so the other texts are batchplan's.
 fn preamble(fault: &Fault) -> &'static str {
     match (fault.status, fault.class) {
         (Some(_), _) => "Error returned by Service. ",
@@ -124,8 +124,8 @@ fn preamble(fault: &Fault) -> &'static str {
     }
 }
 
-/// The JSON in OSS's `Error`, its members in the reference's order; `Operation` is our addition. Without an answer
-/// `Http Status Code` is null.
+/// The JSON in OSS's `Error`, with its members in the documented order. `Operation` is batchplan's addition. Without
+/// a response, `Http Status Code` is null.
 #[derive(Serialize)]
 struct ErrorObject<'a> {
     #[serde(rename = "EC")]
@@ -162,7 +162,8 @@ impl<'a> ErrorObject<'a> {
     }
 }
 
-/// AWS's `ResultMessage`: the server's message, then in parentheses what else finds the request again.
+/// Writes AWS's `ResultMessage`: the server's message, then in parentheses the operation and the request ID, which
+/// help to find the request again.
 fn aws_message(out: &mut Vec<u8>, failure: &Failure, naming: Naming) {
     one_line(out, &failure.fault.message);
     let operation = (naming == Naming::Named).then_some(("Operation: ", failure.operation.as_str()));
@@ -179,7 +180,8 @@ fn aws_message(out: &mut Vec<u8>, failure: &Failure, naming: Naming) {
     out.extend_from_slice(close.as_bytes());
 }
 
-/// Appends text with whatever breaks lines or drives a terminal turned into spaces: tools that read line by line must see one row as one.
+/// Appends text with line breaks and terminal control characters replaced by spaces, so that tools that read line by
+/// line see one row as one line.
 fn one_line(out: &mut Vec<u8>, text: &str) {
     let mut utf8 = [0; 4];
     for c in text.chars() {
@@ -195,15 +197,15 @@ fn status_or_nothing(row: &mut Vec<u8>, status: Option<u16>) -> io::Result<()> {
     }
 }
 
-/// A percent-encoded key holds nothing that CSV would quote.
+/// Appends a percent-encoded key, which contains nothing that CSV would quote.
 fn percent_encoded<'a>(row: &mut Vec<u8>, pieces: impl Iterator<Item = &'a str>) {
     for piece in pieces {
         row.extend_from_slice(piece.as_bytes());
     }
 }
 
-/// Appends a CSV field, quoted only where RFC 4180 needs it. Written here rather than by the csv crate's writer, whose
-/// own buffer would hide how long the file is.
+/// Appends a CSV field, quoted only if RFC 4180 requires it. The csv crate's writer is not used, because its own
+/// buffer would hide the length of the file.
 fn field(row: &mut Vec<u8>, text: &[u8]) {
     if !text.iter().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) {
         row.extend_from_slice(text);

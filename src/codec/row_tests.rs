@@ -1,4 +1,4 @@
-//! Rows against the reference's examples in shape, and against the csv crate as reader and as writer.
+//! Compares rows with the shape of the documented examples, and with the csv crate as reader and as writer.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -108,7 +108,7 @@ fn a_message_cannot_break_a_row_in_two() {
     }
 }
 
-/// The only record of a text, its columns.
+/// Returns the columns of the only record in `text`.
 fn columns(text: &str) -> Vec<String> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
     let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();

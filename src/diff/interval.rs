@@ -1,42 +1,44 @@
-//! What a random sample says of the whole.
+//! Estimates how many objects of a population have some property, from a random sample.
 
 use statrs::distribution::{Beta, ContinuousCDF as _};
 
-/// How sure an interval is: in 95 of 100 samples the truth lies within.
+/// The confidence level: for 95 of 100 samples, the interval contains the true value.
 const CONFIDENCE: f64 = 0.95;
 
-/// So many of the objects that were looked at.
+/// The number of sampled objects that have some property, with the sizes of the sample and of the population.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Those that are meant.
+    /// The number of sampled objects that have the property.
     pub found: u64,
-    /// Those that were looked at.
+    /// The number of objects in the sample.
     pub looked: u64,
-    /// All that there are.
+    /// The number of objects in the population.
     pub all: u64,
 }
 
-/// Between how many and how many there are, and how many most likely.
+/// An estimated number of objects, with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// Hardly fewer.
+    /// The lower bound of the interval.
     pub low: u64,
-    /// The same share as in the sample.
+    /// The estimate: the same share of the population as of the sample.
     pub likely: u64,
-    /// Hardly more.
+    /// The upper bound of the interval.
     pub high: u64,
 }
 
 impl Share {
-    /// Whether nothing is left to guess.
+    /// Returns whether the sample covers the whole population, so that nothing has to be estimated.
     #[must_use]
     pub fn is_exact(self) -> bool {
         self.looked >= self.all
     }
 
-    /// Of all, how many: by the exact interval of Clopper and Pearson (Biometrika 26, 1934, 404-413), which holds the truth at
-    /// least as often as it says. It is meant for draws from an endless population, so that of one with an end it holds the
-    /// truth even more often.
+    /// Estimates how many objects of the population have the property.
+    ///
+    /// Uses the exact interval of Clopper and Pearson (Biometrika 26, 1934, 404-413), which contains the true value
+    /// at least as often as its confidence level says. It assumes draws from an infinite population, so for a finite
+    /// population it contains the true value even more often.
     #[must_use]
     pub fn of_all(self) -> Interval {
         let Self { found, looked, all } = self;
@@ -47,7 +49,8 @@ impl Share {
             return Interval { low: 0, likely: 0, high: all };
         }
         let (low, high) = clopper_pearson(found, looked);
-        // What was seen is there, and what was seen to be otherwise is not.
+        // Sampled objects with the property are certain to have it, and sampled objects without it are certain not
+        // to.
         let (least, most) = (found, all - (looked - found));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies from 0 to all")]
         let bound = |value: f64| value.clamp(0.0, all_f64(all)) as u64;
@@ -64,7 +67,7 @@ fn all_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// Between which shares of the whole the truth lies.
+/// Returns the bounds of the true share, each from 0 to 1.
 fn clopper_pearson(found: u64, looked: u64) -> (f64, f64) {
     let tail = (1.0 - CONFIDENCE) / 2.0;
     let quantile = |a: u64, b: u64, p: f64| Beta::new(all_f64(a), all_f64(b)).map(|beta| beta.inverse_cdf(p));
@@ -79,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// As R's `binom.test` gives them.
+    /// The values that R's `binom.test` gives.
     #[test]
     fn the_interval_is_the_exact_one() {
         let close = |found, looked, low: f64, high: f64| {

@@ -1,4 +1,4 @@
-//! One object's fate, from what was seen of it.
+//! Predicts the effect of a job on one object, from what is known about the object.
 
 use super::restores::{Expected, Service, attempts, expect};
 use crate::call::Call;
@@ -9,42 +9,42 @@ use crate::task::Fault;
 /// What a job would do with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prospect {
-    /// The object.
+    /// The object that this prediction is about.
     pub object: ObjectId,
-    /// What is known of it now.
+    /// What is known about the object before the job runs.
     pub before: ObjectState,
-    /// What becomes of it.
+    /// The effect of the job on the object.
     pub fate: Fate,
-    /// The requests that the job would send for it and have carried out, in order; those that a fault keeps from being
-    /// sent are not among them.
+    /// The requests that the job would send and that would succeed, in order. Requests that are never sent because of
+    /// an earlier fault are not included.
     pub sends: Vec<Call>,
-    /// The requests that would be refused: the one that it fails on, and those that it gets over.
+    /// The requests that would be refused: the one that makes the object fail, and those that the job recovers from.
     pub refused: Vec<Call>,
 }
 
-/// What becomes of an object.
+/// The effect of a job on an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It becomes another one than it is.
+    /// The object changes to this state.
     Changes(ObjectState),
-    /// It is as it should be.
+    /// The object already has the desired state.
     Stays,
-    /// The job would fail on it.
+    /// The job would fail on the object.
     Fails(Reason),
-    /// Nobody can tell; why not.
+    /// The effect cannot be predicted, for this reason.
     Open(String),
 }
 
 /// Why a job would fail on an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// The error code that its report would have.
+    /// The error code that the report would show.
     pub code: String,
-    /// The HTTP status, 0 where none would come.
+    /// The HTTP status, or 0 if there would be no response.
     pub http: u16,
-    /// The operation that would fail.
+    /// The name of the operation that would fail.
     pub operation: String,
-    /// What is wrong, for people.
+    /// The description of the problem, for users.
     pub message: String,
 }
 
@@ -54,22 +54,22 @@ impl Reason {
     }
 }
 
-/// A request by which an object was to be looked at, and that brought nothing.
+/// A request to read the state of an object that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// The request.
+    /// The request that failed.
     pub call: Call,
-    /// Why not.
+    /// The fault that it failed with.
     pub fault: Fault,
 }
 
-/// Says what becomes of objects.
+/// Predicts the effect of a job on objects.
 #[derive(Clone, Debug)]
 pub struct Judge {
-    /// As the job would carry them out.
+    /// The operations, configured as the job would run them.
     operations: Operations,
     service: Service,
-    /// What the job reads of an object.
+    /// The requests with which the job reads an object.
     reads: Vec<Call>,
     tags: bool,
     acl: bool,
@@ -77,7 +77,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// For what a job does to each object of this service.
+    /// Creates a predictor for the operations of a job and the rules of a service.
     #[must_use]
     pub fn new(operations: Operations, service: Service) -> Self {
         let about = |aspect| operations.iter().any(|operation| operation.aspect() == aspect);
@@ -90,8 +90,8 @@ impl Judge {
         Self { operations, service, reads, tags, acl, restore }
     }
 
-    /// The requests that show what is still to be known of an object, besides what its manifest tells; with `class`, also of
-    /// what class it is.
+    /// Returns the requests that read what is still unknown about an object. `told` is what its manifest contains. If
+    /// `class` is set, the storage class is read too.
     #[must_use]
     pub fn looks(&self, told: &ObjectState, class: bool) -> Vec<Call> {
         let mut looks = Vec::new();
@@ -103,7 +103,7 @@ impl Judge {
         }
         let archived = || match self.restore {
             None => false,
-            // Of an object that cannot be restored anyway, nothing more needs to be known.
+            // If the restore is refused anyway, nothing more has to be known about the object.
             Some(request) => {
                 let absent = Fact::Known(Restoration::Absent);
                 !matches!(expect(self.service, &told.class, &absent, request), Expected::Refused(_))
@@ -115,7 +115,7 @@ impl Judge {
         looks
     }
 
-    /// What is known of an object, as far as it has to do with what the job does or with what that costs.
+    /// Returns the part of an object's state that matters to what the job does or to what it costs.
     #[must_use]
     pub fn relevant(&self, known: ObjectState) -> ObjectState {
         let ObjectState { tags, acl, restoration, class } = known;
@@ -124,27 +124,28 @@ impl Judge {
         ObjectState { tags, acl, restoration, class }
     }
 
-    /// Whether an object's fate hangs on the answer to a look; of what class it is may matter to what it costs alone.
+    /// Returns whether the effect on an object depends on the response to `look`. The storage class may matter only
+    /// to the cost.
     #[must_use]
     pub fn hangs_on(&self, look: &Call) -> bool {
         *look != Call::Head || self.restore.is_some()
     }
 
-    /// Whether the job reads tags before it writes them.
+    /// Returns whether the job reads tags before it writes them.
     #[must_use]
     pub fn reads_tags(&self) -> bool {
         self.reads.contains(&Call::GetTags)
     }
 
-    /// What becomes of an object of which this is known; `trouble` is what it could not be asked. `takes_acl` is false where
-    /// its bucket is known to take none.
+    /// Predicts the effect on an object with the state `before`. `trouble` is the request to read the object that
+    /// failed, if any. `takes_acl` is false if the object's bucket is known not to accept ACLs.
     #[must_use]
     pub fn judge(&self, object: ObjectId, before: ObjectState, trouble: Option<&Trouble>, takes_acl: bool) -> Prospect {
         let mut sends = Vec::new();
         if let Some(trouble) = trouble {
             let met = self.first_met(trouble);
             let fate = match (self.troubled(trouble, &met), &met) {
-                // That is looked at before the object is.
+                // The service checks whether the bucket accepts ACLs before it looks up the object.
                 (Fate::Fails(reason), Call::PutAcl(_)) if !takes_acl && reason.code != "NoSuchBucket" => {
                     Fate::Fails(no_acls(&reason.operation))
                 }
@@ -195,12 +196,12 @@ impl Judge {
         Prospect { object, before, fate, sends, refused }
     }
 
-    /// What it becomes, where that is something else.
+    /// Returns the state after the job, or `None` if it is the same as before.
     fn changes(&self, before: &ObjectState) -> Option<ObjectState> {
         self.operations.desired(before).ok().filter(|after| after != before)
     }
 
-    /// What the job knows of the object when it decides what to send: only what it reads itself.
+    /// Returns what the job knows about the object when it decides what to send: only what it reads itself.
     fn as_the_job_sees(&self, before: &ObjectState) -> ObjectState {
         let mut seen = ObjectState::default();
         if self.reads.contains(&Call::GetTags) {
@@ -212,14 +213,14 @@ impl Judge {
         seen
     }
 
-    /// What a refused look says of what the job would meet.
+    /// Predicts the effect of the job after a failed request to read the object.
     fn troubled(&self, Trouble { call, fault }: &Trouble, met: &Call) -> Fate {
         let gone = match fault.code.as_str() {
             "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NoSuchObject" => true,
-            // No body came with it, or the version is a delete marker.
+            // The response had no body, or the version is a delete marker.
             _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
         };
-        // What is refused to a look that the job does not make may be allowed to what it does.
+        // If only the prediction sends this request, the job's own requests may still be allowed.
         let looks_too =
             self.reads.contains(call) && fault.class == crate::task::FaultClass::Rejected && fault.status.is_some();
         if gone || looks_too {
@@ -227,12 +228,14 @@ impl Judge {
             let reason = Reason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone());
             return Fate::Fails(reason);
         }
-        // Without the server's words, which may name the object: objects with one reason are one group.
+        // Leave out the server's message, which may name the object, so that objects with the same reason form one
+        // group.
         let status = fault.status.map_or_else(String::new, |status| format!("{status} "));
         Fate::Open(format!("{} could not be read: {status}{}", what_of(call), fault.code))
     }
 
-    /// The request that the job would have refused: the look itself where the job looks too, else the first that it sends.
+    /// Returns the request of the job that would be refused: the failed read request itself if the job sends it too,
+    /// otherwise the first request that the job sends.
     fn first_met(&self, Trouble { call, .. }: &Trouble) -> Call {
         if self.reads.contains(call) {
             return call.clone();
@@ -245,7 +248,7 @@ impl Judge {
         self.reads.first().cloned().or_else(first_write).unwrap_or_else(|| call.clone())
     }
 
-    /// The operation that would name the failure in the report.
+    /// Returns the name of the operation that the report would show for the failure.
     fn operation_of(&self, met: &Call) -> String {
         let aspect = match met {
             Call::GetTags | Call::PutTags(_) | Call::DeleteTags => Aspect::Tags,
@@ -257,7 +260,7 @@ impl Judge {
     }
 }
 
-/// What a look is for.
+/// Describes what a read request is for.
 fn what_of(call: &Call) -> &'static str {
     match call {
         Call::GetTags | Call::PutTags(_) | Call::DeleteTags => "its tags",
@@ -266,7 +269,7 @@ fn what_of(call: &Call) -> &'static str {
     }
 }
 
-/// What comes of setting an ACL in a bucket that takes none.
+/// Returns the failure of setting an ACL in a bucket that accepts none.
 fn no_acls(operation: &str) -> Reason {
     let message = "the bucket's owner owns every object in it, and the bucket takes no ACLs";
     Reason::new("AccessControlListNotSupported", 400, operation, message)

@@ -1,16 +1,16 @@
-//! Object by object, and plan against plan: what a job would do, worked out from what can be seen before it does it.
+//! Predicts what a job would do to each object before it runs, and compares plan files.
 //!
-//! Nothing here sends a request. Whoever has looked at an object has a [`Judge`] say what becomes of it; what became of many
-//! is summed up in a [`Tally`], exactly or, where they are a sample, with the interval that the truth lies in.
+//! This module sends no requests. Given the state of an object, a [`Judge`] predicts the effect on it. A [`Tally`]
+//! adds up the predictions for many objects: exactly, or, if the objects are a sample, with a confidence interval.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `judge` | one object's fate |
-//! | `restores` | which restores a service takes |
-//! | `tally` | many objects' fates: counts, reasons, a few of each kind |
-//! | `interval` | what a sample says of the whole |
-//! | `shown` | an object's state in lines, before and after |
-//! | `texts` | one plan file against another |
+//! | `judge` | predicts the effect on one object |
+//! | `restores` | predicts which restore requests a service accepts |
+//! | `tally` | totals over many objects: counts, reasons, a few examples of each |
+//! | `interval` | estimates for the whole population, from a sample |
+//! | `shown` | the state of an object before and after, as lines |
+//! | `texts` | the diff of two plan files |
 
 mod interval;
 mod judge;

@@ -1,4 +1,5 @@
-//! Which restores a service takes, by class, days and tier. The service decides; this says what it will most likely say.
+//! Predicts whether a service accepts a restore request, by storage class, days and tier. The service decides; this
+//! module predicts its most likely answer.
 
 use crate::call::Call;
 use crate::object::{Fact, Restoration, RestoreRequest, StorageClass, Tier};
@@ -6,18 +7,18 @@ use crate::store::Provider;
 
 use super::judge::Reason;
 
-/// The operation's name in reports.
+/// The name of the operation in reports.
 const OPERATION: &str = "restore_object";
 
-/// Whose rules a restore follows.
+/// The service whose restore rules apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// Amazon S3's, which the sandbox follows.
+    /// Amazon S3. The sandbox follows the same rules.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
     Aws,
-    /// OSS's. <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
+    /// OSS. <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
     Oss,
-    /// Those of a server whose rules are not known: only what is certain everywhere is said.
+    /// A server with unknown rules. Only what is certain for every service is predicted.
     Other,
 }
 
@@ -31,18 +32,18 @@ impl From<Provider> for Service {
     }
 }
 
-/// What is to be expected of a restore.
+/// The predicted response to a restore request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// It is taken, at the second attempt where the class takes no tier and one was named.
+    /// Accepted: at the second attempt if the request names a tier and the class has none.
     Taken,
-    /// It is refused.
+    /// Refused, for this reason.
     Refused(Reason),
-    /// It depends on what cannot be seen.
+    /// Not predictable, for this reason.
     Open(&'static str),
 }
 
-/// What is to be expected of a restore of an object of this class, with a copy that is so far.
+/// Predicts the response to a restore of an object, from its storage class and the state of its restored copy.
 pub(super) fn expect(
     service: Service,
     class: &Fact<StorageClass>,
@@ -75,17 +76,19 @@ pub(super) fn expect(
     }
 }
 
-/// Requests on the way to a restore, but for those that come before it.
+/// The requests that a restore takes, without the requests before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attempts {
-    /// Those that are carried out.
+    /// The requests that succeed.
     pub(super) sends: Vec<Call>,
-    /// Those that are refused.
+    /// The requests that are refused.
     pub(super) refused: Vec<Call>,
 }
 
-/// What the job sends for a restore of which this is to be expected. It looks at the object once a service that has a class
-/// without tiers refuses a tier, or anything else of the request with status 400, and once there is a conflict.
+/// Returns the requests that the job sends for a restore with this predicted response.
+///
+/// The job sends a HEAD request after a 409 conflict. On OSS, which has a class without tiers, it also sends one
+/// after a 400 response to a request that names a tier.
 pub(super) fn attempts(
     service: Service,
     class: &Fact<StorageClass>,
@@ -116,8 +119,9 @@ pub(super) fn attempts(
     attempts
 }
 
-/// One under way is refused, unless the new one is faster; how fast the old one is cannot be seen. `tier` is that of the new
-/// one, `None` where the class has none.
+/// Predicts the response if a restore is already in progress. The service refuses the new one unless it is faster,
+/// and the tier of the old one cannot be seen. `tier` is the tier of the new one, or `None` if the class has no
+/// tiers.
 fn in_progress(tier: Option<Tier>) -> Expected {
     match tier {
         None | Some(Tier::Bulk) => {
@@ -130,18 +134,18 @@ fn in_progress(tier: Option<Tier>) -> Expected {
     }
 }
 
-/// Classes by how they are read.
+/// Storage classes, grouped by how their objects are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// At once.
+    /// Objects can be read immediately.
     Readable,
-    /// After minutes or hours: GLACIER of S3, Archive of OSS.
+    /// Objects can be read after minutes or hours: GLACIER of S3, Archive of OSS.
     Archive,
     /// `ColdArchive` of OSS.
     Cold,
-    /// After half a day or more.
+    /// Objects can be read after half a day or more.
     Deep,
-    /// Nobody knows.
+    /// An unknown storage class.
     Unknown,
 }
 

@@ -1,22 +1,22 @@
-//! An object's state in lines, and what becomes of them.
+//! Describes an object's state before and after a job as lines.
 
 use similar::{ChangeTag, TextDiff};
 
 use crate::object::{ObjectState, Restoration};
 
-/// Whether a line goes, comes or stays.
+/// Whether a line is removed, added or unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// It goes.
+    /// The line is only in the state before.
     Goes,
-    /// It comes.
+    /// The line is only in the state after.
     Comes,
-    /// It stays.
+    /// The line is in both states.
     Stays,
 }
 
 impl Mark {
-    /// The sign before the line.
+    /// Returns the sign to print before the line: `-`, `+` or a space.
     #[must_use]
     pub fn sign(self) -> char {
         match self {
@@ -27,19 +27,19 @@ impl Mark {
     }
 }
 
-/// A line of an object's state. Its text is not made harmless yet.
+/// A line that describes part of an object's state. The text is not escaped for terminals yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// What becomes of it.
+    /// Whether the line is removed, added or unchanged.
     pub mark: Mark,
-    /// The line, without its end.
+    /// The text of the line, without a newline.
     pub text: String,
 }
 
-/// From one state to another, line by line.
+/// Compares two states line by line.
 #[must_use]
 pub fn lines(before: &ObjectState, after: &ObjectState) -> Vec<Line> {
-    // Each kind of fact for itself, so that what goes stands beside what comes in its place.
+    // Compare each kind of fact separately, so that a removed line is next to the line that replaces it.
     described(before).into_iter().zip(described(after)).flat_map(|(before, after)| changed(&before, &after)).collect()
 }
 
@@ -58,7 +58,7 @@ fn changed(before: &[String], after: &[String]) -> Vec<Line> {
     diff.iter_all_changes().map(line).collect()
 }
 
-/// What is known of an object: a line for each tag, one for its ACL and one for its restored copy.
+/// Describes what is known about an object: one line per tag, one for the ACL and one for the restored copy.
 fn described(state: &ObjectState) -> [Vec<String>; 3] {
     let tags = state.tags.known().map_or_else(Vec::new, |tags| {
         let none = tags.is_empty().then(|| "no tags".to_owned());

@@ -1,4 +1,4 @@
-//! Many objects' fates, summed up in bounded memory.
+//! Totals over the predictions for many objects, in bounded memory.
 
 use std::collections::BTreeMap;
 
@@ -7,57 +7,59 @@ use super::judge::{Fate, Prospect, Reason};
 use crate::call::Call;
 use crate::object::{Bucket, ObjectId, RestoreRequest, StorageClass};
 
-/// Reasons that are told apart; there are a few dozen error codes at most.
+/// The most reasons that are counted separately. A service has a few dozen error codes at most.
 const MAX_GROUPS: usize = 64;
 
-/// Storage classes that are told apart; no service has half as many. Objects of further ones count as of no known class.
+/// The most storage classes that are counted separately. No service has half as many. Objects of further classes
+/// count as objects of unknown class.
 const MAX_CLASSES: usize = 64;
 
-/// Examples of one reason.
+/// The most examples that are kept for one reason.
 const MAX_EXAMPLES: usize = 3;
 
-/// What many objects' fates come to.
+/// Totals over the predictions for many objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Objects that become others than they are.
+    /// The number of objects that would change.
     pub changes: u64,
-    /// Objects that are as they should be.
+    /// The number of objects that already have the desired state.
     pub stays: u64,
-    /// Objects that the job would fail on.
+    /// The number of objects that the job would fail on.
     pub fails: u64,
-    /// Objects of which nobody can tell.
+    /// The number of objects whose effect cannot be predicted.
     pub open: u64,
-    /// Why objects would fail, by error code, HTTP status and operation.
+    /// The objects that would fail, grouped by error code, HTTP status and operation.
     pub reasons: BTreeMap<(String, u16, String), Group>,
-    /// Why nobody can tell.
+    /// The objects whose effect cannot be predicted, grouped by reason.
     pub doubts: BTreeMap<String, Group>,
-    /// Requests that the job would send and have carried out, by what they are and the class of the object.
+    /// The requests that would succeed, by name and by the storage class of the object.
     pub sends: BTreeMap<(&'static str, Option<StorageClass>), Sent>,
-    /// Requests that would be refused, likewise.
+    /// The requests that would be refused, by name and by the storage class of the object.
     pub refused: BTreeMap<(&'static str, Option<StorageClass>), Sent>,
-    /// Objects by class.
+    /// The number of objects in each storage class. `None` is an unknown class.
     pub classes: BTreeMap<Option<StorageClass>, u64>,
-    /// Bytes that restores would bring back, by class; and objects among them whose size is not known.
+    /// For each storage class, the bytes that restores would bring back, and the number of restored objects of
+    /// unknown size.
     pub restored: BTreeMap<Option<StorageClass>, (u64, u64)>,
 }
 
-/// Requests of one kind.
+/// Requests with the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// One of them.
+    /// One of the requests, as an example.
     pub call: Call,
-    /// How many there are.
+    /// The number of requests.
     pub count: u64,
 }
 
-/// Objects with one reason.
+/// Objects with the same reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// How many there are.
+    /// The number of objects.
     pub count: u64,
-    /// The first one's message.
+    /// The message of the first object.
     pub message: String,
-    /// A few of them.
+    /// A few of the objects.
     pub examples: Vec<ObjectId>,
 }
 
@@ -73,14 +75,14 @@ impl Group {
     }
 }
 
-/// A group by its name, or the one that takes what there is no room for.
+/// Returns the group with this name, or the group for `others` if there are already `MAX_GROUPS` groups.
 fn group<K: Ord>(groups: &mut BTreeMap<K, Group>, name: K, others: impl FnOnce() -> K) -> &mut Group {
     let name = if groups.len() < MAX_GROUPS || groups.contains_key(&name) { name } else { others() };
     groups.entry(name).or_default()
 }
 
 impl Tally {
-    /// Adds an object, and its bytes where they are known.
+    /// Adds the prediction for one object. `size` is the size of the object in bytes, if it is known.
     pub fn add(&mut self, prospect: &Prospect, size: Option<u64>) {
         let object = &prospect.object;
         match &prospect.fate {
@@ -111,24 +113,25 @@ impl Tally {
         }
     }
 
-    /// Whether a class is counted by its name: a server that makes one up for each object does not make it grow.
+    /// Returns whether a storage class is counted by its name. This limits memory if a server invents a class for
+    /// each object.
     fn tells_apart(&self, class: &StorageClass) -> bool {
         self.classes.len() < MAX_CLASSES || self.classes.contains_key(&Some(class.clone()))
     }
 
-    /// How many objects were looked at.
+    /// Returns the number of objects that were added.
     #[must_use]
     pub fn looked(&self) -> u64 {
         self.changes + self.stays + self.fails + self.open
     }
 
-    /// Whether anything would become another one, or may.
+    /// Returns whether any object would change, would fail, or cannot be predicted.
     #[must_use]
     pub fn has_changes(&self) -> bool {
         self.changes + self.fails + self.open > 0
     }
 
-    /// Of all objects, how many are like those that are counted here.
+    /// Returns `found` of these objects as a share, with `all` as the size of the population.
     #[must_use]
     pub fn share(&self, found: u64, all: u64) -> Share {
         Share { found, looked: self.looked(), all }
@@ -140,8 +143,8 @@ fn count(into: &mut BTreeMap<(&'static str, Option<StorageClass>), Sent>, call: 
     sent.count += 1;
 }
 
-/// What a request is called. Restores of one plan all ask for the same days and, with the exception of OSS's untiered class,
-/// the same tier.
+/// Returns the name of a request. All restores of one plan ask for the same days and, except for OSS's class without
+/// tiers, for the same tier.
 fn kind(call: &Call) -> &'static str {
     match call {
         Call::GetTags => "GetObjectTagging",
@@ -154,8 +157,8 @@ fn kind(call: &Call) -> &'static str {
     }
 }
 
-/// The directory that holds most of the objects of a sample, as a bucket and a prefix that ends with a slash, and how many
-/// of them it holds.
+/// Returns the directory that holds most objects of a sample: its bucket, its prefix, which ends with a slash unless
+/// it is empty, and the number of objects in it.
 #[must_use]
 pub fn busiest<'a>(objects: impl Iterator<Item = &'a ObjectId>) -> Option<(Bucket, Vec<u8>, u64)> {
     let mut folders: BTreeMap<(&Bucket, &[u8]), u64> = BTreeMap::new();

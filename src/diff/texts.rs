@@ -1,11 +1,11 @@
-//! One plan file against another.
+//! Compares two plan files.
 
 use similar::TextDiff;
 
-/// Lines around a change.
+/// The number of unchanged lines that are shown around a change.
 const CONTEXT: usize = 2;
 
-/// What changed from one text to another, as a unified diff without its head; empty where nothing did.
+/// Returns the unified diff of two texts without its header, or an empty string if they are equal.
 #[must_use]
 pub fn unified(old: &str, new: &str) -> String {
     TextDiff::from_lines(old, new).unified_diff().context_radius(CONTEXT).missing_newline_hint(false).to_string()

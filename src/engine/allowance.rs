@@ -1,21 +1,22 @@
-//! How much of the request budget a job has, which others may change while it runs.
+//! A job's quota of objects in flight and requests per second. It can change while the job runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a job is allowed. Clones are the same share.
+/// The limits of one job. Clones share the same limits.
 #[derive(Clone, Debug)]
 pub struct Allowance(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     objects: AtomicU32,
-    /// 0 is no cap.
+    /// 0 means no limit.
     requests_per_second: AtomicU32,
 }
 
 impl Allowance {
-    /// So many objects in flight, at least one, and so many requests a second, at least one, or without a cap.
+    /// Creates limits of `objects` in flight and `requests_per_second`. Values below one are raised to one; `None`
+    /// means no rate limit.
     #[must_use]
     pub fn new(objects: u32, requests_per_second: Option<u32>) -> Self {
         let share = Self(Arc::new(Inner { objects: AtomicU32::new(1), requests_per_second: AtomicU32::new(0) }));
@@ -23,19 +24,19 @@ impl Allowance {
         share
     }
 
-    /// Changes it. What is in flight beyond it is finished first.
+    /// Changes the limits. Objects in flight beyond the new limit are finished first.
     pub fn set(&self, objects: u32, requests_per_second: Option<u32>) {
         self.0.objects.store(objects.max(1), Ordering::Relaxed);
         self.0.requests_per_second.store(requests_per_second.map_or(0, |rate| rate.max(1)), Ordering::Relaxed);
     }
 
-    /// Objects that may be in flight.
+    /// The number of objects that may be in flight, at least 1.
     #[must_use]
     pub fn objects(&self) -> usize {
         self.0.objects.load(Ordering::Relaxed) as usize
     }
 
-    /// Requests that may be sent in a second; `None` is no cap.
+    /// The number of requests that may be sent per second; `None` means no limit.
     #[must_use]
     pub fn requests_per_second(&self) -> Option<u32> {
         Some(self.0.requests_per_second.load(Ordering::Relaxed)).filter(|rate| *rate > 0)

@@ -1,4 +1,4 @@
-//! Where a running job is written down.
+//! The interface through which the dispatcher records a running job.
 
 use std::future::Future;
 use std::io;
@@ -10,25 +10,25 @@ use crate::journal::JournalError;
 use crate::object::ObjectId;
 use crate::task::{Outcome, Seq};
 
-/// Where a job stands.
+/// A job's progress at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
-    /// The counts.
+    /// Row counts at this moment.
     pub progress: Progress,
-    /// Objects that may be changed without an outcome, if nothing more is recorded.
+    /// The number of objects that may be changed without an outcome, if nothing more is recorded.
     pub in_doubt: u64,
-    /// How many of the remaining rows may have started by then, counted in the order they are worked on.
+    /// How many of the first remaining rows, in processing order, may have been started, if nothing more is recorded.
     pub reach: u64,
-    /// The first row that was not taken up.
+    /// The first row that was not started.
     pub taken: Option<Seq>,
-    /// Whether the job is being stopped.
+    /// Whether the job is stopping.
     pub stopping: bool,
 }
 
-/// Why a checkpoint was not made. What was recorded before stays true.
+/// Why a checkpoint was not made. Everything recorded before stays valid.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The report's files cannot be written.
+    /// The report files cannot be written.
     #[error("the report cannot be written: {0}")]
     Report(#[from] io::Error),
     /// The journal cannot be written.
@@ -36,21 +36,21 @@ pub enum CheckpointError {
     Journal(#[from] JournalError),
 }
 
-/// A checkpoint on its way to the disk. It is over once this is ready.
+/// A checkpoint that is being written. It completes once the checkpoint is on disk.
 pub type Pending = Pin<Box<dyn Future<Output = Result<(), CheckpointError>> + Send>>;
 
-/// What the dispatcher tells of a job while it runs.
+/// Receives the outcomes and checkpoints of a running job.
 pub trait Book {
-    /// Notes an outcome; each is given exactly once.
+    /// Records an outcome. Called exactly once per row.
     ///
     /// # Errors
-    /// When it cannot be written; it is then not noted.
+    /// Returns an error if the outcome cannot be written. It is then not recorded.
     fn record(&mut self, object: &ObjectId, outcome: &Outcome) -> io::Result<()>;
 
-    /// Begins to make everything that was noted so far survive the machine. The frontier's changes that it takes and
-    /// cannot keep are its to put back when it is asked again.
+    /// Starts to write everything recorded so far to disk, so that it survives a power loss. Takes the frontier's
+    /// changes. If it cannot record them, it puts them back on the next call.
     fn checkpoint(&mut self, snapshot: Snapshot, frontier: &mut Frontier) -> Pending;
 
-    /// Is told about twice a second where the job stands, and at the end.
+    /// Called about twice a second with the job's progress, and once at the end.
     fn observe(&mut self, snapshot: Snapshot);
 }

@@ -1,4 +1,4 @@
-//! The sole owner of a running job's state.
+//! The dispatcher: the only owner of a running job's state.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
@@ -27,35 +27,35 @@ use crate::task::{Outcome, Seq, Task};
 /// Batches of rows that are read ahead of the dispatcher.
 const BATCHES_AHEAD: usize = 4;
 
-/// Settled rows above the frontier's low mark at which no more rows are taken: one object that waits for its tenth
-/// attempt must not let the set grow with the job.
+/// The number of finished rows above the frontier's low mark at which no more rows are started. One object that waits
+/// for its tenth attempt must not let the set grow with the job.
 const MAX_ABOVE: usize = 1 << 16;
 
-/// How often a snapshot is shown.
+/// How often the dispatcher reports progress.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(500);
 
-/// Rows in the order of the frozen manifest, in batches.
+/// Batches of rows, in the order of the frozen manifest.
 pub type TaskBatches = mpsc::Receiver<Result<Vec<Task>, ManifestError>>;
 
-/// How a job is asked to stop: no more rows are taken, and what is in flight has until the deadline.
+/// Stops a run gracefully: no more rows are started, and requests in flight may finish until the deadline.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// Cancelled to ask. The dispatcher cancels it itself when the job cannot go on.
+    /// Cancelled to request a stop. The dispatcher also cancels it when the job cannot continue.
     pub asked: CancellationToken,
-    /// How long what is in flight may take from then on; what is left is abandoned.
+    /// How long requests in flight may take after that. The rest is abandoned.
     pub patience: Duration,
 }
 
 /// When checkpoints are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Rhythm {
-    /// How long one comes after the other.
+    /// The time between two checkpoints.
     pub every: Duration,
-    /// Rows that may be taken up since the last one: what is done again at most, besides what was in flight, after a
-    /// crash. Half of them bring a checkpoint before its time.
+    /// The number of rows that may be started since the last checkpoint. After a crash at most this many rows, and
+    /// those that were in flight, are done again. A checkpoint is made early once half of them are started.
     pub most: u64,
-    /// Rows beyond the last record that an earlier run may have worked on: as many as `most`, or more where what it had
-    /// recorded may be lost with its machine.
+    /// The number of rows past the last record that an earlier run may have started. Equal to `most`, or larger if
+    /// recorded progress can be lost together with its machine.
     pub leave: u64,
 }
 
@@ -65,47 +65,47 @@ impl Default for Rhythm {
     }
 }
 
-/// Where a job begins: at its first row, or where it was stopped.
+/// Where a run starts: at the job's first row, or where the previous run stopped.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
-    /// The counts; the total is the manifest's in any case.
+    /// Row counts. `total` is replaced by the manifest's row count.
     pub progress: Progress,
-    /// The settled rows.
+    /// The rows that have an outcome.
     pub frontier: Frontier,
-    /// The first row that was not taken up when that was last recorded; `None` in a job that has not run before.
+    /// The first row that was not started according to the last record; `None` if the job has not run before.
     pub taken: Option<Seq>,
-    /// Objects that may have been changed without an outcome.
+    /// The number of objects that may have been changed without an outcome.
     pub in_doubt: u64,
-    /// How many of the first rows that are left may have been taken up: those in doubt are among them.
+    /// How many of the first remaining rows may have been started, including those in doubt.
     pub reach: u64,
 }
 
-/// What a job is allowed.
+/// The limits that apply to a run.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Objects in flight.
+    /// Objects in flight and requests per second.
     pub allowance: Allowance,
-    /// Failures.
+    /// How many objects may fail before the job stops.
     pub threshold: Threshold,
-    /// Work between checkpoints.
+    /// How much work may happen between two checkpoints.
     pub rhythm: Rhythm,
 }
 
-/// How dispatching ended.
+/// The result of a run.
 #[must_use]
 #[derive(Debug)]
 pub struct Dispatched {
-    /// The counts.
+    /// Row counts at the end of the run.
     pub progress: Progress,
-    /// The settled rows.
+    /// The rows that have an outcome.
     pub frontier: Frontier,
-    /// Objects for which a write was sent and that have no outcome: it may have been carried out.
+    /// The number of objects that were abandoned after a write was sent. The write may have been carried out.
     pub abandoned: u64,
-    /// These, and those that an earlier run left in doubt and this one has not settled.
+    /// `abandoned`, plus the objects that an earlier run left in doubt and this run did not finish.
     pub in_doubt: u64,
-    /// How many of the first rows that are left may have been taken up.
+    /// How many of the first remaining rows may have been started.
     pub reach: u64,
-    /// Why.
+    /// Why the run stopped.
     pub end: End,
 }
 
@@ -117,21 +117,22 @@ pub struct Dispatcher<'a> {
     stop: Stop,
     progress: Progress,
     frontier: Frontier,
-    /// The first row that was not taken up, in this run or before, and how many were in this run.
+    /// `taken`: the first row that no run has started. `started`: the number of rows that this run started.
     taken: Option<Seq>,
     started: u64,
-    /// Where the run before had got to, and how many rows from there on were taken up in this run: so many as it had leave
-    /// to take up without a record may have been asked for already, and all before.
+    /// `before`: the first row that the previous run had not started when it was last recorded. `beyond`: the number
+    /// of rows from there on that this run has started. The previous run may have sent requests for all rows before
+    /// `before`, and for as many after it as it was allowed to start without a record.
     before: Option<Seq>,
     beyond: u64,
     doubt: EarlierDoubt,
     in_flight: JoinSet<Flown>,
-    /// Objects that came back from a worker and for which a write had been sent.
+    /// Objects that a worker has returned after sending a write.
     joined_writes: u64,
-    /// Hashes of the keys in flight. Two keys with one hash merely run one after the other.
+    /// Hashes of the keys in flight. Two keys with the same hash run one after the other, which does no harm.
     busy: HashSet<u64>,
     hasher: RandomState,
-    /// Rows whose key is in flight, in their order.
+    /// Rows whose key is in flight, in manifest order.
     twins: VecDeque<Twin>,
     batch: VecDeque<Task>,
     exhausted: bool,
@@ -140,29 +141,29 @@ pub struct Dispatcher<'a> {
     end: End,
     checkpoint: Option<Checkpoint>,
     checkpoint_failed: bool,
-    /// Rows that were taken up when the last checkpoint that is kept began, and settled then.
+    /// The rows that had been started, and those that had finished, when the last recorded checkpoint began.
     kept: (u64, u64),
     due: Instant,
 }
 
-/// A row that a worker is done with, the hash of its key, what came of it, and whether a write was sent for it.
+/// What a worker returns: the row, the hash of its key, the result, and whether a write was sent.
 type Flown = (Task, u64, Worked, bool);
 
-/// A row that waits for its key, the key's hash, and whether the row may have been asked for before.
+/// A later row for a key that is already in flight. It runs after the first one, never beside it.
 struct Twin {
     task: Task,
     hash: u64,
     asked_before: bool,
 }
 
-/// A checkpoint that is being made, and what was taken up and settled when it began.
+/// A checkpoint that is being written, and the numbers of started and finished rows when it began.
 struct Checkpoint {
     pending: Pending,
     begun: (u64, u64),
 }
 
 impl<'a> Dispatcher<'a> {
-    /// A dispatcher of a job with so many rows, which begins where `start` says.
+    /// Creates a dispatcher for a job of `total` rows that starts at `start`.
     pub fn new(worker: Worker, bounds: Bounds, total: u64, start: Start, stop: Stop, book: &'a mut dyn Book) -> Self {
         let Start { progress, frontier, taken, in_doubt, reach } = start;
         let settled = progress.settled();
@@ -195,15 +196,15 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Makes the channel that [`Self::run`] takes rows from.
+    /// Creates the channel that [`Self::run`] receives rows from.
     #[must_use]
     pub fn batches() -> (mpsc::Sender<Result<Vec<Task>, ManifestError>>, TaskBatches) {
         mpsc::channel(BATCHES_AHEAD)
     }
 
-    /// Works until every row is settled, the job is stopped, or it cannot go on: too many objects fail, the credentials
-    /// are refused, the server is not trusted, the manifest cannot be read, an outcome cannot be recorded, or a worker panicked.
-    /// Whichever it is, what is in flight is drained and recorded, and a last checkpoint is made.
+    /// Runs until every row is finished, a stop is requested, or the job cannot continue: too many objects fail, the
+    /// credentials are rejected, the server check fails, the manifest cannot be read, an outcome cannot be recorded,
+    /// or a worker panics. In every case, requests in flight are drained and recorded, and a last checkpoint is made.
     pub async fn run(mut self, mut batches: TaskBatches) -> Dispatched {
         let mut tick = tokio::time::interval(SNAPSHOT_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -223,7 +224,7 @@ impl<'a> Dispatcher<'a> {
                 biased;
                 () = asked.cancelled(), if deadline.is_none() => self.ends(End::Asked),
                 () = sleep_until(deadline), if deadline.is_some() => break,
-                // Before the work, which may always have something ready.
+                // Before the work: `join_next` may always have something ready.
                 made = made(&mut self.checkpoint), if self.checkpoint.is_some() => self.keep(made),
                 _ = tick.tick() => self.show(),
                 () = tokio::time::sleep_until(due), if self.wants_checkpoint() => {}
@@ -250,7 +251,7 @@ impl<'a> Dispatcher<'a> {
         } else if settled != total && matches!(self.end, End::Finished) {
             self.ends(End::Broken(EngineError::RowsMissing { settled, total }));
         }
-        // What is on its way first: a checkpoint builds on the one before it.
+        // Finish the pending checkpoint first, since each checkpoint builds on the previous one.
         if self.checkpoint.is_some() {
             let before = made(&mut self.checkpoint).await;
             self.keep(before);
@@ -265,7 +266,8 @@ impl<'a> Dispatcher<'a> {
         Dispatched { progress, frontier, abandoned, in_doubt, reach, end }
     }
 
-    /// Gives up what is in flight. What has come to its end by now is settled; of the rest, only what was written is in doubt.
+    /// Aborts requests in flight. Rows that have finished by now are recorded. Of the rest, only objects with a write
+    /// are in doubt.
     async fn drain(&mut self) {
         self.in_flight.abort_all();
         while let Some(done) = self.in_flight.join_next().await {
@@ -278,13 +280,13 @@ impl<'a> Dispatcher<'a> {
         self.abandoned += self.worker.written().saturating_sub(self.joined_writes);
     }
 
-    /// No more rows are taken. What counts for most is what is told, and of two such what came first.
+    /// Stops starting rows. The most severe reason is reported; of two equal ones, the first.
     fn ends(&mut self, end: End) {
         if end.rank() > self.end.rank() {
             self.end = end;
         }
         self.deadline.get_or_insert_with(|| Instant::now() + self.stop.patience);
-        // Retries end at once.
+        // Ends all waits for a retry.
         self.stop.asked.cancel();
     }
 
@@ -302,7 +304,8 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn has_room(&self) -> bool {
-        // The set may be full from the start, of what an earlier run settled: then the rows that keep it so go one by one.
+        // The set may be full from the start, with rows that an earlier run finished. Then run the rows that keep it
+        // full one by one.
         self.in_flight.len() < self.bounds.allowance.objects()
             && (self.frontier.above() < MAX_ABOVE || self.in_flight.is_empty())
             && self.started - self.kept.0 < self.bounds.rhythm.most
@@ -311,7 +314,7 @@ impl<'a> Dispatcher<'a> {
     fn start_what_may_start(&mut self) {
         while !self.stopping() && self.has_room() && self.twins.len() < self.bounds.allowance.objects() {
             let Some(task) = self.batch.pop_front() else { break };
-            // Never back: what an earlier run left among its rows comes first.
+            // Never move back: the rows that an earlier run left unfinished come first.
             self.taken = self.taken.max(Some(Seq { part: task.seq.part, row: task.seq.row + 1 }));
             self.started += 1;
             let asked_before = self.may_have_been_asked(&task);
@@ -324,8 +327,8 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Whether an earlier run of this job may have worked on a row: it had taken it up when that was last recorded, or had
-    /// leave to take it up before the next record. Asked once of each row, when it is taken up.
+    /// Returns whether an earlier run of this job may have sent requests for this row: the row was started according
+    /// to the last record, or could be started before the next one. Called once per row, when it is started.
     fn may_have_been_asked(&mut self, task: &Task) -> bool {
         let Some(before) = self.before else { return false };
         self.beyond += u64::from(task.seq >= before);
@@ -334,7 +337,7 @@ impl<'a> Dispatcher<'a> {
 
     fn start(&mut self, task: Task, hash: u64, asked_before: bool) {
         let worker = Arc::clone(&self.worker);
-        // Boxed, since spawning moves it around.
+        // Boxed, because spawning moves the future several times.
         self.in_flight.spawn(Box::pin(async move {
             let (end, wrote) = worker.work_on(&task.object, asked_before).await;
             (task, hash, end, wrote)
@@ -353,7 +356,7 @@ impl<'a> Dispatcher<'a> {
             }
             Worked::Untrusted(untrusted) => {
                 let Untrusted { refusal, failure } = *untrusted;
-                // One that does not support the request has shown that it left the object as it was.
+                // A server that does not support the request has left the object unchanged.
                 let may_be_changed = wrote && refusal.kind != RefusalKind::Unsupported;
                 self.abandoned += u64::from(failure.is_none() && may_be_changed);
                 outcome = failure.map(Outcome::Failed);
@@ -369,7 +372,7 @@ impl<'a> Dispatcher<'a> {
         self.let_twin_go(&task.object, hash, succeeded);
     }
 
-    /// Writes an outcome down; whether it is a success that stands there.
+    /// Records an outcome. Returns whether it is a success that was recorded.
     fn record(&mut self, task: &Task, outcome: &Outcome, wrote: bool) -> bool {
         if let Err(error) = self.book.record(&task.object, outcome) {
             self.abandoned += u64::from(wrote);
@@ -389,7 +392,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// The first row that waited for this key goes next; where there is none, the key is free.
+    /// Starts the first deferred row for this key. Frees the key if there is none.
     fn let_twin_go(&mut self, object: &ObjectId, hash: u64, succeeded: bool) {
         let twin = self.twins.iter().position(|twin| twin.hash == hash);
         match twin.filter(|_| !self.stopping()).and_then(|index| self.twins.remove(index)) {
@@ -407,8 +410,8 @@ impl<'a> Dispatcher<'a> {
         self.progress.settled() > self.kept.1
     }
 
-    /// Whether there is something to record, and nothing in the way. One that could not be made is tried once more at the
-    /// end, and not before: what made it fail may do so at once, again and again.
+    /// Returns whether there is progress to record and no checkpoint is pending. A checkpoint that failed is tried
+    /// once more at the end of the run and not before, because the cause would probably make it fail again at once.
     fn wants_checkpoint(&self) -> bool {
         !self.checkpoint_failed && self.checkpoint.is_none() && self.has_news()
     }
@@ -436,20 +439,20 @@ impl<'a> Dispatcher<'a> {
         match made {
             Ok(()) => self.kept = checkpoint.begun,
             Err(error) => {
-                // Not told by the end: another thing may have broken before.
+                // Kept apart from `end`, which may hold an earlier error.
                 self.checkpoint_failed = true;
                 self.ends(End::Broken(EngineError::Checkpoint(error)));
             }
         }
     }
 
-    /// As long as rows are taken up: what may be until the next record counts as if it were.
+    /// The snapshot while rows are being started. Rows that may start before the next record count as started.
     fn snapshot(&self) -> Snapshot {
         let reach = self.doubt.reach(self.reached(), self.bounds.rhythm.leave);
         Snapshot { progress: self.progress, in_doubt: reach, reach, taken: self.taken, stopping: self.stopping() }
     }
 
-    /// Once nothing is in flight.
+    /// The snapshot once nothing is in flight.
     fn last_snapshot(&self) -> Snapshot {
         let (in_doubt, reach) = (self.doubt.in_doubt(self.reached()), self.doubt.reach(self.reached(), 0));
         Snapshot { in_doubt, reach, ..self.snapshot() }
@@ -465,7 +468,7 @@ impl<'a> Dispatcher<'a> {
     }
 }
 
-/// Waits for the checkpoint that is being made.
+/// Waits for the pending checkpoint.
 async fn made(checkpoint: &mut Option<Checkpoint>) -> Result<(), CheckpointError> {
     match checkpoint {
         Some(checkpoint) => (&mut checkpoint.pending).await,

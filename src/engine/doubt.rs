@@ -1,11 +1,11 @@
-//! Which objects may have been changed without an outcome, when a run ends or dies.
+//! Computes which objects may have been changed without an outcome when a run ends or dies.
 
 use crate::job::Progress;
 
-/// What an earlier run left in doubt, and how many rows were settled before this one.
+/// What earlier runs left in doubt, and how many rows were finished before this run.
 ///
-/// Rows are always taken up in the same order. So those that an earlier run may have taken up and not settled are the first
-/// of those that are left, and each row that this run takes up is one of them as long as there are any.
+/// Rows are always started in the same order. So the rows that an earlier run may have started and not finished are
+/// the first of the remaining rows. Each row that this run starts is one of them until they are used up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EarlierDoubt {
     pub(super) in_doubt: u64,
@@ -16,30 +16,31 @@ pub(super) struct EarlierDoubt {
 /// How far a run has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reached {
-    /// Rows that it has taken up.
+    /// Rows that this run has started.
     pub(super) started: u64,
-    /// Of these, the ones for which a write was sent and that have no outcome.
+    /// Of these, the rows for which a write was sent and that have no outcome.
     pub(super) abandoned: u64,
     pub(super) progress: Progress,
 }
 
 impl EarlierDoubt {
-    /// How many of the first rows that are left may have been taken up, if `more` may be from here on without a record.
+    /// Returns how many of the first remaining rows may have been started, if `more` rows may start from here on
+    /// without a record.
     pub(super) fn reach(self, run: Reached, more: u64) -> u64 {
         let beyond = self.reach.saturating_sub(run.started);
         self.open(run).saturating_add(beyond).saturating_add(more).min(run.progress.left())
     }
 
-    /// How many objects are in doubt once nothing is in flight.
+    /// Returns how many objects are in doubt once nothing is in flight.
     pub(super) fn in_doubt(self, run: Reached) -> u64 {
-        // Rows that were taken up again and not begun are still what the earlier run left of them.
+        // Rows that this run started without sending a request are still in the state that the earlier run left.
         let not_begun = self.open(run).saturating_sub(run.abandoned).min(self.reach);
         let beyond = self.reach.saturating_sub(run.started);
         let earlier = self.in_doubt.min(beyond.saturating_add(not_begun));
         run.abandoned.saturating_add(earlier).min(run.progress.left())
     }
 
-    /// Rows that this run has taken up and not settled.
+    /// Rows that this run has started and not finished.
     fn open(self, run: Reached) -> u64 {
         run.started.saturating_sub(run.progress.settled().saturating_sub(self.settled))
     }
@@ -53,13 +54,13 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a row that a run takes up.
+    /// What happens to a row that a run starts.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Row {
         Settled,
         Abandoned,
         NotBegun,
-        /// Changed, and lost with the process.
+        /// Changed, but the process died before it was recorded.
         Lost,
     }
 
@@ -68,8 +69,8 @@ mod tests {
     }
 
     proptest! {
-        /// A model that knows of each row whether it was changed and whether that is recorded, over several runs, of which
-        /// some are killed: then what the last checkpoint has said counts.
+        /// Compares with a model that knows for each row whether it was changed and whether that was recorded. It
+        /// covers several runs; some are killed, and then the last checkpoint counts.
         #[test]
         fn never_less_is_in_doubt_than_was_changed_without_a_record(
             total in 1..40_usize,
@@ -82,7 +83,7 @@ mod tests {
                 let earlier = EarlierDoubt { in_doubt, reach, settled: settled.len() as u64 };
                 let stream: Vec<usize> = (0..total).filter(|row| !settled.contains(row)).collect();
                 let taken: Vec<(usize, Row)> = stream.into_iter().zip(rows).collect();
-                // A killed run had its last checkpoint so many rows before its end.
+                // The last checkpoint of a killed run was `recorded` rows before its end.
                 let recorded = if killed { taken.len().saturating_sub(recorded) } else { taken.len() };
                 let mut abandoned = 0;
                 for (place, (row, fate)) in taken.iter().enumerate() {

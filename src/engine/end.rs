@@ -1,4 +1,4 @@
-//! Why work on a job ended.
+//! Why work on a job stopped.
 
 use std::io;
 
@@ -9,20 +9,20 @@ use super::server_check::ServerRefusal;
 use crate::manifest::ManifestError;
 use crate::task::Fault;
 
-/// Why dispatching ended. The later ones count for more: a job that breaks while it is asked to stop has broken.
+/// Why dispatching stopped, in order of severity: if several apply, the most severe is reported.
 #[derive(Debug)]
 pub enum End {
-    /// Every row is settled.
+    /// Every row is finished.
     Finished,
-    /// It was asked to stop.
+    /// A stop was requested.
     Asked,
-    /// The service refuses the credentials.
+    /// The service rejected the credentials.
     Refused(Box<Fault>),
-    /// More objects failed than may.
+    /// More objects failed than the failure threshold allows.
     TooManyFailed,
-    /// The server does not do what it is asked, and nothing else.
+    /// The server check failed: the server does not do exactly what a request asks.
     Untrusted(Box<ServerRefusal>),
-    /// Something of this machine failed.
+    /// Something on this machine failed.
     Broken(EngineError),
 }
 
@@ -39,30 +39,30 @@ impl End {
     }
 }
 
-/// Why dispatching could not go on. What was recorded before stays true.
+/// Why dispatching cannot continue. Everything recorded before stays valid.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The frozen manifest cannot be read.
     #[error("the frozen manifest cannot be read: {0}")]
     Manifest(#[source] ManifestError),
-    /// An outcome cannot be recorded.
+    /// An outcome cannot be written to the report.
     #[error("the report cannot be written: {0}")]
     Report(#[source] io::Error),
-    /// A checkpoint cannot be made.
+    /// A checkpoint cannot be written.
     #[error("{0}")]
     Checkpoint(#[source] CheckpointError),
-    /// What the server has shown cannot be recorded.
+    /// A result of the server check cannot be recorded.
     #[error("{0}")]
     Unrecorded(String),
-    /// A worker died.
+    /// A worker task panicked.
     #[error("a worker died: {0}")]
     Worker(#[source] JoinError),
     /// The frozen manifest ended before its last row.
     #[error("the frozen manifest ended after {settled} of its {total} rows")]
     RowsMissing {
-        /// The rows that came.
+        /// The number of rows that are finished.
         settled: u64,
-        /// The rows that it should have.
+        /// The number of rows that the manifest declares.
         total: u64,
     },
 }

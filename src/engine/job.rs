@@ -1,4 +1,4 @@
-//! One job, from its frozen manifest to the end of its work.
+//! Runs one job, from its frozen manifest to the end of its work.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -29,80 +29,81 @@ use crate::report::{
 use crate::store::Store;
 use crate::task::Seq;
 
-/// Rows that are handed on at once.
+/// Rows in one batch.
 const BATCH: usize = 256;
 
-/// A job that is ready to be worked on.
+/// A job that is ready to run.
 pub struct Job<'a> {
-    /// Its id.
+    /// The job's id.
     pub id: &'a JobId,
-    /// Its number in the journal.
+    /// The job's number in the journal.
     pub number: i64,
-    /// What it does.
+    /// The plan that the job applies.
     pub plan: &'a Plan,
-    /// Where its objects are.
+    /// The store that holds the job's objects.
     pub store: &'a Arc<dyn Store>,
-    /// Where it keeps its files.
+    /// The job's folder, which holds its report files.
     pub folder: &'a JobFolder,
-    /// Where its progress is recorded.
+    /// The journal that records the job's progress.
     pub journal: &'a Journal,
 }
 
-/// How far a job had come when it was last recorded.
+/// The job's progress according to the journal.
 #[derive(Debug, Default)]
 pub struct Before {
-    /// Its counts.
+    /// Row counts as of the last checkpoint.
     pub progress: Progress,
-    /// The first row that was not taken up; `None` in a job that was never worked on.
+    /// The first row that was not started; `None` if the job has never run.
     pub taken: Option<Seq>,
-    /// Objects that may have been changed without an outcome.
+    /// The number of objects that may have been changed without an outcome.
     pub in_doubt: u64,
-    /// How many of the rows that are left may have been taken up: those in doubt are among them.
+    /// How many of the remaining rows may have been started, including those in doubt.
     pub reach: u64,
-    /// How long it was worked on.
+    /// How long the job was active in earlier runs.
     pub active: Duration,
-    /// When the job was created, where outcomes were lost with a damaged report: it may have changed any object since.
+    /// When the job was created, if outcomes were lost with a damaged report. Any object may have been changed since
+    /// then.
     pub lost_since: Option<Timestamp>,
-    /// Frontier, report files and failures.
+    /// The frontier, report files and failures that were recorded.
     pub recorded: Recorded,
 }
 
-/// What came of working on a job.
+/// The result of running a job.
 #[derive(Debug)]
 pub struct Ran {
-    /// How it ended.
+    /// How the run ended.
     pub dispatched: Dispatched,
-    /// Its report, to be finished where the job is over.
+    /// The report, still open. Finish it if the job is over.
     pub writer: ReportWriter,
-    /// What could not be recorded of the rest, to be recorded with that.
+    /// Changes that no checkpoint recorded. Record them together with the end of the job.
     pub unkept: Unkept,
 }
 
-/// Why a report cannot be gone on with or finished. What was recorded stays true.
+/// Why a report cannot be resumed or finished. Everything recorded before stays valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// What is recorded of it is not to be believed.
+    /// The report files do not match what was recorded.
     #[error(transparent)]
     Reopen(#[from] ReopenError),
-    /// The journal has a checksum that is none.
+    /// The journal holds an invalid checksum.
     #[error("the journal's checksum of {file} is none")]
     Checksum {
         /// The report file.
         file: String,
     },
-    /// A file of it cannot be written.
+    /// A report file cannot be written.
     #[error("the report cannot be written: {0}")]
     Io(#[from] io::Error),
-    /// The journal cannot be written.
+    /// The journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
 
 impl Job<'_> {
-    /// Works until every row is settled, the job is stopped, or it cannot go on. The report is left open.
+    /// Runs until every row is finished, a stop is requested, or the job cannot continue. The report stays open.
     ///
     /// # Errors
-    /// When the report cannot be begun or gone on with: nothing was sent.
+    /// Returns an error if the report cannot be started or resumed. No request was sent in that case.
     pub async fn run(
         &self,
         frozen: &Frozen,
@@ -111,16 +112,16 @@ impl Job<'_> {
         stop: Stop,
         observe: &mut (dyn FnMut(Snapshot) + Send),
     ) -> Result<Ran, ReportError> {
-        // First what may refuse: a run that sends nothing leaves nothing in doubt, and pushes no damaged file.
+        // Do what may fail first: a run that sends nothing leaves nothing in doubt and pushes no damaged file.
         let writer = self.report(&before.recorded.files).await?;
         agree(&before.recorded.frontier, before.progress, &before.recorded.files, self.plan.report.scope)?;
         let worker = self.worker(&bounds, &stop)?.looking_first(before.lost_since);
         self.begin(frozen.rows(), &before, bounds.rhythm).await?;
-        // Whoever finds the job on another machine must not take it for one that was never worked on either.
+        // Push the state now: another machine that resumes the job must not see it as never started.
         tokio::select! {
             biased;
             secured = self.journal.secure() => secured?,
-            // Then nothing is taken up.
+            // On a stop, no row is started.
             () = stop.asked.cancelled() => {}
         }
         let Before { progress, taken, in_doubt, reach, active, lost_since: _, recorded } = before;
@@ -141,8 +142,8 @@ impl Job<'_> {
         Ok(Ran { dispatched: ended, writer, unkept })
     }
 
-    /// Records what may be taken up before the first checkpoint, before it is: a run that dies until then must not be taken for
-    /// none.
+    /// Records the rows that may be started before the first checkpoint. Otherwise a run that dies before it would
+    /// look as if it had started nothing.
     async fn begin(&self, total: u64, before: &Before, rhythm: Rhythm) -> Result<(), ReportError> {
         let progress = Progress { total, ..before.progress };
         let reach = before.reach.saturating_add(rhythm.leave).min(progress.left());
@@ -159,23 +160,24 @@ impl Job<'_> {
         Ok(self.journal.checkpoint(self.number, begun).await?)
     }
 
-    /// Opens the report where it was recorded to stand; begins it in a job that has none.
+    /// Opens the report at its recorded position, or starts it if the job has none.
     ///
     /// # Errors
-    /// When its files are not what was recorded, or cannot be written.
+    /// Returns an error if the report files do not match what was recorded or cannot be written.
     pub async fn report(&self, files: &[ReportFile]) -> Result<ReportWriter, ReportError> {
         let (folder, spec, id) = (self.folder.report(), self.plan.report.clone(), self.id.clone());
         let naming = Naming::for_operations(self.plan.operations.len());
         let state = state_of(files)?;
-        // What is open is read to its end, up to half a gigabyte of it: other jobs go on meanwhile.
+        // Reads each open file to its end, which can be half a gigabyte. Runs on a blocking thread so that other jobs
+        // continue.
         let reopen = move || ReportWriter::reopen(&folder, &spec, &id, naming, ROTATE_AT, &state);
         Ok(tokio::task::spawn_blocking(reopen).await.map_err(io::Error::other)??)
     }
 
-    /// Finishes the report of a job that is over, and records that.
+    /// Finishes the report of a job that is over and records that.
     ///
     /// # Errors
-    /// When it cannot be written or recorded.
+    /// Returns an error if the report or the journal cannot be written.
     pub async fn finish(&self, writer: ReportWriter, last: Checkpoint) -> Result<Report, ReportError> {
         let segments = tokio::task::spawn_blocking(|| writer.finish()).await.map_err(io::Error::other)??;
         for _ in &segments {
@@ -203,7 +205,8 @@ impl Job<'_> {
         Ok(worker.checking(Arc::new(ServerCheck::of_job(self.journal, self.number)?)))
     }
 
-    /// Sends each report file as soon as it is sealed and recorded. One that cannot be sent now is sent at the end.
+    /// Uploads each report file as soon as it is sealed and recorded. A file that cannot be uploaded now is uploaded
+    /// at the end of the job.
     async fn send_sealed(&self, mut sealed: mpsc::Receiver<Segment>, sent: Sent) {
         let destination = Destination::of(&self.plan.report, self.id);
         while let Some(segment) = sealed.recv().await {
@@ -213,13 +216,13 @@ impl Job<'_> {
                 continue;
             }
             failpoint::reach("segment-sent");
-            // Not recorded, it is sent again; freed before that, it would be missed.
+            // If this is not recorded, the file is uploaded again. Freeing it before that would lose it.
             if self.journal.published(self.number, segment.number).await.is_err() {
                 continue;
             }
             sent.lock().unwrap_or_else(PoisonError::into_inner).push(segment.number);
             if !self.plan.report.keep_local {
-                // What stays there is in nobody's way, and goes at the job's end.
+                // A file that cannot be removed now is removed at the end of the job.
                 let _ = free(&folder, &Segment { published: true, ..segment });
             }
         }
@@ -227,7 +230,7 @@ impl Job<'_> {
     }
 }
 
-/// Compares what is recorded of a job's rows with what is recorded of its report: each settled row is in the report once.
+/// Checks the job's recorded rows against its recorded report: each finished row is in the report exactly once.
 fn agree(frontier: &Frontier, progress: Progress, files: &[ReportFile], scope: ReportScope) -> Result<(), ReportError> {
     let listed = match scope {
         ReportScope::AllTasks => progress.settled(),
@@ -245,10 +248,10 @@ fn agree(frontier: &Frontier, progress: Progress, files: &[ReportFile], scope: R
     Err(ReopenError::State { why }.into())
 }
 
-/// The report's files as the report room knows them.
+/// Converts the journal's report files to the report's state.
 ///
 /// # Errors
-/// When a checksum is none.
+/// Returns an error if a checksum is invalid.
 pub fn state_of(files: &[ReportFile]) -> Result<ReportState, ReportError> {
     let mut state = ReportState::default();
     for file in files.iter().cloned() {
@@ -265,14 +268,14 @@ pub fn state_of(files: &[ReportFile]) -> Result<ReportState, ReportError> {
     Ok(state)
 }
 
-/// Reads the rows that are not settled on a thread of their own, a bounded number ahead.
+/// Reads the rows that are not finished on a separate thread, a bounded number ahead.
 fn batches(frozen: &Frozen, frontier: &Frontier) -> TaskBatches {
     let (sender, batches) = Dispatcher::batches();
     let rows = frozen.in_turns(frontier, BATCH);
     tokio::task::spawn_blocking(move || {
         for batch in rows {
             if sender.blocking_send(batch).is_err() {
-                // The dispatcher takes no more: the job was stopped.
+                // The dispatcher receives no more: the job was stopped.
                 return;
             }
         }

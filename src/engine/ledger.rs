@@ -1,4 +1,4 @@
-//! A running job's book: outcomes go to the report's files, and how far it has come to the journal.
+//! Records a running job: outcomes go to the report files, checkpoints to the journal.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,26 +16,26 @@ use crate::object::ObjectId;
 use crate::report::{Digest, Flushed, OpenFile, ReportWriter, Segment};
 use crate::task::Outcome;
 
-/// Sealed files that wait to be sent while the job runs; those that find no room are sent at its end.
+/// Sealed files that may wait for upload while the job runs. Files beyond that are uploaded at the end of the job.
 const WAITING_FILES: usize = 64;
 
-/// What the last checkpoint should have recorded and did not.
+/// Changes that the last checkpoint should have recorded but did not.
 #[derive(Debug, Default)]
 pub struct Unkept {
-    /// The parts of the frontier that changed since.
+    /// The parts of the frontier that changed since the last recorded checkpoint.
     pub parts: Vec<PartMark>,
-    /// The failures whose counts did.
+    /// The failure codes whose counts changed since the last recorded checkpoint.
     pub failures: Vec<(ErrorCode, Reason)>,
 }
 
-/// Writes down what becomes of a job.
+/// Records outcomes and checkpoints of one job.
 pub(super) struct Ledger<'a> {
     writer: ReportWriter,
     tally: Tally,
     journal: Journal,
     job: i64,
     clock: Clock,
-    /// Sealed files that the journal knows.
+    /// The number of sealed files that the journal has recorded.
     known_sealed: Arc<AtomicUsize>,
     last: Option<Taken>,
     sealed: mpsc::Sender<Segment>,
@@ -43,7 +43,7 @@ pub(super) struct Ledger<'a> {
     observe: &'a mut (dyn FnMut(Snapshot) + Send),
 }
 
-/// How long the job was worked on before this run, and since when it is.
+/// Measures how long a job has been active: the time of earlier runs plus the time since this run started.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     before: Duration,
@@ -51,21 +51,21 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Starts.
+    /// Starts the timer, with the time of earlier runs.
     pub(super) fn after(before: Duration) -> Self {
         Self { before, since: Instant::now() }
     }
 
-    /// How long the job was worked on in all. No clock of a calendar is asked: it may be set back.
+    /// Returns the active time of all runs. It uses a monotonic clock, because the system clock may be set back.
     pub(super) fn active(&self) -> Duration {
         self.before.saturating_add(self.since.elapsed())
     }
 }
 
-/// Numbers of the files that were sent and that the writer does not know of yet.
+/// Numbers of files that were uploaded but that the writer does not know about yet.
 pub(super) type Sent = Arc<Mutex<Vec<u32>>>;
 
-/// What a checkpoint took from frontier and tally, in case it is not kept.
+/// The changes that a checkpoint took from frontier and tally. They are put back if it is not recorded.
 struct Taken {
     parts: Vec<u32>,
     codes: Vec<ErrorCode>,
@@ -73,8 +73,9 @@ struct Taken {
 }
 
 impl<'a> Ledger<'a> {
-    /// A ledger that goes on with this report and these failures; what is given comes out at the other end of the channel
-    /// as soon as it is sealed and recorded.
+    /// Creates a recorder that resumes this report and these failures. Returns it with the receiver of sealed files and
+    /// the list that the uploader adds file numbers to. A file is sent to the receiver once it is sealed and
+    /// recorded.
     pub(super) fn new(
         writer: ReportWriter,
         tally: Tally,
@@ -94,7 +95,7 @@ impl<'a> Ledger<'a> {
         )
     }
 
-    /// The report, to be finished or left as it is, and what no checkpoint has kept of the rest.
+    /// Returns the report, to be finished or left open, and all changes that no checkpoint recorded.
     pub(super) fn close(mut self, frontier: &mut Frontier) -> (ReportWriter, Unkept) {
         self.note_sent();
         self.put_back_what_was_not_kept(frontier);
@@ -146,7 +147,7 @@ impl<'a> Ledger<'a> {
             kept.store(true, Ordering::Release);
             known_sealed.store(position.sealed_in_all, Ordering::Release);
             for segment in position.sealed {
-                // One that finds no room is sent at the end.
+                // If the channel is full, the file is uploaded at the end of the job.
                 let _ = sealed.try_send(segment);
             }
             Ok(())
@@ -177,7 +178,7 @@ impl Book for Ledger<'_> {
     }
 }
 
-/// An open file, as the journal keeps it.
+/// Converts an open file to the journal's record.
 fn open(file: &OpenFile) -> ReportFile {
     ReportFile {
         number: file.number,
@@ -191,7 +192,7 @@ fn open(file: &OpenFile) -> ReportFile {
     }
 }
 
-/// A sealed file, as the journal keeps it.
+/// Converts a sealed file to the journal's record.
 pub(super) fn closed(segment: &Segment) -> ReportFile {
     ReportFile {
         number: segment.number,

@@ -12,7 +12,7 @@ use crate::object::{Bucket, Key};
 use crate::report::ROTATE_AT;
 use crate::task::{Failure, Fault, FaultClass, Seq};
 
-/// A report in a folder, which goes on where these files were recorded to stand.
+/// Opens a report in a folder at the recorded position of its files.
 fn writer(folder: &Path, id: &JobId, recorded: &Recorded) -> ReportWriter {
     let spec = ReportSpec { place: None, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
     let state = state_of(&recorded.files).expect("whole");
@@ -51,7 +51,7 @@ fn object(row: u32) -> ObjectId {
     ObjectId { bucket: Bucket::new("b"), key: Key::from(format!("k{row}").as_str()), version: None }
 }
 
-/// A job that is worked on by hand.
+/// A job that the test drives by hand.
 struct Work<'a> {
     ledger: Ledger<'a>,
     frontier: Frontier,
@@ -88,10 +88,10 @@ async fn what_a_checkpoint_could_not_keep_the_next_one_does() {
     work.settle(0, &FINE);
     work.settle(1, &denied());
     work.settle(100, &denied());
-    // The journal does not know the job yet: nothing can be kept.
+    // The journal does not know the job yet, so the checkpoint fails.
     let refused = work.checkpoint().await;
     assert!(matches!(refused, Err(CheckpointError::Journal(_))), "{refused:?}");
-    // One that is given up half-way is no better.
+    // A checkpoint that is dropped halfway records nothing either.
     drop(work.checkpoint());
     work.settle(2, &FINE);
     let job = created(&journal, &id, "this");
@@ -103,12 +103,12 @@ async fn what_a_checkpoint_could_not_keep_the_next_one_does() {
     assert_eq!(told, [("AccessDenied", 2)]);
     assert_eq!(recorded.files.iter().map(|file| file.rows).sum::<u64>(), 4);
     assert_eq!(journal.find(job.id.as_str()).expect("found").progress, work.progress);
-    // Nothing is told twice: a part that did not change since is left as it is.
+    // Nothing is recorded twice: a part that did not change since is not written again.
     work.settle(101, &FINE);
     assert_eq!(work.frontier.clone().take_changes().len(), 1);
     work.checkpoint().await.expect("kept");
     assert_eq!(journal.recorded(number).expect("read").frontier, work.frontier);
-    // At the end there may be no next one: then whoever ends the job is told what is left.
+    // If no further checkpoint is made, closing the recorder returns the unrecorded changes.
     work.settle(102, &denied());
     drop(work.checkpoint());
     let Work { ledger, mut frontier, .. } = work;
@@ -130,7 +130,7 @@ async fn nothing_is_recorded_that_may_not_be_on_the_disk() {
     let mut work = Work { ledger, frontier: Frontier::default(), progress: Progress::default() };
     work.settle(0, &FINE);
     let pending = work.checkpoint();
-    // The rows are written, and their folder cannot be brought to the disk.
+    // The rows are written, but their folder cannot be synced.
     std::fs::rename(&report, folder.path().join("elsewhere")).expect("moved");
     let refused = pending.await;
     assert!(matches!(refused, Err(CheckpointError::Report(_))), "{refused:?}");

@@ -1,9 +1,9 @@
-//! Making it happen: from the rows of a frozen manifest to an outcome for each.
+//! Runs a job: applies the plan's operations to every row of a frozen manifest and records one outcome for each row.
 //!
-//! One dispatcher owns all state of a running job. It takes rows, has workers carry out the operations, and learns of
-//! each outcome by what the worker returns; workers share nothing but the store and the throttle. About once a second it has
-//! its book make a checkpoint: the report's files first, then the journal. Everything is bounded: rows read ahead,
-//! requests in flight, rows that wait for their twin, outcomes above the frontier's low mark, rows taken up since the
+//! One dispatcher owns all state of a running job. It reads rows, hands them to workers and gets each outcome as the
+//! worker's return value. Workers share only the store and the throttle. About once a second the dispatcher has its
+//! `Book` write a checkpoint: the report files first, then the journal. Everything is bounded: rows read ahead,
+//! requests in flight, deferred duplicates, finished rows above the frontier's low mark, and rows started since the
 //! last checkpoint.
 
 mod allowance;

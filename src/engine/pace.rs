@@ -1,4 +1,4 @@
-//! The plan's cap on requests per second.
+//! The plan's limit on requests per second.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,23 +7,23 @@ use tokio::time::Instant;
 
 use super::allowance::Allowance;
 
-/// Spaces requests evenly. A pause earns no more than a tenth of a second's worth of requests at once.
+/// Spaces requests evenly. After a pause, at most a tenth of a second's worth of requests is sent at once.
 #[derive(Debug)]
 pub(super) struct Pace {
     allowance: Allowance,
     next: Mutex<Option<Instant>>,
 }
 
-/// How far back unused turns reach.
+/// How much unused time counts towards a burst.
 const BURST: Duration = Duration::from_millis(100);
 
 impl Pace {
-    /// The pace that a share allows, as it changes.
+    /// Creates a limiter with the rate of this quota. It follows changes of the quota.
     pub(super) fn new(allowance: Allowance) -> Self {
         Self { allowance, next: Mutex::new(None) }
     }
 
-    /// Waits for this request's turn; false where there is no cap to wait for.
+    /// Waits until this request may be sent. Returns false if there is no limit.
     pub(super) async fn turn(&self) -> bool {
         let Some(interval) = self.interval() else { return false };
         tokio::time::sleep_until(self.reserve(Instant::now(), interval)).await;
@@ -35,7 +35,7 @@ impl Pace {
     }
 
     fn reserve(&self, now: Instant, interval: Duration) -> Instant {
-        // The lock guards one value that is whole at every moment, so a poisoned one is as good.
+        // The lock guards one value that is consistent at every moment, so a poisoned lock is harmless.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let turn = next.map_or(now, |next| next.max(earliest));

@@ -1,4 +1,4 @@
-//! Looking at an object without changing anything: the reads of a plan, paced and retried like any other request.
+//! Reads an object without changing it. A plan's reads are rate-limited and retried like any other request.
 
 use super::worker::{Halt, Visit, Worker};
 use crate::call::Call;
@@ -6,29 +6,29 @@ use crate::object::{ObjectId, ObjectState};
 use crate::operation::Step;
 use crate::task::Fault;
 
-/// What came of looking at an object.
+/// The result of reading an object.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Looked {
-    /// All of it was seen.
+    /// All reads succeeded.
     Seen(ObjectState),
-    /// One request was refused, or failed as often as it was sent.
+    /// One request was rejected, or failed on every attempt.
     Failed {
-        /// What was seen before.
+        /// The state that earlier reads returned.
         seen: ObjectState,
-        /// The request.
+        /// The request that failed.
         call: Call,
-        /// Why.
+        /// Why the request failed.
         fault: Box<Fault>,
     },
-    /// The service refuses the credentials, whatever the object.
+    /// The service rejected the credentials. No other object would fare better.
     Refused(Box<Fault>),
-    /// It was stopped.
+    /// The read was stopped before it finished.
     Stopped,
 }
 
 impl Worker {
-    /// Sends these reads, in order, until one fails.
+    /// Sends these reads in order and stops at the first that fails.
     pub async fn look_at(&self, object: &ObjectId, reads: &[Call]) -> Looked {
         let visit = Visit::new(object);
         let mut seen = ObjectState::default();

@@ -1,4 +1,4 @@
-//! One object's way: read what must be known, send what must be sent, again where that may help.
+//! Handles one object: reads what the plan needs to know, sends what must change, and retries where that can help.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +17,10 @@ use crate::store::Store;
 use crate::task::{Failure, Fault, FaultClass, Outcome};
 use crate::timeouts::{self, TimedOut, scaled};
 
-/// How long one request may take in all.
+/// Time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Carries out a plan's operations on one object at a time.
+/// Runs a plan's operations on one object at a time.
 pub struct Worker {
     pub(super) store: Arc<dyn Store>,
     operations: Operations,
@@ -28,73 +28,73 @@ pub struct Worker {
     throttle: Throttle,
     policy: RetryPolicy,
     pub(super) stop: CancellationToken,
-    /// Whether the service has taken any of our signatures.
+    /// Whether the service has accepted any request signature of this run.
     accepted: AtomicBool,
     last: Mutex<Option<Way>>,
-    /// When this job first asked for any restore, where what came of its requests was lost: then an object is looked at
-    /// before its restore is asked for again.
+    /// When this job may first have requested any restore, set if the outcomes of its requests were lost. The worker
+    /// then checks an object before it requests its restore again.
     pub(super) asked_since: Option<Timestamp>,
-    /// Where the server is not to be trusted before it has proven itself.
+    /// Set if the server must pass the server check before it gets writes.
     pub(super) check: Option<Arc<ServerCheck>>,
-    /// Objects for which a request that writes was sent.
+    /// The number of objects for which a write was sent.
     written: AtomicU64,
 }
 
-/// From a state that an object was found in to the one that it should have: most objects of a job are found in the same.
+/// The requests for the most recent object state. Most objects of a job are in the same state, so they are computed
+/// once.
 struct Way {
     before: ObjectState,
     steps: Result<Arc<[Step]>, (&'static str, Rejection)>,
 }
 
-/// What came of working on an object.
+/// The result of work on an object.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Worked {
-    /// It has its outcome.
+    /// The object has an outcome.
     Settled(Outcome),
-    /// The job was stopped before a request that writes was sent for it.
+    /// The job was stopped before a write was sent for the object.
     NotBegun,
-    /// The job was stopped after one was sent, while the object waited for another attempt; it has no outcome.
+    /// The job was stopped after a write was sent, while the object waited for a retry. It has no outcome.
     Abandoned,
-    /// The service refuses the credentials, whatever the object; it has no outcome.
+    /// The service rejected the credentials. The object has no outcome.
     Refused(Box<Fault>),
-    /// The server does not do what it is asked, and nothing else. The object has an outcome where it was written.
+    /// The server check failed. The object has an outcome if a write was sent for it.
     Untrusted(Box<Untrusted>),
-    /// What the server has shown could not be recorded, so that nothing more is sent; why not.
+    /// A result of the server check could not be recorded, so nothing more is sent. Holds the error message.
     Unrecorded(String),
 }
 
-/// A server that is not trusted any more, and what became of the object that showed it.
+/// A server that failed the server check, and the outcome of the object that revealed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untrusted {
-    /// What the server did.
+    /// What the server did wrong.
     pub refusal: ServerRefusal,
-    /// The object's outcome, where a request that writes was sent for it.
+    /// The object's outcome, if a write was sent for it.
     pub failure: Option<Failure>,
 }
 
-/// One object on its way.
+/// One object while the worker handles it.
 pub(super) struct Visit<'a> {
     pub(super) object: &'a ObjectId,
-    /// Whether a request was sent. From then on a stop does not come between its requests, only between retries.
+    /// Whether a request was sent. After that, a stop takes effect only between retries, not between the object's
+    /// requests.
     begun: AtomicBool,
-    /// Whether one was that writes.
+    /// Whether a write was sent.
     wrote: AtomicBool,
 }
 
 impl<'a> Visit<'a> {
-    /// Nothing was sent yet.
     pub(super) fn new(object: &'a ObjectId) -> Self {
         Self { object, begun: AtomicBool::new(false), wrote: AtomicBool::new(false) }
     }
 
-    /// Whether a request was sent that writes.
     pub(super) fn wrote(&self) -> bool {
         self.wrote.load(Ordering::Relaxed)
     }
 }
 
-/// Why a request brought no reply.
+/// Why a request returned no reply.
 pub(super) enum Halt {
     Failed(Box<Failure>),
     Refused(Box<Fault>),
@@ -103,15 +103,15 @@ pub(super) enum Halt {
     Stopped,
 }
 
-/// Why a single request brought no answer.
+/// Why a single request returned no reply.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {
-    /// What the last attempt met.
+    /// The error of the last attempt.
     Fault(Box<Fault>),
-    /// The server cannot be trusted with it.
+    /// The server failed the server check.
     Untrusted(Box<ServerRefusal>),
-    /// It was stopped.
+    /// The request was stopped before it was answered.
     Stopped,
 }
 
@@ -127,7 +127,7 @@ impl From<Halt> for Unanswered {
 }
 
 impl Worker {
-    /// A worker that stops waiting for further attempts once `stop` is cancelled.
+    /// Creates a worker. It stops waiting for retries once `stop` is cancelled.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -152,24 +152,25 @@ impl Worker {
         }
     }
 
-    /// Looks at an object that this job may have asked for since then, before it asks for its restore.
+    /// Makes the worker check an object before it requests its restore again, if this job may have requested it since
+    /// `asked_since`.
     #[must_use]
     pub fn looking_first(self, asked_since: Option<Timestamp>) -> Self {
         Self { asked_since, ..self }
     }
 
-    /// Trusts its server only as far as this check goes.
+    /// Makes the worker run this server check on its writes and reads.
     #[must_use]
     pub fn checking(self, check: Arc<ServerCheck>) -> Self {
         Self { check: Some(check), ..self }
     }
 
-    /// Works on one object. `asked_before` says that this job has already asked for its restore.
+    /// Runs the operations on one object. `asked_before` is true if this job may already have requested its restore.
     pub async fn work(&self, object: &ObjectId, asked_before: bool) -> Worked {
         self.work_on(object, asked_before).await.0
     }
 
-    /// The same; also whether a request was sent that writes.
+    /// Like [`Self::work`]. Also returns whether a write was sent.
     pub(super) async fn work_on(&self, object: &ObjectId, asked_before: bool) -> (Worked, bool) {
         let visit = Visit::new(object);
         let worked = match self.carry_out(&visit, asked_before).await {
@@ -178,23 +179,24 @@ impl Worker {
             Err(Halt::Refused(fault)) => Worked::Refused(fault),
             Err(Halt::Untrusted(untrusted)) => Worked::Untrusted(untrusted),
             Err(Halt::Unrecorded(why)) => Worked::Unrecorded(why),
-            // What was only read is as if it had not been begun.
+            // An object that was only read counts as not started.
             Err(Halt::Stopped) if visit.wrote() => Worked::Abandoned,
             Err(Halt::Stopped) => Worked::NotBegun,
         };
         (worked, visit.wrote())
     }
 
-    /// For how many objects a request was sent that writes.
+    /// The number of objects for which a write was sent.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Sends one request by itself, in its turn and with the retries of any other: what it says is all that is wanted. One
-    /// that writes is checked like a job's first. Not for what must not be sent twice.
+    /// Sends one request on its own, with the rate limit and retries of any other, and returns its reply. A write
+    /// goes through the server check like a job's first write. Do not use this for requests that must not be
+    /// repeated.
     ///
     /// # Errors
-    /// When it is not answered, or the server cannot be trusted with it.
+    /// Returns an error if the request gets no successful answer or the server fails the server check.
     pub async fn ask(&self, object: &ObjectId, call: Call) -> Result<Reply, Unanswered> {
         let visit = Visit::new(object);
         let step = Step { call, operation: String::new() };
@@ -203,8 +205,8 @@ impl Worker {
         Ok(reply?)
     }
 
-    /// Every request that the object needs; the status of the last answer: of a write, or of a read where nothing has to
-    /// change.
+    /// Sends every request that the object needs. Returns the status of the last answer: of a write, or of a read if
+    /// nothing has to change.
     async fn carry_out(&self, visit: &Visit<'_>, asked_before: bool) -> Result<u16, Halt> {
         let mut before = ObjectState::default();
         let mut status = None;
@@ -220,13 +222,14 @@ impl Worker {
         for step in &*steps {
             status = Some(self.write(visit, step, asked_before).await?.status);
         }
-        // Without any answer nobody knows that the object is as it should be.
+        // Without any answer it is unknown whether the object is as it should be.
         status.ok_or_else(|| failed(&self.operations.names(), nothing_sent()))
     }
 
-    /// The requests for an object in this state, worked out once as long as the next one is found in the same.
+    /// Returns the requests for an object in this state. They are recomputed only if the state differs from the
+    /// previous object's.
     fn steps(&self, before: ObjectState) -> Result<Arc<[Step]>, (&'static str, Rejection)> {
-        // What is kept is whole at every moment, so that a poisoned lock is as good.
+        // The cached value is consistent at every moment, so a poisoned lock is harmless.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = last.as_ref().filter(|way| way.before == before) {
             return way.steps.clone();
@@ -237,7 +240,7 @@ impl Worker {
         steps
     }
 
-    /// Sends a request that writes, until it is answered for good.
+    /// Sends a write and retries it until there is a final answer.
     pub(super) async fn send_write(&self, visit: &Visit<'_>, step: &Step, asked_before: bool) -> Result<Reply, Halt> {
         match step.call {
             Call::Restore(request) => Box::pin(self.restore(visit, step, request, asked_before)).await,
@@ -245,7 +248,7 @@ impl Worker {
         }
     }
 
-    /// Sends a request that may be repeated, until it is answered for good.
+    /// Sends a request that may be repeated, and retries it until there is a final answer.
     pub(super) async fn send(&self, visit: &Visit<'_>, step: &Step) -> Result<Reply, Halt> {
         let mut backoff = Backoff::new(self.policy);
         loop {
@@ -263,8 +266,9 @@ impl Worker {
         }
     }
 
-    /// Asks for a restore. It is not sent again before a look, since a repeat may be billed and extend the expiry; nor is one
-    /// that was refused with its tier given up before a look at whether the object's class takes any.
+    /// Requests a restore. After an ambiguous answer it checks the object before it repeats the request, since a
+    /// repeat may be billed and may extend the expiry. If the request is rejected with 400 and names a tier, it drops
+    /// the tier only after checking that the object's class takes none.
     async fn restore(
         &self,
         visit: &Visit<'_>,
@@ -307,7 +311,7 @@ impl Worker {
         }
     }
 
-    /// The answer to a look that finds the restore that this job asked for at some time since then.
+    /// Returns the reply to HEAD if it shows that the restore this job requested after `since` already holds.
     pub(super) async fn holds_already(
         &self,
         visit: &Visit<'_>,
@@ -317,7 +321,7 @@ impl Worker {
     ) -> Result<Option<Reply>, Halt> {
         let head = Step { call: Call::Head, operation: step.operation.clone() };
         let reply = match self.send(visit, &head).await {
-            // What is not there is for the request itself to find out.
+            // The restore request itself reports a missing object.
             Err(Halt::Failed(unseen)) if unseen.fault.status == Some(404) => return Ok(None),
             looked => looked?,
         };
@@ -325,19 +329,19 @@ impl Worker {
         Ok(matches!(look(restoration, request, true, since), Looked::Holds).then_some(reply))
     }
 
-    /// Whether a restore may have been refused for naming a tier at all.
+    /// Returns whether a restore may have been rejected for naming a tier at all.
     fn may_be_the_tier(&self, fault: &Fault, call: &Call) -> bool {
         let tiered = matches!(call, Call::Restore(RestoreRequest { tier: Some(_), .. }));
         tiered && fault.status == Some(400) && self.store.untiered_class().is_some()
     }
 
-    /// Whether the object's class takes no tier.
+    /// Returns whether the object's class takes no tier.
     async fn is_untiered(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<bool, Halt> {
         let reply = self.head(visit, step, fault).await?;
         Ok(matches!(&reply.learned, Learned::Head { class, .. } if self.store.untiered_class() == Some(class.as_str())))
     }
 
-    /// One look at how far the object's restore is.
+    /// Reads once how far the object's restore is.
     async fn look(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<(Reply, Restoration), Halt> {
         let reply = self.head(visit, step, fault).await?;
         let found = match reply.learned {
@@ -347,7 +351,7 @@ impl Worker {
         Ok((reply, found))
     }
 
-    /// One look at the object, because of a fault. Where it cannot be had, the fault stands, and says so.
+    /// Sends HEAD after a fault. If HEAD fails as well, returns the original fault with both messages.
     async fn head(&self, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<Reply, Halt> {
         let head = Step { call: Call::Head, operation: step.operation.clone() };
         self.send(visit, &head).await.map_err(|halt| match halt {
@@ -359,7 +363,8 @@ impl Worker {
         })
     }
 
-    /// Sends one request, in its turn and within its time. What is sent `again` gives way to a stop while it waits.
+    /// Sends one request once the throttle admits it, with a time limit. A stop interrupts the wait for the throttle
+    /// if `again` is set or if nothing was sent for the object yet.
     pub(super) async fn attempt(
         &self,
         visit: &Visit<'_>,
@@ -388,7 +393,8 @@ impl Worker {
         Ok(answer.inspect(|_| self.accepted.store(true, Ordering::Relaxed)).map_err(|fault| self.judged(fault)))
     }
 
-    /// A signature that is refused after others were taken is the fault of what was signed, such as an odd key.
+    /// Reclassifies a rejected signature. After other signatures were accepted, the cause is the content that was
+    /// signed, such as an unusual key.
     fn judged(&self, mut fault: Fault) -> Fault {
         if fault.code == "SignatureDoesNotMatch" && self.accepted.load(Ordering::Relaxed) {
             fault.class = FaultClass::Rejected;
@@ -396,7 +402,7 @@ impl Worker {
         fault
     }
 
-    /// Waits for the next attempt, unless this one was the last or the job is being stopped.
+    /// Waits before the next attempt, unless this was the last one or the job is stopping.
     async fn wait(&self, backoff: &mut Backoff, step: &Step, mut fault: Fault) -> Result<(), Halt> {
         let Some(wait) = backoff.after_failure() else {
             fault.message = format!("{} (sent {} times)", fault.message, backoff.failures());
@@ -409,7 +415,7 @@ impl Worker {
     }
 }
 
-/// No operation needed a request, neither to look at the object nor to change it.
+/// The error if no operation sent a request, neither a read nor a write.
 fn nothing_sent() -> Fault {
     let message = "no request was sent: batchplan does not know how to carry this out; please report it";
     Fault::unanswered(FaultClass::Rejected, "NothingSent", message, String::new())
@@ -423,7 +429,7 @@ pub(super) fn failed(operation: &str, fault: Fault) -> Halt {
     Halt::Failed(Box::new(Failure { operation: operation.to_owned(), fault }))
 }
 
-/// The server's conflict, with what the look at the object added.
+/// Adds to the server's conflict what HEAD showed about the object.
 fn explained(mut fault: Fault, looked: Looked, request: RestoreRequest) -> Fault {
     let why = match looked {
         Looked::SomebodyElses => {

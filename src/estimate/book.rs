@@ -1,4 +1,4 @@
-//! A price book: what services ask for what, as dated figures with their sources.
+//! The price book: the prices and rate limits of services, as dated figures with their sources.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::money::Currency;
 use crate::object::{StorageClass, Tier};
 use crate::store::Provider;
 
-/// Something that may have a price.
+/// A billable item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {
     /// A request that reads tags.
@@ -23,30 +23,30 @@ pub enum Item {
     GetAcl,
     /// A request that sets an ACL.
     PutAcl,
-    /// A request to bring an object back.
+    /// A request that restores an object.
     Restore,
-    /// A request for an object's class and restoration.
+    /// A HEAD request, which reads an object's class and restore status.
     Head,
-    /// A request for a page of a listing.
+    /// A request for one page of a listing.
     List,
     /// A request that reads an object.
     GetObject,
     /// A request that writes an object.
     PutObject,
-    /// Data that is brought back from an archive.
+    /// Data retrieved from an archive.
     Retrieval,
-    /// The copy that a restore makes, for as long as it is kept.
+    /// The storage of a restored copy.
     TemporaryCopy,
-    /// Data that is kept.
+    /// The storage of data.
     Storage,
     /// A job of the provider's managed service.
     ManagedJob,
-    /// An object in a job of the provider's managed service.
+    /// An object in a job of the managed service.
     ManagedObject,
 }
 
 impl Item {
-    /// All of them, by their names in price books.
+    /// All items, by their names in price books.
     pub(super) const NAMES: &'static [(&'static str, Self)] = &[
         ("get_tags", Self::GetTags),
         ("put_tags", Self::PutTags),
@@ -65,12 +65,12 @@ impl Item {
         ("managed_object", Self::ManagedObject),
     ];
 
-    /// Whether it is a request, which rate limits count.
+    /// Returns whether the item is a request, which rate limits count.
     pub(super) fn is_request(self) -> bool {
         self < Self::Retrieval
     }
 
-    /// Whether it is priced by this unit.
+    /// Returns whether the item is priced by this unit.
     pub(super) fn is_by(self, unit: Unit) -> bool {
         match self {
             Self::Retrieval => unit == Unit::Gigabyte,
@@ -80,18 +80,18 @@ impl Item {
     }
 }
 
-/// What a price is for.
+/// The unit of a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// So many requests, objects or jobs: a power of ten.
+    /// This number of requests, objects or jobs: a power of ten.
     Each(u32),
     /// 2^30 bytes.
     Gigabyte,
-    /// 2^30 bytes, kept for thirty days.
+    /// 2^30 bytes, stored for thirty days.
     GigabyteMonth,
 }
 
-/// As in `per 1000`, `per GB`.
+/// Formats the unit as in `per 1000` or `per GB`.
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,21 +102,21 @@ impl fmt::Display for Unit {
     }
 }
 
-/// How well a figure is known.
+/// How reliable a figure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// It was read in its source, and that is the provider's own or made of the provider's price list.
+    /// The figure was read in its source, which is the provider's own or is derived from the provider's price list.
     Verified,
-    /// Somebody else says so.
+    /// The figure is from a third party.
     Secondary,
 }
 
 impl Mark {
-    /// Both, by their names in price books.
+    /// All values, by their names in price books.
     pub(super) const NAMES: &'static [(&'static str, Self)] =
         &[("verified", Self::Verified), ("secondary", Self::Secondary)];
 
-    /// The name.
+    /// Returns the name in price books.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -129,47 +129,46 @@ impl Mark {
 /// A price with its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// In trillionths of the currency's unit; at most six decimals of it.
+    /// The amount in trillionths of the currency's unit, with at most six decimals.
     pub(super) parts: u128,
-    /// For how much that is.
     pub(super) unit: Unit,
-    /// Where it stands; `None` where the book does not say.
+    /// The source of the figure; `None` if the book does not say.
     pub source: Option<String>,
-    /// How well it is known, where the book says so.
+    /// How reliable the figure is, if the book says so.
     pub mark: Option<Mark>,
 }
 
 impl Price {
-    /// For how much it is.
+    /// Returns the unit of the price.
     #[must_use]
     pub fn unit(&self) -> Unit {
         self.unit
     }
 }
 
-/// Whether requests are billed that are refused with a status of 400 to 499.
+/// Whether requests that are rejected with a status of 400 to 499 are billed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Whether they are.
+    /// True if they are billed.
     pub billed: bool,
-    /// Where that stands; `None` where the book does not say.
+    /// The source of this statement; `None` if the book does not say.
     pub source: Option<String>,
 }
 
-/// Where a rate holds.
+/// The scope of a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Within {
-    /// Below one prefix of keys, as the service divides them.
+    /// One prefix of keys, as the service partitions them.
     Prefix,
-    /// In one account and region.
+    /// One account in one region.
     Account,
 }
 
 impl Within {
-    /// Both, by their names in price books.
+    /// All scopes, by their names in price books.
     pub(super) const NAMES: &'static [(&'static str, Self)] = &[("prefix", Self::Prefix), ("account", Self::Account)];
 
-    /// The name.
+    /// Returns the name in price books.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -179,95 +178,96 @@ impl Within {
     }
 }
 
-/// How many requests a second a service bears.
+/// A limit on the number of requests per second that a service accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Which requests are counted; all of them where it is empty.
+    /// The requests that count; empty means all.
     pub of: Vec<Item>,
-    /// For objects of which classes; all of them where it is empty.
+    /// The storage classes of the objects that count; empty means all.
     pub classes: Vec<StorageClass>,
-    /// How many a second, from 1.
+    /// The maximum number of requests per second, from 1.
     pub per_second: u32,
-    /// Where it holds.
+    /// The scope of the limit.
     pub within: Within,
-    /// When it holds, where it does not always.
+    /// The condition under which the limit applies; `None` if it always does.
     pub when: Option<String>,
-    /// Where it stands; `None` where the book does not say.
+    /// The source of the figure; `None` if the book does not say.
     pub source: Option<String>,
-    /// How well it is known, where the book says so.
+    /// How reliable the figure is, if the book says so.
     pub mark: Option<Mark>,
 }
 
 impl RateLimit {
-    /// Whether it counts this.
+    /// Returns whether the limit counts a request.
     pub(super) fn counts(&self, item: Item, class: Option<&StorageClass>) -> bool {
         let named = self.classes.is_empty() || class.is_some_and(|class| self.classes.contains(class));
         named && (self.of.is_empty() || self.of.contains(&item))
     }
 }
 
-/// Whose book.
+/// The origin of a price book.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The one that comes with the program.
+    /// Built into the program.
     Shipped,
-    /// A file of the user, by its name.
+    /// A file of the user, with its name.
     File(String),
 }
 
-/// What an item's price depends on. `None` is any.
+/// The key of a price: item, class and tier. `None` stands for any.
 type Key = (Item, Option<StorageClass>, Option<Tier>);
 
-/// What one provider asks in some of its regions.
+/// The prices and limits of one provider in some of its regions.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its name in the book.
+    /// The name of the entry in the book.
     pub name: String,
-    /// Whose book it is in.
+    /// The origin of the book that holds the entry.
     pub origin: Origin,
-    /// The day on which its figures were looked up.
+    /// The day on which the figures were looked up.
     pub dated: Date,
-    /// Whose prices.
+    /// The provider that charges these prices.
     pub provider: Provider,
-    /// In which currency.
+    /// The currency of the prices.
     pub currency: Currency,
-    /// The tier that a restore has which names none.
+    /// The tier of a restore that names none.
     pub default_tier: Option<Tier>,
-    /// The class that manifests and reports are taken to have.
+    /// The storage class that manifests and reports are assumed to have.
     pub own_class: Option<StorageClass>,
-    /// Whether refused requests are billed; `None` is not known.
+    /// Whether rejected requests are billed; `None` if unknown.
     pub refused: Option<Refused>,
-    /// What the provider's managed service is called, where it has one.
+    /// The name of the provider's managed service, if it has one.
     pub managed: Option<String>,
-    /// How many requests a second it bears.
+    /// The limits on requests per second.
     pub limits: Vec<RateLimit>,
     pub(super) regions: Vec<GlobMatcher>,
     pub(super) except: Vec<GlobMatcher>,
     pub(super) prices: Vec<Price>,
-    /// The place in `prices` of each.
+    /// The index into `prices` for each key.
     pub(super) index: BTreeMap<Key, usize>,
 }
 
-/// What a book says of a price.
+/// The result of looking up a price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    /// It is this.
+    /// The price.
     Price(&'a Price),
-    /// It is one of these, cheapest and dearest, by a class that is not known.
+    /// The cheapest and the most expensive of several prices, because the class is unknown.
     Between(&'a Price, &'a Price),
-    /// Nothing.
+    /// The book has no price.
     Nothing,
 }
 
 impl Entry {
-    /// Whether it holds in a region. A region that is not known is in none but `*`.
+    /// Returns whether the entry covers a region. An unknown region is covered by `*` only.
     pub(super) fn covers(&self, provider: Provider, region: Option<&str>) -> bool {
         let region = region.unwrap_or_default();
         let any = |globs: &[GlobMatcher]| globs.iter().any(|glob| glob.is_match(region));
         self.provider == provider && any(&self.regions) && !any(&self.except)
     }
 
-    /// The price of an item: of this class sooner than of any, and of this tier sooner than of any.
+    /// Returns the price of an item. A price for the class takes precedence over one for any class, and likewise for
+    /// the tier.
     pub(super) fn find(&self, item: Item, class: Option<&StorageClass>, tier: Option<Tier>) -> Found<'_> {
         let tier = tier.or(self.default_tier);
         if let Some(class) = class {
@@ -295,7 +295,7 @@ impl Entry {
 }
 
 impl Price {
-    /// What orders prices of one item, whatever they are for.
+    /// Returns a number that orders the prices of one item, whatever their units.
     fn rate(&self) -> u128 {
         match self.unit {
             Unit::Each(count) => self.parts / u128::from(count.max(1)),
@@ -304,25 +304,25 @@ impl Price {
     }
 }
 
-/// Entries, by their names.
+/// A price book: entries by name.
 #[derive(Clone, Debug, Default)]
 pub struct PriceBook {
     pub(super) entries: BTreeMap<String, Entry>,
 }
 
 impl PriceBook {
-    /// The entries, in the order of their names.
+    /// Returns the entries, sorted by name.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }
 
-    /// The entry of this name.
+    /// Returns the entry with this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
 
-    /// This book, and of another one what this has not. Entries of the same name are not mixed.
+    /// Adds the entries of `other` whose names this book does not have. Entries of the same name are not merged.
     #[must_use]
     pub fn over(mut self, other: Self) -> Self {
         for (name, entry) in other.entries {

@@ -1,4 +1,4 @@
-//! The cells of a price book: TOML values with their places, read one by one, so that every mistake is told.
+//! The parser of price books: it reads TOML values with their spans one by one, so that every problem is reported.
 
 use std::ops::Range;
 
@@ -12,28 +12,29 @@ use crate::diagnostics::{Problem, drives_terminal};
 use crate::money::{PARTS, parse_parts};
 use crate::plan::{nearest, shown};
 
-/// Bytes of the book's text.
+/// A range of bytes in the book's text.
 pub(super) type Span = Range<usize>;
 
 /// More problems than this are counted, not kept.
 const MAX_PROBLEMS: usize = 100;
 
-/// The longest text, in characters: sources are URLs.
+/// The maximum length of a text, in characters. Sources are URLs.
 const MAX_TEXT: usize = 2048;
 
-/// The most items of one array of words.
+/// The maximum number of texts in an array.
 const MAX_WORDS: usize = 64;
 
-/// The decimals of a price. With a power of ten up to a million behind it, every request costs whole trillionths.
+/// The maximum number of decimals of a price. As prices are for a power of ten up to a million, the price of one
+/// request is a whole number of trillionths.
 const PRICE_DECIMALS: u32 = 6;
 
-/// The largest power of ten that a price is for.
+/// The largest power of ten that a price can be for.
 const MOST_EACH: u64 = 1_000_000;
 
-/// Nothing that is bought by the thousand or the gigabyte costs more than a million.
+/// The maximum price, in trillionths: nothing that is sold by the thousand or the gigabyte costs more than a million.
 const DEAREST: u128 = 1_000_000 * PARTS;
 
-/// The mistakes found so far.
+/// The problems found so far.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     problems: Vec<Problem>,
@@ -41,7 +42,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Adds one.
+    /// Adds a problem; once there are too many, only counts it.
     pub(super) fn push(&mut self, problem: Problem) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem);
@@ -50,12 +51,12 @@ impl Found {
         }
     }
 
-    /// Adds one at a place.
+    /// Adds a problem at a span.
     pub(super) fn refuse(&mut self, span: Span, title: impl Into<String>, label: &str, help: impl Into<String>) {
         self.push(Problem::new(title).label(span, label).help(help));
     }
 
-    /// All of them, in the file's order.
+    /// Returns all problems, in file order.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| problem.marks().first().map_or(0, |(span, _)| span.start));
         if self.more > 0 {
@@ -65,31 +66,31 @@ impl Found {
     }
 }
 
-/// A value and where it stands.
+/// A value and its span.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) value: T,
     pub(super) span: Span,
 }
 
-/// An open table of the book.
+/// A table of the book whose keys are read.
 pub(super) struct Cells<'a> {
     entries: &'a DeTable<'a>,
-    /// The table's header, or the table itself where it is one of an array.
+    /// The span of the table's header; for a table in an array, of the table itself.
     pub(super) span: Span,
-    /// What people call it.
+    /// What messages call the table.
     pub(super) title: String,
 }
 
 impl<'a> Cells<'a> {
-    /// The whole file.
+    /// Opens the top level of the file.
     pub(super) fn root(entries: &'a DeTable<'a>, keys: &[&str], found: &mut Found) -> Self {
         let cells = Self { entries, span: 0..0, title: "the price book".to_owned() };
         cells.only(keys, found);
         cells
     }
 
-    /// A table in it, with these keys and no others.
+    /// Opens a table that has these keys and no others; without `keys`, it may have any.
     pub(super) fn open(
         value: &'a Spanned<DeValue<'a>>,
         title: String,
@@ -119,17 +120,16 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Each key with its place and its value.
+    /// Returns each key with its span and its value.
     pub(super) fn each(&self) -> impl Iterator<Item = (&'a str, Span, &'a Spanned<DeValue<'a>>)> {
         self.entries.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span(), value))
     }
 
-    /// The value of a key.
     pub(super) fn get(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.entries.get(name)
     }
 
-    /// The value of a key that must be there.
+    /// Returns the value of a required key, and reports it if it is missing.
     pub(super) fn need(&self, name: &str, example: &str, found: &mut Found) -> Option<&'a Spanned<DeValue<'a>>> {
         let value = self.get(name);
         if value.is_none() {
@@ -139,7 +139,7 @@ impl<'a> Cells<'a> {
         value
     }
 
-    /// The tables of an array of tables.
+    /// Returns the tables of an array of tables; reports more than `most` of them, and returns none then.
     pub(super) fn tables(&self, name: &str, most: usize, found: &mut Found) -> Vec<&'a Spanned<DeValue<'a>>> {
         let Some(value) = self.get(name) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
@@ -160,12 +160,12 @@ impl<'a> Cells<'a> {
         items.iter().collect()
     }
 
-    /// A text.
+    /// Reads a text.
     pub(super) fn text(&self, name: &str, found: &mut Found) -> Option<At<String>> {
         self.get(name).and_then(|value| text(name, value, found))
     }
 
-    /// An array of texts; none where the key is absent.
+    /// Reads an array of texts; empty if the key is absent.
     pub(super) fn texts(&self, name: &str, found: &mut Found) -> Vec<At<String>> {
         let Some(value) = self.get(name) else { return Vec::new() };
         match value.get_ref() {
@@ -180,19 +180,19 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// One of a few names.
+    /// Reads one of a fixed set of names, and returns the value for it.
     pub(super) fn choice<T: Copy>(&self, name: &str, names: &[(&str, T)], found: &mut Found) -> Option<T> {
         self.text(name, found).and_then(|text| choose(name, &text, names, found))
     }
 
-    /// Some of a few names; none where the key is absent.
+    /// Reads an array of such names; empty if the key is absent.
     pub(super) fn choices<T: Copy>(&self, name: &str, names: &[(&str, T)], found: &mut Found) -> Vec<At<T>> {
         let words = self.texts(name, found);
         let chosen = |text: At<String>| choose(name, &text, names, found).map(|value| At { value, span: text.span });
         words.into_iter().filter_map(chosen).collect()
     }
 
-    /// Patterns, in which `*` is any text.
+    /// Reads patterns, in which `*` matches any text.
     pub(super) fn globs(&self, name: &str, found: &mut Found) -> Vec<GlobMatcher> {
         let mut globs = Vec::new();
         for text in self.texts(name, found) {
@@ -236,7 +236,7 @@ fn choose<T: Copy>(name: &str, text: &At<String>, names: &[(&str, T)], found: &m
     chosen.map(|(_, value)| *value)
 }
 
-/// A price: a plain decimal number, in quotes or bare, exact in either case.
+/// Reads a price: a plain decimal number, with or without quotes, exact in either case.
 pub(super) fn amount(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<u128> {
     let parts = match value.get_ref() {
         DeValue::String(text) => parse_parts(text, PRICE_DECIMALS),
@@ -260,7 +260,7 @@ pub(super) fn amount(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<
     Some(parts)
 }
 
-/// What a price is for.
+/// Reads the unit of a price.
 pub(super) fn unit(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<Unit> {
     let unit = match value.get_ref() {
         DeValue::String(text) if text == "GB" => Some(Unit::Gigabyte),
@@ -277,7 +277,7 @@ pub(super) fn unit(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<Un
     unit
 }
 
-/// A rate, from 1.
+/// Reads a rate, from 1 to 10,000,000.
 pub(super) fn rate(name: &str, value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<u32> {
     let rate = integer(value).and_then(|rate| u32::try_from(rate).ok()).filter(|rate| (1..=10_000_000).contains(rate));
     if rate.is_none() {
@@ -291,7 +291,7 @@ fn integer(value: &Spanned<DeValue<'_>>) -> Option<u64> {
     u64::from_str_radix(digits.as_str(), digits.radix()).ok()
 }
 
-/// A day.
+/// Reads a date.
 pub(super) fn date(value: &Spanned<DeValue<'_>>, found: &mut Found) -> Option<Date> {
     let text = match value.get_ref() {
         DeValue::Datetime(date) => date.to_string(),

@@ -1,4 +1,4 @@
-//! Which prices hold for a plan.
+//! Selects the prices for a plan.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,20 +9,20 @@ use crate::diagnostics::Problems;
 use crate::plan::{Plan, nearest, shown};
 use crate::store::Provider;
 
-/// The largest price book, in bytes.
+/// The maximum size of a price book, in bytes.
 pub const MAX_BOOK_BYTES: usize = 1 << 20;
 
-/// The prices that an estimate is made with.
+/// The prices for an estimate.
 #[derive(Clone, Debug)]
 pub enum Rates {
-    /// These.
+    /// The entry of the price book that applies.
     Known(Box<Entry>),
-    /// None: everything that would be billed is unknown.
+    /// There are no prices: everything that would be billed is unknown.
     Unknown(NoPrices),
 }
 
 impl Rates {
-    /// The entry, where there is one.
+    /// Returns the entry, if there is one.
     #[must_use]
     pub fn entry(&self) -> Option<&Entry> {
         match self {
@@ -32,15 +32,15 @@ impl Rates {
     }
 }
 
-/// No entry of the price book is for the plan's store.
+/// No entry of the price book covers the plan's store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no prices are known for {}", self.place())]
 pub struct NoPrices {
-    /// Whose prices.
+    /// The provider of the store.
     pub provider: Provider,
-    /// In which region; `None` where the plan does not say.
+    /// The region of the store; `None` if the plan does not say.
     pub region: Option<String>,
-    /// The entries that there are.
+    /// The names of the entries in the book.
     pub known: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl NoPrices {
         }
     }
 
-    /// How to have some.
+    /// Returns how to supply prices.
     #[must_use]
     pub fn help(&self) -> String {
         let book = match self.known.as_slice() {
@@ -70,38 +70,38 @@ impl NoPrices {
     }
 }
 
-/// The prices of a plan cannot be told.
+/// The prices for a plan cannot be selected.
 #[derive(Debug, thiserror::Error)]
 pub enum BookError {
     /// The file cannot be read.
     #[error("the price book {} cannot be read: {source}", shown(&path.to_string_lossy()))]
     Unreadable {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file is no price book; its problems say why.
+    /// The file is not a valid price book; the problems say why.
     #[error("the price book {} is not usable", .0.file_name())]
     Invalid(Problems),
-    /// The plan names an entry that there is not.
+    /// The plan names an entry that does not exist.
     #[error("there are no prices named `{}`", shown(name))]
     NoSuchEntry {
-        /// The name.
+        /// The name in the plan.
         name: String,
-        /// Those that there are.
+        /// The names of the entries in the book.
         known: Vec<String>,
     },
-    /// Several entries of one book are for the plan's store.
+    /// Several entries of one book cover the plan's store.
     #[error("several prices are for this store: {}", names.join(", "))]
     Several {
-        /// Their names.
+        /// The names of these entries.
         names: Vec<String>,
     },
 }
 
 impl BookError {
-    /// What to do about it.
+    /// Returns how to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {
@@ -117,13 +117,15 @@ impl BookError {
     }
 }
 
-/// The prices that hold for a plan: those that it names, or those of its store's provider and region. A price book in
-/// `file` (or else in the one that the plan names) goes before the shipped one: entry by entry of the same name, and
-/// in the search for the region. The region is the plan's: who knows it from elsewhere sets it there before.
+/// Returns the prices for a plan: the entry that it names, or the entry for its store's provider and region.
+///
+/// A price book in `file`, or else the one that the plan names, takes precedence over the built-in one: for entries of
+/// the same name, and in the search for the region. The region is the plan's. A caller that knows it from elsewhere
+/// sets it in the plan first.
 ///
 /// # Errors
-/// When the file cannot be read or is no price book, when there is no entry of the plan's name, or when several entries
-/// of one book are for its store.
+/// Returns an error if the file cannot be read or is not a valid price book, if there is no entry of the plan's name,
+/// or if several entries of one book cover its store.
 pub fn rates_for(plan: &Plan, file: Option<&Path>) -> Result<Rates, BookError> {
     let own = file.or(plan.prices.file.as_deref()).map(read_file).transpose()?;
     let book = own.unwrap_or_default().over(PriceBook::shipped());
@@ -131,10 +133,11 @@ pub fn rates_for(plan: &Plan, file: Option<&Path>) -> Result<Rates, BookError> {
 }
 
 impl PriceBook {
-    /// The entry of this name, or else the one for this provider and region; a user's own before the shipped ones.
+    /// Returns the entry of this name, or else the entry for this provider and region. The user's own entries take
+    /// precedence over the built-in ones.
     ///
     /// # Errors
-    /// When there is no entry of the name, or several are for the region.
+    /// Returns an error if there is no entry of the name, or if several entries cover the region.
     pub fn choose(&self, provider: Provider, region: Option<&str>, name: Option<&str>) -> Result<Rates, BookError> {
         let known = || self.entries().map(|entry| entry.name.clone()).collect();
         if let Some(name) = name {
@@ -155,7 +158,7 @@ impl PriceBook {
     }
 }
 
-/// Reads a file, and never more of it than a price book can have: it may be a device.
+/// Reads a file, but never more than the maximum size of a price book, because the path may be a device.
 fn read_file(path: &Path) -> Result<PriceBook, BookError> {
     let unreadable = |source| BookError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! From counts and prices to lines, and from lines to sums.
+//! Calculates the cost of a job: from counts and prices to lines, and from lines to totals.
 
 use std::fmt;
 
@@ -8,39 +8,39 @@ use super::workload::{Asked, RequestKind, Restored, Volume, Workload};
 use crate::money::{Currency, Money};
 use crate::object::{StorageClass, Tier};
 
-/// A gigabyte as both services bill it.
+/// A gigabyte as both services bill it, in bytes.
 const GIGABYTE: u128 = 1 << 30;
 
-/// A month as OSS bills it (<https://www.alibabacloud.com/help/en/oss/temporary-storage-fees>); AWS counts the hours of
-/// the month that it is.
+/// A month as OSS bills it (<https://www.alibabacloud.com/help/en/oss/temporary-storage-fees>), in days. AWS counts the
+/// hours of the current month.
 const DAYS_A_MONTH: u128 = 30;
 
-/// How much of something there is.
+/// The quantity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
-    /// Requests.
+    /// The number of requests.
     Requests(u64),
-    /// Objects.
+    /// The number of objects.
     Objects(u64),
-    /// Jobs.
+    /// The number of jobs.
     Jobs(u64),
-    /// Bytes.
+    /// The number of bytes.
     Bytes(u128),
-    /// Bytes, kept for so many days.
+    /// Bytes that are stored for some days.
     Kept {
-        /// How many.
+        /// The number of bytes.
         bytes: u128,
-        /// For how long.
+        /// The number of days.
         days: u32,
     },
 }
 
-/// What a line is for.
+/// The purpose of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The objects: whoever does the job pays for it.
+    /// The objects: this cost is the same if the managed service does the job.
     Objects,
-    /// What the program needs for itself: its listings, manifests and report.
+    /// The program's own requests, for its listings, manifests and report.
     Own,
     /// The fee of the provider's managed service.
     Fee,
@@ -51,20 +51,20 @@ pub enum Part {
 pub enum Unpriced {
     /// No prices are known for the store.
     NoBook,
-    /// The book does not have it.
+    /// The price book has no price for it.
     NotInBook,
-    /// It depends on the storage class, which is not known.
+    /// The price depends on the storage class, which is unknown.
     ByClass {
-        /// What it costs at least.
+        /// The cost with the cheapest class.
         least: Money,
-        /// What it costs at most, of the classes that the book has.
+        /// The cost with the most expensive class in the price book.
         most: Money,
     },
-    /// The book has the price, and the size is not known.
+    /// The price is known, but the size is not.
     SizeUnknown,
-    /// Whether refused requests are billed is not known.
+    /// It is unknown whether rejected requests are billed.
     RefusedUnknown,
-    /// Nobody can tell which requests there will be.
+    /// The requests cannot be predicted.
     Unforeseen,
 }
 
@@ -83,27 +83,27 @@ impl fmt::Display for Unpriced {
     }
 }
 
-/// One thing that is done or held, and what it costs.
+/// One item of an estimate, and its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// What it is, for people.
+    /// A description for people.
     pub what: String,
-    /// What it is for.
+    /// The purpose of the line.
     pub part: Part,
-    /// How much of it there is.
+    /// How much of the item there is.
     pub quantity: Quantity,
-    /// Its unit price, where the book has one.
+    /// The unit price, if the book has a single one.
     pub price: Option<Price>,
-    /// What it costs, or why that is not known.
+    /// The cost, or why it is unknown.
     pub amount: Result<Money, Unpriced>,
 }
 
-/// A sum of lines.
+/// The sum of some lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
-    /// The sum of all that is known; `None` where no prices are known.
+    /// The sum of all known amounts; `None` if no prices are known.
     pub known: Option<Money>,
-    /// How many lines have no amount.
+    /// The number of lines without an amount.
     pub unknown: usize,
 }
 
@@ -112,7 +112,7 @@ impl Total {
         let mut total = Self { known: currency.map(Money::none), unknown: 0 };
         for line in lines {
             match (&line.amount, total.known) {
-                // All amounts are of the entry's currency.
+                // All amounts are in the currency of the entry.
                 (Ok(amount), Some(known)) => total.known = known.plus(*amount),
                 _ => total.unknown += 1,
             }
@@ -120,14 +120,14 @@ impl Total {
         total
     }
 
-    /// Whether it is the whole sum.
+    /// Returns whether every line has an amount.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.known.is_some() && self.unknown == 0
     }
 }
 
-/// For people, in cents.
+/// Formats the total for people, in cents.
 impl fmt::Display for Total {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = if self.unknown == 1 { "1 line".to_owned() } else { format!("{} lines", self.unknown) };
@@ -142,40 +142,40 @@ impl fmt::Display for Total {
     }
 }
 
-/// What the provider's managed service asks for the same job.
+/// The cost of the same job at the provider's managed service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Managed {
-    /// What it is called.
+    /// The name of the service.
     pub service: String,
-    /// Its own fees. What is done to the objects is billed beside them as in the estimate.
+    /// The fees of the service. The requests to the objects are billed in addition, as in the estimate.
     pub fees: Vec<Line>,
-    /// The fees and all lines of [`Part::Objects`].
+    /// The sum of the fees and of all lines of [`Part::Objects`].
     pub total: Total,
 }
 
-/// What a job costs.
+/// The estimated cost of a job.
 #[derive(Clone, Debug)]
 pub struct Estimate {
-    /// By which prices.
+    /// The prices that the estimate is based on.
     pub rates: Rates,
-    /// Everything that is done and held.
+    /// All lines whose quantity is not zero.
     pub lines: Vec<Line>,
-    /// Their sum.
+    /// The sum of the lines.
     pub total: Total,
-    /// The managed service's price, where the provider has such a service.
+    /// The cost at the managed service, if the provider has one.
     pub managed: Option<Managed>,
-    /// What the report costs each month that it is kept: not in the sum.
+    /// The cost of storing the report for one month, which is not in the total.
     pub report_a_month: Option<Line>,
 }
 
 impl Estimate {
-    /// The lines without an amount.
+    /// Returns the lines without an amount, each with the reason.
     pub fn unknown(&self) -> impl Iterator<Item = (&Line, &Unpriced)> {
         self.lines.iter().filter_map(|line| line.amount.as_ref().err().map(|why| (line, why)))
     }
 }
 
-/// What a job costs by these prices.
+/// Estimates the cost of a job with these prices.
 #[must_use]
 pub fn estimate(work: &Workload, rates: &Rates) -> Estimate {
     let pen = Pen { entry: rates.entry() };
@@ -204,7 +204,7 @@ pub fn estimate(work: &Workload, rates: &Rates) -> Estimate {
     Estimate { rates: rates.clone(), lines, total, managed, report_a_month }
 }
 
-/// Writes lines by the prices of an entry, if there is one.
+/// Builds lines with the prices of an entry, if there is one.
 struct Pen<'a> {
     entry: Option<&'a Entry>,
 }
@@ -244,7 +244,7 @@ impl Pen<'_> {
             };
             lines.push(line(quantity, ""));
             let mut others = line(Quantity::Objects(volume.unsized_objects), ", sizes not known");
-            // Where it is free, the size does not matter; where there is no price, that is what is to be said.
+            // If it is free, the size does not matter. If there is no price, that is the reason to report.
             if others.price.as_ref().is_some_and(|price| price.parts > 0) || is_by_class(&others) {
                 others.amount = Err(Unpriced::SizeUnknown);
             }
@@ -258,7 +258,7 @@ impl Pen<'_> {
         let requests = |kind: RequestKind, what: &str, count| {
             self.own_line(format!("{kind}, {what}"), kind.item().0, Quantity::Requests(count))
         };
-        // Whose class nobody knows is taken to be of that which the book says, and that is told.
+        // The class of these files is unknown. It is assumed to be the one that the book names, and the line says so.
         let class = of_class(self.entry.and_then(|entry| entry.own_class.as_ref()));
         vec![
             requests(RequestKind::List, "listings", own.lists),
@@ -267,13 +267,13 @@ impl Pen<'_> {
         ]
     }
 
-    /// A line about the program's own files, of the class that they are taken to have.
+    /// Builds a line for the program's own files, with the class that they are assumed to have.
     fn own_line(&self, what: String, item: Item, quantity: Quantity) -> Line {
         let class = self.entry.and_then(|entry| entry.own_class.as_ref());
         self.line(what, Part::Own, quantity, item, class, None)
     }
 
-    /// A managed service takes one operation a job.
+    /// Builds the lines for the managed service, which runs one operation per job.
     fn fees(&self, work: &Workload) -> Vec<Line> {
         let jobs = u64::from(work.operations.max(1));
         let objects = work.objects.saturating_mul(jobs);
@@ -323,14 +323,14 @@ impl Quantity {
 }
 
 impl Price {
-    /// The price itself, as money of its book's currency.
+    /// Returns the unit price as money.
     #[must_use]
     pub fn amount(&self, currency: Currency) -> Money {
         Money::new(self.parts, currency)
     }
 
-    /// What so much costs, in trillionths. Exact for what is counted, as a price is a whole number of trillionths for
-    /// each; bytes are rounded once, to the nearest.
+    /// Returns the price of a quantity, in trillionths. Counts are exact, because the price of each is a whole number
+    /// of trillionths. Bytes are rounded once, to the nearest.
     fn times(&self, quantity: Quantity) -> u128 {
         match (quantity, self.unit) {
             (Quantity::Requests(count) | Quantity::Objects(count) | Quantity::Jobs(count), Unit::Each(each)) => {
@@ -340,15 +340,15 @@ impl Price {
             (Quantity::Kept { bytes, days }, Unit::GigabyteMonth) => {
                 share(bytes.saturating_mul(u128::from(days)), GIGABYTE * DAYS_A_MONTH, self.parts)
             }
-            // A price book pairs no other item and unit; objects of unknown sizes are told apart before.
+            // A price book has no other pairs of item and unit; the caller handles objects of unknown size.
             _ => 0,
         }
     }
 }
 
-/// `of` times `amount / unit`, rounded to the nearest. What is more than any number can hold stays at the most.
+/// Returns `of` times `amount / unit`, rounded to the nearest. Saturates if a product is too large.
 fn share(amount: u128, unit: u128, of: u128) -> u128 {
     let (whole, rest) = (amount / unit, amount % unit);
-    // The rest is below 2^35 and a price below 2^60, so that their product is far from the end.
+    // The rest is below 2^35 and a price below 2^60, so their product cannot overflow.
     whole.saturating_mul(of).saturating_add((rest * of + unit / 2) / unit)
 }

@@ -1,4 +1,4 @@
-//! How long a job takes: at the plan's rate, and at the provider's limits.
+//! Estimates how long a job takes: at the plan's rate, and at the provider's limits.
 
 use std::time::Duration;
 
@@ -7,58 +7,58 @@ use super::choose::Rates;
 use super::workload::Workload;
 use crate::plan::Limits;
 
-/// How long an answer is taken to take, where the rate follows from how many requests are in flight. From the same
-/// region answers mostly take less, from elsewhere more.
+/// The assumed latency of a request, for a rate that depends on the number of requests in flight. Requests in the same
+/// region are mostly faster, and others slower.
 pub const ASSUMED_LATENCY: Duration = Duration::from_millis(50);
 
-/// Requests that one place in flight sends a second.
+/// The number of requests per second for each request in flight.
 const PER_PLACE: u64 = 1000 / 50;
 
-/// What bounds a job's rate on this side.
+/// What limits the rate of a job on our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// `requests_per_second` of the plan.
     Capped,
-    /// `concurrency` of the plan, each answer after [`ASSUMED_LATENCY`].
+    /// `concurrency` of the plan, with [`ASSUMED_LATENCY`] for each request.
     InFlight,
 }
 
-/// How long a job takes at least by one of the provider's limits.
+/// The minimum run time of a job under one of the provider's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// The limit.
     pub limit: RateLimit,
-    /// How many of the job's requests it counts.
+    /// The number of the job's requests that the limit counts.
     pub requests: u64,
-    /// How long they take.
+    /// The time for these requests.
     pub takes: Duration,
 }
 
-/// How long a job takes. Retries, listings and the report are not in it.
+/// The estimated run time of a job, without retries, listings and the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hours {
-    /// How many requests about objects there are.
+    /// The number of requests about objects.
     pub requests: u64,
-    /// The rate that the plan allows, a second.
+    /// The rate that the plan allows, in requests per second.
     pub per_second: u64,
-    /// Why it is this one.
+    /// What limits this rate.
     pub pace: Pace,
-    /// How long the requests take at that rate.
+    /// The time for the requests at this rate.
     pub at_plan: Duration,
-    /// How long they take at each of the provider's limits that counts some of them.
+    /// The time under each of the provider's limits that counts some of the requests.
     pub bounds: Vec<Bound>,
 }
 
 impl Hours {
-    /// How long the requests take at the provider's limits: all those that hold always, of a prefix as if all objects
-    /// were below one. `None` where no limit is known.
+    /// Returns the time for the requests under all provider limits that always apply. A limit for a prefix is applied
+    /// as if all objects were below one prefix. Returns `None` if no such limit is known.
     #[must_use]
     pub fn at_provider(&self) -> Option<Duration> {
         self.bounds.iter().filter(|bound| bound.limit.when.is_none()).map(|bound| bound.takes).max()
     }
 }
 
-/// How long a job takes under a plan's limits and those of its provider.
+/// Estimates the run time of a job under the limits of the plan and of its provider.
 #[must_use]
 pub fn hours(work: &Workload, limits: &Limits, rates: &Rates) -> Hours {
     let requests = sum(work.asked().map(|(_, count)| count));
@@ -81,7 +81,7 @@ fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 
-/// Whole seconds, a begun one counted.
+/// Returns the time for the requests in whole seconds, rounded up.
 fn takes(requests: u64, per_second: u64) -> Duration {
     Duration::from_secs(requests.div_ceil(per_second))
 }

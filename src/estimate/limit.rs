@@ -1,24 +1,24 @@
-//! Whether a job may cost what it costs.
+//! Checks the estimated cost of a job against its limit.
 
 use super::book::Origin;
 use super::choose::{NoPrices, Rates};
 use super::cost::Estimate;
 use crate::money::{Currency, Money};
 
-/// How an estimate compares with `max_cost`.
+/// The result of comparing an estimate with `max_cost`.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is not above it.
+    /// The cost does not exceed the limit.
     Within,
-    /// It is above it, whatever is not known.
+    /// The cost exceeds the limit, whatever the unknown lines cost.
     Above(CostRefusal),
-    /// Nobody can tell, and so the job is refused as well.
+    /// The cost cannot be compared with the limit, so the job is refused as well.
     NotKnown(CostRefusal),
 }
 
 impl Verdict {
-    /// Why the job is refused, if it is.
+    /// Returns why the job is refused, if it is.
     #[must_use]
     pub fn refusal(&self) -> Option<&CostRefusal> {
         match self {
@@ -28,51 +28,51 @@ impl Verdict {
     }
 }
 
-/// Why a job is refused for what it costs.
+/// Why a job is refused because of its cost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CostRefusal {
-    /// It costs too much.
+    /// The job costs too much.
     #[error("max_cost is {max}, and the job would cost {}{cost}", if *whole { "" } else { "at least " })]
     Above {
-        /// The most that it may cost.
+        /// The maximum cost.
         max: Money,
-        /// What it costs, as far as that is known.
+        /// The known cost.
         cost: Money,
-        /// Whether that is all.
+        /// Whether the known cost is the whole cost.
         whole: bool,
     },
-    /// A part of what it costs is not known.
+    /// A part of the cost is unknown.
     #[error("max_cost is {max}, and it is not known what the job costs: {}", name_some(unknown))]
     Unknown {
-        /// The most that it may cost.
+        /// The maximum cost.
         max: Money,
-        /// What has no price, each with the reason.
+        /// The lines without an amount, each with the reason.
         unknown: Vec<String>,
     },
     /// The prices are in another currency.
     #[error("max_cost is {max}, and the prices of `{entry}` are in {currency}")]
     OtherCurrency {
-        /// The most that it may cost.
+        /// The maximum cost.
         max: Money,
-        /// By which prices.
+        /// The name of the price book entry.
         entry: String,
-        /// In which currency they are.
+        /// The currency of its prices.
         currency: Currency,
-        /// Whether they stand in the user's own book.
+        /// Whether the entry is in the user's own price book.
         own: bool,
     },
     /// There are no prices.
     #[error("max_cost is {max}, and {why}")]
     NoPrices {
-        /// The most that it may cost.
+        /// The maximum cost.
         max: Money,
-        /// Why not.
+        /// Why there are no prices.
         why: NoPrices,
     },
 }
 
 impl CostRefusal {
-    /// What to do about it.
+    /// Returns how to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {
@@ -93,7 +93,7 @@ impl CostRefusal {
     }
 }
 
-/// The first of them, and how many more there are.
+/// Returns the first texts, and the number of the others.
 fn name_some(unknown: &[String]) -> String {
     const NAMED: usize = 3;
     let named = unknown[..unknown.len().min(NAMED)].join("; ");
@@ -103,7 +103,7 @@ fn name_some(unknown: &[String]) -> String {
     }
 }
 
-/// Whether a job costs more than it may. Only a sum that is known as a whole is within it.
+/// Compares the cost of a job with its maximum. Only a total that is completely known can be within it.
 pub fn exceeds(estimate: &Estimate, max: &Money) -> Verdict {
     let entry = match &estimate.rates {
         Rates::Known(entry) => entry,

@@ -1,12 +1,13 @@
-//! What a job will send, what that costs, and how long it takes: counts, requests, money, hours.
+//! Estimates what a job sends, what it costs, and how long it takes.
 //!
-//! It comes in three steps. Who knows the objects counts a [`Workload`]; [`rates_for`] finds the prices of the plan's
-//! store, in the price book of this program or in the user's own; [`estimate`] makes lines of both, each a quantity, a
-//! unit price with its source, and an amount. Nothing is guessed: a price that stands in no book is said to be unknown,
-//! and a sum of which a part is unknown is said to be the least it can be.
+//! An estimate has three steps. The caller counts the requests and objects in a [`Workload`]. [`rates_for`] finds the
+//! prices of the plan's store, in the built-in price book or in the user's own. [`estimate`] combines both into lines,
+//! each with a quantity, a unit price with its source, and an amount. Nothing is guessed: a price that is in no book is
+//! reported as unknown, and a sum with unknown parts is reported as a minimum.
 //!
-//! Money is exact. A price has at most six decimals and is for a power of ten of requests, so that every sum of requests
-//! is a whole number of trillionths. Only bytes, billed by the gigabyte, are rounded: once a line, to a trillionth.
+//! Money is exact. A price has at most six decimals and is for a power of ten of requests, so every sum of requests is
+//! a whole number of trillionths. Only bytes, which are billed by the gigabyte, are rounded: once per line, to a
+//! trillionth.
 
 mod book;
 mod cells;

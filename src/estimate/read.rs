@@ -1,4 +1,4 @@
-//! From a price book's text to its entries, or to everything that is wrong with it.
+//! Reads a price book: returns its entries, or all problems in the file.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::object::{StorageClass, Tier};
 use crate::plan::{for_excerpts, shown};
 use crate::store::Provider;
 
-/// The book that comes with the program.
+/// The built-in price book.
 const SHIPPED: &str = include_str!("prices.toml");
 
-/// The most prices of an entry, and the most limits.
+/// The maximum number of prices, and of limits, in an entry.
 const MOST: usize = 500;
 
 const ROOT: &[&str] = &["dated", "book"];
@@ -33,16 +33,16 @@ const PROVIDERS: &[(&str, Provider)] =
 const TIERS: &[(&str, Tier)] = &[("Standard", Tier::Standard), ("Bulk", Tier::Bulk), ("Expedited", Tier::Expedited)];
 
 impl PriceBook {
-    /// The book that comes with the program.
+    /// Returns the price book that is built into the program.
     #[must_use]
     pub fn shipped() -> Self {
         read(SHIPPED, &Origin::Shipped).0
     }
 
-    /// Reads a price book's bytes: as [`PriceBook::from_toml`], for a text that may be no UTF-8.
+    /// Reads a price book from bytes. Like [`PriceBook::from_toml`], but also reports a file that is not UTF-8.
     ///
     /// # Errors
-    /// Everything that is wrong with it, each with its place.
+    /// Returns an error if the book is not valid: all problems, each with its position.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::from_toml(name, text),
@@ -58,10 +58,10 @@ impl PriceBook {
         }
     }
 
-    /// Reads a price book; `name` is the file's, for messages.
+    /// Reads a price book. `name` is the name of the file in messages.
     ///
     /// # Errors
-    /// Everything that is wrong with it, each with its place.
+    /// Returns an error if the book is not valid: all problems, each with its position.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, Problems> {
         let (book, found) = read(text, &Origin::File(shown(name)));
         if found.is_empty() {
@@ -75,7 +75,7 @@ impl PriceBook {
     }
 }
 
-/// What can be read, and what is wrong with the rest.
+/// Returns the entries that can be read, and the problems of the others.
 pub(super) fn read(text: &str, origin: &Origin) -> (PriceBook, Vec<Problem>) {
     let nothing = |problem| (PriceBook::default(), vec![problem]);
     if text.len() > MAX_BOOK_BYTES {
@@ -114,7 +114,7 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// Reads all of an entry before it judges whether it is whole, so that everything wrong with it is told.
+/// Reads a whole entry before it checks whether anything is missing, so that all problems are reported.
 fn entry(
     name: &str,
     value: &Spanned<DeValue<'_>>,
@@ -187,7 +187,7 @@ fn classes(cells: &Cells<'_>, found: &mut Found) -> Vec<StorageClass> {
     cells.texts("classes", found).iter().map(|class| StorageClass::new(&class.value)).collect()
 }
 
-/// The place of each price, and of its table.
+/// The index of each price, and the span of its table.
 type Index = BTreeMap<(Item, Option<StorageClass>, Option<Tier>), (usize, Span)>;
 
 fn price(value: &Spanned<DeValue<'_>>, prices: &mut Vec<Price>, index: &mut Index, found: &mut Found) {
@@ -200,7 +200,7 @@ fn price(value: &Spanned<DeValue<'_>>, prices: &mut Vec<Price>, index: &mut Inde
     let unit = cells.need("per", "1000", found).and_then(|value| unit(value, found));
     let (source, mark) = (source(&cells, found), cells.choice("mark", Mark::NAMES, found));
     let (Some(parts), Some(unit)) = (parts, unit) else { return };
-    // What is given but unusable has been told; the price must not hold for all instead.
+    // An invalid list is already reported. The price must not apply to everything instead.
     if (classes.is_empty() && cells.get("classes").is_some()) || (tiers.is_empty() && cells.get("tiers").is_some()) {
         return;
     }
@@ -227,7 +227,7 @@ fn price(value: &Spanned<DeValue<'_>>, prices: &mut Vec<Price>, index: &mut Inde
     prices.push(Price { parts, unit, source, mark });
 }
 
-/// Each of them, or one that stands for any.
+/// Returns each item, or a single `None`, which stands for any.
 fn any_of<T: Clone>(some: &[T]) -> Vec<Option<T>> {
     if some.is_empty() { vec![None] } else { some.iter().cloned().map(Some).collect() }
 }

@@ -1,4 +1,4 @@
-//! What a job will send, read and hold: the counts that an estimate is made of.
+//! The workload of a job: the counts that an estimate is based on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use super::book::Item;
 use crate::call::Call;
 use crate::object::{RestoreRequest, StorageClass, Tier};
 
-/// A kind of request, as far as services price them apart.
+/// A kind of request, as far as services price them separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RequestKind {
     /// Read an object's tags.
@@ -20,11 +20,11 @@ pub enum RequestKind {
     GetAcl,
     /// Set an object's ACL.
     PutAcl,
-    /// Ask for a readable copy, in a tier if one is named.
+    /// Restore an object, in a tier if one is named.
     Restore(Option<Tier>),
-    /// Read an object's class and restoration.
+    /// Read an object's class and restore status.
     Head,
-    /// List a page of a bucket.
+    /// List one page of a bucket.
     List,
     /// Read an object.
     GetObject,
@@ -33,7 +33,7 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
-    /// The kind of a request about one object.
+    /// Returns the kind of a request about one object.
     #[must_use]
     pub fn of(call: &Call) -> Self {
         match call {
@@ -47,7 +47,7 @@ impl RequestKind {
         }
     }
 
-    /// What it is in a price book, and the tier that it names.
+    /// Returns the item in a price book, and the tier that the request names.
     pub(super) fn item(self) -> (Item, Option<Tier>) {
         let item = match self {
             Self::GetTags => Item::GetTags,
@@ -65,7 +65,7 @@ impl RequestKind {
     }
 }
 
-/// By the names of the services' APIs.
+/// Formats the kind by its name in the services' APIs.
 impl fmt::Display for RequestKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -84,75 +84,75 @@ impl fmt::Display for RequestKind {
     }
 }
 
-/// What is asked of which objects. Without a class it is not known.
+/// A kind of request, and the storage class of its objects; `None` if the class is unknown.
 pub type Asked = (RequestKind, Option<StorageClass>);
 
-/// What is brought back alike: class (`None` is not known), tier (`None` names none) and days.
+/// Restored objects that are billed alike: by class, tier and days.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Restored {
-    /// The storage class; `None` is not known.
+    /// The storage class; `None` if unknown.
     pub class: Option<StorageClass>,
-    /// The tier; `None` leaves it to the service.
+    /// The tier; `None` leaves the choice to the service.
     pub tier: Option<Tier>,
-    /// Days that the copy is kept.
+    /// The number of days that the copy is kept.
     pub days: u32,
 }
 
-/// How much it is.
+/// The number and size of restored objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// How many objects.
+    /// The number of objects.
     pub objects: u64,
-    /// The bytes of those whose size is known.
+    /// The bytes of the objects whose size is known.
     pub bytes: u128,
-    /// How many have a size that is not known.
+    /// The number of objects whose size is unknown.
     pub unsized_objects: u64,
 }
 
-/// What the program itself needs beside the requests about objects.
+/// The program's own requests, in addition to those about objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Own {
-    /// Pages of listings.
+    /// The number of pages of listings.
     pub lists: u64,
-    /// Reads of manifests, inventories and earlier reports.
+    /// The number of reads of manifests, inventories and earlier reports.
     pub reads: u64,
-    /// Writes of the completion report.
+    /// The number of writes of the completion report.
     pub uploads: u64,
-    /// The report's size.
+    /// The size of the report, in bytes.
     pub report_bytes: u128,
 }
 
-/// What a job will send, read and hold.
+/// The requests that a job sends, and the data that it restores and stores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// How many objects its manifest names.
+    /// The number of objects in the manifest.
     pub objects: u64,
-    /// How many operations its plan has: a managed service needs a job for each.
+    /// The number of operations in the plan. A managed service needs a job for each.
     pub operations: u32,
-    /// Requests about objects that will be carried out.
+    /// Requests about objects that are expected to succeed.
     pub requests: BTreeMap<Asked, u64>,
-    /// Requests about objects that will probably be refused.
+    /// Requests about objects that will probably be rejected.
     pub refused: BTreeMap<Asked, u64>,
-    /// Objects of which nobody can tell what will be asked of them.
+    /// The number of objects whose requests cannot be predicted.
     pub unforeseen: u64,
-    /// What restores bring back.
+    /// The restored objects and their size.
     pub restored: BTreeMap<Restored, Volume>,
-    /// What the program needs for itself.
+    /// The program's own requests.
     pub own: Own,
 }
 
 impl Workload {
-    /// Counts requests of a kind that will be carried out.
+    /// Counts requests that are expected to succeed.
     pub fn send(&mut self, kind: RequestKind, class: Option<&StorageClass>, count: u64) {
         add(&mut self.requests, (kind, class.cloned()), count);
     }
 
-    /// Counts requests of a kind that will probably be refused.
+    /// Counts requests that will probably be rejected.
     pub fn send_in_vain(&mut self, kind: RequestKind, class: Option<&StorageClass>, count: u64) {
         add(&mut self.refused, (kind, class.cloned()), count);
     }
 
-    /// Counts an object that is brought back: the request for it, and its bytes, where its size is known.
+    /// Counts one restored object: the request, and its bytes if the size is known.
     pub fn restore(&mut self, request: &RestoreRequest, class: Option<&StorageClass>, size: Option<u64>) {
         self.send(RequestKind::Restore(request.tier), class, 1);
         let place = Restored { class: class.cloned(), tier: request.tier, days: request.days };
@@ -164,7 +164,7 @@ impl Workload {
         }
     }
 
-    /// Everything asked of objects, whether it is carried out or refused.
+    /// Returns all requests about objects, both expected to succeed and expected to be rejected.
     pub fn asked(&self) -> impl Iterator<Item = (&Asked, u64)> {
         self.requests.iter().chain(&self.refused).map(|(asked, count)| (asked, *count))
     }

@@ -1,4 +1,4 @@
-//! A job's name, its life and its counts.
+//! A job's id, its status and its counts.
 
 mod status;
 
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 
 pub use status::{JobStatus, NotAStatus};
 
-/// A job's name: 44 characters of base64, the form of OSS's own job ids.
+/// A job's id: 44 characters of base64, the same form as OSS's own job ids.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId(String);
 
 impl JobId {
-    /// A new, random one.
+    /// Generates a new random id.
     #[must_use]
     pub fn random() -> Self {
         Self(STANDARD.encode(uuid::Uuid::new_v4().simple().to_string()))
     }
 
-    /// The id as it stands in paths, reports and messages.
+    /// Returns the id as used in paths, reports and messages.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -36,7 +36,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// The text is not a job id.
+/// The text is not a valid job id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a job id is 44 characters of base64")]
 pub struct NotAJobId;
@@ -45,7 +45,7 @@ impl FromStr for JobId {
     type Err = NotAJobId;
 
     fn from_str(text: &str) -> Result<Self, NotAJobId> {
-        // The id becomes a folder and a report prefix, so nothing but the exact form may pass.
+        // The id becomes a folder name and a report prefix, so only the exact form is accepted.
         let hex = STANDARD.decode(text).map_err(|_| NotAJobId)?;
         let hex_digits = hex.iter().all(u8::is_ascii_hexdigit);
         if hex.len() == 32 && hex_digits && !text.contains(['/', '+']) {
@@ -70,25 +70,25 @@ impl From<JobId> for String {
     }
 }
 
-/// How many objects a job has, and what became of them.
+/// How many objects a job has, and how many of them succeeded or failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Rows of the frozen manifest.
+    /// The number of rows in the frozen manifest.
     pub total: u64,
-    /// Objects on which every operation holds.
+    /// The number of objects on which every operation succeeded.
     pub succeeded: u64,
-    /// Objects on which one does not.
+    /// The number of objects on which an operation failed.
     pub failed: u64,
 }
 
 impl Progress {
-    /// Objects that have an outcome.
+    /// Returns the number of objects that have an outcome.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.succeeded.saturating_add(self.failed)
     }
 
-    /// Objects that have none.
+    /// Returns the number of objects without an outcome.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.total.saturating_sub(self.settled())

@@ -1,4 +1,4 @@
-//! Where a job stands, and where it may go from there.
+//! The status of a job, and the legal moves between statuses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,36 +8,37 @@ use serde::{Deserialize, Serialize};
 use crate::variants::enum_with_all;
 
 enum_with_all! {
-    /// Where a job stands, by the names of the managed services.
+    /// The status of a job, with the names that the managed services use.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
     pub enum JobStatus {
-        /// It was created, and nothing was done for it.
+        /// Created; no work was done yet.
         New,
         /// The manifest is being resolved, checked and counted.
         Preparing,
-        /// It waits to be confirmed.
+        /// Waits for confirmation.
         Suspended,
-        /// It waits for a slot.
+        /// Confirmed; waits for a slot.
         Ready,
-        /// Objects are being worked on.
+        /// Objects are being processed.
         Active,
-        /// It takes no more objects; what is in flight is finished.
+        /// Takes no more objects; requests in flight are finished.
         Pausing,
-        /// Stopped before its end, to be resumed.
+        /// Stopped before its end; can be resumed.
         Paused,
         /// Every object was attempted; some may have failed.
         Complete,
-        /// Somebody cancelled it; what is in flight is finished, and its report completed.
+        /// It was cancelled; requests in flight are finished and the report is completed.
         Cancelling,
         /// Cancelled; some objects may have been changed.
         Cancelled,
-        /// Too many objects failed, or it cannot be done at all; what is in flight is finished, and its report completed.
+        /// Too many objects failed, or the job cannot be done at all; requests in flight are finished and the report
+        /// is completed.
         Failing,
         /// Failed; some objects may have been changed.
         Failed,
         /// Its files are being removed. Never shown.
         Cleaning,
-        /// Nothing is left of it. Never shown.
+        /// Its files are removed. Never shown.
         Cleaned,
     }
 }
@@ -47,7 +48,7 @@ use JobStatus::{
     Ready, Suspended,
 };
 
-/// Every legal move. What is not here never happens, whoever asks for it.
+/// Every legal move. Any other move is rejected.
 const MOVES: [(JobStatus, &[JobStatus]); JobStatus::ALL.len()] = [
     (New, &[Preparing, Cancelling, Failing]),
     (Preparing, &[Suspended, Ready, Cancelling, Failing]),
@@ -66,31 +67,31 @@ const MOVES: [(JobStatus, &[JobStatus]); JobStatus::ALL.len()] = [
 ];
 
 impl JobStatus {
-    /// Whether a job may go from here to there.
+    /// Returns whether a job may move from this status to `next`.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         MOVES.iter().any(|(from, to)| *from == self && to.contains(&next))
     }
 
-    /// Whether the job has ended: nothing will be done for it any more.
+    /// Returns whether the job has ended: no more work will be done for it.
     #[must_use]
     pub fn is_over(self) -> bool {
         matches!(self, Complete | Cancelled | Failed | Cleaning | Cleaned)
     }
 
-    /// Whether a process works on a job that stands here. Where none does, the job was interrupted.
+    /// Returns whether a process must be working on a job in this status. If none is, the job was interrupted.
     #[must_use]
     pub fn needs_holder(self) -> bool {
         matches!(self, New | Preparing | Active | Pausing | Cancelling | Failing)
     }
 
-    /// Whether a job that stands here takes one of the slots, as long as a process works on it.
+    /// Returns whether a job in this status takes one of the slots while a process works on it.
     #[must_use]
     pub fn takes_slot(self) -> bool {
         matches!(self, Active | Pausing)
     }
 
-    /// The name.
+    /// Returns the name as used in the journal, in JSON and in messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -118,7 +119,7 @@ impl fmt::Display for JobStatus {
     }
 }
 
-/// The text names no status.
+/// The text is not the name of a status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a status: they are New, Preparing, Suspended, Ready, Active, Pausing, Paused, Complete, Cancelling, Cancelled, Failing and Failed"
@@ -137,7 +138,7 @@ impl FromStr for JobStatus {
 mod tests {
     use super::*;
 
-    /// Row by row as in `ALL`, column by column likewise: `x` where the move is legal.
+    /// Rows and columns are in the order of `ALL`: `x` where the move is legal.
     const TABLE: [&str; 14] = [
         // NwPrSuRdAcPgPdCoCgCdFgFdClCd
         ".x......x.x...", // New

@@ -1,4 +1,4 @@
-//! What to do about objects that failed, by the error code that they failed with.
+//! Hints on what to do about failed objects and untrusted servers, by error code.
 
 use crate::call::Call;
 use crate::engine::{
@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::plan::policy::{Language, Need};
 use crate::task::Fault;
 
-/// Advice for each code that a job commonly meets.
+/// Hints for the error codes that jobs commonly meet.
 const ADVICE: &[(&[&str], &str)] = &[
     (
         &["AccessDenied", "AllAccessDisabled", "AccountProblem"],
@@ -125,7 +125,8 @@ const ADVICE: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// What to do about objects that failed with this code and HTTP status (0 where no answer came), where that is known.
+/// Returns a hint for objects that failed with this error code, if one is known. `http` is the HTTP status, or 0 if no
+/// response arrived; it decides for unknown codes.
 #[must_use]
 pub fn advice(code: &str, http: u16) -> Option<&'static str> {
     let of = |code: &str| ADVICE.iter().find(|(codes, _)| codes.contains(&code)).map(|(_, advice)| *advice);
@@ -139,18 +140,19 @@ pub fn advice(code: &str, http: u16) -> Option<&'static str> {
     })
 }
 
-/// Whether credentials that served before have run out: work that they were used for can be resumed with others.
+/// Returns whether the credentials have expired or are no longer available. Work that used them can be resumed with
+/// others.
 pub(super) fn has_run_out(fault: &Fault) -> bool {
     let codes =
         ["NoCredentials", "ExpiredToken", "ExpiredTokenException", "SecurityTokenExpired", "TokenRefreshRequired"];
     codes.contains(&fault.code.as_str())
 }
 
-/// What to do where the service does not accept how requests are signed. Some of its codes for that say many things.
+/// The hint for a rejected signature. Services also report this with general codes such as `InvalidArgument`.
 const SIGNING: &str = "the region in [store], or that of the environment, is not the bucket's, or the credentials are for \
                        another service: check both";
 
-/// Why a job pauses whose credentials are refused, and what is to be done about it.
+/// Describes why a job pauses when its credentials are rejected, and what to do about it.
 pub(super) fn refused(fault: &Fault) -> String {
     let (what, todo) = match fault.code.as_str() {
         "NoCredentials" => {
@@ -166,7 +168,7 @@ pub(super) fn refused(fault: &Fault) -> String {
     format!("the service refuses {what}: {fault}{}", todo.unwrap_or_default())
 }
 
-/// Why a job pauses whose server is not trusted, or a command refuses.
+/// Describes why a job pauses, or a command is refused, when the server is not trusted.
 #[must_use]
 pub fn why_untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
     let missing = match &refusal.kind {
@@ -191,13 +193,14 @@ pub fn why_untrusted(plan: &Plan, refusal: &ServerRefusal) -> String {
     format!("{refusal}{missing}. It was seen with {object}; {end}{others}")
 }
 
-/// The action that a policy must allow for a request about this object.
+/// Returns the action that a policy must allow for a request on this object.
 pub(super) fn missing_action(plan: &Plan, call: &Call, object: &ObjectId) -> &'static str {
     Need::of(call).action(Language::of(plan.store.provider), object.version.is_some())
 }
 
-/// What to do about a job that is paused because its server is not trusted, for this reason. Where that was seen by a write, to
-/// try again may cost one more object. The check is turned off only where it could not be made.
+/// Returns the hint for a job that is paused because its server is not trusted. `why` is the pause reason. If a write
+/// revealed the problem (`after_write`), another attempt may damage one more object. The hint suggests turning the
+/// check off only if the check itself could not be completed.
 #[must_use]
 pub fn after_distrust(job: &JobId, after_write: bool, why: &str) -> String {
     if after_write && why.contains(KEEPS_NOTHING) {
@@ -233,7 +236,7 @@ pub fn after_distrust(job: &JobId, after_write: bool, why: &str) -> String {
     )
 }
 
-/// What to do about a server that is not trusted, before there is a job.
+/// Returns the hint for an untrusted server if there is no job yet.
 #[must_use]
 pub(super) fn distrust_help(refusal: &ServerRefusal) -> String {
     let way_out = "if you know that this server supports it, set `skip_server_check = true` in [store]";

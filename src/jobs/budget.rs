@@ -1,25 +1,26 @@
-//! What several jobs of one process may have in flight together, and who gets how much of it.
+//! Divides requests in flight and the request rate among the jobs of one process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::descriptors;
 use crate::engine::Allowance;
 
-/// Files that a job has open: two of its report, one on its way to its bucket, a lane of its manifest each, its lease, and a
-/// folder whose names are brought to the disk.
+/// Files that a job keeps open: two report files, one upload, up to six manifest partitions, the lease, and a folder
+/// that is being synced to disk.
 const FILES_OF_A_JOB: u64 = 11;
 
-/// The requests that jobs of one process share, store by store. Clones are the same budget.
+/// The request budget that the jobs of one process share, per store. Clones share the same budget.
 ///
-/// Together, the jobs of a store have no more in flight, and send no more a second, than the most generous of their plans
-/// allows one alone. Each has one part of that for itself and one for every job of lower priority: best effort, and none
-/// starves.
+/// Together, the jobs of a store never exceed the limits of the most generous plan among them, in flight and per
+/// second. Each job gets one share for itself and one for each job of lower priority. The division is best effort, and
+/// no job starves.
 ///
-/// All jobs together have no more in flight than there are sockets for, whatever their plans allow; each has one.
+/// All jobs together use no more sockets than the process may open, whatever their plans allow. Each job gets at least
+/// one.
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
     seated: Arc<Mutex<Vec<Seated>>>,
-    /// Files and sockets that may be opened; `None` is as many as anybody wants.
+    /// The number of files and sockets that may be open; `None` means no limit.
     descriptors: Option<u64>,
 }
 
@@ -32,16 +33,16 @@ struct Seated {
     allowance: Allowance,
 }
 
-/// What a plan allows one job.
+/// The request limits that a plan sets for one job.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Objects in flight.
+    /// The maximum number of objects in flight.
     pub concurrency: u32,
-    /// Requests a second; `None` is no cap.
+    /// The maximum number of requests per second; `None` means no limit.
     pub requests_per_second: Option<u32>,
 }
 
-/// A job's part of the budget, until it is dropped.
+/// A job's share of the budget. Dropping it returns the share.
 #[derive(Debug)]
 pub struct Seat {
     budget: Budget,
@@ -50,7 +51,7 @@ pub struct Seat {
 }
 
 impl Budget {
-    /// The budget of this process, which may open no more files and sockets than the system lets it.
+    /// Returns the budget of this process, limited by the files and sockets that the system lets it open.
     #[must_use]
     pub fn of_process() -> Self {
         Self::within(descriptors::left())
@@ -60,20 +61,20 @@ impl Budget {
         Self { descriptors: descriptors.map(|left| left.saturating_sub(descriptors::SPARE)), ..Self::default() }
     }
 
-    /// How many of so many jobs there are files and sockets for at once; one in any case.
+    /// Returns how many of `wanted` jobs can run at once with the available files and sockets. At least one.
     #[must_use]
     pub fn slots(&self, wanted: usize) -> usize {
         let fitting = self.descriptors.map_or(u64::MAX, |left| left / (FILES_OF_A_JOB + 1));
         usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, wanted.max(1))
     }
 
-    /// How many objects each of so many jobs may have in flight, by the sockets that there are for them.
+    /// Returns how many objects each of `jobs` jobs may have in flight with the available sockets.
     fn sockets(&self, jobs: usize) -> u32 {
         let sockets = self.descriptors.map(|left| (left / jobs.max(1) as u64).saturating_sub(FILES_OF_A_JOB));
         sockets.map_or(u32::MAX, |sockets| u32::try_from(sockets).unwrap_or(u32::MAX).max(1))
     }
 
-    /// Takes a job in.
+    /// Adds a job, and returns its share.
     #[must_use]
     pub fn enter(&self, store: String, priority: u32, wanted: Wanted) -> Seat {
         let allowance = Allowance::new(wanted.concurrency, wanted.requests_per_second);
@@ -86,7 +87,7 @@ impl Budget {
     }
 
     fn seated(&self) -> MutexGuard<'_, Vec<Seated>> {
-        // What is behind the lock is whole at every moment.
+        // The list is consistent at every moment, so a poisoned mutex is harmless.
         self.seated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,21 +97,21 @@ impl Budget {
 }
 
 impl Seat {
-    /// The part.
+    /// Returns the limits of this share. They change as jobs join and leave.
     #[must_use]
     pub fn allowance(&self) -> Allowance {
         self.allowance.clone()
     }
 
-    /// How many objects it may have in flight where the files and sockets that may be open allow fewer than its plan does,
-    /// and how many those are.
+    /// If files and sockets allow fewer than `wanted` objects in flight, returns how many they allow, and the open-file
+    /// limit.
     #[must_use]
     pub fn bounded_by_descriptors(&self, wanted: u32) -> Option<(u32, u64)> {
         let sockets = self.budget.sockets(self.budget.seated().len());
         descriptors::limit().filter(|_| sockets < wanted).map(|limit| (sockets, limit))
     }
 
-    /// Gives the job another priority.
+    /// Changes the job's priority, and divides the budget again.
     pub fn set_priority(&self, priority: u32) {
         let mut seated = self.budget.seated();
         for other in seated.iter_mut().filter(|other| other.number == self.number) {
@@ -135,7 +136,7 @@ fn divide(seated: &[Seated], sockets: u32) {
         let (mine, all) = (parts(job), there().map(parts).sum::<u64>().max(1));
         let part = |whole: u32| u32::try_from(u64::from(whole) * mine / all).unwrap_or(whole).max(1);
         let concurrency = there().map(|other| other.wanted.concurrency).max().unwrap_or(1);
-        // One plan without a cap lifts nobody else's.
+        // A plan without a rate limit does not raise the limit of other plans.
         let rate = job.wanted.requests_per_second.map(|own| {
             let most = there().filter_map(|other| other.wanted.requests_per_second).max().unwrap_or(own);
             part(most).min(own)

@@ -1,4 +1,4 @@
-//! What others ask of a job while it is being worked on: to pause, to end, or to take another priority.
+//! Requests to a running job from other processes: to pause it, to cancel it, or to change its priority.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,23 +10,23 @@ use super::budget::Seat;
 use crate::job::{JobId, JobStatus};
 use crate::journal::{JobRecord, Journal, PauseCause, Request, Why};
 
-/// How often the journal is looked at.
+/// The interval between two reads of the journal.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Watches over one job, from its process's side.
+/// Watches the journal for requests to one job, in the process that runs the job.
 pub(super) struct Control<'a> {
     pub(super) journal: &'a Journal,
     pub(super) job: &'a JobId,
-    /// Cancelled by a signal.
+    /// Cancelled when the process is asked to stop.
     pub(super) signal: &'a CancellationToken,
-    /// What this cancels.
+    /// Cancelled here to stop the job.
     pub(super) stop: &'a CancellationToken,
     pub(super) seat: Option<&'a Seat>,
 }
 
 impl Control<'_> {
-    /// Watches for as long as it is awaited. A journal that cannot be read at the moment is asked again: whoever works on
-    /// the job meets the same trouble, and ends.
+    /// Watches until the future is dropped. If the journal cannot be read, it is read again later: the run meets the
+    /// same error, and ends.
     pub(super) async fn watch(&self) {
         let mut answered = None;
         let mut signalled = false;
@@ -50,14 +50,15 @@ impl Control<'_> {
         }
     }
 
-    /// Watches over a job whose manifest is being resolved, and notes how many objects were found so far: that can only
-    /// be cancelled.
+    /// Watches a job whose manifest is being resolved, and records how many objects were found so far. Such a job can
+    /// only be cancelled.
     pub(super) async fn watch_preparing(&self, found: &AtomicU64) {
         let mut noted = 0;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = found.load(Ordering::Relaxed);
-            // Only for whoever looks on: where it cannot be noted, what follows says why.
+            // This count is only for observers. If it cannot be recorded, a later write to the journal reports the
+            // error.
             if now != noted && self.journal.set_total(self.job, now).is_ok() {
                 noted = now;
             }
@@ -88,7 +89,7 @@ impl Control<'_> {
         self.stop.cancel();
     }
 
-    /// Where the job cannot turn there any more it is on its way to an end, which is as good.
+    /// Moves the job to `to`. A refused move is ignored, because the job is then already on its way to an end.
     fn turn(&self, to: JobStatus, why: Why) {
         let _ = self.journal.advance(self.job, to, why, Timestamp::now());
     }

@@ -1,5 +1,4 @@
-//! What is to be expected of a job whose objects are frozen, and whether it may cost what it costs: asked before the first of
-//! them is touched.
+//! Estimates what a job with a frozen manifest would do, and checks its cost before the first object is changed.
 
 use std::io;
 use std::path::Path;
@@ -17,13 +16,13 @@ use crate::manifest::{Frozen, ManifestError, Prepared};
 use crate::plan::Plan;
 use crate::store::{ReadOnly, Store};
 
-/// Objects that are looked at, of seed 0: the same that `plan` looks at, so that both come to the same sum.
+/// The number of objects to sample, with seed 0. `plan` reads the same sample, so both estimates are equal.
 pub const SAMPLE: u32 = 200;
 
-/// Looks at a sample of a job's objects. Nothing is changed.
+/// Reads a sample of a job's objects. Nothing is changed.
 ///
 /// # Errors
-/// When the objects cannot be looked at.
+/// Returns an error if the objects cannot be read.
 pub async fn foresee(
     plan: &Plan,
     frozen: &Frozen,
@@ -41,10 +40,12 @@ pub async fn foresee(
     })
 }
 
-/// Refuses a job that costs more than its plan allows, as far as a sample of its objects tells. False where it was stopped.
+/// Refuses a job that would cost more than its plan allows, estimated from a sample of its objects. Returns `false` if
+/// the check was stopped.
 ///
 /// # Errors
-/// When it does, or nobody can tell; or when the prices or the objects cannot be had.
+/// Returns an error if the cost exceeds the limit or is unknown, if the prices or the objects cannot be read, or if the
+/// server is not trusted.
 pub(super) async fn check(
     plan: &Plan,
     frozen: &Frozen,
@@ -66,13 +67,13 @@ pub(super) async fn check(
     }
 }
 
-/// What a preview has shown of the server ends a command.
+/// Converts a preview's finding that the server is not trusted to the error that ends a command.
 #[must_use]
 pub fn distrusted(plan: &Plan, refusal: &ServerRefusal) -> JobError {
     JobError::Untrusted { job: None, why: why_untrusted(plan, refusal), help: distrust_help(refusal) }
 }
 
-/// Looks on, and says nothing: it is over in a moment.
+/// An observer that ignores progress, because reading a sample takes only a moment.
 struct Nobody;
 
 impl Onlooker for Nobody {

@@ -1,4 +1,4 @@
-//! Everything that there is to say of a job.
+//! Gathers everything that is known about a job.
 
 use std::fs;
 use std::io;
@@ -12,68 +12,68 @@ use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, Lease, 
 use crate::manifest::{Frozen, ManifestError, Pin, Source};
 use crate::plan::Plan;
 
-/// A job, and all that is known of it.
+/// A job, and everything that is known about it.
 #[derive(Debug)]
 pub struct Description {
-    /// What the journal says of it.
+    /// The journal's record of the job.
     pub job: JobRecord,
-    /// Who works on it.
+    /// Whether a process works on the job.
     pub presence: Presence,
-    /// What it does; an error where this version does not accept its plan any more.
+    /// The job's plan; an error if this version does not accept it.
     pub plan: Result<Plan, JobError>,
-    /// Its frozen manifest, once there is one; an error where that cannot be read.
+    /// The frozen manifest: `None` before it exists, an error if it cannot be read.
     pub manifest: Result<Option<Frozen>, ManifestError>,
-    /// The jobs that do again what failed in it, oldest first.
+    /// The jobs that retry what failed in this job, oldest first.
     pub retried_by: Vec<JobId>,
-    /// Why objects failed, the most frequent reason first.
+    /// Why objects failed, most frequent reason first.
     pub failures: Vec<(ErrorCode, Reason)>,
-    /// Its folder.
+    /// The folder with the job's files.
     pub folder: JobFolder,
-    /// What is in there.
+    /// The entries of that folder.
     pub files: Vec<Kept>,
 }
 
-/// Who works on a job.
+/// Whether a process works on a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// Nobody, as it should be where the job stands.
+    /// No process works on the job, and its status needs none.
     Nobody,
-    /// Nobody, and somebody should: its process is gone.
+    /// No process works on the job, but its status needs one: the process is gone.
     Interrupted,
-    /// Whoever this is, in words.
+    /// A process works on the job. The value describes it for display.
     Held(String),
 }
 
-/// A file in a job's folder, or a folder in there and all that is in it.
+/// An entry of a job's folder: a file, or a subfolder with everything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Its name; that of a folder ends in `/`.
+    /// The name of the entry. The name of a subfolder ends in `/`.
     pub name: String,
-    /// How many files it is.
+    /// The number of files; 1 if the entry is a file.
     pub files: u64,
-    /// How many bytes they have.
+    /// The total size of these files, in bytes.
     pub bytes: u64,
 }
 
-/// What became of a job's report.
+/// The state of a job's report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportState {
-    /// There is none yet: no object was attempted.
+    /// There is no report yet, because no object was attempted.
     Absent,
-    /// It grows in the job's folder.
+    /// The report is being written in the job's folder.
     Open,
-    /// It is complete in the job's folder, where it stays.
+    /// The report is complete in the job's folder, and stays there.
     Kept,
-    /// It is complete in the job's folder, and not yet where the plan wants it.
+    /// The report is complete in the job's folder, but not published yet.
     Due,
-    /// It is where the plan wants it.
+    /// The report is published where the plan says.
     Published,
 }
 
-/// Gathers everything that there is to say of a job.
+/// Gathers everything that is known about a job.
 ///
 /// # Errors
-/// When the job is gone, or the journal or the job's folder cannot be read.
+/// Returns an error if the job does not exist, or if the journal or the job's folder cannot be read.
 pub fn describe(journal: &Journal, id: &JobId) -> Result<Description, JobError> {
     let (job, presence) = look(journal, journal.find(id.as_str())?)?;
     let folder = JobFolder::of(journal.state(), &job.id);
@@ -92,11 +92,11 @@ pub fn describe(journal: &Journal, id: &JobId) -> Result<Description, JobError> 
     })
 }
 
-/// A job as it is now, and who works on it. As long as somebody does, nothing is in doubt: that is for the case that they are
-/// gone.
+/// Returns the job's current record, and whether a process works on the job. While one does, no object counts as in
+/// doubt: that count applies only after the process is gone.
 ///
 /// # Errors
-/// When the job is gone, or the journal or its lease cannot be read.
+/// Returns an error if the job does not exist, or if the journal or the lease cannot be read.
 pub fn look(journal: &Journal, job: JobRecord) -> Result<(JobRecord, Presence), JobError> {
     let (job, presence) = seen(journal, job)?;
     let at_work = job.status.needs_holder() && matches!(presence, Presence::Held(_));
@@ -110,7 +110,7 @@ fn seen(journal: &Journal, job: JobRecord) -> Result<(JobRecord, Presence), JobE
     if held.is_some() || !job.status.needs_holder() {
         return Ok((job, held.map_or(Presence::Nobody, Presence::Held)));
     }
-    // Whoever let go of it a moment ago has recorded where it stands before that.
+    // A process records the final status before it releases the lease, so read the record again.
     let job = journal.find(job.id.as_str())?;
     let presence = match Lease::holder(folder.path())? {
         Some(holder) => Presence::Held(holder),
@@ -121,7 +121,7 @@ fn seen(journal: &Journal, job: JobRecord) -> Result<(JobRecord, Presence), JobE
 }
 
 impl Description {
-    /// Objects that have an outcome, for each second of work; `None` where there was none.
+    /// Returns the number of settled objects per second of active time; `None` if there was no active time.
     #[must_use]
     pub fn objects_per_second(&self) -> Option<f64> {
         let seconds = self.job.active.as_secs_f64();
@@ -130,7 +130,7 @@ impl Description {
         (seconds > 0.0).then(|| settled / seconds)
     }
 
-    /// Whether it was ever Active.
+    /// Returns whether the job was ever Active.
     #[must_use]
     pub fn was_active(&self) -> bool {
         let JobRecord { status, active, taken, .. } = &self.job;
@@ -138,16 +138,16 @@ impl Description {
         tells || !active.is_zero() || taken.is_some()
     }
 
-    /// What its manifest was made from, once that is known.
+    /// Returns what the manifest was made from, once that is known.
     #[must_use]
     pub fn pin(&self) -> Option<&Pin> {
         self.manifest.as_ref().ok()?.as_ref().map(Frozen::pin)
     }
 
-    /// The manifest that its objects come from; `None` where they are those that an earlier job left.
+    /// Returns the manifest source of the job's objects; `None` if the job retries what an earlier job left.
     ///
     /// # Errors
-    /// When this version does not accept its plan.
+    /// Returns an error if this version does not accept the job's plan.
     pub fn source(&self) -> Result<Option<Source>, &JobError> {
         Ok(match &self.job.origin {
             Origin::Plan => Some(self.plan.as_ref()?.manifest.source.clone()),
@@ -156,7 +156,7 @@ impl Description {
         })
     }
 
-    /// What became of its report.
+    /// Returns the state of the report.
     #[must_use]
     pub fn report(&self) -> ReportState {
         let place = self.plan.as_ref().ok().and_then(|plan| plan.report.place.as_ref());
@@ -169,7 +169,7 @@ impl Description {
         }
     }
 
-    /// Where its report is, or is to be, in words: a URL or a path.
+    /// Returns where the report is or will be, as a URL or a path.
     #[must_use]
     pub fn report_place(&self) -> Option<String> {
         match self.report() {
@@ -180,7 +180,8 @@ impl Description {
     }
 }
 
-/// The entries of a folder by name, each folder summed up. What goes away meanwhile is not there.
+/// Lists the entries of a folder by name, with a total for each subfolder. Entries that disappear meanwhile count as
+/// empty.
 fn kept(folder: &Path) -> io::Result<Vec<Kept>> {
     let mut found = Vec::new();
     for path in entries(folder)? {
@@ -193,7 +194,7 @@ fn kept(folder: &Path) -> io::Result<Vec<Kept>> {
     Ok(found)
 }
 
-/// How many files there are, and their bytes. Links are not followed.
+/// Returns the number of files, and their total size in bytes. Symbolic links are not followed.
 fn weigh(path: &Path) -> io::Result<(u64, u64)> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),

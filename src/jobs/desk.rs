@@ -1,4 +1,4 @@
-//! Jobs found, created and taken up: whose work a plan is.
+//! Finds or creates the job for a plan, and takes the lease to work on it.
 
 use std::io;
 use std::path::Path;
@@ -12,42 +12,42 @@ use crate::journal::{
 };
 use crate::plan::{self, Plan};
 
-/// A plan, and where it was read.
+/// A request to find or create the job for a plan.
 #[derive(Clone, Debug)]
 pub struct Submission<'a> {
-    /// The plan.
+    /// The plan to run.
     pub plan: &'a Plan,
-    /// Its text.
+    /// The text of the plan, which is stored with the job.
     pub text: &'a [u8],
-    /// Its file, absolute.
+    /// The absolute path of the plan file.
     pub file: &'a Path,
-    /// Where its objects come from.
+    /// Where the job's objects come from.
     pub origin: Origin,
-    /// Whether a new job is made although there is an unfinished one.
+    /// Whether to create a new job even if there is an unfinished one.
     pub afresh: bool,
-    /// Whether the job need not be confirmed.
+    /// Whether the job runs without waiting for confirmation.
     pub confirmed: bool,
-    /// What its manifest must be, where the plan was saved.
+    /// The fingerprint that the manifest must match, if the plan was saved.
     pub pledge: Option<&'a Pledge>,
-    /// What a new job works on, where the plan recurs.
+    /// What a new job works on, if the plan recurs.
     pub recurrence: Option<Recurrence>,
 }
 
-/// The job that a plan's work has.
+/// The job that a request found or created.
 #[must_use]
 #[derive(Clone, Debug)]
 pub enum Entered {
-    /// A new one.
+    /// A new job.
     New(JobRecord),
-    /// One that was begun before, and is not over.
+    /// An existing job that is not over.
     Unfinished(JobRecord),
-    /// The one that the plan's token made, and it is over.
+    /// The job that was created with the plan's client request token. It is over.
     Over(JobRecord),
 }
 
 impl Submission<'_> {
-    /// The name of the work: that of the plan, or for a retry that of what is retried and how much of it. An unfinished
-    /// retry of some failures must not be taken for one of others.
+    /// Returns the identity of the work: that of the plan, or for a retry, what is retried and how much of it. An
+    /// unfinished retry of some failures must not be mistaken for a retry of others.
     fn identity(&self) -> String {
         match &self.origin {
             Origin::Plan => self.plan.identity(),
@@ -61,10 +61,11 @@ impl Submission<'_> {
         }
     }
 
-    /// Finds the work's job, or creates one.
+    /// Finds the job for this work, or creates one.
     ///
     /// # Errors
-    /// When there is one of another plan, the queue is full, or the journal cannot be used.
+    /// Returns an error if the existing job belongs to a different plan or saved plan, if the queue is full, or if the
+    /// journal cannot be used.
     pub fn enter(&self, journal: &Journal, now: Timestamp) -> Result<Entered, JobError> {
         let token = self.plan.job.client_request_token.clone().filter(|_| self.origin == Origin::Plan);
         let new = NewJob {
@@ -96,11 +97,11 @@ impl Submission<'_> {
         if found.status.is_over() {
             return Ok(Entered::Over(found));
         }
-        // What was approved is done as it was approved, limits included.
+        // An approved plan runs exactly as it was approved, limits included.
         if found.pledge.is_some() {
             return Ok(Entered::Unfinished(found));
         }
-        // Limits may be others than they were: that is the same work.
+        // The limits may have changed. It is still the same work.
         journal.replace_plan(&found.id, self.text.to_owned())?;
         Ok(Entered::Unfinished(JobRecord { plan: self.text.to_owned(), ..found }))
     }
@@ -115,11 +116,11 @@ impl Submission<'_> {
     }
 }
 
-/// The plan that a job was made of. Its ages count back from when the job was created, or its plan saved, whenever this is
-/// asked.
+/// Returns the plan that a job was created from. Its ages are evaluated as of the job's creation, or as of the moment
+/// the plan was saved.
 ///
 /// # Errors
-/// When this version does not accept it, or it is not the plan that was stored.
+/// Returns an error if this version does not accept the plan, or if it is not the plan that was stored.
 pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let plan = read_plan(job)?;
     if plan.hash() != job.plan_hash {
@@ -129,7 +130,7 @@ pub fn stored_plan(job: &JobRecord) -> Result<Plan, JobError> {
     Ok(plan)
 }
 
-/// The plan whose text a job has.
+/// Parses the plan text of a job.
 fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
     let folder = job.plan_file.parent().unwrap_or(Path::new(""));
     let as_of = job.pledge.as_ref().map_or(job.created, |pledge| pledge.as_of);
@@ -141,11 +142,12 @@ fn read_plan(job: &JobRecord) -> Result<Plan, JobError> {
     })
 }
 
-/// The plan to go on with: that of the job's plan file, where it is still there and still the same work, and otherwise the
-/// one that was stored; of a saved plan always that.
+/// Returns the plan to resume a job with. `text` is the current content of the plan file. If it describes the same
+/// work, it is used, and replaces the stored plan. Without `text`, and for saved plans and retries, the stored plan is
+/// used.
 ///
 /// # Errors
-/// When the file has become another plan, or neither is accepted.
+/// Returns an error if the plan file now describes different work, or if one of the plans is not accepted.
 pub fn plan_to_go_on_with(journal: &Journal, job: &JobRecord, text: Option<&[u8]>) -> Result<Plan, JobError> {
     let stored = stored_plan(job)?;
     let kept = matches!(job.origin, Origin::Retry { .. }) || job.pledge.is_some();
@@ -160,19 +162,19 @@ pub fn plan_to_go_on_with(journal: &Journal, job: &JobRecord, text: Option<&[u8]
     Ok(plan)
 }
 
-/// The right to work on a job, until it is dropped, and the job's files.
+/// The lease on a job, and the job's folder. Dropping it releases the lease.
 #[derive(Debug)]
 pub struct Held {
-    /// The files.
+    /// The folder with the job's files.
     pub folder: JobFolder,
     _lease: Lease,
 }
 
 impl Held {
-    /// Takes the right to work on a job, and makes its folder where there is none yet.
+    /// Takes the lease on a job, and creates the job's folder if there is none.
     ///
     /// # Errors
-    /// When somebody else works on it, or the folder cannot be made.
+    /// Returns an error if another process holds the lease, or if the folder cannot be created.
     pub fn take(journal: &Journal, job: &JobId) -> Result<Self, JobError> {
         let mut tries = 0;
         loop {
@@ -180,7 +182,7 @@ impl Held {
             tries += 1;
             match Lease::take(folder.path()) {
                 Ok(lease) => return Ok(Self { folder, _lease: lease }),
-                // Another process forgets the job, and has removed its folder since.
+                // Another process is deleting the job, and has just removed its folder.
                 Err(LeaseError::Io(error)) if error.kind() == io::ErrorKind::NotFound && tries < 5 => {}
                 Err(cause) => return Err(JobError::Lease { job: job.clone(), cause }),
             }
@@ -188,10 +190,10 @@ impl Held {
     }
 }
 
-/// Whether a job that should be worked on is not: its process is gone.
+/// Returns whether no process works on a job although its status needs one: the process is gone.
 ///
 /// # Errors
-/// When its lease cannot be looked at.
+/// Returns an error if the lease cannot be read.
 pub fn is_interrupted(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
     let waits = matches!(job.status, JobStatus::Suspended | JobStatus::Ready | JobStatus::Paused);
     if waits || job.status.is_over() {

@@ -1,4 +1,4 @@
-//! How a job ends: its report is finished and published, and its last status recorded.
+//! Finishes a job: completes and publishes its report, and records its final status.
 
 use std::time::Duration;
 
@@ -12,37 +12,37 @@ use crate::plan::Plan;
 use crate::report::{PublishError, Report, ReportWriter, publish};
 use crate::store::{Provider, Store};
 
-/// How a job stands after its work.
+/// The state of a job after a run.
 #[must_use]
 #[derive(Debug)]
 pub enum Concluded {
-    /// It is Paused: it can be gone on with.
+    /// The job is Paused, and can be resumed.
     Paused,
-    /// It is over, and this became of its report.
+    /// The job is over. The value says what happened to its report.
     Over(Delivered),
 }
 
-/// What became of the report of a job that is over.
+/// What happened to the report of a job that is over.
 #[derive(Debug)]
 pub enum Delivered {
-    /// It stays on this machine, as the plan wants it.
+    /// The report stays on this machine, as the plan says.
     Kept,
-    /// It is in its bucket.
+    /// The report was published to its bucket.
     Published,
-    /// It is whole on this machine, and could not be published.
+    /// The report is complete on this machine, but publishing it failed.
     Refused(Box<PublishError>),
-    /// It is whole on this machine; there was no time to publish it.
+    /// The report is complete on this machine, but there was no time to publish it.
     Interrupted,
-    /// There is none: nothing was attempted.
+    /// There is no report, because no object was attempted.
     Nothing,
 }
 
 impl Runner<'_> {
-    /// Brings a job to where its work has left it: Paused, or over with its report complete.
+    /// Records the result of a run: the job becomes Paused, or is over with a complete report.
     ///
     /// # Errors
-    /// When the report cannot be finished or the journal not be written: the job can be gone on with, which does this
-    /// again.
+    /// Returns an error if the report cannot be finished or the journal cannot be written. Resuming the job repeats
+    /// this step.
     pub async fn conclude(&mut self, ran: Ran) -> Result<Concluded, JobError> {
         let Ran { dispatched, writer, unkept } = ran;
         if self.job.status == Paused {
@@ -57,10 +57,10 @@ impl Runner<'_> {
         self.end(writer, last).await.map(Concluded::Over)
     }
 
-    /// Ends a job that was to end when it was interrupted, or is cancelled while nobody works on it.
+    /// Ends a job that was about to end when it was interrupted, or that is cancelled while no process works on it.
     ///
     /// # Errors
-    /// As [`conclude`](Self::conclude).
+    /// As for [`conclude`](Self::conclude).
     pub async fn end_as_recorded(&mut self) -> Result<Concluded, JobError> {
         let recorded = self.journal.recorded(self.job.number)?;
         if self.job.taken.is_none() {
@@ -81,7 +81,7 @@ impl Runner<'_> {
         self.end(writer, last).await.map(Concluded::Over)
     }
 
-    /// All that the report tells of, even where the work ended because that could not be recorded.
+    /// Covers everything in the report, even if the run ended because that could not be recorded.
     fn last_checkpoint(&self, dispatched: &Dispatched, Unkept { parts, failures }: Unkept) -> Checkpoint {
         Checkpoint {
             progress: dispatched.progress,
@@ -106,7 +106,7 @@ impl Runner<'_> {
         Ok(delivered)
     }
 
-    /// The last status.
+    /// Records the final status.
     fn over(&mut self) -> Result<(), JobError> {
         self.refresh()?;
         let last = match self.job.status {
@@ -119,7 +119,7 @@ impl Runner<'_> {
         self.advance(last, Why { reason, cause: None })
     }
 
-    /// Publishes the report where the plan wants it, for no longer after a signal than there is patience.
+    /// Publishes the report where the plan says. After a stop signal, waits no longer than the publish timeout.
     pub async fn deliver(&self, report: &mut Report) -> Delivered {
         if report.address().is_none() {
             return Delivered::Kept;
@@ -148,13 +148,13 @@ async fn publish_and_record(store: &dyn Store, runner: &Runner<'_>, report: &mut
     Ok(())
 }
 
-/// Where a report is published, as a URL of its service's tools.
+/// Returns where the report is published, as a URL.
 fn place_of(plan: &Plan, report: &Report) -> Option<String> {
     let (bucket, key) = report.address()?;
     Some(url(plan.store.provider, &bucket, &key))
 }
 
-/// An object as the service's own tools name it.
+/// Returns the URL of an object, with the scheme that the service's own tools use.
 #[must_use]
 pub fn url(provider: Provider, bucket: &Bucket, key: &Key) -> String {
     let scheme = if provider == Provider::Oss { "oss" } else { "s3" };

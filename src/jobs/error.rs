@@ -1,4 +1,4 @@
-//! Why a job cannot be created, gone on with, or told what to do.
+//! Errors of creating, running and controlling jobs.
 
 use std::io;
 
@@ -13,119 +13,121 @@ use crate::plan::Change;
 use crate::store::ConnectError;
 use crate::task::Fault;
 
-/// Why a job cannot be created, gone on with, or told what to do.
+/// An error of creating, running or controlling a job.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// The journal does not play along.
+    /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Somebody else works on it.
+    /// The lease on the job cannot be taken.
     #[error("job {job} cannot be worked on: {cause}")]
     Lease {
-        /// The job.
+        /// The job whose lease was requested.
         job: JobId,
-        /// Why.
+        /// Why the lease cannot be taken.
         cause: LeaseError,
     },
-    /// The work has an unfinished job of another plan.
+    /// There is an unfinished job for the same work, but with a different plan.
     #[error("the plan has changed since job {job} was made of it")]
     PlanChanged {
-        /// The job.
+        /// The existing job.
         job: JobId,
-        /// What differs.
+        /// The differences between the plans.
         changes: Vec<Change>,
-        /// Whether the job was made by the plan's token, which stands for one plan for ever.
+        /// Whether the job was created with the plan's client request token. A token always stands for one plan.
         token: bool,
     },
-    /// The plan in the journal is not one that this version accepts.
+    /// This version does not accept the plan that is stored in the journal.
     #[error("the plan that job {job} was made of is not accepted any more: {what}")]
     StoredPlan {
-        /// The job.
+        /// The job with this plan.
         job: JobId,
-        /// What is wrong with it.
+        /// What is wrong with the plan.
         what: String,
     },
-    /// What the manifest was made from is not what it was.
+    /// The source of the manifest has changed.
     #[error("job {job} cannot go on as it was begun: {cause}")]
     Pin {
-        /// The job.
+        /// The job that was to be resumed.
         job: JobId,
         /// What changed.
         cause: Box<PinBroken>,
     },
-    /// The manifest cannot be resolved, or what was frozen of it cannot be read.
+    /// The manifest cannot be resolved, or the frozen manifest cannot be read.
     #[error("{0}")]
     Manifest(ManifestError),
-    /// The report cannot be gone on with or finished.
+    /// The report cannot be resumed or finished.
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// The store cannot be connected to.
+    /// Connecting to the store failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// A file cannot be used; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The job stands where this cannot be done.
+    /// The job's status does not allow this command.
     #[error("job {job} is {status}: {why}")]
     NotNow {
-        /// The job.
+        /// The job that the command was for.
         job: JobId,
-        /// Where it stands.
+        /// The status of the job.
         status: JobStatus,
-        /// Why that is in the way.
+        /// Why the status does not allow the command.
         why: &'static str,
     },
-    /// The work has a job that is of no saved plan, or of another one, and is not over or has the plan's token.
+    /// The existing job for this work was not created from this saved plan, and it is unfinished or has the plan's
+    /// client request token.
     #[error("job {job} of the same plan is {}, and was not made of this saved plan", if *over { "over" } else { "not over" })]
     OtherPledge {
-        /// The job.
+        /// The existing job.
         job: JobId,
-        /// Whether it is over.
+        /// Whether that job is over.
         over: bool,
     },
-    /// It would cost more than its plan allows, or nobody can tell.
+    /// The job would cost more than its plan allows, or its cost is unknown.
     #[error(transparent)]
     TooDear(Box<CostRefusal>),
-    /// Its prices cannot be told.
+    /// The prices cannot be determined.
     #[error(transparent)]
     Prices(#[from] BookError),
-    /// Its objects cannot be looked at.
+    /// The service rejected the credentials when the sample of objects was read.
     #[error("the service refuses the credentials: {0}")]
     Unseen(Box<Fault>),
-    /// Its server is not trusted.
+    /// The server is not trusted.
     #[error("{}{why}", job.as_ref().map_or_else(String::new, |job| format!("job {job} is not resumed: ")))]
     Untrusted {
-        /// The job, where it is refused because of what it has seen before.
+        /// The job, if it is refused because of what it recorded about the server earlier.
         job: Option<JobId>,
         /// What the server did.
         why: String,
-        /// What to do.
+        /// What the user can do.
         help: String,
     },
-    /// What a saved plan was made of is not what it was.
+    /// The manifest no longer matches the saved plan.
     #[error(
         "the manifest is not what it was when the plan was saved: {0}; nothing was changed, and its job is withdrawn"
     )]
     Stale(String),
-    /// The job's report is not where the plan wants it, and would be lost.
+    /// The report of the job is not published yet, and would be lost.
     #[error("the report of job {0} was not published yet")]
     Unpublished(JobId),
-    /// The plan's next job goes by it.
+    /// The next job of the plan depends on this job.
     #[error("job {job} is the last that its plan has completed: without it {cost}")]
     Needed {
-        /// The job.
+        /// The job that was to be deleted.
         job: JobId,
-        /// What it costs to be without it.
+        /// What the plan loses with the job.
         cost: String,
     },
 }
 
 impl JobError {
-    /// Whether it can be seen to here, whatever the manifest is: what was read of that is kept, and a token still stands for
-    /// work that can be done.
+    /// Returns whether the user can fix the cause without changing the manifest, on this machine or with new
+    /// credentials. What was read of the manifest is kept, and a client request token still stands for work that can be
+    /// done.
     pub(super) fn is_of_this_machine(&self) -> bool {
         match self {
-            // Credentials that served until now and do so no more: others may.
+            // Expired credentials can be replaced.
             Self::Manifest(error) if error.fault().is_some_and(has_run_out) => true,
             Self::Manifest(error) => matches!(
                 error,
@@ -135,14 +137,14 @@ impl JobError {
                     | ManifestError::NoRoomToCompare { .. }
                     | ManifestError::TooMany { .. }
             ),
-            // The job that is to be retried is gone, and stays so.
+            // The job to be retried is gone for good.
             Self::Journal(error) => !matches!(error, JournalError::NoSuchJob(_)),
             Self::Io(_) => true,
             _ => false,
         }
     }
 
-    /// What to do about it, where that is known.
+    /// Returns what the user can do about it, if that is known.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {
@@ -173,7 +175,7 @@ impl JobError {
                 "go on with the objects as they were frozen (batchplan resume {job} --frozen-manifest), or give the job up \
                  (batchplan cancel {job}) and apply the plan again"
             ),
-            // What was read is kept: whoever tells it names the command that goes on.
+            // What was read is kept. The caller names the command that resumes the job.
             Self::Manifest(error) if error.fault().is_some_and(has_run_out) => return None,
             Self::Manifest(error) => return error.help(),
             Self::Report(_) => {

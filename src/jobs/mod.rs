@@ -1,26 +1,26 @@
-//! A job's life: created from a plan, prepared, confirmed, worked on in its turn, stopped and resumed, ended and
-//! forgotten, by whichever process happens to be there.
+//! The life cycle of a job: created from a plan, prepared, confirmed, scheduled, run, paused and resumed, finished and
+//! deleted. Any process can take each of these steps.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `check` | whether the credentials may do what a plan needs, before there is a job |
-//! | `desk` | finds or creates the job of a plan |
-//! | `origin` | where its objects come from |
-//! | `runner`, `control` | takes a job on from wherever it stands, and obeys what others ask of it meanwhile |
-//! | `server_verdict` | whether its server is trusted with more |
-//! | `recurring` | whether there is anything new for a plan that recurs |
-//! | `queue` | works off all jobs that wait |
-//! | `redo` | what is done about a record that is damaged, or cannot be proven |
-//! | `ending` | finishes and publishes its report |
-//! | `orders` | what others ask |
-//! | `preview` | what a plan would do, before there is a job |
-//! | `cost` | what is to be expected of a job, and whether it may cost that |
-//! | `saved`, `pledge` | a plan that was saved, and whether its manifest is what it was |
-//! | `describe`, `advice` | what there is to say of a job, and to do about its failures |
-//! | `xml` | jobs as OSS Batch Operations shows them |
-//! | `schedule`, `scope`, `turn`, `budget` | whose turn it is, what jobs may touch, who gets how many requests |
-//! | `settings` | what whoever runs jobs decides |
-//! | `error` | why something cannot be done |
+//! | `check` | checks whether the credentials may do what a plan needs, before there is a job |
+//! | `desk` | finds or creates the job for a plan |
+//! | `origin` | resolves where the job's objects come from |
+//! | `runner`, `control` | run a job from its current status, and react to requests from other processes |
+//! | `server_verdict` | refuses to resume a job whose server is not trusted |
+//! | `recurring` | decides whether a recurring plan has new work |
+//! | `queue` | runs all queued jobs |
+//! | `redo` | recovers from damaged or unverified records |
+//! | `ending` | finishes a job and publishes its report |
+//! | `orders` | commands to a job: confirm, pause, cancel, prioritise, delete |
+//! | `preview` | shows what a plan would do, before there is a job |
+//! | `cost` | estimates what a job costs, and checks that against its limit |
+//! | `saved`, `pledge` | saved plans, and the fingerprint that their manifest must match |
+//! | `describe`, `advice` | everything known about a job, and hints about its failures |
+//! | `xml` | jobs in the XML of OSS Batch Operations |
+//! | `schedule`, `scope`, `turn`, `budget` | which job starts next, what jobs may change, their share of the requests |
+//! | `settings` | settings that the process chooses, not the plan |
+//! | `error` | errors of creating, running and controlling jobs |
 
 mod advice;
 mod budget;

@@ -1,5 +1,4 @@
-//! What somebody orders from outside: to confirm, pause, cancel, prioritise or forget a job, whether or not a process
-//! works on it.
+//! Commands to a job: confirm, pause, cancel, prioritise or delete it, whether or not a process works on it.
 
 use std::io;
 use std::time::Duration;
@@ -20,22 +19,22 @@ use crate::journal::{
     Why,
 };
 
-/// How long a process that works on a job is waited for. It looks twice a second; what is in flight may take longer.
+/// How long to wait for the process that works on a job. That process reads the journal twice a second, but its
+/// requests in flight may take longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often the journal is looked at meanwhile.
+/// The interval between two reads of the journal while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What became of an order.
+/// The outcome of a command.
 #[must_use]
 #[derive(Debug)]
 pub enum Ordered {
-    /// It is done.
+    /// The command is complete.
     Done(JobRecord),
-    /// The process that works on the job has taken it, and is still finishing what is in flight.
+    /// The request is recorded, but the process that works on the job has not completed it yet.
     Underway(JobRecord),
-    /// Nobody works on the job: it is Cancelling, or was Failing when it was interrupted, and whoever holds it is
-    /// to end it.
+    /// No process works on the job, and it is Cancelling or Failing. The caller now holds its lease and must finish it.
     Yours(JobRecord, Held),
 }
 
@@ -43,16 +42,17 @@ fn not_now(job: &JobRecord, why: &'static str) -> JobError {
     JobError::NotNow { job: job.id.clone(), status: job.status, why }
 }
 
-/// Confirms a job: a Suspended one becomes Ready, one whose manifest is still being resolved will.
+/// Confirms a job. A Suspended job becomes Ready at once; a job whose manifest is still being resolved becomes Ready
+/// later.
 ///
 /// # Errors
-/// When it does not wait for that.
+/// Returns an error if the job does not wait for confirmation.
 pub fn confirm(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
     let job = journal.find(id.as_str())?;
     match job.status {
         New | Preparing | Suspended => {
             journal.confirm(id)?;
-            // By now it may be Suspended or not: whoever prepares it makes it Ready from here on.
+            // The job may have become Suspended meanwhile. From now on, the process that prepares it makes it Ready.
             let job = journal.find(id.as_str())?;
             let ready = || journal.advance(id, Ready, Why::default(), Timestamp::now());
             if job.status == Suspended { Ok(ready()?) } else { Ok(job) }
@@ -61,10 +61,10 @@ pub fn confirm(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
     }
 }
 
-/// Sets a job's priority. A process that works on it follows within a second.
+/// Sets a job's priority. A process that works on the job applies it within a second.
 ///
 /// # Errors
-/// When the job is over.
+/// Returns an error if the job is over or about to end.
 pub fn prioritise(journal: &Journal, id: &JobId, priority: u32) -> Result<JobRecord, JobError> {
     let job = journal.find(id.as_str())?;
     if job.status.is_over() || matches!(job.status, Cancelling | Failing) {
@@ -77,7 +77,7 @@ pub fn prioritise(journal: &Journal, id: &JobId, priority: u32) -> Result<JobRec
 /// Pauses a job.
 ///
 /// # Errors
-/// When there is nothing to pause.
+/// Returns an error if the job's status does not allow it, or if the journal or the lease cannot be used.
 pub async fn pause(journal: &Journal, id: &JobId) -> Result<Ordered, JobError> {
     let mut told = false;
     let deadline = Instant::now() + PATIENCE;
@@ -99,7 +99,8 @@ pub async fn pause(journal: &Journal, id: &JobId) -> Result<Ordered, JobError> {
             Err(JobError::Lease { cause: LeaseError::Held(_), .. }) => {}
             Err(error) => return Err(error),
         }
-        // Again where it is gone: whoever has just taken up the job has taken back what was meant for the one before.
+        // Repeat a request that is gone: a process that has just resumed the job removes pause requests that were meant
+        // for the previous one.
         if !told || job.request.is_none() {
             journal.request(id, Request::Pause, None)?;
             told = true;
@@ -125,10 +126,10 @@ fn pause_unheld(journal: &Journal, id: &JobId) -> Result<JobRecord, JobError> {
     Ok(journal.advance(id, Paused, why(), Timestamp::now())?)
 }
 
-/// Cancels a job. One that nobody works on is the caller's to end: its report is to be finished.
+/// Cancels a job. If no process works on it, the caller must finish it, including its report.
 ///
 /// # Errors
-/// When it is over, or coming to its end.
+/// Returns an error if the job is over or about to end, or if the journal or the lease cannot be used.
 pub async fn cancel(journal: &Journal, id: &JobId, reason: Option<String>) -> Result<Ordered, JobError> {
     let mut told = false;
     let deadline = Instant::now() + PATIENCE;
@@ -161,7 +162,7 @@ pub async fn cancel(journal: &Journal, id: &JobId, reason: Option<String>) -> Re
 fn cancel_unheld(journal: &Journal, id: &JobId, reason: Option<String>, held: Held) -> Result<Ordered, JobError> {
     let job = journal.find(id.as_str())?;
     let mut why = reason.unwrap_or_else(|| "on request".to_owned());
-    // The finding about the server stays known when the job is cancelled for it.
+    // Keep the finding about the server when the job is cancelled because of it.
     if let Some(found) = job.reason.as_ref().filter(|_| job.cause == Some(PauseCause::Server)) {
         why = format!("{why}; it was paused before: {found}");
     }
@@ -179,22 +180,23 @@ fn cancel_unheld(journal: &Journal, id: &JobId, reason: Option<String>, held: He
     Ok(Ordered::Yours(job, held))
 }
 
-/// Forgets a job that is over: its record, its frozen manifest and its report on this machine. With `force` also one that
-/// comes to its end and cannot, because its report is damaged, and one that later jobs go by: nothing else would ever be rid
-/// of it.
+/// Deletes a job that is over: its record, its frozen manifest, and its report on this machine. With `force`, also
+/// deletes a job that cannot finish because its report is damaged, and a job that later jobs depend on. There is no
+/// other way to remove those.
 ///
 /// # Errors
-/// When it is not over, somebody works on it, or something would be lost and `force` does not say that it may.
+/// Returns an error if the job is not over, if a process works on it, or if something would be lost and `force` is not
+/// set.
 pub fn forget(journal: &Journal, id: &JobId, force: bool) -> Result<(), JobError> {
     let job = journal.find(id.as_str())?;
     may_forget(journal, &job, force)?;
     clean(journal, &job)
 }
 
-/// Whether a job may be forgotten.
+/// Checks whether a job may be deleted.
 ///
 /// # Errors
-/// Why not, as for [`forget`].
+/// Returns the reason if it may not, as for [`forget`].
 pub fn may_forget(journal: &Journal, job: &JobRecord, force: bool) -> Result<(), JobError> {
     match job.status {
         Cancelling | Failing if force => return Ok(()),
@@ -217,7 +219,7 @@ pub fn may_forget(journal: &Journal, job: &JobRecord, force: bool) -> Result<(),
 fn clean(journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
     let folder = JobFolder::of(journal.state(), &job.id);
     let _held = Held::take(journal, &job.id)?;
-    // What it did stays known of its plan's store, and of any store where nobody can tell.
+    // What the job did must stay known for its plan's store, or for any store if the plan cannot be read.
     if job.store.is_none()
         && let Some(plan) = journal.find(job.id.as_str()).ok().and_then(|job| stored_plan(&job).ok())
     {
@@ -230,7 +232,7 @@ fn clean(journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
     let faster = |error: &JournalError| matches!(error, JournalError::NoSuchJob(_) | JournalError::IllegalMove { .. });
     match cleaning {
         Ok(()) => {}
-        // The lease was free and the job is gone, or nearly: the folder was made here for the lease alone.
+        // The job is already deleted, or nearly. The folder was created only to take the lease.
         Err(error) if faster(&error) => {}
         Err(error) => return Err(error.into()),
     }
@@ -244,7 +246,8 @@ fn clean(journal: &Journal, job: &JobRecord) -> Result<(), JobError> {
     }
 }
 
-/// The job is held, and stands nearer to its end than when it was looked at, if anywhere else.
+/// Moves a job to Cleaning. The caller holds the lease, so a status that has changed meanwhile is only closer to the
+/// end.
 fn begin_cleaning(journal: &Journal, id: &JobId) -> Result<(), JournalError> {
     let end = match journal.find(id.as_str())?.status {
         Cancelling => Some(Cancelled),
@@ -257,11 +260,11 @@ fn begin_cleaning(journal: &Journal, id: &JobId) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Fails Suspended jobs that nobody confirmed in time, and forgets what need not be remembered any longer. A job that
-/// cannot be forgotten now is, another time. Returns what the clock keeps from being forgotten.
+/// Fails Suspended jobs that were not confirmed in time, and deletes jobs that are past their retention. A job that
+/// cannot be deleted now is deleted another time. If a jump of the clock keeps jobs from being deleted, returns it.
 ///
 /// # Errors
-/// When the journal cannot be used.
+/// Returns an error if the journal cannot be used.
 pub fn keep_house(journal: &Journal, now: Timestamp) -> Result<Option<ClockLeap>, JobError> {
     let Outlived { jobs, leap } = journal.outlived(now)?;
     for job in jobs {
@@ -276,10 +279,10 @@ pub fn keep_house(journal: &Journal, now: Timestamp) -> Result<Option<ClockLeap>
     Ok(leap)
 }
 
-/// Fails Suspended jobs that nobody confirmed in time, and forgets nothing: for commands that only order something.
+/// Fails Suspended jobs that were not confirmed in time, and deletes nothing. For commands that only control a job.
 ///
 /// # Errors
-/// As [`keep_house`].
+/// As for [`keep_house`].
 pub fn expire_suspended(journal: &Journal, now: Timestamp) -> Result<(), JobError> {
     for job in journal.outlived(now)?.jobs.into_iter().filter(|job| job.status == Suspended) {
         if let Err(JobError::Journal(error)) = expire(journal, &job.id, now) {
@@ -290,11 +293,11 @@ pub fn expire_suspended(journal: &Journal, now: Timestamp) -> Result<(), JobErro
 }
 
 fn expire(journal: &Journal, id: &JobId, now: Timestamp) -> Result<(), JobError> {
-    // Whoever holds it asks somebody at this moment.
+    // The process that holds the lease is asking for confirmation at this moment.
     if Lease::is_held(JobFolder::of(journal.state(), id).path())? {
         return Ok(());
     }
-    // Not if it was confirmed since it was found.
+    // Does nothing if the job was confirmed after it was listed.
     journal.fail_suspended(id, Why::because("nobody confirmed it within 14 days"), now)?;
     Ok(())
 }

@@ -13,7 +13,7 @@ fn journal() -> (TempDir, Journal) {
     (folder, journal)
 }
 
-/// A new job, brought along these statuses.
+/// Creates a job, and moves it through these statuses.
 fn job(journal: &Journal, way: &[JobStatus]) -> JobId {
     let id = JobId::random();
     let new = NewJob {
@@ -47,7 +47,7 @@ fn days(days: i64) -> Timestamp {
     then() + SignedDuration::from_hours(24 * days)
 }
 
-/// Days pass, and each week something is done.
+/// Lets days pass, and calls `does` once a week.
 fn pass(journal: &Journal, from: i64, to: i64, does: impl Fn(Timestamp)) {
     for day in (from..to).step_by(7).chain([to]) {
         assert!(journal.outlived(days(day)).expect("read").leap.is_none());
@@ -67,7 +67,7 @@ fn a_job_may_be_confirmed_wherever_its_preparing_is() {
     for way in [&[][..], &[Preparing]] {
         let early = job(&journal, way);
         assert!(confirm(&journal, &early).expect("confirmed").confirmed);
-        // Whoever prepares it looked before that.
+        // The process that prepares the job read its record before the confirmation.
         if way.is_empty() {
             journal.advance(&early, Preparing, Why::default(), then()).expect("moved");
         }
@@ -94,7 +94,7 @@ fn housekeeping_fails_what_nobody_confirmed_and_forgets_what_is_old() {
     JobFolder::create(journal.state(), &over).expect("made").keep_plan(b"plan").expect("written");
     keep_house(&journal, days(1)).expect("kept");
     assert_eq!((status(&journal, &waits), status(&journal, &over)), (Some(Suspended), Some(Complete)));
-    // Who only orders something forgets nothing, and a clock that leaps does not either.
+    // A command that only controls a job deletes nothing, and neither does a clock that jumps ahead.
     let leap = keep_house(&journal, days(100)).expect("kept").expect("noticed");
     assert_eq!(leap.jobs, 3);
     pass(&journal, 1, 31, |now| expire_suspended(&journal, now).expect("kept"));
@@ -110,7 +110,7 @@ fn housekeeping_fails_what_nobody_confirmed_and_forgets_what_is_old() {
     assert_eq!(status(&journal, &asked), Some(Failed));
 }
 
-/// Every command keeps house when it begins: two that begin together find the same jobs.
+/// Every command runs housekeeping when it starts, so two that start together find the same jobs.
 #[test]
 fn several_that_keep_house_at_once_do_not_trip_over_each_other() {
     for _ in 0..2 {
@@ -133,7 +133,7 @@ fn several_that_keep_house_at_once_do_not_trip_over_each_other() {
     }
 }
 
-/// Somebody was faster between finding a job and removing it.
+/// Another process removed the job after it was listed.
 #[test]
 fn what_is_gone_already_was_forgotten() {
     let (_folder, journal) = journal();

@@ -1,4 +1,4 @@
-//! Where a job's objects come from: its plan's manifest, or what an earlier job did not achieve.
+//! Resolves where a job's objects come from: the manifest of its plan, or what an earlier job did not complete.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ use super::error::JobError;
 use super::recurring;
 use crate::engine::state_of;
 
-/// The manifest of a job: what the plan says, or all of what an earlier job did not achieve, which has been through the
-/// plan's filter before.
+/// Returns the manifest of a job: that of its plan, or everything that an earlier job did not complete. The latter has
+/// already passed the plan's filter.
 ///
 /// # Errors
-/// When what an earlier job left cannot be found.
+/// Returns an error if what the earlier job left cannot be found.
 pub fn manifest(journal: &Journal, job: &JobRecord, plan: &Plan) -> Result<Manifest, JobError> {
     let source = match &job.origin {
         Origin::Plan => {
@@ -46,13 +46,14 @@ pub(super) fn from_report(report: &ReportOrigin) -> Source {
     Source::Report { place, narrowing: Narrowing { status, code } }
 }
 
-/// The failed rows of an earlier job's report, and what it never attempted, where that is wanted.
+/// Returns the failed rows of an earlier job's report and, with `unattempted`, the rows that it never attempted.
 fn retry(journal: &Journal, of: &JobId, unattempted: bool, plan: &Plan) -> Result<Source, JobError> {
     let (failed, rest) = left_by(journal, &journal.find(of.as_str())?, unattempted, plan)?;
     Ok(Source::Retry { failed, rest })
 }
 
-/// The files of a job's report that tell of failures, and the rows that it never settled, where those are wanted.
+/// Returns the files of a job's report that contain failures and, with `unattempted`, the rows that the job never
+/// settled.
 pub(super) fn left_by(
     journal: &Journal,
     first: &JobRecord,
@@ -73,7 +74,7 @@ pub(super) fn left_by(
     Ok((failed, rest))
 }
 
-/// On this machine while it is there, and in its bucket once it was freed.
+/// Returns the local file while it exists, and the published object once the file was removed.
 fn place_of(segment: &Segment, folder: &Path, destination: Option<&Destination>) -> CsvPlace {
     let path = segment.path(folder);
     match destination.filter(|_| segment.published && !path.exists()) {

@@ -1,4 +1,4 @@
-//! Whether a manifest is what it was when its plan was saved.
+//! Checks that a manifest still is what it was when its plan was saved.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use crate::journal::Pledge;
 use crate::manifest::{Bounds, Frozen, Manifest, Pin, Prepared, Wish, survey};
 use crate::store::Store;
 
-/// A key for the digest of a plan that is saved.
+/// Returns a random key for the digest of a plan that is saved.
 #[must_use]
 pub fn random_key() -> [u8; 16] {
-    // Of the operating system's randomness.
+    // Version 4 UUIDs come from the operating system's random source.
     *uuid::Uuid::new_v4().as_bytes()
 }
 
-/// The pledge of a plan whose objects were surveyed with this key.
+/// Returns the fingerprint of a plan's manifest. `digest` covers its objects, and was computed with `key`.
 ///
 /// # Errors
-/// Only what serializing to memory can give, which is nothing in practice.
+/// Returns an error only if serializing to memory fails, which does not happen in practice.
 pub fn pledge(frozen: &Frozen, key: [u8; 16], digest: &str, as_of: jiff::Timestamp) -> serde_json::Result<Pledge> {
     let pin = frozen.pin().to_text()?;
     Ok(Pledge { as_of, objects: frozen.rows(), pin, key: hex(&key), digest: digest.to_owned() })
 }
 
-/// Freezes a manifest, and refuses one that is not what was pledged.
+/// Freezes a manifest, and refuses one that does not match the fingerprint.
 pub(super) async fn freeze_as(
     pledge: &Pledge,
     manifest: &Manifest,
@@ -66,8 +66,8 @@ fn key_of(pledge: &Pledge) -> Option<[u8; 16]> {
     Some(key)
 }
 
-/// How what a manifest is made of differs from what was pledged. Where a file of this machine is does not matter, nor when it
-/// was written.
+/// Describes how the source of a manifest differs from the fingerprint. The path of a local file and its modification
+/// time do not count.
 fn differs(pledge: &Pledge, now: &Pin) -> Option<String> {
     let changed = |place: String, what: &str, was: &str, is: &str| {
         (was != is).then(|| format!("the {what} of {place} was {was}, and is {is}"))

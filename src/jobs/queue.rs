@@ -1,4 +1,4 @@
-//! Working off the queue: every job that may go, several at once, until none is left.
+//! Runs the queue: every job that may run, several at once, until none is left.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -18,37 +18,37 @@ use crate::job::{JobId, JobStatus};
 use crate::journal::{JobFolder, JobRecord, Journal, JournalError, Lease, LeaseError, PauseCause, Query};
 use crate::store::{Connection, StoreConfig, connect};
 
-/// Whoever looks on while the queue is worked off.
+/// Observes a queue run.
 pub trait Floor {
-    /// A job is taken up: who watches it.
+    /// Called when a job starts. Returns the observer of its progress.
     fn begins(&self, job: &JobRecord) -> Box<dyn Watch>;
-    /// A job was left, or could not be taken up. The record says where it stands now.
+    /// Called when a job has stopped, or could not be started. The record contains its current status.
     fn ends(&self, job: &JobRecord, gone: &Result<Gone, JobError>);
 }
 
-/// The jobs of a journal, to be worked off by this process.
+/// Runs the jobs of a journal in this process.
 pub struct Queue<'a> {
-    /// The journal.
+    /// The journal that holds the jobs.
     pub journal: &'a Journal,
-    /// How jobs are run.
+    /// How to run the jobs.
     pub settings: &'a Settings,
-    /// Cancelled to have all of them stop.
+    /// Cancel this token to stop all jobs.
     pub stop: &'a CancellationToken,
 }
 
 impl Queue<'_> {
-    /// Works on jobs until none is left that may be worked on, or it is stopped.
+    /// Runs jobs until none is left that may run, or until the queue is stopped.
     ///
-    /// These are what is Ready, what was interrupted, and what is Paused unless that waits for a person. Each is taken up once: one
-    /// that pauses again is left for another time.
+    /// These are Ready jobs, interrupted jobs, and Paused jobs that do not wait for a person. Each job is run once: one
+    /// that pauses again is left for another queue run.
     ///
     /// # Errors
-    /// When the journal cannot be used. What becomes of single jobs is told to the floor.
+    /// Returns an error if the journal cannot be used. The outcomes of single jobs go to the observer.
     pub async fn drain(&self, floor: &dyn Floor) -> Result<(), JobError> {
         let budget = Budget::of_process();
         let connections = Connections::default();
         let mut taken = BTreeSet::new();
-        // Those that another process was faster with: should it leave them, they are looked at again.
+        // Jobs that another process took first. If that process leaves them, they are considered again.
         let mut lost = Vec::new();
         let mut running = FuturesUnordered::new();
         loop {
@@ -70,7 +70,7 @@ impl Queue<'_> {
         }
     }
 
-    /// The jobs that somebody should work on and nobody does.
+    /// Returns the jobs that can run, and that no process works on.
     fn waiting(&self, taken: &BTreeSet<i64>) -> Result<Vec<JobRecord>, JobError> {
         let unfinished =
             JobStatus::ALL.into_iter().filter(|status| !status.is_over() && *status != JobStatus::Suspended);
@@ -88,7 +88,7 @@ impl Queue<'_> {
         Ok(waiting)
     }
 
-    /// Those of them whose turn it is.
+    /// Returns those of the waiting jobs that may start now.
     fn next(&self, waiting: &[JobRecord]) -> Result<Vec<JobRecord>, JobError> {
         if waiting.is_empty() {
             return Ok(Vec::new());
@@ -109,7 +109,7 @@ impl Queue<'_> {
         Ok(Lease::is_held(JobFolder::of(self.journal.state(), id).path())?)
     }
 
-    /// Works on a job, and returns its number if another process was faster: nothing of it is told to the floor then.
+    /// Runs a job. If another process took it first, returns its number and does not notify the observer.
     async fn work(&self, job: JobRecord, budget: &Budget, connections: &Connections, floor: &dyn Floor) -> Option<i64> {
         let (job, gone) = match self.take_up(&job).await {
             Ok(None) => return Some(job.number),
@@ -125,8 +125,8 @@ impl Queue<'_> {
         None
     }
 
-    /// Takes the right to work on a job, which is then as it is now, with its plan. `None` if another process has that right,
-    /// or has done with the job since it was listed: ended it, paused it for a person, or deleted it.
+    /// Takes the lease on a job, and returns it with the job's current record and plan. Returns `None` if another
+    /// process holds the lease, or has ended, paused or deleted the job after it was listed.
     async fn take_up(&self, job: &JobRecord) -> Result<Option<(Held, JobRecord)>, JobError> {
         let held = match Held::take(self.journal, &job.id) {
             Err(JobError::Lease { cause: LeaseError::Held(_), .. }) => return Ok(None),
@@ -136,7 +136,7 @@ impl Queue<'_> {
             Ok(job) if is_work(&job) => Ok(Some((held, job))),
             Ok(_) => Ok(None),
             Err(JournalError::NoSuchJob(_)) => {
-                // The lease has just made it anew.
+                // Taking the lease has just created the folder again.
                 held.folder.clone().remove()?;
                 Ok(None)
             }
@@ -159,7 +159,7 @@ impl Queue<'_> {
     }
 }
 
-/// Whether a queue works on a job that stands so: it is not over, and does not wait for a person.
+/// Returns whether the queue runs a job with this status: it is not over, and does not wait for a person.
 fn is_work(job: &JobRecord) -> bool {
     match job.status {
         JobStatus::Suspended => false,
@@ -168,7 +168,7 @@ fn is_work(job: &JobRecord) -> bool {
     }
 }
 
-/// One connection for each store, whatever the number of jobs.
+/// One connection for each store, which all jobs share.
 #[derive(Default)]
 struct Connections(RefCell<HashMap<String, Rc<Connection>>>);
 
@@ -179,7 +179,7 @@ impl Connections {
             return Ok(Rc::clone(connection));
         }
         let connection = Rc::new(connect(store).await?);
-        // Of two that were made at once one is kept; a sandbox allows only one anyway.
+        // If two connections were opened at once, one is kept. A sandbox allows only one anyway.
         Ok(Rc::clone(self.0.borrow_mut().entry(name).or_insert(connection)))
     }
 }

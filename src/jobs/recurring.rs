@@ -1,9 +1,9 @@
-//! Plans that recur: whether there is anything new for one, and what its next job works on.
+//! Recurring plans: whether there is new work, and what the next job works on.
 //!
-//! A job of such a plan is pinned to one inventory when it is made, and to what that is compared with, so that whoever goes
-//! on with it works on the same objects. What was done before counts only where it is known for certain: a job that
-//! completed, of this very plan, and none of another plan under its name since that may have touched anything. What came
-//! before what is told by the journal's counter, and by no clock.
+//! When a job of such a plan is created, it is pinned to one inventory and to the inventory that this one is compared
+//! with, so that a resumed job works on the same objects. Earlier work counts only if it is certain: a job of exactly
+//! this plan has completed, and no job of another plan of the same name may have changed an object since. The journal's
+//! counter decides what came first, never a clock.
 
 use std::sync::Arc;
 
@@ -21,30 +21,30 @@ use crate::manifest::{
 use crate::plan::{Plan, Recurring};
 use crate::store::Store;
 
-/// What there is for a plan that recurs to do.
+/// What a recurring plan has to do.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// To work on this.
+    /// There is work for a job.
     Work(Recurrence),
-    /// Nothing: this job of the plan has completed the newest inventory, or one that was newer and is not there any more.
+    /// Nothing: this job of the plan has completed the newest inventory, or a newer one that no longer exists.
     Nothing {
-        /// The inventory that it completed.
+        /// The inventory that the job completed.
         inventory: Inventory,
-        /// The newest one, where that is older.
+        /// The newest inventory, if it is older than that one.
         older: Option<Inventory>,
-        /// The job.
+        /// The job that completed it.
         job: JobId,
-        /// When that ended.
+        /// When that job ended.
         ended: Option<jiff::Timestamp>,
     },
 }
 
-/// The newest complete inventory of a plan that recurs, and what is worth saying of those that were passed over; `None`
-/// for a plan that does not recur.
+/// Returns the newest complete inventory of a recurring plan, and warnings about those that were skipped. Returns
+/// `None` if the plan does not recur.
 ///
 /// # Errors
-/// When it cannot be looked for, or there is none.
+/// Returns an error if the search fails, or if there is no complete inventory.
 pub async fn newest(
     plan: &Plan,
     store: &Arc<dyn Store>,
@@ -60,10 +60,10 @@ pub async fn newest(
     Ok(Inventory::of(&pin).map(|inventory| (inventory, warnings)))
 }
 
-/// What there is to do for a plan, now that this is the newest inventory. Without a journal nothing was ever done.
+/// Returns what a plan has to do; `inventory` is the newest one. Without a journal, nothing was done before.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// Returns an error if the journal cannot be read.
 pub fn due(plan: &Plan, inventory: Inventory, journal: Option<&Journal>) -> Result<Due, JobError> {
     let history = journal.map(|journal| History::of(plan, journal)).transpose()?.unwrap_or_default();
     let last = history.last_done();
@@ -86,11 +86,12 @@ pub fn due(plan: &Plan, inventory: Inventory, journal: Option<&Journal>) -> Resu
     Ok(Due::Work(Recurrence { inventory, portion, as_of: history.as_of }))
 }
 
-/// Notes of interrupted jobs of a plan's name that nobody works on them: what was done before now is done. Otherwise one that
-/// is never resumed would have every later job of another plan work on all objects.
+/// Records for the interrupted jobs of a plan's name that no process works on them: they cannot change anything after
+/// this moment. Otherwise an interrupted job that is never resumed would force every later job of another plan to work
+/// on all objects.
 ///
 /// # Errors
-/// When the journal cannot be used.
+/// Returns an error if the journal cannot be used.
 pub fn note_interrupted(plan: &Plan, journal: &Journal) -> Result<(), JobError> {
     for job in journal.work_named(&plan.name, &plan.store_identity())?.jobs {
         if job.span.touched != Some(AT_WORK) || job.status == JobStatus::Cleaning {
@@ -105,31 +106,31 @@ pub fn note_interrupted(plan: &Plan, journal: &Journal) -> Result<(), JobError> 
     Ok(())
 }
 
-/// What all of an inventory is for a plan, as of now.
+/// Returns the work on all objects of an inventory, as of now.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// Returns an error if the journal cannot be read.
 pub fn whole(plan: &Plan, inventory: Inventory, journal: &Journal) -> Result<Recurrence, JobError> {
     let as_of = journal.work_named(&plan.name, &plan.store_identity())?.as_of;
     Ok(Recurrence { inventory, portion: Portion::All, as_of })
 }
 
-/// What was done last for a plan.
+/// The last work that counts for a plan.
 enum Last<'a> {
-    /// Nothing, as far as is known.
+    /// None, as far as is known.
     Nothing,
-    /// A job of another plan under the same name may have touched objects.
+    /// A job of another plan of the same name may have changed objects.
     Other(&'a JobId),
-    /// This job has completed.
+    /// This job of the plan has completed.
     Done { job: &'a JobRecord, inventory: Option<&'a Inventory> },
 }
 
-/// What was done under a plan's name on its store, as far as it matters.
+/// The relevant work that was done under a plan's name on its store.
 #[derive(Default)]
 struct History {
-    /// The last job of this very plan that has completed.
+    /// The last completed job of exactly this plan.
     done: Option<JobRecord>,
-    /// Jobs of other plans that may have changed objects, and until when: retries and forgotten ones are among them.
+    /// Jobs of other plans that may have changed objects, and until when. Retries and deleted jobs are included.
     others: Vec<(JobId, i64)>,
     as_of: i64,
 }
@@ -156,9 +157,9 @@ impl History {
         Ok(Self { done, others, as_of })
     }
 
-    /// An older job may have been resumed since: what counts is when it may have worked, and not when it was made. What has
-    /// happened since the objects of the completed job were decided need not be part of that; where it took all of them,
-    /// since it began.
+    /// Returns the last work that counts. An older job may have been resumed, so the time when a job may have worked
+    /// decides, not the time of its creation. The completed job covers what happened before its objects were chosen; if
+    /// it worked on all objects, it covers what happened before it started.
     fn last_done(&self) -> Last<'_> {
         let since = self.done.as_ref().map_or(0, valid_from);
         match (self.others.iter().find(|(_, until)| *until > since), &self.done) {
@@ -169,7 +170,7 @@ impl History {
     }
 }
 
-/// From when on what another plan does is not part of what a completed job says.
+/// Returns the moment from which a completed job no longer covers the work of other plans.
 fn valid_from(done: &JobRecord) -> i64 {
     match done.portion {
         Some(Portion::Since { .. }) => done.span.created,
@@ -177,11 +178,11 @@ fn valid_from(done: &JobRecord) -> i64 {
     }
 }
 
-/// Whether a job alone proves that another plan of its name must work on all objects, and not only on what has changed. That
-/// stays known when the job is deleted.
+/// Returns whether this job alone proves that another plan of its name must work on all objects, not only on those that
+/// changed. The proof outlives the job's deletion.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// Returns an error if the journal cannot be read.
 pub fn is_evidence(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
     let work = journal.work_named(&job.name, job.store.as_deref().unwrap_or_default())?;
     let bases = work.jobs.iter().filter(|base| base.status == JobStatus::Complete && base.portion.is_some());
@@ -195,20 +196,21 @@ pub fn is_evidence(journal: &Journal, job: &JobRecord) -> Result<bool, JobError>
     }))
 }
 
-/// Whether a job whose store was not recorded may be on this one: its plan says it, or nobody knows.
+/// Returns whether a job without a recorded store may have used this one: according to its plan, or because its plan
+/// cannot be read.
 fn may_be_on(store: &str, job: &JobRecord, journal: &Journal) -> Result<bool, JobError> {
     match journal.find(job.id.as_str()) {
         Ok(job) => Ok(stored_plan(&job).map_or(true, |plan| plan.store_identity() == store)),
-        // It is being removed: its plan is not told any more.
+        // The job is being removed, and its plan is no longer available.
         Err(JournalError::NoSuchJob(_)) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
 
-/// What deleting a job costs the plan that it was made of, in words; `None` where it costs nothing.
+/// Describes what the plan loses if this job is deleted; `None` if it loses nothing.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// Returns an error if the journal cannot be read.
 pub fn cost_of_forgetting(journal: &Journal, job: &JobRecord) -> Result<Option<String>, JobError> {
     if job.origin != Origin::Plan || job.status != JobStatus::Complete || job.portion.is_none() {
         return Ok(None);
@@ -229,10 +231,10 @@ pub fn cost_of_forgetting(journal: &Journal, job: &JobRecord) -> Result<Option<S
     }))
 }
 
-/// The manifest's source of a job that recurs.
+/// Returns the manifest source of a recurring job.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// Returns an error if the journal cannot be read.
 pub fn source(recurrence: &Recurrence, journal: Option<&Journal>, plan: &Plan) -> Result<Source, JobError> {
     let Source::Inventory { dialect, .. } = &plan.manifest.source else { return Ok(plan.manifest.source.clone()) };
     let Recurrence { inventory, portion, .. } = recurrence;
@@ -258,16 +260,16 @@ pub fn source(recurrence: &Recurrence, journal: Option<&Journal>, plan: &Plan) -
     Ok(Source::Inventory { bucket, object, dialect: *dialect })
 }
 
-/// What a completed job left.
+/// What a completed job left undone.
 struct Left {
-    /// Its filter, as it was then.
+    /// The filter of the job's plan at that time.
     filter: Filter,
     failed: Vec<crate::manifest::ReportFile>,
     rest: Option<crate::manifest::Rest>,
 }
 
 impl Left {
-    /// What this job left, or why that is not known any more.
+    /// Returns what this job left undone, or why that is no longer known.
     fn by(journal: &Journal, id: &JobId) -> Result<Result<Self, String>, JobError> {
         let job = match journal.find(id.as_str()) {
             Ok(job) => job,
@@ -289,7 +291,7 @@ impl Left {
     }
 }
 
-/// Notes which inventory a job of a plan was made from, where it was from one.
+/// Records which inventory a plan's job was made from, if it was made from one.
 pub(super) fn note_inventory(journal: &Journal, job: &JobRecord, frozen: &Frozen) -> Result<(), JobError> {
     match Inventory::of(frozen.pin()).filter(|_| job.origin == Origin::Plan) {
         Some(inventory) => Ok(journal.set_inventory(&job.id, &inventory)?),

@@ -1,4 +1,4 @@
-//! What counts as done for a plan that recurs.
+//! Tests of what counts as done for a recurring plan.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn plan(rest: &str) -> Plan {
     plan.unwrap_or_else(|| panic!("{problems:?}"))
 }
 
-/// A job of a plan on the inventory of a day, made at this second.
+/// Creates a job of a plan for the inventory of `day`, at this second.
 fn made(journal: &Journal, plan: &Plan, day: u32, second: i64) -> JobId {
     let due = due(plan, inventory(day), Some(journal)).expect("read");
     let Due::Work(recurrence) = due else { panic!("{due:?}") };
@@ -62,7 +62,7 @@ fn made_of(
     id
 }
 
-/// Brings a job along these statuses, with so many objects settled on the way.
+/// Moves a job through these statuses, with `settled` objects settled on the way.
 async fn bring(journal: &Journal, id: &JobId, way: &[JobStatus], settled: u64, second: i64) {
     let number = journal.find(id.as_str()).expect("found").number;
     let checkpoint = Checkpoint {
@@ -102,7 +102,7 @@ async fn only_a_completed_job_of_this_very_plan_counts() {
         due(&plan, inventory(1), None).expect("read"),
         Due::Work(Recurrence { inventory: inventory(1), portion: Portion::First, as_of: 0 })
     );
-    // One of another plan that has touched nothing is no change.
+    // A job of another plan that touched no object does not count.
     let idle = made(&journal, &other, 1, 1);
     bring(&journal, &idle, &[JobStatus::Cancelling, JobStatus::Cancelled], 0, 2).await;
     assert_eq!(portion(&plan, &journal, 1), Ok(Portion::First));
@@ -117,7 +117,7 @@ async fn only_a_completed_job_of_this_very_plan_counts() {
     let since = Ok(Portion::Since { job: first.clone(), inventory: inventory(1) });
     assert_eq!(portion(&plan, &journal, 2), since);
     assert_eq!(portion(&plan, &journal, 1), Err(first.clone()));
-    // One that did not complete changes nothing of that, however far it came.
+    // However far it came, a job that did not complete does not count.
     let failed = made(&journal, &plan, 2, 8);
     bring(&journal, &failed, &[&WORK[..], &[JobStatus::Failing, JobStatus::Failed]].concat(), 5, 9).await;
     assert_eq!(portion(&plan, &journal, 2), since);
@@ -128,7 +128,7 @@ async fn only_a_completed_job_of_this_very_plan_counts() {
     assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused)));
 }
 
-/// A journal in which the plan has completed a day, and that job.
+/// Returns a journal in which the plan has completed one day, and the job that did so.
 async fn after_a_day(plan: &Plan, other: &Plan) -> (tempfile::TempDir, Journal, JobId) {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(folder.path()).expect("a journal");
@@ -146,7 +146,7 @@ fn two_plans() -> (Plan, Plan) {
     (plan(""), plan("[manifest.filter]\nexclude = [\"x\"]\n"))
 }
 
-/// It was killed before its first checkpoint: nobody knows what it has done.
+/// The job was killed before its first checkpoint, so it is unknown what it has done.
 #[tokio::test]
 async fn a_job_that_was_ever_active_counts_whatever_is_recorded_of_it() {
     let (plan, other) = two_plans();
@@ -156,7 +156,7 @@ async fn a_job_that_was_ever_active_counts_whatever_is_recorded_of_it() {
         bring(&journal, &killed, &[&WORK[..], end].concat(), 0, 3000).await;
         assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(killed)), "{end:?}");
     }
-    // One that had no objects has changed none.
+    // A job without objects has changed none.
     let (_folder, journal, done) = after_a_day(&plan, &other).await;
     let empty = made(&journal, &other, 2, 3000);
     for status in COMPLETE {
@@ -169,14 +169,14 @@ async fn a_job_that_was_ever_active_counts_whatever_is_recorded_of_it() {
 async fn what_comes_later_is_told_by_no_clock() {
     let (plan, other) = two_plans();
     let (_folder, journal, _) = after_a_day(&plan, &other).await;
-    // An hour before the other one by its own clock, and years before it.
+    // By its own clock, one hour and then many years before the other job.
     for second in [2000 - 3600, -1_000_000_000] {
         let later = made(&journal, &other, 2, second);
         bring(&journal, &later, &COMPLETE, 10, second).await;
         assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(later)), "{second}");
         let done = made(&journal, &plan, 2, second);
         bring(&journal, &done, &COMPLETE, 10, second).await;
-        // Nothing was done since, whatever the clock says of what was done before.
+        // Nothing was done since, whatever the clock says about earlier work.
         assert_eq!(portion(&plan, &journal, 2), Err(done));
     }
 }
@@ -195,7 +195,7 @@ async fn a_retry_and_a_job_with_a_token_count_as_their_plan() {
     ];
     for (origin, identity) in origins {
         let (_folder, journal, done) = after_a_day(&plan, &other).await;
-        // One of the plan's own is no contradiction, and no base either.
+        // A job of the plan itself is no contradiction, and no base either.
         let own = made_of(&journal, &plan, (origin.clone(), format!("{identity} own")), None, 3000);
         bring(&journal, &own, &COMPLETE, 10, 3000).await;
         assert_eq!(portion(&plan, &journal, 2), Ok(Portion::Since { job: done, inventory: inventory(1) }));
@@ -226,7 +226,7 @@ async fn what_proves_the_opposite_outlives_its_job() {
     assert!(is_evidence(&journal, &seen).expect("read"), "it worked after the other plan had completed");
     forget(&later);
     assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(later.clone())));
-    // Others of yet other plans are forgotten as well, many of them.
+    // Jobs of many other plans are deleted as well.
     for number in 0..4 {
         let third = self::plan(&format!("[manifest.filter]\nexclude = [\"y{number}\"]\n"));
         let job = made(&journal, &third, 2, 3000);
@@ -237,11 +237,11 @@ async fn what_proves_the_opposite_outlives_its_job() {
     assert_eq!(past.len(), 2, "{past:?}");
     assert!(matches!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(_))));
     assert!(matches!(portion(&other, &journal, 2), Ok(Portion::PlanChanged(_))));
-    // Once the plan has worked on all again, it goes by that.
+    // Once the plan has worked on all objects again, that job is the base.
     let again = made(&journal, &plan, 2, 3000);
     bring(&journal, &again, &COMPLETE, 10, 3000).await;
     assert_eq!(portion(&plan, &journal, 2), Err(again.clone()));
-    // Without any job of the name there is nothing to contradict.
+    // Without any job of the name, there is nothing to contradict.
     for job in journal.work_named("p", &plan.store_identity()).expect("read").jobs {
         journal.advance(&job.id, JobStatus::Cleaning, Why::default(), at(4000)).expect("moved");
         journal.remove(&job.id).expect("removed");
@@ -250,7 +250,7 @@ async fn what_proves_the_opposite_outlives_its_job() {
     assert_eq!(portion(&plan, &journal, 2), Ok(Portion::First));
 }
 
-/// Two processes at once: what a job works on was decided before another plan worked, and the job made after that.
+/// Two processes at once: another plan works after it was decided what a job works on, and before that job is created.
 #[tokio::test]
 async fn what_happens_between_deciding_and_making_a_job_is_not_part_of_it() {
     let (plan, other) = two_plans();
@@ -263,7 +263,7 @@ async fn what_happens_between_deciding_and_making_a_job_is_not_part_of_it() {
     assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(between)));
 }
 
-/// One that was killed and is never resumed does not have each later job work on all objects.
+/// A job that was killed and is never resumed does not force each later job to work on all objects.
 #[tokio::test]
 async fn an_interrupted_job_counts_until_somebody_sees_that_nobody_works_on_it() {
     let (plan, other) = two_plans();
@@ -280,7 +280,7 @@ async fn an_interrupted_job_counts_until_somebody_sees_that_nobody_works_on_it()
     let all = made(&journal, &plan, 2, 5000);
     bring(&journal, &all, &COMPLETE, 10, 5000).await;
     assert_eq!(portion(&plan, &journal, 2), Err(all));
-    // It is resumed after all.
+    // The job is resumed after all.
     journal.work_resumed(&killed).expect("noted");
     assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(killed)));
 }

@@ -1,4 +1,5 @@
-//! What a job's record lacks: resuming from one that is damaged or cannot be proven, and what could not be recorded.
+//! Recovers from an incomplete record of a job: files that are damaged or cannot be verified, and outcomes that could
+//! not be recorded.
 
 use std::fs;
 use std::io;
@@ -11,7 +12,7 @@ use crate::files::about;
 use crate::journal::JobRecord;
 use crate::manifest::Frozen;
 
-/// Says where the files and sockets that may be open allow fewer objects in flight than the plan does.
+/// Notifies the observer if the open-file limit allows fewer objects in flight than the plan.
 pub(super) fn say_bounds(seat: &Seat, wanted: u32, watch: &mut dyn Watch) {
     if let Some((objects, limit)) = seat.bounded_by_descriptors(wanted) {
         watch.notes(&format!(
@@ -22,8 +23,8 @@ pub(super) fn say_bounds(seat: &Seat, wanted: u32, watch: &mut dyn Watch) {
 }
 
 impl Runner<'_> {
-    /// How far the job had come when it was last recorded. What an earlier build recorded without checksums is taken for
-    /// what it should be, and gets them now.
+    /// Returns the job's progress as it was last recorded. Records of an earlier version without checksums are accepted
+    /// as they are, and get checksums now.
     pub(super) fn before(&self, frozen: &Frozen, watch: &mut dyn Watch) -> Result<Before, JobError> {
         let recorded = self.journal.recorded(self.job.number)?;
         if recorded.unproven || !frozen.is_proven() {
@@ -40,7 +41,8 @@ impl Runner<'_> {
         Ok(Before { progress, taken, in_doubt, reach, active, lost_since, recorded })
     }
 
-    /// Counts as in doubt what was done and could not be recorded: it is not in the report, and is done again.
+    /// Counts objects as in doubt that were done but could not be recorded. They are not in the report, and are done
+    /// again.
     pub(super) fn note_unrecorded(&mut self, dispatched: &Dispatched) -> Result<(), JobError> {
         let unrecorded = dispatched.progress.settled().saturating_sub(self.job.progress.settled());
         if unrecorded > 0 {
@@ -50,11 +52,12 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Works on all objects again where a file of the report is not what the job wrote: which of them it told of, nobody
-    /// knows. Setting tags and ACLs twice comes to the same, and before a restore is requested again the object is looked at.
+    /// Works on all objects again if a report file is damaged, because it is unknown which of them the file contained.
+    /// Setting tags and ACLs twice has the same result, and an object is read before its restore is requested again.
     ///
     /// # Errors
-    /// Any other error than a damaged file, as it is.
+    /// Returns `error` unchanged if it is not a damaged file. Returns an error if the file cannot be moved aside, or if
+    /// the job cannot be run again.
     pub(super) async fn redo(
         &mut self,
         error: ReportError,

@@ -1,4 +1,4 @@
-//! One job, taken from wherever it stands to its end, or to where it must wait.
+//! Runs one job from its current status to its end, or until it must wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,89 +32,89 @@ use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, fre
 use crate::plan::{Plan, Threshold};
 use crate::store::Store;
 
-/// Whoever looks on while a job is worked on.
+/// Observes the progress of a job.
 pub trait Watch: Send {
-    /// Rows of the manifest were read.
+    /// Called after rows of the manifest were read.
     fn prepares(&mut self, prepared: Prepared);
-    /// The job waits for its turn. Told about twice a second.
+    /// Called about twice a second while the job waits for its turn.
     fn waits(&mut self, waiting: &Waiting);
-    /// The job works. Told about twice a second.
+    /// Called about twice a second while the job runs.
     fn works(&mut self, snapshot: Snapshot);
-    /// Something about the job that a person should know.
+    /// Called with a note about the job for the user.
     fn notes(&mut self, note: &str);
 }
 
-/// What became of preparing a job.
+/// The outcome of preparing a job.
 #[must_use]
 #[derive(Debug)]
 pub enum Prepare {
-    /// Its objects are known.
+    /// The manifest is frozen, so the objects are known.
     Known(Box<Frozen>),
-    /// Its process was asked to end; it can be gone on with.
+    /// The process was asked to stop. The job can be resumed.
     Interrupted,
-    /// Somebody cancelled it.
+    /// The job was cancelled.
     Cancelled,
 }
 
-/// Where a job has got to.
+/// The outcome of running a job.
 #[must_use]
 #[derive(Debug)]
 pub enum Gone {
-    /// It is Suspended: its objects are known, and somebody must confirm it.
+    /// The job is Suspended: its objects are known, and it waits for confirmation.
     Suspended(Box<Frozen>),
-    /// Its process was asked to end while its manifest was being resolved.
+    /// The process was asked to stop while the manifest was being resolved.
     Interrupted,
-    /// Its work has ended.
+    /// The run has ended.
     Concluded(Concluded),
-    /// Nothing was done for it now: it is Ready, Paused or over.
+    /// Nothing was done: the job is Ready, Paused or over.
     Left,
 }
 
-/// What somebody has decided elsewhere of a job that waits to be confirmed.
+/// A decision that another process made about a job that waits for confirmation.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decided {
-    /// To confirm it.
+    /// The job is confirmed.
     Confirmed,
-    /// To cancel it.
+    /// The job is to be cancelled.
     Cancelled,
 }
 
-/// What became of working on a job.
+/// The outcome of working on a job.
 #[must_use]
 #[derive(Debug)]
 pub enum Worked {
-    /// It has come to an end of its work: to be concluded.
+    /// The work has ended, and the caller must conclude the job.
     Ran(Box<Ran>),
-    /// It never got its turn: it is Ready, Paused or Cancelled.
+    /// The job did not start: it is Ready, Paused or Cancelling.
     Left,
 }
 
-/// Works on one job.
+/// Runs one job.
 pub struct Runner<'a> {
-    /// The journal that the job is in.
+    /// The journal that holds the job.
     pub journal: &'a Journal,
-    /// The job. Kept up to date.
+    /// The record of the job. The runner keeps it up to date.
     pub job: JobRecord,
-    /// What it does.
+    /// The plan to carry out.
     pub plan: &'a Plan,
-    /// Where its objects are.
+    /// The store that holds the objects.
     pub store: &'a Arc<dyn Store>,
-    /// How it is run.
+    /// How to run the job.
     pub settings: &'a Settings,
-    /// What it shares with other jobs of this process.
+    /// The request budget, which the jobs of this process share.
     pub budget: &'a Budget,
-    /// Cancelled to have it stop.
+    /// Cancel this token to stop the job.
     pub signal: CancellationToken,
     held: Held,
-    /// Whether this runner has frozen the manifest: then its source was looked at just now.
+    /// Whether this runner has frozen the manifest, so that its source was read just now.
     fresh: bool,
-    /// Whether what the job costs was looked at just now, and is allowed by the plan.
+    /// Whether the cost of the job was checked just now, and the plan allows it.
     pub affordable: bool,
 }
 
 impl<'a> Runner<'a> {
-    /// A runner of a job that is held: nobody else works on it.
+    /// Creates a runner for a job whose lease this process holds.
     #[must_use]
     pub fn new(
         journal: &'a Journal,
@@ -128,16 +128,16 @@ impl<'a> Runner<'a> {
         Self { journal, job, plan, store, settings, budget, signal, held, fresh: false, affordable: false }
     }
 
-    /// Goes on with the job from wherever it stands, until it ends or must wait.
+    /// Runs the job from its current status until it ends or must wait.
     ///
     /// # Errors
-    /// When the manifest cannot be resolved, which fails the job; when its source has changed; or when the report or the
-    /// journal cannot be used: the job can be gone on with then.
+    /// Returns an error if the manifest cannot be resolved, which fails the job. Also returns an error if the source of
+    /// the manifest has changed, or if the report or the journal cannot be used; the job can then be resumed.
     pub async fn go(&mut self, watch: &mut dyn Watch) -> Result<Gone, JobError> {
         if self.job.status.is_over() {
             return Ok(Gone::Left);
         }
-        // Who goes on with a job does not mean to pause it.
+        // Resuming a job withdraws an earlier request to pause it.
         self.journal.take_back_pause(&self.job.id)?;
         if matches!(self.job.status, Cancelling | Failing) {
             return self.end_as_recorded().await.map(Gone::Concluded);
@@ -156,7 +156,7 @@ impl<'a> Runner<'a> {
         {
             return if self.signal.is_cancelled() { Ok(Gone::Left) } else { Err(error) };
         }
-        // Last: a job that cannot be gone on with stays what it was.
+        // This comes last: a job that cannot be resumed keeps its status.
         self.make_ready()?;
         match self.work(&frozen, watch).await? {
             Worked::Ran(ran) => self.conclude(*ran).await.map(Gone::Concluded),
@@ -165,16 +165,16 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The job's files.
+    /// Returns the folder with the job's files.
     #[must_use]
     pub fn folder(&self) -> &JobFolder {
         &self.held.folder
     }
 
-    /// Moves the job on.
+    /// Moves the job to another status.
     ///
     /// # Errors
-    /// When it may not go there, or the journal cannot be written.
+    /// Returns an error if the move is not allowed, or if the journal cannot be written.
     pub fn advance(&mut self, to: JobStatus, why: Why) -> Result<(), JobError> {
         let plan = std::mem::take(&mut self.job.plan);
         self.job = JobRecord { plan, ..self.journal.advance(&self.job.id, to, why, Timestamp::now())? };
@@ -182,21 +182,21 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Looks up what became of the job in the journal.
+    /// Reads the record of the job from the journal again.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn refresh(&mut self) -> Result<(), JobError> {
         self.job = self.journal.find(self.job.id.as_str())?;
         Ok(())
     }
 
-    /// The job's objects: those that were frozen, or freezes them now. Leaves the job Suspended or Ready, unless it was
-    /// further already.
+    /// Returns the frozen manifest of the job, and freezes it first if necessary. The job becomes Suspended or Ready,
+    /// unless it was already further.
     ///
     /// # Errors
-    /// When the manifest cannot be resolved: the job has Failed then, unless it is for want of something on this machine,
-    /// such as room on its disk, and preparing can be gone on with. Or when what was frozen cannot be read.
+    /// Returns an error if the manifest cannot be resolved. This fails the job, unless the cause lies on this machine,
+    /// such as a full disk: then preparing can be resumed. Also returns an error if the frozen manifest cannot be read.
     pub async fn prepare(&mut self, watch: &mut dyn Watch) -> Result<Prepare, JobError> {
         if !matches!(self.job.status, New | Preparing) {
             let frozen = self.frozen()?;
@@ -206,9 +206,9 @@ impl<'a> Runner<'a> {
         if self.job.status == New {
             self.advance(Preparing, Why::default())?;
         }
-        // One that was frozen to its end and not recorded is as good as new, but its source may have changed since.
+        // A complete manifest that was not recorded yet can be used, but its source may have changed since.
         let frozen = match Frozen::open(self.folder().path()) {
-            // Whether one is what a saved plan pledges is known only while it is frozen.
+            // Only freezing shows whether a manifest matches a saved plan.
             Ok(Some(frozen)) if self.job.pledge.is_none() => Ok(frozen),
             _ => self.freeze(watch).await.inspect(|_| self.fresh = true),
         };
@@ -219,7 +219,7 @@ impl<'a> Runner<'a> {
                 let scope = Scope::of(self.plan, &frozen).to_text().map_err(std::io::Error::from)?;
                 self.journal.set_scope(&self.job.id, scope)?;
                 note_inventory(self.journal, &self.job, &frozen)?;
-                // Somebody may have confirmed it meanwhile.
+                // The job may have been confirmed meanwhile.
                 self.refresh()?;
                 self.advance(if self.job.confirmed { Ready } else { Suspended }, Why::default())?;
                 self.job.progress.total = frozen.rows();
@@ -258,7 +258,7 @@ impl<'a> Runner<'a> {
         let bounds = DiskBounds {
             max_disk: limits.max_disk,
             max_objects: limits.max_objects,
-            // Each listing has a connection and a file.
+            // Each listing uses a connection and a file.
             concurrency: Some(descriptors::fitting(limits.concurrency, 2)),
         };
         let pledge = self.job.pledge.as_ref();
@@ -269,7 +269,7 @@ impl<'a> Runner<'a> {
                 Some(pledge) => freeze_as(pledge, &manifest, store, folder, bounds, &observe, &stop).await,
             }
         };
-        // Freezing ends by itself soon after a stop, unless it reads a file that never answers.
+        // Freezing stops by itself soon after it is asked to, unless it reads a file that never responds.
         let patience = self.settings.patience.drain;
         tokio::select! {
             biased;
@@ -279,7 +279,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Refuses to begin with more objects than there may be: the limit may have been lowered since they were frozen.
+    /// Refuses to start with more objects than the plan allows: the limit may have been lowered since they were frozen.
     fn check_count(&self, frozen: &Frozen) -> Result<(), JobError> {
         let found = frozen.rows();
         match self.plan.limits.max_objects.filter(|limit| found > *limit && self.job.taken.is_none()) {
@@ -299,19 +299,19 @@ impl<'a> Runner<'a> {
         Ok(Prepare::Cancelled)
     }
 
-    /// What was frozen for the job.
+    /// Returns the frozen manifest of the job.
     ///
     /// # Errors
-    /// When it cannot be read, or is not there.
+    /// Returns an error if it does not exist or cannot be read.
     pub fn frozen(&self) -> Result<Frozen, JobError> {
         Frozen::open(self.folder().path())?
             .ok_or_else(|| ManifestError::Missing { file: self.folder().path().join("manifest") }.into())
     }
 
-    /// Refuses to go on with a job whose manifest's source is not what it was, unless that was allowed.
+    /// Refuses to resume a job if the source of its manifest has changed, unless the settings allow that.
     ///
     /// # Errors
-    /// When it has changed, is gone, or cannot be looked at.
+    /// Returns an error if the source has changed, is gone, or cannot be read.
     pub async fn check_pin(&self, frozen: &Frozen) -> Result<(), JobError> {
         if self.settings.frozen_manifest {
             return Ok(());
@@ -320,10 +320,10 @@ impl<'a> Runner<'a> {
         unchanged(frozen.pin(), self.store, &self.signal).await.map_err(refused)
     }
 
-    /// Confirms the job: from Suspended it goes to Ready.
+    /// Confirms the job: moves it from Suspended to Ready.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn confirm(&mut self) -> Result<(), JobError> {
         self.refresh()?;
         if self.job.status == Ready {
@@ -333,7 +333,7 @@ impl<'a> Runner<'a> {
         self.advance(Ready, Why::default())
     }
 
-    /// Waits until somebody decides elsewhere what is to become of a job that waits to be confirmed.
+    /// Waits until another process confirms or cancels a job that waits for confirmation.
     pub async fn decided_elsewhere(&self) -> Decided {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -346,10 +346,10 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Gives up a job that was not confirmed, for this reason unless somebody gave another.
+    /// Cancels a job that was not confirmed. The reason is `why`, unless a request gave another.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn decline(&mut self, why: &str) -> Result<(), JobError> {
         self.refresh()?;
         let asked = self.job.request.clone().and_then(|(_, why)| why);
@@ -358,11 +358,11 @@ impl<'a> Runner<'a> {
         self.advance(Cancelled, Why { reason, cause: None })
     }
 
-    /// Brings a job that was interrupted on its way somewhere to a status that it can be gone on from: what was Pausing is
-    /// Paused, and what is Paused is Ready.
+    /// Moves an interrupted job to a status from which it can be resumed: Pausing becomes Paused, and Paused becomes
+    /// Ready.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn make_ready(&mut self) -> Result<(), JobError> {
         if self.job.status == Pausing {
             let (reason, cause) = (self.job.reason.clone(), self.job.cause);
@@ -374,10 +374,11 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Works on a job that is Ready, or was Active when it was interrupted, until it stops.
+    /// Works on a job that is Ready, or was Active when it was interrupted, until the work stops.
     ///
     /// # Errors
-    /// When its report cannot be gone on with, or the journal cannot be used: nothing was sent.
+    /// Returns an error if the job would cost more than its plan allows, if its report cannot be resumed, or if the
+    /// journal cannot be used. In the first two cases no object was changed.
     pub async fn work(&mut self, frozen: &Frozen, watch: &mut dyn Watch) -> Result<Worked, JobError> {
         let unseen = self.job.taken.is_none() && !self.affordable;
         if unseen && !cost::check(self.plan, frozen, self.store, &self.signal).await? {
@@ -418,13 +419,14 @@ impl<'a> Runner<'a> {
         Ok(Worked::Ran(Box::new(ran)))
     }
 
-    /// The job, as the engine wants it.
+    /// Returns the job in the form that the engine takes.
     pub(super) fn engine_job(&self) -> Job<'_> {
         let Self { journal, job, plan, store, .. } = self;
         Job { id: &job.id, number: job.number, plan, store, folder: self.folder(), journal }
     }
 
-    /// Records how the work ended. What is to follow may still fail, and finds the job where it can be gone on from.
+    /// Records how the work ended. The following steps may still fail, and then find the job in a status from which it
+    /// can be resumed.
     fn settle_status(&mut self, dispatched: &Dispatched) -> Result<(), JobError> {
         let Progress { total, failed, .. } = dispatched.progress;
         match (&dispatched.end, self.job.status) {
@@ -439,13 +441,13 @@ impl<'a> Runner<'a> {
                 self.pauses(PauseCause::Server, why_untrusted(self.plan, refusal))
             }
             (End::Broken(error), Active | Pausing) => self.pauses(PauseCause::Machine, error.to_string()),
-            // All is done, or somebody has asked for something else in the last moment of the work.
+            // Everything is done, or another request arrived at the last moment of the work.
             _ => Ok(()),
         }
     }
 
-    /// Records what it was asked to stop for, which could not be recorded when it was asked: a job that a person paused is
-    /// not to be resumed by anybody else.
+    /// Records the request that stopped the work, if that was not possible when it arrived. A job that a person paused
+    /// must not be resumed automatically.
     fn stops_as_asked(&mut self) -> Result<(), JobError> {
         let or = |why: Option<String>, otherwise: &str| why.unwrap_or_else(|| otherwise.to_owned());
         match self.job.request.clone() {
@@ -457,7 +459,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Brings a job that is worked on to Paused.
+    /// Moves a job from its work to Paused.
     pub(super) fn pauses(&mut self, cause: PauseCause, why: String) -> Result<(), JobError> {
         if self.job.status == Active {
             self.advance(Pausing, Why::paused(cause, why.clone()))?;
@@ -466,7 +468,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Ends so long after a stop.
+/// Completes this long after a stop.
 pub(super) async fn long_after(stop: &CancellationToken, patience: std::time::Duration) {
     stop.cancelled().await;
     tokio::time::sleep(patience).await;

@@ -1,8 +1,9 @@
-//! Saved plans: what was looked at and approved, to be applied exactly so or not at all.
+//! Saved plans: what was previewed and approved, to be applied exactly as approved or not at all.
 //!
-//! A saved plan is a JSON file. It holds the plan's text, what its manifest must be (the [`Pledge`]), and what was said of it
-//! when it was saved, and a checksum of all that: a file that was cut off or changed by accident is refused. It holds no
-//! secrets, as no plan does. Who can change it can make another of it, so that it is to be kept like the plan.
+//! A saved plan is a JSON file. It holds the text of the plan, the fingerprint of its manifest (the [`Pledge`]), the
+//! counts of its preview, and a checksum of all that. A file that was truncated or changed by accident is refused. Like
+//! every plan, it holds no secrets. A person who can change the file can turn it into another plan, so protect it like
+//! the plan.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,72 +16,72 @@ use crate::hex::hex;
 use crate::journal::Pledge;
 use crate::plan::{self, Plan};
 
-/// The version of the file's form.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
-/// How a saved plan begins: no plan file does.
+/// The first bytes of a saved plan. No plan file starts with them.
 const BEGINNING: &[u8] = b"{\"batchplan_saved_plan\":";
 
-/// A plan with what it is to be applied to.
+/// A plan, and the fingerprint of the manifest that it applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedPlan {
-    /// The plan file, absolute: relative paths in the plan are resolved against its folder.
+    /// The absolute path of the plan file. Relative paths in the plan are resolved against its folder.
     pub plan_file: PathBuf,
-    /// The plan's text.
+    /// The text of the plan.
     pub plan: String,
-    /// The plan's hash.
+    /// The hash of the plan.
     pub hash: String,
-    /// What the manifest must be.
+    /// The fingerprint that the manifest must match.
     pub pledge: Pledge,
-    /// What was said of it.
+    /// The counts of the preview.
     pub counts: SavedCounts,
 }
 
-/// What was said of a plan's objects when it was saved: most likely so many.
+/// The counts of a plan's preview when it was saved. They are estimates unless `exact` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedCounts {
-    /// Whether every object was looked at.
+    /// Whether every object was read.
     pub exact: bool,
-    /// Objects that change.
+    /// The number of objects that would change.
     pub change: u64,
-    /// Objects that stay.
+    /// The number of objects that would stay as they are.
     pub unchanged: u64,
-    /// Objects that would fail.
+    /// The number of objects that would fail.
     pub fail: u64,
-    /// Objects of which nobody can tell.
+    /// The number of objects whose outcome is unknown.
     pub unknown: u64,
 }
 
 /// Why a saved plan cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
-    /// It cannot be read or written; the message names it.
+    /// The file cannot be read or written; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is not what was saved.
+    /// The file is not what was saved.
     #[error("the saved plan {} is damaged: {what}", path.display())]
     Damaged {
-        /// The file.
+        /// The path of the saved plan.
         path: PathBuf,
-        /// How that is known.
+        /// How the damage was found.
         what: String,
     },
-    /// Another version of this program saved it.
+    /// Another version of this program saved it, in another format.
     #[error("the saved plan {} has version {found} of the form, and this batchplan knows {VERSION}", path.display())]
     OtherVersion {
-        /// The file.
+        /// The path of the saved plan.
         path: PathBuf,
-        /// Its version.
+        /// The format version in the file.
         found: u32,
     },
-    /// It was made of another plan than it is said to be of.
+    /// It was saved from a different plan than the one that was named.
     #[error("the saved plan {} was not made of {} as it is now", path.display(), plan.display())]
     OtherPlan {
-        /// The file.
+        /// The path of the saved plan.
         path: PathBuf,
-        /// The plan that was named.
+        /// The plan file that was named.
         plan: PathBuf,
     },
 }
@@ -93,26 +94,27 @@ struct Shape {
     saved: SavedPlan,
 }
 
-/// Only what tells the version.
+/// The part of the file that contains its version.
 #[derive(Deserialize)]
 struct Head {
     batchplan_saved_plan: u32,
 }
 
 impl SavedPlan {
-    /// Whether a file's bytes are those of a saved plan, and not of a plan.
+    /// Returns whether the bytes of a file are those of a saved plan, not of a plan.
     #[must_use]
     pub fn is_one(bytes: &[u8]) -> bool {
         bytes.starts_with(BEGINNING)
     }
 
-    /// The longest saved plan: a plan, with every byte escaped, and a little.
+    /// The maximum size of a saved plan, in bytes: a plan with every byte escaped, and a margin.
     pub const MAX_BYTES: u64 = 6 * plan::MAX_PLAN_BYTES as u64 + (1 << 20);
 
-    /// Reads a saved plan from the bytes of this file: at most one more than the longest has.
+    /// Parses a saved plan from the bytes of this file. The caller need not read more than one byte beyond the maximum
+    /// size.
     ///
     /// # Errors
-    /// When it is damaged, or of another version.
+    /// Returns an error if the file is damaged, or has another format version.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, SavedError> {
         let damaged = |what: &str| SavedError::Damaged { path: path.to_owned(), what: what.to_owned() };
         if bytes.len() as u64 > Self::MAX_BYTES {
@@ -129,10 +131,10 @@ impl SavedPlan {
         Ok(shape.saved)
     }
 
-    /// Writes it, whole or not at all, in place of a file that was there.
+    /// Writes the saved plan atomically, and replaces an existing file.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write(self, path: &Path) -> Result<(), SavedError> {
         let shape = Shape { batchplan_saved_plan: VERSION, sha256: self.checksum()?, saved: self };
         let mut text = serde_json::to_vec(&shape).map_err(io::Error::from)?;
@@ -145,11 +147,11 @@ impl SavedPlan {
         Ok(write_at_once(folder, name, &text).map_err(about(path))?)
     }
 
-    /// The plan, as it was when it was saved: with `named`, as the plan file of this name, whose folder its paths are seen
-    /// from, and which must be the same plan.
+    /// Returns the plan as it was saved. With `named`, the plan must be the same as this plan file, and its relative
+    /// paths are resolved against the folder of that file.
     ///
     /// # Errors
-    /// When this version does not accept the plan, or takes it for another one.
+    /// Returns an error if this version does not accept the plan, or reads it as a different one.
     pub fn plan(&self, path: &Path, named: Option<(&Path, &Plan)>) -> Result<Plan, SavedError> {
         let file = named.map_or(&*self.plan_file, |(file, _)| file);
         let folder = file.parent().unwrap_or(Path::new(""));
@@ -174,7 +176,7 @@ impl SavedPlan {
 }
 
 impl SavedError {
-    /// What to do about it.
+    /// Returns what the user can do about it, if that is known.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

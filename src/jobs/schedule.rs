@@ -1,4 +1,5 @@
-//! Whose turn it is: pure, and the same in every process that looks at the same journal.
+//! Decides which job may start next. This is pure, and gives the same result in every process that reads the same
+//! journal.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +7,21 @@ use super::scope::Scope;
 use crate::job::JobId;
 use crate::journal::JobRecord;
 
-/// A job that waits or works.
+/// A job that waits or runs.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// Its id.
+    /// The id of the job.
     pub id: JobId,
-    /// Its place in the order of creation.
+    /// The position of the job in the order of creation.
     pub number: i64,
-    /// Higher goes first.
+    /// The priority. Higher values start first.
     pub priority: u32,
-    /// What it may touch; anything, where that is not known.
+    /// What the job may change; `None` if unknown, which counts as everything.
     pub scope: Option<Scope>,
 }
 
 impl Candidate {
-    /// As the journal knows it.
+    /// Creates a candidate from the journal's record.
     #[must_use]
     pub fn of(job: &JobRecord) -> Self {
         let scope = job.scope.as_deref().and_then(Scope::from_text);
@@ -28,21 +29,21 @@ impl Candidate {
     }
 }
 
-/// How many may go, and beside whom.
+/// How many jobs may run at once, and which of them together.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Jobs that may be worked on at once.
+    /// The maximum number of jobs that run at once.
     pub slots: usize,
-    /// Whether jobs that may touch the same may be worked on at once.
+    /// Whether jobs that may change the same objects may run at once.
     pub allow_overlap: bool,
 }
 
 /// Why a job must wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// So many jobs are being worked on, or go before it.
+    /// No slot is free. The value is the number of jobs that run or start earlier.
     Slots(usize),
-    /// This job may touch the same objects, and is being worked on or goes before it.
+    /// This job may change the same objects, and runs or starts earlier.
     Overlap(JobId),
 }
 
@@ -55,13 +56,13 @@ impl std::fmt::Display for Waiting {
     }
 }
 
-/// Whether `me` may go now, beside those that `work` and before or after the others that `wait`.
+/// Returns whether `me` may start now, given the jobs that run (`work`) and the others that wait (`wait`).
 ///
-/// Those that wait go by priority, then by age, each as soon as there is a slot and nobody at work may touch the same; one
-/// that is kept back for the latter keeps back no one else.
+/// Waiting jobs start by priority, then by age, as soon as a slot is free and no running job may change the same
+/// objects. A job that such an overlap holds back does not hold back other jobs.
 ///
 /// # Errors
-/// Why it must wait.
+/// Returns the reason if the job must wait.
 pub fn may_go(me: &Candidate, wait: &[Candidate], work: &[Candidate], rules: Rules) -> Result<(), Waiting> {
     let mut line: Vec<&Candidate> = wait.iter().filter(|other| other.id != me.id).chain([me]).collect();
     line.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
@@ -93,7 +94,7 @@ fn overlap(one: &Candidate, other: &Candidate) -> bool {
     }
 }
 
-/// The jobs that may go now, those that go first first.
+/// Returns the jobs that may start now, in the order in which they start.
 #[must_use]
 pub fn going(wait: &[Candidate], work: &[Candidate], rules: Rules) -> Vec<JobId> {
     let mut line: Vec<&Candidate> = wait.iter().collect();

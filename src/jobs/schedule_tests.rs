@@ -4,7 +4,7 @@ use super::*;
 
 const RULES: Rules = Rules { slots: 6, allow_overlap: false };
 
-/// A job that touches one aspect of one object, by its name; of no known object, where there is none.
+/// A job that touches one aspect of one object, given by its name; of unknown objects if there is none.
 fn candidate(number: i64, priority: u32, object: Option<char>) -> Candidate {
     let scope = object.map(|object| {
         let ranges = format!(r#"[{{"bucket":"b","first":"{object}","last":"{object}"}}]"#);
@@ -40,9 +40,9 @@ fn a_job_beyond_the_slots_waits_whatever_its_priority() {
 #[test]
 fn jobs_that_may_touch_the_same_go_one_after_the_other() {
     let (first, second) = (candidate(1, 0, Some('a')), candidate(2, 5, Some('a')));
-    // The one at work first, whatever waits.
+    // The running job goes first, whatever waits.
     assert_eq!(may_go(&second, &[], std::slice::from_ref(&first), RULES), Err(Waiting::Overlap(first.id.clone())));
-    // Of two that wait, the one of higher priority.
+    // Of two waiting jobs, the one with the higher priority goes first.
     let wait = [first.clone(), second.clone()];
     assert_eq!(may_go(&first, &wait, &[], RULES), Err(Waiting::Overlap(second.id.clone())));
     assert_eq!(may_go(&second, &wait, &[], RULES), Ok(()));
@@ -60,7 +60,7 @@ fn what_is_not_known_may_be_the_same() {
 #[test]
 fn one_that_is_kept_back_keeps_back_nobody_else() {
     let work = [candidate(1, 0, Some('a'))];
-    // The first in line waits for the one at work, and takes no slot while it does.
+    // The first in line waits for the running job, and takes no slot meanwhile.
     let wait = [candidate(2, 9, Some('a')), candidate(3, 1, Some('b')), candidate(4, 0, Some('c'))];
     let two = Rules { slots: 2, ..RULES };
     assert_eq!(going(&wait, &work, two), ids([&wait[1]]));
@@ -76,7 +76,7 @@ fn candidates(numbers: std::ops::Range<i64>) -> impl Strategy<Value = Vec<Candid
     })
 }
 
-/// What may be at work together: candidates that were let go one after the other.
+/// Returns jobs that may run together: each may start beside those before it.
 fn at_work(drawn: Vec<Candidate>, rules: Rules) -> Vec<Candidate> {
     drawn.into_iter().fold(Vec::new(), |mut work, candidate| {
         if may_go(&candidate, &[], &work, rules).is_ok() {
@@ -97,25 +97,25 @@ proptest! {
         let gone = going(&wait, &work, rules);
         let of = |id: &JobId| wait.iter().find(|candidate| candidate.id == *id).expect("it waits");
         let together: Vec<_> = work.iter().chain(gone.iter().map(of)).collect();
-        // Never more than there are slots, and never two that may touch the same.
+        // Never more jobs than slots, and never two that may touch the same object.
         prop_assert!(together.len() <= slots);
         for (place, one) in together.iter().enumerate() {
             let touches = |other: &&&Candidate| overlap(one, other);
             prop_assert!(allow_overlap || !together[place + 1..].iter().any(|other| touches(&other)));
         }
-        // Those that go first stand first.
+        // Jobs that start first come first.
         let order = |candidate: &Candidate| (std::cmp::Reverse(candidate.priority), candidate.number);
         prop_assert!(gone.is_sorted_by_key(|id| order(of(id))));
         for candidate in &wait {
             match may_go(candidate, &wait, &work, rules) {
                 Ok(()) => prop_assert!(gone.contains(&candidate.id)),
-                // Whoever waits for somebody waits for one at work, or one that goes and stands before it.
+                // A job that waits for another one waits for a running job, or for one that starts before it.
                 Err(Waiting::Overlap(other)) => {
                     let other = together.iter().find(|one| one.id == other);
                     prop_assert!(other.is_some_and(|other| overlap(candidate, other)));
                     prop_assert!(other.is_some_and(|other| other.number >= 100 || order(other) < order(candidate)));
                 }
-                // Whoever waits for a slot finds none: what is at work, and goes before it, fills them.
+                // A job that waits for a slot finds none: running jobs and those that start before it fill them.
                 Err(Waiting::Slots(count)) => {
                     let before = gone.iter().filter(|id| order(of(id)) < order(candidate)).count();
                     prop_assert_eq!(count, work.len() + before);
@@ -123,7 +123,7 @@ proptest! {
                 }
             }
         }
-        // Every process that looks at the same jobs decides the same, in whatever order it sees them.
+        // Every process that reads the same jobs decides the same, in whatever order it reads them.
         let mut random = fastrand::Rng::with_seed(shuffled);
         let (mut other_wait, mut other_work) = (wait.clone(), work.clone());
         random.shuffle(&mut other_wait);
@@ -140,7 +140,7 @@ proptest! {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut wait, mut work) = (drawn, Vec::<Candidate>::new());
         while !wait.is_empty() {
-            // Any of them may look first, each for itself, and any of those at work may end.
+            // Any waiting job may check first, on its own, and any running job may end.
             let place = random.usize(..wait.len());
             if may_go(&wait[place], &wait, &work, RULES).is_ok() {
                 work.push(wait.swap_remove(place));
@@ -151,7 +151,7 @@ proptest! {
             for (place, one) in work.iter().enumerate() {
                 prop_assert!(!work[place + 1..].iter().any(|other| overlap(one, other)));
             }
-            // As long as there are jobs and nobody works, somebody may go.
+            // While there are jobs and none runs, at least one may start.
             prop_assert!(wait.is_empty() || !work.is_empty() || !going(&wait, &work, RULES).is_empty());
         }
     }

@@ -1,4 +1,4 @@
-//! What a job may touch: which aspect of which objects. Two jobs that may touch the same run one after the other.
+//! What a job may change: which aspect of which objects. Two jobs that may change the same run one after the other.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,16 @@ use crate::object::{Bucket, Key};
 use crate::operation::{Aspect, Operation};
 use crate::plan::Plan;
 
-/// What a job may touch.
+/// The aspects and objects that a job may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     store: String,
     aspects: BTreeSet<Aspect>,
-    /// The ranges of keys; `None` where they are not known.
+    /// The ranges of keys; `None` if unknown.
     ranges: Option<Vec<RangeText>>,
 }
 
-/// Keys are URL-encoded: they are bytes, and the journal keeps text.
+/// Keys are bytes and the journal stores text, so keys are URL-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RangeText {
     bucket: String,
@@ -27,7 +27,7 @@ struct RangeText {
 }
 
 impl Scope {
-    /// What a plan may touch of the objects of its frozen manifest.
+    /// Returns what a plan may change of the objects of its frozen manifest.
     #[must_use]
     pub fn of(plan: &Plan, frozen: &Frozen) -> Self {
         let ranges = match frozen.reach() {
@@ -38,21 +38,21 @@ impl Scope {
         Self { store: plan.store_identity(), aspects, ranges }
     }
 
-    /// Whether both may touch the same aspect of the same object. What is not known may be the same.
+    /// Returns whether both may change the same aspect of the same object. Unknown ranges may contain any object.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         self.store == other.store && !self.aspects.is_disjoint(&other.aspects) && self.reach().overlaps(&other.reach())
     }
 
-    /// As the journal keeps it.
+    /// Returns the text that the journal stores.
     ///
     /// # Errors
-    /// Only what serializing to memory can give, which is nothing in practice.
+    /// Returns an error only if serializing to memory fails, which does not happen in practice.
     pub fn to_text(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 
-    /// As the journal kept it; `None` where it is of another version, and may be anything.
+    /// Parses the text that the journal stores. Returns `None` if another version wrote it; the scope is then unknown.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
@@ -91,7 +91,7 @@ mod tests {
         RangeText::of(&KeyRange { bucket: Bucket::new(bucket), first: Key::new(first), last: Key::new(last) })
     }
 
-    /// May touch the tags of the keys from one to another.
+    /// Returns a scope that covers the tags of the keys from `first` to `last`.
     fn tags(first: &str, last: &str) -> Scope {
         Scope {
             store: "s3 here".to_owned(),
@@ -173,7 +173,7 @@ mod tests {
             prop_assert_eq!(&kept, &scope);
             let expected = KeyRange { bucket: Bucket::new("b"), first: Key::new(first.clone()), last: Key::new(last.clone()) };
             prop_assert_eq!(kept.reach(), Reach::Known(vec![expected]));
-            // One object lies within where its bytes do.
+            // A single object is within the range exactly if its key is.
             let object = Scope { ranges: Some(vec![range("b", &key, &key)]), ..tags("", "") };
             prop_assert_eq!(overlap(&scope, &object), first <= key && key <= last);
         }

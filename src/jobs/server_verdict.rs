@@ -1,4 +1,4 @@
-//! What a job has found out about its server before it is resumed.
+//! Applies what a job has learned about its server before the job is resumed.
 
 use super::advice::after_distrust;
 use super::error::JobError;
@@ -7,7 +7,8 @@ use crate::job::JobStatus::{Active, Paused, Pausing, Ready};
 use crate::journal::{PauseCause, ServerTrust, Why};
 
 impl Runner<'_> {
-    /// Refuses to go on with a job whose server has changed an object by a write: another attempt would cost one more.
+    /// Refuses to resume a job if a write has shown that its server cannot be trusted. Another attempt could damage one
+    /// more object.
     pub(super) fn check_server_verdict(&mut self) -> Result<(), JobError> {
         if !self.plan.needs_server_check() {
             return Ok(());
@@ -23,7 +24,7 @@ impl Runner<'_> {
         } else if self.job.status == Ready {
             self.advance(Paused, Why::paused(PauseCause::Server, why.clone()))?;
         }
-        // What the job was paused with says more: which objects may be harmed as well.
+        // The reason of the pause says more, such as which other objects may be damaged.
         let paused = self.job.status == Paused && self.job.cause == Some(PauseCause::Server);
         let why = self.job.reason.clone().filter(|_| paused).unwrap_or(why);
         let id = &self.job.id;

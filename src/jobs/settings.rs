@@ -1,47 +1,47 @@
-//! What whoever runs jobs decides, and no plan does.
+//! Settings that the process chooses when it runs jobs, not the plan.
 
 use std::time::Duration;
 
 use super::schedule::Rules;
 use crate::engine::Rhythm;
 
-/// What a stop leaves time for.
+/// How long unfinished work may take after a stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Requests in flight.
+    /// For requests in flight.
     pub drain: Duration,
-    /// The report on its way to its bucket.
+    /// For uploading the report to its bucket.
     pub publish: Duration,
-    /// Notifications that are not delivered yet.
+    /// For notifications that are not delivered yet.
     pub notify: Duration,
 }
 
 impl Patience {
-    /// For a person.
+    /// For interactive use.
     pub const OF_A_PERSON: Self =
         Self { drain: Duration::from_secs(30), publish: Duration::from_secs(30), notify: Duration::from_secs(15) };
 
-    /// For a CI runner, which kills what has not left after some seven seconds.
+    /// For a CI runner, which kills processes about seven seconds after a stop.
     pub const OF_CI: Self =
         Self { drain: Duration::from_secs(5), publish: Duration::from_millis(1500), notify: Duration::from_secs(2) };
 
-    /// For such a one where what was done must be sent elsewhere as well.
+    /// For a CI runner where the process must also push its state to a bucket.
     pub const OF_CI_THAT_PUSHES: Self =
         Self { drain: Duration::from_secs(3), publish: Duration::from_secs(1), notify: Duration::from_secs(2) };
 }
 
-/// How many jobs are worked on at once, as in the managed service.
+/// The default number of jobs that run at once, as in the managed service.
 pub const SLOTS: usize = 6;
 
-/// How jobs are run.
+/// How to run jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// What a stop leaves time for.
+    /// How long unfinished work may take after a stop.
     pub patience: Patience,
-    /// When checkpoints are made.
+    /// When to write checkpoints.
     pub rhythm: Rhythm,
-    /// How many jobs go at once, and beside whom.
+    /// How many jobs run at once, and which of them together.
     pub rules: Rules,
-    /// Whether a job whose manifest's source has changed goes on with the objects that were frozen.
+    /// Whether to resume a job with its frozen objects if the source of the manifest has changed.
     pub frozen_manifest: bool,
 }

@@ -1,4 +1,4 @@
-//! Waiting until a job may be worked on.
+//! Waits until a job may start.
 
 use jiff::Timestamp;
 
@@ -10,13 +10,14 @@ use crate::job::JobStatus::{Cancelling, Paused};
 use crate::journal::{JobFolder, JobRecord, Lease, PauseCause, Request, Why};
 
 impl Runner<'_> {
-    /// Waits until the job may be worked on, and makes it Active. False where it was told otherwise meanwhile.
+    /// Waits until the job may start, and makes it Active. Returns `false` if it was paused, cancelled or stopped
+    /// meanwhile.
     pub(super) async fn wait_for_turn(&mut self, watch: &mut dyn Watch) -> Result<bool, JobError> {
         loop {
             let (rules, state) = (self.settings.rules, self.journal.state().to_owned());
             let judge = move |job: &JobRecord, others: &[JobRecord]| {
                 let held = |other: &&JobRecord| {
-                    // One that cannot be looked at is taken to be at work.
+                    // If the lease cannot be read, assume that the job runs.
                     Lease::is_held(JobFolder::of(&state, &other.id).path()).unwrap_or(true)
                 };
                 let (work, wait): (Vec<_>, Vec<_>) =

@@ -1,8 +1,8 @@
-//! Jobs as OSS Batch Operations shows them: the XML of its `DescribeJobResult` and `ListJobsResult`.
+//! Jobs in the XML of OSS Batch Operations: `DescribeJobResult` and `ListJobsResult`.
 //!
-//! Elements and their order are those of the service's own samples. `RoleArn` is there where the plan names a role, and
-//! `StatusUpdateReason` where there is a reason. `JobFailure` tells why a job failed, never why objects did; it
-//! has no `FailureCode`, since none of the service's is ours to use. Instants are whole seconds since 1970.
+//! The elements and their order are those of the service's own samples. `RoleArn` is present if the plan names a role,
+//! and `StatusUpdateReason` if there is a reason. `JobFailure` says why a job failed, never why objects failed. It has
+//! no `FailureCode`, because none of the service's codes applies. Times are whole seconds since 1970.
 
 use std::io;
 
@@ -15,10 +15,10 @@ use crate::journal::JobRecord;
 use crate::plan::Plan;
 use crate::plan::xml::{Document, document, parent, write_manifest, write_operation, write_report, write_text};
 
-/// A job as a `DescribeJobResult`.
+/// Returns a job as a `DescribeJobResult`.
 ///
 /// # Errors
-/// When this version does not accept the plan that the job was made of.
+/// Returns an error if this version does not accept the plan of the job.
 pub fn describe_job(description: &Description) -> Result<String, XmlError<'_>> {
     let plan = description.plan.as_ref().map_err(XmlError::Plan)?;
     let source = description.source().map_err(XmlError::Plan)?;
@@ -38,10 +38,10 @@ pub fn describe_job(description: &Description) -> Result<String, XmlError<'_>> {
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]
 pub enum XmlError<'a> {
-    /// The plan that the job was made of is not accepted any more.
+    /// This version does not accept the plan of the job.
     #[error("{0}")]
     Plan(&'a JobError),
-    /// Only what writing to memory can give, which is nothing in practice.
+    /// Writing to memory failed, which does not happen in practice.
     #[error("{0}")]
     Io(io::Error),
 }
@@ -79,7 +79,7 @@ fn after_manifest(description: &Description, to: &mut Document) -> io::Result<()
     write_text("TerminationDate", job.ended.map(seconds).as_deref().unwrap_or("-1"), to)
 }
 
-/// One element in any case, as the service has it.
+/// Writes one element in any case, as the service does.
 fn failure(job: &JobRecord, to: &mut Document) -> io::Result<()> {
     match &job.reason {
         Some(reason) if matches!(job.status, JobStatus::Failing | JobStatus::Failed) => {
@@ -89,10 +89,10 @@ fn failure(job: &JobRecord, to: &mut Document) -> io::Result<()> {
     }
 }
 
-/// A page of jobs as a `ListJobsResult`; `next` is the token that the page after it begins behind.
+/// Returns a page of jobs as a `ListJobsResult`; `next` is the token after which the next page starts.
 ///
 /// # Errors
-/// Only what writing to memory can give, which is nothing in practice.
+/// Returns an error only if writing to memory fails, which does not happen in practice.
 pub fn list_jobs(jobs: &[JobRecord], next: Option<&JobId>) -> io::Result<String> {
     document("ListJobsResult", |to| {
         parent("Jobs", to, |to| {

@@ -1,4 +1,4 @@
-//! Checkpoints: how far a job has come, written in one transaction and read when it is resumed.
+//! Checkpoints: a job's progress, written in one transaction and read when the job is resumed.
 
 use std::time::Duration;
 
@@ -17,18 +17,20 @@ use crate::job::Progress;
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::task::Seq;
 
-/// How far a job has come since the last checkpoint. The report's files hold what it says they do, for certain.
+/// A job's progress since the last checkpoint. The report files are already synced to disk up to the recorded
+/// position.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Its counts.
+    /// Row counts at this checkpoint.
     pub progress: Progress,
-    /// Objects that may be changed without an outcome until the next checkpoint, or were given up if there is none.
+    /// The number of objects that may be changed without an outcome before the next checkpoint, or that were
+    /// abandoned if this is the last one.
     pub in_doubt: u64,
-    /// How many of the rows that are left may be taken up until then, in the order in which they are worked on.
+    /// How many of the remaining rows, in processing order, may be started before the next checkpoint.
     pub reach: u64,
-    /// How long it was worked on in all.
+    /// How long the job has been active in all runs.
     pub active: Duration,
-    /// The first row that was not taken up.
+    /// The first row that was not started.
     pub taken: Option<Seq>,
     /// The parts of the frontier that changed.
     pub parts: Vec<PartMark>,
@@ -38,45 +40,45 @@ pub struct Checkpoint {
     pub failures: Vec<(ErrorCode, Reason)>,
 }
 
-/// A report file, as it is known to be on disk.
+/// A report file, as it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportFile {
-    /// Its place in the order in which the report's files were begun.
+    /// The file's number, in the order in which the report's files were started.
     pub number: u32,
-    /// What its rows tell of.
+    /// The status of the tasks in the file's rows.
     pub status: TaskStatus,
-    /// Its name below the report's folder.
+    /// The file's name relative to the report folder.
     pub name: String,
-    /// How many of its bytes count.
+    /// The number of valid bytes; bytes after them are ignored.
     pub bytes: u64,
-    /// How many rows they are.
+    /// The number of rows in these bytes.
     pub rows: u64,
-    /// Its MD5 in hex, once it is sealed.
+    /// The MD5 of a sealed file in hex; `None` while it is open.
     pub md5: Option<String>,
-    /// The MD5 in hex of the bytes that count, while it is open. Earlier builds recorded none.
+    /// The MD5 of the valid bytes of an open file in hex. Earlier versions recorded none.
     pub open_md5: Option<String>,
-    /// Whether it is where the plan wants it.
+    /// Whether the file is published where the plan wants it.
     pub published: bool,
 }
 
-/// How far a job had come when it was last recorded.
+/// A job's progress as of its last checkpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
-    /// The settled rows.
+    /// The rows that have an outcome.
     pub frontier: Frontier,
-    /// The report's files.
+    /// The report files.
     pub files: Vec<ReportFile>,
-    /// The failures.
+    /// The failures by error code.
     pub tally: Tally,
-    /// Whether a part of it was recorded by an earlier build, without what would prove it undamaged.
+    /// Whether an earlier version recorded a part of it without checksums.
     pub unproven: bool,
 }
 
 impl Journal {
-    /// Records a checkpoint: all of it, or after an error nothing.
+    /// Records a checkpoint in one transaction. On an error, nothing is recorded.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub async fn checkpoint(&self, job: i64, checkpoint: Checkpoint) -> Result<(), JournalError> {
         let (progress, active) = (checkpoint.progress, checkpoint.active);
         self.ask(move |connection| {
@@ -92,10 +94,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads what the checkpoints of a job have recorded.
+    /// Reads the recorded progress of a job.
     ///
     /// # Errors
-    /// When the journal cannot be read, or is not what was recorded.
+    /// Returns an error if the journal cannot be read or a checksum does not match.
     pub fn recorded(&self, job: i64) -> Result<Recorded, JournalError> {
         self.wait(move |connection| {
             let mut proofs = vec![progress(connection, job)?];
@@ -107,10 +109,10 @@ impl Journal {
         })
     }
 
-    /// Takes what an earlier build has recorded of a job for what it should be: from now on it can be proven.
+    /// Accepts progress that an earlier version recorded without checksums, and adds the checksums.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn accept_recorded(&self, job: i64) -> Result<(), JournalError> {
         self.wait(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -124,15 +126,15 @@ impl Journal {
         })
     }
 
-    /// Forgets the outcomes of a job whose report is lost: all its objects are worked on again. That they may have been
-    /// changed is remembered.
+    /// Discards the outcomes of a job whose report is lost: all its objects are processed again. It stays recorded
+    /// that they may have been changed.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn forget_outcomes(&self, job: i64) -> Result<(), JournalError> {
         self.wait(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            // The first rows are those that were settled, and behind them those that may have been taken up.
+            // The first rows are those that were finished, followed by those that may have been started.
             let sql = "UPDATE job SET lost = max(lost, succeeded + failed), succeeded = 0, failed = 0,
                                       in_doubt = min(total, succeeded + failed + in_doubt),
                                       reach = min(total, succeeded + failed + reach)
@@ -146,10 +148,10 @@ impl Journal {
         })
     }
 
-    /// Notes that a report file is where the plan wants it.
+    /// Records that a report file is published where the plan wants it.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub async fn published(&self, job: i64, number: u32) -> Result<(), JournalError> {
         self.ask(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -187,7 +189,7 @@ fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> R
     seal_job(transaction, job)?;
     record_frontier(transaction, job, parts)?;
     for file in files {
-        // What was published stays so: a checkpoint that was prepared before may be recorded after.
+        // Never reset `published`: a checkpoint prepared earlier may be recorded later.
         transaction
             .prepare_cached(
                 "INSERT INTO segment (job, number, status, name, bytes, rows, md5, published, open_md5)
@@ -251,7 +253,7 @@ fn record_failure(transaction: &Transaction<'_>, job: i64, code: &ErrorCode, rea
     Ok(())
 }
 
-/// Proves the counts in a job's own row.
+/// Verifies the checksum of the counts in a job's own row.
 fn progress(connection: &Connection, job: i64) -> Result<Proof, Problem> {
     let sql = format!("SELECT {JOB_COLUMNS} FROM job WHERE number = ?1");
     let mut statement = connection.prepare(&sql)?;
@@ -260,7 +262,7 @@ fn progress(connection: &Connection, job: i64) -> Result<Proof, Problem> {
         Some(row) => {
             let nothing = row.get::<_, Option<i64>>("taken_part")?.is_none();
             let proof = prove(row, of_job(row)?)?;
-            // A job that no checkpoint was made of has nothing to prove.
+            // A job without a checkpoint has nothing to verify.
             Ok(if nothing { Proof::Proven } else { proof })
         }
         None => Ok(Proof::Proven),
@@ -287,7 +289,7 @@ fn marks(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<V
     Ok(marks)
 }
 
-/// The journal holds settled rows that no part has.
+/// The journal holds finished rows that no part can have.
 #[derive(Debug, thiserror::Error)]
 #[error("these are no settled rows")]
 struct NotAMark;
@@ -315,7 +317,8 @@ fn files_and(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Resu
     Ok(files.collect::<Result<_, _>>()?)
 }
 
-/// The name of a report's file, which is one: a journal may come from elsewhere, and leads to no other file.
+/// Reads the name of a report file. The journal may come from another source, so the name must not lead outside the
+/// report folder.
 fn inside(row: &Row<'_>) -> rusqlite::Result<String> {
     let name: String = row.get("name")?;
     let plain = |part: &str| {
@@ -325,7 +328,7 @@ fn inside(row: &Row<'_>) -> rusqlite::Result<String> {
     if name.split('/').all(plain) { Ok(name) } else { Err(unreadable(row, "name", NotAFile)) }
 }
 
-/// The journal holds the name of a file that no report has.
+/// The journal holds a file name that no report has.
 #[derive(Debug, thiserror::Error)]
 #[error("no report has such a file")]
 struct NotAFile;

@@ -77,7 +77,7 @@ fn what_was_published_stays_so() {
     let keep = |files| now(journal.checkpoint(job.number, Checkpoint { files, ..checkpoint(1) })).expect("kept");
     keep(vec![file(0), file(1)]);
     now(journal.published(job.number, 0)).expect("kept");
-    // Prepared before the file was sent, and recorded after.
+    // Prepared before the file was published, and recorded afterwards.
     keep(vec![file(0), file(1)]);
     let published = |file: &ReportFile| file.published;
     assert_eq!(
@@ -97,7 +97,7 @@ fn a_checkpoint_that_fails_changes_nothing() {
     now(journal.checkpoint(job.number, first)).expect("kept");
     journal
         .wait(|connection| {
-            // The last thing that is written of a checkpoint.
+            // The last table that a checkpoint writes to.
             let sql = "CREATE TRIGGER no BEFORE INSERT ON failure BEGIN SELECT RAISE (ABORT, 'refused'); END";
             Ok(connection.execute_batch(sql)?)
         })
@@ -125,7 +125,7 @@ fn a_job_that_is_gone_keeps_no_checkpoint() {
     assert!(matches!(error, JournalError::NoSuchJob(_)), "{error}");
 }
 
-/// Values of ours that are none any more: what a disk that rots leaves of them.
+/// Values that are no longer valid, as a failing disk leaves them.
 #[test]
 fn what_cannot_have_been_written_is_damage() {
     let damages = [
@@ -165,12 +165,12 @@ fn what_cannot_have_been_written_is_damage() {
     }
 }
 
-/// However long a job runs, however many objects it has and fail, the journal stays as it is.
+/// The journal does not grow, however long a job runs and however many objects it has or fails.
 #[test]
 fn many_checkpoints_of_a_big_job_take_no_room() {
     let (folder, journal) = journal();
     let job = created(&journal, new("one"));
-    // What is kept does not depend on this; without it the test waits for the disk two thousand times.
+    // Syncing does not affect the size. Without this, the test would wait for two thousand syncs.
     journal.wait(|connection| Ok(connection.pragma_update(None, "synchronous", "off")?)).expect("set");
     let mut frontier = Frontier::default();
     let mut tally = Tally::default();
@@ -290,7 +290,7 @@ proptest! {
             failures: failures.clone().into_iter().collect(),
         };
         now(journal.checkpoint(job.number, last.clone())).expect("kept");
-        // Once more is no more.
+        // Recording the same checkpoint again changes nothing.
         now(journal.checkpoint(job.number, last.clone())).expect("kept");
         let kept = journal.find(job.id.as_str()).expect("found");
         prop_assert_eq!((kept.progress, kept.active, kept.taken), (last.progress, last.active, last.taken));

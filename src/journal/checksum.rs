@@ -1,29 +1,28 @@
-//! Checksums of what checkpoints record, one for each row. `SQLite` notices a page whose structure is damaged, but not a
-//! value in which a bit has turned.
+//! Checksums of recorded progress, one for each row. `SQLite` detects a damaged page structure, but not a flipped bit
+//! in a value.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::db::Problem;
 
-/// What became of the proof of a row.
+/// The result of verifying a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// It is what was recorded.
+    /// The row is as it was recorded.
     Proven,
-    /// An earlier batchplan recorded it, and no checksum.
+    /// An earlier version recorded the row without a checksum.
     Missing,
 }
 
-/// A value of a row, as it is digested.
+/// A value of a row, as input of the checksum.
 pub(super) enum Value<'a> {
-    /// A number.
     Number(Option<i64>),
     /// Text or bytes.
     Bytes(Option<&'a [u8]>),
 }
 
-/// The checksum of a row of this table.
+/// Computes the checksum of a row of this table.
 pub(super) fn checksum(table: &str, values: &[Value<'_>]) -> i64 {
     let mut text = table.as_bytes().to_vec();
     for value in values {
@@ -43,10 +42,10 @@ pub(super) fn checksum(table: &str, values: &[Value<'_>]) -> i64 {
     xxh3_64(&text).cast_signed()
 }
 
-/// Compares a row, which has a column `checksum`, with its checksum.
+/// Compares a row with the checksum in its `checksum` column.
 ///
 /// # Errors
-/// When it is not what was recorded.
+/// Returns an error if they differ.
 pub(super) fn prove(row: &Row<'_>, found: i64) -> rusqlite::Result<Proof> {
     match row.get::<_, Option<i64>>("checksum")? {
         None => Ok(Proof::Missing),
@@ -55,12 +54,12 @@ pub(super) fn prove(row: &Row<'_>, found: i64) -> rusqlite::Result<Proof> {
     }
 }
 
-/// A row of the journal is not what was recorded.
+/// A row of the journal does not match its checksum.
 #[derive(Debug, thiserror::Error)]
 #[error("the record of a job's progress fails its checksum")]
 pub(super) struct Mismatch;
 
-/// What a checkpoint records of a job in its own row.
+/// Computes the checksum of the progress in a job's own row.
 pub(super) fn of_job(row: &Row<'_>) -> rusqlite::Result<i64> {
     let numbers = ["number", "succeeded", "failed", "taken_part", "taken_row", "lost", "in_doubt", "reach"];
     let values = numbers.map(|column| row.get(column).map(Value::Number));
@@ -71,21 +70,21 @@ pub(super) fn of_job(row: &Row<'_>) -> rusqlite::Result<i64> {
 pub(super) const JOB_COLUMNS: &str =
     "number, succeeded, failed, taken_part, taken_row, lost, in_doubt, reach, checksum";
 
-/// A part of the frontier.
+/// Computes the checksum of a part of the frontier.
 pub(super) fn of_frontier(job: i64, part: u32, low: u32, above: &[u8]) -> i64 {
     let numbers = [job, i64::from(part), i64::from(low)].map(|number| Value::Number(Some(number)));
     let values: Vec<_> = numbers.into_iter().chain([Value::Bytes(Some(above))]).collect();
     checksum("frontier", &values)
 }
 
-/// What was found out about a server: bucket, aspect, verdict and detail.
+/// Computes the checksum of a server verdict: bucket, aspect, verdict and detail.
 pub(super) fn of_server_check(job: i64, texts: [&str; 4]) -> i64 {
     let texts = texts.map(|text| Value::Bytes(Some(text.as_bytes())));
     let values: Vec<_> = [Value::Number(Some(job))].into_iter().chain(texts).collect();
     checksum("server_check", &values)
 }
 
-/// A report file.
+/// Computes the checksum of a report file's row.
 pub(super) fn of_segment(row: &Row<'_>) -> rusqlite::Result<i64> {
     let texts = ["status", "name", "md5", "open_md5"].map(|column| row.get::<_, Option<String>>(column));
     let texts = texts.into_iter().collect::<rusqlite::Result<Vec<_>>>()?;
@@ -95,7 +94,7 @@ pub(super) fn of_segment(row: &Row<'_>) -> rusqlite::Result<i64> {
     Ok(checksum("segment", &values))
 }
 
-/// Gives a job's own row its checksum.
+/// Updates the checksum of a job's own row.
 pub(super) fn seal_job(connection: &Connection, job: i64) -> Result<(), Problem> {
     let sql = format!("SELECT {JOB_COLUMNS} FROM job WHERE number = ?1");
     let sum = connection.prepare_cached(&sql)?.query_row([job], of_job).optional()?;
@@ -103,7 +102,7 @@ pub(super) fn seal_job(connection: &Connection, job: i64) -> Result<(), Problem>
     Ok(())
 }
 
-/// Gives the row of a report file its checksum.
+/// Updates the checksum of a report file's row.
 pub(super) fn seal_segment(connection: &Connection, job: i64, number: u32) -> Result<(), Problem> {
     let sum = connection
         .prepare_cached("SELECT * FROM segment WHERE job = ?1 AND number = ?2")?

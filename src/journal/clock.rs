@@ -1,40 +1,41 @@
-//! What came before what, and how much time has passed, by the journal's own account.
+//! The order of changes, and how much time has passed, by the journal's own count.
 //!
-//! Wall clocks differ between machines, are set, and leap. So what is compared is a counter: it goes up whenever a job is
-//! created or moves. And what ages does so by time that has passed step by step: a leap of more than [`LEAP`] is believed
-//! only once the clock has gone on from there for as long, and a clock that is set back makes nothing older.
+//! Wall clocks differ between machines, can be set, and can leap. So changes are ordered by a counter that increases
+//! whenever a job is created or moved. Ages are measured by time that has passed step by step: a leap of more than
+//! [`LEAP`] is believed only after the clock has run on from there for as long, and a clock that is set back makes
+//! nothing older.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Transaction, params};
 
 use super::db::Problem;
 
-/// How far the clock may be ahead of the last time that was recorded without being doubted. A job that runs once a week is
-/// never taken for a leap.
+/// How far the clock may be ahead of the last recorded time before it is doubted. The interval of a weekly job never
+/// counts as a leap.
 pub const LEAP: SignedDuration = SignedDuration::from_hours(8 * 24);
 
-/// What a change is recorded with.
+/// The position and time of a recorded change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
-    /// Its place in the order of all changes.
     pub(super) sequence: i64,
-    /// When it was, in milliseconds, so that it never seems older than it is.
+    /// The time of the change in milliseconds, at least the latest trusted time, so that the change never seems older
+    /// than it is.
     pub(super) at: i64,
 }
 
-/// Counts a change that is made now.
+/// Records a change that is made now.
 pub(super) fn stamp(transaction: &Transaction<'_>, now: Timestamp) -> Result<Stamp, Problem> {
     let time = tick(transaction, now)?;
     let sequence = transaction.query_row("UPDATE clock SET moves = moves + 1 RETURNING moves", [], |row| row.get(0))?;
     Ok(Stamp { sequence, at: now.as_millisecond().max(time.latest) })
 }
 
-/// The number of the last change.
+/// Returns the number of the last change.
 pub(super) fn last(connection: &rusqlite::Connection) -> Result<i64, Problem> {
     Ok(connection.query_row("SELECT moves FROM clock", [], |row| row.get(0))?)
 }
 
-/// Records what the clock says now, and what is to be believed of it.
+/// Records the current time, and how much of it is trusted.
 pub(super) fn tick(transaction: &Transaction<'_>, now: Timestamp) -> Result<TrustedTime, Problem> {
     let now = now.as_millisecond();
     let before = transaction.query_row("SELECT latest, leapt_to, leapt_seen FROM clock", [], |row| {
@@ -50,25 +51,25 @@ pub(super) fn tick(transaction: &Transaction<'_>, now: Timestamp) -> Result<Trus
     Ok(time)
 }
 
-/// The latest time that is believed, in milliseconds since 1970.
+/// The latest trusted time, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrustedTime {
     pub(super) latest: i64,
-    /// What the clock has leapt to since.
+    /// The time that the clock has leapt to since.
     pub(super) leap: Option<Leap>,
 }
 
-/// A time that is not believed yet.
+/// A time that is not trusted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leap {
-    /// Where the clock came out.
+    /// The time right after the leap.
     to: i64,
-    /// How far it has gone on from there.
+    /// The latest time seen after the leap.
     seen: i64,
 }
 
 impl TrustedTime {
-    /// What is believed once the clock says this.
+    /// Returns the trusted time after the clock shows `now`.
     fn at(self, now: i64) -> Self {
         let far = |from: i64| now.saturating_sub(from) > milliseconds(LEAP);
         if !far(self.latest) {
@@ -78,7 +79,7 @@ impl TrustedTime {
             Some(leap) if now.saturating_sub(leap.to) < milliseconds(LEAP) => {
                 Self { leap: Some(Leap { seen: leap.seen.max(now), ..leap }), ..self }
             }
-            // It has gone on for so long: the leap was right. A further one is doubted by itself.
+            // The clock has run for as long as the leap: the leap was right. A further leap is doubted separately.
             Some(leap) if far(leap.seen) => Self { latest: leap.seen, leap: Some(Leap { to: now, seen: now }) },
             Some(_) => Self { latest: now, leap: None },
             None => Self { leap: Some(Leap { to: now, seen: now }), ..self },
@@ -98,7 +99,7 @@ mod tests {
 
     const DAY: i64 = 86_400_000;
 
-    /// What is believed after the clock has said all this, in days.
+    /// The trusted time after the clock has shown all these times, in days.
     fn after(days: &[i64]) -> i64 {
         let first = TrustedTime { latest: days[0] * DAY, leap: None };
         days.iter().fold(first, |time, day| time.at(day * DAY)).latest / DAY
@@ -116,7 +117,7 @@ mod tests {
             (&[0, 31, 32, 33, 37, 40], 40),
             (&[0, 31, 5, 12, 31], 12),
             (&[0, 31, 20, 31], 20),
-            // Once a month: each leap is believed a month later.
+            // Once a month: each leap is trusted a month later.
             (&[0, 30, 60, 90], 60),
             (&[100, 50, 60, 99], 100),
             (&[100, 50, 101], 101),

@@ -1,4 +1,4 @@
-//! The journal's file, and the one thread of this process that uses it.
+//! The journal's database file, and the one thread of this process that uses it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,30 +16,30 @@ use super::listen::Ear;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use crate::files::{from_root, refuse_link, sync_folder};
 
-/// The file's name in the state folder.
+/// The name of the journal's file in the state folder.
 pub const JOURNAL_NAME: &str = "journal.db";
 
-/// What a journal is opened with; tests have others than the real one.
+/// Settings for opening a journal. Tests use others than the default.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    /// What its format is made of.
     pub(super) migrations: &'static [&'static str],
-    /// How long another process's transaction is waited for. Ours take milliseconds.
+    /// How long to wait for another process's transaction. This program's own take milliseconds.
     pub(super) patience: Duration,
 }
 
-/// The real ones.
+/// The default settings.
 pub(super) const TERMS: Terms = Terms { migrations: MIGRATIONS, patience: Duration::from_secs(5) };
 
-/// How long is waited before `SQLite` is asked again for what it does not wait for itself.
+/// The wait before a statement is retried for which `SQLite` does not wait itself.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Errands that wait for the thread: one checkpoint and a few questions for each of the jobs at work.
+/// Capacity of the command queue: one checkpoint and a few queries for each running job.
 const ERRANDS: usize = 64;
 
 type Errand = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The jobs of one state folder. Clones share one thread and one connection, which is closed with the last of them.
+/// The jobs of one state folder. Clones share one thread and one connection, which closes when the last clone is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Journal {
     state: PathBuf,
@@ -48,7 +48,7 @@ pub struct Journal {
     pub(super) ear: Ear,
 }
 
-/// The thread, and its queue.
+/// The database thread and its queue.
 #[derive(Debug)]
 struct Clerk {
     errands: Option<mpsc::SyncSender<Errand>>,
@@ -61,33 +61,33 @@ impl Clerk {
     }
 }
 
-/// Waits until the file is closed: whoever opens or looks at it next finds it so. What is left to do ends within the
-/// patience that each errand has.
+/// Waits until the file is closed, so that the next process that opens it finds it closed. The remaining commands end
+/// within their lock timeouts.
 impl Drop for Clerk {
     fn drop(&mut self) {
         self.errands = None;
         let elsewhere = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = self.thread.take().filter(elsewhere) {
-            // A panic over there was told to whoever sent the errand.
+            // A panic of the thread was already reported to the sender of the command.
             let _ = thread.join();
         }
     }
 }
 
 impl Journal {
-    /// Opens the journal of a state folder; makes the folder and the journal where there are none.
+    /// Opens the journal of a state folder. Creates the folder and the journal if they do not exist.
     ///
     /// # Errors
-    /// When it cannot be made, read or written, is damaged, or is of a newer format.
+    /// Returns an error if the journal cannot be created, read or written, is damaged, or has a newer format.
     pub fn open(state: &Path) -> Result<Self, JournalError> {
         fs::create_dir_all(state).map_err(|cause| JournalError::io(state, cause))?;
         Self::open_with(state, TERMS)
     }
 
-    /// Opens the journal of a state folder, if there is one.
+    /// Opens the journal of a state folder; returns `None` if there is none.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Returns an error if the journal cannot be read or written, is damaged, or has a newer format.
     pub fn open_existing(state: &Path) -> Result<Option<Self>, JournalError> {
         let path = state.join(JOURNAL_NAME);
         match path.try_exists() {
@@ -97,7 +97,7 @@ impl Journal {
         }
     }
 
-    /// As [`open`](Self::open), on other terms than the real ones.
+    /// Like [`open`](Self::open), with other settings.
     pub(super) fn open_with(state: &Path, terms: Terms) -> Result<Self, JournalError> {
         let path = state.join(JOURNAL_NAME);
         let mut connection = connect(&path, terms)?;
@@ -110,38 +110,38 @@ impl Journal {
         Ok(Self { state: state.to_owned(), path, clerk: Arc::new(clerk), ear: Ear::default() })
     }
 
-    /// The folder that keeps the journal and the jobs' folders.
+    /// Returns the folder that holds the journal and the jobs' folders.
     #[must_use]
     pub fn state(&self) -> &Path {
         &self.state
     }
 
-    /// Does something with the database, and waits for it on this thread: a few milliseconds, unless another process
-    /// keeps the file locked.
+    /// Runs a command on the database and blocks this thread until it is done: a few milliseconds, unless another
+    /// process keeps the file locked.
     pub(super) fn wait<T: Send + 'static>(
         &self,
         errand: impl FnOnce(&mut Connection) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (tell, told) = mpsc::sync_channel(1);
         let errand: Errand = Box::new(move |connection| {
-            // Whoever asked may be gone.
+            // The caller may have stopped waiting.
             let _ = tell.send(errand(connection));
         });
         self.clerk.errands()?.send(errand).map_err(|_| JournalError::Closed)?;
         self.translated(told.recv().map_err(|_| JournalError::Closed)?)
     }
 
-    /// Does something with the database, while others go on.
+    /// Runs a command on the database without blocking the current thread.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         errand: impl FnOnce(&mut Connection) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (tell, told) = oneshot::channel();
         let mut errand: Errand = Box::new(move |connection| {
-            // Whoever asked may be gone.
+            // The caller may have stopped waiting.
             let _ = tell.send(errand(connection));
         });
-        // The queue is as good as never full; where it is, the others get a turn until it is not.
+        // The queue is almost never full. If it is, other tasks run until there is room.
         while let Err(refused) = self.clerk.errands()?.try_send(errand) {
             match refused {
                 mpsc::TrySendError::Full(back) => errand = back,
@@ -160,11 +160,9 @@ impl Journal {
     }
 }
 
-/// What can go wrong within an errand.
+/// An error inside a command.
 pub(super) enum Problem {
-    /// The database refused.
     Sql(rusqlite::Error),
-    /// The journal refuses.
     Journal(Box<JournalError>),
 }
 
@@ -187,7 +185,7 @@ fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
     connection.busy_timeout(terms.patience).map_err(of)?;
     refuse_strangers(&mut connection, path, terms.migrations)?;
     write_ahead(&connection, terms.patience).map_err(of)?;
-    // FULL: a transaction that was committed survives the machine, not only the process.
+    // FULL: a committed transaction survives a power loss, not only the end of the process.
     connection.pragma_update(None, "synchronous", "full").map_err(of)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(of)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(of)?;
@@ -201,10 +199,10 @@ fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
     Ok(connection)
 }
 
-/// Opens the database in a file, which is made where there is none.
+/// Opens a database file, or creates it.
 ///
-/// `SQLite` as it is built here takes a name that begins with `file:` for a URL whatever the flags are, and a name from the
-/// root on never begins so. It would also follow a link in the file's place.
+/// `SQLite`, as built here, treats a name that begins with `file:` as a URL, whatever the flags are. An absolute path
+/// never begins like that. `SQLite` would also follow a symbolic link at this path.
 pub(super) fn open_database(path: &Path) -> Result<Connection, JournalError> {
     let (whole, flags) = (from_root(path), OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_URI));
     refuse_link(path)
@@ -213,16 +211,16 @@ pub(super) fn open_database(path: &Path) -> Result<Connection, JournalError> {
         .and_then(|whole| Connection::open_with_flags(whole, flags).map_err(|error| JournalError::of(path, &error)))
 }
 
-/// Writes a copy of the database to a file that is not there yet.
+/// Copies the database to a new file. Fails if the file exists.
 pub(super) fn copy_database(connection: &Connection, to: &Path) -> Result<(), JournalError> {
     let whole = from_root(to).map_err(|cause| JournalError::io(to, cause))?;
-    // In the bytes of the system: a name need not be text for that.
+    // As bytes of the operating system: a file name need not be valid UTF-8.
     let name = ToSqlOutput::Borrowed(ValueRef::Text(whole.as_os_str().as_encoded_bytes()));
     let copied = connection.execute("VACUUM INTO ?1", [name]);
     copied.map(drop).map_err(|error| JournalError::of(to, &error))
 }
 
-/// Refuses a journal of which nothing is left, beside the folders of its jobs: `SQLite` takes an empty file for a new
+/// Rejects an empty journal file next to the folders of its jobs: `SQLite` would take an empty file for a new
 /// database.
 fn refuse_emptied(path: &Path) -> Result<(), JournalError> {
     let empty = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
@@ -234,8 +232,8 @@ fn refuse_emptied(path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Has transactions written to a log first. Of several that do so at once in a new file, `SQLite` refuses all but one without
-/// a wait.
+/// Enables the write-ahead log. If several processes do so at once in a new file, `SQLite` refuses all but one
+/// without a wait.
 fn write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     let deadline = Instant::now() + patience;
     loop {
@@ -250,7 +248,8 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Refuses a journal with triggers or views: ours has none, and one that comes from elsewhere is not to do anything by itself.
+/// Rejects a journal with triggers or views: a journal never has any, and one from another source must not run code
+/// of its own.
 fn refuse_what_acts(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index')";
     let acting: i64 =
@@ -262,10 +261,10 @@ fn refuse_what_acts(connection: &Connection, path: &Path) -> Result<(), JournalE
     Ok(())
 }
 
-/// Leaves the files of others, and of newer versions, as they are.
+/// Rejects databases of other programs and journals of newer versions, and leaves them unchanged.
 fn refuse_strangers(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
     let of = |error: rusqlite::Error| JournalError::of(path, &error);
-    // One transaction: between two looks another process may have made the journal.
+    // In one transaction: otherwise another process could create the journal between the two queries.
     let transaction = connection.transaction().map_err(of)?;
     let (application, found) = versions(&transaction).map_err(of)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
@@ -291,7 +290,7 @@ fn versions(connection: &Connection) -> rusqlite::Result<(i32, u32)> {
     Ok((application, version))
 }
 
-/// Brings an older journal up to date, one transaction for all of it. What it was is kept beside it first.
+/// Upgrades an older journal in one transaction. A backup of the old file is written next to it first.
 fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
     let of = |error: rusqlite::Error| JournalError::of(path, &error);
     let (_, found) = versions(connection).map_err(of)?;
@@ -302,7 +301,7 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
         back_up(connection, path, found)?;
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
-    // Another process may have been faster, and newer.
+    // Another process may have migrated it meanwhile, perhaps to a newer format.
     let (_, found) = versions(&transaction).map_err(of)?;
     refuse_newer(path, found, migrations)?;
     for migration in migrations.iter().skip(found as usize) {
@@ -314,8 +313,9 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
     transaction.commit().map_err(of)
 }
 
-/// Keeps a journal of this format beside it. The name stands for a whole copy of that format or for none, whoever else
-/// migrates at the same time, and even after a crash: `SQLite` does not bring its copy to the disk itself.
+/// Writes a backup of a journal of format `found` next to it. The backup's name always stands for a complete copy of
+/// that format or for none, even after a crash or if other processes migrate at the same time: `SQLite` does not sync
+/// its copy to disk.
 fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), JournalError> {
     let of = |error: rusqlite::Error| JournalError::of(path, &error);
     let backup = path.with_file_name(format!("{JOURNAL_NAME}.v{found}.backup"));
@@ -323,7 +323,7 @@ fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), Journ
     let copied = copy_database(connection, &draft).and_then(|()| {
         let (_, copied) = versions(&open_database(&draft)?).map_err(of)?;
         if copied != found {
-            // Another process was faster, and has kept what there was.
+            // Another process was faster and has written the backup.
             return Ok(false);
         }
         File::open(&draft)
@@ -334,7 +334,7 @@ fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), Journ
         Ok(true)
     });
     if !matches!(copied, Ok(true)) {
-        // It may not even be there.
+        // The file may not even exist.
         let _ = fs::remove_file(&draft);
     }
     copied.map(|_| ())

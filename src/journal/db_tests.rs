@@ -20,7 +20,7 @@ fn raw(state: &Path) -> Connection {
     Connection::open(state.join(JOURNAL_NAME)).expect("a database")
 }
 
-/// The only cell of a question's answer.
+/// Returns the only value of a query.
 fn cell<T: rusqlite::types::FromSql>(connection: &Connection, sql: &str) -> T {
     connection.query_row(sql, [], |row| row.get(0)).expect("an answer")
 }
@@ -86,7 +86,7 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
 fn an_older_format_is_migrated_after_a_backup() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(Journal::open_with(folder.path(), terms(&[FIRST])).expect("made"));
-    // A backup that a crash left half written, or one of a migration that was taken back.
+    // A backup that is half written after a crash, or that belongs to a reverted migration.
     let backup = folder.path().join("journal.db.v1.backup");
     fs::write(&backup, "no database").expect("written");
     let migrated = Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("migrated");
@@ -102,7 +102,7 @@ fn an_older_format_is_migrated_after_a_backup() {
     fs::copy(backup, old.path().join(JOURNAL_NAME)).expect("copied");
     let old = Journal::open_with(old.path(), terms(&[FIRST])).expect("opened");
     assert!(old.wait(sees("old")).expect("read"));
-    // What is up to date is not migrated again.
+    // A current journal is not migrated again.
     let again = Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("opened");
     assert!(again.wait(sees("new")).expect("read"));
 }
@@ -183,7 +183,7 @@ fn grown() -> Vec<u8> {
     }
     drop(journal);
     let path = folder.path().join(JOURNAL_NAME);
-    // The journal's thread may take a moment to end; whoever closes it last brings all to the file.
+    // The journal's thread may take a moment to end. The last connection to close writes the log into the file.
     let connection = Connection::open(&path).expect("a database");
     connection.busy_timeout(Duration::from_secs(10)).expect("set");
     write_delete(&connection);
@@ -191,14 +191,14 @@ fn grown() -> Vec<u8> {
     fs::read(path).expect("a file")
 }
 
-/// Brings the log into the file, once nobody else has it open.
+/// Writes the log into the file, once no other connection has it open.
 fn write_delete(connection: &Connection) {
     while connection.pragma_update(None, "journal_mode", "delete").is_err() {
         thread::sleep(PAUSE);
     }
 }
 
-/// What a journal made of these bytes says: all of its jobs, or why not.
+/// Opens a journal with these bytes and returns all of its jobs, or the error.
 fn says(bytes: &[u8]) -> Result<Vec<String>, JournalError> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join(JOURNAL_NAME), bytes).expect("written");
@@ -237,8 +237,8 @@ fn an_empty_one_is_new_unless_there_are_jobs_beside_it() {
     Journal::open(folder.path()).expect("a new one");
 }
 
-/// `SQLite`'s pages have no checksums, so that a flip within a stored value goes unseen where the value is one that could be
-/// there. Everything else is refused: what breaks the structure, and what is no value of ours.
+/// `SQLite`'s pages have no checksums, so a flipped bit in a stored value is not detected if the result is a valid
+/// value. Everything else is rejected: a broken structure and invalid values.
 #[test]
 fn a_flipped_bit_is_refused_or_changes_one_value() {
     let whole = grown();
@@ -276,7 +276,7 @@ fn one_that_another_process_keeps_locked_is_an_error_after_the_wait_and_goes_on_
     assert!(since.elapsed() >= patience);
     assert!(matches!(error, JournalError::Locked { .. }), "{error}");
     assert!(told(&error).contains("is locked by another process\nwait for"), "{}", told(&error));
-    // Readers see what was before, and another that opens it has nothing to write.
+    // Readers see the previous state. Another process that opens the journal has nothing to write.
     assert_eq!(journal.find(job.id.as_str()).expect("read").priority, 7);
     Journal::open_with(folder.path(), Terms { patience, ..TERMS }).expect("opened");
     connection.execute_batch("ROLLBACK").expect("rolled back");
@@ -308,7 +308,7 @@ fn a_folder_that_cannot_be_made_or_written_is_named() {
     assert_eq!(fs::read(&file).expect("read"), b"a file");
 }
 
-/// The kernel's own file systems refuse even root.
+/// The kernel's own file systems reject writes even from root.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_folder_that_refuses_everybody_is_read_only() {
@@ -329,7 +329,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost() {
             Ok(())
         })
     };
-    // No page more than there is.
+    // Allow no more pages than there are.
     limit(1).expect("set");
     let long = || Why::because("x".repeat(100_000));
     let error = journal.advance(&job.id, JobStatus::Preparing, long(), hour(1)).expect_err("there is no room");
@@ -378,14 +378,14 @@ async fn an_errand_whose_sender_left_is_done_all_the_same_and_keeps_its_place() 
     let (_folder, journal) = journal();
     let job = created(&journal, new("one"));
     let ((tell, told), (release, released)) = (mpsc::sync_channel(0), mpsc::sync_channel::<()>(0));
-    // The thread is busy until it is told.
+    // The thread is busy until it is released.
     let busy = journal.clone();
     let busy = thread::spawn(move || busy.wait(move |_| Ok((tell.send(()), released.recv()))));
     told.recv().expect("it is at it");
     let id = job.id.clone();
     let asked = journal
         .ask(move |connection| Ok(connection.execute("UPDATE job SET priority = 99 WHERE id = ?1", [id.as_str()])?));
-    // Sent, and given up while it waits.
+    // Sent, and dropped while it waits.
     assert!(asked.now_or_never().is_none());
     release.send(()).expect("it waits");
     busy.join().expect("no panic").expect("done").1.expect("told");

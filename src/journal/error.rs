@@ -1,4 +1,4 @@
-//! Why the journal cannot say or keep something.
+//! Why the journal cannot be read or written.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,97 +10,97 @@ use super::checksum::Mismatch;
 use crate::descriptors;
 use crate::job::{JobId, JobStatus};
 
-/// Why the journal cannot say or keep something. Nothing that was recorded before is lost by any of them.
+/// Why the journal cannot be read or written. Nothing that was recorded before is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Another process keeps it locked for longer than is waited.
+    /// Another process keeps the journal locked for longer than the timeout.
     #[error("{} is locked by another process", path.display())]
     Locked {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
     },
-    /// It is not a journal, or not a whole one.
+    /// The file is not a journal, or is damaged.
     #[error("{} is damaged: {what}", path.display())]
     Damaged {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         what: String,
     },
-    /// A newer batchplan wrote it.
+    /// A newer batchplan wrote the journal.
     #[error("{} is of format {found}, and this batchplan knows formats up to {known}", path.display())]
     Newer {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
-        /// Its format.
+        /// The journal's format version.
         found: u32,
-        /// The newest format that is known here.
+        /// The newest format version that this program knows.
         known: u32,
     },
-    /// The disk has no room for what is to be recorded.
+    /// The disk is full.
     #[error("{} cannot be written: the disk is full", path.display())]
     Full {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
     },
-    /// It, or its folder, may not be written.
+    /// The journal or its folder is not writable.
     #[error("{} cannot be written: {what}", path.display())]
     ReadOnly {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
-        /// In the system's words.
+        /// The error message of the system.
         what: String,
     },
-    /// Its file or folder cannot be used.
+    /// The journal's file or folder cannot be used.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// In the system's words.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The database refused something that it should not.
+    /// The database returned an unexpected error.
     #[error("{}: {what}", path.display())]
     Database {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
-        /// In the database's words.
+        /// The error message of the database.
         what: String,
     },
-    /// No job's id is or begins so.
+    /// No job has this id or an id with this prefix.
     #[error("there is no job {0}")]
     NoSuchJob(String),
-    /// The ids of several jobs begin so.
+    /// Several jobs have an id with this prefix.
     #[error("{count} jobs begin with {prefix}")]
     Ambiguous {
-        /// What was given.
+        /// The prefix that was given.
         prefix: String,
-        /// How many jobs begin so.
+        /// The number of jobs that match.
         count: u64,
     },
-    /// The job may not go there from where it is.
+    /// The job may not move from its status to the requested one.
     #[error("job {job} is {from}, and cannot become {to}")]
     IllegalMove {
-        /// The job.
+        /// The job that was to move.
         job: JobId,
-        /// Where it is.
+        /// The job's current status.
         from: JobStatus,
-        /// Where it should have gone.
+        /// The requested status.
         to: JobStatus,
     },
-    /// As many jobs wait as may.
+    /// The maximum number of waiting jobs is reached.
     #[error("{0} jobs are waiting already")]
     QueueFull(u64),
-    /// What was recorded cannot be copied to where it outlives this machine.
+    /// What was recorded cannot be copied to the backup.
     #[error("that work begins cannot be pushed to the state: {0}")]
     NotSecured(String),
-    /// The thread that writes it is gone.
+    /// The database thread has ended.
     #[error("the journal was closed")]
     Closed,
 }
 
 impl JournalError {
-    /// What to do about it, where the journal knows.
+    /// Returns a hint about what to do, if there is one.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {
@@ -134,18 +134,18 @@ impl JournalError {
         })
     }
 
-    /// What `SQLite` said, in our terms.
+    /// Converts an error of `SQLite`.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
         let what = match error {
-            // Which value it was is no matter.
+            // Do not name the value: the checksum covers the whole row.
             rusqlite::Error::FromSqlConversionFailure(_, _, cause) if cause.is::<Mismatch>() => cause.to_string(),
             other => other.to_string(),
         };
         if is_no_value_of_ours(error) {
             return Self::Damaged { path, what };
         }
-        // There is no room for the file that connections share.
+        // There is no room for the shared-memory file of the connections.
         if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) {
             return Self::Full { path };
         }
@@ -153,7 +153,7 @@ impl JournalError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path, what },
             Some(ErrorCode::DiskFull) => Self::Full { path },
-            // `SQLite` does not say why; it opens a file or two beside the journal's own.
+            // `SQLite` does not report the cause. It opens one or two files besides the journal's own.
             Some(ErrorCode::CannotOpen) if descriptors::left().is_some_and(|left| left < 3) => {
                 Self::Io { path, cause: descriptors::used_up() }
             }
@@ -164,7 +164,7 @@ impl JournalError {
         }
     }
 
-    /// What the system said of the journal's file or folder.
+    /// Converts a system error about the journal's file or folder.
     pub(super) fn io(path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
         match cause.kind() {
@@ -177,7 +177,8 @@ impl JournalError {
     }
 }
 
-/// Whether something was read that this crate never writes: a value, or a table's form that a right statement does not fit.
+/// Returns whether a value was read that this program never writes, or a table lacks the columns of a correct
+/// statement.
 fn is_no_value_of_ours(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{
         FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, Utf8Error,

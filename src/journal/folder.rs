@@ -1,4 +1,4 @@
-//! Where a job keeps its files: `<state>/jobs/<JobId>/`.
+//! A job's files, in `<state>/jobs/<JobId>/`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use std::{fs, io};
 use crate::files::{about, create_anew, create_own_folder, refuse_link};
 use crate::job::JobId;
 
-/// The folder in the state folder that keeps the jobs' folders.
+/// The folder in the state folder that holds the jobs' folders.
 pub(super) const JOBS: &str = "jobs";
 
-/// The jobs that have a folder in this state folder.
+/// Returns the jobs that have a folder in this state folder.
 ///
 /// # Errors
-/// When the folder cannot be read.
+/// Returns an error if the folder cannot be read.
 pub fn folders(state: &Path) -> io::Result<Vec<JobId>> {
     let place = JobFolder::all(state);
     refuse_link(&place).map_err(about(&place))?;
@@ -25,17 +25,17 @@ pub fn folders(state: &Path) -> io::Result<Vec<JobId>> {
     Ok(ids.collect())
 }
 
-/// One job's folder.
+/// The folder of one job.
 #[derive(Clone, Debug)]
 pub struct JobFolder {
     path: PathBuf,
 }
 
 impl JobFolder {
-    /// Makes the folder of a new job.
+    /// Creates the folder of a new job.
     ///
     /// # Errors
-    /// When it cannot be made, with its path in the message.
+    /// Returns an error if the folder cannot be created. The message contains its path.
     pub fn create(state: &Path, job: &JobId) -> io::Result<Self> {
         let jobs = Self::all(state);
         refuse_link(&jobs).map_err(about(&jobs))?;
@@ -44,40 +44,40 @@ impl JobFolder {
         Ok(folder)
     }
 
-    /// The folder of all jobs' folders.
+    /// Returns the folder that holds the jobs' folders.
     #[must_use]
     pub fn all(state: &Path) -> PathBuf {
         state.join(JOBS)
     }
 
-    /// The folder of a job that was made before; it may be gone.
+    /// Returns the folder of an existing job. The folder itself may no longer exist.
     #[must_use]
     pub fn of(state: &Path, job: &JobId) -> Self {
         Self { path: Self::all(state).join(job.as_str()) }
     }
 
-    /// The folder itself.
+    /// Returns the path of the job's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The plan's text as it was when the job was made.
+    /// Returns the path of the plan's text, as of the job's creation.
     #[must_use]
     pub fn plan(&self) -> PathBuf {
         self.path.join("plan.toml")
     }
 
-    /// Keeps the plan's text.
+    /// Saves the plan's text. Replaces an existing file.
     ///
     /// # Errors
-    /// When it cannot be written, with its path in the message.
+    /// Returns an error if the file cannot be written. The message contains its path.
     pub fn keep_plan(&self, text: &[u8]) -> io::Result<()> {
         let path = self.plan();
         create_anew(&path).and_then(|mut file| file.write_all(text)).map_err(about(&path))
     }
 
-    /// The completion report.
+    /// Returns the path of the folder with the completion report.
     #[must_use]
     pub fn report(&self) -> PathBuf {
         self.path.join("report")
@@ -86,7 +86,7 @@ impl JobFolder {
     /// Removes the folder of a job that never ran.
     ///
     /// # Errors
-    /// When something in it cannot be removed.
+    /// Returns an error if a file in the folder cannot be removed.
     pub fn remove(self) -> io::Result<()> {
         fs::remove_dir_all(&self.path).map_err(about(&self.path))
     }

@@ -13,63 +13,63 @@ use super::record::{AT_WORK, COLUMNS, Delivery, JobRecord, NewJob, PauseCause, R
 use super::recurrence::remember;
 use crate::job::{JobId, JobStatus};
 
-/// How many jobs may wait to be worked on.
+/// The number of jobs that may wait to run.
 pub const MAX_WAITING: u64 = 1000;
 
-/// What became of the wish to create a job.
+/// The result of creating a job.
 #[must_use]
 #[derive(Clone, Debug)]
 pub enum Creation {
-    /// There is a new one.
+    /// A new job was created.
     Created(JobRecord),
-    /// The work has a job already: an unfinished one, or with a token the one that the token made.
+    /// The work already has a job: an unfinished one, or the one that was created with the same token.
     Found(JobRecord),
 }
 
-/// A new status, and why.
+/// The reason for a new status.
 #[derive(Clone, Debug, Default)]
 pub struct Why {
-    /// In words, for whoever looks at the job.
+    /// A message for users.
     pub reason: Option<String>,
-    /// Of a pause.
+    /// Why the job is paused; `None` for other statuses.
     pub cause: Option<PauseCause>,
 }
 
 impl Why {
-    /// In words alone.
+    /// A reason with a message and no cause.
     #[must_use]
     pub fn because(reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), cause: None }
     }
 
-    /// A pause.
+    /// The reason for a pause.
     #[must_use]
     pub fn paused(cause: PauseCause, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), cause: Some(cause) }
     }
 }
 
-/// Which jobs are listed.
+/// Selects the jobs to list.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// Of these statuses; of any, where there is none.
+    /// Jobs with one of these statuses; empty means any.
     pub statuses: Vec<JobStatus>,
-    /// Created at this instant or later.
+    /// Jobs created at this instant or later.
     pub from: Option<Timestamp>,
-    /// Created before this instant.
+    /// Jobs created before this instant.
     pub until: Option<Timestamp>,
-    /// Older than this job: the last one of the page before.
+    /// Jobs older than the job with this number: the last one of the previous page.
     pub after: Option<i64>,
-    /// At most so many.
+    /// The maximum number of jobs.
     pub limit: u32,
 }
 
 impl Journal {
-    /// Creates a job, unless its work has one that must be gone on with. `afresh` makes one in any case, though not for a
-    /// token that has one.
+    /// Creates a job, unless the same work has an unfinished job that must be resumed. With `afresh` it creates one
+    /// in any case, except if the job's token already has one.
     ///
     /// # Errors
-    /// When the queue is full, the token belongs to another plan, or the journal cannot be written.
+    /// Returns an error if the queue is full or the journal cannot be written.
     pub fn create(&self, new: NewJob, afresh: bool, now: Timestamp) -> Result<Creation, JournalError> {
         self.wait(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -93,45 +93,45 @@ impl Journal {
         })
     }
 
-    /// The newest job of this identity.
+    /// Returns the newest job with this identity.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn latest_of(&self, identity: &str) -> Result<Option<JobRecord>, JournalError> {
         let identity = identity.to_owned();
         self.wait(move |connection| of_identity(connection, &identity))
     }
 
-    /// The job whose id this is, or begins so.
+    /// Finds the job by its id or by the start of its id.
     ///
     /// # Errors
-    /// When there is none or several, or the journal cannot be read.
+    /// Returns an error if no job or several jobs match, or the journal cannot be read.
     pub fn find(&self, prefix: &str) -> Result<JobRecord, JournalError> {
         let prefix = prefix.to_owned();
         self.wait(move |connection| find(connection, &prefix))
     }
 
-    /// As [`find`](Self::find) with a whole id, while others go on.
+    /// Like [`find`](Self::find) for a complete id, without blocking the current thread.
     ///
     /// # Errors
-    /// As there.
+    /// Returns an error if there is no such job or the journal cannot be read.
     pub async fn look(&self, id: &JobId) -> Result<JobRecord, JournalError> {
         let id = id.clone();
         self.ask(move |connection| find(connection, id.as_str())).await
     }
 
-    /// Jobs, newest first.
+    /// Returns the matching jobs, newest first, without the text of their plans.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn list(&self, query: Query) -> Result<Vec<JobRecord>, JournalError> {
         self.wait(move |connection| list(connection, &query))
     }
 
-    /// The jobs that were made to do again what failed in one.
+    /// Returns the jobs that were created to retry the failures of a job.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn retries_of(&self, id: &JobId) -> Result<Vec<JobRecord>, JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -142,11 +142,11 @@ impl Journal {
         })
     }
 
-    /// Moves a job to another status. One that was confirmed is not Suspended, but Ready at once: whoever confirms it need
-    /// not know how far it is.
+    /// Moves a job to another status. A confirmed job becomes Ready instead of Suspended, so that it can be confirmed
+    /// at any time before that.
     ///
     /// # Errors
-    /// When it may not go there from where it is, is gone, or the journal cannot be written.
+    /// Returns an error if the move is not legal, the job does not exist, or the journal cannot be written.
     pub fn advance(&self, id: &JobId, to: JobStatus, why: Why, now: Timestamp) -> Result<JobRecord, JournalError> {
         let id = id.clone();
         let job = self.wait(move |connection| {
@@ -159,11 +159,11 @@ impl Journal {
         Ok(job)
     }
 
-    /// Makes a Ready job Active, if `may_go` agrees: it sees the job itself first, then every job that waits or is at
-    /// work, and nobody else can make one Active meanwhile.
+    /// Makes a Ready job Active if `may_go` agrees. `may_go` gets the job and every other job that is Ready, Active
+    /// or Pausing. No other process can make a job Active at the same time.
     ///
     /// # Errors
-    /// When the job may not become Active, or the journal cannot be written.
+    /// Returns an error if the job may not become Active, or the journal cannot be written.
     pub async fn activate<W: Send + 'static>(
         &self,
         id: &JobId,
@@ -187,10 +187,10 @@ impl Journal {
         Ok(made.await?.inspect(|job| self.tell_moved(job)))
     }
 
-    /// Keeps a plan's text and priority for a job: another text of the same plan, with other limits.
+    /// Replaces the text of a job's plan: the same plan with other limits.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn replace_plan(&self, id: &JobId, plan: Vec<u8>) -> Result<(), JournalError> {
         self.set(id, "plan = ?2", plan)
     }
@@ -198,39 +198,39 @@ impl Journal {
     /// Sets a job's priority.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_priority(&self, id: &JobId, priority: u32) -> Result<(), JournalError> {
         self.set(id, "priority = ?2", priority)
     }
 
-    /// Notes that a job need not be confirmed any more.
+    /// Records that a job needs no more confirmation.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn confirm(&self, id: &JobId) -> Result<(), JournalError> {
         self.set(id, "confirmed = ?2", true)
     }
 
-    /// Notes what a job may touch.
+    /// Records which objects a job may touch.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_scope(&self, id: &JobId, scope: String) -> Result<(), JournalError> {
         self.set(id, "scope = ?2", scope)
     }
 
-    /// Notes how many objects a job has.
+    /// Records how many objects a job has.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_total(&self, id: &JobId, total: u64) -> Result<(), JournalError> {
         self.set(id, "total = ?2", stored(total))
     }
 
-    /// Notes how far a job's report is, and where.
+    /// Records how far a job's report is, and its location if one is given.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_delivery(&self, id: &JobId, delivery: Delivery, place: Option<String>) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -240,11 +240,11 @@ impl Journal {
         })
     }
 
-    /// Asks something of the process that works on a job, which looks about twice a second. A pause takes back no cancel,
-    /// and is not asked of a job that is paused or over: it would be found when that is resumed.
+    /// Sends a request to the process that works on a job. It checks for requests about twice a second. A pause does
+    /// not replace a cancel, and is ignored if the job is paused or over: the next run would pause at once.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn request(&self, id: &JobId, request: Request, why: Option<String>) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -260,10 +260,10 @@ impl Journal {
         })
     }
 
-    /// Takes back a request to pause a job that was meant for whoever worked on it before. One to cancel it stands.
+    /// Withdraws a pause request that was meant for the previous run. A cancel request stays.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn take_back_pause(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -273,10 +273,10 @@ impl Journal {
         })
     }
 
-    /// Removes a job for which nothing was done but that its manifest was read.
+    /// Removes a job that is New or Preparing: nothing but its manifest was read.
     ///
     /// # Errors
-    /// When something was, or the journal cannot be written.
+    /// Returns an error if the job has another status or the journal cannot be written.
     pub fn withdraw(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -286,18 +286,18 @@ impl Journal {
         })
     }
 
-    /// Notes what names a job's store, where a version that did not record it has made the job.
+    /// Records the identity of a job's store, if an older version created the job without it.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_store(&self, id: &JobId, store: String) -> Result<(), JournalError> {
         self.set(id, "store = ?2", store)
     }
 
-    /// Removes a job that was cleaned, and everything that is known of it, but that it may have changed objects.
+    /// Removes a job in status Cleaning and everything recorded about it, except that it may have changed objects.
     ///
     /// # Errors
-    /// When it was not cleaned, or the journal cannot be written.
+    /// Returns an error if the job is not in status Cleaning or the journal cannot be written.
     pub fn remove(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -311,10 +311,10 @@ impl Journal {
         })
     }
 
-    /// Notes how many objects were begun and are not in the report.
+    /// Records how many objects were started and are not in the report.
     ///
     /// # Errors
-    /// When there is no such job, or the journal cannot be written.
+    /// Returns an error if there is no such job or the journal cannot be written.
     pub fn set_in_doubt(&self, id: &JobId, objects: u64) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -375,7 +375,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             inventory,
             portion,
             new.store,
-            // What it works on was decided then: whatever has happened since may not be part of that.
+            // Its scope was decided at `as_of`: later changes may not be part of it.
             new.recurrence.as_ref().map_or(stamp.sequence, |recurrence| recurrence.as_of),
             stamp.at,
         ],
@@ -383,7 +383,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
     Ok(())
 }
 
-/// The newest job of some work.
+/// Returns the newest job with this identity.
 fn of_identity(connection: &Connection, identity: &str) -> Result<Option<JobRecord>, Problem> {
     let sql = format!(
         "SELECT {COLUMNS} FROM job WHERE identity = ?1 AND status NOT IN ('Cleaning', 'Cleaned')
@@ -394,7 +394,7 @@ fn of_identity(connection: &Connection, identity: &str) -> Result<Option<JobReco
 
 fn find(connection: &Connection, prefix: &str) -> Result<JobRecord, Problem> {
     let none = || JournalError::NoSuchJob(prefix.chars().take(64).collect());
-    // Only what ids are made of: every id that begins so stands before the one with a tilde behind it.
+    // Only characters of ids: then all ids with this prefix sort before the prefix followed by a tilde.
     if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'=') {
         return Err(none().into());
     }
@@ -443,7 +443,7 @@ pub(super) fn advance(
         return Err(JournalError::IllegalMove { job: id.clone(), from: job.status, to }.into());
     }
     let to = if to == JobStatus::Suspended && job.confirmed { JobStatus::Ready } else { to };
-    // A pause does not answer who asked for more.
+    // A pause does not answer a cancel request.
     let answered = to.is_over() || (to == JobStatus::Paused && !wants_cancel(&job));
     let stamp = clock::stamp(transaction, now)?;
     let stands = to == JobStatus::Paused || to.is_over();
@@ -478,7 +478,7 @@ fn wants_cancel(job: &JobRecord) -> bool {
     matches!(job.request, Some((Request::Cancel, _)))
 }
 
-/// A job in whatever status, those that are never shown included.
+/// Returns a job in any status, including those that are never shown.
 pub(super) fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, Problem> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
     Ok(connection.query_row(&sql, [id.as_str()], JobRecord::read).optional()?)
@@ -490,7 +490,7 @@ pub(super) fn numbered(connection: &Connection, number: i64) -> Result<JobRecord
     Ok(job.ok_or_else(|| JournalError::NoSuchJob(format!("number {number}")))?)
 }
 
-/// A duration as the journal keeps it.
+/// Converts a duration to the journal's milliseconds.
 pub(super) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

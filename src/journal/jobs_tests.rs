@@ -4,7 +4,7 @@ use super::super::record::Origin;
 use super::super::testing::{bring, created, hour, insert_raw, journal, new, some_ids, told, way_to};
 use super::*;
 
-/// The id that was found, where one was.
+/// The id of the job that was found, if there was one.
 fn found(creation: Result<Creation, JournalError>) -> Option<JobId> {
     match creation.expect("no error") {
         Creation::Created(_) => None,
@@ -44,7 +44,7 @@ fn unfinished_work_has_one_job_and_finished_work_gets_another() {
         bring(&journal, &job.id, status, hour(1));
         assert_eq!(found(journal.create(new(&status.to_string()), false, hour(2))), Some(job.id), "{status}");
     }
-    // Another plan of that name is found as well: whoever asks compares the hashes.
+    // A changed plan with the same name is found as well: the caller compares the hashes.
     let changed = NewJob { plan_hash: "another".to_owned(), ..new("one") };
     assert_eq!(found(journal.create(changed, false, hour(1))), Some(first.id.clone()));
     assert_eq!(found(journal.create(new("one"), true, hour(1))), None, "afresh");
@@ -67,7 +67,7 @@ fn a_token_stands_for_one_plan_for_ever() {
     for afresh in [false, true] {
         assert_eq!(found(journal.create(with_token(), afresh, hour(2))), Some(first.id.clone()));
         let other = NewJob { plan_hash: "another".to_owned(), ..with_token() };
-        // Whoever asks says what differs.
+        // The caller reports the difference.
         assert_eq!(found(journal.create(other, afresh, hour(2))), Some(first.id.clone()));
     }
     assert_eq!(journal.list(all()).expect("listed").len(), 1);
@@ -101,7 +101,7 @@ fn a_job_is_found_by_any_beginning_of_its_id_that_no_other_has() {
     let error = journal.find(&first[..6]).expect_err("there are forty");
     assert!(matches!(&error, JournalError::Ambiguous { count: 40, .. }), "{error}");
     assert!(told(&error).contains("give more of the id"), "{}", told(&error));
-    // What is being removed is not found, and not counted.
+    // A job that is being removed is neither found nor counted.
     let hidden: JobId = first.parse().expect("an id");
     journal.advance(&hidden, JobStatus::Cleaning, Why::default(), hour(0)).expect("moved");
     assert!(matches!(journal.find(first), Err(JournalError::NoSuchJob(_))));
@@ -163,7 +163,7 @@ fn jobs_are_listed_newest_first_by_status_and_time() {
     }
     let two = vec![JobStatus::New, JobStatus::Failed];
     assert_eq!(listed(Query { statuses: two, ..all() }), [jobs[11].clone(), jobs[0].clone()]);
-    // From is included, until is not.
+    // `from` is inclusive, `until` is exclusive.
     let between = Query { from: Some(hour(3)), until: Some(hour(6)), ..all() };
     assert_eq!(listed(between), newest_first[6..9]);
     assert_eq!(listed(Query { from: Some(Timestamp::MAX), ..all() }), []);
@@ -251,7 +251,7 @@ fn a_job_that_was_confirmed_while_it_was_prepared_is_not_suspended() {
     let job = created(&journal, new("one"));
     journal.advance(&job.id, JobStatus::Preparing, Why::default(), hour(0)).expect("moved");
     journal.confirm(&job.id).expect("confirmed");
-    // Whoever prepares it has not seen that.
+    // The process that prepares the job has not seen the confirmation.
     let moved = journal.advance(&job.id, JobStatus::Suspended, Why::default(), hour(0)).expect("moved");
     assert_eq!(moved.status, JobStatus::Ready);
 }
@@ -267,17 +267,17 @@ fn a_request_stands_until_it_is_answered() {
     bring(&journal, &job.id, JobStatus::Active, hour(0));
     journal.request(&job.id, Request::Pause, None).expect("asked");
     assert_eq!(asked(), Some((Request::Pause, None)));
-    // On the way it is not answered yet; by a pause it is.
+    // Pausing does not answer the request yet; Paused does.
     go(JobStatus::Pausing);
     assert_eq!(asked(), Some((Request::Pause, None)));
     go(JobStatus::Paused);
     assert_eq!(asked(), None);
-    // Whoever asks too late asks nothing: the next run would pause at once.
+    // A request that comes too late is ignored: the next run would pause at once.
     journal.request(&job.id, Request::Pause, None).expect("nothing to ask");
     assert_eq!(asked(), None);
     go(JobStatus::Ready);
     go(JobStatus::Active);
-    // A pause neither takes back a cancel nor answers it.
+    // A pause neither replaces a cancel nor answers it.
     journal.request(&job.id, Request::Pause, None).expect("asked");
     journal.request(&job.id, Request::Cancel, why()).expect("asked");
     assert_eq!(asked(), cancel);
@@ -323,7 +323,7 @@ async fn a_ready_job_becomes_active_when_the_others_let_it() {
     assert!(matches!(error, JournalError::IllegalMove { .. }), "{error}");
 }
 
-/// Two processes that look at the same moment: the second sees the first one's job at work.
+/// Two processes check at the same moment: the second sees the first one's job as Active.
 #[tokio::test]
 async fn two_that_ask_for_the_last_slot_do_not_both_get_it() {
     let (folder, one) = journal();

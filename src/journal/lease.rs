@@ -1,5 +1,5 @@
-//! Whoever works on a job holds its lease: a lock of the operating system on a file in the job's folder, which dies with
-//! the process that holds it, however that ends.
+//! The lease of a job, held by the process that works on it: a lock of the operating system on a file in the job's
+//! folder. It is released when the process ends, however it ends.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -7,32 +7,31 @@ use std::path::Path;
 
 use crate::files::{self, about};
 
-/// The file's name.
 const NAME: &str = "lease";
 
 /// The right to work on a job, until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
-    // Unlocked when it is closed.
+    // Closing the file releases the lock.
     _file: File,
 }
 
-/// Why there is no lease.
+/// Why a lease was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Another process, or another part of this one, works on the job.
+    /// Another process, or another part of this one, works on the job. Holds a description of it.
     #[error("it is being worked on by {0}")]
     Held(String),
-    /// The file cannot be used.
+    /// The lease file cannot be used.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Lease {
-    /// Takes the lease of the job in this folder, and leaves a word of who holds it.
+    /// Acquires the lease of the job in this folder, and writes the process id to the file.
     ///
     /// # Errors
-    /// When somebody holds it, or the file cannot be made.
+    /// Returns an error if the lease is held or the file cannot be created.
     pub fn take(folder: &Path) -> Result<Self, LeaseError> {
         let path = folder.join(NAME);
         let mut file = locked(&path, files::lock)?;
@@ -41,29 +40,30 @@ impl Lease {
         Ok(Self { _file: file })
     }
 
-    /// Keeps every process from taking the lease of this folder, until it is dropped; many may do so at once.
+    /// Acquires a shared lock that keeps every process from acquiring the lease of this folder until it is dropped.
+    /// Several processes may hold it at once.
     ///
     /// # Errors
-    /// When a process holds the lease, or the file cannot be made.
+    /// Returns an error if a process holds the lease or the file cannot be created.
     pub fn share(folder: &Path) -> Result<Self, LeaseError> {
         let mut file = locked(&folder.join(NAME), files::lock_shared)?;
-        // The last that came is as good to name as any.
+        // With several holders, the file names the last one.
         let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
         Ok(Self { _file: file })
     }
 
-    /// What whoever holds the lease of the job in this folder has left to be known by; `None` where nobody holds it.
+    /// Returns what the holder of this folder's lease has written to identify itself; `None` if the lease is free.
     ///
     /// # Errors
-    /// When the file is there and cannot be opened.
+    /// Returns an error if the file exists and cannot be opened.
     pub fn holder(folder: &Path) -> io::Result<Option<String>> {
         Ok(Self::is_held(folder)?.then(|| holder(&folder.join(NAME))))
     }
 
-    /// Whether somebody holds the lease of the job in this folder.
+    /// Returns whether the lease of the job in this folder is held.
     ///
     /// # Errors
-    /// When the file is there and cannot be opened.
+    /// Returns an error if the file exists and cannot be opened.
     pub fn is_held(folder: &Path) -> io::Result<bool> {
         let path = folder.join(NAME);
         let file = match files::open_own(&path, OpenOptions::new().read(true)) {
@@ -79,14 +79,15 @@ impl Lease {
     }
 }
 
-/// How often a lease is taken anew whose file was removed meanwhile.
+/// How often to try again if the lease file is removed meanwhile.
 const TRIES: u32 = 5;
 
 fn locked(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File, LeaseError> {
     for _ in 0..TRIES {
         let file = open(path)?;
         match lock(&file) {
-            // The holder before may have removed the file before it let go of it: that lock would keep nobody out.
+            // The previous holder may have removed the file before it released the lock. A lock on a removed file
+            // excludes no one.
             Ok(()) if is_at(&file, path)? => return Ok(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => break,
@@ -96,7 +97,7 @@ fn locked(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Resu
     Err(LeaseError::Held(holder(path)))
 }
 
-/// Whether a path still leads to this file.
+/// Returns whether the path still leads to this file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
@@ -108,7 +109,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Elsewhere a file that is open keeps its name.
+/// On other systems, an open file keeps its name.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
 fn is_at(_: &File, _: &Path) -> io::Result<bool> {
@@ -120,11 +121,11 @@ fn open(path: &Path) -> io::Result<File> {
     files::open_own(path, &options).map_err(about(path))
 }
 
-/// What the holder has left, for people.
+/// Reads what the holder has written, for messages.
 fn holder(path: &Path) -> String {
     let mut said = String::new();
     if let Ok(file) = files::open_own(path, OpenOptions::new().read(true)) {
-        // What cannot be read, or is no text, says nothing.
+        // A file that cannot be read, or is not text, counts as empty.
         let _ = file.take(256).read_to_string(&mut said);
     }
     if said.is_empty() { "another process".to_owned() } else { said.chars().take(64).collect() }
@@ -171,7 +172,8 @@ mod tests {
         let path = folder.path().join(NAME);
         let held = std::cell::Cell::new(Some(Lease::take(folder.path()).expect("nobody holds it")));
         let other = std::cell::Cell::new(None);
-        // It has opened the file. Before it locks it, the holder removes the file and lets go, and another takes the lease.
+        // This one has opened the file. Before it locks it, the holder removes the file and releases it, and another
+        // acquires the lease.
         let taken = locked(&path, |file| {
             if let Some(held) = held.take() {
                 fs::remove_file(&path).expect("removed");

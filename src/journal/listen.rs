@@ -1,4 +1,4 @@
-//! Whoever is told of what this process has recorded.
+//! Notifies listeners of recorded changes, and triggers the backup.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,26 +11,26 @@ use super::jobs::numbered;
 use super::record::JobRecord;
 use crate::job::Progress;
 
-/// Is told of what was recorded through a journal, once it is, by whoever recorded it. What it does takes their time, and
-/// cannot fail them.
+/// Receives changes of a journal after they are recorded. Called on the thread or task that recorded the change,
+/// which waits for it. It cannot make the change fail.
 pub trait Listener: Send + Sync {
-    /// A job has come to another status.
+    /// A job has moved to another status.
     fn moved(&self, journal: &Journal, job: &JobRecord);
 
-    /// A checkpoint was made: what of the job with this number is done, and for how long it was worked on.
+    /// A checkpoint was recorded. Gets the job's number, its row counts and how long it has been active.
     fn counted(&self, journal: &Journal, job: i64, progress: Progress, active: Duration);
 }
 
-/// Keeps a copy of a journal that outlives this machine.
+/// Keeps a copy of the journal that survives the loss of this machine.
 pub trait Backup: Send + Sync {
-    /// Copies all that was recorded until now. Ends once that is done, or with the reason why it never will be.
+    /// Copies everything recorded so far. Completes once that is done, or with the reason why it never will be.
     fn push(&self) -> Pushing;
 }
 
-/// A copy on its way.
+/// A copy in progress.
 pub type Pushing = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// Who is told of what a journal records.
+/// The listener and the backup of a journal.
 #[derive(Clone, Default)]
 pub(super) struct Ear {
     listener: Option<Arc<dyn Listener>>,
@@ -45,24 +45,24 @@ impl fmt::Debug for Ear {
 }
 
 impl Journal {
-    /// The journal, with somebody who is told of what is recorded through it from here on.
+    /// Returns the journal with a listener for everything recorded through it from now on.
     #[must_use]
     pub fn heard_by(mut self, listener: Arc<dyn Listener>) -> Self {
         self.ear.listener = Some(listener);
         self
     }
 
-    /// The journal, with a copy that outlives this machine.
+    /// Returns the journal with a backup that survives the loss of this machine.
     #[must_use]
     pub fn backed_up_by(mut self, backup: Arc<dyn Backup>) -> Self {
         self.ear.backup = Some(backup);
         self
     }
 
-    /// Sees to it that what was recorded outlives this machine, where a copy of the journal is to.
+    /// Waits until everything recorded is in the backup, if there is one.
     ///
     /// # Errors
-    /// When the copy cannot be made.
+    /// Returns an error if the backup cannot be written.
     pub async fn secure(&self) -> Result<(), JournalError> {
         match &self.ear.backup {
             None => Ok(()),
@@ -70,10 +70,10 @@ impl Journal {
         }
     }
 
-    /// The job with this number, in whatever status.
+    /// Returns the job with this number, in any status.
     ///
     /// # Errors
-    /// When there is none, or the journal cannot be read.
+    /// Returns an error if there is no such job or the journal cannot be read.
     pub fn numbered(&self, number: i64) -> Result<JobRecord, JournalError> {
         self.wait(move |connection| numbered(connection, number))
     }
@@ -112,7 +112,7 @@ mod tests {
 
     impl Listener for Heard {
         fn moved(&self, journal: &Journal, job: &JobRecord) {
-            // It may ask the journal, which knows already.
+            // A listener may query the journal, which already shows the change.
             assert_eq!(journal.numbered(job.number).expect("the job").status, job.status);
             self.note(job.status.to_string());
         }

@@ -1,24 +1,25 @@
-//! What is known to have happened: every job of a state folder, and how far each has come.
+//! The record of everything that happened: every job of a state folder, and how far each has come.
 //!
-//! A state folder holds `journal.db` (`SQLite`) and a folder for each job with its frozen manifest and its report. The
-//! journal has no row for an object and none for a failure: what grows with objects lies in those files.
+//! A state folder holds `journal.db` (`SQLite`) and a folder for each job with its frozen manifest and its report.
+//! The journal has no row per object or per failure: what grows with the number of objects is in those files.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `db`, `schema` | the database: opened, checked, migrated, used by one thread |
+//! | `db`, `schema` | opens, checks and migrates the database, which one thread uses |
 //! | `record`, `jobs` | jobs, and their moves from status to status |
 //! | `checkpoint`, `tally` | how far a job has come, and why objects failed |
-//! | `checksum` | whether that is still what was recorded |
-//! | `clock` | what came before what, and how much time has passed |
-//! | `listen` | who is told of what was recorded |
+//! | `checksum` | detects whether a record was damaged |
+//! | `clock` | the order of changes, and how much time has passed |
+//! | `listen` | listeners that are notified of changes, and the backup |
 //! | `server_check` | whether a job's server is trusted |
-//! | `recurrence` | which inventory a job worked on |
-//! | `outlived` | jobs whose time is over |
-//! | `lease` | who works on a job |
-//! | `snapshot` | a copy of it all, at one moment |
-//! | `short` | ids cut short |
+//! | `recurrence` | which inventory a job processed |
+//! | `outlived` | retention: jobs that have expired |
+//! | `pledge` | the manifest fingerprint of a saved plan |
+//! | `lease` | which process works on a job |
+//! | `snapshot` | a consistent copy of the journal |
+//! | `short` | shortened ids |
 //! | `folder` | a job's files |
-//! | `error` | why something cannot be recorded |
+//! | `error` | why the journal cannot be read or written |
 
 mod checkpoint;
 mod checksum;

@@ -1,4 +1,4 @@
-//! Jobs whose time is over.
+//! Retention: which jobs have expired.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Transaction, TransactionBehavior, params};
@@ -10,41 +10,42 @@ use super::jobs::{Why, advance, find_any};
 use super::record::{JobRecord, listed, stored};
 use crate::job::{JobId, JobStatus};
 
-/// How long a Suspended job waits to be confirmed.
+/// How long a Suspended job waits for confirmation.
 pub const SUSPENDED_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// How long an ended job is remembered.
+/// How long an ended job is kept.
 pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// How many jobs are remembered.
+/// The number of jobs that are kept.
 pub const MAX_REMEMBERED: u64 = 10_000;
 
-/// Jobs whose time is over, and those of which nobody knows because the clock cannot be trusted.
+/// Expired jobs, and how many more there may be if the clock is right.
 #[derive(Debug)]
 pub struct Outlived {
-    /// Those whose time is over.
+    /// The jobs that have expired.
     pub jobs: Vec<JobRecord>,
-    /// Set where the clock has leapt ahead, and more would be over if it were right.
+    /// Set if the clock has leapt ahead, and more jobs would have expired if it were right.
     pub leap: Option<ClockLeap>,
 }
 
-/// A clock that is further ahead of the last time that was recorded than it can have gone meanwhile.
+/// A clock that is further ahead of the last recorded time than can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockLeap {
-    /// How far.
+    /// How far the clock is ahead of the trusted time.
     pub ahead: SignedDuration,
-    /// Jobs whose time would be over.
+    /// The number of additional jobs that would have expired.
     pub jobs: usize,
 }
 
 impl Journal {
-    /// Jobs whose time is over at `now`: Suspended ones that nobody confirmed, and ended ones that need not be remembered.
-    /// What was not published is remembered for as long as it takes, and so is the last completed job of work that recurs:
-    /// the next one compares with it. Time is what has passed by the journal's own account: a clock that was set back makes
-    /// nothing old, and one that has leapt ahead does not either until it has gone on from there.
+    /// Returns the jobs that have expired at `now`: Suspended jobs that were not confirmed in time, and ended jobs
+    /// that are no longer kept. A job is kept until its report is published. The last completed job of recurring work
+    /// is kept as well, because the next one compares with it. Age is measured by the journal's own count of time: a
+    /// clock that was set back makes nothing older, and one that has leapt ahead does not until it has run on from
+    /// there.
     ///
     /// # Errors
-    /// When the journal cannot be read or written.
+    /// Returns an error if the journal cannot be read or written.
     pub fn outlived(&self, now: Timestamp) -> Result<Outlived, JournalError> {
         self.wait(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -62,10 +63,11 @@ impl Journal {
         })
     }
 
-    /// Fails a Suspended job, for this reason. Whether it did: somebody may have confirmed or cancelled it, or forgotten it.
+    /// Fails a Suspended job with this reason. Returns false if the job is no longer Suspended: it may have been
+    /// confirmed, cancelled or removed.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn fail_suspended(&self, id: &JobId, why: Why, now: Timestamp) -> Result<bool, JournalError> {
         let id = id.clone();
         let failed = self.wait(move |connection| {
@@ -85,7 +87,7 @@ impl Journal {
     }
 }
 
-/// Jobs whose time is over at this instant, in milliseconds.
+/// Returns the jobs that have expired at this instant, in milliseconds since 1970.
 fn outlived_at(transaction: &Transaction<'_>, instant: i64) -> Result<Vec<JobRecord>, Problem> {
     let ago = |age: SignedDuration| instant.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let sql = format!(

@@ -1,4 +1,4 @@
-//! What is forgotten, when, and how wholly.
+//! What is deleted, when, and how completely.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
 
 const DAY: i64 = 24;
 
-/// What is outlived once the clock has gone on to this, week by week.
+/// The expired jobs after the clock has advanced to `now` week by week.
 fn outlived(journal: &Journal, now: Timestamp) -> Vec<JobId> {
     let weeks = (0..).map(|week| hour(7 * DAY * week)).take_while(|then| *then < now);
     for week in weeks {
@@ -42,7 +42,7 @@ fn a_suspended_job_is_outlived_after_fourteen_days() {
         (failed.status, failed.ended, failed.reason.as_deref()),
         (JobStatus::Failed, Some(hour(400)), Some("nobody came"))
     );
-    // One that somebody confirmed at the last moment is let go.
+    // A job that was confirmed at the last moment is kept.
     let late = created(&journal, new("two"));
     bring(&journal, &late.id, JobStatus::Ready, hour(0));
     assert!(!journal.fail_suspended(&late.id, why(), hour(400)).expect("looked"));
@@ -101,7 +101,7 @@ fn a_clock_that_was_set_back_makes_nothing_old() {
         let found = journal.outlived(now).expect("read");
         assert!(found.jobs.is_empty() && found.leap.is_none(), "{now}");
     }
-    // What ends while it is set back is not old once it is right again.
+    // A job that ends while the clock is set back is not old once the clock is right again.
     let job = created(&journal, new("three"));
     bring(&journal, &job.id, JobStatus::Complete, hour(-9000 * DAY));
     assert!(outlived(&journal, hour(5 * DAY)).is_empty());
@@ -124,11 +124,11 @@ fn a_clock_that_leaps_makes_nothing_old_until_it_goes_on_from_there() {
         }
         let ahead = SignedDuration::from_hours(ahead);
         assert_eq!(journal.outlived(hour(1) + ahead).expect("read").leap.map(|leap| leap.ahead), Some(ahead));
-        // It is set right.
+        // The clock is set right.
         let right = journal.outlived(hour(1)).expect("read");
         assert!(right.jobs.is_empty() && right.leap.is_none());
     }
-    // A job that ends meanwhile is not old once it is believed.
+    // A job that ends meanwhile is not old once the leap is trusted.
     let job = created(&journal, new("three"));
     bring(&journal, &job.id, JobStatus::Complete, hour(100 * DAY));
     for day in [100, 104, 107] {
@@ -148,7 +148,7 @@ fn ten_thousand_jobs_are_remembered_whatever_was_deleted_between() {
     let mut old: Vec<_> = outlived(&journal, hour(1)).iter().map(ToString::to_string).collect();
     old.sort();
     assert_eq!(old, ids[..3]);
-    // Those that are deleted make room for others.
+    // Removed jobs make room for others.
     for id in &ids[5..8] {
         let id = id.parse().expect("an id");
         journal.advance(&id, JobStatus::Cleaning, Why::default(), hour(1)).expect("moved");
@@ -198,6 +198,6 @@ async fn a_removed_job_leaves_nothing_behind() {
     for table in ["job", "frontier", "segment", "failure", "example"] {
         assert_eq!(rows(table), 1, "{table}: the other job's");
     }
-    // No other job ever gets its number, so that nobody's late checkpoint becomes another's.
+    // Numbers are never reused, so a late checkpoint of a removed job cannot reach another job.
     assert!(created(&journal, new("three")).number > other.number);
 }

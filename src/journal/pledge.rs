@@ -1,17 +1,18 @@
-//! What a job of a saved plan must find: nothing but the objects that were looked at when it was saved.
+//! The manifest fingerprint of a saved plan: its job must find exactly the objects that were checked when the plan
+//! was saved.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What was true of a plan's manifest when the plan was saved, and must be when its job is prepared.
+/// What a plan's manifest was when the plan was saved, and must still be when its job is prepared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pledge {
-    /// When it was saved: the ages of the plan count back from here.
+    /// When the plan was saved. The ages in the plan are counted from this instant.
     pub as_of: Timestamp,
-    /// How many objects the manifest named.
+    /// The number of objects that the manifest named.
     pub objects: u64,
-    /// What it was made from, as [`Pin::to_text`](crate::manifest::Pin::to_text) gives it.
+    /// The manifest's source, as [`Pin::to_text`](crate::manifest::Pin::to_text) formats it.
     pub pin: String,
     /// The key of the digest, in hex.
     pub key: String,

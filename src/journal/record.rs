@@ -1,4 +1,4 @@
-//! One job, as the journal knows it.
+//! One job, as the journal records it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,38 +13,38 @@ use crate::job::{JobId, JobStatus, Progress};
 use crate::task::Seq;
 use crate::variants::enum_with_all;
 
-/// Where a job's objects come from.
+/// The source of a job's objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The plan's own manifest.
     Plan,
-    /// What failed in an earlier job.
+    /// The failed objects of an earlier job.
     Retry {
         /// The earlier job.
         of: JobId,
-        /// Whether also what it never attempted.
+        /// Whether to include the objects that the earlier job never attempted.
         unattempted: bool,
     },
-    /// The failures of a completion report that was named on the command line.
+    /// The failures in a completion report that was given on the command line.
     Report(ReportOrigin),
 }
 
-/// A completion report that is retried.
+/// A completion report whose failures are retried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportOrigin {
-    /// The bucket that holds it; `None` for a file of this machine.
+    /// The bucket that holds the report; `None` for a local file.
     pub bucket: Option<String>,
-    /// Its key, URL-encoded, or its path, absolute.
+    /// The report's URL-encoded key, or its absolute path.
     pub name: String,
-    /// Only failures with one of these HTTP statuses, if any are given.
+    /// Only failures with one of these HTTP statuses; empty means all.
     pub status: Vec<u16>,
-    /// Only failures with one of these error codes, if any are given.
+    /// Only failures with one of these error codes; empty means all.
     pub code: Vec<String>,
 }
 
 impl ReportOrigin {
-    /// Where it is, for people, and for telling it from others.
+    /// Returns the report's location, for messages and to tell reports apart.
     #[must_use]
     pub fn place(&self) -> String {
         match &self.bucket {
@@ -55,25 +55,25 @@ impl ReportOrigin {
 }
 
 enum_with_all! {
-    /// Why a job is paused: it says whether anything but a person may resume it.
+    /// Why a job is paused. It determines whether only a user may resume it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum PauseCause {
-        /// Somebody paused it.
+        /// A user paused it.
         Person,
-        /// Its process was asked to end.
+        /// Its process received a signal to stop.
         Signal,
-        /// The service refuses the credentials.
+        /// The service rejected the credentials.
         Credentials,
-        /// Something of this machine failed, such as a full disk.
+        /// Something on this machine failed, such as a full disk.
         Machine,
-        /// The server does not do what it is asked, and nothing else.
+        /// The server check failed: the server does not do exactly what a request asks.
         Server,
     }
 }
 
 impl PauseCause {
-    /// Whether only a person may resume it: it was a person's decision, or needs one.
+    /// Returns whether only a user may resume the job, because a user paused it or must decide.
     #[must_use]
     pub fn waits_for_a_person(self) -> bool {
         matches!(self, Self::Person | Self::Server)
@@ -95,12 +95,12 @@ impl PauseCause {
 }
 
 enum_with_all! {
-    /// What somebody asks of the process that works on a job.
+    /// A user's request to the process that works on a job.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Request {
-        /// To pause it.
+        /// Pause the job.
         Pause,
-        /// To cancel it.
+        /// Cancel the job.
         Cancel,
     }
 }
@@ -119,15 +119,15 @@ impl Request {
 }
 
 enum_with_all! {
-    /// How far the report of a job that has ended, or is ending, has come.
+    /// How far the report of an ended or ending job has come.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Delivery {
-        /// There is none yet: the job has not ended.
+        /// No report yet: the job has not ended.
         None,
-        /// It is complete on this machine, and not yet where the plan wants it.
+        /// The report is complete on this machine, but not yet published where the plan wants it.
         Due,
-        /// It is where the plan wants it.
+        /// The report is published where the plan wants it.
         Done,
     }
 }
@@ -146,147 +146,150 @@ impl Delivery {
     }
 }
 
-/// A job that is to be created.
+/// A job to create.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// Its id.
+    /// The job's id, chosen by the caller.
     pub id: JobId,
-    /// What names the work: see [`Plan::identity`](crate::plan::Plan::identity).
+    /// The identity of the work, from [`Plan::identity`](crate::plan::Plan::identity).
     pub identity: String,
     /// The plan's client request token.
     pub token: Option<String>,
     /// The plan's name.
     pub name: String,
-    /// What names the plan's store: see [`Plan::store_identity`](crate::plan::Plan::store_identity).
+    /// The identity of the plan's store, from [`Plan::store_identity`](crate::plan::Plan::store_identity).
     pub store: String,
     /// The plan's description.
     pub description: Option<String>,
-    /// Where its objects come from.
+    /// The source of the job's objects.
     pub origin: Origin,
-    /// The plan file, absolute: relative paths in the plan are resolved against its folder.
+    /// The absolute path of the plan file. Relative paths in the plan are resolved against its folder.
     pub plan_file: PathBuf,
-    /// The plan's hash.
+    /// The hash of the plan, which tells plans with the same identity apart.
     pub plan_hash: String,
-    /// The plan's text.
+    /// The text of the plan.
     pub plan: Vec<u8>,
-    /// Whether it need not be confirmed.
+    /// Whether the job needs no confirmation.
     pub confirmed: bool,
-    /// Its priority.
+    /// The priority: jobs with a higher one run first.
     pub priority: u32,
-    /// What its manifest must be, where it is of a saved plan.
+    /// The required manifest fingerprint, if the job is of a saved plan.
     pub pledge: Option<Pledge>,
-    /// What it works on, where it recurs.
+    /// Which objects the job processes, if it recurs.
     pub recurrence: Option<Recurrence>,
 }
 
-/// A job.
+/// A job as recorded in the journal.
 #[derive(Clone, Debug)]
 pub struct JobRecord {
-    /// Its place in the order of creation.
+    /// The job's number, in the order of creation.
     pub number: i64,
-    /// Its id.
+    /// The job's id.
     pub id: JobId,
-    /// What names the work.
+    /// The identity of the work.
     pub identity: String,
     /// The plan's client request token.
     pub token: Option<String>,
     /// The plan's name.
     pub name: String,
-    /// What names the plan's store; `None` in jobs of versions that did not record it.
+    /// The identity of the plan's store; `None` for jobs of versions that did not record it.
     pub store: Option<String>,
     /// The plan's description.
     pub description: Option<String>,
-    /// Where its objects come from.
+    /// The source of the job's objects.
     pub origin: Origin,
-    /// The plan file that it came from, absolute.
+    /// The absolute path of the plan file.
     pub plan_file: PathBuf,
-    /// The plan's hash.
+    /// The hash of the plan.
     pub plan_hash: String,
-    /// The plan's text; empty in a list of jobs.
+    /// The text of the plan; empty in a list of jobs.
     pub plan: Vec<u8>,
-    /// Where it stands.
+    /// The current status.
     pub status: JobStatus,
-    /// Why it stands there, where somebody or something had a reason.
+    /// Why the job has this status, as a message for users.
     pub reason: Option<String>,
-    /// Why it is paused, where it is.
+    /// Why the job is paused; `None` if it is not.
     pub cause: Option<PauseCause>,
-    /// Whether it was confirmed, or need not be.
+    /// Whether the job was confirmed, or needs no confirmation.
     pub confirmed: bool,
-    /// Its priority.
+    /// The priority: jobs with a higher one run first.
     pub priority: u32,
-    /// When it was created.
+    /// When the job was created.
     pub created: Timestamp,
-    /// When its status last changed.
+    /// When the status last changed.
     pub changed: Timestamp,
-    /// When it ended.
+    /// When the job became Complete, Cancelled or Failed.
     pub ended: Option<Timestamp>,
-    /// Its counts, as of the last checkpoint.
+    /// Row counts as of the last checkpoint.
     pub progress: Progress,
-    /// Objects that may have been changed without an outcome: their work was given up when it last stopped, or its process may
-    /// have begun it since the last checkpoint. They are attempted again when it is resumed.
+    /// The number of objects that may have been changed without an outcome: they were abandoned when the job last
+    /// stopped, or the process may have started them since the last checkpoint. They are attempted again when the job
+    /// is resumed.
     pub in_doubt: u64,
-    /// How many of the rows that are left may have been taken up, in the order in which they are worked on: those in doubt
-    /// are among them.
+    /// How many of the remaining rows, in processing order, may have been started, including those in doubt.
     pub reach: u64,
-    /// Rows whose outcomes were lost with a damaged report. They are worked on again, and may have been changed before.
+    /// The number of rows whose outcomes were lost with a damaged report. They are processed again and may have been
+    /// changed before.
     pub lost: u64,
-    /// How long it was worked on, as of the last checkpoint.
+    /// How long the job has been active, as of the last checkpoint.
     pub active: Duration,
-    /// What it may touch, in the words of whoever schedules it.
+    /// Which objects the job may touch, in the scheduler's own text format.
     pub scope: Option<String>,
-    /// The first row of its manifest that was not taken up, as of the last checkpoint.
+    /// The first row of the manifest that was not started, as of the last checkpoint.
     pub taken: Option<Seq>,
-    /// What is asked of the process that works on it, and why.
+    /// The request to the process that works on the job, and its reason.
     pub request: Option<(Request, Option<String>)>,
-    /// How far its report is.
+    /// How far the job's report is.
     pub delivery: Delivery,
-    /// Where its report is, once it is there.
+    /// The location of the report, once it is published.
     pub place: Option<String>,
-    /// What its manifest must be, where it is of a saved plan.
+    /// The required manifest fingerprint, if the job is of a saved plan.
     pub pledge: Option<Pledge>,
-    /// The inventory that it works on: known from its creation where it recurs, otherwise once its manifest is frozen.
+    /// The inventory that the job processes. Known from its creation if the job recurs, otherwise once its manifest
+    /// is frozen.
     pub inventory: Option<Inventory>,
-    /// Which of its objects, where it recurs.
+    /// Which objects of the inventory the job processes, if it recurs.
     pub portion: Option<Portion>,
-    /// When it may have changed objects, by the journal's counter.
+    /// When the job may have changed objects, by the journal's change counter.
     pub span: WorkSpan,
 }
 
-/// When a job was created and may have changed objects, by the journal's counter of changes: no clock is compared.
+/// When a job was created and may have changed objects, by the journal's change counter. It does not depend on
+/// clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkSpan {
-    /// When it was decided what it works on.
+    /// When the job's scope was decided.
     pub created: i64,
-    /// When it was first Active; `None` where it never was.
+    /// When the job first became Active; `None` if it never did.
     pub began: Option<i64>,
-    /// The last moment at which it may have changed an object: [`AT_WORK`] as long as nobody knows that it has ended.
+    /// The last moment at which the job may have changed an object: [`AT_WORK`] until its end is recorded.
     pub touched: Option<i64>,
 }
 
-/// The moment that no other comes after.
+/// A moment after all others: the job may still be changing objects.
 pub const AT_WORK: i64 = i64::MAX;
 
 impl JobRecord {
-    /// Whether it may have changed an object: any job that has some and was ever Active may have, whatever else is recorded.
+    /// Returns whether the job may have changed an object: it has objects and was Active at some time.
     #[must_use]
     pub fn may_have_touched(&self) -> bool {
         self.span.touched.is_some() && self.progress.total > 0
     }
 
-    /// Objects that were certainly never attempted.
+    /// Returns the number of objects that were certainly never attempted.
     #[must_use]
     pub fn not_attempted(&self) -> u64 {
         self.progress.left().saturating_sub(self.in_doubt)
     }
 }
 
-/// The columns that [`JobRecord::read`] takes.
+/// The columns that [`JobRecord::read`] reads.
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
     scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, store, created_seq, \
     began_seq, touched_seq, reach, lost";
 
-/// The same without the plan's text, of which a thousand may be a gigabyte: for lists.
+/// `COLUMNS` without the plan's text, for lists: the texts of a thousand plans may take a gigabyte.
 pub(super) fn listed() -> String {
     COLUMNS.replace(" plan,", " x'' AS plan,")
 }
@@ -342,18 +345,18 @@ impl JobRecord {
     }
 }
 
-/// Something that the journal keeps as JSON, if at all.
+/// Reads an optional JSON column.
 fn kept<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(row, column, error))).transpose()
 }
 
-/// A count: `SQLite`'s integers are signed, ours never get there.
+/// Reads a count. `SQLite`'s integers are signed; counts never reach that limit.
 pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|error| unreadable(row, column, error))
 }
 
-/// A count on its way into the database.
+/// Converts a count for the database.
 pub(super) fn stored(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -366,7 +369,7 @@ where
     text.parse().map_err(|error| unreadable(row, column, error))
 }
 
-/// A value that the journal never holds, unless its file is damaged.
+/// The error for a value that the journal never writes, which means that its file is damaged.
 pub(super) fn unreadable(
     row: &Row<'_>,
     column: &str,
@@ -380,7 +383,7 @@ fn instant(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millisecond(row.get(column)?).map_err(|error| unreadable(row, column, error))
 }
 
-/// Something that the journal keeps by its name.
+/// Reads a column that holds the name of a variant.
 pub(super) fn named<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
     let name: String = row.get(column)?;
     read(&name).ok_or_else(|| unreadable(row, column, NotAName))
@@ -390,7 +393,7 @@ fn optional<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Option<T>
     row.get::<_, Option<String>>(column)?.map(|_| named(row, column, read)).transpose()
 }
 
-/// The journal holds a name that it never gives.
+/// The journal holds a name that no version writes.
 #[derive(Debug, thiserror::Error)]
 #[error("it is none of the names that stand there")]
 struct NotAName;

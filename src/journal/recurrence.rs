@@ -1,4 +1,4 @@
-//! Which inventory a job worked on, and what a recurring job works on of it.
+//! Which inventory a job processed, and which part of it a recurring job processes.
 
 use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior, params};
@@ -12,21 +12,21 @@ use crate::job::JobId;
 use crate::manifest::Pin;
 use crate::object::{Bucket, Key};
 
-/// An inventory, as a job is pinned to it.
+/// An inventory that a job is pinned to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
-    /// The bucket that holds it.
+    /// The bucket that holds the inventory.
     pub bucket: String,
-    /// The key of its `manifest.json`, URL-encoded.
+    /// The URL-encoded key of its `manifest.json`.
     pub key: String,
-    /// The `ETag` of that, without quotes; empty where the server told none.
+    /// The `ETag` of `manifest.json`, without quotes; empty if the server sent none.
     pub etag: String,
-    /// When it was begun, where it says so.
+    /// When the inventory was started, if it says so.
     pub created: Option<Timestamp>,
 }
 
 impl Inventory {
-    /// The inventory that a manifest was made from, where it was made from one.
+    /// Returns the inventory that a manifest was made from; `None` if it was not made from one.
     #[must_use]
     pub fn of(pin: &Pin) -> Option<Self> {
         let Pin::Inventory { bucket, key, etag, created } = pin else { return None };
@@ -34,32 +34,33 @@ impl Inventory {
         Some(Self { bucket, key: key.encoded(), etag: etag.clone(), created: *created })
     }
 
-    /// Its bucket.
+    /// Returns the bucket that holds the inventory.
     #[must_use]
     pub fn bucket(&self) -> Bucket {
         Bucket::new(&self.bucket)
     }
 
-    /// The key of its `manifest.json`.
+    /// Returns the key of its `manifest.json`.
     #[must_use]
     pub fn key(&self) -> Key {
         Key::decode(self.key.as_bytes())
     }
 
-    /// Whether another one is the same, as far as can be told. One without an `ETag` is never the same.
+    /// Returns whether both are the same inventory. An inventory without an `ETag` is never the same as another.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let same_place = (&self.bucket, &self.key) == (&other.bucket, &other.key);
         same_place && !self.etag.is_empty() && self.etag.eq_ignore_ascii_case(&other.etag)
     }
 
-    /// Whether it is newer than another one of the same place, by the dates that their folders are named after.
+    /// Returns whether it is newer than another inventory in the same bucket. Inventory folders are named after their
+    /// date, so the keys are compared.
     #[must_use]
     pub fn is_later(&self, other: &Self) -> bool {
         self.bucket == other.bucket && self.key() > other.key()
     }
 
-    /// Its folder, for people.
+    /// Returns the inventory's folder, for messages.
     #[must_use]
     pub fn folder(&self) -> String {
         let key = self.key().to_string();
@@ -68,42 +69,42 @@ impl Inventory {
     }
 }
 
-/// What a recurring job works on.
+/// What a recurring job processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recurrence {
     /// The inventory.
     pub inventory: Inventory,
-    /// Which of its objects. Decided when the job is made, so that whoever goes on with it decides nothing else.
+    /// Which of its objects. Decided when the job is created, so that a resumed job processes the same objects.
     pub portion: Portion,
-    /// When that was decided, by the journal's counter.
+    /// When that was decided, by the journal's change counter.
     pub as_of: i64,
 }
 
-/// What is known of all jobs of one name and store, at one moment.
+/// Everything recorded about the jobs of one plan name and store at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct NamedWork {
-    /// The jobs, newest first, without their plans' texts. Those that are being removed are among them, and those whose store was
-    /// never recorded.
+    /// The jobs, newest first, without the text of their plans. Includes jobs that are being removed and jobs whose
+    /// store was never recorded.
     pub jobs: Vec<JobRecord>,
-    /// What jobs did that are not remembered any more.
+    /// What jobs did that are no longer kept.
     pub past: Vec<PastWork>,
-    /// The moment, by the journal's counter.
+    /// The moment, by the journal's change counter.
     pub as_of: i64,
 }
 
-/// What jobs of one plan did that are not remembered any more.
+/// What the removed jobs of one plan did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastWork {
-    /// The plan's hash.
+    /// The hash of the plan.
     pub plan_hash: String,
     /// The last of the jobs.
     pub job: JobId,
-    /// The last moment at which it may have changed an object.
+    /// The last moment at which that job may have changed an object, by the journal's change counter.
     pub touched: i64,
 }
 
 impl Portion {
-    /// The job whose inventory and failures it goes by.
+    /// Returns the earlier job whose inventory and failures this scope is based on.
     #[must_use]
     pub fn base(&self) -> Option<&JobId> {
         match self {
@@ -113,32 +114,33 @@ impl Portion {
     }
 }
 
-/// Which objects of an inventory a recurring job works on.
+/// Which objects of an inventory a recurring job processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Portion {
-    /// All of them: the plan wants that.
+    /// All objects, because the plan says so.
     All,
-    /// All of them: no job of the plan has completed before, as far as is known.
+    /// All objects, because no job of the plan has completed before, as far as is recorded.
     First,
-    /// All of them: this job of another plan under the same name has touched objects since one of this plan completed.
+    /// All objects, because this job of a changed plan with the same name has touched objects since a job of this
+    /// plan completed.
     PlanChanged(JobId),
-    /// All of them: nobody recorded which inventory the last completed job worked on.
+    /// All objects, because it is not recorded which inventory the last completed job processed.
     Unrecorded(JobId),
-    /// Those that are new or different since this job completed, and those that failed in it.
+    /// Objects that are new or changed since this job completed, and those that failed in it.
     Since {
         /// The job.
         job: JobId,
-        /// The inventory that it worked on.
+        /// The inventory that the job processed.
         inventory: Inventory,
     },
 }
 
 impl Journal {
-    /// All that is known of the work that was done under a plan's name on a store, by whichever plan or retry.
+    /// Returns everything recorded about the work under a plan's name on a store, by any plan or retry.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn work_named(&self, name: &str, store: &str) -> Result<NamedWork, JournalError> {
         let (name, store) = (name.to_owned(), store.to_owned());
         self.wait(move |connection| {
@@ -160,19 +162,20 @@ impl Journal {
         })
     }
 
-    /// Notes that a job is worked on again that was Active all the while: until somebody says otherwise it may change objects.
+    /// Records that an interrupted job which is still Active is being processed again. Until its end is recorded, it
+    /// may change objects.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn work_resumed(&self, id: &JobId) -> Result<(), JournalError> {
         self.set(id, "touched_seq = ?2", AT_WORK)
     }
 
-    /// Notes that nobody works on a job by now, which was interrupted: until now it may have changed objects. For whoever
-    /// holds it.
+    /// Records that an interrupted job is no longer being processed: it may have changed objects until now. The
+    /// caller must hold the job's lease.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub fn work_ended(&self, id: &JobId, now: Timestamp) -> Result<(), JournalError> {
         let id = id.clone();
         self.wait(move |connection| {
@@ -185,19 +188,19 @@ impl Journal {
         })
     }
 
-    /// Notes which inventory a job works on.
+    /// Records which inventory a job processes.
     ///
     /// # Errors
-    /// When the job is gone, or the journal cannot be written.
+    /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_inventory(&self, id: &JobId, inventory: &Inventory) -> Result<(), JournalError> {
-        // It holds nothing that cannot be written as JSON.
+        // An inventory can always be written as JSON.
         self.set(id, "inventory = ?2", serde_json::to_string(inventory).ok())
     }
 }
 
-/// Remembers of a job that is removed that it may have changed objects: a job of another plan of the name that is kept may say
-/// the opposite. The last two plans of a name and store are enough, whichever is asked for; without any job of the name
-/// nothing is.
+/// Records that a removed job may have changed objects, since a later job under the same name may depend on it. The
+/// last two plans of each name and store are enough. If no job with the name is left, all records of the name are
+/// deleted.
 pub(super) fn remember(transaction: &Transaction<'_>, job: &JobRecord) -> Result<(), Problem> {
     let store = job.store.as_deref().unwrap_or("");
     if let Some(touched) = job.span.touched.filter(|_| job.may_have_touched()) {

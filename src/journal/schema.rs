@@ -1,14 +1,15 @@
-//! The tables, as an append-only list of migrations. `PRAGMA user_version` counts those that were made.
+//! The tables, as an append-only list of migrations. `PRAGMA user_version` holds the number of applied migrations.
 
-/// What `PRAGMA application_id` says of a journal: `bpjl` in ASCII.
+/// The `PRAGMA application_id` of a journal: `bpjl` in ASCII.
 pub(super) const APPLICATION_ID: i32 = 0x6270_6a6c;
 
-/// Every migration there ever was, oldest first. An entry never changes once it was released.
+/// All migrations, oldest first. A released entry never changes.
 ///
-/// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each manifest
-/// part that was begun (4 Mi rows each), `segment` one for each report file (256 MiB each), and `failure` and `example`
-/// are bounded for each job by [`Tally`](super::Tally), and `server_check` by
-/// [`MAX_SERVER_CHECKS`](super::MAX_SERVER_CHECKS). `past_work` has two rows at most for each name and store of a plan.
+/// Instants are milliseconds since 1970. Nothing here grows with a job's objects: `frontier` has a row for each
+/// manifest part that was started (4 Mi rows each), `segment` one for each report file (256 MiB each). `failure` and
+/// `example` are bounded for each job by [`Tally`](super::Tally), and `server_check` by
+/// [`MAX_SERVER_CHECKS`](super::MAX_SERVER_CHECKS). `past_work` has at most two rows for each name and store of a
+/// plan.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE job (
@@ -93,9 +94,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE job ADD COLUMN inventory TEXT;
     ALTER TABLE job ADD COLUMN portion TEXT;
 ",
-    // What came before what is counted from here on. Of older jobs only the clock tells, so two of its hours are allowed for;
-    // one that may be at work is at work until it says otherwise. What a killed one may have done was not recorded: it may
-    // be all that is left.
+    // From here on, the order of changes is counted. For older jobs only the clock is known, so two hours of clock
+    // difference are allowed for. A job that may be active counts as active until its end is recorded. What a killed
+    // job may have started was not recorded: it may be everything that remains.
     "
     ALTER TABLE job ADD COLUMN store TEXT;
     ALTER TABLE job ADD COLUMN created_seq INTEGER NOT NULL DEFAULT 0;

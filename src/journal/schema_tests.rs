@@ -1,4 +1,4 @@
-//! What older journals become.
+//! How older journals are migrated.
 
 use rusqlite::params;
 
@@ -9,11 +9,11 @@ use super::super::{JobRecord, Journal, Why};
 use super::MIGRATIONS;
 use crate::job::JobStatus;
 
-/// Of a job in a journal that counted nothing: its status, when it was created and last moved, in hours; what it has settled
-/// of ten objects, what was in doubt, and the first row that was not taken up.
+/// A job in a journal without a change counter: its status; when it was created and last moved, in hours; how many of
+/// its ten objects were finished; how many were in doubt; and the first row that was not started.
 type Old = (&'static str, i64, i64, u32, u32, Option<u32>);
 
-/// These jobs, as a journal of today knows them.
+/// Creates these jobs in an old journal and migrates it.
 fn migrated(jobs: &[Old]) -> (tempfile::TempDir, Journal, Vec<JobRecord>) {
     let folder = tempfile::tempdir().expect("a folder");
     let old = Journal::open_with(folder.path(), Terms { migrations: &MIGRATIONS[..3], ..TERMS }).expect("made");
@@ -57,7 +57,7 @@ fn what_older_jobs_did_is_put_in_the_order_that_their_clocks_tell() {
         ("Complete", 72, 73, 10, 0, Some(10)),
         ("Active", 74, 75, 4, 0, Some(6)),
         ("Suspended", 76, 76, 0, 0, None),
-        // A clock may be an hour off.
+        // Clocks may differ by an hour.
         ("Failed", 77, 77, 1, 0, Some(1)),
         ("Complete", 78, 79, 10, 0, Some(10)),
     ]);
@@ -68,13 +68,13 @@ fn what_older_jobs_did_is_put_in_the_order_that_their_clocks_tell() {
     assert!(after(7, 8));
     assert_eq!(jobs[5].span.touched, Some(AT_WORK));
     assert_eq!((jobs[6].span.began, jobs[6].span.touched), (None, None));
-    // What happens from here on comes after all of that.
+    // Later changes come after all of these.
     let moved = journal.advance(&jobs[5].id, JobStatus::Cancelling, Why::default(), hour(0)).expect("moved");
     assert_eq!(moved.span.touched, Some(AT_WORK));
     let moved = journal.advance(&jobs[5].id, JobStatus::Cancelled, Why::default(), hour(0)).expect("moved");
     let last = jobs.iter().filter_map(|job| job.span.touched.filter(|until| *until != AT_WORK)).max();
     assert!(moved.span.touched > last && moved.span.touched < Some(AT_WORK));
-    // Nothing is old before the latest time that was recorded, whatever the clock says now.
+    // Nothing expires before the latest recorded time, whatever the clock shows now.
     assert!(journal.outlived(hour(-1000)).expect("read").jobs.is_empty());
 }
 

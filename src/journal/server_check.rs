@@ -1,4 +1,4 @@
-//! What a job has found out about its server: whether it tells an object's tags, ACL or restore from the object itself.
+//! What a job has found out about its server: whether requests about an object's tags, ACL or restore work as such.
 
 use jiff::Timestamp;
 use rusqlite::{Row, TransactionBehavior, params};
@@ -12,24 +12,24 @@ use crate::call::ContentMark;
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::operation::Aspect;
 
-/// Proofs that are kept for each job: one for each scope. Beyond that, a resumed job proves again.
+/// The number of proofs recorded for each job, one per scope. A resumed job proves further scopes again.
 pub const MAX_SERVER_CHECKS: u32 = 4096;
 
-/// Which requests a proof is good for: a server may know some of them and take others for requests about the object itself.
+/// The requests that one proof covers. A server may support some requests and apply others to the object itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TrustScope {
-    /// Those in this bucket.
+    /// The bucket of the objects.
     pub bucket: Bucket,
-    /// Those about this aspect of its objects.
+    /// The aspect of the objects: tags, ACL or restore.
     pub aspect: Aspect,
-    /// Those that delete it, or those that set it.
+    /// Whether the requests delete the aspect or set it.
     pub deletes: bool,
-    /// Those that name a version, or those that do not.
+    /// Whether the requests name a version.
     pub of_version: bool,
 }
 
 impl TrustScope {
-    /// The `aspect` column: what there is to know of the scope besides its bucket.
+    /// Returns the `aspect` column: the scope without its bucket.
     fn text(&self) -> String {
         let (delete, version) =
             (if self.deletes { "/delete" } else { "" }, if self.of_version { "/version" } else { "" });
@@ -44,41 +44,41 @@ impl TrustScope {
     }
 }
 
-/// What is known of a server, for the requests of one scope.
+/// The result of the server check for the requests of one scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerVerdict {
-    /// Which requests.
+    /// The requests that the result applies to.
     pub scope: TrustScope,
-    /// What was found.
+    /// The result.
     pub trust: ServerTrust,
 }
 
-/// Whether a server is trusted with requests that write.
+/// Whether a server is trusted with writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerTrust {
-    /// It has shown that it does what is asked, and nothing else.
+    /// The server has shown that it does exactly what a request asks.
     Proven,
-    /// The first write was about to be sent, and what came of it is not recorded.
+    /// The first write was about to be sent, and its result is not recorded.
     Unconfirmed(FirstWrite),
-    /// A write has changed the object itself, or was not carried out. In words.
+    /// A write has changed the object itself, or was not stored. Holds a description.
     Refused(String),
 }
 
-/// A write that was sent alone, and what the object was before.
+/// A write that was sent alone, and the object's content before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstWrite {
-    /// The object.
+    /// The object that was written.
     pub object: ObjectId,
-    /// Its content.
+    /// The object's content before the write.
     pub before: ContentMark,
 }
 
-/// The `detail` column.
+/// The JSON in the `detail` column.
 #[derive(Default, Serialize, Deserialize)]
 struct Detail {
     #[serde(skip_serializing_if = "Option::is_none")]
     what: Option<String>,
-    /// The object's key, URL-encoded.
+    /// The URL-encoded key of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,11 +131,11 @@ impl ServerTrust {
 }
 
 impl Journal {
-    /// Records what was found out about a job's server, in place of what was known of the bucket and the aspect before.
-    /// A proof that finds no more room is not kept.
+    /// Records the result of the server check for one scope, and replaces an earlier one. A proof is not recorded if
+    /// there are already [`MAX_SERVER_CHECKS`] results.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub async fn record_server(&self, job: i64, verdict: ServerVerdict, now: Timestamp) -> Result<(), JournalError> {
         self.ask(move |connection| {
             let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
@@ -161,18 +161,18 @@ impl Journal {
         .await
     }
 
-    /// Forgets what was found out about a job's server, for one scope.
+    /// Deletes the result of the server check for one scope.
     ///
     /// # Errors
-    /// When the journal cannot be written.
+    /// Returns an error if the journal cannot be written.
     pub async fn forget_server(&self, job: i64, scope: TrustScope) -> Result<(), JournalError> {
         self.ask(move |connection| Ok(forget(connection, job, &scope).map(drop)?)).await
     }
 
-    /// What a job has found out about its server.
+    /// Returns the results of a job's server check.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn server_verdicts(&self, job: i64) -> Result<Vec<ServerVerdict>, JournalError> {
         self.wait(move |connection| {
             let sql = "SELECT job, bucket, aspect, verdict, detail, checksum FROM server_check WHERE job = ?1
@@ -225,7 +225,7 @@ mod tests {
         }
         let proven = verdict(Aspect::Acl, ServerTrust::Proven);
         journal.record_server(job.number, proven.clone(), hour(1)).await.expect("recorded");
-        // That of other requests about the same is another proof.
+        // A scope with other requests has its own result.
         let other = TrustScope { deletes: true, ..scope(Aspect::Tags) };
         journal.forget_server(job.number, other).await.expect("nothing to forget");
         assert_eq!(journal.server_verdicts(job.number).expect("read").len(), 2);

@@ -1,4 +1,4 @@
-//! Ids cut short, for people to read and type.
+//! Ids shortened for people to read and type.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -7,16 +7,16 @@ use super::error::JournalError;
 use crate::job::JobId;
 
 impl Journal {
-    /// The shortest beginning of each id that no other job's id shares, of at least so many characters.
+    /// Returns the shortest prefix of each id that no other job's id has, with at least `least` characters.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn short_ids(&self, ids: Vec<JobId>, least: usize) -> Result<Vec<String>, JournalError> {
         self.wait(move |connection| ids.iter().map(|id| short(connection, id.as_str(), least)).collect())
     }
 }
 
-/// Whoever shares the most of an id stands next to it in their order.
+/// The id with the longest common prefix is next to it in sort order.
 fn short(connection: &Connection, id: &str, least: usize) -> Result<String, Problem> {
     let mut length = least;
     for sql in ["SELECT max(id) FROM job WHERE id < ?1", "SELECT min(id) FROM job WHERE id > ?1"] {
@@ -60,7 +60,7 @@ mod tests {
         }
     }
 
-    /// Ids of 32 hexadecimal digits as all are, that differ only in their last ones.
+    /// Ids of 32 hexadecimal digits, like real ones, that differ only in their last digits.
     fn id(number: u32) -> JobId {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(format!("{number:032x}")).parse().expect("an id")

@@ -1,4 +1,4 @@
-//! A copy of the journal as it is at one moment, while jobs are at work, for whoever keeps it elsewhere.
+//! A consistent copy of the journal at one moment, made while jobs are running. Remote state uses it.
 
 use std::path::Path;
 
@@ -9,27 +9,27 @@ use super::db::{Journal, Problem, copy_database, open_database};
 use super::error::JournalError;
 use crate::job::{JobId, JobStatus};
 
-/// A job as a copy of the journal has it.
+/// A job in a copy of the journal.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// Its id.
+    /// The job's id.
     pub id: JobId,
-    /// Where it stands.
+    /// The job's status in the copy.
     pub status: JobStatus,
-    /// The files of its report: of one that is open, more may be on the disk than is recorded here.
+    /// The files of the job's report. An open file may have more bytes on disk than recorded here.
     pub files: Vec<ReportFile>,
 }
 
 impl Journal {
-    /// Writes a copy to a file that is not there yet, and says which jobs are in it.
+    /// Writes a copy to a new file. Returns the jobs in it.
     ///
     /// # Errors
-    /// When the journal cannot be read, or the copy not be written.
+    /// Returns an error if the journal cannot be read or the copy cannot be written.
     pub async fn copy_to(&self, path: &Path) -> Result<Vec<Kept>, JournalError> {
         let path = path.to_owned();
         self.ask(move |connection| {
             copy_database(connection, &path)?;
-            // Asked of the copy: another process may have written meanwhile.
+            // Query the copy: another process may have written to the journal meanwhile.
             jobs(&open_database(&path)?)
         })
         .await

@@ -1,36 +1,37 @@
-//! Why objects failed: how many by each error code, and a few examples of each.
+//! Why objects failed: the number of objects for each error code, and a few examples of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::object::ObjectId;
 use crate::task::Failure;
 
-/// Error codes that are told apart: a server that makes up a new one for every object must not make the journal grow.
+/// The number of distinct error codes. A server that invents a new code for every object must not make the journal
+/// grow.
 const MAX_REASONS: usize = 64;
 
-/// Examples of each.
+/// The number of examples of each code.
 const MAX_EXAMPLES: usize = 10;
 
-/// The longest code and message that are kept, in characters.
+/// The maximum length of a code and of a message, in characters.
 const MAX_CODE: usize = 128;
 const MAX_MESSAGE: usize = 300;
 
-/// The code under which all others are counted once there are too many.
+/// The code that counts all failures with further codes once there are too many.
 pub const OTHER_CODES: &str = "(other codes)";
 
-/// An error code and the HTTP status that came with it; 0 where no answer came.
+/// An error code and its HTTP status; 0 if no answer came.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ErrorCode {
-    /// The server's code, or ours.
+    /// The error code of the server or of this program.
     pub code: String,
     /// The HTTP status.
     pub http: u16,
 }
 
-/// What is known of the objects that failed with one code.
+/// The objects that failed with one code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reason {
-    /// How many they are.
+    /// The number of objects.
     pub count: u64,
     /// The first few of them.
     pub examples: Vec<Example>,
@@ -39,13 +40,13 @@ pub struct Reason {
 /// One object that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// The object.
+    /// The object that failed.
     pub object: ObjectId,
-    /// What the server said.
+    /// The error message, cut to a maximum length.
     pub message: String,
 }
 
-/// The failures of one job, by code. Its size is bounded whatever the server says.
+/// The failures of one job, by error code. Its size is bounded, whatever the server sends.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     reasons: BTreeMap<ErrorCode, Reason>,
@@ -53,13 +54,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The tally that was kept as these reasons.
+    /// Creates a tally from recorded reasons.
     #[must_use]
     pub fn of(reasons: impl IntoIterator<Item = (ErrorCode, Reason)>) -> Self {
         Self { reasons: reasons.into_iter().collect(), changed: BTreeSet::new() }
     }
 
-    /// Counts a failed object.
+    /// Adds a failed object.
     pub fn add(&mut self, object: &ObjectId, failure: &Failure) {
         let fault = &failure.fault;
         let mut code = ErrorCode { code: cut(&fault.code, MAX_CODE), http: fault.status.unwrap_or(0) };
@@ -75,18 +76,18 @@ impl Tally {
         self.changed.insert(code);
     }
 
-    /// Every code, with what is known of it.
+    /// Iterates over all codes with their failures.
     pub fn reasons(&self) -> impl Iterator<Item = (&ErrorCode, &Reason)> {
         self.reasons.iter()
     }
 
-    /// What changed since this was last asked.
+    /// Returns the failures that changed since the last call.
     pub fn take_changes(&mut self) -> Vec<(ErrorCode, Reason)> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().filter_map(|code| self.reasons.get(&code).cloned().map(|reason| (code, reason))).collect()
     }
 
-    /// Has these told again: what was taken of them could not be kept.
+    /// Marks these codes as changed again, because their changes could not be recorded.
     pub fn put_back(&mut self, codes: impl IntoIterator<Item = ErrorCode>) {
         self.changed.extend(codes);
     }

@@ -1,4 +1,4 @@
-//! What the tests of this room share.
+//! Helpers for the journal's tests.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +12,20 @@ use super::record::{JobRecord, NewJob, Origin};
 use super::{Journal, JournalError};
 use crate::job::{JobId, JobStatus};
 
-/// A folder that goes with the test, and a journal in it.
+/// Creates a journal in a temporary folder.
 pub(super) fn journal() -> (TempDir, Journal) {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::open(folder.path()).expect("a journal");
     (folder, journal)
 }
 
-/// An instant of these tests, so many hours after the first.
+/// An instant `hours` after a fixed start.
 pub(super) fn hour(hours: i64) -> Timestamp {
     let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a timestamp");
     start + SignedDuration::from_hours(hours)
 }
 
-/// A job of the work of this name.
+/// A new job for the work with this name.
 pub(super) fn new(name: &str) -> NewJob {
     NewJob {
         id: JobId::random(),
@@ -45,7 +45,7 @@ pub(super) fn new(name: &str) -> NewJob {
     }
 }
 
-/// Creates a job that must be new.
+/// Creates a job and checks that it is new.
 pub(super) fn created(journal: &Journal, new: NewJob) -> JobRecord {
     match journal.create(new, false, hour(0)).expect("created") {
         Creation::Created(job) => job,
@@ -53,7 +53,7 @@ pub(super) fn created(journal: &Journal, new: NewJob) -> JobRecord {
     }
 }
 
-/// The moves that lead a new job to a status.
+/// The moves that lead from New to a status.
 pub(super) fn way_to(to: JobStatus) -> &'static [JobStatus] {
     use JobStatus::{
         Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
@@ -77,14 +77,14 @@ pub(super) fn way_to(to: JobStatus) -> &'static [JobStatus] {
     }
 }
 
-/// Brings a new job to a status.
+/// Moves a new job to a status.
 pub(super) fn bring(journal: &Journal, id: &JobId, to: JobStatus, now: Timestamp) {
     for status in way_to(to) {
         journal.advance(id, *status, Why::default(), now).expect("a legal move");
     }
 }
 
-/// Every file below a folder, with what is in it.
+/// Returns every file in a folder, with its content.
 pub(super) fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("a folder")
@@ -96,12 +96,12 @@ pub(super) fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// What an error says, and what to do about it.
+/// Returns an error's message and its hint.
 pub(super) fn told(error: &JournalError) -> String {
     format!("{error}\n{}", error.help().unwrap_or_default())
 }
 
-/// Puts a job of this id, which need not have the form of one, in the journal without further ado.
+/// Inserts jobs with these ids, which need not be valid, directly into the journal.
 pub(super) fn insert_raw(
     journal: &Journal,
     ids: impl IntoIterator<Item = String> + Send + 'static,
@@ -123,7 +123,7 @@ pub(super) fn insert_raw(
         .expect("inserted");
 }
 
-/// Ids in the form of ours, in ascending order.
+/// Valid ids in ascending order.
 pub(super) fn some_ids(count: u32) -> Vec<String> {
     (0..count).map(|n| base64::engine::general_purpose::STANDARD.encode(format!("{n:032x}"))).collect()
 }

@@ -1,4 +1,4 @@
-//! How an attempt at freezing begins: with nothing, or behind what an earlier one left.
+//! How a freeze starts: empty, or from the checkpoint of an earlier attempt.
 
 use std::path::{Path, PathBuf};
 
@@ -12,34 +12,34 @@ use super::sort::Room;
 use super::stretch::Stretch;
 use super::{frozen, index};
 
-/// The sizes that freezing works in; smaller in tests.
+/// The limits and buffer sizes of a freeze; smaller in tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sizes {
     pub(super) limits: Limits,
     pub(super) cadence: Cadence,
     pub(super) spread: Spread,
-    /// The most bytes that the parts may take.
+    /// The maximum size of the parts on disk, in bytes.
     pub(super) max_disk: Option<u64>,
-    /// What a sort may use.
+    /// The memory and the number of runs that a sort may use.
     pub(super) room: Room,
-    /// The most objects that may be taken.
+    /// The maximum number of objects in the manifest.
     pub(super) max_objects: Option<u64>,
 }
 
-/// What an attempt has to begin with.
+/// The state that a freeze starts from.
 pub(super) struct Begun {
     pub(super) home: PathBuf,
-    /// `None` where the source is always read from its beginning.
+    /// `None` if the source is always read from its beginning.
     pub(super) keeper: Option<Keeper>,
-    /// The lanes, with what each has already; none where there is no draft.
+    /// The partitions with the rows they already have; empty without a checkpoint.
     pub(super) lanes: Vec<Stretch>,
-    /// What was gone on with.
+    /// The checkpoint that the freeze resumes from.
     pub(super) draft: Option<Draft>,
     pub(super) sizes: Sizes,
 }
 
 impl Begun {
-    /// Takes up the draft in this folder, or else empties the folder.
+    /// Loads the checkpoint in this folder. Empties the folder if there is none that can be used.
     pub(super) fn new(home: PathBuf, fingerprint: Option<String>, sizes: Sizes) -> Result<Self, ManifestError> {
         let keeper = fingerprint.map(|fingerprint| Keeper::new(&home, fingerprint));
         if let Some((draft, lanes)) = left(&home, keeper.as_ref(), sizes)? {
@@ -50,14 +50,14 @@ impl Begun {
     }
 }
 
-/// What an earlier attempt left, where all of it is there. A finished manifest is not gone on with: whoever freezes
-/// although there is one wants it anew.
+/// Loads the checkpoint and the partitions of an earlier attempt, if all their files are intact. Returns `None` if the
+/// manifest is complete: to freeze again is to ask for a new manifest.
 fn left(home: &Path, keeper: Option<&Keeper>, sizes: Sizes) -> Result<Option<(Draft, Vec<Stretch>)>, ManifestError> {
     let Some(keeper) = keeper.filter(|_| !index::is_there(home)) else { return Ok(None) };
     let Some(draft) = keeper.load()? else { return Ok(None) };
     let numbered = || (0_u32..).map(Lane).zip(&draft.lanes);
     if let Some(order) = listed(&draft) {
-        // Some of the parts may have their places already.
+        // A crash may have interrupted `settle`: some parts may already have their final names.
         let lanes: Vec<Stretch> = numbered().map(|(lane, kept)| Stretch::settled(lane, kept)).collect();
         let parts = in_order(&lanes, &order);
         let whole = settle(home, &parts)? && are_whole(home, &parts)?;
@@ -72,7 +72,7 @@ fn left(home: &Path, keeper: Option<&Keeper>, sizes: Sizes) -> Result<Option<(Dr
     Ok(Some((draft, lanes)))
 }
 
-/// Whether parts that have their places are what was written.
+/// Returns whether parts that have their final names match what was written.
 fn are_whole(home: &Path, lanes: &[(Lane, Vec<PartInfo>)]) -> Result<bool, ManifestError> {
     for (place, part) in (0_u32..).zip(lanes.iter().flat_map(|(_, parts)| parts)) {
         if !is_whole(&frozen::part_path(home, place), place, *part, true)? {
@@ -82,19 +82,19 @@ fn are_whole(home: &Path, lanes: &[(Lane, Vec<PartInfo>)]) -> Result<bool, Manif
     Ok(true)
 }
 
-/// The lanes in the order of their rows, if all of them have all of theirs.
+/// The partitions in the order of their rows, if every range has been listed to its end.
 fn listed(draft: &Draft) -> Option<Vec<Lane>> {
     let Mark::Listing(ranges) = &draft.mark else { return None };
     ranges.iter().map(|range| (range.next == Next::Done).then_some(range.lane)).collect()
 }
 
-/// The parts of these lanes, in this order.
+/// Returns the parts of the partitions, in this order.
 pub(super) fn in_order(lanes: &[Stretch], order: &[Lane]) -> Vec<(Lane, Vec<PartInfo>)> {
     let find = |lane: &Lane| lanes.iter().find(|it| it.lane() == *lane);
     order.iter().filter_map(find).map(|it| (it.lane(), it.parts().to_vec())).collect()
 }
 
-/// Leaves what the next attempt can go on with after this error, and nothing else.
+/// Cleans up after an error: keeps the files that the next attempt can resume from, and removes everything else.
 pub(super) fn leave(home: &Path, error: &ManifestError) -> Result<(), ManifestError> {
     if error.may_pass() && draft::is_there(home) { Ok(()) } else { frozen::clear(home) }
 }

@@ -1,4 +1,4 @@
-//! What a manifest's objects come to, by what its source tells of them.
+//! Object and byte counts of a manifest per storage class, as far as its source reports them.
 
 use std::collections::BTreeMap;
 
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 use super::filter::Facts;
 use crate::object::StorageClass;
 
-/// Storage classes that are told apart; no service has half as many. Objects of further ones count as of no known class,
-/// so that a hostile inventory cannot fill the memory.
+/// The maximum number of storage classes that are counted separately; no service has half as many. Objects of further
+/// classes count as having no known class, so that a hostile inventory cannot exhaust memory.
 const MAX_CLASSES: usize = 64;
 
-/// The longest name of a class that is kept.
+/// The maximum length of a class name, in bytes. Objects with a longer one count as having no known class.
 const MAX_CLASS_BYTES: usize = 64;
 
-/// A manifest's objects by storage class, as far as its source tells them: a listing and most inventories do, a CSV file
-/// does not.
+/// The objects of a manifest by storage class, as far as the source reports it: a listing and most inventories do, a
+/// CSV file does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// What there is of each class; `None` is those whose class the source does not tell.
+    /// Totals per class; `None` is the key for objects whose class the source does not report.
     pub classes: BTreeMap<Option<StorageClass>, ClassTally>,
-    /// How many are named by their version.
+    /// The number of objects that are named with a version id.
     pub versions: u64,
 }
 
-/// The objects of one storage class.
+/// Totals of one storage class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassTally {
-    /// How many there are.
+    /// The number of objects.
     pub objects: u64,
-    /// Bytes of those whose size the source tells.
+    /// The total size in bytes of the objects whose size the source reports.
     pub bytes: u64,
-    /// How many there are whose size it does not tell.
+    /// The number of objects whose size the source does not report.
     pub unsized_objects: u64,
 }
 
@@ -44,13 +44,13 @@ impl ClassTally {
 }
 
 impl Census {
-    /// How many objects there are.
+    /// Returns the number of objects of all classes.
     #[must_use]
     pub fn objects(&self) -> u64 {
         self.classes.values().map(|tally| tally.objects).sum()
     }
 
-    /// Takes in those of another part of the manifest.
+    /// Adds the totals of another part of the manifest.
     pub(super) fn take_in(&mut self, other: &Self) {
         for (class, tally) in &other.classes {
             self.classes.entry(class.clone()).or_default().add(*tally);
@@ -59,7 +59,7 @@ impl Census {
     }
 }
 
-/// Counts one object after the other. Objects of one class mostly come one behind the other.
+/// Counts objects one by one. Optimized for runs of objects of the same class, which are the common case.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counter {
     found: Vec<(Option<Box<str>>, ClassTally)>,
@@ -68,13 +68,12 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    /// Goes on behind these.
+    /// Creates a counter that continues from these totals.
     pub(super) fn going_on(census: &Census) -> Self {
         let found = census.classes.iter().map(|(class, tally)| (class.as_ref().map(|it| it.as_str().into()), *tally));
         Self { found: found.collect(), last: 0, versions: census.versions }
     }
 
-    /// Counts one object.
     pub(super) fn note(&mut self, facts: &Facts<'_>, versioned: bool) {
         let class = facts.class.filter(|class| class.len() <= MAX_CLASS_BYTES);
         let size = facts.size;
@@ -101,14 +100,13 @@ impl Counter {
         self.found.len() - 1
     }
 
-    /// What was counted.
     pub(super) fn census(&self) -> Census {
         let named = self.found.iter().map(|(class, tally)| (class.as_deref().map(StorageClass::new), *tally));
         Census { classes: named.collect(), versions: self.versions }
     }
 }
 
-/// As it is written beside a manifest's parts.
+/// The JSON form, in the index and in checkpoints.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CensusShape {

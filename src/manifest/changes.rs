@@ -1,14 +1,14 @@
-//! The source of a recurring job: what is new or different in an inventory since an earlier one, and what an earlier job
-//! did not achieve of it.
+//! The source of a recurring job: the objects that are new or changed in an inventory since an earlier one, and the
+//! objects that an earlier job did not finish.
 //!
-//! Neither inventory is in any order. The rows of both, and the failed ones, go onto one pile that is sorted on disk; then
-//! each object's rows stand together, and one pass says what has become of it. Memory is that of a sort, whatever the
-//! inventories hold. A row of the new inventory that tells exactly what a row of the earlier one told is unchanged; what
-//! only one of them tells at all is not compared. Where neither the `ETag` nor the last-modified date can be compared,
-//! nothing is known to be unchanged.
+//! Inventories are not sorted. The rows of both inventories and the unfinished rows are sorted together on disk, so
+//! that all rows of an object are adjacent, and one pass decides whether the object has changed. The pass needs no more
+//! memory than the sort, whatever the size of the inventories. An object is unchanged if a row of the new inventory
+//! matches a row of the earlier one; facts that only one of the inventories reports are not compared. If neither the
+//! `ETag` nor the last-modified date can be compared, no object counts as unchanged.
 //!
-//! Whatever cannot be compared makes the set larger, never smaller: where the earlier inventory or the failed rows are not
-//! to be had, all objects of the new inventory are taken, with a warning that says why.
+//! Anything that cannot be compared makes the set larger, never smaller: if the earlier inventory or the unfinished
+//! rows cannot be read, all objects of the new inventory are included, with a warning that gives the reason.
 
 use std::mem;
 
@@ -31,17 +31,17 @@ mod record;
 pub(super) use self::pile::Pile;
 pub(super) use self::record::Side;
 
-/// Different rows of one object that are looked at in the earlier inventory: more of them are no inventory's doing, and
-/// the object is taken.
+/// The maximum number of different rows of one object in the earlier inventory. No real inventory has more; an object
+/// with more counts as changed.
 const MOST_STATES: usize = 16;
 
-/// Objects that are taken between two looks at the stop token.
+/// The number of objects between two checks of the stop token.
 const STRIDE: u64 = 4096;
 
-/// What all of an inventory is taken for, where it cannot be compared.
+/// The help text of the warning that all objects of an inventory are included because it cannot be compared.
 const IN_FULL: &str = "nothing needs to be done: what was done before is done again, which is safe and takes longer";
 
-/// Reads what has changed into the sink.
+/// Writes the changed objects to the row writer.
 pub(super) async fn read(
     bucket: &Bucket,
     changes: &Changes,
@@ -61,7 +61,7 @@ pub(super) async fn read(
     }
 }
 
-/// Reads each object of an inventory into the sink, once however many rows name it.
+/// Writes each object of an inventory to the row writer, once even if several rows name it.
 pub(super) async fn read_once(
     bucket: &Bucket,
     inventory: (&Key, &str),
@@ -73,7 +73,7 @@ pub(super) async fn read_once(
     add_new(bucket, inventory, dialect, patient, (pile, sink)).await
 }
 
-/// Piles up the new inventory as well, and takes off the pile what is to be worked on.
+/// Adds the rows of the new inventory to the sort, then writes the changed objects to the row writer.
 async fn add_new(
     bucket: &Bucket,
     (key, etag): (&Key, &str),
@@ -97,12 +97,12 @@ async fn add_new(
 }
 
 fn exact(key: &Key, etag: &str) -> InventoryObject {
-    // A server that gives no ETag leaves nothing to pin by.
+    // A server that sends no ETag leaves nothing to pin the inventory with.
     let etag = Some(etag).filter(|etag| !etag.is_empty()).map(str::to_owned);
     InventoryObject::Exact { key: key.clone(), etag }
 }
 
-/// Piles up what is not of the new inventory; or says why that cannot be had.
+/// Collects the rows of the earlier inventory and the unfinished rows. The inner error says why they cannot be read.
 async fn pile_up(
     bucket: &Bucket,
     changes: &Changes,
@@ -143,7 +143,7 @@ async fn pile_up(
     }
 }
 
-/// Whether what was to be read is not there any more as it was, however often one asks.
+/// Returns whether the error is permanent: the input no longer exists as it was, and a retry cannot help.
 fn is_gone(error: &ManifestError) -> bool {
     match error {
         ManifestError::Changed { .. }
@@ -152,7 +152,7 @@ fn is_gone(error: &ManifestError) -> bool {
         | ManifestError::Unfiltered { .. }
         | ManifestError::Missing { .. }
         | ManifestError::Corrupt { .. } => true,
-        // An inventory that was archived is as good as gone.
+        // An archived inventory cannot be read either.
         ManifestError::Store { fault, .. } => fault.status == Some(404) || fault.code == "InvalidObjectState",
         ManifestError::Read { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,
         ManifestError::Stopped
@@ -167,7 +167,8 @@ fn is_gone(error: &ManifestError) -> bool {
     }
 }
 
-/// Takes what has changed off the pile. The sink has read so many rows then.
+/// Sorts the rows and writes the changed objects to the row writer. `read` is the number of rows that the row writer
+/// reports as read.
 fn sort_out(pile: Pile, read: u64, mut sink: Sink, stop: &CancellationToken) -> Result<Sink, ManifestError> {
     let (mut sorted, heap, home) = pile.finish()?;
     let judge = Judge::new(heap);
@@ -206,31 +207,30 @@ fn sort_out(pile: Pile, read: u64, mut sink: Sink, stop: &CancellationToken) -> 
     Ok(sink)
 }
 
-/// What becomes of an object.
+/// The result of comparing the rows of one object.
 enum Verdict {
-    /// It is worked on.
+    /// The object is new, changed or unfinished: it is included.
     Taken(Told, ObjectId),
-    /// It failed, and is in the new inventory no more.
+    /// The object failed last time and is no longer in the new inventory.
     Gone,
-    /// Nothing: it is unchanged, or was deleted.
+    /// The object is unchanged or was deleted: it is left out.
     Left,
 }
 
-/// The rows of one object.
 #[derive(Default)]
 struct Group {
     name: Vec<u8>,
     before: Vec<State>,
-    /// Whether the earlier inventory tells more of it than is looked at.
+    /// Whether either inventory has more than [`MOST_STATES`] different rows of the object.
     muddled: bool,
     now: Option<Told>,
-    /// Further rows of the new inventory that tell something else.
+    /// Further, different rows of the new inventory.
     others: Vec<State>,
     undone: bool,
 }
 
 impl Group {
-    /// Begins anew, unless this is its name already.
+    /// Starts the group of another object, unless it has this name already.
     fn begin(&mut self, name: &[u8]) {
         if self.name == name {
             return;
@@ -261,10 +261,10 @@ impl Group {
     }
 }
 
-/// Which facts are compared: those that both inventories tell.
+/// Compares object states by the facts that both inventories report.
 struct Judge {
     told: Tells,
-    /// Whether there is anything to compare.
+    /// Whether both inventories have rows.
     both: bool,
 }
 
@@ -280,7 +280,8 @@ impl Judge {
         Self { told, both: before.rows > 0 && now.rows > 0 }
     }
 
-    /// Whether an object is in the same state. Its size alone says nothing: what was written over may be as long.
+    /// Returns whether an object is unchanged. The size alone proves nothing: an overwritten object may have the same
+    /// size.
     fn are_alike(&self, before: &State, now: &State) -> bool {
         let Tells { etag, size, modified, .. } = self.told;
         let etags = before.etag.as_ref().zip(now.etag.as_ref()).filter(|_| etag);

@@ -1,4 +1,4 @@
-//! What differs between two frozen manifests.
+//! Compares two frozen manifests.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -11,31 +11,32 @@ use super::names::Names;
 use super::sort::Room;
 use crate::object::ObjectId;
 
-/// How many objects of each kind are named.
+/// The number of example objects per kind of difference.
 const EXAMPLES: usize = 5;
 
-/// What one manifest names and another does not. An object that a manifest names twice counts once; another version of
-/// an object is another one.
+/// The objects that only one of two manifests names. An object that a manifest names twice counts once; another version
+/// of an object counts as another object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// How many objects only the new one names.
+    /// The number of objects that only the new manifest names.
     pub added: u64,
-    /// How many objects only the old one names.
+    /// The number of objects that only the old manifest names.
     pub gone: u64,
-    /// The first five that were added, by bucket, key and version.
+    /// The first five added objects, in the order of bucket, key and version.
     pub added_examples: Vec<ObjectId>,
-    /// The first five that are gone, likewise.
+    /// The first five objects that are gone, in the same order.
     pub gone_examples: Vec<ObjectId>,
 }
 
-/// Compares two manifests of any size within some tens of megabytes of memory. A manifest that is not in the order of
-/// its names is sorted with files in the folder `scratch`, up to about twice as large as its names; they are gone when
-/// this returns.
+/// Compares two manifests of any size with some tens of megabytes of memory. A manifest that is not in name order is
+/// sorted first, with temporary files in the folder `scratch` of up to about twice the size of its names. The files are
+/// removed before this returns.
 ///
-/// It reads files and inflates: call it on a thread that may block.
+/// Reads files and decompresses: call it on a thread that may block.
 ///
 /// # Errors
-/// A part of a manifest is missing or damaged, the folder cannot be written to, or the stop token was cancelled.
+/// Returns an error if a part of a manifest is missing or damaged, if the folder cannot be written to, or if the stop
+/// token is cancelled.
 pub fn compare(
     old: &Frozen,
     new: &Frozen,

@@ -1,4 +1,4 @@
-//! The body of an object, read on from where it broke off.
+//! A body that resumes reading where the connection broke off.
 
 use std::io;
 use std::pin::Pin;
@@ -15,18 +15,20 @@ use crate::store::{Opened, Store};
 use crate::task::Fault;
 use crate::timeouts;
 
-/// How often a body is read on from about the same place.
+/// The retries for one failure. They start over after [`PROGRESS`] bytes.
 const READ_ON: RetryPolicy = RetryPolicy { base: Duration::from_millis(200), cap: Duration::from_secs(5), attempts: 4 };
 
-/// Bytes after which a body counts as going on: a server that gives a little with each attempt is given up as well.
+/// The number of bytes that resets the retries. A server that sends only a few bytes per attempt still runs out of
+/// them.
 const PROGRESS: u64 = 1 << 20;
 
 type Reopening = Pin<Box<dyn Future<Output = Result<Opened, Fault>> + Send>>;
 
-/// An object whose body is read on, where the store can do that and the object can be told from another one.
+/// Wraps the body so that reading resumes after a failure. Returns it unchanged if no strong `ETag` identifies the
+/// object.
 pub(super) fn continued(store: &Arc<dyn Store>, bucket: &Bucket, key: &Key, opened: Opened) -> Opened {
     let Opened { etag, size, body } = opened;
-    // A weak ETag does not say that every byte is the same.
+    // A weak ETag does not guarantee that the bytes are identical.
     if etag.is_empty() || etag.starts_with("W/") {
         return Opened { etag, size, body };
     }
@@ -58,13 +60,13 @@ struct Continued {
 
 enum State {
     Reading(Box<dyn AsyncRead + Send + Unpin>),
-    /// What broke the reading off, and what may bring it back.
+    /// The error that broke the body off, and the request that reopens it.
     Reopening(io::Error, Reopening),
     Over,
 }
 
 impl Continued {
-    /// What is done about an error: read on, or give up.
+    /// Schedules a request that reopens the body. Returns the error if all retries are used up.
     fn broken_off(&mut self, error: io::Error) -> Result<(), io::Error> {
         self.state = State::Over;
         let Some(wait) = self.backoff.after_failure() else {
@@ -85,7 +87,7 @@ impl Continued {
         Ok(())
     }
 
-    /// What becomes of an attempt to read on.
+    /// Handles the response to that request: continues, retries or gives up.
     fn reopened(&mut self, why: io::Error, answer: Result<Opened, Fault>) -> Result<(), io::Error> {
         match answer {
             Ok(opened) if opened.size == self.size.saturating_sub(self.read) => {
@@ -98,14 +100,14 @@ impl Continued {
                 Err(io::Error::other(why))
             }
             Err(fault) if fault.class.may_pass() => self.broken_off(why),
-            // A store that cannot do it leaves the error as it is.
+            // A store that does not support it: the original error stands.
             Err(fault) if fault.code == "NotImplemented" => Err(why),
             Err(fault) => Err(io::Error::new(why.kind(), NotReadOn { why, fault })),
         }
     }
 }
 
-/// What broke a reading off, and why it could not be read on.
+/// The error that broke a body off, and the reason why reading could not resume.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}; reading on failed as well: {fault}")]
 pub(super) struct NotReadOn {
@@ -129,7 +131,7 @@ impl AsyncRead for Continued {
                             }
                             return Poll::Ready(Ok(()));
                         }
-                        // What was read with the error would be lost; no body does that.
+                        // Bytes that arrive together with an error would be lost; no body returns both.
                         Err(error) => this.broken_off(error)?,
                     }
                 }

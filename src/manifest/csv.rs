@@ -1,6 +1,7 @@
-//! The source `csv`: a file of buckets and keys, in a bucket or on this machine.
+//! The source `csv`: a CSV file of buckets and keys, in a bucket or on this machine.
 //!
-//! Interrupted, it is read again from its beginning: it is one file, which only all of its bytes tell from another.
+//! After an interruption it is read again from its beginning: it is a single file, and only a digest of all its bytes
+//! proves that it is the same file.
 
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -19,7 +20,7 @@ use super::records::{Broken, LineEnds, Next, Record, Records};
 use super::sink::Sink;
 use super::spec::{CsvField, CsvPlace, Filter};
 
-/// Reads a CSV manifest into the sink.
+/// Reads a CSV manifest and writes its rows to the row writer.
 pub(super) async fn read(
     from: &CsvPlace,
     fields: &[CsvField],
@@ -46,9 +47,9 @@ pub(super) async fn read(
                 let before = pins::seen(&path);
                 let raw = input::open_local(&path, stop)?;
                 let (sink, sha256) = digest_rows(raw, gzip, &name, columns, sink)?;
-                // A file that was written to meanwhile is known by its digest alone.
+                // A file that was modified during the read is identified by its digest alone.
                 let seen = before.filter(|before| pins::seen(&path).as_ref() == Some(before));
-                // The job may be resumed from another folder.
+                // An absolute path, because the job may be resumed from another folder.
                 let path = std::path::absolute(&path).map_or(name, |path| path.display().to_string());
                 Ok((sink, Pin::File { path, sha256, seen }))
             })
@@ -57,7 +58,7 @@ pub(super) async fn read(
     }
 }
 
-/// Some sources know names only: a condition on anything else is refused before a byte is read.
+/// Rejects a filter that needs more than names, for a source that has only names, before anything is read.
 pub(super) fn refuse_facts(filter: &Filter, source: &str) -> Result<(), ManifestError> {
     match filter.asks().first() {
         None => Ok(()),
@@ -97,11 +98,11 @@ fn read_rows(
     Ok(sink)
 }
 
-/// Counts the rows of a CSV manifest on this machine, read as a job reads it: inflated where it is gzip, digested, checked
-/// and decoded row by row. Nothing is kept of them.
+/// Counts the rows of a local CSV manifest. Reads it like a job does: decompresses gzip, computes the digest, checks
+/// and decodes each row. Keeps nothing.
 ///
 /// # Errors
-/// What a job would refuse of the file itself; what it would refuse of the names is not looked at.
+/// Returns an error if a job would reject the file. Bucket and key names are not checked.
 pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Result<u64, ManifestError> {
     let columns = Columns::new(fields, plus_is_space)?;
     let name = path.display().to_string();
@@ -118,7 +119,7 @@ pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Resu
     counted.map(|_| rows)
 }
 
-/// Hands each row on; the first row with a raw `+` that was taken as itself, and how many there are.
+/// Calls `take` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
 fn each_row(
     text: &mut dyn BufRead,
     gzip: bool,
@@ -157,7 +158,7 @@ fn each_row(
     Ok(columns.plus)
 }
 
-/// Where in a row things stand.
+/// The positions of the columns, and the state of reading rows.
 struct Columns {
     fields: Vec<CsvField>,
     bucket: usize,
@@ -165,7 +166,7 @@ struct Columns {
     version: Option<usize>,
     plus_is_space: bool,
     decoded: Vec<u8>,
-    /// The first row with a raw `+` that is taken as itself, and how many there are.
+    /// The first row with a raw `+` that was kept as `+`, and the number of such rows.
     plus: Option<(u64, u64)>,
 }
 
@@ -199,7 +200,7 @@ impl Columns {
         Ok(Row { bucket: field(self.bucket), key: &self.decoded, version, facts: Facts::default() })
     }
 
-    /// A first row that reads like the columns' names is a header, and would be worked on as an object.
+    /// Rejects a file whose first row looks like column names: the header would be treated as an object.
     fn refuse_header(&self, record: &Record<'_>, name: &str) -> Result<(), ManifestError> {
         const NAMES: [&str; 9] =
             ["bucket", "bucketname", "key", "keyname", "object", "objectkey", "objectname", "version", "versionid"];
@@ -220,7 +221,7 @@ impl Columns {
     }
 }
 
-/// A file that cannot be read any further, with its place.
+/// Converts a read error to a [`ManifestError`] that names the file.
 pub(super) fn explain(broken: Broken, gzip: bool, name: &str, row: u64) -> ManifestError {
     match broken {
         Broken::Form { what, help } => ManifestError::malformed(name, what, help),

@@ -1,8 +1,9 @@
-//! `progress.json`: how far an unfinished freezing has come, so that the next attempt goes on there.
+//! `progress.json`: the checkpoint of an unfinished freeze, which the next attempt resumes from.
 //!
-//! The rows in the parts that it names are exactly those that the source has before its mark. It is written at once, and
-//! only when the parts are on disk: after a crash there is this draft or the one before, and parts that have at least
-//! what it says of them. A draft that is damaged, or that is not about this source and filter, is as good as none.
+//! The parts that it lists hold exactly the rows that the source has before its cursor. It is replaced atomically, and
+//! only after the parts are on disk: after a crash there is either this checkpoint or the previous one, and the parts
+//! hold at least the rows that it records. A checkpoint that is damaged, or that belongs to another source or filter,
+//! is ignored.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -24,28 +25,27 @@ use crate::hex::hex;
 use crate::object::{Key, VersionId};
 use crate::store::ListMark;
 
-/// The file's name.
 const NAME: &str = "progress.json";
 
-/// Its name while it is written.
+/// The name of the temporary file that replaces it.
 const TEMPORARY: &str = "progress.json.draft";
 
-/// The version of the file's form; a draft of another one is left alone, and preparing begins again.
+/// The version of the file format. A checkpoint of another version is ignored, and the freeze starts over.
 const VERSION: u32 = 3;
 
-/// The longest draft there can be, by the same reckoning as the index.
+/// The maximum size of the file in bytes, derived like that of the index.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// An unfinished freezing.
+/// The checkpoint of an unfinished freeze.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Draft {
-    /// What each lane has, by its number.
+    /// The partitions, by number.
     pub(super) lanes: Vec<Kept>,
     pub(super) warnings: Vec<Warning>,
     pub(super) mark: Mark,
 }
 
-/// What a lane has that survives a crash.
+/// The rows of a partition that survive a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) prepared: Prepared,
@@ -54,28 +54,28 @@ pub(super) struct Kept {
     pub(super) census: Census,
 }
 
-/// Where in its source an unfinished freezing goes on.
+/// The position in the source where an unfinished freeze resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// Behind a page of each range of a listing. In the order of their keys, the ranges have no gap between them.
+    /// After a page of each range of a listing. In key order, the ranges cover the prefix without gaps.
     Listing(Vec<RangeMark>),
-    /// Behind a data file of an inventory.
+    /// After a data file of an inventory.
     Inventory {
         /// The key of its `manifest.json`.
         key: Key,
-        /// The `ETag` that this had, without quotes.
+        /// The `ETag` of the `manifest.json`, without quotes.
         etag: String,
-        /// How many of its data files are done.
+        /// The number of data files that have been read.
         files: usize,
-        /// The first row with a raw `+`, and how many there are.
+        /// The first row with a raw `+`, and the number of such rows.
         plus: Option<(String, u64)>,
     },
 }
 
-/// How far a range of a listing has come: the keys behind `after`, up to and with `until`.
+/// The progress in one range of a listing: the keys after `after`, up to and including `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RangeMark {
-    /// Where its rows are.
+    /// The partition that holds its rows.
     pub(super) lane: Lane,
     /// `None` is the beginning of the prefix.
     pub(super) after: Option<Key>,
@@ -83,52 +83,51 @@ pub(super) struct RangeMark {
     pub(super) until: Option<Key>,
     /// The last key that was listed.
     pub(super) last: Option<Key>,
-    /// What the server is asked to go on from.
+    /// The next request for the range.
     pub(super) next: Next,
 }
 
-/// What a range is to do next.
+/// Where the listing of a range continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// List from here; `None` is the beginning of the prefix.
     List(Option<ListMark>),
-    /// Nothing: it was listed to its end.
+    /// The range has been listed to its end.
     Done,
 }
 
-/// What an unfinished freezing must have been of to be gone on with: a digest of source and filter; `None` for a
-/// source that is always read from its beginning.
+/// Returns the digest of source and filter that a checkpoint must match to be resumed. Returns `None` for a source that
+/// is always read from its beginning.
 pub(super) fn fingerprint(manifest: &Manifest) -> Option<String> {
     let source = match &manifest.source {
         Source::Prefix { bucket, prefix, versions } => format!("prefix {bucket} {} {versions:?}", prefix.encoded()),
         Source::Inventory { bucket, object, dialect } => {
             let object = match object {
                 InventoryObject::Exact { key, etag } => format!("{} {etag:?}", key.encoded()),
-                // What is sorted is sorted anew each time.
+                // These are sorted again in every attempt.
                 InventoryObject::Changed(_) | InventoryObject::Once { .. } => return None,
                 InventoryObject::Latest { prefix } => format!("latest {}", prefix.encoded()),
             };
             format!("inventory {bucket} {object} {dialect:?}")
         }
-        // One pinned file, or few: their beginning is read again faster than what is frozen of it could be checked.
+        // One or few pinned files: reading them again is faster than checking what is already frozen.
         Source::Csv { .. } | Source::Report { .. } | Source::Retry { .. } => return None,
     };
     Some(hex(&Sha256::digest(format!("{source}\n{:?}", manifest.filter))))
 }
 
-/// Keeps the draft of one freezing.
+/// Loads and saves the checkpoint of one freeze.
 pub(super) struct Keeper {
     home: std::path::PathBuf,
     fingerprint: String,
 }
 
 impl Keeper {
-    /// Keeps it in this folder, under this fingerprint.
     pub(super) fn new(home: &Path, fingerprint: String) -> Self {
         Self { home: home.to_owned(), fingerprint }
     }
 
-    /// Replaces the draft. What it says of the parts must be on disk.
+    /// Replaces the checkpoint. The parts that it lists must be on disk.
     pub(super) fn save(&self, draft: &Draft) -> Result<(), ManifestError> {
         let shape = DraftShape {
             version: VERSION,
@@ -144,7 +143,7 @@ impl Keeper {
         write().map_err(|cause| ManifestError::disk("write", &self.home.join(NAME), cause))
     }
 
-    /// The draft that was kept last, where it is whole and of this source and filter.
+    /// Loads the last checkpoint, if it is intact and belongs to this source and filter.
     pub(super) fn load(&self) -> Result<Option<Draft>, ManifestError> {
         let path = self.home.join(NAME);
         let file = match open_own(&path, File::options().read(true)) {
@@ -161,12 +160,12 @@ impl Keeper {
     }
 }
 
-/// Whether there is one, of whatever source.
+/// Returns whether there is a checkpoint, of any source.
 pub(super) fn is_there(home: &Path) -> bool {
     home.join(NAME).exists()
 }
 
-/// Removes the draft, where there is one, and one that was never finished.
+/// Removes the checkpoint, and a temporary file that was never renamed.
 pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
     for path in [home.join(NAME), home.join(TEMPORARY)] {
         match fs::remove_file(&path) {
@@ -179,14 +178,14 @@ pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
     Ok(())
 }
 
-/// A digit that flipped is still a digit, so that JSON alone does not show damage.
+/// Adds a checksum: a flipped bit may turn one digit into another, which is still valid JSON.
 #[derive(Serialize, Deserialize)]
 struct Checked {
     crc32: u32,
     draft: DraftShape,
 }
 
-/// Keys are URL-encoded.
+/// The JSON form. Keys are URL-encoded.
 #[derive(Serialize, Deserialize)]
 struct DraftShape {
     version: u32,
@@ -196,7 +195,7 @@ struct DraftShape {
     mark: MarkShape,
 }
 
-/// Parts are pairs of rows and bytes.
+/// A part is a pair of rows and bytes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LaneShape {
@@ -235,7 +234,7 @@ enum NextShape {
 }
 
 impl DraftShape {
-    /// CRC-32 of its own text; the same for the same content.
+    /// Returns the CRC-32 of the JSON text, which depends only on the content.
     fn crc32(&self) -> Result<u32, serde_json::Error> {
         Ok(crc32fast::hash(&serde_json::to_vec(self)?))
     }
@@ -251,7 +250,7 @@ impl DraftShape {
     }
 }
 
-/// Whether ranges go from the beginning of a prefix to its end, and each has a lane to itself.
+/// Returns whether the ranges cover the prefix without gaps, and each range has its own partition.
 fn are_whole(ranges: &[RangeMark], lanes: usize) -> bool {
     let mut numbers: Vec<u32> = ranges.iter().map(|range| range.lane.0).collect();
     numbers.sort_unstable();

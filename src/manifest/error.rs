@@ -1,4 +1,4 @@
-//! Why a manifest cannot be had, in words that say what to do about it.
+//! Errors and warnings of manifests, with messages that tell the user what to do.
 
 use std::fmt;
 use std::io;
@@ -11,17 +11,18 @@ use crate::descriptors;
 use crate::object::{Bucket, Key};
 use crate::task::Fault;
 
-/// How many bad rows an error shows; all of them are counted.
+/// The maximum number of bad rows that an error shows; all of them are counted.
 const SHOWN_ROWS: usize = 20;
 
-/// A row that names no object.
+/// A row that names no valid object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRow {
-    /// The row, from 1: what the reader of a CSV file counts.
+    /// The row number, counted in CSV records from 1.
     pub row: u64,
-    /// The line that it begins on, from 1; another number than the row's once a quoted field holds a line break.
+    /// The number of the line that the row starts on, from 1. Differs from `row` after a quoted field with a line
+    /// break.
     pub line: u64,
-    /// What is wrong with it.
+    /// The reason, as shown to the user.
     pub why: String,
 }
 
@@ -35,12 +36,12 @@ impl fmt::Display for BadRow {
     }
 }
 
-/// Worth saying of a manifest, but no reason to refuse it.
+/// A problem with a manifest that does not prevent its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What was seen, and where.
+    /// What is wrong, and where.
     pub message: String,
-    /// What to do about it.
+    /// What the user can do about it.
     pub help: String,
 }
 
@@ -50,167 +51,167 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Why a manifest was not frozen, or cannot be read again. Nothing has been changed when one of these is returned.
+/// Why a manifest cannot be frozen or read. No object has been changed when one of these is returned.
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// The stop token was cancelled.
     #[error("stopped before the manifest was read to its end")]
     Stopped,
-    /// The source is not the one that the plan pins.
+    /// The source does not have the `ETag` that the plan pins.
     #[error("{place} has changed: the plan wants ETag {wanted}, {}", found_etag(found.as_deref()))]
     Changed {
-        /// The file.
+        /// The name of the file.
         place: String,
-        /// The `ETag` the plan gives.
+        /// The `ETag` in the plan.
         wanted: String,
-        /// The `ETag` it has now, where the server told.
+        /// The current `ETag`, if the server sent one.
         found: Option<String>,
     },
-    /// The store did not answer as it should, after the retries that its answer deserved.
+    /// A request to the store failed. Transient errors have been retried.
     #[error("cannot {doing}: {fault}")]
     Store {
-        /// What was asked of it, as a verb and its object.
+        /// The request, as a verb with its object.
         doing: String,
-        /// What it said.
+        /// The error that the store returned.
         fault: Box<Fault>,
     },
-    /// The source's bytes stopped coming.
+    /// Reading the source failed.
     #[error("cannot read {place}: {cause}")]
     Read {
-        /// The file.
+        /// The name of the file.
         place: String,
-        /// Why.
+        /// The underlying error.
         cause: io::Error,
     },
-    /// A file of the job's folder cannot be written or read.
+    /// A file in the job's folder cannot be written or read.
     #[error("{}", disk(doing, path, cause))]
     Disk {
-        /// The verb.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         cause: io::Error,
     },
-    /// The frozen manifest would take more than it may.
+    /// The frozen manifest would exceed `max_disk`.
     #[error(
         "max_disk is {limit} bytes, and the frozen manifest needs more: {used} bytes hold the names of its first {rows} \
          objects"
     )]
     TooLarge {
-        /// What was written, in bytes.
+        /// The size of the parts so far, in bytes.
         used: u64,
-        /// What may be, in bytes.
+        /// The limit, in bytes.
         limit: u64,
-        /// The objects that this much is for.
+        /// The number of objects in those parts.
         rows: u64,
     },
-    /// The frozen manifest of an inventory would probably take more than it may: nothing of it was read.
+    /// The frozen manifest of an inventory would probably exceed `max_disk`. Returned before any data file is read.
     #[error("max_disk is {limit} bytes, and freezing {place} may take up to the {estimate} bytes of its data files")]
     TooLargeAhead {
-        /// The inventory's `manifest.json`.
+        /// The name of the inventory's `manifest.json`.
         place: String,
-        /// What its data files have, in bytes.
+        /// The total size of the data files, in bytes.
         estimate: u64,
-        /// What may be written, in bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// A data file that must be on disk while it is read finds no room beside the names.
+    /// There is not enough room for a data file that must be on disk while it is read.
     #[error(
         "max_disk is {limit} bytes, and {place} of {size} bytes, which must be on disk while it is read, finds no room beside \
          the {used} bytes of names"
     )]
     NoRoomBeside {
-        /// The data file.
+        /// The name of the data file.
         place: String,
-        /// What it has, in bytes.
+        /// The size of the data file, in bytes.
         size: u64,
-        /// What the names take, in bytes.
+        /// The size of the frozen names so far, in bytes.
         used: u64,
-        /// What both may take, in bytes.
+        /// The limit for both together, in bytes.
         limit: u64,
     },
-    /// To compare two inventories would take more than it may.
+    /// Comparing two inventories would exceed `max_disk`.
     #[error(
         "max_disk is {limit} bytes, and comparing the inventories needs more: {used} bytes hold the first {rows} of their \
          rows"
     )]
     NoRoomToCompare {
-        /// What was written, in bytes.
+        /// The size of the sort files so far, in bytes.
         used: u64,
-        /// What may be, in bytes.
+        /// The limit, in bytes.
         limit: u64,
-        /// The rows that this much is for.
+        /// The number of rows in those files.
         rows: u64,
     },
-    /// There are more objects than there may be.
+    /// The manifest has more objects than `max_objects`.
     #[error("max_objects is {limit}, and the manifest names {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
     TooMany {
-        /// How many there may be.
+        /// The limit.
         limit: u64,
-        /// How many there are; `None` where nobody went on counting.
+        /// The number of objects in the manifest; `None` if counting stopped at the limit.
         found: Option<u64>,
     },
-    /// Rows that name no object, each with its number.
+    /// The source has rows that name no valid object.
     #[error("{}", bad_rows(place, *total, first))]
     BadRows {
-        /// The file.
+        /// The name of the file.
         place: String,
-        /// How many there are.
+        /// The number of bad rows.
         total: u64,
-        /// The first of them, at most twenty.
+        /// The first bad rows, at most twenty.
         first: Vec<BadRow>,
     },
-    /// The source as a whole has not the form it should have.
+    /// The source as a whole has the wrong format.
     #[error("{place}: {what}")]
     Malformed {
-        /// The file.
+        /// The name of the file.
         place: String,
-        /// What is wrong, with its row where it has one.
+        /// What is wrong, with the row number if there is one.
         what: String,
-        /// How to mend it.
+        /// How to fix it.
         help: String,
     },
     /// The source names no object at all.
     #[error("{place} names no object")]
     Empty {
-        /// The file or listing.
+        /// The name of the file or listing.
         place: String,
     },
-    /// The filter asks for a fact that the source does not know.
+    /// The filter needs a fact that the source does not report.
     #[error("{what}")]
     Unfiltered {
         /// The condition and the missing fact.
         what: String,
-        /// How to have it.
+        /// How to get that fact.
         help: String,
     },
-    /// A listing that cannot be trusted.
+    /// The server's listing is inconsistent.
     #[error("the listing of {place} cannot be trusted: {what}")]
     Listing {
         /// Bucket and prefix.
         place: String,
-        /// What is wrong with it.
+        /// What is wrong with the listing.
         what: String,
     },
-    /// A file of the frozen manifest is gone.
+    /// A file of the frozen manifest is missing.
     #[error("{} is missing: the frozen manifest is not whole without it", file.display())]
     Missing {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
     },
     /// A file of the frozen manifest is damaged.
     #[error("{} is damaged: {what}", file.display())]
     Corrupt {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         what: String,
     },
 }
 
 impl ManifestError {
-    /// What the store answered, where that is what is wrong.
+    /// Returns the error of the store, if it caused this error.
     #[must_use]
     pub fn fault(&self) -> Option<&Fault> {
         match self {
@@ -220,7 +221,7 @@ impl ManifestError {
         }
     }
 
-    /// One line that says what to do about it.
+    /// Returns one line that says what to do about the error.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {
@@ -281,7 +282,7 @@ impl ManifestError {
         })
     }
 
-    /// What the store said, where it is the store that refused; and whether a listing was refused, rather than a read.
+    /// Returns the error of the store if a request was refused, and whether the request was a listing (not a read).
     #[must_use]
     pub fn refusal(&self) -> Option<(&Fault, bool)> {
         match self {
@@ -290,7 +291,7 @@ impl ManifestError {
         }
     }
 
-    /// Whether freezing again may fare better, so that what was written is worth keeping.
+    /// Returns whether another attempt may succeed, so that the files of this attempt are kept.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Stopped
@@ -313,7 +314,7 @@ impl ManifestError {
         }
     }
 
-    /// A part of the frozen manifest cannot be opened.
+    /// Creates the error for a part that cannot be opened.
     pub(super) fn part(path: &Path, cause: io::Error) -> Self {
         match cause.kind() {
             io::ErrorKind::NotFound => Self::Missing { file: path.to_owned() },
@@ -321,43 +322,40 @@ impl ManifestError {
         }
     }
 
-    /// A file of the job's folder could not be handled.
     pub(super) fn disk(doing: &'static str, path: &Path, cause: io::Error) -> Self {
         Self::Disk { doing, path: path.to_owned(), cause }
     }
 
-    /// A file of the frozen manifest is not what was written.
     pub(super) fn corrupt(file: &Path, what: impl Into<String>) -> Self {
         Self::Corrupt { file: file.to_owned(), what: what.into() }
     }
 
-    /// A source has not the form it should have.
     pub(super) fn malformed(place: &str, what: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Malformed { place: place.to_owned(), what: what.into(), help: help.into() }
     }
 }
 
-/// How messages name an object.
+/// Formats the name of an object for messages.
 pub(super) fn place(bucket: &Bucket, key: &Key) -> String {
     format!("{bucket}/{key}")
 }
 
-/// A file with this many bad rows is not read on: it is no manifest, and a small gzip file may hold billions of them.
+/// The number of bad rows after which reading stops: such a file is not a manifest, and a small gzip file may hold
+/// billions of bad rows.
 const HOPELESS: u64 = 100_000;
 
-/// The bad rows of one file, as they are found.
+/// Collects the bad rows of one file.
 pub(super) struct BadRows {
     total: u64,
     first: Vec<BadRow>,
 }
 
 impl BadRows {
-    /// None yet.
     pub(super) fn new() -> Self {
         Self { total: 0, first: Vec::new() }
     }
 
-    /// Counts one, and keeps it if it is among the first.
+    /// Counts a bad row, and keeps it if it is among the first [`SHOWN_ROWS`].
     pub(super) fn push(&mut self, row: u64, line: u64, why: String) {
         self.total += 1;
         if self.first.len() < SHOWN_ROWS {
@@ -365,7 +363,8 @@ impl BadRows {
         }
     }
 
-    /// The error of reading on, unless it was a stop and there is worse to say.
+    /// Returns the error to report when reading ends early: the bad rows take precedence over a stop, but over nothing
+    /// else.
     pub(super) fn before(self, error: ManifestError, place: &str) -> ManifestError {
         match error {
             ManifestError::Stopped => self.verdict(place).err().unwrap_or(ManifestError::Stopped),
@@ -373,17 +372,16 @@ impl BadRows {
         }
     }
 
-    /// Whether there are none so far.
     pub(super) fn are_none(&self) -> bool {
         self.total == 0
     }
 
-    /// Whether there are so many that reading on would tell nothing more.
+    /// Returns whether there are too many bad rows to continue reading.
     pub(super) fn are_hopeless(&self) -> bool {
         self.total >= HOPELESS
     }
 
-    /// The error that they make together, if there is any.
+    /// Returns an error if there are bad rows.
     pub(super) fn verdict(self, place: &str) -> Result<(), ManifestError> {
         if self.total == 0 {
             return Ok(());
@@ -392,7 +390,7 @@ impl BadRows {
     }
 }
 
-/// Whether it was the disk, a quota or a limit on files that had no room left.
+/// Returns whether the disk is full, or a quota or a file size limit is reached.
 fn is_no_room(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }

@@ -1,8 +1,9 @@
-//! What a source tells of every object, in the order of the rows: a file beside the parts, for as long as a plan needs it.
+//! The metadata that a source reports for each object, in row order: a temporary file beside the parts, for a plan.
 //!
-//! A gzip stream of one record a row. A record is a flag byte (bit 0: a size follows; bits 1 to 3: the ACL, 0 for none told;
-//! bit 4: a class), the size as a varint, and the class as a varint: its place among those that were named before, or the
-//! number of those, its length and its name. Instants are not kept: no plan asks for them object by object.
+//! The file is a gzip stream with one record per row. A record is a flag byte (bit 0: a size follows; bits 1 to 3: the
+//! ACL, 0 if not reported; bit 4: a storage class follows), the size as a varint, and the class as a varint: its index
+//! among the classes named before, or the number of those classes, followed by the length and the name of a new one.
+//! Timestamps are not stored: no plan needs them per object.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
@@ -19,20 +20,18 @@ use super::survey::Told;
 use crate::files::{create_anew, open_own};
 use crate::object::Acl;
 
-/// The file's name.
 const NAME: &str = "facts.gz";
 
-/// ACLs by their code, from 1.
+/// The ACLs by code, which starts at 1.
 const ACLS: [Acl; 5] = [Acl::Private, Acl::PublicRead, Acl::PublicReadWrite, Acl::Default, Acl::Custom];
 
 const HAS_SIZE: u8 = 1;
 const HAS_CLASS: u8 = 1 << 4;
 
-/// Classes that are told apart, and the longest name of one: as in the census.
+/// The maximum number of distinct classes, and the maximum length of a class name in bytes; the same as in `census`.
 const MAX_CLASSES: usize = 64;
 const MAX_CLASS_BYTES: usize = 64;
 
-/// Writes the file.
 pub(super) struct FactsWriter {
     path: PathBuf,
     out: GzEncoder<BufWriter<File>>,
@@ -41,7 +40,7 @@ pub(super) struct FactsWriter {
 }
 
 impl FactsWriter {
-    /// Begins it, in place of an earlier one.
+    /// Creates the file, and replaces an earlier one.
     pub(super) fn create(home: &Path) -> Result<Self, ManifestError> {
         let path = home.join(NAME);
         let file = create_anew(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
@@ -49,7 +48,6 @@ impl FactsWriter {
         Ok(Self { path, out, classes: Vec::new(), record: Vec::new() })
     }
 
-    /// Writes what is told of the next row.
     pub(super) fn push(&mut self, facts: &Facts<'_>) -> Result<(), ManifestError> {
         let class = facts.class.and_then(|class| self.place_of(class));
         let acl = facts.acl.and_then(|acl| ACLS.iter().position(|it| *it == acl)).map_or(0, |place| place + 1);
@@ -71,7 +69,7 @@ impl FactsWriter {
         self.out.write_all(&self.record).map_err(|cause| ManifestError::disk("write", &self.path, cause))
     }
 
-    /// A class's place, and its name where it is new; `None` where there are too many.
+    /// Returns the index of a class, and its name if it is new. Returns `None` if there are too many classes.
     fn place_of<'a>(&mut self, class: &'a str) -> Option<(usize, Option<&'a str>)> {
         if let Some(place) = self.classes.iter().position(|known| **known == *class) {
             return Some((place, None));
@@ -83,7 +81,7 @@ impl FactsWriter {
         Some((self.classes.len() - 1, Some(class)))
     }
 
-    /// Ends it.
+    /// Finishes the gzip stream.
     pub(super) fn finish(self) -> Result<(), ManifestError> {
         let failed = |cause| ManifestError::disk("write", &self.path, cause);
         let mut out = self.out.finish().map_err(failed)?;
@@ -91,7 +89,7 @@ impl FactsWriter {
     }
 }
 
-/// Reads the file, one record for each row.
+/// Reads the metadata file, one record per row.
 pub struct FactsReader {
     text: BufReader<GzDecoder<BufReader<File>>>,
     path: PathBuf,
@@ -99,7 +97,7 @@ pub struct FactsReader {
 }
 
 impl FactsReader {
-    /// Opens that of the frozen manifest in this folder.
+    /// Opens the file of the frozen manifest in this folder.
     pub(super) fn open(home: &Path) -> Result<Self, ManifestError> {
         let path = home.join(NAME);
         let file =
@@ -108,10 +106,10 @@ impl FactsReader {
         Ok(Self { text, path, classes: Vec::new() })
     }
 
-    /// What is told of the next row.
+    /// Reads the metadata of the next row.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Returns an error if the file cannot be read, or ends before this row.
     pub fn next_row(&mut self) -> Result<Told, ManifestError> {
         self.record().map_err(|cause| ManifestError::disk("read", &self.path, cause))
     }

@@ -1,4 +1,4 @@
-//! Which rows of a source are taken.
+//! Decides which rows of a source are included.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::spec::Filter;
 use crate::object::Acl;
 
-/// Globs over keys, matched together.
+/// A set of glob patterns for keys.
 #[derive(Clone)]
 pub struct KeyGlobs {
     set: GlobSet,
@@ -16,10 +16,10 @@ pub struct KeyGlobs {
 }
 
 impl KeyGlobs {
-    /// Compiles them.
+    /// Compiles the patterns.
     ///
     /// # Errors
-    /// They are too large together.
+    /// Returns an error if the compiled set is too large.
     pub fn new(globs: impl IntoIterator<Item = Glob>) -> Result<Self, globset::Error> {
         let (mut set, mut expressions) = (GlobSetBuilder::new(), Vec::new());
         for glob in globs {
@@ -29,7 +29,7 @@ impl KeyGlobs {
         Ok(Self { set: set.build()?, expressions })
     }
 
-    /// Whether at least one of them matches a key's bytes.
+    /// Returns whether at least one pattern matches the bytes of a key.
     #[must_use]
     pub fn is_match(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
         self.matches(&Candidate::from_bytes(key.as_ref()))
@@ -40,14 +40,14 @@ impl KeyGlobs {
     }
 }
 
-/// What they mean, and not how they are compiled: equal text is equal matching, from build to build.
+/// Shows the regular expressions, not their compiled form, so that equal text means equal matching in every build.
 impl fmt::Debug for KeyGlobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.expressions).finish()
     }
 }
 
-/// One object as a source names it, before it is frozen.
+/// An object as its source names it, before it is frozen.
 pub(super) struct Row<'a> {
     pub(super) bucket: &'a str,
     pub(super) key: &'a [u8],
@@ -55,7 +55,7 @@ pub(super) struct Row<'a> {
     pub(super) facts: Facts<'a>,
 }
 
-/// What the source says of the object besides its name.
+/// The metadata that the source reports for an object.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Facts<'a> {
     pub(super) size: Option<u64>,
@@ -66,7 +66,7 @@ pub(super) struct Facts<'a> {
     pub(super) acl: Option<Acl>,
 }
 
-/// A fact that a condition can ask for.
+/// A fact that a filter condition needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Size,
@@ -75,7 +75,7 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    /// What people call it.
+    /// Returns the name that messages use.
     pub(super) fn noun(self) -> &'static str {
         match self {
             Self::Size => "the object's size",
@@ -84,7 +84,7 @@ impl Asked {
         }
     }
 
-    /// The inventory column that holds it.
+    /// Returns the inventory column that holds the fact.
     pub(super) fn column(self) -> &'static str {
         match self {
             Self::Size => "Size",
@@ -94,20 +94,18 @@ impl Asked {
     }
 }
 
-/// What the filter says of a row.
+/// The result of applying a filter to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Verdict {
-    /// It is taken.
     Taken,
-    /// It is left out.
     Left,
-    /// The row does not hold this fact, so nobody can say.
+    /// The row does not have this fact, so the filter cannot decide.
     Unknown(Asked),
 }
 
 impl Filter {
-    /// The conditions that need more than the key: the plan's name for each, and the fact it needs.
+    /// Returns the conditions that need more than the key: the name in the plan, and the fact it needs.
     pub(super) fn asks(&self) -> Vec<(&'static str, Asked)> {
         let conditions = [
             (self.larger_than.is_some(), "larger_than", Asked::Size),
@@ -119,17 +117,17 @@ impl Filter {
         conditions.into_iter().filter(|(set, ..)| *set).map(|(_, name, fact)| (name, fact)).collect()
     }
 
-    /// Whether any condition needs this fact.
+    /// Returns whether a condition needs this fact.
     pub(super) fn asks_for(&self, fact: Asked) -> bool {
         self.asks().iter().any(|(_, asked)| *asked == fact)
     }
 
-    /// Whether it has no condition at all.
+    /// Returns whether the filter has no condition at all.
     pub(super) fn takes_all(&self) -> bool {
         self.include.is_none() && self.exclude.is_none() && self.asks().is_empty()
     }
 
-    /// What it says of one row.
+    /// Applies the filter to one row.
     pub(super) fn judge(&self, row: &Row<'_>) -> Verdict {
         if !self.takes_key(row.key) {
             return Verdict::Left;
@@ -146,7 +144,7 @@ impl Filter {
         if self.include.is_none() && self.exclude.is_none() {
             return true;
         }
-        // As bytes: a key need not be UTF-8, and a lossy copy could match what the key itself does not.
+        // Matched as bytes: a key may not be UTF-8, and a lossy copy could match where the key itself does not.
         let candidate = Candidate::from_bytes(key);
         self.include.as_ref().is_none_or(|globs| globs.matches(&candidate))
             && !self.exclude.as_ref().is_some_and(|globs| globs.matches(&candidate))

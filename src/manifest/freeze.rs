@@ -1,4 +1,4 @@
-//! One source into one frozen manifest.
+//! Freezes a source: turns it into a frozen manifest.
 
 use std::path::Path;
 use std::pin::pin;
@@ -20,38 +20,39 @@ use super::survey::{Survey, Surveyed, Wish};
 use super::{changes, csv, draft, index, inventory, prefix, report, retry};
 use crate::store::Store;
 
-/// What freezing may take.
+/// The limits of a freeze.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most bytes on disk for the frozen names, and beside them for the data file of an inventory that cannot be read
-    /// as it comes; `None` is no limit.
+    /// The maximum size on disk in bytes, for the frozen names and for a temporary copy of an inventory data file that
+    /// cannot be read as a stream. `None` means no limit.
     pub max_disk: Option<u64>,
-    /// The most objects; `None` is no limit.
+    /// The maximum number of objects; `None` means no limit.
     pub max_objects: Option<u64>,
-    /// The most listing requests at once; `None`, and more than that, are 16.
+    /// The maximum number of concurrent listing requests. `None` and larger values mean 16.
     pub concurrency: Option<u32>,
 }
 
-/// Reads a manifest's source to its end and freezes what the filter takes into `manifest/` of the job's folder.
+/// Reads the source of a manifest to its end and writes the objects that the filter includes into the folder
+/// `manifest/` of the job's folder.
 ///
-/// Needs a tokio runtime with its clock enabled; a `current_thread` one is enough. `observer` is told of progress now
-/// and then, on the caller's thread.
+/// Needs a tokio runtime with timers enabled; a `current_thread` runtime is enough. `observer` is called with the
+/// progress from time to time, on the caller's task.
 ///
-/// What an unfinished attempt at the same source and filter left in the folder is gone on with, whatever ended it: the
-/// stop token, a dropped future, a killed process. A listing goes on at most 64 pages back in each of its ranges, and an
-/// inventory behind its last data files; should the inventory have changed, everything is read anew. A CSV file is always
-/// read from its beginning: it is one pinned file. Two attempts must not run in one folder at a time, and a dropped
-/// future may have a thread at work until its runtime is gone.
+/// Resumes an unfinished attempt with the same source and filter in this folder, whether it was ended by the stop
+/// token, a dropped future or a killed process. A listing resumes at most 64 pages back in each of its ranges; an
+/// inventory resumes after its last checkpointed data file, and starts over if it has changed. A CSV file is always
+/// read from its beginning: it is one pinned file. Two attempts must not run in one folder at the same time. After the
+/// future is dropped, a thread may still be working until the runtime shuts down.
 ///
-/// A finished manifest that is there is removed: [`Frozen::open`] it first, if it may be wanted.
+/// Removes a finished manifest in the folder: call [`Frozen::open`] first to reuse it.
 ///
-/// A filter that takes nothing gives a frozen manifest without rows; a source without rows is an error,
-/// unless it is what an earlier job left.
+/// If the filter excludes all rows, the frozen manifest has no rows. A source without rows is an error, unless the
+/// source is a report or a retry.
 ///
 /// # Errors
-/// The source cannot be read, is not what the plan pins, or has rows that name no object: all of them are in the one
-/// error. There are more objects, or their names would take more, than the bounds allow, or the disk is full. After an
-/// error that another attempt may not meet, what was frozen is left for that attempt; after any other, nothing is.
+/// Returns an error if the source cannot be read, is not the one that the plan pins, or has rows that name no valid
+/// object (one error reports all of them), if a limit in `bounds` is exceeded, or if the disk is full. If another
+/// attempt may succeed, the files are kept for it; otherwise they are removed.
 pub async fn freeze(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
@@ -65,10 +66,10 @@ pub async fn freeze(
     freeze_with(manifest, store, folder, observer, stop, sizes).await
 }
 
-/// As [`freeze`], and looks at the objects on the way. What an earlier attempt left is not gone on with.
+/// Does the same as [`freeze`], and also collects a sample of the objects. Does not resume an earlier attempt.
 ///
 /// # Errors
-/// As [`freeze`].
+/// Returns the errors of [`freeze`].
 pub async fn survey(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
@@ -82,7 +83,7 @@ pub async fn survey(
     freeze_and(manifest, store, folder, observer, stop, (sizes, Some(wish))).await
 }
 
-/// As [`freeze`], with blocks and parts of any size.
+/// Does the same as [`freeze`], with any sizes of blocks and parts.
 pub(super) async fn freeze_with(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
@@ -103,7 +104,7 @@ async fn freeze_and(
     (sizes, wish): (Sizes, Option<Wish>),
 ) -> Result<(Frozen, Surveyed), ManifestError> {
     let home = frozen::home(folder);
-    // What a survey has seen of a first attempt is not kept with it.
+    // The checkpoint does not include the sample, so a sampling pass cannot resume.
     let fingerprint = draft::fingerprint(manifest).filter(|_| wish.is_none());
     let place = home.clone();
     let (begun, survey) = blocking(move || {
@@ -113,7 +114,7 @@ async fn freeze_and(
     })
     .await?;
     let (progress, mut seen) = watch::channel(Prepared::default());
-    // A listing stops between its pages, so that what was taken is kept to the last whole one.
+    // A listing checks for a stop between pages only, so that the checkpoint ends at a whole page.
     let whole_pages = matches!(manifest.source, Source::Prefix { .. });
     let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
     let sink = Sink::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token, survey);
@@ -133,7 +134,7 @@ async fn freeze_and(
         }
         Err(error) => {
             let error = if stop.is_cancelled() { ManifestError::Stopped } else { error };
-            // What cannot be removed has no index and is nobody's manifest, so the first error stands.
+            // Files that cannot be removed have no index, so they are not taken for a manifest. Report the first error.
             let left = home.clone();
             blocking(move || {
                 let _ = begin::leave(&left, &error);
@@ -144,7 +145,7 @@ async fn freeze_and(
     }
 }
 
-/// Draws all rows out of a source, and writes the index behind them.
+/// Reads all rows of a source, then writes the index.
 async fn draw(
     source: &Source,
     patient: &Patient,
@@ -164,14 +165,14 @@ async fn draw(
         let census = Some(Box::new(census));
         let frozen = Frozen { folder: home, read, parts, pin, warnings, reach, census, lanes, proven: true };
         index::save(&frozen)?;
-        // The manifest is whole: a draft that stays is looked at by nobody.
+        // The manifest is complete: a checkpoint that cannot be removed is ignored.
         let _ = draft::remove(&frozen.folder);
         Ok((frozen, surveyed))
     })
     .await
 }
 
-/// Draws all rows out of a source.
+/// Reads all rows of a source.
 pub(super) async fn rows(source: &Source, patient: &Patient, sink: Sink) -> Result<(Sink, Pin), ManifestError> {
     Ok(match source {
         Source::Prefix { bucket, prefix, versions } => {
@@ -192,12 +193,13 @@ pub(super) async fn rows(source: &Source, patient: &Patient, sink: Sink) -> Resu
     })
 }
 
-/// Whether a source of so many rows is taken for a mistake. Nothing left to do is good news of an earlier job.
+/// Returns whether a source with this number of rows is likely a mistake. Reports and retries may be empty: all is
+/// done.
 pub(super) fn is_empty(source: &Source, read: u64) -> bool {
     read == 0 && !matches!(source, Source::Report { .. } | Source::Retry { .. })
 }
 
-/// How messages name a source.
+/// Returns the name of a source for messages.
 pub(super) fn name_of(source: &Source) -> String {
     match source {
         Source::Prefix { bucket, prefix, .. } => format!("the listing of {}", place(bucket, prefix)),

@@ -1,4 +1,4 @@
-//! A frozen manifest: what it was made from, and its rows.
+//! A frozen manifest: its source and its rows.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,63 +21,63 @@ use crate::frontier::Frontier;
 use crate::object::{Bucket, Key};
 use crate::task::{Seq, Task};
 
-/// The most rows in one batch, whatever is asked for: keys are up to 1 KiB each.
+/// The maximum number of rows in a batch, whatever the caller asks for: keys are up to 1 KiB each.
 const MAX_BATCH: usize = 65_536;
 
-/// What a manifest was made from, as it was at that moment. A job goes on only with an equal one.
+/// The identity of a source at the time when it was frozen. A job resumes only if its source still has an equal pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// A listing, or what an earlier job left: nothing remains of it but the frozen rows.
+    /// A listing, or the unfinished rows of an earlier job. There is nothing to compare later.
     Listing,
-    /// A CSV file in a bucket.
+    /// A CSV manifest or a completion report in a bucket.
     Object {
-        /// Its bucket.
+        /// The bucket of the file.
         bucket: Bucket,
-        /// Its key.
+        /// The key of the file.
         key: Key,
-        /// Its `ETag` without quotes.
+        /// The `ETag` without quotes.
         etag: String,
-        /// SHA-256 of its bytes, in lower-case hex.
+        /// The SHA-256 of the content, in lower-case hex.
         sha256: String,
     },
-    /// A CSV file on this machine.
+    /// A CSV manifest or a completion report on this machine.
     File {
-        /// Where: the absolute path.
+        /// The path of the file; always absolute for a CSV manifest.
         path: String,
-        /// SHA-256 of its bytes, in lower-case hex.
+        /// The SHA-256 of the content, in lower-case hex.
         sha256: String,
-        /// What the disk said of it, where it said the same before and after the reading: while it still does, its
-        /// bytes need not be read again to know them for the same.
+        /// The size and modification time, if they were the same before and after the read. While they are unchanged,
+        /// the file need not be read again to verify it.
         seen: Option<Seen>,
     },
-    /// An inventory; its data files are pinned by the MD5 that its `manifest.json` gives of each.
+    /// An inventory. Its data files are pinned by the MD5 of each in its `manifest.json`.
     Inventory {
         /// The bucket of its `manifest.json`.
         bucket: Bucket,
-        /// The key of its `manifest.json`: with `latest`, the one that was chosen.
+        /// The key of its `manifest.json`: with `latest`, the one that was selected.
         key: Key,
         /// The `ETag` of its `manifest.json`, without quotes.
         etag: String,
-        /// When the inventory was begun, where it says so: objects written later may be missing from it.
+        /// When the inventory was started, if it says so: objects written later may be missing from it.
         created: Option<Timestamp>,
     },
 }
 
-/// What a disk says of a file without reading it.
+/// The metadata of a local file, for a comparison without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Its bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was last written, to the nanosecond where the file system knows.
+    /// When the file was last modified, with the precision of the file system (nanoseconds at best).
     pub modified: Timestamp,
 }
 
-/// One file of a frozen manifest.
+/// One part of a frozen manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartInfo {
-    /// Its rows, at least one.
+    /// The number of rows, at least one.
     pub rows: u32,
-    /// Its length in bytes.
+    /// The size of the file in bytes.
     pub bytes: u64,
 }
 
@@ -90,19 +90,19 @@ pub struct Frozen {
     pub(super) pin: Pin,
     pub(super) warnings: Vec<Warning>,
     pub(super) reach: Reach,
-    /// Earlier builds kept none.
+    /// `None` if an earlier release wrote the index.
     pub(super) census: Option<Box<Census>>,
-    /// Into how many lanes its rows are spread while they are worked on; in one, a [`Seq`] is a file and a row in it.
+    /// The number of segments that are read in turn; with one, a [`Seq`] is a part and a row in it.
     pub(super) lanes: u32,
-    /// Whether its index has a checksum.
     pub(super) proven: bool,
 }
 
 impl Frozen {
-    /// Opens the frozen manifest of a job's folder; `None` where there is none, or one that was not finished.
+    /// Opens the frozen manifest in a job's folder. Returns `None` if there is none, or if it is unfinished.
     ///
     /// # Errors
-    /// The index cannot be read, is not one, or a part is missing or has another length than the index says.
+    /// Returns an error if the index cannot be read or is invalid, or if a part is missing or its size differs from the
+    /// index.
     pub fn open(folder: &Path) -> Result<Option<Self>, ManifestError> {
         let home = home(folder);
         let Some(frozen) = index::load(&home)? else { return Ok(None) };
@@ -117,88 +117,89 @@ impl Frozen {
         Ok(Some(frozen))
     }
 
-    /// How many objects it names, counting each as often as the source did.
+    /// Returns the number of rows. An object that the source names twice counts twice.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.parts.iter().map(|part| u64::from(part.rows)).sum()
     }
 
-    /// How many rows the source had, before the filter and before delete markers were left out.
+    /// Returns the number of rows in the source, before the filter was applied and delete markers were skipped.
     #[must_use]
     pub fn rows_read(&self) -> u64 {
         self.read
     }
 
-    /// Its files, in order; the part of a [`Seq`] counts them from 0.
+    /// Returns the parts, in order; the part number of a [`Seq`] is an index into them.
     #[must_use]
     pub fn parts(&self) -> &[PartInfo] {
         &self.parts
     }
 
-    /// Whether its index is known to be what was written: earlier builds wrote no checksum.
+    /// Returns whether the index has a checksum. Earlier releases wrote none.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proven
     }
 
-    /// Takes an index without a checksum for what was written, and gives it one.
+    /// Adds a checksum to an index that has none.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the index cannot be written.
     pub fn accept(&self) -> Result<(), ManifestError> {
         if self.proven { Ok(()) } else { index::save(self) }
     }
 
-    /// What it was made from.
+    /// Returns the identity of the source.
     #[must_use]
     pub fn pin(&self) -> &Pin {
         &self.pin
     }
 
-    /// What is worth saying of it.
+    /// Returns the warnings that the freeze produced.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// Which keys its rows lie between; for a listing, the prefix itself among them.
+    /// Returns the key ranges that the rows lie in; for a listing, a range starts with the prefix itself.
     #[must_use]
     pub fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// What its objects come to by storage class, as far as its source tells; `None` in one of an earlier build.
+    /// Returns object and byte counts per storage class, as far as the source reports them. `None` if an earlier
+    /// release froze the manifest.
     #[must_use]
     pub fn census(&self) -> Option<&Census> {
         self.census.as_deref()
     }
 
-    /// What the source told of each of its objects, where a survey kept that.
+    /// Opens the metadata of the objects, which a sampling pass stores on request.
     ///
     /// # Errors
-    /// When it is not there.
+    /// Returns an error if the file does not exist.
     pub fn facts(&self) -> Result<FactsReader, ManifestError> {
         FactsReader::open(&self.folder)
     }
 
-    /// The rows from one place on, to the end, in batches of at most `batch`; a batch never holds rows of two parts.
+    /// Returns the rows from `from` to the end, in batches of at most `batch`. A batch never has rows of two parts.
     ///
-    /// The iterator reads files and inflates: keep it on a thread that may block.
+    /// The iterator reads files and decompresses: use it on a thread that may block.
     #[must_use]
     pub fn tasks(&self, from: Seq, batch: usize) -> Tasks {
         self.range(from, u32::MAX, batch)
     }
 
-    /// As [`tasks`](Self::tasks), but only to the end of the part: for a reader that has several parts open.
+    /// Like [`tasks`](Self::tasks), but ends with the part of `from`: for a reader that has several parts open.
     #[must_use]
     pub fn part_tasks(&self, from: Seq, batch: usize) -> Tasks {
         self.range(from, from.part, batch)
     }
 
-    /// The rows that are not settled, in the order in which they are worked on: those of a large manifest are taken from
-    /// several places in turn. What a job has left, from its beginning or when it goes on.
+    /// Returns the rows that `frontier` does not contain, in processing order: a large manifest is read from several
+    /// places in turn. These are the rows that a job still has to process, when it starts or resumes.
     ///
-    /// The iterator reads files and inflates: keep it on a thread that may block.
+    /// The iterator reads files and decompresses: use it on a thread that may block.
     #[must_use]
     pub fn in_turns(
         &self,
@@ -212,8 +213,9 @@ impl Frozen {
         }
     }
 
-    /// As [`tasks`](Self::tasks) from the start, but only the rows that are not settled now: what a retried job has left.
-    /// Where the rows are in one lane, a file is begun at its low mark, and not opened where nothing is left of it.
+    /// Like [`tasks`](Self::tasks) from the start, but returns only the rows that `frontier` does not contain: the rows
+    /// that a retried job never finished. With a single segment, starts each part at its low mark and does not open
+    /// parts that are finished.
     #[must_use]
     pub fn unsettled(&self, frontier: &Frontier, batch: usize) -> Tasks {
         let mut tasks = self.tasks(Seq { part: 0, row: 0 }, batch);
@@ -230,7 +232,6 @@ impl Frozen {
         tasks
     }
 
-    /// The order in which the rows are worked on.
     pub(super) fn order(&self) -> Order {
         Order::new(self.rows(), self.lanes)
     }
@@ -250,15 +251,15 @@ impl Frozen {
     }
 }
 
-/// Rows of a frozen manifest, in batches. After an error it ends.
+/// The rows of a frozen manifest, in batches. Ends after an error.
 pub struct Tasks {
     spans: vec::IntoIter<Span>,
     open: Option<(u32, PartReader)>,
     batch: usize,
-    /// Rows to leave out.
+    /// Rows to skip.
     settled: Frontier,
-    /// The places by which they are named, where those are not files and rows; and the rows that came so far, from the
-    /// first on.
+    /// The order that gives each row its [`Seq`], if that is not its part and row; and the number of rows read so far,
+    /// counted from the first row of the manifest.
     places: Option<Order>,
     passed: u64,
 }
@@ -313,26 +314,26 @@ impl Iterator for Tasks {
     }
 }
 
-/// Where a job's folder keeps its manifest.
+/// Returns the folder of the manifest in a job's folder.
 pub(super) fn home(folder: &Path) -> PathBuf {
     folder.join("manifest")
 }
 
-/// The file of one part.
+/// Returns the path of a part.
 pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
     home.join(format!("part-{part:05}.bpm"))
 }
 
-/// Makes an empty place for a manifest, without what an earlier attempt left there.
+/// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
 pub(super) fn clear(home: &Path) -> Result<(), ManifestError> {
     create_own_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
-    // What vouches for the parts goes first, so that half of them are never taken for all.
+    // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
     draft::remove(home)?;
     index::remove(home)?;
     keep_only(home, &HashSet::new())
 }
 
-/// Removes all parts but these files.
+/// Removes all parts except these files.
 pub(super) fn keep_only(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
     let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
     for entry in fs::read_dir(home).map_err(|cause| failed(home, cause))? {

@@ -1,6 +1,6 @@
-//! A look at a manifest's first objects, without reading the rest: whether it can be read at all, and what it is about.
+//! Reads only the first objects of a manifest: checks that it can be read, and shows what it contains.
 //!
-//! The sources read as they do when they are frozen, into a sink that stops them.
+//! The sources work as in a freeze, but write to a row writer that stops them early.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,34 +16,34 @@ use super::spec::{Manifest, Source};
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::store::Store;
 
-/// Rows that are read to find those that the filter takes: five pages of a listing.
+/// The maximum number of rows to read until the filter includes enough of them: five pages of a listing.
 const MOST_ROWS: u64 = 5000;
 
-/// Pages of a listing that are read for them: most may be empty where delete markers lie before the first object.
+/// The maximum number of listing pages to read: pages may be empty if delete markers precede the first object.
 const MOST_PAGES: u32 = 100;
 
-/// What a glance at a manifest showed.
+/// The first objects of a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Glanced {
-    /// The first objects that the filter takes.
+    /// The first objects that the filter includes.
     pub objects: Vec<ObjectId>,
-    /// Rows that were read for them.
+    /// The number of rows that were read to find them.
     pub read: u64,
-    /// Whether these are all that there are.
+    /// Whether these are all objects of the manifest.
     pub whole: bool,
 }
 
-/// Where a sink leaves what it found.
+/// Collects the first objects that a row writer receives.
 #[derive(Clone)]
 pub(super) struct Glance {
-    /// As many objects are enough.
+    /// The number of objects to collect.
     most: usize,
     found: Arc<Mutex<Glanced>>,
     pages: Arc<AtomicU32>,
 }
 
 impl Glance {
-    /// Whether so many rows are enough.
+    /// Returns whether reading must stop after this number of rows.
     pub(super) fn has_seen(&self, rows: u64) -> bool {
         let enough = rows >= MOST_ROWS;
         if enough {
@@ -52,7 +52,7 @@ impl Glance {
         enough
     }
 
-    /// A page of a listing was read. Whether there were enough.
+    /// Counts a page of a listing. Returns whether reading must stop.
     pub(super) fn has_read_page(&self, rows: u64) -> bool {
         let enough = self.pages.fetch_add(1, Ordering::Relaxed) >= MOST_PAGES;
         if enough {
@@ -61,7 +61,7 @@ impl Glance {
         enough
     }
 
-    /// The filter takes this row. Whether that is enough.
+    /// Adds an object that the filter includes. Returns whether there are enough now.
     pub(super) fn found(&self, row: &Row<'_>, read: u64) -> bool {
         let version = row.version.map(VersionId::new);
         let mut glanced = self.locked();
@@ -71,17 +71,17 @@ impl Glance {
     }
 
     fn locked(&self) -> MutexGuard<'_, Glanced> {
-        // What is kept is whole at every moment, so that a poisoned lock is as good.
+        // The value is consistent at every moment, so a poisoned lock can be ignored.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Manifest {
-    /// Reads it up to as many objects that its filter takes, and no further than some thousand rows. Nothing is written
-    /// anywhere, but for a file without a name that an inventory's data is fetched into where it is Parquet or ORC.
+    /// Reads the manifest until the filter has included `most` objects, or some thousand rows have been read. Writes no
+    /// files, except an unnamed temporary file for the data of a Parquet or ORC inventory.
     ///
     /// # Errors
-    /// As [`freeze`](super::freeze()) would meet them that far.
+    /// Returns the errors that [`freeze`](super::freeze()) would return up to that point.
     pub async fn glance(
         &self,
         store: &Arc<dyn Store>,
@@ -103,7 +103,7 @@ impl Manifest {
 }
 
 impl Source {
-    /// How messages name it.
+    /// Returns the name of the source for messages.
     #[must_use]
     pub fn name(&self) -> String {
         name_of(self)

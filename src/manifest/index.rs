@@ -1,4 +1,4 @@
-//! `index.json`: written last and at once, so that a folder without it is not a frozen manifest.
+//! `index.json`: written last and atomically, so that a folder without it is not a frozen manifest.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,19 +15,18 @@ use super::reach::{KeyRange, Reach};
 use crate::files::{json_digest, open_own, write_at_once};
 use crate::object::{Bucket, Key};
 
-/// The file's name.
 const NAME: &str = "index.json";
 
-/// Its name while it is written.
+/// The name of the temporary file that replaces it.
 const TEMPORARY: &str = "index.json.draft";
 
-/// The version of the file's form, where rows are in one lane: the only form that earlier builds know.
+/// The version of the file format for a single segment, the only one that earlier releases can read.
 const VERSION: u32 = 1;
 
-/// The version where rows are spread over lanes: whoever does not know of them must not take places for rows.
+/// The version for several segments: releases that do not know segments must not take positions for rows.
 const SPREAD_VERSION: u32 = 2;
 
-/// The longest index there can be: that of 500 billion rows.
+/// The maximum size of an index in bytes: enough for 500 billion rows.
 const MAX_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -38,15 +37,15 @@ struct IndexShape {
     parts: Vec<PartShape>,
     pin: PinShape,
     warnings: Vec<WarningShape>,
-    /// Earlier builds wrote none, and look at none.
+    /// Earlier releases wrote none, and ignore it.
     #[serde(default)]
     reach: ReachShape,
-    /// Likewise.
+    /// The same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     census: Option<CensusShape>,
     #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
     lanes: u32,
-    /// The digest of all the rest. Earlier builds wrote none.
+    /// The digest of all other members. Earlier releases wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
 }
@@ -84,7 +83,7 @@ impl From<WarningShape> for Warning {
     }
 }
 
-/// The ranges; `null` is unknown.
+/// The key ranges; `null` means unknown.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct ReachShape(Option<Vec<RangeShape>>);
 
@@ -133,7 +132,7 @@ impl From<&RangeShape> for KeyRange {
     }
 }
 
-/// Keys are URL-encoded: they are bytes, and JSON is not.
+/// Keys are URL-encoded, because they are bytes and JSON is text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum PinShape {
@@ -175,12 +174,12 @@ pub(super) fn save(frozen: &Frozen) -> Result<(), ManifestError> {
     write().map_err(|cause| ManifestError::disk("write", &path, cause))
 }
 
-/// Whether there is one.
+/// Returns whether there is an index.
 pub(super) fn is_there(home: &Path) -> bool {
     home.join(NAME).exists()
 }
 
-/// Reads an index; `None` where there is none.
+/// Reads the index. Returns `None` if there is none.
 pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     let path = home.join(NAME);
     let file = match open_own(&path, File::options().read(true)) {
@@ -222,7 +221,7 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     Ok(Some(frozen))
 }
 
-/// Removes the index, where there is one, and one that was never finished.
+/// Removes the index, and a temporary file that was never renamed.
 pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
     for path in [home.join(NAME), home.join(TEMPORARY)] {
         match fs::remove_file(&path) {
@@ -251,15 +250,15 @@ fn shape(frozen: &Frozen) -> IndexShape {
 }
 
 impl Pin {
-    /// As text, for whoever keeps it elsewhere.
+    /// Returns the JSON text, for storage outside of the index.
     ///
     /// # Errors
-    /// Only what serializing to memory can give, which is nothing in practice.
+    /// Returns the errors of [`serde_json::to_string`], none of which occurs in practice.
     pub fn to_text(&self) -> serde_json::Result<String> {
         serde_json::to_string(&pin_shape(self))
     }
 
-    /// From such a text; `None` where it is none.
+    /// Parses such a text. Returns `None` if it is invalid.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         pin(serde_json::from_str(text).ok()?).ok()
@@ -380,7 +379,7 @@ mod tests {
             fs::write(&path, &bytes).unwrap();
             match load(folder.path()) {
                 Err(ManifestError::Corrupt { file, .. }) => assert_eq!(file, path),
-                // The name of the checksum itself, or white space.
+                // The flipped bit is in the name of the checksum itself, or in white space.
                 Ok(Some(found)) => assert_eq!(Frozen { proven: true, ..found }, saved, "bit {bit}"),
                 other => panic!("bit {bit}: {other:?}"),
             }

@@ -1,4 +1,4 @@
-//! Bytes from a store or a disk, on a thread that may block, in constant memory.
+//! Reads bytes from a store or a disk in constant memory, on a thread that may block.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -17,37 +17,36 @@ use crate::hex::hex;
 use crate::object::Key;
 use crate::store::Opened;
 
-/// Bytes handed on at once.
+/// The size of a chunk sent to the parser, in bytes.
 const CHUNK: usize = 128 << 10;
 
-/// Chunks between the network and the parser.
+/// The number of chunks between the network and the parser.
 const CHUNKS: usize = 4;
 
-/// Bytes read at once: they are digested and parsed while a core's nearest cache holds them.
+/// The size of a read in bytes: small enough to be digested and parsed while it is in the nearest cache of a core.
 const TEXT: usize = 32 << 10;
 
-/// How many times its size a gzip file may inflate to, once that is more than so much. Lists of a thousand-byte keys that
-/// differ in their last digits come to seventy; a bomb has a thousand.
+/// The maximum compression ratio of a gzip file, once it has more than [`SMALL_TEXT`] bytes of text. Lists of
+/// thousand-byte keys that differ only in their last digits reach 70; a bomb reaches 1,000.
 const MAX_RATIO: u64 = 400;
 const SMALL_TEXT: u64 = 8 << 20;
 
-/// A blocking source of bytes.
 pub(super) type Raw = Box<dyn Read + Send>;
 
-/// Runs work that blocks on a thread where it may.
+/// Runs blocking work on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ManifestError> + Send + 'static,
 ) -> Result<T, ManifestError> {
     joined(tokio::task::spawn_blocking(work)).await
 }
 
-/// What a thread came to; its panic is the caller's.
+/// Waits for the result of a thread. Resumes its panic in the caller.
 pub(super) async fn joined<T>(work: JoinHandle<Result<T, ManifestError>>) -> Result<T, ManifestError> {
     match work.await {
         Ok(done) => done,
         Err(lost) => match lost.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is going away.
+            // The runtime is shutting down.
             Err(_) => Err(ManifestError::Stopped),
         },
     }
@@ -56,7 +55,8 @@ pub(super) async fn joined<T>(work: JoinHandle<Result<T, ManifestError>>) -> Res
 /// Streams an opened object through `parse`, which runs on a blocking thread.
 ///
 /// # Errors
-/// What `parse` returns, or that it was stopped. A body that breaks off is an error of the reader given to `parse`.
+/// Returns the error of `parse`, or [`ManifestError::Stopped`]. A body that breaks off is an error of the reader that
+/// `parse` gets.
 pub(super) async fn stream<T: Send + 'static>(
     opened: Opened,
     stop: &CancellationToken,
@@ -71,19 +71,19 @@ pub(super) async fn stream<T: Send + 'static>(
         () = stop.cancelled() => true,
         () = pump(opened, chunks) => false,
     };
-    // Stopping has dropped the channel's other end, so that the parser comes to an end as well.
+    // A stop drops the sending end of the channel, so that the parser ends as well.
     let parsed = joined(parser).await;
     if stopped { Err(ManifestError::Stopped) } else { parsed }
 }
 
-/// Sends a body on, an empty chunk behind its end; gives up when nobody listens any more.
+/// Sends the chunks of a body, and an empty chunk at its end. Returns early if the receiver is gone.
 async fn pump(mut opened: Opened, chunks: mpsc::Sender<io::Result<Bytes>>) {
     let mut seen = 0_u64;
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(CHUNK);
         let mut ended = false;
-        // Bodies come in small pieces, and each handing over costs the wake of a thread.
+        // Bodies arrive in small pieces, and each send costs the wake-up of a thread.
         while buffer.len() < CHUNK / 2 && !ended {
             match opened.body.read_buf(&mut buffer).await {
                 Ok(count) => {
@@ -95,7 +95,7 @@ async fn pump(mut opened: Opened, chunks: mpsc::Sender<io::Result<Bytes>>) {
                     }
                 }
                 Err(cause) => {
-                    // A receiver that is gone has already met its own end.
+                    // If the receiver is gone, it has already failed by itself.
                     let _ = chunks.send(Err(cause)).await;
                     return;
                 }
@@ -123,7 +123,7 @@ fn too_long(size: u64) -> io::Error {
     io::Error::other(format!("the server sends more than the {size} bytes that it announced"))
 }
 
-/// The reader's end of a body.
+/// The reading end of a body.
 struct Feed {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
@@ -143,14 +143,14 @@ impl Read for Feed {
     }
 }
 
-/// Opens a file of this machine; reading it ends with an error once the token is cancelled.
+/// Opens a local file. Reads fail once the token is cancelled.
 pub(super) fn open_local(path: &Path, stop: CancellationToken) -> Result<Raw, ManifestError> {
     let failed = |cause| ManifestError::Read { place: path.display().to_string(), cause };
     let found = fs::metadata(path).map_err(failed)?;
     if found.is_dir() {
         return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
     }
-    // To open a pipe would wait for whoever writes to it.
+    // Opening a pipe would block until another process opens it for writing.
     if !found.is_file() {
         return Err(failed(io::Error::other("it is no regular file: write what it gives to one first")));
     }
@@ -172,39 +172,38 @@ impl Read for LocalFile {
     }
 }
 
-/// Whether a name says that the file is gzip-compressed.
+/// Returns whether a file name ends with `.gz`.
 pub(super) fn is_gzip(name: &[u8]) -> bool {
     name.len() > 3 && name[name.len() - 3..].eq_ignore_ascii_case(b".gz")
 }
 
-/// Whether an object's name says that it is gzip-compressed.
+/// Returns whether a key ends with `.gz`.
 pub(super) fn is_gzip_key(key: &Key) -> bool {
     is_gzip(key.as_bytes())
 }
 
-/// What is done with the bytes that `parse` has not read when it fails.
+/// What to do with the bytes that `parse` has not read when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// They are read and digested: the digest may tell why it failed.
+    /// Read and digest them: the digest may explain the failure.
     Digest,
-    /// They are left: there may be terabytes of them.
+    /// Skip them: there may be terabytes.
     Leave,
 }
 
-/// What the raw bytes of a file came to, as far as they were read.
+/// The digest and length of the raw bytes of a file, as far as they were read.
 pub(super) struct Tally {
-    /// The digest, in lower-case hex.
+    /// In lower-case hex.
     pub(super) digest: String,
-    /// How many.
     pub(super) bytes: u64,
 }
 
-/// Hands a file's text to `parse`, inflated where it is gzip, and digests its raw bytes; where `parse` succeeds, to their
-/// very end.
+/// Passes the text of a file to `parse`, decompressed if it is gzip, and digests the raw bytes. If `parse` succeeds,
+/// the digest covers the whole file.
 ///
 /// # Errors
-/// Only that the bytes stopped coming; what `parse` says is inside, so that a caller that knows the digest can tell a
-/// damaged file from a wrong one.
+/// Returns an error only if the bytes cannot be read. The result of `parse` is inside `Ok`, so that the caller can use
+/// the digest to tell a damaged file from a wrong one.
 pub(super) fn digested<D: Digest, T>(
     raw: Raw,
     gzip: bool,
@@ -224,14 +223,14 @@ pub(super) fn digested<D: Digest, T>(
     };
     let on = source.failure.is_none() && (parsed.is_ok() || rest == Rest::Digest);
     let drained = if on { io::copy(&mut source, &mut io::sink()).err() } else { None };
-    // A body that broke off shows as a damaged file further up: its own words come first.
+    // A broken body looks like a damaged file to the parser: report the error of the read.
     if let Some(cause) = source.failure.take().or(drained) {
         return Err(ManifestError::Read { place: place.to_owned(), cause });
     }
     Ok((parsed, Tally { digest: hex(&source.hasher.finalize()), bytes: source.bytes }))
 }
 
-/// The text of a gzip file, within bounds.
+/// Decompresses a gzip file, and fails beyond [`MAX_RATIO`].
 struct Inflating<'a, D> {
     decoder: MultiGzDecoder<BufReader<&'a mut Digesting<D>>>,
     given: u64,
@@ -275,7 +274,7 @@ impl<D: Digest> Read for Digesting<D> {
     }
 }
 
-/// Reads a small object whole; more than `limit` bytes are an error of the server's file, not of memory.
+/// Reads a small object completely. More than `limit` bytes are an error: the wrong file, not a lack of memory.
 pub(super) async fn read_small(
     opened: Opened,
     limit: u64,
@@ -291,7 +290,7 @@ pub(super) async fn read_small(
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // No more than was announced, and one to tell that there is more.
+    // One byte more than announced, to detect a longer body.
     let mut body = opened.body.take(size.saturating_add(1));
     let read = tokio::select! {
         biased;
@@ -316,7 +315,7 @@ mod tests {
 
     use super::*;
 
-    /// How much of this text, packed, comes out again.
+    /// Compresses this text, and returns how many bytes of it can be decompressed again.
     fn unpacked(line: &str, lines: usize) -> Result<u64, String> {
         let mut packed = GzEncoder::new(Vec::new(), Compression::best());
         for n in 0..lines {

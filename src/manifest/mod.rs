@@ -1,29 +1,31 @@
-//! Which objects: every source is read once, checked row by row and frozen before the first object is touched.
+//! The objects that a job works on: each source is read once, checked row by row and frozen before the first object is
+//! changed.
 //!
-//! Freezing writes the objects' names into compressed manifest parts in the job's folder. From then on the job is
-//! independent of what happens to its source: objects that appear later are not touched, a file that is replaced is
-//! not half-read, and a row's place ([`Seq`](crate::task::Seq)) means the same on every run.
+//! Freezing writes the names of the objects into compressed manifest parts in the job's folder. After that the job does
+//! not depend on its source: objects that appear later are not touched, a file that is replaced is not read half and
+//! half, and the position of a row ([`Seq`](crate::task::Seq)) is the same in every run.
 //!
-//! Freezing that was interrupted goes on near where it was: see the room `freeze`.
+//! An interrupted freeze resumes from its last checkpoint: see `draft` and `begin`.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `spec` | what a plan says of its manifest |
-//! | `freeze` | one source into one frozen manifest |
-//! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources: each gives rows to the sink; inventories in CSV, Parquet and ORC |
-//! | `changes` | what is new or different in an inventory since an earlier one |
-//! | `glance` | its first objects, without the rest |
-//! | `sink`, `stretch`, `filter` | which rows are taken, and where they go |
-//! | `records` | CSV rows |
-//! | `input`, `patient` | bytes and listings from the store or the disk, with retries |
+//! | `spec` | the manifest section of a plan, checked |
+//! | `freeze` | turns a source into a frozen manifest |
+//! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources; inventories in CSV, Parquet and ORC |
+//! | `changes` | the objects that are new or changed since an earlier inventory |
+//! | `glance` | reads only the first objects |
+//! | `sink`, `stretch`, `filter` | filters the rows and writes them to partitions |
+//! | `records` | CSV records |
+//! | `input`, `patient`, `continued` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
-//! | `begin`, `draft` | how far an unfinished one has come, and how it is gone on with |
-//! | `reach` | between which keys its rows lie |
-//! | `census` | what they come to, by storage class |
-//! | `survey`, `facts` | what a plan learns of them beside: a sample, a digest, what is told of each |
-//! | `compare`, `names`, `sort` | what differs between two of them, which are put in order for it within bounded memory |
-//! | `pins` | whether its source is still what it was |
-//! | `error` | why there is none |
+//! | `order`, `turns` | the order in which the rows of a frozen manifest are processed |
+//! | `begin`, `draft` | checkpoints of an unfinished freeze, and how it resumes |
+//! | `reach` | the key ranges that the rows cover |
+//! | `census` | object and byte counts per storage class |
+//! | `survey`, `facts` | what a plan collects during a freeze: a sample, a digest, metadata of each object |
+//! | `compare`, `names`, `sort` | compares two frozen manifests, sorted for it in bounded memory |
+//! | `pins` | checks that a source has not changed |
+//! | `error` | errors and warnings |
 
 mod begin;
 mod census;

@@ -1,6 +1,6 @@
-//! The names of a frozen manifest in order, each once, whatever the order of its rows.
+//! Iterates over the names in a frozen manifest, sorted and without duplicates.
 //!
-//! A listing is in order as it is, and is read in place. Anything else is sorted on disk first.
+//! A listing is sorted already and is read in place. Other manifests are sorted on disk first.
 
 use std::path::Path;
 use std::vec;
@@ -14,21 +14,21 @@ use super::sort::{Room, Sorted, Sorter};
 use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::task::{Seq, Task};
 
-/// Rows read at once, and between two looks at the stop token.
+/// The number of rows read at once, and between two checks of the stop token.
 const BATCH: usize = 4096;
 
-/// A zero byte of a name, so that its end can be told.
+/// Encodes a zero byte in a name, so that it differs from the terminator.
 const ZERO: [u8; 2] = [0, 1];
 
-/// The end of a bucket or key: smaller than anything that goes on.
+/// The terminator of a bucket or key: smaller than any byte sequence that continues it.
 pub(super) const END: [u8; 2] = [0, 0];
 
-/// Before a version, so that the one without characters is told from none.
+/// Precedes a version, so that an empty version id differs from no version.
 pub(super) const VERSION: u8 = 1;
 
-/// Names in rising order. After an error it is of no use.
+/// Iterates over names in ascending order. Unusable after an error.
 ///
-/// It reads files and inflates: keep it on a thread that may block.
+/// Reads files and decompresses: use it on a thread that may block.
 pub(super) struct Names(Way);
 
 enum Way {
@@ -37,7 +37,7 @@ enum Way {
 }
 
 impl Names {
-    /// Reads a manifest, with files in `scratch` where it has to be sorted; they go when the names do.
+    /// Reads a manifest. If it has to be sorted, puts temporary files in `scratch` until this value is dropped.
     pub(super) fn new(
         frozen: &Frozen,
         scratch: &Path,
@@ -61,7 +61,7 @@ impl Names {
         Ok(Self(Way::Sorted(sorter.finish()?)))
     }
 
-    /// Goes to the next name, at first to the first; `false` behind the last one.
+    /// Advances to the next name, initially to the first. Returns `false` at the end.
     pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
         match &mut self.0 {
             Way::InPlace { rows, name, next } => {
@@ -78,7 +78,7 @@ impl Names {
         }
     }
 
-    /// The name that [`advance`](Self::advance) went to, in a form whose bytes are in the order of names.
+    /// Returns the current name, encoded so that its bytes sort like names.
     pub(super) fn name(&self) -> &[u8] {
         match &self.0 {
             Way::InPlace { name, .. } => name,
@@ -86,13 +86,12 @@ impl Names {
         }
     }
 
-    /// The object of that name.
     pub(super) fn object(&self) -> ObjectId {
         decode(self.name())
     }
 }
 
-/// Whether no row names what comes before the row ahead of it; read only as far as that is so.
+/// Returns whether the rows are sorted by name. Stops reading at the first row that is out of order.
 fn is_in_order(frozen: &Frozen, stop: &CancellationToken) -> Result<bool, ManifestError> {
     let mut rows = Rows::new(frozen, stop);
     let mut last = None;
@@ -132,7 +131,7 @@ impl Rows {
     }
 }
 
-/// Writes a name as bytes that are in the order of names; never none at all.
+/// Encodes a name as bytes that sort like names. The result is never empty.
 fn encode(object: &ObjectId, out: &mut Vec<u8>) {
     out.clear();
     put(out, object.bucket.as_str().as_bytes());
@@ -143,7 +142,7 @@ fn encode(object: &ObjectId, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a text with its end.
+/// Appends a text and its terminator.
 pub(super) fn put(out: &mut Vec<u8>, mut text: &[u8]) {
     while let Some(at) = memchr(0, text) {
         out.extend_from_slice(&text[..at]);
@@ -165,7 +164,7 @@ fn decode(name: &[u8]) -> ObjectId {
     }
 }
 
-/// Takes a text with its end off the front.
+/// Removes a text and its terminator from the front.
 pub(super) fn take(rest: &mut &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     while let Some(at) = memchr(0, rest) {

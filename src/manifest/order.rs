@@ -1,48 +1,49 @@
-//! The order in which the rows of a frozen manifest are worked on.
+//! The order in which the rows of a frozen manifest are processed.
 //!
-//! Rows that follow each other have keys that follow each other, and stores keep such keys on one machine: whoever works
-//! through them in a row hammers that machine and leaves the others idle. So a large manifest is cut into lanes of equal
-//! length, and each lane in turn gives a few rows.
+//! Adjacent rows have adjacent keys, and stores keep adjacent keys on one machine: processing rows strictly in sequence
+//! overloads that machine and leaves the others idle. A large manifest is therefore divided into segments of equal
+//! length, and each segment in turn contributes a few rows.
 //!
-//! A row's [`Seq`] is its place in that order. Progress, and what a crash leaves in doubt, is told in places of an order
-//! that depends on nothing but the number of rows and of lanes, so that it is the same whenever a job goes on.
+//! The [`Seq`] of a row is its position in this order. Progress, and the rows that a crash leaves in doubt, are
+//! recorded as positions. The order depends only on the number of rows and of segments, so it is the same whenever a
+//! job resumes.
 
 use std::ops::Range;
 
 use crate::frontier::Frontier;
 use crate::task::Seq;
 
-/// Rows that a lane gives in its turn.
+/// The number of rows that a segment contributes per turn.
 const TURN: u64 = 256;
 
-/// The most lanes: as many blocks of the manifest are open at once, of up to a megabyte each.
+/// The maximum number of segments: each keeps one block of the manifest in memory, of up to a megabyte.
 pub(super) const MAX_LANES: u64 = 6;
 
-/// The fewest rows of a lane, those of a block: what is smaller is not worth spreading.
+/// The minimum number of rows per segment, the size of a block: spreading fewer rows has no benefit.
 const LANE_ROWS: u64 = 1 << 16;
 
-/// Places that go by one part of a [`Seq`], where it does not count a manifest's files.
+/// The number of positions per `part` of a [`Seq`], in manifests where `part` is not the number of a file.
 const PLACES: u64 = 1 << 22;
 
-/// The order of so many rows in so many lanes.
+/// The order of the rows of a manifest with several segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     rows: u64,
     lanes: u64,
 }
 
-/// How many lanes a manifest of so many rows is given.
+/// Returns the number of segments for a manifest with this number of rows.
 pub(super) fn lanes_for(rows: u64) -> u32 {
     u32::try_from((rows / LANE_ROWS).clamp(1, MAX_LANES)).unwrap_or(1)
 }
 
 impl Order {
-    /// The order of so many rows in so many lanes, at least one.
+    /// Creates the order of this number of rows and segments; 0 segments count as one.
     pub(super) fn new(rows: u64, lanes: u32) -> Self {
         Self { rows, lanes: u64::from(lanes.max(1)) }
     }
 
-    /// The rows of a lane, counted over all files.
+    /// Returns the rows of a segment, counted over all files.
     pub(super) fn lane(self, lane: u64) -> Range<u64> {
         let at = |lane: u64| {
             let row = u128::from(self.rows) * u128::from(lane) / u128::from(self.lanes);
@@ -51,25 +52,24 @@ impl Order {
         at(lane)..at(lane + 1)
     }
 
-    /// How many lanes there are.
     pub(super) fn lanes(self) -> u64 {
         self.lanes
     }
 
-    /// How often each lane has its turn.
+    /// Returns the number of turns that each segment has.
     pub(super) fn turns(self) -> u64 {
         let longest = self.rows.div_ceil(self.lanes);
         longest.div_ceil(TURN)
     }
 
-    /// The rows that a lane gives in a turn, counted from its first.
+    /// Returns the rows that a segment contributes in a turn, counted from its first row.
     pub(super) fn turn(self, lane: u64, turn: u64) -> Range<u64> {
         let Range { start, end } = self.lane(lane);
         let length = end - start;
         (turn * TURN).min(length)..((turn + 1) * TURN).min(length)
     }
 
-    /// The place of the first row that a lane gives in a turn.
+    /// Returns the position of the first row that a segment contributes in a turn.
     pub(super) fn place(self, lane: u64, turn: u64) -> u64 {
         let given = |other: u64| {
             let Range { start, end } = self.turn(other, turn);
@@ -78,27 +78,27 @@ impl Order {
         (0..self.lanes).map(given).sum()
     }
 
-    /// The place of a row, counted over all files.
+    /// Returns the position of a row, counted over all files.
     pub(super) fn place_of(self, row: u64) -> u64 {
-        // A lane's bounds are rounded down: the row may be the first of the next one.
+        // Segment bounds are rounded down: the row may be the first of the next segment.
         let guess = u64::try_from(u128::from(row) * u128::from(self.lanes) / u128::from(self.rows.max(1))).unwrap_or(0);
         let lane = if guess + 1 < self.lanes && self.lane(guess).end <= row { guess + 1 } else { guess };
         let offset = row - self.lane(lane).start;
         self.place(lane, offset / TURN) + offset % TURN
     }
 
-    /// A turn before which every row is settled.
+    /// Returns a turn such that all rows of earlier turns are finished.
     pub(super) fn first_turn(self, frontier: &Frontier) -> u64 {
         let parts = 0..u32::try_from(self.rows / PLACES + 1).unwrap_or(u32::MAX);
-        // The first part that is not settled to its end holds the first row that is not settled.
+        // The first part with an unfinished row contains the first unfinished row.
         let low = parts.map(|part| (part, u64::from(frontier.low(part)))).find(|(_, low)| *low < PLACES);
         let settled = low.map_or(0, |(part, low)| u64::from(part) * PLACES + low);
-        // Every turn but the last is a full one of every lane.
+        // Every turn except the last takes the full number of rows from every segment.
         (settled / (self.lanes * TURN)).min(self.turns().saturating_sub(1))
     }
 }
 
-/// A place as progress is recorded by it.
+/// Converts a position to the form in which progress is recorded.
 pub(super) fn seq(place: u64) -> Seq {
     let fits = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     Seq { part: fits(place / PLACES), row: fits(place % PLACES) }
@@ -148,7 +148,7 @@ mod tests {
             (0..done.min(rows)).for_each(|place| frontier.settle(seq(place)));
             let first = order.first_turn(&frontier);
             prop_assert!(order.place(0, first) <= done);
-            // Nor is more read again than two turns of all lanes.
+            // At most two turns of all segments are read again.
             prop_assert!(done.min(rows) - order.place(0, first) <= 2 * u64::from(lanes) * TURN);
         }
     }

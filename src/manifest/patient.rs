@@ -1,4 +1,4 @@
-//! Asks the store again where its answer deserves it: preparing has no engine behind it that would.
+//! Retries requests to the store: a freeze does not run inside the engine, which does its own retries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,17 +15,17 @@ use crate::store::{ListPage, ListRequest, Opened, Store};
 use crate::task::{Fault, FaultClass};
 use crate::timeouts::{self, Seconds, TICK, TimedOut, scaled};
 
-/// The pauses come to half a minute at the longest: a person waits for the answer.
+/// The retries of a request. All pauses together take at most half a minute, because a person waits for the result.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(50), cap: Duration::from_secs(5), attempts: 8 };
 
-/// A page that can be done without is not asked for as often.
+/// The retries of a page that is optional: fewer.
 const PROBE: RetryPolicy = RetryPolicy { attempts: 4, ..POLICY };
 
-/// How long one page, or the opening of one object, may take with all attempts together. The store gives up an attempt that
-/// is not answered for a minute.
+/// The maximum time for one listing page, or for opening one object, including all attempts. The store itself gives up
+/// an attempt after a minute without a response.
 const IN_ALL: Duration = Duration::from_mins(3);
 
-/// A store that is asked again after throttling and hiccups, and not beyond a stop.
+/// A store that retries after throttling and transient errors, until the stop token is cancelled.
 pub(super) struct Patient {
     store: Arc<dyn Store>,
     stop: CancellationToken,
@@ -33,27 +33,25 @@ pub(super) struct Patient {
 }
 
 impl Patient {
-    /// Asks this store until told to stop.
     pub(super) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
         Self { store, stop, throttled: AtomicU64::new(0) }
     }
 
-    /// The token that ends every wait.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// How many listing requests the store has refused so far because they were too many.
+    /// Returns the number of listing requests that the store has throttled so far.
     pub(super) fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
     }
 
-    /// One page of a listing.
+    /// Lists one page.
     pub(super) async fn list(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
         self.page(request, POLICY).await
     }
 
-    /// One page of a listing that can be done without.
+    /// Lists one page that is optional, with fewer retries.
     pub(super) async fn probe(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
         self.page(request, PROBE).await
     }
@@ -75,8 +73,8 @@ impl Patient {
         }
     }
 
-    /// Opens an object; any answer that no retry would better is the caller's to judge. Where the reading breaks off later,
-    /// it is read on from there.
+    /// Opens an object. The inner error is permanent: no retry can help, and the caller decides what it means. If the
+    /// body breaks off later, reading resumes there.
     pub(super) async fn open(
         &self,
         bucket: &Bucket,
@@ -96,12 +94,12 @@ impl Patient {
         }
     }
 
-    /// Opens an object that must be there.
+    /// Opens an object. A missing object is an error.
     pub(super) async fn open_existing(&self, bucket: &Bucket, key: &Key) -> Result<Opened, ManifestError> {
         self.open(bucket, key, None).await?.map_err(|fault| unreadable(bucket, key, fault))
     }
 
-    /// Opens an object while its `ETag` is this one, whatever the case of its letters.
+    /// Opens an object if it still has this `ETag`, compared without regard to case.
     pub(super) async fn open_pinned(
         &self,
         bucket: &Bucket,
@@ -116,14 +114,15 @@ impl Patient {
         };
         let opened = match self.open(bucket, key, Some(wanted)).await? {
             Ok(opened) => opened,
-            // Some servers compare letter by letter, and some tools change the case: ask what it is now.
+            // Some servers compare case-sensitively, and some tools change the case: read the current ETag and compare
+            // here.
             Err(fault) if fault.status == Some(412) => match self.open(bucket, key, None).await? {
                 Ok(opened) => opened,
                 Err(_) => return Err(changed(None)),
             },
             Err(fault) => return Err(unreadable(bucket, key, fault)),
         };
-        // Compared here too: some servers do not look at If-Match.
+        // Compared here as well: some servers ignore If-Match.
         let found = bare(&opened.etag);
         if found.eq_ignore_ascii_case(wanted) {
             return Ok(opened);
@@ -140,7 +139,7 @@ impl Patient {
     }
 }
 
-/// An `ETag` without the quotes and the mark of a weak one that people copy along.
+/// Returns an `ETag` without quotes and without the mark of a weak one, which people copy along.
 pub(super) fn bare(etag: &str) -> &str {
     etag.trim().trim_start_matches("W/").trim_matches('"')
 }
@@ -153,11 +152,11 @@ fn unreadable(bucket: &Bucket, key: &Key, fault: Fault) -> ManifestError {
     ManifestError::Store { doing: reading(bucket, key), fault: Box::new(fault) }
 }
 
-/// The attempts at one request, bounded in number and in time.
+/// The attempts at one request, limited in number and in time.
 struct Attempts {
     backoff: Backoff,
     began: Instant,
-    /// What the attempt before met.
+    /// The error of the previous attempt.
     last: Option<Fault>,
 }
 
@@ -170,7 +169,7 @@ impl Attempts {
         self.began + scaled(IN_ALL)
     }
 
-    /// One attempt, within what is left of the time; where that is too little, the attempt before says why.
+    /// Runs one attempt within the remaining time. If it times out, returns the error of the previous attempt.
     async fn bounded<T>(&self, attempt: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let answer = tokio::time::timeout_at(self.deadline(), attempt).await;
         answer.unwrap_or_else(|_| {
@@ -180,8 +179,8 @@ impl Attempts {
         })
     }
 
-    /// Waits before the next attempt, or gives the fault back where no attempt would better it, or none is left. Reads and
-    /// listings change nothing, so an ambiguous end is no risk. Whoever listens is told of a wait that is long already.
+    /// Waits before the next attempt. Returns an error if a retry cannot help or none is left. Reads and listings
+    /// change nothing, so retrying an ambiguous failure is safe. Long waits are reported to the listener in `timeouts`.
     async fn pause(&mut self, mut fault: Fault, doing: impl Fn() -> String) -> Result<(), ManifestError> {
         let wait = self
             .backoff

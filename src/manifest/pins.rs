@@ -1,4 +1,4 @@
-//! Whether a manifest's source is still what it was when it was frozen.
+//! Checks whether the source of a frozen manifest is unchanged.
 
 use std::fs;
 use std::io;
@@ -17,38 +17,38 @@ use super::patient::Patient;
 use crate::object::{Bucket, Key};
 use crate::store::Store;
 
-/// Why a job cannot go on with its frozen manifest as if nothing had happened.
+/// The source of a frozen manifest has changed, or cannot be checked.
 #[derive(Debug, Error)]
 pub enum PinBroken {
-    /// The source is another one now.
+    /// The content of the source is different now.
     #[error("{place} has changed since the job was prepared: its {what} was {was}, {}", now_is(now.as_deref()))]
     Changed {
-        /// The file.
+        /// The name of the file.
         place: String,
-        /// What of it was compared: `ETag` or SHA-256.
+        /// The property that was compared: `ETag` or SHA-256.
         what: &'static str,
-        /// What it was.
+        /// Its value when the manifest was frozen.
         was: String,
-        /// What it is now, where that could be had.
+        /// Its value now, if known.
         now: Option<String>,
     },
-    /// The source is not there any more.
+    /// The source no longer exists.
     #[error("{place} is gone; the job was prepared from it when its {what} was {was}")]
     Gone {
-        /// The file.
+        /// The name of the file.
         place: String,
-        /// What of it would have been compared.
+        /// The property to compare: `ETag` or SHA-256.
         what: &'static str,
-        /// What it was.
+        /// Its value when the manifest was frozen.
         was: String,
     },
-    /// Nobody can say: the source cannot be looked at just now.
+    /// The source cannot be read at the moment, so it is unknown whether it has changed.
     #[error("whether the job's source is still the same cannot be told: {0}")]
     Unseen(#[source] Box<ManifestError>),
 }
 
 impl PinBroken {
-    /// One line that says what to do about it.
+    /// Returns one line that says what to do about it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
@@ -61,13 +61,13 @@ impl PinBroken {
     }
 }
 
-/// Checks that a source is what it was when its manifest was frozen.
+/// Checks that a source is the same as when its manifest was frozen.
 ///
-/// An object is opened with If-Match and not read. A file of this machine is looked at, and read only where its size or
-/// its time is another one, or was never recorded. Of a listing nothing remains to compare.
+/// An object is opened with If-Match, and its body is not read. A local file is read only if its size or modification
+/// time differs, or was never recorded. A listing has nothing to compare.
 ///
 /// # Errors
-/// It has changed or is gone, or this cannot be told; a stop is among the reasons.
+/// Returns an error if the source has changed, no longer exists, or cannot be checked. A stop counts as the last.
 pub async fn unchanged(pin: &Pin, store: &Arc<dyn Store>, stop: &CancellationToken) -> Result<(), PinBroken> {
     match pin {
         Pin::Listing => Ok(()),
@@ -83,7 +83,7 @@ pub async fn unchanged(pin: &Pin, store: &Arc<dyn Store>, stop: &CancellationTok
 }
 
 async fn object(bucket: &Bucket, key: &Key, etag: &str, patient: &Patient) -> Result<(), PinBroken> {
-    // A server that gives no ETag leaves nothing to compare but that the object is there.
+    // If the server sends no ETag, only the existence of the object can be checked.
     let wanted = Some(etag).filter(|etag| !etag.is_empty());
     match patient.open_pinned(bucket, key, wanted).await {
         Ok(_unread) => Ok(()),
@@ -97,7 +97,7 @@ async fn object(bucket: &Bucket, key: &Key, etag: &str, patient: &Patient) -> Re
     }
 }
 
-/// A pinned file of this machine.
+/// A pinned file on this machine.
 struct File {
     path: String,
     sha256: String,
@@ -122,14 +122,14 @@ impl File {
     }
 }
 
-/// SHA-256 of a file's bytes, in lower-case hex.
+/// Returns the SHA-256 of the content of a file, in lower-case hex.
 fn digest(path: &str, stop: CancellationToken) -> Result<String, ManifestError> {
     let raw = input::open_local(Path::new(path), stop)?;
     let (_, tally) = input::digested::<Sha256, ()>(raw, false, path, Rest::Digest, |_| Ok(()))?;
     Ok(tally.digest)
 }
 
-/// What the disk says of a file; `None` where it does not say all of it.
+/// Returns the size and modification time of a file. Returns `None` if either is not available.
 pub(super) fn seen(path: &Path) -> Option<Seen> {
     let found = fs::metadata(path).ok()?;
     Some(Seen { size: found.len(), modified: Timestamp::try_from(found.modified().ok()?).ok()? })

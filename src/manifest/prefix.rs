@@ -1,16 +1,17 @@
-//! The source `prefix`: everything that a listing names.
+//! The source `prefix`: everything in the listing of a prefix.
 //!
-//! A listing begins as one range with one worker, and a small one stays that. One that goes on is cut: a range that has
-//! been listed up to some key is cut at a guessed key behind it (`cut`), and a worker that has nothing to do lists what
-//! is behind the cut. The first page behind a cut is asked for before anything is decided: where it is empty, nothing
-//! was cut, and the next guess is a better one.
+//! A listing starts as one range with one worker, and a small listing stays that way. A longer listing is split: a
+//! range that has been listed up to some key is split at a guessed key after it (`cut`), and an idle worker lists the
+//! part after the split point. The first page after the split point is requested before the split is made: if it is
+//! empty, there is no split, and the next guess is better informed.
 //!
-//! What is asked for in vain is bounded: a cut, good or bad, is tried for every eighth page at most, and costs at most
-//! one request, its own where nothing is behind it, otherwise the rest of the page that the range before it ends in.
+//! The number of wasted requests is bounded. There is at most one attempt per eight pages, and each attempt, good or
+//! bad, costs at most one extra request: the probe itself if nothing lies after the split point, otherwise the rest of
+//! the page in which the first range ends.
 //!
-//! Ranges have no gap between them and no key in common, whatever the guesses were: a range takes the keys behind its
-//! beginning, up to and with its end, with all their versions. The rows of each go into files of their own, so that
-//! nothing waits in memory for its turn (`take`, and the room's `stretch`); in the end the files are put in order.
+//! Ranges have no gaps and no keys in common, whatever the guesses: a range contains the keys after its start, up to
+//! and including its end, with all their versions. The rows of each range go to files of their own, so that no row
+//! waits in memory (`take`, and `stretch` in the parent module). In the end the files are put in order.
 
 mod cut;
 mod fleet;
@@ -37,36 +38,38 @@ use fleet::Fleet;
 use range::{Probed, Ranges, Wanted};
 use take::{Message, Taker};
 
-/// Pages between the listing and the thread that takes them: a page of the longest keys has about a megabyte.
+/// The maximum number of pages between the listing and the thread that consumes them. A page of the longest keys has
+/// about a megabyte.
 const PAGES: usize = 8;
 
-/// How a listing is spread over workers.
+/// How a listing is distributed over workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spread {
-    /// The most listing requests at once, from 1.
+    /// The maximum number of concurrent listing requests, at least 1.
     pub(super) workers: u32,
-    /// Pages that are listed for each cut that is tried.
+    /// The number of listed pages per attempt to split a range.
     pub(super) pages_a_cut: u64,
-    /// Pages that a range must be thought to have left to be cut.
+    /// The minimum number of pages that a range must probably have left to be split.
     pub(super) least: u32,
 }
 
 impl Default for Spread {
-    /// Sixteen: a server that answers in 20 ms sends 800 pages a second to them, and no store that was measured lists a
-    /// prefix faster; and what sixteen ranges take of memory is bounded.
+    /// Sixteen workers: a server that responds in 20 ms returns 800 pages per second to them, and no store that was
+    /// measured lists a prefix faster. The memory for sixteen ranges is bounded.
     fn default() -> Self {
         Self { workers: 16, pages_a_cut: 8, least: 4 }
     }
 }
 
 impl Spread {
-    /// No more workers than this.
+    /// Limits the number of workers.
     pub(super) fn within(self, concurrency: Option<u32>) -> Self {
         Self { workers: self.workers.min(concurrency.unwrap_or(u32::MAX)).max(1), ..self }
     }
 }
 
-/// Lists everything below a prefix into the sink, from where an earlier attempt left off if there was one.
+/// Lists everything below a prefix, and writes it to the row writer. Resumes from the checkpoint of an earlier attempt
+/// if there is one.
 pub(super) async fn list(
     bucket: &Bucket,
     prefix: &Key,
@@ -101,7 +104,7 @@ pub(super) async fn list(
         messages,
     };
     let outcome = lister.run().await;
-    // The taker's own error is why it listened no more.
+    // If the consumer failed, its error is the reason why it stopped receiving.
     let mut sink = match (outcome, joined(taking).await) {
         (Ok(()) | Err(End::Deaf), Err(error)) | (Err(End::Failed(error)), _) => return Err(error),
         (Ok(()), Ok(sink)) => sink,
@@ -111,34 +114,33 @@ pub(super) async fn list(
     Ok(sink)
 }
 
-/// Why the listing ended before its end.
+/// Why a listing ended early.
 enum End {
-    /// It cannot go on.
     Failed(ManifestError),
-    /// Nobody takes its pages any more.
+    /// The receiver of the pages is gone.
     Deaf,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     /// The next page of a range.
     Next(Lane),
-    /// What is behind a cut through it.
+    /// The first page after a split point in the range.
     Probe(Lane),
 }
 
 struct Answer {
     purpose: Purpose,
-    /// What was asked for in the end.
+    /// The position of the request that succeeded or failed last.
     from: Option<ListMark>,
-    /// Whether that is another thing than was to be asked for: the server did not take a token of an earlier attempt.
+    /// Whether that differs from the requested position: the server rejected the token of an earlier attempt.
     aged: bool,
-    /// `None` where nobody took the page before.
+    /// `None` if the previous page was never consumed.
     page: Option<Result<ListPage, ManifestError>>,
 }
 
-/// Asks for the pages of all ranges, and sends them on.
+/// Requests the pages of all ranges, and sends them to the consumer.
 struct Lister<'a> {
     request: ListRequest,
     listing: String,
@@ -158,7 +160,7 @@ impl Lister<'_> {
             match self.hear(answer).await {
                 Ok(()) => {}
                 Err(End::Failed(error)) => {
-                    // The other answers are given up, and what was taken is kept. The first error stands.
+                    // Drop the other requests, but keep what was consumed. The first error is returned.
                     self.asked.clear();
                     if error.may_pass() {
                         let _ = self.messages.send(Message::Keep).await;
@@ -170,7 +172,7 @@ impl Lister<'_> {
         }
     }
 
-    /// Gives every worker that may be at work something to do, as far as there is anything.
+    /// Starts requests for all idle workers, as long as there is work.
     fn ask(&mut self) {
         while self.asked.len() < self.fleet.allowed() {
             let (purpose, wanted) = if let Some(wanted) = self.ranges.next_waiting() {
@@ -196,10 +198,10 @@ impl Lister<'_> {
         }
     }
 
-    /// A cut is only a guess, so that nothing is lost where its page cannot be had. Whatever else is wrong, such as
-    /// credentials that are refused, shows at the next page of a range.
+    /// Gives up a probe that failed. A split point is only a guess, so nothing is lost. Other problems, such as
+    /// rejected credentials, recur at the next page of a range.
     async fn hear_refusal(&mut self, lane: Lane, fault: &Fault) -> Result<(), End> {
-        // Neither says anything of what the server can do.
+        // Neither error says anything about the abilities of the server.
         if matches!(fault.class, FaultClass::Throttled | FaultClass::Credentials) {
             self.ranges.abandoned(lane);
             return Ok(());
@@ -228,8 +230,7 @@ impl Lister<'_> {
         }
     }
 
-    /// The server does not begin where it is told to, and perhaps does not take its own token either: everything is listed
-    /// anew.
+    /// Lists everything again: the server ignores the requested start, and perhaps its own tokens as well.
     async fn start_over(&mut self, why: &str) -> Result<(), End> {
         self.asked.clear();
         self.ranges.start_over();
@@ -248,8 +249,8 @@ impl Lister<'_> {
     }
 }
 
-/// One page, once the one before it was taken. Where the server does not take a token of an earlier attempt, because
-/// tokens may age, it is asked otherwise.
+/// Requests one page, once the previous page is consumed. If the server rejects a token of an earlier attempt, which
+/// may have expired, requests the alternative position.
 async fn ask(patient: &Patient, purpose: Purpose, request: ListRequest, wanted: Wanted) -> Answer {
     let Wanted { from, otherwise, taken, .. } = wanted;
     if let Some(taken) = taken
@@ -265,7 +266,7 @@ async fn ask(patient: &Patient, purpose: Purpose, request: ListRequest, wanted: 
     let refused = matches!(&page, Err(ManifestError::Store { fault, .. }) if fault.status == Some(400));
     if let (true, Some(Next::List(from))) = (refused, otherwise) {
         let again = ListRequest { from, ..request.clone() };
-        // Expired credentials are a 400 as well: then the first refusal stands.
+        // Expired credentials are a 400 as well: in that case the first error is returned.
         if let Ok(page) = patient.list(&again).await {
             return Answer { purpose, from: again.from, aged: true, page: Some(Ok(page)) };
         }

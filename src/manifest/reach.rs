@@ -1,32 +1,33 @@
-//! Which keys a frozen manifest lies between: whether two jobs may touch the same object is asked of this, not of rows.
+//! The key ranges of a frozen manifest: a comparison of ranges, not rows, decides whether two jobs may touch the same
+//! object.
 
 use crate::object::{Bucket, Key};
 
-/// The most buckets whose keys are told apart; a manifest of more may touch anything.
+/// The maximum number of buckets with separate ranges; a manifest with more may touch anything.
 const MAX_BUCKETS: usize = 64;
 
-/// What a job may touch.
+/// The objects that a job may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Nobody knows: the manifest names more than 64 buckets, or an earlier build froze it.
+    /// Unknown: the manifest names more than 64 buckets, or an earlier release froze it.
     Unknown,
-    /// Only keys in these ranges, at most one of each bucket, by the bucket's name; none where there are no rows.
+    /// Only keys in these ranges, at most one per bucket, sorted by bucket name. Empty if there are no rows.
     Known(Vec<KeyRange>),
 }
 
-/// All keys of one bucket from one to another, both of them included.
+/// All keys of one bucket from one key to another, both included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
-    /// The bucket.
+    /// The bucket of the keys.
     pub bucket: Bucket,
-    /// The smallest key, by its bytes.
+    /// The smallest key, in byte order.
     pub first: Key,
-    /// The largest key.
+    /// The largest key, in byte order.
     pub last: Key,
 }
 
 impl Reach {
-    /// Whether an object may lie within both. What is unknown overlaps everything but a manifest without rows.
+    /// Returns whether an object may lie in both. Unknown ranges overlap everything except a manifest without rows.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
@@ -45,12 +46,12 @@ impl KeyRange {
     }
 }
 
-/// Watches rows go by. Where they are sorted it costs one comparison and one copy of a key: 8 ns a row, a twentieth of
-/// what freezing a row takes.
+/// Tracks the key ranges of a sequence of rows. For sorted rows it costs one comparison and one copy of a key: 8 ns per
+/// row, a twentieth of the time that freezing a row takes.
 pub(super) struct Tracker {
-    /// By the bucket's name; `None` once there were too many.
+    /// Sorted by bucket name; `None` if there were too many buckets.
     spans: Option<Vec<Span>>,
-    /// The span of the row before: rows of a bucket mostly come together.
+    /// The index of the previous row's span: rows of one bucket are usually adjacent.
     current: usize,
 }
 
@@ -61,12 +62,11 @@ struct Span {
 }
 
 impl Tracker {
-    /// No row has gone by.
     pub(super) fn new() -> Self {
         Self::going_on(Reach::Known(Vec::new()))
     }
 
-    /// Goes on where an earlier one was.
+    /// Continues from known ranges.
     pub(super) fn going_on(reach: Reach) -> Self {
         let spans = match reach {
             Reach::Unknown => None,
@@ -75,7 +75,6 @@ impl Tracker {
         Self { spans, current: 0 }
     }
 
-    /// Takes a key in.
     pub(super) fn note(&mut self, bucket: &str, key: &[u8]) {
         let Some(spans) = &mut self.spans else { return };
         if spans.get(self.current).is_none_or(|span| span.bucket != bucket) {
@@ -99,7 +98,7 @@ impl Tracker {
         }
     }
 
-    /// Takes in what went by elsewhere.
+    /// Merges ranges that were tracked elsewhere.
     pub(super) fn take_in(&mut self, reach: &Reach) {
         match reach {
             Reach::Unknown => self.spans = None,
@@ -112,7 +111,6 @@ impl Tracker {
         }
     }
 
-    /// What has gone by.
     pub(super) fn reach(&self) -> Reach {
         match &self.spans {
             None => Reach::Unknown,

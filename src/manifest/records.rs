@@ -1,54 +1,54 @@
-//! CSV records, strictly by RFC 4180 but for its line ends, in constant memory.
+//! A reader for CSV records, strict RFC 4180 except for line ends, in constant memory.
 //!
-//! Stricter than most readers on purpose: what these forgive (a stray quote, an empty line, text behind a closing
-//! quote) is in a list of objects to change a sign that it is not the list its author meant.
+//! It is stricter than most readers on purpose: what other readers accept (a stray quote, an empty line, text after a
+//! closing quote) is, in a list of objects to change, a sign that the list is not what its author intended.
 
 use std::io::{self, BufRead};
 use std::ops::Range;
 
 use memchr::{memchr, memchr_iter, memchr3};
 
-/// The longest record. A key of 1,024 bytes takes 3,072 when all of it is escaped; inventories hold ACLs as well.
+/// The maximum length of a record in bytes. A key of 1,024 bytes takes 3,072 when all of it is escaped; inventories
+/// contain ACLs as well.
 const MAX_RECORD_BYTES: usize = 1 << 20;
 
-/// What stands before some files' text to say that it is UTF-8.
+/// The byte order mark, which some files start with to say that they are UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Whether lines may end with CR LF.
+/// The accepted line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnds {
     /// LF only.
     Lf,
-    /// Both.
+    /// LF and CR LF.
     Either,
 }
 
-/// Reads records, one at a time into one buffer.
+/// Reads records one at a time into one buffer.
 pub(super) struct Records<R> {
     input: R,
     ends: LineEnds,
     limit: usize,
     raw: Vec<u8>,
     fields: Vec<Range<usize>>,
-    /// Whether the record holds no quote and no CR: hardly one does, and the rest is then quick.
+    /// Whether the record has neither a quote nor a CR: this is the common case, and has a fast path.
     plain: bool,
     row: u64,
     line: u64,
     next_line: u64,
 }
 
-/// What came next.
+/// The next item of the file.
 #[derive(Debug)]
 pub(super) enum Next<'a> {
-    /// A record.
     Record(Record<'a>),
-    /// A record that is none, and why; the one behind it can be read.
+    /// An invalid record, and the reason; reading can continue after it.
     Bad(String),
-    /// Nothing more.
+    /// The end of the file.
     End,
 }
 
-/// One record's fields.
+/// The fields of a record.
 #[derive(Debug)]
 pub(super) struct Record<'a> {
     raw: &'a [u8],
@@ -56,17 +56,16 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// How many fields there are.
     pub(super) fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// One field, without its quotes.
+    /// Returns a field without its quotes.
     pub(super) fn field(&self, index: usize) -> Option<&'a str> {
         std::str::from_utf8(self.bytes(index)?).ok()
     }
 
-    /// The same as bytes, which are UTF-8.
+    /// Returns the same as bytes, which are valid UTF-8.
     pub(super) fn bytes(&self, index: usize) -> Option<&'a [u8]> {
         self.raw.get(self.fields.get(index)?.clone())
     }
@@ -75,19 +74,17 @@ impl<'a> Record<'a> {
 /// Why the file cannot be read any further.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// Its bytes stopped coming, or cannot be inflated.
+    /// Reading or decompressing it failed.
     Io(io::Error),
-    /// It has not the form of a manifest at all.
+    /// It does not have the format of a manifest.
     Form {
-        /// What is wrong.
         what: String,
-        /// How to mend it.
+        /// How to fix it.
         help: &'static str,
     },
 }
 
 impl<R: BufRead> Records<R> {
-    /// Reads from here.
     pub(super) fn new(input: R, ends: LineEnds) -> Self {
         Self::with_limit(input, ends, MAX_RECORD_BYTES)
     }
@@ -96,17 +93,16 @@ impl<R: BufRead> Records<R> {
         Self { input, ends, limit, raw: Vec::new(), fields: Vec::new(), plain: true, row: 0, line: 0, next_line: 1 }
     }
 
-    /// The number of the record read last, from 1.
+    /// Returns the number of the last record read, from 1.
     pub(super) fn row(&self) -> u64 {
         self.row
     }
 
-    /// The line that it began on, from 1.
+    /// Returns the number of the line that this record started on, from 1.
     pub(super) fn line(&self) -> u64 {
         self.line
     }
 
-    /// Reads the next record.
     pub(super) fn next(&mut self) -> Result<Next<'_>, Broken> {
         if !self.read_raw()? {
             return Ok(Next::End);
@@ -130,13 +126,13 @@ impl<R: BufRead> Records<R> {
         } else if let Err(why) = split(&mut self.raw, &mut self.fields) {
             return Ok(Next::Bad(why.to_owned()));
         }
-        // Taking quotes out removes whole ASCII characters, so that each field is still the text it was checked to be.
+        // Removing quotes removes whole ASCII characters, so each field is still valid UTF-8.
         Ok(Next::Record(Record { raw: &self.raw, fields: &self.fields }))
     }
 
-    /// Reads one record's bytes without the LF behind it; `false` at the end of the file.
+    /// Reads the bytes of one record, without the final LF. Returns `false` at the end of the file.
     ///
-    /// A record goes on over a line end while the number of its quotes is odd.
+    /// A record continues on the next line while its number of quotes is odd.
     fn read_raw(&mut self) -> Result<bool, Broken> {
         self.raw.clear();
         self.plain = true;
@@ -171,7 +167,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// Appends what comes up to the next LF, and the LF, but no more bytes than there is room for; how many.
+    /// Appends the bytes up to and including the next LF, but at most `room` bytes. Returns their number.
     fn read_line(&mut self, room: usize) -> io::Result<usize> {
         let mut count = 0;
         loop {
@@ -231,12 +227,13 @@ impl<R: BufRead> Records<R> {
     }
 }
 
-/// The same as the method, which looks at what is behind the last 64 bytes one by one: for a row that is half of it.
+/// Does the same as the method of slices. That method checks the bytes after the last full 64-byte block one by one,
+/// which is half of a typical row.
 fn is_ascii(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |all, byte| all | byte).is_ascii()
 }
 
-/// Refuses a byte order mark: with it the first bucket would have another name.
+/// Rejects a byte order mark, which would become part of the first bucket name, and other encodings.
 fn check_start(raw: &[u8]) -> Result<(), Broken> {
     let form = |what: &str, help| Err(Broken::Form { what: what.to_owned(), help });
     if raw.starts_with(BOM) {
@@ -265,7 +262,7 @@ fn split_at_commas(raw: &[u8], fields: &mut Vec<Range<usize>>) {
     fields.push(start..raw.len());
 }
 
-/// Finds the fields of any record; those with doubled quotes are made single in place.
+/// Finds the fields of any record, and replaces doubled quotes by single ones in place.
 fn split(raw: &mut Vec<u8>, fields: &mut Vec<Range<usize>>) -> Result<(), &'static str> {
     fields.clear();
     let (mut read, mut write) = (0, 0);
@@ -314,7 +311,7 @@ mod tests {
     type Rows = Vec<Result<Vec<String>, String>>;
 
     fn read_with(text: &[u8], ends: LineEnds) -> Result<Rows, String> {
-        // A buffer of three bytes puts every boundary everywhere.
+        // A buffer of three bytes puts buffer boundaries at every position.
         let mut records = Records::with_limit(BufReader::with_capacity(3, text), ends, 64);
         let mut rows = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! The source of a retry: the failed rows of an earlier job's sealed report files, then the rows that it never settled.
+//! The source of a retry: the failed rows in the report files of an earlier job, then the rows that it never finished.
 
 use super::csv::refuse_facts;
 use super::error::{BadRows, ManifestError};
@@ -11,10 +11,10 @@ use super::sink::Sink;
 use super::spec::{CsvPlace, Narrowing, ReportFile, Rest};
 use crate::object::{ObjectId, VersionId};
 
-/// Rows read from the first job's manifest at once.
+/// The number of rows read from the first job's manifest at once.
 const BATCH: usize = 1024;
 
-/// Reads both into the sink. An object of the rest that is among the failed as well is simply another row.
+/// Writes both kinds of rows to the row writer. An object that occurs in both gives two rows.
 pub(super) async fn read(
     failed: &[ReportFile],
     rest: Option<&Rest>,

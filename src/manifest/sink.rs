@@ -1,4 +1,4 @@
-//! Where every source's rows go: through the filter, and into the parts.
+//! The destination of the rows of every source: applies the filter, and writes the rows to partitions.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,33 +24,33 @@ use super::survey::Survey;
 use crate::object::{Key, MAX_KEY_BYTES};
 use crate::store::Store;
 
-/// Rows between two looks at the stop token, and two words of progress.
+/// The number of rows between two checks of the stop token, which are also the progress reports.
 const ROWS_A_STRIDE: u64 = 4096;
 
-/// Characters of a key that is too long to be one.
+/// The number of characters that a message shows of an unsupported key.
 const SHOWN: usize = 256;
 
-/// How far the reading of a source has come.
+/// The progress in reading a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// Rows read from the source.
+    /// The number of rows read from the source.
     pub read: u64,
-    /// Rows that the filter took.
+    /// The number of rows that the filter included.
     pub taken: u64,
 }
 
-/// Takes rows until the source has no more.
+/// Accepts the rows of a source.
 ///
-/// Rows go to one lane at a time: the only one, unless the source adds others.
+/// Rows go to one partition at a time. There is a single partition unless the source adds others.
 pub(super) struct Sink {
     filter: Filter,
     store: Arc<dyn Store>,
     lanes: Vec<Stretch>,
-    /// Where rows go now.
+    /// The index of the partition that rows go to now.
     current: usize,
-    /// The order of the lanes' rows in the manifest.
+    /// The order of the partitions in the manifest.
     order: Vec<Lane>,
-    /// Of all lanes together.
+    /// The total of all partitions.
     prepared: Prepared,
     progress: watch::Sender<Prepared>,
     stop: CancellationToken,
@@ -58,19 +58,19 @@ pub(super) struct Sink {
     keeper: Option<Keeper>,
     home: PathBuf,
     sizes: Sizes,
-    /// Where the draft that was found goes on.
+    /// The cursor of the checkpoint that was loaded, for the source to resume from.
     mark: Option<Mark>,
-    /// Looks at every row that is taken.
+    /// Samples every row that is included.
     survey: Option<Survey>,
-    /// Set where it is to stop at the first object.
+    /// Set if reading stops after the first objects.
     glance: Option<Glance>,
-    /// What a file takes on disk beside the parts, in bytes.
+    /// The size of a temporary file beside the parts, in bytes.
     aside: u64,
-    /// Where rows go instead of the parts, if they do.
+    /// If set, rows go here and not to the parts.
     pile: Option<Box<Pile>>,
 }
 
-/// What a sink has in the end.
+/// The result of a freeze.
 pub(super) struct Drained {
     pub(super) parts: Vec<PartInfo>,
     pub(super) read: u64,
@@ -80,17 +80,17 @@ pub(super) struct Drained {
     pub(super) survey: Option<Survey>,
 }
 
-/// How much of a source lies between two checkpoints: whichever of the two comes first.
+/// The distance between two checkpoints: whichever limit is reached first.
 ///
-/// Counted and not timed, so that a run can be repeated. A checkpoint costs a few flushes of the disk, some tens of
-/// milliseconds at worst; 64 pages of a listing take seconds, and seconds is what a crash may cost. It ends a block,
-/// which is full after as many rows anyway, so that it makes the parts no larger. It does not end the part: that is
-/// recorded by its length, and ten billion rows are some 2,400 parts and not 150,000.
+/// Counted and not timed, so that a run can be reproduced. A checkpoint costs a few disk flushes, some tens of
+/// milliseconds at worst; 64 pages of a listing take seconds, which is the time that a crash may cost. It ends the
+/// current block, which would be full after as many rows anyway, so the parts do not become larger. It does not end the
+/// part: the checkpoint records the length of the part, and ten billion rows need some 2,400 parts instead of 150,000.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cadence {
     /// Pages of a listing, or data files of an inventory.
     pub(super) steps: u32,
-    /// Rows read, taken or not.
+    /// Rows read, whether included or not.
     pub(super) rows: u64,
 }
 
@@ -101,7 +101,7 @@ impl Default for Cadence {
 }
 
 impl Sink {
-    /// Takes what the filter takes into the writer's parts.
+    /// Creates a row writer that starts from `begun`.
     pub(super) fn new(
         filter: Filter,
         store: Arc<dyn Store>,
@@ -143,7 +143,7 @@ impl Sink {
         }
     }
 
-    /// Takes nothing, writes nothing, and stops at the first object that the filter takes, or after so many rows.
+    /// Creates a row writer that writes nothing, and stops once enough objects have been found.
     pub(super) fn glancing(filter: Filter, store: Arc<dyn Store>, glance: Glance) -> Self {
         let sizes = Sizes { spread: Spread::default().within(Some(1)), ..Sizes::default() };
         let begun = Begun { home: PathBuf::new(), keeper: None, lanes: Vec::new(), draft: None, sizes };
@@ -151,7 +151,7 @@ impl Sink {
         Self { glance: Some(glance), ..sink }
     }
 
-    /// Another one, through this filter, whose rows go onto a pile to be compared, and are worked on by nobody.
+    /// Creates another row writer with this filter, whose rows are only collected for a comparison.
     pub(super) fn piling(&self, filter: Filter) -> Self {
         let pile = Pile::new(&self.home, self.sizes.room, self.sizes.max_disk, &self.stop);
         let begun = Begun { home: PathBuf::new(), keeper: None, lanes: Vec::new(), draft: None, sizes: self.sizes };
@@ -159,7 +159,7 @@ impl Sink {
         Self { pile: Some(Box::new(pile)), ..Self::new(filter, store, begun, progress, stop, None) }
     }
 
-    /// Piles up rows of this side from now on, through another filter.
+    /// Collects rows of this side from now on, with another filter.
     pub(super) fn onto(mut self, side: Side, filter: Filter) -> Self {
         if let Some(pile) = &mut self.pile {
             pile.turn(side);
@@ -167,33 +167,34 @@ impl Sink {
         Self { filter, ..self }
     }
 
-    /// What was piled up, and what is worth saying of it.
+    /// Returns the collected rows, and the warnings.
     pub(super) fn into_pile(self) -> Result<(Pile, Vec<Warning>), ManifestError> {
         let none = || ManifestError::corrupt(&self.home, "nothing was piled up in it");
         Ok((*self.pile.ok_or_else(none)?, self.warnings))
     }
 
-    /// Adds what another one has to say.
+    /// Adds the warnings of another row writer.
     pub(super) fn take_warnings(&mut self, warnings: Vec<Warning>) {
         self.warnings.extend(warnings);
     }
 
-    /// What is to become of the rest of a file whose rows are not read on: where a glance is enough, nothing.
+    /// Returns what to do with the rest of a file when reading stops early: skip it if only the first objects are
+    /// needed.
     pub(super) fn rest(&self) -> Rest {
         if self.glance.is_some() { Rest::Leave } else { Rest::Digest }
     }
 
-    /// Whether it stops at the first object that the filter takes.
+    /// Returns whether reading stops after the first objects.
     pub(super) fn glances(&self) -> bool {
         self.glance.is_some()
     }
 
-    /// Where files may be kept for a while; `None` where nothing is written.
+    /// Returns the folder for temporary files. Returns `None` if nothing is written.
     pub(super) fn home(&self) -> Option<&Path> {
         if self.glance.is_some() { None } else { Some(&self.home) }
     }
 
-    /// Counts a file of so many bytes as taking room beside the names, instead of the one before.
+    /// Sets the size of the temporary file beside the parts. Returns an error if both together exceed the limit.
     pub(super) fn set_aside(&mut self, place: &str, bytes: u64) -> Result<(), ManifestError> {
         self.aside = bytes;
         let lane = &mut self.lanes[self.current];
@@ -207,7 +208,7 @@ impl Sink {
         }
     }
 
-    /// Names the file that takes the room which is not there.
+    /// Converts an exceeded limit to an error that names the temporary file, if there is one.
     pub(super) fn beside(&self, error: ManifestError, place: &str) -> ManifestError {
         match error {
             ManifestError::TooLarge { used, limit, .. } if self.aside > 0 => {
@@ -218,17 +219,16 @@ impl Sink {
         }
     }
 
-    /// Where the source is to go on, if it is; told once.
+    /// Returns the cursor that the source resumes from, if any. Returns it only once.
     pub(super) fn take_mark(&mut self) -> Option<Mark> {
         self.mark.take()
     }
 
-    /// The sizes that it works in.
     pub(super) fn sizes(&self) -> Sizes {
         self.sizes
     }
 
-    /// Forgets all rows: the source cannot go on where it was.
+    /// Removes all rows: the source cannot resume.
     pub(super) fn start_over(&mut self) -> Result<(), ManifestError> {
         frozen::clear(&self.home)?;
         self.lanes = vec![Stretch::new(&self.home, Lane(0), self.sizes)];
@@ -242,14 +242,14 @@ impl Sink {
         }
     }
 
-    /// A new lane, for rows that are not to stand behind the last.
+    /// Adds a partition, for rows that do not follow the last row.
     pub(super) fn add_lane(&mut self) -> Lane {
         let lane = Lane(u32::try_from(self.lanes.len()).unwrap_or(u32::MAX));
         self.lanes.push(Stretch::new(&self.home, lane, self.sizes));
         lane
     }
 
-    /// Sends the rows that follow into this lane.
+    /// Sets the partition that the next rows go to.
     pub(super) fn turn_to(&mut self, lane: Lane) {
         let Some(found) = self.lanes.iter().position(|it| it.lane() == lane) else { return };
         self.current = found;
@@ -264,48 +264,49 @@ impl Sink {
         self.lanes[found].beside(others);
     }
 
-    /// The order of the lanes in the manifest, where it is not that in which they were added.
+    /// Sets the order of the partitions in the manifest, if it differs from the order in which they were added.
     pub(super) fn set_order(&mut self, order: Vec<Lane>) {
         self.order = order;
     }
 
-    /// Behind a page or a data file: whether there are rows enough to be kept.
+    /// Records the end of a page or data file. Returns whether a checkpoint is due.
     pub(super) fn step(&mut self) -> bool {
         self.lanes[self.current].step(self.sizes.cadence)
     }
 
-    /// The lanes with a step since their rows were kept last.
+    /// Returns the partitions with pages or data files since their last checkpoint.
     pub(super) fn ahead(&self) -> Vec<Lane> {
         self.lanes.iter().filter(|lane| lane.is_ahead()).map(Stretch::lane).collect()
     }
 
-    /// Ends the parts of the lane in hand: all its rows are there.
+    /// Seals the current partition: it has all its rows.
     pub(super) fn seal(&mut self) -> Result<(), ManifestError> {
         self.lanes[self.current].seal()
     }
 
-    /// Brings the rows of the lane in hand to the disk; a draft that is to tell of them is still to be written.
+    /// Syncs the rows of the current partition to disk. Does not write the checkpoint that records them.
     pub(super) fn flush(&mut self) -> Result<(), ManifestError> {
         if self.keeper.is_some() { self.lanes[self.current].keep() } else { Ok(()) }
     }
 
-    /// Writes the draft: what was flushed of each lane, and where the source goes on behind that.
+    /// Writes the checkpoint: the synced rows of each partition, and the cursor after them.
     pub(super) fn save(&self, mark: Mark) -> Result<(), ManifestError> {
         let Some(keeper) = &self.keeper else { return Ok(()) };
         let lanes = self.lanes.iter().map(|lane| lane.kept().clone()).collect();
         keeper.save(&Draft { lanes, warnings: self.warnings.clone(), mark })
     }
 
-    /// Keeps the rows of a source that has one lane.
+    /// Writes a checkpoint of a source with a single partition, including its rows.
     pub(super) fn keep(&mut self, mark: Mark) -> Result<(), ManifestError> {
         self.flush()?;
         self.save(mark)
     }
 
-    /// Refuses a source whose rows may take more than the limit on disk.
+    /// Returns an error if the rows of a source probably exceed the limit on disk.
     ///
-    /// Of an inventory the size of its compressed data files is known before one of them is read. They hold more than
-    /// names, so that it is mostly too high a guess; with a filter it says nothing, and is left to what is written.
+    /// The size of the compressed data files of an inventory is known before any of them is read. They contain more
+    /// than names, so the estimate is usually too high. With a filter it is meaningless, and only the bytes actually
+    /// written count.
     pub(super) fn refuse_too_large(&self, place: &str, estimate: u64) -> Result<(), ManifestError> {
         match self.sizes.max_disk {
             Some(limit) if estimate > limit && self.filter.takes_all() && self.pile.is_none() => {
@@ -315,58 +316,57 @@ impl Sink {
         }
     }
 
-    /// Notes that the rows lie behind a prefix, which belongs to what they may touch.
+    /// Extends the key ranges by the prefix that the rows were listed under.
     pub(super) fn note_prefix(&mut self, bucket: &str, prefix: &[u8]) {
         if self.prepared.taken > 0 {
             self.lanes[self.current].tracker.note(bucket, prefix);
         }
     }
 
-    /// Whether every fact is looked at that the source tells, and not only what the filter and the census need.
+    /// Returns whether a source must report every fact it has, and not only those that the filter and the class
+    /// statistics need.
     pub(super) fn surveys(&self) -> bool {
         self.survey.is_some() || self.pile.is_some()
     }
 
-    /// The filter, for a source that must know which facts to read.
+    /// Returns the filter, for a source that must know which facts to read.
     pub(super) fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// Rows read so far.
     pub(super) fn read(&self) -> u64 {
         self.prepared.read
     }
 
-    /// Says how many rows its source has, where they came by another way.
+    /// Sets the number of rows read, for a source whose rows went to another row writer first.
     pub(super) fn set_read(&mut self, rows: u64) {
         self.prepared.read = rows;
         self.lanes[self.current].prepared.read = rows;
     }
 
-    /// Objects taken so far.
+    /// Returns the number of objects included so far.
     pub(super) fn taken(&self) -> u64 {
         self.prepared.taken
     }
 
-    /// Something worth saying.
     pub(super) fn warn(&mut self, message: String, help: &str) {
         self.warnings.push(Warning { message, help: help.to_owned() });
     }
 
-    /// Something worth saying that may have been said already.
+    /// Adds a warning, unless there is one with the same message.
     pub(super) fn warn_once(&mut self, message: String, help: &str) {
         if !self.warnings.iter().any(|warning| warning.message == message) {
             self.warn(message, help);
         }
     }
 
-    /// A page of a listing was read, with objects or without.
+    /// Records that a page of a listing was read, with or without objects.
     pub(super) fn page_read(&self) -> Result<(), ManifestError> {
         let enough = self.glance.as_ref().is_some_and(|glance| glance.has_read_page(self.prepared.read));
         if enough { Err(ManifestError::Stopped) } else { Ok(()) }
     }
 
-    /// A row that is no object to work on, such as a delete marker: read, and left.
+    /// Counts a row that is not an object to process, such as a delete marker.
     pub(super) fn pass_over(&mut self) -> Result<(), ManifestError> {
         if self.glance.as_ref().is_some_and(|glance| glance.has_seen(self.prepared.read)) {
             return Err(ManifestError::Stopped);
@@ -382,7 +382,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Takes or leaves one row; the inner error says why it names no object that this store could work on.
+    /// Adds a row if the filter includes it. The inner error says why the row names no object that the store can
+    /// process.
     pub(super) fn push(&mut self, row: &Row<'_>) -> Result<Result<(), String>, ManifestError> {
         self.pass_over()?;
         if let Err(why) = check_name(row) {
@@ -408,7 +409,7 @@ impl Sink {
         Ok(Ok(()))
     }
 
-    /// Takes a row that was checked and judged.
+    /// Adds a row that has been checked and filtered.
     pub(super) fn take_named(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
         if let Some(limit) = self.sizes.max_objects.filter(|limit| self.prepared.taken >= *limit) {
             return Err(ManifestError::TooMany { limit, found: None });
@@ -420,7 +421,7 @@ impl Sink {
         self.lanes[self.current].push(row)
     }
 
-    /// Ends the parts and puts them in order; they are on disk when this returns.
+    /// Seals the partitions and puts them in order. The parts are on disk when this returns.
     pub(super) fn finish(mut self) -> Result<Drained, ManifestError> {
         let (mut tracker, mut census) = (Tracker::new(), Census::default());
         for lane in &mut self.lanes {
@@ -439,7 +440,7 @@ impl Sink {
     }
 }
 
-/// What holds for the name of every object, whatever the store.
+/// Checks the rules for names that apply to every store.
 fn check_name(row: &Row<'_>) -> Result<(), String> {
     check_bucket(row.bucket)?;
     match row.key.len() {
@@ -453,8 +454,8 @@ fn check_name(row: &Row<'_>) -> Result<(), String> {
     }
 }
 
-/// A bucket's name becomes part of a host name or of a path, so that a wild one in a file from elsewhere could send
-/// signed requests to a host that is not the store's.
+/// Checks a bucket name. It becomes part of a host name or a path: a malicious name in a file from elsewhere could send
+/// signed requests to a foreign host.
 pub(super) fn check_bucket(bucket: &str) -> Result<(), String> {
     if bucket.is_empty() {
         return Err("the bucket is empty".to_owned());

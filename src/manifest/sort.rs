@@ -1,9 +1,8 @@
-//! Sorts more records than memory holds.
+//! An external sort, for more records than fit into memory.
 //!
-//! Records are bytes, and their order is that of their bytes. As many as there is room for are sorted in memory and
-//! written out as a run. When there are as many runs as may be merged at once, they become one of the next level, and
-//! so on: memory and open files are bounded, and a record is written as often as there are levels. A sort of a few
-//! records never touches the disk.
+//! Records are byte strings, sorted in byte order. Records that fit into the memory budget are sorted and written out
+//! as a run. When a level has as many runs as can be merged at once, they are merged into one run of the next level:
+//! memory and open files are bounded, and a record is written once per level. A small sort never touches the disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,12 +16,12 @@ use super::error::ManifestError;
 mod merge;
 mod run;
 
-/// What a sort may use.
+/// The limits of a sort.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// Bytes of memory for a run: for the records, and for where they lie.
+    /// Bytes of memory per run: for the records and their positions.
     pub(super) bytes: usize,
-    /// Runs that are merged at once, at least two.
+    /// The number of runs that are merged at once, at least two.
     pub(super) runs: usize,
 }
 
@@ -32,7 +31,7 @@ impl Default for Room {
     }
 }
 
-/// Takes records in any order.
+/// Accepts records in any order.
 pub(super) struct Sorter {
     folder: PathBuf,
     room: Room,
@@ -42,7 +41,7 @@ pub(super) struct Sorter {
 }
 
 impl Sorter {
-    /// Sorts with files in this folder, which go by themselves.
+    /// Sorts with unnamed temporary files in this folder, which vanish when they are closed.
     pub(super) fn new(folder: &Path, room: Room, stop: &CancellationToken) -> Self {
         let room = Room { runs: room.runs.max(2), ..room };
         Self { folder: folder.to_owned(), room, stop: stop.clone(), batch: Batch::default(), levels: Vec::new() }
@@ -61,12 +60,12 @@ impl Sorter {
         Ok(())
     }
 
-    /// Bytes that it holds on the disk. While runs are merged, those of one level are there twice.
+    /// Returns the number of bytes on disk. During a merge, the runs of one level exist twice.
     pub(super) fn on_disk(&self) -> u64 {
         self.levels.iter().map(Runs::bytes).sum()
     }
 
-    /// All records in order, those that are equal once.
+    /// Returns all records in order, without duplicates.
     pub(super) fn finish(mut self) -> Result<Sorted, ManifestError> {
         if self.levels.is_empty() {
             self.batch.sort();
@@ -84,7 +83,7 @@ impl Sorter {
         Ok(Sorted(Place::Disk(Merge::new(runs, self.folder, self.stop)?)))
     }
 
-    /// Writes what is in memory out, and merges the levels that are full by that.
+    /// Writes the records in memory to a run, and merges the levels that are full.
     fn spill(&mut self) -> Result<(), ManifestError> {
         self.batch.sort();
         self.see_to_level(0)?;
@@ -103,7 +102,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Makes one run of the next level of all of this one.
+    /// Merges all runs of a level into one run of the next level.
     fn merge(&mut self, level: usize) -> Result<(), ManifestError> {
         self.see_to_level(level + 1)?;
         let mut merge = Merge::new(self.levels[level].take(), self.folder.clone(), self.stop.clone())?;
@@ -137,7 +136,7 @@ struct Batch {
     spans: Vec<Span>,
 }
 
-/// Where a record lies.
+/// The position of a record in the buffer.
 #[derive(Clone, Copy)]
 struct Span {
     from: usize,
@@ -169,14 +168,14 @@ impl Batch {
         self.spans.iter().map(|span| &self.text[span.from..span.to])
     }
 
-    /// Makes room for the next run; the memory is kept.
+    /// Removes the records for the next run, but keeps the memory.
     fn clear(&mut self) {
         self.text.clear();
         self.spans.clear();
     }
 }
 
-/// Records in rising order, each once. After an error it is of no use.
+/// Records in ascending order, without duplicates. Unusable after an error.
 pub(super) struct Sorted(Place);
 
 enum Place {
@@ -185,7 +184,7 @@ enum Place {
 }
 
 impl Sorted {
-    /// Goes to the next record, at first to the first; `false` behind the last one.
+    /// Advances to the next record, initially to the first. Returns `false` at the end.
     pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
         match &mut self.0 {
             Place::Memory { batch, next } => {
@@ -196,7 +195,7 @@ impl Sorted {
         }
     }
 
-    /// The record that [`advance`](Self::advance) went to.
+    /// Returns the current record.
     pub(super) fn record(&self) -> &[u8] {
         match &self.0 {
             Place::Memory { batch, next } => batch.record(next.saturating_sub(1)),

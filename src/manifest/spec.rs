@@ -1,4 +1,4 @@
-//! What a plan says of its manifest, checked.
+//! The manifest section of a plan, checked.
 
 use std::path::PathBuf;
 
@@ -9,202 +9,205 @@ use crate::completion::ReportFormat;
 use crate::frontier::Frontier;
 use crate::object::{Bucket, Key, StorageClass};
 
-/// Which objects a plan is about.
+/// The objects that a plan applies to.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// Where their names come from.
+    /// The source of the object names.
     pub source: Source,
-    /// Which of them.
+    /// The objects of the source that are included.
     pub filter: Filter,
 }
 
-/// Where the names come from.
+/// The source of the object names.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// Everything in a bucket whose key begins so.
+    /// The listing of a prefix.
     Prefix {
-        /// The bucket.
+        /// The bucket to list.
         bucket: Bucket,
         /// The prefix; empty for the whole bucket.
         prefix: Key,
-        /// Current versions or all.
+        /// Whether to list current versions or all versions.
         versions: Versions,
     },
     /// A CSV file without header.
     Csv {
-        /// Where the file is.
+        /// The location of the file.
         place: CsvPlace,
-        /// Its columns, in the file's order.
+        /// The columns, in the order of the file.
         fields: Vec<CsvField>,
         /// Whether a raw `+` in a key means a space.
         plus_is_space: bool,
     },
-    /// A bucket inventory's `manifest.json`.
+    /// A bucket inventory.
     Inventory {
         /// The bucket that holds the inventory.
         bucket: Bucket,
-        /// The manifest.
+        /// Which inventory to read.
         object: InventoryObject,
-        /// Whose habits it follows where it does not say: the plan's provider decides.
+        /// The convention for what the inventory itself does not specify, set by the plan's provider.
         dialect: Dialect,
     },
-    /// The failed rows of an earlier completion report, in OSS's form or AWS's.
+    /// The failed rows of an earlier completion report, in the format of OSS or AWS.
     Report {
-        /// Its `manifest.json`, if the name ends in `.json`; otherwise one of its CSV files.
+        /// The location of its `manifest.json` (if the name ends in `.json`) or of one of its CSV files.
         place: CsvPlace,
-        /// Which of them.
+        /// The failed rows to include.
         narrowing: Narrowing,
     },
-    /// What an earlier job did not achieve. No plan can say it: a retry makes it. What the first job's filter left out
-    /// is left out already, so this goes with a filter that asks for names only, or with none.
+    /// The objects that an earlier job did not complete. Plans cannot express this source; `retry` creates it. The
+    /// filter of the first job has already been applied, so this source takes no filter or one that needs only names.
     Retry {
-        /// The files of its report that tell of failures; the rows of one that succeeded are passed over.
+        /// The report files with failures. Their rows of successful objects are skipped.
         failed: Vec<ReportFile>,
-        /// The rows that it never settled, if they are wanted; they follow.
+        /// The rows that the job never finished, if they are to be included; they come last.
         rest: Option<Rest>,
     },
 }
 
-/// Which failed rows of a report are taken: all conditions must hold, and an absent one always does.
+/// Selects failed rows of a report: all conditions must hold, and an absent condition always holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Narrowing {
-    /// The HTTP status is one of these. A row without an answer has none.
+    /// The HTTP status is one of these. A row without a response has no status.
     pub status: Option<Vec<u16>>,
     /// The error code is one of these, compared without regard to case.
     pub code: Option<Vec<String>>,
 }
 
-/// One sealed file of a report.
+/// A completed file of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportFile {
-    /// Where it is. An `ETag` is not looked at: the MD5 says more.
+    /// The location of the file. An `ETag` in it is ignored, because the MD5 proves more.
     pub place: CsvPlace,
-    /// The form of its rows.
+    /// The format of its rows.
     pub format: ReportFormat,
-    /// The MD5 of its bytes, in hex; a file with another one is refused.
+    /// The expected MD5 of its content, in hex; the file is rejected if it differs.
     pub md5: String,
 }
 
-/// What an earlier job left undone.
+/// The rows that an earlier job did not finish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
-    /// That job's folder, which holds its frozen manifest.
+    /// The folder of that job, which contains its frozen manifest.
     pub folder: PathBuf,
-    /// What it settled.
+    /// The rows that it finished.
     pub frontier: Frontier,
 }
 
-/// Whose habits an inventory follows.
+/// The convention that an inventory follows.
 ///
-/// A `manifest.json` shows it by the form of its `destinationBucket`: `arn:aws:s3:::name` or `acs:oss:::name`.
+/// A `manifest.json` shows it by the format of its `destinationBucket`: `arn:aws:s3:::name` or `acs:oss:::name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Amazon S3 Inventory: a raw `+` in a key is a space.
     Aws,
-    /// OSS bucket inventory: a raw `+` is itself.
+    /// OSS bucket inventory: a raw `+` is a plus.
     Oss,
 }
 
-/// Which inventory.
+/// Which inventory to read.
 #[derive(Clone, Debug)]
 pub enum InventoryObject {
-    /// This very `manifest.json`, while its `ETag` is still that one.
+    /// Exactly this `manifest.json`, as long as its `ETag` is unchanged.
     Exact {
-        /// Its key.
+        /// The key of the `manifest.json`.
         key: Key,
-        /// Its `ETag` without quotes, compared without regard to case.
+        /// Its `ETag` without quotes, compared without regard to case. `None` if the plan pins none.
         etag: Option<String>,
     },
-    /// The newest complete one below this prefix.
+    /// The newest complete inventory under a prefix.
     Latest {
         /// The prefix, such as `inventories/my-bucket/daily/`.
         prefix: Key,
     },
-    /// This one, and each object of it once, however often it is named. No plan can say it: a recurring job makes it.
+    /// This inventory, with each object once even if several rows name it. Plans cannot express this; a recurring job
+    /// creates it.
     Once {
         /// The key of its `manifest.json`.
         key: Key,
-        /// Its `ETag` without quotes; empty where the server told none.
+        /// Its `ETag` without quotes; empty if the server sent none.
         etag: String,
     },
-    /// What has changed in one since another. No plan can say it: a recurring job makes it.
+    /// The changes in an inventory since another one. Plans cannot express this; a recurring job creates it.
     Changed(Box<Changes>),
 }
 
-/// What has changed in an inventory since an earlier one in the same bucket, and what an earlier job left.
+/// The changes in an inventory since an earlier one in the same bucket, and the objects that an earlier job did not
+/// finish.
 #[derive(Clone, Debug)]
 pub struct Changes {
     /// The key of the new inventory's `manifest.json`.
     pub key: Key,
-    /// Its `ETag` without quotes; empty where the server told none.
+    /// Its `ETag` without quotes; empty if the server sent none.
     pub etag: String,
     /// The key of the earlier inventory's `manifest.json`.
     pub since_key: Key,
-    /// Its `ETag`, likewise.
+    /// The `ETag` of the earlier `manifest.json` without quotes; empty if the server sent none.
     pub since_etag: String,
-    /// The filter as it was when the earlier inventory was worked on: its ages counted back from then.
+    /// The filter as it was for the earlier inventory: its ages were computed at that time.
     pub since_filter: Filter,
-    /// The files of the earlier job's report that tell of failures.
+    /// The report files of the earlier job that contain failures.
     pub failed: Vec<ReportFile>,
-    /// The rows that it never settled, if there are any.
+    /// The rows that the earlier job never finished, if any.
     pub rest: Option<Rest>,
-    /// Why none of this is known any more, where it is not: then all objects of the new inventory are taken.
+    /// The reason why the earlier state is not available. If set, all objects of the new inventory are included.
     pub lost: Option<String>,
 }
 
-/// Which versions a listing takes.
+/// The object versions that a listing includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versions {
-    /// The current one of each key, by key alone.
+    /// The current version of each key, named by its key only.
     Current,
-    /// Every one, by its id; delete markers are left out.
+    /// Every version, named by its version id; delete markers are skipped.
     All,
 }
 
-/// Where a CSV manifest or a completion report is.
+/// The location of a CSV manifest or a completion report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CsvPlace {
-    /// In a bucket of the plan's store.
+    /// An object in the plan's store.
     Object {
-        /// The bucket.
+        /// The bucket of the object.
         bucket: Bucket,
-        /// The key.
+        /// The key of the object.
         key: Key,
-        /// Its `ETag` without quotes, compared without regard to case.
+        /// Its `ETag` without quotes, compared without regard to case. `None` if the plan pins none.
         etag: Option<String>,
     },
-    /// A file on this machine, resolved against the plan file's folder.
+    /// A local file. Relative paths in a plan are resolved against the folder of the plan file.
     Local(PathBuf),
 }
 
 /// A column of a CSV manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CsvField {
-    /// The bucket's name.
+    /// The name of the bucket.
     Bucket,
     /// The key, URL-encoded.
     Key,
-    /// The version id, as it is; empty is none.
+    /// The version id, not encoded; empty means none.
     VersionId,
-    /// Not looked at (`Ignore`, as S3 Batch Operations has it).
+    /// A column that is ignored, as in S3 Batch Operations.
     Ignore,
 }
 
-/// Which of the source's objects are taken: all conditions must hold, and an absent one always does.
+/// Selects objects of a source: all conditions must hold, and an absent condition always holds.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// At least one of these globs matches the key.
     pub include: Option<KeyGlobs>,
-    /// None of these does.
+    /// None of these globs matches the key.
     pub exclude: Option<KeyGlobs>,
-    /// More bytes than this.
+    /// The size is greater than this number of bytes.
     pub larger_than: Option<u64>,
-    /// Fewer bytes than this.
+    /// The size is less than this number of bytes.
     pub smaller_than: Option<u64>,
-    /// Last written after this instant.
+    /// The object was last modified after this time.
     pub modified_after: Option<Timestamp>,
-    /// Last written before this instant. The plan's `older_than` is turned into it when the plan is read.
+    /// The object was last modified before this time. The plan's `older_than` is converted to this when the plan is
+    /// read.
     pub modified_before: Option<Timestamp>,
-    /// One of these storage classes.
+    /// The storage class is one of these, compared without regard to case.
     pub storage_class: Option<Vec<StorageClass>>,
 }

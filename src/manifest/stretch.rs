@@ -1,4 +1,4 @@
-//! The rows of one lane: of a source that is read in one go, all of them; of a listing, those of one of its ranges.
+//! A partition: the rows of a source that is read sequentially, or of one range of a listing.
 
 use std::path::{Path, PathBuf};
 
@@ -12,32 +12,32 @@ use super::part::{Lane, Limits, PartsWriter, Tally, Written};
 use super::reach::{Reach, Tracker};
 use super::sink::{Cadence, Prepared};
 
-/// Rows of a block in all lanes but the first: sixteen of them then take no more memory than five full blocks, and
-/// deflate, which looks back 32 KiB, loses next to nothing.
+/// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
+/// than five full blocks. Deflate, with its window of 32 KiB, loses almost nothing.
 const BLOCK_ROWS: usize = 8192;
 
-/// What one lane has so far.
+/// The rows of one partition so far.
 pub(super) struct Stretch {
     lane: Lane,
     pub(super) prepared: Prepared,
     pub(super) tracker: Tracker,
     pub(super) counter: Counter,
     rows: Rows,
-    /// What of it survives a crash.
+    /// The state at the last checkpoint.
     kept: Kept,
-    /// Steps since that was kept.
+    /// The number of pages or data files since that checkpoint.
     steps: u32,
 }
 
 enum Rows {
-    /// More are to come.
+    /// More rows may follow.
     Open(Box<PartsWriter>),
-    /// These are all.
+    /// The partition is complete.
     Sealed(Vec<PartInfo>),
 }
 
 impl Stretch {
-    /// An empty one.
+    /// Creates an empty partition.
     pub(super) fn new(home: &Path, lane: Lane, sizes: Sizes) -> Self {
         let writer = PartsWriter::in_lane(home, lane, limits(lane, sizes.limits)).within(sizes.max_disk);
         let nothing = Prepared::default();
@@ -53,7 +53,7 @@ impl Stretch {
         }
     }
 
-    /// Goes on behind what was kept; `None` where it is not all there.
+    /// Resumes from a checkpoint. Returns `None` if the files are not all intact.
     pub(super) fn going_on(home: &Path, lane: Lane, sizes: Sizes, kept: &Kept) -> Result<Option<Self>, ManifestError> {
         let Some(writer) = PartsWriter::going_on(home, lane, limits(lane, sizes.limits), kept.written.clone())? else {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Stretch {
         Ok(Some(Self { rows, ..Self::settled(lane, kept) }))
     }
 
-    /// One that has all its rows, wherever its files are by now.
+    /// Restores a complete partition from a checkpoint, wherever its files are now.
     pub(super) fn settled(lane: Lane, kept: &Kept) -> Self {
         Self {
             lane,
@@ -75,12 +75,11 @@ impl Stretch {
         }
     }
 
-    /// The lane.
     pub(super) fn lane(&self) -> Lane {
         self.lane
     }
 
-    /// Its files.
+    /// Returns the paths of its files.
     pub(super) fn files(&self, home: &Path) -> Vec<PathBuf> {
         match &self.rows {
             Rows::Open(writer) => writer.files().collect(),
@@ -88,7 +87,7 @@ impl Stretch {
         }
     }
 
-    /// What its parts come to.
+    /// Returns the total number of rows and bytes of its parts.
     pub(super) fn tally(&self) -> Tally {
         match &self.rows {
             Rows::Open(writer) => writer.tally(),
@@ -99,14 +98,13 @@ impl Stretch {
         }
     }
 
-    /// Says what the other lanes come to.
+    /// Sets the totals of the other partitions.
     pub(super) fn beside(&mut self, others: Tally) {
         if let Rows::Open(writer) = &mut self.rows {
             writer.beside(others);
         }
     }
 
-    /// Adds a row.
     pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
         let Row { bucket, key, version, facts } = row;
         self.prepared.taken += 1;
@@ -118,18 +116,18 @@ impl Stretch {
         }
     }
 
-    /// Counts a page or a data file, and says whether what is there is to be kept.
+    /// Records the end of a page or data file. Returns whether a checkpoint is due.
     pub(super) fn step(&mut self, cadence: Cadence) -> bool {
         self.steps += 1;
         self.steps >= cadence.steps || self.prepared.read - self.kept.prepared.read >= cadence.rows
     }
 
-    /// Whether there was a step since something was kept.
+    /// Returns whether there are pages or data files since the last checkpoint.
     pub(super) fn is_ahead(&self) -> bool {
         self.steps > 0
     }
 
-    /// Brings what is there to the disk, and takes it for what is kept.
+    /// Syncs all rows to disk, and records this state as the checkpoint.
     pub(super) fn keep(&mut self) -> Result<(), ManifestError> {
         let written = match &mut self.rows {
             Rows::Open(writer) => writer.checkpoint()?,
@@ -141,12 +139,12 @@ impl Stretch {
         Ok(())
     }
 
-    /// What of it survives a crash.
+    /// Returns the state at the last checkpoint.
     pub(super) fn kept(&self) -> &Kept {
         &self.kept
     }
 
-    /// Ends its parts; they are on disk when this returns.
+    /// Ends the last part. The parts are on disk when this returns.
     pub(super) fn seal(&mut self) -> Result<(), ManifestError> {
         if let Rows::Open(writer) = &mut self.rows {
             self.rows = Rows::Sealed(writer.seal()?);
@@ -154,7 +152,7 @@ impl Stretch {
         Ok(())
     }
 
-    /// Its parts, once it is sealed.
+    /// Returns the parts of a sealed partition.
     pub(super) fn parts(&self) -> &[PartInfo] {
         match &self.rows {
             Rows::Open(_) => &[],

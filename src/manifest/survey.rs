@@ -1,5 +1,5 @@
-//! What a plan learns of a manifest's objects while their names are frozen: a random sample of them, what the source tells
-//! of each, and a digest by which the same objects are known again.
+//! Collects what a plan needs to know of the objects while their names are frozen: a random sample, the metadata that
+//! the source reports, and a digest that identifies the set of objects.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -20,49 +20,51 @@ use crate::hex::hex;
 use crate::object::{Acl, Bucket, Fact, Key, ObjectId, ObjectState, StorageClass, VersionId};
 use crate::task::{Seq, Task};
 
-/// Rows that are read at once.
+/// The number of rows that are read at once.
 const BATCH: usize = 4096;
 
-/// What a survey is to bring.
+/// What a sampling pass collects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
-    /// Objects in the sample.
+    /// The number of objects in the sample.
     pub sample: usize,
-    /// Which sample: the same seed takes the same objects of the same manifest, in every version of this program.
+    /// The seed of the sample: the same seed selects the same objects of the same manifest, in every version of this
+    /// program.
     pub seed: u64,
-    /// The key of the digest, where one is wanted.
+    /// The key of the digest; `None` if no digest is needed.
     pub digest: Option<[u8; 16]>,
-    /// Whether what the source tells is kept of every object, and not of the sample alone. A listing is then read by one
-    /// worker, so that it is kept in the order of the rows.
+    /// Whether to store the metadata of every object, and not only of the sample. A listing is then read by a single
+    /// worker, so that the metadata are in the order of the rows.
     pub every: bool,
 }
 
-/// What a survey has brought.
+/// The result of a sampling pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surveyed {
-    /// The sample, in the order of bucket, key and version. It is the whole manifest where that is no larger.
+    /// The sample, in the order of bucket, key and version. A manifest with at most as many objects is included
+    /// completely.
     pub sample: Vec<Sampled>,
-    /// The digest of bucket, key, version and `ETag` of every object, whatever their order.
+    /// The digest of bucket, key, version and `ETag` of every object, independent of their order.
     pub digest: Option<String>,
 }
 
-/// One object of the sample.
+/// An object of the sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sampled {
-    /// The object.
+    /// The name of the object.
     pub object: ObjectId,
-    /// What the source tells of it.
+    /// The metadata that the source reports.
     pub told: Told,
 }
 
-/// What a source tells of an object.
+/// The metadata that a source reports for an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// Bytes.
+    /// The size in bytes.
     pub size: Option<u64>,
-    /// When it was last written.
+    /// When the object was last modified.
     pub modified: Option<Timestamp>,
-    /// Its class and ACL, where they are told.
+    /// Storage class and ACL, if they are reported.
     pub state: ObjectState,
 }
 
@@ -74,7 +76,7 @@ impl Told {
     }
 }
 
-/// Looks at one row after the other.
+/// Collects from one row after the other.
 pub(super) struct Survey {
     wish: Wish,
     sample: Sample<Sampled>,
@@ -83,24 +85,24 @@ pub(super) struct Survey {
     name: Vec<u8>,
 }
 
-/// A random sample of rows: those with the smallest numbers. A row's number depends on nothing but its name and the seed, so
-/// that the sample is the same in whatever order rows come, and however a listing is spread over workers.
+/// A random sample of rows: those with the smallest hashes. The hash of a row depends only on its name and the seed, so
+/// the sample does not depend on the order of the rows, or on how a listing is distributed over workers.
 #[derive(Debug)]
 pub struct Sample<T> {
     most: usize,
     seed: u64,
-    /// The largest number on top.
+    /// A max-heap by hash.
     taken: BinaryHeap<Numbered<T>>,
 }
 
 impl<T> Sample<T> {
-    /// One of so many rows at most.
+    /// Creates an empty sample of at most `most` rows.
     #[must_use]
     pub fn new(most: usize, seed: u64) -> Self {
         Self { most, seed, taken: BinaryHeap::new() }
     }
 
-    /// Takes a row with this name in, where its number is small enough.
+    /// Adds the row with this name, if its hash is small enough.
     pub fn offer(&mut self, name: &[u8], row: impl FnOnce() -> T) {
         let number = xxh3_64_with_seed(name, self.seed);
         if self.taken.len() < self.most {
@@ -112,7 +114,7 @@ impl<T> Sample<T> {
         }
     }
 
-    /// The rows that were taken, in no order.
+    /// Returns the sampled rows, in no particular order.
     pub fn into_rows(self) -> impl Iterator<Item = T> {
         self.taken.into_iter().map(|numbered| numbered.row)
     }
@@ -125,7 +127,7 @@ struct Numbered<T> {
 }
 
 impl Survey {
-    /// One that keeps its files in this folder.
+    /// Creates a sampling pass. If it stores the metadata of every object, the file is in `home`.
     pub(super) fn new(wish: Wish, home: &Path) -> Result<Self, ManifestError> {
         let facts = wish.every.then(|| FactsWriter::create(home)).transpose()?;
         let digest = wish.digest.map(Digest::new);
@@ -133,16 +135,15 @@ impl Survey {
         Ok(Self { wish, sample, digest, facts, name: Vec::new() })
     }
 
-    /// Begins again.
+    /// Discards everything collected so far.
     pub(super) fn start_over(&mut self, home: &Path) -> Result<(), ManifestError> {
         *self = Self::new(self.wish, home)?;
         Ok(())
     }
 
-    /// Looks at one row.
     pub(super) fn note(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
         self.name.clear();
-        // No bucket and no version id holds a zero byte; what a key holds stands between them.
+        // Neither a bucket nor a version id contains a zero byte. A key may, so it comes last.
         self.name.extend_from_slice(row.bucket.as_bytes());
         self.name.push(0);
         self.name.extend_from_slice(row.version.unwrap_or_default().as_bytes());
@@ -158,7 +159,6 @@ impl Survey {
         Ok(())
     }
 
-    /// What was found.
     pub(super) fn finish(self) -> Result<Surveyed, ManifestError> {
         if let Some(facts) = self.facts {
             facts.finish()?;
@@ -172,10 +172,10 @@ impl Survey {
     }
 }
 
-/// The sample of a manifest that was frozen before. Only names are known of its objects.
+/// Samples a manifest that is already frozen. Only the names of its objects are known.
 ///
 /// # Errors
-/// When its parts cannot be read, or it is stopped.
+/// Returns an error if the parts cannot be read, or if the stop token is cancelled.
 pub async fn sample_of(frozen: &Frozen, wish: Wish, stop: &CancellationToken) -> Result<Surveyed, ManifestError> {
     let (frozen, stop) = (frozen.clone(), stop.clone());
     let wish = Wish { digest: None, every: false, ..wish };
@@ -224,8 +224,8 @@ impl<T> Ord for Numbered<T> {
     }
 }
 
-/// The sum, modulo 2^256, of a keyed hash of each row: the same for the same rows in any order, so that a listing may be
-/// spread over workers. Whoever does not have the key cannot make other rows of the same sum.
+/// The sum, modulo 2^256, of a keyed hash of each row. The sum does not depend on the order of the rows, so a listing
+/// may be distributed over workers. Without the key it is not feasible to construct other rows with the same sum.
 struct Digest {
     key: Hmac<Sha256>,
     sum: [u64; 4],

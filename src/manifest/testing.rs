@@ -1,4 +1,4 @@
-//! A store in memory, and short ways to freeze from it.
+//! An in-memory store, and short ways to freeze from it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{Cursor, Write};
@@ -27,46 +27,46 @@ use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
 use crate::store::{BucketFact, BucketQuestion, Content, ListMark, ListPage, ListRequest, Listed, Opened, Store};
 use crate::task::{Fault, FaultClass, Seq};
 
-/// One bucket of objects; whatever bucket is asked for.
+/// A single bucket, which answers for every bucket name.
 #[derive(Default)]
 pub(super) struct MemoryStore {
-    /// Content and versions by key.
+    /// The content by key.
     pub(super) objects: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Versions listed for each key; none means `null`.
+    /// The version ids listed for each key; empty means `null`.
     pub(super) versions: Vec<String>,
-    /// Entries of a page; 0 is no limit.
+    /// The maximum number of entries per page; 0 means no limit.
     pub(super) page: usize,
-    /// What the next requests are answered with.
+    /// The faults that the next requests return.
     pub(super) faults: Mutex<VecDeque<Fault>>,
-    /// What the next listings are answered with.
+    /// The pages that the next listings return.
     pub(super) pages: Mutex<VecDeque<ListPage>>,
-    /// Answers If-Match by letter.
+    /// Compares If-Match case-sensitively.
     pub(super) strict_etag: bool,
-    /// Does not look at If-Match.
+    /// Ignores If-Match.
     pub(super) blind: bool,
-    /// Sends so many bytes fewer than it said.
+    /// Sends this many bytes fewer than announced.
     pub(super) cut: usize,
-    /// Requests seen.
+    /// The requests received so far.
     pub(super) requests: Mutex<Vec<String>>,
-    /// Never answers a reading.
+    /// Never responds to a read.
     pub(super) mute: bool,
-    /// Refuses all listings behind the first so many; 0 is none.
+    /// Refuses all listings after this number; 0 means never.
     pub(super) refuses_from: usize,
-    /// Where a listing of current versions begins that is to begin behind a key.
+    /// How a listing of current versions handles a requested start.
     pub(super) begins: Begins,
-    /// What happens in the world each time a row is taken.
+    /// Called each time a row is added.
     pub(super) meanwhile: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// Whether a store knows `start-after`.
+/// Whether a store supports `start-after`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Begins {
-    /// It does.
+    /// It starts where requested.
     #[default]
     WhereTold,
-    /// It does not look at it.
+    /// It ignores the requested start.
     AtTheBeginning,
-    /// It refuses it.
+    /// It rejects the request.
     Nowhere,
 }
 
@@ -192,7 +192,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// An entry of a listing.
+/// Creates an entry of a listing.
 pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> Listed {
     Listed {
         key: Key::new(key),
@@ -204,7 +204,7 @@ pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> Listed {
     }
 }
 
-/// A fault of this kind.
+/// Creates a fault.
 pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> Fault {
     Fault {
         class,
@@ -220,19 +220,19 @@ pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> Fault {
     }
 }
 
-/// MD5 in hex: the `ETag` of the store's objects, too.
+/// Returns the MD5 in hex, which is also the `ETag` of the store's objects.
 pub(super) fn etag(content: &[u8]) -> String {
     hex(&Md5::digest(content))
 }
 
-/// Gzip, one member.
+/// Compresses to a single gzip member.
 pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text).unwrap();
     encoder.finish().unwrap()
 }
 
-/// Adds an inventory of these data files, in the bucket that its destination names.
+/// Adds an inventory with these data files, in the bucket that its destination names.
 pub(super) fn add_inventory(store: &mut MemoryStore, folder: &str, destination: &str, schema: &str, files: &[&[u8]]) {
     let mut entries = Vec::new();
     for (number, text) in files.iter().enumerate() {
@@ -251,26 +251,26 @@ pub(super) fn add_inventory(store: &mut MemoryStore, folder: &str, destination: 
     store.put(&format!("{folder}manifest.checksum"), format!("{}\n", etag(json.as_bytes())).as_bytes());
 }
 
-/// Where [`add_inventory`] puts a data file.
+/// Returns the key of a data file that [`add_inventory`] adds.
 pub(super) fn data_key(folder: &str, number: usize) -> String {
     format!("inv/b/daily/data/{}-{number}.csv.gz", folder.replace('/', "_"))
 }
 
-/// A CSV manifest of the store, with bucket and key.
+/// Returns a CSV manifest in the store, with bucket and key.
 pub(super) fn csv_source(key: &str) -> Source {
     csv_fields(key, &[CsvField::Bucket, CsvField::Key])
 }
 
-/// A CSV manifest of the store with any fields.
+/// Returns a CSV manifest in the store, with any fields.
 pub(super) fn csv_fields(key: &str, fields: &[CsvField]) -> Source {
     let place = CsvPlace::Object { bucket: Bucket::new("m"), key: Key::from(key), etag: None };
     Source::Csv { place, fields: fields.to_vec(), plus_is_space: false }
 }
 
-/// A listing that is never cut.
+/// A listing that is never split.
 pub(super) const ALONE: Spread = Spread { workers: 1, pages_a_cut: 8, least: 4 };
 
-/// Freezes with blocks of 3 rows and parts of 7.
+/// Freezes with blocks of 3 rows and parts of 7 rows.
 pub(super) fn freeze_in(
     folder: &Path,
     store: MemoryStore,
@@ -280,7 +280,7 @@ pub(super) fn freeze_in(
     freeze_until(folder, &Arc::new(store), source, filter, &CancellationToken::new())
 }
 
-/// As [`freeze_in`], until stopped.
+/// Does the same as [`freeze_in`], until stopped.
 pub(super) fn freeze_until(
     folder: &Path,
     store: &Arc<MemoryStore>,
@@ -303,7 +303,7 @@ pub(super) fn freeze_until(
     runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, sizes))
 }
 
-/// Freezes and gives all objects back; checks on the way that opening again gives the same.
+/// Freezes and returns all objects. Checks that opening the manifest again gives the same result.
 pub(super) fn objects(
     store: MemoryStore,
     source: Source,
@@ -318,7 +318,7 @@ pub(super) fn objects(
     Ok((frozen, objects))
 }
 
-/// Freezes what must not freeze; checks that nothing is left that could be taken for a manifest.
+/// Expects the freeze to fail. Checks that nothing is left that could be taken for a manifest.
 pub(super) fn refusal(store: MemoryStore, source: Source, filter: Filter) -> ManifestError {
     let folder = tempfile::tempdir().unwrap();
     let error = freeze_in(folder.path(), store, source, filter).unwrap_err();
@@ -327,7 +327,7 @@ pub(super) fn refusal(store: MemoryStore, source: Source, filter: Filter) -> Man
     error
 }
 
-/// The keys, as text.
+/// Returns the keys as text.
 pub(super) fn keys(objects: &[ObjectId]) -> Vec<String> {
     objects.iter().map(|object| object.key.to_string()).collect()
 }

@@ -1,4 +1,4 @@
-//! The rows of a frozen manifest that are left, in the order in which they are worked on.
+//! The unfinished rows of a frozen manifest, in processing order.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -11,26 +11,26 @@ use crate::frontier::Frontier;
 use crate::object::ObjectId;
 use crate::task::Task;
 
-/// Rows that are left, a lane's in its turn. After an error it ends.
+/// Iterates over unfinished rows, a batch per turn of a segment. Ends after an error.
 pub(super) struct Turns {
     folder: PathBuf,
     order: Order,
     lanes: Vec<Lane>,
     settled: Frontier,
     batch: usize,
-    /// Whose turn it is, and how many of its rows it has given.
+    /// The current turn and segment, and the number of rows that the segment has contributed in this turn.
     turn: u64,
     lane: u64,
     given: u64,
 }
 
-/// One lane, read from its next row on.
+/// A segment, open at its next row.
 struct Lane {
     spans: VecDeque<Span>,
     open: Option<PartReader>,
 }
 
-/// Some rows of a file.
+/// A range of rows in a part.
 struct Span {
     path: PathBuf,
     part: u32,
@@ -39,7 +39,7 @@ struct Span {
 }
 
 impl Turns {
-    /// What a frontier leaves of a manifest, in batches of at most `batch` rows.
+    /// Returns the rows that `frontier` does not contain, in batches of at most `batch`.
     pub(super) fn new(frozen: &Frozen, frontier: &Frontier, batch: usize) -> Self {
         let order = frozen.order();
         let turn = order.first_turn(frontier);
@@ -110,7 +110,7 @@ impl Lane {
     }
 }
 
-/// The files that hold these rows, counted over all of them.
+/// Returns the parts that hold these rows, which are counted over all files.
 fn spans(frozen: &Frozen, from: u64, to: u64) -> VecDeque<Span> {
     let mut spans = VecDeque::new();
     let mut first = 0;

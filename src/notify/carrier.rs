@@ -1,4 +1,4 @@
-//! One attempt to deliver a letter, and what its receiver made of it.
+//! One attempt to deliver a message, and the classification of the endpoint's response.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::letter::Letter;
 use super::receiver::Receiver;
 use crate::web::{Client, Message, SendError};
 
-/// How long a receiver is left alone that has had too many messages and does not say for how long.
+/// How long to send nothing to an endpoint that answers 429 without a `Retry-After` header.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest that a receiver is left alone, whatever it says.
+/// The maximum pause that an endpoint can request.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 
 const EVENT: HeaderName = HeaderName::from_static("x-batchplan-event");
@@ -22,24 +22,23 @@ const DELIVERY: HeaderName = HeaderName::from_static("x-batchplan-delivery");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-batchplan-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-batchplan-signature");
 
-/// Why a letter was not taken: a sentence that names the receiver's host and no more of it.
+/// Why a message was not accepted, as a sentence. Of the endpoint's URL it names only the origin.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// It may go better later.
+    /// The message can be sent again later.
     ForNow {
-        /// Why.
         why: String,
-        /// For how long the receiver wants no message at all.
+        /// How long the endpoint asks to receive no messages at all.
         pause: Option<Duration>,
     },
-    /// It will not.
+    /// The message must not be sent again.
     ForGood(String),
 }
 
-/// Sends a letter once, within this time.
+/// Sends a message once, within this time.
 ///
 /// # Errors
-/// When it is not taken.
+/// Returns an error if the message is not accepted.
 pub(super) async fn attempt(
     client: &Client,
     receiver: &Receiver,
@@ -89,7 +88,7 @@ fn judge(receiver: &Receiver, status: StatusCode, headers: &HeaderMap) -> Result
     }
 }
 
-/// How long a server wants to be left alone: seconds, or until a date.
+/// Reads `Retry-After`, which is a number of seconds or a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {

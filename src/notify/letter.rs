@@ -1,4 +1,4 @@
-//! What is told, as JSON.
+//! The JSON body of a message.
 
 use std::time::Duration;
 
@@ -12,38 +12,38 @@ use crate::job::Progress;
 use crate::journal::{Delivery, ErrorCode, JobRecord};
 use crate::plan::Event;
 
-/// The form of the body: a receiver that knows it may rely on what it has.
+/// The version of the body's format. Endpoints can rely on the fields of a version.
 const VERSION: u32 = 1;
 
-/// Error codes that are told.
+/// The maximum number of error codes in a message.
 const MAX_CODES: usize = 5;
 
-/// The longest reason, and the longest line for chats, in characters.
+/// The maximum length of a reason, and of a name or a line of text for chats, in characters.
 const MAX_REASON: usize = 1000;
 const MAX_TEXT: usize = 400;
 
-/// What letters say of where they come from.
+/// What messages say about the process that sends them.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     /// The page of the CI run that this process is part of.
     pub run_url: Option<String>,
 }
 
-/// What has happened.
+/// An event of a job, with what a message says about it.
 pub(super) struct News<'a> {
     pub(super) event: Event,
     pub(super) at: Timestamp,
     pub(super) job: &'a JobRecord,
     pub(super) progress: Progress,
     pub(super) active: Duration,
-    /// Why objects failed, and how many.
+    /// The number of failed objects for each error code.
     pub(super) failures: Vec<(ErrorCode, u64)>,
 }
 
-/// One letter to one receiver.
+/// One message to one endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
-    /// What it is called, however often it is sent.
+    /// Identifies the message. It stays the same when the message is sent again.
     pub(super) id: String,
     pub(super) event: Event,
     pub(super) job: String,
@@ -51,7 +51,6 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    /// A letter with this news.
     pub(super) fn new(news: &News<'_>, context: &Context) -> Self {
         let id = name_of(news.event, news.job).to_string();
         let body = Bytes::from(news.body(&id, context).to_string());
@@ -59,8 +58,8 @@ impl Letter {
     }
 }
 
-/// What a letter is called. A job comes to its end once, and passes a threshold once: whoever tells of that again, after a crash,
-/// says it by the same name.
+/// Returns the ID of a message. A job ends once and crosses a threshold once, so the IDs of these events are derived
+/// from the job: they stay the same if a process sends the message again after a crash.
 fn name_of(event: Event, job: &JobRecord) -> uuid::Uuid {
     match event {
         Event::Active | Event::Suspended | Event::Paused => uuid::Uuid::new_v4(),
@@ -111,14 +110,14 @@ impl News<'_> {
         })
     }
 
-    /// The report, where it is anywhere but on the machine that made it.
+    /// Returns the location of the report, unless it is only on this machine.
     fn report(&self) -> Option<Json> {
         let place =
             self.job.place.as_ref().filter(|place| place.starts_with("s3://") || place.starts_with("oss://"))?;
         Some(json!({ "place": place, "published": self.job.delivery == Delivery::Done }))
     }
 
-    /// One line for people.
+    /// Returns the event as one line of text for people.
     fn text(&self) -> String {
         let Self { event, job, progress, .. } = self;
         let what = match event {
@@ -136,18 +135,19 @@ impl News<'_> {
         let Progress { total, succeeded, failed } = progress;
         let short: String = job.id.as_str().chars().take(8).collect();
         let counts = format!("{succeeded} of {total} succeeded, {failed} failed");
-        // The counts stand first, so that no reason can cut them off.
+        // The counts come first, so that a long reason cannot cut them off.
         tame(&plain(&format!("batchplan: {} {what} ({counts}, job {short}){reason}", job.name), MAX_TEXT))
     }
 }
 
-/// The share of failed objects among those that were attempted.
+/// Returns the share of failed objects among the attempted ones, or `None` if none was attempted.
 #[expect(clippy::cast_precision_loss, reason = "a share for people needs no more digits than this has")]
 fn rate(progress: Progress) -> Option<f64> {
     (progress.settled() > 0).then(|| progress.failed as f64 / progress.settled() as f64)
 }
 
-/// A text on one line, without anything that drives a terminal, and no longer than that.
+/// Replaces characters that affect a terminal by spaces, so that the text is one line, and truncates it to `most`
+/// characters.
 fn plain(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -160,7 +160,8 @@ fn plain(text: &str, most: usize) -> String {
     out
 }
 
-/// The text with what chats would take for a mention or a link, such as `<!channel>` and `@all`, made to look like it only.
+/// Replaces `<`, `>`, and `@` by similar characters, so that chats do not take `<!channel>` or `@all` for a mention or
+/// a link.
 fn tame(text: &str) -> String {
     let look = |c| match c {
         '<' => '‹',

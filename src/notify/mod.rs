@@ -1,17 +1,18 @@
-//! Telling others what becomes of a job: the webhooks of a plan's `[[notify]]`.
+//! Webhook notifications about jobs: the `[[notify]]` tables of a plan.
 //!
-//! | file | what it does |
+//! | file | contents |
 //! |---|---|
-//! | `receiver` | a webhook, with what its plan takes from the environment |
-//! | `letter` | what is told, as JSON |
-//! | `seal` | its signature |
-//! | `carrier` | one attempt to deliver one letter |
-//! | `order` | in which order letters go, and when |
-//! | `outbox` | what waits to be told, and the thread that tells it |
-//! | `notifier` | hears what the journal has recorded, and decides who is told |
+//! | `receiver` | a webhook endpoint, with the values that its plan takes from the environment |
+//! | `letter` | the JSON body of a message |
+//! | `seal` | the signature of a message |
+//! | `carrier` | one attempt to deliver a message |
+//! | `order` | the queue: in which order and when messages are sent |
+//! | `outbox` | the thread that sends the messages of the queue |
+//! | `notifier` | turns journal events into messages |
 //!
-//! Nothing here can fail a job or hold it up: the journal is told first, letters are carried by a thread of their own, and
-//! what becomes of them is a warning at most. A letter that was not carried when its process is killed is not sent again.
+//! Notifications never fail or delay a job: an event is recorded in the journal first, a separate thread sends the
+//! messages, and a failed delivery is at most a warning. If a process is killed, the messages that it has not delivered
+//! are lost.
 
 mod carrier;
 mod letter;

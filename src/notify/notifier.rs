@@ -1,4 +1,4 @@
-//! Hears what the journal has recorded, and decides who is told.
+//! Turns journal events into messages, and chooses the endpoints that receive them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,41 +13,41 @@ use crate::job::{JobId, JobStatus, Progress};
 use crate::journal::{ErrorCode, JobRecord, Journal, Listener};
 use crate::plan::{Event, Hook, Threshold};
 
-/// What a notifier leaves to whoever runs it.
+/// What a notifier needs from its caller.
 pub trait Says: Send + Sync {
-    /// The webhooks of the plan that a job has; none where its plan is not accepted any more.
+    /// Returns the webhooks of a job's plan. Returns none if the plan is no longer valid.
     fn hooks(&self, job: &JobRecord) -> Vec<Hook>;
 
-    /// What the environment has under this name.
+    /// Returns the value of an environment variable.
     fn variable(&self, name: &str) -> Option<String>;
 
-    /// That webhooks of a job cannot be told anything, and why.
+    /// Reports that a webhook of a job cannot be used, and why.
     fn not_ready(&self, job: &JobRecord, why: &NotReady);
 
-    /// That somebody was not told.
+    /// Reports that a message was not delivered.
     fn undelivered(&self, what: &Undelivered);
 }
 
-/// Tells the webhooks of plans what becomes of their jobs.
+/// Sends messages about jobs to the webhooks of their plans.
 pub struct Notifier {
     says: Arc<dyn Says>,
     context: Context,
     outbox: Outbox,
     jobs: Mutex<HashMap<i64, Watched>>,
-    /// Jobs that are Suspended only until they are confirmed, by this process and at once.
+    /// Jobs that are Suspended only until this process confirms them, which it does at once.
     passing: Mutex<HashMap<JobId, JobRecord>>,
     confirms: AtomicBool,
 }
 
-/// A job that something was heard of.
+/// A job that had an event in this process.
 struct Watched {
     receivers: Arc<[Arc<Receiver>]>,
-    /// By receiver: whether it has heard of the failures, and of the time.
+    /// For each receiver: whether it was notified of the failure rate, and of the run time.
     told: Vec<[bool; 2]>,
 }
 
 impl Notifier {
-    /// A notifier that has told nobody anything.
+    /// Creates a notifier that has sent no messages.
     #[must_use]
     pub fn new(says: Arc<dyn Says>, context: Context) -> Self {
         let teller = Arc::clone(&says);
@@ -62,12 +62,14 @@ impl Notifier {
         }
     }
 
-    /// From here on, this process confirms what is Suspended without asking: that is told only of jobs that stay so.
+    /// From now on, this process confirms Suspended jobs without asking. Webhooks are notified only of jobs that stay
+    /// Suspended.
     pub fn confirms(&self) {
         self.confirms.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing more is to come: what was held back is told now, and the last status of each job first.
+    /// Announces that no more events follow. Sends the messages that were held back, and the last status of each job
+    /// first.
     pub fn finish(&self) {
         let passing: Vec<_> = self.passing().drain().map(|(_, job)| job).collect();
         for job in passing {
@@ -76,7 +78,7 @@ impl Notifier {
         self.outbox.end();
     }
 
-    /// Messages that are not delivered yet.
+    /// Returns the number of messages that are not delivered yet.
     #[must_use]
     pub fn left(&self) -> usize {
         self.outbox.left()
@@ -87,7 +89,7 @@ impl Notifier {
         self.outbox.emptied().await;
     }
 
-    /// Gives up what is left.
+    /// Gives up all messages that are not delivered.
     pub fn close(&self) -> Undone {
         self.outbox.close()
     }
@@ -100,7 +102,7 @@ impl Notifier {
         self.passing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The receivers of a job. Its plan is read once.
+    /// Returns the receivers of a job. Reads its plan only once.
     fn receivers(&self, job: &JobRecord) -> Arc<[Arc<Receiver>]> {
         if let Some(watched) = self.jobs().get(&job.number) {
             return Arc::clone(&watched.receivers);
@@ -132,13 +134,14 @@ impl Notifier {
 
 type Failures = Vec<(ErrorCode, u64)>;
 
-/// Why objects of a job failed; nothing where the journal cannot be read: whoever works on the job meets the same trouble.
+/// Returns the number of failed objects for each error code. Returns none if the journal cannot be read: the job's own
+/// work reports that error.
 fn failures(journal: &Journal, job: &JobRecord) -> Failures {
     let tally = journal.recorded(job.number).map(|recorded| recorded.tally).unwrap_or_default();
     tally.reasons().map(|(code, reason)| (code.clone(), reason.count)).collect()
 }
 
-/// Whether a receiver wants to hear of the failures by now, and of the time.
+/// Returns whether the job has crossed the receiver's thresholds: the failure rate, and the run time.
 fn passed(receiver: &Receiver, progress: Progress, active: Duration) -> [bool; 2] {
     let failures = receiver.failure_rate.is_some_and(|rate| Threshold::new(rate).is_crossed(progress));
     [failures, receiver.run_time.is_some_and(|time| active > time)]
@@ -165,13 +168,13 @@ impl Listener for Notifier {
         if job.status.is_over() {
             jobs.remove(&job.number);
         } else if let Some(Watched { receivers, told }) = jobs.get_mut(&job.number) {
-            // What was passed before it is resumed was told then.
+            // Thresholds that were crossed before the job is resumed were notified then.
             *told = receivers.iter().map(|receiver| passed(receiver, job.progress, job.active)).collect();
         }
     }
 
     fn counted(&self, journal: &Journal, number: i64, progress: Progress, active: Duration) {
-        // One that was Active when its process was killed was not heard of here yet.
+        // This process has had no event of a job that was Active when its former process was killed.
         if !self.jobs().contains_key(&number)
             && let Ok(job) = journal.numbered(number)
         {

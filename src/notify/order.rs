@@ -1,7 +1,7 @@
-//! In which order letters go, and when.
+//! The queue of messages: in which order and when they are sent.
 //!
-//! Letters to one receiver go one after the other. A letter that is not taken is sent again before the next one goes to its
-//! receiver, until the process ends: then the last status of each job goes first.
+//! Messages to one endpoint are sent one at a time. A message that is not accepted is sent again before the next one to
+//! the same endpoint, until the process ends. Then the last status of each job is sent first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,96 +17,97 @@ use crate::backoff::{Backoff, RetryPolicy};
 use crate::plan::Event;
 use crate::timeouts::scaled;
 
-/// Letters that wait. A job has a handful; more is a receiver that is down while a queue is worked off.
+/// The maximum number of waiting messages. A job has a handful. More of them means that an endpoint is down while many
+/// jobs run.
 pub(super) const MAX_WAITING: usize = 256;
 
-/// Letters under way at once.
+/// The maximum number of messages in flight.
 const MAX_UNDER_WAY: usize = 16;
 
-/// How long a letter may take in all from its first attempt on, and one attempt; at the process's end, where several letters
-/// may have to share fifteen seconds.
+/// The maximum time for a message from its first attempt on, for one attempt, and for one attempt at the end of the
+/// process, where several messages may have to share fifteen seconds.
 const IN_ALL: Duration = Duration::from_mins(1);
 const ATTEMPT: Duration = Duration::from_secs(10);
 const ATTEMPT_AT_THE_END: Duration = Duration::from_secs(5);
 
-/// When it is sent again.
+/// The delays between the attempts to send a message, and the maximum number of attempts.
 const RETRIES: RetryPolicy =
     RetryPolicy { base: Duration::from_millis(500), cap: Duration::from_secs(15), attempts: 5 };
 
-/// The letters that are not delivered yet.
+/// The messages that are not delivered yet.
 #[derive(Default)]
 pub(super) struct LetterQueue {
     /// In the order in which they were posted.
     waiting: VecDeque<QueuedLetter>,
     /// By the receiver's whole URL.
     under_way: HashMap<String, LetterUnderWay>,
-    /// Until when receivers want no message, by their whole URLs.
+    /// Until when receivers accept no messages, by their whole URLs.
     paused: HashMap<String, Instant>,
-    /// Letters that are given up and not told of yet: whoever waits for all waits for that as well.
+    /// The number of messages that are given up and not reported yet. A caller that waits for all messages waits for
+    /// these, too.
     untold: usize,
-    /// Letters that were posted so far.
+    /// The number of messages posted so far.
     count: u64,
-    /// Nothing else is done any more but telling.
+    /// Whether the process is ending and only sends messages.
     ending: bool,
-    /// Nobody waits any more: what is not delivered now is not told of.
+    /// Whether nothing waits for the messages any more. Undelivered messages are no longer reported.
     closed: bool,
 }
 
-/// A letter that waits.
+/// A message that waits to be sent.
 pub(super) struct QueuedLetter {
     pub(super) receiver: Arc<Receiver>,
     pub(super) letter: Letter,
-    /// Which of all letters it is.
+    /// The position of the message among all posted messages.
     number: u64,
-    /// Whether a later status of the same job waits for the same receiver, or has gone before it.
+    /// Whether a later status of the same job waits for the same receiver, or was sent before this one.
     superseded: bool,
     backoff: Backoff,
-    /// When it is given up; not before its first attempt.
+    /// When the message is given up. Set at its first attempt.
     deadline: Option<Instant>,
-    /// When it is to be tried again.
+    /// When the message is due to be sent again.
     not_before: Option<Instant>,
-    /// Why it was not taken when it was tried last.
+    /// Why the last attempt failed.
     last_failure: Option<String>,
 }
 
-/// A letter that is being sent.
+/// A message that is in flight.
 struct LetterUnderWay {
     job: String,
     event: Event,
     superseded: bool,
     last_failure: Option<String>,
-    /// Has another letter go first.
+    /// Cancels the attempt, so that another message is sent first.
     recall: CancellationToken,
 }
 
-/// Letters that were not delivered by the time that nobody waits for them any more.
+/// The messages that were not delivered when the process stopped waiting for them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Undone {
-    /// How many.
+    /// The number of messages.
     pub count: usize,
-    /// Why one of them was not taken when it was tried last, if any was tried.
+    /// Why the last attempt of one of them failed, if there was one.
     pub last_failure: Option<String>,
 }
 
-/// What is to be done next.
 pub(super) enum NextStep {
-    /// Send this letter, for no longer than this.
+    /// Send this message, with a time limit for the attempt.
     Send(Box<QueuedLetter>, Duration, CancellationToken),
-    /// Give this letter up.
+    /// Give up this message, for this reason.
     GiveUp(Letter, String),
-    /// Wait until something is posted or has left, or until then.
+    /// Wait until a message is posted or an attempt ends, or until this time.
     Wait(Option<Instant>),
 }
 
 impl QueuedLetter {
-    /// Whether it tells the last status of its job that its receiver is to hear of.
+    /// Returns whether this is the last status of its job for this receiver.
     fn is_last(&self) -> bool {
         is_status(self.letter.event) && !self.superseded
     }
 }
 
 impl LetterQueue {
-    /// Takes a letter in. Where too many wait, the oldest is given back.
+    /// Adds a message. If too many messages wait, removes the oldest one and returns it.
     pub(super) fn push(&mut self, receiver: &Arc<Receiver>, letter: Letter) -> Option<QueuedLetter> {
         let dropped = if self.waiting.len() >= MAX_WAITING { self.waiting.pop_front() } else { None };
         if is_status(letter.event) {
@@ -135,7 +136,7 @@ impl LetterQueue {
         dropped
     }
 
-    /// How many there are, those under way included.
+    /// Returns the number of messages, including those in flight.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.under_way.len() + self.untold
     }
@@ -145,18 +146,18 @@ impl LetterQueue {
         !self.under_way.is_empty()
     }
 
-    /// Takes in that somebody was told of a letter that was given up.
+    /// Records that a given-up message was reported.
     pub(super) fn was_told(&mut self) {
         self.untold = self.untold.saturating_sub(1);
     }
 
-    /// From here on, the last status of each job goes first.
+    /// From now on, the last status of each job is sent first.
     pub(super) fn end(&mut self) {
         self.ending = true;
         self.make_way();
     }
 
-    /// Gives up what waits; what is under way is left to itself.
+    /// Gives up the waiting messages. Messages in flight are not cancelled.
     pub(super) fn close(&mut self) -> Undone {
         self.closed = true;
         let count = self.len();
@@ -165,17 +166,17 @@ impl LetterQueue {
         Undone { count, last_failure: failures.find_map(|why| why) }
     }
 
-    /// Whether nobody is to be told of what is not delivered.
+    /// Returns whether undelivered messages are no longer reported.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Takes out all that wait.
+    /// Removes and returns all waiting messages.
     pub(super) fn take_all(&mut self) -> VecDeque<QueuedLetter> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// What is to be done now.
+    /// Returns what to do now.
     pub(super) fn next(&mut self, now: Instant) -> NextStep {
         self.paused.retain(|_, until| *until > now);
         if self.under_way.len() >= MAX_UNDER_WAY {
@@ -200,7 +201,7 @@ impl LetterQueue {
                 Some(due) => soonest = Some(soonest.map_or(due, |other| other.min(due))),
                 None => return self.send(at, now),
             }
-            // What was posted later does not overtake it, unless there is no later.
+            // A later message does not overtake this one, unless the process is ending.
             if !self.ending {
                 seen.push(url);
             }
@@ -208,7 +209,7 @@ impl LetterQueue {
         NextStep::Wait(soonest)
     }
 
-    /// The places of the letters that wait, in the order in which they are to be tried.
+    /// Returns the indexes of the waiting messages in the order in which to try them.
     fn in_turn(&self, now: Instant) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.waiting.len()).collect();
         if self.ending {
@@ -233,7 +234,8 @@ impl LetterQueue {
         NextStep::Send(Box::new(posted), most.min(deadline.saturating_duration_since(now)), recall)
     }
 
-    /// At the end, calls back what keeps the last status of a job waiting and tells none itself.
+    /// While the process is ending, cancels attempts that delay the last status of a job and do not send one
+    /// themselves.
     fn make_way(&self) {
         if !self.ending {
             return;
@@ -251,8 +253,7 @@ impl LetterQueue {
         (posted.letter, why)
     }
 
-    /// Takes in what became of an attempt, which is `None` where the letter was called back, and gives back a letter that is
-    /// given up.
+    /// Records the result of an attempt, which is `None` if it was cancelled. Returns the message if it is given up.
     pub(super) fn took(
         &mut self,
         mut posted: QueuedLetter,
@@ -289,7 +290,7 @@ impl LetterQueue {
     }
 }
 
-/// Whether an event is a job's status, of which the later ones make the earlier ones old.
+/// Returns whether an event is a job status, which a later status supersedes.
 fn is_status(event: Event) -> bool {
     !matches!(event, Event::FailureRate | Event::RunTime)
 }
@@ -305,7 +306,7 @@ mod tests {
         Letter { id: "id".to_owned(), event, job: job.to_string(), body: Bytes::from_static(b"{}") }
     }
 
-    /// What is sent next, if anything is to be sent now.
+    /// Returns the message that is sent next, if one is to be sent now.
     fn sent(state: &mut LetterQueue, now: Instant) -> Option<QueuedLetter> {
         match state.next(now) {
             NextStep::Send(posted, ..) => Some(*posted),
@@ -317,7 +318,7 @@ mod tests {
         (posted.letter.job.clone(), posted.letter.event.as_str())
     }
 
-    /// These letters to one receiver.
+    /// Returns a queue with these messages to one receiver.
     fn still(letters: &[(usize, Event)]) -> LetterQueue {
         let url = Url::parse("http://127.0.0.1:1/hook").expect("a URL");
         let on = vec![Event::Failed];
@@ -366,7 +367,7 @@ mod tests {
             at += Duration::from_secs(2);
         }
         let order: Vec<_> = order.iter().map(|(job, event)| format!("{job} {event}")).collect();
-        // What has failed is tried again, once it is time and what has not failed yet and tells as much has gone.
+        // The failed one is tried again when it is due, after the last statuses that have not failed yet.
         let once: Vec<_> = order.iter().filter(|it| *it != "1 complete").map(String::as_str).collect();
         assert_eq!(once, ["2 failed", "3 active", "1 run-time", "2 active", "1 active"], "{order:?}");
         assert_eq!((order[0].as_str(), order.len()), ("1 complete", 7), "{order:?}");
@@ -399,7 +400,7 @@ mod tests {
     fn a_receiver_that_has_had_too_many_gets_none_for_as_long_as_it_says() {
         let (mut state, now) = (still(&[(1, Event::Active), (2, Event::Active), (3, Event::Active)]), Instant::now());
         let first = sent(&mut state, now).expect("a letter");
-        // Even were it given up by then, the next ones wait.
+        // Even if this message were given up by then, the next ones wait.
         assert!(state.took(first, Some(refused(Some(59))), now).is_none());
         state.waiting.pop_front();
         assert!(matches!(state.next(now), NextStep::Wait(Some(until)) if until == now + Duration::from_secs(59)));

@@ -1,7 +1,7 @@
-//! What waits to be told, and the thread that tells it.
+//! The thread that sends the queued messages.
 //!
-//! A thread of its own, as commands have runtimes of their own or none, and as a job's work and a slow receiver must not
-//! wait for each other. Letters to several receivers go side by side.
+//! It is a separate thread, because some commands have their own runtimes and others have none, and because a job and a
+//! slow endpoint must not wait for each other. Messages to several endpoints are sent concurrently.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,17 +19,17 @@ use super::order::{LetterQueue, MAX_WAITING, NextStep, QueuedLetter, Undone};
 use super::receiver::Receiver;
 use crate::web::Client;
 
-/// How long the answer to a letter is waited for that is called back.
+/// How long to wait for the response when an attempt is cancelled.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A letter that its receiver did not get.
+/// A message that was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undelivered {
-    /// What it tells.
+    /// The name of the event that the message is about.
     pub event: &'static str,
-    /// Of which job.
+    /// The ID of the job that the message is about.
     pub job: String,
-    /// Why it was not taken.
+    /// Why the message was not delivered.
     pub why: String,
 }
 
@@ -40,21 +40,21 @@ impl fmt::Display for Undelivered {
     }
 }
 
-/// Whoever is told of letters that were not delivered.
+/// Receives the messages that were not delivered.
 pub(super) type Tell = Box<dyn Fn(Undelivered) + Send + Sync>;
 
-/// The letters of one process.
+/// The messages of one process.
 pub(super) struct Outbox {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     queue: Mutex<LetterQueue>,
-    /// Whether the thread is there.
+    /// Whether the thread is running.
     started: AtomicBool,
-    /// Something waits, or may go in another order.
+    /// Signals that a message was posted, or that the order may have changed.
     posted: Notify,
-    /// Something has left.
+    /// Signals that a message was delivered or given up, or that an attempt ended.
     left: Notify,
     tell: Tell,
 }
@@ -66,7 +66,7 @@ impl Outbox {
         Self { shared: Arc::new(Shared { queue, started, posted, left, tell }) }
     }
 
-    /// Has a letter delivered. Where too many wait, the oldest is not.
+    /// Queues a message. If too many messages wait, drops and reports the oldest one.
     pub(super) fn post(&self, receiver: &Arc<Receiver>, letter: Letter) {
         let dropped = self.shared.queue().push(receiver, letter);
         if let Some(QueuedLetter { receiver, letter, .. }) = dropped {
@@ -92,19 +92,19 @@ impl Outbox {
         thread::Builder::new().name("notifications".to_owned()).spawn(deliver).map(drop)
     }
 
-    /// Nothing else is done any more but telling, and that not for long: the last status of each job goes first, before what
-    /// was posted earlier and even where that is being sent.
+    /// Announces that the process is ending and will not wait for long. The last status of each job is sent first,
+    /// before earlier messages, and even before one that is in flight.
     pub(super) fn end(&self) {
         self.shared.queue().end();
         self.shared.posted.notify_one();
     }
 
-    /// Letters that are not delivered yet.
+    /// Returns the number of messages that are not delivered yet.
     pub(super) fn left(&self) -> usize {
         self.shared.queue().len()
     }
 
-    /// Waits until every letter is delivered or given up.
+    /// Waits until every message is delivered or given up.
     pub(super) async fn emptied(&self) {
         loop {
             let left = self.shared.left.notified();
@@ -115,7 +115,7 @@ impl Outbox {
         }
     }
 
-    /// Gives up what is left.
+    /// Gives up all messages that are not delivered.
     pub(super) fn close(&self) -> Undone {
         self.shared.queue().close()
     }
@@ -126,7 +126,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what became of an attempt; `None` where the letter was called back.
+    /// Records the result of an attempt, which is `None` if it was cancelled.
     fn done(&self, posted: QueuedLetter, became: Option<Result<(), Refused>>) {
         let given_up = self.queue().took(posted, became, Instant::now());
         if let Some((letter, why)) = given_up {
@@ -135,7 +135,7 @@ impl Shared {
         self.left.notify_waiters();
     }
 
-    /// Tells of a letter that is given up, unless nobody waits any more.
+    /// Reports a message that is given up, unless nothing waits for it any more.
     fn give_up(&self, letter: &Letter, why: String) {
         if !self.queue().is_closed() {
             (self.tell)(undelivered(letter, why));
@@ -159,7 +159,7 @@ async fn deliver(shared: &Shared) {
                 NextStep::Send(posted, time, recall) => under_way.push(async move {
                     let called_back = async {
                         recall.cancelled().await;
-                        // It may be answered any moment: with what its receiver says, all is well ordered.
+                        // The response may arrive at any moment, and it keeps the messages in order.
                         tokio::time::sleep(GRACE).await;
                     };
                     let became = tokio::select! {
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn of_too_many_letters_the_oldest_are_dropped_and_that_is_said() {
-        // It listens and takes no connection.
+        // It listens, but accepts no connections.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let silent = receiver(&format!("http://{}/hook", listener.local_addr().expect("an address")));
         let (outbox, told) = outbox();
@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_empty_once_everything_is_given_up() {
-        // Nothing serves this port any more; one that was free a moment ago may be another test's by now.
+        // Nothing listens on this port. A port that was free a moment ago may belong to another test by now.
         let nobody = "127.0.0.1:1";
         let elsewhere = receiver("http://192.0.2.1/hook");
         let (outbox, told) = outbox();

@@ -1,4 +1,4 @@
-//! A webhook, with what its plan takes from the environment.
+//! A webhook endpoint, with the values that its plan takes from the environment.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::seal::Seal;
 use crate::plan::{Event, Hook, Share, Target};
 use crate::web::{Url, UrlFault};
 
-/// Whom to tell, of what.
+/// A webhook: its URL, and the events to send to it.
 #[derive(Clone)]
 pub struct Receiver {
     pub(super) url: Url,
@@ -18,44 +18,44 @@ pub struct Receiver {
     pub(super) run_time: Option<Duration>,
 }
 
-/// Why a webhook cannot be told anything. None of these repeats what a variable holds.
+/// Why a webhook cannot be used. No message shows the value of a variable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// The environment does not have what the plan takes from it.
+    /// An environment variable that the plan names is not set.
     #[error("notifications need {variable} in the environment, which is not set (`{key}` in [[notify]])")]
     Unset {
-        /// The key in the plan.
+        /// The key in the plan that names the variable.
         key: &'static str,
-        /// The variable's name.
+        /// The name of the variable.
         variable: String,
     },
-    /// What it has is no URL to use.
+    /// The value of the variable is not a valid URL.
     #[error("{variable} cannot be used as the URL of notifications: it {fault}")]
     NoUrl {
-        /// The variable's name.
+        /// The name of the variable.
         variable: String,
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         fault: UrlFault,
     },
-    /// What it has was not meant to be a secret.
+    /// The value of the variable cannot be a secret, for example because it ends with a line break.
     #[error(
         "{variable} begins or ends with white space, or holds a control character or one outside ASCII: as the secret of \
          notifications it would sign what no receiver can check"
     )]
     NoSecret {
-        /// The variable's name.
+        /// The name of the variable.
         variable: String,
     },
-    /// It is a URL that anyone on the way can read along.
+    /// The URL is not encrypted, so that others can read the messages.
     #[error("{variable} holds the URL of a webhook that is not encrypted, and not on this machine")]
     NotEncrypted {
-        /// The variable's name.
+        /// The name of the variable.
         variable: String,
     },
 }
 
 impl NotReady {
-    /// What to do about it.
+    /// Returns a hint that says how to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {
@@ -70,10 +70,10 @@ impl NotReady {
 }
 
 impl Receiver {
-    /// The receiver of a plan's webhook. `variable` looks into the environment.
+    /// Creates the receiver of a plan's webhook. `variable` returns the value of an environment variable.
     ///
     /// # Errors
-    /// When something is missing there.
+    /// Returns an error if an environment variable is missing, or its value cannot be used.
     pub fn new(hook: &Hook, variable: impl Fn(&str) -> Option<String>) -> Result<Self, NotReady> {
         let value = |key, name: &String| {
             let set = variable(name).filter(|value| !value.trim().is_empty());
@@ -93,7 +93,7 @@ impl Receiver {
         };
         let secret = |name: &String| {
             let secret = value("secret_env", name)?;
-            // A CI secret that was pasted with its line break is the common case.
+            // The usual mistake is a CI secret that was pasted with its line break.
             let bare = secret.trim() == secret && secret.bytes().all(|byte| matches!(byte, b' '..=b'~'));
             if bare { Ok(secret) } else { Err(NotReady::NoSecret { variable: name.clone() }) }
         };
@@ -109,7 +109,7 @@ impl Receiver {
     }
 }
 
-/// Where it is, as far as that is no secret.
+/// Shows the origin of the URL, without the parts that may be secret.
 impl fmt::Display for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.url.fmt(f)

@@ -1,4 +1,4 @@
-//! Signatures, by which a receiver knows who wrote a letter, and that it is fresh.
+//! Signatures of messages. They let an endpoint verify who sent a message, and that it is recent.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use crate::hex::hex;
 
-/// A secret to sign with.
+/// A key that signs messages.
 #[derive(Clone)]
 pub(super) struct Seal(Hmac<Sha256>);
 
@@ -16,8 +16,8 @@ impl Seal {
         Self(Hmac::new_from_slice(secret).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length")))
     }
 
-    /// The signature of a body that is sent at this time, in seconds since 1970: `v1=` and the HMAC-SHA256 of both, with a dot
-    /// between them, in hexadecimal.
+    /// Signs a body that is sent at this time, in seconds since 1970. Returns `v1=` and the HMAC-SHA256 in hexadecimal
+    /// of the timestamp, a dot, and the body.
     pub(super) fn sign(&self, timestamp: i64, body: &[u8]) -> String {
         let mut mac = self.0.clone();
         mac.update(timestamp.to_string().as_bytes());

@@ -1,15 +1,15 @@
-//! Set a predefined ACL.
+//! Sets a predefined ACL.
 
 use super::wanted;
 use crate::call::Call;
 use crate::object::{Acl, Fact, ObjectState};
 
-/// This ACL.
+/// Returns the state with this ACL.
 pub(super) fn put(before: ObjectState, acl: Acl) -> ObjectState {
     ObjectState { acl: Fact::Known(acl), ..before }
 }
 
-/// The request that makes it so.
+/// Returns the request that sets the ACL, if it has to change.
 pub(super) fn call(before: &Fact<Acl>, after: &Fact<Acl>) -> Option<Call> {
     wanted(before, after).map(|acl| Call::PutAcl(*acl))
 }

@@ -1,8 +1,8 @@
-//! What is done to one object: pure functions from the state it has to the state it should have.
+//! The operations on one object: pure functions from its current state to the desired state.
 //!
-//! An operation never sends anything. It says what it would have of an object ([`Operation::desired`]); the requests
-//! that get there follow from the difference ([`Operations::steps`]), so that several operations share one pass, a
-//! no-op costs no write, and whoever shows, counts or verifies a change asks the same functions.
+//! An operation never sends anything. It computes the state that an object should have ([`Operation::desired`]), and
+//! the requests follow from the difference ([`Operations::steps`]). Several operations therefore share one pass, a
+//! no-op costs no write, and code that displays, counts or verifies a change uses the same functions.
 
 mod acl;
 mod restore;
@@ -16,37 +16,37 @@ use crate::variants::enum_with_all;
 
 pub use restore::{Looked, look};
 
-/// One declared operation.
+/// An operation of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Replace all tags.
     PutTagging(TagSet),
-    /// Add tags, keep the others, overwrite the same keys.
+    /// Add tags: keep the others, and overwrite the values of the same keys.
     AddTagging(TagSet),
     /// Remove all tags, or those with these keys.
     DeleteTagging(Option<Vec<String>>),
     /// Set the ACL.
     PutAcl(Acl),
-    /// Bring an archived object back.
+    /// Restore an archived object.
     Restore(RestoreRequest),
 }
 
 enum_with_all! {
-    /// The part of an object that an operation is about. Operations on different ones cannot disturb each other.
+    /// The part of an object that an operation changes. Operations on different aspects do not affect each other.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Aspect {
-        /// The tags.
+        /// The object's tags.
         Tags,
-        /// The ACL.
+        /// The object's ACL.
         Acl,
-        /// The restored copy.
+        /// The restored copy of an archived object.
         Restoration,
     }
 }
 
 impl Aspect {
-    /// The request that leads from one state of it to the other; `None` where nothing has to change.
+    /// Returns the request that changes this aspect from one state to the other; `None` if nothing has to change.
     fn write(self, before: &ObjectState, after: &ObjectState) -> Option<Call> {
         match self {
             Self::Tags => tagging::call(&before.tags, &after.tags),
@@ -55,7 +55,7 @@ impl Aspect {
         }
     }
 
-    /// That of a request which changes it; none of HEAD.
+    /// Returns the aspect that a request reads or changes; `None` for HEAD.
     #[must_use]
     pub fn of(call: &Call) -> Option<Self> {
         match call {
@@ -66,18 +66,18 @@ impl Aspect {
         }
     }
 
-    /// The request that reads it, where it has a sub-resource of its own to read.
+    /// Returns the request that reads this aspect, if its sub-resource can be read.
     #[must_use]
     pub fn read(self) -> Option<Call> {
         match self {
             Self::Tags => Some(Call::GetTags),
             Self::Acl => Some(Call::GetAcl),
-            // A restore is requested in any case: its days count from now.
+            // A restore is always requested, because its days count from now.
             Self::Restoration => None,
         }
     }
 
-    /// Its sub-resource, as it stands in a URL.
+    /// Returns the sub-resource, as in a URL.
     #[must_use]
     pub fn resource(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Aspect {
         }
     }
 
-    /// Its name in the journal.
+    /// Returns the name in the journal.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,22 +98,22 @@ impl Aspect {
     }
 }
 
-/// An operation cannot be carried out on an object in this state, whatever the server would say.
+/// Why an operation cannot be applied to an object in this state, whatever the server would answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The result would carry more tags than an object can.
+    /// The object would have more tags than are allowed.
     #[error("the object would have {count} tags, and at most {} are allowed", crate::object::MAX_TAGS)]
     TooManyTags {
-        /// How many it would have.
+        /// The number of tags that it would have.
         count: usize,
     },
-    /// The operation needs to know something that was not read.
+    /// The operation needs the object's tags, which were not read.
     #[error("the object's tags are not known")]
     TagsUnknown,
 }
 
 impl Rejection {
-    /// An error code in the manner of the services.
+    /// Returns an error code in the style of the services.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -124,7 +124,7 @@ impl Rejection {
 }
 
 impl Operation {
-    /// The name in plan files and reports.
+    /// Returns the name in plan files and reports.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -136,7 +136,7 @@ impl Operation {
         }
     }
 
-    /// What it is about.
+    /// Returns the aspect that the operation changes.
     #[must_use]
     pub fn aspect(&self) -> Aspect {
         match self {
@@ -146,16 +146,16 @@ impl Operation {
         }
     }
 
-    /// Whether the state it wants depends on the state there is, so that it must be read first.
+    /// Returns whether the desired state depends on the current state, which must then be read first.
     #[must_use]
     pub fn reads(&self) -> bool {
         matches!(self, Self::AddTagging(_) | Self::DeleteTagging(Some(_)))
     }
 
-    /// The state this operation wants of an object in this state.
+    /// Returns the desired state of an object in this state.
     ///
     /// # Errors
-    /// When no request could bring it about.
+    /// Returns an error if no request could reach the desired state.
     pub fn desired(&self, before: ObjectState) -> Result<ObjectState, Rejection> {
         match self {
             Self::PutTagging(tags) => Ok(tagging::put(before, tags)),
@@ -168,16 +168,16 @@ impl Operation {
     }
 }
 
-/// A request on the way to the desired state, and the operations that want it.
+/// One request towards the desired state, and the operations that need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The request.
+    /// The request to send.
     pub call: Call,
     /// The names of the operations, joined by `+`.
     pub operation: String,
 }
 
-/// All operations of a plan, composed: one pass over each object carries out them all.
+/// All operations of a plan, combined into one pass over each object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operations {
     all: Vec<Operation>,
@@ -185,26 +185,26 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Composes operations, in the order in which they are to be applied.
+    /// Combines operations, in the order in which they are applied.
     #[must_use]
     pub fn new(operations: Vec<Operation>) -> Self {
         Self { all: operations, skip_unchanged: false }
     }
 
-    /// Also reads what they do not need to know, so that an object that is as it should be is left alone. A restore is asked
-    /// for in any case: its days count from now.
+    /// Sets whether to also read what the operations do not need, so that an object already in the desired state is not
+    /// written. A restore is requested in any case, because its days count from now.
     #[must_use]
     pub fn skipping_unchanged(self, skip_unchanged: bool) -> Self {
         Self { skip_unchanged, ..self }
     }
 
-    /// Each of them.
+    /// Returns the operations, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Operation> {
         self.all.iter()
     }
 
-    /// What must be read of an object before [`Self::desired`] can answer, and before [`Self::steps`] can leave out what
-    /// holds already, where that is wanted.
+    /// Returns the reads that [`Self::desired`] needs, and, if unchanged objects are skipped, those that
+    /// [`Self::steps`] needs to leave out unnecessary writes.
     #[must_use]
     pub fn reads(&self) -> Vec<Step> {
         let looks = |op: &Operation| op.reads() || self.skip_unchanged;
@@ -213,23 +213,23 @@ impl Operations {
         aspects.filter_map(|aspect| Some(self.step(aspect, aspect.read()?))).collect()
     }
 
-    /// The state that all operations together want.
+    /// Returns the desired state of an object after all operations.
     ///
     /// # Errors
-    /// The first operation that rejects the object, by name.
+    /// Returns an error if an operation rejects the object: the name of the first one that does, and the reason.
     pub fn desired(&self, before: &ObjectState) -> Result<ObjectState, (&'static str, Rejection)> {
         self.all.iter().try_fold(before.clone(), |state, operation| {
             operation.desired(state).map_err(|why| (operation.name(), why))
         })
     }
 
-    /// The requests that lead from one state to the other; none where they are equal.
+    /// Returns the requests that change one state to the other; empty if they are equal.
     #[must_use]
     pub fn steps(&self, before: &ObjectState, after: &ObjectState) -> Vec<Step> {
         Aspect::ALL.into_iter().filter_map(|aspect| Some(self.step(aspect, aspect.write(before, after)?))).collect()
     }
 
-    /// The names of all of them, joined by `+`.
+    /// Returns the names of all operations, joined by `+`.
     #[must_use]
     pub fn names(&self) -> String {
         self.all.iter().map(Operation::name).collect::<Vec<_>>().join("+")
@@ -241,7 +241,7 @@ impl Operations {
     }
 }
 
-/// The value to bring about, where a fact is wanted to be other than it is known to be.
+/// Returns the value to set, if the desired value is known and differs from the current one.
 fn wanted<'a, T: PartialEq>(before: &Fact<T>, after: &'a Fact<T>) -> Option<&'a T> {
     if before == after { None } else { after.known() }
 }

@@ -1,4 +1,4 @@
-//! Bring an archived object back, and judge a restore whose answer does not say whether it holds.
+//! Restores an archived object, and resolves a restore whose answer does not tell whether it took effect.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,12 +6,12 @@ use super::wanted;
 use crate::call::Call;
 use crate::object::{Fact, ObjectState, Restoration, RestoreRequest};
 
-/// A restored copy for this long.
+/// Returns the state with a restored copy for this number of days.
 pub(super) fn restore(before: ObjectState, request: RestoreRequest) -> ObjectState {
     ObjectState { restoration: Fact::Known(Restoration::Wanted(request)), ..before }
 }
 
-/// The request that asks for it.
+/// Returns the request that restores the object.
 pub(super) fn call(before: &Fact<Restoration>, after: &Fact<Restoration>) -> Option<Call> {
     match wanted(before, after)? {
         Restoration::Wanted(request) => Some(Call::Restore(*request)),
@@ -19,25 +19,25 @@ pub(super) fn call(before: &Fact<Restoration>, after: &Fact<Restoration>) -> Opt
     }
 }
 
-/// What one look at the object says of a restore whose own answer was a conflict, or never came.
+/// What reading the object shows about a restore whose own answer was a conflict, or never arrived.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
-    /// The restore holds: this job's own is under way, or the copy stays long enough.
+    /// The restore took effect: the job's own restore is in progress, or the copy is kept long enough.
     Holds,
-    /// Nobody's restore is under way: it never arrived.
+    /// No restore is in progress: the request never arrived.
     NotThere,
-    /// A restore is under way that this job did not ask for; how long its copy will stay cannot be seen.
+    /// A restore is in progress that this job did not request. How long its copy will be kept is unknown.
     SomebodyElses,
-    /// A copy is there, but goes before the days asked for are over.
+    /// There is a copy, but it expires before the requested days are over.
     TooShort {
-        /// When it goes.
+        /// When the copy expires.
         until: Timestamp,
     },
 }
 
-/// Judges what a look found. `asked_before` says whether this job may already have asked for the object, and `since`
-/// when it first did: the days asked for are counted from there.
+/// Evaluates what was read of an object. `asked_before` tells whether this job may already have requested the restore,
+/// and `since` when it first did. The requested days are counted from then.
 pub fn look(found: Restoration, request: RestoreRequest, asked_before: bool, since: Timestamp) -> Looked {
     match found {
         Restoration::Absent | Restoration::Wanted(_) => Looked::NotThere,
@@ -48,7 +48,7 @@ pub fn look(found: Restoration, request: RestoreRequest, asked_before: bool, sin
     }
 }
 
-/// When the copy may go at the earliest. Servers send whole seconds, so what is beyond the second does not count.
+/// Returns the earliest allowed expiry of the copy. Servers send whole seconds, so fractions of a second are ignored.
 fn wanted_until(request: RestoreRequest, since: Timestamp) -> Timestamp {
     let whole = Timestamp::from_second(since.as_second()).unwrap_or(since);
     let span = SignedDuration::from_hours(24 * i64::from(request.days));

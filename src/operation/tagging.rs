@@ -1,15 +1,15 @@
-//! Replace, add and delete tags.
+//! Replaces, adds and deletes tags.
 
 use super::{Rejection, wanted};
 use crate::call::Call;
 use crate::object::{Fact, MAX_TAGS, ObjectState, TagSet};
 
-/// Exactly these tags.
+/// Returns the state with exactly these tags.
 pub(super) fn put(before: ObjectState, tags: &TagSet) -> ObjectState {
     ObjectState { tags: Fact::Known(tags.clone()), ..before }
 }
 
-/// These tags and those that the object has under other keys.
+/// Returns the state with these tags added; values of the same keys are overwritten.
 pub(super) fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, Rejection> {
     let mut all = known(&before)?.clone();
     for (key, value) in tags.iter() {
@@ -21,12 +21,12 @@ pub(super) fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, Rej
     Ok(put(before, &all))
 }
 
-/// No tags.
+/// Returns the state without tags.
 pub(super) fn delete_all(before: ObjectState) -> ObjectState {
     put(before, &TagSet::default())
 }
 
-/// The object's tags without those under these keys.
+/// Returns the state without the tags of these keys.
 pub(super) fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState, Rejection> {
     let mut rest = known(&before)?.clone();
     for key in keys {
@@ -35,7 +35,8 @@ pub(super) fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState
     Ok(put(before, &rest))
 }
 
-/// The request that makes the tags so. An empty set is deleted, not put: every server agrees on what that means.
+/// Returns the request that sets the tags. An empty set is deleted, not put, because every server agrees on what that
+/// means.
 pub(super) fn call(before: &Fact<TagSet>, after: &Fact<TagSet>) -> Option<Call> {
     let tags = wanted(before, after)?;
     Some(if tags.is_empty() { Call::DeleteTags } else { Call::PutTags(tags.clone()) })

@@ -1,17 +1,18 @@
-//! What work a plan is: its canonical form, its hash, and the name by which an earlier job of it is found.
+//! The canonical form of a plan: it identifies the work, has a hash, and finds an earlier job of the same work.
 //!
-//! The form is an ordered list of dotted paths with a text for each value. It covers what decides which objects become
-//! what, and what is reported of it: store, manifest, filter, operations and report. It leaves out how the plan is
-//! written (comments, order, spelling of sizes and ages), how it is run, where that is kept, and who is told of it: name,
-//! description, `[job]`, `[limits]`, `[prices]`, `[state]` and `[[notify]]`.
+//! The form is an ordered list of dotted paths with a text for each value. It covers everything that decides which
+//! objects are changed, how, and what is reported: store, manifest, filter, operations, report and
+//! `recurring.only_changed`. It leaves out how the plan is written (comments, order, spelling of sizes and ages), how
+//! the job runs, where its state is kept and who is notified: name, description, `[job]`, `[limits]`, `[prices]`,
+//! `[state]` and `[[notify]]`.
 //!
-//! Values are taken as they were checked, so that two ways of writing one thing are one thing. Only what checking loses
-//! is taken as it was written: relative paths, which would name another file in another clone, and ages, which would be
-//! another instant with each reading. A permission such as `allow_http` or `skip_server_check` changes nothing that is
-//! covered, and is not in the form.
+//! Values are taken after the checks, so that two spellings of one value are equal. Only what the checks lose is taken
+//! as written: relative paths, which would name another file in another clone, and ages, which would be another instant
+//! at each reading. A permission such as `allow_http` or `skip_server_check` changes nothing that is covered, and is
+//! not in the form.
 //!
-//! What holds anyway is left out. So a key that plans gain later changes no hash of a plan that does not use it. The
-//! price is that a default must keep its meaning: to change one is to change what unfinished jobs are.
+//! Defaults are left out. A key that plans gain later therefore does not change the hash of a plan that does not use
+//! it. In return, a default must keep its meaning: changing one changes the hash of the plans of unfinished jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,13 +32,13 @@ use crate::object::{Key, RestoreRequest, TagSet, Tier};
 use crate::operation::Operation;
 use crate::store::StoreConfig;
 
-/// A plan's covered values by their dotted paths, in the order of the paths. Credentials are never among them, as no
-/// plan holds any. To compare with a stored plan, read its text again.
+/// The covered values of a plan by their dotted paths, sorted by path. It never holds credentials, because no plan
+/// holds any. To compare with a stored plan, parse the text of that plan again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Canonical(BTreeMap<String, String>);
 
 impl Canonical {
-    /// From a plan's parts as they were checked, and from the file for what checking loses.
+    /// Builds the form from the checked parts of a plan, and from the file for what the checks lose.
     pub(super) fn new(
         file: &PlanFile,
         store: &StoreConfig,
@@ -61,24 +62,24 @@ impl Canonical {
         form
     }
 
-    /// Each path with its value, in the order of the paths.
+    /// Returns each path with its value, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(path, value)| (path.as_str(), value.as_str()))
     }
 
-    /// The value at a path.
+    /// Returns the value at a path.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
 
-    /// SHA-256 of the form's text, in lower-case hex.
+    /// Returns the SHA-256 of the form's text, in lower-case hex.
     #[must_use]
     pub fn hash(&self) -> String {
         hex(&Sha256::digest(self.to_string()))
     }
 
-    /// What is different in a newer plan, in the order of the paths.
+    /// Returns the values that differ in a newer plan, sorted by path.
     #[must_use]
     pub fn changes(&self, newer: &Self) -> Vec<Change> {
         let paths: BTreeSet<_> = self.0.keys().chain(newer.0.keys()).collect();
@@ -94,7 +95,7 @@ impl Canonical {
         self.0.insert(path.to_owned(), value.into());
     }
 
-    /// A value, unless it is the one that holds anyway.
+    /// Sets a value, unless it is the default (`None`).
     fn put_some(&mut self, path: &str, value: Option<impl Into<String>>) {
         if let Some(value) = value {
             self.put(path, value);
@@ -102,10 +103,10 @@ impl Canonical {
     }
 
     fn store(&mut self, store: &StoreConfig, file: &PlanFile) {
-        // The two paths are resolved in here.
+        // `data` and `fill` are resolved paths here.
         let StoreConfig { provider, endpoint, region, addressing, role_arn, data: _, fill: _ } = store;
         self.put("store.provider", provider.as_str());
-        // Hosts are the same in either case.
+        // Host names are case-insensitive.
         self.put_some("store.endpoint", endpoint.as_ref().map(|url| url.to_ascii_lowercase()));
         self.put_some("store.region", region.as_deref().filter(|name| defaults::region(*provider) != Some(name)));
         self.put_some(
@@ -138,10 +139,10 @@ impl Canonical {
                 self.file_place("manifest.report", place, table.map(|table| &table.path));
                 let Narrowing { status, code } = narrowing;
                 self.put_set("manifest.report.status", status.iter().flatten().map(u16::to_string));
-                // Compared without regard to case.
+                // Error codes are compared without regard to case.
                 self.put_set("manifest.report.code", code.iter().flatten().map(|code| code.to_ascii_lowercase()));
             }
-            // Not said by a plan: it is what the program makes of an earlier job.
+            // No plan can name this source: the program makes it from an earlier job.
             Source::Retry { .. } => {}
             // The dialect follows from the provider.
             Source::Inventory { bucket, object, dialect: _ } => {
@@ -152,20 +153,20 @@ impl Canonical {
                         self.put_some("manifest.inventory.etag", etag.as_deref().map(str::to_ascii_lowercase));
                     }
                     InventoryObject::Latest { prefix } => self.put_key("manifest.inventory.latest", prefix),
-                    // Not said by a plan either.
+                    // No plan can name these either.
                     InventoryObject::Changed(_) | InventoryObject::Once { .. } => {}
                 }
             }
         }
     }
 
-    /// A file in a bucket, or on this machine by its path as it is written.
+    /// Adds a file in a bucket, or a local file by its path as written.
     fn file_place(&mut self, table: &str, place: &CsvPlace, path: Option<&Field<Text<1, 4096>>>) {
         match place {
             CsvPlace::Object { bucket, key, etag } => {
                 self.put(&format!("{table}.bucket"), bucket.as_str());
                 self.put_key(&format!("{table}.object"), key);
-                // Compared without regard to case.
+                // ETags are compared without regard to case.
                 self.put_some(&format!("{table}.etag"), etag.as_deref().map(str::to_ascii_lowercase));
             }
             CsvPlace::Local(_) => {
@@ -206,7 +207,7 @@ impl Canonical {
         let path = format!("operation.{}", operation.name());
         match operation {
             Operation::PutTagging(tags) | Operation::AddTagging(tags) => self.tags(&path, tags),
-            // A list begins with a bracket, so that it is never taken for all.
+            // A list begins with a bracket, so it cannot be mistaken for `all`.
             Operation::DeleteTagging(None) => self.put(&format!("{path}.keys"), "all"),
             Operation::DeleteTagging(Some(keys)) => self.put_set(&format!("{path}.keys"), keys.iter().cloned()),
             Operation::PutAcl(acl) => self.put(&format!("{path}.acl"), acl.as_str()),
@@ -234,12 +235,12 @@ impl Canonical {
         self.put_some("report.keep_local", (!keep_local).then_some("false"));
     }
 
-    /// A key or a prefix, where it is not empty: an empty prefix is none. A plan's keys are UTF-8.
+    /// Adds a key or a prefix, unless it is empty: an empty prefix is none. Keys in plans are UTF-8.
     fn put_key(&mut self, path: &str, key: &Key) {
         self.put_some(path, Some(String::from_utf8_lossy(key.as_bytes())).filter(|key| !key.is_empty()));
     }
 
-    /// A list whose order and repetitions mean nothing, where it is not empty.
+    /// Adds a list whose order and repetitions mean nothing, unless it is empty.
     fn put_set(&mut self, path: &str, items: impl Iterator<Item = String>) {
         let items: BTreeSet<_> = items.collect();
         if !items.is_empty() {
@@ -248,7 +249,7 @@ impl Canonical {
     }
 }
 
-/// A line for each value: its path, ` = ` and the value as a JSON string.
+/// One line for each value: its path, ` = ` and the value as a JSON string.
 impl fmt::Display for Canonical {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.iter().try_for_each(|(path, value)| writeln!(f, "{path} = {}", Json::from(value)))
@@ -256,10 +257,10 @@ impl fmt::Display for Canonical {
 }
 
 impl Plan {
-    /// The text that names the work: the same for every plan that is meant as this one, whatever it says by now.
+    /// Returns the text that identifies the work. It stays the same when the plan is edited.
     ///
-    /// It is made of the client request token, where there is one, and else of the store and the plan's name. A JSON
-    /// array whose first word says which, so that no name can be taken for a token.
+    /// It is made of the client request token, if there is one, or else of the store and the plan's name. It is a JSON
+    /// array whose first item says which, so that a name cannot be mistaken for a token.
     #[must_use]
     pub fn identity(&self) -> String {
         let words = match &self.job.client_request_token {
@@ -269,25 +270,25 @@ impl Plan {
         Json::from(words).to_string()
     }
 
-    /// The text that names the store: plans that work on the same one have the same.
+    /// Returns the text that identifies the store. Plans for the same store have the same text.
     #[must_use]
     pub fn store_identity(&self) -> String {
         Json::from(vec![self.store.provider.as_str(), self.place()]).to_string()
     }
 
-    /// Where the store is. A region beside an endpoint says how to sign, not where.
+    /// Returns the location of the store. If there is an endpoint, the region only matters for signing.
     fn place(&self) -> &str {
         let paths = ["store.endpoint", "store.data", "store.region"];
         paths.iter().find_map(|path| self.canonical.get(path)).unwrap_or_default()
     }
 
-    /// SHA-256 of the plan's canonical form, in lower-case hex: equal for two plans that are the same work.
+    /// Returns the SHA-256 of the plan's canonical form, in lower-case hex. It is equal for two plans of the same work.
     #[must_use]
     pub fn hash(&self) -> String {
         self.canonical.hash()
     }
 
-    /// What the plan was when it was read, apart from how it was written.
+    /// Returns the canonical form, built when the plan was read.
     #[must_use]
     pub fn canonical(&self) -> &Canonical {
         &self.canonical
@@ -298,7 +299,7 @@ fn text<T>(field: &Field<T>, show: impl FnOnce(&T) -> String) -> Option<String> 
     field.value().map(show)
 }
 
-/// A length of time in days, or in hours where it is not whole days: the same length has one text.
+/// Returns a length of time in days, or in hours if it is not whole days. Equal lengths have equal texts.
 fn age(length: SignedDuration) -> String {
     let hours = length.as_hours();
     if hours % 24 == 0 { format!("{}d", hours / 24) } else { format!("{hours}h") }
@@ -308,7 +309,7 @@ fn list(items: impl IntoIterator<Item = String>) -> String {
     Json::from_iter(items).to_string()
 }
 
-/// A free key as a part of a path, quoted where TOML would have it so.
+/// Returns an arbitrary key as a part of a path, quoted as in TOML.
 fn segment(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if bare { key.to_owned() } else { Json::from(key).to_string() }

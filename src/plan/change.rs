@@ -1,23 +1,23 @@
-//! What has become of one value between two plans, as people are told of it.
+//! One value that differs between two plans, formatted for messages.
 
 use std::fmt;
 
 use super::text::{harmless, shown};
 
-/// Texts longer than this are shown from where they begin to differ.
+/// Texts longer than this, in characters, are shown from the first difference on.
 const WHOLE_CHARS: usize = 60;
 
-/// What is shown before the first difference, so that one sees where it is.
+/// The number of characters shown before the first difference, for context.
 const LEAD_CHARS: usize = 20;
 
-/// One value that differs between two plans. Its text is fit for a terminal, and cut where values are long.
+/// One value that differs between two plans. `Display` escapes control characters and shortens long values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where the value stands, such as `operation.put_object_tagging.tags.Team`.
+    /// The dotted path of the value, such as `operation.put_object_tagging.tags.Team`.
     pub path: String,
-    /// What it was, whole; `None` where the older plan did not say it, or said what holds anyway.
+    /// The full old value; `None` if the older plan did not set it, or set it to the default.
     pub before: Option<String>,
-    /// What it is, whole; `None` likewise.
+    /// The full new value; `None` if the newer plan does not set it, or sets it to the default.
     pub after: Option<String>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// How many characters at the beginning of both need not be shown.
+/// Returns the number of leading characters that both texts share and that need not be shown.
 fn alike(one: &str, other: &str) -> usize {
     if one.chars().count().max(other.chars().count()) <= WHOLE_CHARS {
         return 0;

@@ -1,4 +1,4 @@
-//! How an amount of money is written in a plan.
+//! Reads an amount of money in a plan, such as `"50 CNY"`.
 
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;

@@ -1,4 +1,4 @@
-//! What single values of a plan can be: each type is a reader and a JSON Schema at once.
+//! The types of single values in a plan. Each type defines its parser and its JSON Schema.
 
 use std::ops::RangeInclusive;
 
@@ -13,12 +13,13 @@ use super::walk::{At, Slot, Value, Walk};
 use crate::diagnostics::drives_terminal;
 use crate::object::{MAX_KEY_BYTES, MAX_TAGS};
 
-/// Reports a value of another type, with an example of the right one.
+/// Reports a value of the wrong type, with an example of the right type.
 fn mismatch<T: Value>(slot: &Slot<'_>, wanted: &str, walk: &mut Walk) {
     slot.mismatch(wanted, &T::example(), walk);
 }
 
-/// Text of `MIN` to `MAX` characters without any that drive a terminal; with `LINES`, line breaks and tabs are allowed.
+/// Text of `MIN` to `MAX` characters without control characters that drive a terminal. With `LINES`, line breaks and
+/// tabs are allowed.
 #[derive(Clone, Debug)]
 pub(super) struct Text<const MIN: usize, const MAX: usize, const LINES: bool = false>(pub(super) String);
 
@@ -55,7 +56,7 @@ impl<const MIN: usize, const MAX: usize, const LINES: bool> Value for Text<MIN, 
     }
 }
 
-/// A key or a prefix of keys: any text of at most 1024 bytes.
+/// An object key or key prefix: any text of `MIN` to 1024 bytes.
 #[derive(Clone, Debug)]
 pub(super) struct KeyText<const MIN: usize>(pub(super) String);
 
@@ -125,7 +126,7 @@ impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count(pub(super) u64);
 
-/// The largest integer that TOML has.
+/// The largest integer in TOML.
 const MAX_COUNT: u64 = i64::MAX.unsigned_abs();
 
 impl Value for Count {
@@ -154,18 +155,18 @@ fn integer<V: Value>(slot: &Slot<'_>, range: &RangeInclusive<u64>, help: &str, w
     value
 }
 
-/// A value that has a name in plan files.
+/// An enum whose values have names in plan files.
 pub(super) trait Named: Copy + 'static {
-    /// All that can be named, by name.
+    /// All values that have a name, each with its name.
     const NAMES: &'static [(&'static str, Self)];
 }
 
-/// What a value is called in plan files; empty where they have no name for it.
+/// Returns the name of a value in plan files; empty if it has none.
 pub(super) fn name_of<T: Named + PartialEq>(wanted: T) -> &'static str {
     T::NAMES.iter().find(|(_, value)| *value == wanted).map_or("", |(name, _)| name)
 }
 
-/// One of a few names.
+/// One of a fixed set of names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OneOf<T>(pub(super) T);
 
@@ -199,7 +200,7 @@ impl<T: Named> Value for OneOf<T> {
     }
 }
 
-/// An array whose items are all of one kind.
+/// An array of values of one type.
 #[derive(Clone, Debug)]
 pub(super) struct List<T>(pub(super) Vec<At<T>>);
 
@@ -231,12 +232,12 @@ impl<T: Value> Value for List<T> {
                 T::read(&slot, walk).map(|value| slot.at(value))
             })
             .collect();
-        // Collected first and judged afterwards, so that every item gets its say.
+        // Read all items before failing, so that the problems of every item are reported.
         read.into_iter().collect::<Option<Vec<_>>>().map(Self)
     }
 }
 
-/// Tags: a table of free keys with text values, in the file's order.
+/// Tags: a table of arbitrary keys with text values, in file order.
 #[derive(Clone, Debug)]
 pub(super) struct Tags(pub(super) Vec<(At<String>, At<String>)>);
 
@@ -279,7 +280,8 @@ impl Value for Tags {
     }
 }
 
-/// A glob over whole keys. `*` and `?` match `/` as well: keys have no folders, and `*.pdf` is every key that ends so.
+/// A glob over whole object keys. `*` and `?` also match `/`, because keys have no folders: `*.pdf` matches every key
+/// with this ending.
 #[derive(Clone, Debug)]
 pub(super) struct KeyGlob(pub(super) Glob);
 
@@ -307,11 +309,11 @@ impl Value for KeyGlob {
     }
 }
 
-/// A number of bytes: `1048576`, `"1 MiB"`, `"5GB"`.
+/// A size in bytes: `1048576`, `"1 MiB"`, `"5GB"`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size(pub(super) u64);
 
-/// The units of sizes: 1000 and its powers, 1024 and its powers.
+/// The units of sizes: powers of 1000 and powers of 1024.
 const SIZE_UNITS: [(&str, u64); 11] = [
     ("b", 1),
     ("kb", 1_000),
@@ -362,7 +364,7 @@ fn parse_size(text: &str) -> Option<u64> {
     let unit = unit.trim_start().to_ascii_lowercase();
     let (_, unit) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    // Nine decimals are more than any unit of a plan can tell apart for a person.
+    // More than nine decimals make no useful difference in any unit.
     if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
         return None;
     }
@@ -371,7 +373,7 @@ fn parse_size(text: &str) -> Option<u64> {
     u64::try_from(parts.checked_mul(u128::from(*unit))? / scale).ok()
 }
 
-/// An instant: RFC 3339, or a day, which begins at midnight UTC.
+/// A point in time: RFC 3339, or a date, which means midnight UTC.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment(pub(super) Timestamp);
 
@@ -403,7 +405,8 @@ impl Value for Moment {
     }
 }
 
-/// An instant as plans write it: RFC 3339 with its offset, or a day, which begins at midnight UTC.
+/// Parses a point in time: RFC 3339 with its offset, or a date, which means midnight UTC. Returns `None` for any other
+/// text.
 #[must_use]
 pub fn parse_moment(text: &str) -> Option<Timestamp> {
     let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|day| day.timestamp());
@@ -411,7 +414,7 @@ pub fn parse_moment(text: &str) -> Option<Timestamp> {
     if only_a_day { day() } else { text.parse::<Timestamp>().ok() }
 }
 
-/// A length of time: `"90d"`, `"12h"`, `"4w"`.
+/// A length of time in hours, days or weeks: `"90d"`, `"12h"`, `"4w"`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age(pub(super) SignedDuration);
 
@@ -438,7 +441,8 @@ impl Value for Age {
     }
 }
 
-/// A length of time as plans write it: a whole number and `h`, `d` or `w`, for hours, days or weeks.
+/// Parses a length of time: a whole number and `h`, `d` or `w`, for hours, days or weeks. Returns `None` for any other
+/// text.
 #[must_use]
 pub fn parse_age(text: &str) -> Option<SignedDuration> {
     let (number, hours) = match text.char_indices().next_back()? {

@@ -1,20 +1,20 @@
-//! How a job is run, and how hard: the parts of a plan that are not what it does.
+//! Settings for how a job runs, as opposed to what it does.
 
 use std::path::PathBuf;
 
 use super::Share;
 use crate::money::Money;
 
-/// A plan's `[job]`, checked.
+/// The `[job]` table of a plan, with its defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSettings {
-    /// From 0 to 2147483647; higher is sooner out of the queue, and has more of the request budget.
+    /// From 0 to 2147483647. A job of a higher priority leaves the queue first and gets more of the request budget.
     pub priority: u32,
-    /// Whether `apply` asks before it changes anything.
+    /// Whether `apply` asks for confirmation before it changes anything.
     pub confirmation_required: bool,
-    /// The user's own name for the job, 1 to 64 characters: the same token and plan is the same job.
+    /// The user's own name for the job, 1 to 64 characters. The same token and plan mean the same job.
     pub client_request_token: Option<String>,
-    /// Whether each object is read first, and written to only where something changes.
+    /// Whether to read each object first and to write only where something changes.
     pub skip_unchanged: bool,
 }
 
@@ -24,20 +24,20 @@ impl Default for JobSettings {
     }
 }
 
-/// A plan's `[limits]`, checked.
+/// The `[limits]` table of a plan, with its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests in flight at once, from 1.
+    /// The maximum number of requests in flight, from 1.
     pub concurrency: u32,
-    /// Requests a second, retries included; `None` is no cap.
+    /// The maximum number of requests per second, retries included; `None` means no limit.
     pub requests_per_second: Option<u32>,
-    /// The share of a job's objects that may fail before the job does.
+    /// The share of the objects that may fail before the job fails.
     pub failure_threshold: Share,
-    /// The most bytes that a job's frozen manifest may take on this machine, from 1; `None` is no limit.
+    /// The maximum size of the job's manifest snapshot on this machine, in bytes, from 1; `None` means no limit.
     pub max_disk: Option<u64>,
-    /// The most objects that a job may have, from 1; `None` is no limit.
+    /// The maximum number of objects in a job, from 1; `None` means no limit.
     pub max_objects: Option<u64>,
-    /// The most that a job may cost by its estimate; `None` is no limit.
+    /// The maximum cost of a job by its estimate; `None` means no limit.
     pub max_cost: Option<Money>,
 }
 
@@ -54,18 +54,18 @@ impl Default for Limits {
     }
 }
 
-/// A plan's `[recurring]`, checked.
+/// The `[recurring]` table of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recurring {
-    /// Whether only what has changed since the last completed inventory is worked on, and what failed then.
+    /// Whether to process only the objects that changed since the last completed inventory, and those that failed then.
     pub only_changed: bool,
 }
 
-/// A plan's `[prices]`, checked.
+/// The `[prices]` table of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
-    /// The entry of the price book that holds, whatever the region; `None` takes the one of the store's region.
+    /// The price book entry to use, whatever the region; `None` selects the entry for the store's region.
     pub book: Option<String>,
-    /// A price book beside the shipped one.
+    /// The path of a price book that is used in addition to the built-in one.
     pub file: Option<PathBuf>,
 }

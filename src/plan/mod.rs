@@ -1,13 +1,14 @@
-//! The promise the user wrote: a plan file, parsed and checked into values the rest of the house can trust.
+//! The plan file: parsed and checked into values that the rest of the program can trust.
 //!
-//! It comes in three passes. `shape` says which tables and keys there are and reads them, with their places, by `walk`
-//! and `leaf`; `check` applies the rules between keys and those of the provider; what remains is a [`Plan`]. Mistakes
-//! are collected by all of them. Plan files are hostile input: `text` keeps them from driving the terminal and from
-//! echoing a credential.
+//! Reading has three stages. `shape` defines the tables and keys and reads them, with their spans, through `walk` and
+//! `leaf`. `check` applies the rules between keys and the rules of the provider. The result is a [`Plan`]. Every stage
+//! collects all problems instead of stopping at the first. Plan files are untrusted input: `text` keeps them from
+//! driving the terminal and from echoing a credential.
 //!
-//! `canonical` says what work a plan is, so that it is known again, and `change` what became of it; [`xml`] shows its
-//! parts as OSS Batch Operations would, [`interchange`] makes the cloud services' own requests of it and a plan of them,
-//! and [`policy`] says what its credentials must be allowed.
+//! `canonical` identifies the work of a plan, so that an earlier job of it is found again, and `change` describes the
+//! differences between two plans. [`xml`] writes parts of a plan in the format of OSS Batch Operations, [`interchange`]
+//! converts plans to and from the job requests of the cloud services, and [`policy`] generates the permissions that a
+//! plan's credentials need.
 
 mod canonical;
 mod change;
@@ -44,47 +45,46 @@ pub use state_url::{NotAState, StateUrl};
 pub(crate) use text::{for_excerpts, nearest, shown};
 pub use threshold::Threshold;
 
-/// A checked plan.
+/// A plan that passed all checks.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The name that, with the store, names the work.
+    /// The plan's name, 1 to 128 characters. Together with the store it identifies the work.
     pub name: String,
-    /// What it is for.
+    /// A description for people, at most 256 characters.
     pub description: Option<String>,
-    /// Where.
+    /// The object store and how to connect to it.
     pub store: StoreConfig,
-    /// Whether the server is trusted without having proven that it knows what the plan asks of it.
+    /// Whether to skip the check that the server supports tags, ACLs and restores before the first write.
     pub skip_server_check: bool,
-    /// Which objects.
+    /// The objects: one source and an optional filter.
     pub manifest: Manifest,
-    /// What is done to each of them, in one pass; at least one.
+    /// The operations, all applied to each object in one pass. Never empty.
     pub operations: Vec<Operation>,
-    /// The report.
+    /// Where the completion report is published, and in which format.
     pub report: ReportSpec,
-    /// How the job is run.
+    /// The priority, the confirmation and the other settings of `[job]`.
     pub job: JobSettings,
-    /// How hard it is run.
+    /// The limits on concurrency, request rate, failures, disk space, objects and cost.
     pub limits: Limits,
-    /// By which prices its cost is told beforehand.
+    /// The price book for the cost estimate.
     pub prices: Prices,
-    /// Where its jobs are kept, unless the command line says it.
+    /// Where the plan's jobs are kept, unless the command line names another place.
     pub state: Option<StateUrl>,
-    /// Who is told of what becomes of the job.
+    /// The webhooks to notify of job events.
     pub notify: Vec<Hook>,
-    /// How it recurs, if it does.
+    /// How the plan recurs; `None` if it does not.
     pub recurring: Option<Recurring>,
-    /// What work it is.
     canonical: Canonical,
 }
 
 impl Plan {
-    /// The operations as a job carries them out.
+    /// Returns the operations, composed as a job runs them.
     #[must_use]
     pub fn operations(&self) -> Operations {
         Operations::new(self.operations.clone()).skipping_unchanged(self.job.skip_unchanged)
     }
 
-    /// Whether the server must prove that it knows tags, ACLs and restores before it is trusted with writes.
+    /// Returns whether the server must prove that it supports tags, ACLs and restores before the job writes to it.
     #[must_use]
     pub fn needs_server_check(&self) -> bool {
         !self.skip_server_check && !self.store.is_first_party()

@@ -1,4 +1,4 @@
-//! Who is told of what becomes of a job, and of what: a plan's `[[notify]]`.
+//! Webhooks and the job events that they are notified of: the `[[notify]]` tables of a plan.
 
 use std::time::Duration;
 
@@ -10,35 +10,35 @@ use super::walk::{At, Slot, Value, Walk};
 use crate::diagnostics::Problem;
 use crate::web::Url;
 
-/// Webhooks of one plan. A receiver that fans out is a better place for more.
+/// The maximum number of webhooks in a plan. For more, use one receiver that forwards the messages.
 pub const MAX_HOOKS: usize = 8;
 
-/// What a webhook can be told of.
+/// A job event that a webhook can be notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The job is worked on.
+    /// The job is running.
     Active,
-    /// It waits to be confirmed.
+    /// The job waits for confirmation.
     Suspended,
-    /// It was paused, by whomever or whatever.
+    /// The job was paused, for any reason.
     Paused,
-    /// It came to its end.
+    /// The job completed.
     Complete,
-    /// It failed.
+    /// The job failed.
     Failed,
-    /// It was cancelled.
+    /// The job was cancelled.
     Cancelled,
-    /// More of its objects failed than the hook wants to hear nothing of.
+    /// The share of failed objects exceeded the webhook's `failure_rate`.
     FailureRate,
-    /// It was worked on for longer than that.
+    /// The job ran longer than the webhook's `run_time`.
     RunTime,
 }
 
 impl Event {
-    /// What is told where a plan does not say it.
+    /// The events to notify if the plan does not set `on`.
     pub const BY_DEFAULT: [Self; 5] = [Self::Suspended, Self::Paused, Self::Complete, Self::Failed, Self::Cancelled];
 
-    /// Its name in messages, and in plans.
+    /// Returns the name of the event in messages and in plans.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,33 +54,33 @@ impl Event {
     }
 }
 
-/// Where a webhook is.
+/// The address of a webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Here.
+    /// The URL itself.
     Url(Url),
-    /// At the URL that this environment variable holds.
+    /// The name of the environment variable that holds the URL.
     Variable(String),
 }
 
-/// One `[[notify]]`, checked.
+/// One webhook: a `[[notify]]` table, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// Where it is.
+    /// The URL of the webhook, or the variable that holds it.
     pub target: Target,
-    /// The environment variable that holds the secret which messages are signed with.
+    /// The environment variable that holds the secret for signing messages; without one they are not signed.
     pub secret_env: Option<String>,
-    /// Whether it may be told without encryption although it is on another machine.
+    /// Whether unencrypted HTTP to another machine is allowed.
     pub allow_http: bool,
-    /// The statuses that it is told of.
+    /// The statuses to notify, without duplicates.
     pub on: Vec<Event>,
-    /// The share of failed objects beyond which it is told once.
+    /// The share of failed objects above which the webhook is notified once.
     pub failure_rate: Option<Share>,
-    /// The time of work beyond which it is told once.
+    /// The run time after which the webhook is notified once.
     pub run_time: Option<Duration>,
 }
 
-/// Tables of one kind, each under a header in double brackets.
+/// An array of tables, each under a header in double brackets.
 #[derive(Debug)]
 pub(super) struct Several<T>(pub(super) Vec<At<T>>);
 
@@ -116,7 +116,7 @@ impl<T: Value> Value for Several<T> {
     }
 }
 
-/// A length of time: `"90m"`, `"2h"`, `"1d"`.
+/// A duration: `"90m"`, `"2h"`, `"1d"`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lapse(pub(super) Duration);
 
@@ -143,7 +143,8 @@ impl Value for Lapse {
     }
 }
 
-/// A length of time: a whole number and `s`, `m`, `h` or `d`, for seconds, minutes, hours or days.
+/// Parses a duration: a whole number and `s`, `m`, `h` or `d`, for seconds, minutes, hours or days. Returns `None` for
+/// any other text, or for more than `u32::MAX` seconds.
 #[must_use]
 pub fn parse_lapse(text: &str) -> Option<Duration> {
     let (number, seconds) = match text.char_indices().next_back()? {

@@ -1,4 +1,4 @@
-//! The least that the credentials of a plan must be allowed, in the policies of RAM and of IAM.
+//! The least permissions that the credentials of a plan need, as a RAM or an IAM policy.
 //!
 //! Actions: <https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview> and
 //! <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html>.
@@ -12,7 +12,7 @@ use crate::object::{Bucket, Key};
 use crate::operation::{Aspect, Operation};
 use crate::store::Provider;
 
-/// Whose policies.
+/// The policy language of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     /// Alibaba Cloud's Resource Access Management.
@@ -22,7 +22,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// That of a provider.
+    /// Returns the policy language of a provider.
     #[must_use]
     pub fn of(provider: Provider) -> Self {
         match provider {
@@ -31,7 +31,7 @@ impl Language {
         }
     }
 
-    /// The version of the language that documents name.
+    /// Returns the language version that policy documents name.
     fn version(self) -> &'static str {
         match self {
             Self::Ram => "1",
@@ -40,12 +40,13 @@ impl Language {
     }
 }
 
-/// The plan does not say which buckets its objects are in: its manifest does.
+/// The plan does not name the buckets of its objects, because its manifest names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the plan does not say which buckets its objects are in: its manifest does")]
 pub struct BucketsUnknown;
 
-/// Something that may be done, by its name in both languages; of a version, where that has a name of its own.
+/// An action by its name in both languages, for objects and for object versions. If versions have no action of their
+/// own, both names are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Right {
     ram: &'static str,
@@ -80,31 +81,31 @@ const DELETE: Right = right("oss:DeleteObject", "oss:DeleteObjectVersion", "s3:D
 const ABORT: Right =
     right("oss:AbortMultipartUpload", "oss:AbortMultipartUpload", "s3:AbortMultipartUpload", "s3:AbortMultipartUpload");
 
-/// Something that a request needs to be allowed.
+/// A permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// To list a bucket's objects, or all their versions.
+    /// List a bucket's objects, or all their versions.
     List,
-    /// To read an object, or what HEAD says of it.
+    /// Read an object, or its HEAD response.
     Read,
-    /// To write an object.
+    /// Write an object.
     Write,
-    /// To read tags.
+    /// Read tags.
     GetTags,
-    /// To replace tags.
+    /// Replace tags.
     PutTags,
-    /// To remove all tags.
+    /// Remove all tags.
     DeleteTags,
-    /// To read an ACL.
+    /// Read an ACL.
     GetAcl,
-    /// To set an ACL.
+    /// Set an ACL.
     PutAcl,
-    /// To bring an archived object back.
+    /// Restore an archived object.
     Restore,
 }
 
 impl Need {
-    /// That of a request about an object.
+    /// Returns the permission that a request about an object needs.
     #[must_use]
     pub fn of(call: &Call) -> Self {
         match call {
@@ -118,7 +119,8 @@ impl Need {
         }
     }
 
-    /// The action that a policy must allow; of versions, where those have one of their own.
+    /// Returns the action that a policy must allow. With `of_versions`, returns the action for object versions, if they
+    /// have one of their own.
     #[must_use]
     pub fn action(self, language: Language, of_versions: bool) -> &'static str {
         let right = match self {
@@ -141,22 +143,24 @@ impl Need {
     }
 }
 
-/// Which forms of a right are needed.
+/// Which forms of an action are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     /// Objects without a version.
     Current,
-    /// Versions.
+    /// Objects with a version.
     Versions,
-    /// Some with, and some without.
+    /// Some objects with a version, and some without.
     Both,
 }
 
-/// The policy that lets a plan read its manifest, work on its objects and write its report, and nothing else. `buckets` are
-/// those that its manifest names, where the plan does not say.
+/// Returns the policy that lets a plan read its manifest, work on its objects, write its report and keep its state, and
+/// nothing else.
+///
+/// `buckets` are the buckets that the manifest names, for a plan that does not name them itself.
 ///
 /// # Errors
-/// When the plan does not say it, and there are none.
+/// Returns an error if the plan does not name the buckets of its objects and `buckets` is empty.
 pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Result<Json, BucketsUnknown> {
     let writer = Writer { language, partition: partition(plan.store.region.as_deref()) };
     let mut statements = writer.manifest(&plan.manifest.source);
@@ -171,7 +175,7 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
         let rights: &[Right] = if language == Language::Ram { &[WRITE, ABORT] } else { &[WRITE] };
         let to = writer.below(&place.bucket, &place.prefix);
         statements.push(writer.statement("WriteReport", rights, Named::Current, std::slice::from_ref(&to)));
-        // A retry, and the next job of a recurring plan, look there for what failed.
+        // A retry, and the next job of a recurring plan, read the failed objects from there.
         if !plan.report.keep_local {
             statements.push(writer.statement("ReadReport", &[READ], Named::Current, &[to]));
         }
@@ -182,7 +186,8 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
     Ok(json!({ "Version": language.version(), "Statement": statements }))
 }
 
-/// The policy that says who may take on the role that a plan is worked on in: the managed service, or this principal.
+/// Returns the trust policy of the role that a plan runs in. It trusts `principal`, or the managed service if there is
+/// none.
 #[must_use]
 pub fn trust(language: Language, principal: Option<&str>) -> Json {
     let who = match (language, principal) {
@@ -195,7 +200,7 @@ pub fn trust(language: Language, principal: Option<&str>) -> Json {
     json!({ "Version": language.version(), "Statement": [statement] })
 }
 
-/// What the operations read, and what they write.
+/// Returns the actions for the reads, the server check and the writes of a plan's operations.
 fn work(plan: &Plan) -> Vec<Right> {
     let operations = plan.operations();
     let mut rights = Vec::new();
@@ -208,7 +213,7 @@ fn work(plan: &Plan) -> Vec<Right> {
         });
     }
     if plan.needs_server_check() {
-        // What the server is checked by.
+        // The requests of the server check.
         for aspect in operations.iter().map(Operation::aspect) {
             rights.extend_from_slice(match aspect {
                 Aspect::Tags => &[GET_TAGS, READ],
@@ -218,21 +223,22 @@ fn work(plan: &Plan) -> Vec<Right> {
         }
     }
     for operation in operations.iter() {
-        // Tags of which none are left are deleted, not put.
+        // An empty tag set is deleted, not put.
         rights.extend_from_slice(match operation {
             Operation::PutTagging(tags) if tags.is_empty() => &[DELETE_TAGS],
             Operation::PutTagging(_) | Operation::AddTagging(_) => &[PUT_TAGS],
             Operation::DeleteTagging(None) => &[DELETE_TAGS],
             Operation::DeleteTagging(Some(_)) => &[PUT_TAGS, DELETE_TAGS],
             Operation::PutAcl(_) => &[PUT_ACL],
-            // It is looked at where its answer leaves doubt.
+            // The object is read if the answer to the restore is ambiguous.
             Operation::Restore(_) => &[READ, RESTORE],
         });
     }
     rights
 }
 
-/// Whether a plan's objects are versions, all of them: other rights are needed for these. Elsewhere some may be.
+/// Returns whether all objects of a plan are versions, which need permissions of their own. With other plans, some
+/// objects may be versions.
 #[must_use]
 pub fn works_on_versions(plan: &Plan) -> bool {
     named(&plan.manifest.source) == Named::Versions
@@ -247,7 +253,8 @@ fn named(source: &Source) -> Named {
     }
 }
 
-/// AWS's partition of a region. <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
+/// Returns the AWS partition of a region.
+/// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
 fn partition(region: Option<&str>) -> &'static str {
     match region {
         Some(region) if region.starts_with("cn-") => "aws-cn",
@@ -256,14 +263,14 @@ fn partition(region: Option<&str>) -> &'static str {
     }
 }
 
-/// Writes statements in one language.
+/// Writes policy statements in one language.
 struct Writer {
     language: Language,
     partition: &'static str,
 }
 
 impl Writer {
-    /// What reading the manifest takes.
+    /// Returns the statements for reading the manifest.
     fn manifest(&self, source: &Source) -> Vec<Json> {
         let read = |bucket: &Bucket, resource: String| {
             self.statement("ReadManifest", &[READ], Named::Current, &[self.bucket(bucket) + &resource])
@@ -273,7 +280,7 @@ impl Writer {
             Source::Csv { place: CsvPlace::Object { bucket, key, .. }, .. } => {
                 vec![read(bucket, format!("/{}", self.literal(key)))]
             }
-            // The files of an inventory or a report lie around its manifest.
+            // The data files of an inventory or a report are in folders near its manifest.
             Source::Inventory { bucket, object: InventoryObject::Exact { key, .. }, .. } => {
                 vec![read(bucket, format!("/{}*", self.literal(&above(key, 2))))]
             }
@@ -286,13 +293,13 @@ impl Writer {
             }
             Source::Csv { place: CsvPlace::Local(_), .. }
             | Source::Report { place: CsvPlace::Local(_), .. }
-            // Made by the program, of a plan that says it otherwise.
+            // The program makes these sources; no plan names them.
             | Source::Inventory { object: InventoryObject::Changed(_) | InventoryObject::Once { .. }, .. }
             | Source::Retry { .. } => Vec::new(),
         }
     }
 
-    /// What keeping jobs in a bucket takes.
+    /// Returns the statements for keeping jobs in a bucket.
     fn state(&self, state: &StateUrl) -> Vec<Json> {
         let mut below = state.prefix.as_bytes().to_vec();
         if !below.is_empty() {
@@ -341,7 +348,7 @@ impl Writer {
             }
         }
         match self.language {
-            // RAM's statements have no names.
+            // RAM statements have no names.
             Language::Ram => json!({ "Effect": "Allow", "Action": actions, "Resource": resources }),
             Language::Iam => json!({ "Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources }),
         }
@@ -358,7 +365,7 @@ impl Writer {
         format!("{}/{}*", self.bucket(bucket), self.literal(prefix))
     }
 
-    /// A key as a pattern that matches it. RAM has no way to write a `*` that stands for itself: there it matches more.
+    /// Returns a pattern that matches the key. RAM cannot escape a `*`, so its pattern may match more keys.
     fn literal(&self, key: &Key) -> String {
         let text = String::from_utf8_lossy(key.as_bytes());
         match self.language {
@@ -368,7 +375,7 @@ impl Writer {
     }
 }
 
-/// The folder so many levels above a key, with its slash; the whole bucket where there are not as many.
+/// Returns the folder `levels` levels above a key, with its slash; empty (the whole bucket) if there are not as many.
 fn above(key: &Key, levels: usize) -> Key {
     let bytes = key.as_bytes();
     let slashes = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(place, _)| place);

@@ -13,7 +13,7 @@ const OSS: &str =
 const AWS: &str = "[store]\nprovider = \"aws\"\nregion = \"eu-central-1\"\n";
 const PUT: &str = "[operation.put_object_tagging]\ntags = { a = \"1\" }\n";
 
-/// Actions and resources of each statement.
+/// Returns the actions and resources of each statement.
 fn spelled(policy: &Json) -> Vec<(Vec<String>, Vec<String>)> {
     let texts = |value: &Json| -> Vec<String> {
         value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
@@ -48,7 +48,7 @@ fn a_state_is_kept_below_its_prefix() {
     assert_eq!(actions, &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]);
     assert_eq!(resources, &["arn:aws:s3:::kept/team/*"]);
     assert_eq!(spelled[2], (vec!["s3:ListBucket".to_owned()], vec!["arn:aws:s3:::kept".to_owned()]));
-    // Another service has policies of its own.
+    // The other service has its own policies.
     assert!(!permissions(&plan, Language::Ram, &[]).unwrap().to_string().contains("kept"));
 }
 

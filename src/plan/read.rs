@@ -1,4 +1,4 @@
-//! From a file's bytes to a checked plan, or to everything that is wrong with it.
+//! Reads a plan file: returns a checked plan, or all problems in the file.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use super::walk::Walk;
 use super::{Plan, check};
 use crate::diagnostics::{Problem, Problems};
 
-/// The largest plan file, in bytes. A plan is written by hand; lists of objects belong into a manifest.
+/// The maximum size of a plan file, in bytes. Plans are written by hand; lists of objects belong in a manifest.
 pub const MAX_PLAN_BYTES: usize = 1 << 20;
 
-/// The JSON Schema of plan files, for editors. It comes from the definitions that read them.
+/// Returns the JSON Schema of plan files, for editors. It is generated from the same definitions as the parser.
 #[must_use]
 pub fn schema() -> serde_json::Value {
     PlanFile::file_schema()
 }
 
-/// Reads a plan file's bytes: as [`read`], for a text that may be too long or no UTF-8.
+/// Reads a plan file from bytes. Like [`read`], but also reports a file that is too large or not UTF-8.
 #[must_use]
 pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (Option<Plan>, Problems) {
     if bytes.len() > MAX_PLAN_BYTES {
@@ -42,11 +42,11 @@ pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (O
     }
 }
 
-/// Reads a plan and reports everything that is wrong with it.
+/// Reads a plan file and reports all problems in it.
 ///
-/// Relative paths are taken from `folder`, ages from `now`. There is a plan exactly when no problem is an error; there
-/// may be warnings beside it. Only a TOML syntax error keeps other problems from being found. What looks like a
-/// credential is masked in every excerpt.
+/// Relative paths are resolved against `folder`, and ages are counted back from `now`. There is a plan exactly if no
+/// problem is an error; there may be warnings beside it. Only a TOML syntax error hides other problems. Text that looks
+/// like a credential is masked in every excerpt.
 #[must_use]
 pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Plan>, Problems) {
     if text.len() > MAX_PLAN_BYTES {
@@ -76,14 +76,15 @@ fn too_large() -> Problem {
         .help("a list of objects belongs into a manifest")
 }
 
-/// One problem that ends the pass.
+/// Returns a single problem that stops the reading.
 fn refused(name: &str, text: &str, problem: Problem) -> (Option<Plan>, Problems) {
     let mut problems = Problems::new(&shown(name), &for_excerpts(text, &[]));
     problems.push(problem);
     (None, problems)
 }
 
-/// A repeated key is the one syntax error after which the rest still means something.
+/// Returns whether the error is a repeated key: the only syntax error after which the rest of the file is still
+/// meaningful.
 fn is_duplicate(error: &toml::de::Error) -> bool {
     error.message() == "duplicate key"
 }

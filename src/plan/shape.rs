@@ -1,4 +1,4 @@
-//! The tables of a plan file as they are written. Here, and only here, stands which keys there are.
+//! The tables of a plan file, as they are written. All keys are defined here, and only here.
 
 use serde_json::{Value as Json, json};
 use toml::de::DeTable;
@@ -44,16 +44,16 @@ table! {
 }
 
 impl PlanFile {
-    /// Reads the whole file.
+    /// Reads the top level of a plan file.
     pub(super) fn read_file(entries: &DeTable<'_>, walk: &mut Walk) -> Self {
         let table = Table::root(entries, Self::KEYS, walk);
         Self::fields(&table, walk)
     }
 
-    /// The JSON Schema of a plan file.
+    /// Returns the JSON Schema of a plan file.
     pub(super) fn file_schema() -> Json {
         let mut schema = Self::schema();
-        // Editors' TOML plug-ins understand draft 7 best.
+        // TOML plug-ins of editors support draft 7 best.
         schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
         schema["title"] = json!("batchplan plan");
         schema

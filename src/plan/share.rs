@@ -1,4 +1,4 @@
-//! A share of all objects, exact, and how it is written in a plan.
+//! An exact share of all objects, and its notation in a plan.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use toml::de::DeValue;
 
 use super::walk::{Slot, Value, Walk};
 
-/// A share of a whole, from none of it to all of it, in steps of a millionth.
+/// A share of a whole, from 0 to 1, in steps of one millionth.
 ///
-/// Counted in whole millionths so that a comparison of counts with it is exact at any number of objects.
+/// The value is stored in whole millionths, so that comparing counts with it is exact for any number of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u32);
 
@@ -17,23 +17,23 @@ pub struct Share(u32);
 const WHOLE: u32 = 1_000_000;
 
 impl Share {
-    /// The whole.
+    /// The whole: 100 %.
     pub const ALL: Self = Self(WHOLE);
 
-    /// So many percent; what is beyond 100 counts as 100.
+    /// Returns a share of `percent` percent; values above 100 count as 100.
     #[must_use]
     pub const fn percent(percent: u8) -> Self {
         Self(if percent > 100 { WHOLE } else { percent as u32 * (WHOLE / 100) })
     }
 
-    /// Whether `part` is more than this share of `whole`. Nothing is more than [`Share::ALL`] as long as the part is
-    /// no more than the whole.
+    /// Returns whether `part` is more than this share of `whole`. [`Share::ALL`] is never exceeded as long as `part` is
+    /// at most `whole`.
     #[must_use]
     pub fn is_exceeded_by(self, part: u64, whole: u64) -> bool {
         u128::from(part) * u128::from(WHOLE) > u128::from(whole) * u128::from(self.0)
     }
 
-    /// From a number from 0 to 1 in decimal notation, as TOML has it.
+    /// Parses a number from 0 to 1 in decimal notation, as in TOML.
     fn parse(text: &str) -> Result<Self, Refusal> {
         let number: f64 = text.parse().map_err(|_| Refusal::OutOfRange)?;
         if !(0.0..=1.0).contains(&number) {
@@ -47,14 +47,14 @@ impl Share {
     }
 }
 
-/// Why a number is no share.
+/// Why a number is not a valid share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     OutOfRange,
     TooFine,
 }
 
-/// In percent: `20 %`, `0.5 %`.
+/// Formats the share in percent: `20 %`, `0.5 %`.
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, rest) = (self.0 / (WHOLE / 100), self.0 % (WHOLE / 100));

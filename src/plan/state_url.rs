@@ -1,4 +1,5 @@
-//! `s3://bucket/prefix?endpoint=https://...`: where in a store jobs are kept. Credentials are no part of it.
+//! State URLs such as `s3://bucket/prefix?endpoint=https://...`: where in a bucket jobs are kept. They hold no
+//! credentials.
 
 use std::fmt;
 
@@ -8,39 +9,39 @@ use super::policy::Language;
 use crate::object::{Bucket, Key, MAX_KEY_BYTES};
 use crate::store::{Addressing, Provider, StoreConfig};
 
-/// The longest prefix, in bytes: what lies below it has names of its own.
+/// The maximum length of the prefix, in bytes. It leaves 256 bytes for the names below it.
 const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;
 
-/// Where jobs are kept, in a bucket.
+/// The place in a bucket where jobs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateUrl {
     scheme: Scheme,
-    /// The bucket.
+    /// The bucket that holds the jobs.
     pub bucket: Bucket,
-    /// What all keys begin with, without the slash behind it.
+    /// The prefix of all keys, without a trailing slash.
     pub prefix: Key,
     endpoint: Option<String>,
     region: Option<String>,
     addressing: Option<Addressing>,
     role_arn: Option<String>,
     allow_http: bool,
-    /// Whether a lock keeps two from holding it at once. It does unless `lock=false` says that something else does.
+    /// Whether a lock prevents concurrent use. True unless `lock=false` says that another mechanism prevents it.
     pub locked: bool,
 }
 
-/// Whose API is spoken.
+/// The scheme of the URL, which selects the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
     S3,
     Oss,
 }
 
-/// Why a text is no such place.
+/// Why a text is not a valid state URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAState {
-    /// What is wrong, as in `the scheme is ...`.
+    /// What is wrong, as in `its scheme is ...`.
     pub what: String,
-    /// How to mend it.
+    /// How to fix it.
     pub help: String,
 }
 
@@ -48,22 +49,22 @@ fn refused<T>(what: impl Into<String>, help: impl Into<String>) -> Result<T, Not
     Err(NotAState { what: what.into(), help: help.into() })
 }
 
-/// What such a place looks like.
+/// Help text: the form of a state URL.
 const FORM: &str =
     "write s3://BUCKET/PREFIX or oss://BUCKET/PREFIX, with ?region=... and &endpoint=https://... where they are needed";
 
 impl StateUrl {
-    /// Whether a text means one, right or wrong, and no folder.
+    /// Returns whether a text is meant as a state URL, valid or not, rather than as a folder.
     #[must_use]
     pub fn is_meant(text: &str) -> bool {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }
 
-    /// Reads one.
+    /// Parses a state URL.
     ///
     /// # Errors
-    /// When it is none.
+    /// Returns an error if the text is not a valid state URL.
     pub fn parse(text: &str) -> Result<Self, NotAState> {
         let Some((scheme, rest)) = text.split_once("://") else { return refused("it has no scheme", FORM) };
         let scheme = match scheme {
@@ -160,13 +161,14 @@ impl StateUrl {
         }
     }
 
-    /// Whether policies of this language are about it.
+    /// Returns whether policies of this language apply to the bucket.
     #[must_use]
     pub fn is_of(&self, language: Language) -> bool {
         (self.scheme == Scheme::Oss) == (language == Language::Ram)
     }
 
-    /// The same place, said in full: what it does not say is as in the plan's store, where that is of the same kind.
+    /// Completes the URL: settings that it omits are taken from the plan's store, if that is of the same kind and the
+    /// URL names no endpoint.
     #[must_use]
     pub fn beside(mut self, store: Option<&StoreConfig>) -> Self {
         let alike = |store: &&StoreConfig| match self.scheme {
@@ -182,10 +184,10 @@ impl StateUrl {
         self
     }
 
-    /// How the store is spoken to.
+    /// Returns the configuration of the store that holds the bucket.
     ///
     /// # Errors
-    /// When an `oss://` says no region.
+    /// Returns an error if an `oss://` URL has no region.
     pub fn store(&self) -> Result<StoreConfig, NotAState> {
         let provider = match (self.scheme, &self.endpoint) {
             (Scheme::S3, None) => Provider::Aws,
@@ -215,7 +217,7 @@ impl StateUrl {
     }
 }
 
-/// As it is written; what it does not say is left out.
+/// Formats the URL as it was written; omitted settings stay omitted.
 impl fmt::Display for StateUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
@@ -305,7 +307,7 @@ mod tests {
         let beside = |text: &str| StateUrl::parse(text).expect(text).beside(Some(&store));
         let url = beside("s3://bkt/p");
         assert_eq!(url.store().expect("a store"), store);
-        // Said in full it can be read again.
+        // A completed URL can be parsed again.
         assert_eq!(StateUrl::parse(&url.to_string()), Ok(url));
         assert_eq!(
             beside("s3://bkt?endpoint=https://s3.example.org").store().expect("one").region.as_deref(),

@@ -1,12 +1,12 @@
-//! The plan's text as people may see it: nothing in it can drive a terminal, and no secret is echoed.
+//! Makes the text of a plan safe to display: it cannot drive the terminal, and no secret is echoed.
 
 use super::walk::Span;
 use crate::diagnostics::drives_terminal;
 
-/// Longer quotations are cut.
+/// Quotations longer than this, in characters, are cut.
 const SHOWN_CHARS: usize = 60;
 
-/// Words that give away a key that holds a credential.
+/// Words in the name of a key that mean that it holds a credential.
 const SECRET_WORDS: [&str; 9] = [
     "secret",
     "password",
@@ -19,7 +19,7 @@ const SECRET_WORDS: [&str; 9] = [
     "ststoken",
 ];
 
-/// A piece of the plan, fit to be quoted in a message.
+/// Returns a piece of the plan, escaped and shortened for a message.
 pub(crate) fn shown(text: &str) -> String {
     let mut quoted = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -32,7 +32,7 @@ pub(crate) fn shown(text: &str) -> String {
     quoted
 }
 
-/// The whole text, fit for a terminal.
+/// Returns the whole text, escaped for a terminal.
 pub(super) fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     text.chars().for_each(|c| push_harmless(c, &mut out));
@@ -47,7 +47,8 @@ fn push_harmless(c: char, out: &mut String) {
     }
 }
 
-/// The text as excerpts show it, byte for byte as long as the original, so that every span keeps its place.
+/// Returns the text for excerpts: masked, escaped, and byte for byte as long as the original, so that every span stays
+/// valid.
 pub(crate) fn for_excerpts(text: &str, secrets: &[Span]) -> String {
     let mut hidden = secrets.to_vec();
     hidden.extend(secret_lines(text));
@@ -74,7 +75,7 @@ pub(crate) fn for_excerpts(text: &str, secrets: &[Span]) -> String {
     out
 }
 
-/// A harmless character of the same length.
+/// Returns a harmless character of the same length in bytes.
 fn stand_in(bytes: usize) -> &'static str {
     match bytes {
         1 => "?",
@@ -83,8 +84,8 @@ fn stand_in(bytes: usize) -> &'static str {
     }
 }
 
-/// What stands behind `=` in lines that look like credentials, and before `@` in URLs. Works on the bare text, since
-/// a file that is no TOML is shown as well.
+/// Returns the text after `=` in lines that look like credentials, and before `@` in URLs. Works on the raw text,
+/// because a file that is not TOML is shown as well.
 fn secret_lines(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut start = 0;
@@ -106,21 +107,22 @@ fn secret_lines(text: &str) -> Vec<Span> {
     spans
 }
 
-/// Whether a key's name says that a credential stands behind it.
+/// Returns whether the name of a key means that it holds a credential.
 pub(super) fn looks_secret(key: &str) -> bool {
     let plain: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_WORDS.iter().any(|word| plain.contains(word))
 }
 
-/// The known name that was probably meant.
+/// Returns the known name that was probably meant.
 pub(crate) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    // Distance costs the product of both lengths; nothing this long is a slip of the pen.
+    // The distance costs the product of both lengths, and a name this long is not a typo.
     if written.len() > 64 {
         return None;
     }
     let plain = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
     let written = plain(written);
-    // The distance says what is near at all; likeness picks among the near, as it does not punish a longer ending.
+    // The distance decides which names are close enough. The similarity picks one of them, because it does not penalize
+    // a longer ending.
     known
         .into_iter()
         .filter(|name| strsim::osa_distance(&written, &plain(name)) <= (name.len().max(written.len()) / 3).max(1))

@@ -1,24 +1,24 @@
-//! How many objects may fail before the job does.
+//! The failure threshold: how many objects may fail before the job fails.
 
 use super::Share;
 use crate::job::Progress;
 
-/// Objects that must have run before their share says something of the rest.
+/// The number of objects that must be processed before their failure rate is meaningful for the rest.
 const EARLIEST: u64 = 1000;
 
-/// The share of objects that may fail.
+/// The share of objects that may fail before the job fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threshold(Share);
 
 impl Threshold {
-    /// This share; the whole lets every object fail.
+    /// Creates a threshold. With [`Share::ALL`], every object may fail.
     #[must_use]
     pub fn new(share: Share) -> Self {
         Self(share)
     }
 
-    /// Whether more than that share of the job's objects has failed, or of those that have run, once they are enough to
-    /// judge by.
+    /// Returns whether the failed objects exceed the share of all objects, or, once enough objects are processed, the
+    /// share of those.
     #[must_use]
     pub fn is_crossed(self, progress: Progress) -> bool {
         let of = |objects| self.0.is_exceeded_by(progress.failed, objects);

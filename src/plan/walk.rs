@@ -1,7 +1,7 @@
-//! From TOML with spans to values with spans: every key is looked at, and no mistake ends the pass.
+//! The plan parser: from TOML with spans to values with spans. It checks every key, and no problem stops it.
 //!
-//! A table of the plan file is one `table!` definition. It is the struct, its reader, its known keys and its part of
-//! the JSON Schema at once, so that none of them can say something else than the others.
+//! A table of the plan file is one `table!` definition. It is the struct, its parser, its known keys and its part of
+//! the JSON Schema at once, so that they cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,36 +13,35 @@ use toml::de::{DeTable, DeValue};
 use super::text::{looks_secret, nearest, shown};
 use crate::diagnostics::Problem;
 
-/// Bytes of the plan's text.
+/// A range of bytes in the plan's text.
 pub(super) type Span = Range<usize>;
 
-/// More problems than this are counted, not kept: a hostile file must not become megabytes of messages.
+/// More problems than this are counted, not kept, so that a hostile file cannot produce megabytes of messages.
 const MAX_PROBLEMS: usize = 100;
 
-/// A value, and where it and its key stand.
+/// A value with its span and the span of its key.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
-    /// The key, or the item itself in an array.
+    /// The span of the key; in an array, that of the item.
     pub(super) key: Span,
-    /// The value; of a table, its header.
+    /// The span of the value; for a table, that of its header.
     pub(super) span: Span,
-    /// What stands there.
     pub(super) value: T,
 }
 
-/// What became of one key of a table.
+/// The result of reading one key of a table.
 #[derive(Debug)]
 pub(super) enum Field<T> {
-    /// It is not there, and need not be.
+    /// The key is optional and absent.
     Absent,
-    /// It is not usable, and the problem is reported.
+    /// The key is not usable, and the problem is reported.
     Wrong,
-    /// It is there.
+    /// The key has a valid value.
     Given(At<T>),
 }
 
 impl<T> Field<T> {
-    /// The value and its place, where it is there and usable.
+    /// Returns the value with its spans, if it is present and valid.
     pub(super) fn given(&self) -> Option<&At<T>> {
         match self {
             Self::Given(at) => Some(at),
@@ -50,40 +49,36 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value, where it is there and usable.
+    /// Returns the value, if it is present and valid.
     pub(super) fn value(&self) -> Option<&T> {
         self.given().map(|at| &at.value)
     }
 
-    /// Whether the plan does not speak of it.
+    /// Returns whether the plan does not set the key.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
 }
 
-/// A key with its value, about to be read.
+/// A key and its value, before the value is read.
 pub(super) struct Slot<'a> {
-    /// The key.
     pub(super) name: &'a str,
-    /// The dotted path of the table that it stands in; empty at the top.
+    /// The dotted path of the table that holds the key; empty at the top level.
     pub(super) path: &'a str,
-    /// Where the key stands.
     pub(super) key: Span,
-    /// Where the value stands.
     pub(super) span: Span,
-    /// The value.
     pub(super) value: &'a DeValue<'a>,
     /// Whether this is an item of an array, which has no key of its own.
     pub(super) item: bool,
 }
 
 impl Slot<'_> {
-    /// Wraps what was read of the value.
+    /// Adds the spans of this slot to a value.
     pub(super) fn at<T>(&self, value: T) -> At<T> {
         At { key: self.key.clone(), span: self.span.clone(), value }
     }
 
-    /// The path of the table that this slot holds.
+    /// Returns the path of the table in this slot.
     fn inner_path(&self) -> String {
         match (self.path, self.name) {
             ("", name) => name.to_owned(),
@@ -91,7 +86,7 @@ impl Slot<'_> {
         }
     }
 
-    /// Reports a value of another type; the example is a right one.
+    /// Reports a value of the wrong type; `example` is a valid one.
     pub(super) fn mismatch(&self, wanted: &str, example: &str, walk: &mut Walk) {
         let name = shown(self.name);
         let (what, whole) = if self.item {
@@ -106,13 +101,13 @@ impl Slot<'_> {
         );
     }
 
-    /// Reports a value of the right type that is not acceptable.
+    /// Reports a value of the right type that is not allowed.
     pub(super) fn refuse(&self, title: &str, label: &str, help: impl Into<String>, walk: &mut Walk) {
         walk.push(Problem::new(format!("`{}` {title}", shown(self.name))).label(self.span.clone(), label).help(help));
     }
 }
 
-/// A TOML type with its article.
+/// Returns the name of a TOML type, with its article.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -125,24 +120,24 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// What a key of the plan can hold.
+/// A type that a key of the plan can hold.
 pub(super) trait Value: Sized {
-    /// Its JSON Schema.
+    /// Returns the JSON Schema of the type.
     fn schema() -> Json;
 
-    /// A value as it is written, for help lines.
+    /// Returns an example as written in a plan, for help texts.
     fn example() -> String;
 
-    /// How to mend a plan that lacks it.
+    /// Returns the help text for a plan in which the key is missing.
     fn missing(_path: &str, name: &str) -> String {
         format!("add `{name} = {}`", Self::example())
     }
 
-    /// Reads it, or reports why it cannot be read.
+    /// Reads the value, or reports why it is not valid.
     fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self>;
 }
 
-/// What one pass over a plan has found.
+/// The findings of one pass over a plan: problems, and text to hide.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     found: Vec<Problem>,
@@ -154,14 +149,14 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// Starts, with the schema of the whole file to know where a misplaced key belongs.
+    /// Starts a pass. `schema` is the schema of the whole file, which tells where a misplaced key belongs.
     pub(super) fn new(schema: &Json) -> Self {
         let mut walk = Self::default();
         collect_homes(schema, "", &mut walk.homes);
         walk
     }
 
-    /// Adds a problem.
+    /// Adds a problem; once there are too many, only counts it.
     pub(super) fn push(&mut self, problem: Problem) {
         if self.found.len() < MAX_PROBLEMS {
             self.found.push(problem);
@@ -171,17 +166,18 @@ impl Walk {
         }
     }
 
-    /// Whether a table holds a key that is not known. What seems to be missing in it is probably that key.
+    /// Returns whether a table holds an unknown key. A key that seems to be missing there is probably that one,
+    /// misspelled.
     pub(super) fn is_strange(&self, path: &str) -> bool {
         self.strange.contains(path)
     }
 
-    /// Keeps these bytes out of every excerpt.
+    /// Hides these bytes in every excerpt.
     pub(super) fn hide(&mut self, span: Span) {
         self.secrets.push(span);
     }
 
-    /// The problems in the file's order, and the bytes that no excerpt may show.
+    /// Returns the problems in file order, and the bytes that excerpts must hide.
     pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Span>) {
         self.found.sort_by_key(|problem| problem.marks().first().map_or(0, |(span, _)| span.start));
         if self.more > 0 {
@@ -191,7 +187,7 @@ impl Walk {
         (self.found, self.secrets)
     }
 
-    /// Where a key would be known.
+    /// Returns where a key is known, for a help text.
     fn home_of(&self, name: &str) -> Option<String> {
         let homes = self.homes.get(name)?;
         let places: Vec<_> = homes
@@ -202,7 +198,7 @@ impl Walk {
     }
 }
 
-/// Notes for every key of the schema which tables know it.
+/// Records, for every key of the schema, which tables have it.
 fn collect_homes(schema: &Json, path: &str, homes: &mut BTreeMap<String, Vec<String>>) {
     let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return };
     for (name, inner) in properties {
@@ -212,7 +208,7 @@ fn collect_homes(schema: &Json, path: &str, homes: &mut BTreeMap<String, Vec<Str
     }
 }
 
-/// An open table of the plan.
+/// A table of the plan whose keys are read.
 pub(super) struct Table<'a> {
     path: String,
     header: Span,
@@ -220,14 +216,14 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The whole file.
+    /// Opens the top level of the file.
     pub(super) fn root(entries: &'a DeTable<'a>, keys: &[&str], walk: &mut Walk) -> Self {
         let table = Self { path: String::new(), header: 0..0, entries };
         table.report_unknown(keys, walk);
         table
     }
 
-    /// The table in a slot.
+    /// Opens the table in a slot.
     pub(super) fn open(slot: &Slot<'a>, keys: &[&str], walk: &mut Walk) -> Option<Self> {
         let DeValue::Table(entries) = slot.value else {
             walk.push(
@@ -242,7 +238,7 @@ impl<'a> Table<'a> {
         Some(table)
     }
 
-    /// A key that the plan must have.
+    /// Reads a required key, and reports it if it is missing.
     pub(super) fn required<T: Value>(&self, name: &'static str, walk: &mut Walk) -> Field<T> {
         let field = self.optional(name, walk);
         if !field.is_absent() {
@@ -257,7 +253,7 @@ impl<'a> Table<'a> {
         Field::Wrong
     }
 
-    /// A key that the plan may have.
+    /// Reads an optional key.
     pub(super) fn optional<T: Value>(&self, name: &'static str, walk: &mut Walk) -> Field<T> {
         let Some((key, value)) = self.entries.get_key_value(name) else { return Field::Absent };
         let slot =
@@ -315,19 +311,16 @@ fn hide_all(value: &Spanned<DeValue<'_>>, walk: &mut Walk) {
     }
 }
 
-/// One key in a table's schema.
+/// One key in the schema of a table.
 pub(super) struct Property {
-    /// The key.
     pub(super) name: &'static str,
-    /// Whether a plan must have it.
     pub(super) required: bool,
-    /// Its documentation.
+    /// The description of the key.
     pub(super) about: &'static str,
-    /// The schema of its value.
     pub(super) schema: Json,
 }
 
-/// The JSON Schema of a table; `rules` are added as they are.
+/// Returns the JSON Schema of a table. `rules` are added unchanged.
 pub(super) fn table_schema(about: &str, properties: Vec<Property>, rules: Json) -> Json {
     let required: Vec<_> = properties.iter().filter(|property| property.required).map(|p| p.name).collect();
     let mut known = Map::new();
@@ -346,10 +339,10 @@ pub(super) fn table_schema(about: &str, properties: Vec<Property>, rules: Json) 
     schema
 }
 
-/// Defines a table of the plan file: struct, reader, known keys and schema.
+/// Defines a table of the plan file: struct, parser, known keys and schema.
 ///
-/// Each key is `required` or `optional`. `missing` says how to mend a plan without the table, and `rules` are added to
-/// its JSON Schema.
+/// Each key is `required` or `optional`. `missing` is the help text for a plan without the table, and `rules` are added
+/// to its JSON Schema.
 macro_rules! table {
     (
         $(#[doc = $about:literal])+

@@ -1,14 +1,14 @@
-//! Parts of a plan as OSS Batch Operations shows them: the XML of its `DescribeJobResult`.
+//! Writes parts of a plan as OSS Batch Operations shows them: in the XML of its `DescribeJobResult`.
 //!
-//! Element names and their order are those of OSS's own samples. Each function writes one element into a document that
-//! the caller composes. What OSS has no element for is left out where the rest stays true without it (filters, versions,
-//! the report's format), and has an element of ours where it would not:
+//! The names and the order of elements are those of OSS's own samples. Each function writes one element into a document
+//! that the caller composes. Settings for which OSS has no element are left out if the rest stays true without them
+//! (filters, versions, the report's format). Otherwise they have an element of our own:
 //!
 //! | element | meaning |
 //! |---|---|
 //! | several operations in one `Operation` | all of them are applied to each object |
 //! | `Key` in `DeleteObjectTagging` | only the tags with these keys are deleted |
-//! | `Latest` in `Location` | the newest inventory below this prefix, while it is not chosen yet |
+//! | `Latest` in `Location` | the newest inventory below this prefix, before one is selected |
 //! | `Location` without `Bucket` | `Object` is a path on this machine |
 
 use std::borrow::Cow;
@@ -24,25 +24,24 @@ use crate::manifest::{CsvPlace, Dialect, InventoryObject, Pin, Source};
 use crate::object::{Key, RestoreRequest, TagSet};
 use crate::operation::Operation;
 
-/// The form of a CSV manifest at OSS.
+/// The format of an OSS CSV manifest.
 pub(super) const OSS_CSV: &str = "OSS_BatchOperations_CSV_20250611";
 
-/// The form of an inventory at OSS.
+/// The format of an OSS inventory.
 pub(super) const OSS_INVENTORY: &str = "OSS_InventoryReport_CSV_20250611";
 
-/// The form of an inventory at AWS.
+/// The format of an AWS inventory.
 pub(super) const AWS_INVENTORY: &str = "S3InventoryReport_CSV_20161130";
 
-/// What every document begins with.
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
-/// A document that grows in memory.
+/// An XML document in memory.
 pub type Document = Writer<Vec<u8>>;
 
-/// A whole document, indented, with what `inner` writes into its root.
+/// Returns a whole document, indented, whose root holds what `inner` writes.
 ///
 /// # Errors
-/// None of its own: those of the writer.
+/// Returns an error if writing fails.
 pub fn document(root: &str, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<String> {
     let mut to = Writer::new_with_indent(Vec::from(DECLARATION), b' ', 2);
     parent(root, &mut to, inner)?;
@@ -52,7 +51,7 @@ pub fn document(root: &str, inner: impl FnOnce(&mut Document) -> io::Result<()>)
 /// Writes an element that holds what `inner` writes.
 ///
 /// # Errors
-/// None of its own: those of the writer.
+/// Returns an error if writing fails.
 pub fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
     to.create_element(name).write_inner_content(inner).map(drop)
 }
@@ -60,7 +59,7 @@ pub fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -
 /// Writes `<Operation>` with each operation in it.
 ///
 /// # Errors
-/// None of its own: those of the writer.
+/// Returns an error if writing fails.
 pub fn write_operation(operations: &[Operation], to: &mut Document) -> io::Result<()> {
     parent("Operation", to, |to| operations.iter().try_for_each(|operation| one_operation(operation, to)))
 }
@@ -92,10 +91,10 @@ fn tag_set(tags: &TagSet, to: &mut Document) -> io::Result<()> {
     })
 }
 
-/// Writes `<Report>`; one that is not published is not enabled, and has no place.
+/// Writes `<Report>`. A report that is not published is not enabled, and has no bucket and prefix.
 ///
 /// # Errors
-/// None of its own: those of the writer.
+/// Returns an error if writing fails.
 pub fn write_report(report: &ReportSpec, to: &mut Document) -> io::Result<()> {
     parent("Report", to, |to| {
         write_text("Enabled", if report.place.is_some() { "true" } else { "false" }, to)?;
@@ -107,7 +106,7 @@ pub fn write_report(report: &ReportSpec, to: &mut Document) -> io::Result<()> {
     })
 }
 
-/// What a report lists, as both OSS and AWS say it.
+/// Returns the name of a report scope, which is the same at OSS and AWS.
 pub(super) fn scope(scope: ReportScope) -> &'static str {
     match scope {
         ReportScope::AllTasks => "AllTasks",
@@ -117,12 +116,12 @@ pub(super) fn scope(scope: ReportScope) -> &'static str {
 
 /// Writes `<Manifest>`, or `<KeyPrefixManifestGenerator>` for a prefix.
 ///
-/// `pin` is what the manifest was made from, once that is known: it gives the `ETag` that the plan need not name, and
-/// the inventory that was chosen as the latest. A local CSV file is an `Object` with its path and without a bucket:
-/// whoever looks for the file's name finds it where it always is, and nobody can take it for an object.
+/// `pin` is the source that the manifest was made from, once it is known. It supplies the `ETag`, which a plan need not
+/// name, and the inventory that was selected as the latest. A local CSV file is an `Object` with its path and without a
+/// bucket: its name is in the usual element, and cannot be mistaken for an object.
 ///
 /// # Errors
-/// None of its own: those of the writer.
+/// Returns an error if writing fails.
 pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> io::Result<()> {
     match source {
         Source::Prefix { bucket, prefix, .. } => parent("KeyPrefixManifestGenerator", to, |to| {
@@ -134,7 +133,7 @@ pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> 
             let names: Vec<_> = fields.iter().copied().map(name_of).collect();
             spec(OSS_CSV, Some(&names.join(",")), to)
         }),
-        // The reference has no such manifest: the file is where that of a CSV is, and its format the report's own.
+        // OSS has no such manifest: the location is that of a CSV file, and the format is always that of an OSS report.
         Source::Report { place, .. } => parent("Manifest", to, |to| {
             location(&csv_location(place, pin), to)?;
             spec("Report_CSV_20250901", None, to)
@@ -147,11 +146,11 @@ pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> 
     }
 }
 
-/// Where a manifest is, in the order of the elements.
+/// The location of a manifest, in the order of the elements.
 struct Location<'a> {
     etag: Option<&'a str>,
     bucket: Option<&'a str>,
-    /// `Object` or `Latest`, and its text.
+    /// The element, `Object` or `Latest`, and its text.
     what: (&'static str, Cow<'a, str>),
 }
 
@@ -195,7 +194,7 @@ fn spec(format: &str, fields: Option<&str>, to: &mut Document) -> io::Result<()>
     })
 }
 
-/// The form of an inventory, by the name that its own service gives it.
+/// Returns the format of an inventory, by the name that its service uses.
 fn inventory_format(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Oss => OSS_INVENTORY,
@@ -205,23 +204,23 @@ fn inventory_format(dialect: Dialect) -> &'static str {
 
 /// Writes an element that holds a text.
 ///
-/// Whatever the text is, the document stays XML 1.0: markup is escaped, a carriage return is written so that readers
-/// keep it, and characters that XML cannot carry become U+FFFD.
+/// The document stays valid XML 1.0 whatever the text is: markup is escaped, a carriage return is written so that
+/// readers keep it, and characters that XML cannot carry become U+FFFD.
 ///
 /// # Errors
-/// None of its own: those of the writer.
+/// Returns an error if writing fails.
 pub fn write_text(name: &str, text: &str, to: &mut Document) -> io::Result<()> {
     let carried: String = text.chars().map(|c| if is_carried(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
     let escaped = partial_escape(carried).replace('\r', "&#13;");
     to.create_element(name).write_text_content(BytesText::from_escaped(escaped)).map(drop)
 }
 
-/// Whether XML 1.0 can carry a character: its production 2 (`Char`).
+/// Returns whether XML 1.0 can carry a character, by its production 2 (`Char`).
 pub(super) fn is_carried(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// A key as text; what is not UTF-8 becomes U+FFFD.
+/// Returns a key as text; bytes that are not UTF-8 become U+FFFD.
 fn text(key: &Key) -> Cow<'_, str> {
     String::from_utf8_lossy(key.as_bytes())
 }

@@ -1,78 +1,79 @@
-//! How the lock of a state is acquired, as decisions alone: which request comes next, and what its answer means.
+//! How the lock of a state is acquired, as decisions without I/O: which request comes next, and what its response
+//! means.
 //!
-//! Nothing here does I/O or reads a clock, so that a test can explore every interleaving of several processes with the code
-//! that the program runs. `lock` carries the requests out.
+//! Nothing here does I/O or reads a clock, so that a test can explore every interleaving of several processes with the
+//! code that the program runs. `lock` sends the requests.
 //!
-//! 1. List the heads, then the locks. The number of the lock to create follows from these two listings and from no later
-//!    one: the next beyond all of them. The heads come first: a holder creates its lock before its first head, so that no
-//!    head is seen whose lock is not.
-//! 2. Judge the newest lock of that listing. It is free if it was released, has run out, or is the claim of this very mirror.
-//! 3. Create the lock of that number, on condition that there is none, and no other. If there is one, start again at 1.
-//! 4. Create it again, which must be refused: otherwise the store ignores the condition.
-//! 5. List the locks once more. Any that was not there when the newest was judged, on either side of ours, belongs to another
-//!    process that did the same meanwhile. Then start again at 1.
+//! 1. List the snapshots, then the locks. The number of the lock to create follows from these two listings and from no
+//!    later one: the next number after all of them. The snapshots come first: a holder creates its lock before its
+//!    first snapshot, so that no snapshot is seen without its lock.
+//! 2. Check whether the newest lock of that listing is free: it was released, has expired, or matches the lease token
+//!    of this local cache.
+//! 3. Create the lock of that number and no other, on the condition that it does not exist. If it exists, start again
+//!    at 1.
+//! 4. Create it again. This must be refused: otherwise the store ignores the condition.
+//! 5. List the locks once more. Any lock that is newer than the one that was checked, whether its number is below or
+//!    above ours, belongs to another process that did the same meanwhile. In that case start again at 1.
 //!
-//! Two processes that judged one listing create one name, and the store lets one of them. Two that judged different listings
-//! may create two names; each lists after it has created, so at least one of the two sees the other and starts again. The lock
-//! that it leaves is neither released nor removed: released, it would hide a lower one that is held; and a removal that arrives
-//! late could strike a later lock of the same number. It runs out, or the next holder clears it away.
+//! Two processes that decide by the same listing create the same name, and the store lets one of them succeed. Two that
+//! decide by different listings may create two names. Each lists after it has created, so at least one of the two sees
+//! the other and starts again. The lock that it leaves is neither released nor removed: if it were released, it would
+//! hide a lower lock that is held, and a removal that arrives late could hit a later lock of the same number. It
+//! expires, or the next holder removes it.
 
 use crate::store::Created;
 
-/// What matters of a lock that was read.
+/// The part of a lock that matters for acquiring it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LockFacts<Id> {
-    /// Which process created it.
+    /// The process that created it.
     pub(super) id: Id,
-    /// Whether its holder gave it back.
+    /// Whether its holder released it.
     pub(super) released: bool,
 }
 
-/// What comes next.
+/// The next request to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AcquireStep {
-    /// List the heads.
     ListHeads,
-    /// List the locks.
     ListLocks,
-    /// Read the lock of this generation.
     Read(u64),
-    /// Find out whether the lock of this generation, as it was last read, has run out.
+    /// Find out whether the lock of this generation, as it was last read, has expired.
     Judge(u64),
-    /// Create the lock of this generation, on condition that there is none.
+    /// Create the lock of this generation, on the condition that it does not exist.
     Create(u64),
-    /// It is over.
+    /// The attempt is over.
     Done(AcquireOutcome),
 }
 
-/// What an attempt came to. After any but the first, [`Acquisition::restart`] begins another.
+/// The outcome of an attempt. After any outcome but the first, [`Acquisition::restart`] starts another attempt.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AcquireOutcome {
-    /// The lock of this generation is held.
+    /// This process holds the lock of this generation.
     Held(u64),
     /// Another process holds the lock of this generation.
     HeldElsewhere(u64),
     /// Another process was faster.
     Beaten,
-    /// The lock of this generation is listed and cannot be found.
+    /// The lock of this generation is listed, but does not exist.
     Vanished(u64),
     /// The store created the lock of this generation twice.
     NoCondition(u64),
-    /// The lock to take by force is not the newest any more.
+    /// The lock to take by force is no longer the newest one.
     Moved,
 }
 
-/// Whose lock may be taken.
+/// Which lock may be taken over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Taking<Id> {
-    /// One that is free, or that this claim names.
+    /// A lock that is free, or that this lease token names.
     Free(Option<(u64, Id)>),
-    /// The one of this generation, whatever it says.
+    /// The lock of this generation, whatever its state.
     ByForce(u64),
 }
 
-/// One process on its way to the lock.
+/// One process that acquires the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Acquisition<Id> {
     id: Id,
@@ -80,7 +81,7 @@ pub(super) struct Acquisition<Id> {
     phase: Phase,
 }
 
-/// `last` is the newest lock that was listed, 0 where there was none; `next` is the only one that may be created.
+/// `last` is the newest lock that was listed, 0 if there was none; `next` is the only lock that may be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     ListingHeads,
@@ -99,7 +100,7 @@ enum Phase {
         last: u64,
         next: u64,
     },
-    /// It was refused: is the one that is there ours, of a request whose answer was lost?
+    /// The request was refused. The existing lock may be ours, from a request whose response was lost.
     Refused {
         last: u64,
         next: u64,
@@ -118,17 +119,17 @@ enum Phase {
 }
 
 impl<Id: Clone + PartialEq> Acquisition<Id> {
-    /// Begins; `id` is what the locks of this process are known by.
+    /// Starts an acquisition; `id` identifies the locks of this process.
     pub(super) fn new(id: Id, taking: Taking<Id>) -> Self {
         Self { id, taking, phase: Phase::ListingHeads }
     }
 
-    /// Begins anew, with new listings.
+    /// Starts again, with new listings.
     pub(super) fn restart(&mut self) {
         self.phase = Phase::ListingHeads;
     }
 
-    /// What comes next.
+    /// Returns the next request to send.
     pub(super) fn step(&self) -> AcquireStep {
         match self.phase {
             Phase::ListingHeads => AcquireStep::ListHeads,
@@ -141,14 +142,14 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
         }
     }
 
-    /// The heads were listed; the newest is of this generation, 0 where there is none.
+    /// Handles the listing of the snapshots. `newest` is the generation of the newest one, 0 if there is none.
     pub(super) fn heads_listed(&mut self, newest: u64) {
         if let Phase::ListingHeads = self.phase {
             self.phase = Phase::ListingLocks { head: newest };
         }
     }
 
-    /// The locks were listed.
+    /// Handles a listing of the locks.
     pub(super) fn locks_listed(&mut self, found: &[u64]) {
         match self.phase {
             Phase::ListingLocks { head } => {
@@ -175,12 +176,12 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
         }
     }
 
-    /// The lock was read; `None` where there is none.
+    /// Handles a lock that was read; `None` if it does not exist.
     pub(super) fn lock_read(&mut self, found: Option<&LockFacts<Id>>) {
         match self.phase {
             Phase::Reading { last, next } => {
                 self.phase = match found {
-                    // It is older than another that has come since.
+                    // A newer lock exists, so this one was removed.
                     None => Phase::Over(AcquireOutcome::Vanished(last)),
                     Some(lock) if lock.released || self.claims(last, &lock.id) => Phase::Creating { last, next },
                     Some(_) => Phase::Judging { last, next },
@@ -189,7 +190,7 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
             Phase::Refused { last, next, conflict } => {
                 self.phase = match found {
                     Some(lock) if lock.id == self.id => Phase::Verifying { last, next, proven: true },
-                    // Nothing was created, by anybody: the store was busy with the name.
+                    // No process created it: the store was busy with the name.
                     None if conflict => Phase::Creating { last, next },
                     _ => Phase::Over(AcquireOutcome::Beaten),
                 };
@@ -198,7 +199,7 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
         }
     }
 
-    /// It was found out whether the lock has run out.
+    /// Handles the decision whether the lock has expired.
     pub(super) fn judged(&mut self, has_run_out: bool) {
         if let Phase::Judging { last, next } = self.phase {
             self.phase = if has_run_out {
@@ -209,7 +210,7 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
         }
     }
 
-    /// The store answered to the request to create the lock.
+    /// Handles the store's response to a request to create the lock.
     pub(super) fn created(&mut self, created: Created) {
         self.phase = match (self.phase, created) {
             (Phase::Creating { last, next }, Created::New) => Phase::Proving { last, next },
@@ -229,22 +230,22 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
     }
 }
 
-/// The newest of these generations, 0 where there is none.
+/// Returns the newest of these generations, 0 if there is none.
 pub(super) fn newest_of(locks: &[u64]) -> u64 {
     locks.iter().copied().max().unwrap_or(0)
 }
 
-/// The next generation beyond the newest head and all of these locks.
+/// Returns the next generation after the newest snapshot and all of these locks.
 pub(super) fn next_beyond(head: u64, locks: &[u64]) -> u64 {
     head.max(newest_of(locks)) + 1
 }
 
-/// Whether these locks show that another process has taken over since the lock of this generation was acquired.
+/// Returns whether these locks show that another process has taken over since the lock of this generation was acquired.
 pub(super) fn is_superseded(generation: u64, locks: &[u64]) -> bool {
     newest_of(locks) > generation
 }
 
-/// The locks that the holder of this generation may remove; `None` unless it is known to hold the newest of all.
+/// Returns the locks that the holder of this generation may remove; `None` unless its lock is known to be the newest.
 pub(super) fn outlived_locks(generation: u64, head: u64, locks: &[u64]) -> Option<Vec<u64>> {
     (next_beyond(head, locks) == generation + 1)
         .then(|| locks.iter().copied().filter(|lock| *lock < generation).collect())

@@ -1,19 +1,19 @@
-//! What may happen next in a world of the model.
+//! The transitions of the model: everything that may happen next in a world.
 
 use super::world::{Errand, Late, Lock, PROCESSES, Process, Relisting, World};
 use crate::remote::acquire::*;
 
-/// Which rule the processes follow: the program's, or one that lacks a part of it.
+/// The rule that the processes follow: that of the program, or one that omits a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     Shipped,
-    /// The number to create is from a listing after the one that was judged, as it once was.
+    /// The number to create comes from a later listing than the decision, as in an earlier version.
     NumberFromLaterListing,
-    /// The heads are listed after the locks.
+    /// The snapshots are listed after the locks.
     HeadsAfterLocks,
-    /// What was created is not looked at again.
+    /// A process does not check for other locks after it has created its own.
     NotVerified,
-    /// Only locks beyond its own make a process start again.
+    /// Only locks with a higher number make a process start again.
     OnlyLaterLocksCount,
     /// A process that starts again releases the lock that it leaves.
     ReleasedWhenBeaten,
@@ -21,10 +21,10 @@ pub(super) enum Rule {
     RemovedWhenBeaten,
 }
 
-/// What happened on the way from one world to the next: which process, and what it did.
+/// What happened between one world and the next: the process, its action, and a number.
 pub(super) type Event = (usize, &'static str, u64);
 
-/// All that can happen next.
+/// Collects everything that can happen next.
 pub(super) struct Next<'a> {
     world: &'a World,
     rule: Rule,
@@ -79,7 +79,7 @@ impl Next<'_> {
         self.worlds.push((event, world));
     }
 
-    /// A write whose answer is lost: it is sent again.
+    /// Adds a write whose response is lost. It is sent again.
     fn write(&mut self, at: usize, what: &'static str, late: Late) {
         if self.world.left.lost > 0 {
             self.add((at, what, u64::MAX), |world| {
@@ -89,7 +89,7 @@ impl Next<'_> {
         }
     }
 
-    /// One step of a process on its way to the lock, and what follows without a request.
+    /// Adds one step of a process that acquires the lock, and what follows without a request.
     fn acquire(&mut self, at: usize, acquisition: &Acquisition<u8>) {
         let id = acquisition.id;
         let ours = Lock { id, renewed: false, released: false };
@@ -151,12 +151,12 @@ impl Next<'_> {
                     self.worlds.last_mut().expect("just added").1.left.conflicts -= 1;
                 }
             }
-            // It gave up on a store that it takes for one without conditions.
+            // The process gave up, because it believes that the store ignores the condition.
             AcquireStep::Done(_) => {}
         }
     }
 
-    /// The answer to a request, and where it leads.
+    /// Adds the response to a request, and its consequences.
     fn advance(&mut self, event: Event, answer: impl FnOnce(&mut Acquisition<u8>, &mut Option<Lock>)) {
         let at = event.0;
         self.add(event, |world| {
@@ -185,7 +185,7 @@ impl Next<'_> {
         self.leave_what_was_made(at);
     }
 
-    /// What a wrong rule does with the lock of a process that starts again.
+    /// Applies what a wrong rule does with the lock of a process that starts again.
     fn leave_what_was_made(&mut self, at: usize) {
         let Process::Acquiring { acquisition: before, .. } = &self.world.processes[at] else { return };
         let Phase::Verifying { next, .. } = before.phase else { return };
@@ -200,7 +200,7 @@ impl Next<'_> {
             Rule::ReleasedWhenBeaten => world.put(next, lock),
             Rule::RemovedWhenBeaten => {
                 world.remove(next);
-                // Its answer may be lost: then it is sent again, and may arrive at any time.
+                // Its response may be lost. It is then sent again, and may arrive at any time.
                 if world.left.lost > 0 {
                     world.left.lost -= 1;
                     world.late.push(Late::Remove(next));
@@ -211,7 +211,7 @@ impl Next<'_> {
         }
     }
 
-    /// What a wrong rule lists between judging a lock and creating the next.
+    /// Adds the listings that a wrong rule makes between checking a lock and creating the next.
     fn relist(&mut self, at: usize) -> bool {
         let Process::Acquiring { acquisition, relisting, .. } = &self.world.processes[at] else { return false };
         let Phase::Creating { last, .. } = acquisition.phase else { return false };
@@ -236,7 +236,7 @@ impl Next<'_> {
         true
     }
 
-    /// One step of a holder.
+    /// Adds the steps of a holder.
     fn hold(&mut self, at: usize, generation: u64, lock: Lock, errand: &Errand) {
         let to = |world: &mut World, errand: Errand| {
             world.processes[at] = Process::Holding { generation, lock, errand };

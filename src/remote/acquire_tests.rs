@@ -1,4 +1,4 @@
-//! A search through all worlds of the model: half a million, and many more in the test that is ignored by default.
+//! Searches all worlds of the model: half a million, and many more in the test that is ignored by default.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -11,15 +11,15 @@ mod model;
 #[path = "acquire_world.rs"]
 mod world;
 
-/// What a search has found.
+/// The result of a search.
 struct Found {
     worlds: usize,
-    /// What went wrong, and how it came to that.
+    /// What went wrong, and the events that led to it.
     wrong: Option<String>,
 }
 
-/// Looks for this, or for anything wrong, in all worlds that can come to be. Of those that were seen before, a fingerprint is
-/// kept and no more.
+/// Searches all worlds that can be reached for the fault `wanted`, or for any fault. Only a fingerprint is kept of
+/// worlds that were already seen.
 fn explore(rule: Rule, adversity: Adversity, wanted: Option<&str>) -> Found {
     let first = World::new(adversity).canonical();
     let mut known = HashMap::from([(first.fingerprint(), 0)]);
@@ -54,7 +54,7 @@ fn explore(rule: Rule, adversity: Adversity, wanted: Option<&str>) -> Found {
     Found { worlds: settled.len(), wrong }
 }
 
-/// A world from which nobody comes to hold the lock, although somebody wants it.
+/// Returns a world from which no process can get the lock, although one needs it.
 fn stuck(settled: &[bool], edges: &[(usize, usize)]) -> Option<usize> {
     let mut before: Vec<Vec<usize>> = vec![Vec::new(); settled.len()];
     for (from, to) in edges {
@@ -72,7 +72,7 @@ fn stuck(settled: &[bool], edges: &[(usize, usize)]) -> Option<usize> {
     good.iter().position(|good| !good)
 }
 
-/// How a world came to be. Processes are numbered anew in each, by what they do.
+/// Describes how a world was reached. In each world, processes are numbered anew, by what they do.
 fn way_to(mut at: usize, came_by: &[(usize, Event)]) -> String {
     let mut lines = Vec::new();
     while at != 0 {

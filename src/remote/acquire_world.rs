@@ -1,11 +1,11 @@
-//! A model of the lock: every interleaving of three processes that acquire, renew, clear and release it.
+//! A model of the lock: every interleaving of three processes that acquire, renew, clean up and release it.
 //!
-//! The processes run [`Acquisition`], which is what the program runs, and the decisions beside it. The store is a set of
-//! locks and the newest head; each request is carried out at one instant. Between any two of them anything may happen that
-//! [`Adversity`] has left. `acquire_tests` searches through them.
+//! The processes run [`Acquisition`], the same code as the program, and the functions beside it. The store is a set of
+//! locks and the newest snapshot. Each request is carried out at one instant. Between any two requests, anything may
+//! happen that [`Adversity`] still allows. `acquire_tests` searches all worlds.
 //!
-//! Time is what is known of it: a lock is judged to have run out only when its holder, and the holder of any lock before it,
-//! has stopped by its own clock, because it was not renewed for half as long.
+//! The model has no clock. A lock counts as expired only if its holder, and the holder of every lock before it, has
+//! stopped by its own clock, because it was not renewed for half of the lease.
 
 use std::hash::{Hash as _, Hasher as _};
 
@@ -15,7 +15,7 @@ use crate::remote::acquire::*;
 
 pub(super) const PROCESSES: usize = 3;
 
-/// A lock as it lies in the store.
+/// A lock in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lock {
     pub(super) id: u8,
@@ -29,7 +29,7 @@ impl Lock {
     }
 }
 
-/// A request that nobody waits for any more, and that the store may carry out at any time.
+/// A request whose sender no longer waits for it. The store may carry it out at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Late {
     Create(u64, Lock),
@@ -37,16 +37,16 @@ pub(super) enum Late {
     Remove(u64),
 }
 
-/// How much may still go wrong.
+/// How many faults may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Adversity {
-    /// Writes whose answer is lost. They are sent again, and carried out now, later, or never.
+    /// Writes whose response is lost. They are sent again, and carried out now, later, or never.
     pub(super) lost: u8,
-    /// Locks that run out although their process is alive, and processes that are killed.
+    /// Locks that expire although their process is alive, and processes that are killed.
     pub(super) silenced: u8,
-    /// Answers that say that the store is busy with the name.
+    /// Responses that say that the store is busy with the name.
     pub(super) conflicts: u8,
-    /// Heads pushed by somebody who does without a lock.
+    /// Snapshots that a process without a lock pushes.
     pub(super) lockless_pushes: u8,
 }
 
@@ -65,7 +65,7 @@ pub(super) enum Process {
     Acquiring {
         acquisition: Acquisition<u8>,
         seen: Option<Lock>,
-        /// Its lock was judged to have run out: its lease is over.
+        /// Whether another process found that its lock has expired: its lease is over.
         stale: bool,
         relisting: Option<Relisting>,
     },
@@ -81,7 +81,7 @@ pub(super) enum Process {
     Gone,
 }
 
-/// What the rule of before did between judging a lock and creating the next.
+/// What the rule of an earlier version did between checking a lock and creating the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Relisting {
     Heads { newest: u64 },
@@ -90,24 +90,24 @@ pub(super) enum Relisting {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
-    /// By generation.
+    /// The locks, by generation.
     pub(super) locks: Vec<(u64, Lock)>,
     pub(super) head: u64,
     pub(super) processes: [Process; PROCESSES],
-    /// How often each process may still begin anew after it was silenced.
+    /// How often each process may still start again after it was silenced.
     pub(super) lives: [u8; PROCESSES],
     pub(super) late: Vec<Late>,
     pub(super) left: Adversity,
-    /// Whether a process was silenced, or somebody without a lock pushed: then a holder may lose its lock.
+    /// Whether a process was silenced, or a process without a lock pushed. A holder may then lose its lock.
     pub(super) disturbed: bool,
-    /// Whether a holder lost its lock although nothing of that kind has happened.
+    /// Whether a holder lost its lock although neither happened.
     pub(super) robbed: bool,
 }
 
 impl World {
     pub(super) fn new(left: Adversity) -> Self {
         let begin = |id| Process::acquiring(id, None);
-        // One has worked before: its lock and its head are there.
+        // An earlier process has left its lock and its snapshot.
         let locks = vec![(1, Lock { id: u8::MAX, renewed: false, released: true })];
         let processes = [begin(0), begin(1), begin(2)];
         Self {
@@ -160,7 +160,7 @@ impl World {
         self.processes.iter().filter(|process| matches!(process, Process::Holding { .. })).count()
     }
 
-    /// A process ends without releasing anything; another may begin in its place, which knows its claim.
+    /// Ends a process without releasing anything. Another process may start in its place, and knows its lease token.
     pub(super) fn silence(&mut self, at: usize) {
         self.disturbed = true;
         let claim = match &self.processes[at] {
@@ -177,7 +177,7 @@ impl World {
         };
     }
 
-    /// Whether the lock can have run out, as it was seen: what that costs. The processes that it silences are given back.
+    /// Returns the cost if the lock, as it was seen, can have expired, and the processes that this silences.
     pub(super) fn run_out(&self, generation: u64, seen: Lock) -> Option<(u8, Vec<usize>)> {
         if self.lock(generation) != Some(seen) {
             return None;
@@ -195,19 +195,19 @@ impl World {
         (cost <= self.left.silenced).then_some((cost, silenced))
     }
 
-    /// What it is known by among the worlds that were seen.
+    /// Returns a hash that identifies this world among those that were seen.
     pub(super) fn fingerprint(&self) -> u128 {
         let mut hasher = Xxh3::new();
         self.hash(&mut hasher);
         hasher.digest128()
     }
 
-    /// Whether there is nothing left to wait for: one holds the lock, or nobody wants it.
+    /// Returns whether there is nothing left to wait for: a process holds the lock, or none needs it.
     pub(super) fn is_settled(&self) -> bool {
         self.holders() > 0 || !self.processes.iter().any(|process| matches!(process, Process::Acquiring { .. }))
     }
 
-    /// The same for all that counts, with its processes in one order of many.
+    /// Returns the equivalent world with its processes in canonical order.
     pub(super) fn canonical(mut self) -> Self {
         let mut order = [0, 1, 2];
         let keys = [0, 1, 2].map(|at| (self.processes[at].key(), self.lives[at]));
@@ -251,7 +251,7 @@ impl World {
 }
 
 impl Acquisition<u8> {
-    /// The lock that this process has, or may have, created.
+    /// Returns the lock that this process has created, or may have created.
     pub(super) fn created_generation(&self) -> Option<u64> {
         match self.phase {
             Phase::Creating { next, .. }
@@ -269,7 +269,7 @@ impl Process {
         Self::Acquiring { acquisition, seen: None, stale: false, relisting: None }
     }
 
-    /// Alike for processes that differ only in who they are.
+    /// Returns a key that is equal for processes that differ only in their id.
     pub(super) fn key(&self) -> u64 {
         let mut hasher = Xxh3::new();
         match self {
@@ -284,7 +284,7 @@ impl Process {
     }
 }
 
-/// What must never be.
+/// Returns the invariant that this world violates, if any.
 pub(super) fn wrong_with(world: &World) -> Option<&'static str> {
     if world.holders() > 1 {
         return Some("two hold the lock");

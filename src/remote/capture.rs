@@ -1,9 +1,9 @@
-//! Which bytes of which files make up a state at one moment, while jobs are at work on them.
+//! Selects which bytes of which files make up a state at one moment, while jobs are running.
 //!
-//! The journal is copied first, and of a job's report as much is taken as that copy knows: what is behind it is cut off when
-//! the job is gone on with. Of a manifest that is still being resolved the mark of how far it is comes first, and its parts
-//! then, which have at least what the mark says. A file that is gone when it is to be read shows that time has passed over
-//! what was looked at, and all of it is looked at again.
+//! The journal is copied first. Of a job's report, only as much is taken as that copy records: the rest is cut off when
+//! the job is resumed. Of a manifest that is still being resolved, the checkpoint is read first and its parts after it,
+//! so that the parts contain at least what the checkpoint says. If a file is gone when it is to be read, what was
+//! captured before is out of date, and everything is captured again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,50 +20,51 @@ use crate::files::{about, open_own};
 use crate::job::JobId;
 use crate::journal::{JobFolder, Journal, Kept};
 
-/// Files up to this long are taken into memory at once: marks and lists, which are replaced as a whole.
+/// One MiB. Checkpoints and lists, which are replaced as a whole, are read into memory up to 64 times this size.
 const SMALL: u64 = 1 << 20;
 
-/// The folder below a job's that has its report.
+/// The subfolder of a job's folder that holds its report.
 const REPORT: &str = "report";
 
-/// What there is at one moment.
+/// A state at one moment.
 pub(super) struct Captured {
-    /// The journal, compressed, and the digest of what it is otherwise.
+    /// The journal, compressed. `journal_sha256` is the digest of the journal before compression.
     pub(super) journal: Vec<u8>,
     pub(super) journal_sha256: String,
-    /// Every job of the journal, with its files where its folder was to be looked at.
+    /// Every job of the journal, with its files if its folder was to be read.
     pub(super) jobs: BTreeMap<JobId, Option<Vec<Found>>>,
 }
 
-/// A file that is to be pushed.
+/// A file to push.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Its path in the job's folder, with `/` between its parts.
+    /// Its path in the job's folder, with `/` as separator.
     pub(super) name: String,
     pub(super) content: Bytes,
 }
 
-/// The bytes of it that count.
+/// The bytes of a file that belong to the state.
 #[derive(Debug)]
 pub(super) enum Bytes {
-    /// These.
+    /// The bytes themselves.
     Here(Vec<u8>),
-    /// So many from its beginning.
+    /// This many bytes from the start of the file.
     First(PathBuf, u64),
-    /// So many from its beginning; nothing before that ever changes while a job is at work on it.
+    /// This many bytes from the start of the file. They never change while the job runs.
     Grown(PathBuf, u64),
 }
 
-/// What is done about a file of a report that is recorded, and not there.
+/// What to do if a recorded report file is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gone {
-    /// It is looked at again: it may be freed, and that not be in the copy yet.
+    /// Fail, and capture again: the file may have been removed after publishing, and the copy of the journal does not
+    /// contain that yet.
     Refuse,
-    /// It is left out: somebody has removed it.
+    /// Leave the file out: it was removed from outside.
     LeaveOut,
 }
 
-/// Looks at the journal and at the folders of the jobs that `wanted` says.
+/// Captures the journal, and the folders of the jobs that `wanted` selects.
 pub(super) async fn capture(
     journal: &Journal,
     gone: Gone,
@@ -74,7 +75,7 @@ pub(super) async fn capture(
     let kept = journal.copy_to(&copy).await;
     let looked = tokio::task::spawn_blocking(move || {
         let looked = kept.map_err(RemoteError::from).and_then(|kept| look(&state, &copy, kept, gone, wanted));
-        // It may not even be there.
+        // The copy may not exist.
         let _ = fs::remove_file(&copy);
         looked
     });
@@ -103,11 +104,11 @@ fn look(
     Ok(Captured { journal, journal_sha256, jobs })
 }
 
-/// The files of one job.
+/// Returns the files of one job.
 fn files_of(state: &Path, job: &Kept, gone: Gone) -> Result<Vec<Found>, RemoteError> {
     let folder = JobFolder::of(state, &job.id);
     let mut found = Vec::new();
-    // Marks first, see above.
+    // Checkpoints come first, as described at the top of this module.
     let mut names = Vec::new();
     walk(folder.path(), "", &mut names)?;
     for name in names.iter().filter(|name| is_mark(name)) {
@@ -143,7 +144,7 @@ fn files_of(state: &Path, job: &Kept, gone: Gone) -> Result<Vec<Found>, RemoteEr
     Ok(found)
 }
 
-/// Whether a file says how far something is, or what there is: such are replaced as a whole.
+/// Returns whether a file is a checkpoint or a list. Such files are replaced as a whole.
 fn is_mark(name: &str) -> bool {
     has_ending(name, "json") || has_ending(name, "toml")
 }
@@ -152,12 +153,12 @@ fn has_ending(name: &str, ending: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == ending)
 }
 
-/// The names of the files below a folder that can be kept elsewhere; drafts are not.
+/// Collects the names of the files below a folder that can be stored in the bucket. Drafts are skipped.
 fn walk(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), RemoteError> {
     let place = path_below(folder, below.trim_end_matches('/'));
     let entries = match fs::read_dir(if below.is_empty() { folder } else { &place }) {
         Ok(entries) => entries,
-        // A job that has nothing yet, or nothing any more.
+        // The job has no files yet, or no longer has any.
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(cause) => return Err(about(&place)(cause).into()),
     };
@@ -174,7 +175,7 @@ fn walk(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), Remot
     Ok(())
 }
 
-/// A small file whole; `None` where it is gone by now.
+/// Reads a small file as a whole; `None` if it is gone.
 fn small(path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
     let file = match open_own(path, File::options().read(true)) {
         Ok(file) => file,

@@ -1,4 +1,4 @@
-//! Objects below a state's prefix, each asked for again where that may fare better.
+//! Objects below the prefix of a state, with retries.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use crate::store::{Cabinet, Content, Created, ListCursor, ListRequest};
 use crate::task::{Fault, FaultClass};
 use crate::timeouts::{TimedOut, scaled};
 
-/// About ten seconds of attempts: what is not pushed now is pushed with the next push.
+/// About ten seconds of attempts. What fails now is pushed with the next push.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(100), cap: Duration::from_secs(4), attempts: 6 };
 
-/// How long one attempt may take, besides what its bytes need: longer than credentials are waited for.
+/// How long one attempt may take, besides the time for its bytes. This is longer than credentials are waited for.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-/// The slowest connection that is put up with, in bytes a second.
+/// The slowest connection that is supported, in bytes per second.
 const SLOWEST: u64 = 64 << 10;
 
-/// The most objects that a listing may name.
+/// The maximum number of objects that a listing may name.
 const MAX_LISTED: usize = 1 << 20;
 
-/// The most pages of a listing in a row that name nothing new.
+/// The maximum number of consecutive listing pages without a new name.
 const IDLE_PAGES: u32 = 1000;
 
-/// A state's place in its store.
+/// The objects below a prefix of a bucket.
 #[derive(Clone)]
 pub(super) struct Door {
     store: Arc<dyn Cabinet>,
@@ -56,7 +56,7 @@ impl Door {
         Key::new(key)
     }
 
-    /// Reads an object of at most so many bytes; `None` where there is none.
+    /// Reads an object of at most `limit` bytes; `None` if it does not exist.
     pub(super) async fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RemoteError> {
         let key = self.key(name);
         let read = async || {
@@ -79,7 +79,7 @@ impl Door {
         Ok(text)
     }
 
-    /// Writes an object, whatever there is.
+    /// Writes an object, and replaces an existing one.
     pub(super) async fn put(&self, name: &str, content: Bytes) -> Result<(), RemoteError> {
         let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
         let size = content.len() as u64;
@@ -87,7 +87,7 @@ impl Door {
         self.patiently("the state cannot be written", (&key, size), write).await
     }
 
-    /// Writes an object once, in a given time, whatever there is.
+    /// Writes an object in a single attempt with a time limit, and replaces an existing one.
     pub(super) async fn put_once(&self, name: &str, content: Bytes, within: Duration) -> Result<(), RemoteError> {
         let (key, md5) = (self.key(name), STANDARD.encode(Md5::digest(&content)));
         let write = self.store.write(&self.bucket, &key, Content::Bytes(content), &md5);
@@ -95,21 +95,20 @@ impl Door {
         written.map_err(|fault| refused("the lock of the state cannot be renewed", fault))
     }
 
-    /// Makes an object, unless there is one.
+    /// Creates an object if it does not exist.
     pub(super) async fn create(&self, name: &str, content: Bytes) -> Result<Created, RemoteError> {
         let key = self.key(name);
         let make = async || self.store.create(&self.bucket, &key, content.clone()).await;
         self.patiently("the state cannot be locked", (&key, 0), make).await
     }
 
-    /// Removes an object.
     pub(super) async fn remove(&self, name: &str) -> Result<(), RemoteError> {
         let key = self.key(name);
         let remove = async || self.store.remove(&self.bucket, &key).await;
         self.patiently("what the state no longer needs cannot be removed", (&key, 0), remove).await
     }
 
-    /// The names of the objects that begin so, and when each was written by the store's clock.
+    /// Returns the names of the objects that start with `below`, and when each was written by the store's clock.
     pub(super) async fn list(&self, below: &str) -> Result<Vec<(String, Timestamp)>, RemoteError> {
         let base = self.key("");
         let mut request = ListRequest {
@@ -137,7 +136,7 @@ impl Door {
                 }
                 last = Some(entry.key);
             }
-            // Half of a listing is not taken for all of it: the newest lock may be in the other half.
+            // A part of a listing must not be mistaken for all of it: the newest lock may be in the other part.
             if found.len() > MAX_LISTED {
                 return Err(untrusted(format!("it names more than {MAX_LISTED} objects")));
             }
@@ -148,7 +147,7 @@ impl Door {
         }
     }
 
-    /// The fault of an attempt that was not answered in time. Names host and object.
+    /// Returns the fault of an attempt that timed out. It names the host and the object.
     fn too_late(&self, key: &Key, allowed: Duration) -> Fault {
         let object = ObjectId { bucket: self.bucket.clone(), key: key.clone(), version: None };
         let url = self.store.request_url(&object, &Call::Head);

@@ -1,4 +1,4 @@
-//! Taking hold of a state: its lock, its mirror, and which of the two knows more.
+//! Opens a state: acquires its lock, takes its local cache, and decides whether the bucket or the cache is newer.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,36 +19,36 @@ use crate::job::JobStatus;
 use crate::journal::{JobFolder, Journal, Lease, LeaseError, Portion, Query, folders};
 use crate::store::{Connection, connect};
 
-/// How often a state is read anew that changes meanwhile.
+/// How often a state that changes meanwhile is read again.
 const LOOKS: u32 = 5;
 
-/// What is done with a folder that does not go on from what is in the bucket.
+/// What to do with a local cache that is not based on the state in the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Base {
-    /// It becomes what is there.
+    /// Replace the cache with the state in the bucket.
     Pull,
-    /// It is refused.
+    /// Return an error.
     Refuse,
-    /// It takes the place of what is there.
+    /// Replace the state in the bucket with the cache.
     Replace,
 }
 
-/// A state that is held.
+/// A state that this process holds.
 pub(super) struct Entered {
     pub(super) pusher: Pusher,
-    /// Nothing where the state does without a lock.
+    /// `None` if the state uses no lock.
     pub(super) tenure: Option<Tenure>,
-    /// Nobody else of this machine has the mirror.
+    /// Keeps other processes of this machine out of the local cache.
     pub(super) lease: Lease,
     pub(super) connection: Connection,
 }
 
 impl Entered {
-    /// Takes hold of a state. It is renewed from the moment that it is held.
+    /// Opens a state. Its lock is renewed as soon as it is acquired.
     pub(super) async fn enter(opening: &Opening, base: Base, lost: &Lost) -> Result<Self, RemoteError> {
         let mut mirror = Mirror::open(&opening.folder, &opening.place)?;
         let lease = hold(&opening.folder)?;
-        // Whoever had it until now may have come further.
+        // The previous owner of the cache may have changed it.
         mirror.reread()?;
         let connection = connect(&opening.store).await?;
         let door = Door::new(Arc::clone(connection.cabinet()), opening.bucket.clone(), opening.prefix.clone());
@@ -60,7 +60,7 @@ impl Entered {
                 Ok(journal) => break (right, journal),
                 Err(error) => {
                     give_back(&mut mirror, right.parts().1, opening.tempo.lease / 3).await?;
-                    // The next number is beyond what was pushed meanwhile.
+                    // The next number is after everything that was pushed meanwhile.
                     if looks == LOOKS || !matches!(error, RemoteError::Outrun) {
                         return Err(error);
                     }
@@ -79,7 +79,7 @@ impl Entered {
     }
 }
 
-/// The right to push, by a lock or without one.
+/// The right to push, with or without a lock.
 enum PushRight {
     Locked(Tenure),
     Lockless(Lockless),
@@ -101,7 +101,7 @@ impl PushRight {
     }
 }
 
-/// Gives the lock back. One that could not be is remembered: this folder need not wait for it.
+/// Releases the lock. If that fails, the local cache remembers the lock, so that its next process need not wait for it.
 pub(super) async fn give_back(
     mirror: &mut Mirror,
     tenure: Option<Tenure>,
@@ -114,7 +114,7 @@ pub(super) async fn give_back(
     if given_back { mirror.hold(None) } else { mirror.save() }
 }
 
-/// Acquires the lock, where there is to be one.
+/// Acquires the lock, if the state uses one.
 async fn begin(door: &Door, opening: &Opening, mirror: &mut Mirror, lost: &Lost) -> Result<PushRight, RemoteError> {
     if !opening.locked {
         return Ok(PushRight::Lockless(Lockless::begin(door).await?));
@@ -139,10 +139,10 @@ async fn begin(door: &Door, opening: &Opening, mirror: &mut Mirror, lost: &Lost)
     Ok(PushRight::Locked(Tenure::begin(door.clone(), lock, opening.tempo.lease, leave, lost.clone())?))
 }
 
-/// Keeps others of this machine from a mirror, and from the jobs in it.
+/// Keeps other processes of this machine out of a local cache and its jobs.
 pub(super) fn hold(folder: &Path) -> Result<Lease, RemoteError> {
     let taken = Lease::take(folder);
-    // The folder may be one that is worked on without a bucket: then it is shared, and its jobs are held one by one.
+    // The folder may also be used without a bucket. It is then shared, and its jobs are leased one by one.
     for job in folders(folder)? {
         if let Some(holder) = Lease::holder(JobFolder::of(folder, &job).path())? {
             return Err(RemoteError::HeldHere(LeaseError::Held(format!("{holder}, job {job}"))));
@@ -154,8 +154,8 @@ pub(super) fn hold(folder: &Path) -> Result<Lease, RemoteError> {
     })
 }
 
-/// Makes the folder what is in the bucket, unless it is newer than that: then it is what is to be pushed. Gives back the
-/// folder's journal. What is in the bucket must be of an earlier generation than what is to be pushed.
+/// Makes the local cache match the bucket, unless the cache is newer and must be pushed. Returns the journal of the
+/// cache. The state in the bucket must belong to an earlier generation than the next push.
 async fn settle(
     door: &Door,
     mirror: &mut Mirror,
@@ -166,7 +166,7 @@ async fn settle(
     let mut last = None;
     for _ in 0..LOOKS {
         match settle_once(door, mirror, opening, base).await {
-            // Whoever held the state before may have pushed once more, and removed what that does not need.
+            // The previous holder may have pushed once more, and removed what that push no longer needs.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             Err(error) => return Err(error),
             Ok(journal) => {
@@ -214,7 +214,7 @@ async fn settle_once(door: &Door, mirror: &mut Mirror, opening: &Opening, base: 
     let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over()).collect();
     let unfinished = Query { statuses, from: None, until: None, after: None, limit: u32::MAX };
     for job in journal.list(unfinished)? {
-        // What it compares with comes along.
+        // The job that this one is compared with is fetched too.
         for job in [Some(&job.id), job.portion.as_ref().and_then(Portion::base)].into_iter().flatten() {
             fetch(door, mirror, job).await?;
         }
@@ -222,7 +222,7 @@ async fn settle_once(door: &Door, mirror: &mut Mirror, opening: &Opening, base: 
     Ok(journal)
 }
 
-/// Refuses a bucket in which there is something older than this machine has seen there.
+/// Refuses a bucket whose state is older than what this machine has already seen there.
 pub(super) fn refuse_older(mirror: &Mirror, there: &Head) -> Result<(), RemoteError> {
     if mirror.is_ahead_of(there) {
         return Err(RemoteError::Behind(format!("the bucket has gone back: {}", mirror.behind(Some(there)))));
@@ -230,7 +230,7 @@ pub(super) fn refuse_older(mirror: &Mirror, there: &Head) -> Result<(), RemoteEr
     Ok(())
 }
 
-/// Keeps what may not be pushed, and now is not.
+/// Sets aside local changes that may not have been pushed, and will not be.
 pub(super) fn set_aside(mirror: &Mirror, opening: &Opening) -> Result<(), RemoteError> {
     if let Some(aside) = mirror.set_aside()? {
         (opening.tell)(&format!(

@@ -1,4 +1,4 @@
-//! Why a state cannot be kept in its bucket.
+//! Errors of keeping a state in a bucket.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,70 +8,70 @@ use crate::journal::{JournalError, LeaseError};
 use crate::store::ConnectError;
 use crate::task::Fault;
 
-/// Why something cannot be done with a state in a bucket.
+/// An error of working with a state in a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// Its store cannot be connected to.
+    /// Connecting to the store failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Its store refuses.
+    /// A request to the store failed.
     #[error("{doing}: {fault}")]
     Store {
-        /// What was to be done, as in `the state cannot be read`.
+        /// What was attempted, as in `the state cannot be read`.
         doing: String,
-        /// What the store says.
+        /// The error of the store.
         fault: Box<Fault>,
     },
-    /// Somebody else holds it.
+    /// Another process holds the state.
     #[error("the state is held by {0}")]
     Held(Holder),
-    /// Another process of this machine holds its mirror.
+    /// Another process of this machine uses the local cache.
     #[error("the state is held on this machine: {0}")]
     HeldHere(LeaseError),
-    /// Its store makes objects whether or not they are new.
+    /// The store cannot create an object only if it does not exist.
     #[error("the store cannot lock the state: {0}")]
     NoCondition(String),
-    /// It was taken over by somebody else.
+    /// Another process has taken over the state.
     #[error("the state was taken over by {0}")]
     TakenOver(String),
-    /// The lock that was to be taken by force is not the newest any more.
+    /// The lock to take by force is no longer the newest one.
     #[error("the lock has changed hands since it was shown; nothing was changed")]
     ChangedHands,
-    /// A process without a lock pushes again and again.
+    /// A process without a lock keeps pushing.
     #[error("another process keeps pushing to the state without holding its lock")]
     Outrun,
     /// The lock could not be renewed in time.
     #[error("the lock of the state could not be renewed in time: {0}")]
     NotRenewed(String),
-    /// What lies in the bucket is not what was put there.
+    /// An object in the bucket is not what was written.
     #[error("the state cannot be read: {name}: {what}")]
     Damaged {
-        /// The object, below the prefix.
+        /// The name of the object, below the prefix.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with the object.
         what: String,
     },
-    /// A listing of its objects that cannot be trusted.
+    /// A listing of the state's objects cannot be trusted.
     #[error("the state's objects below {below} cannot be listed: {what}")]
     Listing {
-        /// The names, below the prefix.
+        /// The names that were listed, below the prefix.
         below: String,
         /// What is wrong with the listing.
         what: String,
     },
-    /// A newer version put it there.
+    /// A newer version of the program wrote the state. The value is its format version.
     #[error("the state was written by a newer batchplan (form {0})")]
     Newer(u32),
-    /// What was to be pushed does not go on from what is there.
+    /// What is to be pushed is not based on the state in the bucket.
     #[error("{0}")]
     Behind(String),
-    /// There is something in a folder that a copy of the state would take the place of.
+    /// A folder contains something that a copy of the state would replace.
     #[error("{} holds something that is not, or not only, a copy of this state", .0.display())]
     Occupied(PathBuf),
-    /// Files changed faster than they could be looked at.
+    /// Files changed faster than they could be read.
     #[error("the files of the jobs kept changing while they were read")]
     Restless,
-    /// There is nothing there.
+    /// There is no state in the bucket.
     #[error("there is no state yet")]
     Absent,
     /// The journal cannot be used.
@@ -80,13 +80,13 @@ pub enum RemoteError {
     /// A file cannot be used; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// There was no time left.
+    /// There was no time left to push the last changes. The value is the folder that contains them.
     #[error("there was no time to push what was done last; it is in {}", .0.display())]
     NoTime(PathBuf),
 }
 
 impl RemoteError {
-    /// What to do about it.
+    /// Returns what the user can do about it, if that is known.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! What a state is: a document that lists the pieces of its files. Whoever reads it trusts nothing in it.
+//! The snapshot of a state: a document that lists the chunks of its files. A reader trusts nothing in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,58 +13,57 @@ use super::error::RemoteError;
 use crate::hex::hex;
 use crate::job::JobId;
 
-/// The version of a head's form.
+/// The version of the snapshot format.
 const VERSION: u32 = 1;
 
-/// The longest head, in bytes: a hundred thousand files and pieces fit in it.
+/// The maximum size of a snapshot, in bytes. A hundred thousand files and chunks fit in it.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The most bytes that the files of all jobs may have: a billion names are ten thousand million bytes.
+/// The maximum size of the files of all jobs, in bytes. A billion names take ten billion bytes.
 const MAX_STATE: u64 = 1 << 40;
 
-/// The largest journal, compressed, in bytes; ours stay below 64 MiB before that.
+/// The maximum size of the compressed journal, in bytes. Our journals stay below 64 MiB uncompressed.
 const MAX_JOURNAL: u64 = 256 << 20;
 
-/// The longest piece, in bytes.
+/// The maximum size of a chunk, in bytes.
 pub(super) const PIECE: u64 = 8 << 20;
 
-/// A state as it was pushed.
+/// A snapshot of a state, as it was pushed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
     version: u32,
-    /// Drawn when the state was begun: what goes on from another beginning is another state.
+    /// A random id, drawn when the state was created. States with different ids are unrelated.
     pub(super) lineage: String,
-    /// The lock that it was pushed under.
+    /// The generation of the lock under which it was pushed.
     pub(super) generation: u64,
-    /// Which push under that lock, from 1.
+    /// The number of the push under that lock, from 1.
     pub(super) push: u64,
-    /// Drawn for it alone.
+    /// A random id, unique to this snapshot.
     pub(super) id: String,
-    /// Who pushed it, for people.
+    /// The process that pushed it, for display.
     pub(super) by: String,
-    /// When, by their clock.
+    /// When it was pushed, by the clock of that process.
     pub(super) at: Timestamp,
     /// The journal, compressed.
     pub(super) journal: Filed,
-    /// The SHA-256 of the journal as it is, but for what each copy of it counts anew: see [`JournalDigest`].
+    /// The SHA-256 of the uncompressed journal, without the counters that differ in each copy: see [`JournalDigest`].
     pub(super) journal_sha256: String,
-    /// The files of each job, by their path in its folder, with `/` between its parts.
+    /// The files of each job, by their path in its folder, with `/` as separator.
     pub(super) jobs: BTreeMap<JobId, Files>,
 }
 
-/// Files by their path.
 pub(super) type Files = BTreeMap<String, Filed>;
 
-/// A file, cut into pieces.
+/// A file, split into chunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Filed {
     pub(super) pieces: Vec<Piece>,
 }
 
-/// A piece of a file: an object of its own.
+/// A chunk of a file: an object of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Piece {
-    /// Its name, below the prefix.
+    /// The name of the object, below the prefix.
     pub(super) name: String,
     pub(super) bytes: u64,
     pub(super) sha256: String,
@@ -76,11 +75,11 @@ impl Filed {
     }
 }
 
-/// Where in the order of all pushes one stands.
+/// The position of a push in the order of all pushes: generation and number.
 pub(super) type Place = (u64, u64);
 
 impl Head {
-    /// A state's first.
+    /// Creates the empty snapshot of a new state.
     pub(super) fn first() -> Self {
         Self {
             version: VERSION,
@@ -96,42 +95,42 @@ impl Head {
         }
     }
 
-    /// The same place in the order of pushes, with no more in it than these jobs: what comes next goes on from there.
+    /// Returns a snapshot at the same position with only these jobs. The next push continues from there, as a new
+    /// state.
     pub(super) fn replaced(self, jobs: BTreeMap<JobId, Files>) -> Self {
         Self { jobs, journal: Filed::default(), journal_sha256: String::new(), lineage: draw(), ..self }
     }
 
-    /// The next push, under this lock.
+    /// Returns the snapshot of the next push under this lock.
     pub(super) fn next(self, generation: u64) -> Self {
         let push = if self.generation == generation { self.push + 1 } else { 1 };
         Self { generation, push, id: draw(), ..self }
     }
 
-    /// Which push it is.
     pub(super) fn place(&self) -> Place {
         (self.generation, self.push)
     }
 
-    /// All pieces that it names.
+    /// Returns all chunks that the snapshot names.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &Piece> {
         let files = self.jobs.values().flat_map(BTreeMap::values).chain([&self.journal]);
         files.flat_map(|file| &file.pieces)
     }
 
-    /// The names of all pieces.
+    /// Returns the names of all chunks.
     pub(super) fn names(&self) -> BTreeSet<&str> {
         self.pieces().map(|piece| piece.name.as_str()).collect()
     }
 
-    /// Its name: each push has one of its own, so that nothing that arrives late takes the place of what is newer.
+    /// Returns the object name. Each push has its own, so that a write that arrives late never replaces newer data.
     pub(super) fn name(&self) -> String {
         format!("heads/{:012}-{:08}-{}.json", self.generation, self.push, self.id)
     }
 
-    /// Puts it where the state's next reader finds it.
+    /// Writes the snapshot where the next reader of the state finds it.
     pub(super) async fn write(&self, door: &Door) -> Result<(), RemoteError> {
         let text = serde_json::to_vec(self).map_err(std::io::Error::from)?;
-        // What is not readable is not written.
+        // Never write a snapshot that could not be read.
         if text.len() as u64 > MAX_BYTES || read(&text, self.place()).is_err() {
             let what = format!("it would be unreadable, with {} bytes", text.len());
             return Err(RemoteError::Damaged { name: self.name(), what });
@@ -139,12 +138,12 @@ impl Head {
         door.put(&self.name(), text.into()).await
     }
 
-    /// The newest; `None` where there is none.
+    /// Reads the newest snapshot; `None` if there is none.
     pub(super) async fn newest(door: &Door) -> Result<Option<Self>, RemoteError> {
         const LOOKS: u32 = 20;
         for _ in 0..LOOKS {
             let Some((place, name)) = listed(door).await?.into_iter().max() else { return Ok(None) };
-            // One that is gone by now is older than another that has come.
+            // If this one is gone, a newer one has replaced it.
             let Some(text) = door.get(&name, MAX_BYTES).await? else { continue };
             return read(&text, place).map(Some).map_err(|what| match what {
                 Unusable::Newer(version) => RemoteError::Newer(version),
@@ -159,7 +158,7 @@ fn draw() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// All heads, by which push each is.
+/// Lists all snapshots, with their positions.
 async fn listed(door: &Door) -> Result<Vec<(Place, String)>, RemoteError> {
     let place = |name: &str| {
         let mut parts = name.strip_prefix("heads/")?.strip_suffix(".json")?.split('-');
@@ -175,19 +174,19 @@ async fn listed(door: &Door) -> Result<Vec<(Place, String)>, RemoteError> {
     Ok(found.into_iter().filter_map(|(name, _)| place(&name).map(|place| (place, name))).collect())
 }
 
-/// The generation of the newest head; 0 where there is none.
+/// Returns the generation of the newest snapshot; 0 if there is none.
 pub(super) async fn last(door: &Door) -> Result<u64, RemoteError> {
     Ok(listed(door).await?.into_iter().map(|((generation, _), _)| generation).max().unwrap_or(0))
 }
 
-/// The newest push that is not this one and not before it.
+/// Returns the newest other push that is not before this one.
 pub(super) async fn pushed_beyond(door: &Door, head: &Head) -> Result<Option<Place>, RemoteError> {
     let others = listed(door).await?.into_iter().filter(|(_, name)| *name != head.name());
     Ok(others.map(|(place, _)| place).filter(|place| *place >= head.place()).max())
 }
 
-/// Removes what earlier pushes than this one left, but for the pieces that it goes on with. Whoever calls it holds the state,
-/// and this is what was pushed last.
+/// Removes what earlier pushes left, except for the chunks that this snapshot uses. The caller must hold the state, and
+/// `head` must be the last push.
 pub(super) async fn clear(door: &Door, head: &Head) -> Result<(), RemoteError> {
     for (_, name) in listed(door).await?.into_iter().filter(|(place, _)| *place < head.place()) {
         door.remove(&name).await?;
@@ -202,7 +201,6 @@ pub(super) async fn clear(door: &Door, head: &Head) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// The name of a new piece.
 pub(super) fn piece_name(generation: u64) -> String {
     format!("pieces/{generation:012}/{}", draw())
 }
@@ -217,12 +215,12 @@ fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Where a file of a job lies below its folder.
+/// Returns the path of a job's file below `folder`.
 pub(super) fn path_below(folder: &Path, name: &str) -> PathBuf {
     name.split('/').fold(folder.to_owned(), |path, part| path.join(part))
 }
 
-/// Whether a name leads to a file of a job's folder, and nowhere else.
+/// Returns whether a name denotes a file in a job's folder, and nothing outside of it.
 pub(super) fn is_inside(name: &str) -> bool {
     let part = |part: &str| {
         let plain = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte));
@@ -231,13 +229,13 @@ pub(super) fn is_inside(name: &str) -> bool {
     name.split('/').count() <= 4 && name.split('/').all(part) && name != "lease"
 }
 
-/// Of a newer form, no more than this is known.
+/// The part of a snapshot that can be read in any newer format.
 #[derive(Deserialize)]
 struct Version {
     version: u32,
 }
 
-/// The SHA-256 of a journal, with zeros where its header has counters that differ between copies of one content.
+/// The SHA-256 of a journal, with zeros for the counters in its header that differ between copies of the same content.
 /// <https://www.sqlite.org/fileformat2.html#the_database_header>
 #[derive(Default)]
 pub(super) struct JournalDigest {
@@ -246,7 +244,8 @@ pub(super) struct JournalDigest {
 }
 
 impl JournalDigest {
-    /// How it is written and read, the file change counter, the schema cookie, and by which version it was written when.
+    /// The file format versions, the file change counter, the schema cookie, and the SQLite version that wrote the file
+    /// and when.
     const COUNTERS: [Range<usize>; 4] = [18..20, 24..28, 40..44, 92..100];
 
     pub(super) fn update(&mut self, bytes: &mut [u8]) {
@@ -268,7 +267,7 @@ enum Unusable {
     Damaged(String),
 }
 
-/// Reads what may be anybody's.
+/// Parses a snapshot that is not trusted.
 fn read(text: &[u8], place: Place) -> Result<Head, Unusable> {
     let damaged = |what: &str| Unusable::Damaged(what.to_owned());
     let Version { version } = serde_json::from_slice(text).map_err(|error| Unusable::Damaged(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! The thread that holds a state while others work with it: it renews the lock, and pushes what has changed.
+//! The background thread that holds a state while other threads work: it renews the lock, and pushes what has changed.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -26,24 +26,25 @@ use crate::object::{Bucket, Key};
 use crate::store::StoreConfig;
 use crate::timeouts::scaled;
 
-/// Errands that wait for the thread.
+/// The number of commands that can wait for the thread.
 const ERRANDS: usize = 16;
 
-/// How long pushes may fail, one after the other, before the work is stopped.
+/// How long pushes may keep failing before the work is stopped.
 const LONGEST_SILENCE: Duration = Duration::from_mins(3);
 
-/// How long removing what earlier holders left may take at the end, where there is time for it.
+/// How long removing leftovers of earlier holders may take on shutdown, if there is time for it.
 const CLEARING: Duration = Duration::from_secs(5);
 
-/// How long making sure of the last push, and giving the lock back, may take.
+/// How long verifying the last push and releasing the lock may take.
 const AT_THE_END: Duration = Duration::from_secs(5);
 
-/// How fast things go.
+/// The intervals of renewing and pushing.
 #[derive(Clone, Copy, Debug)]
 pub struct Tempo {
-    /// How long the lock is good for without being renewed. It is renewed six times as often, and its holder stops at half.
+    /// How long the lock is valid without a renewal. It is renewed every sixth of this time, and its holder stops at
+    /// half of it.
     pub lease: Duration,
-    /// How long one push comes after the other at most.
+    /// The maximum time between two pushes.
     pub push_every: Duration,
 }
 
@@ -53,50 +54,50 @@ impl Default for Tempo {
     }
 }
 
-/// Which state is to be worked with, and how.
+/// Which state to open, and how.
 pub struct Opening {
-    /// The state's place in full, for people.
+    /// The full location of the state, for display.
     pub place: String,
-    /// Its store.
+    /// The store that holds the state.
     pub store: StoreConfig,
-    /// Its bucket.
+    /// The bucket that holds the state.
     pub bucket: Bucket,
-    /// What its keys begin with, without the slash behind it.
+    /// The prefix of all keys, without a trailing slash.
     pub prefix: Key,
-    /// Whether a lock keeps two from holding it.
+    /// Whether a lock keeps two processes from holding the state.
     pub locked: bool,
-    /// The folder of this machine that it is worked on in.
+    /// The folder of the local cache.
     pub folder: PathBuf,
-    /// Whoever works with it, for people.
+    /// This process, for display.
     pub who: String,
-    /// How fast things go.
+    /// The intervals of renewing and pushing.
     pub tempo: Tempo,
-    /// How long another holder is waited for.
+    /// How long to wait for another holder.
     pub patience: Duration,
-    /// Told what people should know.
+    /// Called with notes for the user.
     pub tell: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Called, with the reason, when the lock is as good as over, and the process must be gone before somebody else begins.
+    /// Called with the reason when the lock is about to expire: the process must exit before another one starts.
     pub leave: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Opening {
-    /// The folder, made where there is none.
+    /// Returns the folder, and creates it if it does not exist.
     pub(super) fn folder_made(&self) -> Result<PathBuf, RemoteError> {
         std::fs::create_dir_all(&self.folder).map_err(about(&self.folder))?;
         Ok(self.folder.clone())
     }
 }
 
-/// How a state is let go.
+/// How to close a state.
 #[derive(Clone, Copy, Debug)]
 pub struct Farewell {
-    /// How long all of it may take.
+    /// How long closing may take in total.
     pub within: Duration,
-    /// Whether there is time only for what must be.
+    /// Whether to do only what is necessary.
     pub hurried: bool,
 }
 
-/// A state that is worked with.
+/// A state that this process works with.
 #[derive(Debug)]
 pub struct Remote {
     journal: Journal,
@@ -105,25 +106,25 @@ pub struct Remote {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Whoever waits for a push. It is dropped where none comes.
+/// Notifies a caller that waits for a push. It is dropped if there will be none.
 type Securing = oneshot::Sender<()>;
 
-/// Whoever waits for an errand may be gone.
+/// Sends the result of a command. The caller may be gone.
 type Reply = SyncSender<Result<(), RemoteError>>;
 
 enum Errand {
     Push,
-    /// To push, and to say when that is done: what was recorded before it was asked for is in it.
+    /// Push, and notify the caller when done. Everything recorded before the command is included.
     Secure(Securing),
     Fetch(JobId, Reply),
     Close(Farewell, Reply),
 }
 
 impl Remote {
-    /// Takes hold of a state: its lock, and what is in it.
+    /// Opens a state: acquires its lock, and pulls its contents.
     ///
     /// # Errors
-    /// When it cannot be reached, somebody else holds it, or it cannot be read.
+    /// Returns an error if the state cannot be reached or read, or if another process holds it.
     pub fn open(opening: Opening) -> Result<Self, RemoteError> {
         let (errands, inbox) = mpsc::channel(ERRANDS);
         let (tell, told) = sync_channel(1);
@@ -153,43 +154,43 @@ impl Remote {
         Ok(Self { journal, errands, lost, thread: Some(thread) })
     }
 
-    /// The journal of the state.
+    /// Returns the journal of the state.
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Cancelled when the state is lost: whatever is done with it from then on does not count.
+    /// Returns a token that is cancelled when the state is lost. Work done after that does not count.
     #[must_use]
     pub fn lost(&self) -> &CancellationToken {
         &self.lost.token
     }
 
-    /// What has all that has changed pushed soon, without waiting for it.
+    /// Returns a function that requests a push, and does not wait for it.
     pub fn pusher(&self) -> impl Fn() + Send + 'static {
         let errands = self.errands.clone();
         move || {
-            // Where so many wait, one of them is as good.
+            // If the queue is full, one of the waiting commands serves as well.
             let _ = errands.try_send(Errand::Push);
         }
     }
 
-    /// Sees to it that the files of a job are here.
+    /// Fetches the files of a job, unless they are in the local cache.
     ///
     /// # Errors
-    /// When they cannot be fetched.
+    /// Returns an error if they cannot be fetched.
     pub fn fetch(&self, job: &JobId) -> Result<(), RemoteError> {
         self.ask(|reply| Errand::Fetch(job.clone(), reply))
     }
 
-    /// Pushes what is left, and gives the state back.
+    /// Pushes the remaining changes, and releases the state.
     ///
     /// # Errors
-    /// When the state was lost, or there was no time to push all.
+    /// Returns an error if the state was lost, or if there was no time to push everything.
     pub fn close(mut self, farewell: Farewell) -> Result<(), RemoteError> {
         let closed = self.ask(|reply| Errand::Close(farewell, reply));
         if let Some(thread) = self.thread.take() {
-            // A panic over there has shown already.
+            // A panic of the thread has already been reported.
             let _ = thread.join();
         }
         match self.lost.why() {
@@ -202,7 +203,7 @@ impl Remote {
         let (reply, told) = sync_channel(1);
         let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
         let mut errand = errand(reply);
-        // A queue that is full is being worked off.
+        // The thread is working through a full queue.
         while let Err(refused) = self.errands.try_send(errand) {
             match refused {
                 mpsc::error::TrySendError::Full(back) => errand = back,
@@ -214,7 +215,7 @@ impl Remote {
     }
 }
 
-/// Has a state pushed before work on a job begins.
+/// Pushes the state before work on a job begins.
 struct StateBackup {
     errands: mpsc::Sender<Errand>,
     lost: Lost,
@@ -233,7 +234,7 @@ impl Backup for StateBackup {
     }
 }
 
-/// Holds a state until it is to be closed, or is lost.
+/// Keeps a state until it is closed or lost.
 async fn keep(entered: Entered, opening: &Opening, mut inbox: mpsc::Receiver<Errand>, lost: &Lost) {
     let Entered { mut pusher, tenure, lease: _lease, connection: _connection } = entered;
     let Some((farewell, reply)) = work_off(&mut pusher, tenure.as_ref(), opening, &mut inbox, lost).await else {
@@ -243,7 +244,7 @@ async fn keep(entered: Entered, opening: &Opening, mut inbox: mpsc::Receiver<Err
     let _ = reply.send(closed);
 }
 
-/// Pushes what is left, makes sure that it counts, and gives the lock back.
+/// Pushes the remaining changes, verifies that they count, and releases the lock.
 async fn close(
     mut pusher: Pusher,
     tenure: Option<Tenure>,
@@ -251,7 +252,7 @@ async fn close(
     farewell: Farewell,
     lost: &Lost,
 ) -> Result<(), RemoteError> {
-    // So much is kept for the lock: whoever comes next would have to wait for it.
+    // Reserve time to release the lock: otherwise the next process would have to wait until it expires.
     let reserved = (farewell.within / 3).min(AT_THE_END);
     let late = || RemoteError::NoTime(opening.folder.clone());
     let mut ended = Ok(());
@@ -272,13 +273,13 @@ async fn close(
     ended
 }
 
-/// When the next push is due, and what became of those before.
+/// When the next push is due, and the outcome of the previous ones.
 struct PushSchedule {
-    /// How long one comes after the other. Short at first: what is young is lost soonest.
+    /// The interval between pushes. It is short at first, because a young state is the most likely to be lost.
     pause: Duration,
     next: Instant,
     failing_since: Option<Instant>,
-    /// Who waits for one.
+    /// The callers that wait for a push.
     securing: Vec<Securing>,
 }
 
@@ -288,13 +289,13 @@ impl PushSchedule {
         Self { pause, next: Instant::now() + pause, failing_since: None, securing: Vec::new() }
     }
 
-    /// One is made now.
+    /// A push starts now.
     fn begun(&mut self, opening: &Opening) {
         self.next = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(opening.tempo.push_every);
     }
 
-    /// None is made any more: the state is lost.
+    /// No push happens any more, because the state is lost.
     fn given_up(&mut self, opening: &Opening) {
         self.securing.clear();
         self.next = Instant::now() + opening.tempo.push_every;
@@ -304,7 +305,7 @@ impl PushSchedule {
         match outcome {
             Ok(()) => {
                 self.failing_since = None;
-                // Whoever waited may be gone.
+                // A caller may be gone.
                 self.securing.drain(..).for_each(|tell| tell.send(()).unwrap_or_default());
             }
             Err(error @ RemoteError::TakenOver(_)) => {
@@ -326,7 +327,8 @@ impl PushSchedule {
     }
 }
 
-/// Pushes now and then, and does what it is asked for, until it is asked to close; how, and who asked.
+/// Pushes at intervals and executes commands until it is asked to close. Returns how to close, and the caller that
+/// asked.
 async fn work_off(
     pusher: &mut Pusher,
     tenure: Option<&Tenure>,
@@ -365,7 +367,7 @@ async fn work_off(
     }
 }
 
-/// What something comes to; nothing where it is to be closed first, which does not wait.
+/// Waits for `doing`, unless the state is to be closed first: then returns `None` at once.
 async fn unless_closed<T>(
     doing: impl Future<Output = T>,
     inbox: &mut mpsc::Receiver<Errand>,
@@ -381,7 +383,7 @@ async fn unless_closed<T>(
                     waiting.push_front(close);
                     return None;
                 }
-                // One push is as good as another.
+                // One push serves several requests.
                 Some(Errand::Push) => {}
                 Some(errand) => waiting.push_back(errand),
                 None => return None,
@@ -390,9 +392,10 @@ async fn unless_closed<T>(
     }
 }
 
-/// Removes what earlier holders left, where nobody else holds the state. What cannot be removed now is next time.
+/// Removes what earlier holders left, if no other process holds the state. What cannot be removed now is removed next
+/// time.
 async fn clear(pusher: &mut Pusher, tenure: Option<&Tenure>) {
-    // Without a lock nobody knows who else is there.
+    // Without a lock, it is unknown which other processes use the state.
     let Some(tenure) = tenure else { return };
     let verified = tenure.verified();
     pusher.sweep(verified).await;

@@ -1,11 +1,11 @@
-//! Who holds a state: a lock with a lease, of which each holder makes a new one.
+//! The lock of a state: a lease for which each holder creates a new object.
 //!
-//! A process that wants to hold the state creates `lock/N+1` on condition that there is none, once `lock/N` was given back or
-//! its lease has run out; `acquire` decides that. It has run out when the store's own clock says so of both its last renewal
-//! and now, or when whoever waits has seen it unchanged for as long as the lease is good, by no clock but its own. A holder
-//! counts its lease from before the renewal was sent, and gives it up at half of it, whether or not an answer comes later: it
-//! is gone before anybody else begins. `N+1` is beyond every lock and every head of the listings that were judged, so that a lock which was removed does not
-//! let an older generation begin again.
+//! To hold the state, a process creates `lock/N+1`, on the condition that it does not exist, once `lock/N` was released
+//! or its lease has expired; `acquire` decides that. A lease has expired if the store's own clock shows that, for both
+//! the last renewal and now, or if a waiting process has seen the lock unchanged for the whole lease, by its own clock.
+//! A holder counts its lease from before it sent the renewal, and gives the lock up at half of it, whether or not a
+//! response arrives later: it is gone before another process starts. `N+1` is after every lock and every snapshot of
+//! the listings that decided, so that a lock that was removed does not let an older generation start again.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,29 +24,29 @@ use super::head;
 use crate::diagnostics::drives_terminal;
 use crate::store::Created;
 
-/// The version of a lock's form.
+/// The version of the lock format.
 const VERSION: u32 = 1;
 
-/// The longest lock, in bytes.
+/// The maximum size of a lock, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// What a store's listing says of times is whole seconds.
+/// The margin for times in a store's listing, which are whole seconds.
 const RESOLUTION: Duration = Duration::from_secs(2);
 
 /// The longest lease that is honoured, whatever a lock says.
 const LONGEST_LEASE: Duration = Duration::from_mins(10);
 
-/// How often another may be faster, or the store be busy with a lock's name, while no newer lock is seen.
+/// How many times another process may be faster, or the store busy with a lock's name, while no newer lock is seen.
 pub(super) const MAX_BEATEN: u32 = 20;
 
-/// How long is waited before something is tried again that another was faster at.
+/// The mean pause before another attempt, after another process was faster.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// An instant of a clock that nobody sets. Where the system tells its uptime, the time that the machine sleeps counts as well.
+/// An instant of a monotonic clock. If the system reports its uptime, the time that the machine sleeps counts as well.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     running: Instant,
-    /// Since the machine was started, where it says so.
+    /// The time since the machine started, if the system reports it.
     up: Option<Duration>,
 }
 
@@ -55,33 +55,32 @@ impl Moment {
         Self { running: Instant::now(), up: uptime() }
     }
 
-    /// How long ago it was.
+    /// Returns the time since this instant.
     pub(super) fn age(self) -> Duration {
         let up = uptime().zip(self.up).map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then));
         self.running.elapsed().max(up)
     }
 
-    /// Whether it is later than another.
     pub(super) fn is_after(self, other: Self) -> bool {
         self.running > other.running
     }
 }
 
-/// How long ago the machine was started, time asleep included, to a hundredth of a second. Linux says it; elsewhere the clock of
-/// `Instant` is all there is.
+/// Returns the time since the machine started, including sleep, with a resolution of 10 ms. Only Linux reports it;
+/// elsewhere the clock of `Instant` is all there is.
 fn uptime() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
     text.split_whitespace().next()?.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok())
 }
 
-/// Who holds a state, for people.
+/// The holder of a state, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// In its own words, such as `user@host (process 7)`.
+    /// The name that the holder gave itself, such as `user@host (process 7)`.
     pub who: String,
-    /// Since when, by its clock.
+    /// When it acquired the lock, by its own clock.
     pub since: Timestamp,
-    /// When it was last heard of, by its clock.
+    /// When it last renewed the lock, by its own clock.
     pub renewed: Timestamp,
 }
 
@@ -92,7 +91,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// A lock, as it lies in the store.
+/// A lock as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct LockShape {
     version: u32,
@@ -110,12 +109,12 @@ impl LockShape {
         Holder { who: harmless(&self.holder), since: self.since, renewed: self.renewed }
     }
 
-    /// For how long it is good, as far as that is honoured.
+    /// Returns how long the lock is valid without a renewal, up to the longest lease that is honoured.
     fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_ms).min(LONGEST_LEASE)
     }
 
-    /// What `acquire` judges it by.
+    /// Returns the facts that `acquire` decides by.
     fn facts(&self) -> LockFacts<String> {
         LockFacts { id: self.id.clone(), released: self.released }
     }
@@ -125,7 +124,7 @@ impl LockShape {
     }
 }
 
-/// What somebody calls themselves, as it can be shown.
+/// Returns the name that a process gave itself, made safe to display.
 pub(super) fn harmless(who: &str) -> String {
     who.chars().filter(|c| !drives_terminal(*c)).take(256).collect()
 }
@@ -134,65 +133,66 @@ fn name_of(generation: u64) -> String {
     format!("lock/{generation:012}.json")
 }
 
-/// The generation of a lock of this name.
+/// Returns the generation of the lock with this name.
 pub(super) fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("lock/")?.strip_suffix(".json")?;
     digits.parse().ok().filter(|_| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The right to push to a state, for as long as it is renewed.
+/// The right to push to a state, as long as it is renewed.
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
-    /// Its place among all that held the state.
+    /// The position among all holders of the state.
     pub(super) generation: u64,
     shape: LockShape,
-    /// Since when the lease counts: before the last renewal that went through was sent.
+    /// The start of the lease: just before the last successful renewal was sent.
     pub(super) good_since: Moment,
 }
 
-/// A claim that a mirror remembers: whoever has the mirror, and is not a copy of it, need not wait for it to run out.
+/// The lease token that a local cache remembers. A process that uses this cache, and not a copy of it, need not wait
+/// for that lock to expire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim {
     pub(super) generation: u64,
     pub(super) id: String,
 }
 
-/// How a lock is sought.
+/// How to acquire a lock.
 pub(super) struct Seeking<'a> {
-    /// Who seeks it, for people.
+    /// This process, for display.
     pub(super) who: &'a str,
-    /// How long it is good for without being renewed.
+    /// How long the lock is valid without a renewal.
     pub(super) lease: Duration,
-    /// How long another holder is waited for.
+    /// How long to wait for another holder.
     pub(super) patience: Duration,
-    /// What the mirror remembers.
+    /// The lease token that the local cache remembers.
     pub(super) mine: Option<&'a Claim>,
-    /// Told once when there is somebody to wait for.
+    /// Called once if there is a holder to wait for.
     pub(super) waits: &'a (dyn Fn(&Holder, Duration) + Send + Sync),
 }
 
-/// A lock that is looked at again and again.
+/// A lock that is read repeatedly.
 struct Watched {
     generation: u64,
     shape: LockShape,
     unchanged_since: Instant,
-    /// Whether its holder was seen to be alive: it is renewed, or came while another was watched.
+    /// Whether its holder is known to be alive: it was renewed, or appeared while another lock was watched.
     alive: bool,
 }
 
-/// One process that acquires the lock: it carries out what [`Acquisition`] decides.
+/// One process that acquires the lock. It executes what [`Acquisition`] decides.
 struct Candidate<'a> {
     door: &'a Door,
     lease: Duration,
     acquisition: Acquisition<String>,
     /// The lock that it creates.
     ours: LockShape,
-    /// Since before the first request to create it was sent.
+    /// Just before the first request to create the lock was sent.
     good_since: Moment,
-    /// The newest lock, as it was read last.
+    /// The newest lock, as it was last read.
     newest: Option<LockShape>,
     watched: Option<Watched>,
-    /// Whether another process created its lock while this one was about to.
+    /// Whether another process created its lock just before this one.
     beaten: bool,
 }
 
@@ -214,13 +214,13 @@ impl<'a> Candidate<'a> {
         Self { door, lease, acquisition, ours, good_since: Moment::now(), newest: None, watched: None, beaten: false }
     }
 
-    /// One attempt, from its listings to its outcome.
+    /// Makes one attempt, from its listings to its outcome.
     async fn attempt(&mut self) -> Result<AcquireOutcome, RemoteError> {
         self.acquisition.restart();
         self.proceed().await
     }
 
-    /// The requests from here to the outcome.
+    /// Sends requests from the current step to the outcome.
     async fn proceed(&mut self) -> Result<AcquireOutcome, RemoteError> {
         let mut conflicts = 0;
         let mut creating = None;
@@ -259,7 +259,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// Whether the newest lock was not renewed for as long as it is good.
+    /// Returns whether the newest lock was not renewed for its whole lease.
     async fn has_run_out(&mut self, generation: u64) -> Result<bool, RemoteError> {
         let Some(shape) = &self.newest else { return Ok(false) };
         let watch = |alive| Some(Watched { generation, shape: shape.clone(), unchanged_since: Instant::now(), alive });
@@ -268,20 +268,20 @@ impl<'a> Candidate<'a> {
             Some(seen) if seen.generation == generation && seen.shape == *shape => {
                 return Ok(seen.unchanged_since.elapsed() > lease);
             }
-            // Renewed, or another's by now: its holder is alive.
+            // The lock was renewed or replaced, so its holder is alive.
             Some(_) => {
                 self.watched = watch(true);
                 return Ok(false);
             }
-            // One that was just created is alive as well.
+            // The holder of a lock that was just created is alive as well.
             None => self.watched = watch(self.beaten),
         }
-        // Long gone, as a rule: by the store's clock that need not be waited for.
+        // Usually the lock expired long ago. The store's clock shows that without waiting.
         let age = age_in_store(self.door, generation).await?;
         Ok(age.is_some_and(|age| age > lease + RESOLUTION))
     }
 
-    /// The lock that it came to hold.
+    /// Returns the acquired lock, and renews it if necessary.
     async fn held(self, generation: u64) -> Result<Lock, RemoteError> {
         let Self { door, lease, ours: shape, good_since, .. } = self;
         let mut lock = Lock { generation, shape, good_since };
@@ -291,9 +291,9 @@ impl<'a> Candidate<'a> {
         Ok(lock)
     }
 
-    /// Removes what a store created twice, and says so.
+    /// Removes a lock that the store created twice, and returns the error.
     async fn no_condition(&self, generation: u64) -> Result<RemoteError, RemoteError> {
-        // It is nobody's; a store that knows no conditions may not remove either.
+        // No process holds this lock. A store that ignores conditions may fail to remove it, so release it first.
         let mut lock = Lock { generation, shape: self.ours.clone(), good_since: self.good_since };
         lock.release(self.door).await?;
         let _ = self.door.remove(&name_of(generation)).await;
@@ -303,7 +303,7 @@ impl<'a> Candidate<'a> {
 }
 
 impl Lock {
-    /// Acquires the lock, once no other process holds it.
+    /// Acquires the lock once no other process holds it.
     pub(super) async fn seek(door: &Door, seeking: &Seeking<'_>) -> Result<Self, RemoteError> {
         let deadline = Instant::now() + seeking.patience;
         let mine = seeking.mine.map(|mine| (mine.generation, mine.id.clone()));
@@ -315,7 +315,7 @@ impl Lock {
                 AcquireOutcome::NoCondition(generation) => return Err(candidate.no_condition(generation).await?),
                 AcquireOutcome::HeldElsewhere(_) => {
                     let Some(shape) = &candidate.newest else { continue };
-                    // One that this process created and gave up is waited for as well, and is no other holder.
+                    // A lock that this process created and gave up must expire as well, but is no other holder.
                     if shape.id != candidate.ours.id {
                         let alive = candidate.watched.as_ref().is_some_and(|seen| seen.alive);
                         if alive && Instant::now() >= deadline {
@@ -331,7 +331,8 @@ impl Lock {
                 }
                 AcquireOutcome::Beaten | AcquireOutcome::Vanished(_) | AcquireOutcome::Moved => {
                     candidate.beaten = true;
-                    // Whoever was faster is seen the next time; a store that shows nobody again and again is not to be trusted.
+                    // The faster process shows up in the next attempt. A store that shows none several times is not
+                    // trusted.
                     let listed = newest_of(&generations(door).await?);
                     beaten = if listed > newest { 1 } else { beaten + 1 };
                     newest = newest.max(listed);
@@ -344,8 +345,8 @@ impl Lock {
         }
     }
 
-    /// Says that the holder is still there, and looks whether it is one. One that has not been heard of for half of its lease
-    /// is not renewed any more: somebody may have judged it by now.
+    /// Renews the lock, and checks that no other process has taken over. A lock that was not renewed for half of its
+    /// lease is not renewed any more, because another process may already consider it expired.
     pub(super) async fn renew(&mut self, door: &Door, lease: Duration) -> Result<(), RemoteError> {
         if self.good_since.age() > lease / 2 {
             let age = self.good_since.age().as_millis();
@@ -363,25 +364,24 @@ impl Lock {
         Ok(())
     }
 
-    /// Gives it back.
     pub(super) async fn release(&mut self, door: &Door) -> Result<(), RemoteError> {
         self.shape.released = true;
         self.shape.renewed = Timestamp::now();
         door.put(&name_of(self.generation), self.shape.text()?).await
     }
 
-    /// What the mirror remembers of it.
+    /// Returns the lease token that the local cache remembers.
     pub(super) fn as_claim(&self) -> Claim {
         Claim { generation: self.generation, id: self.shape.id.clone() }
     }
 }
 
-/// How long ago a lock was last written, by the store's own clock; `None` where that cannot be said.
+/// Returns how long ago a lock was last written, by the store's own clock; `None` if that is unknown.
 async fn age_in_store(door: &Door, generation: u64) -> Result<Option<Duration>, RemoteError> {
     let probe = format!("lock/now-{}", uuid::Uuid::new_v4().simple());
     door.put(&probe, Bytes::new()).await?;
     let times = door.list("lock/").await;
-    // What cannot be removed is in nobody's way.
+    // A probe that cannot be removed does no harm.
     let _ = door.remove(&probe).await;
     let times = times?;
     let time = |name: &str| times.iter().find(|(found, _)| found == name).map(|(_, at)| *at);
@@ -389,28 +389,28 @@ async fn age_in_store(door: &Door, generation: u64) -> Result<Option<Duration>, 
     Ok(Some(Duration::try_from(now.duration_since(then)).unwrap_or_default()))
 }
 
-/// Waits a little, not all processes as long as each other.
+/// Waits for a short random time, so that processes do not retry in step.
 pub(super) async fn pause() {
     tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
 }
 
-/// What cannot be: a store that is not to be trusted.
+/// Returns the error for an impossible response: the store cannot be trusted.
 pub(super) fn refuses_and_shows_none() -> RemoteError {
     RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses to create a lock, and lists none".to_owned() }
 }
 
-/// Who holds the newest lock, as far as it can be read.
+/// Describes the holder of the newest lock, as far as the lock can be read.
 pub(super) async fn newest_holder(door: &Door) -> String {
     let by = newest(door).await.ok().flatten();
     by.map_or_else(|| "another process".to_owned(), |(_, lock)| lock.holder().to_string())
 }
 
-/// The lock of the newest generation, where there is any.
+/// Returns the lock of the newest generation; `None` if there is none.
 async fn newest(door: &Door) -> Result<Option<(u64, LockShape)>, RemoteError> {
     const LOOKS: u32 = 20;
     for _ in 0..LOOKS {
         let Some(generation) = generations(door).await?.into_iter().max() else { return Ok(None) };
-        // One that is gone by now is older than another that has come.
+        // If this one is gone, a newer one has replaced it.
         if let Some(shape) = read(door, generation).await? {
             return Ok(Some((generation, shape)));
         }
@@ -418,7 +418,6 @@ async fn newest(door: &Door) -> Result<Option<(u64, LockShape)>, RemoteError> {
     Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, and not there".to_owned() })
 }
 
-/// The generations of all locks.
 pub(super) async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
     Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| generation_of(name)).collect())
 }
@@ -434,18 +433,18 @@ async fn read(door: &Door, generation: u64) -> Result<Option<LockShape>, RemoteE
     Ok(Some(shape))
 }
 
-/// The locks before that of this generation, whose holder asks; `None` where it is not known to hold the newest of all.
+/// Returns the locks before this generation, whose holder calls this; `None` unless its lock is known to be the newest.
 pub(super) async fn outlived(door: &Door, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
     let head = head::last(door).await?;
     Ok(outlived_locks(generation, head, &generations(door).await?))
 }
 
-/// Who holds the lock of this generation, and whether it was given back; `None` where it is gone.
+/// Returns the holder of the lock of this generation, and whether it was released; `None` if the lock is gone.
 pub(super) async fn holder_of(door: &Door, generation: u64) -> Result<Option<(Holder, bool)>, RemoteError> {
     Ok(read(door, generation).await?.map(|lock| (lock.holder(), lock.released)))
 }
 
-/// Removes locks that [`outlived`] named.
+/// Removes locks that [`outlived`] returned.
 pub(super) async fn clear(door: &Door, outlived: Vec<u64>) -> Result<(), RemoteError> {
     for generation in outlived {
         door.remove(&name_of(generation)).await?;
@@ -453,14 +452,14 @@ pub(super) async fn clear(door: &Door, outlived: Vec<u64>) -> Result<(), RemoteE
     Ok(())
 }
 
-/// Who holds the state now, and whether the lock was given back; `None` where nobody ever did.
+/// Returns the generation and the holder of the newest lock, and whether it was released; `None` if there is no lock.
 pub(super) async fn look(door: &Door) -> Result<Option<(u64, Holder, bool)>, RemoteError> {
     Ok(newest(door).await?.map(|(generation, shape)| (generation, shape.holder(), shape.released)))
 }
 
-/// Takes the lock of this generation from its holder, whatever it says: the next is created, and given back at once. The
-/// holder finds that when it renews, and stops. Refused where another lock is the newest by now: its holder was never shown to
-/// the person who decided.
+/// Takes the lock of generation `over` from its holder, whatever its state: creates the next lock, and releases it at
+/// once. The holder finds that when it renews, and stops. This is refused if another lock is the newest by now, because
+/// the person who decided has never seen its holder.
 pub(super) async fn force(door: &Door, who: &str, over: u64) -> Result<u64, RemoteError> {
     let mut candidate = Candidate::new(door, who, Duration::from_mins(1), Taking::ByForce(over));
     match candidate.attempt().await? {
@@ -474,7 +473,7 @@ pub(super) async fn force(door: &Door, who: &str, over: u64) -> Result<u64, Remo
     }
 }
 
-/// A store that refuses the condition itself.
+/// Converts the error of a store that rejects the condition itself.
 fn no_condition(error: RemoteError) -> RemoteError {
     match &error {
         RemoteError::Store { fault, .. } if fault.status == Some(501) || fault.code == "NotImplemented" => {

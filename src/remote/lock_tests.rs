@@ -6,7 +6,7 @@ use crate::remote::enter::hold;
 use crate::remote::lockless::Lockless;
 use crate::remote::testing::place;
 
-/// Long for a test, and longer than anything here takes.
+/// A long lease: longer than anything in these tests takes.
 const LONG: Duration = Duration::from_mins(1);
 
 async fn seek(door: &Door, who: &str, lease: Duration, mine: Option<&Claim>) -> Result<Lock, RemoteError> {
@@ -59,7 +59,7 @@ async fn a_lease_that_ran_out_is_taken_over_and_its_holder_finds_out() {
     assert_eq!(lock.generation, 2);
     let found = lost.renew(&place.door, short).await.expect_err("it is too late");
     assert!(matches!(found, RemoteError::NotRenewed(_)), "{found}");
-    // One that had not slept would have found the other.
+    // A holder that is not late finds the other lock.
     let found = lost.renew(&place.door, LONG).await.expect_err("it is another's");
     assert!(matches!(found, RemoteError::TakenOver(who) if who.starts_with("second since ")));
 }
@@ -70,7 +70,7 @@ async fn a_mirror_need_not_wait_for_its_own_claim() {
     let lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
     let again = seek(&place.door, "first, again", LONG, Some(&lock.as_claim())).await.expect("it need not wait");
     assert_eq!(again.generation, 2);
-    // The claim of before is another's by now.
+    // The first lease token is no longer valid.
     assert_ne!(again.as_claim(), lock.as_claim());
 }
 
@@ -83,13 +83,13 @@ async fn whoever_was_slow_does_not_get_a_generation_that_is_over() {
     }
     let old = outlived(&place.door, 2).await.expect("listed").expect("it is the newest");
     clear(&place.door, old).await.expect("cleared");
-    // It had seen that there is none, went to sleep, and wakes up now.
+    // It has listed no lock, slept, and wakes up now.
     let mut slow = Candidate::new(&place.door, "slow", LONG, Taking::Free(None));
     slow.acquisition.heads_listed(0);
     slow.acquisition.locks_listed(&[]);
     assert_eq!(slow.acquisition.step(), AcquireStep::Create(1));
     assert_eq!(slow.proceed().await.expect("asked"), AcquireOutcome::Beaten);
-    // What it leaves keeps nobody from the next.
+    // The lock that it leaves does not block the next process.
     let next = seek(&place.door, "next", LONG, None).await.expect("nobody holds it");
     assert_eq!(next.generation, 3);
     let old = outlived(&place.door, 3).await.expect("listed").expect("it is the newest");
@@ -108,7 +108,7 @@ async fn a_lock_that_was_removed_does_not_let_an_older_generation_begin() {
 async fn whatever_a_lock_says_it_can_be_taken_by_force() {
     let place = place().await;
     place.door.put(&name_of(1), "?".into()).await.expect("written");
-    // No generation, however large the number.
+    // This name is no generation, because the number is too long.
     place.door.put("lock/18446744073709551615.json", "?".into()).await.expect("written");
     assert!(matches!(seek(&place.door, "one", LONG, None).await, Err(RemoteError::Damaged { .. })));
     assert_eq!(force(&place.door, "somebody", 1).await.expect("forced"), 2);
@@ -121,7 +121,7 @@ async fn whoever_does_without_a_lock_is_refused_beside_one() {
     let early = Lockless::begin(&place.door).await.expect("nobody holds it");
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
     assert!(matches!(Lockless::begin(&place.door).await, Err(RemoteError::Held(_))));
-    // One that began before the lock was acquired finds out.
+    // A process that started before the lock was acquired finds out.
     assert!(
         matches!(early.verify(&place.door).await, Err(RemoteError::TakenOver(who)) if who.starts_with("first since "))
     );
@@ -145,7 +145,7 @@ async fn a_lock_that_was_not_shown_is_not_taken_by_force() {
     let place = place().await;
     let mut shown = seek(&place.door, "shown", LONG, None).await.expect("nobody holds it");
     shown.release(&place.door).await.expect("released");
-    // While the person decided, another came.
+    // While the person decides, another process acquires the lock.
     let mut other = seek(&place.door, "other", LONG, None).await.expect("nobody holds it");
     let refused = force(&place.door, "somebody", shown.generation).await.expect_err("it is another's");
     assert!(matches!(refused, RemoteError::ChangedHands), "{refused}");

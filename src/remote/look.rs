@@ -1,5 +1,5 @@
-//! What can be done with a state besides working with it: looking, taking a copy, putting one in its place, and taking the
-//! lock from whoever has it.
+//! What can be done with a state besides running jobs: inspect it, copy it, replace it, and take its lock from the
+//! holder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,53 +19,53 @@ use super::tenure::Lost;
 use crate::job::JobId;
 use crate::store::{Connection, connect};
 
-/// How often a state is read anew that is pushed meanwhile.
+/// How often a state is read again if it is pushed meanwhile.
 const LOOKS: u32 = 5;
 
-/// What there is to say of a state.
+/// A summary of a state.
 #[derive(Clone, Debug)]
 pub struct Overview {
-    /// Its generation, and which push of that it was; `None` where nothing was ever pushed.
+    /// The last push; `None` if nothing was ever pushed.
     pub pushed: Option<Pushed>,
-    /// The lock; `None` where nobody ever held it.
+    /// The newest lock; `None` if there is none.
     pub lock: Option<Held>,
 }
 
-/// What a lock says.
+/// The content of a lock.
 #[derive(Clone, Debug)]
 pub enum Held {
-    /// Whoever has it or had it last, in which generation, and whether it was given back.
+    /// The lock was read.
     By {
-        /// The generation.
+        /// The generation of the lock.
         generation: u64,
-        /// Who.
+        /// The process that holds the lock, or held it last.
         holder: Holder,
-        /// Whether nobody has it now.
+        /// Whether the lock was released.
         released: bool,
     },
-    /// Nothing that can be read.
+    /// The lock cannot be read.
     Unreadable {
-        /// The generation, as its name says.
+        /// The generation that the lock's name gives.
         generation: u64,
-        /// The object, below the prefix.
+        /// The name of the object, below the prefix.
         name: String,
         /// What is wrong with it.
         what: String,
     },
 }
 
-/// What was pushed last.
+/// The last push to a state.
 #[derive(Clone, Debug)]
 pub struct Pushed {
-    /// The lock that it was pushed under.
+    /// The generation of the lock under which it was pushed.
     pub generation: u64,
-    /// Which push under that lock, from 1.
+    /// The number of the push under that lock, from 1.
     pub push: u64,
-    /// When, by the clock of whoever did.
+    /// When it was pushed, by the clock of the process that pushed.
     pub at: Timestamp,
-    /// Who, in its own words.
+    /// The name that this process gave itself.
     pub by: String,
-    /// The jobs, and how many bytes are kept of each.
+    /// The jobs, and the number of bytes stored for each.
     pub jobs: BTreeMap<JobId, u64>,
 }
 
@@ -75,13 +75,13 @@ async fn door(opening: &Opening) -> Result<(Door, Connection), RemoteError> {
     Ok((door, connection))
 }
 
-/// Says what there is.
+/// Returns a summary of the state.
 ///
 /// # Errors
-/// When it cannot be reached or read.
+/// Returns an error if the state cannot be reached or read.
 pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
     let (door, _connection) = door(opening).await?;
-    // What cannot be read is there all the same.
+    // A lock that cannot be read still exists.
     let lock = match lock::look(&door).await {
         Err(RemoteError::Damaged { name, what }) => match lock::generation_of(&name) {
             Some(generation) => Some(Held::Unreadable { generation, name, what }),
@@ -99,11 +99,12 @@ pub async fn overview(opening: &Opening) -> Result<Overview, RemoteError> {
     Ok(Overview { pushed, lock })
 }
 
-/// Brings the mirror up to date without holding the state, so that it can be looked at; `job`'s files come along. Where
-/// another process of this machine works with it, the mirror is as it should be. Gives back who holds it elsewhere.
+/// Updates the local cache for reading, without holding the state. Fetches the files of the jobs that `job` selects. If
+/// another process of this machine uses the cache, it is already up to date. Returns the holder on another machine, if
+/// any.
 ///
 /// # Errors
-/// When there is no state, or it cannot be reached or read.
+/// Returns an error if there is no state, or if it cannot be reached or read.
 pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<Option<Holder>, RemoteError> {
     let _lease = match hold(&opening.folder_made()?) {
         Err(RemoteError::HeldHere(_)) => return Ok(None),
@@ -111,7 +112,7 @@ pub async fn look(opening: &Opening, job: impl Fn(&JobId) -> bool) -> Result<Opt
     };
     let (door, _connection) = door(opening).await?;
     bring_up_to_date(opening, &door, &job, false).await?;
-    // A lock that cannot be read is for whoever wants it.
+    // A lock that cannot be read matters only to a process that needs the lock.
     let held = lock::look(&door).await.ok().flatten();
     Ok(held.filter(|(_, _, released)| !released).map(|(_, holder, _)| holder))
 }
@@ -127,7 +128,7 @@ async fn bring_up_to_date(
     for _ in 0..LOOKS {
         let head = Head::newest(door).await?.ok_or(RemoteError::Absent)?;
         match bring(opening, door, &mut mirror, head, job, replace).await {
-            // Whoever holds the state has pushed, and removed what it does not need any more.
+            // The holder of the state has pushed, and removed what it no longer needs.
             Err(error @ RemoteError::Damaged { .. }) => last = Some(error),
             brought => return brought,
         }
@@ -158,21 +159,21 @@ async fn bring(
     Ok(())
 }
 
-/// Pulls a state with the files of all jobs into the folder. Without `replace` only where nothing is lost by that.
+/// Pulls a state with the files of all jobs into the folder. Without `replace`, only if nothing is lost.
 ///
 /// # Errors
-/// As for [`look`]; or there is something in the folder that is not a copy of this state.
+/// As for [`look`]. Also returns an error if the folder contains something that is not a copy of this state.
 pub async fn take_out(opening: &Opening, replace: bool) -> Result<(), RemoteError> {
     let (door, _connection) = door(opening).await?;
     let head = Head::newest(&door).await?.ok_or(RemoteError::Absent)?;
     let occupied = || Err(RemoteError::Occupied(opening.folder.clone()));
     let strange = || Ok::<_, RemoteError>(!replace && Mirror::open(&opening.folder, &opening.place)?.is_strange(&head));
-    // Before anything is written there.
+    // Check before anything is written there.
     if opening.folder.exists() && strange()? {
         return occupied();
     }
     let _lease = hold(&opening.folder_made()?)?;
-    // Once more: until now, another process of this machine may have put something there.
+    // Check again: another process of this machine may have written to the folder meanwhile.
     let mirror = Mirror::open(&opening.folder, &opening.place)?;
     if strange()? || (!replace && !mirror.goes_on_from(Some(&head)) && mirror.has_changed().await?) {
         return occupied();
@@ -180,11 +181,11 @@ pub async fn take_out(opening: &Opening, replace: bool) -> Result<(), RemoteErro
     bring_up_to_date(opening, &door, &|_: &JobId| true, replace).await
 }
 
-/// Pushes the folder, where it goes on from what is there, or nothing is; with `replace` in any case. Whether anything
-/// was new.
+/// Pushes the folder if it is based on the state in the bucket, or if there is none; with `replace`, in any case.
+/// Returns whether anything was new.
 ///
 /// # Errors
-/// When somebody holds the state, or it has moved on.
+/// Returns an error if another process holds the state, or if the state in the bucket is newer.
 pub async fn move_in(opening: &Opening, replace: bool) -> Result<bool, RemoteError> {
     let base = if replace { Base::Replace } else { Base::Refuse };
     let lost = Lost::default();
@@ -202,7 +203,7 @@ pub async fn move_in(opening: &Opening, replace: bool) -> Result<bool, RemoteErr
 /// Takes the lock of this generation from its holder.
 ///
 /// # Errors
-/// When it cannot be reached, or another lock is the newest by now.
+/// Returns an error if the store cannot be reached, or if another lock is the newest by now.
 pub async fn unlock(opening: &Opening, generation: u64) -> Result<u64, RemoteError> {
     let (door, _connection) = door(opening).await?;
     lock::force(&door, &opening.who, generation).await

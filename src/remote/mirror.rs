@@ -1,4 +1,4 @@
-//! The folder of this machine that a state in a bucket is worked on in, and what is known of it.
+//! The local cache of a state in a bucket, and the record of what it contains.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,24 +17,24 @@ use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::{JOURNAL_NAME, Journal};
 
-/// The file that says what the folder is of.
+/// The file that says what the folder is a copy of.
 const NAME: &str = "remote.json";
 
-/// The version of its form. One of another is as good as none: everything is pulled again.
+/// The version of its format. A file of another version is ignored, and everything is pulled again.
 const VERSION: u32 = 1;
 
-/// The folder below a state folder that has the mirror of the state at this place.
+/// Returns the folder, below a state folder, that caches the state at this location.
 #[must_use]
 pub fn mirror_of(folder: &Path, place: &str) -> PathBuf {
     let name = hex(&Sha256::digest(place)[..8]);
     folder.join("remote").join(name)
 }
 
-/// Where a mirror is: a copy of it, or of the machine's disk, is elsewhere.
+/// Identifies a local cache, so that a copy of it, or of the machine's disk, is recognized as a different one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     folder: PathBuf,
-    /// Device and number of the folder, and what the machine drew when it started.
+    /// The device and the inode of the folder. `boot` is the random id that the machine drew when it started.
     inode: (u64, u64),
     boot: String,
 }
@@ -58,28 +58,29 @@ fn inode(_: &fs::Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-/// What a mirror is a mirror of.
+/// What a local cache contains.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     version: u32,
-    /// The state's place, for people.
+    /// The location of the state, for display.
     place: String,
-    /// What was pulled or pushed last.
+    /// The snapshot that was last pulled or pushed.
     pub(super) head: Option<Head>,
-    /// The id of a head that may have been pushed, and which jobs of it are here: what became of it is not known.
+    /// The id of a snapshot that may have been pushed, and the jobs of it whose files are here. The outcome of that
+    /// push is unknown.
     pub(super) pending: Option<(String, BTreeSet<JobId>)>,
-    /// The lock that was held last, unless it was given back, and where that was.
+    /// The lock that was held last, unless it was released, and the cache that held it.
     pub(super) claim: Option<(Claim, Place)>,
-    /// Whether something was done here that may not be pushed.
+    /// Whether there may be changes here that were not pushed.
     pub(super) open: bool,
-    /// Whether it is being pulled.
+    /// Whether a pull is in progress.
     #[serde(default)]
     pub(super) pulling: bool,
-    /// The jobs of that head whose files are here.
+    /// The jobs of that snapshot whose files are here.
     pub(super) here: BTreeSet<JobId>,
 }
 
-/// The folder.
+/// The local cache of a state.
 #[derive(Clone, Debug)]
 pub(super) struct Mirror {
     pub(super) folder: PathBuf,
@@ -87,7 +88,7 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// The mirror in this folder, which is made where there is none yet.
+    /// Opens the cache in this folder, and creates it if there is none.
     pub(super) fn open(folder: &Path, place: &str) -> Result<Self, RemoteError> {
         fs::create_dir_all(folder).map_err(about(folder))?;
         let path = folder.join(NAME);
@@ -109,27 +110,28 @@ impl Mirror {
         Ok(Self { folder: folder.to_owned(), record: record.unwrap_or(none) })
     }
 
-    /// Reads again what is known.
+    /// Reads the record again.
     pub(super) fn reread(&mut self) -> Result<(), RemoteError> {
         *self = Self::open(&self.folder, &self.record.place)?;
         Ok(())
     }
 
-    /// The lock that this very folder held last. Where nothing tells one start of a machine from another, none.
+    /// Returns the lease token that this very folder held last. Returns `None` if the system does not tell one boot
+    /// from another.
     pub(super) fn claim(&self) -> Option<&Claim> {
         let (claim, place) = self.record.claim.as_ref()?;
         let here = Place::of(&self.folder).ok().filter(|here| !here.boot.is_empty())?;
         (here == *place).then_some(claim)
     }
 
-    /// Remembers a lock.
+    /// Records the lease token, or removes it.
     pub(super) fn hold(&mut self, claim: Option<Claim>) -> Result<(), RemoteError> {
         let place = Place::of(&self.folder).map_err(about(&self.folder))?;
         self.record.claim = claim.map(|claim| (claim, place));
         self.save()
     }
 
-    /// Whether what is here is what is there, or newer.
+    /// Returns whether the cache equals the snapshot in the bucket, or is newer.
     pub(super) fn goes_on_from(&self, there: Option<&Head>) -> bool {
         match (&self.record.head, there) {
             (Some(here), Some(there)) => {
@@ -146,7 +148,8 @@ impl Mirror {
         self.record.pending.as_ref().is_some_and(|(id, _)| *id == head.id)
     }
 
-    /// The files of the jobs that this folder knows of and has not, where they are in the bucket still.
+    /// Returns the files of the jobs that are known to this cache but not stored in it, if they are still in the
+    /// bucket.
     pub(super) fn elsewhere(&self, there: Option<&Head>) -> Result<BTreeMap<JobId, Files>, RemoteError> {
         let Some(here) = &self.record.head else { return Ok(BTreeMap::new()) };
         let kept = there.map(Head::names).unwrap_or_default();
@@ -162,16 +165,16 @@ impl Mirror {
         Ok(jobs)
     }
 
-    /// Whether what is there is older than what this folder has seen of it.
+    /// Returns whether the snapshot in the bucket is older than what this cache has seen.
     pub(super) fn is_ahead_of(&self, there: &Head) -> bool {
         self.record.head.as_ref().is_some_and(|here| here.lineage == there.lineage && here.place() > there.place())
     }
 
-    /// Whether there is something in the folder that is no copy of this state.
+    /// Returns whether the folder contains something that is not a copy of this state.
     pub(super) fn is_strange(&self, there: &Head) -> bool {
         let known = match (&self.record.head, self.record.pulling) {
             (Some(here), _) => here.lineage == there.lineage,
-            // What a pull has left that did not come to its end.
+            // Leftovers of a pull that was not completed.
             (None, pulling) => pulling,
         };
         let ours = |name: &std::ffi::OsStr| {
@@ -181,7 +184,8 @@ impl Mirror {
         entries.filter(|entry| !ours(&entry.file_name())).count() > 0 && !known
     }
 
-    /// Whether the journal here is another than that of the last head: something was done here since.
+    /// Returns whether the journal differs from that of the last snapshot, which means that something was done here
+    /// since.
     pub(super) async fn has_changed(&self) -> Result<bool, RemoteError> {
         let Some(head) = &self.record.head else { return Ok(false) };
         let Some(journal) = Journal::open_existing(&self.folder)? else { return Ok(false) };
@@ -189,7 +193,7 @@ impl Mirror {
             || capture(&journal, Gone::LeaveOut, |_| false).await?.journal_sha256 != head.journal_sha256)
     }
 
-    /// Puts what is here aside, where something of it may not be pushed. Where to.
+    /// Moves the contents aside if some of them may not have been pushed. Returns the new location.
     pub(super) fn set_aside(&self) -> Result<Option<PathBuf>, RemoteError> {
         if !self.record.open || !self.folder.join(JOURNAL_NAME).exists() {
             return Ok(None);
@@ -206,7 +210,7 @@ impl Mirror {
         Ok(Some(aside))
     }
 
-    /// In words, how what is here does not go on from what is there.
+    /// Describes how the cache is not based on the snapshot in the bucket.
     pub(super) fn behind(&self, there: Option<&Head>) -> String {
         let folder = self.folder.display();
         let shown = |head: &Head| {
@@ -226,14 +230,14 @@ impl Mirror {
         }
     }
 
-    /// Keeps what is known.
+    /// Writes the record.
     pub(super) fn save(&self) -> Result<(), RemoteError> {
         let text = serde_json::to_vec(&self.record).map_err(io::Error::from)?;
         write_at_once(&self.folder, NAME, &text).map_err(about(&self.folder.join(NAME)))?;
         Ok(())
     }
 
-    /// Whether the files of a job of the last head are here.
+    /// Returns whether the files of a job are here. Jobs that the last snapshot does not contain count as present.
     pub(super) fn has(&self, job: &JobId) -> bool {
         let known = self.record.head.as_ref().is_some_and(|head| head.jobs.contains_key(job));
         !known || self.record.here.contains(job)

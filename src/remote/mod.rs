@@ -1,39 +1,39 @@
-//! Jobs kept in a bucket, so that whichever machine comes next goes on with them: runners of CI die and forget.
+//! Jobs kept in a bucket, so that any machine can resume them: CI runners are short-lived and keep nothing.
 //!
-//! A folder of this machine, the mirror, holds the jobs as any state folder does. While somebody works with it, what has
-//! changed is pushed at least every half a minute; whoever comes next pulls it into a mirror of its own. A runner that is
-//! killed loses what it came to know since its last push, and never what is true: what is not known to be done is done
+//! A folder of this machine, the local cache, holds the jobs like any state folder. While a process works with it,
+//! changes are pushed at least every half minute. The next process pulls them into a local cache of its own. A runner
+//! that is killed loses only what it recorded since its last push. Objects whose outcome is then unknown are processed
 //! again, and reported once.
 //!
 //! Below the prefix there are three kinds of objects:
 //!
 //! | name | what it is |
 //! |---|---|
-//! | `lock/N.json` | who holds the state in its generation N: made on condition that it is new, and renewed by its maker |
-//! | `heads/N-P-*.json` | what the state was when that holder pushed it for the Pth time: a list of pieces |
-//! | `pieces/N/*` | pieces of files, each written once |
+//! | `lock/N.json` | the lock of generation N: created only if it does not exist, renewed by its creator |
+//! | `heads/N-P-*.json` | a snapshot: the Pth push of the holder of generation N, as a list of chunks |
+//! | `pieces/N/*` | chunks of files, each written once |
 //!
-//! Two never hold a state at once, and what one of them does too late harms nobody: the next generation begins when the
-//! lock of the one before was given back, or was not renewed for as long as it is good; a holder stops well before that;
-//! whatever is written has a name of its own, so that nothing that arrives late takes the place of what is newer; and what is
-//! not needed any more is removed only once a renewal has shown that nobody else has come. No store's clock is compared with
-//! another's. That an object can be made on condition that it is new is all that is asked of a store, so that OSS, which knows
-//! no other condition, does.
+//! Two processes never hold a state at once, and what one of them does too late harms no other. The next generation
+//! starts when the previous lock was released, or was not renewed for its whole lease; a holder stops well before that.
+//! Everything that is written has a name of its own, so that a write that arrives late never replaces newer data. What
+//! is no longer needed is removed only once a renewal has shown that no other process has taken over. The clock of a
+//! store is compared only with itself. A store need only be able to create an object on the condition that it does not
+//! exist. OSS, which supports no other condition, is therefore sufficient.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `door` | objects below the prefix, with retries |
 //! | `acquire` | how the lock is acquired, as decisions without I/O |
-//! | `lock`, `tenure` | who holds the state, and for how long |
+//! | `lock`, `tenure` | the lock, and its renewal |
 //! | `lockless` | pushing without a lock |
-//! | `head` | what is pushed, as a document; it is read as if by a stranger |
-//! | `mirror` | the folder, and what is known of it |
-//! | `capture` | which bytes of which files are to be pushed |
-//! | `push`, `pull` | there and back |
-//! | `enter` | taking hold of it |
-//! | `keeper` | the thread that renews and pushes while others work |
-//! | `look` | what can be done without working with it |
-//! | `error` | why it cannot be done |
+//! | `head` | the snapshot document; a reader trusts nothing in it |
+//! | `mirror` | the local cache, and what it contains |
+//! | `capture` | selects which bytes of which files are pushed |
+//! | `push`, `pull` | copy changes to the bucket, and back |
+//! | `enter` | opens a state |
+//! | `keeper` | the background thread that renews and pushes while other threads work |
+//! | `look` | what can be done without running jobs |
+//! | `error` | errors of keeping a state in a bucket |
 
 mod acquire;
 mod capture;

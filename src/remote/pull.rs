@@ -1,4 +1,5 @@
-//! From the bucket to the mirror. Every piece is checked against its digest, and nothing takes its place before it is whole.
+//! Copies a state from the bucket to the local cache. Every chunk is checked against its digest, and no file is put in
+//! place before it is complete.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,17 +20,17 @@ use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::{JOURNAL_NAME, JobFolder, folders};
 
-/// The largest journal that is unpacked, in bytes; ours stay below 64 MiB.
+/// The maximum size of the uncompressed journal, in bytes. Our journals stay below 64 MiB.
 const MAX_JOURNAL: u64 = 1 << 30;
 
-/// Pieces that are on their way at once.
+/// The number of chunks to download at once.
 const AT_ONCE: usize = 4;
 
-/// Puts a head's journal into the mirror, in place of whatever is there. The files of its jobs are fetched later, each
-/// when it is needed.
+/// Puts the journal of a snapshot into the local cache, in place of what is there. The files of its jobs are fetched
+/// later, when they are needed.
 pub(super) async fn pull(door: &Door, mirror: &mut Mirror, head: Head) -> Result<(), RemoteError> {
     let same = unchanged(mirror, &head);
-    // Half of it is not to be taken for all of it.
+    // An incomplete pull must not be mistaken for a complete one.
     mirror.record.head = None;
     mirror.record.here.clear();
     mirror.record.pulling = true;
@@ -51,7 +52,7 @@ pub(super) async fn pull(door: &Door, mirror: &mut Mirror, head: Head) -> Result
     mirror.save()
 }
 
-/// The jobs whose files are here and are the same in a newer head.
+/// Returns the jobs whose files are here, and are the same in a newer snapshot.
 fn unchanged(mirror: &Mirror, newer: &Head) -> BTreeSet<JobId> {
     let Some(here) = mirror.record.head.as_ref().filter(|head| head.lineage == newer.lineage && !mirror.record.open)
     else {
@@ -87,7 +88,7 @@ pub(super) async fn fetch(door: &Door, mirror: &mut Mirror, job: &JobId) -> Resu
     mirror.save()
 }
 
-/// Writes a file from its pieces.
+/// Writes a file from its chunks.
 async fn download(door: &Door, filed: &Filed, path: PathBuf) -> Result<(), RemoteError> {
     let mut file = create_anew(&path).map_err(about(&path))?;
     let mut pieces = stream::iter(&filed.pieces).map(|piece| read(door, piece)).buffered(AT_ONCE);
@@ -132,7 +133,7 @@ fn unpack(packed: &Path, to: &Path, expected: &str) -> Result<(), RemoteError> {
     Ok(file.sync_all().map_err(about(to))?)
 }
 
-/// The journal that was unpacked takes the place of the one before, and of all that belongs to that.
+/// Puts the unpacked journal in place of the previous one, and removes everything that belonged to that.
 fn take_place(folder: &Path, keep: &BTreeSet<JobId>) -> Result<(), RemoteError> {
     for job in folders(folder)?.iter().filter(|job| !keep.contains(*job)) {
         remove_all(JobFolder::of(folder, job).path())?;

@@ -1,4 +1,4 @@
-//! From the mirror to the bucket: only what is not there yet.
+//! Copies what is new from the local cache to the bucket.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -23,33 +23,33 @@ use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::Journal;
 
-/// How often files are looked at again that changed meanwhile.
+/// How often files that change meanwhile are read again.
 const LOOKS: u32 = 5;
 
-/// Pieces that are on their way at once.
+/// The number of chunks to upload at once.
 const AT_ONCE: usize = 4;
 
-/// Pushes a mirror, again and again.
+/// Pushes a local cache repeatedly.
 pub(super) struct Pusher {
     pub(super) door: Door,
     pub(super) mirror: Mirror,
     pub(super) journal: Journal,
-    /// Whoever pushes, for people.
+    /// This process, for display.
     pub(super) who: String,
-    /// The lock that it is pushed under, and how many pushes there were under it.
+    /// The generation under which it pushes. `pushes` is the number of pushes under it.
     pub(super) generation: u64,
-    /// The right to push, where there is no lock.
+    /// The right to push, if there is no lock.
     pub(super) lockless: Option<Lockless>,
     pub(super) pushes: u64,
-    /// Files that this process has pushed, and what they were: they need not be read again to know that.
+    /// Files that this process has pushed, and their state at that time. Files that are unchanged are not read again.
     pub(super) seen: HashMap<PathBuf, Stamp>,
-    /// Pieces that were put since the last head, by their digest: of a push that was broken off.
+    /// Chunks that were uploaded since the last snapshot, by their digest. They come from a push that was interrupted.
     pub(super) put_since: Mutex<HashMap<String, Piece>>,
-    /// What is not needed any more since the push at that moment, if that counts.
+    /// What is no longer needed after the push at that moment, provided that the push counts.
     pub(super) needless: Vec<(Moment, Vec<String>)>,
 }
 
-/// What a file was when it was pushed.
+/// The state of a file when it was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     bytes: u64,
@@ -57,7 +57,7 @@ pub(super) struct Stamp {
 }
 
 impl Pusher {
-    /// Pushes what has changed since the last time. Whether anything has.
+    /// Pushes what has changed since the last push. Returns whether anything has.
     pub(super) async fn push(&mut self) -> Result<bool, RemoteError> {
         for look in 1..=LOOKS {
             let mirror = self.mirror.clone();
@@ -83,7 +83,7 @@ impl Pusher {
         let mut head = before.clone().unwrap_or_else(Head::first);
         let old = std::mem::take(&mut head.jobs);
         let mut here = BTreeSet::new();
-        // Only what was pushed to its end was seen: a push can be broken off at any time.
+        // Record files only after a complete push: a push can be interrupted at any time.
         let mut seen = HashMap::new();
         for (job, found) in captured.jobs {
             let kept = old.get(&job);
@@ -128,8 +128,8 @@ impl Pusher {
         Ok(true)
     }
 
-    /// Looks, once a head is written, whether it is the newest. A process without a lock takes its head back where another has
-    /// acquired the lock or pushed since; one with a lock pushes again.
+    /// Checks, after a snapshot is written, whether it is the newest. A process without a lock removes its snapshot if
+    /// another process has acquired the lock or pushed since. A process with a lock pushes again.
     async fn verify_newest(&mut self, head: &Head) -> Result<(), RemoteError> {
         let beyond = head::pushed_beyond(&self.door, head).await?;
         let Some(lockless) = &self.lockless else {
@@ -152,8 +152,8 @@ impl Pusher {
         Err(superseded)
     }
 
-    /// Removes what is not needed any more since pushes before this moment, when whoever pushed was found to hold the state.
-    /// What cannot be removed is cleared away by the next holder.
+    /// Removes what is no longer needed after pushes before this moment, at which this process was known to hold the
+    /// state. The next holder removes what cannot be removed now.
     pub(super) async fn sweep(&mut self, verified: Moment) {
         while self.needless.first().is_some_and(|(written, _)| verified.is_after(*written)) {
             let (_, names) = self.needless.remove(0);
@@ -163,7 +163,7 @@ impl Pusher {
         }
     }
 
-    /// The pieces of a file: those that are there already, and new ones for the rest.
+    /// Returns the chunks of a file: existing ones, and new ones for the rest.
     async fn filed(
         &self,
         content: &Bytes,
@@ -226,7 +226,7 @@ impl Pusher {
             if content.len() as u64 == bytes {
                 return Ok(content);
             }
-            // It was cut: what is looked at is not what there is any more.
+            // The file was truncated, so what was captured no longer exists.
             Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: shorter than it was", path.display())).into())
         });
         self.put(content.await?).await
@@ -245,7 +245,7 @@ impl Pusher {
     }
 }
 
-/// As many of a file's pieces as are what the file begins with.
+/// Returns the first chunks of a file, as many as still match its content.
 fn still(path: &Path, bytes: u64, pieces: Vec<Piece>) -> Result<Vec<Piece>, RemoteError> {
     let mut file = open_own(path, File::options().read(true)).map_err(about(path))?;
     let (mut kept, mut from) = (Vec::new(), 0);
@@ -265,10 +265,10 @@ fn still(path: &Path, bytes: u64, pieces: Vec<Piece>) -> Result<Vec<Piece>, Remo
     Ok(kept)
 }
 
-/// How many small pieces may stand at a file's end before they are made one.
+/// The number of small chunks that may stand at the end of a file before they are merged.
 const SMALL_PIECES: usize = 16;
 
-/// Leaves small pieces at a file's end out where there are many: what they hold is pushed anew, in larger ones.
+/// Drops the small chunks at the end of a file if there are many. Their content is pushed again in larger chunks.
 fn merge_tail(pieces: &mut Vec<Piece>) {
     let small = pieces.iter().rev().take_while(|piece| piece.bytes < PIECE / 2).count();
     if small > SMALL_PIECES {
@@ -276,7 +276,7 @@ fn merge_tail(pieces: &mut Vec<Piece>) {
     }
 }
 
-/// What is known of a file that is one, and no link to another.
+/// Returns the metadata of a file, and fails if it is a link or no plain file.
 pub(super) fn plain_file(path: &Path) -> io::Result<fs::Metadata> {
     let metadata = fs::symlink_metadata(path).map_err(about(path))?;
     if metadata.is_file() {
@@ -285,23 +285,23 @@ pub(super) fn plain_file(path: &Path) -> io::Result<fs::Metadata> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: is no plain file", path.display())))
 }
 
-/// What a push makes needless: the head before it, and the pieces that only that had.
+/// Returns what a push makes unnecessary: the previous snapshot, and the chunks that only it used.
 fn needless(before: Option<&Head>, head: &Head) -> Vec<String> {
     let Some(before) = before.filter(|before| before.push > 0) else { return Vec::new() };
     let needed = head.names();
     let pieces = before.pieces().map(|piece| &piece.name).filter(|name| !needed.contains(name.as_str()));
-    // The head first: one whose pieces are gone must not be found.
+    // The snapshot comes first: one without its chunks must not be found.
     [before.name()].into_iter().chain(pieces.cloned()).collect()
 }
 
-/// Does what waits for a disk on a thread of its own.
+/// Runs a blocking operation on a thread of its own.
 pub(super) async fn blocking<T: Send + 'static>(
     errand: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
 ) -> Result<T, RemoteError> {
     tokio::task::spawn_blocking(errand).await.map_err(io::Error::other)?
 }
 
-/// The jobs of a head and how many bytes the files of each have.
+/// Returns the jobs of a snapshot, and the size of their files in bytes.
 pub(super) fn sizes(head: &Head) -> BTreeMap<JobId, u64> {
     let bytes = |files: &Files| files.values().map(Filed::bytes).sum();
     head.jobs.iter().map(|(job, files)| (job.clone(), bytes(files))).collect()

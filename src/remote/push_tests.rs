@@ -19,7 +19,7 @@ struct Scene {
     id: JobId,
 }
 
-/// A job that has a report of one open file.
+/// Creates a job that has a report of one open file.
 async fn scene() -> Scene {
     let place = place().await;
     let folder = place.folder.path().join("mirror");
@@ -48,7 +48,7 @@ async fn scene() -> Scene {
     Scene { pusher, number: job.number, id: job.id, place }
 }
 
-/// What pushes the same mirror in another process.
+/// Returns a pusher of the same local cache in another process.
 fn again(place: &Place, journal: &Journal, generation: u64) -> Pusher {
     Pusher {
         door: place.door.clone(),
@@ -93,7 +93,7 @@ impl Scene {
         self.pusher.journal.checkpoint(self.number, checkpoint).await.expect("recorded");
     }
 
-    /// What whoever comes next finds of the report.
+    /// Returns the report as the next process finds it.
     async fn found(&self) -> String {
         let folder = self.place.folder.path().join("other");
         let _ = fs::remove_dir_all(&folder);
@@ -132,7 +132,7 @@ async fn a_report_that_was_cut_and_written_anew_is_pushed_anew() {
     fs::write(scene.file(), "one,two,").expect("written");
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
-    // The process dies; the next one goes on at an earlier checkpoint, and other rows come.
+    // The process dies. The next one resumes at an earlier checkpoint, and writes other rows.
     fs::write(scene.file(), "one,XXX,three,").expect("written");
     scene.record(14).await;
     scene.pusher = again(&scene.place, &scene.pusher.journal.clone(), 2);
@@ -196,7 +196,7 @@ async fn what_is_needless_goes_only_once_the_holder_is_known_to_hold() {
     assert_eq!(scene.found().await, "one,two,");
 }
 
-/// Another's push of the same generation, further on.
+/// Adds a later push of the same generation by another process.
 async fn stray(scene: &Scene) {
     let mut head = scene.pusher.mirror.record.head.clone().expect("pushed").next(1);
     head.push = 5;

@@ -1,4 +1,4 @@
-//! Holding a lock: a task that renews it, from the moment that it is taken, whatever else is done meanwhile.
+//! Keeps a lock: a task renews it from the moment it is acquired, whatever else happens.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,18 +26,18 @@ impl Lost {
         self.token.cancel();
     }
 
-    /// The lock is another's, or as good as.
+    /// Records that another process has the lock, or will have it soon.
     pub(super) fn lock_because(&self, why: RemoteError) {
         self.lock.store(true, Ordering::Release);
         self.because(why);
     }
 
-    /// Whether nothing that is pushed counts any more.
+    /// Returns whether pushes no longer count.
     pub(super) fn is_of_lock(&self) -> bool {
         self.lock.load(Ordering::Acquire)
     }
 
-    /// In words.
+    /// Returns the reason as text.
     fn text(&self) -> String {
         let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
         why.as_ref().map_or_else(|| "the state is lost".to_owned(), ToString::to_string)
@@ -49,16 +49,16 @@ impl Lost {
 }
 
 enum Ask {
-    /// To renew now.
+    /// Renew the lock now.
     Verify(oneshot::Sender<()>),
-    /// To give the lock back.
+    /// Release the lock.
     End(oneshot::Sender<()>),
 }
 
-/// What ends the process, and is told why.
+/// Ends the process, and is called with the reason.
 pub(super) type Leave = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// A lock that is held.
+/// A lock that this process holds.
 pub(super) struct Tenure {
     pub(super) generation: u64,
     asks: mpsc::Sender<Ask>,
@@ -73,10 +73,10 @@ impl Drop for Tenure {
 }
 
 impl Tenure {
-    /// Begins to renew a lock. `exit` is called when work that has not ended by then would go on beside somebody else's.
+    /// Starts to renew a lock. `exit` is called if the work has not ended before another process may start.
     ///
     /// # Errors
-    /// When there can be no thread to watch over it.
+    /// Returns an error if the thread that watches the lease cannot be started.
     pub(super) fn begin(door: Door, lock: Lock, lease: Duration, exit: Leave, lost: Lost) -> io::Result<Self> {
         let generation = lock.generation;
         let (asks, inbox) = mpsc::channel(4);
@@ -88,17 +88,17 @@ impl Tenure {
         Ok(Self { generation, asks, verified, over })
     }
 
-    /// When the last renewal was sent that went through, and found nobody else.
+    /// Returns when the last successful renewal was sent. It found no other holder.
     pub(super) fn verified(&self) -> Moment {
         *self.verified.borrow()
     }
 
-    /// Renews the lock now, in a given time. Whether it is lost stands where losses are told.
+    /// Renews the lock now, within a time limit. If the lock is lost, that is recorded in `Lost`.
     pub(super) async fn verify(&self, within: Duration) {
         self.ask(Ask::Verify, within).await;
     }
 
-    /// Gives the lock back, in a given time; whether that went through. Where it does not, it runs out.
+    /// Releases the lock within a time limit. Returns whether that succeeded; if not, the lock expires.
     pub(super) async fn end(self, within: Duration) -> bool {
         self.ask(Ask::End, within).await
     }
@@ -110,8 +110,8 @@ impl Tenure {
     }
 }
 
-/// Watches over a lease whatever the tasks do, which may wait for a disk: at its half the work is to stop, and before it runs
-/// out the process to be gone.
+/// Watches a lease independently of the tasks, which may wait for a disk. At half of the lease, it stops the work;
+/// before the lease expires, it ends the process.
 fn watch_over(lease: Duration, (verified, over, lost, exit): &(watch::Receiver<Moment>, Arc<AtomicBool>, Lost, Leave)) {
     let pause = (lease / 20).clamp(Duration::from_millis(50), Duration::from_secs(1));
     while !over.load(Ordering::Acquire) {
@@ -163,15 +163,15 @@ async fn hold(mut holding: Holding, mut inbox: mpsc::Receiver<Ask>) {
                 }
                 return;
             }
-            // Whoever held it is gone without a word; it runs out.
+            // The owner is gone without releasing the lock, which expires.
             None => return,
         }
     }
 }
 
 impl Holding {
-    /// Renews the lock, and says when to do so next; `None` where it is lost. A request that hangs is tried again on another
-    /// connection; at half of the lease a lock that is not renewed is given up.
+    /// Renews the lock, and returns when to renew it next; `None` if it is lost. A request that hangs is repeated on
+    /// another connection. A lock that was not renewed for half of its lease is given up.
     async fn renew(&mut self) -> Option<Duration> {
         let Self { door, lock, lease, lost, tell, .. } = self;
         let renewed = tokio::time::timeout(*lease / 9, lock.renew(door, *lease)).await;
@@ -196,10 +196,10 @@ impl Holding {
         }
     }
 
-    /// Leaves before the lock runs out, unless the work has ended by then.
+    /// Ends the process before the lock expires, unless the work has ended by then.
     async fn leave_in_time(self, inbox: &mut mpsc::Receiver<Ask>) {
         let left = (self.lease * 5 / 6).saturating_sub(self.lock.good_since.age());
-        // Of a lock that was taken by force somebody may begin at any time.
+        // If the lock was taken by force, another process may start at any time.
         let pause = left.min(self.lease / 6).max(Duration::from_millis(50));
         tokio::select! {
             () = tokio::time::sleep(pause) => (self.exit)(&self.lost.text()),

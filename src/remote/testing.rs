@@ -1,4 +1,4 @@
-//! A door to a bucket of the sandbox.
+//! Access to a bucket of the sandbox, for tests.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::door::Door;
 use crate::object::{Bucket, Key};
 use crate::store::{Addressing, Connection, Provider, StoreConfig, connect};
 
-/// The bucket, gone when the test ends.
+/// A bucket of the sandbox, removed when the test ends.
 pub(super) struct Place {
     pub(super) door: Door,
     pub(super) folder: tempfile::TempDir,

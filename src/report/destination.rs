@@ -6,7 +6,7 @@ use crate::object::{Bucket, Key};
 use crate::report::layout;
 use crate::report::segment::Segment;
 
-/// Where a job's report is published: all that its keys follow from, known before its first row.
+/// Where a job's report is published. It determines all keys of the report, and is known before the first row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     format: ReportFormat,
@@ -15,7 +15,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// That of the report of `job`. `None` for a report that stays local.
+    /// Returns the destination of the report of `job`, or `None` for a local report.
     #[must_use]
     pub fn of(spec: &ReportSpec, job: &JobId) -> Option<Self> {
         Self::new(spec.format, spec.place.as_ref(), job)
@@ -25,19 +25,19 @@ impl Destination {
         Some(Self { format, place: place?.clone(), job: job.clone() })
     }
 
-    /// The bucket.
+    /// Returns the bucket that the files are published to.
     #[must_use]
     pub fn bucket(&self) -> &Bucket {
         &self.place.bucket
     }
 
-    /// The key of one of the report's files.
+    /// Returns the key of one of the report's files.
     #[must_use]
     pub fn segment(&self, segment: &Segment) -> Key {
         self.key_of(&segment.name)
     }
 
-    /// The key of the list of them.
+    /// Returns the key of the report's `manifest.json`.
     #[must_use]
     pub fn manifest(&self) -> Key {
         self.key_of(layout::MANIFEST_NAME)

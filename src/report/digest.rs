@@ -1,4 +1,4 @@
-//! The MD5 of a report file: hex in manifests, base64 on the wire.
+//! The MD5 of a report file: hex in manifests, Base64 in requests.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,31 +12,31 @@ use serde::{Deserialize, Serialize};
 use crate::files::{about, open_own};
 use crate::hex::hex;
 
-/// An MD5. It guards against accidents, as the services use it, not against forgers.
+/// An MD5 digest. It protects against accidental damage, as in the services themselves, not against forgery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 16]);
 
 impl Digest {
-    /// Takes the result of a running computation, which can go on.
+    /// Returns the digest of the data so far. The computation can continue.
     pub(super) fn of(md5: &Md5) -> Self {
         Self(md5.clone().finalize().into())
     }
 
-    /// The length in bytes and the MD5 of a file.
+    /// Returns the length in bytes and the MD5 of a file.
     pub(super) fn of_file(path: &Path) -> io::Result<(u64, Self)> {
         let (bytes, md5) =
             open_own(path, File::options().read(true)).and_then(|mut file| absorb(&mut file)).map_err(about(path))?;
         Ok((bytes, Self::of(&md5)))
     }
 
-    /// Lower-case hex, as `manifest.json` has it.
+    /// Returns lowercase hex, as in `manifest.json`.
     #[must_use]
     pub fn hex(&self) -> String {
         hex(&self.0)
     }
 
-    /// Base64, as `Content-MD5` has it.
+    /// Returns Base64, as in `Content-MD5`.
     #[must_use]
     pub fn base64(&self) -> String {
         STANDARD.encode(self.0)
@@ -49,7 +49,7 @@ impl From<Digest> for String {
     }
 }
 
-/// The length in bytes of all that can be read, and its MD5 as a computation that can go on.
+/// Reads `content` to its end. Returns its length in bytes, and its MD5 as a computation that can continue.
 pub(super) fn absorb(content: &mut impl Read) -> io::Result<(u64, Md5)> {
     let mut md5 = Md5::new();
     let mut block = vec![0; 64 * 1024];
@@ -67,7 +67,7 @@ pub(super) fn absorb(content: &mut impl Read) -> io::Result<(u64, Md5)> {
     }
 }
 
-/// The text is not an MD5 in hex.
+/// The error for text that is not an MD5 in hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an MD5 is 32 hexadecimal digits")]
 pub struct NotADigest;

@@ -1,4 +1,4 @@
-//! Objects and outcomes for the room's tests.
+//! Objects and outcomes for the tests of reports.
 
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::job::JobId;
@@ -33,7 +33,7 @@ pub(super) fn job() -> JobId {
     "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=".parse().unwrap()
 }
 
-/// A report that stays local.
+/// Returns the settings of a local report.
 pub(super) fn spec(format: ReportFormat, scope: ReportScope) -> ReportSpec {
     ReportSpec { place: None, scope, format, keep_local: true }
 }

@@ -1,4 +1,4 @@
-//! A finished report as it lies in the job's folder: whole, checked, and enough by itself to be published.
+//! A finished report in the job's folder. The folder alone is enough to publish the report later.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::report::layout;
 use crate::report::segment::{Segment, free};
 use crate::report::sidecar::Sidecar;
 
-/// A finished report: which files it has, and where they belong.
+/// A finished report: its files, and where they are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub(super) job: JobId,
@@ -26,60 +26,60 @@ pub struct Report {
     pub(super) segments: Vec<Segment>,
 }
 
-/// Why a report cannot be read back from its folder.
+/// Why a report cannot be loaded from its folder.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A file cannot be read; the message names it.
+    /// A file cannot be read. The message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// `segments.json` is not what this version writes.
+    /// `segments.json` is invalid, or its version is unknown.
     #[error("{}: {why}", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of `segments.json`.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         why: String,
     },
     /// A report file is not the one that the job wrote.
     #[error("{}: changed since the job wrote it ({why})", path.display())]
     Changed {
-        /// The file.
+        /// The path of the report file.
         path: PathBuf,
-        /// What differs.
+        /// What differs: the length or the MD5.
         why: String,
     },
 }
 
 impl Report {
-    /// The report of `job`, from what [`ReportWriter::finish`](crate::report::ReportWriter::finish) returned.
+    /// Creates the report of `job` from what [`ReportWriter::finish`](crate::report::ReportWriter::finish) returned.
     #[must_use]
     pub fn new(spec: &ReportSpec, job: &JobId, created: Timestamp, segments: Vec<Segment>) -> Self {
         Self { job: job.clone(), format: spec.format, place: spec.place.clone(), created, segments }
     }
 
-    /// Its files in the order in which they were begun.
+    /// Returns the files of the report, in the order in which they were started.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Where its `manifest.json` is published: bucket and key. `None` for a report that stays local.
+    /// Returns the bucket and key where `manifest.json` is published, or `None` for a local report.
     #[must_use]
     pub fn address(&self) -> Option<(Bucket, Key)> {
         let destination = self.destination()?;
         Some((destination.bucket().clone(), destination.manifest()))
     }
 
-    /// Where its files are published. `None` for a report that stays local.
+    /// Returns where the files are published, or `None` for a local report.
     #[must_use]
     pub fn destination(&self) -> Option<Destination> {
         Destination::new(self.format, self.place.as_ref(), &self.job)
     }
 
-    /// The text of `manifest.json`. A report that stays local has an empty bucket and plain file names in it.
+    /// Returns the text of `manifest.json`. For a local report, its buckets are empty and its keys are file names.
     ///
     /// # Errors
-    /// As [`manifest_json`].
+    /// Returns an error in the same cases as [`manifest_json`].
     pub fn manifest(&self) -> io::Result<String> {
         let destination = self.destination();
         let files: Vec<ListedFile> =
@@ -87,10 +87,10 @@ impl Report {
         manifest_json(self.format, self.created, &files)
     }
 
-    /// Writes `segments.json`, then `manifest.json`, each at once or not at all. Harmless to repeat.
+    /// Writes `segments.json`, then `manifest.json`, each atomically. Can be repeated.
     ///
     /// # Errors
-    /// When a file cannot be written; the message names it.
+    /// Returns an error if a file cannot be written. The message names it.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         create_own_folder(folder).map_err(about(folder))?;
         let sidecar = Sidecar::from(self).into_text()?;
@@ -98,11 +98,11 @@ impl Report {
         write(folder, layout::MANIFEST_NAME, &self.manifest()?)
     }
 
-    /// Reads a saved report back and checks length and MD5 of every file. Only one that is marked as published may be
-    /// missing: it was freed.
+    /// Loads a saved report, and checks the length and MD5 of every file. A file may be missing only if it is marked
+    /// as published: its local copy was removed.
     ///
     /// # Errors
-    /// When a file is missing or unreadable, or is not the one that the job wrote.
+    /// Returns an error if a file is missing or unreadable, or is not the one that the job wrote.
     pub fn load(folder: &Path) -> Result<Self, LoadError> {
         let path = folder.join(layout::SIDECAR_NAME);
         let unreadable = |why: String| LoadError::Unreadable { path: path.clone(), why };
@@ -116,11 +116,11 @@ impl Report {
         Ok(report)
     }
 
-    /// Notes, once [`publish()`](crate::report::publish()) has sent it, that every file of the report is in its bucket,
-    /// and then frees those in `folder`, unless they stay there. Harmless to repeat, whatever came of it before.
+    /// Records that every file of the report is in its bucket, after [`publish()`](crate::report::publish()) has sent
+    /// them. Then removes the files from `folder`, unless `keep_local` is set. Can be repeated, even after an error.
     ///
     /// # Errors
-    /// When a file cannot be written or removed; the message names it.
+    /// Returns an error if a file cannot be written or removed. The message names it.
     pub fn record_published(&mut self, folder: &Path, keep_local: bool) -> io::Result<()> {
         self.segments.iter_mut().for_each(|segment| segment.published = true);
         self.save(folder)?;
@@ -130,7 +130,7 @@ impl Report {
 
 fn listed(destination: Option<&Destination>, segment: &Segment) -> ListedFile {
     let (bucket, key) = match destination {
-        // Prefixes come from plan files, which are UTF-8; JSON could not say another.
+        // Prefixes come from plan files, which are UTF-8. JSON cannot represent anything else.
         Some(destination) => (
             destination.bucket().to_string(),
             String::from_utf8_lossy(destination.segment(segment).as_bytes()).into_owned(),
@@ -144,12 +144,12 @@ fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     write_at_once(folder, name, text.as_bytes()).map_err(about(&folder.join(name)))
 }
 
-/// Whether a name reaches out of the folder it is joined to.
+/// Returns whether a name points outside the folder that it is joined to.
 fn leaves_folder(name: &str) -> bool {
     name.is_empty() || !Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Proves that a file of a report is what the job wrote. Only one that is published may be missing.
+/// Checks that a report file is the one that the job wrote. Only a published file may be missing.
 pub(super) fn verify(folder: &Path, segment: &Segment) -> Result<(), LoadError> {
     let path = segment.path(folder);
     let (bytes, md5) = match Digest::of_file(&path) {

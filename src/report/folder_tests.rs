@@ -1,4 +1,4 @@
-//! A report saved is a report loaded, and a report that was touched is refused.
+//! Checks that a saved report is loaded unchanged, and that a modified report is refused.
 
 use std::fs;
 
@@ -127,7 +127,7 @@ fn a_file_may_be_missing_only_when_it_is_marked_as_published() {
         assert_eq!(report.segments()[0].path(folder.path()).exists(), keep_local);
         assert_eq!(Report::load(folder.path()).unwrap(), report);
     }
-    // The sidecar of the same report without the mark: a file was lost.
+    // The `segments.json` of the same report without the mark: a file was lost.
     let path = folder.path().join("segments.json");
     let marked = fs::read_to_string(&path).unwrap();
     let unmarked = marked.replace("\"published\": true", "\"published\": false");

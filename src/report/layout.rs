@@ -1,4 +1,4 @@
-//! What report files are called, in the job's folder and in the bucket.
+//! The names of report files, in the job's folder and in the bucket.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,17 @@ use crate::hex::hex;
 use crate::job::JobId;
 use crate::object::Key;
 
-/// The list of a report's files, in the folder and below the report's root alike.
+/// The name of the list of a report's files, both in the folder and below the report's root in the bucket.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
-/// What [`Report::load`](crate::report::Report::load) reads; stays local.
+/// The name of the file that [`Report::load`](crate::report::Report::load) reads. It is never published.
 pub(super) const SIDECAR_NAME: &str = "segments.json";
 
-/// The name of the report's file number `n`, below the folder as well as below the root, with `/` between its parts.
+/// Returns the name of the report's file number `n`, relative to the folder and to the report's root in the bucket,
+/// with `/` between its parts.
 ///
-/// S3 Batch Operations names files by 40 hex digits and does not say of what; ours follow from job and number, so that
-/// a repeated upload lands on the same key.
+/// S3 Batch Operations names files by 40 hex digits and does not document what they are. Here they follow from the
+/// job and the number, so that a repeated upload writes to the same key.
 pub(super) fn segment_name(format: ReportFormat, job: &JobId, n: u32) -> String {
     match format {
         ReportFormat::Oss => format!("report-{n}.csv"),
@@ -29,7 +30,7 @@ pub(super) fn segment_name(format: ReportFormat, job: &JobId, n: u32) -> String 
     }
 }
 
-/// Whether a name is one that [`segment_name`] gives, to a file of whichever job and number.
+/// Returns whether [`segment_name`] gives this name to a file of any job and number.
 pub(super) fn is_segment_name(format: ReportFormat, name: &str) -> bool {
     match format {
         ReportFormat::Oss => {
@@ -45,12 +46,12 @@ pub(super) fn is_segment_name(format: ReportFormat, name: &str) -> bool {
     }
 }
 
-/// Where a file of the report lies in the job's folder.
+/// Returns the path of a report file in the job's folder.
 pub(super) fn local_path(folder: &Path, name: &str) -> PathBuf {
     name.split('/').fold(folder.to_owned(), |path, part| path.join(part))
 }
 
-/// The one folder below the job's that the format needs, if any.
+/// Returns the only subfolder that the format needs in the job's folder, if any.
 pub(super) fn subfolder(format: ReportFormat) -> Option<&'static str> {
     match format {
         ReportFormat::Oss => None,
@@ -58,7 +59,7 @@ pub(super) fn subfolder(format: ReportFormat) -> Option<&'static str> {
     }
 }
 
-/// The key under which a file of the report is published.
+/// Returns the key that a report file is published under.
 pub(super) fn remote_key(format: ReportFormat, prefix: &Key, job: &JobId, name: &str) -> Key {
     let rest = match format {
         ReportFormat::Oss => format!("{job}/results/{name}"),
@@ -67,7 +68,7 @@ pub(super) fn remote_key(format: ReportFormat, prefix: &Key, job: &JobId, name: 
     key_beside(prefix, &rest)
 }
 
-/// The key of something that lies where the folders of reports do.
+/// Returns the key of an object next to the folders of reports.
 pub(super) fn key_beside(prefix: &Key, name: &str) -> Key {
     let mut key = prefix.as_bytes().to_vec();
     if !key.is_empty() && !key.ends_with(b"/") {

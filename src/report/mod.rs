@@ -1,22 +1,23 @@
-//! What the user is told of every object: rows written as the job runs, sealed into segments, listed in
-//! `manifest.json`, and published under fixed keys.
+//! Completion reports, which list the outcome of every object: rows are written while the job runs, split into
+//! segments, listed in `manifest.json`, and published under fixed keys.
 //!
-//! The road is [`ReportWriter`] while the job runs, its [`Segment`]s when it ends, [`Report::save`] to make the folder
-//! whole, and [`publish()`] to send it. Each step is harmless to repeat, and the folder alone is enough to publish
-//! later: [`Report::load`].
+//! The stages are [`ReportWriter`] while the job runs, its [`Segment`]s when it ends, [`Report::save`] to complete
+//! the folder, and [`publish()`] to send it. Each step can be repeated, and the folder alone is enough to publish
+//! later with [`Report::load`].
 //!
-//! A job that must survive a crash takes checkpoints on the way: [`ReportWriter::flush`], [`Flushed::sync`], and the
-//! [`Position`] recorded with what else is known of the job; [`ReportWriter::reopen`] goes on from there. A sealed file
-//! whose position is recorded may leave at once: [`send_segment`], its being published recorded too, then [`free`].
+//! A job that must survive a crash takes checkpoints: [`ReportWriter::flush`], then [`Flushed::sync`], then it
+//! records the [`Position`] with the rest of its state. [`ReportWriter::reopen`] resumes from there. A sealed file
+//! whose position is recorded can be published early: call [`send_segment`], record that it is published, then call
+//! [`free`].
 //!
-//! Files lie in the job's folder under the names they have below the report's root in the bucket:
+//! Files in the job's folder have the names that they have below the report's root in the bucket:
 //!
 //! | format | in the folder | in the bucket |
 //! |---|---|---|
 //! | OSS | `manifest.json`, `report-N.csv` | `<prefix>/<JobId>/results/…` |
 //! | AWS | `manifest.json`, `results/<40 hex>.csv` | `<prefix>/job-<JobId>/…` |
 //!
-//! `segments.json` is ours alone and is never sent: it remembers what [`Report::load`] needs.
+//! `segments.json` is specific to batchplan and is never sent. It stores what [`Report::load`] needs.
 
 mod destination;
 mod digest;

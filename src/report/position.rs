@@ -1,4 +1,4 @@
-//! How far a report has come: what a checkpoint records, and what a resumed job starts from.
+//! The progress of a report, which a checkpoint records and a resumed job starts from.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,48 +9,50 @@ use crate::files::{about, sync_folder};
 use crate::report::digest::Digest;
 use crate::report::segment::{Handle, Segment};
 
-/// What a checkpoint records of a report: the open files, and what was sealed since an earlier one.
+/// What a checkpoint records about a report: the open files, and the files sealed since an earlier checkpoint.
 ///
-/// Each file has its number, so that a journal can keep one row for each and replace it by what comes later: an open
-/// file grows until it is sealed, and a sealed one does not change. A file that is told of again is the same.
+/// Each file has a number, so that a journal can keep one row per file and replace it by a later one: an open file
+/// grows until it is sealed, and a sealed file does not change. A sealed file that is included again is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// The files that rows are still added to, at most one of each status.
+    /// The files that rows are still added to, at most one per status.
     pub open: Vec<OpenFile>,
-    /// The files sealed since, in the order in which they were sealed.
+    /// The files sealed since then, in the order in which they were sealed.
     pub sealed: Vec<Segment>,
-    /// How many files are sealed in all: what [`ReportWriter::flush`](crate::report::ReportWriter::flush) wants to know
-    /// the next time, once this position is recorded.
+    /// The total number of sealed files. Pass it to the next
+    /// [`ReportWriter::flush`](crate::report::ReportWriter::flush) once this position is recorded.
     pub sealed_in_all: usize,
 }
 
 /// A file that rows are still added to, as a checkpoint records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFile {
-    /// Its place in the order in which the report's files were begun, from 0.
+    /// The index in the order in which the report's files were started, from 0.
     pub number: u32,
-    /// What its rows tell of.
+    /// Whether the rows of the file are successes or failures.
     pub status: TaskStatus,
-    /// Its name, as [`Segment::name`].
+    /// The name, as in [`Segment::name`].
     pub name: String,
-    /// Its length.
+    /// The length in bytes.
     pub bytes: u64,
-    /// How many objects it tells of.
+    /// The number of rows, one per object.
     pub rows: u64,
-    /// The MD5 of so much of it; `None` where an earlier build recorded none.
+    /// The MD5 of the first `bytes` bytes, or `None` if an earlier build recorded none.
     pub md5: Option<Digest>,
 }
 
-/// All that was recorded of a report: the open files of the last [`Position`], and what all of them sealed.
+/// Everything that was recorded about a report: the open files of the last [`Position`], and the sealed files of all
+/// positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportState {
     /// The files that rows were still added to.
     pub open: Vec<OpenFile>,
-    /// The files that do not change any more, in any order.
+    /// The sealed files, in any order.
     pub sealed: Vec<Segment>,
 }
 
-/// Rows that the system has and the disk may not have yet. Nothing in it points back to the writer, which can go on.
+/// Rows that were handed to the operating system and may not be on disk yet. This holds no reference to the writer,
+/// which can continue.
 #[must_use = "a position may be recorded only once it is synced"]
 #[derive(Debug)]
 pub struct Flushed {
@@ -60,12 +62,13 @@ pub struct Flushed {
 }
 
 impl Flushed {
-    /// Makes all that the position tells of survive a crash of the machine, and returns it to be recorded. It takes as
-    /// long as the disk does: not for a thread that others wait for.
+    /// Waits until everything in the position is on disk, so that it survives a crash of the machine, and returns the
+    /// position to be recorded. This takes as long as the disk does: do not call it on a thread that others wait for.
     ///
     /// # Errors
-    /// When the system could not bring a file to the disk; the message names it. The position must then not be
-    /// recorded, nor will a later one be that needs the same file: the job goes on from the last that was.
+    /// Returns an error if the operating system cannot write a file to disk. The message names it. The position must
+    /// then not be recorded. Later positions that need the same file fail too: the job resumes from the last recorded
+    /// position.
     pub fn sync(self) -> io::Result<Position> {
         self.files.iter().try_for_each(|file| file.sync())?;
         self.folders.iter().try_for_each(|folder| sync_folder(folder).map_err(about(folder)))?;

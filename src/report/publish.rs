@@ -1,4 +1,4 @@
-//! Sending a finished report to its bucket.
+//! Publishes a finished report to its bucket.
 
 use std::io;
 use std::path::Path;
@@ -20,59 +20,60 @@ use crate::store::{Content, Store};
 use crate::task::{Fault, FaultClass};
 use crate::timeouts::{LEAST_RATE, TimedOut, scaled};
 
-/// How often one file is sent before its report is left for later: the pauses come to well under a minute.
+/// How often one file is sent before its report is left for later. All pauses together take well under a minute.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(250), cap: Duration::from_secs(10), attempts: 6 };
 
-/// How long one attempt may take whatever the file's size, besides what the slowest connection needs that is put up with.
-/// The store gives up what stalls, and says which host that was; this bounds all that an attempt may consist of.
+/// The time limit of one attempt, in addition to the time that the file needs at the slowest accepted rate. The store
+/// gives up on stalled transfers and names the host. This limit bounds everything else that an attempt may consist
+/// of.
 const ATTEMPT_TIME: Duration = Duration::from_secs(90);
 
 /// Where a report was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The bucket.
+    /// The bucket that the files were sent to.
     pub bucket: Bucket,
-    /// The key of its `manifest.json`.
+    /// The key of the report's `manifest.json`.
     pub manifest: Key,
-    /// How many files were sent this time, `manifest.json` included.
+    /// The number of files sent this time, including `manifest.json`.
     pub files: usize,
 }
 
-/// Why a report was not published, or not wholly. Its folder is as it was: publishing can simply be repeated.
+/// Why a report was not published, or not completely. Its folder is unchanged, so publishing can be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The plan names no bucket for it.
+    /// The plan names no bucket for the report.
     #[error("the report has no bucket to be published to")]
     NoPlace,
-    /// A file of the report, or its list, cannot be made.
+    /// A file of the report, or its `manifest.json`, cannot be prepared.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// A file of the report is not the one that the job wrote.
     #[error(transparent)]
     Damaged(#[from] LoadError),
-    /// The store did not take a file.
+    /// The store did not accept a file.
     #[error("cannot send {file} to {bucket}/{key}: {fault}")]
     Store {
-        /// The file's name in the report's folder.
+        /// The name of the file in the report's folder.
         file: String,
-        /// The bucket it was sent to.
+        /// The bucket that it was sent to.
         bucket: Bucket,
-        /// The key it was sent to.
+        /// The key that it was sent to.
         key: Key,
-        /// How often it was sent.
+        /// The number of attempts.
         attempts: u32,
-        /// What the last attempt met.
+        /// The fault of the last attempt.
         fault: Fault,
     },
 }
 
-/// Sends one sealed file of a report, before the others and while they may still be written. Safe to repeat.
+/// Sends one sealed file of a report, before the other files and while they may still be written. Can be repeated.
 ///
-/// Only one that is recorded as sealed, so that it would be the same after a crash, may be sent: see
+/// Send only a file that is recorded as sealed, so that it is the same after a crash: see
 /// [`Flushed::sync`](crate::report::Flushed::sync).
 ///
 /// # Errors
-/// When the store does not take it.
+/// Returns an error if the file has changed, or the store does not accept it.
 pub async fn send_segment(
     store: &dyn Store,
     folder: &Path,
@@ -82,23 +83,23 @@ pub async fn send_segment(
     Sender { store, policy: POLICY }.segment(folder, destination, segment).await
 }
 
-/// Sends every file of the report in `folder` that is not marked as published, then its `manifest.json`: whoever sees
-/// the manifest sees all it lists. Afterwards [`Report::record_published`] makes that known.
+/// Sends every file of the report in `folder` that is not marked as published, then its `manifest.json`, so that a
+/// visible manifest never lists a missing file. Afterwards, call [`Report::record_published`].
 ///
-/// Keys and content are the same each time, so a repeat is harmless. What may pass is tried a few times with growing
-/// pauses; files stay where they are in any case.
+/// Keys and content are the same each time, so a repeat is harmless. Temporary faults are retried a few times with
+/// growing pauses. Local files are kept in any case.
 ///
 /// # Errors
-/// When the report has no place, or the store does not take a file.
+/// Returns an error if the report has no destination, a file has changed, or the store does not accept a file.
 pub async fn publish(store: &dyn Store, folder: &Path, report: &Report) -> Result<Published, PublishError> {
     Sender { store, policy: POLICY }.publish(folder, report).await
 }
 
-/// Writes a small object beside the reports that a place will have, as they will be written. It stays there. Gives back its
-/// key.
+/// Writes a small object next to the reports that will be published at `place`, in the same way as they will be
+/// written. The object is not deleted. Returns its key.
 ///
 /// # Errors
-/// When the store does not take it.
+/// Returns an error if the store does not accept the object.
 pub async fn try_place(store: &dyn Store, place: &ReportPlace) -> Result<Key, PublishError> {
     const TEXT: &[u8] = b"batchplan wrote this to see whether reports can be written here; it may be deleted.\n";
     let name = format!(".batchplan-check-{:016x}", fastrand::u64(..));
@@ -153,7 +154,7 @@ impl Sender<'_> {
             let sending = self.store.write(bucket, key, content.clone(), &md5);
             let sent = tokio::time::timeout(allowed, sending).await.unwrap_or_else(|_| Err(unanswered(allowed)));
             let Err(fault) = sent else { return Ok(()) };
-            // One that may have been carried out is as good: sent twice, the file is still the same.
+            // An ambiguous fault can be retried too: sent twice, the file is still the same.
             let Some(pause) = backoff.after_failure().filter(|_| fault.class.may_pass()) else {
                 let (file, bucket, key) = (file.to_owned(), bucket.clone(), key.clone());
                 return Err(PublishError::Store { file, bucket, key, attempts: backoff.failures(), fault });

@@ -1,4 +1,4 @@
-//! Publishing to a store that fails, for a while or for good.
+//! Publishes to a store that fails, temporarily or permanently.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -19,13 +19,13 @@ use crate::report::{ROTATE_AT, ReportState, ReportWriter, free};
 use crate::store::{BucketFact, BucketQuestion, ListPage, ListRequest, Opened};
 use crate::task::{Failure, Outcome};
 
-/// Takes files and checks them; answers with the faults in store first.
+/// A store that checks and accepts files, after it has returned the queued faults.
 #[derive(Default)]
 struct FakeStore {
     faults: Mutex<VecDeque<FaultClass>>,
-    /// Takes everything and never says so.
+    /// Never responds to a write.
     silent: bool,
-    /// Bucket and key, and the content, of each write that was taken.
+    /// The bucket and key, and the content, of each accepted write.
     taken: Mutex<Vec<(String, String)>>,
     attempts: Mutex<u32>,
 }
@@ -231,7 +231,7 @@ async fn what_was_published_before_is_listed_and_not_sent_again() {
     assert_eq!(store.taken.lock().unwrap()[2].1, manifest);
 }
 
-/// One file after the other is sealed, sent, marked and freed, and at some moment the process dies.
+/// Seals, sends, marks and frees one file after another, and kills the process after some step.
 #[tokio::test]
 async fn a_kill_between_any_two_steps_loses_no_file() {
     let place = ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("r") };

@@ -1,4 +1,4 @@
-//! Going on with a report after a crash: the files are made what was recorded of them, no more and no less.
+//! Resumes a report after a crash: restores its files to exactly what was recorded.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,50 +15,51 @@ use crate::report::position::ReportState;
 use crate::report::segment::{OpenSegment, Segment};
 use crate::report::writer::ReportWriter;
 
-/// Why a report cannot be gone on with. Its files were not touched, but for [`ReopenError::Io`].
+/// Why a report cannot be resumed. Its files are unchanged, except after [`ReopenError::Io`].
 #[derive(Debug, thiserror::Error)]
 pub enum ReopenError {
-    /// A file or folder cannot be read, cut or removed; the message names it. It may be tried again.
+    /// A file or folder cannot be read, truncated or removed. The message names it. Resuming can be retried.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What was recorded cannot be of this job's report.
+    /// The recorded state cannot belong to this job's report.
     #[error("what is recorded of the report contradicts itself: {why}")]
     State {
-        /// The contradiction.
+        /// What contradicts itself in the state.
         why: String,
     },
-    /// A recorded file is not there.
+    /// A recorded file does not exist.
     #[error("{}: missing, {bytes} bytes of it are recorded", path.display())]
     Missing {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its recorded length.
+        /// Its recorded length in bytes.
         bytes: u64,
     },
-    /// A file has not the length that was recorded; one that is still open may only be longer.
+    /// A file does not have the recorded length. A file that is still open may be longer.
     #[error("{}: changed since the job wrote it ({found} bytes, {bytes} are recorded)", path.display())]
     Changed {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its length.
+        /// Its actual length in bytes.
         found: u64,
-        /// Its recorded length.
+        /// Its recorded length in bytes.
         bytes: u64,
     },
-    /// A file has the length that was recorded, and another content.
+    /// A file has the recorded length, but different content.
     #[error("{}: damaged since the job wrote it (its MD5 is {}, {} is recorded)", path.display(), found.hex(), recorded.hex())]
     Damaged {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The MD5 of what there is.
+        /// The MD5 of the actual content.
         found: Digest,
-        /// The MD5 of what was written.
+        /// The MD5 of the content that was written.
         recorded: Digest,
     },
 }
 
 impl ReopenError {
-    /// The file that is not what the job wrote; `None` where nothing is known of its content.
+    /// Returns the path of the file that is not what the job wrote, or `None` if the error is not about a file's
+    /// content.
     #[must_use]
     pub fn lost_file(&self) -> Option<&Path> {
         match self {
@@ -69,15 +70,15 @@ impl ReopenError {
 }
 
 impl ReportWriter {
-    /// The report of `job` in `folder` as it was when `state` was recorded: rows written later are removed, and the
-    /// writer goes on as the one did that wrote them. All files that are there are read once, and compared with the MD5
-    /// that is recorded of each.
+    /// Resumes the report of `job` in `folder` at the recorded `state`. Rows that were written later are removed, and
+    /// the writer continues where the earlier one was. Every existing file is read once and compared with its
+    /// recorded MD5.
     ///
-    /// A list of the report's files that an earlier end of the job left there is removed too.
+    /// Also removes the `manifest.json` and `segments.json` of an earlier end of the job.
     ///
     /// # Errors
-    /// When the state cannot be that of this report, or the files are not what was recorded. Everything is looked at
-    /// before anything is changed.
+    /// Returns an error if the state cannot belong to this report, or the files are not what was recorded. Everything
+    /// is checked before anything is changed.
     pub fn reopen(
         folder: &Path,
         spec: &ReportSpec,
@@ -103,7 +104,8 @@ impl ReportWriter {
     }
 }
 
-/// How many files were begun, if each has its own number and none is left out.
+/// Returns the number of files that were started. Returns an error if their numbers are not unique and without gaps,
+/// or if the first two open files have the same status.
 fn numbered(state: &ReportState) -> Result<u32, String> {
     let numbers = state.open.iter().map(|file| file.number).chain(state.sealed.iter().map(|file| file.number));
     let mut numbers: Vec<u32> = numbers.collect();
@@ -122,7 +124,7 @@ fn numbered(state: &ReportState) -> Result<u32, String> {
     }
 }
 
-/// Whether the files have the names that follow from their numbers: no other is ever cut.
+/// Checks that the files have the names that follow from their numbers. No other file is ever truncated.
 fn named(format: ReportFormat, job: &JobId, state: &ReportState) -> Result<(), String> {
     let open = state.open.iter().map(|file| (file.number, &file.name));
     let sealed = state.sealed.iter().map(|file| (file.number, &file.name));
@@ -157,7 +159,8 @@ fn length(path: &Path) -> io::Result<Option<u64>> {
     }
 }
 
-/// Removes the lists, which are about to be untrue, and the files that were begun after the state was recorded.
+/// Removes `manifest.json` and `segments.json`, which are about to become wrong, and the files that were started
+/// after the state was recorded.
 fn remove_the_rest(folder: &Path, format: ReportFormat, state: &ReportState) -> io::Result<()> {
     for name in [layout::MANIFEST_NAME, layout::SIDECAR_NAME] {
         let path = folder.join(name);

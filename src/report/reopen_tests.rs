@@ -1,4 +1,4 @@
-//! Whatever happens to a writer, what was recorded is in the report, and what came after it is not.
+//! Checks that a report contains exactly what was recorded, whatever happens to its writer.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use crate::completion::ReportScope;
 use crate::report::fixtures::{FINE, bad, job, object, spec};
 use crate::report::{Digest, Flushed, OpenFile, Position, ROTATE_AT, free};
 
-/// What a journal does: one row for each file, replaced by what comes later.
+/// A simplified journal: one row per file, replaced by later ones.
 #[derive(Default)]
 struct Journal {
     files: BTreeMap<u32, Recorded>,
@@ -53,22 +53,22 @@ enum Step {
         failed: bool,
         length: usize,
     },
-    /// The first half of a checkpoint; rows may come before the second.
+    /// The first half of a checkpoint. Rows may follow before the second half.
     Flush,
-    /// The second: the disk has it, and so has the journal.
+    /// The second half: the files are synced, and the journal is committed.
     Commit,
-    /// The disk has it, the journal does not.
+    /// The files are synced, but the journal is not committed.
     Uncommitted,
-    /// Some sealed file that the journal knows goes to its bucket.
+    /// A sealed file that the journal knows is published.
     Publish {
         which: prop::sample::Index,
         freed: bool,
     },
-    /// The process dies; what the system had of its files, and more, may be there.
+    /// The process dies. Its files keep everything that was written, and possibly more.
     Kill {
         tail: Vec<u8>,
     },
-    /// The machine dies; nothing is there that was not synced.
+    /// The machine dies. Only what was synced is left.
     PowerLoss,
 }
 
@@ -85,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A job that is killed now and then, and what should become of it.
+/// A job that is killed now and then, and its expected report.
 struct Run {
     folder: tempfile::TempDir,
     format: ReportFormat,
@@ -93,7 +93,7 @@ struct Run {
     writer: ReportWriter,
     encoder: RowEncoder,
     journal: Journal,
-    /// A checkpoint under way, and how many rows it covers.
+    /// A checkpoint in progress, and the number of rows that it covers.
     checkpoint: Option<(Flushed, usize)>,
     rows: Vec<(TaskStatus, Vec<u8>)>,
     committed: usize,
@@ -204,7 +204,7 @@ impl Run {
             ReportWriter::reopen(self.path(), &spec, &job(), Naming::Implied, self.rotate_at, &state).unwrap();
     }
 
-    /// The report's files as they are named in it.
+    /// Returns the names of the report's files.
     fn files(&self) -> Vec<String> {
         let (place, before) = match layout::subfolder(self.format) {
             Some(name) => (self.path().join(name), format!("{name}/")),
@@ -214,7 +214,7 @@ impl Run {
         entries.map(|entry| format!("{before}{}", entry.unwrap().file_name().into_string().unwrap())).collect()
     }
 
-    /// Ends the job and compares.
+    /// Ends the job and compares the report with the expected rows.
     fn judge(self) {
         let Self { folder, format, writer, rows, bucket, .. } = self;
         let segments = writer.finish().unwrap();
@@ -281,7 +281,7 @@ fn reopen(folder: &Path, state: &ReportState) -> Result<ReportWriter, ReopenErro
     ReportWriter::reopen(folder, &spec, &job(), Naming::Implied, 20, state)
 }
 
-/// Refused with these last words, and before anything was changed.
+/// Checks that reopening fails with a message that ends in `expected`, before anything is changed.
 #[track_caller]
 fn refused(folder: &Path, state: &ReportState, expected: &str) {
     let stray = folder.join("report-3.csv");

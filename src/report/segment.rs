@@ -1,4 +1,4 @@
-//! One file of a report: open while rows come, sealed when it is full or the job is over.
+//! One file of a report: open while rows are added, sealed when it is full or the job ends.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -15,43 +15,44 @@ use crate::report::layout;
 use crate::report::position::OpenFile;
 use crate::report::reopen::ReopenError;
 
-/// How many bytes of rows are kept in memory before they are written.
+/// The most bytes of rows that are kept in memory before they are written.
 const BUFFER: usize = 64 * 1024;
 
-/// A sealed file of a report: it does not change any more.
+/// A sealed file of a report, which does not change any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its place in the order in which the report's files were begun, from 0.
+    /// The index in the order in which the report's files were started, from 0.
     pub number: u32,
-    /// What its rows tell of.
+    /// Whether the rows of the file are successes or failures.
     pub status: TaskStatus,
-    /// Its name below the report's folder and below the report's root alike, with `/` between its parts.
+    /// The name relative to the report's folder and to the report's root in the bucket, with `/` between its parts.
     pub name: String,
-    /// Its length.
+    /// The length in bytes.
     pub bytes: u64,
-    /// How many objects it tells of.
+    /// The number of rows, one per object.
     pub rows: u64,
-    /// The MD5 of its content.
+    /// The MD5 of the content.
     pub md5: Digest,
-    /// Whether it is known to be in its bucket. Only then may it be missing in the folder.
+    /// Whether the file is known to be in its bucket. Only then may the local file be missing.
     pub published: bool,
 }
 
 impl Segment {
-    /// Where it lies in the report's folder, unless it was freed.
+    /// Returns the path in the report's folder. The file is there unless it was freed.
     #[must_use]
     pub fn path(&self, folder: &Path) -> PathBuf {
         layout::local_path(folder, &self.name)
     }
 }
 
-/// Removes the local file of a segment that is in its bucket. Harmless to repeat.
+/// Removes the local file of a segment that is in its bucket. Can be repeated.
 ///
-/// Whoever calls it has recorded that the segment is published where that survives a crash: a file that is missing
-/// without such a record is a lost one.
+/// First record that the segment is published, in a place that survives a crash: a missing file without such a record
+/// counts as lost.
 ///
 /// # Errors
-/// When the segment is not marked as published, or its file cannot be removed; the message names it.
+/// Returns an error if the segment is not marked as published, or its file cannot be removed. The message names the
+/// file.
 pub fn free(folder: &Path, segment: &Segment) -> io::Result<()> {
     let path = segment.path(folder);
     if !segment.published {
@@ -64,13 +65,13 @@ pub fn free(folder: &Path, segment: &Segment) -> io::Result<()> {
     }
 }
 
-/// A report file in the system's hands, shared by who writes it and who makes it survive a crash.
+/// An open report file, shared by its writer and the thread that syncs it.
 #[derive(Debug)]
 pub(super) struct Handle {
     file: File,
     path: PathBuf,
-    /// Whether the system once failed to bring it to the disk. It then forgets what it could not write, and would
-    /// say that all is well the next time.
+    /// Whether a sync has failed before. The operating system then discards the data that it could not write, and
+    /// reports success the next time.
     lost: AtomicBool,
 }
 
@@ -79,9 +80,9 @@ impl Handle {
         Arc::new(Self { file, path, lost: AtomicBool::new(false) })
     }
 
-    /// Makes what is in the file survive a crash of the machine. It may take as long as the disk does.
+    /// Waits until the content of the file is on disk, so that it survives a crash of the machine.
     ///
-    /// Where that fails once, it fails ever after: only what an earlier call made safe can be relied on.
+    /// Once this has failed, it always fails: only data that an earlier call synced is safe.
     pub(super) fn sync(&self) -> io::Result<()> {
         if self.lost.load(Ordering::Acquire) {
             let why = format!("{}: a part of it did not reach the disk", self.path.display());
@@ -102,14 +103,14 @@ pub(super) struct OpenSegment {
     name: String,
     handle: Arc<Handle>,
     md5: Md5,
-    /// Bytes that the system has taken, and that are in `md5`.
+    /// The number of bytes handed to the operating system. They are included in `md5`.
     written: u64,
     rows: u64,
     buffer: Vec<u8>,
 }
 
 impl OpenSegment {
-    /// Begins a file. One that is already there is never overwritten: it may be all that is left of a job.
+    /// Creates a file. Never overwrites an existing one, which may be all that is left of a job.
     pub(super) fn begin(folder: &Path, number: u32, name: String, status: TaskStatus) -> io::Result<Self> {
         let path = layout::local_path(folder, &name);
         let file = File::create_new(&path).map_err(about(&path))?;
@@ -118,10 +119,11 @@ impl OpenSegment {
         Ok(Self { number, status, name, handle, md5: Md5::new(), written: 0, rows: 0, buffer })
     }
 
-    /// Opens a file to go on at its recorded length, and reads what is before that once. Nothing of it is changed yet.
+    /// Opens a file to continue at its recorded length, and reads the content before that once. Does not change the
+    /// file yet.
     ///
     /// # Errors
-    /// When it is missing, shorter than was recorded, or holds something else.
+    /// Returns an error if the file is missing, is shorter than recorded, or has different content.
     pub(super) fn reopen(folder: &Path, recorded: &OpenFile) -> Result<Self, ReopenError> {
         let path = layout::local_path(folder, &recorded.name);
         let bytes = recorded.bytes;
@@ -148,17 +150,17 @@ impl OpenSegment {
         })
     }
 
-    /// Cuts off what is behind the recorded length.
+    /// Truncates the file to the recorded length.
     pub(super) fn cut(&self) -> io::Result<()> {
         self.handle.file.set_len(self.written).map_err(about(&self.handle.path))
     }
 
-    /// Its length, rows in memory included.
+    /// Returns the length in bytes, including rows in memory.
     pub(super) fn len(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
-    /// Adds one row. After an error it is not part of the file and may be added again.
+    /// Adds one row. After an error, the row is not part of the file and can be added again.
     pub(super) fn push(&mut self, row: &[u8]) -> io::Result<()> {
         if self.buffer.len() + row.len() > BUFFER {
             self.write_out()?;
@@ -168,15 +170,15 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Hands everything so far to the system, which need not have it on the disk yet.
+    /// Writes all rows in memory to the file, without syncing it.
     ///
-    /// After an error nothing that was written before is damaged, and the next try writes all that is missing.
+    /// After an error, everything written before is intact, and the next call writes everything that is missing.
     pub(super) fn write_out(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
         let mut file = &self.handle.file;
-        // A write that failed half-way (a full disk) has left a piece of the block behind: start again at its place.
+        // A write that failed halfway (a full disk) has left part of the block: start again at the same offset.
         file.seek(SeekFrom::Start(self.written))
             .and_then(|_| file.write_all(&self.buffer))
             .map_err(about(&self.handle.path))?;
@@ -186,7 +188,7 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// What the file is right after [`write_out`](Self::write_out).
+    /// Returns what a checkpoint records about the file, right after [`write_out`](Self::write_out).
     pub(super) fn recorded(&self) -> OpenFile {
         OpenFile {
             number: self.number,
@@ -198,7 +200,7 @@ impl OpenSegment {
         }
     }
 
-    /// What the file is when nothing comes after the last [`write_out`](Self::write_out).
+    /// Returns the sealed file, if nothing was added since the last [`write_out`](Self::write_out).
     pub(super) fn sealed(&self) -> Segment {
         Segment {
             number: self.number,
@@ -211,12 +213,12 @@ impl OpenSegment {
         }
     }
 
-    /// The file, for who makes it survive a crash.
+    /// Returns the file handle, for syncing.
     pub(super) fn handle(&self) -> Arc<Handle> {
         Arc::clone(&self.handle)
     }
 
-    /// Puts another file in its place, to see what a failing one does.
+    /// Replaces the file, to test write errors.
     #[cfg(test)]
     pub(super) fn replace_file(&mut self, file: File) -> File {
         let other = Handle::new(file, self.handle.path.clone());
@@ -228,7 +230,7 @@ impl OpenSegment {
 mod tests {
     use super::*;
 
-    /// `/dev/null` takes every byte and cannot bring one to a disk.
+    /// `/dev/null` accepts every byte and cannot be synced.
     #[cfg(target_os = "linux")]
     #[test]
     fn what_once_did_not_reach_the_disk_is_never_called_safe() {

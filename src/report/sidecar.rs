@@ -1,4 +1,4 @@
-//! `segments.json`: what a finished report's folder remembers of it.
+//! The format of `segments.json`, which stores the state of a finished report in its folder.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,14 +11,14 @@ use crate::report::digest::Digest;
 use crate::report::folder::Report;
 use crate::report::segment::Segment;
 
-/// The version that is written. Whoever knows only the first takes a file that was freed for one that was lost, and so
-/// has to refuse this one.
+/// The version that is written. A program that knows only version 1 would take a freed file for a lost one, so it
+/// must refuse this version.
 const VERSION: u32 = 2;
 
-/// The oldest version that is read.
+/// The oldest version that can be read.
 const OLDEST: u32 = 1;
 
-/// `segments.json`. The prefix is percent-encoded, because a key may be any bytes.
+/// The content of `segments.json`. The prefix is percent-encoded, because a key may be any bytes.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Sidecar {
     version: u32,
@@ -27,7 +27,7 @@ pub(super) struct Sidecar {
     place: Option<SidecarPlace>,
     created: String,
     segments: Vec<SidecarSegment>,
-    /// The digest of all the rest. Earlier builds wrote none.
+    /// The digest of all other members. Earlier builds wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
 }
@@ -38,7 +38,7 @@ struct SidecarPlace {
     prefix: String,
 }
 
-/// Version 1 has neither number nor mark: it lists all files in their order, and each is in the folder.
+/// Version 1 has neither `number` nor `published`: it lists all files in order, and all of them are in the folder.
 #[derive(Serialize, Deserialize)]
 struct SidecarSegment {
     number: Option<u32>,
@@ -77,13 +77,13 @@ impl From<&Report> for Sidecar {
 }
 
 impl Sidecar {
-    /// Its text, with its checksum.
+    /// Returns the JSON text, with its checksum.
     pub(super) fn into_text(mut self) -> serde_json::Result<String> {
         self.sha256 = Some(json_digest(&self)?);
         serde_json::to_string_pretty(&self)
     }
 
-    /// The report, or why there is none.
+    /// Validates the content and converts it to a report.
     pub(super) fn report(mut self) -> Result<Report, String> {
         if !(OLDEST..=VERSION).contains(&self.version) {
             return Err(format!("version {} is not known to this batchplan", self.version));

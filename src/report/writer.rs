@@ -1,4 +1,4 @@
-//! Where a running job writes what became of each object.
+//! Writes the outcome of each object while a job runs.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,16 +16,17 @@ use crate::report::position::{Flushed, Position};
 use crate::report::segment::{Handle, OpenSegment, Segment};
 use crate::task::Outcome;
 
-/// When a file is full: 256 MiB, small enough to be uploaded in one request and sent again without regret.
+/// The size at which a file is full: 256 MiB. This is small enough to upload in one request, and to send again
+/// cheaply.
 pub const ROTATE_AT: u64 = 256 * 1024 * 1024;
 
-/// Writes a report's rows into files of at most so many bytes, success and failure apart.
+/// Writes the rows of a report into files of limited size, with success and failure in separate files.
 ///
-/// A file is begun when its first row comes. After an error nothing is lost and nothing is written twice: the row that
-/// [`record`](Self::record) refused may be recorded again.
+/// A file is started by its first row. After an error, nothing is lost and nothing is written twice: a row that
+/// [`record`](Self::record) refused can be recorded again.
 ///
-/// A checkpoint is [`flush`](Self::flush), then [`Flushed::sync`] on another thread, then the recording of what that
-/// returns; [`reopen`](Self::reopen) goes on from the last that was recorded.
+/// A checkpoint consists of [`flush`](Self::flush), then [`Flushed::sync`] on another thread, then recording the
+/// position that it returns. [`reopen`](Self::reopen) resumes from the last recorded position.
 #[derive(Debug)]
 pub struct ReportWriter {
     folder: PathBuf,
@@ -40,22 +41,22 @@ pub struct ReportWriter {
     pub(super) failed: Option<OpenSegment>,
     /// In the order in which they were sealed.
     pub(super) sealed: Vec<Segment>,
-    /// The files of the last of `sealed`: those of which nobody said yet that they are recorded, and hence synced.
+    /// The last files of `sealed`: those not known to be recorded, and therefore perhaps not synced.
     unrecorded: VecDeque<Arc<Handle>>,
 }
 
 impl ReportWriter {
-    /// A report of `job` in `folder`, which is made where it is missing. `rotate_at` is how many bytes fill a file; only
-    /// a single row that is longer makes a longer one.
+    /// Creates a report of `job` in `folder`, which is created if it is missing. `rotate_at` is the size in bytes at
+    /// which a file is full. Only a single longer row makes a longer file.
     ///
     /// # Errors
-    /// When the folder cannot be made, or made to survive a crash.
+    /// Returns an error if the folder cannot be created or synced.
     pub fn create(folder: &Path, spec: &ReportSpec, job: &JobId, naming: Naming, rotate_at: u64) -> io::Result<Self> {
         let inner = layout::subfolder(spec.format).map(|name| folder.join(name));
         for made in [Some(folder), inner.as_deref()].into_iter().flatten() {
             create_own_folder(made).map_err(about(made))?;
         }
-        // The files' names are synced with the files; that of the folder they are in would be nobody's.
+        // Each folder's entries are synced with the files. The entry of the folder itself has to be synced here.
         if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent).map_err(about(parent))?;
         }
@@ -75,10 +76,11 @@ impl ReportWriter {
         })
     }
 
-    /// Adds what became of one object, where the report's scope lists it.
+    /// Adds the outcome of one object, if the report's scope includes it.
     ///
     /// # Errors
-    /// When a file cannot be begun, written or sealed; the message names it. The row is then not in the report.
+    /// Returns an error if a file cannot be created, written or sealed. The message names it. The row is then not in
+    /// the report.
     pub fn record(&mut self, object: &ObjectId, outcome: &Outcome) -> io::Result<()> {
         let status = TaskStatus::of(outcome);
         if self.scope == ReportScope::FailedTasksOnly && status == TaskStatus::Succeeded {
@@ -92,14 +94,16 @@ impl ReportWriter {
         added
     }
 
-    /// Hands every row so far to the system and says where the report stands, without waiting for the disk.
+    /// Hands all rows so far to the operating system and returns the position of the report, without waiting for the
+    /// disk.
     ///
-    /// `known_sealed` is how many sealed files are recorded, [`Position::sealed_in_all`] of the last position that is:
-    /// the new one tells only of the others. After [`reopen`](Self::reopen) it is the length of
-    /// [`ReportState::sealed`](crate::report::ReportState::sealed).
+    /// `known_sealed` is the number of sealed files that are recorded: [`Position::sealed_in_all`] of the last
+    /// recorded position. The new position includes only the other sealed files. After [`reopen`](Self::reopen), it
+    /// is the length of [`ReportState::sealed`](crate::report::ReportState::sealed).
     ///
     /// # Errors
-    /// When a file cannot be written; the message names it. Nothing is lost: once there is room again, so it goes on.
+    /// Returns an error if a file cannot be written. The message names it. Nothing is lost: try again once there is
+    /// space.
     pub fn flush(&mut self, known_sealed: usize) -> io::Result<Flushed> {
         for segment in [&mut self.succeeded, &mut self.failed].into_iter().flatten() {
             segment.write_out()?;
@@ -118,31 +122,30 @@ impl ReportWriter {
         Ok(Flushed { position, files, folders: self.folders() })
     }
 
-    /// Makes every row so far survive a crash. It waits for the disk.
+    /// Writes all rows so far to disk and waits for it, so that they survive a crash.
     ///
     /// # Errors
-    /// When a file cannot be written; the message names it.
+    /// Returns an error if a file cannot be written. The message names it.
     pub fn persist(&mut self) -> io::Result<()> {
         let recorded = self.sealed.len() - self.unrecorded.len();
         self.flush(recorded)?.sync().map(|_| ())
     }
 
-    /// Notes that a sealed file is in its bucket, so that [`finish`](Self::finish) and later positions say so.
+    /// Marks a sealed file as published, so that [`finish`](Self::finish) and later positions include the mark.
     pub fn mark_published(&mut self, number: u32) {
         if let Some(segment) = self.sealed.iter_mut().find(|segment| segment.number == number) {
             segment.published = true;
         }
     }
 
-    /// Seals what is open and returns every file of the report in the order in which they were begun.
+    /// Seals the open files and returns every file of the report, in the order in which they were started.
     ///
-    /// It cannot be tried again: whoever wants to wait for a disk to be freed does so with [`persist`](Self::persist)
-    /// first.
+    /// This cannot be retried. To wait until disk space is freed, call [`persist`](Self::persist) first.
     ///
     /// # Errors
-    /// When a file cannot be written; the message names it.
+    /// Returns an error if a file cannot be written. The message names it.
     pub fn finish(mut self) -> io::Result<Vec<Segment>> {
-        // Both, whatever becomes of the one: rows that are still in memory are lost with this writer.
+        // Seal both, even if the first one fails: rows that are still in memory are lost with this writer.
         let succeeded = self.seal(TaskStatus::Succeeded);
         let failed = self.seal(TaskStatus::Failed);
         let files = mem::take(&mut self.unrecorded).into();
@@ -152,7 +155,7 @@ impl ReportWriter {
         Ok(self.sealed)
     }
 
-    /// The file that the next row of this length goes to.
+    /// Returns the file for the next row, which is `row` bytes long.
     fn segment_for(&mut self, status: TaskStatus, row: usize) -> io::Result<&mut OpenSegment> {
         let rotate_at = self.rotate_at;
         let full = |file: &OpenSegment| file.len() > 0 && file.len() + row as u64 > rotate_at;
@@ -173,7 +176,7 @@ impl ReportWriter {
         Ok(segment)
     }
 
-    /// Ends a file without waiting for the disk: the next [`Flushed::sync`] does.
+    /// Seals a file without waiting for the disk. The next [`Flushed::sync`] waits for it.
     fn seal(&mut self, status: TaskStatus) -> io::Result<()> {
         let Some(open) = self.slot(status) else { return Ok(()) };
         open.write_out()?;
@@ -191,7 +194,7 @@ impl ReportWriter {
         }
     }
 
-    /// The folders that hold the names of the files, the deepest first.
+    /// Returns the folders that hold the report's files, the deepest first.
     fn folders(&self) -> Vec<PathBuf> {
         let below = layout::subfolder(self.format).map(|name| self.folder.join(name));
         below.into_iter().chain([self.folder.clone()]).collect()

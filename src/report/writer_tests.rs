@@ -1,4 +1,4 @@
-//! Files: when they begin, what they are called, when they are full, and that their digests are true.
+//! Checks when files are started, how they are named, when they are full, and that their digests are right.
 
 use std::fs;
 
@@ -57,7 +57,7 @@ fn only_failures_when_only_they_are_wanted() {
 #[test]
 fn a_full_file_is_sealed_between_rows() {
     let folder = tempfile::tempdir().unwrap();
-    // Each row, `b,NN,,200,` and its line end, is 11 bytes: two fill a file of 22.
+    // Each row, `b,NN,,200,` and its newline, is 11 bytes: two rows fill a file of 22 bytes.
     let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), 22);
     for n in 10..15 {
         writer.record(&object(&n.to_string()), &FINE).unwrap();
@@ -91,7 +91,7 @@ fn a_position_tells_what_is_open_and_what_was_sealed_since() {
         writer.record(&object(&n.to_string()), &FINE).unwrap();
     }
     let flushed = writer.flush(0).unwrap();
-    // Rows that come before the disk is done are none of this position's.
+    // Rows that are added before the sync ends are not part of this position.
     writer.record(&object("13"), &FINE).unwrap();
     writer.record(&object("14"), &FINE).unwrap();
     let position = std::thread::spawn(|| flushed.sync()).join().unwrap().unwrap();
@@ -101,7 +101,7 @@ fn a_position_tells_what_is_open_and_what_was_sealed_since() {
     assert_eq!(position.sealed.iter().map(|segment| segment.number).collect::<Vec<_>>(), [1]);
     assert_true_to_disk(folder.path(), &position.sealed);
 
-    // Told again until its recording is known, in the same words.
+    // The same files are included again until they are known to be recorded.
     let again = writer.flush(0).unwrap();
     assert_eq!(again.files.len(), 4);
     let again = again.sync().unwrap();
@@ -124,7 +124,7 @@ fn what_is_marked_as_published_is_told_as_such() {
         writer.record(&object(&n.to_string()), &FINE).unwrap();
     }
     writer.mark_published(1);
-    // Not sealed yet: nothing that could be in a bucket.
+    // Not sealed yet, so it cannot be in a bucket.
     writer.mark_published(2);
     let published = |segments: &[Segment]| segments.iter().map(|segment| segment.published).collect::<Vec<_>>();
     assert_eq!(published(&writer.flush(0).unwrap().sync().unwrap().sealed), [false, true]);
@@ -154,13 +154,13 @@ fn an_earlier_jobs_file_is_not_overwritten_and_the_message_names_it() {
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert!(error.to_string().contains("report-0.csv"), "{error}");
     assert_eq!(fs::read_to_string(&taken).unwrap(), "kept");
-    // Once the obstacle is gone, the refused row can be recorded after all.
+    // Once the obstacle is removed, the refused row can be recorded.
     fs::remove_file(&taken).unwrap();
     writer.record(&object("x"), &FINE).unwrap();
     assert_eq!(writer.finish().unwrap()[0].rows, 1);
 }
 
-/// `/dev/full` answers every write as a full disk does.
+/// `/dev/full` fails every write, like a full disk.
 #[cfg(target_os = "linux")]
 fn full_disk() -> fs::File {
     fs::File::options().write(true).open("/dev/full").unwrap()
@@ -179,7 +179,7 @@ fn a_full_disk_is_said_with_the_files_name_and_loses_no_row() {
         let error = writer.flush(0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert!(error.to_string().contains("report-0.csv"), "{error}");
-        // A row that needs another file waits for this one.
+        // A row that needs a new file has to wait for this one.
         assert!(writer.record(&object("z"), &FINE).is_err());
     }
     let path = folder.path().join("report-0.csv");
@@ -201,7 +201,7 @@ fn a_block_that_was_half_written_is_written_again_at_its_place() {
     writer.record(&object("x"), &FINE).unwrap();
     writer.persist().unwrap();
     writer.record(&object("y"), &FINE).unwrap();
-    // What a write leaves that meets the end of the disk, or a limit on the file's size, half-way.
+    // What a write leaves that fails halfway, at the end of the disk or at a limit on the file size.
     let path = folder.path().join("report-0.csv");
     io::Write::write_all(&mut fs::File::options().append(true).open(&path).unwrap(), b"b,y,,2").unwrap();
     writer.persist().unwrap();
@@ -209,7 +209,7 @@ fn a_block_that_was_half_written_is_written_again_at_its_place() {
     assert_true_to_disk(folder.path(), &writer.finish().unwrap());
 }
 
-/// `/dev/null` takes every byte and cannot bring one to a disk.
+/// `/dev/null` accepts every byte and cannot be synced.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_sealed_file_that_does_not_reach_the_disk_is_not_passed_off_as_recorded() {

@@ -1,4 +1,4 @@
-//! What keeping things in a store takes besides reading and writing: a name for whoever comes first, and clearing away.
+//! Conditional writes and deletes, which state kept in a bucket needs in addition to [`Store`].
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -7,25 +7,26 @@ use super::Store;
 use crate::object::{Bucket, Key};
 use crate::task::Fault;
 
-/// What became of an object that was to be made.
+/// The outcome of creating an object that must not exist yet.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// It is new.
+    /// The object was created.
     New,
-    /// There is one of that name already; it is as it was.
+    /// An object with this key already exists. It is unchanged.
     Taken,
-    /// The store was busy with that name and did nothing: there may be one, or none. It may be asked again.
+    /// Another request for the same key was in progress, and nothing was written. The object may or may not exist.
+    /// Retry.
     Conflict,
 }
 
-/// A store that things are kept in.
+/// A store that can also create objects conditionally, and delete them.
 #[async_trait]
 pub trait Cabinet: Store {
-    /// Makes an object, unless there is one of its name. A server that does not know the condition may replace it
-    /// nevertheless.
+    /// Creates an object, unless its key already exists. A server that ignores the condition may overwrite an
+    /// existing object.
     async fn create(&self, bucket: &Bucket, key: &Key, content: Bytes) -> Result<Created, Fault>;
 
-    /// Removes an object; one that is not there is as good as removed.
+    /// Deletes an object. Succeeds if the object does not exist.
     async fn remove(&self, bucket: &Bucket, key: &Key) -> Result<(), Fault>;
 }

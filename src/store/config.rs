@@ -1,22 +1,22 @@
-//! Where a store is and how it is spoken to. Credentials are no part of it.
+//! The configuration of a store: its endpoint and its API. Credentials are not part of it.
 
 use std::path::PathBuf;
 
-/// Whose API and whose rules.
+/// The API that a store speaks, and the rules that apply to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
     /// AWS S3.
     Aws,
-    /// Alibaba Cloud OSS, through its native API.
+    /// Alibaba Cloud OSS, with its native API.
     Oss,
-    /// Any other server that speaks S3.
+    /// Any other server with an S3-compatible API.
     S3,
-    /// The object store inside the binary.
+    /// The object store built into this program.
     Sandbox,
 }
 
 impl Provider {
-    /// The name in plan files.
+    /// Returns the name in plan files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl Provider {
     }
 }
 
-/// Where the bucket's name stands in a URL.
+/// Where the bucket name is placed in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
     /// In the host: `https://bucket.endpoint/key`.
@@ -37,26 +37,26 @@ pub enum Addressing {
     Path,
 }
 
-/// A plan's `[store]`, checked.
+/// The validated `[store]` section of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// Whose API.
+    /// The API to use.
     pub provider: Provider,
-    /// The endpoint's URL; `None` lets aws derive it from the region.
+    /// The URL of the endpoint. `None` derives it from the region, for provider `aws`.
     pub endpoint: Option<String>,
-    /// The region to sign for; `None` takes the environment's, where the provider has one.
+    /// The region to sign for. `None` uses the region of the environment, if the provider has one.
     pub region: Option<String>,
-    /// How buckets are addressed.
+    /// Where the bucket name is placed in URLs.
     pub addressing: Addressing,
-    /// The role to work in, by its ARN; `None` works as whoever the credentials are.
+    /// The ARN of the role to assume. `None` uses the caller's own credentials.
     pub role_arn: Option<String>,
-    /// Sandbox only: the folder that holds its state.
+    /// The folder that holds the state of the sandbox. Only for provider `sandbox`.
     pub data: Option<PathBuf>,
-    /// Sandbox only: the CSV that says what the bucket holds at first use.
+    /// The CSV file with the initial contents of the sandbox. Only for provider `sandbox`.
     pub fill: Option<PathBuf>,
 }
 
-/// The domains below which AWS's own endpoints are, in all of its partitions.
+/// The domains of AWS's own endpoints, in all AWS partitions.
 /// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
 const OF_AWS: [&str; 9] = [
     "amazonaws.com",
@@ -70,13 +70,13 @@ const OF_AWS: [&str; 9] = [
     "cloud.adc-e.uk",
 ];
 
-/// The domain below which Alibaba Cloud's own endpoints are.
+/// The domain of Alibaba Cloud's own endpoints.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
 const OF_ALIBABA: &str = "aliyuncs.com";
 
 impl StoreConfig {
-    /// Whether the store is AWS's or Alibaba Cloud's own, or the one inside the binary: they mean what their documentation
-    /// says.
+    /// Returns whether the store is operated by AWS or Alibaba Cloud, or is the sandbox. Such a store behaves as its
+    /// documentation says.
     #[must_use]
     pub fn is_first_party(&self) -> bool {
         match (self.provider, &self.endpoint) {
@@ -87,8 +87,8 @@ impl StoreConfig {
     }
 }
 
-/// Whether an endpoint is one of S3's at AWS or of OSS's at Alibaba Cloud. Other hosts below their domains are customers' own
-/// machines and load balancers.
+/// Returns whether an endpoint belongs to AWS S3 or Alibaba Cloud OSS. Other hosts in these domains are machines and
+/// load balancers of customers.
 fn is_first_party(endpoint: &str) -> bool {
     let endpoint = endpoint.to_ascii_lowercase();
     let Some(host) = endpoint.strip_prefix("https://") else { return false };

@@ -1,4 +1,4 @@
-//! From a plan's `[store]` to a store that answers.
+//! Connects to the store in a plan's `[store]` section.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -10,22 +10,22 @@ use super::sandbox::{self, Sandbox, SandboxOptions, Server, ServerError};
 use super::{Addressing, Cabinet, OssStore, Provider, S3Store, Store, StoreConfig, credentials};
 use crate::web::{Connector, innermost};
 
-/// A store, for as long as this lives.
+/// A connected store. A sandbox runs for as long as this value lives.
 pub struct Connection {
     store: Arc<dyn Store>,
     cabinet: Arc<dyn Cabinet>,
-    /// Serves the store where it is the sandbox; stops when it is dropped.
+    /// The server of the sandbox, if the store is one. It stops when this value is dropped.
     _sandbox: Option<Server>,
 }
 
 impl Connection {
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// The store, to keep things in.
+    /// Returns the store with conditional writes and deletes.
     #[must_use]
     pub fn cabinet(&self) -> &Arc<dyn Cabinet> {
         &self.cabinet
@@ -37,54 +37,55 @@ impl Connection {
     }
 }
 
-/// Why a store cannot be spoken to.
+/// Why the connection to a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody said who asks.
+    /// No usable credentials were found.
     #[error("no credentials: {}", innermost(.source))]
     NoCredentials {
-        /// Whose credentials are wanted.
+        /// The provider that needs the credentials.
         provider: Provider,
-        /// Why there are none.
+        /// The reason.
         source: CredentialsError,
     },
-    /// Whoever asks may not work in the plan's role, or the role is not there.
+    /// The plan's role could not be assumed: access was denied, or the role does not exist.
     #[error("{}", innermost(.0))]
     NoRole(#[source] CredentialsError),
-    /// Nobody said where, in a plan that did not pass validation.
+    /// The plan names no endpoint. Plan validation rejects such plans earlier.
     #[error("no endpoint: the plan's [store] names none")]
     NoEndpoint,
-    /// Nobody said where.
+    /// Neither the plan nor the environment names a region.
     #[error("no region: neither the plan's [store] nor the environment names one")]
     NoRegion,
-    /// There is nothing to check an encrypted server by.
+    /// The system has no CA certificates to verify servers with.
     #[error(
         "no certificates: the system has none that it trusts ({0}); install its CA bundle, or name one in SSL_CERT_FILE"
     )]
     NoCertificates(#[source] io::Error),
-    /// The sandbox cannot be opened.
+    /// The state of the sandbox could not be opened.
     #[error("the sandbox cannot be opened: {0}")]
     Sandbox(#[source] sandbox::SandboxError),
-    /// The sandbox cannot be served.
+    /// The server of the sandbox could not be started.
     #[error("the sandbox cannot be served: {0}")]
     Server(#[source] ServerError),
-    /// A sandbox plan without a folder.
+    /// The plan names no folder for the sandbox.
     #[error("the sandbox has no folder")]
     NoFolder,
 }
 
 impl ConnectError {
-    /// Whether there are credentials, and the message names what is wrong with them.
+    /// Returns whether credentials were found but are invalid. The message then names the setting to correct.
     #[must_use]
     pub fn names_a_setting(&self) -> bool {
         matches!(self, Self::NoCredentials { source: CredentialsError::InvalidConfiguration(_), .. })
     }
 }
 
-/// Connects to a plan's store. Sends no request to it yet.
+/// Connects to a plan's store. Does not send a request to the store yet.
 ///
 /// # Errors
-/// When the provider cannot be worked on, or credentials, region or the sandbox's state are not to be had.
+/// Returns an error if credentials, region, endpoint, CA certificates or the sandbox's state are missing or invalid,
+/// or if the plan's role cannot be assumed.
 pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
     let no_credentials = |source| ConnectError::NoCredentials { provider: config.provider, source };
     match config.provider {
@@ -98,7 +99,7 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
             Ok(Connection::new(store, None))
         }
         Provider::Aws | Provider::S3 => {
-            // Said before anything is asked for that could not be asked without them.
+            // Checked first, because no credentials can be requested over `https` without certificates.
             let is_plain = config.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
             Connector::new(!is_plain).map_err(ConnectError::NoCertificates)?;
             let http = credentials::http_client();
@@ -113,7 +114,8 @@ pub async fn connect(config: &StoreConfig) -> Result<Connection, ConnectError> {
     }
 }
 
-/// Opens the sandbox and serves it on a free loopback port, so that its requests take the whole real path.
+/// Opens the sandbox and serves it on a free loopback port, so that its requests use the same code path as those to a
+/// real server.
 fn serve_sandbox(config: &StoreConfig) -> Result<Connection, ConnectError> {
     let folder = config.data.as_deref().ok_or(ConnectError::NoFolder)?;
     let sandbox =

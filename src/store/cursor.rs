@@ -1,8 +1,8 @@
-//! Where a listing continues after each page.
+//! Decides where a listing continues after each page.
 //!
-//! A server's cursor is trusted for what the server returned, and no further. Some servers return a cursor beyond the last
-//! entry of a page that began at an invented key (MinIO, <https://github.com/minio/minio/issues/21463>), or cursors that
-//! lead in a circle. The first leaves objects out, the second never ends.
+//! A server's cursor is not trusted beyond the entries that the server returned. Some servers return a cursor after
+//! the last entry of a page that began at an invented key (`MinIO`, <https://github.com/minio/minio/issues/21463>),
+//! or cursors that form a cycle. In the first case the listing would skip objects, in the second it would never end.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,28 +10,28 @@ use std::hash::{BuildHasher as _, RandomState};
 use super::{ListMark, ListPage};
 use crate::object::Key;
 
-/// The way through one listing, page by page: says where each next page begins, and that the listing ends.
+/// The state of one listing: decides where each page starts, and guarantees that the listing ends.
 ///
-/// A listing of current versions that began at a key (`start-after`), and any listing of all versions, continues after the
-/// last entry received, delete markers included. Every other listing continues at the server's token: not every server knows
-/// `start-after`. A page that names nothing new can only be continued where the server says.
+/// A listing of current versions that started at a key (`start-after`), and every listing of all versions, continues
+/// after the last entry received, including delete markers. Every other listing continues at the server's token,
+/// because not every server supports `start-after`. A page without new names always continues where the server says.
 #[derive(Clone, Debug)]
 pub struct ListCursor {
-    /// The listing continues after the last entry received.
+    /// Whether the listing continues after the last entry received.
     by_entry: bool,
-    /// Pages in a row without a greater name, at most.
+    /// The maximum number of consecutive pages without a greater name.
     idle_limit: u32,
     idle: u32,
-    /// The greatest name received.
+    /// The greatest name received so far.
     greatest: Option<Key>,
-    /// Digests of where pages began since the last greater name.
+    /// Digests of the positions at which pages started since the last greater name.
     begun: HashSet<u64>,
     digests: RandomState,
 }
 
 impl ListCursor {
-    /// A listing that has received no page yet. After more than `idle_limit` pages in a row without a name that is greater
-    /// than all before, it is given up.
+    /// Creates the cursor of a listing that has received no page yet. The listing fails after more than `idle_limit`
+    /// consecutive pages without a name greater than all previous ones.
     #[must_use]
     pub fn new(all_versions: bool, idle_limit: u32) -> Self {
         Self {
@@ -44,10 +44,11 @@ impl ListCursor {
         }
     }
 
-    /// Where the listing continues after this page, which began at `from`; `None` if it was the last one.
+    /// Returns where the listing continues after this page, or `None` after the last page. `from` is where this page
+    /// started.
     ///
     /// # Errors
-    /// The server's cursor does not lead forward. The text says why.
+    /// Returns the reason if the server's cursor does not advance.
     pub fn follow(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<Option<ListMark>, String> {
         self.by_entry |= matches!(from, Some(ListMark::After { .. }));
         self.count(page)?;
@@ -64,7 +65,7 @@ impl ListCursor {
         Ok(Some(next))
     }
 
-    /// Notes what a page names.
+    /// Records whether the page contains a greater name, and counts pages that do not.
     fn count(&mut self, page: &ListPage) -> Result<(), String> {
         let greatest = page.names().max();
         if greatest.is_some_and(|name| self.greatest.as_ref().is_none_or(|before| name > before)) {
@@ -85,7 +86,7 @@ impl ListCursor {
     }
 }
 
-/// The server's cursor, unless it leads back or nowhere.
+/// Returns the server's cursor, unless it goes backwards or stays in place.
 fn forward<'a>(from: Option<&ListMark>, server: &'a ListMark) -> Result<&'a ListMark, String> {
     match (from, server) {
         (Some(from), server) if from == server => {
@@ -111,13 +112,13 @@ mod tests {
         ListMark::After { key: Key::from(key), version: version.map(VersionId::new) }
     }
 
-    /// A page that names these, and says that it continues there.
+    /// A page with these names that continues at `next`.
     fn page(names: &[&str], next: impl Into<Option<ListMark>>) -> ListPage {
         let prefixes = names.iter().map(|name| Key::from(*name)).collect();
         ListPage { prefixes, next: next.into(), ..ListPage::default() }
     }
 
-    /// A page of delete markers that ends with this one.
+    /// A page of delete markers, of which this is the last.
     fn deleted(key: &str, version: &str, next: ListMark) -> ListPage {
         let last = Some((Key::from(key), VersionId::new(version)));
         ListPage { deleted_last: last, next: Some(next), ..ListPage::default() }

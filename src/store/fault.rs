@@ -1,4 +1,4 @@
-//! From a server's answers to faults: classified once, into what the caller must do.
+//! Classifies error responses by what the caller must do.
 
 use std::num::NonZeroU16;
 
@@ -7,33 +7,32 @@ use jiff::Timestamp;
 use crate::call::ObjectHeaders;
 use crate::task::{Fault, FaultClass};
 
-/// Longest server message that is kept: an error body is not trusted to be short.
+/// The maximum number of bytes kept of a server's message, because an error response can have any size.
 pub(super) const MAX_MESSAGE: usize = 1024;
 
-/// What a server said when it refused a request.
+/// The parts of an error response that are used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refusal<'a> {
-    /// The HTTP status.
     pub(super) status: u16,
-    /// Its error code.
     pub(super) code: Option<&'a str>,
-    /// Its message.
     pub(super) message: Option<&'a str>,
-    /// Its id of the request.
+    /// The server's ID of the request.
     pub(super) request_id: &'a str,
-    /// OSS's finer error code.
+    /// OSS's detailed error code.
     pub(super) ec: &'a str,
-    /// Its `Retry-After` header.
+    /// The value of the `Retry-After` header.
     pub(super) retry_after: Option<&'a str>,
 }
 
 impl Refusal<'_> {
-    /// A fault in the server's words, or in words made from its status where it sent none. `endpoint` names the request.
+    /// Builds the error, with the server's code and message, or with ones derived from the status if it sent none.
+    /// `endpoint` describes the request.
     pub(super) fn fault(self, endpoint: String) -> Fault {
         let Self { status, code, message, request_id, ec, retry_after } = self;
         let sent = code.filter(|code| !code.is_empty());
         let code = sent.unwrap_or_else(|| name_of(status));
-        // The store itself refuses with a code. A bare 503 is a proxy's, which may have passed the request on.
+        // A store rejects a request with a code. A 503 without one comes from a proxy, which may have forwarded the
+        // request.
         let class = match (status, sent) {
             (503, None) => FaultClass::Ambiguous,
             _ if self.is_about_signing() => FaultClass::Credentials,
@@ -56,14 +55,14 @@ impl Refusal<'_> {
 }
 
 impl Refusal<'_> {
-    /// Whether a refusal with a code that says many things is about how the request was signed: the next one is refused
-    /// as well, whatever it is about.
+    /// Returns whether an error code with several meanings refers to the signature in this case. Then every further
+    /// request fails as well, for any object.
     fn is_about_signing(&self) -> bool {
         let message = self.message.unwrap_or_default().to_ascii_lowercase();
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
         match (self.status, self.code) {
             (400, Some("InvalidArgument")) => {
-                // OSS's finer codes that begin so are all about the signature.
+                // All of OSS's detailed codes with this prefix refer to the signature.
                 self.ec.starts_with("0002-")
                     || says(&["authorization header is invalid", "unsupported authorization type"])
             }
@@ -75,17 +74,18 @@ impl Refusal<'_> {
     }
 }
 
-/// Seconds of a `Retry-After`. The form with a date is taken for none: clocks differ, and stores do not send it.
+/// Parses the seconds of a `Retry-After` header. Ignores the date form, because clocks differ and stores do not send
+/// it.
 fn seconds(header: &str) -> Option<NonZeroU16> {
     let seconds: u64 = header.trim().parse().ok()?;
     NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX))
 }
 
-/// What a caller must do about an answer.
+/// Returns what a caller must do after this error response.
 pub(super) fn classify(status: u16, code: &str) -> FaultClass {
     match code {
         "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests"
-        // What OSS calls it, by what there was too much of.
+        // OSS's codes, by the limit that was exceeded.
         | "TotalQpsLimitExceeded"
         | "MetaOperationQpsLimitExceeded"
         | "ActiveRequestLimitExceeded"
@@ -93,9 +93,9 @@ pub(super) fn classify(status: u16, code: &str) -> FaultClass {
         | "DownloadTrafficRateLimitExceeded"
         | "UploadTrafficRateLimitExceeded" => return FaultClass::Throttled,
         "RequestTimeout" | "OperationAborted" => return FaultClass::Transient,
-        // Also behind a 200, which some requests get before they are carried out.
+        // Also sent after a 200 that started before the request was executed.
         "InternalError" => return FaultClass::Ambiguous,
-        // Whose request it is, not what it is about: the next one is refused as well.
+        // These concern the credentials, not the object: every further request fails as well.
         "ExpiredToken"
         | "ExpiredTokenException"
         | "InvalidAccessKeyId"
@@ -110,7 +110,8 @@ pub(super) fn classify(status: u16, code: &str) -> FaultClass {
         | "SecurityTokenExpired"
         | "InvalidSecurityToken"
         | "UnrecognizedClientException" => return FaultClass::Credentials,
-        // Expedited capacity is short for hours, not seconds: the object fails, and a retry of the report takes it up.
+        // Expedited capacity stays short for hours, not seconds. The object fails, and a retry of the report picks it
+        // up.
         "GlacierExpeditedRetrievalNotAvailable" => return FaultClass::Rejected,
         _ => {}
     }
@@ -118,14 +119,14 @@ pub(super) fn classify(status: u16, code: &str) -> FaultClass {
         401 => FaultClass::Credentials,
         408 => FaultClass::Transient,
         429 | 503 => FaultClass::Throttled,
-        // The server failed on the way, perhaps after it had done the work.
+        // The server failed while it processed the request, perhaps after the change was made.
         500 | 502 | 504 => FaultClass::Ambiguous,
         409 => FaultClass::Conflict,
         _ => FaultClass::Rejected,
     }
 }
 
-/// A code for an answer without a body, such as any to HEAD.
+/// Returns an error code for a response without a body, such as every response to HEAD.
 pub(super) fn name_of(status: u16) -> &'static str {
     match status {
         400 => "BadRequest",
@@ -144,7 +145,7 @@ pub(super) fn name_of(status: u16) -> &'static str {
     }
 }
 
-/// As much of a text as is kept.
+/// Truncates a text to [`MAX_MESSAGE`] bytes, at a character boundary.
 pub(super) fn shortened(text: &str) -> String {
     let mut end = text.len().min(MAX_MESSAGE);
     while !text.is_char_boundary(end) {
@@ -213,7 +214,7 @@ mod tests {
             assert_eq!(fault.class, FaultClass::Credentials, "{status} {code}");
             assert!(!fault.class.may_pass(), "no attempt fares better");
         }
-        // A policy may forbid one object and allow the next.
+        // A policy can deny access to one object and allow it to the next.
         for (status, code) in
             [(403, "AccessDenied"), (403, ""), (403, "AllAccessDisabled"), (403, "KMS.DisabledException")]
         {

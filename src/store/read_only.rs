@@ -1,4 +1,4 @@
-//! A store that can only be looked at.
+//! A store wrapper that allows only reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +10,8 @@ use crate::call::{Call, ContentMark, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::{Fault, FaultClass};
 
-/// Passes on what reads, and refuses what writes before it is sent: whoever only looks cannot change anything, whatever
-/// mistake is made above.
+/// Passes reads through, and rejects writes before they are sent. A command that only reads cannot change anything,
+/// even if it has a bug.
 pub struct ReadOnly {
     store: Arc<dyn Store>,
     lists: AtomicU64,
@@ -19,13 +19,13 @@ pub struct ReadOnly {
 }
 
 impl ReadOnly {
-    /// Keeps all writes from this store.
+    /// Wraps a store and blocks all writes to it.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store, lists: AtomicU64::new(0), reads: AtomicU64::new(0) }
     }
 
-    /// How many pages of listings were asked for so far, and how many objects were opened.
+    /// Returns the number of listing pages and the number of object reads requested so far.
     #[must_use]
     pub fn asked(&self) -> (u64, u64) {
         (self.lists.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed))
@@ -96,7 +96,7 @@ mod tests {
     use crate::call::{CallKind, Learned};
     use crate::object::{Acl, RestoreRequest, TagSet};
 
-    /// Notes what reaches it.
+    /// Records the requests that reach it.
     #[derive(Default)]
     struct Noting(Mutex<Vec<Call>>);
 

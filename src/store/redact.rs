@@ -1,34 +1,37 @@
-//! Secrets in what a server says, hidden in whichever way it writes them.
+//! Removes secrets from text that a server sent, in whatever encoding they appear.
 //!
-//! A server, or a proxy in front of it, that repeats a request does so in its own writing: percent-encoded as in a URL, escaped
-//! as in XML or JSON, wrapped into lines, or cut at either end. So the text is read without its escapes and without the blanks
-//! and punctuation that a secret does not have, and pieces of the secret are looked for in what is left. A secret that is turned into something else, as
-//! base64 does, is not known again.
+//! A server or a proxy that repeats a request may encode it: percent-encoded as in a URL, escaped as in XML or JSON,
+//! wrapped into lines, or truncated at either end. Therefore escapes are decoded, white space and punctuation that do
+//! not occur in the secret are skipped, and the rest is searched for pieces of the secret. A secret in a transformed
+//! form, such as base64, is not detected.
 
 use std::ops::Range;
 
-/// What stands in a secret's place.
+/// The replacement for a secret.
 const HIDDEN: &str = "[hidden]";
 
-/// A piece of a secret that has at least this many bytes is hidden as well: a server may cut what it repeats.
+/// The minimum length of a piece of a secret that is hidden, in bytes. A server may truncate what it repeats.
 const PIECE: usize = 16;
 
-/// Every piece holds a whole anchor that begins at a multiple of its length: only those are looked up.
+/// The length of an anchor, in bytes. Every piece contains a complete anchor that starts at a multiple of this
+/// length, so only those are searched for.
 const ANCHOR: usize = PIECE / 2;
 
-/// Places in a secret at which the same anchor is tried: others are of a secret that repeats itself.
+/// The maximum number of positions in a secret at which one anchor is tried. Only a secret that repeats itself has
+/// more.
 const MAX_PLACES: usize = 16;
 
-/// What every escape begins with.
+/// The first bytes of all escapes.
 const ESCAPES: [u8; 3] = *b"%&\\";
 
-/// Escapes within escapes that are looked through, such as `%252B`.
+/// The maximum depth of nested escapes that are decoded, such as `%252B`.
 const MAX_NESTED: usize = 8;
 
-/// The most of a text that is looked at, in bytes, for each byte that may be left of it; the rest is left out.
+/// The factor between the input that is scanned and the output limit, both in bytes. The rest of the input is
+/// dropped.
 const LOOKED_AT: usize = 16;
 
-/// The text without these secrets, up to about so many bytes of what is left of it.
+/// Returns the text with these secrets hidden, truncated to about `most` bytes.
 pub(super) fn redacted(text: &str, secrets: &[&str], most: usize) -> String {
     let text = up_to(text, most.saturating_mul(LOOKED_AT));
     let mut hidden = Vec::new();
@@ -55,17 +58,18 @@ pub(super) fn redacted(text: &str, secrets: &[&str], most: usize) -> String {
     out
 }
 
-/// As much of a text as that many bytes hold, and the rest of its last character.
+/// Returns a prefix of at least this many bytes, extended to a character boundary, or the whole text if it is
+/// shorter.
 fn up_to(text: &str, bytes: usize) -> &str {
     (bytes..text.len()).find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
-/// How deep escapes are looked through: as they stand, one in place of another, and all the way.
+/// The escape depths to try: no decoding, one level, and all levels.
 fn depths(text: &str) -> &'static [usize] {
     if text.bytes().any(|byte| ESCAPES.contains(&byte)) { &[0, 1, MAX_NESTED] } else { &[0] }
 }
 
-/// The bytes of a text that could be those of a secret, and where each is written.
+/// The bytes of a text that can be part of a secret, and the position of each in the text.
 struct Skeleton {
     bytes: Vec<u8>,
     places: Vec<Range<usize>>,
@@ -82,12 +86,12 @@ impl Skeleton {
         let mut at = 0;
         while at < text.len() {
             let read = reading(&text[at..], depth);
-            // What begins an escape may also be meant as it stands.
+            // The first byte of an escape can also be a plain character.
             let plain = Reading { byte: text[at], length: 1 };
             let is_escape = is_known[usize::from(read.byte)] || read.byte.is_ascii_whitespace();
             let Reading { byte, length } = if is_escape { read } else { plain };
-            // A letter or digit that the secret does not have ends a piece of it; all else may stand between two of its bytes.
-            // Short secrets are found whole or not at all.
+            // A letter or digit that does not occur in the secret ends a piece of it. Other bytes may stand between
+            // two bytes of the secret. A short secret is only found whole.
             if is_known[usize::from(byte)] || byte.is_ascii_alphanumeric() || secret.len() < PIECE {
                 bytes.push(byte);
                 places.push(at..at + length);
@@ -97,7 +101,7 @@ impl Skeleton {
         Self { bytes, places }
     }
 
-    /// Adds where the text writes this secret, or a piece of it.
+    /// Adds the ranges of the text that contain this secret, or a piece of it.
     fn find(&self, secret: &[u8], found: &mut Vec<Range<usize>>) {
         let mut hide = |range: Range<usize>| found.push(self.places[range.start].start..self.places[range.end - 1].end);
         if secret.len() < PIECE {
@@ -118,7 +122,7 @@ impl Skeleton {
         }
     }
 
-    /// How far the text repeats a secret before and behind an anchor, which is at this place in it.
+    /// Returns the longest match around an anchor that starts at `at` in the text and at `place` in the secret.
     fn around(&self, at: usize, secret: &[u8], place: usize) -> Range<usize> {
         let alike = |(one, other): &(&u8, &u8)| one == other;
         let before = self.bytes[..at].iter().rev().zip(secret[..place].iter().rev()).take_while(alike).count();
@@ -127,19 +131,19 @@ impl Skeleton {
     }
 }
 
-/// A way to read the beginning of a text: this byte, written in so many bytes.
+/// One decoded byte, and the number of bytes that encode it.
 #[derive(Clone, Copy)]
 struct Reading {
     byte: u8,
     length: usize,
 }
 
-/// How the beginning of a text is read that has escapes within escapes up to this depth.
+/// Decodes the first byte of a text. Escapes may be nested up to this depth.
 fn reading(text: &[u8], depth: usize) -> Reading {
     let plain = Reading { byte: text[0], length: 1 };
     let escaped = match text[0] {
         _ if depth == 0 => None,
-        // %2B, and %252B where it was encoded twice.
+        // %2B, or %252B if it was encoded twice.
         b'%' => nested(text, b"25", depth, |rest| Some((hex(rest, 2)?, 2))),
         // &#43;, &#x2B; and &amp;
         b'&' => nested(text, b"amp;", depth, reference),
@@ -150,8 +154,8 @@ fn reading(text: &[u8], depth: usize) -> Reading {
     escaped.unwrap_or(plain)
 }
 
-/// What an escape stands for that begins with one byte, and ends as `end` says: right behind it, or behind as many repetitions as
-/// there are of how that first byte itself is escaped.
+/// Decodes an escape that starts with one byte. `end` parses the rest, directly after that byte or after repetitions
+/// of `repeated`, which is the escaped form of the first byte.
 fn nested(text: &[u8], repeated: &[u8], depth: usize, end: impl Fn(&[u8]) -> Option<(u32, usize)>) -> Option<Reading> {
     let (mut at, mut deepest) = (1, None);
     for _ in 0..depth {
@@ -169,13 +173,13 @@ fn nested(text: &[u8], repeated: &[u8], depth: usize, end: impl Fn(&[u8]) -> Opt
     deepest
 }
 
-/// The number that so many hexadecimal digits stand for.
+/// Parses this many hexadecimal digits.
 fn hex(text: &[u8], digits: usize) -> Option<u32> {
     let text = std::str::from_utf8(text.get(..digits)?).ok()?;
     text.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(text, 16).ok())?
 }
 
-/// What an XML reference stands for, and its bytes behind its `&`.
+/// Parses an XML reference after its `&`. Returns its code point and its length without the `&`.
 fn reference(text: &[u8]) -> Option<(u32, usize)> {
     let end = text.iter().take(12).position(|it| *it == b';')?;
     let name = std::str::from_utf8(&text[..end]).ok()?;
@@ -196,7 +200,8 @@ fn reference(text: &[u8]) -> Option<(u32, usize)> {
     Some((meant, end + 1))
 }
 
-/// What an escape of JSON, or of a log, stands for, and its bytes behind its backslash.
+/// Parses an escape of JSON or of a log after its backslash. Returns its code point and its length without the
+/// backslash.
 fn escape(text: &[u8]) -> Option<(u32, usize)> {
     let (first, rest) = text.split_first()?;
     match first {
@@ -219,7 +224,7 @@ mod tests {
 
     const TOKEN: &str = "IQoJb3JpZ2luX2VjEAoaCXVzLWVhc3Q+/x==&\"\\";
 
-    /// Every character in this writing.
+    /// Encodes every character with `how`.
     fn written(secret: &str, how: impl Fn(char) -> String) -> String {
         secret.chars().map(how).collect()
     }
@@ -258,18 +263,18 @@ mod tests {
             bare.replace('\\', "\\\\"),
             written(TOKEN, |c| hex_of(c, "\\u", 4, true)),
             written(TOKEN, |c| odd(c, |c| hex_of(c, "\\x", 2, false))),
-            // One that is cut, at either end.
+            // Truncated at either end.
             TOKEN[..20].to_owned(),
             TOKEN[3..].to_owned(),
             TOKEN[5..24].to_owned(),
             written(&TOKEN[7..], |c| odd(c, |c| hex_of(c, "%", 2, true))),
-            // One that is wrapped into lines.
+            // Wrapped into lines.
             format!("{}\n{}", &TOKEN[..12], &TOKEN[12..]),
             format!("{}\r\n        {}", &TOKEN[..20], &TOKEN[20..]),
             format!("{}\\n{}", &TOKEN[..20], &TOKEN[20..]),
             format!("{}%0D%0A{}", &TOKEN[..20], &TOKEN[20..]),
             format!("{}&#10;\t{}", &TOKEN[3..20], &TOKEN[20..]),
-            // Both, and other things between its bytes.
+            // Both, and other characters between its bytes.
             TOKEN[1..].chars().map(String::from).collect::<Vec<_>>().join(" "),
             format!("{}\u{200b}{}|{}", &TOKEN[1..12], &TOKEN[12..20], &TOKEN[20..]),
             format!("{}{}{}", &TOKEN[1..10], " ".repeat(300), &TOKEN[10..]),
@@ -285,7 +290,7 @@ mod tests {
         assert_eq!(redacted("a%2", &["a+", ""], 1024), "a%2");
         let sentence = "The specified key does not exist, nor does IQoJb3Jp or any such thing.";
         assert_eq!(redacted(sentence, &[TOKEN], 1024), sentence);
-        // A secret may hold what begins an escape.
+        // A secret can contain the first byte of an escape.
         assert_eq!(redacted("<%2B%252B>", &["%2B"], 1024), "<[hidden][hidden]>");
     }
 
@@ -295,7 +300,7 @@ mod tests {
         let near = format!("{}X", "T".repeat(3999)).repeat(16);
         let all = redacted(&near, &[&token], 1024);
         assert!(!all.contains("TTTT"), "{all}");
-        // As many near misses as can be: each is looked at for no longer than what is kept of the text.
+        // The maximum number of near misses. Each is compared for at most as long as the kept part of the text.
         let many = "TTTTTTTTTTTTTTX".repeat(5000);
         assert!(redacted(&many, &[&token], 1024).len() >= 1024);
         let other = format!("{}U", "T".repeat(3999));

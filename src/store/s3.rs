@@ -1,7 +1,7 @@
-//! S3 and everything that speaks it, through the lean client.
+//! AWS S3 and S3-compatible servers.
 //!
-//! The endpoint and the region come from the plan alone: nothing in the environment can send a plan's requests, or the
-//! credentials they are signed with, to another host.
+//! The plan decides which endpoint is used. The environment can only supply a missing region, never an endpoint, so
+//! it cannot redirect a plan's requests or its credentials to a host outside AWS.
 
 use std::io;
 use std::sync::Arc;
@@ -17,16 +17,17 @@ use crate::call::{Call, ContentMark, Reply};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
 use crate::task::Fault;
 
-/// An S3 server.
+/// A store with an S3 API.
 pub struct S3Store {
     wire: Wire,
 }
 
 impl S3Store {
-    /// A store at the configured endpoint, or at AWS's for the region, signing with these credentials.
+    /// Creates a store at the configured endpoint, or at AWS's endpoint for the region, that signs with these
+    /// credentials.
     ///
     /// # Errors
-    /// When the system has no certificates to check the server by.
+    /// Returns an error if the system has no CA certificates to verify the server with.
     pub fn new(config: &StoreConfig, region: &str, credentials: SharedCredentialsProvider) -> io::Result<Self> {
         let site = match &config.endpoint {
             Some(endpoint) => Site::new(endpoint, config.addressing),

@@ -1,18 +1,18 @@
-//! What a bucket is set to, as far as a plan's work may depend on it.
+//! Bucket settings that affect a plan's operations.
 
-/// What can be asked of a bucket. Each is one request, which changes nothing.
+/// A bucket setting that can be read. Each read is one request, which changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BucketQuestion {
-    /// Which lifecycle rules look at tags.
+    /// The lifecycle rules that filter by tags.
     TagRules,
-    /// Whether it keeps versions.
+    /// Whether the bucket keeps old versions.
     Versioning,
-    /// Whether ACLs hold in it.
+    /// Who owns the objects of the bucket, and whether ACLs are in effect.
     Ownership,
 }
 
 impl BucketQuestion {
-    /// The sub-resource that is asked for, on S3 and on OSS alike.
+    /// Returns the subresource to request. OSS uses the same names, but has no ownership setting.
     #[must_use]
     pub fn resource(self) -> &'static str {
         match self {
@@ -23,49 +23,49 @@ impl BucketQuestion {
     }
 }
 
-/// The answer to a [`BucketQuestion`]: always the variant of the same name.
+/// The value of a [`BucketQuestion`]: always the variant of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BucketFact {
-    /// The rules that are enabled and look at tags, in the bucket's order; none where it has no lifecycle.
+    /// The enabled rules that filter by tags, in the bucket's order. Empty if the bucket has no lifecycle.
     TagRules(Vec<TagRule>),
-    /// Whether it keeps versions.
+    /// Whether the bucket keeps old versions.
     Versioning(Versioning),
-    /// Whether ACLs hold in it.
+    /// Who owns the objects of the bucket, and whether ACLs are in effect.
     Ownership(Ownership),
 }
 
-/// A lifecycle rule that takes objects, or leaves them out, by their tags.
+/// A lifecycle rule that includes or excludes objects by their tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagRule {
-    /// Its name; empty where it has none.
+    /// The ID of the rule. Empty if it has none.
     pub id: String,
-    /// The keys of the tags that it looks at, in its order; each of them once.
+    /// The tag keys in the rule's filter, in the rule's order, without duplicates.
     pub keys: Vec<String>,
 }
 
-/// Whether a bucket keeps versions.
+/// The versioning state of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versioning {
-    /// It never has: what is overwritten is gone.
+    /// Versioning was never enabled: an overwritten object is lost.
     Never,
-    /// It does.
+    /// Versioning is enabled.
     Enabled,
-    /// It did, and keeps those that it has.
+    /// Versioning was enabled earlier. Existing versions are kept.
     Suspended,
 }
 
-/// Who owns the objects of a bucket, and with it whether ACLs hold.
+/// Who owns the objects of a bucket, which decides whether ACLs are in effect.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// The store has no such setting, as OSS.
+    /// The store does not have this setting, for example OSS.
     NotApplicable,
-    /// Nobody has set it: ACLs hold.
+    /// Not set: ACLs are in effect.
     NotSet,
-    /// The bucket's owner, and ACLs are refused.
+    /// The bucket owner. ACLs are rejected.
     BucketOwnerEnforced,
-    /// The bucket's owner where the writer says so; ACLs hold.
+    /// The bucket owner, if the writer grants it. ACLs are in effect.
     BucketOwnerPreferred,
-    /// Whoever wrote them; ACLs hold.
+    /// The writer of the object. ACLs are in effect.
     ObjectWriter,
 }

@@ -1,9 +1,10 @@
-//! Where requests go: the host of each bucket, the path of each key, and both in words for reports and messages.
+//! The endpoint of a store: the host of each bucket, the path of each key, and descriptions of requests for reports
+//! and messages.
 
 use super::Addressing;
 use crate::object::{Bucket, Key};
 
-/// A store's endpoint, and how its buckets are addressed there.
+/// A store's endpoint and its addressing style.
 #[derive(Clone, Debug)]
 pub(super) struct Site {
     https: bool,
@@ -11,41 +12,41 @@ pub(super) struct Site {
     addressing: Addressing,
 }
 
-/// Where the requests about one bucket go.
+/// The host and base path for the requests to one bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// Host and port, as in the `Host` header.
     pub(super) authority: String,
-    /// What stands before the key in the path: `/` or `/bucket/`.
+    /// The part of the path before the key: `/` or `/bucket/`.
     pub(super) path: String,
 }
 
 impl Site {
-    /// The site at an endpoint, a URL of scheme and host.
+    /// Creates the endpoint for a URL, which consists of scheme and host.
     pub(super) fn new(endpoint: &str, addressing: Addressing) -> Self {
         let (scheme, host) = endpoint.split_once("://").unwrap_or(("https", endpoint));
         Self { https: scheme != "http", host: host.trim_end_matches('/').to_owned(), addressing }
     }
 
-    /// AWS's site for a region.
+    /// Returns AWS's endpoint for a region.
     /// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
     pub(super) fn of_aws(region: &str, addressing: Addressing) -> Self {
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         Self::new(&format!("https://s3.{region}.{suffix}"), addressing)
     }
 
-    /// The URL of the endpoint.
+    /// Returns the URL of the endpoint.
     #[cfg(test)]
     pub(super) fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme(), self.host)
     }
 
-    /// Whether connections are encrypted.
+    /// Returns whether connections use TLS.
     pub(super) fn https(&self) -> bool {
         self.https
     }
 
-    /// Where the requests about a bucket go.
+    /// Returns where requests to a bucket are sent.
     pub(super) fn place(&self, bucket: &Bucket) -> Place {
         if self.addressing == Addressing::Virtual && self.can_be_a_host(bucket) {
             Place { authority: format!("{bucket}.{}", self.host), path: "/".to_owned() }
@@ -54,7 +55,7 @@ impl Site {
         }
     }
 
-    /// `PUT https://bucket.host/key?tagging`.
+    /// Returns the method and the URL of a request, such as `PUT https://bucket.host/key?tagging`.
     pub(super) fn request(&self, method: &str, bucket: &Bucket, key: &Key, query: &str) -> String {
         let Place { authority, path } = self.place(bucket);
         let (scheme, key) = (self.scheme(), key.encoded_keeping_slashes());
@@ -66,7 +67,8 @@ impl Site {
         if self.https { "https" } else { "http" }
     }
 
-    /// A name that is none of DNS, or one with a dot, which no wildcard certificate covers, stays in the path.
+    /// Returns whether a bucket name can be part of the host name. A name that is not valid in DNS stays in the path,
+    /// and with TLS also a name with a dot, which no wildcard certificate covers.
     fn can_be_a_host(&self, bucket: &Bucket) -> bool {
         let name = bucket.as_str();
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

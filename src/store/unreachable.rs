@@ -1,4 +1,4 @@
-//! A store that cannot be spoken to.
+//! A stand-in for a store that could not be connected to.
 
 use async_trait::async_trait;
 
@@ -7,15 +7,15 @@ use crate::call::{Call, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::{Fault, FaultClass};
 
-/// A store that refuses everything, and says why: it stands in for one that cannot be connected to, where what is to be
-/// done on this machine must be done all the same.
+/// A store that rejects every request with the reason why there is no connection. It allows local work to continue
+/// without a store.
 #[derive(Clone, Debug)]
 pub struct Unreachable {
     why: String,
 }
 
 impl Unreachable {
-    /// One that cannot be spoken to for this reason.
+    /// Creates a store that rejects all requests for this reason.
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
         Self { why: why.into() }

@@ -1,53 +1,53 @@
-//! Reading the documents that stores send: small, flat, and not to be trusted.
+//! Parses the XML documents that stores send. They are small and flat, and they are not trusted.
 //!
-//! A document type is refused, so that there are no entities but XML's own five; depth and names are bounded, and the
-//! size is by whoever reads the document from the wire.
+//! Document types are rejected, so that no entities exist except the five that XML predefines. Nesting depth and name
+//! length are limited. The code that receives the document limits its size.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, Event};
 
-/// The deepest document that any store sends has six levels.
+/// The maximum nesting depth. The deepest document of a store has six levels.
 const MAX_DEPTH: usize = 16;
 
-/// The longest name of an element, in bytes: stores' have no more than forty.
+/// The maximum length of an element name, in bytes. Stores use names of up to 40.
 const MAX_NAME: usize = 64;
 
-/// Why a text is no document that a store would send.
+/// Why a text is not a document that a store would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum XmlFault {
-    /// It is no XML, or ends too soon.
+    /// It is not well-formed XML, or it is truncated.
     #[error("it is no complete XML document")]
     Malformed,
-    /// It declares a type, and with it perhaps entities.
+    /// It has a document type declaration, which can define entities.
     #[error("it has a document type, which no store sends")]
     DocumentType,
-    /// It refers to an entity that XML does not define.
+    /// It refers to an entity that XML does not predefine.
     #[error("it refers to an entity that it cannot define")]
     Entity,
-    /// It is nested more deeply than any store's.
+    /// It is nested too deeply.
     #[error("it is nested too deeply")]
     Depth,
-    /// An element lacks another that it must have, or has it twice.
+    /// An element does not contain a required child element exactly once.
     #[error("a <{0}> has not exactly one <{1}> with a text")]
     NotOne(&'static str, &'static str),
-    /// An element stands where it means nothing that is known.
+    /// An element is in a place where it has no known meaning.
     #[error("a <{0}> stands where none is expected")]
     Stray(&'static str),
-    /// The same is there twice, where each is there once.
+    /// Two elements are the same, but must be unique.
     #[error("two of its <{0}> are the same")]
     Twice(&'static str),
-    /// An element's name is longer than any store's.
+    /// The name of an element is too long.
     #[error("an element has a name of more than {MAX_NAME} bytes")]
     Name,
 }
 
-/// Reads a document: `closed` is told of each element at its end, by its path from the root on, as in `Tagging/TagSet/Tag`,
-/// and its own text.
+/// Parses a document. Calls `closed` at the end of each element, with its path from the root, such as
+/// `Tagging/TagSet/Tag`, and its own text.
 pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlFault> {
     let text = std::str::from_utf8(document).map_err(|_| XmlFault::Malformed)?;
     let mut reader = Reader::from_str(text);
-    // Most documents are small: this much holds them without growing.
+    // Large enough for most documents, so that the buffers do not grow.
     let mut open = Open { path: String::with_capacity(64), text: String::with_capacity(256), ..Open::default() };
     loop {
         match reader.read_event().map_err(|_| XmlFault::Malformed)? {
@@ -68,13 +68,13 @@ pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Resul
     if open.seen_root && open.depth == 0 { Ok(()) } else { Err(XmlFault::Malformed) }
 }
 
-/// The elements that are open.
+/// The open elements.
 #[derive(Default)]
 struct Open {
     path: String,
-    /// The own texts of all of them: what is inside an element is gone once it has ended.
+    /// The texts of all open elements, without those of their children: the text of an element is removed at its end.
     text: String,
-    /// Where the path and the text of each begin.
+    /// The start offsets of each element's path and text.
     starts: [(usize, usize); MAX_DEPTH],
     depth: usize,
     seen_root: bool,

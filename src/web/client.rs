@@ -1,4 +1,4 @@
-//! One request, one answer.
+//! A client that sends one request and reads one response.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,124 +17,126 @@ use super::connect::{CONNECT_TIMEOUT, Connector, innermost, speaks_first};
 use super::url::Url;
 use crate::timeouts::{self, Seconds, scaled};
 
-/// How requests introduce themselves, unless they do it on their own.
+/// The default `User-Agent`. A request can replace it.
 const INTRODUCTION: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
 
-/// The most bytes that the head of an answer may have.
+/// The maximum size of a response head, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
-/// Sends messages. Cheap; the certificates are read with the first that is encrypted.
+/// Sends requests. Cheap to create: the CA certificates are loaded with the first `https` request.
 #[derive(Default)]
 pub struct Client {
     encrypted: OnceLock<Connector>,
 }
 
-/// What is sent, and where.
+/// A request.
 pub struct Message<'a> {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
-    /// Where it goes.
+    /// The URL to send the request to.
     pub url: &'a Url,
-    /// Headers, beyond `Host` and `Content-Length`.
+    /// Headers in addition to `Host` and `Content-Length`.
     pub headers: &'a [(HeaderName, HeaderValue)],
-    /// The body.
+    /// The body. May be empty.
     pub body: Bytes,
-    /// Whether it may go to another machine without encryption.
+    /// Whether the request may be sent without TLS to a host other than this machine.
     pub allow_http: bool,
 }
 
-/// What a request and its answer may take.
+/// The limits of a request and its response.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The time, from the look-up of the name to the last byte of the answer.
+    /// The maximum time, from name resolution to the last byte of the response.
     pub time: Duration,
-    /// The bytes of the answer's body.
+    /// The maximum size of the response body, in bytes.
     pub body: usize,
 }
 
 impl Default for Bounds {
-    /// Half a minute, and a mebibyte.
+    /// 30 seconds and 1 MiB.
     fn default() -> Self {
         Self { time: Duration::from_secs(30), body: 1 << 20 }
     }
 }
 
-/// What was answered, whatever it says: a refusal and a redirect are answers too.
+/// A complete response, with any status: errors and redirects are responses too.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// The headers.
+    /// The response headers.
     pub headers: HeaderMap,
-    /// The whole body.
+    /// The complete body.
     pub body: Bytes,
 }
 
-/// The beginning of an answer.
+/// The head of a response.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// The headers.
+    /// The response headers.
     pub headers: HeaderMap,
 }
 
-/// Why there is no answer. Each names the host and never more of the URL, nor any header.
+/// Why there is no response. The messages contain the origin, but never the rest of the URL or a header.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// It would be read by anyone on the way.
+    /// The request would be sent in clear text over the network.
     #[error("{0} is not encrypted, and not on this machine")]
     NotEncrypted(String),
-    /// Servers cannot be checked.
+    /// Server certificates cannot be verified.
     #[error("the system has no certificates that it trusts ({0}); install its CA bundle, or name one in SSL_CERT_FILE")]
     NoCertificates(io::Error),
-    /// There is no connection. Nothing was sent.
+    /// The connection could not be established. Nothing was sent.
     #[error("{host} cannot be reached: {why}")]
     Unconnected {
-        /// The host.
+        /// The origin: scheme, host and port.
         host: String,
-        /// Why.
+        /// The cause.
         why: String,
     },
-    /// The time is up. The request may have arrived.
+    /// The time limit was exceeded. The server may have received the request.
     #[error("{host} did not answer within {}", Seconds(*.within))]
     TimedOut {
-        /// The host.
+        /// The origin: scheme, host and port.
         host: String,
-        /// What was allowed.
+        /// The time limit.
         within: Duration,
     },
-    /// The connection broke, or what came is no HTTP. The request may have arrived.
+    /// The connection broke, or the response is not valid HTTP. The server may have received the request.
     #[error("the answer of {host} cannot be read: {why}")]
     Unread {
-        /// The host.
+        /// The origin: scheme, host and port.
         host: String,
-        /// Why.
+        /// The cause.
         why: String,
     },
-    /// The answer is longer than allowed. The request has arrived.
+    /// The response is longer than allowed. The server has received the request.
     #[error("the answer of {host}, {}, has more than {most} bytes", .status.as_u16())]
     TooLong {
-        /// The host.
+        /// The origin: scheme, host and port.
         host: String,
-        /// The status that it came with.
+        /// The HTTP status of the response.
         status: StatusCode,
-        /// What was allowed.
+        /// The maximum size in bytes.
         most: usize,
     },
 }
 
 impl Client {
-    /// One that has sent nothing yet.
+    /// Creates a client.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends a message once and reads the whole answer. Dropping the future gives it up, and closes the connection.
+    /// Sends a request once and reads the whole response. Dropping the future cancels the request and closes the
+    /// connection.
     ///
     /// # Errors
-    /// When there is no answer, or not within these bounds. A status of any kind, a redirect too, is an answer.
+    /// Returns an error if there is no response, or if it exceeds the bounds. A response with any status, including a
+    /// redirect, is not an error.
     pub async fn send(&self, message: Message<'_>, bounds: Bounds) -> Result<Answer, SendError> {
         let host = message.url.origin();
         let sending = self.exchange(message, async |head: Parts, body: Incoming| {
@@ -150,11 +152,11 @@ impl Client {
         in_time(sending, bounds.time, &host).await
     }
 
-    /// Sends a message once, and reads the head of the answer alone: whoever is only told something may answer whatever
-    /// it likes.
+    /// Sends a request once and reads only the head of the response. Use it for notifications, where the body of the
+    /// response is not needed.
     ///
     /// # Errors
-    /// When no head comes in time.
+    /// Returns an error if the head does not arrive in time.
     pub async fn tell(&self, message: Message<'_>, time: Duration) -> Result<Head, SendError> {
         let host = message.url.origin();
         let sending =
@@ -162,7 +164,7 @@ impl Client {
         in_time(sending, time, &host).await
     }
 
-    /// Sends a message, and has its answer read while the connection is driven.
+    /// Sends a request and passes the response to the callback, while it drives the connection.
     async fn exchange<T>(
         &self,
         message: Message<'_>,
@@ -190,7 +192,7 @@ impl Client {
             let (head, body) = response.into_parts();
             read(head, body).await
         });
-        // The connection is driven by whoever waits for the answer, so that both end together.
+        // This future drives the connection while it waits for the response, so that both end together.
         let mut over = false;
         std::future::poll_fn(|cx| {
             if !over {
@@ -237,7 +239,7 @@ fn request(message: Message<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
     }
     headers.insert(HOST, authority);
     if bodiless && matches!(message.method, Method::POST | Method::PUT | Method::PATCH) {
-        // hyper says nothing of a body that is not there, and some servers insist.
+        // hyper sends no `Content-Length` for an empty body, and some servers require it.
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     *request.method_mut() = message.method;

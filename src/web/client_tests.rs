@@ -1,4 +1,4 @@
-//! Messages to servers that answer, and to servers that do not.
+//! Requests to servers that respond, and to servers that do not.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,18 @@ use tokio::task::JoinHandle;
 
 use super::{Bounds, Client, Message, SendError, Url};
 
-/// What becomes of the connection after the bytes were sent.
+/// What the server does with the connection after it has sent its bytes.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     Close,
     Reset,
     Silence,
-    /// The same bytes again and again.
+    /// Sends the same bytes repeatedly.
     Repeat(&'static str),
 }
 
-/// Takes one request, sends these bytes, and tells what it was asked and how often it was called on.
+/// Starts a server that accepts one request and sends `answer`. Returns its origin, and a task that returns the
+/// request and the number of connections.
 async fn server(answer: &'static str, then: Then) -> (String, JoinHandle<(String, u32)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -57,7 +58,7 @@ fn url(origin: &str) -> Url {
     Url::parse(&format!("{origin}/hook/pathsecret?token=querysecret")).expect("a URL")
 }
 
-/// What comes of a message to such a server, and how often it was called on.
+/// Sends a request to such a server. Returns the result and the number of connections that the server got.
 async fn told(answer: &'static str, then: Then, bounds: Bounds) -> (Result<super::Answer, SendError>, u32) {
     let (origin, serving) = server(answer, then).await;
     let token = (AUTHORIZATION, HeaderValue::from_static("Bearer headersecret"));
@@ -165,7 +166,7 @@ async fn a_message_that_is_given_up_closes_its_connection() {
 
 #[tokio::test]
 async fn what_is_not_encrypted_does_not_leave_this_machine_unless_allowed() {
-    // 192.0.2.0/24 is for documentation: nobody is there.
+    // 192.0.2.0/24 is reserved for documentation: no host responds there.
     let elsewhere = Url::parse("http://192.0.2.1:9/secret").expect("a URL");
     let refused = Client::new().send(message(&elsewhere, &[]), brief()).await.expect_err("refused");
     assert_eq!(refused.to_string(), "http://192.0.2.1:9 is not encrypted, and not on this machine");

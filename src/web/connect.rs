@@ -1,4 +1,4 @@
-//! Connections, encrypted or not.
+//! Connections with and without TLS.
 
 use std::error::Error;
 use std::io;
@@ -11,35 +11,37 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
-/// How long a connection may take to be made, its encryption included.
+/// The maximum time to connect, including the TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a new connection is listened to before anything is sent: whatever comes in that time answers nothing.
+/// How long a new connection is checked for early data before the first request. Data that arrives in this time
+/// cannot be a response.
 const SILENCE: Duration = Duration::from_millis(1);
 
-/// Whether a new connection is of no use: its server speaks before it is asked, and what it says would be taken for the answer to
-/// the first request; or it has hung up. The connection's future must not be polled again then.
+/// Returns whether a new connection is unusable, because the server closed it or sent data before the first request.
+/// That data would be taken for the response to the first request. If this returns true, the connection's future must
+/// not be polled again.
 pub async fn speaks_first(connection: impl Future + Unpin) -> bool {
     tokio::time::timeout(SILENCE, connection).await.is_ok()
 }
 
-/// Bytes to or from a server, encrypted or not.
+/// A byte stream to a server, with or without TLS.
 pub type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// Makes connections.
+/// Opens connections.
 #[derive(Clone)]
 pub enum Connector {
-    /// Without encryption.
+    /// Connects without TLS.
     Plain(HttpConnector),
-    /// With the system's certificates.
+    /// Connects with TLS, verified with the system's CA certificates.
     Encrypted(HttpsConnector<HttpConnector>),
 }
 
 impl Connector {
-    /// One that encrypts or does not.
+    /// Creates a connector, with TLS if `https` is set.
     ///
     /// # Errors
-    /// When the system has no certificates to check servers by.
+    /// Returns an error if the system has no CA certificates to verify servers with.
     pub fn new(https: bool) -> io::Result<Self> {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
@@ -54,7 +56,8 @@ impl Connector {
     /// Connects to the host of a URL.
     ///
     /// # Errors
-    /// When the name has no address, nobody listens, or the encryption could not be agreed on.
+    /// Returns an error if the name does not resolve, the server does not accept the connection, or the TLS handshake
+    /// fails.
     pub async fn connect(&self, to: Uri) -> Result<Io, Box<dyn Error + Send + Sync>> {
         match self.clone() {
             Self::Plain(mut http) => {
@@ -69,7 +72,8 @@ impl Connector {
     }
 }
 
-/// The last source says most: "connection refused" rather than "error trying to connect".
+/// Returns the message of the innermost source. It is the most specific one: "connection refused" instead of "error
+/// trying to connect".
 #[must_use]
 pub fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;

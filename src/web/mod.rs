@@ -1,13 +1,14 @@
-//! Web requests that are no store's: a few small messages, each bounded in time and size.
+//! HTTP requests to servers other than stores: a few small requests, each bounded in time and size.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
-//! | `url` | where a message goes, and what of it may be shown |
-//! | `connect` | connections, for whoever makes them |
-//! | `client` | one request, one answer |
+//! | `url` | request URLs, and which part of them may be shown |
+//! | `connect` | connections with and without TLS; `store` uses it as well |
+//! | `client` | one request, one response |
 //!
-//! A request is sent once, over a connection of its own, straight to the host of its URL: no redirect is followed, and no
-//! proxy is asked. Servers are checked by the system's certificates, or those of the bundle that `SSL_CERT_FILE` names.
+//! Each request is sent once, over its own connection, directly to the host of its URL. Redirects are not followed
+//! and proxies are not used. Server certificates are verified with the system's CA certificates, or with the bundle
+//! that `SSL_CERT_FILE` names.
 
 mod client;
 mod connect;

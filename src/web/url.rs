@@ -1,4 +1,4 @@
-//! URLs of messages, and the hosts in them.
+//! Request URLs and the hosts in them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// The longest URL that is taken. Webhooks have some hundred bytes.
+/// The maximum length of a URL, in bytes. Webhook URLs have a few hundred.
 const MAX_BYTES: usize = 2048;
 
-/// Where a message goes.
+/// The URL of a request.
 ///
-/// Whoever knows the path and query of a webhook can write to it, so that a URL shows its host and nothing more.
+/// The path and the query of a webhook are secret: everyone who knows them can post to it. Therefore `Display` and
+/// `Debug` show only the origin.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     https: bool,
@@ -20,31 +21,31 @@ pub struct Url {
     target: PathAndQuery,
 }
 
-/// Why a text is no URL that a message may go to. None of these repeats the text.
+/// Why a text is not a valid request URL. The messages never repeat the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlFault {
-    /// A user name or a password.
+    /// It contains a user name or a password.
     #[error("holds a user name or a password")]
     Credentials,
-    /// Neither `https://` nor `http://`.
+    /// It does not start with `https://` or `http://`.
     #[error("does not begin with https:// or http://")]
     Scheme,
-    /// No host, or one that hides where it leads.
+    /// The host is missing, invalid, or written in a form that hides its address.
     #[error("has no usable host or port")]
     Host,
-    /// Something after the host that cannot be sent.
+    /// The part after the host cannot be sent.
     #[error("has a path or a query that is not percent-encoded, or a fragment")]
     Target,
-    /// Longer than any webhook.
+    /// It is longer than any webhook URL.
     #[error("is longer than {MAX_BYTES} bytes")]
     TooLong,
 }
 
 impl Url {
-    /// Takes a URL apart.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// When no message may go there.
+    /// Returns an error if a request must not or cannot be sent to this URL.
     pub fn parse(text: &str) -> Result<Self, UrlFault> {
         if text.len() > MAX_BYTES {
             return Err(UrlFault::TooLong);
@@ -69,41 +70,41 @@ impl Url {
         Ok(Self { https, authority: authority.to_ascii_lowercase(), host, target })
     }
 
-    /// Whether what is sent is encrypted.
+    /// Returns whether the URL uses `https`.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.https
     }
 
-    /// Whether what is sent stays on this machine.
+    /// Returns whether the host is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 
-    /// Scheme, host and port: all of it that is no secret.
+    /// Returns scheme, host and port: the part of the URL that is not secret.
     #[must_use]
     pub fn origin(&self) -> String {
         format!("{}://{}", if self.https { "https" } else { "http" }, self.authority)
     }
 
-    /// The whole, secrets included.
+    /// Returns the whole URL, including its secrets.
     #[must_use]
     pub fn in_full(&self) -> String {
         format!("{}{}", self.origin(), self.target)
     }
 
-    /// Host and port, as in the `Host` header.
+    /// Returns host and port, as in the `Host` header.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// What stands in the first line of a request.
+    /// Returns the path and query for the request line.
     pub(super) fn target(&self) -> &PathAndQuery {
         &self.target
     }
 
-    /// What is connected to.
+    /// Returns the URI to connect to, without path and query.
     pub(super) fn to_connect(&self) -> Result<Uri, http::Error> {
         let scheme = if self.https { "https" } else { "http" };
         Uri::builder().scheme(scheme).authority(self.authority.as_str()).path_and_query("/").build()
@@ -122,7 +123,7 @@ impl fmt::Debug for Url {
     }
 }
 
-/// The host of a legal authority without user: a DNS name, or an IP address without its brackets.
+/// Returns the host of a valid authority without user information: a DNS name, or an IP address without brackets.
 #[must_use]
 pub fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
@@ -138,16 +139,18 @@ pub fn host_of(authority: &str) -> Option<&str> {
     (port_is_number && legal).then_some(host)
 }
 
-/// A DNS name or an IPv4 address. Underscores are no part of either, but container networks have them.
+/// Returns whether the text is a DNS name or an IPv4 address. Underscores are not valid in either, but container
+/// networks use them.
 fn is_name(host: &str) -> bool {
     let label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    // A name of nothing but digits and dots is an address, or one of the old short forms, which hide where they lead.
+    // A name of only digits and dots is an IPv4 address or one of its old short forms. The short forms hide the
+    // address.
     let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     host.len() <= 253 && host.split('.').all(label) && (!numeric || host.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Whether a host is this machine.
+/// Returns whether a host is this machine.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())

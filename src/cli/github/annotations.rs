@@ -1,21 +1,22 @@
-//! Mistakes in files, as annotations at their lines.
+//! Annotations at the lines of files that have problems.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::diagnostics::{Problem, Problems};
 
-/// GitHub shows ten errors of a step; the last place is for how many more there are.
+/// The maximum number of annotated problems. GitHub shows ten errors of a step, and the tenth is kept for the number of
+/// further problems.
 const MOST: usize = 9;
 
-/// A file as GitHub names it: from the workspace, wherever the step works.
+/// Returns a file's path relative to the workspace, as GitHub names it.
 pub(super) fn seen_from(workspace: Option<&Path>, name: &str) -> String {
     let absolute = std::path::absolute(name).ok();
     let inside = absolute.as_deref().zip(workspace).and_then(|(path, workspace)| path.strip_prefix(workspace).ok());
     inside.map_or_else(|| name.to_owned(), |path| path.display().to_string())
 }
 
-/// The lines, errors first, and at last how many there is no room for.
+/// Returns the annotations, errors first, and a last line with the number of problems that were left out.
 pub(super) fn annotations<'a>(
     files: impl IntoIterator<Item = &'a Problems>,
     place: impl Fn(&str) -> String,
@@ -42,7 +43,7 @@ fn annotation(file: &Problems, problem: &Problem, place: &impl Fn(&str) -> Strin
         let (row, column) = file.position(span.start);
         let (end_row, end_column) = file.position(span.end);
         let _ = write!(line, ",line={row},endLine={end_row},col={column}");
-        // GitHub takes an end column only within one line, and one that is behind the beginning.
+        // GitHub accepts an end column only on the same line and only after the start column.
         if end_row == row && end_column > column {
             let _ = write!(line, ",endColumn={end_column}");
         }
@@ -53,17 +54,17 @@ fn annotation(file: &Problems, problem: &Problem, place: &impl Fn(&str) -> Strin
     line
 }
 
-/// A warning that is about no file.
+/// Returns a warning that refers to no file.
 pub(super) fn warning(text: &str) -> String {
     format!("::warning::{}", message(text))
 }
 
-/// A text behind the second pair of colons: nothing in it begins another line.
+/// Escapes the text after the second `::`, so that it cannot start another line.
 fn message(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// A value before it: nothing in it begins another value, or the text.
+/// Escapes a value before the second `::`, so that it can start neither another value nor the text.
 fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -1,8 +1,8 @@
-//! One comment on a pull request for each plan, kept up to date.
+//! Keeps one comment on a pull request up to date for each plan.
 //! <https://docs.github.com/en/rest/issues/comments>
 //!
-//! It is found by a marker at its beginning, among the comments of the token's owner: markers in comments by others do not
-//! count. The comment is a courtesy: what goes wrong is one warning, and never an exit code.
+//! The comment is found by a marker at its start, among the comments of the token's owner. Markers in other users'
+//! comments do not count. The comment is best effort: a failure is one warning and never changes the exit code.
 
 use std::time::Duration;
 
@@ -22,55 +22,55 @@ use crate::hex::hex;
 use crate::timeouts::{self, Seconds, scaled};
 use crate::web::{Answer, Bounds, Client, Message, Url};
 
-/// The most characters of a comment, which GitHub counts no stricter than in UTF-16.
+/// The maximum length of a comment in UTF-16 code units. GitHub's own count is not stricter.
 const MOST: usize = 65_535;
 
-/// How long all of it may take.
+/// The time limit for the whole update.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What one answer may take: a page of comments, each as long as may be.
+/// The limits of one response: a page of comments, each of the maximum length.
 const BOUNDS: Bounds = Bounds { time: Duration::from_secs(10), body: 16 << 20 };
 
-/// Comments that are asked for at once.
+/// The number of comments on a page.
 const PAGE: usize = 50;
 
-/// Pages that are read: where there are more, it cannot be told whether there is a comment already.
+/// The maximum number of pages to read. If there are more, it is unknown whether the comment exists.
 const MOST_PAGES: usize = 60;
 
-/// When what changes nothing is asked again.
+/// When requests that change nothing are retried.
 const RETRIES: RetryPolicy = RetryPolicy { base: Duration::from_millis(300), cap: Duration::from_secs(2), attempts: 3 };
 
-/// What logins of apps end with.
+/// The suffix of an app's login.
 const APP: &str = "[bot]";
 
-/// What a refusal is called that there were too many requests before.
+/// How a refusal after too many requests is reported.
 const RATE_LIMIT: &str = "its rate limit is used up";
 
-/// What a comment is about: it takes the place of the one that is about the same.
+/// What a comment is about. A new comment replaces the earlier one with the same subject.
 pub(in crate::cli) struct Subject<'a> {
     /// `plan`, `job` or `run`.
     pub(in crate::cli) kind: &'static str,
     /// The plan's name.
     pub(in crate::cli) name: &'a str,
-    /// Its file, as GitHub names it.
+    /// The plan file, as GitHub names it.
     pub(in crate::cli) file: &'a str,
 }
 
 impl Subject<'_> {
-    /// What the comment begins with. The words are hashed: nothing that a plan is called ends it.
+    /// Returns the text that the comment starts with. Names are hashed, so that no plan's name can end the marker.
     fn marker(&self) -> String {
         let digest = Sha256::digest(json!([self.name, self.file]).to_string());
         format!("<!-- batchplan {} {} -->", self.kind, &hex(&digest)[..16])
     }
 }
 
-/// Writes the comment, or writes it anew, where the step wants one.
+/// Creates or updates the comment, if the step asks for one.
 pub(super) fn comment(subject: &Subject<'_>, markdown: &str, terminal: Terminal) {
     let wanted = std::env::var_os("BATCHPLAN_COMMENT").is_some_and(|wanted| wanted == "true");
     if !wanted || !super::is_here() {
         return;
     }
-    // Whoever calls may be at work on a runtime of its own, on which nothing may be waited for.
+    // The caller may be inside a runtime, where blocking on another runtime is not allowed.
     let kept = std::thread::scope(|scope| scope.spawn(|| keep_up_to_date(subject, markdown)).join());
     match kept.unwrap_or_else(|_| Err("it failed".to_owned())) {
         Ok(url) => terminal.say(format_args!("comment: {url}")),
@@ -95,7 +95,7 @@ fn keep_up_to_date(subject: &Subject<'_>, markdown: &str) -> Result<String, Stri
     kept.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", Seconds(late.0))))
 }
 
-/// The whole comment, within what GitHub takes.
+/// Returns the whole comment, within GitHub's limit.
 fn body(marker: &str, markdown: &str, run: Option<&str>) -> String {
     let units = |text: &str| text.encode_utf16().count();
     let end = run.map_or_else(String::new, |run| format!("\n[the run and its summary]({run})\n"));
@@ -107,7 +107,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// GitHub's API, as one token sees one repository.
+/// A client of GitHub's API for one token and one repository.
 struct Api {
     client: Client,
     base: String,
@@ -116,7 +116,7 @@ struct Api {
     token: HeaderValue,
 }
 
-/// A comment, as far as it matters.
+/// The fields of a comment that matter here.
 #[derive(Deserialize)]
 struct Comment {
     id: u64,
@@ -132,36 +132,36 @@ struct User {
 }
 
 impl User {
-    /// Whether it is an app, as nobody can call themselves.
+    /// Returns whether the user is an app. No person can have such a login.
     fn is_app(&self) -> bool {
         self.kind == "Bot" || self.login.ends_with(APP)
     }
 
-    /// Whether it has this login. That of an app is written with and without its ending.
+    /// Returns whether the user has this login. An app's login is written with and without its suffix.
     fn is(&self, login: &str) -> bool {
         self.login == login || (self.is_app() && self.login.trim_end_matches(APP) == login.trim_end_matches(APP))
     }
 }
 
-/// Whose comments are the token's own.
+/// The owner of the token.
 enum Author {
-    /// Those of this login.
+    /// The owner's login.
     Known(String),
-    /// GitHub does not say, and why.
+    /// GitHub does not say who the owner is. Contains the reason.
     Unknown(String),
 }
 
-/// What was found where a comment was looked for.
+/// The result of a search for the comment.
 enum Found {
-    /// The comment.
+    /// The id of the comment.
     Own(u64),
-    /// There is none.
+    /// There is no comment.
     None,
-    /// There may be one. Why that cannot be told.
+    /// There may be a comment. Contains why that is not known.
     Unclear(String),
 }
 
-/// A refusal of GitHub.
+/// A request that GitHub refused or did not answer. The status is 0 without an answer.
 struct Refusal {
     status: u16,
     what: String,
@@ -172,12 +172,12 @@ impl Refusal {
         Self { status: 0, what }
     }
 
-    /// Whether asking again may fare better.
+    /// Returns whether a retry may succeed.
     fn may_pass(&self) -> bool {
         matches!(self.status, 0 | 500..=599)
     }
 
-    /// Whether what was asked for is not there.
+    /// Returns whether the requested resource does not exist.
     fn is_gone(&self) -> bool {
         matches!(self.status, 404 | 410)
     }
@@ -209,7 +209,7 @@ impl Api {
         })
     }
 
-    /// The pull request that the event is of, or that its commit came from.
+    /// Returns the pull request of the event, or the one that its commit came from.
     async fn pull_request(&self) -> Result<u64, String> {
         let event = variable("GITHUB_EVENT_PATH").and_then(|path| std::fs::read(path).ok());
         let event = event.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok()).unwrap_or_default();
@@ -224,7 +224,7 @@ impl Api {
         found[0]["number"].as_u64().ok_or_else(|| "the commit came from no pull request".to_owned())
     }
 
-    /// Writes the comment, and tells where it is. A new one is written only where it is certain that there is none.
+    /// Writes the comment and returns its URL. A new comment is created only if there is certainly none yet.
     async fn keep(&self, number: u64, marker: &str, text: &str) -> Result<String, String> {
         let author = self.author().await;
         let mut gone = None;
@@ -247,15 +247,15 @@ impl Api {
             let path = self.path(&format!("issues/comments/{id}"));
             match self.ask(Method::PATCH, &path, Some(&json!({ "body": text }))).await {
                 Ok(written) => return Ok(place_of(&written)),
-                // Somebody has deleted it since it was listed.
+                // The comment was deleted after it was listed.
                 Err(refusal) if refusal.is_gone() => gone = Some(id),
                 Err(refusal) => return Err(refusal.what),
             }
         }
     }
 
-    /// The comment that has the marker and is by the token's owner. Reads every page: a page that is not full need not be
-    /// the last.
+    /// Finds the comment that has the marker and belongs to the token's owner. Reads every page, because a page that is
+    /// not full need not be the last one.
     async fn find(&self, number: u64, marker: &str, author: &Author) -> Result<Found, String> {
         let mut candidates = Vec::new();
         for page in 1..=MOST_PAGES {
@@ -282,7 +282,7 @@ impl Api {
         Ok(Found::Unclear(format!("the pull request has more than {MOST_PAGES} pages of comments")))
     }
 
-    /// Who the token belongs to. A workflow's token may not ask for `/user`, and is told here.
+    /// Returns the owner of the token. Uses GraphQL, because a workflow's token may not read `/user`.
     async fn author(&self) -> Author {
         let query = json!({ "query": "{ viewer { login } }" });
         let answer = match self.read(Method::POST, &self.graphql, Some(&query)).await {
@@ -301,7 +301,7 @@ impl Api {
         format!("{}/repos/{}/{rest}", self.base, self.repository)
     }
 
-    /// Asks for something that changes nothing, again where GitHub fails.
+    /// Sends a request that changes nothing, and retries it if GitHub fails.
     async fn read(&self, method: Method, url: &str, body: Option<&Json>) -> Result<Answer, Refusal> {
         let mut backoff = Backoff::new(RETRIES);
         loop {
@@ -335,7 +335,7 @@ impl Api {
     }
 }
 
-/// What GitHub's refusal means.
+/// Describes GitHub's refusal.
 fn refusal(answer: &Answer) -> String {
     let status = answer.status.as_u16();
     if matches!(status, 403 | 429) && is_rate_limit(answer) {
@@ -366,7 +366,8 @@ fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Whether there were too many requests. <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>
+/// Returns whether there were too many requests.
+/// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>
 fn is_rate_limit(answer: &Answer) -> bool {
     let message = serde_json::from_slice::<Json>(&answer.body).unwrap_or_default();
     let says_so = message["message"].as_str().is_some_and(|text| text.to_lowercase().contains("rate limit"));
@@ -380,13 +381,13 @@ fn has_next(answer: &Answer) -> bool {
     header(answer, "link").is_some_and(|links| links.contains("rel=\"next\""))
 }
 
-/// Whether a page says itself that it is the last: it links to others, and to none behind it.
+/// Returns whether a page is explicitly the last one: it links to other pages, but not to a next one.
 fn says_last(answer: &Answer) -> bool {
     header(answer, "link").is_some_and(|links| links.contains("rel=\"prev\"") && !has_next(answer))
 }
 
-/// Which of the comments with the marker is the token's own, where it is not known whom it belongs to. People may copy a marker,
-/// and no app does.
+/// Chooses the token's own comment among those with the marker. If the token's owner is not known, only a single
+/// comment by an app is certain: people may copy a marker, and no app does.
 fn chosen(candidates: &[(bool, u64)], author: &Author) -> Found {
     match (author, candidates) {
         (Author::Known(_), _) | (Author::Unknown(_), []) => Found::None,
@@ -400,7 +401,7 @@ fn chosen(candidates: &[(bool, u64)], author: &Author) -> Found {
     }
 }
 
-/// Where a comment that was written is.
+/// Returns the URL of a comment that was written.
 fn place_of(written: &Answer) -> String {
     let written: Json = serde_json::from_slice(&written.body).unwrap_or_default();
     written["html_url"].as_str().unwrap_or("written").to_owned()

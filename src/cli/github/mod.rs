@@ -1,10 +1,10 @@
-//! What GitHub Actions is told: annotations at the lines of a file, a step's outputs, and its summary.
+//! Reports to GitHub Actions: annotations at the lines of a file, a step's outputs, and its summary.
 //! <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>
 //!
-//! | file | what it says |
+//! | file | contents |
 //! |---|---|
-//! | `annotations` | mistakes, at their lines |
-//! | `result` | what came of jobs |
+//! | `annotations` | problems, at their lines |
+//! | `result` | the results of jobs |
 //! | `comment` | the same on a pull request |
 
 mod annotations;
@@ -23,21 +23,21 @@ use annotations::{annotations, seen_from};
 use comment::{Subject, comment};
 pub(super) use result::{Outcome, tell};
 
-/// The most bytes of a summary: GitHub leaves out one of more than 1 MiB, and earlier steps of a job have had theirs.
+/// The maximum size of a summary in bytes. GitHub drops one of more than 1 MiB. Each step has its own limit.
 const MOST_OF_A_SUMMARY: usize = (1 << 20) - 4096;
 
-/// Asks for an annotation at each problem's place, where this runs in a workflow.
+/// Prints an annotation for each problem, if this process runs in a workflow.
 pub(super) fn annotate<'a>(files: impl IntoIterator<Item = &'a Problems>, terminal: Terminal) {
     if !is_here() {
         return;
     }
     for line in annotations(files, workspace_name) {
-        // To where messages go: data may be read by the next program.
+        // On standard error: the next program may read the data on standard output.
         terminal.command(line);
     }
 }
 
-/// Tells of a plan: the step's outputs, its summary, and the pull request where the step wants that.
+/// Reports a plan: the step's outputs, its summary, and a pull request comment if the step asks for one.
 pub(super) fn tell_plan(
     (name, file): (&str, &str),
     outputs: &[(&str, String)],
@@ -54,18 +54,18 @@ pub(super) fn tell_plan(
     comment(&Subject { kind: "plan", name, file: &file }, &markdown, terminal);
 }
 
-/// A file as GitHub names it.
+/// Returns a file's path as GitHub names it.
 fn workspace_name(file: &str) -> String {
     let workspace = std::env::var_os("GITHUB_WORKSPACE");
     seen_from(workspace.as_deref().map(Path::new), file)
 }
 
-/// Whether this runs in a workflow.
+/// Returns whether this process runs in a GitHub workflow.
 pub(super) fn is_here() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
-/// The page of the workflow run that this is part of, where the runner says it in a usable way.
+/// Returns the URL of the current workflow run, if the runner's environment yields a usable one.
 pub(super) fn run_url() -> Option<String> {
     let variable = |name: &str| std::env::var_os(name).filter(|_| is_here())?.into_string().ok();
     page(&variable("GITHUB_SERVER_URL")?, &variable("GITHUB_REPOSITORY")?, &variable("GITHUB_RUN_ID")?)
@@ -73,34 +73,33 @@ pub(super) fn run_url() -> Option<String> {
 
 fn page(server: &str, repository: &str, run: &str) -> Option<String> {
     let url = format!("{server}/{repository}/actions/runs/{run}");
-    // Where a link to it stands in Markdown, nothing ends that.
+    // Nothing in the URL may end a Markdown link that contains it.
     let plain = url.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:".contains(c));
     Url::parse(&url).ok().filter(|_| plain).map(|url| url.in_full())
 }
 
-/// Says that there was nothing to do since this inventory.
+/// Reports that nothing is new since this inventory.
 pub(super) fn tell_nothing(inventory: &str, terminal: Terminal) {
     let none = ["total", "succeeded", "failed"].map(|name| (name, "0".to_owned()));
     set_outputs(&none, terminal);
     summarise(&nothing_since(inventory), terminal);
 }
 
-/// That there is nothing to do since this inventory, in Markdown.
+/// Returns in Markdown that nothing is new since this inventory.
 pub(super) fn nothing_since(inventory: &str) -> String {
     format!("Nothing new since {}.", code(inventory))
 }
 
-/// Sets outputs of the step.
 fn set_outputs(outputs: &[(&str, String)], terminal: Terminal) {
     append("GITHUB_OUTPUT", || outputs.iter().map(|(name, value)| output(name, value)).collect(), terminal);
 }
 
-/// Adds Markdown to the step's summary.
+/// Appends Markdown to the step's summary.
 fn summarise(markdown: &str, terminal: Terminal) {
     append("GITHUB_STEP_SUMMARY", || fitted(markdown, MOST_OF_A_SUMMARY, str::len) + "\n", terminal);
 }
 
-/// Appends to a file that the runner names. What has been done is done, whether or not it can be told there.
+/// Appends to a file that the runner names. A failure is only a warning, because the work itself is already done.
 fn append(variable: &str, text: impl FnOnce() -> String, terminal: Terminal) {
     let Some(path) = std::env::var_os(variable).filter(|path| is_here() && !path.is_empty()) else { return };
     let path = Path::new(&path);
@@ -110,7 +109,7 @@ fn append(variable: &str, text: impl FnOnce() -> String, terminal: Terminal) {
     }
 }
 
-/// An output in the form that takes any value: what ends it is drawn anew each time, so that no value can hold it.
+/// Formats an output with any value. The delimiter is random each time, so that no value can contain it.
 fn output(name: &str, value: &str) -> String {
     let end = uuid::Uuid::new_v4().simple();
     format!("{name}<<{end}\n{value}\n{end}\n")

@@ -1,4 +1,4 @@
-//! What came of jobs: the step's outputs, and a part of its summary for each.
+//! Reports the results of jobs: the step's outputs, and a section of its summary for each job.
 
 use std::fmt::Write as _;
 
@@ -14,24 +14,24 @@ use crate::job::{JobStatus, Progress};
 use crate::jobs::{Presence, advice, stored_plan};
 use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, Origin, PauseCause, Reason};
 
-/// How many error codes are told of a job, the most frequent ones.
+/// The maximum number of error codes reported of a job. The most frequent ones are reported.
 const MOST_CODES: usize = 20;
 
-/// How many objects are named for each, where there are several.
+/// The number of example objects for each error code if there are more than two codes.
 const FEW_EXAMPLES: usize = 3;
 
-/// How many characters the named objects of a job may take.
+/// The maximum number of characters for the example objects of a job.
 const MOST_OF_EXAMPLES: usize = 20_000;
 
-/// A job, and the error that it ended with where it was not carried on.
+/// A job, and the error that it ended with if it could not be run.
 pub(in crate::cli) struct Outcome<'a> {
-    /// The job as it is now.
+    /// The job's current record.
     pub(in crate::cli) job: &'a JobRecord,
-    /// What stood in its way.
+    /// Why the job could not be run.
     pub(in crate::cli) error: Option<&'a str>,
 }
 
-/// Tells a workflow what came of jobs. `flag` is what commands that are shown must say of the state folder.
+/// Reports the results of jobs to the workflow. `flag` is the ` --state` flag that shown commands need, or empty.
 pub(in crate::cli) fn tell(journal: &Journal, outcomes: &[Outcome<'_>], flag: &str, terminal: Terminal) {
     if !super::is_here() || outcomes.is_empty() {
         return;
@@ -39,7 +39,7 @@ pub(in crate::cli) fn tell(journal: &Journal, outcomes: &[Outcome<'_>], flag: &s
     set_outputs(&outputs(outcomes), terminal);
     let markdown = markdown(journal, outcomes, flag);
     summarise(&markdown, terminal);
-    // The runner kills who was told to go and stays.
+    // Writing a comment takes time, and the runner kills a process that stays after a signal.
     if outcomes.iter().any(|outcome| outcome.job.cause == Some(PauseCause::Signal)) {
         return;
     }
@@ -54,7 +54,7 @@ pub(in crate::cli) fn tell(journal: &Journal, outcomes: &[Outcome<'_>], flag: &s
     comment(&subject, &markdown, terminal);
 }
 
-/// What later steps may want to know: of one job as it is, of several the counts together and the rest a line for each.
+/// Returns the step's outputs. For several jobs, counts are added up and other values have one line for each job.
 fn outputs(outcomes: &[Outcome<'_>]) -> [(&'static str, String); 6] {
     let jobs = || outcomes.iter().map(|outcome| outcome.job);
     let lines = |of: fn(&JobRecord) -> String| jobs().map(of).collect::<Vec<_>>().join("\n");
@@ -69,7 +69,7 @@ fn outputs(outcomes: &[Outcome<'_>]) -> [(&'static str, String); 6] {
     ]
 }
 
-/// All of them, one after the other.
+/// Returns the sections of all jobs.
 fn markdown(journal: &Journal, outcomes: &[Outcome<'_>], flag: &str) -> String {
     let of = |outcome: &Outcome<'_>| {
         let mut failures: Vec<_> = journal.recorded(outcome.job.number).map_or_else(
@@ -78,15 +78,15 @@ fn markdown(journal: &Journal, outcomes: &[Outcome<'_>], flag: &str) -> String {
         );
         failures.sort_by_key(|(_, reason)| std::cmp::Reverse(reason.count));
         let folder = JobFolder::of(journal.state(), &outcome.job.id);
-        // Whoever tells of it holds it, and is about to let go. What a command would show of a finished job is on a machine
-        // that is about to go.
+        // This process holds the job and is about to release it. Commands that show files of a finished job are left
+        // out, because the runner's machine is about to go away.
         let next = next(outcome.job, &Presence::Nobody, &folder, flag).filter(|next| next.starts_with("batchplan "));
         section(outcome, &failures, next.as_deref())
     };
     outcomes.iter().map(of).collect::<Vec<_>>().join("\n")
 }
 
-/// One job.
+/// Returns the section of one job.
 fn section(outcome: &Outcome<'_>, failures: &[(ErrorCode, Reason)], next: Option<&str>) -> String {
     let Outcome { job, error } = outcome;
     let mut text = format!("### batchplan: {} is {}\n\n**{}**\n\n", code(&job.name), job.status, headline(job));
@@ -104,7 +104,7 @@ fn section(outcome: &Outcome<'_>, failures: &[(ErrorCode, Reason)], next: Option
     text
 }
 
-/// What a person wants to know first.
+/// Returns the line that matters most to a person.
 fn headline(job: &JobRecord) -> String {
     let Progress { total, succeeded, failed } = job.progress;
     match job.status {
@@ -129,7 +129,7 @@ fn headline(job: &JobRecord) -> String {
 }
 
 fn facts(job: &JobRecord) -> String {
-    // The first row is the table's head: there is none without.
+    // A Markdown table needs a header, so the first row is the header.
     let mut text = format!("| job | {} |\n|:---|:---|\n", code(job.id.as_str()));
     let mut row = |what: &str, value: &str| {
         let _ = writeln!(text, "| {what} | {value} |");
@@ -169,7 +169,7 @@ fn facts(job: &JobRecord) -> String {
     text
 }
 
-/// Why objects failed, and what to do about it.
+/// Returns why objects failed, and what to do about it.
 fn reasons(failures: &[(ErrorCode, Reason)]) -> String {
     if failures.is_empty() {
         return String::new();
@@ -187,18 +187,18 @@ fn reasons(failures: &[(ErrorCode, Reason)]) -> String {
     text
 }
 
-/// Such as `403 AccessDenied`.
+/// Formats an error, such as `403 AccessDenied`.
 fn named(failure: &ErrorCode) -> String {
     let ErrorCode { code, http } = failure;
     if *http == 0 { code.clone() } else { format!("{http} {code}") }
 }
 
-/// A few of the objects that failed, each on a line.
+/// Returns a few of the objects that failed, one on each line.
 fn examples(failures: &[(ErrorCode, Reason)]) -> Vec<String> {
     let mut lines = Vec::new();
     let most = if failures.len() > 2 { FEW_EXAMPLES } else { usize::MAX };
     for (failure, reason) in failures.iter().take(MOST_CODES) {
-        // Which of them failed first is chance.
+        // Sort, because it is random which objects failed first.
         let mut examples: Vec<_> = reason.examples.iter().collect();
         examples.sort_by(|one, other| one.object.cmp(&other.object));
         for example in examples.into_iter().take(most) {

@@ -1,4 +1,4 @@
-//! What has changed since a plan was applied last: in its file, and in what its manifest names.
+//! What has changed since a plan was last applied: its file, and the objects that its manifest names.
 
 use std::path::{Path, PathBuf};
 
@@ -14,37 +14,36 @@ use crate::journal::{JobFolder, JobRecord};
 use crate::manifest::{Difference, Frozen, ManifestError, compare};
 use crate::plan::Plan;
 
-/// The last job of the plan's work, against what it would be now.
+/// The plan's last job, compared with the plan as it is now.
 pub(super) struct Earlier {
     pub(super) job: JobId,
     pub(super) status: JobStatus,
-    /// When it was created.
+    /// When the job was created.
     pub(super) at: Timestamp,
-    /// A unified diff of the plan files; empty where they are alike.
+    /// A unified diff of the plan files, empty if they are equal.
     pub(super) plan_diff: String,
     pub(super) names: Names,
 }
 
-/// What the manifests name.
+/// How the objects that the two manifests name differ.
 pub(super) enum Names {
-    /// These differ.
     Known(Difference),
-    /// The earlier manifest is not there any more, or cannot be read.
+    /// The earlier manifest no longer exists or cannot be read. Contains the reason.
     Unknown(String),
 }
 
-/// The last job of a plan's work, and its folder.
+/// The last job of a plan, and the job's folder.
 pub(super) struct Last {
     job: JobRecord,
     folder: PathBuf,
 }
 
-/// The last job of the plan's work, where there is one.
+/// Finds the last job of a plan.
 pub(super) fn find(plan: &Plan, state: &State, terminal: Terminal) -> Result<Option<Last>, Error> {
     let Some(journal) = state.existing(Some(plan), Access::Glance, terminal)? else { return Ok(None) };
     let Some(job) = journal.latest_of(&plan.identity())? else { return Ok(None) };
     drop(journal);
-    // With its files; nobody has the journal open while a newer one takes its place.
+    // Open the journal again to fetch the job's files. It was closed because a newer copy may take its place.
     let Some(journal) = state.existing_with(Some(plan), Access::Glance, Some(&job.id), terminal)? else {
         return Ok(None);
     };
@@ -52,7 +51,7 @@ pub(super) fn find(plan: &Plan, state: &State, terminal: Terminal) -> Result<Opt
 }
 
 impl Last {
-    /// Compares it with the plan as it is now, and with the objects that this names; none where it was stopped.
+    /// Compares the job with the current plan and its objects. Returns `None` if the comparison was stopped.
     pub(super) async fn against(
         self,
         text: &[u8],

@@ -1,20 +1,19 @@
-//! What is to be expected of a job whose objects are frozen: what `apply` shows before it asks.
+//! The estimate that `apply` shows before it asks for confirmation.
 
 use super::{View, text};
 use crate::estimate::{CostRefusal, Rates, estimate, exceeds, hours};
 use crate::jobs::Preview;
 use crate::plan::Plan;
 
-/// What is to be expected.
+/// The expected results and cost of a job whose objects are known.
 pub(in crate::cli) struct Foresight {
-    /// In words.
     pub(in crate::cli) text: String,
-    /// Why it is refused for what it costs, where it is.
+    /// Why the job is refused because of its cost, if it is.
     pub(in crate::cli) refusal: Option<CostRefusal>,
 }
 
 impl Foresight {
-    /// Of a plan whose objects were looked at, by these prices.
+    /// Estimates a plan from the preview of its objects and the prices.
     pub(in crate::cli) fn of(plan: &Plan, preview: &Preview, rates: &Rates) -> Self {
         let estimate = estimate(&preview.work, rates);
         let hours = hours(&preview.work, &plan.limits, rates);

@@ -1,5 +1,5 @@
-//! A plan's preview for programs. The shape is documented in the command's help; it gains keys, and loses or changes them only
-//! with another `version`.
+//! A plan's preview as JSON. The command's help documents the format. New keys may be added at any time; a key is
+//! removed or changed only with a new `version`.
 
 use serde_json::{Value as Json, json};
 
@@ -11,10 +11,10 @@ use crate::estimate::{Line, Part, Quantity};
 use crate::jobs::{advice, why_untrusted};
 use crate::object::{Fact, ObjectId, ObjectState, Restoration, StorageClass, Tier, VersionId};
 
-/// The version of the shape.
+/// The version of the format.
 const VERSION: u32 = 1;
 
-/// Everything that there is to say.
+/// Returns the whole preview.
 pub(super) fn of(view: &View<'_>) -> Json {
     let preview = view.preview;
     let exact = numbers::is_exact(view);
@@ -61,7 +61,7 @@ pub(super) fn of(view: &View<'_>) -> Json {
     })
 }
 
-/// One object, and what becomes of it.
+/// Returns one object and its predicted result.
 pub(super) fn object(prospect: &Prospect) -> Json {
     let mut object = name(&prospect.object);
     object["before"] = state(&prospect.before);
@@ -99,7 +99,7 @@ fn name(object: &ObjectId) -> Json {
     })
 }
 
-/// What is known of an object; what is not is null.
+/// Returns what is known of an object. Unknown values are null.
 fn state(state: &ObjectState) -> Json {
     let tags = state.tags.known().map(|tags| tags.iter().collect::<std::collections::BTreeMap<_, _>>());
     let restored = match &state.restoration {
@@ -174,7 +174,7 @@ fn cost(view: &View<'_>) -> Json {
                 Part::Own => "own",
                 Part::Fee => "fee",
             },
-            // JSON has no whole numbers beyond this, and no bucket has as many bytes.
+            // `serde_json` has no larger integers, and no bucket has that many bytes.
             "quantity": u64::try_from(quantity).unwrap_or(u64::MAX),
             "unit": unit,
             "days": days,
@@ -216,7 +216,7 @@ fn manifest(view: &View<'_>) -> Json {
     })
 }
 
-/// How far the server was checked, and what was found.
+/// Returns how far the server was checked, and what was found.
 fn server_check(view: &View<'_>) -> Json {
     let refusal = view.preview.refusal.as_ref();
     json!({

@@ -1,6 +1,6 @@
-//! A plan's preview as Markdown, for a pull request: a summary, and the diff folded away.
+//! A plan's preview as Markdown for a pull request: a summary, and a folded diff.
 //!
-//! Names and values are strangers' words: they stand in code, and nothing in them ends it.
+//! Names and values are untrusted text. They are formatted as code and cannot break out of it.
 
 use std::fmt::Write as _;
 
@@ -15,13 +15,13 @@ use crate::cli::summary::{line, objects, operation, source, store};
 use crate::diff::{Fate, lines};
 use crate::jobs::{advice, why_untrusted};
 
-/// The most characters: GitHub takes 65,536 for a comment, and somebody may want to write something around it.
+/// The maximum number of characters. GitHub allows 65,536 in a comment, and users may want to add their own text.
 const MOST: usize = 60_000;
 
-/// Its blocks are coloured by the signs at the beginnings of their lines.
+/// The language of the folded blocks: lines are coloured by the sign at their start.
 const DIFF: &str = "diff";
 
-/// Everything that there is to say, as far as there is room.
+/// Returns the whole preview, as far as there is room.
 pub(super) fn of(view: &View<'_>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "### batchplan: {}\n", code(&view.plan.name));
@@ -51,7 +51,7 @@ pub(super) fn of(view: &View<'_>) -> String {
 
 fn what(view: &View<'_>) -> String {
     let rows = view.preview.frozen.rows();
-    // The first row is the table's head: there is none without.
+    // A Markdown table needs a header, so the first row is the header.
     let mut text = format!("| plan | {} |\n|:---|:---|\n", code(&line(&view.file)));
     let mut row = |what: &str, value: &str| {
         let _ = writeln!(text, "| {what} | {} |", code(&line(value)));
@@ -122,7 +122,7 @@ fn warnings(view: &View<'_>) -> String {
     text
 }
 
-/// What has changed since the plan was applied last.
+/// Returns what has changed since the plan was last applied.
 fn since(view: &View<'_>) -> Part {
     let Some(earlier) = view.earlier else { return Part { heading: String::new(), language: DIFF, lines: Vec::new() } };
     let mut lines: Vec<_> = earlier.plan_diff.lines().map(block_line).collect();
@@ -140,7 +140,7 @@ fn since(view: &View<'_>) -> Part {
     Part { heading: format!("what changed since job {}", earlier.job), language: DIFF, lines }
 }
 
-/// Objects and what becomes of them.
+/// Returns some objects and how they change.
 fn diff(view: &View<'_>) -> Part {
     let shown = &view.preview.shown;
     let mut found = Vec::new();

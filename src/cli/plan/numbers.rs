@@ -1,4 +1,4 @@
-//! Counts, money and time in words.
+//! Formats counts, amounts of money and durations.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::diff::{Interval, Share};
 use crate::estimate::{Estimate, Hours, Line, Pace, Price, Quantity, Rates};
 use crate::money::Currency;
 
-/// What becomes of objects: a word for it, and how many of those that were looked at.
+/// Returns each predicted result and the number of objects in the sample that have it.
 pub(super) fn fates(view: &View<'_>) -> [(&'static str, u64); 4] {
     let tally = &view.preview.tally;
     [("to change", tally.changes), ("unchanged", tally.stays), ("would fail", tally.fails), ("unknown", tally.open)]
 }
 
-/// Of all objects, how many.
+/// Extrapolates a count in the sample to all objects.
 pub(super) fn of_all(view: &View<'_>, found: u64) -> Interval {
     share(view, found).of_all()
 }
@@ -24,12 +24,12 @@ pub(super) fn share(view: &View<'_>, found: u64) -> Share {
     view.preview.tally.share(found, view.preview.frozen.rows())
 }
 
-/// Whether every object was looked at.
+/// Returns whether every object was read.
 pub(super) fn is_exact(view: &View<'_>) -> bool {
     share(view, 0).is_exact()
 }
 
-/// `1,204,331 objects: 1,180,002 to change, 23,900 unchanged, 429 would fail`.
+/// Returns the headline, such as `1,204,331 objects: 1,180,002 to change, 23,900 unchanged, 429 would fail`.
 pub(super) fn headline(view: &View<'_>) -> String {
     let about = if is_exact(view) { "" } else { "about " };
     let parts: Vec<_> = fates(view)
@@ -40,13 +40,13 @@ pub(super) fn headline(view: &View<'_>) -> String {
     format!("{}: {}", crate::cli::summary::objects(view.preview.frozen.rows()), parts.join(", "))
 }
 
-/// What to go on with where every object was looked at and none would change.
+/// Returns the text to show instead of a command if every object was read and none would change.
 pub(super) fn nothing_to_do(view: &View<'_>) -> Option<&'static str> {
     let idle = is_exact(view) && !view.preview.tally.has_changes();
     idle.then_some("nothing to do: every object is as the plan wants it")
 }
 
-/// What the sample leaves open; nothing where every object was looked at.
+/// Returns the confidence intervals of a sample, or `None` if every object was read.
 pub(super) fn certainty(view: &View<'_>) -> Option<String> {
     if is_exact(view) {
         return None;
@@ -67,7 +67,6 @@ pub(super) fn certainty(view: &View<'_>) -> Option<String> {
     ))
 }
 
-/// How much of something there is.
 pub(super) fn quantity(quantity: Quantity) -> String {
     match quantity {
         Quantity::Requests(count) | Quantity::Objects(count) | Quantity::Jobs(count) => HumanCount(count).to_string(),
@@ -78,7 +77,7 @@ pub(super) fn quantity(quantity: Quantity) -> String {
     }
 }
 
-/// In GB of 2^30 bytes, as they are billed; a size that is smaller than a hundredth of one in bytes.
+/// Formats a size in GB of 2^30 bytes, as it is billed. A size that rounds to 0.00 GB is shown in bytes.
 fn gigabytes(bytes: u128) -> String {
     const GB: u128 = 1 << 30;
     let hundredths = (bytes * 100 + GB / 2) / GB;
@@ -89,7 +88,7 @@ fn gigabytes(bytes: u128) -> String {
     format!("{}.{:02} GB", HumanCount(whole), hundredths % 100)
 }
 
-/// `0.005 USD per 1,000`.
+/// Formats a price, such as `0.005 USD per 1,000`.
 pub(super) fn price(price: &Price, currency: Currency) -> String {
     let unit = match price.unit() {
         crate::estimate::Unit::Each(1) => "each".to_owned(),
@@ -99,7 +98,7 @@ pub(super) fn price(price: &Price, currency: Currency) -> String {
     format!("{} {unit}", price.amount(currency))
 }
 
-/// A line of the estimate: what, how much, at which price, and what it costs or why that is not known.
+/// Returns the columns of an estimate line: what, quantity, unit price, and the amount or why it is not known.
 pub(super) fn cost_line(line: &Line, currency: Option<Currency>) -> [String; 4] {
     let unit = match (&line.price, currency) {
         (Some(it), Some(currency)) if it.amount(currency).is_none() => "free".to_owned(),
@@ -113,7 +112,7 @@ pub(super) fn cost_line(line: &Line, currency: Option<Currency>) -> [String; 4] 
     [line.what.clone(), quantity(line.quantity), unit, amount]
 }
 
-/// Whose prices they are; or why there are none, and what to do about it.
+/// Returns the name and date of the price book. If there are no prices, returns why and what to do about it.
 pub(super) fn book(estimate: &Estimate) -> Result<String, (String, String)> {
     match &estimate.rates {
         Rates::Known(entry) => Ok(format!("{}, {}", entry.name, entry.dated)),
@@ -125,7 +124,7 @@ pub(super) fn currency(estimate: &Estimate) -> Option<Currency> {
     estimate.rates.entry().map(|entry| entry.currency)
 }
 
-/// How long it takes at the plan's rate, and at the provider's limits.
+/// Returns the duration at the plan's rate and, if the provider's limits are known, at those limits.
 pub(super) fn durations(hours: &Hours) -> Vec<(&'static str, String)> {
     let pace = match hours.pace {
         Pace::Capped => "requests_per_second".to_owned(),
@@ -142,7 +141,7 @@ pub(super) fn durations(hours: &Hours) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// `2 h 5 min`, `40 s`.
+/// Formats a duration, such as `2 h 5 min` or `40 s`.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

@@ -13,7 +13,7 @@ use crate::diff::{Fate, Group, Line, Mark, Prospect, lines};
 use crate::jobs::advice;
 use crate::object::ObjectId;
 
-/// Everything that there is to say.
+/// Returns the whole preview.
 pub(super) fn of(view: &View<'_>) -> String {
     let mut text = String::new();
     let rows = view.preview.frozen.rows();
@@ -37,7 +37,7 @@ pub(super) fn of(view: &View<'_>) -> String {
     text
 }
 
-/// What is to be expected, in short, for who is to say yes.
+/// Returns a short version, shown before asking for confirmation.
 pub(super) fn brief(view: &View<'_>) -> String {
     let mut text = failures(view) + &doubts(view);
     let _ = writeln!(text, "{}", Paint(view.colour).bold(&numbers::headline(view)));
@@ -56,7 +56,7 @@ pub(super) fn brief(view: &View<'_>) -> String {
     text
 }
 
-/// One object, and what becomes of it.
+/// Returns one object and its predicted result.
 pub(super) fn object(prospect: &Prospect, colour: bool) -> String {
     let paint = Paint(colour);
     let name = name(&prospect.object);
@@ -78,13 +78,13 @@ pub(super) fn object(prospect: &Prospect, colour: bool) -> String {
     }
 }
 
-/// `bucket/key (version)`.
+/// Formats an object as `bucket/key (version)`.
 pub(super) fn name(object: &ObjectId) -> String {
     let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", cell(id.as_str())));
     format!("{}/{}{version}", object.bucket, object.key)
 }
 
-/// What has changed since the plan was applied last.
+/// Returns what has changed since the plan was last applied.
 fn changes_since(view: &View<'_>) -> String {
     let Some(earlier) = view.earlier else { return String::new() };
     let paint = Paint(view.colour);
@@ -188,7 +188,7 @@ fn doubts(view: &View<'_>) -> String {
     text
 }
 
-/// How many of a group there are, among those that were looked at.
+/// Returns the number of objects in a group, marked if it counts only the sample.
 fn of_those(view: &View<'_>, group: &Group) -> String {
     let of = if numbers::is_exact(view) { "" } else { " of the sample" };
     format!("{}{of}", objects(group.count))
@@ -200,7 +200,7 @@ fn some(text: &mut String, group: &Group) {
     }
 }
 
-/// What was not asked of the store.
+/// Returns which facts were taken from the inventory instead of the store.
 pub(super) fn facts(view: &View<'_>) -> String {
     let told = view.preview.told;
     let Some(since) = told.since else { return String::new() };
@@ -267,7 +267,7 @@ fn warnings(view: &View<'_>) -> String {
     if text.is_empty() { text } else { format!("\n{text}") }
 }
 
-/// Columns side by side: the first to the left, quantities to the right, no blank at an end of a line.
+/// Aligns columns: the first to the left, quantities to the right. Lines have no trailing spaces.
 pub(super) fn table(rows: &[[String; 4]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (first, second, third) = (width(0), width(1), width(2));
@@ -279,7 +279,7 @@ pub(super) fn table(rows: &[[String; 4]]) -> String {
     text
 }
 
-/// Colours, or none.
+/// Adds ANSI colours, if enabled.
 struct Paint(bool);
 
 impl Paint {

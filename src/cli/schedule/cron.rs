@@ -1,19 +1,19 @@
-//! A cron expression: five fields, as crontab(5) of the common cron and GitHub's workflows both read them.
+//! A cron expression: five fields, with the syntax that both crontab(5) and GitHub's workflows accept.
 
 use std::ops::Range;
 
 use crate::diagnostics::{Problem, Problems};
 
-/// Names of months, from January.
+/// The names of months, from January.
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
-/// Names of days, from Sunday.
+/// The names of days, from Sunday.
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
-/// Days of each month, in a leap year.
+/// The number of days of each month, in a leap year.
 const LENGTHS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-/// What some crons take instead of five fields.
+/// The shorthands that some cron implementations accept instead of five fields.
 const WORDS: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),
@@ -24,30 +24,29 @@ const WORDS: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
 ];
 
-/// When something is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cron {
     pub(super) minute: Field,
     pub(super) hour: Field,
-    /// Of the month.
+    /// The day of the month.
     pub(super) day: Field,
     pub(super) month: Field,
-    /// From 0, which is Sunday, to 6.
+    /// From 0 (Sunday) to 6.
     pub(super) weekday: Field,
 }
 
-/// One field.
+/// One field of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Field {
-    /// As it is written.
+    /// The field as it is written.
     pub(super) text: String,
-    /// What it allows, in rising order.
+    /// The values that the field allows, in ascending order.
     pub(super) values: Vec<u8>,
-    /// Whether that is everything.
+    /// Whether the field allows every value.
     pub(super) all: bool,
 }
 
-/// What is known of a field.
+/// What is allowed in a field.
 struct Kind {
     name: &'static str,
     least: u8,
@@ -63,7 +62,7 @@ const KINDS: [Kind; 5] = [
     Kind { name: "day of the week", least: 0, most: 7, names: &DAYS },
 ];
 
-/// Reads an expression. What is wrong with it is all in the problems.
+/// Parses an expression. Adds everything that is wrong with it to `problems`.
 pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Cron> {
     let words = words(text);
     if let Some(word) = words.first().filter(|word| text[(*word).clone()].starts_with('@')) {
@@ -95,7 +94,7 @@ fn five_fields() -> String {
     "give minute, hour, day of the month, month and day of the week, as in \"17 3 * * *\"".to_owned()
 }
 
-/// Where the words of a text stand.
+/// Returns the byte range of each word in a text.
 fn words(text: &str) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut at = 0;
@@ -123,7 +122,7 @@ fn field(text: &str, span: Range<usize>, kind: &Kind, problems: &mut Problems) -
         }
         at += piece.len() + 1;
     }
-    // Both are Sunday.
+    // 0 and 7 are both Sunday.
     if kind.most == 7 && allowed[7] {
         (allowed[0], allowed[7]) = (true, false);
     }
@@ -133,10 +132,10 @@ fn field(text: &str, span: Range<usize>, kind: &Kind, problems: &mut Problems) -
     sound.then(|| Field { text: word.to_owned(), values, all })
 }
 
-/// A title, a label and a remedy.
+/// The title, the label and the help of a problem.
 type Wrong = (String, String, String);
 
-/// What one element of a list allows.
+/// Returns the values that one element of a list allows.
 fn values(piece: &str, kind: &Kind) -> Result<std::iter::StepBy<std::ops::RangeInclusive<u8>>, Wrong> {
     let name = kind.name;
     if piece.is_empty() {
@@ -204,7 +203,7 @@ fn value(text: &str, kind: &Kind) -> Result<u8, Wrong> {
 }
 
 impl Cron {
-    /// Refuses what never comes, and what not every cron reads alike.
+    /// Rejects expressions that never run, and those that cron implementations read differently.
     fn refuse_doubtful(&self, words: &[Range<usize>], problems: &mut Problems) -> Option<()> {
         let Self { day, month, weekday, .. } = self;
         let longest = month.values.iter().map(|month| LENGTHS[usize::from(*month) - 1]).max();
@@ -230,12 +229,12 @@ impl Cron {
         Some(())
     }
 
-    /// Whether a day is right by either of its two fields, rather than by the one that says anything.
+    /// Returns whether a day matches if either of its two fields does. Otherwise only one of them is restricted.
     pub(super) fn either_day(&self) -> bool {
         self.day.text != "*" && self.weekday.text != "*"
     }
 
-    /// The expression with one blank between fields, and Sunday as 0 where GitHub knows no 7.
+    /// Returns the expression with one space between fields, and with Sunday as 0 because GitHub does not accept 7.
     pub(super) fn plain(&self) -> String {
         let weekday = &self.weekday;
         let days = if weekday.text.contains('7') {
@@ -246,11 +245,11 @@ impl Cron {
         [&self.minute.text, &self.hour.text, &self.day.text, &self.month.text, &days].map(String::as_str).join(" ")
     }
 
-    /// The fewest minutes between two runs within an hour or over its end; 60 and more are all alike.
+    /// Returns the minimum number of minutes between two runs within an hour or across its end, at most 60.
     pub(super) fn shortest(&self) -> u8 {
         let minutes = &self.minute.values;
         let within = minutes.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(60);
-        // Over the end of an hour only where the next one is allowed as well.
+        // Runs can only follow each other across the end of an hour if the next hour is allowed as well.
         let next = |hour: &u8| self.hour.values.contains(&((hour + 1) % 24));
         let over = match (minutes.first(), minutes.last()) {
             (Some(first), Some(last)) if self.hour.values.iter().any(next) => first + 60 - last,

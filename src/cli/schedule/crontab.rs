@@ -1,4 +1,4 @@
-//! A line of a crontab.
+//! A crontab line.
 
 use std::path::Path;
 
@@ -6,11 +6,10 @@ use super::Job;
 use super::cron::Cron;
 use crate::cli::shell::{path, word};
 
-/// The line.
 pub(super) fn line(job: &Job<'_>, cron: &Cron, program: &Path, folder: &Path) -> String {
     let arguments: Vec<_> = job.arguments().map(|it| word(&it)).collect();
     let command = format!("cd {} && {} {}", path(folder), path(program), arguments.join(" "));
-    // To cron a percent sign is the end of a line, wherever it stands.
+    // cron treats a percent sign as the end of the line, anywhere in the command.
     format!("{} {}", cron.plain(), command.replace('%', "\\%"))
 }
 

@@ -8,9 +8,9 @@ use super::cron::Cron;
 use super::{Job, in_words};
 use crate::store::Provider;
 
-/// The workflow as YAML.
+/// Returns the workflow as YAML.
 pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String {
-    // A name is no place for expressions.
+    // A workflow's name must not contain expressions.
     let name = text(&job.name.replace("${{", "$ {{"));
     let (slug, plan) = (&job.slug, text(&job.plan));
     let state = match &job.state {
@@ -108,7 +108,7 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
     out
 }
 
-/// A text that is one string to YAML, and in which GitHub sees no expression.
+/// Quotes a text as a YAML string in which GitHub evaluates no expression.
 fn text(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.replace("${{", "${{ '${{' }}").chars() {

@@ -6,10 +6,10 @@ use std::path::Path;
 use super::cron::{Cron, Field};
 use super::{Job, in_words};
 
-/// Names of days as a calendar event has them, from Sunday.
+/// The names of days in calendar events, from Sunday.
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
-/// Both units, each under a line that says where it belongs.
+/// Returns both units, each after a comment with its file name.
 pub(super) fn units(job: &Job<'_>, cron: &Cron, text: &str, program: &Path, folder: &Path) -> String {
     let name = &job.slug;
     let command = [program.display().to_string()].into_iter().chain(job.arguments()).map(|word| argument(&word));
@@ -49,7 +49,7 @@ pub(super) fn units(job: &Job<'_>, cron: &Cron, text: &str, program: &Path, fold
     out
 }
 
-/// Calendar events that come when the expression does. Where a day may be right by either of its fields, there are two.
+/// Returns the calendar events of an expression. There are two if either of the two day fields may match.
 fn events(cron: &Cron) -> Vec<String> {
     let Cron { minute, hour, day, month, weekday } = cron;
     let event = |day: Option<&Field>, weekday: Option<&Field>| {
@@ -65,7 +65,7 @@ fn events(cron: &Cron) -> Vec<String> {
 }
 
 fn named(weekday: &Field) -> String {
-    // A week begins on Monday here, so that Sunday is last.
+    // A week starts on Monday here, so Sunday comes last.
     let mut days: Vec<u8> = weekday.values.iter().map(|day| if *day == 0 { 7 } else { *day }).collect();
     days.sort_unstable();
     runs(&days, |day| DAYS[usize::from(day % 7)].to_owned())
@@ -75,7 +75,7 @@ fn list(field: &Field, show: impl Fn(u8) -> String) -> String {
     if field.all { "*".to_owned() } else { runs(&field.values, show) }
 }
 
-/// Values with commas, and those that follow one another as a range.
+/// Formats values as a comma-separated list. Three or more consecutive values become a range.
 fn runs(values: &[u8], show: impl Fn(u8) -> String) -> String {
     let mut parts = Vec::new();
     for run in values.chunk_by(|one, next| one + 1 == *next) {
@@ -87,12 +87,12 @@ fn runs(values: &[u8], show: impl Fn(u8) -> String) -> String {
     parts.join(",")
 }
 
-/// A text in which systemd is to see no specifiers.
+/// Escapes the specifiers of systemd in a text.
 fn specifiers(text: &str) -> String {
     text.replace('%', "%%")
 }
 
-/// A word of a command line, as systemd takes it apart.
+/// Quotes a word of a systemd command line.
 fn argument(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@+,=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

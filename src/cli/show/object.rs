@@ -1,4 +1,4 @@
-//! A job for programs. The help of `batchplan show` documents it.
+//! A job as JSON. The help of `batchplan show` documents the format.
 
 use serde_json::{Value as Json, json};
 
@@ -9,7 +9,6 @@ use crate::jobs::{Description, Presence, ReportState, advice};
 use crate::journal::{ErrorCode, Example, Origin, Reason};
 use crate::object::VersionId;
 
-/// The object.
 pub(super) fn of(description: &Description, style: &Style) -> Json {
     let Description { job, presence, plan, .. } = description;
     let holder = match presence {

@@ -1,4 +1,4 @@
-//! A job for people.
+//! A job as text for a terminal.
 
 use std::fmt::{Display, Write as _};
 
@@ -12,7 +12,7 @@ use crate::cli::when::shown;
 use crate::jobs::{Description, Presence, ReportState, advice};
 use crate::journal::{ErrorCode, JobRecord, Origin, Reason};
 
-/// The page, without a line end at its end. Whoever prints it makes it harmless.
+/// Returns the page, without a line break at its end. The caller must escape it before printing.
 pub(super) fn of(description: &Description, style: &Style) -> String {
     let mut page = Page(format!("job {} is {}", description.job.id, standing(description)));
     standing_rows(&mut page, description);
@@ -25,20 +25,20 @@ pub(super) fn of(description: &Description, style: &Style) -> String {
     page.0
 }
 
-/// Columns that a label takes.
+/// The width of the label column.
 const WIDTH: usize = 15;
 
-/// Lines of a label and a value.
+/// Lines that consist of a label and a value.
 struct Page(String);
 
 impl Page {
-    /// A value on one line, so that none of it passes for another row.
+    /// Adds a value on one line, so that no part of it can pass for another row.
     fn row(&mut self, label: &str, value: impl Display) {
         let value = value.to_string().replace('\n', "\\n");
         let _ = write!(self.0, "\n  {label:WIDTH$}{value}");
     }
 
-    /// A text of one line or of several: those stand behind bars, so that none of them passes for another row.
+    /// Adds a text. The lines of a longer text start with a bar, so that none of them can pass for another row.
     fn text_if(&mut self, label: &str, text: Option<&str>) {
         let mut lines = text.iter().flat_map(|text| text.trim_end().lines()).peekable();
         let Some(first) = lines.next() else { return };
@@ -56,7 +56,7 @@ impl Page {
     }
 }
 
-/// Such as `Active`, or `Active (interrupted: its process is gone)`.
+/// Returns the status, such as `Active` or `Active (interrupted: its process is gone)`.
 fn standing(description: &Description) -> String {
     let interrupted = " (interrupted: its process is gone)";
     let more = if description.presence == Presence::Interrupted { interrupted } else { "" };

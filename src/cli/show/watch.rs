@@ -1,6 +1,6 @@
-//! A job, shown again and again until it is over or stops.
+//! Shows a job again and again until it is over or stops.
 //!
-//! Nothing here listens to signals: the first one ends the process, and there is nothing that it could leave half done.
+//! Signals are not handled here: the first one ends the process, which leaves nothing half done.
 
 use std::thread;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::job::{JobId, JobStatus};
 use crate::jobs::{Description, Presence, describe};
 use crate::journal::Journal;
 
-/// How often the job is looked at.
+/// The interval at which the job is read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often in a row a job must be seen without its process: one that was created a moment ago has none yet.
+/// How many times in a row a job must be seen without a process. A job that was just created has none yet.
 const INTERRUPTED_LOOKS: u32 = 3;
 
 /// Shows the job whenever it has changed.
@@ -50,7 +50,7 @@ pub(super) fn watch(
     }
 }
 
-/// Whether nothing will become of the job by itself.
+/// Returns whether the job will not change by itself.
 fn stands_still(description: &Description) -> bool {
     let status = description.job.status;
     let waits = matches!(status, JobStatus::Paused | JobStatus::Suspended);
@@ -59,11 +59,11 @@ fn stands_still(description: &Description) -> bool {
 
 /// Where the job is shown.
 enum View {
-    /// In place, on a screen.
+    /// In place, on a terminal's screen.
     Screen(ProgressBar),
-    /// A line each time.
+    /// As a line for each change.
     Lines,
-    /// A JSON object each time, on a line of its own.
+    /// As a JSON object on a line of its own for each change.
     Objects,
 }
 
@@ -95,7 +95,7 @@ impl View {
         Ok(())
     }
 
-    /// What stays on a screen when the watching is over.
+    /// Prints what stays on the screen when watching ends.
     fn leave(&self, text: &str, terminal: Terminal) -> Result<(), Error> {
         if let Self::Screen(bar) = self {
             bar.finish_and_clear();
@@ -105,7 +105,7 @@ impl View {
     }
 }
 
-/// Such as `Active: 20 of 100 objects, 1 failed`.
+/// Returns a line such as `Active: 20 of 100 objects, 1 failed`.
 fn line(description: &Description) -> String {
     let job = &description.job;
     let interrupted = if description.presence == Presence::Interrupted { " (interrupted)" } else { "" };

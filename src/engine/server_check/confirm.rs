@@ -1,4 +1,4 @@
-//! First writes that an earlier run has sent, and of which nobody knows what came.
+//! Checks first writes that an earlier run has sent and whose result is unknown.
 
 use super::writes::Content;
 use super::{RefusalKind, ServerCheck, ServerRefusal, locked};
@@ -8,7 +8,7 @@ use crate::journal::{FirstWrite, TrustScope};
 use crate::operation::Step;
 
 impl Worker {
-    /// Looks at the objects whose first writes an earlier run has sent without recording what came of them.
+    /// Checks every object whose first write was sent by an earlier run that did not record the result.
     pub(super) async fn confirm_all(&self, check: &ServerCheck) -> Result<(), Halt> {
         let unconfirmed: Vec<_> = locked(&check.unconfirmed).clone().into_iter().collect();
         for (scope, write) in unconfirmed {

@@ -1,17 +1,18 @@
-//! Whether a server means what is meant: that it takes a request about an object's tags, ACL or restore for one about those,
-//! and not for one about the object itself.
+//! Checks that a server handles a request about an object's tags, ACL or restore as such, and not as a request about
+//! the object itself.
 //!
-//! A server that does not know a sub-resource may ignore it. `PUT key?tagging` then replaces the object's content, and
-//! `DELETE key?tagging` deletes the object, with a success each time. So a server is trusted with the requests of a scope (a bucket, an
-//! aspect of its objects, whether they delete it, whether they name a version) only once it has shown three things:
+//! A server that does not know a sub-resource may ignore it. `PUT key?tagging` then replaces the object's content,
+//! and `DELETE key?tagging` deletes the object, each time with a success status. A scope is a bucket, an aspect of
+//! its objects, whether the request deletes the aspect, and whether it names a version. The server is trusted with
+//! the requests of a scope only after it has shown three things:
 //!
-//! - the sub-resource of an object that exists is that document, without the headers of an object (`reads`);
-//! - the sub-resource of a key that was invented is no success (`reads`);
-//! - the first write, sent while no other unproven one is in flight, leaves content and length as they were, and reads back as
-//!   it was sent (`writes`).
+//! - The sub-resource of an existing object is that document, without the headers of an object (`reads`).
+//! - A request for the sub-resource of an invented key fails (`reads`).
+//! - The first write, sent while no other unproven write is in flight, leaves content and length unchanged and reads
+//!   back as it was sent (`writes`).
 //!
-//! Later answers are looked at as well: the headers of an object where none should be end the job. And some of the later
-//! writes are: HEAD before and after shows whether the content stayed (`samples`).
+//! Later answers are checked as well: an object's headers in an answer that should not have them end the job. Some of
+//! the later writes are sampled: HEAD before and after shows whether the content stayed the same (`samples`).
 
 mod confirm;
 mod reads;
@@ -34,89 +35,89 @@ use crate::operation::Aspect;
 
 pub use reads::ReadCheck;
 
-/// How far a job's server has proven itself. Shared by all that work on the job.
+/// What a job's server has proven so far. Shared by all workers of the job.
 #[derive(Debug, Default)]
 pub struct ServerCheck {
-    /// Scopes that have proven themselves, and how many writes each has seen since.
+    /// The proven scopes, and the number of writes to each since its proof.
     proven: Mutex<HashMap<TrustScope, u64>>,
-    /// Scopes in which the content of an object changed while it was written, until they prove themselves again.
+    /// Scopes in which an object's content changed during its write, until they are proven again.
     doubted: Mutex<HashSet<TrustScope>>,
-    /// How many samples in a row could not be looked at.
+    /// The number of consecutive samples that could not be checked.
     unseen: AtomicU32,
-    /// What was proven by reading, as far as that goes.
+    /// Scopes that passed the read checks.
     read: Mutex<HashSet<TrustScope>>,
-    /// Writes of an earlier run of which nobody knows what came.
+    /// First writes of an earlier run whose result is unknown.
     unconfirmed: Mutex<HashMap<TrustScope, FirstWrite>>,
-    /// Held by whoever sends a write to a server that has not proven itself.
+    /// Held while a write is sent to a server that has not proven itself.
     turn: tokio::sync::Mutex<()>,
     refused: AtomicBool,
-    /// Whether a write of this job has proven a scope, so that others followed it.
+    /// Whether a write of this job has proven a scope, so that other writes followed.
     has_written: AtomicBool,
-    /// Whether the manifest names objects that are missing.
+    /// Whether the manifest names missing objects.
     some_missing: AtomicBool,
-    /// How many first writes in a row failed because the server gave no usable answer.
+    /// The number of consecutive first writes that failed because the server gave no usable answer.
     unanswered: AtomicU32,
-    /// The journal and the job's number, where it is to be remembered.
+    /// The journal and the job's number, if the results are recorded.
     record: Option<(Journal, i64)>,
 }
 
 /// Why a server is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerRefusal {
-    /// The object that it was seen with.
+    /// The object that revealed the problem.
     pub object: ObjectId,
-    /// The aspect.
+    /// The aspect that the request was about.
     pub aspect: Aspect,
-    /// What is wrong with it.
+    /// What kind of problem it is.
     pub kind: RefusalKind,
-    /// What the server did, as a sentence without its end.
+    /// What the server did, as a sentence without a final period.
     pub what: String,
-    /// Whether a request that writes was carried out: to try again may cost one more object.
+    /// Whether a write was carried out. Trying again may then damage one more object.
     pub after_write: bool,
-    /// Whether other writes had succeeded before: they may have harmed their objects as well.
+    /// Whether other writes had succeeded before. They may have damaged their objects as well.
     pub others_written: bool,
 }
 
-/// The code under which an object stands in the report whose write ended the trust.
+/// The report's error code of an object whose write failed the server check.
 pub const SERVER_CHECK_FAILED: &str = "ServerCheckFailed";
 
-/// The code under which an object stands in the report that is as it was, although the server said that it wrote it.
+/// The report's error code of an object that is unchanged although the server reported a successful write.
 pub const NOT_KEPT: &str = "WriteNotKept";
 
-/// The code under which an object stands in the report whose content changed while it was written.
+/// The report's error code of an object whose content changed during its write.
 pub const CONTENT_CHANGED: &str = "ContentChanged";
 
-/// How a refusal begins where nothing was found to be wrong, because the check could not be made.
+/// The start of the message if nothing was found to be wrong but the check could not be completed.
 pub const INCONCLUSIVE: &str = "the server check could not be made";
 
-/// What a refusal says where the object itself is as it was.
+/// The message if a write was not stored and the object itself is unchanged.
 pub const KEEPS_NOTHING: &str = "does not keep what it is sent";
 
-/// What a refusal says where a permission is missing for the check.
+/// The message if a permission for the check is missing.
 pub const A_READ_IS_DENIED: &str = "a read is denied";
 
-/// What a refusal says where the server fails.
+/// The message if the server gives no usable answer.
 pub const NO_USABLE_ANSWER: &str = "the server gives no usable answer";
 
 /// What is wrong with a server that is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// It takes a request about the aspect for one about the object itself.
+    /// The server applies a request about the aspect to the object itself.
     TakesForObject,
-    /// It says that it has done what was asked for, and has not.
+    /// The server reports success but did not store the change.
     NotKept,
-    /// It says that it does not know the request.
+    /// The server says that it does not know the request.
     Unsupported,
     /// This read, which the check needs, is denied.
     Denied(Call),
-    /// What a look brought does not suffice.
+    /// HEAD or a read did not show enough to decide.
     Unseen,
-    /// It gives no usable answer.
+    /// The server gives no usable answer.
     Silent,
 }
 
 impl RefusalKind {
-    /// What it is called in JSON.
+    /// Returns the name used in JSON output.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -149,11 +150,11 @@ impl fmt::Display for ServerRefusal {
 }
 
 impl ServerCheck {
-    /// A check that goes on with what a job has found out before, and records what it finds out. A refusal among that is for
-    /// the caller to obey.
+    /// Loads what the job has found out before, and records what it finds out from now on. The caller must act on a
+    /// recorded refusal.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// Returns an error if the journal cannot be read.
     pub fn of_job(journal: &Journal, job: i64) -> Result<Self, JournalError> {
         let mut check = Self { record: Some((journal.clone(), job)), ..Self::default() };
         for ServerVerdict { scope, trust } in journal.server_verdicts(job)? {
@@ -171,7 +172,7 @@ impl ServerCheck {
         Ok(check)
     }
 
-    /// Whether nothing more may be sent.
+    /// Returns whether the check has failed, so that nothing more may be sent.
     pub(super) fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
@@ -180,17 +181,17 @@ impl ServerCheck {
         locked(&self.proven).contains_key(scope)
     }
 
-    /// Whether it has proven itself with any request about this aspect in this bucket.
+    /// Returns whether any request about this aspect in this bucket has been proven.
     fn knows(&self, bucket: &Bucket, aspect: Aspect) -> bool {
         locked(&self.proven).keys().any(|scope| (&scope.bucket, scope.aspect) == (bucket, aspect))
     }
 
-    /// Has the next write of each bucket and aspect checked again.
+    /// Discards all proofs: the next write of each scope is checked again.
     pub fn forget(&self) {
         locked(&self.proven).clear();
     }
 
-    /// Notes that reading has shown what it can, so that it is not repeated before each first write that fails.
+    /// Marks a scope as passed by the read checks, so that they are not repeated before each first write that fails.
     fn has_read(&self, scope: &TrustScope) {
         let mut read = locked(&self.read);
         if read.len() >= MAX_SERVER_CHECKS as usize {
@@ -203,28 +204,28 @@ impl ServerCheck {
         self.record(&scope, ServerTrust::Proven).await?;
         let mut proven = locked(&self.proven);
         if proven.len() >= MAX_SERVER_CHECKS as usize {
-            // A job of more buckets proves some of them again.
+            // A job with more scopes than this proves some of them again.
             proven.clear();
         }
         self.has_written.store(true, Ordering::Relaxed);
         locked(&self.doubted).remove(&scope);
-        // The first write was looked at.
+        // Counts the first write, which was checked.
         proven.insert(scope, 1);
         Ok(())
     }
 
-    /// Where writes have succeeded before, whatever it was seen by.
+    /// Notes in the failure whether other writes have succeeded before.
     fn with_others(&self, refusal: ServerRefusal) -> ServerRefusal {
         ServerRefusal { others_written: self.has_written.load(Ordering::Relaxed), ..refusal }
     }
 
-    /// After a write that has shown that the server is not to be trusted.
+    /// The failure after a write that showed that the server is not to be trusted.
     fn refusal_of_write(&self, object: &ObjectId, aspect: Aspect, kind: RefusalKind, what: String) -> ServerRefusal {
         let refusal = ServerRefusal { after_write: true, ..ServerRefusal::of_read(object, aspect, kind, what) };
         self.with_others(refusal)
     }
 
-    /// Ends the trust: whatever is recorded, nothing more is sent.
+    /// Fails the check: nothing more is sent, even if recording fails.
     async fn refuse(&self, refusal: &ServerRefusal) -> Result<(), Halt> {
         self.refused.store(true, Ordering::Relaxed);
         let (bucket, aspect) = (refusal.object.bucket.clone(), refusal.aspect);
@@ -240,21 +241,22 @@ impl ServerCheck {
         Ok(())
     }
 
-    /// Has the next write of this scope sent alone and looked at, like the first.
+    /// Revokes a scope's proof: its next write is sent alone and checked like the first.
     async fn unprove(&self, scope: &TrustScope) -> Result<(), Halt> {
         locked(&self.proven).remove(scope);
         locked(&self.read).remove(scope);
         self.clear(scope).await
     }
 
-    /// The same, where a content has changed. Whether another one had since the scope has proven itself.
+    /// Revokes a scope's proof because an object's content has changed. Returns whether that had already happened
+    /// since the last proof.
     async fn doubt(&self, scope: &TrustScope) -> Result<bool, Halt> {
         let first = locked(&self.doubted).insert(scope.clone());
         self.unprove(scope).await?;
         Ok(!first)
     }
 
-    /// Whether first writes of an earlier run are still to be looked at.
+    /// Returns whether first writes of an earlier run are still to be checked.
     fn has_unconfirmed(&self) -> bool {
         !locked(&self.unconfirmed).is_empty()
     }
@@ -265,7 +267,7 @@ impl ServerCheck {
         journal.record_server(*job, verdict, Timestamp::now()).await.map_err(|error| unrecorded(&error))
     }
 
-    /// Has what was recorded kept elsewhere as well, where the state is: the next machine must know of the write.
+    /// Pushes what was recorded to the remote state, if there is one: another machine must know about the write.
     async fn secure(&self) -> Result<(), Halt> {
         let Some((journal, _)) = &self.record else { return Ok(()) };
         journal.secure().await.map_err(|error| unrecorded(&error))
@@ -282,18 +284,18 @@ fn unrecorded(error: &JournalError) -> Halt {
 }
 
 impl ServerRefusal {
-    /// Before anything was written.
+    /// The failure of a check before anything was written.
     fn of_read(object: &ObjectId, aspect: Aspect, kind: RefusalKind, what: String) -> Self {
         Self { object: object.clone(), aspect, kind, what, after_write: false, others_written: false }
     }
 
-    /// Of an object that was not written, or of which nobody knows.
+    /// The result for an object that was not written, or whose write has an unknown result.
     fn without_outcome(self) -> Untrusted {
         Untrusted { refusal: self, failure: None }
     }
 }
 
-/// The header of an object itself that an answer about its tags or ACL has and should not have.
+/// Returns the header of an object itself that an answer about its tags or ACL should not have.
 fn telltale(call: &Call, headers: ObjectHeaders) -> Option<ObjectHeader> {
     let signs: &[ObjectHeader] = match call {
         Call::GetTags | Call::GetAcl => &[ObjectHeader::ETag, ObjectHeader::LastModified],
@@ -304,7 +306,7 @@ fn telltale(call: &Call, headers: ObjectHeaders) -> Option<ObjectHeader> {
     signs.iter().copied().find(|header| headers.has(*header))
 }
 
-/// What is kept is whole at every moment, so that a poisoned lock is as good.
+/// The guarded values are consistent at every moment, so a poisoned lock is harmless.
 fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What reading alone shows of a server.
+//! Checks a server by reading alone.
 
 use super::writes::Marked;
 use super::{RefusalKind, ServerRefusal, telltale};
@@ -8,27 +8,27 @@ use crate::object::{Key, MAX_KEY_BYTES, ObjectId};
 use crate::operation::{Aspect, Step};
 use crate::task::{Failure, Fault, FaultClass};
 
-/// What reading has shown of a server, with one object.
+/// The result of the read checks with one object.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadCheck {
-    /// It knows the sub-resource.
+    /// The server knows the sub-resource.
     Proven,
-    /// The object is not there, which says nothing of the server.
+    /// The object does not exist, which shows nothing about the server.
     Absent(Box<Fault>),
-    /// It does not know the sub-resource, or the check is denied.
+    /// The server does not know the sub-resource, or denies a read that the check needs.
     Refused(Box<ServerRefusal>),
-    /// Nobody can tell: a request failed.
+    /// Unknown: a request failed.
     Failed(Box<Fault>),
-    /// The service refuses the credentials.
+    /// The service rejected the credentials.
     Credentials(Box<Fault>),
-    /// It was stopped.
+    /// The check was stopped.
     Stopped,
 }
 
 impl Worker {
-    /// Checks by reading alone whether the server knows the sub-resource of an aspect, and whether HEAD would show what a
-    /// write does to the object. A restore has no sub-resource.
+    /// Checks by reading alone whether the server knows the sub-resource of an aspect, and whether HEAD would show a
+    /// change of the object. A restore has no sub-resource and always passes.
     pub async fn check_reads(&self, object: &ObjectId, aspect: Aspect) -> ReadCheck {
         let halt = match self.all_reads(&Visit::new(object), aspect).await {
             Ok(found) => return found,
@@ -55,7 +55,7 @@ impl Worker {
         })
     }
 
-    /// Whether the server knows the sub-resource, of an object that is worked on.
+    /// Checks whether the server knows the sub-resource of an object that is being processed.
     pub(super) async fn prove_reads(
         &self,
         visit: &Visit<'_>,
@@ -100,7 +100,7 @@ impl Worker {
         Ok(ReadCheck::Proven)
     }
 
-    /// What a read says of the server that brought no document.
+    /// Interprets a read that returned no document.
     async fn read_refused(
         &self,
         visit: &Visit<'_>,
@@ -124,7 +124,7 @@ impl Worker {
                 refused(RefusalKind::Denied(step.call.clone()), what)
             }
             Some(404 | 405) if self.is_there(visit, step).await? => match self.send(visit, step).await {
-                // It has appeared in between.
+                // The document has appeared in the meantime.
                 Ok(_) => Err(Halt::Failed(Box::new(failure))),
                 Err(Halt::Failed(again)) if matches!(again.fault.status, Some(404 | 405)) => {
                     let what = format!("{asked} was answered with {}, although HEAD finds the object", again.fault);
@@ -137,7 +137,7 @@ impl Worker {
         }
     }
 
-    /// Whether HEAD finds the object. Where that may not be asked, it is taken not to be there.
+    /// Returns whether HEAD finds the object. A denied HEAD counts as missing.
     async fn is_there(&self, visit: &Visit<'_>, step: &Step) -> Result<bool, Halt> {
         let head = Step { call: Call::Head, operation: step.operation.clone() };
         match self.send(visit, &head).await {
@@ -147,7 +147,7 @@ impl Worker {
         }
     }
 
-    /// Sends a read of the job's own, and looks at whether the answer is about what it was asked about.
+    /// Sends one of the job's own reads and checks that the answer is about the sub-resource.
     pub(in crate::engine) async fn read(&self, visit: &Visit<'_>, step: &Step) -> Result<Reply, Halt> {
         let answer = self.send(visit, step).await;
         let (Some(check), Some(aspect)) = (&self.check, Aspect::of(&step.call)) else { return answer };
@@ -163,7 +163,7 @@ impl Worker {
             },
             Err(Halt::Failed(failure)) => match telltale(&step.call, failure.fault.headers) {
                 Some(header) if failure.fault.status.is_some_and(|status| status < 300) => as_object(header),
-                // Of a server that has proven itself, it is a matter of this object.
+                // The server has proven itself, so the fault concerns only this object.
                 _ if check.knows(&visit.object.bucket, aspect) => return Err(Halt::Failed(failure)),
                 _ => match self.own_read_refused(visit, step, aspect, *failure).await? {
                     ReadCheck::Refused(refusal) => *refusal,
@@ -183,7 +183,8 @@ impl Worker {
         Err(Halt::Untrusted(Box::new(refusal.without_outcome())))
     }
 
-    /// A read of the job's own that is denied may be denied for this object alone; what else it says of the server counts.
+    /// Interprets a failed read of the job's own. It may be denied for this object alone; other errors may show
+    /// something about the server.
     async fn own_read_refused(
         &self,
         visit: &Visit<'_>,
@@ -200,7 +201,7 @@ impl Worker {
     }
 }
 
-/// Whether a server says that it does not know a request at all.
+/// Returns whether the server says that it does not know the request at all.
 pub(super) fn is_unknown_to_server(fault: &Fault) -> bool {
     fault.status == Some(501) || (fault.code == "NotImplemented" && fault.status.is_some())
 }
@@ -209,7 +210,7 @@ fn refusal(object: &ObjectId, aspect: Aspect, kind: RefusalKind, what: String) -
     ReadCheck::Refused(Box::new(ServerRefusal::of_read(object, aspect, kind, what)))
 }
 
-/// A key that nobody has used, in the folder of an object; further up where it would be too long.
+/// Invents an unused key in the folder of an object, or in a parent folder if the key would be too long.
 fn invented(object: &ObjectId) -> ObjectId {
     let name = format!("batchplan-server-check-{}", uuid::Uuid::new_v4().simple());
     let key = object.key.as_bytes();

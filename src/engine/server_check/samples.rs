@@ -1,9 +1,10 @@
-//! Looks at some of the writes that follow the first: a server may be several machines behind one name, and be replaced while a
-//! job runs.
+//! Samples the writes that follow the first one: a server may be several machines behind one name, and may be
+//! replaced while a job runs.
 //!
-//! A content that is as long as what was sent, or gone after tags were deleted, is the server's doing. Any other that changes
-//! across a write may also come from another client. So the object fails, with both contents in its message, and the next write of
-//! the scope is sent alone again: that one shows which of the two it was. A second change before that is too much of a chance.
+//! A content as long as the request's body, or one that is gone after tags were deleted, is the server's fault. Any
+//! other change of content during a write may also come from another client. So the object fails with both contents
+//! in its message, and the next write of the scope is sent alone again, which shows the cause. A second change before
+//! the scope is proven again is unlikely to come from another client, and stops the job.
 
 use std::sync::atomic::Ordering;
 
@@ -15,27 +16,27 @@ use crate::journal::TrustScope;
 use crate::operation::Step;
 use crate::task::{Fault, FaultClass};
 
-/// Up to this many writes of a scope those are looked at whose number is a power of two.
+/// Up to this many writes of a scope, each write whose number is a power of two is sampled.
 const OFTEN_UNTIL: u64 = 1024;
 
-/// Beyond that, each write whose number is a multiple of this.
+/// Beyond that, each write whose number is a multiple of this is sampled.
 const ONE_IN: u64 = 1000;
 
-/// So many samples in a row that cannot be looked at are no matter of single objects any more.
+/// The number of consecutive failed samples from which on single objects are no longer the likely cause.
 const MOST_UNSEEN: u32 = 10;
 
 impl ServerCheck {
-    /// Counts a write of a proven scope; whether it is one to look at.
+    /// Counts a write of a proven scope. Returns whether to sample it.
     fn is_sample(&self, scope: &TrustScope) -> bool {
         let mut proven = locked(&self.proven);
         let Some(writes) = proven.get_mut(scope) else { return false };
         *writes += 1;
-        // One that could not be looked at is made up for by the next.
+        // The next write makes up for a sample that could not be checked.
         is_sample(*writes) || self.unseen.load(Ordering::Relaxed) > 0
     }
 
-    /// Notes that a sample could not be looked at. Where that goes on, the first write has shown that HEAD works here, and it
-    /// does not any more: the next write goes alone.
+    /// Records that a sample could not be checked. Returns true if that happened too often: the first write has shown
+    /// that HEAD works here, and it no longer does, so the next write is sent alone.
     async fn too_many_unseen(&self, scope: &TrustScope) -> Result<bool, Halt> {
         if self.unseen.fetch_add(1, Ordering::Relaxed) + 1 < MOST_UNSEEN {
             return Ok(false);
@@ -47,7 +48,7 @@ impl ServerCheck {
 }
 
 impl Worker {
-    /// Sends a write of a scope that has proven itself, and looks at the object before and after it if its turn has come.
+    /// Sends a write of a proven scope. If it is a sample, checks the object before and after it.
     pub(super) async fn later_write(
         &self,
         check: &ServerCheck,
@@ -64,12 +65,12 @@ impl Worker {
             Some(Content::Gone(fault)) if !self.reads(visit, step).await? => {
                 return Err(self.missing(check, visit, step, *fault).await);
             }
-            // It is there, and HEAD says that it is not: no matter of this object.
+            // The object exists although HEAD says that it does not: this is not the object's fault.
             Some(Content::Gone(_)) => {
                 check.unprove(scope).await?;
                 return Box::pin(self.write(visit, step, asked_before)).await;
             }
-            // Such as an object that only its owner may look at.
+            // For example, an object that only its owner may read.
             _ if check.too_many_unseen(scope).await? => return Box::pin(self.write(visit, step, asked_before)).await,
             _ => return self.send_write(visit, step, asked_before).await,
         };
@@ -95,8 +96,8 @@ impl Worker {
         self.changed(check, scope, visit, step, (reply.status, what)).await
     }
 
-    /// Fails an object whose content has changed while it was written, for reasons unknown. A second one before the scope has
-    /// proven itself again ends the job.
+    /// Fails an object whose content has changed during its write for an unknown reason. A second one before the
+    /// scope is proven again stops the job.
     pub(super) async fn changed<T>(
         &self,
         check: &ServerCheck,
@@ -113,7 +114,8 @@ impl Worker {
         Err(failed(&step.operation, Fault { status: Some(status), ..fault }))
     }
 
-    /// One look at the object, and no second attempt: others are written meanwhile. `None` where it shows nothing.
+    /// Sends HEAD once without a retry, since other objects are written meanwhile. Returns `None` if it shows
+    /// nothing.
     async fn look_once(&self, visit: &Visit<'_>) -> Result<Option<Content>, Halt> {
         match self.attempt(visit, &Call::Head, false).await? {
             Ok(Reply { learned: Learned::Head { content: mark, .. }, headers, .. }) => {
@@ -125,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// Whether the tags or the ACL of an object can be read: then it is there, whatever HEAD says.
+    /// Returns whether the object's tags or ACL can be read, which means that the object exists, whatever HEAD says.
     async fn reads(&self, visit: &Visit<'_>, step: &Step) -> Result<bool, Halt> {
         let Some(call) = aspect_of(step).read() else { return Ok(false) };
         match self.send(visit, &Step { call, operation: step.operation.clone() }).await {
@@ -135,7 +137,7 @@ impl Worker {
         }
     }
 
-    /// Whether a content that is new is as long as the body of the request.
+    /// Returns whether a new content is as long as the body of the request.
     fn is_what_was_sent(&self, step: &Step, before: &ContentMark, after: &ContentMark) -> bool {
         let sent = self.store.body_mark(&step.call);
         let emptied = sent.size == Some(0) && after.size == Some(0) && before.size != Some(0);

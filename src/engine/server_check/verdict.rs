@@ -1,22 +1,22 @@
-//! What the answers to a first write say of a server.
+//! Interprets the answers to a first write.
 
 use super::reads::is_unknown_to_server;
 use crate::call::{Call, Learned};
 use crate::object::{Acl, ObjectId, TagSet};
 use crate::task::Fault;
 
-/// What a refusal of the first write says of the server.
+/// What an error answer to the first write shows about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Says {
-    /// It does not know the request.
+    /// The server does not know the request.
     Unknown,
-    /// It knows what the request is about.
+    /// The server knows the request.
     Known,
-    /// Nothing: the request was refused on its merits, or did not arrive.
+    /// Nothing: the request was rejected for its content, or did not arrive.
     Nothing,
 }
 
-/// Errors that the services document for a restore, and nothing else brings about.
+/// Errors that the services document for restores only.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
 /// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
 const OF_RESTORES: [&str; 6] = [
@@ -28,7 +28,7 @@ const OF_RESTORES: [&str; 6] = [
     "OperationNotSupported",
 ];
 
-/// Errors that a server which knows restores has for a request that it does not like.
+/// Errors with which a server that knows restores rejects an invalid request.
 const ON_ITS_MERITS: [&str; 4] = ["InvalidArgument", "InvalidRequest", "MalformedXML", "InvalidTier"];
 
 pub(super) fn verdict(call: &Call, fault: &Fault) -> Says {
@@ -41,7 +41,7 @@ pub(super) fn verdict(call: &Call, fault: &Fault) -> Says {
     }
 }
 
-/// What differs between what was sent and what is read back; `None` where nothing does.
+/// Describes how the value read back differs from what was sent; `None` if they are equal.
 pub(super) fn difference(sent: &Call, found: &Learned) -> Option<String> {
     match (sent, found) {
         (Call::PutTags(tags), Learned::Tags(found)) if tags == found => None,
@@ -56,8 +56,8 @@ pub(super) fn difference(sent: &Call, found: &Learned) -> Option<String> {
     }
 }
 
-/// How tags that were read differ from those that were sent. What the server has made of them is not told: it may be as long as
-/// it likes, and repeat secrets.
+/// Describes how tags that were read differ from those that were sent. Values of the server are not included: they
+/// may be of any length and may contain secrets.
 fn differing(sent: &TagSet, found: &TagSet) -> String {
     let mut lost =
         sent.iter().filter(|(key, value)| !found.iter().any(|(other, found)| (other, found) == (*key, *value)));
@@ -72,7 +72,8 @@ fn counted(tags: usize) -> String {
     if tags == 1 { "1 tag".to_owned() } else { format!("{tags} tags") }
 }
 
-/// The fault of an object that HEAD does not find, by the code that other requests are given: no document comes with it.
+/// Gives the fault of an object that HEAD does not find the error code of other requests, since an answer to HEAD has
+/// no error document.
 pub(super) fn named_missing(fault: Fault, object: &ObjectId) -> Fault {
     if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
         return fault;

@@ -1,4 +1,4 @@
-//! The first write to a server: sent alone, and looked at from all sides.
+//! The first write to a server: sent alone and checked from all sides.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::operation::{Aspect, Step};
 use crate::task::{Failure, Fault, FaultClass};
 use crate::timeouts::scaled;
 
-/// How long is waited before what was written is read once more: some stores show it only after a while.
+/// The waits before a write is read back again: some stores show it only after a delay.
 const AGAIN_AFTER: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -22,44 +22,44 @@ const AGAIN_AFTER: [Duration; 6] = [
     Duration::from_millis(1600),
 ];
 
-/// How many objects in a row may find the server without a usable answer before the job pauses.
+/// The number of consecutive objects without a usable answer after which the job pauses.
 const MOST_UNANSWERED: u32 = 3;
 
-/// What a HEAD says.
+/// The result of HEAD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     There { mark: ContentMark, restore: bool },
     Gone(Box<Fault>),
 }
 
-/// What a look at an object after its write has shown.
+/// The result of HEAD after a write.
 #[must_use]
 struct LookAfter {
-    /// Whether a restore shows.
+    /// Whether HEAD shows a restore.
     restore: bool,
-    /// In words, where the content is another of the same length.
+    /// A description of the change, if the content differs but has the same length.
     changed: Option<String>,
 }
 
-/// By what a change of an object's content would be seen.
+/// How a change of an object's content can be detected.
 pub(super) enum Marked {
     By(ContentMark),
-    /// There is no such object.
+    /// The object does not exist.
     Gone(Box<Fault>),
-    /// It would not be seen.
+    /// A change could not be detected.
     Refused(Box<ServerRefusal>),
 }
 
 impl Worker {
-    /// Sends a request that writes. Where the server has not proven itself yet it goes alone, and whoever else wants to write
-    /// to it waits for what comes of that.
+    /// Sends a write. If the server has not proven itself yet, the write is sent alone, and other writes to the
+    /// server wait for its result.
     pub(in crate::engine) async fn write(
         &self,
         visit: &Visit<'_>,
         step: &Step,
         asked_before: bool,
     ) -> Result<Reply, Halt> {
-        // Before anything is recorded: where the job's own restore is there already, nothing is written.
+        // Before anything is recorded: if the job's own restore already holds, nothing is written.
         if let (Call::Restore(request), Some(since), true) = (&step.call, self.asked_since, asked_before)
             && let Some(reply) = self.holds_already(visit, step, *request, since).await?
         {
@@ -81,11 +81,11 @@ impl Worker {
                 () = self.stop.cancelled() => return Err(Halt::Stopped),
                 turn = check.turn.lock() => turn,
             };
-            // Those that waited for their turn meanwhile look at nothing any more.
+            // Writes that waited meanwhile check nothing more.
             if check.is_refused() {
                 return Err(Halt::Stopped);
             }
-            // What an earlier run may have done is seen before this one does anything.
+            // Check what an earlier run may have done before this run writes.
             self.confirm_all(check).await?;
             if !check.is_proven(&scope) {
                 let first = Box::pin(self.first_write(check, &scope, visit, step, asked_before)).await;
@@ -104,8 +104,8 @@ impl Worker {
         self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await
     }
 
-    /// Where the manifest names missing objects, this one is looked for before its turn: a million of those need not wait for
-    /// each other.
+    /// If the manifest names missing objects, looks for this one before it waits its turn: a million missing objects
+    /// need not wait for each other.
     async fn skip_missing(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step) -> Result<(), Halt> {
         if !check.some_missing.load(Ordering::Relaxed) {
             return Ok(());
@@ -113,13 +113,13 @@ impl Worker {
         match self.content(visit, step).await {
             Ok(Content::Gone(fault)) => Err(self.missing(check, visit, step, *fault).await),
             Err(Halt::Stopped) => Err(Halt::Stopped),
-            // Whatever else it is, the check finds it as well, and judges it.
+            // The check meets any other error as well and interprets it.
             _ => Ok(()),
         }
     }
 
-    /// Ends a job whose server gives no usable answer to several first writes: one at a time, and each with all its retries,
-    /// its objects would fail for hours.
+    /// Stops a job whose server gives no usable answer to several first writes. Sent one at a time, each with all its
+    /// retries, its objects would fail for hours.
     async fn answered_at_all(
         &self,
         check: &ServerCheck,
@@ -164,7 +164,7 @@ impl Worker {
             Err(Halt::Failed(failure)) => {
                 return self.write_refused(check, scope, visit, step, &before, *failure).await;
             }
-            // An earlier attempt may have arrived: the next run looks.
+            // An earlier attempt may have arrived: the next run checks.
             Err(halt) => return Err(halt),
         };
         let mut changed = None;
@@ -192,7 +192,8 @@ impl Worker {
             return self.refused(check, visit, step, Some(reply.status), (RefusalKind::TakesForObject, what)).await;
         }
         if before.is_as_long_as(&sent) || (read.is_some() && read == before.size) {
-            // The object may be the very document that was sent or read: this write shows nothing, and the next one goes alone.
+            // The object's content may be the very document that was sent or read. This write proves nothing, and the
+            // next one is sent alone.
             check.clear(scope).await?;
         } else {
             check.prove(scope.clone()).await?;
@@ -200,8 +201,8 @@ impl Worker {
         Ok(reply)
     }
 
-    /// The content before the first write. Refuses where reading shows that the server is not to be trusted, or where one
-    /// content could not be told from another.
+    /// Returns the content before the first write. Fails the check if reading shows that the server is not to be
+    /// trusted, or if a change of content could not be detected.
     async fn before(
         &self,
         check: &ServerCheck,
@@ -232,7 +233,7 @@ impl Worker {
         }
     }
 
-    /// By what a change of the object's content would be seen.
+    /// Returns how a change of the object's content can be detected.
     pub(super) async fn mark(&self, visit: &Visit<'_>, aspect: Aspect, step: &Step) -> Result<Marked, Halt> {
         let asked = self.store.request_url(visit.object, &Call::Head);
         let (kind, what) = match self.content(visit, step).await {
@@ -245,7 +246,7 @@ impl Worker {
             Err(Halt::Failed(failure)) if failure.fault.status == Some(403) => {
                 (RefusalKind::Denied(Call::Head), format!("{asked} was answered with {}", failure.fault))
             }
-            // Such as an object that is encrypted with a key of its owner's: it cannot be looked at without.
+            // For example, an object encrypted with the owner's key: HEAD needs that key.
             Err(Halt::Failed(failure)) if failure.fault.class == FaultClass::Rejected => {
                 (RefusalKind::Unseen, format!("{asked} was answered with {}", failure.fault))
             }
@@ -254,8 +255,8 @@ impl Worker {
         Ok(Marked::Refused(Box::new(ServerRefusal::of_read(visit.object, aspect, kind, what))))
     }
 
-    /// An object that HEAD does not find fails unwritten, in the words of a request that has some. Where HEAD finds none although
-    /// there is one, no write could be looked at.
+    /// Fails an object that HEAD does not find, with the error code of a request that returns one. If the object can
+    /// be read although HEAD does not find it, no write could be checked, so the check fails.
     pub(super) async fn missing(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step, fault: Fault) -> Halt {
         let aspect = aspect_of(step);
         let Some(call) = aspect.read() else {
@@ -264,7 +265,7 @@ impl Worker {
         if let Err(halt) = self.send(visit, &Step { call, operation: step.operation.clone() }).await {
             return halt;
         }
-        // It may have come into being in between.
+        // The object may have been created in the meantime.
         let again = match self.content(visit, step).await {
             Ok(Content::Gone(again)) => again,
             Ok(Content::There { .. }) => return failed(&step.operation, fault),
@@ -276,12 +277,12 @@ impl Worker {
         halted(check, refusal).await
     }
 
-    /// Refuses before anything was written, or where nobody knows what came of it.
+    /// Fails the check before anything was written, or if the result of a write is unknown.
     pub(super) async fn distrust<T>(&self, check: &ServerCheck, refusal: ServerRefusal) -> Result<T, Halt> {
         Err(halted(check, refusal).await)
     }
 
-    /// Refuses after a write: the object stands in the report with what the server did.
+    /// Fails the check after a write. The object fails with a message that says what the server did.
     pub(super) async fn refused<T>(
         &self,
         check: &ServerCheck,
@@ -299,7 +300,7 @@ impl Worker {
         Err(Halt::Untrusted(Box::new(Untrusted { refusal, failure: Some(failure) })))
     }
 
-    /// One look at the object's content.
+    /// Sends HEAD once for the object's content.
     pub(super) async fn content(&self, visit: &Visit<'_>, step: &Step) -> Result<Content, Halt> {
         let head = Step { call: Call::Head, operation: step.operation.clone() };
         match self.send(visit, &head).await {
@@ -314,7 +315,7 @@ impl Worker {
         }
     }
 
-    /// One look at the object after its write, which must find it as it was. Whether a restore shows.
+    /// Sends HEAD after the write and fails if the object has changed. Returns whether it shows a restore.
     async fn unharmed(
         &self,
         check: &ServerCheck,
@@ -331,8 +332,8 @@ impl Worker {
         }
     }
 
-    /// The same, but another content of the same length is only reported: another client may have written the object in
-    /// between. One that is as long as what was sent is the server's doing.
+    /// Like `unharmed`, but a different content of the same length is only reported, because another client may have
+    /// written the object in the meantime. A content as long as the request's body is the server's fault.
     async fn look_after(
         &self,
         check: &ServerCheck,
@@ -361,8 +362,8 @@ impl Worker {
         self.refused(check, visit, step, status, (RefusalKind::TakesForObject, what)).await
     }
 
-    /// Sends a first write again, to the same object, since its content has changed across it: if it changes once more, that
-    /// is the server's doing.
+    /// Repeats a first write on the same object after its content has changed. If it changes again, that is the
+    /// server's fault.
     async fn changes_once(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step) -> Result<(), Halt> {
         let before = match self.mark(visit, aspect_of(step), step).await? {
             Marked::By(mark) => mark,
@@ -374,7 +375,8 @@ impl Worker {
         Ok(())
     }
 
-    /// The first write was sent, and what it has done cannot be seen: the next run looks before it sends anything.
+    /// Fails the check because the result of the first write cannot be checked. The next run checks it before it
+    /// sends anything.
     async fn unseen<T>(&self, check: &ServerCheck, visit: &Visit<'_>, step: &Step, fault: &Fault) -> Result<T, Halt> {
         let asked = self.store.request_url(visit.object, &step.call);
         let what = format!("the first write was sent ({asked}), and a look at what it has done failed: {fault}");
@@ -382,8 +384,8 @@ impl Worker {
         self.distrust(check, refusal).await
     }
 
-    /// Reads what was written, again for a while where it is another, and refuses the server where it stays so. The length
-    /// of the document, where it is one.
+    /// Reads back what was written, repeatedly for a while if it differs, and fails the check if it still differs.
+    /// Returns the length of the document, if there is one.
     async fn reads_back(
         &self,
         check: &ServerCheck,
@@ -415,7 +417,7 @@ impl Worker {
         }
     }
 
-    /// Reads what was written: the length of its document, or what is there instead.
+    /// Reads back what was written: returns the length of its document, or a description of the difference.
     async fn read_written(
         &self,
         check: &ServerCheck,
@@ -442,7 +444,7 @@ impl Worker {
         }
     }
 
-    /// What a first write says of the server that was refused, or never answered.
+    /// Interprets a first write that was rejected or never answered.
     async fn write_refused(
         &self,
         check: &ServerCheck,
@@ -454,7 +456,8 @@ impl Worker {
     ) -> Result<Reply, Halt> {
         let fault = &failure.fault;
         let says = verdict(&step.call, fault);
-        // Whatever it was answered with: a server that does not know the request may have done something else before it said no.
+        // Checked for every error: a server that does not know the request may have changed the object before it
+        // answered with an error.
         let _ = self.unharmed(check, visit, step, before, fault.status).await?;
         match says {
             Says::Unknown => {
@@ -476,7 +479,7 @@ impl Worker {
     }
 }
 
-/// Ends the trust without an outcome of the object.
+/// Fails the check without an outcome for the object.
 async fn halted(check: &ServerCheck, refusal: ServerRefusal) -> Halt {
     let refusal = check.with_others(refusal);
     match check.refuse(&refusal).await {

@@ -1,4 +1,4 @@
-//! Where requests wait for their turn.
+//! Admission of requests: each one waits here until it may be sent.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,11 @@ use crate::engine::pace::Pace;
 use crate::object::Bucket;
 use crate::task::{Fault, FaultClass};
 
-/// Buckets that are told apart. More of them share a governor with others, which makes them no faster than they may be.
+/// The number of admission queues. If a job has more buckets, some share a queue, which makes them no faster than
+/// their limits allow.
 const BUCKETS: usize = 64;
 
-/// The limits on what one job sends.
+/// The limits on the requests of one job.
 #[derive(Debug)]
 pub struct Throttle {
     allowance: Allowance,
@@ -27,7 +28,8 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Limits that begin gently and find out what each bucket bears, under the caps of an allowance, as it changes.
+    /// Creates limits that start low and adapt to what each bucket can take. They never exceed the quota and
+    /// follow its changes.
     #[must_use]
     pub fn new(allowance: Allowance) -> Self {
         let gates = (0..BUCKETS).map(|_| Gate::new()).collect();
@@ -46,13 +48,13 @@ impl Throttle {
     }
 
     fn gate(&self, bucket: &Bucket) -> &Gate {
-        // BUCKETS is a power of two, and fits: the low bits choose.
+        // `BUCKETS` is a power of two and less than 256, so the low byte is enough.
         let [low, ..] = self.hasher.hash_one(bucket).to_le_bytes();
         &self.gates[usize::from(low) % BUCKETS]
     }
 }
 
-/// Leave to send one request. Dropped without an answer, it was given up.
+/// A permit to send one request. If it is dropped without an answer, the request was abandoned.
 #[derive(Debug)]
 pub(in crate::engine) struct Pass<'a> {
     gate: &'a Gate,
@@ -63,7 +65,7 @@ pub(in crate::engine) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Tells what came of the request.
+    /// Reports the answer to the request.
     pub(in crate::engine) fn answered(mut self, answer: &Result<Reply, Fault>) {
         self.answered = true;
         let verdict = answer.as_ref().err().map_or(Verdict::Taken, verdict);
@@ -81,24 +83,24 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// What a fault says of the server.
+/// Returns what a fault says about the server's load.
 fn verdict(fault: &Fault) -> Verdict {
     let pause = fault.retry_after.map(|seconds| Duration::from_secs(u64::from(seconds.get())));
     match (fault.class, fault.status) {
-        // A bare 503 may have been carried out, and asks for less all the same.
+        // A bare 503 is ambiguous: the request may have been carried out. It still asks for a lower rate.
         (FaultClass::Throttled, _) | (_, Some(429 | 503)) => Verdict::Refused(pause),
         (FaultClass::Ambiguous | FaultClass::Transient, _) => Verdict::Failed,
         (FaultClass::Rejected | FaultClass::Conflict | FaultClass::Credentials, _) => Verdict::Taken,
     }
 }
 
-/// One bucket's governor, and the queue before it.
+/// One bucket's congestion controller and the queue of requests before it.
 #[derive(Debug)]
 struct Gate {
     state: Mutex<State>,
-    /// Held by whoever is first in the queue; it is fair.
+    /// Held by the first request in the queue. The lock is fair.
     first: tokio::sync::Mutex<()>,
-    /// Tells the first one that a request was answered.
+    /// Notifies the first request in the queue that another one was answered.
     freed: Notify,
 }
 
@@ -124,7 +126,7 @@ impl Gate {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Numbers that are whole at every moment, so that a poisoned lock is as good.
+        // The guarded numbers are consistent at every moment, so a poisoned lock is harmless.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,7 +150,7 @@ impl Gate {
                     return ticket;
                 }
                 Admission::At(turn) => tokio::time::sleep_until(turn).await,
-                // One that is freed before this is reached is remembered.
+                // A notification sent before this call is not lost.
                 Admission::Full => self.freed.notified().await,
             }
         }

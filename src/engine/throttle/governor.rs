@@ -1,4 +1,4 @@
-//! When the next request of a bucket may be sent: a state machine that is told the time.
+//! Decides when the next request of a bucket may be sent. A state machine that gets the time as an argument.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use super::rate::Rate;
 use super::window::Window;
 use crate::call::CallKind;
 
-/// The longest that a server may ask to be left alone for. What asks for more is asked again after so long.
+/// The longest pause that a server's `Retry-After` can cause. A longer one is cut to this.
 pub(super) const LONGEST_CLOSED: Duration = Duration::from_mins(1);
 
-/// How long a round of answers is at least.
+/// The shortest round of answers.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// When a round ends that has too few answers to tell much.
+/// The longest round. A round with fewer than `ENOUGH` answers ends after this time.
 const LONGEST_ROUND: Duration = Duration::from_secs(1);
 
-/// Answers that tell enough.
+/// The number of answers after which a round may end.
 const ENOUGH: u32 = 16;
 
-/// The part of refusals that is overlooked, and how many of them at once: a store now and then refuses a request for
-/// reasons of its own.
+/// The share of throttled requests that is tolerated, and how many can be tolerated in a row. A store occasionally
+/// refuses a request for reasons of its own.
 const OVERLOOKED: f64 = 0.003;
 const OVERLOOKED_MOST: f64 = 3.0;
 
-/// A part of the answers that is a good part.
+/// The share of throttled answers above which a round counts as overrun.
 const GOOD_PART: f64 = 0.25;
 
-/// What becomes of a request that wants to be sent.
+/// The decision about the next request.
 #[must_use]
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Admission {
-    /// It is to be sent.
+    /// Send it now.
     Go(Ticket),
-    /// Its turn is not before this.
+    /// Do not send it before this instant.
     At(Instant),
-    /// Another one must be answered first.
+    /// The window is full: another request must be answered first.
     Full,
 }
 
-/// What a request that is under way was sent under.
+/// The state in which a request was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
     era: u32,
@@ -49,28 +49,28 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// The same, where something else held the request up until now.
+    /// Returns the ticket with a later send time, if another limit delayed the request until `now`.
     pub(super) fn sent_at(self, now: Instant) -> Self {
         Self { sent: now, ..self }
     }
 }
 
-/// What an answer says of how the server fares.
+/// What an answer says about the server's load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It took the request, whatever it thinks of it.
+    /// The server accepted the request, whatever its result.
     Taken,
-    /// It wants less, and to be left alone for so long, where it says so.
+    /// The server asks for a lower rate, and for a pause if it sent one.
     Refused(Option<Duration>),
-    /// It failed, or never answered.
+    /// The request failed or was never answered.
     Failed,
 }
 
-/// What governs the requests of one bucket: how many are under way, and how many are sent in a second.
+/// Controls the requests of one bucket: how many are in flight, and how many are sent per second.
 ///
-/// The window adapts by additive increase and multiplicative decrease, on refusals, failures and rising latency. On a hard
-/// limit a window alone swings about, so from the first refusal on requests are also sent at a rate, which is learned from
-/// what the server accepts and probed with care.
+/// The window adapts by additive increase and multiplicative decrease, on throttling, failures and rising latency.
+/// With a hard rate limit, a window alone oscillates. So from the first throttled request on, requests are also sent
+/// at a rate, which is learned from what the server accepts and probed carefully.
 #[derive(Debug)]
 pub(super) struct Governor {
     window: Window,
@@ -78,25 +78,27 @@ pub(super) struct Governor {
     latency: Latency,
     in_flight: u32,
     closed: Option<Instant>,
-    /// Counts the times that less was sent. What was sent before the last of them is no reason for another.
+    /// Incremented each time the sending rate is lowered. A bad answer to a request of an earlier epoch does not lower
+    /// it again.
     era: u32,
-    /// Refusals that may be overlooked.
+    /// How many throttled requests are still tolerated.
     pardons: f64,
     round: Option<Round>,
-    /// Accepted requests of the last round, and how many seconds it took.
+    /// Accepted requests of the last round, and its length in seconds.
     last: (f64, f64),
-    /// Accepted and refused requests of the rounds of about a second, and how many seconds they took.
+    /// Accepted and throttled requests of the rounds that make up about one second, and their total length in
+    /// seconds.
     second: (f64, f64, f64),
 }
 
-/// Answers that are judged together.
+/// Answers that are evaluated together.
 #[derive(Debug)]
 struct Round {
     began: Instant,
     accepted: u32,
     refused: u32,
     took: Took,
-    /// Whether requests waited for their turn, and for room.
+    /// Whether requests waited for the rate (`paced`) or for the window (`crowded`).
     paced: bool,
     crowded: bool,
 }
@@ -123,7 +125,7 @@ impl Governor {
         }
     }
 
-    /// Asks for one more request.
+    /// Decides whether one more request may be sent.
     pub(super) fn admit(&mut self, now: Instant) -> Admission {
         if let Some(until) = self.closed {
             if now < until {
@@ -144,7 +146,7 @@ impl Governor {
         Admission::Go(Ticket { era: self.era, sent: now })
     }
 
-    /// Takes in the answer to a request of this kind. `cap` is the plan's concurrency.
+    /// Processes the answer to a request of this kind. `cap` is the plan's concurrency.
     pub(super) fn answered(&mut self, ticket: Ticket, now: Instant, kind: CallKind, verdict: Verdict, cap: f64) {
         self.gone();
         let round = self.round.get_or_insert_with(|| Round::new(now));
@@ -173,12 +175,12 @@ impl Governor {
         self.end_round(now, cap);
     }
 
-    /// A request is under way no more.
+    /// Removes a request that is no longer in flight.
     pub(super) fn gone(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The rate that was learned, in requests a second.
+    /// The learned rate in requests per second.
     #[cfg(test)]
     pub(super) fn limit(&self) -> Option<f64> {
         self.rate.limit()
@@ -198,14 +200,15 @@ impl Governor {
         self.make_room_for_rate(cap);
     }
 
-    /// A rate is kept up only with as many under way as are sent while one is answered, and some to spare.
+    /// Keeps the window large enough for the rate: a rate is only reached with as many requests in flight as are sent
+    /// during one round trip, and some to spare.
     fn make_room_for_rate(&mut self, cap: f64) {
         if let Some(limit) = self.rate.limit() {
             self.window.at_least(limit * self.latency.usual() * 2.0, cap);
         }
     }
 
-    /// Accepted requests a second, in this round and the one before.
+    /// Accepted requests per second, in this round and the previous one.
     fn accepted(&self, now: Instant) -> f64 {
         let (accepted, seconds) = self.round.as_ref().map_or((0.0, 0.0), |round| {
             (f64::from(round.accepted), now.saturating_duration_since(round.began).as_secs_f64())
@@ -251,7 +254,7 @@ impl Governor {
     }
 }
 
-/// Whether a good part was refused.
+/// Returns whether a large share of the requests was throttled.
 fn is_overrun(accepted: f64, refused: f64) -> bool {
     refused > (accepted + refused) * GOOD_PART
 }

@@ -1,27 +1,27 @@
-//! Whether answers take longer than they did.
+//! Detects whether answers take longer than they used to.
 
 use std::time::Duration;
 
 use crate::call::CallKind;
 
-/// Each kind of request has a latency of its own: a mix of them is compared with the same mix.
+/// Each kind of request has its own latency: a mix of kinds is compared with the same mix.
 const KINDS: usize = CallKind::ALL.len();
 
-/// Answers of a round that are enough to judge it by.
+/// The number of answers a round needs to be evaluated.
 const ENOUGH: u32 = 16;
 
-/// Answers of one kind that are enough to take a lower latency for the usual one.
+/// The number of answers of one kind needed to lower its usual latency.
 const ENOUGH_OF_A_KIND: u32 = 8;
 
-/// How many times the usual latency, and how many seconds beside, are no reason to send less: the client's own work, a
-/// slow answer in a hundred, a new connection.
+/// A latency up to `TIMES` the usual one plus `BESIDE` seconds is no reason to send less: the client's own work, one
+/// slow answer in a hundred, or a new connection can cause it.
 const TIMES: f64 = 2.0;
 const BESIDE: f64 = 0.05;
 
-/// Seconds after which a latency that stays is the usual one.
+/// The number of seconds after which a higher latency becomes the usual one.
 const ACCUSTOMED: f64 = 30.0;
 
-/// What the answers of one round took, by kind.
+/// The latencies of one round, by kind of request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Took {
     kinds: [(u32, Duration); KINDS],
@@ -35,23 +35,23 @@ impl Took {
     }
 }
 
-/// The usual latency of each kind, in seconds.
+/// The usual latency of each kind of request, in seconds.
 #[derive(Debug, Default)]
 pub(super) struct Latency {
     usual: [Option<f64>; KINDS],
-    /// What the mix of the last round usually takes.
+    /// The usual latency of the last round's mix of kinds.
     mix: f64,
-    /// Rounds in a row that took longer.
+    /// The number of consecutive slow rounds.
     longer: u32,
 }
 
 impl Latency {
-    /// What requests usually take, in seconds; 0 where nothing is known.
+    /// The usual latency of the last round's mix, in seconds; 0 if nothing is known.
     pub(super) fn usual(&self) -> f64 {
         self.mix
     }
 
-    /// Takes in a round of so many seconds. Whether answers take longer than they used to, for the second time in a row.
+    /// Adds a round of `seconds`. Returns whether answers were slower than usual at least twice in a row.
     pub(super) fn rises(&mut self, took: &Took, seconds: f64) -> bool {
         let (mut answers, mut expected, mut observed) = (0, 0.0, 0.0);
         for ((count, sum), usual) in took.kinds.iter().zip(&mut self.usual).filter(|((count, _), _)| *count > 0) {

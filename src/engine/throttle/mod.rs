@@ -1,8 +1,9 @@
-//! What every attempt of every worker passes before it is sent: the plan's caps, and what each bucket bears.
+//! The limits that every attempt of every worker passes before it is sent: the plan's own limits, and what each
+//! bucket can take.
 //!
-//! For each bucket a [`Governor`](governor::Governor) finds out by itself how much may be sent. A store that refuses
-//! nothing costs two uncontended locks for each request, and its bucket is open to the plan's concurrency after some round
-//! trips.
+//! For each bucket, a [`Governor`](governor::Governor) finds by itself how much may be sent. With a store that never
+//! throttles, the cost is two uncontended locks per request, and the window opens to the plan's concurrency within a
+//! few round trips.
 
 mod governor;
 mod latency;

@@ -1,50 +1,51 @@
-//! The rate that a server bears, learned from what it refuses.
+//! The request rate that a server can take, learned from what it throttles.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The lowest rate, in requests a second: a server that refuses everything is still asked now and then.
+/// The lowest rate in requests per second: a server that refuses everything is still tried from time to time.
 const LEAST: f64 = 1.0;
 
-/// What is left of the rate after a refusal. Small, since a refusal while the limit is nearly known says that it was passed
-/// by little.
+/// The factor by which the rate drops after a throttled request. The drop is small, because near the known limit a
+/// refusal means that the limit was only slightly exceeded.
 const LEFT: f64 = 0.93;
 
-/// How far below what the server was seen to accept the first guess lies.
+/// The first estimate, as a factor of the rate that the server was seen to accept.
 const BELOW: f64 = 0.95;
 
-/// How much the rate grows in a tenth of a second while the limit is not known, and in a long round at most.
+/// The growth of the rate per tenth of a second while the limit is unknown, and the most in one long round.
 const SEEK: f64 = 1.25;
 const SEEK_MOST: f64 = 2.5;
 
-/// Seconds after which half of what a server was once seen to accept is believed.
+/// The number of seconds after which an observed rate counts only half.
 const FORGOTTEN: f64 = 5.0;
 
-/// What is believed of it after such a second of which a good part was refused.
+/// The factor applied to an observed rate after a second in which a large share was throttled.
 const DOUBTED: f64 = 0.7;
 
-/// How long it takes from a refusal back to the rate that was refused: fast at first, then slower and slower.
+/// The number of seconds from a refusal back to the rate that was refused: fast at first, then slower and slower.
 const BACK: f64 = 10.0;
 
-/// How far back unused turns reach: timers are a millisecond late, and a busy machine later.
+/// How much unused time counts towards a burst: timers are about a millisecond late, and more on a busy machine.
 const BURST: Duration = Duration::from_millis(10);
 
-/// Spaces requests at the learned rate. Without a refusal there is none, and nobody waits.
+/// Spaces requests at the learned rate. Before the first refusal there is no rate and no wait.
 #[derive(Debug)]
 pub(super) struct Rate {
     learned: Option<Learned>,
-    /// The most that the server was lately seen to accept in a second. Never much over its limit, so that one refusal at a
-    /// low rate, as a server gives many when it was asked for too much before, is no reason to stay there.
+    /// The highest rate that the server was recently seen to accept, in requests per second. It is never far above
+    /// the server's limit. So one refusal at a low rate, which a server often sends after an overload, does not keep
+    /// the rate low.
     seen: f64,
-    /// Whether it accepted nothing in the last second.
+    /// Whether the server accepted nothing in the last second.
     down: bool,
     next: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Learned {
-    /// Requests a second.
+    /// Requests per second.
     limit: f64,
     phase: Phase,
 }
@@ -53,7 +54,7 @@ struct Learned {
 enum Phase {
     /// The limit is far from known.
     Seeking,
-    /// The limit lies near `top`, and so many seconds ago the rate was cut to `from`.
+    /// The limit is near `top`. The rate was cut to `from`, `age` seconds ago.
     Settled { top: f64, from: f64, age: f64 },
 }
 
@@ -65,17 +66,17 @@ impl Learned {
 }
 
 impl Rate {
-    /// None.
+    /// Creates a rate without a limit.
     pub(super) fn unlimited() -> Self {
         Self { learned: None, seen: 0.0, down: false, next: None }
     }
 
-    /// Requests a second; `None` where no limit was met.
+    /// The rate in requests per second; `None` if no limit was met.
     pub(super) fn limit(&self) -> Option<f64> {
         self.learned.map(|learned| learned.limit)
     }
 
-    /// Takes a turn; where it is not due yet, says when it will be, and takes none.
+    /// Reserves the next send time if it is due. Otherwise returns when it will be due and reserves nothing.
     pub(super) fn turn(&mut self, now: Instant) -> Result<(), Instant> {
         let Some(Learned { limit, .. }) = self.learned else { return Ok(()) };
         let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -87,26 +88,27 @@ impl Rate {
         Ok(())
     }
 
-    /// So many requests a second were accepted for so many seconds, about one of them, and of all a good part was refused
-    /// or not.
+    /// Records that `accepted` requests per second were accepted for `seconds`, about one second. `overrun` is true
+    /// if a large share of all requests was throttled.
     pub(super) fn saw(&mut self, accepted: f64, seconds: f64, overrun: bool) {
         let believed = 0.5_f64.powf(seconds / FORGOTTEN) * if overrun { DOUBTED } else { 1.0 };
         self.seen = (self.seen * believed).max(accepted);
         self.down = accepted <= 0.0;
     }
 
-    /// A request was refused that was sent at the present rate, while the server accepted `accepted` requests a second.
+    /// Lowers the rate after a request was throttled that was sent at the current rate, while the server accepted
+    /// `accepted` requests per second.
     pub(super) fn refused(&mut self, accepted: f64) {
         let seen = self.seen * BELOW;
-        // Where hardly anything is accepted, or much more was, the limit is not near: the server is down, or makes up for
-        // what it took too much of.
+        // If hardly anything is accepted, or much more was accepted before, the limit is not near: the server is
+        // down, or is recovering from an overload.
         let far = |limit: f64| limit < seen / 2.0 || accepted < limit / 2.0;
         self.learned = Some(match self.learned {
             None => Learned { limit: (accepted * BELOW).max(LEAST), phase: Phase::Seeking },
             Some(Learned { limit, phase: Phase::Seeking }) if far(limit) => {
                 Learned { limit: (limit / SEEK).max(LEAST), phase: Phase::Seeking }
             }
-            // The round before was accepted at a rate that much lower.
+            // The round before was accepted at a rate lower by this factor.
             Some(Learned { limit, phase: Phase::Seeking }) => {
                 Learned::near(seen.max(limit * BELOW), limit * BELOW / SEEK)
             }
@@ -114,10 +116,11 @@ impl Rate {
         });
     }
 
-    /// A good part of a round was refused: what the server accepted meanwhile is what it bears.
+    /// Lowers the rate after a round in which a large share was throttled. The rate that the server accepted
+    /// meanwhile is the estimate.
     pub(super) fn overrun(&mut self, accepted: f64) {
         let Some(Learned { limit, phase }) = self.learned else { return };
-        // A quota that is used up for the rest of its second is still one.
+        // A quota that is used up for the rest of its second still shows the limit.
         let found = (accepted * BELOW).max(self.seen / 2.0).clamp(LEAST, limit.max(LEAST));
         let astray = matches!(phase, Phase::Seeking) || self.down || accepted.max(self.seen) < limit / 2.0;
         self.learned = Some(if astray {
@@ -127,23 +130,23 @@ impl Rate {
         });
     }
 
-    /// A round of so many seconds went by without a refusal, and requests waited for their turn.
+    /// Raises the rate after a round of `seconds` without throttling in which requests waited for the rate.
     ///
-    /// Near the limit the rate follows a cubic, as TCP's windows do: most of the way back at once, level where the last
-    /// refusal was, and away from there faster and faster, since a server may bear more than it did.
+    /// Near the limit the rate follows a cubic, like TCP's window: most of the way back at once, flat where the last
+    /// refusal was, and faster and faster beyond it, since the server may now take more than before.
     pub(super) fn grow(&mut self, seconds: f64) {
         let Some(learned) = &mut self.learned else { return };
         match &mut learned.phase {
             Phase::Seeking => {
                 let grown = learned.limit * SEEK.powf(seconds * 10.0).min(SEEK_MOST);
-                // No more than twice what was seen to be accepted for a second, where there was a second.
+                // At most twice the rate that was accepted for one second, once a full second was seen.
                 let most = if self.seen > 0.0 { (self.seen * 2.0).max(LEAST) } else { grown };
                 learned.limit = grown.min(most).max(learned.limit);
             }
             Phase::Settled { top, from, age } => {
                 *age += seconds;
                 let bent = ((*age - BACK) / BACK).powi(3);
-                // The way beyond is no steeper than a cut of the usual depth would make it.
+                // Beyond the limit, the curve is no steeper than after a cut of the usual depth.
                 let depth = if bent < 0.0 { *top - *from } else { *top * (1.0 - LEFT) };
                 learned.limit = *top + depth * bent;
             }

@@ -1,4 +1,4 @@
-//! The governor against servers that are simulated event by event: the same seed, the same run.
+//! Tests the congestion controller against servers that are simulated event by event. The same seed gives the same run.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use super::governor::{Admission, Governor, LONGEST_CLOSED, Ticket, Verdict};
 use crate::call::CallKind;
 
-/// A server, as it answers what arrives at a moment.
+/// A simulated server.
 trait Server {
-    /// Whether it takes the request, and when its answer leaves.
+    /// Returns whether the server accepts the request, and when its answer leaves.
     fn arrives(&mut self, at: Duration) -> (Verdict, Duration);
 }
 
-/// Takes so many requests a second, and what was not used of them lasts for so many seconds.
+/// Accepts `rate` requests per second. Unused ones accumulate up to `most`.
 struct Bucket {
     rate: f64,
     most: f64,
@@ -42,7 +42,7 @@ impl Server for Bucket {
     }
 }
 
-/// Takes so many requests in each second of the clock, as quotas are often counted.
+/// Accepts `rate` requests in each second of the clock, a common way to count quotas.
 struct Quota {
     rate: u32,
     second: u64,
@@ -62,7 +62,7 @@ impl Server for Quota {
     }
 }
 
-/// Refuses nothing, and works on so many requests at once for so long each; the others wait.
+/// Refuses nothing. Works on a fixed number of requests at once, each for the same time; the others wait.
 struct Queue {
     free: Vec<Duration>,
     each: Duration,
@@ -77,7 +77,7 @@ impl Server for Queue {
     }
 }
 
-/// Answers by the time of the day.
+/// Answers depending on the time.
 struct Moody<F>(F);
 
 impl<F: FnMut(Duration) -> Verdict> Server for Moody<F> {
@@ -88,14 +88,14 @@ impl<F: FnMut(Duration) -> Verdict> Server for Moody<F> {
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// Timers, and objects whose wait is over.
+    /// A timer fired, or an object's retry wait is over.
     Wake,
     Back(u32),
     Arrives(Ticket, u32),
     Answered(Ticket, u32, Verdict),
 }
 
-/// What was seen within some time.
+/// What happened in a period of time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     sent: u32,
@@ -107,7 +107,7 @@ struct Seen {
 struct World<S> {
     server: S,
     latency: Duration,
-    /// How much the way there varies, as a part of the latency.
+    /// The variation of the network latency, as a share of the latency.
     jitter: f64,
     governor: Governor,
     concurrency: u32,
@@ -116,9 +116,9 @@ struct World<S> {
     now: Duration,
     events: BTreeMap<(Reverse<Duration>, Reverse<u64>), Event>,
     made: u64,
-    /// When the timer goes off.
+    /// When the timer fires.
     wakes: Option<Duration>,
-    /// Objects that want to be sent, each with how often it was refused.
+    /// Objects that are ready to be sent, each with its number of refusals.
     ready: Vec<u32>,
     in_flight: u32,
     seen: Seen,
@@ -149,7 +149,7 @@ impl<S: Server> World<S> {
         self.events.insert((Reverse(time), Reverse(self.made)), event);
     }
 
-    /// Goes on for so long, and says what was seen.
+    /// Runs the simulation for this time and returns what happened.
     fn run(&mut self, lasts: Duration) -> Seen {
         let end = self.now + lasts;
         self.seen = Seen::default();
@@ -185,7 +185,7 @@ impl<S: Server> World<S> {
                     return;
                 }
                 self.seen.refused += 1;
-                // About as the worker's jitter has it.
+                // Roughly the backoff and jitter of the worker.
                 let wait = (0.1 * 2_f64.powi(refusals.min(8).cast_signed()) * (0.5 + self.random.f64())).min(20.0);
                 self.at(self.now + Duration::from_secs_f64(wait.max(0.1)), Event::Back(refusals + 1));
             }
@@ -204,7 +204,7 @@ impl<S: Server> World<S> {
                     self.at(self.now + late, Event::Arrives(ticket, refusals));
                 }
                 Admission::At(turn) => {
-                    // Timers have a resolution of a millisecond.
+                    // Timers have a resolution of one millisecond.
                     let turn = turn.duration_since(self.start).as_nanos().div_ceil(1_000_000);
                     let turn = Duration::from_millis(u64::try_from(turn).unwrap());
                     if self.wakes.is_none_or(|wakes| wakes > turn || wakes <= self.now) {
@@ -222,7 +222,8 @@ impl<S: Server> World<S> {
 const RATES: [u32; 3] = [200, 1000, 3000];
 const LATENCIES: [u64; 3] = [1, 20, 100];
 
-/// What is asked of it: the parts of the server's rate while it settles and from then on, and the part that is refused.
+/// What a test expects: shares of the server's rate while the rate settles and afterwards, and the highest share of
+/// refusals.
 #[derive(Clone, Copy)]
 struct Asked {
     settling: f64,
@@ -230,7 +231,7 @@ struct Asked {
     refused: f64,
 }
 
-/// A hard limit.
+/// The expectation for a server with a hard limit.
 const HARD: Asked = Asked { settling: 0.7, settled: 0.9, refused: 0.01 };
 
 fn finds<S: Server>(mut world: World<S>, rate: u32, asked: Asked, what: &str) {
@@ -269,7 +270,7 @@ fn it_finds_the_rate_behind_a_network_that_jitters() {
 
 #[test]
 fn it_finds_a_quota_that_is_counted_by_the_second() {
-    // The hardest to find: it seems to have no limit for a part of the second, and to be down for the rest of it.
+    // The hardest case: the server seems unlimited for a part of each second, and down for the rest of it.
     let asked = Asked { settling: 0.3, settled: 0.8, refused: 0.02 };
     for rate in RATES {
         for latency in LATENCIES {
@@ -369,7 +370,8 @@ fn a_server_that_asks_to_be_left_alone_is_for_as_long_and_no_longer_than_a_minut
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the answers are, something is sent, what is under way is bounded, and all of it is accounted for.
+    /// For any mix of answers, requests are sent, the number in flight is bounded, and all requests are accounted
+    /// for.
     #[test]
     fn it_never_stalls_and_never_runs_away(
         seed in any::<u64>(),

@@ -1,19 +1,20 @@
-//! How many requests are under way at once.
+//! The number of requests in flight at once.
 
-/// How many a new job begins with.
+/// The initial window.
 const FIRST: f64 = 8.0;
 
-/// What is never gone below.
+/// The smallest window.
 const LEAST: f64 = 4.0;
 
-/// What is left after a refusal or a failure of the server, and after a rise of latency.
+/// The factor by which the window shrinks after throttling or a failure, and after a rise of latency.
 const AFTER_FAILURE: f64 = 0.5;
 const AFTER_RISE: f64 = 0.8;
 
-/// What a good round adds, as a part of the root of the plan's concurrency: 4 of 64, 16 of 1024.
+/// The increase after a good round, in units of the square root of the plan's concurrency: 4 for 64, 16 for 1024.
 const STEP: f64 = 0.5;
 
-/// A window that opens as TCP's do: with every answer at first, and from the first trouble on by a step a round.
+/// A congestion window that opens like TCP's: by one per answer at first, and by one step per round after the first
+/// failure.
 #[derive(Debug)]
 pub(super) struct Window {
     size: f64,
@@ -25,34 +26,34 @@ impl Window {
         Self { size: FIRST, opening: true }
     }
 
-    /// Whether one more fits beside these.
+    /// Returns whether one more request fits.
     pub(super) fn has_room(&self, in_flight: u32) -> bool {
         f64::from(in_flight) < self.size
     }
 
-    /// An answer came.
+    /// Opens the window by one during slow start.
     pub(super) fn answered(&mut self, cap: f64) {
         if self.opening {
             self.size = (self.size + 1.0).min(cap.max(LEAST));
         }
     }
 
-    /// A round went well, and requests waited for room.
+    /// Opens the window by one step after a good round in which requests waited.
     pub(super) fn step(&mut self, cap: f64) {
         self.size = (self.size + (cap.sqrt() * STEP).max(1.0)).min(cap.max(LEAST)).max(self.size);
     }
 
-    /// The server refused or failed.
+    /// Shrinks the window after throttling or a failure of the server.
     pub(super) fn failed(&mut self) {
         self.shrink(AFTER_FAILURE);
     }
 
-    /// Answers take longer.
+    /// Shrinks the window after a rise of latency.
     pub(super) fn slowed(&mut self) {
         self.shrink(AFTER_RISE);
     }
 
-    /// Something else bounds what is sent, and needs so many.
+    /// Widens the window to `needed`, if another limit bounds what is sent and needs that many in flight.
     pub(super) fn at_least(&mut self, needed: f64, cap: f64) {
         self.size = self.size.max(needed.min(cap));
     }

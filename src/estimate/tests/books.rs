@@ -1,4 +1,4 @@
-//! Price books: the shipped one is whole, and what is wrong with another is told with its place.
+//! Price books: the built-in one is complete, and problems in others are reported with their positions.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::super::read;
 use super::*;
 use crate::diagnostics::Problems;
 
-/// A book that is right, for tests to spoil.
+/// A valid book, for tests to break.
 const RIGHT: &str = r#"dated = 2026-01-31
 
 [book.mine]
@@ -27,7 +27,7 @@ per_second = 100
 within     = "account"
 "#;
 
-/// Each problem as `line:column title / help`.
+/// Formats each problem as `line:column title / help`.
 fn told(problems: &Problems) -> String {
     problems.iter().fold(String::new(), |mut out, problem| {
         let (line, column) = problem.marks().first().map_or((0, 0), |(span, _)| problems.position(span.start));
@@ -40,7 +40,7 @@ fn wrong(text: &str) -> String {
     PriceBook::from_toml("prices.toml", text).map_or_else(|problems| told(&problems), |_| "nothing\n".to_owned())
 }
 
-/// What is said of the right book with one text instead of another.
+/// Returns the problems of the valid book with one text replaced.
 fn spoiled(old: &str, new: &str) -> String {
     assert!(RIGHT.contains(old), "{old}");
     wrong(&RIGHT.replace(old, new))
@@ -71,7 +71,7 @@ fn a_right_book_is_read() {
     assert_eq!(told.total.known, Some(money("0.000015 EUR")));
     let price = told.lines[0].price.as_ref().expect("a price");
     assert_eq!((price.amount(entry.currency), price.unit()), (money("0.005 EUR"), Unit::Each(1000)));
-    // In quotes and bare it is the same, to the last decimal.
+    // The price is the same with and without quotes, to the last decimal.
     for (amount, parts) in
         [("\"0.000001\"", 1_000_000), ("0.000001", 1_000_000), ("1000000", 10_u128.pow(18)), ("0", 0)]
     {
@@ -252,7 +252,7 @@ fn a_hostile_book_is_refused_in_few_words() {
     assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` is no usable text"));
 }
 
-/// Lines of a book, whole and broken, in any order.
+/// Lines of a book, valid and invalid, in any order.
 fn lines() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         proptest::sample::select(RIGHT.lines().collect::<Vec<_>>()).prop_map(str::to_owned),

@@ -1,4 +1,4 @@
-//! Which prices hold for which plan.
+//! The selection of prices for a plan.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn oss(region: &str) -> String {
     format!("provider = \"oss\"\nendpoint = \"https://oss-{region}.aliyuncs.com\"\nregion = \"{region}\"")
 }
 
-/// The name of the entry, or what is said instead.
+/// Returns the name of the entry, or the message if there is none.
 fn chosen(store: &str, rest: &str, file: Option<&Path>) -> String {
     match rates_for(&plan(store, rest), file) {
         Ok(Rates::Known(entry)) => entry.name,
@@ -72,13 +72,13 @@ fn a_file_goes_before_what_the_program_knows() {
     let Ok(Rates::Known(entry)) = rates_for(&plan(AWS, ""), Some(&file)) else { panic!("an entry") };
     assert_eq!(entry.origin, Origin::File(crate::plan::shown(&file.to_string_lossy())));
 
-    // The same name takes the other's place as a whole.
+    // An entry of the same name replaces the other one as a whole.
     fs::write(&file, OWN.replace("book.mine", "book.aws-us-east-1")).expect("a file");
     let told =
         estimate(&asking(1, None, &[RequestKind::PutTags]), &rates_for(&plan(AWS, ""), Some(&file)).expect("ok"));
     assert_eq!((told.lines[0].amount.clone(), told.managed), (Err(Unpriced::NotInBook), None));
 
-    // The command's file goes before the plan's, which then need not be there.
+    // The file of the command takes precedence over the plan's, which then need not exist.
     assert_eq!(chosen(AWS, "[prices]\nfile = \"gone.toml\"\n", Some(&file)), "aws-us-east-1");
 
     let twice = format!("{OWN}[book.yours]\nprovider = \"aws\"\nregions = [\"us-east-1\"]\ncurrency = \"EUR\"\n");

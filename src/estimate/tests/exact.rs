@@ -1,4 +1,4 @@
-//! Money is exact: whatever is counted apart costs as much as what is counted together.
+//! Money is exact: parts cost the same counted separately as counted together.
 
 use proptest::prelude::*;
 
@@ -40,7 +40,7 @@ fn of_class() -> impl Strategy<Value = Option<StorageClass>> {
     proptest::option::of(proptest::sample::select(names.to_vec()).prop_map(StorageClass::new))
 }
 
-/// Any workload: requests, refused ones, restores and the program's own.
+/// Any workload: requests, rejected requests, restores and the program's own requests.
 fn work() -> impl Strategy<Value = Workload> {
     let counts = || prop::collection::btree_map((kind(), of_class()), 0..1_u64 << 40, 0..6);
     let volume = (0..1_u64 << 30, 0..1_u128 << 70, 0..3_u64).prop_map(|(objects, bytes, unsized_objects)| Volume {
@@ -58,7 +58,7 @@ fn work() -> impl Strategy<Value = Workload> {
     })
 }
 
-/// Takes in what another part of a job needs.
+/// Adds the workload of another part of a job.
 fn join(into: &mut Workload, other: &Workload) {
     let add = |into: &mut u64, more: u64| *into = into.saturating_add(more);
     add(&mut into.objects, other.objects);

@@ -1,9 +1,9 @@
-//! Known bills, to the cent: ours and the managed service's.
+//! Known costs, to the cent: with this program, and with the managed service.
 
 use super::*;
 use crate::plan::Limits;
 
-/// What the managed service asks for tagging so many objects, without the requests.
+/// Returns the fees of the managed service for tagging this number of objects, without the requests.
 fn fees(entry: &str, objects: u64) -> Money {
     let managed = estimate(&asking(objects, None, &[]), &rates(entry)).managed.expect("a service");
     managed.total.known.expect("its fees are known")
@@ -14,7 +14,7 @@ fn the_managed_services_ask_what_their_pages_say() {
     // The billing examples of the OSS Batch Operations documentation.
     assert_eq!(fees("oss-cn", 5 * MILLION), money("5 CNY"));
     assert_eq!(fees("oss-cn", 5000 * MILLION), money("5000 CNY"));
-    // A job costs nothing there, and by the object nothing is rounded.
+    // A job has no base fee there, and the fee per object is not rounded.
     assert_eq!(fees("oss-cn", 0), money("0 CNY"));
     assert_eq!(fees("oss-cn", 1), money("0.000001 CNY"));
     assert_eq!(fees("aws-us-east-1", 0), money("0.25 USD"));
@@ -30,7 +30,7 @@ fn a_managed_job_does_one_operation() {
     assert_eq!(managed.service, "S3 Batch Operations");
 }
 
-/// What a million objects cost done by us, and by the managed service.
+/// The cost of a million objects with this program, and with the managed service.
 #[test]
 fn a_million_objects_cost_what_is_known_of_them() {
     use RequestKind::{GetTags, PutAcl, PutTags};
@@ -39,7 +39,7 @@ fn a_million_objects_cost_what_is_known_of_them() {
         ("aws-us-east-1", "STANDARD", &[GetTags, PutTags], "5.40 USD", "6.65 USD"),
         ("aws-us-east-1", "STANDARD", &[PutAcl], "5 USD", "6.25 USD"),
         ("aws-us-east-1", "STANDARD_IA", &[PutAcl], "10 USD", "11.25 USD"),
-        // Tags cost what they cost in Standard, whatever the class.
+        // Tags cost the same as in Standard, whatever the class.
         ("aws-us-east-1", "STANDARD_IA", &[PutTags], "5 USD", "6.25 USD"),
         ("aws-us-east-1", "DEEP_ARCHIVE", &[PutTags], "5 USD", "6.25 USD"),
         ("oss-cn", "Standard", &[PutTags], "1 CNY", "2 CNY"),
@@ -56,13 +56,13 @@ fn a_million_objects_cost_what_is_known_of_them() {
     }
 }
 
-/// What a million objects of a gigabyte cost to bring back for a day: the requests, each gigabyte, the copy.
+/// The cost of restoring a million objects of one gigabyte for a day: the requests, the retrieval and the copy.
 #[test]
 fn a_restore_costs_requests_gigabytes_and_the_copy() {
     use Tier::{Bulk, Expedited, Standard};
     let free = "0";
-    let day_of_standard = "766.666666666667"; // 0.023 a GB-month, a thirtieth of it, a million times.
-    let day_in_oss = "4000"; // 0.12
+    let day_of_standard = "766.666666666667"; // 0.023 per GB-month, divided by 30, times a million.
+    let day_in_oss = "4000"; // 0.12 per GB-month.
     for (entry, currency, of_class, tier, requests, gigabytes, copy) in [
         ("aws-us-east-1", "USD", "DEEP_ARCHIVE", Some(Bulk), "25", "2500", day_of_standard),
         ("aws-us-east-1", "USD", "DEEP_ARCHIVE", Some(Standard), "100", "20000", day_of_standard),
@@ -74,7 +74,7 @@ fn a_restore_costs_requests_gigabytes_and_the_copy() {
         ("oss-cn", "CNY", "ColdArchive", Some(Standard), "300", "60000", day_in_oss),
         ("oss-cn", "CNY", "ColdArchive", None, "300", "60000", day_in_oss),
         ("oss-cn", "CNY", "ColdArchive", Some(Bulk), "30", "30000", day_in_oss),
-        // In Archive a restore is a PUT, without tiers and without a copy that is billed.
+        // In Archive, a restore is billed as a PUT, without tiers and without a copy.
         ("oss-cn", "CNY", "Archive", None, "10", "60000", free),
     ] {
         let told = estimate(&restoring(MILLION, of_class, tier, 1, GIGABYTE), &rates(entry));
@@ -102,7 +102,7 @@ fn what_the_book_does_not_have_is_unknown_and_the_rest_is_the_least() {
         ("oss-cn", asking(7, Some("Standard"), &[RequestKind::DeleteTags])),
         ("aws-us-east-1", asking(7, Some("GLACIER_IR"), &[RequestKind::Head])),
         ("oss-cn", asking(7, Some("DeepColdArchive"), &[RequestKind::Restore(Some(Tier::Standard))])),
-        // There is no such tier.
+        // This tier does not exist.
         ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[RequestKind::Restore(Some(Tier::Expedited))])),
     ] {
         let told = estimate(&work, &rates(entry));
@@ -179,7 +179,7 @@ fn what_the_program_needs_itself_is_ours_alone() {
     assert_eq!(told.managed.expect("a service").total.known, Some(money("0.25 USD")));
     assert_eq!(told.report_a_month.expect("a report").amount, Ok(money("0.23 USD")));
     let told = estimate(&Workload { own, ..asking(0, None, &[]) }, &rates("oss-cn"));
-    // A listing counts as a PUT.
+    // A listing is billed as a PUT.
     assert_eq!(told.lines[0].amount, Ok(money("0.001 CNY")));
 }
 
@@ -191,12 +191,12 @@ fn hours_are_told_at_the_plan_s_rate_and_at_the_provider_s() {
     let told = hours(&work, &plan, &rates("aws-us-east-1"));
     assert_eq!((told.requests, told.per_second, told.pace), (42 * MILLION, 1000, Pace::Capped));
     assert_eq!((told.at_plan, told.at_provider()), (minutes(700), Some(minutes(200))));
-    // A hundred in flight at 50 ms each are 2,000 a second.
+    // 100 requests in flight at 50 ms each are 2,000 per second.
     let free = Limits { requests_per_second: Some(2001), ..plan };
     let told = hours(&work, &free, &rates("aws-us-east-1"));
     assert_eq!((told.per_second, told.pace, told.at_plan), (2000, Pace::InFlight, minutes(350)));
     assert_eq!(u128::from(told.per_second) * ASSUMED_LATENCY.as_millis(), 100 * 1000);
-    // OSS: 10,000 a second, 2,000 where keys are sequential, about 500 restores of Cold Archive.
+    // OSS: 10,000 per second, 2,000 if the keys are sequential, about 500 restores of Cold Archive.
     let work = restoring(6 * MILLION, "ColdArchive", Some(Tier::Bulk), 1, 1);
     let told = hours(&work, &plan, &rates("oss-cn"));
     let bounds: Vec<_> = told.bounds.iter().map(|bound| (bound.limit.per_second, bound.takes)).collect();

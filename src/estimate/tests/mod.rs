@@ -1,4 +1,4 @@
-//! Figures as the services' pages have them, sums that must be exact, and price books that nobody should trust.
+//! Figures from the services' own pages, sums that must be exact, and untrusted price books.
 
 mod books;
 mod choices;
@@ -24,13 +24,13 @@ fn class(name: &str) -> StorageClass {
     StorageClass::new(name)
 }
 
-/// The shipped entry of this name.
+/// Returns the built-in entry of this name.
 fn rates(name: &str) -> Rates {
     let entry = PriceBook::shipped().named(name).cloned();
     Rates::Known(Box::new(entry.unwrap_or_else(|| panic!("{name}"))))
 }
 
-/// So many objects, each with these requests.
+/// A workload of this number of objects, with one request of each kind for every object.
 fn asking(objects: u64, of_class: Option<&str>, kinds: &[RequestKind]) -> Workload {
     let mut work = Workload { objects, operations: 1, ..Workload::default() };
     for kind in kinds {
@@ -39,7 +39,7 @@ fn asking(objects: u64, of_class: Option<&str>, kinds: &[RequestKind]) -> Worklo
     work
 }
 
-/// So many objects of one size, brought back.
+/// A workload that restores this number of objects of one size.
 fn restoring(objects: u64, of_class: &str, tier: Option<Tier>, days: u32, size: u64) -> Workload {
     let mut one = Workload { objects: 1, operations: 1, ..Workload::default() };
     one.restore(&RestoreRequest { days, tier }, Some(&class(of_class)), Some(size));

@@ -1,4 +1,4 @@
-//! Whether a job may cost what it costs.
+//! The comparison of a job's cost with its limit.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn a_job_may_cost_exactly_what_it_may() {
         "above: max_cost is 5.00 USD, and the job would cost 5.01 USD / nothing was changed; raise `max_cost` in the \
          plan's [limits] if it is right, or name fewer objects"
     );
-    // What is told is exact: in cents both would be the same.
+    // Amounts in messages are exact: in cents, both would be equal.
     let said = judged(&tagging(MILLION + 1), &aws, "5 USD");
     assert!(said.starts_with("above: max_cost is 5.00 USD, and the job would cost 5.000005 USD / "), "{said}");
 }

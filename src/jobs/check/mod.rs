@@ -1,8 +1,9 @@
-//! Whether the credentials in use may do what a plan will ask of its store: found out by asking, and by nothing that changes
-//! anything unless somebody says so.
+//! Checks whether the credentials may do what a plan needs, by sending requests. Nothing is changed unless the caller
+//! asks for a write probe.
 //!
-//! The manifest is read up to its first object that is there, and of that object what the operations read. Writing cannot be tried without
-//! writing, so that it is only tried where it leaves things as they are (`probe`), or where what it leaves is wanted.
+//! The check reads the manifest up to its first existing object, and from that object what the operations read. Write
+//! access cannot be tested without writing. It is tested only if the write leaves the object unchanged (`probe`), or if
+//! the caller accepts what it leaves behind.
 
 mod probe;
 
@@ -22,45 +23,46 @@ use crate::report::{PublishError, try_place};
 use crate::store::{ReadOnly, Store};
 use crate::task::{Fault, FaultClass};
 
-/// What may be written to find out more.
+/// The writes that the caller allows in order to check write access.
 #[derive(Clone, Debug, Default)]
 pub struct Probes {
-    /// Have this object's tags and ACL, as far as the plan writes them, written back as they are.
+    /// Write this object's tags and ACL back unchanged, as far as the plan writes them.
     pub write: Option<ObjectId>,
-    /// Write a small object where reports go. It stays there.
+    /// Write a small object to the report location. The object stays there.
     pub report: bool,
 }
 
-/// What was found out about something that the plan needs.
+/// The result of checking one thing that the plan needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is to be done.
+    /// What was checked, as a verb phrase such as `read the tags of bucket/key`.
     pub what: String,
-    /// The action that a policy must allow for it, in the provider's language; none for what is on this machine.
+    /// The action that a policy must allow for it, in the provider's language; `None` for local files.
     pub action: Option<&'static str>,
-    /// Whether it may be done.
+    /// Whether it is allowed.
     pub verdict: Verdict,
-    /// What there is to say of that.
+    /// The explanation, such as the server's error.
     pub why: Option<String>,
 }
 
-/// Whether something may be done.
+/// The outcome of checking one permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was done.
+    /// The request succeeded.
     Allowed,
-    /// It was refused, for want of the action.
+    /// The request was denied because a policy does not allow the action.
     Denied,
-    /// It was refused, and no permission would change that: the credentials are no good, or the bucket takes none of it.
+    /// The request was rejected, and no permission would change that: the credentials are invalid, the bucket does not
+    /// support the request, or the server is not trusted.
     Refused,
-    /// It came to something else, and nobody knows.
+    /// The request failed for another reason, so the permission is unknown.
     Failed,
-    /// Nobody tried.
+    /// The permission was not checked.
     NotChecked,
 }
 
 impl Verdict {
-    /// One word, or two.
+    /// Returns the verdict as it is shown to users: one or two words.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,24 +75,24 @@ impl Verdict {
     }
 }
 
-/// Why nothing more is asked.
+/// Why no further requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
-    /// The next request would be refused as well, whatever it is.
+    /// Any further request would be rejected as well.
     Credentials,
-    /// Nobody answers.
+    /// The store does not respond.
     Unreachable,
     /// The server does not do what it is asked.
     Untrusted,
 }
 
-/// Objects of the manifest that are tried until one is there.
+/// The number of manifest objects to try until one exists.
 const MOST_OBJECTS: usize = 10;
 
-/// Checks a plan against its store, and tells of each finding as it comes. Gives back the bucket of the first object, where
+/// Checks a plan against its store, and reports each finding as it arrives. Returns the bucket of the first object, if
 /// there is one.
 ///
-/// Without probes no request is sent that changes anything.
+/// Without probes, no request changes anything.
 pub async fn check(
     plan: &Plan,
     store: &Arc<dyn Store>,
@@ -117,13 +119,13 @@ pub async fn check(
     first.map(|object| object.bucket)
 }
 
-/// Sends requests as a job's worker does, one at a time.
+/// Returns a worker that sends requests as a job's worker does, one at a time.
 fn worker(plan: &Plan, store: Arc<dyn Store>) -> Worker {
     let throttle = Throttle::new(Allowance::new(1, plan.limits.requests_per_second));
     Worker::new(store, plan.operations(), throttle, RetryPolicy::default(), CancellationToken::new())
 }
 
-/// Sends what writes, each checked like a job's first write where the server must prove itself.
+/// Sends write probes. If the plan needs a server check, each write is checked like a job's first write.
 struct Writer {
     worker: Worker,
     check: Option<Arc<ServerCheck>>,
@@ -139,7 +141,7 @@ impl Writer {
         Self { worker: worker.checking(Arc::clone(&check)), check: Some(check) }
     }
 
-    /// The worker, which trusts the server no further than at first.
+    /// Returns the worker, with its trust in the server reset.
     fn afresh(&self) -> &Worker {
         if let Some(check) = &self.check {
             check.forget();
@@ -155,7 +157,7 @@ struct Checker<'a> {
     tell: &'a mut dyn FnMut(&Finding),
 }
 
-/// What a request was refused with, or that there was none to send.
+/// Why a request was rejected or not sent: the verdict and its explanation.
 type Unlearned = (Verdict, String);
 
 impl Checker<'_> {
@@ -173,7 +175,7 @@ impl Checker<'_> {
         need.action(self.language, object.map_or(self.of_versions, |object| object.version.is_some()))
     }
 
-    /// Tells what came of a request.
+    /// Reports the result of a request.
     fn came_of<T>(&mut self, what: String, action: &'static str, answer: Result<T, Unlearned>) -> Option<T> {
         match answer {
             Ok(answer) => {
@@ -187,7 +189,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Sends a request, unless it is known what would come of it.
+    /// Sends a request, unless an earlier failure already decides its result.
     async fn ask(&mut self, worker: &Worker, object: &ObjectId, call: Call) -> Result<Learned, Unlearned> {
         self.unless_over()?;
         let reads = !call.writes();
@@ -217,7 +219,7 @@ impl Checker<'_> {
         Err((Verdict::NotChecked, why.to_owned()))
     }
 
-    /// What a fault says of permissions. `reads` is set where the request was to read an object.
+    /// Classifies a fault by what it says about permissions. `reads` is true if the request was to read an object.
     fn judged(&mut self, fault: &Fault, reads: bool) -> Unlearned {
         match (fault.class, fault.status) {
             (FaultClass::Credentials, Some(_)) => {
@@ -271,7 +273,8 @@ impl Checker<'_> {
         first
     }
 
-    /// The manifest's first object that is there, where the plan would find out that one is missing.
+    /// Returns the first manifest object that exists. Existence is checked only if the plan would notice a missing
+    /// object.
     async fn present(
         &mut self,
         reader: &Worker,
@@ -303,12 +306,12 @@ impl Checker<'_> {
         let Some((fault, listing)) = error.refusal() else { return (usual, (Verdict::Failed, error.to_string())) };
         let action = if listing { self.action(Need::List, None) } else { Need::Read.action(self.language, false) };
         let (verdict, why) = self.judged(fault, !listing);
-        // The place that was not found stands in the error's own words, and in no fault.
+        // The error names the location that was not found; the fault does not.
         let why = if verdict == Verdict::Failed { error.to_string() } else { why };
         (Some(action), (verdict, why))
     }
 
-    /// Reads of the first object what the operations read.
+    /// Reads from the first object what the operations read.
     async fn reads(&mut self, reader: &Worker, operations: &Operations, first: Option<&ObjectId>) {
         let restores = operations.iter().any(|operation| operation.aspect() == Aspect::Restoration);
         let mut calls: Vec<Call> = operations.reads().into_iter().map(|step| step.call).collect();
@@ -327,7 +330,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks with the first object whether the server knows tags and ACLs, as far as reading shows that.
+    /// Checks with the first object whether the server supports tags and ACLs, as far as reads can show.
     async fn server(&mut self, reader: &Worker, plan: &Plan, first: Option<&ObjectId>) {
         let about = |aspect: &Aspect| plan.operations.iter().any(|operation| operation.aspect() == *aspect);
         for aspect in Aspect::ALL.into_iter().filter(about) {
@@ -378,7 +381,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Says what would have to be written to know more.
+    /// Reports the writes that were not tried.
     fn leave_writes(&mut self, operations: &Operations) {
         for need in writes(operations) {
             let action = self.action(need, None);
@@ -390,7 +393,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Writes a small object where reports go, where that is wanted.
+    /// Writes a small object to the report location, if `wanted`.
     async fn report(&mut self, plan: &Plan, store: &Arc<dyn Store>, wanted: bool) {
         let Some(place) = &plan.report.place else { return };
         let what = format!("write the report: {}/{}", place.bucket, place.prefix);
@@ -418,12 +421,12 @@ impl Checker<'_> {
 
 const RESTORE: &str = "it cannot be tried: a restore is billed";
 
-/// What the operations write, each once.
+/// Returns the permissions that the writes of the operations need, without duplicates.
 fn writes(operations: &Operations) -> Vec<Need> {
     let mut needs = Vec::new();
     for operation in operations.iter() {
         needs.extend_from_slice(match operation {
-            // Tags of which none are left are deleted, not put.
+            // An empty tag set is deleted, not written.
             Operation::PutTagging(tags) if tags.is_empty() => &[Need::DeleteTags],
             Operation::PutTagging(_) | Operation::AddTagging(_) => &[Need::PutTags],
             Operation::DeleteTagging(None) => &[Need::DeleteTags],
@@ -436,7 +439,8 @@ fn writes(operations: &Operations) -> Vec<Need> {
     each.into_iter().filter(|need| needs.contains(need)).collect()
 }
 
-/// The first request about an object that a plan reads by, or the check of its server; `None` where it only writes.
+/// Returns the first read request that the plan, or the check of its server, sends for an object. `None` if the plan
+/// only writes.
 fn first_read(plan: &Plan) -> Option<Call> {
     let reads = plan.operations().reads().into_iter().map(|step| step.call).next();
     reads.or_else(|| {
@@ -447,10 +451,10 @@ fn first_read(plan: &Plan) -> Option<Call> {
     })
 }
 
-/// The error that says that an object is missing; `None` where it is there.
+/// Returns the fault if it says that the object is missing; `None` otherwise.
 async fn missing(reader: &Worker, object: &ObjectId, call: &Call) -> Option<Box<Fault>> {
     match reader.ask(object, call.clone()).await {
-        // HEAD has no document that would say more.
+        // A HEAD response has no body with an error code, so its status decides.
         Err(Unanswered::Fault(fault))
             if fault.status == Some(404) && (*call == Call::Head || fault.code.starts_with("NoSuch")) =>
         {
@@ -460,7 +464,7 @@ async fn missing(reader: &Worker, object: &ObjectId, call: &Call) -> Option<Box<
     }
 }
 
-/// What a need is for, as a verb.
+/// Describes a permission as a verb phrase.
 fn doing(need: Need) -> &'static str {
     match need {
         Need::List => "list",
@@ -475,7 +479,7 @@ fn doing(need: Need) -> &'static str {
     }
 }
 
-/// What a check of the server comes to that was refused.
+/// Converts a failed server check to a verdict and its explanation.
 fn distrusted(refusal: &ServerRefusal) -> Unlearned {
     let way = "`skip_server_check = true` in [store] turns the check off";
     match refusal.kind {

@@ -1,4 +1,4 @@
-//! Writing that leaves things as they are: what an object has is read, written back just so, and read again.
+//! Write probes that leave an object unchanged: read what it has, write that back, and read it again.
 
 use super::{Checker, RESTORE, Unlearned, Verdict, Writer, doing, writes};
 use crate::call::{Call, Learned};
@@ -8,7 +8,7 @@ use crate::operation::Operations;
 use crate::plan::policy::Need;
 
 impl Checker<'_> {
-    /// Tries what the operations write, on this object.
+    /// Tries the writes of the operations on this object.
     pub(super) async fn probe(&mut self, writer: &Writer, operations: &Operations, object: &ObjectId) {
         let needs = writes(operations);
         let tags: Vec<Need> =
@@ -36,7 +36,7 @@ impl Checker<'_> {
             let what = format!("{} of {object}", doing(need));
             let action = self.action(need, Some(object));
             let call = match need {
-                // Deleting the tags of an object that has none changes nothing.
+                // Deleting the tags of an object without tags changes nothing.
                 Need::DeleteTags if before.is_empty() => Call::DeleteTags,
                 Need::DeleteTags => {
                     let why = "it has tags, which would be lost: name an object without any".to_owned();
@@ -89,8 +89,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Says what could not be tried, since nobody knows what to put back. That a plan may not read what it does not read is
-    /// nothing that it lacks.
+    /// Reports the probes that could not be tried because the current value could not be read. A denied read is not
+    /// reported as a missing permission if the plan itself does not need it.
     fn unread_before(
         &mut self,
         needs: &[Need],
@@ -114,7 +114,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Tells whether an object is as it was, and where it may not be, what it had.
+    /// Reports whether the object is unchanged. If it may have changed, reports what it had before.
     fn compare(&mut self, need: Need, object: &ObjectId, same: Result<bool, Unlearned>, had: &str) {
         let what = format!("{} of {object} again", doing(need));
         let action = self.action(need, Some(object));

@@ -1,4 +1,4 @@
-//! What deserves a second thought before a plan is applied: of what it does, of how much, and of the buckets it does it to.
+//! Warnings to show before a plan is applied: about its operations, its size, and its buckets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,38 +16,38 @@ use crate::store::{BucketFact, BucketQuestion, Ownership, Provider, Store, TagRu
 use crate::task::{Fault, FaultClass};
 use crate::timeouts::scaled;
 
-/// The most objects that OSS advises for one job.
+/// The maximum number of objects that OSS recommends for one job.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
 const ADVISED_OBJECTS: u64 = 100_000_000;
 
-/// Buckets that are asked; a manifest of more is a rare one, and each question is a request.
+/// The number of buckets to query. Manifests with more buckets are rare, and each query is a request.
 const MOST_BUCKETS: usize = 10;
 
-/// How long all answers together are waited for: a plan can do without them.
+/// How long to wait for all responses together. A plan works without them.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Fewer objects than this are no load that a single folder could not bear.
+/// The number of objects below which load on a single folder is no problem.
 const BUSY_FROM: u64 = 100_000;
 
-/// What is known of the buckets of a plan.
+/// What is known about the buckets of a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Buckets {
     facts: BTreeMap<Bucket, Known>,
 }
 
-/// What is known of one bucket; `None` where it could not be asked, or need not be.
+/// What is known about one bucket. `None` means that the query failed or was not needed.
 #[derive(Clone, Debug, Default)]
 struct Known {
     rules: Option<Vec<TagRule>>,
     versioning: Option<Versioning>,
     ownership: Option<Ownership>,
-    /// What could not be asked, and why.
+    /// The queries that failed, and why.
     unknown: Vec<(BucketQuestion, Fault)>,
 }
 
 impl Buckets {
-    /// Asks what matters to a plan of each of these buckets, of the first ten at most. A question that is not answered is
-    /// one whose answer is not known: who may change tags need not be allowed to read a bucket's settings.
+    /// Queries what matters to the plan from the first ten of these buckets. If a query fails, its answer is unknown:
+    /// credentials that may change tags need not be allowed to read the settings of a bucket.
     pub async fn ask<'a>(
         plan: &Plan,
         store: &dyn Store,
@@ -89,20 +89,20 @@ impl Buckets {
         Self { facts }
     }
 
-    /// Whether a bucket takes ACLs, as far as is known.
+    /// Returns whether a bucket accepts ACLs, as far as is known.
     #[must_use]
     pub fn takes_acl(&self, bucket: &Bucket) -> bool {
         self.facts.get(bucket).is_none_or(|known| known.ownership != Some(Ownership::BucketOwnerEnforced))
     }
 
-    /// Whether a bucket is known not to be there.
+    /// Returns whether a bucket is known not to exist.
     #[must_use]
     pub fn lacks(&self, bucket: &Bucket) -> bool {
         let unknown = self.facts.get(bucket).into_iter().flat_map(|known| &known.unknown);
         unknown.into_iter().any(|(_, fault)| fault.code == "NoSuchBucket")
     }
 
-    /// What of them deserves a second thought.
+    /// Returns the warnings about the buckets.
     fn cautions(&self, plan: &Plan, census: &Census, rows: u64) -> Vec<String> {
         let mut found = Vec::new();
         for (bucket, known) in &self.facts {
@@ -139,7 +139,7 @@ impl Buckets {
     }
 }
 
-/// What deserves a second thought where a plan turns the server check off.
+/// Returns the warning about a plan that turns the server check off.
 #[must_use]
 pub fn server_check_off(plan: &Plan) -> Option<&'static str> {
     (plan.skip_server_check && !plan.store.is_first_party()).then_some(
@@ -148,7 +148,7 @@ pub fn server_check_off(plan: &Plan) -> Option<&'static str> {
     )
 }
 
-/// What deserves a second thought where the server could have been checked by reading, and was not.
+/// Returns the warning about a server that reads could have checked, but did not.
 pub(super) fn unchecked(plan: &Plan, look: ServerLook) -> Option<&'static str> {
     let could = plan.operations.iter().any(|operation| operation.aspect().read().is_some());
     (could && look == ServerLook::NotChecked).then_some(
@@ -156,7 +156,7 @@ pub(super) fn unchecked(plan: &Plan, look: ServerLook) -> Option<&'static str> {
     )
 }
 
-/// What deserves a second thought, of the plan alone.
+/// Returns the warnings that follow from the plan alone.
 #[must_use]
 pub fn of_plan(plan: &Plan) -> Vec<String> {
     let caution = |operation: &Operation| match operation {
@@ -182,7 +182,7 @@ pub fn of_plan(plan: &Plan) -> Vec<String> {
     found
 }
 
-/// What deserves a second thought, of the plan, of how much it is, and of its buckets.
+/// Returns all warnings: about the plan, its size, and its buckets.
 pub(super) fn all(
     plan: &Plan,
     buckets: &Buckets,

@@ -1,4 +1,4 @@
-//! Looks at objects, many at once, and has each judged in the order of the manifest.
+//! Reads many objects at once, and predicts the outcome of each, in the order of the manifest.
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
@@ -15,36 +15,36 @@ use crate::object::{Fact, ObjectId, ObjectState};
 use crate::operation::Operations;
 use crate::task::{Fault, Seq};
 
-/// Rows that are read at once, and batches that wait.
+/// The number of rows to read at once, and of batches to read ahead.
 const BATCH: usize = 256;
 const AHEAD: usize = 4;
 
-/// Which objects are looked at.
+/// The objects to read.
 pub(super) enum Source<'a> {
-    /// Each of the sample.
+    /// The objects of the sample.
     Sample(Vec<Sampled>),
-    /// Each of the manifest, with what its source told of it.
+    /// Every object of the manifest, with what its source says about it.
     Every(&'a Frozen),
 }
 
-/// What has come of it so far.
+/// The results of a preview so far.
 pub(super) struct Examined {
     pub(super) tally: Tally,
     pub(super) shown: Shown,
     pub(super) told: Facts,
-    /// Bytes of their names in a report.
+    /// Bytes that the names of the objects take in a report.
     pub(super) names: u64,
     of: u64,
 }
 
 impl Examined {
-    /// Nothing yet, of so many.
+    /// Creates empty results; `of` is the number of objects to read.
     pub(super) fn new(of: u64) -> Self {
         Self { tally: Tally::default(), shown: Shown::default(), told: Facts::default(), names: 0, of }
     }
 }
 
-/// Looks at every object of the source.
+/// Reads every object of the source.
 pub(super) async fn run(
     previewer: &Previewer<'_>,
     judge: &Judge,
@@ -89,7 +89,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// A fault by the code that the job's own requests would be given: a HEAD is answered without any.
+/// Gives a fault the error code that the job's own requests would get. The response to a HEAD request has none.
 fn named(fault: Fault, object: &ObjectId, no_bucket: bool) -> Fault {
     if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
         return fault;
@@ -102,7 +102,7 @@ fn named(fault: Fault, object: &ObjectId, no_bucket: bool) -> Fault {
     Fault { code: code.to_owned(), message: "there is no such object".to_owned(), ..fault }
 }
 
-/// What is known of an object: what was seen, and what was told of what was not looked at.
+/// Combines what was read from an object with what its source says about the rest.
 fn together(told: &Told, seen: ObjectState) -> ObjectState {
     fn or<T: Clone>(seen: Fact<T>, told: &Fact<T>) -> Fact<T> {
         if seen.known().is_none() { told.clone() } else { seen }
@@ -119,7 +119,7 @@ fn take(examined: &mut Examined, prospect: &Prospect, told: &Told) {
     examined.told.classes += u64::from(told.state.class.known().is_some());
 }
 
-/// Every row of a manifest with what was told of it, read by a thread that is a few batches ahead at most.
+/// Streams every row of a manifest with what its source says about it. A thread reads a few batches ahead.
 fn every(frozen: &Frozen) -> Result<BoxStream<'static, Result<Sampled, ManifestError>>, ManifestError> {
     let mut facts = frozen.facts()?;
     let tasks = frozen.tasks(Seq { part: 0, row: 0 }, BATCH);

@@ -1,12 +1,13 @@
-//! What a plan would do, before it does anything: its manifest resolved, some or all of its objects looked at.
+//! Previews what a plan would do, before it changes anything: resolves its manifest, and reads some or all of its
+//! objects.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `examine` | looks at objects, many at once and in order |
-//! | `shown` | which of them are worth showing |
-//! | `workload` | what the whole job sends and holds |
-//! | `cautions` | what deserves a second thought |
-//! | `server` | whether the server knows what the plan asks of it |
+//! | `examine` | reads many objects at once, in order |
+//! | `shown` | selects the examples to show |
+//! | `workload` | computes the requests and data volumes of the whole job |
+//! | `cautions` | warnings to show before a plan is applied |
+//! | `server` | checks whether the server supports what the plan needs |
 
 mod cautions;
 mod examine;
@@ -35,66 +36,67 @@ pub use cautions::{Buckets, of_plan as cautions, server_check_off};
 pub use server::ServerLook;
 pub use shown::Shown;
 
-/// How closely a plan's objects are looked at.
+/// Which objects a preview reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closeness {
-    /// Objects of the random sample.
+    /// The number of objects in the random sample.
     pub sample: u32,
-    /// Which sample.
+    /// The seed that selects the sample.
     pub seed: u64,
-    /// Whether every object is looked at.
+    /// Whether to read every object.
     pub full: bool,
-    /// The key of the digest by which the same objects are known again, where that is wanted.
+    /// The key for the digest of all objects, if one is needed. The digest shows later whether the objects are still
+    /// the same.
     pub digest: Option<[u8; 16]>,
 }
 
-/// Whoever looks on.
+/// Observes the progress of a preview.
 pub trait Onlooker {
-    /// Rows of the manifest were read. Called from wherever they are.
+    /// Called after rows of the manifest were read, from any thread.
     fn prepares(&self, prepared: Prepared);
 
-    /// An object was looked at, as the next of so many.
+    /// Called after an object was read; `of` is the number of objects to read.
     ///
     /// # Errors
-    /// When it is of no use to go on.
+    /// Returns an error to end the preview.
     fn looked(&mut self, prospect: &Prospect, of: u64) -> io::Result<()>;
 }
 
 /// What a plan would do.
 #[derive(Debug)]
 pub struct Preview {
-    /// The manifest as it was frozen, in a folder of the caller's.
+    /// The frozen manifest, in a folder that the caller provides.
     pub frozen: Frozen,
-    /// What becomes of the objects that were looked at.
+    /// The predicted outcomes of the objects that were read.
     pub tally: Tally,
-    /// A few of them.
+    /// A few of these objects as examples.
     pub shown: Shown,
-    /// How closely they were looked at.
+    /// Which objects were read.
     pub closeness: Closeness,
-    /// What the manifest told that needed no request, and since when that may be out of date.
+    /// What the manifest said without a request, and how recent that is.
     pub told: Facts,
-    /// What the job would send and hold.
+    /// The requests that the job would send, and the data that it would restore.
     pub work: Workload,
-    /// What deserves a second thought.
+    /// Warnings to show before the plan is applied.
     pub cautions: Vec<String>,
-    /// Why the server is not trusted with the plan, where it is not.
+    /// Why the server is not trusted with the plan; `None` if it is trusted.
     pub refusal: Option<ServerRefusal>,
     /// How far the server was checked.
     pub server: ServerLook,
-    /// The digest, where it was wanted.
+    /// The digest of all objects, if one was requested.
     pub digest: Option<String>,
-    /// When the objects were looked at.
+    /// When the objects were read.
     pub at: Timestamp,
 }
 
-/// What was taken from the manifest instead of being asked of the store.
+/// What was taken from the manifest instead of being requested from the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// ACLs of so many objects.
+    /// The number of objects whose ACL the manifest gave.
     pub acls: u64,
-    /// Storage classes of so many objects.
+    /// The number of objects whose storage class the manifest gave.
     pub classes: u64,
-    /// When the inventory that tells them was begun; a listing is as old as the preview.
+    /// When the inventory that gave them was begun; `None` for a listing, which is as recent as the preview.
     pub since: Option<Timestamp>,
 }
 
@@ -104,19 +106,19 @@ pub enum PreviewError {
     /// The manifest cannot be resolved.
     #[error("{0}")]
     Manifest(#[from] ManifestError),
-    /// The service refuses the credentials.
+    /// The service rejected the credentials.
     #[error("the service refuses the credentials: {0}")]
     Refused(Box<Fault>),
-    /// It was stopped.
+    /// The preview was stopped.
     #[error("stopped: nothing was changed")]
     Stopped,
-    /// Whoever looked on had enough.
+    /// The observer ended the preview.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl PreviewError {
-    /// What to do about it, where that is known.
+    /// Returns what the user can do about it, if that is known.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
@@ -127,25 +129,26 @@ impl PreviewError {
     }
 }
 
-/// A plan, and where its preview is made.
+/// Makes the preview of a plan.
 pub struct Previewer<'a> {
-    /// The plan.
+    /// The plan to preview.
     pub plan: &'a Plan,
-    /// Its store.
+    /// The plan's store, which can only be read.
     pub store: Arc<ReadOnly>,
-    /// An empty folder that nobody else uses.
+    /// An empty folder that nothing else uses.
     pub folder: &'a Path,
-    /// How closely it looks.
+    /// Which objects to read.
     pub closeness: Closeness,
-    /// Cancelled to have it stop.
+    /// Cancel this token to stop the preview.
     pub stop: &'a CancellationToken,
 }
 
 impl Previewer<'_> {
-    /// Resolves the manifest, and looks at its objects. Memory does not grow with them.
+    /// Resolves the manifest, and reads its objects. The memory use does not depend on their number.
     ///
     /// # Errors
-    /// When the manifest cannot be resolved, the credentials are refused, it is stopped, or the onlooker has enough.
+    /// Returns an error if the manifest cannot be resolved, the credentials are rejected, the preview is stopped, or
+    /// the observer ends it.
     pub async fn preview(&self, onlooker: &mut (dyn Onlooker + Send + Sync)) -> Result<Preview, PreviewError> {
         let limits = &self.plan.limits;
         let bounds = Bounds {
@@ -165,11 +168,11 @@ impl Previewer<'_> {
         self.look(frozen, surveyed, onlooker).await
     }
 
-    /// Looks at the objects of a manifest that is frozen already, of which a sample is taken now. What its source told of them
-    /// is not known any more, but for the sums.
+    /// Previews a manifest that is already frozen, with a sample that is taken now. What the source said about single
+    /// objects is no longer known, only the totals are.
     ///
     /// # Errors
-    /// As [`preview`](Self::preview).
+    /// As for [`preview`](Self::preview).
     pub async fn preview_of(
         &self,
         frozen: &Frozen,
@@ -225,11 +228,11 @@ impl Previewer<'_> {
         })
     }
 
-    /// Whether it matters of what class an object is: to what its requests cost.
+    /// Returns whether the storage class of an object affects what its requests cost.
     fn wants_class(&self, judge: &Judge) -> bool {
         let tags_alone = self.plan.operations.iter().all(|it| it.aspect() == crate::operation::Aspect::Tags);
         match self.plan.store.provider {
-            // To write tags costs the same whatever they are about; to read them does not.
+            // Writing tags costs the same for every class; reading them does not.
             Provider::Aws => !tags_alone || judge.reads_tags(),
             Provider::Oss => true,
             Provider::S3 | Provider::Sandbox => {

@@ -1,4 +1,4 @@
-//! Whether the server knows what a plan asks of it, as far as reading shows that.
+//! Checks whether the server supports what a plan needs, as far as reads can show.
 
 use std::collections::BTreeMap;
 
@@ -9,29 +9,29 @@ use crate::manifest::Sampled;
 use crate::object::{Bucket, ObjectId};
 use crate::operation::{Aspect, Operations};
 
-/// Buckets that are checked; a manifest of more is a rare one.
+/// The number of buckets to check. Manifests with more buckets are rare.
 const MOST_BUCKETS: usize = 100;
 
-/// Objects of a bucket that are tried until one is there.
+/// The number of objects to try in each bucket until one exists.
 const MOST_OBJECTS: usize = 50;
 
 /// How far the server was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerLook {
-    /// It is AWS's or Alibaba Cloud's own, or the embedded one.
+    /// No check is needed: the server belongs to AWS or Alibaba Cloud, or is the embedded one.
     NotNeeded,
     /// The plan turns the check off.
     Off,
-    /// No object showed anything of it.
+    /// None of the objects allowed a check.
     NotChecked,
-    /// Reading shows nothing wrong.
+    /// Reads show nothing wrong.
     Passed,
-    /// It is not trusted with the plan.
+    /// The server is not trusted with the plan.
     Refused,
 }
 
 impl ServerLook {
-    /// What it is called in JSON.
+    /// Returns the name that JSON output uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,8 +45,8 @@ impl ServerLook {
 }
 
 impl Previewer<'_> {
-    /// Checks the server with objects of the sample, for each bucket and each aspect that the plan writes and that can be
-    /// read. The first refusal is enough.
+    /// Checks the server with objects of the sample, for each bucket and each aspect that the plan writes and that can
+    /// be read. Stops at the first refusal.
     pub(super) async fn check_server(
         &self,
         sample: &[Sampled],
@@ -71,13 +71,13 @@ impl Previewer<'_> {
                 for object in objects.iter().take(MOST_OBJECTS) {
                     match worker.check_reads(object, aspect).await {
                         ReadCheck::Absent(_) => {}
-                        // There is nothing to read of a restore.
+                        // A restore has nothing that could be read.
                         ReadCheck::Proven if aspect.read().is_none() => break,
                         ReadCheck::Proven => {
                             look = ServerLook::Passed;
                             break;
                         }
-                        // What stands in the way meets the objects that are looked at as well.
+                        // The same problem occurs again when the sample is read.
                         ReadCheck::Failed(_) => break,
                         ReadCheck::Refused(refusal) => return Ok((ServerLook::Refused, Some(*refusal))),
                         ReadCheck::Credentials(fault) => return Err(PreviewError::Refused(fault)),

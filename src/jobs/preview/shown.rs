@@ -1,24 +1,24 @@
-//! Which objects are worth showing: a few of each kind, and among those that change, changes that differ.
+//! Selects examples to show: a few objects of each kind, and if possible different changes.
 
 use std::collections::BTreeSet;
 
 use crate::diff::{Fate, Prospect, lines};
 
-/// Objects of each kind that are shown.
+/// The number of examples of each kind.
 const CHANGED: usize = 5;
 const STAYING: usize = 2;
 const OPEN: usize = 3;
 
-/// A few objects of each kind; those that would fail are with their reasons.
+/// A few objects of each kind. Objects that would fail are shown with their reasons instead.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
-    /// Objects that change, each in another way as far as there are others.
+    /// Objects that change, each in a different way if possible.
     pub changed: Vec<Prospect>,
     /// Objects that stay as they are.
     pub staying: Vec<Prospect>,
-    /// Objects of which nobody can tell.
+    /// Objects whose outcome is unknown.
     pub open: Vec<Prospect>,
-    /// Changes that are like one that is shown.
+    /// Objects whose change is like one that is already shown.
     alike: Vec<Prospect>,
     seen: BTreeSet<Vec<(char, String)>>,
 }
@@ -44,7 +44,7 @@ impl Shown {
         }
     }
 
-    /// Fills up with changes that are alike; three say enough.
+    /// Fills up with similar changes, to three examples.
     pub(super) fn finish(&mut self) {
         let room = 3_usize.saturating_sub(self.changed.len());
         self.changed.extend(self.alike.drain(..).take(room));

@@ -1,5 +1,5 @@
-//! From what was seen of a plan's objects to what the whole job sends: exact where all were looked at, scaled where they are
-//! a sample.
+//! Computes what the whole job sends from the objects that were read: exact if all were read, scaled if they are a
+//! sample.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use crate::manifest::{Census, ClassTally};
 use crate::object::{ObjectId, RestoreRequest, StorageClass};
 use crate::plan::Plan;
 
-/// Bytes of a report's row besides its names: status, code and separators.
+/// Bytes of a row in a report besides its names: status, code and separators.
 const ROW_BYTES: u64 = 40;
 
-/// Bytes that a failure adds in OSS's format, which tells each in JSON; in AWS's a message alone.
+/// Bytes that a failure adds to a row: JSON in the OSS format, only a message in the AWS format.
 const OSS_FAILURE_BYTES: u64 = 400;
 const AWS_FAILURE_BYTES: u64 = 100;
 
-/// A report file is sealed and sent when it has so many bytes.
+/// The size in bytes at which a report file is closed and uploaded.
 const SEGMENT_BYTES: u64 = crate::report::ROTATE_AT;
 
-/// What the whole job sends and holds. `asked` is how many pages of listings and how many objects were read for the preview:
-/// the job reads the same.
+/// Returns the requests and data volumes of the whole job. `asked` is the number of listing pages and of objects that
+/// were read for the preview; the job reads the same.
 pub(super) fn workload(
     plan: &Plan,
     census: &Census,
@@ -51,7 +51,7 @@ pub(super) fn workload(
     work
 }
 
-/// What restores of one class bring back.
+/// Adds the data that restores of one class bring back.
 fn restore(
     work: &mut Workload,
     class: Option<StorageClass>,
@@ -60,10 +60,10 @@ fn restore(
     scale: &Scale<'_>,
     tally: &Tally,
 ) {
-    // Of a manifest that was frozen before, nothing is known of single objects any more.
+    // Nothing is known about single objects of a manifest that was frozen earlier.
     let told_later = tally.restored.get(&class).is_some_and(|(_, unknown)| *unknown > 0);
     let (bytes, unsized_objects) = match scale.told.and_then(|classes| classes.get(&class)) {
-        // The source tells of the whole class; that part of it which is restored is taken to be of the average size.
+        // The source gives totals of the whole class. The restored part of it is assumed to have the average size.
         Some(all) if tally.looked() < scale.rows || told_later => {
             (share(all.bytes, objects, all.objects), share(all.unsized_objects, objects, all.objects))
         }
@@ -79,7 +79,7 @@ fn restore(
     volume.unsized_objects = volume.unsized_objects.saturating_add(unsized_objects);
 }
 
-/// What the program needs for itself.
+/// Returns the requests and bytes that the program needs for itself.
 fn own(plan: &Plan, rows: u64, tally: &Tally, (lists, reads): (u64, u64), names: u64) -> Own {
     let Some(_) = &plan.report.place else { return Own { lists, reads, ..Own::default() } };
     let looked = tally.looked().max(1);
@@ -93,25 +93,25 @@ fn own(plan: &Plan, rows: u64, tally: &Tally, (lists, reads): (u64, u64), names:
         ReportFormat::Aws => AWS_FAILURE_BYTES,
     };
     let bytes = share(names, listed, looked) + listed * ROW_BYTES + failed * failure;
-    // Each of the two kinds of rows begins a file, and manifest.json comes last.
+    // Successes and failures go to separate files, and `manifest.json` comes last.
     let kinds = u64::from(failed > 0) + u64::from(listed > failed);
     let uploads = bytes / SEGMENT_BYTES + kinds + 1;
     Own { lists, reads, uploads, report_bytes: u128::from(bytes) }
 }
 
-/// Bytes that names take in a report.
+/// Returns the bytes that the names of an object take in a report.
 pub(super) fn name_bytes(object: &ObjectId) -> u64 {
     let version = object.version.as_ref().map_or(0, |version| version.as_str().len());
     (object.bucket.as_str().len() + object.key.encoded_keeping_slashes().len() + version) as u64
 }
 
-/// How counts of those that were looked at become counts of all.
+/// Scales counts of the objects that were read to all objects.
 struct Scale<'a> {
     rows: u64,
     looked: u64,
-    /// Objects of each class among those that were looked at.
+    /// The number of objects of each class among those that were read.
     seen: &'a BTreeMap<Option<StorageClass>, u64>,
-    /// What there is of each class, where the source tells the class of every object.
+    /// The totals of each class, if the source gives the class of every object.
     told: Option<&'a BTreeMap<Option<StorageClass>, ClassTally>>,
 }
 
@@ -121,12 +121,12 @@ impl<'a> Scale<'a> {
         Self { rows, looked: tally.looked(), seen: &tally.classes, told }
     }
 
-    /// A count that has nothing to do with classes.
+    /// Scales a count that does not depend on classes.
     fn one(&self, count: u64) -> u64 {
         if self.looked >= self.rows { count } else { share(count, self.rows, self.looked) }
     }
 
-    /// Each kind of request, with its class and its count.
+    /// Scales each kind of request, with its class and its count.
     fn all(
         &self,
         counts: &BTreeMap<(&'static str, Option<StorageClass>), Sent>,
@@ -146,13 +146,13 @@ impl<'a> Scale<'a> {
                 let seen = self.seen.get(class).copied().unwrap_or(0);
                 let own = counts.get(&(*kind, class.clone()));
                 let count = if seen == 0 {
-                    // None of this class is in the sample: it is taken to be like the others.
+                    // The sample contains no object of this class. Assume that it is like the others.
                     share(*overall, there.objects, self.looked)
                 } else {
                     share(own.map_or(0, |sent| sent.count), there.objects, seen)
                 };
                 if count > 0 {
-                    // A restore asks each class for the tier that it takes.
+                    // The tier of a restore depends on the class.
                     let call = own.map_or(*call, |sent| &sent.call);
                     all.push((class.clone(), call.clone(), count));
                 }
@@ -162,7 +162,7 @@ impl<'a> Scale<'a> {
     }
 }
 
-/// `count` times `all` over `of`, to the nearest.
+/// Returns `count * all / of`, rounded to the nearest integer.
 fn share(count: u64, all: u64, of: u64) -> u64 {
     let of = u128::from(of.max(1));
     let exact = u128::from(count) * u128::from(all);

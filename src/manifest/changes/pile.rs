@@ -1,4 +1,4 @@
-//! Where the rows of both inventories go on their way to being compared: onto one pile, which is sorted on disk.
+//! Collects the rows of both inventories and sorts them on disk, to compare them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::manifest::error::ManifestError;
 use crate::manifest::filter::{Facts, Row};
 use crate::manifest::sort::{Room, Sorted, Sorter};
 
-/// Rows between two looks at how large it is.
+/// The number of rows between two checks of the disk limit.
 const ROWS_A_LOOK: u64 = 4096;
 
-/// Takes rows, of one side after the other.
+/// Collects rows, one side after the other.
 pub(in crate::manifest) struct Pile {
     sorter: Sorter,
     home: PathBuf,
@@ -23,14 +23,14 @@ pub(in crate::manifest) struct Pile {
     rows: u64,
 }
 
-/// What was seen of each side.
+/// The facts that each inventory reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heap {
     pub(super) before: Tells,
     pub(super) now: Tells,
 }
 
-/// Which facts a source tells of any of its objects, and of how many objects.
+/// The facts that an inventory reports for at least one object, and the number of its rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tells {
     pub(super) rows: u64,
@@ -49,8 +49,8 @@ impl Tells {
 }
 
 impl Pile {
-    /// An empty one, which takes rows of the inventory that was worked on before. Its files are in this folder; they have
-    /// no names, and go by themselves.
+    /// Creates an empty collection that starts with rows of [`Side::Before`]. Its temporary files in `home` are unnamed
+    /// and vanish when they are closed.
     pub(in crate::manifest) fn new(home: &Path, room: Room, max_disk: Option<u64>, stop: &CancellationToken) -> Self {
         Self {
             sorter: Sorter::new(home, room, stop),
@@ -63,12 +63,11 @@ impl Pile {
         }
     }
 
-    /// Takes rows of this side from now on.
+    /// Sets the side that the next rows belong to.
     pub(in crate::manifest) fn turn(&mut self, side: Side) {
         self.side = side;
     }
 
-    /// Takes a row.
     pub(in crate::manifest) fn push(&mut self, row: &Row<'_>) -> Result<(), ManifestError> {
         match self.side {
             Side::Before => self.heap.before.note(&row.facts),
@@ -89,7 +88,7 @@ impl Pile {
         }
     }
 
-    /// All records in order, and what was seen of each side.
+    /// Returns all records in order, and the facts that each inventory reports.
     pub(super) fn finish(self) -> Result<(Sorted, Heap, PathBuf), ManifestError> {
         self.check_size()?;
         Ok((self.sorter.finish()?, self.heap, self.home))

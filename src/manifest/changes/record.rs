@@ -1,8 +1,8 @@
-//! A row on its way through a sort: its name, which side it is of, and what is told of it.
+//! A row as a sort record: its name, its side and its facts.
 //!
-//! A name ends where it says so, so that records of one name stand together in the order of their bytes; behind it they
-//! stand by their sides. What follows is a flag byte and what that announces. Only what tells two states of an object
-//! apart, and what whoever freezes the row needs again, is kept.
+//! The name is self-delimiting, so that in byte order the records of one name are adjacent; records of one name are
+//! ordered by side. A flag byte and the fields that it announces follow. A record keeps only the facts that tell two
+//! states of an object apart, and the facts that freezing the row needs.
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -12,43 +12,43 @@ use crate::manifest::filter::{Facts, Row};
 use crate::manifest::names::{END, VERSION, put, take};
 use crate::object::{Acl, Bucket, Key, ObjectId, VersionId};
 
-/// Which side a row is of, in the order of their records.
+/// The origin of a row. The declaration order is the order of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::manifest) enum Side {
-    /// The inventory that was worked on before.
+    /// The inventory that the earlier job processed.
     Before,
-    /// The new one.
+    /// The new inventory.
     Now,
-    /// What an earlier job did not achieve.
+    /// The objects that failed in the earlier job or were never attempted.
     Undone,
 }
 
 const SIDES: [Side; 3] = [Side::Before, Side::Now, Side::Undone];
 
-/// Behind a key, where there is no version.
+/// Follows a key that has no version.
 const NO_VERSION: u8 = 0;
 
 const ETAG: u8 = 1;
 const SIZE: u8 = 1 << 1;
 const MODIFIED: u8 = 1 << 2;
 const CLASS: u8 = 1 << 3;
-/// Three bits: from 1, 0 for none told.
+/// The ACL takes three bits: its index in `ACLS` plus 1; 0 if it is not reported.
 const ACL_SHIFT: u32 = 4;
 
-/// An `ETag` of 32 hexadecimal digits takes half of them, and its first byte says of which case they are.
+/// An `ETag` of 32 hexadecimal digits is stored as 16 bytes. The first byte gives the case of the digits.
 const LOWER: u8 = 0;
 const UPPER: u8 = 1;
 const TEXT: u8 = 2;
 
-/// The longest `ETag` that is kept as it is; a longer one is told from others by its digest.
+/// The maximum length of an `ETag` that is stored as text, in bytes; a longer one is replaced by its digest.
 const MAX_ETAG_BYTES: usize = 128;
 
-/// The longest name of a class; a longer one is none.
+/// The maximum length of a class name, in bytes; a longer one is dropped.
 const MAX_CLASS_BYTES: usize = 64;
 
 const ACLS: [Acl; 5] = [Acl::Private, Acl::PublicRead, Acl::PublicReadWrite, Acl::Default, Acl::Custom];
 
-/// Writes a row. Of one that is not of the new inventory only what is compared is kept.
+/// Encodes a row. Rows that are not of the new inventory keep only the facts that are compared.
 pub(super) fn encode(row: &Row<'_>, side: Side, out: &mut Vec<u8>) {
     out.clear();
     put(out, row.bucket.as_bytes());
@@ -114,7 +114,7 @@ fn digit(byte: u8) -> u8 {
     }
 }
 
-/// What two states of an object are told apart by.
+/// The facts that tell two states of an object apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) etag: Option<String>,
@@ -122,7 +122,7 @@ pub(super) struct State {
     pub(super) modified: Option<Timestamp>,
 }
 
-/// A record that was read back.
+/// A decoded record.
 pub(super) struct Told {
     pub(super) side: Side,
     pub(super) state: State,
@@ -130,7 +130,7 @@ pub(super) struct Told {
     acl: Option<Acl>,
 }
 
-/// The name of a record, and what is behind it; `None` where it is no record.
+/// Splits a record into its name and the rest. Returns `None` if it is not a valid record.
 pub(super) fn split(record: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     for _ in 0..2 {
@@ -143,7 +143,6 @@ pub(super) fn split(record: &[u8]) -> Option<(&[u8], &[u8])> {
     record.split_at_checked(at)
 }
 
-/// The object of a name.
 pub(super) fn object(mut name: &[u8]) -> ObjectId {
     let (bucket, key) = (take(&mut name), take(&mut name));
     let version = name.strip_prefix(&[VERSION]).map(|mut rest| take(&mut rest));
@@ -154,7 +153,7 @@ pub(super) fn object(mut name: &[u8]) -> ObjectId {
     }
 }
 
-/// Where a text ends that [`put`] has written, its end included.
+/// Returns the end of a text written by [`put`], terminator included.
 fn text_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -165,7 +164,7 @@ fn text_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// What is behind a name; `None` where it is not what [`encode`] writes.
+/// Decodes the part after the name. Returns `None` if [`encode`] did not write it.
 pub(super) fn told(rest: &[u8]) -> Option<Told> {
     let (side, rest) = rest.split_first()?;
     let side = *SIDES.get(usize::from(*side))?;
@@ -209,7 +208,6 @@ fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 impl Told {
-    /// The row again, under its name.
     pub(super) fn row<'a>(&'a self, object: &'a ObjectId) -> Row<'a> {
         let State { etag, size, modified } = &self.state;
         Row {

@@ -22,7 +22,7 @@ const OLD: &str = "inv/2026-01-30T00-00Z/";
 const NEW: &str = "inv/2026-01-31T00-00Z/";
 const SCHEMA: &str = "Key, Size, LastModifiedDate, ETag";
 
-/// Both inventories, each of these files.
+/// Creates a store with both inventories, made of these files.
 fn store(schemas: [&str; 2], old: &[&str], new: &[&str]) -> MemoryStore {
     let mut store = MemoryStore::default();
     for (folder, schema, files) in [(OLD, schemas[0], old), (NEW, schemas[1], new)] {
@@ -65,7 +65,7 @@ fn said(frozen: &Frozen) -> Vec<String> {
     frozen.warnings().iter().map(|warning| warning.message.clone()).collect()
 }
 
-/// A report file of an earlier job that tells of these failures.
+/// Creates a report file of an earlier job that records these failures.
 fn report(folder: &Path, keys: &[&str]) -> ReportFile {
     let text = keys.iter().fold(String::new(), |mut text, key| {
         let _ = writeln!(text, "src,{key},,503,x");
@@ -101,7 +101,7 @@ fn what_only_one_of_them_tells_is_not_compared() {
     let (found, said) = taken(narrow, changes_of_it);
     assert_eq!(found, ["b"]);
     assert!(said[0].contains("written over with the same content is taken for unchanged"), "{said:?}");
-    // Sizes alone say nothing.
+    // Sizes alone prove nothing.
     let blind = store(["Key, Size", SCHEMA], &["a,1\nb,2\n"], &rows);
     let changes_of_it = changes(&blind);
     let (found, said) = taken(blind, changes_of_it);
@@ -119,7 +119,7 @@ fn what_failed_is_taken_again_where_it_is_still_there() {
     assert_eq!(found, ["c"]);
     assert!(said[0].starts_with("1 of the objects that failed last time are left out"), "{said:?}");
 
-    // And what was never attempted.
+    // Rows that were never attempted are included too.
     let first = "src,a\nsrc,b\n";
     freeze_in(folder.path(), MemoryStore::with(&[("m.csv", first.as_bytes())]), csv_source("m.csv"), Filter::default())
         .unwrap();
@@ -206,7 +206,7 @@ fn the_filter_holds_for_both_each_at_its_time() {
         ..Filter::default()
     };
     let store = store([schema; 2], &rows, &rows);
-    // What was too young when the last job was made has come of age since.
+    // An object that was too young for the earlier job is old enough now.
     let changes = Changes { since_filter: before("10"), ..changes(&store) };
     let (_, found) = objects(store, source(changes), before("25")).unwrap();
     assert_eq!(keys(&found), ["young"]);
@@ -260,10 +260,10 @@ fn a_stop_leaves_nothing_that_could_be_taken_for_a_manifest() {
     assert_eq!(done.rows(), 0);
 }
 
-/// A row of a model: a key, a version, and what is told.
+/// A row of the model: key, version, size, last-modified date and `ETag`.
 type ModelRow = (u8, u8, Option<u8>, Option<u8>, Option<u8>);
 
-/// Which of `VersionId`, `Size`, `LastModifiedDate` and `ETag` there are.
+/// Whether the inventory has the columns `VersionId`, `Size`, `LastModifiedDate` and `ETag`.
 type ModelSchema = [bool; 4];
 
 fn schema_text(schema: ModelSchema) -> String {
@@ -283,7 +283,7 @@ fn row_text((key, version, size, modified, etag): ModelRow, schema: ModelSchema)
     std::iter::once(format!("k{key}")).chain(there).collect::<Vec<_>>().join(",") + "\n"
 }
 
-/// What the new inventory has that must be worked on, by the words of the documentation.
+/// The objects of the new inventory that must be included, following the documentation word for word.
 fn model(old: &[ModelRow], new: &[ModelRow], schemas: [ModelSchema; 2], failed: &BTreeSet<u8>) -> BTreeSet<(u8, u8)> {
     let name = |row: &ModelRow, schema: ModelSchema| (row.0, if schema[0] { row.1 } else { u8::MAX });
     let fact =
@@ -302,7 +302,7 @@ fn model(old: &[ModelRow], new: &[ModelRow], schemas: [ModelSchema; 2], failed: 
     };
     let named = |row: &ModelRow| name(row, schemas[1]);
     let changed = new.iter().filter(|row| !unchanged(row)).map(named);
-    // The reports of these tests name no versions.
+    // The reports in these tests name no versions.
     let again = new.iter().filter(|row| !schemas[1][0] && failed.contains(&row.0)).map(named);
     changed.chain(again).collect()
 }

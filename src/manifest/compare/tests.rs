@@ -12,7 +12,7 @@ type Name = (String, Vec<u8>, Option<String>);
 
 const LIMITS: Limits = Limits { block_rows: 3, part_rows: 7 };
 
-/// Some three names a run.
+/// Small enough that a run holds about three names.
 const ROOM: Room = Room { bytes: 100, runs: 2 };
 
 fn frozen(names: &[Name]) -> (tempfile::TempDir, Frozen) {
@@ -29,7 +29,7 @@ fn object((bucket, key, version): &Name) -> ObjectId {
     }
 }
 
-/// Compares, and checks that nothing is left of it on disk.
+/// Compares, and checks that no temporary file remains.
 fn difference(old: &[Name], new: &[Name]) -> Difference {
     let (scratch, old, new) = (tempfile::tempdir().unwrap(), frozen(old), frozen(new));
     let found = compare_within(ROOM, &old.1, &new.1, scratch.path(), &CancellationToken::new()).unwrap();
@@ -133,7 +133,7 @@ fn a_comparison_can_be_stopped() {
 }
 
 fn names() -> impl Strategy<Value = Vec<Name>> {
-    // Few enough that the same ones come again, on both sides.
+    // A small alphabet, so that the same names occur on both sides.
     let byte = prop_oneof![Just(0_u8), Just(1), Just(b'/'), Just(255)];
     let name = ("[ab]{1,2}", proptest::collection::vec(byte, 0..3), proptest::option::of("[01]{0,1}"));
     let rows = proptest::collection::vec(name, 0..80);

@@ -272,7 +272,7 @@ fn a_large_file_passes_through_in_order() {
     }
 }
 
-/// Engines of several threads may spawn the work: this does not compile once they may not.
+/// Multi-threaded runtimes may spawn the work: does not compile if the future is not `Send`.
 fn spawnable<F: Future + Send>(work: F) -> F {
     work
 }

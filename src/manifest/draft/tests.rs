@@ -1,4 +1,4 @@
-//! Drafts that come back, and drafts that must not.
+//! Checkpoints that can be loaded, and checkpoints that must be rejected.
 
 use globset::Glob;
 

@@ -1,4 +1,4 @@
-//! Freezing that is interrupted and gone on with, and the limits it keeps.
+//! Interrupted and resumed freezes, and their limits.
 
 mod any;
 mod breaking;
@@ -58,7 +58,7 @@ fn rows_make_a_checkpoint_due_as_pages_do() {
     attempt(folder.path(), &Breaking::new(&store, 8, End::Drop), &listing(Versions::Current), sizes);
     asked(&store);
     whole(folder.path(), &store, &listing(Versions::Current), sizes).unwrap();
-    // Eight pages are sixteen rows: the sixth and the twelfth row end a page at which five have come.
+    // Eight pages hold sixteen rows: the sixth and the twelfth row end a page at which five rows have been read.
     assert_eq!(asked(&store).len(), 4);
 }
 
@@ -74,7 +74,7 @@ fn a_token_that_has_aged_is_not_the_end() {
     assert!(seen[0].contains("Token(\"p/09") && seen[1].contains("After { key: Key(p/09)"), "{seen:?}");
     assert_eq!(seen[1 + 5], "list None", "no page is listed again, and what follows is another attempt");
 
-    // A server that does not begin where it is told to either is listed anew.
+    // If the server ignores `start-after` too, everything is listed again.
     let (folder, mut store) = (tempfile::tempdir().unwrap(), bucket());
     broken(folder.path(), &store, &manifest, 5, End::Drop);
     Arc::get_mut(&mut store).unwrap().begins = Begins::AtTheBeginning;
@@ -86,7 +86,7 @@ fn a_token_that_has_aged_is_not_the_end() {
     let fresh = tempfile::tempdir().unwrap();
     assert_eq!(rows(&frozen), rows(&whole(fresh.path(), &store, &manifest, SMALL).unwrap()));
 
-    // Refused in the middle, it is no token of an earlier attempt; refused again, the fault is not the token's.
+    // Refused in the middle, the token is not of an earlier attempt. Refused again, the token is not the cause.
     for (refused_at, left) in [(1, 4), (0, 5)] {
         let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
         broken(folder.path(), &store, &manifest, 5, End::Drop);
@@ -99,7 +99,7 @@ fn a_token_that_has_aged_is_not_the_end() {
         assert_eq!(asked(&store).len(), left, "nothing is given up");
     }
 
-    // Another refusal leaves everything as it is.
+    // Any other refusal changes nothing.
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
     broken(folder.path(), &store, &manifest, 5, End::Drop);
     broken(folder.path(), &store, &manifest, 0, End::Fail);
@@ -142,7 +142,7 @@ fn an_inventory_goes_on_behind_its_last_data_file() {
         for end in [End::Stop, End::Drop, End::Fail] {
             for done in [1, 4, 9] {
                 let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(ten_files()));
-                // The listing of `latest` and its two small files are requests, too.
+                // Listing `latest` and reading its two small files are requests, too.
                 broken(folder.path(), &store, &manifest, before + done, end);
                 asked(&store);
                 let frozen = whole(folder.path(), &store, &manifest, SMALL).unwrap();
@@ -211,7 +211,7 @@ fn a_finished_manifest_is_frozen_anew_where_the_caller_wants_it() {
     let home = frozen::home(folder.path());
     let left = fs::read(home.join("progress.json")).unwrap();
     whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap();
-    // As after a kill between the index and the draft.
+    // Like a kill between writing the index and removing the checkpoint.
     fs::write(home.join("progress.json"), left).unwrap();
     assert_eq!(Frozen::open(folder.path()).unwrap().unwrap().rows(), 20);
     asked(&store);
@@ -262,7 +262,7 @@ fn an_inventory_that_may_be_too_large_is_refused_before_it_is_read() {
     let error = error.unwrap_err();
     assert!(error.to_string().contains(&format!("up to the {bytes} bytes of its data files")), "{error}");
     assert_eq!(requests, 1, "manifest.json alone was read");
-    // A filter may take next to nothing: then only what is written tells.
+    // A filter may include almost nothing: then only the bytes written count.
     let filter = Filter { include: KeyGlobs::new([Glob::new("k+1/*").unwrap()]).ok(), ..Filter::default() };
     let (frozen, _) = run(&Manifest { filter, ..manifest }, 200);
     assert_eq!(frozen.unwrap().rows(), 3);
@@ -273,7 +273,7 @@ fn a_checkpoint_that_cannot_be_written_loses_nothing() {
     let (folder, store, manifest) = (tempfile::tempdir().unwrap(), bucket(), listing(Versions::Current));
     broken(folder.path(), &store, &manifest, 5, End::Drop);
     let temporary = frozen::home(folder.path()).join("progress.json.draft");
-    // It cannot be made in place of a folder.
+    // The file cannot be created because a folder has its name.
     fs::create_dir(&temporary).unwrap();
     let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
     assert!(error.to_string().starts_with("cannot write ") && error.to_string().contains("progress.json"), "{error}");

@@ -5,7 +5,7 @@ pub(in crate::manifest) use crate::manifest::part::Limits;
 use crate::manifest::part::PartsWriter;
 use crate::object::{Bucket, ObjectId, VersionId};
 
-/// Writes rows into parts in a fresh job's folder.
+/// Writes rows into parts, in the folder of a new job.
 pub(in crate::manifest) fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: Limits) -> (tempfile::TempDir, Frozen) {
     let folder = tempfile::tempdir().unwrap();
     let home = home(folder.path());
@@ -40,8 +40,8 @@ const START: Seq = Seq { part: 0, row: 0 };
 
 const SMALL: Limits = Limits { block_rows: 3, part_rows: 7 };
 
-/// The bytes of a part are a promise to jobs begun by an earlier build: a change needs a new version of the format.
-/// What deflate makes of the rows may differ from build to build, so these bytes are read and not written.
+/// Jobs started by an earlier release rely on the bytes of a part: a change needs a new version of the format. The
+/// output of deflate may differ between builds, so these bytes are read and not written.
 #[test]
 fn the_format_is_pinned() {
     let part = [
@@ -151,7 +151,7 @@ fn a_folder_without_an_index_is_no_manifest() {
     assert_eq!(fs::read_dir(&frozen.folder).unwrap().count(), 0);
 }
 
-/// A corpus like those of real buckets: dated folders, sequential names, several kinds of file.
+/// Keys like those of real buckets: dated folders, sequential names, several kinds of file.
 fn corpus(rows: u32) -> Vec<String> {
     let mut keys = Vec::new();
     for row in 0..rows {

@@ -1,4 +1,4 @@
-//! How far a glance reads, and what it sees.
+//! How far a peek at the first objects reads, and what it finds.
 
 use std::sync::Arc;
 

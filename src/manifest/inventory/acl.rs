@@ -1,4 +1,4 @@
-//! The ACL column of an inventory: a word in OSS's, an encoded list of grants in AWS's.
+//! Parses the ACL column of an inventory: a name in OSS inventories, an encoded list of grants in AWS inventories.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,16 +6,16 @@ use serde::Deserialize;
 
 use crate::object::Acl;
 
-/// OSS's column, and AWS's.
+/// The names of the column: OSS's, then AWS's.
 pub(super) const COLUMNS: [&str; 2] = ["ObjectAcl", "ObjectAccessControlList"];
 
-/// The most text of one field that is looked into: an object has at most 100 grants.
+/// The longest field, in bytes, that is parsed. An object has at most 100 grants.
 const MAX_BYTES: usize = 64 << 10;
 
-/// Whoever asks, as AWS writes it.
+/// AWS's URI for all users, including anonymous ones.
 const EVERYONE: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 
-/// What AWS encodes in Base64.
+/// The JSON document that AWS encodes in Base64.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/objectacl.html>
 #[derive(Deserialize)]
 struct Encoded {
@@ -34,7 +34,8 @@ struct Grant {
     permission: String,
 }
 
-/// The ACL that a field tells, where it tells one that can be named. `owner` is the object's, where another column tells it.
+/// Returns the ACL in a field, or `None` if the field is empty or cannot be interpreted. `owner` is the object's
+/// owner, if another column contains it.
 pub(super) fn read(field: &str, owner: Option<&str>) -> Option<Acl> {
     match field.to_ascii_lowercase().as_str() {
         "" => None,
@@ -46,7 +47,8 @@ pub(super) fn read(field: &str, owner: Option<&str>) -> Option<Acl> {
     }
 }
 
-/// Without the owner nobody can tell whose a full control is.
+/// Parses AWS's list of grants. The owner is required: without it, the grantee of a full-control grant cannot be
+/// identified.
 fn encoded(field: &str, owner: &str) -> Option<Acl> {
     let text = STANDARD.decode(Some(field).filter(|it| it.len() <= MAX_BYTES)?).ok()?;
     let list: Encoded = serde_json::from_slice(&text).ok()?;

@@ -1,4 +1,4 @@
-//! Rows of an inventory's CSV files.
+//! Reads the rows of an inventory's CSV files.
 
 use jiff::Timestamp;
 
@@ -10,14 +10,14 @@ use crate::manifest::records::Record;
 use crate::manifest::sink::Sink;
 use crate::manifest::spec::{Dialect, Filter};
 
-/// The columns of CSV files, which `manifest.json` names for all of them.
+/// The columns of the CSV files, which `manifest.json` names for all of them.
 pub(super) struct Columns {
     names: Vec<String>,
     places: Places,
     source: String,
     dialect: Dialect,
     decoded: Vec<u8>,
-    /// The first row with a raw `+` that is taken as itself, and how many there are.
+    /// The first row with a raw `+` that is kept as `+`, and the number of such rows.
     pub(super) plus: Option<(String, u64)>,
 }
 
@@ -25,7 +25,7 @@ impl Columns {
     /// Finds the columns by their names.
     ///
     /// # Errors
-    /// There is no `Key`, a column is there twice, or one is missing that the filter needs.
+    /// Returns an error if there is no `Key`, a column occurs twice, or a column that the filter needs is missing.
     pub(super) fn new(
         document: &Document,
         fallback: Dialect,
@@ -44,17 +44,17 @@ impl Columns {
         })
     }
 
-    /// Whether a first row is the columns' names: none is documented, and it cannot be an object, since no bucket has
-    /// a capital in its name and no size is a word.
+    /// Returns whether the first row is a header. No header is documented, but a row of column names cannot be an
+    /// object, since bucket names have no capitals and sizes are numbers.
     pub(super) fn is_header(&self, record: &Record<'_>) -> bool {
         let matches = |(index, name): (usize, &String)| record.field(index) == Some(name.as_str());
         self.names.len() > 1 && record.len() == self.names.len() && self.names.iter().enumerate().all(matches)
     }
 
-    /// Reads one row; `place` names it, should it be the first of its kind to warn of.
+    /// Decodes one row. `place` describes the row, for the warning about the first raw `+`.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Returns an error if the row is invalid.
     pub(super) fn read<'a>(
         &'a mut self,
         record: &Record<'a>,
@@ -75,7 +75,7 @@ impl Columns {
         self.places.row(record, &self.source, &self.decoded).map(Reading::Object)
     }
 
-    /// Says what was seen that may not mean what it seems to.
+    /// Warns about keys with a raw `+`, which may not mean what it seems to.
     pub(super) fn warn(&self, sink: &mut Sink, name: &str) {
         if let Some((first, rows)) = &self.plus {
             sink.warn(

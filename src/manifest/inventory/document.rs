@@ -1,4 +1,4 @@
-//! `manifest.json`: what an inventory says of itself.
+//! Parses `manifest.json`, the description of an inventory.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,36 +13,32 @@ use crate::manifest::input::is_gzip_key;
 use crate::manifest::spec::Dialect;
 use crate::object::{Bucket, Key};
 
-/// The largest `manifest.json`: that of 300,000 data files.
+/// The largest `manifest.json` in bytes: enough for 300,000 data files.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
-/// A `manifest.json` as it was read.
+/// A `manifest.json` as it was fetched, not parsed yet.
 pub(super) struct Found {
-    /// Its key.
     pub(super) key: Key,
-    /// Its `ETag` without quotes.
+    /// The `ETag` without quotes.
     pub(super) etag: String,
-    /// Its bytes.
     pub(super) text: Vec<u8>,
 }
 
-/// An inventory's description, checked.
+/// The parsed and validated description of an inventory.
 pub(super) struct Document {
-    /// The bucket that was listed.
+    /// The bucket that the inventory lists.
     pub(super) source: String,
-    /// Where the data files are, as it was written: a name or an ARN.
+    /// The bucket of the data files as written: a name or an ARN.
     destination: String,
-    /// The form of the data files.
     pub(super) written: Written,
-    /// The columns' names in CSV files, in their order. Other files name them themselves, and are believed.
+    /// The column names of CSV files, in order. Other files name their own columns, and those names are used.
     pub(super) schema: Vec<String>,
-    /// The data files.
     pub(super) files: Vec<DataFile>,
-    /// When the inventory was begun.
+    /// When the inventory was started.
     pub(super) created: Option<Timestamp>,
 }
 
-/// The form of data files.
+/// The format of the data files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     Csv,
@@ -60,18 +56,17 @@ impl Written {
     }
 }
 
-/// One data file.
 pub(super) struct DataFile {
-    /// Its key: only ever a key, never a path.
+    /// Used only as a key, never as a path.
     pub(super) key: Key,
-    /// Its bytes.
+    /// In bytes.
     pub(super) size: Option<u64>,
-    /// MD5 of its bytes, in hex.
+    /// In hex.
     pub(super) md5: String,
 }
 
 impl Document {
-    /// Reads a `manifest.json`.
+    /// Parses and validates a `manifest.json`.
     pub(super) fn parse(text: &[u8], name: &str) -> Result<Self, ManifestError> {
         let help = "give the key of an inventory's manifest.json, or latest = \"prefix/\"";
         let shape: DocumentShape = serde_json::from_slice(text)
@@ -93,14 +88,14 @@ impl Document {
         })
     }
 
-    /// The bytes of its compressed data files, as far as it gives them.
+    /// Returns the total size in bytes of the compressed data files, as far as the manifest gives sizes.
     pub(super) fn compressed(&self) -> u64 {
         let all = self.written != Written::Csv;
         let packed = self.files.iter().filter(|file| all || is_gzip_key(&file.key));
         packed.filter_map(|file| file.size).fold(0, u64::saturating_add)
     }
 
-    /// Whose habits it follows, where its destination shows them.
+    /// Returns the dialect, if the destination reveals it.
     pub(super) fn dialect(&self) -> Option<Dialect> {
         let (scheme, _) = self.destination.split_once(':')?;
         match scheme.to_ascii_lowercase().as_str() {
@@ -110,7 +105,8 @@ impl Document {
         }
     }
 
-    /// Refuses a copy: the data files' keys mean the bucket that the inventory was written to.
+    /// Returns an error if the manifest was copied to another bucket. The keys of the data files refer to the bucket
+    /// that the inventory was written to.
     pub(super) fn expect_bucket(&self, bucket: &Bucket, name: &str) -> Result<(), ManifestError> {
         let destination = self.destination.rsplit(':').next().unwrap_or_default();
         if destination.is_empty() || destination == bucket.as_str() {
@@ -124,7 +120,8 @@ impl Document {
     }
 }
 
-/// An inventory has each object in exactly one data file: one that is listed again would have its objects worked on twice.
+/// Returns an error if a data file is listed twice. Each object is in exactly one data file, so a repeated file would
+/// process its objects twice.
 fn refuse_repeated(files: &[DataFile], name: &str) -> Result<(), ManifestError> {
     let mut seen = HashSet::with_capacity(files.len());
     match files.iter().find(|file| !seen.insert(file.key.as_bytes())) {
@@ -136,7 +133,7 @@ fn refuse_repeated(files: &[DataFile], name: &str) -> Result<(), ManifestError> 
     }
 }
 
-/// Seconds or milliseconds since 1970: AWS writes milliseconds, and OSS does not say.
+/// Parses seconds or milliseconds since 1970. AWS writes milliseconds, and OSS does not document the unit.
 fn created(text: &str) -> Option<Timestamp> {
     const FIRST_MILLISECOND: i64 = 100_000_000_000;
     let number: i64 = text.parse().ok()?;
@@ -156,7 +153,7 @@ struct DocumentShape {
     files: Vec<FileShape>,
 }
 
-/// A value written as a string by some and as a number by others.
+/// A value that one service writes as a string and the other as a number.
 struct Loose(String);
 
 impl<'de> Deserialize<'de> for Loose {
@@ -185,7 +182,7 @@ impl<'de> Deserialize<'de> for Loose {
     }
 }
 
-/// An entry of `files`; the names of its members are known in several cases and forms.
+/// An entry of `files`. The names of its members vary in case and spelling.
 #[derive(Default)]
 struct FileShape {
     key: Option<String>,

@@ -1,4 +1,4 @@
-//! What the fields of a row mean, by the names of their columns and never by their places.
+//! Interprets the fields of a row by the names of their columns, never by their positions.
 
 use jiff::Timestamp;
 
@@ -8,33 +8,31 @@ use crate::manifest::error::ManifestError;
 use crate::manifest::filter::{Asked, Facts, Row};
 use crate::manifest::spec::Filter;
 
-/// What a row's fields tell, whatever form they are in.
+/// Reads the fields of a row, in any file format.
 pub(super) trait Fields<'a> {
-    /// A text, empty where there is nothing.
+    /// Returns a string, or an empty one if there is no value.
     fn text(&self, column: usize) -> Result<&'a str, String>;
 
-    /// A truth value; nothing is false.
+    /// Returns a boolean, or false if there is no value.
     fn truth(&self, column: usize) -> Result<bool, String>;
 
-    /// A size in bytes.
+    /// Returns a size in bytes.
     fn size(&self, column: usize) -> Result<Option<u64>, String>;
 
-    /// A time.
     fn time(&self, column: usize) -> Result<Option<Timestamp>, String>;
 }
 
-/// What a row is.
+/// The meaning of a row.
 pub(super) enum Reading<'a> {
-    /// An object.
     Object(Row<'a>),
-    /// Nothing that can be worked on: a delete marker, or an older version that the row does not name.
+    /// A row to skip: a delete marker, or an older version without a version ID.
     Passed,
 }
 
-/// How a form spells its columns' names.
+/// How a file format spells column names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// `LastModifiedDate`, in whatever case.
+    /// `LastModifiedDate`, in any case.
     Words,
     /// `last_modified_date`.
     Underlined,
@@ -52,7 +50,7 @@ impl Spelling {
     }
 }
 
-/// Where the columns stand that matter here.
+/// The indexes of the columns that are used.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) bucket: Option<usize>,
@@ -66,19 +64,21 @@ pub(super) struct Places {
     etag: Option<usize>,
     acl: Option<usize>,
     owner: Option<usize>,
-    /// Whether the filter needs the size, so that one which is none is a mistake.
+    /// Whether the filter needs the size, so that an invalid size is an error.
     sized: bool,
-    /// Likewise the last-modified date.
+    /// Whether the filter needs the last-modified date, so that an invalid date is an error.
     dated: bool,
-    /// Whether the filter needs the class.
+    /// Whether the filter needs the storage class.
     classed: bool,
 }
 
 impl Places {
-    /// Finds the columns by their names; `name` and `list` are the file that names them and what of it does.
+    /// Finds the columns by their names. Errors mention the file as `name`, and as `list` the part of it that names
+    /// the columns.
     ///
     /// # Errors
-    /// There is no key, a column is there twice, or one is missing that the filter needs.
+    /// Returns an error if there is no key, a column occurs twice, a column that the filter needs is missing, or the
+    /// inventory is incremental.
     pub(super) fn new(
         names: &[String],
         spelling: Spelling,
@@ -112,7 +112,7 @@ impl Places {
             }
         }
         let asked = |fact: Asked| if filter.asks_for(fact) { find(fact.column()) } else { Ok(None) };
-        // What is only told on is not worth a refusal.
+        // A column that is only passed on is not worth an error.
         let told = |column: &str| find(column).ok().flatten();
         let told_if = |column: &str| if surveys { told(column) } else { None };
         Ok(Self {
@@ -133,17 +133,17 @@ impl Places {
         })
     }
 
-    /// All of them.
+    /// Returns the indexes of all columns that are used.
     pub(super) fn all(&self) -> Vec<usize> {
         let names = [self.bucket, Some(self.key), self.version, self.latest, self.delete_marker];
         let facts = [self.size, self.modified, self.class, self.etag, self.acl, self.owner];
         names.into_iter().chain(facts).flatten().collect()
     }
 
-    /// Compares the columns with what their values are. One that is only told on and is something else is left alone.
+    /// Checks the types of the columns. A column that is only passed on is ignored if it has another type.
     ///
     /// # Errors
-    /// What is wrong with one that matters.
+    /// Returns an error if a column that is needed has the wrong type: its index, the right type, and the problem.
     pub(super) fn expect(&mut self, kind: impl Fn(usize) -> Result<Kind, Broken>) -> Result<(), (usize, Kind, Broken)> {
         let fits = |column: usize, wanted: Kind| match kind(column) {
             Ok(found) if found == wanted => Ok(()),
@@ -174,20 +174,20 @@ impl Places {
         Ok(())
     }
 
-    /// Whether a row is nothing that can be worked on.
+    /// Returns whether a row is skipped.
     pub(super) fn passes<'a>(&self, fields: &impl Fields<'a>) -> Result<bool, String> {
         if self.delete_marker.map_or(Ok(false), |column| fields.truth(column))? {
             return Ok(true);
         }
-        // Without its version id an older version cannot be named: its key alone means the current one.
+        // An older version without a version ID cannot be addressed: its key alone means the current version.
         Ok(self.version.is_none() && !self.latest.map_or(Ok(true), |column| fields.truth(column))?)
     }
 
-    /// The object of a row; `source` is its bucket where no column tells it.
+    /// Returns the object of a row. `source` is its bucket if there is no bucket column.
     pub(super) fn row<'a>(&self, fields: &impl Fields<'a>, source: &'a str, key: &'a [u8]) -> Result<Row<'a>, String> {
         let text = |column: Option<usize>| column.map(|column| fields.text(column)).transpose();
         let some = |column| text(column).map(|text| text.filter(|text| !text.is_empty()));
-        // Inventories write nothing for the version that an unversioned write made, and servers call it `null`.
+        // Inventories leave the version ID of an unversioned write empty, and servers call it `null`.
         let version = text(self.version)?.map(|id| if id.is_empty() { "null" } else { id });
         let facts = Facts {
             size: match self.size.map(|column| fields.size(column)) {

@@ -1,4 +1,4 @@
-//! `latest = "prefix/"`: the newest inventory that is complete.
+//! Finds the newest complete inventory below a prefix: `latest = "prefix/"`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::manifest::patient::{Patient, bare};
 use crate::object::{Bucket, Key};
 use crate::store::{ListCursor, ListRequest, Store};
 
-/// How many of the newest folders are looked at: with an inventory a day, a month of unfinished ones.
+/// The number of newest folders that are tried. With one inventory per day, this is a month of incomplete ones.
 const LOOKED_AT: usize = 32;
 
-/// Pages without a new name that are borne one behind the other: of delete markers, say.
+/// The most pages in a row without a new name, for example pages of delete markers.
 const IDLE_PAGES: u32 = 1000;
 
-/// The largest `manifest.checksum`: 32 digits and a line end, with room to spare.
+/// The largest `manifest.checksum` in bytes: 32 digits and a newline, with a wide margin.
 const MAX_CHECKSUM_BYTES: u64 = 1024;
 
-/// Which inventory is the newest complete one below a prefix, as a job that is made of it is pinned; and what is worth saying
-/// of those that were passed over.
+/// Returns the newest complete inventory below a prefix, as a job pins it, and warnings about newer inventories that
+/// are skipped.
 ///
 /// # Errors
-/// There is none, it is no inventory, or it cannot be looked for.
+/// Returns an error if there is no complete inventory, its `manifest.json` is invalid, or a request fails.
 pub async fn newest(
     bucket: &Bucket,
     prefix: &Key,
@@ -41,7 +41,7 @@ pub async fn newest(
     Ok((Pin::Inventory { bucket: bucket.clone(), key, etag, created }, warnings))
 }
 
-/// Finds and reads the newest `manifest.json` that its `manifest.checksum` vouches for.
+/// Finds and fetches the newest `manifest.json` that matches its `manifest.checksum`.
 pub(super) async fn find(
     bucket: &Bucket,
     prefix: &Key,
@@ -76,7 +76,7 @@ pub(super) async fn find(
     ))
 }
 
-/// The newest dated folders right below the prefix, oldest first: their names sort as their times do.
+/// Returns the newest dated folders directly below the prefix, oldest first. Their names sort by time.
 async fn folders(bucket: &Bucket, base: &Key, patient: &Patient) -> Result<BTreeSet<Key>, ManifestError> {
     let mut request = ListRequest {
         bucket: bucket.clone(),
@@ -112,14 +112,14 @@ async fn folders(bucket: &Bucket, base: &Key, patient: &Patient) -> Result<BTree
     }
 }
 
-/// Whether a folder's name is `YYYY-MM-DDTHH-MMZ/`.
+/// Returns whether a folder's name has the form `YYYY-MM-DDTHH-MMZ/`.
 fn is_dated(name: &[u8]) -> bool {
     const FORM: &[u8] = b"0000-00-00T00-00Z/";
     let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
     name.len() == FORM.len() && name.iter().zip(FORM).all(fits)
 }
 
-/// The `manifest.json` of one folder, or why it is not complete.
+/// Fetches the `manifest.json` of one folder. The inner error says why the inventory is not complete.
 async fn read_complete(
     bucket: &Bucket,
     folder: &Key,

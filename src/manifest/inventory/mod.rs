@@ -1,21 +1,23 @@
-//! The source `inventory`: a bucket inventory's `manifest.json` and the data files it names, of OSS or AWS.
+//! The manifest source `inventory`: a bucket inventory of OSS or AWS, which consists of a `manifest.json` and the
+//! data files that it lists.
 //!
-//! Data files are CSV at OSS, and CSV, Parquet or ORC at AWS. Whatever their form, a row is a row: delete markers and older
-//! versions without an id are passed over, and the same facts are told of an object. What differs is that CSV URL-encodes
-//! keys and the other two do not, and where columns are named: `fileSchema` names those of CSV, and the other files
-//! their own.
+//! Data files are CSV on OSS, and CSV, Parquet or ORC on AWS. Rows mean the same in every format: delete markers and
+//! older versions without a version ID are skipped, and objects have the same facts. Two things differ. CSV
+//! percent-encodes keys, and the other formats do not. The columns of CSV are named in `fileSchema`, and the other
+//! files name their own.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `document`, `latest` | `manifest.json`, and the newest one |
-//! | `read` | one data file after the other; the rows of CSV |
-//! | `tables` | the rows of columnar files |
-//! | `fields` | what columns mean |
-//! | `columns` | the fields of CSV |
-//! | `columnar` | the values of Parquet and ORC |
-//! | `acl` | what an ACL column tells |
+//! | `document`, `latest` | parses `manifest.json`, and finds the newest one |
+//! | `read` | reads one data file after another, and the rows of CSV files |
+//! | `tables` | reads the rows of Parquet and ORC files |
+//! | `fields` | interprets columns |
+//! | `columns` | decodes the fields of CSV rows |
+//! | `columnar` | decodes the values of Parquet and ORC files |
+//! | `acl` | parses the ACL column |
 //!
-//! The wire forms are those of the AWS S3 User Guide ("Locating your inventory list") and of OSS's "Bucket inventory".
+//! The formats are documented in the AWS S3 User Guide ("Locating your inventory list") and in OSS's "Bucket
+//! inventory".
 
 mod acl;
 mod columnar;

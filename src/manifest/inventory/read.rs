@@ -1,4 +1,4 @@
-//! Reads an inventory: its description first, then each data file; those in CSV as they stream.
+//! Reads an inventory: first its description, then each data file. CSV files are read as they stream.
 
 use std::io::BufRead;
 
@@ -20,8 +20,8 @@ use crate::manifest::spec::{Dialect, InventoryObject};
 use crate::object::{Bucket, Key};
 use crate::store::Opened;
 
-/// Reads an inventory's data files, one after the other, into the sink; behind those that an earlier attempt has read,
-/// if there was one.
+/// Reads the data files of an inventory into the sink, one after another. Resumes after the files that an earlier
+/// attempt has read, if there was one.
 pub(in crate::manifest) async fn read(
     bucket: &Bucket,
     object: &InventoryObject,
@@ -54,7 +54,7 @@ pub(in crate::manifest) async fn read(
         Written::Columnar(form) => {
             let mut files = document.files;
             if sink.glances() {
-                // Any object will do, and the smallest file has one soonest.
+                // Any object will do, and the smallest file gives one soonest.
                 files.sort_by_key(|file| file.size);
             }
             for (number, file) in files.into_iter().enumerate().skip(done.files) {
@@ -66,7 +66,7 @@ pub(in crate::manifest) async fn read(
     Ok((sink, pin))
 }
 
-/// Behind a data file, keeps what there is so far if that is enough to be kept.
+/// Saves a checkpoint after a data file, if enough rows were read.
 async fn keep(mut sink: Sink, mark: Mark) -> Result<Sink, ManifestError> {
     input::blocking(move || {
         if sink.step() {
@@ -77,15 +77,16 @@ async fn keep(mut sink: Sink, mark: Mark) -> Result<Sink, ManifestError> {
     .await
 }
 
-/// What an earlier attempt has done.
+/// How far an earlier attempt got.
 #[derive(Default)]
 struct Done {
     files: usize,
     plus: Option<(String, u64)>,
 }
 
-/// Finds the inventory: the one that an earlier attempt began with, while that is still the same. With `latest`, a newer
-/// one that has come since is left: which inventory the job is of was decided when its preparing began.
+/// Finds the inventory to read. This is the one that an earlier attempt started with, if it has not changed. With
+/// `latest`, a newer inventory that has appeared since is ignored: the job's inventory is decided when its
+/// preparation starts.
 async fn begin(
     bucket: &Bucket,
     object: &InventoryObject,
@@ -113,7 +114,7 @@ async fn begin(
     Ok((found, Done::default(), sink))
 }
 
-/// The `manifest.json` that an earlier attempt read; `None` where it is gone or another one now.
+/// Fetches the `manifest.json` that an earlier attempt read. Returns `None` if it was deleted or has changed.
 async fn again(bucket: &Bucket, key: &Key, etag: &str, patient: &Patient) -> Result<Option<Found>, ManifestError> {
     if etag.is_empty() {
         return Ok(None);
@@ -145,7 +146,7 @@ async fn read_file(
     input::stream(opened, patient.stop(), move |raw| read_checked(raw, &file, &name, columns, sink)).await
 }
 
-/// Opens a data file, which must be there.
+/// Opens a data file. Returns an error if it does not exist.
 pub(super) async fn open(bucket: &Bucket, file: &DataFile, patient: &Patient) -> Result<Opened, ManifestError> {
     patient.open_existing(bucket, &file.key).await.map_err(|error| match error {
         ManifestError::Store { fault, .. } if fault.status == Some(404) => {
@@ -157,7 +158,7 @@ pub(super) async fn open(bucket: &Bucket, file: &DataFile, patient: &Patient) ->
     })
 }
 
-/// Compares a data file's bytes with what `manifest.json` says of them.
+/// Compares the size and MD5 of a data file with `manifest.json`.
 pub(super) fn compare(file: &DataFile, tally: &Tally, name: &str) -> Result<(), ManifestError> {
     let help = "the file was written over or cut off: use another inventory";
     if let Some(size) = file.size.filter(|size| *size != tally.bytes) {
@@ -171,7 +172,7 @@ pub(super) fn compare(file: &DataFile, tally: &Tally, name: &str) -> Result<(), 
     Ok(())
 }
 
-/// Reads one data file and compares it with what `manifest.json` says of it.
+/// Reads one data file, and compares its size and MD5 with `manifest.json`.
 fn read_checked(
     raw: Raw,
     file: &DataFile,
@@ -184,12 +185,12 @@ fn read_checked(
     let (rows, tally) = input::digested::<Md5, _>(raw, gzip, name, rest, |text| {
         read_rows(Records::new(text, LineEnds::Either), gzip, name, &mut columns, &mut sink)
     })?;
-    // What was not read to its end has no digest to compare.
+    // A file that was not read to its end has no digest to compare.
     if rest == Rest::Leave && rows.is_err() {
         return rows.map(|()| (sink, columns));
     }
     compare(file, &tally, name)?;
-    // Last, because a file that is not the one meant explains whatever is wrong with its rows.
+    // Errors in rows come last: if the file is not the listed one, that explains them.
     rows?;
     Ok((sink, columns))
 }
@@ -226,7 +227,7 @@ fn read_rows<R: BufRead>(
     bad.verdict(name)
 }
 
-/// Takes in what a row is; the inner error says why it is none.
+/// Adds a row to the sink, or skips it. The inner error says why the row is invalid.
 pub(super) fn take_in(read: Result<Reading<'_>, String>, sink: &mut Sink) -> Result<Result<(), String>, ManifestError> {
     match read {
         Ok(Reading::Object(row)) => sink.push(&row),

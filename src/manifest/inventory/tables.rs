@@ -1,5 +1,5 @@
-//! Reads the data files that are columnar. Their descriptions stand at their ends, so that each is fetched whole first, into
-//! a file without a name: the disk has it back as soon as nobody reads it, even where the process was killed.
+//! Reads Parquet and ORC data files. Their metadata is at the end, so each file is downloaded first, into a file
+//! without a name. The system frees its disk space when the file is closed, even if the process was killed.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
@@ -18,10 +18,10 @@ use crate::manifest::patient::Patient;
 use crate::manifest::sink::Sink;
 use crate::object::Bucket;
 
-/// Bytes that are copied at once.
+/// The number of bytes copied at once.
 const CHUNK: usize = 128 << 10;
 
-/// Reads one data file into the sink.
+/// Downloads one data file and reads its rows into the sink.
 pub(super) async fn read_file(
     bucket: &Bucket,
     file: DataFile,
@@ -43,7 +43,7 @@ pub(super) async fn read_file(
     Ok(sink)
 }
 
-/// Brings a data file to the disk, and compares it with what `manifest.json` says of it before any of it is looked at.
+/// Downloads a data file to disk, and compares its size and MD5 with `manifest.json` before any of it is parsed.
 fn fetch(raw: Raw, file: &DataFile, name: &str, home: Option<&Path>) -> Result<File, ManifestError> {
     let folder = home.map_or_else(|| PathBuf::from("a temporary folder"), Path::to_owned);
     let failed = |doing, cause| ManifestError::disk(doing, &folder, cause);
@@ -52,7 +52,7 @@ fn fetch(raw: Raw, file: &DataFile, name: &str, home: Option<&Path>) -> Result<F
     let (copied, tally) = input::digested::<Md5, _>(raw, false, name, Rest::Leave, |text| {
         let mut chunk = vec![0; CHUNK];
         loop {
-            // That the bytes stopped coming is told by whoever digests them.
+            // `digested` reports the error if the download fails.
             let count = match text.read(&mut chunk) {
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(count) => count,
@@ -111,7 +111,7 @@ fn read_row<'a>(table: &'a Table, places: &Places) -> Result<Reading<'a>, String
     places.row(&fields, "", key).map(Reading::Object)
 }
 
-/// The fields of the row that a table stands at.
+/// The fields of the current row of a table.
 struct Cells<'a>(&'a Table);
 
 impl Cells<'_> {
@@ -148,7 +148,7 @@ impl<'a> Fields<'a> for Cells<'a> {
     }
 }
 
-/// A file that cannot be read any further. It is the one that `manifest.json` means: that was compared before.
+/// Converts an error of a reader. The file is the one that `manifest.json` lists: that was checked before.
 fn explain(broken: Broken, form: Form, name: &str, row: Option<u64>) -> ManifestError {
     let form = form.name();
     let near = row.map(|row| format!(" near row {row}")).unwrap_or_default();

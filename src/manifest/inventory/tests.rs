@@ -16,7 +16,7 @@ use crate::task::FaultClass;
 
 const FOLDER: &str = "inv/b/daily/2026-01-31T00-00Z/";
 
-/// A store with one inventory of these data files.
+/// Creates a store with one inventory of these data files.
 fn store(destination: &str, schema: &str, files: &[&[u8]]) -> MemoryStore {
     let mut store = MemoryStore::default();
     add(&mut store, FOLDER, destination, schema, files);

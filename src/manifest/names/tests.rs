@@ -7,7 +7,7 @@ fn object(bucket: &str, key: &[u8], version: Option<&str>) -> ObjectId {
     ObjectId { bucket: Bucket::new(bucket), key: Key::new(key), version: version.map(VersionId::new) }
 }
 
-/// Full of what the encoding itself is made of.
+/// Objects with many of the bytes that the encoding uses itself.
 fn any_object() -> impl Strategy<Value = ObjectId> {
     let byte = prop_oneof![Just(0_u8), Just(1), Just(2), Just(255), any::<u8>()];
     let version = proptest::option::of("[\0\u{1}a\u{ff}]{0,3}");

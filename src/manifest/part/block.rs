@@ -1,24 +1,23 @@
-//! The rows of one block, as columns and back.
+//! Encodes the rows of one block as columns, and decodes them.
 
 use super::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_BUCKET_BYTES, MAX_VERSION_BYTES, varint};
 use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId, VersionId};
 
-/// The bucket is another than in the row before.
+/// Flag: the bucket differs from the previous row.
 const NEW_BUCKET: u8 = 0b001;
 
-/// Where the version stands in the flags.
+/// The bit position of the version kind in the flags.
 const VERSION_SHIFT: u32 = 1;
 
-/// No version.
 const NO_VERSION: u8 = 0;
 
-/// The last version named in this block.
+/// Version kind: the last version named in this block.
 const SAME_VERSION: u8 = 1;
 
-/// A version, by what it shares with the last one.
+/// Version kind: another version, encoded by the prefix that it shares with the last one.
 const NEW_VERSION: u8 = 2;
 
-/// Collects rows until the block is full.
+/// Collects the rows of a block.
 #[derive(Default)]
 pub(super) struct BlockWriter {
     flags: Vec<u8>,
@@ -30,12 +29,11 @@ pub(super) struct BlockWriter {
 }
 
 impl BlockWriter {
-    /// How many rows there are.
     pub(super) fn rows(&self) -> usize {
         self.flags.len()
     }
 
-    /// Whether another row of any kind still fits.
+    /// Returns whether another row of any size still fits.
     pub(super) fn has_room(&self) -> bool {
         // Five lengths of at most three bytes each, and the flags.
         const LONGEST_ROW: usize = MAX_BUCKET_BYTES + MAX_KEY_BYTES + MAX_VERSION_BYTES + 16;
@@ -43,7 +41,7 @@ impl BlockWriter {
         self.rows() < MAX_BLOCK_ROWS && bytes + LONGEST_ROW <= MAX_BLOCK_BYTES
     }
 
-    /// Adds a row. The caller has seen to it that it fits and that nothing in it is too long.
+    /// Adds a row. The caller must have checked that it fits and that no field is too long.
     pub(super) fn push(&mut self, bucket: &str, key: &[u8], version: Option<&str>) {
         let mut flags = 0;
         if self.bucket != bucket.as_bytes() {
@@ -65,7 +63,7 @@ impl BlockWriter {
         self.flags.push(flags | kind << VERSION_SHIFT);
     }
 
-    /// Puts the columns one behind the other into `out` and begins the next block.
+    /// Writes the columns to `out`, and starts the next block.
     pub(super) fn drain_into(&mut self, out: &mut Vec<u8>) {
         out.clear();
         let lengths = u32::try_from(self.lengths.len()).unwrap_or(u32::MAX);
@@ -79,7 +77,7 @@ impl BlockWriter {
     }
 }
 
-/// Writes what a value does not share with the one before, which it then replaces.
+/// Appends the part of a value that differs from the previous one, and replaces the previous one.
 fn front_code(before: &mut Vec<u8>, value: &[u8], lengths: &mut Vec<u8>, text: &mut Vec<u8>) {
     let shared = before.iter().zip(value).take_while(|(a, b)| a == b).count();
     let rest = &value[shared..];
@@ -90,10 +88,10 @@ fn front_code(before: &mut Vec<u8>, value: &[u8], lengths: &mut Vec<u8>, text: &
     before.extend_from_slice(rest);
 }
 
-/// What is wrong with a block's rows.
+/// A message that says how a block is damaged.
 pub(super) type Damage = &'static str;
 
-/// Reads a block's rows one after the other.
+/// Decodes the rows of a block one by one.
 pub(super) struct BlockReader {
     raw: Vec<u8>,
     rows: usize,
@@ -108,7 +106,6 @@ pub(super) struct BlockReader {
 }
 
 impl BlockReader {
-    /// Takes a block's bytes.
     pub(super) fn new(raw: Vec<u8>, rows: usize) -> Result<Self, Damage> {
         let (head, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
         let lengths = usize::try_from(u32::from_le_bytes(*head)).map_err(|_| "a column is too long")?;
@@ -128,7 +125,7 @@ impl BlockReader {
         })
     }
 
-    /// Goes to the next row; `false` behind the last one.
+    /// Advances to the next row. Returns `false` at the end.
     pub(super) fn advance(&mut self) -> Result<bool, Damage> {
         if self.row == self.rows {
             if self.lengths_at != self.lengths_end || self.text_at != self.raw.len() {
@@ -159,7 +156,7 @@ impl BlockReader {
         Ok(true)
     }
 
-    /// The row that [`advance`](Self::advance) went to.
+    /// Returns the current row.
     pub(super) fn object(&self) -> Result<ObjectId, Damage> {
         let version = if self.versioned {
             Some(VersionId::new(std::str::from_utf8(&self.version).map_err(|_| "a version id is not UTF-8")?))
@@ -169,7 +166,7 @@ impl BlockReader {
         Ok(ObjectId { bucket: self.bucket.clone(), key: Key::new(self.key.as_slice()), version })
     }
 
-    /// The buffer, to be used again.
+    /// Returns the buffer for reuse.
     pub(super) fn into_raw(self) -> Vec<u8> {
         self.raw
     }
@@ -190,7 +187,7 @@ fn rebuild(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: usize) -> Res
     if shared > value.len() {
         return Err("a row shares more with the row before than that one has");
     }
-    // Without this a few bytes a row could grow a key by the length of a block, row after row.
+    // Without this limit, a few bytes per row could make a key longer by the length of a block, row after row.
     if shared + rest.len() > limit {
         return Err("a row is longer than a key can be");
     }

@@ -1,4 +1,4 @@
-//! Reads a part from any row on.
+//! Reads a part, starting at any row.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -12,8 +12,8 @@ use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::PartInfo;
 use crate::object::ObjectId;
 
-/// Whether a part of this number is what was written, as far as that was recorded: every checksum in it fits. One that is
-/// not `ended` need not have its end mark. Nothing is inflated.
+/// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `ended` need not
+/// have its end mark. Nothing is decompressed.
 pub(in crate::manifest) fn is_whole(
     path: &Path,
     number: u32,
@@ -46,7 +46,7 @@ pub(in crate::manifest) fn is_whole(
     Ok(!ended && at == part.bytes && reader.passed == part.rows)
 }
 
-/// A part that is damaged or gone is not whole; one that cannot be read may be.
+/// Returns `false` for a part that is damaged or missing; passes on other errors, after which the part may be intact.
 fn damaged(error: ManifestError) -> Result<bool, ManifestError> {
     match error {
         ManifestError::Corrupt { .. } | ManifestError::Missing { .. } => Ok(false),
@@ -54,7 +54,7 @@ fn damaged(error: ManifestError) -> Result<bool, ManifestError> {
     }
 }
 
-/// One part, open at a row.
+/// A part that is open at a row.
 pub(in crate::manifest) struct PartReader {
     path: PathBuf,
     file: File,
@@ -62,18 +62,18 @@ pub(in crate::manifest) struct PartReader {
     /// The buffer of the last block while no block is open.
     spare: Vec<u8>,
     block: Option<BlockReader>,
-    /// Rows of the blocks behind us, the open one included.
+    /// The number of rows in all blocks so far, including the open block.
     passed: u32,
-    /// The row that comes next.
+    /// The index of the next row in the part.
     row: u32,
-    /// The rows that the index says there are.
+    /// The number of rows according to the index.
     rows: u32,
-    /// Whether the end mark was read.
+    /// Whether the end mark has been read.
     ended: bool,
 }
 
 impl PartReader {
-    /// Opens a part of so many rows and goes to the row `from`; the blocks before it are passed over unread.
+    /// Opens a part with this number of rows, at the row `from`. Skips the blocks before it without reading them.
     pub(in crate::manifest) fn open(path: PathBuf, part: u32, rows: u32, from: u32) -> Result<Self, ManifestError> {
         let file = open_own(&path, File::options().read(true)).map_err(|cause| ManifestError::part(&path, cause))?;
         let mut reader = Self {
@@ -93,7 +93,7 @@ impl PartReader {
         Ok(reader)
     }
 
-    /// The next row and its number; `None` behind the last.
+    /// Returns the next row and its index. Returns `None` at the end.
     pub(in crate::manifest) fn next_row(&mut self) -> Result<Option<(u32, ObjectId)>, ManifestError> {
         if !self.step()? {
             return Ok(None);
@@ -122,7 +122,7 @@ impl PartReader {
         Ok(())
     }
 
-    /// Goes one row on, into the next block where this one ends.
+    /// Advances to the next row, in the next block if this one ends. Returns `false` at the end of the part.
     fn step(&mut self) -> Result<bool, ManifestError> {
         loop {
             if let Some(block) = &mut self.block {
@@ -137,7 +137,7 @@ impl PartReader {
         }
     }
 
-    /// The next block's rows, length, stored length and checksum; `None` at the end mark.
+    /// Reads the header of the next block: rows, size, compressed size and checksum. Returns `None` at the end mark.
     fn block_header(&mut self) -> Result<Option<(usize, usize, usize, u32)>, ManifestError> {
         if self.ended {
             return Ok(None);
@@ -161,7 +161,7 @@ impl PartReader {
     }
 
     fn open_block(&mut self, rows: usize, raw: usize, packed: usize, crc: u32) -> Result<(), ManifestError> {
-        // Not kept: several parts are open at once, and a block is sixty thousand rows.
+        // Not reused: several parts are open at once, and a block has up to 65,536 rows.
         let mut stored = vec![0; packed];
         self.fill(&mut stored)?;
         let corrupt = |why: &str| ManifestError::corrupt(&self.path, why);

@@ -1,6 +1,5 @@
-//! LEB128.
+//! LEB128 variable-length integers.
 
-/// Appends a number.
 pub(in crate::manifest) fn put(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push(u8::try_from(value & 0x7f).unwrap_or(0x7f) | 0x80);
@@ -9,7 +8,7 @@ pub(in crate::manifest) fn put(out: &mut Vec<u8>, mut value: usize) {
     out.push(u8::try_from(value).unwrap_or(0x7f));
 }
 
-/// Takes a number off the front; `None` where there is none, or one that no writer makes.
+/// Decodes a number at `at` and advances `at`. Returns `None` at the end, or if the encoding is invalid.
 pub(in crate::manifest) fn take(bytes: &[u8], at: &mut usize) -> Option<usize> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {

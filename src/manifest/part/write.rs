@@ -1,4 +1,4 @@
-//! Writes parts, one after the other.
+//! Writes the parts of a partition.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -14,12 +14,12 @@ use crate::files::{create_anew, open_own};
 use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::{PartInfo, keep_only, part_path};
 
-/// Where blocks and parts end; smaller in tests.
+/// The maximum number of rows in blocks and parts; smaller in tests.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::manifest) struct Limits {
-    /// Rows of a block, at most 65,536.
+    /// Per block, at most 65,536.
     pub(in crate::manifest) block_rows: usize,
-    /// Rows of a part, at most `u32::MAX`.
+    /// Per part, at most `u32::MAX`.
     pub(in crate::manifest) part_rows: u32,
 }
 
@@ -29,22 +29,22 @@ impl Default for Limits {
     }
 }
 
-/// What of the parts survives a crash: the rest of the open one is cut when writing goes on.
+/// The parts that survive a crash: when writing resumes, the open part is truncated to the recorded length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::manifest) struct Written {
     /// The parts that have their end mark.
     pub(in crate::manifest) sealed: Vec<PartInfo>,
-    /// The part behind them, as far as it was whole.
+    /// The part after them, as of the last checkpoint.
     pub(in crate::manifest) open: Option<PartInfo>,
 }
 
-/// Several writers of one folder are told apart by it. The parts of lane 0 are the manifest's first; those of any other
-/// have names of their own until [`settle`] gives them the places behind.
+/// The number of a partition, which tells several writers in one folder apart. Partition 0 has the first parts of the
+/// manifest. The parts of other partitions have temporary names until [`settle`] gives them their final ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::manifest) struct Lane(pub(in crate::manifest) u32);
 
 impl Lane {
-    /// The file of the lane's part with this number.
+    /// Returns the path of the partition's part with this number.
     pub(in crate::manifest) fn path(self, folder: &Path, number: u32) -> PathBuf {
         match self.0 {
             0 => part_path(folder, number),
@@ -53,7 +53,7 @@ impl Lane {
     }
 }
 
-/// Writes rows into as many parts as they need.
+/// Writes the rows of one partition into as many parts as necessary.
 pub(in crate::manifest) struct PartsWriter {
     folder: PathBuf,
     lane: Lane,
@@ -64,18 +64,17 @@ pub(in crate::manifest) struct PartsWriter {
     packed: Vec<u8>,
     open: Option<OpenPart>,
     done: Vec<PartInfo>,
-    /// The most bytes that the parts may take, with those of the other lanes.
+    /// The maximum size of the parts of all partitions, in bytes.
     max_disk: Option<u64>,
-    /// What the other lanes have.
+    /// The totals of the other partitions.
     elsewhere: Tally,
 }
 
-/// What some parts come to.
+/// The total number of rows and bytes of some parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::manifest) struct Tally {
-    /// Their rows.
     pub(in crate::manifest) rows: u64,
-    /// Their bytes, and those of end marks that are still to come.
+    /// Includes end marks that are not written yet.
     pub(in crate::manifest) bytes: u64,
 }
 
@@ -87,13 +86,13 @@ struct OpenPart {
 }
 
 impl PartsWriter {
-    /// Writes into this folder, from part 0.
+    /// Creates a writer for partition 0.
     #[cfg(test)]
     pub(in crate::manifest) fn new(folder: &Path, limits: Limits) -> Self {
         Self::in_lane(folder, Lane(0), limits)
     }
 
-    /// Writes a lane's parts into this folder, from its part 0.
+    /// Creates a writer for a partition that has no parts yet.
     pub(in crate::manifest) fn in_lane(folder: &Path, lane: Lane, limits: Limits) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -110,17 +109,17 @@ impl PartsWriter {
         }
     }
 
-    /// Writes no more than so many bytes in all.
+    /// Sets the maximum size of all parts, in bytes.
     pub(in crate::manifest) fn within(self, max_disk: Option<u64>) -> Self {
         Self { max_disk, ..self }
     }
 
-    /// Says what the other lanes have, which is taken from what this one may write.
+    /// Sets the totals of the other partitions, which count towards the maximum size.
     pub(in crate::manifest) fn beside(&mut self, elsewhere: Tally) {
         self.elsewhere = elsewhere;
     }
 
-    /// What its parts come to.
+    /// Returns the total number of rows and bytes.
     pub(in crate::manifest) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for part in self.done.iter().copied().chain(self.open.as_ref().map(OpenPart::info)) {
@@ -132,8 +131,8 @@ impl PartsWriter {
         tally
     }
 
-    /// Goes on behind what is there, and cuts off what was written after it; `None` where it is not all there. Parts that
-    /// were begun later stay until [`keep_only`] is told which ones count.
+    /// Resumes after the recorded parts, and truncates what was written later. Returns `None` if the recorded parts are
+    /// not all intact. Parts that were started later remain until [`keep_only`] removes them.
     pub(in crate::manifest) fn going_on(
         folder: &Path,
         lane: Lane,
@@ -158,19 +157,19 @@ impl PartsWriter {
         Ok(Some(Self { open, done: written.sealed, ..Self::in_lane(folder, lane, limits) }))
     }
 
-    /// The files that it has written.
+    /// Returns the paths of the files that it has written.
     pub(in crate::manifest) fn files(&self) -> impl Iterator<Item = PathBuf> {
         (0..count(&self.done) + u32::from(self.open.is_some())).map(|number| self.lane.path(&self.folder, number))
     }
 
-    /// Brings all rows so far to the disk, and says what is there.
+    /// Syncs all rows so far to disk, and returns the parts to record.
     pub(in crate::manifest) fn checkpoint(&mut self) -> Result<Written, ManifestError> {
         self.end_block()?;
         let open = self.open.as_ref().map(OpenPart::flush).transpose()?;
         Ok(Written { sealed: self.done.clone(), open })
     }
 
-    /// Adds a row. The caller has seen to it that nothing in it is too long.
+    /// Adds a row. The caller must have checked that no field is too long.
     pub(in crate::manifest) fn push(
         &mut self,
         bucket: &str,
@@ -187,14 +186,14 @@ impl PartsWriter {
         if part_is_full { self.end_part() } else { Ok(()) }
     }
 
-    /// Writes what is left; the parts are on disk when this returns.
+    /// Writes the remaining rows and the end mark. The parts are on disk when this returns.
     pub(in crate::manifest) fn seal(&mut self) -> Result<Vec<PartInfo>, ManifestError> {
         self.end_block()?;
         self.end_part()?;
         Ok(self.done.clone())
     }
 
-    /// As [`seal`](Self::seal), for a writer of tests.
+    /// Seals a writer in a test.
     #[cfg(test)]
     pub(in crate::manifest) fn finish(mut self) -> Result<Vec<PartInfo>, ManifestError> {
         self.seal()
@@ -222,12 +221,13 @@ impl PartsWriter {
         }
     }
 
-    /// Refuses a block that would not fit, with the file's header and end mark, before any of it is written.
+    /// Returns an error if the packed block with the file header and end mark would exceed the limit, before any of it
+    /// is written.
     fn see_to_room(&self) -> Result<(), ManifestError> {
         let Some(limit) = self.max_disk else { return Ok(()) };
         let (ours, others) = (self.tally(), self.elsewhere);
         let used = ours.bytes.saturating_add(others.bytes);
-        // The end mark of a part that is open is counted already.
+        // The end mark of an open part is already counted.
         let around = if self.open.is_some() { 0 } else { 2 * HEADER_BYTES };
         let more = u64::try_from(self.packed.len() + around).unwrap_or(u64::MAX);
         if used.saturating_add(more) <= limit {
@@ -253,8 +253,8 @@ impl OpenPart {
         Ok(part)
     }
 
-    /// Opens a part that has no end mark yet, and cuts it where it was last known to be whole; `None` where it is
-    /// shorter than that.
+    /// Opens a part without end mark, and truncates it to its recorded length. Returns `None` if it is shorter or
+    /// damaged.
     fn reopen(path: PathBuf, number: u32, part: PartInfo) -> Result<Option<Self>, ManifestError> {
         if length(&path)?.is_none_or(|found| found < part.bytes) || !is_whole(&path, number, part, false)? {
             return Ok(None);
@@ -292,8 +292,8 @@ impl OpenPart {
     }
 }
 
-/// Gives the sealed parts of several lanes their places in the manifest, in the order of the lanes given. Where it was
-/// interrupted it may be done again; `false` where a part is in neither place.
+/// Gives the sealed parts of several partitions their final names and numbers, in the order given. Can be repeated if
+/// it was interrupted. Returns `false` if a part exists under neither name.
 pub(in crate::manifest) fn settle(folder: &Path, lanes: &[(Lane, Vec<PartInfo>)]) -> Result<bool, ManifestError> {
     let mut kept = HashSet::new();
     let mut moves = Vec::new();
@@ -301,7 +301,7 @@ pub(in crate::manifest) fn settle(folder: &Path, lanes: &[(Lane, Vec<PartInfo>)]
         for (number, part) in (0_u32..).zip(parts) {
             let (from, place) = (lane.path(folder, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
             let to = part_path(folder, place);
-            // The old name is looked at first: there may be a stranger under the new one.
+            // Check the old name first: another part may still have the new name.
             if length(&from)? == Some(part.bytes) {
                 if from != to {
                     moves.push((from, to.clone(), place));
@@ -330,7 +330,7 @@ fn count(parts: &[PartInfo]) -> u32 {
     u32::try_from(parts.len()).unwrap_or(u32::MAX)
 }
 
-/// A file's bytes; `None` where there is no file.
+/// Returns the size of a file. Returns `None` if there is no file.
 fn length(path: &Path) -> Result<Option<u64>, ManifestError> {
     match fs::metadata(path) {
         Ok(found) => Ok(Some(found.len())),
@@ -407,7 +407,7 @@ mod tests {
                 push(&mut writer, rows);
                 (Lane(number), writer.finish().unwrap())
             };
-            // Lane 3 has no row.
+            // Partition 3 has no rows.
             [lane(0, 0..9), lane(2, 9..30), lane(3, 30..30), lane(1, 30..31)]
         };
         let whole = tempfile::tempdir().unwrap();
@@ -472,7 +472,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_full_disk_says_what_was_being_written() {
-        // It answers every write as a full disk does.
+        // Every write to this device fails like on a full disk.
         let file = File::options().write(true).open("/dev/full").unwrap();
         let mut part = OpenPart { path: part_path(Path::new("folder"), 0), file, rows: 0, bytes: 0 };
         let error = part.append(&file_header(0), 0).unwrap_err();

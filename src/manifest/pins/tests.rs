@@ -37,7 +37,7 @@ fn an_object_is_opened_and_not_read() {
     let text = b"b,k\n";
     for pin in object_pins(&etag(text)) {
         for strict_etag in [false, true] {
-            // A body that is cut off would fail whoever read it.
+            // A body that is cut off makes the test fail if it is read.
             let store = MemoryStore { strict_etag, cut: 4, ..MemoryStore::with(&[("m.csv", text)]) };
             check(&pin, store).unwrap();
         }
@@ -76,12 +76,12 @@ fn what_cannot_be_looked_at_is_neither_the_same_nor_changed() {
     assert!(matches!(error, PinBroken::Unseen(cause) if matches!(*cause, ManifestError::Stopped)));
 }
 
-/// A frozen manifest of a local file, and the file.
+/// Creates a local file and a frozen manifest of it.
 fn local() -> (tempfile::TempDir, PathBuf, Pin) {
     local_while(|_| {})
 }
 
-/// As [`local`], and what happens to the file while it is read.
+/// Does the same as [`local`], and runs `happen` while the file is read.
 fn local_while(happen: impl Fn(&Path) + Send + Sync + 'static) -> (tempfile::TempDir, PathBuf, Pin) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.csv");
@@ -102,7 +102,7 @@ fn touch(path: &Path, modified: SystemTime) {
 fn a_file_that_looks_the_same_is_not_read_again() {
     let (_folder, path, pin) = local();
     let Pin::File { seen: Some(seen), .. } = &pin else { panic!("{pin:?}") };
-    // Other bytes under the same size and time pass: so nobody has read them.
+    // Different bytes with the same size and time pass: the file was not read.
     fs::write(&path, b"b,k2\n").unwrap();
     touch(&path, seen.modified.into());
     check(&pin, MemoryStore::default()).unwrap();

@@ -1,33 +1,33 @@
-//! Where to cut a range of keys that nobody has seen yet.
+//! Guesses where to split a range of keys that has not been listed yet.
 //!
-//! Any key will do for a cut, so a guess can only be a bad one, never a wrong one. Guesses are made in two ways by turns,
-//! beginning with the one that found something last. The keys seen so far tell which bytes there are at each depth, and
-//! between two keys that are counted in such digits there is a middle: right for hashes, numbers and dates. Where it lies
-//! behind all keys, what is behind the directory (or the word, or the year) that the listing is in just now is asked for
-//! instead, with the depth halved each time.
+//! Any key can be a split point, so a guess may be bad but never wrong. There are two methods, used in turn, starting
+//! with the one that last succeeded. The first: the keys listed so far show which bytes occur at each depth;
+//! interpreting these bytes as digits, a range has a middle. This works for hashes, numbers and dates. The second, for
+//! a middle that lies after all keys: probe what lies after the directory (or word, or year) that the listing is
+//! currently in, and halve the depth after each failure.
 
 use crate::object::{Key, MAX_KEY_BYTES};
 
-/// Depths behind the prefix that are told apart.
+/// The number of depths after the prefix that are tracked.
 const DEPTHS: usize = 64;
 
-/// Digits that a middle is counted in: as many as a double can hold of the smallest sets.
+/// The number of digits in a middle: as many as a double can represent with the smallest digit sets.
 const DIGITS: usize = 24;
 
-/// The bytes that keys have at each depth behind their prefix.
+/// The bytes that occur in keys, at each depth after the prefix.
 pub(super) struct Alphabet {
     prefix: usize,
     seen: Vec<[bool; 256]>,
 }
 
 impl Alphabet {
-    /// None seen, behind a prefix of so many bytes.
+    /// Creates an alphabet without any key, for keys with this prefix.
     pub(super) fn new(prefix: &Key) -> Self {
         Self { prefix: prefix.as_bytes().len(), seen: Vec::new() }
     }
 
-    /// Takes a key in. A digit stands for all ten, and a letter for its half of the hexadecimal ones or for all 26: what
-    /// is still to come is like what was.
+    /// Records the bytes of a key. A digit adds all ten digits; a letter adds the hexadecimal letters or all 26 letters
+    /// of its case: future keys are likely to be similar.
     pub(super) fn note(&mut self, key: &Key) {
         let bytes = key.as_bytes().iter().skip(self.prefix).take(DEPTHS);
         for (depth, byte) in bytes.enumerate() {
@@ -50,7 +50,7 @@ impl Alphabet {
         }
     }
 
-    /// The digits at a place in a key; printable ASCII where none was seen.
+    /// Returns the digits at a position in a key; printable ASCII if no byte was recorded.
     fn digits(&self, place: usize) -> Vec<u8> {
         match place.checked_sub(self.prefix).and_then(|depth| self.seen.get(depth)) {
             Some(seen) => (0..=u8::MAX).filter(|byte| seen[usize::from(*byte)]).collect(),
@@ -58,7 +58,7 @@ impl Alphabet {
         }
     }
 
-    /// How far a key is on the way through all keys that share their first `start` bytes: 0 to 1.
+    /// Returns the position of a key among all keys that share its first `start` bytes: from 0 to 1.
     fn share(&self, key: &[u8], start: usize) -> f64 {
         let (mut share, mut unit) = (0.0, 1.0);
         for (place, byte) in key.iter().enumerate().skip(start).take(DIGITS) {
@@ -73,21 +73,21 @@ impl Alphabet {
         share
     }
 
-    /// How much of the way from `first` to `end` is still to go at `last`, as a multiple of what is done.
+    /// Returns how much of the way from `first` to `end` remains at `last`, as a multiple of the way completed.
     pub(super) fn to_go(&self, first: &Key, last: &Key, end: Option<&Key>) -> f64 {
         let start = self.common(first.as_bytes(), end);
         let [from, at] = [first, last].map(|key| self.share(key.as_bytes(), start));
         let to = end.map_or(1.0, |end| self.share(end.as_bytes(), start));
-        // Where no difference shows in so few digits, hardly anything is done.
+        // If the first digits show no difference, almost nothing is done.
         if at - from > 1e-12 { ((to - at) / (at - from)).max(0.0) } else { f64::INFINITY }
     }
 
-    /// How many bytes a key shares with the end of its range.
+    /// Returns the number of bytes that a key shares with the end of its range.
     fn common(&self, key: &[u8], end: Option<&Key>) -> usize {
         end.map_or(self.prefix, |end| common(key, end.as_bytes()))
     }
 
-    /// A key half way between two.
+    /// Returns a key halfway between two keys.
     fn middle(&self, low: &Key, end: Option<&Key>) -> Option<Key> {
         let low = low.as_bytes();
         let start = self.common(low, end);
@@ -111,9 +111,9 @@ impl Alphabet {
         Some(Key::new(middle))
     }
 
-    /// A key behind `low` and before `end` (`None` is the end of the prefix), to cut between them; `None` where no guess
-    /// lies there. `turn` is how many bytes the keys of a page share, and `middle_first` whether the middle is looked for
-    /// first.
+    /// Returns a split point after `low` and before `end` (`None` is the end of the prefix). Returns `None` if no guess
+    /// lies there. `turn` is the number of bytes that the keys of a page share; `middle_first` selects the method to
+    /// try first.
     pub(super) fn cut(&self, low: &Key, end: Option<&Key>, turn: usize, middle_first: bool) -> Option<Key> {
         let inside = |key: &Key| {
             key > low
@@ -127,17 +127,17 @@ impl Alphabet {
     }
 }
 
-/// A key behind all that share the character at this place, and everything before it, with `key`.
+/// Returns a key after all keys that share with `key` the character at this position and everything before it.
 fn behind(key: &Key, place: usize) -> Option<Key> {
     let text = key.as_str().ok()?;
     let start = text.floor_char_boundary(place);
     let char = text.get(start..)?.chars().next()?;
-    // Control characters are legal in keys and in no form of XML: none is asked for.
+    // Control characters are legal in keys but not in XML documents: never request one.
     let next = (char..=char::MAX).skip(1).find(|next| !next.is_control())?;
     Some(Key::from(format!("{}{next}", &text[..start]).as_str()))
 }
 
-/// How many bytes two keys share.
+/// Returns the number of bytes that two keys share.
 pub(super) fn common(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
@@ -177,7 +177,7 @@ mod tests {
         assert!(cut(&hashes, "p/8000", None, 3, true).unwrap().starts_with("p/c"));
         let dates = ["p/2019/01/01/a"];
         assert!(cut(&dates, "p/2019/01/01/a", Some("p/2021/01/01/a"), 12, true).unwrap().starts_with("p/2020/"));
-        // Nothing lies between 2019 and 2020 but the rest of 2019.
+        // Only the rest of 2019 lies between 2019 and 2020.
         let cut = cut(&dates, "p/2019/01/01/a", Some("p/2020"), 12, true).unwrap();
         assert!(cut.starts_with("p/2019/"), "{cut}");
     }

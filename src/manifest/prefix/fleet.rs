@@ -1,31 +1,30 @@
-//! How many workers list at once.
+//! Limits the number of concurrent listing workers.
 
-/// As many as were allowed, and fewer after a server said that it is too much.
+/// Starts with the maximum number of workers, and reduces it when the server throttles.
 pub(super) struct Fleet {
     most: usize,
     allowed: usize,
-    /// Refusals that were heard of.
+    /// The number of throttled requests so far.
     throttled: u64,
-    /// Answers until there may be one worker more, and until fewer again would not be for the same refusals.
+    /// The number of responses until the limit may change again.
     patience: usize,
 }
 
 impl Fleet {
-    /// At most so many.
     pub(super) fn new(most: u32) -> Self {
         let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
         Self { most, allowed: most, throttled: 0, patience: 0 }
     }
 
-    /// How many may be at work now.
+    /// Returns the current limit.
     pub(super) fn allowed(&self) -> usize {
         self.allowed
     }
 
-    /// Takes in that an answer came, and how many requests the server has refused so far because they were too many.
+    /// Records a response. `throttled` is the number of requests that the server has throttled so far.
     ///
-    /// A refusal halves the workers: those that were refused at the same time count once. As many answers without one as
-    /// there are workers let one more go on.
+    /// Throttling halves the limit; requests that were throttled at the same time count once. After as many responses
+    /// without throttling as there are workers, the limit increases by one.
     pub(super) fn answered(&mut self, throttled: u64) {
         let refused = throttled > self.throttled;
         self.throttled = throttled;

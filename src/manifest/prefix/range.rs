@@ -1,4 +1,4 @@
-//! The ranges of a listing: how far each has come, which is cut next, and what of a page belongs to it.
+//! The ranges of a listing: the progress of each, which one to split next, and which entries of a page belong to it.
 
 use tokio::sync::oneshot;
 
@@ -11,14 +11,14 @@ use crate::manifest::part::Lane;
 use crate::object::Key;
 use crate::store::{ListMark, ListPage, Listed};
 
-/// The most ranges; a listing that has so many goes on with those that are left.
+/// The maximum number of ranges. A listing that has reached it is not split further.
 const MAX_RANGES: usize = 2048;
 
-/// A range is not cut where what it has left is thought to be less than this share of all: so there are hundreds of them
-/// and not millions, however long a listing is.
+/// A range is not split if it probably has less than this share of the whole listing left. This limits even a very long
+/// listing to hundreds of ranges.
 const SMALLEST_SHARE: f64 = 1.0 / 512.0;
 
-/// All ranges, in the order of their keys.
+/// All ranges, in key order.
 pub(super) struct Ranges {
     all: Vec<Range>,
     prefix: Key,
@@ -27,9 +27,9 @@ pub(super) struct Ranges {
     alphabet: Alphabet,
     pages: u64,
     cuts: u64,
-    /// The server was seen not to begin where it is told to.
+    /// Whether the server has been seen to ignore or reject a requested start.
     alone: bool,
-    /// Which way of guessing found something last: the keys of a bucket are alike, so that it is tried first.
+    /// Which method of guessing last succeeded: the keys of a bucket are similar, so it is tried first.
     middle_first: bool,
 }
 
@@ -38,63 +38,63 @@ struct Range {
     until: Option<Key>,
     walk: Walk,
     next: Next,
-    /// Whether its next page is being asked for.
+    /// Whether its next page is being requested.
     asked: bool,
-    /// Whether its last page was taken; `None` before there is one.
+    /// Signals that its last page was consumed; `None` before the first page.
     taken: Option<oneshot::Receiver<()>>,
-    /// Whether `next` is of an earlier attempt.
+    /// Whether `next` comes from an earlier attempt.
     resumed: bool,
-    /// The first key that was seen.
+    /// The first key that was listed.
     first: Option<Key>,
-    /// No key of the range lies between this one and its end.
+    /// The range has no key between this one and its end.
     bare: Option<Key>,
-    /// How many bytes all keys of the last page share.
+    /// The number of bytes that all keys of the last page share.
     turn: usize,
     pages: u32,
-    /// Pages since a cut was tried.
+    /// The number of pages since the last attempt to split it.
     fresh: u32,
-    /// Cuts with nothing behind them, since the last one with something.
+    /// The number of split points with nothing after them, since the last successful one.
     misses: u32,
-    /// The cut that is being tried.
+    /// The split point that is being probed.
     cut: Option<Key>,
 }
 
-/// A page that is to be asked for.
+/// A page to request.
 pub(super) struct Wanted {
-    /// The range that it is of.
+    /// The range that it belongs to.
     pub(super) lane: Lane,
-    /// Where it begins.
+    /// Where the page starts.
     pub(super) from: Option<ListMark>,
-    /// Where it begins if the server does not take that.
+    /// The alternative start, if the server rejects `from`.
     pub(super) otherwise: Option<Next>,
-    /// Told when the page before was taken: so much of a range waits in memory, and no more.
+    /// Signals that the previous page was consumed: each range has at most one page waiting in memory.
     pub(super) taken: Option<oneshot::Receiver<()>>,
 }
 
-/// What came of a cut.
+/// The result of a probe.
 pub(super) enum Probed {
-    /// Nothing.
+    /// The range is not split.
     Vain,
-    /// What is behind it has a range of its own.
+    /// The part after the split point is a new range.
     Cut {
-        /// Where.
+        /// The split point.
         at: Key,
-        /// The first page behind it.
+        /// The first page after it.
         message: Message,
     },
-    /// The server cannot be asked to begin at a key; why not.
+    /// The server cannot start a listing at a key; contains the reason.
     Ignored(String),
 }
 
 impl RangeMark {
-    /// A listing that has not begun.
+    /// Returns the position of a listing that has not started.
     pub(super) fn whole() -> Self {
         Self { lane: Lane(0), after: None, until: None, last: None, next: Next::List(None) }
     }
 }
 
 impl Ranges {
-    /// Goes on with these.
+    /// Creates the ranges at these positions.
     pub(super) fn new(prefix: Key, all_versions: bool, marks: &[RangeMark], spread: Spread) -> Self {
         let mut alphabet = Alphabet::new(&prefix);
         marks.iter().filter_map(|mark| mark.last.as_ref()).for_each(|last| alphabet.note(last));
@@ -132,18 +132,17 @@ impl Ranges {
         }
     }
 
-    /// Whether every version is listed.
     pub(super) fn all_versions(&self) -> bool {
         self.all_versions
     }
 
-    /// Begins again with one range, which is not cut.
+    /// Starts over with a single range that is never split.
     pub(super) fn start_over(&mut self) {
         self.alone = true;
         self.all = vec![self.range(&RangeMark::whole(), false)];
     }
 
-    /// The next page of a range that nobody is listing.
+    /// Returns the request for the next page of a range that has none in flight.
     pub(super) fn next_waiting(&mut self) -> Option<Wanted> {
         let range = self.all.iter_mut().find(|range| !range.asked && range.next != Next::Done)?;
         let Next::List(from) = range.next.clone() else { return None };
@@ -156,7 +155,7 @@ impl Ranges {
         Some(Wanted { lane: range.lane, from, otherwise, taken: range.taken.take() })
     }
 
-    /// Takes in a page of a range, and says what is to be taken of it.
+    /// Records a page of a range. Returns the message for the consumer.
     pub(super) fn take(&mut self, lane: Lane, from: Option<&ListMark>, mut page: ListPage) -> Result<Message, String> {
         self.pages += 1;
         let all_versions = self.all_versions;
@@ -168,14 +167,14 @@ impl Ranges {
         Ok(range.advance(page, next, all_versions, &mut self.alphabet))
     }
 
-    /// Whether nothing was received yet of a range that begins at an invented key: the server may not know how to begin
-    /// there.
+    /// Returns whether a range that starts at an invented key has received nothing yet: the server may be unable to
+    /// start there.
     pub(super) fn is_unproven(&self, lane: Lane) -> bool {
         let range = self.all.iter().find(|range| range.lane == lane);
         range.is_some_and(|range| range.walk.after.is_some() && range.first.is_none())
     }
 
-    /// The range that is best cut now, if there is one and a cut may be tried, and where.
+    /// Returns the range that benefits most from a split, and the split point to probe, if an attempt is due.
     pub(super) fn next_cut(&mut self) -> Option<(Lane, Key)> {
         let due = self.pages / self.spread.pages_a_cut.max(1);
         if self.alone || self.cuts >= due || self.all.len() >= MAX_RANGES || self.spread.workers < 2 {
@@ -197,7 +196,7 @@ impl Ranges {
         })
     }
 
-    /// Notes that a range is asked what is behind this key.
+    /// Records that a split point is being probed.
     fn try_cut(&mut self, lane: Lane, at: Key) {
         self.cuts += 1;
         if let Some(range) = self.all.iter_mut().find(|range| range.lane == lane) {
@@ -205,20 +204,20 @@ impl Ranges {
         }
     }
 
-    /// Takes in that the server would not say what is behind a cut, and is not asked for any other.
+    /// Records that the server rejected a probe. No further probes are sent.
     pub(super) fn refused(&mut self, lane: Lane) {
         self.alone = true;
         self.abandoned(lane);
     }
 
-    /// Takes in that nothing is known of what is behind a cut.
+    /// Records that a probe gave no result.
     pub(super) fn abandoned(&mut self, lane: Lane) {
         if let Some(range) = self.all.iter_mut().find(|range| range.lane == lane) {
             range.cut = None;
         }
     }
 
-    /// Takes in the first page behind a cut.
+    /// Records the first page after a split point.
     pub(super) fn probed(&mut self, lane: Lane, mut page: ListPage) -> Probed {
         self.pages += 1;
         let new = Lane(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
@@ -239,13 +238,13 @@ impl Ranges {
         let range = &mut self.all[place];
         let ends = next.is_none() || page.entries.last().is_some_and(|last| !behind.holds(&last.key));
         let has_none = page.entries.first().is_none_or(|first| !behind.holds(&first.key));
-        // A page without any object may be one of delete markers alone: nothing is known of what follows.
+        // A page without objects may consist of delete markers only: what follows is unknown.
         if has_none && ends {
             range.misses += 1;
             range.bare = Some(at);
             return Probed::Vain;
         }
-        // By now the range may have been listed beyond the cut itself.
+        // In the meantime the range may have been listed beyond the split point.
         if range.next == Next::Done || range.walk.last.as_ref().is_some_and(|last| *last > at) {
             return Probed::Vain;
         }
@@ -268,8 +267,8 @@ impl Range {
         self.next != Next::Done && self.cut.is_none() && self.fresh > 0 && self.first.is_some()
     }
 
-    /// How many pages it is thought to have left: as many as the share of its keys that is left would make at the pace so
-    /// far, or half as many as it has sent since that was asked last, because what has gone on for long goes on.
+    /// Estimates the number of pages left: extrapolated from the share of the key range that is listed, but at least
+    /// half the number of pages since the last attempt, because a listing that has been long is likely to stay long.
     fn left(&self, alphabet: &Alphabet) -> f64 {
         let half = f64::from(self.fresh) / 2.0;
         let (Some(first), Some(last)) = (&self.first, &self.walk.last) else { return half };
@@ -277,7 +276,7 @@ impl Range {
         (f64::from(self.pages) * alphabet.to_go(first, last, end)).max(half)
     }
 
-    /// Goes on behind a page that was checked.
+    /// Moves the range forward by a page that has been checked.
     fn advance(
         &mut self,
         page: ListPage,
@@ -289,7 +288,7 @@ impl Range {
         self.fresh += 1;
         let mut entries = page.entries;
         self.look_at(&entries, alphabet);
-        // Everything of a page is checked, and only then is left out what the next range has.
+        // The whole page is checked first; only then are the entries of the next range removed.
         let inside = entries.partition_point(|entry| self.holds(&entry.key));
         let beyond = inside < entries.len();
         entries.truncate(inside);
@@ -298,7 +297,8 @@ impl Range {
             _ => Next::Done,
         };
         if !all_versions {
-            // Some servers name the current version; the plan means whichever is current when its turn comes.
+            // Some servers name the current version. The plan means the version that is current when the object is
+            // processed.
             for entry in &mut entries {
                 entry.version = None;
             }
@@ -311,7 +311,8 @@ impl Range {
         Message::Page { lane: self.lane, entries, last: self.walk.last.clone(), next: self.next.clone(), taken }
     }
 
-    /// Whether a page that begins there has nothing of the range: delete markers alone may lie before.
+    /// Returns whether a page that starts there has no entry of the range, so that it is at its end even if this page
+    /// ended with delete markers.
     fn is_behind_end(&self, next: &ListMark) -> bool {
         match (next, &self.until) {
             (ListMark::After { key, .. }, Some(until)) => key > until,
@@ -328,7 +329,7 @@ impl Range {
     }
 }
 
-/// One key in so many is looked at for its bytes.
+/// One key out of this number is added to the alphabet.
 const SAMPLE: usize = 16;
 
 fn pages(count: u64) -> f64 {

@@ -1,4 +1,5 @@
-//! Takes listed pages into the sink, on a thread of its own, and keeps how far each range has come.
+//! Consumes listed pages on a dedicated thread: writes their entries to the row writer, and records the progress of
+//! each range.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,66 +11,65 @@ use crate::manifest::sink::Sink;
 use crate::object::{Bucket, Key, VersionId};
 use crate::store::{ListMark, Listed};
 
-/// What the thread is told, in this order.
+/// The input of the thread, processed in order.
 pub(super) enum Message {
-    /// A page was listed.
+    /// A listed page.
     Page {
-        /// For which range.
+        /// The range.
         lane: Lane,
-        /// What is in it, and in the range.
+        /// The entries that belong to the range.
         entries: Vec<Listed>,
         /// The last key of the range so far.
         last: Option<Key>,
-        /// What the range does next.
+        /// Where the range continues.
         next: Next,
-        /// Told when it has been taken.
+        /// Signals that the page was consumed.
         taken: oneshot::Sender<()>,
     },
-    /// The range of this lane ends at this key from now on, and the next lane has what is behind.
+    /// The range now ends at this key; a new range in a new partition has the rest.
     Cut {
-        /// The range that is cut.
+        /// The range that is split.
         lane: Lane,
-        /// Its last key.
+        /// Its new last key.
         at: Key,
     },
-    /// Something worth saying, once.
+    /// A warning, recorded only once.
     Warn {
-        /// What.
+        /// What is wrong.
         message: String,
-        /// What to do about it.
+        /// What the user can do about it.
         help: &'static str,
     },
-    /// There is one range from the beginning.
+    /// Start over with a single range.
     StartOver,
-    /// Nothing follows, and not all is listed: what is there is kept for the next attempt.
+    /// The listing failed and no further message follows: save a checkpoint for the next attempt.
     Keep,
 }
 
-/// The thread's state.
+/// The state of the thread.
 pub(super) struct Taker {
     bucket: Bucket,
     sink: Sink,
     bad: BadRows,
-    /// The ranges in the order of their keys, each as far as it is in the sink.
+    /// The ranges in key order, as far as their entries have been written to the row writer.
     ranges: Vec<RangeMark>,
-    /// Those ranges as far as their rows are on the disk.
+    /// The same ranges, as far as their rows are on disk.
     kept: Vec<RangeMark>,
 }
 
 impl Taker {
-    /// Goes on with these ranges.
     pub(super) fn new(bucket: Bucket, sink: Sink, ranges: Vec<RangeMark>) -> Self {
         Self { bucket, sink, bad: BadRows::new(), kept: ranges.clone(), ranges }
     }
 
-    /// Takes all there is, until nobody has anything to say any more; `listing` is its name.
+    /// Consumes messages until all senders are dropped. `listing` is the name of the listing for messages.
     pub(super) fn run(mut self, mut messages: mpsc::Receiver<Message>, listing: &str) -> Result<Sink, ManifestError> {
         while let Some(message) = messages.blocking_recv() {
             match message {
                 Message::Page { lane, entries, last, next, taken } => {
                     self.take(lane, &entries, last, next)?;
                     self.sink.page_read()?;
-                    // Whoever does not wait for it has ended.
+                    // The lister may have ended without waiting for the signal.
                     let _ = taken.send(());
                     if self.bad.are_hopeless() {
                         break;
@@ -91,7 +91,7 @@ impl Taker {
         let mut taken = Self { bad: BadRows::new(), ..self };
         taken.sink.set_order(taken.ranges.iter().map(|range| range.lane).collect());
         if taken.ranges.len() > 1 && taken.ranges.iter().all(|range| range.next == Next::Done) {
-            // Should putting the parts in order be interrupted, it is this draft that says what the order is.
+            // If ordering the parts is interrupted, this checkpoint says what the order is.
             taken.keep_all()?;
         }
         Ok(taken.sink)
@@ -105,8 +105,8 @@ impl Taker {
         self.ranges[place].last = last;
         self.ranges[place].next = next;
         let due = self.sink.step();
-        // With bad rows the listing will be refused, so that there is nothing to go on with; and a listing in one range
-        // is at its end when that is.
+        // With bad rows the freeze will fail, so a checkpoint is useless. A listing with a single range is at its end
+        // here.
         if !self.bad.are_none() || (done && self.ranges.len() == 1) {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Taker {
         Ok(())
     }
 
-    /// Brings a range to the disk, which the sink has been turned to.
+    /// Syncs the rows of a range to disk. The row writer must be at the partition of the range.
     fn flush(&mut self, place: usize) -> Result<(), ManifestError> {
         self.sink.flush()?;
         self.kept[place] = self.ranges[place].clone();

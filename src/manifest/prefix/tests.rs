@@ -91,7 +91,7 @@ fn a_listing_that_cannot_be_trusted_ends() {
 fn a_version_that_is_listed_twice_is_refused_as_a_key_is() {
     let walked = |names: &[(&str, &str)]| {
         let mut walk = Walk::new(Key::from(""), true, &RangeMark::whole());
-        // Each on a page of its own: the second one may come at any time.
+        // Each version is on a separate page: the second one may arrive at any time.
         names.iter().try_for_each(|(key, version)| {
             let entries = vec![listed(key.as_bytes(), 1, Some(version))];
             walk.take(None, &mut ListPage { entries, ..ListPage::default() }).map(drop)

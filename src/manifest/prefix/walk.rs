@@ -1,5 +1,5 @@
-//! Sees to it that a listing goes forward and ends: a server that repeats itself would be listed for ever, and each
-//! object worked on again and again.
+//! Checks that a listing moves forward and ends: a server that repeats itself would be listed forever, and each object
+//! would be processed again and again.
 
 use std::collections::HashSet;
 
@@ -9,30 +9,30 @@ use crate::manifest::draft::{Next, RangeMark};
 use crate::object::{Key, VersionId};
 use crate::store::{ListCursor, ListMark, ListPage, Listed};
 
-/// Pages without any object that are borne one behind the other: a million delete markers in a row make a thousand.
+/// The maximum number of consecutive pages without objects: a million delete markers in a row fill a thousand pages.
 pub(super) const EMPTY_PAGES: u32 = 100_000;
 
-/// Versions of one key that are remembered, eight bytes each: more of them are looked over for the last one only.
+/// The maximum number of versions of one key that are remembered, at eight bytes each. Beyond that, only the last
+/// version is checked for repetition.
 const MOST_VERSIONS: usize = 1 << 17;
 
-/// The way through one range.
+/// The position in one range.
 #[derive(Clone)]
 pub(super) struct Walk {
     prefix: Key,
     all_versions: bool,
-    /// Where the range begins: no key of it is this one, or smaller.
+    /// The start of the range: all its keys are greater.
     pub(super) after: Option<Key>,
     /// The last key that was received.
     pub(super) last: Option<Key>,
-    /// Which version of it came last; not known where the listing goes on from an earlier attempt.
+    /// The last version of that key; unknown after a resume.
     version: Option<VersionId>,
-    /// Hashes of the versions of it that came so far.
+    /// The hashes of the versions of that key that were received so far.
     versions: HashSet<u64>,
     cursor: ListCursor,
 }
 
 impl Walk {
-    /// Continues a range.
     pub(super) fn new(prefix: Key, all_versions: bool, mark: &RangeMark) -> Self {
         Self {
             prefix,
@@ -45,9 +45,9 @@ impl Walk {
         }
     }
 
-    /// Where a range is continued that an earlier attempt left. One of current versions that began at an invented key
-    /// continues after the last key received, whatever is written down: earlier releases wrote the server's token there,
-    /// which leaves a key out on some servers.
+    /// Returns where a range of an earlier attempt resumes. A range of current versions that started at an invented key
+    /// resumes after the last key received, whatever the checkpoint says: earlier releases saved the server's token,
+    /// and with that token some servers skip a key.
     pub(super) fn resumed(mark: &RangeMark) -> Next {
         match (&mark.next, &mark.after) {
             (Next::List(Some(ListMark::Token(_))), Some(after)) => {
@@ -58,8 +58,8 @@ impl Walk {
         }
     }
 
-    /// Takes a page in that was asked for from there, without the entry that it repeats. Gives where the listing
-    /// continues, or says why the page cannot be trusted.
+    /// Records a page that was requested from `from`, and removes the entry that it repeats. Returns where the listing
+    /// continues. The error says why the page cannot be trusted.
     pub(super) fn take(&mut self, from: Option<&ListMark>, page: &mut ListPage) -> Result<Option<ListMark>, String> {
         self.drop_repeated(from, page)?;
         for entry in &page.entries {
@@ -72,10 +72,10 @@ impl Walk {
         self.cursor.follow(from, page)
     }
 
-    /// Takes out what a page repeats of the page before.
+    /// Removes the entries that the page repeats from the previous page.
     ///
-    /// Some servers begin a page with the entry that ended the page before. Where that has not been seen yet, the server
-    /// means by its marker what comes next. And where that version is gone by now, some servers begin its key again.
+    /// Some servers start a page with the entry that ended the previous one. If that entry has not been received yet,
+    /// the server's marker means the next entry. If that version has been deleted, some servers start its key again.
     fn drop_repeated(&self, from: Option<&ListMark>, page: &mut ListPage) -> Result<(), String> {
         let Some(ListMark::After { key, version }) = from else { return Ok(()) };
         if self.last.as_ref() != Some(key) {
@@ -92,7 +92,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Takes out the versions at the head of a page that were received before, where there is something behind them.
+    /// Removes the versions at the start of a page that were received before, if something follows them.
     fn drop_remembered(&self, head: usize, page: &mut ListPage) -> Result<(), String> {
         let is_remembered = |entry: &Listed| entry.version.as_ref().is_some_and(|id| self.versions.contains(&hash(id)));
         let again = page.entries[..head].iter().take_while(|entry| is_remembered(entry)).count();
@@ -117,13 +117,13 @@ impl Walk {
         }
     }
 
-    /// Whether a version of the key at hand comes for the first time, as far as that is remembered.
+    /// Returns whether a version of the current key is new, as far as versions are remembered.
     fn is_new(&mut self, version: &VersionId) -> bool {
         let hash = hash(version);
         if self.versions.len() < MOST_VERSIONS { self.versions.insert(hash) } else { !self.versions.contains(&hash) }
     }
 
-    /// Goes on to a key, which must be greater than all before, or have more versions.
+    /// Advances to a key. It must be greater than all earlier keys, or be the same key with another version.
     fn advance(&mut self, key: &Key) -> Result<(), String> {
         let before = self.last.as_ref().or(self.after.as_ref());
         let is_same = self.last.as_ref() == Some(key);

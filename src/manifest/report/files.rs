@@ -1,7 +1,7 @@
-//! Where the files are that a report's `manifest.json` lists.
+//! Finds the files that the `manifest.json` of a report lists.
 //!
-//! In a bucket by bucket and key; beside a `manifest.json` on this machine by the end of the key, since a report that
-//! was downloaded lists the keys that its files had. Names from the list never lead out of its folder.
+//! In a bucket they are found by bucket and key. Next to a local `manifest.json` they are found by the end of the key,
+//! since a downloaded report lists the original keys of its files. Names in the list never lead out of the folder.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::manifest::error::ManifestError;
 use crate::manifest::sink::check_bucket;
 use crate::object::{Bucket, Key};
 
-/// The folder below the list in which AWS's form keeps its files.
+/// The folder next to the list where the AWS format keeps its files.
 const SUBFOLDER: &str = "results";
 
-/// A report has each object in one file: one that is listed again would have its objects worked on twice.
+/// Rejects a list that names a file twice: its objects would be processed twice.
 pub(super) fn refuse_repeated(files: &[ListedFile], name: &str) -> Result<(), ManifestError> {
     let mut seen = HashSet::with_capacity(files.len());
     match files.iter().find(|file| !seen.insert((&file.bucket, &file.key))) {
@@ -26,7 +26,7 @@ pub(super) fn refuse_repeated(files: &[ListedFile], name: &str) -> Result<(), Ma
     }
 }
 
-/// The object that holds a listed file.
+/// Returns the object that holds a listed file.
 pub(super) fn in_bucket(file: &ListedFile, name: &str) -> Result<(Bucket, Key), ManifestError> {
     let key = Key::from(file.key.as_str());
     if file.bucket.is_empty() {
@@ -40,16 +40,16 @@ pub(super) fn in_bucket(file: &ListedFile, name: &str) -> Result<(Bucket, Key), 
     Ok((Bucket::new(&file.bucket), key))
 }
 
-/// The folder of a `manifest.json` on this machine.
+/// The folder of a local `manifest.json`.
 pub(super) struct Folder<'a>(&'a Path);
 
 impl<'a> Folder<'a> {
-    /// The folder that a file is in.
+    /// Returns the folder of this `manifest.json`.
     pub(super) fn of(listing: &'a Path) -> Self {
         Self(listing.parent().unwrap_or_else(|| Path::new("")))
     }
 
-    /// The file that a listed name or key means: beside the list, or in `results` beside it.
+    /// Returns the path of a listed file: next to the list, or in `results` next to it.
     pub(super) fn find(&self, file: &ListedFile, name: &str) -> Result<PathBuf, ManifestError> {
         let listed = Key::from(file.key.as_str());
         let (above, last) = file.key.rsplit_once('/').unwrap_or(("", &file.key));
@@ -70,7 +70,7 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// Whether a name is that of an entry of a folder, on any system: no `..`, no separator, no drive.
+/// Returns whether a name is a plain file name on every system: no `..`, no separator, no drive.
 fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let one = matches!(parts.next(), Some(Component::Normal(part)) if part == name) && parts.next().is_none();

@@ -1,7 +1,7 @@
-//! The source `report`: the failed rows of an earlier completion report, of OSS or AWS, and of ours in either form.
+//! The source `report`: the failed rows of an earlier completion report, from OSS, AWS or batchplan, in either format.
 //!
-//! A report is named by its `manifest.json`, of which the files that tell of failures are read and checked against
-//! their MD5, or by one of its CSV files.
+//! The plan names a report by its `manifest.json` or by one of its CSV files. With a `manifest.json`, the files with
+//! failures are read and checked against their MD5.
 
 mod files;
 mod rows;
@@ -26,13 +26,13 @@ use crate::codec::{ListedFile, Listing, TaskStatus, read_manifest_json};
 use crate::hex::hex;
 use crate::object::{Bucket, Key};
 
-/// The largest `manifest.json`: that of 300,000 files.
+/// The maximum size of a `manifest.json` in bytes: enough for 300,000 files.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
 
-/// What to do when a file is no report.
+/// The help text for a file that is not a report.
 const NO_REPORT: &str = "give the manifest.json of a completion report, or one of its CSV files";
 
-/// Reads the failed rows of a report into the sink.
+/// Writes the failed rows of a report to the row writer.
 pub(super) async fn read(
     from: &CsvPlace,
     narrowing: &Narrowing,
@@ -108,7 +108,7 @@ async fn from_disk(
     .await
 }
 
-/// Whether a name is that of a list of files, rather than of a file of rows.
+/// Returns whether the file is a `manifest.json` and not a file of rows, by its name.
 fn is_listing(name: &[u8]) -> bool {
     name.len() >= 5 && name[name.len() - 5..].eq_ignore_ascii_case(b".json")
 }
@@ -129,7 +129,7 @@ fn listing(text: &[u8], name: &str) -> Result<Listing, ManifestError> {
     Ok(listing)
 }
 
-/// The files that tell of failures.
+/// Returns the files with failures.
 fn failed(listing: &Listing) -> impl Iterator<Item = &ListedFile> {
     listing.files.iter().filter(|file| file.status == TaskStatus::Failed)
 }

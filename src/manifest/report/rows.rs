@@ -1,4 +1,4 @@
-//! The failed rows of report files, on their way to the sink.
+//! Reads the failed rows of report files.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::manifest::sink::Sink;
 use crate::manifest::spec::Narrowing;
 use crate::object::{Bucket, Key};
 
-/// Which rows are taken, and what is worth saying of them in the end.
+/// Selects the failed rows to include, and counts rows to warn about.
 pub(in crate::manifest) struct FailedRows {
     narrowing: Narrowing,
     decoder: RowDecoder,
@@ -27,7 +27,7 @@ pub(in crate::manifest) struct FailedRows {
     codeless: Tally,
 }
 
-/// How many rows there are of a kind, and where the first is.
+/// The number of rows of a kind, and the first of them.
 #[derive(Default)]
 struct Tally {
     first: Option<String>,
@@ -41,17 +41,16 @@ impl Tally {
     }
 }
 
-/// What is handed from file to file.
+/// The state that is passed from file to file.
 type Hands = (Sink, FailedRows);
 
 impl FailedRows {
-    /// Takes the failed rows that these conditions leave.
     pub(in crate::manifest) fn new(narrowing: Narrowing) -> Self {
         let decoder = RowDecoder::default();
         Self { narrowing, decoder, plus: Tally::default(), codeless: Tally::default() }
     }
 
-    /// Reads a file of a report from a bucket and compares it with its MD5.
+    /// Reads a report file in a bucket, and checks its MD5.
     pub(in crate::manifest) async fn read_object(
         bucket: &Bucket,
         key: &Key,
@@ -71,7 +70,7 @@ impl FailedRows {
         input::stream(opened, patient.stop(), move |raw| checked(raw, gzip, &name, format, &md5, hands)).await
     }
 
-    /// Reads a file of a report from this machine and compares it with its MD5.
+    /// Reads a local report file, and checks its MD5.
     pub(in crate::manifest) fn read_file(
         path: &Path,
         format: ReportFormat,
@@ -84,7 +83,7 @@ impl FailedRows {
         checked(raw, gzip, &path.display().to_string(), format, md5, hands)
     }
 
-    /// Says what is worth saying once all files are read.
+    /// Adds the warnings, once all files have been read.
     pub(in crate::manifest) fn warn(self, sink: &mut Sink) {
         if let Some(first) = self.plus.first {
             sink.warn(
@@ -124,7 +123,8 @@ impl FailedRows {
     }
 }
 
-/// Whether the plan's narrowing leaves a failed row; a row without a code is told where one is asked for.
+/// Returns whether a failed row meets the conditions. Calls `codeless` for a row without the code that a condition
+/// needs.
 fn wanted(narrowing: &Narrowing, row: &ReportRow<'_>, codeless: impl FnOnce()) -> bool {
     if let Some(statuses) = &narrowing.status
         && !row.status.is_some_and(|status| statuses.contains(&status))
@@ -139,7 +139,7 @@ fn wanted(narrowing: &Narrowing, row: &ReportRow<'_>, codeless: impl FnOnce()) -
     codes.iter().any(|wanted| wanted.eq_ignore_ascii_case(&code))
 }
 
-/// Reads a file of which the MD5 is known.
+/// Reads a file and checks its MD5.
 fn checked(
     raw: Raw,
     gzip: bool,
@@ -161,16 +161,16 @@ fn checked(
     };
     let rest = hands.0.rest();
     let (rows, digest) = attempt::<Md5>(raw, gzip, name, rest, Some(format), hands)?;
-    // What was not read to its end has no digest to compare.
+    // A file that was not read to its end has no digest to compare.
     if rest == Rest::Leave && rows.is_err() {
         return rows;
     }
-    // First, because a file that is not the one meant explains whatever is wrong with its rows.
+    // Check this first: a wrong or damaged file explains any errors in its rows.
     expect(&digest)?;
     rows
 }
 
-/// Reads a file, and gives its digest along; without a format its first row tells it.
+/// Reads a file and returns its digest. Without a format, the number of columns in the first row determines it.
 pub(super) fn digested<D: Digest>(
     raw: Raw,
     gzip: bool,
@@ -232,7 +232,7 @@ fn read_rows<R: BufRead>(
     bad.verdict(name)
 }
 
-/// The format of a file that stands alone.
+/// Detects the format of a single file.
 fn detect(record: &Record<'_>, row: u64, name: &str) -> Result<ReportFormat, ManifestError> {
     format_of_columns(record.len()).ok_or_else(|| {
         let count = record.len();

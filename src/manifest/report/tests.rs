@@ -23,7 +23,7 @@ const OSS_FAILED: &str = concat!(
     "media,a%2F4,,503,what is this\n",
 );
 
-/// In the order of AWS's schema, but for the first: some tools follow the one, some the other.
+/// In the order of the AWS schema, except the first row: some tools follow one order, some the other.
 const AWS_FAILED: &str = concat!(
     "media,a/1%20x,,failed,403,AccessDenied,Access Denied (x)\n",
     "media,a/2,v%2B,failed,NoSuchKey,404,\"gone, it seems\"\n",
@@ -49,7 +49,7 @@ fn list(format: ReportFormat, files: &[ListedFile]) -> String {
     manifest_json(format, Timestamp::UNIX_EPOCH, files).unwrap()
 }
 
-/// An OSS report in a bucket; its succeeded file does not exist.
+/// Creates a bucket with an OSS report. Its file of successful rows does not exist.
 fn published() -> MemoryStore {
     let list = list(
         ReportFormat::Oss,
@@ -141,7 +141,7 @@ fn status_and_code_narrow_and_what_has_no_code_is_told() {
     }
 }
 
-/// Writes files into a folder of this machine.
+/// Writes files into a local folder.
 fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -184,7 +184,7 @@ fn a_report_on_this_machine_may_be_ours_or_downloaded() {
     assert_eq!(pinned(&frozen), (path.display().to_string(), sha256(AWS_FAILED.as_bytes())));
 }
 
-/// The local file that it was made from, and its digest.
+/// Returns the local file that the manifest was made from, and its digest.
 fn pinned(frozen: &Frozen) -> (String, String) {
     let Pin::File { path, sha256, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
     (path.clone(), sha256.clone())

@@ -21,7 +21,7 @@ fn local(path: &Path, format: ReportFormat, text: &str) -> ReportFile {
     ReportFile { place: CsvPlace::Local(path.to_owned()), format, md5: etag(text.as_bytes()) }
 }
 
-/// A first job of the keys `k/0` to `k/9`, frozen into parts of seven, of which these are settled.
+/// Creates a first job with the keys `k/0` to `k/9`, in parts of seven rows. The rows in `settled` are finished.
 fn first_job(folder: &Path, settled: impl IntoIterator<Item = u32>) -> Rest {
     let rows = "b,k/0\nb,k/1\nb,k/2\nb,k/3\nb,k/4\nb,k/5\nb,k/6\nb,k/7\nb,k/8\nb,k/9\n";
     freeze_in(folder, MemoryStore::with(&[("m.csv", rows.as_bytes())]), csv_source("m.csv"), Filter::default())

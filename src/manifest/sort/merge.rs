@@ -1,4 +1,4 @@
-//! Several sorted runs as one.
+//! Merges several sorted runs.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,22 +11,22 @@ use tokio_util::sync::CancellationToken;
 use super::run::{Run, RunReader};
 use crate::manifest::error::ManifestError;
 
-/// Records between two looks at the stop token.
+/// The number of records between two checks of the stop token.
 const STRIDE: u64 = 4096;
 
-/// The records of several runs, each once.
+/// The records of several runs in order, without duplicates.
 pub(super) struct Merge {
     folder: PathBuf,
     stop: CancellationToken,
     readers: Vec<RunReader>,
-    /// The next record of each run that has one.
+    /// The next record of each run that is not at its end.
     heads: BinaryHeap<Reverse<(Vec<u8>, usize)>>,
     record: Option<Vec<u8>>,
     steps: u64,
 }
 
 impl Merge {
-    /// Begins with the smallest record of all; the folder is what errors name.
+    /// Reads the first record of each run. Errors name the folder.
     pub(super) fn new(runs: Vec<Run>, folder: PathBuf, stop: CancellationToken) -> Result<Self, ManifestError> {
         let mut readers: Vec<RunReader> = runs.into_iter().map(RunReader::new).collect();
         let mut heads = BinaryHeap::with_capacity(readers.len());
@@ -39,7 +39,7 @@ impl Merge {
         Ok(Self { folder, stop, readers, heads, record: None, steps: 0 })
     }
 
-    /// Goes to the next record; `false` behind the last one.
+    /// Advances to the next record. Returns `false` at the end.
     pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
         while let Some(mut top) = self.heads.peek_mut() {
             if self.steps.is_multiple_of(STRIDE) && self.stop.is_cancelled() {
@@ -61,7 +61,7 @@ impl Merge {
         Ok(false)
     }
 
-    /// The record that [`advance`](Self::advance) went to.
+    /// Returns the current record.
     pub(super) fn record(&self) -> &[u8] {
         self.record.as_deref().unwrap_or_default()
     }

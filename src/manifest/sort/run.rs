@@ -1,7 +1,7 @@
-//! Sorted runs on disk: records of rising order, each told by what it does not share with the one before.
+//! Sorted runs on disk: records in ascending order, each encoded by its difference from the previous one.
 //!
-//! A file holds many runs one behind the other, so that a sort of any size has few files open. It has no name where the
-//! system knows such files, and goes with the process that opened it, however that ends.
+//! A file holds many runs, one after the other, so that a sort of any size has few open files. On systems that support
+//! it, the file has no name and vanishes when the process ends, however it ends.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use crate::manifest::part::varint;
 
-/// Bytes read and written at once: there are as many buffers as runs are merged.
+/// The buffer size in bytes; there are as many buffers as runs are merged.
 const BUFFER: usize = 64 << 10;
 
-/// The longest record, which only guards against reading junk as a length.
+/// The maximum size of a record in bytes, which only guards against interpreting garbage as a length.
 pub(super) const MAX_RECORD: usize = 1 << 16;
 
-/// One run of a file.
+/// One run in a file.
 pub(super) struct Run {
     file: Arc<File>,
     from: u64,
@@ -32,33 +32,32 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Makes an empty one in a folder.
+    /// Creates an empty file in a folder.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         Ok(Self { file: Arc::new(tempfile::tempfile_in(folder)?), end: 0, ended: Vec::new() })
     }
 
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.ended.len()
     }
 
-    /// Bytes of all of them.
+    /// Returns the size of all runs in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.end
     }
 
-    /// Takes all runs out; what they hold stays until the file is [emptied](Self::empty).
+    /// Removes all runs from the list; their data remain until the file is [emptied](Self::empty).
     pub(super) fn take(&mut self) -> Vec<Run> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Gives the room of all runs back to the disk.
+    /// Truncates the file, which releases the disk space of all runs.
     pub(super) fn empty(&mut self) -> io::Result<()> {
         self.end = 0;
         self.file.set_len(0)
     }
 
-    /// Begins another run; it counts once it is [ended](RunWriter::end).
+    /// Starts another run. It counts once it is [ended](RunWriter::end).
     pub(super) fn begin(&mut self) -> io::Result<RunWriter<'_>> {
         (&*self.file).seek(SeekFrom::Start(self.end))?;
         let out = BufWriter::with_capacity(BUFFER, Arc::clone(&self.file));
@@ -66,7 +65,6 @@ impl Runs {
     }
 }
 
-/// Writes one run.
 pub(super) struct RunWriter<'a> {
     runs: &'a mut Runs,
     out: BufWriter<Arc<File>>,
@@ -77,7 +75,7 @@ pub(super) struct RunWriter<'a> {
 }
 
 impl RunWriter<'_> {
-    /// Adds a record, unless it is the one before.
+    /// Adds a record, unless it equals the previous one.
     pub(super) fn push(&mut self, record: &[u8]) -> io::Result<()> {
         if self.records > 0 && self.last == record {
             return Ok(());
@@ -96,7 +94,6 @@ impl RunWriter<'_> {
         Ok(())
     }
 
-    /// Ends the run.
     pub(super) fn end(mut self) -> io::Result<()> {
         self.out.flush()?;
         let from = self.runs.end;
@@ -107,20 +104,18 @@ impl RunWriter<'_> {
     }
 }
 
-/// Reads one run.
 pub(super) struct RunReader {
     bytes: BufReader<Section>,
     left: u64,
 }
 
 impl RunReader {
-    /// Begins at its first record.
     pub(super) fn new(run: Run) -> Self {
         let section = Section { file: run.file, at: run.from, to: run.to };
         Self { bytes: BufReader::with_capacity(BUFFER, section), left: run.records }
     }
 
-    /// Makes the record before into the next one; `false` behind the last.
+    /// Replaces the previous record in `record` by the next one. Returns `false` at the end.
     pub(super) fn next_into(&mut self, record: &mut Vec<u8>) -> io::Result<bool> {
         if self.left == 0 {
             return Ok(false);
@@ -153,7 +148,7 @@ fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it")
 }
 
-/// Some bytes of a file that others read at other places.
+/// A section of a file. Several readers share the file and its position.
 struct Section {
     file: Arc<File>,
     at: u64,

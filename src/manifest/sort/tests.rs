@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Room for a few records, so that there are many runs.
+/// Holds a few records only, so that there are many runs.
 const SMALL: Room = Room { bytes: 100, runs: 3 };
 
 fn sorter(folder: &Path, room: Room, records: &[Vec<u8>]) -> Result<Sorter, ManifestError> {
@@ -27,7 +27,7 @@ fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).unwrap().next().is_none()
 }
 
-/// Numbers in no order, some of them twice.
+/// Returns shuffled numbers, some of them twice.
 fn shuffled(count: u32) -> Vec<Vec<u8>> {
     (0..count)
         .map(|number| format!("record/{:05}", number.wrapping_mul(2_654_435_761) % (count * 2)).into_bytes())
@@ -39,7 +39,7 @@ fn runs_are_merged_level_by_level_and_files_go() {
     let folder = tempfile::tempdir().unwrap();
     let records = shuffled(1000);
     let sorter = sorter(folder.path(), SMALL, &records).unwrap();
-    // Three records a run, and three runs a merge: 333 runs are some five levels.
+    // Three records per run and three runs per merge: 333 runs have about five levels.
     assert!(sorter.levels.len() >= 5, "{}", sorter.levels.len());
     assert!(sorter.levels.iter().all(|runs| runs.len() < SMALL.runs));
     assert!(sorter.batch.text.capacity() <= 2 * SMALL.bytes, "{}", sorter.batch.text.capacity());

@@ -56,7 +56,7 @@ proptest! {
         prop_assert_eq!(&left, &expected);
         prop_assert!(frozen.in_turns(&frontier, batch).all(|rows| (1..=batch).contains(&rows.expect("rows").len())));
 
-        // In the order of the files the same rows have the same names.
+        // In file order, the same rows have the same positions.
         let mut in_files = taken(frozen.unsettled(&frontier, batch));
         let sorted: Vec<Key> = in_files.iter().map(|task| task.object.key.clone()).collect();
         prop_assert!(sorted.is_sorted());

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A plan as lines of `dotted.key = value`, each with the ways to write the same; the first is the plan's own.
+/// A plan as lines of `dotted.key = value`, each with equivalent spellings. The plan uses the first one.
 type Lines = &'static [&'static [&'static str]];
 
 const PREFIX: Lines = &[
@@ -92,7 +92,7 @@ const LATEST: Lines = &[
     &["report.enabled = false"],
 ];
 
-/// What holds anyway, and what is not covered: none of it makes another plan.
+/// Defaults, and keys that are not covered: none of them changes the plan's identity.
 const FREE: &[(Lines, &[&str])] = &[
     (
         PREFIX,
@@ -157,7 +157,7 @@ fn written(lines: Lines) -> Vec<&'static str> {
     lines.iter().map(|ways| ways[0]).collect()
 }
 
-/// The plan with one line more, or another instead of the one of the same key.
+/// Returns the plan with one more line, which replaces the line of the same key.
 fn with(lines: Lines, line: &str) -> Plan {
     let key = |line: &str| line.split(" = ").next().expect("a key").to_owned();
     let kept = written(lines).into_iter().filter(|old| key(old) != key(line)).chain([line]);
@@ -188,12 +188,12 @@ store.provider = "aws"
 store.region = "eu-central-1"
 "#;
     assert_eq!(plan.canonical().to_string(), form);
-    // Hashes stand in journals: a change of this one would make every unfinished job another plan.
+    // Hashes are stored in journals: if this one changed, every unfinished job would have another plan.
     assert_eq!(plan.hash(), "4237514303f21708ef190b8696d80f8b890d27303d16a95ac3d76d3fb4d8bb94");
 }
 
-/// Which keys count: a key of the schema, a plan, another line for it, and where the one difference is; none where the
-/// key is not covered.
+/// Which keys are covered: a key of the schema, a plan, another line for the key, and the path that differs then;
+/// `None` if the key is not covered.
 const KEYS: &[(&str, Lines, &str, Option<&str>)] = &[
     ("recurring.only_changed", LATEST, "recurring.only_changed = true", Some("recurring.only_changed")),
     ("name", CSV, "name = \"other\"", None),
@@ -344,7 +344,7 @@ fn every_key_of_the_schema_is_in_the_table() {
     assert_eq!(keys, sorted, "does a new key count, or does it not?");
 }
 
-/// The dotted paths of the keys that are no tables of the schema.
+/// Collects the dotted paths of all keys in the schema that are not tables.
 fn collect_keys(schema: &Json, path: &str, keys: &mut Vec<String>) {
     match schema.get("properties").and_then(Json::as_object) {
         None => keys.push(path.to_owned()),
@@ -406,14 +406,14 @@ fn the_work_is_named_by_its_token_or_by_store_and_name() {
     assert_eq!(region.identity(), plan(CSV).identity(), "the same server, told apart by the hash");
 }
 
-/// The same plan written in another way: lines in any order, by dotted keys or below tables, spelled otherwise, with
-/// what holds anyway and with comments.
+/// The same plan written differently: lines in any order, dotted keys or tables, other spellings, with defaults and
+/// comments.
 fn rewritten() -> impl Strategy<Value = (Lines, String)> {
     proptest::sample::select(FREE).prop_flat_map(|(lines, free)| {
         let ways: Vec<_> = lines.iter().map(|ways| proptest::sample::select(*ways)).collect();
         let free = proptest::sample::subsequence(free, 0..=free.len());
         (ways, free, any::<bool>(), any::<bool>()).prop_flat_map(move |(mut all, free, tables, comments)| {
-            // The two ways to have a table of its own cannot stand together.
+            // A key can be set only once.
             all.retain(|line| !free.iter().any(|other| other.split(' ').next() == line.split(' ').next()));
             all.extend(free);
             Just(all).prop_shuffle().prop_map(move |all| (lines, render(&all, tables, comments)))
@@ -442,7 +442,7 @@ fn render(lines: &[&str], tables: bool, comments: bool) -> String {
     order.iter().fold(root, |text, header| format!("{text}{note}\n[{header}]{note}\n{}", below[header]))
 }
 
-/// Tags of a few odd characters, so that many are nearly alike.
+/// Tags of a few unusual characters, so that many are nearly equal.
 fn tags() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map("[ab.\\\\\"\n =]{1,2}", "[ab.\\\\\"\n =]{0,2}", 1..3)
 }

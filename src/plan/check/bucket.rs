@@ -1,4 +1,4 @@
-//! Bucket names: AWS's rules, which OSS shares but for the dot.
+//! Bucket names: the rules of AWS, which OSS shares except for the dot.
 
 use super::Context;
 use crate::diagnostics::Problem;
@@ -7,14 +7,13 @@ use crate::plan::leaf::Text;
 use crate::plan::walk::{At, Walk};
 use crate::store::Provider;
 
-/// Checks a bucket's name.
 pub(super) fn check(at: &At<Text<1, 255>>, context: &Context<'_>, walk: &mut Walk) -> Option<Bucket> {
     let name = at.value.0.as_str();
     match complaint(name, context.provider) {
         None => Some(Bucket::new(name)),
         Some(complaint) => {
             let problem = Problem::new("this is no bucket name").label(at.span.clone(), complaint).help(rule(context));
-            // Servers other than AWS may have buckets from before the rules, or none of these rules.
+            // S3-compatible servers may have buckets from before the rules, or not have these rules.
             let lax =
                 context.is(Provider::S3) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
             walk.push(if lax { problem.warning() } else { problem });

@@ -1,40 +1,37 @@
-//! Endpoints: a scheme and a host, nothing else, and no plain text to other machines unless the plan insists.
+//! Endpoints: scheme and host, and nothing else. Unencrypted HTTP to another machine must be allowed by the plan.
 
 use std::net::IpAddr;
 
 use super::super::text::shown;
 use crate::web::{self, host_of};
 
-/// An endpoint that was taken apart.
+/// A parsed endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::plan) struct Endpoint {
     /// The URL without a trailing slash.
     pub(in crate::plan) url: String,
-    /// Whether it is encrypted.
     pub(in crate::plan) https: bool,
     /// The host, without brackets.
     host: String,
 }
 
-/// Why a text is no endpoint: what to say at it, and the remedy.
+/// Why a text is not a valid endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::plan) enum Refusal {
-    /// It holds a user name or a password, and must not be echoed.
+    /// The text holds a user name or a password, and must not be echoed.
     Credentials,
-    /// Something else.
+    /// Any other mistake.
     Malformed {
-        /// What is wrong.
         label: &'static str,
-        /// How to mend it.
+        /// How to fix it.
         help: String,
     },
 }
 
 impl Endpoint {
-    /// Takes an endpoint apart.
     pub(in crate::plan) fn parse(text: &str) -> Result<Self, Refusal> {
         let malformed = |label, help: &str| Refusal::Malformed { label, help: help.to_owned() };
-        // No part of a legal endpoint has an @, so one always means credentials, however mangled the rest is.
+        // A valid endpoint never has an @, so one always means credentials, however malformed the rest is.
         if text.contains('@') {
             return Err(Refusal::Credentials);
         }
@@ -59,12 +56,12 @@ impl Endpoint {
         Ok(Self { url, https, host: host.to_owned() })
     }
 
-    /// The host as an IP address.
+    /// Returns the host as an IP address, if it is one.
     pub(in crate::plan) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
-    /// Whether requests stay on this machine.
+    /// Returns whether requests stay on this machine.
     pub(in crate::plan) fn is_loopback(&self) -> bool {
         web::is_loopback(&self.host)
     }

@@ -1,4 +1,4 @@
-//! `[manifest]`: one source that makes sense, and a filter that the source can answer.
+//! `[manifest]`: exactly one source, and a filter that the source can answer.
 
 use jiff::Timestamp;
 
@@ -32,7 +32,6 @@ const AWS_CLASSES: &[&str] = &[
 /// The storage classes of OSS.
 const OSS_CLASSES: &[&str] = &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"];
 
-/// Checks the manifest.
 pub(super) fn check(at: &At<ManifestTable>, context: &Context<'_>, walk: &mut Walk) -> Option<Manifest> {
     let table = &at.value;
     one_source(at, walk);
@@ -118,7 +117,7 @@ fn is_a_reports_file(name: &str, span: &Span, walk: &mut Walk) {
     );
 }
 
-/// A list of what is wanted holds something.
+/// Reports an empty list, which would select nothing.
 fn takes_some<T>(field: &Field<List<T>>, name: &str, walk: &mut Walk) {
     let Some(at) = field.given().filter(|at| at.value.0.is_empty()) else { return };
     walk.push(
@@ -223,7 +222,7 @@ fn filter_table(manifest: &ManifestTable, context: &Context<'_>, walk: &mut Walk
     }
 }
 
-/// Some sources name objects and say nothing else of them.
+/// Reports filters that need more than keys, for a source that has only keys.
 fn refuse_facts(table: &FilterTable, source: &str, key: &Span, walk: &mut Walk) {
     let facts = [
         (key_of(&table.larger_than), "sizes"),
@@ -252,7 +251,7 @@ fn sizes_agree(table: &FilterTable, walk: &mut Walk) {
     }
 }
 
-/// `modified_before`, or `older_than` counted back from now, whichever is earlier.
+/// Returns `modified_before`, or `older_than` counted back from now, whichever is earlier.
 fn modified_before(table: &FilterTable, context: &Context<'_>, walk: &mut Walk) -> Option<Timestamp> {
     let before = table.modified_before.given().map(|at| (at.value.0, at.key.clone()));
     let older = table.older_than.given().and_then(|at| older_than(at, context, walk));
@@ -323,7 +322,7 @@ fn classes(field: &Field<List<Text<1, 64>>>, context: &Context<'_>, walk: &mut W
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known are {}", known.join(", ")),
         };
-        // A warning: services bring out new classes faster than programs learn of them.
+        // Only a warning: services add storage classes faster than programs learn of them.
         walk.push(
             Problem::new("this storage class is not known")
                 .label(class.span.clone(), "probably matches nothing")

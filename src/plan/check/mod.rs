@@ -1,4 +1,4 @@
-//! From what is written to what is meant: the rules between keys, and those of each provider.
+//! Checks a parsed plan: the rules between keys, and the rules of each provider.
 
 mod bucket;
 mod endpoint;
@@ -24,13 +24,13 @@ use crate::store::Provider;
 
 pub(super) use endpoint::{Endpoint, Refusal};
 
-/// What the rules depend on.
+/// The inputs that the rules depend on.
 struct Context<'a> {
-    /// Whose rules; `None` where the plan does not say it in a usable way, and rules of providers are left out.
+    /// `None` if the plan does not name a valid provider. The rules of providers are then skipped.
     provider: Option<Provider>,
-    /// The folder that relative paths start from.
+    /// The folder that relative paths are resolved against.
     folder: &'a Path,
-    /// The instant that ages count from.
+    /// The time that ages are counted back from.
     now: Timestamp,
 }
 
@@ -39,7 +39,7 @@ impl Context<'_> {
         self.provider == Some(provider)
     }
 
-    /// A path of the plan, seen from its folder; warns where no file is there.
+    /// Resolves a path of the plan against its folder. Warns if there is no such file.
     fn file(&self, at: &At<super::leaf::Text<1, 4096>>, walk: &mut Walk) -> PathBuf {
         let path = self.folder.join(&at.value.0);
         if !path.is_file() {
@@ -54,7 +54,7 @@ impl Context<'_> {
     }
 }
 
-/// Checks a plan that was read. Reports everything that is wrong; without an error among it there is a plan.
+/// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
 pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut Walk) -> Option<Plan> {
     let provider = file.store.value().and_then(|store| store.provider.value()).map(|name| name.0);
     let context = Context { provider, folder, now };
@@ -147,14 +147,14 @@ fn state(file: &PlanFile, walk: &mut Walk) -> Option<StateUrl> {
     }
 }
 
-/// Two keys that cannot stand together.
+/// Reports two keys that exclude each other.
 fn refuse_pair<A, B>(first: &At<A>, second: &At<B>, title: &str, help: &str, walk: &mut Walk) {
     let (upper, lower) =
         if first.key.start <= second.key.start { (&first.key, &second.key) } else { (&second.key, &first.key) };
     walk.push(Problem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
 }
 
-/// A key that has no business beside another.
+/// Reports a key that is not allowed beside another.
 fn refuse_beside<A>(field: &Field<A>, title: &str, help: &str, walk: &mut Walk) {
     if let Some(at) = field.given() {
         walk.push(Problem::new(title).label(at.key.clone(), "not wanted").help(help));

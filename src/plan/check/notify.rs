@@ -1,4 +1,4 @@
-//! `[[notify]]`: webhooks, and what they are told of.
+//! `[[notify]]`: webhooks and their events.
 
 use super::refuse_pair;
 use crate::diagnostics::Problem;
@@ -9,7 +9,6 @@ use crate::plan::walk::{At, Field, Walk};
 use crate::plan::{Event, Hook, MAX_HOOKS, Target};
 use crate::web::{Url, UrlFault};
 
-/// Checks all of them.
 pub(super) fn check(field: &Field<Several<HookTable>>, walk: &mut Walk) -> Vec<Hook> {
     let Some(hooks) = field.value() else { return Vec::new() };
     if let Some(more) = hooks.0.get(MAX_HOOKS) {
@@ -105,7 +104,7 @@ fn url(at: &At<Text<1, 2048>>, allow_http: bool, walk: &mut Walk) -> Option<Url>
     }
 }
 
-/// The name of an environment variable. What is none may be the secret itself, and is not shown.
+/// Returns the name of an environment variable. An invalid name may be the secret itself, and is not shown.
 fn variable(at: &At<Text<1, 128>>, key: &str, walk: &mut Walk) -> Option<String> {
     let name = &at.value.0;
     let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

@@ -1,4 +1,4 @@
-//! `[operation]`: each one's own rules, and which of them contradict each other.
+//! `[operation]`: the rules of each operation, and operations that contradict each other.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::plan::shape::{AclTable, DeleteTagsTable, OperationTable, RestoreTable
 use crate::plan::walk::{At, Walk};
 use crate::store::Provider;
 
-/// The longest time that OSS keeps a restored copy, in days.
+/// The maximum time that OSS keeps a restored copy, in days.
 const MAX_OSS_DAYS: u32 = 365;
 
-/// Checks the operations. They come in the order of the schema, so that a plan's order of tables means nothing.
+/// Checks the operations. They are returned in the order of the schema, so the order of tables in a plan means nothing.
 pub(super) fn check(at: &At<OperationTable>, context: &Context<'_>, walk: &mut Walk) -> Vec<Operation> {
     let table = &at.value;
     if is_empty(table) && !walk.is_strange("operation") {

@@ -1,4 +1,4 @@
-//! Where the file is that a source is read from: in a bucket, or on this machine. CSV manifests and reports say it alike.
+//! The location of a source file, in a bucket or on this machine. CSV manifests and reports have the same keys for it.
 
 use super::{Context, bucket, refuse_beside, refuse_pair};
 use crate::diagnostics::Problem;
@@ -7,11 +7,11 @@ use crate::object::Key;
 use crate::plan::leaf::{KeyText, Text};
 use crate::plan::walk::{At, Field, Span, Walk};
 
-/// The keys of a table that say where its file is.
+/// The keys of a table that locate its file.
 pub(super) struct Place<'a> {
-    /// The table, as it is written.
+    /// The table as written, for messages.
     pub(super) table: &'static str,
-    /// What people call the file.
+    /// What messages call the file.
     pub(super) noun: &'static str,
     pub(super) bucket: &'a Field<Text<1, 255>>,
     pub(super) object: &'a Field<KeyText<1>>,
@@ -20,7 +20,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Checks that they name one file, in one way.
+    /// Checks that the keys name one file, in one way.
     pub(super) fn check(&self, header: &Span, context: &Context<'_>, walk: &mut Walk) -> Option<CsvPlace> {
         if self.path.is_absent() {
             self.object_is_whole(header, walk);
@@ -58,7 +58,7 @@ impl Place<'_> {
         }
     }
 
-    /// The one of `bucket` and `object` that is missing beside the other.
+    /// Reports that one of `bucket` and `object` is missing beside the other.
     fn miss<T>(&self, name: &str, other: Option<&At<T>>, walk: &mut Walk) {
         let problem =
             Problem::new(format!("`{name}` is missing in {}", self.table)).help(format!("add `{name} = \"...\"`"));
@@ -69,7 +69,7 @@ impl Place<'_> {
     }
 }
 
-/// An `ETag` without the quotes that people copy along.
+/// Returns an `ETag` without the quotes that are often copied with it.
 pub(super) fn etag(field: &Field<Text<1, 1024>>) -> Option<String> {
     field.value().map(|etag| etag.0.trim_matches('"').to_owned())
 }

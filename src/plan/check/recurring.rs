@@ -1,11 +1,11 @@
-//! `[recurring]`: a plan that works on each new inventory.
+//! `[recurring]`: a plan that runs once for each new inventory.
 
 use crate::diagnostics::Problem;
 use crate::plan::Recurring;
 use crate::plan::shape::PlanFile;
 use crate::plan::walk::Walk;
 
-/// Checks how a plan recurs, if it does.
+/// Checks `[recurring]`. Returns `None` if the plan does not recur.
 pub(super) fn check(file: &PlanFile, walk: &mut Walk) -> Option<Recurring> {
     let at = file.recurring.given()?;
     let manifest = file.manifest.value();

@@ -1,4 +1,4 @@
-//! `[report]`: where the completion report goes.
+//! `[report]`: where the completion report is published.
 
 use super::{Context, bucket};
 use crate::completion::{ReportPlace, ReportSpec};
@@ -8,7 +8,7 @@ use crate::plan::defaults;
 use crate::plan::shape::ReportTable;
 use crate::plan::walk::{Field, Walk};
 
-/// Checks the report. Without one nothing is published, and the job's own copy lists what failed.
+/// Checks the report. Without a `[report]` table nothing is published, and the job's own copy lists the failures.
 pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mut Walk) -> ReportSpec {
     let Some(at) = field.given() else {
         return ReportSpec {
@@ -38,7 +38,7 @@ pub(super) fn check(field: &Field<ReportTable>, context: &Context<'_>, walk: &mu
     }
 }
 
-/// A report that is not published must stay with the job. One that lacks its bucket is complained about already.
+/// Reports a report that is neither published nor kept with the job. A missing bucket is already reported.
 fn kept_somewhere(table: &ReportTable, enabled: bool, walk: &mut Walk) {
     let Some(kept) = table.keep_local.given().filter(|at| !at.value) else { return };
     if let (false, Some(switch)) = (enabled, table.enabled.given()) {

@@ -1,4 +1,4 @@
-//! `role_arn`: a role, as each provider names its own.
+//! `role_arn`: the ARN of a role, in the format of each provider.
 
 use super::refuse_beside;
 use crate::diagnostics::Problem;
@@ -6,13 +6,13 @@ use crate::plan::leaf::Text;
 use crate::plan::walk::{Field, Walk};
 use crate::store::Provider;
 
-/// The longest name of a role, at AWS and Alibaba Cloud alike.
+/// The maximum length of a role's name, at AWS and at Alibaba Cloud.
 const MAX_NAME: usize = 64;
 
-/// Why a text names no role: what to say at it.
+/// Why a text is not the ARN of a role, as a label for messages.
 pub(in crate::plan) type Wrong = &'static str;
 
-/// Checks `role_arn`. What is no role of this provider is reported, and left out.
+/// Checks `role_arn`. A role that is not valid for the provider is reported and left out.
 pub(super) fn check(field: &Field<Text<1, 2048>>, provider: Provider, walk: &mut Walk) -> Option<String> {
     if provider == Provider::Sandbox {
         let help = "remove it: the sandbox's keys are public, and may do everything";
@@ -30,7 +30,7 @@ pub(super) fn check(field: &Field<Text<1, 2048>>, provider: Provider, walk: &mut
     None
 }
 
-/// Why a text names no role of a provider.
+/// Returns why a text is not the ARN of a role of this provider; `None` if it is one.
 pub(in crate::plan) fn complaint(arn: &str, provider: Provider) -> Option<Wrong> {
     match provider {
         Provider::Aws => aws(arn),
@@ -40,7 +40,7 @@ pub(in crate::plan) fn complaint(arn: &str, provider: Provider) -> Option<Wrong>
     }
 }
 
-/// A role as a provider names them.
+/// Returns an example of a role's ARN for a provider.
 pub(in crate::plan) fn example(provider: Provider) -> &'static str {
     match provider {
         Provider::Oss => "acs:ram::1234567890123456:role/BatchRole",
@@ -63,7 +63,7 @@ fn aws(arn: &str) -> Option<Wrong> {
         return Some("the account is not twelve digits");
     }
     let (path, name) = role.rsplit_once('/').unwrap_or(("", role));
-    // What a path may hold, IAM says: `!` to `~`.
+    // IAM allows `!` to `~` in a path.
     let fits = is_name(name, "+=,.@-_") && path.bytes().all(|b| b.is_ascii_graphic());
     (!fits).then_some("no name that a role can have")
 }
@@ -83,7 +83,7 @@ fn oss(arn: &str) -> Option<Wrong> {
     (!is_name(name, ".-_")).then_some("no name that a role can have")
 }
 
-/// As AWS's, with whatever account or tenant the server has, or none.
+/// Like AWS, but with any account or tenant that the server has, or none.
 fn s3(arn: &str) -> Option<Wrong> {
     if arn.starts_with("acs:") {
         return Some("a role of Alibaba Cloud");
@@ -95,7 +95,7 @@ fn s3(arn: &str) -> Option<Wrong> {
     (!fits).then_some("not the ARN of a role")
 }
 
-/// The parts of a role's ARN that differ.
+/// The parts of a role's ARN that vary.
 struct Arn<'a> {
     partition: &'a str,
     account: &'a str,
@@ -115,7 +115,7 @@ fn is_name(name: &str, besides: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && is_made_of(name, besides)
 }
 
-/// Whether a text has nothing but ASCII letters and digits, and these; and something at all.
+/// Returns whether a text is not empty and has only ASCII letters, digits and the characters in `besides`.
 fn is_made_of(text: &str, besides: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || besides.contains(c))
 }

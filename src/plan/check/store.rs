@@ -1,4 +1,4 @@
-//! `[store]`: each provider's own needs.
+//! `[store]`: the requirements of each provider.
 
 use super::endpoint::{Endpoint, Refusal};
 use super::{Context, refuse_beside, role};
@@ -9,7 +9,7 @@ use crate::plan::shape::StoreTable;
 use crate::plan::walk::{At, Walk};
 use crate::store::{Addressing, Provider, StoreConfig};
 
-/// Checks `[store]`. Without a usable provider only the endpoint's form is judged.
+/// Checks `[store]`. Without a valid provider, only the form of the endpoint is checked.
 pub(super) fn check(table: &StoreTable, context: &Context<'_>, walk: &mut Walk) -> Option<StoreConfig> {
     let endpoint = endpoint(table, walk);
     let provider = table.provider.given()?;
@@ -32,7 +32,7 @@ pub(super) fn check(table: &StoreTable, context: &Context<'_>, walk: &mut Walk) 
     })
 }
 
-/// What a provider cannot do without.
+/// Reports required keys of the provider that are missing.
 fn needs<T>(table: &StoreTable, provider: &At<T>, walk: &mut Walk) {
     let Some(name) = table.provider.value().map(|provider| provider.0) else { return };
     let mut need = |absent: bool, key: &str, help: &str| {
@@ -129,7 +129,8 @@ fn refuse_plain_text<T>(endpoint: &Endpoint, at: &At<T>, table: &StoreTable, wal
 
 fn addressing(table: &StoreTable, provider: Provider, endpoint: Option<&Endpoint>, walk: &mut Walk) -> Addressing {
     let by_ip = endpoint.is_some_and(|endpoint| endpoint.ip().is_some());
-    // A server that speaks OSS's API on an address of its own is no region of OSS: its SDKs address it so as well.
+    // A server that speaks OSS's API at an IP address is not a region of OSS. OSS's SDKs use path addressing there as
+    // well.
     let default = if by_ip && provider == Provider::Oss { Addressing::Path } else { defaults::addressing(provider) };
     let addressing = table.addressing.value().map_or(default, |name| name.0);
     if let (Provider::Oss, Addressing::Path, false, Some(at)) = (provider, addressing, by_ip, table.addressing.given())

@@ -1,4 +1,5 @@
-//! Tags: how many, how long, of which characters. Sources: the table of limits in AWS's and OSS's tagging pages.
+//! Tags: limits on their number, length and characters. Sources: the tables of limits in the tagging pages of AWS and
+//! OSS.
 
 use super::Context;
 use crate::diagnostics::Problem;
@@ -8,16 +9,16 @@ use crate::plan::text::shown;
 use crate::plan::walk::{At, Span, Walk};
 use crate::store::Provider;
 
-/// The longest tag key, in characters, on AWS and OSS alike.
+/// The maximum length of a tag key, in characters, on AWS and on OSS.
 const MAX_KEY_CHARS: usize = 128;
 
-/// The longest tag value, in characters.
+/// The maximum length of a tag value, in characters.
 const MAX_VALUE_CHARS: usize = 256;
 
-/// The most that all keys and values of an object may measure on OSS, in bytes of UTF-8.
+/// The maximum size of all tag keys and values of an object on OSS, in bytes of UTF-8.
 const MAX_OSS_BYTES: usize = 1024;
 
-/// Checks tags that are to be set.
+/// Checks tags to set.
 pub(super) fn check(at: &At<Tags>, context: &Context<'_>, walk: &mut Walk) -> TagSet {
     let Tags(tags) = &at.value;
     for (key, value) in tags {
@@ -49,7 +50,7 @@ pub(super) fn check(at: &At<Tags>, context: &Context<'_>, walk: &mut Walk) -> Ta
     tags.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect()
 }
 
-/// Checks the key of a tag that is to be set or removed.
+/// Checks the key of a tag to set or remove.
 pub(super) fn check_key(key: &str, span: &Span, context: &Context<'_>, walk: &mut Walk) {
     let chars = key.chars().count();
     if !(1..=MAX_KEY_CHARS).contains(&chars) {
@@ -101,7 +102,7 @@ fn check_characters(text: &str, span: &Span, context: &Context<'_>, walk: &mut W
     );
 }
 
-/// Servers that only speak S3's language may be laxer than S3.
+/// Reports a problem; only as a warning for S3-compatible servers, which may be less strict than S3.
 fn warn_on_s3(problem: Problem, context: &Context<'_>, walk: &mut Walk) {
     walk.push(if context.is(Provider::S3) { problem.warning() } else { problem });
 }

@@ -1,4 +1,4 @@
-//! What both services have in common: what no request can say, and what each must.
+//! Exports a plan as requests: what both services have in common, what requests cannot express, and what they require.
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,10 +14,10 @@ use crate::plan::text::shown;
 use crate::plan::{Limits, Plan};
 use crate::store::Provider;
 
-/// The longest token that the services take, in characters.
+/// The maximum length of a client request token at both services, in characters.
 const MAX_TOKEN: usize = 64;
 
-/// Whose requests.
+/// A managed batch service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// OSS Batch Operations: the XML of a `CreateJobRequest`.
@@ -27,7 +27,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// The service that works on a provider's objects, if there is one.
+    /// Returns the service for a provider's objects, if there is one.
     #[must_use]
     pub fn of(provider: Provider) -> Option<Self> {
         match provider {
@@ -37,7 +37,7 @@ impl Service {
         }
     }
 
-    /// What a file of its requests ends with.
+    /// Returns the file name extension of its requests.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
@@ -46,7 +46,6 @@ impl Service {
         }
     }
 
-    /// What it is called.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Oss => "OSS Batch Operations",
@@ -54,7 +53,7 @@ impl Service {
         }
     }
 
-    /// Whose objects it works on.
+    /// Returns the provider whose objects it works on.
     pub(super) fn provider(self) -> Provider {
         match self {
             Self::Oss => Provider::Oss,
@@ -63,29 +62,29 @@ impl Service {
     }
 }
 
-/// What a request needs and a plan need not say.
+/// Settings that a request requires and a plan need not have.
 #[derive(Clone, Debug, Default)]
 pub struct Beside {
-    /// The role that the service works in, where the plan names none.
+    /// The role that the service assumes, if the plan names none.
     pub role_arn: Option<String>,
-    /// The account that the job belongs to, for AWS; that of the role where it is `None`.
+    /// The AWS account that the job belongs to; `None` means the role's account.
     pub account_id: Option<String>,
-    /// The manifest's `ETag`, where the plan does not pin it.
+    /// The manifest's `ETag`, if the plan does not pin it.
     pub etag: Option<String>,
-    /// What tokens are made of where the plan has none: a new random text of at most 60 characters.
+    /// The base of the tokens, if the plan has none: a new random text of at most 60 characters.
     pub fresh_token: String,
 }
 
-/// A plan's requests.
+/// The requests of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// A whole document for each operation, without a line break at its end.
+    /// One complete document for each operation, without a trailing line break.
     pub documents: Vec<String>,
-    /// What the plan says and no request does, by its dotted name: it is about this program, not about the job.
+    /// The dotted names of settings that the requests leave out, because they concern this program and not the job.
     pub left_out: Vec<&'static str>,
 }
 
-/// What a request is made of.
+/// The parts of one request.
 pub(super) struct Order<'a> {
     pub(super) plan: &'a Plan,
     /// The plan's source, with the manifest's `ETag`.
@@ -96,15 +95,15 @@ pub(super) struct Order<'a> {
     pub(super) operation: &'a Operation,
 }
 
-/// The requests of a plan, one for each operation.
+/// Exports a plan as requests, one for each operation.
 ///
 /// # Errors
-/// Everything that keeps the service from doing what the plan says, each with what to do.
+/// Returns an error if the service cannot do what the plan says: all reasons, each with what to do.
 pub fn export(plan: &Plan, service: Service, beside: &Beside) -> Result<Export, Vec<Problem>> {
     let mut unsaid = Unsaid { service, found: Vec::new() };
     unsaid.provider(plan);
     if !unsaid.found.is_empty() {
-        // Nothing else in the plan is meant for this service.
+        // The rest of the plan is not meant for this service.
         return Err(unsaid.found);
     }
     unsaid.manifest(plan);
@@ -129,12 +128,12 @@ pub fn export(plan: &Plan, service: Service, beside: &Beside) -> Result<Export, 
         }
     });
     let documents: Result<Vec<_>, _> = documents.collect();
-    // Nothing but memory is written to.
+    // Documents are written to memory, so no error is expected.
     let documents = documents.map_err(|error| vec![Problem::new(format!("the request cannot be written: {error}"))])?;
     Ok(Export { documents, left_out: left_out(plan, service) })
 }
 
-/// A token for each operation. Tokens make the creation of a job idempotent, so that two requests must not share one.
+/// Returns a token for each operation. Tokens make job creation idempotent, so two requests must not share one.
 pub(super) fn tokens(plan: &Plan, fresh: &str) -> Vec<String> {
     let base = plan.job.client_request_token.as_deref().unwrap_or(fresh);
     if plan.operations.len() == 1 {
@@ -146,14 +145,14 @@ pub(super) fn tokens(plan: &Plan, fresh: &str) -> Vec<String> {
             if token.chars().count() <= MAX_TOKEN {
                 return token;
             }
-            // The digest keeps apart what is alike up to where it is cut.
+            // The digest distinguishes tokens that are equal up to where they are cut.
             let ending = format!("-{}-{number}", &hex(&Sha256::digest(base))[..8]);
             base.chars().take(MAX_TOKEN - ending.len()).chain(ending.chars()).collect()
         })
         .collect()
 }
 
-/// What no request says and the job does not need.
+/// Returns the settings that requests leave out and the job does not need.
 fn left_out(plan: &Plan, service: Service) -> Vec<&'static str> {
     let (limits, default) = (&plan.limits, Limits::default());
     let unpublished = service == Service::Aws && plan.report.place.is_none();
@@ -171,20 +170,20 @@ fn left_out(plan: &Plan, service: Service) -> Vec<&'static str> {
     .collect()
 }
 
-/// What stands between a plan and a service.
+/// The reasons why a plan cannot be exported to a service.
 struct Unsaid {
     service: Service,
     found: Vec<Problem>,
 }
 
 impl Unsaid {
-    /// A part of the plan that the service has no word for.
+    /// Reports a part of the plan that the service does not support.
     fn refuse(&mut self, part: &str, help: impl Into<String>) {
         let title = format!("{} cannot say {part}", self.service.title());
         self.found.push(Problem::new(title).help(help));
     }
 
-    /// Something that a request must say and nobody has said.
+    /// Reports a setting that a request requires and that is missing.
     fn miss(&mut self, what: &str, help: impl Into<String>) {
         let title = format!("a request of {} needs {what}", self.service.title());
         self.found.push(Problem::new(title).help(help));
@@ -259,7 +258,7 @@ impl Unsaid {
         }
     }
 
-    /// What a plan says of how the job is run, where leaving it out would take a guard away.
+    /// Reports settings for how the job runs, if leaving them out would remove a safeguard.
     fn how(&mut self, plan: &Plan) {
         let default = Limits::default();
         if plan.limits.max_objects.is_some() {
@@ -284,7 +283,7 @@ impl Unsaid {
         }
     }
 
-    /// The source, with the `ETag` that a manifest must be named with.
+    /// Returns the source with the `ETag` that a manifest in a request requires.
     fn pinned(&mut self, plan: &Plan, beside: &Beside) -> Source {
         let mut source = plan.manifest.source.clone();
         let pin = match &mut source {
@@ -292,7 +291,7 @@ impl Unsaid {
             Source::Inventory { object: InventoryObject::Exact { etag, .. }, .. } => Some(("inventory", etag)),
             _ => None,
         };
-        // Quotes are copied along, and are no part of it.
+        // Quotes are often copied with the `ETag`, and are not part of it.
         let given = beside.etag.as_deref().map(|etag| etag.trim_matches('"'));
         match (pin, given) {
             (Some((_, pin @ None)), Some(etag)) if (1..=1024).contains(&etag.chars().count()) => {
@@ -340,7 +339,8 @@ impl Unsaid {
         }
     }
 
-    /// A role can be handed to a service in its own account only, so that account is the job's.
+    /// Returns the account of the job. A role can only be passed to a service in its own account, so this is the
+    /// role's.
     fn account(&mut self, role_arn: Option<&str>, beside: &Beside) -> Option<String> {
         let of_role = role_arn.and_then(|arn| arn.split(':').nth(4)).filter(|_| self.service == Service::Aws);
         match (&beside.account_id, of_role) {

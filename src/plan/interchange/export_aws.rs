@@ -1,4 +1,4 @@
-//! A plan's operation as the input of `aws s3control create-job`.
+//! Exports an operation of a plan as the input of `aws s3control create-job`.
 //!
 //! Shapes and limits are those of the service's own model, `CreateJobRequest` of s3control 2018-08-20:
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html>
@@ -14,10 +14,9 @@ use crate::operation::Operation;
 use crate::plan::leaf::name_of;
 use crate::plan::xml::{AWS_INVENTORY, scope};
 
-/// The request.
 pub(super) fn request(order: &Order<'_>) -> String {
     let Order { plan, source, role_arn, account_id, token, operation } = order;
-    // Buckets are of the partition that the role is of.
+    // Buckets are in the same partition as the role.
     let names = Names { partition: role_arn.split(':').nth(1).unwrap_or("aws") };
     let mut request = json!({
         "AccountId": account_id,
@@ -30,14 +29,14 @@ pub(super) fn request(order: &Order<'_>) -> String {
     });
     let (name, manifest) = manifest(source, &names);
     request[name] = manifest;
-    // The service takes no empty texts.
+    // The service accepts no empty texts.
     if let Some(text) = plan.description.as_deref().filter(|text| !text.is_empty()) {
         request["Description"] = json!(text);
     }
     format!("{request:#}")
 }
 
-/// What AWS cannot say of an operation, and what to do.
+/// Returns an operation that AWS does not support, by name, and what to do.
 pub(super) fn unsaid(operation: &Operation) -> Option<(&'static str, &'static str)> {
     match operation {
         Operation::AddTagging(_) => Some((
@@ -56,7 +55,7 @@ fn one_operation(operation: &Operation) -> Json {
     match operation {
         Operation::PutTagging(tags) => json!({ "S3PutObjectTagging": { "TagSet": tag_set(tags) } }),
         Operation::DeleteTagging(None) => json!({ "S3DeleteObjectTagging": {} }),
-        // Refused before; to say nothing is better than to say more than was asked for.
+        // Rejected earlier. No operation is better than one that does more than the plan says.
         Operation::AddTagging(_) | Operation::DeleteTagging(Some(_)) => Json::Null,
         Operation::PutAcl(acl) => {
             json!({ "S3PutObjectAcl": { "AccessControlPolicy": { "CannedAccessControlList": acl.as_str() } } })
@@ -89,7 +88,7 @@ fn report(report: &ReportSpec, names: &Names<'_>) -> Json {
     report
 }
 
-/// The manifest, and the key that it stands under.
+/// Returns the manifest, preceded by the key that holds it.
 fn manifest(source: &Source, names: &Names<'_>) -> (&'static str, Json) {
     match source {
         Source::Prefix { bucket, prefix, .. } => {
@@ -108,14 +107,14 @@ fn manifest(source: &Source, names: &Names<'_>) -> (&'static str, Json) {
             let spec = json!({ "Format": AWS_INVENTORY });
             ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
         }
-        // Refused before.
+        // Rejected earlier.
         Source::Csv { .. } | Source::Inventory { .. } | Source::Report { .. } | Source::Retry { .. } => {
             ("Manifest", Json::Null)
         }
     }
 }
 
-/// How things of one partition are named.
+/// Formats the names of resources in one partition.
 struct Names<'a> {
     partition: &'a str,
 }
@@ -130,7 +129,7 @@ impl Names<'_> {
     }
 }
 
-/// A plan's keys are UTF-8.
+/// Returns a key as text. Keys in plans are UTF-8.
 fn text(key: &Key) -> String {
     String::from_utf8_lossy(key.as_bytes()).into_owned()
 }

@@ -1,4 +1,4 @@
-//! A plan's operation as a `CreateJobRequest` of OSS Batch Operations.
+//! Exports an operation of a plan as a `CreateJobRequest` of OSS Batch Operations.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::export::Order;
 use crate::manifest::{CsvField, Source};
 use crate::plan::xml::{document, write_manifest, write_operation, write_report, write_text};
 
-/// The request. Elements stand in the order of the service's own samples.
+/// Writes the request. The elements are in the order of the service's own samples.
 pub(super) fn request(order: &Order<'_>) -> io::Result<String> {
     let Order { plan, source, role_arn, token, operation, .. } = order;
     document("CreateJobRequest", |to| {
@@ -23,7 +23,7 @@ pub(super) fn request(order: &Order<'_>) -> io::Result<String> {
     })
 }
 
-/// What OSS cannot say of a CSV manifest's columns, and what to do.
+/// Returns the columns of a CSV manifest, by name, if OSS does not support them, and what to do.
 pub(super) fn columns(source: &Source) -> Option<(&'static str, &'static str)> {
     let Source::Csv { fields, .. } = source else { return None };
     let known = fields[..] == [CsvField::Bucket, CsvField::Key]

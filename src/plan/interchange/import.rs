@@ -1,4 +1,4 @@
-//! From a request to a plan file, and what both services' requests have in common.
+//! Imports a request as a plan file: what the requests of both services have in common.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,25 +15,25 @@ use crate::plan::check::role;
 use crate::plan::text::{for_excerpts, shown};
 use crate::plan::{self, Plan};
 
-/// The largest request that is read, in bytes. The largest that says something is a few thousand.
+/// The maximum size of a request, in bytes. Real requests have a few thousand at most.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-/// What a plan needs and a request does not say.
+/// Settings that a plan requires and a request does not have.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    /// The plan's name.
+    /// The plan's name, from `--name`.
     pub name: Option<String>,
-    /// The store's endpoint.
+    /// The store's endpoint, from `--endpoint`.
     pub endpoint: Option<String>,
-    /// The store's region.
+    /// The store's region, from `--region`.
     pub region: Option<String>,
 }
 
-/// Reads a request, and writes the plan file that means the same.
+/// Reads a request and writes the plan file that means the same.
 ///
-/// `file` is what the request is called in messages, `now` what a plan's ages count from. There is a plan exactly when no
-/// problem is an error, and it is valid then; problems point into the request. What comes of it is checked by
-/// [`export`]: a plan that could not become such a request again does not mean the same.
+/// `file` is the name of the request in messages, and the plan's ages are counted back from `now`. There is a plan
+/// exactly if no problem is an error, and then it is valid. Problems point into the request. The result is checked by
+/// [`export`]: a plan that cannot be exported as such a request again does not mean the same.
 #[must_use]
 pub fn import(file: &str, bytes: &[u8], given: &Given, now: Timestamp) -> (Option<String>, Problems) {
     let text = match readable(bytes) {
@@ -70,7 +70,7 @@ pub fn import(file: &str, bytes: &[u8], given: &Given, now: Timestamp) -> (Optio
     (plan, refused(file, text, told).1)
 }
 
-/// What a request must say and a plan may leave to the command line.
+/// Returns placeholders for settings that a request requires and a plan may leave to the command line.
 pub(super) fn beside(plan: &Plan) -> Beside {
     let unpinned = matches!(
         &plan.manifest.source,
@@ -104,7 +104,7 @@ fn refused(file: &str, text: &str, found: Vec<Problem>) -> (Option<String>, Prob
     (None, problems)
 }
 
-/// The first lines of the plan, and what the command line must say.
+/// Writes the first lines of the plan, and reports missing command line options.
 pub(super) fn head(of: &str, members: Members<'_>, given: &Given, sheet: &mut Sheet, pass: &mut Pass) {
     sheet.remark(&format!("A batchplan plan, imported from {of}."));
     sheet.remark("");
@@ -118,7 +118,7 @@ pub(super) fn head(of: &str, members: Members<'_>, given: &Given, sheet: &mut Sh
     text_of("Description", "description", members, sheet, pass);
 }
 
-/// `[store]`.
+/// Writes `[store]`.
 pub(super) fn store(provider: &str, members: Members<'_>, given: &Given, sheet: &mut Sheet, pass: &mut Pass) {
     sheet.table("store", None, "Where. Credentials never stand in a plan: they come from the environment.");
     sheet.entry("provider", &format!("\"{provider}\""), None, "");
@@ -130,7 +130,7 @@ pub(super) fn store(provider: &str, members: Members<'_>, given: &Given, sheet: 
     text_of("RoleArn", "role_arn", members, sheet, pass);
 }
 
-/// `[job]`. What the request does not say of a confirmation is said as the service means it.
+/// Writes `[job]`. `unsaid` is the confirmation setting for a request that has none, with a remark.
 pub(super) fn job(unsaid: (bool, &str), members: Members<'_>, sheet: &mut Sheet, pass: &mut Pass) {
     sheet.table("job", None, "How the job is run.");
     let confirmation = members.get("ConfirmationRequired");
@@ -149,7 +149,7 @@ pub(super) fn job(unsaid: (bool, &str), members: Members<'_>, sheet: &mut Sheet,
     text_of("ClientRequestToken", "client_request_token", members, sheet, pass);
 }
 
-/// `enabled` and `scope` of `[report]`, which both services say alike.
+/// Writes `enabled` and `scope` of `[report]`, which are the same for both services.
 pub(super) fn report_switches(members: Members<'_>, sheet: &mut Sheet, pass: &mut Pass) {
     if let Some(node) = members.get("Enabled")
         && let Some(value) = pass.truth(node)
@@ -164,7 +164,7 @@ pub(super) fn report_switches(members: Members<'_>, sheet: &mut Sheet, pass: &mu
     }
 }
 
-/// One key with a text, where the document has it.
+/// Writes one key with a text, if the document has it.
 pub(super) fn text_of(name: &str, key: &str, members: Members<'_>, sheet: &mut Sheet, pass: &mut Pass) {
     if let Some(node) = members.get(name)
         && let Some(text) = pass.text(node)
@@ -173,7 +173,7 @@ pub(super) fn text_of(name: &str, key: &str, members: Members<'_>, sheet: &mut S
     }
 }
 
-/// The tags of these pieces, each with `Key` and `Value`.
+/// Writes the tags in `pieces`, each with `Key` and `Value`.
 pub(super) fn tags<'n>(pieces: &'n [Node], set: &Node, sheet: &mut Sheet, pass: &mut Pass) {
     let mut pairs: Vec<(Word<'n>, Word<'n>)> = Vec::new();
     let mut seen = BTreeSet::new();
@@ -200,7 +200,7 @@ pub(super) fn origin(node: &Node) -> Origin {
 }
 
 impl Pass {
-    /// Asks for what the command line must say.
+    /// Reports a missing command line option.
     pub(super) fn want(&mut self, flag: &str, what: &str, example: &str) {
         let title = format!("`{flag}` is missing: a request does not say {what}");
         self.found.push(Problem::new(title).help(format!("add it, as in `{flag} {example}`")));

@@ -1,4 +1,4 @@
-//! The input of `aws s3control create-job` as a plan.
+//! Imports the input of `aws s3control create-job` as a plan.
 
 use super::import::{Given, head, job, origin, report_switches, store, tags, text_of};
 use super::sheet::{Sheet, Word};
@@ -7,7 +7,7 @@ use super::{AWS_CSV, AWS_REPORT};
 use crate::plan::text::shown;
 use crate::plan::xml::AWS_INVENTORY;
 
-/// What a request holds.
+/// The keys of a request.
 const ROOT: [&str; 10] = [
     "AccountId",
     "ConfirmationRequired",
@@ -21,7 +21,7 @@ const ROOT: [&str; 10] = [
     "RoleArn",
 ];
 
-/// The operations that plans have as well, and what they are called there.
+/// The operations that plans support, with their names in plans.
 const OPERATIONS: [(&str, &str); 4] = [
     ("S3PutObjectTagging", "put_object_tagging"),
     ("S3DeleteObjectTagging", "delete_object_tagging"),
@@ -33,7 +33,7 @@ const NO_OPERATION: &str = "batchplan tags, sets canned ACLs and restores; leave
 const NO_OWNER: &str = "a plan asks nobody who owns a bucket: remove it";
 const NO_FILTER: &str = "remove it here, and say it in [manifest.filter] of the plan";
 
-/// The other operations of the service.
+/// The operations of the service that plans do not support.
 const OTHERS: [(&str, &str); 7] = [
     ("LambdaInvoke", NO_OPERATION),
     ("S3PutObjectCopy", NO_OPERATION),
@@ -44,7 +44,7 @@ const OTHERS: [(&str, &str); 7] = [
     ("S3UpdateObjectEncryption", NO_OPERATION),
 ];
 
-/// What a generator can filter by, but for prefixes.
+/// The filters of a manifest generator, except for prefixes.
 const FILTERS: [(&str, &str); 8] = [
     ("EligibleForReplication", "a plan does not know what is replicated: remove it"),
     ("ObjectReplicationStatuses", "a plan does not know what is replicated: remove it"),
@@ -56,7 +56,7 @@ const FILTERS: [(&str, &str); 8] = [
     ("MatchAnyStorageClass", NO_FILTER),
 ];
 
-/// Writes what a document says.
+/// Writes the contents of a document into the plan file.
 pub(super) fn write(root: &Node, given: &Given, sheet: &mut Sheet, pass: &mut Pass) {
     let unsaid = [("Tags", "a plan's jobs have no tags: remove them")];
     let Some(members) = pass.members(root, &ROOT, &unsaid) else { return };
@@ -77,7 +77,7 @@ pub(super) fn write(root: &Node, given: &Given, sheet: &mut Sheet, pass: &mut Pa
     job(unsaid, members, sheet, pass);
 }
 
-/// The partition of the role. A plan names no account: the role's is the one.
+/// Returns the partition of the role, and checks the account. A plan names no account, so it must be the role's.
 fn owner<'n>(members: Members<'n>, pass: &mut Pass) -> Option<&'n str> {
     let role = pass.text(members.get("RoleArn")?)?;
     let node = members.get("AccountId")?;
@@ -231,7 +231,7 @@ fn operation(node: &Node, sheet: &mut Sheet, pass: &mut Pass) {
                 sheet.entry("tier", tier, Some(origin(node)), "");
             }
         }
-        // All tags go: there is nothing to say.
+        // All tags are deleted: there is nothing to write.
         _ => {
             pass.members(node, &[], &[]);
         }
@@ -248,7 +248,7 @@ fn report(node: &Node, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
     }
     text_of("Prefix", "prefix", members, sheet, pass);
     report_switches(members, sheet, pass);
-    // A plan for aws has this form anyway.
+    // This is the default format in plans for aws.
     members.get("Format").and_then(|node| pass.choice(node, &[(AWS_REPORT, ())]));
 }
 
@@ -258,7 +258,8 @@ fn bucket(node: &Node, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
     }
 }
 
-/// What stands behind `arn:aws:s3:::`. Access points and buckets on Outposts have other ARNs, and no name in a plan.
+/// Returns what follows `arn:aws:s3:::`. Access points and buckets on Outposts have other ARNs, and plans cannot name
+/// them.
 fn resource<'n>(node: &'n Node, partition: &str, pass: &mut Pass) -> Option<&'n str> {
     let text = pass.text(node)?;
     let named = text.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));

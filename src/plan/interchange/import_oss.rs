@@ -1,4 +1,4 @@
-//! A `CreateJobRequest` of OSS Batch Operations as a plan.
+//! Imports a `CreateJobRequest` of OSS Batch Operations as a plan.
 
 use super::import::{Given, head, job, origin, report_switches, store, tags, text_of};
 use super::sheet::{Sheet, Word};
@@ -6,7 +6,7 @@ use super::tree::{Members, Node, Pass};
 use crate::plan::text::shown;
 use crate::plan::xml::{OSS_CSV, OSS_INVENTORY};
 
-/// What a request holds, in the order of the service's samples.
+/// The elements of a request, in the order of the service's samples.
 const ROOT: [&str; 9] = [
     "ConfirmationRequired",
     "Operation",
@@ -19,7 +19,7 @@ const ROOT: [&str; 9] = [
     "RoleArn",
 ];
 
-/// The operations, and what they are called in plans.
+/// The operations, with their names in plans.
 const OPERATIONS: [(&str, &str); 5] = [
     ("PutObjectTagging", "put_object_tagging"),
     ("AddObjectTagging", "add_object_tagging"),
@@ -28,7 +28,7 @@ const OPERATIONS: [(&str, &str); 5] = [
     ("RestoreObject", "restore_object"),
 ];
 
-/// Writes what a document says.
+/// Writes the contents of a document into the plan file.
 pub(super) fn write(root: &Node, given: &Given, sheet: &mut Sheet, pass: &mut Pass) {
     if root.name != "CreateJobRequest" {
         let title = format!("this is no CreateJobRequest but `{}`", shown(&root.name));
@@ -148,7 +148,7 @@ fn operation(node: &Node, sheet: &mut Sheet, pass: &mut Pass) {
                 sheet.entry("tier", tier, Some(origin(node)), "");
             }
         }
-        // All tags go: there is nothing to say.
+        // All tags are deleted: there is nothing to write.
         _ => {
             pass.members(node, &[], &[]);
         }

@@ -1,11 +1,11 @@
-//! A JSON document as a tree, with the place of each of its pieces, which the usual readers do not tell. It is not to be
-//! trusted: depth is bounded, and a key that is there twice is kept twice, for whoever reads the tree to refuse.
+//! Parses a JSON document into a tree with the span of each node, which the usual parsers do not keep. The input is
+//! untrusted: the depth is bounded, and a repeated key is kept twice, so that the caller can reject it.
 
 use super::tree::{Content, MAX_DEPTH, Node};
 use crate::diagnostics::Problem;
 use crate::plan::walk::Span;
 
-/// The document as a node that is called `root`.
+/// Parses a document into a node with the name `root`.
 pub(super) fn read(text: &str, root: &str) -> Result<Node, Problem> {
     let mut reader = Reader { text, at: 0 };
     reader.space();
@@ -30,7 +30,7 @@ impl Reader<'_> {
         malformed(self.here(), label)
     }
 
-    /// The next character.
+    /// Returns the span of the next character.
     fn here(&self) -> Span {
         let next = self.text.get(self.at..).and_then(|rest| rest.chars().next());
         self.at..self.at + next.map_or(0, char::len_utf8)
@@ -46,7 +46,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Goes past a byte, if it is the next.
+    /// Consumes a byte, if it is the next one.
     fn take(&mut self, byte: u8) -> bool {
         let there = self.next() == Some(byte);
         self.at += usize::from(there);
@@ -127,7 +127,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A string; its escapes are the usual reader's to judge.
+    /// Reads a string. `serde_json` decodes it and checks its escapes.
     fn string(&mut self) -> Result<String, Problem> {
         let start = self.at;
         self.at += 1;

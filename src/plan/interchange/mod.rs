@@ -1,15 +1,17 @@
-//! Plans and the cloud services' own job requests: one becomes the other, as far as both can say it.
+//! Converts plans to and from the job requests of the cloud services, as far as both can express them.
 //!
-//! The requests are OSS Batch Operations' `CreateJobRequest`, in XML, and the input of S3 Batch Operations' `CreateJob`, in
-//! the JSON that the AWS CLI reads. A request has one operation, so that a plan with several becomes as many requests.
+//! The requests are OSS Batch Operations' `CreateJobRequest`, in XML, and the input of S3 Batch Operations'
+//! `CreateJob`, in the JSON that the AWS CLI reads. A request has one operation, so a plan with several operations
+//! becomes several requests.
 //!
-//! Nothing is dropped that would change which objects become what: what the other side cannot say is refused by name. What
-//! is only about this program (how many requests at once, say) is left out of a request, and told.
+//! Nothing is dropped that would change which objects are changed or how: features that the other side does not support
+//! are rejected by name. Settings that only concern this program, such as the concurrency, are left out of a request
+//! and reported.
 //!
-//! An import has three passes. [`tree`] holds a document with its places, read by [`xml_tree`] or [`json_tree`] under hard
-//! limits; `import_oss` and `import_aws` write what it says into a [`sheet`], a plan file that knows where each of its
-//! values came from; and the plan file is read as any other, so that its rules are those of every plan, while its problems
-//! point into the document.
+//! An import has three passes. [`tree`] holds a document with its spans, read by [`xml_tree`] or [`json_tree`] under
+//! hard limits. `import_oss` and `import_aws` write its contents into a [`sheet`], a plan file that records where each
+//! of its values came from. Then the plan file is read like any other, so that the rules of every plan apply to it,
+//! while its problems point into the document.
 
 mod export;
 mod export_aws;
@@ -25,10 +27,10 @@ mod xml_tree;
 pub use export::{Beside, Export, Service, export};
 pub use import::{Given, MAX_REQUEST_BYTES, import};
 
-/// The form of a CSV manifest at AWS.
+/// The format of an AWS CSV manifest.
 const AWS_CSV: &str = "S3BatchOperations_CSV_20180820";
 
-/// The form of a completion report at AWS.
+/// The format of an AWS completion report.
 const AWS_REPORT: &str = "Report_CSV_20180820";
 
 #[cfg(test)]

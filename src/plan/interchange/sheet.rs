@@ -1,26 +1,26 @@
-//! A plan file in the making: TOML with comments, that knows where each of its values came from.
+//! Writes a plan file, in TOML with comments, and records where each of its values came from.
 
 use std::fmt::Write as _;
 
 use crate::diagnostics::{Problem, drives_terminal};
 use crate::plan::walk::Span;
 
-/// Where a piece of the plan came from.
+/// The origin of a piece of the plan.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
-    /// From the document, where this stands.
+    /// The imported document, at this span.
     Document(Span),
-    /// From the command line.
+    /// The command line, with the name of the option.
     Flag(&'static str),
 }
 
-/// A text that a plan takes, and where it came from.
+/// A text for the plan, and its span in the imported document.
 pub(super) struct Word<'a> {
     pub(super) text: &'a str,
     pub(super) span: &'a Span,
 }
 
-/// A plan file that grows.
+/// A plan file that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Sheet {
     text: String,
@@ -28,24 +28,24 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// The plan file.
+    /// Returns the plan file as written so far.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// A comment of one line.
+    /// Writes a comment of one line.
     pub(super) fn remark(&mut self, remark: &str) {
         self.text.push_str(if remark.is_empty() { "#" } else { "# " });
         self.text.push_str(remark);
         self.gap();
     }
 
-    /// An empty line.
+    /// Writes a line break. After a whole line, this makes an empty line.
     pub(super) fn gap(&mut self) {
         self.text.push('\n');
     }
 
-    /// A table's header, behind an empty line. What the plan misses in it is missing at `span`.
+    /// Writes a table's header after an empty line. A key that is missing in the table is reported at `span`.
     pub(super) fn table(&mut self, name: &str, span: Option<&Span>, remark: &str) {
         self.gap();
         if !remark.is_empty() {
@@ -61,12 +61,12 @@ impl Sheet {
         self.gap();
     }
 
-    /// A key with a text.
+    /// Writes a key with a text.
     pub(super) fn text_entry(&mut self, key: &str, text: &str, origin: Origin) {
         self.entry(key, &quoted(text), Some(origin), "");
     }
 
-    /// A key with a value that is TOML already, and a remark behind it.
+    /// Writes a key with a value that is TOML already, and a comment behind it.
     pub(super) fn entry(&mut self, key: &str, value: &str, origin: Option<Origin>, remark: &str) {
         let start = self.text.len();
         self.text.push_str(key);
@@ -82,7 +82,7 @@ impl Sheet {
         self.gap();
     }
 
-    /// A key with a list of texts.
+    /// Writes a key with a list of texts.
     pub(super) fn list_entry(&mut self, key: &str, items: &[Word<'_>], span: &Span) {
         let start = self.text.len();
         self.text.push_str(key);
@@ -96,7 +96,7 @@ impl Sheet {
         self.gap();
     }
 
-    /// A key with a table of free keys and texts, in one line.
+    /// Writes a key with a table of arbitrary keys and texts, in one line.
     pub(super) fn free_entry(&mut self, key: &str, pairs: &[(Word<'_>, Word<'_>)], span: &Span) {
         let start = self.text.len();
         self.text.push_str(key);
@@ -126,7 +126,7 @@ impl Sheet {
         self.origins.push((start..self.text.len(), Origin::Document(word.span.clone())));
     }
 
-    /// A problem of the plan file as one of what it was made of.
+    /// Converts a problem of the plan file into a problem of its origin: the document, or a command line option.
     pub(super) fn traced(&self, problem: &Problem) -> Problem {
         let mut title = problem.title().to_owned();
         let mut labels = Vec::new();
@@ -147,14 +147,14 @@ impl Sheet {
         if problem.is_warning() { traced.warning() } else { traced }
     }
 
-    /// Where the smallest piece came from that a place of the plan file lies in.
+    /// Returns the origin of the smallest piece of the plan file that contains the span.
     fn origin(&self, at: &Span) -> Option<&Origin> {
         let around = self.origins.iter().filter(|(span, _)| span.contains(&at.start));
         around.min_by_key(|(span, _)| span.len()).map(|(_, origin)| origin)
     }
 }
 
-/// A text as TOML's basic string, with escapes for whatever could drive a terminal.
+/// Returns a text as a TOML basic string, with escapes for all characters that could drive a terminal.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

@@ -18,7 +18,7 @@ fn read(text: &str) -> Plan {
     plan.unwrap_or_else(|| panic!("{said:?}\n{text}"))
 }
 
-/// What the command line says beside a request.
+/// The command line options for the import of a request.
 fn given(service: Service) -> Given {
     let of_oss = |text: &str| (service == Service::Oss).then(|| text.to_owned());
     Given {
@@ -28,7 +28,7 @@ fn given(service: Service) -> Given {
     }
 }
 
-/// There, and back.
+/// Exports a plan and imports the request again.
 fn exchanged(plan: &Plan, service: Service) -> Plan {
     let beside = Beside { fresh_token: "fresh".to_owned(), ..Beside::default() };
     let exported = export(plan, service, &beside).unwrap_or_else(|found| panic!("{found:?}"));
@@ -38,7 +38,7 @@ fn exchanged(plan: &Plan, service: Service) -> Plan {
     read(&text.unwrap_or_else(|| panic!("{said:?}\n{document}")))
 }
 
-/// A text that a service's form can carry.
+/// Removes the characters that the format of a service cannot carry.
 fn carried(text: String, service: Service) -> String {
     if service == Service::Oss { text.chars().filter(|c| is_carried(*c)).collect() } else { text }
 }
@@ -92,12 +92,12 @@ fn report(service: Service) -> impl Strategy<Value = String> {
     let published = (bucket(), prefix, scope).prop_map(|(bucket, prefix, scope)| {
         format!("[report]\nbucket = \"{bucket}\"\nprefix = {}\n{scope}", quoted(&prefix))
     });
-    // Nothing is published, and AWS has no word for what would have been.
+    // The report is not published, and AWS has no scope for such a report.
     let kept = if service == Service::Oss { "[report]\nenabled = false\nscope = \"all-tasks\"\n" } else { "" };
     prop_oneof![published, Just(String::new()), Just(kept.to_owned())]
 }
 
-/// The text of a plan that the service can carry out.
+/// The text of a plan that the service can run.
 fn plan(service: Service) -> impl Strategy<Value = String> {
     let store = match service {
         Service::Oss => {
@@ -120,7 +120,7 @@ fn plan(service: Service) -> impl Strategy<Value = String> {
     )
 }
 
-/// A tree as the usual reader has it. Keys that are there twice have no such form.
+/// Converts a tree to the usual JSON type, which cannot hold repeated keys.
 fn as_json(content: &Content) -> Json {
     let pairs = |members: &[Node]| members.iter().map(|node| (node.name.clone(), as_json(&node.content))).collect();
     match content {
@@ -149,10 +149,10 @@ fn json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// The ways in which [`changed`] changes a line.
+/// The number of ways in which [`changed`] changes a line.
 const CHANGES: usize = 12;
 
-/// A request with some of its lines changed: what becomes of it may be one still, or none.
+/// Returns a request with some of its lines changed. The result may still be a valid request, or not.
 fn changed(document: &str, changes: &[(proptest::sample::Index, usize)], service: Service) -> String {
     let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
     for (line, way) in changes {
@@ -320,7 +320,7 @@ proptest! {
         prop_assert_eq!(imported.is_some(), !problems.any_error());
         if let Some(imported) = imported {
             let before = read(&imported);
-            // What may be left out of a request, the command line says.
+            // The command line supplies what a plan may leave out.
             let beside = import::beside(&before);
             let again = export(&before, service, &beside);
             let again = again.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -357,7 +357,7 @@ proptest! {
     fn json_is_read_as_everybody_reads_it(value in json(), indented in any::<bool>()) {
         let text = if indented { format!("{value:#}") } else { value.to_string() };
         let node = json_tree::read(&text, "root").expect("JSON");
-        // Not the value itself: the usual reader rounds some numbers.
+        // Not the value itself: the usual parser rounds some numbers.
         prop_assert_eq!(as_json(&node.content), serde_json::from_str::<Json>(&text).expect("JSON"));
     }
 

@@ -1,4 +1,4 @@
-//! A request as a tree with places: what XML and JSON have in common.
+//! A request as a tree with spans: what XML and JSON have in common.
 
 use std::collections::BTreeSet;
 
@@ -6,52 +6,51 @@ use crate::diagnostics::Problem;
 use crate::plan::text::{nearest, shown};
 use crate::plan::walk::Span;
 
-/// The deepest request, AWS's generator with its filter, has seven levels.
+/// The maximum depth of a document. The deepest request, AWS's generator with its filter, has seven levels.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// More problems than this are not kept: a hostile document must not become megabytes of messages.
+/// More problems than this are not kept, so that a hostile document cannot produce megabytes of messages.
 const MAX_PROBLEMS: usize = 100;
 
-/// A named piece of a document.
+/// A named node of a document.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// The element's or the key's; of an item in a list, that of the list.
+    /// The name of the element or key; for an item in a list, the name of the list.
     pub(super) name: String,
-    /// Where the name stands: a start tag, or a key.
+    /// The span of the name: a start tag, or a key.
     pub(super) span: Span,
-    /// Where the content stands.
+    /// The span of the content.
     pub(super) at: Span,
-    /// What is in it.
     pub(super) content: Content,
 }
 
-/// What a piece of a document holds.
+/// The content of a node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Text of an element, which may mean a number as well.
+    /// The text of an element, which may also be a number or a truth value.
     Bare(String),
-    /// A string.
+    /// A JSON string.
     Text(String),
-    /// A truth value.
+    /// A JSON truth value.
     Bool(bool),
-    /// A number, as it is written.
+    /// A JSON number, as written.
     Number(String),
     /// JSON's null.
     Null,
-    /// Named pieces.
+    /// Nodes with names.
     Members(Vec<Node>),
-    /// Pieces without names.
+    /// Nodes without names: the items of a list.
     Items(Vec<Node>),
 }
 
 impl Node {
-    /// Where to point at for what it holds.
+    /// Returns the span to point at for the content.
     pub(super) fn place(&self) -> &Span {
         if self.at.is_empty() { &self.span } else { &self.at }
     }
 }
 
-/// Nodes are compared by what they hold, wherever they stand.
+/// Two nodes are equal if their contents are equal, whatever their spans.
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.content == other.content
@@ -60,7 +59,7 @@ impl PartialEq for Node {
 
 impl Eq for Node {}
 
-/// The problems of one document, and its words for what it is made of.
+/// The problems of one document, and its word for a node.
 #[derive(Debug)]
 pub(super) struct Pass {
     /// `element` or `key`.
@@ -69,20 +68,20 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Something that cannot be taken over.
+    /// Reports something that cannot be imported.
     pub(super) fn refuse(&mut self, span: &Span, title: impl Into<String>, label: &str, help: impl Into<String>) {
         if self.found.len() < MAX_PROBLEMS {
             self.found.push(Problem::new(title).label(span.clone(), label).help(help));
         }
     }
 
-    /// A piece that holds something of another kind.
+    /// Reports a node with content of the wrong kind.
     fn mismatch(&mut self, node: &Node, wanted: &str) {
         let title = format!("`{}` does not hold {wanted}", shown(&node.name));
         self.refuse(node.place(), title, "of another kind", format!("write {wanted}"));
     }
 
-    /// One of a few names; the value beside it.
+    /// Reads one of a fixed set of names, and returns the value for it.
     pub(super) fn choice<T: Copy>(&mut self, node: &Node, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(node)?.trim();
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
@@ -96,7 +95,7 @@ impl Pass {
         None
     }
 
-    /// A text.
+    /// Reads a text.
     pub(super) fn text<'n>(&mut self, node: &'n Node) -> Option<&'n str> {
         match &node.content {
             Content::Bare(text) | Content::Text(text) => Some(text),
@@ -107,7 +106,7 @@ impl Pass {
         }
     }
 
-    /// A truth value.
+    /// Reads a truth value.
     pub(super) fn truth(&mut self, node: &Node) -> Option<bool> {
         let value = match &node.content {
             Content::Bool(value) => Some(*value),
@@ -120,7 +119,7 @@ impl Pass {
         value
     }
 
-    /// A whole number that is not negative. Whether it is in its range, the plan says.
+    /// Reads a whole number that is not negative. Its range is checked when the plan is read.
     pub(super) fn number(&mut self, node: &Node) -> Option<u64> {
         let digits = match &node.content {
             Content::Number(digits) => digits.as_str(),
@@ -128,7 +127,7 @@ impl Pass {
             _ => "",
         };
         let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        // TOML's largest.
+        // The largest integer in TOML.
         let value = digits.parse().ok().filter(|number| whole && i64::try_from(*number).is_ok());
         if value.is_none() {
             self.mismatch(node, "a whole number from 0");
@@ -136,7 +135,7 @@ impl Pass {
         value
     }
 
-    /// The pieces of a list.
+    /// Returns the items of a list.
     pub(super) fn items<'n>(&mut self, node: &'n Node) -> Option<&'n [Node]> {
         let Content::Items(items) = &node.content else {
             self.mismatch(node, "a list");
@@ -145,9 +144,9 @@ impl Pass {
         Some(items)
     }
 
-    /// The named pieces of a piece, each of which must be known and there once.
+    /// Returns the named children of a node. Each of them must be known and occur once.
     ///
-    /// `unsaid` are those that the service knows and a plan has no word for, each with what to do.
+    /// `unsaid` are the names that the service knows and plans do not support, each with what to do.
     pub(super) fn members<'n>(
         &mut self,
         node: &'n Node,
@@ -170,7 +169,7 @@ impl Pass {
         Some(Members { node, members })
     }
 
-    /// The named pieces of a piece, whatever they are.
+    /// Returns the named children of a node, whatever their names.
     pub(super) fn pieces<'n>(&mut self, node: &'n Node) -> Option<&'n [Node]> {
         match &node.content {
             Content::Members(members) => Some(members),
@@ -183,9 +182,9 @@ impl Pass {
         }
     }
 
-    /// A piece that the service does not know, or that stands in the wrong place.
+    /// Reports a node that the service does not know, or that is in the wrong place.
     pub(super) fn unknown(&mut self, member: &Node, within: &Node, known: &[&str]) {
-        // Looking for what was meant takes time, and a hostile document has room for many names.
+        // Finding the nearest name takes time, and a hostile document has room for many names.
         if self.found.len() >= MAX_PROBLEMS {
             return;
         }
@@ -200,7 +199,7 @@ impl Pass {
     }
 }
 
-/// The named pieces of one piece.
+/// The named children of one node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Members<'n> {
     node: &'n Node,
@@ -208,12 +207,12 @@ pub(super) struct Members<'n> {
 }
 
 impl<'n> Members<'n> {
-    /// The one of this name, if it is there.
+    /// Returns the child of this name, if it is present.
     pub(super) fn get(&self, name: &str) -> Option<&'n Node> {
         self.members.iter().find(|member| member.name == name)
     }
 
-    /// The one of this name, which must be there.
+    /// Returns the child of this name, and reports it if it is missing.
     pub(super) fn need(&self, name: &str, pass: &mut Pass) -> Option<&'n Node> {
         let found = self.get(name);
         if found.is_none() {
@@ -223,7 +222,7 @@ impl<'n> Members<'n> {
         found
     }
 
-    /// The only one; what there is more or less than one of is reported.
+    /// Returns the only child, and reports if there is none or more than one.
     pub(super) fn only(&self, pass: &mut Pass) -> Option<&'n Node> {
         match self.members {
             [only] => Some(only),

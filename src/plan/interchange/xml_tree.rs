@@ -1,5 +1,5 @@
-//! An XML document as a tree. It is not to be trusted: a document type is refused, so that there are no entities but XML's own
-//! five, and depth, names and attributes are bounded.
+//! Parses an XML document into a tree. The input is untrusted: a document type is rejected, so that there are no
+//! entities but the five of XML, and depth, names and attributes are bounded.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
@@ -10,10 +10,10 @@ use crate::diagnostics::Problem;
 use crate::plan::text::shown;
 use crate::plan::walk::Span;
 
-/// The longest name of an element, in bytes: the service's have no more than thirty.
+/// The maximum length of an element's name, in bytes. The names of the service have at most thirty.
 const MAX_NAME: usize = 64;
 
-/// The root of a document.
+/// Parses a document and returns its root.
 pub(super) fn read(text: &str) -> Result<Node, Problem> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Open> = Vec::new();
@@ -73,7 +73,7 @@ struct Open {
     name: String,
     span: Span,
     text: String,
-    /// Where there is a text that is more than space, if anywhere.
+    /// The span of text that is not only whitespace, if there is any.
     said: Option<Span>,
     members: Vec<Node>,
 }
@@ -99,7 +99,7 @@ impl Open {
     }
 }
 
-/// No element has attributes, but for the namespace that the root may name.
+/// Rejects all attributes, except for the namespace of the root.
 fn attributes(element: &BytesStart<'_>, span: &Span, depth: usize) -> Result<(), Problem> {
     for attribute in element.attributes() {
         let attribute = attribute.map_err(|error| malformed(span.clone(), &shown(&error.to_string())))?;
@@ -136,7 +136,7 @@ fn close(opened: Open, inside: Span, open: &mut [Open], root: &mut Option<Node>)
     Ok(())
 }
 
-/// The part of a place that is more than space.
+/// Returns the span without the whitespace around it.
 fn said(text: &str, span: &Span) -> Span {
     let Some(piece) = text.get(span.clone()) else { return span.clone() };
     let start = span.start + piece.len() - piece.trim_start().len();
@@ -157,7 +157,7 @@ fn push(piece: &str, span: &Span, open: &mut [Open]) -> Result<(), Problem> {
     }
 }
 
-/// A document that says that it is in another encoding means other characters than it seems to.
+/// Rejects a document that declares another encoding, because its characters would be misread.
 fn encoding(declaration: &BytesDecl<'_>, span: &Span) -> Result<(), Problem> {
     let Some(Ok(encoding)) = declaration.encoding() else { return Ok(()) };
     let known = [&b"utf-8"[..], b"us-ascii"].iter().any(|known| known.eq_ignore_ascii_case(&encoding));
@@ -185,7 +185,7 @@ fn malformed(span: Span, label: &str) -> Problem {
     Problem::new("this is no whole XML document").label(span, label).help("export the request again, or mend it here")
 }
 
-/// Documents are far smaller than what a `usize` can count.
+/// Converts a position. Documents are far smaller than what a `usize` can count.
 fn position(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }

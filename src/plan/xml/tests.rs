@@ -26,7 +26,7 @@ fn bucket() -> Bucket {
     Bucket::new("my-bucket")
 }
 
-/// The document's elements as `path=text`, as a reader that is not ours to configure finds them.
+/// Returns the elements of a document, each as path and text, as `quick_xml` reads them without our configuration.
 fn read_back(document: &str) -> Vec<(String, String)> {
     let mut reader = Reader::from_str(document);
     let (mut path, mut found) = (Vec::new(), Vec::new());

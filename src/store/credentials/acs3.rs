@@ -1,4 +1,4 @@
-//! Alibaba Cloud's signature for its APIs, `ACS3-HMAC-SHA256`.
+//! The request signature of Alibaba Cloud's APIs, `ACS3-HMAC-SHA256`.
 //! <https://www.alibabacloud.com/help/en/sdk/product-overview/v3-request-structure-and-signature>
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -6,20 +6,20 @@ use sha2::{Digest as _, Sha256};
 
 use crate::hex::hex;
 
-/// A request to sign. Its path is `/`.
+/// A request to sign. Its path is always `/`.
 pub(super) struct Unsigned<'a> {
-    /// The method, in capitals.
+    /// The HTTP method, in upper case.
     pub(super) method: &'a str,
-    /// The query as it is sent: encoded, in the order of its names.
+    /// The query as sent: encoded, and sorted by name.
     pub(super) query: &'a str,
-    /// The headers, all of which are signed: names in lower case, and in their order.
+    /// The headers, all of which are signed. Names are in lower case and sorted.
     pub(super) headers: &'a [(&'a str, String)],
     /// The SHA-256 of the body, in hexadecimal.
     pub(super) body_sha256: &'a str,
 }
 
 impl Unsigned<'_> {
-    /// The value of the `Authorization` header.
+    /// Returns the value of the `Authorization` header.
     pub(super) fn authorization(&self, key: &str, secret: &str) -> String {
         let names = self.headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let mut text = format!("{}\n/\n{}\n", self.method, self.query);
@@ -30,7 +30,7 @@ impl Unsigned<'_> {
 
         let mut to_sign = "ACS3-HMAC-SHA256\n".to_owned();
         to_sign.push_str(&hex(&Sha256::digest(text.as_bytes())));
-        // HMAC takes keys of any length.
+        // HMAC accepts keys of any length.
         let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
         let signature = mac.chain_update(to_sign.as_bytes()).finalize().into_bytes();
 
@@ -46,8 +46,8 @@ mod tests {
 
     const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    /// What Alibaba Cloud's Python SDK (`alibabacloud_sts20150401` 1.2.0 on `alibabacloud-tea-openapi` 0.4.6) sent at a
-    /// fixed time with a fixed nonce, and how it was signed.
+    /// The requests and signatures of Alibaba Cloud's Python SDK (`alibabacloud_sts20150401` 1.2.0 on
+    /// `alibabacloud-tea-openapi` 0.4.6), at a fixed time with a fixed nonce.
     #[test]
     fn the_official_sdks_signatures() {
         let query = "DurationSeconds=3600&RoleArn=acs%3Aram%3A%3A1234567890123456%3Arole%2FBatchRole\

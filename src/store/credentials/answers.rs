@@ -1,8 +1,8 @@
-//! The answers of those who hand out credentials to AWS's SDK: the metadata services and AWS's STS.
+//! Validates the responses from which AWS's SDK reads credentials: those of metadata services and AWS STS.
 //!
-//! The SDK takes some of what they say on trust: it panics where a metadata service calls its token valid for longer than
-//! time goes, or names a role with a line break behind it, and where it signs with an access key that cannot be part of a
-//! header. So each answer is looked at here first.
+//! The SDK does not validate all values in them. It panics if a metadata service reports a token lifetime that
+//! exceeds the range of time values, if a role name is followed by a line break, and if an access key cannot be part
+//! of a header. Therefore each response is validated here first.
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
@@ -19,22 +19,22 @@ use serde_json::Value as Json;
 use super::usable::{Unusable, check, check_region};
 use crate::store::xml;
 
-/// Says how long a token of EC2's metadata service is good for, in seconds.
+/// The header with the lifetime of a token of EC2's metadata service, in seconds.
 const TOKEN_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
-/// The longest time that such a token may be asked for: six hours, which is what the SDK asks for.
+/// The maximum lifetime of such a token: six hours, the lifetime that the SDK requests.
 const MAX_TOKEN_TTL: u64 = 6 * 60 * 60;
 
-/// Where EC2's metadata service names the role of the machine; what the role has stands below.
+/// The path at which EC2's metadata service returns the name of the machine's role. The credentials are below it.
 const ROLES: &str = "/meta-data/iam/security-credentials/";
 
-/// Where it names the region.
+/// The path at which it returns the region.
 const REGION: &str = "/meta-data/placement/region";
 
-/// What credentials are called in these answers, in any case.
+/// The names of the credentials in these responses. They are compared without regard to case.
 const PARTS: [&str; 4] = ["AccessKeyId", "SecretAccessKey", "Token", "SessionToken"];
 
-/// Why an answer is not handed on. Never says what it holds.
+/// Why a response is rejected. The messages never contain its values.
 #[derive(Debug, thiserror::Error)]
 enum AnswerError {
     #[error("the answer of {0} names no role that could be asked for")]
@@ -43,7 +43,7 @@ enum AnswerError {
     Unusable(String, #[source] Unusable),
 }
 
-/// The same client, whose answers are checked.
+/// Wraps a client so that its responses are validated.
 pub(super) fn checked_answers(http: &SharedHttpClient) -> SharedHttpClient {
     SharedHttpClient::new(CheckedClient(http.clone()))
 }
@@ -67,14 +67,14 @@ impl HttpConnector for CheckedConnector {
         HttpConnectorFuture::new(async move {
             let mut answer = answering.await?;
             let host = uri.authority().map(ToString::to_string).unwrap_or_default();
-            // It is whole: the client below has read it, within bounds.
+            // The inner client has already read the whole body, within its limits.
             let body = answer.take_body().bytes().map(Bytes::copy_from_slice).unwrap_or_default();
             shorten_ttl(&mut answer);
             if answer.status().is_success() {
                 let length = body.len();
                 let checked = checked(uri.path(), body, &host).map_err(refused)?;
                 if checked.len() != length {
-                    // The SDK compares.
+                    // The SDK compares the body with this header.
                     answer.headers_mut().remove(CONTENT_LENGTH);
                 }
                 *answer.body_mut() = SdkBody::from(checked);
@@ -86,12 +86,12 @@ impl HttpConnector for CheckedConnector {
     }
 }
 
-/// An answer that another attempt would not make better.
+/// Converts the error into one that the SDK does not retry.
 fn refused(error: AnswerError) -> ConnectorError {
     ConnectorError::user(error.into())
 }
 
-/// No token is good for longer than it was asked for.
+/// Limits the lifetime of a token to the maximum that can be requested.
 fn shorten_ttl(answer: &mut HttpResponse) {
     let ttl = answer.headers().get(TOKEN_TTL).and_then(|ttl| ttl.trim().parse::<u64>().ok());
     if ttl.is_some_and(|ttl| ttl > MAX_TOKEN_TTL) {
@@ -99,11 +99,11 @@ fn shorten_ttl(answer: &mut HttpResponse) {
     }
 }
 
-/// The body of a success as the SDK may have it.
+/// Returns the body of a successful response in the form that the SDK accepts.
 fn checked(path: &str, body: Bytes, host: &str) -> Result<Bytes, AnswerError> {
     let unusable = |why| AnswerError::Unusable(host.to_owned(), why);
     if path.ends_with(ROLES) {
-        // IAM's own rule, and what stands in ARNs besides.
+        // IAM's own rule for names, and the additional characters of ARNs.
         let role = body.trim_ascii();
         let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+=,.@-/:".contains(byte);
         let is_role = !role.is_empty() && role.iter().all(fits);
@@ -118,7 +118,7 @@ fn checked(path: &str, body: Bytes, host: &str) -> Result<Bytes, AnswerError> {
     Ok(body)
 }
 
-/// Checks the credentials of an answer, in JSON as of a metadata service, or in XML as of STS.
+/// Validates the credentials in a response: JSON from a metadata service, or XML from STS.
 fn check_parts(body: &[u8]) -> Result<(), Unusable> {
     let known = |name: &str| PARTS.into_iter().find(|part| part.eq_ignore_ascii_case(name));
     if let Ok(Json::Object(document)) = serde_json::from_slice(body) {
@@ -126,11 +126,11 @@ fn check_parts(body: &[u8]) -> Result<(), Unusable> {
         return texts.into_iter().try_for_each(|(name, text)| check(name, text));
     }
     let mut found = Ok(());
-    // What is no such document is the SDK's to complain about.
+    // The SDK reports documents that cannot be parsed.
     let _ = xml::read(body, |path, text| {
         let name = path.rsplit_once('/').and_then(|(_, name)| known(name));
         if let Some(name) = name.filter(|_| found.is_ok()) {
-            // White space around a text is how XML is laid out.
+            // XML may contain white space around a text for layout.
             found = check(name, text.trim_ascii());
         }
     });

@@ -1,4 +1,5 @@
-//! The environment's variables: those that OSS's official SDKs read, and a look at those that AWS's SDK reads.
+//! Credentials from environment variables: those that OSS's official SDKs read, and checks of those that AWS's SDK
+//! reads.
 //! <https://github.com/aliyun/alibabacloud-oss-python-sdk-v2#configuring-credentials>
 
 use std::ffi::OsString;
@@ -14,30 +15,30 @@ const KEY: &str = "OSS_ACCESS_KEY_ID";
 const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
 const TOKEN: &str = "OSS_SESSION_TOKEN";
 
-/// Why the variables give no credentials. Says their names, never what is in them.
+/// Why the environment variables are unusable. The messages contain the names of variables, never their values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum EnvironmentError {
-    /// None is set that must be.
+    /// Neither of the two required variables is set.
     #[error("{KEY} and {SECRET} are not set")]
     Unset,
-    /// One half is missing.
+    /// One of the two required variables is missing.
     #[error("{missing} is not set, although {given} is")]
     Half { missing: &'static str, given: &'static str },
-    /// What no request can be signed with.
+    /// A value that no request can be signed with.
     #[error(transparent)]
     Unusable(#[from] Unusable),
-    /// What cannot be the value of a header.
+    /// A value that cannot be sent in a header.
     #[error("{0} holds a line break, a control character or one outside ASCII: set it to the bare value")]
     NoHeader(&'static str),
-    /// What no credentials can be asked for at.
+    /// A value that is not a valid URL.
     #[error("{0} is no URL: write it as in {1}")]
     NoUrl(&'static str, &'static str),
 }
 
-/// The credentials in OSS's variables. They do not change while the program runs.
+/// Reads the credentials from OSS's variables. They do not change while the program runs.
 ///
 /// # Errors
-/// When a variable is missing, or holds what cannot be a credential.
+/// Returns an error if a variable is missing or has an invalid value.
 pub(in crate::store) fn from_oss_environment() -> Result<SharedCredentialsProvider, CredentialsError> {
     let credentials = read(|name| std::env::var_os(name)).map_err(|error| match error {
         EnvironmentError::Unset | EnvironmentError::Half { .. } => CredentialsError::not_loaded(error),
@@ -56,39 +57,40 @@ fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Credentials, Envi
     }
 }
 
-/// A variable's value; an empty one is none, as OSS's SDKs have it.
+/// Validates the value of a variable. An empty value counts as not set, as in OSS's SDKs.
 fn usable(name: &'static str, value: OsString) -> Result<Option<String>, EnvironmentError> {
     let value = value.into_string().map_err(|_| Unusable::Character(name.to_owned()))?;
     check(name, &value)?;
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
-/// The variables that AWS's SDK signs with.
+/// The variables with the credentials that AWS's SDK signs with.
 const AWS_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
-/// Those that it signs for.
+/// The variables with the region that AWS's SDK signs for.
 const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
-/// Those that it puts into headers.
+/// The variables whose values AWS's SDK sends in headers.
 const AWS_HEADERS: [&str; 2] = ["AWS_EXECUTION_ENV", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 
 const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 
-/// The longest of these URLs: others have some hundred bytes.
+/// The maximum length of these URLs, in bytes. Real ones have a few hundred.
 const MAX_URL: usize = 2048;
 
-/// Looks at the variables that AWS's SDK reads by itself: it panics at some values, and sends no request with others.
+/// Validates the environment variables that AWS's SDK reads itself. It panics for some values, and cannot send a
+/// request with others.
 ///
 /// # Errors
-/// The first variable that holds what cannot be used, by its name.
+/// Returns an error that names the first variable with an invalid value.
 pub(super) fn check_aws_environment() -> Result<(), CredentialsError> {
     check_aws(|name| std::env::var_os(name)).map_err(CredentialsError::invalid_configuration)
 }
 
 fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), EnvironmentError> {
     let of = |name: &'static str| match variable(name).map(OsString::into_string) {
-        // A blank one is none, as the SDK has it.
+        // A blank value counts as not set, as in the SDK.
         Some(Ok(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
         Some(Err(_)) => Err(Unusable::Character(name.to_owned())),
         None => Ok(None),
@@ -109,7 +111,7 @@ fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Environm
         uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
     };
     let is_path = |text: &str| text.len() <= MAX_URL && text.starts_with('/') && text.parse::<Uri>().is_ok();
-    // Whoever has keys there is never asked for at a URL.
+    // If an access key is set, the SDK never requests credentials from these URLs.
     if of(AWS_KEYS[0])?.is_none() {
         if !of(RELATIVE_URI)?.is_none_or(|text| is_path(&text)) {
             return Err(EnvironmentError::NoUrl(RELATIVE_URI, "/v2/credentials/ID"));
@@ -194,7 +196,7 @@ mod tests {
             ("AWS_SESSION_TOKEN", ""),
             ("AWS_REGION", "eu-west-1"),
             ("AWS_EXECUTION_ENV", "AWS_Lambda rust"),
-            // Nobody is asked there.
+            // Not used, because an access key is set.
             (FULL_URI, "localhost:80"),
         ];
         assert_eq!((said(&[]), said(&fine)), (None, None));

@@ -1,7 +1,7 @@
-//! The HTTP client of those who hand out credentials: the metadata services, and AWS's STS.
+//! The HTTP client for sources of credentials: metadata services and AWS STS.
 //!
-//! Answers with credentials are small. Here each is read whole, within bounds, before the SDK sees any of it: the SDK has
-//! no limit of its own for the size of an answer.
+//! Responses with credentials are small. Each is read completely, with a time and size limit, before the SDK gets it.
+//! The SDK itself does not limit the size of a response.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use crate::timeouts::{self, scaled};
 use crate::web::{Connector, innermost};
 
-/// The most bytes of an answer.
+/// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// How long one request may take, connection and answer together.
+/// The time limit for one request and its response, including the connection.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The client that all who hand out credentials are asked with. Where the system has no certificates, at which the SDK
-/// panics, it speaks without encryption only, as metadata services do.
+/// Creates the client for all sources of credentials. If the system has no CA certificates, the client supports only
+/// plain HTTP, as metadata services use. The SDK would panic without certificates.
 pub(in crate::store) fn http_client() -> SharedHttpClient {
     let client = aws_smithy_http_client::Builder::new();
     let unbounded = match Connector::new(true) {
@@ -60,7 +60,7 @@ impl HttpConnector for BoundedConnector {
     }
 }
 
-/// The same answer, with its body in memory.
+/// Returns the response with its body in memory.
 async fn read_whole(mut answer: HttpResponse, host: &str) -> Result<HttpResponse, ConnectorError> {
     let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
     match Limited::new(body, MAX_ANSWER).collect().await {

@@ -1,17 +1,18 @@
-//! Who asks. Nothing else in the house reads a secret, and none is ever stored.
+//! Finds the credentials. No other module reads secrets, and secrets are never stored.
 //!
-//! `aws` and `s3` read AWS's environment, profiles and roles, through the SDK's own chain; `oss` reads OSS's environment,
-//! and nothing of AWS's. Whoever that gives may then take on the plan's role: [`in_aws_role`] and [`in_oss_role`].
+//! `aws` and `s3` use AWS's environment variables, profiles and roles, through the provider chain of the AWS SDK.
+//! `oss` uses only OSS's environment variables. The caller's credentials can then be used to assume the plan's role:
+//! [`in_aws_role`] and [`in_oss_role`].
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
-//! | `environment` | OSS's variables, and a look at AWS's |
-//! | `usable` | what credentials may be made of |
-//! | `answers` | what metadata services and AWS's STS say, checked before the SDK reads it |
-//! | `role` | roles, assumed at AWS's STS, at that of a server that speaks S3, and at Alibaba Cloud's |
-//! | `http` | the client that answers of metadata services and AWS's STS come through, within bounds |
-//! | `process` | a profile's `credential_process`, run within bounds |
-//! | `acs3` | how requests to Alibaba Cloud's STS are signed |
+//! | `environment` | OSS's environment variables, and checks of AWS's |
+//! | `usable` | validation of credentials |
+//! | `answers` | validation of the responses of metadata services and AWS STS, before the SDK reads them |
+//! | `role` | assuming roles: with AWS STS, the STS of an S3-compatible server, or Alibaba Cloud's STS |
+//! | `http` | the size- and time-limited HTTP client for metadata services and AWS STS |
+//! | `process` | a profile's `credential_process`, run with limits |
+//! | `acs3` | the request signature of Alibaba Cloud's STS |
 
 mod acs3;
 mod answers;
@@ -36,19 +37,19 @@ pub(super) use http::http_client;
 pub(super) use role::{in_aws_role, in_oss_role};
 use usable::{Checked, Primed};
 
-/// What the environment says of who asks, and from where.
+/// The result of AWS's provider chain: credentials, and a region.
 pub(super) struct Identity {
-    /// Signs requests; renews what expires.
+    /// Signs requests, and renews expiring credentials.
     pub(super) provider: SharedCredentialsProvider,
     /// The region of the environment or the profile, if either names one.
     pub(super) region: Option<String>,
 }
 
-/// How long the first credentials may take, whoever gives them: a metadata service is asked several times. Each of these
-/// waits has a limit of its own, and is announced.
+/// The time limit for the first credentials, from any source. A metadata service needs several requests; each has its
+/// own time limit and is reported while it takes long.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Finds AWS credentials, and tries them out: no work should begin without any.
+/// Finds AWS credentials and loads them once, so that no work starts without valid credentials.
 pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
     environment::check_aws_environment()?;
     let found = tokio::time::timeout(scaled(PATIENCE), Box::pin(find(http))).await;
@@ -60,14 +61,14 @@ pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, 
 
 async fn find(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
     let (fs, env, files) = Default::default();
-    // Files that cannot be read are the SDK's to complain about.
+    // The SDK reports files that cannot be read.
     if let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await {
         usable::check_profiles(&profiles).map_err(CredentialsError::invalid_configuration)?;
     }
     let http = &answers::checked_answers(http);
     let environment = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
-        // Those of the environment and the profile may be out of range, at which the SDK panics.
+        // The environment and the profile may contain values out of range, for which the SDK panics.
         .retry_config(RetryConfig::standard());
     let environment = match process::from_profile(http).await {
         Some(provider) => environment.credentials_provider(provider).load().await,
@@ -80,7 +81,7 @@ async fn find(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
     Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
 }
 
-/// The sandbox's key pair, which is public: it guards nothing.
+/// Returns the sandbox's key pair, which is public and protects nothing.
 pub(super) fn of_sandbox(key: &str, secret: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new(key, secret, None, None, "sandbox"))
 }

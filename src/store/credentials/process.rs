@@ -1,9 +1,9 @@
-//! A profile's `credential_process`, run within bounds: the SDK's own provider neither ends a process that hangs nor stops
-//! reading one that never stops writing.
+//! Runs a profile's `credential_process` with a time and an output limit. The SDK's own provider has neither: it
+//! waits forever for a process that hangs, and reads without limit from one that never stops writing.
 //! <https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html>
 //!
-//! Everything else that a profile may name is left to the SDK. Which profile is in force, and what it names, is decided as
-//! the SDK does.
+//! All other settings of a profile are left to the SDK. The active profile and its source of credentials are
+//! determined by the same rules as in the SDK.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -29,13 +29,13 @@ use crate::diagnostics::drives_terminal;
 use crate::store::fault::shortened;
 use crate::timeouts::{self, scaled};
 
-/// The most bytes that a process may write to either of its outputs.
+/// The maximum number of bytes that a process may write to each of its outputs.
 const MAX_OUTPUT: u64 = 64 << 10;
 
-/// How long a process may take: a person may have to confirm on another device.
+/// The time limit for a process. A person may have to confirm the request on another device.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-/// A role that is assumed with the credentials of the process, or of the role before.
+/// A role that is assumed with the credentials of the process or of the previous role.
 #[derive(Debug, PartialEq, Eq)]
 struct Role {
     arn: String,
@@ -43,7 +43,7 @@ struct Role {
     external_id: Option<String>,
 }
 
-/// What the profile in force says, where its credentials begin with a process.
+/// The process and the roles of the active profile, if its credentials come from a process.
 #[derive(Debug, PartialEq, Eq)]
 struct ProcessChain {
     command: String,
@@ -51,7 +51,7 @@ struct ProcessChain {
     roles: Vec<Role>,
 }
 
-/// Why a process gives no credentials. Never says what it wrote to its standard output.
+/// Why a process returned no credentials. The messages never contain its standard output.
 #[derive(Debug, thiserror::Error)]
 enum ProcessError {
     #[error("cannot run the profile's credential_process: {0}")]
@@ -68,15 +68,15 @@ enum ProcessError {
     Unusable(&'static str),
 }
 
-/// Credentials from a process.
+/// Provides the credentials that a process prints.
 #[derive(Debug)]
 struct ProcessProvider {
     command: String,
 }
 
-/// What gives credentials where the profile in force begins with a process; `None` leaves everything to the SDK.
+/// Returns a provider if the active profile's credentials come from a process. `None` leaves everything to the SDK.
 pub(super) async fn from_profile(http: &SharedHttpClient) -> Option<SharedCredentialsProvider> {
-    // A file that cannot be read is the SDK's to complain about.
+    // The SDK reports files that cannot be read.
     let (fs, env, files) = Default::default();
     let profiles = aws_config::profile::load(&fs, &env, &files, None).await.ok()?;
     let ProcessChain { command, roles } = chain(&profiles)?;
@@ -103,12 +103,12 @@ pub(super) async fn from_profile(http: &SharedHttpClient) -> Option<SharedCreden
     Some(SharedCredentialsProvider::new(chain))
 }
 
-/// The process that the profile in force begins with, and the roles that follow.
+/// Returns the process at the start of the active profile's chain, and the roles that follow.
 fn chain(profiles: &ProfileSet) -> Option<ProcessChain> {
     let mut profile = profiles.get_profile(profiles.selected_profile())?;
     let (mut seen, mut roles) = (Vec::new(), Vec::new());
     loop {
-        // A loop is the SDK's to complain about.
+        // The SDK reports cycles.
         if seen.contains(&profile.name()) {
             return None;
         }
@@ -148,7 +148,8 @@ impl ProcessProvider {
         let mut child = command.spawn().map_err(ProcessError::Start)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let running = async {
-            // What is too long is not waited for: dropping the process ends the shell. What that has begun may live on.
+            // If the output is too long, the process is not waited for. Dropping it kills the shell, but its child
+            // processes may continue to run.
             let written = tokio::try_join!(read(stdout), read(stderr));
             let (stdout, stderr) = written?;
             let status = child.wait().await.map_err(ProcessError::Read)?;
@@ -181,7 +182,7 @@ fn shell(text: &str) -> Command {
     command
 }
 
-/// `cmd.exe` takes the rest of the line as it is, within one more pair of quotes.
+/// `cmd.exe` uses the rest of the line unchanged, inside one additional pair of quotes.
 #[cfg(windows)]
 fn shell(text: &str) -> Command {
     let mut command = Command::new("cmd.exe");
@@ -196,14 +197,14 @@ async fn read(output: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, Process
     if text.len() as u64 > MAX_OUTPUT { Err(ProcessError::TooLong) } else { Ok(text) }
 }
 
-/// What a process says of its failure, on one line.
+/// Returns the error output of a process on one line, without control characters.
 fn plain(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let text: String = text.trim().chars().map(|c| if drives_terminal(c) { ' ' } else { c }).collect();
     shortened(&text)
 }
 
-/// The credentials that a process has written. Its names are taken in any case, as the SDK does.
+/// Parses the output of a process. Names are compared without regard to case, as in the SDK.
 fn credentials(text: &[u8]) -> Result<Credentials, &'static str> {
     let Ok(Json::Object(document)) = serde_json::from_slice(text) else { return Err("it is no JSON object") };
     let found = |name: &str| document.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);

@@ -5,7 +5,7 @@ async fn profiles(text: &str, selected: &str) -> ProfileSet {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("config");
     std::fs::write(&path, text).expect("written");
-    // The names of the SDK's own types for this are hidden: what is wanted of them is their default.
+    // The SDK's types for these are not public, but their default values can be used.
     let mut files = aws_config::profile::profile_file::ProfileFiles::builder();
     files = files.with_file(aws_config::profile::profile_file::ProfileFileKind::Config, path);
     let selected = Some(selected.to_owned().into());
@@ -29,7 +29,7 @@ async fn the_profile_in_force_is_found_as_the_sdk_finds_it() {
     let chain_of = async |selected: &str| chain(&profiles(FILE, selected).await);
     let command = |chain: &Option<ProcessChain>| chain.as_ref().map(|chain| chain.command.clone());
     assert_eq!(command(&chain_of("default").await).as_deref(), Some("keys --all"));
-    // The SDK runs the process of the profile that is asked for, even beside keys.
+    // The SDK runs the process of the selected profile even if the profile also contains keys.
     assert_eq!(command(&chain_of("static").await).as_deref(), Some("keys"));
     assert_eq!(command(&chain_of("self").await).as_deref(), Some("own"));
     let both = chain_of("both").await.expect("a chain");
@@ -59,7 +59,7 @@ async fn what_a_process_writes_is_taken() {
 
 #[tokio::test]
 async fn a_process_without_an_end_or_a_bound_is_given_up() {
-    // Each would go on until it is stopped.
+    // Each command would run until it is killed.
     for command in ["yes hushhush", "yes hushhush >&2; exit 1", "while :; do echo hushhush; done"] {
         let error = ran(command).await.expect_err("too much");
         assert!(error.contains("more than 65536 bytes") && !error.contains("hush"), "{error}");

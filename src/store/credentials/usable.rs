@@ -1,8 +1,8 @@
-//! What credentials may be made of: each part becomes part of a header, so that none has white space, control characters
-//! or anything outside ASCII. A CI secret that was pasted with its line break is the common case.
+//! Validates credentials. Each part is sent in a header, so it must not contain white space, control characters or
+//! characters outside ASCII. The common mistake is a CI secret that was pasted with its line break.
 //!
-//! What is wrong is refused where it comes in and by its name, and never shown. Nothing else may be signed with: the SDK
-//! panics where an access key cannot be part of a header.
+//! Invalid values are rejected where they enter, by name, and are never shown. Nothing else may be used to sign,
+//! because the SDK panics if an access key cannot be part of a header.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,30 +11,30 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 
-/// Why a text cannot be part of credentials. Names it, and never says what it is.
+/// Why a text cannot be part of credentials. The messages contain its name, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
-    /// A copy that took a line break or a blank along.
+    /// White space at the start or end, usually copied by accident.
     #[error("{0} has white space at its beginning or end: set it to the bare value")]
     Surrounded(String),
-    /// What no header can carry.
+    /// A character that a header cannot contain.
     #[error("{0} holds white space, a control character or one outside ASCII, and credentials have none of these")]
     Character(String),
-    /// Nothing at all.
+    /// An empty value.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// What no request can be signed for.
+    /// Not a valid region name.
     #[error("{0} is not a valid region: letters, digits, `-` and `_`")]
     Region(String),
 }
 
-/// The properties of a profile that are part of a signature, and the region that is part of it as well.
+/// The credentials in a profile.
 const KEYS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
 
-/// The most profiles that lead from one to the next.
+/// The maximum number of profiles in a chain of `source_profile` settings.
 const MOST_PROFILES: usize = 16;
 
-/// Whether a text can be part of credentials. `name` is where it stands.
+/// Checks that a text can be part of credentials. `name` says where it comes from.
 pub(super) fn check(name: &str, text: &str) -> Result<(), Unusable> {
     if text.trim() != text {
         return Err(Unusable::Surrounded(name.to_owned()));
@@ -45,13 +45,13 @@ pub(super) fn check(name: &str, text: &str) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Whether a text can be a region. `name` is where it stands.
+/// Checks that a text can be a region. `name` says where it comes from.
 pub(super) fn check_region(name: &str, text: &str) -> Result<(), Unusable> {
     let is_region = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if is_region { Ok(()) } else { Err(Unusable::Region(name.to_owned())) }
 }
 
-/// Whether these can be signed with, whoever gave them.
+/// Checks that credentials from any source can be used to sign.
 pub(super) fn check_credentials(credentials: &Credentials) -> Result<(), CredentialsError> {
     let parts = [
         ("the access key ID", Some(credentials.access_key_id())),
@@ -66,10 +66,10 @@ pub(super) fn check_credentials(credentials: &Credentials) -> Result<(), Credent
     checked.map_err(CredentialsError::invalid_configuration)
 }
 
-/// Checks the profile in force, and those that it takes its credentials from.
+/// Checks the active profile and the profiles from which it takes its credentials.
 pub(super) fn check_profiles(profiles: &ProfileSet) -> Result<(), Unusable> {
     let mut next = Some(profiles.selected_profile());
-    // Profiles that lead in a circle are the SDK's to complain about.
+    // The SDK reports cycles of profiles.
     for _ in 0..MOST_PROFILES {
         let Some(profile) = next.and_then(|name| profiles.get_profile(name)) else { break };
         let named = |property: &str| format!("{property} of the profile {:?}", profile.name());
@@ -82,12 +82,12 @@ pub(super) fn check_profiles(profiles: &ProfileSet) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Gives what another provider gives, where that can be signed with.
+/// Passes credentials of another provider through if they can be used to sign.
 #[derive(Debug)]
 pub(super) struct Checked(SharedCredentialsProvider);
 
 impl Checked {
-    /// Checks all that this provider gives.
+    /// Wraps a provider so that all of its credentials are checked.
     pub(super) fn over(provider: impl ProvideCredentials + 'static) -> SharedCredentialsProvider {
         SharedCredentialsProvider::new(Self(SharedCredentialsProvider::new(provider)))
     }
@@ -106,8 +106,8 @@ impl ProvideCredentials for Checked {
     }
 }
 
-/// Gives credentials that are there already, and from then on what their source gives: a source is not asked twice to begin with,
-/// since a person may have to confirm it.
+/// Returns credentials that were loaded in advance on the first call, and those of the source afterwards. The source
+/// is not queried twice at the start, because a person may have to confirm each query.
 #[derive(Debug)]
 pub(super) struct Primed {
     first: Mutex<Option<Credentials>>,
@@ -115,7 +115,7 @@ pub(super) struct Primed {
 }
 
 impl Primed {
-    /// Asks this source once.
+    /// Queries this source once.
     pub(super) async fn by(
         source: impl ProvideCredentials + 'static,
     ) -> Result<SharedCredentialsProvider, CredentialsError> {
@@ -129,7 +129,7 @@ impl ProvideCredentials for Primed {
     where
         Self: 'a,
     {
-        // What is kept is whole at every moment, so that a poisoned lock is as good.
+        // The value is complete at every moment, so a poisoned lock is safe to use.
         match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(first) => future::ProvideCredentials::ready(Ok(first)),
             None => self.source.provide_credentials(),

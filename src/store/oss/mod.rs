@@ -1,5 +1,4 @@
-//! Alibaba Cloud OSS through its own API, for everything: through its S3 API it has no tagging, no restore, and no ACL
-//! `default`.
+//! Alibaba Cloud OSS through its native API. OSS's S3-compatible API has no tagging, no restore and no `default` ACL.
 
 mod transfer;
 
@@ -17,19 +16,20 @@ use crate::call::{Call, ContentMark, Reply};
 use crate::object::{Bucket, Key, ObjectId};
 use crate::task::Fault;
 
-/// The longest key, in bytes. <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
+/// The maximum length of a key, in bytes.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
 const MAX_KEY_BYTES: usize = 1023;
 
-/// An OSS region, or a server that speaks its API.
+/// Alibaba Cloud OSS in one region, or another server with its API.
 pub struct OssStore {
     wire: Wire,
 }
 
 impl OssStore {
-    /// The store at an endpoint, signing for a region (`cn-hangzhou`) with these credentials.
+    /// Creates the store at an endpoint, signing for a region (`cn-hangzhou`) with these credentials.
     ///
     /// # Errors
-    /// When the system has no certificates to check the server by.
+    /// Returns an error if the system has no CA certificates to verify the server with.
     pub fn new(
         endpoint: &str,
         addressing: Addressing,
@@ -90,7 +90,7 @@ impl Store for OssStore {
         }
     }
 
-    /// A restore of class Archive takes about a minute, and `JobParameters` are for the colder classes.
+    /// A restore of the class Archive takes about a minute. `JobParameters` are only for colder classes.
     /// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
     fn untiered_class(&self) -> Option<&'static str> {
         Some("Archive")

@@ -1,4 +1,4 @@
-//! Writing whole objects, large ones in parts: reports go this way.
+//! Uploads of whole objects, in parts if they are large. Reports are published this way.
 
 use std::io;
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::store::wire::{Ask, Dialect, Limit, Payload, Whole};
 use crate::store::xml;
 use crate::task::{Fault, FaultClass};
 
-/// What is larger is sent in parts of this size. OSS takes ten thousand of them, which makes 80 GB.
+/// The part size in bytes. Larger objects are uploaded in parts. OSS allows 10,000 parts, which makes 80 GB.
 const PART: usize = 8 << 20;
 
-/// How often a part is sent in all.
+/// The maximum number of attempts for one part.
 const ATTEMPTS: u32 = 5;
 
-/// Where an object is written.
+/// The object that is written.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     bucket: &'a Bucket,
@@ -45,7 +45,7 @@ impl OssStore {
         let upload = self.begin(place).await?;
         let sent = self.put_in_parts(place, &upload, first, source, md5).await;
         if sent.is_err() {
-            // What stays of it costs storage until somebody removes it.
+            // Otherwise the uploaded parts would incur storage costs until they are removed.
             let ask = request("DELETE", place, format!("uploadId={upload}"), Payload::none());
             let _ = self.send(&ask).await;
         }
@@ -57,7 +57,7 @@ impl OssStore {
         self.send(&ask).await.map(drop)
     }
 
-    /// Begins an upload in parts; its id, encoded for a query.
+    /// Starts a multipart upload. Returns the upload ID, URL-encoded for a query.
     async fn begin(&self, place: Place<'_>) -> Result<String, Fault> {
         let ask = request("POST", place, "uploads".to_owned(), Payload::none());
         let whole = self.send_patiently(&ask).await?;
@@ -115,7 +115,8 @@ impl OssStore {
         self.wire.patiently(ask, Limit::Small).await
     }
 
-    /// Sends a request that may be sent again: an upload is not given up for one part.
+    /// Sends a request with retries, so that one failed part does not fail the whole upload. Only for requests that
+    /// can be repeated.
     async fn send_patiently(&self, request: &Request<'_>) -> Result<Whole, Fault> {
         let mut backoff = Backoff::new(RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() });
         loop {
@@ -149,7 +150,7 @@ impl OssStore {
     }
 }
 
-/// A request about an object that is written.
+/// A request for the object that is written.
 struct Request<'a> {
     method: &'static str,
     place: Place<'a>,
@@ -161,14 +162,14 @@ fn request<'a>(method: &'static str, place: Place<'a>, query: String, payload: P
     Request { method, place, query, payload }
 }
 
-/// Content, a part at a time.
+/// The content, read one part at a time.
 enum Source {
     Bytes(Bytes),
     File(File),
 }
 
 impl Source {
-    /// The next part; an empty one is the end.
+    /// Reads the next part. An empty part marks the end.
     async fn next(&mut self) -> io::Result<Bytes> {
         match self {
             Self::Bytes(rest) => {

@@ -1,7 +1,7 @@
-//! Objects' bytes: the few inline, the many in files below the sandbox's folder.
+//! Storage of object content as blobs: small ones inline, larger ones in files in the sandbox's folder.
 //!
-//! A body file is written whole before the log names it, and removed after the log forgot it. What a crash leaves in
-//! between is a file that nothing names, and is swept away when the sandbox is opened.
+//! A blob file is complete before the log refers to it, and is removed after the log no longer refers to it. A crash in
+//! between can leave an unreferenced file, which is removed when the sandbox is opened.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -15,31 +15,30 @@ use md5::{Digest, Md5};
 
 use super::model::Body;
 
-/// Bodies up to this many bytes are held in memory and in the log.
+/// Blobs of up to this many bytes are stored in memory and in the log.
 const INLINE: usize = 1024;
-/// How much is read and served at a time.
+/// The number of bytes that are read and served at a time.
 const CHUNK: usize = 64 * 1024;
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
-/// The body files.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    /// `None` keeps every body in memory.
+    /// `None` keeps every blob in memory.
     dir: Option<PathBuf>,
     next: AtomicU64,
 }
 
 impl Bodies {
-    /// Keeps everything in memory.
+    /// Creates a store that keeps every blob in memory.
     pub(super) fn in_memory() -> Self {
         Self { dir: None, next: AtomicU64::new(0) }
     }
 
-    /// Opens the folder, makes it where needed, and removes every body file that is not in use; what is not named like
-    /// one is somebody else's.
+    /// Opens the folder, creates it if necessary, and removes every blob file that is not in use. Files that are not
+    /// named like blob files are left alone.
     ///
     /// # Errors
-    /// When the folder cannot be made, read or swept.
+    /// Returns an error if the folder cannot be created or read, or a file cannot be removed.
     pub(super) fn open(dir: PathBuf, used: impl Iterator<Item = u64>) -> io::Result<Self> {
         let used: HashSet<u64> = used.collect();
         fs::create_dir_all(&dir)?;
@@ -56,15 +55,15 @@ impl Bodies {
         Ok(Self { dir: Some(dir), next: AtomicU64::new(next) })
     }
 
-    /// Takes in a new body.
+    /// Starts to write a new blob.
     pub(super) fn writer(&self) -> BodyWriter<'_> {
         BodyWriter { bodies: self, inline: Vec::new(), file: None, size: 0, md5: Md5::new() }
     }
 
-    /// Opens a range of a body of `size` bytes for reading.
+    /// Opens a range of a blob for reading.
     ///
     /// # Errors
-    /// When the body's file cannot be opened.
+    /// Returns an error if the blob's file cannot be opened.
     pub(super) fn read(&self, body: &Body, range: Range<u64>) -> io::Result<BodyReader> {
         let left = range.end.saturating_sub(range.start);
         Ok(match body {
@@ -83,7 +82,7 @@ impl Bodies {
         })
     }
 
-    /// Removes a body file. Failing leaves a file that the next opening sweeps away.
+    /// Removes a blob file. If that fails, the file is removed when the sandbox is opened the next time.
     pub(super) fn remove(&self, number: u64) {
         if let Some(path) = self.path(number) {
             let _ = fs::remove_file(path);
@@ -95,7 +94,7 @@ impl Bodies {
     }
 }
 
-/// A body that is arriving. Dropped before it is finished, it leaves nothing.
+/// Receives the content of a blob. If it is dropped before [`BodyWriter::finish`], it leaves nothing behind.
 pub(super) struct BodyWriter<'a> {
     bodies: &'a Bodies,
     inline: Vec<u8>,
@@ -104,7 +103,7 @@ pub(super) struct BodyWriter<'a> {
     md5: Md5,
 }
 
-/// A body that has arrived.
+/// A blob that was received completely.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) body: Body,
@@ -113,10 +112,10 @@ pub(super) struct Arrived {
 }
 
 impl BodyWriter<'_> {
-    /// Takes the next bytes.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// When the body's file cannot be written.
+    /// Returns an error if the blob's file cannot be written.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.md5.update(bytes);
         self.size += bytes.len() as u64;
@@ -137,12 +136,12 @@ impl BodyWriter<'_> {
         Ok(())
     }
 
-    /// How many bytes came.
+    /// Returns the number of bytes written so far.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
 
-    /// There is no more.
+    /// Completes the blob.
     pub(super) fn finish(mut self) -> Arrived {
         let body = match self.file.take() {
             Some((number, _)) => Body::File(number),
@@ -160,7 +159,7 @@ impl Drop for BodyWriter<'_> {
     }
 }
 
-/// A body on its way out, in chunks.
+/// Reads a blob in chunks.
 #[derive(Debug)]
 pub(super) struct BodyReader {
     source: Source,
@@ -175,7 +174,7 @@ enum Source {
 }
 
 impl BodyReader {
-    /// How many bytes are still to come.
+    /// Returns the number of bytes that are not read yet.
     pub(super) fn left(&self) -> u64 {
         self.left
     }

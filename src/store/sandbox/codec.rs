@@ -1,6 +1,7 @@
-//! One [`Change`] as bytes, and back. Numbers are LEB128, text and bytes stand behind their length.
+//! The binary encoding of a [`Change`] in the log. Numbers are LEB128. Texts and byte strings are preceded by their
+//! length.
 //!
-//! A new kind of change takes a new number; a number is never used again for something else.
+//! A new kind of change gets a new number. A number is never reused for another kind.
 
 use super::model::{
     Acl, Body, Class, ETag, Headers, Millis, Object, Ownership, Part, Restore, Tier, Upload, Version, Versioning,
@@ -9,13 +10,13 @@ use super::settings::LifecycleRule;
 use super::state::{Change, Place};
 use super::tags::TagsRef;
 
-/// The bytes are not a change.
+/// The bytes do not encode a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 type Result<T> = std::result::Result<T, Malformed>;
 
-/// Appends a change's bytes.
+/// Appends the encoding of a change.
 pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
     let mut w = Writer(out);
     match change {
@@ -94,10 +95,10 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads one change, which must fill the bytes exactly.
+/// Decodes one change, which must take up all of the bytes.
 ///
 /// # Errors
-/// When it does not.
+/// Returns an error if the bytes are not exactly one change.
 pub(super) fn decode(bytes: &[u8]) -> Result<Change> {
     let mut r = Reader(bytes);
     let change = match r.byte()? {

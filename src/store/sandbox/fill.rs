@@ -1,13 +1,16 @@
-//! What a sandbox holds at first use: a table of objects, and perhaps a folder of real files beside it.
+//! Seeds a new sandbox from a table of objects, and from a folder of files next to it, if there is one.
 //!
-//! The table is a CSV file with a header row. `bucket` and `key` are required; `size` (bytes, 0), `storage_class`
-//! (`STANDARD`; S3's names or OSS's), `last_modified` (RFC 3339, now), `tags` (`a=b&c=d`), `acl` (`private`) and
-//! `version_id` may be there, in any order. A key is URL-encoded, as in manifests: `%XX` is decoded once, `+` is itself. An object from the table has
-//! a size and no content: zero bytes are served. A bucket is made when it is first named; a row with a version id
-//! turns its versioning on, and versions of one key stand by `last_modified`, among equals the later row being newer.
+//! The table is a CSV file with a header row. The columns `bucket` and `key` are required. The columns `size` (in
+//! bytes, default 0), `storage_class` (a name of S3 or OSS, default `STANDARD`), `last_modified` (RFC 3339, default
+//! now), `tags` (such as `a=b&c=d`), `acl` (default `private`), and `version_id` are optional. The columns can be in
+//! any order. A key is URL-encoded, as in manifests: `%XX` is decoded once, and `+` stays as it is.
 //!
-//! Beside `quickstart.csv` a folder `quickstart.files` may hold real objects: the file `quickstart.files/B/a/b.csv`
-//! becomes the object `a/b.csv` of the bucket `B`, with its content.
+//! An object from the table has a size but no content: its content is served as zero bytes. A bucket is created when it
+//! is first named. A row with a version ID enables versioning for its bucket. The versions of a key are ordered by
+//! `last_modified`. Of equal ones, the later row is the newer version.
+//!
+//! Next to `quickstart.csv`, a folder `quickstart.files` can contain objects with content: the file
+//! `quickstart.files/B/a/b.csv` becomes the object `a/b.csv` of the bucket `B`.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -26,13 +29,13 @@ use crate::object::{Key, MAX_KEY_BYTES};
 
 const COLUMNS: [&str; 8] = ["bucket", "key", "size", "storage_class", "last_modified", "tags", "acl", "version_id"];
 
-/// The longest version id: what AWS allows, and all of it must fit a header.
+/// The maximum length of a version ID, which is AWS's limit. The ID must fit in a header.
 const MAX_VERSION_BYTES: usize = 1024;
 
-/// Fills an empty state.
+/// Seeds an empty state.
 ///
 /// # Errors
-/// When a file cannot be read, or a row is not valid: with the row's number.
+/// Returns an error if a file cannot be read, or a row is not valid. The error contains the number of the row.
 pub(super) fn fill(state: &mut State, bodies: &Bodies, path: &Path, now: Millis) -> Result<(), SandboxError> {
     let io = |source| SandboxError::Io { doing: "read", path: path.to_owned(), source };
     let table = File::open(path).map_err(io)?;
@@ -51,7 +54,7 @@ pub(super) fn fill(state: &mut State, bodies: &Bodies, path: &Path, now: Millis)
     Ok(())
 }
 
-/// Which field each column is in.
+/// For each column of `COLUMNS`, the index of the field that holds it.
 struct Columns([Option<usize>; COLUMNS.len()]);
 
 impl Columns {
@@ -74,7 +77,7 @@ impl Columns {
         Ok(Self(places))
     }
 
-    /// A field's bytes; an empty field is as good as none.
+    /// Returns a field's bytes, or `None` if the field is empty.
     fn get<'r>(&self, record: &'r csv::ByteRecord, column: usize) -> Option<&'r [u8]> {
         self.0[column].and_then(|field| record.get(field)).filter(|value| !value.is_empty())
     }
@@ -164,13 +167,13 @@ fn put_row(state: &mut State, columns: &Columns, record: &csv::ByteRecord, now: 
     state.insert_by_age(bucket, key, version).map_err(|_| "the object was listed before".to_owned())
 }
 
-/// Where a `%` stands that two hexadecimal digits do not follow.
+/// Returns the position of the first `%` that is not followed by two hexadecimal digits.
 fn broken_escape(encoded: &[u8]) -> Option<usize> {
     let digit = |at: usize| encoded.get(at).is_some_and(u8::is_ascii_hexdigit);
     (0..encoded.len()).find(|at| encoded[*at] == b'%' && !(digit(at + 1) && digit(at + 2)))
 }
 
-/// Content that does not exist has no MD5; what stands in for it is at least the same each time.
+/// Returns a stand-in for the MD5 of content that does not exist. It is the same for the same object.
 fn stand_in_md5(bucket: &str, key: &str, id: Option<&str>, size: u64) -> [u8; 16] {
     let mut md5 = Md5::new();
     for part in [bucket.as_bytes(), key.as_bytes(), id.unwrap_or("null").as_bytes(), &size.to_le_bytes()] {
@@ -182,12 +185,12 @@ fn stand_in_md5(bucket: &str, key: &str, id: Option<&str>, size: u64) -> [u8; 16
 
 fn make_bucket(state: &mut State, name: &str, now: Millis) {
     if !state.buckets.contains_key(name) {
-        // Making a bucket fits every state.
+        // A bucket can be created in every state.
         let _ = state.apply(Change::CreateBucket { bucket: name.into(), created: now });
     }
 }
 
-/// Puts the files of a folder, and of the folders in it, as objects below `prefix`.
+/// Stores the files of a folder and its subfolders as objects below `prefix`.
 fn put_folder(
     state: &mut State,
     bodies: &Bodies,

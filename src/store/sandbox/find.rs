@@ -1,39 +1,39 @@
-//! Finding what a request is about, and what there is to refuse about it. No dialect is spoken here.
+//! Looks up the object of a request and checks the request, independent of the dialect.
 
 use std::io;
 
 use super::model::{Acl, Millis, Object, Ownership, Version, Versioning};
 use super::state::{Bucket, Place, State};
 
-/// Why something asked for is not done, whatever the dialect calls it.
+/// Why a request is rejected, independent of the dialect.
 #[derive(Debug)]
 pub(super) enum Refusal {
     NoSuchBucket,
     NoSuchKey,
     NoSuchVersion,
-    /// The key's current version is a delete marker.
+    /// The current version of the key is a delete marker.
     CurrentIsMarker {
         id: String,
     },
-    /// The version that was asked for is a delete marker, or a write met a current one.
+    /// The requested version is a delete marker, or the current version of a write is one.
     IsMarker {
         id: String,
         modified: Millis,
     },
     BucketExists,
     BucketNotEmpty,
-    /// The content must be restored first.
+    /// The content must be restored before it can be read.
     Archived,
-    /// The class needs no restore.
+    /// Objects of this storage class need no restore.
     NotArchived,
     RestoreOngoing,
-    /// The class has no such tier.
+    /// The storage class does not support this retrieval tier.
     NoSuchTier,
-    /// The class is restored in one way, and the request names a tier.
+    /// The storage class has no retrieval tiers, but the request names one.
     NoTiers,
-    /// A restored copy of the class does not stay for so many days.
+    /// A restored copy in this storage class cannot be kept for this number of days.
     DaysOutOfRange,
-    /// An object is there, or another one than the request wants.
+    /// The object exists but must not, or it is not the expected one.
     Precondition,
     NoSuchUpload,
     InvalidPart,
@@ -47,7 +47,7 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// Which object a request is about.
+/// The object that a request names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
     pub(super) bucket: &'a str,
@@ -56,21 +56,21 @@ pub(super) struct Target<'a> {
     pub(super) version: Option<&'a str>,
 }
 
-/// An object as a request found it.
+/// The object that a lookup found.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    /// The version's id, where the bucket was ever versioned.
+    /// The version ID, unless the bucket never had versioning enabled.
     pub(super) id: Option<String>,
     pub(super) modified: Millis,
     pub(super) object: Object,
-    /// The bucket's, which some objects' is.
+    /// The ACL of the bucket, which applies to objects with [`Acl::Default`].
     pub(super) bucket_acl: Acl,
-    /// Whether the bucket's owner owns all that is in it, and ACLs do not hold.
+    /// Whether the bucket's owner owns all objects, so that ACLs have no effect.
     pub(super) enforced: bool,
 }
 
 impl Seen {
-    /// The ACL that holds.
+    /// Returns the ACL in effect.
     pub(super) fn acl(&self) -> Acl {
         match self.object.acl {
             _ if self.enforced => Acl::Private,
@@ -80,14 +80,13 @@ impl Seen {
     }
 }
 
-/// What must hold of the current object for a write to happen.
+/// The condition on the current object under which a write is performed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// Nothing.
     Always,
-    /// There is none.
+    /// The object does not exist.
     Absent,
-    /// There is one with this entity tag.
+    /// The object exists and has this entity tag.
     Matches(String),
 }
 
@@ -97,7 +96,8 @@ impl Target<'_> {
     }
 }
 
-/// Whether a request reads or writes: a current delete marker hides from the one and refuses the other.
+/// Whether a request reads or writes. For a read, a current delete marker means that the key does not exist. A write
+/// rejects it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Read,
@@ -139,13 +139,13 @@ impl State {
         })
     }
 
-    /// A version's id as answers tell it: not at all, in a bucket that never had versions.
+    /// Returns the version ID for a response, or `None` if the bucket never had versioning enabled.
     pub(super) fn told(&self, bucket: &str, version: &Version) -> Option<String> {
         let versioned = self.buckets.get(bucket).is_some_and(|bucket| bucket.versioning != Versioning::Never);
         versioned.then(|| version.id_str().to_owned())
     }
 
-    /// Whether a write's condition holds.
+    /// Checks the condition of a write.
     pub(super) fn allows(&self, bucket: &str, key: &str, condition: &Condition) -> Result<(), Refusal> {
         let entry = self.bucket(bucket)?.keys.get(key);
         let current = entry.and_then(|entry| entry.newest()).and_then(|version| version.object.as_ref());

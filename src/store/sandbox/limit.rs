@@ -1,13 +1,13 @@
-//! A limit on requests: a token bucket, for rehearsing a store that throttles.
+//! A rate limit on requests, to rehearse a store that throttles. It is a token bucket.
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// How much of a second's requests may come at once after a pause.
+/// The capacity of the bucket, in seconds of the request rate.
 const BURST_SECONDS: f64 = 0.1;
 
-/// Admits so many requests a second, and refuses the others.
+/// Admits a limited number of requests per second, and rejects the others.
 #[derive(Debug)]
 pub(super) struct Limiter {
     per_second: f64,
@@ -22,14 +22,14 @@ struct Saved {
 }
 
 impl Limiter {
-    /// One that admits this many requests a second from `now` on.
+    /// Creates a limiter that admits `per_second` requests per second from `now` on.
     pub(super) fn new(per_second: NonZeroU32, now: Instant) -> Self {
         let per_second = f64::from(per_second.get());
         let burst = (per_second * BURST_SECONDS).max(1.0);
         Self { per_second, burst, saved: Mutex::new(Saved { requests: burst, at: now }) }
     }
 
-    /// Whether a request that comes now is admitted.
+    /// Returns whether a request at this time is admitted.
     pub(super) fn admits(&self, now: Instant) -> bool {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let gained = now.saturating_duration_since(saved.at).as_secs_f64() * self.per_second;
@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    /// How many of the requests are admitted that come one a millisecond for two seconds.
+    /// Sends one request per millisecond for two seconds, and returns the number of admitted ones.
     fn admitted(per_second: u32) -> usize {
         let start = Instant::now();
         let limiter = Limiter::new(per_second.try_into().unwrap(), start);

@@ -1,4 +1,4 @@
-//! Walking a bucket's keys: by prefix, rolled up at a delimiter, one page at a time.
+//! Listings of a bucket's keys: by prefix, rolled up at a delimiter, and in pages.
 
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
@@ -9,33 +9,32 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::model::Version;
 use super::state::{Bucket, Entry};
 
-/// What to walk over.
+/// What to list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk<'q> {
-    /// Only keys that begin so.
+    /// Only keys with this prefix are listed.
     pub(super) prefix: &'q str,
-    /// Where set, and never empty, keys are rolled up after its first occurrence behind the prefix.
+    /// If set, keys are rolled up at its first occurrence after the prefix. Never empty.
     pub(super) delimiter: Option<&'q str>,
-    /// Where to begin.
     pub(super) from: From<'q>,
 }
 
-/// Where a walk begins.
+/// Where a listing starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum From<'q> {
     /// At the first key.
     Start,
-    /// Behind this key.
+    /// After this key.
     Behind(&'q str),
     /// At this key.
     At(&'q str),
-    /// Behind everything that begins so: it was rolled up.
+    /// After all keys with this prefix, because they were rolled up.
     BehindAll(&'q str),
 }
 
 impl<'q> From<'q> {
-    /// Where to go on behind a marker of an earlier page: a marker that is itself a rolled-up prefix stands for all its
-    /// keys.
+    /// Returns where to continue after the marker of an earlier page. A marker that is a rolled-up prefix stands for
+    /// all of its keys.
     pub(super) fn marker(marker: &'q str, prefix: &str, delimiter: Option<&str>) -> Self {
         match (marker.strip_prefix(prefix), delimiter) {
             (Some(rest), Some(delimiter)) if rest.find(delimiter) == Some(rest.len().wrapping_sub(delimiter.len())) => {
@@ -46,17 +45,17 @@ impl<'q> From<'q> {
     }
 }
 
-/// One thing found.
+/// One result of a listing.
 #[derive(Debug)]
 pub(super) enum Found<'s> {
-    /// A key, and what is under it.
+    /// A key and its versions.
     Key(&'s str, &'s Entry),
     /// A prefix that one or more keys were rolled up into.
     Prefix(&'s str),
 }
 
 impl<'s> Found<'s> {
-    /// The key or the prefix.
+    /// Returns the key or the prefix.
     pub(super) fn name(&self) -> &'s str {
         match self {
             Self::Key(name, _) | Self::Prefix(name) => name,
@@ -72,7 +71,7 @@ struct Walker<'s, 'q, W> {
     wanted: W,
 }
 
-/// Walks over the keys for whose entries `wanted` holds, in byte order.
+/// Lists the keys whose entries match `wanted`, in byte order.
 pub(super) fn walk<'s>(
     bucket: &'s Bucket,
     walk: Walk<'s>,
@@ -93,7 +92,8 @@ fn from<'s>(keys: &'s BTreeMap<Box<str>, Entry>, start: Bound<&str>) -> btree_ma
     keys.range::<str, _>((start, Bound::Unbounded))
 }
 
-/// A first guess at the end of a prefix; keys that hide behind the last character of all are skipped one by one.
+/// Skips the keys with this prefix, except those that continue with the last character of all, U+10FFFF. The caller
+/// skips these one by one.
 fn behind_all<'s>(keys: &'s BTreeMap<Box<str>, Entry>, prefix: &str) -> btree_map::Range<'s, Box<str>, Entry> {
     from(keys, Bound::Excluded(&format!("{prefix}{}", char::MAX)))
 }
@@ -122,27 +122,29 @@ impl<'s, W: Fn(&Entry) -> bool> Iterator for Walker<'s, '_, W> {
     }
 }
 
-/// One page of a walk.
+/// One page of a listing.
 #[derive(Debug)]
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
-    /// Whether there is more behind it.
+    /// Whether more results follow.
     pub(super) more: bool,
 }
 
-/// Takes up to `limit` items. A page of none never says that there is more: nobody could go on from it.
+/// Takes up to `limit` items. An empty page never announces more results, because it has no last name to continue
+/// after.
 pub(super) fn page<T>(mut items: impl Iterator<Item = T>, limit: usize) -> Page<T> {
     let taken: Vec<T> = items.by_ref().take(limit).collect();
     let more = limit > 0 && items.next().is_some();
     Page { items: taken, more }
 }
 
-/// One page of a walk over current objects; one lifetime for both, so that the walk may borrow from either.
+/// Returns one page of the current objects. Both parameters have the same lifetime, so that the result can borrow from
+/// either.
 pub(super) fn page_of_keys<'s>(bucket: &'s Bucket, range: Walk<'s>, limit: usize) -> Page<Found<'s>> {
     page(walk(bucket, range, is_live), limit)
 }
 
-/// One page of a walk over all versions.
+/// Returns one page of all versions.
 pub(super) fn page_of_versions<'s>(
     bucket: &'s Bucket,
     range: Walk<'s>,
@@ -152,32 +154,33 @@ pub(super) fn page_of_versions<'s>(
     page(walk_versions(bucket, range, behind), limit)
 }
 
-/// A continuation token: the last name of the page before.
+/// Returns a continuation token for the last name of a page.
 pub(super) fn token(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
-/// The name that a continuation token stands for; `None` for what is no token.
+/// Returns the name that a continuation token encodes, or `None` if the token is not valid.
 pub(super) fn name_of_token(token: &str) -> Option<String> {
     let name = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     name.filter(|name| !name.is_empty())
 }
 
-/// Whether an entry's current version is an object.
+/// Returns whether the current version of an entry is an object, not a delete marker.
 pub(super) fn is_live(entry: &Entry) -> bool {
     entry.newest().is_some_and(|version| version.object.is_some())
 }
 
-/// One thing found among all versions.
+/// One result of a listing of versions.
 #[derive(Debug)]
 pub(super) enum FoundVersion<'s> {
-    /// A version of a key, and whether it is the current one.
+    /// A key, its version, and whether this is the current version.
     Version(&'s str, &'s Version, bool),
     /// A prefix that one or more keys were rolled up into.
     Prefix(&'s str),
 }
 
-/// Walks over all versions, each key's newest first; `behind` is the version of the key in [`From::At`] to go on behind.
+/// Lists all versions, the newest of each key first. `behind` is the version of the key in [`From::At`] after which to
+/// continue.
 pub(super) fn walk_versions<'s>(
     bucket: &'s Bucket,
     range: Walk<'s>,
@@ -193,7 +196,8 @@ pub(super) fn walk_versions<'s>(
             Found::Key(key, entry) => (key, entry.versions()),
         };
         let prefix = versions.is_empty().then_some(FoundVersion::Prefix(key));
-        // A marker whose version is gone by now starts the key again: better twice than not at all.
+        // If the version of the marker no longer exists, the key is listed from its start: twice is better than not at
+        // all.
         let skip = behind
             .filter(|_| started_at == Some(key))
             .and_then(|behind| versions.iter().rev().position(|version| version.id_str() == behind).map(|at| at + 1));

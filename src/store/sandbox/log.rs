@@ -1,11 +1,12 @@
-//! The log of changes: what outlives the process.
+//! The log of changes, which makes the state durable.
 //!
-//! A file of 8 magic bytes and then records, each the length of its payload, a check of those four bytes, a check of the
-//! payload (CRC-32, all little-endian) and the payload: one change. The length has a check of its own so that a damaged
-//! length cannot pass for the torn end of the file.
+//! The file consists of 8 magic bytes and records. A record is the length of its payload, a checksum of the length, a
+//! checksum of the payload, and the payload, which is one change. The checksums are CRC-32, and all numbers are
+//! little-endian. The length has its own checksum so that a damaged length is not mistaken for the torn end of the
+//! file.
 //!
-//! A process that dies while it appends leaves a last record that is cut short: that record was never acknowledged, and
-//! is dropped when the log is opened. Any other damage is an error: guessing would lose acknowledged writes.
+//! A process that is killed while it appends leaves an incomplete last record. This record was never acknowledged, and
+//! is dropped when the log is opened. Any other damage is an error, because a guess could lose acknowledged writes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -17,19 +18,19 @@ use crate::files::{create_anew, open_own};
 
 const MAGIC: [u8; 8] = *b"BPSBOX01";
 const HEADER: usize = 12;
-/// No change is longer: an inline body is small, and keys, tags and headers have limits.
+/// The maximum length of a payload. Every change is shorter: an inline blob is small, and keys, tags, and headers have
+/// limits.
 const MAX_PAYLOAD: u32 = 16 << 20;
 
 /// Why a log could not be read.
 #[derive(Debug)]
 pub(super) enum LogError {
-    /// The file system said no.
     Io(io::Error),
-    /// The file is not a log, or a damaged one.
+    /// The file is not a log, or is damaged.
     Damaged {
-        /// The byte where sense ends.
+        /// The offset of the first byte that is not valid.
         at: u64,
-        /// What is wrong there.
+        /// What is wrong at this offset.
         what: &'static str,
     },
 }
@@ -45,24 +46,24 @@ impl From<io::Error> for LogError {
 pub(super) struct Log {
     file: File,
     length: u64,
-    /// Set when a failed append could not be undone: what follows would be unreadable.
+    /// Set if a failed append could not be undone. Everything after it would be unreadable.
     broken: bool,
     buffer: Vec<u8>,
 }
 
-/// What reading a log gave.
+/// The result of reading a log.
 pub(super) struct Replayed {
     pub(super) log: Log,
     pub(super) state: State,
-    /// How many records there were.
+    /// The number of records in the log.
     pub(super) records: u64,
 }
 
 impl Log {
-    /// Reads a log and opens it for appending; a torn last record is cut off.
+    /// Reads a log and opens it for appending. An incomplete last record is cut off.
     ///
     /// # Errors
-    /// When it cannot be read, or is damaged elsewhere than at its end.
+    /// Returns an error if the log cannot be read, or is damaged elsewhere than at its end.
     pub(super) fn open(path: &Path) -> Result<Replayed, LogError> {
         let mut file = open_own(path, OpenOptions::new().read(true).write(true))?;
         let total = file.metadata()?.len();
@@ -91,10 +92,10 @@ impl Log {
         Ok(Replayed { log: Self { file, length: good, broken: false, buffer: Vec::new() }, state, records })
     }
 
-    /// Writes a new log that holds just this state, in place of whatever is there: whole or not at all.
+    /// Atomically replaces the log by a new one that contains just this state.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the new log cannot be written.
     pub(super) fn replace(path: &Path, state: &State) -> io::Result<Self> {
         let fresh = beside(path);
         let mut writer = BufWriter::with_capacity(1 << 20, create_anew(&fresh)?);
@@ -113,10 +114,10 @@ impl Log {
         Ok(Self { file, length, broken: false, buffer: Vec::new() })
     }
 
-    /// Appends changes with one write. When this returns, they outlive the process.
+    /// Appends changes with one write. After this returns, they survive the end of the process.
     ///
     /// # Errors
-    /// When they cannot be written: then none of them is in the log.
+    /// Returns an error if the changes cannot be written. The log then contains none of them.
     pub(super) fn append(&mut self, changes: &[Change]) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("an earlier write to the sandbox's log failed half-way"));
@@ -144,7 +145,7 @@ fn frame(change: &Change, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; HEADER]);
     codec::encode(change, out);
     let payload = &out[start + HEADER..];
-    // A change is built from one request, whose parts all have limits far below four gigabytes.
+    // A change comes from one request, and the limits of all its parts are far below 4 GiB.
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
     let check = crc32fast::hash(payload).to_le_bytes();
     out[start..start + 4].copy_from_slice(&length);
@@ -152,7 +153,7 @@ fn frame(change: &Change, out: &mut Vec<u8>) {
     out[start + 8..start + 12].copy_from_slice(&check);
 }
 
-/// Reads the record at `at`; `None` at the end of the file, torn or clean.
+/// Reads the record at offset `at`. Returns `None` at the end of the file, also if the last record is incomplete.
 fn next_record(reader: &mut impl Read, at: u64, total: u64, payload: &mut Vec<u8>) -> Result<Option<u64>, LogError> {
     let left = total - at;
     if left < HEADER as u64 {
@@ -201,7 +202,7 @@ mod tests {
         (dir, path)
     }
 
-    /// Changes that leave something behind: a bucket with an object.
+    /// Returns changes that leave something behind: a bucket with an object.
     fn some() -> Vec<Change> {
         one_of_each().into_iter().take(7).collect()
     }

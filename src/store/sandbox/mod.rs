@@ -1,27 +1,28 @@
-//! An object store inside the binary, so that the whole real path runs with no account.
+//! An object store in the binary, so that the whole real path runs without a cloud account.
 //!
-//! It speaks S3 and, to whoever signs as Alibaba Cloud's OSS does, OSS, on one port and about the same objects. It keeps
-//! versions, tags, ACLs, storage classes and restores as AWS S3 and OSS do, refuses what they refuse, and checks
-//! signatures. What it holds lives in one folder and outlives the process. It can be filled from a table of names, sizes
-//! and classes without any content, so that a plan can be rehearsed on as many objects as production has.
+//! It speaks S3, and OSS to clients that sign requests as Alibaba Cloud's OSS requires. Both work on the same port and
+//! with the same objects. The sandbox stores versions, tags, ACLs, storage classes, and restores as AWS S3 and OSS do,
+//! rejects what they reject, and checks signatures. Its data is stored in one folder and survives the process. A new
+//! sandbox can be seeded from a table of names, sizes, and storage classes without any content, so that a plan can be
+//! rehearsed on as many objects as production has.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
-//! | `model`, `tags` | the values |
-//! | `state`, `listing` | buckets, keys and versions; changes; walking over keys |
-//! | `codec`, `log`, `bodies` | what outlives the process |
-//! | `settings` | what buckets are set to besides versioning and their ACL |
-//! | `vault`, `find`, `uploads`, `restore` | what can be asked of it, whatever the dialect |
-//! | `fill` | what it holds at first use |
+//! | `model`, `tags` | the stored values |
+//! | `state`, `listing` | buckets, keys, and versions; changes to them; listings |
+//! | `codec`, `log`, `bodies` | durable storage |
+//! | `settings` | lifecycle rules and object ownership of buckets |
+//! | `vault`, `find`, `uploads`, `restore` | the operations, independent of the dialect |
+//! | `fill` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
-//! | `limit` | a limit on requests |
-//! | `server` | listening, telling the dialects apart, and stopping |
+//! | `limit` | the rate limit on requests |
+//! | `server` | the server, which chooses the dialect of each request |
 //!
-//! A bucket's lifecycle is kept and told, and never acts: nothing expires here, and nothing changes its class. Where a
-//! bucket's objects are all its owner's, ACLs are refused as AWS refuses them.
+//! The lifecycle of a bucket is stored and returned, but has no effect: no object expires or changes its storage class.
+//! If the bucket's owner owns all objects, ACLs are rejected as AWS rejects them.
 //!
-//! Time is scaled for restores only: with the default scale of [`DEFAULT_TIME_SCALE`], a restore that takes five hours
-//! at AWS is done in five seconds. Expiry dates are not scaled.
+//! Only the duration of restores is scaled: with [`DEFAULT_TIME_SCALE`], a restore that takes five hours at AWS takes
+//! five seconds. Expiry dates are not scaled.
 
 mod bodies;
 mod codec;
@@ -52,34 +53,34 @@ use jiff::Timestamp;
 pub use server::{Server, ServerError};
 pub use vault::Sandbox;
 
-/// The access key that the sandbox takes unless told otherwise. It protects nothing, and is public by design.
+/// The default access key. It protects nothing, and is public by design.
 pub const ACCESS_KEY: &str = "sandbox";
 
-/// The secret key that goes with [`ACCESS_KEY`]; public as well.
+/// The default secret key, which belongs to [`ACCESS_KEY`]. It is public by design, too.
 pub const SECRET_KEY: &str = "sandboxsecret";
 
-/// The region to sign for. Any other is taken as well.
+/// The region to sign requests for. The sandbox also accepts every other region.
 pub const REGION: &str = "us-east-1";
 
-/// How many seconds of a restore pass in one: an hour a second.
+/// The default time scale of restores: one hour takes a second.
 pub const DEFAULT_TIME_SCALE: NonZeroU32 = NonZeroU32::new(3600).unwrap();
 
-/// How a sandbox tells the time.
+/// A function that returns the current time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How a sandbox behaves.
+/// Options of a sandbox.
 #[derive(Clone)]
 pub struct SandboxOptions {
-    /// The access key that requests are signed with.
+    /// The access key that requests must be signed with.
     pub access_key: String,
-    /// The secret key that requests are signed with.
+    /// The secret key that requests must be signed with.
     pub secret_key: String,
-    /// By how much restores are sped up.
+    /// The factor by which restores are faster than in reality.
     pub time_scale: NonZeroU32,
-    /// The most requests that are answered in a second; further ones are refused with 503, as a store does that
-    /// throttles. `None` answers all.
+    /// The maximum number of requests per second. Further requests are answered with 503, as by a store that throttles.
+    /// `None` means no limit.
     pub max_requests_per_second: Option<NonZeroU32>,
-    /// The time; tests bring their own.
+    /// The clock. Tests provide their own.
     pub clock: Clock,
 }
 
@@ -108,37 +109,37 @@ impl fmt::Debug for SandboxOptions {
 /// Why a sandbox could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// Another process has it open.
+    /// Another process has the sandbox open.
     #[error("the sandbox in {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// The file system said no.
+    /// A file operation failed.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed, as a verb.
         doing: &'static str,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What came of it.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The log is not one, or is damaged elsewhere than at its end.
+    /// The file is not a log, or is damaged elsewhere than at its end.
     #[error("the sandbox's log {} is damaged at byte {at}: {what}", .path.display())]
     Damaged {
-        /// The log.
+        /// The path of the log.
         path: PathBuf,
-        /// Where sense ends.
+        /// The offset of the first byte that is not valid.
         at: u64,
-        /// What is wrong there.
+        /// What is wrong at this offset.
         what: &'static str,
     },
-    /// The fill file cannot be taken as it is. Nothing was filled.
+    /// The seed file is not valid. No objects were stored.
     #[error("{}, row {row}: {what}", .path.display())]
     Fill {
-        /// The fill file.
+        /// The path of the seed file.
         path: PathBuf,
-        /// The row, from 1, the header included.
+        /// The number of the row, counted from 1 and including the header.
         row: u64,
-        /// What is wrong there.
+        /// What is wrong in this row.
         what: String,
     },
 }

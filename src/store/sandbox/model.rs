@@ -1,4 +1,4 @@
-//! What the sandbox holds: plain values, without the dialect that asked for them.
+//! The stored values, independent of the dialect.
 
 use std::fmt;
 
@@ -6,25 +6,24 @@ use jiff::Timestamp;
 
 use super::tags::TagsRef;
 
-/// A moment, in milliseconds since 1970: what S3 listings can say, in half the room of a full timestamp.
+/// A time in milliseconds since 1970. This is the precision of S3 listings, and half the size of a full timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Millis(pub(super) i64);
 
 impl Millis {
-    /// One day.
+    /// The length of a day.
     pub(super) const DAY: i64 = 86_400_000;
 
-    /// The nearest moment that every format on the wire can say: from 1970 to the end of 9999.
+    /// Returns the time, clamped to the range that every format can represent: from 1970 to the end of 9999.
     pub(super) fn timestamp(self) -> Timestamp {
         Timestamp::from_millisecond(self.0.max(0)).unwrap_or(Timestamp::MAX)
     }
 
-    /// This much later.
     pub(super) fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 
-    /// The first midnight in UTC that is not before this moment.
+    /// Rounds up to midnight in UTC. A time at midnight stays unchanged.
     pub(super) fn midnight_after(self) -> Self {
         let into_day = self.0.rem_euclid(Self::DAY);
         if into_day == 0 { self } else { self.plus(Self::DAY - into_day) }
@@ -37,7 +36,7 @@ impl From<Timestamp> for Millis {
     }
 }
 
-/// An enum with stable numbers for the log, and the names that S3 has for them.
+/// Defines an enum with stable codes for the log and with the names that S3 uses.
 macro_rules! named {
     ($(#[$doc:meta])* $type:ident { $($(#[$each:meta])* $variant:ident = $code:literal, $name:literal;)* }) => {
         $(#[$doc])*
@@ -48,19 +47,19 @@ macro_rules! named {
         }
 
         impl $type {
-            /// Its name on the wire and in fill files.
+            /// Returns the name in S3 requests and in seed files.
             pub(super) fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                 }
             }
 
-            /// The one with this name.
+            /// Parses a name.
             pub(super) fn parse(name: &str) -> Option<Self> {
                 [$(Self::$variant),*].into_iter().find(|it| it.as_str() == name)
             }
 
-            /// The one with this number in the log.
+            /// Returns the variant with this code in the log.
             pub(super) fn from_code(code: u8) -> Option<Self> {
                 match code {
                     $($code => Some(Self::$variant),)*
@@ -72,36 +71,36 @@ macro_rules! named {
 }
 
 named! {
-    /// A storage class.
     Class {
         /// The default.
         Standard = 0, "STANDARD";
         /// Infrequent access.
         StandardIa = 1, "STANDARD_IA";
-        /// Infrequent access, in one zone.
+        /// Infrequent access, in one availability zone.
         OneZoneIa = 2, "ONEZONE_IA";
-        /// Moves between tiers by itself.
+        /// Moves objects between tiers automatically.
         IntelligentTiering = 3, "INTELLIGENT_TIERING";
-        /// Archived, but readable at once.
+        /// Archived, but readable immediately.
         GlacierIr = 4, "GLACIER_IR";
-        /// Archived: minutes to hours to restore.
+        /// Archived. A restore takes minutes to hours.
         Glacier = 5, "GLACIER";
-        /// Archived: half a day to two days to restore.
+        /// Archived. A restore takes half a day to two days.
         DeepArchive = 6, "DEEP_ARCHIVE";
-        /// An old class, still accepted.
+        /// An old storage class that is still accepted.
         ReducedRedundancy = 7, "REDUCED_REDUNDANCY";
-        /// Archived in OSS's `ColdArchive`. S3 has no such class and takes it for its nearest.
+        /// OSS's `ColdArchive`. S3 has no such class and shows the nearest one.
         ColdArchive = 8, "GLACIER";
     }
 }
 
 impl Class {
-    /// Whether its content must be restored before it can be read.
+    /// Returns whether the content must be restored before it can be read.
     pub(super) fn archived(self) -> bool {
         matches!(self, Self::Glacier | Self::ColdArchive | Self::DeepArchive)
     }
 
-    /// What OSS calls it: a class that OSS does not have by the nearest one that is read in the same way.
+    /// Returns OSS's name. A class that OSS does not have gets the name of the nearest one that is read in the same
+    /// way.
     pub(super) fn oss_name(self) -> &'static str {
         match self {
             Self::Standard | Self::IntelligentTiering | Self::ReducedRedundancy => "Standard",
@@ -112,7 +111,7 @@ impl Class {
         }
     }
 
-    /// The one that OSS calls so.
+    /// Parses OSS's name.
     pub(super) fn parse_oss(name: &str) -> Option<Self> {
         let classes = [Self::Standard, Self::StandardIa, Self::Glacier, Self::ColdArchive, Self::DeepArchive];
         classes.into_iter().find(|class| class.oss_name() == name)
@@ -122,28 +121,28 @@ impl Class {
 named! {
     /// A canned ACL.
     Acl {
-        /// Only the owner.
+        /// Only the owner has access.
         Private = 0, "private";
-        /// Everyone reads.
+        /// Everyone can read.
         PublicRead = 1, "public-read";
-        /// Everyone reads and writes.
+        /// Everyone can read and write.
         PublicReadWrite = 2, "public-read-write";
-        /// Every signed request reads.
+        /// Every signed request can read.
         AuthenticatedRead = 3, "authenticated-read";
-        /// Whatever the bucket's is. Only OSS has it.
+        /// The ACL of the bucket applies. Only OSS has this.
         Default = 4, "default";
     }
 }
 
 impl Acl {
-    /// Whether a request without a signature may read.
+    /// Returns whether a request without a signature can read.
     pub(super) fn anonymous_read(self) -> bool {
         matches!(self, Self::PublicRead | Self::PublicReadWrite)
     }
 }
 
 named! {
-    /// How fast an archived object is brought back, slowest first.
+    /// The retrieval tier, which is the speed of a restore. The slowest one comes first.
     Tier {
         /// The slowest.
         Bulk = 0, "Bulk";
@@ -155,32 +154,32 @@ named! {
 }
 
 named! {
-    /// A bucket's versioning.
     Versioning {
-        /// It was never on.
+        /// Versioning was never enabled.
         Never = 0, "";
-        /// Every write makes a version.
+        /// Every write creates a version.
         Enabled = 1, "Enabled";
-        /// It was on: old versions stay, a write replaces the `null` version.
+        /// Versioning was enabled before. Old versions stay, and a write replaces the `null` version.
         Suspended = 2, "Suspended";
     }
 }
 
 named! {
-    /// Whose the objects of a bucket are. Only S3 has it.
+    /// Who owns the objects of a bucket. Only S3 has this.
     Ownership {
-        /// Nobody has said.
+        /// The bucket has no such setting.
         NotSet = 0, "";
-        /// Whoever writes them.
+        /// The writer of an object owns it.
         Writer = 1, "ObjectWriter";
-        /// The bucket's owner where the writer says so.
+        /// The bucket's owner owns an object if its writer requests this.
         Preferred = 2, "BucketOwnerPreferred";
-        /// The bucket's owner, and ACLs neither hold nor can be set.
+        /// The bucket's owner owns all objects. ACLs have no effect and cannot be set.
         Enforced = 3, "BucketOwnerEnforced";
     }
 }
 
-/// The entity tag: an MD5, and how many parts it was made of, where it was uploaded in parts.
+/// An entity tag: an MD5, and the number of parts of a multipart upload. The number is 0 if the object was not uploaded
+/// in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ETag {
     pub(super) md5: [u8; 16],
@@ -199,19 +198,19 @@ impl fmt::Display for ETag {
     }
 }
 
-/// Where an object's bytes are.
+/// Where the bytes of an object are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// Nowhere: zero bytes are served. What a fill file describes has a size and no content.
+    /// The object has a size but no content, as in a seed file. Zero bytes are served.
     Zeros,
-    /// Here, because they are few.
+    /// In memory, because there are only a few.
     Inline(Box<[u8]>),
-    /// In the body file with this number.
+    /// In the blob file with this number.
     File(u64),
 }
 
 impl Body {
-    /// The body file, if there is one.
+    /// Returns the number of the blob file, if there is one.
     pub(super) fn file(&self) -> Option<u64> {
         match self {
             Self::File(number) => Some(*number),
@@ -220,24 +219,23 @@ impl Body {
     }
 }
 
-/// A restore that was asked for.
+/// A requested restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Restore {
-    /// When the copy can be read.
+    /// When the copy becomes readable.
     pub(super) ready: Millis,
-    /// When the copy is gone again.
+    /// When the copy expires.
     pub(super) expiry: Millis,
-    /// The days that were asked for.
+    /// The number of days that was requested.
     pub(super) days: u32,
-    /// How fast.
     pub(super) tier: Tier,
 }
 
-/// What else a client sent along with an object and wants back: header names in lower case, with values.
+/// Other headers that a client sent with an object and gets back: names in lower case, with their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Headers(pub(super) Vec<(Box<str>, Box<str>)>);
 
-/// An object's state and content.
+/// The content and the metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Object {
     pub(super) size: u64,
@@ -247,23 +245,23 @@ pub(super) struct Object {
     pub(super) tags: TagsRef,
     pub(super) body: Body,
     pub(super) restore: Option<Box<Restore>>,
-    /// Boxed twice on purpose: most objects have none, and a million of them should pay eight bytes for it.
+    /// Boxed twice on purpose: most objects have no such headers, and pay only eight bytes for them.
     pub(super) headers: Option<Box<Headers>>,
 }
 
 /// One version of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {
-    /// Its id; `None` is the `null` version.
+    /// `None` is the `null` version.
     pub(super) id: Option<Box<str>>,
-    /// When it was written.
+    /// When the version was written.
     pub(super) modified: Millis,
     /// `None` is a delete marker.
     pub(super) object: Option<Object>,
 }
 
 impl Version {
-    /// The id as the wire has it.
+    /// Returns the ID as responses show it.
     pub(super) fn id_str(&self) -> &str {
         self.id.as_deref().unwrap_or("null")
     }
@@ -279,11 +277,11 @@ pub(super) struct Upload {
     pub(super) acl: Acl,
     pub(super) tags: TagsRef,
     pub(super) headers: Option<Box<Headers>>,
-    /// By number.
+    /// The parts by their numbers.
     pub(super) parts: std::collections::BTreeMap<u16, Part>,
 }
 
-/// One part of an upload.
+/// One part of a multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) size: u64,

@@ -1,4 +1,4 @@
-//! When an archived object can be read: how long a restore takes, and until when its copy stays.
+//! Restores of archived objects: how long they take, and when the restored copy expires.
 
 use std::num::NonZeroU32;
 
@@ -8,18 +8,18 @@ use super::model::{Class, Millis, Object, Restore, Tier};
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
-/// How far an object's restore is.
+/// The state of an object's restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// None was asked for, or its copy has expired.
+    /// No restore was requested, or the copy has expired.
     Absent,
-    /// Asked for, not done.
+    /// The restore is not complete.
     Ongoing,
-    /// Readable until then.
+    /// The copy is readable until this time.
     Until(Millis),
 }
 
-/// How far an object's restore is now.
+/// Returns the state of an object's restore at this time.
 pub(super) fn progress(object: &Object, now: Millis) -> Progress {
     match object.restore.as_deref() {
         Some(restore) if now < restore.ready => Progress::Ongoing,
@@ -28,12 +28,12 @@ pub(super) fn progress(object: &Object, now: Millis) -> Progress {
     }
 }
 
-/// Whether an object's content can be read now.
+/// Returns whether an object's content can be read at this time.
 pub(super) fn readable(object: &Object, now: Millis) -> bool {
     !object.class.archived() || matches!(progress(object, now), Progress::Until(_))
 }
 
-/// Whose rules a restore follows: those of the dialect that asks for it.
+/// The rules for a restore. They are those of the request's dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rules {
     Aws,
@@ -43,36 +43,35 @@ pub(super) enum Rules {
 /// A request for a restore.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask {
-    /// For how many days the copy shall stay.
+    /// How many days to keep the copy.
     pub(super) days: u32,
-    /// How fast; `None` where the request does not say.
+    /// `None` if the request does not name a tier.
     pub(super) tier: Option<Tier>,
     pub(super) rules: Rules,
 }
 
-/// What becomes of a request for a restore.
+/// The result of a request for a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It begins, or an ongoing one becomes faster.
+    /// A restore starts, or an ongoing one becomes faster.
     Accepted(Restore),
-    /// The copy is there; its expiry moves.
+    /// The copy already exists. Its expiry date changes.
     Extended(Restore),
-    /// Nothing.
     Refused(Hindrance),
 }
 
-/// Why a restore is refused.
+/// Why a restore is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hindrance {
-    /// One is under way.
+    /// A restore is already in progress.
     AlreadyOngoing,
-    /// The class needs none.
+    /// Objects of this storage class need no restore.
     NotArchived,
-    /// The class cannot be restored in this tier.
+    /// The storage class does not support this retrieval tier.
     NoSuchTier,
-    /// The class has no tiers, and one was named.
+    /// The storage class has no retrieval tiers, but the request names one.
     NoTiers,
-    /// The copy cannot stay for so many days.
+    /// The copy cannot be kept for this number of days.
     DaysOutOfRange,
 }
 
@@ -104,13 +103,13 @@ pub(super) fn decide(object: &Object, ask: Ask, now: Millis, scale: NonZeroU32) 
     };
     let stays_until = |from: Millis| {
         let end = from.plus(i64::from(days) * Millis::DAY);
-        // OSS counts days to the second, AWS to the midnight behind them.
+        // OSS counts the days to the second. AWS rounds up to the next midnight.
         if rules == Rules::Aws { end.midnight_after() } else { end }
     };
     let ready = now.plus(duration / i64::from(scale.get()));
     let fresh = Restore { ready, expiry: stays_until(ready), days, tier };
     match (object.restore.as_deref(), progress(object, now)) {
-        // An ongoing restore can be upgraded to a faster tier; AWS asks for the same days with it.
+        // A faster tier can replace the tier of an ongoing restore. AWS requires the same number of days.
         (Some(old), Progress::Ongoing) if tier > old.tier && (rules == Rules::Oss || days == old.days) => {
             let ready = fresh.ready.min(old.ready);
             Decision::Accepted(Restore { ready, ..fresh })
@@ -121,7 +120,7 @@ pub(super) fn decide(object: &Object, ask: Ask, now: Millis, scale: NonZeroU32) 
     }
 }
 
-/// The tier, and the longest that AWS says a restore in it takes, in milliseconds.
+/// Returns the tier, and the maximum duration of a restore in it according to AWS, in milliseconds.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
 fn aws_duration(class: Class, tier: Option<Tier>) -> Result<(Tier, i64), Hindrance> {
     let tier = tier.unwrap_or(Tier::Standard);
@@ -136,8 +135,8 @@ fn aws_duration(class: Class, tier: Option<Tier>) -> Result<(Tier, i64), Hindran
     Ok((tier, duration))
 }
 
-/// The tier, and the longest that OSS says a restore in it takes, in milliseconds; an Archive object has no tiers, and
-/// its copies do not stay for as long as others.
+/// Returns the tier, and the maximum duration of a restore in it according to OSS, in milliseconds. An Archive object
+/// has no tiers, and its copies cannot be kept for as long as others.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
 fn oss_duration(class: Class, tier: Option<Tier>, days: u32) -> Result<(Tier, i64), Hindrance> {
     let (is_archive, is_deep) = (class == Class::Glacier, class == Class::DeepArchive);

@@ -1,4 +1,4 @@
-//! Listening: a thread of its own with a runtime of its own, so that nobody else's work can starve it or be starved.
+//! The HTTP server. It has its own thread and runtime, so that it neither delays other work nor is delayed by it.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -31,17 +31,17 @@ use super::oss;
 use super::s3::{self, StatusOverride};
 use super::vault::Sandbox;
 
-/// How long requests may take to end when the server stops.
+/// The time limit for open requests when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
-/// How many connections are served at once, twice what a plan can ask for; further ones wait to be accepted.
+/// The maximum number of connections, which is twice what a plan can use. Further connections wait to be accepted.
 const MAX_CONNECTIONS: usize = 8192;
-/// How long a request's head may take, and the silence within its body. An idle connection ends after as long, which is
-/// longer than clients keep theirs: a pool should not find them closed under its feet.
+/// The time limit for receiving a request's head, and for silence within its body. An idle connection is also closed
+/// after this time. It is longer than clients keep idle connections, so that they do not reuse a closed one.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// How long to wait after the system refused a connection, for want of file handles as a rule.
+/// How long to wait after the system failed to accept a connection, usually because it has too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// A sandbox that is being served. Dropping it stops the server and waits until it has stopped.
+/// A running server of a sandbox. Dropping it stops the server and waits until it has stopped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -49,7 +49,7 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What clients may take up; less in tests.
+/// Limits on clients. Tests use lower ones.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     connections: usize,
@@ -59,15 +59,15 @@ struct Limits {
 /// Why a sandbox could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Others could reach the address, and nobody said that they may.
+    /// Other machines could reach the address, and this was not allowed explicitly.
     #[error("{0} can be reached from other machines, and the sandbox's keys are public")]
     NotLoopback(SocketAddr),
-    /// The address is taken, or not ours.
+    /// The server cannot listen on the address, for example because it is in use.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The server's thread or runtime could not be started.
@@ -76,11 +76,11 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Serves a sandbox at an address; port 0 takes a free one. Unless `allow_remote` says otherwise the address must be
-    /// a loopback one.
+    /// Serves a sandbox at an address. Port 0 chooses a free port. The address must be a loopback address, unless
+    /// `allow_remote` is set.
     ///
     /// # Errors
-    /// When the address is refused or taken, or the server cannot be started.
+    /// Returns an error if the address is rejected or in use, or the server cannot be started.
     pub fn start(sandbox: Sandbox, listen: SocketAddr, allow_remote: bool) -> Result<Self, ServerError> {
         let limits = Limits { connections: MAX_CONNECTIONS, patience: PATIENCE };
         Self::start_with(sandbox, listen, allow_remote, limits)
@@ -103,7 +103,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let serve = move || {
             runtime.block_on(async {
-                // Only a runtime that shuts down refuses a socket.
+                // This fails only while the runtime shuts down.
                 if let Ok(listener) = TcpListener::from_std(listener) {
                     serve(listener, &Dialects::of(sandbox), limits, stopped).await;
                 }
@@ -113,19 +113,19 @@ impl Server {
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on, with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL to give to clients; they must address buckets in the path.
+    /// Returns the endpoint URL for clients. They must use path-style requests.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Stops taking requests, lets those that run end for up to five seconds, and returns when the server is gone.
+    /// Stops accepting requests, waits up to five seconds for open ones, and returns when the server has stopped.
     pub fn stop(self) {
         drop(self);
     }
@@ -135,7 +135,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been reported, and there is nothing left to stop.
+            // A panic of the thread was already reported, and the server has stopped.
             let _ = thread.join();
         }
     }
@@ -159,12 +159,12 @@ async fn serve(listener: TcpListener, dialects: &Dialects, limits: Limits, mut s
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    // Whoever is not done by then is cut off with the runtime.
+    // Requests that are still open are aborted with the runtime.
     let _ = timeout(GRACE, ended).await;
 }
 
 async fn connection(stream: TcpStream, dialects: Dialects, patience: Duration, mut stopped: watch::Receiver<bool>) {
-    // A small answer must not wait for the client's delayed acknowledgement.
+    // A small response must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let answering = service_fn(move |request| answer(dialects.clone(), request, patience));
     let served = http1::Builder::new()
@@ -172,7 +172,7 @@ async fn connection(stream: TcpStream, dialects: Dialects, patience: Duration, m
         .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), answering);
     let mut served = pin!(served);
-    // A client that breaks off is no news.
+    // A client that closes the connection is not an error.
     let open = tokio::select! {
         _ = served.as_mut() => false,
         _ = stopped.wait_for(|stop| *stop) => true,
@@ -183,7 +183,7 @@ async fn connection(stream: TcpStream, dialects: Dialects, patience: Duration, m
     }
 }
 
-/// What answers requests: each dialect, and the limit that both are under.
+/// The services of the dialects, and their common rate limit.
 #[derive(Clone)]
 struct Dialects {
     s3: S3Service,
@@ -199,7 +199,7 @@ impl Dialects {
     }
 }
 
-/// Answers one request in its own dialect.
+/// Answers one request in its dialect.
 async fn answer(
     dialects: Dialects,
     request: Request<Incoming>,
@@ -228,7 +228,7 @@ async fn answer_s3(service: &S3Service, parts: Parts, body: Awaited) -> Result<R
     }
 }
 
-/// s3s's answer, with what s3s has no place for.
+/// Completes a response of s3s with what s3s does not support.
 fn finished_s3(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
     let mut response = answered.unwrap_or_else(|error| {
         let mut response = Response::new(Body::from(format!("{error:?}")));
@@ -250,7 +250,7 @@ fn finished_s3(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
     response
 }
 
-/// Checks a document that comes with a request before s3s sees it; every other body is passed on as it arrives.
+/// Checks the digests of an XML document before s3s parses it. Any other body is passed on as it arrives.
 async fn checked(parts: Parts, body: Awaited) -> Result<Request<Body>, S3Error> {
     let Some(length) = s3::brings_document(&parts)? else {
         return Ok(Request::from_parts(parts, Body::http_body(body)));
@@ -262,7 +262,7 @@ async fn checked(parts: Parts, body: Awaited) -> Result<Request<Body>, S3Error> 
     Ok(Request::from_parts(parts, Body::from(document)))
 }
 
-/// A body that must go on arriving: silence is an error in the end, so that nobody holds a connection for ever.
+/// A request body with a time limit on silence, so that a client cannot keep a connection open forever.
 struct Awaited {
     body: Incoming,
     patience: Duration,
@@ -291,7 +291,7 @@ impl hyper::body::Body for Awaited {
     }
 }
 
-/// Puts the request's id into an error document, and a message where it has none.
+/// Adds the request ID to an error document, and a message if it has none.
 fn explain(response: &mut Response<Body>, id: &str) {
     let Some(document) = response.body().bytes() else { return };
     let Ok(text) = std::str::from_utf8(&document) else { return };
@@ -301,7 +301,8 @@ fn explain(response: &mut Response<Body>, id: &str) {
     *response.body_mut() = Body::from(format!("{open}{message}<RequestId>{id}</RequestId></Error>"));
 }
 
-/// Writes control characters of keys as references, as AWS does: a raw carriage return would be read as a newline.
+/// Escapes control characters of keys as character references, as AWS does. A raw carriage return would be read as a
+/// line feed.
 fn reference_controls(response: &mut Response<Body>) {
     let is_xml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
     let Some(document) = response.body().bytes().filter(|_| is_xml) else { return };
@@ -320,7 +321,7 @@ fn reference_controls(response: &mut Response<Body>) {
     *response.body_mut() = Body::from(text);
 }
 
-/// What to say for the errors that s3s finds by itself and says nothing of.
+/// Returns a message for an error that s3s itself returns without a message.
 fn message_for(document: &str) -> &'static str {
     let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
     match code {
@@ -345,13 +346,13 @@ mod tests {
     use super::*;
     use crate::store::sandbox::SandboxOptions;
 
-    /// Sends this and then nothing; gives back what is answered until the server ends the connection.
+    /// Sends a text and nothing after it. Returns the response once the server closes the connection.
     fn say(address: SocketAddr, text: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(text.as_bytes()).unwrap();
         let mut answer = Vec::new();
-        // A connection that is reset is as ended as one that is closed; only waiting in vain is not.
+        // A reset connection is as good as a closed one. Only a connection that stays open is a failure.
         if let Err(error) = stream.read_to_end(&mut answer) {
             assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "the connection is still open");
         }
@@ -379,7 +380,7 @@ mod tests {
         let idle: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
         let answer = say(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-        // Three pairs had their turn before, and each was borne as long as patience lasts.
+        // Three pairs of connections were served before, each until the time limit.
         assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
         drop(idle);
     }

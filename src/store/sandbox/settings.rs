@@ -1,4 +1,5 @@
-//! What a bucket is set to besides versioning and its ACL: kept, told, and, but for the ownership of objects, without effect.
+//! Bucket settings other than versioning and the ACL. They are stored and returned. Only object ownership has an
+//! effect.
 
 use std::collections::HashSet;
 
@@ -8,41 +9,41 @@ use super::state::Change;
 use super::tags::TagsRef;
 use super::vault::{Sandbox, random_id};
 
-/// The most rules of a lifecycle, at AWS and OSS alike.
+/// The maximum number of rules in a lifecycle, at both AWS and OSS.
 const MAX_RULES: usize = 1000;
-/// The longest name of a rule, in bytes.
+/// The maximum length of a rule's ID, in bytes.
 const MAX_ID: usize = 255;
 
-/// A rule of a lifecycle, without the dialect that it was said in.
+/// A lifecycle rule, independent of the dialect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LifecycleRule {
-    /// Its name; one is made up where none is said.
+    /// Generated if the request has none.
     pub(super) id: Box<str>,
     pub(super) enabled: bool,
     pub(super) prefix: Box<str>,
-    /// It is about objects that have all of these.
+    /// The rule applies to objects that have all of these tags.
     pub(super) tags: TagsRef,
-    /// After so many days objects are to be deleted.
+    /// The age in days after which objects are deleted.
     pub(super) expires: Option<u32>,
-    /// After so many days they are to be of another class.
+    /// The ages in days after which objects change to another storage class.
     pub(super) moves: Vec<(u32, Class)>,
 }
 
 /// What is wrong with a lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LifecycleFault {
-    /// It has no rule, or too many.
+    /// The lifecycle has no rules, or too many.
     Rules,
-    /// A name is too long, or two rules have it.
+    /// An ID is too long, or two rules have the same ID.
     Id,
-    /// A rule does nothing.
+    /// A rule has no action.
     Idle,
-    /// Something is to happen after no day.
+    /// An object would expire after zero days.
     Days,
 }
 
 impl LifecycleFault {
-    /// For a person.
+    /// Returns a message for people.
     pub(super) fn message(self) -> &'static str {
         match self {
             Self::Rules => "A lifecycle has from one rule to a thousand",
@@ -53,7 +54,7 @@ impl LifecycleFault {
     }
 }
 
-/// Checks rules, and names those that have no name.
+/// Checks rules, and generates the IDs of those that have none.
 pub(super) fn checked(mut rules: Vec<LifecycleRule>) -> Result<Vec<LifecycleRule>, LifecycleFault> {
     if rules.is_empty() || rules.len() > MAX_RULES {
         return Err(LifecycleFault::Rules);
@@ -77,7 +78,7 @@ pub(super) fn checked(mut rules: Vec<LifecycleRule>) -> Result<Vec<LifecycleRule
 }
 
 impl Sandbox {
-    /// Replaces a bucket's lifecycle; without rules there is none.
+    /// Replaces the lifecycle of a bucket. An empty list removes it.
     pub(super) fn set_lifecycle(&self, name: &str, rules: Vec<LifecycleRule>) -> Result<(), Refusal> {
         let mut vault = self.vault();
         vault.state().bucket(name)?;

@@ -1,6 +1,6 @@
-//! The model: buckets, their keys in byte order, and each key's versions.
+//! The state: buckets, their keys in byte order, and the versions of each key.
 //!
-//! It changes only by [`Change`]s, which are also what the log holds: replaying a log gives the same state again.
+//! It is modified only by [`Change`]s, which the log contains as well. Replaying a log gives the same state again.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -9,7 +9,7 @@ use super::model::{Acl, Body, Millis, Object, Ownership, Part, Restore, Upload, 
 use super::settings::LifecycleRule;
 use super::tags::{TagPool, TagsRef};
 
-/// Everything there is.
+/// All buckets and multipart uploads.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) buckets: BTreeMap<Box<str>, Bucket>,
@@ -17,12 +17,11 @@ pub(super) struct State {
     pool: TagPool,
 }
 
-/// One bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) created: Millis,
     pub(super) versioning: Versioning,
-    /// What objects have whose ACL is the bucket's.
+    /// Applies to objects with [`Acl::Default`].
     pub(super) acl: Acl,
     pub(super) ownership: Ownership,
     pub(super) lifecycle: Vec<LifecycleRule>,
@@ -30,7 +29,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// One that was just made.
+    /// Creates a bucket without keys and with the default settings.
     pub(super) fn new(created: Millis) -> Self {
         Self {
             created,
@@ -42,7 +41,7 @@ impl Bucket {
         }
     }
 
-    /// The changes that make its settings out of those of a new bucket.
+    /// Returns the changes that turn the default settings into the settings of this bucket.
     fn settings(&self, name: &str) -> impl Iterator<Item = Change> {
         let bucket: Box<str> = name.into();
         let versioning = (self.versioning != Versioning::Never)
@@ -56,17 +55,17 @@ impl Bucket {
     }
 }
 
-/// What is under one key. Nearly every key has one version, which is why that one needs no list.
+/// The versions of one key. Nearly every key has just one version, which therefore needs no list.
 #[derive(Debug)]
 pub(super) enum Entry {
     /// The only version.
     One(Version),
-    /// Several, the newest last.
+    /// Several versions, the newest last.
     Many(Vec<Version>),
 }
 
 impl Entry {
-    /// The versions, the newest last; never empty.
+    /// Returns the versions, the newest last. There is always at least one.
     pub(super) fn versions(&self) -> &[Version] {
         match self {
             Self::One(version) => std::slice::from_ref(version),
@@ -74,7 +73,7 @@ impl Entry {
         }
     }
 
-    /// The current version, a delete marker perhaps.
+    /// Returns the current version, which can be a delete marker.
     pub(super) fn newest(&self) -> Option<&Version> {
         self.versions().last()
     }
@@ -102,7 +101,7 @@ impl Entry {
     }
 }
 
-/// Which version of which key, exactly.
+/// Identifies one version of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) bucket: Box<str>,
@@ -111,40 +110,40 @@ pub(super) struct Place {
     pub(super) id: Option<Box<str>>,
 }
 
-/// One thing that happened.
+/// A change of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A bucket was made.
+    /// Creates a bucket.
     CreateBucket { bucket: Box<str>, created: Millis },
-    /// An empty bucket was removed.
+    /// Deletes an empty bucket.
     DeleteBucket { bucket: Box<str> },
-    /// Versioning was switched.
+    /// Changes the versioning of a bucket.
     SetVersioning { bucket: Box<str>, versioning: Versioning },
-    /// A bucket's ACL was replaced.
+    /// Replaces the ACL of a bucket.
     SetBucketAcl { bucket: Box<str>, acl: Acl },
-    /// Who owns a bucket's objects was said.
+    /// Changes who owns the objects of a bucket.
     SetOwnership { bucket: Box<str>, ownership: Ownership },
-    /// A bucket's lifecycle was replaced; without rules there is none.
+    /// Replaces the lifecycle of a bucket. An empty list removes it.
     SetLifecycle { bucket: Box<str>, rules: Vec<LifecycleRule> },
-    /// A version was written, or a delete marker; a `null` version replaces the earlier one.
+    /// Writes a version or a delete marker. A `null` version replaces the earlier `null` version.
     Put { bucket: Box<str>, key: Box<str>, version: Version },
-    /// A version's tags were replaced.
+    /// Replaces the tags of a version.
     SetTags { place: Place, tags: TagsRef },
-    /// A version's ACL was replaced.
+    /// Replaces the ACL of a version.
     SetAcl { place: Place, acl: Acl },
-    /// A restore was asked for, or its expiry moved.
+    /// Starts a restore, or changes its expiry date.
     SetRestore { place: Place, restore: Restore },
-    /// A version was removed for good.
+    /// Removes a version permanently.
     Remove { place: Place },
-    /// A multipart upload began.
+    /// Starts a multipart upload.
     CreateUpload { id: Box<str>, upload: Upload },
-    /// A part arrived; it replaces an earlier one of the same number.
+    /// Stores a part. It replaces an earlier part with the same number.
     PutPart { id: Box<str>, number: u16, part: Part },
-    /// An upload was completed or given up.
+    /// Removes a multipart upload that is complete or aborted.
     DropUpload { id: Box<str> },
 }
 
-/// A change that does not fit the state: a damaged log.
+/// A change that does not fit the state, because the log is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Misfit(pub(super) &'static str);
 
@@ -153,10 +152,10 @@ const NO_VERSION: Misfit = Misfit("it names an object version that is not there"
 const NO_UPLOAD: Misfit = Misfit("it names a multipart upload that is not there");
 
 impl State {
-    /// Makes a change. Gives back the body files that nothing refers to any more.
+    /// Applies a change. Returns the blob files that are no longer used.
     ///
     /// # Errors
-    /// When the change does not fit; the state is as it was.
+    /// Returns an error if the change does not fit the state. The state is then unchanged.
     pub(super) fn apply(&mut self, change: Change) -> Result<Vec<u64>, Misfit> {
         match change {
             Change::CreateBucket { bucket, created } => {
@@ -223,10 +222,11 @@ impl State {
         }
     }
 
-    /// Puts a version where its age says, not on top: a fill file may list versions in any order.
+    /// Inserts a version by its modification time instead of as the newest one, because a seed file can list versions
+    /// in any order.
     ///
     /// # Errors
-    /// When there is no such bucket, or the key has a version with this id already.
+    /// Returns an error if the bucket does not exist, or the key already has a version with this ID.
     pub(super) fn insert_by_age(&mut self, bucket: &str, key: &str, mut version: Version) -> Result<(), Misfit> {
         if let Some(object) = &mut version.object {
             object.tags = self.pool.share(mem::take(&mut object.tags));
@@ -292,7 +292,7 @@ impl State {
         Ok(upload.parts.into_values().filter_map(|part| part.body.file()).collect())
     }
 
-    /// The changes that make this state out of nothing, one at a time: what a fresh log holds.
+    /// Returns the changes that create this state from an empty one. A new log consists of them.
     pub(super) fn changes(&self) -> impl Iterator<Item = Change> + '_ {
         let buckets = self.buckets.iter().flat_map(|(name, bucket)| {
             let created = Change::CreateBucket { bucket: name.clone(), created: bucket.created };
@@ -310,14 +310,14 @@ impl State {
         buckets.chain(uploads)
     }
 
-    /// About how many changes [`Self::changes`] gives.
+    /// Returns the approximate number of [`Self::changes`].
     pub(super) fn weight(&self) -> u64 {
         let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
         let versions: usize = entries.map(|entry| entry.versions().len()).sum();
         (versions + self.buckets.len() + self.uploads.len()) as u64
     }
 
-    /// The body files that are in use.
+    /// Returns the blob files that are in use.
     pub(super) fn body_files(&self) -> impl Iterator<Item = u64> + '_ {
         let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
         let versions = entries.flat_map(Entry::versions).filter_map(file_of);

@@ -1,4 +1,4 @@
-//! Tag sets: shared between the objects that carry equal ones, and the rules that AWS has for them.
+//! Tag sets, which objects with equal tags share, and the rules of AWS and OSS for them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use percent_encoding::percent_decode_str;
 
 use crate::object::MAX_TAGS;
 
-/// The longest tag key, in characters.
+/// The maximum length of a tag key, in characters.
 const MAX_KEY_CHARS: usize = 128;
-/// The longest tag value, in characters.
+/// The maximum length of a tag value, in characters.
 const MAX_VALUE_CHARS: usize = 256;
 
 /// Keys and values.
 pub(super) type TagList = Vec<(Box<str>, Box<str>)>;
 
-/// The tags of one object: nothing, or a set that equal objects share.
+/// The tags of one object. Objects with equal tags share one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TagsRef(Option<Arc<TagList>>);
 
 impl TagsRef {
-    /// Key and value of each tag, by key.
+    /// Returns the tags as keys and values, ordered by key.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.as_deref().map_or(&[][..], Vec::as_slice).iter().map(|(key, value)| (&**key, &**value))
     }
 
-    /// How many tags there are.
+    /// Returns the number of tags.
     pub(super) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |tags| tags.len())
     }
@@ -40,16 +40,16 @@ impl FromIterator<(Box<str>, Box<str>)> for TagsRef {
     }
 }
 
-/// Every distinct tag set that is in use, once.
+/// Each distinct tag set that is in use, once.
 #[derive(Debug, Default)]
 pub(super) struct TagPool {
     sets: HashSet<Arc<TagList>>,
-    /// Sweep when there are this many.
+    /// The number of sets at which unused ones are removed.
     sweep_at: usize,
 }
 
 impl TagPool {
-    /// The shared form of these tags.
+    /// Returns the shared copy of these tags.
     pub(super) fn share(&mut self, tags: TagsRef) -> TagsRef {
         let Some(list) = tags.0 else { return TagsRef(None) };
         if let Some(known) = self.sets.get(&list) {
@@ -67,22 +67,22 @@ impl TagPool {
 /// What is wrong with a tag set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TagFault {
-    /// More than ten.
+    /// There are more than ten tags.
     TooMany,
-    /// One key twice.
+    /// Two tags have the same key.
     Duplicate,
-    /// A key that begins with `aws:`.
+    /// A key starts with `aws:`.
     Reserved,
-    /// A key that is empty, too long, or has characters that tags cannot have.
+    /// A key is empty, too long, or contains a character that is not allowed.
     Key,
-    /// A value that is too long, or has characters that tags cannot have.
+    /// A value is too long, or contains a character that is not allowed.
     Value,
-    /// Not a URL query string in UTF-8.
+    /// The text is not a URL query string in UTF-8.
     Encoding,
 }
 
 impl TagFault {
-    /// For a person.
+    /// Returns a message for people.
     pub(super) fn message(self) -> &'static str {
         match self {
             Self::TooMany => "Object tags cannot be greater than 10",
@@ -95,7 +95,7 @@ impl TagFault {
     }
 }
 
-/// Checks tags against AWS's rules, in the order AWS reports them.
+/// Checks tags against AWS's rules, in the order in which AWS reports violations.
 pub(super) fn check(tags: TagList) -> Result<TagsRef, TagFault> {
     check_all(tags, &["aws:"])
 }
@@ -122,7 +122,7 @@ fn check_all(tags: TagList, reserved: &[&str]) -> Result<TagsRef, TagFault> {
     Ok(tags.into_iter().collect())
 }
 
-/// Checks tags against OSS's rules: AWS's, but for `@`, which OSS does not allow, and `aws:`, which it does not reserve.
+/// Checks tags against OSS's rules. They are AWS's rules, but `@` is not allowed, and `aws:` is not reserved.
 pub(super) fn check_for_oss(tags: TagList) -> Result<TagsRef, TagFault> {
     if tags.iter().any(|(key, _)| key.contains('@')) {
         return Err(TagFault::Key);
@@ -133,12 +133,14 @@ pub(super) fn check_for_oss(tags: TagList) -> Result<TagsRef, TagFault> {
     check_all(tags, &[])
 }
 
-/// Letters and digits of any script, separators, and `_ . : / = + - @`.
+/// Returns whether tags can contain this character: letters and digits of any script, separators, and
+/// `_ . : / = + - @`.
 fn allowed(c: char) -> bool {
     c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "_.:/=+-@".contains(c)
 }
 
-/// Reads `a=b&c=d`, URL-encoded, `+` for a space: the form of the `x-amz-tagging` header and of fill files.
+/// Parses a URL-encoded list such as `a=b&c=d`, in which `+` is a space. The `x-amz-tagging` header and seed files use
+/// this format.
 pub(super) fn parse_query(text: &str) -> Result<TagList, TagFault> {
     let decode = |part: &str| -> Result<Box<str>, TagFault> {
         let spaced = part.replace('+', " ");

@@ -1,4 +1,4 @@
-//! Multipart uploads: what can be asked of one, whatever the dialect.
+//! Multipart uploads, independent of the dialect.
 
 use md5::{Digest, Md5};
 
@@ -9,7 +9,7 @@ use super::state::Change;
 use super::vault::{NewObject, Sandbox, random_id};
 
 impl Sandbox {
-    /// Begins an upload; gives back its id.
+    /// Starts a multipart upload. Returns its ID.
     pub(super) fn create_upload(&self, upload: Upload) -> Result<String, Refusal> {
         let mut vault = self.vault();
         vault.state().bucket(&upload.bucket)?;
@@ -18,7 +18,7 @@ impl Sandbox {
         Ok(id.into())
     }
 
-    /// Looks at an upload.
+    /// Returns a multipart upload.
     pub(super) fn upload(&self, id: &str, bucket: &str, key: &str) -> Result<Upload, Refusal> {
         self.view(|state| {
             state.bucket(bucket)?;
@@ -27,12 +27,12 @@ impl Sandbox {
         })
     }
 
-    /// Adds a part that has arrived.
+    /// Adds a part that was received completely.
     pub(super) fn put_part(&self, id: &str, number: u16, arrived: Arrived) -> Result<(), Refusal> {
         let Arrived { body, size, md5 } = arrived;
         let part = Part { size, md5, modified: self.now(), body: body.clone() };
         let mut vault = self.vault();
-        // It may have been completed or given up while the part arrived.
+        // The upload may have been completed or aborted while the part was received.
         let put = if vault.state().uploads.contains_key(id) {
             self.commit(&mut vault, vec![Change::PutPart { id: id.into(), number, part }])
         } else {
@@ -45,9 +45,9 @@ impl Sandbox {
         put
     }
 
-    /// Makes an object of these parts, each with the MD5 that the client believes it has; `min_part` is the least that
-    /// every part but the last must have, in bytes. Gives back the entity tag,
-    /// and the version's id, where there is one to tell.
+    /// Creates an object from the parts in `wanted`, each with the MD5 that the client expects. Every part but the last
+    /// must have at least `min_part` bytes. Returns the entity tag, and the version ID unless the bucket never had
+    /// versioning enabled.
     pub(super) fn complete_upload(
         &self,
         id: &str,
@@ -109,7 +109,7 @@ impl Sandbox {
         Ok(told)
     }
 
-    /// Gives an upload up.
+    /// Aborts a multipart upload.
     pub(super) fn abort_upload(&self, id: &str, bucket: &str, key: &str) -> Result<(), Refusal> {
         self.upload(id, bucket, key)?;
         let mut vault = self.vault();

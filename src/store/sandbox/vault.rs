@@ -1,4 +1,4 @@
-//! The sandbox itself: one folder, opened, and what can be asked of it. No dialect is spoken here.
+//! An open sandbox and its operations on buckets and objects, independent of the dialect.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -16,14 +16,14 @@ use super::tags::TagsRef;
 use super::{SandboxError, SandboxOptions, fill};
 use crate::files::open_own;
 
-/// The log, below the sandbox's folder.
+/// The file name of the log in the sandbox's folder.
 const LOG: &str = "state.log";
-/// The folder of body files.
+/// The name of the folder of blob files.
 const BODIES: &str = "bodies";
-/// What a process locks while it has the sandbox open.
+/// The file that a process locks while it has the sandbox open.
 const LOCK: &str = "lock";
 
-/// An object store, opened. Clones are the same store.
+/// An open object store. Clones refer to the same store.
 #[derive(Clone)]
 pub struct Sandbox {
     inner: Arc<Inner>,
@@ -33,13 +33,13 @@ struct Inner {
     options: SandboxOptions,
     bodies: Bodies,
     vault: Mutex<Vault>,
-    /// Held for as long as the sandbox is open; the system lets go of it when the process ends, however it ends.
+    /// Locked while the sandbox is open. The operating system releases the lock when the process ends for any reason.
     _lock: Option<File>,
 }
 
 pub(super) struct Vault {
     state: State,
-    /// `None` keeps everything in memory.
+    /// `None` keeps the state only in memory.
     log: Option<Log>,
 }
 
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Sandbox {
     }
 }
 
-/// What a write is to make.
+/// The object that a write creates.
 #[derive(Debug)]
 pub(super) struct NewObject {
     pub(super) size: u64,
@@ -61,40 +61,41 @@ pub(super) struct NewObject {
     pub(super) body: Body,
 }
 
-/// What a delete did.
+/// The result of deleting an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Deleted {
-    /// Whether it made a delete marker, or removed one.
+    /// Whether a delete marker was created or removed.
     pub(super) marker: bool,
-    /// The version that it made or removed, where the bucket was ever versioned.
+    /// The ID of the created or removed version, unless the bucket never had versioning enabled.
     pub(super) id: Option<String>,
 }
 
-/// What became of a request for a restore.
+/// What a request for a restore did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Restored {
-    /// It begins.
+    /// It started a restore, or made an ongoing one faster.
     Accepted,
-    /// The copy was there; it stays for longer, or shorter.
+    /// It changed the expiry date of the copy, which already existed.
     Extended,
 }
 
-/// A restore that was taken on.
+/// A restore that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub(super) restored: Restored,
-    /// The object's class.
+    /// The storage class of the object.
     pub(super) class: Class,
-    /// How fast it is, or was.
+    /// The tier of the restore.
     pub(super) tier: Tier,
 }
 
 impl Sandbox {
-    /// Opens the sandbox in a folder, and makes it where there is none. A fill file is read at first use only.
+    /// Opens the sandbox in a folder, and creates it if necessary. The seed file is read only when the sandbox is
+    /// created.
     ///
     /// # Errors
-    /// When another process has it open, when its files cannot be read or written or are damaged, or when the fill file
-    /// is not valid.
+    /// Returns an error if another process has the sandbox open, if its files are damaged or cannot be read or written,
+    /// or if the seed file is not valid.
     pub fn open(dir: &Path, fill: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
         let io = |doing, path: PathBuf| move |source| SandboxError::Io { doing, path, source };
         fs::create_dir_all(dir).map_err(io("make the folder", dir.to_owned()))?;
@@ -116,17 +117,17 @@ impl Sandbox {
         } else {
             let bodies = Bodies::open(bodies_dir.clone(), std::iter::empty()).map_err(io("open", bodies_dir))?;
             let state = filled(fill, &options, &bodies)?;
-            // The log appears whole, last: a crash before this moment leaves a folder that is filled again.
+            // The log is created last and atomically. After a crash before this point, the folder is seeded again.
             let log = Log::replace(&path, &state).map_err(io("write", path.clone()))?;
             (state, log, bodies)
         };
         Ok(Self::assemble(state, Some(log), bodies, Some(lock), options))
     }
 
-    /// A sandbox that leaves nothing behind.
+    /// Creates a sandbox that stores nothing on disk.
     ///
     /// # Errors
-    /// When the fill file cannot be read or is not valid.
+    /// Returns an error if the seed file cannot be read or is not valid.
     pub fn in_memory(fill: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
         let bodies = Bodies::in_memory();
         let state = filled(fill, &options, &bodies)?;
@@ -138,7 +139,7 @@ impl Sandbox {
         Self { inner: Arc::new(Inner { options, bodies, vault, _lock: lock }) }
     }
 
-    /// How it behaves.
+    /// Returns the options that the sandbox was opened with.
     #[must_use]
     pub fn options(&self) -> &SandboxOptions {
         &self.inner.options
@@ -148,7 +149,7 @@ impl Sandbox {
         (self.inner.options.clock)().into()
     }
 
-    /// Takes in a body; what is not put into an object afterwards must be given back with [`Self::discard`].
+    /// Starts to write a blob. A blob that does not become part of an object must be released with [`Self::discard`].
     pub(super) fn body_writer(&self) -> BodyWriter<'_> {
         self.inner.bodies.writer()
     }
@@ -163,22 +164,22 @@ impl Sandbox {
         self.inner.bodies.read(body, 0..size)
     }
 
-    /// A lock that outlives a panic: every change is whole before and after it.
+    /// Locks the state. The lock ignores poisoning by a panic, because every change is applied as a whole.
     pub(super) fn vault(&self) -> MutexGuard<'_, Vault> {
         self.inner.vault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the state; everything else waits meanwhile.
+    /// Calls a function with the state, which stays locked meanwhile.
     pub(super) fn view<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.vault().state)
     }
 
-    /// Looks at one bucket.
+    /// Calls a function with one bucket.
     pub(super) fn view_bucket<R>(&self, name: &str, look: impl FnOnce(&Bucket) -> R) -> Result<R, Refusal> {
         self.view(|state| Ok(look(state.bucket(name)?)))
     }
 
-    /// Writes changes to the log, makes them, and removes the body files that fall out of use.
+    /// Writes changes to the log, applies them, and removes the blob files that are no longer used.
     pub(super) fn commit(&self, vault: &mut Vault, changes: Vec<Change>) -> Result<(), Refusal> {
         if let Some(log) = &mut vault.log {
             log.append(&changes)?;
@@ -220,7 +221,8 @@ impl Sandbox {
         self.commit(&mut vault, vec![Change::SetBucketAcl { bucket: name.into(), acl }])
     }
 
-    /// Makes an object of a body that has arrived. Gives back the version's id, where there is one to tell.
+    /// Creates an object from a body that was received. Returns the version ID, unless the bucket never had versioning
+    /// enabled.
     pub(super) fn put(
         &self,
         bucket: &str,
@@ -256,18 +258,18 @@ impl Sandbox {
         Ok((Change::Put { bucket: bucket.into(), key: key.into(), version }, told))
     }
 
-    /// Looks at an object for reading.
+    /// Looks up an object for reading.
     pub(super) fn look(&self, target: Target<'_>) -> Result<Seen, Refusal> {
         self.view(|state| state.seen(target))
     }
 
-    /// Opens an object's content: `decide` sees the object and says which bytes.
+    /// Opens the content of an object. `decide` gets the object and returns the range of bytes to read.
     pub(super) fn read<E: From<Refusal>>(
         &self,
         target: Target<'_>,
         decide: impl FnOnce(&Seen) -> Result<Range<u64>, E>,
     ) -> Result<(Seen, Range<u64>, BodyReader), E> {
-        // The file is opened while nobody can remove it.
+        // The file is opened under the lock, so that it cannot be removed before.
         let vault = self.vault();
         let seen = vault.state.seen(target)?;
         let range = decide(&seen)?;
@@ -278,7 +280,7 @@ impl Sandbox {
         Ok((seen, range, reader))
     }
 
-    /// Deletes a version for good, or the current one as the bucket's versioning has it.
+    /// Deletes a version permanently, or deletes the current one according to the bucket's versioning.
     pub(super) fn delete(&self, target: Target<'_>) -> Result<Deleted, Refusal> {
         let mut vault = self.vault();
         let bucket = vault.state.bucket(target.bucket)?;
@@ -296,7 +298,7 @@ impl Sandbox {
             return Ok(Deleted { marker: true, id: told });
         };
         let told = target.version.map(str::to_owned);
-        // What is not there is deleted already: AWS answers that with success.
+        // A version that does not exist counts as deleted: AWS answers with success.
         let Some(version) = versions.iter().find(|version| version.id_str() == named) else {
             return Ok(Deleted { marker: false, id: told });
         };
@@ -306,7 +308,7 @@ impl Sandbox {
         Ok(Deleted { marker, id: told })
     }
 
-    /// Changes something of an object; gives back the version's id, where there is one to tell.
+    /// Modifies an object. Returns the version ID, unless the bucket never had versioning enabled.
     fn change(
         &self,
         target: Target<'_>,
@@ -349,7 +351,7 @@ impl Vault {
     }
 }
 
-/// The id of a new version, and how answers tell it.
+/// Returns the ID of a new version, and the ID to show in responses.
 fn next_id(versioning: Versioning) -> (Option<Box<str>>, Option<String>) {
     match versioning {
         Versioning::Never => (None, None),
@@ -361,7 +363,7 @@ fn next_id(versioning: Versioning) -> (Option<Box<str>>, Option<String>) {
     }
 }
 
-/// Thirty-two letters, digits, dots and underscores, as AWS makes them: nobody should read anything into them.
+/// Returns 32 random letters, digits, dots, and underscores, as AWS does. The ID has no meaning.
 pub(super) fn random_id() -> Box<str> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._";
     (0..32).map(|_| char::from(ALPHABET[usize::from(fastrand::u8(..64))])).collect::<String>().into()
@@ -375,7 +377,7 @@ fn filled(fill: Option<&Path>, options: &SandboxOptions, bodies: &Bodies) -> Res
     Ok(state)
 }
 
-/// Reads a log, and writes it anew where most of it is history.
+/// Reads a log, and rewrites it if most of it is history.
 fn replay(path: &Path) -> Result<(State, Log), SandboxError> {
     let io = |doing| move |source| SandboxError::Io { doing, path: path.to_owned(), source };
     let replayed = Log::open(path).map_err(|error| match error {

@@ -1,4 +1,4 @@
-//! What comes back: read within bounds, and judged once.
+//! Responses: read with limits, and classified once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,21 +23,21 @@ use crate::task::{Fault, FaultClass};
 use crate::timeouts::scaled;
 use crate::web::innermost;
 
-/// The most of a refusal that is read: what tells what is wrong stands in its first kilobyte.
+/// The maximum number of bytes of an error response that are read. The relevant part is in the first kilobyte.
 const MAX_REFUSAL: usize = 64 << 10;
 
-/// How long the rest of a refusal is waited for.
+/// The time limit for reading the rest of an error response.
 const REFUSAL_TIME: Duration = Duration::from_secs(10);
 
-/// A difference between clocks that servers refuse: a little less than the fifteen minutes of AWS and OSS.
+/// The clock difference that servers reject: slightly less than the 15 minutes of AWS and OSS.
 const SKEW: SignedDuration = SignedDuration::from_mins(14);
 
-/// The most that an answer may have.
+/// The maximum size of a response body.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) enum Limit {
-    /// Ten tags, one ACL, or nothing: 64 KiB.
+    /// 64 KiB: ten tags, one ACL, or no body.
     Small,
-    /// A page of a listing, of up to a thousand keys of a kilobyte that are escaped: 16 MiB.
+    /// 16 MiB: a page of a listing, with up to 1,000 escaped keys of one kilobyte.
     Page,
 }
 
@@ -50,15 +50,15 @@ impl Limit {
     }
 }
 
-/// An answer whose body is still on its way.
+/// A response whose body is not read yet.
 pub(super) struct Answer {
     pub(super) head: Parts,
     pub(super) body: Arriving,
-    /// Whether it answers a request that only reads.
+    /// Whether the request only reads.
     pub(super) reads: bool,
 }
 
-/// Whose signature a request has, and of what time.
+/// The credentials and the time that a request was signed with.
 #[derive(Debug)]
 pub(in crate::store) struct Signed {
     pub(super) identity: Arc<Identity>,
@@ -66,39 +66,37 @@ pub(in crate::store) struct Signed {
 }
 
 impl Signed {
-    /// A server's words, without the secrets that it was sent, and no longer than can be kept.
+    /// Removes the secrets that the server received from its text, and truncates the text.
     pub(in crate::store) fn told(&self, words: &str) -> String {
         shortened(&self.identity.hidden_from(words))
     }
 }
 
-/// An answer that is there whole.
+/// A completely read response.
 #[derive(Debug)]
 pub(in crate::store) struct Whole {
-    /// The HTTP status, any 2xx.
+    /// The HTTP status, always 2xx.
     pub(in crate::store) status: u16,
-    /// The headers.
     pub(in crate::store) headers: HeaderMap,
-    /// The body.
     pub(in crate::store) body: Bytes,
-    /// Whether it answers a request that only reads.
+    /// Whether the request only reads.
     reads: bool,
-    /// Whose signature the request had: the server may repeat it.
+    /// The credentials that the request was signed with. The server may repeat them in the response.
     identity: Arc<Identity>,
 }
 
-/// A refusal, and what else it says of the clock.
+/// A rejected request, and what the response says about the clock.
 pub(in crate::store) struct Refused {
-    /// What is told of it.
+    /// The error to return.
     pub(in crate::store) fault: Fault,
     /// The server's time.
     pub(in crate::store) date: Option<Timestamp>,
-    /// Whether the server gave a code.
+    /// Whether the server sent an error code.
     pub(in crate::store) has_code: bool,
 }
 
 impl Answer {
-    /// Reads a success whole.
+    /// Reads a successful response completely. Every other response becomes an error.
     pub(super) async fn whole(
         mut self,
         dialect: Dialect,
@@ -126,7 +124,7 @@ impl Answer {
                 return Err(Refused::alone(fault));
             }
         };
-        // Some servers must begin to answer before they know whether they can carry the request out.
+        // Some servers must start the response before they know whether the request succeeds.
         if is_error(&body) {
             let document = ErrorDocument::read(&body, signed);
             return Err(document.refused(status, &self.head.headers, dialect, signed, in_words()));
@@ -135,7 +133,7 @@ impl Answer {
         Ok(Whole { status, headers: self.head.headers, body, reads: self.reads, identity })
     }
 
-    /// Hands on a success whose body is still on its way.
+    /// Returns a successful response with its body as a stream. Every other response becomes an error.
     pub(super) async fn opened(
         self,
         dialect: Dialect,
@@ -149,7 +147,7 @@ impl Answer {
     }
 
     async fn refused(mut self, dialect: Dialect, signed: &Signed, in_words: &impl Fn() -> String) -> Refused {
-        // A refusal that does not come whole is told by its status.
+        // If the body cannot be read completely, the status alone describes the error.
         let body = match timeout(scaled(REFUSAL_TIME), read(&mut self.body, MAX_REFUSAL)).await {
             Ok(Read::Whole(body) | Read::Cut(body)) => body,
             Ok(Read::Broken(_) | Read::Stalled(_)) | Err(_) => Bytes::new(),
@@ -161,10 +159,10 @@ impl Answer {
 
 enum Read {
     Whole(Bytes),
-    /// Longer than the limit; the connection is given up with the rest.
+    /// Longer than the limit. The connection is closed with the rest unread.
     Cut(Bytes),
     Broken(String),
-    /// The server has fallen silent, or as good as.
+    /// The server sends nothing, or almost nothing.
     Stalled(String),
 }
 
@@ -179,7 +177,7 @@ async fn read(body: &mut Arriving, limit: usize) -> Read {
         if whole.is_empty() {
             whole = data;
         } else {
-            // Most answers are one piece; one that is not is put together.
+            // Most responses arrive in one piece. The pieces of a longer one are joined.
             let mut joined = whole.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
             joined.extend_from_slice(&data);
             whole = joined.freeze();
@@ -198,28 +196,29 @@ impl Refused {
 }
 
 impl Whole {
-    /// `ETag` and length of an answer to HEAD. They may be told, so that secrets which a server repeats there are hidden.
+    /// Returns the `ETag` and length from a HEAD response. They may be shown, so secrets that the server repeats in
+    /// them are hidden.
     pub(super) fn content_mark(&self) -> ContentMark {
         let text = |name| self.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let etag = text(ETAG).map(|etag| shortened(&self.identity.hidden_from(etag)).into());
         ContentMark { etag, size: text(CONTENT_LENGTH).and_then(|size| size.parse().ok()) }
     }
 
-    /// The fault of a success whose document is not the one that was asked for. To read again would bring the same, unless the
-    /// end of the body was not marked, so that it may have been cut off.
+    /// Returns the error for a success whose document is not the requested one. Reading it again would give the same
+    /// result, unless the end of the body was not marked and the body may have been truncated.
     pub(in crate::store) fn unreadable(&self, why: &str, in_words: String) -> Fault {
         let marked = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|header| self.headers.contains_key(header));
         let make = if marked && self.reads { another } else { unreadable };
         Fault { headers: self.object_headers(), ..make(self.status, why, in_words) }
     }
 
-    /// Which headers of an object itself it has.
+    /// Returns the object headers in the response.
     pub(super) fn object_headers(&self) -> ObjectHeaders {
         object_headers(&self.headers)
     }
 }
 
-/// Which headers of an object itself an answer has.
+/// Returns the object headers among these headers.
 pub(super) fn object_headers(headers: &HeaderMap) -> ObjectHeaders {
     let mut found = ObjectHeaders::default();
     let names = [
@@ -241,7 +240,7 @@ pub(super) fn object_headers(headers: &HeaderMap) -> ObjectHeaders {
     found
 }
 
-/// A success that came whole, and is not what was asked for.
+/// Builds the error for a success that was received completely but is not the requested document.
 fn another(status: u16, why: &str, in_words: String) -> Fault {
     let message = format!("the answer could not be read: {why}");
     let mut fault = Fault::unanswered(FaultClass::Rejected, "UnexpectedDocument", &shortened(&message), in_words);
@@ -249,7 +248,8 @@ fn another(status: u16, why: &str, in_words: String) -> Fault {
     fault
 }
 
-/// A success that cannot be read may be one: look before doing it again.
+/// Builds the error for a success that cannot be read. The request may have been executed: check the state before
+/// repeating it.
 fn unreadable(status: u16, why: &str, in_words: String) -> Fault {
     let message = format!("the answer could not be read: {why}");
     let mut fault = Fault::unanswered(FaultClass::Ambiguous, "UnreadableAnswer", &shortened(&message), in_words);
@@ -258,15 +258,16 @@ fn unreadable(status: u16, why: &str, in_words: String) -> Fault {
 }
 
 impl Wire {
-    /// The fault of a refusal: clock and credentials are put right first, where they are what was refused.
+    /// Returns the error of a rejected request. Corrects the clock or renews the credentials first, if they were the
+    /// reason.
     ///
-    /// Of several requests that were under way with the same wrong time, or the same credentials, the first puts it right;
-    /// all of them are worth sending again.
+    /// If several requests in flight were signed with the same wrong time or the same credentials, the first one
+    /// corrects it, and all of them can be retried.
     pub(in crate::store) async fn judged(&self, refused: Refused, signed: &Signed) -> Fault {
         let Refused { mut fault, date, has_code } = refused;
         if let Some(date) = date {
             let off = date.duration_since(signed.at).abs();
-            // An answer to HEAD has no code, so that only the server's clock tells.
+            // A response to HEAD has no error code, so only the server's clock shows the reason.
             let skewed = fault.code == "RequestTimeTooSkewed" || (fault.status == Some(403) && !has_code && off > SKEW);
             if skewed {
                 self.clock.put_right(date);
@@ -279,7 +280,8 @@ impl Wire {
             let region = &self.region;
             fault.message = shortened(&format!("{}; requests are signed for the region {region}", fault.message));
         }
-        // An answer to HEAD has no code either: there the credentials are what is wrong where they are known to be spent.
+        // A response to HEAD has no error code here either. The credentials are the reason if they are known to be
+        // expired or rejected.
         let codeless = !has_code && matches!(fault.status, Some(400 | 401 | 403));
         if may_be_renewed(&fault.code) || (codeless && self.identities.is_spent(&signed.identity)) {
             let renewed = self.identities.renew(&signed.identity, &fault.code).await;
@@ -289,14 +291,14 @@ impl Wire {
     }
 }
 
-/// Whether a refusal of credentials with this code is about how the request was signed with them, and for what region.
+/// Returns whether this error code for rejected credentials refers to the signature or its region.
 pub(super) fn is_about_signing(code: &str) -> bool {
     let codes =
         ["AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "InvalidArgument", "InvalidRequest"];
     codes.contains(&code)
 }
 
-/// Whether other credentials may be taken where these were not.
+/// Returns whether other credentials may be accepted after this error code.
 fn may_be_renewed(code: &str) -> bool {
     matches!(
         code,

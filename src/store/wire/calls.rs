@@ -1,4 +1,4 @@
-//! The requests about one object.
+//! Requests for one object.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,11 +16,11 @@ use crate::object::{ObjectId, TagSet, VersionId};
 use crate::store::xml::XmlFault;
 use crate::task::Fault;
 
-/// All but RFC 3986's unreserved characters.
+/// Everything except the unreserved characters of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Keeps the last document of tags that was sent, and the last that came: most jobs send the same one for every object,
-/// and most objects of a job have the same tags, or none.
+/// Caches the last request document that was sent, and the last tags that were received. Most jobs send the same
+/// document for every object, and most objects of a job have the same tags or none.
 #[derive(Default)]
 pub(super) struct Documents {
     sent: Mutex<Option<(Call, Payload)>>,
@@ -28,7 +28,7 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// The document of a call, made once as long as the call is the same.
+    /// Returns the payload of a request. Reuses the last one if the request is the same.
     fn of(&self, call: &Call, make: impl FnOnce() -> Payload) -> Payload {
         let mut last = locked(&self.sent);
         match &*last {
@@ -41,7 +41,7 @@ impl Documents {
         }
     }
 
-    /// The tags of an answer, read once as long as the answer is the same.
+    /// Parses the tags of a response. Reuses the last result if the document is the same.
     fn tags(&self, document: &Bytes) -> Result<Option<TagSet>, XmlFault> {
         let mut last = locked(&self.came);
         match &*last {
@@ -55,13 +55,13 @@ impl Documents {
     }
 }
 
-/// What is kept is whole at every moment, so that a poisoned lock is as good.
+/// The cached value is complete at every moment, so a poisoned lock is safe to use.
 fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wire {
-    /// Sends the request of a call.
+    /// Sends a request for one object.
     pub(in crate::store) async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
         let (method, resource) = call.request();
         let query = query(resource, object.version.as_ref());
@@ -95,7 +95,7 @@ impl Wire {
         }
     }
 
-    /// What HEAD would say of an object whose content is the body of a call's request.
+    /// Returns the `ETag` and size that HEAD would report for an object whose content is the body of this request.
     pub(in crate::store) fn body_mark(&self, call: &Call) -> ContentMark {
         match call {
             Call::PutTags(_) | Call::PutAcl(_) | Call::Restore(_) => self.payload(call).mark(),
@@ -116,7 +116,7 @@ impl Wire {
     }
 }
 
-/// Whether an object's tags are refused because it has none, as some servers do.
+/// Returns whether the error only means that the object has no tags. Some servers respond this way.
 fn is_no_tag_set(fault: &Fault) -> bool {
     fault.status == Some(404) && matches!(fault.code.as_str(), "NoSuchTagSet" | "NoSuchTagSetError")
 }
@@ -129,10 +129,10 @@ fn document<T>(read: Result<Option<T>, XmlFault>) -> Result<T, String> {
     }
 }
 
-/// The query of a sub-resource, of one version where there is one.
+/// Returns the query for a subresource, with the version ID if there is one.
 pub(in crate::store) fn query(resource: &'static str, version: Option<&VersionId>) -> Cow<'static, str> {
     let Some(version) = version else { return Cow::Borrowed(resource) };
     let joint = if resource.is_empty() { "" } else { "&" };
-    // The names are in their order: every sub-resource comes before `versionId`.
+    // Sorted by name: every subresource comes before `versionId`.
     Cow::Owned(format!("{resource}{joint}versionId={}", utf8_percent_encode(version.as_str(), ENCODED)))
 }

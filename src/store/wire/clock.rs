@@ -1,4 +1,4 @@
-//! The time that requests are signed at: this machine's, put right by the server's where they differ too much.
+//! The clock for signatures: this machine's time, corrected by the server's time if the difference is too large.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,18 +7,18 @@ use http::HeaderValue;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// A difference that no server minds: AWS and OSS refuse from fifteen minutes on.
+/// A clock difference that every server accepts. AWS and OSS reject 15 minutes or more.
 pub(super) const TOLERATED: SignedDuration = SignedDuration::from_secs(60);
 
-/// A clock that can be put right.
+/// A clock that can be adjusted to a server's time.
 #[derive(Debug)]
 pub struct Clock {
-    /// Seconds that the server is ahead of this machine.
+    /// The number of seconds by which the server's clock is ahead of this machine's.
     ahead: AtomicI64,
     last: Mutex<(i64, Stamp)>,
 }
 
-/// A moment, as signatures write it: `20130524T000000Z`.
+/// A time in the format of signatures: `20130524T000000Z`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(HeaderValue);
 
@@ -30,17 +30,17 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Now, as the server sees it, as finely as this machine's clock has it.
+    /// Returns the current time of the server, with the resolution of this machine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let ahead = SignedDuration::from_secs(self.ahead.load(Ordering::Relaxed));
         Timestamp::now().saturating_add(ahead).unwrap_or(Timestamp::MAX)
     }
 
-    /// A moment, as signatures write it.
+    /// Returns a time in the format of signatures. The result for the last second is cached.
     #[must_use]
     pub fn stamp(&self, now: Timestamp) -> Stamp {
-        // What is kept is whole at every moment, so a poisoned lock is as good.
+        // The cached value is complete at every moment, so a poisoned lock is safe to use.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 != now.as_second() {
             *last = (now.as_second(), Stamp::of(now));
@@ -48,7 +48,8 @@ impl Clock {
         last.1.clone()
     }
 
-    /// Goes by the server's time from now on; whether that changes anything.
+    /// Adjusts the clock to the server's time. Returns whether the correction changed by more than a tolerated
+    /// difference.
     pub fn put_right(&self, server: Timestamp) -> bool {
         let ahead = server.as_second().saturating_sub(Timestamp::now().as_second());
         let before = self.ahead.swap(ahead, Ordering::Relaxed);
@@ -57,7 +58,7 @@ impl Clock {
 }
 
 impl Stamp {
-    /// A moment, to the second, in UTC. Years that do not have four digits become the year 9999.
+    /// Formats a time in UTC, to the second.
     #[must_use]
     pub fn of(at: Timestamp) -> Self {
         let time = at.to_zoned(TimeZone::UTC).datetime();
@@ -76,23 +77,23 @@ impl Stamp {
                 value /= 10;
             }
         }
-        // Digits and two letters.
+        // The text contains only digits and two letters.
         Self(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("")))
     }
 
-    /// `20130524T000000Z`.
+    /// Returns the time, such as `20130524T000000Z`.
     #[must_use]
     pub fn time(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// `20130524`.
+    /// Returns the date, such as `20130524`.
     #[must_use]
     pub fn date(&self) -> &str {
         self.time().split_at(8).0
     }
 
-    /// As the value of a header.
+    /// Returns the time as a header value.
     #[must_use]
     pub fn value(&self) -> &HeaderValue {
         &self.0

@@ -1,4 +1,4 @@
-//! What S3 and OSS call the same things, and where their documents differ.
+//! The differences between S3 and OSS: header names and documents.
 
 use http::{HeaderMap, HeaderName};
 use jiff::fmt::rfc2822;
@@ -6,24 +6,24 @@ use jiff::fmt::rfc2822;
 use crate::object::{Acl, Restoration, RestoreRequest, StorageClass, TagSet};
 use crate::store::xml::{self, XmlFault};
 
-/// Whose API is spoken.
+/// The API that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Dialect {
-    /// AWS S3's, and that of all who imitate it.
+    /// AWS S3 and S3-compatible servers.
     S3,
-    /// Alibaba Cloud OSS's own.
+    /// Alibaba Cloud OSS's native API.
     Oss,
 }
 
-/// Names of headers.
+/// The header names of a dialect.
 pub(in crate::store) struct Names {
-    /// Sets an object's predefined ACL.
+    /// The request header that sets a canned object ACL.
     pub(in crate::store) acl: HeaderName,
-    /// The server's id of a request.
+    /// The response header with the server's ID of the request.
     pub(in crate::store) request_id: &'static str,
-    /// The class, in an answer to HEAD.
+    /// The storage class in a HEAD response.
     pub(in crate::store) storage_class: &'static str,
-    /// How far a restore is, in an answer to HEAD.
+    /// The restore state in a HEAD response.
     pub(in crate::store) restore: &'static str,
 }
 
@@ -41,11 +41,11 @@ static OSS: Names = Names {
     restore: "x-oss-restore",
 };
 
-/// The group that stands for everyone in S3's grants.
+/// The group that contains everyone, in S3's grants.
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 
 impl Dialect {
-    /// The names of its headers.
+    /// Returns the header names of the dialect.
     pub(in crate::store) fn names(self) -> &'static Names {
         match self {
             Self::S3 => &S3,
@@ -53,7 +53,7 @@ impl Dialect {
         }
     }
 
-    /// The document that sets tags.
+    /// Builds the document that sets tags.
     pub(super) fn tagging(self, tags: &TagSet) -> String {
         let mut document = format!("<Tagging{}><TagSet>", self.namespace());
         for (key, value) in tags.iter() {
@@ -67,7 +67,7 @@ impl Dialect {
         document
     }
 
-    /// The document that asks for a restore.
+    /// Builds the document that requests a restore.
     pub(super) fn restore(self, request: RestoreRequest) -> String {
         let parameters = match self {
             Self::S3 => "GlacierJobParameters",
@@ -86,7 +86,7 @@ impl Dialect {
         }
     }
 
-    /// The ACL of an answer; `None` where the document is another one.
+    /// Parses the ACL in a response. Returns `None` if it is a different document.
     pub(super) fn read_acl(self, document: &[u8]) -> Result<Option<Acl>, XmlFault> {
         match self {
             Self::S3 => read_grants(document),
@@ -94,7 +94,7 @@ impl Dialect {
         }
     }
 
-    /// The class of an object of which none is said: S3 leaves it out where it is this one.
+    /// Returns the storage class of an object whose response names none. S3 omits the standard class.
     pub(super) fn standard_class(self) -> &'static str {
         match self {
             Self::S3 => "STANDARD",
@@ -102,7 +102,7 @@ impl Dialect {
         }
     }
 
-    /// Class and restoration of an answer to HEAD.
+    /// Returns the storage class and restore state from a HEAD response.
     pub(super) fn read_head(self, headers: &HeaderMap) -> (StorageClass, Restoration) {
         let names = self.names();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -111,7 +111,7 @@ impl Dialect {
     }
 }
 
-/// The tags of an answer; `None` where the document is another one.
+/// Parses the tags in a response. Returns `None` if it is a different document.
 pub(super) fn read_tags(document: &[u8]) -> Result<Option<TagSet>, XmlFault> {
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let (mut tags, mut whole) = (TagSet::default(), false);
@@ -131,14 +131,14 @@ pub(super) fn read_tags(document: &[u8]) -> Result<Option<TagSet>, XmlFault> {
         path if path.ends_with("/Tag") => fault = Some(XmlFault::Stray("Tag")),
         _ => {}
     })?;
-    // What was left out here would be removed from the object when its tags are written back.
+    // A tag that is skipped here would be removed from the object when its tags are written back.
     match fault {
         Some(why) if whole => Err(why),
         _ => Ok(whole.then_some(tags)),
     }
 }
 
-/// A tag of what its element holds: one key, and one value that may be empty and may be left out.
+/// Builds a tag from the contents of its element: exactly one key, and at most one value, which may be empty.
 fn one_tag(keys: Vec<String>, values: Vec<String>) -> Result<(String, String), XmlFault> {
     let [key] = <[String; 1]>::try_from(keys).map_err(|_| XmlFault::NotOne("Tag", "Key"))?;
     if key.is_empty() {
@@ -151,7 +151,7 @@ fn one_tag(keys: Vec<String>, values: Vec<String>) -> Result<(String, String), X
     }
 }
 
-/// The predefined ACL that stands for S3's grants.
+/// Parses S3's grants and returns the canned ACL that they are equivalent to.
 fn read_grants(document: &[u8]) -> Result<Option<Acl>, XmlFault> {
     let (mut owner, mut id, mut uri, mut permission) = (String::new(), String::new(), String::new(), String::new());
     let mut grants = Vec::new();
@@ -170,14 +170,14 @@ fn read_grants(document: &[u8]) -> Result<Option<Acl>, XmlFault> {
     let (mut full, mut read, mut write, mut other) = (false, false, false, false);
     for [id, uri, permission] in &grants {
         match permission.as_str() {
-            // MinIO names neither the owner nor the grantee.
+            // MinIO sends neither the ID of the owner nor that of the grantee.
             "FULL_CONTROL" if uri.is_empty() && *id == owner => full = true,
             "READ" if uri == ALL_USERS => read = true,
             "WRITE" if uri == ALL_USERS => write = true,
             _ => other = true,
         }
     }
-    // Without the owner's grant it is none of the predefined ones either.
+    // Without the owner's full control it is not a canned ACL either.
     let acl = match (read, write, other || !full) {
         (false, false, false) => Acl::Private,
         (true, false, false) => Acl::PublicRead,
@@ -198,7 +198,7 @@ fn read_oss_acl(document: &[u8]) -> Result<Option<Acl>, XmlFault> {
     Ok(acl)
 }
 
-/// Reads how far a restore is: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="<RFC 1123 date>"`.
+/// Parses the restore state: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="<RFC 1123 date>"`.
 fn restoration(header: &str) -> Restoration {
     if header.contains(r#"ongoing-request="true""#) {
         return Restoration::InProgress;
@@ -210,7 +210,8 @@ fn restoration(header: &str) -> Restoration {
     }
 }
 
-/// Escapes markup, and control characters, which a reader would take for other white space.
+/// Appends the text with markup and control characters escaped. A parser would replace unescaped control characters
+/// with other white space.
 fn push_escaped(text: &str, to: &mut String) {
     for character in text.chars() {
         match character {
@@ -270,7 +271,7 @@ mod tests {
             read_tags(b"<Tagging><Tag><Key>a</Key><Value>1</Value></Tag></Tagging>"),
             Err(XmlFault::Stray("Tag"))
         );
-        // One that lacks its key does not take that of the one before.
+        // A tag without a key must not get the key of the previous tag.
         assert_eq!(read("<Tag><Key>a</Key></Tag><Tag><Value>1</Value></Tag>"), Err(no_key));
     }
 

@@ -1,4 +1,4 @@
-//! Requests to a host that is no bucket's, such as one that hands out credentials: few, small, and bounded.
+//! Requests to a host that is not a store, such as an STS: few, small, and limited in size.
 
 use std::fmt;
 use std::io;
@@ -16,31 +16,31 @@ use super::outgoing::Outgoing;
 use crate::timeouts::TimedOut;
 use crate::web::{Connector, innermost};
 
-/// The most that an answer may have.
+/// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// A host that is asked for something now and then. Follows no redirect.
+/// A client for occasional requests to one host. Does not follow redirects.
 pub(in crate::store) struct Errand {
     host: Arc<Host>,
     authority: String,
 }
 
-/// Why no answer came.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::store) enum NoAnswer {
-    /// There is no connection; nothing was sent.
+    /// The connection could not be established. Nothing was sent.
     #[error("{0}")]
     Unconnected(String),
-    /// It may have arrived.
+    /// The server may have received the request.
     #[error("no answer could be read: {0}")]
     Unread(String),
 }
 
 impl Errand {
-    /// Errands to the host of this URL, which has neither path nor query.
+    /// Creates a client for the host of this URL, which has no path and no query.
     ///
     /// # Errors
-    /// When the system has no certificates to check the host by, or the URL is none.
+    /// Returns an error if the system has no CA certificates to verify the host with, or if the URL is invalid.
     pub(in crate::store) fn new(endpoint: &str) -> io::Result<Self> {
         let url: Uri = endpoint.parse().map_err(io::Error::other)?;
         let authority = url.authority().map(ToString::to_string).unwrap_or_default();
@@ -48,15 +48,15 @@ impl Errand {
         Ok(Self { host: Arc::new(Host::new(connector, url)), authority })
     }
 
-    /// Host and port, as in the `Host` header.
+    /// Returns host and port, as in the `Host` header.
     pub(in crate::store) fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Sends a request, and reads its answer whole, whatever it is. How long that may take is for the caller to say.
+    /// Sends a request and reads the whole response, with any status. The caller bounds the time.
     ///
     /// # Errors
-    /// When no answer comes, or none that ends within 64 KiB.
+    /// Returns an error if there is no response, or if its body exceeds 64 KiB.
     pub(in crate::store) async fn run(&self, request: Request<Bytes>) -> Result<(Parts, Bytes), NoAnswer> {
         let mut request = request.map(Outgoing::from);
         for _ in 0..MAX_LANES {

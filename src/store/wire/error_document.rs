@@ -1,4 +1,4 @@
-//! What a server says is wrong: the document of an error, and the headers around it.
+//! Error responses: the error document and the headers.
 
 use http::HeaderMap;
 use jiff::fmt::rfc2822;
@@ -9,7 +9,7 @@ use crate::store::fault::Refusal;
 use crate::store::xml;
 use crate::task::Fault;
 
-/// What an error document says.
+/// The elements of an error document that are used.
 #[derive(Default)]
 pub(super) struct ErrorDocument {
     code: String,
@@ -22,10 +22,10 @@ pub(super) struct ErrorDocument {
 }
 
 impl ErrorDocument {
-    /// Takes what it can from a document that may be cut or no document at all.
+    /// Reads as much as possible from a body that may be truncated or not a document at all.
     pub(super) fn read(body: &[u8], signed: &Signed) -> Self {
         let mut document = Self::default();
-        // What came before the fault stands.
+        // Everything before a parse error is kept.
         let _ = xml::read(body, |path, text| {
             let to = match path {
                 "Error/Code" => &mut document.code,
@@ -37,7 +37,7 @@ impl ErrorDocument {
                 "Error/ServerTime" => &mut document.server_time,
                 _ => return,
             };
-            // Once for each: what is repeated in one answer is looked through once.
+            // The first value is kept, so that a value repeated in one document is scanned for secrets only once.
             if to.is_empty() {
                 *to = signed.told(text);
             }
@@ -45,7 +45,7 @@ impl ErrorDocument {
         document
     }
 
-    /// As a refusal with this status and these headers.
+    /// Builds the rejection from the document, the status and the headers.
     pub(super) fn refused(
         mut self,
         status: u16,
@@ -77,13 +77,13 @@ impl ErrorDocument {
             retry_after: headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()),
         };
         let date = rfc2822::parse(text("date")).ok().map(|date| date.timestamp());
-        // A refusal of the time says what time it is, where no header does.
+        // A response that rejects the time contains the server's time, even without a `Date` header.
         let date = date.or_else(|| self.server_time.trim().parse().ok());
         let fault = Fault { headers: object_headers(headers), ..refusal.fault(in_words) };
         Refused { fault, date, has_code: !self.code.is_empty() }
     }
 
-    /// The message, and where the bucket is, if the server says that it is elsewhere.
+    /// Returns the message, with the location of the bucket if the server reports that it is elsewhere.
     fn with_place(&self, status: u16) -> String {
         if is_about_signing(&self.code) && !self.region.is_empty() {
             let said = format!("{} (the server expects the region {})", self.message, self.region);
@@ -106,7 +106,7 @@ impl ErrorDocument {
     }
 }
 
-/// Whether a body is an error document, by its root.
+/// Returns whether a body is an error document, by its root element.
 pub(super) fn is_error(body: &[u8]) -> bool {
     let mut rest = body.trim_ascii_start();
     if rest.starts_with(b"<?xml") {

@@ -1,4 +1,4 @@
-//! One host, and the connections to it that wait for their next request.
+//! One host, and its idle connections.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,21 +9,21 @@ use super::lane::Lane;
 use crate::timeouts::{Seconds, scaled};
 use crate::web::{CONNECT_TIMEOUT, Connector, innermost};
 
-/// Connections that are kept for later. No plan has more objects in flight.
+/// The maximum number of idle connections that are kept. No plan allows more objects in flight.
 const MAX_IDLE: usize = 4096;
 
-/// Why a connection could not be made. The server cannot have seen a request.
+/// Why a connection could not be established. The server cannot have received a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectFault {
-    /// The time is up.
+    /// The time limit was exceeded.
     #[error("no connection to {host} within {}", Seconds(*.within))]
     TimedOut { host: String, within: Duration },
-    /// The name has no address, nobody listens, or the encryption could not be agreed on.
+    /// The name does not resolve, the server does not accept the connection, or the TLS handshake fails.
     #[error("{0}")]
     Failed(String),
 }
 
-/// One host.
+/// The connection pool of one host.
 pub(in crate::store) struct Host {
     connector: Connector,
     url: Uri,
@@ -31,26 +31,26 @@ pub(in crate::store) struct Host {
 }
 
 impl Host {
-    /// The host at a URL.
+    /// Creates the pool for the host of a URL.
     pub(super) fn new(connector: Connector, url: Uri) -> Self {
         Self { connector, url, idle: Mutex::default() }
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub(super) fn authority(&self) -> &str {
         self.url.authority().map_or("", http::uri::Authority::as_str)
     }
 
-    /// A connection that is free: the one that was used last, or a new one.
+    /// Returns an idle connection, the most recently used one first, or opens a new one.
     pub(super) async fn lane(&self) -> Result<Lane, ConnectFault> {
         while let Some(mut lane) = self.take() {
-            // What has come on it meanwhile is known once the runtime has looked.
+            // The runtime must run once before data that arrived in the meantime is visible.
             tokio::task::yield_now().await;
             if lane.is_free() {
                 return Ok(lane);
             }
         }
-        // Boxed, as hardly a request connects: what each of them carries along is small without it.
+        // Boxed, because few requests open a connection: this keeps the future of every request small.
         let connecting = Box::pin(async {
             let io = self.connector.connect(self.url.clone()).await.map_err(|error| innermost(&*error))?;
             let mut lane = Lane::new(io).await.map_err(|error| innermost(&error))?;
@@ -66,7 +66,7 @@ impl Host {
         }
     }
 
-    /// Keeps a connection for later.
+    /// Keeps a connection for a later request.
     pub(super) fn give_back(&self, lane: Lane) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {

@@ -1,4 +1,4 @@
-//! Who signs: the credentials in force, renewed before they expire and once they are refused.
+//! The credentials that requests are signed with: renewed before they expire and after they are rejected.
 
 mod renewal;
 
@@ -19,21 +19,22 @@ use crate::web::innermost;
 pub use renewal::NoCredentials;
 use renewal::{Renewal, Standing};
 
-/// How long a request waits for credentials: less than it may take in all, so that a provider that gives none is told from
-/// a server that does not answer.
+/// The maximum time that a request waits for credentials. It is shorter than the time limit of the request itself, so
+/// that a provider without credentials can be told apart from a server that does not respond.
 const PATIENCE: Duration = Duration::from_secs(27);
 
-/// How long a provider may take, such as a process whose credentials assume a role. Mostly nobody waits for it.
+/// The time limit for the provider, for example for a process whose credentials assume a role. Usually no request
+/// waits for it.
 const ATTEMPT: Duration = Duration::from_secs(90);
 
-/// Credentials, ready to sign with.
+/// Credentials in the form that signing needs.
 pub struct Identity {
     credentials: Credentials,
     token: Option<HeaderValue>,
 }
 
 impl Identity {
-    /// Makes them ready.
+    /// Prepares credentials for signing.
     #[must_use]
     pub fn new(credentials: Credentials) -> Self {
         let token = credentials.session_token().and_then(|token| HeaderValue::from_str(token).ok());
@@ -56,7 +57,7 @@ impl Identity {
         self.token.as_ref()
     }
 
-    /// A server's words without the secrets of these credentials.
+    /// Removes the secrets of these credentials from text that a server sent.
     pub(super) fn hidden_from(&self, text: &str) -> String {
         without_secrets(text, &self.credentials)
     }
@@ -66,22 +67,22 @@ impl Identity {
     }
 }
 
-/// A server's words without the secrets of whom it speaks to: one that finds a signature wrong may repeat all that was
-/// signed, and that is the session token as well. What is behind all that is kept of a text is left out.
+/// Removes the secrets of these credentials from text that a server sent, and truncates it. A server that rejects a
+/// signature may repeat everything that was signed, including the session token.
 pub(in crate::store) fn without_secrets(text: &str, credentials: &Credentials) -> String {
     let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
     let secrets: Vec<_> = secrets.into_iter().flatten().collect();
     redacted(text, &secrets, MAX_MESSAGE)
 }
 
-/// Without a word of what is secret.
+/// Prints no secrets.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
 
-/// Has credentials, and gets new ones in time. Clones share them.
+/// Provides credentials, and renews them in time. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Identities(Arc<Shared>);
 
@@ -89,12 +90,12 @@ pub struct Identities(Arc<Shared>);
 struct Shared {
     provider: SharedCredentialsProvider,
     renewal: Mutex<Renewal>,
-    /// Told of the end of each attempt.
+    /// Notified at the end of each attempt.
     ended: watch::Sender<()>,
 }
 
-/// An attempt at the provider. Its end is told to those who wait for it even where it is cut off, by the end of the
-/// runtime that it runs on.
+/// An attempt to get credentials from the provider. Waiting requests are notified of its end even if it is cancelled
+/// by the shutdown of the runtime that it runs on.
 struct Attempt {
     shared: Arc<Shared>,
     answer: Option<Result<Credentials, NoCredentials>>,
@@ -116,21 +117,21 @@ impl Drop for Attempt {
 }
 
 impl Identities {
-    /// What this provider gives.
+    /// Creates the cache for this provider.
     #[must_use]
     pub fn new(provider: SharedCredentialsProvider) -> Self {
         let (renewal, ended) = (Mutex::default(), watch::Sender::new(()));
         Self(Arc::new(Shared { provider, renewal, ended }))
     }
 
-    /// The credentials to sign with now. Waits for the provider only where those that are held have expired or were
-    /// refused, and half a minute at most.
+    /// Returns the credentials to sign with now. Waits for the provider only if the current credentials have expired
+    /// or were rejected, and at most 27 seconds.
     ///
     /// # Errors
-    /// When there are none, and the provider gives none.
+    /// Returns an error if there are no valid credentials and the provider returns none.
     pub async fn current(&self) -> Result<Arc<Identity>, NoCredentials> {
         let deadline = Instant::now() + scaled(PATIENCE);
-        // From before the first look, so that no end is missed.
+        // Subscribed before the first check, so that no notification is missed.
         let mut ended = self.0.ended.subscribe();
         loop {
             match self.standing() {
@@ -144,15 +145,15 @@ impl Identities {
         }
     }
 
-    /// Asks for new credentials because the service refuses these, with this code. Whether there are any that it has not
-    /// refused.
+    /// Requests new credentials because the service rejected these with this error code. Returns whether there are
+    /// credentials that it has not rejected.
     pub async fn renew(&self, refused: &Identity, code: &str) -> bool {
         self.0.lock().refuse(refused, code);
         self.current().await.is_ok_and(|identity| !identity.same_as(refused))
     }
 
-    /// The credentials that are held, unless they have expired or were refused. Where they are due, the provider is asked
-    /// for others meanwhile.
+    /// Returns the current credentials, unless they have expired or were rejected. If they are due for renewal, the
+    /// provider is queried in the background.
     pub(super) fn in_force(&self) -> Option<Arc<Identity>> {
         match self.standing() {
             Standing::Use(identity) | Standing::UseAndAsk(identity) => Some(identity),
@@ -160,17 +161,17 @@ impl Identities {
         }
     }
 
-    /// Whether these credentials have expired, were refused, or are no longer those that are signed with.
+    /// Returns whether these credentials have expired, were rejected, or were replaced.
     pub(super) fn is_spent(&self, identity: &Identity) -> bool {
         self.0.lock().is_spent(identity, SystemTime::now())
     }
 
-    /// What to do now; an attempt that this calls for is started.
+    /// Returns what to do now, and starts the attempt if that is part of it.
     fn standing(&self) -> Standing {
         let standing = self.0.lock().standing(SystemTime::now(), Instant::now());
         if matches!(standing, Standing::Ask | Standing::UseAndAsk(_)) {
             let mut attempt = Attempt { shared: Arc::clone(&self.0), answer: None };
-            // Of its own, so that it outlives the request that started it.
+            // A separate task, so that it outlives the request that started it.
             tokio::spawn(async move {
                 let answer = attempt.shared.ask().await;
                 attempt.comes_to(answer);
@@ -189,7 +190,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Renewal> {
-        // What is held is whole at every moment, so a poisoned lock is as good.
+        // The value is complete at every moment, so a poisoned lock is safe to use.
         self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

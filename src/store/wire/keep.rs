@@ -1,4 +1,4 @@
-//! Making an object that must be new, and removing one.
+//! Conditional writes, and deletes.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>,
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/putobject> (`x-oss-forbid-overwrite`).
 
@@ -15,10 +15,10 @@ use crate::store::Created;
 use crate::task::Fault;
 
 impl Wire {
-    /// Makes an object, unless there is one of its name.
+    /// Creates an object, unless its key already exists.
     ///
     /// # Errors
-    /// Whatever is neither, classified.
+    /// Returns a classified error for every response other than success and a failed condition.
     pub(in crate::store) async fn create(&self, bucket: &Bucket, key: &Key, content: Bytes) -> Result<Created, Fault> {
         let condition = match self.dialect {
             Dialect::S3 => (IF_NONE_MATCH, HeaderValue::from_static("*")),
@@ -33,10 +33,10 @@ impl Wire {
         }
     }
 
-    /// Removes an object.
+    /// Deletes an object. Succeeds if the object does not exist.
     ///
     /// # Errors
-    /// Whatever is not that, classified.
+    /// Returns a classified error for every other response.
     pub(in crate::store) async fn remove(&self, bucket: &Bucket, key: &Key) -> Result<(), Fault> {
         let payload = Payload::none();
         let ask = Ask { method: "DELETE", bucket, key: Some(key), query: "", headers: Vec::new(), payload };
@@ -47,10 +47,10 @@ impl Wire {
     }
 }
 
-/// What a refusal says of the object, where it says that.
+/// Returns the outcome that an error response stands for, or `None` if it is a real error.
 ///
-/// A 409 `ConditionalRequestConflict` says that another request about this name, to create or to delete, was under way at the
-/// same time. Nothing was written; AWS and others say to try again.
+/// A 409 `ConditionalRequestConflict` means that another request to create or delete the same key was in progress.
+/// Nothing was written. AWS and others recommend a retry.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html#conditional-error-response>
 fn refused_as(fault: &Fault) -> Option<Created> {
     match (fault.status, fault.code.as_str()) {

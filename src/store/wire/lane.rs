@@ -1,7 +1,7 @@
-//! One connection, which carries one request at a time and is driven by whoever waits for its answer.
+//! One connection. It carries one request at a time and is driven by the task that waits for the response.
 //!
-//! hyper's usual way is a task for each connection, which costs two more wake-ups a request. A request that is dropped
-//! takes its connection with it, so that an answer can never be taken for another request's.
+//! hyper normally uses one task per connection, which costs two more wake-ups per request. Dropping a request closes
+//! its connection, so that a response can never be assigned to another request.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -19,15 +19,16 @@ use super::outgoing::Outgoing;
 use crate::timeouts::{self, SILENCE, StallWatch, Stalled, scaled};
 use crate::web::{Io, speaks_first};
 
-/// The most bytes that a head may have. Servers send a few hundred.
+/// The maximum size of a response head, in bytes. Servers send a few hundred.
 const MAX_HEAD: usize = 64 << 10;
 
-/// How much of a body may still be on its way when the last of it was taken, and how fast that goes at least, in bytes a
-/// second: the system's buffers hide it from us.
+/// The maximum number of bytes of a body that may still be in transit when the connection has accepted all of it, and
+/// the minimum rate at which they are sent, in bytes per second. The buffers of the operating system hide this
+/// progress.
 const UNDERWAY: u64 = 4 << 20;
 const DRAIN_RATE: u64 = 32 << 10;
 
-/// One connection. It is handed around between requests, and its buffers and encryption are some kilobytes.
+/// One connection. Boxed, because it moves between requests and its buffers and TLS state have several kilobytes.
 pub(super) struct Lane(Box<Inner>);
 
 struct Inner {
@@ -36,41 +37,43 @@ struct Inner {
     over: bool,
 }
 
-/// Why no answer came.
+/// Why there is no response.
 #[derive(Debug)]
 pub(super) enum Lost {
-    /// Nothing of the request was sent; here it is again.
+    /// Nothing of the request was sent. Contains the request for another attempt.
     Unsent(Box<Request<Outgoing>>),
-    /// It may have arrived.
+    /// The server may have received the request.
     Sent(hyper::Error),
-    /// The server has taken all of it, and not answered for so long. It may have been carried out.
+    /// The server accepted the whole request, but did not respond within this time. The request may have been
+    /// executed.
     Unanswered(Duration),
-    /// The server does not take it.
+    /// The server stopped accepting the request body.
     Stalled(Stalled),
 }
 
 impl Lane {
-    /// A lane on a fresh connection.
+    /// Performs the HTTP handshake on a new byte stream.
     pub(super) async fn new(io: Io) -> hyper::Result<Self> {
-        // An answer may have a hundred headers, as hyper has it by default.
+        // hyper's default limit of 100 response headers applies.
         let (requests, connection) = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await?;
         Ok(Self(Box::new(Inner { requests, connection, over: false })))
     }
 
-    /// Whether the server of this new connection says something, or hangs up, before it is asked anything.
+    /// Returns whether the server of this new connection sends data or closes it before the first request.
     pub(super) async fn speaks_first(&mut self) -> bool {
         self.0.over = speaks_first(&mut self.0.connection).await;
         self.0.over
     }
 
-    /// Whether another request may be sent: the server has neither closed the connection nor said something unasked.
+    /// Returns whether another request can be sent: the server has neither closed the connection nor sent unsolicited
+    /// data.
     pub(super) fn is_free(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
         !self.0.over && self.0.requests.is_ready()
     }
 
-    /// Sends a request and waits for the head of its answer. A large body is watched while it is sent, and `announce` told
-    /// of its stalls, with how much was sent; a small one is for the caller to bound in time.
+    /// Sends a request and waits for the head of the response. The upload of a large body is watched, and the
+    /// callback gets the time waited and the bytes sent so far. For a small body the caller bounds the time.
     pub(super) async fn send(
         &mut self,
         request: Request<Outgoing>,
@@ -80,7 +83,7 @@ impl Lane {
         let Inner { requests, connection, over } = &mut *self.0;
         let mut answer = pin!(requests.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {
-            // First the connection: it writes the request, and reads what the answer is made of.
+            // The connection is polled first: it writes the request and reads the response.
             if !*over {
                 *over = Pin::new(&mut *connection).poll(cx).is_ready();
             }
@@ -115,19 +118,19 @@ impl Lane {
     }
 }
 
-/// The body of an answer, with the lane that it comes on. At its end the lane is given back to its host. A server that
-/// stalls is an error in the end, of kind `TimedOut`.
+/// The body of a response, and the connection that it is received on. At the end of the body the connection is
+/// returned to its host's pool. If the server stalls, the stream ends with an error of kind `TimedOut`.
 pub(in crate::store) struct Arriving {
     lane: Option<Lane>,
     body: Incoming,
     host: Arc<Host>,
     watch: StallWatch,
-    /// The request in words, where it is known.
+    /// The method and URL of the request, if known. Used in messages.
     request: Option<String>,
 }
 
 impl Arriving {
-    /// A body that comes on this lane of this host.
+    /// Creates the body of a response that is received on this connection.
     pub(super) fn new(lane: Lane, body: Incoming, host: Arc<Host>) -> Self {
         let mut arriving = Self { lane: Some(lane), body, host, watch: StallWatch::default(), request: None };
         if arriving.body.is_end_stream() {
@@ -136,7 +139,7 @@ impl Arriving {
         arriving
     }
 
-    /// Names the request that is answered, for whoever waits.
+    /// Sets the request that messages about long waits name.
     pub(super) fn of_request(mut self, request: String) -> Self {
         self.request = Some(request);
         self
@@ -148,7 +151,7 @@ impl Arriving {
         }
     }
 
-    /// What has become of a wait for more.
+    /// Polls whether the wait for more data has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let (host, request, limit) = (self.host.authority(), self.request.as_deref(), self.watch.limit());
         let announce = |so_far: Duration, moved: u64| {

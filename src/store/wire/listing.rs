@@ -1,4 +1,4 @@
-//! Reading a bucket's listing, a page at a time.
+//! Reads the listing of a bucket, one page at a time.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>, `API_ListObjectVersions.html`;
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/listobjectsv2>, `listobjectversions`.
 
@@ -18,19 +18,19 @@ use crate::store::xml::{self, XmlFault};
 use crate::store::{ListMark, ListPage, ListRequest, Listed, MAX_ETAG};
 use crate::task::{Fault, FaultClass};
 
-/// The most keys and rolled-up prefixes that a page may have: it is asked for, and no server may send more.
+/// The maximum number of keys and rolled-up prefixes on a page. It is requested, and a server must not send more.
 const MAX_ENTRIES: usize = 1000;
 
-/// The longest token or marker, in bytes: an escaped key of a kilobyte has three.
+/// The maximum length of a token or marker, in bytes. An escaped key of one kilobyte has three kilobytes.
 const MAX_MARK: usize = 8192;
 
-/// Why a page is not taken.
+/// Why a page is rejected.
 #[derive(Debug, PartialEq, Eq)]
 enum Unusable {
-    /// It is no document, or not all of one.
+    /// It is not a valid or not a complete document.
     Unreadable(XmlFault),
-    /// It is not what an honest server sends: an end that is none would be a listing with a gap, and a key from elsewhere
-    /// an object that nobody asked for.
+    /// It is not what a correct server sends. A wrong end of the listing would leave a gap, and a key outside the
+    /// prefix would be an object that the plan did not request.
     Untrusted(String),
 }
 
@@ -41,10 +41,10 @@ impl Unusable {
 }
 
 impl Wire {
-    /// Asks for a page of a listing.
+    /// Requests a page of a listing.
     ///
     /// # Errors
-    /// Whatever is not a page, classified.
+    /// Returns a classified error for every response that is not a valid page.
     pub(in crate::store) async fn page(&self, request: &ListRequest) -> Result<ListPage, Fault> {
         let query = query(request);
         let ask = Ask {
@@ -69,7 +69,7 @@ impl Wire {
     }
 }
 
-/// The query, in the order of its names. Keys are asked for in URL encoding: XML cannot carry every one.
+/// Builds the query, sorted by name. Requests URL-encoded keys, because XML cannot represent every key.
 fn query(request: &ListRequest) -> String {
     let mut pairs: Vec<(&str, String)> = vec![
         ("encoding-type", "url".to_owned()),
@@ -101,12 +101,12 @@ fn query(request: &ListRequest) -> String {
     pairs.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
-/// What a page says, as it is read.
+/// The elements of a page, collected while it is parsed.
 #[derive(Default)]
 struct Page {
     all_versions: bool,
     encoded: bool,
-    /// Whether more follows, as soon as that is said.
+    /// Whether more pages follow. `None` until the document says so.
     truncated: Option<bool>,
     whole: bool,
     token: String,
@@ -114,13 +114,13 @@ struct Page {
     next_version: String,
     prefixes: Vec<String>,
     entries: Vec<Entry>,
-    /// Keys and prefixes, of which no more are kept than a page may have.
+    /// The number of keys and prefixes received. At most [`MAX_ENTRIES`] are kept.
     count: usize,
     entry: Entry,
-    /// The delete marker that is read, and the last one that was, by key and version.
+    /// The delete marker that is being parsed, and the last complete one, as key and version.
     deleting: (String, String),
     deleted: Option<(String, String)>,
-    /// Objects in front of that.
+    /// The value of `count` at the last delete marker.
     deleted_after: usize,
 }
 
@@ -141,7 +141,7 @@ fn read(document: &[u8], request: &ListRequest, dialect: Dialect) -> Result<List
 }
 
 impl Page {
-    /// The document's root, and what it calls an object.
+    /// Returns the root element, and the element of one object.
     fn names(&self) -> (&'static str, &'static str) {
         if self.all_versions { ("ListVersionsResult", "Version") } else { ("ListBucketResult", "Contents") }
     }
@@ -160,7 +160,7 @@ impl Page {
             "NextKeyMarker" => text.clone_into(&mut self.next_key),
             "NextVersionIdMarker" => text.clone_into(&mut self.next_version),
             "CommonPrefixes/Prefix" if self.has_room() => self.prefixes.push(text.to_owned()),
-            // Delete markers are no objects, but the listing continues after them.
+            // Delete markers are not objects, but the listing continues after them.
             "DeleteMarker" => {
                 self.entry = Entry::default();
                 self.deleted = Some(std::mem::take(&mut self.deleting));
@@ -182,7 +182,7 @@ impl Page {
         }
     }
 
-    /// Whether there may be one more key or prefix, which is then there.
+    /// Counts one more key or prefix. Returns whether it can be kept.
     fn has_room(&mut self) -> bool {
         self.count += 1;
         self.count <= MAX_ENTRIES
@@ -211,8 +211,9 @@ impl Page {
         Ok(ListPage { entries, prefixes, deleted_last, next })
     }
 
-    /// The delete marker that ends the page, where one does. Some servers send all of a page's objects, and then its delete
-    /// markers: then the keys tell, and the server's marker where the last of both are of one key.
+    /// Returns the delete marker at the end of the page, if the page ends with one. Some servers send all objects of
+    /// a page before its delete markers. In that case the keys decide, and the server's marker if the last object and
+    /// the last delete marker have the same key.
     fn deleted_last(&self, entries: &[Listed], next: Option<&ListMark>) -> Option<(Key, VersionId)> {
         let (name, version) = self.deleted.as_ref().filter(|_| self.all_versions)?;
         let deleted = (key(name, self.encoded), version_id(version));
@@ -232,7 +233,7 @@ impl Page {
 
     fn next(&self, all_versions: bool, dialect: Dialect) -> Option<ListMark> {
         if !all_versions {
-            // OSS encodes tokens as it does keys, and S3 never does.
+            // OSS encodes tokens like keys, S3 never does.
             let token = match dialect {
                 Dialect::S3 => Cow::Borrowed(self.token.as_bytes()),
                 Dialect::Oss => decoded(&self.token, self.encoded),
@@ -273,18 +274,18 @@ impl Entry {
     }
 }
 
-/// A version's id; an entry without one is of a bucket that never had versions.
+/// Returns the version ID. An entry without one belongs to a bucket that never had versioning.
 fn version_id(text: &str) -> VersionId {
     if text.is_empty() { VersionId::null() } else { VersionId::new(text) }
 }
 
-/// An `ETag` without its quotes; none where there is none that can be kept.
+/// Returns the `ETag` without quotes, or `None` if it is missing or too long to keep.
 fn etag(text: &str) -> Option<Box<str>> {
     let bare = text.trim().trim_matches('"');
     (!bare.is_empty() && bare.len() <= MAX_ETAG).then(|| bare.into())
 }
 
-/// A page, unless it names what was not asked for, or no server can have.
+/// Checks that the page contains only keys with the requested prefix and of a valid length.
 fn trusted(page: ListPage, prefix: &Key) -> Result<ListPage, String> {
     if let Some(long) = page.names().map(|key| key.as_bytes().len()).find(|length| *length > MAX_KEY_BYTES) {
         return Err(format!("it names a key of {long} bytes, and the most is {MAX_KEY_BYTES}"));
@@ -299,7 +300,7 @@ fn key(text: &str, encoded: bool) -> Key {
     Key::new(decoded(text, encoded).into_owned())
 }
 
-/// A text of a listing. Where it is URL-encoded a space may come as `+`; a plus itself comes as `%2B`.
+/// Decodes a text of a listing. In URL encoding a space may be written as `+`; a plus sign is `%2B`.
 fn decoded(text: &str, encoded: bool) -> Cow<'_, [u8]> {
     let text = text.as_bytes();
     if !encoded || memchr::memchr2(b'%', b'+', text).is_none() {
@@ -309,8 +310,9 @@ fn decoded(text: &str, encoded: bool) -> Cow<'_, [u8]> {
     Cow::Owned(percent_decode(&spaced).collect())
 }
 
-/// The key of a marker. Radosgw does not encode it where it encodes keys; decoded, it would be another key, and what lies
-/// between the two would be listed twice or not at all. It is the last key of its page that tells.
+/// Returns the key of a marker. Radosgw does not encode markers, even if it encodes keys. Decoding such a marker
+/// would give a different key, and the keys between the two would be listed twice or not at all. A marker that equals
+/// the last key of its page is not encoded.
 fn marker_key(marker: &str, encoded: bool, last: Option<&Key>) -> Key {
     let raw = Key::from(marker);
     if last == Some(&raw) { raw } else { key(marker, encoded) }

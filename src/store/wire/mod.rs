@@ -1,25 +1,25 @@
-//! One lean client for single objects and listings, and for everything of OSS.
+//! The HTTP client that sends all requests of the S3 and OSS stores.
 //!
-//! A request about one object is tiny, so that the client is what it costs. This one does no more than it must: it signs
-//! with a key that is kept for the day, sends over connections that are kept open, and reads small answers into small
-//! buffers.
+//! A request for one object is tiny, so the client itself is most of its cost. This client does only what is
+//! necessary: it signs with a key that is cached for the day, uses kept-alive connections, and reads small responses
+//! into small buffers.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
 //! | `lane`, `host` | connections |
-//! | `sign`, `identity`, `clock` | who signs, how, and at what time |
-//! | `dialect`, `payload` | what S3 and OSS call things, and the documents that are sent |
-//! | `outgoing` | the bodies of requests, in small pieces |
-//! | `whole` | reading and writing whole objects |
-//! | `answer`, `error_document`, `reader` | what comes back: read within bounds, judged once |
-//! | `calls` | the requests about one object |
-//! | `listing` | the pages of a bucket |
-//! | `setting` | what a bucket is set to |
-//! | `keep` | making an object that must be new, and removing one |
-//! | `errand` | requests to a host that is no bucket's |
+//! | `sign`, `identity`, `clock` | signatures, credentials, and the time of a signature |
+//! | `dialect`, `payload` | the header names and documents of S3 and OSS, and request payloads |
+//! | `outgoing` | request bodies, sent in small pieces |
+//! | `whole` | reads and writes of whole objects |
+//! | `answer`, `error_document`, `reader` | responses: read with limits, classified once |
+//! | `calls` | requests for one object |
+//! | `listing` | the pages of a listing |
+//! | `setting` | bucket settings |
+//! | `keep` | conditional writes, and deletes |
+//! | `errand` | requests to a host that is not a store |
 //!
-//! Every request is sent once, goes to the plan's own host, and follows no redirect. A clock that the server calls wrong
-//! is put right, and credentials that it calls expired are renewed, for the next attempt.
+//! Every request is sent once, to the plan's own host, and redirects are not followed. If the server rejects the time
+//! of a signature, the clock is corrected for the next attempt; if it rejects expired credentials, they are renewed.
 
 mod answer;
 mod calls;
@@ -71,29 +71,29 @@ pub use identity::{Identities, Identity, NoCredentials};
 pub(super) use payload::Payload;
 pub use sign::{AwsV4, Header, OssV4, Sign, Unsigned};
 
-/// How requests introduce themselves.
+/// The `User-Agent` of all requests.
 const INTRODUCTION: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
-/// Buckets whose places are kept at once. A job has one, or few.
+/// The maximum number of buckets for which routes are cached. A job uses one or a few.
 const MAX_ROUTES: usize = 256;
 
-/// Kept connections that a request tries one after the other, where each turns out to be closed.
+/// The maximum number of connections that one request tries if each kept-alive connection turns out to be closed.
 const MAX_LANES: u32 = 8;
 
-/// How long the head of an answer may take; and how long a small answer may in all, and one of megabytes, which may come
-/// slowly as long as it comes.
+/// The time limits for the head of a response, for a complete small response, and for a complete response of several
+/// megabytes, which may arrive slowly as long as it makes progress.
 const PATIENCE: Duration = Duration::from_mins(1);
 const PATIENCE_IN_ALL: Duration = Duration::from_mins(2);
 const PATIENCE_WITH_PAGES: Duration = Duration::from_secs(150);
 
-/// A client of one store.
+/// The HTTP client of one store.
 pub(super) struct Wire {
     site: Site,
     dialect: Dialect,
     signer: Box<dyn Sign>,
-    /// What it signs for.
+    /// The region to sign for.
     region: String,
     identities: Identities,
     clock: Arc<Clock>,
@@ -104,39 +104,37 @@ pub(super) struct Wire {
 
 #[derive(Default)]
 struct Routes {
-    /// The one that was asked for last: a job's requests are about one bucket, as a rule.
+    /// The most recently used route. The requests of a job usually go to one bucket.
     last: Option<(Bucket, Arc<Route>)>,
     by_bucket: HashMap<Bucket, Arc<Route>>,
     by_authority: HashMap<String, Arc<Host>>,
 }
 
-/// Where the requests about one bucket go.
+/// The host and base path for the requests to one bucket.
 struct Route {
     host: Arc<Host>,
     authority: HeaderValue,
-    /// What stands before the key in the path, and in the resource that is signed.
+    /// The part before the key, in the path and in the signed resource.
     path: String,
     resource: String,
 }
 
-/// A request.
+/// A request to the store.
 pub(super) struct Ask<'a> {
-    /// The method, in capitals.
+    /// The HTTP method, in upper case.
     pub(super) method: &'static str,
-    /// The bucket.
     pub(super) bucket: &'a Bucket,
-    /// The key; `None` for a request about the bucket.
+    /// The key, or `None` for a request for the bucket.
     pub(super) key: Option<&'a Key>,
-    /// The query: encoded, in the order of its names, without `=` where a value is empty.
+    /// The query: encoded, sorted by name, without `=` if a value is empty.
     pub(super) query: &'a str,
-    /// Headers beyond those that every request has.
+    /// Headers in addition to those that every request has.
     pub(super) headers: Vec<Header>,
-    /// The body.
     pub(super) payload: Payload,
 }
 
 impl Ask<'_> {
-    /// The request in words, without its secrets.
+    /// Returns the method and the URL of the request, without secrets.
     fn in_words(&self, site: &Site) -> String {
         let none = Key::from("");
         site.request(self.method, self.bucket, self.key.unwrap_or(&none), self.query)
@@ -144,10 +142,10 @@ impl Ask<'_> {
 }
 
 impl Wire {
-    /// A client of the store at this site, which speaks this dialect and signs so.
+    /// Creates a client for the store at this endpoint, with the dialect's signature scheme.
     ///
     /// # Errors
-    /// When the system has no certificates to check servers by.
+    /// Returns an error if the system has no CA certificates to verify servers with.
     pub(super) fn new(
         site: Site,
         dialect: Dialect,
@@ -172,15 +170,16 @@ impl Wire {
         })
     }
 
-    /// Where it is spoken.
+    /// Returns the endpoint of the store.
     pub(super) fn site(&self) -> &Site {
         &self.site
     }
 
-    /// Sends a request and reads its answer whole, up to a limit.
+    /// Sends a request and reads the whole response, up to a limit. The caller bounds the time.
     ///
     /// # Errors
-    /// Whatever is not a success, classified; also a success whose body is an error, or is longer than the limit.
+    /// Returns a classified error for every response that is not a success. This includes a success whose body is an
+    /// error document or exceeds the limit.
     pub(super) async fn carry_out(&self, ask: Ask<'_>, limit: Limit) -> Result<Whole, Fault> {
         let in_words = || ask.in_words(&self.site);
         let signed = self.identity(&in_words).await?;
@@ -191,11 +190,12 @@ impl Wire {
         }
     }
 
-    /// As [`Self::carry_out`], for a request that nobody else bounds in time: the head of its answer may take a minute, and
-    /// all of it two, or two and a half for a page, and as long as a slow connection needs for the body of the request.
+    /// Like [`Self::carry_out`], for callers that do not bound the time. The head of the response may take one
+    /// minute, and the whole response two minutes, or two and a half for a page, plus the time that a slow connection
+    /// needs for the body of the request.
     ///
     /// # Errors
-    /// As there, and when the time is up.
+    /// Returns the same errors, and an error if the time limit is exceeded.
     pub(super) async fn patiently(&self, ask: Ask<'_>, limit: Limit) -> Result<Whole, Fault> {
         let patience = match limit {
             Limit::Small => PATIENCE_IN_ALL,
@@ -224,10 +224,10 @@ impl Wire {
         answer.unwrap_or_else(|_| Err(too_late(TimedOut(allowed), &host, in_words.clone())))
     }
 
-    /// Sends a request whose answer is to be read as it comes. Its head may take a minute.
+    /// Sends a request whose response is streamed. The head of the response may take one minute.
     ///
     /// # Errors
-    /// Whatever is not a success, classified.
+    /// Returns a classified error for every response that is not a success.
     pub(super) async fn open(&self, ask: Ask<'_>) -> Result<(http::response::Parts, Arriving), Fault> {
         let (in_words, host) = (ask.in_words(&self.site), self.host_of(&ask));
         let opening = Box::pin(async {
@@ -242,15 +242,15 @@ impl Wire {
         opened.unwrap_or_else(|late| Err(too_late(late, &host, in_words.clone())))
     }
 
-    /// The host that a request goes to, with its port.
+    /// Returns the host that a request is sent to, with its port.
     fn host_of(&self, ask: &Ask<'_>) -> String {
         self.site.place(ask.bucket).authority
     }
 
-    /// Who signs now, and at what time.
+    /// Returns the credentials and the time to sign a request with.
     ///
     /// # Errors
-    /// When there are no credentials.
+    /// Returns an error if there are no credentials.
     pub(super) async fn identity(&self, in_words: &impl Fn() -> String) -> Result<Signed, Fault> {
         if let Some(identity) = self.identities.in_force() {
             return Ok(Signed { identity, at: self.clock.now() });
@@ -358,14 +358,14 @@ impl Wire {
         }
         map.insert(USER_AGENT, INTRODUCTION);
         if matches!(ask.method, "PUT" | "POST") && ask.payload.len() == 0 {
-            // hyper says nothing of a body that is not there, and Ceph's radosgw insists.
+            // hyper sends no `Content-Length` for an empty body, and Ceph's radosgw requires it.
             map.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         Ok(request)
     }
 
     fn route(&self, bucket: &Bucket) -> Result<Arc<Route>, http::Error> {
-        // A place is worked out and then put in, so that a poisoned lock guards what is whole.
+        // A route is built completely before it is inserted, so the data behind a poisoned lock is consistent.
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, route)) = routes.last.as_ref().filter(|(last, _)| last == bucket) {
             return Ok(Arc::clone(route));

@@ -1,4 +1,4 @@
-//! The body of a request, handed out in small pieces: a server that does not take them is noticed.
+//! Request bodies, sent in small pieces so that a stalled upload is detected.
 
 use std::io;
 use std::pin::Pin;
@@ -11,10 +11,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::fs::File;
 use tokio_util::io::poll_read_buf;
 
-/// The most bytes that are handed out at once.
+/// The maximum size of one piece, in bytes.
 pub(super) const PIECE: usize = 64 << 10;
 
-/// What a request sends.
+/// The body of a request.
 #[derive(Debug)]
 pub(in crate::store) struct Outgoing {
     content: Content,
@@ -28,7 +28,7 @@ enum Content {
     File(File, BytesMut),
 }
 
-/// How much of a large body the connection has taken so far.
+/// The progress of a large body: how much of it the connection has accepted so far.
 #[derive(Clone)]
 pub(super) struct Upload {
     pub(super) total: u64,
@@ -49,12 +49,12 @@ impl From<Bytes> for Outgoing {
 }
 
 impl Outgoing {
-    /// So many bytes of a file, from where it stands.
+    /// Creates a body from `bytes` bytes of a file, starting at its current position.
     pub(super) fn file(file: File, bytes: u64) -> Self {
         Self { content: Content::File(file, BytesMut::new()), left: bytes, taken: Some(Arc::default()) }
     }
 
-    /// What tells how much was taken, for a body that does not go out in one piece.
+    /// Returns the progress of a body that is sent in more than one piece.
     pub(super) fn upload(&self) -> Option<Upload> {
         self.taken.clone().map(|taken| Upload { total: self.left, taken })
     }

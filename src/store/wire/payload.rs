@@ -1,4 +1,4 @@
-//! What is sent in a request, with the digests that go along.
+//! The payload of a request, with its digests.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
@@ -17,17 +17,17 @@ use super::outgoing::{Outgoing, PIECE};
 use crate::call::ContentMark;
 use crate::hex::hex;
 
-/// The SHA-256 of nothing.
+/// The SHA-256 of an empty body.
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Bytes of a file that are digested at once.
+/// The number of bytes of a file that are hashed at once.
 const BUFFER: usize = 64 << 10;
 
-/// A body. Cheap to clone, so that what is the same for every object is made once.
+/// A request payload. Cheap to clone, so that a payload that is the same for every object is built once.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Payload {
     content: Content,
-    /// In hexadecimal; empty where the dialect does not sign it.
+    /// The SHA-256 in hexadecimal. Empty if the dialect does not sign the body.
     pub(super) sha256: HeaderValue,
     pub(super) md5: Option<HeaderValue>,
     pub(super) is_xml: bool,
@@ -36,18 +36,19 @@ pub(in crate::store) struct Payload {
 #[derive(Clone, Debug)]
 enum Content {
     Bytes(Bytes),
-    /// So many bytes of a file, streamed.
+    /// The path of a file and its size in bytes. Streamed.
     File(PathBuf, u64),
 }
 
 impl Payload {
-    /// No body.
+    /// Creates an empty payload.
     pub(in crate::store) fn none() -> Self {
         let sha256 = HeaderValue::from_static(NOTHING);
         Self { content: Content::Bytes(Bytes::new()), sha256, md5: None, is_xml: false }
     }
 
-    /// What HEAD would say of an object that has this content, where the content is in memory.
+    /// Returns the `ETag` and size that HEAD would report for an object with this content. Empty if the content is
+    /// not in memory.
     pub(super) fn mark(&self) -> ContentMark {
         match &self.content {
             Content::Bytes(content) => ContentMark {
@@ -58,14 +59,14 @@ impl Payload {
         }
     }
 
-    /// A document.
+    /// Creates a payload from an XML document.
     pub(in crate::store) fn xml(document: String, dialect: Dialect) -> Self {
         let content = Bytes::from(document);
         let md5 = STANDARD.encode(Md5::digest(&content));
         Self { is_xml: true, ..Self::content(content, &md5, dialect) }
     }
 
-    /// An object's content, and its MD5 in base64.
+    /// Creates a payload from an object's content in memory. `md5` is in base64.
     pub(in crate::store) fn content(content: Bytes, md5: &str, dialect: Dialect) -> Self {
         let sha256 = match dialect {
             Dialect::S3 => hex(&Sha256::digest(&content)),
@@ -74,11 +75,11 @@ impl Payload {
         Self::new(Content::Bytes(content), &sha256, md5)
     }
 
-    /// A file as an object's content, and its MD5 in base64. It is read once for the digest that is signed, and once more
-    /// while it is sent: a file that changes in between is refused by the server.
+    /// Creates a payload from a file. `md5` is in base64. The file is read once for the signed digest and once while
+    /// it is sent. If it changes in between, the server rejects it.
     ///
     /// # Errors
-    /// When it cannot be read. Names it.
+    /// Returns an error that names the file if it cannot be read.
     pub(in crate::store) async fn file(path: &Path, md5: &str) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let digested = path.to_owned();
@@ -105,7 +106,7 @@ impl Payload {
         Self { content, sha256, md5: HeaderValue::from_str(md5).ok(), is_xml: false }
     }
 
-    /// How many bytes it has.
+    /// Returns the size in bytes.
     pub(super) fn len(&self) -> u64 {
         match &self.content {
             Content::Bytes(bytes) => bytes.len() as u64,
@@ -113,7 +114,7 @@ impl Payload {
         }
     }
 
-    /// Whether it goes out in pieces, so that the sending itself is watched.
+    /// Returns whether the payload is sent in several pieces, so that the upload itself is watched for stalls.
     pub(super) fn is_watched(&self) -> bool {
         match &self.content {
             Content::Bytes(bytes) => bytes.len() > PIECE,
@@ -121,10 +122,10 @@ impl Payload {
         }
     }
 
-    /// The body of one request.
+    /// Returns the body for one request.
     ///
     /// # Errors
-    /// When the file cannot be opened. Names it.
+    /// Returns an error that names the file if it cannot be opened.
     pub(super) async fn body(&self) -> io::Result<Outgoing> {
         match &self.content {
             Content::Bytes(bytes) => Ok(Outgoing::from(bytes.clone())),

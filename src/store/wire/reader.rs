@@ -1,4 +1,4 @@
-//! The body of an answer as bytes to read.
+//! A response body as an [`AsyncRead`].
 
 use std::io;
 use std::pin::Pin;
@@ -10,14 +10,14 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::lane::Arriving;
 
-/// Reads a body. A server that stalls is an error in the end.
+/// Reads a response body. If the server stalls, a read returns an error of kind `TimedOut`.
 pub(in crate::store) struct BodyRead {
     body: Arriving,
     piece: Bytes,
 }
 
 impl Arriving {
-    /// The body as bytes to read.
+    /// Converts the body into a reader.
     pub(in crate::store) fn into_read(self) -> BodyRead {
         BodyRead { body: self, piece: Bytes::new() }
     }

@@ -1,7 +1,7 @@
-//! Asking a bucket what it is set to.
-//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLifecycleConfiguration.html>, `API_GetBucketVersioning.html`,
-//! `API_GetBucketOwnershipControls.html`; <https://www.alibabacloud.com/help/en/oss/developer-reference/getbucketlifecycle>,
-//! `getbucketversioning`.
+//! Reads the settings of a bucket.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLifecycleConfiguration.html>,
+//! `API_GetBucketVersioning.html`, `API_GetBucketOwnershipControls.html`;
+//! <https://www.alibabacloud.com/help/en/oss/developer-reference/getbucketlifecycle>, `getbucketversioning`.
 
 use super::answer::Limit;
 use super::dialect::Dialect;
@@ -12,20 +12,20 @@ use crate::store::xml::{self, XmlFault};
 use crate::store::{BucketFact, BucketQuestion, Ownership, TagRule, Versioning};
 use crate::task::Fault;
 
-/// The most rules that a lifecycle can have, at AWS and OSS alike.
+/// The maximum number of rules of a lifecycle, on AWS and OSS.
 const MAX_RULES: usize = 1000;
 
-/// The most tags of a rule that are told from each other. No object has more than ten.
+/// The maximum number of tag keys of a rule that are accepted. No object has more than ten tags.
 const MAX_KEYS: usize = 100;
 
-/// Why an answer is not taken.
+/// Why a response is rejected.
 type Unusable = String;
 
 impl Wire {
-    /// Asks for a setting of a bucket.
+    /// Reads a setting of a bucket.
     ///
     /// # Errors
-    /// Whatever is not an answer, classified.
+    /// Returns a classified error for every response that is not a valid setting.
     pub(in crate::store) async fn setting(
         &self,
         bucket: &Bucket,
@@ -37,7 +37,8 @@ impl Wire {
         let query = question.resource();
         let payload = Payload::none();
         let ask = Ask { method: "GET", bucket, key: None, query, headers: Vec::new(), payload };
-        // A thousand rules of a few kilobytes, or a listing from a server that does not know the question; a line otherwise.
+        // Up to 1,000 rules of a few kilobytes, or a listing from a server that does not know the subresource.
+        // Versioning is one line.
         let limit = if question == BucketQuestion::Versioning { Limit::Small } else { Limit::Page };
         let whole = match self.patiently(ask, limit).await {
             Ok(whole) => whole,
@@ -48,7 +49,7 @@ impl Wire {
     }
 }
 
-/// What a refusal says that is an answer: nobody has set it.
+/// Returns the value that an error response stands for, if it only means that the setting is not set.
 fn unset(question: BucketQuestion, fault: &Fault) -> Option<BucketFact> {
     match (question, fault.status, fault.code.as_str()) {
         (BucketQuestion::TagRules, Some(404), "NoSuchLifecycleConfiguration" | "NoSuchLifecycle") => {
@@ -69,8 +70,8 @@ fn read(question: BucketQuestion, document: &[u8]) -> Result<BucketFact, Unusabl
     }
 }
 
-/// The enabled rules that look at tags. They stand in a filter at S3, and right in the rule at OSS, whose filter leaves out
-/// what has them.
+/// Parses the enabled rules that filter by tags. In S3 the tags are inside the rule's filter. In OSS they are
+/// directly in the rule, and its filter excludes objects with the tags inside.
 fn tag_rules(document: &[u8]) -> Result<Vec<TagRule>, Unusable> {
     let (mut rules, mut rule, mut enabled) = (Vec::new(), TagRule::default(), false);
     let (mut count, mut crowded, mut whole) = (0_usize, false, false);
@@ -121,7 +122,7 @@ fn versioning(document: &[u8]) -> Result<Versioning, Unusable> {
     }
 }
 
-/// A server that has no ownership, such as Ceph's of release 16, takes the question for that of a listing.
+/// Parses the object ownership. A server without this setting, such as Ceph release 16, responds with a listing.
 fn ownership(document: &[u8]) -> Result<Ownership, Unusable> {
     let (mut said, mut whole, mut listing) = (None, false, false);
     understood(xml::read(document, |path, text| match path {

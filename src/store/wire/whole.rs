@@ -1,4 +1,4 @@
-//! Whole objects: manifests are read this way, reports and states written.
+//! Reads and writes whole objects: manifests are read, and reports and job state are written.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>, `API_PutObject.html`;
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/getobject>
 
@@ -11,10 +11,10 @@ use crate::store::{Content, Opened};
 use crate::task::{Fault, FaultClass};
 
 impl Wire {
-    /// Opens an object for reading, while its `ETag` is the one that is given.
+    /// Opens an object for reading, optionally only if it still has the given `ETag`.
     ///
     /// # Errors
-    /// Whatever is not a success, classified.
+    /// Returns a classified error for every response that is not a success.
     pub(in crate::store) async fn read(
         &self,
         bucket: &Bucket,
@@ -29,10 +29,10 @@ impl Wire {
         })
     }
 
-    /// Reads an object on, from a byte of it, while its `ETag` is still this one.
+    /// Resumes reading an object at byte `from`, if it still has this `ETag`.
     ///
     /// # Errors
-    /// Whatever is not that part of that object, classified.
+    /// Returns a classified error for every response that is not the requested part of that object.
     pub(in crate::store) async fn read_on(
         &self,
         bucket: &Bucket,
@@ -54,10 +54,10 @@ impl Wire {
         Ok(Opened { etag: etag.to_owned(), size, body: Box::new(body.into_read()) })
     }
 
-    /// Writes an object with one request, however large it is.
+    /// Writes an object with one request, whatever its size.
     ///
     /// # Errors
-    /// Whatever is not a success, classified.
+    /// Returns a classified error for every response that is not a success.
     pub(in crate::store) async fn write(
         &self,
         bucket: &Bucket,

@@ -1,4 +1,4 @@
-//! Any interruptions at all, and what a crash may do to the files: the rows are the same in the end.
+//! Random interruptions, and random damage to the files as after a crash: the resulting rows are always the same.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -26,15 +26,15 @@ enum Mishap {
     None,
     /// The last part has rows that were written after the checkpoint.
     Tail(Vec<u8>),
-    /// The draft was being replaced.
+    /// The checkpoint was being replaced.
     TornDraft,
-    /// A part was begun after the checkpoint.
+    /// A part was started after the checkpoint.
     ExtraPart,
-    /// A part is shorter than it was.
+    /// A part was truncated.
     CutPart(usize, u64),
-    /// The draft is damaged.
+    /// The checkpoint is damaged.
     CutDraft(u64),
-    /// The draft is gone.
+    /// The checkpoint is gone.
     NoDraft,
 }
 
@@ -105,7 +105,7 @@ fn spread() -> impl Strategy<Value = Spread> {
     prop_oneof![Just(ALONE), eager.prop_map(|(workers, pages_a_cut)| Spread { workers, pages_a_cut, least: 0 })]
 }
 
-/// Interrupts again and again, then lets it finish, and compares with an attempt that nothing interrupted.
+/// Interrupts repeatedly, then finishes, and compares the result with that of an uninterrupted attempt.
 fn interrupted_is_uninterrupted(
     store: &Arc<MemoryStore>,
     manifest: &Manifest,
@@ -130,7 +130,7 @@ proptest! {
     #[test]
     fn an_interrupted_listing_is_as_an_uninterrupted_one(
         keys in proptest::collection::btree_set("[a-d%+é]{1,5}", 1..40),
-        // Distinct: a version that is listed twice is refused.
+        // Distinct, because a version that is listed twice is rejected.
         ids in proptest::collection::hash_set("[0-9]{1,3}", 0..3),
         page in 1_usize..5,
         all in any::<bool>(),

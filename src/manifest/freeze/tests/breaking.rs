@@ -1,4 +1,4 @@
-//! A store that interrupts, sources to freeze from it, and short ways to freeze, break off and go on.
+//! A store that interrupts an attempt, sources to freeze from it, and short ways to freeze, interrupt and resume.
 
 use std::fs;
 use std::io;
@@ -28,24 +28,24 @@ use crate::object::{Bucket, Key, ObjectId};
 use crate::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
 use crate::task::{Fault, FaultClass, Seq};
 
-/// How an attempt ends before its time.
+/// How an attempt is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The token is cancelled, and the server does not answer any more.
+    /// The token is cancelled, and the server stops responding.
     Stop,
-    /// Nobody polls the future any more, as after a kill.
+    /// The future is dropped, as after a kill.
     Drop,
-    /// The server refuses.
+    /// The server refuses the request.
     Fail,
 }
 
 /// A store that ends the attempt at one of its requests.
 pub(super) struct Breaking {
     inner: Arc<MemoryStore>,
-    /// Requests until then.
+    /// The number of requests before that.
     left: AtomicUsize,
     end: End,
-    /// What a refusal answers.
+    /// The status of a refusal.
     pub(super) status: u16,
     /// Cancelled when the attempt is to end.
     over: CancellationToken,
@@ -71,7 +71,7 @@ impl Breaking {
     }
 }
 
-/// The end of a body that never comes.
+/// The rest of a body that never arrives.
 struct Silence(CancellationToken);
 
 impl AsyncRead for Silence {
@@ -95,7 +95,7 @@ impl Store for Breaking {
         self.inner.bucket(bucket, question).await
     }
 
-    /// Over, it breaks off in the middle of the body.
+    /// If the attempt is to end, breaks off in the middle of the body.
     async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
         let opened = self.inner.read(bucket, key, if_match).await?;
         if !self.is_over() {
@@ -129,7 +129,7 @@ pub(super) const SMALL: Sizes = Sizes {
     max_objects: None,
 };
 
-/// One attempt; `None` where it was dropped.
+/// Runs one attempt. Returns `None` if it was dropped.
 pub(super) fn attempt(
     folder: &Path,
     store: &Arc<Breaking>,
@@ -139,7 +139,7 @@ pub(super) fn attempt(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stop = if store.end == End::Stop { store.over.clone() } else { CancellationToken::new() };
     let port: Arc<dyn Store> = store.clone();
-    // The runtime waits for its threads when it is dropped, so that none of them writes into the next attempt.
+    // When the runtime is dropped it waits for its threads, so that none of them writes during the next attempt.
     runtime.block_on(async {
         tokio::select! {
             biased;
@@ -149,7 +149,7 @@ pub(super) fn attempt(
     })
 }
 
-/// An attempt that nothing interrupts.
+/// Runs an attempt without interruption.
 pub(super) fn whole(
     folder: &Path,
     store: &Arc<MemoryStore>,
@@ -159,7 +159,7 @@ pub(super) fn whole(
     attempt(folder, &Breaking::new(store, usize::MAX, End::Fail), manifest, sizes).unwrap()
 }
 
-/// An attempt that ends at a request, which is not its last.
+/// Runs an attempt that is interrupted at a request before its last one.
 pub(super) fn broken(folder: &Path, store: &Arc<MemoryStore>, manifest: &Manifest, after: usize, end: End) {
     match (end, attempt(folder, &Breaking::new(store, after, end), manifest, SMALL)) {
         (End::Drop, None) | (End::Stop, Some(Err(ManifestError::Stopped))) | (End::Fail, Some(Err(_))) => {}
@@ -181,7 +181,7 @@ pub(super) fn listing(versions: Versions) -> Manifest {
     manifest(Source::Prefix { bucket: Bucket::new("b"), prefix: Key::from("p/"), versions })
 }
 
-/// Twenty objects, two to a page.
+/// Creates a bucket with twenty objects, two per page.
 pub(super) fn bucket() -> Arc<MemoryStore> {
     let mut store = MemoryStore { page: 2, ..MemoryStore::default() };
     for number in 0..20 {
@@ -192,7 +192,7 @@ pub(super) fn bucket() -> Arc<MemoryStore> {
 
 pub(super) const INVENTORY: &str = "inv/2026-01-31T00-00Z/manifest.json";
 
-/// An inventory of these data files.
+/// Creates an inventory of these data files.
 pub(super) fn inventory_of(files: &[Vec<String>]) -> MemoryStore {
     let mut store = MemoryStore::default();
     let mut entries = Vec::new();
@@ -207,7 +207,7 @@ pub(super) fn inventory_of(files: &[Vec<String>]) -> MemoryStore {
     let json = format!(r#"{{"sourceBucket":"src","fileFormat":"CSV","fileSchema":"Key","files":[{files}]}}"#);
     store.put(INVENTORY, json.as_bytes());
     store.put("inv/2026-01-31T00-00Z/manifest.checksum", etag(json.as_bytes()).as_bytes());
-    // One that was never finished, which `latest` passes over with a warning.
+    // An incomplete inventory, which `latest` skips with a warning.
     store.put("inv/2026-01-31T12-00Z/manifest.json", b"{}");
     store
 }
@@ -229,7 +229,7 @@ pub(super) fn latest() -> Manifest {
     inventory_manifest(InventoryObject::Latest { prefix: Key::from("inv/") })
 }
 
-/// What a store was asked since it was asked this last.
+/// Returns the requests that the store received since the last call.
 pub(super) fn asked(store: &MemoryStore) -> Vec<String> {
     std::mem::take(&mut store.requests.lock().unwrap())
 }
@@ -241,7 +241,7 @@ pub(super) fn part_files(folder: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// Goes on and compares with an attempt that nothing interrupted.
+/// Resumes, and compares the result with that of an uninterrupted attempt.
 pub(super) fn finish(folder: &Path, store: &Arc<MemoryStore>, manifest: &Manifest) {
     let frozen = whole(folder, store, manifest, SMALL).unwrap();
     same_as_fresh(folder, &frozen, store, manifest, SMALL);
@@ -258,7 +258,7 @@ pub(super) fn same_as_fresh(
     let fresh = whole(other.path(), store, manifest, sizes).unwrap();
     assert_eq!(rows(frozen), rows(&fresh));
     assert_eq!((frozen.rows(), frozen.rows_read()), (fresh.rows(), fresh.rows_read()));
-    // A probe that was refused on the way makes the listing slower, and is said.
+    // A refused probe makes the listing slower, and gives a warning.
     let slower = |warning: &&Warning| warning.message.contains("is listed by one worker");
     let warnings: Vec<_> = frozen.warnings().iter().filter(|warning| !slower(warning)).collect();
     assert_eq!((frozen.reach(), frozen.pin()), (fresh.reach(), fresh.pin()));

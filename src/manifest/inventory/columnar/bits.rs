@@ -1,7 +1,7 @@
-//! Numbers of any width, in either order of their bits.
+//! Reads integers of any bit width, in either bit order.
 
-/// The number of `width` bits, at most 64, that begins at this bit; the least significant first, as Parquet packs them.
-/// `None` where the bytes end before it does.
+/// Reads the integer of `width` bits, at most 64, that starts at bit `bit`, with the least significant bit first, as
+/// Parquet packs integers. Returns `None` if the bytes end too early.
 pub(super) fn least_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
     if width == 0 {
         return Some(0);
@@ -17,7 +17,8 @@ pub(super) fn least_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
     u64::try_from(number).ok()
 }
 
-/// The number of `width` bits, at most 64, that begins at this bit; the most significant first, as ORC packs them.
+/// Reads the integer of `width` bits, at most 64, that starts at bit `bit`, with the most significant bit first, as
+/// ORC packs integers. Returns `None` if the bytes end too early.
 pub(super) fn most_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
     if width == 0 {
         return Some(0);
@@ -33,13 +34,13 @@ fn mask(width: u32) -> u128 {
     u128::MAX >> (128 - width.clamp(1, 64))
 }
 
-/// What zigzag made of a signed number.
+/// Decodes a zigzag-encoded signed integer.
 pub(super) fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
 }
 
-/// A number in groups of seven bits, the least significant first, from this place on, and the place behind it. `None` where
-/// the bytes end before it does; more than 64 bits are cut off.
+/// Reads a variable-length integer at offset `at`: groups of seven bits, the least significant group first. Returns
+/// the integer and the offset after it, or `None` if the bytes end too early. Bits beyond the 64th are dropped.
 pub(super) fn varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     let mut number = 0;
     for shift in (0..70).step_by(7) {

@@ -1,15 +1,15 @@
-//! Rows of columnar files, Parquet and ORC, one after the other and in bounded memory.
+//! Reads the rows of columnar files, Parquet and ORC, one after another and in bounded memory.
 //!
-//! Only as much of either form is read as an inventory has: a flat table of texts, whole numbers, truth values and
-//! times. What is read of it is checked as it comes, and nothing is allocated on the word of the file: not for a length
-//! it gives, not for a count, and not for what a block says it inflates to.
+//! Only the features that inventories use are supported: a flat table of strings, integers, booleans and timestamps.
+//! Everything is validated as it is read. No allocation trusts the file: not a length, not a count, and not the
+//! decompressed size that a block claims.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `input` | the file's bytes, and what may be held of them |
-//! | `unpack` | compressed blocks |
-//! | `bits` | numbers of any width |
-//! | `parquet`, `orc` | the two forms |
+//! | `input` | random access to the file, and the memory limit |
+//! | `unpack` | decompression of blocks |
+//! | `bits` | integers of any bit width |
+//! | `parquet`, `orc` | the two formats |
 
 mod bits;
 mod input;
@@ -22,13 +22,13 @@ use std::io;
 
 use jiff::Timestamp;
 
-/// The most columns that a file may have; an inventory has some thirty.
+/// The most columns in a file. An inventory has about thirty.
 const MAX_COLUMNS: usize = 1000;
 
-/// The longest text of a row, which is that of a CSV row as well.
+/// The longest string value in bytes. Rows of CSV files have the same limit.
 const MAX_TEXT: usize = 1 << 20;
 
-/// The form of a data file.
+/// The format of a columnar file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Parquet,
@@ -36,7 +36,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// As inventories write it.
+    /// Returns the name of the format as inventories write it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Parquet => "Parquet",
@@ -48,11 +48,11 @@ impl Form {
 /// Why a file cannot be read any further.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// It is not what its form says it should be.
+    /// The file violates its format.
     Damaged(String),
-    /// It uses what no inventory does.
+    /// The file uses a feature that no inventory uses.
     Foreign(String),
-    /// Its bytes cannot be had.
+    /// Reading the file failed.
     Io(io::Error),
 }
 
@@ -66,7 +66,7 @@ fn foreign<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Broken::Foreign(what.into()))
 }
 
-/// What the values of a column are.
+/// The type of the values in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -85,7 +85,7 @@ pub(super) enum Value<'a> {
     Time(Timestamp),
 }
 
-/// The value that a column has come to. A text stands in the column's own buffer.
+/// The current value of a column. The bytes of a text are in the column's own buffer.
 #[derive(Clone, Copy, Debug, Default)]
 enum Held {
     #[default]
@@ -108,14 +108,14 @@ impl Held {
     }
 }
 
-/// A columnar file, at one of its rows.
+/// A columnar file, positioned at one of its rows.
 pub(super) enum Table {
     Parquet(parquet::Reader),
     Orc(orc::Reader),
 }
 
 impl Table {
-    /// Reads what a file says of itself.
+    /// Opens a file and reads its metadata.
     pub(super) fn open(form: Form, file: File) -> Result<Self, Broken> {
         let input = input::Input::new(file)?;
         Ok(match form {
@@ -124,7 +124,7 @@ impl Table {
         })
     }
 
-    /// The names of its columns, in its own order.
+    /// Returns the names of the columns, in file order.
     pub(super) fn names(&self) -> &[String] {
         match self {
             Self::Parquet(reader) => reader.names(),
@@ -132,7 +132,7 @@ impl Table {
         }
     }
 
-    /// What a column's values are; an error where they are nothing that can be read.
+    /// Returns the type of a column, or an error if its values cannot be read.
     pub(super) fn kind(&self, column: usize) -> Result<Kind, Broken> {
         match self {
             Self::Parquet(reader) => reader.kind(column),
@@ -140,7 +140,7 @@ impl Table {
         }
     }
 
-    /// Has these columns read, and no others.
+    /// Selects the columns to read. All other columns are skipped.
     pub(super) fn pick(&mut self, columns: &[usize]) -> Result<(), Broken> {
         match self {
             Self::Parquet(reader) => reader.pick(columns),
@@ -148,7 +148,7 @@ impl Table {
         }
     }
 
-    /// Goes on to the next row, if there is one.
+    /// Moves to the next row. Returns false if there is none.
     pub(super) fn advance(&mut self) -> Result<bool, Broken> {
         match self {
             Self::Parquet(reader) => reader.advance(),
@@ -156,7 +156,7 @@ impl Table {
         }
     }
 
-    /// A value of this row; nothing where the column was not picked.
+    /// Returns a value of the current row, or `Value::Nothing` if the column is not selected.
     pub(super) fn value(&self, column: usize) -> Value<'_> {
         match self {
             Self::Parquet(reader) => reader.value(column),

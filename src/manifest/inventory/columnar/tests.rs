@@ -1,7 +1,7 @@
-//! Files of other programs are read as they were meant, and damaged ones are refused.
+//! Checks that files written by another program are read correctly, and that damaged files are refused.
 //!
-//! Those in `tests/fixtures/inventory` were written by Apache Arrow 26, so that nothing here is read by its own writer's
-//! lights. Their rows follow from their numbers.
+//! The files in `tests/fixtures/inventory` were written by Apache Arrow 26, so that the readers are not tested
+//! against a writer of this project. The values of each row follow from its number.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -25,7 +25,7 @@ const COLUMNS: [&str; 11] = [
     "replicas",
 ];
 
-/// All but the nested one.
+/// All columns except the nested one.
 const PICKED: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10];
 
 const ROWS: i64 = 400;
@@ -49,7 +49,7 @@ fn readable() -> impl Iterator<Item = PathBuf> {
     fixtures().into_iter().filter(|path| path.file_stem().is_some_and(|stem| stem != "zstd"))
 }
 
-/// The row of this number, as it was written.
+/// The values of row `i`, as they were written.
 fn expected(i: i64) -> Vec<Value<'static>> {
     let text = |text: String| Value::Text(text.leak().as_bytes());
     let some = |given: bool, value: Value<'static>| if given { value } else { Value::Nothing };
@@ -69,7 +69,7 @@ fn expected(i: i64) -> Vec<Value<'static>> {
     ]
 }
 
-/// Reads a file to its end; the rows that there were.
+/// Reads a file to its end. Returns the number of rows.
 fn read(form: Form, file: File, picked: &[usize], mut look: impl FnMut(i64, &Table)) -> Result<i64, Broken> {
     let mut table = Table::open(form, file)?;
     for column in picked {
@@ -84,7 +84,7 @@ fn read(form: Form, file: File, picked: &[usize], mut look: impl FnMut(i64, &Tab
     Ok(rows)
 }
 
-/// A file of these bytes.
+/// Creates a file with these bytes.
 fn file(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
@@ -162,7 +162,7 @@ fn a_file_of_the_other_form_or_of_none_is_refused() {
     }
 }
 
-/// Flipped bits may go unseen here, since the MD5 of the file is what vouches for it. They must not do harm.
+/// Flipped bits may go unnoticed here, because the MD5 of the file protects its content. They must not cause a panic.
 #[test]
 fn flipped_bits_are_no_panic() {
     let mut dice = fastrand::Rng::with_seed(20_261_126);
@@ -171,7 +171,7 @@ fn flipped_bits_are_no_panic() {
         for round in 0..300 {
             let mut bytes = whole.clone();
             for _ in 0..=round % 8 {
-                // Every other one near the end, where the descriptions are.
+                // Every other round flips bits near the end, where the metadata is.
                 let from = if round % 2 == 0 { 0 } else { bytes.len().saturating_sub(3000) };
                 let at = dice.usize(from..bytes.len());
                 bytes[at] ^= 1 << dice.u32(0..8);
@@ -203,7 +203,7 @@ fn refused(form: Form, bytes: &[u8]) -> String {
 fn sizes_that_lie_are_not_believed() {
     let whole = fs::read(folder().join("plain.parquet")).unwrap();
     let mut page = whole.clone();
-    // The header of the first page: data of 2,147,483,647 bytes, packed into one.
+    // The header of the first page: 2,147,483,647 bytes of data, compressed to one byte.
     let head = b"\x15\x00\x15\xfe\xff\xff\xff\x0f\x15\x02\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00";
     page[4..4 + head.len()].copy_from_slice(head);
     assert_eq!(refused(Form::Parquet, &page), "a page has 2147483647 bytes, and the most is 33554432");
@@ -215,7 +215,8 @@ fn sizes_that_lie_are_not_believed() {
     assert_eq!(refused(Form::Parquet, &footer), "its footer is longer than it is");
 }
 
-/// An ORC file of nothing but its postscript, with a footer of so many bytes, this codec, and blocks of so many bytes.
+/// Returns an ORC file that consists only of its postscript. `footer` and `block` are the sizes of the footer and of
+/// blocks, as variable-length integers.
 fn postscript(footer: &[u8], codec: u8, block: &[u8]) -> Vec<u8> {
     let mut text = [&[0x08][..], footer, &[0x10, codec, 0x18], block, &[0x82, 0xf4, 0x03, 0x03], b"ORC"].concat();
     text.push(u8::try_from(text.len()).unwrap());
@@ -235,7 +236,7 @@ fn postscripts_that_lie_are_not_believed() {
 
 #[test]
 fn rows_that_no_byte_stands_for_are_not_believed() {
-    // One stripe of 2^40 rows without a byte of data, and one column, whose name is `k`.
+    // One stripe of 2^40 rows without any data, and one column named `k`.
     let footer = b"\x1a\x07\x28\x80\x80\x80\x80\x80\x20\x22\x08\x08\x0c\x12\x01\x01\x1a\x01k\x22\x02\x08\x07";
     let rest = postscript(&[u8::try_from(footer.len()).unwrap()], 0, &[0]);
     let whole = [b"ORC", &footer[..], &rest[3..]].concat();

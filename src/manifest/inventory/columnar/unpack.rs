@@ -1,4 +1,4 @@
-//! Compressed blocks, whose size is known or bounded before they are inflated.
+//! Decompresses blocks whose size is known or limited in advance.
 
 use std::io::Read as _;
 
@@ -10,13 +10,13 @@ use super::{Broken, Outcome, damaged};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
     None,
-    /// Deflate without a header.
+    /// Raw deflate, without a header.
     Deflate,
     Gzip,
     Snappy,
 }
 
-/// Inflates a block that may come to no more than `limit` bytes.
+/// Decompresses a block into `into`. Returns an error if it is larger than `limit` bytes.
 pub(super) fn unpack(packing: Packing, packed: &[u8], limit: usize, into: &mut Vec<u8>) -> Outcome<()> {
     into.clear();
     let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_length_that_lies_takes_no_memory() {
         let mut into = Vec::new();
-        // Four gigabytes, it says.
+        // The block claims to hold four gigabytes.
         let error = unpack(Packing::Snappy, b"\xff\xff\xff\xff\x0f\x00", 1 << 20, &mut into).unwrap_err();
         assert!(matches!(error, Broken::Damaged(_)));
         assert_eq!(into.capacity(), 0);

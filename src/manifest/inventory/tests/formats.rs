@@ -1,4 +1,4 @@
-//! Parquet and ORC beside CSV: the same rows come to the same manifest.
+//! Checks that Parquet, ORC and CSV files with the same rows give the same manifest.
 
 #[path = "../../../../tests/support/inventory.rs"]
 mod written;
@@ -50,7 +50,7 @@ fn row(key: &str) -> Row {
     Row { bucket: "src".to_owned(), key: key.into(), is_latest: true, ..Row::default() }
 }
 
-/// A data file whose bytes are not what they were, with an MD5 and a size that are.
+/// Replaces the content of a data file, and updates its MD5 and size in `manifest.json`.
 fn replace(store: &mut MemoryStore, number: usize, content: &[u8]) {
     let is_ours = |key: &&Vec<u8>| String::from_utf8_lossy(key).contains(&format!("Z-{number}."));
     let key = store.objects.keys().find(is_ours).unwrap().clone();
@@ -101,10 +101,10 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 1..60)
 }
 
-/// Objects, rows read, the census, what is told of each object, and the digest.
+/// The objects, the rows read, the census, the metadata of each object, and the digest.
 type Come = (Vec<ObjectId>, u64, Option<Census>, Vec<Told>, String);
 
-/// What a manifest comes to, with all that is told of its objects.
+/// Returns everything in a manifest, including all metadata of its objects.
 fn whole(store: MemoryStore, filter: Filter) -> Result<Come, String> {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -133,7 +133,7 @@ proptest! {
             storage_class: filtered.then(|| vec![StorageClass::new("Glacier")]),
             ..Filter::default()
         };
-        // A condition on what a row does not tell is a mistake in every format.
+        // A condition on a fact that a row does not have is an error in every format.
         let mut rows = rows;
         if filtered {
             rows.retain(|row| row.size.is_some() && row.last_modified.is_some() && row.storage_class.is_some());
@@ -218,7 +218,7 @@ fn columns_that_cannot_be_meant_are_refused() {
     assert_eq!(refused(&[("size", "ke_y")]), format!("{place}it names Key twice"));
     let why = "its column ke_y cannot be meant: it holds whole numbers, and texts are needed";
     assert_eq!(refused(&[("key", "kex"), ("size", "ke_y")]), format!("{place}{why}"));
-    // What is only told on is left alone.
+    // A column that is only passed on is ignored.
     let (_, found) = objects(changed(&[("size", "si_e"), ("e_tag", "si_ze")]), exact(), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k1"]);
 }
@@ -255,7 +255,7 @@ fn damaged_files_with_their_own_md5_are_told_by_name() {
     }
 }
 
-/// Flipped bits in files whose MD5 is right: whatever becomes of them, it is an answer.
+/// Flips bits in files whose MD5 is right. Reading them must end with a result or an error.
 #[test]
 fn flipped_bits_end_in_an_answer() {
     let mut dice = fastrand::Rng::with_seed(97);
@@ -300,7 +300,7 @@ fn the_file_that_is_read_takes_room_beside_the_names() {
     let error = frozen_in(folder.path(), &store, tight(sizes.iter().sum::<u64>() - 1)).unwrap_err();
     assert!(matches!(error, ManifestError::TooLargeAhead { .. }), "{error}");
 
-    // With a filter nobody can tell ahead.
+    // With a filter, the size cannot be estimated in advance.
     let filter = Filter { exclude: crate::manifest::KeyGlobs::new([]).ok(), ..Filter::default() };
     let manifest = Manifest { source: exact(), filter };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -332,7 +332,7 @@ fn freezing_that_was_interrupted_goes_on_behind_its_last_file() {
         let mut store = stored(layout, &rows);
         let (token, counted): (_, Arc<std::sync::atomic::AtomicU32>) = (stop.clone(), Arc::clone(&seen));
         store.meanwhile = Some(Box::new(move || {
-            // In the third file, which is read to its end, and kept.
+            // Cancel in the third file, which is still read to its end and kept.
             if counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 14 {
                 token.cancel();
             }

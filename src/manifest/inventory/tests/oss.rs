@@ -1,11 +1,11 @@
-//! OSS's own columns: whatever there are, in whatever order.
+//! Checks OSS's own columns, in any number and order.
 
 use super::{OSS, exact, refused, store};
 use crate::manifest::testing::{keys, objects};
 use crate::manifest::{Filter, KeyGlobs};
 use crate::object::StorageClass;
 
-/// Rows of OSS have no quotes, `True` and `False`, and the class behind the size.
+/// OSS rows have no quotes, `True` and `False`, and the storage class after the size.
 const SCHEMA: &str = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, StorageClass, LastModifiedDate, ETag, \
                       IsMultipartUploaded, EncryptionStatus, ObjectAcl, TaggingCount, ObjectType, Crc64";
 
@@ -32,7 +32,7 @@ fn all_columns_of_oss_are_read_in_its_own_order() {
     assert_eq!(keys(&found), ["a/b c"]);
 }
 
-/// The same rows with their columns turned round, one after the other.
+/// Reads the same rows with their columns reversed and rotated by every distance.
 #[test]
 fn any_order_of_the_columns_is_honoured() {
     let names: Vec<&str> = SCHEMA.split(", ").collect();

@@ -1,5 +1,5 @@
-//! Ranges against a bucket that is a sorted list: nothing is left out and nothing comes twice, whatever the keys, the
-//! pages and the cuts are; and how long it takes where every answer takes as long.
+//! Ranges against a bucket that is a sorted list: no object is missing or duplicated, whatever the keys, the pages and
+//! the split points; and how long a listing takes if all responses take equally long.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use crate::object::VersionId;
 
 /// A bucket as a server sees it.
 struct Bucket {
-    /// Keys and versions in the server's order; `false` is a delete marker, which takes room on a page and is not sent.
+    /// Keys and versions in the server's order; `false` is a delete marker, which takes room on a page and is not
+    /// returned.
     rows: Vec<(Key, &'static str, bool)>,
     page: usize,
     all_versions: bool,
@@ -49,7 +50,7 @@ impl Bucket {
     }
 }
 
-/// What has been taken, as the thread does it.
+/// The entries that were consumed, as the consumer thread does it.
 struct Taken {
     lanes: BTreeMap<u32, Vec<(Key, Option<VersionId>)>>,
     order: Vec<Lane>,
@@ -94,7 +95,7 @@ fn probed(ranges: &mut Ranges, taken: &mut Taken, bucket: &Bucket, lane: Lane, a
     }
 }
 
-/// One thing after the other, in an order that is drawn: a page of a range, a cut anywhere, the answer to a cut.
+/// Runs random steps: a page of a range, a split at any key, the response to a probe.
 fn drawn(bucket: &Bucket, steps: &[(u8, usize, Key)]) -> Vec<(Key, Option<String>)> {
     let (mut ranges, mut taken, mut cuts) = (ranges(bucket, "", EAGER), Taken::new(), Vec::new());
     let mut steps = steps.iter().cycle().cloned();
@@ -153,14 +154,14 @@ proptest! {
     ) {
         let bucket = Bucket { rows: rows(keys, all_versions), page, all_versions };
         let mut steps: Vec<_> = steps.iter().map(|(step, which, at)| (*step, *which, Key::from(at.as_str()))).collect();
-        // Pages and answers, so that it ends.
+        // Pages and responses, so that it ends.
         steps.extend([(2, 0, Key::from("")), (1, 0, Key::from(""))]);
         let expected: Vec<_> = bucket.objects().into_iter().map(|(key, id)| (key, id.map(str::to_owned))).collect();
         prop_assert_eq!(drawn(&bucket, &steps), expected);
     }
 }
 
-/// What a listing costs where every answer takes as long as any other.
+/// The cost of a listing if all responses take equally long.
 struct Cost {
     rounds: u32,
     requests: usize,
@@ -203,13 +204,13 @@ fn bucket(mut keys: Vec<String>) -> Bucket {
     Bucket { rows, page: 10, all_versions: false }
 }
 
-/// Numbers that look drawn, and are the same on every run.
+/// A number that looks random, and is the same in every run.
 fn hash(number: u64) -> u64 {
     let mixed = (number ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed ^ (mixed >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb)
 }
 
-/// Buckets as people have them, 400 pages each.
+/// Buckets like those of users, with 400 pages each.
 fn key_spaces() -> Vec<(&'static str, Vec<String>)> {
     let all = || 0..4000_u64;
     let days = |n: u64| format!("{}/{:02}/{:02}", 2015 + n / 336 % 12, n / 28 % 12 + 1, n % 28 + 1);
@@ -314,7 +315,7 @@ fn a_marker_that_names_what_comes_next_loses_nothing() {
     assert_eq!(taken.rows().iter().map(|row| row.1.unwrap()).collect::<Vec<_>>(), ["1", "2", "1"]);
 }
 
-/// Markers of MinIO's are keys with a note behind them, and so greater than the key that they stand for.
+/// The markers of MinIO are keys with a suffix, and therefore greater than the keys that they stand for.
 #[test]
 fn a_marker_beyond_the_end_of_a_range_does_not_end_a_key_that_has_more_versions() {
     let mark = RangeMark { until: Some(Key::from("k")), ..RangeMark::whole() };

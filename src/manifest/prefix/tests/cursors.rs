@@ -1,4 +1,4 @@
-//! Cursors that are not to be trusted, from the first request to the frozen manifest.
+//! Cursors that cannot be trusted, from the first request to the frozen manifest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::object::VersionId;
 use crate::store::Store;
 use crate::task::Seq;
 
-/// An object as the manifest has it.
+/// An object in the manifest.
 type Name = (Key, Option<String>);
 
 fn manifest(versions: Versions) -> Manifest {
@@ -31,7 +31,7 @@ fn freeze(folder: &Path, model: Model, versions: Versions, spread: Spread) -> Re
     let manifest = manifest(versions);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let stop = CancellationToken::new();
-    // While a thread takes pages in, the clock does not go on by itself.
+    // The clock does not advance by itself while a thread consumes pages.
     let passing = async {
         loop {
             tokio::time::advance(Duration::from_millis(2)).await;
@@ -56,7 +56,7 @@ fn objects_of(rows: &[Row], all: bool) -> Vec<Name> {
     live.map(|(key, version, _)| (key.clone(), all.then(|| version.as_str().to_owned()))).collect()
 }
 
-/// A folder for each key, as many applications have it.
+/// A folder for each key, a common layout of applications.
 fn folders(count: usize) -> Vec<Row> {
     (0..count).map(|n| (Key::from(format!("p/{n:04}/data.json").as_str()), VersionId::null(), true)).collect()
 }
@@ -71,7 +71,7 @@ fn a_cursor_beyond_the_last_key_of_a_page_leaves_nothing_out() {
     assert_eq!(names(&frozen), objects_of(&rows, false));
 }
 
-/// What the issue of MinIO shows: two of five keys, and a token beyond the third.
+/// The behaviour in the MinIO issue: two of five keys, and a token after the third.
 #[test]
 fn the_model_of_minio_skips_what_minio_skips() {
     let keys = ["aaa/aaa", "bbb/bbb", "ccc/ccc", "ddd/ddd", "eee/eee"];
@@ -94,7 +94,7 @@ fn the_model_of_minio_skips_what_minio_skips() {
     let after = |key: &str| Some(ListMark::After { key: Key::from(key), version: None });
     assert_eq!(list(after("111")), ("aaa/aaa bbb/bbb".to_owned(), token("ddd/")));
     assert_eq!(list(token("ddd/")), ("ddd/ddd eee/eee".to_owned(), None));
-    // A walk from the beginning, and one that began at a key that is there, are sound.
+    // A listing from the beginning, and one that starts at an existing key, are complete.
     assert_eq!(list(None), ("aaa/aaa bbb/bbb".to_owned(), token("ccc/")));
     assert_eq!(list(token("ccc/")), ("ccc/ccc ddd/ddd".to_owned(), token("ddd/ddd")));
     assert_eq!(list(after("bbb/bbb")), ("ccc/ccc ddd/ddd".to_owned(), token("eee/")));
@@ -139,7 +139,7 @@ fn a_version_that_is_listed_twice_is_refused() {
     assert!(error.contains("it names version 4 of p/1 twice"), "{error}");
 }
 
-/// The version that ended a page is gone when the next page is asked for, and the server begins its key again.
+/// The version that ended a page is deleted before the next page is requested, and the server starts its key again.
 #[test]
 fn a_key_that_is_begun_again_is_not_taken_twice() {
     let page = |ids: &[&str], next: Option<&str>| ListPage {
@@ -173,8 +173,8 @@ fn the_range_of_an_earlier_release_drops_the_token_that_it_kept() {
     assert_eq!(Walk::resumed(&mark(Some("b"), Some("c"), Next::Done)), Next::Done);
 }
 
-/// What an earlier release left of a listing of MinIO's: the server's token for each range, also where the range began at an
-/// invented key, so that the token skips one.
+/// The checkpoint of an earlier release, of a listing on MinIO: it has the server's token for each range, even if the
+/// range started at an invented key, so that the token skips a key.
 #[test]
 fn a_listing_of_an_earlier_release_is_resumed_without_its_tokens() {
     let (rows, folder) = (folders(400), tempfile::tempdir().unwrap());
@@ -225,7 +225,7 @@ fn rules() -> impl Strategy<Value = Rule> {
     ]
 }
 
-/// `PROPTEST_CASES` sets how many; each case is a whole listing, so that a quarter of the usual number is tried.
+/// `PROPTEST_CASES` sets the number of cases. Each case is a whole listing, so only a quarter of it is run.
 fn config() -> ProptestConfig {
     let usual = ProptestConfig::default();
     ProptestConfig { cases: usual.cases.div_ceil(4), ..usual }
@@ -255,7 +255,7 @@ proptest! {
         match freeze(folder.path(), Model::new(rows, page, rule), versions, spread) {
             Ok(frozen) => prop_assert_eq!(names(&frozen), expected),
             Err(error) => {
-                // These are faults that no client can mend; with every other server the listing is whole.
+                // No client can repair these faults; with every other server the listing is complete.
                 let hopeless = matches!(rule, Rule::StartOnly | Rule::Repeats(_) | Rule::Circle(_));
                 prop_assert!(hopeless, "{rule:?}: {error}");
                 prop_assert!(matches!(error, ManifestError::Listing { .. }), "{error}");

@@ -1,5 +1,5 @@
-//! Listings of servers that read and return cursors each in a way of their own: whatever the keys, the pages and the cuts
-//! are, every object is listed exactly once, or the listing ends with an error.
+//! Models of servers that read and return cursors in different ways: whatever the keys, the pages and the split points,
+//! every object is listed exactly once, or the listing fails.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -13,51 +13,51 @@ use crate::object::{Bucket, Key, ObjectId, VersionId};
 use crate::store::{BucketFact, BucketQuestion, Content, ListMark, ListPage, ListRequest, Opened, Store};
 use crate::task::{Fault, FaultClass};
 
-/// What a server does with cursors.
+/// How a server handles cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// As AWS: a cursor is the last entry of its page.
+    /// Like AWS: a cursor is the last entry of its page.
     Aws,
-    /// As MinIO from 2025-05-26 to 2025-08-01: see [`Model::minio`].
+    /// Like MinIO from 2025-05-26 to 2025-08-01: see [`Model::minio`].
     Minio,
-    /// It does not look at `start-after`.
+    /// It ignores `start-after`.
     TokenOnly,
-    /// It refuses `start-after` with this status.
+    /// It rejects `start-after` with this status.
     TokenOrRefusal(u16),
-    /// It does not look at tokens.
+    /// It ignores tokens.
     StartOnly,
-    /// It answers each so manieth request with the page that led to it.
+    /// It answers every nth request with the page that led to it.
     Repeats(usize),
-    /// It answers no request the first time.
+    /// It fails every request the first time.
     Loses,
-    /// Its cursors name the entry that comes next, and a page begins with the entry that its cursor names.
+    /// Its cursors name the next entry, and a page starts with the entry that its cursor names.
     NamesNext,
-    /// A page that is to begin after an entry begins with that entry, if it is there.
+    /// A page that should start after an entry starts with that entry, if it exists.
     BeginsAgain,
-    /// Two tokens by turns, with nothing in their pages, in place of the page with this number.
+    /// Alternates two tokens with empty pages, in place of the page with this number.
     Circle(usize),
 }
 
-/// An entry of the bucket: its key, a version, and whether that is an object.
+/// An entry of the bucket: its key, its version, and whether it is an object.
 pub(super) type Row = (Key, VersionId, bool);
 
 /// A server in memory.
 pub(super) struct Model {
-    /// In the server's order. In a listing of current versions a key has one row; where that is no object, it takes room
-    /// on no page of MinIO's, and on every other server's.
+    /// In the server's order. A listing of current versions has one row per key. If that row is not an object, it takes
+    /// no room on a page of MinIO, but it does on a page of other servers.
     pub(super) rows: Vec<Row>,
     pub(super) page: usize,
     pub(super) rule: Rule,
-    /// It refuses all requests behind the first so many; 0 is none.
+    /// Refuses all requests after this number; 0 means never.
     pub(super) refuses_from: usize,
     requests: AtomicUsize,
-    /// Pages by where they led.
+    /// Pages by the cursor that led to them.
     led: Mutex<HashMap<ListMark, ListPage>>,
-    /// The requests that were sent once.
+    /// The requests that were received at least once.
     heard: Mutex<BTreeSet<String>>,
 }
 
-/// Where a page begins.
+/// Where a page starts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Begin {
     At(usize),
@@ -75,7 +75,7 @@ impl Model {
         let end = self.rows.partition_point(|row| row.0 <= *key);
         match version {
             None => end,
-            // A marker whose version is not there begins the key again.
+            // A marker whose version does not exist starts the key again.
             Some(version) => {
                 let found = self.rows[begin..end].iter().position(|row| row.1 == *version);
                 found.map_or(begin, |at| begin + at + usize::from(self.rule != Rule::NamesNext))
@@ -97,7 +97,7 @@ impl Model {
         }
     }
 
-    /// The page that begins there, and where the server says that the next one does.
+    /// Returns the page that starts there, with the cursor of the next page.
     fn page_at(&self, begin: usize, from: Option<&ListMark>, all_versions: bool) -> ListPage {
         let before = begin.checked_sub(1).map(|before| &self.rows[before]);
         let is_there = match (from, before) {
@@ -123,13 +123,13 @@ impl Model {
         ListPage { entries: rows.iter().filter_map(entry).collect(), deleted_last, next, ..ListPage::default() }
     }
 
-    /// Current versions as MinIO listed them between its commits 2c7fe094d and 71f293d9a.
+    /// Lists current versions like MinIO between its commits 2c7fe094d and 71f293d9a.
     ///
-    /// A walk over the disks meets each folder before what is in it. From a marker on, one key more than asked for is
-    /// gathered, because the marker itself may be the first. Folders and hidden objects are skipped, also behind the last
-    /// key that there is room for, and where the walk was not asked for by a token, the last name skipped becomes the next
-    /// token if it is greater than the last key. So where the marker is no key, the key that was one too many lies before
-    /// the token, and is not sent.
+    /// A walk over the disks meets each folder before its contents. From a marker on, one key more than requested is
+    /// collected, because the marker itself may be the first. Folders and hidden objects are skipped, also after the
+    /// last key that fits. If the walk was not requested by a token, the last skipped name becomes the next token if it
+    /// is greater than the last key. So if the marker is not a key, the surplus key lies before the token, and is never
+    /// returned.
     fn minio(&self, request: &ListRequest) -> ListPage {
         let (marker, by_token) = match &request.from {
             None => (Vec::new(), false),
@@ -164,7 +164,8 @@ impl Model {
         self.rows[at].0.as_bytes()
     }
 
-    /// Names in the order in which MinIO's walk meets them, folders before what is in them; and whether each is an object.
+    /// Returns the names in the order in which the walk of MinIO meets them, folders before their contents; and whether
+    /// each is an object.
     fn walked(&self, prefix: &[u8]) -> Vec<(Vec<u8>, bool)> {
         let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
         for (key, _, live) in self.rows.iter().filter(|row| row.0.as_bytes().starts_with(prefix)) {
@@ -180,7 +181,7 @@ impl Model {
         names
     }
 
-    /// As MinIO lists all versions: its markers are keys with its own note behind them.
+    /// Lists all versions like MinIO: its markers are keys with a suffix.
     fn minio_versions(&self, request: &ListRequest) -> ListPage {
         const NOTE: &str = "[minio_cache:v2,return:]";
         let begin = match &request.from {
@@ -201,7 +202,7 @@ impl Model {
 #[async_trait]
 impl Store for Model {
     async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        // Answers come in another order than the requests were sent in.
+        // Responses arrive in another order than the requests were sent.
         for _ in 0..fastrand::u8(0..4) {
             tokio::task::yield_now().await;
         }

@@ -135,7 +135,7 @@ fn one_refusal_ends_all_workers_and_the_next_attempt_goes_on() {
     let stop = CancellationToken::new();
     let error = freeze(folder.path(), &refusing, Versions::Current, sizes(EAGER), &|_| {}, &stop).unwrap_err();
     assert!(error.to_string().contains("403 AccessDenied"), "{error}");
-    // One for each worker that was at work already.
+    // One for each worker that was already running.
     assert!(requests(&refusing) < all / 2 + 4);
 
     let again = Arc::new(hundred());

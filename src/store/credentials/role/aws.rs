@@ -1,4 +1,4 @@
-//! The STS of AWS, and of servers that speak its API beside S3's.
+//! Roles of AWS and of S3-compatible servers with an STS API.
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 
 use std::fmt::Display;
@@ -21,20 +21,22 @@ use crate::store::xml;
 use crate::timeouts::{self, TimedOut, scaled};
 use crate::web::{CONNECT_TIMEOUT, innermost};
 
-/// A role at AWS, or at a server that speaks AWS's API.
+/// Provides the credentials of a role at AWS, or at a server with AWS's STS API.
 #[derive(Debug)]
 pub(super) struct AwsRole {
     sts: Client,
-    /// The STS that is asked: its host, where the plan names it.
+    /// The STS in messages: its host if the plan names one, otherwise AWS's STS and the region.
     place: String,
     arn: String,
     caller: SharedCredentialsProvider,
 }
 
 impl AwsRole {
-    /// The role of this ARN, at the STS at this endpoint, or at AWS's own in this region.
+    /// Creates a provider for the role with this ARN, at the STS at this endpoint, or at AWS's own STS in this
+    /// region.
     ///
-    /// Nothing but these decides which host is asked: the client is not made from the environment, which may name others.
+    /// Only these arguments decide which host is used. The client is not created from the environment, which may name
+    /// other hosts.
     pub(super) fn new(
         arn: &str,
         region: &str,
@@ -50,7 +52,7 @@ impl AwsRole {
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
             .region(Region::new(region.to_owned()))
-            // Whoever asks may be somebody else by the next time.
+            // The caller's credentials may change between two requests.
             .identity_cache(IdentityCache::no_cache())
             .retry_config(RetryConfig::standard())
             .timeout_config(timeouts);
@@ -86,18 +88,18 @@ impl AwsRole {
             Some(until),
             "role",
         );
-        // Its words are left out: whatever it is, it is not the caller's to put right.
+        // The reason is not shown: the caller cannot fix what the STS returned.
         check_credentials(&granted).map_err(|_| nothing())?;
         Ok(granted)
     }
 }
 
-/// Code and message of a refusal. Some servers that speak S3 refuse in S3's form instead of the STS's,
-/// or in one between them.
+/// Returns the code and the message of an error response. Some S3-compatible servers use S3's error format instead of
+/// the STS's, or a mixture of both.
 fn said(meta: &ErrorMetadata, answer: &HttpResponse) -> (String, String) {
     let (mut code, mut message) = (meta.code().map(str::to_owned), meta.message().unwrap_or_default().to_owned());
     if code.is_none() {
-        // What is no such document gives what came before its fault, which may be nothing.
+        // A document that cannot be parsed yields the elements before the error, perhaps none.
         let _ = xml::read(answer.body().bytes().unwrap_or_default(), |path, text| {
             if path.ends_with("Error/Code") {
                 code = Some(text.to_owned());

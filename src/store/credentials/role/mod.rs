@@ -1,15 +1,16 @@
-//! Roles: taken on before work, with the credentials of whoever asks, and again before they end.
+//! Assumes the plan's role with the caller's credentials, before work starts and again before the role's credentials
+//! expire.
 //!
-//! A role's credentials live for an hour. Whoever signs with them asks for new ones in time
-//! ([`Identities`](crate::store::wire::Identities)); each time the credentials of whoever asks are had anew as well.
+//! A role's credentials are valid for one hour. The signing client requests new ones in time
+//! ([`Identities`](crate::store::wire::Identities)). Each request loads the caller's credentials again.
 //!
-//! Which STS is asked follows from the plan alone, as does everything that credentials are sent to:
+//! The plan and the region decide which STS is used, like everything else that credentials are sent to:
 //!
 //! | provider | STS |
 //! |---|---|
-//! | `aws` | AWS's in the region that is worked in |
-//! | `s3` | the plan's endpoint, as `MinIO` and Ceph have it |
-//! | `oss` | Alibaba Cloud's in the plan's region, by its internal address where the endpoint is one; the endpoint itself where that is not Alibaba Cloud's |
+//! | `aws` | AWS STS in the region of the store |
+//! | `s3` | the plan's endpoint, as with `MinIO` and Ceph |
+//! | `oss` | Alibaba Cloud STS in the plan's region, internal if the endpoint is; another server's endpoint itself |
 
 mod aws;
 mod oss;
@@ -28,33 +29,34 @@ use crate::store::fault::shortened;
 use crate::store::wire::without_secrets;
 use crate::store::{Provider, StoreConfig};
 
-/// What the session is called, in the STS's own logs.
+/// The name of the session in the logs of the STS.
 const SESSION: &str = "batchplan";
 
-/// How long an STS may take, all attempts together: less than whoever signs is ready to wait for credentials.
+/// The time limit for an STS, including all attempts. It is shorter than the time that a request waits for
+/// credentials.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Why a role was not taken on.
+/// Why a role could not be assumed.
 #[derive(Debug, thiserror::Error)]
 enum RoleError {
-    /// The STS says no.
+    /// The STS rejected the request.
     #[error("the role could not be assumed: {code}: {message}")]
     Refused {
-        /// Its code.
+        /// The error code.
         code: String,
-        /// Its message, without what is secret.
+        /// The error message, without secrets.
         message: String,
     },
-    /// The STS says nothing that can be understood.
+    /// There was no response, or no valid one.
     #[error("the role could not be assumed: {0}")]
     Unanswered(String),
-    /// The STS cannot be spoken to at all.
+    /// The STS cannot be contacted: the system has no CA certificates.
     #[error("the role could not be assumed: the system has no certificates that it trusts ({0})")]
     NoCertificates(io::Error),
 }
 
 impl RoleError {
-    /// What an STS said to this caller.
+    /// Builds the error from the STS's error response to this caller.
     fn refused(code: &str, message: &str, caller: &Credentials) -> Self {
         let message = if message.is_empty() { "the server gave no message" } else { message };
         Self::Refused { code: harmless(code, caller), message: harmless(message, caller) }
@@ -67,16 +69,17 @@ impl From<RoleError> for CredentialsError {
     }
 }
 
-/// A server's words without what would drive a terminal, and without the caller's secrets.
+/// Removes control characters and the caller's secrets from text that a server sent.
 fn harmless(text: &str, caller: &Credentials) -> String {
     let plain: String = text.chars().map(|c| if drives_terminal(c) { ' ' } else { c }).collect();
     shortened(&without_secrets(&plain, caller))
 }
 
-/// Who works on `aws` and `s3`: the plan's role, tried out, or whoever asks where the plan names none.
+/// Returns the provider for `aws` and `s3`: the plan's role, which is assumed once as a check, or the caller itself
+/// if the plan names no role.
 ///
 /// # Errors
-/// When the STS does not give the role.
+/// Returns an error if the role cannot be assumed.
 pub(in crate::store) async fn in_aws_role(
     config: &StoreConfig,
     region: &str,
@@ -88,10 +91,11 @@ pub(in crate::store) async fn in_aws_role(
     tried_out(aws::AwsRole::new(arn, region, endpoint, caller, http.clone())).await
 }
 
-/// Who works on `oss`: the plan's role, tried out, or whoever asks where the plan names none.
+/// Returns the provider for `oss`: the plan's role, which is assumed once as a check, or the caller itself if the
+/// plan names no role.
 ///
 /// # Errors
-/// When the STS does not give the role.
+/// Returns an error if the role cannot be assumed.
 pub(in crate::store) async fn in_oss_role(
     config: &StoreConfig,
     region: &str,
@@ -102,7 +106,7 @@ pub(in crate::store) async fn in_oss_role(
     tried_out(oss::OssRole::new(arn, &sts, caller).map_err(RoleError::NoCertificates)?).await
 }
 
-/// No work should begin in a role that is not to be had.
+/// Assumes the role once, so that no work starts with a role that cannot be assumed.
 async fn tried_out(role: impl ProvideCredentials + 'static) -> Result<SharedCredentialsProvider, CredentialsError> {
     Primed::by(role).await
 }

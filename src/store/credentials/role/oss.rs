@@ -1,4 +1,4 @@
-//! The STS of Alibaba Cloud.
+//! Roles of Alibaba Cloud, assumed with its STS.
 //! <https://www.alibabacloud.com/help/en/ram/developer-reference/api-sts-2015-04-01-assumerole>
 
 use std::io;
@@ -22,19 +22,19 @@ use crate::backoff::{Backoff, RetryPolicy};
 use crate::store::wire::{Clock, Errand};
 use crate::timeouts::{self, scaled};
 
-/// How long a role is taken on for, in seconds: what every role allows.
+/// The session duration in seconds. Every role allows this one.
 const DURATION: u32 = 3600;
 
-/// SHA-256 of nothing: all that is asked stands in the query.
+/// The SHA-256 of an empty body: all parameters are in the query.
 const NO_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// RFC 3986: all but letters, digits and these four.
+/// RFC 3986: everything except letters, digits and these four characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Three attempts within a few seconds: somebody waits for them.
+/// Three attempts within a few seconds, because a request may be waiting for the credentials.
 const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(300), cap: Duration::from_secs(3), attempts: 3 };
 
-/// A role at Alibaba Cloud.
+/// Provides the credentials of an Alibaba Cloud role.
 #[derive(Debug)]
 pub(super) struct OssRole {
     sts: Errand,
@@ -43,13 +43,13 @@ pub(super) struct OssRole {
     clock: Clock,
 }
 
-/// Why an attempt failed, and whether another one may fare better.
+/// Why an attempt failed, and whether a retry may succeed.
 struct Failure {
     why: RoleError,
     may_pass: bool,
 }
 
-/// The answer, as far as it is wanted.
+/// The fields of the response that are used.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Granted {
@@ -72,8 +72,8 @@ struct Refusal {
     message: String,
 }
 
-/// The STS that goes with an endpoint of OSS: the region's, by its address inside Alibaba Cloud's network where the
-/// endpoint is one of those. A server that is not Alibaba Cloud's is asked itself.
+/// Returns the STS for an OSS endpoint: the STS of the region, at its address inside Alibaba Cloud's network if the
+/// endpoint is internal. A server that does not belong to Alibaba Cloud is its own STS.
 pub(super) fn sts_of(endpoint: &str, region: &str) -> String {
     let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host).to_ascii_lowercase();
     let host = host.split_once(':').map_or(host.as_str(), |(name, _)| name);
@@ -85,10 +85,10 @@ pub(super) fn sts_of(endpoint: &str, region: &str) -> String {
 }
 
 impl OssRole {
-    /// The role of this ARN, at the STS of this URL.
+    /// Creates a provider for the role with this ARN, at the STS with this URL.
     ///
     /// # Errors
-    /// When the system has no certificates to check the STS by.
+    /// Returns an error if the system has no CA certificates to verify the STS with.
     pub(super) fn new(arn: &str, sts: &str, caller: SharedCredentialsProvider) -> io::Result<Self> {
         let arn = utf8_percent_encode(arn, ENCODED);
         let query = format!("DurationSeconds={DURATION}&RoleArn={arn}&RoleSessionName={SESSION}");
@@ -161,7 +161,8 @@ impl OssRole {
         request.header("content-length", 0).body(Bytes::new())
     }
 
-    /// Why the STS said no. A clock that it calls wrong is put right, for the next attempt.
+    /// Converts an error response of the STS. If the STS rejected the time, the clock is corrected for the next
+    /// attempt.
     fn refused(&self, head: &Parts, body: &[u8], date: Option<Timestamp>, caller: &Credentials) -> Failure {
         let Refusal { code, message } = serde_json::from_slice(body).unwrap_or_default();
         let put_right = code.starts_with("InvalidTimeStamp") && date.is_some_and(|date| self.clock.put_right(date));
@@ -171,13 +172,14 @@ impl OssRole {
     }
 }
 
-/// The server's time.
+/// Returns the server's time, from the `Date` header.
 fn date(head: &Parts) -> Option<Timestamp> {
     let date = head.headers.get(http::header::DATE)?.to_str().ok()?;
     rfc2822::parse(date).ok().map(|date| date.timestamp())
 }
 
-/// What was granted; it ends when the server says so, by the server's own clock where that is known.
+/// Parses the credentials in a response. Their expiry is converted from the server's clock to this machine's, if the
+/// server's time is known.
 fn granted(body: &[u8], date: Option<Timestamp>) -> Option<Credentials> {
     let Granted { credentials: keys } = serde_json::from_slice(body).ok()?;
     let left = keys.expiration.duration_since(date.unwrap_or_else(Timestamp::now));

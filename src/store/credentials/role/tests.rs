@@ -24,7 +24,7 @@ use crate::web::innermost;
 
 const OSS_ROLE: &str = "acs:ram::1234567890123456:role/BatchRole";
 
-/// What was asked of a server.
+/// A request that the server received.
 struct Asked {
     target: String,
     headers: http::HeaderMap,
@@ -37,7 +37,7 @@ impl Asked {
     }
 }
 
-/// A server that gives these answers, one after the other, and keeps what it was asked.
+/// A server that returns these responses in order and records the requests.
 struct Sts {
     endpoint: String,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -78,7 +78,7 @@ fn answer(status: u16, body: &str) -> Response<String> {
     Response::builder().status(status).body(body.to_owned()).expect("an answer")
 }
 
-/// An answer of a server whose clock is so far ahead.
+/// A response from a server whose clock is ahead by this much.
 fn dated(mut answer: Response<String>, ahead: SignedDuration) -> Response<String> {
     let date =
         rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&(Timestamp::now() + ahead)).expect("a date");
@@ -119,7 +119,7 @@ async fn oss(sts: &Sts, token: Option<&str>) -> Result<Credentials, String> {
     role.provide_credentials().await.map_err(|error| innermost(&error))
 }
 
-/// The signature that Alibaba Cloud's rules ask for, made from what arrived.
+/// Computes the signature that Alibaba Cloud's rules require for a received request.
 fn signature(asked: &Asked) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let authorization = asked.header("authorization");
@@ -258,7 +258,7 @@ async fn without_a_role_whoever_asks_works() {
     assert_eq!(provider.provide_credentials().await.expect("credentials").access_key_id(), "LTAIcaller");
 }
 
-/// Answers as AWS's STS does, and keeps where it was asked and what.
+/// Responds like AWS's STS, and records the URLs and the contents of the requests.
 #[derive(Clone, Debug)]
 struct Aws {
     status: u16,
@@ -324,7 +324,7 @@ async fn a_role_of_aws_is_asked_for_in_its_region_and_one_of_another_server_at_i
 
 #[tokio::test]
 async fn a_role_that_aws_does_not_give_is_said_in_its_words() {
-    // The second is S3's form, which servers that speak S3 may answer in, and the third is moto's.
+    // The second is S3's error format, which S3-compatible servers may use. The third is moto's.
     for body in [
         "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized: hushhush</Message></Error></ErrorResponse>",
         "<Error><Code>AccessDenied</Code><Message>not authorized: hushhush</Message></Error>",

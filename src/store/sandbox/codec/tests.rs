@@ -1,8 +1,8 @@
-//! What is written is read, and nothing else is.
+//! Every change survives encoding and decoding, and malformed bytes are rejected.
 
 use super::*;
 
-/// One change of every kind, with every optional thing there.
+/// Returns one change of every kind, with all optional fields present.
 pub(in crate::store::sandbox) fn one_of_each() -> Vec<Change> {
     let place = Place { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
     let tags: TagsRef = [("a".into(), "1".into())].into_iter().collect();
@@ -70,7 +70,7 @@ fn every_change_comes_back_as_it_was() {
     }
 }
 
-/// What earlier releases wrote must be read for ever: these bytes are never to be edited.
+/// Logs of earlier releases must stay readable, so never edit these bytes.
 #[test]
 fn what_was_written_before_is_read_as_it_was_meant() {
     let written: [(&str, Change); 3] = [

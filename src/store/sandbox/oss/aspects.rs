@@ -1,4 +1,4 @@
-//! What an object has besides its content: tags, an ACL, and a restored copy.
+//! Sub-resources of objects: tags, ACLs, and restores.
 
 use http::{HeaderName, Response, StatusCode};
 
@@ -14,7 +14,7 @@ use crate::store::sandbox::vault::{Restored, Sandbox};
 
 const PRIORITY: HeaderName = HeaderName::from_static("x-oss-object-restore-priority");
 
-/// Tells a version's id, where there is one to tell.
+/// Adds the version ID to a response, if there is one.
 pub(super) fn with_version(mut response: Response<Content>, id: Option<&str>) -> Response<Content> {
     if let Some(id) = id {
         set(response.headers_mut(), VERSION_ID, id);
@@ -82,7 +82,7 @@ pub(super) fn restore(sandbox: &Sandbox, request: &Request, document: &[u8]) -> 
     Ok(with_version(response, seen.id.as_deref()))
 }
 
-/// Reads a `RestoreRequest`; one without days is for a day.
+/// Parses a `RestoreRequest`. The default is one day.
 fn asked(document: &[u8]) -> Result<Ask, Fault> {
     let asked = Element::parse(document, "RestoreRequest")?;
     asked.only(&["Days", "JobParameters"])?;

@@ -1,4 +1,4 @@
-//! Buckets.
+//! Bucket operations.
 
 use http::{Response, StatusCode};
 
@@ -11,18 +11,18 @@ use crate::store::sandbox::find::Refusal;
 use crate::store::sandbox::model::{Acl, Millis, Versioning};
 use crate::store::sandbox::vault::Sandbox;
 
-/// `2026-03-04T00:00:00.000Z`.
+/// Formats a time as in `2026-03-04T00:00:00.000Z`.
 pub(super) fn iso(at: Millis) -> String {
     at.timestamp().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
-/// An ACL of OSS's; a bucket has no `default`.
+/// Parses an ACL of OSS. For a bucket, the caller rejects `default`.
 pub(super) fn acl_of(name: &str) -> Result<Acl, Fault> {
     let known = Acl::parse(name).filter(|acl| *acl != Acl::AuthenticatedRead);
     known.ok_or_else(|| Fault::bad("InvalidArgument", "0017-00000801", "no such access control option exists"))
 }
 
-/// What OSS calls an ACL; one that it does not have by the nearest that does not show more.
+/// Returns OSS's name of an ACL. An ACL that OSS does not have gets the name of the nearest one that grants no more.
 pub(super) fn acl_name(acl: Acl) -> &'static str {
     if acl == Acl::AuthenticatedRead { Acl::Private.as_str() } else { acl.as_str() }
 }
@@ -45,7 +45,7 @@ pub(super) fn create(sandbox: &Sandbox, request: &Request, document: &[u8]) -> R
     }
     let acl = bucket_acl(request)?;
     match sandbox.create_bucket(bucket) {
-        // Whoever owns a bucket may make it again.
+        // The owner of a bucket can create it again.
         Ok(()) | Err(Refusal::BucketExists) => {}
         Err(refusal) => return Err(refusal.into()),
     }
@@ -144,7 +144,7 @@ pub(super) fn get_acl(sandbox: &Sandbox, request: &Request) -> Result<Response<C
     Ok(policy(acl).into_response())
 }
 
-/// What an ACL is told in.
+/// Returns the document that describes an ACL.
 pub(super) fn policy(acl: Acl) -> Document {
     Document::of("AccessControlPolicy", |to| {
         to.owner();

@@ -1,4 +1,4 @@
-//! Bodies: those that arrive, and those of answers.
+//! Bodies of requests and responses.
 
 use std::error::Error;
 use std::io;
@@ -19,17 +19,17 @@ use crate::store::sandbox::bodies::{Arrived, BodyReader};
 use crate::store::sandbox::find::Refusal;
 use crate::store::sandbox::vault::Sandbox;
 
-/// The most that one request may bring: 5 GB. <https://www.alibabacloud.com/help/en/oss/developer-reference/putobject>
+/// The maximum size of a request's body: 5 GB. <https://www.alibabacloud.com/help/en/oss/developer-reference/putobject>
 const MAX_PUT: u64 = 5 << 30;
-/// The longest document, in bytes: ten thousand parts of an upload fit in it.
+/// The maximum length of a document, in bytes. A list of ten thousand parts fits.
 const MAX_DOCUMENT: usize = 4 << 20;
 
-/// An answer's body.
+/// The body of a response.
 #[derive(Debug)]
 pub(in crate::store::sandbox) enum Content {
-    /// Here.
+    /// In memory.
     Whole(Bytes),
-    /// To be read from an object.
+    /// Read from an object.
     Read(BodyReader),
 }
 
@@ -57,7 +57,7 @@ impl Body for Content {
     }
 }
 
-/// A body that is arriving, from whatever carries it.
+/// The body of a request.
 pub(in crate::store::sandbox) trait Incoming:
     Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Unpin
 {
@@ -65,7 +65,7 @@ pub(in crate::store::sandbox) trait Incoming:
 
 impl<B: Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Unpin> Incoming for B {}
 
-/// The MD5 that a request promises of its body.
+/// Returns the MD5 in a request's headers.
 fn promised_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Fault> {
     let Some(promised) = headers.get("content-md5") else { return Ok(None) };
     let digest = STANDARD.decode(promised).ok().and_then(|digest| digest.try_into().ok());
@@ -82,7 +82,7 @@ fn broken_off(error: &dyn std::fmt::Display) -> Fault {
     Fault { message: message.into(), ..Fault::bad("RequestTimeout", "0002-00000070", "") }
 }
 
-/// Takes in an object's bytes; gives back their CRC-64 as well, which OSS tells whoever sent them.
+/// Receives the content of an object. Also returns its CRC-64, which OSS returns to the client.
 pub(super) async fn receive(
     sandbox: &Sandbox,
     headers: &HeaderMap,
@@ -113,7 +113,7 @@ pub(super) async fn receive(
     Ok((arrived, crc.finalize()))
 }
 
-/// Takes in a document.
+/// Receives a document.
 pub(super) async fn document(headers: &HeaderMap, body: impl Incoming) -> Result<Bytes, Fault> {
     let promised = promised_md5(headers)?;
     let collected = Limited::new(body, MAX_DOCUMENT).collect().await;
@@ -131,7 +131,7 @@ pub(super) async fn document(headers: &HeaderMap, body: impl Incoming) -> Result
     Ok(document)
 }
 
-/// An answer that has said everything in its head.
+/// Creates a response without a body.
 pub(super) fn empty(status: StatusCode) -> http::Response<Content> {
     let mut response = http::Response::new(Content::Whole(Bytes::new()));
     *response.status_mut() = status;

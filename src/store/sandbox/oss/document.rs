@@ -1,4 +1,4 @@
-//! XML documents: reading those of requests, and writing those of answers.
+//! XML documents: parsing those of requests, and writing those of responses.
 
 use std::fmt::Write;
 
@@ -11,47 +11,47 @@ use quick_xml::events::{BytesRef, Event};
 use super::content::Content;
 use super::error::Fault;
 
-/// How deep a document may be; those that OSS takes are half as deep.
+/// The maximum depth of a document. Documents that OSS accepts are half as deep.
 const MAX_DEPTH: usize = 8;
-/// How many elements a document may have: an upload's ten thousand parts have three each.
+/// The maximum number of elements in a document. An upload with ten thousand parts has three for each part.
 const MAX_ELEMENTS: usize = 40_000;
 
-/// One element of a document that was read.
+/// One element of a parsed document.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Element {
     pub(super) name: String,
-    /// Its text, without that of the elements in it.
+    /// The text of the element, without the text of its children.
     pub(super) text: String,
     pub(super) children: Vec<Element>,
 }
 
 impl Element {
-    /// Reads a document whose outermost element has this name.
+    /// Parses a document whose root element has this name.
     pub(super) fn parse(document: &[u8], root: &str) -> Result<Self, Fault> {
         read(document).filter(|element| element.name == root).ok_or_else(Fault::malformed_xml)
     }
 
-    /// The only child of this name; more than one is a fault.
+    /// Returns the only child with this name. More than one is an error.
     pub(super) fn child(&self, name: &str) -> Result<Option<&Self>, Fault> {
         let mut named = self.children.iter().filter(|child| child.name == name);
         let child = named.next();
         if named.next().is_some() { Err(Fault::malformed_xml()) } else { Ok(child) }
     }
 
-    /// The text of the only child of this name.
+    /// Returns the text of the only child with this name.
     pub(super) fn text_of(&self, name: &str) -> Result<Option<&str>, Fault> {
         Ok(self.child(name)?.map(|child| child.text.as_str()))
     }
 
-    /// Refuses children of any other name.
+    /// Rejects children with other names.
     pub(super) fn only(&self, names: &[&str]) -> Result<(), Fault> {
         let known = self.children.iter().all(|child| names.contains(&child.name.as_str()));
         if known { Ok(()) } else { Err(Fault::malformed_xml()) }
     }
 }
 
-/// Reads a document; `None` for one that is not well-formed, is too large, or declares a type: nothing that OSS takes
-/// does, and entities of its own could grow without bound.
+/// Parses a document. Returns `None` if it is not well-formed, is too large, or has a document type declaration: OSS
+/// accepts none, and its entities could expand without limit.
 fn read(document: &[u8]) -> Option<Element> {
     let text = std::str::from_utf8(document).ok()?;
     let mut reader = Reader::from_str(text);
@@ -111,29 +111,29 @@ const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 pub(super) struct Document(String);
 
 impl Document {
-    /// One whose outermost element has this name and content.
+    /// Creates a document whose root element has this name and content.
     pub(super) fn of(root: &str, content: impl FnOnce(&mut Self)) -> Self {
         let mut document = Self(DECLARATION.to_owned());
         document.element(root, content);
         document
     }
 
-    /// One that consists of an element with text in it.
+    /// Creates a document that consists of one element with a text.
     pub(super) fn leaf(root: &str, text: &str) -> Self {
         let mut document = Self(DECLARATION.to_owned());
         document.text(root, text);
         document
     }
 
-    /// Writes an element with elements in it.
+    /// Writes an element that contains other elements.
     pub(super) fn element(&mut self, name: &str, content: impl FnOnce(&mut Self)) {
         self.0.extend(["<", name, ">"]);
         content(self);
         self.0.extend(["</", name, ">"]);
     }
 
-    /// Writes an element with text in it. Control characters become references: a raw carriage return would be read as a
-    /// newline.
+    /// Writes an element with a text. Control characters are escaped, because a raw carriage return would be read as a
+    /// line feed.
     pub(super) fn text(&mut self, name: &str, text: &str) {
         self.0.extend(["<", name, ">"]);
         for character in text.chars() {
@@ -150,18 +150,18 @@ impl Document {
     }
 
     fn reference(&mut self, control: char) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(self.0, "&#x{:X};", u32::from(control));
     }
 
-    /// Writes an element with text in it, where there is any.
+    /// Writes an element with a text, if there is one.
     pub(super) fn optional(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.text(name, text);
         }
     }
 
-    /// Writes the owner; there is one.
+    /// Writes the owner. There is only one.
     pub(super) fn owner(&mut self) {
         self.element("Owner", |to| {
             to.text("ID", "1000000000000000");
@@ -173,7 +173,7 @@ impl Document {
         self.0
     }
 
-    /// The answer that consists of this document.
+    /// Returns a response with this document as its body.
     pub(super) fn into_response(self) -> http::Response<Content> {
         let mut response = http::Response::new(Content::Whole(Bytes::from(self.0)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));

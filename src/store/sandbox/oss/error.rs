@@ -1,4 +1,4 @@
-//! Refusals in OSS's words.
+//! Errors as OSS returns them.
 
 use std::borrow::Cow;
 
@@ -16,15 +16,15 @@ pub(super) const DELETE_MARKER: HeaderName = HeaderName::from_static("x-oss-dele
 const EC: HeaderName = HeaderName::from_static("x-oss-ec");
 const ERR: HeaderName = HeaderName::from_static("x-oss-err");
 
-/// A refusal. The `ec` is the finer code that OSS gives beside each, as on
-/// <https://www.alibabacloud.com/help/en/oss/support/>; where no page tells it, it is one of our own in the same form.
+/// An error response. `ec` is the detailed code that OSS returns with each error, as documented at
+/// <https://www.alibabacloud.com/help/en/oss/support/>. If none is documented, it is a made-up code in the same format.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) ec: &'static str,
     pub(super) message: Cow<'static, str>,
-    /// The id of the delete marker that was met.
+    /// The version ID of the delete marker that caused the error.
     pub(super) marker: Option<String>,
 }
 
@@ -33,12 +33,12 @@ impl Fault {
         Self { status, code, ec, message: Cow::Borrowed(message), marker: None }
     }
 
-    /// One with status 400.
+    /// Creates an error with status 400.
     pub(super) const fn bad(code: &'static str, ec: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, ec, message)
     }
 
-    /// One with status 403.
+    /// Creates an error with status 403.
     pub(super) const fn forbidden(code: &'static str, ec: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, ec, message)
     }
@@ -65,7 +65,8 @@ impl Fault {
         Self::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "0026-00000021", message)
     }
 
-    /// The answer that says so. One to a HEAD has no body, and says it in a header.
+    /// Converts the error to a response. The response to a HEAD request has no body, so it contains the error in a
+    /// header.
     pub(super) fn into_response(self, id: &str, host: &str, has_body: bool) -> Response<Content> {
         let document = Document::of("Error", |to| {
             to.text("Code", self.code);
@@ -94,7 +95,7 @@ impl Fault {
     }
 }
 
-/// Sets a header; a value that no header can carry is left out.
+/// Sets a header. A value that a header cannot contain is omitted.
 pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         headers.insert(name, value);

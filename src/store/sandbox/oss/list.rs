@@ -1,4 +1,4 @@
-//! Listings, three of them.
+//! The three listings: `ListObjects`, `ListObjectsV2`, and `ListObjectVersions`.
 
 use std::borrow::Cow;
 
@@ -15,18 +15,18 @@ use crate::store::sandbox::model::{Millis, Object, Version};
 use crate::store::sandbox::restore;
 use crate::store::sandbox::vault::Sandbox;
 
-/// The most that one page lists, and how much it lists unless the request says.
+/// The maximum and the default number of results on a page.
 const MAX_KEYS: usize = 1000;
 const USUAL_KEYS: usize = 100;
 
-/// `max-keys`, or else so many.
+/// Parses `max-keys`. The default is `usual`.
 pub(super) fn page_size(request: &Request, usual: usize) -> Result<usize, Fault> {
     let Some(asked) = request.filled("max-keys") else { return Ok(usual) };
     let size = asked.parse().ok().filter(|size| (1..=MAX_KEYS).contains(size));
     size.ok_or_else(|| Fault::invalid_argument("max-keys must be an integer between 1 and 1000."))
 }
 
-/// What all listings are asked.
+/// The parameters that all listings have.
 struct Ask<'r> {
     bucket: &'r str,
     prefix: &'r str,
@@ -61,7 +61,7 @@ impl<'r> Ask<'r> {
         if self.url { encoded(text).into() } else { text.into() }
     }
 
-    /// Writes a name, encoded where that was asked for.
+    /// Writes a name, encoded if the request asks for it.
     fn name(&self, to: &mut Document, element: &str, name: &str) {
         to.text(element, &self.encode(name));
     }
@@ -81,7 +81,7 @@ impl<'r> Ask<'r> {
         to.element("CommonPrefixes", |to| self.name(to, "Prefix", prefix));
     }
 
-    /// Writes what is told of an object in every listing, but its key.
+    /// Writes the fields that every listing contains for an object, except its key.
     fn object(&self, to: &mut Document, version: &Version, object: &Object) {
         to.text("LastModified", &iso(version.modified));
         to.text("ETag", &etag(object.etag));
@@ -116,12 +116,12 @@ impl<'r> Ask<'r> {
     }
 }
 
-/// The last name of a page that there is more behind.
+/// Returns the last name of a page, if more results follow.
 fn next<'s>(page: &Page<Found<'s>>) -> Option<&'s str> {
     page.items.last().filter(|_| page.more).map(Found::name)
 }
 
-/// `ListObjectsV2`.
+/// Answers `ListObjectsV2`.
 pub(super) fn second(sandbox: &Sandbox, request: &Request) -> Result<Response<Content>, Fault> {
     let ask = Ask::of(sandbox, request)?;
     let token = request.filled("continuation-token");
@@ -150,7 +150,7 @@ pub(super) fn second(sandbox: &Sandbox, request: &Request) -> Result<Response<Co
     Ok(document.into_response())
 }
 
-/// `ListObjects`.
+/// Answers `ListObjects`.
 pub(super) fn first(sandbox: &Sandbox, request: &Request) -> Result<Response<Content>, Fault> {
     let ask = Ask::of(sandbox, request)?;
     let marker = request.filled("marker");
@@ -167,7 +167,7 @@ pub(super) fn first(sandbox: &Sandbox, request: &Request) -> Result<Response<Con
     Ok(document.into_response())
 }
 
-/// `ListObjectVersions`.
+/// Answers `ListObjectVersions`.
 pub(super) fn versions(sandbox: &Sandbox, request: &Request) -> Result<Response<Content>, Fault> {
     let ask = Ask::of(sandbox, request)?;
     let (key_marker, version_marker) = (request.filled("key-marker"), request.filled("version-id-marker"));

@@ -1,12 +1,13 @@
-//! The OSS dialect: the same objects, in Alibaba Cloud's words. Signatures, routes and XML are our own here.
+//! The OSS dialect of Alibaba Cloud, for the same objects. Signatures, routes, and XML are implemented here.
 //!
-//! A request is taken for OSS when it carries something that only OSS has: an `OSS4-HMAC-SHA256` signature, or a header
-//! or query parameter whose name begins with `x-oss-`. Buckets are addressed in the path, or by the host where it has a
-//! bucket's label in front: `bucket.localhost`, `bucket.oss-cn-hangzhou.aliyuncs.com`.
+//! A request is treated as an OSS request if it contains something that only OSS has: an `OSS4-HMAC-SHA256` or `OSS`
+//! signature, or, without an `Authorization` header, a header or query parameter whose name starts with `x-oss-`. The
+//! bucket is in the path, or it is the first label of the host, as in `bucket.localhost` and
+//! `bucket.oss-cn-hangzhou.aliyuncs.com`.
 //!
-//! What one dialect has and the other has not is shown as its nearest:
+//! A value that one dialect does not have is shown as the nearest one:
 //!
-//! | held as | OSS | S3 |
+//! | stored as | OSS | S3 |
 //! |---|---|---|
 //! | class | `Standard` | `STANDARD`, `INTELLIGENT_TIERING`, `REDUCED_REDUNDANCY` |
 //! | class | `IA` | `STANDARD_IA`, `ONEZONE_IA`, `GLACIER_IR` |
@@ -17,13 +18,13 @@
 //! | ACL `authenticated-read` | `private` | `authenticated-read` |
 //! | user metadata | `x-oss-meta-` | `x-amz-meta-` |
 //!
-//! A class that comes in OSS's words is held as the first of its row. A restore follows the rules of the dialect that
-//! asks for it. Keys may begin with a slash, which OSS refuses, because S3 may have put them there.
+//! A storage class in an OSS request is stored as the first S3 class of its row. A restore follows the rules of the
+//! request's dialect. Keys can start with a slash, which OSS rejects, because they may come from S3.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
-//! | `request`, `sign` | what a request says, and who says it |
-//! | `error`, `document`, `content` | answers: refusals, XML, bodies |
+//! | `request`, `sign` | the request and its signature |
+//! | `error`, `document`, `content` | error responses, XML documents, bodies |
 //! | `service`, `bucket`, `settings`, `object`, `aspects`, `multipart`, `list` | the operations |
 
 mod aspects;

@@ -1,4 +1,4 @@
-//! Uploads in parts.
+//! Multipart uploads.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::store::sandbox::find::Target;
 use crate::store::sandbox::model::{ETag, Upload};
 use crate::store::sandbox::vault::Sandbox;
 
-/// The highest number a part can have.
+/// The maximum part number.
 const MAX_PART: u16 = 10_000;
-/// The least that every part but the last must have, in bytes.
+/// The minimum size of every part but the last, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/developer-reference/completemultipartupload>
 const MIN_PART: u64 = 100 << 10;
 
@@ -35,7 +35,7 @@ pub(super) fn begin(sandbox: &Sandbox, request: &Request) -> Result<Response<Con
     Ok(answer.into_response())
 }
 
-/// Writes bucket and key, the latter encoded where the request asks for it.
+/// Writes the bucket and the key. The key is encoded if the request asks for it.
 fn named_object(to: &mut Document, request: &Request, bucket: &str, key: &str) {
     let url = request.param("encoding-type") == Some("url");
     if url {

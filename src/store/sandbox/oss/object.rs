@@ -1,4 +1,4 @@
-//! Objects: writing, reading and deleting them.
+//! Writing, reading, and deleting objects.
 
 use std::ops::Range;
 
@@ -24,25 +24,25 @@ const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-oss-object-type");
 const RESTORE: HeaderName = HeaderName::from_static("x-oss-restore");
 const TAG_COUNT: HeaderName = HeaderName::from_static("x-oss-tagging-count");
 
-/// User metadata as OSS names it, and as it is held.
+/// The prefix of user metadata in OSS requests, and the prefix with which it is stored.
 const METADATA: &str = "x-oss-meta-";
 const HELD_METADATA: &str = "x-amz-meta-";
-/// The most bytes of user metadata, names and values together.
+/// The maximum size of user metadata in bytes, including the names.
 const MAX_METADATA: usize = 8192;
-/// The most keys that one request deletes.
+/// The maximum number of keys in a delete request.
 const MAX_DELETED: usize = 1000;
 
-/// An entity tag as OSS writes it: quoted, in upper case.
+/// Formats an entity tag as OSS does: quoted, in upper case.
 pub(super) fn etag(etag: ETag) -> String {
     format!("\"{}\"", etag.to_string().to_uppercase())
 }
 
-/// `Wed, 04 Mar 2026 00:00:00 GMT`.
+/// Formats a time as in `Wed, 04 Mar 2026 00:00:00 GMT`.
 fn http_date(at: Millis) -> String {
     at.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// What a request's headers say of the object that it is to make.
+/// The properties of a new object, from the headers of a request.
 pub(super) struct Described {
     pub(super) class: Class,
     pub(super) acl: Acl,
@@ -69,13 +69,13 @@ impl Described {
     }
 }
 
-/// Whether a write may replace an object.
+/// Returns the condition of a write.
 pub(super) fn condition(request: &Request) -> Condition {
     let forbidden = request.header("x-oss-forbid-overwrite").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if forbidden { Condition::Absent } else { Condition::Always }
 }
 
-/// OSS has a name of its own for an object that is there and must not be.
+/// Converts an error of a write. OSS has its own code if the object already exists but must not.
 pub(super) fn as_write(refusal: Refusal) -> Fault {
     match refusal {
         Refusal::Precondition => Fault::new(
@@ -89,7 +89,7 @@ pub(super) fn as_write(refusal: Refusal) -> Fault {
 }
 
 pub(super) async fn put(sandbox: &Sandbox, request: &Request, body: impl Incoming) -> Result<Response<Content>, Fault> {
-    // Everything that can be refused is refused before the body is taken in.
+    // Everything that can be rejected is rejected before the body is received.
     if request.headers.contains_key("x-oss-copy-source") {
         return Err(Fault::not_implemented("The sandbox copies no objects in OSS's dialect."));
     }
@@ -105,7 +105,7 @@ pub(super) async fn put(sandbox: &Sandbox, request: &Request, body: impl Incomin
     Ok(with_version(received(tag, md5, crc), id.as_deref()))
 }
 
-/// The answer to a body that was taken in.
+/// Returns the response to a body that was received.
 pub(super) fn received(tag: ETag, md5: [u8; 16], crc: u64) -> Response<Content> {
     use base64::Engine;
     let mut response = empty(StatusCode::OK);
@@ -117,7 +117,7 @@ pub(super) fn received(tag: ETag, md5: [u8; 16], crc: u64) -> Response<Content> 
     response
 }
 
-/// What of a request's headers stays with the object.
+/// Returns the headers of a request that are stored with the object.
 fn kept(headers: &HeaderMap) -> Result<Option<Box<Headers>>, Fault> {
     const KEPT: [HeaderName; 6] = [
         header::CONTENT_TYPE,
@@ -144,12 +144,12 @@ fn kept(headers: &HeaderMap) -> Result<Option<Box<Headers>>, Fault> {
     Ok((!kept.is_empty()).then(|| Box::new(Headers(kept))))
 }
 
-/// Answers a GET or a HEAD.
+/// Answers a GET or HEAD request.
 pub(super) fn read(sandbox: &Sandbox, request: &Request) -> Result<Response<Content>, Fault> {
     request.only(&["versionId"])?;
     let target = request.target()?;
     let marker = |refusal| match refusal {
-        // Only whoever names a delete marker is told that it cannot be read.
+        // Only a request that names a delete marker by its version is answered with 405.
         Refusal::IsMarker { id, .. } => Fault {
             marker: Some(id),
             ..Fault::new(
@@ -192,7 +192,7 @@ pub(super) fn read(sandbox: &Sandbox, request: &Request) -> Result<Response<Cont
     Ok(response)
 }
 
-/// Why an object is not read: the store's reason, or the request's.
+/// Why an object is not read: an error of the store, or of the request.
 enum Stopped {
     Refusal(Refusal),
     Fault(Fault),
@@ -204,8 +204,8 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// The range that a request asks for. One that the object does not have is overlooked, unless the request asks for
-/// HTTP's own behaviour. <https://www.alibabacloud.com/help/en/oss/developer-reference/getobject>
+/// Returns the requested range. A range that the object does not have is ignored, unless the request asks for the
+/// standard behavior of HTTP. <https://www.alibabacloud.com/help/en/oss/developer-reference/getobject>
 fn range_of(request: &Request, size: u64) -> Result<Option<Range<u64>>, Fault> {
     let Some(spec) = request.header("range").and_then(|range| range.strip_prefix("bytes=")) else { return Ok(None) };
     let Some((from, to)) = spec.split_once('-') else { return Ok(None) };
@@ -224,7 +224,7 @@ fn range_of(request: &Request, size: u64) -> Result<Option<Range<u64>>, Fault> {
     if to > size && !standard { Ok(None) } else { Ok(Some(from..to.min(size))) }
 }
 
-/// Checks `If-Match` and its kin as HTTP orders them: an entity tag goes before a time.
+/// Checks conditions such as `If-Match` in the order of HTTP: entity tags take precedence over dates.
 fn check_conditions(request: &Request, seen: &Seen) -> Result<(), Fault> {
     let tag = seen.object.etag.to_string();
     let matches = |list: &str| {
@@ -251,7 +251,7 @@ fn check_conditions(request: &Request, seen: &Seen) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What is told of an object beside its content.
+/// Sets the response headers that describe an object.
 fn describe(seen: &Seen, now: Millis, headers: &mut HeaderMap) {
     let object = &seen.object;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -283,7 +283,7 @@ fn restore_state(seen: &Seen, now: Millis) -> Option<String> {
     restored(restore::progress(&seen.object, now))
 }
 
-/// How far a restore is, as headers and listings say it.
+/// Returns the state of a restore as headers and listings show it.
 pub(super) fn restored(progress: Progress) -> Option<String> {
     match progress {
         Progress::Absent => None,

@@ -1,4 +1,4 @@
-//! What a request says: method, bucket, key, parameters, headers.
+//! Parsing requests: method, bucket, key, parameters, and headers.
 
 use std::net::Ipv4Addr;
 
@@ -9,33 +9,34 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_e
 use super::error::Fault;
 use crate::store::sandbox::find::Target;
 
-/// The longest key, in bytes. <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
+/// The maximum length of a key, in bytes.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
 const MAX_KEY: usize = 1023;
-/// What stays as it is where OSS URL-encodes a name: nothing but RFC 3986's unreserved characters.
+/// The characters that OSS encodes in a name: all but the unreserved characters of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The same for a path.
+/// The characters that OSS encodes in a path.
 const ENCODED_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
-/// A name, URL-encoded.
+/// URL-encodes a name.
 pub(super) fn encoded(name: &str) -> String {
     percent_encode(name.as_bytes(), ENCODED).to_string()
 }
 
-/// A request, decoded.
+/// A parsed request.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
-    /// `None` asks about the service.
+    /// `None` for a request to the service.
     pub(super) bucket: Option<String>,
-    /// `None` asks about the bucket.
+    /// `None` for a request to the service or a bucket.
     pub(super) key: Option<String>,
-    /// Names and values, in their order.
+    /// Names and values, in the order of the request.
     pub(super) query: Vec<(String, String)>,
 }
 
 impl Request {
-    /// Reads a request's head.
+    /// Parses the head of a request.
     pub(super) fn of(parts: &Parts) -> Result<Self, Fault> {
         let host = host_of(parts);
         let path = decoded(parts.uri.path()).ok_or_else(invalid_name)?;
@@ -57,22 +58,23 @@ impl Request {
         Ok(Self { method, headers, bucket: some(bucket), key: some(key), query })
     }
 
-    /// A parameter's value.
+    /// Returns the value of a parameter.
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a parameter is there, with or without a value.
+    /// Returns whether a parameter is present, with or without a value.
     pub(super) fn has(&self, name: &str) -> bool {
         self.param(name).is_some()
     }
 
-    /// A parameter's value; an empty one is as good as none.
+    /// Returns the value of a parameter, unless it is empty.
     pub(super) fn filled(&self, name: &str) -> Option<&str> {
         self.param(name).filter(|value| !value.is_empty())
     }
 
-    /// Refuses parameters of any other name; those that begin with `x-oss-` are for whoever signed or traces.
+    /// Rejects parameters with other names. Names that start with `x-oss-` are accepted: they belong to signatures or
+    /// tracing.
     pub(super) fn only(&self, names: &[&str]) -> Result<(), Fault> {
         let known = |name: &str| names.contains(&name) || name.starts_with("x-oss-");
         match self.query.iter().find(|(name, _)| !known(name)) {
@@ -84,24 +86,25 @@ impl Request {
         }
     }
 
-    /// A header's value, where it is one of visible ASCII characters.
+    /// Returns the value of a header, if it consists of visible ASCII characters.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The resource that is signed, whatever the addressing: `/`, `/bucket/` or `/bucket/key`, URL-encoded.
+    /// Returns the resource that is signed, regardless of the addressing style: `/`, `/bucket/`, or `/bucket/key`,
+    /// URL-encoded.
     pub(super) fn canonical_path(&self) -> String {
         let Some(bucket) = &self.bucket else { return "/".to_owned() };
         let path = format!("/{bucket}/{}", self.key.as_deref().unwrap_or_default());
         percent_encode(path.as_bytes(), ENCODED_PATH).to_string()
     }
 
-    /// The bucket that the request is about.
+    /// Returns the bucket of the request, which is an error if there is none.
     pub(super) fn bucket(&self) -> Result<&str, Fault> {
         self.bucket.as_deref().ok_or_else(|| Fault::bad("InvalidBucketName", "0015-00000001", BAD_BUCKET))
     }
 
-    /// The object that the request is about.
+    /// Returns the object of the request, which is an error if there is none.
     pub(super) fn target(&self) -> Result<Target<'_>, Fault> {
         let key = self.key.as_deref().ok_or_else(invalid_name)?;
         if self.param("versionId") == Some("") {
@@ -117,13 +120,14 @@ fn invalid_name() -> Fault {
     Fault::bad("InvalidObjectName", "0016-00000402", "The specified object is not valid.")
 }
 
-/// The host that a request names, with its port.
+/// Returns the host of a request, with its port.
 pub(super) fn host_of(parts: &Parts) -> &str {
     let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     named.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default()
 }
 
-/// The bucket's label at the front of a host; none for an IP address, a single label, or OSS's own endpoints.
+/// Returns the bucket in the first label of a host. IP addresses, single labels, and OSS's own endpoints contain no
+/// bucket.
 fn bucket_of(host: &str) -> Option<&str> {
     let name = host.split(':').next()?;
     if name.starts_with('[') || name.parse::<Ipv4Addr>().is_ok() {
@@ -133,7 +137,7 @@ fn bucket_of(host: &str) -> Option<&str> {
     (!label.is_empty() && !rest.is_empty() && rest != "aliyuncs.com").then_some(label)
 }
 
-/// Decodes `%XX`; `None` where a `%` is no escape, or the result is not UTF-8.
+/// Decodes `%XX`. Returns `None` if a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);

@@ -1,4 +1,4 @@
-//! From a request to its operation, and from what came of it to an answer.
+//! Routing of requests to operations, and completion of their responses.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
@@ -12,7 +12,7 @@ use crate::store::sandbox::vault::Sandbox;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-oss-request-id");
 
-/// Whether a request speaks OSS.
+/// Returns whether this is an OSS request.
 pub(in crate::store::sandbox) fn is_oss(parts: &Parts) -> bool {
     let authorization = parts.headers.get(header::AUTHORIZATION);
     if let Some(authorization) = authorization {
@@ -34,7 +34,7 @@ pub(in crate::store::sandbox) async fn answer(
     finished(&parts, answered)
 }
 
-/// The answer to a request that came too soon behind others.
+/// Returns the response to a request that exceeds the rate limit.
 pub(in crate::store::sandbox) fn throttled(parts: &Parts) -> Response<Content> {
     let message = "Please reduce your request rate.";
     let fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "TotalQpsLimitExceeded", "0004-00000302", message);
@@ -63,7 +63,7 @@ async fn operate(sandbox: &Sandbox, parts: &Parts, body: impl Incoming) -> Resul
     }
 }
 
-/// Without a signature only objects can be read, and only where their ACL lets everyone.
+/// Requests without a signature can only read objects whose ACL allows it.
 fn anonymous(sandbox: &Sandbox, request: &Request) -> Result<Response<Content>, Fault> {
     let denied = || Fault::access_denied("You have no right to access this object because of bucket acl.");
     let reads = matches!(request.method, Method::GET | Method::HEAD) && request.only(&["versionId"]).is_ok();
@@ -138,7 +138,7 @@ async fn on_bucket(
     }
 }
 
-/// What a GET of a bucket may say.
+/// The parameters of a GET request to a bucket.
 const BUCKET_LISTINGS: [&str; 15] = [
     "bucketInfo",
     "location",

@@ -1,4 +1,4 @@
-//! Buckets' lifecycles.
+//! Lifecycle rules of buckets.
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/putbucketlifecycle>
 
 use http::{Response, StatusCode};
@@ -60,7 +60,7 @@ pub(super) fn delete_lifecycle(sandbox: &Sandbox, request: &Request) -> Result<R
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// A rule as the sandbox keeps it. What it does not keep it refuses, so that nothing is lost in silence.
+/// Parses a rule. Rejects what the sandbox does not store, so that nothing is lost silently.
 fn rule(rule: &Element) -> Result<LifecycleRule, Fault> {
     let kept = ["ID", "Prefix", "Status", "Tag", "Expiration", "Transition"];
     if rule.children.iter().any(|child| !kept.contains(&child.name.as_str())) {

@@ -1,4 +1,4 @@
-//! Who says it: OSS's signature of the fourth version, in a header or in the query.
+//! Verification of OSS V4 signatures, in a header or in the query.
 //!
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/recommend-to-use-signature-version-4>
 
@@ -12,41 +12,42 @@ use super::error::Fault;
 use super::request::{Request, encoded};
 use crate::hex::hex;
 
-/// What a signature in the `Authorization` header begins with.
+/// The signature algorithm, at the start of the `Authorization` header.
 pub(super) const ALGORITHM: &str = "OSS4-HMAC-SHA256";
-/// How far a client's clock may be off.
+/// The maximum difference between the clocks of client and server.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(15);
-/// The longest that a signature in a query may hold.
+/// The maximum lifetime of a signature in a query, in seconds.
 const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 /// The last part of every scope.
 const TERMINATOR: &str = "aliyun_v4_request";
-/// The parameter that a signature in a query is in.
+/// The query parameter that contains the signature.
 const SIGNATURE: &str = "x-oss-signature";
 
 /// Who signed a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Signer {
-    /// Nobody.
+    /// The request has no signature.
     Anonymous,
-    /// The owner of the key, for this region.
+    /// The owner of the access key, for this region.
     Owner { region: String },
 }
 
-/// What a signature says of itself.
+/// A parsed signature.
 struct Claim<'r> {
     access_key: &'r str,
     date: &'r str,
     region: &'r str,
     timestamp: &'r str,
-    /// The names of the headers that are signed besides those that always are, in lower case and in order.
+    /// The names of signed headers in addition to those that are always signed: in lower case and sorted.
     additional: Vec<&'r str>,
     signature: &'r str,
     payload: &'r str,
-    /// How long it holds from its time on; a signature in a header holds about its time.
+    /// How long the signature is valid after its timestamp. `None` for a signature in a header, whose timestamp must be
+    /// close to the current time.
     expires: Option<SignedDuration>,
 }
 
-/// Checks who signed a request, at this time, with these keys.
+/// Checks the signature of a request at this time and with these keys.
 pub(super) fn verify(request: &Request, access_key: &str, secret: &str, now: Timestamp) -> Result<Signer, Fault> {
     let Some(claim) = claim_of(request)? else { return Ok(Signer::Anonymous) };
     if claim.access_key != access_key {
@@ -120,7 +121,7 @@ fn claim_of(request: &Request) -> Result<Option<Claim<'_>>, Fault> {
     }))
 }
 
-/// Access key, date and region of `AK/20260304/cn-hangzhou/oss/aliyun_v4_request`.
+/// Splits `AK/20260304/cn-hangzhou/oss/aliyun_v4_request` into access key, date, and region.
 fn scope_of(credential: &str) -> Option<(&str, &str, &str)> {
     let mut parts = credential.rsplitn(5, '/');
     let (terminator, product) = (parts.next()?, parts.next()?);
@@ -148,12 +149,12 @@ fn is_signed(request: &Request, claim: &Claim<'_>, secret: &str) -> bool {
         key = keyed(&key, part.as_bytes());
     }
     let Some(signature) = unhex(claim.signature) else { return false };
-    // Takes as long whatever is wrong with it.
+    // The comparison takes the same time for every wrong signature.
     mac(&key, to_sign.as_bytes()).verify_slice(&signature).is_ok()
 }
 
 fn mac(key: &[u8], message: &[u8]) -> Hmac<Sha256> {
-    // HMAC takes keys of any length; an error that cannot be makes a signature that does not match.
+    // HMAC accepts keys of any length. If it ever failed, the signature would not match.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&[0; 64].into()));
     mac.update(message);
     mac
@@ -169,7 +170,7 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| Some((digit(*pair.first()?)? << 4) | digit(*pair.get(1)?)?)).collect()
 }
 
-/// The text whose digest is signed.
+/// Returns the canonical request, whose digest is signed.
 fn canonical(request: &Request, claim: &Claim<'_>) -> String {
     let mut pairs: Vec<(String, String)> = request
         .query
@@ -217,7 +218,7 @@ mod tests {
 
     const QUERY: &str = "%2Bparam1=value3&%2Bparam2=&%7Cparam1=value4&%7Cparam2=&param1=value1&param2=";
 
-    /// The request of the vectors that Alibaba Cloud publishes with its SDK for Go.
+    /// Returns the request of the test vectors that Alibaba Cloud publishes with its SDK for Go.
     fn published(seconds: i64, headers: &[(&str, &str)], additional: &str, signature: &str) -> (Request, Timestamp) {
         let now = Timestamp::from_second(seconds).unwrap();
         let date = now.strftime("%Y%m%dT%H%M%SZ").to_string();

@@ -1,4 +1,4 @@
-//! Objects' ACLs: canned ones, also where a client spells one out as grants.
+//! ACLs of objects. Only canned ACLs are supported, including those that a client writes as grants.
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
@@ -46,10 +46,10 @@ pub(super) fn put_object_acl(
     Ok(with_version(dto::PutObjectAclOutput::default(), id.as_deref()))
 }
 
-/// What a canned ACL grants to groups, besides everything to the owner.
+/// Returns what a canned ACL grants to groups. The owner always has full control.
 fn group_grants(acl: Acl) -> &'static [(&'static str, &'static str)] {
     match acl {
-        // The bucket's stands in for `default` before grants are made of it.
+        // `Default` is replaced by the ACL of the bucket before this is called.
         Acl::Private | Acl::Default => &[],
         Acl::PublicRead => &[(ALL_USERS, "READ")],
         Acl::PublicReadWrite => &[(ALL_USERS, "READ"), (ALL_USERS, "WRITE")],
@@ -81,7 +81,7 @@ fn grants(acl: Acl) -> Vec<dto::Grant> {
     std::iter::once(grant(to_owner, "FULL_CONTROL")).chain(groups).collect()
 }
 
-/// The canned ACL that grants just this.
+/// Returns the canned ACL that has exactly these grants.
 fn spelled_out(policy: &dto::AccessControlPolicy) -> S3Result<Acl> {
     let Some(grants) = policy.grants.as_ref().filter(|_| policy.owner.is_some()) else {
         return Err(s3_error!(MalformedACLError, "An access control policy has an owner and grants"));

@@ -1,4 +1,4 @@
-//! Buckets.
+//! Bucket operations.
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
@@ -61,7 +61,7 @@ pub(super) fn get_bucket_location(
     request: S3Request<dto::GetBucketLocationInput>,
 ) -> S3Result<S3Response<dto::GetBucketLocationOutput>> {
     sandbox.view_bucket(&request.input.bucket, |_| ())?;
-    // The first region has no constraint to tell.
+    // The first region has no location constraint.
     Ok(S3Response::new(dto::GetBucketLocationOutput::default()))
 }
 

@@ -1,4 +1,4 @@
-//! Copying an object.
+//! Copying objects.
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
@@ -39,7 +39,7 @@ pub(super) fn copy_object(
     let object = seen.object;
     let tags = if new_tags { header_tags(input.tagging.as_deref())? } else { object.tags };
     let headers = if new_headers { kept(&headers)? } else { object.headers };
-    // Content that does not exist is copied as such: it may be terabytes.
+    // An object without content is copied without content, because its size may be terabytes.
     let (arrived, tag) = if object.body == Body::Zeros {
         (Arrived { body: Body::Zeros, size: object.size, md5: object.etag.md5 }, object.etag)
     } else {

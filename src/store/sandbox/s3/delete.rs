@@ -6,7 +6,7 @@ use super::shape::version_of;
 use crate::store::sandbox::find::Target;
 use crate::store::sandbox::vault::Sandbox;
 
-/// The most keys of one request.
+/// The maximum number of keys in a request.
 const MAX_KEYS: usize = 1000;
 
 pub(super) fn delete_object(

@@ -1,4 +1,4 @@
-//! Digests that a client sends along: whatever it promises of a body must hold.
+//! Digests of request bodies. Every digest that a client sends is checked.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,14 +19,14 @@ const CRC64NVME: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme"
 const SHA1: HeaderName = HeaderName::from_static("x-amz-checksum-sha1");
 const SHA256: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
-/// The digests of a body on its way in.
+/// The digests of a body that is being received.
 pub(super) struct Digests {
     md5: Option<[u8; 16]>,
     hasher: ChecksumHasher,
 }
 
 impl Digests {
-    /// Those that a request's headers promise, in themselves or as trailers.
+    /// Returns the digests that a request announces in its headers, or as trailers.
     pub(super) fn of(headers: &HeaderMap) -> S3Result<Self> {
         let md5 = headers.get("content-md5").map(|md5| {
             let digest = STANDARD.decode(md5).ok().and_then(|digest| <[u8; 16]>::try_from(digest).ok());
@@ -47,12 +47,13 @@ impl Digests {
         Ok(Self { md5: md5.transpose()?, hasher })
     }
 
-    /// Takes the next bytes.
+    /// Adds bytes to the digests.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
     }
 
-    /// Compares them with what was promised; `md5` is the whole body's. Gives back the checksums as headers.
+    /// Compares the digests with those of the request. `md5` is the MD5 of the whole body. Returns the checksums as
+    /// response headers.
     pub(super) fn agree(
         self,
         md5: [u8; 16],
@@ -85,21 +86,21 @@ impl Digests {
     }
 }
 
-/// The longest document whose digests are checked, in bytes; s3s takes none that is longer.
+/// The maximum length of a document, in bytes. s3s accepts no longer ones.
 const MAX_DOCUMENT: usize = 20 << 20;
 
-/// Whether a request brings an XML document, so that [`check_document`] should see it; and the most bytes it can have.
-/// s3s parses documents without a look at their digests.
+/// Returns the maximum length of a request's XML document in bytes, or `None` if the request has none. The caller
+/// passes the document to [`check_document`], because s3s parses documents without checking their digests.
 ///
 /// # Errors
-/// When the document is longer than any is.
+/// Returns an error if the document is too long.
 pub(in crate::store::sandbox) fn brings_document(request: &Parts) -> S3Result<Option<usize>> {
     const DOCUMENTS: [&str; 7] =
         ["tagging", "acl", "restore", "delete", "versioning", "lifecycle", "ownershipControls"];
     let query = request.uri.query().unwrap_or_default();
     let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     let posted = request.method == Method::POST;
-    // Parts of an upload are content; the list of them that completes it is a document.
+    // A part of an upload is content. The list of parts that completes the upload is a document.
     if !names.any(|name| DOCUMENTS.contains(&name) || (posted && name == "uploadId")) {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! Refusals in AWS's words.
+//! Errors as AWS returns them.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode, s3_error};
@@ -7,19 +7,19 @@ use super::shape::{DELETE_MARKER, VERSION_ID, http_date, set};
 use crate::store::sandbox::find::Refusal;
 use crate::store::sandbox::tags::TagFault;
 
-/// No signature, and nothing that is public.
+/// The request has no signature, and the object is not public.
 pub(super) fn access_denied() -> S3Error {
     s3_error!(AccessDenied, "Access Denied")
 }
 
-/// An error that s3s has no name for.
+/// Creates an error whose code s3s does not define.
 pub(super) fn custom(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);
     error
 }
 
-/// A body that is not the one whose digest was signed.
+/// The body does not match its signed digest.
 pub(super) fn content_mismatch() -> S3Error {
     custom(
         "XAmzContentSHA256Mismatch",
@@ -28,7 +28,7 @@ pub(super) fn content_mismatch() -> S3Error {
     )
 }
 
-/// What is wrong with tags that came as XML.
+/// Converts an error in tags that were sent as XML.
 pub(super) fn tag_fault(fault: TagFault) -> S3Error {
     match fault {
         TagFault::TooMany => custom("BadRequest", StatusCode::BAD_REQUEST, fault.message()),
@@ -36,7 +36,7 @@ pub(super) fn tag_fault(fault: TagFault) -> S3Error {
     }
 }
 
-/// What is wrong with tags that came as a header.
+/// Converts an error in tags that were sent in a header.
 pub(super) fn tag_header_fault(fault: TagFault) -> S3Error {
     match fault {
         TagFault::Encoding | TagFault::Duplicate => s3_error!(

@@ -1,4 +1,4 @@
-//! Listings, three of them.
+//! The three listings: `ListObjects`, `ListObjectsV2`, and `ListObjectVersions`.
 
 use s3s::{S3Request, S3Response, S3Result, dto};
 
@@ -8,7 +8,7 @@ use crate::store::sandbox::model::{Object, Version};
 use crate::store::sandbox::state::Bucket;
 use crate::store::sandbox::vault::Sandbox;
 
-/// The most that one page lists.
+/// The maximum number of results on a page.
 const MAX_KEYS: usize = 1000;
 
 pub(super) fn list_objects_v2(
@@ -68,7 +68,7 @@ pub(super) fn list_objects(
         contents: Some(objects),
         common_prefixes: Some(prefixes),
         is_truncated: Some(next.is_some()),
-        // Without a delimiter AWS leaves it to the client to take the last key.
+        // Without a delimiter, AWS expects the client to use the last key.
         next_marker: next.filter(|_| delimiter.is_some()).map(|name| encoding.text(&name)),
         max_keys: i32::try_from(limit).ok(),
         prefix: Some(encoding.text(prefix)),
@@ -84,7 +84,7 @@ pub(super) fn list_objects(
 struct Listed {
     objects: Vec<dto::Object>,
     prefixes: Vec<dto::CommonPrefix>,
-    /// The last name, if there is more behind it.
+    /// The last name on the page, if more results follow.
     next: Option<String>,
 }
 
@@ -215,7 +215,7 @@ fn limit(asked: Option<i32>) -> S3Result<usize> {
         .min(MAX_KEYS))
 }
 
-/// What a continuation token stands for: the last name of the page before.
+/// Returns the name that a continuation token encodes, which is the last one on the page before.
 fn marker_of(token: &str) -> S3Result<String> {
     listing::name_of_token(token).ok_or_else(|| invalid_argument("The continuation token provided is incorrect"))
 }

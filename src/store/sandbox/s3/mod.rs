@@ -1,4 +1,4 @@
-//! The S3 dialect: what the sandbox can do, in AWS's words. Signatures, routes and XML are the `s3s` crate's.
+//! The S3 dialect. Signatures, routes, and XML are handled by the `s3s` crate.
 
 mod acl;
 #[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "every operation has the same shape")]
@@ -29,7 +29,7 @@ use super::vault::Sandbox;
 pub(super) use digest::{brings_document, check_document};
 pub(super) use shape::StatusOverride;
 
-/// The service that answers S3 requests from a sandbox.
+/// Creates the service that answers S3 requests.
 pub(super) fn service(sandbox: Sandbox) -> S3Service {
     let options = sandbox.options();
     let auth =
@@ -56,7 +56,7 @@ impl S3Auth for OneKey {
     }
 }
 
-/// Without a signature only objects can be read; whether this one may is for the object's ACL to say.
+/// Requests without a signature can only read objects. Whether they can read a certain object depends on its ACL.
 struct SignedOrPublic;
 
 #[async_trait]
@@ -74,7 +74,7 @@ struct Dialect {
     sandbox: Sandbox,
 }
 
-/// The operations, each to the function of the same name: those that take in a body, and those that need not wait.
+/// Forwards each operation to the function with the same name. Those that receive a body are async, the others are not.
 macro_rules! operations {
     (
         async { $($later:ident::$waits:ident($later_input:ident) -> $later_output:ident;)* }

@@ -1,4 +1,4 @@
-//! Uploads in parts.
+//! Multipart uploads.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use super::write::{Incoming, condition, header_tags, no_grants, receive};
 use crate::store::sandbox::model::{ETag, Upload};
 use crate::store::sandbox::vault::Sandbox;
 
-/// The highest number a part can have.
+/// The maximum part number.
 const MAX_PART: i32 = 10_000;
-/// The least that every part but the last must have, in bytes.
+/// The minimum size of every part but the last, in bytes.
 const MIN_PART: u64 = 5 << 20;
-/// The most parts that one page lists.
+/// The maximum number of parts on a page.
 const MAX_LISTED: usize = 1000;
 
 pub(super) fn create_multipart_upload(

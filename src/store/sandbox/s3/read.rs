@@ -1,4 +1,4 @@
-//! Reading objects and what is known of them.
+//! Reading objects and their metadata.
 
 use std::ops::Range;
 
@@ -91,7 +91,7 @@ fn may_read(seen: &Seen, anonymous: bool) -> S3Result<()> {
     if anonymous && !seen.acl().anonymous_read() { Err(access_denied()) } else { Ok(()) }
 }
 
-/// Who may not list a bucket is not told what is not in it.
+/// Without a signature, a request cannot list the bucket and must not learn which objects do not exist.
 fn as_stranger(error: S3Error, anonymous: bool) -> S3Error {
     match error.code() {
         S3ErrorCode::NoSuchKey | S3ErrorCode::NoSuchVersion | S3ErrorCode::MethodNotAllowed if anonymous => {
@@ -101,7 +101,7 @@ fn as_stranger(error: S3Error, anonymous: bool) -> S3Error {
     }
 }
 
-/// `If-Match` and its kin.
+/// The conditions of a read, such as `If-Match`.
 struct Conditions {
     matches: Option<dto::ETagCondition>,
     none_matches: Option<dto::ETagCondition>,
@@ -110,14 +110,14 @@ struct Conditions {
 }
 
 impl Conditions {
-    /// Checks them as HTTP orders them: an entity tag goes before a time.
+    /// Checks the conditions in the order of HTTP: entity tags take precedence over dates.
     fn check(&self, seen: &Seen) -> S3Result<()> {
         let tag = seen.object.etag.to_string();
         let matches = |condition: &dto::ETagCondition| match condition {
             dto::ETagCondition::Any => true,
             dto::ETagCondition::ETag(etag) => etag.value() == tag,
         };
-        // HTTP's dates have no fractions of a second.
+        // HTTP dates have no fractions of a second.
         let modified = super::shape::time(Millis(seen.modified.0.div_euclid(1000) * 1000));
         let failed = match (&self.matches, &self.unmodified_since) {
             (Some(condition), _) => !matches(condition),

@@ -1,4 +1,4 @@
-//! What buckets are set to: lifecycles, and who owns the objects.
+//! Bucket settings: lifecycle rules and object ownership.
 
 use http::StatusCode;
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
@@ -81,13 +81,13 @@ pub(super) fn delete_bucket_ownership_controls(
     Ok(S3Response::with_status(dto::DeleteBucketOwnershipControlsOutput {}, StatusCode::NO_CONTENT))
 }
 
-/// Reads who is to own objects.
+/// Parses the object ownership of a bucket.
 pub(super) fn ownership(asked: &dto::ObjectOwnership) -> S3Result<Ownership> {
     let known = Ownership::parse(asked.as_str()).filter(|ownership| *ownership != Ownership::NotSet);
     known.ok_or_else(|| s3_error!(MalformedXML, "There is no such object ownership"))
 }
 
-/// Refuses an ACL where the bucket's owner owns all objects.
+/// Returns an error if the bucket's owner owns all objects, so that the bucket allows no ACLs.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
 pub(super) fn acls_hold(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
     match sandbox.view_bucket(bucket, |bucket| bucket.ownership)? {
@@ -99,7 +99,7 @@ pub(super) fn acls_hold(sandbox: &Sandbox, bucket: &str) -> S3Result<()> {
     }
 }
 
-/// The canned ACL that a new object is to have, where the bucket lets it have one of its own.
+/// Returns the canned ACL of a new object, if the bucket allows it.
 pub(super) fn acl_in(sandbox: &Sandbox, bucket: &str, asked: Option<&dto::ObjectCannedACL>) -> S3Result<Acl> {
     let of_its_own = asked.is_some_and(|acl| acl.as_str() != dto::ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL);
     if of_its_own {
@@ -108,7 +108,7 @@ pub(super) fn acl_in(sandbox: &Sandbox, bucket: &str, asked: Option<&dto::Object
     canned(asked)
 }
 
-/// A rule as the sandbox keeps it. What it does not keep it refuses, so that nothing is lost in silence.
+/// Converts a rule to the stored form. Rejects what the sandbox does not store, so that nothing is lost silently.
 fn rule(rule: dto::LifecycleRule) -> S3Result<LifecycleRule> {
     let other = rule.abort_incomplete_multipart_upload.is_some()
         || rule.noncurrent_version_expiration.is_some()
@@ -164,7 +164,7 @@ fn not_kept() -> s3s::S3Error {
     )
 }
 
-/// A rule as AWS tells it.
+/// Converts a stored rule to the form of AWS.
 fn told(rule: &LifecycleRule) -> dto::LifecycleRule {
     let days = |days: u32| Some(i32::try_from(days).unwrap_or(i32::MAX));
     let transitions = rule.moves.iter().map(|(after, class)| dto::Transition {

@@ -1,4 +1,4 @@
-//! Small shapes that several operations share: headers, times, tokens of the wire.
+//! Conversions that several operations share: headers, times, and names of S3.
 
 use std::time::SystemTime;
 
@@ -12,46 +12,46 @@ use crate::store::sandbox::model::{Acl, Class, ETag, Headers, Millis};
 pub(super) const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 pub(super) const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
 
-/// What AWS says of every object's owner; there is one here.
+/// AWS returns an owner for every object. Here there is only one.
 const OWNER_ID: &str = "5a6d7b0c53a4d0b0a3f4e7a2c1d98f6e5b4a39281706f5e4d3c2b1a09f8e7d6c";
 
-/// A status other than the operation's usual one: s3s has no way to say it, so the server's layer puts it in.
+/// Overrides the status code of a response. s3s cannot express this, so the server applies it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store::sandbox) struct StatusOverride(pub(in crate::store::sandbox) StatusCode);
 
-/// The one owner there is.
+/// Returns the only owner.
 pub(super) fn owner() -> dto::Owner {
     dto::Owner { id: Some(OWNER_ID.to_owned()), display_name: Some("sandbox".to_owned()) }
 }
 
-/// A moment as s3s takes it.
+/// Converts a time for s3s.
 pub(super) fn time(at: Millis) -> dto::Timestamp {
     SystemTime::from(at.timestamp()).into()
 }
 
-/// `Wed, 04 Mar 2026 00:00:00 GMT`.
+/// Formats a time as in `Wed, 04 Mar 2026 00:00:00 GMT`.
 pub(super) fn http_date(at: Millis) -> String {
     at.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// An entity tag as s3s takes it.
+/// Converts an entity tag for s3s.
 pub(super) fn etag(etag: ETag) -> dto::ETag {
     dto::ETag::Strong(etag.to_string())
 }
 
-/// A count of bytes as s3s takes it.
+/// Converts a number of bytes for s3s.
 pub(super) fn length(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Sets a header; a value that no header can carry is left out.
+/// Sets a header. A value that a header cannot contain is omitted.
 pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         headers.insert(name, value);
     }
 }
 
-/// An answer that tells a version's id, where there is one to tell.
+/// Creates a response with the version ID, if there is one.
 pub(super) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
     let mut response = S3Response::new(output);
     if let Some(id) = id {
@@ -60,7 +60,7 @@ pub(super) fn with_version<T>(output: T, id: Option<&str>) -> S3Response<T> {
     response
 }
 
-/// Refuses an empty `versionId=`.
+/// Returns the requested version ID. Rejects an empty `versionId=`.
 pub(super) fn version_of(asked: Option<&String>) -> S3Result<Option<&str>> {
     match asked.map(String::as_str) {
         Some("") => Err(s3_error!(InvalidArgument, "Version id cannot be the empty string")),
@@ -68,17 +68,17 @@ pub(super) fn version_of(asked: Option<&String>) -> S3Result<Option<&str>> {
     }
 }
 
-/// Reads a storage class; none is the standard one.
+/// Parses a storage class. The default is the standard one.
 pub(super) fn class(asked: Option<&dto::StorageClass>) -> S3Result<Class> {
     let Some(asked) = asked else { return Ok(Class::Standard) };
     Class::parse(asked.as_str())
         .ok_or_else(|| s3_error!(InvalidStorageClass, "The storage class you specified is not valid"))
 }
 
-/// Reads a canned ACL; none is private.
+/// Parses a canned ACL. The default is `private`.
 pub(super) fn canned(asked: Option<&dto::ObjectCannedACL>) -> S3Result<Acl> {
     match asked.map(dto::ObjectCannedACL::as_str) {
-        // The object's owner and the bucket's are one here, so the latter two say nothing more.
+        // The object's owner and the bucket's owner are the same here, so these two grant nothing more.
         None | Some("bucket-owner-read" | "bucket-owner-full-control") => Ok(Acl::Private),
         Some("aws-exec-read") => Err(s3_error!(NotImplemented, "The sandbox has no aws-exec-read")),
         Some(name) => {
@@ -88,12 +88,12 @@ pub(super) fn canned(asked: Option<&dto::ObjectCannedACL>) -> S3Result<Acl> {
     }
 }
 
-/// The class as HEAD and GET tell it: not at all, for the standard one.
+/// Returns the storage class for HEAD and GET responses, which omit the standard one.
 pub(super) fn told_class(class: Class) -> Option<dto::StorageClass> {
     (class != Class::Standard).then(|| dto::StorageClass::from_static(class.as_str()))
 }
 
-/// What AWS keeps with an object and gives back.
+/// The headers that AWS stores with an object and returns.
 const KEPT: [HeaderName; 6] = [
     header::CONTENT_TYPE,
     header::CACHE_CONTROL,
@@ -103,10 +103,10 @@ const KEPT: [HeaderName; 6] = [
     header::EXPIRES,
 ];
 const METADATA: &str = "x-amz-meta-";
-/// The most bytes of user metadata, names and values together.
+/// The maximum size of user metadata in bytes, including the names.
 const MAX_METADATA: usize = 2048;
 
-/// What of a request's headers stays with the object.
+/// Returns the headers of a request that are stored with the object.
 pub(super) fn kept(headers: &HeaderMap) -> S3Result<Option<Box<Headers>>> {
     let mut kept = Vec::new();
     let mut metadata = 0;
@@ -120,7 +120,7 @@ pub(super) fn kept(headers: &HeaderMap) -> S3Result<Option<Box<Headers>>> {
             metadata += user.len() + value.len();
         }
         if name == header::CONTENT_ENCODING {
-            // How the request travelled, not what the object is.
+            // `aws-chunked` describes the transfer, not the object.
             let codings: Vec<&str> =
                 value.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
             value = codings.join(",");
@@ -139,7 +139,7 @@ pub(super) fn kept(headers: &HeaderMap) -> S3Result<Option<Box<Headers>>> {
     Ok((!kept.is_empty()).then(|| Box::new(Headers(kept))))
 }
 
-/// Gives back what [`kept`] kept.
+/// Adds the headers that [`kept`] returned to a response.
 pub(super) fn give_back(kept: Option<&Headers>, headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
     for (name, value) in kept.into_iter().flat_map(|kept| &kept.0) {
@@ -149,14 +149,14 @@ pub(super) fn give_back(kept: Option<&Headers>, headers: &mut HeaderMap) {
     }
 }
 
-/// How a listing writes keys: as they are, or URL-encoded as AWS does it, with `/` and `*` left and a space as `+`.
+/// How a listing writes keys: unchanged, or URL-encoded as AWS does it, with `/` and `*` unchanged and a space as `+`.
 #[derive(Clone, Copy)]
 pub(super) struct Encoding {
     url: bool,
 }
 
 impl Encoding {
-    /// Reads `encoding-type`.
+    /// Parses `encoding-type`.
     pub(super) fn of(asked: Option<&dto::EncodingType>) -> S3Result<Self> {
         match asked.map(dto::EncodingType::as_str) {
             None => Ok(Self { url: false }),
@@ -165,7 +165,7 @@ impl Encoding {
         }
     }
 
-    /// A key, a prefix, a delimiter or a marker.
+    /// Encodes a key, a prefix, a delimiter, or a marker.
     pub(super) fn text(self, text: &str) -> String {
         const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
             .remove(b'-')
@@ -177,13 +177,13 @@ impl Encoding {
         if self.url { percent_encode(text.as_bytes(), ENCODED).to_string().replace(' ', "+") } else { text.to_owned() }
     }
 
-    /// The same for what may not be there.
+    /// Encodes an optional text.
     pub(super) fn optional(self, text: Option<&str>) -> Option<String> {
         text.map(|text| self.text(text))
     }
 }
 
-/// An argument that is not one.
+/// Creates an `InvalidArgument` error.
 pub(super) fn invalid_argument(message: &'static str) -> S3Error {
     s3_error!(InvalidArgument, "{message}")
 }

@@ -1,4 +1,4 @@
-//! Objects' tags.
+//! Tags of objects.
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 

@@ -1,4 +1,4 @@
-//! Writing objects, and taking in their bodies.
+//! Writing objects, and receiving their bodies.
 
 use futures_util::StreamExt;
 use http::HeaderMap;
@@ -14,7 +14,7 @@ use crate::store::sandbox::model::ETag;
 use crate::store::sandbox::tags::{self, TagsRef};
 use crate::store::sandbox::vault::{NewObject, Sandbox};
 
-/// The most that one request may bring: 5 GiB.
+/// The maximum size of a request's body: 5 GiB.
 const MAX_PUT: u64 = 5 << 30;
 
 pub(super) async fn put_object(
@@ -22,7 +22,7 @@ pub(super) async fn put_object(
     request: S3Request<dto::PutObjectInput>,
 ) -> S3Result<S3Response<dto::PutObjectOutput>> {
     let S3Request { input, headers, trailing_headers, .. } = request;
-    // Everything that can be refused is refused before the body is taken in.
+    // Everything that can be rejected is rejected before the body is received.
     sandbox.view_bucket(&input.bucket, |_| ())?;
     no_grants(&headers)?;
     let (class, acl) = (class(input.storage_class.as_ref())?, acl_in(sandbox, &input.bucket, input.acl.as_ref())?);
@@ -41,13 +41,13 @@ pub(super) async fn put_object(
     Ok(response)
 }
 
-/// Tags from the `x-amz-tagging` header.
+/// Parses the tags in the `x-amz-tagging` header.
 pub(super) fn header_tags(header: Option<&str>) -> S3Result<TagsRef> {
     let Some(header) = header else { return Ok(TagsRef::default()) };
     tags::parse_query(header).and_then(tags::check).map_err(tag_header_fault)
 }
 
-/// Refuses the headers that name grantees: only canned ACLs are known here.
+/// Rejects the headers that name grantees. Only canned ACLs are supported.
 pub(super) fn no_grants(headers: &HeaderMap) -> S3Result<()> {
     if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
         return Err(s3_error!(NotImplemented, "The sandbox knows canned ACLs only, no x-amz-grant headers"));
@@ -55,7 +55,7 @@ pub(super) fn no_grants(headers: &HeaderMap) -> S3Result<()> {
     Ok(())
 }
 
-/// Reads a write's conditions.
+/// Parses the conditions of a write.
 pub(super) fn condition(
     if_match: Option<&dto::ETagCondition>,
     if_none_match: Option<&dto::ETagCondition>,
@@ -68,7 +68,7 @@ pub(super) fn condition(
     }
 }
 
-/// A body on its way in, and what is said of it.
+/// A body that is being received, and the headers that describe it.
 pub(super) struct Incoming<'a> {
     pub(super) body: Option<dto::StreamingBlob>,
     pub(super) length: Option<i64>,
@@ -76,7 +76,8 @@ pub(super) struct Incoming<'a> {
     pub(super) trailers: Option<TrailingHeaders>,
 }
 
-/// A body that is not what was announced. s3s compares it with its signed digest, and tells that by the text alone.
+/// The body is not the announced one. s3s compares it with its signed digest, and reports a mismatch only in the text
+/// of the error.
 fn broken_off(why: &str) -> S3Error {
     if why.contains("Sha256Mismatch") {
         return content_mismatch();
@@ -84,8 +85,8 @@ fn broken_off(why: &str) -> S3Error {
     s3_error!(IncompleteBody, "The body did not arrive as it was announced: {why}")
 }
 
-/// Takes in a body and checks it against every digest that came along, before it or behind it. Gives back the checksums
-/// as the headers that AWS confirms them with.
+/// Receives a body and checks it against every digest in the headers and trailers. Returns the checksums as response
+/// headers, as AWS does.
 pub(super) async fn receive(sandbox: &Sandbox, incoming: Incoming<'_>) -> S3Result<(Arrived, HeaderMap)> {
     let Incoming { body, length, headers, trailers } = incoming;
     let mut digests = Digests::of(headers)?;

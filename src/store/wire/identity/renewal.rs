@@ -1,9 +1,9 @@
-//! When credentials are asked for anew: the state behind [`Identities`](super::Identities).
+//! Decides when credentials are renewed: the state of [`Identities`](super::Identities).
 //!
-//! Credentials serve until they expire or the service refuses them. Five minutes before they expire their source is
-//! asked for new ones, while requests go on with what is there. A source that fails, or gives the same again, is asked
-//! again after a wait that grows. Only credentials that serve no longer make requests wait, and each such end brings the
-//! source one attempt at once.
+//! Credentials are valid until they expire or the service rejects them. Five minutes before they expire, new ones are
+//! requested from their source, while requests continue to use the current ones. If the source fails or returns the
+//! same credentials, it is queried again after an increasing wait. Requests wait only if the credentials are no
+//! longer valid, and then the source is always queried once immediately.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,16 +14,16 @@ use tokio::time::Instant;
 
 use super::Identity;
 
-/// How long before they expire credentials are renewed: as AWS's SDKs do, longer than any request may take.
+/// How long before they expire credentials are renewed. The same as in AWS's SDKs, and longer than any request takes.
 const AHEAD: Duration = Duration::from_mins(5);
 
-/// The first wait after an attempt that brought nothing new; each further one doubles it.
+/// The wait after the first attempt without new credentials. Each further attempt doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest of these waits.
+/// The maximum wait between attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Why there are no credentials to sign with, in one sentence without anything secret.
+/// There are no credentials to sign with. Contains the reason, one sentence without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NoCredentials(Arc<str>);
@@ -34,20 +34,20 @@ impl NoCredentials {
     }
 }
 
-/// Credentials, and how long they serve.
+/// Credentials, and how long they are valid.
 #[derive(Debug)]
 struct Held {
     identity: Arc<Identity>,
-    /// When they stop serving; never where they do not expire, or where their source stands by them although this
-    /// machine's clock says that they have expired: then the service decides.
+    /// When they stop being valid. `None` if they do not expire, or if their source still returns them although they
+    /// have expired according to this machine's clock. Then the service decides.
     expiry: Option<SystemTime>,
-    /// When they expire as their source said last, whatever this machine's clock makes of it.
+    /// The expiry that their source reported last, even if it has passed according to this machine's clock.
     claimed: Option<SystemTime>,
-    /// From when on new ones are wanted.
+    /// When to request new ones.
     renew_at: Option<SystemTime>,
-    /// The code with which the service refused them.
+    /// The error code with which the service rejected them.
     refused: Option<String>,
-    /// Whether the source was asked since they stopped serving.
+    /// Whether the source was queried since they stopped being valid.
     asked: bool,
 }
 
@@ -63,7 +63,7 @@ impl Held {
         self.expiry = expiry.filter(|expiry| *expiry > now);
         self.claimed = expiry;
         self.asked = false;
-        // Some are handed out with less than that to live: then at half of it.
+        // Some credentials are issued with a shorter lifetime. They are renewed after half of it.
         self.renew_at = left.map(|left| now + left.saturating_sub(AHEAD).max(left / 2));
     }
 
@@ -72,37 +72,38 @@ impl Held {
     }
 }
 
-/// What a request is to do.
+/// What a request must do.
 #[must_use]
 #[derive(Debug)]
 pub(super) enum Standing {
-    /// Sign with these.
+    /// Sign with these credentials.
     Use(Arc<Identity>),
-    /// Sign with these, and have the source asked beside it: the caller must start that attempt.
+    /// Sign with these credentials, and query the source in the background: the caller must start that attempt.
     UseAndAsk(Arc<Identity>),
-    /// Start an attempt, and wait for its end.
+    /// Start an attempt, and wait until it ends.
     Ask,
-    /// Wait for the attempt that is under way.
+    /// Wait until the running attempt ends.
     Wait,
-    /// Give up.
+    /// Fail with this error.
     Nothing(NoCredentials),
 }
 
-/// The credentials that are held, and how asking for others goes.
+/// The current credentials, and the state of their renewal.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     held: Option<Held>,
-    /// Whether an attempt is under way: there is one at a time.
+    /// Whether an attempt is running. There is at most one.
     running: bool,
-    /// Attempts in a row that brought nothing new, and the earliest time of the next one.
+    /// The number of consecutive attempts without new credentials, and the earliest time of the next attempt.
     failures: u32,
     not_before: Option<Instant>,
-    /// Why the last attempt failed.
+    /// The reason why the last attempt failed.
     why: Option<NoCredentials>,
 }
 
 impl Renewal {
-    /// What a request is to do now. After `Ask` and `UseAndAsk` an attempt counts as under way until [`Self::ended`].
+    /// Returns what a request must do now. After `Ask` and `UseAndAsk` an attempt counts as running until
+    /// [`Self::ended`] is called.
     pub(super) fn standing(&mut self, now: SystemTime, instant: Instant) -> Standing {
         let waited = self.not_before.is_none_or(|at| instant >= at);
         match &mut self.held {
@@ -128,7 +129,7 @@ impl Renewal {
         }
     }
 
-    /// Takes what an attempt came to.
+    /// Records the result of an attempt.
     pub(super) fn ended(&mut self, answer: Result<Credentials, NoCredentials>, now: SystemTime, instant: Instant) {
         self.running = false;
         match answer {
@@ -161,7 +162,8 @@ impl Renewal {
                 let has_expired = fresh.renew_at.is_some() && fresh.expiry.is_none();
                 self.succeed();
                 if has_expired {
-                    // This machine's clock is wrong, or the source's: asking at once would bring no better ones.
+                    // Either this machine's clock or the source's is wrong. Querying again immediately would not
+                    // help.
                     self.not_before = Some(instant + LONGEST_WAIT);
                 }
             }
@@ -178,7 +180,7 @@ impl Renewal {
         self.not_before = Some(instant + wait.min(LONGEST_WAIT));
     }
 
-    /// Notes that the service refuses these credentials, with this code.
+    /// Records that the service rejected these credentials with this error code.
     pub(super) fn refuse(&mut self, identity: &Identity, code: &str) {
         if let Some(held) = self.held.as_mut().filter(|held| held.refused.is_none() && held.identity.same_as(identity))
         {
@@ -187,7 +189,7 @@ impl Renewal {
         }
     }
 
-    /// Whether these credentials would not be signed with any more.
+    /// Returns whether these credentials are no longer used to sign.
     pub(super) fn is_spent(&self, identity: &Identity, now: SystemTime) -> bool {
         let expired = |held: &Held| held.claimed.is_some_and(|expiry| now >= expiry);
         self.held
@@ -212,12 +214,12 @@ impl Renewal {
 
 #[cfg(test)]
 impl Renewal {
-    /// Has the credentials that are held want to be renewed from now on.
+    /// Makes the current credentials due for renewal.
     pub(super) fn make_due(&mut self) {
         self.held.as_mut().expect("held").renew_at = Some(SystemTime::UNIX_EPOCH);
     }
 
-    /// Has the credentials that are held expire now.
+    /// Makes the current credentials expire now.
     pub(super) fn expire(&mut self) {
         self.make_due();
         self.held.as_mut().expect("held").expiry = Some(SystemTime::UNIX_EPOCH);

@@ -5,20 +5,20 @@ use aws_credential_types::provider::future;
 
 use super::*;
 
-/// What a provider does when it is asked.
+/// What the provider does when it is queried.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Says {
-    /// Gives the keys `key0`, `key1` ..., each for so long; negative is before now.
+    /// Returns the keys `key0`, `key1` ..., valid for this many seconds. Negative means already expired.
     New(Option<i64>),
-    /// Gives the last key once more, as it was.
+    /// Returns the last key again, unchanged.
     Again,
-    /// Gives the last key once more, and says that it now lasts for so long.
+    /// Returns the last key again, now valid for this many seconds.
     Extended(i64),
     Fails,
     Hangs,
 }
 
-/// A provider that does what the test says, and counts.
+/// A provider that does what the test says, and counts the queries.
 #[derive(Clone, Debug)]
 struct Source {
     says: Arc<Mutex<Says>>,
@@ -85,7 +85,7 @@ async fn key(identities: &Identities) -> String {
     identities.current().await.expect("credentials").access_key().to_owned()
 }
 
-/// Lets the attempt that is under way come to its end, where it does not hang.
+/// Lets the running attempt finish, unless it hangs.
 async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -114,7 +114,7 @@ async fn those_that_are_due_serve_while_others_are_asked_for() {
         settle().await;
     }
     assert_eq!((before.elapsed(), source.asked()), (Duration::ZERO, 2), "nobody waits, and one asks");
-    // The attempt is given up, and the next one brings others.
+    // The attempt times out, and the next one returns new credentials.
     source.says(Says::New(Some(3600)));
     tokio::time::sleep(ATTEMPT + Duration::from_secs(2)).await;
     assert_eq!(key(&identities).await, "key0");
@@ -129,7 +129,7 @@ async fn a_source_that_fails_is_asked_less_and_less() {
         assert_eq!(key(&identities).await, "key0");
         source.says(says);
         identities.0.lock().make_due();
-        // Five minutes at a thousand requests a second would be 300,000.
+        // Five minutes at 1,000 requests per second would be 300,000.
         for _ in 0..3000 {
             assert_eq!(key(&identities).await, "key0");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -157,13 +157,13 @@ async fn expired_ones_that_cannot_be_renewed_are_given_up_after_one_attempt_for_
             assert!(said.contains(why), "{said}");
         }
         assert!(before.elapsed() <= most, "{:?}", before.elapsed());
-        // Whoever comes now is told at once, by a source that was left alone.
+        // Later requests fail immediately, without a query to the source.
         if says == Says::Fails {
             let said = identities.current().await.expect_err("none").to_string();
             assert!(said.starts_with("the credentials expired at "), "{said}");
         }
         assert_eq!(source.asked(), 2);
-        // A source that gives some again is found in time.
+        // When the source works again, this is detected.
         source.says(Says::New(None));
         tokio::time::sleep(ATTEMPT + Duration::from_secs(2)).await;
         assert_eq!(key(&identities).await, "key1");
@@ -172,14 +172,14 @@ async fn expired_ones_that_cannot_be_renewed_are_given_up_after_one_attempt_for_
 
 #[tokio::test(start_paused = true)]
 async fn ones_that_their_source_calls_expired_are_left_to_the_service_to_judge() {
-    // As where this machine's clock is ahead: no attempt for each request.
+    // As if this machine's clock were ahead. Requests must not each start an attempt.
     let (source, identities) = Source::saying(Says::New(Some(-7200)));
     for _ in 0..100 {
         assert_eq!(key(&identities).await, "key0");
         settle().await;
     }
     assert_eq!(source.asked(), 1);
-    // The same again, once they have expired.
+    // The same credentials again, after they expired.
     let (source, identities) = Source::saying(Says::New(Some(3600)));
     assert_eq!(key(&identities).await, "key0");
     source.says(Says::Extended(-1));
@@ -190,7 +190,7 @@ async fn ones_that_their_source_calls_expired_are_left_to_the_service_to_judge()
         assert!(Arc::ptr_eq(&first, &identities.current().await.expect("credentials")), "the day's key is kept");
     }
     assert_eq!(source.asked(), 2);
-    // And then refused.
+    // And then rejected.
     assert!(!identities.renew(&first, "ExpiredToken").await);
     assert_eq!(source.asked(), 3);
 }
@@ -215,7 +215,7 @@ async fn the_same_again_are_no_others_however_often_they_are_given() {
         let renewed =
             futures_util::future::join_all((0..100).map(|_| identities.renew(&refused, "ExpiredToken"))).await;
         assert!(!renewed.into_iter().any(|renewed| renewed), "{says:?}");
-        // Nor are they signed with again.
+        // They are not used to sign again either.
         assert!(identities.in_force().is_none());
         let said = identities.current().await.expect_err("none").to_string();
         assert!(
@@ -223,7 +223,7 @@ async fn the_same_again_are_no_others_however_often_they_are_given() {
             "{said}"
         );
         assert_eq!(source.asked(), 2, "{says:?}");
-        // An answer to a request that was sent before says nothing of those that came after.
+        // A response to a request signed with old credentials says nothing about newer ones.
         source.says(Says::New(Some(3600)));
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(identities.renew(&refused, "ExpiredToken").await);

@@ -1,4 +1,4 @@
-//! Pages as servers send them, and pages that no server should.
+//! Pages as servers send them, and pages that no server should send.
 
 use super::*;
 use crate::object::Bucket;
@@ -62,7 +62,7 @@ fn versions_are_read_and_delete_markers_left_out() {
         version("null")
     );
     let page = page_of(&document, true).expect("a page");
-    // Version ids are never encoded.
+    // Version IDs are never encoded.
     let next = ListMark::After { key: Key::from("k "), version: Some(VersionId::new("v%2F")) };
     assert_eq!(page.next, Some(next));
     let ids: Vec<_> = page.entries.iter().filter_map(|entry| entry.version.as_ref()).map(VersionId::as_str).collect();
@@ -70,7 +70,7 @@ fn versions_are_read_and_delete_markers_left_out() {
     assert_eq!(page.entries[0].class.as_str(), "Standard");
 }
 
-/// The last entry of a page, as the listing continues after it.
+/// Returns the last entry of a page, after which the listing continues.
 fn received(entries: &str, marker: &str) -> Option<(String, String)> {
     let document = format!("<ListVersionsResult><IsTruncated>true</IsTruncated>{marker}{entries}</ListVersionsResult>");
     match page_of(&document, true).expect("a page").last_received()? {
@@ -97,7 +97,7 @@ fn delete_markers_count_as_received() {
     assert_eq!(received(&(live("a", "2") + &deleted("a", "1")), &beyond), some("a", "1"));
     assert_eq!(received(&deleted("a", "2"), &beyond), some("a", "2"));
     assert_eq!(received("", &beyond), None);
-    // Objects first, then delete markers: the keys tell, and the marker where both end with one key.
+    // Objects first, then delete markers: the keys decide, and the marker if both end with the same key.
     let apart = live("a", "3") + &live("c", "1") + &deleted("a", "4") + &deleted("b", "2");
     assert_eq!(received(&apart, &beyond), some("c", "1"));
     let one_key = live("a", "3") + &live("a", "1") + &deleted("a", "4");

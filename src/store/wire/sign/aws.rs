@@ -1,4 +1,4 @@
-//! AWS Signature Version 4, as S3 takes it.
+//! AWS Signature Version 4, in the variant of S3.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
 use std::sync::Arc;
@@ -16,14 +16,14 @@ const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
-/// AWS Signature Version 4.
+/// Signs with AWS Signature Version 4.
 #[derive(Debug)]
 pub struct AwsV4 {
     keys: DayKeys,
 }
 
 impl AwsV4 {
-    /// Signs for S3 in a region.
+    /// Creates a signer for S3 in a region.
     #[must_use]
     pub fn new(region: &str) -> Self {
         Self::for_service(region, "s3")
@@ -98,7 +98,7 @@ impl Sign for AwsV4 {
     }
 }
 
-/// The canonical query: as it is sent, with a `=` behind every name.
+/// Appends the canonical query: the query as sent, with a `=` after every name.
 fn push_query(query: &str, to: &mut Vec<u8>) {
     for (n, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         if n > 0 {

@@ -1,5 +1,5 @@
-//! The vectors: AWS's examples for S3 ("Signature Calculations for the Authorization Header") and, where there is a
-//! session token or an odd path, what the `aws-sigv4` crate makes of the same request.
+//! The test vectors are AWS's examples for S3 ("Signature Calculations for the Authorization Header"). For requests
+//! with a session token or an unusual path, the result is compared with the `aws-sigv4` crate.
 
 use std::time::SystemTime;
 
@@ -64,7 +64,7 @@ fn awss_examples_for_s3() {
     assert_eq!(signature(&list), "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7");
 }
 
-/// What the crate of AWS's SDK makes of a request.
+/// Signs a request with the crate that AWS's SDK uses.
 fn by_the_sdk(method: &str, path: &str, query: &str, token: Option<&str>, at: &str) -> String {
     let credentials = Credentials::new(KEY, SECRET, token.map(str::to_owned), None, "test").into();
     let mut settings = SigningSettings::default();

@@ -1,4 +1,4 @@
-//! The key that a day's signatures are made with.
+//! The signing key of a day.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,12 +9,12 @@ use super::super::identity::Identity;
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// Derives signing keys, and keeps the last one: it holds for a day, a region and a secret.
+/// Derives signing keys, and caches the last one. A key is valid for one day, one region and one secret.
 #[derive(Debug)]
 pub(super) struct DayKeys {
-    /// What the secret is prefixed with.
+    /// The prefix of the secret.
     prefix: &'static str,
-    /// The parts of the scope behind the date.
+    /// The parts of the scope after the date.
     scope: [String; 3],
     kept: Mutex<Option<DayKey>>,
 }
@@ -23,23 +23,23 @@ pub(super) struct DayKeys {
 struct DayKey {
     identity: Arc<Identity>,
     date: String,
-    /// Keyed, with nothing signed yet.
+    /// An HMAC state with the key applied and no data yet.
     state: HmacSha256,
 }
 
 impl DayKeys {
-    /// Keys of one scheme for `date/region/service/terminator`.
+    /// Creates the keys of a scheme with the scope `date/region/service/terminator`.
     pub(super) fn new(prefix: &'static str, region: &str, service: &str, terminator: &str) -> Self {
         let scope = [region, service, terminator].map(str::to_owned);
         Self { prefix, scope, kept: Mutex::new(None) }
     }
 
-    /// The scope's parts behind the date.
+    /// Returns the parts of the scope after the date.
     pub(super) fn scope(&self) -> &[String; 3] {
         &self.scope
     }
 
-    /// The HMAC of a text with the day's key.
+    /// Returns the HMAC of a text with the key of the day.
     pub(super) fn sign(&self, identity: &Arc<Identity>, date: &str, text: &[u8]) -> [u8; 32] {
         let mut state = self.state(identity, date);
         state.update(text);
@@ -47,7 +47,7 @@ impl DayKeys {
     }
 
     fn state(&self, identity: &Arc<Identity>, date: &str) -> HmacSha256 {
-        // What is kept is whole at every moment, so a poisoned lock is as good.
+        // The cached value is complete at every moment, so a poisoned lock is safe to use.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
             Some(key) if key.date == date && Arc::ptr_eq(&key.identity, identity) => key.state.clone(),
@@ -69,7 +69,7 @@ impl DayKeys {
     }
 }
 
-/// HMAC takes keys of any length.
+/// HMAC accepts keys of any length.
 fn keyed(key: &[u8]) -> HmacSha256 {
     HmacSha256::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }

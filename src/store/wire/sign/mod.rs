@@ -1,9 +1,9 @@
-//! Signing: two schemes behind one trait.
+//! Request signatures: two schemes with one trait.
 //!
-//! Both are the same idea. A request is written down in one canonical form; its digest, the time and the scope are signed
-//! with a key that is derived from the secret once a day. Most of a job's requests differ in their key only, so that
-//! what can be kept from one to the next is kept: the day's key as two half-done HMAC states, the second's time stamp,
-//! the digest of a body.
+//! Both schemes work the same way. The request is converted to a canonical form. Its digest, the time and the scope
+//! are signed with a key that is derived from the secret once a day. Most requests of a job differ only in their key,
+//! so everything else is cached from one request to the next: the day's key as two precomputed HMAC states, the time
+//! stamp of the second, and the digest of the body.
 
 mod aws;
 mod day;
@@ -21,42 +21,43 @@ use crate::hex::hex_digits;
 pub use aws::AwsV4;
 pub use oss::OssV4;
 
-/// A header as it is sent.
+/// A header name and its value.
 pub type Header = (HeaderName, HeaderValue);
 
-/// A request as both schemes see it.
+/// A request, with the parts that the two schemes sign.
 #[derive(Debug)]
 pub struct Unsigned<'a> {
-    /// The method, in capitals.
+    /// The HTTP method, in upper case.
     pub method: &'static str,
     /// The `Host` header.
     pub host: &'a HeaderValue,
-    /// The path as it is sent, encoded.
+    /// The path as sent, URL-encoded.
     pub path: &'a str,
-    /// `/bucket/key`, encoded, wherever the bucket stands in the URL.
+    /// `/bucket/key`, URL-encoded, even if the bucket is part of the host name.
     pub resource: &'a str,
-    /// The query as it is sent: encoded, in the order of its names, without `=` where a value is empty.
+    /// The query as sent: encoded, sorted by name, without `=` if a value is empty.
     pub query: &'a str,
-    /// The SHA-256 of the body, in hexadecimal, for a scheme that signs it.
+    /// The SHA-256 of the body in hexadecimal, for a scheme that signs the body.
     pub body_sha256: &'a HeaderValue,
 }
 
 /// A signature scheme.
 pub trait Sign: Send + Sync {
-    /// Signs a request: adds the headers that carry time, token and signature. What is in `headers` before is signed
-    /// along, as far as the scheme covers it, and left in the order of its names.
+    /// Signs a request: adds the headers with the time, the session token and the signature. Headers that are already
+    /// in `headers` are signed as well, as far as the scheme covers them, and sorted by name.
     ///
-    /// Values of headers that do not fit into one, such as an access key with a line break, are left out, so that the
-    /// server refuses the request.
+    /// A computed header value that is not a valid header, for example because the access key contains a line break,
+    /// is left empty, so that the server rejects the request.
     fn sign(&self, request: &Unsigned<'_>, identity: &Arc<Identity>, stamp: &Stamp, headers: &mut Vec<Header>);
 }
 
-/// A value made of what was checked or made here; one that cannot be a header's is left empty.
+/// Creates a header value from validated or computed text. If the text is not a valid header value, the result is
+/// empty.
 fn value(text: Vec<u8>) -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Appends two hexadecimal digits a byte.
+/// Appends the bytes in hexadecimal.
 fn push_hex(bytes: &[u8], to: &mut Vec<u8>) {
     for byte in bytes {
         to.extend_from_slice(&hex_digits(*byte));

@@ -1,4 +1,4 @@
-//! OSS's signature version 4, `OSS4-HMAC-SHA256`.
+//! OSS Signature Version 4, `OSS4-HMAC-SHA256`.
 //! <https://www.alibabacloud.com/help/en/oss/developer-reference/recommend-to-use-signature-version-4>
 
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use super::super::identity::Identity;
 use super::day::DayKeys;
 use super::{Header, Sign, Unsigned, push_hex, value};
 
-/// OSS does not have the body signed; its MD5 is, where the request carries one.
+/// OSS does not sign the body. It signs the MD5 of the body, if the request has one.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-oss-content-sha256");
 const DATE: HeaderName = HeaderName::from_static("x-oss-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-oss-security-token");
 
-/// OSS's signature version 4.
+/// Signs with OSS Signature Version 4.
 #[derive(Debug)]
 pub struct OssV4 {
     keys: DayKeys,
-    /// Headers that are signed although the scheme does not ask for it; in the order of their names.
+    /// Headers that are signed in addition to those that the scheme requires. Sorted by name.
     additional: &'static [&'static str],
 }
 
 impl OssV4 {
-    /// Signs for OSS in a region (`cn-hangzhou`, without `oss-`).
+    /// Creates a signer for OSS in a region (`cn-hangzhou`, without `oss-`).
     #[must_use]
     pub fn new(region: &str) -> Self {
         Self::with_additional(region, &[])

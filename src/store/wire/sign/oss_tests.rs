@@ -1,4 +1,4 @@
-//! The vectors are those of Alibaba Cloud's Go SDK (`oss/signer/v4_test.go`).
+//! The test vectors are those of Alibaba Cloud's Go SDK (`oss/signer/v4_test.go`).
 
 use aws_credential_types::Credentials;
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! The values of one column in one stripe.
+//! Decodes the values of one column in one stripe.
 
 use jiff::Timestamp;
 
@@ -8,13 +8,13 @@ use super::stream::{Packed, Stream};
 use crate::manifest::inventory::columnar::input::Input;
 use crate::manifest::inventory::columnar::{Broken, Held, MAX_TEXT, Outcome, damaged, foreign};
 
-/// The largest dictionary, inflated; a stripe of 64 MiB has none that is larger than some of it.
+/// The largest dictionary in bytes, decompressed. Writers make stripes of 64 MiB, and a dictionary is only part of
+/// one.
 const MAX_DICTIONARY: usize = 64 << 20;
 
-/// What times count from: the first second of 2015, since 1970.
+/// The epoch of ORC timestamps, the first second of 2015, in seconds since 1970.
 const EPOCH: i64 = 1_420_070_400;
 
-/// A column's values.
 pub(super) struct Values {
     present: Option<Bits>,
     form: Form,
@@ -28,7 +28,6 @@ enum Form {
     Times { seconds: Integers, nanos: Integers },
 }
 
-/// The texts of a dictionary.
 struct Dictionary {
     bytes: Vec<u8>,
     ends: Vec<u32>,
@@ -36,7 +35,7 @@ struct Dictionary {
 }
 
 impl Values {
-    /// Finds a column's streams.
+    /// Opens the streams of a column.
     pub(super) fn open<'a>(
         input: &Input,
         packed: Packed,
@@ -48,7 +47,7 @@ impl Values {
             let span = spans.clone().find(|span| span.part == part);
             span.map(|span| packed.stream(span.at, span.end))
         };
-        // A stream without a byte is left out.
+        // A stream without any bytes is left out of the file.
         let stream = |part: Part| find(part).unwrap_or_else(|| packed.stream(0, 0));
         let second = encoding.kind >= 2;
         let by_dictionary = encoding.kind % 2 == 1;
@@ -78,7 +77,7 @@ impl Values {
         Ok(Self { present: find(Part::Present).map(Bits::new), form })
     }
 
-    /// The next value; a text is put where texts go.
+    /// Returns the next value. The bytes of a text replace the content of `into`.
     pub(super) fn next(&mut self, input: &Input, into: &mut Vec<u8>) -> Outcome<Held> {
         if let Some(present) = &mut self.present
             && !present.next(input)?
@@ -104,7 +103,7 @@ impl Values {
         })
     }
 
-    /// Gives up what its streams hold.
+    /// Releases the memory that the streams and the dictionary hold.
     pub(super) fn leave(self, input: &Input) -> Outcome<()> {
         if let Some(present) = self.present {
             present.bytes.stream.leave(input)?;
@@ -128,7 +127,7 @@ impl Dictionary {
         let mut left = MAX_DICTIONARY;
         for _ in 0..count {
             let length = bounded(lengths.next(input)?, MAX_TEXT)?;
-            // Four bytes for where it ends, so that empty texts are not for nothing.
+            // Count four bytes for the end offset of each string, so that empty strings are not free.
             match left.checked_sub(length + size_of::<u32>()) {
                 Some(fewer) => left = fewer,
                 None => return foreign(format!("a dictionary has more than {MAX_DICTIONARY} bytes")),
@@ -158,16 +157,16 @@ fn bounded(length: i64, most: usize) -> Outcome<usize> {
     }
 }
 
-/// The time that seconds and packed nanoseconds come to.
+/// Converts seconds since 2015 and packed nanoseconds to a timestamp.
 fn time(seconds: i64, packed: i64) -> Outcome<Held> {
-    // The three lowest bits say how many noughts were taken off, less one.
+    // The three lowest bits are the number of decimal zeros that were removed, less one. 0 means none.
     let noughts = u32::try_from(packed & 7).unwrap_or_default();
     let scale = if noughts == 0 { 1 } else { 10_i64.pow(noughts + 1) };
     let nanos = (packed >> 3).checked_mul(scale).filter(|nanos| nanos.abs() < 1_000_000_000);
     let whole = seconds.checked_add(EPOCH);
     let time = nanos.zip(whole).and_then(|(nanos, seconds)| {
-        // Before 1970 the seconds are cut towards it, and what follows them counts on as if they were not; some writers
-        // have it count back instead.
+        // Before 1970, writers truncate the seconds toward zero, but the nanoseconds still count forward. Some
+        // writers store negative nanoseconds instead.
         let seconds = if seconds < 0 && nanos > 999_999 { seconds - 1 } else { seconds };
         Timestamp::from_nanosecond(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()
     });

@@ -1,4 +1,4 @@
-//! What an ORC file says of itself: its postscript, its footer, and the footer of each stripe.
+//! Parses the metadata of an ORC file: its postscript, its footer, and the footer of each stripe.
 //!
 //! <https://orc.apache.org/specification/ORCv1/>
 
@@ -8,16 +8,16 @@ use crate::manifest::inventory::columnar::input::Input;
 use crate::manifest::inventory::columnar::unpack::Packing;
 use crate::manifest::inventory::columnar::{Broken, Kind, MAX_COLUMNS, Outcome, damaged, foreign};
 
-/// The largest footer as it is stored, and as it is inflated: most of it is statistics.
+/// The largest footer in bytes, both compressed and decompressed. Most of a footer is statistics.
 const MAX_FOOTER: u64 = 8 << 20;
 
-/// The most stripes; writers make them of 64 MiB.
+/// The most stripes in a file. Writers make stripes of 64 MiB.
 const MAX_STRIPES: usize = 100_000;
 
-/// The most streams of a stripe: every column has a handful.
+/// The most streams in a stripe. Each column has a handful.
 const MAX_STREAMS: usize = 16 * MAX_COLUMNS;
 
-/// The largest block that may be inflated at once: its length has 23 bits.
+/// The largest block in bytes that is decompressed at once. The format stores its length in 23 bits.
 const MAX_BLOCK: u64 = 8 << 20;
 
 /// How the values of a column are stored.
@@ -27,20 +27,20 @@ pub(super) enum Stored {
     Integers,
     Texts,
     Times,
-    /// Times that are of no zone.
+    /// Timestamps that do not depend on the writer's time zone.
     Instants,
 }
 
-/// A column right below the file's one row.
+/// A top-level column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
-    /// Its number among all columns.
+    /// The column ID, which counts nested columns too.
     pub(super) id: u64,
     kind: u64,
 }
 
 impl Column {
-    /// How its values are stored, and what they are.
+    /// Returns how the values are stored, and their type.
     pub(super) fn stored(self, name: &str) -> Outcome<(Stored, Kind)> {
         Ok(match self.kind {
             0 => (Stored::Bits, Kind::Truth),
@@ -55,7 +55,7 @@ impl Column {
     }
 }
 
-/// Some of the file's rows.
+/// A group of rows. `at` is its offset in the file, and `index`, `data` and `footer` are sizes in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stripe {
     pub(super) at: u64,
@@ -65,7 +65,6 @@ pub(super) struct Stripe {
     pub(super) rows: u64,
 }
 
-/// A file's columns and stripes.
 pub(super) struct Footer {
     pub(super) names: Vec<String>,
     pub(super) columns: Vec<Column>,
@@ -73,7 +72,7 @@ pub(super) struct Footer {
     pub(super) packed: Packed,
 }
 
-/// Reads the end of a file.
+/// Reads the postscript and the footer of a file.
 pub(super) fn footer(input: &Input) -> Outcome<Footer> {
     let mut bytes = Vec::new();
     let size = input.size();
@@ -88,7 +87,7 @@ pub(super) fn footer(input: &Input) -> Outcome<Footer> {
     columns_and_stripes(&bytes, packed)
 }
 
-/// The size of the footer, and how blocks are compressed.
+/// Parses the postscript. Returns the size of the footer in bytes, and how blocks are compressed.
 fn postscript(bytes: &[u8]) -> Outcome<(u64, Packed)> {
     let (mut footer, mut codec, mut block, mut magic) = (0, 0, 256 << 10, false);
     let mut message = Message::new(bytes);
@@ -119,7 +118,7 @@ fn postscript(bytes: &[u8]) -> Outcome<(u64, Packed)> {
     Ok((footer, Packed { packing, block: usize::try_from(block).unwrap_or_default() }))
 }
 
-/// All bytes of a footer.
+/// Reads and decompresses a whole footer.
 fn whole(input: &Input, packed: Packed, at: u64, size: u64) -> Outcome<Vec<u8>> {
     if size > MAX_FOOTER {
         return foreign(format!("a footer has {size} bytes, and the most is {MAX_FOOTER}"));
@@ -155,7 +154,7 @@ fn columns_and_stripes(bytes: &[u8], packed: Packed) -> Outcome<Footer> {
     let Some((names, ids)) = root else { return damaged("its footer has no columns") };
     let mut columns = Vec::new();
     for id in ids {
-        // The first type is the row's own.
+        // The first type is that of the row itself.
         let kind = id.checked_sub(1).and_then(|id| usize::try_from(id).ok()).and_then(|id| types.get(id));
         let Some(kind) = kind else { return damaged("its footer names a column that it does not have") };
         columns.push(Column { id, kind: *kind });
@@ -211,7 +210,7 @@ fn stripe(bytes: &[u8]) -> Outcome<Stripe> {
     Ok(stripe)
 }
 
-/// What a stream of a stripe is for.
+/// What a stream of a stripe contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Present,
@@ -219,11 +218,11 @@ pub(super) enum Part {
     Length,
     Dictionary,
     Secondary,
-    /// An index.
+    /// An index, which is not read.
     Other,
 }
 
-/// A stream of a stripe.
+/// A stream of a stripe, with its start and end offsets in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) part: Part,
@@ -232,23 +231,23 @@ pub(super) struct Span {
     pub(super) end: u64,
 }
 
-/// How a column is written in a stripe.
+/// How a column is encoded in a stripe.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Encoding {
-    /// 0 to 3: direct, by a dictionary, and both of the second version.
+    /// 0: direct. 1: dictionary. 2 and 3: the same, with version 2 of the integer runs.
     pub(super) kind: u64,
     pub(super) dictionary: u64,
 }
 
-/// The footer of a stripe.
+/// The parsed footer of a stripe.
 pub(super) struct Layout {
     pub(super) spans: Vec<Span>,
     pub(super) encodings: Vec<Encoding>,
-    /// The zone of its times, where it gives one.
+    /// The time zone of its timestamps, or empty if it names none.
     pub(super) zone: String,
 }
 
-/// Reads how a stripe is laid out.
+/// Reads the footer of a stripe.
 pub(super) fn layout(input: &Input, packed: Packed, stripe: Stripe) -> Outcome<Layout> {
     let ends = stripe.at.checked_add(stripe.index).and_then(|at| at.checked_add(stripe.data));
     let Some(ends) = ends else { return damaged("a stripe lies behind the end") };

@@ -1,4 +1,4 @@
-//! ORC: stripes, in them streams of columns, in them runs.
+//! Reads ORC files: stripes, which contain streams of columns, which contain runs.
 //!
 //! <https://orc.apache.org/specification/ORCv1/>
 
@@ -17,19 +17,19 @@ use self::stream::Packed;
 use super::input::Input;
 use super::{Held, Kind, Outcome, Value, damaged, foreign};
 
-/// The zones that are no other than UTC.
+/// The time zone names that mean UTC.
 const UTC: [&str; 7] = ["", "UTC", "GMT", "Z", "Etc/UTC", "Etc/GMT", "UCT"];
 
-/// An ORC file at one of its rows.
+/// An ORC file, positioned at one of its rows.
 pub(in crate::manifest::inventory) struct Reader {
     input: Rc<Input>,
     names: Vec<String>,
     columns: Vec<Column>,
     stripes: VecDeque<Stripe>,
     packed: Packed,
-    /// Those that are read, each at its place among all.
+    /// The selected columns, each at its index among all columns.
     picked: Vec<Option<Picked>>,
-    /// Rows of this stripe that are left.
+    /// The number of rows left in the current stripe.
     left: u64,
 }
 

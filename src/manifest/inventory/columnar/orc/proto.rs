@@ -1,19 +1,18 @@
-//! Protocol buffers, as far as ORC's footers are written in them.
+//! Parses protocol buffers, as far as ORC footers use them.
 
 use crate::manifest::inventory::columnar::bits::varint;
 use crate::manifest::inventory::columnar::{Outcome, damaged};
 
-/// A field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field<'a> {
     Number(u64),
     Bytes(&'a [u8]),
-    /// Eight bytes, or four: no footer has any that matters.
+    /// A value of four or eight bytes. No footer has a relevant field of this type.
     Fixed,
 }
 
-/// The fields of a message, one after the other. What lies in one of them is a message of its own, so that nothing here
-/// goes deeper.
+/// Reads the fields of a message, one after another. A nested message is returned as bytes, to be parsed as a message
+/// of its own, so parsing never recurses.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
     bytes: &'a [u8],
@@ -25,7 +24,7 @@ impl<'a> Message<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// The next field, with its number.
+    /// Returns the number and value of the next field, or `None` at the end of the message.
     pub(super) fn next(&mut self) -> Outcome<Option<(u64, Field<'a>)>> {
         if self.at == self.bytes.len() {
             return Ok(None);
@@ -66,7 +65,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Adds the numbers of a field that may be packed.
+/// Appends the numbers of a field, which may be packed. Returns an error if `into` then holds more than `most`
+/// numbers.
 pub(super) fn numbers(field: Field<'_>, into: &mut Vec<u64>, most: usize) -> Outcome<()> {
     match field {
         Field::Number(number) => into.push(number),

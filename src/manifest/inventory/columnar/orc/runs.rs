@@ -1,15 +1,15 @@
-//! Runs of whole numbers, bytes and bits.
+//! Decodes runs of integers, bytes and booleans.
 
 use super::stream::Stream;
 use crate::manifest::inventory::columnar::bits::{most_first, unzigzag};
 use crate::manifest::inventory::columnar::input::Input;
 use crate::manifest::inventory::columnar::{Broken, Outcome, damaged};
 
-/// Bytes in runs.
+/// Decodes runs of bytes.
 pub(super) struct Bytes {
     pub(super) stream: Stream,
     left: usize,
-    /// The byte that is repeated, where one is.
+    /// The repeated byte, or `None` if the bytes of the run differ.
     same: Option<u8>,
 }
 
@@ -35,7 +35,7 @@ impl Bytes {
     }
 }
 
-/// Truth values, eight in a byte, the first in the highest bit.
+/// Decodes booleans, eight per byte, the first in the highest bit.
 pub(super) struct Bits {
     pub(super) bytes: Bytes,
     byte: u8,
@@ -47,7 +47,6 @@ impl Bits {
         Self { bytes: Bytes::new(stream), byte: 0, left: 0 }
     }
 
-    /// The next one.
     pub(super) fn next(&mut self, input: &Input) -> Outcome<bool> {
         if self.left == 0 {
             (self.byte, self.left) = (self.bytes.next(input)?, 8);
@@ -57,7 +56,7 @@ impl Bits {
     }
 }
 
-/// Whole numbers in runs of 512 at most.
+/// Decodes runs of integers, at most 512 per run.
 pub(super) struct Integers {
     pub(super) stream: Stream,
     second: bool,
@@ -68,12 +67,12 @@ pub(super) struct Integers {
 }
 
 impl Integers {
-    /// Those of a stream, in the form's first or second version.
+    /// Creates a decoder for a stream of integers in version 1 of the encoding, or in version 2 if `second` is set.
     pub(super) fn new(stream: Stream, second: bool, signed: bool) -> Self {
         Self { stream, second, signed, run: Vec::new(), next: 0, packed: Vec::new() }
     }
 
-    /// The next number. One without a sign that has 64 bits comes out negative.
+    /// Returns the next integer. An unsigned integer of 64 bits comes out negative.
     pub(super) fn next(&mut self, input: &Input) -> Outcome<i64> {
         while self.next == self.run.len() {
             self.run.clear();
@@ -171,7 +170,7 @@ impl Integers {
 
     fn differences(&mut self, input: &Input, head: u8) -> Outcome<()> {
         let (_, count) = self.width_and_count(input, head)?;
-        // Here no bits at all mean that every difference is the first one.
+        // Here a width of no bits means that every difference equals the first one.
         let code = head >> 1 & 0x1f;
         let width = if code == 0 { 0 } else { width_of(code) };
         let first = self.stream.varint(input)?;
@@ -206,7 +205,7 @@ impl Integers {
         Ok(number)
     }
 
-    /// Reads so many packed numbers, of which a run has 512 at most.
+    /// Reads `count` packed integers of `width` bits. A run has at most 512.
     fn pack(&mut self, input: &Input, width: u32, count: usize) -> Outcome<()> {
         self.packed.clear();
         let bytes = (width as usize * count).div_ceil(8);
@@ -219,7 +218,7 @@ impl Integers {
     }
 }
 
-/// The bits that a code of five bits stands for.
+/// Returns the bit width that a five-bit code stands for.
 fn width_of(code: u8) -> u32 {
     match code {
         0..=23 => u32::from(code) + 1,
@@ -234,7 +233,7 @@ fn width_of(code: u8) -> u32 {
     }
 }
 
-/// The fewest bits of those that have a code.
+/// Returns the smallest bit width that has a code and holds `bits` bits.
 fn rounded(bits: u32) -> u32 {
     (0..32).map(width_of).find(|width| *width >= bits).unwrap_or(64)
 }

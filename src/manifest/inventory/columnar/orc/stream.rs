@@ -1,31 +1,31 @@
-//! A stream of a stripe, inflated block by block.
+//! Reads a stream of a stripe, decompressed block by block.
 
 use crate::manifest::inventory::columnar::input::Input;
 use crate::manifest::inventory::columnar::unpack::{Packing, unpack};
 use crate::manifest::inventory::columnar::{Outcome, damaged};
 
-/// Bytes that are read at once where nothing is compressed.
+/// The number of bytes read at once from an uncompressed stream.
 const CHUNK: u64 = 64 << 10;
 
-/// What a column keeps for its next block at least.
+/// The buffer capacity, in bytes, that a column always keeps for its next block.
 const KEPT: usize = 1 << 20;
 
-/// How a file's streams are compressed.
+/// How the streams of a file are compressed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packed {
     pub(super) packing: Packing,
-    /// What a block may come to.
+    /// The largest decompressed size of a block, in bytes.
     pub(super) block: usize,
 }
 
 impl Packed {
-    /// What stands between these two places.
+    /// Returns a stream of the bytes from offset `at` to offset `end`.
     pub(super) fn stream(self, at: u64, end: u64) -> Stream {
         Stream { packed: self, at, end, block: Vec::new(), next: 0, raw: Vec::new(), held: 0 }
     }
 }
 
-/// Bytes of a stream, at one of them.
+/// A stream, positioned at one of its bytes.
 pub(super) struct Stream {
     packed: Packed,
     at: u64,
@@ -37,7 +37,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Whether there are more bytes; if there are, some are at hand.
+    /// Returns whether there are more bytes. If there are, some of them are in the buffer.
     pub(super) fn more(&mut self, input: &Input) -> Outcome<bool> {
         while self.next == self.block.len() {
             if self.at >= self.end {
@@ -48,17 +48,16 @@ impl Stream {
         Ok(true)
     }
 
-    /// The bytes at hand.
+    /// Returns the remaining bytes in the buffer.
     pub(super) fn rest(&self) -> &[u8] {
         self.block.get(self.next..).unwrap_or_default()
     }
 
-    /// Goes past the bytes at hand.
+    /// Skips the remaining bytes in the buffer.
     pub(super) fn pass_rest(&mut self) {
         self.next = self.block.len();
     }
 
-    /// The next byte.
     pub(super) fn byte(&mut self, input: &Input) -> Outcome<u8> {
         if let Some(byte) = self.block.get(self.next) {
             self.next += 1;
@@ -80,7 +79,7 @@ impl Stream {
         }
     }
 
-    /// Adds the next so many bytes.
+    /// Appends the next `bytes` bytes to `into`.
     pub(super) fn take(&mut self, input: &Input, mut bytes: usize, into: &mut Vec<u8>) -> Outcome<()> {
         while bytes > 0 {
             if !self.more(input)? {
@@ -95,7 +94,7 @@ impl Stream {
         Ok(())
     }
 
-    /// A number in groups of seven bits.
+    /// Reads a variable-length integer in groups of seven bits.
     pub(super) fn varint(&mut self, input: &Input) -> Outcome<u64> {
         let mut number = 0;
         for shift in (0..70).step_by(7) {
@@ -145,7 +144,7 @@ impl Stream {
         input.hold(&mut self.held, self.block.capacity() + self.raw.capacity())
     }
 
-    /// Gives up what it holds.
+    /// Releases the memory that the stream holds.
     pub(super) fn leave(mut self, input: &Input) -> Outcome<()> {
         input.hold(&mut self.held, 0)
     }

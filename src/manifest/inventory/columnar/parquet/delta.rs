@@ -1,4 +1,4 @@
-//! Whole numbers by their differences, as the second version of Parquet's pages stores them.
+//! Decodes delta-encoded integers, as used in version 2 of Parquet's pages.
 //!
 //! <https://github.com/apache/parquet-format/blob/master/Encodings.md>
 
@@ -6,33 +6,33 @@ use super::cut_off;
 use crate::manifest::inventory::columnar::bits::{least_first, unzigzag, varint};
 use crate::manifest::inventory::columnar::{Outcome, damaged};
 
-/// The largest block: writers make them of 128 values.
+/// The most values in a block. Writers make blocks of 128 values.
 const MAX_BLOCK: u64 = 1 << 20;
 
-/// Numbers that stand from some place of a page on.
+/// Decodes the integers that start at some offset of a page.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Delta {
-    /// Behind what was begun last.
+    /// The offset after the block header or miniblock that was started last.
     at: usize,
-    /// Values that are left.
+    /// The number of values left.
     left: u64,
     value: i64,
     first: bool,
-    /// Miniblocks of a block, and values of one.
+    /// The number of miniblocks in a block, and of values in a miniblock.
     minis: usize,
     values: usize,
     least: i64,
-    /// Where the widths of this block's miniblocks stand, and which of them is next.
+    /// The offset of the bit widths of this block's miniblocks, and the index of the next miniblock.
     widths: usize,
     mini: usize,
-    /// The miniblock in hand: where it begins, its width, and which of its values is next.
+    /// The current miniblock: its offset, its bit width, and the index of its next value.
     begins: usize,
     width: u32,
     value_at: usize,
 }
 
 impl Delta {
-    /// Reads the head.
+    /// Reads the header.
     pub(super) fn new(page: &[u8], at: usize) -> Outcome<Self> {
         let mut place = at;
         let mut next = || {
@@ -50,12 +50,10 @@ impl Delta {
         Ok(Self { mini: minis, value_at: values, ..start })
     }
 
-    /// How many numbers are left.
     pub(super) fn left(&self) -> u64 {
         self.left
     }
 
-    /// The next number.
     pub(super) fn next(&mut self, page: &[u8]) -> Outcome<i64> {
         let Some(left) = self.left.checked_sub(1) else { return Err(cut_off()) };
         self.left = left;
@@ -73,7 +71,7 @@ impl Delta {
         Ok(self.value)
     }
 
-    /// Begins the next miniblock, and with the first of them a block.
+    /// Starts the next miniblock, and the next block if all miniblocks of this one were read.
     fn begin(&mut self, page: &[u8]) -> Outcome<()> {
         if self.mini == self.minis {
             let (least, at) = varint(page, self.at).ok_or_else(cut_off)?;
@@ -90,10 +88,10 @@ impl Delta {
         Ok(())
     }
 
-    /// The place behind all of its numbers, which are gone through for it.
+    /// Returns the offset after all of the integers, by reading through them.
     pub(super) fn end(mut self, page: &[u8]) -> Outcome<usize> {
         while self.left > 0 {
-            // Numbers without bits take no bytes; their count alone must not keep anybody busy.
+            // Skip a miniblock in one step. Integers of zero bits take no bytes, so a false count must not cost time.
             if self.value_at < self.values && !self.first {
                 let here = u64::try_from(self.values - self.value_at).unwrap_or(u64::MAX).min(self.left);
                 self.value_at += usize::try_from(here).unwrap_or(usize::MAX);
@@ -112,10 +110,11 @@ mod tests {
 
     use super::*;
 
-    /// From the format's own description: 1 to 5, then 7, 5, 3, 1, 2, 3, 4, 5, with blocks of 8 in one part.
+    /// From the documentation of the format: 1 to 5, then 7, 5, 3, 1, 2, 3, 4, 5, in blocks of one miniblock of 8
+    /// values.
     #[test]
     fn numbers_are_summed_up() {
-        // Seven differences of 1, padded to eight: no bits at all.
+        // Four differences of 1, padded to eight, take no bits at all.
         let page = [0x08, 0x01, 0x05, 0x02, 0x02, 0x00, 0x77];
         let mut delta = Delta::new(&page, 0).unwrap();
         assert_eq!(delta.end(&page).unwrap(), 6);
@@ -123,7 +122,8 @@ mod tests {
         assert_eq!(numbers, [1, 2, 3, 4, 5]);
         assert!(delta.next(&page).is_err());
 
-        // 7, then the differences -2 -2 -2 1 1 1 1: the least is -2, and above it are 0 0 0 3 3 3 3 of two bits.
+        // 7, then the differences -2 -2 -2 1 1 1 1. The smallest is -2, so the stored values are 0 0 0 3 3 3 3, of
+        // two bits each.
         let page = [0x08, 0x01, 0x08, 0x0e, 0x03, 0x02, 0b1100_0000, 0b0011_1111];
         let mut delta = Delta::new(&page, 0).unwrap();
         let numbers: Vec<i64> = (0..8).map(|_| delta.next(&page).unwrap()).collect();

@@ -1,11 +1,12 @@
-//! Runs of one number, and of packed ones: how Parquet stores levels, truth values and places in a dictionary.
+//! Decodes runs of one repeated integer and runs of packed integers. Parquet stores levels, booleans and dictionary
+//! indexes in this encoding.
 
 use super::cut_off;
 use crate::manifest::inventory::columnar::bits::{least_first, varint};
 use crate::manifest::inventory::columnar::{Outcome, damaged};
 
-/// Numbers of one width between two places of a page. Runs are taken as they come: what they say of their length costs
-/// nothing.
+/// Decodes integers of one bit width between two offsets of a page. Runs are decoded as they are read, so a false
+/// length costs nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hybrid {
     width: u32,
@@ -18,7 +19,7 @@ pub(super) struct Hybrid {
 #[derive(Clone, Copy, Debug)]
 enum Run {
     Same(u64),
-    /// From this bit on.
+    /// The bit at which the next integer starts.
     Packed(usize),
 }
 
@@ -29,7 +30,7 @@ impl Default for Run {
 }
 
 impl Hybrid {
-    /// The numbers of so many bits, at most 32, that stand there.
+    /// Creates a decoder for integers of `width` bits, at most 32, from offset `at` to offset `end`.
     pub(super) fn new(width: u32, at: usize, end: usize) -> Outcome<Self> {
         if width > 32 {
             return damaged(format!("a page packs numbers in {width} bits"));
@@ -37,7 +38,6 @@ impl Hybrid {
         Ok(Self { width, at, end, ..Self::default() })
     }
 
-    /// The next number.
     pub(super) fn next(&mut self, page: &[u8]) -> Outcome<u64> {
         while self.left == 0 {
             self.begin(page.get(..self.end).unwrap_or(page))?;
@@ -63,7 +63,7 @@ impl Hybrid {
             (self.left, self.run) = (head >> 1, Run::Same(number));
             return Ok(());
         }
-        // The last run of a page may be padded by less than its groups of eight need.
+        // The last run of a page may have less padding than its groups of eight need.
         self.left = (head >> 1).saturating_mul(8);
         self.run = Run::Packed(at.saturating_mul(8));
         let bytes_of = usize::try_from(head >> 1).ok().and_then(|groups| groups.checked_mul(width));

@@ -1,4 +1,4 @@
-//! What a Parquet file says of itself: its footer, and the header of each page.
+//! Parses the metadata of a Parquet file: its footer, and the header of each page.
 //!
 //! <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>
 
@@ -6,29 +6,29 @@ use super::thrift::{Thrift, Type, text};
 use crate::manifest::inventory::columnar::unpack::Packing;
 use crate::manifest::inventory::columnar::{Broken, Kind, MAX_COLUMNS, Outcome, damaged, foreign};
 
-/// How a column's values are stored.
+/// How the values of a column are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
     Bits,
-    /// Whole numbers of four bytes.
+    /// Integers of four bytes.
     Four,
-    /// Whole numbers of eight bytes.
+    /// Integers of eight bytes.
     Eight,
-    /// Times as Impala wrote them: nanoseconds of a day, and the day.
+    /// Timestamps as Impala wrote them: the nanoseconds of a day, then the day.
     Twelve,
     Bytes,
 }
 
-/// How many of a time's units are in a second.
+/// The number of a timestamp's units per second.
 pub(super) type Units = i64;
 
-/// A column at the top of the file's schema.
+/// A top-level column of the schema.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// Where it stands among the columns that hold values, nested ones too; `None` for a group of columns.
+    /// The index among all columns that hold values, including nested ones. `None` for a group of columns.
     pub(super) leaf: Option<usize>,
-    /// The number of its physical type.
+    /// The number of the physical type.
     stored: i64,
     pub(super) optional: bool,
     repeated: bool,
@@ -36,7 +36,7 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// How its values are stored, and what they are.
+    /// Returns how the values are stored, their type, and the unit of timestamps.
     pub(super) fn storage(&self) -> Outcome<(Storage, Kind, Option<Units>)> {
         let name = self.name.escape_debug();
         if self.leaf.is_none() || self.repeated {
@@ -54,7 +54,7 @@ impl Column {
     }
 }
 
-/// One column's pages in a row group.
+/// The pages of one column in a row group. `start` is an offset in the file, and `bytes` is a size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunk {
     pub(super) packing: Packing,
@@ -63,7 +63,7 @@ pub(super) struct Chunk {
     pub(super) bytes: u64,
 }
 
-/// The columns of a footer.
+/// Parses the columns from a footer.
 pub(super) fn columns(footer: &[u8]) -> Outcome<Vec<Column>> {
     let mut elements = None;
     Thrift::new(footer).structure(|it, id, kind| {
@@ -91,7 +91,7 @@ pub(super) fn columns(footer: &[u8]) -> Outcome<Vec<Column>> {
     Ok(columns)
 }
 
-/// The columns of values that a column of the schema comes to.
+/// The value columns (leaves) that a column of the schema consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Within {
     Itself,
@@ -107,7 +107,7 @@ impl Within {
     }
 }
 
-/// Goes past one column and all that are in it, without recursion.
+/// Moves past one column and all columns nested in it, without recursion.
 fn leaves_within(elements: &[(Column, u64)], at: &mut usize) -> Outcome<Within> {
     let (mut leaves, mut pending) = (0, 1_u64);
     let first = *at;
@@ -125,7 +125,7 @@ fn leaves_within(elements: &[(Column, u64)], at: &mut usize) -> Outcome<Within> 
     Ok(if elements[first].1 == 0 { Within::Itself } else { Within::Below(leaves) })
 }
 
-/// A column, and how many columns are right in it.
+/// Parses one column and the number of its direct children.
 fn element(thrift: &mut Thrift<'_>) -> Outcome<(Column, u64)> {
     let mut column =
         Column { name: String::new(), leaf: None, stored: -1, optional: false, repeated: false, units: None };
@@ -156,7 +156,7 @@ fn element(thrift: &mut Thrift<'_>) -> Outcome<(Column, u64)> {
     Ok((column, children))
 }
 
-/// The unit of a logical type, where that is a time.
+/// Parses a logical type. Returns its unit if it is a timestamp.
 fn logical_time(thrift: &mut Thrift<'_>) -> Outcome<Option<Units>> {
     let mut units = None;
     thrift.structure(|it, id, kind| {
@@ -183,7 +183,7 @@ fn logical_time(thrift: &mut Thrift<'_>) -> Outcome<Option<Units>> {
     Ok(units)
 }
 
-/// The row groups of a footer: of each, its rows, and the chunks of these leaves.
+/// Parses the row groups from a footer. Calls `take` with the number of rows and the chunks of `leaves` of each.
 pub(super) fn groups(footer: &[u8], leaves: &[usize], mut take: impl FnMut(u64, Vec<Chunk>)) -> Outcome<()> {
     let mut seen = false;
     Thrift::new(footer).structure(|it, id, kind| {
@@ -224,7 +224,7 @@ fn group(thrift: &mut Thrift<'_>, leaves: &[usize]) -> Outcome<(u64, Vec<Chunk>)
     }
 }
 
-/// A chunk as the footer has it.
+/// A column chunk as stored in the footer, not validated yet.
 #[derive(Clone, Copy, Default)]
 struct Found {
     codec: i64,
@@ -250,7 +250,7 @@ impl Found {
             6 => return foreign("it is compressed with Zstandard"),
             other => return foreign(format!("it is compressed with the unknown codec {other}")),
         };
-        // Some writers give 0 for the place of a dictionary that is not there.
+        // Some writers store 0 as the offset of a dictionary that does not exist.
         let start = self.dictionary.filter(|at| *at > 0 && *at < self.data).unwrap_or(self.data);
         Ok(Chunk { packing, values: self.values, start, bytes: self.bytes })
     }
@@ -286,14 +286,14 @@ fn chunk_data(thrift: &mut Thrift<'_>) -> Outcome<Found> {
     Ok(found)
 }
 
-/// What a page is.
+/// The kind of a page, with what its header says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Page {
     Data {
         values: u64,
         encoding: i64,
     },
-    /// Its levels stand before what is compressed.
+    /// A data page of version 2. Its levels are stored before the compressed part.
     Second {
         values: u64,
         encoding: i64,
@@ -304,21 +304,21 @@ pub(super) enum Page {
     Dictionary {
         values: u64,
     },
-    /// An index, say.
+    /// A page that is not read, such as an index.
     Other,
 }
 
-/// The header of a page.
+/// The header of a page. `unpacked` and `packed` are the sizes of the page in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) page: Page,
     pub(super) unpacked: u64,
     pub(super) packed: u64,
-    /// Its own bytes.
+    /// The size of the header itself, in bytes.
     pub(super) bytes: u64,
 }
 
-/// Reads a page's header; `None` where the bytes end before it does.
+/// Parses the header of a page. Returns `None` if the bytes end before the header does.
 pub(super) fn header(bytes: &[u8]) -> Outcome<Option<Header>> {
     let mut thrift = Thrift::new(bytes);
     let mut header = Header { page: Page::Other, unpacked: 0, packed: 0, bytes: 0 };
@@ -373,7 +373,7 @@ fn page(thrift: &mut Thrift<'_>, which: i64) -> Outcome<Page> {
     })
 }
 
-/// The footer's bytes, given the last eight of the file.
+/// Returns the size of the footer in bytes. `end` is the last eight bytes of the file.
 pub(super) fn footer_size(end: &[u8], limit: u64) -> Result<u64, Broken> {
     let (size, magic) = end.split_at_checked(4).unwrap_or_default();
     if magic == b"PARE" {

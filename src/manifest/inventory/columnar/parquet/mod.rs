@@ -1,4 +1,4 @@
-//! Parquet: row groups, in them chunks of columns, in them pages.
+//! Reads Parquet files: row groups, which contain column chunks, which contain pages.
 //!
 //! <https://github.com/apache/parquet-format>
 
@@ -18,22 +18,22 @@ use self::page::{Coding, Pages, text};
 use super::input::Input;
 use super::{Broken, Held, Kind, MAX_TEXT, Outcome, Value, damaged};
 
-/// The largest footer: that of some ten thousand row groups, and a file of an inventory has ten.
+/// The largest footer in bytes: enough for about ten thousand row groups. A file of an inventory has ten.
 const MAX_FOOTER: u64 = 8 << 20;
 
-/// The day that times of twelve bytes count from, by the days of 1970.
+/// The Julian day number of 1970-01-01. Timestamps of twelve bytes store Julian days.
 const EPOCH_DAY: i64 = 2_440_588;
 
-/// A Parquet file at one of its rows.
+/// A Parquet file, positioned at one of its rows.
 pub(in crate::manifest::inventory) struct Reader {
     input: Rc<Input>,
     footer: Vec<u8>,
     names: Vec<String>,
     columns: Vec<Column>,
-    /// Those that are read, each at its place among all.
+    /// The selected columns, each at its index among all columns.
     picked: Vec<Option<Values>>,
     groups: VecDeque<(u64, Vec<Chunk>)>,
-    /// Rows of this group that are left.
+    /// The number of rows left in the current row group.
     left: u64,
 }
 
@@ -113,7 +113,7 @@ impl Reader {
     }
 }
 
-/// The values of a column.
+/// Decodes the values of one column.
 struct Values {
     pages: Pages,
     storage: Storage,
@@ -187,7 +187,7 @@ impl Values {
     }
 }
 
-/// Puts a text behind the first bytes of the one before.
+/// Replaces the previous text with its first `kept` bytes, followed by `rest`.
 fn replace(into: &mut Vec<u8>, kept: usize, rest: &[u8]) -> Outcome<Held> {
     if kept + rest.len() > MAX_TEXT {
         return damaged(format!("a text is longer than {MAX_TEXT} bytes"));
@@ -237,7 +237,7 @@ fn fixed(storage: Storage, units: Option<Units>, bytes: Option<&[u8]>) -> Outcom
 fn number(units: Option<Units>, number: i64, storage: Storage) -> Outcome<Held> {
     match units {
         Some(units) => time(i128::from(number) * i128::from(1_000_000_000 / units)),
-        // The differences of small numbers wrap around as they do.
+        // Sums of four-byte differences wrap around at 32 bits.
         None if storage == Storage::Four => Ok(Held::Number(number << 32 >> 32)),
         None => Ok(Held::Number(number)),
     }

@@ -1,4 +1,4 @@
-//! The pages of one column, one after the other.
+//! Reads the pages of one column, one after another.
 
 use std::rc::Rc;
 
@@ -10,33 +10,34 @@ use crate::manifest::inventory::columnar::input::Input;
 use crate::manifest::inventory::columnar::unpack::{Packing, unpack};
 use crate::manifest::inventory::columnar::{Broken, Outcome, damaged, foreign};
 
-/// The largest page or dictionary; writers make them of one MiB.
+/// The largest page or dictionary in bytes. Writers make them 1 MiB large.
 const MAX_PAGE: u64 = 32 << 20;
 
-/// What a column keeps for its next page at least.
+/// The buffer capacity, in bytes, that a column always keeps for its next page.
 const KEPT: usize = 2 << 20;
 
-/// What is read to find a page's header: mostly the first is enough.
+/// The numbers of bytes to read for a page header, tried in this order. The first is usually enough.
 const WINDOWS: [u64; 3] = [1 << 10, 64 << 10, 2 << 20];
 
-/// How the values of a page are written.
+/// How the values of a page are encoded, and where the next value is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Coding {
-    /// One behind the other, from this byte on; truth values from this bit on.
+    /// One value after another, starting at this byte; booleans start at this bit.
     Plain(usize),
-    /// As places in the dictionary.
+    /// Indexes into the dictionary.
     Places(Hybrid),
-    /// Truth values in runs.
+    /// Booleans in runs.
     Runs(Hybrid),
-    /// Whole numbers by their differences.
+    /// Delta-encoded integers.
     Differences(Delta),
-    /// The lengths of texts by their differences, and behind them the texts.
+    /// The delta-encoded lengths of the strings, and the offset of the next string.
     Lengths(Delta, usize),
-    /// How much of a text is that of the one before, the lengths of the rest, and behind them the rests.
+    /// The number of bytes that a string shares with the previous one, the length of its rest, and the offset of the
+    /// next rest.
     Rests(Delta, Delta, usize),
 }
 
-/// A column's place in its chunk, and the page in hand.
+/// The position of a column in its chunk, and the current page.
 pub(super) struct Pages {
     input: Rc<Input>,
     storage: Storage,
@@ -44,24 +45,23 @@ pub(super) struct Pages {
     packing: Packing,
     at: u64,
     end: u64,
-    /// The bytes of the page in hand.
+    /// The decompressed bytes of the current page.
     pub(super) page: Vec<u8>,
     page_held: usize,
     pub(super) dictionary: Dictionary,
     dictionary_held: usize,
     packed: Vec<u8>,
-    /// Values of this page that are left.
+    /// The number of values left in the current page.
     pub(super) left: u64,
-    /// Which of them are there; `None` where all are.
+    /// Which values of the page are present; `None` if all are.
     pub(super) present: Option<Hybrid>,
     pub(super) coding: Coding,
 }
 
-/// The values of a dictionary.
 #[derive(Default)]
 pub(super) struct Dictionary {
     pub(super) bytes: Vec<u8>,
-    /// Where each text begins, behind its length.
+    /// The offset of each string, after its length.
     pub(super) texts: Vec<u32>,
 }
 
@@ -85,7 +85,7 @@ impl Pages {
         }
     }
 
-    /// Goes to the beginning of a chunk.
+    /// Moves to the start of a chunk.
     pub(super) fn enter(&mut self, chunk: Chunk) -> Outcome<()> {
         let end = chunk.start.checked_add(chunk.bytes).filter(|end| *end <= self.input.size());
         let Some(end) = end else { return damaged("its footer points behind its end") };
@@ -97,7 +97,7 @@ impl Pages {
         self.input.hold(&mut self.dictionary_held, 0)
     }
 
-    /// Goes on until there is a page with values.
+    /// Moves to the next page that has values.
     pub(super) fn turn(&mut self) -> Outcome<()> {
         while self.left == 0 {
             if self.at >= self.end {
@@ -141,7 +141,7 @@ impl Pages {
         let (unpacked, packed) = (size(header.unpacked)?, size(header.packed)?);
         self.input.hold(&mut self.page_held, unpacked.saturating_add(packed))?;
         for buffer in [&mut self.page, &mut self.packed] {
-            // What a large page took is not kept for small ones.
+            // Do not keep the buffer of a large page for small ones.
             if buffer.capacity() > KEPT + 2 * unpacked.max(packed) {
                 *buffer = Vec::new();
             }
@@ -167,7 +167,7 @@ impl Pages {
                     return damaged("a page is shorter than its levels");
                 };
                 let packing = if packed { self.packing } else { Packing::None };
-                // A page without a value may have nothing that could be inflated.
+                // A page without values may have nothing to decompress.
                 if behind.is_empty() {
                     self.page.clear();
                 } else {
@@ -175,14 +175,14 @@ impl Pages {
                 }
                 let begins = self.page.len();
                 self.page.extend_from_slice(before);
-                // The levels stand behind the values now, so that both are in one place.
+                // The levels are now after the values, so that both are in one buffer.
                 self.present = self.optional.then(|| Hybrid::new(1, begins, begins + levels)).transpose()?;
                 self.begin(values, encoding, 0)
             }
         }
     }
 
-    /// Takes the page in hand for the dictionary.
+    /// Makes the current page the dictionary.
     fn look_up(&mut self, values: u64) -> Outcome<()> {
         let mut found = Dictionary { bytes: std::mem::take(&mut self.page), texts: Vec::new() };
         if self.storage == Storage::Bytes {
@@ -199,7 +199,7 @@ impl Pages {
         self.input.hold(&mut self.page_held, 0)
     }
 
-    /// Reads where the levels of a page of the first version stand, and says where its values begin.
+    /// Finds the levels of a data page of version 1. Returns the offset of its values.
     fn levels(&mut self, at: usize) -> Outcome<usize> {
         let (begins, ends) = text(&self.page, at)?;
         self.present = Some(Hybrid::new(1, begins, ends)?);
@@ -215,7 +215,7 @@ impl Pages {
             (2 | 8, Storage::Bits) => return damaged("truth values have a dictionary"),
             (2 | 8, _) => match self.page.get(at) {
                 Some(width) => Coding::Places(Hybrid::new(u32::from(*width), at + 1, end)?),
-                // All of its values are nothing.
+                // All values of the page are null.
                 None => Coding::Places(Hybrid::default()),
             },
             (3, Storage::Bits) => {
@@ -242,7 +242,7 @@ impl Pages {
     }
 }
 
-/// Where a text of this page begins and ends, behind the four bytes of its length.
+/// Returns the start and end offsets of the string at `at`, after the four bytes of its length.
 pub(super) fn text(page: &[u8], at: usize) -> Outcome<(usize, usize)> {
     let begins = at.saturating_add(4);
     let length = page.get(at..begins).and_then(|length| <[u8; 4]>::try_from(length).ok());

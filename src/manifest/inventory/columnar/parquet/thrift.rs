@@ -1,14 +1,14 @@
-//! Thrift's compact protocol, as far as Parquet's headers are written in it.
+//! Parses Thrift's compact protocol, as far as Parquet's headers use it.
 //!
 //! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
 
 use crate::manifest::inventory::columnar::bits::{unzigzag, varint};
 use crate::manifest::inventory::columnar::{Broken, Outcome, damaged};
 
-/// The deepest that structures lie in each other in what is passed over; Parquet's go five deep.
+/// The deepest nesting in skipped values. Parquet's structures are nested five deep.
 const MAX_DEPTH: u32 = 16;
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     True,
@@ -39,11 +39,11 @@ impl Type {
     }
 }
 
-/// Reads values one after the other.
+/// Reads values one after another.
 pub(super) struct Thrift<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Whether it was the end of the bytes that ended the reading: with more of them it may go on.
+    /// Whether reading failed because the bytes ended. With more bytes it may succeed.
     pub(super) short: bool,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Thrift<'a> {
         Self { bytes, at: 0, short: false }
     }
 
-    /// How many bytes were read.
+    /// Returns the number of bytes read so far.
     pub(super) fn at(&self) -> usize {
         self.at
     }
@@ -82,12 +82,11 @@ impl<'a> Thrift<'a> {
         }
     }
 
-    /// A whole number.
     pub(super) fn int(&mut self) -> Outcome<i64> {
         self.unsigned().map(unzigzag)
     }
 
-    /// A whole number that is a count or a place.
+    /// Reads an integer that is a count or an offset. Returns an error if it is negative.
     pub(super) fn count(&mut self) -> Outcome<u64> {
         let number = self.int()?;
         u64::try_from(number).or_else(|_| damaged(format!("a header counts {number}")))
@@ -104,13 +103,14 @@ impl<'a> Thrift<'a> {
         }
     }
 
-    /// Bytes, such as a text.
+    /// Reads bytes, such as a string.
     pub(super) fn binary(&mut self) -> Outcome<&'a [u8]> {
         let bytes = self.unsigned()?;
         self.pass(bytes)
     }
 
-    /// Each member of a structure by its number, until it ends. What `take` says that it has not read is passed over.
+    /// Reads a structure. Calls `take` with the number and type of each field, until the structure ends. If `take`
+    /// returns false, it has not read the field, and the field is skipped.
     pub(super) fn structure(&mut self, mut take: impl FnMut(&mut Self, i64, Type) -> Outcome<bool>) -> Outcome<()> {
         let mut id = 0_i64;
         while let Some((next, kind)) = self.member(id)? {
@@ -134,8 +134,8 @@ impl<'a> Thrift<'a> {
         Ok(Some((id, Type::of(head & 0x0f)?)))
     }
 
-    /// How many elements a list has, and of what type. Each takes a byte at least, so that there are not more of them than
-    /// bytes are left.
+    /// Reads the number of elements in a list, and their type. Each element takes at least one byte, so there cannot
+    /// be more elements than remaining bytes.
     pub(super) fn list(&mut self) -> Outcome<(usize, Type)> {
         let head = self.byte()?;
         let count = match head >> 4 {
@@ -173,7 +173,7 @@ impl<'a> Thrift<'a> {
         }
     }
 
-    /// In a list a truth value takes a byte, and in a structure none.
+    /// Skips a list element. A boolean takes one byte in a list, and none in a structure.
     fn skip_element(&mut self, kind: Type, depth: u32) -> Outcome<()> {
         match kind {
             Type::True | Type::False => self.byte().map(|_| ()),
@@ -196,7 +196,7 @@ impl<'a> Thrift<'a> {
     }
 }
 
-/// A text of a header.
+/// Decodes a string of a header.
 pub(super) fn text(bytes: &[u8]) -> Outcome<String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| Broken::Damaged("a name in a header is not UTF-8".to_owned()))
 }
