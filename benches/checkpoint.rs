@@ -1,6 +1,6 @@
 //! What checkpoints cost, beside what anybody pays who reads a manifest: the csv crate parsing the same rows.
 //!
-//! `cargo bench --bench checkpoint` prints processor time for ten million objects, of which one in a hundred fails, with a
+//! `cargo bench --bench record_checkpoint` prints processor time for ten million objects, of which one in a hundred fails, with a
 //! checkpoint for every 12,000 of them: about one a second at the speed of one client. `BATCHPLAN_BENCH_ROWS` sets another
 //! number. Processor time is the kernel's count for this process (Linux), so that waiting for the disk is not in it.
 
@@ -10,11 +10,11 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use batchplan::frontier::Frontier;
+use batchplan::frontier::RowFrontier;
 use batchplan::job::{JobId, Progress};
-use batchplan::journal::{Checkpoint, Creation, Journal, JournalError, NewJob, Origin, Tally};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::task::{Failure, Fault, FaultClass, Seq};
+use batchplan::journal::{Checkpoint, FailureTally, JobCreation, JobSource, Journal, JournalError, NewJob};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::task::{FaultClass, StoreError, TaskFailure, TaskId};
 use jiff::Timestamp;
 
 /// Objects between two checkpoints.
@@ -68,10 +68,10 @@ fn checkpoint(rows: u64) -> Result<Duration, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let before = processor_time()?;
     let (mut frontier, mut tally, mut progress) =
-        (Frontier::default(), Tally::default(), Progress { total: rows, ..Progress::default() });
+        (RowFrontier::default(), FailureTally::default(), Progress { total: rows, ..Progress::default() });
     let failure = failure();
     for n in 0..rows {
-        frontier.settle(Seq { part: u32::try_from(n / PART_ROWS)?, row: u32::try_from(n % PART_ROWS)? });
+        frontier.mark_settled(TaskId { part: u32::try_from(n / PART_ROWS)?, row: u32::try_from(n % PART_ROWS)? });
         if n % 100 == 0 {
             tally.add(&object(n), &failure);
             progress.failed += 1;
@@ -82,14 +82,14 @@ fn checkpoint(rows: u64) -> Result<Duration, Box<dyn std::error::Error>> {
             let checkpoint = Checkpoint {
                 progress,
                 in_doubt: 0,
-                reach: 0,
-                active: Duration::from_secs(n / BETWEEN),
-                taken: None,
+                maybe_started: 0,
+                active_time: Duration::from_secs(n / BETWEEN),
+                next_row: None,
                 parts: frontier.take_changes(),
                 files: Vec::new(),
                 failures: tally.take_changes(),
             };
-            runtime.block_on(journal.checkpoint(job, checkpoint))?;
+            runtime.block_on(journal.record_checkpoint(job, checkpoint))?;
         }
     }
     Ok(processor_time()?.saturating_sub(before))
@@ -101,29 +101,33 @@ fn job(journal: &Journal) -> Result<i64, JournalError> {
         identity: "bench".to_owned(),
         token: None,
         name: "bench".to_owned(),
-        store: String::new(),
+        store_identity: String::new(),
         description: None,
-        origin: Origin::Plan,
+        source: JobSource::Plan,
         plan_file: PathBuf::from("/plan.toml"),
         plan_hash: String::new(),
-        plan: Vec::new(),
+        plan_text: Vec::new(),
         confirmed: true,
         priority: 0,
-        pledge: None,
+        manifest_fingerprint: None,
         recurrence: None,
     };
-    let (Creation::Created(job) | Creation::Found(job)) = journal.create(new, false, Timestamp::now())?;
+    let (JobCreation::Created(job) | JobCreation::Existing(job)) = journal.create(new, false, Timestamp::now())?;
     Ok(job.number)
 }
 
 fn object(n: u64) -> ObjectId {
-    ObjectId { bucket: Bucket::new("bucket"), key: Key::from(format!("documents/{n}").as_str()), version: None }
+    ObjectId {
+        bucket: BucketName::new("bucket"),
+        key: ObjectKey::from(format!("documents/{n}").as_str()),
+        version: None,
+    }
 }
 
-fn failure() -> Failure {
+fn failure() -> TaskFailure {
     let message = "The specified key does not exist.";
-    let fault = Fault::unanswered(FaultClass::Rejected, "NoSuchKey", message, String::new());
-    Failure { operation: "put_object_tagging".to_owned(), fault }
+    let fault = StoreError::without_response(FaultClass::Rejected, "NoSuchKey", message, String::new());
+    TaskFailure { operation: "put_object_tagging".to_owned(), error: fault }
 }
 
 /// What all threads of this process have used so far.

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use batchplan::manifest::{Bounds, Filter, Frozen, Manifest, Source, Versions, freeze};
-use batchplan::object::{Bucket, Key};
-use batchplan::store::{Addressing, Provider, StoreConfig, connect};
+use batchplan::manifest::{Filter, FreezeLimits, FrozenManifest, ListedVersions, Manifest, ManifestSource, freeze};
+use batchplan::object::{BucketName, ObjectKey};
+use batchplan::store::{AddressingStyle, StoreConfig, StoreProvider, connect};
 use tokio_util::sync::CancellationToken;
 
 /// How long a page takes.
@@ -56,21 +56,24 @@ fn list(server: &Server, workers: u32, rows: usize) -> Result<(Duration, usize),
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let before = server.requests.load(Ordering::Relaxed);
     let begun = Instant::now();
-    let frozen: Frozen = runtime.block_on(async {
+    let frozen: FrozenManifest = runtime.block_on(async {
         let config = StoreConfig {
-            provider: Provider::S3,
+            provider: StoreProvider::S3,
             endpoint: Some(server.endpoint.clone()),
             region: Some("us-east-1".to_owned()),
-            addressing: Addressing::Path,
+            addressing: AddressingStyle::Path,
             role_arn: None,
             data: None,
             fill: None,
         };
         let connection = connect(&config).await?;
-        let source =
-            Source::Prefix { bucket: Bucket::new("bucket"), prefix: Key::from("p/"), versions: Versions::Current };
+        let source = ManifestSource::Prefix {
+            bucket: BucketName::new("bucket"),
+            prefix: ObjectKey::from("p/"),
+            versions: ListedVersions::Current,
+        };
         let manifest = Manifest { source, filter: Filter::default() };
-        let bounds = Bounds { max_disk: None, max_objects: None, concurrency: Some(workers) };
+        let bounds = FreezeLimits { max_disk: None, max_objects: None, concurrency: Some(workers) };
         let stop = CancellationToken::new();
         let frozen = freeze(&manifest, connection.store(), folder.path(), bounds, &|_| {}, &stop).await?;
         Ok::<_, Box<dyn std::error::Error>>(frozen)
@@ -155,7 +158,7 @@ fn page(line: &str, keys: &[String]) -> String {
     let from = match (parameter("continuation-token"), parameter("start-after")) {
         (Some(token), _) => token.parse().unwrap_or(0),
         (None, Some(after)) => {
-            let after = Key::decode(after.as_bytes());
+            let after = ObjectKey::decode(after.as_bytes());
             keys.partition_point(|key| key.as_bytes() <= after.as_bytes())
         }
         (None, None) => 0,

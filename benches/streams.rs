@@ -18,13 +18,13 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use batchplan::codec::Naming;
+use batchplan::codec::OperationNaming;
 use batchplan::completion::{ReportFormat, ReportScope, ReportSpec};
 use batchplan::job::JobId;
 use batchplan::manifest::{CsvField, count_rows};
-use batchplan::object::{Bucket, Key, ObjectId};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
 use batchplan::report::{ROTATE_AT, ReportWriter};
-use batchplan::task::Outcome;
+use batchplan::task::TaskOutcome;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -123,7 +123,7 @@ fn manifests(folder: &Path, rows: u64) -> io::Result<(PathBuf, PathBuf)> {
     let mut plain_file = BufWriter::new(File::create(&plain)?);
     let mut gz_file = GzEncoder::new(BufWriter::new(File::create(&gz)?), Compression::default());
     for n in 0..rows {
-        let row = format!("bucket,{}\n", Key::from(name(n).as_str()).encoded());
+        let row = format!("bucket,{}\n", ObjectKey::from(name(n).as_str()).encoded());
         plain_file.write_all(row.as_bytes())?;
         gz_file.write_all(row.as_bytes())?;
     }
@@ -140,16 +140,17 @@ fn read(path: &Path, rows: u64) -> Result<(), Box<dyn Error>> {
 
 /// Made before they are written, so that only the writing counts; the same ones come again and again.
 fn objects(rows: u64) -> Vec<ObjectId> {
-    let object = |n| ObjectId { bucket: Bucket::new("bucket"), key: Key::from(name(n).as_str()), version: None };
+    let object =
+        |n| ObjectId { bucket: BucketName::new("bucket"), key: ObjectKey::from(name(n).as_str()), version: None };
     (0..rows.min(10_000)).map(object).collect()
 }
 
 fn report(folder: &Path, rows: u64) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir_in(folder)?;
-    let spec = ReportSpec { place: None, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
-    let naming = Naming::for_operations(1);
+    let spec = ReportSpec { location: None, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
+    let naming = OperationNaming::for_operations(1);
     let mut writer = ReportWriter::create(&folder.path().join("report"), &spec, &JobId::random(), naming, ROTATE_AT)?;
-    let outcome = Outcome::Succeeded { status: 200 };
+    let outcome = TaskOutcome::Succeeded { status: 200 };
     for object in objects(rows).iter().cycle().take(usize::try_from(rows)?) {
         writer.record(object, &outcome)?;
     }

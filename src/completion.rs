@@ -1,6 +1,6 @@
 //! The completion report that a plan asks for: destination, scope and format.
 
-use crate::object::{Bucket, Key};
+use crate::object::{BucketName, ObjectKey};
 
 /// The service whose report format is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +22,19 @@ pub enum ReportScope {
 
 /// Where a report is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportPlace {
+pub struct ReportLocation {
     /// The bucket, in the plan's store.
-    pub bucket: Bucket,
+    pub bucket: BucketName,
     /// The key prefix, followed by the job ID.
-    pub prefix: Key,
+    pub prefix: ObjectKey,
 }
 
-/// The report that a plan asks for. Its files are always written to the job's folder. `place` is where they are
+/// The report that a plan asks for. Its files are always written to the job's folder. `location` is where they are
 /// published in addition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportSpec {
     /// Where the report is published, or `None` for a local report.
-    pub place: Option<ReportPlace>,
+    pub location: Option<ReportLocation>,
     /// Which objects the report lists.
     pub scope: ReportScope,
     /// The service whose format the report has.

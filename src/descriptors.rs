@@ -3,10 +3,10 @@
 use std::fs;
 use std::io;
 
-use crate::files::os_code;
+use crate::files::os_error_code;
 
 /// Folders that list the open file descriptors of this process. The first one that can be read is used.
-const LISTS: [&str; 2] = ["/proc/self/fd", "/dev/fd"];
+const DESCRIPTOR_FOLDERS: [&str; 2] = ["/proc/self/fd", "/dev/fd"];
 
 /// Raises the limit on open files and sockets to the maximum that this process may set. If that fails, the limit stays
 /// unchanged.
@@ -40,42 +40,42 @@ pub fn limit() -> Option<u64> {
 
 /// Returns how many more files and sockets can be opened now, or `None` if there is no limit.
 #[must_use]
-pub fn left() -> Option<u64> {
+pub fn available() -> Option<u64> {
     let limit = limit()?;
-    Some(limit.saturating_sub(open().unwrap_or(UNSEEN)))
+    Some(limit.saturating_sub(open_count().unwrap_or(ASSUMED_OPEN)))
 }
 
-/// Reduces `wanted` to the number of items that can be open at once, if each of them uses `each` descriptors. [`SPARE`]
+/// Reduces `wanted` to the number of items that can be open at once, if each of them uses `each` descriptors. [`RESERVED`]
 /// descriptors stay free. Returns at least 1.
 #[must_use]
-pub fn fitting(wanted: u32, each: u64) -> u32 {
-    let Some(left) = left() else { return wanted };
-    let fitting = left.saturating_sub(SPARE) / each.max(1);
+pub fn fit_to_available(wanted: u32, each: u64) -> u32 {
+    let Some(left) = available() else { return wanted };
+    let fitting = left.saturating_sub(RESERVED) / each.max(1);
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, wanted.max(1))
 }
 
 /// The number of descriptors reserved for everything that is not counted: the journal, name resolution, credentials,
 /// notifications, and uploads.
-pub const SPARE: u64 = 12;
+pub const RESERVED: u64 = 12;
 
 /// Returns whether an open failed because the process or the system has too many open files and sockets.
 #[cfg(unix)]
 #[must_use]
-pub fn are_used_up(error: &io::Error) -> bool {
+pub fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    os_code(error).is_some_and(|code| code == Errno::MFILE.raw_os_error() || code == Errno::NFILE.raw_os_error())
+    os_error_code(error).is_some_and(|code| code == Errno::MFILE.raw_os_error() || code == Errno::NFILE.raw_os_error())
 }
 
 /// Returns `false`: this platform does not report that too many files and sockets are open.
 #[cfg(not(unix))]
 #[must_use]
-pub fn are_used_up(_: &io::Error) -> bool {
+pub fn is_exhausted(_: &io::Error) -> bool {
     false
 }
 
 /// Returns the error that an open fails with if too many files and sockets are open.
 #[must_use]
-pub fn used_up() -> io::Error {
+pub fn exhausted_error() -> io::Error {
     #[cfg(unix)]
     return rustix::io::Errno::MFILE.into();
     #[cfg(not(unix))]
@@ -87,12 +87,12 @@ pub const HELP: &str = "allow this process more open files and connections (ulim
                         again: what was recorded is kept";
 
 /// The assumed number of open descriptors on systems that do not list them.
-const UNSEEN: u64 = 24;
+const ASSUMED_OPEN: u64 = 24;
 
 /// Returns the number of open descriptors, or `None` if the system does not list them.
-fn open() -> Option<u64> {
+fn open_count() -> Option<u64> {
     // Reading the folder opens one descriptor itself.
-    LISTS.iter().find_map(|list| Some((fs::read_dir(list).ok()?.count() as u64).saturating_sub(1)))
+    DESCRIPTOR_FOLDERS.iter().find_map(|list| Some((fs::read_dir(list).ok()?.count() as u64).saturating_sub(1)))
 }
 
 #[cfg(test)]
@@ -101,18 +101,20 @@ mod tests {
 
     #[test]
     fn what_is_open_is_not_left() {
-        let Some(before) = left() else { return };
+        let Some(before) = available() else { return };
         let files: Vec<_> = (0..10).map(|_| tempfile::tempfile().expect("a file")).collect();
         // Other tests in this process also open and close files.
         assert!(files.len() == 10 && before <= limit().expect("a limit"));
-        assert!(fitting(7, 1) <= 7 && fitting(0, 0) == 1 && fitting(u32::MAX, u64::MAX) == 1);
+        assert!(
+            fit_to_available(7, 1) <= 7 && fit_to_available(0, 0) == 1 && fit_to_available(u32::MAX, u64::MAX) == 1
+        );
     }
 
     #[cfg(unix)]
     #[test]
     fn a_lack_of_descriptors_is_told_from_other_errors() {
         let lacks = rustix::io::Errno::MFILE.raw_os_error();
-        assert!(are_used_up(&io::Error::from_raw_os_error(lacks)));
-        assert!(!are_used_up(&io::Error::from(io::ErrorKind::NotFound)));
+        assert!(is_exhausted(&io::Error::from_raw_os_error(lacks)));
+        assert!(!is_exhausted(&io::Error::from(io::ErrorKind::NotFound)));
     }
 }

@@ -10,17 +10,17 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
 /// Returns whether a character can affect a terminal other than by being displayed: control characters, including line
 /// ends and tabs, and characters that change the text direction or break lines.
 #[must_use]
-pub fn drives_terminal(c: char) -> bool {
+pub fn affects_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Escapes every character that [affects a terminal](drives_terminal), except `\n`.
 #[must_use]
-pub fn made_visible(text: &str) -> String {
+pub fn escape_for_terminal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if drives_terminal(c) && c != '\n' {
+        if affects_terminal(c) && c != '\n' {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -31,7 +31,7 @@ pub fn made_visible(text: &str) -> String {
 
 /// One problem in a file, with all positions that it involves.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct FileProblem {
     title: String,
     labels: Vec<(Range<usize>, String)>,
     help: Option<String>,
@@ -39,24 +39,24 @@ pub struct Problem {
     source: Option<Arc<NamedSource<String>>>,
 }
 
-impl Problem {
+impl FileProblem {
     /// Creates an error. The title is short, starts in lower case, and states what is wrong.
     pub fn new(title: impl Into<String>) -> Self {
-        let title = made_visible(&title.into());
+        let title = escape_for_terminal(&title.into());
         Self { title, labels: Vec::new(), help: None, warning: false, source: None }
     }
 
     /// Adds a label to a byte range of the file. The first label is the position of the problem.
     #[must_use]
     pub fn label(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
-        self.labels.push((span, made_visible(&text.into())));
+        self.labels.push((span, escape_for_terminal(&text.into())));
         self
     }
 
     /// Sets the hint: one line that says how to fix the problem.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.help = Some(made_visible(&text.into()));
+        self.help = Some(escape_for_terminal(&text.into()));
         self
     }
 
@@ -75,7 +75,7 @@ impl Problem {
 
     /// Returns the hint, which says how to fix the problem.
     #[must_use]
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
@@ -87,20 +87,20 @@ impl Problem {
 
     /// Returns the labels: byte ranges of the file, each with its text.
     #[must_use]
-    pub fn marks(&self) -> &[(Range<usize>, String)] {
+    pub fn label_spans(&self) -> &[(Range<usize>, String)] {
         &self.labels
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for FileProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.title)
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for FileProblem {}
 
-impl Diagnostic for Problem {
+impl Diagnostic for FileProblem {
     fn severity(&self) -> Option<Severity> {
         Some(if self.warning { Severity::Warning } else { Severity::Error })
     }
@@ -125,39 +125,39 @@ impl Diagnostic for Problem {
 
 /// All problems of one file, in the order in which they were found.
 #[derive(Clone, Debug)]
-pub struct Problems {
+pub struct FileProblems {
     source: Arc<NamedSource<String>>,
-    found: Vec<Problem>,
+    problems: Vec<FileProblem>,
 }
 
-impl Problems {
+impl FileProblems {
     /// Creates an empty list for a file with this name and text. The name is escaped for terminals, the text is not.
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
-        Self { source: Arc::new(NamedSource::new(made_visible(name), text.to_owned())), found: Vec::new() }
+        Self { source: Arc::new(NamedSource::new(escape_for_terminal(name), text.to_owned())), problems: Vec::new() }
     }
 
     /// Adds a problem to the end of the list.
-    pub fn push(&mut self, mut problem: Problem) {
+    pub fn push(&mut self, mut problem: FileProblem) {
         problem.source = Some(Arc::clone(&self.source));
-        self.found.push(problem);
+        self.problems.push(problem);
     }
 
     /// Returns whether any of the problems is an error, which causes the file to be rejected.
     #[must_use]
-    pub fn any_error(&self) -> bool {
-        self.found.iter().any(|problem| !problem.warning)
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| !problem.warning)
     }
 
     /// Returns whether there are neither errors nor warnings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.problems.is_empty()
     }
 
     /// Returns the problems in the order in which they were found.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.found.iter()
+    pub fn iter(&self) -> impl Iterator<Item = &FileProblem> {
+        self.problems.iter()
     }
 
     /// Returns the line and column of a byte offset in the file, both starting at 1. Columns count characters.

@@ -8,16 +8,16 @@ mod armed {
     use std::thread;
     use std::time::Duration;
 
-    pub(super) struct Point {
+    pub(super) struct ArmedFailpoint {
         pub(super) name: String,
-        pub(super) left: AtomicU32,
+        pub(super) remaining: AtomicU32,
     }
 
-    pub(super) static POINT: OnceLock<Point> = OnceLock::new();
+    pub(super) static ARMED: OnceLock<ArmedFailpoint> = OnceLock::new();
 
-    pub(super) fn reach(name: &str) {
-        let Some(point) = POINT.get().filter(|point| point.name == name) else { return };
-        if point.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+    pub(super) fn hit(name: &str) {
+        let Some(point) = ARMED.get().filter(|point| point.name == name) else { return };
+        if point.remaining.fetch_sub(1, Ordering::Relaxed) == 1 {
             // SIGKILL instead of an abort, because nothing can catch it. This thread does not continue.
             let _ = Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status();
             thread::sleep(Duration::from_mins(1));
@@ -32,8 +32,8 @@ pub fn arm(setting: &str) {
     if let Some((name, count)) = setting.split_once(':')
         && let Ok(count) = count.parse()
     {
-        let _ =
-            armed::POINT.set(armed::Point { name: name.to_owned(), left: std::sync::atomic::AtomicU32::new(count) });
+        let _ = armed::ARMED
+            .set(armed::ArmedFailpoint { name: name.to_owned(), remaining: std::sync::atomic::AtomicU32::new(count) });
     }
     #[cfg(not(debug_assertions))]
     let _ = setting;
@@ -41,9 +41,9 @@ pub fn arm(setting: &str) {
 
 /// Kills the process if the failpoint with this name is armed and due.
 #[inline]
-pub fn reach(name: &str) {
+pub fn hit(name: &str) {
     #[cfg(debug_assertions)]
-    armed::reach(name);
+    armed::hit(name);
     #[cfg(not(debug_assertions))]
     let _ = name;
 }

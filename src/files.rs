@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::hex::hex;
 
 /// Adds the path to an I/O error, because the system's message does not name the file.
-pub fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+pub fn with_path(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |cause| io::Error::new(cause.kind(), FileError { path: path.to_owned(), cause })
 }
 
@@ -26,8 +26,8 @@ struct FileError {
 
 /// Returns the operating system's code of an I/O error, including an error that [names its file](about).
 #[must_use]
-pub fn os_code(error: &io::Error) -> Option<i32> {
-    let named = || os_code(&error.get_ref()?.downcast_ref::<FileError>()?.cause);
+pub fn os_error_code(error: &io::Error) -> Option<i32> {
+    let named = || os_error_code(&error.get_ref()?.downcast_ref::<FileError>()?.cause);
     error.raw_os_error().or_else(named)
 }
 
@@ -36,9 +36,9 @@ pub fn os_code(error: &io::Error) -> Option<i32> {
 ///
 /// # Errors
 /// Returns an error if the file cannot be written. The message does not name the file.
-pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub fn write_atomic(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let draft = folder.join(format!("{name}.draft"));
-    let mut file = create_anew(&draft)?;
+    let mut file = create_replacing(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&draft, folder.join(name))?;
@@ -51,7 +51,7 @@ pub fn write_at_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()
 /// # Errors
 /// Returns an error if the existing entry cannot be removed, for example because it is a folder, or if the file cannot
 /// be created. The message does not name the file.
-pub fn create_anew(path: &Path) -> io::Result<File> {
+pub fn create_replacing(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::create_new(path),
@@ -63,13 +63,13 @@ pub fn create_anew(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// Returns an error if it is not a regular file or cannot be opened. The message does not name the file.
-pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
+pub fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let mut options = options.clone();
     #[cfg(unix)]
-    add_flags(&mut options);
+    add_safe_flags(&mut options);
     #[cfg(not(unix))]
-    refuse_link(path)?;
-    let opened = options.open(path).map_err(|error| refuse_link(path).err().unwrap_or(error))?;
+    reject_symlink(path)?;
+    let opened = options.open(path).map_err(|error| reject_symlink(path).err().unwrap_or(error))?;
     if !opened.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file; remove it"));
     }
@@ -78,20 +78,20 @@ pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
 
 /// Makes an open reject symbolic links and not block.
 #[cfg(unix)]
-fn add_flags(options: &mut OpenOptions) {
+fn add_safe_flags(options: &mut OpenOptions) {
     use rustix::fs::OFlags;
     use std::os::unix::fs::OpenOptionsExt as _;
 
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
 }
 
-/// Reads one of batchplan's own files, which is opened with [`open_own`].
+/// Reads one of batchplan's own files, which is opened with [`open_regular`].
 ///
 /// # Errors
 /// Returns an error if it is not a regular file or cannot be read. The message does not name the file.
-pub fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    open_own(path, File::options().read(true))?.read_to_end(&mut content)?;
+    open_regular(path, File::options().read(true))?.read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -100,16 +100,16 @@ pub fn read_own(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Returns an error if the folder cannot be created, or is a symbolic link: its files would be stored elsewhere. The
 /// message does not name the folder.
-pub fn create_own_folder(path: &Path) -> io::Result<()> {
+pub fn create_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
-    refuse_link(path)
+    reject_symlink(path)
 }
 
 /// Rejects a symbolic link. A path that does not exist is accepted.
 ///
 /// # Errors
 /// Returns an error if the path is a symbolic link.
-pub fn refuse_link(path: &Path) -> io::Result<()> {
+pub fn reject_symlink(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Err(io::Error::other(
             "it is a symbolic link, which is not followed here: put what it points to in its place",
@@ -123,7 +123,7 @@ pub fn refuse_link(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Returns an error if the process has no current folder.
-pub fn from_root(path: &Path) -> io::Result<PathBuf> {
+pub fn absolute_path(path: &Path) -> io::Result<PathBuf> {
     // `.` stands for the current folder if the path is empty.
     std::path::absolute(Path::new(".").join(path))
 }
@@ -137,8 +137,8 @@ pub fn json_digest(value: &impl Serialize) -> serde_json::Result<String> {
 }
 
 /// The number of attempts to acquire a lock, and the delay between them.
-const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(10);
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Acquires an exclusive lock on a file.
 ///
@@ -148,7 +148,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Errors
 /// Returns an error if the lock is held for longer, or the file cannot be locked.
 pub fn lock(file: &File) -> Result<(), TryLockError> {
-    patiently(|| file.try_lock())
+    retry_lock(|| file.try_lock())
 }
 
 /// Acquires a shared lock on a file. Several processes can hold a shared lock, but not while another one holds an
@@ -157,13 +157,13 @@ pub fn lock(file: &File) -> Result<(), TryLockError> {
 /// # Errors
 /// Returns an error if a process holds an exclusive lock, or the file cannot be locked.
 pub fn lock_shared(file: &File) -> Result<(), TryLockError> {
-    patiently(|| file.try_lock_shared())
+    retry_lock(|| file.try_lock_shared())
 }
 
-fn patiently(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
-    for _ in 1..TRIES {
+fn retry_lock(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_ATTEMPTS {
         match lock() {
-            Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_RETRY_DELAY),
             tried => return tried,
         }
     }
@@ -186,13 +186,13 @@ mod tests {
     #[test]
     fn the_old_content_stands_until_the_new_is_whole() {
         let folder = tempfile::tempdir().unwrap();
-        write_at_once(folder.path(), "f", b"old").unwrap();
+        write_atomic(folder.path(), "f", b"old").unwrap();
         // A draft that cannot be written leaves the file unchanged.
         fs::create_dir(folder.path().join("f.draft")).unwrap();
-        assert!(write_at_once(folder.path(), "f", b"new").is_err());
+        assert!(write_atomic(folder.path(), "f", b"new").is_err());
         assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"old");
         fs::remove_dir(folder.path().join("f.draft")).unwrap();
-        write_at_once(folder.path(), "f", b"new").unwrap();
+        write_atomic(folder.path(), "f", b"new").unwrap();
         assert_eq!(fs::read(folder.path().join("f")).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -206,26 +206,26 @@ mod tests {
         let [victim, name, link] = ["victim", "f", "f.draft"].map(|name| folder.path().join(name));
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, &link).unwrap();
-        write_at_once(folder.path(), "f", b"new").unwrap();
+        write_atomic(folder.path(), "f", b"new").unwrap();
         assert_eq!((fs::read_to_string(&name).unwrap(), link.exists()), ("new".to_owned(), false));
         // A dangling symbolic link, and then a hard link to another file.
         symlink(folder.path().join("none"), &link).unwrap();
-        write_at_once(folder.path(), "f", b"newer").unwrap();
+        write_atomic(folder.path(), "f", b"newer").unwrap();
         fs::hard_link(&victim, &link).unwrap();
-        write_at_once(folder.path(), "f", b"newest").unwrap();
+        write_atomic(folder.path(), "f", b"newest").unwrap();
         assert_eq!(fs::read_to_string(&name).unwrap(), "newest");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         assert!(!folder.path().join("none").exists());
 
         symlink(&victim, &link).unwrap();
         for options in [OpenOptions::new().read(true), OpenOptions::new().create(true).write(true)] {
-            let refused = open_own(&link, options).expect_err("a link").to_string();
+            let refused = open_regular(&link, options).expect_err("a link").to_string();
             assert!(refused.starts_with("it is a symbolic link"), "{refused}");
         }
-        assert!(open_own(folder.path(), OpenOptions::new().read(true)).is_err());
+        assert!(open_regular(folder.path(), OpenOptions::new().read(true)).is_err());
         symlink(folder.path(), folder.path().join("inner")).unwrap();
-        create_own_folder(&folder.path().join("inner")).expect_err("a link");
-        create_own_folder(&folder.path().join("a/b")).unwrap();
+        create_folder(&folder.path().join("inner")).expect_err("a link");
+        create_folder(&folder.path().join("a/b")).unwrap();
     }
 
     #[cfg(unix)]
@@ -234,16 +234,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let refused = open_own(&pipe, OpenOptions::new().read(true)).expect_err("a pipe").to_string();
+        let refused = open_regular(&pipe, OpenOptions::new().read(true)).expect_err("a pipe").to_string();
         assert_eq!(refused, "it is no regular file; remove it");
     }
 
     #[test]
     fn an_error_names_its_file() {
-        let error = about(Path::new("a/b"))(io::Error::other("full"));
+        let error = with_path(Path::new("a/b"))(io::Error::other("full"));
         assert_eq!(error.to_string(), "a/b: full");
-        let twice = about(Path::new("a"))(about(Path::new("b"))(io::Error::from_raw_os_error(28)));
-        assert_eq!(os_code(&twice), Some(28));
-        assert_eq!(os_code(&error), None);
+        let twice = with_path(Path::new("a"))(with_path(Path::new("b"))(io::Error::from_raw_os_error(28)));
+        assert_eq!(os_error_code(&twice), Some(28));
+        assert_eq!(os_error_code(&error), None);
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | [`object`] | buckets, keys, versions, tags, ACLs, and the state of an object |
 //! | 0 | [`backoff`] | the delay before a retry |
-//! | 0 | [`call`] | requests for one object, and their responses |
+//! | 0 | [`object_request`] | requests for one object, and their responses |
 //! | 0 | [`task`] | one row of a job: its position in the manifest, outcome, and failure |
 //! | 0 | [`job`] | the ID, status, and progress of a job |
 //! | 0 | [`frontier`] | which rows of a manifest are settled |
@@ -38,7 +38,6 @@
 //! A module imports only modules of lower layers. Modules of the same layer do not know each other, except in layer 0.
 
 pub mod backoff;
-pub mod call;
 pub mod cli;
 pub mod codec;
 pub mod completion;
@@ -58,6 +57,7 @@ pub mod manifest;
 pub mod money;
 pub mod notify;
 pub mod object;
+pub mod object_request;
 pub mod operation;
 pub mod plan;
 pub mod remote;

@@ -3,10 +3,10 @@
 use std::fmt;
 
 /// The number of parts in one unit of a currency. The cheapest billed request costs some ten-millionths of a unit.
-pub const PARTS: u128 = 1_000_000_000_000;
+pub const PARTS_PER_UNIT: u128 = 1_000_000_000_000;
 
-/// The number of decimals of [`PARTS`].
-const PLACES: u32 = 12;
+/// The number of decimals of [`PARTS_PER_UNIT`].
+const DECIMAL_PLACES: u32 = 12;
 
 /// The maximum number of digits before the decimal point. A larger amount is a mistake.
 const WHOLE_DIGITS: usize = 15;
@@ -58,7 +58,7 @@ impl Money {
 
     /// Returns an amount of zero.
     #[must_use]
-    pub const fn none(currency: Currency) -> Self {
+    pub const fn zero(currency: Currency) -> Self {
         Self::new(0, currency)
     }
 
@@ -67,7 +67,7 @@ impl Money {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (amount, currency) = text.split_once(' ')?;
-        Some(Self::new(parse_parts(amount, PLACES)?, Currency::parse(currency)?))
+        Some(Self::new(parse_parts(amount, DECIMAL_PLACES)?, Currency::parse(currency)?))
     }
 
     /// Returns the amount in trillionths of a unit.
@@ -84,7 +84,7 @@ impl Money {
 
     /// Returns whether the amount is zero.
     #[must_use]
-    pub fn is_none(&self) -> bool {
+    pub fn is_zero(&self) -> bool {
         self.parts == 0
     }
 
@@ -97,8 +97,8 @@ impl Money {
     /// Formats the amount for people, rounded to cents, half a cent up. An amount below one cent, but not zero, is
     /// shown as `less than 0.01`.
     #[must_use]
-    pub fn in_cents(self) -> String {
-        const CENT: u128 = PARTS / 100;
+    pub fn format_rounded(self) -> String {
+        const CENT: u128 = PARTS_PER_UNIT / 100;
         if 0 < self.parts && self.parts < CENT {
             return format!("less than 0.01 {}", self.currency);
         }
@@ -110,9 +110,9 @@ impl Money {
 /// The exact amount, with at least two decimals: `50.00 CNY`, `0.0000004 USD`.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decimals = format!("{:012}", self.parts % PARTS);
+        let decimals = format!("{:012}", self.parts % PARTS_PER_UNIT);
         let kept = decimals.trim_end_matches('0').len().max(2);
-        write!(f, "{}.{} {}", self.parts / PARTS, &decimals[..kept], self.currency)
+        write!(f, "{}.{} {}", self.parts / PARTS_PER_UNIT, &decimals[..kept], self.currency)
     }
 }
 
@@ -123,11 +123,11 @@ pub fn parse_parts(text: &str, places: u32) -> Option<u128> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let behind = u32::try_from(decimals.len()).ok()?;
-    if !digits(whole) || !digits(decimals) || whole.len() > WHOLE_DIGITS || behind > places.min(PLACES) {
+    if !digits(whole) || !digits(decimals) || whole.len() > WHOLE_DIGITS || behind > places.min(DECIMAL_PLACES) {
         return None;
     }
-    let decimals = decimals.parse::<u128>().ok()? * 10_u128.pow(PLACES - behind);
-    Some(whole.parse::<u128>().ok()? * PARTS + decimals)
+    let decimals = decimals.parse::<u128>().ok()? * 10_u128.pow(DECIMAL_PLACES - behind);
+    Some(whole.parse::<u128>().ok()? * PARTS_PER_UNIT + decimals)
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
             ("0.995 USD", "1.00 USD"),
             ("5000 CNY", "5000.00 CNY"),
         ] {
-            assert_eq!(money(text).in_cents(), shown, "{text}");
+            assert_eq!(money(text).format_rounded(), shown, "{text}");
         }
     }
 
@@ -213,7 +213,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_shown_is_read_again(parts in 0..PARTS * 1_000_000_000_000_000, code in "[A-Z]{3}") {
+        fn what_is_shown_is_read_again(parts in 0..PARTS_PER_UNIT * 1_000_000_000_000_000, code in "[A-Z]{3}") {
             let money = Money::new(parts, Currency::parse(&code).expect("a code"));
             prop_assert_eq!(Money::parse(&money.to_string()), Some(money));
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use percent_encoding::{percent_decode, percent_encode_byte};
 
-use crate::diagnostics::drives_terminal;
+use crate::diagnostics::affects_terminal;
 
 /// The maximum number of tags of one object, on AWS S3 and on OSS.
 pub const MAX_TAGS: usize = 10;
@@ -17,10 +17,10 @@ pub const MAX_KEY_BYTES: usize = 1024;
 
 /// The bytes that URL encoding leaves unchanged in a key: the unreserved characters of RFC 3986. `/` becomes `%2F`,
 /// as in the manifests and reports of OSS.
-const AS_IS: [bool; 256] = unreserved(false);
+const UNRESERVED: [bool; 256] = unreserved(false);
 
-/// Like [`AS_IS`], but `/` also stays unchanged. This is the form of AWS manifests and reports, and of request paths.
-const AS_IS_OR_SLASH: [bool; 256] = unreserved(true);
+/// Like [`UNRESERVED`], but `/` also stays unchanged. This is the form of AWS manifests and reports, and of request paths.
+const UNRESERVED_OR_SLASH: [bool; 256] = unreserved(true);
 
 const fn unreserved(slash: bool) -> [bool; 256] {
     let mut table = [false; 256];
@@ -54,9 +54,9 @@ fn encoded_pieces<'a>(bytes: &'a [u8], as_is: &'static [bool; 256]) -> impl Iter
 
 /// The name of a bucket. Cheap to clone: all tasks of a job share one allocation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Bucket(Arc<str>);
+pub struct BucketName(Arc<str>);
 
-impl Bucket {
+impl BucketName {
     /// Wraps a name without validation. The server decides whether the name is valid.
     #[must_use]
     pub fn new(name: &str) -> Self {
@@ -70,7 +70,7 @@ impl Bucket {
     }
 }
 
-impl fmt::Display for Bucket {
+impl fmt::Display for BucketName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -78,9 +78,9 @@ impl fmt::Display for Bucket {
 
 /// The key of an object, in bytes, exactly as decoded from the manifest.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Box<[u8]>);
+pub struct ObjectKey(Box<[u8]>);
 
-impl Key {
+impl ObjectKey {
     /// Wraps the bytes of a decoded key.
     #[must_use]
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
@@ -119,29 +119,29 @@ impl Key {
         self.encoded_pieces_keeping_slashes().collect()
     }
 
-    /// Returns the pieces that [`Key::encoded`] joins, for a writer that has its own buffer.
+    /// Returns the pieces that [`ObjectKey::encoded`] joins, for a writer that has its own buffer.
     pub fn encoded_pieces(&self) -> impl Iterator<Item = &str> {
-        encoded_pieces(&self.0, &AS_IS)
+        encoded_pieces(&self.0, &UNRESERVED)
     }
 
-    /// Returns the pieces that [`Key::encoded_keeping_slashes`] joins.
+    /// Returns the pieces that [`ObjectKey::encoded_keeping_slashes`] joins.
     pub fn encoded_pieces_keeping_slashes(&self) -> impl Iterator<Item = &str> {
-        encoded_pieces(&self.0, &AS_IS_OR_SLASH)
+        encoded_pieces(&self.0, &UNRESERVED_OR_SLASH)
     }
 }
 
-impl From<&str> for Key {
+impl From<&str> for ObjectKey {
     fn from(text: &str) -> Self {
         Self::new(text.as_bytes())
     }
 }
 
 /// For people. Escapes control sequences and bytes that are not UTF-8, so that a key cannot control a terminal.
-impl fmt::Display for Key {
+impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if drives_terminal(c) {
+                if affects_terminal(c) {
                     write!(f, "{}", c.escape_default())?;
                 } else {
                     write!(f, "{c}")?;
@@ -155,7 +155,7 @@ impl fmt::Display for Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({self})")
     }
@@ -190,9 +190,9 @@ impl VersionId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId {
     /// The bucket that contains the object.
-    pub bucket: Bucket,
+    pub bucket: BucketName,
     /// The key of the object, decoded.
-    pub key: Key,
+    pub key: ObjectKey,
     /// The version, or `None` for the version that is current when the request arrives.
     pub version: Option<VersionId>,
 }
@@ -252,7 +252,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for TagSet {
 
 /// The canned ACL of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acl {
+pub enum ObjectAcl {
     /// Only the owner can read and write.
     Private,
     /// Everyone can read, only the owner can write.
@@ -265,7 +265,7 @@ pub enum Acl {
     Custom,
 }
 
-impl Acl {
+impl ObjectAcl {
     /// Returns the name in plan files, headers and XML.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -281,7 +281,7 @@ impl Acl {
 
 /// The speed, and with it the price, of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
+pub enum RestoreTier {
     /// Takes hours.
     Standard,
     /// The slowest and cheapest.
@@ -290,7 +290,7 @@ pub enum Tier {
     Expedited,
 }
 
-impl Tier {
+impl RestoreTier {
     /// Returns the name in plan files and XML.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -308,20 +308,20 @@ pub struct RestoreRequest {
     /// The number of days for which the restored copy stays readable.
     pub days: u32,
     /// The tier, or `None` for the server's default.
-    pub tier: Option<Tier>,
+    pub tier: Option<RestoreTier>,
 }
 
 /// The restore state of an archived object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restoration {
+pub enum RestoreState {
     /// No restore was requested, or the restored copy has expired.
-    Absent,
+    NotRestored,
     /// A restore was requested and is not complete.
     InProgress,
     /// The restored copy is readable until this time.
-    Until(Timestamp),
+    RestoredUntil(Timestamp),
     /// The restore that an operation requires. Never read from a server.
-    Wanted(RestoreRequest),
+    Requested(RestoreRequest),
 }
 
 /// A storage class, by the name that the server uses (`STANDARD`, `DEEP_ARCHIVE`, `ColdArchive`).
@@ -344,7 +344,7 @@ impl StorageClass {
 
 /// One property of an object: read in this run, or unknown. It never has a default value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Fact<T> {
+pub enum MaybeKnown<T> {
     /// Not read yet.
     #[default]
     Unknown,
@@ -352,7 +352,7 @@ pub enum Fact<T> {
     Known(T),
 }
 
-impl<T> Fact<T> {
+impl<T> MaybeKnown<T> {
     /// Returns the value if it is known.
     pub fn known(&self) -> Option<&T> {
         match self {
@@ -366,13 +366,13 @@ impl<T> Fact<T> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectState {
     /// The tags of the object.
-    pub tags: Fact<TagSet>,
+    pub tags: MaybeKnown<TagSet>,
     /// The ACL of the object.
-    pub acl: Fact<Acl>,
+    pub acl: MaybeKnown<ObjectAcl>,
     /// The restore state: whether a restored copy exists or a restore is in progress.
-    pub restoration: Fact<Restoration>,
+    pub restoration: MaybeKnown<RestoreState>,
     /// The storage class of the object.
-    pub class: Fact<StorageClass>,
+    pub class: MaybeKnown<StorageClass>,
 }
 
 #[cfg(test)]
@@ -381,30 +381,30 @@ mod tests {
 
     #[test]
     fn a_key_is_encoded_as_the_reports_want_it() {
-        let key = Key::new(&b"a+b/c d\xff~"[..]);
+        let key = ObjectKey::new(&b"a+b/c d\xff~"[..]);
         assert_eq!(key.encoded(), "a%2Bb%2Fc%20d%FF~");
         assert_eq!(key.encoded_keeping_slashes(), "a%2Bb/c%20d%FF~");
-        assert_eq!(Key::decode(key.encoded().as_bytes()), key);
+        assert_eq!(ObjectKey::decode(key.encoded().as_bytes()), key);
     }
 
     #[test]
     fn every_byte_is_encoded_or_stands_for_itself() {
-        let every = Key::new((0..=255).collect::<Vec<u8>>());
+        let every = ObjectKey::new((0..=255).collect::<Vec<u8>>());
         let kept: String = every.encoded().split('%').flat_map(|piece| piece.chars().skip(2)).collect();
         assert_eq!(kept, "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~");
         assert_eq!(every.encoded_keeping_slashes(), every.encoded().replace("%2F", "/"));
-        assert_eq!(Key::decode(every.encoded().as_bytes()), every);
+        assert_eq!(ObjectKey::decode(every.encoded().as_bytes()), every);
     }
 
     #[test]
     fn a_key_is_decoded_once_and_plus_is_itself() {
-        assert_eq!(Key::decode(b"a%252Fb+c").as_bytes(), b"a%2Fb+c");
-        assert_eq!(Key::decode(b"100%").as_bytes(), b"100%");
+        assert_eq!(ObjectKey::decode(b"a%252Fb+c").as_bytes(), b"a%2Fb+c");
+        assert_eq!(ObjectKey::decode(b"100%").as_bytes(), b"100%");
     }
 
     #[test]
     fn a_shown_key_cannot_drive_a_terminal() {
-        assert_eq!(Key::new(&b"\x1b[31m\n\xc3"[..]).to_string(), "\\u{1b}[31m\\n\\xc3");
-        assert_eq!(Key::from("a\u{202e}b\u{2028}").to_string(), "a\\u{202e}b\\u{2028}");
+        assert_eq!(ObjectKey::new(&b"\x1b[31m\n\xc3"[..]).to_string(), "\\u{1b}[31m\\n\\xc3");
+        assert_eq!(ObjectKey::from("a\u{202e}b\u{2028}").to_string(), "a\\u{202e}b\\u{2028}");
     }
 }

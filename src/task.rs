@@ -5,13 +5,13 @@ use std::num::NonZeroU16;
 
 use jiff::Timestamp;
 
-use crate::call::ObjectHeaders;
 use crate::object::ObjectId;
+use crate::object_request::ObjectHeaderSet;
 
 /// The position of a row in the frozen manifest. It identifies the task in checkpoints and reports. Rows are
 /// processed in the order of their positions. For a large manifest this differs from the order of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Seq {
+pub struct TaskId {
     /// The index of the manifest's file, starting at 0. For a large manifest, the index of the run of four million
     /// positions.
     pub part: u32,
@@ -23,30 +23,30 @@ pub struct Seq {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     /// The position of the row in the manifest.
-    pub seq: Seq,
+    pub id: TaskId,
     /// The object to change.
     pub object: ObjectId,
 }
 
 /// The final result of a task. Each task has exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TaskOutcome {
     /// All operations are satisfied.
     Succeeded {
         /// The HTTP status of the last response.
         status: u16,
     },
     /// An operation failed.
-    Failed(Failure),
+    Failed(TaskFailure),
 }
 
 /// The operation that failed on an object, and the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct TaskFailure {
     /// The name of the operation, as in the plan file. Operations that share a request are joined with `+`.
     pub operation: String,
     /// The error.
-    pub fault: Fault,
+    pub error: StoreError,
 }
 
 /// What the caller must do after a failed request. The store that sees the error decides this, once.
@@ -71,7 +71,7 @@ impl FaultClass {
     /// Returns whether the same request may succeed later. The caller must take into account that an ambiguous
     /// request may already have been executed.
     #[must_use]
-    pub fn may_pass(self) -> bool {
+    pub fn is_retryable(self) -> bool {
         match self {
             Self::Throttled | Self::Transient | Self::Ambiguous => true,
             Self::Conflict | Self::Rejected | Self::Credentials => false,
@@ -81,7 +81,7 @@ impl FaultClass {
 
 /// A request that failed, with the server's own code and message if it sent any.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct StoreError {
     /// What the caller must do.
     pub class: FaultClass,
     /// The HTTP status, or `None` if there was no response.
@@ -102,13 +102,13 @@ pub struct Fault {
     /// The number of seconds that the server asks the client to wait (`Retry-After`). Not written to reports.
     pub retry_after: Option<NonZeroU16>,
     /// The object headers in the response. Not written to reports.
-    pub headers: ObjectHeaders,
+    pub headers: ObjectHeaderSet,
 }
 
-impl Fault {
+impl StoreError {
     /// Creates the error of a request that got no response or was never sent.
     #[must_use]
-    pub fn unanswered(class: FaultClass, code: &str, message: &str, endpoint: String) -> Self {
+    pub fn without_response(class: FaultClass, code: &str, message: &str, endpoint: String) -> Self {
         Self {
             class,
             status: None,
@@ -119,12 +119,12 @@ impl Fault {
             endpoint,
             at: Timestamp::now(),
             retry_after: None,
-            headers: ObjectHeaders::default(),
+            headers: ObjectHeaderSet::default(),
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
             Some(status) => write!(f, "{} {}: {}", status, self.code, self.message),
@@ -133,4 +133,4 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for StoreError {}

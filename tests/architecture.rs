@@ -17,7 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hex", 0),
     ("money", 0),
     ("object", 0),
-    ("call", 0),
+    ("object_request", 0),
     ("task", 0),
     ("frontier", 0),
     ("failpoint", 0),
@@ -64,7 +64,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
 const PRINTERS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
 /// A file that is longer does more than one thing.
-const MOST_LINES: usize = 500;
+const MOST_LINES: usize = 1000;
 
 fn layer(room: &str) -> Option<u8> {
     LAYERS.iter().find(|(name, _)| *name == room).map(|(_, layer)| *layer)

@@ -14,8 +14,8 @@ mod parallel;
 #[path = "conformance/server.rs"]
 mod server;
 
-use batchplan::manifest::Versions;
-use batchplan::object::Bucket;
+use batchplan::manifest::ListedVersions;
+use batchplan::object::BucketName;
 use checks::Check;
 use server::Fixture;
 
@@ -78,17 +78,17 @@ async fn radosgw() {
 #[tokio::test]
 async fn sandbox_is_listed_in_parallel() {
     let (fixture, _server) = server::sandbox_of(&parallel::table(0)).await;
-    parallel::same(&fixture, &Bucket::new("filled"), Versions::Current, 1).await;
+    parallel::same(&fixture, &BucketName::new("filled"), ListedVersions::Current, 1).await;
     let (fixture, _server) = server::sandbox_of(&parallel::table(2)).await;
-    parallel::same(&fixture, &Bucket::new("versioned"), Versions::Current, 1).await;
-    parallel::same(&fixture, &Bucket::new("versioned"), Versions::All, 2).await;
+    parallel::same(&fixture, &BucketName::new("versioned"), ListedVersions::Current, 1).await;
+    parallel::same(&fixture, &BucketName::new("versioned"), ListedVersions::All, 2).await;
 }
 
 #[tokio::test]
 async fn radosgw_is_listed_in_parallel() {
     let Some(fixture) = server::named("RADOSGW").await else { return };
     parallel::write(&fixture).await;
-    parallel::same(&fixture, &fixture.plain, Versions::Current, 1).await;
-    parallel::same(&fixture, &fixture.versioned, Versions::Current, 1).await;
-    parallel::same(&fixture, &fixture.versioned, Versions::All, 1).await;
+    parallel::same(&fixture, &fixture.plain, ListedVersions::Current, 1).await;
+    parallel::same(&fixture, &fixture.versioned, ListedVersions::Current, 1).await;
+    parallel::same(&fixture, &fixture.versioned, ListedVersions::All, 1).await;
 }

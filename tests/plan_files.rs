@@ -5,19 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use batchplan::completion::{ReportFormat, ReportScope};
-use batchplan::diagnostics::Problems;
-use batchplan::manifest::{CsvPlace, InventoryObject, Narrowing, Source, Versions};
+use batchplan::diagnostics::FileProblems;
+use batchplan::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
 use batchplan::money::Money;
 use batchplan::operation::Operation;
-use batchplan::plan::{self, Event, Limits, Plan, Prices, Share, Target};
-use batchplan::store::{Addressing, Provider};
+use batchplan::plan::{self, ExactShare, JobLimits, Plan, PriceSettings, WebhookEvent, WebhookTarget};
+use batchplan::store::{AddressingStyle, StoreProvider};
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use proptest::prelude::*;
 
 const NOW: &str = "2024-06-01T00:00:00Z";
 
-fn read(text: &str) -> (Option<Plan>, Problems) {
+fn read(text: &str) -> (Option<Plan>, FileProblems) {
     plan::read("plan.toml", text, Path::new("folder"), NOW.parse().expect("a time"))
 }
 
@@ -39,16 +39,16 @@ const PREFIX: &str = "[manifest.prefix]\nbucket = \"my-bucket\"";
 fn what_a_plan_does_not_say_has_its_default() {
     let plan = valid(&plan_with(AWS, PREFIX));
     assert_eq!((plan.name.as_str(), plan.description), ("work", None));
-    assert_eq!((plan.store.provider, plan.store.addressing), (Provider::Aws, Addressing::Virtual));
+    assert_eq!((plan.store.provider, plan.store.addressing), (StoreProvider::Aws, AddressingStyle::Virtual));
     assert_eq!((plan.store.endpoint, plan.store.region), (None, None));
-    let Source::Prefix { bucket, prefix, versions } = plan.manifest.source else { panic!("a prefix") };
-    assert_eq!((bucket.as_str(), prefix.as_bytes(), versions), ("my-bucket", &b""[..], Versions::Current));
+    let ManifestSource::Prefix { bucket, prefix, versions } = plan.manifest.source else { panic!("a prefix") };
+    assert_eq!((bucket.as_str(), prefix.as_bytes(), versions), ("my-bucket", &b""[..], ListedVersions::Current));
     assert_eq!(plan.operations, [Operation::DeleteTagging(None)]);
-    assert_eq!((plan.report.place, plan.report.scope), (None, ReportScope::FailedTasksOnly));
+    assert_eq!((plan.report.location, plan.report.scope), (None, ReportScope::FailedTasksOnly));
     assert_eq!(plan.report.format, ReportFormat::Aws);
     assert!(plan.job.confirmation_required);
-    assert_eq!((plan.limits, plan.prices), (Limits::default(), Prices::default()));
-    assert_eq!((plan.limits.failure_threshold, plan.limits.max_disk), (Share::percent(20), None));
+    assert_eq!((plan.limits, plan.prices), (JobLimits::default(), PriceSettings::default()));
+    assert_eq!((plan.limits.failure_threshold, plan.limits.max_disk), (ExactShare::percent(20), None));
 }
 
 #[test]
@@ -58,13 +58,22 @@ fn webhooks_are_read_with_what_they_are_told_by_default() {
                 [[notify]]\nurl_env = \"HOOK_URL\"\n";
     let plan = valid(&format!("{}\n{text}", plan_with(AWS, PREFIX)));
     let [first, second] = &plan.notify[..] else { panic!("two") };
-    let Target::Url(url) = &first.target else { panic!("a URL") };
-    assert_eq!(url.in_full(), "https://hooks.example.com/a?b=s3cret");
-    assert_eq!((first.secret_env.as_deref(), &first.on[..]), (Some("HOOK"), &[Event::Active, Event::Failed][..]));
-    assert_eq!((first.failure_rate, first.run_time), (Some(Share::percent(5)), Some(Duration::from_mins(90))));
-    assert_eq!(second.target, Target::Variable("HOOK_URL".to_owned()));
-    let by_default = [Event::Suspended, Event::Paused, Event::Complete, Event::Failed, Event::Cancelled];
-    assert_eq!((&second.on[..], second.failure_rate, second.run_time), (&by_default[..], None, None));
+    let WebhookTarget::Url(url) = &first.target else { panic!("a URL") };
+    assert_eq!(url.full_url(), "https://hooks.example.com/a?b=s3cret");
+    assert_eq!(
+        (first.secret_env.as_deref(), &first.events[..]),
+        (Some("HOOK"), &[WebhookEvent::Active, WebhookEvent::Failed][..])
+    );
+    assert_eq!((first.failure_rate, first.run_time), (Some(ExactShare::percent(5)), Some(Duration::from_mins(90))));
+    assert_eq!(second.target, WebhookTarget::Variable("HOOK_URL".to_owned()));
+    let by_default = [
+        WebhookEvent::Suspended,
+        WebhookEvent::Paused,
+        WebhookEvent::Complete,
+        WebhookEvent::Failed,
+        WebhookEvent::Cancelled,
+    ];
+    assert_eq!((&second.events[..], second.failure_rate, second.run_time), (&by_default[..], None, None));
     assert!(!format!("{plan:?}").contains("s3cret"), "whoever knows the path and the query can write there");
     assert!(valid(&plan_with(AWS, PREFIX)).notify.is_empty());
 }
@@ -73,7 +82,10 @@ fn webhooks_are_read_with_what_they_are_told_by_default() {
 fn limits_and_what_becomes_of_the_report_are_read() {
     let limits = "[limits]\nfailure_threshold = 0\nmax_disk = \"1.5 KiB\"\n[report]\nbucket = \"my-bucket\"\n";
     let plan = valid(&format!("{}{limits}", plan_with(AWS, PREFIX)));
-    assert_eq!(plan.limits, Limits { failure_threshold: Share::percent(0), max_disk: Some(1536), ..Limits::default() });
+    assert_eq!(
+        plan.limits,
+        JobLimits { failure_threshold: ExactShare::percent(0), max_disk: Some(1536), ..JobLimits::default() }
+    );
     assert!(plan.report.keep_local);
     assert!(!valid(&format!("{}{limits}keep_local = false\n", plan_with(AWS, PREFIX))).report.keep_local);
 }
@@ -84,21 +96,26 @@ fn what_a_job_may_cost_and_by_which_prices_is_read() {
     let plan = valid(&format!("{}{prices}", plan_with(AWS, PREFIX)));
     assert_eq!(plan.limits.max_cost, Money::parse("12.5 CNY"));
     let file = Path::new("folder/prices/mine.toml").to_owned();
-    assert_eq!(plan.prices, Prices { book: Some("mine".to_owned()), file: Some(file) });
+    assert_eq!(plan.prices, PriceSettings { book: Some("mine".to_owned()), file: Some(file) });
 }
 
 #[test]
 fn each_provider_has_its_own_defaults() {
     for (store, addressing, region, format) in [
-        (AWS, Addressing::Virtual, None, ReportFormat::Aws),
+        (AWS, AddressingStyle::Virtual, None, ReportFormat::Aws),
         (
             "provider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com/\"\nregion = \"cn-hangzhou\"",
-            Addressing::Virtual,
+            AddressingStyle::Virtual,
             Some("cn-hangzhou"),
             ReportFormat::Oss,
         ),
-        ("provider = \"s3\"\nendpoint = \"http://[::1]:9\"", Addressing::Path, Some("us-east-1"), ReportFormat::Oss),
-        ("provider = \"sandbox\"\ndata = \"state\"", Addressing::Path, Some("us-east-1"), ReportFormat::Oss),
+        (
+            "provider = \"s3\"\nendpoint = \"http://[::1]:9\"",
+            AddressingStyle::Path,
+            Some("us-east-1"),
+            ReportFormat::Oss,
+        ),
+        ("provider = \"sandbox\"\ndata = \"state\"", AddressingStyle::Path, Some("us-east-1"), ReportFormat::Oss),
     ] {
         let plan = valid(&plan_with(store, PREFIX));
         assert_eq!((plan.store.addressing, plan.store.region.as_deref()), (addressing, region), "{store}");
@@ -111,30 +128,40 @@ fn each_provider_has_its_own_defaults() {
 fn paths_start_from_the_plans_folder() {
     let plan = valid(&plan_with("provider = \"sandbox\"\ndata = \"state\"", "[manifest.csv]\npath = \"o.csv\""));
     assert_eq!(plan.store.data.as_deref(), Some(Path::new("folder/state")));
-    let Source::Csv { place, .. } = plan.manifest.source else { panic!("a CSV file") };
-    assert_eq!(place, CsvPlace::Local("folder/o.csv".into()));
+    let ManifestSource::Csv { location: place, .. } = plan.manifest.source else { panic!("a CSV file") };
+    assert_eq!(place, FileLocation::Local("folder/o.csv".into()));
 }
 
 #[test]
 fn an_etag_loses_its_quotes() {
     let manifest = "[manifest.inventory]\nbucket = \"inv\"\nobject = \"a/manifest.json\"\netag = '\"0aB\"'";
-    let Source::Inventory { object, .. } = valid(&plan_with(AWS, manifest)).manifest.source else { panic!() };
-    let InventoryObject::Exact { etag, .. } = object else { panic!("a manifest") };
+    let ManifestSource::Inventory { selector: object, .. } = valid(&plan_with(AWS, manifest)).manifest.source else {
+        panic!()
+    };
+    let InventorySelector::Exact { etag, .. } = object else { panic!("a manifest") };
     assert_eq!(etag.as_deref(), Some("0aB"));
 }
 
 #[test]
 fn an_earlier_report_is_narrowed_by_status_and_code() {
     let report = "[manifest.report]\nbucket = \"audit\"\nobject = \"r/manifest.json\"\netag = '\"0aB\"'";
-    let Source::Report { place, narrowing } = valid(&plan_with(AWS, report)).manifest.source else { panic!() };
-    let CsvPlace::Object { bucket, key, etag } = place else { panic!("an object") };
+    let ManifestSource::Report { location: place, row_filter: narrowing } =
+        valid(&plan_with(AWS, report)).manifest.source
+    else {
+        panic!()
+    };
+    let FileLocation::Object { bucket, key, etag } = place else { panic!("an object") };
     assert_eq!((bucket.as_str(), key.as_bytes()), ("audit", &b"r/manifest.json"[..]));
-    assert_eq!((etag.as_deref(), narrowing), (Some("0aB"), Narrowing::default()));
+    assert_eq!((etag.as_deref(), narrowing), (Some("0aB"), ReportRowFilter::default()));
 
     let report = "[manifest.report]\npath = \"x.CSV.gz\"\nstatus = [403, 0x1f7]\ncode = [\"SlowDown\"]";
-    let Source::Report { place, narrowing } = valid(&plan_with(AWS, report)).manifest.source else { panic!() };
-    assert_eq!(place, CsvPlace::Local("folder/x.CSV.gz".into()));
-    let expected = Narrowing { status: Some(vec![403, 503]), code: Some(vec!["SlowDown".to_owned()]) };
+    let ManifestSource::Report { location: place, row_filter: narrowing } =
+        valid(&plan_with(AWS, report)).manifest.source
+    else {
+        panic!()
+    };
+    assert_eq!(place, FileLocation::Local("folder/x.CSV.gz".into()));
+    let expected = ReportRowFilter { status: Some(vec![403, 503]), code: Some(vec!["SlowDown".to_owned()]) };
     assert_eq!(narrowing, expected);
 }
 
@@ -169,9 +196,9 @@ fn the_order_of_tables_means_nothing() {
 fn a_warning_leaves_the_plan_and_an_error_takes_it() {
     let acl = "[operation.put_object_acl]\nacl = \"public-read\"\n";
     let (plan, problems) = read(&(plan_with(AWS, PREFIX).replace("[operation.delete_object_tagging]\n", acl)));
-    assert!(plan.is_some() && problems.iter().count() == 1 && !problems.any_error());
+    assert!(plan.is_some() && problems.iter().count() == 1 && !problems.has_errors());
     let (plan, problems) = read(&plan_with("provider = \"s3\"", PREFIX));
-    assert!(plan.is_none() && problems.any_error());
+    assert!(plan.is_none() && problems.has_errors());
 }
 
 #[test]
@@ -214,10 +241,10 @@ fn a_stored_text_read_again_is_the_same_work() {
 /// Holds for whatever was read: a plan or an error, labels inside the text, and messages that can be drawn.
 fn check_any(text: &str) {
     let (plan, problems) = read(text);
-    assert_eq!(plan.is_none(), problems.any_error());
+    assert_eq!(plan.is_none(), problems.has_errors());
     for problem in problems.iter() {
-        assert!(problem.remedy().is_some() || problem.title().ends_with("not shown"), "{}", problem.title());
-        for (span, _) in problem.marks() {
+        assert!(problem.hint().is_some() || problem.title().ends_with("not shown"), "{}", problem.title());
+        for (span, _) in problem.label_spans() {
             assert!(span.start <= span.end && span.end <= text.len(), "{span:?} in {}", text.len());
             assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end), "{span:?}");
         }
@@ -298,6 +325,6 @@ proptest! {
     #[test]
     fn no_bytes_upset_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let (plan, problems) = plan::read_bytes("p", &bytes, Path::new(""), Timestamp::UNIX_EPOCH);
-        prop_assert_eq!(plan.is_none(), problems.any_error());
+        prop_assert_eq!(plan.is_none(), problems.has_errors());
     }
 }

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use batchplan::diagnostics::Problems;
+use batchplan::diagnostics::FileProblems;
 use batchplan::estimate::PriceBook;
 use folders::copy;
 
@@ -127,7 +127,8 @@ fn every_price_book_is_right() {
     let books = blocks("toml prices");
     assert!(!books.is_empty());
     for text in books {
-        let titles = |problems: Problems| problems.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>();
+        let titles =
+            |problems: FileProblems| problems.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>();
         let book = PriceBook::from_toml("prices.toml", &text).map_err(titles).expect("a price book");
         assert!(book.entries().count() > 0);
     }

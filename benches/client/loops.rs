@@ -12,8 +12,8 @@ use aws_sdk_s3::types::{Tag, Tagging};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use batchplan::hex::hex;
-use batchplan::object::Key;
-use batchplan::store::wire::{AwsV4, Clock, Identity, Sign, Unsigned};
+use batchplan::object::ObjectKey;
+use batchplan::store::http_client::{AwsV4Signer, SignatureScheme, SigningClock, SigningCredentials, UnsignedRequest};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
@@ -65,9 +65,9 @@ fn work<W: Future<Output = Result<(), Box<dyn Error>>>>(
 
 /// What a request to set tags needs that is the same for every object.
 struct Prepared {
-    signer: AwsV4,
-    identity: Arc<Identity>,
-    clock: Clock,
+    signer: AwsV4Signer,
+    identity: Arc<SigningCredentials>,
+    clock: SigningClock,
     host: HeaderValue,
     sha256: HeaderValue,
     md5: HeaderValue,
@@ -77,9 +77,9 @@ struct Prepared {
 pub(crate) fn bare(endpoint: &str, objects: u64) -> Result<(), Box<dyn Error>> {
     let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let prepared = Rc::new(Prepared {
-        signer: AwsV4::new("us-east-1"),
-        identity: Arc::new(Identity::new(Credentials::new("key", "secret", None, None, "bench"))),
-        clock: Clock::default(),
+        signer: AwsV4Signer::new("us-east-1"),
+        identity: Arc::new(SigningCredentials::new(Credentials::new("key", "secret", None, None, "bench"))),
+        clock: SigningClock::default(),
         host: HeaderValue::from_str(endpoint)?,
         sha256: HeaderValue::from_str(&hex(&Sha256::digest(DOCUMENT)))?,
         md5: HeaderValue::from_str(&STANDARD.encode(Md5::digest(DOCUMENT)))?,
@@ -88,12 +88,12 @@ pub(crate) fn bare(endpoint: &str, objects: u64) -> Result<(), Box<dyn Error>> {
     work(objects, move |n| {
         let (client, prepared, endpoint) = (client.clone(), Rc::clone(&prepared), endpoint.clone());
         async move {
-            let path = format!("/bucket/{}", Key::from(key(n).as_str()).encoded_keeping_slashes());
+            let path = format!("/bucket/{}", ObjectKey::from(key(n).as_str()).encoded_keeping_slashes());
             let mut headers = vec![
                 (HeaderName::from_static("content-md5"), prepared.md5.clone()),
                 (http::header::CONTENT_TYPE, HeaderValue::from_static("application/xml")),
             ];
-            let unsigned = Unsigned {
+            let unsigned = UnsignedRequest {
                 method: "PUT",
                 host: &prepared.host,
                 path: &path,

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::carry::{Carry, Confirmation, result};
-use super::github::{self, Outcome};
-use super::given::{self, Given};
-use super::kept::Kept;
-use super::recurring::{self, Turn};
-use super::state::{Running, State};
+use super::github::{self, ReportedJob};
+use super::job_session::{ConfirmationMode, JobSession, job_result_json};
+use super::journal_handle::JournalHandle;
+use super::plan_input::{self, PlanInput};
+use super::recurring::{self, RecurringDecision};
+use super::state_location::{JobRunArgs, StateLocationArgs};
 use super::terminal::Terminal;
-use super::{Error, Exit, notices, shell};
-use crate::jobs::{Entered, Submission, stored_plan};
-use crate::journal::{JobFolder, JobRecord, Origin};
+use super::{CommandError, ExitStatus, notifications, shell};
+use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
+use crate::journal::{JobFolder, JobRecord, JobSource};
 
 /// Apply a plan to every object of its manifest.
 ///
@@ -35,7 +35,7 @@ Examples:
 
 Exit codes: 0 all succeeded, 1 the tool failed, 2 invalid plan, 3 some objects failed,
 4 the job failed, 5 paused or interrupted, 6 refused, 7 cancelled.")]
-pub(super) struct Apply {
+pub(super) struct ApplyArgs {
     /// The plan file, or a saved plan
     #[arg(value_name = "PLAN")]
     given: PathBuf,
@@ -55,63 +55,72 @@ pub(super) struct Apply {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    running: Running,
+    running: JobRunArgs,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &Apply, terminal: Terminal) -> Result<Exit, Error> {
-    let given = given::read(&args.given, args.plan.as_deref(), terminal)?;
+pub(super) fn run(args: &ApplyArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let given = plan_input::read(&args.given, args.plan.as_deref(), terminal)?;
     let plan = &given.plan;
-    notices::require(plan)?;
+    notifications::require_ready(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
-    if asks && !terminal.interactive() {
-        let command = format!("batchplan apply {} --auto-approve{}", shell::path(&args.given), args.state.flag());
-        return Err(Error::new(Exit::Refused, "the plan wants to be confirmed, and there is nobody to ask")
-            .help(format!("when you have read it: {command}")));
+    if asks && !terminal.is_interactive() {
+        let command = format!("batchplan apply {} --auto-approve{}", shell::quote_path(&args.given), args.state.flag());
+        return Err(CommandError::new(
+            ExitStatus::Refused,
+            "the plan wants to be confirmed, and there is nobody to ask",
+        )
+        .help(format!("when you have read it: {command}")));
     }
-    let kept = args.state.journal(Some(plan), terminal)?;
-    let ended = carry(args, &given, asks, &kept, terminal);
+    let kept = args.state.open_journal(Some(plan), terminal)?;
+    let ended = create_and_run(args, &given, asks, &kept, terminal);
     kept.close(ended)
 }
 
-fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
-    let Given { plan, text, file, pledge } = given;
-    let recurrence = match recurring::turn(plan, kept, args.new, terminal)? {
-        Turn::Work(recurrence) => recurrence,
-        Turn::Nothing(nothing) => return nothing.tell(args.json, terminal),
+fn create_and_run(
+    args: &ApplyArgs,
+    given: &PlanInput,
+    asks: bool,
+    kept: &JournalHandle,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
+    let PlanInput { plan, text, file, fingerprint: pledge } = given;
+    let recurrence = match recurring::decide(plan, kept, args.new, terminal)? {
+        RecurringDecision::CreateJob(recurrence) => recurrence,
+        RecurringDecision::NothingNew(nothing) => return nothing.report(args.json, terminal),
     };
-    let submission = Submission {
+    let submission = JobRequest {
         plan,
         text,
         file,
-        origin: Origin::Plan,
-        afresh: args.new,
+        origin: JobSource::Plan,
+        force_new: args.new,
         confirmed: false,
-        pledge: pledge.as_ref(),
+        fingerprint: pledge.as_ref(),
         recurrence,
     };
-    let job = match submission.enter(kept, Timestamp::now())? {
-        Entered::New(job) => {
-            recurring::introduce(&job, terminal);
+    let job = match submission.find_or_create(kept, Timestamp::now())? {
+        CreateOutcome::Created(job) => {
+            recurring::print_job_scope(&job, terminal);
             job
         }
-        Entered::Unfinished(job) => {
-            terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
+        CreateOutcome::Unfinished(job) => {
+            terminal.eprint(format_args!("going on with job {} ({})", job.id, job.status));
             job
         }
-        Entered::Over(job) => return over(kept, &job, args.json, terminal),
+        CreateOutcome::Over(job) => return report_finished_job(kept, &job, args.json, terminal),
     };
     // Evaluate ages as of job creation.
     let plan = &stored_plan(&job)?;
-    Carry {
+    JobSession {
         terminal,
         journal: kept,
         job,
         plan,
         settings: args.running.settings(false, kept),
-        confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
-        expected: args.expect_count,
+        confirmation: if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
+        expected_count: args.expect_count,
         json: args.json,
         state_flag: kept.flag(),
     }
@@ -119,12 +128,17 @@ fn carry(args: &Apply, given: &Given, asks: bool, kept: &Kept, terminal: Termina
 }
 
 /// Reports the result of an earlier job with the same client request token. That job is over and is not repeated.
-fn over(journal: &Kept, job: &JobRecord, json: bool, terminal: Terminal) -> Result<Exit, Error> {
-    terminal.say(format_args!("job {} of this token is {}; nothing is done again", job.id, job.status));
-    terminal.say(format_args!("{} succeeded, {} failed", job.progress.succeeded, job.progress.failed));
-    github::tell(journal, &[Outcome { job, error: None }], &journal.flag(), terminal);
+fn report_finished_job(
+    journal: &JournalHandle,
+    job: &JobRecord,
+    json: bool,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
+    terminal.eprint(format_args!("job {} of this token is {}; nothing is done again", job.id, job.status));
+    terminal.eprint(format_args!("{} succeeded, {} failed", job.progress.succeeded, job.progress.failed));
+    github::report_jobs(journal, &[ReportedJob { job, error: None }], &journal.flag(), terminal);
     if json {
-        terminal.print(result(job, &JobFolder::of(journal.state(), &job.id).report(), None))?;
+        terminal.print(job_result_json(job, &JobFolder::of(journal.state_folder(), &job.id).report_folder(), None))?;
     }
-    Ok(Exit::of(job))
+    Ok(ExitStatus::of(job))
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::connected::connected;
-use super::policy::bucket;
-use super::terminal::cell;
-use super::{Error, Exit, Terminal, notices, plan_file, shell};
-use crate::jobs::{Finding, Probes, Verdict, check};
-use crate::manifest::{Source, Versions};
-use crate::object::{Bucket, Key, ObjectId, VersionId};
-use crate::plan::{Hook, Plan};
+use super::policy::parse_bucket;
+use super::store_connection::connect_store;
+use super::terminal::escape_line;
+use super::{CommandError, ExitStatus, Terminal, notifications, plan_file, shell};
+use crate::jobs::{PermissionFinding, PermissionVerdict, WriteProbes, check};
+use crate::manifest::{ListedVersions, ManifestSource};
+use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use crate::plan::{Plan, WebhookConfig};
 
 /// Check that the credentials in use may do what a plan needs.
 ///
@@ -34,7 +34,7 @@ are deleted only where there are none, and a restore is never tried, since it is
 
 Exit codes: 0 all that was checked is allowed, 1 something could not be found out, 2 invalid plan or arguments,
 6 something is denied, or the server does not know tags or ACLs.")]
-pub(super) struct Check {
+pub(super) struct CheckArgs {
     /// The plan file
     plan: PathBuf,
     /// Write back the tags or the ACL of this object, as the plan would write them
@@ -54,67 +54,73 @@ pub(super) struct Check {
     json: bool,
 }
 
-pub(super) fn run(args: &Check, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &CheckArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let plan = plan_file::require(&args.plan, terminal)?.plan;
-    let write = args.write_probe.as_deref().map(|key| probed(args, &plan, key)).transpose()?;
-    if args.report_probe && plan.report.place.is_none() {
-        return Err(Error::new(Exit::Invalid, "the plan sends its report nowhere, so there is nothing to write")
-            .help("leave --report-probe out, or give [report] a bucket"));
+    let write = args.write_probe.as_deref().map(|key| probe_target(args, &plan, key)).transpose()?;
+    if args.report_probe && plan.report.location.is_none() {
+        return Err(CommandError::new(
+            ExitStatus::Invalid,
+            "the plan sends its report nowhere, so there is nothing to write",
+        )
+        .help("leave --report-probe out, or give [report] a bucket"));
     }
-    let probes = Probes { write, report: args.report_probe };
+    let probes = WriteProbes { write, report: args.report_probe };
     let mut findings = Vec::new();
     let mut printed = Ok(());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
-        let connection = connected(&plan.store).await?;
+        let connection = connect_store(&plan.store).await?;
         let store = connection.store();
-        if let Some(why) = probes.write.as_ref().and_then(|object| store.refuses_key(&object.key)) {
-            return Err(Error::new(Exit::Invalid, format!("--write-probe: {why}")));
+        if let Some(why) = probes.write.as_ref().and_then(|object| store.unsupported_key_reason(&object.key)) {
+            return Err(CommandError::new(ExitStatus::Invalid, format!("--write-probe: {why}")));
         }
-        let mut tell = |finding: &Finding| {
+        let mut tell = |finding: &PermissionFinding| {
             if !args.json && printed.is_ok() {
-                printed = terminal.print(Line(finding));
+                printed = terminal.print(FindingLine(finding));
             }
             findings.push(finding.clone());
         };
         let found = check(&plan, store, &probes, &mut tell).await;
-        plan.notify.iter().map(webhook).for_each(|finding| tell(&finding));
-        Ok::<_, Error>(found)
+        plan.notify.iter().map(check_webhook).for_each(|finding| tell(&finding));
+        Ok::<_, CommandError>(found)
     })?;
     printed?;
     if args.json {
         terminal.print(format_args!("{:#}", as_json(&findings)))?;
     }
-    Ok(conclude(args, &plan, &findings, found.as_ref(), terminal))
+    Ok(print_conclusion(args, &plan, &findings, found.as_ref(), terminal))
 }
 
 /// Checks whether a webhook has what it needs to be notified. Sends nothing.
-fn webhook(hook: &Hook) -> Finding {
-    let (what, verdict, why) = match notices::ready(hook) {
+fn check_webhook(hook: &WebhookConfig) -> PermissionFinding {
+    let (what, verdict, why) = match notifications::webhook_receiver(hook) {
         Ok(receiver) => (
             format!("tell {receiver}"),
-            Verdict::NotChecked,
+            PermissionVerdict::NotChecked,
             Some("it has what it needs; nothing is sent by a check".to_owned()),
         ),
-        Err(error) => ("tell a webhook".to_owned(), Verdict::Refused, Some(error.to_string())),
+        Err(error) => ("tell a webhook".to_owned(), PermissionVerdict::Refused, Some(error.to_string())),
     };
-    Finding { what, action: None, verdict, why }
+    PermissionFinding { description: what, action: None, verdict, explanation: why }
 }
 
 /// Returns the object that the write probe writes.
-fn probed(args: &Check, plan: &Plan, key: &str) -> Result<ObjectId, Error> {
-    let invalid = |what: String, help: &str| Error::new(Exit::Invalid, what).help(help);
-    let named = args.bucket.as_deref().map(bucket).transpose()?;
+fn probe_target(args: &CheckArgs, plan: &Plan, key: &str) -> Result<ObjectId, CommandError> {
+    let invalid = |what: String, help: &str| CommandError::new(ExitStatus::Invalid, what).help(help);
+    let named = args.bucket.as_deref().map(parse_bucket).transpose()?;
     let (bucket, versions) = match (&plan.manifest.source, named) {
-        (Source::Prefix { bucket, .. }, Some(other)) if *bucket != other => {
+        (ManifestSource::Prefix { bucket, .. }, Some(other)) if *bucket != other => {
             return Err(invalid(format!("the plan works on {bucket}, and not on {other}"), "leave --bucket out"));
         }
-        (Source::Prefix { prefix, .. }, _) if !key.as_bytes().starts_with(prefix.as_bytes()) => {
+        (ManifestSource::Prefix { prefix, .. }, _) if !key.as_bytes().starts_with(prefix.as_bytes()) => {
             let help = "name an object that the plan would work on: what is allowed elsewhere says nothing of it";
-            return Err(invalid(format!("{} does not begin with the plan's prefix {prefix}", Key::from(key)), help));
+            return Err(invalid(
+                format!("{} does not begin with the plan's prefix {prefix}", ObjectKey::from(key)),
+                help,
+            ));
         }
-        (Source::Prefix { bucket, versions, .. }, _) => (bucket.clone(), *versions),
-        (_, Some(bucket)) => (bucket, Versions::Current),
+        (ManifestSource::Prefix { bucket, versions, .. }, _) => (bucket.clone(), *versions),
+        (_, Some(bucket)) => (bucket, ListedVersions::Current),
         (_, None) => {
             let help = "name the object's bucket with --bucket NAME";
             return Err(invalid(
@@ -123,47 +129,47 @@ fn probed(args: &Check, plan: &Plan, key: &str) -> Result<ObjectId, Error> {
             ));
         }
     };
-    if versions == Versions::All && args.version_id.is_none() {
+    if versions == ListedVersions::All && args.version_id.is_none() {
         let help = "name a version of the object with --version-id ID: versions have permissions of their own";
         return Err(invalid("the plan works on versions".to_owned(), help));
     }
     let version = args.version_id.as_deref().map(VersionId::new);
-    Ok(ObjectId { bucket, key: Key::from(key), version })
+    Ok(ObjectId { bucket, key: ObjectKey::from(key), version })
 }
 
 /// Formats a finding for the terminal.
-struct Line<'a>(&'a Finding);
+struct FindingLine<'a>(&'a PermissionFinding);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for FindingLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { what, action, verdict, why } = self.0;
-        write!(f, "{:<11}  {}", verdict.as_str(), cell(what))?;
+        let PermissionFinding { description: what, action, verdict, explanation: why } = self.0;
+        write!(f, "{:<11}  {}", verdict.as_str(), escape_line(what))?;
         match action {
-            Some(action) if *verdict == Verdict::Denied => write!(f, ": {action} is missing")?,
+            Some(action) if *verdict == PermissionVerdict::Denied => write!(f, ": {action} is missing")?,
             Some(action) => write!(f, " ({action})")?,
             None => {}
         }
-        why.as_ref().map_or(Ok(()), |why| write!(f, "\n{:13}{}", "", cell(why)))
+        why.as_ref().map_or(Ok(()), |why| write!(f, "\n{:13}{}", "", escape_line(why)))
     }
 }
 
-fn as_json(findings: &[Finding]) -> serde_json::Value {
+fn as_json(findings: &[PermissionFinding]) -> serde_json::Value {
     let checks = findings.iter().map(|finding| {
         json!({
-            "what": finding.what,
+            "what": finding.description,
             "action": finding.action,
             "verdict": finding.verdict.as_str(),
-            "why": finding.why,
+            "why": finding.explanation,
         })
     });
-    let missing = missing(findings);
+    let missing = denied_actions(findings);
     json!({ "checks": checks.collect::<Vec<_>>(), "missing": missing })
 }
 
 /// Returns the denied actions, without duplicates.
-fn missing(findings: &[Finding]) -> Vec<&'static str> {
+fn denied_actions(findings: &[PermissionFinding]) -> Vec<&'static str> {
     let mut missing: Vec<&str> = Vec::new();
-    for action in findings.iter().filter(|it| it.verdict == Verdict::Denied).filter_map(|it| it.action) {
+    for action in findings.iter().filter(|it| it.verdict == PermissionVerdict::Denied).filter_map(|it| it.action) {
         if !missing.contains(&action) {
             missing.push(action);
         }
@@ -172,38 +178,44 @@ fn missing(findings: &[Finding]) -> Vec<&'static str> {
 }
 
 /// Prints the overall result and what to do about it, and returns the exit code.
-fn conclude(args: &Check, plan: &Plan, findings: &[Finding], found: Option<&Bucket>, terminal: Terminal) -> Exit {
+fn print_conclusion(
+    args: &CheckArgs,
+    plan: &Plan,
+    findings: &[PermissionFinding],
+    found: Option<&BucketName>,
+    terminal: Terminal,
+) -> ExitStatus {
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
-    let file = shell::path(&args.plan);
-    let missing = missing(findings);
+    let file = shell::quote_path(&args.plan);
+    let missing = denied_actions(findings);
     if !missing.is_empty() {
         let actions = if missing.len() == 1 { "an action is" } else { "actions are" };
-        terminal.say(format_args!("{actions} missing: {}", missing.join(", ")));
+        terminal.eprint(format_args!("{actions} missing: {}", missing.join(", ")));
         let named = match (&plan.manifest.source, found, args.bucket.as_deref()) {
-            (Source::Prefix { .. }, ..) => String::new(),
-            (_, _, Some(bucket)) => format!(" --bucket {}", shell::word(bucket)),
-            (_, Some(bucket), _) => format!(" --bucket {}", shell::word(bucket.as_str())),
+            (ManifestSource::Prefix { .. }, ..) => String::new(),
+            (_, _, Some(bucket)) => format!(" --bucket {}", shell::quote(bucket)),
+            (_, Some(bucket), _) => format!(" --bucket {}", shell::quote(bucket.as_str())),
             (_, None, None) => " --bucket NAME".to_owned(),
         };
-        terminal.say(format_args!(
+        terminal.eprint(format_args!(
             "  help: `batchplan policy {file}{named}` prints the least that a plan's credentials need"
         ));
-        return Exit::Refused;
+        return ExitStatus::Refused;
     }
-    let (ended, exit) = match (count(Verdict::Refused), count(Verdict::Failed)) {
-        (0, 0) => ("", Exit::Done),
-        (0, _) => ("something could not be found out: see `failed` above", Exit::ToolFailed),
-        (..) => ("refused, and not for want of a permission: see `refused` above", Exit::Refused),
+    let (ended, exit) = match (count(PermissionVerdict::Refused), count(PermissionVerdict::Failed)) {
+        (0, 0) => ("", ExitStatus::Success),
+        (0, _) => ("something could not be found out: see `failed` above", ExitStatus::ToolFailed),
+        (..) => ("refused, and not for want of a permission: see `refused` above", ExitStatus::Refused),
     };
-    if exit != Exit::Done {
-        terminal.say(ended);
-        terminal.say(format_args!("  help: mend what is said there, and check again: batchplan check {file}"));
+    if exit != ExitStatus::Success {
+        terminal.eprint(ended);
+        terminal.eprint(format_args!("  help: mend what is said there, and check again: batchplan check {file}"));
         return exit;
     }
-    match count(Verdict::NotChecked) {
-        0 => terminal.say("everything that the plan needs is allowed"),
-        left => terminal.say(format_args!("nothing that was checked is denied; not checked: {left}")),
+    match count(PermissionVerdict::NotChecked) {
+        0 => terminal.eprint("everything that the plan needs is allowed"),
+        left => terminal.eprint(format_args!("nothing that was checked is denied; not checked: {left}")),
     }
-    terminal.say(format_args!("next: batchplan apply {file}"));
-    Exit::Done
+    terminal.eprint(format_args!("next: batchplan apply {file}"));
+    ExitStatus::Success
 }

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, Error, Exit, Terminal};
+use super::{Cli, CommandError, ExitStatus, Terminal};
 
 /// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
@@ -11,14 +11,14 @@ use super::{Cli, Error, Exit, Terminal};
   batchplan completions bash > ~/.local/share/bash-completion/completions/batchplan
   batchplan completions zsh  > \"${fpath[1]}/_batchplan\"
   batchplan completions fish > ~/.config/fish/completions/batchplan.fish")]
-pub(super) struct Completions {
+pub(super) struct CompletionsArgs {
     /// The shell.
     shell: Shell,
 }
 
-pub(super) fn run(args: &Completions, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &CompletionsArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "batchplan", &mut script);
     terminal.print(String::from_utf8_lossy(&script).trim_end())?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Success)
 }

@@ -1,9 +1,9 @@
 //! `batchplan confirm`: confirms a job, so that it can run.
 
-use super::ordered::Order;
-use super::state::Access;
+use super::job_command::JobCommandArgs;
+use super::state_location::JournalAccess;
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{CommandError, ExitStatus};
 use crate::jobs;
 
 /// Confirm a job that waits for it.
@@ -17,14 +17,14 @@ Examples:
   batchplan confirm ODRi
 
 Exit codes: 0 confirmed, 2 no such job, 6 it does not wait to be confirmed.")]
-pub(super) struct Confirm {
+pub(super) struct ConfirmArgs {
     #[command(flatten)]
-    order: Order,
+    order: JobCommandArgs,
 }
 
-pub(super) fn run(args: &Confirm, terminal: Terminal) -> Result<Exit, Error> {
-    let (kept, job) = args.order.state.job(&args.order.job, Access::Order, terminal)?;
-    let confirmed = jobs::confirm(&kept, &job.id).map_err(Error::from);
-    let ended = confirmed.and_then(|job| args.order.answer(terminal, &kept, job));
-    kept.close(ended.map(|()| Exit::Done))
+pub(super) fn run(args: &ConfirmArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let (kept, job) = args.order.state.open_job(&args.order.job, JournalAccess::Request, terminal)?;
+    let confirmed = jobs::confirm(&kept, &job.id).map_err(CommandError::from);
+    let ended = confirmed.and_then(|job| args.order.print_status(terminal, &kept, job));
+    kept.close(ended.map(|()| ExitStatus::Success))
 }

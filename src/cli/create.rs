@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::carry::{Carry, Confirmation};
-use super::kept::Kept;
-use super::plan_file::{self, PlanFile};
-use super::recurring::{self, Turn};
-use super::state::{Running, State};
+use super::job_session::{ConfirmationMode, JobSession};
+use super::journal_handle::JournalHandle;
+use super::plan_file::{self, LoadedPlan};
+use super::recurring::{self, RecurringDecision};
+use super::state_location::{JobRunArgs, StateLocationArgs};
 use super::terminal::Terminal;
-use super::{Error, Exit, notices};
-use crate::jobs::{Entered, Submission, stored_plan};
-use crate::journal::Origin;
+use super::{CommandError, ExitStatus, notifications};
+use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
+use crate::journal::JobSource;
 
 /// Make a job of a plan without working on it yet.
 ///
@@ -26,7 +26,7 @@ Examples:
 
 Exit codes: 0 created, 1 the tool failed, 2 invalid plan, 4 its manifest cannot be resolved,
 5 interrupted, 6 refused, 7 cancelled.")]
-pub(super) struct Create {
+pub(super) struct CreateArgs {
     /// The plan file
     plan: PathBuf,
     /// Make a new job, and leave an unfinished one of the same plan as it is
@@ -36,51 +36,56 @@ pub(super) struct Create {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &Create, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &CreateArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let file = plan_file::require(&args.plan, terminal)?;
-    notices::require(&file.plan)?;
-    let kept = args.state.journal(Some(&file.plan), terminal)?;
+    notifications::require_ready(&file.plan)?;
+    let kept = args.state.open_journal(Some(&file.plan), terminal)?;
     let ended = create(args, &file, &kept, terminal);
     kept.close(ended)
 }
 
-fn create(args: &Create, file: &PlanFile, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
-    let PlanFile { plan, bytes, .. } = file;
+fn create(
+    args: &CreateArgs,
+    file: &LoadedPlan,
+    kept: &JournalHandle,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
+    let LoadedPlan { plan, bytes, .. } = file;
     let path = std::path::absolute(&args.plan)?;
     let confirmed = !plan.job.confirmation_required;
-    let recurrence = match recurring::turn(plan, kept, args.new, terminal)? {
-        Turn::Work(recurrence) => recurrence,
-        Turn::Nothing(nothing) => return nothing.tell(args.json, terminal),
+    let recurrence = match recurring::decide(plan, kept, args.new, terminal)? {
+        RecurringDecision::CreateJob(recurrence) => recurrence,
+        RecurringDecision::NothingNew(nothing) => return nothing.report(args.json, terminal),
     };
-    let submission = Submission {
+    let submission = JobRequest {
         plan,
         text: bytes,
         file: &path,
-        origin: Origin::Plan,
-        afresh: args.new,
+        origin: JobSource::Plan,
+        force_new: args.new,
         confirmed,
-        pledge: None,
+        fingerprint: None,
         recurrence,
     };
-    let job = match submission.enter(kept, Timestamp::now())? {
-        Entered::New(job) => {
-            recurring::introduce(&job, terminal);
+    let job = match submission.find_or_create(kept, Timestamp::now())? {
+        CreateOutcome::Created(job) => {
+            recurring::print_job_scope(&job, terminal);
             job
         }
-        Entered::Unfinished(job) | Entered::Over(job) => job,
+        CreateOutcome::Unfinished(job) | CreateOutcome::Over(job) => job,
     };
     let plan = &stored_plan(&job)?;
-    Carry {
+    JobSession {
         terminal,
         journal: kept,
         job,
         plan,
-        settings: Running { allow_overlap: false, slots: crate::jobs::SLOTS }.settings(false, kept),
-        confirmation: Confirmation::Leave,
-        expected: None,
+        settings: JobRunArgs { allow_overlap: false, slots: crate::jobs::DEFAULT_SLOTS }.settings(false, kept),
+        confirmation: ConfirmationMode::Defer,
+        expected_count: None,
         json: args.json,
         state_flag: kept.flag(),
     }

@@ -1,6 +1,6 @@
 //! The exit codes: a public, stable interface. Scripts and workflows branch on them.
 
-use super::Error;
+use super::CommandError;
 use crate::job::JobStatus;
 use crate::jobs::JobError;
 use crate::journal::{JobRecord, JournalError, LeaseError, PauseCause};
@@ -9,9 +9,9 @@ use crate::manifest::ManifestError;
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub enum ExitStatus {
     /// Success: every object succeeded, or there was nothing to do.
-    Done = 0,
+    Success = 0,
     /// The tool itself failed: for example, it could not write a file, reach a store, or publish a report.
     ToolFailed = 1,
     /// The plan or the command line is not valid, or names a job that does not exist.
@@ -31,39 +31,39 @@ pub enum Exit {
     Changes = 10,
 }
 
-impl Exit {
+impl ExitStatus {
     /// Returns the exit code for the status of a job.
     pub(super) fn of(job: &JobRecord) -> Self {
         match (job.status, job.progress.failed) {
             (JobStatus::Failed, _) => Self::JobFailed,
             (JobStatus::Cancelled, _) => Self::Cancelled,
-            (JobStatus::Complete, 0) => Self::Done,
+            (JobStatus::Complete, 0) => Self::Success,
             (JobStatus::Complete, _) => Self::ObjectsFailed,
-            (JobStatus::Paused, _) if job.cause == Some(PauseCause::Server) => Self::Refused,
+            (JobStatus::Paused, _) if job.pause_cause == Some(PauseCause::Server) => Self::Refused,
             _ => Self::Interrupted,
         }
     }
 
     /// Returns the exit code for a journal error.
-    pub(super) fn of_journal(error: &JournalError) -> Self {
+    pub(super) fn of_journal_error(error: &JournalError) -> Self {
         match error {
             JournalError::Locked { .. }
-            | JournalError::Newer { .. }
-            | JournalError::IllegalMove { .. }
+            | JournalError::NewerFormat { .. }
+            | JournalError::IllegalStatusMove { .. }
             | JournalError::QueueFull(_) => Self::Refused,
-            JournalError::NoSuchJob(_) | JournalError::Ambiguous { .. } => Self::Invalid,
+            JournalError::NoSuchJob(_) | JournalError::AmbiguousId { .. } => Self::Invalid,
             _ => Self::ToolFailed,
         }
     }
 }
 
-impl From<Exit> for std::process::ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<ExitStatus> for std::process::ExitCode {
+    fn from(exit: ExitStatus) -> Self {
         Self::from(exit as u8)
     }
 }
 
-impl From<JobError> for Error {
+impl From<JobError> for CommandError {
     fn from(error: JobError) -> Self {
         let error = match error {
             JobError::Connect(error) => return Self::from(error),
@@ -72,25 +72,25 @@ impl From<JobError> for Error {
         let exit = match &error {
             JobError::Lease { cause: LeaseError::Held(_), .. }
             | JobError::PlanChanged { .. }
-            | JobError::Pin { .. }
-            | JobError::NotNow { .. }
-            | JobError::Manifest(ManifestError::TooMany { .. })
-            | JobError::OtherPledge { .. }
-            | JobError::Stale(_)
-            | JobError::TooDear(_)
+            | JobError::SourceChanged { .. }
+            | JobError::WrongStatus { .. }
+            | JobError::Manifest(ManifestError::TooManyObjects { .. })
+            | JobError::OtherSavedPlan { .. }
+            | JobError::SavedPlanOutdated(_)
+            | JobError::TooExpensive(_)
             | JobError::Untrusted { .. }
-            | JobError::Unpublished(_)
-            | JobError::Needed { .. } => Exit::Refused,
-            JobError::Journal(error) => Exit::of_journal(error),
-            JobError::Manifest(ManifestError::Stopped) => Exit::Interrupted,
-            JobError::Prices(_) => Exit::Invalid,
+            | JobError::ReportUnpublished(_)
+            | JobError::NeededByPlan { .. } => ExitStatus::Refused,
+            JobError::Journal(error) => ExitStatus::of_journal_error(error),
+            JobError::Manifest(ManifestError::Stopped) => ExitStatus::Interrupted,
+            JobError::Prices(_) => ExitStatus::Invalid,
             JobError::Manifest(_)
-            | JobError::Unseen(_)
+            | JobError::CredentialsRejected(_)
             | JobError::Connect(_)
             | JobError::StoredPlan { .. }
             | JobError::Report(_)
             | JobError::Lease { cause: LeaseError::Io(_), .. }
-            | JobError::Io(_) => Exit::ToolFailed,
+            | JobError::Io(_) => ExitStatus::ToolFailed,
         };
         Self { exit, message: error.to_string(), help: error.help() }
     }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use uuid::Uuid;
 
-use super::{Error, Exit, Terminal, plan_file, problems, shell};
-use crate::diagnostics::Problems;
+use super::{CommandError, ExitStatus, Terminal, plan_file, problems, shell};
+use crate::diagnostics::FileProblems;
 use crate::plan::Plan;
-use crate::plan::interchange::{self, Beside, Export as Exported, Service};
+use crate::plan::interchange::{self, BatchService, ExportOptions, ExportedRequests as Exported};
 
 /// Write a plan as the job requests of the cloud's own batch service.
 ///
@@ -30,12 +30,12 @@ one each time.
 
 Exit code: 0 when every request was written, 2 when the plan is not valid or the service cannot
 do it.")]
-pub(super) struct Export {
+pub(super) struct ExportArgs {
     /// The plan file
     plan: PathBuf,
     /// Whose request; that of the plan's provider, unless given
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<ExportFormat>,
     /// Write the requests into this folder, over no file that is there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -51,60 +51,65 @@ pub(super) struct Export {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+enum ExportFormat {
     /// The `CreateJobRequest` of OSS Batch Operations
     OssXml,
     /// The input of `aws s3control create-job`
     AwsJson,
 }
 
-pub(super) fn run(args: &Export, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &ExportArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let plan = plan_file::require(&args.plan, terminal)?.plan;
     let service = service(args.format, &plan)?;
     if plan.operations.len() > 1 && args.out.is_none() {
         let message = format!("the plan has {} operations, and a request has one", plan.operations.len());
-        return Err(Error::new(Exit::Invalid, message)
+        return Err(CommandError::new(ExitStatus::Invalid, message)
             .help("name a folder for the requests with --out DIR: the services' clients take one at a time"));
     }
-    let beside = Beside {
+    let beside = ExportOptions {
         role_arn: args.role_arn.clone(),
         account_id: args.account_id.clone(),
         etag: args.etag.clone(),
         fresh_token: Uuid::new_v4().to_string(),
     };
     let exported = interchange::export(&plan, service, &beside).map_err(|found| {
-        let mut refused = Problems::new(&args.plan.display().to_string(), "");
+        let mut refused = FileProblems::new(&args.plan.display().to_string(), "");
         for problem in found {
             refused.push(problem);
         }
         problems::show(&refused, terminal);
-        Error::new(Exit::Invalid, format!("{} cannot become a request", args.plan.display()))
+        CommandError::new(ExitStatus::Invalid, format!("{} cannot become a request", args.plan.display()))
             .help("each reason is shown above; nothing was written")
     })?;
     let files = write(&exported, service, args, terminal)?;
-    tell(&plan, &exported, terminal);
-    next(&plan, service, &files, terminal);
-    Ok(Exit::Done)
+    print_notes(&plan, &exported, terminal);
+    print_next_commands(&plan, service, &files, terminal);
+    Ok(ExitStatus::Success)
 }
 
-fn service(format: Option<Format>, plan: &Plan) -> Result<Service, Error> {
+fn service(format: Option<ExportFormat>, plan: &Plan) -> Result<BatchService, CommandError> {
     match format {
-        Some(Format::OssXml) => Ok(Service::Oss),
-        Some(Format::AwsJson) => Ok(Service::Aws),
-        None => Service::of(plan.store.provider).ok_or_else(|| {
+        Some(ExportFormat::OssXml) => Ok(BatchService::Oss),
+        Some(ExportFormat::AwsJson) => Ok(BatchService::Aws),
+        None => BatchService::of(plan.store.provider).ok_or_else(|| {
             let message = format!("no batch service works on the provider `{}`", plan.store.provider.as_str());
-            Error::new(Exit::Invalid, message).help("only plans for oss and aws become requests")
+            CommandError::new(ExitStatus::Invalid, message).help("only plans for oss and aws become requests")
         }),
     }
 }
 
 /// Writes the requests to standard output, or to new files named after the plan file.
-fn write(exported: &Exported, service: Service, args: &Export, terminal: Terminal) -> Result<Vec<PathBuf>, Error> {
+fn write(
+    exported: &Exported,
+    service: BatchService,
+    args: &ExportArgs,
+    terminal: Terminal,
+) -> Result<Vec<PathBuf>, CommandError> {
     let Some(folder) = &args.out else {
         exported.documents.iter().try_for_each(|document| terminal.print(document))?;
         return Ok(Vec::new());
     };
-    fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    fs::create_dir_all(folder).map_err(|error| write_error(folder, &error))?;
     let stem = args.plan.file_stem().unwrap_or_default().to_string_lossy();
     let several = exported.documents.len() > 1;
     let files = (1..=exported.documents.len()).map(|number| {
@@ -114,11 +119,11 @@ fn write(exported: &Exported, service: Service, args: &Export, terminal: Termina
     let files: Vec<_> = files.collect();
     // Check all files first, so that an existing one does not leave only some of them written.
     if let Some(there) = files.iter().find(|file| file.exists()) {
-        return Err(failed(there, &io::ErrorKind::AlreadyExists.into()));
+        return Err(write_error(there, &io::ErrorKind::AlreadyExists.into()));
     }
     for (file, document) in files.iter().zip(&exported.documents) {
-        write_new(file, document).map_err(|error| failed(file, &error))?;
-        terminal.say(format_args!("wrote {}", file.display()));
+        write_new(file, document).map_err(|error| write_error(file, &error))?;
+        terminal.eprint(format_args!("wrote {}", file.display()));
     }
     Ok(files)
 }
@@ -130,44 +135,45 @@ pub(super) fn write_new(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Returns the error for a new file that could not be written.
-pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
+pub(super) fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return Error::new(Exit::Invalid, format!("{} is already there", path.display()))
+        return CommandError::new(ExitStatus::Invalid, format!("{} is already there", path.display()))
             .help("nothing is overwritten: name another, or remove it");
     }
-    Error::new(Exit::ToolFailed, format!("cannot write {}: {error}", path.display()))
+    CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", path.display()))
 }
 
-fn tell(plan: &Plan, exported: &Exported, terminal: Terminal) {
-    if !exported.left_out.is_empty() {
-        terminal.say(format_args!("left out, as the service decides it: {}", exported.left_out.join(", ")));
+fn print_notes(plan: &Plan, exported: &Exported, terminal: Terminal) {
+    if !exported.omitted.is_empty() {
+        terminal.eprint(format_args!("left out, as the service decides it: {}", exported.omitted.join(", ")));
     }
     if plan.job.client_request_token.is_none() {
-        terminal.say("the plan has no client_request_token: the request has a random one, and another one each time");
+        terminal
+            .eprint("the plan has no client_request_token: the request has a random one, and another one each time");
     }
 }
 
 /// Prints the commands that send the requests. A request on standard output is expected to be saved to a file first.
-fn next(plan: &Plan, service: Service, files: &[PathBuf], terminal: Terminal) {
+fn print_next_commands(plan: &Plan, service: BatchService, files: &[PathBuf], terminal: Terminal) {
     let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let names = if names.is_empty() { vec![format!("FILE.{}", service.extension())] } else { names };
     for name in names {
-        let file = shell::word(&format!("file://{name}"));
+        let file = shell::quote(&format!("file://{name}"));
         let command = match service {
-            Service::Oss => {
+            BatchService::Oss => {
                 let endpoint = plan.store.endpoint.as_deref().unwrap_or_default();
                 let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
-                let endpoint = shell::word(host);
+                let endpoint = shell::quote(host);
                 format!(
                     "ossutil api invoke-operation --op-name create-job --method POST --parameters batchJob --body {file} \
                      --endpoint {endpoint}"
                 )
             }
-            Service::Aws => {
-                let region = plan.store.region.as_deref().map(|region| format!(" --region {}", shell::word(region)));
+            BatchService::Aws => {
+                let region = plan.store.region.as_deref().map(|region| format!(" --region {}", shell::quote(region)));
                 format!("aws s3control create-job --cli-input-json {file}{}", region.unwrap_or_default())
             }
         };
-        terminal.say(format_args!("next: {command}"));
+        terminal.eprint(format_args!("next: {command}"));
     }
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::export::{failed, write_new};
-use super::terminal::harmless;
-use super::{Error, Exit, Terminal, problems, shell};
-use crate::plan::interchange::{self, Given, MAX_REQUEST_BYTES};
+use super::export::{write_error, write_new};
+use super::terminal::escape_controls;
+use super::{CommandError, ExitStatus, Terminal, problems, shell};
+use crate::plan::interchange::{self, ImportOptions, MAX_REQUEST_BYTES};
 
 /// Make a plan of a job request of the cloud's own batch service.
 ///
@@ -27,7 +27,7 @@ all three flags. One in JSON needs --name; without the others its plan takes the
 environment, like any plan for aws.
 
 Exit code: 0 when there is a plan, which is valid then, 2 otherwise.")]
-pub(super) struct Import {
+pub(super) struct ImportArgs {
     /// The request; - is standard input
     file: PathBuf,
     /// What the plan is called; with the store it names the work
@@ -44,30 +44,31 @@ pub(super) struct Import {
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Import, terminal: Terminal) -> Result<Exit, Error> {
-    let name = harmless(&args.file.display().to_string());
-    let bytes = read(&args.file).map_err(|error| Error::new(Exit::Invalid, format!("cannot read {name}: {error}")))?;
-    let given = Given { name: args.name.clone(), endpoint: args.endpoint.clone(), region: args.region.clone() };
+pub(super) fn run(args: &ImportArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let name = escape_controls(&args.file.display().to_string());
+    let bytes = read_request(&args.file)
+        .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {name}: {error}")))?;
+    let given = ImportOptions { name: args.name.clone(), endpoint: args.endpoint.clone(), region: args.region.clone() };
     let (plan, found) = interchange::import(&name, &bytes, &given, Timestamp::now());
     problems::show(&found, terminal);
     let Some(plan) = plan else {
-        return Err(Error::new(Exit::Invalid, format!("{name} cannot become a plan"))
+        return Err(CommandError::new(ExitStatus::Invalid, format!("{name} cannot become a plan"))
             .help("each reason is shown above; nothing was written"));
     };
     let word = if let Some(path) = &args.out {
-        write_new(path, &plan).map_err(|error| failed(path, &error))?;
-        terminal.say(format_args!("wrote {}", path.display()));
-        shell::path(path)
+        write_new(path, &plan).map_err(|error| write_error(path, &error))?;
+        terminal.eprint(format_args!("wrote {}", path.display()));
+        shell::quote_path(path)
     } else {
         terminal.print(plan.trim_end())?;
         "PLAN".to_owned()
     };
-    terminal.say(format_args!("next: batchplan apply {word}     # shows what it will do, and asks"));
-    Ok(Exit::Done)
+    terminal.eprint(format_args!("next: batchplan apply {word}     # shows what it will do, and asks"));
+    Ok(ExitStatus::Success)
 }
 
 /// Reads at most one byte more than a request may have, so that a longer file is detected without reading all of it.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read_request(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = MAX_REQUEST_BYTES as u64 + 1;
     if path == Path::new("-") {

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Error, Exit, Terminal, shell};
+use super::{CommandError, ExitStatus, Terminal, shell};
 
 /// The text before and after the part that depends on the provider.
 const HEAD: &str = include_str!("init/head.toml");
@@ -18,7 +18,7 @@ const TAIL: &str = include_str!("init/tail.toml");
   batchplan init                          # plan.toml for the sandbox: needs no account
   batchplan init tag.toml --provider aws
   batchplan init - --provider oss         # to standard output")]
-pub(super) struct Init {
+pub(super) struct InitArgs {
     /// The file to write; - is standard output.
     #[arg(default_value = "plan.toml", value_name = "PATH")]
     path: PathBuf,
@@ -46,7 +46,7 @@ enum ProviderName {
 }
 
 impl ProviderName {
-    fn store(self) -> &'static str {
+    fn store_section(self) -> &'static str {
         match self {
             Self::Aws => include_str!("init/aws.toml"),
             Self::Oss => include_str!("init/oss.toml"),
@@ -56,16 +56,16 @@ impl ProviderName {
     }
 }
 
-pub(super) fn run(args: &Init, terminal: Terminal) -> Result<Exit, Error> {
-    let text = [HEAD, args.provider.store(), TAIL].concat();
+pub(super) fn run(args: &InitArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let text = [HEAD, args.provider.store_section(), TAIL].concat();
     if args.path == Path::new("-") {
         terminal.print(text.trim_end())?;
-        return Ok(Exit::Done);
+        return Ok(ExitStatus::Success);
     }
-    write(&args.path, &text, args.force).map_err(|error| failed(&args.path, &error))?;
-    let (path, word) = (args.path.display(), shell::path(&args.path));
-    terminal.say(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
-    Ok(Exit::Done)
+    write(&args.path, &text, args.force).map_err(|error| write_error(&args.path, &error))?;
+    let (path, word) = (args.path.display(), shell::quote_path(&args.path));
+    terminal.eprint(format_args!("wrote {path}\nnext: edit it, then run `batchplan validate {word}`"));
+    Ok(ExitStatus::Success)
 }
 
 /// Writes the file. Without `force` it must be new, which the file system enforces.
@@ -80,10 +80,10 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
     options.open(path)?.write_all(text.as_bytes())
 }
 
-fn failed(path: &Path, error: &io::Error) -> Error {
+fn write_error(path: &Path, error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return Error::new(Exit::Invalid, format!("{} is already there", path.display()))
+        return CommandError::new(ExitStatus::Invalid, format!("{} is already there", path.display()))
             .help("name another file, or overwrite it with --force");
     }
-    Error::new(Exit::ToolFailed, format!("cannot write {}: {error}", path.display()))
+    CommandError::new(ExitStatus::ToolFailed, format!("cannot write {}: {error}", path.display()))
 }

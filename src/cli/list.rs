@@ -6,16 +6,16 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
-use super::kept::Kept;
-use super::state::{Access, State};
-use super::terminal::{Terminal, cell};
-use super::{Error, Exit, when};
+use super::journal_handle::JournalHandle;
+use super::state_location::{JournalAccess, StateLocationArgs};
+use super::terminal::{Terminal, escape_line};
+use super::{CommandError, ExitStatus, timestamps};
 use crate::job::{JobId, JobStatus};
-use crate::jobs::{Presence, look, xml};
-use crate::journal::{JobRecord, Query};
+use crate::jobs::{JobPresence, find_presence, xml};
+use crate::journal::{JobQuery, JobRecord};
 
 /// The minimum number of characters of an id to show.
-const SHORTEST_ID: usize = 8;
+const MIN_ID_LENGTH: usize = 8;
 
 /// List jobs, newest first.
 #[derive(Debug, clap::Args)]
@@ -27,15 +27,15 @@ Examples:
 
 --json prints {\"jobs\": [...], \"next\": JOB or null}: with next, there are more behind that job.
 A job whose process is gone in the midst of its work is marked (interrupted).")]
-pub(super) struct List {
+pub(super) struct ListArgs {
     /// Only jobs of this status; several by commas, or given several times
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = parse_status)]
     status: Vec<JobStatus>,
     /// Only jobs created then or later: a day, an RFC 3339 instant, or an age such as 7d
-    #[arg(long, value_name = "WHEN", value_parser = when::instant)]
+    #[arg(long, value_name = "WHEN", value_parser = timestamps::parse_instant)]
     since: Option<Timestamp>,
     /// Only jobs created before then, given likewise
-    #[arg(long, value_name = "WHEN", value_parser = when::instant)]
+    #[arg(long, value_name = "WHEN", value_parser = timestamps::parse_instant)]
     until: Option<Timestamp>,
     /// At most so many jobs, up to 1000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -48,70 +48,76 @@ pub(super) struct List {
     json: bool,
     /// Print the jobs in another form
     #[arg(long, value_name = "FORM", conflicts_with = "json")]
-    format: Option<Form>,
+    format: Option<JobFormat>,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
 /// How else jobs can be printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Form {
+pub(super) enum JobFormat {
     /// As OSS Batch Operations does
     Xml,
 }
 
 /// One page of the list.
 #[derive(Default)]
-struct Page {
-    jobs: Vec<(JobRecord, Presence)>,
-    shorts: Vec<String>,
+struct JobListPage {
+    jobs: Vec<(JobRecord, JobPresence)>,
+    short_ids: Vec<String>,
     /// The last job of this page, if more jobs follow.
     next: Option<JobId>,
 }
 
-fn status(text: &str) -> Result<JobStatus, String> {
+fn parse_status(text: &str) -> Result<JobStatus, String> {
     let shown = |status: &JobStatus| !matches!(status, JobStatus::Cleaning | JobStatus::Cleaned);
-    text.trim().parse().ok().filter(shown).ok_or_else(|| crate::job::NotAStatus.to_string())
+    text.trim().parse().ok().filter(shown).ok_or_else(|| crate::job::ParseJobStatusError.to_string())
 }
 
-pub(super) fn run(args: &List, terminal: Terminal) -> Result<Exit, Error> {
-    let kept = args.state.existing(None, Access::Look, terminal)?;
+pub(super) fn run(args: &ListArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let kept = args.state.open_existing(None, JournalAccess::Read, terminal)?;
     let page = match &kept {
-        Some(kept) => page(args, kept)?,
-        None => Page::default(),
+        Some(kept) => load_page(args, kept)?,
+        None => JobListPage::default(),
     };
     if args.json {
         terminal.print(format_args!("{:#}", to_json(&page)))?;
-    } else if let Some(Form::Xml) = args.format {
+    } else if let Some(JobFormat::Xml) = args.format {
         let jobs: Vec<_> = page.jobs.into_iter().map(|(job, _)| job).collect();
         terminal.print(xml::list_jobs(&jobs, page.next.as_ref())?)?;
     } else if page.jobs.is_empty() {
-        terminal.say("no jobs");
+        terminal.eprint("no jobs");
     } else {
-        terminal.print(table(&page).trim_end())?;
+        terminal.print(format_table(&page).trim_end())?;
         if let Some(next) = &page.next {
-            terminal.say(format_args!("there are more: {}", next_page(args, next)));
+            terminal.eprint(format_args!("there are more: {}", next_page_command(args, next)));
         }
     }
-    Ok(Exit::Done)
+    Ok(ExitStatus::Success)
 }
 
-fn page(args: &List, journal: &Kept) -> Result<Page, Error> {
+fn load_page(args: &ListArgs, journal: &JournalHandle) -> Result<JobListPage, CommandError> {
     let after = args.after.as_ref().map(|id| journal.find(id)).transpose()?.map(|job| job.number);
     // Query one more than is shown, to know whether more jobs follow.
     let limit = args.limit + 1;
-    let query = Query { statuses: args.status.clone(), from: args.since, until: args.until, after, limit };
+    let query = JobQuery {
+        statuses: args.status.clone(),
+        created_from: args.since,
+        created_until: args.until,
+        older_than: after,
+        limit,
+    };
     let mut jobs = journal.list(query)?;
     let more = jobs.len() > args.limit as usize;
     jobs.truncate(args.limit as usize);
     let next = jobs.last().filter(|_| more).map(|job| job.id.clone());
-    let shorts = journal.short_ids(jobs.iter().map(|job| job.id.clone()).collect(), SHORTEST_ID)?;
-    let seen = |job| look(journal, job).map(|(job, presence)| (job, journal.seen(presence)));
+    let shorts = journal.short_ids(jobs.iter().map(|job| job.id.clone()).collect(), MIN_ID_LENGTH)?;
+    let seen = |job| find_presence(journal, job).map(|(job, presence)| (job, journal.adjust_presence(presence)));
     let jobs = jobs.into_iter().map(seen).collect::<Result<_, _>>()?;
-    Ok(Page { jobs, shorts, next })
+    Ok(JobListPage { jobs, short_ids: shorts, next })
 }
 
-fn to_json(page: &Page) -> Json {
+fn to_json(page: &JobListPage) -> Json {
     let jobs: Vec<_> = page
         .jobs
         .iter()
@@ -120,7 +126,7 @@ fn to_json(page: &Page) -> Json {
                 "job_id": job.id.as_str(),
                 "name": job.name,
                 "status": job.status,
-                "interrupted": *presence == Presence::Interrupted,
+                "interrupted": *presence == JobPresence::Interrupted,
                 "priority": job.priority,
                 "created": job.created,
                 "total": job.progress.total,
@@ -133,15 +139,15 @@ fn to_json(page: &Page) -> Json {
 }
 
 /// Formats the jobs as a table. Each column is as wide as its longest value.
-fn table(page: &Page) -> String {
+fn format_table(page: &JobListPage) -> String {
     let heads = ["ID", "STATUS", "CREATED", "NAME", "PRIORITY", "SUCCEEDED/FAILED/TOTAL"].map(str::to_owned);
-    let rows = page.jobs.iter().zip(&page.shorts).map(|((job, presence), short)| {
-        let interrupted = if *presence == Presence::Interrupted { " (interrupted)" } else { "" };
+    let rows = page.jobs.iter().zip(&page.short_ids).map(|((job, presence), short)| {
+        let interrupted = if *presence == JobPresence::Interrupted { " (interrupted)" } else { "" };
         [
             short.clone(),
             format!("{}{interrupted}", job.status),
-            when::shown(job.created),
-            cell(&job.name),
+            timestamps::format_instant(job.created),
+            escape_line(&job.name),
             job.priority.to_string(),
             format!("{}/{}/{}", job.progress.succeeded, job.progress.failed, job.progress.total),
         ]
@@ -162,7 +168,7 @@ fn table(page: &Page) -> String {
 }
 
 /// Returns the command for the next page. Ages become instants, so that all pages belong to the same list.
-fn next_page(args: &List, next: &JobId) -> String {
+fn next_page_command(args: &ListArgs, next: &JobId) -> String {
     let mut command = "batchplan list".to_owned();
     if !args.status.is_empty() {
         let statuses: Vec<_> = args.status.iter().map(|status| status.as_str()).collect();

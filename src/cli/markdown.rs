@@ -1,15 +1,15 @@
 //! Markdown as GitHub reads it. Names and values are untrusted text: they are formatted as code and cannot break out of
 //! it.
 
-use super::terminal::cell;
+use super::terminal::escape_line;
 
 /// The text that replaces what was left out.
-const LEFT_OUT: &str = "... and more than there is room for";
+const OMITTED: &str = "... and more than there is room for";
 
 /// Formats a text as code on one line, with as many backticks around it as needed. A bar is escaped, because it would
 /// end a table cell.
 pub(super) fn code(text: &str) -> String {
-    let text = cell(text).replace('|', "\\|");
+    let text = escape_line(text).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
     let pad = if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
@@ -18,12 +18,12 @@ pub(super) fn code(text: &str) -> String {
 
 /// Escapes a line of a fenced block, so that it cannot end the block: a line that starts with three backticks would.
 pub(super) fn block_line(text: &str) -> String {
-    let text = cell(text);
+    let text = escape_line(text);
     if text.trim_start().starts_with("```") { format!("  \\{}", text.trim_start()) } else { text }
 }
 
 /// A section that is folded away: its heading, and the lines of a fenced block.
-pub(super) struct Part {
+pub(super) struct FoldedBlock {
     /// The visible heading. It must not contain untrusted text.
     pub(super) heading: String,
     /// The language that the block is highlighted as, empty for plain text.
@@ -32,20 +32,20 @@ pub(super) struct Part {
     pub(super) lines: Vec<String>,
 }
 
-impl Part {
+impl FoldedBlock {
     /// Returns the section with as many lines as fit in `room` characters. Returns an empty string if there are no
     /// lines or there is too little room.
-    pub(super) fn folded(&self, room: usize) -> String {
+    pub(super) fn render(&self, room: usize) -> String {
         let Self { heading, language, lines } = self;
         let open = format!("\n<details><summary>{heading}</summary>\n\n```{language}\n");
         let close = "```\n\n</details>\n";
-        let overhead = open.chars().count() + close.len() + LEFT_OUT.len() + 1;
+        let overhead = open.chars().count() + close.len() + OMITTED.len() + 1;
         let Some(mut room) = room.checked_sub(overhead).filter(|_| !lines.is_empty()) else { return String::new() };
         let mut text = open;
         for line in lines {
             let taken = line.chars().count() + 1;
             if taken > room {
-                text.push_str(LEFT_OUT);
+                text.push_str(OMITTED);
                 text.push('\n');
                 break;
             }
@@ -58,48 +58,48 @@ impl Part {
     }
 }
 
-/// Cuts a text after as many whole lines as fit in `most`, as counted by `measure`. Closes the blocks and sections that
+/// Cuts a text after as many whole lines as fit in `most`, as counted by `update_rate`. Closes the blocks and sections that
 /// are open at the cut, and adds a line that says that something was left out.
-pub(super) fn fitted(text: &str, most: usize, measure: impl Fn(&str) -> usize) -> String {
+pub(super) fn truncate_markdown(text: &str, most: usize, measure: impl Fn(&str) -> usize) -> String {
     if measure(text) <= most {
         return text.to_owned();
     }
     let mut taken = 0;
-    let (mut end, mut best) = (0, Open::default());
-    let mut open = Open::default();
+    let (mut end, mut best) = (0, OpenElements::default());
+    let mut open = OpenElements::default();
     for line in text.split_inclusive('\n') {
         taken += measure(line);
-        open.read(line);
-        if taken + measure(&open.closing()) > most {
+        open.read_line(line);
+        if taken + measure(&open.closing_text()) > most {
             break;
         }
         end += line.len();
         best = open;
     }
-    format!("{}{}", &text[..end], best.closing())
+    format!("{}{}", &text[..end], best.closing_text())
 }
 
 /// The elements that are open at a position in a text.
 #[derive(Clone, Copy, Debug, Default)]
-struct Open {
-    block: bool,
-    folded: usize,
+struct OpenElements {
+    in_block: bool,
+    open_details: usize,
 }
 
-impl Open {
-    fn read(&mut self, line: &str) {
+impl OpenElements {
+    fn read_line(&mut self, line: &str) {
         if line.starts_with("```") {
-            self.block = !self.block;
-        } else if !self.block {
-            self.folded += usize::from(line.starts_with("<details>"));
-            self.folded = self.folded.saturating_sub(usize::from(line.starts_with("</details>")));
+            self.in_block = !self.in_block;
+        } else if !self.in_block {
+            self.open_details += usize::from(line.starts_with("<details>"));
+            self.open_details = self.open_details.saturating_sub(usize::from(line.starts_with("</details>")));
         }
     }
 
     /// Returns the text that closes all open elements and says that something was left out.
-    fn closing(self) -> String {
-        let block = if self.block { "```\n" } else { "" };
-        format!("{block}{}\n{LEFT_OUT}\n", "\n</details>\n".repeat(self.folded))
+    fn closing_text(self) -> String {
+        let block = if self.in_block { "```\n" } else { "" };
+        format!("{block}{}\n{OMITTED}\n", "\n</details>\n".repeat(self.open_details))
     }
 }
 
@@ -121,22 +121,22 @@ mod tests {
 
     #[test]
     fn a_block_ends_where_there_is_no_more_room() {
-        let part = Part { heading: "x".to_owned(), language: "diff", lines: vec!["y".repeat(50); 100] };
-        let text = part.folded(1000);
+        let part = FoldedBlock { heading: "x".to_owned(), language: "diff", lines: vec!["y".repeat(50); 100] };
+        let text = part.render(1000);
         assert!(text.len() <= 1000 && text.ends_with("```\n\n</details>\n"), "{}", text.len());
         assert!(text.contains("more than there is room for"));
-        assert_eq!(part.folded(10), "");
-        assert_eq!(Part { lines: Vec::new(), ..part }.folded(1000), "");
+        assert_eq!(part.render(10), "");
+        assert_eq!(FoldedBlock { lines: Vec::new(), ..part }.render(1000), "");
     }
 
     #[test]
     fn what_is_open_where_a_text_is_cut_is_closed() {
         let text =
             format!("head\n\n<details><summary>x</summary>\n\n```\n{}```\n\n</details>\n", "é é é\n".repeat(100));
-        let cut = fitted(&text, 300, str::len);
+        let cut = truncate_markdown(&text, 300, str::len);
         assert!(cut.len() <= 300, "{}", cut.len());
         assert!(cut.ends_with("é é é\n```\n\n</details>\n\n... and more than there is room for\n"), "{cut}");
-        assert_eq!(fitted("short", 5, str::len), "short");
+        assert_eq!(truncate_markdown("short", 5, str::len), "short");
     }
 
     /// Parses Markdown. Returns the names of its elements, and the text of each piece of inline code.
@@ -167,7 +167,7 @@ mod tests {
             let row = format!("| {} | {} | end |\n", code(&text), code(&other));
             let (elements, codes) = read(&format!("| a | b | c |\n|---|---|---|\n{row}"));
             prop_assert_eq!(elements, ["cell"; 6], "{}", row);
-            let expected = [&text, &other].map(|text| cell(text));
+            let expected = [&text, &other].map(|text| escape_line(text));
             // A reader strips spaces at both ends.
             let stripped = |text: &str| text.trim_matches(' ').to_owned();
             let codes: Vec<_> = codes.iter().map(|code| stripped(code)).collect();
@@ -178,7 +178,7 @@ mod tests {
         #[test]
         fn no_text_leaves_its_block(texts in proptest::collection::vec(TEXTS, 1..5)) {
             let lines = texts.iter().map(|text| block_line(text)).collect();
-            let folded = Part { heading: "x".to_owned(), language: "", lines }.folded(10_000);
+            let folded = FoldedBlock { heading: "x".to_owned(), language: "", lines }.render(10_000);
             let (elements, codes) = read(&folded);
             let blocks = elements.iter().filter(|element| *element == "block").count();
             prop_assert_eq!((blocks, codes.len()), (1, 0), "{}", folded);
@@ -194,11 +194,11 @@ mod tests {
         ) {
             let text = lines.join("\n") + "\n";
             for measure in [str::len as fn(&str) -> usize, |text: &str| text.encode_utf16().count()] {
-                let cut = fitted(&text, most, measure);
-                let mut open = Open::default();
-                cut.lines().for_each(|line| open.read(line));
+                let cut = truncate_markdown(&text, most, measure);
+                let mut open = OpenElements::default();
+                cut.lines().for_each(|line| open.read_line(line));
                 prop_assert!(measure(&cut) <= most, "{cut}");
-                prop_assert!(cut == text || (!open.block && open.folded == 0), "{cut}");
+                prop_assert!(cut == text || (!open.in_block && open.open_details == 0), "{cut}");
             }
         }
     }

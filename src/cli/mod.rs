@@ -1,30 +1,30 @@
 //! The command line interface, with one file per command. Nothing here is useful to a library user.
 
-mod after_job;
 mod apply;
 mod cancel;
-mod carry;
 mod check;
 mod completions;
 mod confirm;
-mod connected;
 mod create;
 mod delete;
 mod exit;
 mod export;
 mod github;
-mod given;
 mod import;
 mod init;
-mod kept;
+mod job_command;
+mod job_session;
+mod job_warnings;
+mod journal_handle;
 mod list;
+mod long_waits;
 mod markdown;
-mod next;
-mod notices;
-mod ordered;
+mod next_command;
+mod notifications;
 mod pause;
 mod plan;
 mod plan_file;
+mod plan_input;
 mod policy;
 mod priority;
 mod problems;
@@ -41,24 +41,24 @@ mod schema;
 mod shell;
 mod show;
 mod signals;
-mod state;
-mod state_of;
+mod state_command;
+mod state_location;
+mod store_connection;
 mod summary;
 mod terminal;
+mod timestamps;
 mod validate;
-mod waits;
-mod when;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::descriptors;
-use crate::diagnostics::drives_terminal;
+use crate::diagnostics::affects_terminal;
 use crate::journal::JournalError;
-pub use exit::Exit;
-use state::State;
-use terminal::{Terminal, barred, harmless};
+pub use exit::ExitStatus;
+use state_location::StateLocationArgs;
+use terminal::{Terminal, bar_lines, escape_controls};
 
 /// Declarative batch plans for object storage.
 #[derive(Debug, Parser)]
@@ -70,43 +70,43 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Init(init::Init),
-    Validate(validate::Validate),
+    Init(init::InitArgs),
+    Validate(validate::ValidateArgs),
     Plan(plan::PlanArgs),
-    Check(check::Check),
-    Apply(apply::Apply),
-    Create(create::Create),
-    Confirm(confirm::Confirm),
-    List(list::List),
-    Show(show::Show),
-    Run(run::Run),
-    Pause(pause::Pause),
-    Resume(resume::Resume),
-    Retry(retry::Retry),
-    Cancel(cancel::Cancel),
-    Priority(priority::Priority),
-    Delete(delete::Delete),
-    Publish(publish::Publish),
-    State(state_of::StateArgs),
-    Policy(policy::Policy),
-    Export(export::Export),
-    Import(import::Import),
-    Schedule(schedule::Schedule),
-    Schema(schema::Schema),
-    Completions(completions::Completions),
+    Check(check::CheckArgs),
+    Apply(apply::ApplyArgs),
+    Create(create::CreateArgs),
+    Confirm(confirm::ConfirmArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Run(run::RunArgs),
+    Pause(pause::PauseArgs),
+    Resume(resume::ResumeArgs),
+    Retry(retry::RetryArgs),
+    Cancel(cancel::CancelArgs),
+    Priority(priority::PriorityArgs),
+    Delete(delete::DeleteArgs),
+    Publish(publish::PublishArgs),
+    State(state_command::StateArgs),
+    Policy(policy::PolicyArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Schedule(schedule::ScheduleArgs),
+    Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
     Sandbox(sandbox::SandboxArgs),
 }
 
 /// Why a command failed, and what the user can do about it.
 #[derive(Debug)]
-struct Error {
-    exit: Exit,
+struct CommandError {
+    exit: ExitStatus,
     message: String,
     help: Option<String>,
 }
 
-impl Error {
-    fn new(exit: Exit, message: impl Into<String>) -> Self {
+impl CommandError {
+    fn new(exit: ExitStatus, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), help: None }
     }
 
@@ -116,16 +116,16 @@ impl Error {
     }
 }
 
-impl From<JournalError> for Error {
+impl From<JournalError> for CommandError {
     fn from(error: JournalError) -> Self {
-        Self { exit: Exit::of_journal(&error), message: error.to_string(), help: error.help() }
+        Self { exit: ExitStatus::of_journal_error(&error), message: error.to_string(), help: error.help() }
     }
 }
 
-impl From<std::io::Error> for Error {
+impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
-        let help = descriptors::are_used_up(&error).then(|| descriptors::HELP.to_owned());
-        Self { help, ..Self::new(Exit::ToolFailed, error.to_string()) }
+        let help = descriptors::is_exhausted(&error).then(|| descriptors::HELP.to_owned());
+        Self { help, ..Self::new(ExitStatus::ToolFailed, error.to_string()) }
     }
 }
 
@@ -133,58 +133,61 @@ impl From<std::io::Error> for Error {
 #[must_use]
 pub fn main() -> ExitCode {
     descriptors::raise_limit();
-    let terminal = Terminal::of_process();
-    waits::announce(terminal);
+    let terminal = Terminal::from_process();
+    long_waits::announce(terminal);
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
         Ok((matches, cli))
     });
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
-        // The message quotes the arguments, which may come from an untrusted source. `say` escapes what would drive a
+        // The message quotes the arguments, which may come from an untrusted source. `eprint` escapes what would drive a
         // terminal or a workflow runner.
-        Err(error) if error.use_stderr() && (github::is_here() || !is_plain(&error)) => {
-            terminal.say(harmless(error.render().to_string().trim_end()));
-            return Exit::Invalid.into();
+        Err(error) if error.use_stderr() && (github::is_github_actions() || !is_plain(&error)) => {
+            terminal.eprint(escape_controls(error.render().to_string().trim_end()));
+            return ExitStatus::Invalid.into();
         }
         Err(error) => error.exit(),
     };
-    let ready = enough_descriptors().and_then(|()| signals::outlive_full_files().map_err(Error::from));
+    let ready = check_descriptors().and_then(|()| signals::survive_file_size_signal().map_err(CommandError::from));
     let exit = match ready.and_then(|()| dispatch(cli.command, terminal)) {
         Ok(exit) => exit,
         Err(error) => {
-            terminal.say(format_args!("error: {}", barred(&error.message)));
+            terminal.eprint(format_args!("error: {}", bar_lines(&error.message)));
             if let Some(help) = &error.help {
-                terminal.say(format_args!("  help: {}", State::named_in(help, &State::flag_of(&matches))));
+                terminal.eprint(format_args!(
+                    "  help: {}",
+                    StateLocationArgs::add_flag_to_commands(help, &StateLocationArgs::flag_from_matches(&matches))
+                ));
             }
             error.exit
         }
     };
     // Best effort: undelivered notifications never change the exit code.
-    notices::settle(terminal);
+    notifications::deliver_pending(terminal);
     exit.into()
 }
 
 /// Returns whether an error's text, rendered without colours, contains nothing that drives a terminal.
 fn is_plain(error: &clap::Error) -> bool {
-    !error.render().to_string().contains(|c| drives_terminal(c) && !matches!(c, '\n' | '\t'))
+    !error.render().to_string().contains(|c| affects_terminal(c) && !matches!(c, '\n' | '\t'))
 }
 
 /// Returns an error if too few file descriptors are left to open even a clock and a journal.
-fn enough_descriptors() -> Result<(), Error> {
-    const LEAST: u64 = 12;
-    match descriptors::left().zip(descriptors::limit()) {
-        Some((left, limit)) if left < LEAST => {
+fn check_descriptors() -> Result<(), CommandError> {
+    const MIN_DESCRIPTORS: u64 = 12;
+    match descriptors::available().zip(descriptors::limit()) {
+        Some((left, limit)) if left < MIN_DESCRIPTORS => {
             let what = format!(
-                "this process may have {limit} files and connections open, which leaves {left}: it needs at least {LEAST}"
+                "this process may have {limit} files and connections open, which leaves {left}: it needs at least {MIN_DESCRIPTORS}"
             );
-            Err(Error::new(Exit::ToolFailed, what).help(descriptors::HELP))
+            Err(CommandError::new(ExitStatus::ToolFailed, what).help(descriptors::HELP))
         }
         _ => Ok(()),
     }
 }
 
-fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
+fn dispatch(command: Command, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     match command {
         Command::Init(args) => init::run(&args, terminal),
         Command::Validate(args) => validate::run(&args, terminal),
@@ -198,7 +201,7 @@ fn dispatch(command: Command, terminal: Terminal) -> Result<Exit, Error> {
         Command::Pause(args) => pause::run(&args, terminal),
         Command::Cancel(args) => cancel::run(&args, terminal),
         Command::Priority(args) => priority::run(&args, terminal),
-        Command::State(args) => state_of::run(&args, terminal),
+        Command::State(args) => state_command::run(&args, terminal),
         Command::Policy(args) => policy::run(&args, terminal),
         Command::Export(args) => export::run(&args, terminal),
         Command::Import(args) => import::run(&args, terminal),

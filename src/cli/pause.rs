@@ -1,12 +1,12 @@
 //! `batchplan pause`: pauses a job, so that it can be resumed later.
 
-use super::kept::Kept;
-use super::ordered::Order;
-use super::state::Access;
+use super::job_command::JobCommandArgs;
+use super::journal_handle::JournalHandle;
+use super::state_location::JournalAccess;
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{CommandError, ExitStatus};
 use crate::job::JobStatus;
-use crate::jobs::{self, Ordered};
+use crate::jobs::{self, CommandOutcome};
 use crate::journal::JobRecord;
 
 /// Pause a job that works or waits for its turn.
@@ -20,34 +20,39 @@ Example:
 
 Exit codes: 0 paused, or asked to and still finishing what is in flight; 2 no such job;
 6 there is nothing to pause.")]
-pub(super) struct Pause {
+pub(super) struct PauseArgs {
     #[command(flatten)]
-    order: Order,
+    order: JobCommandArgs,
 }
 
-pub(super) fn run(args: &Pause, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &PauseArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let order = &args.order;
-    let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
+    let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
     let ended = pause(order, &kept, &job, terminal);
     kept.close(ended)
 }
 
-fn pause(order: &Order, kept: &Kept, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
+fn pause(
+    order: &JobCommandArgs,
+    kept: &JournalHandle,
+    job: &JobRecord,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(jobs::pause(kept, &job.id))? {
-        Ordered::Done(job) | Ordered::Yours(job, _) => {
+        CommandOutcome::Done(job) | CommandOutcome::MustFinish(job, _) => {
             let paused = job.status == JobStatus::Paused;
-            order.answer(terminal, kept, job)?;
+            order.print_status(terminal, kept, job)?;
             if paused {
-                return Ok(Exit::Done);
+                return Ok(ExitStatus::Success);
             }
-            terminal.say("it came to its end before it could be paused");
-            Ok(Exit::Refused)
+            terminal.eprint("it came to its end before it could be paused");
+            Ok(ExitStatus::Refused)
         }
-        Ordered::Underway(job) => {
-            terminal.say("it was asked to pause, and what is in flight is still being finished");
-            order.answer(terminal, kept, job)?;
-            Ok(Exit::Done)
+        CommandOutcome::InProgress(job) => {
+            terminal.eprint("it was asked to pause, and what is in flight is still being finished");
+            order.print_status(terminal, kept, job)?;
+            Ok(ExitStatus::Success)
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `batchplan plan`: shows what a plan would change and cost before it is applied.
 
-mod earlier;
-mod foresight;
+mod estimate_summary;
 mod json;
 mod markdown;
 mod numbers;
+mod previous_job;
 mod text;
 
 use std::io;
@@ -14,28 +14,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
-use super::connected::connected;
 use super::github;
-use super::given;
-use super::plan_file::{self, PlanFile};
+use super::plan_file::{self, LoadedPlan};
+use super::plan_input;
 use super::progress::ProgressView;
-use super::recurring::{self, Ahead, is_of_changes};
-use super::state::State;
-use super::summary::near;
+use super::recurring::{self, PlanToPreview, lists_inventory_changes};
+use super::state_location::StateLocationArgs;
+use super::store_connection::connect_store;
+use super::summary::relative_path;
 use super::terminal::Terminal;
-use super::{Error, Exit, problems, shell, signals};
-use crate::diff::Prospect;
-use crate::estimate::{BookError, Estimate, Hours, Rates, estimate, exceeds, hours, rates_for};
+use super::{CommandError, ExitStatus, problems, shell, signals};
+use crate::diff::Prediction;
+use crate::estimate::{
+    CostEstimate, PriceBookError, RunTimeEstimate, StorePrices, check_cost_limit, estimate, estimate_run_time,
+    select_prices,
+};
 use crate::job::Progress;
 use crate::jobs::{
-    Closeness, Onlooker, Preview, PreviewError, Previewer, SAMPLE, SavedCounts, SavedPlan, distrusted, pledge,
-    random_key,
+    Preview, PreviewError, PreviewObserver, PreviewOptions, Previewer, SAMPLE_SIZE, SavedCounts, SavedPlan,
+    manifest_fingerprint, random_key, untrusted_error,
 };
-use crate::manifest::{ManifestError, Prepared};
+use crate::manifest::{FreezeProgress, ManifestError};
 use crate::plan::Plan;
-use crate::store::ReadOnly;
-use earlier::Earlier;
-pub(super) use foresight::Foresight;
+use crate::store::ReadOnlyStore;
+pub(super) use estimate_summary::EstimateSummary;
+use previous_job::PreviousJobDiff;
 
 /// Show what a plan would do, object by object, and what it would cost. Nothing is changed.
 ///
@@ -77,7 +80,7 @@ pub(super) struct PlanArgs {
     /// The plan file
     plan: PathBuf,
     /// How many objects to look at
-    #[arg(long, value_name = "N", default_value_t = SAMPLE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = SAMPLE_SIZE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     sample: u32,
     /// Which random sample: the same seed takes the same objects of the same manifest
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -99,185 +102,188 @@ pub(super) struct PlanArgs {
     json: bool,
     /// Print it in another form
     #[arg(long, value_name = "FORM", conflicts_with = "all")]
-    format: Option<Form>,
+    format: Option<PlanFormat>,
     /// Exit with 10 where there is anything to do
     #[arg(long)]
     detailed_exitcode: bool,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum PlanFormat {
     /// For a pull request: a summary and a folded diff, within 60,000 characters
     Markdown,
 }
 
 /// Everything that is shown of a plan.
-struct View<'a> {
+struct PreviewView<'a> {
     plan: &'a Plan,
     file: String,
     preview: &'a Preview,
-    estimate: &'a Estimate,
-    hours: &'a Hours,
-    earlier: Option<&'a Earlier>,
+    estimate: &'a CostEstimate,
+    duration: &'a RunTimeEstimate,
+    previous: Option<&'a PreviousJobDiff>,
     /// Whether to use colours.
     colour: bool,
     /// The command to suggest.
-    next: String,
+    next_command: String,
     /// The file that the plan was saved to, if it was.
-    saved: Option<String>,
+    saved_to: Option<String>,
 }
 
-pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &PlanArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let file = plan_file::require(&args.plan, terminal)?;
     if let Some(out) = &args.out {
         refuse_to_overwrite(out)?;
     }
-    let ahead = recurring::ahead(&file.plan, &args.state, terminal)?;
+    let ahead = recurring::plan_to_preview(&file.plan, &args.state, terminal)?;
     let plan = match &ahead {
-        Ahead::AsItIs => &file.plan,
-        Ahead::Work(plan) => &**plan,
-        Ahead::Nothing(nothing) => {
-            let (name, path) = (file.plan.name.clone(), near(&args.plan).display().to_string());
-            return nothing.tell_as_plan((&name, &path), args.json, terminal);
+        PlanToPreview::Unchanged => &file.plan,
+        PlanToPreview::Resolved(plan) => &**plan,
+        PlanToPreview::NothingNew(nothing) => {
+            let (name, path) = (file.plan.name.clone(), relative_path(&args.plan).display().to_string());
+            return nothing.report_for_plan((&name, &path), args.json, terminal);
         }
     };
-    let rates = rates(plan, args.prices.as_deref(), terminal)?;
+    let rates = load_rates(plan, args.prices.as_deref(), terminal)?;
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
     let view = Mutex::new(ProgressView::counting(terminal));
-    let mut onlooker = Looking { terminal, args, view, looked: 0, stop: stop.clone() };
-    let last = if is_of_changes(&plan.manifest) { None } else { earlier::find(plan, &args.state, terminal)? };
+    let mut onlooker = PlanProgressView { terminal, args, view, objects_read: 0, stop: stop.clone() };
+    let last =
+        if lists_inventory_changes(&plan.manifest) { None } else { previous_job::find(plan, &args.state, terminal)? };
     let preview = runtime.block_on(async {
-        let connection = connected(&plan.store).await?;
+        let connection = connect_store(&plan.store).await?;
         signals::listen(terminal, stop.clone())?;
         let digest = args.out.as_ref().map(|_| random_key());
-        let closeness = Closeness { sample: args.sample, seed: args.seed, full: args.full || args.all, digest };
-        let store = Arc::new(ReadOnly::new(Arc::clone(connection.store())));
-        let previewer = Previewer { plan, store, folder: scratch.path(), closeness, stop: &stop };
+        let closeness =
+            PreviewOptions { sample: args.sample, seed: args.seed, full: args.full || args.all, digest_key: digest };
+        let store = Arc::new(ReadOnlyStore::new(Arc::clone(connection.store())));
+        let previewer = Previewer { plan, store, folder: scratch.path(), options: closeness, stop: &stop };
         let preview = previewer.preview(&mut onlooker).await;
         onlooker.clear();
         let preview = preview?;
         let earlier = match last {
-            Some(last) => last.against(&file.bytes, &preview.frozen, scratch.path(), &stop).await,
+            Some(last) => last.compare_with(&file.bytes, &preview.frozen, scratch.path(), &stop).await,
             None => None,
         };
-        if stop.is_cancelled() { Err(Error::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
+        if stop.is_cancelled() { Err(CommandError::from(PreviewError::Stopped)) } else { Ok((preview, earlier)) }
     });
     // A thread that is blocked on a read that never returns must not keep the process alive.
     runtime.shutdown_background();
-    if terminal.reader_has_left() && args.out.is_none() {
-        return Ok(Exit::Done);
+    if terminal.is_stdout_closed() && args.out.is_none() {
+        return Ok(ExitStatus::Success);
     }
     let (preview, earlier) = preview?;
-    let estimate = estimate(&preview.work, &rates);
-    let hours = hours(&preview.work, &plan.limits, &rates);
-    let refusal = plan.limits.max_cost.and_then(|max| exceeds(&estimate, &max).refusal().cloned());
+    let estimate = estimate(&preview.workload, &rates);
+    let hours = estimate_run_time(&preview.workload, &plan.limits, &rates);
+    let refusal = plan.limits.max_cost.and_then(|max| check_cost_limit(&estimate, &max).error().cloned());
     let out = args.out.as_ref().filter(|_| refusal.is_none() && preview.refusal.is_none());
-    let view = View {
+    let view = PreviewView {
         plan,
-        file: near(&args.plan).display().to_string(),
+        file: relative_path(&args.plan).display().to_string(),
         preview: &preview,
         estimate: &estimate,
-        hours: &hours,
-        earlier: earlier.as_ref(),
+        duration: &hours,
+        previous: earlier.as_ref(),
         colour: terminal.colours_data(),
-        next: format!("batchplan apply {}{}", shell::path(out.unwrap_or(&args.plan)), args.state.flag()),
-        saved: out.map(|out| out.display().to_string()),
+        next_command: format!("batchplan apply {}{}", shell::quote_path(out.unwrap_or(&args.plan)), args.state.flag()),
+        saved_to: out.map(|out| out.display().to_string()),
     };
     if let Some(out) = out {
         save(args, &file, &view, out)?;
     }
     let printed = if args.json {
-        json::of(&view).to_string()
-    } else if args.format == Some(Form::Markdown) {
-        markdown::of(&view)
+        json::render(&view).to_string()
+    } else if args.format == Some(PlanFormat::Markdown) {
+        markdown::render(&view)
     } else {
-        text::of(&view)
+        text::render(&view)
     };
     terminal.print(printed.trim_end_matches('\n'))?;
     let told = (plan.name.as_str(), args.plan.to_string_lossy());
-    github::tell_plan((told.0, &told.1), &outputs(&view), || markdown::of(&view), terminal);
+    github::report_plan((told.0, &told.1), &step_outputs(&view), || markdown::render(&view), terminal);
     if let Some(refusal) = &preview.refusal {
-        return Err(distrusted(plan, refusal).into());
+        return Err(untrusted_error(plan, refusal).into());
     }
     if let Some(refusal) = refusal {
-        return Err(Error::new(Exit::Refused, refusal.to_string()).help(refusal.help()));
+        return Err(CommandError::new(ExitStatus::Refused, refusal.to_string()).help(refusal.help()));
     }
     // If nothing in a sample changes, objects outside it still may.
     let nothing = numbers::is_exact(&view) && !preview.tally.has_changes();
-    Ok(if args.detailed_exitcode && !nothing { Exit::Changes } else { Exit::Done })
+    Ok(if args.detailed_exitcode && !nothing { ExitStatus::Changes } else { ExitStatus::Success })
 }
 
 /// Returns the step outputs for later steps of a workflow.
-fn outputs(view: &View<'_>) -> Vec<(&'static str, String)> {
-    let changes = numbers::of_all(view, view.preview.tally.changes).likely;
-    let cost = if view.estimate.total.is_whole() { view.estimate.total.known } else { None };
+fn step_outputs(view: &PreviewView<'_>) -> Vec<(&'static str, String)> {
+    let changes = numbers::extrapolate(view, view.preview.tally.changes).likely;
+    let cost = if view.estimate.total.is_complete() { view.estimate.total.known } else { None };
     vec![
         ("total", view.preview.frozen.rows().to_string()),
         ("changes", changes.to_string()),
         ("estimated-cost", cost.map_or_else(String::new, |cost| cost.to_string())),
-        ("saved-plan", view.saved.clone().unwrap_or_default()),
+        ("saved-plan", view.saved_to.clone().unwrap_or_default()),
     ]
 }
 
 /// Returns an error if `--out` names an existing file that is not a saved plan.
-fn refuse_to_overwrite(out: &Path) -> Result<(), Error> {
-    if !out.exists() || given::is_saved(out) {
+fn refuse_to_overwrite(out: &Path) -> Result<(), CommandError> {
+    if !out.exists() || plan_input::is_saved_plan(out) {
         return Ok(());
     }
-    Err(Error::new(Exit::Refused, format!("{} is there already, and is no saved plan", out.display()))
+    Err(CommandError::new(ExitStatus::Refused, format!("{} is there already, and is no saved plan", out.display()))
         .help("--out takes a new file's name, or that of a saved plan"))
 }
 
 /// Saves the plan together with the fingerprint of its manifest.
-fn save(args: &PlanArgs, file: &PlanFile, view: &View<'_>, out: &Path) -> Result<(), Error> {
-    let Preview { frozen, digest: Some(digest), closeness: Closeness { digest: Some(key), .. }, .. } = view.preview
+fn save(args: &PlanArgs, file: &LoadedPlan, view: &PreviewView<'_>, out: &Path) -> Result<(), CommandError> {
+    let Preview { frozen, digest: Some(digest), options: PreviewOptions { digest_key: Some(key), .. }, .. } =
+        view.preview
     else {
-        return Err(Error::new(Exit::ToolFailed, "there is no digest to save the plan with"));
+        return Err(CommandError::new(ExitStatus::ToolFailed, "there is no digest to save the plan with"));
     };
-    let likely = |found| numbers::of_all(view, found).likely;
+    let likely = |found| numbers::extrapolate(view, found).likely;
     let tally = &view.preview.tally;
     let saved = SavedPlan {
         plan_file: std::path::absolute(&args.plan)?,
         // An accepted plan is UTF-8.
         plan: String::from_utf8_lossy(&file.bytes).into_owned(),
         hash: view.plan.hash(),
-        pledge: pledge(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
+        pledge: manifest_fingerprint(frozen, *key, digest, file.read_at).map_err(io::Error::from)?,
         counts: SavedCounts {
             exact: numbers::is_exact(view),
             change: likely(tally.changes),
-            unchanged: likely(tally.stays),
+            unchanged: likely(tally.unchanged),
             fail: likely(tally.fails),
-            unknown: likely(tally.open),
+            unknown: likely(tally.unknown),
         },
     };
     Ok(saved.write(out)?)
 }
 
 /// Returns the prices that apply to the plan.
-pub(super) fn rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<Rates, Error> {
-    rates_for(plan, prices).map_err(|error| {
-        if let BookError::Invalid(problems) = &error {
+pub(super) fn load_rates(plan: &Plan, prices: Option<&Path>, terminal: Terminal) -> Result<StorePrices, CommandError> {
+    select_prices(plan, prices).map_err(|error| {
+        if let PriceBookError::Invalid(problems) = &error {
             problems::show(problems, terminal);
         }
-        Error::new(Exit::Invalid, error.to_string()).help(error.help())
+        CommandError::new(ExitStatus::Invalid, error.to_string()).help(error.help())
     })
 }
 
 /// Shows the progress of the preview and, with `--all`, every object.
-struct Looking<'a> {
+struct PlanProgressView<'a> {
     terminal: Terminal,
     args: &'a PlanArgs,
     view: Mutex<ProgressView>,
-    looked: u64,
+    objects_read: u64,
     /// Cancelled to end the preview when its output is no longer read.
     stop: CancellationToken,
 }
 
-impl Looking<'_> {
+impl PlanProgressView<'_> {
     fn view(&self) -> std::sync::MutexGuard<'_, ProgressView> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -287,18 +293,18 @@ impl Looking<'_> {
     }
 }
 
-impl Onlooker for Looking<'_> {
-    fn prepares(&self, prepared: Prepared) {
-        self.view().found(prepared.taken);
+impl PreviewObserver for PlanProgressView<'_> {
+    fn on_rows_read(&self, prepared: FreezeProgress) {
+        self.view().set_found(prepared.rows_included);
     }
 
-    fn looked(&mut self, prospect: &Prospect, of: u64) -> io::Result<()> {
-        if self.looked == 0 {
+    fn on_object_read(&mut self, prospect: &Prediction, of: u64) -> io::Result<()> {
+        if self.objects_read == 0 {
             self.clear();
-            *self.view() = ProgressView::looking(self.terminal, of);
+            *self.view() = ProgressView::previewing(self.terminal, of);
         }
-        self.looked += 1;
-        self.view().settled(Progress { total: of, succeeded: self.looked, failed: 0 });
+        self.objects_read += 1;
+        self.view().set_progress(Progress { total: of, succeeded: self.objects_read, failed: 0 });
         if !self.args.all {
             return Ok(());
         }
@@ -307,21 +313,23 @@ impl Onlooker for Looking<'_> {
         } else {
             text::object(prospect, self.terminal.colours_data())
         };
-        self.terminal.print_piece(&shown)?;
+        self.terminal.print_text(&shown)?;
         // With `--out`, the preview continues, because the plan must still be saved.
-        if self.terminal.reader_has_left() && self.args.out.is_none() {
+        if self.terminal.is_stdout_closed() && self.args.out.is_none() {
             self.stop.cancel();
         }
         Ok(())
     }
 }
 
-impl From<PreviewError> for Error {
+impl From<PreviewError> for CommandError {
     fn from(error: PreviewError) -> Self {
         let exit = match &error {
-            PreviewError::Manifest(ManifestError::TooMany { .. }) => Exit::Refused,
-            PreviewError::Stopped => Exit::Interrupted,
-            PreviewError::Manifest(_) | PreviewError::Refused(_) | PreviewError::Io(_) => Exit::ToolFailed,
+            PreviewError::Manifest(ManifestError::TooManyObjects { .. }) => ExitStatus::Refused,
+            PreviewError::Stopped => ExitStatus::Interrupted,
+            PreviewError::Manifest(_) | PreviewError::CredentialsRejected(_) | PreviewError::Io(_) => {
+                ExitStatus::ToolFailed
+            }
         };
         Self { exit, message: error.to_string(), help: error.help() }
     }

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::terminal::harmless;
-use super::{Error, Exit, Terminal, github, problems};
-use crate::diagnostics::{Problem, Problems};
+use super::terminal::escape_controls;
+use super::{CommandError, ExitStatus, Terminal, github, problems};
+use crate::diagnostics::{FileProblem, FileProblems};
 use crate::jobs::SavedPlan;
 use crate::plan::{self, MAX_PLAN_BYTES, Plan};
 
 /// A valid plan, and the bytes it was read from.
-pub(super) struct PlanFile {
+pub(super) struct LoadedPlan {
     pub(super) plan: Plan,
     /// The contents of the file.
     pub(super) bytes: Vec<u8>,
@@ -22,34 +22,35 @@ pub(super) struct PlanFile {
 }
 
 /// Reads and checks a plan file. A file that cannot be read is a problem like any other.
-pub(super) fn load(path: &Path) -> (Option<PlanFile>, Problems) {
+pub(super) fn load(path: &Path) -> (Option<LoadedPlan>, FileProblems) {
     load_in(path, path.parent().unwrap_or(Path::new("")))
 }
 
 /// Like [`load`], with relative paths in the plan resolved against `folder`.
-fn load_in(path: &Path, folder: &Path) -> (Option<PlanFile>, Problems) {
+fn load_in(path: &Path, folder: &Path) -> (Option<LoadedPlan>, FileProblems) {
     check(path, folder, read_up_to(path, MAX_PLAN_BYTES as u64))
 }
 
 /// Checks the contents of a plan file.
-fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<PlanFile>, Problems) {
-    let name = harmless(&path.display().to_string());
+fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<LoadedPlan>, FileProblems) {
+    let name = escape_controls(&path.display().to_string());
     match bytes {
-        Ok(bytes) if SavedPlan::is_one(&bytes) => {
-            let mut problems = Problems::new(&name, "");
+        Ok(bytes) if SavedPlan::is_saved_plan(&bytes) => {
+            let mut problems = FileProblems::new(&name, "");
             let what = format!("{name} is a saved plan, and a plan file is wanted here");
-            problems.push(Problem::new(what).help("`batchplan apply` takes saved plans; its plan file is named in it"));
+            problems
+                .push(FileProblem::new(what).help("`batchplan apply` takes saved plans; its plan file is named in it"));
             (None, problems)
         }
         Ok(bytes) => {
             let read_at = Timestamp::now();
             let (plan, problems) = plan::read_bytes(&name, &bytes, folder, read_at);
-            (plan.map(|plan| PlanFile { plan, bytes, read_at }), problems)
+            (plan.map(|plan| LoadedPlan { plan, bytes, read_at }), problems)
         }
         Err(error) => {
-            let mut problems = Problems::new(&name, "");
+            let mut problems = FileProblems::new(&name, "");
             problems.push(
-                Problem::new(format!("cannot read {name}: {error}"))
+                FileProblem::new(format!("cannot read {name}: {error}"))
                     .help("`batchplan init` writes a plan to start from"),
             );
             (None, problems)
@@ -61,35 +62,39 @@ fn check(path: &Path, folder: &Path, bytes: io::Result<Vec<u8>>) -> (Option<Plan
 ///
 /// # Errors
 /// Returns an error if there is no valid plan.
-pub(super) fn require(path: &Path, terminal: Terminal) -> Result<PlanFile, Error> {
+pub(super) fn require(path: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
     require_in(path, path.parent().unwrap_or(Path::new("")), terminal)
 }
 
-/// Like [`require`], with relative paths in the plan resolved against `folder`.
+/// Like [`require_ready`], with relative paths in the plan resolved against `folder`.
 ///
 /// # Errors
 /// Returns an error if there is no valid plan.
-pub(super) fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Result<PlanFile, Error> {
-    required(path, load_in(path, folder), terminal)
+pub(super) fn require_in(path: &Path, folder: &Path, terminal: Terminal) -> Result<LoadedPlan, CommandError> {
+    report_and_require(path, load_in(path, folder), terminal)
 }
 
-/// Like [`require`], for a file that was already read.
+/// Like [`require_ready`], for a file that was already read.
 ///
 /// # Errors
 /// Returns an error if there is no valid plan.
-pub(super) fn require_bytes(path: &Path, bytes: io::Result<Vec<u8>>, terminal: Terminal) -> Result<PlanFile, Error> {
-    required(path, check(path, path.parent().unwrap_or(Path::new("")), bytes), terminal)
-}
-
-fn required(
+pub(super) fn require_bytes(
     path: &Path,
-    (plan, problems): (Option<PlanFile>, Problems),
+    bytes: io::Result<Vec<u8>>,
     terminal: Terminal,
-) -> Result<PlanFile, Error> {
+) -> Result<LoadedPlan, CommandError> {
+    report_and_require(path, check(path, path.parent().unwrap_or(Path::new("")), bytes), terminal)
+}
+
+fn report_and_require(
+    path: &Path,
+    (plan, problems): (Option<LoadedPlan>, FileProblems),
+    terminal: Terminal,
+) -> Result<LoadedPlan, CommandError> {
     problems::show(&problems, terminal);
     github::annotate([&problems], terminal);
     plan.ok_or_else(|| {
-        Error::new(Exit::Invalid, format!("{} is not a valid plan", path.display()))
+        CommandError::new(ExitStatus::Invalid, format!("{} is not a valid plan", path.display()))
             .help("every mistake is shown above; nothing was sent anywhere")
     })
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::{Error, Exit, Terminal, plan_file};
-use crate::object::Bucket;
-use crate::plan::policy::{self, Language};
+use super::{CommandError, ExitStatus, Terminal, plan_file};
+use crate::object::BucketName;
+use crate::plan::policy::{self, PolicyLanguage};
 
 /// Print the least permissions that a plan needs, as a policy document.
 ///
@@ -19,12 +19,12 @@ Examples:
   batchplan policy plan.toml --for iam --bucket documents  a CSV, inventory or report names the buckets: say which
   batchplan policy plan.toml --trust                       who may take on the role: the managed service
   batchplan policy plan.toml --trust --principal acs:ram::123456789012:root")]
-pub(super) struct Policy {
+pub(super) struct PolicyArgs {
     /// The plan file
     plan: PathBuf,
     /// Whose policies: RAM's for `oss`, IAM's for any other provider, unless given
     #[arg(long = "for", value_enum, value_name = "LANGUAGE")]
-    language: Option<For>,
+    language: Option<PolicyLanguageArg>,
     /// A bucket that the manifest names; may be given several times
     #[arg(long = "bucket", value_name = "NAME")]
     buckets: Vec<String>,
@@ -37,37 +37,38 @@ pub(super) struct Policy {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum For {
+enum PolicyLanguageArg {
     /// Alibaba Cloud
     Ram,
     /// AWS
     Iam,
 }
 
-pub(super) fn run(args: &Policy, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &PolicyArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let plan = plan_file::require(&args.plan, terminal)?.plan;
     let language = match args.language {
-        Some(For::Ram) => Language::Ram,
-        Some(For::Iam) => Language::Iam,
-        None => Language::of(plan.store.provider),
+        Some(PolicyLanguageArg::Ram) => PolicyLanguage::Ram,
+        Some(PolicyLanguageArg::Iam) => PolicyLanguage::Iam,
+        None => PolicyLanguage::of(plan.store.provider),
     };
     let document = if args.trust {
-        policy::trust(language, args.principal.as_deref())
+        policy::trust_policy(language, args.principal.as_deref())
     } else {
-        let buckets = args.buckets.iter().map(|name| bucket(name)).collect::<Result<Vec<_>, _>>()?;
-        policy::permissions(&plan, language, &buckets).map_err(|unknown| {
-            Error::new(Exit::Invalid, unknown.to_string()).help("name each of them with --bucket NAME")
+        let buckets = args.buckets.iter().map(|name| parse_bucket(name)).collect::<Result<Vec<_>, _>>()?;
+        policy::permission_policy(&plan, language, &buckets).map_err(|unknown| {
+            CommandError::new(ExitStatus::Invalid, unknown.to_string()).help("name each of them with --bucket NAME")
         })?
     };
     terminal.print(format_args!("{document:#}"))?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Success)
 }
 
 /// Parses a bucket's name. Anything else might match more than one bucket, or lead elsewhere.
-pub(super) fn bucket(name: &str) -> Result<Bucket, Error> {
+pub(super) fn parse_bucket(name: &str) -> Result<BucketName, CommandError> {
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     if is_name {
-        return Ok(Bucket::new(name));
+        return Ok(BucketName::new(name));
     }
-    Err(Error::new(Exit::Invalid, format!("`{name}` is no bucket's name")).help("letters, digits, dots and dashes"))
+    Err(CommandError::new(ExitStatus::Invalid, format!("`{name}` is no bucket's name"))
+        .help("letters, digits, dots and dashes"))
 }

@@ -1,10 +1,10 @@
 //! `batchplan priority`: sets a job's priority.
 
-use super::kept::Kept;
-use super::ordered::Order;
-use super::state::Access;
+use super::job_command::JobCommandArgs;
+use super::journal_handle::JournalHandle;
+use super::state_location::JournalAccess;
 use super::terminal::Terminal;
-use super::{Error, Exit};
+use super::{CommandError, ExitStatus};
 use crate::job::JobId;
 use crate::jobs;
 use crate::journal::JobFolder;
@@ -19,24 +19,29 @@ Example:
   batchplan priority ODRi 1000
 
 Exit codes: 0 set, 2 no such job or no such priority, 6 the job is over or coming to its end.")]
-pub(super) struct Priority {
+pub(super) struct PriorityArgs {
     #[command(flatten)]
-    order: Order,
+    order: JobCommandArgs,
     /// From 0 to 2147483647; higher goes first
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     priority: u32,
 }
 
-pub(super) fn run(args: &Priority, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &PriorityArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let order = &args.order;
-    let (kept, job) = order.state.job(&order.job, Access::Order, terminal)?;
+    let (kept, job) = order.state.open_job(&order.job, JournalAccess::Request, terminal)?;
     let ended = prioritise(args, &kept, &job.id, terminal);
     kept.close(ended)
 }
 
-fn prioritise(args: &Priority, kept: &Kept, id: &JobId, terminal: Terminal) -> Result<Exit, Error> {
+fn prioritise(
+    args: &PriorityArgs,
+    kept: &JournalHandle,
+    id: &JobId,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     let job = jobs::prioritise(kept, id, args.priority)?;
-    terminal.say(format_args!("job {} has priority {}", job.id, job.priority));
-    args.order.print(terminal, &job, &JobFolder::of(kept.state(), &job.id))?;
-    Ok(Exit::Done)
+    terminal.eprint(format_args!("job {} has priority {}", job.id, job.priority));
+    args.order.print_json(terminal, &job, &JobFolder::of(kept.state_folder(), &job.id))?;
+    Ok(ExitStatus::Success)
 }

@@ -4,31 +4,31 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::{Value as Json, json};
 
 use super::Terminal;
-use crate::diagnostics::{Problem, Problems};
+use crate::diagnostics::{FileProblem, FileProblems};
 
 /// The maximum size of an excerpt in bytes. Longer ones are left out: they would fill the screen and show nothing.
 const MAX_EXCERPT_BYTES: usize = 4000;
 
 /// Prints all problems for people.
-pub(super) fn show(problems: &Problems, terminal: Terminal) {
+pub(super) fn show(problems: &FileProblems, terminal: Terminal) {
     for problem in problems.iter() {
-        terminal.draw(draw(problem, problems, terminal).trim_end());
-        terminal.draw("");
+        terminal.eprint_unescaped(render_problem(problem, problems, terminal).trim_end());
+        terminal.eprint_unescaped("");
     }
 }
 
-fn draw(problem: &Problem, problems: &Problems, terminal: Terminal) -> String {
+fn render_problem(problem: &FileProblem, problems: &FileProblems, terminal: Terminal) -> String {
     let mut drawn = String::new();
-    let too_long = problem.marks().iter().any(|(span, _)| problems.excerpt_bytes(span) > MAX_EXCERPT_BYTES);
-    if too_long || handler(terminal).render_report(&mut drawn, problem).is_err() {
-        return plain(problem, problems);
+    let too_long = problem.label_spans().iter().any(|(span, _)| problems.excerpt_bytes(span) > MAX_EXCERPT_BYTES);
+    if too_long || report_handler(terminal).render_report(&mut drawn, problem).is_err() {
+        return render_plain(problem, problems);
     }
     drawn
 }
 
 /// Returns the renderer: colours and line drawing on a terminal, plain ASCII elsewhere.
-fn handler(terminal: Terminal) -> GraphicalReportHandler {
-    let theme = match (terminal.drawn(), terminal.colour()) {
+fn report_handler(terminal: Terminal) -> GraphicalReportHandler {
+    let theme = match (terminal.stderr_is_terminal(), terminal.colours_messages()) {
         (true, true) => GraphicalTheme::unicode(),
         (true, false) => GraphicalTheme::unicode_nocolor(),
         (false, _) => GraphicalTheme::none(),
@@ -37,38 +37,38 @@ fn handler(terminal: Terminal) -> GraphicalReportHandler {
 }
 
 /// Formats a problem in a few lines, without an excerpt.
-fn plain(problem: &Problem, problems: &Problems) -> String {
+fn render_plain(problem: &FileProblem, problems: &FileProblems) -> String {
     let mut lines = vec![format!("{}: {}", severity(problem), problem.title())];
-    for (span, label) in problem.marks() {
+    for (span, label) in problem.label_spans() {
         let (line, column) = problems.position(span.start);
         lines.push(format!("  {}:{line}:{column}: {label}", problems.file_name()));
     }
-    lines.extend(problem.remedy().map(|help| format!("  help: {help}")));
+    lines.extend(problem.hint().map(|help| format!("  help: {help}")));
     lines.join("\n")
 }
 
-fn severity(problem: &Problem) -> &'static str {
+fn severity(problem: &FileProblem) -> &'static str {
     if problem.is_warning() { "warning" } else { "error" }
 }
 
 /// Returns all problems as JSON. Lines and columns count from 1, and columns are in characters.
-pub(super) fn to_json(problems: &Problems) -> Json {
+pub(super) fn to_json(problems: &FileProblems) -> Json {
     problems
         .iter()
         .map(|problem| {
             json!({
                 "severity": severity(problem),
                 "message": problem.title(),
-                "help": problem.remedy(),
+                "help": problem.hint(),
                 "labels": labels(problem, problems),
             })
         })
         .collect()
 }
 
-fn labels(problem: &Problem, problems: &Problems) -> Json {
+fn labels(problem: &FileProblem, problems: &FileProblems) -> Json {
     problem
-        .marks()
+        .label_spans()
         .iter()
         .map(|(span, text)| {
             let (line, column) = problems.position(span.start);

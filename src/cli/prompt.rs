@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 /// The user's answer.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum PromptAnswer {
     /// The word `yes`, and nothing else.
     Yes,
     /// Anything else, including the end of the input.
@@ -22,7 +22,7 @@ pub(super) enum Answer {
 ///
 /// # Errors
 /// Returns an error if the terminal cannot be read or written.
-pub(super) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<Answer> {
+pub(super) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<PromptAnswer> {
     let mut err = io::stderr();
     write!(err, "\n{question} Only \"yes\" is accepted: ")?;
     err.flush()?;
@@ -35,11 +35,11 @@ pub(super) async fn ask(question: &str, stop: &CancellationToken) -> io::Result<
     })?;
     let line = tokio::select! {
         biased;
-        () = stop.cancelled() => return Ok(Answer::Stopped),
+        () = stop.cancelled() => return Ok(PromptAnswer::Stopped),
         line = told => line.map_err(io::Error::other)??,
     };
     if !line.ends_with('\n') {
         writeln!(err)?;
     }
-    Ok(if line.trim() == "yes" { Answer::Yes } else { Answer::No })
+    Ok(if line.trim() == "yes" { PromptAnswer::Yes } else { PromptAnswer::No })
 }

@@ -1,14 +1,14 @@
 //! `batchplan publish`: publishes a job's report again if that failed at the job's end.
 
-use super::connected::connected;
-use super::github::{self, Outcome};
-use super::kept::Kept;
-use super::state::{Access, State};
+use super::github::{self, ReportedJob};
+use super::journal_handle::JournalHandle;
+use super::state_location::{JournalAccess, StateLocationArgs};
+use super::store_connection::connect_store;
 use super::terminal::Terminal;
-use super::{Error, Exit};
-use crate::jobs::{stored_plan, url};
-use crate::journal::{Delivery, JobFolder, JobRecord};
-use crate::report::{Report, publish};
+use super::{CommandError, ExitStatus};
+use crate::jobs::{object_url, stored_plan};
+use crate::journal::{JobFolder, JobRecord, ReportDelivery};
+use crate::report::{FinishedReport, publish};
 
 /// Publish the report of an ended job again.
 ///
@@ -21,50 +21,50 @@ Example:
 
 Exit codes: 0 published; 1 it could not be; 2 no such job, or its plan names no place for a report;
 6 it has no complete report.")]
-pub(super) struct Publish {
+pub(super) struct PublishArgs {
     /// The job's id, or the beginning of it
     job: String,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &Publish, terminal: Terminal) -> Result<Exit, Error> {
-    let (kept, job) = args.state.job(&args.job, Access::Work, terminal)?;
-    let ended = again(&kept, &job, terminal);
+pub(super) fn run(args: &PublishArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let (kept, job) = args.state.open_job(&args.job, JournalAccess::Run, terminal)?;
+    let ended = publish_again(&kept, &job, terminal);
     kept.close(ended)
 }
 
-fn again(journal: &Kept, job: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
-    if job.delivery == Delivery::None {
+fn publish_again(journal: &JournalHandle, job: &JobRecord, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    if job.report_delivery == ReportDelivery::None {
         let why = if job.status.is_over() { "it has no report" } else { "its report is not complete" };
-        return Err(Error::new(Exit::Refused, format!("job {} is {}: {why}", job.id, job.status))
+        return Err(CommandError::new(ExitStatus::Refused, format!("job {} is {}: {why}", job.id, job.status))
             .help(format!("batchplan show {}", job.id)));
     }
-    let folder = JobFolder::of(journal.state(), &job.id).report();
+    let folder = JobFolder::of(journal.state_folder(), &job.id).report_folder();
     let plan = stored_plan(job)?;
-    let mut report = Report::load(&folder).map_err(|error| {
-        Error::new(Exit::ToolFailed, format!("the report cannot be sent as it is: {error}"))
+    let mut report = FinishedReport::load(&folder).map_err(|error| {
+        CommandError::new(ExitStatus::ToolFailed, format!("the report cannot be sent as it is: {error}"))
             .help(format!("what there is of it is in {}", folder.display()))
     })?;
-    let Some((bucket, key)) = report.address() else {
-        return Err(Error::new(Exit::Invalid, "the plan names no place to publish the report to")
+    let Some((bucket, key)) = report.manifest_location() else {
+        return Err(CommandError::new(ExitStatus::Invalid, "the plan names no place to publish the report to")
             .help(format!("it is in {}", folder.display())));
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let connection = connected(&plan.store).await?;
-        publish(&**connection.store(), &folder, &report)
-            .await
-            .map_err(|error| Error::new(Exit::ToolFailed, format!("the report could not be published: {error}")))?;
+        let connection = connect_store(&plan.store).await?;
+        publish(&**connection.store(), &folder, &report).await.map_err(|error| {
+            CommandError::new(ExitStatus::ToolFailed, format!("the report could not be published: {error}"))
+        })?;
         for segment in report.segments() {
-            journal.published(job.number, segment.number).await?;
+            journal.mark_published(job.number, segment.number).await?;
         }
-        Ok::<_, Error>(())
+        Ok::<_, CommandError>(())
     })?;
     report.record_published(&folder, plan.report.keep_local)?;
-    journal.set_delivery(&job.id, Delivery::Done, None)?;
-    terminal.say(format_args!("report: {}", url(plan.store.provider, &bucket, &key)));
+    journal.set_report_delivery(&job.id, ReportDelivery::Done, None)?;
+    terminal.eprint(format_args!("report: {}", object_url(plan.store.provider, &bucket, &key)));
     let job = journal.find(job.id.as_str())?;
-    github::tell(journal, &[Outcome { job: &job, error: None }], &journal.flag(), terminal);
-    Ok(Exit::Done)
+    github::report_jobs(journal, &[ReportedJob { job: &job, error: None }], &journal.flag(), terminal);
+    Ok(ExitStatus::Success)
 }

@@ -3,40 +3,40 @@
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::connected::connected;
-use super::kept::Kept;
-use super::state::{Access, State};
+use super::journal_handle::JournalHandle;
+use super::state_location::{JournalAccess, StateLocationArgs};
+use super::store_connection::connect_store;
 use super::terminal::Terminal;
-use super::{Error, Exit, github, when};
-use crate::jobs::{Due, JobError, due, newest, note_interrupted, recurring_source, whole};
-use crate::journal::{Inventory, JobRecord, Journal, Portion, Recurrence};
-use crate::manifest::{InventoryObject, Manifest, Source, Warning};
+use super::{CommandError, ExitStatus, github, timestamps};
+use crate::jobs::{DueWork, JobError, due_work, find_newest, record_interrupted, recurring_source, whole_inventory};
+use crate::journal::{DeltaScope, JobRecord, Journal, PinnedInventory, RecurringScope};
+use crate::manifest::{InventorySelector, Manifest, ManifestSource, ManifestWarning};
 use crate::plan::Plan;
 
 /// What a command that creates a job from a plan has to do.
-pub(super) enum Turn {
+pub(super) enum RecurringDecision {
     /// Create the job. Contains what it works on if the plan recurs.
-    Work(Option<Recurrence>),
+    CreateJob(Option<RecurringScope>),
     /// Nothing: a job has already completed the newest inventory.
-    Nothing(Nothing),
+    NothingNew(NothingNew),
 }
 
 /// The newest inventory and the job of the plan that has completed it.
-pub(super) struct Nothing {
-    inventory: Inventory,
-    older: Option<Inventory>,
+pub(super) struct NothingNew {
+    inventory: PinnedInventory,
+    older: Option<PinnedInventory>,
     job: String,
     ended: Option<jiff::Timestamp>,
 }
 
 /// What a job would work on if it were created from the plan now.
-pub(super) enum Ahead {
+pub(super) enum PlanToPreview {
     /// The plan does not recur and applies unchanged.
-    AsItIs,
+    Unchanged,
     /// The plan, with the manifest source that a job created now would get.
-    Work(Box<Plan>),
+    Resolved(Box<Plan>),
     /// Nothing: a job has already completed the newest inventory.
-    Nothing(Box<Nothing>),
+    NothingNew(Box<NothingNew>),
 }
 
 /// Determines whether there is anything new for a plan. An unfinished job is resumed in any case, unless `afresh` is
@@ -44,36 +44,43 @@ pub(super) enum Ahead {
 ///
 /// # Errors
 /// Returns an error if the newest inventory cannot be found or the journal cannot be read.
-pub(super) fn turn(plan: &Plan, journal: &Kept, afresh: bool, terminal: Terminal) -> Result<Turn, Error> {
+pub(super) fn decide(
+    plan: &Plan,
+    journal: &JournalHandle,
+    afresh: bool,
+    terminal: Terminal,
+) -> Result<RecurringDecision, CommandError> {
     if plan.recurring.is_none() {
-        return Ok(Turn::Work(None));
+        return Ok(RecurringDecision::CreateJob(None));
     }
-    let unfinished = if afresh { None } else { unfinished(plan, journal)? };
-    let (inventory, warnings) = match (look(plan), &unfinished) {
+    let unfinished = if afresh { None } else { unfinished_job(plan, journal)? };
+    let (inventory, warnings) = match (find_newest_inventory(plan), &unfinished) {
         // An unfinished job needs no newer inventory.
-        (Err(_), Some(_)) | (Ok(None), _) => return Ok(Turn::Work(None)),
+        (Err(_), Some(_)) | (Ok(None), _) => return Ok(RecurringDecision::CreateJob(None)),
         (found, _) => match found? {
             Some(found) => found,
-            None => return Ok(Turn::Work(None)),
+            None => return Ok(RecurringDecision::CreateJob(None)),
         },
     };
     if let Some(job) = &unfinished {
-        say_newer(job, &inventory, terminal);
+        print_newer_inventory(job, &inventory, terminal);
     } else {
-        warn(&warnings, terminal);
+        print_warnings(&warnings, terminal);
     }
-    note_interrupted(plan, journal)?;
-    Ok(match due(plan, inventory.clone(), Some(journal))? {
-        Due::Work(recurrence) => {
-            if let Some(base) = recurrence.portion.base() {
+    record_interrupted(plan, journal)?;
+    Ok(match due_work(plan, inventory.clone(), Some(journal))? {
+        DueWork::Work(recurrence) => {
+            if let Some(base) = recurrence.delta_scope.base_job() {
                 journal.fetch(base)?;
             }
-            Turn::Work(Some(recurrence))
+            RecurringDecision::CreateJob(Some(recurrence))
         }
-        Due::Nothing { .. } if afresh => Turn::Work(Some(whole(plan, inventory, journal)?)),
-        Due::Nothing { .. } if unfinished.is_some() => Turn::Work(None),
-        Due::Nothing { inventory, older, job, ended } => {
-            Turn::Nothing(Nothing { inventory, older, job: job.to_string(), ended })
+        DueWork::UpToDate { .. } if afresh => {
+            RecurringDecision::CreateJob(Some(whole_inventory(plan, inventory, journal)?))
+        }
+        DueWork::UpToDate { .. } if unfinished.is_some() => RecurringDecision::CreateJob(None),
+        DueWork::UpToDate { inventory, older, job, ended } => {
+            RecurringDecision::NothingNew(NothingNew { inventory, older, job: job.to_string(), ended })
         }
     })
 }
@@ -81,59 +88,68 @@ pub(super) fn turn(plan: &Plan, journal: &Kept, afresh: bool, terminal: Terminal
 /// Returns what a job would work on if it were created from the plan now.
 ///
 /// # Errors
-/// Returns an error in the same cases as [`turn`].
-pub(super) fn ahead(plan: &Plan, state: &State, terminal: Terminal) -> Result<Ahead, Error> {
-    let Some((inventory, warnings)) = look(plan)? else { return Ok(Ahead::AsItIs) };
-    let kept = state.existing(Some(plan), Access::Glance, terminal)?;
+/// Returns an error in the same cases as [`decide`].
+pub(super) fn plan_to_preview(
+    plan: &Plan,
+    state: &StateLocationArgs,
+    terminal: Terminal,
+) -> Result<PlanToPreview, CommandError> {
+    let Some((inventory, warnings)) = find_newest_inventory(plan)? else { return Ok(PlanToPreview::Unchanged) };
+    let kept = state.open_existing(Some(plan), JournalAccess::ReadHistory, terminal)?;
     let journal: Option<&Journal> = kept.as_deref();
-    let unfinished = journal.map(|journal| unfinished(plan, journal)).transpose()?.flatten();
+    let unfinished = journal.map(|journal| unfinished_job(plan, journal)).transpose()?.flatten();
     if let Some(job) = unfinished {
-        let flag = kept.as_ref().map(Kept::flag).unwrap_or_default();
+        let flag = kept.as_ref().map(JournalHandle::flag).unwrap_or_default();
         let (id, status) = (&job.id, job.status);
-        terminal.say(format_args!(
+        terminal.eprint(format_args!(
             "job {id} of the plan is {status}: apply goes on with that first (batchplan show {id}{flag})"
         ));
     }
-    warn(&warnings, terminal);
-    let recurrence = match due(plan, inventory, journal)? {
-        Due::Work(recurrence) => recurrence,
-        Due::Nothing { inventory, older, job, ended } => {
-            let nothing = Nothing { inventory, older, job: job.to_string(), ended };
-            return Ok(Ahead::Nothing(Box::new(nothing)));
+    print_warnings(&warnings, terminal);
+    let recurrence = match due_work(plan, inventory, journal)? {
+        DueWork::Work(recurrence) => recurrence,
+        DueWork::UpToDate { inventory, older, job, ended } => {
+            let nothing = NothingNew { inventory, older, job: job.to_string(), ended };
+            return Ok(PlanToPreview::NothingNew(Box::new(nothing)));
         }
     };
-    terminal.say(told(&recurrence.inventory, &recurrence.portion));
+    terminal.eprint(describe_scope(&recurrence.inventory, &recurrence.delta_scope));
     drop(kept);
     // Open the journal again to fetch the files of the base job. It was closed because a newer copy may take its place.
-    let kept = state.existing_with(Some(plan), Access::Glance, recurrence.portion.base(), terminal)?;
+    let kept = state.open_existing_with_job(
+        Some(plan),
+        JournalAccess::ReadHistory,
+        recurrence.delta_scope.base_job(),
+        terminal,
+    )?;
     let source = recurring_source(&recurrence, kept.as_deref(), plan)?;
     // The hash stays that of the plan as it is written.
     let mut ahead = plan.clone();
     ahead.manifest.source = source;
-    Ok(Ahead::Work(Box::new(ahead)))
+    Ok(PlanToPreview::Resolved(Box::new(ahead)))
 }
 
-fn unfinished(plan: &Plan, journal: &Journal) -> Result<Option<JobRecord>, Error> {
-    Ok(journal.latest_of(&plan.identity())?.filter(|job| !job.status.is_over()))
+fn unfinished_job(plan: &Plan, journal: &Journal) -> Result<Option<JobRecord>, CommandError> {
+    Ok(journal.latest_with_identity(&plan.identity())?.filter(|job| !job.status.is_over()))
 }
 
 /// Finds the newest inventory on its own connection, so that no connection stays open while a job is created.
-fn look(plan: &Plan) -> Result<Option<(Inventory, Vec<Warning>)>, Error> {
+fn find_newest_inventory(plan: &Plan) -> Result<Option<(PinnedInventory, Vec<ManifestWarning>)>, CommandError> {
     if plan.recurring.is_none() {
         return Ok(None);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
-        let connection = connected(&plan.store).await?;
-        Ok(newest(plan, connection.store(), &CancellationToken::new()).await.map_err(JobError::from)?)
+        let connection = connect_store(&plan.store).await?;
+        Ok(find_newest(plan, connection.store(), &CancellationToken::new()).await.map_err(JobError::from)?)
     });
     runtime.shutdown_background();
     found
 }
 
-fn say_newer(job: &JobRecord, newest: &Inventory, terminal: Terminal) {
-    let Some(own) = job.inventory.as_ref().filter(|own| newest.is_later(own)) else { return };
-    terminal.say(format_args!(
+fn print_newer_inventory(job: &JobRecord, newest: &PinnedInventory, terminal: Terminal) {
+    let Some(own) = job.inventory.as_ref().filter(|own| newest.is_newer(own)) else { return };
+    terminal.eprint(format_args!(
         "a newer inventory has appeared: {}; job {} goes on with {}, and the next apply takes the newer one",
         newest.folder(),
         job.id,
@@ -141,96 +157,101 @@ fn say_newer(job: &JobRecord, newest: &Inventory, terminal: Terminal) {
     ));
 }
 
-fn warn(warnings: &[Warning], terminal: Terminal) {
+fn print_warnings(warnings: &[ManifestWarning], terminal: Terminal) {
     for warning in warnings {
-        terminal.say(format_args!("warning: {warning}\n  help: {}", warning.help));
+        terminal.eprint(format_args!("warning: {warning}\n  help: {}", warning.help));
     }
 }
 
 /// Describes in one sentence what a new job works on.
-fn told(inventory: &Inventory, portion: &Portion) -> String {
+fn describe_scope(inventory: &PinnedInventory, portion: &DeltaScope) -> String {
     let what = match portion {
-        Portion::All => "all its objects".to_owned(),
-        Portion::First => "all its objects, for no job of this plan has completed before".to_owned(),
-        Portion::PlanChanged(job) => {
+        DeltaScope::All => "all its objects".to_owned(),
+        DeltaScope::First => "all its objects, for no job of this plan has completed before".to_owned(),
+        DeltaScope::PlanChanged(job) => {
             format!("all its objects, for the plan is another one than that of job {job}, which worked last")
         }
-        Portion::Unrecorded(job) => {
+        DeltaScope::Unrecorded(job) => {
             format!("all its objects, for it is not recorded which inventory job {job} has completed")
         }
-        Portion::Since { job, inventory } => format!(
+        DeltaScope::Since { job, inventory } => format!(
             "what is new or different since {}, which job {job} has completed, and what failed in that",
             inventory.folder()
         ),
     };
-    format!("inventory {}: {what}", begun(inventory))
+    format!("inventory {}: {what}", describe_inventory(inventory))
 }
 
 /// Describes what a job works on, if its plan recurs.
-pub(super) fn told_of(job: &JobRecord) -> Option<String> {
-    Some(told(job.inventory.as_ref()?, job.portion.as_ref()?))
+pub(super) fn describe_job_scope(job: &JobRecord) -> Option<String> {
+    Some(describe_scope(job.inventory.as_ref()?, job.delta_scope.as_ref()?))
 }
 
 /// Prints what a new job works on, if its plan recurs.
-pub(super) fn introduce(job: &JobRecord, terminal: Terminal) {
-    if let Some(told) = told_of(job) {
-        terminal.say(told);
+pub(super) fn print_job_scope(job: &JobRecord, terminal: Terminal) {
+    if let Some(told) = describe_job_scope(job) {
+        terminal.eprint(told);
     }
 }
 
 /// Returns what a job works on as JSON, if its plan recurs.
-pub(super) fn of_job(job: &JobRecord) -> Option<Json> {
-    let (inventory, portion) = (job.inventory.as_ref()?, job.portion.as_ref()?);
+pub(super) fn job_json(job: &JobRecord) -> Option<Json> {
+    let (inventory, portion) = (job.inventory.as_ref()?, job.delta_scope.as_ref()?);
     let since = match portion {
-        Portion::Since { job, inventory } => {
-            let mut since = of_inventory(inventory);
+        DeltaScope::Since { job, inventory } => {
+            let mut since = inventory_json(inventory);
             since["job_id"] = json!(job.as_str());
             since
         }
-        Portion::All | Portion::First | Portion::PlanChanged(_) | Portion::Unrecorded(_) => Json::Null,
+        DeltaScope::All | DeltaScope::First | DeltaScope::PlanChanged(_) | DeltaScope::Unrecorded(_) => Json::Null,
     };
-    let mut told = of_inventory(inventory);
+    let mut told = inventory_json(inventory);
     told["since"] = since;
     Some(told)
 }
 
-fn of_inventory(inventory: &Inventory) -> Json {
-    let Inventory { bucket, key, etag, created } = inventory;
+fn inventory_json(inventory: &PinnedInventory) -> Json {
+    let PinnedInventory { bucket, key, etag, created } = inventory;
     json!({ "bucket": bucket, "key": key, "etag": etag, "created": created })
 }
 
-fn begun(inventory: &Inventory) -> String {
-    let begun = inventory.created.map_or_else(String::new, |at| format!(" (begun {})", when::shown(at)));
+fn describe_inventory(inventory: &PinnedInventory) -> String {
+    let begun = inventory.created.map_or_else(String::new, |at| format!(" (begun {})", timestamps::format_instant(at)));
     format!("{}{begun}", inventory.folder())
 }
 
-impl Nothing {
+impl NothingNew {
     /// Reports that nothing is new.
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written.
-    pub(super) fn tell(&self, json: bool, terminal: Terminal) -> Result<Exit, Error> {
-        self.say(json, terminal)?;
-        github::tell_nothing(&self.inventory.folder(), terminal);
-        Ok(Exit::Done)
+    pub(super) fn report(&self, json: bool, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+        self.print(json, terminal)?;
+        github::report_nothing_new(&self.inventory.folder(), terminal);
+        Ok(ExitStatus::Success)
     }
 
     /// Reports the same for `batchplan plan`.
     ///
     /// # Errors
     /// Returns an error if standard output cannot be written.
-    pub(super) fn tell_as_plan(&self, of: (&str, &str), json: bool, terminal: Terminal) -> Result<Exit, Error> {
-        self.say(json, terminal)?;
+    pub(super) fn report_for_plan(
+        &self,
+        of: (&str, &str),
+        json: bool,
+        terminal: Terminal,
+    ) -> Result<ExitStatus, CommandError> {
+        self.print(json, terminal)?;
         let none = ["total", "changes"].map(|name| (name, "0".to_owned()));
-        github::tell_plan(of, &none, || github::nothing_since(&self.inventory.folder()), terminal);
-        Ok(Exit::Done)
+        github::report_plan(of, &none, || github::nothing_new_markdown(&self.inventory.folder()), terminal);
+        Ok(ExitStatus::Success)
     }
 
-    fn say(&self, json: bool, terminal: Terminal) -> Result<(), Error> {
-        let ended = self.ended.map_or_else(String::new, |at| format!(", ended {}", when::shown(at)));
-        terminal.say(format_args!("nothing new since {} (job {}{ended})", self.inventory.folder(), self.job));
+    fn print(&self, json: bool, terminal: Terminal) -> Result<(), CommandError> {
+        let ended = self.ended.map_or_else(String::new, |at| format!(", ended {}", timestamps::format_instant(at)));
+        terminal.eprint(format_args!("nothing new since {} (job {}{ended})", self.inventory.folder(), self.job));
         if let Some(older) = &self.older {
-            terminal.say(format_args!("the newest inventory that is there now is older: {}", older.folder()));
+            terminal.eprint(format_args!("the newest inventory that is there now is older: {}", older.folder()));
         }
         if json {
             terminal.print(self.to_json())?;
@@ -241,8 +262,8 @@ impl Nothing {
     fn to_json(&self) -> Json {
         json!({
             "nothing_new": true,
-            "inventory": of_inventory(&self.inventory),
-            "older": self.older.as_ref().map(of_inventory),
+            "inventory": inventory_json(&self.inventory),
+            "older": self.older.as_ref().map(inventory_json),
             "completed_by": { "job_id": self.job, "ended": self.ended },
             "job_id": null, "total": 0, "succeeded": 0, "failed": 0,
         })
@@ -251,6 +272,6 @@ impl Nothing {
 
 /// Returns whether a manifest names the changes of an inventory, which are not comparable with an earlier job's
 /// objects.
-pub(super) fn is_of_changes(manifest: &Manifest) -> bool {
-    matches!(manifest.source, Source::Inventory { object: InventoryObject::Changed(_), .. })
+pub(super) fn lists_inventory_changes(manifest: &Manifest) -> bool {
+    matches!(manifest.source, ManifestSource::Inventory { selector: InventorySelector::Changed(_), .. })
 }

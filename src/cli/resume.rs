@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use super::carry::{Carry, Confirmation};
-use super::kept::Kept;
+use super::job_session::{ConfirmationMode, JobSession};
+use super::journal_handle::JournalHandle;
 use super::plan_file::read_up_to;
-use super::state::{Access, Running, State};
+use super::state_location::{JobRunArgs, JournalAccess, StateLocationArgs};
 use super::terminal::Terminal;
-use super::{Error, Exit, notices};
+use super::{CommandError, ExitStatus, notifications};
 use crate::job::JobStatus;
-use crate::jobs::{plan_to_go_on_with, stored_plan};
+use crate::jobs::{plan_to_resume, stored_plan};
 use crate::journal::JobRecord;
 use crate::plan::MAX_PLAN_BYTES;
 
@@ -26,7 +26,7 @@ Examples:
   batchplan resume ODRi --stored-plan       with the plan as it was when the job was made
 
 Exit codes: as for apply.")]
-pub(super) struct Resume {
+pub(super) struct ResumeArgs {
     /// The job's id, or the beginning of it
     job: String,
     /// Go on with the plan as it was, whatever its file says now
@@ -42,21 +42,26 @@ pub(super) struct Resume {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    running: Running,
+    running: JobRunArgs,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &Resume, terminal: Terminal) -> Result<Exit, Error> {
-    let (kept, job) = args.state.job(&args.job, Access::Work, terminal)?;
-    let ended = go_on(args, &kept, job, terminal);
+pub(super) fn run(args: &ResumeArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let (kept, job) = args.state.open_job(&args.job, JournalAccess::Run, terminal)?;
+    let ended = resume(args, &kept, job, terminal);
     kept.close(ended)
 }
 
-fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Result<Exit, Error> {
+fn resume(
+    args: &ResumeArgs,
+    kept: &JournalHandle,
+    job: JobRecord,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     if job.status.is_over() {
-        return Err(Error::new(
-            Exit::Refused,
+        return Err(CommandError::new(
+            ExitStatus::Refused,
             format!("job {} is {}: nothing is left to go on with", job.id, job.status),
         )
         .help(format!("batchplan show {id}; what failed is done again by batchplan retry {id}", id = job.id)));
@@ -64,27 +69,27 @@ fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Resu
     let plan = if args.stored_plan {
         stored_plan(&job)?
     } else {
-        plan_to_go_on_with(kept, &job, text_of(&job.plan_file).as_deref())?
+        plan_to_resume(kept, &job, read_plan_file(&job.plan_file).as_deref())?
     };
-    notices::require(&plan)?;
+    notifications::require_ready(&plan)?;
     let unconfirmed =
         matches!(job.status, JobStatus::New | JobStatus::Preparing | JobStatus::Suspended) && !job.confirmed;
     let asks = unconfirmed && plan.job.confirmation_required && !args.auto_approve;
-    if asks && !terminal.interactive() {
-        return Err(Error::new(
-            Exit::Refused,
+    if asks && !terminal.is_interactive() {
+        return Err(CommandError::new(
+            ExitStatus::Refused,
             format!("job {} was never confirmed, and there is nobody to ask", job.id),
         )
         .help(format!("batchplan confirm {id}, or batchplan resume {id} --auto-approve", id = job.id)));
     }
-    Carry {
+    JobSession {
         terminal,
         journal: kept,
         job,
         plan: &plan,
         settings: args.running.settings(args.frozen_manifest, kept),
-        confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
-        expected: None,
+        confirmation: if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
+        expected_count: None,
         json: args.json,
         state_flag: kept.flag(),
     }
@@ -92,7 +97,7 @@ fn go_on(args: &Resume, kept: &Kept, job: JobRecord, terminal: Terminal) -> Resu
 }
 
 /// Reads the plan file of a job. Returns `None` if the file no longer exists or cannot be read.
-fn text_of(path: &Path) -> Option<Vec<u8>> {
+fn read_plan_file(path: &Path) -> Option<Vec<u8>> {
     let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
     is_file.then(|| read_up_to(path, MAX_PLAN_BYTES as u64).ok()).flatten()
 }

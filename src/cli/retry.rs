@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::after_job::harmed;
-use super::carry::{Carry, Confirmation};
-use super::kept::Kept;
+use super::job_session::{ConfirmationMode, JobSession};
+use super::job_warnings::count_damaged_objects;
+use super::journal_handle::JournalHandle;
 use super::plan_file;
-use super::state::{Access, Running, State};
-use super::summary::objects;
+use super::state_location::{JobRunArgs, JournalAccess, StateLocationArgs};
+use super::summary::format_objects;
 use super::terminal::Terminal;
-use super::{Error, Exit, notices, shell};
+use super::{CommandError, ExitStatus, notifications, shell};
 use crate::job::JobStatus;
-use crate::jobs::{Entered, Submission, stored_plan};
-use crate::journal::{JobRecord, Origin, ReportOrigin};
-use crate::object::Key;
+use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
+use crate::journal::{JobRecord, JobSource, ReportSource};
+use crate::object::ObjectKey;
 use crate::plan::Plan;
 
 /// Make a new job of the objects that failed in another.
@@ -31,7 +31,7 @@ Examples:
   batchplan retry --report s3://my-bucket/reports/ODRi.../results/manifest.json --plan plan.toml
 
 Exit codes: as for apply.")]
-pub(super) struct Retry {
+pub(super) struct RetryArgs {
     /// The job whose failures are done again: its id, or the beginning of it
     #[arg(required_unless_present = "report", conflicts_with = "report")]
     job: Option<String>,
@@ -57,67 +57,74 @@ pub(super) struct Retry {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    running: Running,
+    running: JobRunArgs,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &Retry, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &RetryArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     match (&args.job, &args.report, &args.plan) {
-        (Some(job), _, _) => of_job(args, job, terminal),
-        (None, Some(report), Some(plan)) => of_report(args, report, plan, terminal),
-        (None, _, _) => {
-            Err(Error::new(Exit::Invalid, "there is nothing to retry").help("name a job, or --report and --plan"))
-        }
+        (Some(job), _, _) => retry_job(args, job, terminal),
+        (None, Some(report), Some(plan)) => retry_report(args, report, plan, terminal),
+        (None, _, _) => Err(CommandError::new(ExitStatus::Invalid, "there is nothing to retry")
+            .help("name a job, or --report and --plan")),
     }
 }
 
-fn of_job(args: &Retry, job: &str, terminal: Terminal) -> Result<Exit, Error> {
-    let (kept, first) = args.state.job(job, Access::Work, terminal)?;
-    let ended = again(args, &kept, &first, terminal);
+fn retry_job(args: &RetryArgs, job: &str, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let (kept, first) = args.state.open_job(job, JournalAccess::Run, terminal)?;
+    let ended = retry_failed_objects(args, &kept, &first, terminal);
     kept.close(ended)
 }
 
-fn again(args: &Retry, kept: &Kept, first: &JobRecord, terminal: Terminal) -> Result<Exit, Error> {
+fn retry_failed_objects(
+    args: &RetryArgs,
+    kept: &JournalHandle,
+    first: &JobRecord,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     if !first.status.is_over() {
-        return Err(Error::new(Exit::Refused, format!("job {} is {}: it is not over", first.id, first.status))
-            .help(format!("batchplan resume {id}, or batchplan cancel {id}", id = first.id)));
+        return Err(CommandError::new(
+            ExitStatus::Refused,
+            format!("job {} is {}: it is not over", first.id, first.status),
+        )
+        .help(format!("batchplan resume {id}, or batchplan cancel {id}", id = first.id)));
     }
     if first.scope.is_none() {
-        return Err(Error::new(Exit::Refused, format!("job {} never knew its objects", first.id))
-            .help(format!("apply its plan again: batchplan apply {}", shell::path(&first.plan_file))));
+        return Err(CommandError::new(ExitStatus::Refused, format!("job {} never knew its objects", first.id))
+            .help(format!("apply its plan again: batchplan apply {}", shell::quote_path(&first.plan_file))));
     }
     let unattempted = first.status != JobStatus::Complete && !args.failed_only;
-    if first.progress.failed == 0 && !(unattempted && first.progress.left() > 0) {
-        terminal.say(format_args!("nothing of job {} is left to be done again", first.id));
-        return Ok(Exit::Done);
+    if first.progress.failed == 0 && !(unattempted && first.progress.remaining() > 0) {
+        terminal.eprint(format_args!("nothing of job {} is left to be done again", first.id));
+        return Ok(ExitStatus::Success);
     }
-    warn_of_harm(kept, first, terminal)?;
+    warn_of_damage(kept, first, terminal)?;
     let plan = stored_plan(first)?;
-    let origin = Origin::Retry { of: first.id.clone(), unattempted };
-    let submission = Submission {
+    let origin = JobSource::Retry { of: first.id.clone(), unattempted };
+    let submission = JobRequest {
         plan: &plan,
-        text: &first.plan,
+        text: &first.plan_text,
         file: &first.plan_file,
         origin,
-        afresh: false,
+        force_new: false,
         confirmed: false,
-        pledge: None,
+        fingerprint: None,
         recurrence: None,
     };
-    carry(args, &submission, kept, terminal)
+    create_and_run(args, &submission, kept, terminal)
 }
 
 /// Warns if the server may have changed the contents of objects that are about to be retried.
-fn warn_of_harm(kept: &Kept, first: &JobRecord, terminal: Terminal) -> Result<(), Error> {
-    let harmed = harmed(kept, first)?;
+fn warn_of_damage(kept: &JournalHandle, first: &JobRecord, terminal: Terminal) -> Result<(), CommandError> {
+    let harmed = count_damaged_objects(kept, first)?;
     if harmed > 0 {
         let (contents, them) = if harmed == 1 { ("its content", "it") } else { ("their contents", "them") };
-        terminal.say(format_args!(
+        terminal.eprint(format_args!(
             "warning: {} failed because the server may have changed {contents}: bring {them} back first",
-            objects(harmed)
+            format_objects(harmed)
         ));
-        terminal.say(format_args!(
+        terminal.eprint(format_args!(
             "  help: batchplan show {}{} names the first, the report all",
             first.id,
             kept.flag()
@@ -126,68 +133,84 @@ fn warn_of_harm(kept: &Kept, first: &JobRecord, terminal: Terminal) -> Result<()
     Ok(())
 }
 
-fn of_report(args: &Retry, report: &str, plan_path: &Path, terminal: Terminal) -> Result<Exit, Error> {
+fn retry_report(
+    args: &RetryArgs,
+    report: &str,
+    plan_path: &Path,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     let file = plan_file::require(plan_path, terminal)?;
-    let origin = Origin::Report(origin(report, args)?);
+    let origin = JobSource::Report(parse_report_origin(report, args)?);
     let path = std::path::absolute(plan_path)?;
-    let submission = Submission {
+    let submission = JobRequest {
         plan: &file.plan,
         text: &file.bytes,
         file: &path,
         origin,
-        afresh: false,
+        force_new: false,
         confirmed: false,
-        pledge: None,
+        fingerprint: None,
         recurrence: None,
     };
-    let kept = args.state.journal(Some(&file.plan), terminal)?;
-    let ended = carry(args, &submission, &kept, terminal);
+    let kept = args.state.open_journal(Some(&file.plan), terminal)?;
+    let ended = create_and_run(args, &submission, &kept, terminal);
     kept.close(ended)
 }
 
-fn origin(report: &str, args: &Retry) -> Result<ReportOrigin, Error> {
+fn parse_report_origin(report: &str, args: &RetryArgs) -> Result<ReportSource, CommandError> {
     let (status, code) = (args.status.clone(), args.code.clone());
     let Some((_, place)) = report.split_once("://").filter(|(scheme, _)| matches!(*scheme, "s3" | "oss")) else {
         if report.contains("://") {
-            return Err(Error::new(Exit::Invalid, format!("{report} is no report that can be read"))
+            return Err(CommandError::new(ExitStatus::Invalid, format!("{report} is no report that can be read"))
                 .help("write s3://BUCKET/KEY or oss://BUCKET/KEY, or the path of a file"));
         }
         let name = std::path::absolute(report)?.to_string_lossy().into_owned();
-        return Ok(ReportOrigin { bucket: None, name, status, code });
+        return Ok(ReportSource { bucket: None, name, status, code });
     };
     match place.split_once('/') {
         Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
-            let name = Key::from(key).encoded();
-            Ok(ReportOrigin { bucket: Some(bucket.to_owned()), name, status, code })
+            let name = ObjectKey::from(key).encoded();
+            Ok(ReportSource { bucket: Some(bucket.to_owned()), name, status, code })
         }
-        _ => Err(Error::new(Exit::Invalid, format!("{report} names no object")).help("write s3://BUCKET/KEY")),
+        _ => {
+            Err(CommandError::new(ExitStatus::Invalid, format!("{report} names no object"))
+                .help("write s3://BUCKET/KEY"))
+        }
     }
 }
 
-fn carry(args: &Retry, submission: &Submission<'_>, kept: &Kept, terminal: Terminal) -> Result<Exit, Error> {
+fn create_and_run(
+    args: &RetryArgs,
+    submission: &JobRequest<'_>,
+    kept: &JournalHandle,
+    terminal: Terminal,
+) -> Result<ExitStatus, CommandError> {
     let plan: &Plan = submission.plan;
-    notices::require(plan)?;
+    notifications::require_ready(plan)?;
     let asks = plan.job.confirmation_required && !args.auto_approve;
-    if asks && !terminal.interactive() {
-        return Err(Error::new(Exit::Refused, "the retry wants to be confirmed, and there is nobody to ask")
-            .help("add --auto-approve when you know what it will do"));
+    if asks && !terminal.is_interactive() {
+        return Err(CommandError::new(
+            ExitStatus::Refused,
+            "the retry wants to be confirmed, and there is nobody to ask",
+        )
+        .help("add --auto-approve when you know what it will do"));
     }
-    let job = match submission.enter(kept, Timestamp::now())? {
-        Entered::New(job) | Entered::Over(job) => job,
-        Entered::Unfinished(job) => {
-            terminal.say(format_args!("going on with job {} ({})", job.id, job.status));
+    let job = match submission.find_or_create(kept, Timestamp::now())? {
+        CreateOutcome::Created(job) | CreateOutcome::Over(job) => job,
+        CreateOutcome::Unfinished(job) => {
+            terminal.eprint(format_args!("going on with job {} ({})", job.id, job.status));
             job
         }
     };
     let plan = &stored_plan(&job)?;
-    Carry {
+    JobSession {
         terminal,
         journal: kept,
         job,
         plan,
         settings: args.running.settings(false, kept),
-        confirmation: if asks { Confirmation::Ask } else { Confirmation::Given },
-        expected: None,
+        confirmation: if asks { ConfirmationMode::Ask } else { ConfirmationMode::NotNeeded },
+        expected_count: None,
         json: args.json,
         state_flag: kept.flag(),
     }

@@ -6,20 +6,22 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::after_job::untrusted;
-use super::carry::result;
-use super::github::{self, Outcome};
-use super::kept::Kept;
+use super::github::{self, ReportedJob};
+use super::job_session::job_result_json;
+use super::job_warnings::untrusted_server_error;
+use super::journal_handle::JournalHandle;
 use super::progress::ProgressView;
-use super::state::{Running, State};
-use super::summary::line;
-use super::terminal::{Terminal, barred};
-use super::{Error, Exit, notices, signals};
-use crate::engine::Snapshot;
+use super::state_location::{JobRunArgs, StateLocationArgs};
+use super::summary::one_line;
+use super::terminal::{Terminal, bar_lines};
+use super::{CommandError, ExitStatus, notifications, signals};
+use crate::engine::ProgressSnapshot;
 use crate::job::JobStatus;
-use crate::jobs::{Concluded, Delivered, Floor, Gone, JobError, Queue, Waiting, Watch};
-use crate::journal::{JobFolder, JobRecord, Journal, PauseCause, Query};
-use crate::manifest::Prepared;
+use crate::jobs::{
+    FinishOutcome, JobError, JobQueue, ProgressObserver, PublishOutcome, QueueObserver, RunOutcome, WaitReason,
+};
+use crate::journal::{JobFolder, JobQuery, JobRecord, Journal, PauseCause};
+use crate::manifest::FreezeProgress;
 
 /// Work on every job that is Ready, several at once, until none is left.
 ///
@@ -35,34 +37,34 @@ Examples:
 Exit codes: 0 all succeeded, 1 the tool failed, 3 some objects failed, 4 a job failed,
 5 a job is paused or the run was interrupted, 6 a job is refused, 7 a job was cancelled; of
 several, the first of 1, 5, 4, 3, 7 and 6 that applies.")]
-pub(super) struct Run {
+pub(super) struct RunArgs {
     /// Print the results as JSON on standard output
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    running: Running,
+    running: JobRunArgs,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &Run, terminal: Terminal) -> Result<Exit, Error> {
-    let kept = args.state.journal(None, terminal)?;
-    let ended = work_off(args, &kept, terminal);
+pub(super) fn run(args: &RunArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let kept = args.state.open_journal(None, terminal)?;
+    let ended = run_queue(args, &kept, terminal);
     kept.close(ended)
 }
 
-fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Error> {
-    notices::require_of_all(journal)?;
+fn run_queue(args: &RunArgs, journal: &JournalHandle, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    notifications::require_all_ready(journal)?;
     let settings = args.running.settings(false, journal);
-    let shown = if terminal.drawn() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let view = View {
+    let shown = if terminal.stderr_is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let view = QueueView {
         terminal,
         journal,
         state_flag: journal.flag(),
         bars: MultiProgress::with_draw_target(shown),
         results: RefCell::default(),
-        ended: RefCell::default(),
-        exit: Cell::new(Exit::Done),
+        ended_jobs: RefCell::default(),
+        exit: Cell::new(ExitStatus::Success),
     };
     // Each manifest reader occupies a blocking thread for as long as its job runs. With the default limit of 512, many
     // jobs would leave no thread for their checkpoints, and would wait forever.
@@ -71,23 +73,23 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
     let drained = runtime.block_on(async {
         let stop = CancellationToken::new();
         signals::listen(terminal, stop.clone())?;
-        journal.watch(&stop);
-        let queue = Queue { journal, settings: &settings, stop: &stop };
+        journal.watch_for_stop(&stop);
+        let queue = JobQueue { journal, settings: &settings, stop: &stop };
         queue.drain(&view).await?;
         if stop.is_cancelled() {
-            view.note(Exit::Interrupted);
+            view.record_exit(ExitStatus::Interrupted);
         }
-        Ok::<_, Error>(())
+        Ok::<_, CommandError>(())
     });
     runtime.shutdown_background();
-    let View { results, exit, ended, state_flag, .. } = view;
+    let QueueView { results, exit, ended_jobs: ended, state_flag, .. } = view;
     let (results, ended) = (results.into_inner(), ended.into_inner());
-    let outcomes: Vec<_> = ended.iter().map(|(job, error)| Outcome { job, error: error.as_deref() }).collect();
-    github::tell(journal, &outcomes, &state_flag, terminal);
+    let outcomes: Vec<_> = ended.iter().map(|(job, error)| ReportedJob { job, error: error.as_deref() }).collect();
+    github::report_jobs(journal, &outcomes, &state_flag, terminal);
     if results.is_empty() {
-        terminal.say("nothing is Ready");
-        if waits_for_a_person(journal)? {
-            terminal.say("  help: paused jobs must be resumed or cancelled: batchplan list --status Paused");
+        terminal.eprint("nothing is Ready");
+        if has_manually_paused_jobs(journal)? {
+            terminal.eprint("  help: paused jobs must be resumed or cancelled: batchplan list --status Paused");
         }
     }
     if args.json {
@@ -97,38 +99,38 @@ fn work_off(args: &Run, journal: &Kept, terminal: Terminal) -> Result<Exit, Erro
 }
 
 /// Returns whether there are paused jobs that only a person can resume.
-fn waits_for_a_person(journal: &Journal) -> Result<bool, Error> {
-    let paused = journal.list(Query { statuses: vec![JobStatus::Paused], limit: 1000, ..Query::default() })?;
-    Ok(paused.iter().any(|job| job.cause.is_some_and(PauseCause::waits_for_a_person)))
+fn has_manually_paused_jobs(journal: &Journal) -> Result<bool, CommandError> {
+    let paused = journal.list(JobQuery { statuses: vec![JobStatus::Paused], limit: 1000, ..JobQuery::default() })?;
+    Ok(paused.iter().any(|job| job.pause_cause.is_some_and(PauseCause::needs_user)))
 }
 
 /// Shows the progress and the results of all jobs.
-struct View<'a> {
+struct QueueView<'a> {
     terminal: Terminal,
     journal: &'a Journal,
     state_flag: String,
     bars: MultiProgress,
     results: RefCell<Vec<Json>>,
-    ended: RefCell<Vec<(JobRecord, Option<String>)>>,
-    exit: Cell<Exit>,
+    ended_jobs: RefCell<Vec<(JobRecord, Option<String>)>>,
+    exit: Cell<ExitStatus>,
 }
 
-impl View<'_> {
-    fn say(&self, job: &JobRecord, what: impl std::fmt::Display) {
+impl QueueView<'_> {
+    fn print_for_job(&self, job: &JobRecord, what: impl std::fmt::Display) {
         let short: String = job.id.as_str().chars().take(8).collect();
-        self.bars.suspend(|| self.terminal.say(format_args!("{short} {}: {what}", job.name)));
+        self.bars.suspend(|| self.terminal.eprint(format_args!("{short} {}: {what}", job.name)));
     }
 
     /// Records an exit code. The command ends with the most severe one.
-    fn note(&self, exit: Exit) {
+    fn record_exit(&self, exit: ExitStatus) {
         let rank = |exit| match exit {
-            Exit::ToolFailed => 6,
-            Exit::Interrupted => 5,
-            Exit::JobFailed => 4,
-            Exit::ObjectsFailed => 3,
-            Exit::Cancelled => 2,
-            Exit::Invalid | Exit::Refused => 1,
-            Exit::Done | Exit::Changes => 0,
+            ExitStatus::ToolFailed => 6,
+            ExitStatus::Interrupted => 5,
+            ExitStatus::JobFailed => 4,
+            ExitStatus::ObjectsFailed => 3,
+            ExitStatus::Cancelled => 2,
+            ExitStatus::Invalid | ExitStatus::Refused => 1,
+            ExitStatus::Success | ExitStatus::Changes => 0,
         };
         if rank(exit) > rank(self.exit.get()) {
             self.exit.set(exit);
@@ -136,99 +138,110 @@ impl View<'_> {
     }
 }
 
-impl Floor for View<'_> {
-    fn begins(&self, job: &JobRecord) -> Box<dyn Watch> {
-        self.say(job, format_args!("taken up ({}, {} objects)", job.status, job.progress.total));
-        Box::new(OneJob { terminal: self.terminal, bars: self.bars.clone(), shown: None })
+impl QueueObserver for QueueView<'_> {
+    fn on_job_started(&self, job: &JobRecord) -> Box<dyn ProgressObserver> {
+        self.print_for_job(job, format_args!("taken up ({}, {} objects)", job.status, job.progress.total));
+        Box::new(QueuedJobView { terminal: self.terminal, bars: self.bars.clone(), shown: None })
     }
 
-    fn ends(&self, job: &JobRecord, gone: &Result<Gone, JobError>) {
-        let folder = JobFolder::of(self.journal.state(), &job.id).report();
-        let mut told = result(job, &folder, None);
-        let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", line(reason)));
+    fn on_job_stopped(&self, job: &JobRecord, gone: &Result<RunOutcome, JobError>) {
+        let folder = JobFolder::of(self.journal.state_folder(), &job.id).report_folder();
+        let mut told = job_result_json(job, &folder, None);
+        let reason = job.reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", one_line(reason)));
         let (succeeded, failed) = (job.progress.succeeded, job.progress.failed);
-        self.say(job, format_args!("{}{reason}: {succeeded} succeeded, {failed} failed", job.status));
+        self.print_for_job(job, format_args!("{}{reason}: {succeeded} succeeded, {failed} failed", job.status));
         match gone {
             Err(error) => {
                 told["error"] = json!(error.to_string());
-                self.say(job, format_args!("error: {}", barred(&error.to_string())));
+                self.print_for_job(job, format_args!("error: {}", bar_lines(&error.to_string())));
                 if let Some(help) = error.help() {
-                    self.say(job, format_args!("help: {}", State::named_in(&help, &self.state_flag)));
+                    self.print_for_job(
+                        job,
+                        format_args!("help: {}", StateLocationArgs::add_flag_to_commands(&help, &self.state_flag)),
+                    );
                 }
-                self.note(match &error {
-                    JobError::TooDear(_) | JobError::Stale(_) | JobError::Untrusted { .. } => Exit::Refused,
-                    _ if job.status == JobStatus::Failed => Exit::JobFailed,
-                    _ => Exit::ToolFailed,
+                self.record_exit(match &error {
+                    JobError::TooExpensive(_) | JobError::SavedPlanOutdated(_) | JobError::Untrusted { .. } => {
+                        ExitStatus::Refused
+                    }
+                    _ if job.status == JobStatus::Failed => ExitStatus::JobFailed,
+                    _ => ExitStatus::ToolFailed,
                 });
             }
-            Ok(Gone::Concluded(Concluded::Over(Delivered::Refused(error)))) => {
+            Ok(RunOutcome::Finished(FinishOutcome::Over(PublishOutcome::Failed(error)))) => {
                 let command = format!("batchplan publish {}{}", job.id, self.state_flag);
-                self.say(job, format_args!("the report could not be published: {error}; send it again: {command}"));
-                self.note(Exit::ToolFailed);
+                self.print_for_job(
+                    job,
+                    format_args!("the report could not be published: {error}; send it again: {command}"),
+                );
+                self.record_exit(ExitStatus::ToolFailed);
             }
             Ok(_) if job.status == JobStatus::Suspended => {
-                self.say(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
+                self.print_for_job(job, format_args!("next: batchplan confirm {}{}", job.id, self.state_flag));
             }
             Ok(_) => {
-                if let Some(Error { help: Some(help), .. }) = untrusted(self.journal, job) {
-                    self.say(job, format_args!("help: {}", State::named_in(&help, &self.state_flag)));
+                if let Some(CommandError { help: Some(help), .. }) = untrusted_server_error(self.journal, job) {
+                    self.print_for_job(
+                        job,
+                        format_args!("help: {}", StateLocationArgs::add_flag_to_commands(&help, &self.state_flag)),
+                    );
                 }
-                self.note(Exit::of(job));
+                self.record_exit(ExitStatus::of(job));
             }
         }
         let error = told["error"].as_str().map(str::to_owned);
-        self.ended.borrow_mut().push((job.clone(), error));
+        self.ended_jobs.borrow_mut().push((job.clone(), error));
         self.results.borrow_mut().push(told);
     }
 }
 
 /// Shows the progress of one job.
-struct OneJob {
+struct QueuedJobView {
     terminal: Terminal,
     bars: MultiProgress,
-    shown: Option<(Phase, ProgressView)>,
+    shown: Option<(ProgressPhase, ProgressView)>,
 }
 
 #[derive(PartialEq, Eq)]
-enum Phase {
+enum ProgressPhase {
     Preparing,
     Working,
 }
 
-impl OneJob {
-    fn view(&mut self, phase: Phase, total: u64) -> &mut ProgressView {
+impl QueuedJobView {
+    fn progress_view(&mut self, phase: ProgressPhase, total: u64) -> &mut ProgressView {
         if self.shown.as_ref().is_some_and(|(shown, _)| *shown != phase) {
             self.shown = None;
         }
         let (terminal, bars) = (self.terminal, &self.bars);
         let (_, view) = self.shown.get_or_insert_with(|| {
             let view = match phase {
-                Phase::Preparing => ProgressView::counting(terminal),
-                Phase::Working => ProgressView::working(terminal, total),
+                ProgressPhase::Preparing => ProgressView::counting(terminal),
+                ProgressPhase::Working => ProgressView::working(terminal, total),
             };
-            (phase, view.among(bars))
+            (phase, view.add_to(bars))
         });
         view
     }
 }
 
-impl Watch for OneJob {
-    fn prepares(&mut self, prepared: Prepared) {
-        self.view(Phase::Preparing, 0).found(prepared.taken);
+impl ProgressObserver for QueuedJobView {
+    fn on_rows_read(&mut self, prepared: FreezeProgress) {
+        self.progress_view(ProgressPhase::Preparing, 0).set_found(prepared.rows_included);
     }
 
-    fn waits(&mut self, _: &Waiting) {}
+    fn on_waiting(&mut self, _: &WaitReason) {}
 
-    fn notes(&mut self, note: &str) {
-        self.bars.suspend(|| self.terminal.say(format_args!("note: {}", barred(note))));
+    fn on_note(&mut self, note: &str) {
+        self.bars.suspend(|| self.terminal.eprint(format_args!("note: {}", bar_lines(note))));
     }
 
-    fn works(&mut self, snapshot: Snapshot) {
-        self.view(Phase::Working, snapshot.progress.total).settled(snapshot.progress);
+    fn on_progress(&mut self, snapshot: ProgressSnapshot) {
+        self.progress_view(ProgressPhase::Working, snapshot.progress.total).set_progress(snapshot.progress);
     }
 }
 
-impl Drop for OneJob {
+impl Drop for QueuedJobView {
     fn drop(&mut self) {
         if let Some((_, view)) = &self.shown {
             view.clear();

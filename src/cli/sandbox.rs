@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::terminal::Terminal;
-use super::{Error, Exit};
-use crate::store::sandbox::{self, REGION, Sandbox, SandboxError, SandboxOptions, Server, ServerError};
+use super::{CommandError, ExitStatus};
+use crate::store::sandbox::{self, REGION, Sandbox, SandboxError, SandboxOptions, SandboxServer, SandboxServerError};
 
 /// Serve the embedded object store, for trying plans out and for other S3 and OSS clients.
 ///
@@ -17,7 +17,7 @@ use crate::store::sandbox::{self, REGION, Sandbox, SandboxError, SandboxOptions,
 /// given in a folder. A client that signs as Alibaba Cloud OSS does (version 4) is answered as OSS answers, on the same
 /// port and about the same objects. The only line on standard output is the endpoint's URL. It runs until it is interrupted.
 ///
-/// A fill file says what the store holds at first use. It is a CSV file with a header row: `bucket` and `key` (URL-encoded)
+/// A fill file says what the store holds at first use. It is a CSV file with a header row: `parse_bucket` and `key` (URL-encoded)
 /// are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` may be there. Such
 /// objects have a size and no content: zero bytes are served. Real files are taken from the folder beside it: with
 /// `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
@@ -58,7 +58,7 @@ pub(super) struct SandboxArgs {
     allow_remote: bool,
 }
 
-pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let options = SandboxOptions {
         access_key: args.access_key,
         secret_key: args.secret_key,
@@ -67,52 +67,54 @@ pub(super) fn run(args: SandboxArgs, terminal: Terminal) -> Result<Exit, Error> 
         ..SandboxOptions::default()
     };
     if !args.allow_remote && !args.listen.ip().is_loopback() {
-        return Err(ServerError::NotLoopback(args.listen).into());
+        return Err(SandboxServerError::NotLoopback(args.listen).into());
     }
     let sandbox = Sandbox::open(&args.data, args.fill.as_deref(), options.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Listen before the endpoint is printed: a program that reads it may send the signal at once.
         let stop = StopSignal::listen()?;
-        let server = Server::start(sandbox, args.listen, args.allow_remote)?;
+        let server = SandboxServer::start(sandbox, args.listen, args.allow_remote)?;
         let endpoint = server.endpoint();
-        terminal.say("The sandbox is listening. To try it:");
-        terminal.say("");
-        terminal.say(format_args!("  export AWS_ACCESS_KEY_ID={}", options.access_key));
-        terminal.say(format_args!("  export AWS_SECRET_ACCESS_KEY={}", options.secret_key));
-        terminal.say(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
-        terminal.say("");
+        terminal.eprint("The sandbox is listening. To try it:");
+        terminal.eprint("");
+        terminal.eprint(format_args!("  export AWS_ACCESS_KEY_ID={}", options.access_key));
+        terminal.eprint(format_args!("  export AWS_SECRET_ACCESS_KEY={}", options.secret_key));
+        terminal.eprint(format_args!("  aws --endpoint-url {endpoint} --region {REGION} s3 ls"));
+        terminal.eprint("");
         terminal.print(&endpoint)?;
         stop.wait().await;
         server.stop();
-        Ok(Exit::Done)
+        Ok(ExitStatus::Success)
     })
 }
 
-impl From<SandboxError> for Error {
+impl From<SandboxError> for CommandError {
     fn from(error: SandboxError) -> Self {
         let (exit, help) = match &error {
             SandboxError::InUse(_) => {
-                (Exit::Refused, "stop the other process, or give this one a folder of its own with --data")
+                (ExitStatus::Refused, "stop the other process, or give this one a folder of its own with --data")
             }
-            SandboxError::Fill { .. } => (Exit::Invalid, "mend the row; nothing was filled"),
+            SandboxError::Seed { .. } => (ExitStatus::Invalid, "mend the row; nothing was filled"),
             SandboxError::Damaged { .. } => {
-                (Exit::ToolFailed, "move the folder away to begin anew; nothing in it was changed")
+                (ExitStatus::ToolFailed, "move the folder away to begin anew; nothing in it was changed")
             }
-            SandboxError::Io { .. } => (Exit::ToolFailed, "check that the file is there and that you may use it"),
+            SandboxError::Io { .. } => (ExitStatus::ToolFailed, "check that the file is there and that you may use it"),
         };
         Self::new(exit, error.to_string()).help(help)
     }
 }
 
-impl From<ServerError> for Error {
-    fn from(error: ServerError) -> Self {
+impl From<SandboxServerError> for CommandError {
+    fn from(error: SandboxServerError) -> Self {
         let message = error.to_string();
         match error {
-            ServerError::NotLoopback(_) => Self::new(Exit::Refused, message)
+            SandboxServerError::NotLoopback(_) => Self::new(ExitStatus::Refused, message)
                 .help("listen on 127.0.0.1, or say --allow-remote and give keys of your own"),
-            ServerError::Listen { .. } => Self::new(Exit::ToolFailed, message).help("port 0 takes a port that is free"),
-            ServerError::Start(_) => Self::new(Exit::ToolFailed, message),
+            SandboxServerError::Listen { .. } => {
+                Self::new(ExitStatus::ToolFailed, message).help("port 0 takes a port that is free")
+            }
+            SandboxServerError::Start(_) => Self::new(ExitStatus::ToolFailed, message),
         }
     }
 }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
-use super::{Error, Exit, Terminal, plan_file, problems};
-use crate::diagnostics::{Problems, drives_terminal};
+use super::{CommandError, ExitStatus, Terminal, plan_file, problems};
+use crate::diagnostics::{FileProblems, affects_terminal};
 use crate::hex::hex;
-use crate::plan::{StateUrl, for_excerpts};
-use cron::Cron;
+use crate::plan::{StateUrl, mask_for_excerpts};
+use cron::CronExpression;
 
 /// Print what applies a plan again and again: a GitHub workflow, a systemd timer or a crontab line.
 ///
@@ -29,7 +29,7 @@ Examples:
   batchplan schedule plan.toml --cron \"*/30 * * * *\" --as crontab
 
 Exit codes: 0 printed, 2 the plan or the expression is not valid.")]
-pub(super) struct Schedule {
+pub(super) struct ScheduleArgs {
     /// The plan file
     plan: PathBuf,
     /// When: minute, hour, day of the month, month, day of the week
@@ -37,14 +37,14 @@ pub(super) struct Schedule {
     cron: String,
     /// Who keeps the clock
     #[arg(long = "as", value_enum, value_name = "FORM", default_value = "github")]
-    form: Form,
+    form: ScheduleFormat,
     /// Where jobs are kept, as the other commands take it
     #[arg(long, value_name = "PLACE")]
     state: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum ScheduleFormat {
     /// A GitHub workflow
     Github,
     /// A systemd service and its timer
@@ -54,7 +54,7 @@ enum Form {
 }
 
 /// The command to schedule.
-struct Job<'a> {
+struct ScheduledCommand<'a> {
     /// The plan's name.
     name: &'a str,
     /// The name in letters, digits and dashes.
@@ -64,10 +64,10 @@ struct Job<'a> {
     /// The value of `--state`, if given.
     state: Option<String>,
     /// Whether the plan has a `[state]` table.
-    says_state: bool,
+    plan_has_state: bool,
 }
 
-impl Job<'_> {
+impl ScheduledCommand<'_> {
     /// Returns the arguments that follow the program's name.
     fn arguments(&self) -> impl Iterator<Item = String> {
         let state = self.state.iter().flat_map(|state| ["--state".to_owned(), state.clone()]);
@@ -75,33 +75,33 @@ impl Job<'_> {
     }
 }
 
-pub(super) fn run(args: &Schedule, terminal: Terminal) -> Result<Exit, Error> {
-    let mut mistakes = Problems::new("--cron", &for_excerpts(&args.cron, &[]));
+pub(super) fn run(args: &ScheduleArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let mut mistakes = FileProblems::new("--cron", &mask_for_excerpts(&args.cron, &[]));
     let cron = cron::parse(&args.cron, &mut mistakes);
     problems::show(&mistakes, terminal);
     let plan = plan_file::require(&args.plan, terminal)?.plan;
     let Some(cron) = cron else {
-        return Err(Error::new(Exit::Invalid, "the cron expression is not valid")
+        return Err(CommandError::new(ExitStatus::Invalid, "the cron expression is not valid")
             .help("every mistake is shown above; five fields, as in --cron \"17 3 * * *\""));
     };
-    let local = args.form != Form::Github;
+    let local = args.form != ScheduleFormat::Github;
     let folder = std::env::current_dir()?;
-    let path = if local { std::path::absolute(&args.plan)? } else { in_checkout(&args.plan, &folder)? };
-    let job = Job {
+    let path = if local { std::path::absolute(&args.plan)? } else { checkout_path(&args.plan, &folder)? };
+    let job = ScheduledCommand {
         name: &plan.name,
         slug: slug(&plan.name, &plan.identity()),
-        plan: line_of(&path)?,
-        state: args.state.as_deref().map(|state| place(state, local)).transpose()?,
-        says_state: plan.state.is_some(),
+        plan: path_on_one_line(&path)?,
+        state: args.state.as_deref().map(|state| state_argument(state, local)).transpose()?,
+        plan_has_state: plan.state.is_some(),
     };
     let printed = match args.form {
-        Form::Github => github::workflow(&job, &cron, plan.store.provider),
-        Form::Systemd | Form::Crontab => {
+        ScheduleFormat::Github => github::workflow(&job, &cron, plan.store.provider),
+        ScheduleFormat::Systemd | ScheduleFormat::Crontab => {
             let program = std::env::current_exe()?;
-            line_of(&program)?;
-            line_of(&folder)?;
-            if args.form == Form::Systemd {
-                systemd::units(&job, &cron, &cron.plain(), &program, &folder)
+            path_on_one_line(&program)?;
+            path_on_one_line(&folder)?;
+            if args.form == ScheduleFormat::Systemd {
+                systemd::units(&job, &cron, &cron.normalized(), &program, &folder)
             } else {
                 crontab::line(&job, &cron, &program, &folder)
             }
@@ -109,68 +109,71 @@ pub(super) fn run(args: &Schedule, terminal: Terminal) -> Result<Exit, Error> {
     };
     terminal.print(printed)?;
     if plan.recurring.is_none() {
-        terminal.say(
+        terminal.eprint(
             "the plan has no [recurring]: each run works on all objects of its manifest, whether or not any is new",
         );
     }
-    if args.form == Form::Github && cron.shortest() < 5 {
-        terminal.say("GitHub runs no workflow more often than every 5 minutes, and leaves out what is due in between");
+    if args.form == ScheduleFormat::Github && cron.min_interval_minutes() < 5 {
+        terminal
+            .eprint("GitHub runs no workflow more often than every 5 minutes, and leaves out what is due in between");
     }
-    terminal.say(format_args!("next: {}", next(args.form, &job.slug)));
-    Ok(Exit::Done)
+    terminal.eprint(format_args!("next: {}", next_step(args.form, &job.slug)));
+    Ok(ExitStatus::Success)
 }
 
 /// Returns what to do with the printed text.
-fn next(form: Form, slug: &str) -> String {
+fn next_step(form: ScheduleFormat, slug: &str) -> String {
     match form {
-        Form::Github => {
+        ScheduleFormat::Github => {
             format!("save it as .github/workflows/batchplan-{slug}.yml, and see to what its first lines say")
         }
-        Form::Systemd => format!(
+        ScheduleFormat::Systemd => format!(
             "save both units where their first lines say, then: systemctl --user daemon-reload && systemctl --user enable \
              --now batchplan-{slug}.timer"
         ),
-        Form::Crontab => "crontab -e, and add the line".to_owned(),
+        ScheduleFormat::Crontab => "crontab -e, and add the line".to_owned(),
     }
 }
 
 /// Returns the path of a plan relative to the repository that a workflow checks out.
-fn in_checkout(plan: &Path, folder: &Path) -> Result<PathBuf, Error> {
+fn checkout_path(plan: &Path, folder: &Path) -> Result<PathBuf, CommandError> {
     let below = if plan.is_absolute() { plan.strip_prefix(folder).ok() } else { Some(plan) };
     let leaves = |path: &&Path| path.components().any(|part| part == std::path::Component::ParentDir);
     below.filter(|path| !leaves(path)).map(Path::to_owned).ok_or_else(|| {
-        Error::new(Exit::Invalid, format!("{} is not below this folder", plan.display()))
+        CommandError::new(ExitStatus::Invalid, format!("{} is not below this folder", plan.display()))
             .help("a workflow sees only what it checks out: give the command at the top of the repository")
     })
 }
 
 /// Returns the value of `--state` for the schedule. A local path becomes absolute if the schedule runs on this machine.
-fn place(state: &str, local: bool) -> Result<String, Error> {
-    if StateUrl::is_meant(state) {
+fn state_argument(state: &str, local: bool) -> Result<String, CommandError> {
+    if StateUrl::is_state_url(state) {
         let url = StateUrl::parse(state).map_err(|refused| {
-            Error::new(Exit::Invalid, format!("--state is no place to keep jobs: {}", refused.what)).help(refused.help)
+            CommandError::new(ExitStatus::Invalid, format!("--state is no place to keep jobs: {}", refused.message))
+                .help(refused.help)
         })?;
-        return one_line(&url.to_string());
+        return check_one_line(&url.to_string());
     }
     if !local {
-        return one_line(state);
+        return check_one_line(state);
     }
-    line_of(&std::path::absolute(state)?)
+    path_on_one_line(&std::path::absolute(state)?)
 }
 
 /// Returns a path as text that stays on one line.
-fn line_of(path: &Path) -> Result<String, Error> {
+fn path_on_one_line(path: &Path) -> Result<String, CommandError> {
     let text = path.to_str().ok_or_else(|| {
-        Error::new(Exit::Invalid, format!("{} is not UTF-8", path.display())).help("give the file another name")
+        CommandError::new(ExitStatus::Invalid, format!("{} is not UTF-8", path.display()))
+            .help("give the file another name")
     })?;
-    one_line(text)
+    check_one_line(text)
 }
 
-fn one_line(text: &str) -> Result<String, Error> {
+fn check_one_line(text: &str) -> Result<String, CommandError> {
     // A backslash at the end would join this line with the next one.
-    if text.chars().any(drives_terminal) || text.ends_with('\\') {
+    if text.chars().any(affects_terminal) || text.ends_with('\\') {
         let what = format!("`{}` holds characters that no schedule can carry", text.escape_debug());
-        return Err(Error::new(Exit::Invalid, what).help("give it a name without control characters"));
+        return Err(CommandError::new(ExitStatus::Invalid, what).help("give it a name without control characters"));
     }
     Ok(text.to_owned())
 }
@@ -191,9 +194,9 @@ fn slug(name: &str, identity: &str) -> String {
 }
 
 /// Describes when an expression runs.
-fn in_words(cron: &Cron) -> String {
+fn describe_times(cron: &CronExpression) -> String {
     let two = |value: Option<&u8>| format!("{:02}", value.copied().unwrap_or_default());
-    let single = |field: &cron::Field| field.values.len() == 1;
+    let single = |field: &cron::CronField| field.values.len() == 1;
     let every_day = cron.day.all && cron.month.all && cron.weekday.all;
     match (single(&cron.minute), single(&cron.hour)) {
         (true, true) => {
@@ -223,7 +226,7 @@ mod tests {
     #[test]
     fn a_workflow_finds_only_what_it_checks_out() {
         let folder = Path::new("/repository");
-        let found = |plan: &str| in_checkout(Path::new(plan), folder).ok();
+        let found = |plan: &str| checkout_path(Path::new(plan), folder).ok();
         assert_eq!(found("plans/a.toml"), Some(PathBuf::from("plans/a.toml")));
         assert_eq!(found("/repository/plans/a.toml"), Some(PathBuf::from("plans/a.toml")));
         assert_eq!(found("../a.toml"), None);
@@ -232,9 +235,9 @@ mod tests {
 
     #[test]
     fn nothing_goes_beyond_its_line() {
-        assert!(one_line("a b\u{e9}").is_ok());
+        assert!(check_one_line("a b\u{e9}").is_ok());
         for text in ["a\nb", "a\u{7f}", "a\\", "a\u{202e}"] {
-            assert!(one_line(text).is_err(), "{text:?}");
+            assert!(check_one_line(text).is_err(), "{text:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `batchplan schema`: prints the JSON Schema of plan files.
 
-use super::{Error, Exit, Terminal};
+use super::{CommandError, ExitStatus, Terminal};
 use crate::plan;
 
 /// Print the JSON Schema of plan files, for editors.
@@ -13,9 +13,9 @@ use crate::plan;
 
 The schema lists exactly the keys that this version knows. Rules between keys and those of a provider are checked by
 `batchplan validate` only.")]
-pub(super) struct Schema {}
+pub(super) struct SchemaArgs {}
 
-pub(super) fn run(Schema {}: &Schema, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(SchemaArgs {}: &SchemaArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     terminal.print(format_args!("{:#}", plan::schema()))?;
-    Ok(Exit::Done)
+    Ok(ExitStatus::Success)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Quotes a word for the shell if it contains a character that the shell would interpret.
-pub(super) fn word(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./=:@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -12,8 +12,8 @@ pub(super) fn word(text: &str) -> String {
 }
 
 /// Quotes a path for the shell.
-pub(super) fn path(path: &Path) -> String {
-    word(&path.display().to_string())
+pub(super) fn quote_path(path: &Path) -> String {
+    quote(&path.display().to_string())
 }
 
 #[cfg(test)]
@@ -22,9 +22,9 @@ mod tests {
 
     #[test]
     fn words_survive_the_shell() {
-        assert_eq!(word("plans/tag-2024.toml"), "plans/tag-2024.toml");
-        assert_eq!(word("my plan.toml"), "'my plan.toml'");
-        assert_eq!(word("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
-        assert_eq!(word(""), "''");
+        assert_eq!(quote("plans/tag-2024.toml"), "plans/tag-2024.toml");
+        assert_eq!(quote("my plan.toml"), "'my plan.toml'");
+        assert_eq!(quote("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
+        assert_eq!(quote(""), "''");
     }
 }

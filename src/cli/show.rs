@@ -1,15 +1,15 @@
 //! `batchplan show`: shows everything that is known of a job.
 
-mod object;
+mod json;
 mod page;
 mod watch;
 
-use super::list::Form;
-use super::state::{Access, State};
-use super::terminal::{Terminal, harmless};
-use super::{Error, Exit};
-use crate::jobs::xml::{self, XmlError};
-use crate::jobs::{Description, describe};
+use super::list::JobFormat;
+use super::state_location::{JournalAccess, StateLocationArgs};
+use super::terminal::{Terminal, escape_controls};
+use super::{CommandError, ExitStatus};
+use crate::jobs::xml::{self, JobXmlError};
+use crate::jobs::{JobDescription, describe};
 
 /// Show everything that is known of a job.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ Examples:
   report (its place), report_state (absent, open, kept, due, published), report_folder;
   folder, files: [{name, files, bytes}]; next
 With --watch it is a line for each change. Values that are not known are null.")]
-pub(super) struct Show {
+pub(super) struct ShowArgs {
     /// The job's id, or the beginning of it
     job: String,
     /// Show it again whenever it has changed, until it is over or stops
@@ -44,17 +44,17 @@ pub(super) struct Show {
     json: bool,
     /// Print the job in another form
     #[arg(long, value_name = "FORM", conflicts_with = "json")]
-    format: Option<Form>,
+    format: Option<JobFormat>,
     #[command(flatten)]
-    state: State,
+    state: StateLocationArgs,
 }
 
-pub(super) fn run(args: &Show, terminal: Terminal) -> Result<Exit, Error> {
-    let (kept, job) = args.state.job(&args.job, Access::Look, terminal)?;
-    let style = Style { examples: if args.examples { usize::MAX } else { 1 }, flag: kept.flag() };
-    if let Some(by) = kept.elsewhere().filter(|_| args.watch) {
-        return Err(Error::new(
-            Exit::Refused,
+pub(super) fn run(args: &ShowArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let (kept, job) = args.state.open_job(&args.job, JournalAccess::Read, terminal)?;
+    let style = ShowOptions { examples: if args.examples { usize::MAX } else { 1 }, state_flag: kept.flag() };
+    if let Some(by) = kept.remote_holder().filter(|_| args.watch) {
+        return Err(CommandError::new(
+            ExitStatus::Refused,
             format!("job {} cannot be watched from here: the state is held by {by}", job.id),
         )
         .help(format!("what was pushed last: batchplan show {}{}", job.id, kept.flag())));
@@ -63,28 +63,30 @@ pub(super) fn run(args: &Show, terminal: Terminal) -> Result<Exit, Error> {
         return watch::watch(&kept, &job.id, terminal, &style, args.json);
     }
     let mut description = describe(&kept, &job.id)?;
-    description.presence = kept.seen(description.presence);
+    description.presence = kept.adjust_presence(description.presence);
     if args.json {
-        terminal.print(format_args!("{:#}", object::of(&description, &style)))?;
-    } else if let Some(Form::Xml) = args.format {
-        terminal.print(document(&description)?)?;
+        terminal.print(format_args!("{:#}", json::render(&description, &style)))?;
+    } else if let Some(JobFormat::Xml) = args.format {
+        terminal.print(job_xml(&description)?)?;
     } else {
-        terminal.print(harmless(&page::of(&description, &style)))?;
+        terminal.print(escape_controls(&page::render(&description, &style)))?;
     }
-    Ok(Exit::Done)
+    Ok(ExitStatus::Success)
 }
 
 /// How much of a job to show.
-struct Style {
+struct ShowOptions {
     /// The maximum number of failed objects for each error code.
     examples: usize,
     /// ` --state DIR|URL` if shown commands need it, otherwise empty.
-    flag: String,
+    state_flag: String,
 }
 
-fn document(description: &Description) -> Result<String, Error> {
+fn job_xml(description: &JobDescription) -> Result<String, CommandError> {
     xml::describe_job(description).map_err(|error| match error {
-        XmlError::Plan(cause) => Error { exit: Exit::ToolFailed, message: cause.to_string(), help: cause.help() },
-        XmlError::Io(cause) => Error::from(cause),
+        JobXmlError::Plan(cause) => {
+            CommandError { exit: ExitStatus::ToolFailed, message: cause.to_string(), help: cause.help() }
+        }
+        JobXmlError::Io(cause) => CommandError::from(cause),
     })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Exit;
+use super::ExitStatus;
 use super::terminal::Terminal;
 
 /// The signal for a write beyond the file size limit. A process that listens for it gets an I/O error instead of being
@@ -17,7 +17,7 @@ const SIGXFSZ: i32 = 25;
 ///
 /// # Errors
 /// Returns an error if the process cannot listen for signals.
-pub(super) fn outlive_full_files() -> std::io::Result<()> {
+pub(super) fn survive_file_size_signal() -> std::io::Result<()> {
     // Once installed, the handler stays, even after this runtime is dropped.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();
@@ -25,34 +25,34 @@ pub(super) fn outlive_full_files() -> std::io::Result<()> {
 }
 
 /// When a signal first asked this process to stop.
-static STOPPED: OnceLock<Instant> = OnceLock::new();
+static STOP_REQUESTED_AT: OnceLock<Instant> = OnceLock::new();
 
 /// Returns whether a signal has asked this process to stop.
-pub(super) fn stopped() -> bool {
-    STOPPED.get().is_some()
+pub(super) fn stop_requested() -> bool {
+    STOP_REQUESTED_AT.get().is_some()
 }
 
 /// Returns the time since the first signal, if there was one.
-pub(super) fn stopped_for() -> Option<Duration> {
-    STOPPED.get().map(Instant::elapsed)
+pub(super) fn time_since_stop() -> Option<Duration> {
+    STOP_REQUESTED_AT.get().map(Instant::elapsed)
 }
 
 /// Waits for the next signal. Never returns if the process cannot listen for signals.
-pub(super) async fn next() {
-    match Signals::new() {
+pub(super) async fn next_signal() {
+    match TerminationSignals::new() {
         Ok(mut signals) => signals.next().await,
         Err(_) => std::future::pending().await,
     }
 }
 
 /// Listens for SIGINT, SIGTERM and SIGHUP.
-struct Signals {
+struct TerminationSignals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
-impl Signals {
+impl TerminationSignals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -75,18 +75,18 @@ impl Signals {
 /// # Errors
 /// Returns an error if the process cannot listen for signals.
 pub(super) fn listen(terminal: Terminal, stop: CancellationToken) -> std::io::Result<()> {
-    let mut signals = Signals::new()?;
+    let mut signals = TerminationSignals::new()?;
     tokio::spawn(async move {
         signals.next().await;
-        let _ = STOPPED.set(Instant::now());
+        let _ = STOP_REQUESTED_AT.set(Instant::now());
         stop.cancel();
-        if terminal.drawn() {
+        if terminal.stderr_is_terminal() {
             // Leave the line on which the terminal has printed ^C.
-            terminal.say("");
+            terminal.eprint("");
         }
-        terminal.say("stopping: what is in flight is finished; once more to leave at once");
+        terminal.eprint("stopping: what is in flight is finished; once more to leave at once");
         signals.next().await;
-        std::process::exit(Exit::Interrupted as i32);
+        std::process::exit(ExitStatus::Interrupted as i32);
     });
     Ok(())
 }

@@ -7,57 +7,57 @@ use indicatif::HumanCount;
 
 use crate::completion::{ReportFormat, ReportScope};
 use crate::journal::JobRecord;
-use crate::manifest::{CsvPlace, InventoryObject, Manifest, Narrowing, Source, Versions};
+use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
 use crate::object::TagSet;
 use crate::operation::Operation;
 use crate::plan::Plan;
-use crate::store::{Provider, StoreConfig};
+use crate::store::{StoreConfig, StoreProvider};
 
 /// Returns the summary, with one line for each part of the plan.
 pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -> String {
-    let mut text = format!("{} ({})\n", plan.name, line(file));
+    let mut text = format!("{} ({})\n", plan.name, one_line(file));
     if let Some(description) = &plan.description {
         // Further lines start with a bar, so that none of them can pass for a line of the summary.
         let _ = writeln!(text, "{}", description.trim_end().replace('\n', "\n| "));
     }
-    let _ = writeln!(text, "  store      {}", line(&store(&plan.store)));
-    let _ = writeln!(text, "  manifest   {} {}", objects(rows), line(&source(&manifest.source)));
+    let _ = writeln!(text, "  store      {}", one_line(&describe_store(&plan.store)));
+    let _ = writeln!(text, "  manifest   {} {}", format_objects(rows), one_line(&describe_source(&manifest.source)));
     for operation in &plan.operations {
-        let _ = writeln!(text, "  operation  {}", line(&self::operation(operation)));
+        let _ = writeln!(text, "  operation  {}", one_line(&self::describe_operation(operation)));
     }
-    let _ = write!(text, "  report     {}", line(&report(plan)));
+    let _ = write!(text, "  report     {}", one_line(&describe_report(plan)));
     text
 }
 
 /// Returns a value on one line, so that no part of it can pass for a line of the summary.
-pub(super) fn line(value: &str) -> String {
+pub(super) fn one_line(value: &str) -> String {
     value.replace('\n', "\\n")
 }
 
 /// Formats a number of objects, such as `1 object` or `1,204 objects`.
-pub(super) fn objects(count: u64) -> String {
+pub(super) fn format_objects(count: u64) -> String {
     format!("{} object{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }
 
 /// Returns the URL scheme of a report's location, `s3` or `oss`.
-pub(super) fn scheme(provider: Provider) -> &'static str {
+pub(super) fn url_scheme(provider: StoreProvider) -> &'static str {
     match provider {
-        Provider::Oss => "oss",
-        Provider::Aws | Provider::S3 | Provider::Sandbox => "s3",
+        StoreProvider::Oss => "oss",
+        StoreProvider::Aws | StoreProvider::S3 | StoreProvider::Sandbox => "s3",
     }
 }
 
 /// Returns a path relative to the current folder if it is below it.
-pub(super) fn near(path: &Path) -> &Path {
+pub(super) fn relative_path(path: &Path) -> &Path {
     let here = std::env::current_dir().ok();
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 
 /// Describes a store.
-pub(super) fn store(store: &StoreConfig) -> String {
+pub(super) fn describe_store(store: &StoreConfig) -> String {
     let place = match (&store.endpoint, &store.data, &store.region) {
         (Some(endpoint), _, _) => endpoint.clone(),
-        (None, Some(data), _) => near(data).display().to_string(),
+        (None, Some(data), _) => relative_path(data).display().to_string(),
         (None, None, Some(region)) => region.clone(),
         (None, None, None) => "the environment's region".to_owned(),
     };
@@ -66,47 +66,51 @@ pub(super) fn store(store: &StoreConfig) -> String {
 }
 
 /// Describes how many objects of a job are in doubt, if any.
-pub(super) fn doubt(job: &JobRecord) -> Option<String> {
+pub(super) fn describe_doubt(job: &JobRecord) -> Option<String> {
     let may = "may have been changed without being in the report";
-    (job.in_doubt > 0).then(|| format!("{} {may}", objects(job.in_doubt)))
+    (job.in_doubt > 0).then(|| format!("{} {may}", format_objects(job.in_doubt)))
 }
 
 /// Describes where objects come from, in words that follow their number.
-pub(super) fn source(source: &Source) -> String {
+pub(super) fn describe_source(source: &ManifestSource) -> String {
     match source {
-        Source::Prefix { bucket, prefix, versions } => {
-            let versions = if *versions == Versions::All { ", all versions" } else { "" };
+        ManifestSource::Prefix { bucket, prefix, versions } => {
+            let versions = if *versions == ListedVersions::All { ", all versions" } else { "" };
             format!("below {bucket}/{prefix}{versions}")
         }
-        Source::Csv { place, .. } => format!("in {}", file(place)),
-        Source::Inventory {
+        ManifestSource::Csv { location: place, .. } => format!("in {}", describe_file(place)),
+        ManifestSource::Inventory {
             bucket,
-            object: InventoryObject::Exact { key, .. } | InventoryObject::Once { key, .. },
+            selector: InventorySelector::Exact { key, .. } | InventorySelector::Distinct { key, .. },
             ..
         } => {
             format!("in the inventory {bucket}/{key}")
         }
-        Source::Inventory { bucket, object: InventoryObject::Changed(changes), .. } => {
+        ManifestSource::Inventory { bucket, selector: InventorySelector::Changed(changes), .. } => {
             format!("changed in the inventory {bucket}/{}", changes.key)
         }
-        Source::Inventory { bucket, object: InventoryObject::Latest { prefix }, .. } => {
+        ManifestSource::Inventory { bucket, selector: InventorySelector::Latest { prefix }, .. } => {
             format!("in the latest inventory below {bucket}/{prefix}")
         }
-        Source::Report { place, narrowing } => format!("that failed{} in the report {}", only(narrowing), file(place)),
-        Source::Retry { rest: None, .. } => "that failed in the first job".to_owned(),
-        Source::Retry { rest: Some(_), .. } => "that failed or were not attempted in the first job".to_owned(),
+        ManifestSource::Report { location: place, row_filter: narrowing } => {
+            format!("that failed{} in the report {}", describe_narrowing(narrowing), describe_file(place))
+        }
+        ManifestSource::Retry { unfinished: None, .. } => "that failed in the first job".to_owned(),
+        ManifestSource::Retry { unfinished: Some(_), .. } => {
+            "that failed or were not attempted in the first job".to_owned()
+        }
     }
 }
 
-fn file(place: &CsvPlace) -> String {
+fn describe_file(place: &FileLocation) -> String {
     match place {
-        CsvPlace::Local(path) => near(path).display().to_string(),
-        CsvPlace::Object { bucket, key, .. } => format!("{bucket}/{key}"),
+        FileLocation::Local(path) => relative_path(path).display().to_string(),
+        FileLocation::Object { bucket, key, .. } => format!("{bucket}/{key}"),
     }
 }
 
 /// Describes which failures of a report are selected. Returns an empty string for all of them.
-fn only(narrowing: &Narrowing) -> String {
+fn describe_narrowing(narrowing: &ReportRowFilter) -> String {
     let statuses = narrowing.status.iter().flatten().map(u16::to_string).collect::<Vec<_>>();
     let codes = narrowing.code.iter().flatten().cloned().collect::<Vec<_>>();
     let conditions = [statuses.join(" or "), codes.join(" or ")];
@@ -115,7 +119,7 @@ fn only(narrowing: &Narrowing) -> String {
 }
 
 /// Describes an operation.
-pub(super) fn operation(operation: &Operation) -> String {
+pub(super) fn describe_operation(operation: &Operation) -> String {
     let what = match operation {
         Operation::PutTagging(tags) | Operation::AddTagging(tags) => tag_list(tags),
         Operation::DeleteTagging(None) => "all tags".to_owned(),
@@ -137,7 +141,7 @@ fn tag_list(tags: &TagSet) -> String {
     tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
 }
 
-fn report(plan: &Plan) -> String {
+fn describe_report(plan: &Plan) -> String {
     let spec = &plan.report;
     let scope = match spec.scope {
         ReportScope::AllTasks => "all tasks",
@@ -147,8 +151,8 @@ fn report(plan: &Plan) -> String {
         ReportFormat::Oss => "OSS format",
         ReportFormat::Aws => "AWS format",
     };
-    let place = match &spec.place {
-        Some(place) => format!("{}://{}/{}", scheme(plan.store.provider), place.bucket, place.prefix),
+    let place = match &spec.location {
+        Some(place) => format!("{}://{}/{}", url_scheme(plan.store.provider), place.bucket, place.prefix),
         None => "kept here only".to_owned(),
     };
     format!("{place} ({scope}, {format})")
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn a_value_stays_on_its_line() {
         let tags: TagSet = [("a", "x\n  operation  none")].into_iter().collect();
-        let described = line(&operation(&Operation::PutTagging(tags)));
+        let described = one_line(&describe_operation(&Operation::PutTagging(tags)));
         assert_eq!(described, r"put_object_tagging  a=x\n  operation  none");
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use super::{Error, Exit, Terminal, github, plan_file, problems};
-use crate::diagnostics::Problems;
+use super::{CommandError, ExitStatus, Terminal, github, plan_file, problems};
+use crate::diagnostics::FileProblems;
 
 /// Check plan files.
 ///
@@ -19,7 +19,7 @@ use crate::diagnostics::Problems;
   batchplan validate plans/ --json | jq '.plans[] | select(.valid | not) | .file'
 
 Exit code: 0 when every plan is valid (warnings are fine), 2 otherwise.")]
-pub(super) struct Validate {
+pub(super) struct ValidateArgs {
     /// Plan files, or folders that are searched for *.toml (folders whose names begin with a dot are left out).
     #[arg(required = true, value_name = "PLAN")]
     plans: Vec<PathBuf>,
@@ -30,18 +30,18 @@ pub(super) struct Validate {
 }
 
 /// The result of checking one plan file.
-struct Verdict {
+struct ValidatedPlan {
     file: PathBuf,
     valid: bool,
-    problems: Problems,
+    problems: FileProblems,
 }
 
-pub(super) fn run(args: &Validate, terminal: Terminal) -> Result<Exit, Error> {
+pub(super) fn run(args: &ValidateArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
     let mut files = Vec::new();
     for path in &args.plans {
-        collect(path, &mut files)?;
+        collect_files(path, &mut files)?;
     }
-    let verdicts: Vec<_> = files.into_iter().map(judge).collect();
+    let verdicts: Vec<_> = files.into_iter().map(check_file).collect();
     github::annotate(verdicts.iter().map(|verdict| &verdict.problems), terminal);
     if args.json {
         terminal.print(format_args!("{:#}", to_json(&verdicts)))?;
@@ -51,26 +51,26 @@ pub(super) fn run(args: &Validate, terminal: Terminal) -> Result<Exit, Error> {
         }
         terminal.print(summary(&verdicts))?;
     }
-    Ok(if verdicts.iter().all(|verdict| verdict.valid) { Exit::Done } else { Exit::Invalid })
+    Ok(if verdicts.iter().all(|verdict| verdict.valid) { ExitStatus::Success } else { ExitStatus::Invalid })
 }
 
-fn judge(file: PathBuf) -> Verdict {
+fn check_file(file: PathBuf) -> ValidatedPlan {
     let (plan, problems) = plan_file::load(&file);
-    Verdict { file, valid: plan.is_some(), problems }
+    ValidatedPlan { file, valid: plan.is_some(), problems }
 }
 
 /// Adds a file as it is, or all plan files below a folder, sorted by path.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+fn collect_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), CommandError> {
     if !path.is_dir() {
         files.push(path.to_owned());
         return Ok(());
     }
     let mut found = Vec::new();
-    search(path, &mut found)
-        .map_err(|error| Error::new(Exit::Invalid, format!("cannot read {}: {error}", path.display())))?;
+    find_plan_files(path, &mut found)
+        .map_err(|error| CommandError::new(ExitStatus::Invalid, format!("cannot read {}: {error}", path.display())))?;
     if found.is_empty() {
         let message = format!("there are no plan files (*.toml) below {}", path.display());
-        return Err(Error::new(Exit::Invalid, message));
+        return Err(CommandError::new(ExitStatus::Invalid, message));
     }
     found.sort();
     files.extend(found);
@@ -78,14 +78,14 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
 }
 
 /// Finds plan files below a folder. Does not follow links to folders, because they may form cycles.
-fn search(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+fn find_plan_files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         if entry.file_type()?.is_dir() {
             if !hidden {
-                search(&path, found)?;
+                find_plan_files(&path, found)?;
             }
         } else if path.extension().is_some_and(|extension| extension == "toml") && path.is_file() {
             found.push(path);
@@ -95,25 +95,25 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// Returns a summary, such as `3 plans, 2 valid, 1 with problems`.
-fn summary(verdicts: &[Verdict]) -> String {
+fn summary(verdicts: &[ValidatedPlan]) -> String {
     let valid = verdicts.iter().filter(|verdict| verdict.valid).count();
     let warnings: usize =
         verdicts.iter().map(|verdict| verdict.problems.iter().filter(|problem| problem.is_warning()).count()).sum();
-    let mut parts = vec![counted(verdicts.len(), "plan"), format!("{valid} valid")];
+    let mut parts = vec![pluralize(verdicts.len(), "plan"), format!("{valid} valid")];
     if valid < verdicts.len() {
         parts.push(format!("{} with problems", verdicts.len() - valid));
     }
     if warnings > 0 {
-        parts.push(counted(warnings, "warning"));
+        parts.push(pluralize(warnings, "warning"));
     }
     parts.join(", ")
 }
 
-fn counted(number: usize, noun: &str) -> String {
+fn pluralize(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-fn to_json(verdicts: &[Verdict]) -> Json {
+fn to_json(verdicts: &[ValidatedPlan]) -> Json {
     let plans: Vec<_> = verdicts
         .iter()
         .map(|verdict| {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{TaskStatus, escape};
 use crate::completion::ReportFormat;
-use crate::diagnostics::drives_terminal;
+use crate::diagnostics::affects_terminal;
 
 const OSS_COLUMNS: usize = 5;
 
@@ -30,7 +30,7 @@ pub fn column_count(format: ReportFormat) -> usize {
 /// Returns the format whose rows have `count` columns, or `None` if there is none. A single report file does not name
 /// its format in any other way.
 #[must_use]
-pub fn format_of_columns(count: usize) -> Option<ReportFormat> {
+pub fn format_for_column_count(count: usize) -> Option<ReportFormat> {
     match count {
         OSS_COLUMNS => Some(ReportFormat::Oss),
         AWS_COLUMNS => Some(ReportFormat::Aws),
@@ -53,11 +53,11 @@ pub struct ReportRow<'a> {
     pub task: TaskStatus,
     /// The HTTP status, 100 to 999, or `None` if there was no response.
     pub status: Option<u16>,
-    error: ErrorText<'a>,
+    error: ReportErrorText<'a>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum ErrorText<'a> {
+enum ReportErrorText<'a> {
     /// OSS: a sentence followed by a JSON object.
     Sentence(&'a str),
     /// AWS: the error code itself.
@@ -67,10 +67,10 @@ enum ErrorText<'a> {
 impl<'a> ReportRow<'a> {
     /// Returns the error code, such as `AccessDenied`, or `None` if the row has none or none can be extracted.
     #[must_use]
-    pub fn code(&self) -> Option<Cow<'a, str>> {
+    pub fn error_code(&self) -> Option<Cow<'a, str>> {
         let code = match self.error {
-            ErrorText::Sentence(text) => code_in(text)?,
-            ErrorText::Code(code) => Cow::Borrowed(code),
+            ReportErrorText::Sentence(text) => extract_error_code(text)?,
+            ReportErrorText::Code(code) => Cow::Borrowed(code),
         };
         Some(code).filter(|code| !code.is_empty())
     }
@@ -78,11 +78,11 @@ impl<'a> ReportRow<'a> {
 
 /// Decodes report rows and reuses one buffer for their keys.
 #[derive(Debug, Default)]
-pub struct RowDecoder {
+pub struct ReportRowDecoder {
     key: Vec<u8>,
 }
 
-impl RowDecoder {
+impl ReportRowDecoder {
     /// Decodes one row of `count` columns. `column` returns the column at an index, without its CSV quotes.
     ///
     /// # Errors
@@ -101,72 +101,72 @@ impl RowDecoder {
             ReportFormat::Oss => oss_result(column(3), column(4))?,
             ReportFormat::Aws => aws_result(column(3), column(4), column(5))?,
         };
-        let raw_plus = escape::decode_into(column(1).as_bytes(), false, &mut self.key)?;
+        let raw_plus = escape::percent_decode_into(column(1).as_bytes(), false, &mut self.key)?;
         let version = Some(column(2)).filter(|id| !id.is_empty());
         Ok(ReportRow { bucket: column(0), key: &self.key, raw_plus, version, task, status, error })
     }
 }
 
-type Ending<'a> = (TaskStatus, Option<u16>, ErrorText<'a>);
+type ReportedResult<'a> = (TaskStatus, Option<u16>, ReportErrorText<'a>);
 
 /// Decodes `HTTPStatus,Error`.
-fn oss_result<'a>(status: &str, error: &'a str) -> Result<Ending<'a>, String> {
+fn oss_result<'a>(status: &str, error: &'a str) -> Result<ReportedResult<'a>, String> {
     let code = match status {
         "" => None,
         digits => Some(
-            number(digits)
-                .ok_or_else(|| format!("its HTTPStatus is `{}`, not a number of three digits", shown(digits)))?,
+            parse_http_status(digits)
+                .ok_or_else(|| format!("its HTTPStatus is `{}`, not a number of three digits", shorten(digits)))?,
         ),
     };
     let fine = error.is_empty() && code.is_some_and(|code| (200..300).contains(&code));
     let task = if fine { TaskStatus::Succeeded } else { TaskStatus::Failed };
-    Ok((task, code, ErrorText::Sentence(error)))
+    Ok((task, code, ReportErrorText::Sentence(error)))
 }
 
 /// Decodes `TaskStatus`, then `HTTPStatusCode` and `ErrorCode` in either order.
-fn aws_result<'a>(task: &str, first: &'a str, second: &'a str) -> Result<Ending<'a>, String> {
+fn aws_result<'a>(task: &str, first: &'a str, second: &'a str) -> Result<ReportedResult<'a>, String> {
     let task = [TaskStatus::Succeeded, TaskStatus::Failed]
         .into_iter()
         .find(|known| task.eq_ignore_ascii_case(known.as_str()))
-        .ok_or_else(|| format!("its TaskStatus is `{}`, not succeeded or failed", shown(task)))?;
+        .ok_or_else(|| format!("its TaskStatus is `{}`, not succeeded or failed", shorten(task)))?;
     // If both are numbers, assume the usual order of rows: the status comes first.
-    let (status, code) = match (number(first), number(second)) {
+    let (status, code) = match (parse_http_status(first), parse_http_status(second)) {
         (Some(status), _) => (Some(status), second),
         (None, Some(status)) => (Some(status), first),
         (None, None) if first.is_empty() => (None, second),
         (None, None) if second.is_empty() => (None, first),
         (None, None) => {
-            let (first, second) = (shown(first), shown(second));
+            let (first, second) = (shorten(first), shorten(second));
             return Err(format!("neither `{first}` nor `{second}` is an HTTP status"));
         }
     };
-    Ok((task, status, ErrorText::Code(code)))
+    Ok((task, status, ReportErrorText::Code(code)))
 }
 
 /// Parses an HTTP status: three digits, at least 100.
-fn number(text: &str) -> Option<u16> {
+fn parse_http_status(text: &str) -> Option<u16> {
     let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && *number >= 100)
 }
 
 /// Extracts the error code from OSS's `Error`: a member of the JSON object that follows the sentence.
-fn code_in(error: &str) -> Option<Cow<'_, str>> {
+fn extract_error_code(error: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
-    struct ErrorObject<'a> {
+    struct ParsedOssError<'a> {
         #[serde(rename = "Error Code", borrow)]
         code: Cow<'a, str>,
     }
     let object = &error[error.find('{')?..];
     // Read as a stream, so that text after the object is ignored.
-    let first = serde_json::Deserializer::from_str(object).into_iter::<ErrorObject<'_>>().next()?;
+    let first = serde_json::Deserializer::from_str(object).into_iter::<ParsedOssError<'_>>().next()?;
     first.ok().map(|object| object.code)
 }
 
 /// Returns the first `SHOWN_CHARS` characters of a value, escaped so that they are safe to print.
-fn shown(text: &str) -> String {
+fn shorten(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(SHOWN_CHARS) {
-        if drives_terminal(c) {
+        if affects_terminal(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);

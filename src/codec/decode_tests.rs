@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::{Naming, RowEncoder};
-use crate::object::{Bucket, Key, ObjectId, VersionId};
-use crate::task::{Failure, Fault, FaultClass, Outcome};
+use crate::codec::{OperationNaming, ReportRowEncoder};
+use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
 /// A decoded row that owns its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,17 +18,17 @@ struct Told {
 }
 
 fn decode(format: ReportFormat, columns: &[impl AsRef<str>]) -> Result<Told, String> {
-    let mut decoder = RowDecoder { key: b"left over".to_vec() };
+    let mut decoder = ReportRowDecoder { key: b"left over".to_vec() };
     let row = decoder.decode(format, columns.len(), |at| columns[at].as_ref())?;
     Ok(Told {
         object: ObjectId {
-            bucket: Bucket::new(row.bucket),
-            key: Key::new(row.key),
+            bucket: BucketName::new(row.bucket),
+            key: ObjectKey::new(row.key),
             version: row.version.map(VersionId::new),
         },
         task: row.task,
         status: row.status,
-        code: row.code().map(Cow::into_owned),
+        code: row.error_code().map(Cow::into_owned),
     })
 }
 
@@ -52,10 +52,10 @@ fn the_references_own_rows_are_read() {
     );
     let told = read(ReportFormat::Oss, row).unwrap();
     assert_eq!((told.task, told.status, told.code.as_deref()), (TaskStatus::Failed, Some(403), Some("AccessDenied")));
-    assert_eq!(told.object.key, Key::from("batchOperation/1761896253/object-0.txt"));
+    assert_eq!(told.object.key, ObjectKey::from("batchOperation/1761896253/object-0.txt"));
     let told = read(ReportFormat::Oss, "test-bucket,a+b,v%2B,200,").unwrap();
     assert_eq!((told.task, told.status, told.code), (TaskStatus::Succeeded, Some(200), None));
-    assert_eq!(told.object.key, Key::from("a+b"));
+    assert_eq!(told.object.key, ObjectKey::from("a+b"));
     assert_eq!(told.object.version, Some(VersionId::new("v%2B")));
 }
 
@@ -97,7 +97,7 @@ fn an_aws_row_says_itself_which_column_is_the_status() {
         assert_eq!((told.task, told.status, told.code.as_deref()), (TaskStatus::Failed, status, code), "{row}");
     }
     let told = read(ReportFormat::Aws, "b,photos/a%20b,,succeeded,200,,Successful").unwrap();
-    assert_eq!((told.task, told.object.key), (TaskStatus::Succeeded, Key::from("photos/a b")));
+    assert_eq!((told.task, told.object.key), (TaskStatus::Succeeded, ObjectKey::from("photos/a b")));
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn a_row_of_something_else_says_why() {
 #[test]
 fn columns_tell_the_format() {
     for format in [ReportFormat::Oss, ReportFormat::Aws] {
-        assert_eq!(format_of_columns(column_count(format)), Some(format));
+        assert_eq!(format_for_column_count(column_count(format)), Some(format));
     }
-    assert_eq!(format_of_columns(2), None);
+    assert_eq!(format_for_column_count(2), None);
 }
 
 prop_compose! {
@@ -130,7 +130,7 @@ prop_compose! {
         key in proptest::collection::vec(any::<u8>(), 1..40),
         version in proptest::option::of("[ -~]{1,20}"),
     ) -> ObjectId {
-        ObjectId { bucket: Bucket::new(&bucket), key: Key::new(key), version: version.as_deref().map(VersionId::new) }
+        ObjectId { bucket: BucketName::new(&bucket), key: ObjectKey::new(key), version: version.as_deref().map(VersionId::new) }
     }
 }
 
@@ -139,23 +139,23 @@ prop_compose! {
         status in proptest::option::of(100_u16..=599),
         code in prop_oneof![Just("AccessDenied".to_owned()), "[a-z]{0,4}", any::<String>()],
         texts in proptest::array::uniform5(any::<String>()),
-    ) -> Outcome {
+    ) -> TaskOutcome {
         let [operation, message, request_id, ec, endpoint] = texts;
         let (class, at) = (FaultClass::Ambiguous, Timestamp::UNIX_EPOCH);
-        Outcome::Failed(Failure { operation, fault: Fault { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: crate::call::ObjectHeaders::default() } })
+        TaskOutcome::Failed(TaskFailure { operation, error: StoreError { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: crate::object_request::ObjectHeaderSet::default() } })
     }
 }
 
-fn any_outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![(200_u16..300).prop_map(|status| Outcome::Succeeded { status }), any_failure()]
+fn any_outcome() -> impl Strategy<Value = TaskOutcome> {
+    prop_oneof![(200_u16..300).prop_map(|status| TaskOutcome::Succeeded { status }), any_failure()]
 }
 
-fn expected(format: ReportFormat, object: ObjectId, outcome: &Outcome) -> Told {
+fn expected(format: ReportFormat, object: ObjectId, outcome: &TaskOutcome) -> Told {
     let task = TaskStatus::of(outcome);
     match outcome {
-        Outcome::Succeeded { status } => Told { object, task, status: Some(*status), code: None },
-        Outcome::Failed(Failure { fault, .. }) => {
-            let plain = |c| if drives_terminal(c) { ' ' } else { c };
+        TaskOutcome::Succeeded { status } => Told { object, task, status: Some(*status), code: None },
+        TaskOutcome::Failed(TaskFailure { error: fault, .. }) => {
+            let plain = |c| if affects_terminal(c) { ' ' } else { c };
             let code = match format {
                 ReportFormat::Oss => fault.code.clone(),
                 ReportFormat::Aws => fault.code.chars().map(plain).collect(),
@@ -174,12 +174,12 @@ proptest! {
         outcome in any_outcome(),
     ) {
         let format = if aws { ReportFormat::Aws } else { ReportFormat::Oss };
-        let naming = if named { Naming::Named } else { Naming::Implied };
+        let naming = if named { OperationNaming::Named } else { OperationNaming::Implied };
         let mut text = Vec::new();
-        RowEncoder::new(format, naming).encode(&object, &outcome, &mut text).unwrap();
+        ReportRowEncoder::new(format, naming).encode(&object, &outcome, &mut text).unwrap();
         let expected = expected(format, object, &outcome);
         // In AWS's format, a three-digit error code without a status is read as the status.
-        prop_assume!(expected.status.is_some() || expected.code.as_deref().is_none_or(|code| number(code).is_none()));
+        prop_assume!(expected.status.is_some() || expected.code.as_deref().is_none_or(|code| parse_http_status(code).is_none()));
         prop_assert_eq!(decode(format, &columns(&text)), Ok(expected));
     }
 

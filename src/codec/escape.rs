@@ -7,7 +7,7 @@ use memchr::memchr2;
 ///
 /// # Errors
 /// Returns an error if a `%` is not followed by two hexadecimal digits.
-pub fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
+pub fn percent_decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<bool, String> {
     out.clear();
     let mut plus = false;
     let mut rest = encoded;
@@ -15,7 +15,7 @@ pub fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Re
     while let Some(at) = memchr2(b'%', b'+', rest) {
         out.extend_from_slice(&rest[..at]);
         if rest[at] == b'%' {
-            out.push(escaped(&rest[at..])?);
+            out.push(decode_escape(&rest[at..])?);
             rest = &rest[at + 3..];
         } else {
             plus = true;
@@ -28,7 +28,7 @@ pub fn decode_into(encoded: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Re
 }
 
 /// Decodes the escape at the start of `from`.
-fn escaped(from: &[u8]) -> Result<u8, String> {
+fn decode_escape(from: &[u8]) -> Result<u8, String> {
     let digit = |at: usize| from.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let value = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
     value.ok_or_else(|| {
@@ -42,11 +42,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::object::Key;
+    use crate::object::ObjectKey;
 
     fn decode(encoded: &str, plus_is_space: bool) -> Result<Vec<u8>, String> {
         let mut out = b"left over".to_vec();
-        decode_into(encoded.as_bytes(), plus_is_space, &mut out)?;
+        percent_decode_into(encoded.as_bytes(), plus_is_space, &mut out)?;
         Ok(out)
     }
 
@@ -71,14 +71,14 @@ mod tests {
     #[test]
     fn a_raw_plus_is_told() {
         let mut out = Vec::new();
-        assert_eq!(decode_into(b"a+b", false, &mut out), Ok(true));
-        assert_eq!(decode_into(b"a%2Bb", false, &mut out), Ok(false));
+        assert_eq!(percent_decode_into(b"a+b", false, &mut out), Ok(true));
+        assert_eq!(percent_decode_into(b"a%2Bb", false, &mut out), Ok(false));
     }
 
     proptest! {
         #[test]
         fn every_key_comes_back_from_both_encodings(bytes: Vec<u8>) {
-            let key = Key::new(bytes.clone());
+            let key = ObjectKey::new(bytes.clone());
             prop_assert_eq!(decode(&key.encoded(), false), Ok(bytes.clone()));
             prop_assert_eq!(decode(&key.encoded_keeping_slashes(), true), Ok(bytes));
         }

@@ -6,19 +6,19 @@
 //! requests.
 
 mod decode;
+mod encode;
 pub mod escape;
-mod listing;
-mod row;
+mod report_manifest;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::task::Outcome;
+use crate::task::TaskOutcome;
 use crate::variants::enum_with_all;
 
-pub use decode::{ReportRow, RowDecoder, column_count, format_of_columns};
-pub use listing::{ListedFile, Listing, manifest_json, read_manifest_json};
-pub use row::{Naming, RowEncoder};
+pub use decode::{ReportRow, ReportRowDecoder, column_count, format_for_column_count};
+pub use encode::{OperationNaming, ReportRowEncoder};
+pub use report_manifest::{ReportManifest, ReportManifestEntry, parse_report_manifest, report_manifest_json};
 
 enum_with_all! {
     /// Whether a row, or a whole report file, is about success or failure. A file never mixes the two.
@@ -35,10 +35,10 @@ enum_with_all! {
 impl TaskStatus {
     /// Returns the status that an outcome is reported under.
     #[must_use]
-    pub fn of(outcome: &Outcome) -> Self {
+    pub fn of(outcome: &TaskOutcome) -> Self {
         match outcome {
-            Outcome::Succeeded { .. } => Self::Succeeded,
-            Outcome::Failed(_) => Self::Failed,
+            TaskOutcome::Succeeded { .. } => Self::Succeeded,
+            TaskOutcome::Failed(_) => Self::Failed,
         }
     }
 
@@ -53,11 +53,11 @@ impl TaskStatus {
 }
 
 /// Formats a timestamp as OSS does: UTC, whole seconds, `Z`.
-fn seconds(at: Timestamp) -> String {
+fn format_seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Formats a timestamp as AWS does: UTC, milliseconds, `Z`.
-fn milliseconds(at: Timestamp) -> String {
+fn format_milliseconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

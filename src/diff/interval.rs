@@ -7,18 +7,18 @@ const CONFIDENCE: f64 = 0.95;
 
 /// The number of sampled objects that have some property, with the sizes of the sample and of the population.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct SampleShare {
     /// The number of sampled objects that have the property.
-    pub found: u64,
+    pub matching: u64,
     /// The number of objects in the sample.
-    pub looked: u64,
+    pub sampled: u64,
     /// The number of objects in the population.
-    pub all: u64,
+    pub population: u64,
 }
 
 /// An estimated number of objects, with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval {
+pub struct ConfidenceInterval {
     /// The lower bound of the interval.
     pub low: u64,
     /// The estimate: the same share of the population as of the sample.
@@ -27,11 +27,11 @@ pub struct Interval {
     pub high: u64,
 }
 
-impl Share {
+impl SampleShare {
     /// Returns whether the sample covers the whole population, so that nothing has to be estimated.
     #[must_use]
     pub fn is_exact(self) -> bool {
-        self.looked >= self.all
+        self.sampled >= self.population
     }
 
     /// Estimates how many objects of the population have the property.
@@ -40,37 +40,37 @@ impl Share {
     /// at least as often as its confidence level says. It assumes draws from an infinite population, so for a finite
     /// population it contains the true value even more often.
     #[must_use]
-    pub fn of_all(self) -> Interval {
-        let Self { found, looked, all } = self;
+    pub fn estimate(self) -> ConfidenceInterval {
+        let Self { matching: found, sampled: looked, population: all } = self;
         if self.is_exact() {
-            return Interval { low: found, likely: found, high: found };
+            return ConfidenceInterval { low: found, likely: found, high: found };
         }
         if looked == 0 {
-            return Interval { low: 0, likely: 0, high: all };
+            return ConfidenceInterval { low: 0, likely: 0, high: all };
         }
         let (low, high) = clopper_pearson(found, looked);
         // Sampled objects with the property are certain to have it, and sampled objects without it are certain not
         // to.
         let (least, most) = (found, all - (looked - found));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies from 0 to all")]
-        let bound = |value: f64| value.clamp(0.0, all_f64(all)) as u64;
-        let low = bound((low * all_f64(all)).floor()).clamp(least, most);
-        let high = bound((high * all_f64(all)).ceil()).clamp(least, most);
+        let bound = |value: f64| value.clamp(0.0, to_f64(all)) as u64;
+        let low = bound((low * to_f64(all)).floor()).clamp(least, most);
+        let high = bound((high * to_f64(all)).ceil()).clamp(least, most);
         let likely = u128::from(found) * u128::from(all) * 2 + u128::from(looked);
         let likely = u64::try_from(likely / (u128::from(looked) * 2)).unwrap_or(all).clamp(low, high);
-        Interval { low, likely, high }
+        ConfidenceInterval { low, likely, high }
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 objects an interval is not read to the last one")]
-fn all_f64(count: u64) -> f64 {
+fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
 /// Returns the bounds of the true share, each from 0 to 1.
 fn clopper_pearson(found: u64, looked: u64) -> (f64, f64) {
     let tail = (1.0 - CONFIDENCE) / 2.0;
-    let quantile = |a: u64, b: u64, p: f64| Beta::new(all_f64(a), all_f64(b)).map(|beta| beta.inverse_cdf(p));
+    let quantile = |a: u64, b: u64, p: f64| Beta::new(to_f64(a), to_f64(b)).map(|beta| beta.inverse_cdf(p));
     let low = if found == 0 { 0.0 } else { quantile(found, looked - found + 1, tail).unwrap_or(0.0) };
     let high = if found == looked { 1.0 } else { quantile(found + 1, looked - found, 1.0 - tail).unwrap_or(1.0) };
     (low, high)
@@ -98,9 +98,12 @@ mod tests {
 
     #[test]
     fn what_was_looked_at_whole_is_exact() {
-        let share = Share { found: 3, looked: 10, all: 10 };
-        assert_eq!(share.of_all(), Interval { low: 3, likely: 3, high: 3 });
-        assert_eq!(Share { found: 0, looked: 0, all: 7 }.of_all(), Interval { low: 0, likely: 0, high: 7 });
+        let share = SampleShare { matching: 3, sampled: 10, population: 10 };
+        assert_eq!(share.estimate(), ConfidenceInterval { low: 3, likely: 3, high: 3 });
+        assert_eq!(
+            SampleShare { matching: 0, sampled: 0, population: 7 }.estimate(),
+            ConfidenceInterval { low: 0, likely: 0, high: 7 }
+        );
     }
 
     proptest! {
@@ -108,7 +111,7 @@ mod tests {
         fn an_interval_holds_what_was_seen(all in 1_u64..1_000_000, looked in 1_u64..300, found in 0_u64..300) {
             let looked = looked.min(all);
             let found = found.min(looked);
-            let Interval { low, likely, high } = Share { found, looked, all }.of_all();
+            let ConfidenceInterval { low, likely, high } = SampleShare { matching: found, sampled: looked, population: all }.estimate();
             prop_assert!(found <= low && low <= likely && likely <= high && high <= all - (looked - found));
         }
     }

@@ -11,259 +11,266 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::Allowance;
-use super::book::{Book, CheckpointError, Pending, Snapshot};
-use super::doubt::{EarlierDoubt, Reached};
-use super::end::{End, EngineError};
-use super::server_check::RefusalKind;
-use super::worker::{Untrusted, Worked, Worker};
-use crate::frontier::Frontier;
+use super::in_doubt::{EarlierInDoubt, RunCounters};
+use super::outcome_sink::{CheckpointError, OutcomeSink, PendingCheckpoint, ProgressSnapshot};
+use super::quota::JobQuota;
+use super::server_check::ServerCheckFailureKind;
+use super::stop_reason::{EngineError, StopReason};
+use super::worker::{UntrustedServer, Worker, WorkerOutcome};
+use crate::frontier::RowFrontier;
 use crate::job::Progress;
 use crate::manifest::ManifestError;
 use crate::object::ObjectId;
-use crate::plan::Threshold;
-use crate::task::{Outcome, Seq, Task};
+use crate::plan::FailureThreshold;
+use crate::task::{Task, TaskId, TaskOutcome};
 
 /// Batches of rows that are read ahead of the dispatcher.
 const BATCHES_AHEAD: usize = 4;
 
 /// The number of finished rows above the frontier's low mark at which no more rows are started. One object that waits
 /// for its tenth attempt must not let the set grow with the job.
-const MAX_ABOVE: usize = 1 << 16;
+const MAX_FINISHED_ABOVE_LOW: usize = 1 << 16;
 
 /// How often the dispatcher reports progress.
-const SNAPSHOT_EVERY: Duration = Duration::from_millis(500);
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Batches of rows, in the order of the frozen manifest.
 pub type TaskBatches = mpsc::Receiver<Result<Vec<Task>, ManifestError>>;
 
 /// Stops a run gracefully: no more rows are started, and requests in flight may finish until the deadline.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub struct GracefulStop {
     /// Cancelled to request a stop. The dispatcher also cancels it when the job cannot continue.
-    pub asked: CancellationToken,
+    pub requested: CancellationToken,
     /// How long requests in flight may take after that. The rest is abandoned.
-    pub patience: Duration,
+    pub grace_period: Duration,
 }
 
 /// When checkpoints are made.
 #[derive(Clone, Copy, Debug)]
-pub struct Rhythm {
+pub struct CheckpointPolicy {
     /// The time between two checkpoints.
-    pub every: Duration,
+    pub interval: Duration,
     /// The number of rows that may be started since the last checkpoint. After a crash at most this many rows, and
     /// those that were in flight, are done again. A checkpoint is made early once half of them are started.
-    pub most: u64,
-    /// The number of rows past the last record that an earlier run may have started. Equal to `most`, or larger if
+    pub max_started_rows: u64,
+    /// The number of rows past the last record that an earlier run may have started. Equal to `max_started_rows`, or larger if
     /// recorded progress can be lost together with its machine.
-    pub leave: u64,
+    pub max_unrecorded_rows: u64,
 }
 
-impl Default for Rhythm {
+impl Default for CheckpointPolicy {
     fn default() -> Self {
-        Self { every: Duration::from_secs(1), most: 1 << 16, leave: 1 << 16 }
+        Self { interval: Duration::from_secs(1), max_started_rows: 1 << 16, max_unrecorded_rows: 1 << 16 }
     }
 }
 
 /// Where a run starts: at the job's first row, or where the previous run stopped.
 #[derive(Clone, Debug, Default)]
-pub struct Start {
+pub struct DispatchStart {
     /// Row counts. `total` is replaced by the manifest's row count.
     pub progress: Progress,
     /// The rows that have an outcome.
-    pub frontier: Frontier,
+    pub frontier: RowFrontier,
     /// The first row that was not started according to the last record; `None` if the job has not run before.
-    pub taken: Option<Seq>,
+    pub next_row: Option<TaskId>,
     /// The number of objects that may have been changed without an outcome.
     pub in_doubt: u64,
     /// How many of the first remaining rows may have been started, including those in doubt.
-    pub reach: u64,
+    pub maybe_started: u64,
 }
 
 /// The limits that apply to a run.
 #[derive(Clone, Debug)]
-pub struct Bounds {
+pub struct DispatchLimits {
     /// Objects in flight and requests per second.
-    pub allowance: Allowance,
+    pub quota: JobQuota,
     /// How many objects may fail before the job stops.
-    pub threshold: Threshold,
+    pub failure_threshold: FailureThreshold,
     /// How much work may happen between two checkpoints.
-    pub rhythm: Rhythm,
+    pub checkpoint_policy: CheckpointPolicy,
 }
 
 /// The result of a run.
 #[must_use]
 #[derive(Debug)]
-pub struct Dispatched {
+pub struct DispatchOutcome {
     /// Row counts at the end of the run.
     pub progress: Progress,
     /// The rows that have an outcome.
-    pub frontier: Frontier,
+    pub frontier: RowFrontier,
     /// The number of objects that were abandoned after a write was sent. The write may have been carried out.
     pub abandoned: u64,
     /// `abandoned`, plus the objects that an earlier run left in doubt and this run did not finish.
     pub in_doubt: u64,
     /// How many of the first remaining rows may have been started.
-    pub reach: u64,
+    pub maybe_started: u64,
     /// Why the run stopped.
-    pub end: End,
+    pub stop_reason: StopReason,
 }
 
 /// Runs the tasks of one job.
 pub struct Dispatcher<'a> {
     worker: Arc<Worker>,
-    bounds: Bounds,
-    book: &'a mut dyn Book,
-    stop: Stop,
+    limits: DispatchLimits,
+    sink: &'a mut dyn OutcomeSink,
+    stop: GracefulStop,
     progress: Progress,
-    frontier: Frontier,
-    /// `taken`: the first row that no run has started. `started`: the number of rows that this run started.
-    taken: Option<Seq>,
+    frontier: RowFrontier,
+    /// `next_row`: the first row that no run has started. `started`: the number of rows that this run started.
+    next_row: Option<TaskId>,
     started: u64,
-    /// `before`: the first row that the previous run had not started when it was last recorded. `beyond`: the number
+    /// `recorded_next_row`: the first row that the previous run had not started when it was last recorded. `started_past_record`: the number
     /// of rows from there on that this run has started. The previous run may have sent requests for all rows before
-    /// `before`, and for as many after it as it was allowed to start without a record.
-    before: Option<Seq>,
-    beyond: u64,
-    doubt: EarlierDoubt,
-    in_flight: JoinSet<Flown>,
+    /// `recorded_next_row`, and for as many after it as it was allowed to start without a record.
+    recorded_next_row: Option<TaskId>,
+    started_past_record: u64,
+    earlier_in_doubt: EarlierInDoubt,
+    in_flight: JoinSet<WorkerReturn>,
     /// Objects that a worker has returned after sending a write.
-    joined_writes: u64,
+    returned_writes: u64,
     /// Hashes of the keys in flight. Two keys with the same hash run one after the other, which does no harm.
-    busy: HashSet<u64>,
+    busy_keys: HashSet<u64>,
     hasher: RandomState,
     /// Rows whose key is in flight, in manifest order.
-    twins: VecDeque<Twin>,
+    deferred: VecDeque<DeferredDuplicate>,
     batch: VecDeque<Task>,
     exhausted: bool,
     deadline: Option<Instant>,
     abandoned: u64,
-    end: End,
-    checkpoint: Option<Checkpoint>,
+    stop_reason: StopReason,
+    checkpoint: Option<CheckpointInProgress>,
     checkpoint_failed: bool,
     /// The rows that had been started, and those that had finished, when the last recorded checkpoint began.
-    kept: (u64, u64),
-    due: Instant,
+    last_recorded: (u64, u64),
+    next_checkpoint_at: Instant,
 }
 
 /// What a worker returns: the row, the hash of its key, the result, and whether a write was sent.
-type Flown = (Task, u64, Worked, bool);
+type WorkerReturn = (Task, u64, WorkerOutcome, bool);
 
 /// A later row for a key that is already in flight. It runs after the first one, never beside it.
-struct Twin {
+struct DeferredDuplicate {
     task: Task,
-    hash: u64,
-    asked_before: bool,
+    key_hash: u64,
+    may_have_been_sent: bool,
 }
 
 /// A checkpoint that is being written, and the numbers of started and finished rows when it began.
-struct Checkpoint {
-    pending: Pending,
-    begun: (u64, u64),
+struct CheckpointInProgress {
+    pending: PendingCheckpoint,
+    counts_at_start: (u64, u64),
 }
 
 impl<'a> Dispatcher<'a> {
-    /// Creates a dispatcher for a job of `total` rows that starts at `start`.
-    pub fn new(worker: Worker, bounds: Bounds, total: u64, start: Start, stop: Stop, book: &'a mut dyn Book) -> Self {
-        let Start { progress, frontier, taken, in_doubt, reach } = start;
-        let settled = progress.settled();
+    /// Creates a dispatcher for a job of `total` rows that starts at `spawn_worker`.
+    pub fn new(
+        worker: Worker,
+        limits: DispatchLimits,
+        total: u64,
+        start: DispatchStart,
+        stop: GracefulStop,
+        sink: &'a mut dyn OutcomeSink,
+    ) -> Self {
+        let DispatchStart { progress, frontier, next_row, in_doubt, maybe_started: reach } = start;
+        let settled = progress.finished();
         Self {
             worker: Arc::new(worker),
-            due: Instant::now() + bounds.rhythm.every,
-            bounds,
-            book,
+            next_checkpoint_at: Instant::now() + limits.checkpoint_policy.interval,
+            limits,
+            sink,
             stop,
             progress: Progress { total, ..progress },
             frontier,
-            taken,
+            next_row,
             started: 0,
-            before: taken,
-            beyond: 0,
-            doubt: EarlierDoubt { in_doubt, reach, settled },
+            recorded_next_row: next_row,
+            started_past_record: 0,
+            earlier_in_doubt: EarlierInDoubt { in_doubt, maybe_started: reach, finished: settled },
             in_flight: JoinSet::new(),
-            joined_writes: 0,
-            busy: HashSet::new(),
+            returned_writes: 0,
+            busy_keys: HashSet::new(),
             hasher: RandomState::new(),
-            twins: VecDeque::new(),
+            deferred: VecDeque::new(),
             batch: VecDeque::new(),
             exhausted: false,
             deadline: None,
             abandoned: 0,
-            end: End::Finished,
+            stop_reason: StopReason::Finished,
             checkpoint: None,
             checkpoint_failed: false,
-            kept: (0, settled),
+            last_recorded: (0, settled),
         }
     }
 
     /// Creates the channel that [`Self::run`] receives rows from.
     #[must_use]
-    pub fn batches() -> (mpsc::Sender<Result<Vec<Task>, ManifestError>>, TaskBatches) {
+    pub fn batch_channel() -> (mpsc::Sender<Result<Vec<Task>, ManifestError>>, TaskBatches) {
         mpsc::channel(BATCHES_AHEAD)
     }
 
     /// Runs until every row is finished, a stop is requested, or the job cannot continue: too many objects fail, the
     /// credentials are rejected, the server check fails, the manifest cannot be read, an outcome cannot be recorded,
     /// or a worker panics. In every case, requests in flight are drained and recorded, and a last checkpoint is made.
-    pub async fn run(mut self, mut batches: TaskBatches) -> Dispatched {
-        let mut tick = tokio::time::interval(SNAPSHOT_EVERY);
+    pub async fn run(mut self, mut batches: TaskBatches) -> DispatchOutcome {
+        let mut tick = tokio::time::interval(SNAPSHOT_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let asked = self.stop.asked.clone();
-        self.judge();
+        let asked = self.stop.requested.clone();
+        self.check_failure_threshold();
         if asked.is_cancelled() {
-            self.ends(End::Asked);
+            self.request_stop(StopReason::StopRequested);
         }
         loop {
-            self.start_what_may_start();
-            if self.is_over() {
+            self.start_ready_rows();
+            if self.is_done() {
                 break;
             }
-            self.begin_checkpoint_when_due();
-            let (deadline, due) = (self.deadline, self.due);
+            self.start_due_checkpoint();
+            let (deadline, due) = (self.deadline, self.next_checkpoint_at);
             tokio::select! {
                 biased;
-                () = asked.cancelled(), if deadline.is_none() => self.ends(End::Asked),
+                () = asked.cancelled(), if deadline.is_none() => self.request_stop(StopReason::StopRequested),
                 () = sleep_until(deadline), if deadline.is_some() => break,
                 // Before the work: `join_next` may always have something ready.
-                made = made(&mut self.checkpoint), if self.checkpoint.is_some() => self.keep(made),
-                _ = tick.tick() => self.show(),
-                () = tokio::time::sleep_until(due), if self.wants_checkpoint() => {}
+                made = wait_for_checkpoint(&mut self.checkpoint), if self.checkpoint.is_some() => self.finish_checkpoint(made),
+                _ = tick.tick() => self.report_progress(),
+                () = tokio::time::sleep_until(due), if self.needs_checkpoint() => {}
                 Some(done) = self.in_flight.join_next() => match done {
-                    Ok(done) => self.settle(done),
-                    Err(died) => self.ends(End::Broken(EngineError::Worker(died))),
+                    Ok(done) => self.finish_row(done),
+                    Err(died) => self.request_stop(StopReason::InternalError(EngineError::Worker(died))),
                 },
-                batch = batches.recv(), if self.wants_rows() => match batch {
+                batch = batches.recv(), if self.needs_rows() => match batch {
                     Some(Ok(batch)) => self.batch.extend(batch),
-                    Some(Err(error)) => self.ends(End::Broken(EngineError::Manifest(error))),
+                    Some(Err(error)) => self.request_stop(StopReason::InternalError(EngineError::Manifest(error))),
                     None => self.exhausted = true,
                 },
             }
         }
-        self.leave().await
+        self.shut_down().await
     }
 
-    async fn leave(mut self) -> Dispatched {
+    async fn shut_down(mut self) -> DispatchOutcome {
         self.drain().await;
         let Progress { total, .. } = self.progress;
-        let settled = self.progress.settled();
-        if settled == total && matches!(self.end, End::Asked) {
-            self.end = End::Finished;
-        } else if settled != total && matches!(self.end, End::Finished) {
-            self.ends(End::Broken(EngineError::RowsMissing { settled, total }));
+        let settled = self.progress.finished();
+        if settled == total && matches!(self.stop_reason, StopReason::StopRequested) {
+            self.stop_reason = StopReason::Finished;
+        } else if settled != total && matches!(self.stop_reason, StopReason::Finished) {
+            self.request_stop(StopReason::InternalError(EngineError::RowsMissing { settled, total }));
         }
         // Finish the pending checkpoint first, since each checkpoint builds on the previous one.
         if self.checkpoint.is_some() {
-            let before = made(&mut self.checkpoint).await;
-            self.keep(before);
+            let before = wait_for_checkpoint(&mut self.checkpoint).await;
+            self.finish_checkpoint(before);
         }
-        let last = self.last_snapshot();
-        self.take_checkpoint(last);
-        let made = made(&mut self.checkpoint).await;
-        self.keep(made);
-        self.book.observe(last);
-        let Self { progress, frontier, abandoned, end, .. } = self;
-        let Snapshot { in_doubt, reach, .. } = last;
-        Dispatched { progress, frontier, abandoned, in_doubt, reach, end }
+        let last = self.final_snapshot();
+        self.start_checkpoint_with(last);
+        let made = wait_for_checkpoint(&mut self.checkpoint).await;
+        self.finish_checkpoint(made);
+        self.sink.observe(last);
+        let Self { progress, frontier, abandoned, stop_reason: end, .. } = self;
+        let ProgressSnapshot { in_doubt, maybe_started: reach, .. } = last;
+        DispatchOutcome { progress, frontier, abandoned, in_doubt, maybe_started: reach, stop_reason: end }
     }
 
     /// Aborts requests in flight. Rows that have finished by now are recorded. Of the rest, only objects with a write
@@ -272,204 +279,212 @@ impl<'a> Dispatcher<'a> {
         self.in_flight.abort_all();
         while let Some(done) = self.in_flight.join_next().await {
             match done {
-                Ok(done) => self.settle(done),
+                Ok(done) => self.finish_row(done),
                 Err(given_up) if given_up.is_cancelled() => {}
-                Err(died) => self.ends(End::Broken(EngineError::Worker(died))),
+                Err(died) => self.request_stop(StopReason::InternalError(EngineError::Worker(died))),
             }
         }
-        self.abandoned += self.worker.written().saturating_sub(self.joined_writes);
+        self.abandoned += self.worker.written_objects().saturating_sub(self.returned_writes);
     }
 
     /// Stops starting rows. The most severe reason is reported; of two equal ones, the first.
-    fn ends(&mut self, end: End) {
-        if end.rank() > self.end.rank() {
-            self.end = end;
+    fn request_stop(&mut self, end: StopReason) {
+        if end.severity() > self.stop_reason.severity() {
+            self.stop_reason = end;
         }
-        self.deadline.get_or_insert_with(|| Instant::now() + self.stop.patience);
+        self.deadline.get_or_insert_with(|| Instant::now() + self.stop.grace_period);
         // Ends all waits for a retry.
-        self.stop.asked.cancel();
+        self.stop.requested.cancel();
     }
 
-    fn stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.deadline.is_some()
     }
 
-    fn is_over(&self) -> bool {
-        let nothing_left = self.exhausted && self.batch.is_empty() && self.twins.is_empty();
-        self.in_flight.is_empty() && (nothing_left || self.stopping())
+    fn is_done(&self) -> bool {
+        let nothing_left = self.exhausted && self.batch.is_empty() && self.deferred.is_empty();
+        self.in_flight.is_empty() && (nothing_left || self.is_stopping())
     }
 
-    fn wants_rows(&self) -> bool {
-        self.batch.is_empty() && !self.exhausted && !self.stopping()
+    fn needs_rows(&self) -> bool {
+        self.batch.is_empty() && !self.exhausted && !self.is_stopping()
     }
 
-    fn has_room(&self) -> bool {
+    fn can_start_row(&self) -> bool {
         // The set may be full from the start, with rows that an earlier run finished. Then run the rows that keep it
         // full one by one.
-        self.in_flight.len() < self.bounds.allowance.objects()
-            && (self.frontier.above() < MAX_ABOVE || self.in_flight.is_empty())
-            && self.started - self.kept.0 < self.bounds.rhythm.most
+        self.in_flight.len() < self.limits.quota.max_in_flight()
+            && (self.frontier.settled_above_low() < MAX_FINISHED_ABOVE_LOW || self.in_flight.is_empty())
+            && self.started - self.last_recorded.0 < self.limits.checkpoint_policy.max_started_rows
     }
 
-    fn start_what_may_start(&mut self) {
-        while !self.stopping() && self.has_room() && self.twins.len() < self.bounds.allowance.objects() {
+    fn start_ready_rows(&mut self) {
+        while !self.is_stopping() && self.can_start_row() && self.deferred.len() < self.limits.quota.max_in_flight() {
             let Some(task) = self.batch.pop_front() else { break };
             // Never move back: the rows that an earlier run left unfinished come first.
-            self.taken = self.taken.max(Some(Seq { part: task.seq.part, row: task.seq.row + 1 }));
+            self.next_row = self.next_row.max(Some(TaskId { part: task.id.part, row: task.id.row + 1 }));
             self.started += 1;
-            let asked_before = self.may_have_been_asked(&task);
+            let asked_before = self.may_have_been_sent(&task);
             let hash = self.hasher.hash_one((&task.object.bucket, &task.object.key));
-            if self.busy.insert(hash) {
-                self.start(task, hash, asked_before);
+            if self.busy_keys.insert(hash) {
+                self.spawn_worker(task, hash, asked_before);
             } else {
-                self.twins.push_back(Twin { task, hash, asked_before });
+                self.deferred.push_back(DeferredDuplicate { task, key_hash: hash, may_have_been_sent: asked_before });
             }
         }
     }
 
     /// Returns whether an earlier run of this job may have sent requests for this row: the row was started according
     /// to the last record, or could be started before the next one. Called once per row, when it is started.
-    fn may_have_been_asked(&mut self, task: &Task) -> bool {
-        let Some(before) = self.before else { return false };
-        self.beyond += u64::from(task.seq >= before);
-        self.beyond <= self.bounds.rhythm.leave
+    fn may_have_been_sent(&mut self, task: &Task) -> bool {
+        let Some(before) = self.recorded_next_row else { return false };
+        self.started_past_record += u64::from(task.id >= before);
+        self.started_past_record <= self.limits.checkpoint_policy.max_unrecorded_rows
     }
 
-    fn start(&mut self, task: Task, hash: u64, asked_before: bool) {
+    fn spawn_worker(&mut self, task: Task, hash: u64, asked_before: bool) {
         let worker = Arc::clone(&self.worker);
         // Boxed, because spawning moves the future several times.
         self.in_flight.spawn(Box::pin(async move {
-            let (end, wrote) = worker.work_on(&task.object, asked_before).await;
+            let (end, wrote) = worker.process_object(&task.object, asked_before).await;
             (task, hash, end, wrote)
         }));
     }
 
-    fn settle(&mut self, (task, hash, worked, wrote): Flown) {
-        self.joined_writes += u64::from(wrote);
+    fn finish_row(&mut self, (task, hash, worked, wrote): WorkerReturn) {
+        self.returned_writes += u64::from(wrote);
         let mut outcome = None;
         match worked {
-            Worked::NotBegun => {}
-            Worked::Abandoned => self.abandoned += 1,
-            Worked::Refused(fault) => {
+            WorkerOutcome::NotStarted => {}
+            WorkerOutcome::Abandoned => self.abandoned += 1,
+            WorkerOutcome::CredentialsRejected(fault) => {
                 self.abandoned += u64::from(wrote);
-                self.ends(End::Refused(fault));
+                self.request_stop(StopReason::CredentialsRejected(fault));
             }
-            Worked::Untrusted(untrusted) => {
-                let Untrusted { refusal, failure } = *untrusted;
+            WorkerOutcome::ServerUntrusted(untrusted) => {
+                let UntrustedServer { check_failure: refusal, object_failure: failure } = *untrusted;
                 // A server that does not support the request has left the object unchanged.
-                let may_be_changed = wrote && refusal.kind != RefusalKind::Unsupported;
+                let may_be_changed = wrote && refusal.kind != ServerCheckFailureKind::Unsupported;
                 self.abandoned += u64::from(failure.is_none() && may_be_changed);
-                outcome = failure.map(Outcome::Failed);
-                self.ends(End::Untrusted(Box::new(refusal)));
+                outcome = failure.map(TaskOutcome::Failed);
+                self.request_stop(StopReason::ServerUntrusted(Box::new(refusal)));
             }
-            Worked::Unrecorded(why) => {
+            WorkerOutcome::ServerCheckNotRecorded(why) => {
                 self.abandoned += u64::from(wrote);
-                self.ends(End::Broken(EngineError::Unrecorded(why)));
+                self.request_stop(StopReason::InternalError(EngineError::ServerCheckNotRecorded(why)));
             }
-            Worked::Settled(settled) => outcome = Some(settled),
+            WorkerOutcome::Finished(settled) => outcome = Some(settled),
         }
-        let succeeded = outcome.is_some_and(|outcome| self.record(&task, &outcome, wrote));
-        self.let_twin_go(&task.object, hash, succeeded);
+        let succeeded = outcome.is_some_and(|outcome| self.record_outcome(&task, &outcome, wrote));
+        self.start_deferred(&task.object, hash, succeeded);
     }
 
     /// Records an outcome. Returns whether it is a success that was recorded.
-    fn record(&mut self, task: &Task, outcome: &Outcome, wrote: bool) -> bool {
-        if let Err(error) = self.book.record(&task.object, outcome) {
+    fn record_outcome(&mut self, task: &Task, outcome: &TaskOutcome, wrote: bool) -> bool {
+        if let Err(error) = self.sink.record(&task.object, outcome) {
             self.abandoned += u64::from(wrote);
-            self.ends(End::Broken(EngineError::Report(error)));
+            self.request_stop(StopReason::InternalError(EngineError::Report(error)));
             return false;
         }
-        self.frontier.settle(task.seq);
-        let succeeded = matches!(outcome, Outcome::Succeeded { .. });
+        self.frontier.mark_settled(task.id);
+        let succeeded = matches!(outcome, TaskOutcome::Succeeded { .. });
         *if succeeded { &mut self.progress.succeeded } else { &mut self.progress.failed } += 1;
-        self.judge();
+        self.check_failure_threshold();
         succeeded
     }
 
-    fn judge(&mut self) {
-        if self.bounds.threshold.is_crossed(self.progress) {
-            self.ends(End::TooManyFailed);
+    fn check_failure_threshold(&mut self) {
+        if self.limits.failure_threshold.is_exceeded(self.progress) {
+            self.request_stop(StopReason::FailureThreshold);
         }
     }
 
     /// Starts the first deferred row for this key. Frees the key if there is none.
-    fn let_twin_go(&mut self, object: &ObjectId, hash: u64, succeeded: bool) {
-        let twin = self.twins.iter().position(|twin| twin.hash == hash);
-        match twin.filter(|_| !self.stopping()).and_then(|index| self.twins.remove(index)) {
-            Some(Twin { task, hash, asked_before }) => {
+    fn start_deferred(&mut self, object: &ObjectId, hash: u64, succeeded: bool) {
+        let twin = self.deferred.iter().position(|twin| twin.key_hash == hash);
+        match twin.filter(|_| !self.is_stopping()).and_then(|index| self.deferred.remove(index)) {
+            Some(DeferredDuplicate { task, key_hash: hash, may_have_been_sent: asked_before }) => {
                 let asked_before = asked_before || (succeeded && task.object == *object);
-                self.start(task, hash, asked_before);
+                self.spawn_worker(task, hash, asked_before);
             }
             None => {
-                self.busy.remove(&hash);
+                self.busy_keys.remove(&hash);
             }
         }
     }
 
-    fn has_news(&self) -> bool {
-        self.progress.settled() > self.kept.1
+    fn has_unrecorded_progress(&self) -> bool {
+        self.progress.finished() > self.last_recorded.1
     }
 
     /// Returns whether there is progress to record and no checkpoint is pending. A checkpoint that failed is tried
     /// once more at the end of the run and not before, because the cause would probably make it fail again at once.
-    fn wants_checkpoint(&self) -> bool {
-        !self.checkpoint_failed && self.checkpoint.is_none() && self.has_news()
+    fn needs_checkpoint(&self) -> bool {
+        !self.checkpoint_failed && self.checkpoint.is_none() && self.has_unrecorded_progress()
     }
 
-    fn begin_checkpoint_when_due(&mut self) {
-        let early = (self.started - self.kept.0) * 2 >= self.bounds.rhythm.most;
-        if self.wants_checkpoint() && (early || Instant::now() >= self.due) {
-            self.begin_checkpoint();
+    fn start_due_checkpoint(&mut self) {
+        let early = (self.started - self.last_recorded.0) * 2 >= self.limits.checkpoint_policy.max_started_rows;
+        if self.needs_checkpoint() && (early || Instant::now() >= self.next_checkpoint_at) {
+            self.start_checkpoint();
         }
     }
 
-    fn begin_checkpoint(&mut self) {
-        self.take_checkpoint(self.snapshot());
+    fn start_checkpoint(&mut self) {
+        self.start_checkpoint_with(self.snapshot());
     }
 
-    fn take_checkpoint(&mut self, snapshot: Snapshot) {
-        let begun = (self.started, self.progress.settled());
-        let pending = self.book.checkpoint(snapshot, &mut self.frontier);
-        self.checkpoint = Some(Checkpoint { pending, begun });
-        self.due = Instant::now() + self.bounds.rhythm.every;
+    fn start_checkpoint_with(&mut self, snapshot: ProgressSnapshot) {
+        let begun = (self.started, self.progress.finished());
+        let pending = self.sink.checkpoint(snapshot, &mut self.frontier);
+        self.checkpoint = Some(CheckpointInProgress { pending, counts_at_start: begun });
+        self.next_checkpoint_at = Instant::now() + self.limits.checkpoint_policy.interval;
     }
 
-    fn keep(&mut self, made: Result<(), CheckpointError>) {
+    fn finish_checkpoint(&mut self, made: Result<(), CheckpointError>) {
         let Some(checkpoint) = self.checkpoint.take() else { return };
         match made {
-            Ok(()) => self.kept = checkpoint.begun,
+            Ok(()) => self.last_recorded = checkpoint.counts_at_start,
             Err(error) => {
-                // Kept apart from `end`, which may hold an earlier error.
+                // Kept apart from `stop_reason`, which may hold an earlier error.
                 self.checkpoint_failed = true;
-                self.ends(End::Broken(EngineError::Checkpoint(error)));
+                self.request_stop(StopReason::InternalError(EngineError::Checkpoint(error)));
             }
         }
     }
 
     /// The snapshot while rows are being started. Rows that may start before the next record count as started.
-    fn snapshot(&self) -> Snapshot {
-        let reach = self.doubt.reach(self.reached(), self.bounds.rhythm.leave);
-        Snapshot { progress: self.progress, in_doubt: reach, reach, taken: self.taken, stopping: self.stopping() }
+    fn snapshot(&self) -> ProgressSnapshot {
+        let reach =
+            self.earlier_in_doubt.maybe_started(self.counters(), self.limits.checkpoint_policy.max_unrecorded_rows);
+        ProgressSnapshot {
+            progress: self.progress,
+            in_doubt: reach,
+            maybe_started: reach,
+            next_row: self.next_row,
+            stopping: self.is_stopping(),
+        }
     }
 
     /// The snapshot once nothing is in flight.
-    fn last_snapshot(&self) -> Snapshot {
-        let (in_doubt, reach) = (self.doubt.in_doubt(self.reached()), self.doubt.reach(self.reached(), 0));
-        Snapshot { in_doubt, reach, ..self.snapshot() }
+    fn final_snapshot(&self) -> ProgressSnapshot {
+        let (in_doubt, reach) =
+            (self.earlier_in_doubt.in_doubt(self.counters()), self.earlier_in_doubt.maybe_started(self.counters(), 0));
+        ProgressSnapshot { in_doubt, maybe_started: reach, ..self.snapshot() }
     }
 
-    fn reached(&self) -> Reached {
-        Reached { started: self.started, abandoned: self.abandoned, progress: self.progress }
+    fn counters(&self) -> RunCounters {
+        RunCounters { started: self.started, abandoned: self.abandoned, progress: self.progress }
     }
 
-    fn show(&mut self) {
+    fn report_progress(&mut self) {
         let snapshot = self.snapshot();
-        self.book.observe(snapshot);
+        self.sink.observe(snapshot);
     }
 }
 
 /// Waits for the pending checkpoint.
-async fn made(checkpoint: &mut Option<Checkpoint>) -> Result<(), CheckpointError> {
+async fn wait_for_checkpoint(checkpoint: &mut Option<CheckpointInProgress>) -> Result<(), CheckpointError> {
     match checkpoint {
         Some(checkpoint) => (&mut checkpoint.pending).await,
         None => Ok(()),

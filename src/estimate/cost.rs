@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::book::{Entry, Found, Item, Price, Unit};
-use super::choose::Rates;
-use super::workload::{Asked, RequestKind, Restored, Volume, Workload};
+use super::lookup::StorePrices;
+use super::price_book::{BillableItem, PriceBookEntry, PriceLookup, PriceUnit, UnitPrice};
+use super::workload::{BillableRequest, JobWorkload, RequestGroup, RestoreGroup, RestoreVolume};
 use crate::money::{Currency, Money};
-use crate::object::{StorageClass, Tier};
+use crate::object::{RestoreTier, StorageClass};
 
 /// A gigabyte as both services bill it, in bytes.
 const GIGABYTE: u128 = 1 << 30;
@@ -17,7 +17,7 @@ const DAYS_A_MONTH: u128 = 30;
 
 /// The quantity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantity {
+pub enum BilledQuantity {
     /// The number of requests.
     Requests(u64),
     /// The number of objects.
@@ -27,7 +27,7 @@ pub enum Quantity {
     /// The number of bytes.
     Bytes(u128),
     /// Bytes that are stored for some days.
-    Kept {
+    Stored {
         /// The number of bytes.
         bytes: u128,
         /// The number of days.
@@ -37,84 +37,84 @@ pub enum Quantity {
 
 /// The purpose of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum CostCategory {
     /// The objects: this cost is the same if the managed service does the job.
     Objects,
     /// The program's own requests, for its listings, manifests and report.
-    Own,
+    Overhead,
     /// The fee of the provider's managed service.
     Fee,
 }
 
 /// Why a line has no amount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unpriced {
+pub enum UnpricedReason {
     /// No prices are known for the store.
-    NoBook,
+    NoPrices,
     /// The price book has no price for it.
     NotInBook,
     /// The price depends on the storage class, which is unknown.
-    ByClass {
+    ClassUnknown {
         /// The cost with the cheapest class.
-        least: Money,
+        min: Money,
         /// The cost with the most expensive class in the price book.
-        most: Money,
+        max: Money,
     },
     /// The price is known, but the size is not.
     SizeUnknown,
     /// It is unknown whether rejected requests are billed.
-    RefusedUnknown,
+    RejectionBillingUnknown,
     /// The requests cannot be predicted.
-    Unforeseen,
+    Unpredictable,
 }
 
-impl fmt::Display for Unpriced {
+impl fmt::Display for UnpricedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoBook => f.write_str("no prices are known for this store"),
+            Self::NoPrices => f.write_str("no prices are known for this store"),
             Self::NotInBook => f.write_str("the price book does not have its price"),
-            Self::ByClass { least, most } => {
+            Self::ClassUnknown { min: least, max: most } => {
                 write!(f, "the storage class is not known: by those in the price book, {least} to {most}")
             }
             Self::SizeUnknown => f.write_str("the sizes are not known"),
-            Self::Unforeseen => f.write_str("which requests they need cannot be told"),
-            Self::RefusedUnknown => f.write_str("whether refused requests are billed is not known"),
+            Self::Unpredictable => f.write_str("which requests they need cannot be told"),
+            Self::RejectionBillingUnknown => f.write_str("whether refused requests are billed is not known"),
         }
     }
 }
 
 /// One item of an estimate, and its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct CostLine {
     /// A description for people.
-    pub what: String,
+    pub description: String,
     /// The purpose of the line.
-    pub part: Part,
+    pub category: CostCategory,
     /// How much of the item there is.
-    pub quantity: Quantity,
+    pub quantity: BilledQuantity,
     /// The unit price, if the book has a single one.
-    pub price: Option<Price>,
+    pub price: Option<UnitPrice>,
     /// The cost, or why it is unknown.
-    pub amount: Result<Money, Unpriced>,
+    pub amount: Result<Money, UnpricedReason>,
 }
 
 /// The sum of some lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Total {
+pub struct CostTotal {
     /// The sum of all known amounts; `None` if no prices are known.
     pub known: Option<Money>,
     /// The number of lines without an amount.
-    pub unknown: usize,
+    pub unknown_lines: usize,
 }
 
-impl Total {
-    fn of<'a>(currency: Option<Currency>, lines: impl Iterator<Item = &'a Line>) -> Self {
-        let mut total = Self { known: currency.map(Money::none), unknown: 0 };
+impl CostTotal {
+    fn of<'a>(currency: Option<Currency>, lines: impl Iterator<Item = &'a CostLine>) -> Self {
+        let mut total = Self { known: currency.map(Money::zero), unknown_lines: 0 };
         for line in lines {
             match (&line.amount, total.known) {
                 // All amounts are in the currency of the entry.
                 (Ok(amount), Some(known)) => total.known = known.plus(*amount),
-                _ => total.unknown += 1,
+                _ => total.unknown_lines += 1,
             }
         }
         total
@@ -122,19 +122,19 @@ impl Total {
 
     /// Returns whether every line has an amount.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.known.is_some() && self.unknown == 0
+    pub fn is_complete(&self) -> bool {
+        self.known.is_some() && self.unknown_lines == 0
     }
 }
 
 /// Formats the total for people, in cents.
-impl fmt::Display for Total {
+impl fmt::Display for CostTotal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = if self.unknown == 1 { "1 line".to_owned() } else { format!("{} lines", self.unknown) };
-        match (self.known, self.unknown) {
+        let lines = if self.unknown_lines == 1 { "1 line".to_owned() } else { format!("{} lines", self.unknown_lines) };
+        match (self.known, self.unknown_lines) {
             (None, _) => f.write_str("not known"),
-            (Some(known), 0) => f.write_str(&known.in_cents()),
-            (Some(known), _) => match known.in_cents() {
+            (Some(known), 0) => f.write_str(&known.format_rounded()),
+            (Some(known), _) => match known.format_rounded() {
                 little if little.starts_with("less") => write!(f, "not known for {lines}, {little} for the others"),
                 known => write!(f, "at least {known}, and {lines} whose price is not known"),
             },
@@ -144,185 +144,217 @@ impl fmt::Display for Total {
 
 /// The cost of the same job at the provider's managed service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Managed {
+pub struct ManagedServiceCost {
     /// The name of the service.
     pub service: String,
     /// The fees of the service. The requests to the objects are billed in addition, as in the estimate.
-    pub fees: Vec<Line>,
-    /// The sum of the fees and of all lines of [`Part::Objects`].
-    pub total: Total,
+    pub fees: Vec<CostLine>,
+    /// The sum of the fees and of all lines of [`CostCategory::Objects`].
+    pub total: CostTotal,
 }
 
 /// The estimated cost of a job.
 #[derive(Clone, Debug)]
-pub struct Estimate {
+pub struct CostEstimate {
     /// The prices that the estimate is based on.
-    pub rates: Rates,
+    pub prices: StorePrices,
     /// All lines whose quantity is not zero.
-    pub lines: Vec<Line>,
+    pub lines: Vec<CostLine>,
     /// The sum of the lines.
-    pub total: Total,
+    pub total: CostTotal,
     /// The cost at the managed service, if the provider has one.
-    pub managed: Option<Managed>,
+    pub managed_service: Option<ManagedServiceCost>,
     /// The cost of storing the report for one month, which is not in the total.
-    pub report_a_month: Option<Line>,
+    pub report_per_month: Option<CostLine>,
 }
 
-impl Estimate {
+impl CostEstimate {
     /// Returns the lines without an amount, each with the reason.
-    pub fn unknown(&self) -> impl Iterator<Item = (&Line, &Unpriced)> {
+    pub fn unknown_lines(&self) -> impl Iterator<Item = (&CostLine, &UnpricedReason)> {
         self.lines.iter().filter_map(|line| line.amount.as_ref().err().map(|why| (line, why)))
     }
 }
 
 /// Estimates the cost of a job with these prices.
 #[must_use]
-pub fn estimate(work: &Workload, rates: &Rates) -> Estimate {
-    let pen = Pen { entry: rates.entry() };
+pub fn estimate(work: &JobWorkload, rates: &StorePrices) -> CostEstimate {
+    let pen = CostLineBuilder { entry: rates.entry() };
     let currency = pen.entry.map(|entry| entry.currency);
-    let mut lines: Vec<_> = work.requests.iter().map(|(asked, count)| pen.requests(asked, *count)).collect();
-    lines.extend(work.refused.iter().map(|(asked, count)| pen.refused(asked, *count)));
-    lines.extend(work.restored.iter().flat_map(|(place, volume)| pen.restored(place, *volume)));
-    lines.push(Line {
-        what: "objects of which nobody can tell".to_owned(),
-        part: Part::Objects,
-        quantity: Quantity::Objects(work.unforeseen),
+    let mut lines: Vec<_> = work.requests.iter().map(|(asked, count)| pen.request_line(asked, *count)).collect();
+    lines.extend(work.rejected.iter().map(|(asked, count)| pen.rejected_line(asked, *count)));
+    lines.extend(work.restored.iter().flat_map(|(place, volume)| pen.restore_lines(place, *volume)));
+    lines.push(CostLine {
+        description: "objects of which nobody can tell".to_owned(),
+        category: CostCategory::Objects,
+        quantity: BilledQuantity::Objects(work.unpredictable_objects),
         price: None,
-        amount: Err(if pen.entry.is_some() { Unpriced::Unforeseen } else { Unpriced::NoBook }),
+        amount: Err(if pen.entry.is_some() { UnpricedReason::Unpredictable } else { UnpricedReason::NoPrices }),
     });
-    lines.extend(pen.own(work));
-    lines.retain(|line| !line.quantity.is_nothing());
-    let total = Total::of(currency, lines.iter());
-    let managed = pen.entry.and_then(|entry| entry.managed.clone()).map(|service| {
-        let fees = pen.fees(work);
-        let objects = lines.iter().filter(|line| line.part == Part::Objects);
-        Managed { service, total: Total::of(currency, fees.iter().chain(objects)), fees }
+    lines.extend(pen.overhead_lines(work));
+    lines.retain(|line| !line.quantity.is_zero());
+    let total = CostTotal::of(currency, lines.iter());
+    let managed = pen.entry.and_then(|entry| entry.managed_service.clone()).map(|service| {
+        let fees = pen.managed_service_fees(work);
+        let objects = lines.iter().filter(|line| line.category == CostCategory::Objects);
+        ManagedServiceCost { service, total: CostTotal::of(currency, fees.iter().chain(objects)), fees }
     });
-    let kept = Quantity::Kept { bytes: work.own.report_bytes, days: 30 };
-    let report = pen.own_line("the report, a month".to_owned(), Item::Storage, kept);
-    let report_a_month = (work.own.report_bytes > 0).then_some(report);
-    Estimate { rates: rates.clone(), lines, total, managed, report_a_month }
+    let kept = BilledQuantity::Stored { bytes: work.overhead.report_bytes, days: 30 };
+    let report = pen.overhead_line("the report, a month".to_owned(), BillableItem::Storage, kept);
+    let report_a_month = (work.overhead.report_bytes > 0).then_some(report);
+    CostEstimate { prices: rates.clone(), lines, total, managed_service: managed, report_per_month: report_a_month }
 }
 
 /// Builds lines with the prices of an entry, if there is one.
-struct Pen<'a> {
-    entry: Option<&'a Entry>,
+struct CostLineBuilder<'a> {
+    entry: Option<&'a PriceBookEntry>,
 }
 
-impl Pen<'_> {
-    fn requests(&self, (kind, class): &Asked, count: u64) -> Line {
+impl CostLineBuilder<'_> {
+    fn request_line(&self, (kind, class): &RequestGroup, count: u64) -> CostLine {
         let (item, tier) = kind.item();
-        let quantity = Quantity::Requests(count);
-        self.line(format!("{kind}{}", of_class(class.as_ref())), Part::Objects, quantity, item, class.as_ref(), tier)
+        let quantity = BilledQuantity::Requests(count);
+        self.line(
+            format!("{kind}{}", class_suffix(class.as_ref())),
+            CostCategory::Objects,
+            quantity,
+            item,
+            class.as_ref(),
+            tier,
+        )
     }
 
-    fn refused(&self, asked: &Asked, count: u64) -> Line {
-        let mut line = self.requests(asked, count);
-        line.what.push_str(", refused");
+    fn rejected_line(&self, asked: &RequestGroup, count: u64) -> CostLine {
+        let mut line = self.request_line(asked, count);
+        line.description.push_str(", refused");
         let Some(entry) = self.entry else { return line };
-        match entry.refused.as_ref().map(|refused| refused.billed) {
+        match entry.rejected_requests.as_ref().map(|refused| refused.billed) {
             Some(true) => {}
-            Some(false) => line.amount = Ok(Money::none(entry.currency)),
-            None => line.amount = Err(Unpriced::RefusedUnknown),
+            Some(false) => line.amount = Ok(Money::zero(entry.currency)),
+            None => line.amount = Err(UnpricedReason::RejectionBillingUnknown),
         }
         line
     }
 
-    fn restored(&self, place: &Restored, volume: Volume) -> Vec<Line> {
-        let Restored { class, tier, days } = place;
-        let of = of_class(class.as_ref());
+    fn restore_lines(&self, place: &RestoreGroup, volume: RestoreVolume) -> Vec<CostLine> {
+        let RestoreGroup { class, tier, days } = place;
+        let of = class_suffix(class.as_ref());
         let (bytes, days) = (volume.bytes, *days);
         let mut lines = Vec::new();
-        for (what, item) in [("retrieval", Item::Retrieval), ("temporary copy", Item::TemporaryCopy)] {
-            let tier_of = tier.filter(|_| item == Item::Retrieval);
+        for (what, item) in [("retrieval", BillableItem::Retrieval), ("temporary copy", BillableItem::TemporaryCopy)] {
+            let tier_of = tier.filter(|_| item == BillableItem::Retrieval);
             let named = tier_of.map(|tier| format!(", tier {}", tier.as_str())).unwrap_or_default();
-            let quantity =
-                if item == Item::Retrieval { Quantity::Bytes(bytes) } else { Quantity::Kept { bytes, days } };
+            let quantity = if item == BillableItem::Retrieval {
+                BilledQuantity::Bytes(bytes)
+            } else {
+                BilledQuantity::Stored { bytes, days }
+            };
             let line = |quantity, size| {
                 let what = format!("{what}{of}{named}{size}");
-                self.line(what, Part::Objects, quantity, item, class.as_ref(), tier_of)
+                self.line(what, CostCategory::Objects, quantity, item, class.as_ref(), tier_of)
             };
             lines.push(line(quantity, ""));
-            let mut others = line(Quantity::Objects(volume.unsized_objects), ", sizes not known");
+            let mut others = line(BilledQuantity::Objects(volume.unsized_objects), ", sizes not known");
             // If it is free, the size does not matter. If there is no price, that is the reason to report.
-            if others.price.as_ref().is_some_and(|price| price.parts > 0) || is_by_class(&others) {
-                others.amount = Err(Unpriced::SizeUnknown);
+            if others.price.as_ref().is_some_and(|price| price.parts > 0) || is_class_unknown(&others) {
+                others.amount = Err(UnpricedReason::SizeUnknown);
             }
             lines.push(others);
         }
         lines
     }
 
-    fn own(&self, work: &Workload) -> Vec<Line> {
-        let own = &work.own;
-        let requests = |kind: RequestKind, what: &str, count| {
-            self.own_line(format!("{kind}, {what}"), kind.item().0, Quantity::Requests(count))
+    fn overhead_lines(&self, work: &JobWorkload) -> Vec<CostLine> {
+        let own = &work.overhead;
+        let requests = |kind: BillableRequest, what: &str, count| {
+            self.overhead_line(format!("{kind}, {what}"), kind.item().0, BilledQuantity::Requests(count))
         };
         // The class of these files is unknown. It is assumed to be the one that the book names, and the line says so.
-        let class = of_class(self.entry.and_then(|entry| entry.own_class.as_ref()));
+        let class = class_suffix(self.entry.and_then(|entry| entry.own_class.as_ref()));
         vec![
-            requests(RequestKind::List, "listings", own.lists),
-            requests(RequestKind::GetObject, &format!("manifests{class}"), own.reads),
-            requests(RequestKind::PutObject, &format!("the report{class}"), own.uploads),
+            requests(BillableRequest::List, "listings", own.lists),
+            requests(BillableRequest::GetObject, &format!("manifests{class}"), own.reads),
+            requests(BillableRequest::PutObject, &format!("the report{class}"), own.uploads),
         ]
     }
 
     /// Builds a line for the program's own files, with the class that they are assumed to have.
-    fn own_line(&self, what: String, item: Item, quantity: Quantity) -> Line {
+    fn overhead_line(&self, what: String, item: BillableItem, quantity: BilledQuantity) -> CostLine {
         let class = self.entry.and_then(|entry| entry.own_class.as_ref());
-        self.line(what, Part::Own, quantity, item, class, None)
+        self.line(what, CostCategory::Overhead, quantity, item, class, None)
     }
 
     /// Builds the lines for the managed service, which runs one operation per job.
-    fn fees(&self, work: &Workload) -> Vec<Line> {
+    fn managed_service_fees(&self, work: &JobWorkload) -> Vec<CostLine> {
         let jobs = u64::from(work.operations.max(1));
         let objects = work.objects.saturating_mul(jobs);
         vec![
-            self.line("jobs".to_owned(), Part::Fee, Quantity::Jobs(jobs), Item::ManagedJob, None, None),
-            self.line("objects".to_owned(), Part::Fee, Quantity::Objects(objects), Item::ManagedObject, None, None),
+            self.line(
+                "jobs".to_owned(),
+                CostCategory::Fee,
+                BilledQuantity::Jobs(jobs),
+                BillableItem::ManagedJob,
+                None,
+                None,
+            ),
+            self.line(
+                "objects".to_owned(),
+                CostCategory::Fee,
+                BilledQuantity::Objects(objects),
+                BillableItem::ManagedObject,
+                None,
+                None,
+            ),
         ]
     }
 
     fn line(
         &self,
         what: String,
-        part: Part,
-        quantity: Quantity,
-        item: Item,
+        part: CostCategory,
+        quantity: BilledQuantity,
+        item: BillableItem,
         class: Option<&StorageClass>,
-        tier: Option<Tier>,
-    ) -> Line {
+        tier: Option<RestoreTier>,
+    ) -> CostLine {
         let Some(entry) = self.entry else {
-            return Line { what, part, quantity, price: None, amount: Err(Unpriced::NoBook) };
+            return CostLine {
+                description: what,
+                category: part,
+                quantity,
+                price: None,
+                amount: Err(UnpricedReason::NoPrices),
+            };
         };
-        let money = |price: &Price| Money::new(price.times(quantity), entry.currency);
-        let (price, amount) = match entry.find(item, class, tier) {
-            Found::Price(price) => (Some(price.clone()), Ok(money(price))),
-            Found::Between(least, most) => (None, Err(Unpriced::ByClass { least: money(least), most: money(most) })),
-            Found::Nothing => (None, Err(Unpriced::NotInBook)),
+        let money = |price: &UnitPrice| Money::new(price.cost_of(quantity), entry.currency);
+        let (price, amount) = match entry.price_of(item, class, tier) {
+            PriceLookup::Price(price) => (Some(price.clone()), Ok(money(price))),
+            PriceLookup::Range(least, most) => {
+                (None, Err(UnpricedReason::ClassUnknown { min: money(least), max: money(most) }))
+            }
+            PriceLookup::Missing => (None, Err(UnpricedReason::NotInBook)),
         };
-        Line { what, part, quantity, price, amount }
+        CostLine { description: what, category: part, quantity, price, amount }
     }
 }
 
-fn of_class(class: Option<&StorageClass>) -> String {
-    class.map(|class| format!(", class {}", crate::plan::shown(class.as_str()))).unwrap_or_default()
+fn class_suffix(class: Option<&StorageClass>) -> String {
+    class.map(|class| format!(", class {}", crate::plan::quote_for_message(class.as_str()))).unwrap_or_default()
 }
 
-fn is_by_class(line: &Line) -> bool {
-    matches!(line.amount, Err(Unpriced::ByClass { .. }))
+fn is_class_unknown(line: &CostLine) -> bool {
+    matches!(line.amount, Err(UnpricedReason::ClassUnknown { .. }))
 }
 
-impl Quantity {
-    fn is_nothing(self) -> bool {
+impl BilledQuantity {
+    fn is_zero(self) -> bool {
         match self {
             Self::Requests(count) | Self::Objects(count) | Self::Jobs(count) => count == 0,
-            Self::Bytes(bytes) | Self::Kept { bytes, .. } => bytes == 0,
+            Self::Bytes(bytes) | Self::Stored { bytes, .. } => bytes == 0,
         }
     }
 }
 
-impl Price {
+impl UnitPrice {
     /// Returns the unit price as money.
     #[must_use]
     pub fn amount(&self, currency: Currency) -> Money {
@@ -331,14 +363,15 @@ impl Price {
 
     /// Returns the price of a quantity, in trillionths. Counts are exact, because the price of each is a whole number
     /// of trillionths. Bytes are rounded once, to the nearest.
-    fn times(&self, quantity: Quantity) -> u128 {
+    fn cost_of(&self, quantity: BilledQuantity) -> u128 {
         match (quantity, self.unit) {
-            (Quantity::Requests(count) | Quantity::Objects(count) | Quantity::Jobs(count), Unit::Each(each)) => {
-                (self.parts / u128::from(each.max(1))).saturating_mul(u128::from(count))
-            }
-            (Quantity::Bytes(bytes), Unit::Gigabyte) => share(bytes, GIGABYTE, self.parts),
-            (Quantity::Kept { bytes, days }, Unit::GigabyteMonth) => {
-                share(bytes.saturating_mul(u128::from(days)), GIGABYTE * DAYS_A_MONTH, self.parts)
+            (
+                BilledQuantity::Requests(count) | BilledQuantity::Objects(count) | BilledQuantity::Jobs(count),
+                PriceUnit::Each(each),
+            ) => (self.parts / u128::from(each.max(1))).saturating_mul(u128::from(count)),
+            (BilledQuantity::Bytes(bytes), PriceUnit::Gigabyte) => prorate(bytes, GIGABYTE, self.parts),
+            (BilledQuantity::Stored { bytes, days }, PriceUnit::GigabyteMonth) => {
+                prorate(bytes.saturating_mul(u128::from(days)), GIGABYTE * DAYS_A_MONTH, self.parts)
             }
             // A price book has no other pairs of item and unit; the caller handles objects of unknown size.
             _ => 0,
@@ -347,7 +380,7 @@ impl Price {
 }
 
 /// Returns `of` times `amount / unit`, rounded to the nearest. Saturates if a product is too large.
-fn share(amount: u128, unit: u128, of: u128) -> u128 {
+fn prorate(amount: u128, unit: u128, of: u128) -> u128 {
     let (whole, rest) = (amount / unit, amount % unit);
     // The rest is below 2^35 and a price below 2^60, so their product cannot overflow.
     whole.saturating_mul(of).saturating_add((rest * of + unit / 2) / unit)

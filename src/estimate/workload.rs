@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::book::Item;
-use crate::call::Call;
-use crate::object::{RestoreRequest, StorageClass, Tier};
+use super::price_book::BillableItem;
+use crate::object::{RestoreRequest, RestoreTier, StorageClass};
+use crate::object_request::ObjectRequest;
 
 /// A kind of request, as far as services price them separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RequestKind {
+pub enum BillableRequest {
     /// Read an object's tags.
     GetTags,
     /// Replace an object's tags.
@@ -21,7 +21,7 @@ pub enum RequestKind {
     /// Set an object's ACL.
     PutAcl,
     /// Restore an object, in a tier if one is named.
-    Restore(Option<Tier>),
+    Restore(Option<RestoreTier>),
     /// Read an object's class and restore status.
     Head,
     /// List one page of a bucket.
@@ -32,41 +32,41 @@ pub enum RequestKind {
     PutObject,
 }
 
-impl RequestKind {
+impl BillableRequest {
     /// Returns the kind of a request about one object.
     #[must_use]
-    pub fn of(call: &Call) -> Self {
+    pub fn of(call: &ObjectRequest) -> Self {
         match call {
-            Call::GetTags => Self::GetTags,
-            Call::PutTags(_) => Self::PutTags,
-            Call::DeleteTags => Self::DeleteTags,
-            Call::GetAcl => Self::GetAcl,
-            Call::PutAcl(_) => Self::PutAcl,
-            Call::Restore(request) => Self::Restore(request.tier),
-            Call::Head => Self::Head,
+            ObjectRequest::GetTags => Self::GetTags,
+            ObjectRequest::PutTags(_) => Self::PutTags,
+            ObjectRequest::DeleteTags => Self::DeleteTags,
+            ObjectRequest::GetAcl => Self::GetAcl,
+            ObjectRequest::PutAcl(_) => Self::PutAcl,
+            ObjectRequest::Restore(request) => Self::Restore(request.tier),
+            ObjectRequest::Head => Self::Head,
         }
     }
 
     /// Returns the item in a price book, and the tier that the request names.
-    pub(super) fn item(self) -> (Item, Option<Tier>) {
+    pub(super) fn item(self) -> (BillableItem, Option<RestoreTier>) {
         let item = match self {
-            Self::GetTags => Item::GetTags,
-            Self::PutTags => Item::PutTags,
-            Self::DeleteTags => Item::DeleteTags,
-            Self::GetAcl => Item::GetAcl,
-            Self::PutAcl => Item::PutAcl,
-            Self::Restore(tier) => return (Item::Restore, tier),
-            Self::Head => Item::Head,
-            Self::List => Item::List,
-            Self::GetObject => Item::GetObject,
-            Self::PutObject => Item::PutObject,
+            Self::GetTags => BillableItem::GetTags,
+            Self::PutTags => BillableItem::PutTags,
+            Self::DeleteTags => BillableItem::DeleteTags,
+            Self::GetAcl => BillableItem::GetAcl,
+            Self::PutAcl => BillableItem::PutAcl,
+            Self::Restore(tier) => return (BillableItem::Restore, tier),
+            Self::Head => BillableItem::Head,
+            Self::List => BillableItem::List,
+            Self::GetObject => BillableItem::GetObject,
+            Self::PutObject => BillableItem::PutObject,
         };
         (item, None)
     }
 }
 
 /// Formats the kind by its name in the services' APIs.
-impl fmt::Display for RequestKind {
+impl fmt::Display for BillableRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::GetTags => "GetObjectTagging",
@@ -85,22 +85,22 @@ impl fmt::Display for RequestKind {
 }
 
 /// A kind of request, and the storage class of its objects; `None` if the class is unknown.
-pub type Asked = (RequestKind, Option<StorageClass>);
+pub type RequestGroup = (BillableRequest, Option<StorageClass>);
 
 /// Restored objects that are billed alike: by class, tier and days.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Restored {
+pub struct RestoreGroup {
     /// The storage class; `None` if unknown.
     pub class: Option<StorageClass>,
     /// The tier; `None` leaves the choice to the service.
-    pub tier: Option<Tier>,
+    pub tier: Option<RestoreTier>,
     /// The number of days that the copy is kept.
     pub days: u32,
 }
 
 /// The number and size of restored objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Volume {
+pub struct RestoreVolume {
     /// The number of objects.
     pub objects: u64,
     /// The bytes of the objects whose size is known.
@@ -111,7 +111,7 @@ pub struct Volume {
 
 /// The program's own requests, in addition to those about objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Own {
+pub struct OverheadRequests {
     /// The number of pages of listings.
     pub lists: u64,
     /// The number of reads of manifests, inventories and earlier reports.
@@ -124,38 +124,38 @@ pub struct Own {
 
 /// The requests that a job sends, and the data that it restores and stores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Workload {
+pub struct JobWorkload {
     /// The number of objects in the manifest.
     pub objects: u64,
     /// The number of operations in the plan. A managed service needs a job for each.
     pub operations: u32,
     /// Requests about objects that are expected to succeed.
-    pub requests: BTreeMap<Asked, u64>,
+    pub requests: BTreeMap<RequestGroup, u64>,
     /// Requests about objects that will probably be rejected.
-    pub refused: BTreeMap<Asked, u64>,
+    pub rejected: BTreeMap<RequestGroup, u64>,
     /// The number of objects whose requests cannot be predicted.
-    pub unforeseen: u64,
+    pub unpredictable_objects: u64,
     /// The restored objects and their size.
-    pub restored: BTreeMap<Restored, Volume>,
+    pub restored: BTreeMap<RestoreGroup, RestoreVolume>,
     /// The program's own requests.
-    pub own: Own,
+    pub overhead: OverheadRequests,
 }
 
-impl Workload {
+impl JobWorkload {
     /// Counts requests that are expected to succeed.
-    pub fn send(&mut self, kind: RequestKind, class: Option<&StorageClass>, count: u64) {
-        add(&mut self.requests, (kind, class.cloned()), count);
+    pub fn add_requests(&mut self, kind: BillableRequest, class: Option<&StorageClass>, count: u64) {
+        add_count(&mut self.requests, (kind, class.cloned()), count);
     }
 
     /// Counts requests that will probably be rejected.
-    pub fn send_in_vain(&mut self, kind: RequestKind, class: Option<&StorageClass>, count: u64) {
-        add(&mut self.refused, (kind, class.cloned()), count);
+    pub fn add_rejected_requests(&mut self, kind: BillableRequest, class: Option<&StorageClass>, count: u64) {
+        add_count(&mut self.rejected, (kind, class.cloned()), count);
     }
 
     /// Counts one restored object: the request, and its bytes if the size is known.
-    pub fn restore(&mut self, request: &RestoreRequest, class: Option<&StorageClass>, size: Option<u64>) {
-        self.send(RequestKind::Restore(request.tier), class, 1);
-        let place = Restored { class: class.cloned(), tier: request.tier, days: request.days };
+    pub fn add_restore(&mut self, request: &RestoreRequest, class: Option<&StorageClass>, size: Option<u64>) {
+        self.add_requests(BillableRequest::Restore(request.tier), class, 1);
+        let place = RestoreGroup { class: class.cloned(), tier: request.tier, days: request.days };
         let volume = self.restored.entry(place).or_default();
         volume.objects = volume.objects.saturating_add(1);
         match size {
@@ -165,12 +165,12 @@ impl Workload {
     }
 
     /// Returns all requests about objects, both expected to succeed and expected to be rejected.
-    pub fn asked(&self) -> impl Iterator<Item = (&Asked, u64)> {
-        self.requests.iter().chain(&self.refused).map(|(asked, count)| (asked, *count))
+    pub fn all_requests(&self) -> impl Iterator<Item = (&RequestGroup, u64)> {
+        self.requests.iter().chain(&self.rejected).map(|(asked, count)| (asked, *count))
     }
 }
 
-fn add(counts: &mut BTreeMap<Asked, u64>, asked: Asked, count: u64) {
+fn add_count(counts: &mut BTreeMap<RequestGroup, u64>, asked: RequestGroup, count: u64) {
     let held = counts.entry(asked).or_default();
     *held = held.saturating_add(count);
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-pub use status::{JobStatus, NotAStatus};
+pub use status::{JobStatus, ParseJobStatusError};
 
 /// A job's id: 44 characters of base64, the same form as OSS's own job ids.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
@@ -39,27 +39,27 @@ impl fmt::Display for JobId {
 /// The text is not a valid job id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a job id is 44 characters of base64")]
-pub struct NotAJobId;
+pub struct ParseJobIdError;
 
 impl FromStr for JobId {
-    type Err = NotAJobId;
+    type Err = ParseJobIdError;
 
-    fn from_str(text: &str) -> Result<Self, NotAJobId> {
+    fn from_str(text: &str) -> Result<Self, ParseJobIdError> {
         // The id becomes a folder name and a report prefix, so only the exact form is accepted.
-        let hex = STANDARD.decode(text).map_err(|_| NotAJobId)?;
+        let hex = STANDARD.decode(text).map_err(|_| ParseJobIdError)?;
         let hex_digits = hex.iter().all(u8::is_ascii_hexdigit);
         if hex.len() == 32 && hex_digits && !text.contains(['/', '+']) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NotAJobId)
+            Err(ParseJobIdError)
         }
     }
 }
 
 impl TryFrom<String> for JobId {
-    type Error = NotAJobId;
+    type Error = ParseJobIdError;
 
-    fn try_from(text: String) -> Result<Self, NotAJobId> {
+    fn try_from(text: String) -> Result<Self, ParseJobIdError> {
         text.parse()
     }
 }
@@ -84,14 +84,14 @@ pub struct Progress {
 impl Progress {
     /// Returns the number of objects that have an outcome.
     #[must_use]
-    pub fn settled(&self) -> u64 {
+    pub fn finished(&self) -> u64 {
         self.succeeded.saturating_add(self.failed)
     }
 
     /// Returns the number of objects without an outcome.
     #[must_use]
-    pub fn left(&self) -> u64 {
-        self.total.saturating_sub(self.settled())
+    pub fn remaining(&self) -> u64 {
+        self.total.saturating_sub(self.finished())
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_path_is_not_an_id() {
         for text in ["", "..", "../../etc/passwd", "a/b", &"A".repeat(44)] {
-            assert_eq!(text.parse::<JobId>(), Err(NotAJobId), "{text}");
+            assert_eq!(text.parse::<JobId>(), Err(ParseJobIdError), "{text}");
         }
     }
 }

@@ -49,7 +49,7 @@ use JobStatus::{
 };
 
 /// Every legal move. Any other move is rejected.
-const MOVES: [(JobStatus, &[JobStatus]); JobStatus::ALL.len()] = [
+const LEGAL_MOVES: [(JobStatus, &[JobStatus]); JobStatus::ALL.len()] = [
     (New, &[Preparing, Cancelling, Failing]),
     (Preparing, &[Suspended, Ready, Cancelling, Failing]),
     (Suspended, &[Ready, Cancelling, Failing]),
@@ -69,8 +69,8 @@ const MOVES: [(JobStatus, &[JobStatus]); JobStatus::ALL.len()] = [
 impl JobStatus {
     /// Returns whether a job may move from this status to `next`.
     #[must_use]
-    pub fn may_become(self, next: Self) -> bool {
-        MOVES.iter().any(|(from, to)| *from == self && to.contains(&next))
+    pub fn can_become(self, next: Self) -> bool {
+        LEGAL_MOVES.iter().any(|(from, to)| *from == self && to.contains(&next))
     }
 
     /// Returns whether the job has ended: no more work will be done for it.
@@ -81,7 +81,7 @@ impl JobStatus {
 
     /// Returns whether a process must be working on a job in this status. If none is, the job was interrupted.
     #[must_use]
-    pub fn needs_holder(self) -> bool {
+    pub fn needs_lease(self) -> bool {
         matches!(self, New | Preparing | Active | Pausing | Cancelling | Failing)
     }
 
@@ -124,13 +124,13 @@ impl fmt::Display for JobStatus {
 #[error(
     "not a status: they are New, Preparing, Suspended, Ready, Active, Pausing, Paused, Complete, Cancelling, Cancelled, Failing and Failed"
 )]
-pub struct NotAStatus;
+pub struct ParseJobStatusError;
 
 impl FromStr for JobStatus {
-    type Err = NotAStatus;
+    type Err = ParseJobStatusError;
 
-    fn from_str(text: &str) -> Result<Self, NotAStatus> {
-        Self::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or(NotAStatus)
+    fn from_str(text: &str) -> Result<Self, ParseJobStatusError> {
+        Self::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or(ParseJobStatusError)
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
     fn every_pair_is_legal_exactly_where_the_table_says_so() {
         for (from, row) in JobStatus::ALL.into_iter().zip(TABLE) {
             for (to, cell) in JobStatus::ALL.into_iter().zip(row.chars()) {
-                assert_eq!(from.may_become(to), cell == 'x', "{from} -> {to}");
+                assert_eq!(from.can_become(to), cell == 'x', "{from} -> {to}");
             }
         }
     }
@@ -171,14 +171,14 @@ mod tests {
         let mut reached = vec![New];
         while let Some(next) = JobStatus::ALL
             .into_iter()
-            .find(|status| !reached.contains(status) && reached.iter().any(|from| from.may_become(*status)))
+            .find(|status| !reached.contains(status) && reached.iter().any(|from| from.can_become(*status)))
         {
             reached.push(next);
         }
         assert_eq!(reached.len(), JobStatus::ALL.len());
         for status in JobStatus::ALL.into_iter().filter(|status| *status != Cleaned) {
-            assert!(JobStatus::ALL.into_iter().any(|next| status.may_become(next)), "{status} is a trap");
-            let over_next = JobStatus::ALL.into_iter().any(|next| status.may_become(next) && !next.is_over());
+            assert!(JobStatus::ALL.into_iter().any(|next| status.can_become(next)), "{status} is a trap");
+            let over_next = JobStatus::ALL.into_iter().any(|next| status.can_become(next) && !next.is_over());
             assert_eq!(status.is_over(), !over_next && status != Cancelling && status != Failing, "{status}");
         }
     }
@@ -189,6 +189,6 @@ mod tests {
             assert_eq!(status.as_str().to_lowercase().parse(), Ok(status));
             assert_eq!(serde_json::to_value(status).expect("JSON"), status.as_str());
         }
-        assert_eq!("Running".parse::<JobStatus>(), Err(NotAStatus));
+        assert_eq!("Running".parse::<JobStatus>(), Err(ParseJobStatusError));
     }
 }

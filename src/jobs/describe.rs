@@ -4,49 +4,49 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::desk::stored_plan;
 use super::error::JobError;
-use super::origin::from_report;
+use super::job_request::stored_plan;
+use super::job_source::report_source;
 use crate::job::{JobId, JobStatus};
-use crate::journal::{Delivery, ErrorCode, JobFolder, JobRecord, Journal, Lease, Origin, Reason};
-use crate::manifest::{Frozen, ManifestError, Pin, Source};
+use crate::journal::{FailureCode, FailureGroup, FileLease, JobFolder, JobRecord, JobSource, Journal, ReportDelivery};
+use crate::manifest::{FrozenManifest, ManifestError, ManifestSource, SourcePin};
 use crate::plan::Plan;
 
 /// A job, and everything that is known about it.
 #[derive(Debug)]
-pub struct Description {
+pub struct JobDescription {
     /// The journal's record of the job.
     pub job: JobRecord,
     /// Whether a process works on the job.
-    pub presence: Presence,
+    pub presence: JobPresence,
     /// The job's plan; an error if this version does not accept it.
     pub plan: Result<Plan, JobError>,
     /// The frozen manifest: `None` before it exists, an error if it cannot be read.
-    pub manifest: Result<Option<Frozen>, ManifestError>,
+    pub manifest: Result<Option<FrozenManifest>, ManifestError>,
     /// The jobs that retry what failed in this job, oldest first.
     pub retried_by: Vec<JobId>,
     /// Why objects failed, most frequent reason first.
-    pub failures: Vec<(ErrorCode, Reason)>,
+    pub failures: Vec<(FailureCode, FailureGroup)>,
     /// The folder with the job's files.
     pub folder: JobFolder,
     /// The entries of that folder.
-    pub files: Vec<Kept>,
+    pub files: Vec<JobFolderEntry>,
 }
 
 /// Whether a process works on a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub enum JobPresence {
     /// No process works on the job, and its status needs none.
-    Nobody,
+    Unattended,
     /// No process works on the job, but its status needs one: the process is gone.
     Interrupted,
     /// A process works on the job. The value describes it for display.
-    Held(String),
+    HeldBy(String),
 }
 
 /// An entry of a job's folder: a file, or a subfolder with everything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct JobFolderEntry {
     /// The name of the entry. The name of a subfolder ends in `/`.
     pub name: String,
     /// The number of files; 1 if the entry is a file.
@@ -63,9 +63,9 @@ pub enum ReportState {
     /// The report is being written in the job's folder.
     Open,
     /// The report is complete in the job's folder, and stays there.
-    Kept,
+    Local,
     /// The report is complete in the job's folder, but not published yet.
-    Due,
+    Unpublished,
     /// The report is published where the plan says.
     Published,
 }
@@ -74,18 +74,18 @@ pub enum ReportState {
 ///
 /// # Errors
 /// Returns an error if the job does not exist, or if the journal or the job's folder cannot be read.
-pub fn describe(journal: &Journal, id: &JobId) -> Result<Description, JobError> {
-    let (job, presence) = look(journal, journal.find(id.as_str())?)?;
-    let folder = JobFolder::of(journal.state(), &job.id);
-    let recorded = journal.recorded(job.number)?;
-    let mut failures: Vec<_> = recorded.tally.reasons().map(|(code, reason)| (code.clone(), reason.clone())).collect();
+pub fn describe(journal: &Journal, id: &JobId) -> Result<JobDescription, JobError> {
+    let (job, presence) = find_presence(journal, journal.find(id.as_str())?)?;
+    let folder = JobFolder::of(journal.state_folder(), &job.id);
+    let recorded = journal.recorded_progress(job.number)?;
+    let mut failures: Vec<_> = recorded.tally.groups().map(|(code, reason)| (code.clone(), reason.clone())).collect();
     failures.sort_by_key(|(_, reason)| std::cmp::Reverse(reason.count));
-    Ok(Description {
+    Ok(JobDescription {
         plan: stored_plan(&job),
-        manifest: Frozen::open(folder.path()),
+        manifest: FrozenManifest::open(folder.path()),
         retried_by: journal.retries_of(&job.id)?.into_iter().map(|job| job.id).collect(),
         failures,
-        files: kept(folder.path())?,
+        files: folder_entries(folder.path())?,
         folder,
         job,
         presence,
@@ -97,105 +97,105 @@ pub fn describe(journal: &Journal, id: &JobId) -> Result<Description, JobError> 
 ///
 /// # Errors
 /// Returns an error if the job does not exist, or if the journal or the lease cannot be read.
-pub fn look(journal: &Journal, job: JobRecord) -> Result<(JobRecord, Presence), JobError> {
-    let (job, presence) = seen(journal, job)?;
-    let at_work = job.status.needs_holder() && matches!(presence, Presence::Held(_));
+pub fn find_presence(journal: &Journal, job: JobRecord) -> Result<(JobRecord, JobPresence), JobError> {
+    let (job, presence) = read_presence(journal, job)?;
+    let at_work = job.status.needs_lease() && matches!(presence, JobPresence::HeldBy(_));
     let in_doubt = if at_work { 0 } else { job.in_doubt };
     Ok((JobRecord { in_doubt, ..job }, presence))
 }
 
-fn seen(journal: &Journal, job: JobRecord) -> Result<(JobRecord, Presence), JobError> {
-    let folder = JobFolder::of(journal.state(), &job.id);
-    let held = Lease::holder(folder.path())?;
-    if held.is_some() || !job.status.needs_holder() {
-        return Ok((job, held.map_or(Presence::Nobody, Presence::Held)));
+fn read_presence(journal: &Journal, job: JobRecord) -> Result<(JobRecord, JobPresence), JobError> {
+    let folder = JobFolder::of(journal.state_folder(), &job.id);
+    let held = FileLease::holder(folder.path())?;
+    if held.is_some() || !job.status.needs_lease() {
+        return Ok((job, held.map_or(JobPresence::Unattended, JobPresence::HeldBy)));
     }
     // A process records the final status before it releases the lease, so read the record again.
     let job = journal.find(job.id.as_str())?;
-    let presence = match Lease::holder(folder.path())? {
-        Some(holder) => Presence::Held(holder),
-        None if job.status.needs_holder() => Presence::Interrupted,
-        None => Presence::Nobody,
+    let presence = match FileLease::holder(folder.path())? {
+        Some(holder) => JobPresence::HeldBy(holder),
+        None if job.status.needs_lease() => JobPresence::Interrupted,
+        None => JobPresence::Unattended,
     };
     Ok((job, presence))
 }
 
-impl Description {
+impl JobDescription {
     /// Returns the number of settled objects per second of active time; `None` if there was no active time.
     #[must_use]
     pub fn objects_per_second(&self) -> Option<f64> {
-        let seconds = self.job.active.as_secs_f64();
+        let seconds = self.job.active_time.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let settled = self.job.progress.settled() as f64;
+        let settled = self.job.progress.finished() as f64;
         (seconds > 0.0).then(|| settled / seconds)
     }
 
     /// Returns whether the job was ever Active.
     #[must_use]
     pub fn was_active(&self) -> bool {
-        let JobRecord { status, active, taken, .. } = &self.job;
+        let JobRecord { status, active_time: active, next_row: taken, .. } = &self.job;
         let tells = matches!(status, JobStatus::Active | JobStatus::Pausing | JobStatus::Complete);
         tells || !active.is_zero() || taken.is_some()
     }
 
     /// Returns what the manifest was made from, once that is known.
     #[must_use]
-    pub fn pin(&self) -> Option<&Pin> {
-        self.manifest.as_ref().ok()?.as_ref().map(Frozen::pin)
+    pub fn pin(&self) -> Option<&SourcePin> {
+        self.manifest.as_ref().ok()?.as_ref().map(FrozenManifest::pin)
     }
 
     /// Returns the manifest source of the job's objects; `None` if the job retries what an earlier job left.
     ///
     /// # Errors
     /// Returns an error if this version does not accept the job's plan.
-    pub fn source(&self) -> Result<Option<Source>, &JobError> {
-        Ok(match &self.job.origin {
-            Origin::Plan => Some(self.plan.as_ref()?.manifest.source.clone()),
-            Origin::Retry { .. } => None,
-            Origin::Report(report) => Some(from_report(report)),
+    pub fn source(&self) -> Result<Option<ManifestSource>, &JobError> {
+        Ok(match &self.job.source {
+            JobSource::Plan => Some(self.plan.as_ref()?.manifest.source.clone()),
+            JobSource::Retry { .. } => None,
+            JobSource::Report(report) => Some(report_source(report)),
         })
     }
 
     /// Returns the state of the report.
     #[must_use]
-    pub fn report(&self) -> ReportState {
-        let place = self.plan.as_ref().ok().and_then(|plan| plan.report.place.as_ref());
-        match self.job.delivery {
-            Delivery::None if self.job.taken.is_none() => ReportState::Absent,
-            Delivery::None => ReportState::Open,
-            Delivery::Due => ReportState::Due,
-            Delivery::Done if place.is_some() => ReportState::Published,
-            Delivery::Done => ReportState::Kept,
+    pub fn report_state(&self) -> ReportState {
+        let place = self.plan.as_ref().ok().and_then(|plan| plan.report.location.as_ref());
+        match self.job.report_delivery {
+            ReportDelivery::None if self.job.next_row.is_none() => ReportState::Absent,
+            ReportDelivery::None => ReportState::Open,
+            ReportDelivery::Due => ReportState::Unpublished,
+            ReportDelivery::Done if place.is_some() => ReportState::Published,
+            ReportDelivery::Done => ReportState::Local,
         }
     }
 
     /// Returns where the report is or will be, as a URL or a path.
     #[must_use]
-    pub fn report_place(&self) -> Option<String> {
-        match self.report() {
+    pub fn report_location(&self) -> Option<String> {
+        match self.report_state() {
             ReportState::Absent => None,
-            ReportState::Open => Some(self.folder.report().display().to_string()),
-            ReportState::Kept | ReportState::Due | ReportState::Published => self.job.place.clone(),
+            ReportState::Open => Some(self.folder.report_folder().display().to_string()),
+            ReportState::Local | ReportState::Unpublished | ReportState::Published => self.job.report_location.clone(),
         }
     }
 }
 
 /// Lists the entries of a folder by name, with a total for each subfolder. Entries that disappear meanwhile count as
 /// empty.
-fn kept(folder: &Path) -> io::Result<Vec<Kept>> {
+fn folder_entries(folder: &Path) -> io::Result<Vec<JobFolderEntry>> {
     let mut found = Vec::new();
     for path in entries(folder)? {
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let (files, bytes) = weigh(&path)?;
+        let (files, bytes) = disk_usage(&path)?;
         let end = if path.is_dir() { "/" } else { "" };
-        found.push(Kept { name: format!("{name}{end}"), files, bytes });
+        found.push(JobFolderEntry { name: format!("{name}{end}"), files, bytes });
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
 
 /// Returns the number of files, and their total size in bytes. Symbolic links are not followed.
-fn weigh(path: &Path) -> io::Result<(u64, u64)> {
+fn disk_usage(path: &Path) -> io::Result<(u64, u64)> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
         found => found?,
@@ -205,7 +205,7 @@ fn weigh(path: &Path) -> io::Result<(u64, u64)> {
     }
     let (mut files, mut bytes) = (0, 0);
     for inner in entries(path)? {
-        let (more, weight) = weigh(&inner)?;
+        let (more, weight) = disk_usage(&inner)?;
         (files, bytes) = (files + more, bytes + weight);
     }
     Ok((files, bytes))

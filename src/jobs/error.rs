@@ -2,16 +2,16 @@
 
 use std::io;
 
-use super::advice::has_run_out;
+use super::hints::credentials_expired;
 use crate::descriptors;
 use crate::engine::ReportError;
-use crate::estimate::{BookError, CostRefusal};
+use crate::estimate::{CostLimitError, PriceBookError};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{JournalError, LeaseError};
-use crate::manifest::{ManifestError, PinBroken};
-use crate::plan::Change;
-use crate::store::ConnectError;
-use crate::task::Fault;
+use crate::manifest::{ManifestError, SourceChangedError};
+use crate::plan::PlanChange;
+use crate::store::StoreConnectError;
+use crate::task::StoreError;
 
 /// An error of creating, running or controlling a job.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum JobError {
         /// The existing job.
         job: JobId,
         /// The differences between the plans.
-        changes: Vec<Change>,
+        changes: Vec<PlanChange>,
         /// Whether the job was created with the plan's client request token. A token always stands for one plan.
         token: bool,
     },
@@ -47,11 +47,11 @@ pub enum JobError {
     },
     /// The source of the manifest has changed.
     #[error("job {job} cannot go on as it was begun: {cause}")]
-    Pin {
+    SourceChanged {
         /// The job that was to be resumed.
         job: JobId,
         /// What changed.
-        cause: Box<PinBroken>,
+        cause: Box<SourceChangedError>,
     },
     /// The manifest cannot be resolved, or the frozen manifest cannot be read.
     #[error("{0}")]
@@ -61,13 +61,13 @@ pub enum JobError {
     Report(#[from] ReportError),
     /// Connecting to the store failed.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] StoreConnectError),
     /// A file cannot be used; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The job's status does not allow this command.
     #[error("job {job} is {status}: {why}")]
-    NotNow {
+    WrongStatus {
         /// The job that the command was for.
         job: JobId,
         /// The status of the job.
@@ -78,7 +78,7 @@ pub enum JobError {
     /// The existing job for this work was not created from this saved plan, and it is unfinished or has the plan's
     /// client request token.
     #[error("job {job} of the same plan is {}, and was not made of this saved plan", if *over { "over" } else { "not over" })]
-    OtherPledge {
+    OtherSavedPlan {
         /// The existing job.
         job: JobId,
         /// Whether that job is over.
@@ -86,13 +86,13 @@ pub enum JobError {
     },
     /// The job would cost more than its plan allows, or its cost is unknown.
     #[error(transparent)]
-    TooDear(Box<CostRefusal>),
+    TooExpensive(Box<CostLimitError>),
     /// The prices cannot be determined.
     #[error(transparent)]
-    Prices(#[from] BookError),
+    Prices(#[from] PriceBookError),
     /// The service rejected the credentials when the sample of objects was read.
     #[error("the service refuses the credentials: {0}")]
-    Unseen(Box<Fault>),
+    CredentialsRejected(Box<StoreError>),
     /// The server is not trusted.
     #[error("{}{why}", job.as_ref().map_or_else(String::new, |job| format!("job {job} is not resumed: ")))]
     Untrusted {
@@ -107,13 +107,13 @@ pub enum JobError {
     #[error(
         "the manifest is not what it was when the plan was saved: {0}; nothing was changed, and its job is withdrawn"
     )]
-    Stale(String),
+    SavedPlanOutdated(String),
     /// The report of the job is not published yet, and would be lost.
     #[error("the report of job {0} was not published yet")]
-    Unpublished(JobId),
+    ReportUnpublished(JobId),
     /// The next job of the plan depends on this job.
     #[error("job {job} is the last that its plan has completed: without it {cost}")]
-    Needed {
+    NeededByPlan {
         /// The job that was to be deleted.
         job: JobId,
         /// What the plan loses with the job.
@@ -125,17 +125,17 @@ impl JobError {
     /// Returns whether the user can fix the cause without changing the manifest, on this machine or with new
     /// credentials. What was read of the manifest is kept, and a client request token still stands for work that can be
     /// done.
-    pub(super) fn is_of_this_machine(&self) -> bool {
+    pub(super) fn is_fixable_here(&self) -> bool {
         match self {
             // Expired credentials can be replaced.
-            Self::Manifest(error) if error.fault().is_some_and(has_run_out) => true,
+            Self::Manifest(error) if error.fault().is_some_and(credentials_expired) => true,
             Self::Manifest(error) => matches!(
                 error,
                 ManifestError::Disk { .. }
                     | ManifestError::TooLarge { .. }
-                    | ManifestError::TooLargeAhead { .. }
-                    | ManifestError::NoRoomToCompare { .. }
-                    | ManifestError::TooMany { .. }
+                    | ManifestError::ProbablyTooLarge { .. }
+                    | ManifestError::ComparisonTooLarge { .. }
+                    | ManifestError::TooManyObjects { .. }
             ),
             // The job to be retried is gone for good.
             Self::Journal(error) => !matches!(error, JournalError::NoSuchJob(_)),
@@ -151,7 +151,7 @@ impl JobError {
             Self::Journal(error) | Self::Report(ReportError::Journal(error)) => return error.help(),
             Self::Lease { job, cause: LeaseError::Held(_) } => format!("batchplan show {job} --watch"),
             Self::Lease { cause: LeaseError::Io(error), .. } | Self::Io(error) | Self::Report(ReportError::Io(error))
-                if descriptors::are_used_up(error) =>
+                if descriptors::is_exhausted(error) =>
             {
                 descriptors::HELP.to_owned()
             }
@@ -171,35 +171,35 @@ impl JobError {
                 lines.join("\n        ")
             }
             Self::StoredPlan { job, .. } => format!("use the batchplan that made it, or give it up: batchplan cancel {job}"),
-            Self::Pin { job, .. } => format!(
+            Self::SourceChanged { job, .. } => format!(
                 "go on with the objects as they were frozen (batchplan resume {job} --frozen-manifest), or give the job up \
                  (batchplan cancel {job}) and apply the plan again"
             ),
             // What was read is kept. The caller names the command that resumes the job.
-            Self::Manifest(error) if error.fault().is_some_and(has_run_out) => return None,
+            Self::Manifest(error) if error.fault().is_some_and(credentials_expired) => return None,
             Self::Manifest(error) => return error.help(),
             Self::Report(_) => {
                 "restore the job's folder from a backup, or lose what is left of the job's report (batchplan cancel, then \
                  batchplan delete --force) and apply the plan again"
                     .to_owned()
             }
-            Self::NotNow { job, .. } => format!("batchplan show {job}"),
-            Self::OtherPledge { over: true, .. } => {
+            Self::WrongStatus { job, .. } => format!("batchplan show {job}"),
+            Self::OtherSavedPlan { over: true, .. } => {
                 "a client request token stands for one job: give the plan another one, and save it anew".to_owned()
             }
-            Self::OtherPledge { job, .. } => format!(
+            Self::OtherSavedPlan { job, .. } => format!(
                 "go on with that job (batchplan resume {job}), give it up (batchplan cancel {job}), or leave it and start \
                  afresh (--new)"
             ),
-            Self::TooDear(refusal) => refusal.help(),
+            Self::TooExpensive(refusal) => refusal.help(),
             Self::Prices(error) => error.help(),
-            Self::Unseen(fault) => {
-                return super::advice(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
+            Self::CredentialsRejected(fault) => {
+                return super::hint(&fault.code, fault.status.unwrap_or_default()).map(str::to_owned);
             }
             Self::Untrusted { help, .. } => help.clone(),
-            Self::Stale(_) => "look at it again, and save it anew: batchplan plan PLAN --out FILE".to_owned(),
-            Self::Unpublished(job) => format!("send it first: batchplan publish {job}; or lose it: batchplan delete {job} --force"),
-            Self::Needed { job, .. } => format!("keep it, or delete it all the same: batchplan delete {job} --force"),
+            Self::SavedPlanOutdated(_) => "look at it again, and save it anew: batchplan plan PLAN --out FILE".to_owned(),
+            Self::ReportUnpublished(job) => format!("send it first: batchplan publish {job}; or lose it: batchplan delete {job} --force"),
+            Self::NeededByPlan { job, .. } => format!("keep it, or delete it all the same: batchplan delete {job} --force"),
             Self::Connect(_) | Self::Io(_) => return None,
         })
     }

@@ -10,29 +10,33 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Held, stored_plan};
 use super::error::JobError;
-use super::origin::left_by;
+use super::job_request::{JobLease, stored_plan};
+use super::job_source::remaining_rows;
 use crate::job::{JobId, JobStatus, Progress};
-use crate::journal::{AT_WORK, Inventory, JobRecord, Journal, JournalError, NamedWork, Origin, Portion, Recurrence};
-use crate::manifest::{
-    Changes, Filter, Frozen, InventoryObject, ManifestError, Source, Warning, newest as newest_inventory,
+use crate::journal::{
+    DeltaScope, JobRecord, JobSource, Journal, JournalError, NamedWorkHistory, PinnedInventory, RecurringScope,
+    STILL_ACTIVE,
 };
-use crate::plan::{Plan, Recurring};
+use crate::manifest::{
+    Filter, FrozenManifest, InventoryChanges, InventorySelector, ManifestError, ManifestSource, ManifestWarning,
+    newest_inventory,
+};
+use crate::plan::{Plan, RecurringSettings};
 use crate::store::Store;
 
 /// What a recurring plan has to do.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum DueWork {
     /// There is work for a job.
-    Work(Recurrence),
+    Work(RecurringScope),
     /// Nothing: this job of the plan has completed the newest inventory, or a newer one that no longer exists.
-    Nothing {
+    UpToDate {
         /// The inventory that the job completed.
-        inventory: Inventory,
+        inventory: PinnedInventory,
         /// The newest inventory, if it is older than that one.
-        older: Option<Inventory>,
+        older: Option<PinnedInventory>,
         /// The job that completed it.
         job: JobId,
         /// When that job ended.
@@ -45,45 +49,52 @@ pub enum Due {
 ///
 /// # Errors
 /// Returns an error if the search fails, or if there is no complete inventory.
-pub async fn newest(
+pub async fn find_newest(
     plan: &Plan,
     store: &Arc<dyn Store>,
     stop: &CancellationToken,
-) -> Result<Option<(Inventory, Vec<Warning>)>, ManifestError> {
-    let Source::Inventory { bucket, object: InventoryObject::Latest { prefix }, .. } = &plan.manifest.source else {
+) -> Result<Option<(PinnedInventory, Vec<ManifestWarning>)>, ManifestError> {
+    let ManifestSource::Inventory { bucket, selector: InventorySelector::Latest { prefix }, .. } =
+        &plan.manifest.source
+    else {
         return Ok(None);
     };
     if plan.recurring.is_none() {
         return Ok(None);
     }
     let (pin, warnings) = newest_inventory(bucket, prefix, store, stop).await?;
-    Ok(Inventory::of(&pin).map(|inventory| (inventory, warnings)))
+    Ok(PinnedInventory::from_pin(&pin).map(|inventory| (inventory, warnings)))
 }
 
 /// Returns what a plan has to do; `inventory` is the newest one. Without a journal, nothing was done before.
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read.
-pub fn due(plan: &Plan, inventory: Inventory, journal: Option<&Journal>) -> Result<Due, JobError> {
-    let history = journal.map(|journal| History::of(plan, journal)).transpose()?.unwrap_or_default();
-    let last = history.last_done();
-    if let Last::Done { job, inventory: Some(before) } = &last
-        && (before.is_same(&inventory) || before.is_later(&inventory))
+pub fn due_work(plan: &Plan, inventory: PinnedInventory, journal: Option<&Journal>) -> Result<DueWork, JobError> {
+    let history = journal.map(|journal| PlanHistory::load(plan, journal)).transpose()?.unwrap_or_default();
+    let last = history.last_work();
+    if let LastWork::Completed { job, inventory: Some(before) } = &last
+        && (before.is_same(&inventory) || before.is_newer(&inventory))
     {
         let older = if before.is_same(&inventory) { None } else { Some(inventory) };
-        return Ok(Due::Nothing { inventory: Inventory::clone(before), older, job: job.id.clone(), ended: job.ended });
+        return Ok(DueWork::UpToDate {
+            inventory: PinnedInventory::clone(before),
+            older,
+            job: job.id.clone(),
+            ended: job.ended,
+        });
     }
-    let only_changed = plan.recurring.is_some_and(|Recurring { only_changed }| only_changed);
+    let only_changed = plan.recurring.is_some_and(|RecurringSettings { only_changed }| only_changed);
     let portion = match last {
-        _ if !only_changed => Portion::All,
-        Last::Nothing => Portion::First,
-        Last::Other(job) => Portion::PlanChanged(job.clone()),
-        Last::Done { job, inventory: None } => Portion::Unrecorded(job.id.clone()),
-        Last::Done { job, inventory: Some(before) } => {
-            Portion::Since { job: job.id.clone(), inventory: before.clone() }
+        _ if !only_changed => DeltaScope::All,
+        LastWork::Unknown => DeltaScope::First,
+        LastWork::OtherPlan(job) => DeltaScope::PlanChanged(job.clone()),
+        LastWork::Completed { job, inventory: None } => DeltaScope::Unrecorded(job.id.clone()),
+        LastWork::Completed { job, inventory: Some(before) } => {
+            DeltaScope::Since { job: job.id.clone(), inventory: before.clone() }
         }
     };
-    Ok(Due::Work(Recurrence { inventory, portion, as_of: history.as_of }))
+    Ok(DueWork::Work(RecurringScope { inventory, delta_scope: portion, as_of: history.as_of }))
 }
 
 /// Records for the interrupted jobs of a plan's name that no process works on them: they cannot change anything after
@@ -92,13 +103,13 @@ pub fn due(plan: &Plan, inventory: Inventory, journal: Option<&Journal>) -> Resu
 ///
 /// # Errors
 /// Returns an error if the journal cannot be used.
-pub fn note_interrupted(plan: &Plan, journal: &Journal) -> Result<(), JobError> {
-    for job in journal.work_named(&plan.name, &plan.store_identity())?.jobs {
-        if job.span.touched != Some(AT_WORK) || job.status == JobStatus::Cleaning {
+pub fn record_interrupted(plan: &Plan, journal: &Journal) -> Result<(), JobError> {
+    for job in journal.work_history(&plan.name, &plan.store_identity())?.jobs {
+        if job.work_span.last_touched != Some(STILL_ACTIVE) || job.status == JobStatus::Cleaning {
             continue;
         }
-        match Held::take(journal, &job.id) {
-            Ok(_held) => journal.work_ended(&job.id, Timestamp::now())?,
+        match JobLease::acquire(journal, &job.id) {
+            Ok(_held) => journal.mark_work_ended(&job.id, Timestamp::now())?,
             Err(JobError::Lease { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -110,71 +121,72 @@ pub fn note_interrupted(plan: &Plan, journal: &Journal) -> Result<(), JobError> 
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read.
-pub fn whole(plan: &Plan, inventory: Inventory, journal: &Journal) -> Result<Recurrence, JobError> {
-    let as_of = journal.work_named(&plan.name, &plan.store_identity())?.as_of;
-    Ok(Recurrence { inventory, portion: Portion::All, as_of })
+pub fn whole_inventory(plan: &Plan, inventory: PinnedInventory, journal: &Journal) -> Result<RecurringScope, JobError> {
+    let as_of = journal.work_history(&plan.name, &plan.store_identity())?.as_of;
+    Ok(RecurringScope { inventory, delta_scope: DeltaScope::All, as_of })
 }
 
 /// The last work that counts for a plan.
-enum Last<'a> {
+enum LastWork<'a> {
     /// None, as far as is known.
-    Nothing,
+    Unknown,
     /// A job of another plan of the same name may have changed objects.
-    Other(&'a JobId),
+    OtherPlan(&'a JobId),
     /// This job of the plan has completed.
-    Done { job: &'a JobRecord, inventory: Option<&'a Inventory> },
+    Completed { job: &'a JobRecord, inventory: Option<&'a PinnedInventory> },
 }
 
 /// The relevant work that was done under a plan's name on its store.
 #[derive(Default)]
-struct History {
+struct PlanHistory {
     /// The last completed job of exactly this plan.
-    done: Option<JobRecord>,
+    completed: Option<JobRecord>,
     /// Jobs of other plans that may have changed objects, and until when. Retries and deleted jobs are included.
-    others: Vec<(JobId, i64)>,
+    other_plans: Vec<(JobId, i64)>,
     as_of: i64,
 }
 
-impl History {
-    fn of(plan: &Plan, journal: &Journal) -> Result<Self, JobError> {
+impl PlanHistory {
+    fn load(plan: &Plan, journal: &Journal) -> Result<Self, JobError> {
         let (identity, store, hash) = (plan.identity(), plan.store_identity(), plan.hash());
-        let NamedWork { jobs, past, as_of } = journal.work_named(&plan.name, &store)?;
+        let NamedWorkHistory { jobs, removed_jobs: past, as_of } = journal.work_history(&plan.name, &store)?;
         let is_base = |job: &&JobRecord| {
-            job.origin == Origin::Plan
+            job.source == JobSource::Plan
                 && job.status == JobStatus::Complete
                 && (job.plan_hash == hash && job.identity == identity)
         };
         let done = jobs.iter().find(is_base).cloned();
         let mut others = Vec::new();
-        for job in jobs.into_iter().filter(|job| job.plan_hash != hash && job.may_have_touched()) {
-            let same_place = job.store.is_some() || job.identity == identity || may_be_on(&store, &job, journal)?;
-            if let Some(until) = job.span.touched.filter(|_| same_place) {
+        for job in jobs.into_iter().filter(|job| job.plan_hash != hash && job.may_have_changed_objects()) {
+            let same_place =
+                job.store_identity.is_some() || job.identity == identity || may_have_used_store(&store, &job, journal)?;
+            if let Some(until) = job.work_span.last_touched.filter(|_| same_place) {
                 others.push((job.id, until));
             }
         }
         let past = past.into_iter().filter(|past| past.plan_hash != hash);
-        others.extend(past.map(|past| (past.job, past.touched)));
-        Ok(Self { done, others, as_of })
+        others.extend(past.map(|past| (past.job, past.last_touched)));
+        Ok(Self { completed: done, other_plans: others, as_of })
     }
 
     /// Returns the last work that counts. An older job may have been resumed, so the time when a job may have worked
     /// decides, not the time of its creation. The completed job covers what happened before its objects were chosen; if
     /// it worked on all objects, it covers what happened before it started.
-    fn last_done(&self) -> Last<'_> {
-        let since = self.done.as_ref().map_or(0, valid_from);
-        match (self.others.iter().find(|(_, until)| *until > since), &self.done) {
-            (Some((job, _)), _) => Last::Other(job),
-            (None, Some(job)) => Last::Done { job, inventory: job.inventory.as_ref() },
-            (None, None) => Last::Nothing,
+    fn last_work(&self) -> LastWork<'_> {
+        let since = self.completed.as_ref().map_or(0, coverage_end);
+        match (self.other_plans.iter().find(|(_, until)| *until > since), &self.completed) {
+            (Some((job, _)), _) => LastWork::OtherPlan(job),
+            (None, Some(job)) => LastWork::Completed { job, inventory: job.inventory.as_ref() },
+            (None, None) => LastWork::Unknown,
         }
     }
 }
 
 /// Returns the moment from which a completed job no longer covers the work of other plans.
-fn valid_from(done: &JobRecord) -> i64 {
-    match done.portion {
-        Some(Portion::Since { .. }) => done.span.created,
-        _ => done.span.began.unwrap_or(done.span.created),
+fn coverage_end(done: &JobRecord) -> i64 {
+    match done.delta_scope {
+        Some(DeltaScope::Since { .. }) => done.work_span.scope_decided,
+        _ => done.work_span.first_active.unwrap_or(done.work_span.scope_decided),
     }
 }
 
@@ -183,13 +195,13 @@ fn valid_from(done: &JobRecord) -> i64 {
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read.
-pub fn is_evidence(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
-    let work = journal.work_named(&job.name, job.store.as_deref().unwrap_or_default())?;
-    let bases = work.jobs.iter().filter(|base| base.status == JobStatus::Complete && base.portion.is_some());
+pub fn is_only_evidence(journal: &Journal, job: &JobRecord) -> Result<bool, JobError> {
+    let work = journal.work_history(&job.name, job.store_identity.as_deref().unwrap_or_default())?;
+    let bases = work.jobs.iter().filter(|base| base.status == JobStatus::Complete && base.delta_scope.is_some());
     Ok(bases.into_iter().any(|base| {
         let contradicts = |other: &&JobRecord| {
-            let until = other.span.touched.filter(|_| other.may_have_touched());
-            other.plan_hash != base.plan_hash && until.is_some_and(|until| until > valid_from(base))
+            let until = other.work_span.last_touched.filter(|_| other.may_have_changed_objects());
+            other.plan_hash != base.plan_hash && until.is_some_and(|until| until > coverage_end(base))
         };
         let mut others = work.jobs.iter().filter(contradicts);
         others.next().is_some_and(|other| other.id == job.id) && others.next().is_none()
@@ -198,7 +210,7 @@ pub fn is_evidence(journal: &Journal, job: &JobRecord) -> Result<bool, JobError>
 
 /// Returns whether a job without a recorded store may have used this one: according to its plan, or because its plan
 /// cannot be read.
-fn may_be_on(store: &str, job: &JobRecord, journal: &Journal) -> Result<bool, JobError> {
+fn may_have_used_store(store: &str, job: &JobRecord, journal: &Journal) -> Result<bool, JobError> {
     match journal.find(job.id.as_str()) {
         Ok(job) => Ok(stored_plan(&job).map_or(true, |plan| plan.store_identity() == store)),
         // The job is being removed, and its plan is no longer available.
@@ -211,16 +223,16 @@ fn may_be_on(store: &str, job: &JobRecord, journal: &Journal) -> Result<bool, Jo
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read.
-pub fn cost_of_forgetting(journal: &Journal, job: &JobRecord) -> Result<Option<String>, JobError> {
-    if job.origin != Origin::Plan || job.status != JobStatus::Complete || job.portion.is_none() {
+pub fn deletion_cost(journal: &Journal, job: &JobRecord) -> Result<Option<String>, JobError> {
+    if job.source != JobSource::Plan || job.status != JobStatus::Complete || job.delta_scope.is_none() {
         return Ok(None);
     }
     let Ok(plan) = stored_plan(job) else { return Ok(None) };
-    let history = History::of(&plan, journal)?;
-    let is_base = matches!(history.last_done(), Last::Done { job: base, .. } if base.id == job.id);
-    let inventory = job.inventory.as_ref().filter(|_| is_base).map(Inventory::folder);
+    let history = PlanHistory::load(&plan, journal)?;
+    let is_base = matches!(history.last_work(), LastWork::Completed { job: base, .. } if base.id == job.id);
+    let inventory = job.inventory.as_ref().filter(|_| is_base).map(PinnedInventory::folder);
     Ok(inventory.map(|inventory| match plan.recurring {
-        Some(Recurring { only_changed: true }) => {
+        Some(RecurringSettings { only_changed: true }) => {
             format!(
                 "the next job of the plan cannot tell what has changed since {inventory}, and works on more than that"
             )
@@ -235,42 +247,48 @@ pub fn cost_of_forgetting(journal: &Journal, job: &JobRecord) -> Result<Option<S
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read.
-pub fn source(recurrence: &Recurrence, journal: Option<&Journal>, plan: &Plan) -> Result<Source, JobError> {
-    let Source::Inventory { dialect, .. } = &plan.manifest.source else { return Ok(plan.manifest.source.clone()) };
-    let Recurrence { inventory, portion, .. } = recurrence;
+pub fn manifest_source(
+    recurrence: &RecurringScope,
+    journal: Option<&Journal>,
+    plan: &Plan,
+) -> Result<ManifestSource, JobError> {
+    let ManifestSource::Inventory { dialect, .. } = &plan.manifest.source else {
+        return Ok(plan.manifest.source.clone());
+    };
+    let RecurringScope { inventory, delta_scope: portion, .. } = recurrence;
     let (bucket, key) = (inventory.bucket(), inventory.key());
-    let object = if let (Portion::Since { job, inventory: before }, Some(journal)) = (portion, journal) {
-        let (filter, failed, rest, lost) = match Left::by(journal, job)? {
-            Ok(Left { filter, failed, rest }) => (filter, failed, rest, None),
+    let object = if let (DeltaScope::Since { job, inventory: before }, Some(journal)) = (portion, journal) {
+        let (filter, failed, rest, lost) = match UnfinishedWork::of_job(journal, job)? {
+            Ok(UnfinishedWork { filter, failed, rest }) => (filter, failed, rest, None),
             Err(why) => (Filter::default(), Vec::new(), None, Some(why)),
         };
-        InventoryObject::Changed(Box::new(Changes {
+        InventorySelector::Changed(Box::new(InventoryChanges {
             key,
             etag: inventory.etag.clone(),
             since_key: before.key(),
             since_etag: before.etag.clone(),
             since_filter: filter,
             failed,
-            rest,
-            lost,
+            unfinished: rest,
+            unavailable: lost,
         }))
     } else {
-        InventoryObject::Once { key, etag: inventory.etag.clone() }
+        InventorySelector::Distinct { key, etag: inventory.etag.clone() }
     };
-    Ok(Source::Inventory { bucket, object, dialect: *dialect })
+    Ok(ManifestSource::Inventory { bucket, selector: object, dialect: *dialect })
 }
 
 /// What a completed job left undone.
-struct Left {
+struct UnfinishedWork {
     /// The filter of the job's plan at that time.
     filter: Filter,
-    failed: Vec<crate::manifest::ReportFile>,
-    rest: Option<crate::manifest::Rest>,
+    failed: Vec<crate::manifest::FailedRowsFile>,
+    rest: Option<crate::manifest::UnfinishedRows>,
 }
 
-impl Left {
+impl UnfinishedWork {
     /// Returns what this job left undone, or why that is no longer known.
-    fn by(journal: &Journal, id: &JobId) -> Result<Result<Self, String>, JobError> {
+    fn of_job(journal: &Journal, id: &JobId) -> Result<Result<Self, String>, JobError> {
         let job = match journal.find(id.as_str()) {
             Ok(job) => job,
             Err(JournalError::NoSuchJob(_)) => {
@@ -283,7 +301,7 @@ impl Left {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let Progress { failed: count, .. } = job.progress;
-        let (failed, rest) = left_by(journal, &job, job.progress.left() > 0, &plan)?;
+        let (failed, rest) = remaining_rows(journal, &job, job.progress.remaining() > 0, &plan)?;
         if count > 0 && failed.is_empty() {
             return Ok(Err(format!("the {count} objects that failed in job {id} are in no report")));
         }
@@ -292,8 +310,8 @@ impl Left {
 }
 
 /// Records which inventory a plan's job was made from, if it was made from one.
-pub(super) fn note_inventory(journal: &Journal, job: &JobRecord, frozen: &Frozen) -> Result<(), JobError> {
-    match Inventory::of(frozen.pin()).filter(|_| job.origin == Origin::Plan) {
+pub(super) fn record_inventory(journal: &Journal, job: &JobRecord, frozen: &FrozenManifest) -> Result<(), JobError> {
+    match PinnedInventory::from_pin(frozen.pin()).filter(|_| job.source == JobSource::Plan) {
         Some(inventory) => Ok(journal.set_inventory(&job.id, &inventory)?),
         None => Ok(()),
     }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::journal::{Checkpoint, NewJob, Why};
+use crate::journal::{Checkpoint, NewJob, StatusReason};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("an instant")
 }
 
-fn inventory(day: u32) -> Inventory {
+fn inventory(day: u32) -> PinnedInventory {
     let key = format!("daily%2F2026-01-{day:02}T00-00Z%2Fmanifest.json");
-    Inventory { bucket: "lists".to_owned(), key, etag: format!("e{day}"), created: None }
+    PinnedInventory { bucket: "lists".to_owned(), key, etag: format!("e{day}"), created: None }
 }
 
 fn plan(rest: &str) -> Plan {
@@ -29,16 +29,16 @@ fn plan(rest: &str) -> Plan {
 
 /// Creates a job of a plan for the inventory of `day`, at this second.
 fn made(journal: &Journal, plan: &Plan, day: u32, second: i64) -> JobId {
-    let due = due(plan, inventory(day), Some(journal)).expect("read");
-    let Due::Work(recurrence) = due else { panic!("{due:?}") };
-    made_of(journal, plan, (Origin::Plan, plan.identity()), Some(recurrence), second)
+    let due = due_work(plan, inventory(day), Some(journal)).expect("read");
+    let DueWork::Work(recurrence) = due else { panic!("{due:?}") };
+    made_of(journal, plan, (JobSource::Plan, plan.identity()), Some(recurrence), second)
 }
 
 fn made_of(
     journal: &Journal,
     plan: &Plan,
-    (origin, identity): (Origin, String),
-    recurrence: Option<Recurrence>,
+    (origin, identity): (JobSource, String),
+    recurrence: Option<RecurringScope>,
     second: i64,
 ) -> JobId {
     let id = JobId::random();
@@ -47,15 +47,15 @@ fn made_of(
         identity,
         token: None,
         name: plan.name.clone(),
-        store: plan.store_identity(),
+        store_identity: plan.store_identity(),
         description: None,
-        origin,
+        source: origin,
         plan_file: "/p.toml".into(),
         plan_hash: plan.hash(),
-        plan: Vec::new(),
+        plan_text: Vec::new(),
         confirmed: true,
         priority: 0,
-        pledge: None,
+        manifest_fingerprint: None,
         recurrence,
     };
     let _ = journal.create(new, true, at(second)).expect("made");
@@ -68,28 +68,28 @@ async fn bring(journal: &Journal, id: &JobId, way: &[JobStatus], settled: u64, s
     let checkpoint = Checkpoint {
         progress: Progress { total: 10, succeeded: settled, failed: 0 },
         in_doubt: 0,
-        reach: 0,
-        active: Duration::ZERO,
-        taken: None,
+        maybe_started: 0,
+        active_time: Duration::ZERO,
+        next_row: None,
         parts: Vec::new(),
         files: Vec::new(),
         failures: Vec::new(),
     };
-    journal.checkpoint(number, checkpoint).await.expect("kept");
+    journal.record_checkpoint(number, checkpoint).await.expect("kept");
     for status in way {
-        journal.advance(id, *status, Why::default(), at(second)).expect("moved");
+        journal.advance(id, *status, StatusReason::default(), at(second)).expect("moved");
     }
 }
 
 const WORK: [JobStatus; 3] = [JobStatus::Preparing, JobStatus::Ready, JobStatus::Active];
 
-fn portion(plan: &Plan, journal: &Journal, day: u32) -> Result<Portion, JobId> {
-    match due(plan, inventory(day), Some(journal)).expect("read") {
-        Due::Work(Recurrence { inventory: on, portion, .. }) => {
+fn portion(plan: &Plan, journal: &Journal, day: u32) -> Result<DeltaScope, JobId> {
+    match due_work(plan, inventory(day), Some(journal)).expect("read") {
+        DueWork::Work(RecurringScope { inventory: on, delta_scope: portion, .. }) => {
             assert_eq!(on, inventory(day));
             Ok(portion)
         }
-        Due::Nothing { job, .. } => Err(job),
+        DueWork::UpToDate { job, .. } => Err(job),
     }
 }
 
@@ -99,22 +99,22 @@ async fn only_a_completed_job_of_this_very_plan_counts() {
     let journal = Journal::open(folder.path()).expect("a journal");
     let (plan, other) = (plan(""), plan("[manifest.filter]\nexclude = [\"x\"]\n"));
     assert_eq!(
-        due(&plan, inventory(1), None).expect("read"),
-        Due::Work(Recurrence { inventory: inventory(1), portion: Portion::First, as_of: 0 })
+        due_work(&plan, inventory(1), None).expect("read"),
+        DueWork::Work(RecurringScope { inventory: inventory(1), delta_scope: DeltaScope::First, as_of: 0 })
     );
     // A job of another plan that touched no object does not count.
     let idle = made(&journal, &other, 1, 1);
     bring(&journal, &idle, &[JobStatus::Cancelling, JobStatus::Cancelled], 0, 2).await;
-    assert_eq!(portion(&plan, &journal, 1), Ok(Portion::First));
+    assert_eq!(portion(&plan, &journal, 1), Ok(DeltaScope::First));
     let paused = made(&journal, &other, 1, 3);
     bring(&journal, &paused, &[&WORK[..], &[JobStatus::Pausing, JobStatus::Paused]].concat(), 4, 4).await;
-    assert_eq!(portion(&plan, &journal, 1), Ok(Portion::PlanChanged(paused.clone())));
+    assert_eq!(portion(&plan, &journal, 1), Ok(DeltaScope::PlanChanged(paused.clone())));
 
     let first = made(&journal, &plan, 1, 5);
     bring(&journal, &first, &WORK, 10, 6).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused.clone())), "it has not completed");
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused.clone())), "it has not completed");
     bring(&journal, &first, &[JobStatus::Complete], 10, 7).await;
-    let since = Ok(Portion::Since { job: first.clone(), inventory: inventory(1) });
+    let since = Ok(DeltaScope::Since { job: first.clone(), inventory: inventory(1) });
     assert_eq!(portion(&plan, &journal, 2), since);
     assert_eq!(portion(&plan, &journal, 1), Err(first.clone()));
     // However far it came, a job that did not complete does not count.
@@ -123,9 +123,9 @@ async fn only_a_completed_job_of_this_very_plan_counts() {
     assert_eq!(portion(&plan, &journal, 2), since);
     // The older job of the other plan is resumed.
     bring(&journal, &paused, &[JobStatus::Ready, JobStatus::Active], 6, 10).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused.clone())));
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused.clone())));
     bring(&journal, &paused, &[JobStatus::Complete], 10, 11).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(paused)));
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(paused)));
 }
 
 /// Returns a journal in which the plan has completed one day, and the job that did so.
@@ -136,7 +136,7 @@ async fn after_a_day(plan: &Plan, other: &Plan) -> (tempfile::TempDir, Journal, 
     bring(&journal, &before, &COMPLETE, 10, 1000).await;
     let done = made(&journal, plan, 1, 2000);
     bring(&journal, &done, &COMPLETE, 10, 2000).await;
-    assert!(matches!(portion(plan, &journal, 2), Ok(Portion::Since { .. })));
+    assert!(matches!(portion(plan, &journal, 2), Ok(DeltaScope::Since { .. })));
     (folder, journal, done)
 }
 
@@ -154,15 +154,15 @@ async fn a_job_that_was_ever_active_counts_whatever_is_recorded_of_it() {
         let (_folder, journal, _) = after_a_day(&plan, &other).await;
         let killed = made(&journal, &other, 2, 3000);
         bring(&journal, &killed, &[&WORK[..], end].concat(), 0, 3000).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(killed)), "{end:?}");
+        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed)), "{end:?}");
     }
     // A job without objects has changed none.
     let (_folder, journal, done) = after_a_day(&plan, &other).await;
     let empty = made(&journal, &other, 2, 3000);
     for status in COMPLETE {
-        journal.advance(&empty, status, Why::default(), at(3000)).expect("moved");
+        journal.advance(&empty, status, StatusReason::default(), at(3000)).expect("moved");
     }
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::Since { job: done, inventory: inventory(1) }));
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::Since { job: done, inventory: inventory(1) }));
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn what_comes_later_is_told_by_no_clock() {
     for second in [2000 - 3600, -1_000_000_000] {
         let later = made(&journal, &other, 2, second);
         bring(&journal, &later, &COMPLETE, 10, second).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(later)), "{second}");
+        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(later)), "{second}");
         let done = made(&journal, &plan, 2, second);
         bring(&journal, &done, &COMPLETE, 10, second).await;
         // Nothing was done since, whatever the clock says about earlier work.
@@ -186,23 +186,23 @@ async fn a_retry_and_a_job_with_a_token_count_as_their_plan() {
     let (plan, other) = two_plans();
     let (of, report) = (
         JobId::random(),
-        crate::journal::ReportOrigin { bucket: None, name: "/r.csv".to_owned(), status: Vec::new(), code: Vec::new() },
+        crate::journal::ReportSource { bucket: None, name: "/r.csv".to_owned(), status: Vec::new(), code: Vec::new() },
     );
     let origins = [
-        (Origin::Retry { of, unattempted: false }, "retry of what failed in X"),
-        (Origin::Report(report), "retry of /r.csv by X, statuses [], codes []"),
-        (Origin::Plan, "[\"token\",\"t\"]"),
+        (JobSource::Retry { of, unattempted: false }, "retry of what failed in X"),
+        (JobSource::Report(report), "retry of /r.csv by X, statuses [], codes []"),
+        (JobSource::Plan, "[\"token\",\"t\"]"),
     ];
     for (origin, identity) in origins {
         let (_folder, journal, done) = after_a_day(&plan, &other).await;
         // A job of the plan itself is no contradiction, and no base either.
         let own = made_of(&journal, &plan, (origin.clone(), format!("{identity} own")), None, 3000);
         bring(&journal, &own, &COMPLETE, 10, 3000).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::Since { job: done, inventory: inventory(1) }));
+        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::Since { job: done, inventory: inventory(1) }));
         let job = made_of(&journal, &other, (origin.clone(), identity.to_owned()), None, 3000);
-        assert!(matches!(portion(&plan, &journal, 2), Ok(Portion::Since { .. })), "it was never active");
+        assert!(matches!(portion(&plan, &journal, 2), Ok(DeltaScope::Since { .. })), "it was never active");
         bring(&journal, &job, &WORK, 0, 3000).await;
-        assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(job)), "{origin:?}");
+        assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(job)), "{origin:?}");
     }
 }
 
@@ -211,21 +211,21 @@ async fn what_proves_the_opposite_outlives_its_job() {
     let (plan, other) = two_plans();
     let (_folder, journal, done) = after_a_day(&plan, &other).await;
     let forget = |id: &JobId| {
-        journal.advance(id, JobStatus::Cleaning, Why::default(), at(4000)).expect("moved");
+        journal.advance(id, JobStatus::Cleaning, StatusReason::default(), at(4000)).expect("moved");
         assert!(
-            matches!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(job)) if job == *id),
+            matches!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(job)) if job == *id),
             "it is being removed"
         );
-        journal.remove(id).expect("removed");
+        journal.remove_cleaned(id).expect("removed");
     };
     let later = made(&journal, &other, 2, 3000);
     bring(&journal, &later, &[&WORK[..], &[JobStatus::Cancelling, JobStatus::Cancelled]].concat(), 0, 3000).await;
     let seen = journal.find(later.as_str()).expect("found");
-    assert!(is_evidence(&journal, &seen).expect("read"));
+    assert!(is_only_evidence(&journal, &seen).expect("read"));
     let seen = journal.find(done.as_str()).expect("found");
-    assert!(is_evidence(&journal, &seen).expect("read"), "it worked after the other plan had completed");
+    assert!(is_only_evidence(&journal, &seen).expect("read"), "it worked after the other plan had completed");
     forget(&later);
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(later.clone())));
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(later.clone())));
     // Jobs of many other plans are deleted as well.
     for number in 0..4 {
         let third = self::plan(&format!("[manifest.filter]\nexclude = [\"y{number}\"]\n"));
@@ -233,21 +233,21 @@ async fn what_proves_the_opposite_outlives_its_job() {
         bring(&journal, &job, &COMPLETE, 10, 3000).await;
         forget(&job);
     }
-    let past = journal.work_named("p", &plan.store_identity()).expect("read").past;
+    let past = journal.work_history("p", &plan.store_identity()).expect("read").removed_jobs;
     assert_eq!(past.len(), 2, "{past:?}");
-    assert!(matches!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(_))));
-    assert!(matches!(portion(&other, &journal, 2), Ok(Portion::PlanChanged(_))));
+    assert!(matches!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(_))));
+    assert!(matches!(portion(&other, &journal, 2), Ok(DeltaScope::PlanChanged(_))));
     // Once the plan has worked on all objects again, that job is the base.
     let again = made(&journal, &plan, 2, 3000);
     bring(&journal, &again, &COMPLETE, 10, 3000).await;
     assert_eq!(portion(&plan, &journal, 2), Err(again.clone()));
     // Without any job of the name, there is nothing to contradict.
-    for job in journal.work_named("p", &plan.store_identity()).expect("read").jobs {
-        journal.advance(&job.id, JobStatus::Cleaning, Why::default(), at(4000)).expect("moved");
-        journal.remove(&job.id).expect("removed");
+    for job in journal.work_history("p", &plan.store_identity()).expect("read").jobs {
+        journal.advance(&job.id, JobStatus::Cleaning, StatusReason::default(), at(4000)).expect("moved");
+        journal.remove_cleaned(&job.id).expect("removed");
     }
-    assert!(journal.work_named("p", &plan.store_identity()).expect("read").past.is_empty());
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::First));
+    assert!(journal.work_history("p", &plan.store_identity()).expect("read").removed_jobs.is_empty());
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::First));
 }
 
 /// Two processes at once: another plan works after it was decided what a job works on, and before that job is created.
@@ -255,12 +255,14 @@ async fn what_proves_the_opposite_outlives_its_job() {
 async fn what_happens_between_deciding_and_making_a_job_is_not_part_of_it() {
     let (plan, other) = two_plans();
     let (_folder, journal, _) = after_a_day(&plan, &other).await;
-    let Due::Work(decided) = due(&plan, inventory(2), Some(&journal)).expect("read") else { panic!("there is work") };
+    let DueWork::Work(decided) = due_work(&plan, inventory(2), Some(&journal)).expect("read") else {
+        panic!("there is work")
+    };
     let between = made(&journal, &other, 2, 3000);
     bring(&journal, &between, &COMPLETE, 10, 3000).await;
-    let job = made_of(&journal, &plan, (Origin::Plan, plan.identity()), Some(decided), 4000);
+    let job = made_of(&journal, &plan, (JobSource::Plan, plan.identity()), Some(decided), 4000);
     bring(&journal, &job, &COMPLETE, 10, 4000).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(between)));
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(between)));
 }
 
 /// A job that was killed and is never resumed does not force each later job to work on all objects.
@@ -270,17 +272,17 @@ async fn an_interrupted_job_counts_until_somebody_sees_that_nobody_works_on_it()
     let (_folder, journal, _) = after_a_day(&plan, &other).await;
     let killed = made(&journal, &other, 2, 3000);
     bring(&journal, &killed, &WORK, 3, 3000).await;
-    let held = Held::take(&journal, &killed).expect("free");
-    note_interrupted(&plan, &journal).expect("noted");
+    let held = JobLease::acquire(&journal, &killed).expect("free");
+    record_interrupted(&plan, &journal).expect("noted");
     let all = made(&journal, &plan, 2, 4000);
     bring(&journal, &all, &COMPLETE, 10, 4000).await;
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(killed.clone())), "it was at work meanwhile");
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed.clone())), "it was at work meanwhile");
     drop(held);
-    note_interrupted(&plan, &journal).expect("noted");
+    record_interrupted(&plan, &journal).expect("noted");
     let all = made(&journal, &plan, 2, 5000);
     bring(&journal, &all, &COMPLETE, 10, 5000).await;
     assert_eq!(portion(&plan, &journal, 2), Err(all));
     // The job is resumed after all.
-    journal.work_resumed(&killed).expect("noted");
-    assert_eq!(portion(&plan, &journal, 2), Ok(Portion::PlanChanged(killed)));
+    journal.mark_work_resumed(&killed).expect("noted");
+    assert_eq!(portion(&plan, &journal, 2), Ok(DeltaScope::PlanChanged(killed)));
 }

@@ -6,50 +6,52 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::advice::{refused, why_untrusted};
-use super::budget::{Budget, Wanted};
-use super::control::{Control, LOOK_EVERY};
-use super::cost;
-use super::desk::Held;
-use super::ending::Concluded;
+use super::control::{POLL_INTERVAL, RunControl};
+use super::cost_check;
 use super::error::JobError;
-use super::origin::manifest;
-use super::pledge::freeze_as;
-use super::recurring::note_inventory;
-use super::redo::say_bounds;
-use super::schedule::Waiting;
-use super::scope::Scope;
-use super::settings::Settings;
+use super::fingerprint::freeze_matching;
+use super::finish::FinishOutcome;
+use super::hints::{describe_rejected_credentials, describe_untrusted_server};
+use super::job_request::JobLease;
+use super::job_source::job_manifest;
+use super::recovery::report_descriptor_limit;
+use super::recurring::record_inventory;
+use super::request_budget::{RequestBudget, ShareLimits};
+use super::schedule::WaitReason;
+use super::scope::JobScope;
+use super::settings::RunSettings;
 use crate::descriptors;
-use crate::engine::{Bounds, Dispatched, End, Job, Ran, Snapshot, Stop};
+use crate::engine::{
+    DispatchLimits, DispatchOutcome, ExecutionOutcome, GracefulStop, JobExecution, ProgressSnapshot, StopReason,
+};
 use crate::failpoint;
 use crate::job::JobStatus::{
     Active, Cancelled, Cancelling, Failing, New, Paused, Pausing, Preparing, Ready, Suspended,
 };
 use crate::job::{JobStatus, Progress};
-use crate::journal::{AT_WORK, JobFolder, JobRecord, Journal, PauseCause, Request, Why};
-use crate::manifest::{Bounds as DiskBounds, Frozen, ManifestError, Prepared, freeze, unchanged};
-use crate::plan::{Plan, Threshold};
+use crate::journal::{ControlRequest, JobFolder, JobRecord, Journal, PauseCause, STILL_ACTIVE, StatusReason};
+use crate::manifest::{FreezeLimits as DiskBounds, FreezeProgress, FrozenManifest, ManifestError, check_pin, freeze};
+use crate::plan::{FailureThreshold, Plan};
 use crate::store::Store;
 
 /// Observes the progress of a job.
-pub trait Watch: Send {
+pub trait ProgressObserver: Send {
     /// Called after rows of the manifest were read.
-    fn prepares(&mut self, prepared: Prepared);
+    fn on_rows_read(&mut self, prepared: FreezeProgress);
     /// Called about twice a second while the job waits for its turn.
-    fn waits(&mut self, waiting: &Waiting);
+    fn on_waiting(&mut self, waiting: &WaitReason);
     /// Called about twice a second while the job runs.
-    fn works(&mut self, snapshot: Snapshot);
+    fn on_progress(&mut self, snapshot: ProgressSnapshot);
     /// Called with a note about the job for the user.
-    fn notes(&mut self, note: &str);
+    fn on_note(&mut self, note: &str);
 }
 
 /// The outcome of preparing a job.
 #[must_use]
 #[derive(Debug)]
-pub enum Prepare {
+pub enum PrepareOutcome {
     /// The manifest is frozen, so the objects are known.
-    Known(Box<Frozen>),
+    Frozen(Box<FrozenManifest>),
     /// The process was asked to stop. The job can be resumed.
     Interrupted,
     /// The job was cancelled.
@@ -59,21 +61,21 @@ pub enum Prepare {
 /// The outcome of running a job.
 #[must_use]
 #[derive(Debug)]
-pub enum Gone {
+pub enum RunOutcome {
     /// The job is Suspended: its objects are known, and it waits for confirmation.
-    Suspended(Box<Frozen>),
+    Suspended(Box<FrozenManifest>),
     /// The process was asked to stop while the manifest was being resolved.
     Interrupted,
     /// The run has ended.
-    Concluded(Concluded),
+    Finished(FinishOutcome),
     /// Nothing was done: the job is Ready, Paused or over.
-    Left,
+    Skipped,
 }
 
 /// A decision that another process made about a job that waits for confirmation.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decided {
+pub enum ConfirmationDecision {
     /// The job is confirmed.
     Confirmed,
     /// The job is to be cancelled.
@@ -83,15 +85,15 @@ pub enum Decided {
 /// The outcome of working on a job.
 #[must_use]
 #[derive(Debug)]
-pub enum Worked {
+pub enum WorkOutcome {
     /// The work has ended, and the caller must conclude the job.
-    Ran(Box<Ran>),
+    Executed(Box<ExecutionOutcome>),
     /// The job did not start: it is Ready, Paused or Cancelling.
-    Left,
+    Skipped,
 }
 
 /// Runs one job.
-pub struct Runner<'a> {
+pub struct JobRunner<'a> {
     /// The journal that holds the job.
     pub journal: &'a Journal,
     /// The record of the job. The runner keeps it up to date.
@@ -101,31 +103,31 @@ pub struct Runner<'a> {
     /// The store that holds the objects.
     pub store: &'a Arc<dyn Store>,
     /// How to run the job.
-    pub settings: &'a Settings,
+    pub settings: &'a RunSettings,
     /// The request budget, which the jobs of this process share.
-    pub budget: &'a Budget,
+    pub budget: &'a RequestBudget,
     /// Cancel this token to stop the job.
-    pub signal: CancellationToken,
-    held: Held,
+    pub stop: CancellationToken,
+    lease: JobLease,
     /// Whether this runner has frozen the manifest, so that its source was read just now.
-    fresh: bool,
+    just_frozen: bool,
     /// Whether the cost of the job was checked just now, and the plan allows it.
-    pub affordable: bool,
+    pub cost_checked: bool,
 }
 
-impl<'a> Runner<'a> {
+impl<'a> JobRunner<'a> {
     /// Creates a runner for a job whose lease this process holds.
     #[must_use]
     pub fn new(
         journal: &'a Journal,
-        held: Held,
+        lease: JobLease,
         job: JobRecord,
         plan: &'a Plan,
         store: &'a Arc<dyn Store>,
-        (settings, budget): (&'a Settings, &'a Budget),
-        signal: CancellationToken,
+        (settings, budget): (&'a RunSettings, &'a RequestBudget),
+        stop: CancellationToken,
     ) -> Self {
-        Self { journal, job, plan, store, settings, budget, signal, held, fresh: false, affordable: false }
+        Self { journal, job, plan, store, settings, budget, stop, lease, just_frozen: false, cost_checked: false }
     }
 
     /// Runs the job from its current status until it ends or must wait.
@@ -133,52 +135,54 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Returns an error if the manifest cannot be resolved, which fails the job. Also returns an error if the source of
     /// the manifest has changed, or if the report or the journal cannot be used; the job can then be resumed.
-    pub async fn go(&mut self, watch: &mut dyn Watch) -> Result<Gone, JobError> {
+    pub async fn run(&mut self, watch: &mut dyn ProgressObserver) -> Result<RunOutcome, JobError> {
         if self.job.status.is_over() {
-            return Ok(Gone::Left);
+            return Ok(RunOutcome::Skipped);
         }
         // Resuming a job withdraws an earlier request to pause it.
-        self.journal.take_back_pause(&self.job.id)?;
+        self.journal.withdraw_pause_request(&self.job.id)?;
         if matches!(self.job.status, Cancelling | Failing) {
-            return self.end_as_recorded().await.map(Gone::Concluded);
+            return self.finish_recorded().await.map(RunOutcome::Finished);
         }
-        self.check_server_verdict()?;
+        self.check_server_trust()?;
         let frozen = match self.prepare(watch).await? {
-            Prepare::Known(frozen) => frozen,
-            Prepare::Interrupted => return Ok(Gone::Interrupted),
-            Prepare::Cancelled => return Ok(Gone::Left),
+            PrepareOutcome::Frozen(frozen) => frozen,
+            PrepareOutcome::Interrupted => return Ok(RunOutcome::Interrupted),
+            PrepareOutcome::Cancelled => return Ok(RunOutcome::Skipped),
         };
         if self.job.status == Suspended {
-            return Ok(Gone::Suspended(frozen));
+            return Ok(RunOutcome::Suspended(frozen));
         }
-        if !self.fresh
-            && let Err(error) = self.check_pin(&frozen).await
+        if !self.just_frozen
+            && let Err(error) = self.check_source(&frozen).await
         {
-            return if self.signal.is_cancelled() { Ok(Gone::Left) } else { Err(error) };
+            return if self.stop.is_cancelled() { Ok(RunOutcome::Skipped) } else { Err(error) };
         }
         // This comes last: a job that cannot be resumed keeps its status.
         self.make_ready()?;
-        match self.work(&frozen, watch).await? {
-            Worked::Ran(ran) => self.conclude(*ran).await.map(Gone::Concluded),
-            Worked::Left if self.job.status == Cancelling => self.end_as_recorded().await.map(Gone::Concluded),
-            Worked::Left => Ok(Gone::Left),
+        match self.execute(&frozen, watch).await? {
+            WorkOutcome::Executed(ran) => self.finish_run(*ran).await.map(RunOutcome::Finished),
+            WorkOutcome::Skipped if self.job.status == Cancelling => {
+                self.finish_recorded().await.map(RunOutcome::Finished)
+            }
+            WorkOutcome::Skipped => Ok(RunOutcome::Skipped),
         }
     }
 
     /// Returns the folder with the job's files.
     #[must_use]
     pub fn folder(&self) -> &JobFolder {
-        &self.held.folder
+        &self.lease.folder
     }
 
     /// Moves the job to another status.
     ///
     /// # Errors
     /// Returns an error if the move is not allowed, or if the journal cannot be written.
-    pub fn advance(&mut self, to: JobStatus, why: Why) -> Result<(), JobError> {
-        let plan = std::mem::take(&mut self.job.plan);
-        self.job = JobRecord { plan, ..self.journal.advance(&self.job.id, to, why, Timestamp::now())? };
-        failpoint::reach("status-changed");
+    pub fn advance(&mut self, to: JobStatus, why: StatusReason) -> Result<(), JobError> {
+        let plan = std::mem::take(&mut self.job.plan_text);
+        self.job = JobRecord { plan_text: plan, ..self.journal.advance(&self.job.id, to, why, Timestamp::now())? };
+        failpoint::hit("status-changed");
         Ok(())
     }
 
@@ -197,61 +201,61 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Returns an error if the manifest cannot be resolved. This fails the job, unless the cause lies on this machine,
     /// such as a full disk: then preparing can be resumed. Also returns an error if the frozen manifest cannot be read.
-    pub async fn prepare(&mut self, watch: &mut dyn Watch) -> Result<Prepare, JobError> {
+    pub async fn prepare(&mut self, watch: &mut dyn ProgressObserver) -> Result<PrepareOutcome, JobError> {
         if !matches!(self.job.status, New | Preparing) {
-            let frozen = self.frozen()?;
+            let frozen = self.open_frozen()?;
             self.check_count(&frozen)?;
-            return Ok(Prepare::Known(Box::new(frozen)));
+            return Ok(PrepareOutcome::Frozen(Box::new(frozen)));
         }
         if self.job.status == New {
-            self.advance(Preparing, Why::default())?;
+            self.advance(Preparing, StatusReason::default())?;
         }
         // A complete manifest that was not recorded yet can be used, but its source may have changed since.
-        let frozen = match Frozen::open(self.folder().path()) {
+        let frozen = match FrozenManifest::open(self.folder().path()) {
             // Only freezing shows whether a manifest matches a saved plan.
-            Ok(Some(frozen)) if self.job.pledge.is_none() => Ok(frozen),
-            _ => self.freeze(watch).await.inspect(|_| self.fresh = true),
+            Ok(Some(frozen)) if self.job.manifest_fingerprint.is_none() => Ok(frozen),
+            _ => self.freeze(watch).await.inspect(|_| self.just_frozen = true),
         };
         let frozen = frozen.and_then(|frozen| self.check_count(&frozen).map(|()| frozen));
         match frozen {
             Ok(frozen) => {
                 self.journal.set_total(&self.job.id, frozen.rows())?;
-                let scope = Scope::of(self.plan, &frozen).to_text().map_err(std::io::Error::from)?;
+                let scope = JobScope::of(self.plan, &frozen).to_text().map_err(std::io::Error::from)?;
                 self.journal.set_scope(&self.job.id, scope)?;
-                note_inventory(self.journal, &self.job, &frozen)?;
+                record_inventory(self.journal, &self.job, &frozen)?;
                 // The job may have been confirmed meanwhile.
                 self.refresh()?;
-                self.advance(if self.job.confirmed { Ready } else { Suspended }, Why::default())?;
+                self.advance(if self.job.confirmed { Ready } else { Suspended }, StatusReason::default())?;
                 self.job.progress.total = frozen.rows();
-                Ok(Prepare::Known(Box::new(frozen)))
+                Ok(PrepareOutcome::Frozen(Box::new(frozen)))
             }
-            Err(JobError::Manifest(ManifestError::Stopped)) => self.stopped_preparing(),
-            Err(error @ JobError::Stale(_)) => {
-                self.journal.withdraw(&self.job.id)?;
+            Err(JobError::Manifest(ManifestError::Stopped)) => self.handle_prepare_stop(),
+            Err(error @ JobError::SavedPlanOutdated(_)) => {
+                self.journal.remove_unstarted(&self.job.id)?;
                 self.folder().clone().remove()?;
                 Err(error)
             }
-            Err(error) if error.is_of_this_machine() => Err(error),
+            Err(error) if error.is_fixable_here() => Err(error),
             Err(error) => {
-                self.advance(Failing, Why::because(error.to_string()))?;
+                self.advance(Failing, StatusReason::because(error.to_string()))?;
                 let reason = self.job.reason.clone();
-                self.advance(JobStatus::Failed, Why { reason, cause: None })?;
+                self.advance(JobStatus::Failed, StatusReason { message: reason, pause_cause: None })?;
                 Err(error)
             }
         }
     }
 
-    async fn freeze(&mut self, watch: &mut dyn Watch) -> Result<Frozen, JobError> {
-        let manifest = manifest(self.journal, &self.job, self.plan)?;
-        let stop = self.signal.child_token();
+    async fn freeze(&mut self, watch: &mut dyn ProgressObserver) -> Result<FrozenManifest, JobError> {
+        let manifest = job_manifest(self.journal, &self.job, self.plan)?;
+        let stop = self.stop.child_token();
         let control =
-            Control { journal: self.journal, job: &self.job.id, signal: &self.signal, stop: &stop, seat: None };
+            RunControl { journal: self.journal, job: &self.job.id, signal: &self.stop, stop: &stop, share: None };
         let watch = std::sync::Mutex::new(watch);
         let found = AtomicU64::new(0);
-        let observe = |prepared: Prepared| {
-            found.store(prepared.taken, Ordering::Relaxed);
+        let observe = |prepared: FreezeProgress| {
+            found.store(prepared.rows_included, Ordering::Relaxed);
             if let Ok(mut watch) = watch.lock() {
-                watch.prepares(prepared);
+                watch.on_rows_read(prepared);
             }
         };
         let limits = &self.plan.limits;
@@ -259,52 +263,54 @@ impl<'a> Runner<'a> {
             max_disk: limits.max_disk,
             max_objects: limits.max_objects,
             // Each listing uses a connection and a file.
-            concurrency: Some(descriptors::fitting(limits.concurrency, 2)),
+            concurrency: Some(descriptors::fit_to_available(limits.concurrency, 2)),
         };
-        let pledge = self.job.pledge.as_ref();
+        let pledge = self.job.manifest_fingerprint.as_ref();
         let freezing = async {
             let (store, folder) = (self.store, self.folder().path());
             match pledge {
                 None => Ok(freeze(&manifest, store, folder, bounds, &observe, &stop).await?),
-                Some(pledge) => freeze_as(pledge, &manifest, store, folder, bounds, &observe, &stop).await,
+                Some(pledge) => freeze_matching(pledge, &manifest, store, folder, bounds, &observe, &stop).await,
             }
         };
         // Freezing stops by itself soon after it is asked to, unless it reads a file that never responds.
-        let patience = self.settings.patience.drain;
+        let patience = self.settings.timeouts.drain;
         tokio::select! {
             biased;
             frozen = freezing => frozen,
-            () = long_after(&stop, patience) => Err(ManifestError::Stopped.into()),
+            () = after_stop(&stop, patience) => Err(ManifestError::Stopped.into()),
             () = control.watch_preparing(&found) => Err(ManifestError::Stopped.into()),
         }
     }
 
     /// Refuses to start with more objects than the plan allows: the limit may have been lowered since they were frozen.
-    fn check_count(&self, frozen: &Frozen) -> Result<(), JobError> {
+    fn check_count(&self, frozen: &FrozenManifest) -> Result<(), JobError> {
         let found = frozen.rows();
-        match self.plan.limits.max_objects.filter(|limit| found > *limit && self.job.taken.is_none()) {
-            Some(limit) => Err(ManifestError::TooMany { limit, found: Some(found) }.into()),
+        match self.plan.limits.max_objects.filter(|limit| found > *limit && self.job.next_row.is_none()) {
+            Some(limit) => Err(ManifestError::TooManyObjects { limit, found: Some(found) }.into()),
             None => Ok(()),
         }
     }
 
-    fn stopped_preparing(&mut self) -> Result<Prepare, JobError> {
+    fn handle_prepare_stop(&mut self) -> Result<PrepareOutcome, JobError> {
         self.refresh()?;
-        let Some((Request::Cancel, why)) = self.job.request.clone() else { return Ok(Prepare::Interrupted) };
-        let why = Why { reason: why.or_else(|| Some("on request".to_owned())), cause: None };
+        let Some((ControlRequest::Cancel, why)) = self.job.request.clone() else {
+            return Ok(PrepareOutcome::Interrupted);
+        };
+        let why = StatusReason { message: why.or_else(|| Some("on request".to_owned())), pause_cause: None };
         if self.job.status != Cancelling {
             self.advance(Cancelling, why.clone())?;
         }
         self.advance(Cancelled, why)?;
-        Ok(Prepare::Cancelled)
+        Ok(PrepareOutcome::Cancelled)
     }
 
     /// Returns the frozen manifest of the job.
     ///
     /// # Errors
     /// Returns an error if it does not exist or cannot be read.
-    pub fn frozen(&self) -> Result<Frozen, JobError> {
-        Frozen::open(self.folder().path())?
+    pub fn open_frozen(&self) -> Result<FrozenManifest, JobError> {
+        FrozenManifest::open(self.folder().path())?
             .ok_or_else(|| ManifestError::Missing { file: self.folder().path().join("manifest") }.into())
     }
 
@@ -312,12 +318,12 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// Returns an error if the source has changed, is gone, or cannot be read.
-    pub async fn check_pin(&self, frozen: &Frozen) -> Result<(), JobError> {
+    pub async fn check_source(&self, frozen: &FrozenManifest) -> Result<(), JobError> {
         if self.settings.frozen_manifest {
             return Ok(());
         }
-        let refused = |cause| JobError::Pin { job: self.job.id.clone(), cause: Box::new(cause) };
-        unchanged(frozen.pin(), self.store, &self.signal).await.map_err(refused)
+        let refused = |cause| JobError::SourceChanged { job: self.job.id.clone(), cause: Box::new(cause) };
+        check_pin(frozen.pin(), self.store, &self.stop).await.map_err(refused)
     }
 
     /// Confirms the job: moves it from Suspended to Ready.
@@ -330,17 +336,17 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         self.journal.confirm(&self.job.id)?;
-        self.advance(Ready, Why::default())
+        self.advance(Ready, StatusReason::default())
     }
 
     /// Waits until another process confirms or cancels a job that waits for confirmation.
-    pub async fn decided_elsewhere(&self) -> Decided {
+    pub async fn wait_for_decision(&self) -> ConfirmationDecision {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let Ok(job) = self.journal.look(&self.job.id).await else { continue };
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let Ok(job) = self.journal.get(&self.job.id).await else { continue };
             match (job.status, job.request) {
-                (_, Some((Request::Cancel, _))) => return Decided::Cancelled,
-                (Ready, _) => return Decided::Confirmed,
+                (_, Some((ControlRequest::Cancel, _))) => return ConfirmationDecision::Cancelled,
+                (Ready, _) => return ConfirmationDecision::Confirmed,
                 _ => {}
             }
         }
@@ -354,8 +360,8 @@ impl<'a> Runner<'a> {
         self.refresh()?;
         let asked = self.job.request.clone().and_then(|(_, why)| why);
         let reason = Some(asked.unwrap_or_else(|| why.to_owned()));
-        self.advance(Cancelling, Why { reason: reason.clone(), cause: None })?;
-        self.advance(Cancelled, Why { reason, cause: None })
+        self.advance(Cancelling, StatusReason { message: reason.clone(), pause_cause: None })?;
+        self.advance(Cancelled, StatusReason { message: reason, pause_cause: None })
     }
 
     /// Moves an interrupted job to a status from which it can be resumed: Pausing becomes Paused, and Paused becomes
@@ -365,11 +371,11 @@ impl<'a> Runner<'a> {
     /// Returns an error if the journal cannot be written.
     pub fn make_ready(&mut self) -> Result<(), JobError> {
         if self.job.status == Pausing {
-            let (reason, cause) = (self.job.reason.clone(), self.job.cause);
-            self.advance(Paused, Why { reason, cause })?;
+            let (reason, cause) = (self.job.reason.clone(), self.job.pause_cause);
+            self.advance(Paused, StatusReason { message: reason, pause_cause: cause })?;
         }
         if self.job.status == Paused {
-            self.advance(Ready, Why::default())?;
+            self.advance(Ready, StatusReason::default())?;
         }
         Ok(())
     }
@@ -379,30 +385,43 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Returns an error if the job would cost more than its plan allows, if its report cannot be resumed, or if the
     /// journal cannot be used. In the first two cases no object was changed.
-    pub async fn work(&mut self, frozen: &Frozen, watch: &mut dyn Watch) -> Result<Worked, JobError> {
-        let unseen = self.job.taken.is_none() && !self.affordable;
-        if unseen && !cost::check(self.plan, frozen, self.store, &self.signal).await? {
-            return Ok(Worked::Left);
+    pub async fn execute(
+        &mut self,
+        frozen: &FrozenManifest,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<WorkOutcome, JobError> {
+        let unseen = self.job.next_row.is_none() && !self.cost_checked;
+        if unseen && !cost_check::check_cost(self.plan, frozen, self.store, &self.stop).await? {
+            return Ok(WorkOutcome::Skipped);
         }
         if self.job.status == Ready && !self.wait_for_turn(watch).await? {
-            return Ok(Worked::Left);
+            return Ok(WorkOutcome::Skipped);
         }
-        if self.job.span.touched != Some(AT_WORK) {
-            self.journal.work_resumed(&self.job.id)?;
+        if self.job.work_span.last_touched != Some(STILL_ACTIVE) {
+            self.journal.mark_work_resumed(&self.job.id)?;
         }
-        let before = self.before(frozen, watch)?;
+        let before = self.resume_state(frozen, watch)?;
         let limits = self.plan.limits;
-        let wanted = Wanted { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
-        let seat = self.budget.enter(self.plan.store_identity(), self.job.priority, wanted);
-        say_bounds(&seat, limits.concurrency, watch);
-        let threshold = Threshold::new(limits.failure_threshold);
-        let bounds = Bounds { allowance: seat.allowance(), threshold, rhythm: self.settings.rhythm };
+        let wanted = ShareLimits { concurrency: limits.concurrency, requests_per_second: limits.requests_per_second };
+        let seat = self.budget.add_job(self.plan.store_identity(), self.job.priority, wanted);
+        report_descriptor_limit(&seat, limits.concurrency, watch);
+        let threshold = FailureThreshold::new(limits.failure_threshold);
+        let bounds = DispatchLimits {
+            quota: seat.allowance(),
+            failure_threshold: threshold,
+            checkpoint_policy: self.settings.checkpoint_policy,
+        };
         let asked = CancellationToken::new();
-        let stop = Stop { asked: asked.clone(), patience: self.settings.patience.drain };
-        let control =
-            Control { journal: self.journal, job: &self.job.id, signal: &self.signal, stop: &asked, seat: Some(&seat) };
-        let mut observe = |snapshot| watch.works(snapshot);
-        let job = self.engine_job();
+        let stop = GracefulStop { requested: asked.clone(), grace_period: self.settings.timeouts.drain };
+        let control = RunControl {
+            journal: self.journal,
+            job: &self.job.id,
+            signal: &self.stop,
+            stop: &asked,
+            share: Some(&seat),
+        };
+        let mut observe = |snapshot| watch.on_progress(snapshot);
+        let job = self.job_execution();
         let ran = tokio::select! {
             biased;
             ran = job.run(frozen, before, bounds, stop, &mut observe) => ran,
@@ -411,36 +430,40 @@ impl<'a> Runner<'a> {
         drop(seat);
         let ran = match ran {
             Ok(ran) => ran,
-            Err(error) => return self.redo(error, frozen, watch).await,
+            Err(error) => return self.restart_after_damage(error, frozen, watch).await,
         };
         self.refresh()?;
-        self.note_unrecorded(&ran.dispatched)?;
-        self.settle_status(&ran.dispatched)?;
-        Ok(Worked::Ran(Box::new(ran)))
+        self.record_in_doubt(&ran.dispatch)?;
+        self.record_stop_reason(&ran.dispatch)?;
+        Ok(WorkOutcome::Executed(Box::new(ran)))
     }
 
     /// Returns the job in the form that the engine takes.
-    pub(super) fn engine_job(&self) -> Job<'_> {
+    pub(super) fn job_execution(&self) -> JobExecution<'_> {
         let Self { journal, job, plan, store, .. } = self;
-        Job { id: &job.id, number: job.number, plan, store, folder: self.folder(), journal }
+        JobExecution { id: &job.id, number: job.number, plan, store, folder: self.folder(), journal }
     }
 
     /// Records how the work ended. The following steps may still fail, and then find the job in a status from which it
     /// can be resumed.
-    fn settle_status(&mut self, dispatched: &Dispatched) -> Result<(), JobError> {
+    fn record_stop_reason(&mut self, dispatched: &DispatchOutcome) -> Result<(), JobError> {
         let Progress { total, failed, .. } = dispatched.progress;
-        match (&dispatched.end, self.job.status) {
-            (End::TooManyFailed, Active | Pausing) => {
+        match (&dispatched.stop_reason, self.job.status) {
+            (StopReason::FailureThreshold, Active | Pausing) => {
                 let threshold = self.plan.limits.failure_threshold;
                 let why = format!("{failed} of {total} objects failed, and {threshold} may");
-                self.advance(Failing, Why::because(why))
+                self.advance(Failing, StatusReason::because(why))
             }
-            (End::Asked, Active) => self.stops_as_asked(),
-            (End::Refused(fault), Active | Pausing) => self.pauses(PauseCause::Credentials, refused(fault)),
-            (End::Untrusted(refusal), Active | Pausing) => {
-                self.pauses(PauseCause::Server, why_untrusted(self.plan, refusal))
+            (StopReason::StopRequested, Active) => self.record_stop_request(),
+            (StopReason::CredentialsRejected(fault), Active | Pausing) => {
+                self.pause_running(PauseCause::Credentials, describe_rejected_credentials(fault))
             }
-            (End::Broken(error), Active | Pausing) => self.pauses(PauseCause::Machine, error.to_string()),
+            (StopReason::ServerUntrusted(refusal), Active | Pausing) => {
+                self.pause_running(PauseCause::Server, describe_untrusted_server(self.plan, refusal))
+            }
+            (StopReason::InternalError(error), Active | Pausing) => {
+                self.pause_running(PauseCause::Machine, error.to_string())
+            }
             // Everything is done, or another request arrived at the last moment of the work.
             _ => Ok(()),
         }
@@ -448,28 +471,30 @@ impl<'a> Runner<'a> {
 
     /// Records the request that stopped the work, if that was not possible when it arrived. A job that a person paused
     /// must not be resumed automatically.
-    fn stops_as_asked(&mut self) -> Result<(), JobError> {
+    fn record_stop_request(&mut self) -> Result<(), JobError> {
         let or = |why: Option<String>, otherwise: &str| why.unwrap_or_else(|| otherwise.to_owned());
         match self.job.request.clone() {
-            Some((Request::Cancel, why)) => self.advance(Cancelling, Why::because(or(why, "on request"))),
-            Some((Request::Pause, why)) => {
-                self.advance(Pausing, Why::paused(PauseCause::Person, or(why, "on request")))
+            Some((ControlRequest::Cancel, why)) => {
+                self.advance(Cancelling, StatusReason::because(or(why, "on request")))
             }
-            None => self.advance(Pausing, Why::paused(PauseCause::Signal, "it was asked to stop")),
+            Some((ControlRequest::Pause, why)) => {
+                self.advance(Pausing, StatusReason::paused(PauseCause::Person, or(why, "on request")))
+            }
+            None => self.advance(Pausing, StatusReason::paused(PauseCause::Signal, "it was asked to stop")),
         }
     }
 
     /// Moves a job from its work to Paused.
-    pub(super) fn pauses(&mut self, cause: PauseCause, why: String) -> Result<(), JobError> {
+    pub(super) fn pause_running(&mut self, cause: PauseCause, why: String) -> Result<(), JobError> {
         if self.job.status == Active {
-            self.advance(Pausing, Why::paused(cause, why.clone()))?;
+            self.advance(Pausing, StatusReason::paused(cause, why.clone()))?;
         }
-        self.advance(Paused, Why::paused(cause, why))
+        self.advance(Paused, StatusReason::paused(cause, why))
     }
 }
 
 /// Completes this long after a stop.
-pub(super) async fn long_after(stop: &CancellationToken, patience: std::time::Duration) {
+pub(super) async fn after_stop(stop: &CancellationToken, patience: std::time::Duration) {
     stop.cancelled().await;
     tokio::time::sleep(patience).await;
 }

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::scope::Scope;
+use super::scope::JobScope;
 use crate::job::JobId;
 use crate::journal::JobRecord;
 
 /// A job that waits or runs.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct ScheduleCandidate {
     /// The id of the job.
     pub id: JobId,
     /// The position of the job in the order of creation.
@@ -17,21 +17,21 @@ pub struct Candidate {
     /// The priority. Higher values start first.
     pub priority: u32,
     /// What the job may change; `None` if unknown, which counts as everything.
-    pub scope: Option<Scope>,
+    pub scope: Option<JobScope>,
 }
 
-impl Candidate {
+impl ScheduleCandidate {
     /// Creates a candidate from the journal's record.
     #[must_use]
     pub fn of(job: &JobRecord) -> Self {
-        let scope = job.scope.as_deref().and_then(Scope::from_text);
+        let scope = job.scope.as_deref().and_then(JobScope::from_text);
         Self { id: job.id.clone(), number: job.number, priority: job.priority, scope }
     }
 }
 
 /// How many jobs may run at once, and which of them together.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct ScheduleRules {
     /// The maximum number of jobs that run at once.
     pub slots: usize,
     /// Whether jobs that may change the same objects may run at once.
@@ -40,14 +40,14 @@ pub struct Rules {
 
 /// Why a job must wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub enum WaitReason {
     /// No slot is free. The value is the number of jobs that run or start earlier.
     Slots(usize),
     /// This job may change the same objects, and runs or starts earlier.
     Overlap(JobId),
 }
 
-impl std::fmt::Display for Waiting {
+impl std::fmt::Display for WaitReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Slots(count) => write!(f, "{count} jobs are at work or go first"),
@@ -63,21 +63,26 @@ impl std::fmt::Display for Waiting {
 ///
 /// # Errors
 /// Returns the reason if the job must wait.
-pub fn may_go(me: &Candidate, wait: &[Candidate], work: &[Candidate], rules: Rules) -> Result<(), Waiting> {
-    let mut line: Vec<&Candidate> = wait.iter().filter(|other| other.id != me.id).chain([me]).collect();
+pub fn check_start(
+    me: &ScheduleCandidate,
+    wait: &[ScheduleCandidate],
+    work: &[ScheduleCandidate],
+    rules: ScheduleRules,
+) -> Result<(), WaitReason> {
+    let mut line: Vec<&ScheduleCandidate> = wait.iter().filter(|other| other.id != me.id).chain([me]).collect();
     line.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
-    let mut going: Vec<&Candidate> = work.iter().collect();
+    let mut going: Vec<&ScheduleCandidate> = work.iter().collect();
     going.sort_by_key(|candidate| candidate.number);
     for candidate in line {
         let mine = candidate.id == me.id;
-        if let Some(other) = going.iter().find(|other| !rules.allow_overlap && overlap(candidate, other)) {
+        if let Some(other) = going.iter().find(|other| !rules.allow_overlap && may_overlap(candidate, other)) {
             if mine {
-                return Err(Waiting::Overlap(other.id.clone()));
+                return Err(WaitReason::Overlap(other.id.clone()));
             }
             continue;
         }
         if going.len() >= rules.slots {
-            return Err(Waiting::Slots(going.len()));
+            return Err(WaitReason::Slots(going.len()));
         }
         if mine {
             return Ok(());
@@ -87,7 +92,7 @@ pub fn may_go(me: &Candidate, wait: &[Candidate], work: &[Candidate], rules: Rul
     Ok(())
 }
 
-fn overlap(one: &Candidate, other: &Candidate) -> bool {
+fn may_overlap(one: &ScheduleCandidate, other: &ScheduleCandidate) -> bool {
     match (&one.scope, &other.scope) {
         (Some(one), Some(other)) => one.overlaps(other),
         _ => true,
@@ -96,13 +101,13 @@ fn overlap(one: &Candidate, other: &Candidate) -> bool {
 
 /// Returns the jobs that may start now, in the order in which they start.
 #[must_use]
-pub fn going(wait: &[Candidate], work: &[Candidate], rules: Rules) -> Vec<JobId> {
-    let mut line: Vec<&Candidate> = wait.iter().collect();
+pub fn startable(wait: &[ScheduleCandidate], work: &[ScheduleCandidate], rules: ScheduleRules) -> Vec<JobId> {
+    let mut line: Vec<&ScheduleCandidate> = wait.iter().collect();
     line.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), candidate.number));
     let busy: BTreeSet<_> = work.iter().map(|candidate| candidate.number).collect();
     line.into_iter()
         .filter(|candidate| !busy.contains(&candidate.number))
-        .filter(|candidate| may_go(candidate, wait, work, rules).is_ok())
+        .filter(|candidate| check_start(candidate, wait, work, rules).is_ok())
         .map(|candidate| candidate.id.clone())
         .collect()
 }

@@ -4,35 +4,35 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{Frozen, KeyRange, Reach};
-use crate::object::{Bucket, Key};
-use crate::operation::{Aspect, Operation};
+use crate::manifest::{FrozenManifest, KeyRange, KeyRanges};
+use crate::object::{BucketName, ObjectKey};
+use crate::operation::{ObjectAspect, Operation};
 use crate::plan::Plan;
 
 /// The aspects and objects that a job may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scope {
+pub struct JobScope {
     store: String,
-    aspects: BTreeSet<Aspect>,
+    aspects: BTreeSet<ObjectAspect>,
     /// The ranges of keys; `None` if unknown.
-    ranges: Option<Vec<RangeText>>,
+    ranges: Option<Vec<EncodedKeyRange>>,
 }
 
 /// Keys are bytes and the journal stores text, so keys are URL-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct RangeText {
+struct EncodedKeyRange {
     bucket: String,
     first: String,
     last: String,
 }
 
-impl Scope {
+impl JobScope {
     /// Returns what a plan may change of the objects of its frozen manifest.
     #[must_use]
-    pub fn of(plan: &Plan, frozen: &Frozen) -> Self {
-        let ranges = match frozen.reach() {
-            Reach::Unknown => None,
-            Reach::Known(ranges) => Some(ranges.iter().map(RangeText::of).collect()),
+    pub fn of(plan: &Plan, frozen: &FrozenManifest) -> Self {
+        let ranges = match frozen.key_ranges() {
+            KeyRanges::Unknown => None,
+            KeyRanges::Known(ranges) => Some(ranges.iter().map(EncodedKeyRange::encode).collect()),
         };
         let aspects = plan.operations.iter().map(Operation::aspect).collect();
         Self { store: plan.store_identity(), aspects, ranges }
@@ -41,7 +41,9 @@ impl Scope {
     /// Returns whether both may change the same aspect of the same object. Unknown ranges may contain any object.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.store == other.store && !self.aspects.is_disjoint(&other.aspects) && self.reach().overlaps(&other.reach())
+        self.store == other.store
+            && !self.aspects.is_disjoint(&other.aspects)
+            && self.key_ranges().overlaps(&other.key_ranges())
     }
 
     /// Returns the text that the journal stores.
@@ -58,24 +60,24 @@ impl Scope {
         serde_json::from_str(text).ok()
     }
 
-    fn reach(&self) -> Reach {
+    fn key_ranges(&self) -> KeyRanges {
         match &self.ranges {
-            None => Reach::Unknown,
-            Some(ranges) => Reach::Known(ranges.iter().map(RangeText::range).collect()),
+            None => KeyRanges::Unknown,
+            Some(ranges) => KeyRanges::Known(ranges.iter().map(EncodedKeyRange::decode).collect()),
         }
     }
 }
 
-impl RangeText {
-    fn of(range: &KeyRange) -> Self {
+impl EncodedKeyRange {
+    fn encode(range: &KeyRange) -> Self {
         Self { bucket: range.bucket.to_string(), first: range.first.encoded(), last: range.last.encoded() }
     }
 
-    fn range(&self) -> KeyRange {
+    fn decode(&self) -> KeyRange {
         KeyRange {
-            bucket: Bucket::new(&self.bucket),
-            first: Key::decode(self.first.as_bytes()),
-            last: Key::decode(self.last.as_bytes()),
+            bucket: BucketName::new(&self.bucket),
+            first: ObjectKey::decode(self.first.as_bytes()),
+            last: ObjectKey::decode(self.last.as_bytes()),
         }
     }
 }
@@ -85,24 +87,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::object::{Acl, RestoreRequest};
+    use crate::object::{ObjectAcl, RestoreRequest};
 
-    fn range(bucket: &str, first: &[u8], last: &[u8]) -> RangeText {
-        RangeText::of(&KeyRange { bucket: Bucket::new(bucket), first: Key::new(first), last: Key::new(last) })
+    fn range(bucket: &str, first: &[u8], last: &[u8]) -> EncodedKeyRange {
+        EncodedKeyRange::encode(&KeyRange {
+            bucket: BucketName::new(bucket),
+            first: ObjectKey::new(first),
+            last: ObjectKey::new(last),
+        })
     }
 
     /// Returns a scope that covers the tags of the keys from `first` to `last`.
-    fn tags(first: &str, last: &str) -> Scope {
-        Scope {
+    fn tags(first: &str, last: &str) -> JobScope {
+        JobScope {
             store: "s3 here".to_owned(),
-            aspects: [Aspect::Tags].into(),
+            aspects: [ObjectAspect::Tags].into(),
             ranges: Some(vec![range("b", first.as_bytes(), last.as_bytes())]),
         }
     }
 
-    fn overlap(one: &Scope, other: &Scope) -> bool {
+    fn overlap(one: &JobScope, other: &JobScope) -> bool {
         assert_eq!(one.overlaps(other), other.overlaps(one), "{one:?} {other:?}");
-        let kept = |scope: &Scope| Scope::from_text(&scope.to_text().expect("text")).expect("a scope");
+        let kept = |scope: &JobScope| JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
         assert_eq!(kept(one).overlaps(&kept(other)), one.overlaps(other));
         one.overlaps(other)
     }
@@ -113,37 +119,40 @@ mod tests {
         let cases = [
             (tags("docs/m", "docs/z"), true),
             (tags("docs/n", "docs/z"), false),
-            (Scope { store: "s3 there".to_owned(), ..mine.clone() }, false),
-            (Scope { aspects: [Aspect::Acl, Aspect::Restoration].into(), ..mine.clone() }, false),
-            (Scope { aspects: [Aspect::Acl, Aspect::Tags].into(), ..mine.clone() }, true),
-            (Scope { aspects: BTreeSet::new(), ..mine.clone() }, false),
-            (Scope { ranges: Some(vec![range("c", b"docs/a", b"docs/m")]), ..mine.clone() }, false),
+            (JobScope { store: "s3 there".to_owned(), ..mine.clone() }, false),
+            (JobScope { aspects: [ObjectAspect::Acl, ObjectAspect::Restoration].into(), ..mine.clone() }, false),
+            (JobScope { aspects: [ObjectAspect::Acl, ObjectAspect::Tags].into(), ..mine.clone() }, true),
+            (JobScope { aspects: BTreeSet::new(), ..mine.clone() }, false),
+            (JobScope { ranges: Some(vec![range("c", b"docs/a", b"docs/m")]), ..mine.clone() }, false),
             (
-                Scope { ranges: Some(vec![range("a", b"", b"z"), range("b", b"docs/b", b"docs/c")]), ..mine.clone() },
+                JobScope {
+                    ranges: Some(vec![range("a", b"", b"z"), range("b", b"docs/b", b"docs/c")]),
+                    ..mine.clone()
+                },
                 true,
             ),
-            (Scope { ranges: Some(Vec::new()), ..mine.clone() }, false),
-            (Scope { ranges: None, ..mine.clone() }, true),
-            (Scope { ranges: None, store: "s3 there".to_owned(), ..mine.clone() }, false),
-            (Scope { ranges: None, aspects: [Aspect::Acl].into(), ..mine.clone() }, false),
+            (JobScope { ranges: Some(Vec::new()), ..mine.clone() }, false),
+            (JobScope { ranges: None, ..mine.clone() }, true),
+            (JobScope { ranges: None, store: "s3 there".to_owned(), ..mine.clone() }, false),
+            (JobScope { ranges: None, aspects: [ObjectAspect::Acl].into(), ..mine.clone() }, false),
         ];
         for (other, expected) in cases {
             assert_eq!(overlap(&mine, &other), expected, "{other:?}");
         }
-        let unknown = Scope { ranges: None, ..mine.clone() };
+        let unknown = JobScope { ranges: None, ..mine.clone() };
         assert!(overlap(&unknown, &unknown.clone()));
-        assert!(!overlap(&unknown, &Scope { ranges: Some(Vec::new()), ..mine }), "it has no objects");
+        assert!(!overlap(&unknown, &JobScope { ranges: Some(Vec::new()), ..mine }), "it has no objects");
     }
 
     #[test]
     fn every_operation_has_its_aspect() {
         let cases = [
-            (Operation::PutTagging([("a", "1")].into_iter().collect()), Aspect::Tags),
-            (Operation::AddTagging([("a", "1")].into_iter().collect()), Aspect::Tags),
-            (Operation::DeleteTagging(None), Aspect::Tags),
-            (Operation::DeleteTagging(Some(vec!["a".to_owned()])), Aspect::Tags),
-            (Operation::PutAcl(Acl::Private), Aspect::Acl),
-            (Operation::Restore(RestoreRequest { days: 1, tier: None }), Aspect::Restoration),
+            (Operation::PutTagging([("a", "1")].into_iter().collect()), ObjectAspect::Tags),
+            (Operation::AddTagging([("a", "1")].into_iter().collect()), ObjectAspect::Tags),
+            (Operation::DeleteTagging(None), ObjectAspect::Tags),
+            (Operation::DeleteTagging(Some(vec!["a".to_owned()])), ObjectAspect::Tags),
+            (Operation::PutAcl(ObjectAcl::Private), ObjectAspect::Acl),
+            (Operation::Restore(RestoreRequest { days: 1, tier: None }), ObjectAspect::Restoration),
         ];
         for (operation, aspect) in cases {
             assert_eq!(operation.aspect(), aspect);
@@ -153,11 +162,11 @@ mod tests {
     #[test]
     fn what_another_version_wrote_may_be_anything() {
         for text in ["", "{}", "null", r#"{"store":"s","aspects":["colour"],"ranges":null}"#, r#"{"store":1}"#] {
-            assert_eq!(Scope::from_text(text), None, "{text}");
+            assert_eq!(JobScope::from_text(text), None, "{text}");
         }
         let text =
             r#"{"store":"s","aspects":["tags","restoration"],"ranges":[{"bucket":"b","first":"a%2F","last":"a%FF"}]}"#;
-        let scope = Scope::from_text(text).expect("what this version writes");
+        let scope = JobScope::from_text(text).expect("what this version writes");
         assert_eq!(scope.to_text().expect("text"), text, "and goes on writing: other processes read it");
     }
 
@@ -168,13 +177,13 @@ mod tests {
             key in prop::collection::vec(any::<u8>(), 0..12),
         ) {
             let (first, last) = (first.clone().min(last.clone()), first.max(last));
-            let scope = Scope { ranges: Some(vec![range("b", &first, &last)]), ..tags("", "") };
-            let kept = Scope::from_text(&scope.to_text().expect("text")).expect("a scope");
+            let scope = JobScope { ranges: Some(vec![range("b", &first, &last)]), ..tags("", "") };
+            let kept = JobScope::from_text(&scope.to_text().expect("text")).expect("a scope");
             prop_assert_eq!(&kept, &scope);
-            let expected = KeyRange { bucket: Bucket::new("b"), first: Key::new(first.clone()), last: Key::new(last.clone()) };
-            prop_assert_eq!(kept.reach(), Reach::Known(vec![expected]));
+            let expected = KeyRange { bucket: BucketName::new("b"), first: ObjectKey::new(first.clone()), last: ObjectKey::new(last.clone()) };
+            prop_assert_eq!(kept.key_ranges(), KeyRanges::Known(vec![expected]));
             // A single object is within the range exactly if its key is.
-            let object = Scope { ranges: Some(vec![range("b", &key, &key)]), ..tags("", "") };
+            let object = JobScope { ranges: Some(vec![range("b", &key, &key)]), ..tags("", "") };
             prop_assert_eq!(overlap(&scope, &object), first <= key && key <= last);
         }
     }

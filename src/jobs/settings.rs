@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::schedule::Rules;
-use crate::engine::Rhythm;
+use super::schedule::ScheduleRules;
+use crate::engine::CheckpointPolicy;
 
 /// How long unfinished work may take after a stop.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct StopTimeouts {
     /// For requests in flight.
     pub drain: Duration,
     /// For uploading the report to its bucket.
@@ -16,32 +16,32 @@ pub struct Patience {
     pub notify: Duration,
 }
 
-impl Patience {
+impl StopTimeouts {
     /// For interactive use.
-    pub const OF_A_PERSON: Self =
+    pub const INTERACTIVE: Self =
         Self { drain: Duration::from_secs(30), publish: Duration::from_secs(30), notify: Duration::from_secs(15) };
 
     /// For a CI runner, which kills processes about seven seconds after a stop.
-    pub const OF_CI: Self =
+    pub const CI: Self =
         Self { drain: Duration::from_secs(5), publish: Duration::from_millis(1500), notify: Duration::from_secs(2) };
 
     /// For a CI runner where the process must also push its state to a bucket.
-    pub const OF_CI_THAT_PUSHES: Self =
+    pub const CI_WITH_PUSH: Self =
         Self { drain: Duration::from_secs(3), publish: Duration::from_secs(1), notify: Duration::from_secs(2) };
 }
 
 /// The default number of jobs that run at once, as in the managed service.
-pub const SLOTS: usize = 6;
+pub const DEFAULT_SLOTS: usize = 6;
 
 /// How to run jobs.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct RunSettings {
     /// How long unfinished work may take after a stop.
-    pub patience: Patience,
+    pub timeouts: StopTimeouts,
     /// When to write checkpoints.
-    pub rhythm: Rhythm,
+    pub checkpoint_policy: CheckpointPolicy,
     /// How many jobs run at once, and which of them together.
-    pub rules: Rules,
+    pub rules: ScheduleRules,
     /// Whether to resume a job with its frozen objects if the source of the manifest has changed.
     pub frozen_manifest: bool,
 }

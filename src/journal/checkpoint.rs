@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
-use super::checksum::{JOB_COLUMNS, Proof, of_frontier, of_job, of_segment, prove, seal_job, seal_segment};
-use super::db::{Journal, Problem};
+use super::checksum::{
+    CHECKED_JOB_COLUMNS, ChecksumProof, frontier_checksum, job_checksum, segment_checksum, update_job_checksum,
+    update_segment_checksum, verify,
+};
+use super::db::{DatabaseCommandError, Journal};
 use super::error::JournalError;
+use super::failure_tally::{FailureCode, FailureExample, FailureGroup, FailureTally};
 use super::jobs::milliseconds;
-use super::record::{count, named, stored, unreadable};
-use super::tally::{ErrorCode, Example, Reason, Tally};
+use super::record::{count_column, count_to_sql, invalid_value, named_column};
 use crate::codec::TaskStatus;
 use crate::failpoint;
-use crate::frontier::{Frontier, PartMark};
+use crate::frontier::{PartWatermark, RowFrontier};
 use crate::job::Progress;
-use crate::object::{Bucket, Key, ObjectId, VersionId};
-use crate::task::Seq;
+use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use crate::task::TaskId;
 
 /// A job's progress since the last checkpoint. The report files are already synced to disk up to the recorded
 /// position.
@@ -27,22 +30,22 @@ pub struct Checkpoint {
     /// abandoned if this is the last one.
     pub in_doubt: u64,
     /// How many of the remaining rows, in processing order, may be started before the next checkpoint.
-    pub reach: u64,
+    pub maybe_started: u64,
     /// How long the job has been active in all runs.
-    pub active: Duration,
+    pub active_time: Duration,
     /// The first row that was not started.
-    pub taken: Option<Seq>,
+    pub next_row: Option<TaskId>,
     /// The parts of the frontier that changed.
-    pub parts: Vec<PartMark>,
+    pub parts: Vec<PartWatermark>,
     /// The report files that changed.
-    pub files: Vec<ReportFile>,
+    pub files: Vec<ReportFileRecord>,
     /// The failures whose counts changed.
-    pub failures: Vec<(ErrorCode, Reason)>,
+    pub failures: Vec<(FailureCode, FailureGroup)>,
 }
 
 /// A report file, as it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportFile {
+pub struct ReportFileRecord {
     /// The file's number, in the order in which the report's files were started.
     pub number: u32,
     /// The status of the tasks in the file's rows.
@@ -63,15 +66,15 @@ pub struct ReportFile {
 
 /// A job's progress as of its last checkpoint.
 #[derive(Clone, Debug, Default)]
-pub struct Recorded {
+pub struct RecordedProgress {
     /// The rows that have an outcome.
-    pub frontier: Frontier,
+    pub frontier: RowFrontier,
     /// The report files.
-    pub files: Vec<ReportFile>,
+    pub files: Vec<ReportFileRecord>,
     /// The failures by error code.
-    pub tally: Tally,
+    pub tally: FailureTally,
     /// Whether an earlier version recorded a part of it without checksums.
-    pub unproven: bool,
+    pub unverified: bool,
 }
 
 impl Journal {
@@ -79,18 +82,18 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub async fn checkpoint(&self, job: i64, checkpoint: Checkpoint) -> Result<(), JournalError> {
-        let (progress, active) = (checkpoint.progress, checkpoint.active);
-        self.ask(move |connection| {
+    pub async fn record_checkpoint(&self, job: i64, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        let (progress, active) = (checkpoint.progress, checkpoint.active_time);
+        self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            record(&transaction, job, &checkpoint)?;
-            failpoint::reach("journal-before-commit");
+            write_checkpoint(&transaction, job, &checkpoint)?;
+            failpoint::hit("journal-before-commit");
             transaction.commit()?;
-            failpoint::reach("journal-after-commit");
+            failpoint::hit("journal-after-commit");
             Ok(())
         })
         .await?;
-        self.tell_counted(job, progress, active);
+        self.notify_checkpoint(job, progress, active);
         Ok(())
     }
 
@@ -98,14 +101,14 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be read or a checksum does not match.
-    pub fn recorded(&self, job: i64) -> Result<Recorded, JournalError> {
-        self.wait(move |connection| {
-            let mut proofs = vec![progress(connection, job)?];
-            let frontier = frontier(connection, job, &mut proofs)?;
-            let files = files_and(connection, job, &mut proofs)?;
+    pub fn recorded_progress(&self, job: i64) -> Result<RecordedProgress, JournalError> {
+        self.run_blocking(move |connection| {
+            let mut proofs = vec![verify_job_row(connection, job)?];
+            let frontier = read_frontier(connection, job, &mut proofs)?;
+            let files = report_files_with_proofs(connection, job, &mut proofs)?;
             let open_unproven = files.iter().any(|file| file.md5.is_none() && file.open_md5.is_none());
-            let unproven = open_unproven || proofs.contains(&Proof::Missing);
-            Ok(Recorded { frontier, files, tally: tally(connection, job)?, unproven })
+            let unproven = open_unproven || proofs.contains(&ChecksumProof::Missing);
+            Ok(RecordedProgress { frontier, files, tally: read_failure_tally(connection, job)?, unverified: unproven })
         })
     }
 
@@ -113,15 +116,15 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub fn accept_recorded(&self, job: i64) -> Result<(), JournalError> {
-        self.wait(move |connection| {
+    pub fn accept_unverified(&self, job: i64) -> Result<(), JournalError> {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let marks = marks(&transaction, job, &mut Vec::new())?;
+            let marks = frontier_marks(&transaction, job, &mut Vec::new())?;
             record_frontier(&transaction, job, &marks)?;
-            for file in files(&transaction, job)? {
-                seal_segment(&transaction, job, file.number)?;
+            for file in report_files(&transaction, job)? {
+                update_segment_checksum(&transaction, job, file.number)?;
             }
-            seal_job(&transaction, job)?;
+            update_job_checksum(&transaction, job)?;
             Ok(transaction.commit()?)
         })
     }
@@ -131,8 +134,8 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub fn forget_outcomes(&self, job: i64) -> Result<(), JournalError> {
-        self.wait(move |connection| {
+    pub fn discard_outcomes(&self, job: i64) -> Result<(), JournalError> {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // The first rows are those that were finished, followed by those that may have been started.
             let sql = "UPDATE job SET lost = max(lost, succeeded + failed), succeeded = 0, failed = 0,
@@ -143,7 +146,7 @@ impl Journal {
             for table in ["frontier", "segment", "example", "failure"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE job = ?1"), [job])?;
             }
-            seal_job(&transaction, job)?;
+            update_job_checksum(&transaction, job)?;
             Ok(transaction.commit()?)
         })
     }
@@ -152,20 +155,33 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub async fn published(&self, job: i64, number: u32) -> Result<(), JournalError> {
-        self.ask(move |connection| {
+    pub async fn mark_published(&self, job: i64, number: u32) -> Result<(), JournalError> {
+        self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let sql = "UPDATE segment SET published = 1 WHERE job = ?1 AND number = ?2";
             transaction.execute(sql, params![job, number])?;
-            seal_segment(&transaction, job, number)?;
+            update_segment_checksum(&transaction, job, number)?;
             Ok(transaction.commit()?)
         })
         .await
     }
 }
 
-fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> Result<(), Problem> {
-    let Checkpoint { progress, in_doubt, reach, active, taken, parts, files, failures } = checkpoint;
+fn write_checkpoint(
+    transaction: &Transaction<'_>,
+    job: i64,
+    checkpoint: &Checkpoint,
+) -> Result<(), DatabaseCommandError> {
+    let Checkpoint {
+        progress,
+        in_doubt,
+        maybe_started: reach,
+        active_time: active,
+        next_row: taken,
+        parts,
+        files,
+        failures,
+    } = checkpoint;
     let updated = transaction
         .prepare_cached(
             "UPDATE job SET total = ?2, succeeded = ?3, failed = ?4, in_doubt = ?5, active_ms = ?6, taken_part = ?7,
@@ -174,22 +190,22 @@ fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> R
         )?
         .execute(params![
             job,
-            stored(progress.total),
-            stored(progress.succeeded),
-            stored(progress.failed),
-            stored(*in_doubt),
+            count_to_sql(progress.total),
+            count_to_sql(progress.succeeded),
+            count_to_sql(progress.failed),
+            count_to_sql(*in_doubt),
             milliseconds(*active),
             taken.map(|seq| seq.part),
             taken.map(|seq| seq.row),
-            stored(*reach),
+            count_to_sql(*reach),
         ])?;
     if updated != 1 {
         return Err(JournalError::NoSuchJob(format!("number {job}")).into());
     }
-    seal_job(transaction, job)?;
+    update_job_checksum(transaction, job)?;
     record_frontier(transaction, job, parts)?;
     for file in files {
-        // Never reset `published`: a checkpoint prepared earlier may be recorded later.
+        // Never reset `mark_published`: a checkpoint prepared earlier may be recorded later.
         transaction
             .prepare_cached(
                 "INSERT INTO segment (job, number, status, name, bytes, rows, md5, published, open_md5)
@@ -202,13 +218,13 @@ fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> R
                 file.number,
                 file.status.as_str(),
                 file.name,
-                stored(file.bytes),
-                stored(file.rows),
+                count_to_sql(file.bytes),
+                count_to_sql(file.rows),
                 file.md5,
                 file.published,
                 file.open_md5,
             ])?;
-        seal_segment(transaction, job, file.number)?;
+        update_segment_checksum(transaction, job, file.number)?;
     }
     for (code, reason) in failures {
         record_failure(transaction, job, code, reason)?;
@@ -216,10 +232,14 @@ fn record(transaction: &Transaction<'_>, job: i64, checkpoint: &Checkpoint) -> R
     Ok(())
 }
 
-fn record_frontier(transaction: &Transaction<'_>, job: i64, parts: &[PartMark]) -> Result<(), Problem> {
-    for PartMark { part, low, above } in parts {
+fn record_frontier(
+    transaction: &Transaction<'_>,
+    job: i64,
+    parts: &[PartWatermark],
+) -> Result<(), DatabaseCommandError> {
+    for PartWatermark { part, low, above_bits: above } in parts {
         let above: Vec<u8> = above.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let sum = of_frontier(job, *part, *low, &above);
+        let sum = frontier_checksum(job, *part, *low, &above);
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO frontier (job, part, low, above, checksum) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -229,11 +249,16 @@ fn record_frontier(transaction: &Transaction<'_>, job: i64, parts: &[PartMark]) 
     Ok(())
 }
 
-fn record_failure(transaction: &Transaction<'_>, job: i64, code: &ErrorCode, reason: &Reason) -> Result<(), Problem> {
+fn record_failure(
+    transaction: &Transaction<'_>,
+    job: i64,
+    code: &FailureCode,
+    reason: &FailureGroup,
+) -> Result<(), DatabaseCommandError> {
     transaction
         .prepare_cached("INSERT OR REPLACE INTO failure (job, code, http, count) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![job, code.code, code.http, stored(reason.count)])?;
-    for (place, Example { object, message }) in (0_u32..).zip(&reason.examples) {
+        .execute(params![job, code.code, code.http, count_to_sql(reason.count)])?;
+    for (place, FailureExample { object, message }) in (0_u32..).zip(&reason.examples) {
         transaction
             .prepare_cached(
                 "INSERT OR IGNORE INTO example (job, code, http, place, bucket, key, version, message)
@@ -254,35 +279,47 @@ fn record_failure(transaction: &Transaction<'_>, job: i64, code: &ErrorCode, rea
 }
 
 /// Verifies the checksum of the counts in a job's own row.
-fn progress(connection: &Connection, job: i64) -> Result<Proof, Problem> {
-    let sql = format!("SELECT {JOB_COLUMNS} FROM job WHERE number = ?1");
+fn verify_job_row(connection: &Connection, job: i64) -> Result<ChecksumProof, DatabaseCommandError> {
+    let sql = format!("SELECT {CHECKED_JOB_COLUMNS} FROM job WHERE number = ?1");
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([job])?;
     match rows.next()? {
         Some(row) => {
             let nothing = row.get::<_, Option<i64>>("taken_part")?.is_none();
-            let proof = prove(row, of_job(row)?)?;
+            let proof = verify(row, job_checksum(row)?)?;
             // A job without a checkpoint has nothing to verify.
-            Ok(if nothing { Proof::Proven } else { proof })
+            Ok(if nothing { ChecksumProof::Verified } else { proof })
         }
-        None => Ok(Proof::Proven),
+        None => Ok(ChecksumProof::Verified),
     }
 }
 
-fn frontier(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<Frontier, Problem> {
-    Ok(Frontier::of(marks(connection, job, proofs)?))
+fn read_frontier(
+    connection: &Connection,
+    job: i64,
+    proofs: &mut Vec<ChecksumProof>,
+) -> Result<RowFrontier, DatabaseCommandError> {
+    Ok(RowFrontier::from_parts(frontier_marks(connection, job, proofs)?))
 }
 
-fn marks(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<Vec<PartMark>, Problem> {
+fn frontier_marks(
+    connection: &Connection,
+    job: i64,
+    proofs: &mut Vec<ChecksumProof>,
+) -> Result<Vec<PartWatermark>, DatabaseCommandError> {
     let mut statement = connection.prepare("SELECT part, low, above, checksum FROM frontier WHERE job = ?1")?;
     let marks = statement.query_map([job], |row| {
         let above: Vec<u8> = row.get("above")?;
         let (part, low) = (row.get("part")?, row.get("low")?);
-        let proof = prove(row, of_frontier(job, part, low, &above))?;
+        let proof = verify(row, frontier_checksum(job, part, low, &above))?;
         let (words, rest) = above.as_chunks::<8>();
         let above: Vec<_> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let mark = PartMark { part, low, above };
-        if rest.is_empty() && mark.is_sound() { Ok((mark, proof)) } else { Err(unreadable(row, "above", NotAMark)) }
+        let mark = PartWatermark { part, low, above_bits: above };
+        if rest.is_empty() && mark.is_valid() {
+            Ok((mark, proof))
+        } else {
+            Err(invalid_value(row, "above", FrontierMarkError))
+        }
     })?;
     let (marks, found): (Vec<_>, Vec<_>) = marks.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     proofs.extend(found);
@@ -292,23 +329,27 @@ fn marks(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<V
 /// The journal holds finished rows that no part can have.
 #[derive(Debug, thiserror::Error)]
 #[error("these are no settled rows")]
-struct NotAMark;
+struct FrontierMarkError;
 
-pub(super) fn files(connection: &Connection, job: i64) -> Result<Vec<ReportFile>, Problem> {
-    files_and(connection, job, &mut Vec::new())
+pub(super) fn report_files(connection: &Connection, job: i64) -> Result<Vec<ReportFileRecord>, DatabaseCommandError> {
+    report_files_with_proofs(connection, job, &mut Vec::new())
 }
 
-fn files_and(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Result<Vec<ReportFile>, Problem> {
+fn report_files_with_proofs(
+    connection: &Connection,
+    job: i64,
+    proofs: &mut Vec<ChecksumProof>,
+) -> Result<Vec<ReportFileRecord>, DatabaseCommandError> {
     let mut statement = connection.prepare("SELECT * FROM segment WHERE job = ?1 ORDER BY number")?;
     let files = statement.query_map([job], |row| {
-        proofs.push(prove(row, of_segment(row)?)?);
+        proofs.push(verify(row, segment_checksum(row)?)?);
         let status = |name: &str| TaskStatus::ALL.into_iter().find(|status| status.as_str() == name);
-        Ok(ReportFile {
+        Ok(ReportFileRecord {
             number: row.get("number")?,
-            status: named(row, "status", status)?,
-            name: inside(row)?,
-            bytes: count(row, "bytes")?,
-            rows: count(row, "rows")?,
+            status: named_column(row, "status", status)?,
+            name: report_file_name(row)?,
+            bytes: count_column(row, "bytes")?,
+            rows: count_column(row, "rows")?,
             md5: row.get("md5")?,
             open_md5: row.get("open_md5")?,
             published: row.get("published")?,
@@ -319,25 +360,25 @@ fn files_and(connection: &Connection, job: i64, proofs: &mut Vec<Proof>) -> Resu
 
 /// Reads the name of a report file. The journal may come from another source, so the name must not lead outside the
 /// report folder.
-fn inside(row: &Row<'_>) -> rusqlite::Result<String> {
+fn report_file_name(row: &Row<'_>) -> rusqlite::Result<String> {
     let name: String = row.get("name")?;
     let plain = |part: &str| {
         let bytes = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         !part.is_empty() && !part.starts_with('.') && part.bytes().all(bytes)
     };
-    if name.split('/').all(plain) { Ok(name) } else { Err(unreadable(row, "name", NotAFile)) }
+    if name.split('/').all(plain) { Ok(name) } else { Err(invalid_value(row, "name", ReportFileNameError)) }
 }
 
 /// The journal holds a file name that no report has.
 #[derive(Debug, thiserror::Error)]
 #[error("no report has such a file")]
-struct NotAFile;
+struct ReportFileNameError;
 
-fn tally(connection: &Connection, job: i64) -> Result<Tally, Problem> {
+fn read_failure_tally(connection: &Connection, job: i64) -> Result<FailureTally, DatabaseCommandError> {
     let mut statement = connection.prepare("SELECT code, http, count FROM failure WHERE job = ?1")?;
     let reasons = statement.query_map([job], |row| {
-        let code = ErrorCode { code: row.get("code")?, http: row.get("http")? };
-        Ok((code, count(row, "count")?))
+        let code = FailureCode { code: row.get("code")?, http: row.get("http")? };
+        Ok((code, count_column(row, "count")?))
     })?;
     let mut examples = connection.prepare(
         "SELECT bucket, key, version, message FROM example WHERE job = ?1 AND code = ?2 AND http = ?3 ORDER BY place",
@@ -349,15 +390,15 @@ fn tally(connection: &Connection, job: i64) -> Result<Tally, Problem> {
             let bucket: String = row.get("bucket")?;
             let version: Option<String> = row.get("version")?;
             let object = ObjectId {
-                bucket: Bucket::new(&bucket),
-                key: Key::new(row.get::<_, Vec<u8>>("key")?),
+                bucket: BucketName::new(&bucket),
+                key: ObjectKey::new(row.get::<_, Vec<u8>>("key")?),
                 version: version.as_deref().map(VersionId::new),
             };
-            Ok(Example { object, message: row.get("message")? })
+            Ok(FailureExample { object, message: row.get("message")? })
         })?;
-        found.push((code, Reason { count, examples: rows.collect::<Result<_, _>>()? }));
+        found.push((code, FailureGroup { count, examples: rows.collect::<Result<_, _>>()? }));
     }
-    Ok(Tally::of(found))
+    Ok(FailureTally::from_groups(found))
 }
 
 #[cfg(test)]

@@ -3,29 +3,29 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::super::testing::{created, journal, new};
+use super::super::testing::{create_job, journal, new_job};
 use super::*;
 use crate::journal::JOURNAL_NAME;
 
-fn seq(part: u32, row: u32) -> Seq {
-    Seq { part, row }
+fn seq(part: u32, row: u32) -> TaskId {
+    TaskId { part, row }
 }
 
 fn checkpoint(succeeded: u64) -> Checkpoint {
     Checkpoint {
         progress: Progress { total: 1 << 40, succeeded, failed: 0 },
         in_doubt: 0,
-        reach: 0,
-        active: Duration::from_millis(succeeded),
-        taken: Some(seq(0, 0)),
+        maybe_started: 0,
+        active_time: Duration::from_millis(succeeded),
+        next_row: Some(seq(0, 0)),
         parts: Vec::new(),
         files: Vec::new(),
         failures: Vec::new(),
     }
 }
 
-fn file(number: u32) -> ReportFile {
-    ReportFile {
+fn file(number: u32) -> ReportFileRecord {
+    ReportFileRecord {
         number,
         status: TaskStatus::Succeeded,
         name: format!("succeeded-{number}.csv"),
@@ -41,87 +41,87 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
 }
 
-fn reasons(tally: &Tally) -> BTreeMap<ErrorCode, Reason> {
-    tally.reasons().map(|(code, reason)| (code.clone(), reason.clone())).collect()
+fn reasons(tally: &FailureTally) -> BTreeMap<FailureCode, FailureGroup> {
+    tally.groups().map(|(code, reason)| (code.clone(), reason.clone())).collect()
 }
 
 #[test]
 fn a_job_that_never_ran_has_recorded_nothing() {
     let (_folder, journal) = journal();
-    let recorded = journal.recorded(created(&journal, new("one")).number).expect("read");
-    assert_eq!((recorded.frontier, recorded.files), (Frontier::default(), Vec::new()));
-    assert_eq!(recorded.tally.reasons().count(), 0);
+    let recorded = journal.recorded_progress(create_job(&journal, new_job("one")).number).expect("read");
+    assert_eq!((recorded.frontier, recorded.files), (RowFrontier::default(), Vec::new()));
+    assert_eq!(recorded.tally.groups().count(), 0);
 }
 
 #[test]
 fn the_last_checkpoint_counts_and_files_and_parts_stay() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
-    let sealed = ReportFile { md5: Some("0".repeat(32)), bytes: 500, rows: 50, ..file(0) };
-    let mark = |part| PartMark { part, low: 64, above: vec![5] };
+    let job = create_job(&journal, new_job("one"));
+    let sealed = ReportFileRecord { md5: Some("0".repeat(32)), bytes: 500, rows: 50, ..file(0) };
+    let mark = |part| PartWatermark { part, low: 64, above_bits: vec![5] };
     let first = Checkpoint { files: vec![file(0)], parts: vec![mark(0), mark(1)], in_doubt: 3, ..checkpoint(5) };
-    now(journal.checkpoint(job.number, first)).expect("kept");
+    now(journal.record_checkpoint(job.number, first)).expect("kept");
     let second = Checkpoint { files: vec![sealed.clone(), file(1)], parts: vec![mark(2)], ..checkpoint(9) };
-    now(journal.checkpoint(job.number, second)).expect("kept");
+    now(journal.record_checkpoint(job.number, second)).expect("kept");
     let kept = journal.find(job.id.as_str()).expect("found");
-    assert_eq!((kept.progress.succeeded, kept.in_doubt, kept.active), (9, 0, Duration::from_millis(9)));
-    let recorded = journal.recorded(job.number).expect("read");
+    assert_eq!((kept.progress.succeeded, kept.in_doubt, kept.active_time), (9, 0, Duration::from_millis(9)));
+    let recorded = journal.recorded_progress(job.number).expect("read");
     assert_eq!(recorded.files, [sealed, file(1)]);
-    assert_eq!(recorded.frontier, Frontier::of([mark(0), mark(1), mark(2)]));
+    assert_eq!(recorded.frontier, RowFrontier::from_parts([mark(0), mark(1), mark(2)]));
 }
 
 #[test]
 fn what_was_published_stays_so() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
-    let keep = |files| now(journal.checkpoint(job.number, Checkpoint { files, ..checkpoint(1) })).expect("kept");
+    let job = create_job(&journal, new_job("one"));
+    let keep = |files| now(journal.record_checkpoint(job.number, Checkpoint { files, ..checkpoint(1) })).expect("kept");
     keep(vec![file(0), file(1)]);
-    now(journal.published(job.number, 0)).expect("kept");
+    now(journal.mark_published(job.number, 0)).expect("kept");
     // Prepared before the file was published, and recorded afterwards.
     keep(vec![file(0), file(1)]);
-    let published = |file: &ReportFile| file.published;
+    let published = |file: &ReportFileRecord| file.published;
     assert_eq!(
-        journal.recorded(job.number).expect("read").files.iter().map(published).collect::<Vec<_>>(),
+        journal.recorded_progress(job.number).expect("read").files.iter().map(published).collect::<Vec<_>>(),
         [true, false]
     );
-    keep(vec![ReportFile { published: true, ..file(1) }]);
-    assert!(journal.recorded(job.number).expect("read").files.iter().all(published));
+    keep(vec![ReportFileRecord { published: true, ..file(1) }]);
+    assert!(journal.recorded_progress(job.number).expect("read").files.iter().all(published));
 }
 
 #[test]
 fn a_checkpoint_that_fails_changes_nothing() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
-    let mark = |above| PartMark { part: 0, low: 0, above: vec![above] };
+    let job = create_job(&journal, new_job("one"));
+    let mark = |above| PartWatermark { part: 0, low: 0, above_bits: vec![above] };
     let first = Checkpoint { parts: vec![mark(1)], files: vec![file(0)], ..checkpoint(1) };
-    now(journal.checkpoint(job.number, first)).expect("kept");
+    now(journal.record_checkpoint(job.number, first)).expect("kept");
     journal
-        .wait(|connection| {
+        .run_blocking(|connection| {
             // The last table that a checkpoint writes to.
             let sql = "CREATE TRIGGER no BEFORE INSERT ON failure BEGIN SELECT RAISE (ABORT, 'refused'); END";
             Ok(connection.execute_batch(sql)?)
         })
         .expect("made");
-    let code = ErrorCode { code: "AccessDenied".to_owned(), http: 403 };
+    let code = FailureCode { code: "AccessDenied".to_owned(), http: 403 };
     let second = Checkpoint {
         parts: vec![mark(3)],
-        files: vec![ReportFile { bytes: 99, ..file(0) }, file(1)],
-        failures: vec![(code, Reason { count: 1, examples: Vec::new() })],
+        files: vec![ReportFileRecord { bytes: 99, ..file(0) }, file(1)],
+        failures: vec![(code, FailureGroup { count: 1, examples: Vec::new() })],
         ..checkpoint(2)
     };
-    let error = now(journal.checkpoint(job.number, second)).expect_err("refused");
+    let error = now(journal.record_checkpoint(job.number, second)).expect_err("refused");
     assert!(error.to_string().contains("refused"), "{error}");
     assert_eq!(journal.find(job.id.as_str()).expect("found").progress.succeeded, 1);
-    let recorded = journal.recorded(job.number).expect("read");
-    assert_eq!((recorded.files, recorded.frontier), (vec![file(0)], Frontier::of([mark(1)])));
-    assert_eq!(recorded.tally.reasons().count(), 0);
+    let recorded = journal.recorded_progress(job.number).expect("read");
+    assert_eq!((recorded.files, recorded.frontier), (vec![file(0)], RowFrontier::from_parts([mark(1)])));
+    assert_eq!(recorded.tally.groups().count(), 0);
 }
 
 #[test]
 fn a_job_that_is_gone_keeps_no_checkpoint() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
-    let error = now(journal.checkpoint(job.number + 1, checkpoint(1))).expect_err("there is no such job");
+    let job = create_job(&journal, new_job("one"));
+    let error = now(journal.record_checkpoint(job.number + 1, checkpoint(1))).expect_err("there is no such job");
     assert!(matches!(error, JournalError::NoSuchJob(_)), "{error}");
 }
 
@@ -149,18 +149,18 @@ fn what_cannot_have_been_written_is_damage() {
     ];
     for sql in damages {
         let (_folder, journal) = journal();
-        let job = created(&journal, new("one"));
-        let code = ErrorCode { code: "AccessDenied".to_owned(), http: 403 };
+        let job = create_job(&journal, new_job("one"));
+        let code = FailureCode { code: "AccessDenied".to_owned(), http: 403 };
         let kept = Checkpoint {
-            parts: vec![PartMark { part: 0, low: 64, above: vec![2] }],
+            parts: vec![PartWatermark { part: 0, low: 64, above_bits: vec![2] }],
             files: vec![file(0)],
-            failures: vec![(code, Reason { count: 1, examples: Vec::new() })],
+            failures: vec![(code, FailureGroup { count: 1, examples: Vec::new() })],
             ..checkpoint(1)
         };
-        now(journal.checkpoint(job.number, kept)).expect("kept");
-        journal.wait(move |connection| Ok(connection.execute_batch(sql)?)).expect("done");
-        let all = super::super::Query { limit: 10, ..Default::default() };
-        let read = journal.list(all).and_then(|_| journal.recorded(job.number));
+        now(journal.record_checkpoint(job.number, kept)).expect("kept");
+        journal.run_blocking(move |connection| Ok(connection.execute_batch(sql)?)).expect("done");
+        let all = super::super::JobQuery { limit: 10, ..Default::default() };
+        let read = journal.list(all).and_then(|_| journal.recorded_progress(job.number));
         assert!(matches!(read, Err(JournalError::Damaged { .. })), "{sql}: {read:?}");
     }
 }
@@ -169,11 +169,11 @@ fn what_cannot_have_been_written_is_damage() {
 #[test]
 fn many_checkpoints_of_a_big_job_take_no_room() {
     let (folder, journal) = journal();
-    let job = created(&journal, new("one"));
+    let job = create_job(&journal, new_job("one"));
     // Syncing does not affect the size. Without this, the test would wait for two thousand syncs.
-    journal.wait(|connection| Ok(connection.pragma_update(None, "synchronous", "off")?)).expect("set");
-    let mut frontier = Frontier::default();
-    let mut tally = Tally::default();
+    journal.run_blocking(|connection| Ok(connection.pragma_update(None, "synchronous", "off")?)).expect("set");
+    let mut frontier = RowFrontier::default();
+    let mut tally = FailureTally::default();
     let size = || {
         let of = |name: String| fs::metadata(folder.path().join(name)).map_or(0, |file| file.len());
         of(JOURNAL_NAME.to_owned()) + of(format!("{JOURNAL_NAME}-wal"))
@@ -181,51 +181,52 @@ fn many_checkpoints_of_a_big_job_take_no_room() {
     let mut early = 0;
     for round in 0..2000_u32 {
         for n in 0..64 {
-            frontier.settle(seq(round / 1000, (round % 1000) * 64 + n));
+            frontier.mark_settled(seq(round / 1000, (round % 1000) * 64 + n));
         }
-        let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k".repeat(200).as_str()), version: None };
-        let fault = crate::task::Fault::unanswered(
+        let object =
+            ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k".repeat(200).as_str()), version: None };
+        let fault = crate::task::StoreError::without_response(
             crate::task::FaultClass::Rejected,
             &format!("Code{}", round % 100),
             "no",
             String::new(),
         );
-        tally.add(&object, &crate::task::Failure { operation: "put_object_acl".to_owned(), fault });
+        tally.add(&object, &crate::task::TaskFailure { operation: "put_object_acl".to_owned(), error: fault });
         let made = Checkpoint {
             parts: frontier.take_changes(),
-            files: vec![ReportFile { bytes: u64::from(round) * 6000, ..file(round / 1000) }],
+            files: vec![ReportFileRecord { bytes: u64::from(round) * 6000, ..file(round / 1000) }],
             failures: tally.take_changes(),
-            taken: Some(seq(0, round)),
+            next_row: Some(seq(0, round)),
             ..checkpoint(u64::from(round) * 64)
         };
-        now(journal.checkpoint(job.number, made)).expect("kept");
+        now(journal.record_checkpoint(job.number, made)).expect("kept");
         if round == 1000 {
             early = size();
         }
     }
     assert!(size() < 8 << 20, "{} bytes", size());
     assert!(size() <= early + (256 << 10), "{} bytes, and {early} half-way", size());
-    assert_eq!(journal.recorded(job.number).expect("read").frontier, frontier);
+    assert_eq!(journal.recorded_progress(job.number).expect("read").frontier, frontier);
 }
 
 fn objects() -> impl Strategy<Value = ObjectId> {
     let key = prop::collection::vec(any::<u8>(), 0..40);
     ("[a-z]{1,5}", key, prop::option::of("\\PC{1,8}")).prop_map(|(bucket, key, version)| ObjectId {
-        bucket: Bucket::new(&bucket),
-        key: Key::new(key),
+        bucket: BucketName::new(&bucket),
+        key: ObjectKey::new(key),
         version: version.as_deref().map(VersionId::new),
     })
 }
 
-fn failures() -> impl Strategy<Value = BTreeMap<ErrorCode, Reason>> {
-    let code = ("\\PC{0,12}", 0_u16..600).prop_map(|(code, http)| ErrorCode { code, http });
-    let example = (objects(), any::<String>()).prop_map(|(object, message)| Example { object, message });
+fn failures() -> impl Strategy<Value = BTreeMap<FailureCode, FailureGroup>> {
+    let code = ("\\PC{0,12}", 0_u16..600).prop_map(|(code, http)| FailureCode { code, http });
+    let example = (objects(), any::<String>()).prop_map(|(object, message)| FailureExample { object, message });
     let reason = (0..u64::from(u32::MAX), prop::collection::vec(example, 0..4))
-        .prop_map(|(count, examples)| Reason { count, examples });
+        .prop_map(|(count, examples)| FailureGroup { count, examples });
     prop::collection::btree_map(code, reason, 0..4)
 }
 
-fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFile>> {
+fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFileRecord>> {
     let file = (
         any::<bool>(),
         "[a-z0-9-]{1,6}(/[a-z0-9-]{1,6})?[.]csv",
@@ -237,7 +238,10 @@ fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFile>> {
     prop::collection::btree_map(any::<u32>(), file, 0..5).prop_map(|files| {
         let file = |(number, (ok, name, bytes, rows, md5, published))| {
             let status = if ok { TaskStatus::Succeeded } else { TaskStatus::Failed };
-            (number, ReportFile { number, status, name, bytes, rows: u64::from(rows), md5, open_md5: None, published })
+            (
+                number,
+                ReportFileRecord { number, status, name, bytes, rows: u64::from(rows), md5, open_md5: None, published },
+            )
         };
         files.into_iter().map(file).collect()
     })
@@ -247,11 +251,11 @@ fn files_of_a_report() -> impl Strategy<Value = BTreeMap<u32, ReportFile>> {
 fn the_name_of_a_report_leads_nowhere_else() {
     for name in ["../x", "a/../../x", "/etc/passwd", "a//b", ".hidden", "", "a\\b", "a\0"] {
         let (_folder, journal) = journal();
-        let job = created(&journal, new("hostile"));
-        let file = ReportFile { name: name.to_owned(), ..file(0) };
+        let job = create_job(&journal, new_job("hostile"));
+        let file = ReportFileRecord { name: name.to_owned(), ..file(0) };
         let made = Checkpoint { files: vec![file], ..checkpoint(1) };
-        now(journal.checkpoint(job.number, made)).expect("kept");
-        let refused = journal.recorded(job.number).expect_err(name).to_string();
+        now(journal.record_checkpoint(job.number, made)).expect("kept");
+        let refused = journal.recorded_progress(job.number).expect_err(name).to_string();
         assert!(refused.contains("no report has such a file"), "{refused}");
     }
 }
@@ -270,35 +274,35 @@ proptest! {
         taken in prop::option::of((any::<u32>(), any::<u32>())),
     ) {
         let (_folder, journal) = journal();
-        let (before, job) = (created(&journal, new("before")), created(&journal, new("one")));
-        let mut frontier = Frontier::default();
+        let (before, job) = (create_job(&journal, new_job("before")), create_job(&journal, new_job("one")));
+        let mut frontier = RowFrontier::default();
         for (place, (part, row)) in rows.iter().enumerate() {
             if cuts.contains(&place) {
                 let made = Checkpoint { parts: frontier.take_changes(), ..checkpoint(1) };
-                now(journal.checkpoint(job.number, made)).expect("kept");
+                now(journal.record_checkpoint(job.number, made)).expect("kept");
             }
-            frontier.settle(seq(*part, *row));
+            frontier.mark_settled(seq(*part, *row));
         }
         let last = Checkpoint {
             progress: Progress { total, succeeded, failed },
             in_doubt: u64::from(in_doubt),
-            reach: u64::from(in_doubt) * 2,
-            active: Duration::from_millis(active),
-            taken: taken.map(|(part, row)| seq(part, row)),
+            maybe_started: u64::from(in_doubt) * 2,
+            active_time: Duration::from_millis(active),
+            next_row: taken.map(|(part, row)| seq(part, row)),
             parts: frontier.take_changes(),
             files: files.values().cloned().collect(),
             failures: failures.clone().into_iter().collect(),
         };
-        now(journal.checkpoint(job.number, last.clone())).expect("kept");
+        now(journal.record_checkpoint(job.number, last.clone())).expect("kept");
         // Recording the same checkpoint again changes nothing.
-        now(journal.checkpoint(job.number, last.clone())).expect("kept");
+        now(journal.record_checkpoint(job.number, last.clone())).expect("kept");
         let kept = journal.find(job.id.as_str()).expect("found");
-        prop_assert_eq!((kept.progress, kept.active, kept.taken), (last.progress, last.active, last.taken));
-        prop_assert_eq!((kept.in_doubt, kept.reach), (last.in_doubt, last.reach));
-        let recorded = journal.recorded(job.number).expect("read");
+        prop_assert_eq!((kept.progress, kept.active_time, kept.next_row), (last.progress, last.active_time, last.next_row));
+        prop_assert_eq!((kept.in_doubt, kept.maybe_started), (last.in_doubt, last.maybe_started));
+        let recorded = journal.recorded_progress(job.number).expect("read");
         prop_assert_eq!(recorded.frontier, frontier);
         prop_assert_eq!(recorded.files, files.into_values().collect::<Vec<_>>());
         prop_assert_eq!(reasons(&recorded.tally), failures);
-        prop_assert!(journal.recorded(before.number).expect("read").files.is_empty(), "of another job");
+        prop_assert!(journal.recorded_progress(before.number).expect("read").files.is_empty(), "of another job");
     }
 }

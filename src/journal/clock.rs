@@ -2,21 +2,21 @@
 //!
 //! Wall clocks differ between machines, can be set, and can leap. So changes are ordered by a counter that increases
 //! whenever a job is created or moved. Ages are measured by time that has passed step by step: a leap of more than
-//! [`LEAP`] is believed only after the clock has run on from there for as long, and a clock that is set back makes
+//! [`MAX_CLOCK_STEP`] is believed only after the clock has run on from there for as long, and a clock that is set back makes
 //! nothing older.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Transaction, params};
 
-use super::db::Problem;
+use super::db::DatabaseCommandError;
 
 /// How far the clock may be ahead of the last recorded time before it is doubted. The interval of a weekly job never
 /// counts as a leap.
-pub const LEAP: SignedDuration = SignedDuration::from_hours(8 * 24);
+pub const MAX_CLOCK_STEP: SignedDuration = SignedDuration::from_hours(8 * 24);
 
 /// The position and time of a recorded change.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stamp {
+pub(super) struct ChangeStamp {
     pub(super) sequence: i64,
     /// The time of the change in milliseconds, at least the latest trusted time, so that the change never seems older
     /// than it is.
@@ -24,29 +24,35 @@ pub(super) struct Stamp {
 }
 
 /// Records a change that is made now.
-pub(super) fn stamp(transaction: &Transaction<'_>, now: Timestamp) -> Result<Stamp, Problem> {
-    let time = tick(transaction, now)?;
+pub(super) fn record_change(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+) -> Result<ChangeStamp, DatabaseCommandError> {
+    let time = advance_clock(transaction, now)?;
     let sequence = transaction.query_row("UPDATE clock SET moves = moves + 1 RETURNING moves", [], |row| row.get(0))?;
-    Ok(Stamp { sequence, at: now.as_millisecond().max(time.latest) })
+    Ok(ChangeStamp { sequence, at: now.as_millisecond().max(time.latest) })
 }
 
 /// Returns the number of the last change.
-pub(super) fn last(connection: &rusqlite::Connection) -> Result<i64, Problem> {
+pub(super) fn last_change(connection: &rusqlite::Connection) -> Result<i64, DatabaseCommandError> {
     Ok(connection.query_row("SELECT moves FROM clock", [], |row| row.get(0))?)
 }
 
 /// Records the current time, and how much of it is trusted.
-pub(super) fn tick(transaction: &Transaction<'_>, now: Timestamp) -> Result<TrustedTime, Problem> {
+pub(super) fn advance_clock(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+) -> Result<TrustedTime, DatabaseCommandError> {
     let now = now.as_millisecond();
     let before = transaction.query_row("SELECT latest, leapt_to, leapt_seen FROM clock", [], |row| {
         let leap: (Option<i64>, Option<i64>) = (row.get("leapt_to")?, row.get("leapt_seen")?);
-        let leap = leap.0.zip(leap.1).map(|(to, seen)| Leap { to, seen });
+        let leap = leap.0.zip(leap.1).map(|(to, seen)| PendingLeap { started_at: to, latest: seen });
         Ok(row.get::<_, Option<i64>>("latest")?.map(|latest| TrustedTime { latest, leap }))
     })?;
-    let time = before.map_or(TrustedTime { latest: now, leap: None }, |before| before.at(now));
+    let time = before.map_or(TrustedTime { latest: now, leap: None }, |before| before.observe(now));
     transaction.execute(
         "UPDATE clock SET latest = ?1, leapt_to = ?2, leapt_seen = ?3",
-        params![time.latest, time.leap.map(|leap| leap.to), time.leap.map(|leap| leap.seen)],
+        params![time.latest, time.leap.map(|leap| leap.started_at), time.leap.map(|leap| leap.latest)],
     )?;
     Ok(time)
 }
@@ -56,33 +62,35 @@ pub(super) fn tick(transaction: &Transaction<'_>, now: Timestamp) -> Result<Trus
 pub(super) struct TrustedTime {
     pub(super) latest: i64,
     /// The time that the clock has leapt to since.
-    pub(super) leap: Option<Leap>,
+    pub(super) leap: Option<PendingLeap>,
 }
 
 /// A time that is not trusted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leap {
+pub(super) struct PendingLeap {
     /// The time right after the leap.
-    to: i64,
+    started_at: i64,
     /// The latest time seen after the leap.
-    seen: i64,
+    latest: i64,
 }
 
 impl TrustedTime {
     /// Returns the trusted time after the clock shows `now`.
-    fn at(self, now: i64) -> Self {
-        let far = |from: i64| now.saturating_sub(from) > milliseconds(LEAP);
+    fn observe(self, now: i64) -> Self {
+        let far = |from: i64| now.saturating_sub(from) > milliseconds(MAX_CLOCK_STEP);
         if !far(self.latest) {
             return Self { latest: self.latest.max(now), leap: None };
         }
-        match self.leap.filter(|leap| leap.to <= now) {
-            Some(leap) if now.saturating_sub(leap.to) < milliseconds(LEAP) => {
-                Self { leap: Some(Leap { seen: leap.seen.max(now), ..leap }), ..self }
+        match self.leap.filter(|leap| leap.started_at <= now) {
+            Some(leap) if now.saturating_sub(leap.started_at) < milliseconds(MAX_CLOCK_STEP) => {
+                Self { leap: Some(PendingLeap { latest: leap.latest.max(now), ..leap }), ..self }
             }
             // The clock has run for as long as the leap: the leap was right. A further leap is doubted separately.
-            Some(leap) if far(leap.seen) => Self { latest: leap.seen, leap: Some(Leap { to: now, seen: now }) },
+            Some(leap) if far(leap.latest) => {
+                Self { latest: leap.latest, leap: Some(PendingLeap { started_at: now, latest: now }) }
+            }
             Some(_) => Self { latest: now, leap: None },
-            None => Self { leap: Some(Leap { to: now, seen: now }), ..self },
+            None => Self { leap: Some(PendingLeap { started_at: now, latest: now }), ..self },
         }
     }
 }
@@ -102,7 +110,7 @@ mod tests {
     /// The trusted time after the clock has shown all these times, in days.
     fn after(days: &[i64]) -> i64 {
         let first = TrustedTime { latest: days[0] * DAY, leap: None };
-        days.iter().fold(first, |time, day| time.at(day * DAY)).latest / DAY
+        days.iter().fold(first, |time, day| time.observe(day * DAY)).latest / DAY
     }
 
     #[test]
@@ -135,7 +143,7 @@ mod tests {
             let mut time = TrustedTime { latest: said[0] * DAY, leap: None };
             let mut most = said[0];
             for day in said {
-                let next = time.at(day * DAY);
+                let next = time.observe(day * DAY);
                 most = most.max(day);
                 prop_assert!(next.latest >= time.latest && next.latest <= most * DAY);
                 time = next;

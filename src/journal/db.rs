@@ -11,61 +11,62 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::error::JournalError;
-use super::folder::JOBS;
-use super::listen::Ear;
+use super::job_folder::JOBS_FOLDER;
+use super::listener::JournalListeners;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
-use crate::files::{from_root, refuse_link, sync_folder};
+use crate::files::{absolute_path, reject_symlink, sync_folder};
 
 /// The name of the journal's file in the state folder.
 pub const JOURNAL_NAME: &str = "journal.db";
 
 /// Settings for opening a journal. Tests use others than the default.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct JournalOptions {
     pub(super) migrations: &'static [&'static str],
     /// How long to wait for another process's transaction. This program's own take milliseconds.
-    pub(super) patience: Duration,
+    pub(super) busy_timeout: Duration,
 }
 
 /// The default settings.
-pub(super) const TERMS: Terms = Terms { migrations: MIGRATIONS, patience: Duration::from_secs(5) };
+pub(super) const DEFAULT_OPTIONS: JournalOptions =
+    JournalOptions { migrations: MIGRATIONS, busy_timeout: Duration::from_secs(5) };
 
 /// The wait before a statement is retried for which `SQLite` does not wait itself.
-const PAUSE: Duration = Duration::from_millis(5);
+const BUSY_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// Capacity of the command queue: one checkpoint and a few queries for each running job.
-const ERRANDS: usize = 64;
+const COMMAND_QUEUE_LENGTH: usize = 64;
 
-type Errand = Box<dyn FnOnce(&mut Connection) + Send>;
+type DatabaseCommand = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The jobs of one state folder. Clones share one thread and one connection, which closes when the last clone is
 /// dropped.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    state: PathBuf,
+    state_folder: PathBuf,
     path: PathBuf,
-    clerk: Arc<Clerk>,
-    pub(super) ear: Ear,
+    database: Arc<DatabaseThread>,
+    pub(super) listeners: JournalListeners,
 }
 
 /// The database thread and its queue.
 #[derive(Debug)]
-struct Clerk {
-    errands: Option<mpsc::SyncSender<Errand>>,
+struct DatabaseThread {
+    commands: Option<mpsc::SyncSender<DatabaseCommand>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Clerk {
-    fn errands(&self) -> Result<&mpsc::SyncSender<Errand>, JournalError> {
-        self.errands.as_ref().ok_or(JournalError::Closed)
+impl DatabaseThread {
+    fn commands(&self) -> Result<&mpsc::SyncSender<DatabaseCommand>, JournalError> {
+        self.commands.as_ref().ok_or(JournalError::Closed)
     }
 }
 
 /// Waits until the file is closed, so that the next process that opens it finds it closed. The remaining commands end
 /// within their lock timeouts.
-impl Drop for Clerk {
+impl Drop for DatabaseThread {
     fn drop(&mut self) {
-        self.errands = None;
+        self.commands = None;
         let elsewhere = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = self.thread.take().filter(elsewhere) {
             // A panic of the thread was already reported to the sender of the command.
@@ -80,8 +81,8 @@ impl Journal {
     /// # Errors
     /// Returns an error if the journal cannot be created, read or written, is damaged, or has a newer format.
     pub fn open(state: &Path) -> Result<Self, JournalError> {
-        fs::create_dir_all(state).map_err(|cause| JournalError::io(state, cause))?;
-        Self::open_with(state, TERMS)
+        fs::create_dir_all(state).map_err(|cause| JournalError::from_io(state, cause))?;
+        Self::open_with(state, DEFAULT_OPTIONS)
     }
 
     /// Opens the journal of a state folder; returns `None` if there is none.
@@ -92,104 +93,109 @@ impl Journal {
         let path = state.join(JOURNAL_NAME);
         match path.try_exists() {
             Ok(false) => Ok(None),
-            Ok(true) => Self::open_with(state, TERMS).map(Some),
-            Err(cause) => Err(JournalError::io(&path, cause)),
+            Ok(true) => Self::open_with(state, DEFAULT_OPTIONS).map(Some),
+            Err(cause) => Err(JournalError::from_io(&path, cause)),
         }
     }
 
     /// Like [`open`](Self::open), with other settings.
-    pub(super) fn open_with(state: &Path, terms: Terms) -> Result<Self, JournalError> {
+    pub(super) fn open_with(state: &Path, terms: JournalOptions) -> Result<Self, JournalError> {
         let path = state.join(JOURNAL_NAME);
-        let mut connection = connect(&path, terms)?;
-        let (errands, inbox) = mpsc::sync_channel::<Errand>(ERRANDS);
+        let mut connection = open_connection(&path, terms)?;
+        let (errands, inbox) = mpsc::sync_channel::<DatabaseCommand>(COMMAND_QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || inbox.into_iter().for_each(|errand| errand(&mut connection)))
-            .map_err(|cause| JournalError::io(&path, cause))?;
-        let clerk = Clerk { errands: Some(errands), thread: Some(thread) };
-        Ok(Self { state: state.to_owned(), path, clerk: Arc::new(clerk), ear: Ear::default() })
+            .map_err(|cause| JournalError::from_io(&path, cause))?;
+        let clerk = DatabaseThread { commands: Some(errands), thread: Some(thread) };
+        Ok(Self {
+            state_folder: state.to_owned(),
+            path,
+            database: Arc::new(clerk),
+            listeners: JournalListeners::default(),
+        })
     }
 
     /// Returns the folder that holds the journal and the jobs' folders.
     #[must_use]
-    pub fn state(&self) -> &Path {
-        &self.state
+    pub fn state_folder(&self) -> &Path {
+        &self.state_folder
     }
 
     /// Runs a command on the database and blocks this thread until it is done: a few milliseconds, unless another
     /// process keeps the file locked.
-    pub(super) fn wait<T: Send + 'static>(
+    pub(super) fn run_blocking<T: Send + 'static>(
         &self,
-        errand: impl FnOnce(&mut Connection) -> Result<T, Problem> + Send + 'static,
+        errand: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (tell, told) = mpsc::sync_channel(1);
-        let errand: Errand = Box::new(move |connection| {
+        let errand: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
             let _ = tell.send(errand(connection));
         });
-        self.clerk.errands()?.send(errand).map_err(|_| JournalError::Closed)?;
-        self.translated(told.recv().map_err(|_| JournalError::Closed)?)
+        self.database.commands()?.send(errand).map_err(|_| JournalError::Closed)?;
+        self.map_error(told.recv().map_err(|_| JournalError::Closed)?)
     }
 
     /// Runs a command on the database without blocking the current thread.
-    pub(super) async fn ask<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
-        errand: impl FnOnce(&mut Connection) -> Result<T, Problem> + Send + 'static,
+        errand: impl FnOnce(&mut Connection) -> Result<T, DatabaseCommandError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (tell, told) = oneshot::channel();
-        let mut errand: Errand = Box::new(move |connection| {
+        let mut errand: DatabaseCommand = Box::new(move |connection| {
             // The caller may have stopped waiting.
             let _ = tell.send(errand(connection));
         });
         // The queue is almost never full. If it is, other tasks run until there is room.
-        while let Err(refused) = self.clerk.errands()?.try_send(errand) {
+        while let Err(refused) = self.database.commands()?.try_send(errand) {
             match refused {
                 mpsc::TrySendError::Full(back) => errand = back,
                 mpsc::TrySendError::Disconnected(_) => return Err(JournalError::Closed),
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.translated(told.await.map_err(|_| JournalError::Closed)?)
+        self.map_error(told.await.map_err(|_| JournalError::Closed)?)
     }
 
-    fn translated<T>(&self, result: Result<T, Problem>) -> Result<T, JournalError> {
+    fn map_error<T>(&self, result: Result<T, DatabaseCommandError>) -> Result<T, JournalError> {
         result.map_err(|problem| match problem {
-            Problem::Sql(error) => JournalError::of(&self.path, &error),
-            Problem::Journal(error) => *error,
+            DatabaseCommandError::Sql(error) => JournalError::from_sqlite(&self.path, &error),
+            DatabaseCommandError::Journal(error) => *error,
         })
     }
 }
 
 /// An error inside a command.
-pub(super) enum Problem {
+pub(super) enum DatabaseCommandError {
     Sql(rusqlite::Error),
     Journal(Box<JournalError>),
 }
 
-impl From<rusqlite::Error> for Problem {
+impl From<rusqlite::Error> for DatabaseCommandError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl From<JournalError> for Problem {
+impl From<JournalError> for DatabaseCommandError {
     fn from(error: JournalError) -> Self {
         Self::Journal(Box::new(error))
     }
 }
 
-fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
-    let of = |error: rusqlite::Error| JournalError::of(path, &error);
-    refuse_emptied(path)?;
+fn open_connection(path: &Path, terms: JournalOptions) -> Result<Connection, JournalError> {
+    let of = |error: rusqlite::Error| JournalError::from_sqlite(path, &error);
+    reject_emptied(path)?;
     let mut connection = open_database(path)?;
-    connection.busy_timeout(terms.patience).map_err(of)?;
-    refuse_strangers(&mut connection, path, terms.migrations)?;
-    write_ahead(&connection, terms.patience).map_err(of)?;
+    connection.busy_timeout(terms.busy_timeout).map_err(of)?;
+    reject_foreign_database(&mut connection, path, terms.migrations)?;
+    enable_wal(&connection, terms.busy_timeout).map_err(of)?;
     // FULL: a committed transaction survives a power loss, not only the end of the process.
     connection.pragma_update(None, "synchronous", "full").map_err(of)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(of)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(of)?;
-    refuse_what_acts(&connection, path)?;
+    reject_triggers(&connection, path)?;
     connection.pragma_update(None, "journal_size_limit", 4 << 20).map_err(of)?;
     let sound: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(of)?;
     if sound != "ok" {
@@ -204,27 +210,26 @@ fn connect(path: &Path, terms: Terms) -> Result<Connection, JournalError> {
 /// `SQLite`, as built here, treats a name that begins with `file:` as a URL, whatever the flags are. An absolute path
 /// never begins like that. `SQLite` would also follow a symbolic link at this path.
 pub(super) fn open_database(path: &Path) -> Result<Connection, JournalError> {
-    let (whole, flags) = (from_root(path), OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_URI));
-    refuse_link(path)
-        .and(whole)
-        .map_err(|cause| JournalError::io(path, cause))
-        .and_then(|whole| Connection::open_with_flags(whole, flags).map_err(|error| JournalError::of(path, &error)))
+    let (whole, flags) = (absolute_path(path), OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_URI));
+    reject_symlink(path).and(whole).map_err(|cause| JournalError::from_io(path, cause)).and_then(|whole| {
+        Connection::open_with_flags(whole, flags).map_err(|error| JournalError::from_sqlite(path, &error))
+    })
 }
 
 /// Copies the database to a new file. Fails if the file exists.
 pub(super) fn copy_database(connection: &Connection, to: &Path) -> Result<(), JournalError> {
-    let whole = from_root(to).map_err(|cause| JournalError::io(to, cause))?;
+    let whole = absolute_path(to).map_err(|cause| JournalError::from_io(to, cause))?;
     // As bytes of the operating system: a file name need not be valid UTF-8.
     let name = ToSqlOutput::Borrowed(ValueRef::Text(whole.as_os_str().as_encoded_bytes()));
     let copied = connection.execute("VACUUM INTO ?1", [name]);
-    copied.map(drop).map_err(|error| JournalError::of(to, &error))
+    copied.map(drop).map_err(|error| JournalError::from_sqlite(to, &error))
 }
 
 /// Rejects an empty journal file next to the folders of its jobs: `SQLite` would take an empty file for a new
 /// database.
-fn refuse_emptied(path: &Path) -> Result<(), JournalError> {
+fn reject_emptied(path: &Path) -> Result<(), JournalError> {
     let empty = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
-    let jobs = path.with_file_name(JOBS);
+    let jobs = path.with_file_name(JOBS_FOLDER);
     if empty && fs::read_dir(jobs).is_ok_and(|mut jobs| jobs.next().is_some()) {
         let what = "it is empty, and there are jobs beside it".to_owned();
         return Err(JournalError::Damaged { path: path.to_owned(), what });
@@ -234,11 +239,11 @@ fn refuse_emptied(path: &Path) -> Result<(), JournalError> {
 
 /// Enables the write-ahead log. If several processes do so at once in a new file, `SQLite` refuses all but one
 /// without a wait.
-fn write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+fn enable_wal(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     let deadline = Instant::now() + patience;
     loop {
         match connection.pragma_update(None, "journal_mode", "wal") {
-            Err(error) if is_busy(&error) && Instant::now() < deadline => thread::sleep(PAUSE),
+            Err(error) if is_busy(&error) && Instant::now() < deadline => thread::sleep(BUSY_RETRY_DELAY),
             done => return done,
         }
     }
@@ -250,10 +255,10 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 
 /// Rejects a journal with triggers or views: a journal never has any, and one from another source must not run code
 /// of its own.
-fn refuse_what_acts(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+fn reject_triggers(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index')";
     let acting: i64 =
-        connection.query_row(sql, [], |row| row.get(0)).map_err(|error| JournalError::of(path, &error))?;
+        connection.query_row(sql, [], |row| row.get(0)).map_err(|error| JournalError::from_sqlite(path, &error))?;
     if acting > 0 {
         let what = "it has triggers or views, which no journal has".to_owned();
         return Err(JournalError::Damaged { path: path.to_owned(), what });
@@ -262,29 +267,29 @@ fn refuse_what_acts(connection: &Connection, path: &Path) -> Result<(), JournalE
 }
 
 /// Rejects databases of other programs and journals of newer versions, and leaves them unchanged.
-fn refuse_strangers(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
-    let of = |error: rusqlite::Error| JournalError::of(path, &error);
+fn reject_foreign_database(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
+    let of = |error: rusqlite::Error| JournalError::from_sqlite(path, &error);
     // In one transaction: otherwise another process could create the journal between the two queries.
     let transaction = connection.transaction().map_err(of)?;
-    let (application, found) = versions(&transaction).map_err(of)?;
+    let (application, found) = format_versions(&transaction).map_err(of)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
     let new = tables == 0 && application == 0;
     if !new && application != APPLICATION_ID {
         let what = "it is a database of another program".to_owned();
         return Err(JournalError::Damaged { path: path.to_owned(), what });
     }
-    refuse_newer(path, found, migrations)
+    reject_newer(path, found, migrations)
 }
 
-fn refuse_newer(path: &Path, found: u32, migrations: &[&str]) -> Result<(), JournalError> {
+fn reject_newer(path: &Path, found: u32, migrations: &[&str]) -> Result<(), JournalError> {
     let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
     if found > known {
-        return Err(JournalError::Newer { path: path.to_owned(), found, known });
+        return Err(JournalError::NewerFormat { path: path.to_owned(), found, known });
     }
     Ok(())
 }
 
-fn versions(connection: &Connection) -> rusqlite::Result<(i32, u32)> {
+fn format_versions(connection: &Connection) -> rusqlite::Result<(i32, u32)> {
     let application = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     Ok((application, version))
@@ -292,8 +297,8 @@ fn versions(connection: &Connection) -> rusqlite::Result<(i32, u32)> {
 
 /// Upgrades an older journal in one transaction. A backup of the old file is written next to it first.
 fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
-    let of = |error: rusqlite::Error| JournalError::of(path, &error);
-    let (_, found) = versions(connection).map_err(of)?;
+    let of = |error: rusqlite::Error| JournalError::from_sqlite(path, &error);
+    let (_, found) = format_versions(connection).map_err(of)?;
     if found as usize >= migrations.len() {
         return Ok(());
     }
@@ -302,8 +307,8 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
     // Another process may have migrated it meanwhile, perhaps to a newer format.
-    let (_, found) = versions(&transaction).map_err(of)?;
-    refuse_newer(path, found, migrations)?;
+    let (_, found) = format_versions(&transaction).map_err(of)?;
+    reject_newer(path, found, migrations)?;
     for migration in migrations.iter().skip(found as usize) {
         transaction.execute_batch(migration).map_err(of)?;
     }
@@ -317,11 +322,11 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
 /// that format or for none, even after a crash or if other processes migrate at the same time: `SQLite` does not sync
 /// its copy to disk.
 fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), JournalError> {
-    let of = |error: rusqlite::Error| JournalError::of(path, &error);
+    let of = |error: rusqlite::Error| JournalError::from_sqlite(path, &error);
     let backup = path.with_file_name(format!("{JOURNAL_NAME}.v{found}.backup"));
     let draft = path.with_file_name(format!("{JOURNAL_NAME}.v{found}.{:016x}.draft", fastrand::u64(..)));
     let copied = copy_database(connection, &draft).and_then(|()| {
-        let (_, copied) = versions(&open_database(&draft)?).map_err(of)?;
+        let (_, copied) = format_versions(&open_database(&draft)?).map_err(of)?;
         if copied != found {
             // Another process was faster and has written the backup.
             return Ok(false);
@@ -330,7 +335,7 @@ fn back_up(connection: &Connection, path: &Path, found: u32) -> Result<(), Journ
             .and_then(|file| file.sync_all())
             .and_then(|()| fs::rename(&draft, &backup))
             .and_then(|()| backup.parent().map_or(Ok(()), sync_folder))
-            .map_err(|cause| JournalError::io(&backup, cause))?;
+            .map_err(|cause| JournalError::from_io(&backup, cause))?;
         Ok(true)
     });
     if !matches!(copied, Ok(true)) {

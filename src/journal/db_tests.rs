@@ -4,16 +4,16 @@ use std::sync::Barrier;
 use futures_util::FutureExt as _;
 
 use super::super::checkpoint::Checkpoint;
-use super::super::jobs::{Query, Why};
-use super::super::testing::{content, created, hour, journal, new, told};
+use super::super::jobs::{JobQuery, StatusReason};
+use super::super::testing::{create_job, error_with_hint, folder_content, hour, journal, new_job};
 use super::*;
 use crate::job::{JobStatus, Progress};
 
 const FIRST: &str = "CREATE TABLE note (text TEXT NOT NULL) STRICT; INSERT INTO note VALUES ('old');";
 const SECOND: &str = "ALTER TABLE note ADD COLUMN age INTEGER NOT NULL DEFAULT 3; UPDATE note SET text = 'new';";
 
-fn terms(migrations: &'static [&'static str]) -> Terms {
-    Terms { migrations, ..TERMS }
+fn terms(migrations: &'static [&'static str]) -> JournalOptions {
+    JournalOptions { migrations, ..DEFAULT_OPTIONS }
 }
 
 fn raw(state: &Path) -> Connection {
@@ -32,16 +32,16 @@ fn a_fresh_one_is_made_with_its_folder_and_found_again() {
     assert!(Journal::open_existing(&state).expect("looked").is_none());
     assert!(!state.exists(), "looking makes nothing");
     let first = Journal::open(&state).expect("made");
-    let job = created(&first, new("one"));
+    let job = create_job(&first, new_job("one"));
     drop(first);
     let again = Journal::open_existing(&state).expect("opened").expect("it is there");
-    assert_eq!(again.state(), state);
-    assert_eq!(again.find(job.id.as_str()).expect("found").plan, job.plan);
+    assert_eq!(again.state_folder(), state);
+    assert_eq!(again.find(job.id.as_str()).expect("found").plan_text, job.plan_text);
     let connection = raw(&state);
     assert_eq!(cell::<String>(&connection, "PRAGMA journal_mode"), "wal");
     assert_eq!(cell::<i32>(&connection, "PRAGMA application_id"), APPLICATION_ID);
     assert_eq!(cell::<isize>(&connection, "PRAGMA user_version").unsigned_abs(), MIGRATIONS.len());
-    let synchronous = again.wait(|connection| Ok(cell::<i32>(connection, "PRAGMA synchronous")));
+    let synchronous = again.run_blocking(|connection| Ok(cell::<i32>(connection, "PRAGMA synchronous")));
     assert_eq!(synchronous.expect("read"), 2, "FULL");
 }
 
@@ -56,12 +56,12 @@ fn several_that_make_it_at_once_have_the_same() {
                 scope.spawn(move || {
                     start.wait();
                     let journal = Journal::open(folder.path()).expect("made by one of them");
-                    created(&journal, new(&n.to_string()));
+                    create_job(&journal, new_job(&n.to_string()));
                 });
             }
         });
         let journal = Journal::open(folder.path()).expect("opened");
-        let jobs = journal.list(Query { limit: 10, ..Query::default() }).expect("listed");
+        let jobs = journal.list(JobQuery { limit: 10, ..JobQuery::default() }).expect("listed");
         assert_eq!(jobs.len(), 4);
     }
 }
@@ -74,12 +74,12 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     connection.pragma_update(None, "user_version", 99).expect("set");
     connection.pragma_update(None, "journal_mode", "delete").expect("set");
     drop(connection);
-    let before = content(folder.path());
+    let before = folder_content(folder.path());
     let error = Journal::open(folder.path()).expect_err("it is newer");
     let ours = u32::try_from(MIGRATIONS.len()).expect("few");
-    assert!(matches!(error, JournalError::Newer { found: 99, known, .. } if known == ours), "{error}");
-    assert!(told(&error).contains("update batchplan"), "{}", told(&error));
-    assert_eq!(content(folder.path()), before);
+    assert!(matches!(error, JournalError::NewerFormat { found: 99, known, .. } if known == ours), "{error}");
+    assert!(error_with_hint(&error).contains("update batchplan"), "{}", error_with_hint(&error));
+    assert_eq!(folder_content(folder.path()), before);
 }
 
 #[test]
@@ -93,18 +93,18 @@ fn an_older_format_is_migrated_after_a_backup() {
     let sees = |text: &'static str| {
         move |connection: &mut Connection| Ok(cell::<String>(connection, "SELECT text FROM note") == text)
     };
-    assert!(migrated.wait(sees("new")).expect("read"));
+    assert!(migrated.run_blocking(sees("new")).expect("read"));
     drop(migrated);
-    let names: Vec<_> = content(folder.path()).into_iter().map(|(path, _)| path.display().to_string()).collect();
+    let names: Vec<_> = folder_content(folder.path()).into_iter().map(|(path, _)| path.display().to_string()).collect();
     assert!(!names.iter().any(|name| name.contains("draft")), "{names:?}");
     // The backup is a journal of the old format.
     let old = tempfile::tempdir().expect("a folder");
     fs::copy(backup, old.path().join(JOURNAL_NAME)).expect("copied");
     let old = Journal::open_with(old.path(), terms(&[FIRST])).expect("opened");
-    assert!(old.wait(sees("old")).expect("read"));
+    assert!(old.run_blocking(sees("old")).expect("read"));
     // A current journal is not migrated again.
     let again = Journal::open_with(folder.path(), terms(&[FIRST, SECOND])).expect("opened");
-    assert!(again.wait(sees("new")).expect("read"));
+    assert!(again.run_blocking(sees("new")).expect("read"));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_migration_that_fails_changes_nothing() {
         .expect_err("the third fails");
     assert!(error.to_string().contains("nowhere"), "{error}");
     let old = Journal::open_with(folder.path(), terms(&[FIRST])).expect("it is of the first format still");
-    old.wait(|connection| {
+    old.run_blocking(|connection| {
         assert_eq!(cell::<String>(connection, "SELECT text FROM note"), "old");
         assert_eq!(cell::<u32>(connection, "PRAGMA user_version"), 1);
         Ok(())
@@ -150,11 +150,11 @@ fn the_database_of_another_program_is_refused_and_left_as_it_is() {
     for sql in somebodys {
         let folder = tempfile::tempdir().expect("a folder");
         raw(folder.path()).execute_batch(sql).expect("made");
-        let before = content(folder.path());
+        let before = folder_content(folder.path());
         let error = Journal::open(folder.path()).expect_err("it is somebody else's");
         assert!(matches!(&error, JournalError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("another program"), "{error}");
-        assert_eq!(content(folder.path()), before, "{sql}");
+        assert_eq!(folder_content(folder.path()), before, "{sql}");
     }
 }
 
@@ -165,8 +165,8 @@ fn what_is_no_database_is_refused_and_left_as_it_is() {
         fs::write(folder.path().join(JOURNAL_NAME), &text).expect("written");
         let error = Journal::open(folder.path()).expect_err("it is no database");
         assert!(matches!(error, JournalError::Damaged { .. }), "{error:?}");
-        assert!(told(&error).contains("restore the file from a backup"), "{}", told(&error));
-        assert_eq!(content(folder.path()), [(folder.path().join(JOURNAL_NAME), text.into_bytes())]);
+        assert!(error_with_hint(&error).contains("restore the file from a backup"), "{}", error_with_hint(&error));
+        assert_eq!(folder_content(folder.path()), [(folder.path().join(JOURNAL_NAME), text.into_bytes())]);
     }
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join(JOURNAL_NAME)).expect("made");
@@ -178,8 +178,8 @@ fn what_is_no_database_is_refused_and_left_as_it_is() {
 fn grown() -> Vec<u8> {
     let (folder, journal) = journal();
     for n in 0..40 {
-        let job = created(&journal, new(&format!("work {n}")));
-        journal.advance(&job.id, JobStatus::Preparing, Why::because("x".repeat(300)), hour(n)).expect("moved");
+        let job = create_job(&journal, new_job(&format!("work {n}")));
+        journal.advance(&job.id, JobStatus::Preparing, StatusReason::because("x".repeat(300)), hour(n)).expect("moved");
     }
     drop(journal);
     let path = folder.path().join(JOURNAL_NAME);
@@ -194,7 +194,7 @@ fn grown() -> Vec<u8> {
 /// Writes the log into the file, once no other connection has it open.
 fn write_delete(connection: &Connection) {
     while connection.pragma_update(None, "journal_mode", "delete").is_err() {
-        thread::sleep(PAUSE);
+        thread::sleep(BUSY_RETRY_DELAY);
     }
 }
 
@@ -203,9 +203,9 @@ fn says(bytes: &[u8]) -> Result<Vec<String>, JournalError> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join(JOURNAL_NAME), bytes).expect("written");
     let journal = Journal::open(folder.path())?;
-    let jobs = journal.list(Query { limit: 1000, ..Query::default() })?;
+    let jobs = journal.list(JobQuery { limit: 1000, ..JobQuery::default() })?;
     for job in &jobs {
-        journal.recorded(job.number)?;
+        journal.recorded_progress(job.number)?;
         journal.find(job.id.as_str())?;
     }
     Ok(jobs.iter().map(|job| format!("{job:?}")).collect())
@@ -232,7 +232,7 @@ fn an_empty_one_is_new_unless_there_are_jobs_beside_it() {
     fs::create_dir_all(folder.path().join("jobs").join("some job")).expect("made");
     let error = Journal::open(folder.path()).expect_err("its content is gone");
     assert!(matches!(error, JournalError::Damaged { .. }), "{error:?}");
-    assert!(told(&error).contains("move it away"), "{}", told(&error));
+    assert!(error_with_hint(&error).contains("move it away"), "{}", error_with_hint(&error));
     fs::remove_file(folder.path().join(JOURNAL_NAME)).expect("moved away");
     Journal::open(folder.path()).expect("a new one");
 }
@@ -250,7 +250,7 @@ fn a_flipped_bit_is_refused_or_changes_one_value() {
         let (place, bit) = (random.usize(..bytes.len()), random.u32(..8));
         bytes[place] ^= 1 << bit;
         match says(&bytes) {
-            Err(JournalError::Damaged { .. } | JournalError::Newer { .. }) => refused += 1,
+            Err(JournalError::Damaged { .. } | JournalError::NewerFormat { .. }) => refused += 1,
             Err(error) => panic!("round {round}, byte {place}: {error:?}"),
             Ok(jobs) => {
                 assert_eq!(jobs.len(), expected.len(), "round {round}, byte {place}");
@@ -267,18 +267,19 @@ fn a_flipped_bit_is_refused_or_changes_one_value() {
 fn one_that_another_process_keeps_locked_is_an_error_after_the_wait_and_goes_on_then() {
     let (folder, other) = journal();
     let patience = Duration::from_millis(50);
-    let journal = Journal::open_with(folder.path(), Terms { patience, ..TERMS }).expect("opened");
-    let job = created(&other, new("one"));
+    let journal = Journal::open_with(folder.path(), JournalOptions { busy_timeout: patience, ..DEFAULT_OPTIONS })
+        .expect("opened");
+    let job = create_job(&other, new_job("one"));
     let connection = raw(folder.path());
     connection.execute_batch("BEGIN IMMEDIATE; UPDATE job SET priority = 1").expect("begun");
     let since = Instant::now();
     let error = journal.set_priority(&job.id, 3).expect_err("it is locked");
     assert!(since.elapsed() >= patience);
     assert!(matches!(error, JournalError::Locked { .. }), "{error}");
-    assert!(told(&error).contains("is locked by another process\nwait for"), "{}", told(&error));
+    assert!(error_with_hint(&error).contains("is locked by another process\nwait for"), "{}", error_with_hint(&error));
     // Readers see the previous state. Another process that opens the journal has nothing to write.
     assert_eq!(journal.find(job.id.as_str()).expect("read").priority, 7);
-    Journal::open_with(folder.path(), Terms { patience, ..TERMS }).expect("opened");
+    Journal::open_with(folder.path(), JournalOptions { busy_timeout: patience, ..DEFAULT_OPTIONS }).expect("opened");
     connection.execute_batch("ROLLBACK").expect("rolled back");
     journal.set_priority(&job.id, 3).expect("it is free");
     assert_eq!(other.find(job.id.as_str()).expect("read").priority, 3);
@@ -293,7 +294,8 @@ fn one_that_is_kept_for_one_process_alone_is_an_error_after_the_wait() {
     write_delete(&connection);
     connection.execute_batch("BEGIN EXCLUSIVE").expect("begun");
     let patience = Duration::from_millis(30);
-    let error = Journal::open_with(folder.path(), Terms { patience, ..TERMS }).expect_err("it is locked");
+    let error = Journal::open_with(folder.path(), JournalOptions { busy_timeout: patience, ..DEFAULT_OPTIONS })
+        .expect_err("it is locked");
     assert!(matches!(error, JournalError::Locked { .. }), "{error}");
 }
 
@@ -304,7 +306,11 @@ fn a_folder_that_cannot_be_made_or_written_is_named() {
     fs::write(&file, "a file").expect("written");
     let error = Journal::open(&file.join("state")).expect_err("a file is in the way");
     assert!(matches!(error, JournalError::Io { .. }), "{error:?}");
-    assert!(told(&error).contains("file/state") && told(&error).contains("--state DIR"), "{}", told(&error));
+    assert!(
+        error_with_hint(&error).contains("file/state") && error_with_hint(&error).contains("--state DIR"),
+        "{}",
+        error_with_hint(&error)
+    );
     assert_eq!(fs::read(&file).expect("read"), b"a file");
 }
 
@@ -315,43 +321,47 @@ fn a_folder_that_refuses_everybody_is_read_only() {
     for state in ["/proc/sys", "/sys"].into_iter().filter(|state| Path::new(state).is_dir()) {
         let error = Journal::open(Path::new(state)).expect_err("nobody may write there");
         assert!(matches!(error, JournalError::ReadOnly { .. }), "{error:?}");
-        assert!(told(&error).contains("make the folder writable"), "{}", told(&error));
+        assert!(error_with_hint(&error).contains("make the folder writable"), "{}", error_with_hint(&error));
     }
 }
 
 #[tokio::test]
 async fn a_full_disk_is_an_error_and_nothing_is_lost() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
+    let job = create_job(&journal, new_job("one"));
     let limit = |pages: u32| {
-        journal.wait(move |connection| {
+        journal.run_blocking(move |connection| {
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
             Ok(())
         })
     };
     // Allow no more pages than there are.
     limit(1).expect("set");
-    let long = || Why::because("x".repeat(100_000));
+    let long = || StatusReason::because("x".repeat(100_000));
     let error = journal.advance(&job.id, JobStatus::Preparing, long(), hour(1)).expect_err("there is no room");
-    assert!(matches!(error, JournalError::Full { .. }), "{error:?}");
-    assert!(told(&error).contains("disk is full") && told(&error).contains("make room"), "{}", told(&error));
+    assert!(matches!(error, JournalError::DiskFull { .. }), "{error:?}");
+    assert!(
+        error_with_hint(&error).contains("disk is full") && error_with_hint(&error).contains("make room"),
+        "{}",
+        error_with_hint(&error)
+    );
     let checkpoint = |succeeded| Checkpoint {
         progress: Progress { total: 10, succeeded, failed: 0 },
         in_doubt: 0,
-        reach: 0,
-        active: Duration::ZERO,
-        taken: None,
-        parts: vec![crate::frontier::PartMark { part: 0, low: 0, above: vec![1; 10_000] }],
+        maybe_started: 0,
+        active_time: Duration::ZERO,
+        next_row: None,
+        parts: vec![crate::frontier::PartWatermark { part: 0, low: 0, above_bits: vec![1; 10_000] }],
         files: Vec::new(),
         failures: Vec::new(),
     };
-    let error = journal.checkpoint(job.number, checkpoint(3)).await.expect_err("there is no room");
-    assert!(matches!(error, JournalError::Full { .. }), "{error:?}");
+    let error = journal.record_checkpoint(job.number, checkpoint(3)).await.expect_err("there is no room");
+    assert!(matches!(error, JournalError::DiskFull { .. }), "{error:?}");
     let found = journal.find(job.id.as_str()).expect("it can be read");
     assert_eq!((found.status, found.progress.succeeded), (JobStatus::New, 0));
-    assert_eq!(journal.recorded(job.number).expect("read").frontier, crate::frontier::Frontier::default());
+    assert_eq!(journal.recorded_progress(job.number).expect("read").frontier, crate::frontier::RowFrontier::default());
     limit(100_000).expect("set");
-    journal.checkpoint(job.number, checkpoint(4)).await.expect("there is room");
+    journal.record_checkpoint(job.number, checkpoint(4)).await.expect("there is room");
     journal.advance(&job.id, JobStatus::Preparing, long(), hour(1)).expect("there is room");
     assert_eq!(journal.find(job.id.as_str()).expect("read").progress.succeeded, 4);
 }
@@ -359,32 +369,32 @@ async fn a_full_disk_is_an_error_and_nothing_is_lost() {
 #[test]
 fn no_room_for_the_file_that_connections_share_is_a_full_disk() {
     let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHMSIZE), None);
-    assert!(matches!(JournalError::of(Path::new("j"), &error), JournalError::Full { .. }));
+    assert!(matches!(JournalError::from_sqlite(Path::new("j"), &error), JournalError::DiskFull { .. }));
 }
 
 #[tokio::test]
 async fn a_thread_that_died_is_an_error_for_everybody_and_no_hang() {
     let (_folder, journal) = journal();
     let waiting = journal.clone();
-    let died = journal.wait::<()>(|_| panic!("in a test"));
+    let died = journal.run_blocking::<()>(|_| panic!("in a test"));
     assert!(matches!(died, Err(JournalError::Closed)), "{died:?}");
-    assert!(matches!(waiting.wait(|_| Ok(())), Err(JournalError::Closed)));
-    assert!(matches!(waiting.ask(|_| Ok(())).await, Err(JournalError::Closed)));
-    assert!(waiting.list(Query::default()).is_err());
+    assert!(matches!(waiting.run_blocking(|_| Ok(())), Err(JournalError::Closed)));
+    assert!(matches!(waiting.run(|_| Ok(())).await, Err(JournalError::Closed)));
+    assert!(waiting.list(JobQuery::default()).is_err());
 }
 
 #[tokio::test]
 async fn an_errand_whose_sender_left_is_done_all_the_same_and_keeps_its_place() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
+    let job = create_job(&journal, new_job("one"));
     let ((tell, told), (release, released)) = (mpsc::sync_channel(0), mpsc::sync_channel::<()>(0));
     // The thread is busy until it is released.
     let busy = journal.clone();
-    let busy = thread::spawn(move || busy.wait(move |_| Ok((tell.send(()), released.recv()))));
+    let busy = thread::spawn(move || busy.run_blocking(move |_| Ok((tell.send(()), released.recv()))));
     told.recv().expect("it is at it");
     let id = job.id.clone();
     let asked = journal
-        .ask(move |connection| Ok(connection.execute("UPDATE job SET priority = 99 WHERE id = ?1", [id.as_str()])?));
+        .run(move |connection| Ok(connection.execute("UPDATE job SET priority = 99 WHERE id = ?1", [id.as_str()])?));
     // Sent, and dropped while it waits.
     assert!(asked.now_or_never().is_none());
     release.send(()).expect("it waits");
@@ -395,14 +405,14 @@ async fn an_errand_whose_sender_left_is_done_all_the_same_and_keeps_its_place() 
 #[tokio::test]
 async fn more_errands_than_find_room_wait_for_their_turn() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
-    let asked = (0..3 * ERRANDS).map(|_| {
+    let job = create_job(&journal, new_job("one"));
+    let asked = (0..3 * COMMAND_QUEUE_LENGTH).map(|_| {
         let id = job.id.clone();
-        journal.ask(move |connection| {
+        journal.run(move |connection| {
             Ok(connection.execute("UPDATE job SET priority = priority + 1 WHERE id = ?1", [id.as_str()])?)
         })
     });
     let done = futures_util::future::join_all(asked).await;
     assert!(done.into_iter().all(|changed| changed.is_ok_and(|rows| rows == 1)));
-    assert_eq!(journal.find(job.id.as_str()).expect("found").priority as usize, 7 + 3 * ERRANDS);
+    assert_eq!(journal.find(job.id.as_str()).expect("found").priority as usize, 7 + 3 * COMMAND_QUEUE_LENGTH);
 }

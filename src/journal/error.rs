@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
-use super::checksum::Mismatch;
+use super::checksum::ChecksumMismatchError;
 use crate::descriptors;
 use crate::job::{JobId, JobStatus};
 
@@ -29,7 +29,7 @@ pub enum JournalError {
     },
     /// A newer batchplan wrote the journal.
     #[error("{} is of format {found}, and this batchplan knows formats up to {known}", path.display())]
-    Newer {
+    NewerFormat {
         /// The journal's path.
         path: PathBuf,
         /// The journal's format version.
@@ -39,7 +39,7 @@ pub enum JournalError {
     },
     /// The disk is full.
     #[error("{} cannot be written: the disk is full", path.display())]
-    Full {
+    DiskFull {
         /// The journal's path.
         path: PathBuf,
     },
@@ -72,7 +72,7 @@ pub enum JournalError {
     NoSuchJob(String),
     /// Several jobs have an id with this prefix.
     #[error("{count} jobs begin with {prefix}")]
-    Ambiguous {
+    AmbiguousId {
         /// The prefix that was given.
         prefix: String,
         /// The number of jobs that match.
@@ -80,7 +80,7 @@ pub enum JournalError {
     },
     /// The job may not move from its status to the requested one.
     #[error("job {job} is {from}, and cannot become {to}")]
-    IllegalMove {
+    IllegalStatusMove {
         /// The job that was to move.
         job: JobId,
         /// The job's current status.
@@ -93,7 +93,7 @@ pub enum JournalError {
     QueueFull(u64),
     /// What was recorded cannot be copied to the backup.
     #[error("that work begins cannot be pushed to the state: {0}")]
-    NotSecured(String),
+    BackupFailed(String),
     /// The database thread has ended.
     #[error("the journal was closed")]
     Closed,
@@ -116,46 +116,48 @@ impl JournalError {
                     folder.join("jobs").display()
                 )
             }
-            Self::Newer { .. } => "update batchplan, or use another folder with --state DIR".to_owned(),
-            Self::Full { .. } => "make room, then go on with the same command: what was recorded is kept".to_owned(),
+            Self::NewerFormat { .. } => "update batchplan, or use another folder with --state DIR".to_owned(),
+            Self::DiskFull { .. } => "make room, then go on with the same command: what was recorded is kept".to_owned(),
             Self::ReadOnly { .. } => {
                 "make the folder writable, or keep the jobs in another one with --state DIR".to_owned()
             }
-            Self::Io { cause, .. } if descriptors::are_used_up(cause) => descriptors::HELP.to_owned(),
+            Self::Io { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.to_owned(),
             Self::Io { .. } => "keep the jobs in another folder with --state DIR, if this one cannot be used".to_owned(),
             Self::NoSuchJob(_) => {
                 "batchplan list shows the jobs; --state or BATCHPLAN_STATE says which folder keeps them".to_owned()
             }
-            Self::Ambiguous { .. } => "give more of the id: batchplan list shows it whole".to_owned(),
+            Self::AmbiguousId { .. } => "give more of the id: batchplan list shows it whole".to_owned(),
             Self::QueueFull(_) => "batchplan run works them off; batchplan cancel JOB takes one away".to_owned(),
-            Self::IllegalMove { job, .. } => format!("batchplan show {job}"),
-            Self::NotSecured(_) => "no object was touched by this run; give the same command again".to_owned(),
+            Self::IllegalStatusMove { job, .. } => format!("batchplan show {job}"),
+            Self::BackupFailed(_) => "no object was touched by this run; give the same command again".to_owned(),
             Self::Database { .. } | Self::Closed => return None,
         })
     }
 
     /// Converts an error of `SQLite`.
-    pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
+    pub(super) fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
         let what = match error {
             // Do not name the value: the checksum covers the whole row.
-            rusqlite::Error::FromSqlConversionFailure(_, _, cause) if cause.is::<Mismatch>() => cause.to_string(),
+            rusqlite::Error::FromSqlConversionFailure(_, _, cause) if cause.is::<ChecksumMismatchError>() => {
+                cause.to_string()
+            }
             other => other.to_string(),
         };
-        if is_no_value_of_ours(error) {
+        if is_invalid_content(error) {
             return Self::Damaged { path, what };
         }
         // There is no room for the shared-memory file of the connections.
         if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) {
-            return Self::Full { path };
+            return Self::DiskFull { path };
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path, what },
-            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
             // `SQLite` does not report the cause. It opens one or two files besides the journal's own.
-            Some(ErrorCode::CannotOpen) if descriptors::left().is_some_and(|left| left < 3) => {
-                Self::Io { path, cause: descriptors::used_up() }
+            Some(ErrorCode::CannotOpen) if descriptors::available().is_some_and(|left| left < 3) => {
+                Self::Io { path, cause: descriptors::exhausted_error() }
             }
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 Self::ReadOnly { path, what }
@@ -165,10 +167,10 @@ impl JournalError {
     }
 
     /// Converts a system error about the journal's file or folder.
-    pub(super) fn io(path: &Path, cause: io::Error) -> Self {
+    pub(super) fn from_io(path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
         match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::ReadOnly { path, what: cause.to_string() }
             }
@@ -179,7 +181,7 @@ impl JournalError {
 
 /// Returns whether a value was read that this program never writes, or a table lacks the columns of a correct
 /// statement.
-fn is_no_value_of_ours(error: &rusqlite::Error) -> bool {
+fn is_invalid_content(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{
         FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, Utf8Error,
     };

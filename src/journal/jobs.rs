@@ -5,61 +5,64 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter};
 
-use super::checksum::seal_job;
+use super::checksum::update_job_checksum;
 use super::clock;
-use super::db::{Journal, Problem};
+use super::db::{DatabaseCommandError, Journal};
 use super::error::JournalError;
-use super::record::{AT_WORK, COLUMNS, Delivery, JobRecord, NewJob, PauseCause, Request, listed, stored};
-use super::recurrence::remember;
+use super::record::{
+    COLUMNS, ControlRequest, JobRecord, NewJob, PauseCause, ReportDelivery, STILL_ACTIVE, columns_without_plan,
+    count_to_sql,
+};
+use super::recurrence::remember_removed;
 use crate::job::{JobId, JobStatus};
 
 /// The number of jobs that may wait to run.
-pub const MAX_WAITING: u64 = 1000;
+pub const MAX_WAITING_JOBS: u64 = 1000;
 
 /// The result of creating a job.
 #[must_use]
 #[derive(Clone, Debug)]
-pub enum Creation {
+pub enum JobCreation {
     /// A new job was created.
     Created(JobRecord),
     /// The work already has a job: an unfinished one, or the one that was created with the same token.
-    Found(JobRecord),
+    Existing(JobRecord),
 }
 
 /// The reason for a new status.
 #[derive(Clone, Debug, Default)]
-pub struct Why {
+pub struct StatusReason {
     /// A message for users.
-    pub reason: Option<String>,
+    pub message: Option<String>,
     /// Why the job is paused; `None` for other statuses.
-    pub cause: Option<PauseCause>,
+    pub pause_cause: Option<PauseCause>,
 }
 
-impl Why {
+impl StatusReason {
     /// A reason with a message and no cause.
     #[must_use]
     pub fn because(reason: impl Into<String>) -> Self {
-        Self { reason: Some(reason.into()), cause: None }
+        Self { message: Some(reason.into()), pause_cause: None }
     }
 
     /// The reason for a pause.
     #[must_use]
     pub fn paused(cause: PauseCause, reason: impl Into<String>) -> Self {
-        Self { reason: Some(reason.into()), cause: Some(cause) }
+        Self { message: Some(reason.into()), pause_cause: Some(cause) }
     }
 }
 
 /// Selects the jobs to list.
 #[derive(Clone, Debug, Default)]
-pub struct Query {
+pub struct JobQuery {
     /// Jobs with one of these statuses; empty means any.
     pub statuses: Vec<JobStatus>,
     /// Jobs created at this instant or later.
-    pub from: Option<Timestamp>,
+    pub created_from: Option<Timestamp>,
     /// Jobs created before this instant.
-    pub until: Option<Timestamp>,
+    pub created_until: Option<Timestamp>,
     /// Jobs older than the job with this number: the last one of the previous page.
-    pub after: Option<i64>,
+    pub older_than: Option<i64>,
     /// The maximum number of jobs.
     pub limit: u32,
 }
@@ -70,26 +73,26 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the queue is full or the journal cannot be written.
-    pub fn create(&self, new: NewJob, afresh: bool, now: Timestamp) -> Result<Creation, JournalError> {
-        self.wait(move |connection| {
+    pub fn create(&self, new: NewJob, afresh: bool, now: Timestamp) -> Result<JobCreation, JournalError> {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if let Some(found) = of_identity(&transaction, &new.identity)?
+            if let Some(found) = newest_with_identity(&transaction, &new.identity)?
                 && (new.token.is_some() || !(afresh || found.status.is_over()))
             {
-                return Ok(Creation::Found(found));
+                return Ok(JobCreation::Existing(found));
             }
             let waiting: i64 = transaction.query_row(
                 "SELECT count(*) FROM job WHERE status IN ('New', 'Preparing', 'Suspended', 'Ready')",
                 [],
                 |row| row.get(0),
             )?;
-            if u64::try_from(waiting).unwrap_or(0) >= MAX_WAITING {
-                return Err(JournalError::QueueFull(MAX_WAITING).into());
+            if u64::try_from(waiting).unwrap_or(0) >= MAX_WAITING_JOBS {
+                return Err(JournalError::QueueFull(MAX_WAITING_JOBS).into());
             }
             insert(&transaction, &new, now)?;
             let job = find(&transaction, new.id.as_str())?;
             transaction.commit()?;
-            Ok(Creation::Created(job))
+            Ok(JobCreation::Created(job))
         })
     }
 
@@ -97,9 +100,9 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be read.
-    pub fn latest_of(&self, identity: &str) -> Result<Option<JobRecord>, JournalError> {
+    pub fn latest_with_identity(&self, identity: &str) -> Result<Option<JobRecord>, JournalError> {
         let identity = identity.to_owned();
-        self.wait(move |connection| of_identity(connection, &identity))
+        self.run_blocking(move |connection| newest_with_identity(connection, &identity))
     }
 
     /// Finds the job by its id or by the start of its id.
@@ -108,24 +111,24 @@ impl Journal {
     /// Returns an error if no job or several jobs match, or the journal cannot be read.
     pub fn find(&self, prefix: &str) -> Result<JobRecord, JournalError> {
         let prefix = prefix.to_owned();
-        self.wait(move |connection| find(connection, &prefix))
+        self.run_blocking(move |connection| find(connection, &prefix))
     }
 
     /// Like [`find`](Self::find) for a complete id, without blocking the current thread.
     ///
     /// # Errors
     /// Returns an error if there is no such job or the journal cannot be read.
-    pub async fn look(&self, id: &JobId) -> Result<JobRecord, JournalError> {
+    pub async fn get(&self, id: &JobId) -> Result<JobRecord, JournalError> {
         let id = id.clone();
-        self.ask(move |connection| find(connection, id.as_str())).await
+        self.run(move |connection| find(connection, id.as_str())).await
     }
 
     /// Returns the matching jobs, newest first, without the text of their plans.
     ///
     /// # Errors
     /// Returns an error if the journal cannot be read.
-    pub fn list(&self, query: Query) -> Result<Vec<JobRecord>, JournalError> {
-        self.wait(move |connection| list(connection, &query))
+    pub fn list(&self, query: JobQuery) -> Result<Vec<JobRecord>, JournalError> {
+        self.run_blocking(move |connection| list(connection, &query))
     }
 
     /// Returns the jobs that were created to retry the failures of a job.
@@ -134,10 +137,13 @@ impl Journal {
     /// Returns an error if the journal cannot be read.
     pub fn retries_of(&self, id: &JobId) -> Result<Vec<JobRecord>, JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
-            let sql = format!("SELECT {} FROM job WHERE origin ->> '$.retry.of' = ?1 ORDER BY number", listed());
+        self.run_blocking(move |connection| {
+            let sql = format!(
+                "SELECT {} FROM job WHERE origin ->> '$.retry.of' = ?1 ORDER BY number",
+                columns_without_plan()
+            );
             let mut statement = connection.prepare(&sql)?;
-            let jobs = statement.query_map([id.as_str()], JobRecord::read)?;
+            let jobs = statement.query_map([id.as_str()], JobRecord::from_row)?;
             Ok(jobs.collect::<Result<_, _>>()?)
         })
     }
@@ -147,15 +153,21 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the move is not legal, the job does not exist, or the journal cannot be written.
-    pub fn advance(&self, id: &JobId, to: JobStatus, why: Why, now: Timestamp) -> Result<JobRecord, JournalError> {
+    pub fn advance(
+        &self,
+        id: &JobId,
+        to: JobStatus,
+        why: StatusReason,
+        now: Timestamp,
+    ) -> Result<JobRecord, JournalError> {
         let id = id.clone();
-        let job = self.wait(move |connection| {
+        let job = self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let job = advance(&transaction, &id, to, &why, now)?;
             transaction.commit()?;
             Ok(job)
         })?;
-        self.tell_moved(&job);
+        self.notify_status_changed(&job);
         Ok(job)
     }
 
@@ -171,20 +183,20 @@ impl Journal {
         now: Timestamp,
     ) -> Result<Result<JobRecord, W>, JournalError> {
         let id = id.clone();
-        let made = self.ask(move |connection| {
+        let made = self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let job = find(&transaction, id.as_str())?;
             let statuses = vec![JobStatus::Ready, JobStatus::Active, JobStatus::Pausing];
-            let others = list(&transaction, &Query { statuses, limit: u32::MAX, ..Query::default() })?;
+            let others = list(&transaction, &JobQuery { statuses, limit: u32::MAX, ..JobQuery::default() })?;
             let others: Vec<_> = others.into_iter().filter(|other| other.id != id).collect();
             if let Err(waits) = may_go(&job, &others) {
                 return Ok(Err(waits));
             }
-            let job = advance(&transaction, &id, JobStatus::Active, &Why::default(), now)?;
+            let job = advance(&transaction, &id, JobStatus::Active, &StatusReason::default(), now)?;
             transaction.commit()?;
             Ok(Ok(job))
         });
-        Ok(made.await?.inspect(|job| self.tell_moved(job)))
+        Ok(made.await?.inspect(|job| self.notify_status_changed(job)))
     }
 
     /// Replaces the text of a job's plan: the same plan with other limits.
@@ -192,7 +204,7 @@ impl Journal {
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn replace_plan(&self, id: &JobId, plan: Vec<u8>) -> Result<(), JournalError> {
-        self.set(id, "plan = ?2", plan)
+        self.set_column(id, "plan = ?2", plan)
     }
 
     /// Sets a job's priority.
@@ -200,7 +212,7 @@ impl Journal {
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_priority(&self, id: &JobId, priority: u32) -> Result<(), JournalError> {
-        self.set(id, "priority = ?2", priority)
+        self.set_column(id, "priority = ?2", priority)
     }
 
     /// Records that a job needs no more confirmation.
@@ -208,7 +220,7 @@ impl Journal {
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn confirm(&self, id: &JobId) -> Result<(), JournalError> {
-        self.set(id, "confirmed = ?2", true)
+        self.set_column(id, "confirmed = ?2", true)
     }
 
     /// Records which objects a job may touch.
@@ -216,7 +228,7 @@ impl Journal {
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_scope(&self, id: &JobId, scope: String) -> Result<(), JournalError> {
-        self.set(id, "scope = ?2", scope)
+        self.set_column(id, "scope = ?2", scope)
     }
 
     /// Records how many objects a job has.
@@ -224,19 +236,24 @@ impl Journal {
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_total(&self, id: &JobId, total: u64) -> Result<(), JournalError> {
-        self.set(id, "total = ?2", stored(total))
+        self.set_column(id, "total = ?2", count_to_sql(total))
     }
 
     /// Records how far a job's report is, and its location if one is given.
     ///
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
-    pub fn set_delivery(&self, id: &JobId, delivery: Delivery, place: Option<String>) -> Result<(), JournalError> {
+    pub fn set_report_delivery(
+        &self,
+        id: &JobId,
+        delivery: ReportDelivery,
+        place: Option<String>,
+    ) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let sql = "UPDATE job SET report = ?2, place = coalesce(?3, place) WHERE id = ?1";
             let changed = connection.execute(sql, params![id.as_str(), delivery.as_str(), place])?;
-            exactly_one(changed, &id)
+            expect_one_row(changed, &id)
         })
     }
 
@@ -245,13 +262,13 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
-    pub fn request(&self, id: &JobId, request: Request, why: Option<String>) -> Result<(), JournalError> {
+    pub fn request(&self, id: &JobId, request: ControlRequest, why: Option<String>) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let job = find(&transaction, id.as_str())?;
-            let settled = job.status == JobStatus::Paused || wants_cancel(&job);
-            if !(job.status.is_over() || request == Request::Pause && settled) {
+            let settled = job.status == JobStatus::Paused || cancel_requested(&job);
+            if !(job.status.is_over() || request == ControlRequest::Pause && settled) {
                 let sql = "UPDATE job SET request = ?2, request_why = ?3 WHERE id = ?1";
                 transaction.execute(sql, params![id.as_str(), request.as_str(), why])?;
             }
@@ -264,9 +281,9 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub fn take_back_pause(&self, id: &JobId) -> Result<(), JournalError> {
+    pub fn withdraw_pause_request(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let sql = "UPDATE job SET request = NULL, request_why = NULL WHERE id = ?1 AND request = 'pause'";
             connection.execute(sql, [id.as_str()])?;
             Ok(())
@@ -277,12 +294,12 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the job has another status or the journal cannot be written.
-    pub fn withdraw(&self, id: &JobId) -> Result<(), JournalError> {
+    pub fn remove_unstarted(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let changed = connection
                 .execute("DELETE FROM job WHERE id = ?1 AND status IN ('New', 'Preparing')", [id.as_str()])?;
-            exactly_one(changed, &id)
+            expect_one_row(changed, &id)
         })
     }
 
@@ -291,21 +308,21 @@ impl Journal {
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
     pub fn set_store(&self, id: &JobId, store: String) -> Result<(), JournalError> {
-        self.set(id, "store = ?2", store)
+        self.set_column(id, "store = ?2", store)
     }
 
     /// Removes a job in status Cleaning and everything recorded about it, except that it may have changed objects.
     ///
     /// # Errors
     /// Returns an error if the job is not in status Cleaning or the journal cannot be written.
-    pub fn remove(&self, id: &JobId) -> Result<(), JournalError> {
+    pub fn remove_cleaned(&self, id: &JobId) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let job = find_any(&transaction, &id)?.filter(|job| job.status == JobStatus::Cleaning);
             let job = job.ok_or_else(|| JournalError::NoSuchJob(id.to_string()))?;
             transaction.execute("DELETE FROM job WHERE number = ?1", [job.number])?;
-            remember(&transaction, &job)?;
+            remember_removed(&transaction, &job)?;
             transaction.commit()?;
             Ok(())
         })
@@ -317,43 +334,45 @@ impl Journal {
     /// Returns an error if there is no such job or the journal cannot be written.
     pub fn set_in_doubt(&self, id: &JobId, objects: u64) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let job = find_any(&transaction, &id)?.ok_or_else(|| JournalError::NoSuchJob(id.to_string()))?;
-            transaction
-                .execute("UPDATE job SET in_doubt = ?2 WHERE number = ?1", params![job.number, stored(objects)])?;
-            seal_job(&transaction, job.number)?;
+            transaction.execute(
+                "UPDATE job SET in_doubt = ?2 WHERE number = ?1",
+                params![job.number, count_to_sql(objects)],
+            )?;
+            update_job_checksum(&transaction, job.number)?;
             Ok(transaction.commit()?)
         })
     }
 
-    pub(super) fn set(
+    pub(super) fn set_column(
         &self,
         id: &JobId,
         assignment: &'static str,
         value: impl rusqlite::ToSql + Send + 'static,
     ) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let sql = format!("UPDATE job SET {assignment} WHERE id = ?1");
             let changed = connection.execute(&sql, params![id.as_str(), value])?;
-            exactly_one(changed, &id)
+            expect_one_row(changed, &id)
         })
     }
 }
 
-fn exactly_one(changed: usize, id: &JobId) -> Result<(), Problem> {
+fn expect_one_row(changed: usize, id: &JobId) -> Result<(), DatabaseCommandError> {
     if changed == 1 { Ok(()) } else { Err(JournalError::NoSuchJob(id.to_string()).into()) }
 }
 
-fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result<(), Problem> {
+fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result<(), DatabaseCommandError> {
     let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
-    let origin = serde_json::to_string(&new.origin).map_err(unwritable)?;
-    let pledge = new.pledge.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
-    let (inventory, portion) = new.recurrence.as_ref().map(|it| (&it.inventory, &it.portion)).unzip();
+    let origin = serde_json::to_string(&new.source).map_err(unwritable)?;
+    let pledge = new.manifest_fingerprint.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
+    let (inventory, portion) = new.recurrence.as_ref().map(|it| (&it.inventory, &it.delta_scope)).unzip();
     let inventory = inventory.map(serde_json::to_string).transpose().map_err(unwritable)?;
     let portion = portion.map(serde_json::to_string).transpose().map_err(unwritable)?;
-    let stamp = clock::stamp(transaction, now)?;
+    let stamp = clock::record_change(transaction, now)?;
     transaction.execute(
         "INSERT INTO job (id, identity, token, name, description, origin, plan_file, plan_hash, plan, status, confirmed,
                           priority, created, changed, pledge, inventory, portion, store, created_seq, aged_from)
@@ -367,14 +386,14 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
             origin,
             new.plan_file.to_string_lossy(),
             new.plan_hash,
-            new.plan,
+            new.plan_text,
             new.confirmed,
             new.priority,
             now.as_millisecond(),
             pledge,
             inventory,
             portion,
-            new.store,
+            new.store_identity,
             // Its scope was decided at `as_of`: later changes may not be part of it.
             new.recurrence.as_ref().map_or(stamp.sequence, |recurrence| recurrence.as_of),
             stamp.at,
@@ -384,15 +403,15 @@ fn insert(transaction: &Transaction<'_>, new: &NewJob, now: Timestamp) -> Result
 }
 
 /// Returns the newest job with this identity.
-fn of_identity(connection: &Connection, identity: &str) -> Result<Option<JobRecord>, Problem> {
+fn newest_with_identity(connection: &Connection, identity: &str) -> Result<Option<JobRecord>, DatabaseCommandError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM job WHERE identity = ?1 AND status NOT IN ('Cleaning', 'Cleaned')
          ORDER BY number DESC LIMIT 1"
     );
-    Ok(connection.query_row(&sql, [identity], JobRecord::read).optional()?)
+    Ok(connection.query_row(&sql, [identity], JobRecord::from_row).optional()?)
 }
 
-fn find(connection: &Connection, prefix: &str) -> Result<JobRecord, Problem> {
+fn find(connection: &Connection, prefix: &str) -> Result<JobRecord, DatabaseCommandError> {
     let none = || JournalError::NoSuchJob(prefix.chars().take(64).collect());
     // Only characters of ids: then all ids with this prefix sort before the prefix followed by a tilde.
     if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'=') {
@@ -401,32 +420,32 @@ fn find(connection: &Connection, prefix: &str) -> Result<JobRecord, Problem> {
     let there = "id >= ?1 AND id < ?1 || '~' AND status NOT IN ('Cleaning', 'Cleaned')";
     let sql = format!("SELECT {COLUMNS} FROM job WHERE {there} LIMIT 2");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut jobs: Vec<_> = statement.query_map([prefix], JobRecord::read)?.collect::<Result<_, _>>()?;
+    let mut jobs: Vec<_> = statement.query_map([prefix], JobRecord::from_row)?.collect::<Result<_, _>>()?;
     if jobs.len() > 1 {
         let sql = format!("SELECT count(*) FROM job WHERE {there}");
         let count: i64 = connection.query_row(&sql, [prefix], |row| row.get(0))?;
         let count = u64::try_from(count).unwrap_or(0);
-        return Err(JournalError::Ambiguous { prefix: prefix.to_owned(), count }.into());
+        return Err(JournalError::AmbiguousId { prefix: prefix.to_owned(), count }.into());
     }
     jobs.pop().ok_or_else(|| none().into())
 }
 
-fn list(connection: &Connection, query: &Query) -> Result<Vec<JobRecord>, Problem> {
+fn list(connection: &Connection, query: &JobQuery) -> Result<Vec<JobRecord>, DatabaseCommandError> {
     let statuses: Vec<_> = query.statuses.iter().map(|status| format!("'{status}'")).collect();
     let of_status = if statuses.is_empty() { String::new() } else { format!("AND status IN ({})", statuses.join(",")) };
     let sql = format!(
         "SELECT {} FROM job WHERE status NOT IN ('Cleaning', 'Cleaned') {of_status}
          AND created >= ?1 AND created < ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4",
-        listed()
+        columns_without_plan()
     );
     let bounds = [
-        query.from.map_or(i64::MIN, Timestamp::as_millisecond),
-        query.until.map_or(i64::MAX, Timestamp::as_millisecond),
-        query.after.unwrap_or(i64::MAX),
+        query.created_from.map_or(i64::MIN, Timestamp::as_millisecond),
+        query.created_until.map_or(i64::MAX, Timestamp::as_millisecond),
+        query.older_than.unwrap_or(i64::MAX),
         i64::from(query.limit),
     ];
     let mut statement = connection.prepare_cached(&sql)?;
-    let jobs = statement.query_map(params_from_iter(bounds), JobRecord::read)?;
+    let jobs = statement.query_map(params_from_iter(bounds), JobRecord::from_row)?;
     Ok(jobs.collect::<Result<_, _>>()?)
 }
 
@@ -434,23 +453,23 @@ pub(super) fn advance(
     transaction: &Transaction<'_>,
     id: &JobId,
     to: JobStatus,
-    why: &Why,
+    why: &StatusReason,
     now: Timestamp,
-) -> Result<JobRecord, Problem> {
+) -> Result<JobRecord, DatabaseCommandError> {
     let none = || JournalError::NoSuchJob(id.to_string());
     let job = find_any(transaction, id)?.ok_or_else(none)?;
-    if !job.status.may_become(to) {
-        return Err(JournalError::IllegalMove { job: id.clone(), from: job.status, to }.into());
+    if !job.status.can_become(to) {
+        return Err(JournalError::IllegalStatusMove { job: id.clone(), from: job.status, to }.into());
     }
     let to = if to == JobStatus::Suspended && job.confirmed { JobStatus::Ready } else { to };
     // A pause does not answer a cancel request.
-    let answered = to.is_over() || (to == JobStatus::Paused && !wants_cancel(&job));
-    let stamp = clock::stamp(transaction, now)?;
+    let answered = to.is_over() || (to == JobStatus::Paused && !cancel_requested(&job));
+    let stamp = clock::record_change(transaction, now)?;
     let stands = to == JobStatus::Paused || to.is_over();
-    let (began, touched) = match (to, job.span.touched) {
-        (JobStatus::Active, _) => (job.span.began.or(Some(stamp.sequence)), Some(AT_WORK)),
-        (_, Some(AT_WORK)) if stands => (job.span.began, Some(stamp.sequence)),
-        (_, touched) => (job.span.began, touched),
+    let (began, touched) = match (to, job.work_span.last_touched) {
+        (JobStatus::Active, _) => (job.work_span.first_active.or(Some(stamp.sequence)), Some(STILL_ACTIVE)),
+        (_, Some(STILL_ACTIVE)) if stands => (job.work_span.first_active, Some(stamp.sequence)),
+        (_, touched) => (job.work_span.first_active, touched),
     };
     transaction.execute(
         "UPDATE job SET status = ?2, reason = ?3, cause = ?4, changed = ?5, ended = CASE WHEN ?6 THEN ?5 ELSE ended END,
@@ -461,8 +480,8 @@ pub(super) fn advance(
         params![
             id.as_str(),
             to.as_str(),
-            why.reason,
-            why.cause.map(PauseCause::as_str),
+            why.message,
+            why.pause_cause.map(PauseCause::as_str),
             now.as_millisecond(),
             matches!(to, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed),
             answered,
@@ -474,19 +493,19 @@ pub(super) fn advance(
     Ok(find_any(transaction, id)?.ok_or_else(none)?)
 }
 
-fn wants_cancel(job: &JobRecord) -> bool {
-    matches!(job.request, Some((Request::Cancel, _)))
+fn cancel_requested(job: &JobRecord) -> bool {
+    matches!(job.request, Some((ControlRequest::Cancel, _)))
 }
 
 /// Returns a job in any status, including those that are never shown.
-pub(super) fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, Problem> {
+pub(super) fn find_any(connection: &Connection, id: &JobId) -> Result<Option<JobRecord>, DatabaseCommandError> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE id = ?1");
-    Ok(connection.query_row(&sql, [id.as_str()], JobRecord::read).optional()?)
+    Ok(connection.query_row(&sql, [id.as_str()], JobRecord::from_row).optional()?)
 }
 
-pub(super) fn numbered(connection: &Connection, number: i64) -> Result<JobRecord, Problem> {
+pub(super) fn find_by_number(connection: &Connection, number: i64) -> Result<JobRecord, DatabaseCommandError> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE number = ?1");
-    let job = connection.query_row(&sql, [number], JobRecord::read).optional()?;
+    let job = connection.query_row(&sql, [number], JobRecord::from_row).optional()?;
     Ok(job.ok_or_else(|| JournalError::NoSuchJob(format!("number {number}")))?)
 }
 

@@ -1,14 +1,16 @@
 use proptest::prelude::*;
 
-use super::super::record::Origin;
-use super::super::testing::{bring, created, hour, insert_raw, journal, new, some_ids, told, way_to};
+use super::super::record::JobSource;
+use super::super::testing::{
+    create_job, error_with_hint, hour, insert_raw, journal, move_to, moves_to, new_job, some_ids,
+};
 use super::*;
 
 /// The id of the job that was found, if there was one.
-fn found(creation: Result<Creation, JournalError>) -> Option<JobId> {
+fn found(creation: Result<JobCreation, JournalError>) -> Option<JobId> {
     match creation.expect("no error") {
-        Creation::Created(_) => None,
-        Creation::Found(job) => Some(job.id),
+        JobCreation::Created(_) => None,
+        JobCreation::Existing(job) => Some(job.id),
     }
 }
 
@@ -16,54 +18,57 @@ fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id.clone()).collect()
 }
 
-fn all() -> Query {
-    Query { limit: u32::MAX, ..Query::default() }
+fn all() -> JobQuery {
+    JobQuery { limit: u32::MAX, ..JobQuery::default() }
 }
 
 #[test]
 fn what_is_created_is_given_back_whole() {
     let (_folder, journal) = journal();
-    let wanted = NewJob { token: Some("token".to_owned()), confirmed: true, priority: u32::MAX, ..new("one") };
-    let job = created(&journal, wanted.clone());
+    let wanted = NewJob { token: Some("token".to_owned()), confirmed: true, priority: u32::MAX, ..new_job("one") };
+    let job = create_job(&journal, wanted.clone());
     let again = journal.find(job.id.as_str()).expect("found");
     assert_eq!(format!("{job:?}"), format!("{again:?}"));
     assert_eq!((again.id, again.identity, again.token), (wanted.id, wanted.identity, wanted.token));
-    assert_eq!((again.name, again.description, again.origin), (wanted.name, wanted.description, wanted.origin));
-    assert_eq!((again.plan_file, again.plan_hash, again.plan), (wanted.plan_file, wanted.plan_hash, wanted.plan));
+    assert_eq!((again.name, again.description, again.source), (wanted.name, wanted.description, wanted.source));
+    assert_eq!(
+        (again.plan_file, again.plan_hash, again.plan_text),
+        (wanted.plan_file, wanted.plan_hash, wanted.plan_text)
+    );
     assert_eq!((again.status, again.confirmed, again.priority), (JobStatus::New, true, u32::MAX));
     assert_eq!((again.created, again.changed, again.ended), (hour(0), hour(0), None));
-    assert_eq!((again.taken, again.request, again.delivery), (None, None, Delivery::None));
+    assert_eq!((again.next_row, again.request, again.report_delivery), (None, None, ReportDelivery::None));
 }
 
 #[test]
 fn unfinished_work_has_one_job_and_finished_work_gets_another() {
     let (_folder, journal) = journal();
-    let first = created(&journal, new("one"));
+    let first = create_job(&journal, new_job("one"));
     for status in JobStatus::ALL.into_iter().filter(|status| !status.is_over()) {
-        let job = created(&journal, new(&status.to_string()));
-        bring(&journal, &job.id, status, hour(1));
-        assert_eq!(found(journal.create(new(&status.to_string()), false, hour(2))), Some(job.id), "{status}");
+        let job = create_job(&journal, new_job(&status.to_string()));
+        move_to(&journal, &job.id, status, hour(1));
+        assert_eq!(found(journal.create(new_job(&status.to_string()), false, hour(2))), Some(job.id), "{status}");
     }
     // A changed plan with the same name is found as well: the caller compares the hashes.
-    let changed = NewJob { plan_hash: "another".to_owned(), ..new("one") };
+    let changed = NewJob { plan_hash: "another".to_owned(), ..new_job("one") };
     assert_eq!(found(journal.create(changed, false, hour(1))), Some(first.id.clone()));
-    assert_eq!(found(journal.create(new("one"), true, hour(1))), None, "afresh");
+    assert_eq!(found(journal.create(new_job("one"), true, hour(1))), None, "afresh");
     for status in [JobStatus::Complete, JobStatus::Cancelled, JobStatus::Failed, JobStatus::Cleaning] {
-        let job = created(&journal, new(&status.to_string()));
-        bring(&journal, &job.id, status, hour(1));
-        assert_eq!(found(journal.create(new(&status.to_string()), false, hour(2))), None, "{status}");
+        let job = create_job(&journal, new_job(&status.to_string()));
+        move_to(&journal, &job.id, status, hour(1));
+        assert_eq!(found(journal.create(new_job(&status.to_string()), false, hour(2))), None, "{status}");
     }
 }
 
 #[test]
 fn a_token_stands_for_one_plan_for_ever() {
     let (_folder, journal) = journal();
-    let with_token = || NewJob { token: Some("t".to_owned()), ..new("one") };
-    let first = created(&journal, with_token());
+    let with_token = || NewJob { token: Some("t".to_owned()), ..new_job("one") };
+    let first = create_job(&journal, with_token());
     for afresh in [false, true] {
         assert_eq!(found(journal.create(with_token(), afresh, hour(1))), Some(first.id.clone()));
     }
-    bring(&journal, &first.id, JobStatus::Complete, hour(1));
+    move_to(&journal, &first.id, JobStatus::Complete, hour(1));
     for afresh in [false, true] {
         assert_eq!(found(journal.create(with_token(), afresh, hour(2))), Some(first.id.clone()));
         let other = NewJob { plan_hash: "another".to_owned(), ..with_token() };
@@ -76,21 +81,25 @@ fn a_token_stands_for_one_plan_for_ever() {
 #[test]
 fn a_thousand_may_wait_and_no_more() {
     let (_folder, journal) = journal();
-    let most = u32::try_from(MAX_WAITING).expect("small");
+    let most = u32::try_from(MAX_WAITING_JOBS).expect("small");
     insert_raw(&journal, some_ids(most - 1), "Ready");
-    let last = created(&journal, new("the last"));
-    let error = journal.create(new("one more"), false, hour(0)).expect_err("it is full");
+    let last = create_job(&journal, new_job("the last"));
+    let error = journal.create(new_job("one more"), false, hour(0)).expect_err("it is full");
     assert!(matches!(error, JournalError::QueueFull(1000)), "{error}");
-    assert!(told(&error).contains("batchplan run"), "{}", told(&error));
-    assert_eq!(found(journal.create(new("the last"), false, hour(0))), Some(last.id.clone()), "it is there already");
-    bring(&journal, &last.id, JobStatus::Active, hour(0));
-    created(&journal, new("one more"));
+    assert!(error_with_hint(&error).contains("batchplan run"), "{}", error_with_hint(&error));
+    assert_eq!(
+        found(journal.create(new_job("the last"), false, hour(0))),
+        Some(last.id.clone()),
+        "it is there already"
+    );
+    move_to(&journal, &last.id, JobStatus::Active, hour(0));
+    create_job(&journal, new_job("one more"));
 }
 
 #[test]
 fn a_job_is_found_by_any_beginning_of_its_id_that_no_other_has() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
+    let job = create_job(&journal, new_job("one"));
     for length in 1..=job.id.as_str().len() {
         assert_eq!(journal.find(&job.id.as_str()[..length]).expect("found").id, job.id);
     }
@@ -99,13 +108,13 @@ fn a_job_is_found_by_any_beginning_of_its_id_that_no_other_has() {
     let common = first.bytes().zip(second.bytes()).take_while(|(one, other)| one == other).count();
     assert_eq!(journal.find(&second[..=common]).expect("found").id.as_str(), second);
     let error = journal.find(&first[..6]).expect_err("there are forty");
-    assert!(matches!(&error, JournalError::Ambiguous { count: 40, .. }), "{error}");
-    assert!(told(&error).contains("give more of the id"), "{}", told(&error));
+    assert!(matches!(&error, JournalError::AmbiguousId { count: 40, .. }), "{error}");
+    assert!(error_with_hint(&error).contains("give more of the id"), "{}", error_with_hint(&error));
     // A job that is being removed is neither found nor counted.
     let hidden: JobId = first.parse().expect("an id");
-    journal.advance(&hidden, JobStatus::Cleaning, Why::default(), hour(0)).expect("moved");
+    journal.advance(&hidden, JobStatus::Cleaning, StatusReason::default(), hour(0)).expect("moved");
     assert!(matches!(journal.find(first), Err(JournalError::NoSuchJob(_))));
-    assert!(matches!(journal.find(&first[..6]), Err(JournalError::Ambiguous { count: 39, .. })));
+    assert!(matches!(journal.find(&first[..6]), Err(JournalError::AmbiguousId { count: 39, .. })));
 }
 
 #[test]
@@ -139,7 +148,7 @@ fn a_hostile_prefix_finds_nothing() {
         let error = journal.find(prefix).expect_err(prefix);
         assert!(matches!(error, JournalError::NoSuchJob(_)), "{prefix:.20}: {error:?}");
         assert!(error.to_string().len() < 300, "{} bytes", error.to_string().len());
-        assert!(told(&error).contains("batchplan list"), "{}", told(&error));
+        assert!(error_with_hint(&error).contains("batchplan list"), "{}", error_with_hint(&error));
     }
 }
 
@@ -147,31 +156,31 @@ fn a_hostile_prefix_finds_nothing() {
 fn jobs_are_listed_newest_first_by_status_and_time() {
     let (_folder, journal) = journal();
     let jobs: Vec<_> = (0..12)
-        .map(|n| match journal.create(new(&n.to_string()), false, hour(n)).expect("created") {
-            Creation::Created(job) => job.id,
-            Creation::Found(job) => panic!("there is {}", job.id),
+        .map(|n| match journal.create(new_job(&n.to_string()), false, hour(n)).expect("created") {
+            JobCreation::Created(job) => job.id,
+            JobCreation::Existing(job) => panic!("there is {}", job.id),
         })
         .collect();
     for (job, status) in jobs.iter().zip(JobStatus::ALL) {
-        bring(&journal, job, status, hour(20));
+        move_to(&journal, job, status, hour(20));
     }
     let newest_first: Vec<_> = jobs.iter().rev().cloned().collect();
-    let listed = |query: Query| ids(&journal.list(query).expect("listed"));
+    let listed = |query: JobQuery| ids(&journal.list(query).expect("listed"));
     assert_eq!(listed(all()), newest_first);
     for (job, status) in jobs.iter().zip(JobStatus::ALL) {
-        assert_eq!(listed(Query { statuses: vec![status], ..all() }), std::slice::from_ref(job), "{status}");
+        assert_eq!(listed(JobQuery { statuses: vec![status], ..all() }), std::slice::from_ref(job), "{status}");
     }
     let two = vec![JobStatus::New, JobStatus::Failed];
-    assert_eq!(listed(Query { statuses: two, ..all() }), [jobs[11].clone(), jobs[0].clone()]);
-    // `from` is inclusive, `until` is exclusive.
-    let between = Query { from: Some(hour(3)), until: Some(hour(6)), ..all() };
+    assert_eq!(listed(JobQuery { statuses: two, ..all() }), [jobs[11].clone(), jobs[0].clone()]);
+    // `created_from` is inclusive, `created_until` is exclusive.
+    let between = JobQuery { created_from: Some(hour(3)), created_until: Some(hour(6)), ..all() };
     assert_eq!(listed(between), newest_first[6..9]);
-    assert_eq!(listed(Query { from: Some(Timestamp::MAX), ..all() }), []);
-    assert_eq!(listed(Query { until: Some(Timestamp::MIN), ..all() }), []);
-    assert_eq!(listed(Query { limit: 0, ..all() }), []);
-    bring(&journal, &jobs[0], JobStatus::Cleaning, hour(21));
+    assert_eq!(listed(JobQuery { created_from: Some(Timestamp::MAX), ..all() }), []);
+    assert_eq!(listed(JobQuery { created_until: Some(Timestamp::MIN), ..all() }), []);
+    assert_eq!(listed(JobQuery { limit: 0, ..all() }), []);
+    move_to(&journal, &jobs[0], JobStatus::Cleaning, hour(21));
     assert_eq!(listed(all()), newest_first[..11], "what is being removed is not shown");
-    assert_eq!(listed(Query { statuses: vec![JobStatus::Cleaning], ..all() }), []);
+    assert_eq!(listed(JobQuery { statuses: vec![JobStatus::Cleaning], ..all() }), []);
 }
 
 #[test]
@@ -180,12 +189,12 @@ fn pages_hold_every_job_once_while_others_come() {
     insert_raw(&journal, some_ids(25), "Complete");
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page = journal.list(Query { after, limit: 10, ..Query::default() }).expect("listed");
+        let page = journal.list(JobQuery { older_than: after, limit: 10, ..JobQuery::default() }).expect("listed");
         assert!(page.len() <= 10);
         let Some(last) = page.last() else { break };
         after = Some(last.number);
         seen.extend(ids(&page));
-        created(&journal, new(&seen.len().to_string()));
+        create_job(&journal, new_job(&seen.len().to_string()));
     }
     let expected: Vec<_> = some_ids(25).into_iter().rev().collect();
     assert_eq!(seen.iter().map(JobId::as_str).collect::<Vec<_>>(), expected);
@@ -196,26 +205,29 @@ fn every_legal_move_is_made_and_recorded_and_no_other() {
     let (_folder, journal) = journal();
     for from in JobStatus::ALL {
         for to in JobStatus::ALL {
-            let job = created(&journal, new(&format!("{from} {to}")));
-            bring(&journal, &job.id, from, hour(1));
+            let job = create_job(&journal, new_job(&format!("{from} {to}")));
+            move_to(&journal, &job.id, from, hour(1));
             let whole = || {
                 let id = job.id.clone();
-                journal.wait(move |connection| find_any(connection, &id)).expect("read").expect("it is there")
+                journal.run_blocking(move |connection| find_any(connection, &id)).expect("read").expect("it is there")
             };
             let before = whole();
             assert_eq!(before.status, from);
-            let why = Why::paused(PauseCause::Machine, "because");
+            let why = StatusReason::paused(PauseCause::Machine, "because");
             match journal.advance(&job.id, to, why, hour(2)) {
                 Ok(after) => {
-                    assert!(from.may_become(to), "{from} -> {to}");
+                    assert!(from.can_become(to), "{from} -> {to}");
                     assert_eq!(format!("{:?}", whole()), format!("{after:?}"));
                     assert_eq!((after.status, after.changed), (to, hour(2)));
-                    assert_eq!((after.reason.as_deref(), after.cause), (Some("because"), Some(PauseCause::Machine)));
+                    assert_eq!(
+                        (after.reason.as_deref(), after.pause_cause),
+                        (Some("because"), Some(PauseCause::Machine))
+                    );
                     let ends = matches!(to, JobStatus::Complete | JobStatus::Cancelled | JobStatus::Failed);
                     assert_eq!(after.ended, if ends { Some(hour(2)) } else { before.ended }, "{from} -> {to}");
                 }
-                Err(JournalError::IllegalMove { job: id, from: was, to: wanted }) => {
-                    assert!(!from.may_become(to), "{from} -> {to}");
+                Err(JournalError::IllegalStatusMove { job: id, from: was, to: wanted }) => {
+                    assert!(!from.can_become(to), "{from} -> {to}");
                     assert_eq!((id, was, wanted), (job.id.clone(), from, to));
                     assert_eq!(format!("{:?}", whole()), format!("{before:?}"));
                 }
@@ -230,15 +242,15 @@ fn a_job_that_is_not_there_is_an_error_whatever_is_wanted_of_it() {
     let (_folder, journal) = journal();
     let id = JobId::random();
     let errors = [
-        journal.advance(&id, JobStatus::Preparing, Why::default(), hour(0)).err(),
+        journal.advance(&id, JobStatus::Preparing, StatusReason::default(), hour(0)).err(),
         journal.set_priority(&id, 1).err(),
         journal.confirm(&id).err(),
         journal.set_scope(&id, String::new()).err(),
         journal.set_total(&id, 1).err(),
-        journal.set_delivery(&id, Delivery::Due, None).err(),
-        journal.request(&id, Request::Cancel, None).err(),
+        journal.set_report_delivery(&id, ReportDelivery::Due, None).err(),
+        journal.request(&id, ControlRequest::Cancel, None).err(),
         journal.replace_plan(&id, Vec::new()).err(),
-        journal.remove(&id).err(),
+        journal.remove_cleaned(&id).err(),
     ];
     for (place, error) in errors.into_iter().enumerate() {
         assert!(matches!(error, Some(JournalError::NoSuchJob(_))), "{place}: {error:?}");
@@ -248,40 +260,40 @@ fn a_job_that_is_not_there_is_an_error_whatever_is_wanted_of_it() {
 #[test]
 fn a_job_that_was_confirmed_while_it_was_prepared_is_not_suspended() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
-    journal.advance(&job.id, JobStatus::Preparing, Why::default(), hour(0)).expect("moved");
+    let job = create_job(&journal, new_job("one"));
+    journal.advance(&job.id, JobStatus::Preparing, StatusReason::default(), hour(0)).expect("moved");
     journal.confirm(&job.id).expect("confirmed");
     // The process that prepares the job has not seen the confirmation.
-    let moved = journal.advance(&job.id, JobStatus::Suspended, Why::default(), hour(0)).expect("moved");
+    let moved = journal.advance(&job.id, JobStatus::Suspended, StatusReason::default(), hour(0)).expect("moved");
     assert_eq!(moved.status, JobStatus::Ready);
 }
 
 #[test]
 fn a_request_stands_until_it_is_answered() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
+    let job = create_job(&journal, new_job("one"));
     let asked = || journal.find(job.id.as_str()).expect("found").request;
-    let go = |to| journal.advance(&job.id, to, Why::default(), hour(1)).expect("a legal move");
+    let go = |to| journal.advance(&job.id, to, StatusReason::default(), hour(1)).expect("a legal move");
     let why = || Some("enough".to_owned());
-    let cancel = Some((Request::Cancel, why()));
-    bring(&journal, &job.id, JobStatus::Active, hour(0));
-    journal.request(&job.id, Request::Pause, None).expect("asked");
-    assert_eq!(asked(), Some((Request::Pause, None)));
+    let cancel = Some((ControlRequest::Cancel, why()));
+    move_to(&journal, &job.id, JobStatus::Active, hour(0));
+    journal.request(&job.id, ControlRequest::Pause, None).expect("asked");
+    assert_eq!(asked(), Some((ControlRequest::Pause, None)));
     // Pausing does not answer the request yet; Paused does.
     go(JobStatus::Pausing);
-    assert_eq!(asked(), Some((Request::Pause, None)));
+    assert_eq!(asked(), Some((ControlRequest::Pause, None)));
     go(JobStatus::Paused);
     assert_eq!(asked(), None);
     // A request that comes too late is ignored: the next run would pause at once.
-    journal.request(&job.id, Request::Pause, None).expect("nothing to ask");
+    journal.request(&job.id, ControlRequest::Pause, None).expect("nothing to ask");
     assert_eq!(asked(), None);
     go(JobStatus::Ready);
     go(JobStatus::Active);
     // A pause neither replaces a cancel nor answers it.
-    journal.request(&job.id, Request::Pause, None).expect("asked");
-    journal.request(&job.id, Request::Cancel, why()).expect("asked");
+    journal.request(&job.id, ControlRequest::Pause, None).expect("asked");
+    journal.request(&job.id, ControlRequest::Cancel, why()).expect("asked");
     assert_eq!(asked(), cancel);
-    journal.request(&job.id, Request::Pause, None).expect("asked");
+    journal.request(&job.id, ControlRequest::Pause, None).expect("asked");
     assert_eq!(asked(), cancel);
     go(JobStatus::Pausing);
     go(JobStatus::Paused);
@@ -290,7 +302,7 @@ fn a_request_stands_until_it_is_answered() {
     assert_eq!(asked(), cancel);
     go(JobStatus::Cancelled);
     assert_eq!(asked(), None);
-    journal.request(&job.id, Request::Cancel, why()).expect("nothing to ask");
+    journal.request(&job.id, ControlRequest::Cancel, why()).expect("nothing to ask");
     assert_eq!(asked(), None, "it is over");
 }
 
@@ -298,8 +310,8 @@ fn a_request_stands_until_it_is_answered() {
 async fn a_ready_job_becomes_active_when_the_others_let_it() {
     let (_folder, journal) = journal();
     let at = |name: &str, status| {
-        let job = created(&journal, new(name));
-        bring(&journal, &job.id, status, hour(0));
+        let job = create_job(&journal, new_job(name));
+        move_to(&journal, &job.id, status, hour(0));
         job.id
     };
     let me = at("me", JobStatus::Ready);
@@ -318,9 +330,9 @@ async fn a_ready_job_becomes_active_when_the_others_let_it() {
     assert_eq!(journal.find(me.as_str()).expect("found").status, JobStatus::Ready);
     let active = journal.activate(&me, |_, _| Ok::<_, ()>(()), hour(1)).await.expect("asked").expect("it may");
     assert_eq!((active.status, active.changed), (JobStatus::Active, hour(1)));
-    let moved = journal.advance(&waits, JobStatus::Paused, Why::default(), hour(1)).expect("moved");
+    let moved = journal.advance(&waits, JobStatus::Paused, StatusReason::default(), hour(1)).expect("moved");
     let error = journal.activate(&moved.id, |_, _| Ok::<_, ()>(()), hour(1)).await.expect_err("it is Paused");
-    assert!(matches!(error, JournalError::IllegalMove { .. }), "{error}");
+    assert!(matches!(error, JournalError::IllegalStatusMove { .. }), "{error}");
 }
 
 /// Two processes check at the same moment: the second sees the first one's job as Active.
@@ -329,9 +341,9 @@ async fn two_that_ask_for_the_last_slot_do_not_both_get_it() {
     let (folder, one) = journal();
     let other = Journal::open(folder.path()).expect("opened");
     for round in 0..20 {
-        let jobs: Vec<_> = (0..2).map(|n| created(&one, new(&format!("{round} {n}"))).id).collect();
+        let jobs: Vec<_> = (0..2).map(|n| create_job(&one, new_job(&format!("{round} {n}"))).id).collect();
         for job in &jobs {
-            bring(&one, job, JobStatus::Ready, hour(0));
+            move_to(&one, job, JobStatus::Ready, hour(0));
         }
         let judge = |_: &JobRecord, others: &[JobRecord]| {
             if others.iter().any(|other| other.status == JobStatus::Active) { Err(()) } else { Ok(()) }
@@ -341,7 +353,7 @@ async fn two_that_ask_for_the_last_slot_do_not_both_get_it() {
         let active = [first, second].into_iter().filter(|got| got.as_ref().expect("asked").is_ok()).count();
         assert_eq!(active, 1);
         for job in &jobs {
-            one.advance(job, JobStatus::Failing, Why::default(), hour(0)).expect("moved");
+            one.advance(job, JobStatus::Failing, StatusReason::default(), hour(0)).expect("moved");
         }
     }
 }
@@ -349,27 +361,31 @@ async fn two_that_ask_for_the_last_slot_do_not_both_get_it() {
 #[test]
 fn small_things_are_kept() {
     let (_folder, journal) = journal();
-    let job = created(&journal, new("one"));
+    let job = create_job(&journal, new_job("one"));
     journal.set_priority(&job.id, 0).expect("set");
     journal.confirm(&job.id).expect("set");
     journal.set_scope(&job.id, "{}".to_owned()).expect("set");
     journal.set_total(&job.id, 10_000_000_000).expect("set");
     journal.replace_plan(&job.id, b"other".to_vec()).expect("set");
-    journal.set_delivery(&job.id, Delivery::Due, Some("s3://b/k".to_owned())).expect("set");
-    journal.set_delivery(&job.id, Delivery::Done, None).expect("set");
+    journal.set_report_delivery(&job.id, ReportDelivery::Due, Some("s3://b/k".to_owned())).expect("set");
+    journal.set_report_delivery(&job.id, ReportDelivery::Done, None).expect("set");
     let job = journal.find(job.id.as_str()).expect("found");
     assert_eq!((job.priority, job.confirmed, job.scope.as_deref()), (0, true, Some("{}")));
-    assert_eq!((job.progress.total, job.plan.as_slice()), (10_000_000_000, b"other".as_slice()));
-    assert_eq!((job.delivery, job.place.as_deref()), (Delivery::Done, Some("s3://b/k")), "the place stays");
+    assert_eq!((job.progress.total, job.plan_text.as_slice()), (10_000_000_000, b"other".as_slice()));
+    assert_eq!(
+        (job.report_delivery, job.report_location.as_deref()),
+        (ReportDelivery::Done, Some("s3://b/k")),
+        "the place stays"
+    );
 }
 
 #[test]
 fn the_retries_of_a_job_are_known() {
     let (_folder, journal) = journal();
-    let first = created(&journal, new("one"));
+    let first = create_job(&journal, new_job("one"));
     let retry = |n: u32| {
-        let origin = Origin::Retry { of: first.id.clone(), unattempted: n == 1 };
-        created(&journal, NewJob { origin, ..new(&format!("retry {n}")) }).id
+        let origin = JobSource::Retry { of: first.id.clone(), unattempted: n == 1 };
+        create_job(&journal, NewJob { source: origin, ..new_job(&format!("retry {n}")) }).id
     };
     let retries = [retry(0), retry(1)];
     assert_eq!(ids(&journal.retries_of(&first.id).expect("read")), retries);
@@ -384,11 +400,11 @@ proptest! {
         name in "\\PC{0,40}", reason in any::<String>(), plan in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let (_folder, journal) = journal();
-        let wanted = NewJob { name: name.clone(), identity: reason.clone(), plan: plan.clone(), ..new("one") };
-        let job = created(&journal, wanted);
-        let to = way_to(JobStatus::Preparing)[0];
-        journal.advance(&job.id, to, Why::because(reason.clone()), hour(0)).expect("moved");
+        let wanted = NewJob { name: name.clone(), identity: reason.clone(), plan_text: plan.clone(), ..new_job("one") };
+        let job = create_job(&journal, wanted);
+        let to = moves_to(JobStatus::Preparing)[0];
+        journal.advance(&job.id, to, StatusReason::because(reason.clone()), hour(0)).expect("moved");
         let job = journal.find(job.id.as_str()).expect("found");
-        prop_assert_eq!((job.name, job.identity, job.plan, job.reason), (name, reason.clone(), plan, Some(reason)));
+        prop_assert_eq!((job.name, job.identity, job.plan_text, job.reason), (name, reason.clone(), plan, Some(reason)));
     }
 }

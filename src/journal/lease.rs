@@ -5,13 +5,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
-use crate::files::{self, about};
+use crate::files::{self, with_path};
 
-const NAME: &str = "lease";
+const LEASE_FILE: &str = "lease";
 
 /// The right to work on a job, until it is dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub struct FileLease {
     // Closing the file releases the lock.
     _file: File,
 }
@@ -27,16 +27,16 @@ pub enum LeaseError {
     Io(#[from] io::Error),
 }
 
-impl Lease {
+impl FileLease {
     /// Acquires the lease of the job in this folder, and writes the process id to the file.
     ///
     /// # Errors
     /// Returns an error if the lease is held or the file cannot be created.
-    pub fn take(folder: &Path) -> Result<Self, LeaseError> {
-        let path = folder.join(NAME);
-        let mut file = locked(&path, files::lock)?;
+    pub fn acquire(folder: &Path) -> Result<Self, LeaseError> {
+        let path = folder.join(LEASE_FILE);
+        let mut file = open_locked(&path, files::lock)?;
         let said = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
-        said.map_err(about(&path))?;
+        said.map_err(with_path(&path))?;
         Ok(Self { _file: file })
     }
 
@@ -45,8 +45,8 @@ impl Lease {
     ///
     /// # Errors
     /// Returns an error if a process holds the lease or the file cannot be created.
-    pub fn share(folder: &Path) -> Result<Self, LeaseError> {
-        let mut file = locked(&folder.join(NAME), files::lock_shared)?;
+    pub fn acquire_shared(folder: &Path) -> Result<Self, LeaseError> {
+        let mut file = open_locked(&folder.join(LEASE_FILE), files::lock_shared)?;
         // With several holders, the file names the last one.
         let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
         Ok(Self { _file: file })
@@ -57,7 +57,7 @@ impl Lease {
     /// # Errors
     /// Returns an error if the file exists and cannot be opened.
     pub fn holder(folder: &Path) -> io::Result<Option<String>> {
-        Ok(Self::is_held(folder)?.then(|| holder(&folder.join(NAME))))
+        Ok(Self::is_held(folder)?.then(|| holder(&folder.join(LEASE_FILE))))
     }
 
     /// Returns whether the lease of the job in this folder is held.
@@ -65,25 +65,25 @@ impl Lease {
     /// # Errors
     /// Returns an error if the file exists and cannot be opened.
     pub fn is_held(folder: &Path) -> io::Result<bool> {
-        let path = folder.join(NAME);
-        let file = match files::open_own(&path, OpenOptions::new().read(true)) {
+        let path = folder.join(LEASE_FILE);
+        let file = match files::open_regular(&path, OpenOptions::new().read(true)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(about(&path)(error)),
+            Err(error) => return Err(with_path(&path)(error)),
         };
         match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(cause)) => Err(about(&path)(cause)),
+            Err(TryLockError::Error(cause)) => Err(with_path(&path)(cause)),
         }
     }
 }
 
 /// How often to try again if the lease file is removed meanwhile.
-const TRIES: u32 = 5;
+const MAX_LOCK_ATTEMPTS: u32 = 5;
 
-fn locked(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File, LeaseError> {
-    for _ in 0..TRIES {
+fn open_locked(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File, LeaseError> {
+    for _ in 0..MAX_LOCK_ATTEMPTS {
         let file = open(path)?;
         match lock(&file) {
             // The previous holder may have removed the file before it released the lock. A lock on a removed file
@@ -91,7 +91,7 @@ fn locked(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Resu
             Ok(()) if is_at(&file, path)? => return Ok(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => break,
-            Err(TryLockError::Error(cause)) => return Err(about(path)(cause).into()),
+            Err(TryLockError::Error(cause)) => return Err(with_path(path)(cause).into()),
         }
     }
     Err(LeaseError::Held(holder(path)))
@@ -101,11 +101,11 @@ fn locked(path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Resu
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
-    let ours = file.metadata().map_err(about(path))?;
+    let ours = file.metadata().map_err(with_path(path))?;
     match fs::metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(cause) => Err(about(path)(cause)),
+        Err(cause) => Err(with_path(path)(cause)),
     }
 }
 
@@ -118,13 +118,13 @@ fn is_at(_: &File, _: &Path) -> io::Result<bool> {
 
 fn open(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
-    files::open_own(path, &options).map_err(about(path))
+    files::open_regular(path, &options).map_err(with_path(path))
 }
 
 /// Reads what the holder has written, for messages.
 fn holder(path: &Path) -> String {
     let mut said = String::new();
-    if let Ok(file) = files::open_own(path, OpenOptions::new().read(true)) {
+    if let Ok(file) = files::open_regular(path, OpenOptions::new().read(true)) {
         // A file that cannot be read, or is not text, counts as empty.
         let _ = file.take(256).read_to_string(&mut said);
     }
@@ -141,17 +141,17 @@ mod tests {
     #[test]
     fn one_holds_it_and_lets_it_go_by_leaving() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(!Lease::is_held(folder.path()).expect("looked"));
-        let lease = Lease::take(folder.path()).expect("nobody holds it");
-        assert!(Lease::is_held(folder.path()).expect("looked"));
-        let refused = Lease::take(folder.path()).expect_err("it is held").to_string();
+        assert!(!FileLease::is_held(folder.path()).expect("looked"));
+        let lease = FileLease::acquire(folder.path()).expect("nobody holds it");
+        assert!(FileLease::is_held(folder.path()).expect("looked"));
+        let refused = FileLease::acquire(folder.path()).expect_err("it is held").to_string();
         assert_eq!(refused, format!("it is being worked on by process {}", std::process::id()));
-        let holder = Lease::holder(folder.path()).expect("looked");
+        let holder = FileLease::holder(folder.path()).expect("looked");
         assert_eq!(holder, Some(format!("process {}", std::process::id())));
         drop(lease);
-        assert!(!Lease::is_held(folder.path()).expect("looked"));
-        assert_eq!(Lease::holder(folder.path()).expect("looked"), None);
-        drop(Lease::take(folder.path()).expect("nobody holds it"));
+        assert!(!FileLease::is_held(folder.path()).expect("looked"));
+        assert_eq!(FileLease::holder(folder.path()).expect("looked"), None);
+        drop(FileLease::acquire(folder.path()).expect("nobody holds it"));
     }
 
     #[cfg(unix)]
@@ -160,59 +160,59 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let victim = folder.path().join("victim");
         std::fs::write(&victim, "precious").expect("written");
-        std::os::unix::fs::symlink(&victim, folder.path().join(NAME)).expect("a link");
-        assert!(matches!(Lease::take(folder.path()), Err(LeaseError::Io(_))));
-        assert!(Lease::is_held(folder.path()).is_err());
+        std::os::unix::fs::symlink(&victim, folder.path().join(LEASE_FILE)).expect("a link");
+        assert!(matches!(FileLease::acquire(folder.path()), Err(LeaseError::Io(_))));
+        assert!(FileLease::is_held(folder.path()).is_err());
         assert_eq!(std::fs::read_to_string(&victim).expect("it is there"), "precious");
     }
 
     #[test]
     fn a_lock_on_a_file_that_was_removed_is_no_lease() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(NAME);
-        let held = std::cell::Cell::new(Some(Lease::take(folder.path()).expect("nobody holds it")));
+        let path = folder.path().join(LEASE_FILE);
+        let held = std::cell::Cell::new(Some(FileLease::acquire(folder.path()).expect("nobody holds it")));
         let other = std::cell::Cell::new(None);
         // This one has opened the file. Before it locks it, the holder removes the file and releases it, and another
         // acquires the lease.
-        let taken = locked(&path, |file| {
+        let taken = open_locked(&path, |file| {
             if let Some(held) = held.take() {
                 fs::remove_file(&path).expect("removed");
                 drop(held);
-                other.set(Some(Lease::take(folder.path()).expect("nobody holds the new file")));
+                other.set(Some(FileLease::acquire(folder.path()).expect("nobody holds the new file")));
             }
             files::lock(file)
         });
         assert!(matches!(taken, Err(LeaseError::Held(_))), "{taken:?}");
         drop(other);
-        drop(Lease::take(folder.path()).expect("nobody holds it any more"));
+        drop(FileLease::acquire(folder.path()).expect("nobody holds it any more"));
     }
 
     #[test]
     fn many_share_what_none_may_take() {
         let folder = tempfile::tempdir().expect("a folder");
-        let shared = [(); 2].map(|()| Lease::share(folder.path()).expect("nobody holds it"));
-        assert!(matches!(Lease::take(folder.path()), Err(LeaseError::Held(_))));
+        let shared = [(); 2].map(|()| FileLease::acquire_shared(folder.path()).expect("nobody holds it"));
+        assert!(matches!(FileLease::acquire(folder.path()), Err(LeaseError::Held(_))));
         drop(shared);
-        let _held = Lease::take(folder.path()).expect("nobody shares it any more");
-        assert!(matches!(Lease::share(folder.path()), Err(LeaseError::Held(_))));
+        let _held = FileLease::acquire(folder.path()).expect("nobody shares it any more");
+        assert!(matches!(FileLease::acquire_shared(folder.path()), Err(LeaseError::Held(_))));
     }
 
     #[test]
     fn lookers_do_not_keep_anybody_from_it() {
         let folder = tempfile::tempdir().expect("a folder");
-        drop(Lease::take(folder.path()).expect("nobody holds it"));
+        drop(FileLease::acquire(folder.path()).expect("nobody holds it"));
         let stop = std::sync::atomic::AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                        let _ = Lease::is_held(folder.path());
+                        let _ = FileLease::is_held(folder.path());
                         thread::sleep(Duration::from_millis(1));
                     }
                 });
             }
             for _ in 0..50 {
-                drop(Lease::take(folder.path()).expect("only lookers"));
+                drop(FileLease::acquire(folder.path()).expect("only lookers"));
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });

@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use super::pledge::Pledge;
-use super::recurrence::{Inventory, Portion, Recurrence};
+use super::manifest_fingerprint::ManifestFingerprint;
+use super::recurrence::{DeltaScope, PinnedInventory, RecurringScope};
 use crate::job::{JobId, JobStatus, Progress};
-use crate::task::Seq;
+use crate::task::TaskId;
 use crate::variants::enum_with_all;
 
 /// The source of a job's objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum JobSource {
     /// The plan's own manifest.
     Plan,
     /// The failed objects of an earlier job.
@@ -27,12 +27,12 @@ pub enum Origin {
         unattempted: bool,
     },
     /// The failures in a completion report that was given on the command line.
-    Report(ReportOrigin),
+    Report(ReportSource),
 }
 
 /// A completion report whose failures are retried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReportOrigin {
+pub struct ReportSource {
     /// The bucket that holds the report; `None` for a local file.
     pub bucket: Option<String>,
     /// The report's URL-encoded key, or its absolute path.
@@ -43,10 +43,10 @@ pub struct ReportOrigin {
     pub code: Vec<String>,
 }
 
-impl ReportOrigin {
+impl ReportSource {
     /// Returns the report's location, for messages and to tell reports apart.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn location(&self) -> String {
         match &self.bucket {
             Some(bucket) => format!("{bucket}/{}", self.name),
             None => self.name.clone(),
@@ -75,7 +75,7 @@ enum_with_all! {
 impl PauseCause {
     /// Returns whether only a user may resume the job, because a user paused it or must decide.
     #[must_use]
-    pub fn waits_for_a_person(self) -> bool {
+    pub fn needs_user(self) -> bool {
         matches!(self, Self::Person | Self::Server)
     }
 
@@ -89,7 +89,7 @@ impl PauseCause {
         }
     }
 
-    fn read(text: &str) -> Option<Self> {
+    fn from_name(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.as_str() == text)
     }
 }
@@ -97,7 +97,7 @@ impl PauseCause {
 enum_with_all! {
     /// A user's request to the process that works on a job.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Request {
+    pub enum ControlRequest {
         /// Pause the job.
         Pause,
         /// Cancel the job.
@@ -105,7 +105,7 @@ enum_with_all! {
     }
 }
 
-impl Request {
+impl ControlRequest {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Pause => "pause",
@@ -113,7 +113,7 @@ impl Request {
         }
     }
 
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(super) fn from_name(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|request| request.as_str() == text)
     }
 }
@@ -122,7 +122,7 @@ enum_with_all! {
     /// How far the report of an ended or ending job has come.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
     #[serde(rename_all = "snake_case")]
-    pub enum Delivery {
+    pub enum ReportDelivery {
         /// No report yet: the job has not ended.
         None,
         /// The report is complete on this machine, but not yet published where the plan wants it.
@@ -132,7 +132,7 @@ enum_with_all! {
     }
 }
 
-impl Delivery {
+impl ReportDelivery {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -141,7 +141,7 @@ impl Delivery {
         }
     }
 
-    fn read(text: &str) -> Option<Self> {
+    fn from_name(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|delivery| delivery.as_str() == text)
     }
 }
@@ -151,32 +151,32 @@ impl Delivery {
 pub struct NewJob {
     /// The job's id, chosen by the caller.
     pub id: JobId,
-    /// The identity of the work, from [`Plan::identity`](crate::plan::Plan::identity).
+    /// The identity of the work, from [`Plan::identity`](crate::plan_text::Plan::identity).
     pub identity: String,
     /// The plan's client request token.
     pub token: Option<String>,
     /// The plan's name.
     pub name: String,
-    /// The identity of the plan's store, from [`Plan::store_identity`](crate::plan::Plan::store_identity).
-    pub store: String,
+    /// The identity of the plan's store, from [`Plan::store_identity`](crate::plan_text::Plan::store_identity).
+    pub store_identity: String,
     /// The plan's description.
     pub description: Option<String>,
     /// The source of the job's objects.
-    pub origin: Origin,
+    pub source: JobSource,
     /// The absolute path of the plan file. Relative paths in the plan are resolved against its folder.
     pub plan_file: PathBuf,
     /// The hash of the plan, which tells plans with the same identity apart.
     pub plan_hash: String,
     /// The text of the plan.
-    pub plan: Vec<u8>,
+    pub plan_text: Vec<u8>,
     /// Whether the job needs no confirmation.
     pub confirmed: bool,
     /// The priority: jobs with a higher one run first.
     pub priority: u32,
     /// The required manifest fingerprint, if the job is of a saved plan.
-    pub pledge: Option<Pledge>,
+    pub manifest_fingerprint: Option<ManifestFingerprint>,
     /// Which objects the job processes, if it recurs.
-    pub recurrence: Option<Recurrence>,
+    pub recurrence: Option<RecurringScope>,
 }
 
 /// A job as recorded in the journal.
@@ -193,23 +193,23 @@ pub struct JobRecord {
     /// The plan's name.
     pub name: String,
     /// The identity of the plan's store; `None` for jobs of versions that did not record it.
-    pub store: Option<String>,
+    pub store_identity: Option<String>,
     /// The plan's description.
     pub description: Option<String>,
     /// The source of the job's objects.
-    pub origin: Origin,
+    pub source: JobSource,
     /// The absolute path of the plan file.
     pub plan_file: PathBuf,
     /// The hash of the plan.
     pub plan_hash: String,
     /// The text of the plan; empty in a list of jobs.
-    pub plan: Vec<u8>,
+    pub plan_text: Vec<u8>,
     /// The current status.
     pub status: JobStatus,
     /// Why the job has this status, as a message for users.
     pub reason: Option<String>,
     /// Why the job is paused; `None` if it is not.
-    pub cause: Option<PauseCause>,
+    pub pause_cause: Option<PauseCause>,
     /// Whether the job was confirmed, or needs no confirmation.
     pub confirmed: bool,
     /// The priority: jobs with a higher one run first.
@@ -227,31 +227,31 @@ pub struct JobRecord {
     /// is resumed.
     pub in_doubt: u64,
     /// How many of the remaining rows, in processing order, may have been started, including those in doubt.
-    pub reach: u64,
+    pub maybe_started: u64,
     /// The number of rows whose outcomes were lost with a damaged report. They are processed again and may have been
     /// changed before.
-    pub lost: u64,
+    pub lost_outcomes: u64,
     /// How long the job has been active, as of the last checkpoint.
-    pub active: Duration,
+    pub active_time: Duration,
     /// Which objects the job may touch, in the scheduler's own text format.
     pub scope: Option<String>,
     /// The first row of the manifest that was not started, as of the last checkpoint.
-    pub taken: Option<Seq>,
+    pub next_row: Option<TaskId>,
     /// The request to the process that works on the job, and its reason.
-    pub request: Option<(Request, Option<String>)>,
+    pub request: Option<(ControlRequest, Option<String>)>,
     /// How far the job's report is.
-    pub delivery: Delivery,
+    pub report_delivery: ReportDelivery,
     /// The location of the report, once it is published.
-    pub place: Option<String>,
+    pub report_location: Option<String>,
     /// The required manifest fingerprint, if the job is of a saved plan.
-    pub pledge: Option<Pledge>,
+    pub manifest_fingerprint: Option<ManifestFingerprint>,
     /// The inventory that the job processes. Known from its creation if the job recurs, otherwise once its manifest
     /// is frozen.
-    pub inventory: Option<Inventory>,
+    pub inventory: Option<PinnedInventory>,
     /// Which objects of the inventory the job processes, if it recurs.
-    pub portion: Option<Portion>,
+    pub delta_scope: Option<DeltaScope>,
     /// When the job may have changed objects, by the journal's change counter.
-    pub span: WorkSpan,
+    pub work_span: WorkSpan,
 }
 
 /// When a job was created and may have changed objects, by the journal's change counter. It does not depend on
@@ -259,118 +259,118 @@ pub struct JobRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkSpan {
     /// When the job's scope was decided.
-    pub created: i64,
+    pub scope_decided: i64,
     /// When the job first became Active; `None` if it never did.
-    pub began: Option<i64>,
-    /// The last moment at which the job may have changed an object: [`AT_WORK`] until its end is recorded.
-    pub touched: Option<i64>,
+    pub first_active: Option<i64>,
+    /// The last moment at which the job may have changed an object: [`STILL_ACTIVE`] until its end is recorded.
+    pub last_touched: Option<i64>,
 }
 
 /// A moment after all others: the job may still be changing objects.
-pub const AT_WORK: i64 = i64::MAX;
+pub const STILL_ACTIVE: i64 = i64::MAX;
 
 impl JobRecord {
     /// Returns whether the job may have changed an object: it has objects and was Active at some time.
     #[must_use]
-    pub fn may_have_touched(&self) -> bool {
-        self.span.touched.is_some() && self.progress.total > 0
+    pub fn may_have_changed_objects(&self) -> bool {
+        self.work_span.last_touched.is_some() && self.progress.total > 0
     }
 
     /// Returns the number of objects that were certainly never attempted.
     #[must_use]
     pub fn not_attempted(&self) -> u64 {
-        self.progress.left().saturating_sub(self.in_doubt)
+        self.progress.remaining().saturating_sub(self.in_doubt)
     }
 }
 
-/// The columns that [`JobRecord::read`] reads.
+/// The columns that [`JobRecord::from_row`] reads.
 pub(super) const COLUMNS: &str = "number, id, identity, token, name, description, origin, plan_file, plan_hash, plan, \
     status, reason, cause, confirmed, priority, created, changed, ended, total, succeeded, failed, in_doubt, active_ms, \
     scope, taken_part, taken_row, request, request_why, report, place, pledge, inventory, portion, store, created_seq, \
     began_seq, touched_seq, reach, lost";
 
 /// `COLUMNS` without the plan's text, for lists: the texts of a thousand plans may take a gigabyte.
-pub(super) fn listed() -> String {
+pub(super) fn columns_without_plan() -> String {
     COLUMNS.replace(" plan,", " x'' AS plan,")
 }
 
 impl JobRecord {
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let why: Option<String> = row.get("request_why")?;
         let taken: (Option<u32>, Option<u32>) = (row.get("taken_part")?, row.get("taken_row")?);
         let origin: String = row.get("origin")?;
         Ok(Self {
             number: row.get("number")?,
-            id: parsed(row, "id")?,
+            id: parsed_column(row, "id")?,
             identity: row.get("identity")?,
             token: row.get("token")?,
             name: row.get("name")?,
-            store: row.get("store")?,
+            store_identity: row.get("store")?,
             description: row.get("description")?,
-            origin: serde_json::from_str(&origin).map_err(|error| unreadable(row, "origin", error))?,
+            source: serde_json::from_str(&origin).map_err(|error| invalid_value(row, "origin", error))?,
             plan_file: PathBuf::from(row.get::<_, String>("plan_file")?),
             plan_hash: row.get("plan_hash")?,
-            plan: row.get("plan")?,
-            status: parsed(row, "status")?,
+            plan_text: row.get("plan")?,
+            status: parsed_column(row, "status")?,
             reason: row.get("reason")?,
-            cause: optional(row, "cause", PauseCause::read)?,
+            pause_cause: optional_named_column(row, "cause", PauseCause::from_name)?,
             confirmed: row.get("confirmed")?,
             priority: row.get("priority")?,
-            created: instant(row, "created")?,
-            changed: instant(row, "changed")?,
-            ended: row.get::<_, Option<i64>>("ended")?.map(|_| instant(row, "ended")).transpose()?,
+            created: timestamp_column(row, "created")?,
+            changed: timestamp_column(row, "changed")?,
+            ended: row.get::<_, Option<i64>>("ended")?.map(|_| timestamp_column(row, "ended")).transpose()?,
             progress: Progress {
-                total: count(row, "total")?,
-                succeeded: count(row, "succeeded")?,
-                failed: count(row, "failed")?,
+                total: count_column(row, "total")?,
+                succeeded: count_column(row, "succeeded")?,
+                failed: count_column(row, "failed")?,
             },
-            in_doubt: count(row, "in_doubt")?,
-            reach: count(row, "reach")?,
-            lost: count(row, "lost")?,
-            active: Duration::from_millis(count(row, "active_ms")?),
+            in_doubt: count_column(row, "in_doubt")?,
+            maybe_started: count_column(row, "reach")?,
+            lost_outcomes: count_column(row, "lost")?,
+            active_time: Duration::from_millis(count_column(row, "active_ms")?),
             scope: row.get("scope")?,
-            taken: taken.0.zip(taken.1).map(|(part, row)| Seq { part, row }),
-            request: optional(row, "request", Request::read)?.map(|request| (request, why)),
-            delivery: named(row, "report", Delivery::read)?,
-            place: row.get("place")?,
-            pledge: kept(row, "pledge")?,
-            inventory: kept(row, "inventory")?,
-            portion: kept(row, "portion")?,
-            span: WorkSpan {
-                created: row.get("created_seq")?,
-                began: row.get("began_seq")?,
-                touched: row.get("touched_seq")?,
+            next_row: taken.0.zip(taken.1).map(|(part, row)| TaskId { part, row }),
+            request: optional_named_column(row, "request", ControlRequest::from_name)?.map(|request| (request, why)),
+            report_delivery: named_column(row, "report", ReportDelivery::from_name)?,
+            report_location: row.get("place")?,
+            manifest_fingerprint: json_column(row, "pledge")?,
+            inventory: json_column(row, "inventory")?,
+            delta_scope: json_column(row, "portion")?,
+            work_span: WorkSpan {
+                scope_decided: row.get("created_seq")?,
+                first_active: row.get("began_seq")?,
+                last_touched: row.get("touched_seq")?,
             },
         })
     }
 }
 
 /// Reads an optional JSON column.
-fn kept<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+fn json_column<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
-    text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(row, column, error))).transpose()
+    text.map(|text| serde_json::from_str(&text).map_err(|error| invalid_value(row, column, error))).transpose()
 }
 
 /// Reads a count. `SQLite`'s integers are signed; counts never reach that limit.
-pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
-    u64::try_from(row.get::<_, i64>(column)?).map_err(|error| unreadable(row, column, error))
+pub(super) fn count_column(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|error| invalid_value(row, column, error))
 }
 
 /// Converts a count for the database.
-pub(super) fn stored(count: u64) -> i64 {
+pub(super) fn count_to_sql(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-pub(super) fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(super) fn parsed_column<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     let text: String = row.get(column)?;
-    text.parse().map_err(|error| unreadable(row, column, error))
+    text.parse().map_err(|error| invalid_value(row, column, error))
 }
 
 /// The error for a value that the journal never writes, which means that its file is damaged.
-pub(super) fn unreadable(
+pub(super) fn invalid_value(
     row: &Row<'_>,
     column: &str,
     error: impl std::error::Error + Send + Sync + 'static,
@@ -379,21 +379,29 @@ pub(super) fn unreadable(
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
 }
 
-fn instant(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_millisecond(row.get(column)?).map_err(|error| unreadable(row, column, error))
+fn timestamp_column(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(row.get(column)?).map_err(|error| invalid_value(row, column, error))
 }
 
 /// Reads a column that holds the name of a variant.
-pub(super) fn named<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn named_column<T>(
+    row: &Row<'_>,
+    column: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
     let name: String = row.get(column)?;
-    read(&name).ok_or_else(|| unreadable(row, column, NotAName))
+    read(&name).ok_or_else(|| invalid_value(row, column, UnknownNameError))
 }
 
-fn optional<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<Option<T>> {
-    row.get::<_, Option<String>>(column)?.map(|_| named(row, column, read)).transpose()
+fn optional_named_column<T>(
+    row: &Row<'_>,
+    column: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    row.get::<_, Option<String>>(column)?.map(|_| named_column(row, column, read)).transpose()
 }
 
 /// The journal holds a name that no version writes.
 #[derive(Debug, thiserror::Error)]
 #[error("it is none of the names that stand there")]
-struct NotAName;
+struct UnknownNameError;

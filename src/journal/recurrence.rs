@@ -5,16 +5,16 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
 use super::clock;
-use super::db::{Journal, Problem};
+use super::db::{DatabaseCommandError, Journal};
 use super::error::JournalError;
-use super::record::{AT_WORK, JobRecord, listed, parsed};
+use super::record::{JobRecord, STILL_ACTIVE, columns_without_plan, parsed_column};
 use crate::job::JobId;
-use crate::manifest::Pin;
-use crate::object::{Bucket, Key};
+use crate::manifest::SourcePin;
+use crate::object::{BucketName, ObjectKey};
 
 /// An inventory that a job is pinned to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inventory {
+pub struct PinnedInventory {
     /// The bucket that holds the inventory.
     pub bucket: String,
     /// The URL-encoded key of its `manifest.json`.
@@ -25,25 +25,25 @@ pub struct Inventory {
     pub created: Option<Timestamp>,
 }
 
-impl Inventory {
+impl PinnedInventory {
     /// Returns the inventory that a manifest was made from; `None` if it was not made from one.
     #[must_use]
-    pub fn of(pin: &Pin) -> Option<Self> {
-        let Pin::Inventory { bucket, key, etag, created } = pin else { return None };
+    pub fn from_pin(pin: &SourcePin) -> Option<Self> {
+        let SourcePin::Inventory { bucket, key, etag, created } = pin else { return None };
         let bucket = bucket.as_str().to_owned();
         Some(Self { bucket, key: key.encoded(), etag: etag.clone(), created: *created })
     }
 
     /// Returns the bucket that holds the inventory.
     #[must_use]
-    pub fn bucket(&self) -> Bucket {
-        Bucket::new(&self.bucket)
+    pub fn bucket(&self) -> BucketName {
+        BucketName::new(&self.bucket)
     }
 
     /// Returns the key of its `manifest.json`.
     #[must_use]
-    pub fn key(&self) -> Key {
-        Key::decode(self.key.as_bytes())
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::decode(self.key.as_bytes())
     }
 
     /// Returns whether both are the same inventory. An inventory without an `ETag` is never the same as another.
@@ -56,7 +56,7 @@ impl Inventory {
     /// Returns whether it is newer than another inventory in the same bucket. Inventory folders are named after their
     /// date, so the keys are compared.
     #[must_use]
-    pub fn is_later(&self, other: &Self) -> bool {
+    pub fn is_newer(&self, other: &Self) -> bool {
         self.bucket == other.bucket && self.key() > other.key()
     }
 
@@ -71,42 +71,42 @@ impl Inventory {
 
 /// What a recurring job processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recurrence {
+pub struct RecurringScope {
     /// The inventory.
-    pub inventory: Inventory,
+    pub inventory: PinnedInventory,
     /// Which of its objects. Decided when the job is created, so that a resumed job processes the same objects.
-    pub portion: Portion,
+    pub delta_scope: DeltaScope,
     /// When that was decided, by the journal's change counter.
     pub as_of: i64,
 }
 
 /// Everything recorded about the jobs of one plan name and store at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct NamedWork {
+pub struct NamedWorkHistory {
     /// The jobs, newest first, without the text of their plans. Includes jobs that are being removed and jobs whose
     /// store was never recorded.
     pub jobs: Vec<JobRecord>,
     /// What jobs did that are no longer kept.
-    pub past: Vec<PastWork>,
+    pub removed_jobs: Vec<RemovedJobWork>,
     /// The moment, by the journal's change counter.
     pub as_of: i64,
 }
 
 /// What the removed jobs of one plan did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PastWork {
+pub struct RemovedJobWork {
     /// The hash of the plan.
     pub plan_hash: String,
     /// The last of the jobs.
     pub job: JobId,
     /// The last moment at which that job may have changed an object, by the journal's change counter.
-    pub touched: i64,
+    pub last_touched: i64,
 }
 
-impl Portion {
+impl DeltaScope {
     /// Returns the earlier job whose inventory and failures this scope is based on.
     #[must_use]
-    pub fn base(&self) -> Option<&JobId> {
+    pub fn base_job(&self) -> Option<&JobId> {
         match self {
             Self::Since { job, .. } => Some(job),
             Self::All | Self::First | Self::PlanChanged(_) | Self::Unrecorded(_) => None,
@@ -117,7 +117,7 @@ impl Portion {
 /// Which objects of an inventory a recurring job processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Portion {
+pub enum DeltaScope {
     /// All objects, because the plan says so.
     All,
     /// All objects, because no job of the plan has completed before, as far as is recorded.
@@ -132,7 +132,7 @@ pub enum Portion {
         /// The job.
         job: JobId,
         /// The inventory that the job processed.
-        inventory: Inventory,
+        inventory: PinnedInventory,
     },
 }
 
@@ -141,24 +141,24 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be read.
-    pub fn work_named(&self, name: &str, store: &str) -> Result<NamedWork, JournalError> {
+    pub fn work_history(&self, name: &str, store: &str) -> Result<NamedWorkHistory, JournalError> {
         let (name, store) = (name.to_owned(), store.to_owned());
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction()?;
             let sql = format!(
                 "SELECT {} FROM job WHERE name = ?1 AND (store IS NULL OR store = ?2) ORDER BY number DESC",
-                listed()
+                columns_without_plan()
             );
             let mut statement = transaction.prepare(&sql)?;
-            let jobs = statement.query_map([&name, &store], JobRecord::read)?.collect::<Result<_, _>>()?;
+            let jobs = statement.query_map([&name, &store], JobRecord::from_row)?.collect::<Result<_, _>>()?;
             let sql = "SELECT plan_hash, job, touched_seq FROM past_work WHERE name = ?1 AND store IN ('', ?2)";
             let mut statement = transaction.prepare(sql)?;
             let past = statement.query_map([&name, &store], |row| {
                 let (plan_hash, touched) = (row.get("plan_hash")?, row.get("touched_seq")?);
-                Ok(PastWork { plan_hash, job: parsed(row, "job")?, touched })
+                Ok(RemovedJobWork { plan_hash, job: parsed_column(row, "job")?, last_touched: touched })
             })?;
             let past = past.collect::<Result<_, _>>()?;
-            Ok(NamedWork { jobs, past, as_of: clock::last(&transaction)? })
+            Ok(NamedWorkHistory { jobs, removed_jobs: past, as_of: clock::last_change(&transaction)? })
         })
     }
 
@@ -167,8 +167,8 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
-    pub fn work_resumed(&self, id: &JobId) -> Result<(), JournalError> {
-        self.set(id, "touched_seq = ?2", AT_WORK)
+    pub fn mark_work_resumed(&self, id: &JobId) -> Result<(), JournalError> {
+        self.set_column(id, "touched_seq = ?2", STILL_ACTIVE)
     }
 
     /// Records that an interrupted job is no longer being processed: it may have changed objects until now. The
@@ -176,13 +176,13 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub fn work_ended(&self, id: &JobId, now: Timestamp) -> Result<(), JournalError> {
+    pub fn mark_work_ended(&self, id: &JobId, now: Timestamp) -> Result<(), JournalError> {
         let id = id.clone();
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let stamp = clock::stamp(&transaction, now)?;
+            let stamp = clock::record_change(&transaction, now)?;
             let sql = "UPDATE job SET touched_seq = ?2 WHERE id = ?1 AND touched_seq = ?3";
-            transaction.execute(sql, params![id.as_str(), stamp.sequence, AT_WORK])?;
+            transaction.execute(sql, params![id.as_str(), stamp.sequence, STILL_ACTIVE])?;
             transaction.commit()?;
             Ok(())
         })
@@ -192,18 +192,18 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the job does not exist or the journal cannot be written.
-    pub fn set_inventory(&self, id: &JobId, inventory: &Inventory) -> Result<(), JournalError> {
+    pub fn set_inventory(&self, id: &JobId, inventory: &PinnedInventory) -> Result<(), JournalError> {
         // An inventory can always be written as JSON.
-        self.set(id, "inventory = ?2", serde_json::to_string(inventory).ok())
+        self.set_column(id, "inventory = ?2", serde_json::to_string(inventory).ok())
     }
 }
 
 /// Records that a removed job may have changed objects, since a later job under the same name may depend on it. The
 /// last two plans of each name and store are enough. If no job with the name is left, all records of the name are
 /// deleted.
-pub(super) fn remember(transaction: &Transaction<'_>, job: &JobRecord) -> Result<(), Problem> {
-    let store = job.store.as_deref().unwrap_or("");
-    if let Some(touched) = job.span.touched.filter(|_| job.may_have_touched()) {
+pub(super) fn remember_removed(transaction: &Transaction<'_>, job: &JobRecord) -> Result<(), DatabaseCommandError> {
+    let store = job.store_identity.as_deref().unwrap_or("");
+    if let Some(touched) = job.work_span.last_touched.filter(|_| job.may_have_changed_objects()) {
         transaction.execute(
             "INSERT INTO past_work (name, store, plan_hash, job, touched_seq) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET job = ?4, touched_seq = ?5 WHERE touched_seq < ?5",
@@ -226,8 +226,8 @@ pub(super) fn remember(transaction: &Transaction<'_>, job: &JobRecord) -> Result
 mod tests {
     use super::*;
 
-    fn inventory(key: &str, etag: &str) -> Inventory {
-        Inventory { bucket: "b".to_owned(), key: key.to_owned(), etag: etag.to_owned(), created: None }
+    fn inventory(key: &str, etag: &str) -> PinnedInventory {
+        PinnedInventory { bucket: "b".to_owned(), key: key.to_owned(), etag: etag.to_owned(), created: None }
     }
 
     #[test]
@@ -242,10 +242,10 @@ mod tests {
 
     #[test]
     fn what_was_recorded_comes_back() {
-        let since = Portion::Since { job: JobId::random(), inventory: inventory("k", "e") };
-        for portion in [Portion::All, Portion::First, Portion::PlanChanged(JobId::random()), since] {
+        let since = DeltaScope::Since { job: JobId::random(), inventory: inventory("k", "e") };
+        for portion in [DeltaScope::All, DeltaScope::First, DeltaScope::PlanChanged(JobId::random()), since] {
             let text = serde_json::to_string(&portion).expect("text");
-            assert_eq!(serde_json::from_str::<Portion>(&text).expect("read"), portion);
+            assert_eq!(serde_json::from_str::<DeltaScope>(&text).expect("read"), portion);
         }
     }
 }

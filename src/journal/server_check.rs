@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use rusqlite::{Row, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{Mismatch, Proof, of_server_check, prove};
+use super::checksum::{ChecksumMismatchError, ChecksumProof, server_verdict_checksum, verify};
 use super::db::Journal;
 use super::error::JournalError;
-use super::record::{named, unreadable};
-use crate::call::ContentMark;
-use crate::object::{Bucket, Key, ObjectId, VersionId};
-use crate::operation::Aspect;
+use super::record::{invalid_value, named_column};
+use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use crate::object_request::ContentIdentity;
+use crate::operation::ObjectAspect;
 
 /// The number of proofs recorded for each job, one per scope. A resumed job proves further scopes again.
 pub const MAX_SERVER_CHECKS: u32 = 4096;
@@ -19,9 +19,9 @@ pub const MAX_SERVER_CHECKS: u32 = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TrustScope {
     /// The bucket of the objects.
-    pub bucket: Bucket,
+    pub bucket: BucketName,
     /// The aspect of the objects: tags, ACL or restore.
-    pub aspect: Aspect,
+    pub aspect: ObjectAspect,
     /// Whether the requests delete the aspect or set it.
     pub deletes: bool,
     /// Whether the requests name a version.
@@ -30,16 +30,16 @@ pub struct TrustScope {
 
 impl TrustScope {
     /// Returns the `aspect` column: the scope without its bucket.
-    fn text(&self) -> String {
+    fn to_column(&self) -> String {
         let (delete, version) =
             (if self.deletes { "/delete" } else { "" }, if self.of_version { "/version" } else { "" });
         format!("{}{delete}{version}", self.aspect.as_str())
     }
 
-    fn read(bucket: &Bucket, text: &str) -> Option<Self> {
+    fn from_column(bucket: &BucketName, text: &str) -> Option<Self> {
         let (rest, of_version) = text.strip_suffix("/version").map_or((text, false), |rest| (rest, true));
         let (name, deletes) = rest.strip_suffix("/delete").map_or((rest, false), |rest| (rest, true));
-        let aspect = Aspect::ALL.into_iter().find(|aspect| aspect.as_str() == name)?;
+        let aspect = ObjectAspect::ALL.into_iter().find(|aspect| aspect.as_str() == name)?;
         Some(Self { bucket: bucket.clone(), aspect, deletes, of_version })
     }
 }
@@ -70,12 +70,12 @@ pub struct FirstWrite {
     /// The object that was written.
     pub object: ObjectId,
     /// The object's content before the write.
-    pub before: ContentMark,
+    pub before: ContentIdentity,
 }
 
 /// The JSON in the `detail` column.
 #[derive(Default, Serialize, Deserialize)]
-struct Detail {
+struct ServerCheckDetail {
     #[serde(skip_serializing_if = "Option::is_none")]
     what: Option<String>,
     /// The URL-encoded key of the object.
@@ -98,11 +98,11 @@ impl ServerTrust {
         }
     }
 
-    fn detail(&self) -> Detail {
+    fn detail(&self) -> ServerCheckDetail {
         match self {
-            Self::Proven => Detail::default(),
-            Self::Refused(what) => Detail { what: Some(what.clone()), ..Detail::default() },
-            Self::Unconfirmed(FirstWrite { object, before }) => Detail {
+            Self::Proven => ServerCheckDetail::default(),
+            Self::Refused(what) => ServerCheckDetail { what: Some(what.clone()), ..ServerCheckDetail::default() },
+            Self::Unconfirmed(FirstWrite { object, before }) => ServerCheckDetail {
                 what: None,
                 key: Some(object.key.encoded()),
                 version: object.version.as_ref().map(|id| id.as_str().to_owned()),
@@ -112,14 +112,14 @@ impl ServerTrust {
         }
     }
 
-    fn read(verdict: &str, bucket: &Bucket, detail: Detail) -> Option<Self> {
+    fn from_columns(verdict: &str, bucket: &BucketName, detail: ServerCheckDetail) -> Option<Self> {
         match verdict {
             "proven" => Some(Self::Proven),
             "refused" => Some(Self::Refused(detail.what?)),
             "unconfirmed" => {
-                let key = Key::decode(detail.key?.as_bytes());
+                let key = ObjectKey::decode(detail.key?.as_bytes());
                 let version = detail.version.as_deref().map(VersionId::new);
-                let before = ContentMark { etag: detail.etag.map(Into::into), size: detail.size };
+                let before = ContentIdentity { etag: detail.etag.map(Into::into), size: detail.size };
                 Some(Self::Unconfirmed(FirstWrite {
                     object: ObjectId { bucket: bucket.clone(), key, version },
                     before,
@@ -136,13 +136,18 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub async fn record_server(&self, job: i64, verdict: ServerVerdict, now: Timestamp) -> Result<(), JournalError> {
-        self.ask(move |connection| {
+    pub async fn record_server_verdict(
+        &self,
+        job: i64,
+        verdict: ServerVerdict,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
+        self.run(move |connection| {
             let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
             let detail = serde_json::to_string(&verdict.trust.detail()).map_err(unwritable)?;
             let ServerVerdict { scope, trust } = verdict;
-            let (bucket, text) = (scope.bucket.as_str(), scope.text());
-            let sum = of_server_check(job, [bucket, &text, trust.as_str(), &detail]);
+            let (bucket, text) = (scope.bucket.as_str(), scope.to_column());
+            let sum = server_verdict_checksum(job, [bucket, &text, trust.as_str(), &detail]);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let kept: u32 =
                 transaction.query_row("SELECT count(*) FROM server_check WHERE job = ?1", [job], |row| row.get(0))?;
@@ -153,7 +158,7 @@ impl Journal {
                     params![job, bucket, text, trust.as_str(), detail, now.as_millisecond(), sum],
                 )?;
             } else {
-                forget(&transaction, job, &scope)?;
+                delete_verdict(&transaction, job, &scope)?;
             }
             transaction.commit()?;
             Ok(())
@@ -165,8 +170,8 @@ impl Journal {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be written.
-    pub async fn forget_server(&self, job: i64, scope: TrustScope) -> Result<(), JournalError> {
-        self.ask(move |connection| Ok(forget(connection, job, &scope).map(drop)?)).await
+    pub async fn forget_server_verdict(&self, job: i64, scope: TrustScope) -> Result<(), JournalError> {
+        self.run(move |connection| Ok(delete_verdict(connection, job, &scope).map(drop)?)).await
     }
 
     /// Returns the results of a job's server check.
@@ -174,32 +179,34 @@ impl Journal {
     /// # Errors
     /// Returns an error if the journal cannot be read.
     pub fn server_verdicts(&self, job: i64) -> Result<Vec<ServerVerdict>, JournalError> {
-        self.wait(move |connection| {
+        self.run_blocking(move |connection| {
             let sql = "SELECT job, bucket, aspect, verdict, detail, checksum FROM server_check WHERE job = ?1
                        ORDER BY bucket, aspect";
             let mut statement = connection.prepare(sql)?;
-            let verdicts = statement.query_map([job], read)?;
+            let verdicts = statement.query_map([job], read_verdict)?;
             Ok(verdicts.collect::<Result<_, _>>()?)
         })
     }
 }
 
-fn forget(connection: &rusqlite::Connection, job: i64, scope: &TrustScope) -> rusqlite::Result<usize> {
+fn delete_verdict(connection: &rusqlite::Connection, job: i64, scope: &TrustScope) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM server_check WHERE job = ?1 AND bucket = ?2 AND aspect = ?3";
-    connection.execute(sql, params![job, scope.bucket.as_str(), scope.text()])
+    connection.execute(sql, params![job, scope.bucket.as_str(), scope.to_column()])
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<ServerVerdict> {
+fn read_verdict(row: &Row<'_>) -> rusqlite::Result<ServerVerdict> {
     let texts = ["bucket", "aspect", "verdict", "detail"].map(|column| row.get::<_, String>(column));
     let [bucket, aspect, verdict, detail] = texts;
     let (bucket, aspect, verdict, detail) = (bucket?, aspect?, verdict?, detail?);
-    let Proof::Proven = prove(row, of_server_check(row.get("job")?, [&bucket, &aspect, &verdict, &detail]))? else {
-        return Err(unreadable(row, "checksum", Mismatch));
+    let ChecksumProof::Verified =
+        verify(row, server_verdict_checksum(row.get("job")?, [&bucket, &aspect, &verdict, &detail]))?
+    else {
+        return Err(invalid_value(row, "checksum", ChecksumMismatchError));
     };
-    let bucket = Bucket::new(&bucket);
-    let scope = named(row, "aspect", |text| TrustScope::read(&bucket, text))?;
-    let mut detail = Some(serde_json::from_str(&detail).map_err(|error| unreadable(row, "detail", error))?);
-    let trust = named(row, "verdict", |name| ServerTrust::read(name, &bucket, detail.take()?))?;
+    let bucket = BucketName::new(&bucket);
+    let scope = named_column(row, "aspect", |text| TrustScope::from_column(&bucket, text))?;
+    let mut detail = Some(serde_json::from_str(&detail).map_err(|error| invalid_value(row, "detail", error))?);
+    let trust = named_column(row, "verdict", |name| ServerTrust::from_columns(name, &bucket, detail.take()?))?;
     Ok(ServerVerdict { scope, trust })
 }
 
@@ -207,32 +214,35 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ServerVerdict> {
 mod tests {
     use super::*;
     use crate::job::JobStatus;
-    use crate::journal::testing::{bring, created, hour, journal, new};
+    use crate::journal::testing::{create_job, hour, journal, move_to, new_job};
 
     #[tokio::test]
     async fn what_was_found_is_read_back_replaced_and_goes_with_its_job() {
         let (_folder, journal) = journal();
-        let job = created(&journal, new("one"));
-        let bucket = Bucket::new("b");
+        let job = create_job(&journal, new_job("one"));
+        let bucket = BucketName::new("b");
         let scope = |aspect| TrustScope { bucket: bucket.clone(), aspect, deletes: false, of_version: true };
         let verdict = |aspect, trust| ServerVerdict { scope: scope(aspect), trust };
-        let object = ObjectId { bucket: bucket.clone(), key: Key::new(&b"a/\xff"[..]), version: None };
-        let before = ContentMark { etag: Some("\"x\"".into()), size: Some(3) };
+        let object = ObjectId { bucket: bucket.clone(), key: ObjectKey::new(&b"a/\xff"[..]), version: None };
+        let before = ContentIdentity { etag: Some("\"x\"".into()), size: Some(3) };
         let sent = ServerTrust::Unconfirmed(FirstWrite { object, before });
         for trust in [sent.clone(), ServerTrust::Refused("it did".to_owned()), ServerTrust::Proven, sent] {
-            journal.record_server(job.number, verdict(Aspect::Tags, trust.clone()), hour(1)).await.expect("recorded");
-            assert_eq!(journal.server_verdicts(job.number).expect("read"), [verdict(Aspect::Tags, trust)]);
+            journal
+                .record_server_verdict(job.number, verdict(ObjectAspect::Tags, trust.clone()), hour(1))
+                .await
+                .expect("recorded");
+            assert_eq!(journal.server_verdicts(job.number).expect("read"), [verdict(ObjectAspect::Tags, trust)]);
         }
-        let proven = verdict(Aspect::Acl, ServerTrust::Proven);
-        journal.record_server(job.number, proven.clone(), hour(1)).await.expect("recorded");
+        let proven = verdict(ObjectAspect::Acl, ServerTrust::Proven);
+        journal.record_server_verdict(job.number, proven.clone(), hour(1)).await.expect("recorded");
         // A scope with other requests has its own result.
-        let other = TrustScope { deletes: true, ..scope(Aspect::Tags) };
-        journal.forget_server(job.number, other).await.expect("nothing to forget");
+        let other = TrustScope { deletes: true, ..scope(ObjectAspect::Tags) };
+        journal.forget_server_verdict(job.number, other).await.expect("nothing to forget");
         assert_eq!(journal.server_verdicts(job.number).expect("read").len(), 2);
-        journal.forget_server(job.number, scope(Aspect::Tags)).await.expect("forgotten");
+        journal.forget_server_verdict(job.number, scope(ObjectAspect::Tags)).await.expect("forgotten");
         assert_eq!(journal.server_verdicts(job.number).expect("read"), [proven]);
-        bring(&journal, &job.id, JobStatus::Cleaning, hour(2));
-        journal.remove(&job.id).expect("removed");
+        move_to(&journal, &job.id, JobStatus::Cleaning, hour(2));
+        journal.remove_cleaned(&job.id).expect("removed");
         assert_eq!(journal.server_verdicts(job.number).expect("read"), []);
     }
 }

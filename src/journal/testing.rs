@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::params;
 use tempfile::TempDir;
 
-use super::jobs::{Creation, Why};
-use super::record::{JobRecord, NewJob, Origin};
+use super::jobs::{JobCreation, StatusReason};
+use super::record::{JobRecord, JobSource, NewJob};
 use super::{Journal, JournalError};
 use crate::job::{JobId, JobStatus};
 
@@ -26,35 +26,35 @@ pub(super) fn hour(hours: i64) -> Timestamp {
 }
 
 /// A new job for the work with this name.
-pub(super) fn new(name: &str) -> NewJob {
+pub(super) fn new_job(name: &str) -> NewJob {
     NewJob {
         id: JobId::random(),
         identity: format!("plan {name}"),
         token: None,
         name: name.to_owned(),
-        store: "store".to_owned(),
+        store_identity: "store".to_owned(),
         description: Some("It's \"odd\" \u{1F980}".to_owned()),
-        origin: Origin::Plan,
+        source: JobSource::Plan,
         plan_file: PathBuf::from("/plans/plan.toml"),
         plan_hash: format!("hash of {name}"),
-        plan: b"name = \"\xFF\"".to_vec(),
+        plan_text: b"name = \"\xFF\"".to_vec(),
         confirmed: false,
         priority: 7,
-        pledge: None,
+        manifest_fingerprint: None,
         recurrence: None,
     }
 }
 
 /// Creates a job and checks that it is new.
-pub(super) fn created(journal: &Journal, new: NewJob) -> JobRecord {
+pub(super) fn create_job(journal: &Journal, new: NewJob) -> JobRecord {
     match journal.create(new, false, hour(0)).expect("created") {
-        Creation::Created(job) => job,
-        Creation::Found(job) => panic!("there is {}", job.id),
+        JobCreation::Created(job) => job,
+        JobCreation::Existing(job) => panic!("there is {}", job.id),
     }
 }
 
 /// The moves that lead from New to a status.
-pub(super) fn way_to(to: JobStatus) -> &'static [JobStatus] {
+pub(super) fn moves_to(to: JobStatus) -> &'static [JobStatus] {
     use JobStatus::{
         Active, Cancelled, Cancelling, Cleaned, Cleaning, Complete, Failed, Failing, New, Paused, Pausing, Preparing,
         Ready, Suspended,
@@ -78,14 +78,14 @@ pub(super) fn way_to(to: JobStatus) -> &'static [JobStatus] {
 }
 
 /// Moves a new job to a status.
-pub(super) fn bring(journal: &Journal, id: &JobId, to: JobStatus, now: Timestamp) {
-    for status in way_to(to) {
-        journal.advance(id, *status, Why::default(), now).expect("a legal move");
+pub(super) fn move_to(journal: &Journal, id: &JobId, to: JobStatus, now: Timestamp) {
+    for status in moves_to(to) {
+        journal.advance(id, *status, StatusReason::default(), now).expect("a legal move");
     }
 }
 
 /// Returns every file in a folder, with its content.
-pub(super) fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn folder_content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
@@ -97,7 +97,7 @@ pub(super) fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Returns an error's message and its hint.
-pub(super) fn told(error: &JournalError) -> String {
+pub(super) fn error_with_hint(error: &JournalError) -> String {
     format!("{error}\n{}", error.help().unwrap_or_default())
 }
 
@@ -108,7 +108,7 @@ pub(super) fn insert_raw(
     status: &'static str,
 ) {
     journal
-        .wait(move |connection| {
+        .run_blocking(move |connection| {
             let transaction = connection.transaction()?;
             for id in ids {
                 transaction.execute(

@@ -14,129 +14,131 @@ use std::mem;
 
 use tokio_util::sync::CancellationToken;
 
-use super::error::{ManifestError, place};
-use super::frozen::Pin;
-use super::patient::Patient;
-use super::sink::Sink;
-use super::spec::{Changes, Dialect, Filter, InventoryObject};
+use super::error::{ManifestError, object_path};
+use super::frozen::SourcePin;
+use super::retrying_store::RetryingStore;
+use super::row_writer::RowWriter;
+use super::spec::{Filter, InventoryChanges, InventoryDialect, InventorySelector};
 use super::{input, inventory, retry};
 use crate::failpoint;
-use crate::object::{Bucket, Key, ObjectId};
-use pile::{Heap, Tells};
-use record::{State, Told};
+use crate::object::{BucketName, ObjectId, ObjectKey};
+use comparison_sorter::{ComparisonFacts, SideFacts};
+use record::{ComparedState, ComparisonRecord};
 
-mod pile;
+mod comparison_sorter;
 mod record;
 
-pub(super) use self::pile::Pile;
-pub(super) use self::record::Side;
+pub(super) use self::comparison_sorter::ComparisonSorter;
+pub(super) use self::record::ComparisonSide;
 
 /// The maximum number of different rows of one object in the earlier inventory. No real inventory has more; an object
 /// with more counts as changed.
-const MOST_STATES: usize = 16;
+const MAX_STATES: usize = 16;
 
 /// The number of objects between two checks of the stop token.
-const STRIDE: u64 = 4096;
+const STOP_CHECK_INTERVAL: u64 = 4096;
 
 /// The help text of the warning that all objects of an inventory are included because it cannot be compared.
-const IN_FULL: &str = "nothing needs to be done: what was done before is done again, which is safe and takes longer";
+const ALL_INCLUDED_HELP: &str =
+    "nothing needs to be done: what was done before is done again, which is safe and takes longer";
 
 /// Writes the changed objects to the row writer.
 pub(super) async fn read(
-    bucket: &Bucket,
-    changes: &Changes,
-    dialect: Dialect,
-    patient: &Patient,
-    sink: Sink,
-) -> Result<(Sink, Pin), ManifestError> {
+    bucket: &BucketName,
+    changes: &InventoryChanges,
+    dialect: InventoryDialect,
+    patient: &RetryingStore,
+    sink: RowWriter,
+) -> Result<(RowWriter, SourcePin), ManifestError> {
     let new = (&changes.key, changes.etag.as_str());
-    match pile_up(bucket, changes, dialect, patient, &sink).await? {
-        Ok(pile) => add_new(bucket, new, dialect, patient, (pile, sink)).await,
+    match collect_earlier(bucket, changes, dialect, patient, &sink).await? {
+        Ok(pile) => finish_comparison(bucket, new, dialect, patient, (pile, sink)).await,
         Err(why) => {
-            let (mut sink, pin) = read_once(bucket, new, dialect, patient, sink).await?;
-            let all = sink.taken();
-            sink.warn(format!("{why}: all {all} objects of the new inventory are taken"), IN_FULL);
+            let (mut sink, pin) = read_distinct(bucket, new, dialect, patient, sink).await?;
+            let all = sink.rows_included();
+            sink.warn(format!("{why}: all {all} objects of the new inventory are taken"), ALL_INCLUDED_HELP);
             Ok((sink, pin))
         }
     }
 }
 
 /// Writes each object of an inventory to the row writer, once even if several rows name it.
-pub(super) async fn read_once(
-    bucket: &Bucket,
-    inventory: (&Key, &str),
-    dialect: Dialect,
-    patient: &Patient,
-    sink: Sink,
-) -> Result<(Sink, Pin), ManifestError> {
-    let pile = sink.piling(sink.filter().clone());
-    add_new(bucket, inventory, dialect, patient, (pile, sink)).await
+pub(super) async fn read_distinct(
+    bucket: &BucketName,
+    inventory: (&ObjectKey, &str),
+    dialect: InventoryDialect,
+    patient: &RetryingStore,
+    sink: RowWriter,
+) -> Result<(RowWriter, SourcePin), ManifestError> {
+    let pile = sink.for_comparison(sink.filter().clone());
+    finish_comparison(bucket, inventory, dialect, patient, (pile, sink)).await
 }
 
 /// Adds the rows of the new inventory to the sort, then writes the changed objects to the row writer.
-async fn add_new(
-    bucket: &Bucket,
-    (key, etag): (&Key, &str),
-    dialect: Dialect,
-    patient: &Patient,
-    (pile, sink): (Sink, Sink),
-) -> Result<(Sink, Pin), ManifestError> {
-    let before = pile.read();
-    let pile = pile.onto(Side::Now, sink.filter().clone());
-    let (pile, pin) = inventory::read(bucket, &exact(key, etag), dialect, patient, pile).await?;
-    failpoint::reach("changes-piled");
-    let (read, stop) = (pile.read() - before, patient.stop().clone());
-    let sink = input::blocking(move || {
-        let (pile, warnings) = pile.into_pile()?;
+async fn finish_comparison(
+    bucket: &BucketName,
+    (key, etag): (&ObjectKey, &str),
+    dialect: InventoryDialect,
+    patient: &RetryingStore,
+    (pile, sink): (RowWriter, RowWriter),
+) -> Result<(RowWriter, SourcePin), ManifestError> {
+    let before = pile.rows_read();
+    let pile = pile.with_side(ComparisonSide::Current, sink.filter().clone());
+    let (pile, pin) = inventory::read_inventory(bucket, &exact_inventory(key, etag), dialect, patient, pile).await?;
+    failpoint::hit("changes-piled");
+    let (read, stop) = (pile.rows_read() - before, patient.stop_token().clone());
+    let sink = input::run_blocking(move || {
+        let (pile, warnings) = pile.into_comparison()?;
         let mut sink = sink;
-        sink.take_warnings(warnings);
-        sort_out(pile, read, sink, &stop)
+        sink.add_warnings(warnings);
+        write_changes(pile, read, sink, &stop)
     })
     .await?;
     Ok((sink, pin))
 }
 
-fn exact(key: &Key, etag: &str) -> InventoryObject {
+fn exact_inventory(key: &ObjectKey, etag: &str) -> InventorySelector {
     // A server that sends no ETag leaves nothing to pin the inventory with.
     let etag = Some(etag).filter(|etag| !etag.is_empty()).map(str::to_owned);
-    InventoryObject::Exact { key: key.clone(), etag }
+    InventorySelector::Exact { key: key.clone(), etag }
 }
 
 /// Collects the rows of the earlier inventory and the unfinished rows. The inner error says why they cannot be read.
-async fn pile_up(
-    bucket: &Bucket,
-    changes: &Changes,
-    dialect: Dialect,
-    patient: &Patient,
-    sink: &Sink,
-) -> Result<Result<Sink, String>, ManifestError> {
-    let Changes { since_key, since_etag, since_filter, failed, rest, lost, .. } = changes;
+async fn collect_earlier(
+    bucket: &BucketName,
+    changes: &InventoryChanges,
+    dialect: InventoryDialect,
+    patient: &RetryingStore,
+    sink: &RowWriter,
+) -> Result<Result<RowWriter, String>, ManifestError> {
+    let InventoryChanges { since_key, since_etag, since_filter, failed, unfinished: rest, unavailable: lost, .. } =
+        changes;
     if let Some(why) = lost {
         return Ok(Err(why.clone()));
     }
     if since_etag.is_empty() {
         return Ok(Err(format!(
             "the server told no ETag of {}, so that nobody can tell whether it is still what it was",
-            place(bucket, since_key)
+            object_path(bucket, since_key)
         )));
     }
-    let pile = sink.piling(since_filter.clone());
-    let since = exact(since_key, since_etag);
-    let pile = match inventory::read(bucket, &since, dialect, patient, pile).await {
+    let pile = sink.for_comparison(since_filter.clone());
+    let since = exact_inventory(since_key, since_etag);
+    let pile = match inventory::read_inventory(bucket, &since, dialect, patient, pile).await {
         Ok((pile, _)) => pile,
-        Err(error) if is_gone(&error) => {
+        Err(error) if is_unavailable(&error) => {
             return Ok(Err(format!("the inventory that was worked on last cannot be compared with ({error})")));
         }
         Err(error) => return Err(error),
     };
-    failpoint::reach("changes-before");
+    failpoint::hit("changes-before");
     if failed.is_empty() && rest.is_none() {
         return Ok(Ok(pile));
     }
-    let pile = pile.onto(Side::Undone, Filter::default());
+    let pile = pile.with_side(ComparisonSide::Unfinished, Filter::default());
     match retry::read(failed, rest.as_ref(), patient, pile).await {
         Ok(pile) => Ok(Ok(pile)),
-        Err(error) if is_gone(&error) => {
+        Err(error) if is_unavailable(&error) => {
             Ok(Err(format!("the objects that failed last time cannot be found any more ({error})")))
         }
         Err(error) => Err(error),
@@ -144,12 +146,12 @@ async fn pile_up(
 }
 
 /// Returns whether the error is permanent: the input no longer exists as it was, and a retry cannot help.
-fn is_gone(error: &ManifestError) -> bool {
+fn is_unavailable(error: &ManifestError) -> bool {
     match error {
         ManifestError::Changed { .. }
         | ManifestError::BadRows { .. }
         | ManifestError::Malformed { .. }
-        | ManifestError::Unfiltered { .. }
+        | ManifestError::MissingFact { .. }
         | ManifestError::Missing { .. }
         | ManifestError::Corrupt { .. } => true,
         // An archived inventory cannot be read either.
@@ -158,43 +160,48 @@ fn is_gone(error: &ManifestError) -> bool {
         ManifestError::Stopped
         | ManifestError::Disk { .. }
         | ManifestError::TooLarge { .. }
-        | ManifestError::TooLargeAhead { .. }
-        | ManifestError::NoRoomBeside { .. }
-        | ManifestError::NoRoomToCompare { .. }
-        | ManifestError::TooMany { .. }
+        | ManifestError::ProbablyTooLarge { .. }
+        | ManifestError::NoRoomForDataFile { .. }
+        | ManifestError::ComparisonTooLarge { .. }
+        | ManifestError::TooManyObjects { .. }
         | ManifestError::Empty { .. }
-        | ManifestError::Listing { .. } => false,
+        | ManifestError::InconsistentListing { .. } => false,
     }
 }
 
 /// Sorts the rows and writes the changed objects to the row writer. `read` is the number of rows that the row writer
 /// reports as read.
-fn sort_out(pile: Pile, read: u64, mut sink: Sink, stop: &CancellationToken) -> Result<Sink, ManifestError> {
+fn write_changes(
+    pile: ComparisonSorter,
+    read: u64,
+    mut sink: RowWriter,
+    stop: &CancellationToken,
+) -> Result<RowWriter, ManifestError> {
     let (mut sorted, heap, home) = pile.finish()?;
-    let judge = Judge::new(heap);
+    let judge = StateComparison::new(heap);
     let damaged = || ManifestError::corrupt(&home, "what was sorted in it cannot be read back");
-    let mut group = Group::default();
+    let mut group = ObjectRows::default();
     let (mut groups, mut gone) = (0_u64, 0_u64);
     loop {
         let more = sorted.advance()?;
-        let split = if more { Some(record::split(sorted.record()).ok_or_else(damaged)?) } else { None };
+        let split = if more { Some(record::split_name(sorted.record()).ok_or_else(damaged)?) } else { None };
         if split.is_none_or(|(name, _)| name != group.name) {
             groups += 1;
-            if groups.is_multiple_of(STRIDE) && stop.is_cancelled() {
+            if groups.is_multiple_of(STOP_CHECK_INTERVAL) && stop.is_cancelled() {
                 return Err(ManifestError::Stopped);
             }
-            match group.verdict(&judge) {
-                Verdict::Taken(told, object) => sink.take_named(&told.row(&object))?,
-                Verdict::Gone => gone += 1,
-                Verdict::Left => {}
+            match group.outcome(&judge) {
+                ChangeOutcome::Changed(told, object) => sink.write_row(&told.row(&object))?,
+                ChangeOutcome::Removed => gone += 1,
+                ChangeOutcome::Unchanged => {}
             }
         }
         let Some((name, rest)) = split else { break };
-        group.begin(name);
-        group.add(record::told(rest).ok_or_else(damaged)?);
+        group.start(name);
+        group.add(record::decode_record(rest).ok_or_else(damaged)?);
     }
-    sink.set_read(read);
-    judge.warn(&mut sink);
+    sink.set_rows_read(read);
+    judge.add_warnings(&mut sink);
     if gone > 0 {
         sink.warn(
             format!(
@@ -208,82 +215,86 @@ fn sort_out(pile: Pile, read: u64, mut sink: Sink, stop: &CancellationToken) -> 
 }
 
 /// The result of comparing the rows of one object.
-enum Verdict {
+enum ChangeOutcome {
     /// The object is new, changed or unfinished: it is included.
-    Taken(Told, ObjectId),
+    Changed(ComparisonRecord, ObjectId),
     /// The object failed last time and is no longer in the new inventory.
-    Gone,
+    Removed,
     /// The object is unchanged or was deleted: it is left out.
-    Left,
+    Unchanged,
 }
 
 #[derive(Default)]
-struct Group {
+struct ObjectRows {
     name: Vec<u8>,
-    before: Vec<State>,
-    /// Whether either inventory has more than [`MOST_STATES`] different rows of the object.
-    muddled: bool,
-    now: Option<Told>,
+    earlier: Vec<ComparedState>,
+    /// Whether either inventory has more than [`MAX_STATES`] different rows of the object.
+    too_many: bool,
+    current: Option<ComparisonRecord>,
     /// Further, different rows of the new inventory.
-    others: Vec<State>,
-    undone: bool,
+    other_current: Vec<ComparedState>,
+    unfinished: bool,
 }
 
-impl Group {
+impl ObjectRows {
     /// Starts the group of another object, unless it has this name already.
-    fn begin(&mut self, name: &[u8]) {
+    fn start(&mut self, name: &[u8]) {
         if self.name == name {
             return;
         }
         name.clone_into(&mut self.name);
-        self.before.clear();
-        self.others.clear();
-        (self.muddled, self.now, self.undone) = (false, None, false);
+        self.earlier.clear();
+        self.other_current.clear();
+        (self.too_many, self.current, self.unfinished) = (false, None, false);
     }
 
-    fn add(&mut self, told: Told) {
+    fn add(&mut self, told: ComparisonRecord) {
         match told.side {
-            Side::Before if self.before.len() < MOST_STATES => self.before.push(told.state),
-            Side::Now if self.now.is_none() => self.now = Some(told),
-            Side::Now if self.others.len() < MOST_STATES => self.others.push(told.state),
-            Side::Undone => self.undone = true,
-            Side::Before | Side::Now => self.muddled = true,
+            ComparisonSide::Earlier if self.earlier.len() < MAX_STATES => self.earlier.push(told.state),
+            ComparisonSide::Current if self.current.is_none() => self.current = Some(told),
+            ComparisonSide::Current if self.other_current.len() < MAX_STATES => self.other_current.push(told.state),
+            ComparisonSide::Unfinished => self.unfinished = true,
+            ComparisonSide::Earlier | ComparisonSide::Current => self.too_many = true,
         }
     }
 
-    fn verdict(&mut self, judge: &Judge) -> Verdict {
-        let Some(now) = self.now.take() else {
-            return if mem::take(&mut self.undone) { Verdict::Gone } else { Verdict::Left };
+    fn outcome(&mut self, judge: &StateComparison) -> ChangeOutcome {
+        let Some(now) = self.current.take() else {
+            return if mem::take(&mut self.unfinished) { ChangeOutcome::Removed } else { ChangeOutcome::Unchanged };
         };
-        let known = |state: &State| self.before.iter().any(|before| judge.are_alike(before, state));
-        let unchanged = !self.muddled && known(&now.state) && self.others.iter().all(known);
-        if unchanged && !self.undone { Verdict::Left } else { Verdict::Taken(now, record::object(&self.name)) }
+        let known = |state: &ComparedState| self.earlier.iter().any(|before| judge.is_unchanged(before, state));
+        let unchanged = !self.too_many && known(&now.state) && self.other_current.iter().all(known);
+        if unchanged && !self.unfinished {
+            ChangeOutcome::Unchanged
+        } else {
+            ChangeOutcome::Changed(now, record::decode_object(&self.name))
+        }
     }
 }
 
 /// Compares object states by the facts that both inventories report.
-struct Judge {
-    told: Tells,
+struct StateComparison {
+    shared_facts: SideFacts,
     /// Whether both inventories have rows.
-    both: bool,
+    both_have_rows: bool,
 }
 
-impl Judge {
-    fn new(Heap { before, now }: Heap) -> Self {
-        let both = |fact: fn(&Tells) -> bool| fact(&before) && fact(&now);
-        let told = Tells {
+impl StateComparison {
+    fn new(ComparisonFacts { earlier: before, current: now }: ComparisonFacts) -> Self {
+        let both = |fact: fn(&SideFacts) -> bool| fact(&before) && fact(&now);
+        let shared_facts = SideFacts {
             rows: now.rows,
             etag: both(|tells| tells.etag),
             size: both(|tells| tells.size),
             modified: both(|tells| tells.modified),
         };
-        Self { told, both: before.rows > 0 && now.rows > 0 }
+        Self { shared_facts, both_have_rows: before.rows > 0 && now.rows > 0 }
     }
 
     /// Returns whether an object is unchanged. The size alone proves nothing: an overwritten object may have the same
     /// size.
-    fn are_alike(&self, before: &State, now: &State) -> bool {
-        let Tells { etag, size, modified, .. } = self.told;
+    fn is_unchanged(&self, before: &ComparedState, now: &ComparedState) -> bool {
+        let SideFacts { etag, size, modified, .. } = self.shared_facts;
         let etags = before.etag.as_ref().zip(now.etag.as_ref()).filter(|_| etag);
         let moments = before.modified.zip(now.modified).filter(|_| modified);
         let seen = etags.is_some() || moments.is_some();
@@ -296,9 +307,9 @@ impl Judge {
             && (!modified || before.modified == now.modified)
     }
 
-    fn warn(&self, sink: &mut Sink) {
-        let Tells { etag, modified, .. } = self.told;
-        if !self.both || modified {
+    fn add_warnings(&self, sink: &mut RowWriter) {
+        let SideFacts { etag, modified, .. } = self.shared_facts;
+        if !self.both_have_rows || modified {
             return;
         }
         if etag {
@@ -310,7 +321,7 @@ impl Judge {
             );
             return;
         }
-        let all = sink.taken();
+        let all = sink.rows_included();
         sink.warn(
             format!(
                 "the inventories do not both tell the ETag or the last-modified date of their objects, so that nobody can \

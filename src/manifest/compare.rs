@@ -6,26 +6,26 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
-use super::frozen::Frozen;
-use super::names::Names;
-use super::sort::Room;
+use super::frozen::FrozenManifest;
+use super::sort::SortBudget;
+use super::sorted_names::SortedNames;
 use crate::object::ObjectId;
 
 /// The number of example objects per kind of difference.
-const EXAMPLES: usize = 5;
+const MAX_EXAMPLES: usize = 5;
 
 /// The objects that only one of two manifests names. An object that a manifest names twice counts once; another version
 /// of an object counts as another object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Difference {
+pub struct ManifestDifference {
     /// The number of objects that only the new manifest names.
     pub added: u64,
     /// The number of objects that only the old manifest names.
-    pub gone: u64,
+    pub removed: u64,
     /// The first five added objects, in the order of bucket, key and version.
     pub added_examples: Vec<ObjectId>,
     /// The first five objects that are gone, in the same order.
-    pub gone_examples: Vec<ObjectId>,
+    pub removed_examples: Vec<ObjectId>,
 }
 
 /// Compares two manifests of any size with some tens of megabytes of memory. A manifest that is not in name order is
@@ -37,25 +37,25 @@ pub struct Difference {
 /// # Errors
 /// Returns an error if a part of a manifest is missing or damaged, if the folder cannot be written to, or if the stop
 /// token is cancelled.
-pub fn compare(
-    old: &Frozen,
-    new: &Frozen,
+pub fn compare_manifests(
+    old: &FrozenManifest,
+    new: &FrozenManifest,
     scratch: &Path,
     stop: &CancellationToken,
-) -> Result<Difference, ManifestError> {
-    compare_within(Room::default(), old, new, scratch, stop)
+) -> Result<ManifestDifference, ManifestError> {
+    compare_with_budget(SortBudget::default(), old, new, scratch, stop)
 }
 
-fn compare_within(
-    room: Room,
-    old: &Frozen,
-    new: &Frozen,
+fn compare_with_budget(
+    room: SortBudget,
+    old: &FrozenManifest,
+    new: &FrozenManifest,
     scratch: &Path,
     stop: &CancellationToken,
-) -> Result<Difference, ManifestError> {
-    let mut old = Names::new(old, scratch, room, stop)?;
-    let mut new = Names::new(new, scratch, room, stop)?;
-    let mut found = Difference::default();
+) -> Result<ManifestDifference, ManifestError> {
+    let mut old = SortedNames::new(old, scratch, room, stop)?;
+    let mut new = SortedNames::new(new, scratch, room, stop)?;
+    let mut found = ManifestDifference::default();
     let (mut in_old, mut in_new) = (old.advance()?, new.advance()?);
     while in_old || in_new {
         let order = match (in_old, in_new) {
@@ -64,8 +64,8 @@ fn compare_within(
             _ => Ordering::Greater,
         };
         match order {
-            Ordering::Less => note(&old, &mut found.gone, &mut found.gone_examples),
-            Ordering::Greater => note(&new, &mut found.added, &mut found.added_examples),
+            Ordering::Less => record_difference(&old, &mut found.removed, &mut found.removed_examples),
+            Ordering::Greater => record_difference(&new, &mut found.added, &mut found.added_examples),
             Ordering::Equal => {}
         }
         if order.is_le() {
@@ -78,9 +78,9 @@ fn compare_within(
     Ok(found)
 }
 
-fn note(names: &Names, count: &mut u64, examples: &mut Vec<ObjectId>) {
+fn record_difference(names: &SortedNames, count: &mut u64, examples: &mut Vec<ObjectId>) {
     *count += 1;
-    if examples.len() < EXAMPLES {
+    if examples.len() < MAX_EXAMPLES {
         examples.push(names.object());
     }
 }

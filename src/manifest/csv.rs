@@ -9,49 +9,49 @@ use std::path::Path;
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{BadRows, ManifestError, place};
+use super::csv_records::{CsvItem, CsvLineEnds, CsvReadError, CsvRecord, CsvRecords};
+use super::error::{BadRows, ManifestError, object_path};
 use super::escape;
-use super::filter::{Facts, Row};
-use super::frozen::Pin;
-use super::input::{self, Raw, Rest};
-use super::patient::{Patient, bare};
+use super::filter::{ManifestRow, RowMetadata};
+use super::frozen::SourcePin;
+use super::input::{self, BoxedReader, UnreadBytes};
 use super::pins;
-use super::records::{Broken, LineEnds, Next, Record, Records};
-use super::sink::Sink;
-use super::spec::{CsvField, CsvPlace, Filter};
+use super::retrying_store::{RetryingStore, bare_etag};
+use super::row_writer::RowWriter;
+use super::spec::{CsvField, FileLocation, Filter};
 
 /// Reads a CSV manifest and writes its rows to the row writer.
 pub(super) async fn read(
-    from: &CsvPlace,
+    from: &FileLocation,
     fields: &[CsvField],
     plus_is_space: bool,
-    patient: &Patient,
-    sink: Sink,
-) -> Result<(Sink, Pin), ManifestError> {
-    let columns = Columns::new(fields, plus_is_space)?;
-    refuse_facts(sink.filter(), "a CSV manifest")?;
+    patient: &RetryingStore,
+    sink: RowWriter,
+) -> Result<(RowWriter, SourcePin), ManifestError> {
+    let columns = CsvColumns::new(fields, plus_is_space)?;
+    reject_metadata_filter(sink.filter(), "a CSV manifest")?;
     match from {
-        CsvPlace::Object { bucket, key, etag } => {
+        FileLocation::Object { bucket, key, etag } => {
             let opened = patient.open_pinned(bucket, key, etag.as_deref()).await?;
-            let etag = bare(&opened.etag).to_owned();
-            let (name, gzip) = (place(bucket, key), input::is_gzip_key(key));
-            let parse = move |raw| digest_rows(raw, gzip, &name, columns, sink);
-            let (sink, sha256) = input::stream(opened, patient.stop(), parse).await?;
-            Ok((sink, Pin::Object { bucket: bucket.clone(), key: key.clone(), etag, sha256 }))
+            let etag = bare_etag(&opened.etag).to_owned();
+            let (name, gzip) = (object_path(bucket, key), input::is_gzip_key(key));
+            let parse = move |raw| read_and_digest(raw, gzip, &name, columns, sink);
+            let (sink, sha256) = input::stream(opened, patient.stop_token(), parse).await?;
+            Ok((sink, SourcePin::Object { bucket: bucket.clone(), key: key.clone(), etag, sha256 }))
         }
-        CsvPlace::Local(path) => {
-            let (path, stop) = (path.clone(), patient.stop().clone());
-            input::blocking(move || {
+        FileLocation::Local(path) => {
+            let (path, stop) = (path.clone(), patient.stop_token().clone());
+            input::run_blocking(move || {
                 let name = path.display().to_string();
                 let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
-                let before = pins::seen(&path);
+                let before = pins::file_stamp(&path);
                 let raw = input::open_local(&path, stop)?;
-                let (sink, sha256) = digest_rows(raw, gzip, &name, columns, sink)?;
+                let (sink, sha256) = read_and_digest(raw, gzip, &name, columns, sink)?;
                 // A file that was modified during the read is identified by its digest alone.
-                let seen = before.filter(|before| pins::seen(&path).as_ref() == Some(before));
+                let seen = before.filter(|before| pins::file_stamp(&path).as_ref() == Some(before));
                 // An absolute path, because the job may be resumed from another folder.
                 let path = std::path::absolute(&path).map_or(name, |path| path.display().to_string());
-                Ok((sink, Pin::File { path, sha256, seen }))
+                Ok((sink, SourcePin::File { path, sha256, stamp: seen }))
             })
             .await
         }
@@ -59,25 +59,26 @@ pub(super) async fn read(
 }
 
 /// Rejects a filter that needs more than names, for a source that has only names, before anything is read.
-pub(super) fn refuse_facts(filter: &Filter, source: &str) -> Result<(), ManifestError> {
-    match filter.asks().first() {
+pub(super) fn reject_metadata_filter(filter: &Filter, source: &str) -> Result<(), ManifestError> {
+    match filter.required_facts().first() {
         None => Ok(()),
-        Some((condition, fact)) => Err(ManifestError::Unfiltered {
-            what: format!("the filter's `{condition}` needs {}, and {source} knows only names", fact.noun()),
+        Some((condition, fact)) => Err(ManifestError::MissingFact {
+            what: format!("the filter's `{condition}` needs {}, and {source} knows only names", fact.label()),
             help: format!("use [manifest.prefix] or [manifest.inventory], or take `{condition}` out"),
         }),
     }
 }
 
-fn digest_rows(
-    raw: Raw,
+fn read_and_digest(
+    raw: BoxedReader,
     gzip: bool,
     name: &str,
-    columns: Columns,
-    sink: Sink,
-) -> Result<(Sink, String), ManifestError> {
-    let (sink, tally) =
-        input::digested::<Sha256, _>(raw, gzip, name, Rest::Leave, |text| read_rows(text, gzip, name, columns, sink))?;
+    columns: CsvColumns,
+    sink: RowWriter,
+) -> Result<(RowWriter, String), ManifestError> {
+    let (sink, tally) = input::read_digested::<Sha256, _>(raw, gzip, name, UnreadBytes::Skip, |text| {
+        read_rows(text, gzip, name, columns, sink)
+    })?;
     Ok((sink?, tally.digest))
 }
 
@@ -85,10 +86,10 @@ fn read_rows(
     text: &mut dyn BufRead,
     gzip: bool,
     name: &str,
-    columns: Columns,
-    mut sink: Sink,
-) -> Result<Sink, ManifestError> {
-    let plus = each_row(text, gzip, name, columns, |row| sink.push(row))?;
+    columns: CsvColumns,
+    mut sink: RowWriter,
+) -> Result<RowWriter, ManifestError> {
+    let plus = for_each_row(text, gzip, name, columns, |row| sink.push(row))?;
     if let Some((first, rows)) = plus {
         sink.warn(
             format!("{name}: {rows} keys hold a raw `+`, the first in row {first}; it is taken as itself"),
@@ -104,44 +105,44 @@ fn read_rows(
 /// # Errors
 /// Returns an error if a job would reject the file. Bucket and key names are not checked.
 pub fn count_rows(path: &Path, fields: &[CsvField], plus_is_space: bool) -> Result<u64, ManifestError> {
-    let columns = Columns::new(fields, plus_is_space)?;
+    let columns = CsvColumns::new(fields, plus_is_space)?;
     let name = path.display().to_string();
     let gzip = input::is_gzip(path.as_os_str().as_encoded_bytes());
     let raw = input::open_local(path, CancellationToken::new())?;
     let mut rows = 0;
     let count = |text: &mut dyn BufRead| {
-        each_row(text, gzip, &name, columns, |_| {
+        for_each_row(text, gzip, &name, columns, |_| {
             rows += 1;
             Ok(Ok(()))
         })
     };
-    let (counted, _) = input::digested::<Sha256, _>(raw, gzip, &name, Rest::Leave, count)?;
+    let (counted, _) = input::read_digested::<Sha256, _>(raw, gzip, &name, UnreadBytes::Skip, count)?;
     counted.map(|_| rows)
 }
 
-/// Calls `take` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
-fn each_row(
+/// Calls `take_text` for each row. Returns the first row with a raw `+` that was kept as `+`, and the number of such rows.
+fn for_each_row(
     text: &mut dyn BufRead,
     gzip: bool,
     name: &str,
-    mut columns: Columns,
-    mut take: impl FnMut(&Row<'_>) -> Result<Result<(), String>, ManifestError>,
+    mut columns: CsvColumns,
+    mut take: impl FnMut(&ManifestRow<'_>) -> Result<Result<(), String>, ManifestError>,
 ) -> Result<Option<(u64, u64)>, ManifestError> {
-    let mut records = Records::new(text, LineEnds::Lf);
+    let mut records = CsvRecords::new(text, CsvLineEnds::Lf);
     let mut bad = BadRows::new();
     loop {
         let row = records.row() + 1;
-        let taken = match records.next().map_err(|broken| explain(broken, gzip, name, row))? {
-            Next::End => break,
-            Next::Bad(why) => Err(why),
-            Next::Record(record) => {
+        let taken = match records.next().map_err(|broken| to_manifest_error(broken, gzip, name, row))? {
+            CsvItem::End => break,
+            CsvItem::Bad(why) => Err(why),
+            CsvItem::Record(record) => {
                 if row == 1 {
-                    columns.refuse_header(&record, name)?;
+                    columns.reject_header(&record, name)?;
                 }
                 match columns.row(&record, row) {
                     Ok(row) => match take(&row) {
                         Ok(taken) => taken,
-                        Err(error) => return Err(bad.before(error, name)),
+                        Err(error) => return Err(bad.or_bad_rows(error, name)),
                     },
                     Err(why) => Err(why),
                 }
@@ -149,17 +150,17 @@ fn each_row(
         };
         if let Err(why) = taken {
             bad.push(row, records.line(), why);
-            if bad.are_hopeless() {
+            if bad.limit_reached() {
                 break;
             }
         }
     }
-    bad.verdict(name)?;
-    Ok(columns.plus)
+    bad.into_result(name)?;
+    Ok(columns.raw_plus)
 }
 
 /// The positions of the columns, and the state of reading rows.
-struct Columns {
+struct CsvColumns {
     fields: Vec<CsvField>,
     bucket: usize,
     key: usize,
@@ -167,10 +168,10 @@ struct Columns {
     plus_is_space: bool,
     decoded: Vec<u8>,
     /// The first row with a raw `+` that was kept as `+`, and the number of such rows.
-    plus: Option<(u64, u64)>,
+    raw_plus: Option<(u64, u64)>,
 }
 
-impl Columns {
+impl CsvColumns {
     fn new(fields: &[CsvField], plus_is_space: bool) -> Result<Self, ManifestError> {
         let find = |wanted| fields.iter().position(|field| *field == wanted);
         let (Some(bucket), Some(key)) = (find(CsvField::Bucket), find(CsvField::Key)) else {
@@ -182,26 +183,26 @@ impl Columns {
         };
         let version = find(CsvField::VersionId);
         let fields = fields.to_vec();
-        Ok(Self { fields, bucket, key, version, plus_is_space, decoded: Vec::new(), plus: None })
+        Ok(Self { fields, bucket, key, version, plus_is_space, decoded: Vec::new(), raw_plus: None })
     }
 
-    fn row<'a>(&'a mut self, record: &Record<'a>, number: u64) -> Result<Row<'a>, String> {
+    fn row<'a>(&'a mut self, record: &CsvRecord<'a>, number: u64) -> Result<ManifestRow<'a>, String> {
         if record.len() != self.fields.len() {
             return Err(format!("it has {} fields, and the plan names {}", record.len(), self.fields.len()));
         }
         let field = |index| record.field(index).unwrap_or_default();
         let key = record.bytes(self.key).unwrap_or_default();
-        let plus = escape::decode_into(key, self.plus_is_space, &mut self.decoded)?;
+        let plus = escape::percent_decode_into(key, self.plus_is_space, &mut self.decoded)?;
         if plus && !self.plus_is_space {
-            let (_, rows) = self.plus.get_or_insert((number, 0));
+            let (_, rows) = self.raw_plus.get_or_insert((number, 0));
             *rows += 1;
         }
         let version = self.version.map(field).filter(|id| !id.is_empty());
-        Ok(Row { bucket: field(self.bucket), key: &self.decoded, version, facts: Facts::default() })
+        Ok(ManifestRow { bucket: field(self.bucket), key: &self.decoded, version, metadata: RowMetadata::default() })
     }
 
     /// Rejects a file whose first row looks like column names: the header would be treated as an object.
-    fn refuse_header(&self, record: &Record<'_>, name: &str) -> Result<(), ManifestError> {
+    fn reject_header(&self, record: &CsvRecord<'_>, name: &str) -> Result<(), ManifestError> {
         const NAMES: [&str; 9] =
             ["bucket", "bucketname", "key", "keyname", "object", "objectkey", "objectname", "version", "versionid"];
         let names_a_column = |index: usize| {
@@ -222,19 +223,19 @@ impl Columns {
 }
 
 /// Converts a read error to a [`ManifestError`] that names the file.
-pub(super) fn explain(broken: Broken, gzip: bool, name: &str, row: u64) -> ManifestError {
+pub(super) fn to_manifest_error(broken: CsvReadError, gzip: bool, name: &str, row: u64) -> ManifestError {
     match broken {
-        Broken::Form { what, help } => ManifestError::malformed(name, what, help),
-        Broken::Io(cause) if gzip && is_damage(&cause) => ManifestError::malformed(
+        CsvReadError::Malformed { what, help } => ManifestError::malformed(name, what, help),
+        CsvReadError::Io(cause) if gzip && is_corruption(&cause) => ManifestError::malformed(
             name,
             format!("its gzip data is damaged or cut off near row {row}: {cause}"),
             "write or copy the file again",
         ),
-        Broken::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
+        CsvReadError::Io(cause) => ManifestError::Read { place: name.to_owned(), cause },
     }
 }
 
-fn is_damage(cause: &io::Error) -> bool {
+fn is_corruption(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
 }
 

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::continued::NotReadOn;
+use super::resuming_body::ResumeReadError;
 use crate::descriptors;
-use crate::object::{Bucket, Key};
-use crate::task::Fault;
+use crate::object::{BucketName, ObjectKey};
+use crate::task::StoreError;
 
 /// The maximum number of bad rows that an error shows; all of them are counted.
-const SHOWN_ROWS: usize = 20;
+const MAX_SHOWN_ROWS: usize = 20;
 
 /// A row that names no valid object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +38,14 @@ impl fmt::Display for BadRow {
 
 /// A problem with a manifest that does not prevent its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
+pub struct ManifestWarning {
     /// What is wrong, and where.
     pub message: String,
     /// What the user can do about it.
     pub help: String,
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for ManifestWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
@@ -73,7 +73,7 @@ pub enum ManifestError {
         /// The request, as a verb with its object.
         doing: String,
         /// The error that the store returned.
-        fault: Box<Fault>,
+        fault: Box<StoreError>,
     },
     /// Reading the source failed.
     #[error("cannot read {place}: {cause}")]
@@ -108,7 +108,7 @@ pub enum ManifestError {
     },
     /// The frozen manifest of an inventory would probably exceed `max_disk`. Returned before any data file is read.
     #[error("max_disk is {limit} bytes, and freezing {place} may take up to the {estimate} bytes of its data files")]
-    TooLargeAhead {
+    ProbablyTooLarge {
         /// The name of the inventory's `manifest.json`.
         place: String,
         /// The total size of the data files, in bytes.
@@ -121,7 +121,7 @@ pub enum ManifestError {
         "max_disk is {limit} bytes, and {place} of {size} bytes, which must be on disk while it is read, finds no room beside \
          the {used} bytes of names"
     )]
-    NoRoomBeside {
+    NoRoomForDataFile {
         /// The name of the data file.
         place: String,
         /// The size of the data file, in bytes.
@@ -136,7 +136,7 @@ pub enum ManifestError {
         "max_disk is {limit} bytes, and comparing the inventories needs more: {used} bytes hold the first {rows} of their \
          rows"
     )]
-    NoRoomToCompare {
+    ComparisonTooLarge {
         /// The size of the sort files so far, in bytes.
         used: u64,
         /// The limit, in bytes.
@@ -146,7 +146,7 @@ pub enum ManifestError {
     },
     /// The manifest has more objects than `max_objects`.
     #[error("max_objects is {limit}, and the manifest names {}", found.map_or_else(|| "more".to_owned(), |n| n.to_string()))]
-    TooMany {
+    TooManyObjects {
         /// The limit.
         limit: u64,
         /// The number of objects in the manifest; `None` if counting stopped at the limit.
@@ -180,7 +180,7 @@ pub enum ManifestError {
     },
     /// The filter needs a fact that the source does not report.
     #[error("{what}")]
-    Unfiltered {
+    MissingFact {
         /// The condition and the missing fact.
         what: String,
         /// How to get that fact.
@@ -188,7 +188,7 @@ pub enum ManifestError {
     },
     /// The server's listing is inconsistent.
     #[error("the listing of {place} cannot be trusted: {what}")]
-    Listing {
+    InconsistentListing {
         /// Bucket and prefix.
         place: String,
         /// What is wrong with the listing.
@@ -213,10 +213,10 @@ pub enum ManifestError {
 impl ManifestError {
     /// Returns the error of the store, if it caused this error.
     #[must_use]
-    pub fn fault(&self) -> Option<&Fault> {
+    pub fn fault(&self) -> Option<&StoreError> {
         match self {
             Self::Store { fault, .. } => Some(fault),
-            Self::Read { cause, .. } => cause.get_ref()?.downcast_ref::<NotReadOn>().map(|broken| &broken.fault),
+            Self::Read { cause, .. } => cause.get_ref()?.downcast_ref::<ResumeReadError>().map(|broken| &broken.fault),
             _ => None,
         }
     }
@@ -236,11 +236,11 @@ impl ManifestError {
             }
             Self::Store { .. } | Self::Read { .. } => "nothing was changed; give the same command again once that is mended".to_owned(),
             Self::BadRows { .. } => "nothing was changed; mend these rows and give the same command again".to_owned(),
-            Self::Malformed { help, .. } | Self::Unfiltered { help, .. } => help.clone(),
+            Self::Malformed { help, .. } | Self::MissingFact { help, .. } => help.clone(),
             Self::Empty { .. } => "check the plan's [manifest]: a prefix is case-sensitive, and an empty file is \
                                    taken for a mistake"
                 .to_owned(),
-            Self::Listing { .. } => {
+            Self::InconsistentListing { .. } => {
                 "the server's listing has a fault; use [manifest.csv] or [manifest.inventory] instead".to_owned()
             }
             Self::Missing { .. } | Self::Corrupt { .. } => {
@@ -253,22 +253,22 @@ impl ManifestError {
                  checkpoint, or let the filter take fewer objects"
                     .to_owned()
             }
-            Self::TooLargeAhead { .. } => {
+            Self::ProbablyTooLarge { .. } => {
                 "nothing was changed; raise `max_disk` in the plan's [limits]: the names alone mostly take less than the \
                  data files"
                     .to_owned()
             }
-            Self::NoRoomBeside { .. } => {
+            Self::NoRoomForDataFile { .. } => {
                 "nothing was changed; raise `max_disk` in the plan's [limits], and preparing goes on from its last \
                  checkpoint"
                     .to_owned()
             }
-            Self::NoRoomToCompare { .. } => {
+            Self::ComparisonTooLarge { .. } => {
                 "nothing was changed; raise `max_disk` in the plan's [limits], and give the same command again: the room \
                  is given back before the first object is touched"
                     .to_owned()
             }
-            Self::TooMany { .. } => {
+            Self::TooManyObjects { .. } => {
                 "nothing was changed; raise `max_objects` in the plan's [limits] if it is right, and preparing goes on, or \
                  let the filter take fewer objects"
                     .to_owned()
@@ -276,7 +276,7 @@ impl ManifestError {
             Self::Disk { cause, .. } if is_no_room(cause) => {
                 "nothing was changed; make room there, and preparing goes on from its last checkpoint".to_owned()
             }
-            Self::Disk { cause, .. } if descriptors::are_used_up(cause) => descriptors::HELP.to_owned(),
+            Self::Disk { cause, .. } if descriptors::is_exhausted(cause) => descriptors::HELP.to_owned(),
             Self::Disk { .. } => "nothing was changed; see to the disk and give the same command again".to_owned(),
             Self::Stopped => return None,
         })
@@ -284,7 +284,7 @@ impl ManifestError {
 
     /// Returns the error of the store if a request was refused, and whether the request was a listing (not a read).
     #[must_use]
-    pub fn refusal(&self) -> Option<(&Fault, bool)> {
+    pub fn refused_request(&self) -> Option<(&StoreError, bool)> {
         match self {
             Self::Store { doing, fault } => Some((fault, doing.starts_with("list "))),
             _ => None,
@@ -292,30 +292,30 @@ impl ManifestError {
     }
 
     /// Returns whether another attempt may succeed, so that the files of this attempt are kept.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::Stopped
             | Self::Store { .. }
             | Self::Read { .. }
             | Self::Disk { .. }
             | Self::TooLarge { .. }
-            | Self::NoRoomBeside { .. }
-            | Self::TooMany { .. } => true,
+            | Self::NoRoomForDataFile { .. }
+            | Self::TooManyObjects { .. } => true,
             Self::Changed { .. }
-            | Self::TooLargeAhead { .. }
-            | Self::NoRoomToCompare { .. }
+            | Self::ProbablyTooLarge { .. }
+            | Self::ComparisonTooLarge { .. }
             | Self::BadRows { .. }
             | Self::Malformed { .. }
             | Self::Empty { .. }
-            | Self::Unfiltered { .. }
-            | Self::Listing { .. }
+            | Self::MissingFact { .. }
+            | Self::InconsistentListing { .. }
             | Self::Missing { .. }
             | Self::Corrupt { .. } => false,
         }
     }
 
     /// Creates the error for a part that cannot be opened.
-    pub(super) fn part(path: &Path, cause: io::Error) -> Self {
+    pub(super) fn unopened_part(path: &Path, cause: io::Error) -> Self {
         match cause.kind() {
             io::ErrorKind::NotFound => Self::Missing { file: path.to_owned() },
             _ => Self::disk("open", path, cause),
@@ -336,13 +336,13 @@ impl ManifestError {
 }
 
 /// Formats the name of an object for messages.
-pub(super) fn place(bucket: &Bucket, key: &Key) -> String {
+pub(super) fn object_path(bucket: &BucketName, key: &ObjectKey) -> String {
     format!("{bucket}/{key}")
 }
 
 /// The number of bad rows after which reading stops: such a file is not a manifest, and a small gzip file may hold
 /// billions of bad rows.
-const HOPELESS: u64 = 100_000;
+const MAX_BAD_ROWS: u64 = 100_000;
 
 /// Collects the bad rows of one file.
 pub(super) struct BadRows {
@@ -355,34 +355,34 @@ impl BadRows {
         Self { total: 0, first: Vec::new() }
     }
 
-    /// Counts a bad row, and keeps it if it is among the first [`SHOWN_ROWS`].
+    /// Counts a bad row, and keeps it if it is among the first [`MAX_SHOWN_ROWS`].
     pub(super) fn push(&mut self, row: u64, line: u64, why: String) {
         self.total += 1;
-        if self.first.len() < SHOWN_ROWS {
+        if self.first.len() < MAX_SHOWN_ROWS {
             self.first.push(BadRow { row, line, why });
         }
     }
 
     /// Returns the error to report when reading ends early: the bad rows take precedence over a stop, but over nothing
     /// else.
-    pub(super) fn before(self, error: ManifestError, place: &str) -> ManifestError {
+    pub(super) fn or_bad_rows(self, error: ManifestError, place: &str) -> ManifestError {
         match error {
-            ManifestError::Stopped => self.verdict(place).err().unwrap_or(ManifestError::Stopped),
+            ManifestError::Stopped => self.into_result(place).err().unwrap_or(ManifestError::Stopped),
             other => other,
         }
     }
 
-    pub(super) fn are_none(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.total == 0
     }
 
     /// Returns whether there are too many bad rows to continue reading.
-    pub(super) fn are_hopeless(&self) -> bool {
-        self.total >= HOPELESS
+    pub(super) fn limit_reached(&self) -> bool {
+        self.total >= MAX_BAD_ROWS
     }
 
     /// Returns an error if there are bad rows.
-    pub(super) fn verdict(self, place: &str) -> Result<(), ManifestError> {
+    pub(super) fn into_result(self, place: &str) -> Result<(), ManifestError> {
         if self.total == 0 {
             return Ok(());
         }
@@ -413,7 +413,7 @@ fn bad_rows(place: &str, total: u64, first: &[BadRow]) -> String {
         text.push_str("\n  ");
         text.push_str(&row.to_string());
     }
-    if total >= HOPELESS {
+    if total >= MAX_BAD_ROWS {
         text.push_str("\n  and so on; the rest was not read");
         return text;
     }

@@ -6,7 +6,7 @@ use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use super::spec::Filter;
-use crate::object::Acl;
+use crate::object::ObjectAcl;
 
 /// A set of glob patterns for keys.
 #[derive(Clone)]
@@ -48,35 +48,35 @@ impl fmt::Debug for KeyGlobs {
 }
 
 /// An object as its source names it, before it is frozen.
-pub(super) struct Row<'a> {
+pub(super) struct ManifestRow<'a> {
     pub(super) bucket: &'a str,
     pub(super) key: &'a [u8],
     pub(super) version: Option<&'a str>,
-    pub(super) facts: Facts<'a>,
+    pub(super) metadata: RowMetadata<'a>,
 }
 
 /// The metadata that the source reports for an object.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Facts<'a> {
+pub(super) struct RowMetadata<'a> {
     pub(super) size: Option<u64>,
     pub(super) modified: Option<Timestamp>,
     pub(super) class: Option<&'a str>,
     /// Without quotes.
     pub(super) etag: Option<&'a str>,
-    pub(super) acl: Option<Acl>,
+    pub(super) acl: Option<ObjectAcl>,
 }
 
 /// A fact that a filter condition needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum FilterFact {
     Size,
     Modified,
     Class,
 }
 
-impl Asked {
+impl FilterFact {
     /// Returns the name that messages use.
-    pub(super) fn noun(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Size => "the object's size",
             Self::Modified => "the object's last-modified date",
@@ -97,50 +97,52 @@ impl Asked {
 /// The result of applying a filter to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Verdict {
-    Taken,
-    Left,
+pub(super) enum FilterDecision {
+    Included,
+    Excluded,
     /// The row does not have this fact, so the filter cannot decide.
-    Unknown(Asked),
+    Unknown(FilterFact),
 }
 
 impl Filter {
     /// Returns the conditions that need more than the key: the name in the plan, and the fact it needs.
-    pub(super) fn asks(&self) -> Vec<(&'static str, Asked)> {
+    pub(super) fn required_facts(&self) -> Vec<(&'static str, FilterFact)> {
         let conditions = [
-            (self.larger_than.is_some(), "larger_than", Asked::Size),
-            (self.smaller_than.is_some(), "smaller_than", Asked::Size),
-            (self.modified_after.is_some(), "modified_after", Asked::Modified),
-            (self.modified_before.is_some(), "modified_before", Asked::Modified),
-            (self.storage_class.is_some(), "storage_class", Asked::Class),
+            (self.larger_than.is_some(), "larger_than", FilterFact::Size),
+            (self.smaller_than.is_some(), "smaller_than", FilterFact::Size),
+            (self.modified_after.is_some(), "modified_after", FilterFact::Modified),
+            (self.modified_before.is_some(), "modified_before", FilterFact::Modified),
+            (self.storage_class.is_some(), "storage_class", FilterFact::Class),
         ];
         conditions.into_iter().filter(|(set, ..)| *set).map(|(_, name, fact)| (name, fact)).collect()
     }
 
     /// Returns whether a condition needs this fact.
-    pub(super) fn asks_for(&self, fact: Asked) -> bool {
-        self.asks().iter().any(|(_, asked)| *asked == fact)
+    pub(super) fn requires(&self, fact: FilterFact) -> bool {
+        self.required_facts().iter().any(|(_, asked)| *asked == fact)
     }
 
     /// Returns whether the filter has no condition at all.
-    pub(super) fn takes_all(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none() && self.asks().is_empty()
+    pub(super) fn accepts_everything(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none() && self.required_facts().is_empty()
     }
 
     /// Applies the filter to one row.
-    pub(super) fn judge(&self, row: &Row<'_>) -> Verdict {
-        if !self.takes_key(row.key) {
-            return Verdict::Left;
+    pub(super) fn evaluate(&self, row: &ManifestRow<'_>) -> FilterDecision {
+        if !self.matches_key(row.key) {
+            return FilterDecision::Excluded;
         }
-        for verdict in [self.judge_size(row.facts.size), self.judge_age(row.facts.modified), self.judge_class(row)] {
-            if verdict != Verdict::Taken {
+        for verdict in
+            [self.evaluate_size(row.metadata.size), self.evaluate_age(row.metadata.modified), self.evaluate_class(row)]
+        {
+            if verdict != FilterDecision::Included {
                 return verdict;
             }
         }
-        Verdict::Taken
+        FilterDecision::Included
     }
 
-    fn takes_key(&self, key: &[u8]) -> bool {
+    fn matches_key(&self, key: &[u8]) -> bool {
         if self.include.is_none() && self.exclude.is_none() {
             return true;
         }
@@ -150,35 +152,35 @@ impl Filter {
             && !self.exclude.as_ref().is_some_and(|globs| globs.matches(&candidate))
     }
 
-    fn judge_size(&self, size: Option<u64>) -> Verdict {
+    fn evaluate_size(&self, size: Option<u64>) -> FilterDecision {
         if self.larger_than.is_none() && self.smaller_than.is_none() {
-            return Verdict::Taken;
+            return FilterDecision::Included;
         }
-        let Some(size) = size else { return Verdict::Unknown(Asked::Size) };
-        taken(self.larger_than.is_none_or(|limit| size > limit) && self.smaller_than.is_none_or(|limit| size < limit))
+        let Some(size) = size else { return FilterDecision::Unknown(FilterFact::Size) };
+        decide(self.larger_than.is_none_or(|limit| size > limit) && self.smaller_than.is_none_or(|limit| size < limit))
     }
 
-    fn judge_age(&self, modified: Option<Timestamp>) -> Verdict {
+    fn evaluate_age(&self, modified: Option<Timestamp>) -> FilterDecision {
         if self.modified_after.is_none() && self.modified_before.is_none() {
-            return Verdict::Taken;
+            return FilterDecision::Included;
         }
-        let Some(modified) = modified else { return Verdict::Unknown(Asked::Modified) };
-        taken(
+        let Some(modified) = modified else { return FilterDecision::Unknown(FilterFact::Modified) };
+        decide(
             self.modified_after.is_none_or(|limit| modified > limit)
                 && self.modified_before.is_none_or(|limit| modified < limit),
         )
     }
 
-    fn judge_class(&self, row: &Row<'_>) -> Verdict {
-        let Some(wanted) = &self.storage_class else { return Verdict::Taken };
-        let Some(class) = row.facts.class else { return Verdict::Unknown(Asked::Class) };
+    fn evaluate_class(&self, row: &ManifestRow<'_>) -> FilterDecision {
+        let Some(wanted) = &self.storage_class else { return FilterDecision::Included };
+        let Some(class) = row.metadata.class else { return FilterDecision::Unknown(FilterFact::Class) };
         // OSS writes `Standard` where S3 writes `STANDARD`.
-        taken(wanted.iter().any(|name| name.as_str().eq_ignore_ascii_case(class)))
+        decide(wanted.iter().any(|name| name.as_str().eq_ignore_ascii_case(class)))
     }
 }
 
-fn taken(yes: bool) -> Verdict {
-    if yes { Verdict::Taken } else { Verdict::Left }
+fn decide(yes: bool) -> FilterDecision {
+    if yes { FilterDecision::Included } else { FilterDecision::Excluded }
 }
 
 #[cfg(test)]
@@ -190,23 +192,23 @@ mod tests {
         KeyGlobs::new([Glob::new(pattern).unwrap()]).unwrap()
     }
 
-    fn row<'a>(key: &'a [u8], facts: Facts<'a>) -> Row<'a> {
-        Row { bucket: "b", key, version: None, facts }
+    fn row<'a>(key: &'a [u8], facts: RowMetadata<'a>) -> ManifestRow<'a> {
+        ManifestRow { bucket: "b", key, version: None, metadata: facts }
     }
 
-    fn judge(filter: &Filter, key: &[u8]) -> Verdict {
-        filter.judge(&row(key, Facts::default()))
+    fn judge(filter: &Filter, key: &[u8]) -> FilterDecision {
+        filter.evaluate(&row(key, RowMetadata::default()))
     }
 
     #[test]
     fn globs_match_the_keys_bytes() {
         let filter = Filter { include: Some(globs("*.pdf")), exclude: Some(globs("tmp/*")), ..Filter::default() };
-        assert_eq!(judge(&filter, b"a/b/c.pdf"), Verdict::Taken);
-        assert_eq!(judge(&filter, b"a/\xff\xfe.pdf"), Verdict::Taken);
-        assert_eq!(judge(&filter, b"a\nb.pdf"), Verdict::Taken);
-        assert_eq!(judge(&filter, b"a.pdfx"), Verdict::Left);
-        assert_eq!(judge(&filter, b"tmp/c.pdf"), Verdict::Left);
-        assert_eq!(judge(&filter, b"../x.pdf"), Verdict::Taken);
+        assert_eq!(judge(&filter, b"a/b/c.pdf"), FilterDecision::Included);
+        assert_eq!(judge(&filter, b"a/\xff\xfe.pdf"), FilterDecision::Included);
+        assert_eq!(judge(&filter, b"a\nb.pdf"), FilterDecision::Included);
+        assert_eq!(judge(&filter, b"a.pdfx"), FilterDecision::Excluded);
+        assert_eq!(judge(&filter, b"tmp/c.pdf"), FilterDecision::Excluded);
+        assert_eq!(judge(&filter, b"../x.pdf"), FilterDecision::Included);
     }
 
     #[test]
@@ -220,22 +222,25 @@ mod tests {
             ..Filter::default()
         };
         let judge = |size, second| {
-            filter.judge(&row(b"k", Facts { size: Some(size), modified: Some(at(second)), ..Facts::default() }))
+            filter.evaluate(&row(
+                b"k",
+                RowMetadata { size: Some(size), modified: Some(at(second)), ..RowMetadata::default() },
+            ))
         };
-        assert_eq!(judge(11, 101), Verdict::Taken);
-        assert_eq!(judge(10, 101), Verdict::Left);
-        assert_eq!(judge(20, 101), Verdict::Left);
-        assert_eq!(judge(15, 100), Verdict::Left);
-        assert_eq!(judge(15, 200), Verdict::Left);
+        assert_eq!(judge(11, 101), FilterDecision::Included);
+        assert_eq!(judge(10, 101), FilterDecision::Excluded);
+        assert_eq!(judge(20, 101), FilterDecision::Excluded);
+        assert_eq!(judge(15, 100), FilterDecision::Excluded);
+        assert_eq!(judge(15, 200), FilterDecision::Excluded);
     }
 
     #[test]
     fn classes_are_compared_without_case_and_a_missing_fact_is_unknown() {
         let filter = Filter { storage_class: Some(vec![StorageClass::new("Standard")]), ..Filter::default() };
-        let facts = Facts { class: Some("STANDARD"), ..Facts::default() };
-        assert_eq!(filter.judge(&row(b"k", facts)), Verdict::Taken);
-        assert_eq!(judge(&filter, b"k"), Verdict::Unknown(Asked::Class));
-        assert!(filter.asks_for(Asked::Class));
-        assert!(!filter.asks_for(Asked::Size));
+        let facts = RowMetadata { class: Some("STANDARD"), ..RowMetadata::default() };
+        assert_eq!(filter.evaluate(&row(b"k", facts)), FilterDecision::Included);
+        assert_eq!(judge(&filter, b"k"), FilterDecision::Unknown(FilterFact::Class));
+        assert!(filter.requires(FilterFact::Class));
+        assert!(!filter.requires(FilterFact::Size));
     }
 }

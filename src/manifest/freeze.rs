@@ -7,22 +7,22 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::begin::{self, Begun, Sizes};
-use super::error::{ManifestError, place};
-use super::frozen::{self, Frozen, Pin};
-use super::input::blocking;
-use super::order::lanes_for;
-use super::patient::Patient;
-use super::prefix::Spread;
-use super::sink::{Drained, Prepared, Sink};
-use super::spec::{CsvPlace, InventoryObject, Manifest, Source};
-use super::survey::{Survey, Surveyed, Wish};
-use super::{changes, csv, draft, index, inventory, prefix, report, retry};
+use super::error::{ManifestError, object_path};
+use super::freeze_start::{self, FreezeConfig, FreezeStart};
+use super::frozen::{self, FrozenManifest, SourcePin};
+use super::input::run_blocking;
+use super::interleaving::segments_for;
+use super::prefix::ListingConcurrency;
+use super::retrying_store::RetryingStore;
+use super::row_writer::{FreezeOutput, FreezeProgress, RowWriter};
+use super::sampling::{SampleOptions, SampleResult, SamplingPass};
+use super::spec::{FileLocation, InventorySelector, Manifest, ManifestSource};
+use super::{changes, checkpoint, csv, index, inventory, prefix, report, retry};
 use crate::store::Store;
 
 /// The limits of a freeze.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
+pub struct FreezeLimits {
     /// The maximum size on disk in bytes, for the frozen names and for a temporary copy of an inventory data file that
     /// cannot be read as a stream. `None` means no limit.
     pub max_disk: Option<u64>,
@@ -44,7 +44,7 @@ pub struct Bounds {
 /// read from its beginning: it is one pinned file. Two attempts must not run in one folder at the same time. After the
 /// future is dropped, a thread may still be working until the runtime shuts down.
 ///
-/// Removes a finished manifest in the folder: call [`Frozen::open`] first to reuse it.
+/// Removes a finished manifest in the folder: call [`FrozenManifest::open`] first to reuse it.
 ///
 /// If the filter excludes all rows, the frozen manifest has no rows. A source without rows is an error, unless the
 /// source is a report or a retry.
@@ -57,69 +57,79 @@ pub async fn freeze(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
-    bounds: Bounds,
-    observer: &(dyn Fn(Prepared) + Send + Sync),
+    bounds: FreezeLimits,
+    observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
-) -> Result<Frozen, ManifestError> {
-    let spread = Spread::default().within(bounds.concurrency);
-    let sizes = Sizes { max_disk: bounds.max_disk, max_objects: bounds.max_objects, spread, ..Sizes::default() };
-    freeze_with(manifest, store, folder, observer, stop, sizes).await
+) -> Result<FrozenManifest, ManifestError> {
+    let spread = ListingConcurrency::default().limited_to(bounds.concurrency);
+    let sizes = FreezeConfig {
+        max_disk: bounds.max_disk,
+        max_objects: bounds.max_objects,
+        listing: spread,
+        ..FreezeConfig::default()
+    };
+    freeze_with_config(manifest, store, folder, observer, stop, sizes).await
 }
 
 /// Does the same as [`freeze`], and also collects a sample of the objects. Does not resume an earlier attempt.
 ///
 /// # Errors
 /// Returns the errors of [`freeze`].
-pub async fn survey(
+pub async fn freeze_and_sample(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
-    (bounds, wish): (Bounds, Wish),
-    observer: &(dyn Fn(Prepared) + Send + Sync),
+    (bounds, wish): (FreezeLimits, SampleOptions),
+    observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
-) -> Result<(Frozen, Surveyed), ManifestError> {
-    let spread = Spread::default().within(if wish.every { Some(1) } else { bounds.concurrency });
-    let sizes = Sizes { max_disk: bounds.max_disk, max_objects: bounds.max_objects, spread, ..Sizes::default() };
-    freeze_and(manifest, store, folder, observer, stop, (sizes, Some(wish))).await
+) -> Result<(FrozenManifest, SampleResult), ManifestError> {
+    let spread = ListingConcurrency::default().limited_to(if wish.all_metadata { Some(1) } else { bounds.concurrency });
+    let sizes = FreezeConfig {
+        max_disk: bounds.max_disk,
+        max_objects: bounds.max_objects,
+        listing: spread,
+        ..FreezeConfig::default()
+    };
+    run_freeze(manifest, store, folder, observer, stop, (sizes, Some(wish))).await
 }
 
 /// Does the same as [`freeze`], with any sizes of blocks and parts.
-pub(super) async fn freeze_with(
+pub(super) async fn freeze_with_config(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
-    observer: &(dyn Fn(Prepared) + Send + Sync),
+    observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
-    sizes: Sizes,
-) -> Result<Frozen, ManifestError> {
-    freeze_and(manifest, store, folder, observer, stop, (sizes, None)).await.map(|(frozen, _)| frozen)
+    sizes: FreezeConfig,
+) -> Result<FrozenManifest, ManifestError> {
+    run_freeze(manifest, store, folder, observer, stop, (sizes, None)).await.map(|(frozen, _)| frozen)
 }
 
-async fn freeze_and(
+async fn run_freeze(
     manifest: &Manifest,
     store: &Arc<dyn Store>,
     folder: &Path,
-    observer: &(dyn Fn(Prepared) + Send + Sync),
+    observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
-    (sizes, wish): (Sizes, Option<Wish>),
-) -> Result<(Frozen, Surveyed), ManifestError> {
-    let home = frozen::home(folder);
+    (sizes, wish): (FreezeConfig, Option<SampleOptions>),
+) -> Result<(FrozenManifest, SampleResult), ManifestError> {
+    let home = frozen::manifest_folder(folder);
     // The checkpoint does not include the sample, so a sampling pass cannot resume.
-    let fingerprint = draft::fingerprint(manifest).filter(|_| wish.is_none());
+    let fingerprint = checkpoint::fingerprint(manifest).filter(|_| wish.is_none());
     let place = home.clone();
-    let (begun, survey) = blocking(move || {
-        let begun = Begun::new(place, fingerprint, sizes)?;
-        let survey = wish.map(|wish| Survey::new(wish, &begun.home)).transpose()?;
+    let (begun, survey) = run_blocking(move || {
+        let begun = FreezeStart::load(place, fingerprint, sizes)?;
+        let survey = wish.map(|wish| SamplingPass::new(wish, &begun.home)).transpose()?;
         Ok((begun, survey))
     })
     .await?;
-    let (progress, mut seen) = watch::channel(Prepared::default());
+    let (progress, mut seen) = watch::channel(FreezeProgress::default());
     // A listing checks for a stop between pages only, so that the checkpoint ends at a whole page.
-    let whole_pages = matches!(manifest.source, Source::Prefix { .. });
+    let whole_pages = matches!(manifest.source, ManifestSource::Prefix { .. });
     let token = if whole_pages { CancellationToken::new() } else { stop.clone() };
-    let sink = Sink::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token, survey);
-    let patient = Patient::new(Arc::clone(store), stop.clone());
-    let mut work = pin!(draw(&manifest.source, &patient, sink, &home));
+    let sink = RowWriter::new(manifest.filter.clone(), Arc::clone(store), begun, progress, token, survey);
+    let patient = RetryingStore::new(Arc::clone(store), stop.clone());
+    let mut work = pin!(write_manifest(&manifest.source, &patient, sink, &home));
     let done = loop {
         tokio::select! {
             biased;
@@ -129,15 +139,15 @@ async fn freeze_and(
     };
     match done {
         Ok((frozen, surveyed)) => {
-            observer(Prepared { read: frozen.rows_read(), taken: frozen.rows() });
+            observer(FreezeProgress { rows_read: frozen.rows_read(), rows_included: frozen.rows() });
             Ok((frozen, surveyed))
         }
         Err(error) => {
             let error = if stop.is_cancelled() { ManifestError::Stopped } else { error };
             // Files that cannot be removed have no index, so they are not taken for a manifest. Report the first error.
             let left = home.clone();
-            blocking(move || {
-                let _ = begin::leave(&left, &error);
+            run_blocking(move || {
+                let _ = freeze_start::clean_up_after(&left, &error);
                 Err(error)
             })
             .await
@@ -146,73 +156,83 @@ async fn freeze_and(
 }
 
 /// Reads all rows of a source, then writes the index.
-async fn draw(
-    source: &Source,
-    patient: &Patient,
-    sink: Sink,
+async fn write_manifest(
+    source: &ManifestSource,
+    patient: &RetryingStore,
+    sink: RowWriter,
     home: &Path,
-) -> Result<(Frozen, Surveyed), ManifestError> {
-    let (sink, pin) = rows(source, patient, sink).await?;
-    let names_some = is_empty(source, 0);
-    let (name, home) = (name_of(source), home.to_owned());
-    blocking(move || {
-        let Drained { parts, read, warnings, reach, census, survey } = sink.finish()?;
+) -> Result<(FrozenManifest, SampleResult), ManifestError> {
+    let (sink, pin) = read_source(source, patient, sink).await?;
+    let names_some = is_unexpectedly_empty(source, 0);
+    let (name, home) = (source_name(source), home.to_owned());
+    run_blocking(move || {
+        let FreezeOutput { parts, rows_read: read, warnings, key_ranges: reach, class_stats: census, sampling: survey } = sink.finish()?;
         if read == 0 && names_some {
             return Err(ManifestError::Empty { place: name });
         }
-        let lanes = lanes_for(parts.iter().map(|part| u64::from(part.rows)).sum());
-        let surveyed = survey.map(Survey::finish).transpose()?.unwrap_or_default();
+        let lanes = segments_for(parts.iter().map(|part| u64::from(part.rows)).sum());
+        let surveyed = survey.map(SamplingPass::finish).transpose()?.unwrap_or_default();
         let census = Some(Box::new(census));
-        let frozen = Frozen { folder: home, read, parts, pin, warnings, reach, census, lanes, proven: true };
+        let frozen = FrozenManifest { folder: home, rows_read: read, parts, pin, warnings, key_ranges: reach, class_stats: census, segments: lanes, has_checksum: true };
         index::save(&frozen)?;
         // The manifest is complete: a checkpoint that cannot be removed is ignored.
-        let _ = draft::remove(&frozen.folder);
+        let _ = checkpoint::remove(&frozen.folder);
         Ok((frozen, surveyed))
     })
     .await
 }
 
 /// Reads all rows of a source.
-pub(super) async fn rows(source: &Source, patient: &Patient, sink: Sink) -> Result<(Sink, Pin), ManifestError> {
+pub(super) async fn read_source(
+    source: &ManifestSource,
+    patient: &RetryingStore,
+    sink: RowWriter,
+) -> Result<(RowWriter, SourcePin), ManifestError> {
     Ok(match source {
-        Source::Prefix { bucket, prefix, versions } => {
-            (prefix::list(bucket, prefix, *versions, patient, sink).await?, Pin::Listing)
+        ManifestSource::Prefix { bucket, prefix, versions } => {
+            (prefix::list(bucket, prefix, *versions, patient, sink).await?, SourcePin::Listing)
         }
-        Source::Csv { place, fields, plus_is_space } => csv::read(place, fields, *plus_is_space, patient, sink).await?,
-        Source::Inventory { bucket, object: InventoryObject::Changed(changes), dialect } => {
+        ManifestSource::Csv { location: place, fields, plus_is_space } => {
+            csv::read(place, fields, *plus_is_space, patient, sink).await?
+        }
+        ManifestSource::Inventory { bucket, selector: InventorySelector::Changed(changes), dialect } => {
             Box::pin(changes::read(bucket, changes, *dialect, patient, sink)).await?
         }
-        Source::Inventory { bucket, object: InventoryObject::Once { key, etag }, dialect } => {
-            Box::pin(changes::read_once(bucket, (key, etag), *dialect, patient, sink)).await?
+        ManifestSource::Inventory { bucket, selector: InventorySelector::Distinct { key, etag }, dialect } => {
+            Box::pin(changes::read_distinct(bucket, (key, etag), *dialect, patient, sink)).await?
         }
-        Source::Inventory { bucket, object, dialect } => {
-            inventory::read(bucket, object, *dialect, patient, sink).await?
+        ManifestSource::Inventory { bucket, selector: object, dialect } => {
+            inventory::read_inventory(bucket, object, *dialect, patient, sink).await?
         }
-        Source::Report { place, narrowing } => report::read(place, narrowing, patient, sink).await?,
-        Source::Retry { failed, rest } => (retry::read(failed, rest.as_ref(), patient, sink).await?, Pin::Listing),
+        ManifestSource::Report { location: place, row_filter: narrowing } => {
+            report::read(place, narrowing, patient, sink).await?
+        }
+        ManifestSource::Retry { failed, unfinished: rest } => {
+            (retry::read(failed, rest.as_ref(), patient, sink).await?, SourcePin::Listing)
+        }
     })
 }
 
 /// Returns whether a source with this number of rows is likely a mistake. Reports and retries may be empty: all is
 /// done.
-pub(super) fn is_empty(source: &Source, read: u64) -> bool {
-    read == 0 && !matches!(source, Source::Report { .. } | Source::Retry { .. })
+pub(super) fn is_unexpectedly_empty(source: &ManifestSource, read: u64) -> bool {
+    read == 0 && !matches!(source, ManifestSource::Report { .. } | ManifestSource::Retry { .. })
 }
 
 /// Returns the name of a source for messages.
-pub(super) fn name_of(source: &Source) -> String {
+pub(super) fn source_name(source: &ManifestSource) -> String {
     match source {
-        Source::Prefix { bucket, prefix, .. } => format!("the listing of {}", place(bucket, prefix)),
-        Source::Csv { place: file, .. } | Source::Report { place: file, .. } => match file {
-            CsvPlace::Local(path) => path.display().to_string(),
-            CsvPlace::Object { bucket, key, .. } => place(bucket, key),
+        ManifestSource::Prefix { bucket, prefix, .. } => format!("the listing of {}", object_path(bucket, prefix)),
+        ManifestSource::Csv { location: file, .. } | ManifestSource::Report { location: file, .. } => match file {
+            FileLocation::Local(path) => path.display().to_string(),
+            FileLocation::Object { bucket, key, .. } => object_path(bucket, key),
         },
-        Source::Inventory { bucket, object, .. } => match object {
-            InventoryObject::Exact { key, .. } | InventoryObject::Once { key, .. } => place(bucket, key),
-            InventoryObject::Changed(changes) => place(bucket, &changes.key),
-            InventoryObject::Latest { prefix } => format!("the newest inventory in {}", place(bucket, prefix)),
+        ManifestSource::Inventory { bucket, selector: object, .. } => match object {
+            InventorySelector::Exact { key, .. } | InventorySelector::Distinct { key, .. } => object_path(bucket, key),
+            InventorySelector::Changed(changes) => object_path(bucket, &changes.key),
+            InventorySelector::Latest { prefix } => format!("the newest inventory in {}", object_path(bucket, prefix)),
         },
-        Source::Retry { .. } => "what the first job left".to_owned(),
+        ManifestSource::Retry { .. } => "what the first job left".to_owned(),
     }
 }
 

@@ -8,33 +8,33 @@ use std::vec;
 
 use jiff::Timestamp;
 
-use super::census::Census;
-use super::error::{ManifestError, Warning};
-use super::facts::FactsReader;
-use super::order::{Order, seq};
+use super::class_stats::StorageClassStats;
+use super::error::{ManifestError, ManifestWarning};
+use super::interleaved_tasks::InterleavedTasks;
+use super::interleaving::{Interleaving, position_to_seq};
+use super::key_ranges::KeyRanges;
 use super::part::PartReader;
-use super::reach::Reach;
-use super::turns::Turns;
-use super::{draft, index};
-use crate::files::create_own_folder;
-use crate::frontier::Frontier;
-use crate::object::{Bucket, Key};
-use crate::task::{Seq, Task};
+use super::source_metadata::MetadataReader;
+use super::{checkpoint, index};
+use crate::files::create_folder;
+use crate::frontier::RowFrontier;
+use crate::object::{BucketName, ObjectKey};
+use crate::task::{Task, TaskId};
 
 /// The maximum number of rows in a batch, whatever the caller asks for: keys are up to 1 KiB each.
 const MAX_BATCH: usize = 65_536;
 
 /// The identity of a source at the time when it was frozen. A job resumes only if its source still has an equal pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pin {
+pub enum SourcePin {
     /// A listing, or the unfinished rows of an earlier job. There is nothing to compare later.
     Listing,
     /// A CSV manifest or a completion report in a bucket.
     Object {
         /// The bucket of the file.
-        bucket: Bucket,
+        bucket: BucketName,
         /// The key of the file.
-        key: Key,
+        key: ObjectKey,
         /// The `ETag` without quotes.
         etag: String,
         /// The SHA-256 of the content, in lower-case hex.
@@ -48,14 +48,14 @@ pub enum Pin {
         sha256: String,
         /// The size and modification time, if they were the same before and after the read. While they are unchanged,
         /// the file need not be read again to verify it.
-        seen: Option<Seen>,
+        stamp: Option<FileStamp>,
     },
     /// An inventory. Its data files are pinned by the MD5 of each in its `manifest.json`.
     Inventory {
         /// The bucket of its `manifest.json`.
-        bucket: Bucket,
+        bucket: BucketName,
         /// The key of its `manifest.json`: with `latest`, the one that was selected.
-        key: Key,
+        key: ObjectKey,
         /// The `ETag` of its `manifest.json`, without quotes.
         etag: String,
         /// When the inventory was started, if it says so: objects written later may be missing from it.
@@ -65,7 +65,7 @@ pub enum Pin {
 
 /// The metadata of a local file, for a comparison without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FileStamp {
     /// The size in bytes.
     pub size: u64,
     /// When the file was last modified, with the precision of the file system (nanoseconds at best).
@@ -74,7 +74,7 @@ pub struct Seen {
 
 /// One part of a frozen manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartInfo {
+pub struct ManifestPart {
     /// The number of rows, at least one.
     pub rows: u32,
     /// The size of the file in bytes.
@@ -83,32 +83,32 @@ pub struct PartInfo {
 
 /// A manifest that was read to its end, checked, filtered and written to the job's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frozen {
+pub struct FrozenManifest {
     pub(super) folder: PathBuf,
-    pub(super) read: u64,
-    pub(super) parts: Vec<PartInfo>,
-    pub(super) pin: Pin,
-    pub(super) warnings: Vec<Warning>,
-    pub(super) reach: Reach,
+    pub(super) rows_read: u64,
+    pub(super) parts: Vec<ManifestPart>,
+    pub(super) pin: SourcePin,
+    pub(super) warnings: Vec<ManifestWarning>,
+    pub(super) key_ranges: KeyRanges,
     /// `None` if an earlier release wrote the index.
-    pub(super) census: Option<Box<Census>>,
-    /// The number of segments that are read in turn; with one, a [`Seq`] is a part and a row in it.
-    pub(super) lanes: u32,
-    pub(super) proven: bool,
+    pub(super) class_stats: Option<Box<StorageClassStats>>,
+    /// The number of segments that are read in turn; with one, a [`TaskId`] is a part and a row in it.
+    pub(super) segments: u32,
+    pub(super) has_checksum: bool,
 }
 
-impl Frozen {
+impl FrozenManifest {
     /// Opens the frozen manifest in a job's folder. Returns `None` if there is none, or if it is unfinished.
     ///
     /// # Errors
     /// Returns an error if the index cannot be read or is invalid, or if a part is missing or its size differs from the
     /// index.
     pub fn open(folder: &Path) -> Result<Option<Self>, ManifestError> {
-        let home = home(folder);
+        let home = manifest_folder(folder);
         let Some(frozen) = index::load(&home)? else { return Ok(None) };
         for (number, part) in (0_u32..).zip(&frozen.parts) {
             let path = part_path(&home, number);
-            let found = fs::metadata(&path).map_err(|cause| ManifestError::part(&path, cause))?.len();
+            let found = fs::metadata(&path).map_err(|cause| ManifestError::unopened_part(&path, cause))?.len();
             if found != part.bytes {
                 let what = format!("it has {found} bytes, and the index says {}", part.bytes);
                 return Err(ManifestError::corrupt(&path, what));
@@ -126,74 +126,74 @@ impl Frozen {
     /// Returns the number of rows in the source, before the filter was applied and delete markers were skipped.
     #[must_use]
     pub fn rows_read(&self) -> u64 {
-        self.read
+        self.rows_read
     }
 
-    /// Returns the parts, in order; the part number of a [`Seq`] is an index into them.
+    /// Returns the parts, in order; the part number of a [`TaskId`] is an index into them.
     #[must_use]
-    pub fn parts(&self) -> &[PartInfo] {
+    pub fn parts(&self) -> &[ManifestPart] {
         &self.parts
     }
 
     /// Returns whether the index has a checksum. Earlier releases wrote none.
     #[must_use]
-    pub fn is_proven(&self) -> bool {
-        self.proven
+    pub fn has_checksum(&self) -> bool {
+        self.has_checksum
     }
 
     /// Adds a checksum to an index that has none.
     ///
     /// # Errors
     /// Returns an error if the index cannot be written.
-    pub fn accept(&self) -> Result<(), ManifestError> {
-        if self.proven { Ok(()) } else { index::save(self) }
+    pub fn add_checksum(&self) -> Result<(), ManifestError> {
+        if self.has_checksum { Ok(()) } else { index::save(self) }
     }
 
     /// Returns the identity of the source.
     #[must_use]
-    pub fn pin(&self) -> &Pin {
+    pub fn pin(&self) -> &SourcePin {
         &self.pin
     }
 
     /// Returns the warnings that the freeze produced.
     #[must_use]
-    pub fn warnings(&self) -> &[Warning] {
+    pub fn warnings(&self) -> &[ManifestWarning] {
         &self.warnings
     }
 
     /// Returns the key ranges that the rows lie in; for a listing, a range starts with the prefix itself.
     #[must_use]
-    pub fn reach(&self) -> &Reach {
-        &self.reach
+    pub fn key_ranges(&self) -> &KeyRanges {
+        &self.key_ranges
     }
 
     /// Returns object and byte counts per storage class, as far as the source reports them. `None` if an earlier
     /// release froze the manifest.
     #[must_use]
-    pub fn census(&self) -> Option<&Census> {
-        self.census.as_deref()
+    pub fn class_stats(&self) -> Option<&StorageClassStats> {
+        self.class_stats.as_deref()
     }
 
     /// Opens the metadata of the objects, which a sampling pass stores on request.
     ///
     /// # Errors
     /// Returns an error if the file does not exist.
-    pub fn facts(&self) -> Result<FactsReader, ManifestError> {
-        FactsReader::open(&self.folder)
+    pub fn source_metadata(&self) -> Result<MetadataReader, ManifestError> {
+        MetadataReader::open(&self.folder)
     }
 
     /// Returns the rows from `from` to the end, in batches of at most `batch`. A batch never has rows of two parts.
     ///
     /// The iterator reads files and decompresses: use it on a thread that may block.
     #[must_use]
-    pub fn tasks(&self, from: Seq, batch: usize) -> Tasks {
-        self.range(from, u32::MAX, batch)
+    pub fn tasks(&self, from: TaskId, batch: usize) -> ManifestTasks {
+        self.tasks_of_parts(from, u32::MAX, batch)
     }
 
     /// Like [`tasks`](Self::tasks), but ends with the part of `from`: for a reader that has several parts open.
     #[must_use]
-    pub fn part_tasks(&self, from: Seq, batch: usize) -> Tasks {
-        self.range(from, from.part, batch)
+    pub fn part_tasks(&self, from: TaskId, batch: usize) -> ManifestTasks {
+        self.tasks_of_parts(from, from.part, batch)
     }
 
     /// Returns the rows that `frontier` does not contain, in processing order: a large manifest is read from several
@@ -201,15 +201,15 @@ impl Frozen {
     ///
     /// The iterator reads files and decompresses: use it on a thread that may block.
     #[must_use]
-    pub fn in_turns(
+    pub fn interleaved_tasks(
         &self,
-        frontier: &Frontier,
+        frontier: &RowFrontier,
         batch: usize,
     ) -> Box<dyn Iterator<Item = Result<Vec<Task>, ManifestError>> + Send> {
-        if self.lanes > 1 {
-            Box::new(Turns::new(self, frontier, batch.clamp(1, MAX_BATCH)))
+        if self.segments > 1 {
+            Box::new(InterleavedTasks::new(self, frontier, batch.clamp(1, MAX_BATCH)))
         } else {
-            Box::new(self.unsettled(frontier, batch))
+            Box::new(self.unfinished_tasks(frontier, batch))
         }
     }
 
@@ -217,29 +217,29 @@ impl Frozen {
     /// that a retried job never finished. With a single segment, starts each part at its low mark and does not open
     /// parts that are finished.
     #[must_use]
-    pub fn unsettled(&self, frontier: &Frontier, batch: usize) -> Tasks {
-        let mut tasks = self.tasks(Seq { part: 0, row: 0 }, batch);
-        if self.lanes > 1 {
-            tasks.places = Some(self.order());
+    pub fn unfinished_tasks(&self, frontier: &RowFrontier, batch: usize) -> ManifestTasks {
+        let mut tasks = self.tasks(TaskId { part: 0, row: 0 }, batch);
+        if self.segments > 1 {
+            tasks.interleaving = Some(self.interleaving());
         } else {
             let open = tasks.spans.filter_map(|span| {
-                let from = frontier.low(span.part);
-                (from < span.rows).then_some(Span { from, ..span })
+                let from = frontier.first_unsettled(span.part);
+                (from < span.rows).then_some(PartSpan { from, ..span })
             });
             tasks.spans = open.collect::<Vec<_>>().into_iter();
         }
-        tasks.settled = frontier.clone();
+        tasks.finished = frontier.clone();
         tasks
     }
 
-    pub(super) fn order(&self) -> Order {
-        Order::new(self.rows(), self.lanes)
+    pub(super) fn interleaving(&self) -> Interleaving {
+        Interleaving::new(self.rows(), self.segments)
     }
 
-    fn range(&self, from: Seq, last: u32, batch: usize) -> Tasks {
+    fn tasks_of_parts(&self, from: TaskId, last: u32, batch: usize) -> ManifestTasks {
         let parts = (0_u32..).zip(&self.parts).filter(|(part, _)| (from.part..=last).contains(part));
-        let spans: Vec<Span> = parts
-            .map(|(part, info)| Span {
+        let spans: Vec<PartSpan> = parts
+            .map(|(part, info)| PartSpan {
                 path: part_path(&self.folder, part),
                 part,
                 rows: info.rows,
@@ -247,32 +247,39 @@ impl Frozen {
             })
             .collect();
         let batch = batch.clamp(1, MAX_BATCH);
-        Tasks { spans: spans.into_iter(), open: None, batch, settled: Frontier::default(), places: None, passed: 0 }
+        ManifestTasks {
+            spans: spans.into_iter(),
+            open: None,
+            batch,
+            finished: RowFrontier::default(),
+            interleaving: None,
+            rows_seen: 0,
+        }
     }
 }
 
 /// The rows of a frozen manifest, in batches. Ends after an error.
-pub struct Tasks {
-    spans: vec::IntoIter<Span>,
+pub struct ManifestTasks {
+    spans: vec::IntoIter<PartSpan>,
     open: Option<(u32, PartReader)>,
     batch: usize,
     /// Rows to skip.
-    settled: Frontier,
-    /// The order that gives each row its [`Seq`], if that is not its part and row; and the number of rows read so far,
+    finished: RowFrontier,
+    /// The order that gives each row its [`TaskId`], if that is not its part and row; and the number of rows read so far,
     /// counted from the first row of the manifest.
-    places: Option<Order>,
-    passed: u64,
+    interleaving: Option<Interleaving>,
+    rows_seen: u64,
 }
 
-struct Span {
+struct PartSpan {
     path: PathBuf,
     part: u32,
     rows: u32,
     from: u32,
 }
 
-impl Tasks {
-    fn fill(&mut self) -> Result<Vec<Task>, ManifestError> {
+impl ManifestTasks {
+    fn next_batch(&mut self) -> Result<Vec<Task>, ManifestError> {
         let mut tasks = Vec::new();
         while tasks.is_empty() {
             let Some((part, reader)) = &mut self.open else {
@@ -287,10 +294,12 @@ impl Tasks {
                     self.open = None;
                     break;
                 };
-                let seq = self.places.map_or(Seq { part: *part, row }, |order| seq(order.place_of(self.passed)));
-                self.passed += 1;
-                if !self.settled.is_settled(seq) {
-                    tasks.push(Task { seq, object });
+                let seq = self
+                    .interleaving
+                    .map_or(TaskId { part: *part, row }, |order| position_to_seq(order.position_of(self.rows_seen)));
+                self.rows_seen += 1;
+                if !self.finished.is_settled(seq) {
+                    tasks.push(Task { id: seq, object });
                 }
             }
         }
@@ -298,11 +307,11 @@ impl Tasks {
     }
 }
 
-impl Iterator for Tasks {
+impl Iterator for ManifestTasks {
     type Item = Result<Vec<Task>, ManifestError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.fill() {
+        match self.next_batch() {
             Ok(tasks) if tasks.is_empty() => None,
             Ok(tasks) => Some(Ok(tasks)),
             Err(error) => {
@@ -315,7 +324,7 @@ impl Iterator for Tasks {
 }
 
 /// Returns the folder of the manifest in a job's folder.
-pub(super) fn home(folder: &Path) -> PathBuf {
+pub(super) fn manifest_folder(folder: &Path) -> PathBuf {
     folder.join("manifest")
 }
 
@@ -325,16 +334,16 @@ pub(super) fn part_path(home: &Path, part: u32) -> PathBuf {
 }
 
 /// Creates an empty folder for a manifest. Removes the files of an earlier attempt.
-pub(super) fn clear(home: &Path) -> Result<(), ManifestError> {
-    create_own_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
+pub(super) fn clear_folder(home: &Path) -> Result<(), ManifestError> {
+    create_folder(home).map_err(|cause| ManifestError::disk("create", home, cause))?;
     // Remove checkpoint and index first, so that an incomplete set of parts is never taken for a complete one.
-    draft::remove(home)?;
+    checkpoint::remove(home)?;
     index::remove(home)?;
-    keep_only(home, &HashSet::new())
+    remove_other_parts(home, &HashSet::new())
 }
 
 /// Removes all parts except these files.
-pub(super) fn keep_only(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
+pub(super) fn remove_other_parts(home: &Path, kept: &HashSet<PathBuf>) -> Result<(), ManifestError> {
     let failed = |path: &Path, cause: io::Error| ManifestError::disk("clear", path, cause);
     for entry in fs::read_dir(home).map_err(|cause| failed(home, cause))? {
         let path = entry.map_err(|cause| failed(home, cause))?.path();

@@ -7,13 +7,13 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::census::CensusShape;
-use super::error::{ManifestError, Warning};
-use super::frozen::{Frozen, PartInfo, Pin, Seen};
-use super::order::MAX_LANES;
-use super::reach::{KeyRange, Reach};
-use crate::files::{json_digest, open_own, write_at_once};
-use crate::object::{Bucket, Key};
+use super::class_stats::StorageClassStatsJson;
+use super::error::{ManifestError, ManifestWarning};
+use super::frozen::{FileStamp, FrozenManifest, ManifestPart, SourcePin};
+use super::interleaving::MAX_SEGMENTS;
+use super::key_ranges::{KeyRange, KeyRanges};
+use crate::files::{json_digest, open_regular, write_atomic};
+use crate::object::{BucketName, ObjectKey};
 
 const NAME: &str = "index.json";
 
@@ -24,25 +24,25 @@ const TEMPORARY: &str = "index.json.draft";
 const VERSION: u32 = 1;
 
 /// The version for several segments: releases that do not know segments must not take positions for rows.
-const SPREAD_VERSION: u32 = 2;
+const SEGMENTED_VERSION: u32 = 2;
 
 /// The maximum size of an index in bytes: enough for 500 billion rows.
 const MAX_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
-struct IndexShape {
+struct ManifestIndexJson {
     version: u32,
     rows: u64,
     read: u64,
-    parts: Vec<PartShape>,
-    pin: PinShape,
-    warnings: Vec<WarningShape>,
+    parts: Vec<ManifestPartJson>,
+    pin: SourcePinJson,
+    warnings: Vec<ManifestWarningJson>,
     /// Earlier releases wrote none, and ignore it.
     #[serde(default)]
-    reach: ReachShape,
+    reach: KeyRangesJson,
     /// The same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    census: Option<CensusShape>,
+    census: Option<StorageClassStatsJson>,
     #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
     lanes: u32,
     /// The digest of all other members. Earlier releases wrote none.
@@ -60,51 +60,51 @@ fn is_one_lane(lanes: &u32) -> bool {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PartShape {
+struct ManifestPartJson {
     rows: u32,
     bytes: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct WarningShape {
+pub(super) struct ManifestWarningJson {
     message: String,
     help: String,
 }
 
-impl From<&Warning> for WarningShape {
-    fn from(warning: &Warning) -> Self {
+impl From<&ManifestWarning> for ManifestWarningJson {
+    fn from(warning: &ManifestWarning) -> Self {
         Self { message: warning.message.clone(), help: warning.help.clone() }
     }
 }
 
-impl From<WarningShape> for Warning {
-    fn from(shape: WarningShape) -> Self {
+impl From<ManifestWarningJson> for ManifestWarning {
+    fn from(shape: ManifestWarningJson) -> Self {
         Self { message: shape.message, help: shape.help }
     }
 }
 
 /// The key ranges; `null` means unknown.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct ReachShape(Option<Vec<RangeShape>>);
+pub(super) struct KeyRangesJson(Option<Vec<KeyRangeJson>>);
 
 #[derive(Serialize, Deserialize)]
-struct RangeShape {
+struct KeyRangeJson {
     bucket: String,
     first: String,
     last: String,
 }
 
-impl From<&Reach> for ReachShape {
-    fn from(reach: &Reach) -> Self {
+impl From<&KeyRanges> for KeyRangesJson {
+    fn from(reach: &KeyRanges) -> Self {
         Self(match reach {
-            Reach::Unknown => None,
-            Reach::Known(ranges) => Some(ranges.iter().map(RangeShape::from).collect()),
+            KeyRanges::Unknown => None,
+            KeyRanges::Known(ranges) => Some(ranges.iter().map(KeyRangeJson::from).collect()),
         })
     }
 }
 
-impl From<ReachShape> for Reach {
-    fn from(shape: ReachShape) -> Self {
+impl From<KeyRangesJson> for KeyRanges {
+    fn from(shape: KeyRangesJson) -> Self {
         match shape.0 {
             None => Self::Unknown,
             Some(ranges) => Self::Known(ranges.iter().map(KeyRange::from).collect()),
@@ -112,7 +112,7 @@ impl From<ReachShape> for Reach {
     }
 }
 
-impl From<&KeyRange> for RangeShape {
+impl From<&KeyRange> for KeyRangeJson {
     fn from(range: &KeyRange) -> Self {
         Self {
             bucket: range.bucket.to_string(),
@@ -122,12 +122,12 @@ impl From<&KeyRange> for RangeShape {
     }
 }
 
-impl From<&RangeShape> for KeyRange {
-    fn from(shape: &RangeShape) -> Self {
+impl From<&KeyRangeJson> for KeyRange {
+    fn from(shape: &KeyRangeJson) -> Self {
         Self {
-            bucket: Bucket::new(&shape.bucket),
-            first: Key::decode(shape.first.as_bytes()),
-            last: Key::decode(shape.last.as_bytes()),
+            bucket: BucketName::new(&shape.bucket),
+            first: ObjectKey::decode(shape.first.as_bytes()),
+            last: ObjectKey::decode(shape.last.as_bytes()),
         }
     }
 }
@@ -135,7 +135,7 @@ impl From<&RangeShape> for KeyRange {
 /// Keys are URL-encoded, because they are bytes and JSON is text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum PinShape {
+enum SourcePinJson {
     Listing,
     Object {
         bucket: String,
@@ -147,7 +147,7 @@ enum PinShape {
         path: String,
         sha256: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        seen: Option<SeenShape>,
+        seen: Option<FileStampJson>,
     },
     Inventory {
         bucket: String,
@@ -158,31 +158,31 @@ enum PinShape {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SeenShape {
+struct FileStampJson {
     size: u64,
     modified: String,
 }
 
 /// Writes the index of a manifest whose parts are on disk.
-pub(super) fn save(frozen: &Frozen) -> Result<(), ManifestError> {
+pub(super) fn save(frozen: &FrozenManifest) -> Result<(), ManifestError> {
     let path = frozen.folder.join(NAME);
     let write = || {
-        let mut shape = shape(frozen);
+        let mut shape = index_json(frozen);
         shape.sha256 = Some(json_digest(&shape)?);
-        write_at_once(&frozen.folder, NAME, &serde_json::to_vec_pretty(&shape)?)
+        write_atomic(&frozen.folder, NAME, &serde_json::to_vec_pretty(&shape)?)
     };
     write().map_err(|cause| ManifestError::disk("write", &path, cause))
 }
 
 /// Returns whether there is an index.
-pub(super) fn is_there(home: &Path) -> bool {
+pub(super) fn exists(home: &Path) -> bool {
     home.join(NAME).exists()
 }
 
 /// Reads the index. Returns `None` if there is none.
-pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
+pub(super) fn load(home: &Path) -> Result<Option<FrozenManifest>, ManifestError> {
     let path = home.join(NAME);
-    let file = match open_own(&path, File::options().read(true)) {
+    let file = match open_regular(&path, File::options().read(true)) {
         Ok(file) => file,
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(ManifestError::disk("open", &path, cause)),
@@ -190,10 +190,10 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     let mut text = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
     let corrupt = |why: String| ManifestError::corrupt(&path, why);
-    let mut shape: IndexShape = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
-    if !(VERSION..=SPREAD_VERSION).contains(&shape.version) {
+    let mut shape: ManifestIndexJson = serde_json::from_slice(&text).map_err(|why| corrupt(why.to_string()))?;
+    if !(VERSION..=SEGMENTED_VERSION).contains(&shape.version) {
         let found = shape.version;
-        return Err(corrupt(format!("it has version {found} of the format, and the newest is {SPREAD_VERSION}")));
+        return Err(corrupt(format!("it has version {found} of the format, and the newest is {SEGMENTED_VERSION}")));
     }
     let sha256 = shape.sha256.take();
     if let Some(recorded) = &sha256
@@ -201,19 +201,19 @@ pub(super) fn load(home: &Path) -> Result<Option<Frozen>, ManifestError> {
     {
         return Err(corrupt("it fails its checksum".to_owned()));
     }
-    let frozen = Frozen {
-        proven: sha256.is_some(),
+    let frozen = FrozenManifest {
+        has_checksum: sha256.is_some(),
         folder: home.to_owned(),
-        read: shape.read,
-        parts: shape.parts.iter().map(|part| PartInfo { rows: part.rows, bytes: part.bytes }).collect(),
-        pin: pin(shape.pin).map_err(corrupt)?,
-        warnings: shape.warnings.into_iter().map(Warning::from).collect(),
-        reach: shape.reach.into(),
-        census: shape.census.map(|census| Box::new(census.into())),
-        lanes: shape.lanes,
+        rows_read: shape.read,
+        parts: shape.parts.iter().map(|part| ManifestPart { rows: part.rows, bytes: part.bytes }).collect(),
+        pin: parse_pin(shape.pin).map_err(corrupt)?,
+        warnings: shape.warnings.into_iter().map(ManifestWarning::from).collect(),
+        key_ranges: shape.reach.into(),
+        class_stats: shape.census.map(|census| Box::new(census.into())),
+        segments: shape.lanes,
     };
-    if !(1..=MAX_LANES).contains(&u64::from(frozen.lanes)) {
-        return Err(corrupt(format!("it has {} lanes, and the most is {MAX_LANES}", frozen.lanes)));
+    if !(1..=MAX_SEGMENTS).contains(&u64::from(frozen.segments)) {
+        return Err(corrupt(format!("it has {} lanes, and the most is {MAX_SEGMENTS}", frozen.segments)));
     }
     if frozen.rows() != shape.rows {
         return Err(corrupt("its parts do not add up".to_owned()));
@@ -234,52 +234,52 @@ pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
     Ok(())
 }
 
-fn shape(frozen: &Frozen) -> IndexShape {
-    IndexShape {
+fn index_json(frozen: &FrozenManifest) -> ManifestIndexJson {
+    ManifestIndexJson {
         sha256: None,
-        version: if frozen.lanes > 1 { SPREAD_VERSION } else { VERSION },
-        lanes: frozen.lanes,
+        version: if frozen.segments > 1 { SEGMENTED_VERSION } else { VERSION },
+        lanes: frozen.segments,
         rows: frozen.rows(),
-        read: frozen.read,
-        parts: frozen.parts.iter().map(|part| PartShape { rows: part.rows, bytes: part.bytes }).collect(),
-        pin: pin_shape(&frozen.pin),
-        warnings: frozen.warnings.iter().map(WarningShape::from).collect(),
-        reach: (&frozen.reach).into(),
-        census: frozen.census.as_deref().map(CensusShape::from),
+        read: frozen.rows_read,
+        parts: frozen.parts.iter().map(|part| ManifestPartJson { rows: part.rows, bytes: part.bytes }).collect(),
+        pin: pin_json(&frozen.pin),
+        warnings: frozen.warnings.iter().map(ManifestWarningJson::from).collect(),
+        reach: (&frozen.key_ranges).into(),
+        census: frozen.class_stats.as_deref().map(StorageClassStatsJson::from),
     }
 }
 
-impl Pin {
+impl SourcePin {
     /// Returns the JSON text, for storage outside of the index.
     ///
     /// # Errors
     /// Returns the errors of [`serde_json::to_string`], none of which occurs in practice.
-    pub fn to_text(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&pin_shape(self))
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&pin_json(self))
     }
 
     /// Parses such a text. Returns `None` if it is invalid.
     #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
-        pin(serde_json::from_str(text).ok()?).ok()
+    pub fn from_json(text: &str) -> Option<Self> {
+        parse_pin(serde_json::from_str(text).ok()?).ok()
     }
 }
 
-fn pin_shape(pin: &Pin) -> PinShape {
+fn pin_json(pin: &SourcePin) -> SourcePinJson {
     match pin {
-        Pin::Listing => PinShape::Listing,
-        Pin::Object { bucket, key, etag, sha256 } => PinShape::Object {
+        SourcePin::Listing => SourcePinJson::Listing,
+        SourcePin::Object { bucket, key, etag, sha256 } => SourcePinJson::Object {
             bucket: bucket.to_string(),
             key: key.encoded_keeping_slashes(),
             etag: etag.clone(),
             sha256: sha256.clone(),
         },
-        Pin::File { path, sha256, seen } => PinShape::File {
+        SourcePin::File { path, sha256, stamp: seen } => SourcePinJson::File {
             path: path.clone(),
             sha256: sha256.clone(),
-            seen: seen.map(|seen| SeenShape { size: seen.size, modified: seen.modified.to_string() }),
+            seen: seen.map(|seen| FileStampJson { size: seen.size, modified: seen.modified.to_string() }),
         },
-        Pin::Inventory { bucket, key, etag, created } => PinShape::Inventory {
+        SourcePin::Inventory { bucket, key, etag, created } => SourcePinJson::Inventory {
             bucket: bucket.to_string(),
             key: key.encoded_keeping_slashes(),
             etag: etag.clone(),
@@ -288,29 +288,29 @@ fn pin_shape(pin: &Pin) -> PinShape {
     }
 }
 
-fn pin(shape: PinShape) -> Result<Pin, String> {
+fn parse_pin(shape: SourcePinJson) -> Result<SourcePin, String> {
     Ok(match shape {
-        PinShape::Listing => Pin::Listing,
-        PinShape::Object { bucket, key, etag, sha256 } => {
-            Pin::Object { bucket: Bucket::new(&bucket), key: Key::decode(key.as_bytes()), etag, sha256 }
+        SourcePinJson::Listing => SourcePin::Listing,
+        SourcePinJson::Object { bucket, key, etag, sha256 } => {
+            SourcePin::Object { bucket: BucketName::new(&bucket), key: ObjectKey::decode(key.as_bytes()), etag, sha256 }
         }
-        PinShape::File { path, sha256, seen } => {
-            Pin::File { path, sha256, seen: seen.as_ref().map(seen_of).transpose()? }
+        SourcePinJson::File { path, sha256, seen } => {
+            SourcePin::File { path, sha256, stamp: seen.as_ref().map(parse_stamp).transpose()? }
         }
-        PinShape::Inventory { bucket, key, etag, created } => Pin::Inventory {
-            bucket: Bucket::new(&bucket),
-            key: Key::decode(key.as_bytes()),
+        SourcePinJson::Inventory { bucket, key, etag, created } => SourcePin::Inventory {
+            bucket: BucketName::new(&bucket),
+            key: ObjectKey::decode(key.as_bytes()),
             etag,
-            created: created.as_deref().map(moment).transpose()?,
+            created: created.as_deref().map(parse_timestamp).transpose()?,
         },
     })
 }
 
-fn seen_of(shape: &SeenShape) -> Result<Seen, String> {
-    Ok(Seen { size: shape.size, modified: moment(&shape.modified)? })
+fn parse_stamp(shape: &FileStampJson) -> Result<FileStamp, String> {
+    Ok(FileStamp { size: shape.size, modified: parse_timestamp(&shape.modified)? })
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|why: jiff::Error| why.to_string())
 }
 
@@ -318,27 +318,37 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 mod tests {
     use super::*;
 
-    fn frozen(folder: &Path, pin: Pin) -> Frozen {
-        let warnings = vec![Warning { message: "m".into(), help: "h".into() }];
-        let (first, last) = (Key::new(&b"%a+ \xff"[..]), Key::new(&b"z\n"[..]));
-        let reach = Reach::Known(vec![KeyRange { bucket: Bucket::new("b"), first, last }]);
-        let parts = vec![PartInfo { rows: 3, bytes: 99 }];
+    fn frozen(folder: &Path, pin: SourcePin) -> FrozenManifest {
+        let warnings = vec![ManifestWarning { message: "m".into(), help: "h".into() }];
+        let (first, last) = (ObjectKey::new(&b"%a+ \xff"[..]), ObjectKey::new(&b"z\n"[..]));
+        let reach = KeyRanges::Known(vec![KeyRange { bucket: BucketName::new("b"), first, last }]);
+        let parts = vec![ManifestPart { rows: 3, bytes: 99 }];
         let census = Some(Box::default());
-        Frozen { folder: folder.to_owned(), read: 7, parts, pin, warnings, reach, census, lanes: 1, proven: true }
+        FrozenManifest {
+            folder: folder.to_owned(),
+            rows_read: 7,
+            parts,
+            pin,
+            warnings,
+            key_ranges: reach,
+            class_stats: census,
+            segments: 1,
+            has_checksum: true,
+        }
     }
 
     #[test]
     fn an_index_comes_back_with_any_pin() {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = Bucket::new("b");
-        let key = Key::new(&b"a+b/\xff c"[..]);
-        let seen = Seen { size: 7, modified: Timestamp::new(3, 141_592_653).unwrap() };
+        let bucket = BucketName::new("b");
+        let key = ObjectKey::new(&b"a+b/\xff c"[..]);
+        let seen = FileStamp { size: 7, modified: Timestamp::new(3, 141_592_653).unwrap() };
         let pins = [
-            Pin::Listing,
-            Pin::Object { bucket: bucket.clone(), key: key.clone(), etag: "e".into(), sha256: "00".into() },
-            Pin::File { path: "x/y.csv".into(), sha256: "00".into(), seen: None },
-            Pin::File { path: "x/y.csv".into(), sha256: "00".into(), seen: Some(seen) },
-            Pin::Inventory { bucket, key, etag: "e".into(), created: Some(Timestamp::UNIX_EPOCH) },
+            SourcePin::Listing,
+            SourcePin::Object { bucket: bucket.clone(), key: key.clone(), etag: "e".into(), sha256: "00".into() },
+            SourcePin::File { path: "x/y.csv".into(), sha256: "00".into(), stamp: None },
+            SourcePin::File { path: "x/y.csv".into(), sha256: "00".into(), stamp: Some(seen) },
+            SourcePin::Inventory { bucket, key, etag: "e".into(), created: Some(Timestamp::UNIX_EPOCH) },
         ];
         for pin in pins {
             let saved = frozen(folder.path(), pin);
@@ -359,17 +369,17 @@ mod tests {
         let text = format!(r#"{{"version":1,"rows":0,"read":5,"parts":[],"pin":{pin},"warnings":[]}}"#);
         fs::write(folder.path().join(NAME), text).unwrap();
         let frozen = load(folder.path()).unwrap().unwrap();
-        assert_eq!(frozen.reach, Reach::Unknown);
-        assert_eq!(frozen.pin, Pin::File { path: "x.csv".into(), sha256: "00".into(), seen: None });
-        assert!(!frozen.proven);
+        assert_eq!(frozen.key_ranges, KeyRanges::Unknown);
+        assert_eq!(frozen.pin, SourcePin::File { path: "x.csv".into(), sha256: "00".into(), stamp: None });
+        assert!(!frozen.has_checksum);
         save(&frozen).unwrap();
-        assert_eq!(load(folder.path()).unwrap(), Some(Frozen { proven: true, ..frozen }));
+        assert_eq!(load(folder.path()).unwrap(), Some(FrozenManifest { has_checksum: true, ..frozen }));
     }
 
     #[test]
     fn no_bit_of_an_index_can_turn_unseen() {
         let folder = tempfile::tempdir().unwrap();
-        let saved = Frozen { lanes: 3, ..frozen(folder.path(), Pin::Listing) };
+        let saved = FrozenManifest { segments: 3, ..frozen(folder.path(), SourcePin::Listing) };
         save(&saved).unwrap();
         let path = folder.path().join(NAME);
         let whole = fs::read(&path).unwrap();
@@ -380,7 +390,7 @@ mod tests {
             match load(folder.path()) {
                 Err(ManifestError::Corrupt { file, .. }) => assert_eq!(file, path),
                 // The flipped bit is in the name of the checksum itself, or in white space.
-                Ok(Some(found)) => assert_eq!(Frozen { proven: true, ..found }, saved, "bit {bit}"),
+                Ok(Some(found)) => assert_eq!(FrozenManifest { has_checksum: true, ..found }, saved, "bit {bit}"),
                 other => panic!("bit {bit}: {other:?}"),
             }
         }
@@ -389,12 +399,12 @@ mod tests {
     #[test]
     fn lanes_are_told_in_a_form_that_earlier_builds_refuse() {
         let folder = tempfile::tempdir().unwrap();
-        let spread = Frozen { lanes: 3, ..frozen(folder.path(), Pin::Listing) };
+        let spread = FrozenManifest { segments: 3, ..frozen(folder.path(), SourcePin::Listing) };
         save(&spread).unwrap();
         assert_eq!(load(folder.path()).unwrap(), Some(spread.clone()));
         let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert!(text.contains(r#""version": 2"#), "{text}");
-        save(&Frozen { lanes: 9, ..spread }).unwrap();
+        save(&FrozenManifest { segments: 9, ..spread }).unwrap();
         assert!(load(folder.path()).unwrap_err().to_string().contains("9 lanes"));
     }
 

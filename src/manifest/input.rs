@@ -14,34 +14,34 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
 use crate::hex::hex;
-use crate::object::Key;
-use crate::store::Opened;
+use crate::object::ObjectKey;
+use crate::store::OpenedObject;
 
 /// The size of a chunk sent to the parser, in bytes.
-const CHUNK: usize = 128 << 10;
+const CHUNK_BYTES: usize = 128 << 10;
 
 /// The number of chunks between the network and the parser.
-const CHUNKS: usize = 4;
+const CHANNEL_CHUNKS: usize = 4;
 
 /// The size of a read in bytes: small enough to be digested and parsed while it is in the nearest cache of a core.
-const TEXT: usize = 32 << 10;
+const READ_BYTES: usize = 32 << 10;
 
-/// The maximum compression ratio of a gzip file, once it has more than [`SMALL_TEXT`] bytes of text. Lists of
+/// The maximum compression ratio of a gzip file, once it has more than [`RATIO_CHECK_BYTES`] bytes of text. Lists of
 /// thousand-byte keys that differ only in their last digits reach 70; a bomb reaches 1,000.
 const MAX_RATIO: u64 = 400;
-const SMALL_TEXT: u64 = 8 << 20;
+const RATIO_CHECK_BYTES: u64 = 8 << 20;
 
-pub(super) type Raw = Box<dyn Read + Send>;
+pub(super) type BoxedReader = Box<dyn Read + Send>;
 
 /// Runs blocking work on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ManifestError> + Send + 'static,
 ) -> Result<T, ManifestError> {
-    joined(tokio::task::spawn_blocking(work)).await
+    join(tokio::task::spawn_blocking(work)).await
 }
 
 /// Waits for the result of a thread. Resumes its panic in the caller.
-pub(super) async fn joined<T>(work: JoinHandle<Result<T, ManifestError>>) -> Result<T, ManifestError> {
+pub(super) async fn join<T>(work: JoinHandle<Result<T, ManifestError>>) -> Result<T, ManifestError> {
     match work.await {
         Ok(done) => done,
         Err(lost) => match lost.try_into_panic() {
@@ -55,42 +55,42 @@ pub(super) async fn joined<T>(work: JoinHandle<Result<T, ManifestError>>) -> Res
 /// Streams an opened object through `parse`, which runs on a blocking thread.
 ///
 /// # Errors
-/// Returns the error of `parse`, or [`ManifestError::Stopped`]. A body that breaks off is an error of the reader that
+/// Returns the error of `parse`, or [`ManifestError::OssReadError`]. A body that breaks off is an error of the reader that
 /// `parse` gets.
 pub(super) async fn stream<T: Send + 'static>(
-    opened: Opened,
+    opened: OpenedObject,
     stop: &CancellationToken,
-    parse: impl FnOnce(Raw) -> Result<T, ManifestError> + Send + 'static,
+    parse: impl FnOnce(BoxedReader) -> Result<T, ManifestError> + Send + 'static,
 ) -> Result<T, ManifestError> {
-    let (chunks, receiver) = mpsc::channel(CHUNKS);
+    let (chunks, receiver) = mpsc::channel(CHANNEL_CHUNKS);
     let parser = tokio::task::spawn_blocking(move || {
-        parse(Box::new(Feed { chunks: receiver, chunk: Bytes::new(), ended: false }))
+        parse(Box::new(ChannelReader { chunks: receiver, chunk: Bytes::new(), ended: false }))
     });
     let stopped = tokio::select! {
         biased;
         () = stop.cancelled() => true,
-        () = pump(opened, chunks) => false,
+        () = send_chunks(opened, chunks) => false,
     };
     // A stop drops the sending end of the channel, so that the parser ends as well.
-    let parsed = joined(parser).await;
+    let parsed = join(parser).await;
     if stopped { Err(ManifestError::Stopped) } else { parsed }
 }
 
 /// Sends the chunks of a body, and an empty chunk at its end. Returns early if the receiver is gone.
-async fn pump(mut opened: Opened, chunks: mpsc::Sender<io::Result<Bytes>>) {
+async fn send_chunks(mut opened: OpenedObject, chunks: mpsc::Sender<io::Result<Bytes>>) {
     let mut seen = 0_u64;
     let mut buffer = BytesMut::new();
     loop {
-        buffer.reserve(CHUNK);
+        buffer.reserve(CHUNK_BYTES);
         let mut ended = false;
         // Bodies arrive in small pieces, and each send costs the wake-up of a thread.
-        while buffer.len() < CHUNK / 2 && !ended {
+        while buffer.len() < CHUNK_BYTES / 2 && !ended {
             match opened.body.read_buf(&mut buffer).await {
                 Ok(count) => {
                     ended = count == 0;
                     seen = seen.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
                     if seen > opened.size {
-                        let _ = chunks.send(Err(too_long(opened.size))).await;
+                        let _ = chunks.send(Err(oversized_body(opened.size))).await;
                         return;
                     }
                 }
@@ -105,18 +105,18 @@ async fn pump(mut opened: Opened, chunks: mpsc::Sender<io::Result<Bytes>>) {
             return;
         }
         if ended {
-            let end = if seen == opened.size { Ok(Bytes::new()) } else { Err(cut_off(seen, opened.size)) };
+            let end = if seen == opened.size { Ok(Bytes::new()) } else { Err(truncated_body(seen, opened.size)) };
             let _ = chunks.send(end).await;
             return;
         }
     }
 }
 
-fn cut_off(seen: u64, size: u64) -> io::Error {
+fn truncated_body(seen: u64, size: u64) -> io::Error {
     io::Error::other(format!("it ended after {seen} of {size} bytes"))
 }
 
-fn too_long(size: u64) -> io::Error {
+fn oversized_body(size: u64) -> io::Error {
     if size == 0 {
         return io::Error::other("the server sends it without saying how large it is");
     }
@@ -124,13 +124,13 @@ fn too_long(size: u64) -> io::Error {
 }
 
 /// The reading end of a body.
-struct Feed {
+struct ChannelReader {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
     ended: bool,
 }
 
-impl Read for Feed {
+impl Read for ChannelReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.chunk.is_empty() && !self.ended {
             let next = self.chunks.blocking_recv();
@@ -144,7 +144,7 @@ impl Read for Feed {
 }
 
 /// Opens a local file. Reads fail once the token is cancelled.
-pub(super) fn open_local(path: &Path, stop: CancellationToken) -> Result<Raw, ManifestError> {
+pub(super) fn open_local(path: &Path, stop: CancellationToken) -> Result<BoxedReader, ManifestError> {
     let failed = |cause| ManifestError::Read { place: path.display().to_string(), cause };
     let found = fs::metadata(path).map_err(failed)?;
     if found.is_dir() {
@@ -155,15 +155,15 @@ pub(super) fn open_local(path: &Path, stop: CancellationToken) -> Result<Raw, Ma
         return Err(failed(io::Error::other("it is no regular file: write what it gives to one first")));
     }
     let file = File::open(path).map_err(failed)?;
-    Ok(Box::new(LocalFile { file, stop }))
+    Ok(Box::new(StoppableFile { file, stop }))
 }
 
-struct LocalFile {
+struct StoppableFile {
     file: File,
     stop: CancellationToken,
 }
 
-impl Read for LocalFile {
+impl Read for StoppableFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stop.is_cancelled() {
             return Err(io::Error::other("the reading was given up"));
@@ -178,21 +178,21 @@ pub(super) fn is_gzip(name: &[u8]) -> bool {
 }
 
 /// Returns whether a key ends with `.gz`.
-pub(super) fn is_gzip_key(key: &Key) -> bool {
+pub(super) fn is_gzip_key(key: &ObjectKey) -> bool {
     is_gzip(key.as_bytes())
 }
 
 /// What to do with the bytes that `parse` has not read when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum UnreadBytes {
     /// Read and digest them: the digest may explain the failure.
     Digest,
     /// Skip them: there may be terabytes.
-    Leave,
+    Skip,
 }
 
 /// The digest and length of the raw bytes of a file, as far as they were read.
-pub(super) struct Tally {
+pub(super) struct ReadDigest {
     /// In lower-case hex.
     pub(super) digest: String,
     pub(super) bytes: u64,
@@ -204,44 +204,44 @@ pub(super) struct Tally {
 /// # Errors
 /// Returns an error only if the bytes cannot be read. The result of `parse` is inside `Ok`, so that the caller can use
 /// the digest to tell a damaged file from a wrong one.
-pub(super) fn digested<D: Digest, T>(
-    raw: Raw,
+pub(super) fn read_digested<D: Digest, T>(
+    raw: BoxedReader,
     gzip: bool,
     place: &str,
-    rest: Rest,
+    rest: UnreadBytes,
     parse: impl FnOnce(&mut dyn BufRead) -> Result<T, ManifestError>,
-) -> Result<(Result<T, ManifestError>, Tally), ManifestError> {
-    let mut source = Digesting { raw, hasher: D::new(), bytes: 0, failure: None };
+) -> Result<(Result<T, ManifestError>, ReadDigest), ManifestError> {
+    let mut source = DigestingReader { raw, hasher: D::new(), bytes: 0, failure: None };
     let parsed = {
-        let mut text = BufReader::with_capacity(TEXT, &mut source);
+        let mut text = BufReader::with_capacity(READ_BYTES, &mut source);
         if gzip {
-            let text = Inflating { decoder: MultiGzDecoder::new(text), given: 0 };
-            parse(&mut BufReader::with_capacity(TEXT, text))
+            let text = BoundedGzipReader { decoder: MultiGzDecoder::new(text), produced: 0 };
+            parse(&mut BufReader::with_capacity(READ_BYTES, text))
         } else {
             parse(&mut text)
         }
     };
-    let on = source.failure.is_none() && (parsed.is_ok() || rest == Rest::Digest);
+    let on = source.failure.is_none() && (parsed.is_ok() || rest == UnreadBytes::Digest);
     let drained = if on { io::copy(&mut source, &mut io::sink()).err() } else { None };
     // A broken body looks like a damaged file to the parser: report the error of the read.
     if let Some(cause) = source.failure.take().or(drained) {
         return Err(ManifestError::Read { place: place.to_owned(), cause });
     }
-    Ok((parsed, Tally { digest: hex(&source.hasher.finalize()), bytes: source.bytes }))
+    Ok((parsed, ReadDigest { digest: hex(&source.hasher.finalize()), bytes: source.bytes }))
 }
 
 /// Decompresses a gzip file, and fails beyond [`MAX_RATIO`].
-struct Inflating<'a, D> {
-    decoder: MultiGzDecoder<BufReader<&'a mut Digesting<D>>>,
-    given: u64,
+struct BoundedGzipReader<'a, D> {
+    decoder: MultiGzDecoder<BufReader<&'a mut DigestingReader<D>>>,
+    produced: u64,
 }
 
-impl<D: Digest> Read for Inflating<'_, D> {
+impl<D: Digest> Read for BoundedGzipReader<'_, D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.decoder.read(buffer)?;
-        self.given = self.given.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        self.produced = self.produced.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         let taken = self.decoder.get_ref().get_ref().bytes;
-        if self.given > SMALL_TEXT && self.given / MAX_RATIO > taken {
+        if self.produced > RATIO_CHECK_BYTES && self.produced / MAX_RATIO > taken {
             let why = format!("it inflates to more than {MAX_RATIO} times its size, which no list of objects does");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
@@ -249,14 +249,14 @@ impl<D: Digest> Read for Inflating<'_, D> {
     }
 }
 
-struct Digesting<D> {
-    raw: Raw,
+struct DigestingReader<D> {
+    raw: BoxedReader,
     hasher: D,
     bytes: u64,
     failure: Option<io::Error>,
 }
 
-impl<D: Digest> Read for Digesting<D> {
+impl<D: Digest> Read for DigestingReader<D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.raw.read(buffer) {
             Ok(count) => {
@@ -276,7 +276,7 @@ impl<D: Digest> Read for Digesting<D> {
 
 /// Reads a small object completely. More than `limit` bytes are an error: the wrong file, not a lack of memory.
 pub(super) async fn read_small(
-    opened: Opened,
+    opened: OpenedObject,
     limit: u64,
     place: &str,
     stop: &CancellationToken,
@@ -300,9 +300,9 @@ pub(super) async fn read_small(
     let failed = |cause| ManifestError::Read { place: place.to_owned(), cause };
     let seen = u64::try_from(read.map_err(failed)?).unwrap_or(u64::MAX);
     if seen > size {
-        return Err(failed(too_long(size)));
+        return Err(failed(oversized_body(size)));
     }
-    if seen == size { Ok(bytes) } else { Err(failed(cut_off(seen, size))) }
+    if seen == size { Ok(bytes) } else { Err(failed(truncated_body(seen, size))) }
 }
 
 #[cfg(test)]
@@ -321,12 +321,13 @@ mod tests {
         for n in 0..lines {
             packed.write_all(line.replace('#', &format!("{n:08}")).as_bytes()).expect("packed");
         }
-        let raw: Raw = Box::new(io::Cursor::new(packed.finish().expect("packed")));
+        let raw: BoxedReader = Box::new(io::Cursor::new(packed.finish().expect("packed")));
         let copy = |text: &mut dyn BufRead| {
             let cause = |cause| ManifestError::Read { place: "list.gz".to_owned(), cause };
             io::copy(text, &mut io::sink()).map_err(cause)
         };
-        let (copied, _) = digested::<Sha256, _>(raw, true, "list.gz", Rest::Leave, copy).expect("the bytes came");
+        let (copied, _) =
+            read_digested::<Sha256, _>(raw, true, "list.gz", UnreadBytes::Skip, copy).expect("the bytes came");
         copied.map_err(|error| error.to_string())
     }
 

@@ -3,9 +3,9 @@
 //!
 //! Freezing writes the names of the objects into compressed manifest parts in the job's folder. After that the job does
 //! not depend on its source: objects that appear later are not touched, a file that is replaced is not read half and
-//! half, and the position of a row ([`Seq`](crate::task::Seq)) is the same in every run.
+//! half, and the position of a row ([`TaskId`](crate::task::TaskId)) is the same in every run.
 //!
-//! An interrupted freeze resumes from its last checkpoint: see `draft` and `begin`.
+//! An interrupted freeze resumes from its last checkpoint: see `checkpoint` and `begin`.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -13,72 +13,72 @@
 //! | `freeze` | turns a source into a frozen manifest |
 //! | `prefix`, `csv`, `inventory`, `report`, `retry` | the sources; inventories in CSV, Parquet and ORC |
 //! | `changes` | the objects that are new or changed since an earlier inventory |
-//! | `glance` | reads only the first objects |
-//! | `sink`, `stretch`, `filter` | filters the rows and writes them to partitions |
-//! | `records` | CSV records |
-//! | `input`, `patient`, `continued` | bytes and listings from the store or the disk, with retries |
+//! | `peek` | reads only the first objects |
+//! | `row_writer`, `partition`, `filter` | filters the rows and writes them to partitions |
+//! | `csv_records` | CSV records |
+//! | `input`, `retrying_store`, `resuming_body` | bytes and listings from the store or the disk, with retries |
 //! | `part`, `frozen`, `index` | the files of a frozen manifest |
-//! | `order`, `turns` | the order in which the rows of a frozen manifest are processed |
-//! | `begin`, `draft` | checkpoints of an unfinished freeze, and how it resumes |
-//! | `reach` | the key ranges that the rows cover |
-//! | `census` | object and byte counts per storage class |
-//! | `survey`, `facts` | what a plan collects during a freeze: a sample, a digest, metadata of each object |
-//! | `compare`, `names`, `sort` | compares two frozen manifests, sorted for it in bounded memory |
+//! | `interleaving`, `interleaved_tasks` | the order in which the rows of a frozen manifest are processed |
+//! | `freeze_start`, `checkpoint` | checkpoints of an unfinished freeze, and how it resumes |
+//! | `key_ranges` | the key ranges that the rows cover |
+//! | `class_stats` | object and byte counts per storage class |
+//! | `sampling`, `source_metadata` | what a plan collects during a freeze: a sample, a digest, metadata of each object |
+//! | `compare`, `sorted_names`, `sort` | compares two frozen manifests, sorted for it in bounded memory |
 //! | `pins` | checks that a source has not changed |
 //! | `error` | errors and warnings |
 
-mod begin;
-mod census;
 mod changes;
+mod checkpoint;
+mod class_stats;
 mod compare;
-mod continued;
 mod csv;
-mod draft;
+mod csv_records;
 mod error;
-mod facts;
 mod filter;
 mod freeze;
+mod freeze_start;
 mod frozen;
-mod glance;
 mod index;
 mod input;
+mod interleaved_tasks;
+mod interleaving;
 mod inventory;
-mod names;
-mod order;
+mod key_ranges;
 mod part;
-mod patient;
+mod partition;
+mod peek;
 mod pins;
 mod prefix;
-mod reach;
-mod records;
 mod report;
+mod resuming_body;
 mod retry;
-mod sink;
+mod retrying_store;
+mod row_writer;
+mod sampling;
 mod sort;
+mod sorted_names;
+mod source_metadata;
 mod spec;
-mod stretch;
-mod survey;
 #[cfg(test)]
 mod testing;
-mod turns;
 
 use crate::codec::escape;
 
-pub use census::{Census, ClassTally};
-pub use compare::{Difference, compare};
+pub use class_stats::{ClassTotals, StorageClassStats};
+pub use compare::{ManifestDifference, compare_manifests};
 pub use csv::count_rows;
-pub use error::{BadRow, ManifestError, Warning};
-pub use facts::FactsReader;
+pub use error::{BadRow, ManifestError, ManifestWarning};
 pub use filter::KeyGlobs;
-pub use freeze::{Bounds, freeze, survey};
-pub use frozen::{Frozen, PartInfo, Pin, Seen, Tasks};
-pub use glance::Glanced;
-pub use inventory::newest;
-pub use pins::{PinBroken, unchanged};
-pub use reach::{KeyRange, Reach};
-pub use sink::Prepared;
+pub use freeze::{FreezeLimits, freeze, freeze_and_sample};
+pub use frozen::{FileStamp, FrozenManifest, ManifestPart, ManifestTasks, SourcePin};
+pub use inventory::newest_inventory;
+pub use key_ranges::{KeyRange, KeyRanges};
+pub use peek::FirstObjects;
+pub use pins::{SourceChangedError, check_pin};
+pub use row_writer::FreezeProgress;
+pub use sampling::{SampleOptions, SampleResult, SampledObject, SeededSample, SourceMetadata, sample_frozen};
+pub use source_metadata::MetadataReader;
 pub use spec::{
-    Changes, CsvField, CsvPlace, Dialect, Filter, InventoryObject, Manifest, Narrowing, ReportFile, Rest, Source,
-    Versions,
+    CsvField, FailedRowsFile, FileLocation, Filter, InventoryChanges, InventoryDialect, InventorySelector,
+    ListedVersions, Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,
 };
-pub use survey::{Sample, Sampled, Surveyed, Told, Wish, sample_of};

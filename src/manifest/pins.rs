@@ -10,16 +10,16 @@ use sha2::Sha256;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{ManifestError, place};
-use super::frozen::{Pin, Seen};
-use super::input::{self, Rest};
-use super::patient::Patient;
-use crate::object::{Bucket, Key};
+use super::error::{ManifestError, object_path};
+use super::frozen::{FileStamp, SourcePin};
+use super::input::{self, UnreadBytes};
+use super::retrying_store::RetryingStore;
+use crate::object::{BucketName, ObjectKey};
 use crate::store::Store;
 
 /// The source of a frozen manifest has changed, or cannot be checked.
 #[derive(Debug, Error)]
-pub enum PinBroken {
+pub enum SourceChangedError {
     /// The content of the source is different now.
     #[error("{place} has changed since the job was prepared: its {what} was {was}, {}", now_is(now.as_deref()))]
     Changed {
@@ -34,7 +34,7 @@ pub enum PinBroken {
     },
     /// The source no longer exists.
     #[error("{place} is gone; the job was prepared from it when its {what} was {was}")]
-    Gone {
+    Missing {
         /// The name of the file.
         place: String,
         /// The property to compare: `ETag` or SHA-256.
@@ -44,19 +44,19 @@ pub enum PinBroken {
     },
     /// The source cannot be read at the moment, so it is unknown whether it has changed.
     #[error("whether the job's source is still the same cannot be told: {0}")]
-    Unseen(#[source] Box<ManifestError>),
+    Unreadable(#[source] Box<ManifestError>),
 }
 
-impl PinBroken {
+impl SourceChangedError {
     /// Returns one line that says what to do about it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Changed { .. } | Self::Gone { .. } => Some(
+            Self::Changed { .. } | Self::Missing { .. } => Some(
                 "bring the file back as it was, or apply the plan with --new: a new job reads the source as it is now"
                     .to_owned(),
             ),
-            Self::Unseen(error) => error.help(),
+            Self::Unreadable(error) => error.help(),
         }
     }
 }
@@ -68,75 +68,86 @@ impl PinBroken {
 ///
 /// # Errors
 /// Returns an error if the source has changed, no longer exists, or cannot be checked. A stop counts as the last.
-pub async fn unchanged(pin: &Pin, store: &Arc<dyn Store>, stop: &CancellationToken) -> Result<(), PinBroken> {
+pub async fn check_pin(
+    pin: &SourcePin,
+    store: &Arc<dyn Store>,
+    stop: &CancellationToken,
+) -> Result<(), SourceChangedError> {
     match pin {
-        Pin::Listing => Ok(()),
-        Pin::Object { bucket, key, etag, .. } | Pin::Inventory { bucket, key, etag, .. } => {
-            object(bucket, key, etag, &Patient::new(Arc::clone(store), stop.clone())).await
+        SourcePin::Listing => Ok(()),
+        SourcePin::Object { bucket, key, etag, .. } | SourcePin::Inventory { bucket, key, etag, .. } => {
+            check_object(bucket, key, etag, &RetryingStore::new(Arc::clone(store), stop.clone())).await
         }
-        Pin::File { path, sha256, seen } => {
-            let file = File { path: path.clone(), sha256: sha256.clone(), seen: *seen, stop: stop.clone() };
-            let compared = input::blocking(move || Ok(file.compare())).await;
-            compared.map_err(unseen)?
+        SourcePin::File { path, sha256, stamp: seen } => {
+            let file = PinnedFile { path: path.clone(), sha256: sha256.clone(), stamp: *seen, stop: stop.clone() };
+            let compared = input::run_blocking(move || Ok(file.check())).await;
+            compared.map_err(unreadable)?
         }
     }
 }
 
-async fn object(bucket: &Bucket, key: &Key, etag: &str, patient: &Patient) -> Result<(), PinBroken> {
+async fn check_object(
+    bucket: &BucketName,
+    key: &ObjectKey,
+    etag: &str,
+    patient: &RetryingStore,
+) -> Result<(), SourceChangedError> {
     // If the server sends no ETag, only the existence of the object can be checked.
     let wanted = Some(etag).filter(|etag| !etag.is_empty());
     match patient.open_pinned(bucket, key, wanted).await {
         Ok(_unread) => Ok(()),
         Err(ManifestError::Changed { place, wanted, found }) => {
-            Err(PinBroken::Changed { place, what: "ETag", was: wanted, now: found })
+            Err(SourceChangedError::Changed { place, what: "ETag", was: wanted, now: found })
         }
         Err(ManifestError::Store { fault, .. }) if fault.status == Some(404) => {
-            Err(PinBroken::Gone { place: place(bucket, key), what: "ETag", was: etag.to_owned() })
+            Err(SourceChangedError::Missing { place: object_path(bucket, key), what: "ETag", was: etag.to_owned() })
         }
-        Err(error) => Err(unseen(error)),
+        Err(error) => Err(unreadable(error)),
     }
 }
 
 /// A pinned file on this machine.
-struct File {
+struct PinnedFile {
     path: String,
     sha256: String,
-    seen: Option<Seen>,
+    stamp: Option<FileStamp>,
     stop: CancellationToken,
 }
 
-impl File {
-    fn compare(self) -> Result<(), PinBroken> {
-        if self.seen.is_some() && seen(Path::new(&self.path)) == self.seen {
+impl PinnedFile {
+    fn check(self) -> Result<(), SourceChangedError> {
+        if self.stamp.is_some() && file_stamp(Path::new(&self.path)) == self.stamp {
             return Ok(());
         }
         let Self { path, sha256, stop, .. } = self;
-        match digest(&path, stop) {
+        match file_digest(&path, stop) {
             Ok(found) if found == sha256 => Ok(()),
-            Ok(found) => Err(PinBroken::Changed { place: path, what: "SHA-256", was: sha256, now: Some(found) }),
-            Err(ManifestError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
-                Err(PinBroken::Gone { place: path, what: "SHA-256", was: sha256 })
+            Ok(found) => {
+                Err(SourceChangedError::Changed { place: path, what: "SHA-256", was: sha256, now: Some(found) })
             }
-            Err(error) => Err(unseen(error)),
+            Err(ManifestError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+                Err(SourceChangedError::Missing { place: path, what: "SHA-256", was: sha256 })
+            }
+            Err(error) => Err(unreadable(error)),
         }
     }
 }
 
 /// Returns the SHA-256 of the content of a file, in lower-case hex.
-fn digest(path: &str, stop: CancellationToken) -> Result<String, ManifestError> {
+fn file_digest(path: &str, stop: CancellationToken) -> Result<String, ManifestError> {
     let raw = input::open_local(Path::new(path), stop)?;
-    let (_, tally) = input::digested::<Sha256, ()>(raw, false, path, Rest::Digest, |_| Ok(()))?;
+    let (_, tally) = input::read_digested::<Sha256, ()>(raw, false, path, UnreadBytes::Digest, |_| Ok(()))?;
     Ok(tally.digest)
 }
 
 /// Returns the size and modification time of a file. Returns `None` if either is not available.
-pub(super) fn seen(path: &Path) -> Option<Seen> {
+pub(super) fn file_stamp(path: &Path) -> Option<FileStamp> {
     let found = fs::metadata(path).ok()?;
-    Some(Seen { size: found.len(), modified: Timestamp::try_from(found.modified().ok()?).ok()? })
+    Some(FileStamp { size: found.len(), modified: Timestamp::try_from(found.modified().ok()?).ok()? })
 }
 
-fn unseen(error: ManifestError) -> PinBroken {
-    PinBroken::Unseen(Box::new(error))
+fn unreadable(error: ManifestError) -> SourceChangedError {
+    SourceChangedError::Unreadable(Box::new(error))
 }
 
 fn now_is(now: Option<&str>) -> String {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use self::merge::Merge;
-use self::run::{MAX_RECORD, Runs};
+use self::merge::RunMerger;
+use self::run::{MAX_RECORD, RunFile};
 use super::error::ManifestError;
 
 mod merge;
@@ -18,33 +18,33 @@ mod run;
 
 /// The limits of a sort.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct SortBudget {
     /// Bytes of memory per run: for the records and their positions.
     pub(super) bytes: usize,
     /// The number of runs that are merged at once, at least two.
     pub(super) runs: usize,
 }
 
-impl Default for Room {
+impl Default for SortBudget {
     fn default() -> Self {
         Self { bytes: 32 << 20, runs: 64 }
     }
 }
 
 /// Accepts records in any order.
-pub(super) struct Sorter {
+pub(super) struct ExternalSorter {
     folder: PathBuf,
-    room: Room,
+    budget: SortBudget,
     stop: CancellationToken,
-    batch: Batch,
-    levels: Vec<Runs>,
+    batch: SortBatch,
+    levels: Vec<RunFile>,
 }
 
-impl Sorter {
+impl ExternalSorter {
     /// Sorts with unnamed temporary files in this folder, which vanish when they are closed.
-    pub(super) fn new(folder: &Path, room: Room, stop: &CancellationToken) -> Self {
-        let room = Room { runs: room.runs.max(2), ..room };
-        Self { folder: folder.to_owned(), room, stop: stop.clone(), batch: Batch::default(), levels: Vec::new() }
+    pub(super) fn new(folder: &Path, room: SortBudget, stop: &CancellationToken) -> Self {
+        let budget = SortBudget { runs: room.runs.max(2), ..room };
+        Self { folder: folder.to_owned(), budget, stop: stop.clone(), batch: SortBatch::default(), levels: Vec::new() }
     }
 
     /// Adds a record of at most 64 KiB.
@@ -53,7 +53,7 @@ impl Sorter {
             let cause = io::Error::new(io::ErrorKind::InvalidInput, "a record is too long");
             return Err(ManifestError::disk("sort in", &self.folder, cause));
         }
-        if !self.batch.spans.is_empty() && self.batch.bytes_with(record) > self.room.bytes {
+        if !self.batch.spans.is_empty() && self.batch.size_with(record) > self.budget.bytes {
             self.spill()?;
         }
         self.batch.push(record);
@@ -61,41 +61,41 @@ impl Sorter {
     }
 
     /// Returns the number of bytes on disk. During a merge, the runs of one level exist twice.
-    pub(super) fn on_disk(&self) -> u64 {
-        self.levels.iter().map(Runs::bytes).sum()
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        self.levels.iter().map(RunFile::bytes).sum()
     }
 
     /// Returns all records in order, without duplicates.
-    pub(super) fn finish(mut self) -> Result<Sorted, ManifestError> {
+    pub(super) fn finish(mut self) -> Result<SortedRecords, ManifestError> {
         if self.levels.is_empty() {
             self.batch.sort();
-            return Ok(Sorted(Place::Memory { batch: self.batch, next: 0 }));
+            return Ok(SortedRecords(SortedStorage::Memory { batch: self.batch, next: 0 }));
         }
         self.spill()?;
-        self.batch = Batch::default();
+        self.batch = SortBatch::default();
         // The lower levels have the shorter runs.
         let mut level = 0;
-        while self.levels.iter().map(Runs::len).sum::<usize>() > self.room.runs && level + 1 < self.levels.len() {
+        while self.levels.iter().map(RunFile::len).sum::<usize>() > self.budget.runs && level + 1 < self.levels.len() {
             self.merge(level)?;
             level += 1;
         }
-        let runs = self.levels.iter_mut().flat_map(Runs::take).collect();
-        Ok(Sorted(Place::Disk(Merge::new(runs, self.folder, self.stop)?)))
+        let runs = self.levels.iter_mut().flat_map(RunFile::take_runs).collect();
+        Ok(SortedRecords(SortedStorage::Disk(RunMerger::new(runs, self.folder, self.stop)?)))
     }
 
     /// Writes the records in memory to a run, and merges the levels that are full.
     fn spill(&mut self) -> Result<(), ManifestError> {
         self.batch.sort();
-        self.see_to_level(0)?;
-        let write = |runs: &mut Runs| {
-            let mut writer = runs.begin()?;
+        self.ensure_level(0)?;
+        let write = |runs: &mut RunFile| {
+            let mut writer = runs.start_run()?;
             self.batch.records().try_for_each(|record| writer.push(record))?;
-            writer.end()
+            writer.finish()
         };
-        write(&mut self.levels[0]).map_err(|cause| unwritable(&self.folder, cause))?;
+        write(&mut self.levels[0]).map_err(|cause| write_error(&self.folder, cause))?;
         self.batch.clear();
         let mut level = 0;
-        while self.levels.get(level).is_some_and(|runs| runs.len() >= self.room.runs) {
+        while self.levels.get(level).is_some_and(|runs| runs.len() >= self.budget.runs) {
             self.merge(level)?;
             level += 1;
         }
@@ -104,54 +104,54 @@ impl Sorter {
 
     /// Merges all runs of a level into one run of the next level.
     fn merge(&mut self, level: usize) -> Result<(), ManifestError> {
-        self.see_to_level(level + 1)?;
-        let mut merge = Merge::new(self.levels[level].take(), self.folder.clone(), self.stop.clone())?;
-        let failed = |cause| unwritable(&self.folder, cause);
-        let mut writer = self.levels[level + 1].begin().map_err(failed)?;
+        self.ensure_level(level + 1)?;
+        let mut merge = RunMerger::new(self.levels[level].take_runs(), self.folder.clone(), self.stop.clone())?;
+        let failed = |cause| write_error(&self.folder, cause);
+        let mut writer = self.levels[level + 1].start_run().map_err(failed)?;
         while merge.advance()? {
             writer.push(merge.record()).map_err(failed)?;
         }
-        writer.end().map_err(failed)?;
+        writer.finish().map_err(failed)?;
         drop(merge);
-        self.levels[level].empty().map_err(failed)
+        self.levels[level].truncate().map_err(failed)
     }
 
-    fn see_to_level(&mut self, level: usize) -> Result<(), ManifestError> {
+    fn ensure_level(&mut self, level: usize) -> Result<(), ManifestError> {
         if level == self.levels.len() {
             let failed = |cause| ManifestError::disk("create a file in", &self.folder, cause);
-            self.levels.push(Runs::create(&self.folder).map_err(failed)?);
+            self.levels.push(RunFile::create(&self.folder).map_err(failed)?);
         }
         Ok(())
     }
 }
 
-fn unwritable(folder: &Path, cause: io::Error) -> ManifestError {
+fn write_error(folder: &Path, cause: io::Error) -> ManifestError {
     ManifestError::disk("write what is being sorted to a file in", folder, cause)
 }
 
 /// Records in memory.
 #[derive(Default)]
-struct Batch {
+struct SortBatch {
     text: Vec<u8>,
-    spans: Vec<Span>,
+    spans: Vec<RecordSpan>,
 }
 
 /// The position of a record in the buffer.
 #[derive(Clone, Copy)]
-struct Span {
+struct RecordSpan {
     from: usize,
     to: usize,
 }
 
-impl Batch {
-    fn bytes_with(&self, record: &[u8]) -> usize {
-        self.text.len() + record.len() + (self.spans.len() + 1) * size_of::<Span>()
+impl SortBatch {
+    fn size_with(&self, record: &[u8]) -> usize {
+        self.text.len() + record.len() + (self.spans.len() + 1) * size_of::<RecordSpan>()
     }
 
     fn push(&mut self, record: &[u8]) {
         let from = self.text.len();
         self.text.extend_from_slice(record);
-        self.spans.push(Span { from, to: self.text.len() });
+        self.spans.push(RecordSpan { from, to: self.text.len() });
     }
 
     fn sort(&mut self) {
@@ -176,30 +176,30 @@ impl Batch {
 }
 
 /// Records in ascending order, without duplicates. Unusable after an error.
-pub(super) struct Sorted(Place);
+pub(super) struct SortedRecords(SortedStorage);
 
-enum Place {
-    Memory { batch: Batch, next: usize },
-    Disk(Merge),
+enum SortedStorage {
+    Memory { batch: SortBatch, next: usize },
+    Disk(RunMerger),
 }
 
-impl Sorted {
+impl SortedRecords {
     /// Advances to the next record, initially to the first. Returns `false` at the end.
     pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
         match &mut self.0 {
-            Place::Memory { batch, next } => {
+            SortedStorage::Memory { batch, next } => {
                 *next += 1;
                 Ok(*next <= batch.spans.len())
             }
-            Place::Disk(merge) => merge.advance(),
+            SortedStorage::Disk(merge) => merge.advance(),
         }
     }
 
     /// Returns the current record.
     pub(super) fn record(&self) -> &[u8] {
         match &self.0 {
-            Place::Memory { batch, next } => batch.record(next.saturating_sub(1)),
-            Place::Disk(merge) => merge.record(),
+            SortedStorage::Memory { batch, next } => batch.record(next.saturating_sub(1)),
+            SortedStorage::Disk(merge) => merge.record(),
         }
     }
 }

@@ -6,34 +6,34 @@ use jiff::Timestamp;
 
 use super::filter::KeyGlobs;
 use crate::completion::ReportFormat;
-use crate::frontier::Frontier;
-use crate::object::{Bucket, Key, StorageClass};
+use crate::frontier::RowFrontier;
+use crate::object::{BucketName, ObjectKey, StorageClass};
 
 /// The objects that a plan applies to.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// The source of the object names.
-    pub source: Source,
+    pub source: ManifestSource,
     /// The objects of the source that are included.
     pub filter: Filter,
 }
 
 /// The source of the object names.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum ManifestSource {
     /// The listing of a prefix.
     Prefix {
         /// The bucket to list.
-        bucket: Bucket,
+        bucket: BucketName,
         /// The prefix; empty for the whole bucket.
-        prefix: Key,
+        prefix: ObjectKey,
         /// Whether to list current versions or all versions.
-        versions: Versions,
+        versions: ListedVersions,
     },
     /// A CSV file without header.
     Csv {
         /// The location of the file.
-        place: CsvPlace,
+        location: FileLocation,
         /// The columns, in the order of the file.
         fields: Vec<CsvField>,
         /// Whether a raw `+` in a key means a space.
@@ -42,32 +42,32 @@ pub enum Source {
     /// A bucket inventory.
     Inventory {
         /// The bucket that holds the inventory.
-        bucket: Bucket,
+        bucket: BucketName,
         /// Which inventory to read.
-        object: InventoryObject,
+        selector: InventorySelector,
         /// The convention for what the inventory itself does not specify, set by the plan's provider.
-        dialect: Dialect,
+        dialect: InventoryDialect,
     },
     /// The failed rows of an earlier completion report, in the format of OSS or AWS.
     Report {
         /// The location of its `manifest.json` (if the name ends in `.json`) or of one of its CSV files.
-        place: CsvPlace,
+        location: FileLocation,
         /// The failed rows to include.
-        narrowing: Narrowing,
+        row_filter: ReportRowFilter,
     },
     /// The objects that an earlier job did not complete. Plans cannot express this source; `retry` creates it. The
     /// filter of the first job has already been applied, so this source takes no filter or one that needs only names.
     Retry {
         /// The report files with failures. Their rows of successful objects are skipped.
-        failed: Vec<ReportFile>,
+        failed: Vec<FailedRowsFile>,
         /// The rows that the job never finished, if they are to be included; they come last.
-        rest: Option<Rest>,
+        unfinished: Option<UnfinishedRows>,
     },
 }
 
 /// Selects failed rows of a report: all conditions must hold, and an absent condition always holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Narrowing {
+pub struct ReportRowFilter {
     /// The HTTP status is one of these. A row without a response has no status.
     pub status: Option<Vec<u16>>,
     /// The error code is one of these, compared without regard to case.
@@ -76,9 +76,9 @@ pub struct Narrowing {
 
 /// A completed file of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportFile {
+pub struct FailedRowsFile {
     /// The location of the file. An `ETag` in it is ignored, because the MD5 proves more.
-    pub place: CsvPlace,
+    pub location: FileLocation,
     /// The format of its rows.
     pub format: ReportFormat,
     /// The expected MD5 of its content, in hex; the file is rejected if it differs.
@@ -87,18 +87,18 @@ pub struct ReportFile {
 
 /// The rows that an earlier job did not finish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rest {
+pub struct UnfinishedRows {
     /// The folder of that job, which contains its frozen manifest.
     pub folder: PathBuf,
     /// The rows that it finished.
-    pub frontier: Frontier,
+    pub frontier: RowFrontier,
 }
 
 /// The convention that an inventory follows.
 ///
 /// A `manifest.json` shows it by the format of its `destinationBucket`: `arn:aws:s3:::name` or `acs:oss:::name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub enum InventoryDialect {
     /// Amazon S3 Inventory: a raw `+` in a key is a space.
     Aws,
     /// OSS bucket inventory: a raw `+` is a plus.
@@ -107,56 +107,56 @@ pub enum Dialect {
 
 /// Which inventory to read.
 #[derive(Clone, Debug)]
-pub enum InventoryObject {
+pub enum InventorySelector {
     /// Exactly this `manifest.json`, as long as its `ETag` is unchanged.
     Exact {
         /// The key of the `manifest.json`.
-        key: Key,
+        key: ObjectKey,
         /// Its `ETag` without quotes, compared without regard to case. `None` if the plan pins none.
         etag: Option<String>,
     },
     /// The newest complete inventory under a prefix.
     Latest {
         /// The prefix, such as `inventories/my-bucket/daily/`.
-        prefix: Key,
+        prefix: ObjectKey,
     },
     /// This inventory, with each object once even if several rows name it. Plans cannot express this; a recurring job
     /// creates it.
-    Once {
+    Distinct {
         /// The key of its `manifest.json`.
-        key: Key,
+        key: ObjectKey,
         /// Its `ETag` without quotes; empty if the server sent none.
         etag: String,
     },
     /// The changes in an inventory since another one. Plans cannot express this; a recurring job creates it.
-    Changed(Box<Changes>),
+    Changed(Box<InventoryChanges>),
 }
 
 /// The changes in an inventory since an earlier one in the same bucket, and the objects that an earlier job did not
 /// finish.
 #[derive(Clone, Debug)]
-pub struct Changes {
+pub struct InventoryChanges {
     /// The key of the new inventory's `manifest.json`.
-    pub key: Key,
+    pub key: ObjectKey,
     /// Its `ETag` without quotes; empty if the server sent none.
     pub etag: String,
     /// The key of the earlier inventory's `manifest.json`.
-    pub since_key: Key,
+    pub since_key: ObjectKey,
     /// The `ETag` of the earlier `manifest.json` without quotes; empty if the server sent none.
     pub since_etag: String,
     /// The filter as it was for the earlier inventory: its ages were computed at that time.
     pub since_filter: Filter,
     /// The report files of the earlier job that contain failures.
-    pub failed: Vec<ReportFile>,
+    pub failed: Vec<FailedRowsFile>,
     /// The rows that the earlier job never finished, if any.
-    pub rest: Option<Rest>,
+    pub unfinished: Option<UnfinishedRows>,
     /// The reason why the earlier state is not available. If set, all objects of the new inventory are included.
-    pub lost: Option<String>,
+    pub unavailable: Option<String>,
 }
 
 /// The object versions that a listing includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Versions {
+pub enum ListedVersions {
     /// The current version of each key, named by its key only.
     Current,
     /// Every version, named by its version id; delete markers are skipped.
@@ -165,13 +165,13 @@ pub enum Versions {
 
 /// The location of a CSV manifest or a completion report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CsvPlace {
+pub enum FileLocation {
     /// An object in the plan's store.
     Object {
         /// The bucket of the object.
-        bucket: Bucket,
+        bucket: BucketName,
         /// The key of the object.
-        key: Key,
+        key: ObjectKey,
         /// Its `ETag` without quotes, compared without regard to case. `None` if the plan pins none.
         etag: Option<String>,
     },

@@ -12,20 +12,23 @@ use jiff::Timestamp;
 use md5::{Digest, Md5};
 use tokio_util::sync::CancellationToken;
 
-use super::begin::Sizes;
 use super::error::ManifestError;
-use super::freeze::freeze_with;
-use super::frozen::Frozen;
-use super::part::Limits;
-use super::prefix::Spread;
-use super::sink::Cadence;
-use super::sort::Room;
-use super::spec::{CsvField, CsvPlace, Filter, Manifest, Source};
-use crate::call::{Call, Reply};
+use super::freeze::freeze_with_config;
+use super::freeze_start::FreezeConfig;
+use super::frozen::FrozenManifest;
+use super::part::PartLimits;
+use super::prefix::ListingConcurrency;
+use super::row_writer::FreezeCheckpointPolicy;
+use super::sort::SortBudget;
+use super::spec::{CsvField, FileLocation, Filter, Manifest, ManifestSource};
 use crate::hex::hex;
-use crate::object::{Bucket, Key, ObjectId, StorageClass, VersionId};
-use crate::store::{BucketFact, BucketQuestion, Content, ListMark, ListPage, ListRequest, Listed, Opened, Store};
-use crate::task::{Fault, FaultClass, Seq};
+use crate::object::{BucketName, ObjectId, ObjectKey, StorageClass, VersionId};
+use crate::object_request::{ObjectRequest, ObjectResponse};
+use crate::store::{
+    BucketSetting, BucketSettingValue, ListPage, ListPosition, ListRequest, ListedObject, ObjectContent, OpenedObject,
+    Store,
+};
+use crate::task::{FaultClass, StoreError, TaskId};
 
 /// A single bucket, which answers for every bucket name.
 #[derive(Default)]
@@ -37,15 +40,15 @@ pub(super) struct MemoryStore {
     /// The maximum number of entries per page; 0 means no limit.
     pub(super) page: usize,
     /// The faults that the next requests return.
-    pub(super) faults: Mutex<VecDeque<Fault>>,
+    pub(super) faults: Mutex<VecDeque<StoreError>>,
     /// The pages that the next listings return.
     pub(super) pages: Mutex<VecDeque<ListPage>>,
     /// Compares If-Match case-sensitively.
     pub(super) strict_etag: bool,
     /// Ignores If-Match.
-    pub(super) blind: bool,
+    pub(super) ignores_if_match: bool,
     /// Sends this many bytes fewer than announced.
-    pub(super) cut: usize,
+    pub(super) missing_bytes: usize,
     /// The requests received so far.
     pub(super) requests: Mutex<Vec<String>>,
     /// Never responds to a read.
@@ -53,21 +56,21 @@ pub(super) struct MemoryStore {
     /// Refuses all listings after this number; 0 means never.
     pub(super) refuses_from: usize,
     /// How a listing of current versions handles a requested start.
-    pub(super) begins: Begins,
+    pub(super) start_after: StartAfterSupport,
     /// Called each time a row is added.
-    pub(super) meanwhile: Option<Box<dyn Fn() + Send + Sync>>,
+    pub(super) on_row: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Whether a store supports `start-after`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Begins {
+pub(super) enum StartAfterSupport {
     /// It starts where requested.
     #[default]
-    WhereTold,
+    Supported,
     /// It ignores the requested start.
-    AtTheBeginning,
+    Ignored,
     /// It rejects the request.
-    Nowhere,
+    Rejected,
 }
 
 impl MemoryStore {
@@ -80,24 +83,24 @@ impl MemoryStore {
         self.objects.insert(key.as_bytes().to_vec(), content.to_vec());
     }
 
-    fn next_fault(&self) -> Option<Fault> {
+    fn next_fault(&self) -> Option<StoreError> {
         self.faults.lock().unwrap().pop_front()
     }
 
-    fn rolled_up(request: &ListRequest, key: &[u8]) -> Option<Key> {
+    fn rolled_up(request: &ListRequest, key: &[u8]) -> Option<ObjectKey> {
         let rest = key.strip_prefix(request.prefix.as_bytes())?;
-        let slash = rest.iter().position(|byte| *byte == b'/').filter(|_| request.directories)?;
-        Some(Key::new(&key[..=key.len() - rest.len() + slash]))
+        let slash = rest.iter().position(|byte| *byte == b'/').filter(|_| request.group_by_directory)?;
+        Some(ObjectKey::new(&key[..=key.len() - rest.len() + slash]))
     }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, _: &ObjectId, _: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         let seen = {
             let mut requests = self.requests.lock().unwrap();
             requests.push(format!("list {:?}", request.from));
@@ -109,17 +112,17 @@ impl Store for MemoryStore {
         if let Some(fault) = self.next_fault() {
             return Err(fault);
         }
-        let begins = matches!(&request.from, Some(ListMark::After { .. })) && !request.all_versions;
-        if begins && self.begins == Begins::Nowhere {
+        let begins = matches!(&request.from, Some(ListPosition::After { .. })) && !request.all_versions;
+        if begins && self.start_after == StartAfterSupport::Rejected {
             return Err(fault(FaultClass::Rejected, 501, "NotImplemented"));
         }
         if let Some(page) = self.pages.lock().unwrap().pop_front() {
             return Ok(page);
         }
         let from = match &request.from {
-            Some(ListMark::Token(token)) => token.clone().into_bytes(),
-            Some(ListMark::After { .. }) if begins && self.begins == Begins::AtTheBeginning => Vec::new(),
-            Some(ListMark::After { key, .. }) => key.as_bytes().to_vec(),
+            Some(ListPosition::Token(token)) => token.clone().into_bytes(),
+            Some(ListPosition::After { .. }) if begins && self.start_after == StartAfterSupport::Ignored => Vec::new(),
+            Some(ListPosition::After { key, .. }) => key.as_bytes().to_vec(),
             None => Vec::new(),
         };
         let mut page = ListPage::default();
@@ -135,9 +138,9 @@ impl Store for MemoryStore {
             if self.page > 0 && page.entries.len() >= self.page {
                 let last = page.entries.last().unwrap().key.clone();
                 page.next = Some(if request.all_versions {
-                    ListMark::After { key: last, version: None }
+                    ListPosition::After { key: last, version: None }
                 } else {
-                    ListMark::Token(last.as_str().unwrap().to_owned())
+                    ListPosition::Token(last.as_str().unwrap().to_owned())
                 });
                 break;
             }
@@ -148,15 +151,15 @@ impl Store for MemoryStore {
                 (true, ids) => page.entries.extend(ids.iter().map(|id| entry(Some(id)))),
             }
         }
-        page.prefixes = folders.into_iter().collect();
+        page.common_prefixes = folders.into_iter().collect();
         Ok(page)
     }
 
-    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+    async fn bucket_setting(&self, _: &BucketName, _: BucketSetting) -> Result<BucketSettingValue, StoreError> {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
-    async fn read(&self, _: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(&self, _: &BucketName, key: &ObjectKey, if_match: Option<&str>) -> Result<OpenedObject, StoreError> {
         self.requests.lock().unwrap().push(format!("read {key} {if_match:?}"));
         if self.mute {
             std::future::pending::<()>().await;
@@ -168,24 +171,24 @@ impl Store for MemoryStore {
         let content = self.objects.get(key.as_bytes()).ok_or_else(missing)?;
         let etag = etag(content);
         let matches = |wanted: &str| wanted == etag || (!self.strict_etag && wanted.eq_ignore_ascii_case(&etag));
-        if !self.blind && !if_match.is_none_or(matches) {
+        if !self.ignores_if_match && !if_match.is_none_or(matches) {
             return Err(fault(FaultClass::Rejected, 412, "PreconditionFailed"));
         }
         let size = content.len() as u64;
-        let body = content[..content.len() - self.cut.min(content.len())].to_vec();
-        Ok(Opened { etag, size, body: Box::new(Cursor::new(body)) })
+        let body = content[..content.len() - self.missing_bytes.min(content.len())].to_vec();
+        Ok(OpenedObject { etag, size, body: Box::new(Cursor::new(body)) })
     }
 
-    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+    async fn write(&self, _: &BucketName, _: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
-    fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+    fn request_line(&self, _: &ObjectId, _: &ObjectRequest) -> String {
         String::new()
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
-        if let Some(happen) = &self.meanwhile {
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
+        if let Some(happen) = &self.on_row {
             happen();
         }
         (key.as_bytes() == b".").then_some("a URL cannot say it")
@@ -193,20 +196,20 @@ impl Store for MemoryStore {
 }
 
 /// Creates an entry of a listing.
-pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> Listed {
-    Listed {
-        key: Key::new(key),
+pub(super) fn listed(key: &[u8], size: u64, version: Option<&str>) -> ListedObject {
+    ListedObject {
+        key: ObjectKey::new(key),
         version: version.map(VersionId::new),
         size,
-        modified: Timestamp::UNIX_EPOCH,
+        last_modified: Timestamp::UNIX_EPOCH,
         class: StorageClass::new("STANDARD"),
         etag: None,
     }
 }
 
 /// Creates a fault.
-pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> Fault {
-    Fault {
+pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> StoreError {
+    StoreError {
         class,
         status: Some(status),
         code: code.to_owned(),
@@ -216,7 +219,7 @@ pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> Fault {
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
-        headers: crate::call::ObjectHeaders::default(),
+        headers: crate::object_request::ObjectHeaderSet::default(),
     }
 }
 
@@ -257,26 +260,27 @@ pub(super) fn data_key(folder: &str, number: usize) -> String {
 }
 
 /// Returns a CSV manifest in the store, with bucket and key.
-pub(super) fn csv_source(key: &str) -> Source {
+pub(super) fn csv_source(key: &str) -> ManifestSource {
     csv_fields(key, &[CsvField::Bucket, CsvField::Key])
 }
 
 /// Returns a CSV manifest in the store, with any fields.
-pub(super) fn csv_fields(key: &str, fields: &[CsvField]) -> Source {
-    let place = CsvPlace::Object { bucket: Bucket::new("m"), key: Key::from(key), etag: None };
-    Source::Csv { place, fields: fields.to_vec(), plus_is_space: false }
+pub(super) fn csv_fields(key: &str, fields: &[CsvField]) -> ManifestSource {
+    let place = FileLocation::Object { bucket: BucketName::new("m"), key: ObjectKey::from(key), etag: None };
+    ManifestSource::Csv { location: place, fields: fields.to_vec(), plus_is_space: false }
 }
 
 /// A listing that is never split.
-pub(super) const ALONE: Spread = Spread { workers: 1, pages_a_cut: 8, least: 4 };
+pub(super) const SINGLE_WORKER: ListingConcurrency =
+    ListingConcurrency { workers: 1, pages_per_split: 8, min_pages_left: 4 };
 
 /// Freezes with blocks of 3 rows and parts of 7 rows.
 pub(super) fn freeze_in(
     folder: &Path,
     store: MemoryStore,
-    source: Source,
+    source: ManifestSource,
     filter: Filter,
-) -> Result<Frozen, ManifestError> {
+) -> Result<FrozenManifest, ManifestError> {
     freeze_until(folder, &Arc::new(store), source, filter, &CancellationToken::new())
 }
 
@@ -284,45 +288,45 @@ pub(super) fn freeze_in(
 pub(super) fn freeze_until(
     folder: &Path,
     store: &Arc<MemoryStore>,
-    source: Source,
+    source: ManifestSource,
     filter: Filter,
     stop: &CancellationToken,
-) -> Result<Frozen, ManifestError> {
+) -> Result<FrozenManifest, ManifestError> {
     let store: Arc<dyn Store> = store.clone();
     let manifest = Manifest { source, filter };
-    let limits = Limits { block_rows: 3, part_rows: 7 };
-    let sizes = Sizes {
-        limits,
-        cadence: Cadence { steps: 2, rows: 5 },
-        spread: ALONE,
-        room: Room { bytes: 256, runs: 3 },
+    let limits = PartLimits { block_rows: 3, part_rows: 7 };
+    let sizes = FreezeConfig {
+        part_limits: limits,
+        checkpoint_policy: FreezeCheckpointPolicy { steps: 2, rows: 5 },
+        listing: SINGLE_WORKER,
+        sort_budget: SortBudget { bytes: 256, runs: 3 },
         max_disk: None,
         max_objects: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, stop, sizes))
+    runtime.block_on(freeze_with_config(&manifest, &store, folder, &|_| {}, stop, sizes))
 }
 
 /// Freezes and returns all objects. Checks that opening the manifest again gives the same result.
 pub(super) fn objects(
     store: MemoryStore,
-    source: Source,
+    source: ManifestSource,
     filter: Filter,
-) -> Result<(Frozen, Vec<ObjectId>), ManifestError> {
+) -> Result<(FrozenManifest, Vec<ObjectId>), ManifestError> {
     let folder = tempfile::tempdir().unwrap();
     let frozen = freeze_in(folder.path(), store, source, filter)?;
-    assert_eq!(Frozen::open(folder.path()).unwrap().as_ref(), Some(&frozen));
-    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 2);
+    assert_eq!(FrozenManifest::open(folder.path()).unwrap().as_ref(), Some(&frozen));
+    let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, 2);
     let objects = tasks.flat_map(|batch| batch.unwrap()).map(|task| task.object).collect::<Vec<_>>();
     assert_eq!(frozen.rows(), objects.len() as u64);
     Ok((frozen, objects))
 }
 
 /// Expects the freeze to fail. Checks that nothing is left that could be taken for a manifest.
-pub(super) fn refusal(store: MemoryStore, source: Source, filter: Filter) -> ManifestError {
+pub(super) fn refusal(store: MemoryStore, source: ManifestSource, filter: Filter) -> ManifestError {
     let folder = tempfile::tempdir().unwrap();
     let error = freeze_in(folder.path(), store, source, filter).unwrap_err();
-    assert_eq!(Frozen::open(folder.path()).unwrap(), None);
+    assert_eq!(FrozenManifest::open(folder.path()).unwrap(), None);
     assert_eq!(std::fs::read_dir(folder.path().join("manifest")).unwrap().count(), 0);
     error
 }

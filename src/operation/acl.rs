@@ -1,17 +1,17 @@
 //! Sets a predefined ACL.
 
-use super::wanted;
-use crate::call::Call;
-use crate::object::{Acl, Fact, ObjectState};
+use super::needed_change;
+use crate::object::{MaybeKnown, ObjectAcl, ObjectState};
+use crate::object_request::ObjectRequest;
 
 /// Returns the state with this ACL.
-pub(super) fn put(before: ObjectState, acl: Acl) -> ObjectState {
-    ObjectState { acl: Fact::Known(acl), ..before }
+pub(super) fn put(before: ObjectState, acl: ObjectAcl) -> ObjectState {
+    ObjectState { acl: MaybeKnown::Known(acl), ..before }
 }
 
 /// Returns the request that sets the ACL, if it has to change.
-pub(super) fn call(before: &Fact<Acl>, after: &Fact<Acl>) -> Option<Call> {
-    wanted(before, after).map(|acl| Call::PutAcl(*acl))
+pub(super) fn request(before: &MaybeKnown<ObjectAcl>, after: &MaybeKnown<ObjectAcl>) -> Option<ObjectRequest> {
+    needed_change(before, after).map(|acl| ObjectRequest::PutAcl(*acl))
 }
 
 #[cfg(test)]
@@ -20,9 +20,12 @@ mod tests {
 
     #[test]
     fn an_unknown_acl_is_set_and_an_equal_one_is_left() {
-        let after = put(ObjectState::default(), Acl::PublicRead);
-        assert_eq!(call(&Fact::Unknown, &after.acl), Some(Call::PutAcl(Acl::PublicRead)));
-        assert_eq!(call(&Fact::Known(Acl::PublicRead), &after.acl), None);
-        assert_eq!(call(&Fact::Known(Acl::Custom), &after.acl), Some(Call::PutAcl(Acl::PublicRead)));
+        let after = put(ObjectState::default(), ObjectAcl::PublicRead);
+        assert_eq!(request(&MaybeKnown::Unknown, &after.acl), Some(ObjectRequest::PutAcl(ObjectAcl::PublicRead)));
+        assert_eq!(request(&MaybeKnown::Known(ObjectAcl::PublicRead), &after.acl), None);
+        assert_eq!(
+            request(&MaybeKnown::Known(ObjectAcl::Custom), &after.acl),
+            Some(ObjectRequest::PutAcl(ObjectAcl::PublicRead))
+        );
     }
 }

@@ -1,22 +1,22 @@
 //! Replaces, adds and deletes tags.
 
-use super::{Rejection, wanted};
-use crate::call::Call;
-use crate::object::{Fact, MAX_TAGS, ObjectState, TagSet};
+use super::{OperationError, needed_change};
+use crate::object::{MAX_TAGS, MaybeKnown, ObjectState, TagSet};
+use crate::object_request::ObjectRequest;
 
 /// Returns the state with exactly these tags.
 pub(super) fn put(before: ObjectState, tags: &TagSet) -> ObjectState {
-    ObjectState { tags: Fact::Known(tags.clone()), ..before }
+    ObjectState { tags: MaybeKnown::Known(tags.clone()), ..before }
 }
 
 /// Returns the state with these tags added; values of the same keys are overwritten.
-pub(super) fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, Rejection> {
+pub(super) fn add(before: ObjectState, tags: &TagSet) -> Result<ObjectState, OperationError> {
     let mut all = known(&before)?.clone();
     for (key, value) in tags.iter() {
         all.insert(key, value);
     }
     if all.len() > MAX_TAGS {
-        return Err(Rejection::TooManyTags { count: all.len() });
+        return Err(OperationError::TooManyTags { count: all.len() });
     }
     Ok(put(before, &all))
 }
@@ -27,7 +27,7 @@ pub(super) fn delete_all(before: ObjectState) -> ObjectState {
 }
 
 /// Returns the state without the tags of these keys.
-pub(super) fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState, Rejection> {
+pub(super) fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState, OperationError> {
     let mut rest = known(&before)?.clone();
     for key in keys {
         rest.remove(key);
@@ -37,13 +37,13 @@ pub(super) fn delete(before: ObjectState, keys: &[String]) -> Result<ObjectState
 
 /// Returns the request that sets the tags. An empty set is deleted, not put, because every server agrees on what that
 /// means.
-pub(super) fn call(before: &Fact<TagSet>, after: &Fact<TagSet>) -> Option<Call> {
-    let tags = wanted(before, after)?;
-    Some(if tags.is_empty() { Call::DeleteTags } else { Call::PutTags(tags.clone()) })
+pub(super) fn request(before: &MaybeKnown<TagSet>, after: &MaybeKnown<TagSet>) -> Option<ObjectRequest> {
+    let tags = needed_change(before, after)?;
+    Some(if tags.is_empty() { ObjectRequest::DeleteTags } else { ObjectRequest::PutTags(tags.clone()) })
 }
 
-fn known(state: &ObjectState) -> Result<&TagSet, Rejection> {
-    state.tags.known().ok_or(Rejection::TagsUnknown)
+fn known(state: &ObjectState) -> Result<&TagSet, OperationError> {
+    state.tags.known().ok_or(OperationError::TagsUnknown)
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     fn state(pairs: &[(&str, &str)]) -> ObjectState {
-        ObjectState { tags: Fact::Known(pairs.iter().copied().collect()), ..ObjectState::default() }
+        ObjectState { tags: MaybeKnown::Known(pairs.iter().copied().collect()), ..ObjectState::default() }
     }
 
     #[test]
@@ -80,19 +80,19 @@ mod tests {
     fn the_last_tag_deleted_by_name_is_a_delete() {
         let before = state(&[("a", "1")]);
         let after = delete(before.clone(), &["a".into()]).expect("known");
-        assert_eq!(call(&before.tags, &after.tags), Some(Call::DeleteTags));
+        assert_eq!(request(&before.tags, &after.tags), Some(ObjectRequest::DeleteTags));
     }
 
     #[test]
     fn what_was_not_read_is_not_guessed() {
-        assert_eq!(add(ObjectState::default(), &TagSet::default()), Err(Rejection::TagsUnknown));
-        assert_eq!(delete(ObjectState::default(), &[]), Err(Rejection::TagsUnknown));
+        assert_eq!(add(ObjectState::default(), &TagSet::default()), Err(OperationError::TagsUnknown));
+        assert_eq!(delete(ObjectState::default(), &[]), Err(OperationError::TagsUnknown));
     }
 
     #[test]
     fn deleting_all_tags_of_an_object_known_to_have_none_sends_nothing() {
         let before = state(&[]);
-        assert_eq!(call(&before.tags, &delete_all(before.clone()).tags), None);
-        assert_eq!(call(&Fact::Unknown, &delete_all(before).tags), Some(Call::DeleteTags));
+        assert_eq!(request(&before.tags, &delete_all(before.clone()).tags), None);
+        assert_eq!(request(&MaybeKnown::Unknown, &delete_all(before).tags), Some(ObjectRequest::DeleteTags));
     }
 }

@@ -4,7 +4,7 @@
 //! objects are changed, how, and what is reported: store, manifest, filter, operations, report and
 //! `recurring.only_changed`. It leaves out how the plan is written (comments, order, spelling of sizes and ages), how
 //! the job runs, where its state is kept and who is notified: name, description, `[job]`, `[limits]`, `[prices]`,
-//! `[state]` and `[[notify]]`.
+//! `[state_statements]` and `[[notify]]`.
 //!
 //! Values are taken after the checks, so that two spellings of one value are equal. Only what the checks lose is taken
 //! as written: relative paths, which would name another file in another clone, and ages, which would be another instant
@@ -21,28 +21,28 @@ use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
-use super::leaf::{Text, name_of};
-use super::shape::{FilterTable, PlanFile};
-use super::walk::Field;
-use super::{Change, Plan, defaults};
-use crate::completion::{ReportPlace, ReportSpec};
+use super::parser::ParsedField;
+use super::tables::{FilterTable, PlanTable};
+use super::value_types::{TextValue, name_of};
+use super::{Plan, PlanChange, defaults};
+use crate::completion::{ReportLocation, ReportSpec};
 use crate::hex::hex;
-use crate::manifest::{CsvPlace, InventoryObject, Narrowing, Source, Versions};
-use crate::object::{Key, RestoreRequest, TagSet, Tier};
+use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
+use crate::object::{ObjectKey, RestoreRequest, RestoreTier, TagSet};
 use crate::operation::Operation;
 use crate::store::StoreConfig;
 
 /// The covered values of a plan by their dotted paths, sorted by path. It never holds credentials, because no plan
 /// holds any. To compare with a stored plan, parse the text of that plan again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Canonical(BTreeMap<String, String>);
+pub struct CanonicalForm(BTreeMap<String, String>);
 
-impl Canonical {
+impl CanonicalForm {
     /// Builds the form from the checked parts of a plan, and from the file for what the checks lose.
     pub(super) fn new(
-        file: &PlanFile,
+        file: &PlanTable,
         store: &StoreConfig,
-        source: &Source,
+        source: &ManifestSource,
         operations: &[Operation],
         report: &ReportSpec,
     ) -> Self {
@@ -58,7 +58,7 @@ impl Canonical {
         form.report(report, store);
         let recurring = file.recurring.value();
         let only_changed = recurring.and_then(|recurring| recurring.only_changed.value()).is_some_and(|it| *it);
-        form.put_some("recurring.only_changed", only_changed.then_some("true"));
+        form.set_if_some("recurring.only_changed", only_changed.then_some("true"));
         form
     }
 
@@ -81,9 +81,9 @@ impl Canonical {
 
     /// Returns the values that differ in a newer plan, sorted by path.
     #[must_use]
-    pub fn changes(&self, newer: &Self) -> Vec<Change> {
+    pub fn changes(&self, newer: &Self) -> Vec<PlanChange> {
         let paths: BTreeSet<_> = self.0.keys().chain(newer.0.keys()).collect();
-        let change = |path: &String| Change {
+        let change = |path: &String| PlanChange {
             path: path.clone(),
             before: self.0.get(path).cloned(),
             after: newer.0.get(path).cloned(),
@@ -91,87 +91,90 @@ impl Canonical {
         paths.into_iter().map(change).filter(|change| change.before != change.after).collect()
     }
 
-    fn put(&mut self, path: &str, value: impl Into<String>) {
+    fn set(&mut self, path: &str, value: impl Into<String>) {
         self.0.insert(path.to_owned(), value.into());
     }
 
     /// Sets a value, unless it is the default (`None`).
-    fn put_some(&mut self, path: &str, value: Option<impl Into<String>>) {
+    fn set_if_some(&mut self, path: &str, value: Option<impl Into<String>>) {
         if let Some(value) = value {
-            self.put(path, value);
+            self.set(path, value);
         }
     }
 
-    fn store(&mut self, store: &StoreConfig, file: &PlanFile) {
+    fn store(&mut self, store: &StoreConfig, file: &PlanTable) {
         // `data` and `fill` are resolved paths here.
         let StoreConfig { provider, endpoint, region, addressing, role_arn, data: _, fill: _ } = store;
-        self.put("store.provider", provider.as_str());
+        self.set("store.provider", provider.as_str());
         // Host names are case-insensitive.
-        self.put_some("store.endpoint", endpoint.as_ref().map(|url| url.to_ascii_lowercase()));
-        self.put_some("store.region", region.as_deref().filter(|name| defaults::region(*provider) != Some(name)));
-        self.put_some(
+        self.set_if_some("store.endpoint", endpoint.as_ref().map(|url| url.to_ascii_lowercase()));
+        self.set_if_some("store.region", region.as_deref().filter(|name| defaults::region(*provider) != Some(name)));
+        self.set_if_some(
             "store.addressing",
             (*addressing != defaults::addressing(*provider)).then(|| name_of(*addressing)),
         );
-        self.put_some("store.role_arn", role_arn.as_deref());
+        self.set_if_some("store.role_arn", role_arn.as_deref());
         if let Some(table) = file.store.value() {
-            self.put_some("store.data", table.data.value().map(|path| path.0.as_str()));
-            self.put_some("store.fill", table.fill.value().map(|path| path.0.as_str()));
+            self.set_if_some("store.data", table.data.value().map(|path| path.0.as_str()));
+            self.set_if_some("store.fill", table.fill.value().map(|path| path.0.as_str()));
         }
     }
 
-    fn source(&mut self, source: &Source, file: &PlanFile) {
+    fn source(&mut self, source: &ManifestSource, file: &PlanTable) {
         match source {
-            Source::Prefix { bucket, prefix, versions } => {
-                self.put("manifest.prefix.bucket", bucket.as_str());
-                self.put_key("manifest.prefix.prefix", prefix);
-                self.put_some("manifest.prefix.versions", (*versions == Versions::All).then_some("all"));
+            ManifestSource::Prefix { bucket, prefix, versions } => {
+                self.set("manifest.prefix.bucket", bucket.as_str());
+                self.set_key("manifest.prefix.prefix", prefix);
+                self.set_if_some("manifest.prefix.versions", (*versions == ListedVersions::All).then_some("all"));
             }
-            Source::Csv { place, fields, plus_is_space } => {
+            ManifestSource::Csv { location: place, fields, plus_is_space } => {
                 let table = file.manifest.value().and_then(|manifest| manifest.csv.value());
-                self.file_place("manifest.csv", place, table.map(|table| &table.path));
+                self.file_location("manifest.csv", place, table.map(|table| &table.path));
                 let names = fields.iter().map(|field| name_of(*field).to_owned());
-                self.put_some("manifest.csv.fields", (fields[..] != defaults::CSV_FIELDS).then(|| list(names)));
-                self.put_some("manifest.csv.plus_is_space", plus_is_space.then_some("true"));
+                self.set_if_some("manifest.csv.fields", (fields[..] != defaults::CSV_FIELDS).then(|| json_list(names)));
+                self.set_if_some("manifest.csv.plus_is_space", plus_is_space.then_some("true"));
             }
-            Source::Report { place, narrowing } => {
+            ManifestSource::Report { location: place, row_filter: narrowing } => {
                 let table = file.manifest.value().and_then(|manifest| manifest.report.value());
-                self.file_place("manifest.report", place, table.map(|table| &table.path));
-                let Narrowing { status, code } = narrowing;
-                self.put_set("manifest.report.status", status.iter().flatten().map(u16::to_string));
+                self.file_location("manifest.report", place, table.map(|table| &table.path));
+                let ReportRowFilter { status, code } = narrowing;
+                self.set_unordered_list("manifest.report.status", status.iter().flatten().map(u16::to_string));
                 // Error codes are compared without regard to case.
-                self.put_set("manifest.report.code", code.iter().flatten().map(|code| code.to_ascii_lowercase()));
+                self.set_unordered_list(
+                    "manifest.report.code",
+                    code.iter().flatten().map(|code| code.to_ascii_lowercase()),
+                );
             }
             // No plan can name this source: the program makes it from an earlier job.
-            Source::Retry { .. } => {}
+            ManifestSource::Retry { .. } => {}
             // The dialect follows from the provider.
-            Source::Inventory { bucket, object, dialect: _ } => {
-                self.put("manifest.inventory.bucket", bucket.as_str());
+            ManifestSource::Inventory { bucket, selector: object, dialect: _ } => {
+                self.set("manifest.inventory.bucket", bucket.as_str());
                 match object {
-                    InventoryObject::Exact { key, etag } => {
-                        self.put_key("manifest.inventory.object", key);
-                        self.put_some("manifest.inventory.etag", etag.as_deref().map(str::to_ascii_lowercase));
+                    InventorySelector::Exact { key, etag } => {
+                        self.set_key("manifest.inventory.object", key);
+                        self.set_if_some("manifest.inventory.etag", etag.as_deref().map(str::to_ascii_lowercase));
                     }
-                    InventoryObject::Latest { prefix } => self.put_key("manifest.inventory.latest", prefix),
+                    InventorySelector::Latest { prefix } => self.set_key("manifest.inventory.latest", prefix),
                     // No plan can name these either.
-                    InventoryObject::Changed(_) | InventoryObject::Once { .. } => {}
+                    InventorySelector::Changed(_) | InventorySelector::Distinct { .. } => {}
                 }
             }
         }
     }
 
     /// Adds a file in a bucket, or a local file by its path as written.
-    fn file_place(&mut self, table: &str, place: &CsvPlace, path: Option<&Field<Text<1, 4096>>>) {
+    fn file_location(&mut self, table: &str, place: &FileLocation, path: Option<&ParsedField<TextValue<1, 4096>>>) {
         match place {
-            CsvPlace::Object { bucket, key, etag } => {
-                self.put(&format!("{table}.bucket"), bucket.as_str());
-                self.put_key(&format!("{table}.object"), key);
+            FileLocation::Object { bucket, key, etag } => {
+                self.set(&format!("{table}.bucket"), bucket.as_str());
+                self.set_key(&format!("{table}.object"), key);
                 // ETags are compared without regard to case.
-                self.put_some(&format!("{table}.etag"), etag.as_deref().map(str::to_ascii_lowercase));
+                self.set_if_some(&format!("{table}.etag"), etag.as_deref().map(str::to_ascii_lowercase));
             }
-            CsvPlace::Local(_) => {
-                let path = path.and_then(Field::value);
-                self.put_some(&format!("{table}.path"), path.map(|path| path.0.as_str()));
+            FileLocation::Local(_) => {
+                let path = path.and_then(ParsedField::value);
+                self.set_if_some(&format!("{table}.path"), path.map(|path| path.0.as_str()));
             }
         }
     }
@@ -189,18 +192,21 @@ impl Canonical {
         } = filter;
         for (path, globs) in [("manifest.filter.include", include), ("manifest.filter.exclude", exclude)] {
             let globs = globs.value().map(|globs| globs.0.iter().map(|at| at.value.0.glob().to_owned()));
-            self.put_set(path, globs.into_iter().flatten());
+            self.set_unordered_list(path, globs.into_iter().flatten());
         }
         let classes = storage_class.value().map(|classes| classes.0.iter().map(|at| at.value.0.clone()));
-        self.put_set("manifest.filter.storage_class", classes.into_iter().flatten());
+        self.set_unordered_list("manifest.filter.storage_class", classes.into_iter().flatten());
         for (path, size) in
             [("manifest.filter.larger_than", larger_than), ("manifest.filter.smaller_than", smaller_than)]
         {
-            self.put_some(path, text(size, |size| size.0.to_string()));
+            self.set_if_some(path, format_value(size, |size| size.0.to_string()));
         }
-        self.put_some("manifest.filter.modified_after", text(modified_after, |moment| moment.0.to_string()));
-        self.put_some("manifest.filter.modified_before", text(modified_before, |moment| moment.0.to_string()));
-        self.put_some("manifest.filter.older_than", text(older_than, |length| age(length.0)));
+        self.set_if_some("manifest.filter.modified_after", format_value(modified_after, |moment| moment.0.to_string()));
+        self.set_if_some(
+            "manifest.filter.modified_before",
+            format_value(modified_before, |moment| moment.0.to_string()),
+        );
+        self.set_if_some("manifest.filter.older_than", format_value(older_than, |length| format_age(length.0)));
     }
 
     fn operation(&mut self, operation: &Operation) {
@@ -208,49 +214,54 @@ impl Canonical {
         match operation {
             Operation::PutTagging(tags) | Operation::AddTagging(tags) => self.tags(&path, tags),
             // A list begins with a bracket, so it cannot be mistaken for `all`.
-            Operation::DeleteTagging(None) => self.put(&format!("{path}.keys"), "all"),
-            Operation::DeleteTagging(Some(keys)) => self.put_set(&format!("{path}.keys"), keys.iter().cloned()),
-            Operation::PutAcl(acl) => self.put(&format!("{path}.acl"), acl.as_str()),
+            Operation::DeleteTagging(None) => self.set(&format!("{path}.keys"), "all"),
+            Operation::DeleteTagging(Some(keys)) => {
+                self.set_unordered_list(&format!("{path}.keys"), keys.iter().cloned());
+            }
+            Operation::PutAcl(acl) => self.set(&format!("{path}.acl"), acl.as_str()),
             Operation::Restore(RestoreRequest { days, tier }) => {
-                self.put(&format!("{path}.days"), days.to_string());
-                self.put_some(&format!("{path}.tier"), tier.map(Tier::as_str));
+                self.set(&format!("{path}.days"), days.to_string());
+                self.set_if_some(&format!("{path}.tier"), tier.map(RestoreTier::as_str));
             }
         }
     }
 
     fn tags(&mut self, path: &str, tags: &TagSet) {
         for (key, value) in tags.iter() {
-            self.put(&format!("{path}.tags.{}", segment(key)), value);
+            self.set(&format!("{path}.tags.{}", path_segment(key)), value);
         }
     }
 
     fn report(&mut self, report: &ReportSpec, store: &StoreConfig) {
-        let ReportSpec { place, scope, format, keep_local } = report;
-        if let Some(ReportPlace { bucket, prefix }) = place {
-            self.put("report.bucket", bucket.as_str());
-            self.put_key("report.prefix", prefix);
+        let ReportSpec { location: place, scope, format, keep_local } = report;
+        if let Some(ReportLocation { bucket, prefix }) = place {
+            self.set("report.bucket", bucket.as_str());
+            self.set_key("report.prefix", prefix);
         }
-        self.put_some("report.scope", (*scope != defaults::scope(place.is_some())).then(|| name_of(*scope)));
-        self.put_some("report.format", (*format != defaults::format(Some(store.provider))).then(|| name_of(*format)));
-        self.put_some("report.keep_local", (!keep_local).then_some("false"));
+        self.set_if_some("report.scope", (*scope != defaults::scope(place.is_some())).then(|| name_of(*scope)));
+        self.set_if_some(
+            "report.format",
+            (*format != defaults::format(Some(store.provider))).then(|| name_of(*format)),
+        );
+        self.set_if_some("report.keep_local", (!keep_local).then_some("false"));
     }
 
     /// Adds a key or a prefix, unless it is empty: an empty prefix is none. Keys in plans are UTF-8.
-    fn put_key(&mut self, path: &str, key: &Key) {
-        self.put_some(path, Some(String::from_utf8_lossy(key.as_bytes())).filter(|key| !key.is_empty()));
+    fn set_key(&mut self, path: &str, key: &ObjectKey) {
+        self.set_if_some(path, Some(String::from_utf8_lossy(key.as_bytes())).filter(|key| !key.is_empty()));
     }
 
     /// Adds a list whose order and repetitions mean nothing, unless it is empty.
-    fn put_set(&mut self, path: &str, items: impl Iterator<Item = String>) {
+    fn set_unordered_list(&mut self, path: &str, items: impl Iterator<Item = String>) {
         let items: BTreeSet<_> = items.collect();
         if !items.is_empty() {
-            self.put(path, list(items));
+            self.set(path, json_list(items));
         }
     }
 }
 
 /// One line for each value: its path, ` = ` and the value as a JSON string.
-impl fmt::Display for Canonical {
+impl fmt::Display for CanonicalForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.iter().try_for_each(|(path, value)| writeln!(f, "{path} = {}", Json::from(value)))
     }
@@ -265,7 +276,7 @@ impl Plan {
     pub fn identity(&self) -> String {
         let words = match &self.job.client_request_token {
             Some(token) => vec!["token", token],
-            None => vec!["plan", self.store.provider.as_str(), self.place(), &self.name],
+            None => vec!["plan", self.store.provider.as_str(), self.store_location(), &self.name],
         };
         Json::from(words).to_string()
     }
@@ -273,11 +284,11 @@ impl Plan {
     /// Returns the text that identifies the store. Plans for the same store have the same text.
     #[must_use]
     pub fn store_identity(&self) -> String {
-        Json::from(vec![self.store.provider.as_str(), self.place()]).to_string()
+        Json::from(vec![self.store.provider.as_str(), self.store_location()]).to_string()
     }
 
     /// Returns the location of the store. If there is an endpoint, the region only matters for signing.
-    fn place(&self) -> &str {
+    fn store_location(&self) -> &str {
         let paths = ["store.endpoint", "store.data", "store.region"];
         paths.iter().find_map(|path| self.canonical.get(path)).unwrap_or_default()
     }
@@ -290,27 +301,27 @@ impl Plan {
 
     /// Returns the canonical form, built when the plan was read.
     #[must_use]
-    pub fn canonical(&self) -> &Canonical {
+    pub fn canonical(&self) -> &CanonicalForm {
         &self.canonical
     }
 }
 
-fn text<T>(field: &Field<T>, show: impl FnOnce(&T) -> String) -> Option<String> {
+fn format_value<T>(field: &ParsedField<T>, show: impl FnOnce(&T) -> String) -> Option<String> {
     field.value().map(show)
 }
 
 /// Returns a length of time in days, or in hours if it is not whole days. Equal lengths have equal texts.
-fn age(length: SignedDuration) -> String {
+fn format_age(length: SignedDuration) -> String {
     let hours = length.as_hours();
     if hours % 24 == 0 { format!("{}d", hours / 24) } else { format!("{hours}h") }
 }
 
-fn list(items: impl IntoIterator<Item = String>) -> String {
+fn json_list(items: impl IntoIterator<Item = String>) -> String {
     Json::from_iter(items).to_string()
 }
 
 /// Returns an arbitrary key as a part of a path, quoted as in TOML.
-fn segment(key: &str) -> String {
+fn path_segment(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if bare { key.to_owned() } else { Json::from(key).to_string() }
 }

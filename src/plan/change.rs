@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-use super::text::{harmless, shown};
+use super::safe_text::{escape_for_terminal, quote_for_message};
 
 /// Texts longer than this, in characters, are shown from the first difference on.
-const WHOLE_CHARS: usize = 60;
+const MAX_FULL_CHARS: usize = 60;
 
 /// The number of characters shown before the first difference, for context.
-const LEAD_CHARS: usize = 20;
+const CONTEXT_CHARS: usize = 20;
 
 /// One value that differs between two plans. `Display` escapes control characters and shortens long values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct PlanChange {
     /// The dotted path of the value, such as `operation.put_object_tagging.tags.Team`.
     pub path: String,
     /// The full old value; `None` if the older plan did not set it, or set it to the default.
@@ -21,33 +21,33 @@ pub struct Change {
     pub after: Option<String>,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for PlanChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", harmless(&self.path))?;
+        write!(f, "{}: ", escape_for_terminal(&self.path))?;
         match (&self.before, &self.after) {
             (Some(before), Some(after)) => {
-                let skipped = alike(before, after);
-                write!(f, "`{}` is now `{}`", from(before, skipped), from(after, skipped))
+                let skipped = shared_prefix_to_skip(before, after);
+                write!(f, "`{}` is now `{}`", excerpt_from(before, skipped), excerpt_from(after, skipped))
             }
-            (None, Some(after)) => write!(f, "was not set, is now `{}`", shown(after)),
-            (Some(before), None) => write!(f, "was `{}`, is not set now", shown(before)),
+            (None, Some(after)) => write!(f, "was not set, is now `{}`", quote_for_message(after)),
+            (Some(before), None) => write!(f, "was `{}`, is not set now", quote_for_message(before)),
             (None, None) => f.write_str("is not set"),
         }
     }
 }
 
 /// Returns the number of leading characters that both texts share and that need not be shown.
-fn alike(one: &str, other: &str) -> usize {
-    if one.chars().count().max(other.chars().count()) <= WHOLE_CHARS {
+fn shared_prefix_to_skip(one: &str, other: &str) -> usize {
+    if one.chars().count().max(other.chars().count()) <= MAX_FULL_CHARS {
         return 0;
     }
     let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
-    same.saturating_sub(LEAD_CHARS)
+    same.saturating_sub(CONTEXT_CHARS)
 }
 
-fn from(text: &str, skipped: usize) -> String {
+fn excerpt_from(text: &str, skipped: usize) -> String {
     let rest: String = text.chars().skip(skipped).collect();
-    format!("{}{}", if skipped > 0 { "…" } else { "" }, shown(&rest))
+    format!("{}{}", if skipped > 0 { "…" } else { "" }, quote_for_message(&rest))
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
 
     fn told(before: Option<&str>, after: Option<&str>) -> String {
         let path = "operation.put_object_tagging.tags.Team".to_owned();
-        let change = Change { path, before: before.map(str::to_owned), after: after.map(str::to_owned) };
+        let change = PlanChange { path, before: before.map(str::to_owned), after: after.map(str::to_owned) };
         change.to_string().strip_prefix("operation.put_object_tagging.tags.Team: ").expect("the path").to_owned()
     }
 

@@ -2,21 +2,21 @@
 
 use crate::completion::{ReportFormat, ReportScope};
 use crate::manifest::CsvField;
-use crate::store::{Addressing, Provider};
+use crate::store::{AddressingStyle, StoreProvider};
 
 /// The default columns of a CSV manifest.
 pub(super) const CSV_FIELDS: [CsvField; 2] = [CsvField::Bucket, CsvField::Key];
 
 /// The default region to sign for; `None` means the environment's region.
-pub(super) fn region(provider: Provider) -> Option<&'static str> {
-    matches!(provider, Provider::S3 | Provider::Sandbox).then_some("us-east-1")
+pub(super) fn region(provider: StoreProvider) -> Option<&'static str> {
+    matches!(provider, StoreProvider::S3 | StoreProvider::Sandbox).then_some("us-east-1")
 }
 
 /// The default position of the bucket name in a URL: in the host or in the path.
-pub(super) fn addressing(provider: Provider) -> Addressing {
+pub(super) fn addressing(provider: StoreProvider) -> AddressingStyle {
     match provider {
-        Provider::Aws | Provider::Oss => Addressing::Virtual,
-        Provider::S3 | Provider::Sandbox => Addressing::Path,
+        StoreProvider::Aws | StoreProvider::Oss => AddressingStyle::Virtual,
+        StoreProvider::S3 | StoreProvider::Sandbox => AddressingStyle::Path,
     }
 }
 
@@ -26,6 +26,6 @@ pub(super) fn scope(published: bool) -> ReportScope {
 }
 
 /// The AWS format on aws. Elsewhere the OSS format, which has more detail about a failure.
-pub(super) fn format(provider: Option<Provider>) -> ReportFormat {
-    if provider == Some(Provider::Aws) { ReportFormat::Aws } else { ReportFormat::Oss }
+pub(super) fn format(provider: Option<StoreProvider>) -> ReportFormat {
+    if provider == Some(StoreProvider::Aws) { ReportFormat::Aws } else { ReportFormat::Oss }
 }

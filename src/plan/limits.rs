@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Share;
+use super::ExactShare;
 use crate::money::Money;
 
 /// The `[job]` table of a plan, with its defaults.
@@ -26,13 +26,13 @@ impl Default for JobSettings {
 
 /// The `[limits]` table of a plan, with its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct JobLimits {
     /// The maximum number of requests in flight, from 1.
     pub concurrency: u32,
     /// The maximum number of requests per second, retries included; `None` means no limit.
     pub requests_per_second: Option<u32>,
     /// The share of the objects that may fail before the job fails.
-    pub failure_threshold: Share,
+    pub failure_threshold: ExactShare,
     /// The maximum size of the job's manifest snapshot on this machine, in bytes, from 1; `None` means no limit.
     pub max_disk: Option<u64>,
     /// The maximum number of objects in a job, from 1; `None` means no limit.
@@ -41,12 +41,12 @@ pub struct Limits {
     pub max_cost: Option<Money>,
 }
 
-impl Default for Limits {
+impl Default for JobLimits {
     fn default() -> Self {
         Self {
             concurrency: 64,
             requests_per_second: None,
-            failure_threshold: Share::percent(20),
+            failure_threshold: ExactShare::percent(20),
             max_disk: None,
             max_objects: None,
             max_cost: None,
@@ -56,14 +56,14 @@ impl Default for Limits {
 
 /// The `[recurring]` table of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recurring {
+pub struct RecurringSettings {
     /// Whether to process only the objects that changed since the last completed inventory, and those that failed then.
     pub only_changed: bool,
 }
 
 /// The `[prices]` table of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prices {
+pub struct PriceSettings {
     /// The price book entry to use, whatever the region; `None` selects the entry for the store's region.
     pub book: Option<String>,
     /// The path of a price book that is used in addition to the built-in one.

@@ -1,7 +1,7 @@
 //! The plan file: parsed and checked into values that the rest of the program can trust.
 //!
-//! Reading has three stages. `shape` defines the tables and keys and reads them, with their spans, through `walk` and
-//! `leaf`. `check` applies the rules between keys and the rules of the provider. The result is a [`Plan`]. Every stage
+//! Reading has three stages. `tables` defines the tables and keys and reads them, with their spans, through `parser` and
+//! `value_types`. `check` applies the rules between keys and the rules of the provider. The result is a [`Plan`]. Every stage
 //! collects all problems instead of stopping at the first. Plan files are untrusted input: `text` keeps them from
 //! driving the terminal and from echoing a credential.
 //!
@@ -13,37 +13,37 @@
 mod canonical;
 mod change;
 mod check;
-mod cost;
 mod defaults;
 pub mod interchange;
-mod leaf;
 mod limits;
+mod money_value;
 mod notify;
+mod parser;
 pub mod policy;
 mod read;
-mod shape;
+mod safe_text;
 mod share;
 mod state_url;
-mod text;
+mod tables;
 mod threshold;
-mod walk;
+mod value_types;
 pub mod xml;
 
 use crate::completion::ReportSpec;
 use crate::manifest::Manifest;
-use crate::operation::{Operation, Operations};
+use crate::operation::{Operation, OperationSet};
 use crate::store::StoreConfig;
 
-pub use canonical::Canonical;
-pub use change::Change;
-pub use leaf::{parse_age, parse_moment};
-pub use limits::{JobSettings, Limits, Prices, Recurring};
-pub use notify::{Event, Hook, MAX_HOOKS, Target, parse_lapse};
+pub use canonical::CanonicalForm;
+pub use change::PlanChange;
+pub use limits::{JobLimits, JobSettings, PriceSettings, RecurringSettings};
+pub use notify::{MAX_WEBHOOKS, WebhookConfig, WebhookEvent, WebhookTarget, parse_duration};
 pub use read::{MAX_PLAN_BYTES, read, read_bytes, schema};
-pub use share::Share;
-pub use state_url::{NotAState, StateUrl};
-pub(crate) use text::{for_excerpts, nearest, shown};
-pub use threshold::Threshold;
+pub(crate) use safe_text::{mask_for_excerpts, nearest, quote_for_message};
+pub use share::ExactShare;
+pub use state_url::{StateUrl, StateUrlError};
+pub use threshold::FailureThreshold;
+pub use value_types::{parse_age, parse_timestamp};
 
 /// A plan that passed all checks.
 #[derive(Clone, Debug)]
@@ -65,23 +65,23 @@ pub struct Plan {
     /// The priority, the confirmation and the other settings of `[job]`.
     pub job: JobSettings,
     /// The limits on concurrency, request rate, failures, disk space, objects and cost.
-    pub limits: Limits,
+    pub limits: JobLimits,
     /// The price book for the cost estimate.
-    pub prices: Prices,
+    pub prices: PriceSettings,
     /// Where the plan's jobs are kept, unless the command line names another place.
     pub state: Option<StateUrl>,
     /// The webhooks to notify of job events.
-    pub notify: Vec<Hook>,
+    pub notify: Vec<WebhookConfig>,
     /// How the plan recurs; `None` if it does not.
-    pub recurring: Option<Recurring>,
-    canonical: Canonical,
+    pub recurring: Option<RecurringSettings>,
+    canonical: CanonicalForm,
 }
 
 impl Plan {
     /// Returns the operations, composed as a job runs them.
     #[must_use]
-    pub fn operations(&self) -> Operations {
-        Operations::new(self.operations.clone()).skipping_unchanged(self.job.skip_unchanged)
+    pub fn operations(&self) -> OperationSet {
+        OperationSet::new(self.operations.clone()).with_skip_unchanged(self.job.skip_unchanged)
     }
 
     /// Returns whether the server must prove that it supports tags, ACLs and restores before the job writes to it.

@@ -5,17 +5,17 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::Share;
-use super::walk::{At, Slot, Value, Walk};
-use crate::diagnostics::Problem;
-use crate::web::Url;
+use super::ExactShare;
+use super::parser::{PlanParser, PlanValue, RawField, SpannedValue};
+use crate::diagnostics::FileProblem;
+use crate::web::HttpUrl;
 
 /// The maximum number of webhooks in a plan. For more, use one receiver that forwards the messages.
-pub const MAX_HOOKS: usize = 8;
+pub const MAX_WEBHOOKS: usize = 8;
 
 /// A job event that a webhook can be notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum WebhookEvent {
     /// The job is running.
     Active,
     /// The job waits for confirmation.
@@ -34,9 +34,9 @@ pub enum Event {
     RunTime,
 }
 
-impl Event {
+impl WebhookEvent {
     /// The events to notify if the plan does not set `on`.
-    pub const BY_DEFAULT: [Self; 5] = [Self::Suspended, Self::Paused, Self::Complete, Self::Failed, Self::Cancelled];
+    pub const DEFAULTS: [Self; 5] = [Self::Suspended, Self::Paused, Self::Complete, Self::Failed, Self::Cancelled];
 
     /// Returns the name of the event in messages and in plans.
     #[must_use]
@@ -56,47 +56,47 @@ impl Event {
 
 /// The address of a webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum WebhookTarget {
     /// The URL itself.
-    Url(Url),
+    Url(HttpUrl),
     /// The name of the environment variable that holds the URL.
     Variable(String),
 }
 
 /// One webhook: a `[[notify]]` table, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
+pub struct WebhookConfig {
     /// The URL of the webhook, or the variable that holds it.
-    pub target: Target,
+    pub target: WebhookTarget,
     /// The environment variable that holds the secret for signing messages; without one they are not signed.
     pub secret_env: Option<String>,
     /// Whether unencrypted HTTP to another machine is allowed.
     pub allow_http: bool,
     /// The statuses to notify, without duplicates.
-    pub on: Vec<Event>,
+    pub events: Vec<WebhookEvent>,
     /// The share of failed objects above which the webhook is notified once.
-    pub failure_rate: Option<Share>,
+    pub failure_rate: Option<ExactShare>,
     /// The run time after which the webhook is notified once.
     pub run_time: Option<Duration>,
 }
 
 /// An array of tables, each under a header in double brackets.
 #[derive(Debug)]
-pub(super) struct Several<T>(pub(super) Vec<At<T>>);
+pub(super) struct TableArray<T>(pub(super) Vec<SpannedValue<T>>);
 
-impl<T: Value> Value for Several<T> {
+impl<T: PlanValue> PlanValue for TableArray<T> {
     fn schema() -> Json {
-        json!({ "type": "array", "items": T::schema(), "maxItems": MAX_HOOKS })
+        json!({ "type": "array", "items": T::schema(), "maxItems": MAX_WEBHOOKS })
     }
 
     fn example() -> String {
         format!("[{}]", T::example())
     }
 
-    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
         let DeValue::Array(items) = slot.value else {
             walk.push(
-                Problem::new(format!("`{}` can be there several times", slot.name))
+                FileProblem::new(format!("`{}` can be there several times", slot.name))
                     .label(slot.span.clone(), "in single brackets, or none")
                     .help(format!("write its keys below the line [[{}]]", slot.name)),
             );
@@ -106,9 +106,9 @@ impl<T: Value> Value for Several<T> {
         let mut whole = true;
         for item in items {
             let (span, value) = (item.span(), item.get_ref());
-            let slot = Slot { name: slot.name, path: slot.path, key: span.clone(), span, value, item: true };
+            let slot = RawField { name: slot.name, path: slot.path, key: span.clone(), span, value, is_item: true };
             match T::read(&slot, walk) {
-                Some(table) => read.push(slot.at(table)),
+                Some(table) => read.push(slot.with_spans(table)),
                 None => whole = false,
             }
         }
@@ -118,9 +118,9 @@ impl<T: Value> Value for Several<T> {
 
 /// A duration: `"90m"`, `"2h"`, `"1d"`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lapse(pub(super) Duration);
+pub(super) struct DurationValue(pub(super) Duration);
 
-impl Value for Lapse {
+impl PlanValue for DurationValue {
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^[0-9]+ ?[smhd]$" })
     }
@@ -129,15 +129,15 @@ impl Value for Lapse {
         "\"2h\"".to_owned()
     }
 
-    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
         let DeValue::String(text) = slot.value else {
-            slot.mismatch("a length of time", &Self::example(), walk);
+            slot.report_type_mismatch("a length of time", &Self::example(), walk);
             return None;
         };
-        let lapse = parse_lapse(text);
+        let lapse = parse_duration(text);
         if lapse.is_none() {
             let help = "a whole number and s, m, h or d for seconds, minutes, hours or days, such as \"2h\"";
-            slot.refuse("is no length of time", "cannot be read", help, walk);
+            slot.report_invalid("is no length of time", "cannot be read", help, walk);
         }
         lapse.map(Self)
     }
@@ -146,7 +146,7 @@ impl Value for Lapse {
 /// Parses a duration: a whole number and `s`, `m`, `h` or `d`, for seconds, minutes, hours or days. Returns `None` for
 /// any other text, or for more than `u32::MAX` seconds.
 #[must_use]
-pub fn parse_lapse(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, seconds) = match text.char_indices().next_back()? {
         (at, 's') => (&text[..at], 1),
         (at, 'm') => (&text[..at], 60),
@@ -167,10 +167,10 @@ mod tests {
     #[test]
     fn lengths_of_time_are_read_exactly() {
         for (text, seconds) in [("0s", 0), ("45s", 45), ("90 m", 5400), ("2h", 7200), ("1d", 86_400)] {
-            assert_eq!(parse_lapse(text), Some(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "s", "2", "2w", "-1h", "+1h", "1.5h", " 1h", "1  h", "99999999999d", "9é", "٣s"] {
-            assert_eq!(parse_lapse(text), None, "{text}");
+            assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 }

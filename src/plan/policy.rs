@@ -6,28 +6,28 @@
 use serde_json::{Value as Json, json};
 
 use super::{Plan, StateUrl};
-use crate::call::Call;
-use crate::manifest::{CsvField, CsvPlace, InventoryObject, Source, Versions};
-use crate::object::{Bucket, Key};
-use crate::operation::{Aspect, Operation};
-use crate::store::Provider;
+use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
+use crate::object::{BucketName, ObjectKey};
+use crate::object_request::ObjectRequest;
+use crate::operation::{ObjectAspect, Operation};
+use crate::store::StoreProvider;
 
 /// The policy language of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
+pub enum PolicyLanguage {
     /// Alibaba Cloud's Resource Access Management.
     Ram,
     /// AWS's Identity and Access Management.
     Iam,
 }
 
-impl Language {
+impl PolicyLanguage {
     /// Returns the policy language of a provider.
     #[must_use]
-    pub fn of(provider: Provider) -> Self {
+    pub fn of(provider: StoreProvider) -> Self {
         match provider {
-            Provider::Oss => Self::Ram,
-            Provider::Aws | Provider::S3 | Provider::Sandbox => Self::Iam,
+            StoreProvider::Oss => Self::Ram,
+            StoreProvider::Aws | StoreProvider::S3 | StoreProvider::Sandbox => Self::Iam,
         }
     }
 
@@ -43,47 +43,68 @@ impl Language {
 /// The plan does not name the buckets of its objects, because its manifest names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the plan does not say which buckets its objects are in: its manifest does")]
-pub struct BucketsUnknown;
+pub struct BucketsUnknownError;
 
 /// An action by its name in both languages, for objects and for object versions. If versions have no action of their
 /// own, both names are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Right {
+struct PolicyAction {
     ram: &'static str,
     ram_version: &'static str,
     iam: &'static str,
     iam_version: &'static str,
 }
 
-const fn right(ram: &'static str, ram_version: &'static str, iam: &'static str, iam_version: &'static str) -> Right {
-    Right { ram, ram_version, iam, iam_version }
+const fn policy_action(
+    ram: &'static str,
+    ram_version: &'static str,
+    iam: &'static str,
+    iam_version: &'static str,
+) -> PolicyAction {
+    PolicyAction { ram, ram_version, iam, iam_version }
 }
 
-const LIST: Right = right("oss:ListObjects", "oss:ListObjectVersions", "s3:ListBucket", "s3:ListBucketVersions");
-const READ: Right = right("oss:GetObject", "oss:GetObjectVersion", "s3:GetObject", "s3:GetObjectVersion");
-const GET_TAGS: Right =
-    right("oss:GetObjectTagging", "oss:GetObjectVersionTagging", "s3:GetObjectTagging", "s3:GetObjectVersionTagging");
-const PUT_TAGS: Right =
-    right("oss:PutObjectTagging", "oss:PutObjectVersionTagging", "s3:PutObjectTagging", "s3:PutObjectVersionTagging");
-const DELETE_TAGS: Right = right(
+const LIST: PolicyAction =
+    policy_action("oss:ListObjects", "oss:ListObjectVersions", "s3:ListBucket", "s3:ListBucketVersions");
+const READ: PolicyAction =
+    policy_action("oss:GetObject", "oss:GetObjectVersion", "s3:GetObject", "s3:GetObjectVersion");
+const GET_TAGS: PolicyAction = policy_action(
+    "oss:GetObjectTagging",
+    "oss:GetObjectVersionTagging",
+    "s3:GetObjectTagging",
+    "s3:GetObjectVersionTagging",
+);
+const PUT_TAGS: PolicyAction = policy_action(
+    "oss:PutObjectTagging",
+    "oss:PutObjectVersionTagging",
+    "s3:PutObjectTagging",
+    "s3:PutObjectVersionTagging",
+);
+const DELETE_TAGS: PolicyAction = policy_action(
     "oss:DeleteObjectTagging",
     "oss:DeleteObjectVersionTagging",
     "s3:DeleteObjectTagging",
     "s3:DeleteObjectVersionTagging",
 );
-const GET_ACL: Right =
-    right("oss:GetObjectAcl", "oss:GetObjectVersionAcl", "s3:GetObjectAcl", "s3:GetObjectVersionAcl");
-const PUT_ACL: Right =
-    right("oss:PutObjectAcl", "oss:PutObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl");
-const RESTORE: Right = right("oss:RestoreObject", "oss:RestoreObjectVersion", "s3:RestoreObject", "s3:RestoreObject");
-const WRITE: Right = right("oss:PutObject", "oss:PutObject", "s3:PutObject", "s3:PutObject");
-const DELETE: Right = right("oss:DeleteObject", "oss:DeleteObjectVersion", "s3:DeleteObject", "s3:DeleteObjectVersion");
-const ABORT: Right =
-    right("oss:AbortMultipartUpload", "oss:AbortMultipartUpload", "s3:AbortMultipartUpload", "s3:AbortMultipartUpload");
+const GET_ACL: PolicyAction =
+    policy_action("oss:GetObjectAcl", "oss:GetObjectVersionAcl", "s3:GetObjectAcl", "s3:GetObjectVersionAcl");
+const PUT_ACL: PolicyAction =
+    policy_action("oss:PutObjectAcl", "oss:PutObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl");
+const RESTORE: PolicyAction =
+    policy_action("oss:RestoreObject", "oss:RestoreObjectVersion", "s3:RestoreObject", "s3:RestoreObject");
+const WRITE: PolicyAction = policy_action("oss:PutObject", "oss:PutObject", "s3:PutObject", "s3:PutObject");
+const DELETE: PolicyAction =
+    policy_action("oss:DeleteObject", "oss:DeleteObjectVersion", "s3:DeleteObject", "s3:DeleteObjectVersion");
+const ABORT: PolicyAction = policy_action(
+    "oss:AbortMultipartUpload",
+    "oss:AbortMultipartUpload",
+    "s3:AbortMultipartUpload",
+    "s3:AbortMultipartUpload",
+);
 
 /// A permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum RequestPermission {
     /// List a bucket's objects, or all their versions.
     List,
     /// Read an object, or its HEAD response.
@@ -104,25 +125,25 @@ pub enum Need {
     Restore,
 }
 
-impl Need {
+impl RequestPermission {
     /// Returns the permission that a request about an object needs.
     #[must_use]
-    pub fn of(call: &Call) -> Self {
+    pub fn of(call: &ObjectRequest) -> Self {
         match call {
-            Call::GetTags => Self::GetTags,
-            Call::PutTags(_) => Self::PutTags,
-            Call::DeleteTags => Self::DeleteTags,
-            Call::GetAcl => Self::GetAcl,
-            Call::PutAcl(_) => Self::PutAcl,
-            Call::Restore(_) => Self::Restore,
-            Call::Head => Self::Read,
+            ObjectRequest::GetTags => Self::GetTags,
+            ObjectRequest::PutTags(_) => Self::PutTags,
+            ObjectRequest::DeleteTags => Self::DeleteTags,
+            ObjectRequest::GetAcl => Self::GetAcl,
+            ObjectRequest::PutAcl(_) => Self::PutAcl,
+            ObjectRequest::Restore(_) => Self::Restore,
+            ObjectRequest::Head => Self::Read,
         }
     }
 
     /// Returns the action that a policy must allow. With `of_versions`, returns the action for object versions, if they
     /// have one of their own.
     #[must_use]
-    pub fn action(self, language: Language, of_versions: bool) -> &'static str {
+    pub fn action(self, language: PolicyLanguage, of_versions: bool) -> &'static str {
         let right = match self {
             Self::List => LIST,
             Self::Read => READ,
@@ -135,17 +156,17 @@ impl Need {
             Self::Restore => RESTORE,
         };
         match (language, of_versions) {
-            (Language::Ram, false) => right.ram,
-            (Language::Ram, true) => right.ram_version,
-            (Language::Iam, false) => right.iam,
-            (Language::Iam, true) => right.iam_version,
+            (PolicyLanguage::Ram, false) => right.ram,
+            (PolicyLanguage::Ram, true) => right.ram_version,
+            (PolicyLanguage::Iam, false) => right.iam,
+            (PolicyLanguage::Iam, true) => right.iam_version,
         }
     }
 }
 
 /// Which forms of an action are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Named {
+enum VersionScope {
     /// Objects without a version.
     Current,
     /// Objects with a version.
@@ -161,27 +182,35 @@ enum Named {
 ///
 /// # Errors
 /// Returns an error if the plan does not name the buckets of its objects and `buckets` is empty.
-pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Result<Json, BucketsUnknown> {
-    let writer = Writer { language, partition: partition(plan.store.region.as_deref()) };
-    let mut statements = writer.manifest(&plan.manifest.source);
+pub fn permission_policy(
+    plan: &Plan,
+    language: PolicyLanguage,
+    buckets: &[BucketName],
+) -> Result<Json, BucketsUnknownError> {
+    let writer = PolicyWriter { language, partition: partition(plan.store.region.as_deref()) };
+    let mut statements = writer.manifest_statements(&plan.manifest.source);
     let objects = match &plan.manifest.source {
-        Source::Prefix { bucket, prefix, .. } => vec![writer.below(bucket, prefix)],
-        _ if buckets.is_empty() => return Err(BucketsUnknown),
-        _ => buckets.iter().map(|bucket| writer.below(bucket, &Key::from(""))).collect(),
+        ManifestSource::Prefix { bucket, prefix, .. } => vec![writer.objects_below(bucket, prefix)],
+        _ if buckets.is_empty() => return Err(BucketsUnknownError),
+        _ => buckets.iter().map(|bucket| writer.objects_below(bucket, &ObjectKey::from(""))).collect(),
     };
-    let named = named(&plan.manifest.source);
-    statements.push(writer.statement("WorkOnObjects", &work(plan), named, &objects));
-    if let Some(place) = &plan.report.place {
-        let rights: &[Right] = if language == Language::Ram { &[WRITE, ABORT] } else { &[WRITE] };
-        let to = writer.below(&place.bucket, &place.prefix);
-        statements.push(writer.statement("WriteReport", rights, Named::Current, std::slice::from_ref(&to)));
+    let named = version_scope(&plan.manifest.source);
+    statements.push(writer.statement("WorkOnObjects", &object_actions(plan), named, &objects));
+    if let Some(place) = &plan.report.location {
+        let rights: &[PolicyAction] = if language == PolicyLanguage::Ram { &[WRITE, ABORT] } else { &[WRITE] };
+        let to = writer.objects_below(&place.bucket, &place.prefix);
+        statements.push(writer.statement("WriteReport", rights, VersionScope::Current, std::slice::from_ref(&to)));
         // A retry, and the next job of a recurring plan, read the failed objects from there.
         if !plan.report.keep_local {
-            statements.push(writer.statement("ReadReport", &[READ], Named::Current, &[to]));
+            statements.push(writer.statement("ReadReport", &[READ], VersionScope::Current, &[to]));
         }
     }
     statements.extend(
-        plan.state.as_ref().filter(|state| state.is_of(language)).into_iter().flat_map(|state| writer.state(state)),
+        plan.state
+            .as_ref()
+            .filter(|state| state.is_covered_by(language))
+            .into_iter()
+            .flat_map(|state| writer.state_statements(state)),
     );
     Ok(json!({ "Version": language.version(), "Statement": statements }))
 }
@@ -189,36 +218,39 @@ pub fn permissions(plan: &Plan, language: Language, buckets: &[Bucket]) -> Resul
 /// Returns the trust policy of the role that a plan runs in. It trusts `principal`, or the managed service if there is
 /// none.
 #[must_use]
-pub fn trust(language: Language, principal: Option<&str>) -> Json {
+pub fn trust_policy(language: PolicyLanguage, principal: Option<&str>) -> Json {
     let who = match (language, principal) {
-        (Language::Ram, None) => json!({ "Service": ["oss.aliyuncs.com"] }),
-        (Language::Iam, None) => json!({ "Service": ["batchoperations.s3.amazonaws.com"] }),
-        (Language::Ram, Some(principal)) => json!({ "RAM": [principal] }),
-        (Language::Iam, Some(principal)) => json!({ "AWS": [principal] }),
+        (PolicyLanguage::Ram, None) => json!({ "Service": ["oss.aliyuncs.com"] }),
+        (PolicyLanguage::Iam, None) => json!({ "Service": ["batchoperations.s3.amazonaws.com"] }),
+        (PolicyLanguage::Ram, Some(principal)) => json!({ "RAM": [principal] }),
+        (PolicyLanguage::Iam, Some(principal)) => json!({ "AWS": [principal] }),
     };
     let statement = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": who });
     json!({ "Version": language.version(), "Statement": [statement] })
 }
 
 /// Returns the actions for the reads, the server check and the writes of a plan's operations.
-fn work(plan: &Plan) -> Vec<Right> {
+fn object_actions(plan: &Plan) -> Vec<PolicyAction> {
     let operations = plan.operations();
     let mut rights = Vec::new();
-    for step in operations.reads() {
+    for step in operations.read_steps() {
         rights.extend(match step.call {
-            Call::GetTags => Some(GET_TAGS),
-            Call::GetAcl => Some(GET_ACL),
-            Call::Head => Some(READ),
-            Call::PutTags(_) | Call::DeleteTags | Call::PutAcl(_) | Call::Restore(_) => None,
+            ObjectRequest::GetTags => Some(GET_TAGS),
+            ObjectRequest::GetAcl => Some(GET_ACL),
+            ObjectRequest::Head => Some(READ),
+            ObjectRequest::PutTags(_)
+            | ObjectRequest::DeleteTags
+            | ObjectRequest::PutAcl(_)
+            | ObjectRequest::Restore(_) => None,
         });
     }
     if plan.needs_server_check() {
         // The requests of the server check.
         for aspect in operations.iter().map(Operation::aspect) {
             rights.extend_from_slice(match aspect {
-                Aspect::Tags => &[GET_TAGS, READ],
-                Aspect::Acl => &[GET_ACL, READ],
-                Aspect::Restoration => &[READ],
+                ObjectAspect::Tags => &[GET_TAGS, READ],
+                ObjectAspect::Acl => &[GET_ACL, READ],
+                ObjectAspect::Restoration => &[READ],
             });
         }
     }
@@ -241,15 +273,18 @@ fn work(plan: &Plan) -> Vec<Right> {
 /// objects may be versions.
 #[must_use]
 pub fn works_on_versions(plan: &Plan) -> bool {
-    named(&plan.manifest.source) == Named::Versions
+    version_scope(&plan.manifest.source) == VersionScope::Versions
 }
 
-fn named(source: &Source) -> Named {
+fn version_scope(source: &ManifestSource) -> VersionScope {
     match source {
-        Source::Prefix { versions: Versions::Current, .. } => Named::Current,
-        Source::Prefix { versions: Versions::All, .. } => Named::Versions,
-        Source::Csv { fields, .. } if !fields.contains(&CsvField::VersionId) => Named::Current,
-        Source::Csv { .. } | Source::Inventory { .. } | Source::Report { .. } | Source::Retry { .. } => Named::Both,
+        ManifestSource::Prefix { versions: ListedVersions::Current, .. } => VersionScope::Current,
+        ManifestSource::Prefix { versions: ListedVersions::All, .. } => VersionScope::Versions,
+        ManifestSource::Csv { fields, .. } if !fields.contains(&CsvField::VersionId) => VersionScope::Current,
+        ManifestSource::Csv { .. }
+        | ManifestSource::Inventory { .. }
+        | ManifestSource::Report { .. }
+        | ManifestSource::Retry { .. } => VersionScope::Both,
     }
 }
 
@@ -264,82 +299,82 @@ fn partition(region: Option<&str>) -> &'static str {
 }
 
 /// Writes policy statements in one language.
-struct Writer {
-    language: Language,
+struct PolicyWriter {
+    language: PolicyLanguage,
     partition: &'static str,
 }
 
-impl Writer {
+impl PolicyWriter {
     /// Returns the statements for reading the manifest.
-    fn manifest(&self, source: &Source) -> Vec<Json> {
-        let read = |bucket: &Bucket, resource: String| {
-            self.statement("ReadManifest", &[READ], Named::Current, &[self.bucket(bucket) + &resource])
+    fn manifest_statements(&self, source: &ManifestSource) -> Vec<Json> {
+        let read = |bucket: &BucketName, resource: String| {
+            self.statement("ReadManifest", &[READ], VersionScope::Current, &[self.bucket_resource(bucket) + &resource])
         };
         match source {
-            Source::Prefix { bucket, prefix, .. } => vec![self.list(bucket, prefix, named(source))],
-            Source::Csv { place: CsvPlace::Object { bucket, key, .. }, .. } => {
-                vec![read(bucket, format!("/{}", self.literal(key)))]
+            ManifestSource::Prefix { bucket, prefix, .. } => vec![self.list(bucket, prefix, version_scope(source))],
+            ManifestSource::Csv { location: FileLocation::Object { bucket, key, .. }, .. } => {
+                vec![read(bucket, format!("/{}", self.literal_pattern(key)))]
             }
             // The data files of an inventory or a report are in folders near its manifest.
-            Source::Inventory { bucket, object: InventoryObject::Exact { key, .. }, .. } => {
-                vec![read(bucket, format!("/{}*", self.literal(&above(key, 2))))]
+            ManifestSource::Inventory { bucket, selector: InventorySelector::Exact { key, .. }, .. } => {
+                vec![read(bucket, format!("/{}*", self.literal_pattern(&ancestor_folder(key, 2))))]
             }
-            Source::Inventory { bucket, object: InventoryObject::Latest { prefix }, .. } => {
-                let list = self.list(bucket, prefix, Named::Current);
-                vec![list, read(bucket, format!("/{}*", self.literal(prefix)))]
+            ManifestSource::Inventory { bucket, selector: InventorySelector::Latest { prefix }, .. } => {
+                let list = self.list(bucket, prefix, VersionScope::Current);
+                vec![list, read(bucket, format!("/{}*", self.literal_pattern(prefix)))]
             }
-            Source::Report { place: CsvPlace::Object { bucket, key, .. }, .. } => {
-                vec![read(bucket, format!("/{}*", self.literal(&above(key, 1))))]
+            ManifestSource::Report { location: FileLocation::Object { bucket, key, .. }, .. } => {
+                vec![read(bucket, format!("/{}*", self.literal_pattern(&ancestor_folder(key, 1))))]
             }
-            Source::Csv { place: CsvPlace::Local(_), .. }
-            | Source::Report { place: CsvPlace::Local(_), .. }
+            ManifestSource::Csv { location: FileLocation::Local(_), .. }
+            | ManifestSource::Report { location: FileLocation::Local(_), .. }
             // The program makes these sources; no plan names them.
-            | Source::Inventory { object: InventoryObject::Changed(_) | InventoryObject::Once { .. }, .. }
-            | Source::Retry { .. } => Vec::new(),
+            | ManifestSource::Inventory { selector: InventorySelector::Changed(_) | InventorySelector::Distinct { .. }, .. }
+            | ManifestSource::Retry { .. } => Vec::new(),
         }
     }
 
     /// Returns the statements for keeping jobs in a bucket.
-    fn state(&self, state: &StateUrl) -> Vec<Json> {
+    fn state_statements(&self, state: &StateUrl) -> Vec<Json> {
         let mut below = state.prefix.as_bytes().to_vec();
         if !below.is_empty() {
             below.push(b'/');
         }
-        let below = Key::new(below);
-        let objects = self.below(&state.bucket, &below);
+        let below = ObjectKey::new(below);
+        let objects = self.objects_below(&state.bucket, &below);
         vec![
-            self.list_as("ListState", &state.bucket, &below, Named::Current),
-            self.statement("KeepState", &[READ, WRITE, DELETE], Named::Current, &[objects]),
+            self.list_with_sid("ListState", &state.bucket, &below, VersionScope::Current),
+            self.statement("KeepState", &[READ, WRITE, DELETE], VersionScope::Current, &[objects]),
         ]
     }
 
-    fn list(&self, bucket: &Bucket, prefix: &Key, named: Named) -> Json {
-        self.list_as("ListObjects", bucket, prefix, named)
+    fn list(&self, bucket: &BucketName, prefix: &ObjectKey, named: VersionScope) -> Json {
+        self.list_with_sid("ListObjects", bucket, prefix, named)
     }
 
-    fn list_as(&self, sid: &str, bucket: &Bucket, prefix: &Key, named: Named) -> Json {
-        let mut statement = self.statement(sid, &[LIST], named, &[self.bucket(bucket)]);
+    fn list_with_sid(&self, sid: &str, bucket: &BucketName, prefix: &ObjectKey, named: VersionScope) -> Json {
+        let mut statement = self.statement(sid, &[LIST], named, &[self.bucket_resource(bucket)]);
         if !prefix.as_bytes().is_empty() {
             let key = match self.language {
-                Language::Ram => "oss:Prefix",
-                Language::Iam => "s3:prefix",
+                PolicyLanguage::Ram => "oss:Prefix",
+                PolicyLanguage::Iam => "s3:prefix",
             };
-            statement["Condition"] = json!({ "StringLike": { key: [format!("{}*", self.literal(prefix))] } });
+            statement["Condition"] = json!({ "StringLike": { key: [format!("{}*", self.literal_pattern(prefix))] } });
         }
         statement
     }
 
-    fn statement(&self, sid: &str, rights: &[Right], named: Named, resources: &[String]) -> Json {
+    fn statement(&self, sid: &str, rights: &[PolicyAction], named: VersionScope, resources: &[String]) -> Json {
         let mut actions: Vec<&str> = Vec::new();
         for right in rights {
             let (current, version) = match self.language {
-                Language::Ram => (right.ram, right.ram_version),
-                Language::Iam => (right.iam, right.iam_version),
+                PolicyLanguage::Ram => (right.ram, right.ram_version),
+                PolicyLanguage::Iam => (right.iam, right.iam_version),
             };
             let wanted: &[&str] = match named {
-                Named::Current => &[current],
-                Named::Versions => &[version],
-                Named::Both => &[current, version],
+                VersionScope::Current => &[current],
+                VersionScope::Versions => &[version],
+                VersionScope::Both => &[current, version],
             };
             for action in wanted {
                 if !actions.contains(action) {
@@ -349,38 +384,38 @@ impl Writer {
         }
         match self.language {
             // RAM statements have no names.
-            Language::Ram => json!({ "Effect": "Allow", "Action": actions, "Resource": resources }),
-            Language::Iam => json!({ "Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources }),
+            PolicyLanguage::Ram => json!({ "Effect": "Allow", "Action": actions, "Resource": resources }),
+            PolicyLanguage::Iam => json!({ "Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources }),
         }
     }
 
-    fn bucket(&self, bucket: &Bucket) -> String {
+    fn bucket_resource(&self, bucket: &BucketName) -> String {
         match self.language {
-            Language::Ram => format!("acs:oss:*:*:{bucket}"),
-            Language::Iam => format!("arn:{}:s3:::{bucket}", self.partition),
+            PolicyLanguage::Ram => format!("acs:oss:*:*:{bucket}"),
+            PolicyLanguage::Iam => format!("arn:{}:s3:::{bucket}", self.partition),
         }
     }
 
-    fn below(&self, bucket: &Bucket, prefix: &Key) -> String {
-        format!("{}/{}*", self.bucket(bucket), self.literal(prefix))
+    fn objects_below(&self, bucket: &BucketName, prefix: &ObjectKey) -> String {
+        format!("{}/{}*", self.bucket_resource(bucket), self.literal_pattern(prefix))
     }
 
     /// Returns a pattern that matches the key. RAM cannot escape a `*`, so its pattern may match more keys.
-    fn literal(&self, key: &Key) -> String {
+    fn literal_pattern(&self, key: &ObjectKey) -> String {
         let text = String::from_utf8_lossy(key.as_bytes());
         match self.language {
-            Language::Ram => text.into_owned(),
-            Language::Iam => text.replace('$', "${$}").replace('*', "${*}").replace('?', "${?}"),
+            PolicyLanguage::Ram => text.into_owned(),
+            PolicyLanguage::Iam => text.replace('$', "${$}").replace('*', "${*}").replace('?', "${?}"),
         }
     }
 }
 
 /// Returns the folder `levels` levels above a key, with its slash; empty (the whole bucket) if there are not as many.
-fn above(key: &Key, levels: usize) -> Key {
+fn ancestor_folder(key: &ObjectKey, levels: usize) -> ObjectKey {
     let bytes = key.as_bytes();
     let slashes = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(place, _)| place);
     let end = slashes.into_iter().nth(levels - 1).map_or(0, |place| place + 1);
-    Key::new(&bytes[..end])
+    ObjectKey::new(&bytes[..end])
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn the_reads_that_check_a_server_are_allowed_where_it_is_checked() {
     let bucket = "[manifest.prefix]\nbucket = \"bkt\"\n";
     let work = |store: &str, operation: &str| {
         let plan = plan(&format!("{store}{bucket}{operation}"));
-        spelled(&permissions(&plan, Language::Iam, &[]).unwrap())[1].0.clone()
+        spelled(&permission_policy(&plan, PolicyLanguage::Iam, &[]).unwrap())[1].0.clone()
     };
     let other = "[store]\nprovider = \"s3\"\nendpoint = \"https://s3.example.org\"\n";
     let trusted = format!("{other}skip_server_check = true\n");
@@ -43,13 +43,13 @@ fn the_reads_that_check_a_server_are_allowed_where_it_is_checked() {
 fn a_state_is_kept_below_its_prefix() {
     let rest = "[manifest.prefix]\nbucket = \"bkt\"\n";
     let plan = plan(&format!("{AWS}{rest}{PUT}[state]\nurl = \"s3://kept/team\"\n"));
-    let spelled = spelled(&permissions(&plan, Language::Iam, &[]).unwrap());
+    let spelled = spelled(&permission_policy(&plan, PolicyLanguage::Iam, &[]).unwrap());
     let (actions, resources) = &spelled[3];
     assert_eq!(actions, &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]);
     assert_eq!(resources, &["arn:aws:s3:::kept/team/*"]);
     assert_eq!(spelled[2], (vec!["s3:ListBucket".to_owned()], vec!["arn:aws:s3:::kept".to_owned()]));
     // The other service has its own policies.
-    assert!(!permissions(&plan, Language::Ram, &[]).unwrap().to_string().contains("kept"));
+    assert!(!permission_policy(&plan, PolicyLanguage::Ram, &[]).unwrap().to_string().contains("kept"));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_prefix_is_listed_worked_on_and_reported_and_nothing_else() {
     let plan = plan(&format!(
         "{OSS}[manifest.prefix]\nbucket = \"bkt\"\nprefix = \"d/2024/\"\n{PUT}[report]\nbucket = \"rep\"\nprefix = \"reports/\"\n"
     ));
-    let policy = permissions(&plan, Language::Ram, &[]).unwrap();
+    let policy = permission_policy(&plan, PolicyLanguage::Ram, &[]).unwrap();
     assert_eq!(
         policy,
         json!({
@@ -85,7 +85,7 @@ fn versions_have_rights_of_their_own() {
     let plan = plan(&format!(
         "{AWS}[manifest.prefix]\nbucket = \"bkt\"\nversions = \"all\"\n[operation.add_object_tagging]\ntags = {{ a = \"1\" }}\n"
     ));
-    let policy = permissions(&plan, Language::Iam, &[]).unwrap();
+    let policy = permission_policy(&plan, PolicyLanguage::Iam, &[]).unwrap();
     assert_eq!(policy["Statement"][0]["Action"], json!(["s3:ListBucketVersions"]));
     assert_eq!(policy["Statement"][0].get("Condition"), None);
     assert_eq!(policy["Statement"][1]["Action"], json!(["s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging"]));
@@ -96,8 +96,8 @@ fn where_the_manifest_names_the_buckets_they_must_be_told() {
     let csv =
         "[manifest.csv]\nbucket = \"man\"\nobject = \"lists/a*.csv\"\nfields = [\"Bucket\", \"Key\", \"VersionId\"]\n";
     let plan = plan(&format!("{AWS}{csv}[operation.restore_object]\ndays = 1\n"));
-    assert_eq!(permissions(&plan, Language::Iam, &[]), Err(BucketsUnknown));
-    let policy = permissions(&plan, Language::Iam, &[Bucket::new("x"), Bucket::new("y")]).unwrap();
+    assert_eq!(permission_policy(&plan, PolicyLanguage::Iam, &[]), Err(BucketsUnknownError));
+    let policy = permission_policy(&plan, PolicyLanguage::Iam, &[BucketName::new("x"), BucketName::new("y")]).unwrap();
     let words = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     assert_eq!(
         spelled(&policy),
@@ -117,7 +117,7 @@ fn a_plan_that_recurs_reads_the_report_that_has_left_the_machine() {
     let report = "[report]\nbucket = \"audit\"\nprefix = \"r/\"\n";
     let sids = |rest: &str| {
         let plan = plan(&format!("{AWS}{inventory}{PUT}{report}{rest}"));
-        let policy = permissions(&plan, Language::Iam, &[Bucket::new("b")]).expect("a policy");
+        let policy = permission_policy(&plan, PolicyLanguage::Iam, &[BucketName::new("b")]).expect("a policy");
         policy["Statement"].to_string().matches("ReadReport").count()
     };
     assert_eq!(sids("keep_local = false\n[recurring]\nonly_changed = true\n"), 1);
@@ -131,17 +131,20 @@ fn an_inventory_is_read_with_its_data_files() {
     let inventory =
         "[manifest.inventory]\nbucket = \"man\"\nobject = \"inv/b/daily/2026-01-31T00-00Z/manifest.json\"\n";
     let plan = plan(&format!("{AWS}{inventory}{PUT}[job]\nskip_unchanged = true\n"));
-    let policy = spelled(&permissions(&plan, Language::Iam, &[Bucket::new("bkt")]).unwrap());
+    let policy = spelled(&permission_policy(&plan, PolicyLanguage::Iam, &[BucketName::new("bkt")]).unwrap());
     assert_eq!(policy[0].1, ["arn:aws:s3:::man/inv/b/daily/*"]);
     let both = ["GetObjectTagging", "GetObjectVersionTagging", "PutObjectTagging", "PutObjectVersionTagging"];
     assert_eq!(policy[1].0, both.map(|name| format!("s3:{name}")));
-    assert_eq!(above(&Key::from("manifest.json"), 2), Key::from(""));
+    assert_eq!(ancestor_folder(&ObjectKey::from("manifest.json"), 2), ObjectKey::from(""));
 }
 
 #[test]
 fn a_role_is_trusted_to_the_service_or_to_whom_is_named() {
-    assert_eq!(trust(Language::Ram, None)["Statement"][0]["Principal"], json!({ "Service": ["oss.aliyuncs.com"] }));
-    let named = trust(Language::Iam, Some("arn:aws:iam::111122223333:root"));
+    assert_eq!(
+        trust_policy(PolicyLanguage::Ram, None)["Statement"][0]["Principal"],
+        json!({ "Service": ["oss.aliyuncs.com"] })
+    );
+    let named = trust_policy(PolicyLanguage::Iam, Some("arn:aws:iam::111122223333:root"));
     assert_eq!(named["Statement"][0]["Principal"], json!({ "AWS": ["arn:aws:iam::111122223333:root"] }));
     assert_eq!(partition(Some("cn-north-1")), "aws-cn");
 }

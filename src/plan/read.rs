@@ -5,11 +5,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use toml::de::DeTable;
 
-use super::shape::PlanFile;
-use super::text::{for_excerpts, shown};
-use super::walk::Walk;
+use super::parser::PlanParser;
+use super::safe_text::{mask_for_excerpts, quote_for_message};
+use super::tables::PlanTable;
 use super::{Plan, check};
-use crate::diagnostics::{Problem, Problems};
+use crate::diagnostics::{FileProblem, FileProblems};
 
 /// The maximum size of a plan file, in bytes. Plans are written by hand; lists of objects belong in a manifest.
 pub const MAX_PLAN_BYTES: usize = 1 << 20;
@@ -17,27 +17,31 @@ pub const MAX_PLAN_BYTES: usize = 1 << 20;
 /// Returns the JSON Schema of plan files, for editors. It is generated from the same definitions as the parser.
 #[must_use]
 pub fn schema() -> serde_json::Value {
-    PlanFile::file_schema()
+    PlanTable::file_schema()
 }
 
 /// Reads a plan file from bytes. Like [`read`], but also reports a file that is too large or not UTF-8.
 #[must_use]
-pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (Option<Plan>, Problems) {
+pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (Option<Plan>, FileProblems) {
     if bytes.len() > MAX_PLAN_BYTES {
-        return refused(name, "", too_large());
+        return single_problem(name, "", too_large());
     }
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes {
-        return refused(name, "", Problem::new("the file is UTF-16").label(0..0, "not UTF-8").help("save it as UTF-8"));
+        return single_problem(
+            name,
+            "",
+            FileProblem::new("the file is UTF-16").label(0..0, "not UTF-8").help("save it as UTF-8"),
+        );
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => read(name, text, folder, now),
         Err(error) => {
             let good = error.valid_up_to();
             let text = String::from_utf8_lossy(bytes);
-            let problem = Problem::new("the file is not UTF-8")
+            let problem = FileProblem::new("the file is not UTF-8")
                 .label(good..good + '\u{fffd}'.len_utf8(), format!("byte 0x{:02x}", bytes[good]))
                 .help("save it as UTF-8");
-            refused(name, &text, problem)
+            single_problem(name, &text, problem)
         }
     }
 }
@@ -48,37 +52,37 @@ pub fn read_bytes(name: &str, bytes: &[u8], folder: &Path, now: Timestamp) -> (O
 /// problem is an error; there may be warnings beside it. Only a TOML syntax error hides other problems. Text that looks
 /// like a credential is masked in every excerpt.
 #[must_use]
-pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Plan>, Problems) {
+pub fn read(name: &str, text: &str, folder: &Path, now: Timestamp) -> (Option<Plan>, FileProblems) {
     if text.len() > MAX_PLAN_BYTES {
-        return refused(name, "", too_large());
+        return single_problem(name, "", too_large());
     }
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut walk = Walk::new(&schema());
+    let mut walk = PlanParser::new(&schema());
     if let Some(error) = errors.iter().find(|error| !is_duplicate(error)) {
-        return refused(name, text, syntax_problem(error, text.len()));
+        return single_problem(name, text, syntax_problem(error, text.len()));
     }
     for error in &errors {
         walk.push(syntax_problem(error, text.len()));
     }
-    let file = PlanFile::read_file(table.get_ref(), &mut walk);
+    let file = PlanTable::read_file(table.get_ref(), &mut walk);
     let plan = check::check(&file, folder, now, &mut walk);
     let (found, secrets) = walk.finish();
-    let mut problems = Problems::new(&shown(name), &for_excerpts(text, &secrets));
+    let mut problems = FileProblems::new(&quote_for_message(name), &mask_for_excerpts(text, &secrets));
     for problem in found {
         problems.push(problem);
     }
-    (plan.filter(|_| !problems.any_error()), problems)
+    (plan.filter(|_| !problems.has_errors()), problems)
 }
 
-fn too_large() -> Problem {
-    Problem::new("the file is too large for a plan")
+fn too_large() -> FileProblem {
+    FileProblem::new("the file is too large for a plan")
         .label(0..0, "more than 1 MiB")
         .help("a list of objects belongs into a manifest")
 }
 
 /// Returns a single problem that stops the reading.
-fn refused(name: &str, text: &str, problem: Problem) -> (Option<Plan>, Problems) {
-    let mut problems = Problems::new(&shown(name), &for_excerpts(text, &[]));
+fn single_problem(name: &str, text: &str, problem: FileProblem) -> (Option<Plan>, FileProblems) {
+    let mut problems = FileProblems::new(&quote_for_message(name), &mask_for_excerpts(text, &[]));
     problems.push(problem);
     (None, problems)
 }
@@ -89,11 +93,11 @@ fn is_duplicate(error: &toml::de::Error) -> bool {
     error.message() == "duplicate key"
 }
 
-fn syntax_problem(error: &toml::de::Error, length: usize) -> Problem {
+fn syntax_problem(error: &toml::de::Error, length: usize) -> FileProblem {
     let problem = if is_duplicate(error) {
-        Problem::new("a key or table is there twice").help("TOML allows each of them once; keep one")
+        FileProblem::new("a key or table is there twice").help("TOML allows each of them once; keep one")
     } else {
-        Problem::new("this is not TOML").help("https://toml.io/en/v1.0.0 shows how values are written")
+        FileProblem::new("this is not TOML").help("https://toml.io/en/v1.0.0 shows how values are written")
     };
     let span = error.span().unwrap_or(0..0);
     problem.label(span.start.min(length)..span.end.min(length), error.message())

@@ -5,18 +5,18 @@ use std::fmt;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::walk::{Slot, Value, Walk};
+use super::parser::{PlanParser, PlanValue, RawField};
 
 /// A share of a whole, from 0 to 1, in steps of one millionth.
 ///
 /// The value is stored in whole millionths, so that comparing counts with it is exact for any number of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Share(u32);
+pub struct ExactShare(u32);
 
 /// Millionths in a whole.
 const WHOLE: u32 = 1_000_000;
 
-impl Share {
+impl ExactShare {
     /// The whole: 100 %.
     pub const ALL: Self = Self(WHOLE);
 
@@ -26,7 +26,7 @@ impl Share {
         Self(if percent > 100 { WHOLE } else { percent as u32 * (WHOLE / 100) })
     }
 
-    /// Returns whether `part` is more than this share of `whole`. [`Share::ALL`] is never exceeded as long as `part` is
+    /// Returns whether `part` is more than this share of `whole`. [`ExactShare::ALL`] is never exceeded as long as `part` is
     /// at most `whole`.
     #[must_use]
     pub fn is_exceeded_by(self, part: u64, whole: u64) -> bool {
@@ -34,28 +34,28 @@ impl Share {
     }
 
     /// Parses a number from 0 to 1 in decimal notation, as in TOML.
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        let number: f64 = text.parse().map_err(|_| Refusal::OutOfRange)?;
+    fn parse(text: &str) -> Result<Self, ShareError> {
+        let number: f64 = text.parse().map_err(|_| ShareError::OutOfRange)?;
         if !(0.0..=1.0).contains(&number) {
-            return Err(Refusal::OutOfRange);
+            return Err(ShareError::OutOfRange);
         }
         let rounded = format!("{:.6}", number.abs());
         if rounded.parse::<f64>().map(f64::to_bits) != Ok(number.abs().to_bits()) {
-            return Err(Refusal::TooFine);
+            return Err(ShareError::TooFine);
         }
-        rounded.replace('.', "").parse().map(Self).map_err(|_| Refusal::OutOfRange)
+        rounded.replace('.', "").parse().map(Self).map_err(|_| ShareError::OutOfRange)
     }
 }
 
 /// Why a number is not a valid share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+enum ShareError {
     OutOfRange,
     TooFine,
 }
 
 /// Formats the share in percent: `20 %`, `0.5 %`.
-impl fmt::Display for Share {
+impl fmt::Display for ExactShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, rest) = (self.0 / (WHOLE / 100), self.0 % (WHOLE / 100));
         if rest == 0 {
@@ -66,7 +66,7 @@ impl fmt::Display for Share {
     }
 }
 
-impl Value for Share {
+impl PlanValue for ExactShare {
     fn schema() -> Json {
         json!({ "type": "number", "minimum": 0, "maximum": 1 })
     }
@@ -75,25 +75,25 @@ impl Value for Share {
         "0.20".to_owned()
     }
 
-    fn read(slot: &Slot<'_>, walk: &mut Walk) -> Option<Self> {
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
         let share = match slot.value {
             DeValue::Float(number) => Self::parse(number.as_str()),
             DeValue::Integer(digits) => match u32::from_str_radix(digits.as_str(), digits.radix()) {
                 Ok(number @ 0..=1) => Ok(Self(number * WHOLE)),
-                _ => Err(Refusal::OutOfRange),
+                _ => Err(ShareError::OutOfRange),
             },
             _ => {
-                slot.mismatch("a number from 0 to 1", &Self::example(), walk);
+                slot.report_type_mismatch("a number from 0 to 1", &Self::example(), walk);
                 return None;
             }
         };
         match share {
             Ok(share) => return Some(share),
-            Err(Refusal::OutOfRange) => {
-                slot.refuse("is out of range", "not a share", "from 0 to 1: 0.20 is a fifth of all", walk);
+            Err(ShareError::OutOfRange) => {
+                slot.report_invalid("is out of range", "not a share", "from 0 to 1: 0.20 is a fifth of all", walk);
             }
-            Err(Refusal::TooFine) => {
-                slot.refuse("is too fine", "finer than a millionth", "at most six decimals", walk);
+            Err(ShareError::TooFine) => {
+                slot.report_invalid("is too fine", "finer than a millionth", "at most six decimals", walk);
             }
         }
         None
@@ -115,29 +115,32 @@ mod tests {
             ("-0.0", 0),
             ("0.07", 70_000),
         ] {
-            assert_eq!(Share::parse(text), Ok(Share(millionths)), "{text}");
+            assert_eq!(ExactShare::parse(text), Ok(ExactShare(millionths)), "{text}");
         }
         for text in ["1.000001", "-0.1", "inf", "nan", "-nan", "20", "", "x"] {
-            assert_eq!(Share::parse(text), Err(Refusal::OutOfRange), "{text}");
+            assert_eq!(ExactShare::parse(text), Err(ShareError::OutOfRange), "{text}");
         }
         for text in ["0.0000001", "0.20000001", "1e-300"] {
-            assert_eq!(Share::parse(text), Err(Refusal::TooFine), "{text}");
+            assert_eq!(ExactShare::parse(text), Err(ShareError::TooFine), "{text}");
         }
     }
 
     #[test]
     fn more_than_the_share_exceeds_it_and_the_share_itself_does_not() {
-        let fifth = Share::percent(20);
+        let fifth = ExactShare::percent(20);
         assert!(!fifth.is_exceeded_by(2, 10) && fifth.is_exceeded_by(3, 10));
         assert!(!fifth.is_exceeded_by(0, 0) && fifth.is_exceeded_by(1, 4));
-        assert!(!Share::ALL.is_exceeded_by(u64::MAX, u64::MAX));
-        assert!(Share::percent(0).is_exceeded_by(1, u64::MAX) && !Share::percent(0).is_exceeded_by(0, u64::MAX));
-        assert_eq!(Share::percent(101), Share::ALL);
+        assert!(!ExactShare::ALL.is_exceeded_by(u64::MAX, u64::MAX));
+        assert!(
+            ExactShare::percent(0).is_exceeded_by(1, u64::MAX) && !ExactShare::percent(0).is_exceeded_by(0, u64::MAX)
+        );
+        assert_eq!(ExactShare::percent(101), ExactShare::ALL);
     }
 
     #[test]
     fn people_read_percent() {
-        let shown = [Share(200_000), Share(5_000), Share(1), Share::ALL, Share(0)].map(|share| share.to_string());
+        let shown = [ExactShare(200_000), ExactShare(5_000), ExactShare(1), ExactShare::ALL, ExactShare(0)]
+            .map(|share| share.to_string());
         assert_eq!(shown, ["20 %", "0.5 %", "0.0001 %", "100 %", "0 %"]);
     }
 }

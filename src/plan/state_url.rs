@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use super::check::{Endpoint, Refusal};
+use super::check::{EndpointError, EndpointUrl};
 use super::defaults;
-use super::policy::Language;
-use crate::object::{Bucket, Key, MAX_KEY_BYTES};
-use crate::store::{Addressing, Provider, StoreConfig};
+use super::policy::PolicyLanguage;
+use crate::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
+use crate::store::{AddressingStyle, StoreConfig, StoreProvider};
 
 /// The maximum length of the prefix, in bytes. It leaves 256 bytes for the names below it.
 const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;
@@ -15,14 +15,14 @@ const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;
 /// The place in a bucket where jobs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateUrl {
-    scheme: Scheme,
+    scheme: StateScheme,
     /// The bucket that holds the jobs.
-    pub bucket: Bucket,
+    pub bucket: BucketName,
     /// The prefix of all keys, without a trailing slash.
-    pub prefix: Key,
+    pub prefix: ObjectKey,
     endpoint: Option<String>,
     region: Option<String>,
-    addressing: Option<Addressing>,
+    addressing: Option<AddressingStyle>,
     role_arn: Option<String>,
     allow_http: bool,
     /// Whether a lock prevents concurrent use. True unless `lock=false` says that another mechanism prevents it.
@@ -31,32 +31,32 @@ pub struct StateUrl {
 
 /// The scheme of the URL, which selects the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
+enum StateScheme {
     S3,
     Oss,
 }
 
 /// Why a text is not a valid state URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotAState {
+pub struct StateUrlError {
     /// What is wrong, as in `its scheme is ...`.
-    pub what: String,
+    pub message: String,
     /// How to fix it.
     pub help: String,
 }
 
-fn refused<T>(what: impl Into<String>, help: impl Into<String>) -> Result<T, NotAState> {
-    Err(NotAState { what: what.into(), help: help.into() })
+fn error<T>(what: impl Into<String>, help: impl Into<String>) -> Result<T, StateUrlError> {
+    Err(StateUrlError { message: what.into(), help: help.into() })
 }
 
 /// Help text: the form of a state URL.
-const FORM: &str =
+const FORM_HELP: &str =
     "write s3://BUCKET/PREFIX or oss://BUCKET/PREFIX, with ?region=... and &endpoint=https://... where they are needed";
 
 impl StateUrl {
     /// Returns whether a text is meant as a state URL, valid or not, rather than as a folder.
     #[must_use]
-    pub fn is_meant(text: &str) -> bool {
+    pub fn is_state_url(text: &str) -> bool {
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }
@@ -65,16 +65,16 @@ impl StateUrl {
     ///
     /// # Errors
     /// Returns an error if the text is not a valid state URL.
-    pub fn parse(text: &str) -> Result<Self, NotAState> {
-        let Some((scheme, rest)) = text.split_once("://") else { return refused("it has no scheme", FORM) };
+    pub fn parse(text: &str) -> Result<Self, StateUrlError> {
+        let Some((scheme, rest)) = text.split_once("://") else { return error("it has no scheme", FORM_HELP) };
         let scheme = match scheme {
-            "s3" => Scheme::S3,
-            "oss" => Scheme::Oss,
-            _ => return refused("its scheme is neither s3 nor oss", FORM),
+            "s3" => StateScheme::S3,
+            "oss" => StateScheme::Oss,
+            _ => return error("its scheme is neither s3 nor oss", FORM_HELP),
         };
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         if place.contains('@') {
-            return refused(
+            return error(
                 "it holds a user name or a password",
                 "credentials come from the environment; treat what stood here as leaked",
             );
@@ -82,20 +82,20 @@ impl StateUrl {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(name) {
-            return refused("it names no bucket", FORM);
+            return error("it names no bucket", FORM_HELP);
         }
         let prefix = prefix.trim_end_matches('/');
         if prefix.len() > MAX_PREFIX || prefix.contains(['#', '\\']) || prefix.chars().any(char::is_control) {
-            return refused("its prefix is too long, or has # or \\ or a control character in it", FORM);
+            return error("its prefix is too long, or has # or \\ or a control character in it", FORM_HELP);
         }
         if prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") || prefix.starts_with('/')
         {
-            return refused("its prefix has empty parts, or . or .. among them", FORM);
+            return error("its prefix has empty parts, or . or .. among them", FORM_HELP);
         }
         let mut url = Self {
             scheme,
-            bucket: Bucket::new(bucket),
-            prefix: Key::from(prefix),
+            bucket: BucketName::new(bucket),
+            prefix: ObjectKey::from(prefix),
             endpoint: None,
             region: None,
             addressing: None,
@@ -111,30 +111,30 @@ impl StateUrl {
         Ok(url)
     }
 
-    fn set(&mut self, name: &str, value: &str) -> Result<(), NotAState> {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), StateUrlError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+=@,".contains(&byte);
         if value.is_empty() || value.len() > 2048 || !value.bytes().all(plain) {
-            return refused(format!("`{}` has no usable value", super::shown(name)), FORM);
+            return error(format!("`{}` has no usable value", super::quote_for_message(name)), FORM_HELP);
         }
         match (name, value) {
             ("endpoint", _) => self.endpoint = Some(value.to_owned()),
             ("region", _) if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) => {
                 self.region = Some(value.to_owned());
             }
-            ("addressing", "path") => self.addressing = Some(Addressing::Path),
-            ("addressing", "virtual") => self.addressing = Some(Addressing::Virtual),
+            ("addressing", "path") => self.addressing = Some(AddressingStyle::Path),
+            ("addressing", "virtual") => self.addressing = Some(AddressingStyle::Virtual),
             ("role_arn", _) => self.role_arn = Some(value.to_owned()),
             ("allow_http", "true" | "false") => self.allow_http = value == "true",
             ("lock", "true" | "false") => self.locked = value == "true",
             ("region" | "addressing" | "allow_http" | "lock", _) => {
-                return refused(
-                    format!("`{name}` cannot be `{}`", super::shown(value)),
+                return error(
+                    format!("`{name}` cannot be `{}`", super::quote_for_message(value)),
                     "region is a name, addressing is path or virtual, allow_http and lock are true or false",
                 );
             }
             _ => {
-                return refused(
-                    format!("`{}` is nothing that it can say", super::shown(name)),
+                return error(
+                    format!("`{}` is nothing that it can say", super::quote_for_message(name)),
                     "it can say endpoint, region, addressing, role_arn, allow_http and lock",
                 );
             }
@@ -142,15 +142,15 @@ impl StateUrl {
         Ok(())
     }
 
-    fn check_endpoint(&mut self) -> Result<(), NotAState> {
+    fn check_endpoint(&mut self) -> Result<(), StateUrlError> {
         let Some(text) = &self.endpoint else { return Ok(()) };
-        match Endpoint::parse(text) {
-            Err(Refusal::Credentials) => refused(
+        match EndpointUrl::parse(text) {
+            Err(EndpointError::Credentials) => error(
                 "its endpoint holds a user name or a password",
                 "credentials come from the environment; treat what stood here as leaked",
             ),
-            Err(Refusal::Malformed { label, help }) => refused(format!("its endpoint {label}"), help),
-            Ok(endpoint) if !endpoint.https && !endpoint.is_loopback() && !self.allow_http => refused(
+            Err(EndpointError::Malformed { label, help }) => error(format!("its endpoint {label}"), help),
+            Ok(endpoint) if !endpoint.https && !endpoint.is_loopback() && !self.allow_http => error(
                 "its endpoint is not encrypted",
                 "use https, or accept that anyone on the way can read along with &allow_http=true",
             ),
@@ -163,17 +163,17 @@ impl StateUrl {
 
     /// Returns whether policies of this language apply to the bucket.
     #[must_use]
-    pub fn is_of(&self, language: Language) -> bool {
-        (self.scheme == Scheme::Oss) == (language == Language::Ram)
+    pub fn is_covered_by(&self, language: PolicyLanguage) -> bool {
+        (self.scheme == StateScheme::Oss) == (language == PolicyLanguage::Ram)
     }
 
     /// Completes the URL: settings that it omits are taken from the plan's store, if that is of the same kind and the
     /// URL names no endpoint.
     #[must_use]
-    pub fn beside(mut self, store: Option<&StoreConfig>) -> Self {
+    pub fn completed_from(mut self, store: Option<&StoreConfig>) -> Self {
         let alike = |store: &&StoreConfig| match self.scheme {
-            Scheme::S3 => matches!(store.provider, Provider::Aws | Provider::S3),
-            Scheme::Oss => store.provider == Provider::Oss,
+            StateScheme::S3 => matches!(store.provider, StoreProvider::Aws | StoreProvider::S3),
+            StateScheme::Oss => store.provider == StoreProvider::Oss,
         };
         let Some(store) = store.filter(alike).filter(|_| self.endpoint.is_none()) else { return self };
         self.allow_http |= store.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
@@ -188,23 +188,23 @@ impl StateUrl {
     ///
     /// # Errors
     /// Returns an error if an `oss://` URL has no region.
-    pub fn store(&self) -> Result<StoreConfig, NotAState> {
+    pub fn store_config(&self) -> Result<StoreConfig, StateUrlError> {
         let provider = match (self.scheme, &self.endpoint) {
-            (Scheme::S3, None) => Provider::Aws,
-            (Scheme::S3, Some(_)) => Provider::S3,
-            (Scheme::Oss, _) => Provider::Oss,
+            (StateScheme::S3, None) => StoreProvider::Aws,
+            (StateScheme::S3, Some(_)) => StoreProvider::S3,
+            (StateScheme::Oss, _) => StoreProvider::Oss,
         };
         let region = self.region.clone().or_else(|| defaults::region(provider).map(str::to_owned));
         let endpoint = match (provider, &self.endpoint, &region) {
-            (Provider::Oss, _, None) => return refused("it says no region", "add ?region=cn-hangzhou, or yours"),
-            (Provider::Oss, None, Some(region)) => Some(format!("https://oss-{region}.aliyuncs.com")),
+            (StoreProvider::Oss, _, None) => return error("it says no region", "add ?region=cn-hangzhou, or yours"),
+            (StoreProvider::Oss, None, Some(region)) => Some(format!("https://oss-{region}.aliyuncs.com")),
             (_, endpoint, _) => endpoint.clone(),
         };
         let by_ip = endpoint
             .as_deref()
-            .and_then(|endpoint| Endpoint::parse(endpoint).ok())
+            .and_then(|endpoint| EndpointUrl::parse(endpoint).ok())
             .is_some_and(|endpoint| endpoint.ip().is_some());
-        let default = if by_ip { Addressing::Path } else { defaults::addressing(provider) };
+        let default = if by_ip { AddressingStyle::Path } else { defaults::addressing(provider) };
         Ok(StoreConfig {
             provider,
             endpoint,
@@ -221,16 +221,16 @@ impl StateUrl {
 impl fmt::Display for StateUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
-            Scheme::S3 => "s3",
-            Scheme::Oss => "oss",
+            StateScheme::S3 => "s3",
+            StateScheme::Oss => "oss",
         };
         write!(f, "{scheme}://{}", self.bucket)?;
         if !self.prefix.as_bytes().is_empty() {
             write!(f, "/{}", self.prefix)?;
         }
         let addressing = self.addressing.map(|addressing| match addressing {
-            Addressing::Path => "path",
-            Addressing::Virtual => "virtual",
+            AddressingStyle::Path => "path",
+            AddressingStyle::Virtual => "virtual",
         });
         let said = [
             ("region", self.region.as_deref()),
@@ -289,43 +289,46 @@ mod tests {
             "s3://bkt/p?secret=x",
         ] {
             let refused = StateUrl::parse(text).expect_err(text);
-            assert!(!refused.what.is_empty() && !refused.help.is_empty(), "{text}");
+            assert!(!refused.message.is_empty() && !refused.help.is_empty(), "{text}");
         }
     }
 
     #[test]
     fn a_plan_of_the_same_kind_says_the_rest() {
         let store = StoreConfig {
-            provider: Provider::S3,
+            provider: StoreProvider::S3,
             endpoint: Some("http://10.0.0.7:9000".to_owned()),
             region: Some("here".to_owned()),
-            addressing: Addressing::Path,
+            addressing: AddressingStyle::Path,
             role_arn: None,
             data: None,
             fill: None,
         };
-        let beside = |text: &str| StateUrl::parse(text).expect(text).beside(Some(&store));
+        let beside = |text: &str| StateUrl::parse(text).expect(text).completed_from(Some(&store));
         let url = beside("s3://bkt/p");
-        assert_eq!(url.store().expect("a store"), store);
+        assert_eq!(url.store_config().expect("a store"), store);
         // A completed URL can be parsed again.
         assert_eq!(StateUrl::parse(&url.to_string()), Ok(url));
         assert_eq!(
-            beside("s3://bkt?endpoint=https://s3.example.org").store().expect("one").region.as_deref(),
+            beside("s3://bkt?endpoint=https://s3.example.org").store_config().expect("one").region.as_deref(),
             Some("us-east-1")
         );
-        assert!(beside("oss://bkt").store().is_err());
-        let oss = StateUrl::parse("oss://bkt?region=cn-hangzhou").expect("one").store().expect("a store");
+        assert!(beside("oss://bkt").store_config().is_err());
+        let oss = StateUrl::parse("oss://bkt?region=cn-hangzhou").expect("one").store_config().expect("a store");
         assert_eq!(oss.endpoint.as_deref(), Some("https://oss-cn-hangzhou.aliyuncs.com"));
-        assert_eq!(StateUrl::parse("s3://bkt").expect("one").store().expect("a store").provider, Provider::Aws);
+        assert_eq!(
+            StateUrl::parse("s3://bkt").expect("one").store_config().expect("a store").provider,
+            StoreProvider::Aws
+        );
     }
 
     #[test]
     fn folders_are_told_from_places_in_stores() {
         for text in ["s3://bkt", "gs://bkt", "file://x"] {
-            assert!(StateUrl::is_meant(text), "{text}");
+            assert!(StateUrl::is_state_url(text), "{text}");
         }
         for text in [".batchplan", "/tmp/a://b", "a/b", "c:\\x"] {
-            assert!(!StateUrl::is_meant(text), "{text}");
+            assert!(!StateUrl::is_state_url(text), "{text}");
         }
     }
 }

@@ -1,28 +1,28 @@
 //! The failure threshold: how many objects may fail before the job fails.
 
-use super::Share;
+use super::ExactShare;
 use crate::job::Progress;
 
 /// The number of objects that must be processed before their failure rate is meaningful for the rest.
-const EARLIEST: u64 = 1000;
+const MIN_PROCESSED: u64 = 1000;
 
 /// The share of objects that may fail before the job fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Threshold(Share);
+pub struct FailureThreshold(ExactShare);
 
-impl Threshold {
-    /// Creates a threshold. With [`Share::ALL`], every object may fail.
+impl FailureThreshold {
+    /// Creates a threshold. With [`ExactShare::ALL`], every object may fail.
     #[must_use]
-    pub fn new(share: Share) -> Self {
+    pub fn new(share: ExactShare) -> Self {
         Self(share)
     }
 
     /// Returns whether the failed objects exceed the share of all objects, or, once enough objects are processed, the
     /// share of those.
     #[must_use]
-    pub fn is_crossed(self, progress: Progress) -> bool {
+    pub fn is_exceeded(self, progress: Progress) -> bool {
         let of = |objects| self.0.is_exceeded_by(progress.failed, objects);
-        of(progress.total) || (progress.settled() >= EARLIEST && of(progress.settled()))
+        of(progress.total) || (progress.finished() >= MIN_PROCESSED && of(progress.finished()))
     }
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     fn crossed(percent: u8, total: u64, succeeded: u64, failed: u64) -> bool {
-        Threshold::new(Share::percent(percent)).is_crossed(Progress { total, succeeded, failed })
+        FailureThreshold::new(ExactShare::percent(percent)).is_exceeded(Progress { total, succeeded, failed })
     }
 
     #[test]

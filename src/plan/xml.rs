@@ -7,9 +7,9 @@
 //! | element | meaning |
 //! |---|---|
 //! | several operations in one `Operation` | all of them are applied to each object |
-//! | `Key` in `DeleteObjectTagging` | only the tags with these keys are deleted |
-//! | `Latest` in `Location` | the newest inventory below this prefix, before one is selected |
-//! | `Location` without `Bucket` | `Object` is a path on this machine |
+//! | `ObjectKey` in `DeleteObjectTagging` | only the tags with these keys are deleted |
+//! | `Latest` in `ManifestLocation` | the newest inventory below this prefix, before one is selected |
+//! | `ManifestLocation` without `Bucket` | `Object` is a path on this machine |
 
 use std::borrow::Cow;
 use std::io;
@@ -18,10 +18,10 @@ use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::BytesText;
 
-use super::leaf::name_of;
+use super::value_types::name_of;
 use crate::completion::{ReportScope, ReportSpec};
-use crate::manifest::{CsvPlace, Dialect, InventoryObject, Pin, Source};
-use crate::object::{Key, RestoreRequest, TagSet};
+use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource, SourcePin};
+use crate::object::{ObjectKey, RestoreRequest, TagSet};
 use crate::operation::Operation;
 
 /// The format of an OSS CSV manifest.
@@ -36,15 +36,15 @@ pub(super) const AWS_INVENTORY: &str = "S3InventoryReport_CSV_20161130";
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 /// An XML document in memory.
-pub type Document = Writer<Vec<u8>>;
+pub type XmlDocument = Writer<Vec<u8>>;
 
 /// Returns a whole document, indented, whose root holds what `inner` writes.
 ///
 /// # Errors
 /// Returns an error if writing fails.
-pub fn document(root: &str, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<String> {
+pub fn write_document(root: &str, inner: impl FnOnce(&mut XmlDocument) -> io::Result<()>) -> io::Result<String> {
     let mut to = Writer::new_with_indent(Vec::from(DECLARATION), b' ', 2);
-    parent(root, &mut to, inner)?;
+    write_parent(root, &mut to, inner)?;
     String::from_utf8(to.into_inner()).map_err(io::Error::other)
 }
 
@@ -52,7 +52,11 @@ pub fn document(root: &str, inner: impl FnOnce(&mut Document) -> io::Result<()>)
 ///
 /// # Errors
 /// Returns an error if writing fails.
-pub fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -> io::Result<()>) -> io::Result<()> {
+pub fn write_parent(
+    name: &str,
+    to: &mut XmlDocument,
+    inner: impl FnOnce(&mut XmlDocument) -> io::Result<()>,
+) -> io::Result<()> {
     to.create_element(name).write_inner_content(inner).map(drop)
 }
 
@@ -60,30 +64,30 @@ pub fn parent(name: &str, to: &mut Document, inner: impl FnOnce(&mut Document) -
 ///
 /// # Errors
 /// Returns an error if writing fails.
-pub fn write_operation(operations: &[Operation], to: &mut Document) -> io::Result<()> {
-    parent("Operation", to, |to| operations.iter().try_for_each(|operation| one_operation(operation, to)))
+pub fn write_operation(operations: &[Operation], to: &mut XmlDocument) -> io::Result<()> {
+    write_parent("Operation", to, |to| operations.iter().try_for_each(|operation| write_one_operation(operation, to)))
 }
 
-fn one_operation(operation: &Operation, to: &mut Document) -> io::Result<()> {
+fn write_one_operation(operation: &Operation, to: &mut XmlDocument) -> io::Result<()> {
     match operation {
-        Operation::PutTagging(tags) => parent("PutObjectTagging", to, |to| tag_set(tags, to)),
-        Operation::AddTagging(tags) => parent("AddObjectTagging", to, |to| tag_set(tags, to)),
+        Operation::PutTagging(tags) => write_parent("PutObjectTagging", to, |to| write_tag_set(tags, to)),
+        Operation::AddTagging(tags) => write_parent("AddObjectTagging", to, |to| write_tag_set(tags, to)),
         Operation::DeleteTagging(None) => to.create_element("DeleteObjectTagging").write_empty().map(drop),
         Operation::DeleteTagging(Some(keys)) => {
-            parent("DeleteObjectTagging", to, |to| keys.iter().try_for_each(|key| write_text("Key", key, to)))
+            write_parent("DeleteObjectTagging", to, |to| keys.iter().try_for_each(|key| write_text("Key", key, to)))
         }
-        Operation::PutAcl(acl) => parent("PutObjectAcl", to, |to| write_text("ObjectAcl", acl.as_str(), to)),
-        Operation::Restore(RestoreRequest { days, tier }) => parent("RestoreObject", to, |to| {
+        Operation::PutAcl(acl) => write_parent("PutObjectAcl", to, |to| write_text("ObjectAcl", acl.as_str(), to)),
+        Operation::Restore(RestoreRequest { days, tier }) => write_parent("RestoreObject", to, |to| {
             write_text("Days", &days.to_string(), to)?;
             tier.map_or(Ok(()), |tier| write_text("Tier", tier.as_str(), to))
         }),
     }
 }
 
-fn tag_set(tags: &TagSet, to: &mut Document) -> io::Result<()> {
-    parent("TagSet", to, |to| {
+fn write_tag_set(tags: &TagSet, to: &mut XmlDocument) -> io::Result<()> {
+    write_parent("TagSet", to, |to| {
         tags.iter().try_for_each(|(key, value)| {
-            parent("Tag", to, |to| {
+            write_parent("Tag", to, |to| {
                 write_text("Key", key, to)?;
                 write_text("Value", value, to)
             })
@@ -95,19 +99,19 @@ fn tag_set(tags: &TagSet, to: &mut Document) -> io::Result<()> {
 ///
 /// # Errors
 /// Returns an error if writing fails.
-pub fn write_report(report: &ReportSpec, to: &mut Document) -> io::Result<()> {
-    parent("Report", to, |to| {
-        write_text("Enabled", if report.place.is_some() { "true" } else { "false" }, to)?;
-        if let Some(place) = &report.place {
+pub fn write_report(report: &ReportSpec, to: &mut XmlDocument) -> io::Result<()> {
+    write_parent("Report", to, |to| {
+        write_text("Enabled", if report.location.is_some() { "true" } else { "false" }, to)?;
+        if let Some(place) = &report.location {
             write_text("Bucket", place.bucket.as_str(), to)?;
-            write_text("Prefix", &text(&place.prefix), to)?;
+            write_text("Prefix", &key_text(&place.prefix), to)?;
         }
-        write_text("ReportScope", scope(report.scope), to)
+        write_text("ReportScope", scope_name(report.scope), to)
     })
 }
 
 /// Returns the name of a report scope, which is the same at OSS and AWS.
-pub(super) fn scope(scope: ReportScope) -> &'static str {
+pub(super) fn scope_name(scope: ReportScope) -> &'static str {
     match scope {
         ReportScope::AllTasks => "AllTasks",
         ReportScope::FailedTasksOnly => "FailedTasksOnly",
@@ -122,83 +126,89 @@ pub(super) fn scope(scope: ReportScope) -> &'static str {
 ///
 /// # Errors
 /// Returns an error if writing fails.
-pub fn write_manifest(source: &Source, pin: Option<&Pin>, to: &mut Document) -> io::Result<()> {
+pub fn write_manifest(source: &ManifestSource, pin: Option<&SourcePin>, to: &mut XmlDocument) -> io::Result<()> {
     match source {
-        Source::Prefix { bucket, prefix, .. } => parent("KeyPrefixManifestGenerator", to, |to| {
+        ManifestSource::Prefix { bucket, prefix, .. } => write_parent("KeyPrefixManifestGenerator", to, |to| {
             write_text("SourceBucket", bucket.as_str(), to)?;
-            write_text("Prefix", &text(prefix), to)
+            write_text("Prefix", &key_text(prefix), to)
         }),
-        Source::Csv { place, fields, .. } => parent("Manifest", to, |to| {
-            location(&csv_location(place, pin), to)?;
+        ManifestSource::Csv { location: place, fields, .. } => write_parent("Manifest", to, |to| {
+            write_location(&csv_location(place, pin), to)?;
             let names: Vec<_> = fields.iter().copied().map(name_of).collect();
-            spec(OSS_CSV, Some(&names.join(",")), to)
+            write_spec(OSS_CSV, Some(&names.join(",")), to)
         }),
         // OSS has no such manifest: the location is that of a CSV file, and the format is always that of an OSS report.
-        Source::Report { place, .. } => parent("Manifest", to, |to| {
-            location(&csv_location(place, pin), to)?;
-            spec("Report_CSV_20250901", None, to)
+        ManifestSource::Report { location: place, .. } => write_parent("Manifest", to, |to| {
+            write_location(&csv_location(place, pin), to)?;
+            write_spec("Report_CSV_20250901", None, to)
         }),
-        Source::Retry { .. } => Ok(()),
-        Source::Inventory { bucket, object, dialect } => parent("Manifest", to, |to| {
-            location(&inventory_location(bucket.as_str(), object, pin), to)?;
-            spec(inventory_format(*dialect), None, to)
+        ManifestSource::Retry { .. } => Ok(()),
+        ManifestSource::Inventory { bucket, selector: object, dialect } => write_parent("Manifest", to, |to| {
+            write_location(&inventory_location(bucket.as_str(), object, pin), to)?;
+            write_spec(inventory_format(*dialect), None, to)
         }),
     }
 }
 
 /// The location of a manifest, in the order of the elements.
-struct Location<'a> {
+struct ManifestLocation<'a> {
     etag: Option<&'a str>,
     bucket: Option<&'a str>,
     /// The element, `Object` or `Latest`, and its text.
-    what: (&'static str, Cow<'a, str>),
+    target: (&'static str, Cow<'a, str>),
 }
 
-fn csv_location<'a>(place: &'a CsvPlace, pin: Option<&'a Pin>) -> Location<'a> {
+fn csv_location<'a>(place: &'a FileLocation, pin: Option<&'a SourcePin>) -> ManifestLocation<'a> {
     match (place, pin) {
-        (CsvPlace::Object { bucket, key, .. }, Some(Pin::Object { etag, .. })) => {
-            Location { etag: Some(etag), bucket: Some(bucket.as_str()), what: ("Object", text(key)) }
+        (FileLocation::Object { bucket, key, .. }, Some(SourcePin::Object { etag, .. })) => {
+            ManifestLocation { etag: Some(etag), bucket: Some(bucket.as_str()), target: ("Object", key_text(key)) }
         }
-        (CsvPlace::Object { bucket, key, etag }, _) => {
-            Location { etag: etag.as_deref(), bucket: Some(bucket.as_str()), what: ("Object", text(key)) }
+        (FileLocation::Object { bucket, key, etag }, _) => {
+            ManifestLocation { etag: etag.as_deref(), bucket: Some(bucket.as_str()), target: ("Object", key_text(key)) }
         }
-        (CsvPlace::Local(path), _) => Location { etag: None, bucket: None, what: ("Object", path.to_string_lossy()) },
+        (FileLocation::Local(path), _) => {
+            ManifestLocation { etag: None, bucket: None, target: ("Object", path.to_string_lossy()) }
+        }
     }
 }
 
-fn inventory_location<'a>(bucket: &'a str, object: &'a InventoryObject, pin: Option<&'a Pin>) -> Location<'a> {
+fn inventory_location<'a>(
+    bucket: &'a str,
+    object: &'a InventorySelector,
+    pin: Option<&'a SourcePin>,
+) -> ManifestLocation<'a> {
     let (etag, what) = match (object, pin) {
-        (_, Some(Pin::Inventory { key, etag, .. })) | (InventoryObject::Once { key, etag }, _) => {
-            (Some(etag.as_str()), ("Object", text(key)))
+        (_, Some(SourcePin::Inventory { key, etag, .. })) | (InventorySelector::Distinct { key, etag }, _) => {
+            (Some(etag.as_str()), ("Object", key_text(key)))
         }
-        (InventoryObject::Exact { key, etag }, _) => (etag.as_deref(), ("Object", text(key))),
-        (InventoryObject::Latest { prefix }, _) => (None, ("Latest", text(prefix))),
-        (InventoryObject::Changed(changes), _) => (Some(changes.etag.as_str()), ("Object", text(&changes.key))),
+        (InventorySelector::Exact { key, etag }, _) => (etag.as_deref(), ("Object", key_text(key))),
+        (InventorySelector::Latest { prefix }, _) => (None, ("Latest", key_text(prefix))),
+        (InventorySelector::Changed(changes), _) => (Some(changes.etag.as_str()), ("Object", key_text(&changes.key))),
     };
-    Location { etag, bucket: Some(bucket), what }
+    ManifestLocation { etag, bucket: Some(bucket), target: what }
 }
 
-fn location(location: &Location<'_>, to: &mut Document) -> io::Result<()> {
-    let Location { etag, bucket, what: (name, what) } = location;
-    parent("Location", to, |to| {
+fn write_location(location: &ManifestLocation<'_>, to: &mut XmlDocument) -> io::Result<()> {
+    let ManifestLocation { etag, bucket, target: (name, what) } = location;
+    write_parent("Location", to, |to| {
         etag.map_or(Ok(()), |etag| write_text("ETag", etag, to))?;
         bucket.map_or(Ok(()), |bucket| write_text("Bucket", bucket, to))?;
         write_text(name, what, to)
     })
 }
 
-fn spec(format: &str, fields: Option<&str>, to: &mut Document) -> io::Result<()> {
-    parent("Spec", to, |to| {
+fn write_spec(format: &str, fields: Option<&str>, to: &mut XmlDocument) -> io::Result<()> {
+    write_parent("Spec", to, |to| {
         write_text("Format", format, to)?;
         fields.map_or(Ok(()), |fields| write_text("Fields", fields, to))
     })
 }
 
 /// Returns the format of an inventory, by the name that its service uses.
-fn inventory_format(dialect: Dialect) -> &'static str {
+fn inventory_format(dialect: InventoryDialect) -> &'static str {
     match dialect {
-        Dialect::Oss => OSS_INVENTORY,
-        Dialect::Aws => AWS_INVENTORY,
+        InventoryDialect::Oss => OSS_INVENTORY,
+        InventoryDialect::Aws => AWS_INVENTORY,
     }
 }
 
@@ -209,19 +219,19 @@ fn inventory_format(dialect: Dialect) -> &'static str {
 ///
 /// # Errors
 /// Returns an error if writing fails.
-pub fn write_text(name: &str, text: &str, to: &mut Document) -> io::Result<()> {
-    let carried: String = text.chars().map(|c| if is_carried(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
+pub fn write_text(name: &str, text: &str, to: &mut XmlDocument) -> io::Result<()> {
+    let carried: String = text.chars().map(|c| if is_xml_char(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
     let escaped = partial_escape(carried).replace('\r', "&#13;");
     to.create_element(name).write_text_content(BytesText::from_escaped(escaped)).map(drop)
 }
 
 /// Returns whether XML 1.0 can carry a character, by its production 2 (`Char`).
-pub(super) fn is_carried(c: char) -> bool {
+pub(super) fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
 /// Returns a key as text; bytes that are not UTF-8 become U+FFFD.
-fn text(key: &Key) -> Cow<'_, str> {
+fn key_text(key: &ObjectKey) -> Cow<'_, str> {
     String::from_utf8_lossy(key.as_bytes())
 }
 

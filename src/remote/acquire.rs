@@ -2,7 +2,7 @@
 //! means.
 //!
 //! Nothing here does I/O or reads a clock, so that a test can explore every interleaving of several processes with the
-//! code that the program runs. `lock` sends the requests.
+//! code that the program runs. `lock_lost` sends the requests.
 //!
 //! 1. List the snapshots, then the locks. The number of the lock to create follows from these two listings and from no
 //!    later one: the next number after all of them. The snapshots come first: a holder creates its lock before its
@@ -21,7 +21,7 @@
 //! hide a lower lock that is held, and a removal that arrives late could hit a later lock of the same number. It
 //! expires, or the next holder removes it.
 
-use crate::store::Created;
+use crate::store::ConditionalPutOutcome;
 
 /// The part of a lock that matters for acquiring it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,18 +35,18 @@ pub(super) struct LockFacts<Id> {
 /// The next request to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AcquireStep {
-    ListHeads,
+    ListSnapshots,
     ListLocks,
     Read(u64),
     /// Find out whether the lock of this generation, as it was last read, has expired.
-    Judge(u64),
+    CheckExpiry(u64),
     /// Create the lock of this generation, on the condition that it does not exist.
     Create(u64),
     /// The attempt is over.
     Done(AcquireOutcome),
 }
 
-/// The outcome of an attempt. After any outcome but the first, [`Acquisition::restart`] starts another attempt.
+/// The outcome of an attempt. After any outcome but the first, [`LockAcquisition::restart`] starts another attempt.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AcquireOutcome {
@@ -55,36 +55,36 @@ pub(super) enum AcquireOutcome {
     /// Another process holds the lock of this generation.
     HeldElsewhere(u64),
     /// Another process was faster.
-    Beaten,
+    LostRace,
     /// The lock of this generation is listed, but does not exist.
-    Vanished(u64),
+    Missing(u64),
     /// The store created the lock of this generation twice.
-    NoCondition(u64),
+    ConditionIgnored(u64),
     /// The lock to take by force is no longer the newest one.
-    Moved,
+    NotNewest,
 }
 
 /// Which lock may be taken over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Taking<Id> {
+pub(super) enum LockTakeover<Id> {
     /// A lock that is free, or that this lease token names.
-    Free(Option<(u64, Id)>),
+    IfFree(Option<(u64, Id)>),
     /// The lock of this generation, whatever its state.
-    ByForce(u64),
+    Forced(u64),
 }
 
 /// One process that acquires the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Acquisition<Id> {
+pub(super) struct LockAcquisition<Id> {
     id: Id,
-    taking: Taking<Id>,
-    phase: Phase,
+    takeover: LockTakeover<Id>,
+    phase: AcquirePhase,
 }
 
-/// `last` is the newest lock that was listed, 0 if there was none; `next` is the only lock that may be created.
+/// `newest_generation` is the newest lock that was listed, 0 if there was none; `next_push` is the only lock that may be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Phase {
-    ListingHeads,
+enum AcquirePhase {
+    ListingSnapshots,
     ListingLocks {
         head: u64,
     },
@@ -92,7 +92,7 @@ enum Phase {
         last: u64,
         next: u64,
     },
-    Judging {
+    CheckingExpiry {
         last: u64,
         next: u64,
     },
@@ -115,61 +115,63 @@ enum Phase {
         next: u64,
         proven: bool,
     },
-    Over(AcquireOutcome),
+    Finished(AcquireOutcome),
 }
 
-impl<Id: Clone + PartialEq> Acquisition<Id> {
+impl<Id: Clone + PartialEq> LockAcquisition<Id> {
     /// Starts an acquisition; `id` identifies the locks of this process.
-    pub(super) fn new(id: Id, taking: Taking<Id>) -> Self {
-        Self { id, taking, phase: Phase::ListingHeads }
+    pub(super) fn new(id: Id, takeover: LockTakeover<Id>) -> Self {
+        Self { id, takeover, phase: AcquirePhase::ListingSnapshots }
     }
 
     /// Starts again, with new listings.
     pub(super) fn restart(&mut self) {
-        self.phase = Phase::ListingHeads;
+        self.phase = AcquirePhase::ListingSnapshots;
     }
 
     /// Returns the next request to send.
     pub(super) fn step(&self) -> AcquireStep {
         match self.phase {
-            Phase::ListingHeads => AcquireStep::ListHeads,
-            Phase::ListingLocks { .. } | Phase::Verifying { .. } => AcquireStep::ListLocks,
-            Phase::Reading { last, .. } => AcquireStep::Read(last),
-            Phase::Judging { last, .. } => AcquireStep::Judge(last),
-            Phase::Creating { next, .. } | Phase::Proving { next, .. } => AcquireStep::Create(next),
-            Phase::Refused { next, .. } => AcquireStep::Read(next),
-            Phase::Over(outcome) => AcquireStep::Done(outcome),
+            AcquirePhase::ListingSnapshots => AcquireStep::ListSnapshots,
+            AcquirePhase::ListingLocks { .. } | AcquirePhase::Verifying { .. } => AcquireStep::ListLocks,
+            AcquirePhase::Reading { last, .. } => AcquireStep::Read(last),
+            AcquirePhase::CheckingExpiry { last, .. } => AcquireStep::CheckExpiry(last),
+            AcquirePhase::Creating { next, .. } | AcquirePhase::Proving { next, .. } => AcquireStep::Create(next),
+            AcquirePhase::Refused { next, .. } => AcquireStep::Read(next),
+            AcquirePhase::Finished(outcome) => AcquireStep::Done(outcome),
         }
     }
 
-    /// Handles the listing of the snapshots. `newest` is the generation of the newest one, 0 if there is none.
-    pub(super) fn heads_listed(&mut self, newest: u64) {
-        if let Phase::ListingHeads = self.phase {
-            self.phase = Phase::ListingLocks { head: newest };
+    /// Handles the listing of the snapshots. `read_newest` is the generation of the newest one, 0 if there is none.
+    pub(super) fn snapshots_listed(&mut self, newest: u64) {
+        if let AcquirePhase::ListingSnapshots = self.phase {
+            self.phase = AcquirePhase::ListingLocks { head: newest };
         }
     }
 
     /// Handles a listing of the locks.
     pub(super) fn locks_listed(&mut self, found: &[u64]) {
         match self.phase {
-            Phase::ListingLocks { head } => {
+            AcquirePhase::ListingLocks { head } => {
                 let last = newest_of(found);
-                let next = next_beyond(head, found);
-                self.phase = match self.taking {
-                    Taking::ByForce(expected) if expected != last => Phase::Over(AcquireOutcome::Moved),
-                    Taking::ByForce(_) => Phase::Creating { last, next },
-                    Taking::Free(_) if last == 0 => Phase::Creating { last, next },
-                    Taking::Free(_) => Phase::Reading { last, next },
+                let next = next_generation(head, found);
+                self.phase = match self.takeover {
+                    LockTakeover::Forced(expected) if expected != last => {
+                        AcquirePhase::Finished(AcquireOutcome::NotNewest)
+                    }
+                    LockTakeover::Forced(_) => AcquirePhase::Creating { last, next },
+                    LockTakeover::IfFree(_) if last == 0 => AcquirePhase::Creating { last, next },
+                    LockTakeover::IfFree(_) => AcquirePhase::Reading { last, next },
                 };
             }
-            Phase::Verifying { last, next, proven } => {
+            AcquirePhase::Verifying { last, next, proven } => {
                 let others = found.iter().any(|other| *other > last && *other != next);
-                self.phase = Phase::Over(if others || !found.contains(&next) {
-                    AcquireOutcome::Beaten
+                self.phase = AcquirePhase::Finished(if others || !found.contains(&next) {
+                    AcquireOutcome::LostRace
                 } else if proven {
                     AcquireOutcome::Held(next)
                 } else {
-                    AcquireOutcome::NoCondition(next)
+                    AcquireOutcome::ConditionIgnored(next)
                 });
             }
             _ => {}
@@ -179,20 +181,22 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
     /// Handles a lock that was read; `None` if it does not exist.
     pub(super) fn lock_read(&mut self, found: Option<&LockFacts<Id>>) {
         match self.phase {
-            Phase::Reading { last, next } => {
+            AcquirePhase::Reading { last, next } => {
                 self.phase = match found {
                     // A newer lock exists, so this one was removed.
-                    None => Phase::Over(AcquireOutcome::Vanished(last)),
-                    Some(lock) if lock.released || self.claims(last, &lock.id) => Phase::Creating { last, next },
-                    Some(_) => Phase::Judging { last, next },
+                    None => AcquirePhase::Finished(AcquireOutcome::Missing(last)),
+                    Some(lock) if lock.released || self.owns_token(last, &lock.id) => {
+                        AcquirePhase::Creating { last, next }
+                    }
+                    Some(_) => AcquirePhase::CheckingExpiry { last, next },
                 };
             }
-            Phase::Refused { last, next, conflict } => {
+            AcquirePhase::Refused { last, next, conflict } => {
                 self.phase = match found {
-                    Some(lock) if lock.id == self.id => Phase::Verifying { last, next, proven: true },
+                    Some(lock) if lock.id == self.id => AcquirePhase::Verifying { last, next, proven: true },
                     // No process created it: the store was busy with the name.
-                    None if conflict => Phase::Creating { last, next },
-                    _ => Phase::Over(AcquireOutcome::Beaten),
+                    None if conflict => AcquirePhase::Creating { last, next },
+                    _ => AcquirePhase::Finished(AcquireOutcome::LostRace),
                 };
             }
             _ => {}
@@ -200,31 +204,35 @@ impl<Id: Clone + PartialEq> Acquisition<Id> {
     }
 
     /// Handles the decision whether the lock has expired.
-    pub(super) fn judged(&mut self, has_run_out: bool) {
-        if let Phase::Judging { last, next } = self.phase {
+    pub(super) fn expiry_checked(&mut self, has_run_out: bool) {
+        if let AcquirePhase::CheckingExpiry { last, next } = self.phase {
             self.phase = if has_run_out {
-                Phase::Creating { last, next }
+                AcquirePhase::Creating { last, next }
             } else {
-                Phase::Over(AcquireOutcome::HeldElsewhere(last))
+                AcquirePhase::Finished(AcquireOutcome::HeldElsewhere(last))
             };
         }
     }
 
     /// Handles the store's response to a request to create the lock.
-    pub(super) fn created(&mut self, created: Created) {
+    pub(super) fn created(&mut self, created: ConditionalPutOutcome) {
         self.phase = match (self.phase, created) {
-            (Phase::Creating { last, next }, Created::New) => Phase::Proving { last, next },
-            (Phase::Creating { last, next }, refused) => {
-                Phase::Refused { last, next, conflict: refused == Created::Conflict }
+            (AcquirePhase::Creating { last, next }, ConditionalPutOutcome::Created) => {
+                AcquirePhase::Proving { last, next }
             }
-            (Phase::Proving { last, next }, again) => Phase::Verifying { last, next, proven: again != Created::New },
+            (AcquirePhase::Creating { last, next }, refused) => {
+                AcquirePhase::Refused { last, next, conflict: refused == ConditionalPutOutcome::Conflict }
+            }
+            (AcquirePhase::Proving { last, next }, again) => {
+                AcquirePhase::Verifying { last, next, proven: again != ConditionalPutOutcome::Created }
+            }
             (phase, _) => phase,
         };
     }
 
-    fn claims(&self, generation: u64, id: &Id) -> bool {
-        match &self.taking {
-            Taking::Free(Some((ours, claim))) => *ours == generation && claim == id,
+    fn owns_token(&self, generation: u64, id: &Id) -> bool {
+        match &self.takeover {
+            LockTakeover::IfFree(Some((ours, claim))) => *ours == generation && claim == id,
             _ => false,
         }
     }
@@ -236,7 +244,7 @@ pub(super) fn newest_of(locks: &[u64]) -> u64 {
 }
 
 /// Returns the next generation after the newest snapshot and all of these locks.
-pub(super) fn next_beyond(head: u64, locks: &[u64]) -> u64 {
+pub(super) fn next_generation(head: u64, locks: &[u64]) -> u64 {
     head.max(newest_of(locks)) + 1
 }
 
@@ -246,8 +254,8 @@ pub(super) fn is_superseded(generation: u64, locks: &[u64]) -> bool {
 }
 
 /// Returns the locks that the holder of this generation may remove; `None` unless its lock is known to be the newest.
-pub(super) fn outlived_locks(generation: u64, head: u64, locks: &[u64]) -> Option<Vec<u64>> {
-    (next_beyond(head, locks) == generation + 1)
+pub(super) fn removable_locks(generation: u64, head: u64, locks: &[u64]) -> Option<Vec<u64>> {
+    (next_generation(head, locks) == generation + 1)
         .then(|| locks.iter().copied().filter(|lock| *lock < generation).collect())
 }
 

@@ -1,11 +1,11 @@
 //! The transitions of the model: everything that may happen next in a world.
 
-use super::world::{Errand, Late, Lock, PROCESSES, Process, Relisting, World};
+use super::world::{DelayedRequest, HolderStep, ModelLock, ModelProcess, ModelWorld, PROCESSES, WrongRelisting};
 use crate::remote::acquire::*;
 
 /// The rule that the processes follow: that of the program, or one that omits a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum ProtocolRule {
     Shipped,
     /// The number to create comes from a later listing than the decision, as in an earlier version.
     NumberFromLaterListing,
@@ -22,33 +22,33 @@ pub(super) enum Rule {
 }
 
 /// What happened between one world and the next: the process, its action, and a number.
-pub(super) type Event = (usize, &'static str, u64);
+pub(super) type ModelEvent = (usize, &'static str, u64);
 
 /// Collects everything that can happen next.
-pub(super) struct Next<'a> {
-    world: &'a World,
-    rule: Rule,
-    worlds: Vec<(Event, World)>,
+pub(super) struct ModelTransitions<'a> {
+    world: &'a ModelWorld,
+    rule: ProtocolRule,
+    worlds: Vec<(ModelEvent, ModelWorld)>,
 }
 
-impl Next<'_> {
-    pub(super) fn of(world: &World, rule: Rule) -> Vec<(Event, World)> {
-        let mut next = Next { world, rule, worlds: Vec::new() };
+impl ModelTransitions<'_> {
+    pub(super) fn of(world: &ModelWorld, rule: ProtocolRule) -> Vec<(ModelEvent, ModelWorld)> {
+        let mut next = ModelTransitions { world, rule, worlds: Vec::new() };
         for at in 0..PROCESSES {
             match &world.processes[at] {
-                Process::Acquiring { acquisition, .. } => next.acquire(at, acquisition),
-                Process::Holding { generation, lock, errand } => next.hold(at, *generation, *lock, errand),
-                Process::Releasing { generation, lock } => {
-                    let released = Lock { released: true, ..*lock };
-                    next.write(at, "release", Late::Put(*generation, released));
+                ModelProcess::Acquiring { acquisition, .. } => next.acquire(at, acquisition),
+                ModelProcess::Holding { generation, lock, errand } => next.hold(at, *generation, *lock, errand),
+                ModelProcess::Releasing { generation, lock } => {
+                    let released = ModelLock { released: true, ..*lock };
+                    next.write(at, "release", DelayedRequest::Put(*generation, released));
                     next.add((at, "released", *generation), |world| {
                         world.put(*generation, released);
-                        world.processes[at] = Process::Gone;
+                        world.processes[at] = ModelProcess::Gone;
                     });
                 }
-                Process::Gone => continue,
+                ModelProcess::Gone => continue,
             }
-            if world.left.silenced > 0 && !matches!(world.processes[at], Process::Gone) {
+            if world.left.silenced > 0 && !matches!(world.processes[at], ModelProcess::Gone) {
                 next.add((at, "is killed", 0), |world| {
                     world.left.silenced -= 1;
                     world.silence(at);
@@ -62,7 +62,7 @@ impl Next<'_> {
             });
         }
         if world.left.lockless_pushes > 0 {
-            for head in world.head + 1..=next_beyond(world.head, &world.generations()) {
+            for head in world.head + 1..=next_generation(world.head, &world.generations()) {
                 next.add((usize::MAX, "somebody without a lock pushes", head), |world| {
                     world.left.lockless_pushes -= 1;
                     world.disturbed = true;
@@ -73,14 +73,14 @@ impl Next<'_> {
         next.worlds
     }
 
-    fn add(&mut self, event: Event, change: impl FnOnce(&mut World)) {
+    fn add(&mut self, event: ModelEvent, change: impl FnOnce(&mut ModelWorld)) {
         let mut world = self.world.clone();
         change(&mut world);
         self.worlds.push((event, world));
     }
 
     /// Adds a write whose response is lost. It is sent again.
-    fn write(&mut self, at: usize, what: &'static str, late: Late) {
+    fn write(&mut self, at: usize, what: &'static str, late: DelayedRequest) {
         if self.world.left.lost > 0 {
             self.add((at, what, u64::MAX), |world| {
                 world.left.lost -= 1;
@@ -90,23 +90,23 @@ impl Next<'_> {
     }
 
     /// Adds one step of a process that acquires the lock, and what follows without a request.
-    fn acquire(&mut self, at: usize, acquisition: &Acquisition<u8>) {
+    fn acquire(&mut self, at: usize, acquisition: &LockAcquisition<u8>) {
         let id = acquisition.id;
-        let ours = Lock { id, renewed: false, released: false };
+        let ours = ModelLock { id, renewed: false, released: false };
         if self.relist(at) {
             return;
         }
         match acquisition.step() {
-            AcquireStep::ListHeads => {
-                let head = if self.rule == Rule::HeadsAfterLocks { 0 } else { self.world.head };
-                self.advance((at, "lists heads", head), |acquisition, _| acquisition.heads_listed(head));
+            AcquireStep::ListSnapshots => {
+                let head = if self.rule == ProtocolRule::HeadsAfterLocks { 0 } else { self.world.head };
+                self.advance((at, "lists heads", head), |acquisition, _| acquisition.snapshots_listed(head));
             }
             AcquireStep::ListLocks => {
                 let mut found = self.world.generations();
-                if let Phase::Verifying { next, .. } = acquisition.phase {
+                if let AcquirePhase::Verifying { next, .. } = acquisition.phase {
                     match self.rule {
-                        Rule::NotVerified => found = vec![next],
-                        Rule::OnlyLaterLocksCount | Rule::NumberFromLaterListing => {
+                        ProtocolRule::NotVerified => found = vec![next],
+                        ProtocolRule::OnlyLaterLocksCount | ProtocolRule::NumberFromLaterListing => {
                             found.retain(|other| *other >= next);
                         }
                         _ => {}
@@ -116,37 +116,37 @@ impl Next<'_> {
             }
             AcquireStep::Read(generation) => {
                 let found = self.world.lock(generation);
-                let known = found.map(Lock::facts);
+                let known = found.map(ModelLock::facts);
                 self.advance((at, "reads", generation), |acquisition, seen| {
                     *seen = found;
                     acquisition.lock_read(known.as_ref());
                 });
             }
-            AcquireStep::Judge(generation) => {
-                self.advance((at, "finds it held", generation), |acquisition, _| acquisition.judged(false));
-                let Process::Acquiring { seen: Some(seen), .. } = &self.world.processes[at] else { return };
+            AcquireStep::CheckExpiry(generation) => {
+                self.advance((at, "finds it held", generation), |acquisition, _| acquisition.expiry_checked(false));
+                let ModelProcess::Acquiring { seen: Some(seen), .. } = &self.world.processes[at] else { return };
                 if let Some((cost, silenced)) = self.world.run_out(generation, *seen) {
                     self.advance((at, "finds that it has run out", generation), |acquisition, _| {
-                        acquisition.judged(true);
+                        acquisition.expiry_checked(true);
                     });
                     let (_, world) = self.worlds.last_mut().expect("just added");
                     world.left.silenced -= cost;
                     for other in silenced {
                         match &mut world.processes[other] {
-                            Process::Acquiring { stale, .. } => *stale = true,
+                            ModelProcess::Acquiring { stale, .. } => *stale = true,
                             _ => world.silence(other),
                         }
                     }
                 }
             }
             AcquireStep::Create(generation) => {
-                self.write(at, "creates, unheard", Late::Create(generation, ours));
+                self.write(at, "creates, unheard", DelayedRequest::Create(generation, ours));
                 let mut store = self.world.clone();
                 let created = store.create(generation, ours);
                 self.advance((at, "creates", generation), |acquisition, _| acquisition.created(created));
                 self.worlds.last_mut().expect("just added").1.locks = store.locks;
                 if self.world.left.conflicts > 0 {
-                    let conflict = Created::Conflict;
+                    let conflict = ConditionalPutOutcome::Conflict;
                     self.advance((at, "meets a conflict", generation), |acquisition, _| acquisition.created(conflict));
                     self.worlds.last_mut().expect("just added").1.left.conflicts -= 1;
                 }
@@ -157,24 +157,26 @@ impl Next<'_> {
     }
 
     /// Adds the response to a request, and its consequences.
-    fn advance(&mut self, event: Event, answer: impl FnOnce(&mut Acquisition<u8>, &mut Option<Lock>)) {
+    fn advance(&mut self, event: ModelEvent, answer: impl FnOnce(&mut LockAcquisition<u8>, &mut Option<ModelLock>)) {
         let at = event.0;
         self.add(event, |world| {
-            let Process::Acquiring { acquisition, seen, relisting, stale } = &mut world.processes[at] else { return };
+            let ModelProcess::Acquiring { acquisition, seen, relisting, stale } = &mut world.processes[at] else {
+                return;
+            };
             answer(acquisition, seen);
             let (was_stale, id) = (*stale, acquisition.id);
-            if !matches!(acquisition.phase, Phase::Judging { .. } | Phase::Reading { .. }) {
+            if !matches!(acquisition.phase, AcquirePhase::CheckingExpiry { .. } | AcquirePhase::Reading { .. }) {
                 *seen = None;
             }
-            let ours = Lock { id, renewed: false, released: false };
+            let ours = ModelLock { id, renewed: false, released: false };
             match acquisition.step() {
                 AcquireStep::Done(AcquireOutcome::Held(_)) if was_stale => {
                     world.silence(at);
                 }
                 AcquireStep::Done(AcquireOutcome::Held(generation)) => {
-                    world.processes[at] = Process::Holding { generation, lock: ours, errand: Errand::Working };
+                    world.processes[at] = ModelProcess::Holding { generation, lock: ours, errand: HolderStep::Working };
                 }
-                AcquireStep::Done(AcquireOutcome::NoCondition(_)) => {}
+                AcquireStep::Done(AcquireOutcome::ConditionIgnored(_)) => {}
                 AcquireStep::Done(_) => {
                     acquisition.restart();
                     (*stale, *relisting) = (false, None);
@@ -187,49 +189,52 @@ impl Next<'_> {
 
     /// Applies what a wrong rule does with the lock of a process that starts again.
     fn leave_what_was_made(&mut self, at: usize) {
-        let Process::Acquiring { acquisition: before, .. } = &self.world.processes[at] else { return };
-        let Phase::Verifying { next, .. } = before.phase else { return };
-        let lock = Lock { id: before.id, renewed: false, released: true };
+        let ModelProcess::Acquiring { acquisition: before, .. } = &self.world.processes[at] else { return };
+        let AcquirePhase::Verifying { next, .. } = before.phase else { return };
+        let lock = ModelLock { id: before.id, renewed: false, released: true };
         let (_, world) = self.worlds.last_mut().expect("just added");
-        let Process::Acquiring { acquisition: Acquisition { phase: Phase::ListingHeads, .. }, .. } =
-            world.processes[at]
+        let ModelProcess::Acquiring {
+            acquisition: LockAcquisition { phase: AcquirePhase::ListingSnapshots, .. }, ..
+        } = world.processes[at]
         else {
             return;
         };
         match self.rule {
-            Rule::ReleasedWhenBeaten => world.put(next, lock),
-            Rule::RemovedWhenBeaten => {
+            ProtocolRule::ReleasedWhenBeaten => world.put(next, lock),
+            ProtocolRule::RemovedWhenBeaten => {
                 world.remove(next);
                 // Its response may be lost. It is then sent again, and may arrive at any time.
                 if world.left.lost > 0 {
                     world.left.lost -= 1;
-                    world.late.push(Late::Remove(next));
+                    world.late.push(DelayedRequest::Remove(next));
                 }
             }
-            Rule::NumberFromLaterListing => world.remove(next),
+            ProtocolRule::NumberFromLaterListing => world.remove(next),
             _ => {}
         }
     }
 
     /// Adds the listings that a wrong rule makes between checking a lock and creating the next.
     fn relist(&mut self, at: usize) -> bool {
-        let Process::Acquiring { acquisition, relisting, .. } = &self.world.processes[at] else { return false };
-        let Phase::Creating { last, .. } = acquisition.phase else { return false };
+        let ModelProcess::Acquiring { acquisition, relisting, .. } = &self.world.processes[at] else { return false };
+        let AcquirePhase::Creating { last, .. } = acquisition.phase else { return false };
         let (event, to, number) = match (self.rule, relisting) {
-            (Rule::NumberFromLaterListing, None) => {
+            (ProtocolRule::NumberFromLaterListing, None) => {
                 let newest = newest_of(&self.world.generations());
-                ("lists locks again", Relisting::Heads { newest }, None)
+                ("lists locks again", WrongRelisting::Heads { newest }, None)
             }
-            (Rule::HeadsAfterLocks, None) => ("lists heads", Relisting::Done, Some(self.world.head.max(last) + 1)),
-            (Rule::NumberFromLaterListing, Some(Relisting::Heads { newest })) => {
-                ("lists heads again", Relisting::Done, Some(self.world.head.max(*newest) + 1))
+            (ProtocolRule::HeadsAfterLocks, None) => {
+                ("lists heads", WrongRelisting::Done, Some(self.world.head.max(last) + 1))
+            }
+            (ProtocolRule::NumberFromLaterListing, Some(WrongRelisting::Heads { newest })) => {
+                ("lists heads again", WrongRelisting::Done, Some(self.world.head.max(*newest) + 1))
             }
             _ => return false,
         };
         self.add((at, event, 0), |world| {
-            let Process::Acquiring { acquisition, relisting, .. } = &mut world.processes[at] else { return };
+            let ModelProcess::Acquiring { acquisition, relisting, .. } = &mut world.processes[at] else { return };
             *relisting = Some(to);
-            if let (Phase::Creating { next, .. }, Some(number)) = (&mut acquisition.phase, number) {
+            if let (AcquirePhase::Creating { next, .. }, Some(number)) = (&mut acquisition.phase, number) {
                 *next = number;
             }
         });
@@ -237,57 +242,57 @@ impl Next<'_> {
     }
 
     /// Adds the steps of a holder.
-    fn hold(&mut self, at: usize, generation: u64, lock: Lock, errand: &Errand) {
-        let to = |world: &mut World, errand: Errand| {
-            world.processes[at] = Process::Holding { generation, lock, errand };
+    fn hold(&mut self, at: usize, generation: u64, lock: ModelLock, errand: &HolderStep) {
+        let to = |world: &mut ModelWorld, errand: HolderStep| {
+            world.processes[at] = ModelProcess::Holding { generation, lock, errand };
         };
-        let releasing = Process::Releasing { generation, lock };
+        let releasing = ModelProcess::Releasing { generation, lock };
         match errand {
-            Errand::Working => {
+            HolderStep::Working => {
                 if !lock.renewed {
-                    let renewed = Lock { renewed: true, ..lock };
-                    self.write(at, "renews, unheard", Late::Put(generation, renewed));
+                    let renewed = ModelLock { renewed: true, ..lock };
+                    self.write(at, "renews, unheard", DelayedRequest::Put(generation, renewed));
                     self.add((at, "renews", generation), |world| {
                         world.put(generation, renewed);
-                        let errand = Errand::ListingAfterRenewal;
-                        world.processes[at] = Process::Holding { generation, lock: renewed, errand };
+                        let errand = HolderStep::ListingAfterRenewal;
+                        world.processes[at] = ModelProcess::Holding { generation, lock: renewed, errand };
                     });
                 }
                 if self.world.head < generation {
                     self.add((at, "pushes", generation), |world| world.head = generation);
                 }
-                self.add((at, "ends", generation), |world| to(world, Errand::ListingHeads));
+                self.add((at, "ends", generation), |world| to(world, HolderStep::ListingHeads));
             }
-            Errand::ListingAfterRenewal => {
+            HolderStep::ListingAfterRenewal => {
                 let superseded = is_superseded(generation, &self.world.generations());
                 self.add((at, "looks for others", generation), |world| {
                     if superseded {
                         world.robbed |= !world.disturbed;
                         world.silence(at);
                     } else {
-                        to(world, Errand::Working);
+                        to(world, HolderStep::Working);
                     }
                 });
             }
-            Errand::ListingHeads => {
+            HolderStep::ListingHeads => {
                 let head = self.world.head;
-                self.add((at, "lists heads", head), |world| to(world, Errand::ListingLocks { head }));
+                self.add((at, "lists heads", head), |world| to(world, HolderStep::ListingLocks { head }));
             }
-            Errand::ListingLocks { head } => {
-                let old = outlived_locks(generation, *head, &self.world.generations()).unwrap_or_default();
+            HolderStep::ListingLocks { head } => {
+                let old = removable_locks(generation, *head, &self.world.generations()).unwrap_or_default();
                 self.add((at, "lists locks", generation), |world| {
-                    if old.is_empty() { world.processes[at] = releasing } else { to(world, Errand::Clearing(old)) }
+                    if old.is_empty() { world.processes[at] = releasing } else { to(world, HolderStep::Clearing(old)) }
                 });
             }
-            Errand::Clearing(old) => {
+            HolderStep::Clearing(old) => {
                 let (first, rest) = old.split_first().expect("at least one");
-                self.write(at, "removes, unheard", Late::Remove(*first));
+                self.write(at, "removes, unheard", DelayedRequest::Remove(*first));
                 self.add((at, "removes", *first), |world| {
                     world.remove(*first);
                     if rest.is_empty() {
                         world.processes[at] = releasing;
                     } else {
-                        to(world, Errand::Clearing(rest.to_vec()));
+                        to(world, HolderStep::Clearing(rest.to_vec()));
                     }
                 });
             }

@@ -1,8 +1,8 @@
 //! A model of the lock: every interleaving of three processes that acquire, renew, clean up and release it.
 //!
-//! The processes run [`Acquisition`], the same code as the program, and the functions beside it. The store is a set of
+//! The processes run [`LockAcquisition`], the same code as the program, and the functions beside it. The store is a set of
 //! locks and the newest snapshot. Each request is carried out at one instant. Between any two requests, anything may
-//! happen that [`Adversity`] still allows. `acquire_tests` searches all worlds.
+//! happen that [`FaultAllowance`] still allows. `acquire_tests` searches all worlds.
 //!
 //! The model has no clock. A lock counts as expired only if its holder, and the holder of every lock before it, has
 //! stopped by its own clock, because it was not renewed for half of the lease.
@@ -17,13 +17,13 @@ pub(super) const PROCESSES: usize = 3;
 
 /// A lock in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Lock {
+pub(super) struct ModelLock {
     pub(super) id: u8,
     pub(super) renewed: bool,
     pub(super) released: bool,
 }
 
-impl Lock {
+impl ModelLock {
     pub(super) fn facts(self) -> LockFacts<u8> {
         LockFacts { id: self.id, released: self.released }
     }
@@ -31,15 +31,15 @@ impl Lock {
 
 /// A request whose sender no longer waits for it. The store may carry it out at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Late {
-    Create(u64, Lock),
-    Put(u64, Lock),
+pub(super) enum DelayedRequest {
+    Create(u64, ModelLock),
+    Put(u64, ModelLock),
     Remove(u64),
 }
 
 /// How many faults may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Adversity {
+pub(super) struct FaultAllowance {
     /// Writes whose response is lost. They are sent again, and carried out now, later, or never.
     pub(super) lost: u8,
     /// Locks that expire although their process is alive, and processes that are killed.
@@ -52,7 +52,7 @@ pub(super) struct Adversity {
 
 /// What a holder is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Errand {
+pub(super) enum HolderStep {
     Working,
     ListingAfterRenewal,
     ListingHeads,
@@ -61,54 +61,54 @@ pub(super) enum Errand {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Process {
+pub(super) enum ModelProcess {
     Acquiring {
-        acquisition: Acquisition<u8>,
-        seen: Option<Lock>,
+        acquisition: LockAcquisition<u8>,
+        seen: Option<ModelLock>,
         /// Whether another process found that its lock has expired: its lease is over.
         stale: bool,
-        relisting: Option<Relisting>,
+        relisting: Option<WrongRelisting>,
     },
     Holding {
         generation: u64,
-        lock: Lock,
-        errand: Errand,
+        lock: ModelLock,
+        errand: HolderStep,
     },
     Releasing {
         generation: u64,
-        lock: Lock,
+        lock: ModelLock,
     },
     Gone,
 }
 
 /// What the rule of an earlier version did between checking a lock and creating the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Relisting {
+pub(super) enum WrongRelisting {
     Heads { newest: u64 },
     Done,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct World {
+pub(super) struct ModelWorld {
     /// The locks, by generation.
-    pub(super) locks: Vec<(u64, Lock)>,
+    pub(super) locks: Vec<(u64, ModelLock)>,
     pub(super) head: u64,
-    pub(super) processes: [Process; PROCESSES],
+    pub(super) processes: [ModelProcess; PROCESSES],
     /// How often each process may still start again after it was silenced.
     pub(super) lives: [u8; PROCESSES],
-    pub(super) late: Vec<Late>,
-    pub(super) left: Adversity,
+    pub(super) late: Vec<DelayedRequest>,
+    pub(super) left: FaultAllowance,
     /// Whether a process was silenced, or a process without a lock pushed. A holder may then lose its lock.
     pub(super) disturbed: bool,
     /// Whether a holder lost its lock although neither happened.
     pub(super) robbed: bool,
 }
 
-impl World {
-    pub(super) fn new(left: Adversity) -> Self {
-        let begin = |id| Process::acquiring(id, None);
+impl ModelWorld {
+    pub(super) fn new(left: FaultAllowance) -> Self {
+        let begin = |id| ModelProcess::acquiring(id, None);
         // An earlier process has left its lock and its snapshot.
-        let locks = vec![(1, Lock { id: u8::MAX, renewed: false, released: true })];
+        let locks = vec![(1, ModelLock { id: u8::MAX, renewed: false, released: true })];
         let processes = [begin(0), begin(1), begin(2)];
         Self {
             locks,
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    pub(super) fn lock(&self, generation: u64) -> Option<Lock> {
+    pub(super) fn lock(&self, generation: u64) -> Option<ModelLock> {
         self.locks.iter().find(|(there, _)| *there == generation).map(|(_, lock)| *lock)
     }
 
@@ -130,62 +130,62 @@ impl World {
         self.locks.iter().map(|(generation, _)| *generation).collect()
     }
 
-    pub(super) fn put(&mut self, generation: u64, lock: Lock) {
+    pub(super) fn put(&mut self, generation: u64, lock: ModelLock) {
         self.remove(generation);
         self.locks.push((generation, lock));
         self.locks.sort_unstable_by_key(|(generation, _)| *generation);
     }
 
-    pub(super) fn create(&mut self, generation: u64, lock: Lock) -> Created {
+    pub(super) fn create(&mut self, generation: u64, lock: ModelLock) -> ConditionalPutOutcome {
         if self.lock(generation).is_some() {
-            return Created::Taken;
+            return ConditionalPutOutcome::AlreadyExists;
         }
         self.put(generation, lock);
-        Created::New
+        ConditionalPutOutcome::Created
     }
 
     pub(super) fn remove(&mut self, generation: u64) {
         self.locks.retain(|(there, _)| *there != generation);
     }
 
-    pub(super) fn carry_out(&mut self, late: Late) {
+    pub(super) fn carry_out(&mut self, late: DelayedRequest) {
         match late {
-            Late::Create(generation, lock) => drop(self.create(generation, lock)),
-            Late::Put(generation, lock) => self.put(generation, lock),
-            Late::Remove(generation) => self.remove(generation),
+            DelayedRequest::Create(generation, lock) => drop(self.create(generation, lock)),
+            DelayedRequest::Put(generation, lock) => self.put(generation, lock),
+            DelayedRequest::Remove(generation) => self.remove(generation),
         }
     }
 
     pub(super) fn holders(&self) -> usize {
-        self.processes.iter().filter(|process| matches!(process, Process::Holding { .. })).count()
+        self.processes.iter().filter(|process| matches!(process, ModelProcess::Holding { .. })).count()
     }
 
     /// Ends a process without releasing anything. Another process may start in its place, and knows its lease token.
     pub(super) fn silence(&mut self, at: usize) {
         self.disturbed = true;
         let claim = match &self.processes[at] {
-            Process::Holding { generation, lock, .. } | Process::Releasing { generation, lock } => {
+            ModelProcess::Holding { generation, lock, .. } | ModelProcess::Releasing { generation, lock } => {
                 Some((*generation, lock.id))
             }
             _ => None,
         };
         self.processes[at] = if self.lives[at] > 0 {
             self.lives[at] -= 1;
-            Process::acquiring(u8::try_from(at + PROCESSES).expect("small"), claim)
+            ModelProcess::acquiring(u8::try_from(at + PROCESSES).expect("small"), claim)
         } else {
-            Process::Gone
+            ModelProcess::Gone
         };
     }
 
     /// Returns the cost if the lock, as it was seen, can have expired, and the processes that this silences.
-    pub(super) fn run_out(&self, generation: u64, seen: Lock) -> Option<(u8, Vec<usize>)> {
+    pub(super) fn run_out(&self, generation: u64, seen: ModelLock) -> Option<(u8, Vec<usize>)> {
         if self.lock(generation) != Some(seen) {
             return None;
         }
         let silenced: Vec<usize> = (0..PROCESSES)
             .filter(|at| match &self.processes[*at] {
-                Process::Holding { generation: held, .. } => *held <= generation,
-                Process::Acquiring { acquisition, stale: false, .. } => {
+                ModelProcess::Holding { generation: held, .. } => *held <= generation,
+                ModelProcess::Acquiring { acquisition, stale: false, .. } => {
                     acquisition.id == seen.id && acquisition.created_generation() == Some(generation)
                 }
                 _ => false,
@@ -204,7 +204,7 @@ impl World {
 
     /// Returns whether there is nothing left to wait for: a process holds the lock, or none needs it.
     pub(super) fn is_settled(&self) -> bool {
-        self.holders() > 0 || !self.processes.iter().any(|process| matches!(process, Process::Acquiring { .. }))
+        self.holders() > 0 || !self.processes.iter().any(|process| matches!(process, ModelProcess::Acquiring { .. }))
     }
 
     /// Returns the equivalent world with its processes in canonical order.
@@ -220,14 +220,14 @@ impl World {
             let index = order.iter().position(|at| *at == index).expect("one of them");
             u8::try_from(life * PROCESSES + index).expect("small")
         };
-        let rename = |lock: &mut Lock| {
+        let rename = |lock: &mut ModelLock| {
             if lock.id != u8::MAX {
                 lock.id = place(lock.id);
             }
         };
         self.locks.iter_mut().for_each(|(_, lock)| rename(lock));
         for late in &mut self.late {
-            if let Late::Create(_, lock) | Late::Put(_, lock) = late {
+            if let DelayedRequest::Create(_, lock) | DelayedRequest::Put(_, lock) = late {
                 rename(lock);
             }
         }
@@ -235,37 +235,37 @@ impl World {
         self.processes = order.map(|at| self.processes[at].clone());
         for process in &mut self.processes {
             match process {
-                Process::Acquiring { acquisition, seen, .. } => {
+                ModelProcess::Acquiring { acquisition, seen, .. } => {
                     acquisition.id = place(acquisition.id);
-                    if let Taking::Free(Some((_, id))) = &mut acquisition.taking {
+                    if let LockTakeover::IfFree(Some((_, id))) = &mut acquisition.takeover {
                         *id = place(*id);
                     }
                     seen.iter_mut().for_each(rename);
                 }
-                Process::Holding { lock, .. } | Process::Releasing { lock, .. } => rename(lock),
-                Process::Gone => {}
+                ModelProcess::Holding { lock, .. } | ModelProcess::Releasing { lock, .. } => rename(lock),
+                ModelProcess::Gone => {}
             }
         }
         self
     }
 }
 
-impl Acquisition<u8> {
+impl LockAcquisition<u8> {
     /// Returns the lock that this process has created, or may have created.
     pub(super) fn created_generation(&self) -> Option<u64> {
         match self.phase {
-            Phase::Creating { next, .. }
-            | Phase::Refused { next, .. }
-            | Phase::Proving { next, .. }
-            | Phase::Verifying { next, .. } => Some(next),
+            AcquirePhase::Creating { next, .. }
+            | AcquirePhase::Refused { next, .. }
+            | AcquirePhase::Proving { next, .. }
+            | AcquirePhase::Verifying { next, .. } => Some(next),
             _ => None,
         }
     }
 }
 
-impl Process {
+impl ModelProcess {
     pub(super) fn acquiring(id: u8, claim: Option<(u64, u8)>) -> Self {
-        let acquisition = Acquisition::new(id, Taking::Free(claim));
+        let acquisition = LockAcquisition::new(id, LockTakeover::IfFree(claim));
         Self::Acquiring { acquisition, seen: None, stale: false, relisting: None }
     }
 
@@ -285,16 +285,16 @@ impl Process {
 }
 
 /// Returns the invariant that this world violates, if any.
-pub(super) fn wrong_with(world: &World) -> Option<&'static str> {
+pub(super) fn wrong_with(world: &ModelWorld) -> Option<&'static str> {
     if world.holders() > 1 {
         return Some("two hold the lock");
     }
     if world.robbed {
         return Some("a holder loses the lock");
     }
-    let refused = |process: &Process| match process {
-        Process::Acquiring { acquisition, .. } => {
-            matches!(acquisition.phase, Phase::Over(AcquireOutcome::NoCondition(_)))
+    let refused = |process: &ModelProcess| match process {
+        ModelProcess::Acquiring { acquisition, .. } => {
+            matches!(acquisition.phase, AcquirePhase::Finished(AcquireOutcome::ConditionIgnored(_)))
         }
         _ => false,
     };

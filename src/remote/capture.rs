@@ -14,67 +14,67 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::error::RemoteError;
-use super::head::{JournalDigest, is_inside, path_below};
-use super::push::plain_file;
-use crate::files::{about, open_own};
+use super::push::regular_file_metadata;
+use super::snapshot::{JournalDigest, is_valid_file_name, job_file_path};
+use crate::files::{open_regular, with_path};
 use crate::job::JobId;
-use crate::journal::{JobFolder, Journal, Kept};
+use crate::journal::{JobFolder, Journal, JournalCopyJob};
 
 /// One MiB. Checkpoints and lists, which are replaced as a whole, are read into memory up to 64 times this size.
-const SMALL: u64 = 1 << 20;
+const MIB: u64 = 1 << 20;
 
 /// The subfolder of a job's folder that holds its report.
-const REPORT: &str = "report";
+const REPORT_FOLDER: &str = "report";
 
 /// A state at one moment.
-pub(super) struct Captured {
+pub(super) struct CapturedState {
     /// The journal, compressed. `journal_sha256` is the digest of the journal before compression.
     pub(super) journal: Vec<u8>,
     pub(super) journal_sha256: String,
     /// Every job of the journal, with its files if its folder was to be read.
-    pub(super) jobs: BTreeMap<JobId, Option<Vec<Found>>>,
+    pub(super) jobs: BTreeMap<JobId, Option<Vec<CapturedFile>>>,
 }
 
 /// A file to push.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct CapturedFile {
     /// Its path in the job's folder, with `/` as separator.
     pub(super) name: String,
-    pub(super) content: Bytes,
+    pub(super) content: CapturedBytes,
 }
 
 /// The bytes of a file that belong to the state.
 #[derive(Debug)]
-pub(super) enum Bytes {
+pub(super) enum CapturedBytes {
     /// The bytes themselves.
-    Here(Vec<u8>),
+    Inline(Vec<u8>),
     /// This many bytes from the start of the file.
-    First(PathBuf, u64),
+    Prefix(PathBuf, u64),
     /// This many bytes from the start of the file. They never change while the job runs.
-    Grown(PathBuf, u64),
+    AppendOnly(PathBuf, u64),
 }
 
 /// What to do if a recorded report file is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum MissingFilePolicy {
     /// Fail, and capture again: the file may have been removed after publishing, and the copy of the journal does not
     /// contain that yet.
-    Refuse,
+    Fail,
     /// Leave the file out: it was removed from outside.
-    LeaveOut,
+    Skip,
 }
 
 /// Captures the journal, and the folders of the jobs that `wanted` selects.
 pub(super) async fn capture(
     journal: &Journal,
-    gone: Gone,
+    gone: MissingFilePolicy,
     wanted: impl Fn(&JobId) -> bool + Send + 'static,
-) -> Result<Captured, RemoteError> {
-    let state = journal.state().to_owned();
+) -> Result<CapturedState, RemoteError> {
+    let state = journal.state_folder().to_owned();
     let copy = state.join(format!("journal.{:016x}.draft", fastrand::u64(..)));
     let kept = journal.copy_to(&copy).await;
     let looked = tokio::task::spawn_blocking(move || {
-        let looked = kept.map_err(RemoteError::from).and_then(|kept| look(&state, &copy, kept, gone, wanted));
+        let looked = kept.map_err(RemoteError::from).and_then(|kept| capture_files(&state, &copy, kept, gone, wanted));
         // The copy may not exist.
         let _ = fs::remove_file(&copy);
         looked
@@ -82,14 +82,14 @@ pub(super) async fn capture(
     looked.await.map_err(io::Error::other)?
 }
 
-fn look(
+fn capture_files(
     state: &Path,
     copy: &Path,
-    kept: Vec<Kept>,
-    gone: Gone,
+    kept: Vec<JournalCopyJob>,
+    gone: MissingFilePolicy,
     wanted: impl Fn(&JobId) -> bool,
-) -> Result<Captured, RemoteError> {
-    let mut plain = fs::read(copy).map_err(about(copy))?;
+) -> Result<CapturedState, RemoteError> {
+    let mut plain = fs::read(copy).map_err(with_path(copy))?;
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
     packer.write_all(&plain)?;
     let journal = packer.finish()?;
@@ -98,77 +98,77 @@ fn look(
     let journal_sha256 = digest.hex();
     let mut jobs = BTreeMap::new();
     for job in kept {
-        let files = if wanted(&job.id) { Some(files_of(state, &job, gone)?) } else { None };
+        let files = if wanted(&job.id) { Some(job_files(state, &job, gone)?) } else { None };
         jobs.insert(job.id, files);
     }
-    Ok(Captured { journal, journal_sha256, jobs })
+    Ok(CapturedState { journal, journal_sha256, jobs })
 }
 
 /// Returns the files of one job.
-fn files_of(state: &Path, job: &Kept, gone: Gone) -> Result<Vec<Found>, RemoteError> {
+fn job_files(state: &Path, job: &JournalCopyJob, gone: MissingFilePolicy) -> Result<Vec<CapturedFile>, RemoteError> {
     let folder = JobFolder::of(state, &job.id);
     let mut found = Vec::new();
     // Checkpoints come first, as described at the top of this module.
     let mut names = Vec::new();
-    walk(folder.path(), "", &mut names)?;
-    for name in names.iter().filter(|name| is_mark(name)) {
-        if let Some(text) = small(&path_below(folder.path(), name))? {
-            found.push(Found { name: name.clone(), content: Bytes::Here(text) });
+    list_files(folder.path(), "", &mut names)?;
+    for name in names.iter().filter(|name| is_checkpoint(name)) {
+        if let Some(text) = read_small_file(&job_file_path(folder.path(), name))? {
+            found.push(CapturedFile { name: name.clone(), content: CapturedBytes::Inline(text) });
         }
     }
     let mut parts = Vec::new();
-    walk(folder.path(), "", &mut parts)?;
-    let is_part = |name: &&String| !is_mark(name) && !name.starts_with(REPORT);
+    list_files(folder.path(), "", &mut parts)?;
+    let is_part = |name: &&String| !is_checkpoint(name) && !name.starts_with(REPORT_FOLDER);
     for name in parts.iter().filter(is_part) {
-        let path = path_below(folder.path(), name);
-        let bytes = plain_file(&path)?.len();
-        found.push(Found { name: name.clone(), content: Bytes::First(path, bytes) });
+        let path = job_file_path(folder.path(), name);
+        let bytes = regular_file_metadata(&path)?.len();
+        found.push(CapturedFile { name: name.clone(), content: CapturedBytes::Prefix(path, bytes) });
     }
     for file in job.files.iter().filter(|file| !file.published) {
-        let name = format!("{REPORT}/{}", file.name);
-        if !is_inside(&name) {
+        let name = format!("{REPORT_FOLDER}/{}", file.name);
+        if !is_valid_file_name(&name) {
             let what = "it names a file of a report outside of the job's folder".to_owned();
             return Err(RemoteError::Damaged { name: "the journal".to_owned(), what });
         }
-        let path = path_below(folder.path(), &name);
-        let there = match plain_file(&path) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound && gone == Gone::LeaveOut => continue,
+        let path = job_file_path(folder.path(), &name);
+        let there = match regular_file_metadata(&path) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound && gone == MissingFilePolicy::Skip => continue,
             there => there?.len(),
         };
         if there < file.bytes {
             let what = format!("{}: {there} bytes, and {} are recorded", path.display(), file.bytes);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
         }
-        found.push(Found { name, content: Bytes::Grown(path, file.bytes) });
+        found.push(CapturedFile { name, content: CapturedBytes::AppendOnly(path, file.bytes) });
     }
     Ok(found)
 }
 
 /// Returns whether a file is a checkpoint or a list. Such files are replaced as a whole.
-fn is_mark(name: &str) -> bool {
-    has_ending(name, "json") || has_ending(name, "toml")
+fn is_checkpoint(name: &str) -> bool {
+    has_extension(name, "json") || has_extension(name, "toml")
 }
 
-fn has_ending(name: &str, ending: &str) -> bool {
+fn has_extension(name: &str, ending: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == ending)
 }
 
 /// Collects the names of the files below a folder that can be stored in the bucket. Drafts are skipped.
-fn walk(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), RemoteError> {
-    let place = path_below(folder, below.trim_end_matches('/'));
+fn list_files(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), RemoteError> {
+    let place = job_file_path(folder, below.trim_end_matches('/'));
     let entries = match fs::read_dir(if below.is_empty() { folder } else { &place }) {
         Ok(entries) => entries,
         // The job has no files yet, or no longer has any.
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(cause) => return Err(about(&place)(cause).into()),
+        Err(cause) => return Err(with_path(&place)(cause).into()),
     };
     for entry in entries {
-        let entry = entry.map_err(about(&place))?;
+        let entry = entry.map_err(with_path(&place))?;
         let Some(name) = entry.file_name().to_str().map(|name| format!("{below}{name}")) else { continue };
-        let kind = entry.file_type().map_err(about(&entry.path()))?;
-        if kind.is_dir() && is_inside(&format!("{name}/x")) {
-            walk(folder, &format!("{name}/"), names)?;
-        } else if kind.is_file() && is_inside(&name) && !has_ending(&name, "draft") {
+        let kind = entry.file_type().map_err(with_path(&entry.path()))?;
+        if kind.is_dir() && is_valid_file_name(&format!("{name}/x")) {
+            list_files(folder, &format!("{name}/"), names)?;
+        } else if kind.is_file() && is_valid_file_name(&name) && !has_extension(&name, "draft") {
             names.push(name);
         }
     }
@@ -176,13 +176,13 @@ fn walk(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), Remot
 }
 
 /// Reads a small file as a whole; `None` if it is gone.
-fn small(path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
-    let file = match open_own(path, File::options().read(true)) {
+fn read_small_file(path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
+    let file = match open_regular(path, File::options().read(true)) {
         Ok(file) => file,
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(about(path)(cause).into()),
+        Err(cause) => return Err(with_path(path)(cause).into()),
     };
     let mut text = Vec::new();
-    file.take(64 * SMALL).read_to_end(&mut text).map_err(about(path))?;
+    file.take(64 * MIB).read_to_end(&mut text).map_err(with_path(path))?;
     Ok(Some(text))
 }

@@ -3,43 +3,43 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::lock::Holder;
+use super::lock::LockHolder;
 use crate::journal::{JournalError, LeaseError};
-use crate::store::ConnectError;
-use crate::task::Fault;
+use crate::store::StoreConnectError;
+use crate::task::StoreError;
 
 /// An error of working with a state in a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// Connecting to the store failed.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] StoreConnectError),
     /// A request to the store failed.
     #[error("{doing}: {fault}")]
     Store {
         /// What was attempted, as in `the state cannot be read`.
         doing: String,
         /// The error of the store.
-        fault: Box<Fault>,
+        fault: Box<StoreError>,
     },
     /// Another process holds the state.
     #[error("the state is held by {0}")]
-    Held(Holder),
+    HeldBy(LockHolder),
     /// Another process of this machine uses the local cache.
     #[error("the state is held on this machine: {0}")]
-    HeldHere(LeaseError),
+    CacheInUse(LeaseError),
     /// The store cannot create an object only if it does not exist.
     #[error("the store cannot lock the state: {0}")]
-    NoCondition(String),
+    ConditionIgnored(String),
     /// Another process has taken over the state.
     #[error("the state was taken over by {0}")]
     TakenOver(String),
     /// The lock to take by force is no longer the newest one.
     #[error("the lock has changed hands since it was shown; nothing was changed")]
-    ChangedHands,
+    LockChanged,
     /// A process without a lock keeps pushing.
     #[error("another process keeps pushing to the state without holding its lock")]
-    Outrun,
+    ConcurrentPush,
     /// The lock could not be renewed in time.
     #[error("the lock of the state could not be renewed in time: {0}")]
     NotRenewed(String),
@@ -61,19 +61,19 @@ pub enum RemoteError {
     },
     /// A newer version of the program wrote the state. The value is its format version.
     #[error("the state was written by a newer batchplan (form {0})")]
-    Newer(u32),
+    NewerVersion(u32),
     /// What is to be pushed is not based on the state in the bucket.
     #[error("{0}")]
-    Behind(String),
+    Diverged(String),
     /// A folder contains something that a copy of the state would replace.
     #[error("{} holds something that is not, or not only, a copy of this state", .0.display())]
-    Occupied(PathBuf),
+    FolderNotEmpty(PathBuf),
     /// Files changed faster than they could be read.
     #[error("the files of the jobs kept changing while they were read")]
-    Restless,
+    FilesKeepChanging,
     /// There is no state in the bucket.
     #[error("there is no state yet")]
-    Absent,
+    NoState,
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -82,7 +82,7 @@ pub enum RemoteError {
     Io(#[from] io::Error),
     /// There was no time left to push the last changes. The value is the folder that contains them.
     #[error("there was no time to push what was done last; it is in {}", .0.display())]
-    NoTime(PathBuf),
+    PushTimedOut(PathBuf),
 }
 
 impl RemoteError {
@@ -90,22 +90,22 @@ impl RemoteError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Held(_) => Some(
+            Self::HeldBy(_) => Some(
                 "wait for it to end (--lock-timeout 10m does), or cancel it where it runs; if it is certainly gone: batchplan \
                  state unlock"
                     .to_owned(),
             ),
-            Self::HeldHere(_) => {
+            Self::CacheInUse(_) => {
                 Some("wait for it to end; pause, cancel, show and list work on its jobs meanwhile".to_owned())
             }
-            Self::NoCondition(_) => Some(
+            Self::ConditionIgnored(_) => Some(
                 "keep the state in a store that honours If-None-Match (AWS, MinIO, recent Ceph; OSS by oss://, in a bucket \
                  without versioning), or see to it yourself that one works at a time (a concurrency group does) and add lock=false to the state's URL"
                     .to_owned(),
             ),
             Self::TakenOver(_) => Some("what was done since the last push is done again by whoever holds it now".to_owned()),
-            Self::ChangedHands => Some("see who holds it now: batchplan state show; then batchplan state unlock asks again".to_owned()),
-            Self::Outrun => Some(
+            Self::LockChanged => Some("see who holds it now: batchplan state show; then batchplan state unlock asks again".to_owned()),
+            Self::ConcurrentPush => Some(
                 "end the process that has lock=false in its state's URL, or remove lock=false there; batchplan state show says who pushed last"
                     .to_owned(),
             ),
@@ -121,22 +121,22 @@ impl RemoteError {
                  a cache in front of this one does to listings"
                     .to_owned(),
             ),
-            Self::Newer(_) => Some("use that version, or a later one".to_owned()),
-            Self::Behind(_) => Some(
+            Self::NewerVersion(_) => Some("use that version, or a later one".to_owned()),
+            Self::Diverged(_) => Some(
                 "batchplan state show says what is there; batchplan state push --force puts the copy of this machine in its \
                  place"
                     .to_owned(),
             ),
-            Self::Occupied(_) => Some("name a folder that is empty, or not there yet; --force takes its place".to_owned()),
-            Self::Absent => Some("the first apply or run with this state makes it".to_owned()),
-            Self::NoTime(_) => Some("batchplan state push pushes it; so does the next command on this machine".to_owned()),
+            Self::FolderNotEmpty(_) => Some("name a folder that is empty, or not there yet; --force takes its place".to_owned()),
+            Self::NoState => Some("the first apply or run with this state makes it".to_owned()),
+            Self::PushTimedOut(_) => Some("batchplan state push pushes it; so does the next command on this machine".to_owned()),
             Self::Journal(error) => error.help(),
             Self::Store { .. } => Some(
                 "see to the bucket, the connection and the credentials: batchplan policy prints what a plan with [state] must be \
                  allowed, and batchplan state show tries it"
                     .to_owned(),
             ),
-            Self::Restless => Some("see what else writes to the folder of the jobs, and run the same command again".to_owned()),
+            Self::FilesKeepChanging => Some("see what else writes to the folder of the jobs, and run the same command again".to_owned()),
             Self::Connect(_) | Self::Io(_) => None,
         }
     }

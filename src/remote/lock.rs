@@ -16,53 +16,53 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::acquire::{
-    AcquireOutcome, AcquireStep, Acquisition, LockFacts, Taking, is_superseded, newest_of, outlived_locks,
+    AcquireOutcome, AcquireStep, LockAcquisition, LockFacts, LockTakeover, is_superseded, newest_of, removable_locks,
 };
-use super::door::Door;
 use super::error::RemoteError;
-use super::head;
-use crate::diagnostics::drives_terminal;
-use crate::store::Created;
+use super::prefix_store::PrefixStore;
+use super::snapshot;
+use crate::diagnostics::affects_terminal;
+use crate::store::ConditionalPutOutcome;
 
 /// The version of the lock format.
-const VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 
 /// The maximum size of a lock, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// The margin for times in a store's listing, which are whole seconds.
-const RESOLUTION: Duration = Duration::from_secs(2);
+const LISTING_RESOLUTION: Duration = Duration::from_secs(2);
 
 /// The longest lease that is honoured, whatever a lock says.
-const LONGEST_LEASE: Duration = Duration::from_mins(10);
+const MAX_LEASE: Duration = Duration::from_mins(10);
 
 /// How many times another process may be faster, or the store busy with a lock's name, while no newer lock is seen.
-pub(super) const MAX_BEATEN: u32 = 20;
+pub(super) const MAX_LOST_RACES: u32 = 20;
 
 /// The mean pause before another attempt, after another process was faster.
-const PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// An instant of a monotonic clock. If the system reports its uptime, the time that the machine sleeps counts as well.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    running: Instant,
+pub(super) struct MonotonicInstant {
+    instant: Instant,
     /// The time since the machine started, if the system reports it.
-    up: Option<Duration>,
+    uptime: Option<Duration>,
 }
 
-impl Moment {
+impl MonotonicInstant {
     pub(super) fn now() -> Self {
-        Self { running: Instant::now(), up: uptime() }
+        Self { instant: Instant::now(), uptime: uptime() }
     }
 
     /// Returns the time since this instant.
-    pub(super) fn age(self) -> Duration {
-        let up = uptime().zip(self.up).map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then));
-        self.running.elapsed().max(up)
+    pub(super) fn elapsed(self) -> Duration {
+        let up = uptime().zip(self.uptime).map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then));
+        self.instant.elapsed().max(up)
     }
 
     pub(super) fn is_after(self, other: Self) -> bool {
-        self.running > other.running
+        self.instant > other.instant
     }
 }
 
@@ -75,25 +75,25 @@ fn uptime() -> Option<Duration> {
 
 /// The holder of a state, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct LockHolder {
     /// The name that the holder gave itself, such as `user@host (process 7)`.
-    pub who: String,
+    pub name: String,
     /// When it acquired the lock, by its own clock.
     pub since: Timestamp,
     /// When it last renewed the lock, by its own clock.
     pub renewed: Timestamp,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ");
-        write!(f, "{} since {} (last heard of at {})", self.who, second(self.since), second(self.renewed))
+        write!(f, "{} since {} (last heard of at {})", self.name, second(self.since), second(self.renewed))
     }
 }
 
 /// A lock as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct LockShape {
+struct LockDocument {
     version: u32,
     id: String,
     holder: String,
@@ -104,14 +104,14 @@ struct LockShape {
     released: bool,
 }
 
-impl LockShape {
-    fn holder(&self) -> Holder {
-        Holder { who: harmless(&self.holder), since: self.since, renewed: self.renewed }
+impl LockDocument {
+    fn holder(&self) -> LockHolder {
+        LockHolder { name: printable_name(&self.holder), since: self.since, renewed: self.renewed }
     }
 
     /// Returns how long the lock is valid without a renewal, up to the longest lease that is honoured.
     fn lease(&self) -> Duration {
-        Duration::from_millis(self.lease_ms).min(LONGEST_LEASE)
+        Duration::from_millis(self.lease_ms).min(MAX_LEASE)
     }
 
     /// Returns the facts that `acquire` decides by.
@@ -119,89 +119,89 @@ impl LockShape {
         LockFacts { id: self.id.clone(), released: self.released }
     }
 
-    fn text(&self) -> Result<Bytes, RemoteError> {
+    fn to_bytes(&self) -> Result<Bytes, RemoteError> {
         Ok(serde_json::to_vec(self).map_err(std::io::Error::from)?.into())
     }
 }
 
 /// Returns the name that a process gave itself, made safe to display.
-pub(super) fn harmless(who: &str) -> String {
-    who.chars().filter(|c| !drives_terminal(*c)).take(256).collect()
+pub(super) fn printable_name(who: &str) -> String {
+    who.chars().filter(|c| !affects_terminal(*c)).take(256).collect()
 }
 
-fn name_of(generation: u64) -> String {
+fn lock_name(generation: u64) -> String {
     format!("lock/{generation:012}.json")
 }
 
 /// Returns the generation of the lock with this name.
-pub(super) fn generation_of(name: &str) -> Option<u64> {
+pub(super) fn parse_generation(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("lock/")?.strip_suffix(".json")?;
     digits.parse().ok().filter(|_| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The right to push to a state, as long as it is renewed.
 #[derive(Clone, Debug)]
-pub(super) struct Lock {
+pub(super) struct StateLock {
     /// The position among all holders of the state.
     pub(super) generation: u64,
-    shape: LockShape,
+    document: LockDocument,
     /// The start of the lease: just before the last successful renewal was sent.
-    pub(super) good_since: Moment,
+    pub(super) lease_start: MonotonicInstant,
 }
 
 /// The lease token that a local cache remembers. A process that uses this cache, and not a copy of it, need not wait
 /// for that lock to expire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Claim {
+pub(super) struct LeaseToken {
     pub(super) generation: u64,
     pub(super) id: String,
 }
 
 /// How to acquire a lock.
-pub(super) struct Seeking<'a> {
+pub(super) struct LockRequest<'a> {
     /// This process, for display.
-    pub(super) who: &'a str,
+    pub(super) process_name: &'a str,
     /// How long the lock is valid without a renewal.
     pub(super) lease: Duration,
     /// How long to wait for another holder.
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     /// The lease token that the local cache remembers.
-    pub(super) mine: Option<&'a Claim>,
+    pub(super) token: Option<&'a LeaseToken>,
     /// Called once if there is a holder to wait for.
-    pub(super) waits: &'a (dyn Fn(&Holder, Duration) + Send + Sync),
+    pub(super) on_wait: &'a (dyn Fn(&LockHolder, Duration) + Send + Sync),
 }
 
 /// A lock that is read repeatedly.
-struct Watched {
+struct ObservedLock {
     generation: u64,
-    shape: LockShape,
+    document: LockDocument,
     unchanged_since: Instant,
     /// Whether its holder is known to be alive: it was renewed, or appeared while another lock was watched.
     alive: bool,
 }
 
-/// One process that acquires the lock. It executes what [`Acquisition`] decides.
-struct Candidate<'a> {
-    door: &'a Door,
+/// One process that acquires the lock. It executes what [`LockAcquisition`] decides.
+struct LockCandidate<'a> {
+    door: &'a PrefixStore,
     lease: Duration,
-    acquisition: Acquisition<String>,
+    acquisition: LockAcquisition<String>,
     /// The lock that it creates.
-    ours: LockShape,
+    new_lock: LockDocument,
     /// Just before the first request to create the lock was sent.
-    good_since: Moment,
+    lease_start: MonotonicInstant,
     /// The newest lock, as it was last read.
-    newest: Option<LockShape>,
-    watched: Option<Watched>,
+    newest: Option<LockDocument>,
+    observed: Option<ObservedLock>,
     /// Whether another process created its lock just before this one.
-    beaten: bool,
+    lost_race: bool,
 }
 
-impl<'a> Candidate<'a> {
-    fn new(door: &'a Door, who: &str, lease: Duration, taking: Taking<String>) -> Self {
+impl<'a> LockCandidate<'a> {
+    fn new(door: &'a PrefixStore, who: &str, lease: Duration, taking: LockTakeover<String>) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let now = Timestamp::now();
-        let ours = LockShape {
-            version: VERSION,
+        let new_lock = LockDocument {
+            version: FORMAT_VERSION,
             id: id.clone(),
             holder: who.to_owned(),
             since: now,
@@ -210,48 +210,60 @@ impl<'a> Candidate<'a> {
             lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
             released: false,
         };
-        let acquisition = Acquisition::new(id, taking);
-        Self { door, lease, acquisition, ours, good_since: Moment::now(), newest: None, watched: None, beaten: false }
+        let acquisition = LockAcquisition::new(id, taking);
+        Self {
+            door,
+            lease,
+            acquisition,
+            new_lock,
+            lease_start: MonotonicInstant::now(),
+            newest: None,
+            observed: None,
+            lost_race: false,
+        }
     }
 
     /// Makes one attempt, from its listings to its outcome.
     async fn attempt(&mut self) -> Result<AcquireOutcome, RemoteError> {
         self.acquisition.restart();
-        self.proceed().await
+        self.run_steps().await
     }
 
     /// Sends requests from the current step to the outcome.
-    async fn proceed(&mut self) -> Result<AcquireOutcome, RemoteError> {
+    async fn run_steps(&mut self) -> Result<AcquireOutcome, RemoteError> {
         let mut conflicts = 0;
         let mut creating = None;
         loop {
             match self.acquisition.step() {
-                AcquireStep::ListHeads => self.acquisition.heads_listed(head::last(self.door).await?),
-                AcquireStep::ListLocks => self.acquisition.locks_listed(&generations(self.door).await?),
+                AcquireStep::ListSnapshots => {
+                    self.acquisition.snapshots_listed(snapshot::newest_generation(self.door).await?);
+                }
+                AcquireStep::ListLocks => self.acquisition.locks_listed(&list_generations(self.door).await?),
                 AcquireStep::Read(generation) => {
-                    let found = read(self.door, generation).await?;
-                    self.acquisition.lock_read(found.as_ref().map(LockShape::facts).as_ref());
+                    let found = read_lock(self.door, generation).await?;
+                    self.acquisition.lock_read(found.as_ref().map(LockDocument::facts).as_ref());
                     self.newest = found;
                 }
-                AcquireStep::Judge(generation) => {
-                    let has_run_out = self.has_run_out(generation).await?;
-                    self.acquisition.judged(has_run_out);
+                AcquireStep::CheckExpiry(generation) => {
+                    let has_run_out = self.has_expired(generation).await?;
+                    self.acquisition.expiry_checked(has_run_out);
                 }
                 AcquireStep::Create(generation) => {
                     if creating.replace(generation).is_none() {
-                        self.ours.since = Timestamp::now();
-                        self.ours.renewed = self.ours.since;
-                        self.good_since = Moment::now();
+                        self.new_lock.since = Timestamp::now();
+                        self.new_lock.renewed = self.new_lock.since;
+                        self.lease_start = MonotonicInstant::now();
                     }
-                    let text = self.ours.text()?;
-                    let created = self.door.create(&name_of(generation), text).await.map_err(no_condition)?;
+                    let text = self.new_lock.to_bytes()?;
+                    let created =
+                        self.door.create(&lock_name(generation), text).await.map_err(translate_condition_error)?;
                     self.acquisition.created(created);
-                    if created == Created::Conflict {
+                    if created == ConditionalPutOutcome::Conflict {
                         conflicts += 1;
-                        if conflicts > MAX_BEATEN {
-                            return Err(refuses_and_shows_none());
+                        if conflicts > MAX_LOST_RACES {
+                            return Err(inconsistent_store_error());
                         }
-                        pause().await;
+                        wait_before_retry().await;
                     }
                 }
                 AcquireStep::Done(outcome) => return Ok(outcome),
@@ -260,86 +272,89 @@ impl<'a> Candidate<'a> {
     }
 
     /// Returns whether the newest lock was not renewed for its whole lease.
-    async fn has_run_out(&mut self, generation: u64) -> Result<bool, RemoteError> {
+    async fn has_expired(&mut self, generation: u64) -> Result<bool, RemoteError> {
         let Some(shape) = &self.newest else { return Ok(false) };
-        let watch = |alive| Some(Watched { generation, shape: shape.clone(), unchanged_since: Instant::now(), alive });
+        let watch =
+            |alive| Some(ObservedLock { generation, document: shape.clone(), unchanged_since: Instant::now(), alive });
         let lease = shape.lease();
-        match &self.watched {
-            Some(seen) if seen.generation == generation && seen.shape == *shape => {
+        match &self.observed {
+            Some(seen) if seen.generation == generation && seen.document == *shape => {
                 return Ok(seen.unchanged_since.elapsed() > lease);
             }
             // The lock was renewed or replaced, so its holder is alive.
             Some(_) => {
-                self.watched = watch(true);
+                self.observed = watch(true);
                 return Ok(false);
             }
             // The holder of a lock that was just created is alive as well.
-            None => self.watched = watch(self.beaten),
+            None => self.observed = watch(self.lost_race),
         }
         // Usually the lock expired long ago. The store's clock shows that without waiting.
         let age = age_in_store(self.door, generation).await?;
-        Ok(age.is_some_and(|age| age > lease + RESOLUTION))
+        Ok(age.is_some_and(|age| age > lease + LISTING_RESOLUTION))
     }
 
     /// Returns the acquired lock, and renews it if necessary.
-    async fn held(self, generation: u64) -> Result<Lock, RemoteError> {
-        let Self { door, lease, ours: shape, good_since, .. } = self;
-        let mut lock = Lock { generation, shape, good_since };
-        if lock.good_since.age() > lease / 6 {
+    async fn into_lock(self, generation: u64) -> Result<StateLock, RemoteError> {
+        let Self { door, lease, new_lock: shape, lease_start: good_since, .. } = self;
+        let mut lock = StateLock { generation, document: shape, lease_start: good_since };
+        if lock.lease_start.elapsed() > lease / 6 {
             lock.renew(door, lease).await?;
         }
         Ok(lock)
     }
 
     /// Removes a lock that the store created twice, and returns the error.
-    async fn no_condition(&self, generation: u64) -> Result<RemoteError, RemoteError> {
+    async fn remove_unconditional_lock(&self, generation: u64) -> Result<RemoteError, RemoteError> {
         // No process holds this lock. A store that ignores conditions may fail to remove it, so release it first.
-        let mut lock = Lock { generation, shape: self.ours.clone(), good_since: self.good_since };
+        let mut lock = StateLock { generation, document: self.new_lock.clone(), lease_start: self.lease_start };
         lock.release(self.door).await?;
-        let _ = self.door.remove(&name_of(generation)).await;
+        let _ = self.door.remove(&lock_name(generation)).await;
         let why = "it overwrites an object that it was to create only if there is none";
-        Ok(RemoteError::NoCondition(why.to_owned()))
+        Ok(RemoteError::ConditionIgnored(why.to_owned()))
     }
 }
 
-impl Lock {
+impl StateLock {
     /// Acquires the lock once no other process holds it.
-    pub(super) async fn seek(door: &Door, seeking: &Seeking<'_>) -> Result<Self, RemoteError> {
-        let deadline = Instant::now() + seeking.patience;
-        let mine = seeking.mine.map(|mine| (mine.generation, mine.id.clone()));
-        let mut candidate = Candidate::new(door, seeking.who, seeking.lease, Taking::Free(mine));
+    pub(super) async fn acquire(door: &PrefixStore, seeking: &LockRequest<'_>) -> Result<Self, RemoteError> {
+        let deadline = Instant::now() + seeking.timeout;
+        let mine = seeking.token.map(|mine| (mine.generation, mine.id.clone()));
+        let mut candidate = LockCandidate::new(door, seeking.process_name, seeking.lease, LockTakeover::IfFree(mine));
         let (mut told, mut beaten, mut newest) = (false, 0, 0);
         loop {
             match candidate.attempt().await? {
-                AcquireOutcome::Held(generation) => return candidate.held(generation).await,
-                AcquireOutcome::NoCondition(generation) => return Err(candidate.no_condition(generation).await?),
+                AcquireOutcome::Held(generation) => return candidate.into_lock(generation).await,
+                AcquireOutcome::ConditionIgnored(generation) => {
+                    return Err(candidate.remove_unconditional_lock(generation).await?);
+                }
                 AcquireOutcome::HeldElsewhere(_) => {
                     let Some(shape) = &candidate.newest else { continue };
                     // A lock that this process created and gave up must expire as well, but is no other holder.
-                    if shape.id != candidate.ours.id {
-                        let alive = candidate.watched.as_ref().is_some_and(|seen| seen.alive);
+                    if shape.id != candidate.new_lock.id {
+                        let alive = candidate.observed.as_ref().is_some_and(|seen| seen.alive);
                         if alive && Instant::now() >= deadline {
-                            return Err(RemoteError::Held(shape.holder()));
+                            return Err(RemoteError::HeldBy(shape.holder()));
                         }
                         if !std::mem::replace(&mut told, true) {
-                            (seeking.waits)(&shape.holder(), shape.lease());
+                            (seeking.on_wait)(&shape.holder(), shape.lease());
                         }
                     }
                     let pause = (shape.lease() / 20).clamp(Duration::from_millis(50), Duration::from_secs(2));
                     beaten = 0;
                     tokio::time::sleep(pause).await;
                 }
-                AcquireOutcome::Beaten | AcquireOutcome::Vanished(_) | AcquireOutcome::Moved => {
-                    candidate.beaten = true;
+                AcquireOutcome::LostRace | AcquireOutcome::Missing(_) | AcquireOutcome::NotNewest => {
+                    candidate.lost_race = true;
                     // The faster process shows up in the next attempt. A store that shows none several times is not
                     // trusted.
-                    let listed = newest_of(&generations(door).await?);
+                    let listed = newest_of(&list_generations(door).await?);
                     beaten = if listed > newest { 1 } else { beaten + 1 };
                     newest = newest.max(listed);
-                    if beaten > MAX_BEATEN {
-                        return Err(refuses_and_shows_none());
+                    if beaten > MAX_LOST_RACES {
+                        return Err(inconsistent_store_error());
                     }
-                    pause().await;
+                    wait_before_retry().await;
                 }
             }
         }
@@ -347,37 +362,37 @@ impl Lock {
 
     /// Renews the lock, and checks that no other process has taken over. A lock that was not renewed for half of its
     /// lease is not renewed any more, because another process may already consider it expired.
-    pub(super) async fn renew(&mut self, door: &Door, lease: Duration) -> Result<(), RemoteError> {
-        if self.good_since.age() > lease / 2 {
-            let age = self.good_since.age().as_millis();
+    pub(super) async fn renew(&mut self, door: &PrefixStore, lease: Duration) -> Result<(), RemoteError> {
+        if self.lease_start.elapsed() > lease / 2 {
+            let age = self.lease_start.elapsed().as_millis();
             return Err(RemoteError::NotRenewed(format!("it was not renewed for {age} ms")));
         }
-        let sent = Moment::now();
-        self.shape.renewals += 1;
-        self.shape.renewed = Timestamp::now();
-        self.shape.lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        door.put_once(&name_of(self.generation), self.shape.text()?, lease / 3).await?;
-        if is_superseded(self.generation, &generations(door).await?) {
-            return Err(RemoteError::TakenOver(newest_holder(door).await));
+        let sent = MonotonicInstant::now();
+        self.document.renewals += 1;
+        self.document.renewed = Timestamp::now();
+        self.document.lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        door.put_once(&lock_name(self.generation), self.document.to_bytes()?, lease / 3).await?;
+        if is_superseded(self.generation, &list_generations(door).await?) {
+            return Err(RemoteError::TakenOver(describe_newest_holder(door).await));
         }
-        self.good_since = sent;
+        self.lease_start = sent;
         Ok(())
     }
 
-    pub(super) async fn release(&mut self, door: &Door) -> Result<(), RemoteError> {
-        self.shape.released = true;
-        self.shape.renewed = Timestamp::now();
-        door.put(&name_of(self.generation), self.shape.text()?).await
+    pub(super) async fn release(&mut self, door: &PrefixStore) -> Result<(), RemoteError> {
+        self.document.released = true;
+        self.document.renewed = Timestamp::now();
+        door.put(&lock_name(self.generation), self.document.to_bytes()?).await
     }
 
     /// Returns the lease token that the local cache remembers.
-    pub(super) fn as_claim(&self) -> Claim {
-        Claim { generation: self.generation, id: self.shape.id.clone() }
+    pub(super) fn token(&self) -> LeaseToken {
+        LeaseToken { generation: self.generation, id: self.document.id.clone() }
     }
 }
 
 /// Returns how long ago a lock was last written, by the store's own clock; `None` if that is unknown.
-async fn age_in_store(door: &Door, generation: u64) -> Result<Option<Duration>, RemoteError> {
+async fn age_in_store(door: &PrefixStore, generation: u64) -> Result<Option<Duration>, RemoteError> {
     let probe = format!("lock/now-{}", uuid::Uuid::new_v4().simple());
     door.put(&probe, Bytes::new()).await?;
     let times = door.list("lock/").await;
@@ -385,99 +400,102 @@ async fn age_in_store(door: &Door, generation: u64) -> Result<Option<Duration>, 
     let _ = door.remove(&probe).await;
     let times = times?;
     let time = |name: &str| times.iter().find(|(found, _)| found == name).map(|(_, at)| *at);
-    let (Some(now), Some(then)) = (time(&probe), time(&name_of(generation))) else { return Ok(None) };
+    let (Some(now), Some(then)) = (time(&probe), time(&lock_name(generation))) else { return Ok(None) };
     Ok(Some(Duration::try_from(now.duration_since(then)).unwrap_or_default()))
 }
 
 /// Waits for a short random time, so that processes do not retry in step.
-pub(super) async fn pause() {
-    tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+pub(super) async fn wait_before_retry() {
+    tokio::time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
 }
 
 /// Returns the error for an impossible response: the store cannot be trusted.
-pub(super) fn refuses_and_shows_none() -> RemoteError {
+pub(super) fn inconsistent_store_error() -> RemoteError {
     RemoteError::Damaged { name: "lock/".to_owned(), what: "it refuses to create a lock, and lists none".to_owned() }
 }
 
 /// Describes the holder of the newest lock, as far as the lock can be read.
-pub(super) async fn newest_holder(door: &Door) -> String {
-    let by = newest(door).await.ok().flatten();
+pub(super) async fn describe_newest_holder(door: &PrefixStore) -> String {
+    let by = read_newest(door).await.ok().flatten();
     by.map_or_else(|| "another process".to_owned(), |(_, lock)| lock.holder().to_string())
 }
 
 /// Returns the lock of the newest generation; `None` if there is none.
-async fn newest(door: &Door) -> Result<Option<(u64, LockShape)>, RemoteError> {
-    const LOOKS: u32 = 20;
-    for _ in 0..LOOKS {
-        let Some(generation) = generations(door).await?.into_iter().max() else { return Ok(None) };
+async fn read_newest(door: &PrefixStore) -> Result<Option<(u64, LockDocument)>, RemoteError> {
+    const MAX_ATTEMPTS: u32 = 20;
+    for _ in 0..MAX_ATTEMPTS {
+        let Some(generation) = list_generations(door).await?.into_iter().max() else { return Ok(None) };
         // If this one is gone, a newer one has replaced it.
-        if let Some(shape) = read(door, generation).await? {
+        if let Some(shape) = read_lock(door, generation).await? {
             return Ok(Some((generation, shape)));
         }
     }
     Err(RemoteError::Damaged { name: "lock/".to_owned(), what: "it is listed, and not there".to_owned() })
 }
 
-pub(super) async fn generations(door: &Door) -> Result<Vec<u64>, RemoteError> {
-    Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| generation_of(name)).collect())
+pub(super) async fn list_generations(door: &PrefixStore) -> Result<Vec<u64>, RemoteError> {
+    Ok(door.list("lock/").await?.iter().filter_map(|(name, _)| parse_generation(name)).collect())
 }
 
-async fn read(door: &Door, generation: u64) -> Result<Option<LockShape>, RemoteError> {
-    let name = name_of(generation);
+async fn read_lock(door: &PrefixStore, generation: u64) -> Result<Option<LockDocument>, RemoteError> {
+    let name = lock_name(generation);
     let Some(text) = door.get(&name, MAX_BYTES).await? else { return Ok(None) };
     let damaged = |what: String| RemoteError::Damaged { name: name.clone(), what };
-    let shape: LockShape = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if shape.version > VERSION {
-        return Err(RemoteError::Newer(shape.version));
+    let shape: LockDocument = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    if shape.version > FORMAT_VERSION {
+        return Err(RemoteError::NewerVersion(shape.version));
     }
     Ok(Some(shape))
 }
 
 /// Returns the locks before this generation, whose holder calls this; `None` unless its lock is known to be the newest.
-pub(super) async fn outlived(door: &Door, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
-    let head = head::last(door).await?;
-    Ok(outlived_locks(generation, head, &generations(door).await?))
+pub(super) async fn find_removable(door: &PrefixStore, generation: u64) -> Result<Option<Vec<u64>>, RemoteError> {
+    let head = snapshot::newest_generation(door).await?;
+    Ok(removable_locks(generation, head, &list_generations(door).await?))
 }
 
 /// Returns the holder of the lock of this generation, and whether it was released; `None` if the lock is gone.
-pub(super) async fn holder_of(door: &Door, generation: u64) -> Result<Option<(Holder, bool)>, RemoteError> {
-    Ok(read(door, generation).await?.map(|lock| (lock.holder(), lock.released)))
+pub(super) async fn read_holder(
+    door: &PrefixStore,
+    generation: u64,
+) -> Result<Option<(LockHolder, bool)>, RemoteError> {
+    Ok(read_lock(door, generation).await?.map(|lock| (lock.holder(), lock.released)))
 }
 
-/// Removes locks that [`outlived`] returned.
-pub(super) async fn clear(door: &Door, outlived: Vec<u64>) -> Result<(), RemoteError> {
+/// Removes locks that [`find_removable`] returned.
+pub(super) async fn remove_locks(door: &PrefixStore, outlived: Vec<u64>) -> Result<(), RemoteError> {
     for generation in outlived {
-        door.remove(&name_of(generation)).await?;
+        door.remove(&lock_name(generation)).await?;
     }
     Ok(())
 }
 
 /// Returns the generation and the holder of the newest lock, and whether it was released; `None` if there is no lock.
-pub(super) async fn look(door: &Door) -> Result<Option<(u64, Holder, bool)>, RemoteError> {
-    Ok(newest(door).await?.map(|(generation, shape)| (generation, shape.holder(), shape.released)))
+pub(super) async fn read_newest_holder(door: &PrefixStore) -> Result<Option<(u64, LockHolder, bool)>, RemoteError> {
+    Ok(read_newest(door).await?.map(|(generation, shape)| (generation, shape.holder(), shape.released)))
 }
 
-/// Takes the lock of generation `over` from its holder, whatever its state: creates the next lock, and releases it at
+/// Takes the lock of generation `ended` from its holder, whatever its state: creates the next lock, and releases it at
 /// once. The holder finds that when it renews, and stops. This is refused if another lock is the newest by now, because
 /// the person who decided has never seen its holder.
-pub(super) async fn force(door: &Door, who: &str, over: u64) -> Result<u64, RemoteError> {
-    let mut candidate = Candidate::new(door, who, Duration::from_mins(1), Taking::ByForce(over));
+pub(super) async fn take_by_force(door: &PrefixStore, who: &str, over: u64) -> Result<u64, RemoteError> {
+    let mut candidate = LockCandidate::new(door, who, Duration::from_mins(1), LockTakeover::Forced(over));
     match candidate.attempt().await? {
         AcquireOutcome::Held(generation) => {
-            let Candidate { ours: shape, good_since, .. } = candidate;
-            Lock { generation, shape, good_since }.release(door).await?;
+            let LockCandidate { new_lock: shape, lease_start: good_since, .. } = candidate;
+            StateLock { generation, document: shape, lease_start: good_since }.release(door).await?;
             Ok(generation)
         }
-        AcquireOutcome::NoCondition(generation) => Err(candidate.no_condition(generation).await?),
-        _ => Err(RemoteError::ChangedHands),
+        AcquireOutcome::ConditionIgnored(generation) => Err(candidate.remove_unconditional_lock(generation).await?),
+        _ => Err(RemoteError::LockChanged),
     }
 }
 
 /// Converts the error of a store that rejects the condition itself.
-fn no_condition(error: RemoteError) -> RemoteError {
+fn translate_condition_error(error: RemoteError) -> RemoteError {
     match &error {
         RemoteError::Store { fault, .. } if fault.status == Some(501) || fault.code == "NotImplemented" => {
-            RemoteError::NoCondition(fault.to_string())
+            RemoteError::ConditionIgnored(fault.to_string())
         }
         _ => error,
     }

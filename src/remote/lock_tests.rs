@@ -1,17 +1,22 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::journal::Lease;
-use crate::remote::enter::hold;
-use crate::remote::lockless::Lockless;
+use crate::journal::FileLease;
+use crate::remote::lockless::LocklessPush;
+use crate::remote::open::lease_cache;
 use crate::remote::testing::place;
 
 /// A long lease: longer than anything in these tests takes.
 const LONG: Duration = Duration::from_mins(1);
 
-async fn seek(door: &Door, who: &str, lease: Duration, mine: Option<&Claim>) -> Result<Lock, RemoteError> {
-    let seeking = Seeking { who, lease, patience: Duration::ZERO, mine, waits: &|_, _| {} };
-    Lock::seek(door, &seeking).await
+async fn seek(
+    door: &PrefixStore,
+    who: &str,
+    lease: Duration,
+    mine: Option<&LeaseToken>,
+) -> Result<StateLock, RemoteError> {
+    let seeking = LockRequest { process_name: who, lease, timeout: Duration::ZERO, token: mine, on_wait: &|_, _| {} };
+    StateLock::acquire(door, &seeking).await
 }
 
 #[tokio::test]
@@ -22,11 +27,11 @@ async fn each_holder_makes_the_next_generation() {
         assert_eq!(lock.generation, generation);
         lock.release(&place.door).await.expect("released");
     }
-    let old = outlived(&place.door, 3).await.expect("listed").expect("it is the newest");
-    clear(&place.door, old).await.expect("cleared");
-    assert_eq!(generations(&place.door).await.expect("listed"), [3]);
-    let (generation, holder, released) = look(&place.door).await.expect("looked").expect("one");
-    assert_eq!((generation, holder.who.as_str(), released), (3, "one", true));
+    let old = find_removable(&place.door, 3).await.expect("listed").expect("it is the newest");
+    remove_locks(&place.door, old).await.expect("cleared");
+    assert_eq!(list_generations(&place.door).await.expect("listed"), [3]);
+    let (generation, holder, released) = read_newest_holder(&place.door).await.expect("looked").expect("one");
+    assert_eq!((generation, holder.name.as_str(), released), (3, "one", true));
 }
 
 #[tokio::test]
@@ -34,8 +39,9 @@ async fn whoever_is_alive_is_not_taken_over() {
     let place = place().await;
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
     let told = Mutex::new(Vec::new());
-    let waits = |holder: &Holder, _: Duration| told.lock().expect("no panic").push(holder.who.clone());
-    let seeking = Seeking { who: "second", lease: LONG, patience: Duration::ZERO, mine: None, waits: &waits };
+    let waits = |holder: &LockHolder, _: Duration| told.lock().expect("no panic").push(holder.name.clone());
+    let seeking =
+        LockRequest { process_name: "second", lease: LONG, timeout: Duration::ZERO, token: None, on_wait: &waits };
     let renewing = async {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -43,10 +49,10 @@ async fn whoever_is_alive_is_not_taken_over() {
         }
     };
     let refused = tokio::select! {
-        sought = Lock::seek(&place.door, &seeking) => sought.map(|lock| lock.generation),
+        sought = StateLock::acquire(&place.door, &seeking) => sought.map(|lock| lock.generation),
         () = renewing => unreachable!("it never ends"),
     };
-    assert!(matches!(refused, Err(RemoteError::Held(holder)) if holder.who == "first"));
+    assert!(matches!(refused, Err(RemoteError::HeldBy(holder)) if holder.name == "first"));
     assert_eq!(*told.lock().expect("no panic"), ["first"]);
 }
 
@@ -68,10 +74,10 @@ async fn a_lease_that_ran_out_is_taken_over_and_its_holder_finds_out() {
 async fn a_mirror_need_not_wait_for_its_own_claim() {
     let place = place().await;
     let lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
-    let again = seek(&place.door, "first, again", LONG, Some(&lock.as_claim())).await.expect("it need not wait");
+    let again = seek(&place.door, "first, again", LONG, Some(&lock.token())).await.expect("it need not wait");
     assert_eq!(again.generation, 2);
     // The first lease token is no longer valid.
-    assert_ne!(again.as_claim(), lock.as_claim());
+    assert_ne!(again.token(), lock.token());
 }
 
 #[tokio::test]
@@ -81,25 +87,25 @@ async fn whoever_was_slow_does_not_get_a_generation_that_is_over() {
         let mut lock = seek(&place.door, "quick", LONG, None).await.expect("nobody holds it");
         lock.release(&place.door).await.expect("released");
     }
-    let old = outlived(&place.door, 2).await.expect("listed").expect("it is the newest");
-    clear(&place.door, old).await.expect("cleared");
+    let old = find_removable(&place.door, 2).await.expect("listed").expect("it is the newest");
+    remove_locks(&place.door, old).await.expect("cleared");
     // It has listed no lock, slept, and wakes up now.
-    let mut slow = Candidate::new(&place.door, "slow", LONG, Taking::Free(None));
-    slow.acquisition.heads_listed(0);
+    let mut slow = LockCandidate::new(&place.door, "slow", LONG, LockTakeover::IfFree(None));
+    slow.acquisition.snapshots_listed(0);
     slow.acquisition.locks_listed(&[]);
     assert_eq!(slow.acquisition.step(), AcquireStep::Create(1));
-    assert_eq!(slow.proceed().await.expect("asked"), AcquireOutcome::Beaten);
+    assert_eq!(slow.run_steps().await.expect("asked"), AcquireOutcome::LostRace);
     // The lock that it leaves does not block the next process.
     let next = seek(&place.door, "next", LONG, None).await.expect("nobody holds it");
     assert_eq!(next.generation, 3);
-    let old = outlived(&place.door, 3).await.expect("listed").expect("it is the newest");
+    let old = find_removable(&place.door, 3).await.expect("listed").expect("it is the newest");
     assert_eq!(old, [1, 2]);
 }
 
 #[tokio::test]
 async fn a_lock_that_was_removed_does_not_let_an_older_generation_begin() {
     let place = place().await;
-    let head = head::Head::first().next(7);
+    let head = snapshot::StateSnapshot::empty().next_push(7);
     head.write(&place.door).await.expect("written");
     assert_eq!(seek(&place.door, "one", LONG, None).await.expect("there is no lock").generation, 8);
 }
@@ -107,26 +113,26 @@ async fn a_lock_that_was_removed_does_not_let_an_older_generation_begin() {
 #[tokio::test]
 async fn whatever_a_lock_says_it_can_be_taken_by_force() {
     let place = place().await;
-    place.door.put(&name_of(1), "?".into()).await.expect("written");
+    place.door.put(&lock_name(1), "?".into()).await.expect("written");
     // This name is no generation, because the number is too long.
     place.door.put("lock/18446744073709551615.json", "?".into()).await.expect("written");
     assert!(matches!(seek(&place.door, "one", LONG, None).await, Err(RemoteError::Damaged { .. })));
-    assert_eq!(force(&place.door, "somebody", 1).await.expect("forced"), 2);
+    assert_eq!(take_by_force(&place.door, "somebody", 1).await.expect("forced"), 2);
     assert_eq!(seek(&place.door, "one", LONG, None).await.expect("free").generation, 3);
 }
 
 #[tokio::test]
 async fn whoever_does_without_a_lock_is_refused_beside_one() {
     let place = place().await;
-    let early = Lockless::begin(&place.door).await.expect("nobody holds it");
+    let early = LocklessPush::start(&place.door).await.expect("nobody holds it");
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
-    assert!(matches!(Lockless::begin(&place.door).await, Err(RemoteError::Held(_))));
+    assert!(matches!(LocklessPush::start(&place.door).await, Err(RemoteError::HeldBy(_))));
     // A process that started before the lock was acquired finds out.
     assert!(
         matches!(early.verify(&place.door).await, Err(RemoteError::TakenOver(who)) if who.starts_with("first since "))
     );
     lock.release(&place.door).await.expect("released");
-    let late = Lockless::begin(&place.door).await.expect("nobody holds it");
+    let late = LocklessPush::start(&place.door).await.expect("nobody holds it");
     late.verify(&place.door).await.expect("nobody came");
     assert_eq!(late.generation, 2);
 }
@@ -135,7 +141,7 @@ async fn whoever_does_without_a_lock_is_refused_beside_one() {
 async fn a_lock_is_taken_by_force_and_its_holder_finds_out() {
     let place = place().await;
     let mut lock = seek(&place.door, "first", LONG, None).await.expect("nobody holds it");
-    assert_eq!(force(&place.door, "somebody", 1).await.expect("forced"), 2);
+    assert_eq!(take_by_force(&place.door, "somebody", 1).await.expect("forced"), 2);
     assert!(matches!(lock.renew(&place.door, LONG).await, Err(RemoteError::TakenOver(_))));
     assert_eq!(seek(&place.door, "next", LONG, None).await.expect("free").generation, 3);
 }
@@ -147,26 +153,26 @@ async fn a_lock_that_was_not_shown_is_not_taken_by_force() {
     shown.release(&place.door).await.expect("released");
     // While the person decides, another process acquires the lock.
     let mut other = seek(&place.door, "other", LONG, None).await.expect("nobody holds it");
-    let refused = force(&place.door, "somebody", shown.generation).await.expect_err("it is another's");
-    assert!(matches!(refused, RemoteError::ChangedHands), "{refused}");
+    let refused = take_by_force(&place.door, "somebody", shown.generation).await.expect_err("it is another's");
+    assert!(matches!(refused, RemoteError::LockChanged), "{refused}");
     other.renew(&place.door, LONG).await.expect("it is ours still");
 }
 
 #[test]
 fn a_folder_that_a_command_works_with_does_not_become_a_copy_of_a_state() {
     let folder = tempfile::tempdir().expect("a folder");
-    let shared = Lease::share(folder.path()).expect("nobody holds it");
-    assert!(matches!(hold(folder.path()), Err(RemoteError::HeldHere(_))));
+    let shared = FileLease::acquire_shared(folder.path()).expect("nobody holds it");
+    assert!(matches!(lease_cache(folder.path()), Err(RemoteError::CacheInUse(_))));
     drop(shared);
-    let _held = hold(folder.path()).expect("nobody works with it");
-    assert!(Lease::share(folder.path()).is_err());
+    let _held = lease_cache(folder.path()).expect("nobody works with it");
+    assert!(FileLease::acquire_shared(folder.path()).is_err());
 }
 
 #[test]
 fn only_names_of_locks_are_generations() {
-    assert_eq!(generation_of(&name_of(12)), Some(12));
+    assert_eq!(parse_generation(&lock_name(12)), Some(12));
     for name in ["lock/12.json", "lock/000000000012", "lock/now-1", "lock/+00000000012.json", "heads/000000000012.json"]
     {
-        assert_eq!(generation_of(name), None, "{name}");
+        assert_eq!(parse_generation(name), None, "{name}");
     }
 }

@@ -22,38 +22,38 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `door` | objects below the prefix, with retries |
+//! | `prefix_store` | objects below the prefix, with retries |
 //! | `acquire` | how the lock is acquired, as decisions without I/O |
-//! | `lock`, `tenure` | the lock, and its renewal |
+//! | `lock`, `lease` | the lock, and its renewal |
 //! | `lockless` | pushing without a lock |
-//! | `head` | the snapshot document; a reader trusts nothing in it |
-//! | `mirror` | the local cache, and what it contains |
+//! | `snapshot` | the snapshot document; a reader trusts nothing in it |
+//! | `local_cache` | the local cache, and what it contains |
 //! | `capture` | selects which bytes of which files are pushed |
 //! | `push`, `pull` | copy changes to the bucket, and back |
-//! | `enter` | opens a state |
-//! | `keeper` | the background thread that renews and pushes while other threads work |
-//! | `look` | what can be done without running jobs |
+//! | `open` | opens a state |
+//! | `background` | the background thread that renews and pushes while other threads work |
+//! | `inspect` | what can be done without running jobs |
 //! | `error` | errors of keeping a state in a bucket |
 
 mod acquire;
+mod background;
 mod capture;
-mod door;
-mod enter;
 mod error;
-mod head;
-mod keeper;
+mod inspect;
+mod lease;
+mod local_cache;
 mod lock;
 mod lockless;
-mod look;
-mod mirror;
+mod open;
+mod prefix_store;
 mod pull;
 mod push;
-mod tenure;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 
+pub use background::{LeaseConfig, RemoteState, RemoteStateConfig, ShutdownOptions};
 pub use error::RemoteError;
-pub use keeper::{Farewell, Opening, Remote, Tempo};
-pub use lock::Holder;
-pub use look::{Held, Overview, look, move_in, overview, take_out, unlock};
-pub use mirror::mirror_of;
+pub use inspect::{LockStatus, StateOverview, overview, pull_to_folder, push_folder, unlock, update_cache};
+pub use local_cache::cache_folder;
+pub use lock::LockHolder;

@@ -7,20 +7,20 @@ use jiff::Timestamp;
 use super::*;
 use crate::codec::TaskStatus;
 use crate::job::Progress;
-use crate::journal::{Checkpoint, Creation, JobFolder, NewJob, Origin, ReportFile};
-use crate::remote::mirror::Mirror;
-use crate::remote::pull::{fetch, pull};
-use crate::remote::testing::{Place, place};
+use crate::journal::{Checkpoint, JobCreation, JobFolder, JobSource, NewJob, ReportFileRecord};
+use crate::remote::local_cache::LocalCache;
+use crate::remote::pull::{fetch_job, pull};
+use crate::remote::testing::{SandboxStates, place};
 
-struct Scene {
-    place: Place,
-    pusher: Pusher,
+struct PushScene {
+    place: SandboxStates,
+    pusher: StatePusher,
     number: i64,
     id: JobId,
 }
 
 /// Creates a job that has a report of one open file.
-async fn scene() -> Scene {
+async fn scene() -> PushScene {
     let place = place().await;
     let folder = place.folder.path().join("mirror");
     let journal = Journal::open(&folder).expect("a journal");
@@ -29,48 +29,48 @@ async fn scene() -> Scene {
         identity: "p".to_owned(),
         token: None,
         name: "p".to_owned(),
-        store: String::new(),
+        store_identity: String::new(),
         description: None,
-        origin: Origin::Plan,
+        source: JobSource::Plan,
         plan_file: PathBuf::from("/p.toml"),
         plan_hash: "h".to_owned(),
-        plan: Vec::new(),
+        plan_text: Vec::new(),
         confirmed: true,
         priority: 0,
-        pledge: None,
+        manifest_fingerprint: None,
         recurrence: None,
     };
-    let Creation::Created(job) = journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") else {
+    let JobCreation::Created(job) = journal.create(new, false, Timestamp::UNIX_EPOCH).expect("created") else {
         panic!("it is new")
     };
-    fs::create_dir_all(JobFolder::of(&folder, &job.id).report()).expect("made");
+    fs::create_dir_all(JobFolder::of(&folder, &job.id).report_folder()).expect("made");
     let pusher = again(&place, &journal, 1);
-    Scene { pusher, number: job.number, id: job.id, place }
+    PushScene { pusher, number: job.number, id: job.id, place }
 }
 
 /// Returns a pusher of the same local cache in another process.
-fn again(place: &Place, journal: &Journal, generation: u64) -> Pusher {
-    Pusher {
+fn again(place: &SandboxStates, journal: &Journal, generation: u64) -> StatePusher {
+    StatePusher {
         door: place.door.clone(),
-        mirror: Mirror::open(&place.folder.path().join("mirror"), "here").expect("a mirror"),
+        mirror: LocalCache::open(&place.folder.path().join("mirror"), "here").expect("a mirror"),
         journal: journal.clone(),
-        who: "somebody".to_owned(),
+        process_name: "somebody".to_owned(),
         generation,
         lockless: None,
         pushes: 0,
-        seen: HashMap::new(),
-        put_since: Mutex::default(),
-        needless: Vec::new(),
+        pushed_files: HashMap::new(),
+        uploaded_chunks: Mutex::default(),
+        unneeded: Vec::new(),
     }
 }
 
-impl Scene {
+impl PushScene {
     fn file(&self) -> PathBuf {
-        JobFolder::of(self.pusher.journal.state(), &self.id).report().join("report-0.csv")
+        JobFolder::of(self.pusher.journal.state_folder(), &self.id).report_folder().join("report-0.csv")
     }
 
     async fn record(&self, bytes: u64) {
-        let file = ReportFile {
+        let file = ReportFileRecord {
             number: 0,
             status: TaskStatus::Succeeded,
             name: "report-0.csv".to_owned(),
@@ -83,25 +83,25 @@ impl Scene {
         let checkpoint = Checkpoint {
             progress: Progress { total: 9, succeeded: bytes, failed: 0 },
             in_doubt: 0,
-            reach: 0,
-            active: std::time::Duration::ZERO,
-            taken: None,
+            maybe_started: 0,
+            active_time: std::time::Duration::ZERO,
+            next_row: None,
             parts: Vec::new(),
             files: vec![file],
             failures: Vec::new(),
         };
-        self.pusher.journal.checkpoint(self.number, checkpoint).await.expect("recorded");
+        self.pusher.journal.record_checkpoint(self.number, checkpoint).await.expect("recorded");
     }
 
     /// Returns the report as the next process finds it.
     async fn found(&self) -> String {
         let folder = self.place.folder.path().join("other");
         let _ = fs::remove_dir_all(&folder);
-        let mut mirror = Mirror::open(&folder, "there").expect("a mirror");
-        let head = Head::newest(&self.place.door).await.expect("read").expect("one");
+        let mut mirror = LocalCache::open(&folder, "there").expect("a mirror");
+        let head = StateSnapshot::read_newest(&self.place.door).await.expect("read").expect("one");
         pull(&self.place.door, &mut mirror, head).await.expect("pulled");
-        fetch(&self.place.door, &mut mirror, &self.id).await.expect("fetched");
-        fs::read_to_string(JobFolder::of(&folder, &self.id).report().join("report-0.csv")).expect("it is there")
+        fetch_job(&self.place.door, &mut mirror, &self.id).await.expect("fetched");
+        fs::read_to_string(JobFolder::of(&folder, &self.id).report_folder().join("report-0.csv")).expect("it is there")
     }
 
     fn pieces(&self) -> Vec<String> {
@@ -154,7 +154,7 @@ async fn what_is_not_of_the_state_is_not_pushed() {
     let mut scene = scene().await;
     fs::write(scene.file(), "one,").expect("written");
     scene.record(4).await;
-    let folder = JobFolder::of(scene.pusher.journal.state(), &scene.id).path().to_owned();
+    let folder = JobFolder::of(scene.pusher.journal.state_folder(), &scene.id).path().to_owned();
     fs::create_dir_all(folder.join("manifest")).expect("made");
     for name in ["lease", "manifest/index.json.draft", "manifest/.hidden", "manifest/part-00000.bpm", "plan.toml"] {
         fs::write(folder.join(name), "x").expect("written");
@@ -182,23 +182,23 @@ async fn a_push_that_arrives_late_does_not_take_the_place_of_a_newer_one() {
 #[tokio::test]
 async fn what_is_needless_goes_only_once_the_holder_is_known_to_hold() {
     let mut scene = scene().await;
-    let before = Moment::now();
+    let before = MonotonicInstant::now();
     fs::write(scene.file(), "one,two,").expect("written");
     for bytes in [4, 8] {
         scene.record(bytes).await;
         assert!(scene.pusher.push().await.expect("pushed"));
     }
     let heads = async || scene.place.door.list("heads/").await.expect("listed").len();
-    scene.pusher.sweep(before).await;
+    scene.pusher.remove_unneeded(before).await;
     assert_eq!(heads().await, 2, "nothing was verified since");
-    scene.pusher.sweep(Moment::now()).await;
+    scene.pusher.remove_unneeded(MonotonicInstant::now()).await;
     assert_eq!(heads().await, 1);
     assert_eq!(scene.found().await, "one,two,");
 }
 
 /// Adds a later push of the same generation by another process.
-async fn stray(scene: &Scene) {
-    let mut head = scene.pusher.mirror.record.head.clone().expect("pushed").next(1);
+async fn stray(scene: &PushScene) {
+    let mut head = scene.pusher.mirror.record.head.clone().expect("pushed").next_push(1);
     head.push = 5;
     head.write(&scene.place.door).await.expect("written");
 }
@@ -213,7 +213,7 @@ async fn the_holder_pushes_beyond_whoever_pushes_without_a_lock() {
     scene.record(8).await;
     assert!(scene.pusher.push().await.expect("pushed"));
     assert_eq!(scene.found().await, "one,two,");
-    assert_eq!(scene.pusher.mirror.record.head.as_ref().map(Head::place), Some((1, 6)));
+    assert_eq!(scene.pusher.mirror.record.head.as_ref().map(StateSnapshot::position), Some((1, 6)));
 }
 
 #[tokio::test]
@@ -221,15 +221,15 @@ async fn whoever_pushes_without_a_lock_takes_back_a_push_beside_anothers() {
     let mut scene = scene().await;
     fs::write(scene.file(), "one,two,").expect("written");
     scene.record(4).await;
-    scene.pusher.lockless = Some(Lockless::begin(&scene.place.door).await.expect("nobody holds it"));
+    scene.pusher.lockless = Some(LocklessPush::start(&scene.place.door).await.expect("nobody holds it"));
     assert!(scene.pusher.push().await.expect("pushed"));
     stray(&scene).await;
     scene.record(8).await;
     let refused = scene.pusher.push().await.expect_err("another has pushed");
     assert!(matches!(refused, RemoteError::TakenOver(_)), "{refused}");
     assert_eq!(scene.place.door.list("heads/").await.expect("listed").len(), 2, "its first, and the other's");
-    let newest = Head::newest(&scene.place.door).await.expect("read").expect("one");
-    assert_eq!(newest.place(), (1, 5));
+    let newest = StateSnapshot::read_newest(&scene.place.door).await.expect("read").expect("one");
+    assert_eq!(newest.position(), (1, 5));
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn many_small_pieces_become_one() {
         scene.record(bytes).await;
         assert!(scene.pusher.push().await.expect("pushed"));
     }
-    assert!(scene.pieces().len() <= SMALL_PIECES + 1, "{}", scene.pieces().len());
+    assert!(scene.pieces().len() <= MAX_SMALL_CHUNKS + 1, "{}", scene.pieces().len());
     assert_eq!(scene.found().await, "x".repeat(40));
 }
 
@@ -248,5 +248,5 @@ async fn many_small_pieces_become_one() {
 fn a_report_leads_to_no_file_elsewhere() {
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink("/etc/hostname", folder.path().join("report-0.csv")).expect("linked");
-    assert!(plain_file(&folder.path().join("report-0.csv")).is_err());
+    assert!(regular_file_metadata(&folder.path().join("report-0.csv")).is_err());
 }

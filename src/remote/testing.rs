@@ -2,31 +2,32 @@
 
 use std::sync::Arc;
 
-use super::door::Door;
-use crate::object::{Bucket, Key};
-use crate::store::{Addressing, Connection, Provider, StoreConfig, connect};
+use super::prefix_store::PrefixStore;
+use crate::object::{BucketName, ObjectKey};
+use crate::store::{AddressingStyle, StoreConfig, StoreConnection, StoreProvider, connect};
 
 /// A bucket of the sandbox, removed when the test ends.
-pub(super) struct Place {
-    pub(super) door: Door,
+pub(super) struct SandboxStates {
+    pub(super) door: PrefixStore,
     pub(super) folder: tempfile::TempDir,
-    _connection: Connection,
+    _connection: StoreConnection,
 }
 
-pub(super) async fn place() -> Place {
+pub(super) async fn place() -> SandboxStates {
     let folder = tempfile::tempdir().expect("a folder");
     let fill = folder.path().join("fill.csv");
     std::fs::write(&fill, "bucket,key\nstates,readme\n").expect("written");
     let config = StoreConfig {
-        provider: Provider::Sandbox,
+        provider: StoreProvider::Sandbox,
         endpoint: None,
         region: None,
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: Some(folder.path().join("data")),
         fill: Some(fill),
     };
     let connection = connect(&config).await.unwrap_or_else(|error| panic!("{error}"));
-    let door = Door::new(Arc::clone(connection.cabinet()), Bucket::new("states"), Key::from("team"));
-    Place { door, folder, _connection: connection }
+    let door =
+        PrefixStore::new(Arc::clone(connection.conditional_put()), BucketName::new("states"), ObjectKey::from("team"));
+    SandboxStates { door, folder, _connection: connection }
 }

@@ -1,49 +1,49 @@
 //! Where a job's report is published.
 
-use crate::completion::{ReportFormat, ReportPlace, ReportSpec};
+use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::job::JobId;
-use crate::object::{Bucket, Key};
+use crate::object::{BucketName, ObjectKey};
 use crate::report::layout;
-use crate::report::segment::Segment;
+use crate::report::segment::ReportSegment;
 
 /// Where a job's report is published. It determines all keys of the report, and is known before the first row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
+pub struct ReportDestination {
     format: ReportFormat,
-    place: ReportPlace,
+    location: ReportLocation,
     job: JobId,
 }
 
-impl Destination {
+impl ReportDestination {
     /// Returns the destination of the report of `job`, or `None` for a local report.
     #[must_use]
     pub fn of(spec: &ReportSpec, job: &JobId) -> Option<Self> {
-        Self::new(spec.format, spec.place.as_ref(), job)
+        Self::new(spec.format, spec.location.as_ref(), job)
     }
 
-    pub(super) fn new(format: ReportFormat, place: Option<&ReportPlace>, job: &JobId) -> Option<Self> {
-        Some(Self { format, place: place?.clone(), job: job.clone() })
+    pub(super) fn new(format: ReportFormat, place: Option<&ReportLocation>, job: &JobId) -> Option<Self> {
+        Some(Self { format, location: place?.clone(), job: job.clone() })
     }
 
     /// Returns the bucket that the files are published to.
     #[must_use]
-    pub fn bucket(&self) -> &Bucket {
-        &self.place.bucket
+    pub fn bucket(&self) -> &BucketName {
+        &self.location.bucket
     }
 
     /// Returns the key of one of the report's files.
     #[must_use]
-    pub fn segment(&self, segment: &Segment) -> Key {
-        self.key_of(&segment.name)
+    pub fn segment_key(&self, segment: &ReportSegment) -> ObjectKey {
+        self.key_for(&segment.name)
     }
 
-    /// Returns the key of the report's `manifest.json`.
+    /// Returns the key of the report's `manifest_key.json`.
     #[must_use]
-    pub fn manifest(&self) -> Key {
-        self.key_of(layout::MANIFEST_NAME)
+    pub fn manifest_key(&self) -> ObjectKey {
+        self.key_for(layout::MANIFEST_NAME)
     }
 
-    fn key_of(&self, name: &str) -> Key {
-        layout::remote_key(self.format, &self.place.prefix, &self.job, name)
+    fn key_for(&self, name: &str) -> ObjectKey {
+        layout::remote_key(self.format, &self.location.prefix, &self.job, name)
     }
 }

@@ -2,15 +2,15 @@
 
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::job::JobId;
-use crate::object::{Bucket, Key, ObjectId};
-use crate::task::{Failure, Fault, FaultClass, Outcome};
+use crate::object::{BucketName, ObjectId, ObjectKey};
+use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
-pub(super) const FINE: Outcome = Outcome::Succeeded { status: 200 };
+pub(super) const FINE: TaskOutcome = TaskOutcome::Succeeded { status: 200 };
 
-pub(super) fn bad() -> Outcome {
-    Outcome::Failed(Failure {
+pub(super) fn bad() -> TaskOutcome {
+    TaskOutcome::Failed(TaskFailure {
         operation: "put_object_acl".to_owned(),
-        fault: Fault {
+        error: StoreError {
             class: FaultClass::Rejected,
             status: Some(404),
             code: "NoSuchKey".to_owned(),
@@ -20,13 +20,13 @@ pub(super) fn bad() -> Outcome {
             endpoint: String::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
             retry_after: None,
-            headers: crate::call::ObjectHeaders::default(),
+            headers: crate::object_request::ObjectHeaderSet::default(),
         },
     })
 }
 
 pub(super) fn object(key: &str) -> ObjectId {
-    ObjectId { bucket: Bucket::new("b"), key: Key::from(key), version: None }
+    ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from(key), version: None }
 }
 
 pub(super) fn job() -> JobId {
@@ -35,5 +35,5 @@ pub(super) fn job() -> JobId {
 
 /// Returns the settings of a local report.
 pub(super) fn spec(format: ReportFormat, scope: ReportScope) -> ReportSpec {
-    ReportSpec { place: None, scope, format, keep_local: true }
+    ReportSpec { location: None, scope, format, keep_local: true }
 }

@@ -7,12 +7,12 @@ use sha2::{Digest as _, Sha256};
 use crate::completion::ReportFormat;
 use crate::hex::hex;
 use crate::job::JobId;
-use crate::object::Key;
+use crate::object::ObjectKey;
 
 /// The name of the list of a report's files, both in the folder and below the report's root in the bucket.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
-/// The name of the file that [`Report::load`](crate::report::Report::load) reads. It is never published.
+/// The name of the file that [`FinishedReport::load_page`](crate::into_report::FinishedReport::load_page) reads. It is never published.
 pub(super) const SIDECAR_NAME: &str = "segments.json";
 
 /// Returns the name of the report's file number `n`, relative to the folder and to the report's root in the bucket,
@@ -60,22 +60,22 @@ pub(super) fn subfolder(format: ReportFormat) -> Option<&'static str> {
 }
 
 /// Returns the key that a report file is published under.
-pub(super) fn remote_key(format: ReportFormat, prefix: &Key, job: &JobId, name: &str) -> Key {
+pub(super) fn remote_key(format: ReportFormat, prefix: &ObjectKey, job: &JobId, name: &str) -> ObjectKey {
     let rest = match format {
         ReportFormat::Oss => format!("{job}/results/{name}"),
         ReportFormat::Aws => format!("job-{job}/{name}"),
     };
-    key_beside(prefix, &rest)
+    sibling_key(prefix, &rest)
 }
 
 /// Returns the key of an object next to the folders of reports.
-pub(super) fn key_beside(prefix: &Key, name: &str) -> Key {
+pub(super) fn sibling_key(prefix: &ObjectKey, name: &str) -> ObjectKey {
     let mut key = prefix.as_bytes().to_vec();
     if !key.is_empty() && !key.ends_with(b"/") {
         key.push(b'/');
     }
     key.extend_from_slice(name.as_bytes());
-    Key::new(key)
+    ObjectKey::new(key)
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
     const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
 
     fn remote(format: ReportFormat, prefix: &str, name: &str) -> String {
-        remote_key(format, &Key::from(prefix), &ID.parse().unwrap(), name).to_string()
+        remote_key(format, &ObjectKey::from(prefix), &ID.parse().unwrap(), name).to_string()
     }
 
     #[test]

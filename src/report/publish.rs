@@ -8,20 +8,21 @@ use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
 use crate::backoff::{Backoff, RetryPolicy};
-use crate::completion::ReportPlace;
+use crate::completion::ReportLocation;
 use crate::failpoint;
-use crate::object::{Bucket, Key};
-use crate::report::destination::Destination;
-use crate::report::digest::Digest;
-use crate::report::folder::{LoadError, Report, verify};
+use crate::object::{BucketName, ObjectKey};
+use crate::report::destination::ReportDestination;
+use crate::report::digest::Md5Digest;
+use crate::report::finished::{FinishedReport, ReportLoadError, verify_segment};
 use crate::report::layout::{self, MANIFEST_NAME};
-use crate::report::segment::Segment;
-use crate::store::{Content, Store};
-use crate::task::{Fault, FaultClass};
-use crate::timeouts::{LEAST_RATE, TimedOut, scaled};
+use crate::report::segment::ReportSegment;
+use crate::store::{ObjectContent, Store};
+use crate::task::{FaultClass, StoreError};
+use crate::timeouts::{MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
 
 /// How often one file is sent before its report is left for later. All pauses together take well under a minute.
-const POLICY: RetryPolicy = RetryPolicy { base: Duration::from_millis(250), cap: Duration::from_secs(10), attempts: 6 };
+const POLICY: RetryPolicy =
+    RetryPolicy { base_delay: Duration::from_millis(250), max_delay: Duration::from_secs(10), max_attempts: 6 };
 
 /// The time limit of one attempt, in addition to the time that the file needs at the slowest accepted rate. The store
 /// gives up on stalled transfers and names the host. This limit bounds everything else that an attempt may consist
@@ -30,142 +31,156 @@ const ATTEMPT_TIME: Duration = Duration::from_secs(90);
 
 /// Where a report was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct PublishedReport {
     /// The bucket that the files were sent to.
-    pub bucket: Bucket,
+    pub bucket: BucketName,
     /// The key of the report's `manifest.json`.
-    pub manifest: Key,
+    pub manifest: ObjectKey,
     /// The number of files sent this time, including `manifest.json`.
     pub files: usize,
 }
 
 /// Why a report was not published, or not completely. Its folder is unchanged, so publishing can be repeated.
 #[derive(Debug, thiserror::Error)]
-pub enum PublishError {
+pub enum ReportPublishError {
     /// The plan names no bucket for the report.
     #[error("the report has no bucket to be published to")]
-    NoPlace,
+    NoDestination,
     /// A file of the report, or its `manifest.json`, cannot be prepared.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// A file of the report is not the one that the job wrote.
     #[error(transparent)]
-    Damaged(#[from] LoadError),
+    Damaged(#[from] ReportLoadError),
     /// The store did not accept a file.
     #[error("cannot send {file} to {bucket}/{key}: {fault}")]
     Store {
         /// The name of the file in the report's folder.
         file: String,
         /// The bucket that it was sent to.
-        bucket: Bucket,
+        bucket: BucketName,
         /// The key that it was sent to.
-        key: Key,
+        key: ObjectKey,
         /// The number of attempts.
         attempts: u32,
         /// The fault of the last attempt.
-        fault: Fault,
+        fault: StoreError,
     },
 }
 
 /// Sends one sealed file of a report, before the other files and while they may still be written. Can be repeated.
 ///
 /// Send only a file that is recorded as sealed, so that it is the same after a crash: see
-/// [`Flushed::sync`](crate::report::Flushed::sync).
+/// [`UnsyncedReportPosition::sync`](crate::into_report::UnsyncedReportPosition::sync).
 ///
 /// # Errors
 /// Returns an error if the file has changed, or the store does not accept it.
 pub async fn send_segment(
     store: &dyn Store,
     folder: &Path,
-    destination: &Destination,
-    segment: &Segment,
-) -> Result<(), PublishError> {
-    Sender { store, policy: POLICY }.segment(folder, destination, segment).await
+    destination: &ReportDestination,
+    segment: &ReportSegment,
+) -> Result<(), ReportPublishError> {
+    ReportSender { store, policy: POLICY }.send_segment(folder, destination, segment).await
 }
 
-/// Sends every file of the report in `folder` that is not marked as published, then its `manifest.json`, so that a
-/// visible manifest never lists a missing file. Afterwards, call [`Report::record_published`].
+/// Sends every file of the report in `finished` that is not marked as published, then its `manifest.json`, so that a
+/// visible manifest never lists a missing file. Afterwards, call [`FinishedReport::record_published`].
 ///
 /// Keys and content are the same each time, so a repeat is harmless. Temporary faults are retried a few times with
 /// growing pauses. Local files are kept in any case.
 ///
 /// # Errors
 /// Returns an error if the report has no destination, a file has changed, or the store does not accept a file.
-pub async fn publish(store: &dyn Store, folder: &Path, report: &Report) -> Result<Published, PublishError> {
-    Sender { store, policy: POLICY }.publish(folder, report).await
+pub async fn publish(
+    store: &dyn Store,
+    folder: &Path,
+    report: &FinishedReport,
+) -> Result<PublishedReport, ReportPublishError> {
+    ReportSender { store, policy: POLICY }.publish(folder, report).await
 }
 
-/// Writes a small object next to the reports that will be published at `place`, in the same way as they will be
+/// Writes a small object next to the reports that will be published at `location`, in the same way as they will be
 /// written. The object is not deleted. Returns its key.
 ///
 /// # Errors
 /// Returns an error if the store does not accept the object.
-pub async fn try_place(store: &dyn Store, place: &ReportPlace) -> Result<Key, PublishError> {
+pub async fn check_report_location(store: &dyn Store, place: &ReportLocation) -> Result<ObjectKey, ReportPublishError> {
     const TEXT: &[u8] = b"batchplan wrote this to see whether reports can be written here; it may be deleted.\n";
     let name = format!(".batchplan-check-{:016x}", fastrand::u64(..));
-    let key = layout::key_beside(&place.prefix, &name);
-    let check = (TEXT.len() as u64, Digest::of(&Md5::new_with_prefix(TEXT)));
-    let content = Content::Bytes(Bytes::from_static(TEXT));
-    Sender { store, policy: POLICY }.send(&name, &place.bucket, &key, &content, check).await?;
+    let key = layout::sibling_key(&place.prefix, &name);
+    let check = (TEXT.len() as u64, Md5Digest::of(&Md5::new_with_prefix(TEXT)));
+    let content = ObjectContent::Bytes(Bytes::from_static(TEXT));
+    ReportSender { store, policy: POLICY }.send_file(&name, &place.bucket, &key, &content, check).await?;
     Ok(key)
 }
 
-struct Sender<'a> {
+struct ReportSender<'a> {
     store: &'a dyn Store,
     policy: RetryPolicy,
 }
 
-impl Sender<'_> {
-    async fn publish(&self, folder: &Path, report: &Report) -> Result<Published, PublishError> {
-        let destination = report.destination().ok_or(PublishError::NoPlace)?;
+impl ReportSender<'_> {
+    async fn publish(&self, folder: &Path, report: &FinishedReport) -> Result<PublishedReport, ReportPublishError> {
+        let destination = report.destination().ok_or(ReportPublishError::NoDestination)?;
         let mut files = 1;
         for segment in report.segments().iter().filter(|segment| !segment.published) {
-            self.segment(folder, &destination, segment).await?;
-            failpoint::reach("segment-sent");
+            self.send_segment(folder, &destination, segment).await?;
+            failpoint::hit("segment-sent");
             files += 1;
         }
-        let text = Bytes::from(report.manifest()?);
-        let check = (text.len() as u64, Digest::of(&Md5::new_with_prefix(&text)));
-        let (bucket, manifest) = (destination.bucket(), destination.manifest());
-        self.send(MANIFEST_NAME, bucket, &manifest, &Content::Bytes(text), check).await?;
-        Ok(Published { bucket: bucket.clone(), manifest, files })
+        let text = Bytes::from(report.manifest_text()?);
+        let check = (text.len() as u64, Md5Digest::of(&Md5::new_with_prefix(&text)));
+        let (bucket, manifest) = (destination.bucket(), destination.manifest_key());
+        self.send_file(MANIFEST_NAME, bucket, &manifest, &ObjectContent::Bytes(text), check).await?;
+        Ok(PublishedReport { bucket: bucket.clone(), manifest, files })
     }
 
-    async fn segment(&self, folder: &Path, destination: &Destination, segment: &Segment) -> Result<(), PublishError> {
+    async fn send_segment(
+        &self,
+        folder: &Path,
+        destination: &ReportDestination,
+        segment: &ReportSegment,
+    ) -> Result<(), ReportPublishError> {
         let (place, file) = (folder.to_owned(), segment.clone());
-        tokio::task::spawn_blocking(move || verify(&place, &file)).await.map_err(io::Error::other)??;
-        let content = Content::File(segment.path(folder));
-        let key = destination.segment(segment);
-        self.send(&segment.name, destination.bucket(), &key, &content, (segment.bytes, segment.md5)).await
+        tokio::task::spawn_blocking(move || verify_segment(&place, &file)).await.map_err(io::Error::other)??;
+        let content = ObjectContent::File(segment.path(folder));
+        let key = destination.segment_key(segment);
+        self.send_file(&segment.name, destination.bucket(), &key, &content, (segment.bytes, segment.md5)).await
     }
 
-    async fn send(
+    async fn send_file(
         &self,
         file: &str,
-        bucket: &Bucket,
-        key: &Key,
-        content: &Content,
-        (bytes, md5): (u64, Digest),
-    ) -> Result<(), PublishError> {
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: &ObjectContent,
+        (bytes, md5): (u64, Md5Digest),
+    ) -> Result<(), ReportPublishError> {
         let md5 = md5.base64();
-        let allowed = scaled(ATTEMPT_TIME + Duration::from_secs(bytes / LEAST_RATE));
+        let allowed = scaled(ATTEMPT_TIME + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND));
         let mut backoff = Backoff::new(self.policy);
         loop {
             let sending = self.store.write(bucket, key, content.clone(), &md5);
-            let sent = tokio::time::timeout(allowed, sending).await.unwrap_or_else(|_| Err(unanswered(allowed)));
+            let sent = tokio::time::timeout(allowed, sending).await.unwrap_or_else(|_| Err(timeout_fault(allowed)));
             let Err(fault) = sent else { return Ok(()) };
             // An ambiguous fault can be retried too: sent twice, the file is still the same.
-            let Some(pause) = backoff.after_failure().filter(|_| fault.class.may_pass()) else {
+            let Some(pause) = backoff.next_delay().filter(|_| fault.class.is_retryable()) else {
                 let (file, bucket, key) = (file.to_owned(), bucket.clone(), key.clone());
-                return Err(PublishError::Store { file, bucket, key, attempts: backoff.failures(), fault });
+                return Err(ReportPublishError::Store { file, bucket, key, attempts: backoff.failures(), fault });
             };
             tokio::time::sleep(pause).await;
         }
     }
 }
 
-fn unanswered(allowed: Duration) -> Fault {
-    Fault::unanswered(FaultClass::Ambiguous, "RequestTimeout", &TimedOut(allowed).to_string(), String::new())
+fn timeout_fault(allowed: Duration) -> StoreError {
+    StoreError::without_response(
+        FaultClass::Ambiguous,
+        "RequestTimeout",
+        &TimeLimitError(allowed).to_string(),
+        String::new(),
+    )
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use super::*;
-use crate::call::{Call, Reply};
-use crate::codec::Naming;
-use crate::completion::{ReportFormat, ReportPlace, ReportScope, ReportSpec};
+use crate::codec::OperationNaming;
+use crate::completion::{ReportFormat, ReportLocation, ReportScope, ReportSpec};
 use crate::job::JobId;
 use crate::object::ObjectId;
-use crate::report::{ROTATE_AT, ReportState, ReportWriter, free};
-use crate::store::{BucketFact, BucketQuestion, ListPage, ListRequest, Opened};
-use crate::task::{Failure, Outcome};
+use crate::object_request::{ObjectRequest, ObjectResponse};
+use crate::report::{ROTATE_AT, RecordedReport, ReportWriter, remove_local_file};
+use crate::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, OpenedObject};
+use crate::task::{TaskFailure, TaskOutcome};
 
 /// A store that checks and accepts files, after it has returned the queued faults.
 #[derive(Default)]
@@ -40,8 +40,8 @@ impl FakeStore {
     }
 }
 
-fn fault(class: FaultClass) -> Fault {
-    Fault {
+fn fault(class: FaultClass) -> StoreError {
+    StoreError {
         class,
         status: Some(503),
         code: "SlowDown".to_owned(),
@@ -51,29 +51,35 @@ fn fault(class: FaultClass) -> Fault {
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
-        headers: crate::call::ObjectHeaders::default(),
+        headers: crate::object_request::ObjectHeaderSet::default(),
     }
 }
 
 #[async_trait]
 impl Store for FakeStore {
-    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, _: &ObjectId, _: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         unreachable!("publishing only writes")
     }
 
-    async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, _: &ListRequest) -> Result<ListPage, StoreError> {
         unreachable!("publishing only writes")
     }
 
-    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+    async fn bucket_setting(&self, _: &BucketName, _: BucketSetting) -> Result<BucketSettingValue, StoreError> {
         unreachable!("publishing only writes")
     }
 
-    async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(&self, _: &BucketName, _: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {
         unreachable!("publishing only writes")
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
         *self.attempts.lock().unwrap() += 1;
         if self.silent {
             std::future::pending::<()>().await;
@@ -82,41 +88,46 @@ impl Store for FakeStore {
             return Err(fault(class));
         }
         let bytes = match content {
-            Content::Bytes(bytes) => bytes.to_vec(),
-            Content::File(path) => std::fs::read(path).unwrap(),
+            ObjectContent::Bytes(bytes) => bytes.to_vec(),
+            ObjectContent::File(path) => std::fs::read(path).unwrap(),
         };
         assert_eq!(md5, STANDARD.encode(Md5::digest(&bytes)));
         self.taken.lock().unwrap().push((format!("{bucket}/{key}"), String::from_utf8(bytes).unwrap()));
         Ok(())
     }
 
-    fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+    fn request_line(&self, _: &ObjectId, _: &ObjectRequest) -> String {
         String::new()
     }
 
-    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
         None
     }
 }
 
 const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
 
-fn report(folder: &Path, place: bool) -> Report {
-    let place = place.then(|| ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("r") });
-    let spec = ReportSpec { place, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
+fn report(folder: &Path, place: bool) -> FinishedReport {
+    let place = place.then(|| ReportLocation { bucket: BucketName::new("audit"), prefix: ObjectKey::from("r") });
+    let spec =
+        ReportSpec { location: place, scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: true };
     let job: JobId = ID.parse().unwrap();
-    let mut writer = ReportWriter::create(folder, &spec, &job, Naming::Implied, ROTATE_AT).unwrap();
-    let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
-    writer.record(&object, &Outcome::Succeeded { status: 200 }).unwrap();
-    let failure = Failure { operation: "put_object_acl".to_owned(), fault: fault(FaultClass::Rejected) };
-    writer.record(&object, &Outcome::Failed(failure)).unwrap();
-    let report = Report::new(&spec, &job, Timestamp::UNIX_EPOCH, writer.finish().unwrap());
+    let mut writer = ReportWriter::create(folder, &spec, &job, OperationNaming::Implied, ROTATE_AT).unwrap();
+    let object = ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k"), version: None };
+    writer.record(&object, &TaskOutcome::Succeeded { status: 200 }).unwrap();
+    let failure = TaskFailure { operation: "put_object_acl".to_owned(), error: fault(FaultClass::Rejected) };
+    writer.record(&object, &TaskOutcome::Failed(failure)).unwrap();
+    let report = FinishedReport::new(&spec, &job, Timestamp::UNIX_EPOCH, writer.finish().unwrap());
     report.save(folder).unwrap();
     report
 }
 
-async fn publish_now(store: &FakeStore, folder: &Path, report: &Report) -> Result<Published, PublishError> {
-    Sender { store, policy: RetryPolicy { base: Duration::ZERO, ..POLICY } }.publish(folder, report).await
+async fn publish_now(
+    store: &FakeStore,
+    folder: &Path,
+    report: &FinishedReport,
+) -> Result<PublishedReport, ReportPublishError> {
+    ReportSender { store, policy: RetryPolicy { base_delay: Duration::ZERO, ..POLICY } }.publish(folder, report).await
 }
 
 fn expected_keys() -> Vec<String> {
@@ -152,11 +163,11 @@ async fn a_store_that_never_recovers_is_given_up_on_and_the_folder_is_enough_for
     let error = publish_now(&store, folder.path(), &report).await.unwrap_err();
     let expected = format!("cannot send report-0.csv to audit/r/{ID}/results/report-0.csv: 503 SlowDown: later");
     assert_eq!(error.to_string(), expected);
-    assert!(matches!(error, PublishError::Store { attempts: 6, .. }), "{error:?}");
-    assert_eq!(*store.attempts.lock().unwrap(), POLICY.attempts);
+    assert!(matches!(error, ReportPublishError::Store { attempts: 6, .. }), "{error:?}");
+    assert_eq!(*store.attempts.lock().unwrap(), POLICY.max_attempts);
 
     let later = FakeStore::default();
-    let loaded = Report::load(folder.path()).unwrap();
+    let loaded = FinishedReport::load(folder.path()).unwrap();
     for _ in 0..2 {
         publish_now(&later, folder.path(), &loaded).await.unwrap();
     }
@@ -180,7 +191,7 @@ async fn a_refusal_is_final_at_once() {
         let path: PathBuf = folder.path().join(format!("{class:?}"));
         let store = FakeStore::failing([class]);
         let error = publish_now(&store, &path, &report(&path, true)).await.unwrap_err();
-        assert!(matches!(error, PublishError::Store { attempts: 1, .. }), "{error:?}");
+        assert!(matches!(error, ReportPublishError::Store { attempts: 1, .. }), "{error:?}");
         assert_eq!(store.keys(), Vec::<String>::new());
     }
 }
@@ -189,7 +200,7 @@ async fn a_refusal_is_final_at_once() {
 async fn a_local_report_has_nowhere_to_go() {
     let folder = tempfile::tempdir().unwrap();
     let error = publish_now(&FakeStore::default(), folder.path(), &report(folder.path(), false)).await.unwrap_err();
-    assert!(matches!(error, PublishError::NoPlace));
+    assert!(matches!(error, ReportPublishError::NoDestination));
 }
 
 #[tokio::test]
@@ -199,15 +210,15 @@ async fn a_sealed_file_goes_alone_and_again_if_need_be() {
     let store = FakeStore::failing([FaultClass::Ambiguous]);
     let destination = report.destination().unwrap();
     for _ in 0..2 {
-        let sender = Sender { store: &store, policy: RetryPolicy { base: Duration::ZERO, ..POLICY } };
-        sender.segment(folder.path(), &destination, &report.segments()[1]).await.unwrap();
+        let sender = ReportSender { store: &store, policy: RetryPolicy { base_delay: Duration::ZERO, ..POLICY } };
+        sender.send_segment(folder.path(), &destination, &report.segments()[1]).await.unwrap();
     }
     send_segment(&store, folder.path(), &destination, &report.segments()[1]).await.unwrap();
     assert_eq!(store.keys(), vec![expected_keys()[1].clone(); 3]);
 
     let refusing = FakeStore::failing([FaultClass::Rejected]);
     let error = send_segment(&refusing, folder.path(), &destination, &report.segments()[0]).await.unwrap_err();
-    assert!(matches!(&error, PublishError::Store { file, .. } if file == "report-0.csv"), "{error:?}");
+    assert!(matches!(&error, ReportPublishError::Store { file, .. } if file == "report-0.csv"), "{error:?}");
 }
 
 #[tokio::test]
@@ -216,9 +227,9 @@ async fn what_was_published_before_is_listed_and_not_sent_again() {
     let mut report = report(folder.path(), true);
     report.segments[0].published = true;
     report.save(folder.path()).unwrap();
-    free(folder.path(), &report.segments[0]).unwrap();
+    remove_local_file(folder.path(), &report.segments[0]).unwrap();
     let store = FakeStore::default();
-    let mut report = Report::load(folder.path()).unwrap();
+    let mut report = FinishedReport::load(folder.path()).unwrap();
     let published = publish(&store, folder.path(), &report).await.unwrap();
     assert_eq!((published.files, store.keys()), (2, expected_keys()[1..].to_vec()));
     let manifest = store.taken.lock().unwrap()[1].1.clone();
@@ -226,7 +237,7 @@ async fn what_was_published_before_is_listed_and_not_sent_again() {
 
     report.record_published(folder.path(), false).unwrap();
     assert!(!folder.path().join("report-1.csv").exists());
-    let again = publish(&store, folder.path(), &Report::load(folder.path()).unwrap()).await.unwrap();
+    let again = publish(&store, folder.path(), &FinishedReport::load(folder.path()).unwrap()).await.unwrap();
     assert_eq!((again.files, &store.keys()[2..]), (1, &expected_keys()[2..]));
     assert_eq!(store.taken.lock().unwrap()[2].1, manifest);
 }
@@ -234,43 +245,47 @@ async fn what_was_published_before_is_listed_and_not_sent_again() {
 /// Seals, sends, marks and frees one file after another, and kills the process after some step.
 #[tokio::test]
 async fn a_kill_between_any_two_steps_loses_no_file() {
-    let place = ReportPlace { bucket: Bucket::new("audit"), prefix: Key::from("r") };
-    let spec =
-        ReportSpec { place: Some(place), scope: ReportScope::AllTasks, format: ReportFormat::Oss, keep_local: false };
+    let place = ReportLocation { bucket: BucketName::new("audit"), prefix: ObjectKey::from("r") };
+    let spec = ReportSpec {
+        location: Some(place),
+        scope: ReportScope::AllTasks,
+        format: ReportFormat::Oss,
+        keep_local: false,
+    };
     let job: JobId = ID.parse().unwrap();
-    let destination = Destination::of(&spec, &job).unwrap();
-    let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
+    let destination = ReportDestination::of(&spec, &job).unwrap();
+    let object = ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k"), version: None };
     for steps in 0..=9 {
         let folder = tempfile::tempdir().unwrap();
         let store = FakeStore::default();
-        let mut writer = ReportWriter::create(folder.path(), &spec, &job, Naming::Implied, 1).unwrap();
+        let mut writer = ReportWriter::create(folder.path(), &spec, &job, OperationNaming::Implied, 1).unwrap();
         for _ in 0..4 {
-            writer.record(&object, &Outcome::Succeeded { status: 200 }).unwrap();
+            writer.record(&object, &TaskOutcome::Succeeded { status: 200 }).unwrap();
         }
         let position = writer.flush(0).unwrap().sync().unwrap();
-        let mut state = ReportState { open: position.open, sealed: position.sealed };
+        let mut state = RecordedReport { open: position.open, sealed: position.sealed };
         for step in 0..steps {
             let segment = &mut state.sealed[step / 3];
             match step % 3 {
                 0 => send_segment(&store, folder.path(), &destination, segment).await.unwrap(),
                 1 => segment.published = true,
-                _ => free(folder.path(), segment).unwrap(),
+                _ => remove_local_file(folder.path(), segment).unwrap(),
             }
         }
         drop(writer);
 
-        let writer = ReportWriter::reopen(folder.path(), &spec, &job, Naming::Implied, 1, &state).unwrap();
-        let mut report = Report::new(&spec, &job, Timestamp::UNIX_EPOCH, writer.finish().unwrap());
+        let writer = ReportWriter::resume(folder.path(), &spec, &job, OperationNaming::Implied, 1, &state).unwrap();
+        let mut report = FinishedReport::new(&spec, &job, Timestamp::UNIX_EPOCH, writer.finish().unwrap());
         report.save(folder.path()).unwrap();
         publish(&store, folder.path(), &report).await.unwrap();
         report.record_published(folder.path(), spec.keep_local).unwrap();
         let taken: std::collections::BTreeMap<_, _> = store.taken.lock().unwrap().iter().cloned().collect();
         for segment in report.segments() {
-            let key = format!("{}/{}", destination.bucket(), destination.segment(segment));
+            let key = format!("{}/{}", destination.bucket(), destination.segment_key(segment));
             assert_eq!(taken[&key], "b,k,,200,\n", "after {steps} steps");
             assert!(!segment.path(folder.path()).exists());
         }
         assert_eq!((taken.len(), store.keys().last()), (5, Some(&expected_keys()[2])));
-        Report::load(folder.path()).unwrap();
+        FinishedReport::load(folder.path()).unwrap();
     }
 }

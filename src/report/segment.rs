@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use md5::{Digest as _, Md5};
 
 use crate::codec::TaskStatus;
-use crate::files::{about, open_own};
-use crate::report::digest::{self, Digest};
+use crate::files::{open_regular, with_path};
+use crate::report::digest::{self, Md5Digest};
 use crate::report::layout;
-use crate::report::position::OpenFile;
-use crate::report::reopen::ReopenError;
+use crate::report::position::OpenReportFile;
+use crate::report::resume::ReportResumeError;
 
 /// The most bytes of rows that are kept in memory before they are written.
 const BUFFER: usize = 64 * 1024;
 
 /// A sealed file of a report, which does not change any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct ReportSegment {
     /// The index in the order in which the report's files were started, from 0.
     pub number: u32,
     /// Whether the rows of the file are successes or failures.
@@ -32,12 +32,12 @@ pub struct Segment {
     /// The number of rows, one per object.
     pub rows: u64,
     /// The MD5 of the content.
-    pub md5: Digest,
+    pub md5: Md5Digest,
     /// Whether the file is known to be in its bucket. Only then may the local file be missing.
     pub published: bool,
 }
 
-impl Segment {
+impl ReportSegment {
     /// Returns the path in the report's folder. The file is there unless it was freed.
     #[must_use]
     pub fn path(&self, folder: &Path) -> PathBuf {
@@ -53,7 +53,7 @@ impl Segment {
 /// # Errors
 /// Returns an error if the segment is not marked as published, or its file cannot be removed. The message names the
 /// file.
-pub fn free(folder: &Path, segment: &Segment) -> io::Result<()> {
+pub fn remove_local_file(folder: &Path, segment: &ReportSegment) -> io::Result<()> {
     let path = segment.path(folder);
     if !segment.published {
         let why = format!("{}: stays, because it is not known to be in its bucket", path.display());
@@ -61,47 +61,47 @@ pub fn free(folder: &Path, segment: &Segment) -> io::Result<()> {
     }
     match fs::remove_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(about(&path)),
+        removed => removed.map_err(with_path(&path)),
     }
 }
 
 /// An open report file, shared by its writer and the thread that syncs it.
 #[derive(Debug)]
-pub(super) struct Handle {
+pub(super) struct ReportFileHandle {
     file: File,
     path: PathBuf,
     /// Whether a sync has failed before. The operating system then discards the data that it could not write, and
     /// reports success the next time.
-    lost: AtomicBool,
+    sync_failed: AtomicBool,
 }
 
-impl Handle {
+impl ReportFileHandle {
     fn new(file: File, path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { file, path, lost: AtomicBool::new(false) })
+        Arc::new(Self { file, path, sync_failed: AtomicBool::new(false) })
     }
 
     /// Waits until the content of the file is on disk, so that it survives a crash of the machine.
     ///
     /// Once this has failed, it always fails: only data that an earlier call synced is safe.
     pub(super) fn sync(&self) -> io::Result<()> {
-        if self.lost.load(Ordering::Acquire) {
+        if self.sync_failed.load(Ordering::Acquire) {
             let why = format!("{}: a part of it did not reach the disk", self.path.display());
             return Err(io::Error::other(why));
         }
         self.file.sync_data().map_err(|error| {
-            self.lost.store(true, Ordering::Release);
-            about(&self.path)(error)
+            self.sync_failed.store(true, Ordering::Release);
+            with_path(&self.path)(error)
         })
     }
 }
 
 /// A file that rows are added to.
 #[derive(Debug)]
-pub(super) struct OpenSegment {
+pub(super) struct OpenReportSegment {
     number: u32,
     status: TaskStatus,
     name: String,
-    handle: Arc<Handle>,
+    handle: Arc<ReportFileHandle>,
     md5: Md5,
     /// The number of bytes handed to the operating system. They are included in `md5`.
     written: u64,
@@ -109,12 +109,12 @@ pub(super) struct OpenSegment {
     buffer: Vec<u8>,
 }
 
-impl OpenSegment {
+impl OpenReportSegment {
     /// Creates a file. Never overwrites an existing one, which may be all that is left of a job.
-    pub(super) fn begin(folder: &Path, number: u32, name: String, status: TaskStatus) -> io::Result<Self> {
+    pub(super) fn create(folder: &Path, number: u32, name: String, status: TaskStatus) -> io::Result<Self> {
         let path = layout::local_path(folder, &name);
-        let file = File::create_new(&path).map_err(about(&path))?;
-        let handle = Handle::new(file, path);
+        let file = File::create_new(&path).map_err(with_path(&path))?;
+        let handle = ReportFileHandle::new(file, path);
         let buffer = Vec::with_capacity(BUFFER);
         Ok(Self { number, status, name, handle, md5: Md5::new(), written: 0, rows: 0, buffer })
     }
@@ -124,25 +124,27 @@ impl OpenSegment {
     ///
     /// # Errors
     /// Returns an error if the file is missing, is shorter than recorded, or has different content.
-    pub(super) fn reopen(folder: &Path, recorded: &OpenFile) -> Result<Self, ReopenError> {
+    pub(super) fn resume(folder: &Path, recorded: &OpenReportFile) -> Result<Self, ReportResumeError> {
         let path = layout::local_path(folder, &recorded.name);
         let bytes = recorded.bytes;
-        let mut file = match open_own(&path, File::options().read(true).write(true)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReopenError::Missing { path, bytes }),
-            opened => opened.map_err(about(&path))?,
+        let mut file = match open_regular(&path, File::options().read(true).write(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ReportResumeError::Missing { path, bytes });
+            }
+            opened => opened.map_err(with_path(&path))?,
         };
-        let (found, md5) = digest::absorb(&mut (&mut file).take(bytes)).map_err(about(&path))?;
+        let (found, md5) = digest::digest_all(&mut (&mut file).take(bytes)).map_err(with_path(&path))?;
         if found != bytes {
-            return Err(ReopenError::Changed { path, found, bytes });
+            return Err(ReportResumeError::Changed { path, found, bytes });
         }
-        if let Some(recorded) = recorded.md5.filter(|recorded| *recorded != Digest::of(&md5)) {
-            return Err(ReopenError::Damaged { path, found: Digest::of(&md5), recorded });
+        if let Some(recorded) = recorded.md5.filter(|recorded| *recorded != Md5Digest::of(&md5)) {
+            return Err(ReportResumeError::Damaged { path, found: Md5Digest::of(&md5), recorded });
         }
         Ok(Self {
             number: recorded.number,
             status: recorded.status,
             name: recorded.name.clone(),
-            handle: Handle::new(file, path),
+            handle: ReportFileHandle::new(file, path),
             md5,
             written: bytes,
             rows: recorded.rows,
@@ -151,8 +153,8 @@ impl OpenSegment {
     }
 
     /// Truncates the file to the recorded length.
-    pub(super) fn cut(&self) -> io::Result<()> {
-        self.handle.file.set_len(self.written).map_err(about(&self.handle.path))
+    pub(super) fn truncate(&self) -> io::Result<()> {
+        self.handle.file.set_len(self.written).map_err(with_path(&self.handle.path))
     }
 
     /// Returns the length in bytes, including rows in memory.
@@ -161,9 +163,9 @@ impl OpenSegment {
     }
 
     /// Adds one row. After an error, the row is not part of the file and can be added again.
-    pub(super) fn push(&mut self, row: &[u8]) -> io::Result<()> {
+    pub(super) fn push_row(&mut self, row: &[u8]) -> io::Result<()> {
         if self.buffer.len() + row.len() > BUFFER {
-            self.write_out()?;
+            self.write_buffer()?;
         }
         self.buffer.extend_from_slice(row);
         self.rows += 1;
@@ -173,7 +175,7 @@ impl OpenSegment {
     /// Writes all rows in memory to the file, without syncing it.
     ///
     /// After an error, everything written before is intact, and the next call writes everything that is missing.
-    pub(super) fn write_out(&mut self) -> io::Result<()> {
+    pub(super) fn write_buffer(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -181,47 +183,47 @@ impl OpenSegment {
         // A write that failed halfway (a full disk) has left part of the block: start again at the same offset.
         file.seek(SeekFrom::Start(self.written))
             .and_then(|_| file.write_all(&self.buffer))
-            .map_err(about(&self.handle.path))?;
+            .map_err(with_path(&self.handle.path))?;
         self.md5.update(&self.buffer);
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Returns what a checkpoint records about the file, right after [`write_out`](Self::write_out).
-    pub(super) fn recorded(&self) -> OpenFile {
-        OpenFile {
+    /// Returns what a checkpoint records about the file, right after [`write_buffer`](Self::write_buffer).
+    pub(super) fn to_open_file(&self) -> OpenReportFile {
+        OpenReportFile {
             number: self.number,
             status: self.status,
             name: self.name.clone(),
             bytes: self.written,
             rows: self.rows,
-            md5: Some(Digest::of(&self.md5)),
+            md5: Some(Md5Digest::of(&self.md5)),
         }
     }
 
-    /// Returns the sealed file, if nothing was added since the last [`write_out`](Self::write_out).
-    pub(super) fn sealed(&self) -> Segment {
-        Segment {
+    /// Returns the sealed file, if nothing was added since the last [`write_buffer`](Self::write_buffer).
+    pub(super) fn to_segment(&self) -> ReportSegment {
+        ReportSegment {
             number: self.number,
             status: self.status,
             name: self.name.clone(),
             bytes: self.written,
             rows: self.rows,
-            md5: Digest::of(&self.md5),
+            md5: Md5Digest::of(&self.md5),
             published: false,
         }
     }
 
     /// Returns the file handle, for syncing.
-    pub(super) fn handle(&self) -> Arc<Handle> {
+    pub(super) fn handle(&self) -> Arc<ReportFileHandle> {
         Arc::clone(&self.handle)
     }
 
     /// Replaces the file, to test write errors.
     #[cfg(test)]
     pub(super) fn replace_file(&mut self, file: File) -> File {
-        let other = Handle::new(file, self.handle.path.clone());
+        let other = ReportFileHandle::new(file, self.handle.path.clone());
         Arc::try_unwrap(std::mem::replace(&mut self.handle, other)).unwrap().file
     }
 }
@@ -236,7 +238,7 @@ mod tests {
     fn what_once_did_not_reach_the_disk_is_never_called_safe() {
         let folder = tempfile::tempdir().unwrap();
         let good = File::create(folder.path().join("f")).unwrap();
-        let mut handle = Handle { file: good, path: PathBuf::from("f"), lost: AtomicBool::new(false) };
+        let mut handle = ReportFileHandle { file: good, path: PathBuf::from("f"), sync_failed: AtomicBool::new(false) };
         handle.sync().unwrap();
         let good = std::mem::replace(&mut handle.file, File::options().write(true).open("/dev/null").unwrap());
         assert!(handle.sync().unwrap_err().to_string().starts_with("f: "));
@@ -247,21 +249,21 @@ mod tests {
     #[test]
     fn only_a_published_file_is_freed() {
         let folder = tempfile::tempdir().unwrap();
-        let mut segment = Segment {
+        let mut segment = ReportSegment {
             number: 3,
             status: TaskStatus::Failed,
             name: "report-3.csv".to_owned(),
             bytes: 1,
             rows: 1,
-            md5: Digest::of(&Md5::new()),
+            md5: Md5Digest::of(&Md5::new()),
             published: false,
         };
         fs::write(segment.path(folder.path()), "x").unwrap();
-        assert!(free(folder.path(), &segment).unwrap_err().to_string().contains("report-3.csv: stays"));
+        assert!(remove_local_file(folder.path(), &segment).unwrap_err().to_string().contains("report-3.csv: stays"));
         assert!(segment.path(folder.path()).exists());
         segment.published = true;
         for _ in 0..2 {
-            free(folder.path(), &segment).unwrap();
+            remove_local_file(folder.path(), &segment).unwrap();
             assert!(!segment.path(folder.path()).exists());
         }
     }

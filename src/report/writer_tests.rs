@@ -8,14 +8,14 @@ use super::*;
 use crate::report::fixtures::{FINE, bad, job, object, spec};
 
 fn writer(folder: &Path, spec: &ReportSpec, rotate_at: u64) -> ReportWriter {
-    ReportWriter::create(folder, spec, &job(), Naming::Implied, rotate_at).unwrap()
+    ReportWriter::create(folder, spec, &job(), OperationNaming::Implied, rotate_at).unwrap()
 }
 
-fn assert_true_to_disk(folder: &Path, segments: &[Segment]) {
+fn assert_true_to_disk(folder: &Path, segments: &[ReportSegment]) {
     for segment in segments {
         let content = fs::read(folder.join(&segment.name)).unwrap();
         assert_eq!(segment.bytes, content.len() as u64);
-        assert_eq!(segment.md5, crate::report::Digest::of(&Md5::new_with_prefix(&content)));
+        assert_eq!(segment.md5, crate::report::Md5Digest::of(&Md5::new_with_prefix(&content)));
         let rows = content.split(|byte| *byte == b'\n').count() - 1;
         assert_eq!(segment.rows, rows as u64);
     }
@@ -25,7 +25,7 @@ fn assert_true_to_disk(folder: &Path, segments: &[Segment]) {
 fn a_report_without_rows_has_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path(), &spec(ReportFormat::Oss, ReportScope::AllTasks), ROTATE_AT);
-    assert_eq!(writer.flush(0).unwrap().sync().unwrap(), Position::default());
+    assert_eq!(writer.flush(0).unwrap().sync().unwrap(), ReportPosition::default());
     assert_eq!(writer.finish().unwrap(), []);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -105,14 +105,14 @@ fn a_position_tells_what_is_open_and_what_was_sealed_since() {
     let again = writer.flush(0).unwrap();
     assert_eq!(again.files.len(), 4);
     let again = again.sync().unwrap();
-    assert_eq!((&again.sealed[0], again.sealed.len(), again.sealed_in_all), (&position.sealed[0], 2, 2));
-    let since = writer.flush(position.sealed_in_all).unwrap();
+    assert_eq!((&again.sealed[0], again.sealed.len(), again.total_sealed), (&position.sealed[0], 2, 2));
+    let since = writer.flush(position.total_sealed).unwrap();
     assert_eq!(since.files.len(), 3);
     assert_eq!(since.sync().unwrap().sealed, again.sealed[1..]);
-    let nothing = writer.flush(again.sealed_in_all).unwrap();
+    let nothing = writer.flush(again.total_sealed).unwrap();
     assert_eq!(nothing.files.len(), 2);
     let nothing = nothing.sync().unwrap();
-    assert_eq!((nothing.sealed.len(), nothing.sealed_in_all), (0, 2));
+    assert_eq!((nothing.sealed.len(), nothing.total_sealed), (0, 2));
     assert_eq!(writer.finish().unwrap().iter().map(|segment| segment.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
 }
 
@@ -126,7 +126,7 @@ fn what_is_marked_as_published_is_told_as_such() {
     writer.mark_published(1);
     // Not sealed yet, so it cannot be in a bucket.
     writer.mark_published(2);
-    let published = |segments: &[Segment]| segments.iter().map(|segment| segment.published).collect::<Vec<_>>();
+    let published = |segments: &[ReportSegment]| segments.iter().map(|segment| segment.published).collect::<Vec<_>>();
     assert_eq!(published(&writer.flush(0).unwrap().sync().unwrap().sealed), [false, true]);
     assert_eq!(published(&writer.finish().unwrap()), [false, true, false]);
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The API that a store speaks, and the rules that apply to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
+pub enum StoreProvider {
     /// AWS S3.
     Aws,
     /// Alibaba Cloud OSS, with its native API.
@@ -15,7 +15,7 @@ pub enum Provider {
     Sandbox,
 }
 
-impl Provider {
+impl StoreProvider {
     /// Returns the name in plan files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -30,10 +30,10 @@ impl Provider {
 
 /// Where the bucket name is placed in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
-    /// In the host: `https://bucket.endpoint/key`.
+pub enum AddressingStyle {
+    /// In the host: `is_https://bucket.endpoint/key`.
     Virtual,
-    /// In the path: `https://endpoint/bucket/key`.
+    /// In the path: `is_https://endpoint/bucket/key`.
     Path,
 }
 
@@ -41,13 +41,13 @@ pub enum Addressing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
     /// The API to use.
-    pub provider: Provider,
+    pub provider: StoreProvider,
     /// The URL of the endpoint. `None` derives it from the region, for provider `aws`.
     pub endpoint: Option<String>,
     /// The region to sign for. `None` uses the region of the environment, if the provider has one.
     pub region: Option<String>,
     /// Where the bucket name is placed in URLs.
-    pub addressing: Addressing,
+    pub addressing: AddressingStyle,
     /// The ARN of the role to assume. `None` uses the caller's own credentials.
     pub role_arn: Option<String>,
     /// The folder that holds the state of the sandbox. Only for provider `sandbox`.
@@ -58,7 +58,7 @@ pub struct StoreConfig {
 
 /// The domains of AWS's own endpoints, in all AWS partitions.
 /// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
-const OF_AWS: [&str; 9] = [
+const AWS_DOMAINS: [&str; 9] = [
     "amazonaws.com",
     "amazonaws.com.cn",
     "amazonaws.eu",
@@ -72,7 +72,7 @@ const OF_AWS: [&str; 9] = [
 
 /// The domain of Alibaba Cloud's own endpoints.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/regions-and-endpoints>
-const OF_ALIBABA: &str = "aliyuncs.com";
+const ALIBABA_DOMAIN: &str = "aliyuncs.com";
 
 impl StoreConfig {
     /// Returns whether the store is operated by AWS or Alibaba Cloud, or is the sandbox. Such a store behaves as its
@@ -80,7 +80,7 @@ impl StoreConfig {
     #[must_use]
     pub fn is_first_party(&self) -> bool {
         match (self.provider, &self.endpoint) {
-            (Provider::Sandbox, _) | (Provider::Aws, None) => true,
+            (StoreProvider::Sandbox, _) | (StoreProvider::Aws, None) => true,
             (_, Some(endpoint)) => is_first_party(endpoint),
             (_, None) => false,
         }
@@ -97,10 +97,10 @@ fn is_first_party(endpoint: &str) -> bool {
         |domain: &str| host.strip_suffix(domain)?.strip_suffix('.').map(|rest| rest.split('.').collect::<Vec<_>>());
     let is =
         |label: &str, name: &str| label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    let of_aws = OF_AWS.iter().find_map(|domain| labels(domain)).is_some_and(|labels| {
+    let of_aws = AWS_DOMAINS.iter().find_map(|domain| labels(domain)).is_some_and(|labels| {
         labels.iter().any(|label| is(label, "s3") || is(label, "s3express")) && !labels.contains(&"elb")
     });
-    of_aws || labels(OF_ALIBABA).is_some_and(|labels| labels.iter().any(|label| is(label, "oss")))
+    of_aws || labels(ALIBABA_DOMAIN).is_some_and(|labels| labels.iter().any(|label| is(label, "oss")))
 }
 
 #[cfg(test)]
@@ -149,14 +149,14 @@ mod tests {
             provider,
             endpoint: endpoint.map(str::to_owned),
             region: None,
-            addressing: Addressing::Virtual,
+            addressing: AddressingStyle::Virtual,
             role_arn: None,
             data: None,
             fill: None,
         };
-        assert!(config(Provider::Aws, None).is_first_party());
-        assert!(config(Provider::Sandbox, None).is_first_party());
-        assert!(!config(Provider::Aws, Some("https://minio.example.org")).is_first_party());
-        assert!(config(Provider::S3, Some("https://s3.eu-west-1.amazonaws.com")).is_first_party());
+        assert!(config(StoreProvider::Aws, None).is_first_party());
+        assert!(config(StoreProvider::Sandbox, None).is_first_party());
+        assert!(!config(StoreProvider::Aws, Some("https://minio.example.org")).is_first_party());
+        assert!(config(StoreProvider::S3, Some("https://s3.eu-west-1.amazonaws.com")).is_first_party());
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 
-use super::{ListMark, ListPage};
-use crate::object::Key;
+use super::{ListPage, ListPosition};
+use crate::object::ObjectKey;
 
 /// The state of one listing: decides where each page starts, and guarantees that the listing ends.
 ///
@@ -18,15 +18,15 @@ use crate::object::Key;
 #[derive(Clone, Debug)]
 pub struct ListCursor {
     /// Whether the listing continues after the last entry received.
-    by_entry: bool,
+    continue_after_entry: bool,
     /// The maximum number of consecutive pages without a greater name.
     idle_limit: u32,
-    idle: u32,
+    idle_pages: u32,
     /// The greatest name received so far.
-    greatest: Option<Key>,
+    greatest_name: Option<ObjectKey>,
     /// Digests of the positions at which pages started since the last greater name.
-    begun: HashSet<u64>,
-    digests: RandomState,
+    visited: HashSet<u64>,
+    hasher: RandomState,
 }
 
 impl ListCursor {
@@ -35,12 +35,12 @@ impl ListCursor {
     #[must_use]
     pub fn new(all_versions: bool, idle_limit: u32) -> Self {
         Self {
-            by_entry: all_versions,
+            continue_after_entry: all_versions,
             idle_limit,
-            idle: 0,
-            greatest: None,
-            begun: HashSet::new(),
-            digests: RandomState::new(),
+            idle_pages: 0,
+            greatest_name: None,
+            visited: HashSet::new(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -49,50 +49,50 @@ impl ListCursor {
     ///
     /// # Errors
     /// Returns the reason if the server's cursor does not advance.
-    pub fn follow(&mut self, from: Option<&ListMark>, page: &ListPage) -> Result<Option<ListMark>, String> {
-        self.by_entry |= matches!(from, Some(ListMark::After { .. }));
-        self.count(page)?;
+    pub fn advance(&mut self, from: Option<&ListPosition>, page: &ListPage) -> Result<Option<ListPosition>, String> {
+        self.continue_after_entry |= matches!(from, Some(ListPosition::After { .. }));
+        self.record_names(page)?;
         let Some(server) = &page.next else { return Ok(None) };
-        let own = page.last_received().filter(|own| self.by_entry && from != Some(own));
+        let own = page.last_position().filter(|own| self.continue_after_entry && from != Some(own));
         let next = match own {
             Some(own) => own,
-            None => forward(from, server)?.clone(),
+            None => validate_advance(from, server)?.clone(),
         };
-        self.begun.insert(self.digest(from));
-        if self.begun.contains(&self.digest(Some(&next))) {
+        self.visited.insert(self.digest(from));
+        if self.visited.contains(&self.digest(Some(&next))) {
             return Err("its pages lead in a circle, so it would never end".to_owned());
         }
         Ok(Some(next))
     }
 
     /// Records whether the page contains a greater name, and counts pages that do not.
-    fn count(&mut self, page: &ListPage) -> Result<(), String> {
+    fn record_names(&mut self, page: &ListPage) -> Result<(), String> {
         let greatest = page.names().max();
-        if greatest.is_some_and(|name| self.greatest.as_ref().is_none_or(|before| name > before)) {
-            self.greatest = greatest.cloned();
-            self.begun.clear();
-            self.idle = 0;
+        if greatest.is_some_and(|name| self.greatest_name.as_ref().is_none_or(|before| name > before)) {
+            self.greatest_name = greatest.cloned();
+            self.visited.clear();
+            self.idle_pages = 0;
             return Ok(());
         }
-        self.idle += 1;
-        if self.idle > self.idle_limit {
+        self.idle_pages += 1;
+        if self.idle_pages > self.idle_limit {
             return Err(format!("it sent {} pages in a row without a new name", self.idle_limit));
         }
         Ok(())
     }
 
-    fn digest(&self, mark: Option<&ListMark>) -> u64 {
-        self.digests.hash_one(mark)
+    fn digest(&self, mark: Option<&ListPosition>) -> u64 {
+        self.hasher.hash_one(mark)
     }
 }
 
 /// Returns the server's cursor, unless it goes backwards or stays in place.
-fn forward<'a>(from: Option<&ListMark>, server: &'a ListMark) -> Result<&'a ListMark, String> {
+fn validate_advance<'a>(from: Option<&ListPosition>, server: &'a ListPosition) -> Result<&'a ListPosition, String> {
     match (from, server) {
         (Some(from), server) if from == server => {
             Err("the next page begins where this one began, so it would never end".to_owned())
         }
-        (Some(ListMark::After { key: before, .. }), ListMark::After { key, .. }) if key < before => {
+        (Some(ListPosition::After { key: before, .. }), ListPosition::After { key, .. }) if key < before => {
             Err(format!("it went backwards: {key} after {before}"))
         }
         _ => Ok(server),
@@ -104,34 +104,34 @@ mod tests {
     use super::*;
     use crate::object::VersionId;
 
-    fn token(token: &str) -> ListMark {
-        ListMark::Token(token.to_owned())
+    fn token(token: &str) -> ListPosition {
+        ListPosition::Token(token.to_owned())
     }
 
-    fn after(key: &str, version: Option<&str>) -> ListMark {
-        ListMark::After { key: Key::from(key), version: version.map(VersionId::new) }
+    fn after(key: &str, version: Option<&str>) -> ListPosition {
+        ListPosition::After { key: ObjectKey::from(key), version: version.map(VersionId::new) }
     }
 
     /// A page with these names that continues at `next`.
-    fn page(names: &[&str], next: impl Into<Option<ListMark>>) -> ListPage {
-        let prefixes = names.iter().map(|name| Key::from(*name)).collect();
-        ListPage { prefixes, next: next.into(), ..ListPage::default() }
+    fn page(names: &[&str], next: impl Into<Option<ListPosition>>) -> ListPage {
+        let prefixes = names.iter().map(|name| ObjectKey::from(*name)).collect();
+        ListPage { common_prefixes: prefixes, next: next.into(), ..ListPage::default() }
     }
 
     /// A page of delete markers, of which this is the last.
-    fn deleted(key: &str, version: &str, next: ListMark) -> ListPage {
-        let last = Some((Key::from(key), VersionId::new(version)));
-        ListPage { deleted_last: last, next: Some(next), ..ListPage::default() }
+    fn deleted(key: &str, version: &str, next: ListPosition) -> ListPage {
+        let last = Some((ObjectKey::from(key), VersionId::new(version)));
+        ListPage { trailing_delete_marker: last, next: Some(next), ..ListPage::default() }
     }
 
-    fn follow(cursor: &mut ListCursor, from: &ListMark, page: &ListPage) -> Result<Option<ListMark>, String> {
-        cursor.follow(Some(from), page)
+    fn follow(cursor: &mut ListCursor, from: &ListPosition, page: &ListPage) -> Result<Option<ListPosition>, String> {
+        cursor.advance(Some(from), page)
     }
 
     #[test]
     fn a_listing_continues_at_the_servers_token() {
         let mut cursor = ListCursor::new(false, 10);
-        assert_eq!(cursor.follow(None, &page(&["a/"], token("1"))), Ok(Some(token("1"))));
+        assert_eq!(cursor.advance(None, &page(&["a/"], token("1"))), Ok(Some(token("1"))));
         assert_eq!(follow(&mut cursor, &token("1"), &page(&[], token("2"))), Ok(Some(token("2"))));
         assert_eq!(follow(&mut cursor, &token("2"), &page(&["b/"], None)), Ok(None));
     }
@@ -140,7 +140,7 @@ mod tests {
     fn all_versions_continue_after_the_last_entry_and_delete_markers_are_entries() {
         let mut cursor = ListCursor::new(true, 10);
         let (here, beyond) = (after("k", Some("4")), after("z", Some("9")));
-        assert_eq!(cursor.follow(None, &deleted("k", "4", beyond.clone())), Ok(Some(here.clone())));
+        assert_eq!(cursor.advance(None, &deleted("k", "4", beyond.clone())), Ok(Some(here.clone())));
         assert_eq!(follow(&mut cursor, &here, &page(&[], beyond.clone())), Ok(Some(beyond)));
     }
 
@@ -156,14 +156,14 @@ mod tests {
     fn a_server_that_begins_with_its_marker_again_is_followed_where_it_leads() {
         let mut cursor = ListCursor::new(true, 10);
         let (here, next) = (after("k", Some("4")), after("k", Some("3")));
-        assert_eq!(cursor.follow(None, &deleted("k", "4", here.clone())), Ok(Some(here.clone())));
+        assert_eq!(cursor.advance(None, &deleted("k", "4", here.clone())), Ok(Some(here.clone())));
         assert_eq!(follow(&mut cursor, &here, &deleted("k", "4", next.clone())), Ok(Some(next)));
     }
 
     #[test]
     fn two_tokens_by_turns_end_the_listing() {
         let mut cursor = ListCursor::new(false, 1000);
-        assert_eq!(cursor.follow(None, &page(&["a/"], token("1"))), Ok(Some(token("1"))));
+        assert_eq!(cursor.advance(None, &page(&["a/"], token("1"))), Ok(Some(token("1"))));
         assert_eq!(follow(&mut cursor, &token("1"), &page(&[], token("2"))), Ok(Some(token("2"))));
         let circle = follow(&mut cursor, &token("2"), &page(&["a/"], token("1"))).expect_err("a circle");
         assert!(circle.contains("in a circle"), "{circle}");
@@ -173,7 +173,7 @@ mod tests {
     fn versions_of_one_key_that_lead_in_a_circle_end_the_listing() {
         let mut cursor = ListCursor::new(true, 1000);
         let (one, two) = (after("k", Some("1")), after("k", Some("2")));
-        assert_eq!(cursor.follow(None, &deleted("k", "1", one.clone())), Ok(Some(one.clone())));
+        assert_eq!(cursor.advance(None, &deleted("k", "1", one.clone())), Ok(Some(one.clone())));
         assert_eq!(follow(&mut cursor, &one, &deleted("k", "2", two.clone())), Ok(Some(two.clone())));
         assert!(follow(&mut cursor, &two, &deleted("k", "1", one)).is_err());
     }
@@ -192,9 +192,9 @@ mod tests {
         let mut cursor = ListCursor::new(false, 5);
         let mut from = None;
         for number in 0..5 {
-            from = cursor.follow(from.as_ref(), &page(&[], token(&number.to_string()))).expect("patience");
+            from = cursor.advance(from.as_ref(), &page(&[], token(&number.to_string()))).expect("patience");
         }
-        let over = cursor.follow(from.as_ref(), &page(&[], token("5"))).expect_err("no more patience");
+        let over = cursor.advance(from.as_ref(), &page(&[], token("5"))).expect_err("no more patience");
         assert_eq!(over, "it sent 5 pages in a row without a new name");
     }
 }

@@ -4,15 +4,15 @@ use std::num::NonZeroU16;
 
 use jiff::Timestamp;
 
-use crate::call::ObjectHeaders;
-use crate::task::{Fault, FaultClass};
+use crate::object_request::ObjectHeaderSet;
+use crate::task::{FaultClass, StoreError};
 
 /// The maximum number of bytes kept of a server's message, because an error response can have any size.
-pub(super) const MAX_MESSAGE: usize = 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// The parts of an error response that are used.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Refusal<'a> {
+pub(super) struct ErrorResponse<'a> {
     pub(super) status: u16,
     pub(super) code: Option<&'a str>,
     pub(super) message: Option<&'a str>,
@@ -24,40 +24,40 @@ pub(super) struct Refusal<'a> {
     pub(super) retry_after: Option<&'a str>,
 }
 
-impl Refusal<'_> {
+impl ErrorResponse<'_> {
     /// Builds the error, with the server's code and message, or with ones derived from the status if it sent none.
-    /// `endpoint` describes the request.
-    pub(super) fn fault(self, endpoint: String) -> Fault {
+    /// `url` describes the request.
+    pub(super) fn into_error(self, endpoint: String) -> StoreError {
         let Self { status, code, message, request_id, ec, retry_after } = self;
         let sent = code.filter(|code| !code.is_empty());
-        let code = sent.unwrap_or_else(|| name_of(status));
+        let code = sent.unwrap_or_else(|| code_for_status(status));
         // A store rejects a request with a code. A 503 without one comes from a proxy, which may have forwarded the
         // request.
         let class = match (status, sent) {
             (503, None) => FaultClass::Ambiguous,
-            _ if self.is_about_signing() => FaultClass::Credentials,
+            _ if self.is_signing_error() => FaultClass::Credentials,
             _ => classify(status, code),
         };
         let message = message.filter(|message| !message.is_empty()).unwrap_or("the server gave no message");
-        Fault {
+        StoreError {
             class,
             status: Some(status),
-            code: shortened(code),
-            message: shortened(message),
-            request_id: shortened(request_id),
-            ec: shortened(ec),
+            code: truncate(code),
+            message: truncate(message),
+            request_id: truncate(request_id),
+            ec: truncate(ec),
             endpoint,
             at: Timestamp::now(),
-            retry_after: retry_after.and_then(seconds),
-            headers: ObjectHeaders::default(),
+            retry_after: retry_after.and_then(parse_retry_after),
+            headers: ObjectHeaderSet::default(),
         }
     }
 }
 
-impl Refusal<'_> {
+impl ErrorResponse<'_> {
     /// Returns whether an error code with several meanings refers to the signature in this case. Then every further
     /// request fails as well, for any object.
-    fn is_about_signing(&self) -> bool {
+    fn is_signing_error(&self) -> bool {
         let message = self.message.unwrap_or_default().to_ascii_lowercase();
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
         match (self.status, self.code) {
@@ -76,7 +76,7 @@ impl Refusal<'_> {
 
 /// Parses the seconds of a `Retry-After` header. Ignores the date form, because clocks differ and stores do not send
 /// it.
-fn seconds(header: &str) -> Option<NonZeroU16> {
+fn parse_retry_after(header: &str) -> Option<NonZeroU16> {
     let seconds: u64 = header.trim().parse().ok()?;
     NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX))
 }
@@ -127,7 +127,7 @@ pub(super) fn classify(status: u16, code: &str) -> FaultClass {
 }
 
 /// Returns an error code for a response without a body, such as every response to HEAD.
-pub(super) fn name_of(status: u16) -> &'static str {
+pub(super) fn code_for_status(status: u16) -> &'static str {
     match status {
         400 => "BadRequest",
         401 | 403 => "AccessDenied",
@@ -145,9 +145,9 @@ pub(super) fn name_of(status: u16) -> &'static str {
     }
 }
 
-/// Truncates a text to [`MAX_MESSAGE`] bytes, at a character boundary.
-pub(super) fn shortened(text: &str) -> String {
-    let mut end = text.len().min(MAX_MESSAGE);
+/// Truncates a text to [`MAX_MESSAGE_BYTES`] bytes, at a character boundary.
+pub(super) fn truncate(text: &str) -> String {
+    let mut end = text.len().min(MAX_MESSAGE_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -158,8 +158,8 @@ pub(super) fn shortened(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, code: Option<&str>, message: Option<&str>) -> Fault {
-        Refusal { status, code, message, ..Refusal::default() }.fault(String::new())
+    fn refused(status: u16, code: Option<&str>, message: Option<&str>) -> StoreError {
+        ErrorResponse { status, code, message, ..ErrorResponse::default() }.into_error(String::new())
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         for (status, code) in whose_it_is {
             let fault = refused(status, Some(code), None);
             assert_eq!(fault.class, FaultClass::Credentials, "{status} {code}");
-            assert!(!fault.class.may_pass(), "no attempt fares better");
+            assert!(!fault.class.is_retryable(), "no attempt fares better");
         }
         // A policy can deny access to one object and allow it to the next.
         for (status, code) in
@@ -226,8 +226,9 @@ mod tests {
     #[test]
     fn a_refused_signature_is_told_from_a_refused_document() {
         let class = |code, message, ec| {
-            let refusal = Refusal { status: 400, code: Some(code), message: Some(message), ec, ..Refusal::default() };
-            refusal.fault(String::new()).class
+            let refusal =
+                ErrorResponse { status: 400, code: Some(code), message: Some(message), ec, ..ErrorResponse::default() };
+            refusal.into_error(String::new()).class
         };
         for (code, message, ec) in [
             ("InvalidArgument", "Invalid signing region in Authorization header.", "0002-00000208"),
@@ -262,7 +263,7 @@ mod tests {
     fn a_long_message_is_cut_between_characters() {
         let long = "é".repeat(2000);
         let fault = refused(400, Some("X"), Some(&long));
-        assert_eq!(fault.message.len(), MAX_MESSAGE);
+        assert_eq!(fault.message.len(), MAX_MESSAGE_BYTES);
     }
 
     #[test]
@@ -273,8 +274,11 @@ mod tests {
 
     #[test]
     fn a_server_may_say_how_long_it_wants_to_be_left_alone() {
-        let after =
-            |header| Refusal { retry_after: Some(header), ..Refusal::default() }.fault(String::new()).retry_after;
+        let after = |header| {
+            ErrorResponse { retry_after: Some(header), ..ErrorResponse::default() }
+                .into_error(String::new())
+                .retry_after
+        };
         assert_eq!(after(" 7 ").map(NonZeroU16::get), Some(7));
         assert_eq!(after("999999999").map(NonZeroU16::get), Some(u16::MAX));
         for none in ["0", "-1", "soon", "Fri, 21 Dec 2012 00:00:00 GMT", ""] {

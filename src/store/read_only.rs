@@ -5,80 +5,95 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use super::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
-use crate::call::{Call, ContentMark, Reply};
-use crate::object::{Bucket, Key, ObjectId};
-use crate::task::{Fault, FaultClass};
+use super::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
+use crate::object::{BucketName, ObjectId, ObjectKey};
+use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
+use crate::task::{FaultClass, StoreError};
 
 /// Passes reads through, and rejects writes before they are sent. A command that only reads cannot change anything,
 /// even if it has a bug.
-pub struct ReadOnly {
+pub struct ReadOnlyStore {
     store: Arc<dyn Store>,
-    lists: AtomicU64,
-    reads: AtomicU64,
+    list_count: AtomicU64,
+    read_count: AtomicU64,
 }
 
-impl ReadOnly {
+impl ReadOnlyStore {
     /// Wraps a store and blocks all writes to it.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, lists: AtomicU64::new(0), reads: AtomicU64::new(0) }
+        Self { store, list_count: AtomicU64::new(0), read_count: AtomicU64::new(0) }
     }
 
     /// Returns the number of listing pages and the number of object reads requested so far.
     #[must_use]
-    pub fn asked(&self) -> (u64, u64) {
-        (self.lists.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed))
+    pub fn request_counts(&self) -> (u64, u64) {
+        (self.list_count.load(Ordering::Relaxed), self.read_count.load(Ordering::Relaxed))
     }
 }
 
-fn refused(url: String) -> Fault {
+fn write_rejected(url: String) -> StoreError {
     let message = "a request that writes was not sent: this command only reads, so that this is a mistake of its own";
-    Fault::unanswered(FaultClass::Rejected, "ReadOnly", message, url)
+    StoreError::without_response(FaultClass::Rejected, "ReadOnly", message, url)
 }
 
 #[async_trait]
-impl Store for ReadOnly {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
-        if call.writes() {
-            return Err(refused(self.store.request_url(object, call)));
+impl Store for ReadOnlyStore {
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
+        if call.is_write() {
+            return Err(write_rejected(self.store.request_line(object, call)));
         }
-        self.store.call(object, call).await
+        self.store.send_request(object, call).await
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        self.lists.fetch_add(1, Ordering::Relaxed);
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+        self.list_count.fetch_add(1, Ordering::Relaxed);
         self.store.list(request).await
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.store.bucket(bucket, question).await
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.store.bucket_setting(bucket, question).await
     }
 
-    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
+    async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
+        self.read_count.fetch_add(1, Ordering::Relaxed);
         self.store.read(bucket, key, if_match).await
     }
 
-    async fn read_on(&self, bucket: &Bucket, key: &Key, etag: &str, from: u64) -> Result<Opened, Fault> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.store.read_on(bucket, key, etag, from).await
+    async fn resume_read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        etag: &str,
+        from: u64,
+    ) -> Result<OpenedObject, StoreError> {
+        self.read_count.fetch_add(1, Ordering::Relaxed);
+        self.store.resume_read(bucket, key, etag, from).await
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, _: Content, _: &str) -> Result<(), Fault> {
-        Err(refused(format!("PUT {bucket}/{key}")))
+    async fn write(&self, bucket: &BucketName, key: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
+        Err(write_rejected(format!("PUT {bucket}/{key}")))
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        self.store.request_url(object, call)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        self.store.request_line(object, call)
     }
 
-    fn body_mark(&self, call: &Call) -> ContentMark {
-        self.store.body_mark(call)
+    fn body_identity(&self, call: &ObjectRequest) -> ContentIdentity {
+        self.store.body_identity(call)
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
-        self.store.refuses_key(key)
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
+        self.store.unsupported_key_reason(key)
     }
 
     fn untiered_class(&self) -> Option<&'static str> {
@@ -93,41 +108,41 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::call::{CallKind, Learned};
-    use crate::object::{Acl, RestoreRequest, TagSet};
+    use crate::object::{ObjectAcl, RestoreRequest, TagSet};
+    use crate::object_request::{ObjectRequestKind, ResponseData};
 
     /// Records the requests that reach it.
     #[derive(Default)]
-    struct Noting(Mutex<Vec<Call>>);
+    struct Noting(Mutex<Vec<ObjectRequest>>);
 
     #[async_trait]
     impl Store for Noting {
-        async fn call(&self, _: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+        async fn send_request(&self, _: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
             self.0.lock().expect("no poison").push(call.clone());
-            Ok(Reply::new(200, Learned::Nothing))
+            Ok(ObjectResponse::new(200, ResponseData::Empty))
         }
 
-        async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+        async fn list(&self, _: &ListRequest) -> Result<ListPage, StoreError> {
             Ok(ListPage::default())
         }
 
-        async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
-            Ok(BucketFact::TagRules(Vec::new()))
+        async fn bucket_setting(&self, _: &BucketName, _: BucketSetting) -> Result<BucketSettingValue, StoreError> {
+            Ok(BucketSettingValue::TagRules(Vec::new()))
         }
 
-        async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
-            Err(refused(String::new()))
+        async fn read(&self, _: &BucketName, _: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {
+            Err(write_rejected(String::new()))
         }
 
-        async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+        async fn write(&self, _: &BucketName, _: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
             panic!("a write came through")
         }
 
-        fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+        fn request_line(&self, _: &ObjectId, _: &ObjectRequest) -> String {
             "PUT http://here/b/k".to_owned()
         }
 
-        fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+        fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
             None
         }
     }
@@ -135,20 +150,25 @@ mod tests {
     #[tokio::test]
     async fn only_what_reads_comes_through() {
         let inner = Arc::new(Noting::default());
-        let store = ReadOnly::new(inner.clone());
-        let object = ObjectId { bucket: Bucket::new("b"), key: Key::from("k"), version: None };
-        let reads = [Call::GetTags, Call::GetAcl, Call::Head];
-        let restore = Call::Restore(RestoreRequest { days: 1, tier: None });
-        let writes = [Call::PutTags(TagSet::default()), Call::DeleteTags, Call::PutAcl(Acl::Private), restore];
-        assert_eq!(reads.len() + writes.len(), CallKind::ALL.len());
+        let store = ReadOnlyStore::new(inner.clone());
+        let object = ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k"), version: None };
+        let reads = [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head];
+        let restore = ObjectRequest::Restore(RestoreRequest { days: 1, tier: None });
+        let writes = [
+            ObjectRequest::PutTags(TagSet::default()),
+            ObjectRequest::DeleteTags,
+            ObjectRequest::PutAcl(ObjectAcl::Private),
+            restore,
+        ];
+        assert_eq!(reads.len() + writes.len(), ObjectRequestKind::ALL.len());
         for call in reads.iter().chain(&writes) {
-            let answer = store.call(&object, call).await;
-            assert_eq!(answer.is_err(), call.writes(), "{call:?}");
+            let answer = store.send_request(&object, call).await;
+            assert_eq!(answer.is_err(), call.is_write(), "{call:?}");
             if let Err(fault) = answer {
                 assert_eq!((fault.code.as_str(), fault.class), ("ReadOnly", FaultClass::Rejected));
             }
         }
-        let content = Content::Bytes(Bytes::from_static(b"x"));
+        let content = ObjectContent::Bytes(Bytes::from_static(b"x"));
         assert!(store.write(&object.bucket, &object.key, content, "").await.is_err());
         assert_eq!(*inner.0.lock().expect("no poison"), reads);
     }

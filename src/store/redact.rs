@@ -11,33 +11,33 @@ use std::ops::Range;
 const HIDDEN: &str = "[hidden]";
 
 /// The minimum length of a piece of a secret that is hidden, in bytes. A server may truncate what it repeats.
-const PIECE: usize = 16;
+const MIN_PIECE: usize = 16;
 
 /// The length of an anchor, in bytes. Every piece contains a complete anchor that starts at a multiple of this
 /// length, so only those are searched for.
-const ANCHOR: usize = PIECE / 2;
+const ANCHOR_LENGTH: usize = MIN_PIECE / 2;
 
 /// The maximum number of positions in a secret at which one anchor is tried. Only a secret that repeats itself has
 /// more.
-const MAX_PLACES: usize = 16;
+const MAX_ANCHOR_MATCHES: usize = 16;
 
 /// The first bytes of all escapes.
-const ESCAPES: [u8; 3] = *b"%&\\";
+const ESCAPE_STARTS: [u8; 3] = *b"%&\\";
 
 /// The maximum depth of nested escapes that are decoded, such as `%252B`.
-const MAX_NESTED: usize = 8;
+const MAX_ESCAPE_DEPTH: usize = 8;
 
 /// The factor between the input that is scanned and the output limit, both in bytes. The rest of the input is
 /// dropped.
-const LOOKED_AT: usize = 16;
+const SCAN_FACTOR: usize = 16;
 
 /// Returns the text with these secrets hidden, truncated to about `most` bytes.
-pub(super) fn redacted(text: &str, secrets: &[&str], most: usize) -> String {
-    let text = up_to(text, most.saturating_mul(LOOKED_AT));
+pub(super) fn redact(text: &str, secrets: &[&str], most: usize) -> String {
+    let text = prefix_up_to(text, most.saturating_mul(SCAN_FACTOR));
     let mut hidden = Vec::new();
     for secret in secrets.iter().map(|secret| secret.as_bytes()).filter(|secret| !secret.is_empty()) {
-        for depth in depths(text).iter().copied() {
-            Skeleton::of(text, secret, depth).find(secret, &mut hidden);
+        for depth in escape_depths(text).iter().copied() {
+            UnescapedText::decode(text, secret, depth).find_secret(secret, &mut hidden);
         }
     }
     hidden.sort_by_key(|range| (range.start, range.end));
@@ -47,83 +47,84 @@ pub(super) fn redacted(text: &str, secrets: &[&str], most: usize) -> String {
             break;
         }
         if range.end > at {
-            out.push_str(up_to(text.get(at..range.start).unwrap_or_default(), most - out.len()));
+            out.push_str(prefix_up_to(text.get(at..range.start).unwrap_or_default(), most - out.len()));
             out.push_str(if range.start >= at { HIDDEN } else { "" });
             at = range.end;
         }
     }
     if out.len() < most {
-        out.push_str(up_to(text.get(at..).unwrap_or_default(), most - out.len()));
+        out.push_str(prefix_up_to(text.get(at..).unwrap_or_default(), most - out.len()));
     }
     out
 }
 
 /// Returns a prefix of at least this many bytes, extended to a character boundary, or the whole text if it is
 /// shorter.
-fn up_to(text: &str, bytes: usize) -> &str {
+fn prefix_up_to(text: &str, bytes: usize) -> &str {
     (bytes..text.len()).find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
 /// The escape depths to try: no decoding, one level, and all levels.
-fn depths(text: &str) -> &'static [usize] {
-    if text.bytes().any(|byte| ESCAPES.contains(&byte)) { &[0, 1, MAX_NESTED] } else { &[0] }
+fn escape_depths(text: &str) -> &'static [usize] {
+    if text.bytes().any(|byte| ESCAPE_STARTS.contains(&byte)) { &[0, 1, MAX_ESCAPE_DEPTH] } else { &[0] }
 }
 
 /// The bytes of a text that can be part of a secret, and the position of each in the text.
-struct Skeleton {
+struct UnescapedText {
     bytes: Vec<u8>,
-    places: Vec<Range<usize>>,
+    positions: Vec<Range<usize>>,
 }
 
-impl Skeleton {
-    fn of(text: &str, secret: &[u8], depth: usize) -> Self {
+impl UnescapedText {
+    fn decode(text: &str, secret: &[u8], depth: usize) -> Self {
         let mut is_known = [false; 256];
         for byte in secret {
             is_known[usize::from(*byte)] = true;
         }
         let text = text.as_bytes();
-        let (mut bytes, mut places) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
+        let (mut bytes, mut positions) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
         let mut at = 0;
         while at < text.len() {
-            let read = reading(&text[at..], depth);
+            let read = decode_byte(&text[at..], depth);
             // The first byte of an escape can also be a plain character.
-            let plain = Reading { byte: text[at], length: 1 };
+            let plain = DecodedByte { byte: text[at], length: 1 };
             let is_escape = is_known[usize::from(read.byte)] || read.byte.is_ascii_whitespace();
-            let Reading { byte, length } = if is_escape { read } else { plain };
+            let DecodedByte { byte, length } = if is_escape { read } else { plain };
             // A letter or digit that does not occur in the secret ends a piece of it. Other bytes may stand between
             // two bytes of the secret. A short secret is only found whole.
-            if is_known[usize::from(byte)] || byte.is_ascii_alphanumeric() || secret.len() < PIECE {
+            if is_known[usize::from(byte)] || byte.is_ascii_alphanumeric() || secret.len() < MIN_PIECE {
                 bytes.push(byte);
-                places.push(at..at + length);
+                positions.push(at..at + length);
             }
             at += length;
         }
-        Self { bytes, places }
+        Self { bytes, positions }
     }
 
     /// Adds the ranges of the text that contain this secret, or a piece of it.
-    fn find(&self, secret: &[u8], found: &mut Vec<Range<usize>>) {
-        let mut hide = |range: Range<usize>| found.push(self.places[range.start].start..self.places[range.end - 1].end);
-        if secret.len() < PIECE {
+    fn find_secret(&self, secret: &[u8], found: &mut Vec<Range<usize>>) {
+        let mut hide =
+            |range: Range<usize>| found.push(self.positions[range.start].start..self.positions[range.end - 1].end);
+        if secret.len() < MIN_PIECE {
             memchr::memmem::find_iter(&self.bytes, secret).for_each(|at| hide(at..at + secret.len()));
             return;
         }
         let mut at = 0;
-        while let Some(anchor) = self.bytes.get(at..at + ANCHOR) {
-            let places = memchr::memmem::find_iter(secret, anchor).take(MAX_PLACES);
-            let longest = places.map(|place| self.around(at, secret, place)).max_by_key(ExactSizeIterator::len);
-            match longest.filter(|range| range.len() >= PIECE) {
+        while let Some(anchor) = self.bytes.get(at..at + ANCHOR_LENGTH) {
+            let places = memchr::memmem::find_iter(secret, anchor).take(MAX_ANCHOR_MATCHES);
+            let longest = places.map(|place| self.extend_match(at, secret, place)).max_by_key(ExactSizeIterator::len);
+            match longest.filter(|range| range.len() >= MIN_PIECE) {
                 Some(range) => {
-                    at = (range.end / ANCHOR).max(at / ANCHOR + 1) * ANCHOR;
+                    at = (range.end / ANCHOR_LENGTH).max(at / ANCHOR_LENGTH + 1) * ANCHOR_LENGTH;
                     hide(range);
                 }
-                None => at += ANCHOR,
+                None => at += ANCHOR_LENGTH,
             }
         }
     }
 
-    /// Returns the longest match around an anchor that starts at `at` in the text and at `place` in the secret.
-    fn around(&self, at: usize, secret: &[u8], place: usize) -> Range<usize> {
+    /// Returns the longest match around an anchor that starts at `at` in the text and at `bucket_location` in the secret.
+    fn extend_match(&self, at: usize, secret: &[u8], place: usize) -> Range<usize> {
         let alike = |(one, other): &(&u8, &u8)| one == other;
         let before = self.bytes[..at].iter().rev().zip(secret[..place].iter().rev()).take_while(alike).count();
         let behind = self.bytes[at..].iter().zip(&secret[place..]).take_while(alike).count();
@@ -133,22 +134,22 @@ impl Skeleton {
 
 /// One decoded byte, and the number of bytes that encode it.
 #[derive(Clone, Copy)]
-struct Reading {
+struct DecodedByte {
     byte: u8,
     length: usize,
 }
 
 /// Decodes the first byte of a text. Escapes may be nested up to this depth.
-fn reading(text: &[u8], depth: usize) -> Reading {
-    let plain = Reading { byte: text[0], length: 1 };
+fn decode_byte(text: &[u8], depth: usize) -> DecodedByte {
+    let plain = DecodedByte { byte: text[0], length: 1 };
     let escaped = match text[0] {
         _ if depth == 0 => None,
         // %2B, or %252B if it was encoded twice.
-        b'%' => nested(text, b"25", depth, |rest| Some((hex(rest, 2)?, 2))),
+        b'%' => decode_nested(text, b"25", depth, |rest| Some((parse_hex(rest, 2)?, 2))),
         // &#43;, &#x2B; and &amp;
-        b'&' => nested(text, b"amp;", depth, reference),
+        b'&' => decode_nested(text, b"amp;", depth, parse_xml_reference),
         // \u002b, \x2b, \n and \/
-        b'\\' => nested(text, b"\\", depth, escape),
+        b'\\' => decode_nested(text, b"\\", depth, parse_backslash_escape),
         _ => None,
     };
     escaped.unwrap_or(plain)
@@ -156,14 +157,19 @@ fn reading(text: &[u8], depth: usize) -> Reading {
 
 /// Decodes an escape that starts with one byte. `end` parses the rest, directly after that byte or after repetitions
 /// of `repeated`, which is the escaped form of the first byte.
-fn nested(text: &[u8], repeated: &[u8], depth: usize, end: impl Fn(&[u8]) -> Option<(u32, usize)>) -> Option<Reading> {
+fn decode_nested(
+    text: &[u8],
+    repeated: &[u8],
+    depth: usize,
+    end: impl Fn(&[u8]) -> Option<(u32, usize)>,
+) -> Option<DecodedByte> {
     let (mut at, mut deepest) = (1, None);
     for _ in 0..depth {
         let rest = text.get(at..).unwrap_or_default();
         if let Some((number, length)) = end(rest)
             && let Ok(byte) = u8::try_from(number)
         {
-            deepest = Some(Reading { byte, length: at + length });
+            deepest = Some(DecodedByte { byte, length: at + length });
         }
         if !rest.starts_with(repeated) {
             break;
@@ -174,13 +180,13 @@ fn nested(text: &[u8], repeated: &[u8], depth: usize, end: impl Fn(&[u8]) -> Opt
 }
 
 /// Parses this many hexadecimal digits.
-fn hex(text: &[u8], digits: usize) -> Option<u32> {
+fn parse_hex(text: &[u8], digits: usize) -> Option<u32> {
     let text = std::str::from_utf8(text.get(..digits)?).ok()?;
     text.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(text, 16).ok())?
 }
 
 /// Parses an XML reference after its `&`. Returns its code point and its length without the `&`.
-fn reference(text: &[u8]) -> Option<(u32, usize)> {
+fn parse_xml_reference(text: &[u8]) -> Option<(u32, usize)> {
     let end = text.iter().take(12).position(|it| *it == b';')?;
     let name = std::str::from_utf8(&text[..end]).ok()?;
     let meant = match name {
@@ -202,11 +208,11 @@ fn reference(text: &[u8]) -> Option<(u32, usize)> {
 
 /// Parses an escape of JSON or of a log after its backslash. Returns its code point and its length without the
 /// backslash.
-fn escape(text: &[u8]) -> Option<(u32, usize)> {
+fn parse_backslash_escape(text: &[u8]) -> Option<(u32, usize)> {
     let (first, rest) = text.split_first()?;
     match first {
-        b'u' => Some((hex(rest, 4)?, 5)),
-        b'x' => Some((hex(rest, 2)?, 3)),
+        b'u' => Some((parse_hex(rest, 4)?, 5)),
+        b'x' => Some((parse_hex(rest, 2)?, 3)),
         b'n' => Some((u32::from(b'\n'), 1)),
         b'r' => Some((u32::from(b'\r'), 1)),
         b't' => Some((u32::from(b'\t'), 1)),
@@ -280,31 +286,27 @@ mod tests {
             format!("{}{}{}", &TOKEN[1..10], " ".repeat(300), &TOKEN[10..]),
         ] {
             let text = format!("denied: x-amz-security-token:{repeated} é");
-            assert_eq!(
-                redacted(&text, &["other", TOKEN], 1024),
-                "denied: x-amz-security-token:[hidden] é",
-                "{repeated}"
-            );
+            assert_eq!(redact(&text, &["other", TOKEN], 1024), "denied: x-amz-security-token:[hidden] é", "{repeated}");
         }
-        assert_eq!(redacted(&TOKEN[..15], &[TOKEN], 1024), TOKEN[..15], "that little says nothing");
-        assert_eq!(redacted("a%2", &["a+", ""], 1024), "a%2");
+        assert_eq!(redact(&TOKEN[..15], &[TOKEN], 1024), TOKEN[..15], "that little says nothing");
+        assert_eq!(redact("a%2", &["a+", ""], 1024), "a%2");
         let sentence = "The specified key does not exist, nor does IQoJb3Jp or any such thing.";
-        assert_eq!(redacted(sentence, &[TOKEN], 1024), sentence);
+        assert_eq!(redact(sentence, &[TOKEN], 1024), sentence);
         // A secret can contain the first byte of an escape.
-        assert_eq!(redacted("<%2B%252B>", &["%2B"], 1024), "<[hidden][hidden]>");
+        assert_eq!(redact("<%2B%252B>", &["%2B"], 1024), "<[hidden][hidden]>");
     }
 
     #[test]
     fn no_server_has_it_compare_for_long() {
         let token = "T".repeat(4000);
         let near = format!("{}X", "T".repeat(3999)).repeat(16);
-        let all = redacted(&near, &[&token], 1024);
+        let all = redact(&near, &[&token], 1024);
         assert!(!all.contains("TTTT"), "{all}");
         // The maximum number of near misses. Each is compared for at most as long as the kept part of the text.
         let many = "TTTTTTTTTTTTTTX".repeat(5000);
-        assert!(redacted(&many, &[&token], 1024).len() >= 1024);
+        assert!(redact(&many, &[&token], 1024).len() >= 1024);
         let other = format!("{}U", "T".repeat(3999));
-        assert!(redacted(&"TTTTTTTTTTTTTTX".repeat(5000), &[&other], 1024).len() < 2048);
+        assert!(redact(&"TTTTTTTTTTTTTTX".repeat(5000), &[&other], 1024).len() < 2048);
     }
 
     proptest! {
@@ -313,7 +315,7 @@ mod tests {
             before in "[ -~é]{0,20}", secret in "[!-~]{16,40}", after in "[ -~é]{0,20}", how in 0..4, cut in 0..20_usize,
         ) {
             let mut repeated = String::new();
-            for c in secret.chars().skip(cut.min(secret.len() - PIECE)) {
+            for c in secret.chars().skip(cut.min(secret.len() - MIN_PIECE)) {
                 let _ = match how {
                     0 => write!(repeated, "{c}"),
                     1 => write!(repeated, "%{:02X}", u32::from(c)),
@@ -321,7 +323,7 @@ mod tests {
                     _ => write!(repeated, "\\u{:04x}", u32::from(c)),
                 };
             }
-            let told = redacted(&format!("{before}{repeated}{after}"), &[&secret], 1 << 20);
+            let told = redact(&format!("{before}{repeated}{after}"), &[&secret], 1 << 20);
             prop_assert!(!told.contains(&repeated), "{told}");
             prop_assert!(told.contains(HIDDEN), "{told}");
         }

@@ -10,16 +10,19 @@ use async_trait::async_trait;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 
-use super::site::Site;
-use super::wire::{Clock, Dialect, Wire, query};
-use super::{BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store, StoreConfig};
-use crate::call::{Call, ContentMark, Reply};
-use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId};
-use crate::task::Fault;
+use super::endpoint::StoreEndpoint;
+use super::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
+use super::{
+    BucketSetting, BucketSettingValue, ConditionalPut, ConditionalPutOutcome, ListPage, ListRequest, ObjectContent,
+    OpenedObject, Store, StoreConfig,
+};
+use crate::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey};
+use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
+use crate::task::StoreError;
 
 /// A store with an S3 API.
 pub struct S3Store {
-    wire: Wire,
+    client: StoreHttpClient,
 }
 
 impl S3Store {
@@ -30,50 +33,79 @@ impl S3Store {
     /// Returns an error if the system has no CA certificates to verify the server with.
     pub fn new(config: &StoreConfig, region: &str, credentials: SharedCredentialsProvider) -> io::Result<Self> {
         let site = match &config.endpoint {
-            Some(endpoint) => Site::new(endpoint, config.addressing),
-            None => Site::of_aws(region, config.addressing),
+            Some(endpoint) => StoreEndpoint::new(endpoint, config.addressing),
+            None => StoreEndpoint::for_aws_region(region, config.addressing),
         };
-        Ok(Self { wire: Wire::new(site, Dialect::S3, region, credentials, Arc::new(Clock::default()))? })
+        Ok(Self {
+            client: StoreHttpClient::new(
+                site,
+                StoreDialect::S3,
+                region,
+                credentials,
+                Arc::new(SigningClock::default()),
+            )?,
+        })
     }
 }
 
 #[async_trait]
 impl Store for S3Store {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
-        self.wire.call(object, call).await
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
+        self.client.send_object_request(object, call).await
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        self.wire.page(request).await
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+        self.client.list_page(request).await
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.wire.setting(bucket, question).await
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.client.bucket_setting(bucket, question).await
     }
 
-    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
-        self.wire.read(bucket, key, if_match).await
+    async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
+        self.client.read(bucket, key, if_match).await
     }
 
-    async fn read_on(&self, bucket: &Bucket, key: &Key, etag: &str, from: u64) -> Result<Opened, Fault> {
-        self.wire.read_on(bucket, key, etag, from).await
+    async fn resume_read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        etag: &str,
+        from: u64,
+    ) -> Result<OpenedObject, StoreError> {
+        self.client.resume_read(bucket, key, etag, from).await
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
-        self.wire.write(bucket, key, content, md5).await
+    async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
+        self.client.write(bucket, key, content, md5).await
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        let (method, resource) = call.request();
-        let query = query(resource, object.version.as_ref());
-        self.wire.site().request(method, &object.bucket, &object.key, &query)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        let (method, resource) = call.method_and_subresource();
+        let query = object_query(resource, object.version.as_ref());
+        self.client.endpoint().request_line(method, &object.bucket, &object.key, &query)
     }
 
-    fn body_mark(&self, call: &Call) -> ContentMark {
-        self.wire.body_mark(call)
+    fn body_identity(&self, call: &ObjectRequest) -> ContentIdentity {
+        self.client.body_identity(call)
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
         if key.as_bytes().is_empty() {
             Some("the key is empty")
         } else if key.as_bytes().len() > MAX_KEY_BYTES {
@@ -87,12 +119,17 @@ impl Store for S3Store {
 }
 
 #[async_trait]
-impl Cabinet for S3Store {
-    async fn create(&self, bucket: &Bucket, key: &Key, content: Bytes) -> Result<Created, Fault> {
-        self.wire.create(bucket, key, content).await
+impl ConditionalPut for S3Store {
+    async fn put_if_absent(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: Bytes,
+    ) -> Result<ConditionalPutOutcome, StoreError> {
+        self.client.put_if_absent(bucket, key, content).await
     }
 
-    async fn remove(&self, bucket: &Bucket, key: &Key) -> Result<(), Fault> {
-        self.wire.remove(bucket, key).await
+    async fn delete(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(), StoreError> {
+        self.client.delete(bucket, key).await
     }
 }

@@ -2,63 +2,67 @@
 
 use async_trait::async_trait;
 
-use super::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
-use crate::call::{Call, Reply};
-use crate::object::{Bucket, Key, ObjectId};
-use crate::task::{Fault, FaultClass};
+use super::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
+use crate::object::{BucketName, ObjectId, ObjectKey};
+use crate::object_request::{ObjectRequest, ObjectResponse};
+use crate::task::{FaultClass, StoreError};
 
 /// A store that rejects every request with the reason why there is no connection. It allows local work to continue
 /// without a store.
 #[derive(Clone, Debug)]
-pub struct Unreachable {
-    why: String,
+pub struct UnreachableStore {
+    reason: String,
 }
 
-impl Unreachable {
+impl UnreachableStore {
     /// Creates a store that rejects all requests for this reason.
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into() }
+        Self { reason: why.into() }
     }
 
-    fn refusal(&self, request: String) -> Fault {
-        Fault::unanswered(FaultClass::Rejected, "NotConnected", &self.why, request)
+    fn not_connected(&self, request: String) -> StoreError {
+        StoreError::without_response(FaultClass::Rejected, "NotConnected", &self.reason, request)
     }
 
-    fn refused<T>(&self, method: &str, bucket: &Bucket, key: &str) -> Result<T, Fault> {
-        Err(self.refusal(format!("{method} {bucket}/{key}")))
+    fn reject<T>(&self, method: &str, bucket: &BucketName, key: &str) -> Result<T, StoreError> {
+        Err(self.not_connected(format!("{method} {bucket}/{key}")))
     }
 }
 
 #[async_trait]
-impl Store for Unreachable {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
-        Err(self.refusal(self.request_url(object, call)))
+impl Store for UnreachableStore {
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
+        Err(self.not_connected(self.request_line(object, call)))
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        self.refused("GET", &request.bucket, "")
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+        self.reject("GET", &request.bucket, "")
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.refused("GET", bucket, &format!("?{}", question.resource()))
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.reject("GET", bucket, &format!("?{}", question.subresource()))
     }
 
-    async fn read(&self, bucket: &Bucket, key: &Key, _: Option<&str>) -> Result<Opened, Fault> {
-        self.refused("GET", bucket, &key.encoded_keeping_slashes())
+    async fn read(&self, bucket: &BucketName, key: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {
+        self.reject("GET", bucket, &key.encoded_keeping_slashes())
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, _: Content, _: &str) -> Result<(), Fault> {
-        self.refused("PUT", bucket, &key.encoded_keeping_slashes())
+    async fn write(&self, bucket: &BucketName, key: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
+        self.reject("PUT", bucket, &key.encoded_keeping_slashes())
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        let (method, resource) = call.request();
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        let (method, resource) = call.method_and_subresource();
         let query = if resource.is_empty() { "" } else { "?" };
         format!("{method} {}/{}{query}{resource}", object.bucket, object.key.encoded_keeping_slashes())
     }
 
-    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
         None
     }
 }
@@ -71,13 +75,13 @@ mod tests {
 
     #[tokio::test]
     async fn it_refuses_everything_for_good_and_says_why() {
-        let store = Unreachable::new("no credentials");
-        let (bucket, key) = (Bucket::new("bkt"), Key::from("a b/c"));
+        let store = UnreachableStore::new("no credentials");
+        let (bucket, key) = (BucketName::new("bkt"), ObjectKey::from("a b/c"));
         let object = ObjectId { bucket: bucket.clone(), key: key.clone(), version: None };
-        let written = store.write(&bucket, &key, Content::Bytes(Bytes::new()), "").await;
-        let called = store.call(&object, &Call::GetTags).await.map(drop);
+        let written = store.write(&bucket, &key, ObjectContent::Bytes(Bytes::new()), "").await;
+        let called = store.send_request(&object, &ObjectRequest::GetTags).await.map(drop);
         let read = store.read(&bucket, &key, None).await.map(drop);
-        let asked = store.bucket(&bucket, BucketQuestion::Versioning).await.map(drop);
+        let asked = store.bucket_setting(&bucket, BucketSetting::Versioning).await.map(drop);
         let all = [
             (written, "PUT bkt/a%20b/c"),
             (called, "GET bkt/a%20b/c?tagging"),
@@ -90,7 +94,7 @@ mod tests {
                 (fault.to_string().as_str(), fault.endpoint.as_str()),
                 ("NotConnected: no credentials", endpoint)
             );
-            assert!(!fault.class.may_pass());
+            assert!(!fault.class.is_retryable());
         }
     }
 }

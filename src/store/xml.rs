@@ -15,7 +15,7 @@ const MAX_NAME: usize = 64;
 
 /// Why a text is not a document that a store would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum XmlFault {
+pub(super) enum XmlReadError {
     /// It is not well-formed XML, or it is truncated.
     #[error("it is no complete XML document")]
     Malformed,
@@ -24,53 +24,57 @@ pub(super) enum XmlFault {
     DocumentType,
     /// It refers to an entity that XML does not predefine.
     #[error("it refers to an entity that it cannot define")]
-    Entity,
+    UnknownEntity,
     /// It is nested too deeply.
     #[error("it is nested too deeply")]
-    Depth,
+    TooDeep,
     /// An element does not contain a required child element exactly once.
     #[error("a <{0}> has not exactly one <{1}> with a text")]
-    NotOne(&'static str, &'static str),
+    NotExactlyOne(&'static str, &'static str),
     /// An element is in a place where it has no known meaning.
     #[error("a <{0}> stands where none is expected")]
-    Stray(&'static str),
+    Misplaced(&'static str),
     /// Two elements are the same, but must be unique.
     #[error("two of its <{0}> are the same")]
-    Twice(&'static str),
+    Duplicate(&'static str),
     /// The name of an element is too long.
     #[error("an element has a name of more than {MAX_NAME} bytes")]
-    Name,
+    NameTooLong,
 }
 
 /// Parses a document. Calls `closed` at the end of each element, with its path from the root, such as
 /// `Tagging/TagSet/Tag`, and its own text.
-pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlFault> {
-    let text = std::str::from_utf8(document).map_err(|_| XmlFault::Malformed)?;
+pub(super) fn read(document: &[u8], mut closed: impl FnMut(&str, &str)) -> Result<(), XmlReadError> {
+    let text = std::str::from_utf8(document).map_err(|_| XmlReadError::Malformed)?;
     let mut reader = Reader::from_str(text);
     // Large enough for most documents, so that the buffers do not grow.
-    let mut open = Open { path: String::with_capacity(64), text: String::with_capacity(256), ..Open::default() };
+    let mut open = OpenXmlElements {
+        path: String::with_capacity(64),
+        text: String::with_capacity(256),
+        ..OpenXmlElements::default()
+    };
     loop {
-        match reader.read_event().map_err(|_| XmlFault::Malformed)? {
-            Event::Start(element) => open.enter(element.local_name().into_inner())?,
+        match reader.read_event().map_err(|_| XmlReadError::Malformed)? {
+            Event::Start(element) => open.start_element(element.local_name().into_inner())?,
             Event::Empty(element) => {
-                open.enter(element.local_name().into_inner())?;
-                open.leave(&mut closed)?;
+                open.start_element(element.local_name().into_inner())?;
+                open.end_element(&mut closed)?;
             }
-            Event::End(_) => open.leave(&mut closed)?,
-            Event::Text(piece) => open.push(&piece.decode().map_err(|_| XmlFault::Malformed)?)?,
-            Event::CData(piece) => open.push(&piece.decode().map_err(|_| XmlFault::Malformed)?)?,
-            Event::GeneralRef(reference) => open.push(resolved(&reference, &mut [0; 4])?)?,
-            Event::DocType(_) => return Err(XmlFault::DocumentType),
+            Event::End(_) => open.end_element(&mut closed)?,
+            Event::Text(piece) => open.push_text(&piece.decode().map_err(|_| XmlReadError::Malformed)?)?,
+            Event::CData(piece) => open.push_text(&piece.decode().map_err(|_| XmlReadError::Malformed)?)?,
+            Event::GeneralRef(reference) => open.push_text(resolve_entity(&reference, &mut [0; 4])?)?,
+            Event::DocType(_) => return Err(XmlReadError::DocumentType),
             Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
             Event::Eof => break,
         }
     }
-    if open.seen_root && open.depth == 0 { Ok(()) } else { Err(XmlFault::Malformed) }
+    if open.seen_root && open.depth == 0 { Ok(()) } else { Err(XmlReadError::Malformed) }
 }
 
 /// The open elements.
 #[derive(Default)]
-struct Open {
+struct OpenXmlElements {
     path: String,
     /// The texts of all open elements, without those of their children: the text of an element is removed at its end.
     text: String,
@@ -80,16 +84,16 @@ struct Open {
     seen_root: bool,
 }
 
-impl Open {
-    fn enter(&mut self, name: &[u8]) -> Result<(), XmlFault> {
+impl OpenXmlElements {
+    fn start_element(&mut self, name: &[u8]) -> Result<(), XmlReadError> {
         if name.len() > MAX_NAME {
-            return Err(XmlFault::Name);
+            return Err(XmlReadError::NameTooLong);
         }
-        let name = std::str::from_utf8(name).map_err(|_| XmlFault::Malformed)?;
+        let name = std::str::from_utf8(name).map_err(|_| XmlReadError::Malformed)?;
         if self.depth == 0 && std::mem::replace(&mut self.seen_root, true) {
-            return Err(XmlFault::Malformed);
+            return Err(XmlReadError::Malformed);
         }
-        *self.starts.get_mut(self.depth).ok_or(XmlFault::Depth)? = (self.path.len(), self.text.len());
+        *self.starts.get_mut(self.depth).ok_or(XmlReadError::TooDeep)? = (self.path.len(), self.text.len());
         if self.depth > 0 {
             self.path.push('/');
         }
@@ -98,8 +102,8 @@ impl Open {
         Ok(())
     }
 
-    fn leave(&mut self, closed: &mut impl FnMut(&str, &str)) -> Result<(), XmlFault> {
-        self.depth = self.depth.checked_sub(1).ok_or(XmlFault::Malformed)?;
+    fn end_element(&mut self, closed: &mut impl FnMut(&str, &str)) -> Result<(), XmlReadError> {
+        self.depth = self.depth.checked_sub(1).ok_or(XmlReadError::Malformed)?;
         let (path, text) = self.starts[self.depth];
         closed(&self.path, &self.text[text..]);
         self.path.truncate(path);
@@ -107,22 +111,22 @@ impl Open {
         Ok(())
     }
 
-    fn push(&mut self, piece: &str) -> Result<(), XmlFault> {
+    fn push_text(&mut self, piece: &str) -> Result<(), XmlReadError> {
         if self.depth > 0 {
             self.text.push_str(piece);
         } else if !piece.trim().is_empty() {
-            return Err(XmlFault::Malformed);
+            return Err(XmlReadError::Malformed);
         }
         Ok(())
     }
 }
 
-fn resolved<'b>(reference: &BytesRef<'_>, buffer: &'b mut [u8; 4]) -> Result<&'b str, XmlFault> {
-    if let Some(character) = reference.resolve_char_ref().map_err(|_| XmlFault::Entity)? {
+fn resolve_entity<'b>(reference: &BytesRef<'_>, buffer: &'b mut [u8; 4]) -> Result<&'b str, XmlReadError> {
+    if let Some(character) = reference.resolve_char_ref().map_err(|_| XmlReadError::UnknownEntity)? {
         return Ok(character.encode_utf8(buffer));
     }
-    let name = reference.decode().map_err(|_| XmlFault::Malformed)?;
-    resolve_predefined_entity(&name).ok_or(XmlFault::Entity)
+    let name = reference.decode().map_err(|_| XmlReadError::Malformed)?;
+    resolve_predefined_entity(&name).ok_or(XmlReadError::UnknownEntity)
 }
 
 #[cfg(test)]
@@ -131,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn leaves(document: &str) -> Result<Vec<String>, XmlFault> {
+    fn leaves(document: &str) -> Result<Vec<String>, XmlReadError> {
         let mut leaves = Vec::new();
         read(document.as_bytes(), |path, text| leaves.push(format!("{path}={text}")))?;
         Ok(leaves)
@@ -151,21 +155,21 @@ mod tests {
         let named = format!("<{}/>", "a".repeat(65));
         let bomb = "<!DOCTYPE l [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><l>&b;</l>";
         for (document, fault) in [
-            ("", XmlFault::Malformed),
-            ("no XML", XmlFault::Malformed),
-            ("<a><b></a>", XmlFault::Malformed),
-            ("<a><b>", XmlFault::Malformed),
-            ("<a/><b/>", XmlFault::Malformed),
-            ("</a>", XmlFault::Malformed),
-            ("<a>&lol;</a>", XmlFault::Entity),
-            ("<a>&#0;</a>", XmlFault::Entity),
-            (bomb, XmlFault::DocumentType),
-            (deep.as_str(), XmlFault::Depth),
-            (named.as_str(), XmlFault::Name),
+            ("", XmlReadError::Malformed),
+            ("no XML", XmlReadError::Malformed),
+            ("<a><b></a>", XmlReadError::Malformed),
+            ("<a><b>", XmlReadError::Malformed),
+            ("<a/><b/>", XmlReadError::Malformed),
+            ("</a>", XmlReadError::Malformed),
+            ("<a>&lol;</a>", XmlReadError::UnknownEntity),
+            ("<a>&#0;</a>", XmlReadError::UnknownEntity),
+            (bomb, XmlReadError::DocumentType),
+            (deep.as_str(), XmlReadError::TooDeep),
+            (named.as_str(), XmlReadError::NameTooLong),
         ] {
             assert_eq!(leaves(document), Err(fault), "{document}");
         }
-        assert_eq!(read(b"<a>\xff</a>", |_, _| {}), Err(XmlFault::Malformed));
+        assert_eq!(read(b"<a>\xff</a>", |_, _| {}), Err(XmlReadError::Malformed));
     }
 
     proptest! {

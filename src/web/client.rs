@@ -13,28 +13,28 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
 
-use super::connect::{CONNECT_TIMEOUT, Connector, innermost, speaks_first};
-use super::url::Url;
-use crate::timeouts::{self, Seconds, scaled};
+use super::connect::{CONNECT_TIMEOUT, WebConnector, closes_or_sends_early, root_cause};
+use super::url::HttpUrl;
+use crate::timeouts::{self, DisplaySeconds, scaled};
 
 /// The default `User-Agent`. A request can replace it.
-const INTRODUCTION: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
+const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("batchplan/", env!("CARGO_PKG_VERSION")));
 
 /// The maximum size of a response head, in bytes.
-const MAX_HEAD: usize = 64 << 10;
+const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Sends requests. Cheap to create: the CA certificates are loaded with the first `https` request.
 #[derive(Default)]
-pub struct Client {
-    encrypted: OnceLock<Connector>,
+pub struct WebClient {
+    tls_connector: OnceLock<WebConnector>,
 }
 
 /// A request.
-pub struct Message<'a> {
+pub struct WebRequest<'a> {
     /// The HTTP method.
     pub method: Method,
     /// The URL to send the request to.
-    pub url: &'a Url,
+    pub url: &'a HttpUrl,
     /// Headers in addition to `Host` and `Content-Length`.
     pub headers: &'a [(HeaderName, HeaderValue)],
     /// The body. May be empty.
@@ -45,23 +45,23 @@ pub struct Message<'a> {
 
 /// The limits of a request and its response.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct WebRequestLimits {
     /// The maximum time, from name resolution to the last byte of the response.
-    pub time: Duration,
+    pub max_time: Duration,
     /// The maximum size of the response body, in bytes.
-    pub body: usize,
+    pub max_body_bytes: usize,
 }
 
-impl Default for Bounds {
+impl Default for WebRequestLimits {
     /// 30 seconds and 1 MiB.
     fn default() -> Self {
-        Self { time: Duration::from_secs(30), body: 1 << 20 }
+        Self { max_time: Duration::from_secs(30), max_body_bytes: 1 << 20 }
     }
 }
 
 /// A complete response, with any status: errors and redirects are responses too.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct WebResponse {
     /// The HTTP status.
     pub status: StatusCode,
     /// The response headers.
@@ -72,7 +72,7 @@ pub struct Answer {
 
 /// The head of a response.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct WebResponseHead {
     /// The HTTP status.
     pub status: StatusCode,
     /// The response headers.
@@ -81,7 +81,7 @@ pub struct Head {
 
 /// Why there is no response. The messages contain the origin, but never the rest of the URL or a header.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub enum WebRequestError {
     /// The request would be sent in clear text over the network.
     #[error("{0} is not encrypted, and not on this machine")]
     NotEncrypted(String),
@@ -90,14 +90,14 @@ pub enum SendError {
     NoCertificates(io::Error),
     /// The connection could not be established. Nothing was sent.
     #[error("{host} cannot be reached: {why}")]
-    Unconnected {
+    ConnectFailed {
         /// The origin: scheme, host and port.
         host: String,
         /// The cause.
         why: String,
     },
     /// The time limit was exceeded. The server may have received the request.
-    #[error("{host} did not answer within {}", Seconds(*.within))]
+    #[error("{host} did not answer within {}", DisplaySeconds(*.within))]
     TimedOut {
         /// The origin: scheme, host and port.
         host: String,
@@ -106,7 +106,7 @@ pub enum SendError {
     },
     /// The connection broke, or the response is not valid HTTP. The server may have received the request.
     #[error("the answer of {host} cannot be read: {why}")]
-    Unread {
+    UnreadableResponse {
         /// The origin: scheme, host and port.
         host: String,
         /// The cause.
@@ -114,7 +114,7 @@ pub enum SendError {
     },
     /// The response is longer than allowed. The server has received the request.
     #[error("the answer of {host}, {}, has more than {most} bytes", .status.as_u16())]
-    TooLong {
+    ResponseTooLong {
         /// The origin: scheme, host and port.
         host: String,
         /// The HTTP status of the response.
@@ -124,7 +124,7 @@ pub enum SendError {
     },
 }
 
-impl Client {
+impl WebClient {
     /// Creates a client.
     #[must_use]
     pub fn new() -> Self {
@@ -137,19 +137,27 @@ impl Client {
     /// # Errors
     /// Returns an error if there is no response, or if it exceeds the bounds. A response with any status, including a
     /// redirect, is not an error.
-    pub async fn send(&self, message: Message<'_>, bounds: Bounds) -> Result<Answer, SendError> {
+    pub async fn send(
+        &self,
+        message: WebRequest<'_>,
+        bounds: WebRequestLimits,
+    ) -> Result<WebResponse, WebRequestError> {
         let host = message.url.origin();
         let sending = self.exchange(message, async |head: Parts, body: Incoming| {
-            let whole = Limited::new(body, bounds.body).collect().await.map_err(|error| {
+            let whole = Limited::new(body, bounds.max_body_bytes).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
-                    SendError::TooLong { host: host.clone(), status: head.status, most: bounds.body }
+                    WebRequestError::ResponseTooLong {
+                        host: host.clone(),
+                        status: head.status,
+                        most: bounds.max_body_bytes,
+                    }
                 } else {
-                    SendError::Unread { host: host.clone(), why: innermost(&*error) }
+                    WebRequestError::UnreadableResponse { host: host.clone(), why: root_cause(&*error) }
                 }
             })?;
-            Ok(Answer { status: head.status, headers: head.headers, body: whole.to_bytes() })
+            Ok(WebResponse { status: head.status, headers: head.headers, body: whole.to_bytes() })
         });
-        in_time(sending, bounds.time, &host).await
+        with_deadline(sending, bounds.max_time, &host).await
     }
 
     /// Sends a request once and reads only the head of the response. Use it for notifications, where the body of the
@@ -157,34 +165,42 @@ impl Client {
     ///
     /// # Errors
     /// Returns an error if the head does not arrive in time.
-    pub async fn tell(&self, message: Message<'_>, time: Duration) -> Result<Head, SendError> {
+    pub async fn send_for_head(
+        &self,
+        message: WebRequest<'_>,
+        time: Duration,
+    ) -> Result<WebResponseHead, WebRequestError> {
         let host = message.url.origin();
-        let sending =
-            self.exchange(message, async |head: Parts, _| Ok(Head { status: head.status, headers: head.headers }));
-        in_time(sending, time, &host).await
+        let sending = self.exchange(message, async |head: Parts, _| {
+            Ok(WebResponseHead { status: head.status, headers: head.headers })
+        });
+        with_deadline(sending, time, &host).await
     }
 
     /// Sends a request and passes the response to the callback, while it drives the connection.
     async fn exchange<T>(
         &self,
-        message: Message<'_>,
-        read: impl AsyncFnOnce(Parts, Incoming) -> Result<T, SendError>,
-    ) -> Result<T, SendError> {
+        message: WebRequest<'_>,
+        read: impl AsyncFnOnce(Parts, Incoming) -> Result<T, WebRequestError>,
+    ) -> Result<T, WebRequestError> {
         let host = message.url.origin();
-        let unconnected = |why| SendError::Unconnected { host: host.clone(), why };
-        let unread = |error: &hyper::Error| SendError::Unread { host: host.clone(), why: innermost(error) };
+        let unconnected = |why| WebRequestError::ConnectFailed { host: host.clone(), why };
+        let unread =
+            |error: &hyper::Error| WebRequestError::UnreadableResponse { host: host.clone(), why: root_cause(error) };
         let connector = self.connector(&message)?;
-        let to = message.url.to_connect().map_err(|error| unconnected(error.to_string()))?;
-        let request = request(message).map_err(|error| unconnected(error.to_string()))?;
+        let to = message.url.connect_uri().map_err(|error| unconnected(error.to_string()))?;
+        let request = build_request(message).map_err(|error| unconnected(error.to_string()))?;
         let connecting = tokio::time::timeout(scaled(CONNECT_TIMEOUT), connector.connect(to));
         let io = match connecting.await {
-            Ok(connected) => connected.map_err(|error| unconnected(innermost(&*error)))?,
-            Err(_) => return Err(unconnected(format!("no connection within {}", Seconds(scaled(CONNECT_TIMEOUT))))),
+            Ok(connected) => connected.map_err(|error| unconnected(root_cause(&*error)))?,
+            Err(_) => {
+                return Err(unconnected(format!("no connection within {}", DisplaySeconds(scaled(CONNECT_TIMEOUT)))));
+            }
         };
-        let handshake = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
-        let (mut requests, connection) = handshake.map_err(|error| unconnected(innermost(&error)))?;
+        let handshake = Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(io).await;
+        let (mut requests, connection) = handshake.map_err(|error| unconnected(root_cause(&error)))?;
         let mut connection = pin!(connection);
-        if speaks_first(&mut connection).await {
+        if closes_or_sends_early(&mut connection).await {
             return Err(unconnected("it hangs up, or speaks before it is asked".to_owned()));
         }
         let mut exchanging = pin!(async {
@@ -203,37 +219,37 @@ impl Client {
         .await
     }
 
-    fn connector(&self, message: &Message<'_>) -> Result<Connector, SendError> {
+    fn connector(&self, message: &WebRequest<'_>) -> Result<WebConnector, WebRequestError> {
         if !message.url.is_encrypted() {
             if !message.allow_http && !message.url.is_loopback() {
-                return Err(SendError::NotEncrypted(message.url.origin()));
+                return Err(WebRequestError::NotEncrypted(message.url.origin()));
             }
-            return Connector::new(false).map_err(SendError::NoCertificates);
+            return WebConnector::new(false).map_err(WebRequestError::NoCertificates);
         }
-        if let Some(connector) = self.encrypted.get() {
+        if let Some(connector) = self.tls_connector.get() {
             return Ok(connector.clone());
         }
-        let connector = Connector::new(true).map_err(SendError::NoCertificates)?;
-        Ok(self.encrypted.get_or_init(|| connector).clone())
+        let connector = WebConnector::new(true).map_err(WebRequestError::NoCertificates)?;
+        Ok(self.tls_connector.get_or_init(|| connector).clone())
     }
 }
 
-async fn in_time<T>(
-    sending: impl Future<Output = Result<T, SendError>>,
+async fn with_deadline<T>(
+    sending: impl Future<Output = Result<T, WebRequestError>>,
     within: Duration,
     host: &str,
-) -> Result<T, SendError> {
-    let sent = timeouts::within(within, host, || "no answer".to_owned(), Box::pin(sending)).await;
-    sent.unwrap_or_else(|_| Err(SendError::TimedOut { host: host.to_owned(), within }))
+) -> Result<T, WebRequestError> {
+    let sent = timeouts::with_time_limit(within, host, || "no answer".to_owned(), Box::pin(sending)).await;
+    sent.unwrap_or_else(|_| Err(WebRequestError::TimedOut { host: host.to_owned(), within }))
 }
 
-fn request(message: Message<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
+fn build_request(message: WebRequest<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
     let authority = HeaderValue::from_str(message.url.authority())?;
     let bodiless = message.body.is_empty();
     let mut request = Request::new(Full::new(message.body));
     *request.uri_mut() = Uri::from(message.url.target().clone());
     let headers = request.headers_mut();
-    headers.insert(USER_AGENT, INTRODUCTION);
+    headers.insert(USER_AGENT, USER_AGENT_VALUE);
     for (name, value) in message.headers {
         headers.insert(name, value.clone());
     }

@@ -17,6 +17,6 @@ mod url;
 #[cfg(test)]
 mod client_tests;
 
-pub use client::{Answer, Bounds, Client, Head, Message, SendError};
-pub use connect::{CONNECT_TIMEOUT, Connector, Io, innermost, speaks_first};
-pub use url::{Url, UrlFault, host_of, is_loopback};
+pub use client::{WebClient, WebRequest, WebRequestError, WebRequestLimits, WebResponse, WebResponseHead};
+pub use connect::{CONNECT_TIMEOUT, ConnectionStream, WebConnector, closes_or_sends_early, root_cause};
+pub use url::{HttpUrl, HttpUrlError, host_of, is_loopback};

@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 2048;
 /// The path and the query of a webhook are secret: everyone who knows them can post to it. Therefore `Display` and
 /// `Debug` show only the origin.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Url {
+pub struct HttpUrl {
     https: bool,
     authority: String,
     host: String,
@@ -23,7 +23,7 @@ pub struct Url {
 
 /// Why a text is not a valid request URL. The messages never repeat the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlFault {
+pub enum HttpUrlError {
     /// It contains a user name or a password.
     #[error("holds a user name or a password")]
     Credentials,
@@ -41,32 +41,32 @@ pub enum UrlFault {
     TooLong,
 }
 
-impl Url {
+impl HttpUrl {
     /// Parses a URL.
     ///
     /// # Errors
     /// Returns an error if a request must not or cannot be sent to this URL.
-    pub fn parse(text: &str) -> Result<Self, UrlFault> {
+    pub fn parse(text: &str) -> Result<Self, HttpUrlError> {
         if text.len() > MAX_BYTES {
-            return Err(UrlFault::TooLong);
+            return Err(HttpUrlError::TooLong);
         }
-        let (scheme, rest) = text.split_once("://").ok_or(UrlFault::Scheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(HttpUrlError::Scheme)?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
-            _ => return Err(UrlFault::Scheme),
+            _ => return Err(HttpUrlError::Scheme),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         if authority.contains('@') {
-            return Err(UrlFault::Credentials);
+            return Err(HttpUrlError::Credentials);
         }
-        let host = host_of(authority).ok_or(UrlFault::Host)?.to_ascii_lowercase();
+        let host = host_of(authority).ok_or(HttpUrlError::Host)?.to_ascii_lowercase();
         if target.bytes().any(|byte| byte == b'#' || !byte.is_ascii_graphic()) {
-            return Err(UrlFault::Target);
+            return Err(HttpUrlError::Target);
         }
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        let target = target.parse().map_err(|_| UrlFault::Target)?;
+        let target = target.parse().map_err(|_| HttpUrlError::Target)?;
         Ok(Self { https, authority: authority.to_ascii_lowercase(), host, target })
     }
 
@@ -90,7 +90,7 @@ impl Url {
 
     /// Returns the whole URL, including its secrets.
     #[must_use]
-    pub fn in_full(&self) -> String {
+    pub fn full_url(&self) -> String {
         format!("{}{}", self.origin(), self.target)
     }
 
@@ -105,19 +105,19 @@ impl Url {
     }
 
     /// Returns the URI to connect to, without path and query.
-    pub(super) fn to_connect(&self) -> Result<Uri, http::Error> {
+    pub(super) fn connect_uri(&self) -> Result<Uri, http::Error> {
         let scheme = if self.https { "https" } else { "http" };
         Uri::builder().scheme(scheme).authority(self.authority.as_str()).path_and_query("/").build()
     }
 }
 
-impl fmt::Display for Url {
+impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.origin())
     }
 }
 
-impl fmt::Debug for Url {
+impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Url({}/...)", self.origin())
     }
@@ -135,13 +135,13 @@ pub fn host_of(authority: &str) -> Option<&str> {
         None => authority.split_once(':').unwrap_or((authority, "443")),
     };
     let port_is_number = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    let legal = authority.starts_with('[') || is_name(host);
+    let legal = authority.starts_with('[') || is_host_name(host);
     (port_is_number && legal).then_some(host)
 }
 
 /// Returns whether the text is a DNS name or an IPv4 address. Underscores are not valid in either, but container
 /// networks use them.
-fn is_name(host: &str) -> bool {
+fn is_host_name(host: &str) -> bool {
     let label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     // A name of only digits and dots is an IPv4 address or one of its old short forms. The short forms hide the
@@ -172,8 +172,8 @@ mod tests {
             ("http://[::1]:9/x", "http://[::1]:9/x", true),
             ("http://localhost.evil.example/", "http://localhost.evil.example/", false),
         ] {
-            let url = Url::parse(text).expect(text);
-            assert_eq!((url.in_full().as_str(), url.is_loopback()), (full, loopback), "{text}");
+            let url = HttpUrl::parse(text).expect(text);
+            assert_eq!((url.full_url().as_str(), url.is_loopback()), (full, loopback), "{text}");
             let shown = format!("{url} {url:?}");
             assert!(!shown.contains("s3cret") && !shown.contains("T0"), "{shown}");
         }
@@ -182,32 +182,32 @@ mod tests {
     #[test]
     fn everything_else_is_refused_and_not_repeated() {
         for (text, fault) in [
-            ("", UrlFault::Scheme),
-            ("hooks.example.com/x", UrlFault::Scheme),
-            ("ftp://h/", UrlFault::Scheme),
-            ("file:///etc/passwd", UrlFault::Scheme),
-            ("https://", UrlFault::Host),
-            ("https:///x", UrlFault::Host),
-            ("https://h:0/", UrlFault::Host),
-            ("https://127.1/", UrlFault::Host),
-            ("https://h st/", UrlFault::Host),
-            ("https://me:pw@h/", UrlFault::Credentials),
-            ("https://h/a b", UrlFault::Target),
-            ("https://h/a\r\nX: y", UrlFault::Target),
-            ("https://h/ü", UrlFault::Target),
-            ("https://h/#x", UrlFault::Target),
+            ("", HttpUrlError::Scheme),
+            ("hooks.example.com/x", HttpUrlError::Scheme),
+            ("ftp://h/", HttpUrlError::Scheme),
+            ("file:///etc/passwd", HttpUrlError::Scheme),
+            ("https://", HttpUrlError::Host),
+            ("https:///x", HttpUrlError::Host),
+            ("https://h:0/", HttpUrlError::Host),
+            ("https://127.1/", HttpUrlError::Host),
+            ("https://h st/", HttpUrlError::Host),
+            ("https://me:pw@h/", HttpUrlError::Credentials),
+            ("https://h/a b", HttpUrlError::Target),
+            ("https://h/a\r\nX: y", HttpUrlError::Target),
+            ("https://h/ü", HttpUrlError::Target),
+            ("https://h/#x", HttpUrlError::Target),
         ] {
-            assert_eq!(Url::parse(text), Err(fault), "{text}");
+            assert_eq!(HttpUrl::parse(text), Err(fault), "{text}");
         }
-        assert_eq!(Url::parse(&format!("https://h/{}", "x".repeat(MAX_BYTES))), Err(UrlFault::TooLong));
+        assert_eq!(HttpUrl::parse(&format!("https://h/{}", "x".repeat(MAX_BYTES))), Err(HttpUrlError::TooLong));
     }
 
     proptest! {
         #[test]
         fn any_text_is_taken_or_refused_and_what_is_taken_can_be_sent(text in "(https?://)?\\PC{0,60}") {
-            if let Ok(url) = Url::parse(&text) {
-                prop_assert!(url.to_connect().is_ok());
-                prop_assert_eq!(Url::parse(&url.in_full()), Ok(url));
+            if let Ok(url) = HttpUrl::parse(&text) {
+                prop_assert!(url.connect_uri().is_ok());
+                prop_assert_eq!(HttpUrl::parse(&url.full_url()), Ok(url));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, Server};
+use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
 use serde_json::{Value as Json, json};
 
 use crate::bucket::{BucketServer, Faults, Kind, Manner, Object};
@@ -25,7 +25,7 @@ fn a_cancelled_run_is_gone_on_with_by_the_next_one_in_an_empty_folder() {
     let fill = folder.path().join("fill.csv");
     fs::write(&fill, "bucket,key\nstates,readme\n").expect("written");
     let sandbox = Sandbox::in_memory(Some(&fill), SandboxOptions::default()).expect("a sandbox");
-    let server = Server::start(sandbox, (std::net::Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
+    let server = SandboxServer::start(sandbox, (std::net::Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
     is_gone_on_with(&format!("s3://states/nightly?endpoint={}", server.endpoint()));
 }
 

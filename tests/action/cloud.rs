@@ -4,17 +4,17 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use batchplan::call::{Call, Learned};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Addressing, Provider, S3Store, Store as _, StoreConfig};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ResponseData};
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan::store::{AddressingStyle, S3Store, Store as _, StoreConfig, StoreProvider};
 
 use crate::folders;
 use crate::machine::root;
 
 /// The bucket of the quick start, on loopback.
 pub(crate) struct Cloud {
-    server: Server,
+    server: SandboxServer,
     _folder: tempfile::TempDir,
 }
 
@@ -25,7 +25,7 @@ impl Cloud {
         let fill = folder.path().join("plans/quickstart/bucket.csv");
         let sandbox = Sandbox::open(&folder.path().join("data"), Some(&fill), SandboxOptions::default());
         let address = (std::net::Ipv4Addr::LOCALHOST, 0).into();
-        let server = Server::start(sandbox.expect("a sandbox"), address, false).expect("a server");
+        let server = SandboxServer::start(sandbox.expect("a sandbox"), address, false).expect("a server");
         Self { server, _folder: folder }
     }
 
@@ -57,10 +57,10 @@ impl Cloud {
     /// An object's tags as `a=1 b=2`.
     pub(crate) fn tags(&self, key: &str) -> String {
         let config = StoreConfig {
-            provider: Provider::S3,
+            provider: StoreProvider::S3,
             endpoint: Some(self.endpoint()),
             region: Some("us-east-1".to_owned()),
-            addressing: Addressing::Path,
+            addressing: AddressingStyle::Path,
             role_arn: None,
             data: None,
             fill: None,
@@ -69,10 +69,12 @@ impl Cloud {
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let store = Arc::new(S3Store::new(&config, "us-east-1", provider).expect("a store"));
-        let id = ObjectId { bucket: Bucket::new("acme-archive"), key: Key::from(key), version: None };
-        let learned =
-            runtime.block_on(store.call(&id, &Call::GetTags)).unwrap_or_else(|fault| panic!("{fault}")).learned;
-        let Learned::Tags(tags) = learned else { panic!("no tags") };
+        let id = ObjectId { bucket: BucketName::new("acme-archive"), key: ObjectKey::from(key), version: None };
+        let learned = runtime
+            .block_on(store.send_request(&id, &ObjectRequest::GetTags))
+            .unwrap_or_else(|fault| panic!("{fault}"))
+            .data;
+        let ResponseData::Tags(tags) = learned else { panic!("no tags") };
         tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
     }
 }

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::call::{Call, Learned};
-use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, TagSet};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Addressing, Content, OssStore, Store};
+use batchplan::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreState, TagSet};
+use batchplan::object_request::{ObjectRequest, ResponseData};
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan::store::{AddressingStyle, ObjectContent, OssStore, Store};
 use bytes::Bytes;
 
 use crate::world::{Ran, World};
@@ -15,7 +15,7 @@ use crate::world::{Ran, World};
 /// A sandbox, a client beside the binary, and a folder for plans.
 struct Oss {
     world: World,
-    server: Server,
+    server: SandboxServer,
     store: OssStore,
     runtime: tokio::runtime::Runtime,
 }
@@ -26,10 +26,10 @@ impl Oss {
         let world = World::filled(fill);
         let fill = world.path("fill.csv");
         let sandbox = Sandbox::in_memory(Some(&fill), SandboxOptions::default()).expect("a sandbox");
-        let server = Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
+        let server = SandboxServer::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
         let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
         let provider = SharedCredentialsProvider::new(credentials);
-        let store = OssStore::new(&server.endpoint(), Addressing::Path, "cn-hangzhou", provider).expect("a store");
+        let store = OssStore::new(&server.endpoint(), AddressingStyle::Path, "cn-hangzhou", provider).expect("a store");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { world, server, store, runtime }
     }
@@ -46,20 +46,23 @@ impl Oss {
         Ran::of(&command.output().expect("the binary runs"))
     }
 
-    fn ask(&self, key: &str, call: &Call) -> Learned {
-        let id = ObjectId { bucket: Bucket::new("bkt"), key: Key::from(key), version: None };
-        self.runtime.block_on(self.store.call(&id, call)).unwrap_or_else(|fault| panic!("{key:?}: {fault}")).learned
+    fn ask(&self, key: &str, call: &ObjectRequest) -> ResponseData {
+        let id = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from(key), version: None };
+        self.runtime
+            .block_on(self.store.send_request(&id, call))
+            .unwrap_or_else(|fault| panic!("{key:?}: {fault}"))
+            .data
     }
 
     fn write(&self, key: &str, content: &str, md5: &str) {
-        let (bucket, key) = (Bucket::new("bkt"), Key::from(key));
-        let content = Content::Bytes(Bytes::from(content.to_owned()));
+        let (bucket, key) = (BucketName::new("bkt"), ObjectKey::from(key));
+        let content = ObjectContent::Bytes(Bytes::from(content.to_owned()));
         self.runtime.block_on(self.store.write(&bucket, &key, content, md5)).expect("written");
     }
 }
 
-fn tags(pairs: &[(&str, &str)]) -> Learned {
-    Learned::Tags(pairs.iter().copied().collect::<TagSet>())
+fn tags(pairs: &[(&str, &str)]) -> ResponseData {
+    ResponseData::Tags(pairs.iter().copied().collect::<TagSet>())
 }
 
 #[test]
@@ -73,16 +76,16 @@ fn every_operation_is_carried_out_natively() {
 
     let result = run("[operation.add_object_tagging]\ntags = { Environment = \"Production\" }");
     assert_eq!((&result["total"], &result["succeeded"]), (&2.into(), &2.into()));
-    assert_eq!(oss.ask("d/a b", &Call::GetTags), tags(&[("Environment", "Production"), ("old", "1")]));
+    assert_eq!(oss.ask("d/a b", &ObjectRequest::GetTags), tags(&[("Environment", "Production"), ("old", "1")]));
     run("[operation.put_object_tagging]\ntags = { Team = \"DataOps\" }");
-    assert_eq!(oss.ask("d/c+d", &Call::GetTags), tags(&[("Team", "DataOps")]));
+    assert_eq!(oss.ask("d/c+d", &ObjectRequest::GetTags), tags(&[("Team", "DataOps")]));
     run("[operation.delete_object_tagging]");
-    assert_eq!(oss.ask("d/a b", &Call::GetTags), tags(&[]));
-    for acl in [Acl::PublicRead, Acl::Default, Acl::Private] {
+    assert_eq!(oss.ask("d/a b", &ObjectRequest::GetTags), tags(&[]));
+    for acl in [ObjectAcl::PublicRead, ObjectAcl::Default, ObjectAcl::Private] {
         run(&format!("[operation.put_object_acl]\nacl = \"{}\"", acl.as_str()));
-        assert_eq!(oss.ask("d/c+d", &Call::GetAcl), Learned::Acl(acl));
+        assert_eq!(oss.ask("d/c+d", &ObjectRequest::GetAcl), ResponseData::Acl(acl));
     }
-    assert_eq!(oss.ask("e", &Call::GetTags), tags(&[]), "a bystander");
+    assert_eq!(oss.ask("e", &ObjectRequest::GetTags), tags(&[]), "a bystander");
 
     // The report is where it says, byte for byte what is kept.
     let result = run("[operation.put_object_tagging]\ntags = { a = \"b\" }");
@@ -109,8 +112,8 @@ fn a_restore_names_its_tier_to_the_classes_that_take_one() {
         .json();
     assert_eq!((&result["succeeded"], &result["failed"]), (&3.into(), &1.into()));
     for key in ["d/archive", "d/cold", "d/deep"] {
-        let Learned::Head { restoration, .. } = oss.ask(key, &Call::Head) else { panic!("no head") };
-        assert_ne!(restoration, Restoration::Absent, "{key}");
+        let ResponseData::Head { restoration, .. } = oss.ask(key, &ObjectRequest::Head) else { panic!("no head") };
+        assert_ne!(restoration, RestoreState::NotRestored, "{key}");
     }
     let rows = oss.world.report_rows(&result);
     let failed = rows.iter().find(|row| row[1] == "d%2Fhot").expect("its row");
@@ -131,8 +134,8 @@ fn a_manifest_is_read_from_the_bucket_and_held_to_its_etag() {
         )
     };
     oss.apply(&plan("34D65585BFC6F959E5A464CA8DF729AA")).ended(0);
-    assert_eq!(oss.ask("a+b", &Call::GetTags), tags(&[("t", "1")]));
-    assert_eq!(oss.ask("c", &Call::GetTags), tags(&[]));
+    assert_eq!(oss.ask("a+b", &ObjectRequest::GetTags), tags(&[("t", "1")]));
+    assert_eq!(oss.ask("c", &ObjectRequest::GetTags), tags(&[]));
     let ran = oss.apply(&plan("00000000000000000000000000000000")).ended(4);
     assert!(ran.stderr.contains("manifest.csv"), "{}", ran.stderr);
 }
@@ -161,10 +164,10 @@ fn a_large_object_is_written_in_parts_and_read_back() {
     let oss = Oss::filled("bucket,key\nbkt,a\n");
     let content: Bytes = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>().into();
     let md5 = base64::engine::general_purpose::STANDARD.encode(Md5::digest(&content));
-    let (bucket, key) = (Bucket::new("bkt"), Key::from("r/large +"));
+    let (bucket, key) = (BucketName::new("bkt"), ObjectKey::from("r/large +"));
     oss.world.write("large", &content);
     let path = oss.world.path("large");
-    for source in [Content::Bytes(content.clone()), Content::File(path.clone())] {
+    for source in [ObjectContent::Bytes(content.clone()), ObjectContent::File(path.clone())] {
         oss.runtime.block_on(oss.store.write(&bucket, &key, source, &md5)).expect("written");
         let read = oss.runtime.block_on(async {
             let mut opened = oss.store.read(&bucket, &key, None).await.expect("opened");
@@ -175,8 +178,8 @@ fn a_large_object_is_written_in_parts_and_read_back() {
         assert!(read == (20_000_000, content.to_vec()));
     }
     // What is not what it should be is not put together.
-    let key = Key::from("wrong");
-    let wrong = oss.store.write(&bucket, &key, Content::File(path), "1B2M2Y8AsgTpgAmY7PhCfg==");
+    let key = ObjectKey::from("wrong");
+    let wrong = oss.store.write(&bucket, &key, ObjectContent::File(path), "1B2M2Y8AsgTpgAmY7PhCfg==");
     let fault = oss.runtime.block_on(wrong).expect_err("refused");
     assert_eq!(fault.code, "BadDigest");
     let missing = oss.runtime.block_on(oss.store.read(&bucket, &key, None));

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use batchplan::call::{Call, Learned};
 use batchplan::job::JobStatus;
-use batchplan::journal::{JobRecord, Journal, Query};
-use batchplan::object::{Bucket, Key, ObjectId, VersionId};
-use batchplan::store::sandbox::{ACCESS_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Content, Provider, Store, StoreConfig};
+use batchplan::journal::{JobQuery, JobRecord, Journal};
+use batchplan::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan::object_request::{ObjectRequest, ResponseData};
+use batchplan::store::sandbox::{ACCESS_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan::store::{ObjectContent, Store, StoreConfig, StoreProvider};
 use md5::Digest as _;
 use serde_json::Value as Json;
 
@@ -98,13 +98,13 @@ impl World {
         let Some(journal) = Journal::open_existing(&self.path(".batchplan")).expect("a journal") else {
             return Vec::new();
         };
-        journal.list(Query { limit: 100, ..Query::default() }).expect("jobs")
+        journal.list(JobQuery { limit: 100, ..JobQuery::default() }).expect("jobs")
     }
 
     /// The text of the plan that a job has.
     pub(crate) fn jobs_with_plans(&self, job: &str) -> String {
         let journal = Journal::open(&self.path(".batchplan")).expect("a journal");
-        String::from_utf8(journal.find(job).expect("the job").plan).expect("UTF-8")
+        String::from_utf8(journal.find(job).expect("the job").plan_text).expect("UTF-8")
     }
 
     /// Waits until the newest job stands there: not for time to pass, but for the job to say so.
@@ -140,12 +140,12 @@ impl World {
     /// The sandbox's objects, after the binary has left it.
     pub(crate) fn objects(&self) -> Objects {
         let sandbox = Sandbox::open(&self.path("data"), None, SandboxOptions::default()).expect("a sandbox");
-        let server = Server::start(sandbox, (std::net::Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
+        let server = SandboxServer::start(sandbox, (std::net::Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
         let config = StoreConfig {
-            provider: Provider::S3,
+            provider: StoreProvider::S3,
             endpoint: Some(server.endpoint()),
             region: Some("us-east-1".to_owned()),
-            addressing: batchplan::store::Addressing::Path,
+            addressing: batchplan::store::AddressingStyle::Path,
             role_arn: None,
             data: None,
             fill: None,
@@ -182,38 +182,43 @@ pub(crate) fn report_rows(folder: &Path) -> Vec<Vec<String>> {
 pub(crate) struct Objects {
     runtime: tokio::runtime::Runtime,
     store: Arc<batchplan::store::S3Store>,
-    _server: Server,
+    _server: SandboxServer,
 }
 
 impl Objects {
-    fn ask(&self, key: &str, version: Option<&str>, call: &Call) -> Learned {
+    fn ask(&self, key: &str, version: Option<&str>, call: &ObjectRequest) -> ResponseData {
         let version = version.map(VersionId::new);
-        let id = ObjectId { bucket: Bucket::new("bkt"), key: Key::from(key), version };
-        self.runtime.block_on(self.store.call(&id, call)).unwrap_or_else(|fault| panic!("{key:?}: {fault}")).learned
+        let id = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from(key), version };
+        self.runtime
+            .block_on(self.store.send_request(&id, call))
+            .unwrap_or_else(|fault| panic!("{key:?}: {fault}"))
+            .data
     }
 
     /// Writes an object.
     pub(crate) fn write(&self, key: &str, content: &'static str) {
-        let (bucket, key) = (Bucket::new("bkt"), Key::from(key));
+        let (bucket, key) = (BucketName::new("bkt"), ObjectKey::from(key));
         let md5 = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(content));
-        let content = Content::Bytes(content.into());
+        let content = ObjectContent::Bytes(content.into());
         self.runtime.block_on(self.store.write(&bucket, &key, content, &md5)).expect("written");
     }
 
     /// An object's tags as `a=1 b=2`.
     pub(crate) fn tags(&self, key: &str, version: Option<&str>) -> String {
-        let Learned::Tags(tags) = self.ask(key, version, &Call::GetTags) else { panic!("no tags") };
+        let ResponseData::Tags(tags) = self.ask(key, version, &ObjectRequest::GetTags) else { panic!("no tags") };
         tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
     }
 
     pub(crate) fn acl(&self, key: &str, version: Option<&str>) -> &'static str {
-        let Learned::Acl(acl) = self.ask(key, version, &Call::GetAcl) else { panic!("no ACL") };
+        let ResponseData::Acl(acl) = self.ask(key, version, &ObjectRequest::GetAcl) else { panic!("no ACL") };
         acl.as_str()
     }
 
     /// Whether a restored copy is there or on its way.
     pub(crate) fn restored(&self, key: &str, version: Option<&str>) -> bool {
-        let Learned::Head { restoration, .. } = self.ask(key, version, &Call::Head) else { panic!("no head") };
-        restoration != batchplan::object::Restoration::Absent
+        let ResponseData::Head { restoration, .. } = self.ask(key, version, &ObjectRequest::Head) else {
+            panic!("no head")
+        };
+        restoration != batchplan::object::RestoreState::NotRestored
     }
 }

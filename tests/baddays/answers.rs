@@ -1,7 +1,7 @@
 //! Answers that are not what they should be.
 
-use batchplan::call::{Call, Learned, ObjectHeader};
-use batchplan::object::{Acl, RestoreRequest, TagSet};
+use batchplan::object::{ObjectAcl, RestoreRequest, TagSet};
+use batchplan::object_request::{ObjectHeader, ObjectRequest, ResponseData};
 use batchplan::store::ListRequest;
 use batchplan::task::FaultClass;
 use proptest::prelude::*;
@@ -14,16 +14,16 @@ fn error(code: &str) -> String {
     format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>m</Message><RequestId>R</RequestId></Error>")
 }
 
-fn every_call() -> Vec<Call> {
+fn every_call() -> Vec<ObjectRequest> {
     let tags: TagSet = [("a", "b")].into_iter().collect();
     let restore = RestoreRequest { days: 1, tier: None };
     vec![
-        Call::GetTags,
-        Call::PutTags(tags),
-        Call::DeleteTags,
-        Call::GetAcl,
-        Call::PutAcl(Acl::Private),
-        Call::Restore(restore),
+        ObjectRequest::GetTags,
+        ObjectRequest::PutTags(tags),
+        ObjectRequest::DeleteTags,
+        ObjectRequest::GetAcl,
+        ObjectRequest::PutAcl(ObjectAcl::Private),
+        ObjectRequest::Restore(restore),
     ]
 }
 
@@ -62,7 +62,7 @@ async fn a_document_that_came_whole_and_is_another_is_not_asked_for_again() {
     ] {
         let server = Server::playing([ok(body), ok(body)]).await;
         for (name, store) in stores(&server.endpoint()) {
-            let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+            let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
             assert_eq!(
                 (fault.class, fault.code.as_str()),
                 (FaultClass::Rejected, "UnexpectedDocument"),
@@ -82,7 +82,7 @@ async fn an_answer_that_was_cut_off_on_the_way_is_worth_another_attempt() {
     for act in [cut, endless] {
         let server = Server::playing([act.clone(), act]).await;
         for (name, store) in stores(&server.endpoint()) {
-            let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+            let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
             assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Ambiguous, "UnreadableAnswer"), "{name}");
         }
     }
@@ -93,7 +93,7 @@ async fn a_write_whose_answer_is_too_long_may_have_been_carried_out() {
     let body = "x".repeat(100 << 10);
     let server = Server::playing([ok(&body), ok(&body)]).await;
     for (name, store) in stores(&server.endpoint()) {
-        let fault = ask(&store, &Call::DeleteTags).await.expect_err("a fault");
+        let fault = ask(&store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
         assert_eq!(fault.class, FaultClass::Ambiguous, "{name}");
     }
 }
@@ -104,10 +104,10 @@ async fn no_tag_set_is_an_empty_one() {
         let refusal = Act::Send(answer(status, "", &error(code)));
         let server = Server::playing([refusal.clone(), refusal]).await;
         for (name, store) in stores(&server.endpoint()) {
-            let answer = ask(&store, &Call::GetTags).await;
+            let answer = ask(&store, &ObjectRequest::GetTags).await;
             let empty = answer
                 .as_ref()
-                .is_ok_and(|reply| reply.no_tag_set && reply.learned == Learned::Tags(TagSet::default()));
+                .is_ok_and(|reply| reply.no_tag_set && reply.data == ResponseData::Tags(TagSet::default()));
             assert_eq!(empty, found, "{name} {code}: {answer:?}");
         }
     }
@@ -119,18 +119,18 @@ async fn the_headers_of_an_object_are_noticed() {
     let server = Server::playing([Act::Send(answer("200 OK", headers, TAGS)), ok(TAGS)]).await;
     let [(_, store), _] = stores(&server.endpoint());
     for there in [true, false] {
-        let reply = ask(&store, &Call::GetTags).await.expect("tags");
+        let reply = ask(&store, &ObjectRequest::GetTags).await.expect("tags");
         for header in [ObjectHeader::ETag, ObjectHeader::LastModified, ObjectHeader::AcceptRanges] {
-            assert_eq!(reply.headers.has(header), there, "{header:?}");
+            assert_eq!(reply.headers.contains(header), there, "{header:?}");
         }
-        assert!(!reply.headers.has(ObjectHeader::DeleteMarker));
+        assert!(!reply.headers.contains(ObjectHeader::DeleteMarker));
     }
     let head = answer("200 OK", "ETag: \"e\"\r\n", "").iter().map(|byte| *byte as char).collect::<String>();
     let server =
         Server::playing([Act::Send(head.replace("Content-Length: 0", "Content-Length: 7").into_bytes())]).await;
     let [(_, store), _] = stores(&server.endpoint());
-    let reply = ask(&store, &Call::Head).await.expect("a head");
-    let Learned::Head { content, .. } = reply.learned else { panic!("{reply:?}") };
+    let reply = ask(&store, &ObjectRequest::Head).await.expect("a head");
+    let ResponseData::Head { content, .. } = reply.data else { panic!("{reply:?}") };
     assert_eq!((content.etag.as_deref(), content.size), (Some("\"e\""), Some(7)));
 }
 
@@ -149,7 +149,7 @@ async fn refusals_that_are_no_documents_are_named_by_their_status() {
         let refusal = Act::Send(answer(status, "Retry-After: 7\r\n", body));
         let server = Server::playing([refusal.clone(), refusal]).await;
         for (name, store) in stores(&server.endpoint()) {
-            let fault = ask(&store, &Call::DeleteTags).await.expect_err("a fault");
+            let fault = ask(&store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
             assert_eq!((fault.code.as_str(), fault.class), (code, class), "{name} {status}");
             assert_eq!(fault.retry_after.map(u16::from), Some(7));
         }
@@ -164,9 +164,9 @@ async fn ten_megabytes_of_refusal_are_read_in_part_and_the_connection_given_up()
     for n in 0..2 {
         let server = Server::playing([refusal.clone(), ok(TAGS)]).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        let fault = ask(store, &Call::GetTags).await.expect_err("a fault");
+        let fault = ask(store, &ObjectRequest::GetTags).await.expect_err("a fault");
         assert_eq!((fault.code.as_str(), fault.message.as_str()), ("AccessDenied", "no"), "{name}");
-        assert!(ask(store, &Call::GetTags).await.is_ok());
+        assert!(ask(store, &ObjectRequest::GetTags).await.is_ok());
         assert_eq!(server.connections(), 2, "{name}");
     }
 }
@@ -175,9 +175,9 @@ async fn ten_megabytes_of_refusal_are_read_in_part_and_the_connection_given_up()
 async fn a_listing_that_cannot_be_read_is_no_end() {
     let request = |bucket| ListRequest {
         bucket,
-        prefix: batchplan::object::Key::from(""),
+        prefix: batchplan::object::ObjectKey::from(""),
         all_versions: false,
-        directories: false,
+        group_by_directory: false,
         from: None,
     };
     let entry = "<Contents><Key>k</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>";
@@ -213,13 +213,13 @@ proptest! {
             }
             let server = Server::playing([Act::SendAndClose(bytes.clone()), Act::SendAndClose(bytes)]).await;
             for (_, store) in stores(&server.endpoint()) {
-                match ask(&store, &Call::GetTags).await {
+                match ask(&store, &ObjectRequest::GetTags).await {
                     Ok(reply) if intact => {
                         let sent: TagSet = [("a", "b")].into_iter().collect();
-                        assert_eq!(reply.learned, Learned::Tags(sent));
+                        assert_eq!(reply.data, ResponseData::Tags(sent));
                     }
                     // A garbled name or value that is well-formed is what the server said.
-                    Ok(reply) => assert!(matches!(reply.learned, Learned::Tags(_))),
+                    Ok(reply) => assert!(matches!(reply.data, ResponseData::Tags(_))),
                     Err(fault) => assert!(!intact, "{fault:?}"),
                 }
             }
@@ -236,7 +236,7 @@ async fn tags_that_lack_what_they_need_are_no_answer() {
     ] {
         let body = format!("<Tagging><TagSet>{tags}</TagSet></Tagging>");
         for (name, store) in stores(&Server::playing([ok(&body), ok(&body)]).await.endpoint()) {
-            let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+            let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
             assert_eq!((fault.code.as_str(), fault.status), ("UnexpectedDocument", Some(200)), "{name} {tags}");
         }
     }
@@ -247,7 +247,7 @@ async fn secrets_are_hidden_however_a_server_writes_them() {
     let echo =
         "<Error><Code>SignatureDoesNotMatch</Code><Message>you sent hush%68ush and hush&amp;#104;ush</Message></Error>";
     for (name, store) in stores(&Server::playing([ok(echo), ok(echo)]).await.endpoint()) {
-        let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+        let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
         assert_eq!(fault.message, "you sent [hidden] and [hidden]", "{name}");
     }
 }
@@ -256,8 +256,8 @@ async fn secrets_are_hidden_however_a_server_writes_them() {
 async fn secrets_are_hidden_in_what_head_says_of_an_object() {
     let head = || Act::Send(answer("200 OK", "ETag: \"x hushhush\"\r\n", ""));
     for (name, store) in stores(&Server::playing([head(), head()]).await.endpoint()) {
-        let reply = ask(&store, &Call::Head).await.expect("an answer");
-        let Learned::Head { content, .. } = reply.learned else { panic!("no head") };
+        let reply = ask(&store, &ObjectRequest::Head).await.expect("an answer");
+        let ResponseData::Head { content, .. } = reply.data else { panic!("no head") };
         assert_eq!(content.etag.as_deref(), Some("\"x [hidden]\""), "{name}");
     }
 }

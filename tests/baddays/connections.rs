@@ -1,7 +1,7 @@
 //! Connections that break, and those that should not be used again.
 
-use batchplan::call::{Call, Learned};
-use batchplan::object::{Acl, TagSet};
+use batchplan::object::{ObjectAcl, TagSet};
+use batchplan::object_request::{ObjectRequest, ResponseData};
 use batchplan::task::FaultClass;
 
 use crate::server::{Act, Server, TAGS, answer, ask, ok, stores};
@@ -23,7 +23,7 @@ async fn an_answer_that_never_comes_whole_may_have_been_one() {
         for n in BOTH {
             let server = Server::playing([Act::SendAndClose(bytes.as_bytes().to_vec())]).await;
             let (name, store) = &stores(&server.endpoint())[n];
-            let fault = ask(store, &Call::GetTags).await.expect_err("a fault");
+            let fault = ask(store, &ObjectRequest::GetTags).await.expect_err("a fault");
             assert_eq!(fault.class, FaultClass::Ambiguous, "{name} {bytes:?}: {fault:?}");
             assert_eq!(server.requests().len(), 1, "{name} {bytes:?}: sent once");
         }
@@ -38,7 +38,7 @@ async fn heads_beyond_all_measure_are_refused() {
         for n in BOTH {
             let server = Server::playing([Act::SendAndFallSilent(bytes.clone().into_bytes())]).await;
             let (name, store) = &stores(&server.endpoint())[n];
-            let fault = ask(store, &Call::DeleteTags).await.expect_err("a fault");
+            let fault = ask(store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
             assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Ambiguous, "ConnectionError"), "{name}");
         }
     }
@@ -51,7 +51,7 @@ async fn nobody_listens() {
         format!("http://{}", listener.local_addr().expect("an address"))
     };
     for (name, store) in stores(&gone) {
-        let fault = ask(&store, &Call::DeleteTags).await.expect_err("a fault");
+        let fault = ask(&store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
         assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "ConnectionError"), "{name}");
         assert!(fault.message.to_lowercase().contains("refused"), "{name}: {}", fault.message);
     }
@@ -60,7 +60,7 @@ async fn nobody_listens() {
 #[tokio::test]
 async fn a_name_without_an_address_is_a_connection_that_was_never_made() {
     for (name, store) in stores("http://store.invalid:9") {
-        let fault = ask(&store, &Call::DeleteTags).await.expect_err("a fault");
+        let fault = ask(&store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
         assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "ConnectionError"), "{name}");
         assert!(fault.endpoint.contains("store.invalid"), "{name}: {fault:?}");
     }
@@ -73,10 +73,10 @@ async fn a_connection_that_was_closed_while_it_waited_is_not_used_again() {
         for n in BOTH {
             let server = Server::playing([act.clone(), ok(TAGS)]).await;
             let (name, store) = &stores(&server.endpoint())[n];
-            assert!(ask(store, &Call::GetTags).await.is_ok(), "{name}");
+            assert!(ask(store, &ObjectRequest::GetTags).await.is_ok(), "{name}");
             // Not before the server has closed it: both are on one thread, and this lets the other run.
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            assert!(ask(store, &Call::GetTags).await.is_ok(), "{name}");
+            assert!(ask(store, &ObjectRequest::GetTags).await.is_ok(), "{name}");
             assert_eq!((server.connections(), server.requests().len()), (2, 2), "{name}");
         }
     }
@@ -88,7 +88,7 @@ async fn a_connection_is_kept_where_nothing_speaks_against_it() {
         let server = Server::playing(std::iter::repeat_n(ok(TAGS), 5)).await;
         let (name, store) = &stores(&server.endpoint())[n];
         for _ in 0..5 {
-            assert!(ask(store, &Call::GetTags).await.is_ok(), "{name}");
+            assert!(ask(store, &ObjectRequest::GetTags).await.is_ok(), "{name}");
         }
         assert_eq!(server.connections(), 1, "{name}");
     }
@@ -103,8 +103,8 @@ async fn what_follows_an_answer_is_never_taken_for_the_next_one() {
         let (name, store) = &stores(&server.endpoint())[n];
         let sent: TagSet = [("a", "b")].into_iter().collect();
         for _ in 0..2 {
-            let reply = ask(store, &Call::GetTags).await;
-            assert_eq!(reply.map(|reply| reply.learned), Ok(Learned::Tags(sent.clone())), "{name}");
+            let reply = ask(store, &ObjectRequest::GetTags).await;
+            assert_eq!(reply.map(|reply| reply.data), Ok(ResponseData::Tags(sent.clone())), "{name}");
         }
         assert_eq!(server.connections(), 2, "{name}");
     }
@@ -115,7 +115,7 @@ async fn what_comes_before_a_request_is_no_answer_to_it() {
     for n in BOTH {
         let server = Server::speaking_first(answer("200 OK", "", TAGS)).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        for call in [Call::GetTags, Call::PutAcl(Acl::Private)] {
+        for call in [ObjectRequest::GetTags, ObjectRequest::PutAcl(ObjectAcl::Private)] {
             let fault = ask(store, &call).await.expect_err("a fault");
             assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "ConnectionError"), "{name}");
             assert_eq!(fault.message, "the server hangs up, or speaks before it is asked", "{name}");
@@ -140,9 +140,9 @@ async fn other_ways_to_answer_are_fine() {
         for n in BOTH {
             let server = Server::playing([Act::SendAndClose(bytes.clone().into_bytes()), ok(TAGS)]).await;
             let (name, store) = &stores(&server.endpoint())[n];
-            let reply = ask(store, &Call::GetTags).await;
+            let reply = ask(store, &ObjectRequest::GetTags).await;
             let sent: TagSet = [("a", "b")].into_iter().collect();
-            assert_eq!(reply.map(|reply| reply.learned), Ok(Learned::Tags(sent)), "{name} {bytes:?}");
+            assert_eq!(reply.map(|reply| reply.data), Ok(ResponseData::Tags(sent)), "{name} {bytes:?}");
         }
     }
 }
@@ -153,7 +153,7 @@ async fn an_empty_body_has_a_length() {
     for n in BOTH {
         let server = Server::playing([]).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        assert!(ask(store, &Call::PutAcl(Acl::Private)).await.is_ok(), "{name}");
+        assert!(ask(store, &ObjectRequest::PutAcl(ObjectAcl::Private)).await.is_ok(), "{name}");
         let [request] = &server.requests()[..] else { panic!("{:?}", server.requests()) };
         assert!(request.to_lowercase().contains("\r\ncontent-length: 0\r\n"), "{name}: {request}");
     }

@@ -1,7 +1,7 @@
 //! Servers that send us elsewhere: nothing is ever sent there.
 
-use batchplan::call::Call;
-use batchplan::object::Key;
+use batchplan::object::ObjectKey;
+use batchplan::object_request::ObjectRequest;
 use batchplan::store::Store;
 use batchplan::task::FaultClass;
 
@@ -15,7 +15,7 @@ async fn no_redirect_is_followed() {
         let away = Act::Send(answer(status, &headers, ""));
         let server = Server::playing([away.clone(), away]).await;
         for (name, store) in stores(&server.endpoint()) {
-            let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+            let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
             assert_eq!(fault.class, FaultClass::Rejected, "{name} {status}");
             for part in [decoy.endpoint().as_str(), "eu-west-1", "nothing was sent there", "[store]"] {
                 assert!(fault.message.contains(part), "{name} {status}: {}", fault.message);
@@ -35,14 +35,14 @@ async fn listings_and_whole_objects_are_no_exception() {
     let id = object();
     let md5 = "1B2M2Y8AsgTpgAmY7PhCfg==";
     for store in stores {
-        let content = batchplan::store::Content::Bytes(bytes::Bytes::new());
+        let content = batchplan::store::ObjectContent::Bytes(bytes::Bytes::new());
         assert!(store.write(&id.bucket, &id.key, content, md5).await.is_err());
-        assert!(store.read(&id.bucket, &Key::from("m"), None).await.is_err());
+        assert!(store.read(&id.bucket, &ObjectKey::from("m"), None).await.is_err());
         let request = batchplan::store::ListRequest {
             bucket: id.bucket.clone(),
-            prefix: Key::from(""),
+            prefix: ObjectKey::from(""),
             all_versions: false,
-            directories: false,
+            group_by_directory: false,
             from: None,
         };
         assert!(store.list(&request).await.is_err());

@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use batchplan::object::Key;
+use batchplan::object::ObjectKey;
 use serde_json::Value as Json;
 
 /// Objects: as many as this variable says, or so few that a test takes a second or two.
@@ -96,7 +96,7 @@ impl Shared {
         if key.is_empty() {
             return self.list(query);
         }
-        let key = Key::decode(key.as_bytes()).to_string();
+        let key = ObjectKey::decode(key.as_bytes()).to_string();
         let known = self.keys.binary_search(&key).is_ok();
         let error = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
         match (method, query.starts_with("tagging")) {
@@ -117,7 +117,7 @@ impl Shared {
     fn list(&mut self, query: &str) -> (&'static str, String) {
         let parameter = |name: &str| {
             let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-            value.map(|value| Key::decode(value.as_bytes()).to_string()).unwrap_or_default()
+            value.map(|value| ObjectKey::decode(value.as_bytes()).to_string()).unwrap_or_default()
         };
         if !query.contains("list-type=2") || query.contains("delimiter") {
             return (

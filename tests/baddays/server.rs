@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::call::{Call, Reply};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig};
-use batchplan::task::Fault;
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ObjectResponse};
+use batchplan::store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan::task::StoreError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -183,10 +183,10 @@ pub(crate) fn s3(endpoint: &str) -> S3Store {
 
 pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> S3Store {
     let config = StoreConfig {
-        provider: Provider::S3,
+        provider: StoreProvider::S3,
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".to_owned()),
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: None,
         fill: None,
@@ -195,15 +195,15 @@ pub(crate) fn s3_as(endpoint: &str, credentials: SharedCredentialsProvider) -> S
 }
 
 pub(crate) fn oss(endpoint: &str) -> OssStore {
-    OssStore::new(endpoint, Addressing::Path, "cn-hangzhou", credentials("AKID")).expect("a store")
+    OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", credentials("AKID")).expect("a store")
 }
 
 pub(crate) fn object() -> ObjectId {
-    ObjectId { bucket: Bucket::new("bkt"), key: Key::from("k"), version: None }
+    ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from("k"), version: None }
 }
 
 /// Sends a request, and does not wait for ever.
-pub(crate) async fn ask(store: &Arc<dyn Store>, call: &Call) -> Result<Reply, Fault> {
+pub(crate) async fn ask(store: &Arc<dyn Store>, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
     let patience = std::time::Duration::from_mins(1);
-    tokio::time::timeout(patience, store.call(&object(), call)).await.expect("an end")
+    tokio::time::timeout(patience, store.send_request(&object(), call)).await.expect("an end")
 }

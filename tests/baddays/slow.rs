@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use batchplan::call::Call;
-use batchplan::object::Key;
-use batchplan::store::{Content, ListRequest, Store};
+use batchplan::object::ObjectKey;
+use batchplan::object_request::ObjectRequest;
+use batchplan::store::{ListRequest, ObjectContent, Store};
 use batchplan::task::FaultClass;
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
@@ -21,7 +21,7 @@ async fn a_request_that_is_given_up_takes_its_connection_along() {
             let (name, store) = &stores(&server.endpoint())[n];
             let id = object();
             let given_up = tokio::select! {
-                answered = store.call(&id, &Call::GetTags) => answered.is_ok(),
+                answered = store.send_request(&id, &ObjectRequest::GetTags) => answered.is_ok(),
                 () = async {
                     while server.requests().is_empty() {
                         tokio::task::yield_now().await;
@@ -31,7 +31,7 @@ async fn a_request_that_is_given_up_takes_its_connection_along() {
             };
             assert!(!given_up, "{name} {sent}");
             server.has_been_left(1).await;
-            assert!(ask(store, &Call::GetTags).await.is_ok(), "{name} {sent}");
+            assert!(ask(store, &ObjectRequest::GetTags).await.is_ok(), "{name} {sent}");
             assert_eq!(server.connections(), 2, "{name} {sent}");
         }
     }
@@ -46,14 +46,14 @@ async fn what_nobody_else_bounds_is_bounded_by_the_store() {
     let id = object();
     let request = ListRequest {
         bucket: id.bucket.clone(),
-        prefix: Key::from(""),
+        prefix: ObjectKey::from(""),
         all_versions: false,
-        directories: false,
+        group_by_directory: false,
         from: None,
     };
     let listed = store.list(&request).await.map(|page| page.entries.len());
     assert_eq!(listed.map_err(|fault| (fault.class, fault.code)), late());
-    let content = Content::Bytes(Bytes::from_static(b"x"));
+    let content = ObjectContent::Bytes(Bytes::from_static(b"x"));
     let written = store.write(&id.bucket, &id.key, content, "ndTkYSaMgDT1yFZOFVxnpg==").await.map(|()| 0);
     assert_eq!(written.map_err(|fault| (fault.class, fault.code)), late());
     let mut opened = store.read(&id.bucket, &id.key, None).await.expect("a head");

@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use batchplan::call::Call;
+use batchplan::object_request::ObjectRequest;
 use batchplan::store::Store;
 use batchplan::task::FaultClass;
 use jiff::fmt::rfc2822;
@@ -40,9 +40,9 @@ async fn a_clock_that_the_server_calls_wrong_is_put_right_for_the_next_attempt()
     for n in 0..2 {
         let server = Server::playing([skewed("403 Forbidden", REFUSAL), ok(TAGS)]).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        let fault = ask(store, &Call::GetTags).await.expect_err("a fault");
+        let fault = ask(store, &ObjectRequest::GetTags).await.expect_err("a fault");
         assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "RequestTimeTooSkewed"), "{name}");
-        assert!(ask(store, &Call::GetTags).await.is_ok(), "{name}");
+        assert!(ask(store, &ObjectRequest::GetTags).await.is_ok(), "{name}");
         let [first, second] = &server.requests()[..] else { panic!("{:?}", server.requests()) };
         let apart = |at: Timestamp, from: Timestamp| at.duration_since(from).abs();
         assert!(apart(signed_at(first), Timestamp::now()) < SignedDuration::from_mins(2), "{name}");
@@ -58,9 +58,9 @@ async fn a_server_without_a_date_says_its_time_in_the_document() {
         let refused = Act::Send(answer("403 Forbidden", "", &refusal));
         let server = Server::playing([refused, ok(TAGS)]).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        let fault = ask(store, &Call::GetTags).await.expect_err("a fault");
+        let fault = ask(store, &ObjectRequest::GetTags).await.expect_err("a fault");
         assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, "RequestTimeTooSkewed"), "{name}");
-        assert!(ask(store, &Call::GetTags).await.is_ok(), "{name}");
+        assert!(ask(store, &ObjectRequest::GetTags).await.is_ok(), "{name}");
         let second = signed_at(&server.requests()[1]);
         assert!(second.duration_since(an_hour_ahead()).abs() < SignedDuration::from_mins(2), "{name}");
     }
@@ -73,12 +73,12 @@ async fn an_answer_to_head_with_spent_credentials_is_a_matter_of_credentials() {
     let server = Server::playing([bare(), Act::Send(expired)]).await;
     let keys = SharedCredentialsProvider::new(Keys { given: AtomicU32::new(0), last: 0 });
     let store: Arc<dyn Store> = Arc::new(s3_as(&server.endpoint(), keys));
-    let fault = ask(&store, &Call::Head).await.expect_err("a fault");
+    let fault = ask(&store, &ObjectRequest::Head).await.expect_err("a fault");
     assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Rejected, "BadRequest"), "it may be the object's");
-    let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+    let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
     assert_eq!(fault.class, FaultClass::Credentials);
     // They are not signed with again.
-    let fault = ask(&store, &Call::Head).await.expect_err("a fault");
+    let fault = ask(&store, &ObjectRequest::Head).await.expect_err("a fault");
     assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Credentials, "NoCredentials"));
     assert_eq!(server.requests().len(), 2);
     // Others that have expired by this machine's clock.
@@ -86,14 +86,14 @@ async fn an_answer_to_head_with_spent_credentials_is_a_matter_of_credentials() {
     let until = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
     let expired = Credentials::new("key", "hushhush", Some("token".to_owned()), Some(until), "tests");
     let store: Arc<dyn Store> = Arc::new(s3_as(&server.endpoint(), SharedCredentialsProvider::new(expired)));
-    let fault = ask(&store, &Call::Head).await.expect_err("a fault");
+    let fault = ask(&store, &ObjectRequest::Head).await.expect_err("a fault");
     assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Credentials, "BadRequest"));
 }
 
 #[tokio::test]
 async fn all_that_were_signed_at_the_wrong_time_are_worth_another_attempt() {
     for n in 0..2 {
-        for (call, body) in [(Call::GetTags, REFUSAL), (Call::Head, "")] {
+        for (call, body) in [(ObjectRequest::GetTags, REFUSAL), (ObjectRequest::Head, "")] {
             let server = Server::playing(std::iter::repeat_n(skewed("403 Forbidden", body), 3)).await;
             let (name, store) = &stores(&server.endpoint())[n];
             // Each is signed as soon as it is polled, and none is answered before the last of them was.
@@ -112,8 +112,8 @@ async fn a_server_that_is_never_content_with_the_time_is_a_matter_of_credentials
     for n in 0..2 {
         let server = Server::playing(std::iter::repeat_n(skewed("403 Forbidden", REFUSAL), 2)).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        let first = ask(store, &Call::DeleteTags).await.expect_err("a fault");
-        let second = ask(store, &Call::DeleteTags).await.expect_err("a fault");
+        let first = ask(store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
+        let second = ask(store, &ObjectRequest::DeleteTags).await.expect_err("a fault");
         assert_eq!((first.class, second.class), (FaultClass::Transient, FaultClass::Credentials), "{name}");
     }
 }
@@ -123,9 +123,9 @@ async fn an_answer_to_head_tells_of_the_clock_by_its_date_alone() {
     for n in 0..2 {
         let server = Server::playing([skewed("403 Forbidden", ""), ok("")]).await;
         let (name, store) = &stores(&server.endpoint())[n];
-        let fault = ask(store, &Call::Head).await.expect_err("a fault");
+        let fault = ask(store, &ObjectRequest::Head).await.expect_err("a fault");
         assert_eq!((fault.class, fault.status), (FaultClass::Transient, Some(403)), "{name}");
-        assert!(ask(store, &Call::Head).await.is_ok(), "{name}");
+        assert!(ask(store, &ObjectRequest::Head).await.is_ok(), "{name}");
     }
 }
 
@@ -155,11 +155,11 @@ async fn a_token_that_expires_in_mid_run_is_renewed_and_the_next_attempt_signed_
         let server = Server::playing([ok(TAGS), refusal.clone(), ok(TAGS), refusal]).await;
         let keys = SharedCredentialsProvider::new(Keys { given: AtomicU32::new(0), last: 1 });
         let store: Arc<dyn Store> = Arc::new(s3_as(&server.endpoint(), keys));
-        assert!(ask(&store, &Call::GetTags).await.is_ok());
-        let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+        assert!(ask(&store, &ObjectRequest::GetTags).await.is_ok());
+        let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
         assert_eq!((fault.class, fault.code.as_str()), (FaultClass::Transient, code));
-        assert!(ask(&store, &Call::GetTags).await.is_ok());
-        let fault = ask(&store, &Call::GetTags).await.expect_err("a fault");
+        assert!(ask(&store, &ObjectRequest::GetTags).await.is_ok());
+        let fault = ask(&store, &ObjectRequest::GetTags).await.expect_err("a fault");
         assert_eq!(fault.class, FaultClass::Credentials, "there are no others");
         let requests = server.requests();
         let signed_by = |n: usize, key: &str, token: &str| requests[n].contains(key) && requests[n].contains(token);

@@ -1,9 +1,9 @@
 //! Writing what is there already.
 
-use batchplan::call::{Call, Learned};
-use batchplan::object::{Acl, Bucket, Key, ObjectId};
+use batchplan::object::{BucketName, ObjectAcl, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ResponseData};
 use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
-use batchplan::store::{Addressing, OssStore, Store as _};
+use batchplan::store::{AddressingStyle, OssStore, Store as _};
 
 use crate::gate::{Act, Rule, denied, refused};
 use crate::scene::{PREFIX, Scene, TABLE};
@@ -17,18 +17,18 @@ fn plan(rest: &str) -> String {
 }
 
 /// What becomes of requests about an object, past the gate.
-fn ask(endpoint: &str, key: &str, calls: &[Call]) -> Vec<Learned> {
+fn ask(endpoint: &str, key: &str, calls: &[ObjectRequest]) -> Vec<ResponseData> {
     let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
     let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
-    let store = OssStore::new(endpoint, Addressing::Path, "cn-hangzhou", provider).expect("a store");
-    let object = ObjectId { bucket: Bucket::new("bkt"), key: Key::from(key), version: None };
+    let store = OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", provider).expect("a store");
+    let object = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from(key), version: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    calls.iter().map(|call| runtime.block_on(store.call(&object, call)).expect("an answer").learned).collect()
+    calls.iter().map(|call| runtime.block_on(store.send_request(&object, call)).expect("an answer").data).collect()
 }
 
 /// The tags and the ACL of an object.
-fn state(scene: &Scene, key: &str) -> Vec<Learned> {
-    ask(&scene.gate.behind(), key, &[Call::GetTags, Call::GetAcl])
+fn state(scene: &Scene, key: &str) -> Vec<ResponseData> {
+    ask(&scene.gate.behind(), key, &[ObjectRequest::GetTags, ObjectRequest::GetAcl])
 }
 
 #[test]
@@ -119,8 +119,10 @@ fn where_the_manifest_names_the_buckets_the_probe_must() {
 fn what_somebody_else_changes_meanwhile_is_noticed() {
     let meanwhile = |method, target, act| Rule { method, target, act: Act::Meanwhile(act) };
     let rules = [
-        meanwhile("PUT", "?tagging", |endpoint| drop(ask(endpoint, "docs/a.txt", &[Call::DeleteTags]))),
-        meanwhile("PUT", "?acl", |endpoint| drop(ask(endpoint, "docs/a.txt", &[Call::PutAcl(Acl::Private)]))),
+        meanwhile("PUT", "?tagging", |endpoint| drop(ask(endpoint, "docs/a.txt", &[ObjectRequest::DeleteTags]))),
+        meanwhile("PUT", "?acl", |endpoint| {
+            drop(ask(endpoint, "docs/a.txt", &[ObjectRequest::PutAcl(ObjectAcl::Private)]));
+        }),
     ];
     let put = "[operation.put_object_tagging]\ntags = { a = \"1\" }\n";
     let scene = Scene::new("oss", &plan(&format!("{put}{ACL}")), &rules);

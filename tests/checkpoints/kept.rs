@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::call::{Call, Learned};
-use batchplan::journal::{JobRecord, Journal, Query};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Addressing, ListRequest, Provider, S3Store, Store, StoreConfig};
+use batchplan::journal::{JobQuery, JobRecord, Journal};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ResponseData};
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan::store::{AddressingStyle, ListRequest, S3Store, Store, StoreConfig, StoreProvider};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -41,9 +41,9 @@ impl Default for Checkpoint {
 /// The copy, and the servers; all are gone when the test ends.
 pub(crate) struct Left {
     folder: tempfile::TempDir,
-    server: Server,
+    server: SandboxServer,
     /// Keeps the state, where it is in a bucket.
-    chest: Option<Server>,
+    chest: Option<SandboxServer>,
     keys: Vec<String>,
     in_process: bool,
 }
@@ -58,7 +58,7 @@ impl Left {
         let bucket = folder.path().join("bucket");
         let chest = bucket.exists().then(|| {
             let sandbox = Sandbox::open(&bucket, None, SandboxOptions::default()).expect("a sandbox");
-            Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server")
+            SandboxServer::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server")
         });
         let fill = folder.path().join("server.csv");
         let mut rows = String::from("bucket,key\nlater,seed\n");
@@ -120,7 +120,7 @@ impl Left {
 
     fn jobs(&self) -> Vec<JobRecord> {
         let journal = Journal::open_existing(&self.path("state")).expect("a journal").expect("a journal");
-        journal.list(Query { limit: 100, ..Query::default() }).expect("jobs")
+        journal.list(JobQuery { limit: 100, ..JobQuery::default() }).expect("jobs")
     }
 
     /// The newest job.
@@ -139,21 +139,21 @@ impl Left {
     /// How many objects of a job are settled.
     pub(crate) fn settled(&self, job: &str) -> u64 {
         let job = self.jobs().into_iter().find(|known| known.id.as_str() == job).expect("the job");
-        job.progress.settled()
+        job.progress.finished()
     }
 
     /// The objects of `bkt` that were tagged since.
     pub(crate) fn tagged(&self) -> BTreeSet<String> {
         let beside = self.in_process.then(|| {
             let sandbox = Sandbox::open(&self.path("data"), None, SandboxOptions::default()).expect("a sandbox");
-            Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server")
+            SandboxServer::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server")
         });
         let endpoint = beside.as_ref().unwrap_or(&self.server).endpoint();
         let (store, runtime) = store(&endpoint);
         let is_tagged = |key: &String| {
-            let object = ObjectId { bucket: Bucket::new("bkt"), key: Key::from(key.as_str()), version: None };
-            let reply = runtime.block_on(store.call(&object, &Call::GetTags)).expect("an answer");
-            matches!(reply.learned, Learned::Tags(tags) if tags.iter().next().is_some())
+            let object = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from(key.as_str()), version: None };
+            let reply = runtime.block_on(store.send_request(&object, &ObjectRequest::GetTags)).expect("an answer");
+            matches!(reply.data, ResponseData::Tags(tags) if tags.iter().next().is_some())
         };
         self.keys.iter().filter(|key| is_tagged(key)).cloned().collect()
     }
@@ -162,10 +162,10 @@ impl Left {
     pub(crate) fn uploads(&self, bucket: &str, prefix: &str) -> Vec<String> {
         let (store, runtime) = store(&self.server.endpoint());
         let request = ListRequest {
-            bucket: Bucket::new(bucket),
-            prefix: Key::from(prefix),
+            bucket: BucketName::new(bucket),
+            prefix: ObjectKey::from(prefix),
             all_versions: false,
-            directories: false,
+            group_by_directory: false,
             from: None,
         };
         let page = runtime.block_on(store.list(&request)).expect("a listing");
@@ -181,11 +181,11 @@ fn address_of(plan: &str) -> SocketAddr {
 }
 
 /// Serves what a fill file lists. An address that another run of these tests has is waited for.
-fn serve(fill: &Path, address: SocketAddr) -> Server {
+fn serve(fill: &Path, address: SocketAddr) -> SandboxServer {
     let deadline = Instant::now() + Duration::from_mins(2);
     loop {
         let sandbox = Sandbox::in_memory(Some(fill), SandboxOptions::default()).expect("a sandbox");
-        match Server::start(sandbox, address, false) {
+        match SandboxServer::start(sandbox, address, false) {
             Ok(server) => return server,
             Err(error) => assert!(Instant::now() < deadline, "{address}: {error}"),
         }
@@ -195,10 +195,10 @@ fn serve(fill: &Path, address: SocketAddr) -> Server {
 
 fn store(endpoint: &str) -> (Arc<S3Store>, tokio::runtime::Runtime) {
     let config = StoreConfig {
-        provider: Provider::S3,
+        provider: StoreProvider::S3,
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".to_owned()),
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: None,
         fill: None,

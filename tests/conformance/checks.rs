@@ -1,9 +1,14 @@
 //! The checks.
 
-use batchplan::call::{Call, Learned, Reply};
-use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, RestoreRequest, TagSet, Tier, VersionId};
-use batchplan::store::{BucketFact, BucketQuestion, Content, Created, ListCursor, ListMark, ListRequest, Listed};
-use batchplan::task::Fault;
+use batchplan::object::{
+    BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreRequest, RestoreState, RestoreTier, TagSet, VersionId,
+};
+use batchplan::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan::store::{
+    BucketSetting, BucketSettingValue, ConditionalPutOutcome, ListCursor, ListPosition, ListRequest, ListedObject,
+    ObjectContent,
+};
+use batchplan::task::StoreError;
 use tokio::io::AsyncReadExt as _;
 
 use crate::server::Fixture;
@@ -73,22 +78,22 @@ fn tags(pairs: &[(&str, &str)]) -> TagSet {
 }
 
 /// An answer in a line.
-fn shown(answer: Result<Reply, Fault>) -> String {
+fn shown(answer: Result<ObjectResponse, StoreError>) -> String {
     match answer {
         Err(fault) => fault.status.map_or(fault.code.clone(), |status| format!("{status} {}", fault.code)),
-        Ok(Reply { status, learned, .. }) => match learned {
-            Learned::Nothing => status.to_string(),
-            Learned::Tags(tags) => {
+        Ok(ObjectResponse { status, data: learned, .. }) => match learned {
+            ResponseData::Empty => status.to_string(),
+            ResponseData::Tags(tags) => {
                 let pairs: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 format!("{status} [{}]", pairs.join(" "))
             }
-            Learned::Acl(acl) => format!("{status} {}", acl.as_str()),
-            Learned::Head { class, restoration, .. } => {
+            ResponseData::Acl(acl) => format!("{status} {}", acl.as_str()),
+            ResponseData::Head { class, restoration, .. } => {
                 let restored = match restoration {
-                    Restoration::Absent => "not restored",
-                    Restoration::InProgress => "in progress",
-                    Restoration::Until(_) => "restored",
-                    Restoration::Wanted(_) => "wanted",
+                    RestoreState::NotRestored => "not restored",
+                    RestoreState::InProgress => "in progress",
+                    RestoreState::RestoredUntil(_) => "restored",
+                    RestoreState::Requested(_) => "wanted",
                 };
                 format!("{status} {} {restored}", class.as_str())
             }
@@ -101,19 +106,21 @@ impl Battery<'_> {
         self.checks.push(Check { name: name.into(), aws: aws.into(), got: got.into() });
     }
 
-    async fn ask(&mut self, name: &str, object: &ObjectId, call: Call, aws: &str) {
-        let got = shown(self.fixture.store.call(object, &call).await);
+    async fn ask(&mut self, name: &str, object: &ObjectId, call: ObjectRequest, aws: &str) {
+        let got = shown(self.fixture.store.send_request(object, &call).await);
         self.note(name, aws, got);
     }
 
     /// What states that are kept in a bucket ask for.
     async fn keeping(&mut self) {
         let (store, bucket) = (self.fixture.store.clone(), self.fixture.plain.clone());
-        let key = Key::from("kept/lock 1.json");
-        let made = |created: Result<Created, Fault>| created.map_or_else(|fault| fault.code, |it| format!("{it:?}"));
-        let first = made(store.create(&bucket, &key, "first".into()).await);
+        let key = ObjectKey::from("kept/lock 1.json");
+        let made = |created: Result<ConditionalPutOutcome, StoreError>| {
+            created.map_or_else(|fault| fault.code, |it| format!("{it:?}"))
+        };
+        let first = made(store.put_if_absent(&bucket, &key, "first".into()).await);
         self.note("keep/create", "New", first);
-        let second = made(store.create(&bucket, &key, "second".into()).await);
+        let second = made(store.put_if_absent(&bucket, &key, "second".into()).await);
         self.note("keep/create again", "Taken", second);
         let content = match store.read(&bucket, &key, None).await {
             Ok(mut opened) => {
@@ -123,40 +130,40 @@ impl Battery<'_> {
             Err(fault) => fault.code,
         };
         self.note("keep/what was first stays", "first", content);
-        let gone = |removed: Result<(), Fault>| removed.map_or_else(|fault| fault.code, |()| "gone".to_owned());
+        let gone = |removed: Result<(), StoreError>| removed.map_or_else(|fault| fault.code, |()| "gone".to_owned());
         for name in ["keep/remove", "keep/remove again"] {
-            let removed = gone(store.remove(&bucket, &key).await);
+            let removed = gone(store.delete(&bucket, &key).await);
             self.note(name, "gone", removed);
         }
-        let anew = made(store.create(&bucket, &key, "third".into()).await);
+        let anew = made(store.put_if_absent(&bucket, &key, "third".into()).await);
         self.note("keep/create anew", "New", anew);
-        let nowhere = Bucket::new("no-such-bucket-batchplan");
-        let lost = gone(store.remove(&nowhere, &key).await);
+        let nowhere = BucketName::new("no-such-bucket-batchplan");
+        let lost = gone(store.delete(&nowhere, &key).await);
         self.note("keep/remove from nowhere", "NoSuchBucket", lost);
     }
 
     async fn tags(&mut self) {
         self.fixture.put(&self.fixture.plain, "tagged", "STANDARD").await;
         let (there, missing) = (self.fixture.object("tagged"), self.fixture.object("missing"));
-        let nowhere = ObjectId { bucket: Bucket::new("no-such-bucket-batchplan"), ..there.clone() };
-        let two = Call::PutTags(tags(&[("a", "1"), ("b", "two words")]));
-        self.ask("tags/none", &there, Call::GetTags, "200 []").await;
+        let nowhere = ObjectId { bucket: BucketName::new("no-such-bucket-batchplan"), ..there.clone() };
+        let two = ObjectRequest::PutTags(tags(&[("a", "1"), ("b", "two words")]));
+        self.ask("tags/none", &there, ObjectRequest::GetTags, "200 []").await;
         self.ask("tags/put", &there, two.clone(), "200").await;
-        self.ask("tags/get", &there, Call::GetTags, "200 [a=1 b=two words]").await;
-        self.ask("tags/replace", &there, Call::PutTags(tags(&[("ü", "+-=._:/@")])), "200").await;
-        self.ask("tags/replaced", &there, Call::GetTags, "200 [ü=+-=._:/@]").await;
-        self.ask("tags/empty value", &there, Call::PutTags(tags(&[("a", "")])), "200").await;
-        self.ask("tags/empty value read", &there, Call::GetTags, "200 [a=]").await;
+        self.ask("tags/get", &there, ObjectRequest::GetTags, "200 [a=1 b=two words]").await;
+        self.ask("tags/replace", &there, ObjectRequest::PutTags(tags(&[("ü", "+-=._:/@")])), "200").await;
+        self.ask("tags/replaced", &there, ObjectRequest::GetTags, "200 [ü=+-=._:/@]").await;
+        self.ask("tags/empty value", &there, ObjectRequest::PutTags(tags(&[("a", "")])), "200").await;
+        self.ask("tags/empty value read", &there, ObjectRequest::GetTags, "200 [a=]").await;
         let eleven: TagSet = (0..11).map(|n| (format!("k{n}"), "v")).collect();
-        self.ask("tags/eleven", &there, Call::PutTags(eleven), "400 BadRequest").await;
+        self.ask("tags/eleven", &there, ObjectRequest::PutTags(eleven), "400 BadRequest").await;
         let long = "k".repeat(129);
-        self.ask("tags/long key", &there, Call::PutTags(tags(&[(&long, "")])), "400 InvalidTag").await;
-        self.ask("tags/delete", &there, Call::DeleteTags, "204").await;
-        self.ask("tags/deleted", &there, Call::GetTags, "200 []").await;
-        self.ask("tags/delete none", &there, Call::DeleteTags, "204").await;
+        self.ask("tags/long key", &there, ObjectRequest::PutTags(tags(&[(&long, "")])), "400 InvalidTag").await;
+        self.ask("tags/delete", &there, ObjectRequest::DeleteTags, "204").await;
+        self.ask("tags/deleted", &there, ObjectRequest::GetTags, "200 []").await;
+        self.ask("tags/delete none", &there, ObjectRequest::DeleteTags, "204").await;
         self.ask("tags/put missing key", &missing, two.clone(), "404 NoSuchKey").await;
-        self.ask("tags/get missing key", &missing, Call::GetTags, "404 NoSuchKey").await;
-        self.ask("tags/delete missing key", &missing, Call::DeleteTags, "404 NoSuchKey").await;
+        self.ask("tags/get missing key", &missing, ObjectRequest::GetTags, "404 NoSuchKey").await;
+        self.ask("tags/delete missing key", &missing, ObjectRequest::DeleteTags, "404 NoSuchKey").await;
         self.ask("tags/put missing bucket", &nowhere, two, "404 NoSuchBucket").await;
     }
 
@@ -164,22 +171,22 @@ impl Battery<'_> {
         let bucket = self.fixture.versioned.clone();
         let first = self.fixture.put(&bucket, "v", "STANDARD").await;
         let second = self.fixture.put(&bucket, "v", "STANDARD").await;
-        let of = |version: Option<VersionId>| ObjectId { bucket: bucket.clone(), key: Key::from("v"), version };
+        let of = |version: Option<VersionId>| ObjectId { bucket: bucket.clone(), key: ObjectKey::from("v"), version };
         let (old, new, current) = (of(first), of(second), of(None));
-        self.ask("versions/tag old", &old, Call::PutTags(tags(&[("v", "old")])), "200").await;
-        self.ask("versions/old has it", &old, Call::GetTags, "200 [v=old]").await;
-        self.ask("versions/new has not", &new, Call::GetTags, "200 []").await;
-        self.ask("versions/current has not", &current, Call::GetTags, "200 []").await;
-        self.ask("versions/acl of old", &old, Call::PutAcl(Acl::PublicRead), "200").await;
-        self.ask("versions/acl of old read", &old, Call::GetAcl, "200 public-read").await;
-        self.ask("versions/acl of current", &current, Call::GetAcl, "200 private").await;
-        self.ask("versions/head old", &old, Call::Head, "200 STANDARD not restored").await;
-        self.ask("versions/untag old", &old, Call::DeleteTags, "204").await;
-        self.ask("versions/old has none", &old, Call::GetTags, "200 []").await;
+        self.ask("versions/tag old", &old, ObjectRequest::PutTags(tags(&[("v", "old")])), "200").await;
+        self.ask("versions/old has it", &old, ObjectRequest::GetTags, "200 [v=old]").await;
+        self.ask("versions/new has not", &new, ObjectRequest::GetTags, "200 []").await;
+        self.ask("versions/current has not", &current, ObjectRequest::GetTags, "200 []").await;
+        self.ask("versions/acl of old", &old, ObjectRequest::PutAcl(ObjectAcl::PublicRead), "200").await;
+        self.ask("versions/acl of old read", &old, ObjectRequest::GetAcl, "200 public-read").await;
+        self.ask("versions/acl of current", &current, ObjectRequest::GetAcl, "200 private").await;
+        self.ask("versions/head old", &old, ObjectRequest::Head, "200 STANDARD not restored").await;
+        self.ask("versions/untag old", &old, ObjectRequest::DeleteTags, "204").await;
+        self.ask("versions/old has none", &old, ObjectRequest::GetTags, "200 []").await;
         let client = &self.fixture.client;
         client.delete_object().bucket(bucket.as_str()).key("v").send().await.expect("a delete marker");
-        self.ask("versions/deleted current", &current, Call::GetTags, "404 NoSuchKey").await;
-        self.ask("versions/old behind a marker", &old, Call::GetTags, "200 []").await;
+        self.ask("versions/deleted current", &current, ObjectRequest::GetTags, "404 NoSuchKey").await;
+        self.ask("versions/old behind a marker", &old, ObjectRequest::GetTags, "200 []").await;
         let listed = self.list(&bucket, "", true).await;
         let keys: Vec<_> = listed.iter().map(|listed| listed.key.to_string()).collect();
         self.note("versions/listing leaves markers out", "v v", keys.join(" "));
@@ -190,55 +197,58 @@ impl Battery<'_> {
     async fn acls(&mut self) {
         self.fixture.put(&self.fixture.plain, "acl", "STANDARD").await;
         let (there, missing) = (self.fixture.object("acl"), self.fixture.object("missing"));
-        for acl in [Acl::PublicRead, Acl::PublicReadWrite, Acl::Private] {
+        for acl in [ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Private] {
             let name = acl.as_str();
-            self.ask(&format!("acl/put {name}"), &there, Call::PutAcl(acl), "200").await;
-            self.ask(&format!("acl/get {name}"), &there, Call::GetAcl, &format!("200 {name}")).await;
+            self.ask(&format!("acl/put {name}"), &there, ObjectRequest::PutAcl(acl), "200").await;
+            self.ask(&format!("acl/get {name}"), &there, ObjectRequest::GetAcl, &format!("200 {name}")).await;
         }
-        self.ask("acl/put missing key", &missing, Call::PutAcl(Acl::Private), "404 NoSuchKey").await;
-        self.ask("acl/get missing key", &missing, Call::GetAcl, "404 NoSuchKey").await;
+        self.ask("acl/put missing key", &missing, ObjectRequest::PutAcl(ObjectAcl::Private), "404 NoSuchKey").await;
+        self.ask("acl/get missing key", &missing, ObjectRequest::GetAcl, "404 NoSuchKey").await;
     }
 
     async fn restores(&mut self) {
         for (key, class) in [("hot", "STANDARD"), ("cold", "GLACIER"), ("deep", "DEEP_ARCHIVE")] {
             self.fixture.put(&self.fixture.plain, key, class).await;
         }
-        let restore = |days, tier| Call::Restore(RestoreRequest { days, tier });
+        let restore = |days, tier| ObjectRequest::Restore(RestoreRequest { days, tier });
         let of = |key: &str| self.fixture.object(key);
         let (hot, cold, deep, missing) = (of("hot"), of("cold"), of("deep"), of("missing"));
-        self.ask("restore/head cold", &cold, Call::Head, "200 GLACIER not restored").await;
-        self.ask("restore/head deep", &deep, Call::Head, "200 DEEP_ARCHIVE not restored").await;
-        self.ask("restore/hot", &hot, restore(1, Some(Tier::Standard)), "403 InvalidObjectState").await;
-        self.ask("restore/cold", &cold, restore(7, Some(Tier::Standard)), "202").await;
-        self.ask("restore/cold under way", &cold, Call::Head, "200 GLACIER in progress").await;
-        self.ask("restore/cold again", &cold, restore(7, Some(Tier::Standard)), "409 RestoreAlreadyInProgress").await;
-        self.ask("restore/deep bulk", &deep, restore(2, Some(Tier::Bulk)), "202").await;
+        self.ask("restore/head cold", &cold, ObjectRequest::Head, "200 GLACIER not restored").await;
+        self.ask("restore/head deep", &deep, ObjectRequest::Head, "200 DEEP_ARCHIVE not restored").await;
+        self.ask("restore/hot", &hot, restore(1, Some(RestoreTier::Standard)), "403 InvalidObjectState").await;
+        self.ask("restore/cold", &cold, restore(7, Some(RestoreTier::Standard)), "202").await;
+        self.ask("restore/cold under way", &cold, ObjectRequest::Head, "200 GLACIER in progress").await;
+        self.ask("restore/cold again", &cold, restore(7, Some(RestoreTier::Standard)), "409 RestoreAlreadyInProgress")
+            .await;
+        self.ask("restore/deep bulk", &deep, restore(2, Some(RestoreTier::Bulk)), "202").await;
         self.ask("restore/missing key", &missing, restore(1, None), "404 NoSuchKey").await;
         self.fixture.put(&self.fixture.plain, "deep2", "DEEP_ARCHIVE").await;
         let deep = self.fixture.object("deep2");
-        self.ask("restore/deep expedited", &deep, restore(2, Some(Tier::Expedited)), "400 InvalidArgument").await;
+        self.ask("restore/deep expedited", &deep, restore(2, Some(RestoreTier::Expedited)), "400 InvalidArgument")
+            .await;
         self.fixture.put(&self.fixture.plain, "deep3", "DEEP_ARCHIVE").await;
         let deep = self.fixture.object("deep3");
         self.ask("restore/deep without tier", &deep, restore(2, None), "202").await;
-        self.ask("head/missing key", &missing, Call::Head, "404 NotFound").await;
+        self.ask("head/missing key", &missing, ObjectRequest::Head, "404 NotFound").await;
     }
 
     async fn odd_keys(&mut self) {
         let longest = "k".repeat(1024);
         for key in ODD_KEYS.iter().copied().chain([longest.as_str()]) {
             // The SDK's client takes a blank key for a missing one, so the store itself makes the objects.
-            let empty = Content::Bytes(bytes::Bytes::new());
-            let made = self.fixture.store.write(&self.fixture.plain, &Key::from(key), empty, EMPTY_MD5).await;
+            let empty = ObjectContent::Bytes(bytes::Bytes::new());
+            let made = self.fixture.store.write(&self.fixture.plain, &ObjectKey::from(key), empty, EMPTY_MD5).await;
             if made.is_err() {
                 self.note(format!("key/{}", short(key)), "200, 200 [k=v]", format!("put answered {}", failure(made)));
                 continue;
             }
             let object = self.fixture.object(key);
-            let put = shown(self.fixture.store.call(&object, &Call::PutTags(tags(&[("k", "v")]))).await);
-            let get = shown(self.fixture.store.call(&object, &Call::GetTags).await);
+            let put =
+                shown(self.fixture.store.send_request(&object, &ObjectRequest::PutTags(tags(&[("k", "v")]))).await);
+            let get = shown(self.fixture.store.send_request(&object, &ObjectRequest::GetTags).await);
             let listed = self.list(&self.fixture.plain.clone(), key, false).await;
             self.note(format!("key/{}", short(key)), "200, 200 [k=v]", format!("{put}, {get}"));
-            let found = listed.iter().any(|listed| listed.key == Key::from(key));
+            let found = listed.iter().any(|listed| listed.key == ObjectKey::from(key));
             self.note(format!("key listed/{}", short(key)), "true", found.to_string());
         }
     }
@@ -261,7 +271,7 @@ impl Battery<'_> {
         self.note("list/versions over pages", MANY.to_string(), versions.len().to_string());
         let nulls = versions.iter().filter(|l| l.version == Some(VersionId::null())).count();
         self.note("list/unversioned are null", MANY.to_string(), nulls.to_string());
-        let behind = |key: &str| Some(ListMark::After { key: Key::from(key), version: None });
+        let behind = |key: &str| Some(ListPosition::After { key: ObjectKey::from(key), version: None });
         let current = self.list_from(&bucket, "pages/", false, behind("pages/00999~")).await;
         let first = current.first().map(|it| it.key.to_string());
         self.note("list/behind a key", "50 pages/01000", format!("{} {}", current.len(), first.unwrap_or_default()));
@@ -272,27 +282,32 @@ impl Battery<'_> {
         let got = format!("{} {}", versions.len(), first.unwrap_or_default());
         self.note("list/versions behind a key", "50 pages/01000", got);
         self.note("list/nothing there", "0", self.list(&bucket, "nothing/", false).await.len().to_string());
-        let request =
-            ListRequest { bucket, prefix: Key::from("pa"), all_versions: false, directories: true, from: None };
+        let request = ListRequest {
+            bucket,
+            prefix: ObjectKey::from("pa"),
+            all_versions: false,
+            group_by_directory: true,
+            from: None,
+        };
         let page = self.fixture.store.list(&request).await.expect("a page");
-        self.note("list/directories", "[Key(pages/)]", format!("{:?}", page.prefixes));
-        let nowhere = ListRequest { bucket: Bucket::new("no-such-bucket-batchplan"), ..request };
+        self.note("list/directories", "[Key(pages/)]", format!("{:?}", page.common_prefixes));
+        let nowhere = ListRequest { bucket: BucketName::new("no-such-bucket-batchplan"), ..request };
         let answer = self.fixture.store.list(&nowhere).await.map(|_| ());
         self.note("list/missing bucket", "404 NoSuchBucket", failure(answer));
     }
 
     async fn transfer(&mut self) {
         let (store, bucket) = (&self.fixture.store, &self.fixture.plain);
-        let key = Key::from("report/file.csv");
-        let content = || Content::Bytes(bytes::Bytes::from_static(b"hello"));
+        let key = ObjectKey::from("report/file.csv");
+        let content = || ObjectContent::Bytes(bytes::Bytes::from_static(b"hello"));
         let written = store.write(bucket, &key, content(), "XUFAKrxLKna5cZ2REBfFkg==").await;
-        let wrong = store.write(bucket, &Key::from("other"), content(), "AAAAAAAAAAAAAAAAAAAAAA==").await;
+        let wrong = store.write(bucket, &ObjectKey::from("other"), content(), "AAAAAAAAAAAAAAAAAAAAAA==").await;
         let mut opened = store.read(bucket, &key, None).await.expect("opened");
         let mut text = String::new();
         opened.body.read_to_string(&mut text).await.expect("read");
         let pinned = store.read(bucket, &key, Some(&opened.etag)).await.map(|_| ());
         let changed = store.read(bucket, &key, Some("5d41402abc4b2a76b9719d911017c593")).await.map(|_| ());
-        let missing = store.read(bucket, &Key::from("missing"), None).await.map(|_| ());
+        let missing = store.read(bucket, &ObjectKey::from("missing"), None).await.map(|_| ());
         self.note("write/right md5", "ok", failure(written));
         self.note("write/wrong md5", "400 BadDigest", failure(wrong));
         self.note("read/content", "hello 5", format!("{text} {}", opened.size));
@@ -302,14 +317,14 @@ impl Battery<'_> {
         self.note("read/missing key", "404 NoSuchKey", failure(missing));
     }
 
-    async fn asked(&mut self, name: &str, bucket: &Bucket, question: BucketQuestion, aws: &str) {
-        let got = match self.fixture.store.bucket(bucket, question).await {
-            Ok(BucketFact::TagRules(rules)) => {
+    async fn asked(&mut self, name: &str, bucket: &BucketName, question: BucketSetting, aws: &str) {
+        let got = match self.fixture.store.bucket_setting(bucket, question).await {
+            Ok(BucketSettingValue::TagRules(rules)) => {
                 let rules: Vec<_> = rules.iter().map(|rule| format!("{}={}", rule.id, rule.keys.join("+"))).collect();
                 format!("[{}]", rules.join(" "))
             }
-            Ok(BucketFact::Versioning(versioning)) => format!("{versioning:?}"),
-            Ok(BucketFact::Ownership(ownership)) => format!("{ownership:?}"),
+            Ok(BucketSettingValue::Versioning(versioning)) => format!("{versioning:?}"),
+            Ok(BucketSettingValue::Ownership(ownership)) => format!("{ownership:?}"),
             Err(fault) => failure(Err(fault)),
         };
         self.note(name, aws, got);
@@ -317,55 +332,60 @@ impl Battery<'_> {
 
     async fn settings(&mut self) {
         let (plain, versioned) = (self.fixture.plain.clone(), self.fixture.versioned.clone());
-        let nowhere = Bucket::new("no-such-bucket-batchplan");
-        self.asked("setting/never versioned", &plain, BucketQuestion::Versioning, "Never").await;
-        self.asked("setting/versioned", &versioned, BucketQuestion::Versioning, "Enabled").await;
-        self.asked("setting/versioning of none", &nowhere, BucketQuestion::Versioning, "404 NoSuchBucket").await;
+        let nowhere = BucketName::new("no-such-bucket-batchplan");
+        self.asked("setting/never versioned", &plain, BucketSetting::Versioning, "Never").await;
+        self.asked("setting/versioned", &versioned, BucketSetting::Versioning, "Enabled").await;
+        self.asked("setting/versioning of none", &nowhere, BucketSetting::Versioning, "404 NoSuchBucket").await;
         self.fixture.suspend_versions(&versioned).await;
-        self.asked("setting/suspended", &versioned, BucketQuestion::Versioning, "Suspended").await;
-        self.asked("setting/no lifecycle", &plain, BucketQuestion::TagRules, "[]").await;
+        self.asked("setting/suspended", &versioned, BucketSetting::Versioning, "Suspended").await;
+        self.asked("setting/no lifecycle", &plain, BucketSetting::TagRules, "[]").await;
         self.fixture.set_lifecycle(&plain).await;
-        self.asked("setting/lifecycle", &plain, BucketQuestion::TagRules, "[one=a two=b+c]").await;
-        self.asked("setting/lifecycle of none", &nowhere, BucketQuestion::TagRules, "404 NoSuchBucket").await;
-        self.asked("setting/owned by writers", &plain, BucketQuestion::Ownership, "ObjectWriter").await;
+        self.asked("setting/lifecycle", &plain, BucketSetting::TagRules, "[one=a two=b+c]").await;
+        self.asked("setting/lifecycle of none", &nowhere, BucketSetting::TagRules, "404 NoSuchBucket").await;
+        self.asked("setting/owned by writers", &plain, BucketSetting::Ownership, "ObjectWriter").await;
         if self.fixture.enforce_ownership(&plain).await {
-            self.asked("setting/owned by the bucket", &plain, BucketQuestion::Ownership, "BucketOwnerEnforced").await;
+            self.asked("setting/owned by the bucket", &plain, BucketSetting::Ownership, "BucketOwnerEnforced").await;
             let acl = self.fixture.object("acl");
             let refusal = "400 AccessControlListNotSupported";
-            self.ask("setting/acl refused", &acl, Call::PutAcl(Acl::Private), refusal).await;
-            self.ask("setting/acl told", &acl, Call::GetAcl, "200 private").await;
+            self.ask("setting/acl refused", &acl, ObjectRequest::PutAcl(ObjectAcl::Private), refusal).await;
+            self.ask("setting/acl told", &acl, ObjectRequest::GetAcl, "200 private").await;
         }
         self.fixture.forget_ownership(&plain).await;
-        self.asked("setting/owned by nobody said", &plain, BucketQuestion::Ownership, "NotSet").await;
+        self.asked("setting/owned by nobody said", &plain, BucketSetting::Ownership, "NotSet").await;
     }
 
     async fn strangers(&mut self) {
         let object = self.fixture.object("tagged");
-        let got = shown(self.fixture.impostor.call(&object, &Call::GetTags).await);
+        let got = shown(self.fixture.impostor.send_request(&object, &ObjectRequest::GetTags).await);
         self.note("stranger/wrong secret", "403 SignatureDoesNotMatch", got);
     }
 
     /// Every page.
-    async fn list(&self, bucket: &Bucket, prefix: &str, all_versions: bool) -> Vec<Listed> {
+    async fn list(&self, bucket: &BucketName, prefix: &str, all_versions: bool) -> Vec<ListedObject> {
         self.list_from(bucket, prefix, all_versions, None).await
     }
 
     /// Every page from there on.
     async fn list_from(
         &self,
-        bucket: &Bucket,
+        bucket: &BucketName,
         prefix: &str,
         all_versions: bool,
-        from: Option<ListMark>,
-    ) -> Vec<Listed> {
-        let mut request =
-            ListRequest { bucket: bucket.clone(), prefix: Key::from(prefix), all_versions, directories: false, from };
+        from: Option<ListPosition>,
+    ) -> Vec<ListedObject> {
+        let mut request = ListRequest {
+            bucket: bucket.clone(),
+            prefix: ObjectKey::from(prefix),
+            all_versions,
+            group_by_directory: false,
+            from,
+        };
         let (mut all, mut cursor) = (Vec::new(), ListCursor::new(all_versions, 10));
         loop {
             let page =
                 self.fixture.store.list(&request).await.unwrap_or_else(|fault| panic!("list {prefix:?}: {fault}"));
             let next =
-                cursor.follow(request.from.as_ref(), &page).unwrap_or_else(|why| panic!("list {prefix:?}: {why}"));
+                cursor.advance(request.from.as_ref(), &page).unwrap_or_else(|why| panic!("list {prefix:?}: {why}"));
             all.extend(page.entries);
             match next {
                 Some(mark) => request.from = Some(mark),
@@ -375,7 +395,7 @@ impl Battery<'_> {
     }
 }
 
-fn failure(answer: Result<(), Fault>) -> String {
+fn failure(answer: Result<(), StoreError>) -> String {
     match answer {
         Ok(()) => "ok".to_owned(),
         Err(fault) => fault.status.map_or(fault.code.clone(), |status| format!("{status} {}", fault.code)),

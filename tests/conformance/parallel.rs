@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use batchplan::manifest::{Bounds, Filter, Manifest, Source, Versions, freeze};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{Content, Store};
-use batchplan::task::Seq;
+use batchplan::manifest::{Filter, FreezeLimits, ListedVersions, Manifest, ManifestSource, freeze};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::store::{ObjectContent, Store};
+use batchplan::task::TaskId;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ pub(crate) fn keys() -> impl Iterator<Item = String> {
 pub(crate) fn table(versions: usize) -> String {
     let mut table = String::from("bucket,key,version_id\n");
     for key in keys() {
-        let encoded = Key::from(key.as_str()).encoded();
+        let encoded = ObjectKey::from(key.as_str()).encoded();
         if versions == 0 {
             let _ = writeln!(table, "filled,{encoded},");
         }
@@ -46,8 +46,8 @@ pub(crate) fn table(versions: usize) -> String {
 pub(crate) async fn write(fixture: &Fixture) {
     for bucket in [&fixture.plain, &fixture.versioned] {
         let writes = keys().map(|key| async move {
-            let content = Content::Bytes(bytes::Bytes::from_static(b"x"));
-            fixture.store.write(bucket, &Key::from(key.as_str()), content, "ndTkYSaMgDT1yFZOFVxnpg==").await
+            let content = ObjectContent::Bytes(bytes::Bytes::from_static(b"x"));
+            fixture.store.write(bucket, &ObjectKey::from(key.as_str()), content, "ndTkYSaMgDT1yFZOFVxnpg==").await
         });
         let mut writing = stream::iter(writes).buffer_unordered(16);
         while let Some(written) = writing.next().await {
@@ -56,11 +56,11 @@ pub(crate) async fn write(fixture: &Fixture) {
     }
 }
 
-async fn frozen(fixture: &Fixture, bucket: &Bucket, versions: Versions, workers: u32) -> Vec<ObjectId> {
+async fn frozen(fixture: &Fixture, bucket: &BucketName, versions: ListedVersions, workers: u32) -> Vec<ObjectId> {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = Source::Prefix { bucket: bucket.clone(), prefix: Key::from("p/"), versions };
+    let source = ManifestSource::Prefix { bucket: bucket.clone(), prefix: ObjectKey::from("p/"), versions };
     let manifest = Manifest { source, filter: Filter::default() };
-    let bounds = Bounds { max_disk: None, max_objects: None, concurrency: Some(workers) };
+    let bounds = FreezeLimits { max_disk: None, max_objects: None, concurrency: Some(workers) };
     let stop = CancellationToken::new();
     let store: Arc<dyn Store> = fixture.store.clone();
     let frozen = freeze(&manifest, &store, folder.path(), bounds, &|_| {}, &stop).await.expect("frozen");
@@ -68,15 +68,16 @@ async fn frozen(fixture: &Fixture, bucket: &Bucket, versions: Versions, workers:
     // One part for each range: this many rows fill none. Whether sixteen workers come to cut depends on how fast the server
     // answers which of them.
     assert!(workers > 1 || frozen.parts().len() == 1, "{:?}", frozen.parts());
-    frozen.tasks(Seq { part: 0, row: 0 }, 10_000).flat_map(|rows| rows.expect("rows")).map(|it| it.object).collect()
+    frozen.tasks(TaskId { part: 0, row: 0 }, 10_000).flat_map(|rows| rows.expect("rows")).map(|it| it.object).collect()
 }
 
 /// Freezes a bucket's current versions, or all of them, by one worker and by sixteen; `each` is how often a key is there.
-pub(crate) async fn same(fixture: &Fixture, bucket: &Bucket, versions: Versions, each: usize) {
+pub(crate) async fn same(fixture: &Fixture, bucket: &BucketName, versions: ListedVersions, each: usize) {
     let one = frozen(fixture, bucket, versions, 1).await;
     let many = frozen(fixture, bucket, versions, 16).await;
     assert!(one == many, "{bucket}, {versions:?}: {} and {} rows", one.len(), many.len());
-    let mut expected: Vec<_> = keys().flat_map(|key| std::iter::repeat_n(Key::from(key.as_str()), each)).collect();
+    let mut expected: Vec<_> =
+        keys().flat_map(|key| std::iter::repeat_n(ObjectKey::from(key.as_str()), each)).collect();
     expected.sort();
     let wrong = many.iter().map(|object| &object.key).zip(&expected).position(|(got, key)| got != key);
     let at = wrong.map(|at| (at, &many[at], &expected[at]));

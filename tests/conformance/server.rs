@@ -13,18 +13,18 @@ use aws_sdk_s3::types::{
     LifecycleRuleAndOperator, LifecycleRuleFilter, ObjectOwnership, OwnershipControls, OwnershipControlsRule,
     StorageClass, Tag, VersioningConfiguration,
 };
-use batchplan::object::{Bucket, Key, ObjectId, VersionId};
-use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Addressing, Cabinet, OssStore, Provider, S3Store, StoreConfig};
+use batchplan::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan::store::{AddressingStyle, ConditionalPut, OssStore, S3Store, StoreConfig, StoreProvider};
 
 /// A server, and buckets of this run's own on it.
 pub(crate) struct Fixture {
-    pub(crate) store: Arc<dyn Cabinet>,
+    pub(crate) store: Arc<dyn ConditionalPut>,
     /// The same server with a wrong secret.
-    pub(crate) impostor: Arc<dyn Cabinet>,
+    pub(crate) impostor: Arc<dyn ConditionalPut>,
     pub(crate) client: Client,
-    pub(crate) plain: Bucket,
-    pub(crate) versioned: Bucket,
+    pub(crate) plain: BucketName,
+    pub(crate) versioned: BucketName,
 }
 
 struct Access {
@@ -43,30 +43,30 @@ pub(crate) async fn named(name: &str) -> Option<Fixture> {
 }
 
 /// The sandbox, in this process, for as long as the server lives, spoken to in OSS's native API.
-pub(crate) async fn sandbox_in_oss() -> (Fixture, Server) {
+pub(crate) async fn sandbox_in_oss() -> (Fixture, SandboxServer) {
     let (fixture, server) = sandbox().await;
-    let store = |secret: &str| -> Arc<dyn Cabinet> {
+    let store = |secret: &str| -> Arc<dyn ConditionalPut> {
         let credentials = credentials(ACCESS_KEY, secret);
-        Arc::new(OssStore::new(&server.endpoint(), Addressing::Path, "cn-hangzhou", credentials).expect("a store"))
+        Arc::new(OssStore::new(&server.endpoint(), AddressingStyle::Path, "cn-hangzhou", credentials).expect("a store"))
     };
     let (store, impostor) = (store(SECRET_KEY), store("not-the-secret"));
     (Fixture { store, impostor, ..fixture }, server)
 }
 
 /// The sandbox, in this process, for as long as the server lives.
-pub(crate) async fn sandbox() -> (Fixture, Server) {
+pub(crate) async fn sandbox() -> (Fixture, SandboxServer) {
     serve(Sandbox::in_memory(None, SandboxOptions::default()).expect("a sandbox")).await
 }
 
 /// As [`sandbox`], with what a table says.
-pub(crate) async fn sandbox_of(table: &str) -> (Fixture, Server) {
+pub(crate) async fn sandbox_of(table: &str) -> (Fixture, SandboxServer) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), table).expect("written");
     serve(Sandbox::in_memory(Some(file.path()), SandboxOptions::default()).expect("a sandbox")).await
 }
 
-async fn serve(sandbox: Sandbox) -> (Fixture, Server) {
-    let server = Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
+async fn serve(sandbox: Sandbox) -> (Fixture, SandboxServer) {
+    let server = SandboxServer::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
     let access = Access {
         endpoint: server.endpoint(),
         key: ACCESS_KEY.to_owned(),
@@ -77,26 +77,26 @@ async fn serve(sandbox: Sandbox) -> (Fixture, Server) {
 }
 
 impl Fixture {
-    pub(crate) fn object(&self, key: impl Into<Key>) -> ObjectId {
+    pub(crate) fn object(&self, key: impl Into<ObjectKey>) -> ObjectId {
         ObjectId { bucket: self.plain.clone(), key: key.into(), version: None }
     }
 
     /// Puts an object of this class; its version id.
-    pub(crate) async fn put(&self, bucket: &Bucket, key: &str, class: &str) -> Option<VersionId> {
+    pub(crate) async fn put(&self, bucket: &BucketName, key: &str, class: &str) -> Option<VersionId> {
         let request = self.client.put_object().bucket(bucket.as_str()).key(key).body(ByteStream::from_static(b"body"));
         let request = if class == "STANDARD" { request } else { request.storage_class(StorageClass::from(class)) };
         let output = request.send().await.unwrap_or_else(|error| panic!("put {key:?}: {error:?}"));
         output.version_id().map(VersionId::new)
     }
 
-    pub(crate) async fn suspend_versions(&self, bucket: &Bucket) {
+    pub(crate) async fn suspend_versions(&self, bucket: &BucketName) {
         let off = VersioningConfiguration::builder().status(BucketVersioningStatus::Suspended).build();
         let request = self.client.put_bucket_versioning().bucket(bucket.as_str()).versioning_configuration(off);
         request.send().await.expect("versioning");
     }
 
     /// Two rules that look at tags, one that is off, and one that looks at a prefix alone.
-    pub(crate) async fn set_lifecycle(&self, bucket: &Bucket) {
+    pub(crate) async fn set_lifecycle(&self, bucket: &BucketName) {
         let tag = |key: &str| Tag::builder().key(key).value("v").build().expect("a tag");
         let rule = |id: &str, status: ExpirationStatus, filter: LifecycleRuleFilter| {
             let expires = LifecycleExpiration::builder().days(30).build();
@@ -116,25 +116,25 @@ impl Fixture {
     }
 
     /// Gives all objects to the bucket's owner. Whether the server has that at all.
-    pub(crate) async fn enforce_ownership(&self, bucket: &Bucket) -> bool {
+    pub(crate) async fn enforce_ownership(&self, bucket: &BucketName) -> bool {
         let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced).build();
         let controls = OwnershipControls::builder().rules(rule.expect("a rule")).build().expect("controls");
         let request = self.client.put_bucket_ownership_controls().bucket(bucket.as_str());
         request.ownership_controls(controls).send().await.is_ok()
     }
 
-    pub(crate) async fn forget_ownership(&self, bucket: &Bucket) {
+    pub(crate) async fn forget_ownership(&self, bucket: &BucketName) {
         // A server that has none has nothing to forget.
         let _ = self.client.delete_bucket_ownership_controls().bucket(bucket.as_str()).send().await;
     }
 }
 
-fn store(access: &Access, secret: &str) -> Arc<dyn Cabinet> {
+fn store(access: &Access, secret: &str) -> Arc<dyn ConditionalPut> {
     let config = StoreConfig {
-        provider: Provider::S3,
+        provider: StoreProvider::S3,
         endpoint: Some(access.endpoint.clone()),
         region: Some(access.region.clone()),
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: None,
         fill: None,
@@ -162,8 +162,8 @@ async fn fixture(access: &Access) -> Fixture {
         .build();
     let client = Client::from_conf(config);
     let run = uuid::Uuid::new_v4().simple().to_string();
-    let plain = Bucket::new(&format!("plain-{run}"));
-    let versioned = Bucket::new(&format!("versioned-{run}"));
+    let plain = BucketName::new(&format!("plain-{run}"));
+    let versioned = BucketName::new(&format!("versioned-{run}"));
     for bucket in [&plain, &versioned] {
         let request = client.create_bucket().bucket(bucket.as_str());
         request.object_ownership(ObjectOwnership::ObjectWriter).send().await.expect("a bucket");

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::call::{Call, Learned, Reply};
-use batchplan::object::{Acl, Bucket, Key, ObjectId, Restoration, RestoreRequest, TagSet};
-use batchplan::store::{Addressing, Content, ListRequest, Provider, S3Store, Store as _, StoreConfig};
-use batchplan::task::{Fault, FaultClass};
+use batchplan::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreRequest, RestoreState, TagSet};
+use batchplan::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan::store::{AddressingStyle, ListRequest, ObjectContent, S3Store, Store as _, StoreConfig, StoreProvider};
+use batchplan::task::{FaultClass, StoreError};
 use tokio::io::AsyncReadExt as _;
 
 use crate::bucket::{BucketServer, Count, Faults, Kind, Moment, Object};
@@ -22,10 +22,10 @@ const ODD_KEYS: &[&str] =
 fn served(faults: Faults, seed: u64) -> (BucketServer, S3Store) {
     let server = BucketServer::start(&["b"], 4, faults, seed);
     let config = StoreConfig {
-        provider: Provider::S3,
+        provider: StoreProvider::S3,
         endpoint: Some(server.endpoint()),
         region: None,
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: None,
         fill: None,
@@ -36,19 +36,19 @@ fn served(faults: Faults, seed: u64) -> (BucketServer, S3Store) {
 }
 
 fn id(key: &str) -> ObjectId {
-    ObjectId { bucket: Bucket::new("b"), key: Key::from(key), version: None }
+    ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from(key), version: None }
 }
 
-fn put_tags(pairs: &[(&str, &str)]) -> Call {
-    Call::PutTags(pairs.iter().copied().collect::<TagSet>())
+fn put_tags(pairs: &[(&str, &str)]) -> ObjectRequest {
+    ObjectRequest::PutTags(pairs.iter().copied().collect::<TagSet>())
 }
 
-async fn learned(store: &S3Store, key: &str, call: Call) -> Learned {
-    store.call(&id(key), &call).await.unwrap_or_else(|fault| panic!("{key:?}: {fault}")).learned
+async fn learned(store: &S3Store, key: &str, call: ObjectRequest) -> ResponseData {
+    store.send_request(&id(key), &call).await.unwrap_or_else(|fault| panic!("{key:?}: {fault}")).data
 }
 
-async fn refused(store: &S3Store, key: &str, call: Call) -> (Option<u16>, String) {
-    let fault = store.call(&id(key), &call).await.expect_err("a refusal");
+async fn refused(store: &S3Store, key: &str, call: ObjectRequest) -> (Option<u16>, String) {
+    let fault = store.send_request(&id(key), &call).await.expect_err("a refusal");
     (fault.status, fault.code)
 }
 
@@ -58,15 +58,15 @@ async fn odd_keys_come_through_and_are_listed_over_pages() {
     for key in ODD_KEYS {
         server.put("b", *key, Object::default());
         let tags = [("of", "this & <that>"), ("é", "")];
-        assert_eq!(learned(&store, key, put_tags(&tags)).await, Learned::Nothing);
-        assert_eq!(learned(&store, key, Call::GetTags).await, Learned::Tags(tags.into_iter().collect()));
+        assert_eq!(learned(&store, key, put_tags(&tags)).await, ResponseData::Empty);
+        assert_eq!(learned(&store, key, ObjectRequest::GetTags).await, ResponseData::Tags(tags.into_iter().collect()));
         assert_eq!(server.state("b", key).expect("an object").tags["of"], "this & <that>", "{key:?}");
     }
     let mut request = ListRequest {
-        bucket: Bucket::new("b"),
-        prefix: Key::from(""),
+        bucket: BucketName::new("b"),
+        prefix: ObjectKey::from(""),
         all_versions: false,
-        directories: false,
+        group_by_directory: false,
         from: None,
     };
     let mut listed = Vec::new();
@@ -77,11 +77,11 @@ async fn odd_keys_come_through_and_are_listed_over_pages() {
         let Some(next) = page.next else { break };
         request.from = Some(next);
     }
-    let mut keys: Vec<_> = ODD_KEYS.iter().map(|key| Key::from(*key)).collect();
+    let mut keys: Vec<_> = ODD_KEYS.iter().map(|key| ObjectKey::from(*key)).collect();
     keys.sort();
     assert_eq!(listed, keys);
     assert_eq!(server.count(Kind::List), Count { arrived: 4, served: 4 });
-    let narrow = ListRequest { prefix: Key::from("a"), from: None, ..request };
+    let narrow = ListRequest { prefix: ObjectKey::from("a"), from: None, ..request };
     assert_eq!(store.list(&narrow).await.expect("a page").entries.len(), 3);
 }
 
@@ -89,28 +89,39 @@ async fn odd_keys_come_through_and_are_listed_over_pages() {
 async fn every_call_does_what_s3_does() {
     let (server, store) = served(Faults::default(), 0);
     server.put("b", "k", Object { class: "DEEP_ARCHIVE".to_owned(), ..Object::default() });
-    for acl in [Acl::PublicRead, Acl::PublicReadWrite, Acl::Private] {
-        learned(&store, "k", Call::PutAcl(acl)).await;
-        assert_eq!(learned(&store, "k", Call::GetAcl).await, Learned::Acl(acl));
+    for acl in [ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Private] {
+        learned(&store, "k", ObjectRequest::PutAcl(acl)).await;
+        assert_eq!(learned(&store, "k", ObjectRequest::GetAcl).await, ResponseData::Acl(acl));
     }
     assert_eq!(server.state("b", "k").expect("an object").acl, "private");
     learned(&store, "k", put_tags(&[("a", "1")])).await;
-    assert_eq!(store.call(&id("k"), &Call::DeleteTags).await.map(|reply| reply.status).ok(), Some(204));
-    assert_eq!(learned(&store, "k", Call::GetTags).await, Learned::Tags(TagSet::default()));
-    let restore = Call::Restore(RestoreRequest { days: 3, tier: None });
-    let Reply { status, .. } = store.call(&id("k"), &restore).await.expect("restored");
+    assert_eq!(
+        store.send_request(&id("k"), &ObjectRequest::DeleteTags).await.map(|reply| reply.status).ok(),
+        Some(204)
+    );
+    assert_eq!(learned(&store, "k", ObjectRequest::GetTags).await, ResponseData::Tags(TagSet::default()));
+    let restore = ObjectRequest::Restore(RestoreRequest { days: 3, tier: None });
+    let ObjectResponse { status, .. } = store.send_request(&id("k"), &restore).await.expect("restored");
     assert_eq!((status, server.state("b", "k").expect("an object").restoring), (202, Some(3)));
     assert_eq!(refused(&store, "k", restore).await, (Some(409), "RestoreAlreadyInProgress".to_owned()));
-    let Learned::Head { class, restoration, .. } = learned(&store, "k", Call::Head).await else { panic!("no head") };
-    assert_eq!((class.as_str(), restoration), ("DEEP_ARCHIVE", Restoration::InProgress));
+    let ResponseData::Head { class, restoration, .. } = learned(&store, "k", ObjectRequest::Head).await else {
+        panic!("no head")
+    };
+    assert_eq!((class.as_str(), restoration), ("DEEP_ARCHIVE", RestoreState::InProgress));
     server.put("b", "gone", Object { gone: true, ..Object::default() });
     for missing in ["gone", "never there"] {
-        assert_eq!(refused(&store, missing, Call::GetTags).await, (Some(404), "NoSuchKey".to_owned()));
+        assert_eq!(refused(&store, missing, ObjectRequest::GetTags).await, (Some(404), "NoSuchKey".to_owned()));
     }
-    let nowhere = ObjectId { bucket: Bucket::new("other"), ..id("k") };
-    assert_eq!(store.call(&nowhere, &Call::Head).await.map_err(|fault| fault.status).err(), Some(Some(404)));
+    let nowhere = ObjectId { bucket: BucketName::new("other"), ..id("k") };
+    assert_eq!(
+        store.send_request(&nowhere, &ObjectRequest::Head).await.map_err(|fault| fault.status).err(),
+        Some(Some(404))
+    );
     let versioned = ObjectId { version: Some(batchplan::object::VersionId::new("v")), ..id("k") };
-    assert_eq!(store.call(&versioned, &Call::GetTags).await.map_err(|fault| fault.status).err(), Some(Some(501)));
+    assert_eq!(
+        store.send_request(&versioned, &ObjectRequest::GetTags).await.map_err(|fault| fault.status).err(),
+        Some(Some(501))
+    );
     assert_eq!((server.count(Kind::PutAcl).served, server.count(Kind::Other).arrived), (3, 1));
     assert_eq!(server.requests(), 16);
 }
@@ -118,8 +129,8 @@ async fn every_call_does_what_s3_does() {
 #[tokio::test]
 async fn contents_are_checked_on_their_way_in_and_pinned_on_their_way_out() {
     let (server, store) = served(Faults::default(), 0);
-    let (bucket, key) = (Bucket::new("b"), Key::from("reports/1.csv"));
-    let hello = || Content::Bytes(bytes::Bytes::from_static(b"hello"));
+    let (bucket, key) = (BucketName::new("b"), ObjectKey::from("reports/1.csv"));
+    let hello = || ObjectContent::Bytes(bytes::Bytes::from_static(b"hello"));
     let wrong = store.write(&bucket, &key, hello(), "AAAAAAAAAAAAAAAAAAAAAA==").await.expect_err("a refusal");
     assert_eq!(wrong.code, "BadDigest");
     assert!(server.uploads("b").is_empty());
@@ -136,10 +147,10 @@ async fn contents_are_checked_on_their_way_in_and_pinned_on_their_way_out() {
 }
 
 /// What a request meets, and whether it was carried out.
-async fn met(faults: Faults) -> (Fault, bool, Count) {
+async fn met(faults: Faults) -> (StoreError, bool, Count) {
     let (server, store) = served(faults, 1);
     server.put("b", "k", Object::default());
-    let fault = store.call(&id("k"), &put_tags(&[("a", "1")])).await.expect_err("a fault");
+    let fault = store.send_request(&id("k"), &put_tags(&[("a", "1")])).await.expect_err("a fault");
     let carried_out = !server.state("b", "k").expect("an object").tags.is_empty();
     (fault, carried_out, server.count(Kind::PutTags))
 }
@@ -168,8 +179,8 @@ async fn went_well(seed: u64, keys: impl Iterator<Item = u32>) -> Vec<(u32, bool
     for n in keys {
         let key = format!("k{n}");
         server.put("b", key.as_str(), Object::default());
-        let first = store.call(&id(&key), &Call::GetTags).await.is_ok();
-        let second = store.call(&id(&key), &Call::GetTags).await.is_ok();
+        let first = store.send_request(&id(&key), &ObjectRequest::GetTags).await.is_ok();
+        let second = store.send_request(&id(&key), &ObjectRequest::GetTags).await.is_ok();
         all.push((n, first, second));
     }
     all.sort_unstable();
@@ -197,15 +208,15 @@ async fn the_test_is_called_at_the_request_of_its_choosing() {
             seen.fetch_add(1, Ordering::Relaxed);
         });
         learned(&store, "k1", put_tags(&[("a", "1")])).await;
-        learned(&store, "k1", Call::GetTags).await;
+        learned(&store, "k1", ObjectRequest::GetTags).await;
         assert_eq!(called.load(Ordering::Relaxed), 0);
-        let fault = store.call(&id("k2"), &put_tags(&[("a", "1")])).await.expect_err("no answer");
+        let fault = store.send_request(&id("k2"), &put_tags(&[("a", "1")])).await.expect_err("no answer");
         assert_eq!((fault.status, called.load(Ordering::Relaxed)), (None, 1));
         assert_eq!(!server.state("b", "k2").expect("an object").tags.is_empty(), carried_out);
         learned(&store, "k3", put_tags(&[("a", "1")])).await;
         assert_eq!(called.load(Ordering::Relaxed), 1);
         server.call_at(1, Kind::works, moment, || panic!("forgotten"));
         server.call_no_more();
-        learned(&store, "k3", Call::GetTags).await;
+        learned(&store, "k3", ObjectRequest::GetTags).await;
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, Server};
+use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
 use serde_json::Value as Json;
 
 use crate::bucket::{BucketServer, Kind};
@@ -17,7 +17,7 @@ use crate::scenario::{BUCKETS, Kill, PAGE, Scenario};
 
 /// Where the state is kept: a store of its own, so that no request to it is counted with those of the work.
 struct State {
-    server: Server,
+    server: SandboxServer,
 }
 
 impl State {
@@ -25,7 +25,7 @@ impl State {
         let fill = folder.join("state.csv");
         fs::write(&fill, "bucket,key\nstates,readme\n").expect("written");
         let sandbox = Sandbox::in_memory(Some(&fill), SandboxOptions::default()).expect("a sandbox");
-        Self { server: Server::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server") }
+        Self { server: SandboxServer::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server") }
     }
 
     fn url(&self) -> String {

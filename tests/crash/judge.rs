@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use batchplan::object::Key;
+use batchplan::object::ObjectKey;
 use serde_json::Value as Json;
 
 use crate::bucket::Count;
@@ -14,7 +14,7 @@ pub(crate) struct Expected {
     /// The bucket of all rows.
     pub(crate) bucket: &'static str,
     /// The manifest's rows, and whether the object is there.
-    pub(crate) rows: Vec<(Key, bool)>,
+    pub(crate) rows: Vec<(ObjectKey, bool)>,
     /// Whether the operation reads an object's tags before it writes them.
     pub(crate) reads: bool,
     /// Objects in flight at once.
@@ -83,7 +83,7 @@ impl Expected {
 
     /// Each row of the manifest once, as what it came to.
     fn about_report(&self, report: &Report) -> Vec<String> {
-        let mut balance: BTreeMap<(&str, &Key, bool), i64> = BTreeMap::new();
+        let mut balance: BTreeMap<(&str, &ObjectKey, bool), i64> = BTreeMap::new();
         for (key, there) in &self.rows {
             *balance.entry((self.bucket, key, *there)).or_default() -= 1;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use batchplan::hex::hex;
-use batchplan::object::Key;
+use batchplan::object::ObjectKey;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use serde_json::json;
@@ -18,13 +18,13 @@ fn served(served: u64) -> Count {
     Count { arrived: served + 7, served }
 }
 
-fn row(key: &Key, succeeded: bool) -> Row {
+fn row(key: &ObjectKey, succeeded: bool) -> Row {
     Row { bucket: "b".to_owned(), key: key.clone(), succeeded, status: Some(if succeeded { 200 } else { 404 }) }
 }
 
 /// A job over 300 rows, every tenth of them missing and one named twice, that was killed twice and kept its promise.
 fn kept() -> (Expected, Observed) {
-    let key = |n: u64| Key::from(format!("k{}", n.max(2)).as_str());
+    let key = |n: u64| ObjectKey::from(format!("k{}", n.max(2)).as_str());
     let rows: Vec<_> = (1..=ROWS).map(|n| (key(n), n % 10 != 0)).collect();
     let report = Report { rows: rows.iter().map(|(key, there)| row(key, *there)).collect(), ..Report::default() };
     let expected = Expected { bucket: "b", rows, reads: false, concurrency: 8, checkpoint_every: 16 };
@@ -65,7 +65,7 @@ fn each_breach_is_told() {
     told(|_, observed| observed.result["failed"] = 29.into(), "failed is 29, not 30");
     told(|_, observed| observed.report = Err("gone".to_owned()), "the report: gone");
     told(|_, observed| drop(rows(observed).pop()), "b/k300 as a failure -1 times");
-    told(|_, observed| rows(observed).push(row(&Key::from("k2"), true)), "b/k2 as a success +1 times");
+    told(|_, observed| rows(observed).push(row(&ObjectKey::from("k2"), true)), "b/k2 as a success +1 times");
     told(|_, observed| rows(observed)[5].status = Some(204), "the status Some(204)");
 }
 
@@ -113,7 +113,7 @@ fn both_formats_of_reports_are_read() {
         ("p/0.csv", "succeeded", "b,a/b%252C,,succeeded,200,,Successful\n"),
         ("p/1.csv", "failed", "b,c,,failed,404,X,y\n"),
     ];
-    let rows = vec![row(&Key::from("a/b%2C"), true), row(&Key::from("c"), false)];
+    let rows = vec![row(&ObjectKey::from("a/b%2C"), true), row(&ObjectKey::from("c"), false)];
     for (format, files) in [("Report_CSV_20250901", oss), ("Report_CSV_20180820", aws)] {
         let (manifest, files) = report_of(format, &files);
         let report = read(manifest.as_bytes(), |name| files.get(name).cloned()).expect("a report");

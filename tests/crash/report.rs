@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use batchplan::hex::hex;
-use batchplan::object::Key;
+use batchplan::object::ObjectKey;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use serde_json::Value as Json;
@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) bucket: String,
-    pub(crate) key: Key,
+    pub(crate) key: ObjectKey,
     pub(crate) succeeded: bool,
     /// The HTTP status, where there is one.
     pub(crate) status: Option<u16>,
@@ -66,13 +66,13 @@ fn rows(content: &[u8], columns: usize) -> Result<Vec<Row>, String> {
     reader.records().map(|record| row(&record.map_err(|error| error.to_string())?, columns)).collect()
 }
 
-/// OSS: `Bucket,Key,VersionId,HTTPStatus,Error`. AWS: `Bucket,Key,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`.
+/// OSS: `Bucket,ObjectKey,VersionId,HTTPStatus,Error`. AWS: `Bucket,ObjectKey,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage`.
 fn row(record: &csv::StringRecord, columns: usize) -> Result<Row, String> {
     if record.len() != columns {
         return Err(format!("a row has {} columns: {record:?}", record.len()));
     }
     let (succeeded, status) =
         if columns == 5 { (record[4].is_empty(), &record[3]) } else { (&record[3] == "succeeded", &record[4]) };
-    let key = Key::decode(record[1].as_bytes());
+    let key = ObjectKey::decode(record[1].as_bytes());
     Ok(Row { bucket: record[0].to_owned(), key, succeeded, status: status.parse().ok() })
 }

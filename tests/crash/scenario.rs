@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use batchplan::object::Key;
+use batchplan::object::ObjectKey;
 
 use crate::bucket::{BucketServer, Faults, Kind, Moment, Object};
 use crate::judge::Expected;
@@ -86,7 +86,7 @@ pub(crate) struct Scenario {
     /// The report's format, as plans name it.
     pub(crate) format: &'static str,
     /// The manifest's rows in the order of a CSV, and whether the object is there.
-    pub(crate) rows: Vec<(Key, bool)>,
+    pub(crate) rows: Vec<(ObjectKey, bool)>,
     pub(crate) faults: Faults,
     pub(crate) kills: Vec<Kill>,
 }
@@ -105,7 +105,7 @@ impl Scenario {
         let mut row = |n| {
             let end = ODD_ENDS[random.usize(..ODD_ENDS.len())];
             let there = !some_missing || n > 0 && random.f64() > 0.08;
-            (Key::from(format!("documents/{n:05}{end}").as_str()), there)
+            (ObjectKey::from(format!("documents/{n:05}{end}").as_str()), there)
         };
         let mut rows: Vec<_> = (0..objects).map(&mut row).collect();
         if source != Source::Prefix {
@@ -209,14 +209,14 @@ impl Scenario {
 
     /// The objects that are not in the state that the job should leave them in.
     pub(crate) fn wrong_objects(&self, server: &BucketServer) -> Vec<String> {
-        let tags = |key: &Key| server.state("bkt", key.as_bytes()).map(|object| object.tags);
+        let tags = |key: &ObjectKey| server.state("bkt", key.as_bytes()).map(|object| object.tags);
         let mut after = if self.adds { before() } else { BTreeMap::new() };
         after.insert("new".to_owned(), self.seed.to_string());
         let untouched = (self.source == Source::Prefix).then(before);
         let wanted = |there| if there { Some(after.clone()) } else { untouched.clone() };
         let wrong = self.rows.iter().filter(|(key, there)| tags(key) != wanted(*there));
         let mut wrong: Vec<_> = wrong.map(|(key, _)| key.to_string()).collect();
-        let bystander = Key::from("other/object");
+        let bystander = ObjectKey::from("other/object");
         if tags(&bystander) != Some(before()) {
             wrong.push(bystander.to_string());
         }

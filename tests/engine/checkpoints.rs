@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use batchplan::engine::{CheckpointError, End, EngineError, Rhythm, Start};
+use batchplan::engine::{CheckpointError, CheckpointPolicy, DispatchStart, EngineError, StopReason};
 use batchplan::object::ObjectId;
-use batchplan::task::Seq;
+use batchplan::task::TaskId;
 use tokio::time::Instant;
 
 use crate::faulty::{Faults, FaultyStore};
@@ -38,8 +38,8 @@ async fn one_is_made_every_second_and_one_at_the_end() {
     assert_eq!(*last, since.elapsed(), "the last one when all is done");
     assert_eq!(written.kept.progress, ended.progress);
     assert_eq!(written.kept.frontier(), ended.frontier);
-    assert_eq!(written.kept.taken, Some(Seq { part: 0, row: 100 }));
-    let told: Vec<_> = written.begun.iter().map(|(_, snapshot)| snapshot.progress.settled()).collect();
+    assert_eq!(written.kept.taken, Some(TaskId { part: 0, row: 100 }));
+    let told: Vec<_> = written.begun.iter().map(|(_, snapshot)| snapshot.progress.finished()).collect();
     assert!(told.is_sorted() && told.last() == Some(&100), "{told:?}");
 }
 
@@ -48,12 +48,12 @@ async fn none_is_made_where_nothing_is_new() {
     let store = MemoryStore::with_objects(2);
     let hanging = Scripted::new(&store, |id| if *id == object("k1") { Scene::Hangs } else { Scene::Plays });
     let mut run = Run::new(hanging, vec![put()]);
-    run.policy.attempts = 1;
+    run.policy.max_attempts = 1;
     let book = run.book.clone();
     let (ended, _) = run.through(objects(2)).await;
     assert_eq!((ended.progress.succeeded, ended.progress.failed), (1, 1));
     // One for the first object, and one at the end, when the other's time is over.
-    let told: Vec<_> = book.written().begun.iter().map(|(_, snapshot)| snapshot.progress.settled()).collect();
+    let told: Vec<_> = book.written().begun.iter().map(|(_, snapshot)| snapshot.progress.finished()).collect();
     assert_eq!(told, [1, 2]);
 }
 
@@ -72,12 +72,12 @@ async fn it_is_told_about_twice_a_second_where_the_job_stands() {
 #[tokio::test(start_paused = true)]
 async fn an_early_one_is_made_when_much_was_taken_up() {
     let store = MemoryStore::with_objects(1000);
-    let rhythm = Rhythm { most: 50, leave: 50, every: NEVER };
+    let rhythm = CheckpointPolicy { max_started_rows: 50, max_unrecorded_rows: 50, interval: NEVER };
     let run = Run { rhythm, ..Run::new(store.clone(), vec![put()]) };
     let book = run.book.clone();
     let (ended, _) = run.through(objects(1000)).await;
-    assert!(matches!(ended.end, End::Finished), "{ended:?}");
-    let told: Vec<_> = book.written().begun.iter().map(|(_, snapshot)| snapshot.progress.settled()).collect();
+    assert!(matches!(ended.stop_reason, StopReason::Finished), "{ended:?}");
+    let told: Vec<_> = book.written().begun.iter().map(|(_, snapshot)| snapshot.progress.finished()).collect();
     assert!(told.iter().zip(&told[1..]).all(|(before, after)| after - before <= 50), "{told:?}");
     assert!(told.len() >= 20, "{told:?}");
 }
@@ -87,7 +87,7 @@ async fn no_more_rows_are_taken_up_than_a_crash_may_cost() {
     let store = MemoryStore::with_objects(1000);
     let book =
         Notes::new(|number| if number == 0 { Fate::Kept(Duration::from_hours(1), Duration::ZERO) } else { AT_ONCE });
-    let rhythm = Rhythm { most: 100, ..Rhythm::default() };
+    let rhythm = CheckpointPolicy { max_started_rows: 100, ..CheckpointPolicy::default() };
     let run = Run { rhythm, book: book.clone(), ..Run::new(store.clone(), vec![put()]) };
     let since = Instant::now();
     let stuck = store.clone();
@@ -97,7 +97,7 @@ async fn no_more_rows_are_taken_up_than_a_crash_may_cost() {
     });
     let (ended, _) = run.through(objects(1000)).await;
     assert_eq!(look.await.expect("no panic"), 100, "as many as may be done again");
-    assert!(matches!(ended.end, End::Finished), "it went on when the disk did: {ended:?}");
+    assert!(matches!(ended.stop_reason, StopReason::Finished), "it went on when the disk did: {ended:?}");
     assert_eq!(ended.progress.succeeded, 1000);
     assert!(since.elapsed() < Duration::from_hours(2));
 }
@@ -113,8 +113,11 @@ async fn one_that_fails_breaks_the_job_and_the_last_one_tells_it_again() {
     let run = Run { book: failing(2), ..slow(&store) };
     let book = run.book.clone();
     let (ended, outcomes) = run.through(objects(1000)).await;
-    assert!(matches!(ended.end, End::Broken(EngineError::Checkpoint(CheckpointError::Report(_)))), "{ended:?}");
-    assert!(ended.progress.settled() < 1000);
+    assert!(
+        matches!(ended.stop_reason, StopReason::InternalError(EngineError::Checkpoint(CheckpointError::Report(_)))),
+        "{ended:?}"
+    );
+    assert!(ended.progress.finished() < 1000);
     assert_eq!(store.calls().len(), outcomes.len(), "what was in flight was drained and recorded");
     let written = book.written();
     assert!(written.begun.len() >= 4, "two, the one that failed, and the last: {}", written.begun.len());
@@ -128,11 +131,11 @@ async fn one_that_fails_breaks_the_job_and_the_last_one_tells_it_again() {
 #[tokio::test(start_paused = true)]
 async fn one_that_fails_after_an_outcome_is_not_made_again_and_again() {
     let store = MemoryStore::with_objects(100);
-    let rhythm = Rhythm { most: 8, leave: 8, every: NEVER };
+    let rhythm = CheckpointPolicy { max_started_rows: 8, max_unrecorded_rows: 8, interval: NEVER };
     let run = Run { book: Notes::full(), rhythm, ..slow(&store) };
     let book = run.book.clone();
     let (ended, _) = run.through(objects(100)).await;
-    assert!(matches!(ended.end, End::Broken(EngineError::Report(_))), "{ended:?}");
+    assert!(matches!(ended.stop_reason, StopReason::InternalError(EngineError::Report(_))), "{ended:?}");
     assert!(book.written().begun.len() <= 2, "one, and the last: {}", book.written().begun.len());
 }
 
@@ -142,7 +145,7 @@ async fn a_last_one_that_fails_breaks_a_job_whose_objects_are_all_done() {
     let run = Run { book: failing(0), ..Run::new(store.clone(), vec![put()]) };
     let book = run.book.clone();
     let (ended, _) = run.through(objects(10)).await;
-    assert!(matches!(ended.end, End::Broken(EngineError::Checkpoint(_))), "{ended:?}");
+    assert!(matches!(ended.stop_reason, StopReason::InternalError(EngineError::Checkpoint(_))), "{ended:?}");
     assert_eq!((ended.progress.succeeded, book.written().kept.progress.succeeded), (10, 0));
 }
 
@@ -162,7 +165,7 @@ async fn they_are_made_one_after_the_other() {
     let run = Run { book: book.clone(), ..slow(&store) };
     run.stop_after(Duration::from_secs(5));
     let (ended, outcomes) = run.through(objects(1000)).await;
-    assert!(on_its_way.load(Ordering::Relaxed) && matches!(ended.end, End::Asked), "{ended:?}");
+    assert!(on_its_way.load(Ordering::Relaxed) && matches!(ended.stop_reason, StopReason::StopRequested), "{ended:?}");
     let written = book.written();
     let times: Vec<_> = written.begun.iter().map(|(at, _)| *at).collect();
     assert_eq!(times.len(), 2);
@@ -175,17 +178,17 @@ async fn they_are_made_one_after_the_other() {
 async fn what_was_taken_up_is_told_and_never_goes_back() {
     let store = MemoryStore::with_objects(100);
     let all: Vec<ObjectId> = objects(100);
-    let mut start = Start { taken: Some(Seq { part: 0, row: 60 }), ..Start::default() };
-    for task in rows(&all).iter().filter(|task| task.seq.row < 60 && !matches!(task.seq.row, 3 | 40)) {
-        start.frontier.settle(task.seq);
+    let mut start = DispatchStart { next_row: Some(TaskId { part: 0, row: 60 }), ..DispatchStart::default() };
+    for task in rows(&all).iter().filter(|task| task.id.row < 60 && !matches!(task.id.row, 3 | 40)) {
+        start.frontier.mark_settled(task.id);
         start.progress.succeeded += 1;
     }
     let run = slow(&store);
     let book = run.book.clone();
     let ended = run.resume(&all, start).await;
-    assert!(matches!(ended.end, End::Finished), "{ended:?}");
+    assert!(matches!(ended.stop_reason, StopReason::Finished), "{ended:?}");
     let written = book.written();
-    let taken: Vec<_> = written.begun.iter().map(|(_, snapshot)| snapshot.taken).collect();
-    assert!(taken.iter().all(|taken| *taken >= Some(Seq { part: 0, row: 60 })), "{taken:?}");
+    let taken: Vec<_> = written.begun.iter().map(|(_, snapshot)| snapshot.next_row).collect();
+    assert!(taken.iter().all(|taken| *taken >= Some(TaskId { part: 0, row: 60 })), "{taken:?}");
     assert!(taken.is_sorted(), "{taken:?}");
 }

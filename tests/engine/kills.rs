@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use batchplan::engine::{End, Rhythm, Start};
+use batchplan::engine::{CheckpointPolicy, DispatchStart, StopReason};
 use batchplan::object::ObjectId;
 use proptest::prelude::*;
 
@@ -52,11 +52,15 @@ async fn killed_and_resumed(case: Case) -> Result<(), TestCaseError> {
     });
     let run = |book: &Notes, seed| Run {
         concurrency: case.concurrency,
-        rhythm: Rhythm { every: Duration::from_millis(500), most: case.most, leave: case.most },
+        rhythm: CheckpointPolicy {
+            interval: Duration::from_millis(500),
+            max_started_rows: case.most,
+            max_unrecorded_rows: case.most,
+        },
         book: book.clone(),
         ..Run::new(FaultyStore::new(store.clone(), faults, seed), vec![put()])
     };
-    let mut start = Start::default();
+    let mut start = DispatchStart::default();
     let (mut seed, mut kills) = (case.seed, 0);
     for life in &case.lives {
         seed = seed.wrapping_add(1);
@@ -67,7 +71,7 @@ async fn killed_and_resumed(case: Case) -> Result<(), TestCaseError> {
         start = book.reopen();
     }
     let ended = run(&book, seed.wrapping_add(1)).resume(&all, start).await;
-    prop_assert!(matches!(ended.end, End::Finished), "{:?}", ended);
+    prop_assert!(matches!(ended.stop_reason, StopReason::Finished), "{:?}", ended);
     let written = book.written();
     prop_assert_eq!(written.kept.outcomes, all.len());
     let mut settled: Vec<&ObjectId> = written.outcomes.iter().map(|(object, _)| object).collect();
@@ -79,7 +83,7 @@ async fn killed_and_resumed(case: Case) -> Result<(), TestCaseError> {
         (written.kept.progress.total, written.kept.progress.succeeded),
         (all.len() as u64, all.len() as u64)
     );
-    prop_assert_eq!(written.kept.frontier().low(0), case.objects);
+    prop_assert_eq!(written.kept.frontier().first_unsettled(0), case.objects);
     let sent = store.calls().len() as u64;
     let repeats = sent - all.len() as u64;
     prop_assert!(repeats <= kills * (case.most + u64::from(case.concurrency)), "{} after {} kills", repeats, kills);

@@ -4,8 +4,8 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use batchplan::engine::{End, Start};
-use batchplan::task::{Fault, FaultClass};
+use batchplan::engine::{DispatchStart, StopReason};
+use batchplan::task::{FaultClass, StoreError};
 use tokio::time::Instant;
 
 use crate::faulty::{Faults, FaultyStore};
@@ -49,7 +49,7 @@ impl Limit {
             return Scene::done();
         }
         let fault = refused(503, "SlowDown", FaultClass::Throttled);
-        Scene::Answers(Err(Fault { retry_after: self.retry_after, ..fault }))
+        Scene::Answers(Err(StoreError { retry_after: self.retry_after, ..fault }))
     }
 
     fn came(&self) -> Vec<(Duration, bool)> {
@@ -68,8 +68,12 @@ impl Limit {
 #[tokio::test(start_paused = true)]
 async fn the_rate_of_a_limited_store_is_found_and_kept_to() {
     let limit = Limit::new(500.0, None);
-    let ended = limit.run(Duration::from_millis(40)).resume(&objects(25_000), Start::default()).await;
-    assert!(matches!(ended.end, End::Finished) && ended.progress.succeeded == 25_000, "{:?}", ended.end);
+    let ended = limit.run(Duration::from_millis(40)).resume(&objects(25_000), DispatchStart::default()).await;
+    assert!(
+        matches!(ended.stop_reason, StopReason::Finished) && ended.progress.succeeded == 25_000,
+        "{:?}",
+        ended.stop_reason
+    );
     let seconds = Duration::from_secs(15)..Duration::from_secs(45);
     let settled: Vec<_> = limit.came().into_iter().filter(|(at, _)| seconds.contains(at)).collect();
     let taken = settled.iter().filter(|(_, taken)| *taken).count();
@@ -81,8 +85,12 @@ async fn the_rate_of_a_limited_store_is_found_and_kept_to() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_says_for_how_long_is_left_alone_for_that_long() {
     let limit = Limit::new(100.0, NonZeroU16::new(30));
-    let ended = limit.run(Duration::from_millis(10)).resume(&objects(300), Start::default()).await;
-    assert!(matches!(ended.end, End::Finished) && ended.progress.succeeded == 300, "{:?}", ended.end);
+    let ended = limit.run(Duration::from_millis(10)).resume(&objects(300), DispatchStart::default()).await;
+    assert!(
+        matches!(ended.stop_reason, StopReason::Finished) && ended.progress.succeeded == 300,
+        "{:?}",
+        ended.stop_reason
+    );
     let came = limit.came();
     let refused: Vec<_> = came.iter().filter(|(_, taken)| !taken).map(|(at, _)| *at).collect();
     assert!(!refused.is_empty());
@@ -98,7 +106,7 @@ async fn a_job_that_is_left_waiting_by_its_store_stops_at_once() {
     let run = Limit::new(0.0, Some(NonZeroU16::MAX)).run(Duration::ZERO);
     run.stop_after(Duration::from_secs(10));
     let since = Instant::now();
-    let ended = run.resume(&objects(300), Start::default()).await;
-    assert!(matches!(ended.end, End::Asked), "{:?}", ended.end);
+    let ended = run.resume(&objects(300), DispatchStart::default()).await;
+    assert!(matches!(ended.stop_reason, StopReason::StopRequested), "{:?}", ended.stop_reason);
     assert!(since.elapsed() < Duration::from_secs(11), "{:?}", since.elapsed());
 }

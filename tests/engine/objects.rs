@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use batchplan::engine::End;
-use batchplan::object::{Fact, ObjectId, Restoration, VersionId};
+use batchplan::engine::StopReason;
+use batchplan::object::{MaybeKnown, ObjectId, RestoreState, VersionId};
 use batchplan::operation::Operation;
-use batchplan::task::Outcome;
+use batchplan::task::TaskOutcome;
 
 use crate::faulty::{Faults, FaultyStore};
 use crate::memory::{MemoryStore, object};
@@ -18,9 +18,9 @@ use crate::workers::WEEK;
 async fn every_object_is_attempted_once_and_recorded_once() {
     let store = MemoryStore::with_objects(1000);
     let (dispatched, outcomes) = Run::new(store.clone(), vec![put()]).through(objects(1000)).await;
-    assert!(matches!(dispatched.end, End::Finished), "{:?}", dispatched.end);
+    assert!(matches!(dispatched.stop_reason, StopReason::Finished), "{:?}", dispatched.stop_reason);
     assert_eq!((dispatched.progress.succeeded, dispatched.progress.failed), (1000, 0));
-    assert_eq!((dispatched.frontier.low(0), dispatched.frontier.above()), (1000, 0));
+    assert_eq!((dispatched.frontier.first_unsettled(0), dispatched.frontier.settled_above_low()), (1000, 0));
     assert_eq!(store.calls().len(), 1000);
     assert_eq!(outcomes.len(), 1000);
     assert!(store.most_in_flight() <= 16, "{}", store.most_in_flight());
@@ -34,9 +34,9 @@ async fn one_failing_object_leaves_the_others_done() {
     let (dispatched, outcomes) = Run::new(store.clone(), vec![put()]).through(all).await;
     let progress = dispatched.progress;
     assert_eq!((progress.succeeded, progress.failed), (9, 1));
-    let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_))).collect();
-    let [(id, Outcome::Failed(failure))] = failed[..] else { panic!("{failed:?}") };
-    assert_eq!((id, failure.fault.status, failure.fault.code.as_str()), (&object("missing"), Some(404), "NoSuchKey"));
+    let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, TaskOutcome::Failed(_))).collect();
+    let [(id, TaskOutcome::Failed(failure))] = failed[..] else { panic!("{failed:?}") };
+    assert_eq!((id, failure.error.status, failure.error.code.as_str()), (&object("missing"), Some(404), "NoSuchKey"));
     assert_eq!(failure.operation, "put_object_tagging");
 }
 
@@ -75,17 +75,17 @@ async fn faults_that_pass_are_survived() {
         let operations = vec![Operation::AddTagging(tags(&[("a", "1")])), Operation::Restore(WEEK)];
         let mut run = Run::new(wrapped, operations);
         // Enough attempts that no seed meets the end of them.
-        run.policy.attempts = 60;
+        run.policy.max_attempts = 60;
         let (dispatched, outcomes) = run.through(objects(200)).await;
-        let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_))).collect();
+        let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, TaskOutcome::Failed(_))).collect();
         assert!(failed.is_empty(), "seed {seed}: {failed:?}");
         assert_eq!(dispatched.progress.succeeded, 200);
         let by_object: HashMap<_, _> = outcomes.into_iter().collect();
         assert_eq!(by_object.len(), 200);
         for id in by_object.keys() {
             let state = store.state(id).unwrap();
-            assert_eq!(state.tags, Fact::Known(tags(&[("a", "1")])));
-            assert_eq!(state.restoration, Fact::Known(Restoration::InProgress));
+            assert_eq!(state.tags, MaybeKnown::Known(tags(&[("a", "1")])));
+            assert_eq!(state.restoration, MaybeKnown::Known(RestoreState::InProgress));
         }
     }
 }
@@ -95,11 +95,11 @@ async fn the_rate_cap_counts_every_attempt() {
     let store = MemoryStore::with_objects(100);
     let throttling = FaultyStore::new(store, Faults { throttled: 0.5, ..Faults::default() }, 3);
     let mut run = Run::new(throttling, vec![Operation::AddTagging(tags(&[("a", "1")]))]);
-    run.policy.attempts = 60;
+    run.policy.max_attempts = 60;
     run.requests_per_second = Some(50);
     let start = tokio::time::Instant::now();
     let (dispatched, _) = run.through(objects(100)).await;
-    assert!(matches!(dispatched.end, End::Finished), "{:?}", dispatched.end);
+    assert!(matches!(dispatched.stop_reason, StopReason::Finished), "{:?}", dispatched.stop_reason);
     // 200 requests at least, and about as many refused.
     assert!(start.elapsed() > Duration::from_secs(6), "{:?}", start.elapsed());
 }

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use batchplan::backoff::RetryPolicy;
 use batchplan::engine::{
-    Allowance, Book, Bounds, CheckpointError, Dispatched, Dispatcher, Pending, Rhythm, Snapshot, Start, Stop, Throttle,
-    Worker,
+    CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop,
+    JobQuota, OutcomeSink, PendingCheckpoint, ProgressSnapshot, Throttle, Worker,
 };
-use batchplan::frontier::{Frontier, PartMark};
+use batchplan::frontier::{PartWatermark, RowFrontier};
 use batchplan::job::Progress;
 use batchplan::manifest::ManifestError;
 use batchplan::object::{ObjectId, TagSet};
-use batchplan::operation::{Operation, Operations};
-use batchplan::plan::{Share, Threshold};
+use batchplan::operation::{Operation, OperationSet};
+use batchplan::plan::{ExactShare, FailureThreshold};
 use batchplan::store::Store;
-use batchplan::task::{Outcome, Seq, Task};
+use batchplan::task::{Task, TaskId, TaskOutcome};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,7 @@ pub(crate) fn objects(count: u32) -> Vec<ObjectId> {
 
 /// Rows of part 0 that name these objects.
 pub(crate) fn rows(objects: &[ObjectId]) -> Vec<Task> {
-    (0..).zip(objects).map(|(row, object)| Task { seq: Seq { part: 0, row }, object: object.clone() }).collect()
+    (0..).zip(objects).map(|(row, object)| Task { id: TaskId { part: 0, row }, object: object.clone() }).collect()
 }
 
 /// How a checkpoint goes.
@@ -55,10 +55,10 @@ pub(crate) const AT_ONCE: Fate = Fate::Kept(Duration::ZERO, Duration::ZERO);
 /// What the book holds, and of that what would survive the machine.
 #[derive(Default)]
 pub(crate) struct Written {
-    pub(crate) outcomes: Vec<(ObjectId, Outcome)>,
+    pub(crate) outcomes: Vec<(ObjectId, TaskOutcome)>,
     /// When each checkpoint was begun, and what it told.
-    pub(crate) begun: Vec<(Instant, Snapshot)>,
-    pub(crate) observed: Vec<Snapshot>,
+    pub(crate) begun: Vec<(Instant, ProgressSnapshot)>,
+    pub(crate) observed: Vec<ProgressSnapshot>,
     pub(crate) kept: Kept,
 }
 
@@ -66,10 +66,10 @@ pub(crate) struct Written {
 #[derive(Clone, Default)]
 pub(crate) struct Kept {
     pub(crate) progress: Progress,
-    pub(crate) taken: Option<Seq>,
+    pub(crate) taken: Option<TaskId>,
     pub(crate) in_doubt: u64,
     pub(crate) reach: u64,
-    pub(crate) parts: BTreeMap<u32, PartMark>,
+    pub(crate) parts: BTreeMap<u32, PartWatermark>,
     /// The outcomes that count: those behind them are cut off.
     pub(crate) outcomes: usize,
     /// The number of checkpoints.
@@ -77,14 +77,14 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn frontier(&self) -> Frontier {
-        Frontier::of(self.parts.values().cloned())
+    pub(crate) fn frontier(&self) -> RowFrontier {
+        RowFrontier::from_parts(self.parts.values().cloned())
     }
 
     /// Where a run goes on.
-    pub(crate) fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> DispatchStart {
         let Self { progress, taken, in_doubt, reach, .. } = *self;
-        Start { progress, frontier: self.frontier(), taken, in_doubt, reach }
+        DispatchStart { progress, frontier: self.frontier(), next_row: taken, in_doubt, maybe_started: reach }
     }
 }
 
@@ -119,7 +119,7 @@ impl Notes {
     }
 
     /// Opens the book again after a crash: what was not kept is gone.
-    pub(crate) fn reopen(&mut self) -> Start {
+    pub(crate) fn reopen(&mut self) -> DispatchStart {
         self.last = None;
         let mut written = self.written();
         let (outcomes, start) = (written.kept.outcomes, written.kept.start());
@@ -128,8 +128,8 @@ impl Notes {
     }
 }
 
-impl Book for Notes {
-    fn record(&mut self, object: &ObjectId, outcome: &Outcome) -> io::Result<()> {
+impl OutcomeSink for Notes {
+    fn record(&mut self, object: &ObjectId, outcome: &TaskOutcome) -> io::Result<()> {
         let full = self.full_at.take_if(|count| *count == self.written.lock().expect("not poisoned").outcomes.len());
         if full.is_some() {
             return Err(io::Error::other("No space left on device"));
@@ -138,10 +138,10 @@ impl Book for Notes {
         Ok(())
     }
 
-    fn checkpoint(&mut self, snapshot: Snapshot, frontier: &mut Frontier) -> Pending {
+    fn checkpoint(&mut self, snapshot: ProgressSnapshot, frontier: &mut RowFrontier) -> PendingCheckpoint {
         let kept = self.written().kept.count;
         if let Some((parts, _)) = self.last.take().filter(|(_, before)| *before == kept) {
-            frontier.put_back(parts);
+            frontier.mark_changed(parts);
         }
         let marks = frontier.take_changes();
         self.last = Some((marks.iter().map(|mark| mark.part).collect(), kept));
@@ -157,8 +157,8 @@ impl Book for Notes {
             tokio::time::sleep(kept_after).await;
             {
                 let kept = &mut book.written().kept;
-                (kept.progress, kept.taken, kept.outcomes) = (snapshot.progress, snapshot.taken, outcomes);
-                (kept.in_doubt, kept.reach) = (snapshot.in_doubt, snapshot.reach);
+                (kept.progress, kept.taken, kept.outcomes) = (snapshot.progress, snapshot.next_row, outcomes);
+                (kept.in_doubt, kept.reach) = (snapshot.in_doubt, snapshot.maybe_started);
                 kept.parts.extend(marks.into_iter().map(|mark| (mark.part, mark)));
                 kept.count += 1;
             }
@@ -167,7 +167,7 @@ impl Book for Notes {
         })
     }
 
-    fn observe(&mut self, snapshot: Snapshot) {
+    fn observe(&mut self, snapshot: ProgressSnapshot) {
         self.written().observed.push(snapshot);
     }
 }
@@ -178,9 +178,9 @@ pub(crate) struct Run {
     pub(crate) concurrency: u32,
     pub(crate) requests_per_second: Option<u32>,
     pub(crate) policy: RetryPolicy,
-    pub(crate) stop: Stop,
-    pub(crate) share: Share,
-    pub(crate) rhythm: Rhythm,
+    pub(crate) stop: GracefulStop,
+    pub(crate) share: ExactShare,
+    pub(crate) rhythm: CheckpointPolicy,
     pub(crate) book: Notes,
     /// What the source says instead of its end.
     pub(crate) breaks: Option<ManifestError>,
@@ -194,9 +194,9 @@ impl Run {
             concurrency: 16,
             requests_per_second: None,
             policy: RetryPolicy::default(),
-            stop: Stop { asked: CancellationToken::new(), patience: Duration::from_secs(5) },
-            share: Share::percent(20),
-            rhythm: Rhythm::default(),
+            stop: GracefulStop { requested: CancellationToken::new(), grace_period: Duration::from_secs(5) },
+            share: ExactShare::percent(20),
+            rhythm: CheckpointPolicy::default(),
             book: Notes::new(|_| AT_ONCE),
             breaks: None,
         }
@@ -204,7 +204,7 @@ impl Run {
 
     /// Asks it to stop so long from now.
     pub(crate) fn stop_after(&self, wait: Duration) {
-        let asked = self.stop.asked.clone();
+        let asked = self.stop.requested.clone();
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             asked.cancel();
@@ -212,22 +212,22 @@ impl Run {
     }
 
     /// Runs the objects through a dispatcher; the outcomes by object, in the order they were recorded.
-    pub(crate) async fn through(self, objects: Vec<ObjectId>) -> (Dispatched, Vec<(ObjectId, Outcome)>) {
+    pub(crate) async fn through(self, objects: Vec<ObjectId>) -> (DispatchOutcome, Vec<(ObjectId, TaskOutcome)>) {
         let (total, book) = (objects.len() as u64, self.book.clone());
-        let ended = self.go(rows(&objects), total, Start::default()).await;
+        let ended = self.go(rows(&objects), total, DispatchStart::default()).await;
         let outcomes = std::mem::take(&mut book.written().outcomes);
         (ended, outcomes)
     }
 
     /// Runs those of a job's rows that are not settled.
-    pub(crate) async fn resume(self, objects: &[ObjectId], start: Start) -> Dispatched {
-        let left = rows(objects).into_iter().filter(|task| !start.frontier.is_settled(task.seq)).collect();
+    pub(crate) async fn resume(self, objects: &[ObjectId], start: DispatchStart) -> DispatchOutcome {
+        let left = rows(objects).into_iter().filter(|task| !start.frontier.is_settled(task.id)).collect();
         self.go(left, objects.len() as u64, start).await
     }
 
     /// Runs these rows of a job that has so many.
-    pub(crate) async fn go(mut self, rows: Vec<Task>, total: u64, start: Start) -> Dispatched {
-        let (sender, batches) = Dispatcher::batches();
+    pub(crate) async fn go(mut self, rows: Vec<Task>, total: u64, start: DispatchStart) -> DispatchOutcome {
+        let (sender, batches) = Dispatcher::batch_channel();
         let breaks = self.breaks.take();
         tokio::spawn(async move {
             for batch in rows.chunks(100) {
@@ -239,15 +239,19 @@ impl Run {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        let allowance = Allowance::new(self.concurrency, self.requests_per_second);
+        let allowance = JobQuota::new(self.concurrency, self.requests_per_second);
         let worker = Worker::new(
             self.store,
-            Operations::new(self.operations),
+            OperationSet::new(self.operations),
             Throttle::new(allowance.clone()),
             self.policy,
-            self.stop.asked.clone(),
+            self.stop.requested.clone(),
         );
-        let bounds = Bounds { allowance, threshold: Threshold::new(self.share), rhythm: self.rhythm };
+        let bounds = DispatchLimits {
+            quota: allowance,
+            failure_threshold: FailureThreshold::new(self.share),
+            checkpoint_policy: self.rhythm,
+        };
         Dispatcher::new(worker, bounds, total, start, self.stop, &mut self.book).run(batches).await
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use batchplan::call::{Call, Learned, Reply};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
-use batchplan::task::Fault;
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
+use batchplan::task::StoreError;
 
 use crate::memory::MemoryStore;
 
@@ -15,7 +15,7 @@ pub(crate) enum Scene {
     /// The store carries it out.
     Plays,
     /// It is answered so, and nothing is carried out.
-    Answers(Result<Reply, Fault>),
+    Answers(Result<ObjectResponse, StoreError>),
     /// No answer ever comes.
     Hangs,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Scene {
 impl Scene {
     /// It is done, they say.
     pub(crate) fn done() -> Self {
-        Self::Answers(Ok(Reply::new(200, Learned::Nothing)))
+        Self::Answers(Ok(ObjectResponse::new(200, ResponseData::Empty)))
     }
 }
 
@@ -41,35 +41,35 @@ impl<S: Fn(&ObjectId) -> Scene + Send + Sync + 'static> Scripted<S> {
 
 #[async_trait]
 impl<S: Fn(&ObjectId) -> Scene + Send + Sync + 'static> Store for Scripted<S> {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         match (self.script)(object) {
-            Scene::Plays => self.store.call(object, call).await,
+            Scene::Plays => self.store.send_request(object, call).await,
             Scene::Answers(answer) => answer,
             Scene::Hangs => std::future::pending().await,
         }
     }
 
-    async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, _: &ListRequest) -> Result<ListPage, StoreError> {
         unreachable!("objects are only changed")
     }
 
-    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+    async fn bucket_setting(&self, _: &BucketName, _: BucketSetting) -> Result<BucketSettingValue, StoreError> {
         unreachable!("objects are only changed")
     }
 
-    async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(&self, _: &BucketName, _: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {
         unreachable!("objects are only changed")
     }
 
-    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+    async fn write(&self, _: &BucketName, _: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
         unreachable!("objects are only changed")
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        self.store.request_url(object, call)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        self.store.request_line(object, call)
     }
 
-    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
         None
     }
 }

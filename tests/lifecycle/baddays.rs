@@ -71,9 +71,9 @@ fn a_full_disk_pauses_the_job_and_room_lets_it_complete() {
     for _ in 0..2 {
         let ran = apply_with_full_disk(&scene, 1024).ended(1);
         let job = scene.newest();
-        assert_eq!((job.status, job.cause), (JobStatus::Paused, Some(PauseCause::Machine)));
+        assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Machine)));
         assert_eq!(scene.normal(job.reason.as_deref().unwrap_or_default()), reason);
-        let (done, left, in_doubt) = (job.progress.succeeded, job.progress.left(), job.in_doubt);
+        let (done, left, in_doubt) = (job.progress.succeeded, job.progress.remaining(), job.in_doubt);
         assert!(done > 0 && left > 0 && done + left == 800, "{:?}", job.progress);
         // What was done since the last checkpoint could not be recorded.
         assert!(in_doubt > 0 && in_doubt <= left, "{in_doubt}");

@@ -122,7 +122,7 @@ fn where_there_are_no_others_an_expired_token_pauses_the_job() {
     let paused = with_token(&APPLY).ended(5);
     let job = scene.newest();
     assert_stands(&job, JobStatus::Paused, 10, 0);
-    assert_eq!(job.cause, Some(PauseCause::Credentials));
+    assert_eq!(job.pause_cause, Some(PauseCause::Credentials));
     let shown = scene.run(&["show", job.id.as_str()]).ended(0);
     scene.let_go();
     let resumed = with_token(&["resume", job.id.as_str()]).ended(0);

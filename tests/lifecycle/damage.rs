@@ -49,7 +49,7 @@ fn stopped(rest: &str) -> (Scene, JobRecord) {
     deny(&scene);
     running.over().ended(5);
     let job = scene.newest();
-    assert_eq!((job.status, job.progress.settled()), (JobStatus::Paused, 9), "{:?}", job.progress);
+    assert_eq!((job.status, job.progress.finished()), (JobStatus::Paused, 9), "{:?}", job.progress);
     (scene, job)
 }
 
@@ -242,7 +242,7 @@ fn what_a_damaged_report_told_of_is_in_doubt_until_it_is_done_again() {
     deny(&scene);
     let killed = scene.job_of(&job);
     // Any of its objects may have been worked on: before, or by the run that was killed.
-    assert_eq!((killed.progress.settled(), killed.in_doubt), (0, OBJECTS as u64));
+    assert_eq!((killed.progress.finished(), killed.in_doubt), (0, OBJECTS as u64));
     let ran = scene.apply().ended(3);
     judge(&scene, &job, "emptied", &report, &ran);
 }
@@ -287,15 +287,15 @@ fn what_could_not_be_recorded_is_in_doubt() {
     let scene = Scene::with_objects(OBJECTS);
     scene.plan(&format!("{TAG}[limits]\nconcurrency = 4\n"));
     let running = scene.start_and_hold(5, 4);
-    until("something is recorded", || scene.newest().progress.settled() == 5);
+    until("something is recorded", || scene.newest().progress.finished() == 5);
     let report = scene.folder(&scene.newest()).join("report");
     let aside = report.with_file_name("elsewhere");
     fs::rename(&report, &aside).expect("renamed");
     scene.let_go();
     let ran = running.over().ended(1);
     let job = scene.newest();
-    assert_eq!((job.status, job.cause), (JobStatus::Paused, Some(PauseCause::Machine)), "{}", ran.stderr);
-    assert_eq!((job.progress.settled(), job.in_doubt), (5, scene.writes().len() as u64 - 5), "{}", ran.stderr);
+    assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Machine)), "{}", ran.stderr);
+    assert_eq!((job.progress.finished(), job.in_doubt), (5, scene.writes().len() as u64 - 5), "{}", ran.stderr);
     let said = format!("{} objects may have been changed without being in the report", job.in_doubt);
     assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     fs::rename(&aside, &report).expect("renamed");
@@ -347,7 +347,7 @@ fn a_damaged_report_is_not_published() {
     }
     scene.run(&["publish", job.id.as_str()]).ended(0);
     assert_eq!(scene.server.uploads("reports").len(), 2);
-    assert_eq!(scene.newest().cause, None::<PauseCause>);
+    assert_eq!(scene.newest().pause_cause, None::<PauseCause>);
     scene.assert_reported(&job, keys(3));
 }
 

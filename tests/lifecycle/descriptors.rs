@@ -60,7 +60,7 @@ fn however_few_there_are_nothing_is_lost() {
         let Some(job) = jobs.first().filter(|job| !job.status.is_over()) else { continue };
         // A job whose first record failed has no more to tell than what was sent for.
         let changed = scene.writes().len() as u64;
-        let known = job.progress.settled() + job.in_doubt;
+        let known = job.progress.finished() + job.in_doubt;
         assert!(known >= changed, "{changed} changed, {known} known of\n{said}");
     }
     scene.apply().ended(0);

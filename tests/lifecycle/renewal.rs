@@ -73,7 +73,7 @@ fn assert_pauses_and_resumes(
     resume: impl Fn(Command) -> Command,
 ) {
     let job = scene.newest();
-    assert_eq!((job.status, job.cause), (JobStatus::Paused, Some(PauseCause::Credentials)), "{:?}", job.reason);
+    assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Credentials)), "{:?}", job.reason);
     assert_eq!(job.progress.failed, 0);
     assert!(paused.stderr.ends_with(&format!("next: batchplan resume {}\n", job.id)), "{}", paused.stderr);
     assert!(!paused.stderr.contains("hush") && !paused.stderr.contains("tokentoken"), "{}", paused.stderr);
@@ -179,7 +179,7 @@ fn credentials_that_expire_while_objects_are_listed_leave_a_job_that_goes_on() {
     });
     let ran = scene.apply().ended(1);
     let job = scene.newest();
-    assert_eq!((job.status, job.progress.settled()), (JobStatus::Preparing, 0));
+    assert_eq!((job.status, job.progress.finished()), (JobStatus::Preparing, 0));
     let help = format!("what was recorded is kept; go on with: batchplan resume {}\n", job.id);
     assert!(ran.stderr.ends_with(&help), "{}", ran.stderr);
     scene.let_go();
@@ -396,7 +396,7 @@ fn a_signature_that_is_refused_pauses_the_job_and_says_what_was_signed_for() {
         });
         let paused = scene.apply().ended(5);
         let job = scene.newest();
-        assert_eq!((job.status, job.cause), (JobStatus::Paused, Some(PauseCause::Credentials)), "{shown}");
+        assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Credentials)), "{shown}");
         assert_eq!(job.progress.failed, 0);
         let reason =
             format!("Paused: the service refuses the signature of its requests: {said} (the region in [store]");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use batchplan::job::JobStatus;
-use batchplan::journal::{JobRecord, Origin};
+use batchplan::journal::{JobRecord, JobSource};
 use serde_json::Value as Json;
 
 use crate::scene::{APPLY, Scene, TAG, assert_stands, key, keys};
@@ -47,7 +47,7 @@ fn of_a_complete_job_only_what_failed() {
         let ran = retry(&scene, &first, &[]).ended(0);
         let second = scene.job(&ran.json());
         assert_ne!(second.id, first.id);
-        assert_eq!(second.origin, Origin::Retry { of: first.id.clone(), unattempted: false });
+        assert_eq!(second.source, JobSource::Retry { of: first.id.clone(), unattempted: false });
         assert_stands(&second, JobStatus::Complete, 2, 0);
         assert!(ran.stderr.contains("that failed in the first job"), "{}", ran.stderr);
         assert_eq!(scene.writes().values().sum::<usize>(), 12);

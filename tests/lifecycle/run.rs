@@ -205,7 +205,7 @@ fn what_a_person_paused_is_left_alone() {
     scene.let_go();
     running.over().ended(5);
     asking.over().ended(0);
-    assert_eq!(scene.newest().cause, Some(PauseCause::Person));
+    assert_eq!(scene.newest().pause_cause, Some(PauseCause::Person));
     let ran = scene.run(&["run"]).ended(0);
     let waits = "  help: paused jobs must be resumed or cancelled: batchplan list --status Paused\n";
     assert_eq!(ran.stderr, format!("nothing is Ready\n{waits}"));

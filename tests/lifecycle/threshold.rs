@@ -148,7 +148,7 @@ fn expired_credentials_pause_the_job_and_fail_no_object() {
         let refused = expire(&scene, 50, status, code);
         let ran = scene.apply().ended(5);
         let (first, job) = (ran.json(), scene.newest());
-        assert_eq!((job.status, job.cause), (JobStatus::Paused, Some(PauseCause::Credentials)));
+        assert_eq!((job.status, job.pause_cause), (JobStatus::Paused, Some(PauseCause::Credentials)));
         let reason = job.reason.as_deref().unwrap_or_default();
         assert!(reason.starts_with("the service refuses the credentials: ") && reason.contains(code), "{reason}");
         assert!(ran.stderr.contains(&format!("Paused: {reason}")), "{}", ran.stderr);

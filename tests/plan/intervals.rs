@@ -1,7 +1,7 @@
 //! How often the interval that a sample is printed with holds the truth.
 
-use batchplan::diff::{Interval, Share};
-use batchplan::manifest::Sample;
+use batchplan::diff::{ConfidenceInterval, SampleShare};
+use batchplan::manifest::SeededSample;
 
 const OBJECTS: usize = 100_000;
 
@@ -23,7 +23,7 @@ fn is_meant(number: usize, share: usize) -> bool {
 fn held(names: &[Vec<u8>], seeds: std::ops::Range<u64>) -> [u64; SHARES.len()] {
     let mut held = [0; SHARES.len()];
     for seed in seeds {
-        let mut sample = Sample::new(LOOKED, seed);
+        let mut sample = SeededSample::new(LOOKED, seed);
         for (number, name) in names.iter().enumerate() {
             sample.offer(name, || number);
         }
@@ -32,7 +32,8 @@ fn held(names: &[Vec<u8>], seeds: std::ops::Range<u64>) -> [u64; SHARES.len()] {
         for (held, share) in held.iter_mut().zip(SHARES) {
             let found = taken.iter().filter(|number| is_meant(**number, share)).count() as u64;
             let (looked, all) = (LOOKED as u64, OBJECTS as u64);
-            let Interval { low, high, .. } = Share { found, looked, all }.of_all();
+            let ConfidenceInterval { low, high, .. } =
+                SampleShare { matching: found, sampled: looked, population: all }.estimate();
             let truth = (OBJECTS / 1000 * share) as u64;
             *held += u64::from((low..=high).contains(&truth));
         }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
-use batchplan::call::Call;
-use batchplan::object::{Bucket, Key, ObjectId, RestoreRequest, Tier};
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, Server};
+use batchplan::object::{BucketName, ObjectId, ObjectKey, RestoreRequest, RestoreTier};
+use batchplan::object_request::ObjectRequest;
+use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
 use proptest::prelude::*;
 use proptest::{collection, option, sample};
 use serde_json::Value as Json;
@@ -72,7 +72,7 @@ fn tags(most: usize) -> impl Strategy<Value = BTreeMap<&'static str, &'static st
 }
 
 fn request(most: u32) -> impl Strategy<Value = RestoreRequest> {
-    let tier = option::of(sample::select(vec![Tier::Standard, Tier::Bulk, Tier::Expedited]));
+    let tier = option::of(sample::select(vec![RestoreTier::Standard, RestoreTier::Bulk, RestoreTier::Expedited]));
     (1..=most, tier).prop_map(|(days, tier)| RestoreRequest { days, tier })
 }
 
@@ -141,7 +141,7 @@ impl Case {
 
     fn names(&self, wanted: impl Fn(&Thing, &str) -> bool) -> BTreeSet<(String, String)> {
         let all = self.things.iter().zip(KEYS).filter(|(thing, key)| wanted(thing, key));
-        all.map(|(thing, key)| (Self::bucket(thing).to_owned(), Key::from(key).encoded())).collect()
+        all.map(|(thing, key)| (Self::bucket(thing).to_owned(), ObjectKey::from(key).encoded())).collect()
     }
 
     /// The objects that there are.
@@ -189,8 +189,8 @@ impl Case {
         table += "closed,bystander,1,,,\n";
         let mut list = String::new();
         for (thing, key) in self.things.iter().zip(KEYS) {
-            let (bucket, key) = (Self::bucket(thing), Key::from(key).encoded());
-            let encoded = |text: &str| Key::from(text).encoded();
+            let (bucket, key) = (Self::bucket(thing), ObjectKey::from(key).encoded());
+            let encoded = |text: &str| ObjectKey::from(text).encoded();
             let tags: Vec<_> =
                 thing.tags.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
             if thing.there {
@@ -205,7 +205,8 @@ impl Case {
         let flies = SandboxOptions { time_scale: NonZeroU32::MAX, ..SandboxOptions::default() };
         let sandbox = Sandbox::open(&data, Some(&fill), flies).expect("a sandbox");
         if self.things.iter().any(|thing| thing.earlier.is_some_and(|earlier| earlier.done)) {
-            let server = Server::start(sandbox, "127.0.0.1:0".parse().expect("an address"), false).expect("a server");
+            let server =
+                SandboxServer::start(sandbox, "127.0.0.1:0".parse().expect("an address"), false).expect("a server");
             self.restore_earlier(&server.endpoint(), true);
         } else {
             drop(sandbox);
@@ -232,8 +233,9 @@ impl Case {
         let store = store(self.dialect, endpoint);
         for (thing, key) in self.things.iter().zip(KEYS).filter(|(thing, _)| thing.there) {
             let Some(earlier) = thing.earlier.filter(|earlier| earlier.done == done) else { continue };
-            let object = ObjectId { bucket: Bucket::new(Self::bucket(thing)), key: Key::from(key), version: None };
-            let _ = runtime.block_on(store.call(&object, &Call::Restore(earlier.request)));
+            let object =
+                ObjectId { bucket: BucketName::new(Self::bucket(thing)), key: ObjectKey::from(key), version: None };
+            let _ = runtime.block_on(store.send_request(&object, &ObjectRequest::Restore(earlier.request)));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use batchplan::call::Call;
-use batchplan::object::{Fact, ObjectState, Restoration, StorageClass};
+use batchplan::object::{MaybeKnown, ObjectState, RestoreState, StorageClass};
+use batchplan::object_request::ObjectRequest;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -17,10 +17,10 @@ type Name = (String, String);
 
 /// An object as it is: everything that can be read of it.
 fn state(scene: &Scene, (bucket, key): &Name) -> ObjectState {
-    let key = batchplan::object::Key::decode(key.as_bytes()).as_str().expect("UTF-8").to_owned();
+    let key = batchplan::object::ObjectKey::decode(key.as_bytes()).as_str().expect("UTF-8").to_owned();
     let mut state = ObjectState::default();
-    for call in [Call::GetTags, Call::GetAcl, Call::Head] {
-        state.learn(scene.ask(bucket, &key, &call).unwrap_or_else(|fault| panic!("{key:?}: {fault}")));
+    for call in [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head] {
+        state.apply(scene.ask(bucket, &key, &call).unwrap_or_else(|fault| panic!("{key:?}: {fault}")));
     }
     state
 }
@@ -37,8 +37,8 @@ fn is_restored(state: &ObjectState, wanted: &Json, since: Timestamp) -> bool {
     let days = wanted["days"].as_i64().expect("days");
     let least = since + SignedDuration::from_hours(24 * days) - SignedDuration::from_secs(1);
     match state.restoration {
-        Fact::Known(Restoration::InProgress) => true,
-        Fact::Known(Restoration::Until(until)) => until >= least,
+        MaybeKnown::Known(RestoreState::InProgress) => true,
+        MaybeKnown::Known(RestoreState::RestoredUntil(until)) => until >= least,
         _ => false,
     }
 }

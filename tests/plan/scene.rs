@@ -9,11 +9,11 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::types::{ObjectOwnership, OwnershipControls, OwnershipControlsRule};
-use batchplan::call::{Call, Learned};
-use batchplan::object::{Bucket, Key, ObjectId};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ResponseData};
 use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions};
-use batchplan::store::{Addressing, OssStore, Provider, S3Store, Store, StoreConfig};
-use batchplan::task::Fault;
+use batchplan::store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan::task::StoreError;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest, Md5};
@@ -105,10 +105,10 @@ impl Scene {
     }
 
     /// What the store itself says of an object, past the gate.
-    pub(crate) fn ask(&self, bucket: &str, key: &str, call: &Call) -> Result<Learned, Fault> {
-        let object = ObjectId { bucket: Bucket::new(bucket), key: Key::from(key), version: None };
+    pub(crate) fn ask(&self, bucket: &str, key: &str, call: &ObjectRequest) -> Result<ResponseData, StoreError> {
+        let object = ObjectId { bucket: BucketName::new(bucket), key: ObjectKey::from(key), version: None };
         let store = store(self.dialect, &self.gate.behind());
-        self.runtime.block_on(store.call(&object, call)).map(|reply| reply.learned)
+        self.runtime.block_on(store.send_request(&object, call)).map(|reply| reply.data)
     }
 
     /// Has a bucket take no ACLs.
@@ -129,13 +129,13 @@ pub(crate) fn real_time() -> SandboxOptions {
 pub(crate) fn store(dialect: Dialect, endpoint: &str) -> Box<dyn Store> {
     let provider = SharedCredentialsProvider::new(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests"));
     if dialect == Dialect::Oss {
-        return Box::new(OssStore::new(endpoint, Addressing::Path, "cn-hangzhou", provider).expect("a store"));
+        return Box::new(OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", provider).expect("a store"));
     }
     let config = StoreConfig {
-        provider: Provider::S3,
+        provider: StoreProvider::S3,
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".to_owned()),
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: None,
         fill: None,

@@ -48,7 +48,7 @@ fn becomes(mut tags: BTreeMap<String, String>) -> &'static str {
 }
 
 fn encoded(text: &str) -> String {
-    batchplan::object::Key::from(text).encoded()
+    batchplan::object::ObjectKey::from(text).encoded()
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use batchplan::job::{JobStatus, Progress};
-use batchplan::journal::{Checkpoint, Journal, Why};
-use batchplan::object::{Bucket, Key};
-use batchplan::store::Content;
+use batchplan::journal::{Checkpoint, Journal, StatusReason};
+use batchplan::object::{BucketName, ObjectKey};
+use batchplan::store::ObjectContent;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest as _, Md5};
@@ -104,8 +104,8 @@ impl Days {
     pub(crate) fn put(&self, bucket: &str, key: &str, content: Vec<u8>) {
         let store = store(self.scene.dialect, &self.scene.gate.behind());
         let md5 = STANDARD.encode(Md5::digest(&content));
-        let (bucket, key) = (Bucket::new(bucket), Key::from(key));
-        self.runtime.block_on(store.write(&bucket, &key, Content::Bytes(content.into()), &md5)).expect("written");
+        let (bucket, key) = (BucketName::new(bucket), ObjectKey::from(key));
+        self.runtime.block_on(store.write(&bucket, &key, ObjectContent::Bytes(content.into()), &md5)).expect("written");
     }
 
     /// Removes an object.
@@ -193,16 +193,16 @@ impl Days {
         let checkpoint = Checkpoint {
             progress: Progress { total, succeeded: total, failed: 0 },
             in_doubt: 0,
-            reach: 0,
-            active: Duration::ZERO,
-            taken: None,
+            maybe_started: 0,
+            active_time: Duration::ZERO,
+            next_row: None,
             parts: Vec::new(),
             files: Vec::new(),
             failures: Vec::new(),
         };
-        self.runtime.block_on(journal.checkpoint(job.number, checkpoint)).expect("written");
+        self.runtime.block_on(journal.record_checkpoint(job.number, checkpoint)).expect("written");
         for status in [JobStatus::Ready, JobStatus::Active, JobStatus::Complete] {
-            journal.advance(&job.id, status, Why::default(), jiff::Timestamp::now()).expect("moved");
+            journal.advance(&job.id, status, StatusReason::default(), jiff::Timestamp::now()).expect("moved");
         }
     }
 

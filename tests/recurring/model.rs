@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 
-use batchplan::call::{Call, Learned};
+use batchplan::object_request::{ObjectRequest, ResponseData};
 use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
 use fastrand::Rng;
 use serde_json::Value as Json;
@@ -234,8 +234,8 @@ impl Week {
             }
         }
         for key in self.objects.keys() {
-            let learned = self.days.scene.ask("bkt", key, &Call::GetTags).expect("its tags");
-            let Learned::Tags(tags) = learned else { panic!("{learned:?}") };
+            let learned = self.days.scene.ask("bkt", key, &ObjectRequest::GetTags).expect("its tags");
+            let ResponseData::Tags(tags) = learned else { panic!("{learned:?}") };
             let by: Vec<_> = tags.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             assert_eq!(by, [("by".to_owned(), which.tag().to_owned())], "{key} was left out\n{}", self.log);
         }

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
-use batchplan::object::{Bucket, Key};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, Server};
-use batchplan::store::{Addressing, Cabinet, Content, ListRequest, Provider, S3Store, Store, StoreConfig};
+use batchplan::object::{BucketName, ObjectKey};
+use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan::store::{
+    AddressingStyle, ConditionalPut, ListRequest, ObjectContent, S3Store, Store, StoreConfig, StoreProvider,
+};
 use md5::Digest as _;
 use serde_json::Value as Json;
 use tokio::io::AsyncReadExt as _;
@@ -29,7 +31,7 @@ const DEADLINE: Duration = Duration::from_mins(2);
 /// All of it, gone when the test ends.
 pub(crate) struct Place {
     pub(crate) work: BucketServer,
-    pub(crate) state: Server,
+    pub(crate) state: SandboxServer,
     folder: tempfile::TempDir,
 }
 
@@ -73,7 +75,7 @@ impl Place {
         let fill = folder.path().join("fill.csv");
         fs::write(&fill, "bucket,key\nstates,readme\n").expect("written");
         let sandbox = Sandbox::in_memory(Some(&fill), SandboxOptions::default()).expect("a sandbox");
-        let state = Server::start(sandbox, (std::net::Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
+        let state = SandboxServer::start(sandbox, (std::net::Ipv4Addr::LOCALHOST, 0).into(), false).expect("a server");
         Self { work, state, folder }
     }
 
@@ -165,10 +167,10 @@ impl Place {
     /// The bucket of the state, through the store port.
     pub(crate) fn chest(&self) -> Chest {
         let config = StoreConfig {
-            provider: Provider::S3,
+            provider: StoreProvider::S3,
             endpoint: Some(self.state.endpoint()),
             region: Some("us-east-1".to_owned()),
-            addressing: Addressing::Path,
+            addressing: AddressingStyle::Path,
             role_arn: None,
             data: None,
             fill: None,
@@ -191,10 +193,10 @@ impl Chest {
     /// The names below the state's prefix that begin so.
     pub(crate) fn names(&self, below: &str) -> Vec<String> {
         let request = ListRequest {
-            bucket: Bucket::new("states"),
-            prefix: Key::from(format!("team/{below}").as_str()),
+            bucket: BucketName::new("states"),
+            prefix: ObjectKey::from(format!("team/{below}").as_str()),
             all_versions: false,
-            directories: false,
+            group_by_directory: false,
             from: None,
         };
         let page = self.runtime.block_on(self.store.list(&request)).expect("a listing");
@@ -203,8 +205,8 @@ impl Chest {
 
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         self.runtime.block_on(async {
-            let key = Key::from(format!("team/{name}").as_str());
-            let mut opened = self.store.read(&Bucket::new("states"), &key, None).await.expect("it is there");
+            let key = ObjectKey::from(format!("team/{name}").as_str());
+            let mut opened = self.store.read(&BucketName::new("states"), &key, None).await.expect("it is there");
             let mut content = Vec::new();
             opened.body.read_to_end(&mut content).await.expect("read");
             content
@@ -213,14 +215,14 @@ impl Chest {
 
     pub(crate) fn write(&self, name: &str, content: &[u8]) {
         let md5 = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(content));
-        let key = Key::from(format!("team/{name}").as_str());
-        let content = Content::Bytes(content.to_vec().into());
-        self.runtime.block_on(self.store.write(&Bucket::new("states"), &key, content, &md5)).expect("written");
+        let key = ObjectKey::from(format!("team/{name}").as_str());
+        let content = ObjectContent::Bytes(content.to_vec().into());
+        self.runtime.block_on(self.store.write(&BucketName::new("states"), &key, content, &md5)).expect("written");
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        let key = Key::from(format!("team/{name}").as_str());
-        self.runtime.block_on(self.store.remove(&Bucket::new("states"), &key)).expect("removed");
+        let key = ObjectKey::from(format!("team/{name}").as_str());
+        self.runtime.block_on(self.store.delete(&BucketName::new("states"), &key)).expect("removed");
     }
 }
 
@@ -274,7 +276,7 @@ impl Machine<'_> {
     }
 }
 
-/// Starts the binary as [`Machine::command`] gave it, and changed.
+/// Starts the binary as [`Machine::runner_command`] gave it, and changed.
 pub(crate) fn start(mut command: Command) -> Running {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));

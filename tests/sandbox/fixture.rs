@@ -15,20 +15,20 @@ use aws_sdk_s3::types::{
     OwnershipControlsRule, RestoreRequest, StorageClass, Tag, Tagging, Tier, VersioningConfiguration,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, Server};
+use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use jiff::Timestamp;
 
 pub(crate) const BUCKET: &str = "test-bucket";
 
 pub(crate) struct Fixture {
-    pub(crate) server: Server,
+    pub(crate) server: SandboxServer,
     pub(crate) client: Client,
     /// Milliseconds since 1970.
     clock: Arc<AtomicI64>,
 }
 
 /// A client of a server; without keys it signs nothing.
-pub(crate) fn client(server: &Server, keys: Option<(&str, &str)>) -> Client {
+pub(crate) fn client(server: &SandboxServer, keys: Option<(&str, &str)>) -> Client {
     client_of(&server.endpoint(), keys)
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn fixture() -> Fixture {
     Fixture { server, client, clock }
 }
 
-pub(crate) fn serve(sandbox: Sandbox) -> Server {
-    Server::start(sandbox, "127.0.0.1:0".parse().unwrap(), false).unwrap()
+pub(crate) fn serve(sandbox: Sandbox) -> SandboxServer {
+    SandboxServer::start(sandbox, "127.0.0.1:0".parse().unwrap(), false).unwrap()
 }
 
 /// Runs a test on a fixture, shared so that a test which uses the client alone does not let go of the server.

@@ -50,7 +50,7 @@ fn a_bad_fill_leaves_nothing_behind() {
     std::fs::write(&table, "bucket,key\ntest-bucket,a\ntest-bucket,a\n").unwrap();
     let data = dir.path().join("data");
     let opened = Sandbox::open(&data, Some(&table), SandboxOptions::default());
-    assert!(matches!(opened, Err(SandboxError::Fill { row: 3, .. })));
+    assert!(matches!(opened, Err(SandboxError::Seed { row: 3, .. })));
     std::fs::write(&table, "bucket,key\ntest-bucket,a\n").unwrap();
     assert!(Sandbox::open(&data, Some(&table), SandboxOptions::default()).is_ok());
 }

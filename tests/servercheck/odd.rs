@@ -18,7 +18,7 @@ fn refused_whatever_the_command(stage: &Stage, why: &str) {
     let result = stage.refused(&APPLY, why).json();
     assert_eq!((&result["status"], &result["succeeded"], &result["failed"]), (&"Paused".into(), &0.into(), &0.into()));
     let job = scene.newest();
-    assert_eq!(job.cause, Some(PauseCause::Server), "{:?}", job.reason);
+    assert_eq!(job.pause_cause, Some(PauseCause::Server), "{:?}", job.reason);
     assert_eq!(job.in_doubt, 0);
     stage.refused(&["resume", job.id.as_str()], why);
     stage.refused(&["apply", "plan.toml", "--auto-approve"], why);
@@ -85,7 +85,7 @@ fn a_server_that_only_a_write_shows_costs_one_object_and_no_other() {
         assert!(result["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{result}");
         let job = scene.newest();
         assert_stands(&job, JobStatus::Paused, 0, 1);
-        assert_eq!((job.cause, job.in_doubt), (Some(PauseCause::Server), 0));
+        assert_eq!((job.pause_cause, job.in_doubt), (Some(PauseCause::Server), 0));
         // The same words again, and not one request.
         let requests = scene.server.requests();
         for again in [&["resume", job.id.as_str()][..], &APPLY] {
@@ -290,7 +290,7 @@ fn a_server_that_answers_nothing_usable_pauses_the_job_after_three_objects() {
     assert!(ran.stderr.contains("see that the server answers"), "{}", ran.stderr);
     let job = stage.scene.newest();
     assert_stands(&job, JobStatus::Paused, 0, 3);
-    assert_eq!(job.cause, Some(PauseCause::Server));
+    assert_eq!(job.pause_cause, Some(PauseCause::Server));
     stage.scene.server.behave(|_| Manner::Serve);
     let resumed = stage.scene.run(&["resume", job.id.as_str(), "--json"]).ended(3).json();
     assert_eq!((&resumed["succeeded"], &resumed["failed"]), (&(COUNT - 3).into(), &3.into()));

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use batchplan::call::{Call, Reply};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
-use batchplan::task::{Fault, FaultClass};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ObjectResponse};
+use batchplan::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
+use batchplan::task::{FaultClass, StoreError};
 
 use crate::memory::refused;
 
@@ -43,13 +43,13 @@ impl FaultyStore {
     }
 }
 
-fn unanswered(class: FaultClass) -> Fault {
-    Fault::unanswered(class, "ConnectionError", "injected", String::new())
+fn unanswered(class: FaultClass) -> StoreError {
+    StoreError::without_response(class, "ConnectionError", "injected", String::new())
 }
 
 #[async_trait]
 impl Store for FaultyStore {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         let (fate, delay) = (self.draw(), self.draw());
         tokio::time::sleep(self.faults.latency.mul_f64(delay)).await;
         let Faults { throttled, unreachable, lost, broken, .. } = self.faults;
@@ -60,32 +60,47 @@ impl Store for FaultyStore {
         } else if fate < throttled + unreachable + broken {
             Err(refused(500, "InternalError", FaultClass::Ambiguous))
         } else {
-            let answer = self.inner.call(object, call).await;
+            let answer = self.inner.send_request(object, call).await;
             if fate < throttled + unreachable + broken + lost { Err(unanswered(FaultClass::Ambiguous)) } else { answer }
         }
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         self.inner.list(request).await
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.inner.bucket(bucket, question).await
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.inner.bucket_setting(bucket, question).await
     }
 
-    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
         self.inner.read(bucket, key, if_match).await
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
         self.inner.write(bucket, key, content, md5).await
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        self.inner.request_url(object, call)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        self.inner.request_line(object, call)
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
-        self.inner.refuses_key(key)
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
+        self.inner.unsupported_key_reason(key)
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, Server};
+use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
 
 /// What becomes of requests of a method whose target has this in it.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub(crate) const fn refused(method: &'static str, target: &'static str, status: 
 pub(crate) struct Gate {
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
-    server: Server,
+    server: SandboxServer,
 }
 
 impl Gate {
@@ -50,7 +50,8 @@ impl Gate {
 
     /// Before this sandbox.
     pub(crate) fn to(sandbox: Sandbox, rules: &[Rule]) -> Self {
-        let server = Server::start(sandbox, "127.0.0.1:0".parse().expect("an address"), false).expect("a server");
+        let server =
+            SandboxServer::start(sandbox, "127.0.0.1:0".parse().expect("an address"), false).expect("a server");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (address, behind) = (listener.local_addr().expect("an address"), server.address());
         let (log, rules) = (Arc::new(Mutex::new(Vec::new())), rules.to_vec());

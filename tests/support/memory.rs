@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use batchplan::call::{Call, ContentMark, Learned, ObjectHeaders, Reply};
-use batchplan::object::{Acl, Bucket, Fact, Key, ObjectId, ObjectState, Restoration, StorageClass, TagSet};
-use batchplan::store::{
-    BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Ownership, Store, Versioning,
+use batchplan::object::{
+    BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, RestoreState, StorageClass, TagSet,
 };
-use batchplan::task::{Fault, FaultClass};
+use batchplan::object_request::{ContentIdentity, ObjectHeaderSet, ObjectRequest, ObjectResponse, ResponseData};
+use batchplan::store::{
+    BucketSetting, BucketSettingValue, BucketVersioning, ListPage, ListRequest, ObjectContent, OpenedObject,
+    OwnershipSetting, Store,
+};
+use batchplan::task::{FaultClass, StoreError};
 use jiff::Timestamp;
 
 /// Objects by name, and what was asked about them.
@@ -21,8 +24,8 @@ pub(crate) struct MemoryStore {
 #[derive(Default)]
 struct Inner {
     objects: BTreeMap<ObjectId, ObjectState>,
-    calls: Vec<(ObjectId, Call)>,
-    in_flight: HashMap<Key, u32>,
+    calls: Vec<(ObjectId, ObjectRequest)>,
+    in_flight: HashMap<ObjectKey, u32>,
     overlapped: bool,
     most_in_flight: u32,
 }
@@ -40,10 +43,10 @@ impl MemoryStore {
     /// Makes an object with these tags.
     pub(crate) fn put(&self, id: &ObjectId, tags: &[(&str, &str)]) {
         let state = ObjectState {
-            tags: Fact::Known(tags.iter().copied().collect()),
-            acl: Fact::Known(Acl::Private),
-            restoration: Fact::Known(Restoration::Absent),
-            class: Fact::Known(StorageClass::new("DEEP_ARCHIVE")),
+            tags: MaybeKnown::Known(tags.iter().copied().collect()),
+            acl: MaybeKnown::Known(ObjectAcl::Private),
+            restoration: MaybeKnown::Known(RestoreState::NotRestored),
+            class: MaybeKnown::Known(StorageClass::new("DEEP_ARCHIVE")),
         };
         self.inner.lock().expect("nobody panicked with it").objects.insert(id.clone(), state);
     }
@@ -52,18 +55,18 @@ impl MemoryStore {
         self.inner.lock().expect("nobody panicked with it").objects.get(id).cloned()
     }
 
-    pub(crate) fn set_restoration(&self, id: &ObjectId, restoration: Restoration) {
+    pub(crate) fn set_restoration(&self, id: &ObjectId, restoration: RestoreState) {
         self.inner.lock().expect("nobody panicked with it").objects.get_mut(id).expect("it is there").restoration =
-            Fact::Known(restoration);
+            MaybeKnown::Known(restoration);
     }
 
     pub(crate) fn set_class(&self, id: &ObjectId, class: &str) {
         self.inner.lock().expect("nobody panicked with it").objects.get_mut(id).expect("it is there").class =
-            Fact::Known(StorageClass::new(class));
+            MaybeKnown::Known(StorageClass::new(class));
     }
 
     /// The requests so far, in the order of their arrival.
-    pub(crate) fn calls(&self) -> Vec<(ObjectId, Call)> {
+    pub(crate) fn calls(&self) -> Vec<(ObjectId, ObjectRequest)> {
         self.inner.lock().expect("nobody panicked with it").calls.clone()
     }
 
@@ -76,7 +79,7 @@ impl MemoryStore {
         self.inner.lock().expect("nobody panicked with it").most_in_flight
     }
 
-    fn enter(&self, object: &ObjectId, call: &Call) {
+    fn enter(&self, object: &ObjectId, call: &ObjectRequest) {
         let mut inner = self.inner.lock().expect("nobody panicked with it");
         inner.calls.push((object.clone(), call.clone()));
         let here = inner.in_flight.entry(object.key.clone()).or_default();
@@ -87,52 +90,52 @@ impl MemoryStore {
         inner.most_in_flight = inner.most_in_flight.max(total);
     }
 
-    fn answer(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+    fn answer(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         let mut inner = self.inner.lock().expect("nobody panicked with it");
         *inner.in_flight.get_mut(&object.key).expect("it is there") -= 1;
         let Some(state) = inner.objects.get_mut(object) else {
             return Err(refused(404, "NoSuchKey", FaultClass::Rejected));
         };
         let (status, learned) = match call {
-            Call::GetTags => (200, Learned::Tags(state.tags.known().cloned().expect("it is there"))),
-            Call::PutTags(tags) => {
-                state.tags = Fact::Known(tags.clone());
-                (200, Learned::Nothing)
+            ObjectRequest::GetTags => (200, ResponseData::Tags(state.tags.known().cloned().expect("it is there"))),
+            ObjectRequest::PutTags(tags) => {
+                state.tags = MaybeKnown::Known(tags.clone());
+                (200, ResponseData::Empty)
             }
-            Call::DeleteTags => {
-                state.tags = Fact::Known(TagSet::default());
-                (204, Learned::Nothing)
+            ObjectRequest::DeleteTags => {
+                state.tags = MaybeKnown::Known(TagSet::default());
+                (204, ResponseData::Empty)
             }
-            Call::GetAcl => (200, Learned::Acl(*state.acl.known().expect("it is there"))),
-            Call::PutAcl(acl) => {
-                state.acl = Fact::Known(*acl);
-                (200, Learned::Nothing)
+            ObjectRequest::GetAcl => (200, ResponseData::Acl(*state.acl.known().expect("it is there"))),
+            ObjectRequest::PutAcl(acl) => {
+                state.acl = MaybeKnown::Known(*acl);
+                (200, ResponseData::Empty)
             }
-            Call::Restore(_) if state.restoration == Fact::Known(Restoration::InProgress) => {
+            ObjectRequest::Restore(_) if state.restoration == MaybeKnown::Known(RestoreState::InProgress) => {
                 return Err(refused(409, "RestoreAlreadyInProgress", FaultClass::Conflict));
             }
-            Call::Restore(_) => {
-                state.restoration = Fact::Known(Restoration::InProgress);
-                (202, Learned::Nothing)
+            ObjectRequest::Restore(_) => {
+                state.restoration = MaybeKnown::Known(RestoreState::InProgress);
+                (202, ResponseData::Empty)
             }
-            Call::Head => {
+            ObjectRequest::Head => {
                 let class = state.class.known().cloned().expect("it is there");
                 let restoration = *state.restoration.known().expect("it is there");
-                (200, Learned::Head { class, restoration, content: ContentMark::default() })
+                (200, ResponseData::Head { class, restoration, content: ContentIdentity::default() })
             }
         };
-        Ok(Reply::new(status, learned))
+        Ok(ObjectResponse::new(status, learned))
     }
 }
 
 /// An object of bucket `b`.
 pub(crate) fn object(key: &str) -> ObjectId {
-    ObjectId { bucket: Bucket::new("b"), key: Key::from(key), version: None }
+    ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from(key), version: None }
 }
 
 /// A server's refusal.
-pub(crate) fn refused(status: u16, code: &str, class: FaultClass) -> Fault {
-    Fault {
+pub(crate) fn refused(status: u16, code: &str, class: FaultClass) -> StoreError {
+    StoreError {
         class,
         status: Some(status),
         code: code.to_owned(),
@@ -142,44 +145,44 @@ pub(crate) fn refused(status: u16, code: &str, class: FaultClass) -> Fault {
         endpoint: "PUT http://memory/".to_owned(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
-        headers: ObjectHeaders::default(),
+        headers: ObjectHeaderSet::default(),
     }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         self.enter(object, call);
         tokio::task::yield_now().await;
         self.answer(object, call)
     }
 
-    async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, _: &ListRequest) -> Result<ListPage, StoreError> {
         Ok(ListPage::default())
     }
 
-    async fn bucket(&self, _: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
+    async fn bucket_setting(&self, _: &BucketName, question: BucketSetting) -> Result<BucketSettingValue, StoreError> {
         Ok(match question {
-            BucketQuestion::TagRules => BucketFact::TagRules(Vec::new()),
-            BucketQuestion::Versioning => BucketFact::Versioning(Versioning::Never),
-            BucketQuestion::Ownership => BucketFact::Ownership(Ownership::NotSet),
+            BucketSetting::TagRules => BucketSettingValue::TagRules(Vec::new()),
+            BucketSetting::Versioning => BucketSettingValue::Versioning(BucketVersioning::Never),
+            BucketSetting::Ownership => BucketSettingValue::Ownership(OwnershipSetting::NotSet),
         })
     }
 
-    async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(&self, _: &BucketName, _: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {
         Err(refused(404, "NoSuchKey", FaultClass::Rejected))
     }
 
-    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+    async fn write(&self, _: &BucketName, _: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        let (method, resource) = call.request();
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        let (method, resource) = call.method_and_subresource();
         format!("{method} memory:{}?{resource}", object.key)
     }
 
-    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
         None
     }
 }
@@ -189,35 +192,50 @@ pub(crate) struct AlwaysConflict(pub(crate) Arc<MemoryStore>);
 
 #[async_trait]
 impl Store for AlwaysConflict {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         match call {
-            Call::Restore(_) => Err(refused(409, "RestoreAlreadyInProgress", FaultClass::Conflict)),
-            _ => self.0.call(object, call).await,
+            ObjectRequest::Restore(_) => Err(refused(409, "RestoreAlreadyInProgress", FaultClass::Conflict)),
+            _ => self.0.send_request(object, call).await,
         }
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         self.0.list(request).await
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.0.bucket(bucket, question).await
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.0.bucket_setting(bucket, question).await
     }
 
-    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
         self.0.read(bucket, key, if_match).await
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
         self.0.write(bucket, key, content, md5).await
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        self.0.request_url(object, call)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        self.0.request_line(object, call)
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
-        self.0.refuses_key(key)
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
+        self.0.unsupported_key_reason(key)
     }
 }
 
@@ -226,37 +244,52 @@ pub(crate) struct NoTiers(pub(crate) Arc<MemoryStore>);
 
 #[async_trait]
 impl Store for NoTiers {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         match call {
-            Call::Restore(request) if request.tier.is_some() => {
+            ObjectRequest::Restore(request) if request.tier.is_some() => {
                 Err(refused(400, "InvalidArgument", FaultClass::Rejected))
             }
-            _ => self.0.call(object, call).await,
+            _ => self.0.send_request(object, call).await,
         }
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         self.0.list(request).await
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.0.bucket(bucket, question).await
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.0.bucket_setting(bucket, question).await
     }
 
-    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
         self.0.read(bucket, key, if_match).await
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
         self.0.write(bucket, key, content, md5).await
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        self.0.request_url(object, call)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        self.0.request_line(object, call)
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
-        self.0.refuses_key(key)
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
+        self.0.unsupported_key_reason(key)
     }
 
     fn untiered_class(&self) -> Option<&'static str> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
-use batchplan::object::{Bucket, Key};
-use batchplan::store::{Addressing, Content, OssStore, Provider, S3Store, Store, StoreConfig};
+use batchplan::object::{BucketName, ObjectKey};
+use batchplan::store::{AddressingStyle, ObjectContent, OssStore, S3Store, Store, StoreConfig, StoreProvider};
 use batchplan::task::FaultClass;
 use bytes::Bytes;
 use md5::Digest as _;
@@ -18,16 +18,16 @@ use tokio::time::Instant;
 fn stores(endpoint: &str) -> [(&'static str, Box<dyn Store>); 2] {
     let keys = || SharedCredentialsProvider::new(Credentials::new("AKID", "hushhush", None, None, "tests"));
     let config = StoreConfig {
-        provider: Provider::S3,
+        provider: StoreProvider::S3,
         endpoint: Some(endpoint.to_owned()),
         region: None,
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: None,
         fill: None,
     };
     let s3 = S3Store::new(&config, "us-east-1", keys()).expect("a store");
-    let oss = OssStore::new(endpoint, Addressing::Path, "cn-hangzhou", keys()).expect("a store");
+    let oss = OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", keys()).expect("a store");
     [("s3", Box::new(s3)), ("oss", Box::new(oss))]
 }
 
@@ -58,8 +58,8 @@ async fn wait(mut stream: TcpStream) {
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
-fn object() -> (Bucket, Key) {
-    (Bucket::new("bkt"), Key::from("big"))
+fn object() -> (BucketName, ObjectKey) {
+    (BucketName::new("bkt"), ObjectKey::from("big"))
 }
 
 fn md5_of(content: &[u8]) -> String {
@@ -123,7 +123,7 @@ async fn an_upload_that_is_not_taken_is_an_error() {
         let md5 = md5_of(&content);
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(&content).expect("written");
-        let contents = [Content::Bytes(Bytes::from(content)), Content::File(file.path().to_owned())];
+        let contents = [ObjectContent::Bytes(Bytes::from(content)), ObjectContent::File(file.path().to_owned())];
         let [(_, store), _] = stores(&format!("http://{host}"));
         for content in contents {
             let (bucket, key) = object();
@@ -170,9 +170,9 @@ async fn what_is_uploaded_in_pieces_arrives_whole() {
             let [(_, store), _] = stores(&format!("http://{host}"));
             let (bucket, key) = object();
             let sent = if from_file {
-                Content::File(file.path().to_owned())
+                ObjectContent::File(file.path().to_owned())
             } else {
-                Content::Bytes(Bytes::from(content.clone()))
+                ObjectContent::Bytes(Bytes::from(content.clone()))
             };
             store.write(&bucket, &key, sent, &md5_of(&content)).await.expect("written");
             let (head, body) = arrived.recv().await.expect("a request");
@@ -216,11 +216,12 @@ async fn a_read_is_continued_where_it_broke_off() {
     .await;
     for (name, store) in stores(&format!("http://{host}")) {
         let (bucket, key) = object();
-        let mut rest = store.read_on(&bucket, &key, "e", 4).await.expect("the rest");
+        let mut rest = store.resume_read(&bucket, &key, "e", 4).await.expect("the rest");
         let mut text = String::new();
         rest.body.read_to_string(&mut text).await.expect("read");
         assert_eq!((text.as_str(), rest.size), ("rest", 4), "{name}");
-        let changed = store.read_on(&bucket, &Key::from("changed"), "e", 4).await.map(drop).expect_err("another one");
+        let changed =
+            store.resume_read(&bucket, &ObjectKey::from("changed"), "e", 4).await.map(drop).expect_err("another one");
         assert_eq!(changed.class, FaultClass::Rejected, "{name}");
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, Server};
+use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
 
 /// How often something comes that is hardly anything.
 const DRIP: Duration = Duration::from_millis(50);
@@ -37,7 +37,7 @@ pub(crate) type Rule = fn(&str, &str) -> Option<Stall>;
 /// The door, and the sandbox behind it.
 pub(crate) struct Door {
     address: SocketAddr,
-    _sandbox: Server,
+    _sandbox: SandboxServer,
 }
 
 impl Door {
@@ -47,7 +47,8 @@ impl Door {
         let objects: Vec<_> = (0..10).map(|n| format!("bkt,k{n}\n")).collect();
         std::fs::write(file.path(), format!("bucket,key\nreports,x\nstates,x\n{}", objects.concat())).expect("written");
         let sandbox = Sandbox::in_memory(Some(file.path()), SandboxOptions::default()).expect("a sandbox");
-        let sandbox = Server::start(sandbox, "127.0.0.1:0".parse().expect("an address"), false).expect("a server");
+        let sandbox =
+            SandboxServer::start(sandbox, "127.0.0.1:0".parse().expect("an address"), false).expect("a server");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (address, behind) = (listener.local_addr().expect("an address"), sandbox.address());
         thread::spawn(move || {

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::diagnostics::{Problem, Problems};
+use crate::diagnostics::{FileProblem, FileProblems};
 
 /// The maximum number of annotated problems. GitHub shows ten errors of a step, and the tenth is kept for the number of
 /// further problems.
-const MOST: usize = 9;
+const MAX_ANNOTATIONS: usize = 9;
 
 /// Returns a file's path relative to the workspace, as GitHub names it.
-pub(super) fn seen_from(workspace: Option<&Path>, name: &str) -> String {
+pub(super) fn workspace_path(workspace: Option<&Path>, name: &str) -> String {
     let absolute = std::path::absolute(name).ok();
     let inside = absolute.as_deref().zip(workspace).and_then(|(path, workspace)| path.strip_prefix(workspace).ok());
     inside.map_or_else(|| name.to_owned(), |path| path.display().to_string())
@@ -18,7 +18,7 @@ pub(super) fn seen_from(workspace: Option<&Path>, name: &str) -> String {
 
 /// Returns the annotations, errors first, and a last line with the number of problems that were left out.
 pub(super) fn annotations<'a>(
-    files: impl IntoIterator<Item = &'a Problems>,
+    files: impl IntoIterator<Item = &'a FileProblems>,
     place: impl Fn(&str) -> String,
 ) -> Vec<String> {
     let mut all: Vec<_> = files
@@ -26,19 +26,20 @@ pub(super) fn annotations<'a>(
         .flat_map(|file| file.iter().map(move |problem| (problem.is_warning(), file, problem)))
         .collect();
     all.sort_by_key(|(warning, ..)| *warning);
-    let more = all.len().saturating_sub(MOST);
-    let mut lines: Vec<_> = all.iter().take(MOST).map(|(_, file, problem)| annotation(file, problem, &place)).collect();
+    let more = all.len().saturating_sub(MAX_ANNOTATIONS);
+    let mut lines: Vec<_> =
+        all.iter().take(MAX_ANNOTATIONS).map(|(_, file, problem)| annotation(file, problem, &place)).collect();
     if more > 0 {
-        let level = if all.iter().skip(MOST).any(|(warning, ..)| !warning) { "error" } else { "warning" };
+        let level = if all.iter().skip(MAX_ANNOTATIONS).any(|(warning, ..)| !warning) { "error" } else { "warning" };
         lines.push(format!("::{level}::... and {more} more: the log of this step has them all"));
     }
     lines
 }
 
-fn annotation(file: &Problems, problem: &Problem, place: &impl Fn(&str) -> String) -> String {
+fn annotation(file: &FileProblems, problem: &FileProblem, place: &impl Fn(&str) -> String) -> String {
     let level = if problem.is_warning() { "warning" } else { "error" };
-    let mut line = format!("::{level} file={}", property(&place(file.file_name())));
-    let mark = problem.marks().first();
+    let mut line = format!("::{level} file={}", escape_property(&place(file.file_name())));
+    let mark = problem.label_spans().first();
     if let Some((span, _)) = mark {
         let (row, column) = file.position(span.start);
         let (end_row, end_column) = file.position(span.end);
@@ -49,35 +50,37 @@ fn annotation(file: &Problems, problem: &Problem, place: &impl Fn(&str) -> Strin
         }
     }
     let label = mark.map(|(_, label)| format!(": {label}")).unwrap_or_default();
-    let help = problem.remedy().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
-    let _ = write!(line, "::{}", message(&format!("{}{label}{help}", problem.title())));
+    let help = problem.hint().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+    let _ = write!(line, "::{}", escape_message(&format!("{}{label}{help}", problem.title())));
     line
 }
 
 /// Returns a warning that refers to no file.
 pub(super) fn warning(text: &str) -> String {
-    format!("::warning::{}", message(text))
+    format!("::warning::{}", escape_message(text))
 }
 
 /// Escapes the text after the second `::`, so that it cannot start another line.
-fn message(text: &str) -> String {
+fn escape_message(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// Escapes a value before the second `::`, so that it can start neither another value nor the text.
-fn property(text: &str) -> String {
-    message(text).replace(':', "%3A").replace(',', "%2C")
+fn escape_property(text: &str) -> String {
+    escape_message(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn problems(name: &str, count: usize) -> Problems {
-        let mut problems = Problems::new(name, "a = 1\nb = 2\n");
+    fn problems(name: &str, count: usize) -> FileProblems {
+        let mut problems = FileProblems::new(name, "a = 1\nb = 2\n");
         for number in 0..count {
             problems.push(
-                Problem::new(format!("no {number}\n::set-output name=x::y")).label(6..7, "50 % of it").help("mend it"),
+                FileProblem::new(format!("no {number}\n::set-output name=x::y"))
+                    .label(6..7, "50 % of it")
+                    .help("mend it"),
             );
         }
         problems
@@ -108,10 +111,10 @@ mod tests {
     fn files_are_named_from_the_workspace() {
         let here = std::env::current_dir().expect("a folder");
         assert_eq!(
-            seen_from(here.parent(), "x.toml"),
+            workspace_path(here.parent(), "x.toml"),
             format!("{}/x.toml", here.file_name().expect("a name").display())
         );
-        assert_eq!(seen_from(Some(Path::new("/elsewhere")), "x.toml"), "x.toml");
-        assert_eq!(seen_from(None, "x.toml"), "x.toml");
+        assert_eq!(workspace_path(Some(Path::new("/elsewhere")), "x.toml"), "x.toml");
+        assert_eq!(workspace_path(None, "x.toml"), "x.toml");
     }
 }

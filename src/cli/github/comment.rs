@@ -16,38 +16,40 @@ use sha2::{Digest as _, Sha256};
 
 use super::annotations::warning;
 use crate::backoff::{Backoff, RetryPolicy};
-use crate::cli::markdown::fitted;
+use crate::cli::markdown::truncate_markdown;
 use crate::cli::terminal::Terminal;
 use crate::hex::hex;
-use crate::timeouts::{self, Seconds, scaled};
-use crate::web::{Answer, Bounds, Client, Message, Url};
+use crate::timeouts::{self, DisplaySeconds, scaled};
+use crate::web::{HttpUrl, WebClient, WebRequest, WebRequestLimits, WebResponse};
 
 /// The maximum length of a comment in UTF-16 code units. GitHub's own count is not stricter.
-const MOST: usize = 65_535;
+const MAX_COMMENT_UNITS: usize = 65_535;
 
 /// The time limit for the whole update.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// The limits of one response: a page of comments, each of the maximum length.
-const BOUNDS: Bounds = Bounds { time: Duration::from_secs(10), body: 16 << 20 };
+const RESPONSE_BOUNDS: WebRequestLimits =
+    WebRequestLimits { max_time: Duration::from_secs(10), max_body_bytes: 16 << 20 };
 
 /// The number of comments on a page.
-const PAGE: usize = 50;
+const PAGE_SIZE: usize = 50;
 
 /// The maximum number of pages to read. If there are more, it is unknown whether the comment exists.
-const MOST_PAGES: usize = 60;
+const MAX_PAGES: usize = 60;
 
 /// When requests that change nothing are retried.
-const RETRIES: RetryPolicy = RetryPolicy { base: Duration::from_millis(300), cap: Duration::from_secs(2), attempts: 3 };
+const RETRIES: RetryPolicy =
+    RetryPolicy { base_delay: Duration::from_millis(300), max_delay: Duration::from_secs(2), max_attempts: 3 };
 
 /// The suffix of an app's login.
-const APP: &str = "[bot]";
+const APP_LOGIN_SUFFIX: &str = "[bot]";
 
 /// How a refusal after too many requests is reported.
 const RATE_LIMIT: &str = "its rate limit is used up";
 
 /// What a comment is about. A new comment replaces the earlier one with the same subject.
-pub(in crate::cli) struct Subject<'a> {
+pub(in crate::cli) struct CommentSubject<'a> {
     /// `plan`, `job` or `run`.
     pub(in crate::cli) kind: &'static str,
     /// The plan's name.
@@ -56,7 +58,7 @@ pub(in crate::cli) struct Subject<'a> {
     pub(in crate::cli) file: &'a str,
 }
 
-impl Subject<'_> {
+impl CommentSubject<'_> {
     /// Returns the text that the comment starts with. Names are hashed, so that no plan's name can end the marker.
     fn marker(&self) -> String {
         let digest = Sha256::digest(json!([self.name, self.file]).to_string());
@@ -65,42 +67,43 @@ impl Subject<'_> {
 }
 
 /// Creates or updates the comment, if the step asks for one.
-pub(super) fn comment(subject: &Subject<'_>, markdown: &str, terminal: Terminal) {
+pub(super) fn update_comment(subject: &CommentSubject<'_>, markdown: &str, terminal: Terminal) {
     let wanted = std::env::var_os("BATCHPLAN_COMMENT").is_some_and(|wanted| wanted == "true");
-    if !wanted || !super::is_here() {
+    if !wanted || !super::is_github_actions() {
         return;
     }
     // The caller may be inside a runtime, where blocking on another runtime is not allowed.
-    let kept = std::thread::scope(|scope| scope.spawn(|| keep_up_to_date(subject, markdown)).join());
+    let kept = std::thread::scope(|scope| scope.spawn(|| create_or_update(subject, markdown)).join());
     match kept.unwrap_or_else(|_| Err("it failed".to_owned())) {
-        Ok(url) => terminal.say(format_args!("comment: {url}")),
-        Err(why) => terminal.command(warning(&format!("the pull request has no new comment: {why}"))),
+        Ok(url) => terminal.eprint(format_args!("comment: {url}")),
+        Err(why) => terminal.runner_command(warning(&format!("the pull request has no new comment: {why}"))),
     }
 }
 
-fn keep_up_to_date(subject: &Subject<'_>, markdown: &str) -> Result<String, String> {
+fn create_or_update(subject: &CommentSubject<'_>, markdown: &str) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let kept = runtime.block_on(async {
         let keeping = async {
-            let api = Api::of_environment()?;
-            let number = api.pull_request().await?;
+            let api = GithubApi::from_env()?;
+            let number = api.pull_request_number().await?;
             let marker = subject.marker();
             let text = body(&marker, markdown, super::run_url().as_deref());
-            api.keep(number, &marker, &text).await
+            api.write_comment(number, &marker, &text).await
         };
-        timeouts::within(scaled(PATIENCE), "GitHub", || "the comment is not written yet".to_owned(), keeping).await
+        timeouts::with_time_limit(scaled(TIME_LIMIT), "GitHub", || "the comment is not written yet".to_owned(), keeping)
+            .await
     });
     runtime.shutdown_background();
-    kept.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", Seconds(late.0))))
+    kept.unwrap_or_else(|late| Err(format!("GitHub took longer than {}", DisplaySeconds(late.0))))
 }
 
 /// Returns the whole comment, within GitHub's limit.
 fn body(marker: &str, markdown: &str, run: Option<&str>) -> String {
     let units = |text: &str| text.encode_utf16().count();
     let end = run.map_or_else(String::new, |run| format!("\n[the run and its summary]({run})\n"));
-    let room = MOST - units(marker) - 1 - units(&end);
-    format!("{marker}\n{}{end}", fitted(markdown, room, units))
+    let room = MAX_COMMENT_UNITS - units(marker) - 1 - units(&end);
+    format!("{marker}\n{}{end}", truncate_markdown(markdown, room, units))
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -108,8 +111,8 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// A client of GitHub's API for one token and one repository.
-struct Api {
-    client: Client,
+struct GithubApi {
+    client: WebClient,
     base: String,
     graphql: String,
     repository: String,
@@ -118,33 +121,35 @@ struct Api {
 
 /// The fields of a comment that matter here.
 #[derive(Deserialize)]
-struct Comment {
+struct GithubComment {
     id: u64,
     body: Option<String>,
-    user: Option<User>,
+    user: Option<GithubUser>,
 }
 
 #[derive(Deserialize)]
-struct User {
+struct GithubUser {
     login: String,
     #[serde(default, rename = "type")]
     kind: String,
 }
 
-impl User {
+impl GithubUser {
     /// Returns whether the user is an app. No person can have such a login.
     fn is_app(&self) -> bool {
-        self.kind == "Bot" || self.login.ends_with(APP)
+        self.kind == "Bot" || self.login.ends_with(APP_LOGIN_SUFFIX)
     }
 
     /// Returns whether the user has this login. An app's login is written with and without its suffix.
-    fn is(&self, login: &str) -> bool {
-        self.login == login || (self.is_app() && self.login.trim_end_matches(APP) == login.trim_end_matches(APP))
+    fn has_login(&self, login: &str) -> bool {
+        self.login == login
+            || (self.is_app()
+                && self.login.trim_end_matches(APP_LOGIN_SUFFIX) == login.trim_end_matches(APP_LOGIN_SUFFIX))
     }
 }
 
 /// The owner of the token.
-enum Author {
+enum TokenOwner {
     /// The owner's login.
     Known(String),
     /// GitHub does not say who the owner is. Contains the reason.
@@ -152,45 +157,45 @@ enum Author {
 }
 
 /// The result of a search for the comment.
-enum Found {
+enum CommentSearch {
     /// The id of the comment.
-    Own(u64),
+    Existing(u64),
     /// There is no comment.
-    None,
+    Missing,
     /// There may be a comment. Contains why that is not known.
-    Unclear(String),
+    Unknown(String),
 }
 
 /// A request that GitHub refused or did not answer. The status is 0 without an answer.
-struct Refusal {
+struct GithubApiError {
     status: u16,
-    what: String,
+    message: String,
 }
 
-impl Refusal {
-    fn unanswered(what: String) -> Self {
-        Self { status: 0, what }
+impl GithubApiError {
+    fn no_response(message: String) -> Self {
+        Self { status: 0, message }
     }
 
     /// Returns whether a retry may succeed.
-    fn may_pass(&self) -> bool {
+    fn is_transient(&self) -> bool {
         matches!(self.status, 0 | 500..=599)
     }
 
     /// Returns whether the requested resource does not exist.
-    fn is_gone(&self) -> bool {
+    fn is_not_found(&self) -> bool {
         matches!(self.status, 404 | 410)
     }
 }
 
-impl From<Refusal> for String {
-    fn from(refusal: Refusal) -> Self {
-        refusal.what
+impl From<GithubApiError> for String {
+    fn from(refusal: GithubApiError) -> Self {
+        refusal.message
     }
 }
 
-impl Api {
-    fn of_environment() -> Result<Self, String> {
+impl GithubApi {
+    fn from_env() -> Result<Self, String> {
         let needed = |name: &str| variable(name).ok_or_else(|| format!("{name} is not set"));
         let base = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
         let token = needed("GITHUB_TOKEN")?;
@@ -201,7 +206,7 @@ impl Api {
         )?;
         token.set_sensitive(true);
         Ok(Self {
-            client: Client::new(),
+            client: WebClient::new(),
             graphql: variable("GITHUB_GRAPHQL_URL").unwrap_or_else(|| format!("{base}/graphql")),
             base,
             repository: needed("GITHUB_REPOSITORY")?,
@@ -210,7 +215,7 @@ impl Api {
     }
 
     /// Returns the pull request of the event, or the one that its commit came from.
-    async fn pull_request(&self) -> Result<u64, String> {
+    async fn pull_request_number(&self) -> Result<u64, String> {
         let event = variable("GITHUB_EVENT_PATH").and_then(|path| std::fs::read(path).ok());
         let event = event.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok()).unwrap_or_default();
         let issue = event["issue"].get("pull_request").is_some().then(|| &event["issue"]["number"]);
@@ -219,49 +224,52 @@ impl Api {
         }
         let commit = variable("GITHUB_SHA").filter(|sha| sha.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let commit = commit.ok_or("there is no pull request")?;
-        let found = self.read(Method::GET, &self.path(&format!("commits/{commit}/pulls")), None).await?;
+        let found =
+            self.request_with_retry(Method::GET, &self.api_url(&format!("commits/{commit}/pulls")), None).await?;
         let found: Json = serde_json::from_slice(&found.body).map_err(|error| error.to_string())?;
         found[0]["number"].as_u64().ok_or_else(|| "the commit came from no pull request".to_owned())
     }
 
     /// Writes the comment and returns its URL. A new comment is created only if there is certainly none yet.
-    async fn keep(&self, number: u64, marker: &str, text: &str) -> Result<String, String> {
-        let author = self.author().await;
+    async fn write_comment(&self, number: u64, marker: &str, text: &str) -> Result<String, String> {
+        let author = self.token_owner().await;
         let mut gone = None;
         loop {
-            let id = match self.find(number, marker, &author).await? {
-                Found::Own(id) if gone == Some(id) => {
+            let id = match self.find_comment(number, marker, &author).await? {
+                CommentSearch::Existing(id) if gone == Some(id) => {
                     return Err(
                         "the comment of an earlier run is listed and cannot be changed: it may have been deleted \
                                 just now, or the token may not write it (pull-requests: write)"
                             .to_owned(),
                     );
                 }
-                Found::Own(id) => id,
-                Found::None => {
-                    let path = self.path(&format!("issues/{number}/comments"));
-                    return Ok(place_of(&self.ask(Method::POST, &path, Some(&json!({ "body": text }))).await?));
+                CommentSearch::Existing(id) => id,
+                CommentSearch::Missing => {
+                    let path = self.api_url(&format!("issues/{number}/comments"));
+                    return Ok(comment_url(&self.request(Method::POST, &path, Some(&json!({ "body": text }))).await?));
                 }
-                Found::Unclear(why) => return Err(format!("it cannot be told which comment is its own: {why}")),
+                CommentSearch::Unknown(why) => {
+                    return Err(format!("it cannot be told which comment is its own: {why}"));
+                }
             };
-            let path = self.path(&format!("issues/comments/{id}"));
-            match self.ask(Method::PATCH, &path, Some(&json!({ "body": text }))).await {
-                Ok(written) => return Ok(place_of(&written)),
+            let path = self.api_url(&format!("issues/comments/{id}"));
+            match self.request(Method::PATCH, &path, Some(&json!({ "body": text }))).await {
+                Ok(written) => return Ok(comment_url(&written)),
                 // The comment was deleted after it was listed.
-                Err(refusal) if refusal.is_gone() => gone = Some(id),
-                Err(refusal) => return Err(refusal.what),
+                Err(refusal) if refusal.is_not_found() => gone = Some(id),
+                Err(refusal) => return Err(refusal.message),
             }
         }
     }
 
     /// Finds the comment that has the marker and belongs to the token's owner. Reads every page, because a page that is
     /// not full need not be the last one.
-    async fn find(&self, number: u64, marker: &str, author: &Author) -> Result<Found, String> {
+    async fn find_comment(&self, number: u64, marker: &str, author: &TokenOwner) -> Result<CommentSearch, String> {
         let mut candidates = Vec::new();
-        for page in 1..=MOST_PAGES {
-            let path = format!("issues/{number}/comments?per_page={PAGE}&page={page}");
-            let answer = self.read(Method::GET, &self.path(&path), None).await?;
-            let comments: Vec<Comment> =
+        for page in 1..=MAX_PAGES {
+            let path = format!("issues/{number}/comments?per_page={PAGE_SIZE}&page={page}");
+            let answer = self.request_with_retry(Method::GET, &self.api_url(&path), None).await?;
+            let comments: Vec<GithubComment> =
                 serde_json::from_slice(&answer.body).map_err(|error| format!("GitHub's answer is odd: {error}"))?;
             let with_it = comments.iter().filter(|comment| {
                 let has_it = comment.body.as_deref().is_some_and(|body| body.starts_with(marker));
@@ -270,43 +278,50 @@ impl Api {
             for comment in with_it {
                 let Some(user) = &comment.user else { continue };
                 match author {
-                    Author::Known(login) if user.is(login) => return Ok(Found::Own(comment.id)),
-                    Author::Known(_) => {}
-                    Author::Unknown(_) => candidates.push((user.is_app(), comment.id)),
+                    TokenOwner::Known(login) if user.has_login(login) => {
+                        return Ok(CommentSearch::Existing(comment.id));
+                    }
+                    TokenOwner::Known(_) => {}
+                    TokenOwner::Unknown(_) => candidates.push((user.is_app(), comment.id)),
                 }
             }
-            if says_last(&answer) || (comments.is_empty() && !has_next(&answer)) {
-                return Ok(chosen(&candidates, author));
+            if is_last_page(&answer) || (comments.is_empty() && !has_next_page(&answer)) {
+                return Ok(choose_comment(&candidates, author));
             }
         }
-        Ok(Found::Unclear(format!("the pull request has more than {MOST_PAGES} pages of comments")))
+        Ok(CommentSearch::Unknown(format!("the pull request has more than {MAX_PAGES} pages of comments")))
     }
 
     /// Returns the owner of the token. Uses GraphQL, because a workflow's token may not read `/user`.
-    async fn author(&self) -> Author {
+    async fn token_owner(&self) -> TokenOwner {
         let query = json!({ "query": "{ viewer { login } }" });
-        let answer = match self.read(Method::POST, &self.graphql, Some(&query)).await {
+        let answer = match self.request_with_retry(Method::POST, &self.graphql, Some(&query)).await {
             Ok(answer) => answer,
-            Err(refusal) => return Author::Unknown(refusal.what),
+            Err(refusal) => return TokenOwner::Unknown(refusal.message),
         };
         let told = serde_json::from_slice::<Json>(&answer.body).unwrap_or_default();
         match told["data"]["viewer"]["login"].as_str() {
-            Some(login) => Author::Known(login.to_owned()),
-            None if told["errors"][0]["type"] == "RATE_LIMITED" => Author::Unknown(RATE_LIMIT.to_owned()),
-            None => Author::Unknown("GitHub does not say whom the token belongs to".to_owned()),
+            Some(login) => TokenOwner::Known(login.to_owned()),
+            None if told["errors"][0]["type"] == "RATE_LIMITED" => TokenOwner::Unknown(RATE_LIMIT.to_owned()),
+            None => TokenOwner::Unknown("GitHub does not say whom the token belongs to".to_owned()),
         }
     }
 
-    fn path(&self, rest: &str) -> String {
+    fn api_url(&self, rest: &str) -> String {
         format!("{}/repos/{}/{rest}", self.base, self.repository)
     }
 
     /// Sends a request that changes nothing, and retries it if GitHub fails.
-    async fn read(&self, method: Method, url: &str, body: Option<&Json>) -> Result<Answer, Refusal> {
+    async fn request_with_retry(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Json>,
+    ) -> Result<WebResponse, GithubApiError> {
         let mut backoff = Backoff::new(RETRIES);
         loop {
-            match self.ask(method.clone(), url, body).await {
-                Err(refusal) if refusal.may_pass() => match backoff.after_failure() {
+            match self.request(method.clone(), url, body).await {
+                Err(refusal) if refusal.is_transient() => match backoff.next_delay() {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => return Err(refusal),
                 },
@@ -315,9 +330,9 @@ impl Api {
         }
     }
 
-    async fn ask(&self, method: Method, url: &str, body: Option<&Json>) -> Result<Answer, Refusal> {
-        let no_url = |_| Refusal { status: 400, what: "the address of GitHub's API is no URL".to_owned() };
-        let url = Url::parse(url).map_err(no_url)?;
+    async fn request(&self, method: Method, url: &str, body: Option<&Json>) -> Result<WebResponse, GithubApiError> {
+        let no_url = |_| GithubApiError { status: 400, message: "the address of GitHub's API is no URL".to_owned() };
+        let url = HttpUrl::parse(url).map_err(no_url)?;
         let headers = [
             (AUTHORIZATION, self.token.clone()),
             (ACCEPT, HeaderValue::from_static("application/vnd.github+json")),
@@ -325,20 +340,23 @@ impl Api {
             (HeaderName::from_static("x-github-api-version"), HeaderValue::from_static("2022-11-28")),
         ];
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let message = Message { method, url: &url, headers: &headers, body, allow_http: false };
-        let sent = self.client.send(message, Bounds { time: scaled(BOUNDS.time), ..BOUNDS }).await;
-        let answer = sent.map_err(|error| Refusal::unanswered(error.to_string()))?;
+        let message = WebRequest { method, url: &url, headers: &headers, body, allow_http: false };
+        let sent = self
+            .client
+            .send(message, WebRequestLimits { max_time: scaled(RESPONSE_BOUNDS.max_time), ..RESPONSE_BOUNDS })
+            .await;
+        let answer = sent.map_err(|error| GithubApiError::no_response(error.to_string()))?;
         if answer.status.is_success() {
             return Ok(answer);
         }
-        Err(Refusal { status: answer.status.as_u16(), what: refusal(&answer) })
+        Err(GithubApiError { status: answer.status.as_u16(), message: describe_refusal(&answer) })
     }
 }
 
 /// Describes GitHub's refusal.
-fn refusal(answer: &Answer) -> String {
+fn describe_refusal(answer: &WebResponse) -> String {
     let status = answer.status.as_u16();
-    if matches!(status, 403 | 429) && is_rate_limit(answer) {
+    if matches!(status, 403 | 429) && is_rate_limited(answer) {
         let until = header(answer, "x-ratelimit-reset").and_then(|time| time.trim().parse().ok());
         let until = until.and_then(|seconds| Timestamp::from_second(seconds).ok());
         let seconds = header(answer, "retry-after").and_then(|seconds| seconds.trim().parse::<u64>().ok());
@@ -362,13 +380,13 @@ fn refusal(answer: &Answer) -> String {
     }
 }
 
-fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+fn header<'a>(answer: &'a WebResponse, name: &str) -> Option<&'a str> {
     answer.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Returns whether there were too many requests.
 /// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>
-fn is_rate_limit(answer: &Answer) -> bool {
+fn is_rate_limited(answer: &WebResponse) -> bool {
     let message = serde_json::from_slice::<Json>(&answer.body).unwrap_or_default();
     let says_so = message["message"].as_str().is_some_and(|text| text.to_lowercase().contains("rate limit"));
     answer.status.as_u16() == 429
@@ -377,32 +395,32 @@ fn is_rate_limit(answer: &Answer) -> bool {
         || says_so
 }
 
-fn has_next(answer: &Answer) -> bool {
+fn has_next_page(answer: &WebResponse) -> bool {
     header(answer, "link").is_some_and(|links| links.contains("rel=\"next\""))
 }
 
 /// Returns whether a page is explicitly the last one: it links to other pages, but not to a next one.
-fn says_last(answer: &Answer) -> bool {
-    header(answer, "link").is_some_and(|links| links.contains("rel=\"prev\"") && !has_next(answer))
+fn is_last_page(answer: &WebResponse) -> bool {
+    header(answer, "link").is_some_and(|links| links.contains("rel=\"prev\"") && !has_next_page(answer))
 }
 
 /// Chooses the token's own comment among those with the marker. If the token's owner is not known, only a single
 /// comment by an app is certain: people may copy a marker, and no app does.
-fn chosen(candidates: &[(bool, u64)], author: &Author) -> Found {
+fn choose_comment(candidates: &[(bool, u64)], author: &TokenOwner) -> CommentSearch {
     match (author, candidates) {
-        (Author::Known(_), _) | (Author::Unknown(_), []) => Found::None,
-        (Author::Unknown(why), candidates) => {
+        (TokenOwner::Known(_), _) | (TokenOwner::Unknown(_), []) => CommentSearch::Missing,
+        (TokenOwner::Unknown(why), candidates) => {
             let apps: Vec<_> = candidates.iter().filter(|(is_app, _)| *is_app).collect();
             match apps[..] {
-                [(_, id)] => Found::Own(*id),
-                _ => Found::Unclear(why.clone()),
+                [(_, id)] => CommentSearch::Existing(*id),
+                _ => CommentSearch::Unknown(why.clone()),
             }
         }
     }
 }
 
 /// Returns the URL of a comment that was written.
-fn place_of(written: &Answer) -> String {
+fn comment_url(written: &WebResponse) -> String {
     let written: Json = serde_json::from_slice(&written.body).unwrap_or_default();
     written["html_url"].as_str().unwrap_or("written").to_owned()
 }
@@ -411,8 +429,8 @@ fn place_of(written: &Answer) -> String {
 mod tests {
     use super::*;
 
-    fn subject<'a>(name: &'a str, file: &'a str) -> Subject<'a> {
-        Subject { kind: "plan", name, file }
+    fn subject<'a>(name: &'a str, file: &'a str) -> CommentSubject<'a> {
+        CommentSubject { kind: "plan", name, file }
     }
 
     #[test]

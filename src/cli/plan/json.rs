@@ -3,28 +3,28 @@
 
 use serde_json::{Value as Json, json};
 
-use super::View;
-use super::earlier::Names;
+use super::PreviewView;
 use super::numbers;
-use crate::diff::{Fate, Group, Interval, Prospect};
-use crate::estimate::{Line, Part, Quantity};
-use crate::jobs::{advice, why_untrusted};
-use crate::object::{Fact, ObjectId, ObjectState, Restoration, StorageClass, Tier, VersionId};
+use super::previous_job::ObjectListDiff;
+use crate::diff::{ConfidenceInterval, Effect, Prediction, ReasonGroup};
+use crate::estimate::{BilledQuantity, CostCategory, CostLine};
+use crate::jobs::{describe_untrusted_server, hint};
+use crate::object::{MaybeKnown, ObjectId, ObjectState, RestoreState, RestoreTier, StorageClass, VersionId};
 
 /// The version of the format.
 const VERSION: u32 = 1;
 
 /// Returns the whole preview.
-pub(super) fn of(view: &View<'_>) -> Json {
+pub(super) fn render(view: &PreviewView<'_>) -> Json {
     let preview = view.preview;
     let exact = numbers::is_exact(view);
     let counts = |found| {
-        let Interval { low, likely, high } = numbers::of_all(view, found);
+        let ConfidenceInterval { low, likely, high } = numbers::extrapolate(view, found);
         json!({ "likely": likely, "low": low, "high": high })
     };
-    let [changes, stays, fails, open] = numbers::fates(view).map(|(_, found)| counts(found));
-    let sample = (!exact).then(|| json!({ "looked": preview.tally.looked(), "seed": preview.closeness.seed }));
-    let shown = preview.shown.changed.iter().chain(&preview.shown.staying).chain(&preview.shown.open);
+    let [changes, stays, fails, open] = numbers::predicted_counts(view).map(|(_, found)| counts(found));
+    let sample = (!exact).then(|| json!({ "looked": preview.tally.total(), "seed": preview.options.seed }));
+    let shown = preview.examples.changed.iter().chain(&preview.examples.unchanged).chain(&preview.examples.unknown);
     json!({
         "version": VERSION,
         "plan": { "file": view.file, "name": view.plan.name, "hash": view.plan.hash() },
@@ -33,48 +33,48 @@ pub(super) fn of(view: &View<'_>) -> Json {
         "sample": sample,
         "counts": { "change": changes, "unchanged": stays, "fail": fails, "unknown": open },
         "failures": failures(view),
-        "unknown": preview.tally.doubts.iter().map(|(why, group)| doubt(why, group)).collect::<Vec<_>>(),
+        "unknown": preview.tally.unknown_reasons.iter().map(|(why, group)| unknown_group(why, group)).collect::<Vec<_>>(),
         "examples": shown.map(object).collect::<Vec<_>>(),
         "facts": {
-            "acls": preview.told.acls,
-            "classes": preview.told.classes,
-            "since": preview.told.since.map(|since| since.to_string()),
+            "acls": preview.from_manifest.acls,
+            "classes": preview.from_manifest.classes,
+            "since": preview.from_manifest.as_of.map(|since| since.to_string()),
         },
         "requests": requests(view),
         "cost": cost(view),
         "duration": {
-            "requests": view.hours.requests,
-            "per_second": view.hours.per_second,
-            "at_plan_seconds": view.hours.at_plan.as_secs(),
-            "at_provider_seconds": view.hours.at_provider().map(|at| at.as_secs()),
+            "requests": view.duration.requests,
+            "per_second": view.duration.per_second,
+            "at_plan_seconds": view.duration.at_plan_rate.as_secs(),
+            "at_provider_seconds": view.duration.at_provider_limits().map(|at| at.as_secs()),
         },
         "manifest": manifest(view),
-        "plan_diff": view.earlier.map(|earlier| earlier.plan_diff.as_str()),
-        "earlier": view.earlier.map(|earlier| json!({
+        "plan_diff": view.previous.map(|earlier| earlier.plan_diff.as_str()),
+        "earlier": view.previous.map(|earlier| json!({
             "job_id": earlier.job.as_str(),
             "status": earlier.status,
-            "created": earlier.at.to_string(),
+            "created": earlier.created.to_string(),
         })),
         "server_check": server_check(view),
         "warnings": warnings(view),
-        "saved": view.saved,
+        "saved": view.saved_to,
     })
 }
 
 /// Returns one object and its predicted result.
-pub(super) fn object(prospect: &Prospect) -> Json {
-    let mut object = name(&prospect.object);
-    object["before"] = state(&prospect.before);
-    match &prospect.fate {
-        Fate::Changes(after) => {
+pub(super) fn object(prospect: &Prediction) -> Json {
+    let mut object = object_name(&prospect.object);
+    object["before"] = object_state(&prospect.before);
+    match &prospect.effect {
+        Effect::Changes(after) => {
             object["action"] = json!("change");
-            object["after"] = state(after);
+            object["after"] = object_state(after);
         }
-        Fate::Stays => {
+        Effect::Unchanged => {
             object["action"] = json!("unchanged");
-            object["after"] = state(&prospect.before);
+            object["after"] = object_state(&prospect.before);
         }
-        Fate::Fails(reason) => {
+        Effect::Fails(reason) => {
             object["action"] = json!("fail");
             object["after"] = Json::Null;
             object["code"] = json!(reason.code);
@@ -82,7 +82,7 @@ pub(super) fn object(prospect: &Prospect) -> Json {
             object["operation"] = json!(reason.operation);
             object["message"] = json!(reason.message);
         }
-        Fate::Open(why) => {
+        Effect::Unknown(why) => {
             object["action"] = json!("unknown");
             object["after"] = Json::Null;
             object["message"] = json!(why);
@@ -91,7 +91,7 @@ pub(super) fn object(prospect: &Prospect) -> Json {
     object
 }
 
-fn name(object: &ObjectId) -> Json {
+fn object_name(object: &ObjectId) -> Json {
     json!({
         "bucket": object.bucket.as_str(),
         "key": object.key.encoded(),
@@ -100,15 +100,15 @@ fn name(object: &ObjectId) -> Json {
 }
 
 /// Returns what is known of an object. Unknown values are null.
-fn state(state: &ObjectState) -> Json {
+fn object_state(state: &ObjectState) -> Json {
     let tags = state.tags.known().map(|tags| tags.iter().collect::<std::collections::BTreeMap<_, _>>());
     let restored = match &state.restoration {
-        Fact::Unknown => Json::Null,
-        Fact::Known(Restoration::Absent) => json!("none"),
-        Fact::Known(Restoration::InProgress) => json!("in progress"),
-        Fact::Known(Restoration::Until(until)) => json!({ "until": until.to_string() }),
-        Fact::Known(Restoration::Wanted(request)) => {
-            json!({ "days": request.days, "tier": request.tier.map(Tier::as_str) })
+        MaybeKnown::Unknown => Json::Null,
+        MaybeKnown::Known(RestoreState::NotRestored) => json!("none"),
+        MaybeKnown::Known(RestoreState::InProgress) => json!("in progress"),
+        MaybeKnown::Known(RestoreState::RestoredUntil(until)) => json!({ "until": until.to_string() }),
+        MaybeKnown::Known(RestoreState::Requested(request)) => {
+            json!({ "days": request.days, "tier": request.tier.map(RestoreTier::as_str) })
         }
     };
     json!({
@@ -119,8 +119,8 @@ fn state(state: &ObjectState) -> Json {
     })
 }
 
-fn failures(view: &View<'_>) -> Vec<Json> {
-    let reasons = view.preview.tally.reasons.iter();
+fn failures(view: &PreviewView<'_>) -> Vec<Json> {
+    let reasons = view.preview.tally.failure_reasons.iter();
     reasons
         .map(|((code, http, operation), group)| {
             json!({
@@ -129,24 +129,24 @@ fn failures(view: &View<'_>) -> Vec<Json> {
                 "operation": operation,
                 "count": group.count,
                 "message": group.message,
-                "advice": advice(code, *http),
-                "examples": group.examples.iter().map(name).collect::<Vec<_>>(),
+                "advice": hint(code, *http),
+                "examples": group.examples.iter().map(object_name).collect::<Vec<_>>(),
             })
         })
         .collect()
 }
 
-fn doubt(why: &str, group: &Group) -> Json {
+fn unknown_group(why: &str, group: &ReasonGroup) -> Json {
     json!({
         "reason": why,
         "count": group.count,
-        "examples": group.examples.iter().map(name).collect::<Vec<_>>(),
+        "examples": group.examples.iter().map(object_name).collect::<Vec<_>>(),
     })
 }
 
-fn requests(view: &View<'_>) -> Vec<Json> {
-    let work = &view.preview.work;
-    let told = [(&work.requests, false), (&work.refused, true)].into_iter();
+fn requests(view: &PreviewView<'_>) -> Vec<Json> {
+    let work = &view.preview.workload;
+    let told = [(&work.requests, false), (&work.rejected, true)].into_iter();
     told.flat_map(|(counts, refused)| counts.iter().map(move |(asked, count)| (asked, count, refused)))
         .map(|((kind, class), count, refused)| {
             let class = class.as_ref().map(StorageClass::as_str);
@@ -155,24 +155,24 @@ fn requests(view: &View<'_>) -> Vec<Json> {
         .collect()
 }
 
-fn cost(view: &View<'_>) -> Json {
+fn cost(view: &PreviewView<'_>) -> Json {
     let estimate = view.estimate;
-    let entry = estimate.rates.entry();
-    let line = |line: &Line| {
+    let entry = estimate.prices.entry();
+    let line = |line: &CostLine| {
         let (quantity, unit, days) = match line.quantity {
-            Quantity::Requests(count) => (u128::from(count), "requests", None),
-            Quantity::Objects(count) => (u128::from(count), "objects", None),
-            Quantity::Jobs(count) => (u128::from(count), "jobs", None),
-            Quantity::Bytes(bytes) => (bytes, "bytes", None),
-            Quantity::Kept { bytes, days } => (bytes, "bytes", Some(days)),
+            BilledQuantity::Requests(count) => (u128::from(count), "requests", None),
+            BilledQuantity::Objects(count) => (u128::from(count), "objects", None),
+            BilledQuantity::Jobs(count) => (u128::from(count), "jobs", None),
+            BilledQuantity::Bytes(bytes) => (bytes, "bytes", None),
+            BilledQuantity::Stored { bytes, days } => (bytes, "bytes", Some(days)),
         };
         let price = line.price.as_ref().zip(entry);
         json!({
-            "what": line.what,
-            "for": match line.part {
-                Part::Objects => "objects",
-                Part::Own => "own",
-                Part::Fee => "fee",
+            "what": line.description,
+            "for": match line.category {
+                CostCategory::Objects => "objects",
+                CostCategory::Overhead => "own",
+                CostCategory::Fee => "fee",
             },
             // `serde_json` has no larger integers, and no bucket has that many bytes.
             "quantity": u64::try_from(quantity).unwrap_or(u64::MAX),
@@ -190,44 +190,44 @@ fn cost(view: &View<'_>) -> Json {
         "dated": entry.map(|entry| entry.dated.to_string()),
         "currency": entry.map(|entry| entry.currency.as_str().to_owned()),
         "known": estimate.total.known.map(|known| known.to_string()),
-        "whole": estimate.total.is_whole(),
+        "whole": estimate.total.is_complete(),
         "lines": estimate.lines.iter().map(line).collect::<Vec<_>>(),
-        "managed": estimate.managed.as_ref().map(|managed| json!({
+        "managed": estimate.managed_service.as_ref().map(|managed| json!({
             "service": managed.service,
             "fees": managed.fees.iter().map(line).collect::<Vec<_>>(),
             "known": managed.total.known.map(|known| known.to_string()),
-            "whole": managed.total.is_whole(),
+            "whole": managed.total.is_complete(),
         })),
     })
 }
 
-fn manifest(view: &View<'_>) -> Json {
-    let difference = view.earlier.and_then(|earlier| match &earlier.names {
-        Names::Known(difference) => Some(difference),
-        Names::Unknown(_) => None,
+fn manifest(view: &PreviewView<'_>) -> Json {
+    let difference = view.previous.and_then(|earlier| match &earlier.objects {
+        ObjectListDiff::Known(difference) => Some(difference),
+        ObjectListDiff::Unknown(_) => None,
     });
-    let examples = |some: &Vec<ObjectId>| some.iter().map(name).collect::<Vec<_>>();
+    let examples = |some: &Vec<ObjectId>| some.iter().map(object_name).collect::<Vec<_>>();
     json!({
         "read": view.preview.frozen.rows_read(),
         "added": difference.map(|it| it.added),
-        "gone": difference.map(|it| it.gone),
+        "gone": difference.map(|it| it.removed),
         "added_examples": difference.map(|it| examples(&it.added_examples)),
-        "gone_examples": difference.map(|it| examples(&it.gone_examples)),
+        "gone_examples": difference.map(|it| examples(&it.removed_examples)),
     })
 }
 
 /// Returns how far the server was checked, and what was found.
-fn server_check(view: &View<'_>) -> Json {
+fn server_check(view: &PreviewView<'_>) -> Json {
     let refusal = view.preview.refusal.as_ref();
     json!({
-        "state": view.preview.server.as_str(),
+        "state": view.preview.server_check.as_str(),
         "found": refusal.map(|refusal| refusal.kind.as_str()),
-        "object": refusal.map(|refusal| name(&refusal.object)),
-        "why": refusal.map(|refusal| why_untrusted(view.plan, refusal)),
+        "object": refusal.map(|refusal| object_name(&refusal.object)),
+        "why": refusal.map(|refusal| describe_untrusted_server(view.plan, refusal)),
     })
 }
 
-fn warnings(view: &View<'_>) -> Vec<String> {
+fn warnings(view: &PreviewView<'_>) -> Vec<String> {
     let warnings = view.preview.frozen.warnings().iter().map(ToString::to_string);
-    warnings.chain(view.preview.cautions.iter().cloned()).collect()
+    warnings.chain(view.preview.warnings.iter().cloned()).collect()
 }

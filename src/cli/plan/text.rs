@@ -4,52 +4,52 @@ use std::fmt::Write as _;
 
 use indicatif::HumanCount;
 
-use super::View;
-use super::earlier::Names;
+use super::PreviewView;
 use super::numbers;
-use crate::cli::summary::{objects, summary};
-use crate::cli::terminal::{cell, harmless};
-use crate::diff::{Fate, Group, Line, Mark, Prospect, lines};
-use crate::jobs::advice;
+use super::previous_job::ObjectListDiff;
+use crate::cli::summary::{format_objects, summary};
+use crate::cli::terminal::{escape_controls, escape_line};
+use crate::diff::{Effect, LineChange, Prediction, ReasonGroup, StateLine, compare_states};
+use crate::jobs::hint;
 use crate::object::ObjectId;
 
 /// Returns the whole preview.
-pub(super) fn of(view: &View<'_>) -> String {
+pub(super) fn render(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     let rows = view.preview.frozen.rows();
-    let _ = writeln!(text, "{}\n", harmless(&summary(view.plan, &view.plan.manifest, &view.file, rows)));
-    for part in [changes_since(view), examples(view), failures(view), doubts(view)] {
+    let _ = writeln!(text, "{}\n", escape_controls(&summary(view.plan, &view.plan.manifest, &view.file, rows)));
+    for part in [changes_since(view), examples(view), failures(view), unknowns(view)] {
         text.push_str(&part);
     }
-    let paint = Paint(view.colour);
+    let paint = AnsiColours(view.colour);
     let _ = writeln!(text, "{}", paint.bold(&numbers::headline(view)));
-    if let Some(certainty) = numbers::certainty(view) {
+    if let Some(certainty) = numbers::confidence(view) {
         let _ = writeln!(text, "  {certainty}");
     }
-    text.push_str(&facts(view));
+    text.push_str(&inventory_facts(view));
     text.push_str(&costs(view));
     text.push_str(&warnings(view));
     // No next command when the server check refuses the server.
     if view.preview.refusal.is_none() {
-        let next = numbers::nothing_to_do(view).unwrap_or(&view.next);
+        let next = numbers::nothing_to_do(view).unwrap_or(&view.next_command);
         let _ = writeln!(text, "\nnext: {next}");
     }
     text
 }
 
 /// Returns a short version, shown before asking for confirmation.
-pub(super) fn brief(view: &View<'_>) -> String {
-    let mut text = failures(view) + &doubts(view);
-    let _ = writeln!(text, "{}", Paint(view.colour).bold(&numbers::headline(view)));
-    if let Some(certainty) = numbers::certainty(view) {
+pub(super) fn render_brief(view: &PreviewView<'_>) -> String {
+    let mut text = failures(view) + &unknowns(view);
+    let _ = writeln!(text, "{}", AnsiColours(view.colour).bold(&numbers::headline(view)));
+    if let Some(certainty) = numbers::confidence(view) {
         let _ = writeln!(text, "  {certainty}");
     }
-    let total = match numbers::book(view.estimate) {
+    let total = match numbers::price_book_name(view.estimate) {
         Ok(book) => format!("{}, an estimate by the prices of {book}", view.estimate.total),
         Err((why, _)) => format!("not known: {why}"),
     };
-    let _ = writeln!(text, "  cost     {}", cell(&total));
-    for (what, how_long) in numbers::durations(view.hours) {
+    let _ = writeln!(text, "  cost     {}", escape_line(&total));
+    for (what, how_long) in numbers::durations(view.duration) {
         let _ = writeln!(text, "  time     {how_long}, {what}");
     }
     text.push_str(&warnings(view));
@@ -57,44 +57,45 @@ pub(super) fn brief(view: &View<'_>) -> String {
 }
 
 /// Returns one object and its predicted result.
-pub(super) fn object(prospect: &Prospect, colour: bool) -> String {
-    let paint = Paint(colour);
-    let name = name(&prospect.object);
-    match &prospect.fate {
-        Fate::Changes(after) => {
+pub(super) fn object(prospect: &Prediction, colour: bool) -> String {
+    let paint = AnsiColours(colour);
+    let name = object_name(&prospect.object);
+    match &prospect.effect {
+        Effect::Changes(after) => {
             let mut text = format!("  {} {name}\n", paint.yellow("~"));
-            for line in lines(&prospect.before, after) {
-                let _ = writeln!(text, "      {}", paint.line(&line));
+            for line in compare_states(&prospect.before, after) {
+                let _ = writeln!(text, "      {}", paint.diff_line(&line));
             }
             text
         }
-        Fate::Stays => format!("  = {name}\n"),
-        Fate::Fails(reason) => {
+        Effect::Unchanged => format!("  = {name}\n"),
+        Effect::Fails(reason) => {
             let status = if reason.http == 0 { String::new() } else { format!("{} ", reason.http) };
             let why = format!("{status}{}: {}", reason.code, reason.message);
-            format!("  {} {name}\n      {}\n", paint.red("!"), cell(&why))
+            format!("  {} {name}\n      {}\n", paint.red("!"), escape_line(&why))
         }
-        Fate::Open(why) => format!("  ? {name}\n      {}\n", cell(why)),
+        Effect::Unknown(why) => format!("  ? {name}\n      {}\n", escape_line(why)),
     }
 }
 
 /// Formats an object as `bucket/key (version)`.
-pub(super) fn name(object: &ObjectId) -> String {
-    let version = object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", cell(id.as_str())));
+pub(super) fn object_name(object: &ObjectId) -> String {
+    let version =
+        object.version.as_ref().map_or_else(String::new, |id| format!(" (version {})", escape_line(id.as_str())));
     format!("{}/{}{version}", object.bucket, object.key)
 }
 
 /// Returns what has changed since the plan was last applied.
-fn changes_since(view: &View<'_>) -> String {
-    let Some(earlier) = view.earlier else { return String::new() };
-    let paint = Paint(view.colour);
-    let mut text = format!("Since job {} ({}, {}):\n", earlier.job, earlier.status, earlier.at);
+fn changes_since(view: &PreviewView<'_>) -> String {
+    let Some(earlier) = view.previous else { return String::new() };
+    let paint = AnsiColours(view.colour);
+    let mut text = format!("Since job {} ({}, {}):\n", earlier.job, earlier.status, earlier.created);
     if earlier.plan_diff.is_empty() {
         text.push_str("  the plan file is the same\n");
     } else {
         text.push_str("  the plan file has changed:\n");
         for line in earlier.plan_diff.lines() {
-            let shown = cell(line);
+            let shown = escape_line(line);
             let shown = match line.chars().next() {
                 Some('+') => paint.green(&shown),
                 Some('-') => paint.red(&shown),
@@ -103,20 +104,20 @@ fn changes_since(view: &View<'_>) -> String {
             let _ = writeln!(text, "    {shown}");
         }
     }
-    match &earlier.names {
-        Names::Known(difference) if difference.added + difference.gone == 0 => {
+    match &earlier.objects {
+        ObjectListDiff::Known(difference) if difference.added + difference.removed == 0 => {
             text.push_str("  the manifest names the same objects\n");
         }
-        Names::Known(difference) => {
-            let (added, gone) = (objects(difference.added), HumanCount(difference.gone));
+        ObjectListDiff::Known(difference) => {
+            let (added, gone) = (format_objects(difference.added), HumanCount(difference.removed));
             let _ = writeln!(text, "  the manifest has changed: {added} added, {gone} gone");
             let signed = [
                 ('+', difference.added, &difference.added_examples),
-                ('-', difference.gone, &difference.gone_examples),
+                ('-', difference.removed, &difference.removed_examples),
             ];
             for (sign, count, some) in signed {
                 for object in some {
-                    let line = format!("{sign} {}", name(object));
+                    let line = format!("{sign} {}", object_name(object));
                     let _ = writeln!(text, "    {}", if sign == '+' { paint.green(&line) } else { paint.red(&line) });
                 }
                 let more = count - some.len() as u64;
@@ -125,20 +126,20 @@ fn changes_since(view: &View<'_>) -> String {
                 }
             }
         }
-        Names::Unknown(why) => {
-            let _ = writeln!(text, "  which objects are new cannot be told: {}", cell(why));
+        ObjectListDiff::Unknown(why) => {
+            let _ = writeln!(text, "  which objects are new cannot be told: {}", escape_line(why));
         }
     }
     text.push('\n');
     text
 }
 
-fn examples(view: &View<'_>) -> String {
-    let shown = &view.preview.shown;
+fn examples(view: &PreviewView<'_>) -> String {
+    let shown = &view.preview.examples;
     let mut text = String::new();
     for (some, all, word) in [
         (&shown.changed, view.preview.tally.changes, "to change"),
-        (&shown.staying, view.preview.tally.stays, "unchanged"),
+        (&shown.unchanged, view.preview.tally.unchanged, "unchanged"),
     ] {
         for prospect in some {
             text.push_str(&object(prospect, view.colour));
@@ -155,18 +156,18 @@ fn examples(view: &View<'_>) -> String {
     text
 }
 
-fn failures(view: &View<'_>) -> String {
-    let paint = Paint(view.colour);
-    let mut groups: Vec<_> = view.preview.tally.reasons.iter().collect();
+fn failures(view: &PreviewView<'_>) -> String {
+    let paint = AnsiColours(view.colour);
+    let mut groups: Vec<_> = view.preview.tally.failure_reasons.iter().collect();
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
     let mut text = String::new();
     for ((code, http, operation), group) in groups {
         let status = if *http == 0 { String::new() } else { format!("{http} ") };
-        let head = format!("{} would fail: {status}{code} ({operation})", of_those(view, group));
-        let _ = writeln!(text, "  {} {}", paint.red("!"), cell(&head));
-        some(&mut text, group);
-        let _ = writeln!(text, "      {}", cell(&group.message));
-        if let Some(advice) = advice(code, *http) {
+        let head = format!("{} would fail: {status}{code} ({operation})", group_size(view, group));
+        let _ = writeln!(text, "  {} {}", paint.red("!"), escape_line(&head));
+        push_examples(&mut text, group);
+        let _ = writeln!(text, "      {}", escape_line(&group.message));
+        if let Some(advice) = hint(code, *http) {
             let _ = writeln!(text, "      help: {advice}");
         }
     }
@@ -176,11 +177,11 @@ fn failures(view: &View<'_>) -> String {
     text
 }
 
-fn doubts(view: &View<'_>) -> String {
+fn unknowns(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
-    for (why, group) in &view.preview.tally.doubts {
-        let _ = writeln!(text, "  ? {}: nobody can tell: {}", of_those(view, group), cell(why));
-        some(&mut text, group);
+    for (why, group) in &view.preview.tally.unknown_reasons {
+        let _ = writeln!(text, "  ? {}: nobody can tell: {}", group_size(view, group), escape_line(why));
+        push_examples(&mut text, group);
     }
     if !text.is_empty() {
         text.push('\n');
@@ -189,23 +190,23 @@ fn doubts(view: &View<'_>) -> String {
 }
 
 /// Returns the number of objects in a group, marked if it counts only the sample.
-fn of_those(view: &View<'_>, group: &Group) -> String {
+fn group_size(view: &PreviewView<'_>, group: &ReasonGroup) -> String {
     let of = if numbers::is_exact(view) { "" } else { " of the sample" };
-    format!("{}{of}", objects(group.count))
+    format!("{}{of}", format_objects(group.count))
 }
 
-fn some(text: &mut String, group: &Group) {
+fn push_examples(text: &mut String, group: &ReasonGroup) {
     for object in &group.examples {
-        let _ = writeln!(text, "      {}", name(object));
+        let _ = writeln!(text, "      {}", object_name(object));
     }
 }
 
 /// Returns which facts were taken from the inventory instead of the store.
-pub(super) fn facts(view: &View<'_>) -> String {
-    let told = view.preview.told;
-    let Some(since) = told.since else { return String::new() };
-    let age = numbers::duration(std::time::Duration::from_secs(
-        u64::try_from(view.preview.at.as_second() - since.as_second()).unwrap_or(0),
+pub(super) fn inventory_facts(view: &PreviewView<'_>) -> String {
+    let told = view.preview.from_manifest;
+    let Some(since) = told.as_of else { return String::new() };
+    let age = numbers::format_duration(std::time::Duration::from_secs(
+        u64::try_from(view.preview.read_at.as_second() - since.as_second()).unwrap_or(0),
     ));
     let facts = [("ACLs", told.acls), ("storage classes", told.classes)];
     let names: Vec<_> = facts.into_iter().filter(|(_, count)| *count > 0).map(|(name, _)| name).collect();
@@ -218,17 +219,17 @@ pub(super) fn facts(view: &View<'_>) -> String {
     )
 }
 
-fn costs(view: &View<'_>) -> String {
+fn costs(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     let estimate = view.estimate;
-    match numbers::book(estimate) {
+    match numbers::price_book_name(estimate) {
         Ok(book) => {
             let _ = writeln!(text, "\nCost, an estimate by the prices of {book}:");
             let currency = numbers::currency(estimate);
             let mut rows: Vec<_> = estimate.lines.iter().map(|line| numbers::cost_line(line, currency)).collect();
             rows.push(["total".to_owned(), String::new(), String::new(), estimate.total.to_string()]);
-            rows.extend(estimate.report_a_month.iter().map(|line| numbers::cost_line(line, currency)));
-            if let Some(managed) = &estimate.managed {
+            rows.extend(estimate.report_per_month.iter().map(|line| numbers::cost_line(line, currency)));
+            if let Some(managed) = &estimate.managed_service {
                 rows.extend(managed.fees.iter().map(|line| {
                     let [what, quantity, price, amount] = numbers::cost_line(line, currency);
                     [format!("{}: {what}", managed.service), quantity, price, amount]
@@ -243,26 +244,30 @@ fn costs(view: &View<'_>) -> String {
             let rows: Vec<_> = estimate
                 .lines
                 .iter()
-                .map(|line| [line.what.clone(), numbers::quantity(line.quantity), String::new(), String::new()])
+                .map(|line| {
+                    [line.description.clone(), numbers::format_quantity(line.quantity), String::new(), String::new()]
+                })
                 .collect();
             text.push_str(&table(&rows));
-            let _ = writeln!(text, "  what they cost is not known: {}\n  help: {}", cell(&why), cell(&help));
+            let _ =
+                writeln!(text, "  what they cost is not known: {}\n  help: {}", escape_line(&why), escape_line(&help));
         }
     }
     text.push_str("\nTime:\n");
-    for (what, how_long) in numbers::durations(view.hours) {
+    for (what, how_long) in numbers::durations(view.duration) {
         let _ = writeln!(text, "  {what:<24} {how_long}");
     }
     text
 }
 
-fn warnings(view: &View<'_>) -> String {
+fn warnings(view: &PreviewView<'_>) -> String {
     let mut text = String::new();
     for warning in view.preview.frozen.warnings() {
-        let _ = writeln!(text, "warning: {}\n  help: {}", cell(&warning.to_string()), cell(&warning.help));
+        let _ =
+            writeln!(text, "warning: {}\n  help: {}", escape_line(&warning.to_string()), escape_line(&warning.help));
     }
-    for caution in &view.preview.cautions {
-        let _ = writeln!(text, "caution: {}", cell(caution));
+    for caution in &view.preview.warnings {
+        let _ = writeln!(text, "caution: {}", escape_line(caution));
     }
     if text.is_empty() { text } else { format!("\n{text}") }
 }
@@ -273,42 +278,42 @@ pub(super) fn table(rows: &[[String; 4]]) -> String {
     let (first, second, third) = (width(0), width(1), width(2));
     let mut text = String::new();
     for [what, quantity, price, amount] in rows {
-        let line = format!("  {:<first$}  {quantity:>second$}  {price:<third$}  {amount}", cell(what));
+        let line = format!("  {:<first$}  {quantity:>second$}  {price:<third$}  {amount}", escape_line(what));
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
 }
 
 /// Adds ANSI colours, if enabled.
-struct Paint(bool);
+struct AnsiColours(bool);
 
-impl Paint {
-    fn with(&self, code: &str, text: &str) -> String {
+impl AnsiColours {
+    fn apply(&self, code: &str, text: &str) -> String {
         if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     fn red(&self, text: &str) -> String {
-        self.with("31", text)
+        self.apply("31", text)
     }
 
     fn green(&self, text: &str) -> String {
-        self.with("32", text)
+        self.apply("32", text)
     }
 
     fn yellow(&self, text: &str) -> String {
-        self.with("33", text)
+        self.apply("33", text)
     }
 
     fn bold(&self, text: &str) -> String {
-        self.with("1", text)
+        self.apply("1", text)
     }
 
-    fn line(&self, line: &Line) -> String {
-        let text = format!("{} {}", line.mark.sign(), cell(&line.text));
-        match line.mark {
-            Mark::Goes => self.red(&text),
-            Mark::Comes => self.green(&text),
-            Mark::Stays => text,
+    fn diff_line(&self, line: &StateLine) -> String {
+        let text = format!("{} {}", line.change.sign(), escape_line(&line.text));
+        match line.change {
+            LineChange::Removed => self.red(&text),
+            LineChange::Added => self.green(&text),
+            LineChange::Unchanged => text,
         }
     }
 }

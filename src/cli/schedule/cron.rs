@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::diagnostics::{Problem, Problems};
+use crate::diagnostics::{FileProblem, FileProblems};
 
 /// The names of months, from January.
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
@@ -11,10 +11,10 @@ const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AU
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 /// The number of days of each month, in a leap year.
-const LENGTHS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+const MONTH_LENGTHS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /// The shorthands that some cron implementations accept instead of five fields.
-const WORDS: [(&str, &str); 7] = [
+const SHORTHANDS: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),
     ("@monthly", "0 0 1 * *"),
@@ -25,19 +25,19 @@ const WORDS: [(&str, &str); 7] = [
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cron {
-    pub(super) minute: Field,
-    pub(super) hour: Field,
+pub(super) struct CronExpression {
+    pub(super) minute: CronField,
+    pub(super) hour: CronField,
     /// The day of the month.
-    pub(super) day: Field,
-    pub(super) month: Field,
+    pub(super) day: CronField,
+    pub(super) month: CronField,
     /// From 0 (Sunday) to 6.
-    pub(super) weekday: Field,
+    pub(super) weekday: CronField,
 }
 
 /// One field of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field {
+pub(super) struct CronField {
     /// The field as it is written.
     pub(super) text: String,
     /// The values that the field allows, in ascending order.
@@ -47,55 +47,55 @@ pub(super) struct Field {
 }
 
 /// What is allowed in a field.
-struct Kind {
+struct CronFieldSpec {
     name: &'static str,
-    least: u8,
-    most: u8,
+    min: u8,
+    max: u8,
     names: &'static [&'static str],
 }
 
-const KINDS: [Kind; 5] = [
-    Kind { name: "minute", least: 0, most: 59, names: &[] },
-    Kind { name: "hour", least: 0, most: 23, names: &[] },
-    Kind { name: "day of the month", least: 1, most: 31, names: &[] },
-    Kind { name: "month", least: 1, most: 12, names: &MONTHS },
-    Kind { name: "day of the week", least: 0, most: 7, names: &DAYS },
+const FIELD_SPECS: [CronFieldSpec; 5] = [
+    CronFieldSpec { name: "minute", min: 0, max: 59, names: &[] },
+    CronFieldSpec { name: "hour", min: 0, max: 23, names: &[] },
+    CronFieldSpec { name: "day of the month", min: 1, max: 31, names: &[] },
+    CronFieldSpec { name: "month", min: 1, max: 12, names: &MONTHS },
+    CronFieldSpec { name: "day of the week", min: 0, max: 7, names: &DAYS },
 ];
 
 /// Parses an expression. Adds everything that is wrong with it to `problems`.
-pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Cron> {
-    let words = words(text);
+pub(super) fn parse(text: &str, problems: &mut FileProblems) -> Option<CronExpression> {
+    let words = word_ranges(text);
     if let Some(word) = words.first().filter(|word| text[(*word).clone()].starts_with('@')) {
         let name = &text[word.clone()];
-        let known = WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        let help = known.map_or_else(five_fields, |(_, fields)| format!("write it as \"{fields}\""));
-        problems.push(Problem::new("an expression has five fields").label(word.clone(), "a word").help(help));
+        let known = SHORTHANDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let help = known.map_or_else(five_fields_help, |(_, fields)| format!("write it as \"{fields}\""));
+        problems.push(FileProblem::new("an expression has five fields").label(word.clone(), "a word").help(help));
         return None;
     }
-    if words.len() != KINDS.len() {
+    if words.len() != FIELD_SPECS.len() {
         let count = words.len();
-        let (span, label) = match words.get(KINDS.len()) {
+        let (span, label) = match words.get(FIELD_SPECS.len()) {
             Some(extra) => (extra.start..words[count - 1].end, format!("there are {count}")),
             None => (0..text.len(), format!("there {} {count}", if count == 1 { "is" } else { "are" })),
         };
-        problems.push(Problem::new("an expression has five fields").label(span, label).help(five_fields()));
+        problems.push(FileProblem::new("an expression has five fields").label(span, label).help(five_fields_help()));
         return None;
     }
     let fields: Vec<_> =
-        words.iter().zip(&KINDS).map(|(span, kind)| field(text, span.clone(), kind, problems)).collect();
-    let fields: Option<Vec<Field>> = fields.into_iter().collect();
-    let [minute, hour, day, month, weekday]: [Field; 5] = fields?.try_into().ok()?;
-    let cron = Cron { minute, hour, day, month, weekday };
-    cron.refuse_doubtful(&words, problems)?;
+        words.iter().zip(&FIELD_SPECS).map(|(span, kind)| parse_field(text, span.clone(), kind, problems)).collect();
+    let fields: Option<Vec<CronField>> = fields.into_iter().collect();
+    let [minute, hour, day, month, weekday]: [CronField; 5] = fields?.try_into().ok()?;
+    let cron = CronExpression { minute, hour, day, month, weekday };
+    cron.check_days(&words, problems)?;
     Some(cron)
 }
 
-fn five_fields() -> String {
+fn five_fields_help() -> String {
     "give minute, hour, day of the month, month and day of the week, as in \"17 3 * * *\"".to_owned()
 }
 
 /// Returns the byte range of each word in a text.
-fn words(text: &str) -> Vec<Range<usize>> {
+fn word_ranges(text: &str) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut at = 0;
     for piece in text.split([' ', '\t']) {
@@ -107,36 +107,39 @@ fn words(text: &str) -> Vec<Range<usize>> {
     words
 }
 
-fn field(text: &str, span: Range<usize>, kind: &Kind, problems: &mut Problems) -> Option<Field> {
+fn parse_field(text: &str, span: Range<usize>, kind: &CronFieldSpec, problems: &mut FileProblems) -> Option<CronField> {
     let word = &text[span.clone()];
     let mut allowed = [false; 64];
     let (mut at, mut sound) = (span.start, true);
     for piece in word.split(',') {
-        match values(piece, kind) {
+        match parse_values(piece, kind) {
             Ok(values) => values.for_each(|value| allowed[usize::from(value)] = true),
             Err((problem, label, help)) => {
                 sound = false;
                 let place = if piece.is_empty() { span.clone() } else { at..at + piece.len() };
-                problems.push(Problem::new(problem).label(place, label).help(help));
+                problems.push(FileProblem::new(problem).label(place, label).help(help));
             }
         }
         at += piece.len() + 1;
     }
     // 0 and 7 are both Sunday.
-    if kind.most == 7 && allowed[7] {
+    if kind.max == 7 && allowed[7] {
         (allowed[0], allowed[7]) = (true, false);
     }
-    let most = if kind.most == 7 { 6 } else { kind.most };
-    let values: Vec<u8> = (kind.least..=most).filter(|value| allowed[usize::from(*value)]).collect();
-    let all = values.len() == usize::from(most - kind.least) + 1;
-    sound.then(|| Field { text: word.to_owned(), values, all })
+    let most = if kind.max == 7 { 6 } else { kind.max };
+    let values: Vec<u8> = (kind.min..=most).filter(|value| allowed[usize::from(*value)]).collect();
+    let all = values.len() == usize::from(most - kind.min) + 1;
+    sound.then(|| CronField { text: word.to_owned(), values, all })
 }
 
 /// The title, the label and the help of a problem.
-type Wrong = (String, String, String);
+type CronProblem = (String, String, String);
 
 /// Returns the values that one element of a list allows.
-fn values(piece: &str, kind: &Kind) -> Result<std::iter::StepBy<std::ops::RangeInclusive<u8>>, Wrong> {
+fn parse_values(
+    piece: &str,
+    kind: &CronFieldSpec,
+) -> Result<std::iter::StepBy<std::ops::RangeInclusive<u8>>, CronProblem> {
     let name = kind.name;
     if piece.is_empty() {
         let title = format!("the {name} has a list with nothing between two commas, or at an end");
@@ -145,9 +148,9 @@ fn values(piece: &str, kind: &Kind) -> Result<std::iter::StepBy<std::ops::RangeI
     let (range, step) = match piece.split_once('/') {
         None => (piece, 1),
         Some((range, step)) => {
-            let found = number(step).filter(|step| *step > 0 && *step <= kind.most - kind.least);
+            let found = parse_number(step).filter(|step| *step > 0 && *step <= kind.max - kind.min);
             let found = found.ok_or_else(|| {
-                let most = kind.most - kind.least;
+                let most = kind.max - kind.min;
                 (
                     format!("`{}` is no step of the {name}", step.escape_debug()),
                     format!("from 1 to {most}"),
@@ -155,44 +158,44 @@ fn values(piece: &str, kind: &Kind) -> Result<std::iter::StepBy<std::ops::RangeI
                 )
             })?;
             if range != "*" && !range.contains('-') {
-                let help = format!("write it as {}-{}/{step}", range.escape_debug(), kind.most);
+                let help = format!("write it as {}-{}/{step}", range.escape_debug(), kind.max);
                 return Err(("a step needs a range".to_owned(), "from here to where?".to_owned(), help));
             }
             (range, found)
         }
     };
     let (first, last) = if range == "*" {
-        (kind.least, if kind.most == 7 { 6 } else { kind.most })
+        (kind.min, if kind.max == 7 { 6 } else { kind.max })
     } else if let Some((first, last)) = range.split_once('-') {
-        (value(first, kind)?, value(last, kind)?)
+        (parse_value(first, kind)?, parse_value(last, kind)?)
     } else {
-        let only = value(range, kind)?;
+        let only = parse_value(range, kind)?;
         (only, only)
     };
     if first > last {
         let title = format!("a range of the {name} ends before it begins");
-        let help = format!("write it in two: {first}-{most},{least}-{last}", most = kind.most, least = kind.least);
+        let help = format!("write it in two: {first}-{most},{least}-{last}", most = kind.max, least = kind.min);
         return Err((title, "backwards".to_owned(), help));
     }
     Ok((first..=last).step_by(usize::from(step)))
 }
 
-fn number(text: &str) -> Option<u8> {
+fn parse_number(text: &str) -> Option<u8> {
     let digits = !text.is_empty() && text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-fn value(text: &str, kind: &Kind) -> Result<u8, Wrong> {
+fn parse_value(text: &str, kind: &CronFieldSpec) -> Result<u8, CronProblem> {
     let by_name = kind.names.iter().position(|name| name.eq_ignore_ascii_case(text));
-    let by_name = by_name.and_then(|place| u8::try_from(place).ok()).map(|place| place + kind.least);
-    let found = by_name.or_else(|| number(text)).filter(|value| (kind.least..=kind.most).contains(value));
+    let by_name = by_name.and_then(|place| u8::try_from(place).ok()).map(|place| place + kind.min);
+    let found = by_name.or_else(|| parse_number(text)).filter(|value| (kind.min..=kind.max).contains(value));
     found.ok_or_else(|| {
         let or_names = match kind.names {
             [] => String::new(),
             [first, .., last] => format!(", or {first} to {last}"),
             [only] => format!(", or {only}"),
         };
-        let Kind { name, least, most, .. } = kind;
+        let CronFieldSpec { name, min: least, max: most, .. } = kind;
         (
             format!("`{}` is no {name}", text.escape_debug()),
             format!("from {least} to {most}{or_names}"),
@@ -202,24 +205,24 @@ fn value(text: &str, kind: &Kind) -> Result<u8, Wrong> {
     })
 }
 
-impl Cron {
+impl CronExpression {
     /// Rejects expressions that never run, and those that cron implementations read differently.
-    fn refuse_doubtful(&self, words: &[Range<usize>], problems: &mut Problems) -> Option<()> {
+    fn check_days(&self, words: &[Range<usize>], problems: &mut FileProblems) -> Option<()> {
         let Self { day, month, weekday, .. } = self;
-        let longest = month.values.iter().map(|month| LENGTHS[usize::from(*month) - 1]).max();
+        let longest = month.values.iter().map(|month| MONTH_LENGTHS[usize::from(*month) - 1]).max();
         if weekday.text == "*" && day.values.iter().all(|day| longest.is_some_and(|longest| *day > longest)) {
             problems.push(
-                Problem::new("there is no such day")
+                FileProblem::new("there is no such day")
                     .label(words[2].clone(), "too late for the month")
                     .label(words[3].clone(), "too short")
                     .help("it would never run: name a day that the month has"),
             );
             return None;
         }
-        let begins = |field: &Field| field.text.starts_with('*') && field.text != "*";
+        let begins = |field: &CronField| field.text.starts_with('*') && field.text != "*";
         if (begins(day) && weekday.text != "*") || (begins(weekday) && day.text != "*") {
             problems.push(
-                Problem::new("which days these are is read differently by different crons")
+                FileProblem::new("which days these are is read differently by different crons")
                     .label(words[2].clone(), "these")
                     .label(words[4].clone(), "and these, or one of both?")
                     .help("leave one of the two at *, or write days out: 1-31/2 instead of */2 means one of both"),
@@ -230,12 +233,12 @@ impl Cron {
     }
 
     /// Returns whether a day matches if either of its two fields does. Otherwise only one of them is restricted.
-    pub(super) fn either_day(&self) -> bool {
+    pub(super) fn matches_either_day(&self) -> bool {
         self.day.text != "*" && self.weekday.text != "*"
     }
 
     /// Returns the expression with one space between fields, and with Sunday as 0 because GitHub does not accept 7.
-    pub(super) fn plain(&self) -> String {
+    pub(super) fn normalized(&self) -> String {
         let weekday = &self.weekday;
         let days = if weekday.text.contains('7') {
             weekday.values.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
@@ -246,7 +249,7 @@ impl Cron {
     }
 
     /// Returns the minimum number of minutes between two runs within an hour or across its end, at most 60.
-    pub(super) fn shortest(&self) -> u8 {
+    pub(super) fn min_interval_minutes(&self) -> u8 {
         let minutes = &self.minute.values;
         let within = minutes.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(60);
         // Runs can only follow each other across the end of an hour if the next hour is allowed as well.
@@ -265,10 +268,10 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Result<Cron, Vec<String>> {
-        let mut problems = Problems::new("--cron", text);
+    fn read(text: &str) -> Result<CronExpression, Vec<String>> {
+        let mut problems = FileProblems::new("--cron", text);
         let cron = parse(text, &mut problems);
-        assert_eq!(cron.is_none(), problems.any_error(), "{text}");
+        assert_eq!(cron.is_none(), problems.has_errors(), "{text}");
         cron.ok_or_else(|| problems.iter().map(|problem| problem.title().to_owned()).collect())
     }
 
@@ -280,10 +283,12 @@ mod tests {
         assert_eq!(cron.day.values, [1, 11, 21, 31]);
         assert_eq!(cron.month.values, [1, 3, 4]);
         assert_eq!(cron.weekday.values, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(cron.plain(), "5,*/20 1-3 1-31/10 jan,Mar-APR 0,1,2,3,4,5");
-        assert!(cron.either_day());
+        assert_eq!(cron.normalized(), "5,*/20 1-3 1-31/10 jan,Mar-APR 0,1,2,3,4,5");
+        assert!(cron.matches_either_day());
         let daily = read("17 3 * * *").expect("an expression");
-        assert!(daily.day.all && daily.month.all && daily.weekday.all && !daily.minute.all && !daily.either_day());
+        assert!(
+            daily.day.all && daily.month.all && daily.weekday.all && !daily.minute.all && !daily.matches_either_day()
+        );
     }
 
     #[test]
@@ -327,7 +332,7 @@ mod tests {
 
     #[test]
     fn how_often_it_runs_is_seen_over_the_end_of_an_hour() {
-        let shortest = |text: &str| read(text).expect(text).shortest();
+        let shortest = |text: &str| read(text).expect(text).min_interval_minutes();
         assert_eq!(shortest("*/15 * * * *"), 15);
         assert_eq!(shortest("1,58 * * * *"), 3);
         assert_eq!(shortest("1,58 3 * * *"), 57);
@@ -337,11 +342,11 @@ mod tests {
     proptest! {
         #[test]
         fn junk_is_told_with_its_place_and_never_a_panic(text in "[-0-9*/, @A-Z\u{e9}\t]{0,40}") {
-            let mut problems = Problems::new("--cron", &text);
+            let mut problems = FileProblems::new("--cron", &text);
             let cron = parse(&text, &mut problems);
-            prop_assert_eq!(cron.is_none(), problems.any_error());
+            prop_assert_eq!(cron.is_none(), problems.has_errors());
             for problem in problems.iter() {
-                for (span, _) in problem.marks() {
+                for (span, _) in problem.label_spans() {
                     prop_assert!(text.get(span.clone()).is_some(), "{text:?} {span:?}");
                 }
             }

@@ -4,18 +4,18 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-use super::cron::Cron;
-use super::{Job, in_words};
-use crate::store::Provider;
+use super::cron::CronExpression;
+use super::{ScheduledCommand, describe_times};
+use crate::store::StoreProvider;
 
 /// Returns the workflow as YAML.
-pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String {
+pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provider: StoreProvider) -> String {
     // A workflow's name must not contain expressions.
-    let name = text(&job.name.replace("${{", "$ {{"));
-    let (slug, plan) = (&job.slug, text(&job.plan));
+    let name = quote_yaml(&job.name.replace("${{", "$ {{"));
+    let (slug, plan) = (&job.slug, quote_yaml(&job.plan));
     let state = match &job.state {
-        Some(state) => Some(text(state)),
-        None if job.says_state => None,
+        Some(state) => Some(quote_yaml(state)),
+        None if job.plan_has_state => None,
         None => Some("${{ vars.BATCHPLAN_STATE }}".to_owned()),
     };
     let mut out = format!(
@@ -24,19 +24,19 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
          # To use it: save it there, and write the owner of the batchplan repository for OWNER below. In the repository's settings,\n\
          # make the environment batchplan, without reviewers and for the default branch only.\n"
     );
-    if job.state.is_none() && !job.says_state {
+    if job.state.is_none() && !job.plan_has_state {
         out.push_str(
             "# In the repository's settings, make the variable BATCHPLAN_STATE: where jobs are kept, since a runner \
              forgets.\n",
         );
     }
     out.push_str(match provider {
-        Provider::Aws => {
+        StoreProvider::Aws => {
             "# And the variables AWS_ROLE and AWS_REGION: the role that the workflow takes on, which trusts that environment.\n"
         }
-        Provider::Oss => "# And that environment's secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n",
-        Provider::S3 => "# And that environment's secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
-        Provider::Sandbox => "",
+        StoreProvider::Oss => "# And that environment's secrets OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.\n",
+        StoreProvider::S3 => "# And that environment's secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n",
+        StoreProvider::Sandbox => "",
     });
     let _ = write!(
         out,
@@ -50,10 +50,10 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
          \n\
          permissions:\n\
          \x20 contents: read\n",
-        when = in_words(cron),
-        expression = Json::from(cron.plain()),
+        when = describe_times(cron),
+        expression = Json::from(cron.normalized()),
     );
-    if provider == Provider::Aws {
+    if provider == StoreProvider::Aws {
         out.push_str("  id-token: write # for the role\n");
     }
     let _ = write!(
@@ -73,7 +73,7 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
          \x20       with:\n\
          \x20         persist-credentials: false\n"
     );
-    if provider == Provider::Aws {
+    if provider == StoreProvider::Aws {
         out.push_str(
             "      - uses: aws-actions/configure-aws-credentials@8df5847569e6427dd6c4fb1cf565c83acfa8afa7 # v6.0.0\n\
              \x20       with:\n\
@@ -85,9 +85,9 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
     let version = env!("CARGO_PKG_VERSION");
     let _ = writeln!(out, "      - uses: OWNER/batchplan@v{version}");
     let secrets: &[&str] = match provider {
-        Provider::Oss => &["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"],
-        Provider::S3 => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
-        Provider::Aws | Provider::Sandbox => &[],
+        StoreProvider::Oss => &["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"],
+        StoreProvider::S3 => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        StoreProvider::Aws | StoreProvider::Sandbox => &[],
     };
     if !secrets.is_empty() {
         out.push_str("        env:\n");
@@ -109,7 +109,7 @@ pub(super) fn workflow(job: &Job<'_>, cron: &Cron, provider: Provider) -> String
 }
 
 /// Quotes a text as a YAML string in which GitHub evaluates no expression.
-fn text(text: &str) -> String {
+fn quote_yaml(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.replace("${{", "${{ '${{' }}").chars() {
         match c {
@@ -135,7 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_one_string_to_yaml(wanted: String) {
-            let read = YamlLoader::load_from_str(&format!("a: {}\nb: 1\n", text(&wanted))).expect("YAML");
+            let read = YamlLoader::load_from_str(&format!("a: {}\nb: 1\n", quote_yaml(&wanted))).expect("YAML");
             let kept = wanted.replace("${{", "${{ '${{' }}");
             prop_assert_eq!(read[0]["a"].as_str(), Some(kept.as_str()));
             prop_assert_eq!(read[0]["b"].as_i64(), Some(1));
@@ -144,6 +144,6 @@ mod tests {
 
     #[test]
     fn no_expression_of_a_stranger_is_evaluated() {
-        assert_eq!(text("x ${{ secrets.KEY }}"), r#""x ${{ '${{' }} secrets.KEY }}""#);
+        assert_eq!(quote_yaml("x ${{ secrets.KEY }}"), r#""x ${{ '${{' }} secrets.KEY }}""#);
     }
 }

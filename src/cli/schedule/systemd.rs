@@ -3,16 +3,22 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::cron::{Cron, Field};
-use super::{Job, in_words};
+use super::cron::{CronExpression, CronField};
+use super::{ScheduledCommand, describe_times};
 
 /// The names of days in calendar events, from Sunday.
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
 /// Returns both units, each after a comment with its file name.
-pub(super) fn units(job: &Job<'_>, cron: &Cron, text: &str, program: &Path, folder: &Path) -> String {
+pub(super) fn units(
+    job: &ScheduledCommand<'_>,
+    cron: &CronExpression,
+    text: &str,
+    program: &Path,
+    folder: &Path,
+) -> String {
     let name = &job.slug;
-    let command = [program.display().to_string()].into_iter().chain(job.arguments()).map(|word| argument(&word));
+    let command = [program.display().to_string()].into_iter().chain(job.arguments()).map(|word| quote_argument(&word));
     let command = command.collect::<Vec<_>>().join(" ");
     let mut out = format!(
         "# ~/.config/systemd/user/batchplan-{name}.service\n\
@@ -38,11 +44,11 @@ pub(super) fn units(job: &Job<'_>, cron: &Cron, text: &str, program: &Path, fold
          \n\
          [Timer]\n\
          # {when}, in this machine's time zone: cron's {text}\n",
-        title = specifiers(job.name),
-        folder = specifiers(&folder.display().to_string()),
-        when = in_words(cron),
+        title = escape_specifiers(job.name),
+        folder = escape_specifiers(&folder.display().to_string()),
+        when = describe_times(cron),
     );
-    for event in events(cron) {
+    for event in calendar_events(cron) {
         let _ = writeln!(out, "OnCalendar={event}");
     }
     out.push_str("# A run that was missed is made up for.\nPersistent=true\n\n[Install]\nWantedBy=timers.target");
@@ -50,33 +56,38 @@ pub(super) fn units(job: &Job<'_>, cron: &Cron, text: &str, program: &Path, fold
 }
 
 /// Returns the calendar events of an expression. There are two if either of the two day fields may match.
-fn events(cron: &Cron) -> Vec<String> {
-    let Cron { minute, hour, day, month, weekday } = cron;
-    let event = |day: Option<&Field>, weekday: Option<&Field>| {
+fn calendar_events(cron: &CronExpression) -> Vec<String> {
+    let CronExpression { minute, hour, day, month, weekday } = cron;
+    let event = |day: Option<&CronField>, weekday: Option<&CronField>| {
         let two = |value: u8| format!("{value:02}");
-        let days = weekday.filter(|it| !it.all).map_or_else(String::new, |it| format!("{} ", named(it)));
-        let day = day.map_or_else(|| "*".to_owned(), |day| list(day, two));
-        format!("{days}*-{}-{day} {}:{}:00", list(month, two), list(hour, two), list(minute, two))
+        let days = weekday.filter(|it| !it.all).map_or_else(String::new, |it| format!("{} ", weekday_names(it)));
+        let day = day.map_or_else(|| "*".to_owned(), |day| format_field(day, two));
+        format!(
+            "{days}*-{}-{day} {}:{}:00",
+            format_field(month, two),
+            format_field(hour, two),
+            format_field(minute, two)
+        )
     };
-    if cron.either_day() {
+    if cron.matches_either_day() {
         return vec![event(Some(day), None), event(None, Some(weekday))];
     }
     vec![event(Some(day), Some(weekday))]
 }
 
-fn named(weekday: &Field) -> String {
+fn weekday_names(weekday: &CronField) -> String {
     // A week starts on Monday here, so Sunday comes last.
     let mut days: Vec<u8> = weekday.values.iter().map(|day| if *day == 0 { 7 } else { *day }).collect();
     days.sort_unstable();
-    runs(&days, |day| DAYS[usize::from(day % 7)].to_owned())
+    format_ranges(&days, |day| DAYS[usize::from(day % 7)].to_owned())
 }
 
-fn list(field: &Field, show: impl Fn(u8) -> String) -> String {
-    if field.all { "*".to_owned() } else { runs(&field.values, show) }
+fn format_field(field: &CronField, show: impl Fn(u8) -> String) -> String {
+    if field.all { "*".to_owned() } else { format_ranges(&field.values, show) }
 }
 
 /// Formats values as a comma-separated list. Three or more consecutive values become a range.
-fn runs(values: &[u8], show: impl Fn(u8) -> String) -> String {
+fn format_ranges(values: &[u8], show: impl Fn(u8) -> String) -> String {
     let mut parts = Vec::new();
     for run in values.chunk_by(|one, next| one + 1 == *next) {
         match run {
@@ -88,12 +99,12 @@ fn runs(values: &[u8], show: impl Fn(u8) -> String) -> String {
 }
 
 /// Escapes the specifiers of systemd in a text.
-fn specifiers(text: &str) -> String {
+fn escape_specifiers(text: &str) -> String {
     text.replace('%', "%%")
 }
 
 /// Quotes a word of a systemd command line.
-fn argument(word: &str) -> String {
+fn quote_argument(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@+,=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -114,11 +125,11 @@ fn argument(word: &str) -> String {
 mod tests {
     use super::*;
     use crate::cli::schedule::cron;
-    use crate::diagnostics::Problems;
+    use crate::diagnostics::FileProblems;
 
     fn of(text: &str) -> Vec<String> {
-        let mut problems = Problems::new("--cron", text);
-        events(&cron::parse(text, &mut problems).expect("an expression"))
+        let mut problems = FileProblems::new("--cron", text);
+        calendar_events(&cron::parse(text, &mut problems).expect("an expression"))
     }
 
     #[test]
@@ -134,9 +145,9 @@ mod tests {
 
     #[test]
     fn words_survive_systemd() {
-        assert_eq!(argument("plans/tag.toml"), "plans/tag.toml");
-        assert_eq!(argument("my \"plan\" 100% $HOME \\.toml"), r#""my \"plan\" 100%% $$HOME \\.toml""#);
-        assert_eq!(argument(";"), "\";\"");
-        assert_eq!(argument(""), "\"\"");
+        assert_eq!(quote_argument("plans/tag.toml"), "plans/tag.toml");
+        assert_eq!(quote_argument("my \"plan\" 100% $HOME \\.toml"), r#""my \"plan\" 100%% $$HOME \\.toml""#);
+        assert_eq!(quote_argument(";"), "\";\"");
+        assert_eq!(quote_argument(""), "\"\"");
     }
 }

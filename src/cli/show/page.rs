@@ -4,38 +4,38 @@ use std::fmt::{Display, Write as _};
 
 use indicatif::HumanCount;
 
-use super::Style;
-use crate::cli::next::next;
-use crate::cli::recurring::told_of;
+use super::ShowOptions;
+use crate::cli::next_command::next_command;
+use crate::cli::recurring::describe_job_scope;
 use crate::cli::summary;
-use crate::cli::when::shown;
-use crate::jobs::{Description, Presence, ReportState, advice};
-use crate::journal::{ErrorCode, JobRecord, Origin, Reason};
+use crate::cli::timestamps::format_instant;
+use crate::jobs::{JobDescription, JobPresence, ReportState, hint};
+use crate::journal::{FailureCode, FailureGroup, JobRecord, JobSource};
 
 /// Returns the page, without a line break at its end. The caller must escape it before printing.
-pub(super) fn of(description: &Description, style: &Style) -> String {
-    let mut page = Page(format!("job {} is {}", description.job.id, standing(description)));
-    standing_rows(&mut page, description);
-    work_rows(&mut page, description);
+pub(super) fn render(description: &JobDescription, style: &ShowOptions) -> String {
+    let mut page = JobPage(format!("job {} is {}", description.job.id, status_text(description)));
+    status_rows(&mut page, description);
+    plan_rows(&mut page, description);
     result_rows(&mut page, description);
-    failures(&mut page, &description.failures, style.examples);
-    if let Some(next) = next(&description.job, &description.presence, &description.folder, &style.flag) {
+    failure_rows(&mut page, &description.failures, style.examples);
+    if let Some(next) = next_command(&description.job, &description.presence, &description.folder, &style.state_flag) {
         let _ = write!(page.0, "\nnext: {next}");
     }
     page.0
 }
 
 /// The width of the label column.
-const WIDTH: usize = 15;
+const LABEL_WIDTH: usize = 15;
 
 /// Lines that consist of a label and a value.
-struct Page(String);
+struct JobPage(String);
 
-impl Page {
+impl JobPage {
     /// Adds a value on one line, so that no part of it can pass for another row.
     fn row(&mut self, label: &str, value: impl Display) {
         let value = value.to_string().replace('\n', "\\n");
-        let _ = write!(self.0, "\n  {label:WIDTH$}{value}");
+        let _ = write!(self.0, "\n  {label:LABEL_WIDTH$}{value}");
     }
 
     /// Adds a text. The lines of a longer text start with a bar, so that none of them can pass for another row.
@@ -57,18 +57,18 @@ impl Page {
 }
 
 /// Returns the status, such as `Active` or `Active (interrupted: its process is gone)`.
-fn standing(description: &Description) -> String {
+fn status_text(description: &JobDescription) -> String {
     let interrupted = " (interrupted: its process is gone)";
-    let more = if description.presence == Presence::Interrupted { interrupted } else { "" };
+    let more = if description.presence == JobPresence::Interrupted { interrupted } else { "" };
     format!("{}{more}", description.job.status)
 }
 
-fn standing_rows(page: &mut Page, description: &Description) {
-    let Description { job, presence, plan, .. } = description;
+fn status_rows(page: &mut JobPage, description: &JobDescription) {
+    let JobDescription { job, presence, plan, .. } = description;
     page.row("name", &job.name);
     page.text_if("description", job.description.as_deref());
     page.text_if("reason", job.reason.as_deref());
-    if let Presence::Held(holder) = presence {
+    if let JobPresence::HeldBy(holder) = presence {
         page.row("worked on by", holder);
     }
     let required = plan.as_ref().is_ok_and(|plan| plan.job.confirmation_required);
@@ -82,39 +82,39 @@ fn standing_rows(page: &mut Page, description: &Description) {
     );
     page.row("priority", job.priority);
     page.row_if("token", job.token.as_ref());
-    page.row("created", shown(job.created));
-    page.row("changed", shown(job.changed));
-    page.row_if("ended", job.ended.map(shown));
+    page.row("created", format_instant(job.created));
+    page.row("changed", format_instant(job.changed));
+    page.row_if("ended", job.ended.map(format_instant));
 }
 
-fn work_rows(page: &mut Page, description: &Description) {
-    let Description { job, plan, manifest, .. } = description;
+fn plan_rows(page: &mut JobPage, description: &JobDescription) {
+    let JobDescription { job, plan, manifest, .. } = description;
     page.row("plan", job.plan_file.display());
     page.row("plan hash", &job.plan_hash);
     page.row_if("plan error", plan.as_ref().err());
     page.text_if("manifest error", manifest.as_ref().err().map(ToString::to_string).as_deref());
     if let Ok(plan) = plan {
-        page.row("store", summary::store(&plan.store));
-        page.row_if("manifest", description.source().ok().flatten().as_ref().map(summary::source));
+        page.row("store", summary::describe_store(&plan.store));
+        page.row_if("manifest", description.source().ok().flatten().as_ref().map(summary::describe_source));
         for operation in &plan.operations {
-            page.row("operation", summary::operation(operation));
+            page.row("operation", summary::describe_operation(operation));
         }
     }
-    match &job.origin {
-        Origin::Plan => page.row_if("recurring", told_of(job)),
-        Origin::Retry { of, unattempted: false } => page.row("retry of", format!("what failed in {of}")),
-        Origin::Retry { of, unattempted: true } => {
+    match &job.source {
+        JobSource::Plan => page.row_if("recurring", describe_job_scope(job)),
+        JobSource::Retry { of, unattempted: false } => page.row("retry of", format!("what failed in {of}")),
+        JobSource::Retry { of, unattempted: true } => {
             page.row("retry of", format!("what failed or was not attempted in {of}"));
         }
-        Origin::Report(report) => page.row("retry of", format!("what failed by the report {}", report.place())),
+        JobSource::Report(report) => page.row("retry of", format!("what failed by the report {}", report.location())),
     }
     for retry in &description.retried_by {
         page.row("retried by", retry);
     }
 }
 
-fn result_rows(page: &mut Page, description: &Description) {
-    let JobRecord { progress, in_doubt, active, .. } = &description.job;
+fn result_rows(page: &mut JobPage, description: &JobDescription) {
+    let JobRecord { progress, in_doubt, active_time: active, .. } = &description.job;
     page.row("objects", HumanCount(progress.total));
     page.row("succeeded", HumanCount(progress.succeeded));
     page.row("failed", HumanCount(progress.failed));
@@ -127,12 +127,12 @@ fn result_rows(page: &mut Page, description: &Description) {
         let rate = description.objects_per_second().map_or_else(String::new, |rate| format!(", {rate:.1} objects/s"));
         page.row("active", format!("{:.1} s{rate}", active.as_secs_f64()));
     }
-    if let Some(place) = description.report_place() {
-        let state = match description.report() {
+    if let Some(place) = description.report_location() {
+        let state = match description.report_state() {
             ReportState::Absent => "",
             ReportState::Open => " (not complete: the job is not over)",
-            ReportState::Kept => " (kept here only)",
-            ReportState::Due => " (not published yet)",
+            ReportState::Local => " (kept here only)",
+            ReportState::Unpublished => " (not published yet)",
             ReportState::Published => " (published)",
         };
         page.row("report", format!("{place}{state}"));
@@ -148,12 +148,12 @@ fn result_rows(page: &mut Page, description: &Description) {
     }
 }
 
-fn failures(page: &mut Page, failures: &[(ErrorCode, Reason)], most: usize) {
-    for (ErrorCode { code, http }, Reason { count, examples }) in failures {
+fn failure_rows(page: &mut JobPage, failures: &[(FailureCode, FailureGroup)], most: usize) {
+    for (FailureCode { code, http }, FailureGroup { count, examples }) in failures {
         let status = if *http == 0 { String::new() } else { format!("{http} ") };
         let objects = if *count == 1 { "object" } else { "objects" };
         page.row("failure", format!("{} {objects}: {status}{code}", HumanCount(*count)));
-        page.row_if("  advice", advice(code, *http));
+        page.row_if("  advice", hint(code, *http));
         for example in examples.iter().take(most) {
             let object = &example.object;
             let version =

@@ -7,58 +7,58 @@ use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Style, object, page};
-use crate::cli::terminal::{Terminal, cell, harmless};
-use crate::cli::{Error, Exit};
+use super::{ShowOptions, json, page};
+use crate::cli::terminal::{Terminal, escape_controls, escape_line};
+use crate::cli::{CommandError, ExitStatus};
 use crate::job::{JobId, JobStatus};
-use crate::jobs::{Description, Presence, describe};
+use crate::jobs::{JobDescription, JobPresence, describe};
 use crate::journal::Journal;
 
 /// The interval at which the job is read.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many times in a row a job must be seen without a process. A job that was just created has none yet.
-const INTERRUPTED_LOOKS: u32 = 3;
+const INTERRUPTED_POLLS: u32 = 3;
 
 /// Shows the job whenever it has changed.
 pub(super) fn watch(
     journal: &Journal,
     job: &JobId,
     terminal: Terminal,
-    style: &Style,
+    style: &ShowOptions,
     json: bool,
-) -> Result<Exit, Error> {
-    let view = if json { View::Objects } else { View::on(terminal) };
+) -> Result<ExitStatus, CommandError> {
+    let view = if json { WatchView::Objects } else { WatchView::for_terminal(terminal) };
     let mut last = String::new();
     let mut interrupted = 0;
     loop {
         let description = describe(journal, job)?;
-        let text = view.text(&description, style);
+        let text = view.render(&description, style);
         if text != last {
             view.show(&text, terminal)?;
             last = text;
         }
-        if terminal.reader_has_left() {
-            return Ok(Exit::Done);
+        if terminal.is_stdout_closed() {
+            return Ok(ExitStatus::Success);
         }
-        interrupted = if description.presence == Presence::Interrupted { interrupted + 1 } else { 0 };
-        if stands_still(&description) || interrupted >= INTERRUPTED_LOOKS {
-            view.leave(&last, terminal)?;
-            return Ok(Exit::Done);
+        interrupted = if description.presence == JobPresence::Interrupted { interrupted + 1 } else { 0 };
+        if is_settled(&description) || interrupted >= INTERRUPTED_POLLS {
+            view.finish(&last, terminal)?;
+            return Ok(ExitStatus::Success);
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// Returns whether the job will not change by itself.
-fn stands_still(description: &Description) -> bool {
+fn is_settled(description: &JobDescription) -> bool {
     let status = description.job.status;
     let waits = matches!(status, JobStatus::Paused | JobStatus::Suspended);
-    status.is_over() || (waits && description.presence == Presence::Nobody)
+    status.is_over() || (waits && description.presence == JobPresence::Unattended)
 }
 
 /// Where the job is shown.
-enum View {
+enum WatchView {
     /// In place, on a terminal's screen.
     Screen(ProgressBar),
     /// As a line for each change.
@@ -67,9 +67,9 @@ enum View {
     Objects,
 }
 
-impl View {
-    fn on(terminal: Terminal) -> Self {
-        if !terminal.has_screen() {
+impl WatchView {
+    fn for_terminal(terminal: Terminal) -> Self {
+        if !terminal.stdout_is_terminal() {
             return Self::Lines;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
@@ -79,15 +79,15 @@ impl View {
         Self::Screen(bar)
     }
 
-    fn text(&self, description: &Description, style: &Style) -> String {
+    fn render(&self, description: &JobDescription, style: &ShowOptions) -> String {
         match self {
-            Self::Screen(_) => harmless(&page::of(description, style)),
-            Self::Lines => line(description),
-            Self::Objects => object::of(description, style).to_string(),
+            Self::Screen(_) => escape_controls(&page::render(description, style)),
+            Self::Lines => status_line(description),
+            Self::Objects => json::render(description, style).to_string(),
         }
     }
 
-    fn show(&self, text: &str, terminal: Terminal) -> Result<(), Error> {
+    fn show(&self, text: &str, terminal: Terminal) -> Result<(), CommandError> {
         match self {
             Self::Screen(bar) => bar.set_message(text.to_owned()),
             Self::Lines | Self::Objects => terminal.print(text)?,
@@ -96,7 +96,7 @@ impl View {
     }
 
     /// Prints what stays on the screen when watching ends.
-    fn leave(&self, text: &str, terminal: Terminal) -> Result<(), Error> {
+    fn finish(&self, text: &str, terminal: Terminal) -> Result<(), CommandError> {
         if let Self::Screen(bar) = self {
             bar.finish_and_clear();
             terminal.print(text)?;
@@ -106,10 +106,10 @@ impl View {
 }
 
 /// Returns a line such as `Active: 20 of 100 objects, 1 failed`.
-fn line(description: &Description) -> String {
+fn status_line(description: &JobDescription) -> String {
     let job = &description.job;
-    let interrupted = if description.presence == Presence::Interrupted { " (interrupted)" } else { "" };
-    let (settled, total) = (HumanCount(job.progress.settled()), HumanCount(job.progress.total));
+    let interrupted = if description.presence == JobPresence::Interrupted { " (interrupted)" } else { "" };
+    let (settled, total) = (HumanCount(job.progress.finished()), HumanCount(job.progress.total));
     let failed = HumanCount(job.progress.failed);
-    cell(&format!("{}{interrupted}: {settled} of {total} objects, {failed} failed", job.status))
+    escape_line(&format!("{}{interrupted}: {settled} of {total} objects, {failed} failed", job.status))
 }

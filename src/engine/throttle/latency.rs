@@ -2,33 +2,33 @@
 
 use std::time::Duration;
 
-use crate::call::CallKind;
+use crate::object_request::ObjectRequestKind;
 
 /// Each kind of request has its own latency: a mix of kinds is compared with the same mix.
-const KINDS: usize = CallKind::ALL.len();
+const KINDS: usize = ObjectRequestKind::ALL.len();
 
 /// The number of answers a round needs to be evaluated.
-const ENOUGH: u32 = 16;
+const MIN_ANSWERS: u32 = 16;
 
 /// The number of answers of one kind needed to lower its usual latency.
-const ENOUGH_OF_A_KIND: u32 = 8;
+const MIN_ANSWERS_OF_KIND: u32 = 8;
 
-/// A latency up to `TIMES` the usual one plus `BESIDE` seconds is no reason to send less: the client's own work, one
+/// A latency up to `RISE_FACTOR` the usual one plus `RISE_MARGIN` seconds is no reason to send less: the client's own work, one
 /// slow answer in a hundred, or a new connection can cause it.
-const TIMES: f64 = 2.0;
-const BESIDE: f64 = 0.05;
+const RISE_FACTOR: f64 = 2.0;
+const RISE_MARGIN: f64 = 0.05;
 
 /// The number of seconds after which a higher latency becomes the usual one.
-const ACCUSTOMED: f64 = 30.0;
+const ADAPTATION_SECONDS: f64 = 30.0;
 
 /// The latencies of one round, by kind of request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Took {
+pub(super) struct RoundLatencies {
     kinds: [(u32, Duration); KINDS],
 }
 
-impl Took {
-    pub(super) fn add(&mut self, kind: CallKind, took: Duration) {
+impl RoundLatencies {
+    pub(super) fn add(&mut self, kind: ObjectRequestKind, took: Duration) {
         let (count, sum) = &mut self.kinds[kind as usize];
         *count += 1;
         *sum += took;
@@ -37,24 +37,25 @@ impl Took {
 
 /// The usual latency of each kind of request, in seconds.
 #[derive(Debug, Default)]
-pub(super) struct Latency {
-    usual: [Option<f64>; KINDS],
+pub(super) struct LatencyBaseline {
+    usual_by_kind: [Option<f64>; KINDS],
     /// The usual latency of the last round's mix of kinds.
-    mix: f64,
+    usual_of_mix: f64,
     /// The number of consecutive slow rounds.
-    longer: u32,
+    slow_rounds: u32,
 }
 
-impl Latency {
+impl LatencyBaseline {
     /// The usual latency of the last round's mix, in seconds; 0 if nothing is known.
-    pub(super) fn usual(&self) -> f64 {
-        self.mix
+    pub(super) fn usual_of_mix(&self) -> f64 {
+        self.usual_of_mix
     }
 
     /// Adds a round of `seconds`. Returns whether answers were slower than usual at least twice in a row.
-    pub(super) fn rises(&mut self, took: &Took, seconds: f64) -> bool {
+    pub(super) fn add_round(&mut self, took: &RoundLatencies, seconds: f64) -> bool {
         let (mut answers, mut expected, mut observed) = (0, 0.0, 0.0);
-        for ((count, sum), usual) in took.kinds.iter().zip(&mut self.usual).filter(|((count, _), _)| *count > 0) {
+        for ((count, sum), usual) in took.kinds.iter().zip(&mut self.usual_by_kind).filter(|((count, _), _)| *count > 0)
+        {
             let (weight, sum) = (f64::from(*count), sum.as_secs_f64());
             let mean = sum / weight;
             let known = usual.get_or_insert(mean);
@@ -62,30 +63,30 @@ impl Latency {
             expected += weight * *known;
             observed += sum;
             if mean > *known {
-                *known += (mean - *known) * (seconds / ACCUSTOMED).min(1.0);
-            } else if *count >= ENOUGH_OF_A_KIND {
+                *known += (mean - *known) * (seconds / ADAPTATION_SECONDS).min(1.0);
+            } else if *count >= MIN_ANSWERS_OF_KIND {
                 *known += (mean - *known) / 2.0;
             }
         }
         if answers > 0 {
-            self.mix = expected / f64::from(answers);
+            self.usual_of_mix = expected / f64::from(answers);
         }
-        if answers < ENOUGH {
+        if answers < MIN_ANSWERS {
             return false;
         }
-        let longer = observed / f64::from(answers) > self.mix * TIMES + BESIDE;
-        self.longer = if longer { self.longer + 1 } else { 0 };
-        self.longer >= 2
+        let longer = observed / f64::from(answers) > self.usual_of_mix * RISE_FACTOR + RISE_MARGIN;
+        self.slow_rounds = if longer { self.slow_rounds + 1 } else { 0 };
+        self.slow_rounds >= 2
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::CallKind::{self, GetTags, Head, PutTags};
+    use super::ObjectRequestKind::{self, GetTags, Head, PutTags};
     use super::*;
 
-    fn round(answers: &[(CallKind, u32, u64)]) -> Took {
-        let mut took = Took::default();
+    fn round(answers: &[(ObjectRequestKind, u32, u64)]) -> RoundLatencies {
+        let mut took = RoundLatencies::default();
         for (kind, count, millis) in answers {
             (0..*count).for_each(|_| took.add(*kind, Duration::from_millis(*millis)));
         }
@@ -94,38 +95,38 @@ mod tests {
 
     #[test]
     fn a_latency_that_rises_and_stays_is_noticed_and_then_usual() {
-        let mut latency = Latency::default();
-        assert!((0..50).all(|_| !latency.rises(&round(&[(PutTags, 20, 20)]), 0.1)));
-        assert!((0..50).all(|_| !latency.rises(&round(&[(PutTags, 20, 60)]), 0.01)), "that may be anything");
-        assert!(!latency.rises(&round(&[(PutTags, 20, 500)]), 0.1), "once is no rise");
-        assert!((0..50).all(|_| latency.rises(&round(&[(PutTags, 20, 500)]), 0.1)));
-        let rounds = (0..1000).take_while(|_| latency.rises(&round(&[(PutTags, 20, 500)]), 0.1)).count();
+        let mut latency = LatencyBaseline::default();
+        assert!((0..50).all(|_| !latency.add_round(&round(&[(PutTags, 20, 20)]), 0.1)));
+        assert!((0..50).all(|_| !latency.add_round(&round(&[(PutTags, 20, 60)]), 0.01)), "that may be anything");
+        assert!(!latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1), "once is no rise");
+        assert!((0..50).all(|_| latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1)));
+        let rounds = (0..1000).take_while(|_| latency.add_round(&round(&[(PutTags, 20, 500)]), 0.1)).count();
         assert!((50..300).contains(&rounds), "{rounds}");
     }
 
     #[test]
     fn another_mix_of_requests_is_no_rise() {
-        let mut latency = Latency::default();
-        assert!((0..9).all(|_| !latency.rises(&round(&[(GetTags, 60, 5)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(GetTags, 5, 5), (PutTags, 60, 300)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(GetTags, 60, 5), (PutTags, 5, 300)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(PutTags, 60, 300)]), 0.1)));
+        let mut latency = LatencyBaseline::default();
+        assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 60, 5)]), 0.1)));
+        assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 5, 5), (PutTags, 60, 300)]), 0.1)));
+        assert!((0..9).all(|_| !latency.add_round(&round(&[(GetTags, 60, 5), (PutTags, 5, 300)]), 0.1)));
+        assert!((0..9).all(|_| !latency.add_round(&round(&[(PutTags, 60, 300)]), 0.1)));
     }
 
     #[test]
     fn every_kind_of_request_is_measured() {
-        for kind in CallKind::ALL {
-            let mut latency = Latency::default();
-            assert!((0..9).all(|_| !latency.rises(&round(&[(kind, 20, 20)]), 0.1)), "{kind:?}");
-            let mut rises = (0..9).map(|_| latency.rises(&round(&[(kind, 20, 900)]), 0.1));
+        for kind in ObjectRequestKind::ALL {
+            let mut latency = LatencyBaseline::default();
+            assert!((0..9).all(|_| !latency.add_round(&round(&[(kind, 20, 20)]), 0.1)), "{kind:?}");
+            let mut rises = (0..9).map(|_| latency.add_round(&round(&[(kind, 20, 900)]), 0.1));
             assert!(rises.any(|rise| rise), "{kind:?}");
         }
     }
 
     #[test]
     fn a_few_answers_prove_nothing() {
-        let mut latency = Latency::default();
-        assert!((0..9).all(|_| !latency.rises(&round(&[(Head, 20, 5)]), 0.1)));
-        assert!((0..9).all(|_| !latency.rises(&round(&[(Head, 3, 9000)]), 0.1)));
+        let mut latency = LatencyBaseline::default();
+        assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 20, 5)]), 0.1)));
+        assert!((0..9).all(|_| !latency.add_round(&round(&[(Head, 3, 9000)]), 0.1)));
     }
 }

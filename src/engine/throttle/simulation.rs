@@ -7,130 +7,130 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::governor::{Admission, Governor, LONGEST_CLOSED, Ticket, Verdict};
-use crate::call::CallKind;
+use super::congestion::{AdmissionDecision, CongestionController, CongestionSignal, MAX_PAUSE, RequestTicket};
+use crate::object_request::ObjectRequestKind;
 
 /// A simulated server.
-trait Server {
+trait SimulatedServer {
     /// Returns whether the server accepts the request, and when its answer leaves.
-    fn arrives(&mut self, at: Duration) -> (Verdict, Duration);
+    fn arrives(&mut self, at: Duration) -> (CongestionSignal, Duration);
 }
 
-/// Accepts `rate` requests per second. Unused ones accumulate up to `most`.
-struct Bucket {
+/// Accepts `adaptive_rate` requests per second. Unused ones accumulate up to `most`.
+struct TokenBucketServer {
     rate: f64,
     most: f64,
     tokens: f64,
     last: Duration,
 }
 
-impl Bucket {
+impl TokenBucketServer {
     fn new(rate: f64, seconds: f64) -> Self {
         Self { rate, most: rate * seconds, tokens: rate * seconds, last: Duration::ZERO }
     }
 }
 
-impl Server for Bucket {
-    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+impl SimulatedServer for TokenBucketServer {
+    fn arrives(&mut self, at: Duration) -> (CongestionSignal, Duration) {
         self.tokens = (self.tokens + at.saturating_sub(self.last).as_secs_f64() * self.rate).min(self.most);
         self.last = at;
         if self.tokens < 1.0 {
-            return (Verdict::Refused(None), at);
+            return (CongestionSignal::Throttled(None), at);
         }
         self.tokens -= 1.0;
-        (Verdict::Taken, at)
+        (CongestionSignal::Accepted, at)
     }
 }
 
-/// Accepts `rate` requests in each second of the clock, a common way to count quotas.
-struct Quota {
+/// Accepts `adaptive_rate` requests in each second of the clock, a common way to count quotas.
+struct FixedQuotaServer {
     rate: u32,
     second: u64,
     taken: u32,
 }
 
-impl Server for Quota {
-    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+impl SimulatedServer for FixedQuotaServer {
+    fn arrives(&mut self, at: Duration) -> (CongestionSignal, Duration) {
         if at.as_secs() != self.second {
             (self.second, self.taken) = (at.as_secs(), 0);
         }
         if self.taken == self.rate {
-            return (Verdict::Refused(None), at);
+            return (CongestionSignal::Throttled(None), at);
         }
         self.taken += 1;
-        (Verdict::Taken, at)
+        (CongestionSignal::Accepted, at)
     }
 }
 
 /// Refuses nothing. Works on a fixed number of requests at once, each for the same time; the others wait.
-struct Queue {
+struct QueueingServer {
     free: Vec<Duration>,
     each: Duration,
 }
 
-impl Server for Queue {
-    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+impl SimulatedServer for QueueingServer {
+    fn arrives(&mut self, at: Duration) -> (CongestionSignal, Duration) {
         let each = self.each;
-        let Some(slot) = self.free.iter_mut().min() else { return (Verdict::Taken, at) };
+        let Some(slot) = self.free.iter_mut().min() else { return (CongestionSignal::Accepted, at) };
         *slot = at.max(*slot) + each;
-        (Verdict::Taken, *slot)
+        (CongestionSignal::Accepted, *slot)
     }
 }
 
 /// Answers depending on the time.
-struct Moody<F>(F);
+struct ScriptedServer<F>(F);
 
-impl<F: FnMut(Duration) -> Verdict> Server for Moody<F> {
-    fn arrives(&mut self, at: Duration) -> (Verdict, Duration) {
+impl<F: FnMut(Duration) -> CongestionSignal> SimulatedServer for ScriptedServer<F> {
+    fn arrives(&mut self, at: Duration) -> (CongestionSignal, Duration) {
         ((self.0)(at), at)
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+enum SimulationEvent {
     /// A timer fired, or an object's retry wait is over.
     Wake,
     Back(u32),
-    Arrives(Ticket, u32),
-    Answered(Ticket, u32, Verdict),
+    Arrives(RequestTicket, u32),
+    Answered(RequestTicket, u32, CongestionSignal),
 }
 
 /// What happened in a period of time.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct SimulationCounts {
     sent: u32,
     taken: u32,
     refused: u32,
     most: u32,
 }
 
-struct World<S> {
+struct ThrottleSimulation<S> {
     server: S,
     latency: Duration,
     /// The variation of the network latency, as a share of the latency.
     jitter: f64,
-    governor: Governor,
+    governor: CongestionController,
     concurrency: u32,
     random: fastrand::Rng,
     start: Instant,
     now: Duration,
-    events: BTreeMap<(Reverse<Duration>, Reverse<u64>), Event>,
+    events: BTreeMap<(Reverse<Duration>, Reverse<u64>), SimulationEvent>,
     made: u64,
     /// When the timer fires.
     wakes: Option<Duration>,
     /// Objects that are ready to be sent, each with its number of refusals.
     ready: Vec<u32>,
     in_flight: u32,
-    seen: Seen,
+    seen: SimulationCounts,
 }
 
-impl<S: Server> World<S> {
+impl<S: SimulatedServer> ThrottleSimulation<S> {
     fn new(server: S, latency: Duration, concurrency: u32, seed: u64) -> Self {
         Self {
             server,
             latency,
             jitter: 0.0,
-            governor: Governor::new(),
+            governor: CongestionController::new(),
             concurrency,
             random: fastrand::Rng::with_seed(seed),
             start: Instant::now(),
@@ -140,20 +140,20 @@ impl<S: Server> World<S> {
             wakes: None,
             ready: vec![0; concurrency as usize],
             in_flight: 0,
-            seen: Seen::default(),
+            seen: SimulationCounts::default(),
         }
     }
 
-    fn at(&mut self, time: Duration, event: Event) {
+    fn at(&mut self, time: Duration, event: SimulationEvent) {
         self.made += 1;
         self.events.insert((Reverse(time), Reverse(self.made)), event);
     }
 
     /// Runs the simulation for this time and returns what happened.
-    fn run(&mut self, lasts: Duration) -> Seen {
+    fn run(&mut self, lasts: Duration) -> SimulationCounts {
         let end = self.now + lasts;
-        self.seen = Seen::default();
-        self.at(self.now, Event::Wake);
+        self.seen = SimulationCounts::default();
+        self.at(self.now, SimulationEvent::Wake);
         while let Some(((Reverse(time), _), event)) = self.events.pop_last() {
             if time > end {
                 self.at(time, event);
@@ -167,19 +167,19 @@ impl<S: Server> World<S> {
         self.seen
     }
 
-    fn happens(&mut self, event: Event) {
+    fn happens(&mut self, event: SimulationEvent) {
         match event {
-            Event::Wake => {}
-            Event::Back(refusals) => self.ready.push(refusals),
-            Event::Arrives(ticket, refusals) => {
+            SimulationEvent::Wake => {}
+            SimulationEvent::Back(refusals) => self.ready.push(refusals),
+            SimulationEvent::Arrives(ticket, refusals) => {
                 let (verdict, leaves) = self.server.arrives(self.now);
-                self.at(leaves + self.latency / 2, Event::Answered(ticket, refusals, verdict));
+                self.at(leaves + self.latency / 2, SimulationEvent::Answered(ticket, refusals, verdict));
             }
-            Event::Answered(ticket, refusals, verdict) => {
+            SimulationEvent::Answered(ticket, refusals, verdict) => {
                 self.in_flight -= 1;
                 let now = self.start + self.now;
-                self.governor.answered(ticket, now, CallKind::PutTags, verdict, f64::from(self.concurrency));
-                if verdict == Verdict::Taken {
+                self.governor.on_answer(ticket, now, ObjectRequestKind::PutTags, verdict, f64::from(self.concurrency));
+                if verdict == CongestionSignal::Accepted {
                     self.seen.taken += 1;
                     self.ready.push(0);
                     return;
@@ -187,7 +187,7 @@ impl<S: Server> World<S> {
                 self.seen.refused += 1;
                 // Roughly the backoff and jitter of the worker.
                 let wait = (0.1 * 2_f64.powi(refusals.min(8).cast_signed()) * (0.5 + self.random.f64())).min(20.0);
-                self.at(self.now + Duration::from_secs_f64(wait.max(0.1)), Event::Back(refusals + 1));
+                self.at(self.now + Duration::from_secs_f64(wait.max(0.1)), SimulationEvent::Back(refusals + 1));
             }
         }
     }
@@ -195,25 +195,25 @@ impl<S: Server> World<S> {
     fn send(&mut self) {
         while let Some(refusals) = self.ready.last().copied() {
             match self.governor.admit(self.start + self.now) {
-                Admission::Go(ticket) => {
+                AdmissionDecision::Admitted(ticket) => {
                     self.ready.pop();
                     self.in_flight += 1;
                     self.seen.sent += 1;
                     self.seen.most = self.seen.most.max(self.in_flight);
                     let late = self.latency.mul_f64(0.5 + self.jitter * self.random.f64());
-                    self.at(self.now + late, Event::Arrives(ticket, refusals));
+                    self.at(self.now + late, SimulationEvent::Arrives(ticket, refusals));
                 }
-                Admission::At(turn) => {
+                AdmissionDecision::NotBefore(turn) => {
                     // Timers have a resolution of one millisecond.
                     let turn = turn.duration_since(self.start).as_nanos().div_ceil(1_000_000);
                     let turn = Duration::from_millis(u64::try_from(turn).unwrap());
                     if self.wakes.is_none_or(|wakes| wakes > turn || wakes <= self.now) {
                         self.wakes = Some(turn);
-                        self.at(turn, Event::Wake);
+                        self.at(turn, SimulationEvent::Wake);
                     }
                     break;
                 }
-                Admission::Full => break,
+                AdmissionDecision::WindowFull => break,
             }
         }
     }
@@ -225,19 +225,19 @@ const LATENCIES: [u64; 3] = [1, 20, 100];
 /// What a test expects: shares of the server's rate while the rate settles and afterwards, and the highest share of
 /// refusals.
 #[derive(Clone, Copy)]
-struct Asked {
+struct ThroughputTarget {
     settling: f64,
     settled: f64,
     refused: f64,
 }
 
 /// The expectation for a server with a hard limit.
-const HARD: Asked = Asked { settling: 0.7, settled: 0.9, refused: 0.01 };
+const HARD: ThroughputTarget = ThroughputTarget { settling: 0.7, settled: 0.9, refused: 0.01 };
 
-fn finds<S: Server>(mut world: World<S>, rate: u32, asked: Asked, what: &str) {
+fn finds<S: SimulatedServer>(mut world: ThrottleSimulation<S>, rate: u32, asked: ThroughputTarget, what: &str) {
     let settling = world.run(Duration::from_secs(15));
     let seen = world.run(Duration::from_mins(1));
-    let part = |seen: Seen, seconds: f64| f64::from(seen.taken) / seconds / f64::from(rate);
+    let part = |seen: SimulationCounts, seconds: f64| f64::from(seen.taken) / seconds / f64::from(rate);
     let (early, throughput) = (part(settling, 15.0), part(seen, 60.0));
     let refused = f64::from(seen.refused) / f64::from(seen.taken + seen.refused);
     let what = format!("{what}: {early:.3} of {rate}/s, then {throughput:.3}, {:.3} % refused", refused * 100.0);
@@ -249,8 +249,8 @@ fn it_finds_the_rate_of_a_server_with_a_hard_limit() {
     for rate in RATES {
         for latency in LATENCIES {
             for burst in [0.1, 1.0] {
-                let server = Bucket::new(f64::from(rate), burst);
-                let world = World::new(server, Duration::from_millis(latency), 512, 1);
+                let server = TokenBucketServer::new(f64::from(rate), burst);
+                let world = ThrottleSimulation::new(server, Duration::from_millis(latency), 512, 1);
                 finds(world, rate, HARD, &format!("{latency} ms, burst of {burst} s"));
             }
         }
@@ -261,9 +261,9 @@ fn it_finds_the_rate_of_a_server_with_a_hard_limit() {
 fn it_finds_the_rate_behind_a_network_that_jitters() {
     for rate in RATES {
         for latency in LATENCIES {
-            let server = Bucket::new(f64::from(rate), 0.2);
-            let world = World::new(server, Duration::from_millis(latency), 512, 2);
-            finds(World { jitter: 0.5, ..world }, rate, HARD, &format!("{latency} ms and more"));
+            let server = TokenBucketServer::new(f64::from(rate), 0.2);
+            let world = ThrottleSimulation::new(server, Duration::from_millis(latency), 512, 2);
+            finds(ThrottleSimulation { jitter: 0.5, ..world }, rate, HARD, &format!("{latency} ms and more"));
         }
     }
 }
@@ -271,11 +271,11 @@ fn it_finds_the_rate_behind_a_network_that_jitters() {
 #[test]
 fn it_finds_a_quota_that_is_counted_by_the_second() {
     // The hardest case: the server seems unlimited for a part of each second, and down for the rest of it.
-    let asked = Asked { settling: 0.3, settled: 0.8, refused: 0.02 };
+    let asked = ThroughputTarget { settling: 0.3, settled: 0.8, refused: 0.02 };
     for rate in RATES {
         for latency in LATENCIES {
-            let server = Quota { rate, second: 0, taken: 0 };
-            let world = World::new(server, Duration::from_millis(latency), 512, 3);
+            let server = FixedQuotaServer { rate, second: 0, taken: 0 };
+            let world = ThrottleSimulation::new(server, Duration::from_millis(latency), 512, 3);
             finds(world, rate, asked, &format!("{latency} ms, by the second"));
         }
     }
@@ -284,23 +284,25 @@ fn it_finds_a_quota_that_is_counted_by_the_second() {
 #[test]
 fn a_server_without_limits_is_used_to_the_cap_within_a_second() {
     for (latency, concurrency) in [(1, 64), (20, 64), (100, 64), (100, 1000)] {
-        let server = Moody(|_| Verdict::Taken);
+        let server = ScriptedServer(|_| CongestionSignal::Accepted);
         let latency = Duration::from_millis(latency);
-        let mut world = World::new(server, latency, concurrency, 4);
+        let mut world = ThrottleSimulation::new(server, latency, concurrency, 4);
         world.run(Duration::from_secs(1));
         let seen = world.run(Duration::from_secs(10));
         assert_eq!(seen.most, concurrency, "{latency:?}");
         let most = f64::from(concurrency) / latency.as_secs_f64() * 10.0;
         assert!(f64::from(seen.taken) > most * 0.99, "{latency:?}: {} of {most}", seen.taken);
-        assert!(world.governor.limit().is_none());
+        assert!(world.governor.rate_limit().is_none());
     }
 }
 
 #[test]
 fn a_server_that_refuses_one_in_a_thousand_whatever_it_is_sent_is_not_left_idle() {
     let mut random = fastrand::Rng::with_seed(9);
-    let server = Moody(move |_| if random.u32(0..1000) == 0 { Verdict::Refused(None) } else { Verdict::Taken });
-    let mut world = World::new(server, Duration::from_millis(20), 64, 9);
+    let server = ScriptedServer(move |_| {
+        if random.u32(0..1000) == 0 { CongestionSignal::Throttled(None) } else { CongestionSignal::Accepted }
+    });
+    let mut world = ThrottleSimulation::new(server, Duration::from_millis(20), 64, 9);
     world.run(Duration::from_secs(20));
     let seen = world.run(Duration::from_mins(1));
     assert!(seen.taken > 3200 * 60 * 9 / 10, "{seen:?}");
@@ -309,7 +311,12 @@ fn a_server_that_refuses_one_in_a_thousand_whatever_it_is_sent_is_not_left_idle(
 #[test]
 fn a_server_that_queues_is_kept_busy_and_no_more() {
     let each = Duration::from_millis(20);
-    let mut world = World::new(Queue { free: vec![Duration::ZERO; 10], each }, Duration::from_millis(10), 1000, 5);
+    let mut world = ThrottleSimulation::new(
+        QueueingServer { free: vec![Duration::ZERO; 10], each },
+        Duration::from_millis(10),
+        1000,
+        5,
+    );
     world.run(Duration::from_secs(5));
     let seen = world.run(Duration::from_secs(20));
     assert!(seen.taken >= 9900, "{seen:?}");
@@ -318,7 +325,7 @@ fn a_server_that_queues_is_kept_busy_and_no_more() {
 
 #[test]
 fn a_limit_that_is_raised_is_found_and_one_that_is_lowered_as_well() {
-    let mut world = World::new(Bucket::new(1000.0, 0.1), Duration::from_millis(20), 512, 6);
+    let mut world = ThrottleSimulation::new(TokenBucketServer::new(1000.0, 0.1), Duration::from_millis(20), 512, 6);
     world.run(Duration::from_secs(30));
     world.server.rate = 3000.0;
     world.server.most = 300.0;
@@ -335,12 +342,12 @@ fn a_limit_that_is_raised_is_found_and_one_that_is_lowered_as_well() {
 
 #[test]
 fn a_server_that_is_down_is_asked_now_and_then_and_found_again() {
-    let mut bucket = Bucket::new(1000.0, 0.1);
-    let server = Moody(move |at: Duration| match at.as_secs() {
-        20..140 => Verdict::Refused(None),
+    let mut bucket = TokenBucketServer::new(1000.0, 0.1);
+    let server = ScriptedServer(move |at: Duration| match at.as_secs() {
+        20..140 => CongestionSignal::Throttled(None),
         _ => bucket.arrives(at).0,
     });
-    let mut world = World::new(server, Duration::from_millis(20), 64, 7);
+    let mut world = ThrottleSimulation::new(server, Duration::from_millis(20), 64, 7);
     world.run(Duration::from_secs(30));
     let down = world.run(Duration::from_secs(110));
     assert!((20..1000).contains(&down.sent), "{down:?}");
@@ -351,12 +358,12 @@ fn a_server_that_is_down_is_asked_now_and_then_and_found_again() {
 
 #[test]
 fn a_server_that_asks_to_be_left_alone_is_for_as_long_and_no_longer_than_a_minute() {
-    for (asked, expected) in [(7, 7), (3600, LONGEST_CLOSED.as_secs())] {
-        let server = Moody(move |at: Duration| match at.as_secs() {
-            5 => Verdict::Refused(Some(Duration::from_secs(asked))),
-            _ => Verdict::Taken,
+    for (asked, expected) in [(7, 7), (3600, MAX_PAUSE.as_secs())] {
+        let server = ScriptedServer(move |at: Duration| match at.as_secs() {
+            5 => CongestionSignal::Throttled(Some(Duration::from_secs(asked))),
+            _ => CongestionSignal::Accepted,
         });
-        let mut world = World::new(server, Duration::from_millis(20), 64, 8);
+        let mut world = ThrottleSimulation::new(server, Duration::from_millis(20), 64, 8);
         world.run(Duration::from_secs(5));
         let first = world.run(Duration::from_millis(50));
         assert!(first.refused > 0 && first.refused <= 128, "{first:?}");
@@ -380,17 +387,17 @@ proptest! {
         concurrency in 1_u32..200,
     ) {
         let mut random = fastrand::Rng::with_seed(seed);
-        let server = Moody(move |_| match random.u32(0..1 + taken + refused + failed + asks) {
-            n if n <= taken => Verdict::Taken,
-            n if n <= taken + refused => Verdict::Refused(None),
-            n if n <= taken + refused + failed => Verdict::Failed,
-            _ => Verdict::Refused(Some(Duration::from_secs(9))),
+        let server = ScriptedServer(move |_| match random.u32(0..1 + taken + refused + failed + asks) {
+            n if n <= taken => CongestionSignal::Accepted,
+            n if n <= taken + refused => CongestionSignal::Throttled(None),
+            n if n <= taken + refused + failed => CongestionSignal::Failed,
+            _ => CongestionSignal::Throttled(Some(Duration::from_secs(9))),
         });
-        let mut world = World::new(server, Duration::from_millis(latency), concurrency, seed);
+        let mut world = ThrottleSimulation::new(server, Duration::from_millis(latency), concurrency, seed);
         for _ in 0..3 {
             let seen = world.run(Duration::from_mins(1));
             prop_assert!(seen.sent > 0 && seen.most <= concurrency, "{:?}", seen);
-            prop_assert!(world.governor.limit().is_none_or(|limit| limit.is_finite() && limit >= 1.0));
+            prop_assert!(world.governor.rate_limit().is_none_or(|limit| limit.is_finite() && limit >= 1.0));
         }
     }
 }

@@ -1,29 +1,29 @@
 //! The number of requests in flight at once.
 
 /// The initial window.
-const FIRST: f64 = 8.0;
+const INITIAL_WINDOW: f64 = 8.0;
 
 /// The smallest window.
-const LEAST: f64 = 4.0;
+const MIN_WINDOW: f64 = 4.0;
 
 /// The factor by which the window shrinks after throttling or a failure, and after a rise of latency.
-const AFTER_FAILURE: f64 = 0.5;
-const AFTER_RISE: f64 = 0.8;
+const FAILURE_FACTOR: f64 = 0.5;
+const LATENCY_RISE_FACTOR: f64 = 0.8;
 
 /// The increase after a good round, in units of the square root of the plan's concurrency: 4 for 64, 16 for 1024.
-const STEP: f64 = 0.5;
+const STEP_FACTOR: f64 = 0.5;
 
 /// A congestion window that opens like TCP's: by one per answer at first, and by one step per round after the first
 /// failure.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct CongestionWindow {
     size: f64,
-    opening: bool,
+    slow_start: bool,
 }
 
-impl Window {
+impl CongestionWindow {
     pub(super) fn new() -> Self {
-        Self { size: FIRST, opening: true }
+        Self { size: INITIAL_WINDOW, slow_start: true }
     }
 
     /// Returns whether one more request fits.
@@ -32,35 +32,35 @@ impl Window {
     }
 
     /// Opens the window by one during slow start.
-    pub(super) fn answered(&mut self, cap: f64) {
-        if self.opening {
-            self.size = (self.size + 1.0).min(cap.max(LEAST));
+    pub(super) fn on_answer(&mut self, cap: f64) {
+        if self.slow_start {
+            self.size = (self.size + 1.0).min(cap.max(MIN_WINDOW));
         }
     }
 
     /// Opens the window by one step after a good round in which requests waited.
-    pub(super) fn step(&mut self, cap: f64) {
-        self.size = (self.size + (cap.sqrt() * STEP).max(1.0)).min(cap.max(LEAST)).max(self.size);
+    pub(super) fn widen(&mut self, cap: f64) {
+        self.size = (self.size + (cap.sqrt() * STEP_FACTOR).max(1.0)).min(cap.max(MIN_WINDOW)).max(self.size);
     }
 
     /// Shrinks the window after throttling or a failure of the server.
-    pub(super) fn failed(&mut self) {
-        self.shrink(AFTER_FAILURE);
+    pub(super) fn on_failure(&mut self) {
+        self.shrink(FAILURE_FACTOR);
     }
 
     /// Shrinks the window after a rise of latency.
-    pub(super) fn slowed(&mut self) {
-        self.shrink(AFTER_RISE);
+    pub(super) fn on_latency_rise(&mut self) {
+        self.shrink(LATENCY_RISE_FACTOR);
     }
 
     /// Widens the window to `needed`, if another limit bounds what is sent and needs that many in flight.
-    pub(super) fn at_least(&mut self, needed: f64, cap: f64) {
+    pub(super) fn widen_to(&mut self, needed: f64, cap: f64) {
         self.size = self.size.max(needed.min(cap));
     }
 
     fn shrink(&mut self, left: f64) {
-        self.opening = false;
-        self.size = (self.size * left).max(LEAST);
+        self.slow_start = false;
+        self.size = (self.size * left).max(MIN_WINDOW);
     }
 }
 
@@ -70,17 +70,17 @@ mod tests {
 
     #[test]
     fn it_doubles_until_there_is_trouble_and_steps_from_then_on() {
-        let mut window = Window::new();
+        let mut window = CongestionWindow::new();
         for (there, then) in [(8, 16), (16, 32), (32, 64), (64, 64)] {
-            (0..there).for_each(|_| window.answered(64.0));
+            (0..there).for_each(|_| window.on_answer(64.0));
             assert!(window.has_room(then - 1) && !window.has_room(then), "{window:?}");
         }
-        window.failed();
-        window.answered(64.0);
+        window.on_failure();
+        window.on_answer(64.0);
         assert!(window.has_room(31) && !window.has_room(32), "{window:?}");
-        (0..3).for_each(|_| window.step(64.0));
+        (0..3).for_each(|_| window.widen(64.0));
         assert!(window.has_room(43) && !window.has_room(44), "{window:?}");
-        (0..100).for_each(|_| window.slowed());
+        (0..100).for_each(|_| window.on_latency_rise());
         assert!(window.has_room(3) && !window.has_room(4), "{window:?}");
     }
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::super::read;
+use super::super::price_book_file;
 use super::*;
-use crate::diagnostics::Problems;
+use crate::diagnostics::FileProblems;
 
 /// A valid book, for tests to break.
 const RIGHT: &str = r#"dated = 2026-01-31
@@ -28,10 +28,10 @@ within     = "account"
 "#;
 
 /// Formats each problem as `line:column title / help`.
-fn told(problems: &Problems) -> String {
+fn told(problems: &FileProblems) -> String {
     problems.iter().fold(String::new(), |mut out, problem| {
-        let (line, column) = problem.marks().first().map_or((0, 0), |(span, _)| problems.position(span.start));
-        let _ = writeln!(out, "{line}:{column} {} / {}", problem.title(), problem.remedy().unwrap_or_default());
+        let (line, column) = problem.label_spans().first().map_or((0, 0), |(span, _)| problems.position(span.start));
+        let _ = writeln!(out, "{line}:{column} {} / {}", problem.title(), problem.hint().unwrap_or_default());
         out
     })
 }
@@ -48,15 +48,23 @@ fn spoiled(old: &str, new: &str) -> String {
 
 #[test]
 fn the_shipped_book_is_whole_and_names_the_source_of_each_figure() {
-    let (book, problems) = read::read(include_str!("../prices.toml"), &Origin::Shipped);
+    let (book, problems) = price_book_file::parse_price_book(include_str!("../prices.toml"), &PriceBookOrigin::BuiltIn);
     let titles: Vec<_> = problems.iter().map(|problem| problem.title().to_owned()).collect();
     assert_eq!(titles, Vec::<String>::new());
     let names: Vec<_> = book.entries().map(|entry| entry.name.as_str()).collect();
     assert_eq!(names, ["aws-us-east-1", "oss-cn"]);
     for entry in book.entries() {
-        assert!(entry.prices.iter().all(|price| price.source.is_some() && price.mark.is_some()), "{}", entry.name);
-        assert!(entry.limits.iter().all(|limit| limit.source.is_some() && limit.mark.is_some()), "{}", entry.name);
-        assert!(entry.refused.as_ref().is_some_and(|refused| refused.source.is_some()), "{}", entry.name);
+        assert!(
+            entry.prices.iter().all(|price| price.source.is_some() && price.reliability.is_some()),
+            "{}",
+            entry.name
+        );
+        assert!(
+            entry.limits.iter().all(|limit| limit.source.is_some() && limit.reliability.is_some()),
+            "{}",
+            entry.name
+        );
+        assert!(entry.rejected_requests.as_ref().is_some_and(|refused| refused.source.is_some()), "{}", entry.name);
         assert!(entry.prices.len() > 10 && entry.limits.len() == 3, "{}", entry.name);
     }
 }
@@ -64,19 +72,19 @@ fn the_shipped_book_is_whole_and_names_the_source_of_each_figure() {
 #[test]
 fn a_right_book_is_read() {
     let book = PriceBook::from_toml("prices.toml", RIGHT).expect("it is right");
-    let entry = book.named("mine").expect("an entry");
+    let entry = book.get("mine").expect("an entry");
     assert_eq!((entry.currency.as_str(), entry.dated.to_string().as_str()), ("EUR", "2026-01-31"));
-    assert_eq!(entry.origin, Origin::File("prices.toml".to_owned()));
-    let told = estimate(&asking(3, None, &[RequestKind::GetTags]), &Rates::Known(Box::new(entry.clone())));
+    assert_eq!(entry.origin, PriceBookOrigin::File("prices.toml".to_owned()));
+    let told = estimate(&asking(3, None, &[BillableRequest::GetTags]), &StorePrices::Known(Box::new(entry.clone())));
     assert_eq!(told.total.known, Some(money("0.000015 EUR")));
     let price = told.lines[0].price.as_ref().expect("a price");
-    assert_eq!((price.amount(entry.currency), price.unit()), (money("0.005 EUR"), Unit::Each(1000)));
+    assert_eq!((price.amount(entry.currency), price.unit()), (money("0.005 EUR"), PriceUnit::Each(1000)));
     // The price is the same with and without quotes, to the last decimal.
     for (amount, parts) in
         [("\"0.000001\"", 1_000_000), ("0.000001", 1_000_000), ("1000000", 10_u128.pow(18)), ("0", 0)]
     {
         let book = PriceBook::from_toml("p", &RIGHT.replace("0.005", amount)).expect("it is right");
-        assert_eq!(book.named("mine").expect("an entry").prices[0].parts, parts, "{amount}");
+        assert_eq!(book.get("mine").expect("an entry").prices[0].parts, parts, "{amount}");
     }
 }
 
@@ -86,15 +94,15 @@ fn a_class_goes_before_any_and_a_tier_before_none() {
                 [[book.mine.price]]\nof = [\"restore\"]\nclasses = [\"COLD\"]\namount = \"2\"\nper = 1\n\
                 [[book.mine.price]]\nof = [\"restore\"]\nclasses = [\"COLD\"]\ntiers = [\"Bulk\"]\namount = \"1\"\nper = 1\n";
     let book = PriceBook::from_toml("p", &format!("{RIGHT}{more}")).expect("it is right");
-    let rates = Rates::Known(Box::new(book.named("mine").expect("an entry").clone()));
+    let rates = StorePrices::Known(Box::new(book.get("mine").expect("an entry").clone()));
     for (of_class, kind, cost) in [
-        (Some("COLD"), RequestKind::PutTags, Some("7 EUR")),
-        (Some("WARM"), RequestKind::PutTags, Some("0.000005 EUR")),
-        (None, RequestKind::PutTags, None),
-        (Some("COLD"), RequestKind::Restore(Some(Tier::Bulk)), Some("1 EUR")),
-        (Some("COLD"), RequestKind::Restore(Some(Tier::Expedited)), Some("2 EUR")),
-        (Some("COLD"), RequestKind::Restore(None), Some("2 EUR")),
-        (Some("WARM"), RequestKind::Restore(None), None),
+        (Some("COLD"), BillableRequest::PutTags, Some("7 EUR")),
+        (Some("WARM"), BillableRequest::PutTags, Some("0.000005 EUR")),
+        (None, BillableRequest::PutTags, None),
+        (Some("COLD"), BillableRequest::Restore(Some(RestoreTier::Bulk)), Some("1 EUR")),
+        (Some("COLD"), BillableRequest::Restore(Some(RestoreTier::Expedited)), Some("2 EUR")),
+        (Some("COLD"), BillableRequest::Restore(None), Some("2 EUR")),
+        (Some("WARM"), BillableRequest::Restore(None), None),
     ] {
         let told = estimate(&asking(1, of_class, &[kind]), &rates);
         assert_eq!(told.lines[0].amount.clone().ok(), cost.map(money), "{of_class:?} {kind}");
@@ -248,7 +256,7 @@ fn a_hostile_book_is_refused_in_few_words() {
     assert!(PriceBook::from_toml("p", &deep).is_err());
     assert!(wrong(&"#".repeat(MAX_BOOK_BYTES + 1)).contains("too large for a price book"));
     let turned = spoiled("\"account\"", "\"acc\\u202eount\"") + &spoiled("[book.mine]", "[book.\"\\u001b[2J\"]");
-    assert!(!turned.chars().any(|c| c != '\n' && crate::diagnostics::drives_terminal(c)), "{turned:?}");
+    assert!(!turned.chars().any(|c| c != '\n' && crate::diagnostics::affects_terminal(c)), "{turned:?}");
     assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` is no usable text"));
 }
 
@@ -270,10 +278,10 @@ proptest! {
         match PriceBook::from_toml("prices.toml", &text) {
             Ok(book) => prop_assert!(book.entries().all(|entry| !entry.regions.is_empty())),
             Err(problems) => {
-                prop_assert!(problems.any_error());
+                prop_assert!(problems.has_errors());
                 for problem in problems.iter() {
-                    prop_assert!(problem.marks().iter().all(|(span, _)| span.end <= text.len().max(1)));
-                    prop_assert!(!problem.title().chars().any(crate::diagnostics::drives_terminal));
+                    prop_assert!(problem.label_spans().iter().all(|(span, _)| span.end <= text.len().max(1)));
+                    prop_assert!(!problem.title().chars().any(crate::diagnostics::affects_terminal));
                 }
             }
         }
@@ -283,7 +291,7 @@ proptest! {
     fn a_price_is_read_to_its_last_decimal(whole in 0..1_000_000_u64, decimals in "[0-9]{1,6}") {
         let text = RIGHT.replace("0.005", &format!("{whole}.{decimals}"));
         let book = PriceBook::from_toml("p", &text).expect("a price");
-        let parts = book.named("mine").expect("an entry").prices[0].parts;
+        let parts = book.get("mine").expect("an entry").prices[0].parts;
         prop_assert_eq!(parts, money(&format!("{whole}.{decimals} EUR")).parts());
     }
 }

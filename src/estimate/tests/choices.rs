@@ -13,9 +13,9 @@ fn oss(region: &str) -> String {
 
 /// Returns the name of the entry, or the message if there is none.
 fn chosen(store: &str, rest: &str, file: Option<&Path>) -> String {
-    match rates_for(&plan(store, rest), file) {
-        Ok(Rates::Known(entry)) => entry.name,
-        Ok(Rates::Unknown(why)) => format!("{why} / {}", why.help()),
+    match select_prices(&plan(store, rest), file) {
+        Ok(StorePrices::Known(entry)) => entry.name,
+        Ok(StorePrices::Unknown(why)) => format!("{why} / {}", why.help()),
         Err(error) => format!("{error} / {}", error.help()),
     }
 }
@@ -69,14 +69,16 @@ fn a_file_goes_before_what_the_program_knows() {
     assert_eq!(chosen(AWS, "", Some(&file)), "mine");
     assert_eq!(chosen(AWS, &named, None), "mine");
     assert_eq!(chosen(&oss("cn-beijing"), &named, None), "oss-cn");
-    let Ok(Rates::Known(entry)) = rates_for(&plan(AWS, ""), Some(&file)) else { panic!("an entry") };
-    assert_eq!(entry.origin, Origin::File(crate::plan::shown(&file.to_string_lossy())));
+    let Ok(StorePrices::Known(entry)) = select_prices(&plan(AWS, ""), Some(&file)) else { panic!("an entry") };
+    assert_eq!(entry.origin, PriceBookOrigin::File(crate::plan::quote_for_message(&file.to_string_lossy())));
 
     // An entry of the same name replaces the other one as a whole.
     fs::write(&file, OWN.replace("book.mine", "book.aws-us-east-1")).expect("a file");
-    let told =
-        estimate(&asking(1, None, &[RequestKind::PutTags]), &rates_for(&plan(AWS, ""), Some(&file)).expect("ok"));
-    assert_eq!((told.lines[0].amount.clone(), told.managed), (Err(Unpriced::NotInBook), None));
+    let told = estimate(
+        &asking(1, None, &[BillableRequest::PutTags]),
+        &select_prices(&plan(AWS, ""), Some(&file)).expect("ok"),
+    );
+    assert_eq!((told.lines[0].amount.clone(), told.managed_service), (Err(UnpricedReason::NotInBook), None));
 
     // The file of the command takes precedence over the plan's, which then need not exist.
     assert_eq!(chosen(AWS, "[prices]\nfile = \"gone.toml\"\n", Some(&file)), "aws-us-east-1");
@@ -95,11 +97,11 @@ fn a_file_goes_before_what_the_program_knows() {
 fn a_file_that_is_not_usable_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let gone = folder.path().join("gone.toml");
-    let error = rates_for(&plan(AWS, ""), Some(&gone)).expect_err("it is not there");
-    assert!(matches!(&error, BookError::Unreadable { path, .. } if *path == gone), "{error}");
+    let error = select_prices(&plan(AWS, ""), Some(&gone)).expect_err("it is not there");
+    assert!(matches!(&error, PriceBookError::Unreadable { path, .. } if *path == gone), "{error}");
     for bytes in [&b"dated = 2026-01-01\n\xff"[..], b"\xff\xfed\0", b"", b"x = 1", &vec![b'#'; MAX_BOOK_BYTES + 2]] {
         fs::write(&gone, bytes).expect("a file");
-        let error = rates_for(&plan(AWS, ""), Some(&gone)).expect_err("it is no price book");
-        assert!(matches!(&error, BookError::Invalid(problems) if problems.any_error()), "{error}");
+        let error = select_prices(&plan(AWS, ""), Some(&gone)).expect_err("it is no price book");
+        assert!(matches!(&error, PriceBookError::Invalid(problems) if problems.has_errors()), "{error}");
     }
 }

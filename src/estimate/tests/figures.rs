@@ -1,11 +1,11 @@
 //! Known costs, to the cent: with this program, and with the managed service.
 
 use super::*;
-use crate::plan::Limits;
+use crate::plan::JobLimits;
 
 /// Returns the fees of the managed service for tagging this number of objects, without the requests.
 fn fees(entry: &str, objects: u64) -> Money {
-    let managed = estimate(&asking(objects, None, &[]), &rates(entry)).managed.expect("a service");
+    let managed = estimate(&asking(objects, None, &[]), &rates(entry)).managed_service.expect("a service");
     managed.total.known.expect("its fees are known")
 }
 
@@ -24,8 +24,8 @@ fn the_managed_services_ask_what_their_pages_say() {
 
 #[test]
 fn a_managed_job_does_one_operation() {
-    let work = Workload { operations: 3, ..asking(MILLION, None, &[]) };
-    let managed = estimate(&work, &rates("aws-us-east-1")).managed.expect("a service");
+    let work = JobWorkload { operations: 3, ..asking(MILLION, None, &[]) };
+    let managed = estimate(&work, &rates("aws-us-east-1")).managed_service.expect("a service");
     assert_eq!(managed.total.known, Some(money("3.75 USD")));
     assert_eq!(managed.service, "S3 Batch Operations");
 }
@@ -33,7 +33,7 @@ fn a_managed_job_does_one_operation() {
 /// The cost of a million objects with this program, and with the managed service.
 #[test]
 fn a_million_objects_cost_what_is_known_of_them() {
-    use RequestKind::{GetTags, PutAcl, PutTags};
+    use BillableRequest::{GetTags, PutAcl, PutTags};
     for (entry, of_class, kinds, ours, managed) in [
         ("aws-us-east-1", "STANDARD", &[PutTags][..], "5 USD", "6.25 USD"),
         ("aws-us-east-1", "STANDARD", &[GetTags, PutTags], "5.40 USD", "6.65 USD"),
@@ -49,17 +49,17 @@ fn a_million_objects_cost_what_is_known_of_them() {
         ("oss-cn", "ColdArchive", &[PutTags], "10 CNY", "11 CNY"),
     ] {
         let told = estimate(&asking(MILLION, Some(of_class), kinds), &rates(entry));
-        assert!(told.total.is_whole(), "{of_class} {kinds:?}");
+        assert!(told.total.is_complete(), "{of_class} {kinds:?}");
         assert_eq!(told.total.known, Some(money(ours)), "{of_class} {kinds:?}");
-        let beside = told.managed.expect("a service").total;
-        assert_eq!((beside.known, beside.unknown), (Some(money(managed)), 0), "{of_class} {kinds:?}");
+        let beside = told.managed_service.expect("a service").total;
+        assert_eq!((beside.known, beside.unknown_lines), (Some(money(managed)), 0), "{of_class} {kinds:?}");
     }
 }
 
 /// The cost of restoring a million objects of one gigabyte for a day: the requests, the retrieval and the copy.
 #[test]
 fn a_restore_costs_requests_gigabytes_and_the_copy() {
-    use Tier::{Bulk, Expedited, Standard};
+    use RestoreTier::{Bulk, Expedited, Standard};
     let free = "0";
     let day_of_standard = "766.666666666667"; // 0.023 per GB-month, divided by 30, times a million.
     let day_in_oss = "4000"; // 0.12 per GB-month.
@@ -87,7 +87,7 @@ fn a_restore_costs_requests_gigabytes_and_the_copy() {
 #[test]
 fn a_copy_costs_by_the_day() {
     let copy = |days| {
-        let told = estimate(&restoring(10, "ColdArchive", Some(Tier::Bulk), days, GIGABYTE), &rates("oss-cn"));
+        let told = estimate(&restoring(10, "ColdArchive", Some(RestoreTier::Bulk), days, GIGABYTE), &rates("oss-cn"));
         told.lines[2].amount.clone()
     };
     assert_eq!(copy(30), Ok(money("1.20 CNY")));
@@ -98,87 +98,91 @@ fn a_copy_costs_by_the_day() {
 #[test]
 fn what_the_book_does_not_have_is_unknown_and_the_rest_is_the_least() {
     for (entry, work) in [
-        ("aws-us-east-1", asking(7, Some("STANDARD"), &[RequestKind::DeleteTags])),
-        ("oss-cn", asking(7, Some("Standard"), &[RequestKind::DeleteTags])),
-        ("aws-us-east-1", asking(7, Some("GLACIER_IR"), &[RequestKind::Head])),
-        ("oss-cn", asking(7, Some("DeepColdArchive"), &[RequestKind::Restore(Some(Tier::Standard))])),
+        ("aws-us-east-1", asking(7, Some("STANDARD"), &[BillableRequest::DeleteTags])),
+        ("oss-cn", asking(7, Some("Standard"), &[BillableRequest::DeleteTags])),
+        ("aws-us-east-1", asking(7, Some("GLACIER_IR"), &[BillableRequest::Head])),
+        ("oss-cn", asking(7, Some("DeepColdArchive"), &[BillableRequest::Restore(Some(RestoreTier::Standard))])),
         // This tier does not exist.
-        ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[RequestKind::Restore(Some(Tier::Expedited))])),
+        ("aws-us-east-1", asking(7, Some("DEEP_ARCHIVE"), &[BillableRequest::Restore(Some(RestoreTier::Expedited))])),
     ] {
         let told = estimate(&work, &rates(entry));
-        let reasons: Vec<_> = told.unknown().map(|(_, why)| why.clone()).collect();
-        assert_eq!(reasons, [Unpriced::NotInBook], "{work:?}");
-        assert!(!told.total.is_whole());
+        let reasons: Vec<_> = told.unknown_lines().map(|(_, why)| why.clone()).collect();
+        assert_eq!(reasons, [UnpricedReason::NotInBook], "{work:?}");
+        assert!(!told.total.is_complete());
     }
-    let mut work = asking(MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
-    work.send(RequestKind::DeleteTags, None, 3);
+    let mut work = asking(MILLION, Some("STANDARD"), &[BillableRequest::PutTags]);
+    work.add_requests(BillableRequest::DeleteTags, None, 3);
     let told = estimate(&work, &rates("aws-us-east-1"));
     assert_eq!(told.total.to_string(), "at least 5.00 USD, and 1 line whose price is not known");
-    let beside = told.managed.expect("a service").total;
+    let beside = told.managed_service.expect("a service").total;
     assert_eq!(beside.to_string(), "at least 6.25 USD, and 1 line whose price is not known");
-    let mut work = asking(1, Some("STANDARD"), &[RequestKind::PutTags]);
-    work.send(RequestKind::DeleteTags, None, 3);
+    let mut work = asking(1, Some("STANDARD"), &[BillableRequest::PutTags]);
+    work.add_requests(BillableRequest::DeleteTags, None, 3);
     let total = estimate(&work, &rates("aws-us-east-1")).total;
     assert_eq!(total.to_string(), "not known for 1 line, less than 0.01 USD for the others");
 }
 
 #[test]
 fn a_class_that_is_not_known_is_no_reason_where_all_cost_the_same() {
-    let work = asking(MILLION, None, &[RequestKind::PutTags]);
+    let work = asking(MILLION, None, &[BillableRequest::PutTags]);
     assert_eq!(estimate(&work, &rates("aws-us-east-1")).total.known, Some(money("5 USD")));
     let told = estimate(&work, &rates("oss-cn"));
-    let (line, why) = told.unknown().next().expect("it depends");
-    assert_eq!((line.what.as_str(), &line.price), ("PutObjectTagging", &None));
-    assert_eq!(*why, Unpriced::ByClass { least: money("1 CNY"), most: money("10 CNY") });
+    let (line, why) = told.unknown_lines().next().expect("it depends");
+    assert_eq!((line.description.as_str(), &line.price), ("PutObjectTagging", &None));
+    assert_eq!(*why, UnpricedReason::ClassUnknown { min: money("1 CNY"), max: money("10 CNY") });
     assert_eq!(why.to_string(), "the storage class is not known: by those in the price book, 1.00 CNY to 10.00 CNY");
 }
 
 #[test]
 fn sizes_that_are_not_known_leave_the_data_without_a_price_unless_it_is_free() {
     let unknown = |of_class: &str, tier| {
-        let mut work = Workload { objects: 1, operations: 1, ..Workload::default() };
-        work.restore(&RestoreRequest { days: 1, tier: Some(tier) }, Some(&class(of_class)), None);
+        let mut work = JobWorkload { objects: 1, operations: 1, ..JobWorkload::default() };
+        work.add_restore(&RestoreRequest { days: 1, tier: Some(tier) }, Some(&class(of_class)), None);
         let told = estimate(&work, &rates("aws-us-east-1"));
-        told.unknown().map(|(line, why)| format!("{}: {why}", line.what)).collect::<Vec<_>>()
+        told.unknown_lines().map(|(line, why)| format!("{}: {why}", line.description)).collect::<Vec<_>>()
     };
     let copy = |of| format!("temporary copy, class {of}, sizes not known: the sizes are not known");
     let retrieval = "retrieval, class DEEP_ARCHIVE, tier Bulk, sizes not known: the sizes are not known".to_owned();
-    assert_eq!(unknown("DEEP_ARCHIVE", Tier::Bulk), [retrieval, copy("DEEP_ARCHIVE")]);
-    assert_eq!(unknown("GLACIER", Tier::Bulk), [copy("GLACIER")]);
+    assert_eq!(unknown("DEEP_ARCHIVE", RestoreTier::Bulk), [retrieval, copy("DEEP_ARCHIVE")]);
+    assert_eq!(unknown("GLACIER", RestoreTier::Bulk), [copy("GLACIER")]);
 }
 
 #[test]
 fn a_refused_request_costs_what_its_provider_says() {
     let refused = |entry: &str, of_class: &str| {
-        let mut work = Workload::default();
-        work.send_in_vain(RequestKind::PutTags, Some(&class(of_class)), MILLION);
+        let mut work = JobWorkload::default();
+        work.add_rejected_requests(BillableRequest::PutTags, Some(&class(of_class)), MILLION);
         estimate(&work, &rates(entry)).lines[0].amount.clone()
     };
     assert_eq!(refused("aws-us-east-1", "STANDARD"), Ok(money("5 USD")));
     assert_eq!(refused("oss-cn", "Standard"), Ok(money("0 CNY")));
-    let Rates::Known(mut entry) = rates("aws-us-east-1") else { panic!("an entry") };
-    entry.refused = None;
-    let mut work = Workload::default();
-    work.send_in_vain(RequestKind::PutTags, None, 1);
-    assert_eq!(estimate(&work, &Rates::Known(entry)).lines[0].amount, Err(Unpriced::RefusedUnknown));
+    let StorePrices::Known(mut entry) = rates("aws-us-east-1") else { panic!("an entry") };
+    entry.rejected_requests = None;
+    let mut work = JobWorkload::default();
+    work.add_rejected_requests(BillableRequest::PutTags, None, 1);
+    assert_eq!(
+        estimate(&work, &StorePrices::Known(entry)).lines[0].amount,
+        Err(UnpricedReason::RejectionBillingUnknown)
+    );
 }
 
 #[test]
 fn what_the_program_needs_itself_is_ours_alone() {
-    let own = Own { lists: 1000, reads: 10, uploads: 2, report_bytes: u128::from(10 * GIGABYTE) };
-    let told = estimate(&Workload { own, ..asking(0, None, &[]) }, &rates("aws-us-east-1"));
-    let lines: Vec<_> = told.lines.iter().map(|line| (line.what.as_str(), line.part, line.amount.clone())).collect();
+    let own = OverheadRequests { lists: 1000, reads: 10, uploads: 2, report_bytes: u128::from(10 * GIGABYTE) };
+    let told = estimate(&JobWorkload { overhead: own, ..asking(0, None, &[]) }, &rates("aws-us-east-1"));
+    let lines: Vec<_> =
+        told.lines.iter().map(|line| (line.description.as_str(), line.category, line.amount.clone())).collect();
     assert_eq!(
         lines,
         [
-            ("ListObjects, listings", Part::Own, Ok(money("0.005 USD"))),
-            ("GetObject, manifests, class STANDARD", Part::Own, Ok(money("0.000004 USD"))),
-            ("PutObject, the report, class STANDARD", Part::Own, Ok(money("0.00001 USD"))),
+            ("ListObjects, listings", CostCategory::Overhead, Ok(money("0.005 USD"))),
+            ("GetObject, manifests, class STANDARD", CostCategory::Overhead, Ok(money("0.000004 USD"))),
+            ("PutObject, the report, class STANDARD", CostCategory::Overhead, Ok(money("0.00001 USD"))),
         ]
     );
-    assert_eq!(told.managed.expect("a service").total.known, Some(money("0.25 USD")));
-    assert_eq!(told.report_a_month.expect("a report").amount, Ok(money("0.23 USD")));
-    let told = estimate(&Workload { own, ..asking(0, None, &[]) }, &rates("oss-cn"));
+    assert_eq!(told.managed_service.expect("a service").total.known, Some(money("0.25 USD")));
+    assert_eq!(told.report_per_month.expect("a report").amount, Ok(money("0.23 USD")));
+    let told = estimate(&JobWorkload { overhead: own, ..asking(0, None, &[]) }, &rates("oss-cn"));
     // A listing is billed as a PUT.
     assert_eq!(told.lines[0].amount, Ok(money("0.001 CNY")));
 }
@@ -186,34 +190,41 @@ fn what_the_program_needs_itself_is_ours_alone() {
 #[test]
 fn hours_are_told_at_the_plan_s_rate_and_at_the_provider_s() {
     let minutes = |minutes: u64| std::time::Duration::from_secs(minutes * 60);
-    let plan = Limits { concurrency: 100, requests_per_second: Some(1000), ..Limits::default() };
-    let work = asking(42 * MILLION, Some("STANDARD"), &[RequestKind::PutTags]);
-    let told = hours(&work, &plan, &rates("aws-us-east-1"));
-    assert_eq!((told.requests, told.per_second, told.pace), (42 * MILLION, 1000, Pace::Capped));
-    assert_eq!((told.at_plan, told.at_provider()), (minutes(700), Some(minutes(200))));
+    let plan = JobLimits { concurrency: 100, requests_per_second: Some(1000), ..JobLimits::default() };
+    let work = asking(42 * MILLION, Some("STANDARD"), &[BillableRequest::PutTags]);
+    let told = estimate_run_time(&work, &plan, &rates("aws-us-east-1"));
+    assert_eq!((told.requests, told.per_second, told.bottleneck), (42 * MILLION, 1000, RateBottleneck::RateLimit));
+    assert_eq!((told.at_plan_rate, told.at_provider_limits()), (minutes(700), Some(minutes(200))));
     // 100 requests in flight at 50 ms each are 2,000 per second.
-    let free = Limits { requests_per_second: Some(2001), ..plan };
-    let told = hours(&work, &free, &rates("aws-us-east-1"));
-    assert_eq!((told.per_second, told.pace, told.at_plan), (2000, Pace::InFlight, minutes(350)));
+    let free = JobLimits { requests_per_second: Some(2001), ..plan };
+    let told = estimate_run_time(&work, &free, &rates("aws-us-east-1"));
+    assert_eq!(
+        (told.per_second, told.bottleneck, told.at_plan_rate),
+        (2000, RateBottleneck::Concurrency, minutes(350))
+    );
     assert_eq!(u128::from(told.per_second) * ASSUMED_LATENCY.as_millis(), 100 * 1000);
     // OSS: 10,000 per second, 2,000 if the keys are sequential, about 500 restores of Cold Archive.
-    let work = restoring(6 * MILLION, "ColdArchive", Some(Tier::Bulk), 1, 1);
-    let told = hours(&work, &plan, &rates("oss-cn"));
-    let bounds: Vec<_> = told.bounds.iter().map(|bound| (bound.limit.per_second, bound.takes)).collect();
+    let work = restoring(6 * MILLION, "ColdArchive", Some(RestoreTier::Bulk), 1, 1);
+    let told = estimate_run_time(&work, &plan, &rates("oss-cn"));
+    let bounds: Vec<_> = told.bounds.iter().map(|bound| (bound.limit.per_second, bound.duration)).collect();
     assert_eq!(bounds, [(10_000, minutes(10)), (2000, minutes(50)), (500, minutes(200))]);
-    assert_eq!(told.at_provider(), Some(minutes(200)));
-    let work = asking(6 * MILLION, Some("Standard"), &[RequestKind::PutTags]);
-    assert_eq!(hours(&work, &plan, &rates("oss-cn")).at_provider(), Some(minutes(10)), "not as if sequential");
+    assert_eq!(told.at_provider_limits(), Some(minutes(200)));
+    let work = asking(6 * MILLION, Some("Standard"), &[BillableRequest::PutTags]);
+    assert_eq!(
+        estimate_run_time(&work, &plan, &rates("oss-cn")).at_provider_limits(),
+        Some(minutes(10)),
+        "not as if sequential"
+    );
 }
 
 #[test]
 fn without_prices_everything_is_counted_and_nothing_is_priced() {
-    let nothing = NoPrices { provider: crate::store::Provider::S3, region: None, known: Vec::new() };
-    let work = asking(MILLION, None, &[RequestKind::PutTags]);
-    let told = estimate(&work, &Rates::Unknown(nothing.clone()));
-    assert_eq!(told.lines[0].quantity, Quantity::Requests(MILLION));
-    assert_eq!(told.lines[0].amount, Err(Unpriced::NoBook));
-    assert_eq!((told.total.to_string().as_str(), told.managed), ("not known", None));
-    let told = hours(&work, &Limits::default(), &Rates::Unknown(nothing));
-    assert_eq!((told.at_provider(), told.at_plan.as_secs()), (None, 782));
+    let nothing = NoPricesError { provider: crate::store::StoreProvider::S3, region: None, known: Vec::new() };
+    let work = asking(MILLION, None, &[BillableRequest::PutTags]);
+    let told = estimate(&work, &StorePrices::Unknown(nothing.clone()));
+    assert_eq!(told.lines[0].quantity, BilledQuantity::Requests(MILLION));
+    assert_eq!(told.lines[0].amount, Err(UnpricedReason::NoPrices));
+    assert_eq!((told.total.to_string().as_str(), told.managed_service), ("not known", None));
+    let told = estimate_run_time(&work, &JobLimits::default(), &StorePrices::Unknown(nothing));
+    assert_eq!((told.at_provider_limits(), told.at_plan_rate.as_secs()), (None, 782));
 }

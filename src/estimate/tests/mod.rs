@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::*;
 use crate::money::Money;
-use crate::object::{RestoreRequest, StorageClass, Tier};
+use crate::object::{RestoreRequest, RestoreTier, StorageClass};
 use crate::plan::Plan;
 
 const MILLION: u64 = 1_000_000;
@@ -25,31 +25,31 @@ fn class(name: &str) -> StorageClass {
 }
 
 /// Returns the built-in entry of this name.
-fn rates(name: &str) -> Rates {
-    let entry = PriceBook::shipped().named(name).cloned();
-    Rates::Known(Box::new(entry.unwrap_or_else(|| panic!("{name}"))))
+fn rates(name: &str) -> StorePrices {
+    let entry = PriceBook::built_in().get(name).cloned();
+    StorePrices::Known(Box::new(entry.unwrap_or_else(|| panic!("{name}"))))
 }
 
 /// A workload of this number of objects, with one request of each kind for every object.
-fn asking(objects: u64, of_class: Option<&str>, kinds: &[RequestKind]) -> Workload {
-    let mut work = Workload { objects, operations: 1, ..Workload::default() };
+fn asking(objects: u64, of_class: Option<&str>, kinds: &[BillableRequest]) -> JobWorkload {
+    let mut work = JobWorkload { objects, operations: 1, ..JobWorkload::default() };
     for kind in kinds {
-        work.send(*kind, of_class.map(class).as_ref(), objects);
+        work.add_requests(*kind, of_class.map(class).as_ref(), objects);
     }
     work
 }
 
 /// A workload that restores this number of objects of one size.
-fn restoring(objects: u64, of_class: &str, tier: Option<Tier>, days: u32, size: u64) -> Workload {
-    let mut one = Workload { objects: 1, operations: 1, ..Workload::default() };
-    one.restore(&RestoreRequest { days, tier }, Some(&class(of_class)), Some(size));
-    let mut work = Workload { objects, operations: 1, ..Workload::default() };
+fn restoring(objects: u64, of_class: &str, tier: Option<RestoreTier>, days: u32, size: u64) -> JobWorkload {
+    let mut one = JobWorkload { objects: 1, operations: 1, ..JobWorkload::default() };
+    one.add_restore(&RestoreRequest { days, tier }, Some(&class(of_class)), Some(size));
+    let mut work = JobWorkload { objects, operations: 1, ..JobWorkload::default() };
     for asked in one.requests.keys() {
         work.requests.insert(asked.clone(), objects);
     }
     for place in one.restored.keys() {
         let bytes = u128::from(objects) * u128::from(size);
-        work.restored.insert(place.clone(), Volume { objects, bytes, unsized_objects: 0 });
+        work.restored.insert(place.clone(), RestoreVolume { objects, bytes, unsized_objects: 0 });
     }
     work
 }

@@ -2,18 +2,18 @@
 
 use super::*;
 
-fn judged(work: &Workload, rates: &Rates, max: &str) -> String {
-    let verdict = exceeds(&estimate(work, rates), &money(max));
+fn judged(work: &JobWorkload, rates: &StorePrices, max: &str) -> String {
+    let verdict = check_cost_limit(&estimate(work, rates), &money(max));
     let kind = match &verdict {
-        Verdict::Within => "within".to_owned(),
-        Verdict::Above(_) => "above".to_owned(),
-        Verdict::NotKnown(_) => "not known".to_owned(),
+        CostLimitCheck::Within => "within".to_owned(),
+        CostLimitCheck::Above(_) => "above".to_owned(),
+        CostLimitCheck::Undetermined(_) => "not known".to_owned(),
     };
-    verdict.refusal().map_or(kind.clone(), |refusal| format!("{kind}: {refusal} / {}", refusal.help()))
+    verdict.error().map_or(kind.clone(), |refusal| format!("{kind}: {refusal} / {}", refusal.help()))
 }
 
-fn tagging(objects: u64) -> Workload {
-    asking(objects, Some("STANDARD"), &[RequestKind::PutTags])
+fn tagging(objects: u64) -> JobWorkload {
+    asking(objects, Some("STANDARD"), &[BillableRequest::PutTags])
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_job_may_cost_exactly_what_it_may() {
 fn what_is_partly_unknown_is_refused_as_well() {
     let aws = rates("aws-us-east-1");
     let mut work = tagging(MILLION);
-    work.send(RequestKind::DeleteTags, Some(&class("STANDARD")), 1);
+    work.add_requests(BillableRequest::DeleteTags, Some(&class("STANDARD")), 1);
     assert_eq!(
         judged(&work, &aws, "4.99 USD"),
         "above: max_cost is 4.99 USD, and the job would cost at least 5.00 USD / nothing was changed; raise `max_cost` \
@@ -48,7 +48,7 @@ fn what_is_partly_unknown_is_refused_as_well() {
          in the plan's [prices], or --prices FILE), take a manifest that knows classes and sizes, or remove `max_cost`"
     );
     for name in ["A", "B", "C", "D"] {
-        work.send(RequestKind::Head, Some(&class(name)), 1);
+        work.add_requests(BillableRequest::Head, Some(&class(name)), 1);
     }
     let said = judged(&work, &aws, "50 USD");
     assert!(said.contains("; and 2 more / "), "{said}");
@@ -65,9 +65,10 @@ fn other_currencies_are_not_compared() {
 
 #[test]
 fn without_prices_nothing_is_within() {
-    let why = NoPrices { provider: crate::store::Provider::Sandbox, region: None, known: vec!["mine".to_owned()] };
+    let why =
+        NoPricesError { provider: crate::store::StoreProvider::Sandbox, region: None, known: vec!["mine".to_owned()] };
     assert_eq!(
-        judged(&tagging(0), &Rates::Unknown(why), "50 CNY"),
+        judged(&tagging(0), &StorePrices::Unknown(why), "50 CNY"),
         "not known: max_cost is 50.00 CNY, and no prices are known for the sandbox / nothing was changed; `book` in the \
          plan's [prices] takes those of mine; `file` in [prices], or --prices FILE, takes a price book of your own; or \
          remove `max_cost`"
@@ -76,9 +77,9 @@ fn without_prices_nothing_is_within() {
 
 #[test]
 fn objects_of_which_nobody_can_tell_leave_the_cost_unknown() {
-    let work = Workload { unforeseen: 1, ..asking(10, Some("STANDARD"), &[RequestKind::PutTags]) };
+    let work = JobWorkload { unpredictable_objects: 1, ..asking(10, Some("STANDARD"), &[BillableRequest::PutTags]) };
     let estimate = estimate(&work, &rates("aws-us-east-1"));
-    assert!(!estimate.total.is_whole());
-    assert!(!estimate.managed.as_ref().expect("a service").total.is_whole());
-    assert!(matches!(exceeds(&estimate, &money("1000 USD")), Verdict::NotKnown(_)));
+    assert!(!estimate.total.is_complete());
+    assert!(!estimate.managed_service.as_ref().expect("a service").total.is_complete());
+    assert!(matches!(check_cost_limit(&estimate, &money("1000 USD")), CostLimitCheck::Undetermined(_)));
 }

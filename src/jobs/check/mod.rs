@@ -2,7 +2,7 @@
 //! asks for a write probe.
 //!
 //! The check reads the manifest up to its first existing object, and from that object what the operations read. Write
-//! access cannot be tested without writing. It is tested only if the write leaves the object unchanged (`probe`), or if
+//! access cannot be tested without writing. It is tested only if the write leaves the object unchanged (`probe_writes`), or if
 //! the caller accepts what it leaves behind.
 
 mod probe;
@@ -12,20 +12,23 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::RetryPolicy;
-use crate::call::{Call, Learned};
-use crate::engine::{Allowance, ReadCheck, RefusalKind, ServerCheck, ServerRefusal, Throttle, Unanswered, Worker};
-use crate::manifest::{CsvPlace, Manifest, ManifestError, Source};
-use crate::object::{Bucket, ObjectId};
-use crate::operation::{Aspect, Operation, Operations};
+use crate::engine::{
+    JobQuota, ReadCheckOutcome, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, SingleRequestError, Throttle,
+    Worker,
+};
+use crate::manifest::{FileLocation, Manifest, ManifestError, ManifestSource};
+use crate::object::{BucketName, ObjectId};
+use crate::object_request::{ObjectRequest, ResponseData};
+use crate::operation::{ObjectAspect, Operation, OperationSet};
 use crate::plan::Plan;
-use crate::plan::policy::{Language, Need, works_on_versions};
-use crate::report::{PublishError, try_place};
-use crate::store::{ReadOnly, Store};
-use crate::task::{Fault, FaultClass};
+use crate::plan::policy::{PolicyLanguage, RequestPermission, works_on_versions};
+use crate::report::{ReportPublishError, check_report_location};
+use crate::store::{ReadOnlyStore, Store};
+use crate::task::{FaultClass, StoreError};
 
 /// The writes that the caller allows in order to check write access.
 #[derive(Clone, Debug, Default)]
-pub struct Probes {
+pub struct WriteProbes {
     /// Write this object's tags and ACL back unchanged, as far as the plan writes them.
     pub write: Option<ObjectId>,
     /// Write a small object to the report location. The object stays there.
@@ -34,20 +37,20 @@ pub struct Probes {
 
 /// The result of checking one thing that the plan needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct PermissionFinding {
     /// What was checked, as a verb phrase such as `read the tags of bucket/key`.
-    pub what: String,
+    pub description: String,
     /// The action that a policy must allow for it, in the provider's language; `None` for local files.
     pub action: Option<&'static str>,
     /// Whether it is allowed.
-    pub verdict: Verdict,
+    pub verdict: PermissionVerdict,
     /// The explanation, such as the server's error.
-    pub why: Option<String>,
+    pub explanation: Option<String>,
 }
 
 /// The outcome of checking one permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PermissionVerdict {
     /// The request succeeded.
     Allowed,
     /// The request was denied because a policy does not allow the action.
@@ -61,7 +64,7 @@ pub enum Verdict {
     NotChecked,
 }
 
-impl Verdict {
+impl PermissionVerdict {
     /// Returns the verdict as it is shown to users: one or two words.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -77,7 +80,7 @@ impl Verdict {
 
 /// Why no further requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
+enum CheckStopReason {
     /// Any further request would be rejected as well.
     Credentials,
     /// The store does not respond.
@@ -87,7 +90,7 @@ enum Over {
 }
 
 /// The number of manifest objects to try until one exists.
-const MOST_OBJECTS: usize = 10;
+const MAX_OBJECTS_TRIED: usize = 10;
 
 /// Checks a plan against its store, and reports each finding as it arrives. Returns the bucket of the first object, if
 /// there is one.
@@ -96,186 +99,204 @@ const MOST_OBJECTS: usize = 10;
 pub async fn check(
     plan: &Plan,
     store: &Arc<dyn Store>,
-    probes: &Probes,
-    tell: &mut dyn FnMut(&Finding),
-) -> Option<Bucket> {
-    let reading: Arc<dyn Store> = Arc::new(ReadOnly::new(Arc::clone(store)));
-    let (operations, language) = (plan.operations(), Language::of(plan.store.provider));
+    probes: &WriteProbes,
+    tell: &mut dyn FnMut(&PermissionFinding),
+) -> Option<BucketName> {
+    let reading: Arc<dyn Store> = Arc::new(ReadOnlyStore::new(Arc::clone(store)));
+    let (operations, language) = (plan.operations(), PolicyLanguage::of(plan.store.provider));
     let of_versions = works_on_versions(plan);
-    let mut checker = Checker { language, of_versions, over: None, tell };
-    let first = checker.manifest(&plan.manifest, &reading).await;
-    let reader = worker(plan, Arc::clone(&reading));
+    let mut checker = PermissionChecker { language, uses_versions: of_versions, stop_reason: None, on_finding: tell };
+    let first = checker.check_manifest(&plan.manifest, &reading).await;
+    let reader = new_worker(plan, Arc::clone(&reading));
     let first = match first {
-        Some(first) => checker.present(&reader, plan, &reading, first).await,
+        Some(first) => checker.find_existing_object(&reader, plan, &reading, first).await,
         None => None,
     };
-    checker.reads(&reader, &operations, first.as_ref()).await;
-    checker.server(&reader, plan, first.as_ref()).await;
+    checker.check_reads(&reader, &operations, first.as_ref()).await;
+    checker.check_server(&reader, plan, first.as_ref()).await;
     match &probes.write {
-        Some(object) => checker.probe(&Writer::new(plan, store), &operations, object).await,
-        None => checker.leave_writes(&operations),
+        Some(object) => checker.probe_writes(&ProbeWriter::new(plan, store), &operations, object).await,
+        None => checker.report_untried_writes(&operations),
     }
-    checker.report(plan, store, probes.report).await;
+    checker.check_report_location(plan, store, probes.report).await;
     first.map(|object| object.bucket)
 }
 
 /// Returns a worker that sends requests as a job's worker does, one at a time.
-fn worker(plan: &Plan, store: Arc<dyn Store>) -> Worker {
-    let throttle = Throttle::new(Allowance::new(1, plan.limits.requests_per_second));
+fn new_worker(plan: &Plan, store: Arc<dyn Store>) -> Worker {
+    let throttle = Throttle::new(JobQuota::new(1, plan.limits.requests_per_second));
     Worker::new(store, plan.operations(), throttle, RetryPolicy::default(), CancellationToken::new())
 }
 
 /// Sends write probes. If the plan needs a server check, each write is checked like a job's first write.
-struct Writer {
+struct ProbeWriter {
     worker: Worker,
     check: Option<Arc<ServerCheck>>,
 }
 
-impl Writer {
+impl ProbeWriter {
     fn new(plan: &Plan, store: &Arc<dyn Store>) -> Self {
-        let worker = worker(plan, Arc::clone(store));
+        let worker = new_worker(plan, Arc::clone(store));
         if !plan.needs_server_check() {
             return Self { worker, check: None };
         }
         let check = Arc::new(ServerCheck::default());
-        Self { worker: worker.checking(Arc::clone(&check)), check: Some(check) }
+        Self { worker: worker.with_server_check(Arc::clone(&check)), check: Some(check) }
     }
 
     /// Returns the worker, with its trust in the server reset.
-    fn afresh(&self) -> &Worker {
+    fn reset_trust(&self) -> &Worker {
         if let Some(check) = &self.check {
-            check.forget();
+            check.reset();
         }
         &self.worker
     }
 }
 
-struct Checker<'a> {
-    language: Language,
-    of_versions: bool,
-    over: Option<Over>,
-    tell: &'a mut dyn FnMut(&Finding),
+struct PermissionChecker<'a> {
+    language: PolicyLanguage,
+    uses_versions: bool,
+    stop_reason: Option<CheckStopReason>,
+    on_finding: &'a mut dyn FnMut(&PermissionFinding),
 }
 
 /// Why a request was rejected or not sent: the verdict and its explanation.
-type Unlearned = (Verdict, String);
+type PermissionProblem = (PermissionVerdict, String);
 
-impl Checker<'_> {
-    fn told(
+impl PermissionChecker<'_> {
+    fn report_finding(
         &mut self,
         what: impl Into<String>,
         action: impl Into<Option<&'static str>>,
-        verdict: Verdict,
+        verdict: PermissionVerdict,
         why: Option<String>,
     ) {
-        (self.tell)(&Finding { what: what.into(), action: action.into(), verdict, why });
+        (self.on_finding)(&PermissionFinding {
+            description: what.into(),
+            action: action.into(),
+            verdict,
+            explanation: why,
+        });
     }
 
-    fn action(&self, need: Need, object: Option<&ObjectId>) -> &'static str {
-        need.action(self.language, object.map_or(self.of_versions, |object| object.version.is_some()))
+    fn required_action(&self, need: RequestPermission, object: Option<&ObjectId>) -> &'static str {
+        need.action(self.language, object.map_or(self.uses_versions, |object| object.version.is_some()))
     }
 
     /// Reports the result of a request.
-    fn came_of<T>(&mut self, what: String, action: &'static str, answer: Result<T, Unlearned>) -> Option<T> {
+    fn report_result<T>(
+        &mut self,
+        what: String,
+        action: &'static str,
+        answer: Result<T, PermissionProblem>,
+    ) -> Option<T> {
         match answer {
             Ok(answer) => {
-                self.told(what, action, Verdict::Allowed, None);
+                self.report_finding(what, action, PermissionVerdict::Allowed, None);
                 Some(answer)
             }
             Err((verdict, why)) => {
-                self.told(what, action, verdict, Some(why));
+                self.report_finding(what, action, verdict, Some(why));
                 None
             }
         }
     }
 
     /// Sends a request, unless an earlier failure already decides its result.
-    async fn ask(&mut self, worker: &Worker, object: &ObjectId, call: Call) -> Result<Learned, Unlearned> {
-        self.unless_over()?;
-        let reads = !call.writes();
-        match worker.ask(object, call).await {
-            Ok(reply) => Ok(reply.learned),
-            Err(Unanswered::Fault(fault)) => Err(self.judged(&fault, reads)),
-            Err(Unanswered::Untrusted(refusal)) => {
-                self.over = Some(Over::Untrusted);
-                let (verdict, why) = distrusted(&refusal);
-                let RefusalKind::Denied(read) = &refusal.kind else { return Err((verdict, why)) };
-                let need = Need::of(read);
-                let what = format!("{} of {object}", doing(need));
-                self.told(what, self.action(need, Some(object)), verdict, Some(why));
-                Err((Verdict::NotChecked, "whether the server knows it could not be checked before".to_owned()))
+    async fn send(
+        &mut self,
+        worker: &Worker,
+        object: &ObjectId,
+        call: ObjectRequest,
+    ) -> Result<ResponseData, PermissionProblem> {
+        self.ensure_not_stopped()?;
+        let reads = !call.is_write();
+        match worker.send_single(object, call).await {
+            Ok(reply) => Ok(reply.data),
+            Err(SingleRequestError::Fault(fault)) => Err(self.classify(&fault, reads)),
+            Err(SingleRequestError::ServerUntrusted(refusal)) => {
+                self.stop_reason = Some(CheckStopReason::Untrusted);
+                let (verdict, why) = classify_untrusted_server(&refusal);
+                let ServerCheckFailureKind::Denied(read) = &refusal.kind else { return Err((verdict, why)) };
+                let need = RequestPermission::of(read);
+                let what = format!("{} of {object}", describe_permission(need));
+                self.report_finding(what, self.required_action(need, Some(object)), verdict, Some(why));
+                Err((
+                    PermissionVerdict::NotChecked,
+                    "whether the server knows it could not be checked before".to_owned(),
+                ))
             }
-            Err(Unanswered::Stopped) => Err((Verdict::NotChecked, "it was stopped".to_owned())),
+            Err(SingleRequestError::Stopped) => Err((PermissionVerdict::NotChecked, "it was stopped".to_owned())),
         }
     }
 
-    fn unless_over(&self) -> Result<(), Unlearned> {
-        let why = match self.over {
+    fn ensure_not_stopped(&self) -> Result<(), PermissionProblem> {
+        let why = match self.stop_reason {
             None => return Ok(()),
-            Some(Over::Credentials) => "the credentials are refused whatever they ask for",
-            Some(Over::Unreachable) => "the store cannot be reached",
-            Some(Over::Untrusted) => "nothing is written to this server",
+            Some(CheckStopReason::Credentials) => "the credentials are refused whatever they ask for",
+            Some(CheckStopReason::Unreachable) => "the store cannot be reached",
+            Some(CheckStopReason::Untrusted) => "nothing is written to this server",
         };
-        Err((Verdict::NotChecked, why.to_owned()))
+        Err((PermissionVerdict::NotChecked, why.to_owned()))
     }
 
-    /// Classifies a fault by what it says about permissions. `reads` is true if the request was to read an object.
-    fn judged(&mut self, fault: &Fault, reads: bool) -> Unlearned {
+    /// Classifies a fault by what it says about permissions. `check_reads` is true if the request was to read an object.
+    fn classify(&mut self, fault: &StoreError, reads: bool) -> PermissionProblem {
         match (fault.class, fault.status) {
             (FaultClass::Credentials, Some(_)) => {
-                self.over = Some(Over::Credentials);
-                (Verdict::Refused, format!("the credentials themselves are refused: {fault}"))
+                self.stop_reason = Some(CheckStopReason::Credentials);
+                (PermissionVerdict::Refused, format!("the credentials themselves are refused: {fault}"))
             }
             (_, None) => {
-                self.over = Some(Over::Unreachable);
-                (Verdict::Failed, fault.to_string())
+                self.stop_reason = Some(CheckStopReason::Unreachable);
+                (PermissionVerdict::Failed, fault.to_string())
             }
-            (_, Some(403)) if reads && self.language == Language::Iam => {
+            (_, Some(403)) if reads && self.language == PolicyLanguage::Iam => {
                 let or = "S3 says so too of an object that is not there, to whoever may not list its bucket";
-                (Verdict::Denied, format!("{fault} ({or})"))
+                (PermissionVerdict::Denied, format!("{fault} ({or})"))
             }
-            (_, Some(403)) => (Verdict::Denied, fault.to_string()),
+            (_, Some(403)) => (PermissionVerdict::Denied, fault.to_string()),
             _ if fault.code == "AccessControlListNotSupported" => {
                 let owned = "no permission changes that: the bucket's owner owns all that is in it, as BucketOwnerEnforced has it";
-                (Verdict::Refused, format!("{fault} ({owned})"))
+                (PermissionVerdict::Refused, format!("{fault} ({owned})"))
             }
-            _ => (Verdict::Failed, fault.to_string()),
+            _ => (PermissionVerdict::Failed, fault.to_string()),
         }
     }
 
     /// Reads the manifest up to its first object.
-    async fn manifest(&mut self, manifest: &Manifest, store: &Arc<dyn Store>) -> Option<ObjectId> {
+    async fn check_manifest(&mut self, manifest: &Manifest, store: &Arc<dyn Store>) -> Option<ObjectId> {
         let what = format!("read the manifest: {}", manifest.source.name());
         let usual = match &manifest.source {
-            Source::Prefix { .. } => Some(self.action(Need::List, None)),
-            Source::Csv { place: CsvPlace::Local(_), .. }
-            | Source::Report { place: CsvPlace::Local(_), .. }
-            | Source::Retry { .. } => None,
-            Source::Csv { .. } | Source::Report { .. } | Source::Inventory { .. } => {
-                Some(Need::Read.action(self.language, false))
+            ManifestSource::Prefix { .. } => Some(self.required_action(RequestPermission::List, None)),
+            ManifestSource::Csv { location: FileLocation::Local(_), .. }
+            | ManifestSource::Report { location: FileLocation::Local(_), .. }
+            | ManifestSource::Retry { .. } => None,
+            ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Inventory { .. } => {
+                Some(RequestPermission::Read.action(self.language, false))
             }
         };
-        let glanced = match manifest.glance(store, 1, &CancellationToken::new()).await {
+        let glanced = match manifest.peek(store, 1, &CancellationToken::new()).await {
             Ok(glanced) => glanced,
             Err(error) => {
-                let (action, (verdict, why)) = self.unread(usual, &error);
-                self.told(what, action, verdict, Some(why));
+                let (action, (verdict, why)) = self.manifest_problem(usual, &error);
+                self.report_finding(what, action, verdict, Some(why));
                 return None;
             }
         };
         let first = glanced.objects.into_iter().next();
-        let seen = match (&first, glanced.whole) {
+        let seen = match (&first, glanced.complete) {
             (Some(first), _) => format!("its first object is {first}"),
-            (None, true) => format!("the filter takes none of its {} rows", glanced.read),
-            (None, false) => format!("the filter takes none of its first {} rows", glanced.read),
+            (None, true) => format!("the filter takes none of its {} rows", glanced.rows_read),
+            (None, false) => format!("the filter takes none of its first {} rows", glanced.rows_read),
         };
-        self.told(what, usual, Verdict::Allowed, Some(seen));
+        self.report_finding(what, usual, PermissionVerdict::Allowed, Some(seen));
         first
     }
 
     /// Returns the first manifest object that exists. Existence is checked only if the plan would notice a missing
     /// object.
-    async fn present(
+    async fn find_existing_object(
         &mut self,
         reader: &Worker,
         plan: &Plan,
@@ -283,180 +304,199 @@ impl Checker<'_> {
         first: ObjectId,
     ) -> Option<ObjectId> {
         let Some(call) = first_read(plan) else { return Some(first) };
-        let Some(fault) = missing(reader, &first, &call).await else { return Some(first) };
-        let glanced = plan.manifest.glance(store, MOST_OBJECTS, &CancellationToken::new()).await;
+        let Some(fault) = missing_object_fault(reader, &first, &call).await else { return Some(first) };
+        let glanced = plan.manifest.peek(store, MAX_OBJECTS_TRIED, &CancellationToken::new()).await;
         let objects = glanced.map(|glanced| glanced.objects).unwrap_or_default();
         let tried = objects.len().max(1);
         for (passed, object) in objects.into_iter().enumerate().skip(1) {
-            if missing(reader, &object, &call).await.is_none() {
+            if missing_object_fault(reader, &object, &call).await.is_none() {
                 let which = if passed == 1 { "the first is".to_owned() } else { format!("the first {passed} are") };
                 let why = format!("{which} missing ({first} was answered with {fault}); {object} is looked at instead");
-                self.told("find an object of the manifest", None, Verdict::Allowed, Some(why));
+                self.report_finding("find an object of the manifest", None, PermissionVerdict::Allowed, Some(why));
                 return Some(object);
             }
         }
         let which =
             if tried == 1 { "its first object is".to_owned() } else { format!("its first {tried} objects are") };
         let why = format!("{which} missing: {first} was answered with {fault}");
-        self.told("find an object of the manifest", None, Verdict::Failed, Some(why));
+        self.report_finding("find an object of the manifest", None, PermissionVerdict::Failed, Some(why));
         None
     }
 
-    fn unread(&mut self, usual: Option<&'static str>, error: &ManifestError) -> (Option<&'static str>, Unlearned) {
-        let Some((fault, listing)) = error.refusal() else { return (usual, (Verdict::Failed, error.to_string())) };
-        let action = if listing { self.action(Need::List, None) } else { Need::Read.action(self.language, false) };
-        let (verdict, why) = self.judged(fault, !listing);
+    fn manifest_problem(
+        &mut self,
+        usual: Option<&'static str>,
+        error: &ManifestError,
+    ) -> (Option<&'static str>, PermissionProblem) {
+        let Some((fault, listing)) = error.refused_request() else {
+            return (usual, (PermissionVerdict::Failed, error.to_string()));
+        };
+        let action = if listing {
+            self.required_action(RequestPermission::List, None)
+        } else {
+            RequestPermission::Read.action(self.language, false)
+        };
+        let (verdict, why) = self.classify(fault, !listing);
         // The error names the location that was not found; the fault does not.
-        let why = if verdict == Verdict::Failed { error.to_string() } else { why };
+        let why = if verdict == PermissionVerdict::Failed { error.to_string() } else { why };
         (Some(action), (verdict, why))
     }
 
     /// Reads from the first object what the operations read.
-    async fn reads(&mut self, reader: &Worker, operations: &Operations, first: Option<&ObjectId>) {
-        let restores = operations.iter().any(|operation| operation.aspect() == Aspect::Restoration);
-        let mut calls: Vec<Call> = operations.reads().into_iter().map(|step| step.call).collect();
-        calls.extend(restores.then_some(Call::Head));
+    async fn check_reads(&mut self, reader: &Worker, operations: &OperationSet, first: Option<&ObjectId>) {
+        let restores = operations.iter().any(|operation| operation.aspect() == ObjectAspect::Restoration);
+        let mut calls: Vec<ObjectRequest> = operations.read_steps().into_iter().map(|step| step.call).collect();
+        calls.extend(restores.then_some(ObjectRequest::Head));
         for call in calls {
-            let need = Need::of(&call);
-            let action = self.action(need, first);
+            let need = RequestPermission::of(&call);
+            let action = self.required_action(need, first);
             let Some(object) = first else {
                 let why = "no object of the manifest is known".to_owned();
-                self.told(doing(need), action, Verdict::NotChecked, Some(why));
+                self.report_finding(describe_permission(need), action, PermissionVerdict::NotChecked, Some(why));
                 continue;
             };
-            let what = format!("{} of {object}", doing(need));
-            let answer = self.ask(reader, object, call).await;
-            self.came_of(what, action, answer);
+            let what = format!("{} of {object}", describe_permission(need));
+            let answer = self.send(reader, object, call).await;
+            self.report_result(what, action, answer);
         }
     }
 
     /// Checks with the first object whether the server supports tags and ACLs, as far as reads can show.
-    async fn server(&mut self, reader: &Worker, plan: &Plan, first: Option<&ObjectId>) {
-        let about = |aspect: &Aspect| plan.operations.iter().any(|operation| operation.aspect() == *aspect);
-        for aspect in Aspect::ALL.into_iter().filter(about) {
-            let Some(mut read) = aspect.read() else { continue };
+    async fn check_server(&mut self, reader: &Worker, plan: &Plan, first: Option<&ObjectId>) {
+        let about = |aspect: &ObjectAspect| plan.operations.iter().any(|operation| operation.aspect() == *aspect);
+        for aspect in ObjectAspect::ALL.into_iter().filter(about) {
+            let Some(mut read) = aspect.read_request() else { continue };
             if plan.store.is_first_party() {
                 continue;
             }
-            let mut what = format!("tell {} from the object itself", aspect.resource());
+            let mut what = format!("tell {} from the object itself", aspect.sub_resource());
             let found = match first {
-                _ if plan.skip_server_check => {
-                    (Verdict::NotChecked, Some("`skip_server_check` turns it off: the server is trusted".to_owned()))
-                }
-                None => (Verdict::NotChecked, Some("no object of the manifest is known".to_owned())),
+                _ if plan.skip_server_check => (
+                    PermissionVerdict::NotChecked,
+                    Some("`skip_server_check` turns it off: the server is trusted".to_owned()),
+                ),
+                None => (PermissionVerdict::NotChecked, Some("no object of the manifest is known".to_owned())),
                 Some(object) => {
                     what = format!("{what}: {object}");
-                    match self.unless_over() {
+                    match self.ensure_not_stopped() {
                         Ok(()) => {
                             let found = reader.check_reads(object, aspect).await;
-                            if let ReadCheck::Refused(refusal) = &found
-                                && let RefusalKind::Denied(call) = &refusal.kind
+                            if let ReadCheckOutcome::ServerFailed(refusal) = &found
+                                && let ServerCheckFailureKind::Denied(call) = &refusal.kind
                             {
                                 read = call.clone();
                             }
-                            self.read_check(found)
+                            self.classify_read_check(found)
                         }
                         Err((verdict, why)) => (verdict, Some(why)),
                     }
                 }
             };
-            let action = (found.0 == Verdict::Denied).then(|| self.action(Need::of(&read), first));
-            self.told(what, action, found.0, found.1);
+            let action = (found.0 == PermissionVerdict::Denied)
+                .then(|| self.required_action(RequestPermission::of(&read), first));
+            self.report_finding(what, action, found.0, found.1);
         }
     }
 
-    fn read_check(&mut self, found: ReadCheck) -> (Verdict, Option<String>) {
+    fn classify_read_check(&mut self, found: ReadCheckOutcome) -> (PermissionVerdict, Option<String>) {
         match found {
-            ReadCheck::Proven => (Verdict::Allowed, None),
-            ReadCheck::Absent(fault) => (Verdict::NotChecked, Some(format!("the object is not there: {fault}"))),
-            ReadCheck::Refused(refusal) => {
-                let (verdict, why) = distrusted(&refusal);
+            ReadCheckOutcome::Proven => (PermissionVerdict::Allowed, None),
+            ReadCheckOutcome::ObjectMissing(fault) => {
+                (PermissionVerdict::NotChecked, Some(format!("the object is not there: {fault}")))
+            }
+            ReadCheckOutcome::ServerFailed(refusal) => {
+                let (verdict, why) = classify_untrusted_server(&refusal);
                 (verdict, Some(why))
             }
-            ReadCheck::Failed(fault) | ReadCheck::Credentials(fault) => {
-                let (verdict, why) = self.judged(&fault, true);
+            ReadCheckOutcome::RequestFailed(fault) | ReadCheckOutcome::CredentialsRejected(fault) => {
+                let (verdict, why) = self.classify(&fault, true);
                 (verdict, Some(why))
             }
-            ReadCheck::Stopped => (Verdict::NotChecked, Some("it was stopped".to_owned())),
+            ReadCheckOutcome::Stopped => (PermissionVerdict::NotChecked, Some("it was stopped".to_owned())),
         }
     }
 
     /// Reports the writes that were not tried.
-    fn leave_writes(&mut self, operations: &Operations) {
-        for need in writes(operations) {
-            let action = self.action(need, None);
+    fn report_untried_writes(&mut self, operations: &OperationSet) {
+        for need in write_permissions(operations) {
+            let action = self.required_action(need, None);
             let why = match need {
-                Need::Restore => RESTORE.to_owned(),
+                RequestPermission::Restore => RESTORE_NOT_TRIED.to_owned(),
                 _ => "`--write-probe KEY` tries it on an object that you name, and puts back what it finds".to_owned(),
             };
-            self.told(doing(need), action, Verdict::NotChecked, Some(why));
+            self.report_finding(describe_permission(need), action, PermissionVerdict::NotChecked, Some(why));
         }
     }
 
     /// Writes a small object to the report location, if `wanted`.
-    async fn report(&mut self, plan: &Plan, store: &Arc<dyn Store>, wanted: bool) {
-        let Some(place) = &plan.report.place else { return };
+    async fn check_report_location(&mut self, plan: &Plan, store: &Arc<dyn Store>, wanted: bool) {
+        let Some(place) = &plan.report.location else { return };
         let what = format!("write the report: {}/{}", place.bucket, place.prefix);
-        let action = Need::Write.action(self.language, false);
+        let action = RequestPermission::Write.action(self.language, false);
         if !wanted {
             let why = "`--report-probe` writes a small object there, which stays".to_owned();
-            return self.told(what, action, Verdict::NotChecked, Some(why));
+            return self.report_finding(what, action, PermissionVerdict::NotChecked, Some(why));
         }
-        if let Err((verdict, why)) = self.unless_over() {
-            return self.told(what, action, verdict, Some(why));
+        if let Err((verdict, why)) = self.ensure_not_stopped() {
+            return self.report_finding(what, action, verdict, Some(why));
         }
-        match try_place(&**store, place).await {
+        match check_report_location(&**store, place).await {
             Ok(key) => {
                 let why = format!("wrote {}/{key}, which stays: a plan needs no right to delete", place.bucket);
-                self.told(what, action, Verdict::Allowed, Some(why));
+                self.report_finding(what, action, PermissionVerdict::Allowed, Some(why));
             }
-            Err(PublishError::Store { fault, .. }) => {
-                let (verdict, why) = self.judged(&fault, false);
-                self.told(what, action, verdict, Some(why));
+            Err(ReportPublishError::Store { fault, .. }) => {
+                let (verdict, why) = self.classify(&fault, false);
+                self.report_finding(what, action, verdict, Some(why));
             }
-            Err(error) => self.told(what, action, Verdict::Failed, Some(error.to_string())),
+            Err(error) => self.report_finding(what, action, PermissionVerdict::Failed, Some(error.to_string())),
         }
     }
 }
 
-const RESTORE: &str = "it cannot be tried: a restore is billed";
+const RESTORE_NOT_TRIED: &str = "it cannot be tried: a restore is billed";
 
 /// Returns the permissions that the writes of the operations need, without duplicates.
-fn writes(operations: &Operations) -> Vec<Need> {
+fn write_permissions(operations: &OperationSet) -> Vec<RequestPermission> {
     let mut needs = Vec::new();
     for operation in operations.iter() {
         needs.extend_from_slice(match operation {
             // An empty tag set is deleted, not written.
-            Operation::PutTagging(tags) if tags.is_empty() => &[Need::DeleteTags],
-            Operation::PutTagging(_) | Operation::AddTagging(_) => &[Need::PutTags],
-            Operation::DeleteTagging(None) => &[Need::DeleteTags],
-            Operation::DeleteTagging(Some(_)) => &[Need::PutTags, Need::DeleteTags],
-            Operation::PutAcl(_) => &[Need::PutAcl],
-            Operation::Restore(_) => &[Need::Restore],
+            Operation::PutTagging(tags) if tags.is_empty() => &[RequestPermission::DeleteTags],
+            Operation::PutTagging(_) | Operation::AddTagging(_) => &[RequestPermission::PutTags],
+            Operation::DeleteTagging(None) => &[RequestPermission::DeleteTags],
+            Operation::DeleteTagging(Some(_)) => &[RequestPermission::PutTags, RequestPermission::DeleteTags],
+            Operation::PutAcl(_) => &[RequestPermission::PutAcl],
+            Operation::Restore(_) => &[RequestPermission::Restore],
         });
     }
-    let each = [Need::PutTags, Need::DeleteTags, Need::PutAcl, Need::Restore];
+    let each = [
+        RequestPermission::PutTags,
+        RequestPermission::DeleteTags,
+        RequestPermission::PutAcl,
+        RequestPermission::Restore,
+    ];
     each.into_iter().filter(|need| needs.contains(need)).collect()
 }
 
 /// Returns the first read request that the plan, or the check of its server, sends for an object. `None` if the plan
 /// only writes.
-fn first_read(plan: &Plan) -> Option<Call> {
-    let reads = plan.operations().reads().into_iter().map(|step| step.call).next();
+fn first_read(plan: &Plan) -> Option<ObjectRequest> {
+    let reads = plan.operations().read_steps().into_iter().map(|step| step.call).next();
     reads.or_else(|| {
         let checked = plan.needs_server_check();
-        let of = |operation: &Operation| operation.aspect().read().filter(|_| checked);
-        let restores = plan.operations.iter().any(|operation| operation.aspect() == Aspect::Restoration);
-        plan.operations.iter().find_map(of).or_else(|| restores.then_some(Call::Head))
+        let of = |operation: &Operation| operation.aspect().read_request().filter(|_| checked);
+        let restores = plan.operations.iter().any(|operation| operation.aspect() == ObjectAspect::Restoration);
+        plan.operations.iter().find_map(of).or_else(|| restores.then_some(ObjectRequest::Head))
     })
 }
 
 /// Returns the fault if it says that the object is missing; `None` otherwise.
-async fn missing(reader: &Worker, object: &ObjectId, call: &Call) -> Option<Box<Fault>> {
-    match reader.ask(object, call.clone()).await {
+async fn missing_object_fault(reader: &Worker, object: &ObjectId, call: &ObjectRequest) -> Option<Box<StoreError>> {
+    match reader.send_single(object, call.clone()).await {
         // A HEAD response has no body with an error code, so its status decides.
-        Err(Unanswered::Fault(fault))
-            if fault.status == Some(404) && (*call == Call::Head || fault.code.starts_with("NoSuch")) =>
+        Err(SingleRequestError::Fault(fault))
+            if fault.status == Some(404) && (*call == ObjectRequest::Head || fault.code.starts_with("NoSuch")) =>
         {
             Some(fault)
         }
@@ -465,27 +505,27 @@ async fn missing(reader: &Worker, object: &ObjectId, call: &Call) -> Option<Box<
 }
 
 /// Describes a permission as a verb phrase.
-fn doing(need: Need) -> &'static str {
+fn describe_permission(need: RequestPermission) -> &'static str {
     match need {
-        Need::List => "list",
-        Need::Read => "read class and restoration",
-        Need::Write => "write",
-        Need::GetTags => "read the tags",
-        Need::PutTags => "write tags",
-        Need::DeleteTags => "delete tags",
-        Need::GetAcl => "read the ACL",
-        Need::PutAcl => "write the ACL",
-        Need::Restore => "restore objects",
+        RequestPermission::List => "list",
+        RequestPermission::Read => "read class and restoration",
+        RequestPermission::Write => "write",
+        RequestPermission::GetTags => "read the tags",
+        RequestPermission::PutTags => "write tags",
+        RequestPermission::DeleteTags => "delete tags",
+        RequestPermission::GetAcl => "read the ACL",
+        RequestPermission::PutAcl => "write the ACL",
+        RequestPermission::Restore => "restore objects",
     }
 }
 
 /// Converts a failed server check to a verdict and its explanation.
-fn distrusted(refusal: &ServerRefusal) -> Unlearned {
+fn classify_untrusted_server(refusal: &ServerCheckFailure) -> PermissionProblem {
     let way = "`skip_server_check = true` in [store] turns the check off";
     match refusal.kind {
-        RefusalKind::Denied(_) => (Verdict::Denied, format!("{refusal}; {way}")),
-        RefusalKind::Unseen => (Verdict::Failed, format!("{refusal}; {way}")),
-        RefusalKind::Silent => (Verdict::Failed, refusal.to_string()),
-        _ => (Verdict::Refused, refusal.to_string()),
+        ServerCheckFailureKind::Denied(_) => (PermissionVerdict::Denied, format!("{refusal}; {way}")),
+        ServerCheckFailureKind::NotVerifiable => (PermissionVerdict::Failed, format!("{refusal}; {way}")),
+        ServerCheckFailureKind::NoUsableAnswer => (PermissionVerdict::Failed, refusal.to_string()),
+        _ => (PermissionVerdict::Refused, refusal.to_string()),
     }
 }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::Call;
 use crate::completion::{ReportFormat, ReportScope};
-use crate::diff::{Sent, Tally};
-use crate::estimate::{Own, RequestKind, Restored, Workload};
-use crate::manifest::{Census, ClassTally};
+use crate::diff::{PredictionTotals, RequestCount};
+use crate::estimate::{BillableRequest, JobWorkload, OverheadRequests, RestoreGroup};
+use crate::manifest::{ClassTotals, StorageClassStats};
 use crate::object::{ObjectId, RestoreRequest, StorageClass};
+use crate::object_request::ObjectRequest;
 use crate::plan::Plan;
 
 /// Bytes of a row in a report besides its names: status, code and separators.
@@ -25,54 +25,54 @@ const SEGMENT_BYTES: u64 = crate::report::ROTATE_AT;
 /// were read for the preview; the job reads the same.
 pub(super) fn workload(
     plan: &Plan,
-    census: &Census,
+    census: &StorageClassStats,
     rows: u64,
-    tally: &Tally,
+    tally: &PredictionTotals,
     asked: (u64, u64),
     names: u64,
-) -> Workload {
-    let scale = Scale::new(census, rows, tally);
-    let mut work = Workload {
+) -> JobWorkload {
+    let scale = SampleScale::new(census, rows, tally);
+    let mut work = JobWorkload {
         objects: rows,
         operations: u32::try_from(plan.operations.len()).unwrap_or(u32::MAX),
-        ..Workload::default()
+        ..JobWorkload::default()
     };
-    for (class, call, count) in scale.all(&tally.sends) {
-        work.send(RequestKind::of(&call), class.as_ref(), count);
-        if let Call::Restore(request) = call {
-            restore(&mut work, class, request, count, &scale, tally);
+    for (class, call, count) in scale.scale_requests(&tally.accepted) {
+        work.add_requests(BillableRequest::of(&call), class.as_ref(), count);
+        if let ObjectRequest::Restore(request) = call {
+            add_restored_data(&mut work, class, request, count, &scale, tally);
         }
     }
-    for (class, call, count) in scale.all(&tally.refused) {
-        work.send_in_vain(RequestKind::of(&call), class.as_ref(), count);
+    for (class, call, count) in scale.scale_requests(&tally.refused) {
+        work.add_rejected_requests(BillableRequest::of(&call), class.as_ref(), count);
     }
-    work.unforeseen = scale.one(tally.open);
-    work.own = own(plan, rows, tally, asked, names);
+    work.unpredictable_objects = scale.scale_count(tally.unknown);
+    work.overhead = own_requests(plan, rows, tally, asked, names);
     work
 }
 
 /// Adds the data that restores of one class bring back.
-fn restore(
-    work: &mut Workload,
+fn add_restored_data(
+    work: &mut JobWorkload,
     class: Option<StorageClass>,
     request: RestoreRequest,
     objects: u64,
-    scale: &Scale<'_>,
-    tally: &Tally,
+    scale: &SampleScale<'_>,
+    tally: &PredictionTotals,
 ) {
     // Nothing is known about single objects of a manifest that was frozen earlier.
     let told_later = tally.restored.get(&class).is_some_and(|(_, unknown)| *unknown > 0);
-    let (bytes, unsized_objects) = match scale.told.and_then(|classes| classes.get(&class)) {
+    let (bytes, unsized_objects) = match scale.class_totals.and_then(|classes| classes.get(&class)) {
         // The source gives totals of the whole class. The restored part of it is assumed to have the average size.
-        Some(all) if tally.looked() < scale.rows || told_later => {
-            (share(all.bytes, objects, all.objects), share(all.unsized_objects, objects, all.objects))
+        Some(all) if tally.total() < scale.rows || told_later => {
+            (proportion(all.bytes, objects, all.objects), proportion(all.unsized_objects, objects, all.objects))
         }
         _ => {
             let (bytes, unknown) = tally.restored.get(&class).copied().unwrap_or_default();
-            (scale.one(bytes), scale.one(unknown))
+            (scale.scale_count(bytes), scale.scale_count(unknown))
         }
     };
-    let place = Restored { class, tier: request.tier, days: request.days };
+    let place = RestoreGroup { class, tier: request.tier, days: request.days };
     let volume = work.restored.entry(place).or_default();
     volume.objects = volume.objects.saturating_add(objects);
     volume.bytes = volume.bytes.saturating_add(u128::from(bytes));
@@ -80,10 +80,18 @@ fn restore(
 }
 
 /// Returns the requests and bytes that the program needs for itself.
-fn own(plan: &Plan, rows: u64, tally: &Tally, (lists, reads): (u64, u64), names: u64) -> Own {
-    let Some(_) = &plan.report.place else { return Own { lists, reads, ..Own::default() } };
-    let looked = tally.looked().max(1);
-    let failed = share(tally.fails, rows, looked);
+fn own_requests(
+    plan: &Plan,
+    rows: u64,
+    tally: &PredictionTotals,
+    (lists, reads): (u64, u64),
+    names: u64,
+) -> OverheadRequests {
+    let Some(_) = &plan.report.location else {
+        return OverheadRequests { lists, reads, ..OverheadRequests::default() };
+    };
+    let looked = tally.total().max(1);
+    let failed = proportion(tally.fails, rows, looked);
     let listed = match plan.report.scope {
         ReportScope::AllTasks => rows,
         ReportScope::FailedTasksOnly => failed,
@@ -92,11 +100,11 @@ fn own(plan: &Plan, rows: u64, tally: &Tally, (lists, reads): (u64, u64), names:
         ReportFormat::Oss => OSS_FAILURE_BYTES,
         ReportFormat::Aws => AWS_FAILURE_BYTES,
     };
-    let bytes = share(names, listed, looked) + listed * ROW_BYTES + failed * failure;
+    let bytes = proportion(names, listed, looked) + listed * ROW_BYTES + failed * failure;
     // Successes and failures go to separate files, and `manifest.json` comes last.
     let kinds = u64::from(failed > 0) + u64::from(listed > failed);
     let uploads = bytes / SEGMENT_BYTES + kinds + 1;
-    Own { lists, reads, uploads, report_bytes: u128::from(bytes) }
+    OverheadRequests { lists, reads, uploads, report_bytes: u128::from(bytes) }
 }
 
 /// Returns the bytes that the names of an object take in a report.
@@ -106,50 +114,55 @@ pub(super) fn name_bytes(object: &ObjectId) -> u64 {
 }
 
 /// Scales counts of the objects that were read to all objects.
-struct Scale<'a> {
+struct SampleScale<'a> {
     rows: u64,
-    looked: u64,
+    sampled: u64,
     /// The number of objects of each class among those that were read.
-    seen: &'a BTreeMap<Option<StorageClass>, u64>,
+    sampled_classes: &'a BTreeMap<Option<StorageClass>, u64>,
     /// The totals of each class, if the source gives the class of every object.
-    told: Option<&'a BTreeMap<Option<StorageClass>, ClassTally>>,
+    class_totals: Option<&'a BTreeMap<Option<StorageClass>, ClassTotals>>,
 }
 
-impl<'a> Scale<'a> {
-    fn new(census: &'a Census, rows: u64, tally: &'a Tally) -> Self {
-        let told = Some(&census.classes).filter(|classes| !classes.is_empty() && !classes.contains_key(&None));
-        Self { rows, looked: tally.looked(), seen: &tally.classes, told }
+impl<'a> SampleScale<'a> {
+    fn new(census: &'a StorageClassStats, rows: u64, tally: &'a PredictionTotals) -> Self {
+        let class_totals = Some(&census.classes).filter(|classes| !classes.is_empty() && !classes.contains_key(&None));
+        Self { rows, sampled: tally.total(), sampled_classes: &tally.classes, class_totals }
     }
 
     /// Scales a count that does not depend on classes.
-    fn one(&self, count: u64) -> u64 {
-        if self.looked >= self.rows { count } else { share(count, self.rows, self.looked) }
+    fn scale_count(&self, count: u64) -> u64 {
+        if self.sampled >= self.rows { count } else { proportion(count, self.rows, self.sampled) }
     }
 
     /// Scales each kind of request, with its class and its count.
-    fn all(
+    fn scale_requests(
         &self,
-        counts: &BTreeMap<(&'static str, Option<StorageClass>), Sent>,
-    ) -> Vec<(Option<StorageClass>, Call, u64)> {
-        let plain =
-            |(key, sent): (&(&str, Option<StorageClass>), &Sent)| (key.1.clone(), sent.call.clone(), sent.count);
-        let Some(told) = self.told.filter(|_| self.looked < self.rows) else {
-            return counts.iter().map(plain).map(|(class, call, count)| (class, call, self.one(count))).collect();
+        counts: &BTreeMap<(&'static str, Option<StorageClass>), RequestCount>,
+    ) -> Vec<(Option<StorageClass>, ObjectRequest, u64)> {
+        let plain = |(key, sent): (&(&str, Option<StorageClass>), &RequestCount)| {
+            (key.1.clone(), sent.call.clone(), sent.count)
         };
-        let mut kinds: BTreeMap<&str, (&Call, u64)> = BTreeMap::new();
+        let Some(told) = self.class_totals.filter(|_| self.sampled < self.rows) else {
+            return counts
+                .iter()
+                .map(plain)
+                .map(|(class, call, count)| (class, call, self.scale_count(count)))
+                .collect();
+        };
+        let mut kinds: BTreeMap<&str, (&ObjectRequest, u64)> = BTreeMap::new();
         for ((kind, _), sent) in counts {
             kinds.entry(kind).or_insert((&sent.call, 0)).1 += sent.count;
         }
         let mut all = Vec::new();
         for (class, there) in told {
             for (kind, (call, overall)) in &kinds {
-                let seen = self.seen.get(class).copied().unwrap_or(0);
+                let seen = self.sampled_classes.get(class).copied().unwrap_or(0);
                 let own = counts.get(&(*kind, class.clone()));
                 let count = if seen == 0 {
                     // The sample contains no object of this class. Assume that it is like the others.
-                    share(*overall, there.objects, self.looked)
+                    proportion(*overall, there.objects, self.sampled)
                 } else {
-                    share(own.map_or(0, |sent| sent.count), there.objects, seen)
+                    proportion(own.map_or(0, |sent| sent.count), there.objects, seen)
                 };
                 if count > 0 {
                     // The tier of a restore depends on the class.
@@ -163,7 +176,7 @@ impl<'a> Scale<'a> {
 }
 
 /// Returns `count * all / of`, rounded to the nearest integer.
-fn share(count: u64, all: u64, of: u64) -> u64 {
+fn proportion(count: u64, all: u64, of: u64) -> u64 {
     let of = u128::from(of.max(1));
     let exact = u128::from(count) * u128::from(all);
     let (whole, rest) = (exact / of, exact % of);
@@ -173,62 +186,71 @@ fn share(count: u64, all: u64, of: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diff::{Fate, Prospect};
-    use crate::object::{Acl, Bucket, Fact, Key, ObjectState};
+    use crate::diff::{Effect, Prediction};
+    use crate::object::{BucketName, MaybeKnown, ObjectAcl, ObjectKey, ObjectState};
 
-    fn prospect(class: Option<&str>, sends: Vec<Call>) -> Prospect {
-        let class = class.map_or(Fact::Unknown, |class| Fact::Known(StorageClass::new(class)));
+    fn prospect(class: Option<&str>, sends: Vec<ObjectRequest>) -> Prediction {
+        let class = class.map_or(MaybeKnown::Unknown, |class| MaybeKnown::Known(StorageClass::new(class)));
         let before = ObjectState { class, ..ObjectState::default() };
-        let object = ObjectId { bucket: Bucket::new("bkt"), key: Key::from("k"), version: None };
-        Prospect { object, fate: Fate::Changes(before.clone()), before, sends, refused: Vec::new() }
+        let object = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from("k"), version: None };
+        Prediction { object, effect: Effect::Changes(before.clone()), before, accepted: sends, refused: Vec::new() }
     }
 
-    fn census(classes: &[(Option<&str>, u64, u64)]) -> Census {
-        let tally = |objects, bytes| ClassTally { objects, bytes, unsized_objects: 0 };
+    fn census(classes: &[(Option<&str>, u64, u64)]) -> StorageClassStats {
+        let tally = |objects, bytes| ClassTotals { objects, bytes, unsized_objects: 0 };
         let classes =
             classes.iter().map(|(class, objects, bytes)| (class.map(StorageClass::new), tally(*objects, *bytes)));
-        Census { classes: classes.collect(), versions: 0 }
+        StorageClassStats { classes: classes.collect(), versioned_objects: 0 }
     }
 
     #[test]
     fn each_class_is_scaled_by_its_own() {
-        let mut tally = Tally::default();
+        let mut tally = PredictionTotals::default();
         for _ in 0..8 {
-            tally.add(&prospect(Some("STANDARD"), vec![Call::GetAcl, Call::PutAcl(Acl::Private)]), Some(1));
+            tally.add(
+                &prospect(Some("STANDARD"), vec![ObjectRequest::GetAcl, ObjectRequest::PutAcl(ObjectAcl::Private)]),
+                Some(1),
+            );
         }
-        tally.add(&prospect(Some("GLACIER"), vec![Call::GetAcl]), Some(1));
-        tally.add(&prospect(Some("GLACIER"), vec![Call::GetAcl, Call::PutAcl(Acl::Private)]), Some(1));
+        tally.add(&prospect(Some("GLACIER"), vec![ObjectRequest::GetAcl]), Some(1));
+        tally.add(
+            &prospect(Some("GLACIER"), vec![ObjectRequest::GetAcl, ObjectRequest::PutAcl(ObjectAcl::Private)]),
+            Some(1),
+        );
         let census = census(&[(Some("STANDARD"), 900, 0), (Some("GLACIER"), 80, 0), (Some("DEEP_ARCHIVE"), 20, 0)]);
-        let scale = Scale::new(&census, 1000, &tally);
-        let mut work = Workload::default();
-        for (class, call, count) in scale.all(&tally.sends) {
-            work.send(RequestKind::of(&call), class.as_ref(), count);
+        let scale = SampleScale::new(&census, 1000, &tally);
+        let mut work = JobWorkload::default();
+        for (class, call, count) in scale.scale_requests(&tally.accepted) {
+            work.add_requests(BillableRequest::of(&call), class.as_ref(), count);
         }
         let of = |kind, class: &str| work.requests[&(kind, Some(StorageClass::new(class)))];
-        assert_eq!((of(RequestKind::GetAcl, "STANDARD"), of(RequestKind::PutAcl, "STANDARD")), (900, 900));
-        assert_eq!((of(RequestKind::GetAcl, "GLACIER"), of(RequestKind::PutAcl, "GLACIER")), (80, 40));
-        assert_eq!((of(RequestKind::GetAcl, "DEEP_ARCHIVE"), of(RequestKind::PutAcl, "DEEP_ARCHIVE")), (20, 18));
+        assert_eq!((of(BillableRequest::GetAcl, "STANDARD"), of(BillableRequest::PutAcl, "STANDARD")), (900, 900));
+        assert_eq!((of(BillableRequest::GetAcl, "GLACIER"), of(BillableRequest::PutAcl, "GLACIER")), (80, 40));
+        assert_eq!(
+            (of(BillableRequest::GetAcl, "DEEP_ARCHIVE"), of(BillableRequest::PutAcl, "DEEP_ARCHIVE")),
+            (20, 18)
+        );
     }
 
     #[test]
     fn restores_bring_back_the_bytes_of_their_class() {
         let request = RestoreRequest { days: 3, tier: None };
-        let mut tally = Tally::default();
-        tally.add(&prospect(Some("GLACIER"), vec![Call::Restore(request)]), Some(10));
+        let mut tally = PredictionTotals::default();
+        tally.add(&prospect(Some("GLACIER"), vec![ObjectRequest::Restore(request)]), Some(10));
         tally.add(&prospect(Some("GLACIER"), vec![]), Some(30));
         let census = census(&[(Some("GLACIER"), 1000, 5000)]);
-        let scale = Scale::new(&census, 1000, &tally);
-        let mut work = Workload::default();
-        restore(&mut work, Some(StorageClass::new("GLACIER")), request, 500, &scale, &tally);
+        let scale = SampleScale::new(&census, 1000, &tally);
+        let mut work = JobWorkload::default();
+        add_restored_data(&mut work, Some(StorageClass::new("GLACIER")), request, 500, &scale, &tally);
         let volume = work.restored.values().next().expect("a volume");
         assert_eq!((volume.objects, volume.bytes, volume.unsized_objects), (500, 2500, 0));
     }
 
     #[test]
     fn shares_are_rounded_and_do_not_overflow() {
-        assert_eq!(share(1, 10, 3), 3);
-        assert_eq!(share(2, 10, 3), 7);
-        assert_eq!(share(u64::MAX, u64::MAX, 1), u64::MAX);
-        assert_eq!(share(5, 7, 0), 35);
+        assert_eq!(proportion(1, 10, 3), 3);
+        assert_eq!(proportion(2, 10, 3), 7);
+        assert_eq!(proportion(u64::MAX, u64::MAX, 1), u64::MAX);
+        assert_eq!(proportion(5, 7, 0), 35);
     }
 }

@@ -8,22 +8,22 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::hex::hex;
-use crate::manifest::filter::{Facts, Row};
-use crate::manifest::names::{END, VERSION, put, take};
-use crate::object::{Acl, Bucket, Key, ObjectId, VersionId};
+use crate::manifest::filter::{ManifestRow, RowMetadata};
+use crate::manifest::sorted_names::{TERMINATOR, VERSION_MARK, put_text, take_text};
+use crate::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, VersionId};
 
 /// The origin of a row. The declaration order is the order of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::manifest) enum Side {
+pub(in crate::manifest) enum ComparisonSide {
     /// The inventory that the earlier job processed.
-    Before,
+    Earlier,
     /// The new inventory.
-    Now,
+    Current,
     /// The objects that failed in the earlier job or were never attempted.
-    Undone,
+    Unfinished,
 }
 
-const SIDES: [Side; 3] = [Side::Before, Side::Now, Side::Undone];
+const SIDES: [ComparisonSide; 3] = [ComparisonSide::Earlier, ComparisonSide::Current, ComparisonSide::Unfinished];
 
 /// Follows a key that has no version.
 const NO_VERSION: u8 = 0;
@@ -46,27 +46,28 @@ const MAX_ETAG_BYTES: usize = 128;
 /// The maximum length of a class name, in bytes; a longer one is dropped.
 const MAX_CLASS_BYTES: usize = 64;
 
-const ACLS: [Acl; 5] = [Acl::Private, Acl::PublicRead, Acl::PublicReadWrite, Acl::Default, Acl::Custom];
+const ACLS: [ObjectAcl; 5] =
+    [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default, ObjectAcl::Custom];
 
 /// Encodes a row. Rows that are not of the new inventory keep only the facts that are compared.
-pub(super) fn encode(row: &Row<'_>, side: Side, out: &mut Vec<u8>) {
+pub(super) fn encode(row: &ManifestRow<'_>, side: ComparisonSide, out: &mut Vec<u8>) {
     out.clear();
-    put(out, row.bucket.as_bytes());
-    put(out, row.key);
+    put_text(out, row.bucket.as_bytes());
+    put_text(out, row.key);
     match row.version {
         None => out.push(NO_VERSION),
         Some(version) => {
-            out.push(VERSION);
-            put(out, version.as_bytes());
+            out.push(VERSION_MARK);
+            put_text(out, version.as_bytes());
         }
     }
     out.push(side as u8);
-    let Facts { size, modified, class, etag, acl } = row.facts;
-    if side == Side::Undone {
+    let RowMetadata { size, modified, class, etag, acl } = row.metadata;
+    if side == ComparisonSide::Unfinished {
         return;
     }
-    let class = class.filter(|class| side == Side::Now && class.len() <= MAX_CLASS_BYTES);
-    let acl = acl.filter(|_| side == Side::Now).and_then(|acl| ACLS.iter().position(|it| *it == acl));
+    let class = class.filter(|class| side == ComparisonSide::Current && class.len() <= MAX_CLASS_BYTES);
+    let acl = acl.filter(|_| side == ComparisonSide::Current).and_then(|acl| ACLS.iter().position(|it| *it == acl));
     let flag = |there: bool, flag: u8| if there { flag } else { 0 };
     let acl = u8::try_from(acl.map_or(0, |place| place + 1)).unwrap_or(0) << ACL_SHIFT;
     out.push(
@@ -87,7 +88,7 @@ pub(super) fn encode(row: &Row<'_>, side: Side, out: &mut Vec<u8>) {
         out.extend_from_slice(&modified.subsec_nanosecond().to_be_bytes());
     }
     if let Some(class) = class {
-        put(out, class.as_bytes());
+        put_text(out, class.as_bytes());
     }
 }
 
@@ -101,8 +102,8 @@ fn put_etag(etag: &str, out: &mut Vec<u8>) {
     };
     out.push(case);
     match case {
-        TEXT if bytes.len() > MAX_ETAG_BYTES => put(out, hex(&Sha256::digest(bytes)).as_bytes()),
-        TEXT => put(out, bytes),
+        TEXT if bytes.len() > MAX_ETAG_BYTES => put_text(out, hex(&Sha256::digest(bytes)).as_bytes()),
+        TEXT => put_text(out, bytes),
         _ => out.extend(bytes.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1]))),
     }
 }
@@ -116,60 +117,60 @@ fn digit(byte: u8) -> u8 {
 
 /// The facts that tell two states of an object apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct ComparedState {
     pub(super) etag: Option<String>,
     pub(super) size: Option<u64>,
     pub(super) modified: Option<Timestamp>,
 }
 
 /// A decoded record.
-pub(super) struct Told {
-    pub(super) side: Side,
-    pub(super) state: State,
+pub(super) struct ComparisonRecord {
+    pub(super) side: ComparisonSide,
+    pub(super) state: ComparedState,
     class: Option<String>,
-    acl: Option<Acl>,
+    acl: Option<ObjectAcl>,
 }
 
 /// Splits a record into its name and the rest. Returns `None` if it is not a valid record.
-pub(super) fn split(record: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_name(record: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     for _ in 0..2 {
         at += text_end(record.get(at..)?)?;
     }
     at += match *record.get(at)? {
-        VERSION => 1 + text_end(record.get(at + 1..)?)?,
+        VERSION_MARK => 1 + text_end(record.get(at + 1..)?)?,
         _ => 1,
     };
     record.split_at_checked(at)
 }
 
-pub(super) fn object(mut name: &[u8]) -> ObjectId {
-    let (bucket, key) = (take(&mut name), take(&mut name));
-    let version = name.strip_prefix(&[VERSION]).map(|mut rest| take(&mut rest));
+pub(super) fn decode_object(mut name: &[u8]) -> ObjectId {
+    let (bucket, key) = (take_text(&mut name), take_text(&mut name));
+    let version = name.strip_prefix(&[VERSION_MARK]).map(|mut rest| take_text(&mut rest));
     ObjectId {
-        bucket: Bucket::new(&String::from_utf8_lossy(&bucket)),
-        key: Key::new(key),
+        bucket: BucketName::new(&String::from_utf8_lossy(&bucket)),
+        key: ObjectKey::new(key),
         version: version.map(|id| VersionId::new(&String::from_utf8_lossy(&id))),
     }
 }
 
-/// Returns the end of a text written by [`put`], terminator included.
+/// Returns the end of a text written by [`put_text`], terminator included.
 fn text_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        at += memchr::memchr(0, bytes.get(at..)?)? + END.len();
-        if bytes.get(at - END.len()..at)? == END {
+        at += memchr::memchr(0, bytes.get(at..)?)? + TERMINATOR.len();
+        if bytes.get(at - TERMINATOR.len()..at)? == TERMINATOR {
             return Some(at);
         }
     }
 }
 
 /// Decodes the part after the name. Returns `None` if [`encode`] did not write it.
-pub(super) fn told(rest: &[u8]) -> Option<Told> {
+pub(super) fn decode_record(rest: &[u8]) -> Option<ComparisonRecord> {
     let (side, rest) = rest.split_first()?;
     let side = *SIDES.get(usize::from(*side))?;
-    let mut told = Told { side, state: State::default(), class: None, acl: None };
-    if side == Side::Undone {
+    let mut told = ComparisonRecord { side, state: ComparedState::default(), class: None, acl: None };
+    if side == ComparisonSide::Unfinished {
         return Some(told);
     }
     let (flags, mut rest) = rest.split_first()?;
@@ -185,7 +186,7 @@ pub(super) fn told(rest: &[u8]) -> Option<Told> {
         told.state.modified = Some(Timestamp::new(second, nanosecond).ok()?);
     }
     if flags & CLASS != 0 {
-        told.class = Some(String::from_utf8(take(&mut rest)).ok()?);
+        told.class = Some(String::from_utf8(take_text(&mut rest)).ok()?);
     }
     told.acl = usize::from(flags >> ACL_SHIFT & 7).checked_sub(1).and_then(|place| ACLS.get(place)).copied();
     Some(told)
@@ -195,7 +196,7 @@ fn take_etag(rest: &mut &[u8]) -> Option<String> {
     let (case, behind) = rest.split_first()?;
     *rest = behind;
     if *case == TEXT {
-        return String::from_utf8(take(rest)).ok();
+        return String::from_utf8(take_text(rest)).ok();
     }
     let digits = hex(&take_array::<16>(rest)?);
     Some(if *case == UPPER { digits.to_ascii_uppercase() } else { digits })
@@ -207,14 +208,14 @@ fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*bytes)
 }
 
-impl Told {
-    pub(super) fn row<'a>(&'a self, object: &'a ObjectId) -> Row<'a> {
-        let State { etag, size, modified } = &self.state;
-        Row {
+impl ComparisonRecord {
+    pub(super) fn row<'a>(&'a self, object: &'a ObjectId) -> ManifestRow<'a> {
+        let ComparedState { etag, size, modified } = &self.state;
+        ManifestRow {
             bucket: object.bucket.as_str(),
             key: object.key.as_bytes(),
             version: object.version.as_ref().map(VersionId::as_str),
-            facts: Facts {
+            metadata: RowMetadata {
                 size: *size,
                 modified: *modified,
                 class: self.class.as_deref(),
@@ -231,9 +232,13 @@ mod tests {
 
     use super::*;
 
-    fn facts<'a>(etag: Option<&'a str>, class: Option<&'a str>, numbers: (Option<u64>, Option<i64>)) -> Facts<'a> {
+    fn facts<'a>(
+        etag: Option<&'a str>,
+        class: Option<&'a str>,
+        numbers: (Option<u64>, Option<i64>),
+    ) -> RowMetadata<'a> {
         let modified = numbers.1.map(|second| Timestamp::new(second, 5).unwrap());
-        Facts {
+        RowMetadata {
             size: numbers.0,
             modified,
             class,
@@ -253,21 +258,21 @@ mod tests {
         ) {
             let version = version.as_deref();
             let facts = facts(etag.as_deref(), class.as_deref(), numbers);
-            let row = Row { bucket: "b", key: &key, version, facts };
+            let row = ManifestRow { bucket: "b", key: &key, version, metadata: facts };
             let mut record = Vec::new();
-            encode(&row, Side::Now, &mut record);
-            let (name, rest) = split(&record).unwrap();
-            let (name, told) = (name.to_vec(), told(rest).unwrap());
-            let object = object(&name);
+            encode(&row, ComparisonSide::Current, &mut record);
+            let (name, rest) = split_name(&record).unwrap();
+            let (name, told) = (name.to_vec(), decode_record(rest).unwrap());
+            let object = decode_object(&name);
             let back = told.row(&object);
             prop_assert_eq!((back.bucket, back.key, back.version), ("b", key.as_slice(), version));
-            prop_assert_eq!(back.facts.etag, facts.etag);
-            prop_assert_eq!(back.facts.size, facts.size);
-            prop_assert_eq!(back.facts.modified, facts.modified);
-            prop_assert_eq!(back.facts.class, facts.class);
-            prop_assert_eq!(back.facts.acl, facts.acl);
-            encode(&row, Side::Undone, &mut record);
-            prop_assert_eq!(split(&record).unwrap(), (name.as_slice(), &[Side::Undone as u8][..]));
+            prop_assert_eq!(back.metadata.etag, facts.etag);
+            prop_assert_eq!(back.metadata.size, facts.size);
+            prop_assert_eq!(back.metadata.modified, facts.modified);
+            prop_assert_eq!(back.metadata.class, facts.class);
+            prop_assert_eq!(back.metadata.acl, facts.acl);
+            encode(&row, ComparisonSide::Unfinished, &mut record);
+            prop_assert_eq!(split_name(&record).unwrap(), (name.as_slice(), &[ComparisonSide::Unfinished as u8][..]));
         }
 
         #[test]
@@ -278,13 +283,13 @@ mod tests {
                 SIDES.map(|side| {
                     let facts = facts(Some("\u{1}"), Some("\0"), (None, None));
                     let mut record = Vec::new();
-                    encode(&Row { bucket: "b", key: key.as_bytes(), version: version.as_deref(), facts }, side, &mut record);
+                    encode(&ManifestRow { bucket: "b", key: key.as_bytes(), version: version.as_deref(), metadata: facts }, side, &mut record);
                     record
                 })
             }).collect();
             records.sort();
             records.dedup();
-            let mut seen: Vec<_> = records.iter().map(|record| split(record).unwrap().0.to_vec()).collect();
+            let mut seen: Vec<_> = records.iter().map(|record| split_name(record).unwrap().0.to_vec()).collect();
             seen.dedup();
             let distinct: std::collections::BTreeSet<_> = names.into_iter().collect();
             prop_assert_eq!(seen.len(), distinct.len(), "records of one name stand together");
@@ -292,8 +297,8 @@ mod tests {
 
         #[test]
         fn junk_is_no_record_and_no_panic(junk: Vec<u8>) {
-            if let Some((_, rest)) = split(&junk) {
-                let _ = told(rest);
+            if let Some((_, rest)) = split_name(&junk) {
+                let _ = decode_record(rest);
             }
         }
     }
@@ -304,12 +309,12 @@ mod tests {
         let state = |etag: &str| {
             let mut record = Vec::new();
             encode(
-                &Row { bucket: "b", key: b"k", version: None, facts: facts(Some(etag), None, (None, None)) },
-                Side::Now,
+                &ManifestRow { bucket: "b", key: b"k", version: None, metadata: facts(Some(etag), None, (None, None)) },
+                ComparisonSide::Current,
                 &mut record,
             );
             assert!(record.len() < 200);
-            told(split(&record).unwrap().1).unwrap().state
+            decode_record(split_name(&record).unwrap().1).unwrap().state
         };
         assert_eq!(state(&long('a')), state(&long('a')));
         assert_ne!(state(&long('a')), state(&long('b')));

@@ -8,13 +8,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::completion::ReportFormat;
-use crate::frontier::Frontier;
-use crate::manifest::begin::Sizes;
-use crate::manifest::freeze::freeze_with;
+use crate::frontier::RowFrontier;
+use crate::manifest::freeze::freeze_with_config;
+use crate::manifest::freeze_start::FreezeConfig;
 use crate::manifest::testing::{
     MemoryStore, add_inventory, csv_source, data_key, etag, fault, freeze_in, freeze_until, keys, objects, refusal,
 };
-use crate::manifest::{CsvPlace, Frozen, Manifest, ReportFile, Rest, Source};
+use crate::manifest::{FailedRowsFile, FileLocation, FrozenManifest, Manifest, ManifestSource, UnfinishedRows};
 use crate::store::Store;
 use crate::task::FaultClass;
 
@@ -32,48 +32,48 @@ fn store(schemas: [&str; 2], old: &[&str], new: &[&str]) -> MemoryStore {
     store
 }
 
-fn changes(store: &MemoryStore) -> Changes {
+fn changes(store: &MemoryStore) -> InventoryChanges {
     let pinned = |folder: &str| {
         let key = format!("{folder}manifest.json");
         let etag = etag(&store.objects[key.as_bytes()]);
-        (Key::from(key.as_str()), etag)
+        (ObjectKey::from(key.as_str()), etag)
     };
     let ((since_key, since_etag), (key, etag)) = (pinned(OLD), pinned(NEW));
-    Changes {
+    InventoryChanges {
         key,
         etag,
         since_key,
         since_etag,
         since_filter: Filter::default(),
         failed: Vec::new(),
-        rest: None,
-        lost: None,
+        unfinished: None,
+        unavailable: None,
     }
 }
 
-fn source(changes: Changes) -> Source {
-    let object = InventoryObject::Changed(Box::new(changes));
-    Source::Inventory { bucket: Bucket::new("dest"), object, dialect: Dialect::Oss }
+fn source(changes: InventoryChanges) -> ManifestSource {
+    let object = InventorySelector::Changed(Box::new(changes));
+    ManifestSource::Inventory { bucket: BucketName::new("dest"), selector: object, dialect: InventoryDialect::Oss }
 }
 
-fn taken(store: MemoryStore, changes: Changes) -> (Vec<String>, Vec<String>) {
+fn taken(store: MemoryStore, changes: InventoryChanges) -> (Vec<String>, Vec<String>) {
     let (frozen, found) = objects(store, source(changes), Filter::default()).unwrap();
     (keys(&found), said(&frozen))
 }
 
-fn said(frozen: &Frozen) -> Vec<String> {
+fn said(frozen: &FrozenManifest) -> Vec<String> {
     frozen.warnings().iter().map(|warning| warning.message.clone()).collect()
 }
 
 /// Creates a report file of an earlier job that records these failures.
-fn report(folder: &Path, keys: &[&str]) -> ReportFile {
+fn report(folder: &Path, keys: &[&str]) -> FailedRowsFile {
     let text = keys.iter().fold(String::new(), |mut text, key| {
         let _ = writeln!(text, "src,{key},,503,x");
         text
     });
     let path = folder.join("failed.csv");
     fs::write(&path, &text).unwrap();
-    ReportFile { place: CsvPlace::Local(path), format: ReportFormat::Oss, md5: etag(text.as_bytes()) }
+    FailedRowsFile { location: FileLocation::Local(path), format: ReportFormat::Oss, md5: etag(text.as_bytes()) }
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn what_is_new_or_different_is_taken_and_nothing_else() {
     assert_eq!(keys(&found), ["etag", "new", "size", "when"], "in the order of their names, each once");
     assert_eq!(said(&frozen), [""; 0]);
     assert_eq!((frozen.rows(), frozen.rows_read()), (4, 6));
-    let Pin::Inventory { key, etag, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
+    let SourcePin::Inventory { key, etag, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
     assert_eq!((key, etag), (&changes.key, &changes.etag));
 }
 
@@ -115,7 +115,7 @@ fn what_failed_is_taken_again_where_it_is_still_there() {
     let rows = ["a,1,2026-01-01T00:00:00Z,x\nb,2,2026-01-01T00:00:00Z,y\nc,2,,y\n"];
     let store = || store([SCHEMA; 2], &rows, &rows);
     let failed = || vec![report(folder.path(), &["c", "gone"])];
-    let (found, said) = taken(store(), Changes { failed: failed(), ..changes(&store()) });
+    let (found, said) = taken(store(), InventoryChanges { failed: failed(), ..changes(&store()) });
     assert_eq!(found, ["c"]);
     assert!(said[0].starts_with("1 of the objects that failed last time are left out"), "{said:?}");
 
@@ -123,8 +123,8 @@ fn what_failed_is_taken_again_where_it_is_still_there() {
     let first = "src,a\nsrc,b\n";
     freeze_in(folder.path(), MemoryStore::with(&[("m.csv", first.as_bytes())]), csv_source("m.csv"), Filter::default())
         .unwrap();
-    let rest = Some(Rest { folder: folder.path().to_owned(), frontier: Frontier::default() });
-    let (found, _) = taken(store(), Changes { failed: failed(), rest, ..changes(&store()) });
+    let rest = Some(UnfinishedRows { folder: folder.path().to_owned(), frontier: RowFrontier::default() });
+    let (found, _) = taken(store(), InventoryChanges { failed: failed(), unfinished: rest, ..changes(&store()) });
     assert_eq!(found, ["a", "b", "c"]);
 }
 
@@ -133,7 +133,7 @@ fn what_cannot_be_compared_is_taken_whole() {
     let folder = tempfile::tempdir().unwrap();
     let rows = ["b,1,,x\na,2,,y\n", "b,1,,x\na,3,,z\n"];
     let good = || store([SCHEMA; 2], &rows, &rows);
-    let whole = |store: MemoryStore, changes: Changes, why: &str| {
+    let whole = |store: MemoryStore, changes: InventoryChanges, why: &str| {
         let (found, said) = taken(store, changes);
         assert_eq!(found, ["a", "b"], "{why}");
         assert!(said[0].contains(why) && said[0].contains("all 2 objects of the new inventory"), "{said:?}");
@@ -156,30 +156,37 @@ fn what_cannot_be_compared_is_taken_whole() {
     broken.put(&data_key(OLD, 0), b"other");
     whole(broken, known.clone(), "manifest.json says");
 
-    whole(good(), Changes { since_etag: String::new(), ..known.clone() }, "told no ETag");
+    whole(good(), InventoryChanges { since_etag: String::new(), ..known.clone() }, "told no ETag");
 
     let why = "job X is not known any more".to_owned();
-    whole(good(), Changes { lost: Some(why.clone()), ..known.clone() }, &why);
+    whole(good(), InventoryChanges { unavailable: Some(why.clone()), ..known.clone() }, &why);
 
     let failed = report(folder.path(), &["a"]);
     fs::write(folder.path().join("failed.csv"), "src,b,,503,x\n").unwrap();
-    whole(good(), Changes { failed: vec![failed.clone()], ..known.clone() }, "its MD5 is");
+    whole(good(), InventoryChanges { failed: vec![failed.clone()], ..known.clone() }, "its MD5 is");
     fs::remove_file(folder.path().join("failed.csv")).unwrap();
-    whole(good(), Changes { failed: vec![failed], ..known }, "the objects that failed last time cannot be found");
+    whole(
+        good(),
+        InventoryChanges { failed: vec![failed], ..known },
+        "the objects that failed last time cannot be found",
+    );
 }
 
 #[test]
 fn all_of_an_inventory_is_each_object_once() {
     let rows = ["b,1,,x\na,2,,y\nb,1,,x\n", "a,3,,z\nc,1,,x\n"];
     let store = store([SCHEMA; 2], &rows, &rows);
-    let Changes { key, etag, .. } = changes(&store);
-    let object = InventoryObject::Once { key: key.clone(), etag: etag.clone() };
-    let source = Source::Inventory { bucket: Bucket::new("dest"), object, dialect: Dialect::Oss };
+    let InventoryChanges { key, etag, .. } = changes(&store);
+    let object = InventorySelector::Distinct { key: key.clone(), etag: etag.clone() };
+    let source =
+        ManifestSource::Inventory { bucket: BucketName::new("dest"), selector: object, dialect: InventoryDialect::Oss };
     let (frozen, found) = objects(store, source, Filter::default()).unwrap();
     assert_eq!(keys(&found), ["a", "b", "c"]);
     assert_eq!(said(&frozen), [""; 0]);
     assert_eq!((frozen.rows(), frozen.rows_read()), (3, 5));
-    assert!(matches!(frozen.pin(), Pin::Inventory { key: pinned, etag: tag, .. } if (pinned, tag) == (&key, &etag)));
+    assert!(
+        matches!(frozen.pin(), SourcePin::Inventory { key: pinned, etag: tag, .. } if (pinned, tag) == (&key, &etag))
+    );
 }
 
 #[test]
@@ -207,7 +214,7 @@ fn the_filter_holds_for_both_each_at_its_time() {
     };
     let store = store([schema; 2], &rows, &rows);
     // An object that was too young for the earlier job is old enough now.
-    let changes = Changes { since_filter: before("10"), ..changes(&store) };
+    let changes = InventoryChanges { since_filter: before("10"), ..changes(&store) };
     let (_, found) = objects(store, source(changes), before("25")).unwrap();
     assert_eq!(keys(&found), ["young"]);
 }
@@ -229,17 +236,17 @@ fn comparing_keeps_to_the_room_on_disk_and_leaves_nothing_there() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let attempt = |max_disk: u64| {
         let folder = tempfile::tempdir().unwrap();
-        let room = super::super::sort::Room { bytes: 20_000, runs: 8 };
-        let sizes = Sizes { room, max_disk: Some(max_disk), ..Sizes::default() };
+        let room = super::super::sort::SortBudget { bytes: 20_000, runs: 8 };
+        let sizes = FreezeConfig { sort_budget: room, max_disk: Some(max_disk), ..FreezeConfig::default() };
         let stop = CancellationToken::new();
-        let done = runtime.block_on(freeze_with(&manifest, &store, folder.path(), &|_| {}, &stop, sizes));
+        let done = runtime.block_on(freeze_with_config(&manifest, &store, folder.path(), &|_| {}, &stop, sizes));
         let left: Vec<_> =
             fs::read_dir(folder.path().join("manifest")).unwrap().map(|it| it.unwrap().file_name()).collect();
         (done.map(|frozen| frozen.rows()), left)
     };
     let (refused, left) = attempt(100_000);
     let error = refused.unwrap_err();
-    assert!(matches!(error, ManifestError::NoRoomToCompare { limit: 100_000, .. }), "{error}");
+    assert!(matches!(error, ManifestError::ComparisonTooLarge { limit: 100_000, .. }), "{error}");
     assert!(left.is_empty(), "{left:?}");
     let (done, left) = attempt(10_000_000);
     assert_eq!(done.unwrap(), 0);
@@ -255,7 +262,7 @@ fn a_stop_leaves_nothing_that_could_be_taken_for_a_manifest() {
     stop.cancel();
     let stopped = freeze_until(folder.path(), &store, known.clone(), Filter::default(), &stop);
     assert!(matches!(stopped, Err(ManifestError::Stopped)));
-    assert_eq!(Frozen::open(folder.path()).unwrap(), None);
+    assert_eq!(FrozenManifest::open(folder.path()).unwrap(), None);
     let done = freeze_until(folder.path(), &store, known, Filter::default(), &CancellationToken::new()).unwrap();
     assert_eq!(done.rows(), 0);
 }
@@ -346,7 +353,7 @@ proptest! {
         let failed_keys: Vec<&str> = failed_keys.iter().map(String::as_str).collect();
         let filter = Filter { larger_than, ..Filter::default() };
         let failed_files = if failed.is_empty() { Vec::new() } else { vec![report(folder.path(), &failed_keys)] };
-        let changes = Changes { since_filter: filter.clone(), failed: failed_files, ..changes(&store) };
+        let changes = InventoryChanges { since_filter: filter.clone(), failed: failed_files, ..changes(&store) };
         if new.is_empty() {
             let error = refusal(store, source(changes), filter);
             let empty = matches!(error, ManifestError::Empty { .. });

@@ -4,18 +4,18 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::frozen::tests::{Limits, freeze};
-use crate::manifest::frozen::{home, part_path};
-use crate::object::{Bucket, Key, VersionId};
+use crate::manifest::frozen::tests::{PartLimits, freeze};
+use crate::manifest::frozen::{manifest_folder, part_path};
+use crate::object::{BucketName, ObjectKey, VersionId};
 
 type Name = (String, Vec<u8>, Option<String>);
 
-const LIMITS: Limits = Limits { block_rows: 3, part_rows: 7 };
+const LIMITS: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
 
 /// Small enough that a run holds about three names.
-const ROOM: Room = Room { bytes: 100, runs: 2 };
+const ROOM: SortBudget = SortBudget { bytes: 100, runs: 2 };
 
-fn frozen(names: &[Name]) -> (tempfile::TempDir, Frozen) {
+fn frozen(names: &[Name]) -> (tempfile::TempDir, FrozenManifest) {
     let rows: Vec<_> =
         names.iter().map(|(bucket, key, version)| (bucket.as_str(), key.as_slice(), version.as_deref())).collect();
     freeze(&rows, LIMITS)
@@ -23,16 +23,16 @@ fn frozen(names: &[Name]) -> (tempfile::TempDir, Frozen) {
 
 fn object((bucket, key, version): &Name) -> ObjectId {
     ObjectId {
-        bucket: Bucket::new(bucket),
-        key: Key::new(key.as_slice()),
+        bucket: BucketName::new(bucket),
+        key: ObjectKey::new(key.as_slice()),
         version: version.as_deref().map(VersionId::new),
     }
 }
 
 /// Compares, and checks that no temporary file remains.
-fn difference(old: &[Name], new: &[Name]) -> Difference {
+fn difference(old: &[Name], new: &[Name]) -> ManifestDifference {
     let (scratch, old, new) = (tempfile::tempdir().unwrap(), frozen(old), frozen(new));
-    let found = compare_within(ROOM, &old.1, &new.1, scratch.path(), &CancellationToken::new()).unwrap();
+    let found = compare_with_budget(ROOM, &old.1, &new.1, scratch.path(), &CancellationToken::new()).unwrap();
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
     found
 }
@@ -49,11 +49,11 @@ fn backwards(mut names: Vec<Name>) -> Vec<Name> {
 #[test]
 fn what_was_added_and_what_is_gone_is_counted_and_named() {
     let (old, new) = (keys(0..200), keys((3..190).chain(300..309)));
-    let expected = Difference {
+    let expected = ManifestDifference {
         added: 9,
-        gone: 13,
+        removed: 13,
         added_examples: keys(300..305).iter().map(object).collect(),
-        gone_examples: keys([0, 1, 2, 190, 191]).iter().map(object).collect(),
+        removed_examples: keys([0, 1, 2, 190, 191]).iter().map(object).collect(),
     };
     for (old, new) in [
         (old.clone(), new.clone()),
@@ -69,28 +69,28 @@ fn what_was_added_and_what_is_gone_is_counted_and_named() {
 fn a_name_that_stands_twice_counts_once() {
     let twice = [keys(0..20), keys(0..20)].concat();
     let side_by_side = keys((0..40).map(|key| key / 2));
-    assert_eq!(difference(&twice, &keys(0..20)), Difference::default());
-    assert_eq!(difference(&side_by_side, &twice), Difference::default());
+    assert_eq!(difference(&twice, &keys(0..20)), ManifestDifference::default());
+    assert_eq!(difference(&side_by_side, &twice), ManifestDifference::default());
     let found = difference(&[], &twice);
-    assert_eq!((found.added, found.gone, found.added_examples.len()), (20, 0, 5));
+    assert_eq!((found.added, found.removed, found.added_examples.len()), (20, 0, 5));
     let found = difference(&side_by_side, &[]);
-    assert_eq!((found.added, found.gone, found.gone_examples.len()), (0, 20, 5));
+    assert_eq!((found.added, found.removed, found.removed_examples.len()), (0, 20, 5));
 }
 
 #[test]
 fn manifests_without_names_are_alike() {
-    assert_eq!(difference(&[], &[]), Difference::default());
+    assert_eq!(difference(&[], &[]), ManifestDifference::default());
 }
 
 #[test]
 fn another_version_is_another_object() {
     let name = |version: Option<&str>| ("b".to_owned(), b"k".to_vec(), version.map(str::to_owned));
     let found = difference(&[name(Some("2")), name(Some("1"))], &[name(None), name(Some("2"))]);
-    let expected = Difference {
+    let expected = ManifestDifference {
         added: 1,
-        gone: 1,
+        removed: 1,
         added_examples: vec![object(&name(None))],
-        gone_examples: vec![object(&name(Some("1")))],
+        removed_examples: vec![object(&name(Some("1")))],
     };
     assert_eq!(found, expected);
 }
@@ -102,10 +102,10 @@ fn a_part_that_is_damaged_or_missing_is_an_error() {
     for names in [keys(0..30), backwards(keys(0..30))] {
         let (folder, broken) = frozen(&names);
         let (_whole_folder, whole) = frozen(&keys(5..9));
-        let path = part_path(&home(folder.path()), 3);
+        let path = part_path(&manifest_folder(folder.path()), 3);
         let compared = || {
             let ways = [(&broken, &whole), (&whole, &broken)];
-            ways.map(|(old, new)| compare_within(ROOM, old, new, scratch.path(), &never).unwrap_err())
+            ways.map(|(old, new)| compare_with_budget(ROOM, old, new, scratch.path(), &never).unwrap_err())
         };
         let mut bytes = fs::read(&path).unwrap();
         bytes[45] ^= 1;
@@ -126,9 +126,9 @@ fn a_comparison_can_be_stopped() {
     let scratch = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
     let (old, new) = (frozen(&keys(0..30)), frozen(&backwards(keys(0..30))));
-    assert_eq!(compare(&old.1, &new.1, scratch.path(), &stop).unwrap(), Difference::default());
+    assert_eq!(compare_manifests(&old.1, &new.1, scratch.path(), &stop).unwrap(), ManifestDifference::default());
     stop.cancel();
-    let error = compare(&old.1, &new.1, scratch.path(), &stop).unwrap_err();
+    let error = compare_manifests(&old.1, &new.1, scratch.path(), &stop).unwrap_err();
     assert!(matches!(error, ManifestError::Stopped), "{error}");
 }
 
@@ -154,12 +154,12 @@ proptest! {
         let (was, is) = (set(&old), set(&new));
         let only = |one: &BTreeSet<ObjectId>, other: &BTreeSet<ObjectId>| one.difference(other).cloned().collect::<Vec<_>>();
         let (added, gone) = (only(&is, &was), only(&was, &is));
-        let first = |objects: &[ObjectId]| objects.iter().take(EXAMPLES).cloned().collect();
-        let expected = Difference {
+        let first = |objects: &[ObjectId]| objects.iter().take(MAX_EXAMPLES).cloned().collect();
+        let expected = ManifestDifference {
             added: added.len() as u64,
-            gone: gone.len() as u64,
+            removed: gone.len() as u64,
             added_examples: first(&added),
-            gone_examples: first(&gone),
+            removed_examples: first(&gone),
         };
         prop_assert_eq!(difference(&old, &new), expected);
     }

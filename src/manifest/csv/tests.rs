@@ -10,14 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::testing::{MemoryStore, csv_fields, csv_source, etag, freeze_until, gzip, keys, objects, refusal};
-use crate::manifest::{Bounds, Filter, Frozen, KeyGlobs, Manifest, Prepared, Seen, Source, Warning, freeze};
-use crate::object::{Bucket, Key, ObjectId, VersionId};
+use crate::manifest::{
+    FileStamp, Filter, FreezeLimits, FreezeProgress, FrozenManifest, KeyGlobs, Manifest, ManifestSource,
+    ManifestWarning, freeze,
+};
+use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use crate::store::Store;
-use crate::task::Seq;
+use crate::task::TaskId;
 
 const WITH_VERSION: [CsvField; 3] = [CsvField::Bucket, CsvField::Key, CsvField::VersionId];
 
-fn frozen_from(text: &[u8]) -> Result<(Frozen, Vec<ObjectId>), ManifestError> {
+fn frozen_from(text: &[u8]) -> Result<(FrozenManifest, Vec<ObjectId>), ManifestError> {
     objects(MemoryStore::with(&[("m.csv", text)]), csv_source("m.csv"), Filter::default())
 }
 
@@ -31,7 +34,7 @@ fn keys_are_decoded_once_whatever_is_in_them() {
     let odd = ["a+b", "a%2Fb", "a b", "?x#y", "//", "../x", "é", "\n", long.as_str(), "a\"b,c", "%", "k"];
     let mut text = String::new();
     for key in odd {
-        let key = Key::from(key);
+        let key = ObjectKey::from(key);
         text.extend(["my-bucket,", &key.encoded(), "\n"]);
         text.extend(["\"my-bucket\",\"", &key.encoded_keeping_slashes(), "\"\n"]);
     }
@@ -71,11 +74,11 @@ fn a_raw_plus_is_itself_and_warns_once() {
     let text = b"b,a%2Bb\nb,a+b\nb,c+d+e\n";
     let (frozen, found) = frozen_from(text).unwrap();
     assert_eq!(keys(&found), ["a+b", "a+b", "c+d+e"]);
-    let [Warning { message, .. }] = frozen.warnings() else { panic!("one warning") };
+    let [ManifestWarning { message, .. }] = frozen.warnings() else { panic!("one warning") };
     assert!(message.contains("2 keys hold a raw `+`, the first in row 2"), "{message}");
 
-    let Source::Csv { place, fields, .. } = csv_source("m.csv") else { unreachable!() };
-    let source = Source::Csv { place, fields, plus_is_space: true };
+    let ManifestSource::Csv { location: place, fields, .. } = csv_source("m.csv") else { unreachable!() };
+    let source = ManifestSource::Csv { location: place, fields, plus_is_space: true };
     let (frozen, found) = objects(MemoryStore::with(&[("m.csv", text)]), source, Filter::default()).unwrap();
     assert_eq!(keys(&found), ["a+b", "a b", "c d e"]);
     assert_eq!(frozen.warnings(), []);
@@ -140,19 +143,23 @@ fn only_the_first_bad_rows_are_shown_and_all_are_counted() {
 fn an_etag_pins_the_file_in_any_case_of_its_letters() {
     let text = b"b,k\n";
     let pinned = |etag: &str| {
-        let place = CsvPlace::Object { bucket: Bucket::new("m"), key: Key::from("m.csv"), etag: Some(etag.to_owned()) };
-        Source::Csv { place, fields: vec![CsvField::Bucket, CsvField::Key], plus_is_space: false }
+        let place = FileLocation::Object {
+            bucket: BucketName::new("m"),
+            key: ObjectKey::from("m.csv"),
+            etag: Some(etag.to_owned()),
+        };
+        ManifestSource::Csv { location: place, fields: vec![CsvField::Bucket, CsvField::Key], plus_is_space: false }
     };
     let right = etag(text).to_ascii_uppercase();
     for strict_etag in [false, true] {
         for wanted in [right.clone(), format!("\"{right}\"")] {
             let store = MemoryStore { strict_etag, ..MemoryStore::with(&[("m.csv", text)]) };
             let (frozen, _) = objects(store, pinned(&wanted), Filter::default()).unwrap();
-            assert!(matches!(frozen.pin(), Pin::Object { etag: found, .. } if *found == etag(text)));
+            assert!(matches!(frozen.pin(), SourcePin::Object { etag: found, .. } if *found == etag(text)));
         }
     }
     for blind in [false, true] {
-        let store = MemoryStore { blind, ..MemoryStore::with(&[("m.csv", text)]) };
+        let store = MemoryStore { ignores_if_match: blind, ..MemoryStore::with(&[("m.csv", text)]) };
         let error = refusal(store, pinned("abc"), Filter::default()).to_string();
         assert!(error.contains("the plan wants ETag abc, it is "), "{error}");
         assert!(error.contains(&etag(text)), "{error}");
@@ -167,8 +174,9 @@ fn a_local_file_is_pinned_by_what_was_read() {
     let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k", "l"]);
     let sha256 = crate::hex::hex(&Sha256::digest(b"b,k\nb,l"));
-    let seen = Some(Seen { size: 7, modified: fs::metadata(&path).unwrap().modified().unwrap().try_into().unwrap() });
-    assert_eq!(frozen.pin(), &Pin::File { path: path.display().to_string(), sha256, seen });
+    let seen =
+        Some(FileStamp { size: 7, modified: fs::metadata(&path).unwrap().modified().unwrap().try_into().unwrap() });
+    assert_eq!(frozen.pin(), &SourcePin::File { path: path.display().to_string(), sha256, stamp: seen });
 
     for missing in [folder.path().join("none.csv"), folder.path().to_owned()] {
         let error = refusal(MemoryStore::default(), local(&missing), Filter::default()).to_string();
@@ -185,9 +193,9 @@ fn a_file_of_nothing_but_bad_rows_is_not_read_to_its_end() {
     assert!(error.ends_with("and so on; the rest was not read"), "{error}");
 }
 
-fn local(path: &Path) -> Source {
-    let place = CsvPlace::Local(path.to_owned());
-    Source::Csv { place, fields: vec![CsvField::Bucket, CsvField::Key], plus_is_space: false }
+fn local(path: &Path) -> ManifestSource {
+    let place = FileLocation::Local(path.to_owned());
+    ManifestSource::Csv { location: place, fields: vec![CsvField::Bucket, CsvField::Key], plus_is_space: false }
 }
 
 #[test]
@@ -210,7 +218,7 @@ fn gzip_is_known_by_its_name() {
 #[test]
 fn a_body_that_breaks_off_is_not_taken_for_a_short_file() {
     for (name, content) in [("m.csv", b"b,k\nb,l\n".to_vec()), ("m.csv.gz", gzip(b"b,k\nb,l\n"))] {
-        let store = MemoryStore { cut: 4, ..MemoryStore::with(&[(name, &content)]) };
+        let store = MemoryStore { missing_bytes: 4, ..MemoryStore::with(&[(name, &content)]) };
         let error = refusal(store, csv_source(name), Filter::default()).to_string();
         let size = content.len();
         assert!(error.ends_with(&format!("it ended after {} of {size} bytes", size - 4)), "{error}");
@@ -219,7 +227,7 @@ fn a_body_that_breaks_off_is_not_taken_for_a_short_file() {
 
 #[test]
 fn a_file_that_is_refused_is_not_read_to_its_end() {
-    let store = MemoryStore { cut: 4, ..MemoryStore::with(&[("m.csv", b"Bucket,Key\nb,k\nb,l\n")]) };
+    let store = MemoryStore { missing_bytes: 4, ..MemoryStore::with(&[("m.csv", b"Bucket,Key\nb,k\nb,l\n")]) };
     assert!(refusal(store, csv_source("m.csv"), Filter::default()).to_string().contains("header"));
 }
 
@@ -257,17 +265,17 @@ fn a_large_file_passes_through_in_order() {
     for source in [csv_source("m.csv"), local(&path)] {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::with(&[("m.csv", &text)]));
         let manifest = Manifest { source, filter: Filter::default() };
-        let last = Mutex::new(Prepared::default());
-        let observer = |prepared: Prepared| {
+        let last = Mutex::new(FreezeProgress::default());
+        let observer = |prepared: FreezeProgress| {
             let mut last = last.lock().unwrap();
-            assert!(prepared.read >= last.read && prepared.taken <= prepared.read);
+            assert!(prepared.rows_read >= last.rows_read && prepared.rows_included <= prepared.rows_read);
             *last = prepared;
         };
         let stop = CancellationToken::new();
-        let work = freeze(&manifest, &store, folder.path(), Bounds::default(), &observer, &stop);
+        let work = freeze(&manifest, &store, folder.path(), FreezeLimits::default(), &observer, &stop);
         let frozen = runtime.block_on(spawnable(work)).unwrap();
-        assert_eq!(last.lock().unwrap().taken, 40_000);
-        let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 1000).flat_map(|batch| batch.unwrap());
+        assert_eq!(last.lock().unwrap().rows_included, 40_000);
+        let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, 1000).flat_map(|batch| batch.unwrap());
         assert!(tasks.zip(0..).all(|(task, row)| task.object.key.to_string() == format!("{row:06}")));
     }
 }
@@ -296,7 +304,7 @@ proptest! {
     fn any_names_come_back(names in proptest::collection::vec(("[a-z]{1,9}", proptest::collection::vec(any::<u8>(), 2..30), "[!-~]{0,9}"), 1..30)) {
         let mut writer = ::csv::Writer::from_writer(Vec::new());
         for (bucket, key, version) in &names {
-            writer.write_record([bucket, &Key::new(key.as_slice()).encoded(), version]).unwrap();
+            writer.write_record([bucket, &ObjectKey::new(key.as_slice()).encoded(), version]).unwrap();
         }
         let text = writer.into_inner().unwrap();
         let store = MemoryStore::with(&[("m.csv", &text)]);

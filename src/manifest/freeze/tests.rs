@@ -8,12 +8,12 @@ use std::fs;
 use globset::Glob;
 
 use super::*;
-use crate::manifest::sink::Cadence;
-use crate::manifest::spec::{Filter, Versions};
-use crate::manifest::testing::{Begins, MemoryStore, csv_source, etag, fault, listed};
-use crate::manifest::{KeyGlobs, Reach};
-use crate::object::{Bucket, Key};
-use crate::store::{ListMark, ListPage};
+use crate::manifest::row_writer::FreezeCheckpointPolicy;
+use crate::manifest::spec::{Filter, ListedVersions};
+use crate::manifest::testing::{MemoryStore, StartAfterSupport, csv_source, etag, fault, listed};
+use crate::manifest::{KeyGlobs, KeyRanges};
+use crate::object::{BucketName, ObjectKey};
+use crate::store::{ListPage, ListPosition};
 use crate::task::FaultClass;
 use breaking::{
     Breaking, End, INVENTORY, SMALL, asked, attempt, broken, bucket, exact, finish, inventory_of, latest, listing,
@@ -23,10 +23,10 @@ use breaking::{
 #[test]
 fn a_listing_goes_on_behind_its_last_page() {
     for (versions, end) in [
-        (Versions::Current, End::Stop),
-        (Versions::Current, End::Drop),
-        (Versions::Current, End::Fail),
-        (Versions::All, End::Stop),
+        (ListedVersions::Current, End::Stop),
+        (ListedVersions::Current, End::Drop),
+        (ListedVersions::Current, End::Fail),
+        (ListedVersions::All, End::Stop),
     ] {
         for after in [1, 2, 5, 9] {
             let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
@@ -41,12 +41,12 @@ fn a_listing_goes_on_behind_its_last_page() {
 
 #[test]
 fn stopping_keeps_what_no_checkpoint_was_due_for() {
-    let seldom = Sizes { cadence: Cadence { steps: 100, rows: 1000 }, ..SMALL };
+    let seldom = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy { steps: 100, rows: 1000 }, ..SMALL };
     for (end, again) in [(End::Stop, 5), (End::Fail, 5), (End::Drop, 10)] {
         let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-        attempt(folder.path(), &Breaking::new(&store, 5, end), &listing(Versions::Current), seldom);
+        attempt(folder.path(), &Breaking::new(&store, 5, end), &listing(ListedVersions::Current), seldom);
         asked(&store);
-        whole(folder.path(), &store, &listing(Versions::Current), seldom).unwrap();
+        whole(folder.path(), &store, &listing(ListedVersions::Current), seldom).unwrap();
         assert_eq!(asked(&store).len(), again, "{end:?}");
     }
 }
@@ -54,17 +54,17 @@ fn stopping_keeps_what_no_checkpoint_was_due_for() {
 #[test]
 fn rows_make_a_checkpoint_due_as_pages_do() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-    let sizes = Sizes { cadence: Cadence { steps: 100, rows: 5 }, ..SMALL };
-    attempt(folder.path(), &Breaking::new(&store, 8, End::Drop), &listing(Versions::Current), sizes);
+    let sizes = FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy { steps: 100, rows: 5 }, ..SMALL };
+    attempt(folder.path(), &Breaking::new(&store, 8, End::Drop), &listing(ListedVersions::Current), sizes);
     asked(&store);
-    whole(folder.path(), &store, &listing(Versions::Current), sizes).unwrap();
+    whole(folder.path(), &store, &listing(ListedVersions::Current), sizes).unwrap();
     // Eight pages hold sixteen rows: the sixth and the twelfth row end a page at which five rows have been read.
     assert_eq!(asked(&store).len(), 4);
 }
 
 #[test]
 fn a_token_that_has_aged_is_not_the_end() {
-    let manifest = listing(Versions::Current);
+    let manifest = listing(ListedVersions::Current);
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
     broken(folder.path(), &store, &manifest, 5, End::Drop);
     asked(&store);
@@ -77,7 +77,7 @@ fn a_token_that_has_aged_is_not_the_end() {
     // If the server ignores `start-after` too, everything is listed again.
     let (folder, mut store) = (tempfile::tempdir().unwrap(), bucket());
     broken(folder.path(), &store, &manifest, 5, End::Drop);
-    Arc::get_mut(&mut store).unwrap().begins = Begins::AtTheBeginning;
+    Arc::get_mut(&mut store).unwrap().start_after = StartAfterSupport::Ignored;
     store.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 400, "InvalidArgument"));
     asked(&store);
     let frozen = whole(folder.path(), &store, &manifest, SMALL).unwrap();
@@ -111,13 +111,17 @@ fn a_token_that_has_aged_is_not_the_end() {
 #[test]
 fn a_listing_that_turns_back_after_a_resume_is_still_seen() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-    broken(folder.path(), &store, &listing(Versions::Current), 5, End::Drop);
+    broken(folder.path(), &store, &listing(ListedVersions::Current), 5, End::Drop);
     let entries = vec![listed(b"p/03", 1, None)];
-    let page = ListPage { entries, next: Some(ListMark::Token("x".into())), ..ListPage::default() };
+    let page = ListPage { entries, next: Some(ListPosition::Token("x".into())), ..ListPage::default() };
     store.pages.lock().unwrap().push_back(page);
-    let error = whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap_err();
+    let error = whole(folder.path(), &store, &listing(ListedVersions::Current), SMALL).unwrap_err();
     assert!(error.to_string().contains("p/03 comes behind p/09"), "{error}");
-    assert_eq!(fs::read_dir(frozen::home(folder.path())).unwrap().count(), 0, "it is of no use to go on with");
+    assert_eq!(
+        fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().count(),
+        0,
+        "it is of no use to go on with"
+    );
 }
 
 #[test]
@@ -126,14 +130,18 @@ fn bad_rows_end_a_resumed_freezing_for_good() {
     for key in ["a", "b", ".", "x", "y", "z"] {
         store.put(key, b"");
     }
-    let source = Source::Prefix { bucket: Bucket::new("b"), prefix: Key::from(""), versions: Versions::Current };
+    let source = ManifestSource::Prefix {
+        bucket: BucketName::new("b"),
+        prefix: ObjectKey::from(""),
+        versions: ListedVersions::Current,
+    };
     let (folder, store, manifest) = (tempfile::tempdir().unwrap(), Arc::new(store), manifest(source));
     for after in 1..3 {
         broken(folder.path(), &store, &manifest, after, End::Stop);
     }
     let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
     assert!(error.to_string().contains("row 1: the store cannot carry the key ."), "{error}");
-    assert_eq!(fs::read_dir(frozen::home(folder.path())).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().count(), 0);
 }
 
 #[test]
@@ -181,7 +189,7 @@ fn the_newest_inventory_is_chosen_once() {
     newer.put("inv/2026-02-01T00-00Z/manifest.json", b"{}");
     newer.put("inv/2026-02-01T00-00Z/manifest.checksum", etag(b"{}").as_bytes());
     let frozen = whole(folder.path(), &Arc::new(newer), &latest(), SMALL).unwrap();
-    assert!(matches!(frozen.pin(), Pin::Inventory { key, .. } if *key == Key::from(INVENTORY)));
+    assert!(matches!(frozen.pin(), SourcePin::Inventory { key, .. } if *key == ObjectKey::from(INVENTORY)));
     assert_eq!(frozen.rows(), 30);
 }
 
@@ -191,7 +199,7 @@ fn a_csv_file_is_read_from_its_beginning() {
     for end in [End::Stop, End::Drop, End::Fail] {
         let folder = tempfile::tempdir().unwrap();
         broken(folder.path(), &store, &manifest(csv_source("m.csv")), 0, end);
-        assert!(!draft::is_there(&frozen::home(folder.path())));
+        assert!(!checkpoint::exists(&frozen::manifest_folder(folder.path())));
         finish(folder.path(), &store, &manifest(csv_source("m.csv")));
     }
 }
@@ -199,53 +207,53 @@ fn a_csv_file_is_read_from_its_beginning() {
 #[test]
 fn a_draft_of_another_manifest_is_none() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-    broken(folder.path(), &store, &listing(Versions::Current), 5, End::Drop);
+    broken(folder.path(), &store, &listing(ListedVersions::Current), 5, End::Drop);
     let filter = Filter { exclude: KeyGlobs::new([Glob::new("*7").unwrap()]).ok(), ..Filter::default() };
-    finish(folder.path(), &store, &Manifest { filter, ..listing(Versions::Current) });
+    finish(folder.path(), &store, &Manifest { filter, ..listing(ListedVersions::Current) });
 }
 
 #[test]
 fn a_finished_manifest_is_frozen_anew_where_the_caller_wants_it() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-    broken(folder.path(), &store, &listing(Versions::Current), 5, End::Drop);
-    let home = frozen::home(folder.path());
+    broken(folder.path(), &store, &listing(ListedVersions::Current), 5, End::Drop);
+    let home = frozen::manifest_folder(folder.path());
     let left = fs::read(home.join("progress.json")).unwrap();
-    whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap();
+    whole(folder.path(), &store, &listing(ListedVersions::Current), SMALL).unwrap();
     // Like a kill between writing the index and removing the checkpoint.
     fs::write(home.join("progress.json"), left).unwrap();
-    assert_eq!(Frozen::open(folder.path()).unwrap().unwrap().rows(), 20);
+    assert_eq!(FrozenManifest::open(folder.path()).unwrap().unwrap().rows(), 20);
     asked(&store);
-    whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap();
+    whole(folder.path(), &store, &listing(ListedVersions::Current), SMALL).unwrap();
     assert_eq!(asked(&store)[0], "list None");
 }
 
 #[test]
 fn more_than_max_disk_is_refused_and_gone_on_with_under_a_higher_one() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-    let tight = Sizes { max_disk: Some(300), ..SMALL };
-    let error = whole(folder.path(), &store, &listing(Versions::Current), tight).unwrap_err();
+    let tight = FreezeConfig { max_disk: Some(300), ..SMALL };
+    let error = whole(folder.path(), &store, &listing(ListedVersions::Current), tight).unwrap_err();
     let ManifestError::TooLarge { used, limit: 300, rows } = error else { panic!("{error}") };
     assert!((1..=300).contains(&used) && (1..20).contains(&rows), "{used} {rows}");
     let told = format!("needs more: {used} bytes hold the names of its first {rows} objects");
     assert!(error.to_string().contains(&told), "{error}");
     assert!(error.help().unwrap().contains("`max_disk`"));
     asked(&store);
-    let frozen = whole(folder.path(), &store, &listing(Versions::Current), SMALL).unwrap();
+    let frozen = whole(folder.path(), &store, &listing(ListedVersions::Current), SMALL).unwrap();
     assert!(asked(&store).len() < 10);
-    same_as_fresh(folder.path(), &frozen, &store, &listing(Versions::Current), SMALL);
+    same_as_fresh(folder.path(), &frozen, &store, &listing(ListedVersions::Current), SMALL);
 }
 
 #[test]
 fn more_than_max_objects_is_refused_at_once_and_gone_on_with_under_a_higher_one() {
     let (folder, store) = (tempfile::tempdir().unwrap(), bucket());
-    let at_most = |limit| Sizes { max_objects: Some(limit), ..SMALL };
-    let error = whole(folder.path(), &store, &listing(Versions::Current), at_most(7)).unwrap_err();
-    assert!(matches!(error, ManifestError::TooMany { limit: 7, found: None }), "{error}");
+    let at_most = |limit| FreezeConfig { max_objects: Some(limit), ..SMALL };
+    let error = whole(folder.path(), &store, &listing(ListedVersions::Current), at_most(7)).unwrap_err();
+    assert!(matches!(error, ManifestError::TooManyObjects { limit: 7, found: None }), "{error}");
     assert_eq!(error.to_string(), "max_objects is 7, and the manifest names more");
     assert!(asked(&store).len() < 10, "what is beyond is not listed");
-    let frozen = whole(folder.path(), &store, &listing(Versions::Current), at_most(20)).unwrap();
+    let frozen = whole(folder.path(), &store, &listing(ListedVersions::Current), at_most(20)).unwrap();
     assert_eq!(frozen.rows(), 20);
-    same_as_fresh(folder.path(), &frozen, &store, &listing(Versions::Current), SMALL);
+    same_as_fresh(folder.path(), &frozen, &store, &listing(ListedVersions::Current), SMALL);
 }
 
 #[test]
@@ -255,7 +263,7 @@ fn an_inventory_that_may_be_too_large_is_refused_before_it_is_read() {
         ten_files().objects.iter().filter(|(key, _)| key.starts_with(b"data/")).map(|(_, it)| it.len() as u64).sum();
     let run = |manifest: &Manifest, limit| {
         let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(ten_files()));
-        let result = whole(folder.path(), &store, manifest, Sizes { max_disk: Some(limit), ..SMALL });
+        let result = whole(folder.path(), &store, manifest, FreezeConfig { max_disk: Some(limit), ..SMALL });
         (result, asked(&store).len())
     };
     let (error, requests) = run(&manifest, bytes - 1);
@@ -270,9 +278,9 @@ fn an_inventory_that_may_be_too_large_is_refused_before_it_is_read() {
 
 #[test]
 fn a_checkpoint_that_cannot_be_written_loses_nothing() {
-    let (folder, store, manifest) = (tempfile::tempdir().unwrap(), bucket(), listing(Versions::Current));
+    let (folder, store, manifest) = (tempfile::tempdir().unwrap(), bucket(), listing(ListedVersions::Current));
     broken(folder.path(), &store, &manifest, 5, End::Drop);
-    let temporary = frozen::home(folder.path()).join("progress.json.draft");
+    let temporary = frozen::manifest_folder(folder.path()).join("progress.json.draft");
     // The file cannot be created because a folder has its name.
     fs::create_dir(&temporary).unwrap();
     let error = whole(folder.path(), &store, &manifest, SMALL).unwrap_err();
@@ -287,16 +295,16 @@ fn a_checkpoint_that_cannot_be_written_loses_nothing() {
 #[test]
 fn the_reach_is_that_of_the_rows_and_a_listings_prefix() {
     let folder = tempfile::tempdir().unwrap();
-    let reach = |frozen: Frozen| match frozen.reach() {
-        Reach::Known(ranges) => {
+    let reach = |frozen: FrozenManifest| match frozen.key_ranges() {
+        KeyRanges::Known(ranges) => {
             ranges.iter().map(|it| format!("{} {}..{}", it.bucket, it.first, it.last)).collect::<Vec<_>>()
         }
-        Reach::Unknown => panic!("known"),
+        KeyRanges::Unknown => panic!("known"),
     };
-    let listed = whole(folder.path(), &bucket(), &listing(Versions::Current), SMALL).unwrap();
+    let listed = whole(folder.path(), &bucket(), &listing(ListedVersions::Current), SMALL).unwrap();
     assert_eq!(reach(listed), ["b p/..p/19"]);
     let nothing = Filter { larger_than: Some(1000), ..Filter::default() };
-    let nothing = Manifest { filter: nothing, ..listing(Versions::Current) };
+    let nothing = Manifest { filter: nothing, ..listing(ListedVersions::Current) };
     assert!(reach(whole(folder.path(), &bucket(), &nothing, SMALL).unwrap()).is_empty());
     let store = Arc::new(MemoryStore::with(&[("m.csv", b"y,m\nx,k\ny,a\ny,z\n")]));
     let named = whole(folder.path(), &store, &manifest(csv_source("m.csv")), SMALL).unwrap();

@@ -1,44 +1,47 @@
 use proptest::prelude::*;
 
 use super::*;
-pub(in crate::manifest) use crate::manifest::part::Limits;
-use crate::manifest::part::PartsWriter;
-use crate::object::{Bucket, ObjectId, VersionId};
+pub(in crate::manifest) use crate::manifest::part::PartLimits;
+use crate::manifest::part::PartitionPartsWriter;
+use crate::object::{BucketName, ObjectId, VersionId};
 
 /// Writes rows into parts, in the folder of a new job.
-pub(in crate::manifest) fn freeze(rows: &[(&str, &[u8], Option<&str>)], limits: Limits) -> (tempfile::TempDir, Frozen) {
+pub(in crate::manifest) fn freeze(
+    rows: &[(&str, &[u8], Option<&str>)],
+    limits: PartLimits,
+) -> (tempfile::TempDir, FrozenManifest) {
     let folder = tempfile::tempdir().unwrap();
-    let home = home(folder.path());
-    clear(&home).unwrap();
-    let mut writer = PartsWriter::new(&home, limits);
+    let home = manifest_folder(folder.path());
+    clear_folder(&home).unwrap();
+    let mut writer = PartitionPartsWriter::new(&home, limits);
     for (bucket, key, version) in rows {
         writer.push(bucket, key, *version).unwrap();
     }
     let parts = writer.finish().unwrap();
     let read = rows.len() as u64;
-    let frozen = Frozen {
+    let frozen = FrozenManifest {
         folder: home,
-        read,
+        rows_read: read,
         parts,
-        pin: Pin::Listing,
+        pin: SourcePin::Listing,
         warnings: Vec::new(),
-        census: None,
-        reach: Reach::Known(Vec::new()),
-        lanes: 1,
-        proven: true,
+        class_stats: None,
+        key_ranges: KeyRanges::Known(Vec::new()),
+        segments: 1,
+        has_checksum: true,
     };
     index::save(&frozen).unwrap();
     (folder, frozen)
 }
 
-fn all(frozen: &Frozen, from: Seq, batch: usize) -> Result<Vec<Task>, ManifestError> {
+fn all(frozen: &FrozenManifest, from: TaskId, batch: usize) -> Result<Vec<Task>, ManifestError> {
     let batches: Result<Vec<_>, _> = frozen.tasks(from, batch).collect();
     Ok(batches?.into_iter().inspect(|tasks| assert!(!tasks.is_empty() && tasks.len() <= batch)).flatten().collect())
 }
 
-const START: Seq = Seq { part: 0, row: 0 };
+const START: TaskId = TaskId { part: 0, row: 0 };
 
-const SMALL: Limits = Limits { block_rows: 3, part_rows: 7 };
+const SMALL: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
 
 /// Jobs started by an earlier release rely on the bytes of a part: a change needs a new version of the format. The
 /// output of deflate may differ between builds, so these bytes are read and not written.
@@ -76,30 +79,30 @@ fn a_reader_starts_at_any_row_of_any_part() {
     let (_folder, frozen) = freeze(&rows, SMALL);
     assert_eq!(frozen.parts().iter().map(|part| part.rows).collect::<Vec<_>>(), [7, 7, 6]);
     for start in 0..20_u32 {
-        let from = Seq { part: start / 7, row: start % 7 };
+        let from = TaskId { part: start / 7, row: start % 7 };
         let tasks = all(&frozen, from, 4).unwrap();
         let found: Vec<_> = tasks.iter().map(|task| task.object.key.as_str().unwrap()).collect();
         assert_eq!(found, keys[start as usize..].iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(tasks[0].seq, from);
+        assert_eq!(tasks[0].id, from);
     }
-    assert_eq!(all(&frozen, Seq { part: 0, row: 7 }, 4).unwrap()[0].seq, Seq { part: 1, row: 0 });
-    assert!(all(&frozen, Seq { part: 2, row: 6 }, 4).unwrap().is_empty());
-    assert!(all(&frozen, Seq { part: 9, row: 0 }, 4).unwrap().is_empty());
-    let one: Vec<_> = frozen.part_tasks(Seq { part: 1, row: 5 }, 9).flat_map(|batch| batch.unwrap()).collect();
-    assert_eq!(one.iter().map(|task| task.seq.row).collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(all(&frozen, TaskId { part: 0, row: 7 }, 4).unwrap()[0].id, TaskId { part: 1, row: 0 });
+    assert!(all(&frozen, TaskId { part: 2, row: 6 }, 4).unwrap().is_empty());
+    assert!(all(&frozen, TaskId { part: 9, row: 0 }, 4).unwrap().is_empty());
+    let one: Vec<_> = frozen.part_tasks(TaskId { part: 1, row: 5 }, 9).flat_map(|batch| batch.unwrap()).collect();
+    assert_eq!(one.iter().map(|task| task.id.row).collect::<Vec<_>>(), [5, 6]);
 }
 
 #[test]
 fn blocks_before_the_start_are_not_inflated() {
     let keys: Vec<String> = (0..9).map(|row| format!("k/{row}")).collect();
     let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
-    let (_folder, frozen) = freeze(&rows, Limits { block_rows: 3, part_rows: 9 });
+    let (_folder, frozen) = freeze(&rows, PartLimits { block_rows: 3, part_rows: 9 });
     let path = part_path(&frozen.folder, 0);
     let mut bytes = fs::read(&path).unwrap();
     bytes[40] ^= 1;
     fs::write(&path, bytes).unwrap();
-    assert_eq!(all(&frozen, Seq { part: 0, row: 3 }, 9).unwrap().len(), 6);
-    let error = all(&frozen, Seq { part: 0, row: 2 }, 9).unwrap_err();
+    assert_eq!(all(&frozen, TaskId { part: 0, row: 3 }, 9).unwrap().len(), 6);
+    let error = all(&frozen, TaskId { part: 0, row: 2 }, 9).unwrap_err();
     assert!(error.to_string().ends_with("part-00000.bpm is damaged: a block fails its checksum"), "{error}");
 }
 
@@ -122,10 +125,10 @@ fn any_damage_is_an_error_that_names_the_file() {
         expect_damage(&whole[..at]);
     }
     expect_damage(&[&whole[..], b"x"].concat());
-    let error = Frozen::open(folder.path()).unwrap_err().to_string();
+    let error = FrozenManifest::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("bytes, and the index says"), "{error}");
     fs::remove_file(&path).unwrap();
-    for error in [Frozen::open(folder.path()).unwrap_err(), all(&frozen, START, 4).unwrap_err()] {
+    for error in [FrozenManifest::open(folder.path()).unwrap_err(), all(&frozen, START, 4).unwrap_err()] {
         assert!(matches!(&error, ManifestError::Missing { file } if *file == path), "{error}");
         assert!(error.to_string().contains("part-00000.bpm is missing"), "{error}");
         assert!(error.help().unwrap().contains("only a new job can freeze the objects' names again"));
@@ -144,10 +147,10 @@ fn the_iterator_ends_behind_an_error() {
 #[test]
 fn a_folder_without_an_index_is_no_manifest() {
     let (folder, frozen) = freeze(&[("b", b"k", None)], SMALL);
-    assert_eq!(Frozen::open(folder.path()).unwrap(), Some(frozen.clone()));
+    assert_eq!(FrozenManifest::open(folder.path()).unwrap(), Some(frozen.clone()));
     index::remove(&frozen.folder).unwrap();
-    assert_eq!(Frozen::open(folder.path()).unwrap(), None);
-    clear(&frozen.folder).unwrap();
+    assert_eq!(FrozenManifest::open(folder.path()).unwrap(), None);
+    clear_folder(&frozen.folder).unwrap();
     assert_eq!(fs::read_dir(&frozen.folder).unwrap().count(), 0);
 }
 
@@ -169,7 +172,7 @@ fn corpus(rows: u32) -> Vec<String> {
 fn a_key_costs_at_most_twelve_bytes() {
     let keys = corpus(50_000);
     let rows: Vec<_> = keys.iter().map(|key| ("my-bucket", key.as_bytes(), Some("null"))).collect();
-    let (_folder, frozen) = freeze(&rows, Limits::default());
+    let (_folder, frozen) = freeze(&rows, PartLimits::default());
     let bytes: u64 = frozen.parts().iter().map(|part| part.bytes).sum();
     assert!(bytes <= 12 * frozen.rows(), "{bytes} bytes for {} keys", frozen.rows());
     assert!(
@@ -189,23 +192,23 @@ fn what_is_settled_is_neither_opened_nor_inflated() {
     let keys: Vec<String> = (0..20).map(|row| format!("k/{row}")).collect();
     let rows: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
     let (_folder, frozen) = freeze(&rows, SMALL);
-    let mut frontier = Frontier::default();
+    let mut frontier = RowFrontier::default();
     for row in 0..7 {
-        frontier.settle(Seq { part: 0, row });
+        frontier.mark_settled(TaskId { part: 0, row });
     }
     for row in (0..4).chain([5]) {
-        frontier.settle(Seq { part: 1, row });
+        frontier.mark_settled(TaskId { part: 1, row });
     }
     fs::remove_file(part_path(&frozen.folder, 0)).unwrap();
     let path = part_path(&frozen.folder, 1);
     let mut bytes = fs::read(&path).unwrap();
     bytes[40] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let batches: Vec<_> = frozen.unsettled(&frontier, 4).map(Result::unwrap).collect();
+    let batches: Vec<_> = frozen.unfinished_tasks(&frontier, 4).map(Result::unwrap).collect();
     let found: Vec<Vec<_>> =
-        batches.iter().map(|tasks| tasks.iter().map(|task| (task.seq.part, task.seq.row)).collect()).collect();
+        batches.iter().map(|tasks| tasks.iter().map(|task| (task.id.part, task.id.row)).collect()).collect();
     assert_eq!(found, [vec![(1, 4), (1, 6)], vec![(2, 0), (2, 1), (2, 2), (2, 3)], vec![(2, 4), (2, 5)]]);
-    assert_eq!(batches[0][1].object.key, Key::from("k/13"));
+    assert_eq!(batches[0][1].object.key, ObjectKey::from("k/13"));
 }
 
 proptest! {
@@ -222,19 +225,19 @@ proptest! {
     ) {
         let keys: Vec<String> = (0..rows).map(|row| format!("k/{row}")).collect();
         let names: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
-        let (_folder, frozen) = freeze(&names, Limits { block_rows, part_rows });
-        let at = |row: u32| Seq { part: row / part_rows, row: row % part_rows };
+        let (_folder, frozen) = freeze(&names, PartLimits { block_rows, part_rows });
+        let at = |row: u32| TaskId { part: row / part_rows, row: row % part_rows };
         let is_settled = |row: u32| row < run || settled.contains(&row);
-        let mut frontier = Frontier::default();
-        (0..160).filter(|row| is_settled(*row)).for_each(|row| frontier.settle(at(row)));
-        let batches: Result<Vec<_>, _> = frozen.unsettled(&frontier, batch).collect();
+        let mut frontier = RowFrontier::default();
+        (0..160).filter(|row| is_settled(*row)).for_each(|row| frontier.mark_settled(at(row)));
+        let batches: Result<Vec<_>, _> = frozen.unfinished_tasks(&frontier, batch).collect();
         let batches = batches.unwrap();
         prop_assert!(batches.iter().all(|tasks| !tasks.is_empty() && tasks.len() <= batch));
-        prop_assert!(batches.iter().all(|tasks| tasks.iter().all(|task| task.seq.part == tasks[0].seq.part)));
-        let found: Vec<_> = batches.into_iter().flatten().map(|task| (task.seq, task.object.key)).collect();
+        prop_assert!(batches.iter().all(|tasks| tasks.iter().all(|task| task.id.part == tasks[0].id.part)));
+        let found: Vec<_> = batches.into_iter().flatten().map(|task| (task.id, task.object.key)).collect();
         let expected: Vec<_> = (0..rows)
             .filter(|row| !is_settled(*row))
-            .map(|row| (at(row), Key::from(keys[row as usize].as_str())))
+            .map(|row| (at(row), ObjectKey::from(keys[row as usize].as_str())))
             .collect();
         prop_assert_eq!(found, expected);
     }
@@ -248,16 +251,16 @@ proptest! {
         start in 0_u32..60,
     ) {
         let rows: Vec<_> = names.iter().map(|(b, k, v)| (b.as_str(), k.as_slice(), v.as_deref())).collect();
-        let (_folder, frozen) = freeze(&rows, Limits { block_rows, part_rows });
-        let from = Seq { part: start / part_rows, row: start % part_rows };
+        let (_folder, frozen) = freeze(&rows, PartLimits { block_rows, part_rows });
+        let from = TaskId { part: start / part_rows, row: start % part_rows };
         let tasks = all(&frozen, from, batch).unwrap();
         let expected: Vec<_> = rows.iter().skip(start as usize).map(|(bucket, key, version)| ObjectId {
-            bucket: Bucket::new(bucket),
-            key: Key::new(*key),
+            bucket: BucketName::new(bucket),
+            key: ObjectKey::new(*key),
             version: version.map(VersionId::new),
         }).collect();
-        let at = |row: u32| Seq { part: row / part_rows, row: row % part_rows };
-        let in_place = tasks.iter().zip(start..).all(|(task, row)| task.seq == at(row));
+        let at = |row: u32| TaskId { part: row / part_rows, row: row % part_rows };
+        let in_place = tasks.iter().zip(start..).all(|(task, row)| task.id == at(row));
         prop_assert!(in_place);
         prop_assert_eq!(tasks.into_iter().map(|task| task.object).collect::<Vec<_>>(), expected);
     }

@@ -3,18 +3,18 @@
 use jiff::Timestamp;
 
 use super::acl;
-use super::columnar::{Broken, Kind};
+use super::columnar::{ColumnType, ColumnarError};
 use crate::manifest::error::ManifestError;
-use crate::manifest::filter::{Asked, Facts, Row};
+use crate::manifest::filter::{FilterFact, ManifestRow, RowMetadata};
 use crate::manifest::spec::Filter;
 
 /// Reads the fields of a row, in any file format.
-pub(super) trait Fields<'a> {
+pub(super) trait RowFields<'a> {
     /// Returns a string, or an empty one if there is no value.
     fn text(&self, column: usize) -> Result<&'a str, String>;
 
     /// Returns a boolean, or false if there is no value.
-    fn truth(&self, column: usize) -> Result<bool, String>;
+    fn boolean(&self, column: usize) -> Result<bool, String>;
 
     /// Returns a size in bytes.
     fn size(&self, column: usize) -> Result<Option<u64>, String>;
@@ -23,26 +23,26 @@ pub(super) trait Fields<'a> {
 }
 
 /// The meaning of a row.
-pub(super) enum Reading<'a> {
-    Object(Row<'a>),
+pub(super) enum InventoryRow<'a> {
+    Object(ManifestRow<'a>),
     /// A row to skip: a delete marker, or an older version without a version ID.
-    Passed,
+    Skipped,
 }
 
 /// How a file format spells column names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(super) enum ColumnSpelling {
     /// `LastModifiedDate`, in any case.
-    Words,
+    CamelCase,
     /// `last_modified_date`.
-    Underlined,
+    SnakeCase,
 }
 
-impl Spelling {
-    fn is(self, column: &str, wanted: &str) -> bool {
+impl ColumnSpelling {
+    fn matches(self, column: &str, wanted: &str) -> bool {
         match self {
-            Self::Words => column.eq_ignore_ascii_case(wanted),
-            Self::Underlined => {
+            Self::CamelCase => column.eq_ignore_ascii_case(wanted),
+            Self::SnakeCase => {
                 let letters = column.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase());
                 letters.eq(wanted.bytes().map(|byte| byte.to_ascii_lowercase()))
             }
@@ -52,7 +52,7 @@ impl Spelling {
 
 /// The indexes of the columns that are used.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(super) struct InventoryColumns {
     pub(super) bucket: Option<usize>,
     pub(super) key: usize,
     version: Option<usize>,
@@ -65,14 +65,14 @@ pub(super) struct Places {
     acl: Option<usize>,
     owner: Option<usize>,
     /// Whether the filter needs the size, so that an invalid size is an error.
-    sized: bool,
+    needs_size: bool,
     /// Whether the filter needs the last-modified date, so that an invalid date is an error.
-    dated: bool,
+    needs_modified: bool,
     /// Whether the filter needs the storage class.
-    classed: bool,
+    needs_class: bool,
 }
 
-impl Places {
+impl InventoryColumns {
     /// Finds the columns by their names. Errors mention the file as `name`, and as `list` the part of it that names
     /// the columns.
     ///
@@ -81,13 +81,13 @@ impl Places {
     /// inventory is incremental.
     pub(super) fn new(
         names: &[String],
-        spelling: Spelling,
+        spelling: ColumnSpelling,
         filter: &Filter,
         surveys: bool,
         (name, list): (&str, &str),
     ) -> Result<Self, ManifestError> {
         let find = |wanted: &str| {
-            let mut places = names.iter().enumerate().filter(|(_, column)| spelling.is(column, wanted));
+            let mut places = names.iter().enumerate().filter(|(_, column)| spelling.matches(column, wanted));
             let first = places.next().map(|(index, _)| index);
             if places.next().is_some() {
                 let what = format!("{list} names {wanted} twice");
@@ -106,12 +106,12 @@ impl Places {
                 "use a full inventory, which lists the objects there are",
             ));
         }
-        for (condition, fact) in filter.asks() {
+        for (condition, fact) in filter.required_facts() {
             if find(fact.column())?.is_none() {
-                return Err(missing(condition, fact, names));
+                return Err(missing_column(condition, fact, names));
             }
         }
-        let asked = |fact: Asked| if filter.asks_for(fact) { find(fact.column()) } else { Ok(None) };
+        let asked = |fact: FilterFact| if filter.requires(fact) { find(fact.column()) } else { Ok(None) };
         // A column that is only passed on is not worth an error.
         let told = |column: &str| find(column).ok().flatten();
         let told_if = |column: &str| if surveys { told(column) } else { None };
@@ -121,20 +121,20 @@ impl Places {
             version: find("VersionId")?,
             latest: find("IsLatest")?,
             delete_marker: find("IsDeleteMarker")?,
-            size: asked(Asked::Size)?.or_else(|| told(Asked::Size.column())),
-            modified: asked(Asked::Modified)?.or_else(|| told_if(Asked::Modified.column())),
-            class: asked(Asked::Class)?.or_else(|| told(Asked::Class.column())),
+            size: asked(FilterFact::Size)?.or_else(|| told(FilterFact::Size.column())),
+            modified: asked(FilterFact::Modified)?.or_else(|| told_if(FilterFact::Modified.column())),
+            class: asked(FilterFact::Class)?.or_else(|| told(FilterFact::Class.column())),
             etag: told_if("ETag"),
-            acl: acl::COLUMNS.into_iter().find_map(told_if),
+            acl: acl::ACL_COLUMNS.into_iter().find_map(told_if),
             owner: told_if("ObjectOwner"),
-            sized: filter.asks_for(Asked::Size),
-            dated: filter.asks_for(Asked::Modified),
-            classed: filter.asks_for(Asked::Class),
+            needs_size: filter.requires(FilterFact::Size),
+            needs_modified: filter.requires(FilterFact::Modified),
+            needs_class: filter.requires(FilterFact::Class),
         })
     }
 
     /// Returns the indexes of all columns that are used.
-    pub(super) fn all(&self) -> Vec<usize> {
+    pub(super) fn indexes(&self) -> Vec<usize> {
         let names = [self.bucket, Some(self.key), self.version, self.latest, self.delete_marker];
         let facts = [self.size, self.modified, self.class, self.etag, self.acl, self.owner];
         names.into_iter().chain(facts).flatten().collect()
@@ -144,88 +144,96 @@ impl Places {
     ///
     /// # Errors
     /// Returns an error if a column that is needed has the wrong type: its index, the right type, and the problem.
-    pub(super) fn expect(&mut self, kind: impl Fn(usize) -> Result<Kind, Broken>) -> Result<(), (usize, Kind, Broken)> {
-        let fits = |column: usize, wanted: Kind| match kind(column) {
+    pub(super) fn check_types(
+        &mut self,
+        kind: impl Fn(usize) -> Result<ColumnType, ColumnarError>,
+    ) -> Result<(), (usize, ColumnType, ColumnarError)> {
+        let fits = |column: usize, wanted: ColumnType| match kind(column) {
             Ok(found) if found == wanted => Ok(()),
             Ok(found) => {
-                let what = format!("it holds {}, and {} are needed", found.noun(), wanted.noun());
-                Err((column, wanted, Broken::Foreign(what)))
+                let what = format!("it holds {}, and {} are needed", found.plural_noun(), wanted.plural_noun());
+                Err((column, wanted, ColumnarError::Unsupported(what)))
             }
             Err(broken) => Err((column, wanted, broken)),
         };
-        fits(self.key, Kind::Text)?;
+        fits(self.key, ColumnType::Text)?;
         let needed = [
-            (self.bucket, Kind::Text),
-            (self.version, Kind::Text),
-            (self.latest, Kind::Truth),
-            (self.delete_marker, Kind::Truth),
-            (self.modified.filter(|_| self.dated), Kind::Time),
-            (self.size.filter(|_| self.sized), Kind::Number),
-            (self.class.filter(|_| self.classed), Kind::Text),
+            (self.bucket, ColumnType::Text),
+            (self.version, ColumnType::Text),
+            (self.latest, ColumnType::Boolean),
+            (self.delete_marker, ColumnType::Boolean),
+            (self.modified.filter(|_| self.needs_modified), ColumnType::Timestamp),
+            (self.size.filter(|_| self.needs_size), ColumnType::Integer),
+            (self.class.filter(|_| self.needs_class), ColumnType::Text),
         ];
         for (column, wanted) in needed {
             column.map_or(Ok(()), |column| fits(column, wanted))?;
         }
-        self.size = self.size.filter(|column| fits(*column, Kind::Number).is_ok());
-        self.modified = self.modified.filter(|column| fits(*column, Kind::Time).is_ok());
+        self.size = self.size.filter(|column| fits(*column, ColumnType::Integer).is_ok());
+        self.modified = self.modified.filter(|column| fits(*column, ColumnType::Timestamp).is_ok());
         for told in [&mut self.class, &mut self.etag, &mut self.acl, &mut self.owner] {
-            *told = told.filter(|column| fits(*column, Kind::Text).is_ok());
+            *told = told.filter(|column| fits(*column, ColumnType::Text).is_ok());
         }
         Ok(())
     }
 
     /// Returns whether a row is skipped.
-    pub(super) fn passes<'a>(&self, fields: &impl Fields<'a>) -> Result<bool, String> {
-        if self.delete_marker.map_or(Ok(false), |column| fields.truth(column))? {
+    pub(super) fn is_skipped<'a>(&self, fields: &impl RowFields<'a>) -> Result<bool, String> {
+        if self.delete_marker.map_or(Ok(false), |column| fields.boolean(column))? {
             return Ok(true);
         }
         // An older version without a version ID cannot be addressed: its key alone means the current version.
-        Ok(self.version.is_none() && !self.latest.map_or(Ok(true), |column| fields.truth(column))?)
+        Ok(self.version.is_none() && !self.latest.map_or(Ok(true), |column| fields.boolean(column))?)
     }
 
     /// Returns the object of a row. `source` is its bucket if there is no bucket column.
-    pub(super) fn row<'a>(&self, fields: &impl Fields<'a>, source: &'a str, key: &'a [u8]) -> Result<Row<'a>, String> {
+    pub(super) fn object_row<'a>(
+        &self,
+        fields: &impl RowFields<'a>,
+        source: &'a str,
+        key: &'a [u8],
+    ) -> Result<ManifestRow<'a>, String> {
         let text = |column: Option<usize>| column.map(|column| fields.text(column)).transpose();
         let some = |column| text(column).map(|text| text.filter(|text| !text.is_empty()));
         // Inventories leave the version ID of an unversioned write empty, and servers call it `null`.
         let version = text(self.version)?.map(|id| if id.is_empty() { "null" } else { id });
-        let facts = Facts {
+        let facts = RowMetadata {
             size: match self.size.map(|column| fields.size(column)) {
-                Some(Err(_)) if !self.sized => None,
+                Some(Err(_)) if !self.needs_size => None,
                 size => size.transpose()?.flatten(),
             },
             modified: match self.modified.map(|column| fields.time(column)) {
-                Some(Err(_)) if !self.dated => None,
+                Some(Err(_)) if !self.needs_modified => None,
                 modified => modified.transpose()?.flatten(),
             },
             class: some(self.class)?,
             etag: some(self.etag)?,
             acl: match text(self.acl)? {
-                Some(list) => acl::read(list, text(self.owner)?),
+                Some(list) => acl::parse_acl(list, text(self.owner)?),
                 None => None,
             },
         };
-        Ok(Row { bucket: text(self.bucket)?.unwrap_or(source), key, version, facts })
+        Ok(ManifestRow { bucket: text(self.bucket)?.unwrap_or(source), key, version, metadata: facts })
     }
 }
 
-impl Kind {
-    fn noun(self) -> &'static str {
+impl ColumnType {
+    fn plural_noun(self) -> &'static str {
         match self {
             Self::Text => "texts",
-            Self::Truth => "truth values",
-            Self::Number => "whole numbers",
-            Self::Time => "times",
+            Self::Boolean => "truth values",
+            Self::Integer => "whole numbers",
+            Self::Timestamp => "times",
         }
     }
 }
 
-fn missing(condition: &str, fact: Asked, schema: &[String]) -> ManifestError {
+fn missing_column(condition: &str, fact: FilterFact, schema: &[String]) -> ManifestError {
     let column = fact.column();
-    ManifestError::Unfiltered {
+    ManifestError::MissingFact {
         what: format!(
             "the filter's `{condition}` needs {}, and the inventory has no column {column} (it has {})",
-            fact.noun(),
+            fact.label(),
             schema.join(", ").escape_debug()
         ),
         help: format!("add {column} to the inventory's optional fields, or use [manifest.prefix]"),
@@ -239,10 +247,10 @@ mod tests {
     #[test]
     fn names_are_told_in_either_spelling() {
         for (column, wanted) in [("e_tag", "ETag"), ("last_modified_date", "LastModifiedDate"), ("key", "Key")] {
-            assert!(Spelling::Underlined.is(column, wanted), "{column}");
+            assert!(ColumnSpelling::SnakeCase.matches(column, wanted), "{column}");
         }
-        assert!(!Spelling::Underlined.is("keys", "Key"));
-        assert!(Spelling::Words.is("eTag", "ETag"));
-        assert!(!Spelling::Words.is("e_tag", "ETag"));
+        assert!(!ColumnSpelling::SnakeCase.matches("keys", "Key"));
+        assert!(ColumnSpelling::CamelCase.matches("eTag", "ETag"));
+        assert!(!ColumnSpelling::CamelCase.matches("e_tag", "ETag"));
     }
 }

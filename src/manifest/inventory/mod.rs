@@ -8,11 +8,11 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `document`, `latest` | parses `manifest.json`, and finds the newest one |
+//! | `manifest_json`, `latest` | parses `manifest.json`, and finds the newest one |
 //! | `read` | reads one data file after another, and the rows of CSV files |
-//! | `tables` | reads the rows of Parquet and ORC files |
+//! | `columnar_rows` | reads the rows of Parquet and ORC files |
 //! | `fields` | interprets columns |
-//! | `columns` | decodes the fields of CSV rows |
+//! | `csv_rows` | decodes the fields of CSV rows |
 //! | `columnar` | decodes the values of Parquet and ORC files |
 //! | `acl` | parses the ACL column |
 //!
@@ -21,14 +21,14 @@
 
 mod acl;
 mod columnar;
-mod columns;
-mod document;
+mod columnar_rows;
+mod csv_rows;
 mod fields;
 mod latest;
+mod manifest_json;
 mod read;
-mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use latest::newest;
-pub(super) use read::read;
+pub use latest::newest_inventory;
+pub(super) use read::read_inventory;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::manifest::spec::{Dialect, InventoryObject};
+use crate::manifest::spec::{InventoryDialect, InventorySelector};
 use crate::manifest::testing::{
     MemoryStore, add_inventory as add, data_key, etag, fault, gzip, keys, objects, refusal,
 };
-use crate::manifest::{Filter, Frozen, Glanced, KeyGlobs, Manifest, ManifestError, Pin, Source};
-use crate::object::{Bucket, Key, ObjectId, StorageClass};
-use crate::store::{ListMark, ListPage, Store};
+use crate::manifest::{
+    Filter, FirstObjects, FrozenManifest, KeyGlobs, Manifest, ManifestError, ManifestSource, SourcePin,
+};
+use crate::object::{BucketName, ObjectId, ObjectKey, StorageClass};
+use crate::store::{ListPage, ListPosition, Store};
 use crate::task::FaultClass;
 
 const FOLDER: &str = "inv/b/daily/2026-01-31T00-00Z/";
@@ -27,19 +29,19 @@ fn manifest_key() -> String {
     format!("{FOLDER}manifest.json")
 }
 
-fn exact() -> Source {
-    source(InventoryObject::Exact { key: Key::from(manifest_key().as_str()), etag: None })
+fn exact() -> ManifestSource {
+    source(InventorySelector::Exact { key: ObjectKey::from(manifest_key().as_str()), etag: None })
 }
 
-fn latest() -> Source {
-    source(InventoryObject::Latest { prefix: Key::from("inv/b/daily") })
+fn latest() -> ManifestSource {
+    source(InventorySelector::Latest { prefix: ObjectKey::from("inv/b/daily") })
 }
 
-fn source(object: InventoryObject) -> Source {
-    Source::Inventory { bucket: Bucket::new("dest"), object, dialect: Dialect::Oss }
+fn source(object: InventorySelector) -> ManifestSource {
+    ManifestSource::Inventory { bucket: BucketName::new("dest"), selector: object, dialect: InventoryDialect::Oss }
 }
 
-fn read(store: MemoryStore) -> (Frozen, Vec<ObjectId>) {
+fn read(store: MemoryStore) -> (FrozenManifest, Vec<ObjectId>) {
     objects(store, exact(), Filter::default()).unwrap()
 }
 
@@ -66,8 +68,8 @@ fn columns_are_found_by_name_and_files_are_read_in_order() {
     assert_eq!(found.iter().map(|object| object.bucket.as_str()).collect::<Vec<_>>(), ["b1", "b2", "b1"]);
     assert!(found.iter().all(|object| object.version.is_none()));
     assert_eq!(frozen.warnings(), []);
-    let Pin::Inventory { key, created, etag, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
-    assert_eq!(*key, Key::from(manifest_key().as_str()));
+    let SourcePin::Inventory { key, created, etag, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
+    assert_eq!(*key, ObjectKey::from(manifest_key().as_str()));
     assert!(created.is_some() && etag.len() == 32);
 }
 
@@ -207,7 +209,9 @@ fn the_newest_complete_inventory_is_taken() {
     store.put("inv/b/daily/zzz/manifest.json", b"{}");
     let (frozen, found) = objects(store, latest(), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["right"]);
-    assert!(matches!(frozen.pin(), Pin::Inventory { key, .. } if *key == Key::from(manifest_key().as_str())));
+    assert!(
+        matches!(frozen.pin(), SourcePin::Inventory { key, .. } if *key == ObjectKey::from(manifest_key().as_str()))
+    );
     let said: Vec<&str> = frozen.warnings().iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(said.len(), 3);
     assert!(said[0].contains("2026-02-03T00-00Z/ was passed over: its manifest.checksum is not that"), "{said:?}");
@@ -218,8 +222,8 @@ fn the_newest_complete_inventory_is_taken() {
 fn folders_that_are_listed_round_and_round_are_refused() {
     let round = |prefixes: &[&str], token: fn(usize) -> String| {
         let pages = prefixes.iter().enumerate().map(|(n, prefix)| ListPage {
-            prefixes: vec![Key::from(*prefix)],
-            next: Some(ListMark::Token(token(n))),
+            common_prefixes: vec![ObjectKey::from(*prefix)],
+            next: Some(ListPosition::Token(token(n))),
             ..ListPage::default()
         });
         let store = MemoryStore::default();
@@ -254,14 +258,14 @@ async fn a_glance_reads_the_first_row_and_no_digest_is_compared_with_what_was_no
     let glance = async |store: MemoryStore| {
         let (store, manifest) = (Arc::new(store), Manifest { source: exact(), filter: Filter::default() });
         let reading: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
-        (manifest.glance(&reading, 1, &CancellationToken::new()).await, store)
+        (manifest.peek(&reading, 1, &CancellationToken::new()).await, store)
     };
     let mut damaged = store(AWS, "Bucket, Key", &[b"b,k1\nb,k2\n", b"b,k3\n"]);
     let md5 = etag(&gzip(b"b,k1\nb,k2\n")).to_ascii_uppercase();
     edit(&mut damaged, &md5, "0123456789ABCDEF0123456789ABCDEF");
     let (seen, asked) = glance(damaged).await;
-    let first = ObjectId { bucket: Bucket::new("b"), key: Key::from("k1"), version: None };
-    assert_eq!(seen.unwrap(), Glanced { objects: vec![first], read: 1, whole: false });
+    let first = ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k1"), version: None };
+    assert_eq!(seen.unwrap(), FirstObjects { objects: vec![first], rows_read: 1, complete: false });
     assert_eq!(asked.requests.lock().unwrap().len(), 2, "manifest.json and one data file: {:?}", asked.requests);
     let (bad, _) = glance(store(AWS, "Bucket, Key", &[b"b,%zz\nb,k2\n"])).await;
     assert!(matches!(bad, Err(ManifestError::BadRows { total: 1, .. })), "{bad:?}");

@@ -1,7 +1,7 @@
 //! Encodes the rows of one block as columns, and decodes them.
 
 use super::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_BUCKET_BYTES, MAX_VERSION_BYTES, varint};
-use crate::object::{Bucket, Key, MAX_KEY_BYTES, ObjectId, VersionId};
+use crate::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
 
 /// Flag: the bucket differs from the previous row.
 const NEW_BUCKET: u8 = 0b001;
@@ -19,7 +19,7 @@ const NEW_VERSION: u8 = 2;
 
 /// Collects the rows of a block.
 #[derive(Default)]
-pub(super) struct BlockWriter {
+pub(super) struct RowBlockWriter {
     flags: Vec<u8>,
     lengths: Vec<u8>,
     text: Vec<u8>,
@@ -28,7 +28,7 @@ pub(super) struct BlockWriter {
     version: Vec<u8>,
 }
 
-impl BlockWriter {
+impl RowBlockWriter {
     pub(super) fn rows(&self) -> usize {
         self.flags.len()
     }
@@ -89,24 +89,24 @@ fn front_code(before: &mut Vec<u8>, value: &[u8], lengths: &mut Vec<u8>, text: &
 }
 
 /// A message that says how a block is damaged.
-pub(super) type Damage = &'static str;
+pub(super) type BlockDamage = &'static str;
 
 /// Decodes the rows of a block one by one.
-pub(super) struct BlockReader {
+pub(super) struct RowBlockReader {
     raw: Vec<u8>,
     rows: usize,
     row: usize,
     lengths_at: usize,
     lengths_end: usize,
     text_at: usize,
-    bucket: Bucket,
+    bucket: BucketName,
     key: Vec<u8>,
     version: Vec<u8>,
-    versioned: bool,
+    has_version: bool,
 }
 
-impl BlockReader {
-    pub(super) fn new(raw: Vec<u8>, rows: usize) -> Result<Self, Damage> {
+impl RowBlockReader {
+    pub(super) fn new(raw: Vec<u8>, rows: usize) -> Result<Self, BlockDamage> {
         let (head, columns) = raw.split_first_chunk::<4>().ok_or("a block is too short for its columns")?;
         let lengths = usize::try_from(u32::from_le_bytes(*head)).map_err(|_| "a column is too long")?;
         let lengths_end = rows.checked_add(lengths).filter(|end| *end <= columns.len());
@@ -118,15 +118,15 @@ impl BlockReader {
             raw,
             rows,
             row: 0,
-            bucket: Bucket::new(""),
+            bucket: BucketName::new(""),
             key: Vec::new(),
             version: Vec::new(),
-            versioned: false,
+            has_version: false,
         })
     }
 
     /// Advances to the next row. Returns `false` at the end.
-    pub(super) fn advance(&mut self) -> Result<bool, Damage> {
+    pub(super) fn advance(&mut self) -> Result<bool, BlockDamage> {
         if self.row == self.rows {
             if self.lengths_at != self.lengths_end || self.text_at != self.raw.len() {
                 return Err("a block holds more than its rows");
@@ -136,20 +136,20 @@ impl BlockReader {
         let flags = self.raw[size_of::<u32>() + self.row];
         self.row += 1;
         if flags & NEW_BUCKET != 0 {
-            let length = self.length()?;
+            let length = self.next_length()?;
             let text = take_text(&self.raw, &mut self.text_at, length)?;
-            self.bucket = Bucket::new(std::str::from_utf8(text).map_err(|_| "a bucket's name is not UTF-8")?);
+            self.bucket = BucketName::new(std::str::from_utf8(text).map_err(|_| "a bucket's name is not UTF-8")?);
         }
-        let (shared, rest) = (self.length()?, self.length()?);
-        rebuild(&mut self.key, shared, take_text(&self.raw, &mut self.text_at, rest)?, MAX_KEY_BYTES)?;
+        let (shared, rest) = (self.next_length()?, self.next_length()?);
+        apply_front_coding(&mut self.key, shared, take_text(&self.raw, &mut self.text_at, rest)?, MAX_KEY_BYTES)?;
         match flags >> VERSION_SHIFT {
-            NO_VERSION => self.versioned = false,
-            SAME_VERSION => self.versioned = true,
+            NO_VERSION => self.has_version = false,
+            SAME_VERSION => self.has_version = true,
             NEW_VERSION => {
-                let (shared, rest) = (self.length()?, self.length()?);
+                let (shared, rest) = (self.next_length()?, self.next_length()?);
                 let rest = take_text(&self.raw, &mut self.text_at, rest)?;
-                rebuild(&mut self.version, shared, rest, MAX_VERSION_BYTES)?;
-                self.versioned = true;
+                apply_front_coding(&mut self.version, shared, rest, MAX_VERSION_BYTES)?;
+                self.has_version = true;
             }
             _ => return Err("a row has flags that no writer sets"),
         }
@@ -157,33 +157,33 @@ impl BlockReader {
     }
 
     /// Returns the current row.
-    pub(super) fn object(&self) -> Result<ObjectId, Damage> {
-        let version = if self.versioned {
+    pub(super) fn object(&self) -> Result<ObjectId, BlockDamage> {
+        let version = if self.has_version {
             Some(VersionId::new(std::str::from_utf8(&self.version).map_err(|_| "a version id is not UTF-8")?))
         } else {
             None
         };
-        Ok(ObjectId { bucket: self.bucket.clone(), key: Key::new(self.key.as_slice()), version })
+        Ok(ObjectId { bucket: self.bucket.clone(), key: ObjectKey::new(self.key.as_slice()), version })
     }
 
     /// Returns the buffer for reuse.
-    pub(super) fn into_raw(self) -> Vec<u8> {
+    pub(super) fn into_buffer(self) -> Vec<u8> {
         self.raw
     }
 
-    fn length(&mut self) -> Result<usize, Damage> {
+    fn next_length(&mut self) -> Result<usize, BlockDamage> {
         varint::take(&self.raw[..self.lengths_end], &mut self.lengths_at).ok_or("a row lacks its lengths")
     }
 }
 
-fn take_text<'a>(raw: &'a [u8], at: &mut usize, length: usize) -> Result<&'a [u8], Damage> {
+fn take_text<'a>(raw: &'a [u8], at: &mut usize, length: usize) -> Result<&'a [u8], BlockDamage> {
     let end = at.checked_add(length).ok_or("a row is too long")?;
     let text = raw.get(*at..end).ok_or("a row is longer than its block")?;
     *at = end;
     Ok(text)
 }
 
-fn rebuild(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: usize) -> Result<(), Damage> {
+fn apply_front_coding(value: &mut Vec<u8>, shared: usize, rest: &[u8], limit: usize) -> Result<(), BlockDamage> {
     if shared > value.len() {
         return Err("a row shares more with the row before than that one has");
     }
@@ -218,14 +218,14 @@ mod tests {
     proptest! {
         #[test]
         fn rows_come_back(names in proptest::collection::vec(name(), 0..60)) {
-            let mut writer = BlockWriter::default();
+            let mut writer = RowBlockWriter::default();
             for (bucket, key, version) in &names {
                 prop_assert!(writer.has_room());
                 writer.push(bucket, key, version.as_deref());
             }
             let mut raw = Vec::new();
             writer.drain_into(&mut raw);
-            let mut reader = BlockReader::new(raw, names.len()).unwrap();
+            let mut reader = RowBlockReader::new(raw, names.len()).unwrap();
             for (bucket, key, version) in &names {
                 prop_assert!(reader.advance().unwrap());
                 let object = reader.object().unwrap();
@@ -238,7 +238,7 @@ mod tests {
 
         #[test]
         fn junk_is_an_error_and_no_panic(raw in proptest::collection::vec(any::<u8>(), 0..200), rows in 0_usize..80) {
-            let Ok(mut reader) = BlockReader::new(raw, rows) else { return Ok(()) };
+            let Ok(mut reader) = RowBlockReader::new(raw, rows) else { return Ok(()) };
             while let Ok(true) = reader.advance() {
                 let _ = reader.object();
             }
@@ -248,7 +248,7 @@ mod tests {
     /// The columns of format version 1, byte by byte.
     #[test]
     fn the_columns_are_pinned() {
-        let mut writer = BlockWriter::default();
+        let mut writer = RowBlockWriter::default();
         writer.push("alpha", b"a/1", None);
         writer.push("alpha", b"a/2", Some("v1"));
         writer.push("beta", b"a/2\xff", Some("v1"));
@@ -262,18 +262,18 @@ mod tests {
 
     #[test]
     fn a_key_cannot_grow_without_bound() {
-        let mut writer = BlockWriter::default();
+        let mut writer = RowBlockWriter::default();
         let long = vec![b'k'; MAX_KEY_BYTES + 1];
         writer.push("b", &long, None);
         let mut raw = Vec::new();
         writer.drain_into(&mut raw);
-        let mut reader = BlockReader::new(raw, 1).unwrap();
+        let mut reader = RowBlockReader::new(raw, 1).unwrap();
         assert_eq!(reader.advance(), Err("a row is longer than a key can be"));
     }
 
     #[test]
     fn a_block_is_bounded_in_bytes() {
-        let mut writer = BlockWriter::default();
+        let mut writer = RowBlockWriter::default();
         let mut row = 0_u32;
         while writer.has_room() {
             let mut key = vec![b'k'; MAX_KEY_BYTES];

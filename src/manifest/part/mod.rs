@@ -35,13 +35,13 @@
 //! Before the first row of a block, the bucket, key and version are empty.
 
 mod block;
-mod pack;
+mod block_codec;
 mod read;
 pub(super) mod varint;
 mod write;
 
-pub(super) use read::{PartReader, is_whole};
-pub(super) use write::{Lane, Limits, PartsWriter, Tally, Written, settle};
+pub(super) use read::{PartReader, is_intact};
+pub(super) use write::{PartLimits, PartTotals, PartitionId, PartitionPartsWriter, WrittenParts, assemble_parts};
 
 /// The maximum length of a version id, in bytes.
 pub(super) const MAX_VERSION_BYTES: usize = 1024;

@@ -6,24 +6,24 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::HEADER_BYTES;
-use super::block::BlockWriter;
-use super::pack::{Header, Packer, file_header};
-use super::read::is_whole;
+use super::block::RowBlockWriter;
+use super::block_codec::{BlockCompressor, BlockHeader, file_header};
+use super::read::is_intact;
 use crate::failpoint;
-use crate::files::{create_anew, open_own};
+use crate::files::{create_replacing, open_regular};
 use crate::manifest::error::ManifestError;
-use crate::manifest::frozen::{PartInfo, keep_only, part_path};
+use crate::manifest::frozen::{ManifestPart, part_path, remove_other_parts};
 
 /// The maximum number of rows in blocks and parts; smaller in tests.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::manifest) struct Limits {
+pub(in crate::manifest) struct PartLimits {
     /// Per block, at most 65,536.
     pub(in crate::manifest) block_rows: usize,
     /// Per part, at most `u32::MAX`.
     pub(in crate::manifest) part_rows: u32,
 }
 
-impl Default for Limits {
+impl Default for PartLimits {
     fn default() -> Self {
         Self { block_rows: super::MAX_BLOCK_ROWS, part_rows: 4 << 20 }
     }
@@ -31,19 +31,19 @@ impl Default for Limits {
 
 /// The parts that survive a crash: when writing resumes, the open part is truncated to the recorded length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::manifest) struct Written {
+pub(in crate::manifest) struct WrittenParts {
     /// The parts that have their end mark.
-    pub(in crate::manifest) sealed: Vec<PartInfo>,
+    pub(in crate::manifest) sealed: Vec<ManifestPart>,
     /// The part after them, as of the last checkpoint.
-    pub(in crate::manifest) open: Option<PartInfo>,
+    pub(in crate::manifest) open: Option<ManifestPart>,
 }
 
 /// The number of a partition, which tells several writers in one folder apart. Partition 0 has the first parts of the
-/// manifest. The parts of other partitions have temporary names until [`settle`] gives them their final ones.
+/// manifest. The parts of other partitions have temporary names until [`assemble_parts`] gives them their final ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::manifest) struct Lane(pub(in crate::manifest) u32);
+pub(in crate::manifest) struct PartitionId(pub(in crate::manifest) u32);
 
-impl Lane {
+impl PartitionId {
     /// Returns the path of the partition's part with this number.
     pub(in crate::manifest) fn path(self, folder: &Path, number: u32) -> PathBuf {
         match self.0 {
@@ -54,25 +54,25 @@ impl Lane {
 }
 
 /// Writes the rows of one partition into as many parts as necessary.
-pub(in crate::manifest) struct PartsWriter {
+pub(in crate::manifest) struct PartitionPartsWriter {
     folder: PathBuf,
-    lane: Lane,
-    limits: Limits,
-    block: BlockWriter,
-    packer: Packer,
+    partition: PartitionId,
+    limits: PartLimits,
+    block: RowBlockWriter,
+    compressor: BlockCompressor,
     raw: Vec<u8>,
     packed: Vec<u8>,
     open: Option<OpenPart>,
-    done: Vec<PartInfo>,
+    sealed: Vec<ManifestPart>,
     /// The maximum size of the parts of all partitions, in bytes.
     max_disk: Option<u64>,
     /// The totals of the other partitions.
-    elsewhere: Tally,
+    other_totals: PartTotals,
 }
 
 /// The total number of rows and bytes of some parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::manifest) struct Tally {
+pub(in crate::manifest) struct PartTotals {
     pub(in crate::manifest) rows: u64,
     /// Includes end marks that are not written yet.
     pub(in crate::manifest) bytes: u64,
@@ -85,44 +85,44 @@ struct OpenPart {
     bytes: u64,
 }
 
-impl PartsWriter {
+impl PartitionPartsWriter {
     /// Creates a writer for partition 0.
     #[cfg(test)]
-    pub(in crate::manifest) fn new(folder: &Path, limits: Limits) -> Self {
-        Self::in_lane(folder, Lane(0), limits)
+    pub(in crate::manifest) fn new(folder: &Path, limits: PartLimits) -> Self {
+        Self::for_partition(folder, PartitionId(0), limits)
     }
 
     /// Creates a writer for a partition that has no parts yet.
-    pub(in crate::manifest) fn in_lane(folder: &Path, lane: Lane, limits: Limits) -> Self {
+    pub(in crate::manifest) fn for_partition(folder: &Path, partition: PartitionId, limits: PartLimits) -> Self {
         Self {
             folder: folder.to_owned(),
-            lane,
+            partition,
             limits,
-            block: BlockWriter::default(),
-            packer: Packer::new(),
+            block: RowBlockWriter::default(),
+            compressor: BlockCompressor::new(),
             raw: Vec::new(),
             packed: Vec::new(),
             open: None,
-            done: Vec::new(),
+            sealed: Vec::new(),
             max_disk: None,
-            elsewhere: Tally::default(),
+            other_totals: PartTotals::default(),
         }
     }
 
     /// Sets the maximum size of all parts, in bytes.
-    pub(in crate::manifest) fn within(self, max_disk: Option<u64>) -> Self {
+    pub(in crate::manifest) fn with_max_disk(self, max_disk: Option<u64>) -> Self {
         Self { max_disk, ..self }
     }
 
     /// Sets the totals of the other partitions, which count towards the maximum size.
-    pub(in crate::manifest) fn beside(&mut self, elsewhere: Tally) {
-        self.elsewhere = elsewhere;
+    pub(in crate::manifest) fn set_other_totals(&mut self, elsewhere: PartTotals) {
+        self.other_totals = elsewhere;
     }
 
     /// Returns the total number of rows and bytes.
-    pub(in crate::manifest) fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        for part in self.done.iter().copied().chain(self.open.as_ref().map(OpenPart::info)) {
+    pub(in crate::manifest) fn totals(&self) -> PartTotals {
+        let mut tally = PartTotals::default();
+        for part in self.sealed.iter().copied().chain(self.open.as_ref().map(OpenPart::recorded)) {
             tally.rows += u64::from(part.rows);
             tally.bytes += part.bytes;
         }
@@ -132,41 +132,46 @@ impl PartsWriter {
     }
 
     /// Resumes after the recorded parts, and truncates what was written later. Returns `None` if the recorded parts are
-    /// not all intact. Parts that were started later remain until [`keep_only`] removes them.
-    pub(in crate::manifest) fn going_on(
+    /// not all intact. Parts that were started later remain until [`remove_other_parts`] removes them.
+    pub(in crate::manifest) fn resume(
         folder: &Path,
-        lane: Lane,
-        limits: Limits,
-        written: Written,
+        lane: PartitionId,
+        limits: PartLimits,
+        written: WrittenParts,
     ) -> Result<Option<Self>, ManifestError> {
         for (number, part) in (0_u32..).zip(&written.sealed) {
             let path = lane.path(folder, number);
-            if length(&path)? != Some(part.bytes) || !is_whole(&path, number, *part, true)? {
+            if file_size(&path)? != Some(part.bytes) || !is_intact(&path, number, *part, true)? {
                 return Ok(None);
             }
         }
         let open = match written.open {
             None => None,
             Some(part) => {
-                match OpenPart::reopen(lane.path(folder, count(&written.sealed)), count(&written.sealed), part)? {
+                match OpenPart::reopen(
+                    lane.path(folder, part_count(&written.sealed)),
+                    part_count(&written.sealed),
+                    part,
+                )? {
                     None => return Ok(None),
                     open => open,
                 }
             }
         };
-        Ok(Some(Self { open, done: written.sealed, ..Self::in_lane(folder, lane, limits) }))
+        Ok(Some(Self { open, sealed: written.sealed, ..Self::for_partition(folder, lane, limits) }))
     }
 
     /// Returns the paths of the files that it has written.
     pub(in crate::manifest) fn files(&self) -> impl Iterator<Item = PathBuf> {
-        (0..count(&self.done) + u32::from(self.open.is_some())).map(|number| self.lane.path(&self.folder, number))
+        (0..part_count(&self.sealed) + u32::from(self.open.is_some()))
+            .map(|number| self.partition.path(&self.folder, number))
     }
 
     /// Syncs all rows so far to disk, and returns the parts to record.
-    pub(in crate::manifest) fn checkpoint(&mut self) -> Result<Written, ManifestError> {
+    pub(in crate::manifest) fn checkpoint(&mut self) -> Result<WrittenParts, ManifestError> {
         self.end_block()?;
         let open = self.open.as_ref().map(OpenPart::flush).transpose()?;
-        Ok(Written { sealed: self.done.clone(), open })
+        Ok(WrittenParts { sealed: self.sealed.clone(), open })
     }
 
     /// Adds a row. The caller must have checked that no field is too long.
@@ -187,15 +192,15 @@ impl PartsWriter {
     }
 
     /// Writes the remaining rows and the end mark. The parts are on disk when this returns.
-    pub(in crate::manifest) fn seal(&mut self) -> Result<Vec<PartInfo>, ManifestError> {
+    pub(in crate::manifest) fn seal(&mut self) -> Result<Vec<ManifestPart>, ManifestError> {
         self.end_block()?;
         self.end_part()?;
-        Ok(self.done.clone())
+        Ok(self.sealed.clone())
     }
 
     /// Seals a writer in a test.
     #[cfg(test)]
-    pub(in crate::manifest) fn finish(mut self) -> Result<Vec<PartInfo>, ManifestError> {
+    pub(in crate::manifest) fn finish(mut self) -> Result<Vec<ManifestPart>, ManifestError> {
         self.seal()
     }
 
@@ -206,12 +211,12 @@ impl PartsWriter {
         }
         self.block.drain_into(&mut self.raw);
         self.packed.clear();
-        let number = count(&self.done);
-        let path = self.lane.path(&self.folder, number);
-        self.packer
-            .pack(rows, &self.raw, &mut self.packed)
+        let number = part_count(&self.sealed);
+        let path = self.partition.path(&self.folder, number);
+        self.compressor
+            .compress(rows, &self.raw, &mut self.packed)
             .map_err(|why| ManifestError::disk("write", &path, io::Error::other(why)))?;
-        self.see_to_room()?;
+        self.check_room()?;
         if self.open.is_none() {
             self.open = Some(OpenPart::create(path, number)?);
         }
@@ -223,9 +228,9 @@ impl PartsWriter {
 
     /// Returns an error if the packed block with the file header and end mark would exceed the limit, before any of it
     /// is written.
-    fn see_to_room(&self) -> Result<(), ManifestError> {
+    fn check_room(&self) -> Result<(), ManifestError> {
         let Some(limit) = self.max_disk else { return Ok(()) };
-        let (ours, others) = (self.tally(), self.elsewhere);
+        let (ours, others) = (self.totals(), self.other_totals);
         let used = ours.bytes.saturating_add(others.bytes);
         // The end mark of an open part is already counted.
         let around = if self.open.is_some() { 0 } else { 2 * HEADER_BYTES };
@@ -238,8 +243,8 @@ impl PartsWriter {
 
     fn end_part(&mut self) -> Result<(), ManifestError> {
         if let Some(part) = self.open.take() {
-            self.done.push(part.close()?);
-            failpoint::reach("part-sealed");
+            self.sealed.push(part.close()?);
+            failpoint::hit("part-sealed");
         }
         Ok(())
     }
@@ -247,7 +252,7 @@ impl PartsWriter {
 
 impl OpenPart {
     fn create(path: PathBuf, number: u32) -> Result<Self, ManifestError> {
-        let file = create_anew(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
+        let file = create_replacing(&path).map_err(|cause| ManifestError::disk("create", &path, cause))?;
         let mut part = Self { path, file, rows: 0, bytes: 0 };
         part.append(&file_header(number), 0)?;
         Ok(part)
@@ -255,12 +260,12 @@ impl OpenPart {
 
     /// Opens a part without end mark, and truncates it to its recorded length. Returns `None` if it is shorter or
     /// damaged.
-    fn reopen(path: PathBuf, number: u32, part: PartInfo) -> Result<Option<Self>, ManifestError> {
-        if length(&path)?.is_none_or(|found| found < part.bytes) || !is_whole(&path, number, part, false)? {
+    fn reopen(path: PathBuf, number: u32, part: ManifestPart) -> Result<Option<Self>, ManifestError> {
+        if file_size(&path)?.is_none_or(|found| found < part.bytes) || !is_intact(&path, number, part, false)? {
             return Ok(None);
         }
         let cut = || {
-            let mut file = open_own(&path, File::options().write(true))?;
+            let mut file = open_regular(&path, File::options().write(true))?;
             file.set_len(part.bytes)?;
             file.seek(SeekFrom::End(0))?;
             Ok(file)
@@ -269,13 +274,13 @@ impl OpenPart {
         Ok(Some(Self { path, file, rows: part.rows, bytes: part.bytes }))
     }
 
-    fn info(&self) -> PartInfo {
-        PartInfo { rows: self.rows, bytes: self.bytes }
+    fn recorded(&self) -> ManifestPart {
+        ManifestPart { rows: self.rows, bytes: self.bytes }
     }
 
-    fn flush(&self) -> Result<PartInfo, ManifestError> {
+    fn flush(&self) -> Result<ManifestPart, ManifestError> {
         self.file.sync_all().map_err(|cause| ManifestError::disk("write", &self.path, cause))?;
-        Ok(self.info())
+        Ok(self.recorded())
     }
 
     fn append(&mut self, bytes: &[u8], rows: u32) -> Result<(), ManifestError> {
@@ -285,16 +290,19 @@ impl OpenPart {
         Ok(())
     }
 
-    fn close(mut self) -> Result<PartInfo, ManifestError> {
-        let end = Header::End { rows: self.rows };
-        self.append(&end.bytes(), 0)?;
+    fn close(mut self) -> Result<ManifestPart, ManifestError> {
+        let end = BlockHeader::End { rows: self.rows };
+        self.append(&end.to_bytes(), 0)?;
         self.flush()
     }
 }
 
 /// Gives the sealed parts of several partitions their final names and numbers, in the order given. Can be repeated if
 /// it was interrupted. Returns `false` if a part exists under neither name.
-pub(in crate::manifest) fn settle(folder: &Path, lanes: &[(Lane, Vec<PartInfo>)]) -> Result<bool, ManifestError> {
+pub(in crate::manifest) fn assemble_parts(
+    folder: &Path,
+    lanes: &[(PartitionId, Vec<ManifestPart>)],
+) -> Result<bool, ManifestError> {
     let mut kept = HashSet::new();
     let mut moves = Vec::new();
     for (lane, parts) in lanes {
@@ -302,11 +310,11 @@ pub(in crate::manifest) fn settle(folder: &Path, lanes: &[(Lane, Vec<PartInfo>)]
             let (from, place) = (lane.path(folder, number), u32::try_from(kept.len()).unwrap_or(u32::MAX));
             let to = part_path(folder, place);
             // Check the old name first: another part may still have the new name.
-            if length(&from)? == Some(part.bytes) {
+            if file_size(&from)? == Some(part.bytes) {
                 if from != to {
                     moves.push((from, to.clone(), place));
                 }
-            } else if length(&to)? != Some(part.bytes) {
+            } else if file_size(&to)? != Some(part.bytes) {
                 return Ok(false);
             }
             kept.insert(to);
@@ -314,24 +322,24 @@ pub(in crate::manifest) fn settle(folder: &Path, lanes: &[(Lane, Vec<PartInfo>)]
     }
     for (from, to, place) in moves {
         let renumber = || {
-            let mut file = open_own(&from, File::options().write(true))?;
+            let mut file = open_regular(&from, File::options().write(true))?;
             file.write_all(&file_header(place))?;
             file.sync_all()?;
             fs::rename(&from, &to)
         };
         renumber().map_err(|cause| ManifestError::disk("rename", &from, cause))?;
-        failpoint::reach("part-settled");
+        failpoint::hit("part-settled");
     }
-    keep_only(folder, &kept)?;
+    remove_other_parts(folder, &kept)?;
     Ok(true)
 }
 
-fn count(parts: &[PartInfo]) -> u32 {
+fn part_count(parts: &[ManifestPart]) -> u32 {
     u32::try_from(parts.len()).unwrap_or(u32::MAX)
 }
 
 /// Returns the size of a file. Returns `None` if there is no file.
-fn length(path: &Path) -> Result<Option<u64>, ManifestError> {
+fn file_size(path: &Path) -> Result<Option<u64>, ManifestError> {
     match fs::metadata(path) {
         Ok(found) => Ok(Some(found.len())),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -343,17 +351,17 @@ fn length(path: &Path) -> Result<Option<u64>, ManifestError> {
 mod tests {
     use super::*;
 
-    const SMALL: Limits = Limits { block_rows: 3, part_rows: 7 };
+    const SMALL: PartLimits = PartLimits { block_rows: 3, part_rows: 7 };
 
-    fn push(writer: &mut PartsWriter, rows: std::ops::Range<u32>) {
+    fn push(writer: &mut PartitionPartsWriter, rows: std::ops::Range<u32>) {
         for row in rows {
             writer.push("b", format!("k{row:03}").as_bytes(), None).unwrap();
         }
     }
 
-    fn going_on(folder: &Path, written: Written) -> Option<PartsWriter> {
-        let writer = PartsWriter::going_on(folder, Lane(0), SMALL, written).unwrap()?;
-        keep_only(folder, &writer.files().collect()).unwrap();
+    fn going_on(folder: &Path, written: WrittenParts) -> Option<PartitionPartsWriter> {
+        let writer = PartitionPartsWriter::resume(folder, PartitionId(0), SMALL, written).unwrap()?;
+        remove_other_parts(folder, &writer.files().collect()).unwrap();
         Some(writer)
     }
 
@@ -367,7 +375,7 @@ mod tests {
     fn what_was_written_after_a_checkpoint_is_cut() {
         for (before, after) in [(0, 5), (4, 2), (5, 12), (7, 7), (9, 0), (20, 30)] {
             let folder = tempfile::tempdir().unwrap();
-            let mut writer = PartsWriter::new(folder.path(), SMALL);
+            let mut writer = PartitionPartsWriter::new(folder.path(), SMALL);
             push(&mut writer, 0..before);
             let written = writer.checkpoint().unwrap();
             let there = files(folder.path());
@@ -386,7 +394,7 @@ mod tests {
     fn a_part_that_is_not_all_there_is_not_gone_on_with() {
         for (part, bytes) in [(0, None), (0, Some(30)), (1, None), (1, Some(30))] {
             let folder = tempfile::tempdir().unwrap();
-            let mut writer = PartsWriter::new(folder.path(), SMALL);
+            let mut writer = PartitionPartsWriter::new(folder.path(), SMALL);
             push(&mut writer, 0..9);
             let written = writer.checkpoint().unwrap();
             assert_eq!((written.sealed.len(), written.open.map(|open| open.rows)), (1, Some(2)));
@@ -403,16 +411,16 @@ mod tests {
     fn lanes_are_put_in_order_however_often_that_is_interrupted() {
         let lanes = |folder: &Path| {
             let lane = |number, rows| {
-                let mut writer = PartsWriter::in_lane(folder, Lane(number), SMALL);
+                let mut writer = PartitionPartsWriter::for_partition(folder, PartitionId(number), SMALL);
                 push(&mut writer, rows);
-                (Lane(number), writer.finish().unwrap())
+                (PartitionId(number), writer.finish().unwrap())
             };
             // Partition 3 has no rows.
             [lane(0, 0..9), lane(2, 9..30), lane(3, 30..30), lane(1, 30..31)]
         };
         let whole = tempfile::tempdir().unwrap();
         let made = lanes(whole.path());
-        assert!(settle(whole.path(), &made).unwrap());
+        assert!(assemble_parts(whole.path(), &made).unwrap());
         let read = |folder: &Path| {
             let parts = made.iter().flat_map(|(_, parts)| parts);
             let rows = (0..).zip(parts).flat_map(|(number, part)| {
@@ -427,7 +435,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             assert_eq!(lanes(folder.path()), made);
             for (place, (lane, number)) in (2_u32..).zip([(2, 0), (2, 1), (2, 2), (1, 0)]) {
-                let from = Lane(lane).path(folder.path(), number);
+                let from = PartitionId(lane).path(folder.path(), number);
                 if place - 2 < moved {
                     fs::copy(part_path(whole.path(), place), part_path(folder.path(), place)).unwrap();
                     fs::remove_file(from).unwrap();
@@ -437,22 +445,22 @@ mod tests {
                     file.write_all(&file_header(place)[..13]).unwrap();
                 }
             }
-            assert!(settle(folder.path(), &made).unwrap(), "{moved}");
+            assert!(assemble_parts(folder.path(), &made).unwrap(), "{moved}");
             assert_eq!(files(folder.path()), files(whole.path()), "{moved}");
             fs::remove_file(part_path(folder.path(), 3)).unwrap();
-            assert!(!settle(folder.path(), &made).unwrap());
+            assert!(!assemble_parts(folder.path(), &made).unwrap());
         }
     }
 
     #[test]
     fn no_more_is_written_than_allowed() {
         let folder = tempfile::tempdir().unwrap();
-        let mut free = PartsWriter::new(folder.path(), SMALL);
+        let mut free = PartitionPartsWriter::new(folder.path(), SMALL);
         push(&mut free, 0..30);
         let whole: u64 = free.finish().unwrap().iter().map(|part| part.bytes).sum();
         for limit in (0..whole - 30).step_by(11).chain(whole - 30..whole + 3) {
-            keep_only(folder.path(), &HashSet::new()).unwrap();
-            let mut writer = PartsWriter::new(folder.path(), SMALL).within(Some(limit));
+            remove_other_parts(folder.path(), &HashSet::new()).unwrap();
+            let mut writer = PartitionPartsWriter::new(folder.path(), SMALL).with_max_disk(Some(limit));
             let mut rows = (0..30).map(|row| writer.push("b", format!("k{row:03}").as_bytes(), None));
             let pushed = rows.find_map(Result::err);
             let error = pushed.or_else(|| writer.checkpoint().err());

@@ -5,31 +5,31 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::hex::hex;
 use crate::manifest::testing::{MemoryStore, csv_source, etag, fault, freeze_in};
-use crate::manifest::{CsvField, CsvPlace, Filter, Source};
+use crate::manifest::{CsvField, FileLocation, Filter, ManifestSource};
 use crate::task::FaultClass;
 use sha2::Digest;
 
-fn check(pin: &Pin, store: MemoryStore) -> Result<(), PinBroken> {
+fn check(pin: &SourcePin, store: MemoryStore) -> Result<(), SourceChangedError> {
     check_with(pin, store, &CancellationToken::new())
 }
 
-fn check_with(pin: &Pin, store: MemoryStore, stop: &CancellationToken) -> Result<(), PinBroken> {
+fn check_with(pin: &SourcePin, store: MemoryStore, stop: &CancellationToken) -> Result<(), SourceChangedError> {
     let store: Arc<dyn Store> = Arc::new(store);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(unchanged(pin, &store, stop))
+    runtime.block_on(check_pin(pin, &store, stop))
 }
 
-fn object_pins(etag: &str) -> [Pin; 2] {
-    let (bucket, key, etag) = (Bucket::new("m"), Key::from("m.csv"), etag.to_owned());
+fn object_pins(etag: &str) -> [SourcePin; 2] {
+    let (bucket, key, etag) = (BucketName::new("m"), ObjectKey::from("m.csv"), etag.to_owned());
     [
-        Pin::Object { bucket: bucket.clone(), key: key.clone(), etag: etag.clone(), sha256: "00".into() },
-        Pin::Inventory { bucket, key, etag, created: None },
+        SourcePin::Object { bucket: bucket.clone(), key: key.clone(), etag: etag.clone(), sha256: "00".into() },
+        SourcePin::Inventory { bucket, key, etag, created: None },
     ]
 }
 
 #[test]
 fn a_listing_has_nothing_to_compare() {
-    assert!(check(&Pin::Listing, MemoryStore::default()).is_ok());
+    assert!(check(&SourcePin::Listing, MemoryStore::default()).is_ok());
 }
 
 #[test]
@@ -38,11 +38,11 @@ fn an_object_is_opened_and_not_read() {
     for pin in object_pins(&etag(text)) {
         for strict_etag in [false, true] {
             // A body that is cut off makes the test fail if it is read.
-            let store = MemoryStore { strict_etag, cut: 4, ..MemoryStore::with(&[("m.csv", text)]) };
+            let store = MemoryStore { strict_etag, missing_bytes: 4, ..MemoryStore::with(&[("m.csv", text)]) };
             check(&pin, store).unwrap();
         }
         for blind in [false, true] {
-            let store = MemoryStore { blind, ..MemoryStore::with(&[("m.csv", b"other")]) };
+            let store = MemoryStore { ignores_if_match: blind, ..MemoryStore::with(&[("m.csv", b"other")]) };
             let error = check(&pin, store).unwrap_err();
             let (was, now) = (etag(text), etag(b"other"));
             let expected =
@@ -51,12 +51,12 @@ fn an_object_is_opened_and_not_read() {
             assert!(error.help().unwrap().contains("--new"));
         }
         let error = check(&pin, MemoryStore::default()).unwrap_err();
-        assert!(matches!(&error, PinBroken::Gone { place, .. } if place == "m/m.csv"), "{error}");
+        assert!(matches!(&error, SourceChangedError::Missing { place, .. } if place == "m/m.csv"), "{error}");
         assert!(error.to_string().contains(&etag(text)));
     }
     for pin in object_pins("") {
         check(&pin, MemoryStore::with(&[("m.csv", text)])).unwrap();
-        assert!(matches!(check(&pin, MemoryStore::default()), Err(PinBroken::Gone { .. })));
+        assert!(matches!(check(&pin, MemoryStore::default()), Err(SourceChangedError::Missing { .. })));
     }
 }
 
@@ -67,29 +67,32 @@ fn what_cannot_be_looked_at_is_neither_the_same_nor_changed() {
     let denied = MemoryStore::with(&[("m.csv", text)]);
     denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
     let error = check(&pin, denied).unwrap_err();
-    assert!(matches!(error, PinBroken::Unseen(_)) && error.to_string().contains("403 AccessDenied"), "{error}");
+    assert!(
+        matches!(error, SourceChangedError::Unreadable(_)) && error.to_string().contains("403 AccessDenied"),
+        "{error}"
+    );
     assert!(error.help().unwrap().contains("allowed to list and read"));
 
     let stop = CancellationToken::new();
     stop.cancel();
     let error = check_with(&pin, MemoryStore { mute: true, ..MemoryStore::default() }, &stop).unwrap_err();
-    assert!(matches!(error, PinBroken::Unseen(cause) if matches!(*cause, ManifestError::Stopped)));
+    assert!(matches!(error, SourceChangedError::Unreadable(cause) if matches!(*cause, ManifestError::Stopped)));
 }
 
 /// Creates a local file and a frozen manifest of it.
-fn local() -> (tempfile::TempDir, PathBuf, Pin) {
+fn local() -> (tempfile::TempDir, PathBuf, SourcePin) {
     local_while(|_| {})
 }
 
 /// Does the same as [`local`], and runs `happen` while the file is read.
-fn local_while(happen: impl Fn(&Path) + Send + Sync + 'static) -> (tempfile::TempDir, PathBuf, Pin) {
+fn local_while(happen: impl Fn(&Path) + Send + Sync + 'static) -> (tempfile::TempDir, PathBuf, SourcePin) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.csv");
     fs::write(&path, b"b,k1\n").unwrap();
     let meant = path.clone();
-    let store = MemoryStore { meanwhile: Some(Box::new(move || happen(&meant))), ..MemoryStore::default() };
+    let store = MemoryStore { on_row: Some(Box::new(move || happen(&meant))), ..MemoryStore::default() };
     let fields = vec![CsvField::Bucket, CsvField::Key];
-    let source = Source::Csv { place: CsvPlace::Local(path.clone()), fields, plus_is_space: false };
+    let source = ManifestSource::Csv { location: FileLocation::Local(path.clone()), fields, plus_is_space: false };
     let frozen = freeze_in(folder.path(), store, source, Filter::default()).unwrap();
     (folder, path, frozen.pin().clone())
 }
@@ -101,7 +104,7 @@ fn touch(path: &Path, modified: SystemTime) {
 #[test]
 fn a_file_that_looks_the_same_is_not_read_again() {
     let (_folder, path, pin) = local();
-    let Pin::File { seen: Some(seen), .. } = &pin else { panic!("{pin:?}") };
+    let SourcePin::File { stamp: Some(seen), .. } = &pin else { panic!("{pin:?}") };
     // Different bytes with the same size and time pass: the file was not read.
     fs::write(&path, b"b,k2\n").unwrap();
     touch(&path, seen.modified.into());
@@ -111,8 +114,8 @@ fn a_file_that_looks_the_same_is_not_read_again() {
 #[test]
 fn a_file_that_looks_different_is_compared_by_its_bytes() {
     let (_folder, path, pin) = local();
-    let Pin::File { seen: Some(seen), sha256, path: told } = pin.clone() else { panic!("{pin:?}") };
-    let unrecorded = Pin::File { seen: None, sha256: sha256.clone(), path: told };
+    let SourcePin::File { stamp: Some(seen), sha256, path: told } = pin.clone() else { panic!("{pin:?}") };
+    let unrecorded = SourcePin::File { stamp: None, sha256: sha256.clone(), path: told };
     touch(&path, SystemTime::from(seen.modified) + Duration::from_secs(5));
     check(&pin, MemoryStore::default()).unwrap();
     check(&unrecorded, MemoryStore::default()).unwrap();
@@ -125,26 +128,29 @@ fn a_file_that_looks_different_is_compared_by_its_bytes() {
     fs::remove_file(&path).unwrap();
     for pin in [&pin, &unrecorded] {
         let error = check(pin, MemoryStore::default()).unwrap_err();
-        assert!(matches!(&error, PinBroken::Gone { place, .. } if *place == path.display().to_string()), "{error}");
+        assert!(
+            matches!(&error, SourceChangedError::Missing { place, .. } if *place == path.display().to_string()),
+            "{error}"
+        );
     }
     fs::create_dir(&path).unwrap();
-    assert!(matches!(check(&pin, MemoryStore::default()), Err(PinBroken::Unseen(_))));
+    assert!(matches!(check(&pin, MemoryStore::default()), Err(SourceChangedError::Unreadable(_))));
 }
 
 #[test]
 fn a_file_that_was_written_to_while_it_was_read_is_known_by_its_bytes_alone() {
     let (_folder, path, pin) = local_while(|path| touch(path, SystemTime::UNIX_EPOCH));
-    assert!(matches!(pin, Pin::File { seen: None, .. }), "{pin:?}");
+    assert!(matches!(pin, SourcePin::File { stamp: None, .. }), "{pin:?}");
     check(&pin, MemoryStore::default()).unwrap();
     fs::write(&path, b"b,k2\n").unwrap();
     touch(&path, SystemTime::UNIX_EPOCH);
-    assert!(matches!(check(&pin, MemoryStore::default()), Err(PinBroken::Changed { .. })));
+    assert!(matches!(check(&pin, MemoryStore::default()), Err(SourceChangedError::Changed { .. })));
 }
 
 #[test]
 fn a_pin_of_a_relative_path_is_good_from_any_folder() {
     let (_folder, path, pin) = local();
-    let Pin::File { path: told, .. } = pin else { panic!() };
+    let SourcePin::File { path: told, .. } = pin else { panic!() };
     assert!(Path::new(&told).is_absolute() && Path::new(&told) == path);
 }
 

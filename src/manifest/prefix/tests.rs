@@ -1,15 +1,15 @@
 use globset::Glob;
 use jiff::Timestamp;
 
-use super::walk::{EMPTY_PAGES, Walk};
+use super::validator::{ListingValidator, MAX_EMPTY_PAGES};
 use super::*;
 use crate::manifest::testing::{MemoryStore, fault, keys, listed, objects, refusal};
-use crate::manifest::{Filter, KeyGlobs, Pin, Source};
+use crate::manifest::{Filter, KeyGlobs, ManifestSource, SourcePin};
 use crate::object::StorageClass;
 use crate::task::FaultClass;
 
-fn source(prefix: &str, versions: Versions) -> Source {
-    Source::Prefix { bucket: Bucket::new("b"), prefix: Key::from(prefix), versions }
+fn source(prefix: &str, versions: ListedVersions) -> ManifestSource {
+    ManifestSource::Prefix { bucket: BucketName::new("b"), prefix: ObjectKey::from(prefix), versions }
 }
 
 fn store() -> MemoryStore {
@@ -22,7 +22,7 @@ fn store() -> MemoryStore {
 
 fn page(keys: &[&str], next: Option<&str>) -> ListPage {
     let entries = keys.iter().map(|key| listed(key.as_bytes(), 1, None)).collect();
-    ListPage { entries, next: next.map(|token| ListMark::Token(token.to_owned())), ..ListPage::default() }
+    ListPage { entries, next: next.map(|token| ListPosition::Token(token.to_owned())), ..ListPage::default() }
 }
 
 fn pages(pages: Vec<ListPage>) -> MemoryStore {
@@ -30,28 +30,28 @@ fn pages(pages: Vec<ListPage>) -> MemoryStore {
 }
 
 fn refused(bad: Vec<ListPage>) -> String {
-    refusal(pages(bad), source("p/", Versions::Current), Filter::default()).to_string()
+    refusal(pages(bad), source("p/", ListedVersions::Current), Filter::default()).to_string()
 }
 
 #[test]
 fn every_page_is_listed() {
-    let (frozen, found) = objects(store(), source("p/", Versions::Current), Filter::default()).unwrap();
+    let (frozen, found) = objects(store(), source("p/", ListedVersions::Current), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["p/1", "p/2", "p/3 +%é", "p/4\\n", "p/5"]);
     assert!(found.iter().all(|object| object.version.is_none() && object.bucket.as_str() == "b"));
-    assert_eq!(frozen.pin(), &Pin::Listing);
+    assert_eq!(frozen.pin(), &SourcePin::Listing);
 }
 
 #[test]
 fn the_current_version_is_not_named_even_where_the_server_does() {
     let named = ListPage { entries: vec![listed(b"p/1", 1, Some("v1"))], ..ListPage::default() };
-    let (_, found) = objects(pages(vec![named]), source("p/", Versions::Current), Filter::default()).unwrap();
+    let (_, found) = objects(pages(vec![named]), source("p/", ListedVersions::Current), Filter::default()).unwrap();
     assert_eq!(found[0].version, None);
 }
 
 #[test]
 fn all_versions_keep_their_ids() {
     let store = MemoryStore { versions: vec!["v2".into(), "null".into()], ..store() };
-    let (_, found) = objects(store, source("p/", Versions::All), Filter::default()).unwrap();
+    let (_, found) = objects(store, source("p/", ListedVersions::All), Filter::default()).unwrap();
     assert_eq!(keys(&found).len(), 10);
     let ids: Vec<_> = found.iter().take(2).map(|object| object.version.as_ref().unwrap().as_str()).collect();
     assert_eq!(ids, ["v2", "null"]);
@@ -59,10 +59,10 @@ fn all_versions_keep_their_ids() {
 
 #[test]
 fn an_empty_listing_is_an_error_and_an_empty_selection_is_none() {
-    let error = refusal(store(), source("none/", Versions::Current), Filter::default());
+    let error = refusal(store(), source("none/", ListedVersions::Current), Filter::default());
     assert_eq!(error.to_string(), "the listing of b/none/ names no object");
     let filter = Filter { larger_than: Some(1000), ..Filter::default() };
-    let (frozen, _) = objects(store(), source("p/", Versions::Current), filter).unwrap();
+    let (frozen, _) = objects(store(), source("p/", ListedVersions::Current), filter).unwrap();
     assert_eq!((frozen.rows(), frozen.rows_read()), (0, 5));
 }
 
@@ -74,7 +74,7 @@ fn listings_know_all_facts() {
         storage_class: Some(vec![StorageClass::new("STANDARD")]),
         ..Filter::default()
     };
-    let (_, found) = objects(store(), source("p/", Versions::Current), filter).unwrap();
+    let (_, found) = objects(store(), source("p/", ListedVersions::Current), filter).unwrap();
     assert_eq!(keys(&found), ["p/3 +%é", "p/4\\n"]);
 }
 
@@ -90,11 +90,11 @@ fn a_listing_that_cannot_be_trusted_ends() {
 #[test]
 fn a_version_that_is_listed_twice_is_refused_as_a_key_is() {
     let walked = |names: &[(&str, &str)]| {
-        let mut walk = Walk::new(Key::from(""), true, &RangeMark::whole());
+        let mut walk = ListingValidator::new(ObjectKey::from(""), true, &RangeCursor::unstarted());
         // Each version is on a separate page: the second one may arrive at any time.
         names.iter().try_for_each(|(key, version)| {
             let entries = vec![listed(key.as_bytes(), 1, Some(version))];
-            walk.take(None, &mut ListPage { entries, ..ListPage::default() }).map(drop)
+            walk.accept_page(None, &mut ListPage { entries, ..ListPage::default() }).map(drop)
         })
     };
     assert_eq!(walked(&[("a", "1"), ("a", "2"), ("a", "null"), ("b", "1"), ("b", "2")]), Ok(()));
@@ -105,26 +105,26 @@ fn a_version_that_is_listed_twice_is_refused_as_a_key_is() {
 
 #[test]
 fn markers_must_go_forward_and_empty_pages_end() {
-    let mut walk = Walk::new(Key::from(""), true, &RangeMark::whole());
-    let after = |key: &str| ListMark::After { key: Key::from(key), version: None };
-    let mut to = |from: Option<ListMark>, key: &str| {
+    let mut walk = ListingValidator::new(ObjectKey::from(""), true, &RangeCursor::unstarted());
+    let after = |key: &str| ListPosition::After { key: ObjectKey::from(key), version: None };
+    let mut to = |from: Option<ListPosition>, key: &str| {
         let mut page = ListPage { next: Some(after(key)), ..ListPage::default() };
-        walk.take(from.as_ref(), &mut page)
+        walk.accept_page(from.as_ref(), &mut page)
     };
     assert_eq!(to(Some(after("a")), "b"), Ok(Some(after("b"))));
     assert!(to(Some(after("b")), "a").unwrap_err().contains("it went backwards: a after b"));
-    let error = (0..=EMPTY_PAGES).find_map(|number| to(None, &format!("{number:06}")).err()).unwrap();
+    let error = (0..=MAX_EMPTY_PAGES).find_map(|number| to(None, &format!("{number:06}")).err()).unwrap();
     assert!(error.contains("100000 pages in a row without a new name"), "{error}");
 }
 
 #[test]
 fn a_key_that_the_store_cannot_carry_is_refused_unless_it_is_left_out() {
     let listing = || pages(vec![page(&[".", "x"], None)]);
-    let error = refusal(listing(), source("", Versions::Current), Filter::default()).to_string();
+    let error = refusal(listing(), source("", ListedVersions::Current), Filter::default()).to_string();
     assert!(error.contains("row 1: the store cannot carry the key .: a URL cannot say it"), "{error}");
     let exclude = KeyGlobs::new([Glob::new(".").unwrap()]).ok();
     let filter = Filter { exclude, ..Filter::default() };
-    let (_, found) = objects(listing(), source("", Versions::Current), filter).unwrap();
+    let (_, found) = objects(listing(), source("", ListedVersions::Current), filter).unwrap();
     assert_eq!(keys(&found), ["x"]);
 }
 
@@ -136,12 +136,12 @@ fn hiccups_are_borne_and_refusals_are_not() {
         fault(FaultClass::Transient, 500, "InternalError"),
         fault(FaultClass::Ambiguous, 504, "RequestTimeout"),
     ]);
-    let (frozen, _) = objects(hiccups, source("p/", Versions::Current), Filter::default()).unwrap();
+    let (frozen, _) = objects(hiccups, source("p/", ListedVersions::Current), Filter::default()).unwrap();
     assert_eq!(frozen.rows(), 5);
 
     let denied = store();
     denied.faults.lock().unwrap().push_back(fault(FaultClass::Rejected, 403, "AccessDenied"));
-    let error = refusal(denied, source("p/", Versions::Current), Filter::default());
+    let error = refusal(denied, source("p/", ListedVersions::Current), Filter::default());
     assert_eq!(error.to_string(), "cannot list b/p/: 403 AccessDenied: no");
     assert!(error.help().unwrap().contains("allowed to list"));
 }

@@ -6,56 +6,56 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
-use crate::codec::ListedFile;
+use crate::codec::ReportManifestEntry;
 use crate::manifest::error::ManifestError;
-use crate::manifest::sink::check_bucket;
-use crate::object::{Bucket, Key};
+use crate::manifest::row_writer::check_bucket;
+use crate::object::{BucketName, ObjectKey};
 
 /// The folder next to the list where the AWS format keeps its files.
 const SUBFOLDER: &str = "results";
 
 /// Rejects a list that names a file twice: its objects would be processed twice.
-pub(super) fn refuse_repeated(files: &[ListedFile], name: &str) -> Result<(), ManifestError> {
+pub(super) fn reject_duplicates(files: &[ReportManifestEntry], name: &str) -> Result<(), ManifestError> {
     let mut seen = HashSet::with_capacity(files.len());
     match files.iter().find(|file| !seen.insert((&file.bucket, &file.key))) {
         None => Ok(()),
         Some(file) => {
-            let what = format!("it lists the file {} twice", Key::from(file.key.as_str()));
+            let what = format!("it lists the file {} twice", ObjectKey::from(file.key.as_str()));
             Err(ManifestError::malformed(name, what, "use the report as it was written"))
         }
     }
 }
 
 /// Returns the object that holds a listed file.
-pub(super) fn in_bucket(file: &ListedFile, name: &str) -> Result<(Bucket, Key), ManifestError> {
-    let key = Key::from(file.key.as_str());
+pub(super) fn listed_object(file: &ReportManifestEntry, name: &str) -> Result<(BucketName, ObjectKey), ManifestError> {
+    let key = ObjectKey::from(file.key.as_str());
     if file.bucket.is_empty() {
         let what = format!("it lists {key} without a bucket: the report was not published, but copied there");
         let help = "copy the report's folder to this machine and name its manifest.json by `path`";
         return Err(ManifestError::malformed(name, what, help));
     }
     check_bucket(&file.bucket).map_err(|why| {
-        ManifestError::malformed(name, format!("it lists {key} in a strange bucket: {why}"), super::NO_REPORT)
+        ManifestError::malformed(name, format!("it lists {key} in a strange bucket: {why}"), super::NOT_A_REPORT_HELP)
     })?;
-    Ok((Bucket::new(&file.bucket), key))
+    Ok((BucketName::new(&file.bucket), key))
 }
 
 /// The folder of a local `manifest.json`.
-pub(super) struct Folder<'a>(&'a Path);
+pub(super) struct ReportListFolder<'a>(&'a Path);
 
-impl<'a> Folder<'a> {
+impl<'a> ReportListFolder<'a> {
     /// Returns the folder of this `manifest.json`.
     pub(super) fn of(listing: &'a Path) -> Self {
         Self(listing.parent().unwrap_or_else(|| Path::new("")))
     }
 
     /// Returns the path of a listed file: next to the list, or in `results` next to it.
-    pub(super) fn find(&self, file: &ListedFile, name: &str) -> Result<PathBuf, ManifestError> {
-        let listed = Key::from(file.key.as_str());
+    pub(super) fn find(&self, file: &ReportManifestEntry, name: &str) -> Result<PathBuf, ManifestError> {
+        let listed = ObjectKey::from(file.key.as_str());
         let (above, last) = file.key.rsplit_once('/').unwrap_or(("", &file.key));
-        if !is_plain(last) {
+        if !is_plain_name(last) {
             let what = format!("it lists {listed}, and that is no name of a file");
-            return Err(ManifestError::malformed(name, what, super::NO_REPORT));
+            return Err(ManifestError::malformed(name, what, super::NOT_A_REPORT_HELP));
         }
         let mut places = vec![self.0.join(last)];
         if above.rsplit('/').next() == Some(SUBFOLDER) {
@@ -71,7 +71,7 @@ impl<'a> Folder<'a> {
 }
 
 /// Returns whether a name is a plain file name on every system: no `..`, no separator, no drive.
-fn is_plain(name: &str) -> bool {
+fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let one = matches!(parts.next(), Some(Component::Normal(part)) if part == name) && parts.next().is_none();
     one && !name.contains(['\\', ':', '\0'])
@@ -82,15 +82,20 @@ mod tests {
     use super::*;
     use crate::codec::TaskStatus;
 
-    fn file(bucket: &str, key: &str) -> ListedFile {
-        ListedFile { status: TaskStatus::Failed, bucket: bucket.to_owned(), key: key.to_owned(), md5: "0".repeat(32) }
+    fn file(bucket: &str, key: &str) -> ReportManifestEntry {
+        ReportManifestEntry {
+            status: TaskStatus::Failed,
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            md5: "0".repeat(32),
+        }
     }
 
     #[test]
     fn a_listed_file_lies_beside_the_list() {
         let folder = tempfile::tempdir().unwrap();
         let listing = folder.path().join("manifest.json");
-        let find = |key: &str| Folder::of(&listing).find(&file("b", key), "manifest.json");
+        let find = |key: &str| ReportListFolder::of(&listing).find(&file("b", key), "manifest.json");
         let missing = find("audit/job-ID=/results/ab.csv").unwrap_err().to_string();
         let tried = [folder.path().join("results").join("ab.csv"), folder.path().join("ab.csv")];
         let tried = tried.map(|path| path.display().to_string()).join(" and no ");
@@ -115,7 +120,7 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(folder.path().join("secret.csv"), "s").unwrap();
         let listing = inner.join("manifest.json");
-        let refused = |key: &str| Folder::of(&listing).find(&file("b", key), "m").unwrap_err().to_string();
+        let refused = |key: &str| ReportListFolder::of(&listing).find(&file("b", key), "m").unwrap_err().to_string();
         for key in ["..", "a/..", "a/", ".", "results/..", "a\\..\\b", "C:x", "a\0b"] {
             assert!(refused(key).contains("no name of a file"), "{key}");
         }
@@ -126,9 +131,9 @@ mod tests {
 
     #[test]
     fn a_strange_bucket_is_no_host_to_send_to() {
-        let refused = |bucket: &str| in_bucket(&file(bucket, "k"), "m").unwrap_err().to_string();
+        let refused = |bucket: &str| listed_object(&file(bucket, "k"), "m").unwrap_err().to_string();
         assert!(refused("evil.example/").contains("strange bucket"));
         assert!(refused("").contains("was not published"));
-        assert_eq!(in_bucket(&file("b", "../k"), "m").unwrap(), (Bucket::new("b"), Key::from("../k")));
+        assert_eq!(listed_object(&file("b", "../k"), "m").unwrap(), (BucketName::new("b"), ObjectKey::from("../k")));
     }
 }

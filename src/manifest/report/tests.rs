@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::codec::{Naming, RowEncoder, manifest_json};
+use crate::codec::{OperationNaming, ReportRowEncoder, report_manifest_json};
 use crate::completion::ReportFormat;
 use crate::manifest::testing::{MemoryStore, etag, freeze_until, keys, objects, refusal};
-use crate::manifest::{Filter, Frozen, Glanced, KeyGlobs, Manifest, Source};
+use crate::manifest::{Filter, FirstObjects, FrozenManifest, KeyGlobs, Manifest, ManifestSource};
 use crate::object::{ObjectId, VersionId};
 use crate::store::Store;
-use crate::task::{Failure, Fault, FaultClass, Outcome};
+use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
 const OSS_FAILED: &str = concat!(
     "media,a%2F1%20x,,403,\"Error returned by Service. {\"\"Error Code\"\":\"\"AccessDenied\"\"}\"\n",
@@ -33,20 +33,20 @@ const AWS_FAILED: &str = concat!(
 
 const SUCCEEDED: &str = "media,fine,,200,\n";
 
-fn at(key: &str) -> CsvPlace {
-    CsvPlace::Object { bucket: Bucket::new("audit"), key: Key::from(key), etag: None }
+fn at(key: &str) -> FileLocation {
+    FileLocation::Object { bucket: BucketName::new("audit"), key: ObjectKey::from(key), etag: None }
 }
 
-fn source(place: CsvPlace) -> Source {
-    Source::Report { place, narrowing: Narrowing::default() }
+fn source(place: FileLocation) -> ManifestSource {
+    ManifestSource::Report { location: place, row_filter: ReportRowFilter::default() }
 }
 
-fn listed(status: TaskStatus, bucket: &str, key: &str, text: &str) -> ListedFile {
-    ListedFile { status, bucket: bucket.to_owned(), key: key.to_owned(), md5: etag(text.as_bytes()) }
+fn listed(status: TaskStatus, bucket: &str, key: &str, text: &str) -> ReportManifestEntry {
+    ReportManifestEntry { status, bucket: bucket.to_owned(), key: key.to_owned(), md5: etag(text.as_bytes()) }
 }
 
-fn list(format: ReportFormat, files: &[ListedFile]) -> String {
-    manifest_json(format, Timestamp::UNIX_EPOCH, files).unwrap()
+fn list(format: ReportFormat, files: &[ReportManifestEntry]) -> String {
+    report_manifest_json(format, Timestamp::UNIX_EPOCH, files).unwrap()
 }
 
 /// Creates a bucket with an OSS report. Its file of successful rows does not exist.
@@ -64,7 +64,7 @@ fn published() -> MemoryStore {
     ])
 }
 
-fn published_at() -> CsvPlace {
+fn published_at() -> FileLocation {
     at("r/ID/results/manifest.json")
 }
 
@@ -76,9 +76,9 @@ fn a_published_report_gives_the_rows_of_its_failed_files() {
         freeze_until(folder.path(), &store, source(published_at()), Filter::default(), &CancellationToken::new());
     let frozen = frozen.unwrap();
     let text = &store.objects[&b"r/ID/results/manifest.json"[..]];
-    let expected = Pin::Object {
-        bucket: Bucket::new("audit"),
-        key: Key::from("r/ID/results/manifest.json"),
+    let expected = SourcePin::Object {
+        bucket: BucketName::new("audit"),
+        key: ObjectKey::from("r/ID/results/manifest.json"),
         etag: etag(text),
         sha256: sha256(text),
     };
@@ -104,7 +104,7 @@ fn a_file_of_rows_stands_alone_in_either_format() {
         let (frozen, found) = objects(store, source(at("x.csv")), Filter::default()).unwrap();
         assert_eq!(keys(&found), ["a/1 x", "a/2", "a/3", "a/4", "odd"]);
         assert_eq!(frozen.rows_read(), read);
-        let Pin::Object { sha256: digest, .. } = frozen.pin() else { panic!("an object") };
+        let SourcePin::Object { sha256: digest, .. } = frozen.pin() else { panic!("an object") };
         assert_eq!(digest, &sha256(text.as_bytes()));
     }
 }
@@ -112,14 +112,14 @@ fn a_file_of_rows_stands_alone_in_either_format() {
 #[test]
 fn status_and_code_narrow_and_what_has_no_code_is_told() {
     let narrowed = |status: Option<&[u16]>, code: Option<&[&str]>| {
-        let narrowing = Narrowing {
+        let narrowing = ReportRowFilter {
             status: status.map(<[u16]>::to_vec),
             code: code.map(|codes| codes.iter().map(|code| (*code).to_owned()).collect()),
         };
         [OSS_FAILED, AWS_FAILED].map(|text| {
             let place = at("x.csv");
             let store = MemoryStore::with(&[("x.csv", text.as_bytes())]);
-            let source = Source::Report { place, narrowing: narrowing.clone() };
+            let source = ManifestSource::Report { location: place, row_filter: narrowing.clone() };
             let (frozen, found) = objects(store, source, Filter::default()).unwrap();
             assert_eq!(frozen.rows_read(), 4);
             (keys(&found), frozen.warnings().iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -153,8 +153,8 @@ fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     (folder, listing)
 }
 
-fn local(path: &Path) -> Source {
-    source(CsvPlace::Local(path.to_owned()))
+fn local(path: &Path) -> ManifestSource {
+    source(FileLocation::Local(path.to_owned()))
 }
 
 #[test]
@@ -185,8 +185,8 @@ fn a_report_on_this_machine_may_be_ours_or_downloaded() {
 }
 
 /// Returns the local file that the manifest was made from, and its digest.
-fn pinned(frozen: &Frozen) -> (String, String) {
-    let Pin::File { path, sha256, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
+fn pinned(frozen: &FrozenManifest) -> (String, String) {
+    let SourcePin::File { path, sha256, .. } = frozen.pin() else { panic!("{:?}", frozen.pin()) };
     (path.clone(), sha256.clone())
 }
 
@@ -266,9 +266,9 @@ fn what_is_no_report_is_refused() {
 
 #[test]
 fn another_etag_is_another_report() {
-    let place = CsvPlace::Object {
-        bucket: Bucket::new("audit"),
-        key: Key::from("r/ID/results/manifest.json"),
+    let place = FileLocation::Object {
+        bucket: BucketName::new("audit"),
+        key: ObjectKey::from("r/ID/results/manifest.json"),
         etag: Some("0a".to_owned()),
     };
     let error = refusal(published(), source(place), Filter::default());
@@ -298,11 +298,11 @@ fn a_raw_plus_is_itself_and_told() {
     );
 }
 
-fn ending() -> impl Strategy<Value = Outcome> {
+fn ending() -> impl Strategy<Value = TaskOutcome> {
     let failed = (proptest::option::of(300_u16..600), ".{0,9}", ".{0,9}").prop_map(|(status, code, message)| {
         let (request_id, ec, endpoint) = (String::new(), String::new(), String::new());
         let (class, at) = (FaultClass::Rejected, Timestamp::UNIX_EPOCH);
-        let fault = Fault {
+        let fault = StoreError {
             class,
             status,
             code,
@@ -312,11 +312,11 @@ fn ending() -> impl Strategy<Value = Outcome> {
             endpoint,
             at,
             retry_after: None,
-            headers: crate::call::ObjectHeaders::default(),
+            headers: crate::object_request::ObjectHeaderSet::default(),
         };
-        Outcome::Failed(Failure { operation: "put_object_acl".to_owned(), fault })
+        TaskOutcome::Failed(TaskFailure { operation: "put_object_acl".to_owned(), error: fault })
     });
-    prop_oneof![(200_u16..300).prop_map(|status| Outcome::Succeeded { status }), failed]
+    prop_oneof![(200_u16..300).prop_map(|status| TaskOutcome::Succeeded { status }), failed]
 }
 
 proptest! {
@@ -328,12 +328,12 @@ proptest! {
         rows in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 2..20), ending()), 0..20),
     ) {
         let format = if aws { ReportFormat::Aws } else { ReportFormat::Oss };
-        let mut encoder = RowEncoder::new(format, Naming::Named);
+        let mut encoder = ReportRowEncoder::new(format, OperationNaming::Named);
         let (mut text, mut failed) = (Vec::new(), Vec::new());
         for (key, outcome) in &rows {
-            let object = ObjectId { bucket: Bucket::new("b"), key: Key::new(key.as_slice()), version: None };
+            let object = ObjectId { bucket: BucketName::new("b"), key: ObjectKey::new(key.as_slice()), version: None };
             encoder.encode(&object, outcome, &mut text).unwrap();
-            failed.extend(matches!(outcome, Outcome::Failed(_)).then_some(object));
+            failed.extend(matches!(outcome, TaskOutcome::Failed(_)).then_some(object));
         }
         let (frozen, found) =
             objects(MemoryStore::with(&[("x.csv", &text)]), source(at("x.csv")), Filter::default()).unwrap();
@@ -346,7 +346,7 @@ proptest! {
 async fn a_glance_reads_the_first_failed_row() {
     let store: Arc<dyn Store> = Arc::new(published());
     let manifest = Manifest { source: source(published_at()), filter: Filter::default() };
-    let seen = manifest.glance(&store, 1, &CancellationToken::new()).await.unwrap();
-    let first = ObjectId { bucket: Bucket::new("media"), key: Key::from("a/1 x"), version: None };
-    assert_eq!(seen, Glanced { objects: vec![first], read: 1, whole: false });
+    let seen = manifest.peek(&store, 1, &CancellationToken::new()).await.unwrap();
+    let first = ObjectId { bucket: BucketName::new("media"), key: ObjectKey::from("a/1 x"), version: None };
+    assert_eq!(seen, FirstObjects { objects: vec![first], rows_read: 1, complete: false });
 }

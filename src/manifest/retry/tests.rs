@@ -3,32 +3,32 @@ use std::path::Path;
 
 use super::*;
 use crate::completion::ReportFormat;
-use crate::frontier::Frontier;
+use crate::frontier::RowFrontier;
 use crate::manifest::testing::{MemoryStore, csv_source, etag, fault, freeze_in, keys, objects, refusal};
-use crate::manifest::{Filter, Pin, Source};
-use crate::object::{Bucket, Key};
-use crate::task::{FaultClass, Seq};
+use crate::manifest::{Filter, ManifestSource, SourcePin};
+use crate::object::{BucketName, ObjectKey};
+use crate::task::{FaultClass, TaskId};
 
 const OSS_FAILED: &str = "b,k%2F2,,503,x\nb,fine,,200,\nb,k%2F9,v,,y\n";
 const AWS_FAILED: &str = "b,k/4,,failed,403,AccessDenied,Access Denied\n";
 
-fn in_bucket(key: &str, format: ReportFormat, text: &str) -> ReportFile {
-    let place = CsvPlace::Object { bucket: Bucket::new("audit"), key: Key::from(key), etag: None };
-    ReportFile { place, format, md5: etag(text.as_bytes()) }
+fn in_bucket(key: &str, format: ReportFormat, text: &str) -> FailedRowsFile {
+    let place = FileLocation::Object { bucket: BucketName::new("audit"), key: ObjectKey::from(key), etag: None };
+    FailedRowsFile { location: place, format, md5: etag(text.as_bytes()) }
 }
 
-fn local(path: &Path, format: ReportFormat, text: &str) -> ReportFile {
-    ReportFile { place: CsvPlace::Local(path.to_owned()), format, md5: etag(text.as_bytes()) }
+fn local(path: &Path, format: ReportFormat, text: &str) -> FailedRowsFile {
+    FailedRowsFile { location: FileLocation::Local(path.to_owned()), format, md5: etag(text.as_bytes()) }
 }
 
 /// Creates a first job with the keys `k/0` to `k/9`, in parts of seven rows. The rows in `settled` are finished.
-fn first_job(folder: &Path, settled: impl IntoIterator<Item = u32>) -> Rest {
+fn first_job(folder: &Path, settled: impl IntoIterator<Item = u32>) -> UnfinishedRows {
     let rows = "b,k/0\nb,k/1\nb,k/2\nb,k/3\nb,k/4\nb,k/5\nb,k/6\nb,k/7\nb,k/8\nb,k/9\n";
     freeze_in(folder, MemoryStore::with(&[("m.csv", rows.as_bytes())]), csv_source("m.csv"), Filter::default())
         .unwrap();
-    let mut frontier = Frontier::default();
-    settled.into_iter().for_each(|row| frontier.settle(Seq { part: row / 7, row: row % 7 }));
-    Rest { folder: folder.to_owned(), frontier }
+    let mut frontier = RowFrontier::default();
+    settled.into_iter().for_each(|row| frontier.mark_settled(TaskId { part: row / 7, row: row % 7 }));
+    UnfinishedRows { folder: folder.to_owned(), frontier }
 }
 
 #[test]
@@ -39,13 +39,13 @@ fn the_failed_come_first_and_the_rest_follows() {
     fs::write(&path, OSS_FAILED).unwrap();
     let failed = vec![local(&path, ReportFormat::Oss, OSS_FAILED), in_bucket("a.csv", ReportFormat::Aws, AWS_FAILED)];
     let store = || MemoryStore::with(&[("a.csv", AWS_FAILED.as_bytes())]);
-    let source = Source::Retry { failed: failed.clone(), rest: Some(rest) };
+    let source = ManifestSource::Retry { failed: failed.clone(), unfinished: Some(rest) };
     let (frozen, found) = objects(store(), source, Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k/2", "k/9", "k/4", "k/6", "k/7"]);
     assert_eq!(found[1].version, Some(VersionId::new("v")));
-    assert_eq!((frozen.rows_read(), frozen.pin()), (6, &Pin::Listing));
+    assert_eq!((frozen.rows_read(), frozen.pin()), (6, &SourcePin::Listing));
 
-    let (_, found) = objects(store(), Source::Retry { failed, rest: None }, Filter::default()).unwrap();
+    let (_, found) = objects(store(), ManifestSource::Retry { failed, unfinished: None }, Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k/2", "k/9", "k/4"]);
 }
 
@@ -55,7 +55,8 @@ fn an_object_may_be_in_both() {
     let rest = first_job(folder.path(), (0..10).filter(|row| *row != 4));
     let store = MemoryStore::with(&[("a.csv", AWS_FAILED.as_bytes())]);
     let failed = vec![in_bucket("a.csv", ReportFormat::Aws, AWS_FAILED)];
-    let (_, found) = objects(store, Source::Retry { failed, rest: Some(rest) }, Filter::default()).unwrap();
+    let (_, found) =
+        objects(store, ManifestSource::Retry { failed, unfinished: Some(rest) }, Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k/4", "k/4"]);
 }
 
@@ -63,14 +64,20 @@ fn an_object_may_be_in_both() {
 fn nothing_left_is_an_empty_manifest() {
     let folder = tempfile::tempdir().unwrap();
     let rest = Some(first_job(folder.path(), 0..10));
-    let (frozen, _) =
-        objects(MemoryStore::default(), Source::Retry { failed: Vec::new(), rest }, Filter::default()).unwrap();
+    let (frozen, _) = objects(
+        MemoryStore::default(),
+        ManifestSource::Retry { failed: Vec::new(), unfinished: rest },
+        Filter::default(),
+    )
+    .unwrap();
     assert_eq!((frozen.rows(), frozen.rows_read()), (0, 0));
 }
 
 #[test]
 fn what_the_first_job_left_must_still_be_whole() {
-    let refused = |store, failed, rest| refusal(store, Source::Retry { failed, rest }, Filter::default()).to_string();
+    let refused = |store, failed, rest| {
+        refusal(store, ManifestSource::Retry { failed, unfinished: rest }, Filter::default()).to_string()
+    };
     let folder = tempfile::tempdir().unwrap();
     let rest = first_job(folder.path(), 0..6);
     fs::write(folder.path().join("manifest").join("part-00000.bpm"), b"junk").unwrap();
@@ -93,6 +100,6 @@ fn what_the_first_job_left_must_still_be_whole() {
 fn the_format_is_the_first_jobs() {
     let store = MemoryStore::with(&[("a.csv", AWS_FAILED.as_bytes())]);
     let failed = vec![in_bucket("a.csv", ReportFormat::Oss, AWS_FAILED)];
-    let text = refusal(store, Source::Retry { failed, rest: None }, Filter::default()).to_string();
+    let text = refusal(store, ManifestSource::Retry { failed, unfinished: None }, Filter::default()).to_string();
     assert!(text.contains("row 1: it has 7 columns, and a row of this report has 5"), "{text}");
 }

@@ -8,41 +8,41 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Run, RunReader};
+use super::run::{SortedRun, SortedRunReader};
 use crate::manifest::error::ManifestError;
 
 /// The number of records between two checks of the stop token.
-const STRIDE: u64 = 4096;
+const STOP_CHECK_INTERVAL: u64 = 4096;
 
 /// The records of several runs in order, without duplicates.
-pub(super) struct Merge {
+pub(super) struct RunMerger {
     folder: PathBuf,
     stop: CancellationToken,
-    readers: Vec<RunReader>,
+    readers: Vec<SortedRunReader>,
     /// The next record of each run that is not at its end.
-    heads: BinaryHeap<Reverse<(Vec<u8>, usize)>>,
+    next_records: BinaryHeap<Reverse<(Vec<u8>, usize)>>,
     record: Option<Vec<u8>>,
     steps: u64,
 }
 
-impl Merge {
+impl RunMerger {
     /// Reads the first record of each run. Errors name the folder.
-    pub(super) fn new(runs: Vec<Run>, folder: PathBuf, stop: CancellationToken) -> Result<Self, ManifestError> {
-        let mut readers: Vec<RunReader> = runs.into_iter().map(RunReader::new).collect();
+    pub(super) fn new(runs: Vec<SortedRun>, folder: PathBuf, stop: CancellationToken) -> Result<Self, ManifestError> {
+        let mut readers: Vec<SortedRunReader> = runs.into_iter().map(SortedRunReader::new).collect();
         let mut heads = BinaryHeap::with_capacity(readers.len());
         for (run, reader) in readers.iter_mut().enumerate() {
             let mut record = Vec::new();
-            if reader.next_into(&mut record).map_err(|cause| unreadable(&folder, cause))? {
+            if reader.next_into(&mut record).map_err(|cause| read_error(&folder, cause))? {
                 heads.push(Reverse((record, run)));
             }
         }
-        Ok(Self { folder, stop, readers, heads, record: None, steps: 0 })
+        Ok(Self { folder, stop, readers, next_records: heads, record: None, steps: 0 })
     }
 
     /// Advances to the next record. Returns `false` at the end.
     pub(super) fn advance(&mut self) -> Result<bool, ManifestError> {
-        while let Some(mut top) = self.heads.peek_mut() {
-            if self.steps.is_multiple_of(STRIDE) && self.stop.is_cancelled() {
+        while let Some(mut top) = self.next_records.peek_mut() {
+            if self.steps.is_multiple_of(STOP_CHECK_INTERVAL) && self.stop.is_cancelled() {
                 return Err(ManifestError::Stopped);
             }
             self.steps += 1;
@@ -51,7 +51,7 @@ impl Merge {
             if !known {
                 self.record.get_or_insert_default().clone_from(head);
             }
-            if !self.readers[*run].next_into(head).map_err(|cause| unreadable(&self.folder, cause))? {
+            if !self.readers[*run].next_into(head).map_err(|cause| read_error(&self.folder, cause))? {
                 PeekMut::pop(top);
             }
             if !known {
@@ -67,6 +67,6 @@ impl Merge {
     }
 }
 
-fn unreadable(folder: &std::path::Path, cause: io::Error) -> ManifestError {
+fn read_error(folder: &std::path::Path, cause: io::Error) -> ManifestError {
     ManifestError::disk("read back what is being sorted in", folder, cause)
 }

@@ -17,7 +17,7 @@ const BUFFER: usize = 64 << 10;
 pub(super) const MAX_RECORD: usize = 1 << 16;
 
 /// One run in a file.
-pub(super) struct Run {
+pub(super) struct SortedRun {
     file: Arc<File>,
     from: u64,
     to: u64,
@@ -25,20 +25,20 @@ pub(super) struct Run {
 }
 
 /// A file of runs.
-pub(super) struct Runs {
+pub(super) struct RunFile {
     file: Arc<File>,
     end: u64,
-    ended: Vec<Run>,
+    runs: Vec<SortedRun>,
 }
 
-impl Runs {
+impl RunFile {
     /// Creates an empty file in a folder.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
-        Ok(Self { file: Arc::new(tempfile::tempfile_in(folder)?), end: 0, ended: Vec::new() })
+        Ok(Self { file: Arc::new(tempfile::tempfile_in(folder)?), end: 0, runs: Vec::new() })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ended.len()
+        self.runs.len()
     }
 
     /// Returns the size of all runs in bytes.
@@ -47,26 +47,26 @@ impl Runs {
     }
 
     /// Removes all runs from the list; their data remain until the file is [emptied](Self::empty).
-    pub(super) fn take(&mut self) -> Vec<Run> {
-        std::mem::take(&mut self.ended)
+    pub(super) fn take_runs(&mut self) -> Vec<SortedRun> {
+        std::mem::take(&mut self.runs)
     }
 
     /// Truncates the file, which releases the disk space of all runs.
-    pub(super) fn empty(&mut self) -> io::Result<()> {
+    pub(super) fn truncate(&mut self) -> io::Result<()> {
         self.end = 0;
         self.file.set_len(0)
     }
 
     /// Starts another run. It counts once it is [ended](RunWriter::end).
-    pub(super) fn begin(&mut self) -> io::Result<RunWriter<'_>> {
+    pub(super) fn start_run(&mut self) -> io::Result<SortedRunWriter<'_>> {
         (&*self.file).seek(SeekFrom::Start(self.end))?;
         let out = BufWriter::with_capacity(BUFFER, Arc::clone(&self.file));
-        Ok(RunWriter { runs: self, out, bytes: 0, records: 0, last: Vec::new(), head: Vec::new() })
+        Ok(SortedRunWriter { file: self, out, bytes: 0, records: 0, last: Vec::new(), head: Vec::new() })
     }
 }
 
-pub(super) struct RunWriter<'a> {
-    runs: &'a mut Runs,
+pub(super) struct SortedRunWriter<'a> {
+    file: &'a mut RunFile,
     out: BufWriter<Arc<File>>,
     bytes: usize,
     records: u64,
@@ -74,7 +74,7 @@ pub(super) struct RunWriter<'a> {
     head: Vec<u8>,
 }
 
-impl RunWriter<'_> {
+impl SortedRunWriter<'_> {
     /// Adds a record, unless it equals the previous one.
     pub(super) fn push(&mut self, record: &[u8]) -> io::Result<()> {
         if self.records > 0 && self.last == record {
@@ -94,43 +94,43 @@ impl RunWriter<'_> {
         Ok(())
     }
 
-    pub(super) fn end(mut self) -> io::Result<()> {
+    pub(super) fn finish(mut self) -> io::Result<()> {
         self.out.flush()?;
-        let from = self.runs.end;
+        let from = self.file.end;
         let to = from + self.bytes as u64;
-        self.runs.end = to;
-        self.runs.ended.push(Run { file: Arc::clone(&self.runs.file), from, to, records: self.records });
+        self.file.end = to;
+        self.file.runs.push(SortedRun { file: Arc::clone(&self.file.file), from, to, records: self.records });
         Ok(())
     }
 }
 
-pub(super) struct RunReader {
-    bytes: BufReader<Section>,
-    left: u64,
+pub(super) struct SortedRunReader {
+    bytes: BufReader<FileSection>,
+    remaining: u64,
 }
 
-impl RunReader {
-    pub(super) fn new(run: Run) -> Self {
-        let section = Section { file: run.file, at: run.from, to: run.to };
-        Self { bytes: BufReader::with_capacity(BUFFER, section), left: run.records }
+impl SortedRunReader {
+    pub(super) fn new(run: SortedRun) -> Self {
+        let section = FileSection { file: run.file, at: run.from, to: run.to };
+        Self { bytes: BufReader::with_capacity(BUFFER, section), remaining: run.records }
     }
 
     /// Replaces the previous record in `record` by the next one. Returns `false` at the end.
     pub(super) fn next_into(&mut self, record: &mut Vec<u8>) -> io::Result<bool> {
-        if self.left == 0 {
+        if self.remaining == 0 {
             return Ok(false);
         }
-        self.left -= 1;
-        let (shared, rest) = (self.length()?, self.length()?);
+        self.remaining -= 1;
+        let (shared, rest) = (self.read_length()?, self.read_length()?);
         if shared > record.len() || shared + rest > MAX_RECORD {
-            return Err(damaged());
+            return Err(corrupt_run());
         }
         record.resize(shared + rest, 0);
         self.bytes.read_exact(&mut record[shared..])?;
         Ok(true)
     }
 
-    fn length(&mut self) -> io::Result<usize> {
+    fn read_length(&mut self) -> io::Result<usize> {
         let mut value = 0;
         for shift in (0..21).step_by(7) {
             let byte = *self.bytes.fill_buf()?.first().ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -140,22 +140,22 @@ impl RunReader {
                 return Ok(value);
             }
         }
-        Err(damaged())
+        Err(corrupt_run())
     }
 }
 
-fn damaged() -> io::Error {
+fn corrupt_run() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it")
 }
 
 /// A section of a file. Several readers share the file and its position.
-struct Section {
+struct FileSection {
     file: Arc<File>,
     at: u64,
     to: u64,
 }
 
-impl Read for Section {
+impl Read for FileSection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.to - self.at).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
@@ -173,8 +173,8 @@ mod tests {
 
     use super::*;
 
-    fn all(run: Run) -> io::Result<Vec<Vec<u8>>> {
-        let mut reader = RunReader::new(run);
+    fn all(run: SortedRun) -> io::Result<Vec<Vec<u8>>> {
+        let mut reader = SortedRunReader::new(run);
         let (mut record, mut found) = (Vec::new(), Vec::new());
         while reader.next_into(&mut record)? {
             found.push(record.clone());
@@ -182,12 +182,12 @@ mod tests {
         Ok(found)
     }
 
-    fn write(runs: &mut Runs, records: &[Vec<u8>]) {
-        let mut writer = runs.begin().unwrap();
+    fn write(runs: &mut RunFile, records: &[Vec<u8>]) {
+        let mut writer = runs.start_run().unwrap();
         for record in records {
             writer.push(record).unwrap();
         }
-        writer.end().unwrap();
+        writer.finish().unwrap();
     }
 
     proptest! {
@@ -196,12 +196,12 @@ mod tests {
             written in proptest::collection::vec(proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 0..9), 0..20), 0..5),
         ) {
             let folder = tempfile::tempdir().unwrap();
-            let mut runs = Runs::create(folder.path()).unwrap();
+            let mut runs = RunFile::create(folder.path()).unwrap();
             let written: Vec<Vec<Vec<u8>>> = written.into_iter().map(|run| run.into_iter().collect()).collect();
             for run in &written {
                 write(&mut runs, run);
             }
-            let found: Vec<_> = runs.take().into_iter().map(|run| all(run).unwrap()).collect();
+            let found: Vec<_> = runs.take_runs().into_iter().map(|run| all(run).unwrap()).collect();
             prop_assert_eq!(found, written);
         }
     }
@@ -209,15 +209,15 @@ mod tests {
     #[test]
     fn the_room_of_an_emptied_file_is_used_again() {
         let folder = tempfile::tempdir().unwrap();
-        let mut runs = Runs::create(folder.path()).unwrap();
+        let mut runs = RunFile::create(folder.path()).unwrap();
         let long = vec![vec![b'a'; 1000], vec![b'b'; MAX_RECORD]];
         write(&mut runs, &long);
-        assert_eq!(all(runs.take().remove(0)).unwrap(), long);
-        runs.empty().unwrap();
+        assert_eq!(all(runs.take_runs().remove(0)).unwrap(), long);
+        runs.truncate().unwrap();
         assert_eq!(runs.file.metadata().unwrap().len(), 0);
         write(&mut runs, &[b"c".to_vec(), b"c".to_vec(), b"cd".to_vec()]);
         assert_eq!(runs.file.metadata().unwrap().len(), 6);
-        assert_eq!(all(runs.take().remove(0)).unwrap(), [b"c".to_vec(), b"cd".to_vec()]);
+        assert_eq!(all(runs.take_runs().remove(0)).unwrap(), [b"c".to_vec(), b"cd".to_vec()]);
     }
 
     #[test]
@@ -230,12 +230,12 @@ mod tests {
             (&[0xff; 6], io::ErrorKind::InvalidData),
             (&[0, 0xff, 0xff, 0x7f, 0, 0], io::ErrorKind::InvalidData),
         ] {
-            let mut runs = Runs::create(folder.path()).unwrap();
+            let mut runs = RunFile::create(folder.path()).unwrap();
             write(&mut runs, &[b"a".to_vec(), b"b".to_vec()]);
             runs.file.set_len(0).unwrap();
             (&*runs.file).seek(SeekFrom::Start(0)).unwrap();
             (&*runs.file).write_all(junk).unwrap();
-            assert_eq!(all(runs.take().remove(0)).unwrap_err().kind(), kind, "{junk:?}");
+            assert_eq!(all(runs.take_runs().remove(0)).unwrap_err().kind(), kind, "{junk:?}");
         }
     }
 }

@@ -6,15 +6,15 @@ use proptest::prelude::*;
 use super::*;
 
 /// Holds a few records only, so that there are many runs.
-const SMALL: Room = Room { bytes: 100, runs: 3 };
+const SMALL: SortBudget = SortBudget { bytes: 100, runs: 3 };
 
-fn sorter(folder: &Path, room: Room, records: &[Vec<u8>]) -> Result<Sorter, ManifestError> {
-    let mut sorter = Sorter::new(folder, room, &CancellationToken::new());
+fn sorter(folder: &Path, room: SortBudget, records: &[Vec<u8>]) -> Result<ExternalSorter, ManifestError> {
+    let mut sorter = ExternalSorter::new(folder, room, &CancellationToken::new());
     records.iter().try_for_each(|record| sorter.push(record))?;
     Ok(sorter)
 }
 
-fn all(mut sorted: Sorted) -> Result<Vec<Vec<u8>>, ManifestError> {
+fn all(mut sorted: SortedRecords) -> Result<Vec<Vec<u8>>, ManifestError> {
     let mut found = Vec::new();
     while sorted.advance()? {
         found.push(sorted.record().to_vec());
@@ -53,7 +53,7 @@ fn what_fits_never_touches_the_disk() {
     let nowhere = Path::new("no/such/folder");
     let records = shuffled(50);
     let expected: BTreeSet<_> = records.iter().cloned().collect();
-    let sorted = sorter(nowhere, Room::default(), &records).unwrap().finish().unwrap();
+    let sorted = sorter(nowhere, SortBudget::default(), &records).unwrap().finish().unwrap();
     assert_eq!(all(sorted).unwrap(), expected.into_iter().collect::<Vec<_>>());
     assert!(all(sorter(nowhere, SMALL, &[]).unwrap().finish().unwrap()).unwrap().is_empty());
 }
@@ -71,7 +71,7 @@ fn a_folder_that_is_not_there_is_named() {
 fn a_file_that_lost_its_bytes_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut sorter = sorter(folder.path(), SMALL, &shuffled(50)).unwrap();
-    sorter.levels.iter_mut().for_each(|runs| runs.empty().unwrap());
+    sorter.levels.iter_mut().for_each(|runs| runs.truncate().unwrap());
     let error = sorter.finish().and_then(all).unwrap_err();
     assert!(matches!(&error, ManifestError::Disk { path, .. } if path == folder.path()), "{error}");
     assert!(is_empty(folder.path()));
@@ -91,7 +91,7 @@ fn a_record_that_is_too_long_is_refused_and_the_longest_comes_back() {
 fn stopping_ends_a_merge() {
     let folder = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
-    let mut sorter = Sorter::new(folder.path(), SMALL, &stop);
+    let mut sorter = ExternalSorter::new(folder.path(), SMALL, &stop);
     sorter.push(b"a").unwrap();
     stop.cancel();
     let error = shuffled(100).iter().find_map(|record| sorter.push(record).err()).unwrap();
@@ -102,7 +102,7 @@ fn stopping_ends_a_merge() {
 fn stopping_ends_the_reading_of_what_is_sorted() {
     let folder = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
-    let mut sorter = Sorter::new(folder.path(), Room { bytes: 100_000, runs: 8 }, &stop);
+    let mut sorter = ExternalSorter::new(folder.path(), SortBudget { bytes: 100_000, runs: 8 }, &stop);
     for record in shuffled(10_000) {
         sorter.push(&record).unwrap();
     }
@@ -124,7 +124,7 @@ proptest! {
         runs in 0_usize..6,
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let sorted = sorter(folder.path(), Room { bytes, runs }, &records).unwrap().finish().unwrap();
+        let sorted = sorter(folder.path(), SortBudget { bytes, runs }, &records).unwrap().finish().unwrap();
         let expected: BTreeSet<_> = records.into_iter().collect();
         prop_assert_eq!(all(sorted).unwrap(), expected.into_iter().collect::<Vec<_>>());
         prop_assert!(is_empty(folder.path()));

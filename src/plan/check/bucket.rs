@@ -1,38 +1,43 @@
 //! Bucket names: the rules of AWS, which OSS shares except for the dot.
 
-use super::Context;
-use crate::diagnostics::Problem;
-use crate::object::Bucket;
-use crate::plan::leaf::Text;
-use crate::plan::walk::{At, Walk};
-use crate::store::Provider;
+use super::PlanCheckContext;
+use crate::diagnostics::FileProblem;
+use crate::object::BucketName;
+use crate::plan::parser::{PlanParser, SpannedValue};
+use crate::plan::value_types::TextValue;
+use crate::store::StoreProvider;
 
-pub(super) fn check(at: &At<Text<1, 255>>, context: &Context<'_>, walk: &mut Walk) -> Option<Bucket> {
+pub(super) fn check(
+    at: &SpannedValue<TextValue<1, 255>>,
+    context: &PlanCheckContext<'_>,
+    walk: &mut PlanParser,
+) -> Option<BucketName> {
     let name = at.value.0.as_str();
-    match complaint(name, context.provider) {
-        None => Some(Bucket::new(name)),
+    match bucket_name_problem(name, context.provider) {
+        None => Some(BucketName::new(name)),
         Some(complaint) => {
-            let problem = Problem::new("this is no bucket name").label(at.span.clone(), complaint).help(rule(context));
+            let problem =
+                FileProblem::new("this is no bucket name").label(at.span.clone(), complaint).help(naming_rule(context));
             // S3-compatible servers may have buckets from before the rules, or not have these rules.
-            let lax =
-                context.is(Provider::S3) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+            let lax = context.is_provider(StoreProvider::S3)
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
             walk.push(if lax { problem.warning() } else { problem });
-            lax.then(|| Bucket::new(name))
+            lax.then(|| BucketName::new(name))
         }
     }
 }
 
-fn rule(context: &Context<'_>) -> &'static str {
-    if context.is(Provider::Oss) {
+fn naming_rule(context: &PlanCheckContext<'_>) -> &'static str {
+    if context.is_provider(StoreProvider::Oss) {
         "3 to 63 lower-case letters, digits and hyphens; a letter or digit at both ends"
     } else {
         "3 to 63 lower-case letters, digits, hyphens and dots; a letter or digit at both ends"
     }
 }
 
-fn complaint(name: &str, provider: Option<Provider>) -> Option<&'static str> {
+fn bucket_name_problem(name: &str, provider: Option<StoreProvider>) -> Option<&'static str> {
     let edge = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let dots = provider != Some(Provider::Oss);
+    let dots = provider != Some(StoreProvider::Oss);
     if name.contains('/') || name.contains(':') {
         return Some("only the name: no URL, no ARN, no path");
     }
@@ -64,11 +69,11 @@ mod tests {
     #[test]
     fn names_are_judged_by_the_services_rules() {
         for name in ["abc", "my-bucket", "a1.b2", "0-0", &"a".repeat(63)] {
-            assert_eq!(complaint(name, Some(Provider::Aws)), None, "{name}");
+            assert_eq!(bucket_name_problem(name, Some(StoreProvider::Aws)), None, "{name}");
         }
         for name in ["ab", "My", "a_b", "-ab", "ab-", "a..b", "10.0.0.1", "s3://b", "büc", &"a".repeat(64)] {
-            assert!(complaint(name, Some(Provider::Aws)).is_some(), "{name}");
+            assert!(bucket_name_problem(name, Some(StoreProvider::Aws)).is_some(), "{name}");
         }
-        assert!(complaint("a.b", Some(Provider::Oss)).is_some());
+        assert!(bucket_name_problem("a.b", Some(StoreProvider::Oss)).is_some());
     }
 }

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::super::text::shown;
+use super::super::safe_text::quote_for_message;
 use crate::web::{self, host_of};
 
 /// A parsed endpoint.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::plan) struct Endpoint {
+pub(in crate::plan) struct EndpointUrl {
     /// The URL without a trailing slash.
     pub(in crate::plan) url: String,
     pub(in crate::plan) https: bool,
@@ -17,7 +17,7 @@ pub(in crate::plan) struct Endpoint {
 
 /// Why a text is not a valid endpoint.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::plan) enum Refusal {
+pub(in crate::plan) enum EndpointError {
     /// The text holds a user name or a password, and must not be echoed.
     Credentials,
     /// Any other mistake.
@@ -28,16 +28,16 @@ pub(in crate::plan) enum Refusal {
     },
 }
 
-impl Endpoint {
-    pub(in crate::plan) fn parse(text: &str) -> Result<Self, Refusal> {
-        let malformed = |label, help: &str| Refusal::Malformed { label, help: help.to_owned() };
+impl EndpointUrl {
+    pub(in crate::plan) fn parse(text: &str) -> Result<Self, EndpointError> {
+        let malformed = |label, help: &str| EndpointError::Malformed { label, help: help.to_owned() };
         // A valid endpoint never has an @, so one always means credentials, however malformed the rest is.
         if text.contains('@') {
-            return Err(Refusal::Credentials);
+            return Err(EndpointError::Credentials);
         }
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| Refusal::Malformed {
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| EndpointError::Malformed {
             label: "has no scheme",
-            help: format!("write `https://{}`", shown(text)),
+            help: format!("write `https://{}`", quote_for_message(text)),
         })?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
@@ -83,7 +83,7 @@ mod tests {
             ("http://localhost.evil.example", "http://localhost.evil.example", false),
             ("http://minio_1:9000", "http://minio_1:9000", false),
         ] {
-            let endpoint = Endpoint::parse(text).expect(text);
+            let endpoint = EndpointUrl::parse(text).expect(text);
             assert_eq!((endpoint.url.as_str(), endpoint.is_loopback()), (url, loopback), "{text}");
         }
     }
@@ -111,10 +111,10 @@ mod tests {
             "http://[::1]x",
             "https://h\\x",
         ] {
-            let refused = matches!(Endpoint::parse(text), Err(Refusal::Malformed { .. }));
+            let refused = matches!(EndpointUrl::parse(text), Err(EndpointError::Malformed { .. }));
             assert!(refused || text == "http://0x7f.1/", "{text}");
         }
-        assert_eq!(Endpoint::parse("https://me:pw@host"), Err(Refusal::Credentials));
-        assert_eq!(Endpoint::parse("me@host"), Err(Refusal::Credentials));
+        assert_eq!(EndpointUrl::parse("https://me:pw@host"), Err(EndpointError::Credentials));
+        assert_eq!(EndpointUrl::parse("me@host"), Err(EndpointError::Credentials));
     }
 }

@@ -2,10 +2,10 @@
 
 mod bucket;
 mod endpoint;
+mod file_location;
 mod manifest;
 mod notify;
 mod operation;
-mod place;
 mod recurring;
 mod report;
 pub(super) mod role;
@@ -16,35 +16,39 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::shape::PlanFile;
-use super::walk::{At, Field, Walk};
-use super::{Canonical, JobSettings, Limits, Plan, Prices, StateUrl};
-use crate::diagnostics::Problem;
-use crate::store::Provider;
+use super::parser::{ParsedField, PlanParser, SpannedValue};
+use super::tables::PlanTable;
+use super::{CanonicalForm, JobLimits, JobSettings, Plan, PriceSettings, StateUrl};
+use crate::diagnostics::FileProblem;
+use crate::store::StoreProvider;
 
-pub(super) use endpoint::{Endpoint, Refusal};
+pub(super) use endpoint::{EndpointError, EndpointUrl};
 
 /// The inputs that the rules depend on.
-struct Context<'a> {
+struct PlanCheckContext<'a> {
     /// `None` if the plan does not name a valid provider. The rules of providers are then skipped.
-    provider: Option<Provider>,
+    provider: Option<StoreProvider>,
     /// The folder that relative paths are resolved against.
     folder: &'a Path,
     /// The time that ages are counted back from.
     now: Timestamp,
 }
 
-impl Context<'_> {
-    fn is(&self, provider: Provider) -> bool {
+impl PlanCheckContext<'_> {
+    fn is_provider(&self, provider: StoreProvider) -> bool {
         self.provider == Some(provider)
     }
 
     /// Resolves a path of the plan against its folder. Warns if there is no such file.
-    fn file(&self, at: &At<super::leaf::Text<1, 4096>>, walk: &mut Walk) -> PathBuf {
+    fn resolve_file(
+        &self,
+        at: &SpannedValue<super::value_types::TextValue<1, 4096>>,
+        walk: &mut PlanParser,
+    ) -> PathBuf {
         let path = self.folder.join(&at.value.0);
         if !path.is_file() {
             walk.push(
-                Problem::new("there is no such file yet")
+                FileProblem::new("there is no such file yet")
                     .label(at.span.clone(), "not found, seen from the plan's folder")
                     .help("it must be there when the plan is applied")
                     .warning(),
@@ -55,12 +59,12 @@ impl Context<'_> {
 }
 
 /// Checks a parsed plan and reports all problems. If none of them is an error, returns a plan.
-pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut Walk) -> Option<Plan> {
+pub(super) fn check(file: &PlanTable, folder: &Path, now: Timestamp, walk: &mut PlanParser) -> Option<Plan> {
     let provider = file.store.value().and_then(|store| store.provider.value()).map(|name| name.0);
-    let context = Context { provider, folder, now };
+    let context = PlanCheckContext { provider, folder, now };
     let store = file.store.value().map(|table| store::check(table, &context, walk));
-    let manifest = file.manifest.given().map(|table| manifest::check(table, &context, walk));
-    let operations = file.operation.given().map(|table| operation::check(table, &context, walk));
+    let manifest = file.manifest.present().map(|table| manifest::check(table, &context, walk));
+    let operations = file.operation.present().map(|table| operation::check(table, &context, walk));
     let report = report::check(&file.report, &context, walk);
     let limits = limits(file, walk);
     let prices = prices(file, &context, walk);
@@ -68,7 +72,7 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     let notify = notify::check(&file.notify, walk);
     let recurring = recurring::check(file, walk);
     let (store, manifest, operations) = (store??, manifest??, operations?);
-    let canonical = Canonical::new(file, &store, &manifest.source, &operations, &report);
+    let canonical = CanonicalForm::new(file, &store, &manifest.source, &operations, &report);
     Some(Plan {
         name: file.name.value()?.0.clone(),
         description: file.description.value().map(|text| text.0.clone()),
@@ -87,12 +91,12 @@ pub(super) fn check(file: &PlanFile, folder: &Path, now: Timestamp, walk: &mut W
     })
 }
 
-fn skip_server_check(file: &PlanFile) -> bool {
+fn skip_server_check(file: &PlanTable) -> bool {
     let store = file.store.value();
     store.and_then(|store| store.skip_server_check.value()).copied().unwrap_or_default()
 }
 
-fn job(file: &PlanFile) -> JobSettings {
+fn job(file: &PlanTable) -> JobSettings {
     let default = JobSettings::default();
     let Some(job) = file.job.value() else { return default };
     JobSettings {
@@ -103,17 +107,17 @@ fn job(file: &PlanFile) -> JobSettings {
     }
 }
 
-fn limits(file: &PlanFile, walk: &mut Walk) -> Limits {
-    let default = Limits::default();
+fn limits(file: &PlanTable, walk: &mut PlanParser) -> JobLimits {
+    let default = JobLimits::default();
     let Some(limits) = file.limits.value() else { return default };
-    if let Some(none) = limits.max_disk.given().filter(|at| at.value.0 == 0) {
+    if let Some(none) = limits.max_disk.present().filter(|at| at.value.0 == 0) {
         walk.push(
-            Problem::new("`max_disk` leaves no room")
+            FileProblem::new("`max_disk` leaves no room")
                 .label(none.span.clone(), "no manifest is that small")
                 .help("name a size such as \"20 GiB\", or remove it to have no limit"),
         );
     }
-    Limits {
+    JobLimits {
         concurrency: limits.concurrency.value().map_or(default.concurrency, |number| number.0),
         requests_per_second: limits.requests_per_second.value().map(|number| number.0),
         failure_threshold: limits.failure_threshold.value().copied().unwrap_or(default.failure_threshold),
@@ -123,16 +127,16 @@ fn limits(file: &PlanFile, walk: &mut Walk) -> Limits {
     }
 }
 
-fn prices(file: &PlanFile, context: &Context<'_>, walk: &mut Walk) -> Prices {
-    let Some(prices) = file.prices.value() else { return Prices::default() };
-    Prices {
+fn prices(file: &PlanTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> PriceSettings {
+    let Some(prices) = file.prices.value() else { return PriceSettings::default() };
+    PriceSettings {
         book: prices.book.value().map(|name| name.0.clone()),
-        file: prices.file.given().map(|at| context.file(at, walk)),
+        file: prices.file.present().map(|at| context.resolve_file(at, walk)),
     }
 }
 
-fn state(file: &PlanFile, walk: &mut Walk) -> Option<StateUrl> {
-    let url = file.state.value()?.url.given()?;
+fn state(file: &PlanTable, walk: &mut PlanParser) -> Option<StateUrl> {
+    let url = file.state.value()?.url.present()?;
     match StateUrl::parse(&url.value.0) {
         Ok(state) => Some(state),
         Err(refused) => {
@@ -140,7 +144,9 @@ fn state(file: &PlanFile, walk: &mut Walk) -> Option<StateUrl> {
                 walk.hide(url.span.clone());
             }
             walk.push(
-                Problem::new("this is no place to keep jobs").label(url.span.clone(), refused.what).help(refused.help),
+                FileProblem::new("this is no place to keep jobs")
+                    .label(url.span.clone(), refused.message)
+                    .help(refused.help),
             );
             None
         }
@@ -148,15 +154,21 @@ fn state(file: &PlanFile, walk: &mut Walk) -> Option<StateUrl> {
 }
 
 /// Reports two keys that exclude each other.
-fn refuse_pair<A, B>(first: &At<A>, second: &At<B>, title: &str, help: &str, walk: &mut Walk) {
+fn report_conflict<A, B>(
+    first: &SpannedValue<A>,
+    second: &SpannedValue<B>,
+    title: &str,
+    help: &str,
+    walk: &mut PlanParser,
+) {
     let (upper, lower) =
         if first.key.start <= second.key.start { (&first.key, &second.key) } else { (&second.key, &first.key) };
-    walk.push(Problem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
+    walk.push(FileProblem::new(title).label(upper.clone(), "this").label(lower.clone(), "and this").help(help));
 }
 
 /// Reports a key that is not allowed beside another.
-fn refuse_beside<A>(field: &Field<A>, title: &str, help: &str, walk: &mut Walk) {
-    if let Some(at) = field.given() {
-        walk.push(Problem::new(title).label(at.key.clone(), "not wanted").help(help));
+fn report_not_allowed<A>(field: &ParsedField<A>, title: &str, help: &str, walk: &mut PlanParser) {
+    if let Some(at) = field.present() {
+        walk.push(FileProblem::new(title).label(at.key.clone(), "not wanted").help(help));
     }
 }

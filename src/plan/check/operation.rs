@@ -2,29 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, refuse_pair, tags};
-use crate::diagnostics::Problem;
-use crate::object::{Acl, RestoreRequest, TagSet};
+use super::{PlanCheckContext, report_conflict, tags};
+use crate::diagnostics::FileProblem;
+use crate::object::{ObjectAcl, RestoreRequest, TagSet};
 use crate::operation::Operation;
-use crate::plan::leaf::{List, Text};
-use crate::plan::shape::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
-use crate::plan::walk::{At, Walk};
-use crate::store::Provider;
+use crate::plan::parser::{PlanParser, SpannedValue};
+use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
+use crate::plan::value_types::{ListValue, TextValue};
+use crate::store::StoreProvider;
 
 /// The maximum time that OSS keeps a restored copy, in days.
 const MAX_OSS_DAYS: u32 = 365;
 
 /// Checks the operations. They are returned in the order of the schema, so the order of tables in a plan means nothing.
-pub(super) fn check(at: &At<OperationTable>, context: &Context<'_>, walk: &mut Walk) -> Vec<Operation> {
+pub(super) fn check(
+    at: &SpannedValue<OperationTable>,
+    context: &PlanCheckContext<'_>,
+    walk: &mut PlanParser,
+) -> Vec<Operation> {
     let table = &at.value;
-    if is_empty(table) && !walk.is_strange("operation") {
+    if is_empty(table) && !walk.has_unknown_key("operation") {
         walk.push(
-            Problem::new("there is nothing to do")
+            FileProblem::new("there is nothing to do")
                 .label(at.span.clone(), "no operation in here")
                 .help("add one, such as [operation.put_object_tagging]"),
         );
     }
-    contradictions(table, walk);
+    check_contradictions(table, walk);
     let put = table.put_object_tagging.value().and_then(|put| set_tags(put, context, walk));
     let add = table.add_object_tagging.value().and_then(|add| set_tags(add, context, walk));
     let delete = table.delete_object_tagging.value().map(|delete| delete_tags(delete, context, walk));
@@ -50,80 +54,80 @@ fn is_empty(table: &OperationTable) -> bool {
         && table.restore_object.is_absent()
 }
 
-fn contradictions(table: &OperationTable, walk: &mut Walk) {
-    let put = table.put_object_tagging.given();
-    let add = table.add_object_tagging.given();
-    let delete = table.delete_object_tagging.given();
+fn check_contradictions(table: &OperationTable, walk: &mut PlanParser) {
+    let put = table.put_object_tagging.present();
+    let add = table.add_object_tagging.present();
+    let delete = table.delete_object_tagging.present();
     if let (Some(put), Some(add)) = (put, add) {
         let help = "replacing leaves nothing to add to: write all tags into put_object_tagging";
-        refuse_pair(put, add, "replacing and adding tags contradict each other", help, walk);
+        report_conflict(put, add, "replacing and adding tags contradict each other", help, walk);
     }
     if let (Some(put), Some(delete)) = (put, delete) {
         let help = "replacing removes every other tag already: remove [operation.delete_object_tagging]";
-        refuse_pair(put, delete, "replacing and deleting tags contradict each other", help, walk);
+        report_conflict(put, delete, "replacing and deleting tags contradict each other", help, walk);
     }
     if let (Some(add), Some(delete)) = (add, delete) {
         if delete.value.keys.is_absent() {
             let help = "to end up with these tags alone use put_object_tagging, or name the `keys` to delete";
-            refuse_pair(add, delete, "adding tags and deleting all of them contradict each other", help, walk);
+            report_conflict(add, delete, "adding tags and deleting all of them contradict each other", help, walk);
         } else {
-            added_and_deleted(&add.value, &delete.value, walk);
+            check_added_and_deleted(&add.value, &delete.value, walk);
         }
     }
 }
 
-fn added_and_deleted(add: &TagsTable, delete: &DeleteTagsTable, walk: &mut Walk) {
+fn check_added_and_deleted(add: &TagsTable, delete: &DeleteTagsTable, walk: &mut PlanParser) {
     let (Some(tags), Some(keys)) = (add.tags.value(), delete.keys.value()) else { return };
     let added: BTreeMap<_, _> = tags.0.iter().map(|(key, _)| (key.value.as_str(), key)).collect();
     for key in &keys.0 {
         if let Some(tag) = added.get(key.value.0.as_str()) {
-            refuse_pair(tag, key, "a tag is both added and deleted", "decide for one of them", walk);
+            report_conflict(tag, key, "a tag is both added and deleted", "decide for one of them", walk);
         }
     }
 }
 
-fn set_tags(table: &TagsTable, context: &Context<'_>, walk: &mut Walk) -> Option<TagSet> {
-    table.tags.given().map(|at| tags::check(at, context, walk))
+fn set_tags(table: &TagsTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<TagSet> {
+    table.tags.present().map(|at| tags::check(at, context, walk))
 }
 
-fn delete_tags(table: &DeleteTagsTable, context: &Context<'_>, walk: &mut Walk) -> Option<Vec<String>> {
-    let at = table.keys.given()?;
-    let List(keys) = &at.value;
+fn delete_tags(table: &DeleteTagsTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<Vec<String>> {
+    let at = table.keys.present()?;
+    let ListValue(keys) = &at.value;
     if keys.is_empty() {
         walk.push(
-            Problem::new("there are no tags to delete")
+            FileProblem::new("there are no tags to delete")
                 .label(at.span.clone(), "empty")
                 .help("name at least one key, or remove `keys` to delete all tags"),
         );
     }
     let mut seen = BTreeMap::new();
     for key in keys {
-        let Text(text) = &key.value;
+        let TextValue(text) = &key.value;
         tags::check_key(text, &key.span, context, walk);
         if let Some(first) = seen.insert(text.as_str(), key) {
-            refuse_pair(first, key, "a key is named twice", "remove one of them", walk);
+            report_conflict(first, key, "a key is named twice", "remove one of them", walk);
         }
     }
     Some(keys.iter().map(|key| key.value.0.clone()).collect())
 }
 
-fn acl(table: &AclTable, context: &Context<'_>, walk: &mut Walk) -> Option<Acl> {
-    let at = table.acl.given()?;
+fn acl(table: &AclTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<ObjectAcl> {
+    let at = table.acl.present()?;
     let acl = at.value.0;
-    if acl == Acl::Default && context.provider.is_some_and(|provider| provider != Provider::Oss) {
+    if acl == ObjectAcl::Default && context.provider.is_some_and(|provider| provider != StoreProvider::Oss) {
         walk.push(
-            Problem::new("only OSS has the ACL `default`")
+            FileProblem::new("only OSS has the ACL `default`")
                 .label(at.span.clone(), "not on this provider")
                 .help("private, public-read or public-read-write"),
         );
     }
     let label = match acl {
-        Acl::PublicRead => "everyone will read these objects",
-        Acl::PublicReadWrite => "everyone will read and overwrite these objects",
-        Acl::Private | Acl::Default | Acl::Custom => return Some(acl),
+        ObjectAcl::PublicRead => "everyone will read these objects",
+        ObjectAcl::PublicReadWrite => "everyone will read and overwrite these objects",
+        ObjectAcl::Private | ObjectAcl::Default | ObjectAcl::Custom => return Some(acl),
     };
     walk.push(
-        Problem::new("this makes objects public")
+        FileProblem::new("this makes objects public")
             .label(at.span.clone(), label)
             .help("nothing to mend if that is what you want")
             .warning(),
@@ -131,11 +135,11 @@ fn acl(table: &AclTable, context: &Context<'_>, walk: &mut Walk) -> Option<Acl> 
     Some(acl)
 }
 
-fn restore(table: &RestoreTable, context: &Context<'_>, walk: &mut Walk) -> Option<RestoreRequest> {
-    let days = table.days.given()?;
-    if context.is(Provider::Oss) && days.value.0 > MAX_OSS_DAYS {
+fn restore(table: &RestoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<RestoreRequest> {
+    let days = table.days.present()?;
+    if context.is_provider(StoreProvider::Oss) && days.value.0 > MAX_OSS_DAYS {
         walk.push(
-            Problem::new("`days` is out of range")
+            FileProblem::new("`days` is out of range")
                 .label(days.span.clone(), "too long for OSS")
                 .help(format!("from 1 to {MAX_OSS_DAYS} on OSS; 1 to 7 for the Archive class")),
         );

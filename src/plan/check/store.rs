@@ -1,26 +1,26 @@
 //! `[store]`: the requirements of each provider.
 
-use super::endpoint::{Endpoint, Refusal};
-use super::{Context, refuse_beside, role};
-use crate::diagnostics::Problem;
+use super::endpoint::{EndpointError, EndpointUrl};
+use super::{PlanCheckContext, report_not_allowed, role};
+use crate::diagnostics::FileProblem;
 use crate::plan::defaults;
-use crate::plan::leaf::Text;
-use crate::plan::shape::StoreTable;
-use crate::plan::walk::{At, Walk};
-use crate::store::{Addressing, Provider, StoreConfig};
+use crate::plan::parser::{PlanParser, SpannedValue};
+use crate::plan::tables::StoreTable;
+use crate::plan::value_types::TextValue;
+use crate::store::{AddressingStyle, StoreConfig, StoreProvider};
 
 /// Checks `[store]`. Without a valid provider, only the form of the endpoint is checked.
-pub(super) fn check(table: &StoreTable, context: &Context<'_>, walk: &mut Walk) -> Option<StoreConfig> {
+pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<StoreConfig> {
     let endpoint = endpoint(table, walk);
-    let provider = table.provider.given()?;
-    needs(table, provider, walk);
-    sandbox_only(table, provider.value.0, walk);
+    let provider = table.provider.present()?;
+    check_required_keys(table, provider, walk);
+    check_sandbox_keys(table, provider.value.0, walk);
     let region = region(table, provider.value.0, walk);
     let addressing = addressing(table, provider.value.0, endpoint.as_ref(), walk);
     let role_arn = role::check(&table.role_arn, provider.value.0, walk);
     let data = table.data.value().map(|path| context.folder.join(&path.0));
-    let fill = table.fill.given().filter(|_| provider.value.0 == Provider::Sandbox);
-    let fill = fill.map(|at| context.file(at, walk));
+    let fill = table.fill.present().filter(|_| provider.value.0 == StoreProvider::Sandbox);
+    let fill = fill.map(|at| context.resolve_file(at, walk));
     Some(StoreConfig {
         provider: provider.value.0,
         endpoint: endpoint.map(|endpoint| endpoint.url),
@@ -33,59 +33,59 @@ pub(super) fn check(table: &StoreTable, context: &Context<'_>, walk: &mut Walk) 
 }
 
 /// Reports required keys of the provider that are missing.
-fn needs<T>(table: &StoreTable, provider: &At<T>, walk: &mut Walk) {
+fn check_required_keys<T>(table: &StoreTable, provider: &SpannedValue<T>, walk: &mut PlanParser) {
     let Some(name) = table.provider.value().map(|provider| provider.0) else { return };
     let mut need = |absent: bool, key: &str, help: &str| {
         if absent {
             walk.push(
-                Problem::new(format!("`{key}` is missing in [store]"))
+                FileProblem::new(format!("`{key}` is missing in [store]"))
                     .label(provider.span.clone(), format!("{} needs it", name.as_str()))
                     .help(help),
             );
         }
     };
     match name {
-        Provider::Aws => {}
-        Provider::Oss => {
+        StoreProvider::Aws => {}
+        StoreProvider::Oss => {
             let help = "add `endpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"`, with your region";
             need(table.endpoint.is_absent(), "endpoint", help);
             need(table.region.is_absent(), "region", "add `region = \"cn-hangzhou\"`, or yours");
         }
-        Provider::S3 => {
+        StoreProvider::S3 => {
             let help = "add `endpoint = \"https://...\"`, the URL of the server";
             need(table.endpoint.is_absent(), "endpoint", help);
         }
-        Provider::Sandbox => {
+        StoreProvider::Sandbox => {
             let help = "add `data = \"...\"`, the folder that holds the sandbox's state";
             need(table.data.is_absent(), "data", help);
         }
     }
 }
 
-fn sandbox_only(table: &StoreTable, provider: Provider, walk: &mut Walk) {
-    if provider == Provider::Sandbox {
+fn check_sandbox_keys(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) {
+    if provider == StoreProvider::Sandbox {
         let help = "remove it: the sandbox runs inside the program";
-        refuse_beside(&table.endpoint, "the sandbox has no endpoint", help, walk);
+        report_not_allowed(&table.endpoint, "the sandbox has no endpoint", help, walk);
         return;
     }
     for field in [&table.data, &table.fill] {
         let help = "remove it, or set `provider = \"sandbox\"`";
-        refuse_beside(field, "only the sandbox keeps its data in files", help, walk);
+        report_not_allowed(field, "only the sandbox keeps its data in files", help, walk);
     }
 }
 
-fn region(table: &StoreTable, provider: Provider, walk: &mut Walk) -> Option<String> {
-    let Some(at) = table.region.given() else { return defaults::region(provider).map(str::to_owned) };
-    let Text(region) = &at.value;
-    if let (Provider::Oss, Some(bare)) = (provider, region.strip_prefix("oss-")) {
+fn region(table: &StoreTable, provider: StoreProvider, walk: &mut PlanParser) -> Option<String> {
+    let Some(at) = table.region.present() else { return defaults::region(provider).map(str::to_owned) };
+    let TextValue(region) = &at.value;
+    if let (StoreProvider::Oss, Some(bare)) = (provider, region.strip_prefix("oss-")) {
         walk.push(
-            Problem::new("a region is not the endpoint's name")
+            FileProblem::new("a region is not the endpoint's name")
                 .label(at.span.clone(), "begins with `oss-`")
                 .help(format!("write `region = \"{bare}\"`")),
         );
     } else if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         walk.push(
-            Problem::new("this is no region")
+            FileProblem::new("this is no region")
                 .label(at.span.clone(), "has a character that regions do not have")
                 .help("letters, digits and hyphens, such as us-east-1 or cn-hangzhou"),
         );
@@ -93,59 +93,66 @@ fn region(table: &StoreTable, provider: Provider, walk: &mut Walk) -> Option<Str
     Some(region.clone())
 }
 
-fn endpoint(table: &StoreTable, walk: &mut Walk) -> Option<Endpoint> {
-    let at = table.endpoint.given()?;
-    match Endpoint::parse(&at.value.0) {
+fn endpoint(table: &StoreTable, walk: &mut PlanParser) -> Option<EndpointUrl> {
+    let at = table.endpoint.present()?;
+    match EndpointUrl::parse(&at.value.0) {
         Ok(endpoint) => {
-            refuse_plain_text(&endpoint, at, table, walk);
+            check_encryption(&endpoint, at, table, walk);
             Some(endpoint)
         }
-        Err(Refusal::Credentials) => {
+        Err(EndpointError::Credentials) => {
             walk.hide(at.span.clone());
             walk.push(
-                Problem::new("credentials never stand in a plan")
+                FileProblem::new("credentials never stand in a plan")
                     .label(at.span.clone(), "holds a user name or a password")
                     .help("write the host alone, and treat what stood here as leaked"),
             );
             None
         }
-        Err(Refusal::Malformed { label, help }) => {
-            walk.push(Problem::new("this is no endpoint").label(at.span.clone(), label).help(help));
+        Err(EndpointError::Malformed { label, help }) => {
+            walk.push(FileProblem::new("this is no endpoint").label(at.span.clone(), label).help(help));
             None
         }
     }
 }
 
-fn refuse_plain_text<T>(endpoint: &Endpoint, at: &At<T>, table: &StoreTable, walk: &mut Walk) {
+fn check_encryption<T>(endpoint: &EndpointUrl, at: &SpannedValue<T>, table: &StoreTable, walk: &mut PlanParser) {
     let allowed = table.allow_http.value().copied().unwrap_or(false);
     if !endpoint.https && !endpoint.is_loopback() && !allowed {
         walk.push(
-            Problem::new("the endpoint is not encrypted")
+            FileProblem::new("the endpoint is not encrypted")
                 .label(at.span.clone(), "http to another machine")
                 .help("use https, or accept that anyone on the way can read along with `allow_http = true`"),
         );
     }
 }
 
-fn addressing(table: &StoreTable, provider: Provider, endpoint: Option<&Endpoint>, walk: &mut Walk) -> Addressing {
+fn addressing(
+    table: &StoreTable,
+    provider: StoreProvider,
+    endpoint: Option<&EndpointUrl>,
+    walk: &mut PlanParser,
+) -> AddressingStyle {
     let by_ip = endpoint.is_some_and(|endpoint| endpoint.ip().is_some());
     // A server that speaks OSS's API at an IP address is not a region of OSS. OSS's SDKs use path addressing there as
     // well.
-    let default = if by_ip && provider == Provider::Oss { Addressing::Path } else { defaults::addressing(provider) };
+    let default =
+        if by_ip && provider == StoreProvider::Oss { AddressingStyle::Path } else { defaults::addressing(provider) };
     let addressing = table.addressing.value().map_or(default, |name| name.0);
-    if let (Provider::Oss, Addressing::Path, false, Some(at)) = (provider, addressing, by_ip, table.addressing.given())
+    if let (StoreProvider::Oss, AddressingStyle::Path, false, Some(at)) =
+        (provider, addressing, by_ip, table.addressing.present())
     {
         walk.push(
-            Problem::new("OSS takes the bucket in the host only")
+            FileProblem::new("OSS takes the bucket in the host only")
                 .label(at.span.clone(), "refused by OSS")
                 .help("remove this; \"virtual\" is the default"),
         );
     }
-    if let (Addressing::Virtual, true, Some(at)) = (addressing, by_ip, table.endpoint.given()) {
-        let mut problem = Problem::new("an IP address cannot carry the bucket's name")
+    if let (AddressingStyle::Virtual, true, Some(at)) = (addressing, by_ip, table.endpoint.present()) {
+        let mut problem = FileProblem::new("an IP address cannot carry the bucket's name")
             .label(at.span.clone(), "an IP address")
             .help("set `addressing = \"path\"`");
-        if let Some(chosen) = table.addressing.given() {
+        if let Some(chosen) = table.addressing.present() {
             problem = problem.label(chosen.span.clone(), "puts the bucket into the host");
         }
         walk.push(problem);

@@ -1,13 +1,13 @@
 //! Tags: limits on their number, length and characters. Sources: the tables of limits in the tagging pages of AWS and
 //! OSS.
 
-use super::Context;
-use crate::diagnostics::Problem;
+use super::PlanCheckContext;
+use crate::diagnostics::FileProblem;
 use crate::object::{MAX_TAGS, TagSet};
-use crate::plan::leaf::Tags;
-use crate::plan::text::shown;
-use crate::plan::walk::{At, Span, Walk};
-use crate::store::Provider;
+use crate::plan::parser::{PlanParser, SpannedValue, TextSpan};
+use crate::plan::safe_text::quote_for_message;
+use crate::plan::value_types::TagsValue;
+use crate::store::StoreProvider;
 
 /// The maximum length of a tag key, in characters, on AWS and on OSS.
 const MAX_KEY_CHARS: usize = 128;
@@ -19,30 +19,30 @@ const MAX_VALUE_CHARS: usize = 256;
 const MAX_OSS_BYTES: usize = 1024;
 
 /// Checks tags to set.
-pub(super) fn check(at: &At<Tags>, context: &Context<'_>, walk: &mut Walk) -> TagSet {
-    let Tags(tags) = &at.value;
+pub(super) fn check(at: &SpannedValue<TagsValue>, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> TagSet {
+    let TagsValue(tags) = &at.value;
     for (key, value) in tags {
         check_key(&key.value, &key.span, context, walk);
         check_value(value, context, walk);
     }
     if tags.is_empty() {
         walk.push(
-            Problem::new("there are no tags to set")
+            FileProblem::new("there are no tags to set")
                 .label(at.span.clone(), "empty")
                 .help("to remove all tags use [operation.delete_object_tagging]"),
         );
     }
     if let Some((eleventh, _)) = tags.get(MAX_TAGS) {
         walk.push(
-            Problem::new(format!("{} tags are too many", tags.len()))
+            FileProblem::new(format!("{} tags are too many", tags.len()))
                 .label(eleventh.span.clone(), "the eleventh")
                 .help(format!("an object has at most {MAX_TAGS} tags")),
         );
     }
     let bytes: usize = tags.iter().map(|(key, value)| key.value.len() + value.value.len()).sum();
-    if context.is(Provider::Oss) && bytes > MAX_OSS_BYTES {
+    if context.is_provider(StoreProvider::Oss) && bytes > MAX_OSS_BYTES {
         walk.push(
-            Problem::new("the tags are too large together")
+            FileProblem::new("the tags are too large together")
                 .label(at.span.clone(), format!("{bytes} bytes of keys and values"))
                 .help(format!("OSS takes at most {MAX_OSS_BYTES} bytes")),
         );
@@ -51,19 +51,19 @@ pub(super) fn check(at: &At<Tags>, context: &Context<'_>, walk: &mut Walk) -> Ta
 }
 
 /// Checks the key of a tag to set or remove.
-pub(super) fn check_key(key: &str, span: &Span, context: &Context<'_>, walk: &mut Walk) {
+pub(super) fn check_key(key: &str, span: &TextSpan, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
     let chars = key.chars().count();
     if !(1..=MAX_KEY_CHARS).contains(&chars) {
         walk.push(
-            Problem::new("a tag's key has the wrong length")
+            FileProblem::new("a tag's key has the wrong length")
                 .label(span.clone(), format!("{chars} characters"))
                 .help(format!("1 to {MAX_KEY_CHARS} characters")),
         );
     }
     let reserved = key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
-    if reserved && !context.is(Provider::Oss) {
-        warn_on_s3(
-            Problem::new("a tag's key is reserved")
+    if reserved && !context.is_provider(StoreProvider::Oss) {
+        report_unless_compatible(
+            FileProblem::new("a tag's key is reserved")
                 .label(span.clone(), "begins with `aws:`")
                 .help("only AWS itself sets and removes these"),
             context,
@@ -73,11 +73,11 @@ pub(super) fn check_key(key: &str, span: &Span, context: &Context<'_>, walk: &mu
     check_characters(key, span, context, walk);
 }
 
-fn check_value(value: &At<String>, context: &Context<'_>, walk: &mut Walk) {
+fn check_value(value: &SpannedValue<String>, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
     let chars = value.value.chars().count();
     if chars > MAX_VALUE_CHARS {
         walk.push(
-            Problem::new("a tag's value is too long")
+            FileProblem::new("a tag's value is too long")
                 .label(value.span.clone(), format!("{chars} characters"))
                 .help(format!("at most {MAX_VALUE_CHARS} characters")),
         );
@@ -85,17 +85,17 @@ fn check_value(value: &At<String>, context: &Context<'_>, walk: &mut Walk) {
     check_characters(&value.value, &value.span, context, walk);
 }
 
-fn check_characters(text: &str, span: &Span, context: &Context<'_>, walk: &mut Walk) {
+fn check_characters(text: &str, span: &TextSpan, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
     let Some(provider) = context.provider else { return };
-    let allowed = if provider == Provider::Oss { "_.:/=+-" } else { "_.:/=+-@" };
+    let allowed = if provider == StoreProvider::Oss { "_.:/=+-" } else { "_.:/=+-@" };
     let Some(odd) = text.chars().find(|c| !(c.is_alphabetic() || c.is_numeric() || *c == ' ' || allowed.contains(*c)))
     else {
         return;
     };
     let spaced: Vec<_> = allowed.chars().map(String::from).collect();
-    warn_on_s3(
-        Problem::new("a tag holds a character that tags cannot have")
-            .label(span.clone(), format!("`{}`", shown(&odd.to_string())))
+    report_unless_compatible(
+        FileProblem::new("a tag holds a character that tags cannot have")
+            .label(span.clone(), format!("`{}`", quote_for_message(&odd.to_string())))
             .help(format!("letters, digits, spaces and {}", spaced.join(" "))),
         context,
         walk,
@@ -103,6 +103,6 @@ fn check_characters(text: &str, span: &Span, context: &Context<'_>, walk: &mut W
 }
 
 /// Reports a problem; only as a warning for S3-compatible servers, which may be less strict than S3.
-fn warn_on_s3(problem: Problem, context: &Context<'_>, walk: &mut Walk) {
-    walk.push(if context.is(Provider::S3) { problem.warning() } else { problem });
+fn report_unless_compatible(problem: FileProblem, context: &PlanCheckContext<'_>, walk: &mut PlanParser) {
+    walk.push(if context.is_provider(StoreProvider::S3) { problem.warning() } else { problem });
 }

@@ -4,36 +4,36 @@ use sha2::{Digest as _, Sha256};
 
 use super::{export_aws, export_oss};
 use crate::completion::ReportFormat;
-use crate::diagnostics::Problem;
+use crate::diagnostics::FileProblem;
 use crate::hex::hex;
-use crate::manifest::{CsvPlace, InventoryObject, Source, Versions};
-use crate::object::Tier;
+use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource};
+use crate::object::RestoreTier;
 use crate::operation::Operation;
 use crate::plan::check::role;
-use crate::plan::text::shown;
-use crate::plan::{Limits, Plan};
-use crate::store::Provider;
+use crate::plan::safe_text::quote_for_message;
+use crate::plan::{JobLimits, Plan};
+use crate::store::StoreProvider;
 
 /// The maximum length of a client request token at both services, in characters.
-const MAX_TOKEN: usize = 64;
+const MAX_TOKEN_CHARS: usize = 64;
 
 /// A managed batch service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
+pub enum BatchService {
     /// OSS Batch Operations: the XML of a `CreateJobRequest`.
     Oss,
     /// S3 Batch Operations: the JSON input of `aws s3control create-job`.
     Aws,
 }
 
-impl Service {
+impl BatchService {
     /// Returns the service for a provider's objects, if there is one.
     #[must_use]
-    pub fn of(provider: Provider) -> Option<Self> {
+    pub fn of(provider: StoreProvider) -> Option<Self> {
         match provider {
-            Provider::Oss => Some(Self::Oss),
-            Provider::Aws => Some(Self::Aws),
-            Provider::S3 | Provider::Sandbox => None,
+            StoreProvider::Oss => Some(Self::Oss),
+            StoreProvider::Aws => Some(Self::Aws),
+            StoreProvider::S3 | StoreProvider::Sandbox => None,
         }
     }
 
@@ -54,17 +54,17 @@ impl Service {
     }
 
     /// Returns the provider whose objects it works on.
-    pub(super) fn provider(self) -> Provider {
+    pub(super) fn provider(self) -> StoreProvider {
         match self {
-            Self::Oss => Provider::Oss,
-            Self::Aws => Provider::Aws,
+            Self::Oss => StoreProvider::Oss,
+            Self::Aws => StoreProvider::Aws,
         }
     }
 }
 
 /// Settings that a request requires and a plan need not have.
 #[derive(Clone, Debug, Default)]
-pub struct Beside {
+pub struct ExportOptions {
     /// The role that the service assumes, if the plan names none.
     pub role_arn: Option<String>,
     /// The AWS account that the job belongs to; `None` means the role's account.
@@ -77,18 +77,18 @@ pub struct Beside {
 
 /// The requests of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Export {
+pub struct ExportedRequests {
     /// One complete document for each operation, without a trailing line break.
     pub documents: Vec<String>,
     /// The dotted names of settings that the requests leave out, because they concern this program and not the job.
-    pub left_out: Vec<&'static str>,
+    pub omitted: Vec<&'static str>,
 }
 
 /// The parts of one request.
-pub(super) struct Order<'a> {
+pub(super) struct JobRequestParts<'a> {
     pub(super) plan: &'a Plan,
     /// The plan's source, with the manifest's `ETag`.
-    pub(super) source: &'a Source,
+    pub(super) source: &'a ManifestSource,
     pub(super) role_arn: &'a str,
     pub(super) account_id: &'a str,
     pub(super) token: &'a str,
@@ -99,42 +99,48 @@ pub(super) struct Order<'a> {
 ///
 /// # Errors
 /// Returns an error if the service cannot do what the plan says: all reasons, each with what to do.
-pub fn export(plan: &Plan, service: Service, beside: &Beside) -> Result<Export, Vec<Problem>> {
-    let mut unsaid = Unsaid { service, found: Vec::new() };
-    unsaid.provider(plan);
-    if !unsaid.found.is_empty() {
+pub fn export(
+    plan: &Plan,
+    service: BatchService,
+    beside: &ExportOptions,
+) -> Result<ExportedRequests, Vec<FileProblem>> {
+    let mut unsaid = ExportCheck { service, problems: Vec::new() };
+    unsaid.check_provider(plan);
+    if !unsaid.problems.is_empty() {
         // The rest of the plan is not meant for this service.
-        return Err(unsaid.found);
+        return Err(unsaid.problems);
     }
-    unsaid.manifest(plan);
-    unsaid.operations(plan);
-    unsaid.how(plan);
-    let source = unsaid.pinned(plan, beside);
-    let role_arn = unsaid.role(plan, beside);
-    let account_id = unsaid.account(role_arn.as_deref(), beside);
-    if service == Service::Oss {
-        unsaid.characters(plan);
+    unsaid.check_manifest(plan);
+    unsaid.check_operations(plan);
+    unsaid.check_job_settings(plan);
+    let source = unsaid.pinned_source(plan, beside);
+    let role_arn = unsaid.role_arn(plan, beside);
+    let account_id = unsaid.account_id(role_arn.as_deref(), beside);
+    if service == BatchService::Oss {
+        unsaid.check_characters(plan);
     }
-    if !unsaid.found.is_empty() {
-        return Err(unsaid.found);
+    if !unsaid.problems.is_empty() {
+        return Err(unsaid.problems);
     }
-    let tokens = tokens(plan, &beside.fresh_token);
+    let tokens = client_request_tokens(plan, &beside.fresh_token);
     let (role_arn, account_id) = (role_arn.unwrap_or_default(), account_id.unwrap_or_default());
     let documents = plan.operations.iter().zip(&tokens).map(|(operation, token)| {
-        let order = Order { plan, source: &source, role_arn: &role_arn, account_id: &account_id, token, operation };
+        let order =
+            JobRequestParts { plan, source: &source, role_arn: &role_arn, account_id: &account_id, token, operation };
         match service {
-            Service::Oss => export_oss::request(&order),
-            Service::Aws => Ok(export_aws::request(&order)),
+            BatchService::Oss => export_oss::request(&order),
+            BatchService::Aws => Ok(export_aws::request(&order)),
         }
     });
     let documents: Result<Vec<_>, _> = documents.collect();
     // Documents are written to memory, so no error is expected.
-    let documents = documents.map_err(|error| vec![Problem::new(format!("the request cannot be written: {error}"))])?;
-    Ok(Export { documents, left_out: left_out(plan, service) })
+    let documents =
+        documents.map_err(|error| vec![FileProblem::new(format!("the request cannot be written: {error}"))])?;
+    Ok(ExportedRequests { documents, omitted: omitted_settings(plan, service) })
 }
 
 /// Returns a token for each operation. Tokens make job creation idempotent, so two requests must not share one.
-pub(super) fn tokens(plan: &Plan, fresh: &str) -> Vec<String> {
+pub(super) fn client_request_tokens(plan: &Plan, fresh: &str) -> Vec<String> {
     let base = plan.job.client_request_token.as_deref().unwrap_or(fresh);
     if plan.operations.len() == 1 {
         return vec![base.to_owned()];
@@ -142,20 +148,20 @@ pub(super) fn tokens(plan: &Plan, fresh: &str) -> Vec<String> {
     (1..=plan.operations.len())
         .map(|number| {
             let token = format!("{base}-{number}");
-            if token.chars().count() <= MAX_TOKEN {
+            if token.chars().count() <= MAX_TOKEN_CHARS {
                 return token;
             }
             // The digest distinguishes tokens that are equal up to where they are cut.
             let ending = format!("-{}-{number}", &hex(&Sha256::digest(base))[..8]);
-            base.chars().take(MAX_TOKEN - ending.len()).chain(ending.chars()).collect()
+            base.chars().take(MAX_TOKEN_CHARS - ending.len()).chain(ending.chars()).collect()
         })
         .collect()
 }
 
 /// Returns the settings that requests leave out and the job does not need.
-fn left_out(plan: &Plan, service: Service) -> Vec<&'static str> {
-    let (limits, default) = (&plan.limits, Limits::default());
-    let unpublished = service == Service::Aws && plan.report.place.is_none();
+fn omitted_settings(plan: &Plan, service: BatchService) -> Vec<&'static str> {
+    let (limits, default) = (&plan.limits, JobLimits::default());
+    let unpublished = service == BatchService::Aws && plan.report.location.is_none();
     [
         (limits.concurrency != default.concurrency, "limits.concurrency"),
         (limits.requests_per_second.is_some(), "limits.requests_per_second"),
@@ -171,86 +177,86 @@ fn left_out(plan: &Plan, service: Service) -> Vec<&'static str> {
 }
 
 /// The reasons why a plan cannot be exported to a service.
-struct Unsaid {
-    service: Service,
-    found: Vec<Problem>,
+struct ExportCheck {
+    service: BatchService,
+    problems: Vec<FileProblem>,
 }
 
-impl Unsaid {
+impl ExportCheck {
     /// Reports a part of the plan that the service does not support.
-    fn refuse(&mut self, part: &str, help: impl Into<String>) {
+    fn report_unsupported(&mut self, part: &str, help: impl Into<String>) {
         let title = format!("{} cannot say {part}", self.service.title());
-        self.found.push(Problem::new(title).help(help));
+        self.problems.push(FileProblem::new(title).help(help));
     }
 
     /// Reports a setting that a request requires and that is missing.
-    fn miss(&mut self, what: &str, help: impl Into<String>) {
+    fn report_missing(&mut self, what: &str, help: impl Into<String>) {
         let title = format!("a request of {} needs {what}", self.service.title());
-        self.found.push(Problem::new(title).help(help));
+        self.problems.push(FileProblem::new(title).help(help));
     }
 
-    fn provider(&mut self, plan: &Plan) {
+    fn check_provider(&mut self, plan: &Plan) {
         let (wanted, given) = (self.service.provider(), plan.store.provider);
         if given != wanted {
             let title = format!("{} works on no objects of the provider `{}`", self.service.title(), given.as_str());
             let help = format!("only a plan with `provider = \"{}\"` becomes such a request", wanted.as_str());
-            self.found.push(Problem::new(title).help(help));
+            self.problems.push(FileProblem::new(title).help(help));
         }
     }
 
-    fn manifest(&mut self, plan: &Plan) {
+    fn check_manifest(&mut self, plan: &Plan) {
         let filters: Vec<_> =
             plan.canonical().iter().filter_map(|(path, _)| path.strip_prefix("manifest.filter.")).collect();
         for name in filters {
             let help = "a request takes all objects of its manifest: remove the filter, or write the objects that it \
                         leaves into a CSV manifest";
-            self.refuse(&format!("`{name}` of [manifest.filter]"), help);
+            self.report_unsupported(&format!("`{name}` of [manifest.filter]"), help);
         }
         match &plan.manifest.source {
-            Source::Prefix { versions: Versions::All, .. } => {
+            ManifestSource::Prefix { versions: ListedVersions::All, .. } => {
                 let help =
                     "a generated manifest has current versions only: name the others in a CSV manifest or an inventory";
-                self.refuse("`versions = \"all\"` of [manifest.prefix]", help);
+                self.report_unsupported("`versions = \"all\"` of [manifest.prefix]", help);
             }
-            Source::Csv { place: CsvPlace::Local(_), .. } => {
+            ManifestSource::Csv { location: FileLocation::Local(_), .. } => {
                 let help = "it reads manifests from a bucket: upload the file, and write `bucket`, `object` and `etag`";
-                self.refuse("`path` of [manifest.csv]: a file on this machine", help);
+                self.report_unsupported("`path` of [manifest.csv]: a file on this machine", help);
             }
-            Source::Csv { plus_is_space: true, .. } => {
+            ManifestSource::Csv { plus_is_space: true, .. } => {
                 let help = "write spaces as %20 in the manifest, and remove `plus_is_space`";
-                self.refuse("`plus_is_space` of [manifest.csv]", help);
+                self.report_unsupported("`plus_is_space` of [manifest.csv]", help);
             }
-            Source::Inventory { object: InventoryObject::Latest { .. }, .. } => {
+            ManifestSource::Inventory { selector: InventorySelector::Latest { .. }, .. } => {
                 let help = "name the manifest.json of one inventory by `object` and `etag`";
-                self.refuse("`latest` of [manifest.inventory]", help);
+                self.report_unsupported("`latest` of [manifest.inventory]", help);
             }
-            Source::Report { .. } | Source::Retry { .. } => {
+            ManifestSource::Report { .. } | ManifestSource::Retry { .. } => {
                 let help = "write the objects that failed into a CSV manifest, or let batchplan do it here";
-                self.refuse("[manifest.report]", help);
+                self.report_unsupported("[manifest.report]", help);
             }
-            Source::Prefix { .. } | Source::Csv { .. } | Source::Inventory { .. } => {}
+            ManifestSource::Prefix { .. } | ManifestSource::Csv { .. } | ManifestSource::Inventory { .. } => {}
         }
-        if self.service == Service::Oss
-            && let Some((part, help)) = export_oss::columns(&plan.manifest.source)
+        if self.service == BatchService::Oss
+            && let Some((part, help)) = export_oss::unsupported_columns(&plan.manifest.source)
         {
-            self.refuse(part, help);
+            self.report_unsupported(part, help);
         }
     }
 
-    fn operations(&mut self, plan: &Plan) {
+    fn check_operations(&mut self, plan: &Plan) {
         for operation in &plan.operations {
             match operation {
                 Operation::DeleteTagging(Some(_)) => {
                     let help = "it deletes all tags or none: let batchplan do this one, or replace all tags by those that stay";
-                    self.refuse("`keys` of [operation.delete_object_tagging]", help);
+                    self.report_unsupported("`keys` of [operation.delete_object_tagging]", help);
                 }
-                Operation::Restore(request) if request.tier == Some(Tier::Expedited) => {
+                Operation::Restore(request) if request.tier == Some(RestoreTier::Expedited) => {
                     let help = "its jobs know Standard and Bulk";
-                    self.refuse("`tier = \"Expedited\"` of [operation.restore_object]", help);
+                    self.report_unsupported("`tier = \"Expedited\"` of [operation.restore_object]", help);
                 }
-                other if self.service == Service::Aws => {
-                    if let Some((part, help)) = export_aws::unsaid(other) {
-                        self.refuse(part, help);
+                other if self.service == BatchService::Aws => {
+                    if let Some((part, help)) = export_aws::unsupported_operation(other) {
+                        self.report_unsupported(part, help);
                     }
                 }
                 _ => {}
@@ -259,36 +265,38 @@ impl Unsaid {
     }
 
     /// Reports settings for how the job runs, if leaving them out would remove a safeguard.
-    fn how(&mut self, plan: &Plan) {
-        let default = Limits::default();
+    fn check_job_settings(&mut self, plan: &Plan) {
+        let default = JobLimits::default();
         if plan.limits.max_objects.is_some() {
             let help = "nothing would stop a manifest that names more: remove it once you have counted";
-            self.refuse("`max_objects` of [limits]", help);
+            self.report_unsupported("`max_objects` of [limits]", help);
         }
         if plan.limits.max_cost.is_some() {
             let help =
                 "nothing would stop a job that costs more: remove it once you have seen what `batchplan plan` says";
-            self.refuse("`max_cost` of [limits]", help);
+            self.report_unsupported("`max_cost` of [limits]", help);
         }
         if plan.limits.failure_threshold != default.failure_threshold {
             let help = "it has a threshold of its own, 20 % at OSS and 50 % at AWS: remove it to accept that";
-            self.refuse("`failure_threshold` of [limits]", help);
+            self.report_unsupported("`failure_threshold` of [limits]", help);
         }
         let format = match self.service {
-            Service::Oss => ReportFormat::Oss,
-            Service::Aws => ReportFormat::Aws,
+            BatchService::Oss => ReportFormat::Oss,
+            BatchService::Aws => ReportFormat::Aws,
         };
-        if plan.report.place.is_some() && plan.report.format != format {
-            self.refuse("`format` of [report]", "its reports have its own form: remove it");
+        if plan.report.location.is_some() && plan.report.format != format {
+            self.report_unsupported("`format` of [report]", "its reports have its own form: remove it");
         }
     }
 
     /// Returns the source with the `ETag` that a manifest in a request requires.
-    fn pinned(&mut self, plan: &Plan, beside: &Beside) -> Source {
+    fn pinned_source(&mut self, plan: &Plan, beside: &ExportOptions) -> ManifestSource {
         let mut source = plan.manifest.source.clone();
         let pin = match &mut source {
-            Source::Csv { place: CsvPlace::Object { etag, .. }, .. } => Some(("csv", etag)),
-            Source::Inventory { object: InventoryObject::Exact { etag, .. }, .. } => Some(("inventory", etag)),
+            ManifestSource::Csv { location: FileLocation::Object { etag, .. }, .. } => Some(("csv", etag)),
+            ManifestSource::Inventory { selector: InventorySelector::Exact { etag, .. }, .. } => {
+                Some(("inventory", etag))
+            }
             _ => None,
         };
         // Quotes are often copied with the `ETag`, and are not part of it.
@@ -297,43 +305,48 @@ impl Unsaid {
             (Some((_, pin @ None)), Some(etag)) if (1..=1024).contains(&etag.chars().count()) => {
                 *pin = Some(etag.to_owned());
             }
-            (Some((_, None)), Some(_)) => self.miss("an ETag of 1 to 1024 characters", "`--etag` has none such"),
+            (Some((_, None)), Some(_)) => {
+                self.report_missing("an ETag of 1 to 1024 characters", "`--etag` has none such");
+            }
             (Some((table, None)), None) => {
                 let help =
                     format!("add `--etag ETAG`, or `etag` to [manifest.{table}]: what a HEAD of the manifest says");
-                self.miss("the manifest's ETag", help);
+                self.report_missing("the manifest's ETag", help);
             }
             (Some((table, Some(pin))), Some(etag)) if !pin.eq_ignore_ascii_case(etag) => {
                 let title = format!("`--etag` is not the `etag` of [manifest.{table}]");
-                self.found.push(Problem::new(title).help("leave `--etag` out, or mend the plan"));
+                self.problems.push(FileProblem::new(title).help("leave `--etag` out, or mend the plan"));
             }
             (None, Some(_)) => {
                 let title = "`--etag` names the ETag of a manifest in a bucket, and this plan has none";
-                self.found.push(Problem::new(title).help("leave it out"));
+                self.problems.push(FileProblem::new(title).help("leave it out"));
             }
             (_, None) | (Some((_, Some(_))), Some(_)) => {}
         }
         source
     }
 
-    fn role(&mut self, plan: &Plan, beside: &Beside) -> Option<String> {
+    fn role_arn(&mut self, plan: &Plan, beside: &ExportOptions) -> Option<String> {
         let provider = self.service.provider();
-        let example = role::example(provider);
+        let example = role::example_role_arn(provider);
         match (&plan.store.role_arn, &beside.role_arn) {
             (Some(own), Some(given)) if own != given => {
                 let title = "`--role-arn` is not the `role_arn` of [store]";
-                self.found.push(Problem::new(title).help("leave `--role-arn` out, or mend the plan"));
+                self.problems.push(FileProblem::new(title).help("leave `--role-arn` out, or mend the plan"));
                 None
             }
             (Some(arn), _) => Some(arn.clone()),
             (None, Some(arn)) => {
-                let Some(wrong) = role::complaint(arn, provider) else { return Some(arn.clone()) };
+                let Some(wrong) = role::role_arn_problem(arn, provider) else { return Some(arn.clone()) };
                 let title = format!("`--role-arn` names no role of {}: {wrong}", provider.as_str());
-                self.found.push(Problem::new(title).help(format!("as in `--role-arn {example}`")));
+                self.problems.push(FileProblem::new(title).help(format!("as in `--role-arn {example}`")));
                 None
             }
             (None, None) => {
-                self.miss("the role that it works in", format!("add `--role-arn {example}`, or `role_arn` to [store]"));
+                self.report_missing(
+                    "the role that it works in",
+                    format!("add `--role-arn {example}`, or `role_arn` to [store]"),
+                );
                 None
             }
         }
@@ -341,30 +354,31 @@ impl Unsaid {
 
     /// Returns the account of the job. A role can only be passed to a service in its own account, so this is the
     /// role's.
-    fn account(&mut self, role_arn: Option<&str>, beside: &Beside) -> Option<String> {
-        let of_role = role_arn.and_then(|arn| arn.split(':').nth(4)).filter(|_| self.service == Service::Aws);
+    fn account_id(&mut self, role_arn: Option<&str>, beside: &ExportOptions) -> Option<String> {
+        let of_role = role_arn.and_then(|arn| arn.split(':').nth(4)).filter(|_| self.service == BatchService::Aws);
         match (&beside.account_id, of_role) {
-            (Some(_), None) if self.service == Service::Oss => {
+            (Some(_), None) if self.service == BatchService::Oss => {
                 let title = "`--account-id` is AWS's: a request of OSS Batch Operations names no account";
-                self.found.push(Problem::new(title).help("leave it out"));
+                self.problems.push(FileProblem::new(title).help("leave it out"));
                 None
             }
             (Some(given), Some(of_role)) if given != of_role => {
-                let title = format!("`--account-id {}` is not the account of the role, {of_role}", shown(given));
-                self.found.push(Problem::new(title).help("a role works for its own account only: leave it out"));
+                let title =
+                    format!("`--account-id {}` is not the account of the role, {of_role}", quote_for_message(given));
+                self.problems.push(FileProblem::new(title).help("a role works for its own account only: leave it out"));
                 None
             }
             (_, of_role) => of_role.map(str::to_owned),
         }
     }
 
-    fn characters(&mut self, plan: &Plan) {
+    fn check_characters(&mut self, plan: &Plan) {
         let free = [("description", &plan.description), ("client_request_token", &plan.job.client_request_token)];
         let free = free.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
         for (name, value) in plan.canonical().iter().chain(free) {
-            if let Some(odd) = value.chars().find(|c| !crate::plan::xml::is_carried(*c)) {
-                let part = format!("U+{:04X} in `{}`", u32::from(odd), shown(name));
-                self.refuse(&part, "XML has no way to write this character");
+            if let Some(odd) = value.chars().find(|c| !crate::plan::xml::is_xml_char(*c)) {
+                let part = format!("U+{:04X} in `{}`", u32::from(odd), quote_for_message(name));
+                self.report_unsupported(&part, "XML has no way to write this character");
             }
         }
     }

@@ -5,29 +5,29 @@
 
 use serde_json::{Value as Json, json};
 
-use super::export::Order;
+use super::export::JobRequestParts;
 use super::{AWS_CSV, AWS_REPORT};
 use crate::completion::ReportSpec;
-use crate::manifest::{CsvPlace, InventoryObject, Source};
-use crate::object::{Acl, Key, TagSet};
+use crate::manifest::{FileLocation, InventorySelector, ManifestSource};
+use crate::object::{ObjectAcl, ObjectKey, TagSet};
 use crate::operation::Operation;
-use crate::plan::leaf::name_of;
-use crate::plan::xml::{AWS_INVENTORY, scope};
+use crate::plan::value_types::name_of;
+use crate::plan::xml::{AWS_INVENTORY, scope_name};
 
-pub(super) fn request(order: &Order<'_>) -> String {
-    let Order { plan, source, role_arn, account_id, token, operation } = order;
+pub(super) fn request(order: &JobRequestParts<'_>) -> String {
+    let JobRequestParts { plan, source, role_arn, account_id, token, operation } = order;
     // Buckets are in the same partition as the role.
-    let names = Names { partition: role_arn.split(':').nth(1).unwrap_or("aws") };
+    let names = ArnFormatter { partition: role_arn.split(':').nth(1).unwrap_or("aws") };
     let mut request = json!({
         "AccountId": account_id,
         "ConfirmationRequired": plan.job.confirmation_required,
-        "Operation": one_operation(operation),
-        "Report": report(&plan.report, &names),
+        "Operation": operation_json(operation),
+        "Report": report_json(&plan.report, &names),
         "ClientRequestToken": token,
         "Priority": plan.job.priority,
         "RoleArn": role_arn,
     });
-    let (name, manifest) = manifest(source, &names);
+    let (name, manifest) = manifest_json(source, &names);
     request[name] = manifest;
     // The service accepts no empty texts.
     if let Some(text) = plan.description.as_deref().filter(|text| !text.is_empty()) {
@@ -37,23 +37,23 @@ pub(super) fn request(order: &Order<'_>) -> String {
 }
 
 /// Returns an operation that AWS does not support, by name, and what to do.
-pub(super) fn unsaid(operation: &Operation) -> Option<(&'static str, &'static str)> {
+pub(super) fn unsupported_operation(operation: &Operation) -> Option<(&'static str, &'static str)> {
     match operation {
         Operation::AddTagging(_) => Some((
             "[operation.add_object_tagging]",
             "its S3PutObjectTagging replaces all tags: use [operation.put_object_tagging] if these are all, or let \
              batchplan do this one",
         )),
-        Operation::PutAcl(Acl::Default) => {
+        Operation::PutAcl(ObjectAcl::Default) => {
             Some(("`acl = \"default\"` of [operation.put_object_acl]", "private, public-read or public-read-write"))
         }
         _ => None,
     }
 }
 
-fn one_operation(operation: &Operation) -> Json {
+fn operation_json(operation: &Operation) -> Json {
     match operation {
-        Operation::PutTagging(tags) => json!({ "S3PutObjectTagging": { "TagSet": tag_set(tags) } }),
+        Operation::PutTagging(tags) => json!({ "S3PutObjectTagging": { "TagSet": tag_set_json(tags) } }),
         Operation::DeleteTagging(None) => json!({ "S3DeleteObjectTagging": {} }),
         // Rejected earlier. No operation is better than one that does more than the plan says.
         Operation::AddTagging(_) | Operation::DeleteTagging(Some(_)) => Json::Null,
@@ -70,66 +70,67 @@ fn one_operation(operation: &Operation) -> Json {
     }
 }
 
-fn tag_set(tags: &TagSet) -> Json {
+fn tag_set_json(tags: &TagSet) -> Json {
     tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect()
 }
 
-fn report(report: &ReportSpec, names: &Names<'_>) -> Json {
-    let Some(place) = &report.place else { return json!({ "Enabled": false }) };
+fn report_json(report: &ReportSpec, names: &ArnFormatter<'_>) -> Json {
+    let Some(place) = &report.location else { return json!({ "Enabled": false }) };
     let mut report = json!({
         "Bucket": names.bucket(place.bucket.as_str()),
         "Enabled": true,
         "Format": AWS_REPORT,
-        "ReportScope": scope(report.scope),
+        "ReportScope": scope_name(report.scope),
     });
     if !place.prefix.as_bytes().is_empty() {
-        report["Prefix"] = json!(text(&place.prefix));
+        report["Prefix"] = json!(key_text(&place.prefix));
     }
     report
 }
 
 /// Returns the manifest, preceded by the key that holds it.
-fn manifest(source: &Source, names: &Names<'_>) -> (&'static str, Json) {
+fn manifest_json(source: &ManifestSource, names: &ArnFormatter<'_>) -> (&'static str, Json) {
     match source {
-        Source::Prefix { bucket, prefix, .. } => {
+        ManifestSource::Prefix { bucket, prefix, .. } => {
             let mut generator = json!({ "SourceBucket": names.bucket(bucket.as_str()), "EnableManifestOutput": false });
             if !prefix.as_bytes().is_empty() {
-                generator["Filter"] = json!({ "KeyNameConstraint": { "MatchAnyPrefix": [text(prefix)] } });
+                generator["Filter"] = json!({ "KeyNameConstraint": { "MatchAnyPrefix": [key_text(prefix)] } });
             }
             ("ManifestGenerator", json!({ "S3JobManifestGenerator": generator }))
         }
-        Source::Csv { place: CsvPlace::Object { bucket, key, etag }, fields, .. } => {
+        ManifestSource::Csv { location: FileLocation::Object { bucket, key, etag }, fields, .. } => {
             let fields: Vec<_> = fields.iter().map(|field| name_of(*field)).collect();
             let spec = json!({ "Format": AWS_CSV, "Fields": fields });
             ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
         }
-        Source::Inventory { bucket, object: InventoryObject::Exact { key, etag }, .. } => {
+        ManifestSource::Inventory { bucket, selector: InventorySelector::Exact { key, etag }, .. } => {
             let spec = json!({ "Format": AWS_INVENTORY });
             ("Manifest", json!({ "Spec": spec, "Location": names.location(bucket.as_str(), key, etag.as_deref()) }))
         }
         // Rejected earlier.
-        Source::Csv { .. } | Source::Inventory { .. } | Source::Report { .. } | Source::Retry { .. } => {
-            ("Manifest", Json::Null)
-        }
+        ManifestSource::Csv { .. }
+        | ManifestSource::Inventory { .. }
+        | ManifestSource::Report { .. }
+        | ManifestSource::Retry { .. } => ("Manifest", Json::Null),
     }
 }
 
 /// Formats the names of resources in one partition.
-struct Names<'a> {
+struct ArnFormatter<'a> {
     partition: &'a str,
 }
 
-impl Names<'_> {
+impl ArnFormatter<'_> {
     fn bucket(&self, name: &str) -> String {
         format!("arn:{}:s3:::{name}", self.partition)
     }
 
-    fn location(&self, bucket: &str, key: &Key, etag: Option<&str>) -> Json {
-        json!({ "ObjectArn": format!("{}/{}", self.bucket(bucket), text(key)), "ETag": etag })
+    fn location(&self, bucket: &str, key: &ObjectKey, etag: Option<&str>) -> Json {
+        json!({ "ObjectArn": format!("{}/{}", self.bucket(bucket), key_text(key)), "ETag": etag })
     }
 }
 
 /// Returns a key as text. Keys in plans are UTF-8.
-fn text(key: &Key) -> String {
+fn key_text(key: &ObjectKey) -> String {
     String::from_utf8_lossy(key.as_bytes()).into_owned()
 }

@@ -2,14 +2,14 @@
 
 use std::io;
 
-use super::export::Order;
-use crate::manifest::{CsvField, Source};
-use crate::plan::xml::{document, write_manifest, write_operation, write_report, write_text};
+use super::export::JobRequestParts;
+use crate::manifest::{CsvField, ManifestSource};
+use crate::plan::xml::{write_document, write_manifest, write_operation, write_report, write_text};
 
 /// Writes the request. The elements are in the order of the service's own samples.
-pub(super) fn request(order: &Order<'_>) -> io::Result<String> {
-    let Order { plan, source, role_arn, token, operation, .. } = order;
-    document("CreateJobRequest", |to| {
+pub(super) fn request(order: &JobRequestParts<'_>) -> io::Result<String> {
+    let JobRequestParts { plan, source, role_arn, token, operation, .. } = order;
+    write_document("CreateJobRequest", |to| {
         write_text("ConfirmationRequired", &plan.job.confirmation_required.to_string(), to)?;
         write_operation(std::slice::from_ref(*operation), to)?;
         write_report(&plan.report, to)?;
@@ -24,8 +24,8 @@ pub(super) fn request(order: &Order<'_>) -> io::Result<String> {
 }
 
 /// Returns the columns of a CSV manifest, by name, if OSS does not support them, and what to do.
-pub(super) fn columns(source: &Source) -> Option<(&'static str, &'static str)> {
-    let Source::Csv { fields, .. } = source else { return None };
+pub(super) fn unsupported_columns(source: &ManifestSource) -> Option<(&'static str, &'static str)> {
+    let ManifestSource::Csv { fields, .. } = source else { return None };
     let known = fields[..] == [CsvField::Bucket, CsvField::Key]
         || fields[..] == [CsvField::Bucket, CsvField::Key, CsvField::VersionId];
     let help = "its manifests have the columns Bucket,Key or Bucket,Key,VersionId: write the file so";

@@ -1,10 +1,12 @@
 //! Imports the input of `aws s3control create-job` as a plan.
 
-use super::import::{Given, head, job, origin, report_switches, store, tags, text_of};
-use super::sheet::{Sheet, Word};
-use super::tree::{Members, Node, Pass};
+use super::import::{
+    ImportOptions, node_origin, write_head, write_job, write_report_switches, write_store, write_tags, write_text_key,
+};
+use super::toml_writer::{SpannedText, TomlWriter};
+use super::tree::{DocumentNode, ImportPass, NodeMembers};
 use super::{AWS_CSV, AWS_REPORT};
-use crate::plan::text::shown;
+use crate::plan::safe_text::quote_for_message;
 use crate::plan::xml::AWS_INVENTORY;
 
 /// The keys of a request.
@@ -34,7 +36,7 @@ const NO_OWNER: &str = "a plan asks nobody who owns a bucket: remove it";
 const NO_FILTER: &str = "remove it here, and say it in [manifest.filter] of the plan";
 
 /// The operations of the service that plans do not support.
-const OTHERS: [(&str, &str); 7] = [
+const UNSUPPORTED_OPERATIONS: [(&str, &str); 7] = [
     ("LambdaInvoke", NO_OPERATION),
     ("S3PutObjectCopy", NO_OPERATION),
     ("S3PutObjectLegalHold", NO_OPERATION),
@@ -45,7 +47,7 @@ const OTHERS: [(&str, &str); 7] = [
 ];
 
 /// The filters of a manifest generator, except for prefixes.
-const FILTERS: [(&str, &str); 8] = [
+const UNSUPPORTED_FILTERS: [(&str, &str); 8] = [
     ("EligibleForReplication", "a plan does not know what is replicated: remove it"),
     ("ObjectReplicationStatuses", "a plan does not know what is replicated: remove it"),
     ("MatchAnyObjectEncryption", "a plan does not know how objects are encrypted: remove it"),
@@ -57,81 +59,87 @@ const FILTERS: [(&str, &str); 8] = [
 ];
 
 /// Writes the contents of a document into the plan file.
-pub(super) fn write(root: &Node, given: &Given, sheet: &mut Sheet, pass: &mut Pass) {
+pub(super) fn write(root: &DocumentNode, given: &ImportOptions, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let unsaid = [("Tags", "a plan's jobs have no tags: remove them")];
     let Some(members) = pass.members(root, &ROOT, &unsaid) else { return };
     for name in ["AccountId", "Operation", "Report", "ClientRequestToken", "Priority", "RoleArn"] {
-        members.need(name, pass);
+        members.required(name, pass);
     }
-    let partition = owner(members, pass).unwrap_or("aws");
-    head("a request of S3 Batch Operations", members, given, sheet, pass);
-    store("aws", members, given, sheet, pass);
-    manifest(members, partition, sheet, pass);
+    let partition = role_partition(members, pass).unwrap_or("aws");
+    write_head("a request of S3 Batch Operations", members, given, sheet, pass);
+    write_store("aws", members, given, sheet, pass);
+    write_manifest(members, partition, sheet, pass);
     if let Some(node) = members.get("Operation") {
-        operation(node, sheet, pass);
+        write_operation(node, sheet, pass);
     }
     if let Some(node) = members.get("Report") {
-        report(node, partition, sheet, pass);
+        write_report(node, partition, sheet, pass);
     }
     let unsaid = (false, "the request does not say, and AWS asks for none then");
-    job(unsaid, members, sheet, pass);
+    write_job(unsaid, members, sheet, pass);
 }
 
 /// Returns the partition of the role, and checks the account. A plan names no account, so it must be the role's.
-fn owner<'n>(members: Members<'n>, pass: &mut Pass) -> Option<&'n str> {
+fn role_partition<'n>(members: NodeMembers<'n>, pass: &mut ImportPass) -> Option<&'n str> {
     let role = pass.text(members.get("RoleArn")?)?;
     let node = members.get("AccountId")?;
     let account = pass.text(node)?;
     let mut parts = role.split(':').skip(1);
     let (partition, of_role) = (parts.next()?, parts.nth(2)?);
     if account != of_role {
-        let title = format!("the account is not that of the role, `{}`", shown(of_role));
-        pass.refuse(node.place(), title, "another account", "a plan works in its role's account: mend one of them");
+        let title = format!("the account is not that of the role, `{}`", quote_for_message(of_role));
+        pass.report(
+            node.value_span(),
+            title,
+            "another account",
+            "a plan works in its role's account: mend one of them",
+        );
     }
     Some(partition)
 }
 
-fn manifest(members: Members<'_>, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
+fn write_manifest(members: NodeMembers<'_>, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     match (members.get("Manifest"), members.get("ManifestGenerator")) {
-        (Some(manifest), None) => listed(manifest, partition, sheet, pass),
+        (Some(manifest), None) => write_listed_manifest(manifest, partition, sheet, pass),
         (None, Some(generator)) => {
             let members = pass.members(generator, &["S3JobManifestGenerator"], &[]);
-            if let Some(node) = members.and_then(|members| members.need("S3JobManifestGenerator", pass)) {
-                generated(node, partition, sheet, pass);
+            if let Some(node) = members.and_then(|members| members.required("S3JobManifestGenerator", pass)) {
+                write_generated_manifest(node, partition, sheet, pass);
             }
         }
         (Some(_), Some(generator)) => {
             let help = "a request has one of Manifest and ManifestGenerator";
-            pass.refuse(&generator.span, "the objects are named twice", "beside a Manifest", help);
+            pass.report(&generator.name_span, "the objects are named twice", "beside a Manifest", help);
         }
         (None, None) => {
-            members.need("Manifest", pass);
+            members.required("Manifest", pass);
         }
     }
 }
 
-fn generated(node: &Node, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
+fn write_generated_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let unsaid = [
         ("ExpectedBucketOwner", NO_OWNER),
         ("ManifestOutputLocation", "a plan's frozen manifest stays with its job: remove it"),
     ];
     let known = ["SourceBucket", "Filter", "EnableManifestOutput"];
     let Some(members) = pass.members(node, &known, &unsaid) else { return };
-    if let Some(node) = members.need("EnableManifestOutput", pass)
-        && pass.truth(node) == Some(true)
+    if let Some(node) = members.required("EnableManifestOutput", pass)
+        && pass.boolean(node) == Some(true)
     {
         let help = "a plan's frozen manifest stays with its job: write false";
-        pass.refuse(node.place(), "a plan cannot say `EnableManifestOutput`", "not taken over", help);
+        pass.report(node.value_span(), "a plan cannot say `EnableManifestOutput`", "not taken over", help);
     }
     sheet.table(
         "manifest.prefix",
-        Some(&node.span),
+        Some(&node.name_span),
         "Which objects: all whose keys begin so, as they are when the job is made.",
     );
-    if let Some(node) = members.need("SourceBucket", pass) {
-        bucket(node, partition, sheet, pass);
+    if let Some(node) = members.required("SourceBucket", pass) {
+        write_bucket(node, partition, sheet, pass);
     }
-    let Some(filter) = members.get("Filter").and_then(|node| pass.members(node, &["KeyNameConstraint"], &FILTERS))
+    let Some(filter) =
+        members.get("Filter").and_then(|node| pass.members(node, &["KeyNameConstraint"], &UNSUPPORTED_FILTERS))
     else {
         return;
     };
@@ -141,94 +149,95 @@ fn generated(node: &Node, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
     match pass.items(prefixes) {
         Some([only]) => {
             if let Some(text) = pass.text(only) {
-                sheet.text_entry("prefix", text, origin(only));
+                sheet.text_entry("prefix", text, node_origin(only));
             }
         }
-        Some([]) => pass.refuse(prefixes.place(), "`MatchAnyPrefix` holds nothing", "empty", "name the prefix"),
+        Some([]) => pass.report(prefixes.value_span(), "`MatchAnyPrefix` holds nothing", "empty", "name the prefix"),
         Some([_, second, ..]) => {
             let help = "make a plan of each: a plan has one prefix";
-            pass.refuse(second.place(), "a plan cannot say several prefixes", "the second one", help);
+            pass.report(second.value_span(), "a plan cannot say several prefixes", "the second one", help);
         }
         None => {}
     }
 }
 
-fn listed(node: &Node, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
+fn write_listed_manifest(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let Some(manifest) = pass.members(node, &["Location", "Spec"], &[]) else { return };
-    let location = manifest.need("Location", pass).and_then(|node| {
+    let location = manifest.required("Location", pass).and_then(|node| {
         let unsaid = [("ObjectVersionId", "the ETag says which content the manifest has: remove the version")];
         pass.members(node, &["ObjectArn", "ETag"], &unsaid)
     });
-    let spec = manifest.need("Spec", pass).and_then(|node| pass.members(node, &["Format", "Fields"], &[]));
+    let spec = manifest.required("Spec", pass).and_then(|node| pass.members(node, &["Format", "Fields"], &[]));
     let (Some(location), Some(spec)) = (location, spec) else { return };
     let formats = [(AWS_CSV, true), (AWS_INVENTORY, false)];
-    let format = spec.need("Format", pass).and_then(|node| pass.choice(node, &formats));
-    let (Some(is_csv), Some(arn)) = (format, location.need("ObjectArn", pass)) else { return };
+    let format = spec.required("Format", pass).and_then(|node| pass.choice(node, &formats));
+    let (Some(is_csv), Some(arn)) = (format, location.required("ObjectArn", pass)) else { return };
     if is_csv {
-        sheet.table("manifest.csv", Some(&node.span), "Which objects: those that a CSV file in a bucket names.");
+        sheet.table("manifest.csv", Some(&node.name_span), "Which objects: those that a CSV file in a bucket names.");
     } else {
-        sheet.table("manifest.inventory", Some(&node.span), "Which objects: those of a bucket inventory.");
+        sheet.table("manifest.inventory", Some(&node.name_span), "Which objects: those of a bucket inventory.");
     }
-    if let Some(named) = resource(arn, partition, pass) {
+    if let Some(named) = bucket_resource(arn, partition, pass) {
         let (bucket, object) = named.split_once('/').unwrap_or((named, ""));
         if object.is_empty() {
-            let help = format!("as in arn:{}:s3:::my-bucket/manifest.csv", shown(partition));
-            pass.refuse(arn.place(), "this names no object", "no key in it", help);
+            let help = format!("as in arn:{}:s3:::my-bucket/manifest.csv", quote_for_message(partition));
+            pass.report(arn.value_span(), "this names no object", "no key in it", help);
         }
-        sheet.text_entry("bucket", bucket, origin(arn));
-        sheet.text_entry("object", object, origin(arn));
+        sheet.text_entry("bucket", bucket, node_origin(arn));
+        sheet.text_entry("object", object, node_origin(arn));
     }
-    location.need("ETag", pass);
-    text_of("ETag", "etag", location, sheet, pass);
+    location.required("ETag", pass);
+    write_text_key("ETag", "etag", location, sheet, pass);
     if is_csv {
-        if let Some(node) = spec.need("Fields", pass)
+        if let Some(node) = spec.required("Fields", pass)
             && let Some(items) = pass.items(node)
         {
-            let names = items.iter().filter_map(|item| Some(Word { text: pass.text(item)?, span: item.place() }));
+            let names =
+                items.iter().filter_map(|item| Some(SpannedText { text: pass.text(item)?, span: item.value_span() }));
             let names: Vec<_> = names.collect();
-            sheet.list_entry("fields", &names, node.place());
+            sheet.list_entry("fields", &names, node.value_span());
         }
     } else if let Some(node) = spec.get("Fields") {
-        pass.refuse(&node.span, "an inventory says itself which columns it has", "not wanted", "remove `Fields`");
+        pass.report(&node.name_span, "an inventory says itself which columns it has", "not wanted", "remove `Fields`");
     }
 }
 
-fn operation(node: &Node, sheet: &mut Sheet, pass: &mut Pass) {
+fn write_operation(node: &DocumentNode, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let known = OPERATIONS.map(|(name, _)| name);
-    let Some(members) = pass.members(node, &known, &OTHERS) else { return };
-    let Some(node) = members.only(pass) else { return };
+    let Some(members) = pass.members(node, &known, &UNSUPPORTED_OPERATIONS) else { return };
+    let Some(node) = members.only_child(pass) else { return };
     let Some((name, table)) = OPERATIONS.iter().find(|(name, _)| *name == node.name) else { return };
-    sheet.table(&format!("operation.{table}"), Some(&node.span), "What is done to each of them.");
+    sheet.table(&format!("operation.{table}"), Some(&node.name_span), "What is done to each of them.");
     match *name {
         "S3PutObjectTagging" => {
             let tagging = pass.members(node, &["TagSet"], &[]);
-            if let Some(set) = tagging.and_then(|tagging| tagging.need("TagSet", pass))
+            if let Some(set) = tagging.and_then(|tagging| tagging.required("TagSet", pass))
                 && let Some(pieces) = pass.items(set)
             {
-                tags(pieces, set, sheet, pass);
+                write_tags(pieces, set, sheet, pass);
             }
         }
         "S3PutObjectAcl" => {
             let policy = pass.members(node, &["AccessControlPolicy"], &[]);
-            let policy = policy.and_then(|members| members.need("AccessControlPolicy", pass));
+            let policy = policy.and_then(|members| members.required("AccessControlPolicy", pass));
             let grants = [("AccessControlList", "a plan has canned ACLs alone: name a CannedAccessControlList")];
             if let Some(policy) = policy.and_then(|node| pass.members(node, &["CannedAccessControlList"], &grants)) {
-                policy.need("CannedAccessControlList", pass);
-                text_of("CannedAccessControlList", "acl", policy, sheet, pass);
+                policy.required("CannedAccessControlList", pass);
+                write_text_key("CannedAccessControlList", "acl", policy, sheet, pass);
             }
         }
         "S3InitiateRestoreObject" => {
             let Some(restore) = pass.members(node, &["ExpirationInDays", "GlacierJobTier"], &[]) else { return };
-            if let Some(node) = restore.need("ExpirationInDays", pass)
+            if let Some(node) = restore.required("ExpirationInDays", pass)
                 && let Some(days) = pass.number(node)
             {
-                sheet.entry("days", &days.to_string(), Some(origin(node)), "");
+                sheet.entry("days", &days.to_string(), Some(node_origin(node)), "");
             }
             let tiers = [("STANDARD", "\"Standard\""), ("BULK", "\"Bulk\"")];
             if let Some(node) = restore.get("GlacierJobTier")
                 && let Some(tier) = pass.choice(node, &tiers)
             {
-                sheet.entry("tier", tier, Some(origin(node)), "");
+                sheet.entry("tier", tier, Some(node_origin(node)), "");
             }
         }
         // All tags are deleted: there is nothing to write.
@@ -238,41 +247,46 @@ fn operation(node: &Node, sheet: &mut Sheet, pass: &mut Pass) {
     }
 }
 
-fn report(node: &Node, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
+fn write_report(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
     let known = ["Bucket", "Format", "Enabled", "Prefix", "ReportScope"];
     let Some(members) = pass.members(node, &known, &[("ExpectedBucketOwner", NO_OWNER)]) else { return };
-    members.need("Enabled", pass);
-    sheet.table("report", Some(&node.span), "The completion report.");
+    members.required("Enabled", pass);
+    sheet.table("report", Some(&node.name_span), "The completion report.");
     if let Some(node) = members.get("Bucket") {
-        bucket(node, partition, sheet, pass);
+        write_bucket(node, partition, sheet, pass);
     }
-    text_of("Prefix", "prefix", members, sheet, pass);
-    report_switches(members, sheet, pass);
+    write_text_key("Prefix", "prefix", members, sheet, pass);
+    write_report_switches(members, sheet, pass);
     // This is the default format in plans for aws.
     members.get("Format").and_then(|node| pass.choice(node, &[(AWS_REPORT, ())]));
 }
 
-fn bucket(node: &Node, partition: &str, sheet: &mut Sheet, pass: &mut Pass) {
-    if let Some(name) = resource(node, partition, pass) {
-        sheet.text_entry("bucket", name, origin(node));
+fn write_bucket(node: &DocumentNode, partition: &str, sheet: &mut TomlWriter, pass: &mut ImportPass) {
+    if let Some(name) = bucket_resource(node, partition, pass) {
+        sheet.text_entry("bucket", name, node_origin(node));
     }
 }
 
 /// Returns what follows `arn:aws:s3:::`. Access points and buckets on Outposts have other ARNs, and plans cannot name
 /// them.
-fn resource<'n>(node: &'n Node, partition: &str, pass: &mut Pass) -> Option<&'n str> {
+fn bucket_resource<'n>(node: &'n DocumentNode, partition: &str, pass: &mut ImportPass) -> Option<&'n str> {
     let text = pass.text(node)?;
     let named = text.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
-    let help = format!("as in arn:{}:s3:::my-bucket", shown(partition));
+    let help = format!("as in arn:{}:s3:::my-bucket", quote_for_message(partition));
     match named {
         Some((own, named)) if own == partition => Some(named),
         Some((own, _)) => {
-            let title = format!("the role is not of the partition `{}`", shown(own));
-            pass.refuse(node.place(), title, "another partition", help);
+            let title = format!("the role is not of the partition `{}`", quote_for_message(own));
+            pass.report(node.value_span(), title, "another partition", help);
             None
         }
         None => {
-            pass.refuse(node.place(), format!("`{}` is the ARN of no bucket", shown(text)), "not named so", help);
+            pass.report(
+                node.value_span(),
+                format!("`{}` is the ARN of no bucket", quote_for_message(text)),
+                "not named so",
+                help,
+            );
             None
         }
     }

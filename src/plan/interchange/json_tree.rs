@@ -1,171 +1,174 @@
 //! Parses a JSON document into a tree with the span of each node, which the usual parsers do not keep. The input is
 //! untrusted: the depth is bounded, and a repeated key is kept twice, so that the caller can reject it.
 
-use super::tree::{Content, MAX_DEPTH, Node};
-use crate::diagnostics::Problem;
-use crate::plan::walk::Span;
+use super::tree::{DocumentNode, MAX_DEPTH, NodeContent};
+use crate::diagnostics::FileProblem;
+use crate::plan::parser::TextSpan;
 
 /// Parses a document into a node with the name `root`.
-pub(super) fn read(text: &str, root: &str) -> Result<Node, Problem> {
-    let mut reader = Reader { text, at: 0 };
-    reader.space();
-    let start = reader.at;
-    let content = reader.value(root, 0)?;
-    let at = start..reader.at;
-    reader.space();
-    if reader.at < text.len() {
-        return Err(reader.wrong("more than one document"));
+pub(super) fn read(text: &str, root: &str) -> Result<DocumentNode, FileProblem> {
+    let mut reader = JsonParser { text, position: 0 };
+    reader.skip_whitespace();
+    let start = reader.position;
+    let content = reader.parse_value(root, 0)?;
+    let at = start..reader.position;
+    reader.skip_whitespace();
+    if reader.position < text.len() {
+        return Err(reader.error_here("more than one document"));
     }
     let span = start..(start + 1).min(text.len());
-    Ok(Node { name: root.to_owned(), span, at, content })
+    Ok(DocumentNode { name: root.to_owned(), name_span: span, content_span: at, content })
 }
 
-struct Reader<'t> {
+struct JsonParser<'t> {
     text: &'t str,
-    at: usize,
+    position: usize,
 }
 
-impl Reader<'_> {
-    fn wrong(&self, label: &str) -> Problem {
-        malformed(self.here(), label)
+impl JsonParser<'_> {
+    fn error_here(&self, label: &str) -> FileProblem {
+        malformed(self.next_char_span(), label)
     }
 
     /// Returns the span of the next character.
-    fn here(&self) -> Span {
-        let next = self.text.get(self.at..).and_then(|rest| rest.chars().next());
-        self.at..self.at + next.map_or(0, char::len_utf8)
+    fn next_char_span(&self) -> TextSpan {
+        let next = self.text.get(self.position..).and_then(|rest| rest.chars().next());
+        self.position..self.position + next.map_or(0, char::len_utf8)
     }
 
-    fn next(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.position).copied()
     }
 
-    fn space(&mut self) {
-        while matches!(self.next(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
+    fn skip_whitespace(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.position += 1;
         }
     }
 
     /// Consumes a byte, if it is the next one.
-    fn take(&mut self, byte: u8) -> bool {
-        let there = self.next() == Some(byte);
-        self.at += usize::from(there);
+    fn consume(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.position += usize::from(there);
         there
     }
 
-    fn value(&mut self, name: &str, depth: usize) -> Result<Content, Problem> {
+    fn parse_value(&mut self, name: &str, depth: usize) -> Result<NodeContent, FileProblem> {
         if depth >= MAX_DEPTH {
-            let problem = Problem::new("the document is nested too deeply").label(self.here(), "one level too many");
+            let problem = FileProblem::new("the document is nested too deeply")
+                .label(self.next_char_span(), "one level too many");
             return Err(problem.help("the input of `aws s3control create-job` has seven levels"));
         }
-        match self.next() {
-            Some(b'{') => self.members(depth),
-            Some(b'[') => self.items(name, depth),
-            Some(b'"') => Ok(Content::Text(self.string()?)),
-            Some(b't') => self.word("true", Content::Bool(true)),
-            Some(b'f') => self.word("false", Content::Bool(false)),
-            Some(b'n') => self.word("null", Content::Null),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(_) => Err(self.wrong("no value begins so")),
-            None => Err(self.wrong("ends too soon")),
+        match self.peek() {
+            Some(b'{') => self.parse_members(depth),
+            Some(b'[') => self.parse_items(name, depth),
+            Some(b'"') => Ok(NodeContent::Text(self.parse_string()?)),
+            Some(b't') => self.parse_literal("true", NodeContent::Bool(true)),
+            Some(b'f') => self.parse_literal("false", NodeContent::Bool(false)),
+            Some(b'n') => self.parse_literal("null", NodeContent::Null),
+            Some(b'-' | b'0'..=b'9') => self.parse_number(),
+            Some(_) => Err(self.error_here("no value begins so")),
+            None => Err(self.error_here("ends too soon")),
         }
     }
 
-    fn members(&mut self, depth: usize) -> Result<Content, Problem> {
-        self.at += 1;
+    fn parse_members(&mut self, depth: usize) -> Result<NodeContent, FileProblem> {
+        self.position += 1;
         let mut members = Vec::new();
-        self.space();
-        if self.take(b'}') {
-            return Ok(Content::Members(members));
+        self.skip_whitespace();
+        if self.consume(b'}') {
+            return Ok(NodeContent::Members(members));
         }
         loop {
-            self.space();
-            let start = self.at;
-            if self.next() != Some(b'"') {
-                return Err(self.wrong("a key in quotes is wanted"));
+            self.skip_whitespace();
+            let start = self.position;
+            if self.peek() != Some(b'"') {
+                return Err(self.error_here("a key in quotes is wanted"));
             }
-            let name = self.string()?;
-            let span = start..self.at;
-            self.space();
-            if !self.take(b':') {
-                return Err(self.wrong("a colon is wanted"));
+            let name = self.parse_string()?;
+            let span = start..self.position;
+            self.skip_whitespace();
+            if !self.consume(b':') {
+                return Err(self.error_here("a colon is wanted"));
             }
-            self.space();
-            let start = self.at;
-            let content = self.value(&name, depth + 1)?;
-            members.push(Node { name, span, at: start..self.at, content });
-            self.space();
-            if self.take(b'}') {
-                return Ok(Content::Members(members));
+            self.skip_whitespace();
+            let start = self.position;
+            let content = self.parse_value(&name, depth + 1)?;
+            members.push(DocumentNode { name, name_span: span, content_span: start..self.position, content });
+            self.skip_whitespace();
+            if self.consume(b'}') {
+                return Ok(NodeContent::Members(members));
             }
-            if !self.take(b',') {
-                return Err(self.wrong("a comma or the end of the object is wanted"));
+            if !self.consume(b',') {
+                return Err(self.error_here("a comma or the end of the object is wanted"));
             }
         }
     }
 
-    fn items(&mut self, name: &str, depth: usize) -> Result<Content, Problem> {
-        self.at += 1;
+    fn parse_items(&mut self, name: &str, depth: usize) -> Result<NodeContent, FileProblem> {
+        self.position += 1;
         let mut items = Vec::new();
-        self.space();
-        if self.take(b']') {
-            return Ok(Content::Items(items));
+        self.skip_whitespace();
+        if self.consume(b']') {
+            return Ok(NodeContent::Items(items));
         }
         loop {
-            self.space();
-            let start = self.at;
-            let content = self.value(name, depth + 1)?;
-            let at = start..self.at;
-            items.push(Node { name: name.to_owned(), span: at.clone(), at, content });
-            self.space();
-            if self.take(b']') {
-                return Ok(Content::Items(items));
+            self.skip_whitespace();
+            let start = self.position;
+            let content = self.parse_value(name, depth + 1)?;
+            let at = start..self.position;
+            items.push(DocumentNode { name: name.to_owned(), name_span: at.clone(), content_span: at, content });
+            self.skip_whitespace();
+            if self.consume(b']') {
+                return Ok(NodeContent::Items(items));
             }
-            if !self.take(b',') {
-                return Err(self.wrong("a comma or the end of the list is wanted"));
+            if !self.consume(b',') {
+                return Err(self.error_here("a comma or the end of the list is wanted"));
             }
         }
     }
 
     /// Reads a string. `serde_json` decodes it and checks its escapes.
-    fn string(&mut self) -> Result<String, Problem> {
-        let start = self.at;
-        self.at += 1;
+    fn parse_string(&mut self) -> Result<String, FileProblem> {
+        let start = self.position;
+        self.position += 1;
         loop {
-            match self.next() {
+            match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => self.at += 2,
-                Some(_) => self.at += 1,
+                Some(b'\\') => self.position += 2,
+                Some(_) => self.position += 1,
                 None => return Err(malformed(start..start + 1, "never ends")),
             }
         }
-        self.at += 1;
-        let quoted = start..self.at;
+        self.position += 1;
+        let quoted = start..self.position;
         let read = self.text.get(quoted.clone()).and_then(|text| serde_json::from_str(text).ok());
         read.ok_or_else(|| malformed(quoted, "holds a control character or an escape that is none"))
     }
 
-    fn number(&mut self) -> Result<Content, Problem> {
-        let start = self.at;
-        while matches!(self.next(), Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
-            self.at += 1;
+    fn parse_number(&mut self) -> Result<NodeContent, FileProblem> {
+        let start = self.position;
+        while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
+            self.position += 1;
         }
-        let digits = &self.text[start..self.at];
+        let digits = &self.text[start..self.position];
         if serde_json::from_str::<serde_json::Number>(digits).is_err() {
-            return Err(malformed(start..self.at, "no number"));
+            return Err(malformed(start..self.position, "no number"));
         }
-        Ok(Content::Number(digits.to_owned()))
+        Ok(NodeContent::Number(digits.to_owned()))
     }
 
-    fn word(&mut self, word: &str, content: Content) -> Result<Content, Problem> {
-        if !self.text[self.at..].starts_with(word) {
-            return Err(self.wrong("no value begins so"));
+    fn parse_literal(&mut self, word: &str, content: NodeContent) -> Result<NodeContent, FileProblem> {
+        if !self.text[self.position..].starts_with(word) {
+            return Err(self.error_here("no value begins so"));
         }
-        self.at += word.len();
+        self.position += word.len();
         Ok(content)
     }
 }
 
-fn malformed(span: Span, label: &str) -> Problem {
-    Problem::new("this is no whole JSON document").label(span, label).help("export the request again, or mend it here")
+fn malformed(span: TextSpan, label: &str) -> FileProblem {
+    FileProblem::new("this is no whole JSON document")
+        .label(span, label)
+        .help("export the request again, or mend it here")
 }

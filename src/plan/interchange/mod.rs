@@ -9,7 +9,7 @@
 //! and reported.
 //!
 //! An import has three passes. [`tree`] holds a document with its spans, read by [`xml_tree`] or [`json_tree`] under
-//! hard limits. `import_oss` and `import_aws` write its contents into a [`sheet`], a plan file that records where each
+//! hard limits. `import_oss` and `import_aws` write its contents into a [`toml_writer`], a plan file that records where each
 //! of its values came from. Then the plan file is read like any other, so that the rules of every plan apply to it,
 //! while its problems point into the document.
 
@@ -20,12 +20,12 @@ mod import;
 mod import_aws;
 mod import_oss;
 mod json_tree;
-mod sheet;
+mod toml_writer;
 mod tree;
 mod xml_tree;
 
-pub use export::{Beside, Export, Service, export};
-pub use import::{Given, MAX_REQUEST_BYTES, import};
+pub use export::{BatchService, ExportOptions, ExportedRequests, export};
+pub use import::{ImportOptions, MAX_REQUEST_BYTES, import};
 
 /// The format of an AWS CSV manifest.
 const AWS_CSV: &str = "S3BatchOperations_CSV_20180820";

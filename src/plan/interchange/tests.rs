@@ -3,25 +3,26 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::export::tokens;
-use super::sheet::quoted;
-use super::tree::{Content, MAX_DEPTH, Node};
+use super::export::client_request_tokens;
+use super::toml_writer::quoted;
+use super::tree::{DocumentNode, MAX_DEPTH, NodeContent};
 use super::*;
 use crate::plan::Plan;
-use crate::plan::xml::is_carried;
+use crate::plan::xml::is_xml_char;
 
 const NOW: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 
 fn read(text: &str) -> Plan {
     let (plan, problems) = crate::plan::read("plan", text, std::path::Path::new(""), NOW);
-    let said: Vec<_> = problems.iter().map(|problem| (problem.title().to_owned(), problem.marks().to_vec())).collect();
+    let said: Vec<_> =
+        problems.iter().map(|problem| (problem.title().to_owned(), problem.label_spans().to_vec())).collect();
     plan.unwrap_or_else(|| panic!("{said:?}\n{text}"))
 }
 
 /// The command line options for the import of a request.
-fn given(service: Service) -> Given {
-    let of_oss = |text: &str| (service == Service::Oss).then(|| text.to_owned());
-    Given {
+fn given(service: BatchService) -> ImportOptions {
+    let of_oss = |text: &str| (service == BatchService::Oss).then(|| text.to_owned());
+    ImportOptions {
         name: Some("another".to_owned()),
         endpoint: of_oss("https://oss-cn-hangzhou.aliyuncs.com"),
         region: of_oss("cn-hangzhou"),
@@ -29,8 +30,8 @@ fn given(service: Service) -> Given {
 }
 
 /// Exports a plan and imports the request again.
-fn exchanged(plan: &Plan, service: Service) -> Plan {
-    let beside = Beside { fresh_token: "fresh".to_owned(), ..Beside::default() };
+fn exchanged(plan: &Plan, service: BatchService) -> Plan {
+    let beside = ExportOptions { fresh_token: "fresh".to_owned(), ..ExportOptions::default() };
     let exported = export(plan, service, &beside).unwrap_or_else(|found| panic!("{found:?}"));
     let [document] = &exported.documents[..] else { panic!("one operation is one request") };
     let (text, problems) = import("request", document.as_bytes(), &given(service), NOW);
@@ -39,20 +40,22 @@ fn exchanged(plan: &Plan, service: Service) -> Plan {
 }
 
 /// Removes the characters that the format of a service cannot carry.
-fn carried(text: String, service: Service) -> String {
-    if service == Service::Oss { text.chars().filter(|c| is_carried(*c)).collect() } else { text }
+fn carried(text: String, service: BatchService) -> String {
+    if service == BatchService::Oss { text.chars().filter(|c| is_xml_char(*c)).collect() } else { text }
 }
 
 fn bucket() -> impl Strategy<Value = String> {
     "[a-z0-9][a-z0-9-]{1,20}[a-z0-9]"
 }
 
-fn manifest(service: Service) -> impl Strategy<Value = String> {
+fn manifest(service: BatchService) -> impl Strategy<Value = String> {
     let key = prop_oneof![any::<String>(), "[a-z/&<>\"' \r\n+%.é-]{0,20}"];
     let key = key.prop_map(move |text| carried(text, service));
     let columns = match service {
-        Service::Oss => prop_oneof![Just(r#""Bucket", "Key""#), Just(r#""Bucket", "Key", "VersionId""#)].boxed(),
-        Service::Aws => prop_oneof![Just(r#""Key", "Bucket""#), Just(r#""Ignore", "Bucket", "Key", "Ignore""#)].boxed(),
+        BatchService::Oss => prop_oneof![Just(r#""Bucket", "Key""#), Just(r#""Bucket", "Key", "VersionId""#)].boxed(),
+        BatchService::Aws => {
+            prop_oneof![Just(r#""Key", "Bucket""#), Just(r#""Ignore", "Bucket", "Key", "Ignore""#)].boxed()
+        }
     };
     (bucket(), key, columns, 0..3_u8).prop_map(|(bucket, key, columns, kind)| match kind {
         0 => format!("[manifest.prefix]\nbucket = \"{bucket}\"\nprefix = {}\n", quoted(&key)),
@@ -67,15 +70,15 @@ fn manifest(service: Service) -> impl Strategy<Value = String> {
     })
 }
 
-fn operation(service: Service) -> impl Strategy<Value = String> {
+fn operation(service: BatchService) -> impl Strategy<Value = String> {
     let tags = proptest::collection::btree_map("[A-Za-z0-9 _.:/=+é-]{1,20}", "[A-Za-z0-9 _.:/=+é-]{0,20}", 1..10);
-    let tagging = if service == Service::Oss { "add_object_tagging" } else { "put_object_tagging" };
+    let tagging = if service == BatchService::Oss { "add_object_tagging" } else { "put_object_tagging" };
     let tagging = prop_oneof![Just("put_object_tagging"), Just(tagging)];
     let set = (tagging, tags).prop_map(|(name, tags)| {
         let pairs: Vec<_> = tags.iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value))).collect();
         format!("[operation.{name}]\ntags = {{ {} }}\n", pairs.join(", "))
     });
-    let acl = if service == Service::Oss { "default" } else { "private" };
+    let acl = if service == BatchService::Oss { "default" } else { "private" };
     let acl = prop_oneof![Just(acl), Just("private"), Just("public-read"), Just("public-read-write")];
     let tier = prop_oneof![Just(""), Just("tier = \"Standard\"\n"), Just("tier = \"Bulk\"\n")];
     prop_oneof![
@@ -86,25 +89,25 @@ fn operation(service: Service) -> impl Strategy<Value = String> {
     ]
 }
 
-fn report(service: Service) -> impl Strategy<Value = String> {
+fn report(service: BatchService) -> impl Strategy<Value = String> {
     let prefix = "[a-z/&<> é]{0,20}";
     let scope = prop_oneof![Just(""), Just("scope = \"all-tasks\"\n"), Just("scope = \"failed-tasks-only\"\n")];
     let published = (bucket(), prefix, scope).prop_map(|(bucket, prefix, scope)| {
         format!("[report]\nbucket = \"{bucket}\"\nprefix = {}\n{scope}", quoted(&prefix))
     });
     // The report is not published, and AWS has no scope for such a report.
-    let kept = if service == Service::Oss { "[report]\nenabled = false\nscope = \"all-tasks\"\n" } else { "" };
+    let kept = if service == BatchService::Oss { "[report]\nenabled = false\nscope = \"all-tasks\"\n" } else { "" };
     prop_oneof![published, Just(String::new()), Just(kept.to_owned())]
 }
 
 /// The text of a plan that the service can run.
-fn plan(service: Service) -> impl Strategy<Value = String> {
+fn plan(service: BatchService) -> impl Strategy<Value = String> {
     let store = match service {
-        Service::Oss => {
+        BatchService::Oss => {
             "provider = \"oss\"\nendpoint = \"https://oss-cn-hangzhou.aliyuncs.com\"\nregion = \"cn-hangzhou\"\n\
              role_arn = \"acs:ram::1234567890123456:role/BatchRole\"\n"
         }
-        Service::Aws => "provider = \"aws\"\nrole_arn = \"arn:aws-cn:iam::123456789012:role/BatchRole\"\n",
+        BatchService::Aws => "provider = \"aws\"\nrole_arn = \"arn:aws-cn:iam::123456789012:role/BatchRole\"\n",
     };
     let description = "[a-zA-Z&<>\"\\\\\n\té\u{1f600}][ -~\n\té]{0,40}";
     let job = (any::<bool>(), 0..=2_147_483_647_u32, "[ -~]{0,62}[!-~]");
@@ -121,15 +124,16 @@ fn plan(service: Service) -> impl Strategy<Value = String> {
 }
 
 /// Converts a tree to the usual JSON type, which cannot hold repeated keys.
-fn as_json(content: &Content) -> Json {
-    let pairs = |members: &[Node]| members.iter().map(|node| (node.name.clone(), as_json(&node.content))).collect();
+fn as_json(content: &NodeContent) -> Json {
+    let pairs =
+        |members: &[DocumentNode]| members.iter().map(|node| (node.name.clone(), as_json(&node.content))).collect();
     match content {
-        Content::Bare(text) | Content::Text(text) => Json::from(text.as_str()),
-        Content::Bool(value) => Json::from(*value),
-        Content::Number(digits) => serde_json::from_str(digits).expect("a number"),
-        Content::Null => Json::Null,
-        Content::Members(members) => Json::Object(pairs(members)),
-        Content::Items(items) => items.iter().map(|item| as_json(&item.content)).collect(),
+        NodeContent::XmlText(text) | NodeContent::Text(text) => Json::from(text.as_str()),
+        NodeContent::Bool(value) => Json::from(*value),
+        NodeContent::Number(digits) => serde_json::from_str(digits).expect("a number"),
+        NodeContent::Null => Json::Null,
+        NodeContent::Members(members) => Json::Object(pairs(members)),
+        NodeContent::Items(items) => items.iter().map(|item| as_json(&item.content)).collect(),
     }
 }
 
@@ -153,7 +157,7 @@ fn json() -> impl Strategy<Value = Json> {
 const CHANGES: usize = 12;
 
 /// Returns a request with some of its lines changed. The result may still be a valid request, or not.
-fn changed(document: &str, changes: &[(proptest::sample::Index, usize)], service: Service) -> String {
+fn changed(document: &str, changes: &[(proptest::sample::Index, usize)], service: BatchService) -> String {
     let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
     for (line, way) in changes {
         if lines.is_empty() {
@@ -168,8 +172,8 @@ fn changed(document: &str, changes: &[(proptest::sample::Index, usize)], service
             way => {
                 let line = &mut lines[at];
                 let (open, close) = match service {
-                    Service::Oss => ('>', '<'),
-                    Service::Aws => ('"', '"'),
+                    BatchService::Oss => ('>', '<'),
+                    BatchService::Aws => ('"', '"'),
                 };
                 let end = line.rfind(close).unwrap_or(0);
                 if let Some(start) = line[..end].rfind(open) {
@@ -194,8 +198,8 @@ fn what_no_request_can_say_is_not_imported() {
         )
     };
     let refused = |document: &str| {
-        let (plan, problems) = import("request", document.as_bytes(), &given(Service::Oss), NOW);
-        assert_eq!(plan.is_some(), !problems.any_error(), "{document}");
+        let (plan, problems) = import("request", document.as_bytes(), &given(BatchService::Oss), NOW);
+        assert_eq!(plan.is_some(), !problems.has_errors(), "{document}");
         problems.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(refused(&oss("Bucket,Key", "d")), [""; 0]);
@@ -216,9 +220,9 @@ fn tokens_are_distinct_and_short_enough() {
              client_request_token = \"{token}\"\n"
         ))
     };
-    assert_eq!(tokens(&plan("mine"), "fresh"), ["mine-1", "mine-2", "mine-3"]);
+    assert_eq!(client_request_tokens(&plan("mine"), "fresh"), ["mine-1", "mine-2", "mine-3"]);
     let long = ["x".repeat(64), format!("{}y", "x".repeat(63)), "é".repeat(64)];
-    let all: Vec<_> = long.iter().flat_map(|token| tokens(&plan(token), "fresh")).collect();
+    let all: Vec<_> = long.iter().flat_map(|token| client_request_tokens(&plan(token), "fresh")).collect();
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 9);
     assert!(all.iter().all(|token| token.chars().count() == 64), "{all:?}");
 }
@@ -228,30 +232,30 @@ fn what_the_command_line_says_must_fit_the_plan() {
     let text = "name = \"n\"\n[store]\nprovider = \"aws\"\n[manifest.csv]\nbucket = \"abc\"\nobject = \"list\"\n\
                 etag = \"aa\"\n[operation.delete_object_tagging]\n";
     let arn = "arn:aws:iam::123456789012:role/Batch".to_owned();
-    let fits = Beside { role_arn: Some(arn), fresh_token: "fresh".to_owned(), ..Beside::default() };
-    let refusals = |text: &str, beside: &Beside| {
-        let found = export(&read(text), Service::Aws, beside).err().unwrap_or_default();
+    let fits = ExportOptions { role_arn: Some(arn), fresh_token: "fresh".to_owned(), ..ExportOptions::default() };
+    let refusals = |text: &str, beside: &ExportOptions| {
+        let found = export(&read(text), BatchService::Aws, beside).err().unwrap_or_default();
         found.iter().map(|problem| problem.title().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(refusals(text, &fits), [""; 0]);
-    assert_eq!(refusals(text, &Beside { etag: Some("\"AA\"".into()), ..fits.clone() }), [""; 0]);
+    assert_eq!(refusals(text, &ExportOptions { etag: Some("\"AA\"".into()), ..fits.clone() }), [""; 0]);
     assert_eq!(
-        refusals(text, &Beside { etag: Some("bb".into()), ..fits.clone() }),
+        refusals(text, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }),
         ["`--etag` is not the `etag` of [manifest.csv]"]
     );
     let unpinned = text.replace("etag = \"aa\"\n", "");
-    assert_eq!(refusals(&unpinned, &Beside { etag: Some("bb".into()), ..fits.clone() }), [""; 0]);
+    assert_eq!(refusals(&unpinned, &ExportOptions { etag: Some("bb".into()), ..fits.clone() }), [""; 0]);
     assert_eq!(
-        refusals(&unpinned, &Beside { etag: Some("\"\"".into()), ..fits.clone() }),
+        refusals(&unpinned, &ExportOptions { etag: Some("\"\"".into()), ..fits.clone() }),
         ["a request of S3 Batch Operations needs an ETag of 1 to 1024 characters"]
     );
     assert_eq!(
-        refusals(text, &Beside { account_id: Some("210987654321".into()), ..fits.clone() }),
+        refusals(text, &ExportOptions { account_id: Some("210987654321".into()), ..fits.clone() }),
         ["`--account-id 210987654321` is not the account of the role, 123456789012"]
     );
-    assert_eq!(refusals(text, &Beside { account_id: Some("123456789012".into()), ..fits.clone() }), [""; 0]);
+    assert_eq!(refusals(text, &ExportOptions { account_id: Some("123456789012".into()), ..fits.clone() }), [""; 0]);
     assert_eq!(
-        refusals(text, &Beside { role_arn: Some("role/Batch".into()), ..fits.clone() }),
+        refusals(text, &ExportOptions { role_arn: Some("role/Batch".into()), ..fits.clone() }),
         ["`--role-arn` names no role of aws: not the ARN of a role"]
     );
     let named = text.replace("[manifest", "role_arn = \"arn:aws:iam::123456789012:role/Own\"\n[manifest");
@@ -264,10 +268,10 @@ fn what_is_about_this_program_is_left_out_and_told() {
                 [manifest.prefix]\nbucket = \"abc\"\n[operation.delete_object_tagging]\n[job]\nskip_unchanged = true\n\
                 [report]\nenabled = false\nscope = \"all-tasks\"\n[limits]\nconcurrency = 8\nrequests_per_second = 10\n\
                 max_disk = \"1 GiB\"\n[[notify]]\nurl_env = \"HOOK\"\n";
-    let exported = export(&read(text), Service::Aws, &Beside::default()).expect("a request");
+    let exported = export(&read(text), BatchService::Aws, &ExportOptions::default()).expect("a request");
     let limits = ["limits.concurrency", "limits.requests_per_second", "limits.max_disk"];
     let expected = [&limits[..], &["job.skip_unchanged", "notify", "report.scope"]].concat();
-    assert_eq!(exported.left_out, expected);
+    assert_eq!(exported.omitted, expected);
 }
 
 #[test]
@@ -285,7 +289,7 @@ fn a_flood_of_pieces_is_no_flood_of_messages() {
         flood("<x>"),
     ] {
         assert!(document.len() <= MAX_REQUEST_BYTES);
-        let (plan, problems) = import("request", document.as_bytes(), &given(Service::Oss), NOW);
+        let (plan, problems) = import("request", document.as_bytes(), &given(BatchService::Oss), NOW);
         assert!(plan.is_none());
         assert!((1..=100).contains(&problems.iter().count()), "{}", problems.iter().count());
     }
@@ -296,7 +300,7 @@ proptest! {
 
     #[test]
     fn a_request_is_the_same_work_as_its_plan(
-        (service, text) in prop_oneof![Just(Service::Oss), Just(Service::Aws)]
+        (service, text) in prop_oneof![Just(BatchService::Oss), Just(BatchService::Aws)]
             .prop_flat_map(|service| (Just(service), plan(service)))
     ) {
         let before = read(&text);
@@ -309,19 +313,19 @@ proptest! {
 
     #[test]
     fn what_an_import_takes_an_export_writes(
-        (service, text) in prop_oneof![Just(Service::Oss), Just(Service::Aws)]
+        (service, text) in prop_oneof![Just(BatchService::Oss), Just(BatchService::Aws)]
             .prop_flat_map(|service| (Just(service), plan(service))),
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0..CHANGES), 0..4),
     ) {
-        let beside = Beside { fresh_token: "fresh".to_owned(), ..Beside::default() };
+        let beside = ExportOptions { fresh_token: "fresh".to_owned(), ..ExportOptions::default() };
         let exported = export(&read(&text), service, &beside).expect("a request");
         let document = changed(&exported.documents[0], &changes, service);
         let (imported, problems) = import("request", document.as_bytes(), &given(service), NOW);
-        prop_assert_eq!(imported.is_some(), !problems.any_error());
+        prop_assert_eq!(imported.is_some(), !problems.has_errors());
         if let Some(imported) = imported {
             let before = read(&imported);
             // The command line supplies what a plan may leave out.
-            let beside = import::beside(&before);
+            let beside = import::placeholder_options(&before);
             let again = export(&before, service, &beside);
             let again = again.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>());
             prop_assert!(again.is_ok(), "{:?}\n{}\n{}", again, document, imported);
@@ -329,7 +333,7 @@ proptest! {
             let (back, problems) = import("request", exported.documents[0].as_bytes(), &given(service), NOW);
             let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
             prop_assert!(back.is_some(), "{:?}\n{}", said, exported.documents[0]);
-            let supplied = beside.role_arn.is_some() || beside.etag.is_some() || !exported.left_out.is_empty();
+            let supplied = beside.role_arn.is_some() || beside.etag.is_some() || !exported.omitted.is_empty();
             if !supplied {
                 let after = read(&back.expect("looked at"));
                 prop_assert_eq!(before.canonical().changes(after.canonical()), [], "{}", document);
@@ -345,9 +349,9 @@ proptest! {
             "\\{[{}\\[\\]\",:\\\\u0-9a-z ]{0,60}",
         ]
     ) {
-        let (plan, problems) = import("request", document.as_bytes(), &given(Service::Oss), NOW);
-        prop_assert_eq!(plan.is_some(), !problems.any_error());
-        for (span, _) in problems.iter().flat_map(crate::diagnostics::Problem::marks) {
+        let (plan, problems) = import("request", document.as_bytes(), &given(BatchService::Oss), NOW);
+        prop_assert_eq!(plan.is_some(), !problems.has_errors());
+        for (span, _) in problems.iter().flat_map(crate::diagnostics::FileProblem::label_spans) {
             let text = document.strip_prefix('\u{feff}').unwrap_or(&document);
             prop_assert!(text.get(span.clone()).is_some(), "{:?} of {:?}", span, text);
         }

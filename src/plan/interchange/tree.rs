@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostics::Problem;
-use crate::plan::text::{nearest, shown};
-use crate::plan::walk::Span;
+use crate::diagnostics::FileProblem;
+use crate::plan::parser::TextSpan;
+use crate::plan::safe_text::{nearest, quote_for_message};
 
 /// The maximum depth of a document. The deepest request, AWS's generator with its filter, has seven levels.
 pub(super) const MAX_DEPTH: usize = 16;
@@ -14,21 +14,21 @@ const MAX_PROBLEMS: usize = 100;
 
 /// A named node of a document.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct DocumentNode {
     /// The name of the element or key; for an item in a list, the name of the list.
     pub(super) name: String,
     /// The span of the name: a start tag, or a key.
-    pub(super) span: Span,
+    pub(super) name_span: TextSpan,
     /// The span of the content.
-    pub(super) at: Span,
-    pub(super) content: Content,
+    pub(super) content_span: TextSpan,
+    pub(super) content: NodeContent,
 }
 
 /// The content of a node.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum NodeContent {
     /// The text of an element, which may also be a number or a truth value.
-    Bare(String),
+    XmlText(String),
     /// A JSON string.
     Text(String),
     /// A JSON truth value.
@@ -38,51 +38,51 @@ pub(super) enum Content {
     /// JSON's null.
     Null,
     /// Nodes with names.
-    Members(Vec<Node>),
+    Members(Vec<DocumentNode>),
     /// Nodes without names: the items of a list.
-    Items(Vec<Node>),
+    Items(Vec<DocumentNode>),
 }
 
-impl Node {
+impl DocumentNode {
     /// Returns the span to point at for the content.
-    pub(super) fn place(&self) -> &Span {
-        if self.at.is_empty() { &self.span } else { &self.at }
+    pub(super) fn value_span(&self) -> &TextSpan {
+        if self.content_span.is_empty() { &self.name_span } else { &self.content_span }
     }
 }
 
 /// Two nodes are equal if their contents are equal, whatever their spans.
-impl PartialEq for Node {
+impl PartialEq for DocumentNode {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.content == other.content
     }
 }
 
-impl Eq for Node {}
+impl Eq for DocumentNode {}
 
 /// The problems of one document, and its word for a node.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct ImportPass {
     /// `element` or `key`.
     pub(super) noun: &'static str,
-    pub(super) found: Vec<Problem>,
+    pub(super) problems: Vec<FileProblem>,
 }
 
-impl Pass {
+impl ImportPass {
     /// Reports something that cannot be imported.
-    pub(super) fn refuse(&mut self, span: &Span, title: impl Into<String>, label: &str, help: impl Into<String>) {
-        if self.found.len() < MAX_PROBLEMS {
-            self.found.push(Problem::new(title).label(span.clone(), label).help(help));
+    pub(super) fn report(&mut self, span: &TextSpan, title: impl Into<String>, label: &str, help: impl Into<String>) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(FileProblem::new(title).label(span.clone(), label).help(help));
         }
     }
 
     /// Reports a node with content of the wrong kind.
-    fn mismatch(&mut self, node: &Node, wanted: &str) {
-        let title = format!("`{}` does not hold {wanted}", shown(&node.name));
-        self.refuse(node.place(), title, "of another kind", format!("write {wanted}"));
+    fn mismatch(&mut self, node: &DocumentNode, wanted: &str) {
+        let title = format!("`{}` does not hold {wanted}", quote_for_message(&node.name));
+        self.report(node.value_span(), title, "of another kind", format!("write {wanted}"));
     }
 
     /// Reads one of a fixed set of names, and returns the value for it.
-    pub(super) fn choice<T: Copy>(&mut self, node: &Node, choices: &[(&str, T)]) -> Option<T> {
+    pub(super) fn choice<T: Copy>(&mut self, node: &DocumentNode, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(node)?.trim();
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
             return Some(*value);
@@ -90,15 +90,15 @@ impl Pass {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         let all = format!("one of {}", names.join(", "));
         let help = nearest(text, names).map_or(all.clone(), |near| format!("did you mean `{near}`? {all}"));
-        let title = format!("`{}` cannot be `{}` here", shown(&node.name), shown(text));
-        self.refuse(node.place(), title, "not one of its values", help);
+        let title = format!("`{}` cannot be `{}` here", quote_for_message(&node.name), quote_for_message(text));
+        self.report(node.value_span(), title, "not one of its values", help);
         None
     }
 
     /// Reads a text.
-    pub(super) fn text<'n>(&mut self, node: &'n Node) -> Option<&'n str> {
+    pub(super) fn text<'n>(&mut self, node: &'n DocumentNode) -> Option<&'n str> {
         match &node.content {
-            Content::Bare(text) | Content::Text(text) => Some(text),
+            NodeContent::XmlText(text) | NodeContent::Text(text) => Some(text),
             _ => {
                 self.mismatch(node, "a text");
                 None
@@ -107,10 +107,10 @@ impl Pass {
     }
 
     /// Reads a truth value.
-    pub(super) fn truth(&mut self, node: &Node) -> Option<bool> {
+    pub(super) fn boolean(&mut self, node: &DocumentNode) -> Option<bool> {
         let value = match &node.content {
-            Content::Bool(value) => Some(*value),
-            Content::Bare(text) => text.trim().parse().ok(),
+            NodeContent::Bool(value) => Some(*value),
+            NodeContent::XmlText(text) => text.trim().parse().ok(),
             _ => None,
         };
         if value.is_none() {
@@ -120,10 +120,10 @@ impl Pass {
     }
 
     /// Reads a whole number that is not negative. Its range is checked when the plan is read.
-    pub(super) fn number(&mut self, node: &Node) -> Option<u64> {
+    pub(super) fn number(&mut self, node: &DocumentNode) -> Option<u64> {
         let digits = match &node.content {
-            Content::Number(digits) => digits.as_str(),
-            Content::Bare(text) => text.trim(),
+            NodeContent::Number(digits) => digits.as_str(),
+            NodeContent::XmlText(text) => text.trim(),
             _ => "",
         };
         let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -136,8 +136,8 @@ impl Pass {
     }
 
     /// Returns the items of a list.
-    pub(super) fn items<'n>(&mut self, node: &'n Node) -> Option<&'n [Node]> {
-        let Content::Items(items) = &node.content else {
+    pub(super) fn items<'n>(&mut self, node: &'n DocumentNode) -> Option<&'n [DocumentNode]> {
+        let NodeContent::Items(items) = &node.content else {
             self.mismatch(node, "a list");
             return None;
         };
@@ -146,34 +146,34 @@ impl Pass {
 
     /// Returns the named children of a node. Each of them must be known and occur once.
     ///
-    /// `unsaid` are the names that the service knows and plans do not support, each with what to do.
+    /// `unsupported_operation` are the names that the service knows and plans do not support, each with what to do.
     pub(super) fn members<'n>(
         &mut self,
-        node: &'n Node,
+        node: &'n DocumentNode,
         known: &[&str],
         unsaid: &[(&str, &str)],
-    ) -> Option<Members<'n>> {
-        let members = self.pieces(node)?;
+    ) -> Option<NodeMembers<'n>> {
+        let members = self.children(node)?;
         let mut seen = BTreeSet::new();
         for member in members {
             let name = member.name.as_str();
             if let Some((_, help)) = unsaid.iter().find(|(unsaid, _)| *unsaid == name) {
-                self.refuse(&member.span, format!("a plan cannot say `{name}`"), "not taken over", *help);
+                self.report(&member.name_span, format!("a plan cannot say `{name}`"), "not taken over", *help);
             } else if !known.contains(&name) {
-                self.unknown(member, node, known);
+                self.report_unknown(member, node, known);
             } else if !seen.insert(name) {
                 let title = format!("`{name}` is there twice");
-                self.refuse(&member.span, title, "the second one", "keep one of them");
+                self.report(&member.name_span, title, "the second one", "keep one of them");
             }
         }
-        Some(Members { node, members })
+        Some(NodeMembers { node, members })
     }
 
     /// Returns the named children of a node, whatever their names.
-    pub(super) fn pieces<'n>(&mut self, node: &'n Node) -> Option<&'n [Node]> {
+    pub(super) fn children<'n>(&mut self, node: &'n DocumentNode) -> Option<&'n [DocumentNode]> {
         match &node.content {
-            Content::Members(members) => Some(members),
-            Content::Bare(text) if text.trim().is_empty() => Some(&[]),
+            NodeContent::Members(members) => Some(members),
+            NodeContent::XmlText(text) if text.trim().is_empty() => Some(&[]),
             _ => {
                 let wanted = format!("{}s of its own", self.noun);
                 self.mismatch(node, &wanted);
@@ -183,57 +183,57 @@ impl Pass {
     }
 
     /// Reports a node that the service does not know, or that is in the wrong place.
-    pub(super) fn unknown(&mut self, member: &Node, within: &Node, known: &[&str]) {
+    pub(super) fn report_unknown(&mut self, member: &DocumentNode, within: &DocumentNode, known: &[&str]) {
         // Finding the nearest name takes time, and a hostile document has room for many names.
-        if self.found.len() >= MAX_PROBLEMS {
+        if self.problems.len() >= MAX_PROBLEMS {
             return;
         }
-        let name = shown(&member.name);
-        let title = format!("the {} `{name}` is not known in `{}`", self.noun, shown(&within.name));
+        let name = quote_for_message(&member.name);
+        let title = format!("the {} `{name}` is not known in `{}`", self.noun, quote_for_message(&within.name));
         let help = match nearest(&member.name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => "nothing stands in here".to_owned(),
             None => format!("known are {}", known.join(", ")),
         };
-        self.refuse(&member.span, title, "unknown", help);
+        self.report(&member.name_span, title, "unknown", help);
     }
 }
 
 /// The named children of one node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Members<'n> {
-    node: &'n Node,
-    members: &'n [Node],
+pub(super) struct NodeMembers<'n> {
+    node: &'n DocumentNode,
+    members: &'n [DocumentNode],
 }
 
-impl<'n> Members<'n> {
+impl<'n> NodeMembers<'n> {
     /// Returns the child of this name, if it is present.
-    pub(super) fn get(&self, name: &str) -> Option<&'n Node> {
+    pub(super) fn get(&self, name: &str) -> Option<&'n DocumentNode> {
         self.members.iter().find(|member| member.name == name)
     }
 
     /// Returns the child of this name, and reports it if it is missing.
-    pub(super) fn need(&self, name: &str, pass: &mut Pass) -> Option<&'n Node> {
+    pub(super) fn required(&self, name: &str, pass: &mut ImportPass) -> Option<&'n DocumentNode> {
         let found = self.get(name);
         if found.is_none() {
-            let title = format!("`{name}` is missing in `{}`", shown(&self.node.name));
-            pass.refuse(&self.node.span, title, "needs it", format!("add the {} `{name}`", pass.noun));
+            let title = format!("`{name}` is missing in `{}`", quote_for_message(&self.node.name));
+            pass.report(&self.node.name_span, title, "needs it", format!("add the {} `{name}`", pass.noun));
         }
         found
     }
 
     /// Returns the only child, and reports if there is none or more than one.
-    pub(super) fn only(&self, pass: &mut Pass) -> Option<&'n Node> {
+    pub(super) fn only_child(&self, pass: &mut ImportPass) -> Option<&'n DocumentNode> {
         match self.members {
             [only] => Some(only),
             [] => {
-                let title = format!("`{}` holds nothing", shown(&self.node.name));
-                pass.refuse(&self.node.span, title, "empty", "a request has exactly one operation");
+                let title = format!("`{}` holds nothing", quote_for_message(&self.node.name));
+                pass.report(&self.node.name_span, title, "empty", "a request has exactly one operation");
                 None
             }
             [_, second, ..] => {
-                let title = format!("`{}` holds more than one", shown(&self.node.name));
-                pass.refuse(&second.span, title, "the second one", "a request has exactly one operation");
+                let title = format!("`{}` holds more than one", quote_for_message(&self.node.name));
+                pass.report(&second.name_span, title, "the second one", "a request has exactly one operation");
                 None
             }
         }

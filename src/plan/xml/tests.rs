@@ -4,11 +4,11 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::*;
-use crate::completion::{ReportFormat, ReportPlace};
-use crate::manifest::{CsvField, Versions};
-use crate::object::{Acl, Bucket, Tier};
+use crate::completion::{ReportFormat, ReportLocation};
+use crate::manifest::{CsvField, ListedVersions};
+use crate::object::{BucketName, ObjectAcl, RestoreTier};
 
-fn written(write: impl FnOnce(&mut Document) -> io::Result<()>) -> String {
+fn written(write: impl FnOnce(&mut XmlDocument) -> io::Result<()>) -> String {
     let mut document = Writer::new(Vec::new());
     write(&mut document).expect("memory takes it");
     String::from_utf8(document.into_inner()).expect("XML is UTF-8")
@@ -18,12 +18,12 @@ fn operation(operations: &[Operation]) -> String {
     written(|to| write_operation(operations, to))
 }
 
-fn manifest(source: &Source, pin: Option<&Pin>) -> String {
+fn manifest(source: &ManifestSource, pin: Option<&SourcePin>) -> String {
     written(|to| write_manifest(source, pin, to))
 }
 
-fn bucket() -> Bucket {
-    Bucket::new("my-bucket")
+fn bucket() -> BucketName {
+    BucketName::new("my-bucket")
 }
 
 /// Returns the elements of a document, each as path and text, as `quick_xml` reads them without our configuration.
@@ -72,8 +72,8 @@ fn each_operation_is_written_as_the_service_shows_it() {
         ),
         (
             vec![
-                Operation::PutAcl(Acl::PublicRead),
-                Operation::Restore(RestoreRequest { days: 7, tier: Some(Tier::Standard) }),
+                Operation::PutAcl(ObjectAcl::PublicRead),
+                Operation::Restore(RestoreRequest { days: 7, tier: Some(RestoreTier::Standard) }),
             ],
             "<PutObjectAcl><ObjectAcl>public-read</ObjectAcl></PutObjectAcl>\
              <RestoreObject><Days>7</Days><Tier>Standard</Tier></RestoreObject>"
@@ -90,15 +90,15 @@ fn each_operation_is_written_as_the_service_shows_it() {
 
 #[test]
 fn a_report_says_where_it_goes_or_that_it_goes_nowhere() {
-    let place = ReportPlace { bucket: bucket(), prefix: Key::from("batch-reports/") };
+    let place = ReportLocation { bucket: bucket(), prefix: ObjectKey::from("batch-reports/") };
     let (scope, format) = (ReportScope::AllTasks, ReportFormat::Oss);
-    let report = ReportSpec { place: Some(place), scope, format, keep_local: true };
+    let report = ReportSpec { location: Some(place), scope, format, keep_local: true };
     assert_eq!(
         written(|to| write_report(&report, to)),
         "<Report><Enabled>true</Enabled><Bucket>my-bucket</Bucket><Prefix>batch-reports/</Prefix>\
          <ReportScope>AllTasks</ReportScope></Report>"
     );
-    let report = ReportSpec { place: None, scope: ReportScope::FailedTasksOnly, format, keep_local: true };
+    let report = ReportSpec { location: None, scope: ReportScope::FailedTasksOnly, format, keep_local: true };
     assert_eq!(
         written(|to| write_report(&report, to)),
         "<Report><Enabled>false</Enabled><ReportScope>FailedTasksOnly</ReportScope></Report>"
@@ -107,9 +107,13 @@ fn a_report_says_where_it_goes_or_that_it_goes_nowhere() {
 
 #[test]
 fn a_prefix_is_a_generator() {
-    let source = Source::Prefix { bucket: bucket(), prefix: Key::from("documents/2024/"), versions: Versions::All };
+    let source = ManifestSource::Prefix {
+        bucket: bucket(),
+        prefix: ObjectKey::from("documents/2024/"),
+        versions: ListedVersions::All,
+    };
     assert_eq!(
-        manifest(&source, Some(&Pin::Listing)),
+        manifest(&source, Some(&SourcePin::Listing)),
         "<KeyPrefixManifestGenerator><SourceBucket>my-bucket</SourceBucket><Prefix>documents/2024/</Prefix>\
          </KeyPrefixManifestGenerator>"
     );
@@ -119,9 +123,13 @@ fn a_prefix_is_a_generator() {
 fn a_csv_manifest_has_its_columns_and_the_etag_that_is_known() {
     let spec = "<Spec><Format>OSS_BatchOperations_CSV_20250611</Format><Fields>Bucket,Key,VersionId</Fields></Spec>";
     let fields = vec![CsvField::Bucket, CsvField::Key, CsvField::VersionId];
-    let csv = |place| Source::Csv { place, fields: fields.clone(), plus_is_space: false };
+    let csv = |place| ManifestSource::Csv { location: place, fields: fields.clone(), plus_is_space: false };
     let object = |etag: Option<&str>| {
-        csv(CsvPlace::Object { bucket: bucket(), key: Key::from("manifest.csv"), etag: etag.map(str::to_owned) })
+        csv(FileLocation::Object {
+            bucket: bucket(),
+            key: ObjectKey::from("manifest.csv"),
+            etag: etag.map(str::to_owned),
+        })
     };
     let expected = |etag: &str| {
         format!(
@@ -131,35 +139,35 @@ fn a_csv_manifest_has_its_columns_and_the_etag_that_is_known() {
     };
     assert_eq!(manifest(&object(None), None), expected(""));
     assert_eq!(manifest(&object(Some("1466ca")), None), expected("<ETag>1466ca</ETag>"));
-    let (key, sha256) = (Key::from("manifest.csv"), String::new());
-    let pin = Pin::Object { bucket: bucket(), key, etag: "1466CA".into(), sha256 };
+    let (key, sha256) = (ObjectKey::from("manifest.csv"), String::new());
+    let pin = SourcePin::Object { bucket: bucket(), key, etag: "1466CA".into(), sha256 };
     assert_eq!(manifest(&object(None), Some(&pin)), expected("<ETag>1466CA</ETag>"));
-    let pin = Pin::File { path: "folder/list.csv".into(), sha256: String::new(), seen: None };
+    let pin = SourcePin::File { path: "folder/list.csv".into(), sha256: String::new(), stamp: None };
     assert_eq!(
-        manifest(&csv(CsvPlace::Local("folder/list.csv".into())), Some(&pin)),
+        manifest(&csv(FileLocation::Local("folder/list.csv".into())), Some(&pin)),
         format!("<Manifest><Location><Object>folder/list.csv</Object></Location>{spec}</Manifest>")
     );
 }
 
 #[test]
 fn an_inventory_is_the_one_that_was_chosen() {
-    let inventory = |object, dialect| Source::Inventory { bucket: bucket(), object, dialect };
+    let inventory = |object, dialect| ManifestSource::Inventory { bucket: bucket(), selector: object, dialect };
     let expected = |location: &str, format: &str| {
         format!("<Manifest><Location>{location}</Location><Spec><Format>{format}</Format></Spec></Manifest>")
     };
-    let exact = InventoryObject::Exact { key: Key::from("d/manifest.json"), etag: Some("495B".into()) };
+    let exact = InventorySelector::Exact { key: ObjectKey::from("d/manifest.json"), etag: Some("495B".into()) };
     assert_eq!(
-        manifest(&inventory(exact, Dialect::Oss), None),
+        manifest(&inventory(exact, InventoryDialect::Oss), None),
         expected(
             "<ETag>495B</ETag><Bucket>my-bucket</Bucket><Object>d/manifest.json</Object>",
             "OSS_InventoryReport_CSV_20250611"
         )
     );
-    let latest = inventory(InventoryObject::Latest { prefix: Key::from("daily/") }, Dialect::Aws);
+    let latest = inventory(InventorySelector::Latest { prefix: ObjectKey::from("daily/") }, InventoryDialect::Aws);
     let format = "S3InventoryReport_CSV_20161130";
     assert_eq!(manifest(&latest, None), expected("<Bucket>my-bucket</Bucket><Latest>daily/</Latest>", format));
-    let (key, created) = (Key::from("daily/7/manifest.json"), Some(Timestamp::UNIX_EPOCH));
-    let pin = Pin::Inventory { bucket: bucket(), key, etag: "77".into(), created };
+    let (key, created) = (ObjectKey::from("daily/7/manifest.json"), Some(Timestamp::UNIX_EPOCH));
+    let pin = SourcePin::Inventory { bucket: bucket(), key, etag: "77".into(), created };
     assert_eq!(
         manifest(&latest, Some(&pin)),
         expected("<ETag>77</ETag><Bucket>my-bucket</Bucket><Object>daily/7/manifest.json</Object>", format)
@@ -169,7 +177,7 @@ fn an_inventory_is_the_one_that_was_chosen() {
 #[test]
 fn an_indented_document_keeps_its_texts() {
     let mut document = Writer::new_with_indent(Vec::new(), b' ', 2);
-    write_operation(&[Operation::PutAcl(Acl::Private), Operation::DeleteTagging(None)], &mut document)
+    write_operation(&[Operation::PutAcl(ObjectAcl::Private), Operation::DeleteTagging(None)], &mut document)
         .expect("written");
     assert_eq!(
         String::from_utf8(document.into_inner()).expect("UTF-8"),
@@ -188,8 +196,8 @@ fn what_xml_cannot_carry_is_replaced_and_the_rest_comes_back() {
     let at = |name: &str| found.iter().find(|(path, _)| path.ends_with(name)).expect(name).1.clone();
     assert_eq!(at("Tag/Key"), odd);
     assert_eq!(at("Tag/Value"), "\u{fffd}\u{fffd}\u{fffd}x\u{fffd}");
-    let prefix = Key::new(&b"\xff\0/"[..]);
-    let source = Source::Prefix { bucket: bucket(), prefix, versions: Versions::Current };
+    let prefix = ObjectKey::new(&b"\xff\0/"[..]);
+    let source = ManifestSource::Prefix { bucket: bucket(), prefix, versions: ListedVersions::Current };
     assert!(manifest(&source, None).contains("<Prefix>\u{fffd}\u{fffd}/</Prefix>"));
 }
 
@@ -198,7 +206,7 @@ proptest! {
 
     #[test]
     fn any_text_is_read_back(text in any::<String>()) {
-        let carried: String = text.chars().map(|c| if is_carried(c) { c } else { '\u{fffd}' }).collect();
+        let carried: String = text.chars().map(|c| if is_xml_char(c) { c } else { '\u{fffd}' }).collect();
         let document = written(|to| write_text("Key", &text, to));
         prop_assert_eq!(read_back(&document), vec![("Key".to_owned(), carried)]);
     }

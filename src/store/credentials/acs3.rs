@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::hex::hex;
 
 /// A request to sign. Its path is always `/`.
-pub(super) struct Unsigned<'a> {
+pub(super) struct Acs3Request<'a> {
     /// The HTTP method, in upper case.
     pub(super) method: &'a str,
     /// The query as sent: encoded, and sorted by name.
@@ -18,7 +18,7 @@ pub(super) struct Unsigned<'a> {
     pub(super) body_sha256: &'a str,
 }
 
-impl Unsigned<'_> {
+impl Acs3Request<'_> {
     /// Returns the value of the `Authorization` header.
     pub(super) fn authorization(&self, key: &str, secret: &str) -> String {
         let names = self.headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
@@ -73,7 +73,7 @@ mod tests {
         ] {
             let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
             let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
-            let request = Unsigned { method: "POST", query, headers: &headers, body_sha256: NOTHING };
+            let request = Acs3Request { method: "POST", query, headers: &headers, body_sha256: NOTHING };
             assert_eq!(
                 request.authorization("LTAIexample", "examplesecret"),
                 format!("ACS3-HMAC-SHA256 Credential=LTAIexample,SignedHeaders={names},Signature={signature}")

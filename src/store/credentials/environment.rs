@@ -9,7 +9,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use http::Uri;
 
-use super::usable::{Unusable, check, check_region};
+use super::validation::{CredentialFormatError, check_part, check_region};
 
 const KEY: &str = "OSS_ACCESS_KEY_ID";
 const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
@@ -17,22 +17,22 @@ const TOKEN: &str = "OSS_SESSION_TOKEN";
 
 /// Why the environment variables are unusable. The messages contain the names of variables, never their values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum EnvironmentError {
+enum CredentialVariableError {
     /// Neither of the two required variables is set.
     #[error("{KEY} and {SECRET} are not set")]
-    Unset,
+    NotSet,
     /// One of the two required variables is missing.
     #[error("{missing} is not set, although {given} is")]
-    Half { missing: &'static str, given: &'static str },
+    Incomplete { missing: &'static str, given: &'static str },
     /// A value that no request can be signed with.
     #[error(transparent)]
-    Unusable(#[from] Unusable),
+    InvalidFormat(#[from] CredentialFormatError),
     /// A value that cannot be sent in a header.
     #[error("{0} holds a line break, a control character or one outside ASCII: set it to the bare value")]
-    NoHeader(&'static str),
+    InvalidHeaderValue(&'static str),
     /// A value that is not a valid URL.
     #[error("{0} is no URL: write it as in {1}")]
-    NoUrl(&'static str, &'static str),
+    InvalidUrl(&'static str, &'static str),
 }
 
 /// Reads the credentials from OSS's variables. They do not change while the program runs.
@@ -40,27 +40,29 @@ enum EnvironmentError {
 /// # Errors
 /// Returns an error if a variable is missing or has an invalid value.
 pub(in crate::store) fn from_oss_environment() -> Result<SharedCredentialsProvider, CredentialsError> {
-    let credentials = read(|name| std::env::var_os(name)).map_err(|error| match error {
-        EnvironmentError::Unset | EnvironmentError::Half { .. } => CredentialsError::not_loaded(error),
+    let credentials = read_oss_credentials(|name| std::env::var_os(name)).map_err(|error| match error {
+        CredentialVariableError::NotSet | CredentialVariableError::Incomplete { .. } => {
+            CredentialsError::not_loaded(error)
+        }
         _ => CredentialsError::invalid_configuration(error),
     })?;
     Ok(SharedCredentialsProvider::new(credentials))
 }
 
-fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Credentials, EnvironmentError> {
-    let of = |name| usable(name, variable(name).unwrap_or_default());
+fn read_oss_credentials(variable: impl Fn(&str) -> Option<OsString>) -> Result<Credentials, CredentialVariableError> {
+    let of = |name| validate_value(name, variable(name).unwrap_or_default());
     match (of(KEY)?, of(SECRET)?) {
         (Some(key), Some(secret)) => Ok(Credentials::new(key, secret, of(TOKEN)?, None, "environment")),
-        (Some(_), None) => Err(EnvironmentError::Half { missing: SECRET, given: KEY }),
-        (None, Some(_)) => Err(EnvironmentError::Half { missing: KEY, given: SECRET }),
-        (None, None) => Err(EnvironmentError::Unset),
+        (Some(_), None) => Err(CredentialVariableError::Incomplete { missing: SECRET, given: KEY }),
+        (None, Some(_)) => Err(CredentialVariableError::Incomplete { missing: KEY, given: SECRET }),
+        (None, None) => Err(CredentialVariableError::NotSet),
     }
 }
 
 /// Validates the value of a variable. An empty value counts as not set, as in OSS's SDKs.
-fn usable(name: &'static str, value: OsString) -> Result<Option<String>, EnvironmentError> {
-    let value = value.into_string().map_err(|_| Unusable::Character(name.to_owned()))?;
-    check(name, &value)?;
+fn validate_value(name: &'static str, value: OsString) -> Result<Option<String>, CredentialVariableError> {
+    let value = value.into_string().map_err(|_| CredentialFormatError::InvalidCharacter(name.to_owned()))?;
+    check_part(name, &value)?;
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
@@ -85,25 +87,25 @@ const MAX_URL: usize = 2048;
 /// # Errors
 /// Returns an error that names the first variable with an invalid value.
 pub(super) fn check_aws_environment() -> Result<(), CredentialsError> {
-    check_aws(|name| std::env::var_os(name)).map_err(CredentialsError::invalid_configuration)
+    check_aws_variables(|name| std::env::var_os(name)).map_err(CredentialsError::invalid_configuration)
 }
 
-fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), EnvironmentError> {
+fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), CredentialVariableError> {
     let of = |name: &'static str| match variable(name).map(OsString::into_string) {
         // A blank value counts as not set, as in the SDK.
         Some(Ok(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
-        Some(Err(_)) => Err(Unusable::Character(name.to_owned())),
+        Some(Err(_)) => Err(CredentialFormatError::InvalidCharacter(name.to_owned())),
         None => Ok(None),
     };
     for name in AWS_KEYS {
-        of(name)?.map_or(Ok(()), |text| check(name, &text))?;
+        of(name)?.map_or(Ok(()), |text| check_part(name, &text))?;
     }
     for name in AWS_REGIONS {
         of(name)?.map_or(Ok(()), |text| check_region(name, &text))?;
     }
     for name in AWS_HEADERS {
         if !of(name)?.is_none_or(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
-            return Err(EnvironmentError::NoHeader(name));
+            return Err(CredentialVariableError::InvalidHeaderValue(name));
         }
     }
     let is_url = |text: &str| {
@@ -114,10 +116,10 @@ fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Environm
     // If an access key is set, the SDK never requests credentials from these URLs.
     if of(AWS_KEYS[0])?.is_none() {
         if !of(RELATIVE_URI)?.is_none_or(|text| is_path(&text)) {
-            return Err(EnvironmentError::NoUrl(RELATIVE_URI, "/v2/credentials/ID"));
+            return Err(CredentialVariableError::InvalidUrl(RELATIVE_URI, "/v2/credentials/ID"));
         }
         if !of(FULL_URI)?.is_none_or(|text| is_url(&text)) {
-            return Err(EnvironmentError::NoUrl(FULL_URI, "http://127.0.0.1:8080/credentials"));
+            return Err(CredentialVariableError::InvalidUrl(FULL_URI, "http://127.0.0.1:8080/credentials"));
         }
     }
     Ok(())
@@ -127,9 +129,9 @@ fn check_aws(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Environm
 mod tests {
     use super::*;
 
-    fn of(variables: &[(&str, &str)]) -> Result<Credentials, EnvironmentError> {
+    fn of(variables: &[(&str, &str)]) -> Result<Credentials, CredentialVariableError> {
         let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-        read(found)
+        read_oss_credentials(found)
     }
 
     fn said(variables: &[(&str, &str)]) -> String {
@@ -180,15 +182,15 @@ mod tests {
     fn bytes_that_are_no_text_are_refused() {
         use std::os::unix::ffi::OsStringExt as _;
 
-        let read = read(|_| Some(OsString::from_vec(vec![b'a', 0xff])));
-        assert_eq!(read.err(), Some(Unusable::Character(KEY.to_owned()).into()));
+        let read = read_oss_credentials(|_| Some(OsString::from_vec(vec![b'a', 0xff])));
+        assert_eq!(read.err(), Some(CredentialFormatError::InvalidCharacter(KEY.to_owned()).into()));
     }
 
     #[test]
     fn what_the_sdk_of_aws_cannot_use_is_named_and_not_shown() {
         let said = |variables: &[(&str, &str)]| {
             let of = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-            check_aws(of).err().map(|error| error.to_string())
+            check_aws_variables(of).err().map(|error| error.to_string())
         };
         let fine = [
             ("AWS_ACCESS_KEY_ID", "AKID"),

@@ -16,52 +16,54 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::timeouts::{self, scaled};
-use crate::web::{Connector, innermost};
+use crate::web::{WebConnector, root_cause};
 
 /// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
 /// The time limit for one request and its response, including the connection.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Creates the client for all sources of credentials. If the system has no CA certificates, the client supports only
 /// plain HTTP, as metadata services use. The SDK would panic without certificates.
 pub(in crate::store) fn http_client() -> SharedHttpClient {
     let client = aws_smithy_http_client::Builder::new();
-    let unbounded = match Connector::new(true) {
+    let unbounded = match WebConnector::new(true) {
         Ok(_) => client.tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https(),
         Err(_) => client.build_http(),
     };
-    SharedHttpClient::new(BoundedClient(unbounded))
+    SharedHttpClient::new(BoundedHttpClient(unbounded))
 }
 
 #[derive(Debug)]
-struct BoundedClient(SharedHttpClient);
+struct BoundedHttpClient(SharedHttpClient);
 
 #[derive(Debug)]
-struct BoundedConnector(SharedHttpConnector);
+struct BoundedHttpConnector(SharedHttpConnector);
 
-impl HttpClient for BoundedClient {
+impl HttpClient for BoundedHttpClient {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
+        SharedHttpConnector::new(BoundedHttpConnector(self.0.http_connector(settings, components)))
     }
 }
 
-impl HttpConnector for BoundedConnector {
+impl HttpConnector for BoundedHttpConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let host = request.uri().parse::<http::Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
         let host = host.unwrap_or_default();
         let answering = self.0.call(request);
         HttpConnectorFuture::new(async move {
-            let whole = async { read_whole(answering.await?, &host).await };
-            let answered = timeouts::within(scaled(PATIENCE), &host, || "no credentials yet".to_owned(), whole).await;
+            let whole = async { buffer_body(answering.await?, &host).await };
+            let answered =
+                timeouts::with_time_limit(scaled(REQUEST_TIMEOUT), &host, || "no credentials yet".to_owned(), whole)
+                    .await;
             answered.unwrap_or_else(|late| Err(ConnectorError::timeout(format!("{host}: {late}").into())))
         })
     }
 }
 
 /// Returns the response with its body in memory.
-async fn read_whole(mut answer: HttpResponse, host: &str) -> Result<HttpResponse, ConnectorError> {
+async fn buffer_body(mut answer: HttpResponse, host: &str) -> Result<HttpResponse, ConnectorError> {
     let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
     match Limited::new(body, MAX_ANSWER).collect().await {
         Ok(whole) => {
@@ -72,6 +74,6 @@ async fn read_whole(mut answer: HttpResponse, host: &str) -> Result<HttpResponse
             let why = format!("the answer of {host} has more than {MAX_ANSWER} bytes, which no credentials have");
             Err(ConnectorError::user(why.into()))
         }
-        Err(error) => Err(ConnectorError::io(format!("the answer of {host}: {}", innermost(&*error)).into())),
+        Err(error) => Err(ConnectorError::io(format!("the answer of {host}: {}", root_cause(&*error)).into())),
     }
 }

@@ -2,25 +2,25 @@
 //!
 //! `aws` and `s3` use AWS's environment variables, profiles and roles, through the provider chain of the AWS SDK.
 //! `oss` uses only OSS's environment variables. The caller's credentials can then be used to assume the plan's role:
-//! [`in_aws_role`] and [`in_oss_role`].
+//! [`assume_aws_role`] and [`assume_oss_role`].
 //!
 //! | file | contents |
 //! |---|---|
 //! | `environment` | OSS's environment variables, and checks of AWS's |
-//! | `usable` | validation of credentials |
-//! | `answers` | validation of the responses of metadata services and AWS STS, before the SDK reads them |
+//! | `validation` | validation of credentials |
+//! | `response_validation` | validation of the responses of metadata services and AWS STS, before the SDK reads them |
 //! | `role` | assuming roles: with AWS STS, the STS of an S3-compatible server, or Alibaba Cloud's STS |
 //! | `http` | the size- and time-limited HTTP client for metadata services and AWS STS |
 //! | `process` | a profile's `credential_process`, run with limits |
 //! | `acs3` | the request signature of Alibaba Cloud's STS |
 
 mod acs3;
-mod answers;
 mod environment;
 mod http;
 mod process;
+mod response_validation;
 mod role;
-mod usable;
+mod validation;
 
 use std::time::Duration;
 
@@ -31,14 +31,14 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use crate::timeouts::{TimedOut, scaled};
+use crate::timeouts::{TimeLimitError, scaled};
 pub(super) use environment::from_oss_environment;
 pub(super) use http::http_client;
-pub(super) use role::{in_aws_role, in_oss_role};
-use usable::{Checked, Primed};
+pub(super) use role::{assume_aws_role, assume_oss_role};
+use validation::{PrefetchedProvider, ValidatingProvider};
 
 /// The result of AWS's provider chain: credentials, and a region.
-pub(super) struct Identity {
+pub(super) struct AwsCredentialSource {
     /// Signs requests, and renews expiring credentials.
     pub(super) provider: SharedCredentialsProvider,
     /// The region of the environment or the profile, if either names one.
@@ -47,41 +47,41 @@ pub(super) struct Identity {
 
 /// The time limit for the first credentials, from any source. A metadata service needs several requests; each has its
 /// own time limit and is reported while it takes long.
-const PATIENCE: Duration = Duration::from_secs(90);
+const FIRST_CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Finds AWS credentials and loads them once, so that no work starts without valid credentials.
-pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
+pub(super) async fn from_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, CredentialsError> {
     environment::check_aws_environment()?;
-    let found = tokio::time::timeout(scaled(PATIENCE), Box::pin(find(http))).await;
+    let found = tokio::time::timeout(scaled(FIRST_CREDENTIALS_TIMEOUT), Box::pin(load_aws_chain(http))).await;
     found.unwrap_or_else(|_| {
-        let late = TimedOut(scaled(PATIENCE));
+        let late = TimeLimitError(scaled(FIRST_CREDENTIALS_TIMEOUT));
         Err(CredentialsError::provider_error(format!("neither profile nor metadata service gave any: {late}")))
     })
 }
 
-async fn find(http: &SharedHttpClient) -> Result<Identity, CredentialsError> {
+async fn load_aws_chain(http: &SharedHttpClient) -> Result<AwsCredentialSource, CredentialsError> {
     let (fs, env, files) = Default::default();
     // The SDK reports files that cannot be read.
     if let Ok(profiles) = aws_config::profile::load(&fs, &env, &files, None).await {
-        usable::check_profiles(&profiles).map_err(CredentialsError::invalid_configuration)?;
+        validation::check_profiles(&profiles).map_err(CredentialsError::invalid_configuration)?;
     }
-    let http = &answers::checked_answers(http);
+    let http = &response_validation::validating_http_client(http);
     let environment = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         // The environment and the profile may contain values out of range, for which the SDK panics.
         .retry_config(RetryConfig::standard());
-    let environment = match process::from_profile(http).await {
+    let environment = match process::provider_from_profile(http).await {
         Some(provider) => environment.credentials_provider(provider).load().await,
         None => environment.load().await,
     };
     let provider = environment
         .credentials_provider()
         .ok_or_else(|| CredentialsError::not_loaded("no provider of credentials is configured"))?;
-    let provider = Primed::by(Checked::over(provider)).await?;
-    Ok(Identity { provider, region: environment.region().map(ToString::to_string) })
+    let provider = PrefetchedProvider::prefetch(ValidatingProvider::wrap(provider)).await?;
+    Ok(AwsCredentialSource { provider, region: environment.region().map(ToString::to_string) })
 }
 
 /// Returns the sandbox's key pair, which is public and protects nothing.
-pub(super) fn of_sandbox(key: &str, secret: &str) -> SharedCredentialsProvider {
+pub(super) fn sandbox_credentials(key: &str, secret: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new(key, secret, None, None, "sandbox"))
 }

@@ -24,20 +24,20 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
-use super::usable::Checked;
-use crate::diagnostics::drives_terminal;
-use crate::store::fault::shortened;
+use super::validation::ValidatingProvider;
+use crate::diagnostics::affects_terminal;
+use crate::store::fault::truncate;
 use crate::timeouts::{self, scaled};
 
 /// The maximum number of bytes that a process may write to each of its outputs.
 const MAX_OUTPUT: u64 = 64 << 10;
 
 /// The time limit for a process. A person may have to confirm the request on another device.
-const PATIENCE: Duration = Duration::from_secs(50);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// A role that is assumed with the credentials of the process or of the previous role.
 #[derive(Debug, PartialEq, Eq)]
-struct Role {
+struct ChainedRole {
     arn: String,
     session_name: Option<String>,
     external_id: Option<String>,
@@ -45,15 +45,15 @@ struct Role {
 
 /// The process and the roles of the active profile, if its credentials come from a process.
 #[derive(Debug, PartialEq, Eq)]
-struct ProcessChain {
+struct CredentialProcessChain {
     command: String,
     /// In the order in which they are assumed.
-    roles: Vec<Role>,
+    roles: Vec<ChainedRole>,
 }
 
 /// Why a process returned no credentials. The messages never contain its standard output.
 #[derive(Debug, thiserror::Error)]
-enum ProcessError {
+enum CredentialProcessError {
     #[error("cannot run the profile's credential_process: {0}")]
     Start(#[source] io::Error),
     #[error("cannot read what the profile's credential_process writes: {0}")]
@@ -63,24 +63,24 @@ enum ProcessError {
     #[error("the profile's credential_process ended with {status}: {stderr}")]
     Failed { status: ExitStatus, stderr: String },
     #[error("the profile's credential_process did not end: {0}")]
-    TimedOut(timeouts::TimedOut),
+    TimedOut(timeouts::TimeLimitError),
     #[error("the profile's credential_process wrote no credentials: {0}")]
-    Unusable(&'static str),
+    InvalidOutput(&'static str),
 }
 
 /// Provides the credentials that a process prints.
 #[derive(Debug)]
-struct ProcessProvider {
+struct CredentialProcessProvider {
     command: String,
 }
 
 /// Returns a provider if the active profile's credentials come from a process. `None` leaves everything to the SDK.
-pub(super) async fn from_profile(http: &SharedHttpClient) -> Option<SharedCredentialsProvider> {
+pub(super) async fn provider_from_profile(http: &SharedHttpClient) -> Option<SharedCredentialsProvider> {
     // The SDK reports files that cannot be read.
     let (fs, env, files) = Default::default();
     let profiles = aws_config::profile::load(&fs, &env, &files, None).await.ok()?;
-    let ProcessChain { command, roles } = chain(&profiles)?;
-    let mut provider = Checked::over(ProcessProvider { command });
+    let CredentialProcessChain { command, roles } = process_chain(&profiles)?;
+    let mut provider = ValidatingProvider::wrap(CredentialProcessProvider { command });
     if !roles.is_empty() {
         let environment = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http.clone())
@@ -104,7 +104,7 @@ pub(super) async fn from_profile(http: &SharedHttpClient) -> Option<SharedCreden
 }
 
 /// Returns the process at the start of the active profile's chain, and the roles that follow.
-fn chain(profiles: &ProfileSet) -> Option<ProcessChain> {
+fn process_chain(profiles: &ProfileSet) -> Option<CredentialProcessChain> {
     let mut profile = profiles.get_profile(profiles.selected_profile())?;
     let (mut seen, mut roles) = (Vec::new(), Vec::new());
     loop {
@@ -116,7 +116,7 @@ fn chain(profiles: &ProfileSet) -> Option<ProcessChain> {
         if seen.len() > 1 && profile.get("aws_access_key_id").is_some() {
             return None;
         }
-        let Some(role) = role_of(profile) else { break };
+        let Some(role) = role_in_profile(profile) else { break };
         roles.push(role);
         let source = profile.get("source_profile")?;
         if source == profile.name() {
@@ -130,41 +130,51 @@ fn chain(profiles: &ProfileSet) -> Option<ProcessChain> {
         return None;
     }
     roles.reverse();
-    Some(ProcessChain { command: profile.get("credential_process")?.to_owned(), roles })
+    Some(CredentialProcessChain { command: profile.get("credential_process")?.to_owned(), roles })
 }
 
-fn role_of(profile: &Profile) -> Option<Role> {
+fn role_in_profile(profile: &Profile) -> Option<ChainedRole> {
     if profile.get("web_identity_token_file").is_some() {
         return None;
     }
     let text = |name| profile.get(name).map(str::to_owned);
-    Some(Role { arn: text("role_arn")?, session_name: text("role_session_name"), external_id: text("external_id") })
+    Some(ChainedRole {
+        arn: text("role_arn")?,
+        session_name: text("role_session_name"),
+        external_id: text("external_id"),
+    })
 }
 
-impl ProcessProvider {
-    async fn run(&self) -> Result<Credentials, ProcessError> {
+impl CredentialProcessProvider {
+    async fn run(&self) -> Result<Credentials, CredentialProcessError> {
         let mut command = shell(&self.command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(ProcessError::Start)?;
+        let mut child = command.spawn().map_err(CredentialProcessError::Start)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let running = async {
             // If the output is too long, the process is not waited for. Dropping it kills the shell, but its child
             // processes may continue to run.
-            let written = tokio::try_join!(read(stdout), read(stderr));
+            let written = tokio::try_join!(read_output(stdout), read_output(stderr));
             let (stdout, stderr) = written?;
-            let status = child.wait().await.map_err(ProcessError::Read)?;
+            let status = child.wait().await.map_err(CredentialProcessError::Read)?;
             if !status.success() {
-                return Err(ProcessError::Failed { status, stderr: plain(&stderr) });
+                return Err(CredentialProcessError::Failed { status, stderr: printable_stderr(&stderr) });
             }
-            credentials(&stdout).map_err(ProcessError::Unusable)
+            parse_credentials(&stdout).map_err(CredentialProcessError::InvalidOutput)
         };
         let waiting_for = || "it has not ended".to_owned();
-        let ran = timeouts::within(scaled(PATIENCE), "the profile's credential_process", waiting_for, running).await;
-        ran.unwrap_or_else(|late| Err(ProcessError::TimedOut(late)))
+        let ran = timeouts::with_time_limit(
+            scaled(PROCESS_TIMEOUT),
+            "the profile's credential_process",
+            waiting_for,
+            running,
+        )
+        .await;
+        ran.unwrap_or_else(|late| Err(CredentialProcessError::TimedOut(late)))
     }
 }
 
-impl ProvideCredentials for ProcessProvider {
+impl ProvideCredentials for CredentialProcessProvider {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -190,22 +200,22 @@ fn shell(text: &str) -> Command {
     command
 }
 
-async fn read(output: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, ProcessError> {
+async fn read_output(output: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, CredentialProcessError> {
     let mut text = Vec::new();
     let Some(output) = output else { return Ok(text) };
-    output.take(MAX_OUTPUT + 1).read_to_end(&mut text).await.map_err(ProcessError::Read)?;
-    if text.len() as u64 > MAX_OUTPUT { Err(ProcessError::TooLong) } else { Ok(text) }
+    output.take(MAX_OUTPUT + 1).read_to_end(&mut text).await.map_err(CredentialProcessError::Read)?;
+    if text.len() as u64 > MAX_OUTPUT { Err(CredentialProcessError::TooLong) } else { Ok(text) }
 }
 
 /// Returns the error output of a process on one line, without control characters.
-fn plain(stderr: &[u8]) -> String {
+fn printable_stderr(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let text: String = text.trim().chars().map(|c| if drives_terminal(c) { ' ' } else { c }).collect();
-    shortened(&text)
+    let text: String = text.trim().chars().map(|c| if affects_terminal(c) { ' ' } else { c }).collect();
+    truncate(&text)
 }
 
 /// Parses the output of a process. Names are compared without regard to case, as in the SDK.
-fn credentials(text: &[u8]) -> Result<Credentials, &'static str> {
+fn parse_credentials(text: &[u8]) -> Result<Credentials, &'static str> {
     let Ok(Json::Object(document)) = serde_json::from_slice(text) else { return Err("it is no JSON object") };
     let found = |name: &str| document.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let text = |name: &str| found(name).and_then(Json::as_str).map(str::to_owned);

@@ -26,8 +26,8 @@ const FILE: &str = "[default]\ncredential_process = keys --all\n\
 
 #[tokio::test]
 async fn the_profile_in_force_is_found_as_the_sdk_finds_it() {
-    let chain_of = async |selected: &str| chain(&profiles(FILE, selected).await);
-    let command = |chain: &Option<ProcessChain>| chain.as_ref().map(|chain| chain.command.clone());
+    let chain_of = async |selected: &str| process_chain(&profiles(FILE, selected).await);
+    let command = |chain: &Option<CredentialProcessChain>| chain.as_ref().map(|chain| chain.command.clone());
     assert_eq!(command(&chain_of("default").await).as_deref(), Some("keys --all"));
     // The SDK runs the process of the selected profile even if the profile also contains keys.
     assert_eq!(command(&chain_of("static").await).as_deref(), Some("keys"));
@@ -43,7 +43,7 @@ async fn the_profile_in_force_is_found_as_the_sdk_finds_it() {
 }
 
 async fn ran(command: &str) -> Result<Credentials, String> {
-    ProcessProvider { command: command.to_owned() }.run().await.map_err(|error| error.to_string())
+    CredentialProcessProvider { command: command.to_owned() }.run().await.map_err(|error| error.to_string())
 }
 
 #[tokio::test]

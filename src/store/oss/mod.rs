@@ -1,6 +1,6 @@
 //! Alibaba Cloud OSS through its native API. OSS's S3-compatible API has no tagging, no restore and no `default` ACL.
 
-mod transfer;
+mod upload;
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +9,15 @@ use async_trait::async_trait;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 
-use super::site::Site;
-use super::wire::{Clock, Dialect, Wire, query};
-use super::{Addressing, BucketFact, BucketQuestion, Cabinet, Content, Created, ListPage, ListRequest, Opened, Store};
-use crate::call::{Call, ContentMark, Reply};
-use crate::object::{Bucket, Key, ObjectId};
-use crate::task::Fault;
+use super::endpoint::StoreEndpoint;
+use super::http_client::{SigningClock, StoreDialect, StoreHttpClient, object_query};
+use super::{
+    AddressingStyle, BucketSetting, BucketSettingValue, ConditionalPut, ConditionalPutOutcome, ListPage, ListRequest,
+    ObjectContent, OpenedObject, Store,
+};
+use crate::object::{BucketName, ObjectId, ObjectKey};
+use crate::object_request::{ContentIdentity, ObjectRequest, ObjectResponse};
+use crate::task::StoreError;
 
 /// The maximum length of a key, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
@@ -22,7 +25,7 @@ const MAX_KEY_BYTES: usize = 1023;
 
 /// Alibaba Cloud OSS in one region, or another server with its API.
 pub struct OssStore {
-    wire: Wire,
+    client: StoreHttpClient,
 }
 
 impl OssStore {
@@ -32,53 +35,75 @@ impl OssStore {
     /// Returns an error if the system has no CA certificates to verify the server with.
     pub fn new(
         endpoint: &str,
-        addressing: Addressing,
+        addressing: AddressingStyle,
         region: &str,
         credentials: SharedCredentialsProvider,
     ) -> io::Result<Self> {
-        let site = Site::new(endpoint, addressing);
-        let wire = Wire::new(site, Dialect::Oss, region, credentials, Arc::new(Clock::default()))?;
-        Ok(Self { wire })
+        let site = StoreEndpoint::new(endpoint, addressing);
+        let wire =
+            StoreHttpClient::new(site, StoreDialect::Oss, region, credentials, Arc::new(SigningClock::default()))?;
+        Ok(Self { client: wire })
     }
 }
 
 #[async_trait]
 impl Store for OssStore {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
-        self.wire.call(object, call).await
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
+        self.client.send_object_request(object, call).await
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
-        self.wire.page(request).await
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+        self.client.list_page(request).await
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.wire.setting(bucket, question).await
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.client.bucket_setting(bucket, question).await
     }
 
-    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
-        self.wire.read(bucket, key, if_match).await
+    async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
+        self.client.read(bucket, key, if_match).await
     }
 
-    async fn read_on(&self, bucket: &Bucket, key: &Key, etag: &str, from: u64) -> Result<Opened, Fault> {
-        self.wire.read_on(bucket, key, etag, from).await
+    async fn resume_read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        etag: &str,
+        from: u64,
+    ) -> Result<OpenedObject, StoreError> {
+        self.client.resume_read(bucket, key, etag, from).await
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
-        self.put(bucket, key, content, md5).await
+    async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
+        self.upload(bucket, key, content, md5).await
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        let (method, resource) = call.request();
-        let query = query(resource, object.version.as_ref());
-        self.wire.site().request(method, &object.bucket, &object.key, &query)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        let (method, resource) = call.method_and_subresource();
+        let query = object_query(resource, object.version.as_ref());
+        self.client.endpoint().request_line(method, &object.bucket, &object.key, &query)
     }
 
-    fn body_mark(&self, call: &Call) -> ContentMark {
-        self.wire.body_mark(call)
+    fn body_identity(&self, call: &ObjectRequest) -> ContentIdentity {
+        self.client.body_identity(call)
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
         if key.as_bytes().is_empty() {
             Some("the key is empty")
         } else if key.as_bytes().len() > MAX_KEY_BYTES {
@@ -98,12 +123,17 @@ impl Store for OssStore {
 }
 
 #[async_trait]
-impl Cabinet for OssStore {
-    async fn create(&self, bucket: &Bucket, key: &Key, content: Bytes) -> Result<Created, Fault> {
-        self.wire.create(bucket, key, content).await
+impl ConditionalPut for OssStore {
+    async fn put_if_absent(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: Bytes,
+    ) -> Result<ConditionalPutOutcome, StoreError> {
+        self.client.put_if_absent(bucket, key, content).await
     }
 
-    async fn remove(&self, bucket: &Bucket, key: &Key) -> Result<(), Fault> {
-        self.wire.remove(bucket, key).await
+    async fn delete(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(), StoreError> {
+        self.client.delete(bucket, key).await
     }
 }

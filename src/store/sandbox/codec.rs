@@ -1,90 +1,91 @@
-//! The binary encoding of a [`Change`] in the log. Numbers are LEB128. Texts and byte strings are preceded by their
+//! The binary encoding of a [`StateChange`] in the log. Numbers are LEB128. Texts and byte strings are preceded by their
 //! length.
 //!
 //! A new kind of change gets a new number. A number is never reused for another kind.
 
+use super::bucket_settings::LifecycleRule;
 use super::model::{
-    Acl, Body, Class, ETag, Headers, Millis, Object, Ownership, Part, Restore, Tier, Upload, Version, Versioning,
+    ETag, ObjectBlob, ObjectOwnership, ObjectStorageClass, PendingUpload, RetrievalTier, StoredAcl, StoredHeaders,
+    StoredObject, StoredRestore, StoredVersion, UnixMillis, UploadedPart, VersioningStatus,
 };
-use super::settings::LifecycleRule;
-use super::state::{Change, Place};
-use super::tags::TagsRef;
+use super::state::{StateChange, VersionRef};
+use super::tags::SharedTags;
 
 /// The bytes do not encode a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) struct ChangeDecodeError;
 
-type Result<T> = std::result::Result<T, Malformed>;
+type DecodeResult<T> = std::result::Result<T, ChangeDecodeError>;
 
 /// Appends the encoding of a change.
-pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
-    let mut w = Writer(out);
+pub(super) fn encode(change: &StateChange, out: &mut Vec<u8>) {
+    let mut w = ChangeEncoder(out);
     match change {
-        Change::CreateBucket { bucket, created } => {
+        StateChange::CreateBucket { bucket, created } => {
             w.byte(1);
             w.text(bucket);
             w.millis(*created);
         }
-        Change::DeleteBucket { bucket } => {
+        StateChange::DeleteBucket { bucket } => {
             w.byte(2);
             w.text(bucket);
         }
-        Change::SetVersioning { bucket, versioning } => {
+        StateChange::SetVersioning { bucket, versioning } => {
             w.byte(3);
             w.text(bucket);
             w.byte(*versioning as u8);
         }
-        Change::Put { bucket, key, version } => {
+        StateChange::Put { bucket, key, version } => {
             w.byte(4);
             w.text(bucket);
             w.text(key);
             w.version(version);
         }
-        Change::SetTags { place, tags } => {
+        StateChange::SetTags { place, tags } => {
             w.byte(5);
-            w.place(place);
+            w.version_ref(place);
             w.tags(tags);
         }
-        Change::SetAcl { place, acl } => {
+        StateChange::SetAcl { place, acl } => {
             w.byte(6);
-            w.place(place);
+            w.version_ref(place);
             w.byte(*acl as u8);
         }
-        Change::SetRestore { place, restore } => {
+        StateChange::SetRestore { place, restore } => {
             w.byte(7);
-            w.place(place);
+            w.version_ref(place);
             w.restore(restore);
         }
-        Change::Remove { place } => {
+        StateChange::Remove { place } => {
             w.byte(8);
-            w.place(place);
+            w.version_ref(place);
         }
-        Change::CreateUpload { id, upload } => {
+        StateChange::CreateUpload { id, upload } => {
             w.byte(9);
             w.text(id);
             w.upload(upload);
         }
-        Change::PutPart { id, number, part } => {
+        StateChange::PutPart { id, number, part } => {
             w.byte(10);
             w.text(id);
             w.number(u64::from(*number));
             w.part(part);
         }
-        Change::DropUpload { id } => {
+        StateChange::DropUpload { id } => {
             w.byte(11);
             w.text(id);
         }
-        Change::SetBucketAcl { bucket, acl } => {
+        StateChange::SetBucketAcl { bucket, acl } => {
             w.byte(12);
             w.text(bucket);
             w.byte(*acl as u8);
         }
-        Change::SetOwnership { bucket, ownership } => {
+        StateChange::SetOwnership { bucket, ownership } => {
             w.byte(13);
             w.text(bucket);
             w.byte(*ownership as u8);
         }
-        Change::SetLifecycle { bucket, rules } => {
+        StateChange::SetLifecycle { bucket, rules } => {
             w.byte(14);
             w.text(bucket);
             w.number(rules.len() as u64);
@@ -99,31 +100,31 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// Returns an error if the bytes are not exactly one change.
-pub(super) fn decode(bytes: &[u8]) -> Result<Change> {
-    let mut r = Reader(bytes);
+pub(super) fn decode(bytes: &[u8]) -> DecodeResult<StateChange> {
+    let mut r = ChangeDecoder(bytes);
     let change = match r.byte()? {
-        1 => Change::CreateBucket { bucket: r.text()?, created: r.millis()? },
-        2 => Change::DeleteBucket { bucket: r.text()? },
-        3 => Change::SetVersioning { bucket: r.text()?, versioning: r.code(Versioning::from_code)? },
-        4 => Change::Put { bucket: r.text()?, key: r.text()?, version: r.version()? },
-        5 => Change::SetTags { place: r.place()?, tags: r.tags()? },
-        6 => Change::SetAcl { place: r.place()?, acl: r.code(Acl::from_code)? },
-        7 => Change::SetRestore { place: r.place()?, restore: r.restore()? },
-        8 => Change::Remove { place: r.place()? },
-        9 => Change::CreateUpload { id: r.text()?, upload: r.upload()? },
-        10 => Change::PutPart { id: r.text()?, number: r.small()?, part: r.part()? },
-        11 => Change::DropUpload { id: r.text()? },
-        12 => Change::SetBucketAcl { bucket: r.text()?, acl: r.code(Acl::from_code)? },
-        13 => Change::SetOwnership { bucket: r.text()?, ownership: r.code(Ownership::from_code)? },
-        14 => Change::SetLifecycle { bucket: r.text()?, rules: r.rules()? },
-        _ => return Err(Malformed),
+        1 => StateChange::CreateBucket { bucket: r.text()?, created: r.millis()? },
+        2 => StateChange::DeleteBucket { bucket: r.text()? },
+        3 => StateChange::SetVersioning { bucket: r.text()?, versioning: r.code(VersioningStatus::from_code)? },
+        4 => StateChange::Put { bucket: r.text()?, key: r.text()?, version: r.version()? },
+        5 => StateChange::SetTags { place: r.version_ref()?, tags: r.tags()? },
+        6 => StateChange::SetAcl { place: r.version_ref()?, acl: r.code(StoredAcl::from_code)? },
+        7 => StateChange::SetRestore { place: r.version_ref()?, restore: r.restore()? },
+        8 => StateChange::Remove { place: r.version_ref()? },
+        9 => StateChange::CreateUpload { id: r.text()?, upload: r.upload()? },
+        10 => StateChange::PutPart { id: r.text()?, number: r.small_number()?, part: r.part()? },
+        11 => StateChange::DropUpload { id: r.text()? },
+        12 => StateChange::SetBucketAcl { bucket: r.text()?, acl: r.code(StoredAcl::from_code)? },
+        13 => StateChange::SetOwnership { bucket: r.text()?, ownership: r.code(ObjectOwnership::from_code)? },
+        14 => StateChange::SetLifecycle { bucket: r.text()?, rules: r.rules()? },
+        _ => return Err(ChangeDecodeError),
     };
-    if r.0.is_empty() { Ok(change) } else { Err(Malformed) }
+    if r.0.is_empty() { Ok(change) } else { Err(ChangeDecodeError) }
 }
 
-struct Writer<'a>(&'a mut Vec<u8>);
+struct ChangeEncoder<'a>(&'a mut Vec<u8>);
 
-impl Writer<'_> {
+impl ChangeEncoder<'_> {
     fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
@@ -145,7 +146,7 @@ impl Writer<'_> {
         self.bytes(text.as_bytes());
     }
 
-    fn millis(&mut self, at: Millis) {
+    fn millis(&mut self, at: UnixMillis) {
         self.0.extend_from_slice(&at.0.to_le_bytes());
     }
 
@@ -156,13 +157,13 @@ impl Writer<'_> {
         }
     }
 
-    fn place(&mut self, place: &Place) {
+    fn version_ref(&mut self, place: &VersionRef) {
         self.text(&place.bucket);
         self.text(&place.key);
         self.optional_text(place.id.as_deref());
     }
 
-    fn tags(&mut self, tags: &TagsRef) {
+    fn tags(&mut self, tags: &SharedTags) {
         self.number(tags.len() as u64);
         for (key, value) in tags.iter() {
             self.text(key);
@@ -170,28 +171,28 @@ impl Writer<'_> {
         }
     }
 
-    fn restore(&mut self, restore: &Restore) {
+    fn restore(&mut self, restore: &StoredRestore) {
         self.millis(restore.ready);
         self.millis(restore.expiry);
         self.number(u64::from(restore.days));
         self.byte(restore.tier as u8);
     }
 
-    fn body(&mut self, body: &Body) {
+    fn body(&mut self, body: &ObjectBlob) {
         match body {
-            Body::Zeros => self.byte(0),
-            Body::Inline(bytes) => {
+            ObjectBlob::Zeros => self.byte(0),
+            ObjectBlob::Inline(bytes) => {
                 self.byte(1);
                 self.bytes(bytes);
             }
-            Body::File(number) => {
+            ObjectBlob::File(number) => {
                 self.byte(2);
                 self.number(*number);
             }
         }
     }
 
-    fn headers(&mut self, headers: Option<&Headers>) {
+    fn headers(&mut self, headers: Option<&StoredHeaders>) {
         let pairs = headers.map_or(&[][..], |headers| &headers.0);
         self.number(pairs.len() as u64);
         for (name, value) in pairs {
@@ -200,7 +201,7 @@ impl Writer<'_> {
         }
     }
 
-    fn version(&mut self, version: &Version) {
+    fn version(&mut self, version: &StoredVersion) {
         self.optional_text(version.id.as_deref());
         self.millis(version.modified);
         self.byte(u8::from(version.object.is_some()));
@@ -225,25 +226,25 @@ impl Writer<'_> {
         self.byte(u8::from(rule.enabled));
         self.text(&rule.prefix);
         self.tags(&rule.tags);
-        self.byte(u8::from(rule.expires.is_some()));
-        if let Some(days) = rule.expires {
+        self.byte(u8::from(rule.expiration_days.is_some()));
+        if let Some(days) = rule.expiration_days {
             self.number(u64::from(days));
         }
-        self.number(rule.moves.len() as u64);
-        for (days, class) in &rule.moves {
+        self.number(rule.transitions.len() as u64);
+        for (days, class) in &rule.transitions {
             self.number(u64::from(*days));
             self.byte(*class as u8);
         }
     }
 
-    fn part(&mut self, part: &Part) {
+    fn part(&mut self, part: &UploadedPart) {
         self.number(part.size);
         self.0.extend_from_slice(&part.md5);
         self.millis(part.modified);
         self.body(&part.body);
     }
 
-    fn upload(&mut self, upload: &Upload) {
+    fn upload(&mut self, upload: &PendingUpload) {
         self.text(&upload.bucket);
         self.text(&upload.key);
         self.millis(upload.initiated);
@@ -259,32 +260,32 @@ impl Writer<'_> {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct ChangeDecoder<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
+impl<'a> ChangeDecoder<'a> {
+    fn take(&mut self, count: usize) -> DecodeResult<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(ChangeDecodeError)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N)?.try_into().map_err(|_| Malformed)
+    fn array<const N: usize>(&mut self) -> DecodeResult<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| ChangeDecodeError)
     }
 
-    fn byte(&mut self) -> Result<u8> {
+    fn byte(&mut self) -> DecodeResult<u8> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn flag(&mut self) -> Result<bool> {
+    fn flag(&mut self) -> DecodeResult<bool> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Malformed),
+            _ => Err(ChangeDecodeError),
         }
     }
 
-    fn number(&mut self) -> Result<u64> {
+    fn number(&mut self) -> DecodeResult<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -293,82 +294,82 @@ impl<'a> Reader<'a> {
                 return Ok(number);
             }
         }
-        Err(Malformed)
+        Err(ChangeDecodeError)
     }
 
-    fn small<T: TryFrom<u64>>(&mut self) -> Result<T> {
-        T::try_from(self.number()?).map_err(|_| Malformed)
+    fn small_number<T: TryFrom<u64>>(&mut self) -> DecodeResult<T> {
+        T::try_from(self.number()?).map_err(|_| ChangeDecodeError)
     }
 
-    fn code<T>(&mut self, known: fn(u8) -> Option<T>) -> Result<T> {
-        known(self.byte()?).ok_or(Malformed)
+    fn code<T>(&mut self, known: fn(u8) -> Option<T>) -> DecodeResult<T> {
+        known(self.byte()?).ok_or(ChangeDecodeError)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8]> {
-        let length = self.small()?;
+    fn bytes(&mut self) -> DecodeResult<&'a [u8]> {
+        let length = self.small_number()?;
         self.take(length)
     }
 
-    fn text(&mut self) -> Result<Box<str>> {
-        Ok(std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)?.into())
+    fn text(&mut self) -> DecodeResult<Box<str>> {
+        Ok(std::str::from_utf8(self.bytes()?).map_err(|_| ChangeDecodeError)?.into())
     }
 
-    fn millis(&mut self) -> Result<Millis> {
-        Ok(Millis(i64::from_le_bytes(self.array()?)))
+    fn millis(&mut self) -> DecodeResult<UnixMillis> {
+        Ok(UnixMillis(i64::from_le_bytes(self.array()?)))
     }
 
-    fn optional_text(&mut self) -> Result<Option<Box<str>>> {
+    fn optional_text(&mut self) -> DecodeResult<Option<Box<str>>> {
         if self.flag()? { Ok(Some(self.text()?)) } else { Ok(None) }
     }
 
-    fn place(&mut self) -> Result<Place> {
-        Ok(Place { bucket: self.text()?, key: self.text()?, id: self.optional_text()? })
+    fn version_ref(&mut self) -> DecodeResult<VersionRef> {
+        Ok(VersionRef { bucket: self.text()?, key: self.text()?, id: self.optional_text()? })
     }
 
-    fn pairs(&mut self) -> Result<Vec<(Box<str>, Box<str>)>> {
+    fn pairs(&mut self) -> DecodeResult<Vec<(Box<str>, Box<str>)>> {
         let count = self.number()?;
         (0..count).map(|_| Ok((self.text()?, self.text()?))).collect()
     }
 
-    fn tags(&mut self) -> Result<TagsRef> {
+    fn tags(&mut self) -> DecodeResult<SharedTags> {
         Ok(self.pairs()?.into_iter().collect())
     }
 
-    fn headers(&mut self) -> Result<Option<Box<Headers>>> {
+    fn headers(&mut self) -> DecodeResult<Option<Box<StoredHeaders>>> {
         let pairs = self.pairs()?;
-        Ok((!pairs.is_empty()).then(|| Box::new(Headers(pairs))))
+        Ok((!pairs.is_empty()).then(|| Box::new(StoredHeaders(pairs))))
     }
 
-    fn restore(&mut self) -> Result<Restore> {
-        Ok(Restore {
+    fn restore(&mut self) -> DecodeResult<StoredRestore> {
+        Ok(StoredRestore {
             ready: self.millis()?,
             expiry: self.millis()?,
-            days: self.small()?,
-            tier: self.code(Tier::from_code)?,
+            days: self.small_number()?,
+            tier: self.code(RetrievalTier::from_code)?,
         })
     }
 
-    fn body(&mut self) -> Result<Body> {
+    fn body(&mut self) -> DecodeResult<ObjectBlob> {
         match self.byte()? {
-            0 => Ok(Body::Zeros),
-            1 => Ok(Body::Inline(self.bytes()?.into())),
-            2 => Ok(Body::File(self.number()?)),
-            _ => Err(Malformed),
+            0 => Ok(ObjectBlob::Zeros),
+            1 => Ok(ObjectBlob::Inline(self.bytes()?.into())),
+            2 => Ok(ObjectBlob::File(self.number()?)),
+            _ => Err(ChangeDecodeError),
         }
     }
 
-    fn version(&mut self) -> Result<Version> {
+    fn version(&mut self) -> DecodeResult<StoredVersion> {
         let (id, modified) = (self.optional_text()?, self.millis()?);
         let object = if self.flag()? { Some(self.object()?) } else { None };
-        Ok(Version { id, modified, object })
+        Ok(StoredVersion { id, modified, object })
     }
 
-    fn object(&mut self) -> Result<Object> {
-        Ok(Object {
+    fn object(&mut self) -> DecodeResult<StoredObject> {
+        Ok(StoredObject {
             size: self.number()?,
-            etag: ETag { md5: self.array()?, parts: self.small()? },
-            class: self.code(Class::from_code)?,
-            acl: self.code(Acl::from_code)?,
+            etag: ETag { md5: self.array()?, parts: self.small_number()? },
+            class: self.code(ObjectStorageClass::from_code)?,
+            acl: self.code(StoredAcl::from_code)?,
             tags: self.tags()?,
             body: self.body()?,
             restore: if self.flag()? { Some(Box::new(self.restore()?)) } else { None },
@@ -376,41 +377,43 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn rules(&mut self) -> Result<Vec<LifecycleRule>> {
+    fn rules(&mut self) -> DecodeResult<Vec<LifecycleRule>> {
         let count = self.number()?;
         (0..count).map(|_| self.rule()).collect()
     }
 
-    fn rule(&mut self) -> Result<LifecycleRule> {
+    fn rule(&mut self) -> DecodeResult<LifecycleRule> {
         Ok(LifecycleRule {
             id: self.text()?,
             enabled: self.flag()?,
             prefix: self.text()?,
             tags: self.tags()?,
-            expires: if self.flag()? { Some(self.small()?) } else { None },
-            moves: {
+            expiration_days: if self.flag()? { Some(self.small_number()?) } else { None },
+            transitions: {
                 let count = self.number()?;
-                (0..count).map(|_| Ok((self.small()?, self.code(Class::from_code)?))).collect::<Result<_>>()?
+                (0..count)
+                    .map(|_| Ok((self.small_number()?, self.code(ObjectStorageClass::from_code)?)))
+                    .collect::<DecodeResult<_>>()?
             },
         })
     }
 
-    fn part(&mut self) -> Result<Part> {
-        Ok(Part { size: self.number()?, md5: self.array()?, modified: self.millis()?, body: self.body()? })
+    fn part(&mut self) -> DecodeResult<UploadedPart> {
+        Ok(UploadedPart { size: self.number()?, md5: self.array()?, modified: self.millis()?, body: self.body()? })
     }
 
-    fn upload(&mut self) -> Result<Upload> {
-        Ok(Upload {
+    fn upload(&mut self) -> DecodeResult<PendingUpload> {
+        Ok(PendingUpload {
             bucket: self.text()?,
             key: self.text()?,
             initiated: self.millis()?,
-            class: self.code(Class::from_code)?,
-            acl: self.code(Acl::from_code)?,
+            class: self.code(ObjectStorageClass::from_code)?,
+            acl: self.code(StoredAcl::from_code)?,
             tags: self.tags()?,
             headers: self.headers()?,
             parts: {
                 let count = self.number()?;
-                (0..count).map(|_| Ok((self.small()?, self.part()?))).collect::<Result<_>>()?
+                (0..count).map(|_| Ok((self.small_number()?, self.part()?))).collect::<DecodeResult<_>>()?
             },
         })
     }

@@ -13,18 +13,18 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::codec;
-use super::state::{Change, State};
-use crate::files::{create_anew, open_own};
+use super::state::{SandboxState, StateChange};
+use crate::files::{create_replacing, open_regular};
 
 const MAGIC: [u8; 8] = *b"BPSBOX01";
-const HEADER: usize = 12;
+const HEADER_BYTES: usize = 12;
 /// The maximum length of a payload. Every change is shorter: an inline blob is small, and keys, tags, and headers have
 /// limits.
-const MAX_PAYLOAD: u32 = 16 << 20;
+const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
 /// Why a log could not be read.
 #[derive(Debug)]
-pub(super) enum LogError {
+pub(super) enum StateLogError {
     Io(io::Error),
     /// The file is not a log, or is damaged.
     Damaged {
@@ -35,7 +35,7 @@ pub(super) enum LogError {
     },
 }
 
-impl From<io::Error> for LogError {
+impl From<io::Error> for StateLogError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -43,7 +43,7 @@ impl From<io::Error> for LogError {
 
 /// A log that is open for appending.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct StateLog {
     file: File,
     length: u64,
     /// Set if a failed append could not be undone. Everything after it would be unreadable.
@@ -52,33 +52,33 @@ pub(super) struct Log {
 }
 
 /// The result of reading a log.
-pub(super) struct Replayed {
-    pub(super) log: Log,
-    pub(super) state: State,
+pub(super) struct ReplayedLog {
+    pub(super) log: StateLog,
+    pub(super) state: SandboxState,
     /// The number of records in the log.
     pub(super) records: u64,
 }
 
-impl Log {
+impl StateLog {
     /// Reads a log and opens it for appending. An incomplete last record is cut off.
     ///
     /// # Errors
     /// Returns an error if the log cannot be read, or is damaged elsewhere than at its end.
-    pub(super) fn open(path: &Path) -> Result<Replayed, LogError> {
-        let mut file = open_own(path, OpenOptions::new().read(true).write(true))?;
+    pub(super) fn open(path: &Path) -> Result<ReplayedLog, StateLogError> {
+        let mut file = open_regular(path, OpenOptions::new().read(true).write(true))?;
         let total = file.metadata()?.len();
-        let mut state = State::default();
+        let mut state = SandboxState::default();
         let mut records = 0;
         let mut good = MAGIC.len() as u64;
         {
             let mut reader = BufReader::with_capacity(1 << 20, &mut file);
             let mut magic = [0; MAGIC.len()];
             if total < good || reader.read_exact(&mut magic).is_err() || magic != MAGIC {
-                return Err(LogError::Damaged { at: 0, what: "it is not the log of a sandbox" });
+                return Err(StateLogError::Damaged { at: 0, what: "it is not the log of a sandbox" });
             }
             let mut payload = Vec::new();
             while let Some(length) = next_record(&mut reader, good, total, &mut payload)? {
-                let damaged = |what| LogError::Damaged { at: good, what };
+                let damaged = |what| StateLogError::Damaged { at: good, what };
                 let change = codec::decode(&payload).map_err(|_| damaged("the record is not understood"))?;
                 state.apply(change).map_err(|misfit| damaged(misfit.0))?;
                 good += length;
@@ -89,22 +89,22 @@ impl Log {
             file.set_len(good)?;
         }
         file.seek(SeekFrom::Start(good))?;
-        Ok(Replayed { log: Self { file, length: good, broken: false, buffer: Vec::new() }, state, records })
+        Ok(ReplayedLog { log: Self { file, length: good, broken: false, buffer: Vec::new() }, state, records })
     }
 
     /// Atomically replaces the log by a new one that contains just this state.
     ///
     /// # Errors
     /// Returns an error if the new log cannot be written.
-    pub(super) fn replace(path: &Path, state: &State) -> io::Result<Self> {
-        let fresh = beside(path);
-        let mut writer = BufWriter::with_capacity(1 << 20, create_anew(&fresh)?);
+    pub(super) fn replace(path: &Path, state: &SandboxState) -> io::Result<Self> {
+        let fresh = temporary_path(path);
+        let mut writer = BufWriter::with_capacity(1 << 20, create_replacing(&fresh)?);
         writer.write_all(&MAGIC)?;
         let mut length = MAGIC.len() as u64;
         let mut buffer = Vec::new();
         for change in state.changes() {
             buffer.clear();
-            frame(&change, &mut buffer);
+            append_record(&change, &mut buffer);
             writer.write_all(&buffer)?;
             length += buffer.len() as u64;
         }
@@ -118,13 +118,13 @@ impl Log {
     ///
     /// # Errors
     /// Returns an error if the changes cannot be written. The log then contains none of them.
-    pub(super) fn append(&mut self, changes: &[Change]) -> io::Result<()> {
+    pub(super) fn append(&mut self, changes: &[StateChange]) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("an earlier write to the sandbox's log failed half-way"));
         }
         self.buffer.clear();
         for change in changes {
-            frame(change, &mut self.buffer);
+            append_record(change, &mut self.buffer);
         }
         if let Err(error) = self.file.write_all(&self.buffer) {
             let undone = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
@@ -136,15 +136,15 @@ impl Log {
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn temporary_path(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-fn frame(change: &Change, out: &mut Vec<u8>) {
+fn append_record(change: &StateChange, out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend_from_slice(&[0; HEADER]);
+    out.extend_from_slice(&[0; HEADER_BYTES]);
     codec::encode(change, out);
-    let payload = &out[start + HEADER..];
+    let payload = &out[start + HEADER_BYTES..];
     // A change comes from one request, and the limits of all its parts are far below 4 GiB.
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
     let check = crc32fast::hash(payload).to_le_bytes();
@@ -154,9 +154,14 @@ fn frame(change: &Change, out: &mut Vec<u8>) {
 }
 
 /// Reads the record at offset `at`. Returns `None` at the end of the file, also if the last record is incomplete.
-fn next_record(reader: &mut impl Read, at: u64, total: u64, payload: &mut Vec<u8>) -> Result<Option<u64>, LogError> {
+fn next_record(
+    reader: &mut impl Read,
+    at: u64,
+    total: u64,
+    payload: &mut Vec<u8>,
+) -> Result<Option<u64>, StateLogError> {
     let left = total - at;
-    if left < HEADER as u64 {
+    if left < HEADER_BYTES as u64 {
         return Ok(None);
     }
     let mut word = || -> io::Result<[u8; 4]> {
@@ -166,13 +171,13 @@ fn next_record(reader: &mut impl Read, at: u64, total: u64, payload: &mut Vec<u8
     };
     let (length, length_check, check) = (word()?, word()?, word()?);
     if crc32fast::hash(&length) != u32::from_le_bytes(length_check) {
-        return Err(LogError::Damaged { at, what: "the record's length does not fit its check" });
+        return Err(StateLogError::Damaged { at, what: "the record's length does not fit its check" });
     }
     let length = u32::from_le_bytes(length);
-    if length > MAX_PAYLOAD {
-        return Err(LogError::Damaged { at, what: "the record is longer than any can be" });
+    if length > MAX_PAYLOAD_BYTES {
+        return Err(StateLogError::Damaged { at, what: "the record is longer than any can be" });
     }
-    let whole = HEADER as u64 + u64::from(length);
+    let whole = HEADER_BYTES as u64 + u64::from(length);
     if left < whole {
         return Ok(None);
     }
@@ -182,7 +187,7 @@ fn next_record(reader: &mut impl Read, at: u64, total: u64, payload: &mut Vec<u8
         if left == whole {
             return Ok(None);
         }
-        return Err(LogError::Damaged { at, what: "the record does not fit its check" });
+        return Err(StateLogError::Damaged { at, what: "the record does not fit its check" });
     }
     Ok(Some(whole))
 }
@@ -192,10 +197,10 @@ mod tests {
     use super::*;
     use crate::store::sandbox::codec::tests::one_of_each;
 
-    fn written(changes: &[Change]) -> (tempfile::TempDir, PathBuf) {
+    fn written(changes: &[StateChange]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.log");
-        let mut log = Log::replace(&path, &State::default()).unwrap();
+        let mut log = StateLog::replace(&path, &SandboxState::default()).unwrap();
         for change in changes {
             log.append(std::slice::from_ref(change)).unwrap();
         }
@@ -203,23 +208,23 @@ mod tests {
     }
 
     /// Returns changes that leave something behind: a bucket with an object.
-    fn some() -> Vec<Change> {
+    fn some() -> Vec<StateChange> {
         one_of_each().into_iter().take(7).collect()
     }
 
-    fn state_of(path: &Path) -> Vec<Change> {
-        Log::open(path).unwrap_or_else(|error| panic!("{error:?}")).state.changes().collect()
+    fn state_of(path: &Path) -> Vec<StateChange> {
+        StateLog::open(path).unwrap_or_else(|error| panic!("{error:?}")).state.changes().collect()
     }
 
     #[test]
     fn what_was_appended_is_there_after_opening() {
         let (_dir, path) = written(&some());
-        let replayed = Log::open(&path).unwrap();
+        let replayed = StateLog::open(&path).unwrap();
         assert_eq!(replayed.records, 7);
         let mut log = replayed.log;
         log.append(&one_of_each()[8..9]).unwrap();
         drop(log);
-        let state = Log::open(&path).unwrap().state;
+        let state = StateLog::open(&path).unwrap().state;
         assert_eq!(state.uploads.len(), 1);
         assert_eq!(state.buckets["b"].keys.len(), 2);
     }
@@ -252,16 +257,16 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
             fs::write(&path, &bytes).unwrap();
-            assert!(matches!(Log::open(&path), Err(LogError::Damaged { .. })), "byte {at}");
+            assert!(matches!(StateLog::open(&path), Err(StateLogError::Damaged { .. })), "byte {at}");
         }
     }
 
     #[test]
     fn a_replaced_log_holds_the_state_and_nothing_else() {
         let (_dir, path) = written(&some());
-        let before = Log::open(&path).unwrap();
+        let before = StateLog::open(&path).unwrap();
         let length = fs::metadata(&path).unwrap().len();
-        Log::replace(&path, &before.state).unwrap();
+        StateLog::replace(&path, &before.state).unwrap();
         assert!(fs::metadata(&path).unwrap().len() < length);
         assert_eq!(state_of(&path), before.state.changes().collect::<Vec<_>>());
     }

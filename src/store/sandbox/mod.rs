@@ -10,12 +10,12 @@
 //! |---|---|
 //! | `model`, `tags` | the stored values |
 //! | `state`, `listing` | buckets, keys, and versions; changes to them; listings |
-//! | `codec`, `log`, `bodies` | durable storage |
-//! | `settings` | lifecycle rules and object ownership of buckets |
-//! | `vault`, `find`, `uploads`, `restore` | the operations, independent of the dialect |
-//! | `fill` | the seed data of a new sandbox |
+//! | `codec`, `log`, `blobs` | durable storage |
+//! | `bucket_settings` | lifecycle rules and object ownership of buckets |
+//! | `store`, `lookup`, `uploads`, `restore` | the operations, independent of the dialect |
+//! | `seed` | the seed data of a new sandbox |
 //! | `s3`, `oss` | the dialects |
-//! | `limit` | the rate limit on requests |
+//! | `rate_limit` | the rate limit on requests |
 //! | `server` | the server, which chooses the dialect of each request |
 //!
 //! The lifecycle of a bucket is stored and returned, but has no effect: no object expires or changes its storage class.
@@ -24,23 +24,23 @@
 //! Only the duration of restores is scaled: with [`DEFAULT_TIME_SCALE`], a restore that takes five hours at AWS takes
 //! five seconds. Expiry dates are not scaled.
 
-mod bodies;
+mod blobs;
+mod bucket_settings;
 mod codec;
-mod fill;
-mod find;
-mod limit;
 mod listing;
 mod log;
+mod lookup;
 mod model;
 mod oss;
+mod rate_limit;
 mod restore;
 mod s3;
+mod seed;
 mod server;
-mod settings;
 mod state;
+mod store;
 mod tags;
 mod uploads;
-mod vault;
 
 use std::fmt;
 use std::io;
@@ -50,8 +50,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use server::{Server, ServerError};
-pub use vault::Sandbox;
+pub use server::{SandboxServer, SandboxServerError};
+pub use store::Sandbox;
 
 /// The default access key. It protects nothing, and is public by design.
 pub const ACCESS_KEY: &str = "sandbox";
@@ -66,7 +66,7 @@ pub const REGION: &str = "us-east-1";
 pub const DEFAULT_TIME_SCALE: NonZeroU32 = NonZeroU32::new(3600).unwrap();
 
 /// A function that returns the current time.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type SandboxClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Options of a sandbox.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ pub struct SandboxOptions {
     /// `None` means no limit.
     pub max_requests_per_second: Option<NonZeroU32>,
     /// The clock. Tests provide their own.
-    pub clock: Clock,
+    pub clock: SandboxClock,
 }
 
 impl Default for SandboxOptions {
@@ -134,7 +134,7 @@ pub enum SandboxError {
     },
     /// The seed file is not valid. No objects were stored.
     #[error("{}, row {row}: {what}", .path.display())]
-    Fill {
+    Seed {
         /// The path of the seed file.
         path: PathBuf,
         /// The number of the row, counted from 1 and including the header.

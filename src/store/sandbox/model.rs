@@ -4,13 +4,13 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::tags::TagsRef;
+use super::tags::SharedTags;
 
 /// A time in milliseconds since 1970. This is the precision of S3 listings, and half the size of a full timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Millis(pub(super) i64);
+pub(super) struct UnixMillis(pub(super) i64);
 
-impl Millis {
+impl UnixMillis {
     /// The length of a day.
     pub(super) const DAY: i64 = 86_400_000;
 
@@ -24,13 +24,13 @@ impl Millis {
     }
 
     /// Rounds up to midnight in UTC. A time at midnight stays unchanged.
-    pub(super) fn midnight_after(self) -> Self {
+    pub(super) fn ceil_to_midnight(self) -> Self {
         let into_day = self.0.rem_euclid(Self::DAY);
         if into_day == 0 { self } else { self.plus(Self::DAY - into_day) }
     }
 }
 
-impl From<Timestamp> for Millis {
+impl From<Timestamp> for UnixMillis {
     fn from(at: Timestamp) -> Self {
         Self(at.as_millisecond())
     }
@@ -71,7 +71,7 @@ macro_rules! named {
 }
 
 named! {
-    Class {
+    ObjectStorageClass {
         /// The default.
         Standard = 0, "STANDARD";
         /// Infrequent access.
@@ -93,9 +93,9 @@ named! {
     }
 }
 
-impl Class {
+impl ObjectStorageClass {
     /// Returns whether the content must be restored before it can be read.
-    pub(super) fn archived(self) -> bool {
+    pub(super) fn is_archived(self) -> bool {
         matches!(self, Self::Glacier | Self::ColdArchive | Self::DeepArchive)
     }
 
@@ -112,7 +112,7 @@ impl Class {
     }
 
     /// Parses OSS's name.
-    pub(super) fn parse_oss(name: &str) -> Option<Self> {
+    pub(super) fn parse_oss_name(name: &str) -> Option<Self> {
         let classes = [Self::Standard, Self::StandardIa, Self::Glacier, Self::ColdArchive, Self::DeepArchive];
         classes.into_iter().find(|class| class.oss_name() == name)
     }
@@ -120,7 +120,7 @@ impl Class {
 
 named! {
     /// A canned ACL.
-    Acl {
+    StoredAcl {
         /// Only the owner has access.
         Private = 0, "private";
         /// Everyone can read.
@@ -134,16 +134,16 @@ named! {
     }
 }
 
-impl Acl {
+impl StoredAcl {
     /// Returns whether a request without a signature can read.
-    pub(super) fn anonymous_read(self) -> bool {
+    pub(super) fn allows_anonymous_read(self) -> bool {
         matches!(self, Self::PublicRead | Self::PublicReadWrite)
     }
 }
 
 named! {
     /// The retrieval tier, which is the speed of a restore. The slowest one comes first.
-    Tier {
+    RetrievalTier {
         /// The slowest.
         Bulk = 0, "Bulk";
         /// The default.
@@ -154,7 +154,7 @@ named! {
 }
 
 named! {
-    Versioning {
+    VersioningStatus {
         /// Versioning was never enabled.
         Never = 0, "";
         /// Every write creates a version.
@@ -166,7 +166,7 @@ named! {
 
 named! {
     /// Who owns the objects of a bucket. Only S3 has this.
-    Ownership {
+    ObjectOwnership {
         /// The bucket has no such setting.
         NotSet = 0, "";
         /// The writer of an object owns it.
@@ -200,7 +200,7 @@ impl fmt::Display for ETag {
 
 /// Where the bytes of an object are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum ObjectBlob {
     /// The object has a size but no content, as in a seed file. Zero bytes are served.
     Zeros,
     /// In memory, because there are only a few.
@@ -209,9 +209,9 @@ pub(super) enum Body {
     File(u64),
 }
 
-impl Body {
+impl ObjectBlob {
     /// Returns the number of the blob file, if there is one.
-    pub(super) fn file(&self) -> Option<u64> {
+    pub(super) fn file_number(&self) -> Option<u64> {
         match self {
             Self::File(number) => Some(*number),
             Self::Zeros | Self::Inline(_) => None,
@@ -221,46 +221,46 @@ impl Body {
 
 /// A requested restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Restore {
+pub(super) struct StoredRestore {
     /// When the copy becomes readable.
-    pub(super) ready: Millis,
+    pub(super) ready: UnixMillis,
     /// When the copy expires.
-    pub(super) expiry: Millis,
+    pub(super) expiry: UnixMillis,
     /// The number of days that was requested.
     pub(super) days: u32,
-    pub(super) tier: Tier,
+    pub(super) tier: RetrievalTier,
 }
 
 /// Other headers that a client sent with an object and gets back: names in lower case, with their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Headers(pub(super) Vec<(Box<str>, Box<str>)>);
+pub(super) struct StoredHeaders(pub(super) Vec<(Box<str>, Box<str>)>);
 
 /// The content and the metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Object {
+pub(super) struct StoredObject {
     pub(super) size: u64,
     pub(super) etag: ETag,
-    pub(super) class: Class,
-    pub(super) acl: Acl,
-    pub(super) tags: TagsRef,
-    pub(super) body: Body,
-    pub(super) restore: Option<Box<Restore>>,
+    pub(super) class: ObjectStorageClass,
+    pub(super) acl: StoredAcl,
+    pub(super) tags: SharedTags,
+    pub(super) body: ObjectBlob,
+    pub(super) restore: Option<Box<StoredRestore>>,
     /// Boxed twice on purpose: most objects have no such headers, and pay only eight bytes for them.
-    pub(super) headers: Option<Box<Headers>>,
+    pub(super) headers: Option<Box<StoredHeaders>>,
 }
 
 /// One version of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct StoredVersion {
     /// `None` is the `null` version.
     pub(super) id: Option<Box<str>>,
     /// When the version was written.
-    pub(super) modified: Millis,
+    pub(super) modified: UnixMillis,
     /// `None` is a delete marker.
-    pub(super) object: Option<Object>,
+    pub(super) object: Option<StoredObject>,
 }
 
-impl Version {
+impl StoredVersion {
     /// Returns the ID as responses show it.
     pub(super) fn id_str(&self) -> &str {
         self.id.as_deref().unwrap_or("null")
@@ -269,25 +269,25 @@ impl Version {
 
 /// A multipart upload that is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Upload {
+pub(super) struct PendingUpload {
     pub(super) bucket: Box<str>,
     pub(super) key: Box<str>,
-    pub(super) initiated: Millis,
-    pub(super) class: Class,
-    pub(super) acl: Acl,
-    pub(super) tags: TagsRef,
-    pub(super) headers: Option<Box<Headers>>,
+    pub(super) initiated: UnixMillis,
+    pub(super) class: ObjectStorageClass,
+    pub(super) acl: StoredAcl,
+    pub(super) tags: SharedTags,
+    pub(super) headers: Option<Box<StoredHeaders>>,
     /// The parts by their numbers.
-    pub(super) parts: std::collections::BTreeMap<u16, Part>,
+    pub(super) parts: std::collections::BTreeMap<u16, UploadedPart>,
 }
 
 /// One part of a multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct UploadedPart {
     pub(super) size: u64,
     pub(super) md5: [u8; 16],
-    pub(super) modified: Millis,
-    pub(super) body: Body,
+    pub(super) modified: UnixMillis,
+    pub(super) body: ObjectBlob,
 }
 
 #[cfg(test)]
@@ -298,29 +298,32 @@ mod tests {
     fn a_moment_rounds_up_to_midnight_and_midnight_stays() {
         let noon: Timestamp = "2026-03-04T12:00:00Z".parse().unwrap();
         let midnight: Timestamp = "2026-03-05T00:00:00Z".parse().unwrap();
-        assert_eq!(Millis::from(noon).midnight_after().timestamp(), midnight);
-        assert_eq!(Millis::from(midnight).midnight_after().timestamp(), midnight);
-        assert_eq!(Millis(i64::MAX).midnight_after().timestamp(), Timestamp::MAX);
+        assert_eq!(UnixMillis::from(noon).ceil_to_midnight().timestamp(), midnight);
+        assert_eq!(UnixMillis::from(midnight).ceil_to_midnight().timestamp(), midnight);
+        assert_eq!(UnixMillis(i64::MAX).ceil_to_midnight().timestamp(), Timestamp::MAX);
     }
 
     #[test]
     fn names_and_codes_lead_back() {
         for code in 0..=255 {
-            if let Some(class) = Class::from_code(code) {
-                assert!(Class::parse(class.as_str()).is_some_and(|it| it == class || class == Class::ColdArchive));
+            if let Some(class) = ObjectStorageClass::from_code(code) {
+                assert!(
+                    ObjectStorageClass::parse(class.as_str())
+                        .is_some_and(|it| it == class || class == ObjectStorageClass::ColdArchive)
+                );
                 assert_eq!(class as u8, code);
             }
         }
-        assert_eq!(Class::parse("standard"), None);
+        assert_eq!(ObjectStorageClass::parse("standard"), None);
     }
 
     #[test]
     fn what_oss_calls_a_class_leads_back_and_is_archived_alike() {
-        for class in (0..=255).filter_map(Class::from_code) {
-            let told = Class::parse_oss(class.oss_name()).unwrap();
+        for class in (0..=255).filter_map(ObjectStorageClass::from_code) {
+            let told = ObjectStorageClass::parse_oss_name(class.oss_name()).unwrap();
             assert_eq!(told.oss_name(), class.oss_name());
-            assert_eq!(told.archived(), class.archived());
+            assert_eq!(told.is_archived(), class.is_archived());
         }
-        assert_eq!(Class::parse_oss("STANDARD"), None);
+        assert_eq!(ObjectStorageClass::parse_oss_name("STANDARD"), None);
     }
 }

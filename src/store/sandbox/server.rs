@@ -26,24 +26,24 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::limit::Limiter;
 use super::oss;
+use super::rate_limit::RequestLimiter;
 use super::s3::{self, StatusOverride};
-use super::vault::Sandbox;
+use super::store::Sandbox;
 
 /// The time limit for open requests when the server stops.
-const GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of connections, which is twice what a plan can use. Further connections wait to be accepted.
 const MAX_CONNECTIONS: usize = 8192;
 /// The time limit for receiving a request's head, and for silence within its body. An idle connection is also closed
 /// after this time. It is longer than clients keep idle connections, so that they do not reuse a closed one.
-const PATIENCE: Duration = Duration::from_mins(5);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long to wait after the system failed to accept a connection, usually because it has too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running server of a sandbox. Dropping it stops the server and waits until it has stopped.
 #[derive(Debug)]
-pub struct Server {
+pub struct SandboxServer {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -51,14 +51,14 @@ pub struct Server {
 
 /// Limits on clients. Tests use lower ones.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct ConnectionLimits {
     connections: usize,
-    patience: Duration,
+    idle_timeout: Duration,
 }
 
 /// Why a sandbox could not be served.
 #[derive(Debug, thiserror::Error)]
-pub enum ServerError {
+pub enum SandboxServerError {
     /// Other machines could reach the address, and this was not allowed explicitly.
     #[error("{0} can be reached from other machines, and the sandbox's keys are public")]
     NotLoopback(SocketAddr),
@@ -75,14 +75,14 @@ pub enum ServerError {
     Start(#[source] io::Error),
 }
 
-impl Server {
+impl SandboxServer {
     /// Serves a sandbox at an address. Port 0 chooses a free port. The address must be a loopback address, unless
     /// `allow_remote` is set.
     ///
     /// # Errors
     /// Returns an error if the address is rejected or in use, or the server cannot be started.
-    pub fn start(sandbox: Sandbox, listen: SocketAddr, allow_remote: bool) -> Result<Self, ServerError> {
-        let limits = Limits { connections: MAX_CONNECTIONS, patience: PATIENCE };
+    pub fn start(sandbox: Sandbox, listen: SocketAddr, allow_remote: bool) -> Result<Self, SandboxServerError> {
+        let limits = ConnectionLimits { connections: MAX_CONNECTIONS, idle_timeout: IDLE_TIMEOUT };
         Self::start_with(sandbox, listen, allow_remote, limits)
     }
 
@@ -90,26 +90,27 @@ impl Server {
         sandbox: Sandbox,
         listen: SocketAddr,
         allow_remote: bool,
-        limits: Limits,
-    ) -> Result<Self, ServerError> {
+        limits: ConnectionLimits,
+    ) -> Result<Self, SandboxServerError> {
         if !allow_remote && !listen.ip().is_loopback() {
-            return Err(ServerError::NotLoopback(listen));
+            return Err(SandboxServerError::NotLoopback(listen));
         }
-        let refused = |source| ServerError::Listen { address: listen, source };
+        let refused = |source| SandboxServerError::Listen { address: listen, source };
         let listener = StdListener::bind(listen).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Start)?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(SandboxServerError::Start)?;
         let (stop, stopped) = watch::channel(false);
         let serve = move || {
             runtime.block_on(async {
                 // This fails only while the runtime shuts down.
                 if let Ok(listener) = TcpListener::from_std(listener) {
-                    serve(listener, &Dialects::of(sandbox), limits, stopped).await;
+                    serve(listener, &DialectServices::new(sandbox), limits, stopped).await;
                 }
             });
         };
-        let thread = thread::Builder::new().name("sandbox".to_owned()).spawn(serve).map_err(ServerError::Start)?;
+        let thread =
+            thread::Builder::new().name("sandbox".to_owned()).spawn(serve).map_err(SandboxServerError::Start)?;
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
@@ -131,7 +132,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for SandboxServer {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
@@ -141,7 +142,12 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: TcpListener, dialects: &Dialects, limits: Limits, mut stopped: watch::Receiver<bool>) {
+async fn serve(
+    listener: TcpListener,
+    dialects: &DialectServices,
+    limits: ConnectionLimits,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let for_connections = stopped.clone();
     loop {
@@ -149,7 +155,7 @@ async fn serve(listener: TcpListener, dialects: &Dialects, limits: Limits, mut s
             _ = stopped.wait_for(|stop| *stop) => break,
             accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
                 Ok((stream, _)) => {
-                    let served = connection(stream, dialects.clone(), limits.patience, for_connections.clone());
+                    let served = serve_connection(stream, dialects.clone(), limits.idle_timeout, for_connections.clone());
                     connections.spawn(served);
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -160,13 +166,18 @@ async fn serve(listener: TcpListener, dialects: &Dialects, limits: Limits, mut s
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
     // Requests that are still open are aborted with the runtime.
-    let _ = timeout(GRACE, ended).await;
+    let _ = timeout(SHUTDOWN_TIMEOUT, ended).await;
 }
 
-async fn connection(stream: TcpStream, dialects: Dialects, patience: Duration, mut stopped: watch::Receiver<bool>) {
+async fn serve_connection(
+    stream: TcpStream,
+    dialects: DialectServices,
+    patience: Duration,
+    mut stopped: watch::Receiver<bool>,
+) {
     // A small response must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let answering = service_fn(move |request| answer(dialects.clone(), request, patience));
+    let answering = service_fn(move |request| handle_request(dialects.clone(), request, patience));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
@@ -185,51 +196,59 @@ async fn connection(stream: TcpStream, dialects: Dialects, patience: Duration, m
 
 /// The services of the dialects, and their common rate limit.
 #[derive(Clone)]
-struct Dialects {
+struct DialectServices {
     s3: S3Service,
     oss: Sandbox,
-    limiter: Option<Arc<Limiter>>,
+    limiter: Option<Arc<RequestLimiter>>,
 }
 
-impl Dialects {
-    fn of(sandbox: Sandbox) -> Self {
+impl DialectServices {
+    fn new(sandbox: Sandbox) -> Self {
         let limit = sandbox.options().max_requests_per_second;
-        let limiter = limit.map(|limit| Arc::new(Limiter::new(limit, std::time::Instant::now())));
+        let limiter = limit.map(|limit| Arc::new(RequestLimiter::new(limit, std::time::Instant::now())));
         Self { s3: s3::service(sandbox.clone()), oss: sandbox, limiter }
     }
 }
 
 /// Answers one request in its dialect.
-async fn answer(
-    dialects: Dialects,
+async fn handle_request(
+    dialects: DialectServices,
     request: Request<Incoming>,
     patience: Duration,
-) -> Result<Response<Either<Body, oss::Content>>, Infallible> {
-    let admitted = dialects.limiter.as_ref().is_none_or(|limiter| limiter.admits(std::time::Instant::now()));
+) -> Result<Response<Either<Body, oss::OssResponseBody>>, Infallible> {
+    let admitted = dialects.limiter.as_ref().is_none_or(|limiter| limiter.try_acquire(std::time::Instant::now()));
     let (parts, body) = request.into_parts();
-    let body = Awaited { body, patience, silence: Box::pin(sleep(patience)) };
+    let body = IdleTimeoutBody { body, idle_timeout: patience, idle_timer: Box::pin(sleep(patience)) };
     if oss::is_oss(&parts) {
-        let answered = if admitted { oss::answer(&dialects.oss, parts, body).await } else { oss::throttled(&parts) };
+        let answered = if admitted {
+            oss::handle_request(&dialects.oss, parts, body).await
+        } else {
+            oss::throttled_response(&parts)
+        };
         return Ok(answered.map(Either::Right));
     }
     let answered = if admitted {
-        answer_s3(&dialects.s3, parts, body).await
+        handle_s3_request(&dialects.s3, parts, body).await
     } else {
         let error = s3_error!(SlowDown, "Please reduce your request rate.");
         error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
     };
-    Ok(finished_s3(answered).map(Either::Left))
+    Ok(finish_s3_response(answered).map(Either::Left))
 }
 
-async fn answer_s3(service: &S3Service, parts: Parts, body: Awaited) -> Result<Response<Body>, HttpError> {
-    match checked(parts, body).await {
+async fn handle_s3_request(
+    service: &S3Service,
+    parts: Parts,
+    body: IdleTimeoutBody,
+) -> Result<Response<Body>, HttpError> {
+    match check_body(parts, body).await {
         Ok(request) => service.call(request).await,
         Err(error) => error.to_http_response().map_err(|error| HttpError::new(Box::new(error))),
     }
 }
 
 /// Completes a response of s3s with what s3s does not support.
-fn finished_s3(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
+fn finish_s3_response(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
     let mut response = answered.unwrap_or_else(|error| {
         let mut response = Response::new(Body::from(format!("{error:?}")));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -240,9 +259,9 @@ fn finished_s3(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
     }
     let id = format!("{:016X}", fastrand::u64(..));
     if response.status().as_u16() >= 400 {
-        explain(&mut response, &id);
+        complete_error_document(&mut response, &id);
     }
-    reference_controls(&mut response);
+    escape_control_characters(&mut response);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-amz-request-id", id);
     }
@@ -251,8 +270,8 @@ fn finished_s3(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
 }
 
 /// Checks the digests of an XML document before s3s parses it. Any other body is passed on as it arrives.
-async fn checked(parts: Parts, body: Awaited) -> Result<Request<Body>, S3Error> {
-    let Some(length) = s3::brings_document(&parts)? else {
+async fn check_body(parts: Parts, body: IdleTimeoutBody) -> Result<Request<Body>, S3Error> {
+    let Some(length) = s3::document_length_limit(&parts)? else {
         return Ok(Request::from_parts(parts, Body::http_body(body)));
     };
     let document = Limited::new(body, length).collect().await;
@@ -263,23 +282,23 @@ async fn checked(parts: Parts, body: Awaited) -> Result<Request<Body>, S3Error> 
 }
 
 /// A request body with a time limit on silence, so that a client cannot keep a connection open forever.
-struct Awaited {
+struct IdleTimeoutBody {
     body: Incoming,
-    patience: Duration,
-    silence: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
+    idle_timer: Pin<Box<Sleep>>,
 }
 
-impl hyper::body::Body for Awaited {
+impl hyper::body::Body for IdleTimeoutBody {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            let end = Instant::now() + self.patience;
-            self.silence.as_mut().reset(end);
+            let end = Instant::now() + self.idle_timeout;
+            self.idle_timer.as_mut().reset(end);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        self.silence.as_mut().poll(cx).map(|()| Some(Err("the client fell silent".into())))
+        self.idle_timer.as_mut().poll(cx).map(|()| Some(Err("the client fell silent".into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -292,18 +311,18 @@ impl hyper::body::Body for Awaited {
 }
 
 /// Adds the request ID to an error document, and a message if it has none.
-fn explain(response: &mut Response<Body>, id: &str) {
+fn complete_error_document(response: &mut Response<Body>, id: &str) {
     let Some(document) = response.body().bytes() else { return };
     let Ok(text) = std::str::from_utf8(&document) else { return };
     let Some(open) = text.strip_suffix("</Error>") else { return };
-    let message = if open.contains("<Message>") { "" } else { message_for(open) };
+    let message = if open.contains("<Message>") { "" } else { default_error_message(open) };
     let message = if message.is_empty() { String::new() } else { format!("<Message>{message}</Message>") };
     *response.body_mut() = Body::from(format!("{open}{message}<RequestId>{id}</RequestId></Error>"));
 }
 
 /// Escapes control characters of keys as character references, as AWS does. A raw carriage return would be read as a
 /// line feed.
-fn reference_controls(response: &mut Response<Body>) {
+fn escape_control_characters(response: &mut Response<Body>) {
     let is_xml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
     let Some(document) = response.body().bytes().filter(|_| is_xml) else { return };
     let control = |byte: &u8| *byte < 0x20 && *byte != b'\n' && *byte != b'\t';
@@ -322,7 +341,7 @@ fn reference_controls(response: &mut Response<Body>) {
 }
 
 /// Returns a message for an error that s3s itself returns without a message.
-fn message_for(document: &str) -> &'static str {
+fn default_error_message(document: &str) -> &'static str {
     let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
     match code {
         Some("SignatureDoesNotMatch") => {
@@ -359,14 +378,14 @@ mod tests {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    fn server(limits: Limits) -> Server {
+    fn server(limits: ConnectionLimits) -> SandboxServer {
         let sandbox = Sandbox::in_memory(None, SandboxOptions::default()).unwrap();
-        Server::start_with(sandbox, "127.0.0.1:0".parse().unwrap(), false, limits).unwrap()
+        SandboxServer::start_with(sandbox, "127.0.0.1:0".parse().unwrap(), false, limits).unwrap()
     }
 
     #[test]
     fn whoever_falls_silent_is_not_waited_for() {
-        let server = server(Limits { connections: 8, patience: Duration::from_millis(100) });
+        let server = server(ConnectionLimits { connections: 8, idle_timeout: Duration::from_millis(100) });
         say(server.address(), "");
         say(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nA");
         let document = say(server.address(), "PUT /b/k?tagging HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n<");
@@ -375,7 +394,7 @@ mod tests {
 
     #[test]
     fn connections_are_served_up_to_their_limit_and_the_next_ones_wait() {
-        let server = server(Limits { connections: 2, patience: Duration::from_millis(300) });
+        let server = server(ConnectionLimits { connections: 2, idle_timeout: Duration::from_millis(300) });
         let begun = std::time::Instant::now();
         let idle: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
         let answer = say(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -17,9 +17,9 @@ pub(super) type TagList = Vec<(Box<str>, Box<str>)>;
 
 /// The tags of one object. Objects with equal tags share one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TagsRef(Option<Arc<TagList>>);
+pub(super) struct SharedTags(Option<Arc<TagList>>);
 
-impl TagsRef {
+impl SharedTags {
     /// Returns the tags as keys and values, ordered by key.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.as_deref().map_or(&[][..], Vec::as_slice).iter().map(|(key, value)| (&**key, &**value))
@@ -31,7 +31,7 @@ impl TagsRef {
     }
 }
 
-impl FromIterator<(Box<str>, Box<str>)> for TagsRef {
+impl FromIterator<(Box<str>, Box<str>)> for SharedTags {
     fn from_iter<I: IntoIterator<Item = (Box<str>, Box<str>)>>(tags: I) -> Self {
         let mut list: TagList = tags.into_iter().collect();
         list.sort_unstable();
@@ -50,23 +50,23 @@ pub(super) struct TagPool {
 
 impl TagPool {
     /// Returns the shared copy of these tags.
-    pub(super) fn share(&mut self, tags: TagsRef) -> TagsRef {
-        let Some(list) = tags.0 else { return TagsRef(None) };
+    pub(super) fn share(&mut self, tags: SharedTags) -> SharedTags {
+        let Some(list) = tags.0 else { return SharedTags(None) };
         if let Some(known) = self.sets.get(&list) {
-            return TagsRef(Some(Arc::clone(known)));
+            return SharedTags(Some(Arc::clone(known)));
         }
         if self.sets.len() >= self.sweep_at {
             self.sets.retain(|set| Arc::strong_count(set) > 1);
             self.sweep_at = (self.sets.len() * 2).max(1024);
         }
         self.sets.insert(Arc::clone(&list));
-        TagsRef(Some(list))
+        SharedTags(Some(list))
     }
 }
 
 /// What is wrong with a tag set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TagFault {
+pub(super) enum TagSetError {
     /// There are more than ten tags.
     TooMany,
     /// Two tags have the same key.
@@ -74,77 +74,77 @@ pub(super) enum TagFault {
     /// A key starts with `aws:`.
     Reserved,
     /// A key is empty, too long, or contains a character that is not allowed.
-    Key,
+    InvalidKey,
     /// A value is too long, or contains a character that is not allowed.
-    Value,
+    InvalidValue,
     /// The text is not a URL query string in UTF-8.
-    Encoding,
+    InvalidEncoding,
 }
 
-impl TagFault {
+impl TagSetError {
     /// Returns a message for people.
     pub(super) fn message(self) -> &'static str {
         match self {
             Self::TooMany => "Object tags cannot be greater than 10",
             Self::Duplicate => "Cannot provide multiple Tags with the same key",
             Self::Reserved => "System tags cannot be added or updated by a request",
-            Self::Key => "The TagKey you have provided is invalid",
-            Self::Value => "The TagValue you have provided is invalid",
-            Self::Encoding => "The tags are not a URL query string in UTF-8",
+            Self::InvalidKey => "The TagKey you have provided is invalid",
+            Self::InvalidValue => "The TagValue you have provided is invalid",
+            Self::InvalidEncoding => "The tags are not a URL query string in UTF-8",
         }
     }
 }
 
 /// Checks tags against AWS's rules, in the order in which AWS reports violations.
-pub(super) fn check(tags: TagList) -> Result<TagsRef, TagFault> {
-    check_all(tags, &["aws:"])
+pub(super) fn check(tags: TagList) -> Result<SharedTags, TagSetError> {
+    check_with_reserved(tags, &["aws:"])
 }
 
-fn check_all(tags: TagList, reserved: &[&str]) -> Result<TagsRef, TagFault> {
+fn check_with_reserved(tags: TagList, reserved: &[&str]) -> Result<SharedTags, TagSetError> {
     if tags.len() > MAX_TAGS {
-        return Err(TagFault::TooMany);
+        return Err(TagSetError::TooMany);
     }
     let mut seen = HashSet::new();
     for (key, value) in &tags {
         if !seen.insert(key) {
-            return Err(TagFault::Duplicate);
+            return Err(TagSetError::Duplicate);
         }
         if reserved.iter().any(|prefix| key.starts_with(prefix)) {
-            return Err(TagFault::Reserved);
+            return Err(TagSetError::Reserved);
         }
-        if key.is_empty() || key.chars().count() > MAX_KEY_CHARS || !key.chars().all(allowed) {
-            return Err(TagFault::Key);
+        if key.is_empty() || key.chars().count() > MAX_KEY_CHARS || !key.chars().all(is_allowed) {
+            return Err(TagSetError::InvalidKey);
         }
-        if value.chars().count() > MAX_VALUE_CHARS || !value.chars().all(allowed) {
-            return Err(TagFault::Value);
+        if value.chars().count() > MAX_VALUE_CHARS || !value.chars().all(is_allowed) {
+            return Err(TagSetError::InvalidValue);
         }
     }
     Ok(tags.into_iter().collect())
 }
 
 /// Checks tags against OSS's rules. They are AWS's rules, but `@` is not allowed, and `aws:` is not reserved.
-pub(super) fn check_for_oss(tags: TagList) -> Result<TagsRef, TagFault> {
+pub(super) fn check_for_oss(tags: TagList) -> Result<SharedTags, TagSetError> {
     if tags.iter().any(|(key, _)| key.contains('@')) {
-        return Err(TagFault::Key);
+        return Err(TagSetError::InvalidKey);
     }
     if tags.iter().any(|(_, value)| value.contains('@')) {
-        return Err(TagFault::Value);
+        return Err(TagSetError::InvalidValue);
     }
-    check_all(tags, &[])
+    check_with_reserved(tags, &[])
 }
 
 /// Returns whether tags can contain this character: letters and digits of any script, separators, and
 /// `_ . : / = + - @`.
-fn allowed(c: char) -> bool {
+fn is_allowed(c: char) -> bool {
     c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "_.:/=+-@".contains(c)
 }
 
 /// Parses a URL-encoded list such as `a=b&c=d`, in which `+` is a space. The `x-amz-tagging` header and seed files use
 /// this format.
-pub(super) fn parse_query(text: &str) -> Result<TagList, TagFault> {
-    let decode = |part: &str| -> Result<Box<str>, TagFault> {
+pub(super) fn parse_query(text: &str) -> Result<TagList, TagSetError> {
+    let decode = |part: &str| -> Result<Box<str>, TagSetError> {
         let spaced = part.replace('+', " ");
-        let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| TagFault::Encoding)?;
+        let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| TagSetError::InvalidEncoding)?;
         Ok(text.into())
     };
     text.split('&')
@@ -168,30 +168,30 @@ mod tests {
     fn a_query_string_is_decoded_and_kept_in_key_order() {
         let parsed = check(parse_query("b=2%203&a=x+y&c&é=%C3%A9").unwrap()).unwrap();
         assert_eq!(parsed.iter().collect::<Vec<_>>(), [("a", "x y"), ("b", "2 3"), ("c", ""), ("é", "é")]);
-        assert_eq!(parse_query("a=%FF"), Err(TagFault::Encoding));
+        assert_eq!(parse_query("a=%FF"), Err(TagSetError::InvalidEncoding));
         assert_eq!(parse_query("").unwrap(), []);
     }
 
     #[test]
     fn the_rules_are_those_of_aws() {
         let many: Vec<_> = (0..11).map(|n| (n.to_string().into_boxed_str(), "".into())).collect();
-        assert_eq!(check(many.clone()), Err(TagFault::TooMany));
+        assert_eq!(check(many.clone()), Err(TagSetError::TooMany));
         assert_eq!(check(many[..10].to_vec()).unwrap().len(), 10);
-        assert_eq!(check(tags(&[("a", "1"), ("a", "2")])), Err(TagFault::Duplicate));
-        assert_eq!(check(tags(&[("aws:x", "1")])), Err(TagFault::Reserved));
-        assert_eq!(check(tags(&[("", "1")])), Err(TagFault::Key));
-        assert_eq!(check(tags(&[("a{", "1")])), Err(TagFault::Key));
-        assert_eq!(check(tags(&[("a", "1\n")])), Err(TagFault::Value));
+        assert_eq!(check(tags(&[("a", "1"), ("a", "2")])), Err(TagSetError::Duplicate));
+        assert_eq!(check(tags(&[("aws:x", "1")])), Err(TagSetError::Reserved));
+        assert_eq!(check(tags(&[("", "1")])), Err(TagSetError::InvalidKey));
+        assert_eq!(check(tags(&[("a{", "1")])), Err(TagSetError::InvalidKey));
+        assert_eq!(check(tags(&[("a", "1\n")])), Err(TagSetError::InvalidValue));
         assert!(check(tags(&[(&"é".repeat(128), &"ü".repeat(256))])).is_ok());
-        assert_eq!(check(tags(&[(&"k".repeat(129), "")])), Err(TagFault::Key));
-        assert_eq!(check(tags(&[("k", &"v".repeat(257))])), Err(TagFault::Value));
+        assert_eq!(check(tags(&[(&"k".repeat(129), "")])), Err(TagSetError::InvalidKey));
+        assert_eq!(check(tags(&[("k", &"v".repeat(257))])), Err(TagSetError::InvalidValue));
     }
 
     #[test]
     fn oss_has_no_at_sign_and_reserves_nothing_of_aws() {
-        assert_eq!(check_for_oss(tags(&[("a@b", "1")])), Err(TagFault::Key));
-        assert_eq!(check_for_oss(tags(&[("a", "1@2")])), Err(TagFault::Value));
-        assert_eq!(check_for_oss(tags(&[("a", "1"), ("a", "2")])), Err(TagFault::Duplicate));
+        assert_eq!(check_for_oss(tags(&[("a@b", "1")])), Err(TagSetError::InvalidKey));
+        assert_eq!(check_for_oss(tags(&[("a", "1@2")])), Err(TagSetError::InvalidValue));
+        assert_eq!(check_for_oss(tags(&[("a", "1"), ("a", "2")])), Err(TagSetError::Duplicate));
         assert!(check_for_oss(tags(&[("aws:x", "")])).is_ok());
     }
 

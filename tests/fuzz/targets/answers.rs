@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::call::Call;
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{Addressing, BucketQuestion, ListRequest, OssStore, Provider, S3Store, Store, StoreConfig};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::ObjectRequest;
+use batchplan::store::{
+    AddressingStyle, BucketSetting, ListRequest, OssStore, S3Store, Store, StoreConfig, StoreProvider,
+};
 
 use super::choice;
 
@@ -86,16 +88,16 @@ fn stores() -> [Box<dyn Store>; 2] {
     let credentials = || SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "fuzz"));
     let endpoint = &parrot().endpoint;
     let config = StoreConfig {
-        provider: Provider::S3,
+        provider: StoreProvider::S3,
         endpoint: Some(endpoint.clone()),
         region: Some("us-east-1".to_owned()),
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: None,
         data: None,
         fill: None,
     };
     let s3 = S3Store::new(&config, "us-east-1", credentials()).expect("a store");
-    let oss = OssStore::new(endpoint, Addressing::Path, "cn-hangzhou", credentials()).expect("a store");
+    let oss = OssStore::new(endpoint, AddressingStyle::Path, "cn-hangzhou", credentials()).expect("a store");
     [Box::new(s3), Box::new(oss)]
 }
 
@@ -117,25 +119,25 @@ pub(super) fn answers(input: &[u8]) {
 }
 
 async fn ask(store: &dyn Store, question: usize) {
-    let object = ObjectId { bucket: Bucket::new("bkt"), key: Key::from("k"), version: None };
+    let object = ObjectId { bucket: BucketName::new("bkt"), key: ObjectKey::from("k"), version: None };
     let listing = |all_versions, directories| ListRequest {
-        bucket: Bucket::new("bkt"),
-        prefix: Key::from(""),
+        bucket: BucketName::new("bkt"),
+        prefix: ObjectKey::from(""),
         all_versions,
-        directories,
+        group_by_directory: directories,
         from: None,
     };
     match question % 8 {
-        0 => drop(store.call(&object, &Call::PutTags([("a", "1")].into_iter().collect())).await),
-        1 => drop(store.call(&object, &Call::GetTags).await),
-        2 => drop(store.call(&object, &Call::GetAcl).await),
-        3 => drop(store.call(&object, &Call::Head).await),
+        0 => drop(store.send_request(&object, &ObjectRequest::PutTags([("a", "1")].into_iter().collect())).await),
+        1 => drop(store.send_request(&object, &ObjectRequest::GetTags).await),
+        2 => drop(store.send_request(&object, &ObjectRequest::GetAcl).await),
+        3 => drop(store.send_request(&object, &ObjectRequest::Head).await),
         4 => drop(store.list(&listing(false, true)).await),
         5 => drop(store.list(&listing(false, false)).await),
         6 => drop(store.list(&listing(true, false)).await),
         _ => {
-            for question in [BucketQuestion::TagRules, BucketQuestion::Versioning, BucketQuestion::Ownership] {
-                drop(store.bucket(&object.bucket, question).await);
+            for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
+                drop(store.bucket_setting(&object.bucket, question).await);
             }
         }
     }

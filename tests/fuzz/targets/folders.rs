@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use batchplan::codec::Naming;
-use batchplan::engine::state_of;
+use batchplan::codec::OperationNaming;
+use batchplan::engine::report_state;
 use batchplan::jobs::stored_plan;
-use batchplan::journal::{JobFolder, Journal, Query, folders};
-use batchplan::manifest::{Bounds, Frozen, freeze};
-use batchplan::report::{ROTATE_AT, Report, ReportWriter};
+use batchplan::journal::{JobFolder, JobQuery, Journal, list_job_folders};
+use batchplan::manifest::{FreezeLimits, FrozenManifest, freeze};
+use batchplan::report::{FinishedReport, ROTATE_AT, ReportWriter};
 use batchplan::store::Store;
-use batchplan::task::Seq;
+use batchplan::task::TaskId;
 use tokio_util::sync::CancellationToken;
 
 use super::shelf::Shelf;
@@ -66,30 +66,30 @@ pub(super) fn journal(input: &[u8]) {
     let state = folder.path();
     copy(&kept(name), state);
     fs::write(state.join(file), content).expect("written");
-    let _ = folders(state).expect("it can be listed");
+    let _ = list_job_folders(state).expect("it can be listed");
     let Ok(Some(journal)) = Journal::open_existing(state) else { return };
-    let Ok(jobs) = journal.list(Query { limit: 100, ..Query::default() }) else { return };
+    let Ok(jobs) = journal.list(JobQuery { limit: 100, ..JobQuery::default() }) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for job in jobs {
         let _ = journal.retries_of(&job.id);
         let Ok(job) = journal.find(job.id.as_str()) else { continue };
         let home = JobFolder::of(state, &job.id);
-        let recorded = journal.recorded(job.number);
-        if let Ok(Some(frozen)) = Frozen::open(home.path()) {
-            let _ = frozen.tasks(Seq { part: 0, row: 0 }, 100).take_while(Result::is_ok).count();
+        let recorded = journal.recorded_progress(job.number);
+        if let Ok(Some(frozen)) = FrozenManifest::open(home.path()) {
+            let _ = frozen.tasks(TaskId { part: 0, row: 0 }, 100).take_while(Result::is_ok).count();
             if let Ok(recorded) = &recorded {
-                let _ = frozen.in_turns(&recorded.frontier, 100).take_while(Result::is_ok).count();
+                let _ = frozen.interleaved_tasks(&recorded.frontier, 100).take_while(Result::is_ok).count();
             }
         }
-        let _ = Report::load(&home.report());
+        let _ = FinishedReport::load(&home.report_folder());
         let Ok(plan) = stored_plan(&job) else { continue };
-        if let Ok(state) = recorded.map_err(drop).and_then(|recorded| state_of(&recorded.files).map_err(drop)) {
-            let naming = Naming::for_operations(plan.operations.len());
-            let _ = ReportWriter::reopen(&home.report(), &plan.report, &job.id, naming, ROTATE_AT, &state);
+        if let Ok(state) = recorded.map_err(drop).and_then(|recorded| report_state(&recorded.files).map_err(drop)) {
+            let naming = OperationNaming::for_operations(plan.operations.len());
+            let _ = ReportWriter::resume(&home.report_folder(), &plan.report, &job.id, naming, ROTATE_AT, &state);
         }
         // What is half prepared is gone on with, on a store that has nothing.
         let store: Arc<dyn Store> = Arc::new(Shelf([].into()));
         let stop = CancellationToken::new();
-        let _ = runtime.block_on(freeze(&plan.manifest, &store, home.path(), Bounds::default(), &|_| {}, &stop));
+        let _ = runtime.block_on(freeze(&plan.manifest, &store, home.path(), FreezeLimits::default(), &|_| {}, &stop));
     }
 }

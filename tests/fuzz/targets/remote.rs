@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batchplan::object::{Bucket, Key};
-use batchplan::remote::{Opening, Tempo, look, overview, take_out};
+use batchplan::object::{BucketName, ObjectKey};
+use batchplan::remote::{LeaseConfig, RemoteStateConfig, overview, pull_to_folder, update_cache};
 use batchplan::store::sandbox::{Sandbox, SandboxOptions};
-use batchplan::store::{Addressing, Provider, StoreConfig};
+use batchplan::store::{AddressingStyle, StoreConfig, StoreProvider};
 
 use super::{choice, files, repository, scratch};
 
@@ -30,27 +30,27 @@ fn names() -> Vec<std::path::PathBuf> {
     names
 }
 
-fn opening(folder: &Path) -> Opening {
-    Opening {
-        place: "s3://states/team".to_owned(),
+fn opening(folder: &Path) -> RemoteStateConfig {
+    RemoteStateConfig {
+        location: "s3://states/team".to_owned(),
         store: StoreConfig {
-            provider: Provider::Sandbox,
+            provider: StoreProvider::Sandbox,
             endpoint: None,
             region: None,
-            addressing: Addressing::Path,
+            addressing: AddressingStyle::Path,
             role_arn: None,
             data: Some(folder.join("bucket")),
             fill: None,
         },
-        bucket: Bucket::new("states"),
-        prefix: Key::from("team"),
-        locked: true,
+        bucket: BucketName::new("states"),
+        prefix: ObjectKey::from("team"),
+        use_lock: true,
         folder: folder.join("mirror"),
-        who: "fuzz".to_owned(),
-        tempo: Tempo { lease: Duration::from_millis(10), push_every: Duration::from_secs(1) },
-        patience: Duration::ZERO,
-        tell: Arc::new(|_: &str| {}),
-        leave: Arc::new(|_: &str| {}),
+        process_name: "fuzz".to_owned(),
+        lease_config: LeaseConfig { lease: Duration::from_millis(10), push_interval: Duration::from_secs(1) },
+        lock_timeout: Duration::ZERO,
+        notify: Arc::new(|_: &str| {}),
+        exit: Arc::new(|_: &str| {}),
     }
 }
 
@@ -77,6 +77,6 @@ pub(super) fn remote_state(input: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let opening = opening(folder.path());
     let _ = runtime.block_on(overview(&opening));
-    let _ = runtime.block_on(look(&opening, |_| true));
-    let _ = runtime.block_on(take_out(&opening, true));
+    let _ = runtime.block_on(update_cache(&opening, |_| true));
+    let _ = runtime.block_on(pull_to_folder(&opening, true));
 }

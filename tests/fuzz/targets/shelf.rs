@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use async_trait::async_trait;
-use batchplan::call::{Call, Reply};
-use batchplan::object::{Bucket, Key, ObjectId};
-use batchplan::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
-use batchplan::task::{Fault, FaultClass};
+use batchplan::object::{BucketName, ObjectId, ObjectKey};
+use batchplan::object_request::{ObjectRequest, ObjectResponse};
+use batchplan::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
+use batchplan::task::{FaultClass, StoreError};
 use md5::{Digest as _, Md5};
 
 /// Objects of any bucket, by their keys.
@@ -18,39 +18,44 @@ pub(super) fn etag(content: &[u8]) -> String {
     batchplan::hex::hex(&Md5::digest(content))
 }
 
-fn missing() -> Fault {
-    let fault = Fault::unanswered(FaultClass::Rejected, "NoSuchKey", "there is no such object", "GET shelf".to_owned());
-    Fault { status: Some(404), ..fault }
+fn missing() -> StoreError {
+    let fault = StoreError::without_response(
+        FaultClass::Rejected,
+        "NoSuchKey",
+        "there is no such object",
+        "GET shelf".to_owned(),
+    );
+    StoreError { status: Some(404), ..fault }
 }
 
 #[async_trait]
 impl Store for Shelf {
-    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, _: &ObjectId, _: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         Err(missing())
     }
 
-    async fn list(&self, _: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, _: &ListRequest) -> Result<ListPage, StoreError> {
         Ok(ListPage::default())
     }
 
-    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+    async fn bucket_setting(&self, _: &BucketName, _: BucketSetting) -> Result<BucketSettingValue, StoreError> {
         Err(missing())
     }
 
-    async fn read(&self, _: &Bucket, key: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(&self, _: &BucketName, key: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {
         let content = self.0.get(&key.to_string()).ok_or_else(missing)?.clone();
-        Ok(Opened { etag: etag(&content), size: content.len() as u64, body: Box::new(Cursor::new(content)) })
+        Ok(OpenedObject { etag: etag(&content), size: content.len() as u64, body: Box::new(Cursor::new(content)) })
     }
 
-    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+    async fn write(&self, _: &BucketName, _: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
         Err(missing())
     }
 
-    fn request_url(&self, object: &ObjectId, _: &Call) -> String {
+    fn request_line(&self, object: &ObjectId, _: &ObjectRequest) -> String {
         format!("GET shelf/{}", object.key)
     }
 
-    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
         None
     }
 }

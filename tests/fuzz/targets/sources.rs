@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use batchplan::manifest::{Bounds, Frozen, Wish, survey};
+use batchplan::manifest::{FreezeLimits, FrozenManifest, SampleOptions, freeze_and_sample};
 use batchplan::plan;
 use batchplan::store::Store;
-use batchplan::task::Seq;
+use batchplan::task::TaskId;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +27,9 @@ fn freeze(manifest: &str, folder: &Path, objects: BTreeMap<String, Vec<u8>>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (home, stop) = (folder.join("job"), CancellationToken::new());
     fs::create_dir(&home).expect("a folder");
-    let wish = Wish { sample: 10, seed: 0, digest: Some([7; 16]), every: true };
-    let bounds = Bounds { max_disk: Some(64 << 20), max_objects: None, concurrency: None };
-    let surveyed = runtime.block_on(survey(&plan.manifest, &store, &home, (bounds, wish), &|_| {}, &stop));
+    let wish = SampleOptions { size: 10, seed: 0, digest: Some([7; 16]), all_metadata: true };
+    let bounds = FreezeLimits { max_disk: Some(64 << 20), max_objects: None, concurrency: None };
+    let surveyed = runtime.block_on(freeze_and_sample(&plan.manifest, &store, &home, (bounds, wish), &|_| {}, &stop));
     match surveyed {
         Ok((frozen, _)) => read_back(&frozen, &home),
         Err(error) => assert!(!error.to_string().is_empty()),
@@ -37,10 +37,11 @@ fn freeze(manifest: &str, folder: &Path, objects: BTreeMap<String, Vec<u8>>) {
 }
 
 /// What was frozen is what is read, now and after it was opened again.
-fn read_back(frozen: &Frozen, home: &Path) {
-    let opened = Frozen::open(home).expect("it can be opened").expect("it is there");
+fn read_back(frozen: &FrozenManifest, home: &Path) {
+    let opened = FrozenManifest::open(home).expect("it can be opened").expect("it is there");
     for frozen in [frozen, &opened] {
-        let rows = frozen.tasks(Seq { part: 0, row: 0 }, 100).map(|batch| batch.expect("it can be read").len() as u64);
+        let rows =
+            frozen.tasks(TaskId { part: 0, row: 0 }, 100).map(|batch| batch.expect("it can be read").len() as u64);
         assert_eq!(rows.sum::<u64>(), frozen.rows());
     }
 }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use batchplan::diagnostics::{Problems, drives_terminal};
+use batchplan::diagnostics::{FileProblems, affects_terminal};
 use batchplan::estimate::PriceBook;
 use batchplan::jobs::{SavedCounts, SavedPlan};
-use batchplan::journal::Pledge;
-use batchplan::plan::interchange::{self, Beside, Given, Service};
-use batchplan::plan::policy::{self, Language};
+use batchplan::journal::ManifestFingerprint;
+use batchplan::plan::interchange::{self, BatchService, ExportOptions, ImportOptions};
+use batchplan::plan::policy::{self, PolicyLanguage};
 use batchplan::plan::{self, Plan};
-use batchplan::store::Provider;
+use batchplan::store::StoreProvider;
 use jiff::Timestamp;
 
 use super::files;
@@ -25,21 +25,21 @@ pub(super) fn plans() -> Vec<Vec<u8>> {
 fn use_plan(plan: &Plan) {
     assert_eq!(plan.hash().len(), 64);
     let _ = (plan.identity(), plan.store_identity(), plan.canonical().to_string());
-    for language in [Language::Iam, Language::Ram] {
-        let _ = policy::permissions(plan, language, &[]);
+    for language in [PolicyLanguage::Iam, PolicyLanguage::Ram] {
+        let _ = policy::permission_policy(plan, language, &[]);
     }
-    for service in [Service::Oss, Service::Aws] {
-        let beside = Beside { fresh_token: "token".to_owned(), ..Beside::default() };
+    for service in [BatchService::Oss, BatchService::Aws] {
+        let beside = ExportOptions { fresh_token: "token".to_owned(), ..ExportOptions::default() };
         let _ = interchange::export(plan, service, &beside);
     }
-    let _ = PriceBook::shipped().choose(plan.store.provider, plan.store.region.as_deref(), None);
+    let _ = PriceBook::built_in().select(plan.store.provider, plan.store.region.as_deref(), None);
 }
 
 /// What is said of mistakes drives no terminal, and says where they are.
-fn check_problems(problems: &Problems) {
+fn check_problems(problems: &FileProblems) {
     for problem in problems.iter() {
-        assert!(!problem.title().chars().any(drives_terminal), "{:?}", problem.title());
-        for (span, text) in problem.marks() {
+        assert!(!problem.title().chars().any(affects_terminal), "{:?}", problem.title());
+        for (span, text) in problem.label_spans() {
             let (line, column) = problems.position(span.start);
             assert!(line > 0 && column > 0, "{text}: {line}:{column}");
         }
@@ -48,7 +48,7 @@ fn check_problems(problems: &Problems) {
 
 pub(super) fn plan(input: &[u8]) {
     let (plan, problems) = plan::read_bytes("fuzz.toml", input, Path::new("/nowhere"), Timestamp::UNIX_EPOCH);
-    assert_eq!(plan.is_none(), problems.any_error());
+    assert_eq!(plan.is_none(), problems.has_errors());
     check_problems(&problems);
     if let Some(plan) = plan {
         use_plan(&plan);
@@ -71,11 +71,11 @@ pub(super) fn prices(input: &[u8]) {
         Ok(book) => {
             let names: Vec<_> = book.entries().map(|entry| entry.name.clone()).collect();
             for name in names {
-                let _ = book.named(&name);
+                let _ = book.get(&name);
             }
-            let book = PriceBook::shipped().over(book);
-            for provider in [Provider::Aws, Provider::Oss, Provider::S3, Provider::Sandbox] {
-                let _ = book.choose(provider, Some("us-east-1"), None);
+            let book = PriceBook::built_in().with_fallback(book);
+            for provider in [StoreProvider::Aws, StoreProvider::Oss, StoreProvider::S3, StoreProvider::Sandbox] {
+                let _ = book.select(provider, Some("us-east-1"), None);
             }
         }
         Err(problems) => check_problems(&problems),
@@ -95,7 +95,7 @@ pub(super) fn saved_plan(input: &[u8]) {
         let _ = saved.plan(path, None);
     }
     let text = String::from_utf8_lossy(input).into_owned();
-    let pledge = Pledge {
+    let pledge = ManifestFingerprint {
         as_of: Timestamp::UNIX_EPOCH,
         objects: 1,
         pin: text.chars().take(64).collect(),
@@ -116,13 +116,13 @@ pub(super) fn requests() -> Vec<Vec<u8>> {
 
 /// What is taken becomes a plan that is valid.
 pub(super) fn import(input: &[u8]) {
-    let given = Given {
+    let given = ImportOptions {
         name: Some("fuzz".to_owned()),
         endpoint: Some("https://oss-cn-hangzhou.aliyuncs.com".to_owned()),
         region: Some("cn-hangzhou".to_owned()),
     };
     let (text, problems) = interchange::import("fuzz", input, &given, Timestamp::UNIX_EPOCH);
-    assert_eq!(text.is_none(), problems.any_error());
+    assert_eq!(text.is_none(), problems.has_errors());
     check_problems(&problems);
     let Some(text) = text else { return };
     let (plan, problems) = plan::read("fuzz.toml", &text, Path::new("/nowhere"), Timestamp::UNIX_EPOCH);

@@ -10,14 +10,14 @@ use proptest::prelude::*;
 use super::breaking::{
     Breaking, End, attempt, exact, inventory_of, latest, listing, part_files, rows, same_as_fresh, whole,
 };
-use crate::manifest::begin::Sizes;
-use crate::manifest::part::Limits;
-use crate::manifest::prefix::Spread;
-use crate::manifest::sink::Cadence;
-use crate::manifest::sort::Room;
-use crate::manifest::spec::{Filter, Manifest, Versions};
-use crate::manifest::testing::{ALONE, MemoryStore};
-use crate::manifest::{KeyGlobs, draft, frozen};
+use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::part::PartLimits;
+use crate::manifest::prefix::ListingConcurrency;
+use crate::manifest::row_writer::FreezeCheckpointPolicy;
+use crate::manifest::sort::SortBudget;
+use crate::manifest::spec::{Filter, ListedVersions, Manifest};
+use crate::manifest::testing::{MemoryStore, SINGLE_WORKER};
+use crate::manifest::{KeyGlobs, checkpoint, frozen};
 use crate::object::ObjectId;
 
 /// What happens to the files between two attempts: what a crash can leave, and worse.
@@ -52,7 +52,7 @@ fn mishap() -> impl Strategy<Value = Mishap> {
 
 impl Mishap {
     fn befall(&self, folder: &Path) {
-        let (home, parts) = (frozen::home(folder), part_files(folder));
+        let (home, parts) = (frozen::manifest_folder(folder), part_files(folder));
         let cut = |path: &Path, bytes: u64| {
             let file = File::options().write(true).open(path).unwrap();
             file.set_len(file.metadata().unwrap().len().min(bytes)).unwrap();
@@ -80,7 +80,7 @@ impl Mishap {
                     cut(&path, *bytes);
                 }
             }
-            Self::NoDraft => draft::remove(&home).unwrap(),
+            Self::NoDraft => checkpoint::remove(&home).unwrap(),
         }
     }
 }
@@ -89,27 +89,34 @@ fn end() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::Stop), Just(End::Drop), Just(End::Fail)]
 }
 
-fn sizes() -> impl Strategy<Value = Sizes> {
-    (1_usize..5, 1_u32..9, 1_u32..5, 1_u64..12).prop_map(|(block_rows, part_rows, steps, rows)| Sizes {
-        limits: Limits { block_rows, part_rows },
-        cadence: Cadence { steps, rows },
-        spread: ALONE,
-        room: Room { bytes: 256, runs: 3 },
+fn sizes() -> impl Strategy<Value = FreezeConfig> {
+    (1_usize..5, 1_u32..9, 1_u32..5, 1_u64..12).prop_map(|(block_rows, part_rows, steps, rows)| FreezeConfig {
+        part_limits: PartLimits { block_rows, part_rows },
+        checkpoint_policy: FreezeCheckpointPolicy { steps, rows },
+        listing: SINGLE_WORKER,
+        sort_budget: SortBudget { bytes: 256, runs: 3 },
         max_disk: None,
         max_objects: None,
     })
 }
 
-fn spread() -> impl Strategy<Value = Spread> {
+fn spread() -> impl Strategy<Value = ListingConcurrency> {
     let eager = (1_u32..6, 1_u64..4);
-    prop_oneof![Just(ALONE), eager.prop_map(|(workers, pages_a_cut)| Spread { workers, pages_a_cut, least: 0 })]
+    prop_oneof![
+        Just(SINGLE_WORKER),
+        eager.prop_map(|(workers, pages_a_cut)| ListingConcurrency {
+            workers,
+            pages_per_split: pages_a_cut,
+            min_pages_left: 0
+        })
+    ]
 }
 
 /// Interrupts repeatedly, then finishes, and compares the result with that of an uninterrupted attempt.
 fn interrupted_is_uninterrupted(
     store: &Arc<MemoryStore>,
     manifest: &Manifest,
-    sizes: Sizes,
+    sizes: FreezeConfig,
     breaks: &[(usize, End, Mishap)],
 ) -> Vec<ObjectId> {
     let folder = tempfile::tempdir().unwrap();
@@ -139,18 +146,18 @@ proptest! {
         spread in spread(),
         breaks in proptest::collection::vec((0_usize..20, end(), mishap()), 0..5),
     ) {
-        let sizes = Sizes { spread, ..sizes };
+        let sizes = FreezeConfig { listing: spread, ..sizes };
         let mut store = MemoryStore { page, versions: ids.into_iter().collect(), ..MemoryStore::default() };
         for key in &keys {
             store.put(&format!("p/{key}"), key.as_bytes());
         }
         let filter = Filter { larger_than: filtered.then_some(2), ..Filter::default() };
-        let versions = if all { Versions::All } else { Versions::Current };
+        let versions = if all { ListedVersions::All } else { ListedVersions::Current };
         let manifest = Manifest { filter, ..listing(versions) };
         let store = Arc::new(store);
         let frozen = interrupted_is_uninterrupted(&store, &manifest, sizes, &breaks);
         let alone = tempfile::tempdir().unwrap();
-        let alone = whole(alone.path(), &store, &manifest, Sizes { spread: ALONE, ..sizes }).unwrap();
+        let alone = whole(alone.path(), &store, &manifest, FreezeConfig { listing: SINGLE_WORKER, ..sizes }).unwrap();
         prop_assert_eq!(frozen, rows(&alone), "the order is that of one listing");
     }
 

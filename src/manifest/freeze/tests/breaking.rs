@@ -12,21 +12,21 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::{Call, Reply};
-use crate::manifest::Warning;
-use crate::manifest::begin::Sizes;
-use crate::manifest::draft;
+use crate::manifest::ManifestWarning;
+use crate::manifest::checkpoint;
 use crate::manifest::error::ManifestError;
-use crate::manifest::freeze::freeze_with;
-use crate::manifest::frozen::{self, Frozen};
-use crate::manifest::part::Limits;
-use crate::manifest::sink::Cadence;
-use crate::manifest::sort::Room;
-use crate::manifest::spec::{Dialect, Filter, InventoryObject, Manifest, Source, Versions};
-use crate::manifest::testing::{ALONE, MemoryStore, etag, fault, gzip};
-use crate::object::{Bucket, Key, ObjectId};
-use crate::store::{BucketFact, BucketQuestion, Content, ListPage, ListRequest, Opened, Store};
-use crate::task::{Fault, FaultClass, Seq};
+use crate::manifest::freeze::freeze_with_config;
+use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::frozen::{self, FrozenManifest};
+use crate::manifest::part::PartLimits;
+use crate::manifest::row_writer::FreezeCheckpointPolicy;
+use crate::manifest::sort::SortBudget;
+use crate::manifest::spec::{Filter, InventoryDialect, InventorySelector, ListedVersions, Manifest, ManifestSource};
+use crate::manifest::testing::{MemoryStore, SINGLE_WORKER, etag, fault, gzip};
+use crate::object::{BucketName, ObjectId, ObjectKey};
+use crate::object_request::{ObjectRequest, ObjectResponse};
+use crate::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
+use crate::task::{FaultClass, StoreError, TaskId};
 
 /// How an attempt is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Breaking {
         left.is_err()
     }
 
-    async fn refuse(&self) -> Fault {
+    async fn refuse(&self) -> StoreError {
         if self.end != End::Fail {
             self.over.cancel();
             std::future::pending::<()>().await;
@@ -83,20 +83,29 @@ impl AsyncRead for Silence {
 
 #[async_trait]
 impl Store for Breaking {
-    async fn call(&self, object: &ObjectId, call: &Call) -> Result<Reply, Fault> {
-        self.inner.call(object, call).await
+    async fn send_request(&self, object: &ObjectId, call: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
+        self.inner.send_request(object, call).await
     }
 
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         if self.is_over() { Err(self.refuse().await) } else { self.inner.list(request).await }
     }
 
-    async fn bucket(&self, bucket: &Bucket, question: BucketQuestion) -> Result<BucketFact, Fault> {
-        self.inner.bucket(bucket, question).await
+    async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        self.inner.bucket_setting(bucket, question).await
     }
 
     /// If the attempt is to end, breaks off in the middle of the body.
-    async fn read(&self, bucket: &Bucket, key: &Key, if_match: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<OpenedObject, StoreError> {
         let opened = self.inner.read(bucket, key, if_match).await?;
         if !self.is_over() {
             return Ok(opened);
@@ -104,27 +113,33 @@ impl Store for Breaking {
         let half = opened.body.take(opened.size / 2);
         let body: Box<dyn AsyncRead + Send + Unpin> =
             if self.end == End::Fail { Box::new(half) } else { Box::new(half.chain(Silence(self.over.clone()))) };
-        Ok(Opened { body, ..opened })
+        Ok(OpenedObject { body, ..opened })
     }
 
-    async fn write(&self, bucket: &Bucket, key: &Key, content: Content, md5: &str) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
         self.inner.write(bucket, key, content, md5).await
     }
 
-    fn request_url(&self, object: &ObjectId, call: &Call) -> String {
-        self.inner.request_url(object, call)
+    fn request_line(&self, object: &ObjectId, call: &ObjectRequest) -> String {
+        self.inner.request_line(object, call)
     }
 
-    fn refuses_key(&self, key: &Key) -> Option<&'static str> {
-        self.inner.refuses_key(key)
+    fn unsupported_key_reason(&self, key: &ObjectKey) -> Option<&'static str> {
+        self.inner.unsupported_key_reason(key)
     }
 }
 
-pub(super) const SMALL: Sizes = Sizes {
-    limits: Limits { block_rows: 3, part_rows: 7 },
-    cadence: Cadence { steps: 1, rows: 1000 },
-    spread: ALONE,
-    room: Room { bytes: 256, runs: 3 },
+pub(super) const SMALL: FreezeConfig = FreezeConfig {
+    part_limits: PartLimits { block_rows: 3, part_rows: 7 },
+    checkpoint_policy: FreezeCheckpointPolicy { steps: 1, rows: 1000 },
+    listing: SINGLE_WORKER,
+    sort_budget: SortBudget { bytes: 256, runs: 3 },
     max_disk: None,
     max_objects: None,
 };
@@ -134,8 +149,8 @@ pub(super) fn attempt(
     folder: &Path,
     store: &Arc<Breaking>,
     manifest: &Manifest,
-    sizes: Sizes,
-) -> Option<Result<Frozen, ManifestError>> {
+    sizes: FreezeConfig,
+) -> Option<Result<FrozenManifest, ManifestError>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stop = if store.end == End::Stop { store.over.clone() } else { CancellationToken::new() };
     let port: Arc<dyn Store> = store.clone();
@@ -143,7 +158,7 @@ pub(super) fn attempt(
     runtime.block_on(async {
         tokio::select! {
             biased;
-            done = freeze_with(manifest, &port, folder, &|_| {}, &stop, sizes) => Some(done),
+            done = freeze_with_config(manifest, &port, folder, &|_| {}, &stop, sizes) => Some(done),
             () = store.over.cancelled(), if store.end == End::Drop => None,
         }
     })
@@ -154,8 +169,8 @@ pub(super) fn whole(
     folder: &Path,
     store: &Arc<MemoryStore>,
     manifest: &Manifest,
-    sizes: Sizes,
-) -> Result<Frozen, ManifestError> {
+    sizes: FreezeConfig,
+) -> Result<FrozenManifest, ManifestError> {
     attempt(folder, &Breaking::new(store, usize::MAX, End::Fail), manifest, sizes).unwrap()
 }
 
@@ -165,20 +180,20 @@ pub(super) fn broken(folder: &Path, store: &Arc<MemoryStore>, manifest: &Manifes
         (End::Drop, None) | (End::Stop, Some(Err(ManifestError::Stopped))) | (End::Fail, Some(Err(_))) => {}
         (_, other) => panic!("{end:?} gave {other:?}"),
     }
-    assert_eq!(Frozen::open(folder).unwrap(), None);
+    assert_eq!(FrozenManifest::open(folder).unwrap(), None);
 }
 
-pub(super) fn rows(frozen: &Frozen) -> Vec<ObjectId> {
-    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 100);
+pub(super) fn rows(frozen: &FrozenManifest) -> Vec<ObjectId> {
+    let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, 100);
     tasks.flat_map(|batch| batch.unwrap()).map(|task| task.object).collect()
 }
 
-pub(super) fn manifest(source: Source) -> Manifest {
+pub(super) fn manifest(source: ManifestSource) -> Manifest {
     Manifest { source, filter: Filter::default() }
 }
 
-pub(super) fn listing(versions: Versions) -> Manifest {
-    manifest(Source::Prefix { bucket: Bucket::new("b"), prefix: Key::from("p/"), versions })
+pub(super) fn listing(versions: ListedVersions) -> Manifest {
+    manifest(ManifestSource::Prefix { bucket: BucketName::new("b"), prefix: ObjectKey::from("p/"), versions })
 }
 
 /// Creates a bucket with twenty objects, two per page.
@@ -217,16 +232,20 @@ pub(super) fn ten_files() -> MemoryStore {
     inventory_of(&(0..10).map(keys).collect::<Vec<Vec<String>>>())
 }
 
-pub(super) fn inventory_manifest(object: InventoryObject) -> Manifest {
-    manifest(Source::Inventory { bucket: Bucket::new("b"), object, dialect: Dialect::Oss })
+pub(super) fn inventory_manifest(object: InventorySelector) -> Manifest {
+    manifest(ManifestSource::Inventory {
+        bucket: BucketName::new("b"),
+        selector: object,
+        dialect: InventoryDialect::Oss,
+    })
 }
 
 pub(super) fn exact() -> Manifest {
-    inventory_manifest(InventoryObject::Exact { key: Key::from(INVENTORY), etag: None })
+    inventory_manifest(InventorySelector::Exact { key: ObjectKey::from(INVENTORY), etag: None })
 }
 
 pub(super) fn latest() -> Manifest {
-    inventory_manifest(InventoryObject::Latest { prefix: Key::from("inv/") })
+    inventory_manifest(InventorySelector::Latest { prefix: ObjectKey::from("inv/") })
 }
 
 /// Returns the requests that the store received since the last call.
@@ -235,7 +254,7 @@ pub(super) fn asked(store: &MemoryStore) -> Vec<String> {
 }
 
 pub(super) fn part_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(frozen::home(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(frozen::manifest_folder(folder)).unwrap().map(|entry| entry.unwrap().path());
     let mut parts: Vec<_> = entries.filter(|path| path.extension().is_some_and(|it| it == "bpm")).collect();
     parts.sort();
     parts
@@ -249,21 +268,21 @@ pub(super) fn finish(folder: &Path, store: &Arc<MemoryStore>, manifest: &Manifes
 
 pub(super) fn same_as_fresh(
     folder: &Path,
-    frozen: &Frozen,
+    frozen: &FrozenManifest,
     store: &Arc<MemoryStore>,
     manifest: &Manifest,
-    sizes: Sizes,
+    sizes: FreezeConfig,
 ) {
     let other = tempfile::tempdir().unwrap();
     let fresh = whole(other.path(), store, manifest, sizes).unwrap();
     assert_eq!(rows(frozen), rows(&fresh));
     assert_eq!((frozen.rows(), frozen.rows_read()), (fresh.rows(), fresh.rows_read()));
     // A refused probe makes the listing slower, and gives a warning.
-    let slower = |warning: &&Warning| warning.message.contains("is listed by one worker");
+    let slower = |warning: &&ManifestWarning| warning.message.contains("is listed by one worker");
     let warnings: Vec<_> = frozen.warnings().iter().filter(|warning| !slower(warning)).collect();
-    assert_eq!((frozen.reach(), frozen.pin()), (fresh.reach(), fresh.pin()));
+    assert_eq!((frozen.key_ranges(), frozen.pin()), (fresh.key_ranges(), fresh.pin()));
     assert_eq!(warnings, fresh.warnings().iter().collect::<Vec<_>>());
-    assert_eq!(Frozen::open(folder).unwrap().as_ref(), Some(frozen));
+    assert_eq!(FrozenManifest::open(folder).unwrap().as_ref(), Some(frozen));
     assert_eq!(part_files(folder).len(), frozen.parts().len());
-    assert!(!draft::is_there(&frozen::home(folder)));
+    assert!(!checkpoint::exists(&frozen::manifest_folder(folder)));
 }

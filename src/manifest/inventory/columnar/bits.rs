@@ -2,7 +2,7 @@
 
 /// Reads the integer of `width` bits, at most 64, that starts at bit `bit`, with the least significant bit first, as
 /// Parquet packs integers. Returns `None` if the bytes end too early.
-pub(super) fn least_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
+pub(super) fn read_lsb_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
     if width == 0 {
         return Some(0);
     }
@@ -19,7 +19,7 @@ pub(super) fn least_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
 
 /// Reads the integer of `width` bits, at most 64, that starts at bit `bit`, with the most significant bit first, as
 /// ORC packs integers. Returns `None` if the bytes end too early.
-pub(super) fn most_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
+pub(super) fn read_msb_first(bytes: &[u8], bit: usize, width: u32) -> Option<u64> {
     if width == 0 {
         return Some(0);
     }
@@ -35,13 +35,13 @@ fn mask(width: u32) -> u128 {
 }
 
 /// Decodes a zigzag-encoded signed integer.
-pub(super) fn unzigzag(number: u64) -> i64 {
+pub(super) fn decode_zigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
 }
 
 /// Reads a variable-length integer at offset `at`: groups of seven bits, the least significant group first. Returns
 /// the integer and the offset after it, or `None` if the bytes end too early. Bits beyond the 64th are dropped.
-pub(super) fn varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
+pub(super) fn read_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     let mut number = 0;
     for shift in (0..70).step_by(7) {
         let byte = *bytes.get(at)?;
@@ -64,14 +64,14 @@ mod tests {
 
     #[test]
     fn the_ends_are_met() {
-        assert_eq!(least_first(&[0xff; 9], 7, 64), Some(u64::MAX));
-        assert_eq!(most_first(&[0xff; 9], 7, 64), Some(u64::MAX));
-        assert_eq!(least_first(&[0xff; 8], 7, 64), None);
-        assert_eq!(most_first(&[0xff; 8], 7, 64), None);
-        assert_eq!((least_first(&[], 0, 0), most_first(&[], 9, 0)), (Some(0), Some(0)));
-        assert_eq!((least_first(&[], usize::MAX, 2), most_first(&[], usize::MAX, 2)), (None, None));
-        assert_eq!(varint(&[0xff; 20], 0).unwrap().1, 10);
-        assert_eq!(varint(&[0x80, 0x80], 0), None);
+        assert_eq!(read_lsb_first(&[0xff; 9], 7, 64), Some(u64::MAX));
+        assert_eq!(read_msb_first(&[0xff; 9], 7, 64), Some(u64::MAX));
+        assert_eq!(read_lsb_first(&[0xff; 8], 7, 64), None);
+        assert_eq!(read_msb_first(&[0xff; 8], 7, 64), None);
+        assert_eq!((read_lsb_first(&[], 0, 0), read_msb_first(&[], 9, 0)), (Some(0), Some(0)));
+        assert_eq!((read_lsb_first(&[], usize::MAX, 2), read_msb_first(&[], usize::MAX, 2)), (None, None));
+        assert_eq!(read_varint(&[0xff; 20], 0).unwrap().1, 10);
+        assert_eq!(read_varint(&[0x80, 0x80], 0), None);
     }
 
     proptest! {
@@ -82,15 +82,15 @@ mod tests {
             for (place, (at, _)) in bits(false).enumerate() {
                 least |= u64::from(bytes[at / 8] >> (at % 8) & 1) << place;
             }
-            prop_assert_eq!(least_first(&bytes, bit, width), Some(least));
+            prop_assert_eq!(read_lsb_first(&bytes, bit, width), Some(least));
             let most = bits(true).fold(0, |sum: u64, (at, _)| sum << 1 | u64::from(bytes[at / 8] >> (7 - at % 8) & 1));
-            prop_assert_eq!(most_first(&bytes, bit, width), Some(most));
+            prop_assert_eq!(read_msb_first(&bytes, bit, width), Some(most));
         }
 
         #[test]
         fn zigzag_is_undone(number: i64) {
             let zigzag = (number << 1 ^ number >> 63).cast_unsigned();
-            prop_assert_eq!(unzigzag(zigzag), number);
+            prop_assert_eq!(decode_zigzag(zigzag), number);
         }
     }
 }

@@ -7,15 +7,15 @@
 //! | file | what it does |
 //! |---|---|
 //! | `input` | random access to the file, and the memory limit |
-//! | `unpack` | decompression of blocks |
+//! | `compression` | decompression of blocks |
 //! | `bits` | integers of any bit width |
 //! | `parquet`, `orc` | the two formats |
 
 mod bits;
+mod compression;
 mod input;
 mod orc;
 mod parquet;
-mod unpack;
 
 use std::fs::File;
 use std::io;
@@ -30,12 +30,12 @@ const MAX_TEXT: usize = 1 << 20;
 
 /// The format of a columnar file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ColumnarFormat {
     Parquet,
     Orc,
 }
 
-impl Form {
+impl ColumnarFormat {
     /// Returns the name of the format as inventories write it.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -47,117 +47,117 @@ impl Form {
 
 /// Why a file cannot be read any further.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum ColumnarError {
     /// The file violates its format.
     Damaged(String),
     /// The file uses a feature that no inventory uses.
-    Foreign(String),
+    Unsupported(String),
     /// Reading the file failed.
     Io(io::Error),
 }
 
-type Outcome<T> = Result<T, Broken>;
+type ColumnarResult<T> = Result<T, ColumnarError>;
 
-fn damaged<T>(what: impl Into<String>) -> Outcome<T> {
-    Err(Broken::Damaged(what.into()))
+fn damaged<T>(what: impl Into<String>) -> ColumnarResult<T> {
+    Err(ColumnarError::Damaged(what.into()))
 }
 
-fn foreign<T>(what: impl Into<String>) -> Outcome<T> {
-    Err(Broken::Foreign(what.into()))
+fn unsupported<T>(what: impl Into<String>) -> ColumnarResult<T> {
+    Err(ColumnarError::Unsupported(what.into()))
 }
 
 /// The type of the values in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ColumnType {
     Text,
-    Truth,
-    Number,
-    Time,
+    Boolean,
+    Integer,
+    Timestamp,
 }
 
 /// One value of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Value<'a> {
-    Nothing,
+pub(super) enum ColumnValue<'a> {
+    Null,
     Text(&'a [u8]),
-    Truth(bool),
-    Number(i64),
-    Time(Timestamp),
+    Boolean(bool),
+    Integer(i64),
+    Timestamp(Timestamp),
 }
 
 /// The current value of a column. The bytes of a text are in the column's own buffer.
 #[derive(Clone, Copy, Debug, Default)]
-enum Held {
+enum CurrentValue {
     #[default]
-    Nothing,
+    Null,
     Text,
-    Truth(bool),
-    Number(i64),
-    Time(Timestamp),
+    Boolean(bool),
+    Integer(i64),
+    Timestamp(Timestamp),
 }
 
-impl Held {
-    fn value(self, text: &[u8]) -> Value<'_> {
+impl CurrentValue {
+    fn value(self, text: &[u8]) -> ColumnValue<'_> {
         match self {
-            Self::Nothing => Value::Nothing,
-            Self::Text => Value::Text(text),
-            Self::Truth(truth) => Value::Truth(truth),
-            Self::Number(number) => Value::Number(number),
-            Self::Time(time) => Value::Time(time),
+            Self::Null => ColumnValue::Null,
+            Self::Text => ColumnValue::Text(text),
+            Self::Boolean(truth) => ColumnValue::Boolean(truth),
+            Self::Integer(number) => ColumnValue::Integer(number),
+            Self::Timestamp(time) => ColumnValue::Timestamp(time),
         }
     }
 }
 
 /// A columnar file, positioned at one of its rows.
-pub(super) enum Table {
-    Parquet(parquet::Reader),
-    Orc(orc::Reader),
+pub(super) enum ColumnarReader {
+    Parquet(parquet::ParquetReader),
+    Orc(orc::OrcReader),
 }
 
-impl Table {
+impl ColumnarReader {
     /// Opens a file and reads its metadata.
-    pub(super) fn open(form: Form, file: File) -> Result<Self, Broken> {
-        let input = input::Input::new(file)?;
+    pub(super) fn open(form: ColumnarFormat, file: File) -> Result<Self, ColumnarError> {
+        let input = input::RandomAccessFile::new(file)?;
         Ok(match form {
-            Form::Parquet => Self::Parquet(parquet::Reader::open(input)?),
-            Form::Orc => Self::Orc(orc::Reader::open(input)?),
+            ColumnarFormat::Parquet => Self::Parquet(parquet::ParquetReader::open(input)?),
+            ColumnarFormat::Orc => Self::Orc(orc::OrcReader::open(input)?),
         })
     }
 
     /// Returns the names of the columns, in file order.
-    pub(super) fn names(&self) -> &[String] {
+    pub(super) fn column_names(&self) -> &[String] {
         match self {
-            Self::Parquet(reader) => reader.names(),
-            Self::Orc(reader) => reader.names(),
+            Self::Parquet(reader) => reader.column_names(),
+            Self::Orc(reader) => reader.column_names(),
         }
     }
 
     /// Returns the type of a column, or an error if its values cannot be read.
-    pub(super) fn kind(&self, column: usize) -> Result<Kind, Broken> {
+    pub(super) fn column_type(&self, column: usize) -> Result<ColumnType, ColumnarError> {
         match self {
-            Self::Parquet(reader) => reader.kind(column),
-            Self::Orc(reader) => reader.kind(column),
+            Self::Parquet(reader) => reader.column_type(column),
+            Self::Orc(reader) => reader.column_type(column),
         }
     }
 
     /// Selects the columns to read. All other columns are skipped.
-    pub(super) fn pick(&mut self, columns: &[usize]) -> Result<(), Broken> {
+    pub(super) fn select(&mut self, columns: &[usize]) -> Result<(), ColumnarError> {
         match self {
-            Self::Parquet(reader) => reader.pick(columns),
-            Self::Orc(reader) => reader.pick(columns),
+            Self::Parquet(reader) => reader.select(columns),
+            Self::Orc(reader) => reader.select(columns),
         }
     }
 
     /// Moves to the next row. Returns false if there is none.
-    pub(super) fn advance(&mut self) -> Result<bool, Broken> {
+    pub(super) fn advance(&mut self) -> Result<bool, ColumnarError> {
         match self {
             Self::Parquet(reader) => reader.advance(),
             Self::Orc(reader) => reader.advance(),
         }
     }
 
-    /// Returns a value of the current row, or `Value::Nothing` if the column is not selected.
-    pub(super) fn value(&self, column: usize) -> Value<'_> {
+    /// Returns a value of the current row, or `ColumnValue::Null` if the column is not selected.
+    pub(super) fn value(&self, column: usize) -> ColumnValue<'_> {
         match self {
             Self::Parquet(reader) => reader.value(column),
             Self::Orc(reader) => reader.value(column),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{Broken, Form, Kind, Table, Value};
+use super::{ColumnType, ColumnValue, ColumnarError, ColumnarFormat, ColumnarReader};
 
 const COLUMNS: [&str; 11] = [
     "bucket",
@@ -34,8 +34,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/inventory")
 }
 
-fn form(path: &Path) -> Form {
-    if path.extension().is_some_and(|extension| extension == "orc") { Form::Orc } else { Form::Parquet }
+fn form(path: &Path) -> ColumnarFormat {
+    if path.extension().is_some_and(|extension| extension == "orc") {
+        ColumnarFormat::Orc
+    } else {
+        ColumnarFormat::Parquet
+    }
 }
 
 fn fixtures() -> Vec<PathBuf> {
@@ -50,32 +54,37 @@ fn readable() -> impl Iterator<Item = PathBuf> {
 }
 
 /// The values of row `i`, as they were written.
-fn expected(i: i64) -> Vec<Value<'static>> {
-    let text = |text: String| Value::Text(text.leak().as_bytes());
-    let some = |given: bool, value: Value<'static>| if given { value } else { Value::Nothing };
+fn expected(i: i64) -> Vec<ColumnValue<'static>> {
+    let text = |text: String| ColumnValue::Text(text.leak().as_bytes());
+    let some = |given: bool, value: ColumnValue<'static>| if given { value } else { ColumnValue::Null };
     let millis = if i == 3 { -1_234_567_890_123 } else { 1_500_000_000_000 + i * 86_399_999 };
     vec![
         text("b-1".to_owned()),
         text(format!("k/{}/é+%20 {i}", i * 7919 % 1000)),
         some(i % 5 != 0, text(format!("v{i}"))),
-        Value::Truth(i % 3 != 0),
-        some(i % 7 != 0, Value::Truth(i % 11 == 0)),
-        some(i % 13 != 0, Value::Number(if i % 50 == 49 { (1 << 40) + i } else { i * i * 10 })),
-        some(i == 3 || i % 17 != 0, Value::Time(Timestamp::from_millisecond(millis).unwrap())),
+        ColumnValue::Boolean(i % 3 != 0),
+        some(i % 7 != 0, ColumnValue::Boolean(i % 11 == 0)),
+        some(i % 13 != 0, ColumnValue::Integer(if i % 50 == 49 { (1 << 40) + i } else { i * i * 10 })),
+        some(i == 3 || i % 17 != 0, ColumnValue::Timestamp(Timestamp::from_millisecond(millis).unwrap())),
         text(format!("{:08x}", i * 2_654_435_761 % (1 << 32))),
         text(["STANDARD", "GLACIER", "STANDARD_IA"][usize::try_from(i % 3).unwrap()].to_owned()),
-        Value::Nothing,
-        some(i % 10 == 0, Value::Number(i)),
+        ColumnValue::Null,
+        some(i % 10 == 0, ColumnValue::Integer(i)),
     ]
 }
 
 /// Reads a file to its end. Returns the number of rows.
-fn read(form: Form, file: File, picked: &[usize], mut look: impl FnMut(i64, &Table)) -> Result<i64, Broken> {
-    let mut table = Table::open(form, file)?;
+fn read(
+    form: ColumnarFormat,
+    file: File,
+    picked: &[usize],
+    mut look: impl FnMut(i64, &ColumnarReader),
+) -> Result<i64, ColumnarError> {
+    let mut table = ColumnarReader::open(form, file)?;
     for column in picked {
-        table.kind(*column)?;
+        table.column_type(*column)?;
     }
-    table.pick(picked)?;
+    table.select(picked)?;
     let mut rows = 0;
     while table.advance()? {
         look(rows, &table);
@@ -95,7 +104,7 @@ fn file(bytes: &[u8]) -> File {
 fn files_of_another_program_are_read_as_they_were_written() {
     for path in readable() {
         let rows = read(form(&path), File::open(&path).unwrap(), &PICKED, |row, table| {
-            assert_eq!(table.names(), COLUMNS);
+            assert_eq!(table.column_names(), COLUMNS);
             let found: Vec<_> = (0..COLUMNS.len()).map(|column| table.value(column)).collect();
             assert_eq!(found, expected(row), "row {row} of {}", path.display());
         });
@@ -109,7 +118,7 @@ fn a_column_alone_is_read_as_with_all_others() {
         for column in PICKED {
             let rows = read(form(&path), File::open(&path).unwrap(), &[column], |row, table| {
                 assert_eq!(table.value(column), expected(row)[column], "row {row} of {}", path.display());
-                assert_eq!(table.value(column + 1), Value::Nothing);
+                assert_eq!(table.value(column + 1), ColumnValue::Null);
             });
             assert_eq!(rows.unwrap(), ROWS);
         }
@@ -119,17 +128,17 @@ fn a_column_alone_is_read_as_with_all_others() {
 #[test]
 fn kinds_are_those_of_the_file() {
     for path in readable() {
-        let table = Table::open(form(&path), File::open(&path).unwrap()).unwrap();
-        let kinds: Vec<Option<Kind>> = (0..COLUMNS.len()).map(|column| table.kind(column).ok()).collect();
-        let (text, truth) = (Some(Kind::Text), Some(Kind::Truth));
-        let (number, time) = (Some(Kind::Number), Some(Kind::Time));
+        let table = ColumnarReader::open(form(&path), File::open(&path).unwrap()).unwrap();
+        let kinds: Vec<Option<ColumnType>> = (0..COLUMNS.len()).map(|column| table.column_type(column).ok()).collect();
+        let (text, truth) = (Some(ColumnType::Text), Some(ColumnType::Boolean));
+        let (number, time) = (Some(ColumnType::Integer), Some(ColumnType::Timestamp));
         assert_eq!(
             kinds,
             [text, text, text, truth, truth, number, time, text, text, None, number],
             "{}",
             path.display()
         );
-        assert!(matches!(table.kind(9), Err(Broken::Foreign(_))));
+        assert!(matches!(table.column_type(9), Err(ColumnarError::Unsupported(_))));
     }
 }
 
@@ -138,7 +147,10 @@ fn what_is_compressed_otherwise_says_how() {
     for name in ["zstd.parquet", "zstd.orc"] {
         let path = folder().join(name);
         let error = read(form(&path), File::open(&path).unwrap(), &PICKED, |_, _| {}).unwrap_err();
-        assert!(matches!(error, Broken::Foreign(what) if what == "it is compressed with Zstandard"), "{name}");
+        assert!(
+            matches!(error, ColumnarError::Unsupported(what) if what == "it is compressed with Zstandard"),
+            "{name}"
+        );
     }
 }
 
@@ -157,8 +169,10 @@ fn a_file_that_is_cut_off_anywhere_is_refused() {
 fn a_file_of_the_other_form_or_of_none_is_refused() {
     let parquet = fs::read(folder().join("plain.parquet")).unwrap();
     let orc = fs::read(folder().join("plain.orc")).unwrap();
-    for (form, bytes) in [(Form::Orc, &parquet), (Form::Parquet, &orc), (Form::Orc, &vec![0; 4096])] {
-        assert!(matches!(read(form, file(bytes), &PICKED, |_, _| {}), Err(Broken::Damaged(_))));
+    for (form, bytes) in
+        [(ColumnarFormat::Orc, &parquet), (ColumnarFormat::Parquet, &orc), (ColumnarFormat::Orc, &vec![0; 4096])]
+    {
+        assert!(matches!(read(form, file(bytes), &PICKED, |_, _| {}), Err(ColumnarError::Damaged(_))));
     }
 }
 
@@ -185,16 +199,17 @@ fn flipped_bits_are_no_panic() {
     }
 }
 
-fn read_some(form: Form, file: File) -> Result<Table, Broken> {
-    let mut table = Table::open(form, file)?;
-    let picked: Vec<usize> = (0..table.names().len()).filter(|column| table.kind(*column).is_ok()).collect();
-    table.pick(&picked)?;
+fn read_some(form: ColumnarFormat, file: File) -> Result<ColumnarReader, ColumnarError> {
+    let mut table = ColumnarReader::open(form, file)?;
+    let picked: Vec<usize> =
+        (0..table.column_names().len()).filter(|column| table.column_type(*column).is_ok()).collect();
+    table.select(&picked)?;
     Ok(table)
 }
 
-fn refused(form: Form, bytes: &[u8]) -> String {
+fn refused(form: ColumnarFormat, bytes: &[u8]) -> String {
     match read(form, file(bytes), &PICKED, |_, _| {}) {
-        Err(Broken::Damaged(what) | Broken::Foreign(what)) => what,
+        Err(ColumnarError::Damaged(what) | ColumnarError::Unsupported(what)) => what,
         other => panic!("{other:?}"),
     }
 }
@@ -206,13 +221,13 @@ fn sizes_that_lie_are_not_believed() {
     // The header of the first page: 2,147,483,647 bytes of data, compressed to one byte.
     let head = b"\x15\x00\x15\xfe\xff\xff\xff\x0f\x15\x02\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00";
     page[4..4 + head.len()].copy_from_slice(head);
-    assert_eq!(refused(Form::Parquet, &page), "a page has 2147483647 bytes, and the most is 33554432");
+    assert_eq!(refused(ColumnarFormat::Parquet, &page), "a page has 2147483647 bytes, and the most is 33554432");
     let mut footer = whole;
     let at = footer.len() - 8;
     footer[at..at + 4].copy_from_slice(&[0xff; 4]);
-    assert_eq!(refused(Form::Parquet, &footer), "its footer has 4294967295 bytes, and the most is 8388608");
+    assert_eq!(refused(ColumnarFormat::Parquet, &footer), "its footer has 4294967295 bytes, and the most is 8388608");
     footer[at..at + 4].copy_from_slice(&[0xff, 0xff, 0x01, 0x00]);
-    assert_eq!(refused(Form::Parquet, &footer), "its footer is longer than it is");
+    assert_eq!(refused(ColumnarFormat::Parquet, &footer), "its footer is longer than it is");
 }
 
 /// Returns an ORC file that consists only of its postscript. `footer` and `block` are the sizes of the footer and of
@@ -226,12 +241,12 @@ fn postscript(footer: &[u8], codec: u8, block: &[u8]) -> Vec<u8> {
 #[test]
 fn postscripts_that_lie_are_not_believed() {
     let (megabyte, gigabyte) = (&[0x80, 0x80, 0x40][..], &[0x80, 0x80, 0x80, 0x80, 0x04][..]);
-    assert_eq!(refused(Form::Orc, &postscript(&[0], 1, megabyte)), "its footer has no columns");
+    assert_eq!(refused(ColumnarFormat::Orc, &postscript(&[0], 1, megabyte)), "its footer has no columns");
     let large = "its blocks have 1073741824 bytes, and the most is 8388608";
-    assert_eq!(refused(Form::Orc, &postscript(&[0], 1, gigabyte)), large);
-    assert_eq!(refused(Form::Orc, &postscript(gigabyte, 1, megabyte)), "its footer is longer than it is");
-    assert_eq!(refused(Form::Orc, &postscript(&[0], 4, megabyte)), "it is compressed with LZ4");
-    assert_eq!(refused(Form::Orc, b"ORC and nothing else"), "it is too short");
+    assert_eq!(refused(ColumnarFormat::Orc, &postscript(&[0], 1, gigabyte)), large);
+    assert_eq!(refused(ColumnarFormat::Orc, &postscript(gigabyte, 1, megabyte)), "its footer is longer than it is");
+    assert_eq!(refused(ColumnarFormat::Orc, &postscript(&[0], 4, megabyte)), "it is compressed with LZ4");
+    assert_eq!(refused(ColumnarFormat::Orc, b"ORC and nothing else"), "it is too short");
 }
 
 #[test]
@@ -240,7 +255,7 @@ fn rows_that_no_byte_stands_for_are_not_believed() {
     let footer = b"\x1a\x07\x28\x80\x80\x80\x80\x80\x20\x22\x08\x08\x0c\x12\x01\x01\x1a\x01k\x22\x02\x08\x07";
     let rest = postscript(&[u8::try_from(footer.len()).unwrap()], 0, &[0]);
     let whole = [b"ORC", &footer[..], &rest[3..]].concat();
-    let error = read(Form::Orc, file(&whole), &[0], |_, _| {}).unwrap_err();
-    let Broken::Damaged(what) = error else { panic!("{error:?}") };
+    let error = read(ColumnarFormat::Orc, file(&whole), &[0], |_, _| {}).unwrap_err();
+    let ColumnarError::Damaged(what) = error else { panic!("{error:?}") };
     assert_eq!(what, format!("it says that its {} bytes hold {} rows", whole.len(), 1_u64 << 40));
 }

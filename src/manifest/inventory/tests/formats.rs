@@ -11,15 +11,18 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::{manifest_key, source};
-use crate::manifest::begin::Sizes;
-use crate::manifest::freeze::{freeze_with, survey};
-use crate::manifest::part::Limits;
-use crate::manifest::spec::InventoryObject;
+use crate::manifest::freeze::{freeze_and_sample, freeze_with_config};
+use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::part::PartLimits;
+use crate::manifest::spec::InventorySelector;
 use crate::manifest::testing::{MemoryStore, etag, freeze_in, freeze_until, keys, objects, refusal};
-use crate::manifest::{Bounds, Census, Filter, Frozen, Glanced, Manifest, ManifestError, Source, Told, Wish};
-use crate::object::{Key, ObjectId, StorageClass};
+use crate::manifest::{
+    Filter, FirstObjects, FreezeLimits, FrozenManifest, Manifest, ManifestError, ManifestSource, SampleOptions,
+    SourceMetadata, StorageClassStats,
+};
+use crate::object::{ObjectId, ObjectKey, StorageClass};
 use crate::store::Store;
-use crate::task::Seq;
+use crate::task::TaskId;
 use written::{Format, Layout, Row, write};
 
 const LAYOUT: Layout<'_> = Layout {
@@ -42,8 +45,8 @@ fn stored(layout: Layout<'_>, rows: &[Row]) -> MemoryStore {
     store
 }
 
-fn exact() -> Source {
-    source(InventoryObject::Exact { key: Key::from(manifest_key().as_str()), etag: None })
+fn exact() -> ManifestSource {
+    source(InventorySelector::Exact { key: ObjectKey::from(manifest_key().as_str()), etag: None })
 }
 
 fn row(key: &str) -> Row {
@@ -102,22 +105,22 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 /// The objects, the rows read, the census, the metadata of each object, and the digest.
-type Come = (Vec<ObjectId>, u64, Option<Census>, Vec<Told>, String);
+type Come = (Vec<ObjectId>, u64, Option<StorageClassStats>, Vec<SourceMetadata>, String);
 
 /// Returns everything in a manifest, including all metadata of its objects.
 fn whole(store: MemoryStore, filter: Filter) -> Result<Come, String> {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store: Arc<dyn Store> = Arc::new(store);
-    let wish = Wish { sample: 1000, seed: 1, digest: Some([7; 16]), every: false };
+    let wish = SampleOptions { size: 1000, seed: 1, digest: Some([7; 16]), all_metadata: false };
     let manifest = Manifest { source: exact(), filter };
     let stop = CancellationToken::new();
-    let frozen = survey(&manifest, &store, folder.path(), (Bounds::default(), wish), &|_| {}, &stop);
+    let frozen = freeze_and_sample(&manifest, &store, folder.path(), (FreezeLimits::default(), wish), &|_| {}, &stop);
     let (frozen, surveyed) = runtime.block_on(frozen).map_err(|error| error.to_string())?;
-    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 100).flat_map(|batch| batch.unwrap());
-    let told = surveyed.sample.into_iter().map(|sampled| sampled.told).collect();
+    let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, 100).flat_map(|batch| batch.unwrap());
+    let told = surveyed.sample.into_iter().map(|sampled| sampled.metadata).collect();
     let objects = tasks.map(|task| task.object).collect();
-    Ok((objects, frozen.rows_read(), frozen.census().cloned(), told, surveyed.digest.unwrap()))
+    Ok((objects, frozen.rows_read(), frozen.class_stats().cloned(), told, surveyed.digest.unwrap()))
 }
 
 proptest! {
@@ -270,23 +273,23 @@ fn flipped_bits_end_in_an_answer() {
             torn[at] ^= 1 << dice.u32(0..8);
             let mut store = stored(layout, &rows);
             replace(&mut store, 0, &torn);
-            let limits = Sizes { max_objects: Some(10_000), ..Sizes::default() };
+            let limits = FreezeConfig { max_objects: Some(10_000), ..FreezeConfig::default() };
             refused += u32::from(frozen_within(store, limits).is_err());
         }
         assert!(refused > 20, "{format:?}: {refused}");
     }
 }
 
-fn frozen_within(store: MemoryStore, sizes: Sizes) -> Result<Frozen, ManifestError> {
+fn frozen_within(store: MemoryStore, sizes: FreezeConfig) -> Result<FrozenManifest, ManifestError> {
     let folder = tempfile::tempdir().unwrap();
     frozen_in(folder.path(), &Arc::new(store), sizes)
 }
 
-fn frozen_in(folder: &Path, store: &Arc<MemoryStore>, sizes: Sizes) -> Result<Frozen, ManifestError> {
+fn frozen_in(folder: &Path, store: &Arc<MemoryStore>, sizes: FreezeConfig) -> Result<FrozenManifest, ManifestError> {
     let store: Arc<dyn Store> = store.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let manifest = Manifest { source: exact(), filter: Filter::default() };
-    runtime.block_on(freeze_with(&manifest, &store, folder, &|_| {}, &CancellationToken::new(), sizes))
+    runtime.block_on(freeze_with_config(&manifest, &store, folder, &|_| {}, &CancellationToken::new(), sizes))
 }
 
 #[test]
@@ -295,10 +298,10 @@ fn the_file_that_is_read_takes_room_beside_the_names() {
     let store = Arc::new(stored(Layout { versions: false, ..LAYOUT }, &rows));
     let sizes: Vec<u64> = (0..3).map(|number| data(&store, number).len() as u64).collect();
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { block_rows: 10, part_rows: 1000 };
-    let tight = |limit| Sizes { max_disk: Some(limit), limits, ..Sizes::default() };
+    let limits = PartLimits { block_rows: 10, part_rows: 1000 };
+    let tight = |limit| FreezeConfig { max_disk: Some(limit), part_limits: limits, ..FreezeConfig::default() };
     let error = frozen_in(folder.path(), &store, tight(sizes.iter().sum::<u64>() - 1)).unwrap_err();
-    assert!(matches!(error, ManifestError::TooLargeAhead { .. }), "{error}");
+    assert!(matches!(error, ManifestError::ProbablyTooLarge { .. }), "{error}");
 
     // With a filter, the size cannot be estimated in advance.
     let filter = Filter { exclude: crate::manifest::KeyGlobs::new([]).ok(), ..Filter::default() };
@@ -307,11 +310,14 @@ fn the_file_that_is_read_takes_room_beside_the_names() {
     let dynamic: Arc<dyn Store> = store.clone();
     let freeze = |limit| {
         let stop = CancellationToken::new();
-        runtime.block_on(async { freeze_with(&manifest, &dynamic, folder.path(), &|_| {}, &stop, tight(limit)).await })
+        runtime.block_on(async {
+            freeze_with_config(&manifest, &dynamic, folder.path(), &|_| {}, &stop, tight(limit)).await
+        })
     };
     let error = freeze(sizes[0] - 1).unwrap_err();
     assert!(
-        matches!(error, ManifestError::NoRoomBeside { size, used: 0, .. } if size == sizes[0]) && error.may_pass(),
+        matches!(error, ManifestError::NoRoomForDataFile { size, used: 0, .. } if size == sizes[0])
+            && error.is_retryable(),
         "{error}"
     );
     let error = freeze(sizes[0] + 100).unwrap_err();
@@ -331,7 +337,7 @@ fn freezing_that_was_interrupted_goes_on_behind_its_last_file() {
         let (folder, stop, seen) = (tempfile::tempdir().unwrap(), CancellationToken::new(), Arc::default());
         let mut store = stored(layout, &rows);
         let (token, counted): (_, Arc<std::sync::atomic::AtomicU32>) = (stop.clone(), Arc::clone(&seen));
-        store.meanwhile = Some(Box::new(move || {
+        store.on_row = Some(Box::new(move || {
             // Cancel in the third file, which is still read to its end and kept.
             if counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 14 {
                 token.cancel();
@@ -348,9 +354,9 @@ fn freezing_that_was_interrupted_goes_on_behind_its_last_file() {
         assert_eq!(asked, [false, false, false, true, true], "{requests}");
         let at_once = tempfile::tempdir().unwrap();
         let whole = freeze_in(at_once.path(), stored(layout, &rows), exact(), Filter::default()).unwrap();
-        let names = |frozen: &Frozen| {
-            let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 7).flat_map(|batch| batch.unwrap());
-            tasks.map(|task| (task.seq, task.object)).collect::<Vec<_>>()
+        let names = |frozen: &FrozenManifest| {
+            let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, 7).flat_map(|batch| batch.unwrap());
+            tasks.map(|task| (task.id, task.object)).collect::<Vec<_>>()
         };
         assert_eq!(names(&frozen), names(&whole), "{format:?}");
         assert_eq!((frozen.rows(), frozen.rows_read()), (30, 30));
@@ -369,8 +375,8 @@ async fn a_glance_fetches_the_smallest_file_and_keeps_nothing() {
         let store = Arc::new(store);
         let reading: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
         let manifest = Manifest { source: exact(), filter: Filter::default() };
-        let seen = manifest.glance(&reading, 1, &CancellationToken::new()).await.unwrap();
-        let Glanced { objects, read: 2, whole: false } = seen else { panic!("{seen:?}") };
+        let seen = manifest.peek(&reading, 1, &CancellationToken::new()).await.unwrap();
+        let FirstObjects { objects, rows_read: 2, complete: false } = seen else { panic!("{seen:?}") };
         assert!(objects[0].key.to_string().ends_with("02"), "{objects:?}");
         let requests = store.requests.lock().unwrap().join("\n");
         assert!(requests.contains("Z-0.") && !requests.contains("Z-1."), "{requests}");

@@ -12,21 +12,26 @@ use super::models::{Model, Row, Rule};
 use super::spread::{EAGER, sizes};
 use super::*;
 use crate::manifest::Manifest;
-use crate::manifest::draft::{self, Keeper};
-use crate::manifest::freeze::freeze_with;
-use crate::manifest::frozen::{self, Frozen};
+use crate::manifest::checkpoint::{self, FreezeCheckpointStore};
+use crate::manifest::freeze::freeze_with_config;
+use crate::manifest::frozen::{self, FrozenManifest};
 use crate::object::VersionId;
 use crate::store::Store;
-use crate::task::Seq;
+use crate::task::TaskId;
 
 /// An object in the manifest.
-type Name = (Key, Option<String>);
+type Name = (ObjectKey, Option<String>);
 
-fn manifest(versions: Versions) -> Manifest {
+fn manifest(versions: ListedVersions) -> Manifest {
     Manifest { source: source("p/", versions), filter: Filter::default() }
 }
 
-fn freeze(folder: &Path, model: Model, versions: Versions, spread: Spread) -> Result<Frozen, ManifestError> {
+fn freeze(
+    folder: &Path,
+    model: Model,
+    versions: ListedVersions,
+    spread: ListingConcurrency,
+) -> Result<FrozenManifest, ManifestError> {
     let store: Arc<dyn Store> = Arc::new(model);
     let manifest = manifest(versions);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -40,14 +45,14 @@ fn freeze(folder: &Path, model: Model, versions: Versions, spread: Spread) -> Re
     };
     runtime.block_on(async {
         tokio::select! {
-            frozen = freeze_with(&manifest, &store, folder, &|_| {}, &stop, sizes(spread)) => frozen,
+            frozen = freeze_with_config(&manifest, &store, folder, &|_| {}, &stop, sizes(spread)) => frozen,
             () = passing => unreachable!("time has no end"),
         }
     })
 }
 
-fn names(frozen: &Frozen) -> Vec<Name> {
-    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 1000).flat_map(|batch| batch.unwrap());
+fn names(frozen: &FrozenManifest) -> Vec<Name> {
+    let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, 1000).flat_map(|batch| batch.unwrap());
     tasks.map(|task| (task.object.key, task.object.version.map(|id| id.as_str().to_owned()))).collect()
 }
 
@@ -58,7 +63,7 @@ fn objects_of(rows: &[Row], all: bool) -> Vec<Name> {
 
 /// A folder for each key, a common layout of applications.
 fn folders(count: usize) -> Vec<Row> {
-    (0..count).map(|n| (Key::from(format!("p/{n:04}/data.json").as_str()), VersionId::null(), true)).collect()
+    (0..count).map(|n| (ObjectKey::from(format!("p/{n:04}/data.json").as_str()), VersionId::null(), true)).collect()
 }
 
 #[test]
@@ -66,7 +71,7 @@ fn a_cursor_beyond_the_last_key_of_a_page_leaves_nothing_out() {
     let rows = folders(400);
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new(rows.clone(), 7, Rule::Minio);
-    let frozen = freeze(folder.path(), model, Versions::Current, EAGER).unwrap();
+    let frozen = freeze(folder.path(), model, ListedVersions::Current, EAGER).unwrap();
     assert!(frozen.warnings().is_empty(), "{:?}", frozen.warnings());
     assert_eq!(names(&frozen), objects_of(&rows, false));
 }
@@ -75,23 +80,23 @@ fn a_cursor_beyond_the_last_key_of_a_page_leaves_nothing_out() {
 #[test]
 fn the_model_of_minio_skips_what_minio_skips() {
     let keys = ["aaa/aaa", "bbb/bbb", "ccc/ccc", "ddd/ddd", "eee/eee"];
-    let rows = keys.iter().map(|key| (Key::from(*key), VersionId::null(), true)).collect();
+    let rows = keys.iter().map(|key| (ObjectKey::from(*key), VersionId::null(), true)).collect();
     let model = Model::new(rows, 2, Rule::Minio);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let list = |from: Option<ListMark>| {
+    let list = |from: Option<ListPosition>| {
         let request = crate::store::ListRequest {
-            bucket: Bucket::new("b"),
-            prefix: Key::from(""),
+            bucket: BucketName::new("b"),
+            prefix: ObjectKey::from(""),
             all_versions: false,
-            directories: false,
+            group_by_directory: false,
             from,
         };
         let page = runtime.block_on(model.list(&request)).unwrap();
         let keys: Vec<_> = page.entries.iter().map(|entry| entry.key.to_string()).collect();
         (keys.join(" "), page.next)
     };
-    let token = |token: &str| Some(ListMark::Token(token.to_owned()));
-    let after = |key: &str| Some(ListMark::After { key: Key::from(key), version: None });
+    let token = |token: &str| Some(ListPosition::Token(token.to_owned()));
+    let after = |key: &str| Some(ListPosition::After { key: ObjectKey::from(key), version: None });
     assert_eq!(list(after("111")), ("aaa/aaa bbb/bbb".to_owned(), token("ddd/")));
     assert_eq!(list(token("ddd/")), ("ddd/ddd eee/eee".to_owned(), None));
     // A listing from the beginning, and one that starts at an existing key, are complete.
@@ -105,7 +110,7 @@ fn a_server_that_fails_where_a_listing_is_to_begin_is_listed_by_one_worker() {
     for status in [400, 403, 404, 500, 501] {
         let (rows, folder) = (folders(60), tempfile::tempdir().unwrap());
         let model = Model::new(rows.clone(), 5, Rule::TokenOrRefusal(status));
-        let frozen = freeze(folder.path(), model, Versions::Current, EAGER).unwrap();
+        let frozen = freeze(folder.path(), model, ListedVersions::Current, EAGER).unwrap();
         assert_eq!(names(&frozen), objects_of(&rows, false), "{status}");
         let warning = &frozen.warnings()[0].message;
         assert!(warning.contains("listed by one worker") && warning.contains(&status.to_string()), "{warning}");
@@ -116,7 +121,7 @@ fn a_server_that_fails_where_a_listing_is_to_begin_is_listed_by_one_worker() {
 fn a_server_that_is_busy_where_a_listing_is_to_begin_is_asked_again() {
     let (rows, folder) = (folders(60), tempfile::tempdir().unwrap());
     let model = Model::new(rows.clone(), 5, Rule::TokenOrRefusal(503));
-    let frozen = freeze(folder.path(), model, Versions::Current, EAGER).unwrap();
+    let frozen = freeze(folder.path(), model, ListedVersions::Current, EAGER).unwrap();
     assert_eq!(names(&frozen), objects_of(&rows, false));
     assert!(frozen.warnings().is_empty(), "{:?}", frozen.warnings());
 }
@@ -125,17 +130,18 @@ fn a_server_that_is_busy_where_a_listing_is_to_begin_is_asked_again() {
 fn tokens_that_lead_in_a_circle_end_the_listing() {
     let folder = tempfile::tempdir().unwrap();
     let model = Model::new(folders(60), 5, Rule::Circle(3));
-    let error = freeze(folder.path(), model, Versions::Current, crate::manifest::testing::ALONE).unwrap_err();
+    let error =
+        freeze(folder.path(), model, ListedVersions::Current, crate::manifest::testing::SINGLE_WORKER).unwrap_err();
     assert!(error.to_string().contains("cannot be trusted: its pages lead in a circle"), "{error}");
 }
 
 #[test]
 fn a_version_that_is_listed_twice_is_refused() {
     let version = |id: &str| crate::manifest::testing::listed(b"p/1", 1, Some(id));
-    let after = |id: &str| Some(ListMark::After { key: Key::from("p/1"), version: Some(VersionId::new(id)) });
+    let after = |id: &str| Some(ListPosition::After { key: ObjectKey::from("p/1"), version: Some(VersionId::new(id)) });
     let page = |ids: [&str; 2], next| ListPage { entries: ids.map(version).into(), next, ..ListPage::default() };
     let bad = pages(vec![page(["4", "3"], after("3")), page(["4", "3"], None)]);
-    let error = refusal(bad, source("p/", Versions::All), Filter::default()).to_string();
+    let error = refusal(bad, source("p/", ListedVersions::All), Filter::default()).to_string();
     assert!(error.contains("it names version 4 of p/1 twice"), "{error}");
 }
 
@@ -144,33 +150,37 @@ fn a_version_that_is_listed_twice_is_refused() {
 fn a_key_that_is_begun_again_is_not_taken_twice() {
     let page = |ids: &[&str], next: Option<&str>| ListPage {
         entries: ids.iter().map(|id| crate::manifest::testing::listed(b"p/1", 1, Some(id))).collect(),
-        next: next.map(|id| ListMark::After { key: Key::from("p/1"), version: Some(VersionId::new(id)) }),
+        next: next.map(|id| ListPosition::After { key: ObjectKey::from("p/1"), version: Some(VersionId::new(id)) }),
         ..ListPage::default()
     };
     let again = pages(vec![page(&["4", "3"], Some("3")), page(&["4", "2"], Some("2")), page(&["1"], None)]);
-    let (_, found) = super::objects(again, source("p/", Versions::All), Filter::default()).unwrap();
+    let (_, found) = super::objects(again, source("p/", ListedVersions::All), Filter::default()).unwrap();
     let ids: Vec<_> = found.iter().map(|object| object.version.as_ref().unwrap().as_str()).collect();
     assert_eq!(ids, ["4", "3", "2", "1"]);
     let ends = pages(vec![page(&["5", "4"], Some("4")), page(&["3", "2"], Some("2")), page(&["5"], None)]);
-    let error = refusal(ends, source("p/", Versions::All), Filter::default()).to_string();
+    let error = refusal(ends, source("p/", ListedVersions::All), Filter::default()).to_string();
     assert!(error.contains("it ends with versions of p/1 that it has named before"), "{error}");
 }
 
 #[test]
 fn the_range_of_an_earlier_release_drops_the_token_that_it_kept() {
-    let mark = |after: Option<&str>, last: Option<&str>, next: Next| RangeMark {
-        lane: Lane(0),
-        after: after.map(Key::from),
+    let mark = |after: Option<&str>, last: Option<&str>, next: RangePosition| RangeCursor {
+        partition: PartitionId(0),
+        after: after.map(ObjectKey::from),
         until: None,
-        last: last.map(Key::from),
-        next,
+        last: last.map(ObjectKey::from),
+        position: next,
     };
-    let token = || Next::List(Some(ListMark::Token("t".to_owned())));
-    let behind = |key: &str| Next::List(Some(ListMark::After { key: Key::from(key), version: None }));
-    assert_eq!(Walk::resumed(&mark(Some("b"), Some("c"), token())), behind("c"));
-    assert_eq!(Walk::resumed(&mark(Some("b"), None, token())), behind("b"));
-    assert_eq!(Walk::resumed(&mark(None, Some("c"), token())), token());
-    assert_eq!(Walk::resumed(&mark(Some("b"), Some("c"), Next::Done)), Next::Done);
+    let token = || RangePosition::ListFrom(Some(ListPosition::Token("t".to_owned())));
+    let behind =
+        |key: &str| RangePosition::ListFrom(Some(ListPosition::After { key: ObjectKey::from(key), version: None }));
+    assert_eq!(ListingValidator::resume_position(&mark(Some("b"), Some("c"), token())), behind("c"));
+    assert_eq!(ListingValidator::resume_position(&mark(Some("b"), None, token())), behind("b"));
+    assert_eq!(ListingValidator::resume_position(&mark(None, Some("c"), token())), token());
+    assert_eq!(
+        ListingValidator::resume_position(&mark(Some("b"), Some("c"), RangePosition::Finished)),
+        RangePosition::Finished
+    );
 }
 
 /// The checkpoint of an earlier release, of a listing on MinIO: it has the server's token for each range, even if the
@@ -180,31 +190,34 @@ fn a_listing_of_an_earlier_release_is_resumed_without_its_tokens() {
     let (rows, folder) = (folders(400), tempfile::tempdir().unwrap());
     let mut refusing = Model::new(rows.clone(), 7, Rule::Minio);
     refusing.refuses_from = 30;
-    let error = freeze(folder.path(), refusing, Versions::Current, EAGER).unwrap_err();
+    let error = freeze(folder.path(), refusing, ListedVersions::Current, EAGER).unwrap_err();
     assert!(error.to_string().contains("403 AccessDenied"), "{error}");
-    let fingerprint = draft::fingerprint(&manifest(Versions::Current)).unwrap();
-    let keeper = Keeper::new(&frozen::home(folder.path()), fingerprint);
+    let fingerprint = checkpoint::fingerprint(&manifest(ListedVersions::Current)).unwrap();
+    let keeper = FreezeCheckpointStore::new(&frozen::manifest_folder(folder.path()), fingerprint);
     let mut draft = keeper.load().unwrap().expect("a draft");
-    let Mark::Listing(ranges) = &mut draft.mark else { panic!("a listing") };
+    let SourceCursor::Listing(ranges) = &mut draft.cursor else { panic!("a listing") };
     let mut tokens = 0;
     for range in ranges.iter_mut().filter(|range| range.after.is_some()) {
-        let Next::List(Some(ListMark::After { key, version: None })) = &range.next else { continue };
+        let RangePosition::ListFrom(Some(ListPosition::After { key, version: None })) = &range.position else {
+            continue;
+        };
         let Some(at) = rows.iter().position(|row| row.0 == *key) else { continue };
         let Some((beyond, ..)) = rows.get(at + 2) else { continue };
         let token = beyond.to_string().replace("data.json", "");
-        range.next = Next::List(Some(ListMark::Token(token)));
+        range.position = RangePosition::ListFrom(Some(ListPosition::Token(token)));
         tokens += 1;
     }
-    assert!(tokens > 1, "{:?}", draft.mark);
+    assert!(tokens > 1, "{:?}", draft.cursor);
     keeper.save(&draft).unwrap();
-    let frozen = freeze(folder.path(), Model::new(rows.clone(), 7, Rule::Minio), Versions::Current, EAGER).unwrap();
+    let frozen =
+        freeze(folder.path(), Model::new(rows.clone(), 7, Rule::Minio), ListedVersions::Current, EAGER).unwrap();
     assert_eq!(names(&frozen), objects_of(&rows, false));
 }
 
 fn rows_of(keys: &BTreeMap<String, (usize, Vec<bool>)>, all: bool) -> Vec<Row> {
     let ids = |versions: &usize| (0..if all { *versions } else { 1 }).rev();
     let of = |(key, (versions, live)): (&String, &(usize, Vec<bool>))| -> Vec<Row> {
-        let row = |id: usize| (Key::from(format!("p/{key}").as_str()), VersionId::new(&id.to_string()), live[id]);
+        let row = |id: usize| (ObjectKey::from(format!("p/{key}").as_str()), VersionId::new(&id.to_string()), live[id]);
         ids(versions).map(row).collect()
     };
     keys.iter().flat_map(of).collect()
@@ -250,15 +263,15 @@ proptest! {
         let expected = objects_of(&rows, all);
         prop_assume!(!expected.is_empty());
         let folder = tempfile::tempdir().unwrap();
-        let spread = Spread { workers, pages_a_cut, least };
-        let versions = if all { Versions::All } else { Versions::Current };
+        let spread = ListingConcurrency { workers, pages_per_split: pages_a_cut, min_pages_left: least };
+        let versions = if all { ListedVersions::All } else { ListedVersions::Current };
         match freeze(folder.path(), Model::new(rows, page, rule), versions, spread) {
             Ok(frozen) => prop_assert_eq!(names(&frozen), expected),
             Err(error) => {
                 // No client can repair these faults; with every other server the listing is complete.
                 let hopeless = matches!(rule, Rule::StartOnly | Rule::Repeats(_) | Rule::Circle(_));
                 prop_assert!(hopeless, "{rule:?}: {error}");
-                prop_assert!(matches!(error, ManifestError::Listing { .. }), "{error}");
+                prop_assert!(matches!(error, ManifestError::InconsistentListing { .. }), "{error}");
                 prop_assert!(error.help().is_some());
             }
         }

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
-use crate::call::{Call, Reply};
 use crate::manifest::testing::{fault, listed};
-use crate::object::{Bucket, Key, ObjectId, VersionId};
-use crate::store::{BucketFact, BucketQuestion, Content, ListMark, ListPage, ListRequest, Opened, Store};
-use crate::task::{Fault, FaultClass};
+use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use crate::object_request::{ObjectRequest, ObjectResponse};
+use crate::store::{
+    BucketSetting, BucketSettingValue, ListPage, ListPosition, ListRequest, ObjectContent, OpenedObject, Store,
+};
+use crate::task::{FaultClass, StoreError};
 
 /// How a server handles cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub(super) enum Rule {
 }
 
 /// An entry of the bucket: its key, its version, and whether it is an object.
-pub(super) type Row = (Key, VersionId, bool);
+pub(super) type Row = (ObjectKey, VersionId, bool);
 
 /// A server in memory.
 pub(super) struct Model {
@@ -52,7 +54,7 @@ pub(super) struct Model {
     pub(super) refuses_from: usize,
     requests: AtomicUsize,
     /// Pages by the cursor that led to them.
-    led: Mutex<HashMap<ListMark, ListPage>>,
+    led: Mutex<HashMap<ListPosition, ListPage>>,
     /// The requests that were received at least once.
     heard: Mutex<BTreeSet<String>>,
 }
@@ -70,7 +72,7 @@ impl Model {
         Self { rows, page, rule, refuses_from: 0, requests, led, heard }
     }
 
-    fn after(&self, key: &Key, version: Option<&VersionId>) -> usize {
+    fn after(&self, key: &ObjectKey, version: Option<&VersionId>) -> usize {
         let begin = self.rows.partition_point(|row| row.0 < *key);
         let end = self.rows.partition_point(|row| row.0 <= *key);
         match version {
@@ -86,22 +88,22 @@ impl Model {
     fn begin(&self, request: &ListRequest) -> Begin {
         match &request.from {
             None => Begin::At(0),
-            Some(ListMark::Token(_)) if self.rule == Rule::StartOnly => Begin::At(0),
-            Some(ListMark::Token(token)) => match token.as_str() {
+            Some(ListPosition::Token(_)) if self.rule == Rule::StartOnly => Begin::At(0),
+            Some(ListPosition::Token(token)) => match token.as_str() {
                 "left" => Begin::Circling(false),
                 "right" => Begin::Circling(true),
                 token => Begin::At(token.parse().expect("a token of this server")),
             },
-            Some(ListMark::After { .. }) if self.rule == Rule::TokenOnly && !request.all_versions => Begin::At(0),
-            Some(ListMark::After { key, version }) => Begin::At(self.after(key, version.as_ref())),
+            Some(ListPosition::After { .. }) if self.rule == Rule::TokenOnly && !request.all_versions => Begin::At(0),
+            Some(ListPosition::After { key, version }) => Begin::At(self.after(key, version.as_ref())),
         }
     }
 
     /// Returns the page that starts there, with the cursor of the next page.
-    fn page_at(&self, begin: usize, from: Option<&ListMark>, all_versions: bool) -> ListPage {
+    fn page_at(&self, begin: usize, from: Option<&ListPosition>, all_versions: bool) -> ListPage {
         let before = begin.checked_sub(1).map(|before| &self.rows[before]);
         let is_there = match (from, before) {
-            (Some(ListMark::After { key, version }), Some(row)) => {
+            (Some(ListPosition::After { key, version }), Some(row)) => {
                 *key == row.0 && version.as_ref().is_none_or(|version| *version == row.1)
             }
             _ => false,
@@ -114,13 +116,18 @@ impl Model {
         let cursor = if self.rule == Rule::NamesNext { self.rows.get(end) } else { rows.last() };
         let next = cursor.filter(|_| end < self.rows.len()).map(|(key, version, _)| {
             if all_versions {
-                ListMark::After { key: key.clone(), version: Some(version.clone()) }
+                ListPosition::After { key: key.clone(), version: Some(version.clone()) }
             } else {
-                ListMark::Token(end.to_string())
+                ListPosition::Token(end.to_string())
             }
         });
         let deleted_last = rows.last().filter(|row| all_versions && !row.2).map(|row| (row.0.clone(), row.1.clone()));
-        ListPage { entries: rows.iter().filter_map(entry).collect(), deleted_last, next, ..ListPage::default() }
+        ListPage {
+            entries: rows.iter().filter_map(entry).collect(),
+            trailing_delete_marker: deleted_last,
+            next,
+            ..ListPage::default()
+        }
     }
 
     /// Lists current versions like MinIO between its commits 2c7fe094d and 71f293d9a.
@@ -133,8 +140,8 @@ impl Model {
     fn minio(&self, request: &ListRequest) -> ListPage {
         let (marker, by_token) = match &request.from {
             None => (Vec::new(), false),
-            Some(ListMark::After { key, .. }) => (key.as_bytes().to_vec(), false),
-            Some(ListMark::Token(token)) => (token.clone().into_bytes(), true),
+            Some(ListPosition::After { key, .. }) => (key.as_bytes().to_vec(), false),
+            Some(ListPosition::Token(token)) => (token.clone().into_bytes(), true),
         };
         let limit = self.page + usize::from(!marker.is_empty());
         let (mut found, mut skipped, mut truncated) = (Vec::<&[u8]>::new(), Vec::new(), false);
@@ -154,7 +161,7 @@ impl Model {
         found.truncate(self.page);
         let next = found.last().filter(|_| truncated).map(|last| {
             let token = if !by_token && *skipped > **last { &skipped[..] } else { *last };
-            ListMark::Token(String::from_utf8(token.to_vec()).expect("text"))
+            ListPosition::Token(String::from_utf8(token.to_vec()).expect("text"))
         });
         ListPage { entries: found.iter().map(|key| listed(key, 1, None)).collect(), next, ..ListPage::default() }
     }
@@ -185,15 +192,15 @@ impl Model {
     fn minio_versions(&self, request: &ListRequest) -> ListPage {
         const NOTE: &str = "[minio_cache:v2,return:]";
         let begin = match &request.from {
-            Some(ListMark::After { key, version }) => {
+            Some(ListPosition::After { key, version }) => {
                 let text = key.as_str().expect("text");
-                self.after(&Key::from(text.strip_suffix(NOTE).unwrap_or(text)), version.as_ref())
+                self.after(&ObjectKey::from(text.strip_suffix(NOTE).unwrap_or(text)), version.as_ref())
             }
             _ => 0,
         };
         let mut page = self.page_at(begin, request.from.as_ref(), true);
-        if let Some(ListMark::After { key, .. }) = &mut page.next {
-            *key = Key::from(format!("{key}{NOTE}").as_str());
+        if let Some(ListPosition::After { key, .. }) = &mut page.next {
+            *key = ObjectKey::from(format!("{key}{NOTE}").as_str());
         }
         page
     }
@@ -201,7 +208,7 @@ impl Model {
 
 #[async_trait]
 impl Store for Model {
-    async fn list(&self, request: &ListRequest) -> Result<ListPage, Fault> {
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
         // Responses arrive in another order than the requests were sent.
         for _ in 0..fastrand::u8(0..4) {
             tokio::task::yield_now().await;
@@ -210,7 +217,7 @@ impl Store for Model {
         if self.refuses_from > 0 && number > self.refuses_from {
             return Err(fault(FaultClass::Rejected, 403, "AccessDenied"));
         }
-        let begins = matches!(request.from, Some(ListMark::After { .. })) && !request.all_versions;
+        let begins = matches!(request.from, Some(ListPosition::After { .. })) && !request.all_versions;
         match self.rule {
             Rule::Minio if request.all_versions => return Ok(self.minio_versions(request)),
             Rule::Minio => return Ok(self.minio(request)),
@@ -223,7 +230,12 @@ impl Store for Model {
                 return Err(fault(class, status, "NoStartAfter"));
             }
             Rule::Loses if self.heard.lock().unwrap().insert(format!("{:?}", request.from)) => {
-                return Err(Fault::unanswered(FaultClass::Ambiguous, "ConnectionError", "lost", String::new()));
+                return Err(StoreError::without_response(
+                    FaultClass::Ambiguous,
+                    "ConnectionError",
+                    "lost",
+                    String::new(),
+                ));
             }
             Rule::Repeats(each) if number.is_multiple_of(each + 1) => {
                 let led = request.from.as_ref().and_then(|from| self.led.lock().unwrap().get(from).cloned());
@@ -232,7 +244,7 @@ impl Store for Model {
                 }
             }
             Rule::Circle(at) if number == at && !request.all_versions => {
-                return Ok(ListPage { next: Some(ListMark::Token("left".to_owned())), ..ListPage::default() });
+                return Ok(ListPage { next: Some(ListPosition::Token("left".to_owned())), ..ListPage::default() });
             }
             _ => {}
         }
@@ -240,38 +252,38 @@ impl Store for Model {
             Begin::At(begin) => self.page_at(begin, request.from.as_ref(), request.all_versions),
             Begin::Circling(right) => {
                 let next = if right { "left" } else { "right" };
-                ListPage { next: Some(ListMark::Token(next.to_owned())), ..ListPage::default() }
+                ListPage { next: Some(ListPosition::Token(next.to_owned())), ..ListPage::default() }
             }
         };
         let last = page.entries.last().map(|entry| (entry.key.clone(), entry.version.clone()));
-        let last = page.deleted_last.clone().map(|(key, version)| (key, Some(version))).or(last);
-        let own = last.map(|(key, version)| ListMark::After { key, version });
+        let last = page.trailing_delete_marker.clone().map(|(key, version)| (key, Some(version))).or(last);
+        let own = last.map(|(key, version)| ListPosition::After { key, version });
         let mut led = self.led.lock().unwrap();
         page.next.iter().cloned().chain(own).for_each(|mark| drop(led.insert(mark, page.clone())));
         Ok(page)
     }
 
-    async fn call(&self, _: &ObjectId, _: &Call) -> Result<Reply, Fault> {
+    async fn send_request(&self, _: &ObjectId, _: &ObjectRequest) -> Result<ObjectResponse, StoreError> {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
-    async fn bucket(&self, _: &Bucket, _: BucketQuestion) -> Result<BucketFact, Fault> {
+    async fn bucket_setting(&self, _: &BucketName, _: BucketSetting) -> Result<BucketSettingValue, StoreError> {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
-    async fn read(&self, _: &Bucket, _: &Key, _: Option<&str>) -> Result<Opened, Fault> {
+    async fn read(&self, _: &BucketName, _: &ObjectKey, _: Option<&str>) -> Result<OpenedObject, StoreError> {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
-    async fn write(&self, _: &Bucket, _: &Key, _: Content, _: &str) -> Result<(), Fault> {
+    async fn write(&self, _: &BucketName, _: &ObjectKey, _: ObjectContent, _: &str) -> Result<(), StoreError> {
         Err(fault(FaultClass::Rejected, 501, "NotImplemented"))
     }
 
-    fn request_url(&self, _: &ObjectId, _: &Call) -> String {
+    fn request_line(&self, _: &ObjectId, _: &ObjectRequest) -> String {
         String::new()
     }
 
-    fn refuses_key(&self, _: &Key) -> Option<&'static str> {
+    fn unsupported_key_reason(&self, _: &ObjectKey) -> Option<&'static str> {
         None
     }
 }

@@ -9,26 +9,26 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::manifest::begin::Sizes;
-use crate::manifest::freeze::freeze_with;
-use crate::manifest::frozen::{self, Frozen};
-use crate::manifest::part::Limits;
-use crate::manifest::sink::{Cadence, Prepared};
-use crate::manifest::sort::Room;
+use crate::manifest::freeze::freeze_with_config;
+use crate::manifest::freeze_start::FreezeConfig;
+use crate::manifest::frozen::{self, FrozenManifest};
+use crate::manifest::part::PartLimits;
+use crate::manifest::row_writer::{FreezeCheckpointPolicy, FreezeProgress};
+use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::Manifest;
-use crate::manifest::testing::{ALONE, Begins};
+use crate::manifest::testing::{SINGLE_WORKER, StartAfterSupport};
 use crate::store::Store;
-use crate::task::Seq;
+use crate::task::TaskId;
 
-pub(super) const EAGER: Spread = Spread { workers: 4, pages_a_cut: 1, least: 0 };
+pub(super) const EAGER: ListingConcurrency = ListingConcurrency { workers: 4, pages_per_split: 1, min_pages_left: 0 };
 
-pub(super) fn sizes(spread: Spread) -> Sizes {
-    let limits = Limits { block_rows: 3, part_rows: 7 };
-    Sizes {
-        limits,
-        cadence: Cadence { steps: 2, rows: 1000 },
-        spread,
-        room: Room { bytes: 256, runs: 3 },
+pub(super) fn sizes(spread: ListingConcurrency) -> FreezeConfig {
+    let limits = PartLimits { block_rows: 3, part_rows: 7 };
+    FreezeConfig {
+        part_limits: limits,
+        checkpoint_policy: FreezeCheckpointPolicy { steps: 2, rows: 1000 },
+        listing: spread,
+        sort_budget: SortBudget { bytes: 256, runs: 3 },
         max_disk: None,
         max_objects: None,
     }
@@ -37,23 +37,23 @@ pub(super) fn sizes(spread: Spread) -> Sizes {
 fn freeze(
     folder: &Path,
     store: &Arc<MemoryStore>,
-    versions: Versions,
-    sizes: Sizes,
-    observer: &(dyn Fn(Prepared) + Send + Sync),
+    versions: ListedVersions,
+    sizes: FreezeConfig,
+    observer: &(dyn Fn(FreezeProgress) + Send + Sync),
     stop: &CancellationToken,
-) -> Result<Frozen, ManifestError> {
+) -> Result<FrozenManifest, ManifestError> {
     let store: Arc<dyn Store> = store.clone();
     let manifest = Manifest { source: source("p/", versions), filter: Filter::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(freeze_with(&manifest, &store, folder, observer, stop, sizes))
+    runtime.block_on(freeze_with_config(&manifest, &store, folder, observer, stop, sizes))
 }
 
-fn listed_by(folder: &Path, store: &Arc<MemoryStore>, spread: Spread) -> Frozen {
-    freeze(folder, store, Versions::Current, sizes(spread), &|_| {}, &CancellationToken::new()).unwrap()
+fn listed_by(folder: &Path, store: &Arc<MemoryStore>, spread: ListingConcurrency) -> FrozenManifest {
+    freeze(folder, store, ListedVersions::Current, sizes(spread), &|_| {}, &CancellationToken::new()).unwrap()
 }
 
-fn names(frozen: &Frozen) -> Vec<String> {
-    let tasks = frozen.tasks(Seq { part: 0, row: 0 }, 100).flat_map(|batch| batch.unwrap());
+fn names(frozen: &FrozenManifest) -> Vec<String> {
+    let tasks = frozen.tasks(TaskId { part: 0, row: 0 }, 100).flat_map(|batch| batch.unwrap());
     tasks.map(|task| task.object.key.to_string()).collect()
 }
 
@@ -75,15 +75,18 @@ fn several_ranges_make_one_manifest_in_order() {
     let begun = store.requests.lock().unwrap().iter().filter(|request| request.contains("After")).count();
     assert!(begun > 2, "{begun} cuts");
     assert!(frozen.warnings().is_empty());
-    assert_eq!(Frozen::open(folder.path()).unwrap(), Some(frozen));
-    let files = fs::read_dir(frozen::home(folder.path())).unwrap().map(|it| it.unwrap().file_name());
+    assert_eq!(FrozenManifest::open(folder.path()).unwrap(), Some(frozen));
+    let files = fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().map(|it| it.unwrap().file_name());
     assert!(files.into_iter().all(|name| !name.to_str().unwrap().starts_with("lane")));
 }
 
 #[test]
 fn a_server_that_does_not_begin_where_it_is_told_to_is_listed_by_one_worker() {
-    for (begins, why) in [(Begins::AtTheBeginning, "p/00 comes behind "), (Begins::Nowhere, "501 NotImplemented")] {
-        let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(MemoryStore { begins, ..hundred() }));
+    for (begins, why) in
+        [(StartAfterSupport::Ignored, "p/00 comes behind "), (StartAfterSupport::Rejected, "501 NotImplemented")]
+    {
+        let (folder, store) =
+            (tempfile::tempdir().unwrap(), Arc::new(MemoryStore { start_after: begins, ..hundred() }));
         let frozen = listed_by(folder.path(), &store, EAGER);
         assert_eq!(names(&frozen), expected());
         let requests = store.requests.lock().unwrap();
@@ -98,8 +101,8 @@ fn a_server_that_does_not_begin_where_it_is_told_to_is_listed_by_one_worker() {
 fn progress_counts_all_ranges() {
     let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
     let seen = std::sync::Mutex::new(Vec::new());
-    let observer = |prepared: Prepared| seen.lock().unwrap().push(prepared.read);
-    freeze(folder.path(), &store, Versions::Current, sizes(EAGER), &observer, &CancellationToken::new()).unwrap();
+    let observer = |prepared: FreezeProgress| seen.lock().unwrap().push(prepared.rows_read);
+    freeze(folder.path(), &store, ListedVersions::Current, sizes(EAGER), &observer, &CancellationToken::new()).unwrap();
     let seen = seen.into_inner().unwrap();
     assert!(seen.is_sorted() && seen.last() == Some(&100), "{seen:?}");
 }
@@ -109,13 +112,13 @@ fn max_disk_is_for_all_ranges_together() {
     let store = Arc::new(hundred());
     let folder = tempfile::tempdir().unwrap();
     let run = |limit| {
-        let tight = Sizes { max_disk: Some(limit), ..sizes(EAGER) };
-        freeze(folder.path(), &store, Versions::Current, tight, &|_| {}, &CancellationToken::new())
+        let tight = FreezeConfig { max_disk: Some(limit), ..sizes(EAGER) };
+        freeze(folder.path(), &store, ListedVersions::Current, tight, &|_| {}, &CancellationToken::new())
     };
     for limit in [300, 900, 1500] {
         let error = run(limit).unwrap_err();
         assert!(matches!(error, ManifestError::TooLarge { limit: told, .. } if told == limit), "{error}");
-        let files = fs::read_dir(frozen::home(folder.path())).unwrap().map(|it| it.unwrap());
+        let files = fs::read_dir(frozen::manifest_folder(folder.path())).unwrap().map(|it| it.unwrap());
         let parts = files.filter(|it| it.path().extension().is_some_and(|it| it == "bpm"));
         let there: u64 = parts.map(|it| it.metadata().unwrap().len()).sum();
         assert!(there <= limit, "{there} bytes, and {limit} are allowed");
@@ -133,7 +136,7 @@ fn one_refusal_ends_all_workers_and_the_next_attempt_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let refusing = Arc::new(MemoryStore { refuses_from: all / 2, ..hundred() });
     let stop = CancellationToken::new();
-    let error = freeze(folder.path(), &refusing, Versions::Current, sizes(EAGER), &|_| {}, &stop).unwrap_err();
+    let error = freeze(folder.path(), &refusing, ListedVersions::Current, sizes(EAGER), &|_| {}, &stop).unwrap_err();
     assert!(error.to_string().contains("403 AccessDenied"), "{error}");
     // One for each worker that was already running.
     assert!(requests(&refusing) < all / 2 + 4);
@@ -147,9 +150,10 @@ fn one_refusal_ends_all_workers_and_the_next_attempt_goes_on() {
 fn a_stop_ends_all_workers_and_keeps_what_there_is() {
     let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
     let stop = CancellationToken::new();
-    let seldom = Sizes { cadence: Cadence { steps: 100, rows: 10_000 }, ..sizes(EAGER) };
+    let seldom =
+        FreezeConfig { checkpoint_policy: FreezeCheckpointPolicy { steps: 100, rows: 10_000 }, ..sizes(EAGER) };
     let stopping = Arc::new(MemoryStore {
-        meanwhile: Some(Box::new({
+        on_row: Some(Box::new({
             let (stop, rows) = (stop.clone(), AtomicUsize::new(0));
             move || {
                 if rows.fetch_add(1, Ordering::Relaxed) == 50 {
@@ -159,10 +163,10 @@ fn a_stop_ends_all_workers_and_keeps_what_there_is() {
         })),
         ..hundred()
     });
-    let error = freeze(folder.path(), &stopping, Versions::Current, seldom, &|_| {}, &stop).unwrap_err();
+    let error = freeze(folder.path(), &stopping, ListedVersions::Current, seldom, &|_| {}, &stop).unwrap_err();
     assert!(matches!(error, ManifestError::Stopped), "{error}");
     let listed = stopping.requests.lock().unwrap().len();
-    assert_eq!(names(&listed_by(folder.path(), &store, ALONE)), expected());
+    assert_eq!(names(&listed_by(folder.path(), &store, SINGLE_WORKER)), expected());
     let (rest, pages) = (store.requests.lock().unwrap().len(), 34);
     assert!(rest < pages, "{rest} requests behind {listed}");
 }
@@ -170,7 +174,7 @@ fn a_stop_ends_all_workers_and_keeps_what_there_is() {
 #[test]
 fn a_draft_of_an_earlier_form_is_left_alone() {
     let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(hundred()));
-    let home = frozen::home(folder.path());
+    let home = frozen::manifest_folder(folder.path());
     fs::create_dir_all(&home).unwrap();
     let draft = r#"{"crc32":0,"draft":{"version":1,"fingerprint":"x","read":0,"taken":0,"sealed":[],"open":null,
         "warnings":[],"reach":[],"mark":{"token":{"token":"t","last":null}}}}"#;
@@ -187,16 +191,16 @@ proptest! {
         ids in proptest::collection::btree_set("[0-9]{1,3}", 0..3),
         page in 1_usize..6,
         all in any::<bool>(),
-        begins in prop_oneof![Just(Begins::WhereTold), Just(Begins::AtTheBeginning), Just(Begins::Nowhere)],
+        begins in prop_oneof![Just(StartAfterSupport::Supported), Just(StartAfterSupport::Ignored), Just(StartAfterSupport::Rejected)],
         (workers, pages_a_cut, least) in (2_u32..20, 1_u64..4, 0_u32..3),
     ) {
-        let mut store = MemoryStore { page, versions: ids.iter().cloned().collect(), begins, ..MemoryStore::default() };
+        let mut store = MemoryStore { page, versions: ids.iter().cloned().collect(), start_after: begins, ..MemoryStore::default() };
         for key in &keys {
             store.put(&format!("p/{key}"), b"");
         }
-        let versions = if all { Versions::All } else { Versions::Current };
+        let versions = if all { ListedVersions::All } else { ListedVersions::Current };
         let folder = tempfile::tempdir().unwrap();
-        let spread = Spread { workers, pages_a_cut, least };
+        let spread = ListingConcurrency { workers, pages_per_split: pages_a_cut, min_pages_left: least };
         let frozen =
             freeze(folder.path(), &Arc::new(store), versions, sizes(spread), &|_| {}, &CancellationToken::new()).unwrap();
         let each = if all { ids.len().max(1) } else { 1 };

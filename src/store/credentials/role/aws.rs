@@ -15,23 +15,23 @@ use aws_sdk_sts::error::{ErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::super::usable::check_credentials;
-use super::{PATIENCE, RoleError, SESSION};
+use super::super::validation::check_credentials;
+use super::{AssumeRoleError, SESSION, STS_TIMEOUT};
 use crate::store::xml;
-use crate::timeouts::{self, TimedOut, scaled};
-use crate::web::{CONNECT_TIMEOUT, innermost};
+use crate::timeouts::{self, TimeLimitError, scaled};
+use crate::web::{CONNECT_TIMEOUT, root_cause};
 
 /// Provides the credentials of a role at AWS, or at a server with AWS's STS API.
 #[derive(Debug)]
-pub(super) struct AwsRole {
+pub(super) struct AwsRoleProvider {
     sts: Client,
     /// The STS in messages: its host if the plan names one, otherwise AWS's STS and the region.
-    place: String,
+    sts_name: String,
     arn: String,
     caller: SharedCredentialsProvider,
 }
 
-impl AwsRole {
+impl AwsRoleProvider {
     /// Creates a provider for the role with this ARN, at the STS at this endpoint, or at AWS's own STS in this
     /// region.
     ///
@@ -46,7 +46,7 @@ impl AwsRole {
     ) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(scaled(CONNECT_TIMEOUT))
-            .operation_timeout(scaled(PATIENCE))
+            .operation_timeout(scaled(STS_TIMEOUT))
             .build();
         let mut sdk = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -58,8 +58,8 @@ impl AwsRole {
             .timeout_config(timeouts);
         sdk.set_endpoint_url(endpoint.map(str::to_owned));
         let place = endpoint.and_then(|url| url.split_once("://")).map(|(_, host)| host.to_owned());
-        let place = place.unwrap_or_else(|| format!("AWS's STS in {region}"));
-        Self { sts: Client::from_conf(sdk.build()), place, arn: arn.to_owned(), caller }
+        let sts_name = place.unwrap_or_else(|| format!("AWS's STS in {region}"));
+        Self { sts: Client::from_conf(sdk.build()), sts_name, arn: arn.to_owned(), caller }
     }
 
     async fn assume(&self) -> Result<Credentials, CredentialsError> {
@@ -67,18 +67,18 @@ impl AwsRole {
         let signed_by_the_caller = aws_sdk_sts::Config::builder().credentials_provider(caller.clone());
         let request = self.sts.assume_role().role_arn(&self.arn).role_session_name(SESSION);
         let asking = Box::pin(request.customize().config_override(signed_by_the_caller).send());
-        let unanswered = |why: &dyn Display| RoleError::Unanswered(format!("{}: {why}", self.place));
+        let unanswered = |why: &dyn Display| AssumeRoleError::NoValidResponse(format!("{}: {why}", self.sts_name));
         let waiting_for = || "no answer to AssumeRole".to_owned();
-        let answer = timeouts::within(scaled(PATIENCE), &self.place, waiting_for, asking).await;
+        let answer = timeouts::with_time_limit(scaled(STS_TIMEOUT), &self.sts_name, waiting_for, asking).await;
         let answer = answer.map_err(|late| unanswered(&late))?.map_err(|error| match &error {
             SdkError::ServiceError(refusal) => {
-                let (code, message) = said(refusal.err().meta(), refusal.raw());
-                RoleError::refused(&code, &message, &caller)
+                let (code, message) = code_and_message(refusal.err().meta(), refusal.raw());
+                AssumeRoleError::rejected(&code, &message, &caller)
             }
-            SdkError::TimeoutError(_) => unanswered(&TimedOut(scaled(PATIENCE))),
-            _ => RoleError::Unanswered(super::harmless(&innermost(&error), &caller)),
+            SdkError::TimeoutError(_) => unanswered(&TimeLimitError(scaled(STS_TIMEOUT))),
+            _ => AssumeRoleError::NoValidResponse(super::sanitize(&root_cause(&error), &caller)),
         })?;
-        let nothing = || RoleError::Unanswered("the answer holds no credentials".to_owned());
+        let nothing = || AssumeRoleError::NoValidResponse("the answer holds no credentials".to_owned());
         let granted = answer.credentials().ok_or_else(nothing)?;
         let until = SystemTime::try_from(*granted.expiration()).map_err(|_| nothing())?;
         let granted = Credentials::new(
@@ -96,7 +96,7 @@ impl AwsRole {
 
 /// Returns the code and the message of an error response. Some S3-compatible servers use S3's error format instead of
 /// the STS's, or a mixture of both.
-fn said(meta: &ErrorMetadata, answer: &HttpResponse) -> (String, String) {
+fn code_and_message(meta: &ErrorMetadata, answer: &HttpResponse) -> (String, String) {
     let (mut code, mut message) = (meta.code().map(str::to_owned), meta.message().unwrap_or_default().to_owned());
     if code.is_none() {
         // A document that cannot be parsed yields the elements before the error, perhaps none.
@@ -111,7 +111,7 @@ fn said(meta: &ErrorMetadata, answer: &HttpResponse) -> (String, String) {
     (code.unwrap_or_else(|| format!("HTTP {}", answer.status().as_u16())), message)
 }
 
-impl ProvideCredentials for AwsRole {
+impl ProvideCredentials for AwsRoleProvider {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,

@@ -2,7 +2,7 @@
 //! expire.
 //!
 //! A role's credentials are valid for one hour. The signing client requests new ones in time
-//! ([`Identities`](crate::store::wire::Identities)). Each request loads the caller's credentials again.
+//! ([`CredentialCache`](crate::store::wire::CredentialCache)). Each request loads the caller's credentials again.
 //!
 //! The plan and the region decide which STS is used, like everything else that credentials are sent to:
 //!
@@ -23,25 +23,25 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use super::usable::Primed;
-use crate::diagnostics::drives_terminal;
-use crate::store::fault::shortened;
-use crate::store::wire::without_secrets;
-use crate::store::{Provider, StoreConfig};
+use super::validation::PrefetchedProvider;
+use crate::diagnostics::affects_terminal;
+use crate::store::fault::truncate;
+use crate::store::http_client::redact_credentials;
+use crate::store::{StoreConfig, StoreProvider};
 
 /// The name of the session in the logs of the STS.
 const SESSION: &str = "batchplan";
 
 /// The time limit for an STS, including all attempts. It is shorter than the time that a request waits for
 /// credentials.
-const PATIENCE: Duration = Duration::from_secs(25);
+const STS_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Why a role could not be assumed.
 #[derive(Debug, thiserror::Error)]
-enum RoleError {
+enum AssumeRoleError {
     /// The STS rejected the request.
     #[error("the role could not be assumed: {code}: {message}")]
-    Refused {
+    Rejected {
         /// The error code.
         code: String,
         /// The error message, without secrets.
@@ -49,30 +49,30 @@ enum RoleError {
     },
     /// There was no response, or no valid one.
     #[error("the role could not be assumed: {0}")]
-    Unanswered(String),
+    NoValidResponse(String),
     /// The STS cannot be contacted: the system has no CA certificates.
     #[error("the role could not be assumed: the system has no certificates that it trusts ({0})")]
     NoCertificates(io::Error),
 }
 
-impl RoleError {
+impl AssumeRoleError {
     /// Builds the error from the STS's error response to this caller.
-    fn refused(code: &str, message: &str, caller: &Credentials) -> Self {
+    fn rejected(code: &str, message: &str, caller: &Credentials) -> Self {
         let message = if message.is_empty() { "the server gave no message" } else { message };
-        Self::Refused { code: harmless(code, caller), message: harmless(message, caller) }
+        Self::Rejected { code: sanitize(code, caller), message: sanitize(message, caller) }
     }
 }
 
-impl From<RoleError> for CredentialsError {
-    fn from(error: RoleError) -> Self {
+impl From<AssumeRoleError> for CredentialsError {
+    fn from(error: AssumeRoleError) -> Self {
         Self::provider_error(error)
     }
 }
 
 /// Removes control characters and the caller's secrets from text that a server sent.
-fn harmless(text: &str, caller: &Credentials) -> String {
-    let plain: String = text.chars().map(|c| if drives_terminal(c) { ' ' } else { c }).collect();
-    shortened(&without_secrets(&plain, caller))
+fn sanitize(text: &str, caller: &Credentials) -> String {
+    let plain: String = text.chars().map(|c| if affects_terminal(c) { ' ' } else { c }).collect();
+    truncate(&redact_credentials(&plain, caller))
 }
 
 /// Returns the provider for `aws` and `s3`: the plan's role, which is assumed once as a check, or the caller itself
@@ -80,15 +80,15 @@ fn harmless(text: &str, caller: &Credentials) -> String {
 ///
 /// # Errors
 /// Returns an error if the role cannot be assumed.
-pub(in crate::store) async fn in_aws_role(
+pub(in crate::store) async fn assume_aws_role(
     config: &StoreConfig,
     region: &str,
     caller: SharedCredentialsProvider,
     http: &SharedHttpClient,
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
-    let endpoint = config.endpoint.as_deref().filter(|_| config.provider == Provider::S3);
-    tried_out(aws::AwsRole::new(arn, region, endpoint, caller, http.clone())).await
+    let endpoint = config.endpoint.as_deref().filter(|_| config.provider == StoreProvider::S3);
+    assume_once(aws::AwsRoleProvider::new(arn, region, endpoint, caller, http.clone())).await
 }
 
 /// Returns the provider for `oss`: the plan's role, which is assumed once as a check, or the caller itself if the
@@ -96,19 +96,19 @@ pub(in crate::store) async fn in_aws_role(
 ///
 /// # Errors
 /// Returns an error if the role cannot be assumed.
-pub(in crate::store) async fn in_oss_role(
+pub(in crate::store) async fn assume_oss_role(
     config: &StoreConfig,
     region: &str,
     caller: SharedCredentialsProvider,
 ) -> Result<SharedCredentialsProvider, CredentialsError> {
     let Some(arn) = &config.role_arn else { return Ok(caller) };
-    let sts = oss::sts_of(config.endpoint.as_deref().unwrap_or_default(), region);
-    tried_out(oss::OssRole::new(arn, &sts, caller).map_err(RoleError::NoCertificates)?).await
+    let sts = oss::sts_endpoint(config.endpoint.as_deref().unwrap_or_default(), region);
+    assume_once(oss::OssRoleProvider::new(arn, &sts, caller).map_err(AssumeRoleError::NoCertificates)?).await
 }
 
 /// Assumes the role once, so that no work starts with a role that cannot be assumed.
-async fn tried_out(role: impl ProvideCredentials + 'static) -> Result<SharedCredentialsProvider, CredentialsError> {
-    Primed::by(role).await
+async fn assume_once(role: impl ProvideCredentials + 'static) -> Result<SharedCredentialsProvider, CredentialsError> {
+    PrefetchedProvider::prefetch(role).await
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::store::Addressing;
-use crate::web::innermost;
+use crate::store::AddressingStyle;
+use crate::web::root_cause;
 
 const OSS_ROLE: &str = "acs:ram::1234567890123456:role/BatchRole";
 
@@ -102,12 +102,12 @@ fn caller(token: Option<&str>) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new("LTAIcaller", "hushhush", token.map(str::to_owned), None, "test"))
 }
 
-fn config(provider: Provider, endpoint: Option<&str>, role: &str) -> StoreConfig {
+fn config(provider: StoreProvider, endpoint: Option<&str>, role: &str) -> StoreConfig {
     StoreConfig {
         provider,
         endpoint: endpoint.map(str::to_owned),
         region: None,
-        addressing: Addressing::Path,
+        addressing: AddressingStyle::Path,
         role_arn: Some(role.to_owned()),
         data: None,
         fill: None,
@@ -115,8 +115,8 @@ fn config(provider: Provider, endpoint: Option<&str>, role: &str) -> StoreConfig
 }
 
 async fn oss(sts: &Sts, token: Option<&str>) -> Result<Credentials, String> {
-    let role = oss::OssRole::new(OSS_ROLE, &sts.endpoint, caller(token)).expect("a client");
-    role.provide_credentials().await.map_err(|error| innermost(&error))
+    let role = oss::OssRoleProvider::new(OSS_ROLE, &sts.endpoint, caller(token)).expect("a client");
+    role.provide_credentials().await.map_err(|error| root_cause(&error))
 }
 
 /// Computes the signature that Alibaba Cloud's rules require for a received request.
@@ -247,14 +247,14 @@ fn the_sts_follows_from_endpoint_and_region() {
         ("https://aliyuncs.com.evil.example", "https://aliyuncs.com.evil.example"),
         ("https://evilaliyuncs.com", "https://evilaliyuncs.com"),
     ] {
-        assert_eq!(oss::sts_of(endpoint, "cn-hangzhou"), sts, "{endpoint}");
+        assert_eq!(oss::sts_endpoint(endpoint, "cn-hangzhou"), sts, "{endpoint}");
     }
 }
 
 #[tokio::test]
 async fn without_a_role_whoever_asks_works() {
-    let config = StoreConfig { role_arn: None, ..config(Provider::Oss, None, "") };
-    let provider = in_oss_role(&config, "cn-hangzhou", caller(None)).await.expect("credentials");
+    let config = StoreConfig { role_arn: None, ..config(StoreProvider::Oss, None, "") };
+    let provider = assume_oss_role(&config, "cn-hangzhou", caller(None)).await.expect("credentials");
     assert_eq!(provider.provide_credentials().await.expect("credentials").access_key_id(), "LTAIcaller");
 }
 
@@ -283,7 +283,7 @@ impl Aws {
 
     async fn role(&self, config: &StoreConfig, region: &str) -> Result<SharedCredentialsProvider, CredentialsError> {
         let connector = SharedHttpConnector::new(self.clone());
-        in_aws_role(config, region, caller(Some("token")), &http_client_fn(move |_, _| connector.clone())).await
+        assume_aws_role(config, region, caller(Some("token")), &http_client_fn(move |_, _| connector.clone())).await
     }
 }
 
@@ -295,10 +295,10 @@ const GRANTED: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc
 async fn a_role_of_aws_is_asked_for_in_its_region_and_one_of_another_server_at_its_endpoint() {
     let (arn, here) = ("arn:aws:iam::123456789012:role/Batch", "http://127.0.0.1:9000");
     for (provider, endpoint, region, url) in [
-        (Provider::Aws, None, "eu-central-1", "https://sts.eu-central-1.amazonaws.com/"),
-        (Provider::Aws, Some(here), "us-east-1", "https://sts.us-east-1.amazonaws.com/"),
-        (Provider::Aws, None, "cn-north-1", "https://sts.cn-north-1.amazonaws.com.cn/"),
-        (Provider::S3, Some(here), "us-east-1", "http://127.0.0.1:9000/"),
+        (StoreProvider::Aws, None, "eu-central-1", "https://sts.eu-central-1.amazonaws.com/"),
+        (StoreProvider::Aws, Some(here), "us-east-1", "https://sts.us-east-1.amazonaws.com/"),
+        (StoreProvider::Aws, None, "cn-north-1", "https://sts.cn-north-1.amazonaws.com.cn/"),
+        (StoreProvider::S3, Some(here), "us-east-1", "http://127.0.0.1:9000/"),
     ] {
         let aws = Aws::answering(200, GRANTED);
         let provider = aws.role(&config(provider, endpoint, arn), region).await.expect("a role");
@@ -332,12 +332,12 @@ async fn a_role_that_aws_does_not_give_is_said_in_its_words() {
          </ErrorResponse>",
     ] {
         let aws = Aws::answering(403, body);
-        let error = aws.role(&config(Provider::Aws, None, "arn"), "us-east-1").await.expect_err("refused");
-        assert_eq!(innermost(&error), "the role could not be assumed: AccessDenied: not authorized: [hidden]");
+        let error = aws.role(&config(StoreProvider::Aws, None, "arn"), "us-east-1").await.expect_err("refused");
+        assert_eq!(root_cause(&error), "the role could not be assumed: AccessDenied: not authorized: [hidden]");
         assert!(error.source().is_some() && !format!("{error:?}").contains("hushhush"));
         assert_eq!(aws.asked.lock().expect("whole").len(), 1, "it is asked for once");
     }
-    let error = Aws::answering(403, "no").role(&config(Provider::Aws, None, "arn"), "us-east-1").await;
-    let said = innermost(&error.expect_err("refused"));
+    let error = Aws::answering(403, "no").role(&config(StoreProvider::Aws, None, "arn"), "us-east-1").await;
+    let said = root_cause(&error.expect_err("refused"));
     assert_eq!(said, "the role could not be assumed: HTTP 403: the server gave no message");
 }

@@ -3,61 +3,62 @@
 use super::*;
 
 /// Returns one change of every kind, with all optional fields present.
-pub(in crate::store::sandbox) fn one_of_each() -> Vec<Change> {
-    let place = Place { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
-    let tags: TagsRef = [("a".into(), "1".into())].into_iter().collect();
-    let restore = Restore { ready: Millis(-5), expiry: Millis(i64::MAX), days: 7, tier: Tier::Bulk };
-    let headers = Some(Box::new(Headers(vec![("content-type".into(), "text/csv".into())])));
-    let object = Object {
+pub(in crate::store::sandbox) fn one_of_each() -> Vec<StateChange> {
+    let place = VersionRef { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
+    let tags: SharedTags = [("a".into(), "1".into())].into_iter().collect();
+    let restore =
+        StoredRestore { ready: UnixMillis(-5), expiry: UnixMillis(i64::MAX), days: 7, tier: RetrievalTier::Bulk };
+    let headers = Some(Box::new(StoredHeaders(vec![("content-type".into(), "text/csv".into())])));
+    let object = StoredObject {
         size: u64::MAX,
         etag: ETag { md5: *b"0123456789abcdef", parts: 10_000 },
-        class: Class::DeepArchive,
-        acl: Acl::PublicRead,
+        class: ObjectStorageClass::DeepArchive,
+        acl: StoredAcl::PublicRead,
         tags: tags.clone(),
-        body: Body::Inline((*b"abc").into()),
+        body: ObjectBlob::Inline((*b"abc").into()),
         restore: Some(Box::new(restore)),
         headers: headers.clone(),
     };
-    let part = Part { size: 300, md5: [1; 16], modified: Millis(3), body: Body::File(77) };
-    let upload = Upload {
+    let part = UploadedPart { size: 300, md5: [1; 16], modified: UnixMillis(3), body: ObjectBlob::File(77) };
+    let upload = PendingUpload {
         bucket: "b".into(),
         key: "k".into(),
-        initiated: Millis(4),
-        class: Class::Glacier,
-        acl: Acl::AuthenticatedRead,
+        initiated: UnixMillis(4),
+        class: ObjectStorageClass::Glacier,
+        acl: StoredAcl::AuthenticatedRead,
         tags: tags.clone(),
         headers,
         parts: [(1, part.clone()), (10_000, part.clone())].into(),
     };
-    let version = Version { id: Some("v1".into()), modified: Millis(2), object: Some(object) };
+    let version = StoredVersion { id: Some("v1".into()), modified: UnixMillis(2), object: Some(object) };
     let rule = LifecycleRule {
         id: "r".into(),
         enabled: true,
         prefix: "logs/".into(),
         tags: tags.clone(),
-        expires: Some(30),
-        moves: vec![(7, Class::StandardIa), (90, Class::Glacier)],
+        expiration_days: Some(30),
+        transitions: vec![(7, ObjectStorageClass::StandardIa), (90, ObjectStorageClass::Glacier)],
     };
     vec![
-        Change::CreateBucket { bucket: "b".into(), created: Millis(1) },
-        Change::SetVersioning { bucket: "b".into(), versioning: Versioning::Enabled },
-        Change::Put { bucket: "b".into(), key: place.key.clone(), version },
-        Change::Put {
+        StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) },
+        StateChange::SetVersioning { bucket: "b".into(), versioning: VersioningStatus::Enabled },
+        StateChange::Put { bucket: "b".into(), key: place.key.clone(), version },
+        StateChange::Put {
             bucket: "b".into(),
             key: "k".into(),
-            version: Version { id: None, modified: Millis(9), object: None },
+            version: StoredVersion { id: None, modified: UnixMillis(9), object: None },
         },
-        Change::SetTags { place: place.clone(), tags },
-        Change::SetAcl { place: place.clone(), acl: Acl::PublicReadWrite },
-        Change::SetRestore { place: place.clone(), restore },
-        Change::Remove { place },
-        Change::CreateUpload { id: "u".into(), upload },
-        Change::PutPart { id: "u".into(), number: 2, part },
-        Change::DropUpload { id: "u".into() },
-        Change::SetBucketAcl { bucket: "b".into(), acl: Acl::Default },
-        Change::SetOwnership { bucket: "b".into(), ownership: Ownership::Enforced },
-        Change::SetLifecycle { bucket: "b".into(), rules: vec![rule, LifecycleRule::default()] },
-        Change::DeleteBucket { bucket: "b".into() },
+        StateChange::SetTags { place: place.clone(), tags },
+        StateChange::SetAcl { place: place.clone(), acl: StoredAcl::PublicReadWrite },
+        StateChange::SetRestore { place: place.clone(), restore },
+        StateChange::Remove { place },
+        StateChange::CreateUpload { id: "u".into(), upload },
+        StateChange::PutPart { id: "u".into(), number: 2, part },
+        StateChange::DropUpload { id: "u".into() },
+        StateChange::SetBucketAcl { bucket: "b".into(), acl: StoredAcl::Default },
+        StateChange::SetOwnership { bucket: "b".into(), ownership: ObjectOwnership::Enforced },
+        StateChange::SetLifecycle { bucket: "b".into(), rules: vec![rule, LifecycleRule::default()] },
+        StateChange::DeleteBucket { bucket: "b".into() },
     ]
 }
 
@@ -73,29 +74,34 @@ fn every_change_comes_back_as_it_was() {
 /// Logs of earlier releases must stay readable, so never edit these bytes.
 #[test]
 fn what_was_written_before_is_read_as_it_was_meant() {
-    let written: [(&str, Change); 3] = [
-        ("010162 0100000000000000", Change::CreateBucket { bucket: "b".into(), created: Millis(1) }),
+    let written: [(&str, StateChange); 3] = [
+        ("010162 0100000000000000", StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) }),
         ("06 0162 016b 00 03", {
-            let place = Place { bucket: "b".into(), key: "k".into(), id: None };
-            Change::SetAcl { place, acl: Acl::AuthenticatedRead }
+            let place = VersionRef { bucket: "b".into(), key: "k".into(), id: None };
+            StateChange::SetAcl { place, acl: StoredAcl::AuthenticatedRead }
         }),
         (
             "04 0162 016b 01027631 0200000000000000 01 03 07070707070707070707070707070707 00 06 01 \
              01 0161 0131 01 03616263 01 0500000000000000 0900000000000000 07 02 00",
             {
-                let restore = Restore { ready: Millis(5), expiry: Millis(9), days: 7, tier: Tier::Expedited };
-                let object = Object {
+                let restore = StoredRestore {
+                    ready: UnixMillis(5),
+                    expiry: UnixMillis(9),
+                    days: 7,
+                    tier: RetrievalTier::Expedited,
+                };
+                let object = StoredObject {
                     size: 3,
                     etag: ETag { md5: [7; 16], parts: 0 },
-                    class: Class::DeepArchive,
-                    acl: Acl::PublicRead,
+                    class: ObjectStorageClass::DeepArchive,
+                    acl: StoredAcl::PublicRead,
                     tags: [("a".into(), "1".into())].into_iter().collect(),
-                    body: Body::Inline((*b"abc").into()),
+                    body: ObjectBlob::Inline((*b"abc").into()),
                     restore: Some(Box::new(restore)),
                     headers: None,
                 };
-                let version = Version { id: Some("v1".into()), modified: Millis(2), object: Some(object) };
-                Change::Put { bucket: "b".into(), key: "k".into(), version }
+                let version = StoredVersion { id: Some("v1".into()), modified: UnixMillis(2), object: Some(object) };
+                StateChange::Put { bucket: "b".into(), key: "k".into(), version }
             },
         ),
     ];
@@ -113,7 +119,7 @@ fn no_cut_and_no_flipped_bit_can_panic() {
         let mut bytes = Vec::new();
         encode(&change, &mut bytes);
         for end in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..end]), Err(Malformed), "cut at {end}");
+            assert_eq!(decode(&bytes[..end]), Err(ChangeDecodeError), "cut at {end}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();

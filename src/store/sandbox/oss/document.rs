@@ -8,8 +8,8 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, Event};
 
-use super::content::Content;
-use super::error::Fault;
+use super::body::OssResponseBody;
+use super::error::OssError;
 
 /// The maximum depth of a document. Documents that OSS accepts are half as deep.
 const MAX_DEPTH: usize = 8;
@@ -18,44 +18,44 @@ const MAX_ELEMENTS: usize = 40_000;
 
 /// One element of a parsed document.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Element {
+pub(super) struct RequestElement {
     pub(super) name: String,
     /// The text of the element, without the text of its children.
     pub(super) text: String,
-    pub(super) children: Vec<Element>,
+    pub(super) children: Vec<RequestElement>,
 }
 
-impl Element {
+impl RequestElement {
     /// Parses a document whose root element has this name.
-    pub(super) fn parse(document: &[u8], root: &str) -> Result<Self, Fault> {
-        read(document).filter(|element| element.name == root).ok_or_else(Fault::malformed_xml)
+    pub(super) fn parse(document: &[u8], root: &str) -> Result<Self, OssError> {
+        parse_document(document).filter(|element| element.name == root).ok_or_else(OssError::malformed_xml)
     }
 
     /// Returns the only child with this name. More than one is an error.
-    pub(super) fn child(&self, name: &str) -> Result<Option<&Self>, Fault> {
+    pub(super) fn child(&self, name: &str) -> Result<Option<&Self>, OssError> {
         let mut named = self.children.iter().filter(|child| child.name == name);
         let child = named.next();
-        if named.next().is_some() { Err(Fault::malformed_xml()) } else { Ok(child) }
+        if named.next().is_some() { Err(OssError::malformed_xml()) } else { Ok(child) }
     }
 
     /// Returns the text of the only child with this name.
-    pub(super) fn text_of(&self, name: &str) -> Result<Option<&str>, Fault> {
+    pub(super) fn child_text(&self, name: &str) -> Result<Option<&str>, OssError> {
         Ok(self.child(name)?.map(|child| child.text.as_str()))
     }
 
     /// Rejects children with other names.
-    pub(super) fn only(&self, names: &[&str]) -> Result<(), Fault> {
+    pub(super) fn check_children(&self, names: &[&str]) -> Result<(), OssError> {
         let known = self.children.iter().all(|child| names.contains(&child.name.as_str()));
-        if known { Ok(()) } else { Err(Fault::malformed_xml()) }
+        if known { Ok(()) } else { Err(OssError::malformed_xml()) }
     }
 }
 
 /// Parses a document. Returns `None` if it is not well-formed, is too large, or has a document type declaration: OSS
 /// accepts none, and its entities could expand without limit.
-fn read(document: &[u8]) -> Option<Element> {
+fn parse_document(document: &[u8]) -> Option<RequestElement> {
     let text = std::str::from_utf8(document).ok()?;
     let mut reader = Reader::from_str(text);
-    let mut open: Vec<Element> = vec![Element::default()];
+    let mut open: Vec<RequestElement> = vec![RequestElement::default()];
     let mut elements = 0;
     loop {
         match reader.read_event().ok()? {
@@ -64,14 +64,14 @@ fn read(document: &[u8]) -> Option<Element> {
                 if open.len() > MAX_DEPTH || elements > MAX_ELEMENTS {
                     return None;
                 }
-                open.push(named(start.local_name().as_ref())?);
+                open.push(named_element(start.local_name().as_ref())?);
             }
             Event::Empty(start) => {
                 elements += 1;
                 if elements > MAX_ELEMENTS {
                     return None;
                 }
-                open.last_mut()?.children.push(named(start.local_name().as_ref())?);
+                open.last_mut()?.children.push(named_element(start.local_name().as_ref())?);
             }
             Event::End(_) => {
                 let closed = open.pop()?;
@@ -79,7 +79,7 @@ fn read(document: &[u8]) -> Option<Element> {
             }
             Event::Text(text) => open.last_mut()?.text.push_str(&text.xml10_content().ok()?),
             Event::CData(text) => open.last_mut()?.text.push_str(&text.xml10_content().ok()?),
-            Event::GeneralRef(reference) => resolve(&reference, &mut open.last_mut()?.text)?,
+            Event::GeneralRef(reference) => resolve_reference(&reference, &mut open.last_mut()?.text)?,
             Event::DocType(_) => return None,
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
             Event::Eof => break,
@@ -92,11 +92,11 @@ fn read(document: &[u8]) -> Option<Element> {
     alone.then_some(root)
 }
 
-fn named(name: &[u8]) -> Option<Element> {
-    Some(Element { name: std::str::from_utf8(name).ok()?.to_owned(), ..Element::default() })
+fn named_element(name: &[u8]) -> Option<RequestElement> {
+    Some(RequestElement { name: std::str::from_utf8(name).ok()?.to_owned(), ..RequestElement::default() })
 }
 
-fn resolve(reference: &BytesRef<'_>, into: &mut String) -> Option<()> {
+fn resolve_reference(reference: &BytesRef<'_>, into: &mut String) -> Option<()> {
     match reference.resolve_char_ref().ok()? {
         Some(character) => into.push(character),
         None => into.push_str(resolve_predefined_entity(&reference.decode().ok()?)?),
@@ -108,25 +108,25 @@ const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 /// A document that is being written.
 #[derive(Debug)]
-pub(super) struct Document(String);
+pub(super) struct ResponseDocument(String);
 
-impl Document {
+impl ResponseDocument {
     /// Creates a document whose root element has this name and content.
-    pub(super) fn of(root: &str, content: impl FnOnce(&mut Self)) -> Self {
+    pub(super) fn new(root: &str, content: impl FnOnce(&mut Self)) -> Self {
         let mut document = Self(DECLARATION.to_owned());
-        document.element(root, content);
+        document.write_element(root, content);
         document
     }
 
     /// Creates a document that consists of one element with a text.
-    pub(super) fn leaf(root: &str, text: &str) -> Self {
+    pub(super) fn with_text(root: &str, text: &str) -> Self {
         let mut document = Self(DECLARATION.to_owned());
-        document.text(root, text);
+        document.write_text(root, text);
         document
     }
 
     /// Writes an element that contains other elements.
-    pub(super) fn element(&mut self, name: &str, content: impl FnOnce(&mut Self)) {
+    pub(super) fn write_element(&mut self, name: &str, content: impl FnOnce(&mut Self)) {
         self.0.extend(["<", name, ">"]);
         content(self);
         self.0.extend(["</", name, ">"]);
@@ -134,7 +134,7 @@ impl Document {
 
     /// Writes an element with a text. Control characters are escaped, because a raw carriage return would be read as a
     /// line feed.
-    pub(super) fn text(&mut self, name: &str, text: &str) {
+    pub(super) fn write_text(&mut self, name: &str, text: &str) {
         self.0.extend(["<", name, ">"]);
         for character in text.chars() {
             match character {
@@ -142,30 +142,30 @@ impl Document {
                 '>' => self.0.push_str("&gt;"),
                 '&' => self.0.push_str("&amp;"),
                 '"' => self.0.push_str("&quot;"),
-                control if u32::from(control) < 0x20 => self.reference(control),
+                control if u32::from(control) < 0x20 => self.write_reference(control),
                 other => self.0.push(other),
             }
         }
         self.0.extend(["</", name, ">"]);
     }
 
-    fn reference(&mut self, control: char) {
+    fn write_reference(&mut self, control: char) {
         // Writing to a string cannot fail.
         let _ = write!(self.0, "&#x{:X};", u32::from(control));
     }
 
     /// Writes an element with a text, if there is one.
-    pub(super) fn optional(&mut self, name: &str, text: Option<&str>) {
+    pub(super) fn write_optional(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text {
-            self.text(name, text);
+            self.write_text(name, text);
         }
     }
 
     /// Writes the owner. There is only one.
-    pub(super) fn owner(&mut self) {
-        self.element("Owner", |to| {
-            to.text("ID", "1000000000000000");
-            to.text("DisplayName", "1000000000000000");
+    pub(super) fn write_owner(&mut self) {
+        self.write_element("Owner", |to| {
+            to.write_text("ID", "1000000000000000");
+            to.write_text("DisplayName", "1000000000000000");
         });
     }
 
@@ -174,8 +174,8 @@ impl Document {
     }
 
     /// Returns a response with this document as its body.
-    pub(super) fn into_response(self) -> http::Response<Content> {
-        let mut response = http::Response::new(Content::Whole(Bytes::from(self.0)));
+    pub(super) fn into_response(self) -> http::Response<OssResponseBody> {
+        let mut response = http::Response::new(OssResponseBody::InMemory(Bytes::from(self.0)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         response
     }
@@ -187,13 +187,15 @@ mod tests {
 
     #[test]
     fn documents_are_read_with_their_references() {
-        let tag = read(b"<?xml version='1.0'?>\n<Tag a='b'><Key>a&amp;&#x62;&lt;<![CDATA[<c>]]></Key><Value/></Tag>\n");
+        let tag = parse_document(
+            b"<?xml version='1.0'?>\n<Tag a='b'><Key>a&amp;&#x62;&lt;<![CDATA[<c>]]></Key><Value/></Tag>\n",
+        );
         let tag = tag.unwrap();
-        assert_eq!(tag.text_of("Key").unwrap(), Some("a&b<<c>"));
-        assert_eq!(tag.text_of("Value").unwrap(), Some(""));
-        assert_eq!(tag.text_of("Other").unwrap(), None);
-        assert!(tag.only(&["Key", "Value"]).is_ok() && tag.only(&["Key"]).is_err());
-        assert!(read(b"<a><b/><b/></a>").unwrap().child("b").is_err());
+        assert_eq!(tag.child_text("Key").unwrap(), Some("a&b<<c>"));
+        assert_eq!(tag.child_text("Value").unwrap(), Some(""));
+        assert_eq!(tag.child_text("Other").unwrap(), None);
+        assert!(tag.check_children(&["Key", "Value"]).is_ok() && tag.check_children(&["Key"]).is_err());
+        assert!(parse_document(b"<a><b/><b/></a>").unwrap().child("b").is_err());
     }
 
     #[test]
@@ -202,15 +204,15 @@ mod tests {
         let wide = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
         let bomb = "<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><a>&c;</a>";
         for document in ["", "text", "<a>", "<a></b>", "<a/><b/>", "<a/>text", "<a>&unknown;</a>", &deep, &wide, bomb] {
-            assert_eq!(read(document.as_bytes()), None, "{document:.60}");
+            assert_eq!(parse_document(document.as_bytes()), None, "{document:.60}");
         }
-        assert_eq!(read(b"<a>\xff</a>"), None);
+        assert_eq!(parse_document(b"<a>\xff</a>"), None);
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         let text = "a<b>&\"c'\r\n\t\u{1}é";
-        let document = Document::of("A", |to| to.text("B", text)).into_text();
-        assert_eq!(read(document.as_bytes()).unwrap().text_of("B").unwrap(), Some(text));
+        let document = ResponseDocument::new("A", |to| to.write_text("B", text)).into_text();
+        assert_eq!(parse_document(document.as_bytes()).unwrap().child_text("B").unwrap(), Some(text));
     }
 }

@@ -23,22 +23,22 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `request`, `sign` | the request and its signature |
-//! | `error`, `document`, `content` | error responses, XML documents, bodies |
-//! | `service`, `bucket`, `settings`, `object`, `aspects`, `multipart`, `list` | the operations |
+//! | `request`, `signature` | the request and its signature |
+//! | `error`, `document`, `body` | error responses, XML documents, bodies |
+//! | `service`, `bucket`, `lifecycle`, `object`, `subresources`, `multipart`, `list` | the operations |
 
-mod aspects;
+mod body;
 mod bucket;
-mod content;
 mod document;
 mod error;
+mod lifecycle;
 mod list;
 mod multipart;
 mod object;
 mod request;
 mod service;
-mod settings;
-mod sign;
+mod signature;
+mod subresources;
 
-pub(super) use content::Content;
-pub(super) use service::{answer, is_oss, throttled};
+pub(super) use body::OssResponseBody;
+pub(super) use service::{handle_request, is_oss, throttled_response};

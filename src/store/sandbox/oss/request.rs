@@ -6,8 +6,8 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use super::error::Fault;
-use crate::store::sandbox::find::Target;
+use super::error::OssError;
+use crate::store::sandbox::lookup::RequestedObject;
 
 /// The maximum length of a key, in bytes.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/object-naming-conventions>
@@ -18,13 +18,13 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const ENCODED_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// URL-encodes a name.
-pub(super) fn encoded(name: &str) -> String {
+pub(super) fn url_encode(name: &str) -> String {
     percent_encode(name.as_bytes(), ENCODED).to_string()
 }
 
 /// A parsed request.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct OssRequest {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     /// `None` for a request to the service.
@@ -35,25 +35,25 @@ pub(super) struct Request {
     pub(super) query: Vec<(String, String)>,
 }
 
-impl Request {
+impl OssRequest {
     /// Parses the head of a request.
-    pub(super) fn of(parts: &Parts) -> Result<Self, Fault> {
-        let host = host_of(parts);
-        let path = decoded(parts.uri.path()).ok_or_else(invalid_name)?;
+    pub(super) fn parse(parts: &Parts) -> Result<Self, OssError> {
+        let host = request_host(parts);
+        let path = url_decode(parts.uri.path()).ok_or_else(invalid_name)?;
         let path = path.strip_prefix('/').unwrap_or(&path);
-        let (bucket, key) = match bucket_of(host) {
+        let (bucket, key) = match bucket_in_host(host) {
             Some(bucket) => (bucket, path),
             None => path.split_once('/').unwrap_or((path, "")),
         };
         if key.len() > MAX_KEY {
-            return Err(Fault::bad(
+            return Err(OssError::bad_request(
                 "InvalidObjectName",
                 "0016-00000401",
                 "The Length of Object name must be less than 1024",
             ));
         }
         let some = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-        let query = parts.uri.query().map(pairs).transpose()?.unwrap_or_default();
+        let query = parts.uri.query().map(parse_query).transpose()?.unwrap_or_default();
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
         Ok(Self { method, headers, bucket: some(bucket), key: some(key), query })
     }
@@ -64,24 +64,24 @@ impl Request {
     }
 
     /// Returns whether a parameter is present, with or without a value.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(super) fn has_param(&self, name: &str) -> bool {
         self.param(name).is_some()
     }
 
     /// Returns the value of a parameter, unless it is empty.
-    pub(super) fn filled(&self, name: &str) -> Option<&str> {
+    pub(super) fn non_empty_param(&self, name: &str) -> Option<&str> {
         self.param(name).filter(|value| !value.is_empty())
     }
 
     /// Rejects parameters with other names. Names that start with `x-oss-` are accepted: they belong to signatures or
     /// tracing.
-    pub(super) fn only(&self, names: &[&str]) -> Result<(), Fault> {
+    pub(super) fn allow_params(&self, names: &[&str]) -> Result<(), OssError> {
         let known = |name: &str| names.contains(&name) || name.starts_with("x-oss-");
         match self.query.iter().find(|(name, _)| !known(name)) {
             None => Ok(()),
             Some((name, _)) => {
                 let message = format!("The sandbox does not know the parameter {name} here");
-                Err(Fault { message: message.into(), ..Fault::not_implemented("") })
+                Err(OssError { message: message.into(), ..OssError::not_implemented("") })
             }
         }
     }
@@ -100,35 +100,35 @@ impl Request {
     }
 
     /// Returns the bucket of the request, which is an error if there is none.
-    pub(super) fn bucket(&self) -> Result<&str, Fault> {
-        self.bucket.as_deref().ok_or_else(|| Fault::bad("InvalidBucketName", "0015-00000001", BAD_BUCKET))
+    pub(super) fn bucket(&self) -> Result<&str, OssError> {
+        self.bucket.as_deref().ok_or_else(|| OssError::bad_request("InvalidBucketName", "0015-00000001", BAD_BUCKET))
     }
 
     /// Returns the object of the request, which is an error if there is none.
-    pub(super) fn target(&self) -> Result<Target<'_>, Fault> {
+    pub(super) fn target(&self) -> Result<RequestedObject<'_>, OssError> {
         let key = self.key.as_deref().ok_or_else(invalid_name)?;
         if self.param("versionId") == Some("") {
-            return Err(Fault::invalid_argument("The version id must not be empty."));
+            return Err(OssError::invalid_argument("The version id must not be empty."));
         }
-        Ok(Target { bucket: self.bucket()?, key, version: self.param("versionId") })
+        Ok(RequestedObject { bucket: self.bucket()?, key, version: self.param("versionId") })
     }
 }
 
 pub(super) const BAD_BUCKET: &str = "The specified bucket is not valid.";
 
-fn invalid_name() -> Fault {
-    Fault::bad("InvalidObjectName", "0016-00000402", "The specified object is not valid.")
+fn invalid_name() -> OssError {
+    OssError::bad_request("InvalidObjectName", "0016-00000402", "The specified object is not valid.")
 }
 
 /// Returns the host of a request, with its port.
-pub(super) fn host_of(parts: &Parts) -> &str {
+pub(super) fn request_host(parts: &Parts) -> &str {
     let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     named.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default()
 }
 
 /// Returns the bucket in the first label of a host. IP addresses, single labels, and OSS's own endpoints contain no
 /// bucket.
-fn bucket_of(host: &str) -> Option<&str> {
+fn bucket_in_host(host: &str) -> Option<&str> {
     let name = host.split(':').next()?;
     if name.starts_with('[') || name.parse::<Ipv4Addr>().is_ok() {
         return None;
@@ -138,7 +138,7 @@ fn bucket_of(host: &str) -> Option<&str> {
 }
 
 /// Decodes `%XX`. Returns `None` if a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.
-fn decoded(text: &str) -> Option<String> {
+fn url_decode(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
     if (0..bytes.len()).any(|at| bytes[at] == b'%' && !(digit(at + 1) && digit(at + 2))) {
@@ -147,9 +147,10 @@ fn decoded(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Into::into)
 }
 
-fn pairs(query: &str) -> Result<Vec<(String, String)>, Fault> {
+fn parse_query(query: &str) -> Result<Vec<(String, String)>, OssError> {
     let decode = |text: &str| {
-        decoded(&text.replace('+', "%20")).ok_or_else(|| Fault::invalid_argument("The query is not URL-encoded UTF-8."))
+        url_decode(&text.replace('+', "%20"))
+            .ok_or_else(|| OssError::invalid_argument("The query is not URL-encoded UTF-8."))
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -164,12 +165,12 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, Fault> {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::store::sandbox::oss) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request {
+    pub(in crate::store::sandbox::oss) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> OssRequest {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Request::of(&request.body(()).unwrap().into_parts().0).unwrap()
+        OssRequest::parse(&request.body(()).unwrap().into_parts().0).unwrap()
     }
 
     fn place(host: &str, path: &str) -> (Option<String>, Option<String>) {
@@ -206,7 +207,7 @@ pub(super) mod tests {
         assert_eq!(keyed("/b//%C3%A9%0A"), ("/é\n".to_owned(), "/b//%C3%A9%0A".to_owned()));
         let refused = |uri: String| {
             let parts = http::Request::builder().uri(uri).body(()).unwrap().into_parts().0;
-            Request::of(&parts).unwrap_err().code
+            OssRequest::parse(&parts).unwrap_err().code
         };
         assert_eq!(refused("/b/%FF".to_owned()), "InvalidObjectName");
         assert_eq!(refused("/b/%2".to_owned()), "InvalidObjectName");
@@ -218,10 +219,10 @@ pub(super) mod tests {
     #[test]
     fn parameters_are_decoded_and_unknown_ones_are_not_overlooked() {
         let request = request(Method::GET, "/b/k?acl&prefix=a+b%2Bc&x-oss-date=1&empty=", &[]);
-        assert!(request.has("acl") && !request.has("tagging"));
+        assert!(request.has_param("acl") && !request.has_param("tagging"));
         assert_eq!(request.param("prefix"), Some("a b+c"));
-        assert_eq!(request.filled("empty"), None);
-        assert!(request.only(&["acl", "prefix", "empty"]).is_ok());
-        assert_eq!(request.only(&["acl", "prefix"]).unwrap_err().status, 501);
+        assert_eq!(request.non_empty_param("empty"), None);
+        assert!(request.allow_params(&["acl", "prefix", "empty"]).is_ok());
+        assert_eq!(request.allow_params(&["acl", "prefix"]).unwrap_err().status, 501);
     }
 }

@@ -2,12 +2,12 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::settings::acls_hold;
-use super::shape::{canned, owner, version_of, with_version};
-use super::write::no_grants;
-use crate::store::sandbox::find::Target;
-use crate::store::sandbox::model::Acl;
-use crate::store::sandbox::vault::Sandbox;
+use super::convert::{owner, parse_canned_acl, requested_version, with_version};
+use super::settings::check_acls_allowed;
+use super::write::reject_grant_headers;
+use crate::store::sandbox::lookup::RequestedObject;
+use crate::store::sandbox::model::StoredAcl;
+use crate::store::sandbox::store::Sandbox;
 
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 const AUTHENTICATED_USERS: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
@@ -17,10 +17,13 @@ pub(super) fn get_object_acl(
     request: S3Request<dto::GetObjectAclInput>,
 ) -> S3Result<S3Response<dto::GetObjectAclOutput>> {
     let input = request.input;
-    let version = version_of(input.version_id.as_ref())?;
-    let seen = sandbox.look(Target { bucket: &input.bucket, key: &input.key, version })?;
-    let output =
-        dto::GetObjectAclOutput { grants: Some(grants(seen.acl())), owner: Some(owner()), ..Default::default() };
+    let version = requested_version(input.version_id.as_ref())?;
+    let seen = sandbox.find_object(RequestedObject { bucket: &input.bucket, key: &input.key, version })?;
+    let output = dto::GetObjectAclOutput {
+        grants: Some(grants(seen.effective_acl())),
+        owner: Some(owner()),
+        ..Default::default()
+    };
     Ok(with_version(output, seen.id.as_deref()))
 }
 
@@ -28,36 +31,36 @@ pub(super) fn put_object_acl(
     sandbox: &Sandbox,
     request: S3Request<dto::PutObjectAclInput>,
 ) -> S3Result<S3Response<dto::PutObjectAclOutput>> {
-    no_grants(&request.headers)?;
+    reject_grant_headers(&request.headers)?;
     let input = request.input;
-    acls_hold(sandbox, &input.bucket)?;
+    check_acls_allowed(sandbox, &input.bucket)?;
     let acl = match (&input.acl, input.access_control_policy) {
         (Some(_), Some(_)) => {
             return Err(s3_error!(UnexpectedContent, "This request does not support content"));
         }
-        (Some(name), None) => canned(Some(name))?,
-        (None, Some(policy)) => spelled_out(&policy)?,
+        (Some(name), None) => parse_canned_acl(Some(name))?,
+        (None, Some(policy)) => canned_acl_of_grants(&policy)?,
         (None, None) => {
             return Err(s3_error!(MissingSecurityHeader, "Your request was missing a required header: x-amz-acl"));
         }
     };
-    let version = version_of(input.version_id.as_ref())?;
-    let id = sandbox.set_acl(Target { bucket: &input.bucket, key: &input.key, version }, acl)?;
+    let version = requested_version(input.version_id.as_ref())?;
+    let id = sandbox.set_acl(RequestedObject { bucket: &input.bucket, key: &input.key, version }, acl)?;
     Ok(with_version(dto::PutObjectAclOutput::default(), id.as_deref()))
 }
 
 /// Returns what a canned ACL grants to groups. The owner always has full control.
-fn group_grants(acl: Acl) -> &'static [(&'static str, &'static str)] {
+fn group_grants(acl: StoredAcl) -> &'static [(&'static str, &'static str)] {
     match acl {
         // `Default` is replaced by the ACL of the bucket before this is called.
-        Acl::Private | Acl::Default => &[],
-        Acl::PublicRead => &[(ALL_USERS, "READ")],
-        Acl::PublicReadWrite => &[(ALL_USERS, "READ"), (ALL_USERS, "WRITE")],
-        Acl::AuthenticatedRead => &[(AUTHENTICATED_USERS, "READ")],
+        StoredAcl::Private | StoredAcl::Default => &[],
+        StoredAcl::PublicRead => &[(ALL_USERS, "READ")],
+        StoredAcl::PublicReadWrite => &[(ALL_USERS, "READ"), (ALL_USERS, "WRITE")],
+        StoredAcl::AuthenticatedRead => &[(AUTHENTICATED_USERS, "READ")],
     }
 }
 
-fn grants(acl: Acl) -> Vec<dto::Grant> {
+fn grants(acl: StoredAcl) -> Vec<dto::Grant> {
     let grant = |grantee, permission| dto::Grant {
         grantee: Some(grantee),
         permission: Some(dto::Permission::from_static(permission)),
@@ -82,7 +85,7 @@ fn grants(acl: Acl) -> Vec<dto::Grant> {
 }
 
 /// Returns the canned ACL that has exactly these grants.
-fn spelled_out(policy: &dto::AccessControlPolicy) -> S3Result<Acl> {
+fn canned_acl_of_grants(policy: &dto::AccessControlPolicy) -> S3Result<StoredAcl> {
     let Some(grants) = policy.grants.as_ref().filter(|_| policy.owner.is_some()) else {
         return Err(s3_error!(MalformedACLError, "An access control policy has an owner and grants"));
     };
@@ -99,7 +102,7 @@ fn spelled_out(policy: &dto::AccessControlPolicy) -> S3Result<Acl> {
         }
     }
     groups.sort_unstable();
-    [Acl::Private, Acl::PublicRead, Acl::PublicReadWrite, Acl::AuthenticatedRead]
+    [StoredAcl::Private, StoredAcl::PublicRead, StoredAcl::PublicReadWrite, StoredAcl::AuthenticatedRead]
         .into_iter()
         .find(|acl| group_grants(*acl) == groups)
         .ok_or_else(|| s3_error!(NotImplemented, "The sandbox knows no ACL but the canned ones"))

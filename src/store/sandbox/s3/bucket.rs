@@ -2,18 +2,18 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::settings::ownership;
-use super::shape::{owner, time};
+use super::convert::{owner, to_s3_time};
+use super::settings::parse_ownership;
 use crate::store::sandbox::REGION;
-use crate::store::sandbox::model::Versioning;
-use crate::store::sandbox::vault::Sandbox;
+use crate::store::sandbox::model::VersioningStatus;
+use crate::store::sandbox::store::Sandbox;
 
 pub(super) fn create_bucket(
     sandbox: &Sandbox,
     request: S3Request<dto::CreateBucketInput>,
 ) -> S3Result<S3Response<dto::CreateBucketOutput>> {
     let dto::CreateBucketInput { bucket: name, object_ownership, .. } = request.input;
-    let ownership = object_ownership.as_ref().map(ownership).transpose()?;
+    let ownership = object_ownership.as_ref().map(parse_ownership).transpose()?;
     sandbox.create_bucket(&name)?;
     if let Some(ownership) = ownership {
         sandbox.set_ownership(&name, ownership)?;
@@ -33,7 +33,7 @@ pub(super) fn head_bucket(
     sandbox: &Sandbox,
     request: S3Request<dto::HeadBucketInput>,
 ) -> S3Result<S3Response<dto::HeadBucketOutput>> {
-    sandbox.view_bucket(&request.input.bucket, |_| ())?;
+    sandbox.with_bucket(&request.input.bucket, |_| ())?;
     let output = dto::HeadBucketOutput { bucket_region: Some(REGION.to_owned()), ..Default::default() };
     Ok(S3Response::new(output))
 }
@@ -43,11 +43,11 @@ pub(super) fn list_buckets(
     request: S3Request<dto::ListBucketsInput>,
 ) -> S3Result<S3Response<dto::ListBucketsOutput>> {
     let prefix = request.input.prefix.unwrap_or_default();
-    let buckets = sandbox.view(|state| {
+    let buckets = sandbox.with_state(|state| {
         let named = state.buckets.iter().filter(|(name, _)| name.starts_with(&prefix));
         let told = named.map(|(name, bucket)| dto::Bucket {
             name: Some(name.to_string()),
-            creation_date: Some(time(bucket.created)),
+            creation_date: Some(to_s3_time(bucket.created)),
             ..Default::default()
         });
         told.collect()
@@ -60,7 +60,7 @@ pub(super) fn get_bucket_location(
     sandbox: &Sandbox,
     request: S3Request<dto::GetBucketLocationInput>,
 ) -> S3Result<S3Response<dto::GetBucketLocationOutput>> {
-    sandbox.view_bucket(&request.input.bucket, |_| ())?;
+    sandbox.with_bucket(&request.input.bucket, |_| ())?;
     // The first region has no location constraint.
     Ok(S3Response::new(dto::GetBucketLocationOutput::default()))
 }
@@ -69,9 +69,9 @@ pub(super) fn get_bucket_versioning(
     sandbox: &Sandbox,
     request: S3Request<dto::GetBucketVersioningInput>,
 ) -> S3Result<S3Response<dto::GetBucketVersioningOutput>> {
-    let versioning = sandbox.view_bucket(&request.input.bucket, |bucket| bucket.versioning)?;
+    let versioning = sandbox.with_bucket(&request.input.bucket, |bucket| bucket.versioning)?;
     let status =
-        (versioning != Versioning::Never).then(|| dto::BucketVersioningStatus::from_static(versioning.as_str()));
+        (versioning != VersioningStatus::Never).then(|| dto::BucketVersioningStatus::from_static(versioning.as_str()));
     Ok(S3Response::new(dto::GetBucketVersioningOutput { status, ..Default::default() }))
 }
 
@@ -80,8 +80,8 @@ pub(super) fn put_bucket_versioning(
     request: S3Request<dto::PutBucketVersioningInput>,
 ) -> S3Result<S3Response<dto::PutBucketVersioningOutput>> {
     let status = request.input.versioning_configuration.status;
-    let versioning = status.and_then(|status| Versioning::parse(status.as_str()));
-    let Some(versioning @ (Versioning::Enabled | Versioning::Suspended)) = versioning else {
+    let versioning = status.and_then(|status| VersioningStatus::parse(status.as_str()));
+    let Some(versioning @ (VersioningStatus::Enabled | VersioningStatus::Suspended)) = versioning else {
         return Err(s3_error!(MalformedXML, "The versioning status must be Enabled or Suspended"));
     };
     sandbox.set_versioning(&request.input.bucket, versioning)?;

@@ -2,13 +2,13 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::settings::acl_in;
-use super::shape::{class, etag, kept, time};
-use super::write::{header_tags, no_grants};
-use crate::store::sandbox::bodies::Arrived;
-use crate::store::sandbox::find::{Condition, Refusal, Target};
-use crate::store::sandbox::model::{Body, ETag};
-use crate::store::sandbox::vault::{NewObject, Sandbox};
+use super::convert::{etag, parse_storage_class, stored_headers, to_s3_time};
+use super::settings::new_object_acl;
+use super::write::{header_tags, reject_grant_headers};
+use crate::store::sandbox::blobs::WrittenBlob;
+use crate::store::sandbox::lookup::{RequestedObject, SandboxRequestError, WritePrecondition};
+use crate::store::sandbox::model::{ETag, ObjectBlob};
+use crate::store::sandbox::store::{NewObject, Sandbox};
 
 pub(super) fn copy_object(
     sandbox: &Sandbox,
@@ -18,9 +18,12 @@ pub(super) fn copy_object(
     let dto::CopySource::Bucket { bucket, key, version_id } = &input.copy_source else {
         return Err(s3_error!(NotImplemented, "The sandbox copies from buckets only"));
     };
-    no_grants(&headers)?;
-    let source = Target { bucket, key, version: version_id.as_deref() };
-    let (class, acl) = (class(input.storage_class.as_ref())?, acl_in(sandbox, &input.bucket, input.acl.as_ref())?);
+    reject_grant_headers(&headers)?;
+    let source = RequestedObject { bucket, key, version: version_id.as_deref() };
+    let (class, acl) = (
+        parse_storage_class(input.storage_class.as_ref())?,
+        new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
+    );
     let replaces = |directive: Option<&str>| match directive {
         None | Some("COPY") => Ok(false),
         Some("REPLACE") => Ok(true),
@@ -28,35 +31,35 @@ pub(super) fn copy_object(
     };
     let new_headers = replaces(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
     let new_tags = replaces(input.tagging_directive.as_ref().map(dto::TaggingDirective::as_str))?;
-    let (seen, _, reader) = sandbox.read(source, |seen| {
+    let (seen, _, reader) = sandbox.read_object(source, |seen| {
         if let Some(dto::ETagCondition::ETag(wanted)) = &input.copy_source_if_match
             && wanted.value() != seen.object.etag.to_string()
         {
-            return Err(Refusal::Precondition);
+            return Err(SandboxRequestError::PreconditionFailed);
         }
         Ok(0..seen.object.size)
     })?;
     let object = seen.object;
     let tags = if new_tags { header_tags(input.tagging.as_deref())? } else { object.tags };
-    let headers = if new_headers { kept(&headers)? } else { object.headers };
+    let headers = if new_headers { stored_headers(&headers)? } else { object.headers };
     // An object without content is copied without content, because its size may be terabytes.
-    let (arrived, tag) = if object.body == Body::Zeros {
-        (Arrived { body: Body::Zeros, size: object.size, md5: object.etag.md5 }, object.etag)
+    let (arrived, tag) = if object.body == ObjectBlob::Zeros {
+        (WrittenBlob { body: ObjectBlob::Zeros, size: object.size, md5: object.etag.md5 }, object.etag)
     } else {
-        let mut writer = sandbox.body_writer();
+        let mut writer = sandbox.blob_writer();
         for chunk in reader {
-            writer.write(&chunk.map_err(Refusal::Storage)?).map_err(Refusal::Storage)?;
+            writer.write(&chunk.map_err(SandboxRequestError::Storage)?).map_err(SandboxRequestError::Storage)?;
         }
         let arrived = writer.finish();
         let tag = ETag { md5: arrived.md5, parts: 0 };
         (arrived, tag)
     };
-    let Arrived { body, size, .. } = arrived;
+    let WrittenBlob { body, size, .. } = arrived;
     let new = NewObject { size, etag: tag, class, acl, tags, headers, body };
-    let version_id = sandbox.put(&input.bucket, &input.key, new, &Condition::Always)?;
+    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &WritePrecondition::Always)?;
     let result = dto::CopyObjectResult {
         e_tag: Some(etag(tag)),
-        last_modified: Some(time(sandbox.now())),
+        last_modified: Some(to_s3_time(sandbox.now())),
         ..Default::default()
     };
     Ok(S3Response::new(dto::CopyObjectOutput {

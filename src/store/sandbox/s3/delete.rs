@@ -2,9 +2,9 @@
 
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::shape::version_of;
-use crate::store::sandbox::find::Target;
-use crate::store::sandbox::vault::Sandbox;
+use super::convert::requested_version;
+use crate::store::sandbox::lookup::RequestedObject;
+use crate::store::sandbox::store::Sandbox;
 
 /// The maximum number of keys in a request.
 const MAX_KEYS: usize = 1000;
@@ -14,10 +14,10 @@ pub(super) fn delete_object(
     request: S3Request<dto::DeleteObjectInput>,
 ) -> S3Result<S3Response<dto::DeleteObjectOutput>> {
     let input = request.input;
-    let version = version_of(input.version_id.as_ref())?;
-    let deleted = sandbox.delete(Target { bucket: &input.bucket, key: &input.key, version })?;
+    let version = requested_version(input.version_id.as_ref())?;
+    let deleted = sandbox.delete_object(RequestedObject { bucket: &input.bucket, key: &input.key, version })?;
     let output = dto::DeleteObjectOutput {
-        delete_marker: deleted.marker.then_some(true),
+        delete_marker: deleted.is_marker.then_some(true),
         version_id: deleted.id,
         ..Default::default()
     };
@@ -32,17 +32,17 @@ pub(super) fn delete_objects(
     if delete.objects.is_empty() || delete.objects.len() > MAX_KEYS {
         return Err(s3_error!(MalformedXML, "A request deletes from 1 to {MAX_KEYS} objects"));
     }
-    sandbox.view_bucket(&bucket, |_| ())?;
+    sandbox.with_bucket(&bucket, |_| ())?;
     let quiet = delete.quiet.unwrap_or(false);
     let mut done = Vec::new();
     let mut errors = Vec::new();
     for object in delete.objects {
-        let target = Target { bucket: &bucket, key: &object.key, version: object.version_id.as_deref() };
-        match sandbox.delete(target) {
+        let target = RequestedObject { bucket: &bucket, key: &object.key, version: object.version_id.as_deref() };
+        match sandbox.delete_object(target) {
             Ok(_) if quiet => {}
             Ok(deleted) => done.push(dto::DeletedObject {
-                delete_marker: deleted.marker.then_some(true),
-                delete_marker_version_id: deleted.id.filter(|_| deleted.marker),
+                delete_marker: deleted.is_marker.then_some(true),
+                delete_marker_version_id: deleted.id.filter(|_| deleted.is_marker),
                 key: Some(object.key),
                 version_id: object.version_id,
             }),

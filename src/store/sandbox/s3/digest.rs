@@ -9,8 +9,8 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
 use s3s::{S3Result, TrailingHeaders, s3_error};
 
-use super::error::{content_mismatch, custom};
-use super::shape::set;
+use super::convert::set_header;
+use super::error::{content_mismatch, custom_error};
 use crate::hex::hex;
 
 const CRC32: HeaderName = HeaderName::from_static("x-amz-checksum-crc32");
@@ -20,14 +20,14 @@ const SHA1: HeaderName = HeaderName::from_static("x-amz-checksum-sha1");
 const SHA256: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
 /// The digests of a body that is being received.
-pub(super) struct Digests {
+pub(super) struct BodyDigests {
     md5: Option<[u8; 16]>,
     hasher: ChecksumHasher,
 }
 
-impl Digests {
+impl BodyDigests {
     /// Returns the digests that a request announces in its headers, or as trailers.
-    pub(super) fn of(headers: &HeaderMap) -> S3Result<Self> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> S3Result<Self> {
         let md5 = headers.get("content-md5").map(|md5| {
             let digest = STANDARD.decode(md5).ok().and_then(|digest| <[u8; 16]>::try_from(digest).ok());
             digest.ok_or_else(|| s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid."))
@@ -54,7 +54,7 @@ impl Digests {
 
     /// Compares the digests with those of the request. `md5` is the MD5 of the whole body. Returns the checksums as
     /// response headers.
-    pub(super) fn agree(
+    pub(super) fn verify(
         self,
         md5: [u8; 16],
         headers: &HeaderMap,
@@ -80,7 +80,7 @@ impl Digests {
             if said(&name).is_none_or(|said| said.as_bytes() != sum.as_bytes()) {
                 return Err(s3_error!(BadDigest, "The {name} you specified did not match the calculated checksum."));
             }
-            set(&mut agreed, name, &sum);
+            set_header(&mut agreed, name, &sum);
         }
         Ok(agreed)
     }
@@ -94,7 +94,7 @@ const MAX_DOCUMENT: usize = 20 << 20;
 ///
 /// # Errors
 /// Returns an error if the document is too long.
-pub(in crate::store::sandbox) fn brings_document(request: &Parts) -> S3Result<Option<usize>> {
+pub(in crate::store::sandbox) fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> {
     const DOCUMENTS: [&str; 7] =
         ["tagging", "acl", "restore", "delete", "versioning", "lifecycle", "ownershipControls"];
     let query = request.uri.query().unwrap_or_default();
@@ -107,7 +107,7 @@ pub(in crate::store::sandbox) fn brings_document(request: &Parts) -> S3Result<Op
     let length = request.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     match length.and_then(|length| length.parse::<usize>().ok()) {
         Some(length) if length > MAX_DOCUMENT => {
-            Err(custom("MaxMessageLengthExceeded", StatusCode::BAD_REQUEST, "Your request was too big."))
+            Err(custom_error("MaxMessageLengthExceeded", StatusCode::BAD_REQUEST, "Your request was too big."))
         }
         length => Ok(length.filter(|length| *length > 0)),
     }
@@ -122,9 +122,9 @@ pub(in crate::store::sandbox) fn check_document(headers: &HeaderMap, document: &
             return Err(content_mismatch());
         }
     }
-    let mut digests = Digests::of(headers)?;
+    let mut digests = BodyDigests::from_headers(headers)?;
     digests.update(document);
-    digests.agree(Md5::digest(document).into(), headers, None).map(|_| ())
+    digests.verify(Md5::digest(document).into(), headers, None).map(|_| ())
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
     fn brings(method: Method, query: &str, length: usize) -> Result<Option<usize>, String> {
         let request = http::Request::builder().method(method).uri(format!("/b/k?{query}"));
         let (parts, ()) = request.header(header::CONTENT_LENGTH, length).body(()).unwrap().into_parts();
-        brings_document(&parts).map_err(|error| error.code().as_str().to_owned())
+        document_length_limit(&parts).map_err(|error| error.code().as_str().to_owned())
     }
 
     #[test]

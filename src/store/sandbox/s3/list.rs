@@ -2,11 +2,11 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto};
 
-use super::shape::{Encoding, etag, invalid_argument, length, owner, time};
-use crate::store::sandbox::listing::{self, Found, FoundVersion, From, Walk};
-use crate::store::sandbox::model::{Object, Version};
-use crate::store::sandbox::state::Bucket;
-use crate::store::sandbox::vault::Sandbox;
+use super::convert::{KeyEncoding, etag, invalid_argument, length, owner, to_s3_time};
+use crate::store::sandbox::listing::{self, KeyOrPrefix, ListingQuery, ListingStart, VersionOrPrefix};
+use crate::store::sandbox::model::{StoredObject, StoredVersion};
+use crate::store::sandbox::state::StoredBucket;
+use crate::store::sandbox::store::Sandbox;
 
 /// The maximum number of results on a page.
 const MAX_KEYS: usize = 1000;
@@ -16,30 +16,30 @@ pub(super) fn list_objects_v2(
     request: S3Request<dto::ListObjectsV2Input>,
 ) -> S3Result<S3Response<dto::ListObjectsV2Output>> {
     let input = request.input;
-    let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let limit = limit(input.max_keys)?;
+    let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
+    let limit = page_limit(input.max_keys)?;
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
-    let marker = input.continuation_token.as_deref().map(marker_of).transpose()?;
+    let marker = input.continuation_token.as_deref().map(parse_token).transpose()?;
     let from = match (&marker, input.start_after.as_deref()) {
-        (Some(marker), _) => From::marker(marker, prefix, delimiter),
-        (None, Some(after)) if !after.is_empty() => From::Behind(after),
-        _ => From::Start,
+        (Some(marker), _) => ListingStart::after_marker(marker, prefix, delimiter),
+        (None, Some(after)) if !after.is_empty() => ListingStart::After(after),
+        _ => ListingStart::FirstKey,
     };
     let with_owner = input.fetch_owner.unwrap_or(false);
-    let walk = Walk { prefix, delimiter, from };
-    let Listed { objects, prefixes, next } =
-        sandbox.view_bucket(&input.bucket, |bucket| list(bucket, walk, limit, encoding, with_owner))?;
+    let walk = ListingQuery { prefix, delimiter, start: from };
+    let ObjectListing { objects, prefixes, next } =
+        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, walk, limit, encoding, with_owner))?;
     let output = dto::ListObjectsV2Output {
         key_count: i32::try_from(objects.len() + prefixes.len()).ok(),
         contents: Some(objects),
         common_prefixes: Some(prefixes),
         is_truncated: Some(next.is_some()),
-        next_continuation_token: next.map(|name| listing::token(&name)),
+        next_continuation_token: next.map(|name| listing::continuation_token(&name)),
         max_keys: i32::try_from(limit).ok(),
-        prefix: Some(encoding.text(prefix)),
-        delimiter: encoding.optional(delimiter),
-        start_after: encoding.optional(input.start_after.as_deref()),
+        prefix: Some(encoding.encode(prefix)),
+        delimiter: encoding.encode_optional(delimiter),
+        start_after: encoding.encode_optional(input.start_after.as_deref()),
         continuation_token: input.continuation_token,
         encoding_type: input.encoding_type,
         name: Some(input.bucket),
@@ -53,27 +53,27 @@ pub(super) fn list_objects(
     request: S3Request<dto::ListObjectsInput>,
 ) -> S3Result<S3Response<dto::ListObjectsOutput>> {
     let input = request.input;
-    let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let limit = limit(input.max_keys)?;
+    let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
+    let limit = page_limit(input.max_keys)?;
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
     let from = match input.marker.as_deref() {
-        Some(marker) if !marker.is_empty() => From::marker(marker, prefix, delimiter),
-        _ => From::Start,
+        Some(marker) if !marker.is_empty() => ListingStart::after_marker(marker, prefix, delimiter),
+        _ => ListingStart::FirstKey,
     };
-    let walk = Walk { prefix, delimiter, from };
-    let Listed { objects, prefixes, next } =
-        sandbox.view_bucket(&input.bucket, |bucket| list(bucket, walk, limit, encoding, true))?;
+    let walk = ListingQuery { prefix, delimiter, start: from };
+    let ObjectListing { objects, prefixes, next } =
+        sandbox.with_bucket(&input.bucket, |bucket| list_page(bucket, walk, limit, encoding, true))?;
     let output = dto::ListObjectsOutput {
         contents: Some(objects),
         common_prefixes: Some(prefixes),
         is_truncated: Some(next.is_some()),
         // Without a delimiter, AWS expects the client to use the last key.
-        next_marker: next.filter(|_| delimiter.is_some()).map(|name| encoding.text(&name)),
+        next_marker: next.filter(|_| delimiter.is_some()).map(|name| encoding.encode(&name)),
         max_keys: i32::try_from(limit).ok(),
-        prefix: Some(encoding.text(prefix)),
-        delimiter: encoding.optional(delimiter),
-        marker: Some(encoding.text(input.marker.as_deref().unwrap_or_default())),
+        prefix: Some(encoding.encode(prefix)),
+        delimiter: encoding.encode_optional(delimiter),
+        marker: Some(encoding.encode(input.marker.as_deref().unwrap_or_default())),
         encoding_type: input.encoding_type,
         name: Some(input.bucket),
         ..Default::default()
@@ -81,25 +81,31 @@ pub(super) fn list_objects(
     Ok(S3Response::new(output))
 }
 
-struct Listed {
+struct ObjectListing {
     objects: Vec<dto::Object>,
     prefixes: Vec<dto::CommonPrefix>,
     /// The last name on the page, if more results follow.
     next: Option<String>,
 }
 
-fn list(bucket: &Bucket, walk: Walk<'_>, limit: usize, encoding: Encoding, with_owner: bool) -> Listed {
+fn list_page(
+    bucket: &StoredBucket,
+    walk: ListingQuery<'_>,
+    limit: usize,
+    encoding: KeyEncoding,
+    with_owner: bool,
+) -> ObjectListing {
     let page = listing::page_of_keys(bucket, walk, limit);
-    let next = page.items.last().filter(|_| page.more).map(|found| found.name().to_owned());
-    let mut listed = Listed { objects: Vec::new(), prefixes: Vec::new(), next };
+    let next = page.items.last().filter(|_| page.is_truncated).map(|found| found.name().to_owned());
+    let mut listed = ObjectListing { objects: Vec::new(), prefixes: Vec::new(), next };
     for found in page.items {
         match found {
-            Found::Prefix(prefix) => listed.prefixes.push(common_prefix(prefix, encoding)),
-            Found::Key(key, entry) => {
+            KeyOrPrefix::Prefix(prefix) => listed.prefixes.push(common_prefix(prefix, encoding)),
+            KeyOrPrefix::Key(key, entry) => {
                 if let Some((version, object)) = entry.newest().and_then(|it| Some((it, it.object.as_ref()?))) {
                     listed.objects.push(dto::Object {
-                        key: Some(encoding.text(key)),
-                        last_modified: Some(time(version.modified)),
+                        key: Some(encoding.encode(key)),
+                        last_modified: Some(to_s3_time(version.modified)),
                         e_tag: Some(etag(object.etag)),
                         size: Some(length(object.size)),
                         storage_class: Some(dto::ObjectStorageClass::from_static(object.class.as_str())),
@@ -118,8 +124,8 @@ pub(super) fn list_object_versions(
     request: S3Request<dto::ListObjectVersionsInput>,
 ) -> S3Result<S3Response<dto::ListObjectVersionsOutput>> {
     let input = request.input;
-    let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let limit = limit(input.max_keys)?;
+    let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
+    let limit = page_limit(input.max_keys)?;
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
     let key_marker = input.key_marker.as_deref().filter(|marker| !marker.is_empty());
@@ -128,17 +134,17 @@ pub(super) fn list_object_versions(
         (None, Some(_)) => {
             return Err(invalid_argument("A version-id marker cannot be specified without a key marker."));
         }
-        (None, None) => From::Start,
-        (Some(key), None) => From::marker(key, prefix, delimiter),
-        (Some(key), Some(_)) => From::At(key),
+        (None, None) => ListingStart::FirstKey,
+        (Some(key), None) => ListingStart::after_marker(key, prefix, delimiter),
+        (Some(key), Some(_)) => ListingStart::At(key),
     };
-    let walk = Walk { prefix, delimiter, from };
+    let walk = ListingQuery { prefix, delimiter, start: from };
     let mut output =
-        sandbox.view_bucket(&input.bucket, |bucket| list_versions(bucket, walk, version_marker, limit, encoding))?;
+        sandbox.with_bucket(&input.bucket, |bucket| list_versions(bucket, walk, version_marker, limit, encoding))?;
     output.max_keys = i32::try_from(limit).ok();
-    output.prefix = Some(encoding.text(prefix));
-    output.delimiter = encoding.optional(delimiter);
-    output.key_marker = Some(encoding.text(key_marker.unwrap_or_default()));
+    output.prefix = Some(encoding.encode(prefix));
+    output.delimiter = encoding.encode_optional(delimiter);
+    output.key_marker = Some(encoding.encode(key_marker.unwrap_or_default()));
     output.version_id_marker = Some(version_marker.unwrap_or_default().to_owned());
     output.encoding_type = input.encoding_type;
     output.name = Some(input.bucket);
@@ -146,33 +152,33 @@ pub(super) fn list_object_versions(
 }
 
 fn list_versions(
-    bucket: &Bucket,
-    walk: Walk<'_>,
+    bucket: &StoredBucket,
+    walk: ListingQuery<'_>,
     behind: Option<&str>,
     limit: usize,
-    encoding: Encoding,
+    encoding: KeyEncoding,
 ) -> dto::ListObjectVersionsOutput {
     let page = listing::page_of_versions(bucket, walk, behind, limit);
-    let mut output = dto::ListObjectVersionsOutput { is_truncated: Some(page.more), ..Default::default() };
-    if let Some(last) = page.items.last().filter(|_| page.more) {
+    let mut output = dto::ListObjectVersionsOutput { is_truncated: Some(page.is_truncated), ..Default::default() };
+    if let Some(last) = page.items.last().filter(|_| page.is_truncated) {
         let (name, id) = match last {
-            FoundVersion::Prefix(prefix) => (*prefix, None),
-            FoundVersion::Version(key, version, _) => (*key, Some(version.id_str().to_owned())),
+            VersionOrPrefix::Prefix(prefix) => (*prefix, None),
+            VersionOrPrefix::Version(key, version, _) => (*key, Some(version.id_str().to_owned())),
         };
-        output.next_key_marker = Some(encoding.text(name));
+        output.next_key_marker = Some(encoding.encode(name));
         output.next_version_id_marker = id;
     }
     let (mut versions, mut markers, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
     for found in page.items {
         match found {
-            FoundVersion::Prefix(prefix) => prefixes.push(common_prefix(prefix, encoding)),
-            FoundVersion::Version(key, version, current) => match &version.object {
-                Some(object) => versions.push(told_version(key, version, object, current, encoding)),
+            VersionOrPrefix::Prefix(prefix) => prefixes.push(common_prefix(prefix, encoding)),
+            VersionOrPrefix::Version(key, version, current) => match &version.object {
+                Some(object) => versions.push(version_entry(key, version, object, current, encoding)),
                 None => markers.push(dto::DeleteMarkerEntry {
-                    key: Some(encoding.text(key)),
+                    key: Some(encoding.encode(key)),
                     version_id: Some(version.id_str().to_owned()),
                     is_latest: Some(current),
-                    last_modified: Some(time(version.modified)),
+                    last_modified: Some(to_s3_time(version.modified)),
                     owner: Some(owner()),
                 }),
             },
@@ -184,18 +190,18 @@ fn list_versions(
     output
 }
 
-fn told_version(
+fn version_entry(
     key: &str,
-    version: &Version,
-    object: &Object,
+    version: &StoredVersion,
+    object: &StoredObject,
     current: bool,
-    encoding: Encoding,
+    encoding: KeyEncoding,
 ) -> dto::ObjectVersion {
     dto::ObjectVersion {
-        key: Some(encoding.text(key)),
+        key: Some(encoding.encode(key)),
         version_id: Some(version.id_str().to_owned()),
         is_latest: Some(current),
-        last_modified: Some(time(version.modified)),
+        last_modified: Some(to_s3_time(version.modified)),
         e_tag: Some(etag(object.etag)),
         size: Some(length(object.size)),
         storage_class: Some(dto::ObjectVersionStorageClass::from_static(object.class.as_str())),
@@ -204,11 +210,11 @@ fn told_version(
     }
 }
 
-fn common_prefix(prefix: &str, encoding: Encoding) -> dto::CommonPrefix {
-    dto::CommonPrefix { prefix: Some(encoding.text(prefix)) }
+fn common_prefix(prefix: &str, encoding: KeyEncoding) -> dto::CommonPrefix {
+    dto::CommonPrefix { prefix: Some(encoding.encode(prefix)) }
 }
 
-fn limit(asked: Option<i32>) -> S3Result<usize> {
+fn page_limit(asked: Option<i32>) -> S3Result<usize> {
     let asked = asked.map_or(Ok(MAX_KEYS), usize::try_from);
     Ok(asked
         .map_err(|_| invalid_argument("Argument max-keys must be an integer between 0 and 2147483647"))?
@@ -216,6 +222,7 @@ fn limit(asked: Option<i32>) -> S3Result<usize> {
 }
 
 /// Returns the name that a continuation token encodes, which is the last one on the page before.
-fn marker_of(token: &str) -> S3Result<String> {
-    listing::name_of_token(token).ok_or_else(|| invalid_argument("The continuation token provided is incorrect"))
+fn parse_token(token: &str) -> S3Result<String> {
+    listing::parse_continuation_token(token)
+        .ok_or_else(|| invalid_argument("The continuation token provided is incorrect"))
 }

@@ -3,6 +3,7 @@
 mod acl;
 #[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "every operation has the same shape")]
 mod bucket;
+mod convert;
 mod copy;
 mod delete;
 mod digest;
@@ -13,7 +14,6 @@ mod read;
 mod restore;
 #[expect(clippy::needless_pass_by_value, reason = "every operation has the same shape")]
 mod settings;
-mod shape;
 mod tagging;
 mod write;
 
@@ -24,29 +24,31 @@ use s3s::dto;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
-use super::vault::Sandbox;
+use super::store::Sandbox;
 
-pub(super) use digest::{brings_document, check_document};
-pub(super) use shape::StatusOverride;
+pub(super) use convert::StatusOverride;
+pub(super) use digest::{check_document, document_length_limit};
 
 /// Creates the service that answers S3 requests.
 pub(super) fn service(sandbox: Sandbox) -> S3Service {
     let options = sandbox.options();
-    let auth =
-        OneKey { access_key: options.access_key.clone(), secret_key: SecretKey::from(options.secret_key.clone()) };
-    let mut builder = S3ServiceBuilder::new(Dialect { sandbox });
+    let auth = SingleKeyAuth {
+        access_key: options.access_key.clone(),
+        secret_key: SecretKey::from(options.secret_key.clone()),
+    };
+    let mut builder = S3ServiceBuilder::new(S3Dialect { sandbox });
     builder.set_auth(auth);
-    builder.set_access(SignedOrPublic);
+    builder.set_access(SignedOrPublicAccess);
     builder.build()
 }
 
-struct OneKey {
+struct SingleKeyAuth {
     access_key: String,
     secret_key: SecretKey,
 }
 
 #[async_trait]
-impl S3Auth for OneKey {
+impl S3Auth for SingleKeyAuth {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         if access_key == self.access_key {
             Ok(self.secret_key.clone())
@@ -57,10 +59,10 @@ impl S3Auth for OneKey {
 }
 
 /// Requests without a signature can only read objects. Whether they can read a certain object depends on its ACL.
-struct SignedOrPublic;
+struct SignedOrPublicAccess;
 
 #[async_trait]
-impl S3Access for SignedOrPublic {
+impl S3Access for SignedOrPublicAccess {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         if cx.credentials().is_some() || matches!(cx.s3_op().name(), "GetObject" | "HeadObject") {
             Ok(())
@@ -70,7 +72,7 @@ impl S3Access for SignedOrPublic {
     }
 }
 
-struct Dialect {
+struct S3Dialect {
     sandbox: Sandbox,
 }
 
@@ -81,7 +83,7 @@ macro_rules! operations {
         $($room:ident::$operation:ident($input:ident) -> $output:ident;)*
     ) => {
         #[async_trait]
-        impl S3 for Dialect {
+        impl S3 for S3Dialect {
             $(async fn $waits(
                 &self,
                 request: S3Request<dto::$later_input>,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::settings::acl_in;
-use super::shape::{class, etag, invalid_argument, kept, length, owner, time};
-use super::write::{Incoming, condition, header_tags, no_grants, receive};
-use crate::store::sandbox::model::{ETag, Upload};
-use crate::store::sandbox::vault::Sandbox;
+use super::convert::{etag, invalid_argument, length, owner, parse_storage_class, stored_headers, to_s3_time};
+use super::settings::new_object_acl;
+use super::write::{IncomingBody, header_tags, parse_precondition, receive_body, reject_grant_headers};
+use crate::store::sandbox::model::{ETag, PendingUpload};
+use crate::store::sandbox::store::Sandbox;
 
 /// The maximum part number.
 const MAX_PART: i32 = 10_000;
@@ -22,15 +22,15 @@ pub(super) fn create_multipart_upload(
     request: S3Request<dto::CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<dto::CreateMultipartUploadOutput>> {
     let S3Request { input, headers, .. } = request;
-    no_grants(&headers)?;
-    let upload = Upload {
+    reject_grant_headers(&headers)?;
+    let upload = PendingUpload {
         bucket: input.bucket.as_str().into(),
         key: input.key.as_str().into(),
         initiated: sandbox.now(),
-        class: class(input.storage_class.as_ref())?,
-        acl: acl_in(sandbox, &input.bucket, input.acl.as_ref())?,
+        class: parse_storage_class(input.storage_class.as_ref())?,
+        acl: new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
         tags: header_tags(input.tagging.as_deref())?,
-        headers: kept(&headers)?,
+        headers: stored_headers(&headers)?,
         parts: BTreeMap::new(),
     };
     let upload_id = sandbox.create_upload(upload)?;
@@ -48,10 +48,10 @@ pub(super) async fn upload_part(
 ) -> S3Result<S3Response<dto::UploadPartOutput>> {
     let S3Request { input, headers, trailing_headers, .. } = request;
     let number = part_number(input.part_number)?;
-    sandbox.upload(&input.upload_id, &input.bucket, &input.key)?;
+    sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
     let incoming =
-        Incoming { body: input.body, length: input.content_length, headers: &headers, trailers: trailing_headers };
-    let (arrived, checksums) = receive(sandbox, incoming).await?;
+        IncomingBody { body: input.body, length: input.content_length, headers: &headers, trailers: trailing_headers };
+    let (arrived, checksums) = receive_body(sandbox, incoming).await?;
     let tag = ETag { md5: arrived.md5, parts: 0 };
     sandbox.put_part(&input.upload_id, number, arrived)?;
     let output = dto::UploadPartOutput { e_tag: Some(etag(tag)), ..Default::default() };
@@ -68,7 +68,7 @@ pub(super) fn complete_multipart_upload(
     request: S3Request<dto::CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<dto::CompleteMultipartUploadOutput>> {
     let input = request.input;
-    let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let condition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
     let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let mut wanted: Vec<(u16, String)> = Vec::with_capacity(parts.len());
     for part in parts {
@@ -113,7 +113,7 @@ pub(super) fn list_parts(
     request: S3Request<dto::ListPartsInput>,
 ) -> S3Result<S3Response<dto::ListPartsOutput>> {
     let input = request.input;
-    let upload = sandbox.upload(&input.upload_id, &input.bucket, &input.key)?;
+    let upload = sandbox.find_upload(&input.upload_id, &input.bucket, &input.key)?;
     let asked = input.max_parts.map_or(Ok(MAX_LISTED), usize::try_from);
     let limit = asked.map_err(|_| invalid_argument("max-parts cannot be negative"))?.min(MAX_LISTED);
     let behind = input.part_number_marker.unwrap_or(0);
@@ -124,7 +124,7 @@ pub(super) fn list_parts(
         .map(|(number, part)| dto::Part {
             part_number: Some(i32::from(*number)),
             e_tag: Some(etag(ETag { md5: part.md5, parts: 0 })),
-            last_modified: Some(time(part.modified)),
+            last_modified: Some(to_s3_time(part.modified)),
             size: Some(length(part.size)),
             ..Default::default()
         })

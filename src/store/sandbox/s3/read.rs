@@ -5,12 +5,12 @@ use std::ops::Range;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto, s3_error};
 
+use super::convert::{add_stored_headers, etag, http_date, length, requested_version, response_class};
 use super::error::access_denied;
-use super::shape::{etag, give_back, http_date, length, told_class, version_of};
-use crate::store::sandbox::find::{Seen, Target};
-use crate::store::sandbox::model::Millis;
-use crate::store::sandbox::restore::{self, Progress};
-use crate::store::sandbox::vault::Sandbox;
+use crate::store::sandbox::lookup::{FoundObject, RequestedObject};
+use crate::store::sandbox::model::UnixMillis;
+use crate::store::sandbox::restore::{self, RestoreProgress};
+use crate::store::sandbox::store::Sandbox;
 
 const TAG_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 
@@ -23,19 +23,23 @@ pub(super) fn get_object(
     if input.part_number.is_some() {
         return Err(s3_error!(NotImplemented, "The sandbox does not read objects by part"));
     }
-    let conditions = Conditions {
+    let conditions = ReadPreconditions {
         matches: input.if_match,
         none_matches: input.if_none_match,
         modified_since: input.if_modified_since,
         unmodified_since: input.if_unmodified_since,
     };
-    let target = Target { bucket: &input.bucket, key: &input.key, version: version_of(input.version_id.as_ref())? };
-    let read = sandbox.read(target, |seen| {
-        may_read(seen, anonymous)?;
+    let target = RequestedObject {
+        bucket: &input.bucket,
+        key: &input.key,
+        version: requested_version(input.version_id.as_ref())?,
+    };
+    let read = sandbox.read_object(target, |seen| {
+        check_read_access(seen, anonymous)?;
         conditions.check(seen)?;
-        range_of(input.range, seen.object.size)
+        resolve_range(input.range, seen.object.size)
     });
-    let (seen, range, reader) = read.map_err(|error| as_stranger(error, anonymous))?;
+    let (seen, range, reader) = read.map_err(|error| hide_missing_objects(error, anonymous))?;
     let part = range.end - range.start;
     let content_range =
         input.range.map(|_| format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), seen.object.size));
@@ -46,9 +50,9 @@ pub(super) fn get_object(
         content_length: Some(length(part)),
         content_range,
         e_tag: Some(etag(seen.object.etag)),
-        last_modified: Some(super::shape::time(seen.modified)),
+        last_modified: Some(super::convert::to_s3_time(seen.modified)),
         restore: restore_header(&seen, sandbox.now()),
-        storage_class: told_class(seen.object.class),
+        storage_class: response_class(seen.object.class),
         version_id: seen.id,
         ..Default::default()
     };
@@ -61,38 +65,42 @@ pub(super) fn head_object(
 ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
     let anonymous = request.credentials.is_none();
     let input = request.input;
-    let conditions = Conditions {
+    let conditions = ReadPreconditions {
         matches: input.if_match,
         none_matches: input.if_none_match,
         modified_since: input.if_modified_since,
         unmodified_since: input.if_unmodified_since,
     };
-    let target = Target { bucket: &input.bucket, key: &input.key, version: version_of(input.version_id.as_ref())? };
-    let seen = sandbox.look(target).map_err(S3Error::from);
-    let seen = seen.and_then(|seen| may_read(&seen, anonymous).map(|()| seen));
-    let seen = seen.map_err(|error| as_stranger(error, anonymous))?;
+    let target = RequestedObject {
+        bucket: &input.bucket,
+        key: &input.key,
+        version: requested_version(input.version_id.as_ref())?,
+    };
+    let seen = sandbox.find_object(target).map_err(S3Error::from);
+    let seen = seen.and_then(|seen| check_read_access(&seen, anonymous).map(|()| seen));
+    let seen = seen.map_err(|error| hide_missing_objects(error, anonymous))?;
     conditions.check(&seen)?;
-    let range = range_of(input.range, seen.object.size)?;
+    let range = resolve_range(input.range, seen.object.size)?;
     let headers = object_headers(&seen);
     let output = dto::HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(length(range.end - range.start)),
         e_tag: Some(etag(seen.object.etag)),
-        last_modified: Some(super::shape::time(seen.modified)),
+        last_modified: Some(super::convert::to_s3_time(seen.modified)),
         restore: restore_header(&seen, sandbox.now()),
-        storage_class: told_class(seen.object.class),
+        storage_class: response_class(seen.object.class),
         version_id: seen.id,
         ..Default::default()
     };
     Ok(S3Response::with_headers(output, headers))
 }
 
-fn may_read(seen: &Seen, anonymous: bool) -> S3Result<()> {
-    if anonymous && !seen.acl().anonymous_read() { Err(access_denied()) } else { Ok(()) }
+fn check_read_access(seen: &FoundObject, anonymous: bool) -> S3Result<()> {
+    if anonymous && !seen.effective_acl().allows_anonymous_read() { Err(access_denied()) } else { Ok(()) }
 }
 
 /// Without a signature, a request cannot list the bucket and must not learn which objects do not exist.
-fn as_stranger(error: S3Error, anonymous: bool) -> S3Error {
+fn hide_missing_objects(error: S3Error, anonymous: bool) -> S3Error {
     match error.code() {
         S3ErrorCode::NoSuchKey | S3ErrorCode::NoSuchVersion | S3ErrorCode::MethodNotAllowed if anonymous => {
             access_denied()
@@ -102,23 +110,23 @@ fn as_stranger(error: S3Error, anonymous: bool) -> S3Error {
 }
 
 /// The conditions of a read, such as `If-Match`.
-struct Conditions {
+struct ReadPreconditions {
     matches: Option<dto::ETagCondition>,
     none_matches: Option<dto::ETagCondition>,
     modified_since: Option<dto::Timestamp>,
     unmodified_since: Option<dto::Timestamp>,
 }
 
-impl Conditions {
+impl ReadPreconditions {
     /// Checks the conditions in the order of HTTP: entity tags take precedence over dates.
-    fn check(&self, seen: &Seen) -> S3Result<()> {
+    fn check(&self, seen: &FoundObject) -> S3Result<()> {
         let tag = seen.object.etag.to_string();
         let matches = |condition: &dto::ETagCondition| match condition {
             dto::ETagCondition::Any => true,
             dto::ETagCondition::ETag(etag) => etag.value() == tag,
         };
         // HTTP dates have no fractions of a second.
-        let modified = super::shape::time(Millis(seen.modified.0.div_euclid(1000) * 1000));
+        let modified = super::convert::to_s3_time(UnixMillis(seen.modified.0.div_euclid(1000) * 1000));
         let failed = match (&self.matches, &self.unmodified_since) {
             (Some(condition), _) => !matches(condition),
             (None, Some(since)) => modified > *since,
@@ -136,24 +144,26 @@ impl Conditions {
     }
 }
 
-fn range_of(asked: Option<dto::Range>, size: u64) -> S3Result<Range<u64>> {
+fn resolve_range(asked: Option<dto::Range>, size: u64) -> S3Result<Range<u64>> {
     let Some(asked) = asked else { return Ok(0..size) };
     asked.check(size).map_err(|_| s3_error!(InvalidRange, "The requested range is not satisfiable"))
 }
 
-fn object_headers(seen: &Seen) -> HeaderMap {
+fn object_headers(seen: &FoundObject) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    give_back(seen.object.headers.as_deref(), &mut headers);
+    add_stored_headers(seen.object.headers.as_deref(), &mut headers);
     if seen.object.tags.len() > 0 {
         headers.insert(TAG_COUNT, HeaderValue::from(seen.object.tags.len()));
     }
     headers
 }
 
-fn restore_header(seen: &Seen, now: Millis) -> Option<String> {
+fn restore_header(seen: &FoundObject, now: UnixMillis) -> Option<String> {
     match restore::progress(&seen.object, now) {
-        Progress::Absent => None,
-        Progress::Ongoing => Some("ongoing-request=\"true\"".to_owned()),
-        Progress::Until(expiry) => Some(format!("ongoing-request=\"false\", expiry-date=\"{}\"", http_date(expiry))),
+        RestoreProgress::Absent => None,
+        RestoreProgress::Ongoing => Some("ongoing-request=\"true\"".to_owned()),
+        RestoreProgress::ReadableUntil(expiry) => {
+            Some(format!("ongoing-request=\"false\", expiry-date=\"{}\"", http_date(expiry)))
+        }
     }
 }

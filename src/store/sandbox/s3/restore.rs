@@ -3,11 +3,11 @@
 use http::StatusCode;
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::shape::{StatusOverride, invalid_argument, version_of};
-use crate::store::sandbox::find::Target;
-use crate::store::sandbox::model::Tier;
-use crate::store::sandbox::restore::{Ask, Rules};
-use crate::store::sandbox::vault::{Restored, Sandbox};
+use super::convert::{StatusOverride, invalid_argument, requested_version};
+use crate::store::sandbox::lookup::RequestedObject;
+use crate::store::sandbox::model::RetrievalTier;
+use crate::store::sandbox::restore::{RestoreDialect, RestoreParameters};
+use crate::store::sandbox::store::{AcceptedRestoreKind, Sandbox};
 
 pub(super) fn restore_object(
     sandbox: &Sandbox,
@@ -22,18 +22,19 @@ pub(super) fn restore_object(
     }
     let tier = asked.glacier_job_parameters.map(|parameters| parameters.tier).or(asked.tier);
     let tier = match tier {
-        None => Tier::Standard,
-        Some(name) => Tier::parse(name.as_str())
+        None => RetrievalTier::Standard,
+        Some(name) => RetrievalTier::parse(name.as_str())
             .ok_or_else(|| s3_error!(MalformedXML, "The tier must be Standard, Bulk or Expedited"))?,
     };
     let days = asked.days.ok_or_else(|| s3_error!(MalformedXML, "A restore has a number of days"))?;
     let days = u32::try_from(days).ok().filter(|days| *days > 0);
     let days = days.ok_or_else(|| invalid_argument("The number of days must be at least 1"))?;
-    let version = version_of(input.version_id.as_ref())?;
-    let target = Target { bucket: &input.bucket, key: &input.key, version };
-    let begun = sandbox.restore(target, Ask { days, tier: Some(tier), rules: Rules::Aws })?;
+    let version = requested_version(input.version_id.as_ref())?;
+    let target = RequestedObject { bucket: &input.bucket, key: &input.key, version };
+    let begun =
+        sandbox.restore_object(target, RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Aws })?;
     let mut response = S3Response::new(dto::RestoreObjectOutput::default());
-    if begun.restored == Restored::Accepted {
+    if begun.kind == AcceptedRestoreKind::Started {
         response.extensions.insert(StatusOverride(StatusCode::ACCEPTED));
     }
     Ok(response)

@@ -2,19 +2,19 @@
 
 use s3s::{S3Request, S3Response, S3Result, dto, s3_error};
 
-use super::error::tag_fault;
-use super::shape::version_of;
-use crate::store::sandbox::find::Target;
-use crate::store::sandbox::tags::{self, TagsRef};
-use crate::store::sandbox::vault::Sandbox;
+use super::convert::requested_version;
+use super::error::tag_error;
+use crate::store::sandbox::lookup::RequestedObject;
+use crate::store::sandbox::store::Sandbox;
+use crate::store::sandbox::tags::{self, SharedTags};
 
 pub(super) fn get_object_tagging(
     sandbox: &Sandbox,
     request: S3Request<dto::GetObjectTaggingInput>,
 ) -> S3Result<S3Response<dto::GetObjectTaggingOutput>> {
     let input = request.input;
-    let version = version_of(input.version_id.as_ref())?;
-    let seen = sandbox.look(Target { bucket: &input.bucket, key: &input.key, version })?;
+    let version = requested_version(input.version_id.as_ref())?;
+    let seen = sandbox.find_object(RequestedObject { bucket: &input.bucket, key: &input.key, version })?;
     let tags = seen.object.tags.iter();
     let tag_set = tags.map(|(key, value)| dto::Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) });
     Ok(S3Response::new(dto::GetObjectTaggingOutput { tag_set: tag_set.collect(), version_id: seen.id }))
@@ -29,9 +29,9 @@ pub(super) fn put_object_tagging(
         (Some(key), Some(value)) => Ok((key.into(), value.into())),
         _ => Err(s3_error!(MalformedXML, "A tag has a key and a value")),
     });
-    let tags = tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_fault)?;
-    let version = version_of(input.version_id.as_ref())?;
-    let version_id = sandbox.set_tags(Target { bucket: &input.bucket, key: &input.key, version }, tags)?;
+    let tags = tags::check(pairs.collect::<S3Result<_>>()?).map_err(tag_error)?;
+    let version = requested_version(input.version_id.as_ref())?;
+    let version_id = sandbox.set_tags(RequestedObject { bucket: &input.bucket, key: &input.key, version }, tags)?;
     Ok(S3Response::new(dto::PutObjectTaggingOutput { version_id }))
 }
 
@@ -40,8 +40,8 @@ pub(super) fn delete_object_tagging(
     request: S3Request<dto::DeleteObjectTaggingInput>,
 ) -> S3Result<S3Response<dto::DeleteObjectTaggingOutput>> {
     let input = request.input;
-    let version = version_of(input.version_id.as_ref())?;
-    let target = Target { bucket: &input.bucket, key: &input.key, version };
-    let version_id = sandbox.set_tags(target, TagsRef::default())?;
+    let version = requested_version(input.version_id.as_ref())?;
+    let target = RequestedObject { bucket: &input.bucket, key: &input.key, version };
+    let version_id = sandbox.set_tags(target, SharedTags::default())?;
     Ok(S3Response::new(dto::DeleteObjectTaggingOutput { version_id }))
 }

@@ -4,15 +4,15 @@ use futures_util::StreamExt;
 use http::HeaderMap;
 use s3s::{S3Error, S3Request, S3Response, S3Result, TrailingHeaders, dto, s3_error};
 
-use super::digest::Digests;
-use super::error::{content_mismatch, tag_header_fault};
-use super::settings::acl_in;
-use super::shape::{class, etag, kept};
-use crate::store::sandbox::bodies::Arrived;
-use crate::store::sandbox::find::{Condition, Refusal};
+use super::convert::{etag, parse_storage_class, stored_headers};
+use super::digest::BodyDigests;
+use super::error::{content_mismatch, tag_header_error};
+use super::settings::new_object_acl;
+use crate::store::sandbox::blobs::WrittenBlob;
+use crate::store::sandbox::lookup::{SandboxRequestError, WritePrecondition};
 use crate::store::sandbox::model::ETag;
-use crate::store::sandbox::tags::{self, TagsRef};
-use crate::store::sandbox::vault::{NewObject, Sandbox};
+use crate::store::sandbox::store::{NewObject, Sandbox};
+use crate::store::sandbox::tags::{self, SharedTags};
 
 /// The maximum size of a request's body: 5 GiB.
 const MAX_PUT: u64 = 5 << 30;
@@ -23,18 +23,21 @@ pub(super) async fn put_object(
 ) -> S3Result<S3Response<dto::PutObjectOutput>> {
     let S3Request { input, headers, trailing_headers, .. } = request;
     // Everything that can be rejected is rejected before the body is received.
-    sandbox.view_bucket(&input.bucket, |_| ())?;
-    no_grants(&headers)?;
-    let (class, acl) = (class(input.storage_class.as_ref())?, acl_in(sandbox, &input.bucket, input.acl.as_ref())?);
+    sandbox.with_bucket(&input.bucket, |_| ())?;
+    reject_grant_headers(&headers)?;
+    let (class, acl) = (
+        parse_storage_class(input.storage_class.as_ref())?,
+        new_object_acl(sandbox, &input.bucket, input.acl.as_ref())?,
+    );
     let tags = header_tags(input.tagging.as_deref())?;
-    let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-    let kept = kept(&headers)?;
+    let condition = parse_precondition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let kept = stored_headers(&headers)?;
     let incoming =
-        Incoming { body: input.body, length: input.content_length, headers: &headers, trailers: trailing_headers };
-    let (Arrived { body, size, md5 }, checksums) = receive(sandbox, incoming).await?;
+        IncomingBody { body: input.body, length: input.content_length, headers: &headers, trailers: trailing_headers };
+    let (WrittenBlob { body, size, md5 }, checksums) = receive_body(sandbox, incoming).await?;
     let tag = ETag { md5, parts: 0 };
     let new = NewObject { size, etag: tag, class, acl, tags, headers: kept, body };
-    let version_id = sandbox.put(&input.bucket, &input.key, new, &condition)?;
+    let version_id = sandbox.put_object(&input.bucket, &input.key, new, &condition)?;
     let output = dto::PutObjectOutput { e_tag: Some(etag(tag)), version_id, ..Default::default() };
     let mut response = S3Response::new(output);
     response.headers = checksums;
@@ -42,13 +45,13 @@ pub(super) async fn put_object(
 }
 
 /// Parses the tags in the `x-amz-tagging` header.
-pub(super) fn header_tags(header: Option<&str>) -> S3Result<TagsRef> {
-    let Some(header) = header else { return Ok(TagsRef::default()) };
-    tags::parse_query(header).and_then(tags::check).map_err(tag_header_fault)
+pub(super) fn header_tags(header: Option<&str>) -> S3Result<SharedTags> {
+    let Some(header) = header else { return Ok(SharedTags::default()) };
+    tags::parse_query(header).and_then(tags::check).map_err(tag_header_error)
 }
 
 /// Rejects the headers that name grantees. Only canned ACLs are supported.
-pub(super) fn no_grants(headers: &HeaderMap) -> S3Result<()> {
+pub(super) fn reject_grant_headers(headers: &HeaderMap) -> S3Result<()> {
     if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
         return Err(s3_error!(NotImplemented, "The sandbox knows canned ACLs only, no x-amz-grant headers"));
     }
@@ -56,20 +59,20 @@ pub(super) fn no_grants(headers: &HeaderMap) -> S3Result<()> {
 }
 
 /// Parses the conditions of a write.
-pub(super) fn condition(
+pub(super) fn parse_precondition(
     if_match: Option<&dto::ETagCondition>,
     if_none_match: Option<&dto::ETagCondition>,
-) -> S3Result<Condition> {
+) -> S3Result<WritePrecondition> {
     match (if_match, if_none_match) {
-        (None, None) => Ok(Condition::Always),
-        (None, Some(dto::ETagCondition::Any)) => Ok(Condition::Absent),
-        (Some(dto::ETagCondition::ETag(etag)), None) => Ok(Condition::Matches(etag.value().to_owned())),
+        (None, None) => Ok(WritePrecondition::Always),
+        (None, Some(dto::ETagCondition::Any)) => Ok(WritePrecondition::Absent),
+        (Some(dto::ETagCondition::ETag(etag)), None) => Ok(WritePrecondition::Matches(etag.value().to_owned())),
         _ => Err(s3_error!(NotImplemented, "A write takes `If-None-Match: *` or `If-Match` with one entity tag")),
     }
 }
 
 /// A body that is being received, and the headers that describe it.
-pub(super) struct Incoming<'a> {
+pub(super) struct IncomingBody<'a> {
     pub(super) body: Option<dto::StreamingBlob>,
     pub(super) length: Option<i64>,
     pub(super) headers: &'a HeaderMap,
@@ -78,7 +81,7 @@ pub(super) struct Incoming<'a> {
 
 /// The body is not the announced one. s3s compares it with its signed digest, and reports a mismatch only in the text
 /// of the error.
-fn broken_off(why: &str) -> S3Error {
+fn incomplete_body(why: &str) -> S3Error {
     if why.contains("Sha256Mismatch") {
         return content_mismatch();
     }
@@ -87,15 +90,15 @@ fn broken_off(why: &str) -> S3Error {
 
 /// Receives a body and checks it against every digest in the headers and trailers. Returns the checksums as response
 /// headers, as AWS does.
-pub(super) async fn receive(sandbox: &Sandbox, incoming: Incoming<'_>) -> S3Result<(Arrived, HeaderMap)> {
-    let Incoming { body, length, headers, trailers } = incoming;
-    let mut digests = Digests::of(headers)?;
-    let mut writer = sandbox.body_writer();
+pub(super) async fn receive_body(sandbox: &Sandbox, incoming: IncomingBody<'_>) -> S3Result<(WrittenBlob, HeaderMap)> {
+    let IncomingBody { body, length, headers, trailers } = incoming;
+    let mut digests = BodyDigests::from_headers(headers)?;
+    let mut writer = sandbox.blob_writer();
     if let Some(mut body) = body {
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| broken_off(&error.to_string()))?;
+            let chunk = chunk.map_err(|error| incomplete_body(&error.to_string()))?;
             digests.update(&chunk);
-            writer.write(&chunk).map_err(Refusal::Storage)?;
+            writer.write(&chunk).map_err(SandboxRequestError::Storage)?;
             if writer.size() > MAX_PUT {
                 return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
             }
@@ -108,9 +111,9 @@ pub(super) async fn receive(sandbox: &Sandbox, incoming: Incoming<'_>) -> S3Resu
         ));
     }
     let arrived = writer.finish();
-    let checksums = digests.agree(arrived.md5, headers, trailers.as_ref());
+    let checksums = digests.verify(arrived.md5, headers, trailers.as_ref());
     if checksums.is_err() {
-        sandbox.discard(&arrived.body);
+        sandbox.discard_blob(&arrived.body);
     }
     Ok((arrived, checksums?))
 }

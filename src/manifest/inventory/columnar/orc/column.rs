@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::meta::{Encoding, Part, Span, Stored};
-use super::runs::{Bits, Integers};
-use super::stream::{Packed, Stream};
-use crate::manifest::inventory::columnar::input::Input;
-use crate::manifest::inventory::columnar::{Broken, Held, MAX_TEXT, Outcome, damaged, foreign};
+use super::meta::{OrcColumnEncoding, OrcStorage, OrcStreamKind, OrcStreamSpan};
+use super::runs::{OrcBooleanDecoder, OrcIntegerDecoder};
+use super::stream::{OrcCompression, OrcStream};
+use crate::manifest::inventory::columnar::input::RandomAccessFile;
+use crate::manifest::inventory::columnar::{
+    ColumnarError, ColumnarResult, CurrentValue, MAX_TEXT, damaged, unsupported,
+};
 
 /// The largest dictionary in bytes, decompressed. Writers make stripes of 64 MiB, and a dictionary is only part of
 /// one.
@@ -15,142 +17,154 @@ const MAX_DICTIONARY: usize = 64 << 20;
 /// The epoch of ORC timestamps, the first second of 2015, in seconds since 1970.
 const EPOCH: i64 = 1_420_070_400;
 
-pub(super) struct Values {
-    present: Option<Bits>,
-    form: Form,
+pub(super) struct OrcColumnDecoder {
+    present: Option<OrcBooleanDecoder>,
+    streams: OrcColumnStreams,
 }
 
-enum Form {
-    Bits(Bits),
-    Integers(Integers),
-    Texts { lengths: Integers, texts: Stream },
-    Places { places: Integers, dictionary: Dictionary },
-    Times { seconds: Integers, nanos: Integers },
+enum OrcColumnStreams {
+    Booleans(OrcBooleanDecoder),
+    Integers(OrcIntegerDecoder),
+    Texts { lengths: OrcIntegerDecoder, texts: OrcStream },
+    DictionaryIndexes { indexes: OrcIntegerDecoder, dictionary: OrcDictionary },
+    Timestamps { seconds: OrcIntegerDecoder, nanos: OrcIntegerDecoder },
 }
 
-struct Dictionary {
+struct OrcDictionary {
     bytes: Vec<u8>,
     ends: Vec<u32>,
-    held: usize,
+    held_bytes: usize,
 }
 
-impl Values {
+impl OrcColumnDecoder {
     /// Opens the streams of a column.
     pub(super) fn open<'a>(
-        input: &Input,
-        packed: Packed,
-        stored: Stored,
-        encoding: Encoding,
-        spans: &(impl Iterator<Item = &'a Span> + Clone),
-    ) -> Outcome<Self> {
-        let find = |part: Part| {
-            let span = spans.clone().find(|span| span.part == part);
+        input: &RandomAccessFile,
+        packed: OrcCompression,
+        stored: OrcStorage,
+        encoding: OrcColumnEncoding,
+        spans: &(impl Iterator<Item = &'a OrcStreamSpan> + Clone),
+    ) -> ColumnarResult<Self> {
+        let find = |part: OrcStreamKind| {
+            let span = spans.clone().find(|span| span.kind == part);
             span.map(|span| packed.stream(span.at, span.end))
         };
         // A stream without any bytes is left out of the file.
-        let stream = |part: Part| find(part).unwrap_or_else(|| packed.stream(0, 0));
+        let stream = |part: OrcStreamKind| find(part).unwrap_or_else(|| packed.stream(0, 0));
         let second = encoding.kind >= 2;
         let by_dictionary = encoding.kind % 2 == 1;
-        if encoding.kind > 3 || (by_dictionary && stored != Stored::Texts) {
-            return foreign(format!("a column has the encoding {}", encoding.kind));
+        if encoding.kind > 3 || (by_dictionary && stored != OrcStorage::Texts) {
+            return unsupported(format!("a column has the encoding {}", encoding.kind));
         }
         let form = match stored {
-            Stored::Bits => Form::Bits(Bits::new(stream(Part::Data))),
-            Stored::Integers => Form::Integers(Integers::new(stream(Part::Data), second, true)),
-            Stored::Times | Stored::Instants => Form::Times {
-                seconds: Integers::new(stream(Part::Data), second, true),
-                nanos: Integers::new(stream(Part::Secondary), second, false),
+            OrcStorage::Booleans => OrcColumnStreams::Booleans(OrcBooleanDecoder::new(stream(OrcStreamKind::Data))),
+            OrcStorage::Integers => {
+                OrcColumnStreams::Integers(OrcIntegerDecoder::new(stream(OrcStreamKind::Data), second, true))
+            }
+            OrcStorage::Timestamps | OrcStorage::Instants => OrcColumnStreams::Timestamps {
+                seconds: OrcIntegerDecoder::new(stream(OrcStreamKind::Data), second, true),
+                nanos: OrcIntegerDecoder::new(stream(OrcStreamKind::Secondary), second, false),
             },
-            Stored::Texts if by_dictionary => Form::Places {
-                places: Integers::new(stream(Part::Data), second, false),
-                dictionary: Dictionary::read(
+            OrcStorage::Texts if by_dictionary => OrcColumnStreams::DictionaryIndexes {
+                indexes: OrcIntegerDecoder::new(stream(OrcStreamKind::Data), second, false),
+                dictionary: OrcDictionary::read(
                     input,
-                    Integers::new(stream(Part::Length), second, false),
-                    stream(Part::Dictionary),
+                    OrcIntegerDecoder::new(stream(OrcStreamKind::Length), second, false),
+                    stream(OrcStreamKind::Dictionary),
                     encoding.dictionary,
                 )?,
             },
-            Stored::Texts => {
-                Form::Texts { lengths: Integers::new(stream(Part::Length), second, false), texts: stream(Part::Data) }
-            }
+            OrcStorage::Texts => OrcColumnStreams::Texts {
+                lengths: OrcIntegerDecoder::new(stream(OrcStreamKind::Length), second, false),
+                texts: stream(OrcStreamKind::Data),
+            },
         };
-        Ok(Self { present: find(Part::Present).map(Bits::new), form })
+        Ok(Self { present: find(OrcStreamKind::Present).map(OrcBooleanDecoder::new), streams: form })
     }
 
     /// Returns the next value. The bytes of a text replace the content of `into`.
-    pub(super) fn next(&mut self, input: &Input, into: &mut Vec<u8>) -> Outcome<Held> {
+    pub(super) fn next(&mut self, input: &RandomAccessFile, into: &mut Vec<u8>) -> ColumnarResult<CurrentValue> {
         if let Some(present) = &mut self.present
             && !present.next(input)?
         {
-            return Ok(Held::Nothing);
+            return Ok(CurrentValue::Null);
         }
-        Ok(match &mut self.form {
-            Form::Bits(bits) => Held::Truth(bits.next(input)?),
-            Form::Integers(integers) => Held::Number(integers.next(input)?),
-            Form::Texts { lengths, texts } => {
-                let length = bounded(lengths.next(input)?, MAX_TEXT)?;
+        Ok(match &mut self.streams {
+            OrcColumnStreams::Booleans(bits) => CurrentValue::Boolean(bits.next(input)?),
+            OrcColumnStreams::Integers(integers) => CurrentValue::Integer(integers.next(input)?),
+            OrcColumnStreams::Texts { lengths, texts } => {
+                let length = checked_length(lengths.next(input)?, MAX_TEXT)?;
                 into.clear();
-                texts.take(input, length, into)?;
-                Held::Text
+                texts.read_into(input, length, into)?;
+                CurrentValue::Text
             }
-            Form::Places { places, dictionary } => {
+            OrcColumnStreams::DictionaryIndexes { indexes: places, dictionary } => {
                 let text = dictionary.get(places.next(input)?)?;
                 into.clear();
                 into.extend_from_slice(text);
-                Held::Text
+                CurrentValue::Text
             }
-            Form::Times { seconds, nanos } => time(seconds.next(input)?, nanos.next(input)?)?,
+            OrcColumnStreams::Timestamps { seconds, nanos } => timestamp(seconds.next(input)?, nanos.next(input)?)?,
         })
     }
 
     /// Releases the memory that the streams and the dictionary hold.
-    pub(super) fn leave(self, input: &Input) -> Outcome<()> {
+    pub(super) fn release(self, input: &RandomAccessFile) -> ColumnarResult<()> {
         if let Some(present) = self.present {
-            present.bytes.stream.leave(input)?;
+            present.bytes.stream.release(input)?;
         }
-        match self.form {
-            Form::Bits(bits) => bits.bytes.stream.leave(input),
-            Form::Integers(integers) => integers.stream.leave(input),
-            Form::Texts { lengths, texts } => lengths.stream.leave(input).and_then(|()| texts.leave(input)),
-            Form::Places { places, mut dictionary } => {
-                input.hold(&mut dictionary.held, 0)?;
-                places.stream.leave(input)
+        match self.streams {
+            OrcColumnStreams::Booleans(bits) => bits.bytes.stream.release(input),
+            OrcColumnStreams::Integers(integers) => integers.stream.release(input),
+            OrcColumnStreams::Texts { lengths, texts } => {
+                lengths.stream.release(input).and_then(|()| texts.release(input))
             }
-            Form::Times { seconds, nanos } => seconds.stream.leave(input).and_then(|()| nanos.stream.leave(input)),
+            OrcColumnStreams::DictionaryIndexes { indexes: places, mut dictionary } => {
+                input.update_held_bytes(&mut dictionary.held_bytes, 0)?;
+                places.stream.release(input)
+            }
+            OrcColumnStreams::Timestamps { seconds, nanos } => {
+                seconds.stream.release(input).and_then(|()| nanos.stream.release(input))
+            }
         }
     }
 }
 
-impl Dictionary {
-    fn read(input: &Input, mut lengths: Integers, mut texts: Stream, count: u64) -> Outcome<Self> {
-        let mut found = Self { bytes: Vec::new(), ends: Vec::new(), held: 0 };
+impl OrcDictionary {
+    fn read(
+        input: &RandomAccessFile,
+        mut lengths: OrcIntegerDecoder,
+        mut texts: OrcStream,
+        count: u64,
+    ) -> ColumnarResult<Self> {
+        let mut found = Self { bytes: Vec::new(), ends: Vec::new(), held_bytes: 0 };
         let mut left = MAX_DICTIONARY;
         for _ in 0..count {
-            let length = bounded(lengths.next(input)?, MAX_TEXT)?;
+            let length = checked_length(lengths.next(input)?, MAX_TEXT)?;
             // Count four bytes for the end offset of each string, so that empty strings are not free.
             match left.checked_sub(length + size_of::<u32>()) {
                 Some(fewer) => left = fewer,
-                None => return foreign(format!("a dictionary has more than {MAX_DICTIONARY} bytes")),
+                None => return unsupported(format!("a dictionary has more than {MAX_DICTIONARY} bytes")),
             }
-            texts.take(input, length, &mut found.bytes)?;
+            texts.read_into(input, length, &mut found.bytes)?;
             found.ends.push(u32::try_from(found.bytes.len()).unwrap_or(u32::MAX));
         }
-        lengths.stream.leave(input)?;
-        texts.leave(input)?;
-        input.hold(&mut found.held, found.bytes.len() + found.ends.len() * size_of::<u32>())?;
+        lengths.stream.release(input)?;
+        texts.release(input)?;
+        input.update_held_bytes(&mut found.held_bytes, found.bytes.len() + found.ends.len() * size_of::<u32>())?;
         Ok(found)
     }
 
-    fn get(&self, place: i64) -> Outcome<&[u8]> {
+    fn get(&self, place: i64) -> ColumnarResult<&[u8]> {
         let place = usize::try_from(place).unwrap_or(usize::MAX);
         let before = place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
         let end = self.ends.get(place).map(|end| *end as usize);
         let text = end.and_then(|end| self.bytes.get(before..end));
-        text.ok_or_else(|| Broken::Damaged("a value is not in its dictionary".to_owned()))
+        text.ok_or_else(|| ColumnarError::Damaged("a value is not in its dictionary".to_owned()))
     }
 }
 
-fn bounded(length: i64, most: usize) -> Outcome<usize> {
+fn checked_length(length: i64, most: usize) -> ColumnarResult<usize> {
     match usize::try_from(length).ok().filter(|length| *length <= most) {
         Some(length) => Ok(length),
         None => damaged(format!("a text has {} bytes, and the most is {most}", length.cast_unsigned())),
@@ -158,7 +172,7 @@ fn bounded(length: i64, most: usize) -> Outcome<usize> {
 }
 
 /// Converts seconds since 2015 and packed nanoseconds to a timestamp.
-fn time(seconds: i64, packed: i64) -> Outcome<Held> {
+fn timestamp(seconds: i64, packed: i64) -> ColumnarResult<CurrentValue> {
     // The three lowest bits are the number of decimal zeros that were removed, less one. 0 means none.
     let noughts = u32::try_from(packed & 7).unwrap_or_default();
     let scale = if noughts == 0 { 1 } else { 10_i64.pow(noughts + 1) };
@@ -171,7 +185,7 @@ fn time(seconds: i64, packed: i64) -> Outcome<Held> {
         Timestamp::from_nanosecond(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()
     });
     match time {
-        Some(time) => Ok(Held::Time(time)),
+        Some(time) => Ok(CurrentValue::Timestamp(time)),
         None => damaged(format!("{seconds} s since 2015 and {packed} are no time")),
     }
 }

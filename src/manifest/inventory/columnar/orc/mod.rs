@@ -4,123 +4,137 @@
 
 mod column;
 mod meta;
-mod proto;
+mod protobuf;
 mod runs;
 mod stream;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use self::column::Values;
-use self::meta::{Column, Stored, Stripe};
-use self::stream::Packed;
-use super::input::Input;
-use super::{Held, Kind, Outcome, Value, damaged, foreign};
+use self::column::OrcColumnDecoder;
+use self::meta::{OrcColumn, OrcStorage, OrcStripe};
+use self::stream::OrcCompression;
+use super::input::RandomAccessFile;
+use super::{ColumnType, ColumnValue, ColumnarResult, CurrentValue, damaged, unsupported};
 
 /// The time zone names that mean UTC.
-const UTC: [&str; 7] = ["", "UTC", "GMT", "Z", "Etc/UTC", "Etc/GMT", "UCT"];
+const UTC_ZONES: [&str; 7] = ["", "UTC", "GMT", "Z", "Etc/UTC", "Etc/GMT", "UCT"];
 
 /// An ORC file, positioned at one of its rows.
-pub(in crate::manifest::inventory) struct Reader {
-    input: Rc<Input>,
+pub(in crate::manifest::inventory) struct OrcReader {
+    input: Rc<RandomAccessFile>,
     names: Vec<String>,
-    columns: Vec<Column>,
-    stripes: VecDeque<Stripe>,
-    packed: Packed,
+    columns: Vec<OrcColumn>,
+    stripes: VecDeque<OrcStripe>,
+    compression: OrcCompression,
     /// The selected columns, each at its index among all columns.
-    picked: Vec<Option<Picked>>,
+    selected: Vec<Option<OrcSelectedColumn>>,
     /// The number of rows left in the current stripe.
-    left: u64,
+    rows_left: u64,
 }
 
-struct Picked {
-    stored: Stored,
-    values: Option<Values>,
-    held: Held,
+struct OrcSelectedColumn {
+    storage: OrcStorage,
+    decoder: Option<OrcColumnDecoder>,
+    current: CurrentValue,
     text: Vec<u8>,
 }
 
-impl Reader {
-    pub(super) fn open(input: Input) -> Outcome<Self> {
-        let footer = meta::footer(&input)?;
-        input.expect_rows(footer.stripes.iter().map(|stripe| stripe.rows))?;
+impl OrcReader {
+    pub(super) fn open(input: RandomAccessFile) -> ColumnarResult<Self> {
+        let footer = meta::read_footer(&input)?;
+        input.check_row_count(footer.stripes.iter().map(|stripe| stripe.rows))?;
         Ok(Self {
             input: Rc::new(input),
             names: footer.names,
             columns: footer.columns,
             stripes: footer.stripes.into(),
-            packed: footer.packed,
-            picked: Vec::new(),
-            left: 0,
+            compression: footer.compression,
+            selected: Vec::new(),
+            rows_left: 0,
         })
     }
 
-    pub(super) fn names(&self) -> &[String] {
+    pub(super) fn column_names(&self) -> &[String] {
         &self.names
     }
 
-    pub(super) fn kind(&self, column: usize) -> Outcome<Kind> {
-        self.stored(column).map(|(_, kind)| kind)
+    pub(super) fn column_type(&self, column: usize) -> ColumnarResult<ColumnType> {
+        self.storage(column).map(|(_, kind)| kind)
     }
 
-    fn stored(&self, column: usize) -> Outcome<(Stored, Kind)> {
+    fn storage(&self, column: usize) -> ColumnarResult<(OrcStorage, ColumnType)> {
         match (self.columns.get(column), self.names.get(column)) {
-            (Some(column), Some(name)) => column.stored(name),
+            (Some(column), Some(name)) => column.storage(name),
             _ => damaged("a column is missing"),
         }
     }
 
-    pub(super) fn pick(&mut self, places: &[usize]) -> Outcome<()> {
-        self.picked = self.columns.iter().map(|_| None).collect();
+    pub(super) fn select(&mut self, places: &[usize]) -> ColumnarResult<()> {
+        self.selected = self.columns.iter().map(|_| None).collect();
         for place in places {
-            let (stored, _) = self.stored(*place)?;
-            self.picked[*place] = Some(Picked { stored, values: None, held: Held::Nothing, text: Vec::new() });
+            let (stored, _) = self.storage(*place)?;
+            self.selected[*place] = Some(OrcSelectedColumn {
+                storage: stored,
+                decoder: None,
+                current: CurrentValue::Null,
+                text: Vec::new(),
+            });
         }
         Ok(())
     }
 
-    pub(super) fn advance(&mut self) -> Outcome<bool> {
-        while self.left == 0 {
+    pub(super) fn advance(&mut self) -> ColumnarResult<bool> {
+        while self.rows_left == 0 {
             let Some(stripe) = self.stripes.pop_front() else { return Ok(false) };
-            self.enter(stripe)?;
-            self.left = stripe.rows;
+            self.start_stripe(stripe)?;
+            self.rows_left = stripe.rows;
         }
-        self.left -= 1;
-        for picked in self.picked.iter_mut().flatten() {
-            if let Some(values) = &mut picked.values {
-                picked.held = values.next(&self.input, &mut picked.text)?;
+        self.rows_left -= 1;
+        for picked in self.selected.iter_mut().flatten() {
+            if let Some(values) = &mut picked.decoder {
+                picked.current = values.next(&self.input, &mut picked.text)?;
             }
         }
         Ok(true)
     }
 
-    fn enter(&mut self, stripe: Stripe) -> Outcome<()> {
-        for picked in self.picked.iter_mut().flatten() {
-            if let Some(values) = picked.values.take() {
-                values.leave(&self.input)?;
+    fn start_stripe(&mut self, stripe: OrcStripe) -> ColumnarResult<()> {
+        for picked in self.selected.iter_mut().flatten() {
+            if let Some(values) = picked.decoder.take() {
+                values.release(&self.input)?;
             }
         }
-        let layout = meta::layout(&self.input, self.packed, stripe)?;
-        if layout.spans.iter().any(|span| span.column == 0 && span.part == meta::Part::Present) {
-            return foreign("some of its rows are nothing at all");
+        let layout = meta::read_stripe_footer(&self.input, self.compression, stripe)?;
+        if layout.spans.iter().any(|span| span.column == 0 && span.kind == meta::OrcStreamKind::Present) {
+            return unsupported("some of its rows are nothing at all");
         }
-        for (column, picked) in self.columns.iter().zip(&mut self.picked) {
+        for (column, picked) in self.columns.iter().zip(&mut self.selected) {
             let Some(picked) = picked else { continue };
-            if picked.stored == Stored::Times && !UTC.contains(&layout.zone.as_str()) {
-                return foreign(format!("its times are of the zone {}, and not of UTC", layout.zone.escape_debug()));
+            if picked.storage == OrcStorage::Timestamps && !UTC_ZONES.contains(&layout.zone.as_str()) {
+                return unsupported(format!(
+                    "its times are of the zone {}, and not of UTC",
+                    layout.zone.escape_debug()
+                ));
             }
             let encoding = usize::try_from(column.id).ok().and_then(|id| layout.encodings.get(id)).copied();
             let spans = layout.spans.iter().filter(|span| span.column == column.id);
-            let opened = Values::open(&self.input, self.packed, picked.stored, encoding.unwrap_or_default(), &spans)?;
-            picked.values = Some(opened);
+            let opened = OrcColumnDecoder::open(
+                &self.input,
+                self.compression,
+                picked.storage,
+                encoding.unwrap_or_default(),
+                &spans,
+            )?;
+            picked.decoder = Some(opened);
         }
         Ok(())
     }
 
-    pub(super) fn value(&self, column: usize) -> Value<'_> {
-        match self.picked.get(column) {
-            Some(Some(picked)) => picked.held.value(&picked.text),
-            _ => Value::Nothing,
+    pub(super) fn value(&self, column: usize) -> ColumnValue<'_> {
+        match self.selected.get(column) {
+            Some(Some(picked)) => picked.current.value(&picked.text),
+            _ => ColumnValue::Null,
         }
     }
 }

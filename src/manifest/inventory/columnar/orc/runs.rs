@@ -1,159 +1,159 @@
 //! Decodes runs of integers, bytes and booleans.
 
-use super::stream::Stream;
-use crate::manifest::inventory::columnar::bits::{most_first, unzigzag};
-use crate::manifest::inventory::columnar::input::Input;
-use crate::manifest::inventory::columnar::{Broken, Outcome, damaged};
+use super::stream::OrcStream;
+use crate::manifest::inventory::columnar::bits::{decode_zigzag, read_msb_first};
+use crate::manifest::inventory::columnar::input::RandomAccessFile;
+use crate::manifest::inventory::columnar::{ColumnarError, ColumnarResult, damaged};
 
 /// Decodes runs of bytes.
-pub(super) struct Bytes {
-    pub(super) stream: Stream,
-    left: usize,
+pub(super) struct OrcByteDecoder {
+    pub(super) stream: OrcStream,
+    remaining: usize,
     /// The repeated byte, or `None` if the bytes of the run differ.
-    same: Option<u8>,
+    repeated: Option<u8>,
 }
 
-impl Bytes {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, left: 0, same: None }
+impl OrcByteDecoder {
+    pub(super) fn new(stream: OrcStream) -> Self {
+        Self { stream, remaining: 0, repeated: None }
     }
 
-    fn next(&mut self, input: &Input) -> Outcome<u8> {
-        if self.left == 0 {
-            let head = self.stream.byte(input)?;
-            (self.left, self.same) = if head < 0x80 {
-                (usize::from(head) + 3, Some(self.stream.byte(input)?))
+    fn next(&mut self, input: &RandomAccessFile) -> ColumnarResult<u8> {
+        if self.remaining == 0 {
+            let head = self.stream.read_byte(input)?;
+            (self.remaining, self.repeated) = if head < 0x80 {
+                (usize::from(head) + 3, Some(self.stream.read_byte(input)?))
             } else {
                 (256 - usize::from(head), None)
             };
         }
-        self.left -= 1;
-        match self.same {
+        self.remaining -= 1;
+        match self.repeated {
             Some(byte) => Ok(byte),
-            None => self.stream.byte(input),
+            None => self.stream.read_byte(input),
         }
     }
 }
 
 /// Decodes booleans, eight per byte, the first in the highest bit.
-pub(super) struct Bits {
-    pub(super) bytes: Bytes,
+pub(super) struct OrcBooleanDecoder {
+    pub(super) bytes: OrcByteDecoder,
     byte: u8,
-    left: u32,
+    remaining: u32,
 }
 
-impl Bits {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { bytes: Bytes::new(stream), byte: 0, left: 0 }
+impl OrcBooleanDecoder {
+    pub(super) fn new(stream: OrcStream) -> Self {
+        Self { bytes: OrcByteDecoder::new(stream), byte: 0, remaining: 0 }
     }
 
-    pub(super) fn next(&mut self, input: &Input) -> Outcome<bool> {
-        if self.left == 0 {
-            (self.byte, self.left) = (self.bytes.next(input)?, 8);
+    pub(super) fn next(&mut self, input: &RandomAccessFile) -> ColumnarResult<bool> {
+        if self.remaining == 0 {
+            (self.byte, self.remaining) = (self.bytes.next(input)?, 8);
         }
-        self.left -= 1;
-        Ok(self.byte >> self.left & 1 == 1)
+        self.remaining -= 1;
+        Ok(self.byte >> self.remaining & 1 == 1)
     }
 }
 
 /// Decodes runs of integers, at most 512 per run.
-pub(super) struct Integers {
-    pub(super) stream: Stream,
-    second: bool,
-    signed: bool,
+pub(super) struct OrcIntegerDecoder {
+    pub(super) stream: OrcStream,
+    is_version_2: bool,
+    is_signed: bool,
     run: Vec<i64>,
     next: usize,
     packed: Vec<u8>,
 }
 
-impl Integers {
-    /// Creates a decoder for a stream of integers in version 1 of the encoding, or in version 2 if `second` is set.
-    pub(super) fn new(stream: Stream, second: bool, signed: bool) -> Self {
-        Self { stream, second, signed, run: Vec::new(), next: 0, packed: Vec::new() }
+impl OrcIntegerDecoder {
+    /// Creates a decoder for a stream of integers in version 1 of the encoding, or in version 2 if `is_version_2` is set.
+    pub(super) fn new(stream: OrcStream, is_version_2: bool, is_signed: bool) -> Self {
+        Self { stream, is_version_2, is_signed, run: Vec::new(), next: 0, packed: Vec::new() }
     }
 
     /// Returns the next integer. An unsigned integer of 64 bits comes out negative.
-    pub(super) fn next(&mut self, input: &Input) -> Outcome<i64> {
+    pub(super) fn next(&mut self, input: &RandomAccessFile) -> ColumnarResult<i64> {
         while self.next == self.run.len() {
             self.run.clear();
             self.next = 0;
-            if self.second { self.begin_second(input)? } else { self.begin_first(input)? }
+            if self.is_version_2 { self.start_run_version_2(input)? } else { self.start_run_version_1(input)? }
         }
         let number = self.run[self.next];
         self.next += 1;
         Ok(number)
     }
 
-    fn signed(&self, number: u64) -> i64 {
-        if self.signed { unzigzag(number) } else { number.cast_signed() }
+    fn decode_sign(&self, number: u64) -> i64 {
+        if self.is_signed { decode_zigzag(number) } else { number.cast_signed() }
     }
 
-    fn begin_first(&mut self, input: &Input) -> Outcome<()> {
-        let head = self.stream.byte(input)?;
+    fn start_run_version_1(&mut self, input: &RandomAccessFile) -> ColumnarResult<()> {
+        let head = self.stream.read_byte(input)?;
         if head < 0x80 {
-            let delta = i64::from(self.stream.byte(input)?.cast_signed());
-            let number = self.stream.varint(input)?;
-            let mut number = self.signed(number);
+            let delta = i64::from(self.stream.read_byte(input)?.cast_signed());
+            let number = self.stream.read_varint(input)?;
+            let mut number = self.decode_sign(number);
             for _ in 0..usize::from(head) + 3 {
                 self.run.push(number);
                 number = number.wrapping_add(delta);
             }
         } else {
             for _ in 0..256 - usize::from(head) {
-                let number = self.stream.varint(input)?;
-                let number = self.signed(number);
+                let number = self.stream.read_varint(input)?;
+                let number = self.decode_sign(number);
                 self.run.push(number);
             }
         }
         Ok(())
     }
 
-    fn begin_second(&mut self, input: &Input) -> Outcome<()> {
-        let head = self.stream.byte(input)?;
+    fn start_run_version_2(&mut self, input: &RandomAccessFile) -> ColumnarResult<()> {
+        let head = self.stream.read_byte(input)?;
         match head >> 6 {
-            0 => self.short(input, head),
+            0 => self.decode_short_repeat(input, head),
             1 => {
-                let (width, count) = self.width_and_count(input, head)?;
-                self.pack(input, width, count)?;
+                let (width, count) = self.read_width_and_count(input, head)?;
+                self.read_packed(input, width, count)?;
                 for place in 0..count {
                     let number = self.packed_at(place, width)?;
-                    let number = self.signed(number);
+                    let number = self.decode_sign(number);
                     self.run.push(number);
                 }
                 Ok(())
             }
-            2 => self.patched(input, head),
-            _ => self.differences(input, head),
+            2 => self.decode_patched_base(input, head),
+            _ => self.decode_delta(input, head),
         }
     }
 
-    fn short(&mut self, input: &Input, head: u8) -> Outcome<()> {
-        let number = self.big_endian(input, usize::from(head >> 3 & 7) + 1)?;
-        let number = self.signed(number);
+    fn decode_short_repeat(&mut self, input: &RandomAccessFile, head: u8) -> ColumnarResult<()> {
+        let number = self.read_big_endian(input, usize::from(head >> 3 & 7) + 1)?;
+        let number = self.decode_sign(number);
         self.run.resize(usize::from(head & 7) + 3, number);
         Ok(())
     }
 
-    fn patched(&mut self, input: &Input, head: u8) -> Outcome<()> {
-        let (width, count) = self.width_and_count(input, head)?;
-        let (third, fourth) = (self.stream.byte(input)?, self.stream.byte(input)?);
+    fn decode_patched_base(&mut self, input: &RandomAccessFile, head: u8) -> ColumnarResult<()> {
+        let (width, count) = self.read_width_and_count(input, head)?;
+        let (third, fourth) = (self.stream.read_byte(input)?, self.stream.read_byte(input)?);
         let base_bytes = usize::from(third >> 5) + 1;
-        let patch_width = width_of(third & 0x1f);
+        let patch_width = decode_width(third & 0x1f);
         let (gap_width, patches) = (u32::from(fourth >> 5) + 1, usize::from(fourth & 0x1f));
         if patch_width + gap_width > 64 || width + patch_width > 64 {
             return damaged("a run is patched with too many bits");
         }
-        let base = self.big_endian(input, base_bytes)?;
+        let base = self.read_big_endian(input, base_bytes)?;
         // The highest bit of the base is its sign.
         let sign = 1 << (base_bytes * 8 - 1);
         let base = if base & sign == 0 { base.cast_signed() } else { (base & !sign).cast_signed().wrapping_neg() };
-        self.pack(input, width, count)?;
+        self.read_packed(input, width, count)?;
         for place in 0..count {
             let number = self.packed_at(place, width)?;
             self.run.push(number.cast_signed());
         }
-        let entry_width = rounded(patch_width + gap_width);
-        self.pack(input, entry_width, patches)?;
+        let entry_width = round_up_width(patch_width + gap_width);
+        self.read_packed(input, entry_width, patches)?;
         let mut place = 0;
         for number in 0..patches {
             let entry = self.packed_at(number, entry_width)?;
@@ -168,13 +168,13 @@ impl Integers {
         Ok(())
     }
 
-    fn differences(&mut self, input: &Input, head: u8) -> Outcome<()> {
-        let (_, count) = self.width_and_count(input, head)?;
+    fn decode_delta(&mut self, input: &RandomAccessFile, head: u8) -> ColumnarResult<()> {
+        let (_, count) = self.read_width_and_count(input, head)?;
         // Here a width of no bits means that every difference equals the first one.
         let code = head >> 1 & 0x1f;
-        let width = if code == 0 { 0 } else { width_of(code) };
-        let first = self.stream.varint(input)?;
-        let (mut number, delta) = (self.signed(first), unzigzag(self.stream.varint(input)?));
+        let width = if code == 0 { 0 } else { decode_width(code) };
+        let first = self.stream.read_varint(input)?;
+        let (mut number, delta) = (self.decode_sign(first), decode_zigzag(self.stream.read_varint(input)?));
         self.run.push(number);
         if count > 1 {
             number = number.wrapping_add(delta);
@@ -182,7 +182,7 @@ impl Integers {
         }
         let others = count.saturating_sub(2);
         if width > 0 {
-            self.pack(input, width, others)?;
+            self.read_packed(input, width, others)?;
         }
         for place in 0..others {
             let step = if width == 0 { delta } else { self.packed_at(place, width)?.cast_signed() };
@@ -192,34 +192,34 @@ impl Integers {
         Ok(())
     }
 
-    fn width_and_count(&mut self, input: &Input, head: u8) -> Outcome<(u32, usize)> {
-        let low = self.stream.byte(input)?;
-        Ok((width_of(head >> 1 & 0x1f), (usize::from(head & 1) << 8 | usize::from(low)) + 1))
+    fn read_width_and_count(&mut self, input: &RandomAccessFile, head: u8) -> ColumnarResult<(u32, usize)> {
+        let low = self.stream.read_byte(input)?;
+        Ok((decode_width(head >> 1 & 0x1f), (usize::from(head & 1) << 8 | usize::from(low)) + 1))
     }
 
-    fn big_endian(&mut self, input: &Input, bytes: usize) -> Outcome<u64> {
+    fn read_big_endian(&mut self, input: &RandomAccessFile, bytes: usize) -> ColumnarResult<u64> {
         let mut number = 0;
         for _ in 0..bytes {
-            number = number << 8 | u64::from(self.stream.byte(input)?);
+            number = number << 8 | u64::from(self.stream.read_byte(input)?);
         }
         Ok(number)
     }
 
     /// Reads `count` packed integers of `width` bits. A run has at most 512.
-    fn pack(&mut self, input: &Input, width: u32, count: usize) -> Outcome<()> {
+    fn read_packed(&mut self, input: &RandomAccessFile, width: u32, count: usize) -> ColumnarResult<()> {
         self.packed.clear();
         let bytes = (width as usize * count).div_ceil(8);
-        self.stream.take(input, bytes, &mut self.packed)
+        self.stream.read_into(input, bytes, &mut self.packed)
     }
 
-    fn packed_at(&self, place: usize, width: u32) -> Outcome<u64> {
-        most_first(&self.packed, place * width as usize, width)
-            .ok_or_else(|| Broken::Damaged("a run ends before its numbers do".to_owned()))
+    fn packed_at(&self, place: usize, width: u32) -> ColumnarResult<u64> {
+        read_msb_first(&self.packed, place * width as usize, width)
+            .ok_or_else(|| ColumnarError::Damaged("a run ends before its numbers do".to_owned()))
     }
 }
 
 /// Returns the bit width that a five-bit code stands for.
-fn width_of(code: u8) -> u32 {
+fn decode_width(code: u8) -> u32 {
     match code {
         0..=23 => u32::from(code) + 1,
         24 => 26,
@@ -234,8 +234,8 @@ fn width_of(code: u8) -> u32 {
 }
 
 /// Returns the smallest bit width that has a code and holds `bits` bits.
-fn rounded(bits: u32) -> u32 {
-    (0..32).map(width_of).find(|width| *width >= bits).unwrap_or(64)
+fn round_up_width(bits: u32) -> u32 {
+    (0..32).map(decode_width).find(|width| *width >= bits).unwrap_or(64)
 }
 
 #[cfg(test)]
@@ -245,19 +245,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::manifest::inventory::columnar::orc::stream::Packed;
-    use crate::manifest::inventory::columnar::unpack::Packing;
+    use crate::manifest::inventory::columnar::compression::BlockCompression;
+    use crate::manifest::inventory::columnar::orc::stream::OrcCompression;
 
-    fn input(bytes: &[u8]) -> (Input, Stream) {
+    fn input(bytes: &[u8]) -> (RandomAccessFile, OrcStream) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let stream = Packed { packing: Packing::None, block: 0 }.stream(0, bytes.len() as u64);
-        (Input::new(file).unwrap(), stream)
+        let stream = OrcCompression { codec: BlockCompression::None, block_size: 0 }.stream(0, bytes.len() as u64);
+        (RandomAccessFile::new(file).unwrap(), stream)
     }
 
     fn integers(bytes: &[u8], second: bool, signed: bool) -> Vec<i64> {
         let (input, stream) = input(bytes);
-        let mut integers = Integers::new(stream, second, signed);
+        let mut integers = OrcIntegerDecoder::new(stream, second, signed);
         std::iter::from_fn(|| integers.next(&input).ok()).collect()
     }
 
@@ -289,11 +289,11 @@ mod tests {
     #[test]
     fn bytes_and_bits_are_read() {
         let (source, stream) = input(&[0x61, 0x00, 0xfe, 0x44, 0x45]);
-        let mut bytes = Bytes::new(stream);
+        let mut bytes = OrcByteDecoder::new(stream);
         let all: Vec<u8> = std::iter::from_fn(|| bytes.next(&source).ok()).collect();
         assert_eq!(all, [vec![0; 100], vec![0x44, 0x45]].concat());
         let (source, stream) = input(&[0xff, 0x80]);
-        let mut bits = Bits::new(stream);
+        let mut bits = OrcBooleanDecoder::new(stream);
         let all: Vec<bool> = std::iter::from_fn(|| bits.next(&source).ok()).collect();
         assert_eq!(all, [true, false, false, false, false, false, false, false]);
     }

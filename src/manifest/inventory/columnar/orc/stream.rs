@@ -1,78 +1,78 @@
 //! Reads a stream of a stripe, decompressed block by block.
 
-use crate::manifest::inventory::columnar::input::Input;
-use crate::manifest::inventory::columnar::unpack::{Packing, unpack};
-use crate::manifest::inventory::columnar::{Outcome, damaged};
+use crate::manifest::inventory::columnar::compression::{BlockCompression, decompress};
+use crate::manifest::inventory::columnar::input::RandomAccessFile;
+use crate::manifest::inventory::columnar::{ColumnarResult, damaged};
 
 /// The number of bytes read at once from an uncompressed stream.
-const CHUNK: u64 = 64 << 10;
+const READ_SIZE: u64 = 64 << 10;
 
 /// The buffer capacity, in bytes, that a column always keeps for its next block.
-const KEPT: usize = 1 << 20;
+const KEPT_CAPACITY: usize = 1 << 20;
 
 /// How the streams of a file are compressed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Packed {
-    pub(super) packing: Packing,
+pub(super) struct OrcCompression {
+    pub(super) codec: BlockCompression,
     /// The largest decompressed size of a block, in bytes.
-    pub(super) block: usize,
+    pub(super) block_size: usize,
 }
 
-impl Packed {
+impl OrcCompression {
     /// Returns a stream of the bytes from offset `at` to offset `end`.
-    pub(super) fn stream(self, at: u64, end: u64) -> Stream {
-        Stream { packed: self, at, end, block: Vec::new(), next: 0, raw: Vec::new(), held: 0 }
+    pub(super) fn stream(self, at: u64, end: u64) -> OrcStream {
+        OrcStream { compression: self, at, end, block: Vec::new(), position: 0, raw: Vec::new(), held_bytes: 0 }
     }
 }
 
 /// A stream, positioned at one of its bytes.
-pub(super) struct Stream {
-    packed: Packed,
+pub(super) struct OrcStream {
+    compression: OrcCompression,
     at: u64,
     end: u64,
     block: Vec<u8>,
-    next: usize,
+    position: usize,
     raw: Vec<u8>,
-    held: usize,
+    held_bytes: usize,
 }
 
-impl Stream {
+impl OrcStream {
     /// Returns whether there are more bytes. If there are, some of them are in the buffer.
-    pub(super) fn more(&mut self, input: &Input) -> Outcome<bool> {
-        while self.next == self.block.len() {
+    pub(super) fn has_more(&mut self, input: &RandomAccessFile) -> ColumnarResult<bool> {
+        while self.position == self.block.len() {
             if self.at >= self.end {
                 return Ok(false);
             }
-            self.fill(input)?;
+            self.read_block(input)?;
         }
         Ok(true)
     }
 
     /// Returns the remaining bytes in the buffer.
-    pub(super) fn rest(&self) -> &[u8] {
-        self.block.get(self.next..).unwrap_or_default()
+    pub(super) fn buffered(&self) -> &[u8] {
+        self.block.get(self.position..).unwrap_or_default()
     }
 
     /// Skips the remaining bytes in the buffer.
-    pub(super) fn pass_rest(&mut self) {
-        self.next = self.block.len();
+    pub(super) fn skip_buffered(&mut self) {
+        self.position = self.block.len();
     }
 
-    pub(super) fn byte(&mut self, input: &Input) -> Outcome<u8> {
-        if let Some(byte) = self.block.get(self.next) {
-            self.next += 1;
+    pub(super) fn read_byte(&mut self, input: &RandomAccessFile) -> ColumnarResult<u8> {
+        if let Some(byte) = self.block.get(self.position) {
+            self.position += 1;
             return Ok(*byte);
         }
-        if !self.more(input)? {
+        if !self.has_more(input)? {
             return damaged("a stream ends before its values do");
         }
-        self.byte_at_hand()
+        self.buffered_byte()
     }
 
-    fn byte_at_hand(&mut self) -> Outcome<u8> {
-        match self.block.get(self.next) {
+    fn buffered_byte(&mut self) -> ColumnarResult<u8> {
+        match self.block.get(self.position) {
             Some(byte) => {
-                self.next += 1;
+                self.position += 1;
                 Ok(*byte)
             }
             None => damaged("a stream ends before its values do"),
@@ -80,25 +80,30 @@ impl Stream {
     }
 
     /// Appends the next `bytes` bytes to `into`.
-    pub(super) fn take(&mut self, input: &Input, mut bytes: usize, into: &mut Vec<u8>) -> Outcome<()> {
+    pub(super) fn read_into(
+        &mut self,
+        input: &RandomAccessFile,
+        mut bytes: usize,
+        into: &mut Vec<u8>,
+    ) -> ColumnarResult<()> {
         while bytes > 0 {
-            if !self.more(input)? {
+            if !self.has_more(input)? {
                 return damaged("a stream ends before its values do");
             }
-            let part = self.rest();
+            let part = self.buffered();
             let part = &part[..part.len().min(bytes)];
             into.extend_from_slice(part);
             bytes -= part.len();
-            self.next += part.len();
+            self.position += part.len();
         }
         Ok(())
     }
 
     /// Reads a variable-length integer in groups of seven bits.
-    pub(super) fn varint(&mut self, input: &Input) -> Outcome<u64> {
+    pub(super) fn read_varint(&mut self, input: &RandomAccessFile) -> ColumnarResult<u64> {
         let mut number = 0;
         for shift in (0..70).step_by(7) {
-            let byte = self.byte(input)?;
+            let byte = self.read_byte(input)?;
             if shift < 64 {
                 number |= u64::from(byte & 0x7f) << shift;
             }
@@ -109,43 +114,43 @@ impl Stream {
         damaged("a number has more than 64 bits")
     }
 
-    fn fill(&mut self, input: &Input) -> Outcome<()> {
-        self.next = 0;
+    fn read_block(&mut self, input: &RandomAccessFile) -> ColumnarResult<()> {
+        self.position = 0;
         let left = self.end - self.at;
-        if self.packed.packing == Packing::None {
-            let bytes = usize::try_from(left.min(CHUNK)).unwrap_or_default();
-            input.read(self.at, bytes, &mut self.block)?;
+        if self.compression.codec == BlockCompression::None {
+            let bytes = usize::try_from(left.min(READ_SIZE)).unwrap_or_default();
+            input.read_at(self.at, bytes, &mut self.block)?;
             self.at += bytes as u64;
             return Ok(());
         }
         if left < 3 {
             return damaged("a block is cut off");
         }
-        input.read(self.at, 3, &mut self.raw)?;
+        input.read_at(self.at, 3, &mut self.raw)?;
         let head = u32::from_le_bytes([self.raw[0], self.raw[1], self.raw[2], 0]);
         let (bytes, original) = (head >> 1, head & 1 == 1);
         if u64::from(bytes) > left - 3 {
             return damaged("a block is cut off");
         }
         let bytes = bytes as usize;
-        if bytes > self.packed.block {
-            return damaged(format!("a block has {bytes} bytes, and the most is {}", self.packed.block));
+        if bytes > self.compression.block_size {
+            return damaged(format!("a block has {bytes} bytes, and the most is {}", self.compression.block_size));
         }
         self.at += 3 + bytes as u64;
-        if self.block.capacity() > KEPT + 2 * bytes {
+        if self.block.capacity() > KEPT_CAPACITY + 2 * bytes {
             self.block = Vec::new();
         }
         if original {
-            input.read(self.at - bytes as u64, bytes, &mut self.block)?;
+            input.read_at(self.at - bytes as u64, bytes, &mut self.block)?;
         } else {
-            input.read(self.at - bytes as u64, bytes, &mut self.raw)?;
-            unpack(self.packed.packing, &self.raw, self.packed.block, &mut self.block)?;
+            input.read_at(self.at - bytes as u64, bytes, &mut self.raw)?;
+            decompress(self.compression.codec, &self.raw, self.compression.block_size, &mut self.block)?;
         }
-        input.hold(&mut self.held, self.block.capacity() + self.raw.capacity())
+        input.update_held_bytes(&mut self.held_bytes, self.block.capacity() + self.raw.capacity())
     }
 
     /// Releases the memory that the stream holds.
-    pub(super) fn leave(mut self, input: &Input) -> Outcome<()> {
-        input.hold(&mut self.held, 0)
+    pub(super) fn release(mut self, input: &RandomAccessFile) -> ColumnarResult<()> {
+        input.update_held_bytes(&mut self.held_bytes, 0)
     }
 }

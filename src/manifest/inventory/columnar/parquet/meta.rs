@@ -2,79 +2,81 @@
 //!
 //! <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>
 
-use super::thrift::{Thrift, Type, text};
-use crate::manifest::inventory::columnar::unpack::Packing;
-use crate::manifest::inventory::columnar::{Broken, Kind, MAX_COLUMNS, Outcome, damaged, foreign};
+use super::thrift::{ThriftReader, ThriftType, decode_text};
+use crate::manifest::inventory::columnar::compression::BlockCompression;
+use crate::manifest::inventory::columnar::{
+    ColumnType, ColumnarError, ColumnarResult, MAX_COLUMNS, damaged, unsupported,
+};
 
 /// How the values of a column are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Storage {
-    Bits,
+pub(super) enum ParquetStorage {
+    Booleans,
     /// Integers of four bytes.
-    Four,
+    Int32,
     /// Integers of eight bytes.
-    Eight,
+    Int64,
     /// Timestamps as Impala wrote them: the nanoseconds of a day, then the day.
-    Twelve,
-    Bytes,
+    Int96,
+    ByteArrays,
 }
 
 /// The number of a timestamp's units per second.
-pub(super) type Units = i64;
+pub(super) type TimeUnitsPerSecond = i64;
 
 /// A top-level column of the schema.
 #[derive(Clone, Debug)]
-pub(super) struct Column {
+pub(super) struct ParquetColumn {
     pub(super) name: String,
     /// The index among all columns that hold values, including nested ones. `None` for a group of columns.
     pub(super) leaf: Option<usize>,
     /// The number of the physical type.
-    stored: i64,
+    physical_type: i64,
     pub(super) optional: bool,
     repeated: bool,
-    units: Option<Units>,
+    units: Option<TimeUnitsPerSecond>,
 }
 
-impl Column {
+impl ParquetColumn {
     /// Returns how the values are stored, their type, and the unit of timestamps.
-    pub(super) fn storage(&self) -> Outcome<(Storage, Kind, Option<Units>)> {
+    pub(super) fn storage(&self) -> ColumnarResult<(ParquetStorage, ColumnType, Option<TimeUnitsPerSecond>)> {
         let name = self.name.escape_debug();
         if self.leaf.is_none() || self.repeated {
-            return foreign(format!("its column {name} holds more than one value in a row"));
+            return unsupported(format!("its column {name} holds more than one value in a row"));
         }
-        Ok(match (self.stored, self.units) {
-            (0, _) => (Storage::Bits, Kind::Truth, None),
-            (1, None) => (Storage::Four, Kind::Number, None),
-            (2, None) => (Storage::Eight, Kind::Number, None),
-            (2, Some(units)) => (Storage::Eight, Kind::Time, Some(units)),
-            (3, _) => (Storage::Twelve, Kind::Time, None),
-            (6, _) => (Storage::Bytes, Kind::Text, None),
-            (other, _) => return foreign(format!("its column {name} has the physical type {other}")),
+        Ok(match (self.physical_type, self.units) {
+            (0, _) => (ParquetStorage::Booleans, ColumnType::Boolean, None),
+            (1, None) => (ParquetStorage::Int32, ColumnType::Integer, None),
+            (2, None) => (ParquetStorage::Int64, ColumnType::Integer, None),
+            (2, Some(units)) => (ParquetStorage::Int64, ColumnType::Timestamp, Some(units)),
+            (3, _) => (ParquetStorage::Int96, ColumnType::Timestamp, None),
+            (6, _) => (ParquetStorage::ByteArrays, ColumnType::Text, None),
+            (other, _) => return unsupported(format!("its column {name} has the physical type {other}")),
         })
     }
 }
 
-/// The pages of one column in a row group. `start` is an offset in the file, and `bytes` is a size.
+/// The pages of one column in a row group. `start` is an offset in the file, and `header_size` is a size.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chunk {
-    pub(super) packing: Packing,
+pub(super) struct ParquetColumnChunk {
+    pub(super) compression: BlockCompression,
     pub(super) values: u64,
     pub(super) start: u64,
     pub(super) bytes: u64,
 }
 
 /// Parses the columns from a footer.
-pub(super) fn columns(footer: &[u8]) -> Outcome<Vec<Column>> {
+pub(super) fn parse_columns(footer: &[u8]) -> ColumnarResult<Vec<ParquetColumn>> {
     let mut elements = None;
-    Thrift::new(footer).structure(|it, id, kind| {
-        if (id, kind) != (2, Type::List) || elements.is_some() {
+    ThriftReader::new(footer).read_struct(|it, id, kind| {
+        if (id, kind) != (2, ThriftType::List) || elements.is_some() {
             return Ok(false);
         }
-        let (count, _) = it.list()?;
+        let (count, _) = it.read_list_header()?;
         if count > MAX_COLUMNS {
-            return foreign(format!("it has {count} columns, and the most is {MAX_COLUMNS}"));
+            return unsupported(format!("it has {count} columns, and the most is {MAX_COLUMNS}"));
         }
-        elements = Some((0..count).map(|_| element(it)).collect::<Outcome<Vec<_>>>()?);
+        elements = Some((0..count).map(|_| parse_schema_element(it)).collect::<ColumnarResult<Vec<_>>>()?);
         Ok(true)
     })?;
     let elements = elements.unwrap_or_default();
@@ -83,8 +85,8 @@ pub(super) fn columns(footer: &[u8]) -> Outcome<Vec<Column>> {
     for _ in 0..root.1 {
         let Some((column, _)) = rest.get(at) else { return damaged("its schema has fewer columns than it says") };
         let mut column = column.clone();
-        let within = leaves_within(rest, &mut at)?;
-        column.leaf = (within == Within::Itself).then_some(leaves);
+        let within = skip_column(rest, &mut at)?;
+        column.leaf = (within == ParquetLeafColumns::Itself).then_some(leaves);
         leaves += within.count();
         columns.push(column);
     }
@@ -93,22 +95,22 @@ pub(super) fn columns(footer: &[u8]) -> Outcome<Vec<Column>> {
 
 /// The value columns (leaves) that a column of the schema consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Within {
+enum ParquetLeafColumns {
     Itself,
-    Below(usize),
+    Nested(usize),
 }
 
-impl Within {
+impl ParquetLeafColumns {
     fn count(self) -> usize {
         match self {
             Self::Itself => 1,
-            Self::Below(count) => count,
+            Self::Nested(count) => count,
         }
     }
 }
 
 /// Moves past one column and all columns nested in it, without recursion.
-fn leaves_within(elements: &[(Column, u64)], at: &mut usize) -> Outcome<Within> {
+fn skip_column(elements: &[(ParquetColumn, u64)], at: &mut usize) -> ColumnarResult<ParquetLeafColumns> {
     let (mut leaves, mut pending) = (0, 1_u64);
     let first = *at;
     while pending > 0 {
@@ -122,28 +124,34 @@ fn leaves_within(elements: &[(Column, u64)], at: &mut usize) -> Outcome<Within> 
             return damaged("its schema has more columns than it lists");
         }
     }
-    Ok(if elements[first].1 == 0 { Within::Itself } else { Within::Below(leaves) })
+    Ok(if elements[first].1 == 0 { ParquetLeafColumns::Itself } else { ParquetLeafColumns::Nested(leaves) })
 }
 
 /// Parses one column and the number of its direct children.
-fn element(thrift: &mut Thrift<'_>) -> Outcome<(Column, u64)> {
-    let mut column =
-        Column { name: String::new(), leaf: None, stored: -1, optional: false, repeated: false, units: None };
+fn parse_schema_element(thrift: &mut ThriftReader<'_>) -> ColumnarResult<(ParquetColumn, u64)> {
+    let mut column = ParquetColumn {
+        name: String::new(),
+        leaf: None,
+        physical_type: -1,
+        optional: false,
+        repeated: false,
+        units: None,
+    };
     let (mut children, mut converted, mut logical) = (0, None, None);
-    thrift.structure(|it, id, kind| {
+    thrift.read_struct(|it, id, kind| {
         match (id, kind) {
-            (1, Type::Int) => column.stored = it.int()?,
-            (3, Type::Int) => {
-                (column.optional, column.repeated) = match it.int()? {
+            (1, ThriftType::Int) => column.physical_type = it.read_int()?,
+            (3, ThriftType::Int) => {
+                (column.optional, column.repeated) = match it.read_int()? {
                     0 => (false, false),
                     1 => (true, false),
                     _ => (false, true),
                 }
             }
-            (4, Type::Binary) => column.name = text(it.binary()?)?,
-            (5, Type::Int) => children = it.count()?,
-            (6, Type::Int) => converted = Some(it.int()?),
-            (10, Type::Structure) => logical = logical_time(it)?,
+            (4, ThriftType::Binary) => column.name = decode_text(it.read_binary()?)?,
+            (5, ThriftType::Int) => children = it.read_count()?,
+            (6, ThriftType::Int) => converted = Some(it.read_int()?),
+            (10, ThriftType::Struct) => logical = parse_logical_type(it)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -157,17 +165,17 @@ fn element(thrift: &mut Thrift<'_>) -> Outcome<(Column, u64)> {
 }
 
 /// Parses a logical type. Returns its unit if it is a timestamp.
-fn logical_time(thrift: &mut Thrift<'_>) -> Outcome<Option<Units>> {
+fn parse_logical_type(thrift: &mut ThriftReader<'_>) -> ColumnarResult<Option<TimeUnitsPerSecond>> {
     let mut units = None;
-    thrift.structure(|it, id, kind| {
-        if (id, kind) != (8, Type::Structure) {
+    thrift.read_struct(|it, id, kind| {
+        if (id, kind) != (8, ThriftType::Struct) {
             return Ok(false);
         }
-        it.structure(|it, id, kind| {
-            if (id, kind) != (2, Type::Structure) {
+        it.read_struct(|it, id, kind| {
+            if (id, kind) != (2, ThriftType::Struct) {
                 return Ok(false);
             }
-            it.structure(|_, id, _| {
+            it.read_struct(|_, id, _| {
                 units = match id {
                     1 => Some(1000),
                     2 => Some(1_000_000),
@@ -183,42 +191,50 @@ fn logical_time(thrift: &mut Thrift<'_>) -> Outcome<Option<Units>> {
     Ok(units)
 }
 
-/// Parses the row groups from a footer. Calls `take` with the number of rows and the chunks of `leaves` of each.
-pub(super) fn groups(footer: &[u8], leaves: &[usize], mut take: impl FnMut(u64, Vec<Chunk>)) -> Outcome<()> {
+/// Parses the row groups from a footer. Calls `take_bytes` with the number of rows and the chunks of `leaves` of each.
+pub(super) fn parse_row_groups(
+    footer: &[u8],
+    leaves: &[usize],
+    mut take: impl FnMut(u64, Vec<ParquetColumnChunk>),
+) -> ColumnarResult<()> {
     let mut seen = false;
-    Thrift::new(footer).structure(|it, id, kind| {
-        if (id, kind) != (4, Type::List) || seen {
+    ThriftReader::new(footer).read_struct(|it, id, kind| {
+        if (id, kind) != (4, ThriftType::List) || seen {
             return Ok(false);
         }
         seen = true;
-        let (count, _) = it.list()?;
+        let (count, _) = it.read_list_header()?;
         for _ in 0..count {
-            let (rows, chunks) = group(it, leaves)?;
+            let (rows, chunks) = parse_row_group(it, leaves)?;
             take(rows, chunks);
         }
         Ok(true)
     })
 }
 
-fn group(thrift: &mut Thrift<'_>, leaves: &[usize]) -> Outcome<(u64, Vec<Chunk>)> {
+fn parse_row_group(thrift: &mut ThriftReader<'_>, leaves: &[usize]) -> ColumnarResult<(u64, Vec<ParquetColumnChunk>)> {
     let (mut rows, mut chunks) = (0, vec![None; leaves.len()]);
-    thrift.structure(|it, id, kind| {
+    thrift.read_struct(|it, id, kind| {
         match (id, kind) {
-            (1, Type::List) => {
-                let (count, _) = it.list()?;
+            (1, ThriftType::List) => {
+                let (count, _) = it.read_list_header()?;
                 for number in 0..count {
-                    let found = chunk(it)?;
+                    let found = parse_chunk(it)?;
                     if let Some(place) = leaves.iter().position(|leaf| *leaf == number) {
                         chunks[place] = found;
                     }
                 }
             }
-            (3, Type::Int) => rows = it.count()?,
+            (3, ThriftType::Int) => rows = it.read_count()?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    match chunks.into_iter().map(|chunk| chunk.map(Found::check).transpose()).collect::<Outcome<Option<Vec<_>>>>()? {
+    match chunks
+        .into_iter()
+        .map(|chunk| chunk.map(RawParquetChunk::validate).transpose())
+        .collect::<ColumnarResult<Option<Vec<_>>>>()?
+    {
         Some(chunks) => Ok((rows, chunks)),
         None => damaged("a row group does not have all columns of the schema"),
     }
@@ -226,59 +242,59 @@ fn group(thrift: &mut Thrift<'_>, leaves: &[usize]) -> Outcome<(u64, Vec<Chunk>)
 
 /// A column chunk as stored in the footer, not validated yet.
 #[derive(Clone, Copy, Default)]
-struct Found {
+struct RawParquetChunk {
     codec: i64,
     values: u64,
     bytes: u64,
-    data: u64,
-    dictionary: Option<u64>,
-    elsewhere: bool,
+    data_offset: u64,
+    dictionary_offset: Option<u64>,
+    in_other_file: bool,
 }
 
-impl Found {
-    fn check(self) -> Outcome<Chunk> {
-        if self.elsewhere {
-            return foreign("some of its columns are in other files");
+impl RawParquetChunk {
+    fn validate(self) -> ColumnarResult<ParquetColumnChunk> {
+        if self.in_other_file {
+            return unsupported("some of its columns are in other files");
         }
         let packing = match self.codec {
-            0 => Packing::None,
-            1 => Packing::Snappy,
-            2 => Packing::Gzip,
-            3 => return foreign("it is compressed with LZO"),
-            4 => return foreign("it is compressed with Brotli"),
-            5 | 7 => return foreign("it is compressed with LZ4"),
-            6 => return foreign("it is compressed with Zstandard"),
-            other => return foreign(format!("it is compressed with the unknown codec {other}")),
+            0 => BlockCompression::None,
+            1 => BlockCompression::Snappy,
+            2 => BlockCompression::Gzip,
+            3 => return unsupported("it is compressed with LZO"),
+            4 => return unsupported("it is compressed with Brotli"),
+            5 | 7 => return unsupported("it is compressed with LZ4"),
+            6 => return unsupported("it is compressed with Zstandard"),
+            other => return unsupported(format!("it is compressed with the unknown codec {other}")),
         };
         // Some writers store 0 as the offset of a dictionary that does not exist.
-        let start = self.dictionary.filter(|at| *at > 0 && *at < self.data).unwrap_or(self.data);
-        Ok(Chunk { packing, values: self.values, start, bytes: self.bytes })
+        let start = self.dictionary_offset.filter(|at| *at > 0 && *at < self.data_offset).unwrap_or(self.data_offset);
+        Ok(ParquetColumnChunk { compression: packing, values: self.values, start, bytes: self.bytes })
     }
 }
 
-fn chunk(thrift: &mut Thrift<'_>) -> Outcome<Option<Found>> {
+fn parse_chunk(thrift: &mut ThriftReader<'_>) -> ColumnarResult<Option<RawParquetChunk>> {
     let mut found = None;
     let mut elsewhere = false;
-    thrift.structure(|it, id, kind| {
+    thrift.read_struct(|it, id, kind| {
         match (id, kind) {
-            (1, Type::Binary) => elsewhere = !it.binary()?.is_empty(),
-            (3, Type::Structure) => found = Some(chunk_data(it)?),
+            (1, ThriftType::Binary) => elsewhere = !it.read_binary()?.is_empty(),
+            (3, ThriftType::Struct) => found = Some(parse_chunk_metadata(it)?),
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    Ok(found.map(|found| Found { elsewhere, ..found }))
+    Ok(found.map(|found| RawParquetChunk { in_other_file: elsewhere, ..found }))
 }
 
-fn chunk_data(thrift: &mut Thrift<'_>) -> Outcome<Found> {
-    let mut found = Found::default();
-    thrift.structure(|it, id, kind| {
+fn parse_chunk_metadata(thrift: &mut ThriftReader<'_>) -> ColumnarResult<RawParquetChunk> {
+    let mut found = RawParquetChunk::default();
+    thrift.read_struct(|it, id, kind| {
         match (id, kind) {
-            (4, Type::Int) => found.codec = it.int()?,
-            (5, Type::Int) => found.values = it.count()?,
-            (7, Type::Int) => found.bytes = it.count()?,
-            (9, Type::Int) => found.data = it.count()?,
-            (11, Type::Int) => found.dictionary = Some(it.count()?),
+            (4, ThriftType::Int) => found.codec = it.read_int()?,
+            (5, ThriftType::Int) => found.values = it.read_count()?,
+            (7, ThriftType::Int) => found.bytes = it.read_count()?,
+            (9, ThriftType::Int) => found.data_offset = it.read_count()?,
+            (11, ThriftType::Int) => found.dictionary_offset = Some(it.read_count()?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -288,18 +304,18 @@ fn chunk_data(thrift: &mut Thrift<'_>) -> Outcome<Found> {
 
 /// The kind of a page, with what its header says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Page {
+pub(super) enum ParquetPageKind {
     Data {
         values: u64,
         encoding: i64,
     },
     /// A data page of version 2. Its levels are stored before the compressed part.
-    Second {
+    DataVersion2 {
         values: u64,
         encoding: i64,
         levels: u64,
         repetition: u64,
-        packed: bool,
+        compressed: bool,
     },
     Dictionary {
         values: u64,
@@ -308,57 +324,58 @@ pub(super) enum Page {
     Other,
 }
 
-/// The header of a page. `unpacked` and `packed` are the sizes of the page in bytes.
+/// The header of a page. `uncompressed_size` and `compressed` are the sizes of the page in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) page: Page,
-    pub(super) unpacked: u64,
-    pub(super) packed: u64,
+pub(super) struct ParquetPageHeader {
+    pub(super) kind: ParquetPageKind,
+    pub(super) uncompressed_size: u64,
+    pub(super) compressed_size: u64,
     /// The size of the header itself, in bytes.
-    pub(super) bytes: u64,
+    pub(super) header_size: u64,
 }
 
 /// Parses the header of a page. Returns `None` if the bytes end before the header does.
-pub(super) fn header(bytes: &[u8]) -> Outcome<Option<Header>> {
-    let mut thrift = Thrift::new(bytes);
-    let mut header = Header { page: Page::Other, unpacked: 0, packed: 0, bytes: 0 };
+pub(super) fn parse_page_header(bytes: &[u8]) -> ColumnarResult<Option<ParquetPageHeader>> {
+    let mut thrift = ThriftReader::new(bytes);
+    let mut header =
+        ParquetPageHeader { kind: ParquetPageKind::Other, uncompressed_size: 0, compressed_size: 0, header_size: 0 };
     let (mut number, mut sized) = (-1, (false, false));
-    let read = thrift.structure(|it, id, kind| {
+    let read = thrift.read_struct(|it, id, kind| {
         match (id, kind) {
-            (1, Type::Int) => number = it.int()?,
-            (2, Type::Int) => (header.unpacked, sized.0) = (it.count()?, true),
-            (3, Type::Int) => (header.packed, sized.1) = (it.count()?, true),
-            (5 | 7 | 8, Type::Structure) => header.page = page(it, id)?,
+            (1, ThriftType::Int) => number = it.read_int()?,
+            (2, ThriftType::Int) => (header.uncompressed_size, sized.0) = (it.read_count()?, true),
+            (3, ThriftType::Int) => (header.compressed_size, sized.1) = (it.read_count()?, true),
+            (5 | 7 | 8, ThriftType::Struct) => header.kind = parse_page_kind(it, id)?,
             _ => return Ok(false),
         }
         Ok(true)
     });
-    if thrift.short {
+    if thrift.truncated {
         return Ok(None);
     }
     read?;
-    let fits = match header.page {
-        Page::Data { .. } => number == 0,
-        Page::Dictionary { .. } => number == 2,
-        Page::Second { .. } => number == 3,
-        Page::Other => true,
+    let fits = match header.kind {
+        ParquetPageKind::Data { .. } => number == 0,
+        ParquetPageKind::Dictionary { .. } => number == 2,
+        ParquetPageKind::DataVersion2 { .. } => number == 3,
+        ParquetPageKind::Other => true,
     };
     if !fits || sized != (true, true) {
         return damaged("the header of a page contradicts itself");
     }
-    header.bytes = u64::try_from(thrift.at()).unwrap_or(u64::MAX);
+    header.header_size = u64::try_from(thrift.position()).unwrap_or(u64::MAX);
     Ok(Some(header))
 }
 
-fn page(thrift: &mut Thrift<'_>, which: i64) -> Outcome<Page> {
+fn parse_page_kind(thrift: &mut ThriftReader<'_>, which: i64) -> ColumnarResult<ParquetPageKind> {
     let (mut values, mut encoding, mut levels, mut repetition, mut packed) = (0, -1, 0, 0, true);
-    thrift.structure(|it, id, kind| {
+    thrift.read_struct(|it, id, kind| {
         match (which, id, kind) {
-            (_, 1, Type::Int) => values = it.count()?,
-            (5, 2, Type::Int) | (8, 4, Type::Int) => encoding = it.int()?,
-            (8, 5, Type::Int) => levels = it.count()?,
-            (8, 6, Type::Int) => repetition = it.count()?,
-            (8, 7, Type::False) => {
+            (_, 1, ThriftType::Int) => values = it.read_count()?,
+            (5, 2, ThriftType::Int) | (8, 4, ThriftType::Int) => encoding = it.read_int()?,
+            (8, 5, ThriftType::Int) => levels = it.read_count()?,
+            (8, 6, ThriftType::Int) => repetition = it.read_count()?,
+            (8, 7, ThriftType::False) => {
                 packed = false;
                 return Ok(false);
             }
@@ -367,24 +384,24 @@ fn page(thrift: &mut Thrift<'_>, which: i64) -> Outcome<Page> {
         Ok(true)
     })?;
     Ok(match which {
-        5 => Page::Data { values, encoding },
-        7 => Page::Dictionary { values },
-        _ => Page::Second { values, encoding, levels, repetition, packed },
+        5 => ParquetPageKind::Data { values, encoding },
+        7 => ParquetPageKind::Dictionary { values },
+        _ => ParquetPageKind::DataVersion2 { values, encoding, levels, repetition, compressed: packed },
     })
 }
 
 /// Returns the size of the footer in bytes. `end` is the last eight bytes of the file.
-pub(super) fn footer_size(end: &[u8], limit: u64) -> Result<u64, Broken> {
+pub(super) fn footer_size(end: &[u8], limit: u64) -> Result<u64, ColumnarError> {
     let (size, magic) = end.split_at_checked(4).unwrap_or_default();
     if magic == b"PARE" {
-        return foreign("it is encrypted with a key of its own");
+        return unsupported("it is encrypted with a key of its own");
     }
     let Ok(size) = <[u8; 4]>::try_from(size) else { return damaged("it is too short") };
     if magic != b"PAR1" {
         return damaged("it does not end as a Parquet file does");
     }
     match u64::from(u32::from_le_bytes(size)) {
-        size if size > limit => foreign(format!("its footer has {size} bytes, and the most is {limit}")),
+        size if size > limit => unsupported(format!("its footer has {size} bytes, and the most is {limit}")),
         size => Ok(size),
     }
 }

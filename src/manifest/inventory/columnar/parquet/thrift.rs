@@ -2,15 +2,15 @@
 //!
 //! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
 
-use crate::manifest::inventory::columnar::bits::{unzigzag, varint};
-use crate::manifest::inventory::columnar::{Broken, Outcome, damaged};
+use crate::manifest::inventory::columnar::bits::{decode_zigzag, read_varint};
+use crate::manifest::inventory::columnar::{ColumnarError, ColumnarResult, damaged};
 
 /// The deepest nesting in skipped values. Parquet's structures are nested five deep.
 const MAX_DEPTH: u32 = 16;
 
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
+pub(super) enum ThriftType {
     True,
     False,
     Byte,
@@ -19,11 +19,11 @@ pub(super) enum Type {
     Binary,
     List,
     Map,
-    Structure,
+    Struct,
 }
 
-impl Type {
-    fn of(code: u8) -> Outcome<Self> {
+impl ThriftType {
+    fn of(code: u8) -> ColumnarResult<Self> {
         Ok(match code {
             1 => Self::True,
             2 => Self::False,
@@ -33,87 +33,90 @@ impl Type {
             8 => Self::Binary,
             9 | 10 => Self::List,
             11 => Self::Map,
-            12 => Self::Structure,
+            12 => Self::Struct,
             _ => return damaged(format!("a header has a value of the unknown type {code}")),
         })
     }
 }
 
 /// Reads values one after another.
-pub(super) struct Thrift<'a> {
+pub(super) struct ThriftReader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Whether reading failed because the bytes ended. With more bytes it may succeed.
-    pub(super) short: bool,
+    pub(super) truncated: bool,
 }
 
-impl<'a> Thrift<'a> {
+impl<'a> ThriftReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, short: false }
+        Self { bytes, at: 0, truncated: false }
     }
 
     /// Returns the number of bytes read so far.
-    pub(super) fn at(&self) -> usize {
+    pub(super) fn position(&self) -> usize {
         self.at
     }
 
-    fn end<T>(&mut self) -> Outcome<T> {
-        self.short = true;
+    fn cut_off<T>(&mut self) -> ColumnarResult<T> {
+        self.truncated = true;
         damaged("a header is cut off")
     }
 
-    fn byte(&mut self) -> Outcome<u8> {
+    fn read_byte(&mut self) -> ColumnarResult<u8> {
         match self.bytes.get(self.at) {
             Some(byte) => {
                 self.at += 1;
                 Ok(*byte)
             }
-            None => self.end(),
+            None => self.cut_off(),
         }
     }
 
-    fn unsigned(&mut self) -> Outcome<u64> {
-        match varint(self.bytes, self.at) {
+    fn read_varint(&mut self) -> ColumnarResult<u64> {
+        match read_varint(self.bytes, self.at) {
             Some((number, at)) => {
                 self.at = at;
                 Ok(number)
             }
-            None => self.end(),
+            None => self.cut_off(),
         }
     }
 
-    pub(super) fn int(&mut self) -> Outcome<i64> {
-        self.unsigned().map(unzigzag)
+    pub(super) fn read_int(&mut self) -> ColumnarResult<i64> {
+        self.read_varint().map(decode_zigzag)
     }
 
     /// Reads an integer that is a count or an offset. Returns an error if it is negative.
-    pub(super) fn count(&mut self) -> Outcome<u64> {
-        let number = self.int()?;
+    pub(super) fn read_count(&mut self) -> ColumnarResult<u64> {
+        let number = self.read_int()?;
         u64::try_from(number).or_else(|_| damaged(format!("a header counts {number}")))
     }
 
-    fn pass(&mut self, bytes: u64) -> Outcome<&'a [u8]> {
+    fn take_bytes(&mut self, bytes: u64) -> ColumnarResult<&'a [u8]> {
         let end = usize::try_from(bytes).ok().and_then(|bytes| self.at.checked_add(bytes));
         match end.and_then(|end| self.bytes.get(self.at..end)) {
             Some(passed) => {
                 self.at += passed.len();
                 Ok(passed)
             }
-            None => self.end(),
+            None => self.cut_off(),
         }
     }
 
     /// Reads bytes, such as a string.
-    pub(super) fn binary(&mut self) -> Outcome<&'a [u8]> {
-        let bytes = self.unsigned()?;
-        self.pass(bytes)
+    pub(super) fn read_binary(&mut self) -> ColumnarResult<&'a [u8]> {
+        let bytes = self.read_varint()?;
+        self.take_bytes(bytes)
     }
 
-    /// Reads a structure. Calls `take` with the number and type of each field, until the structure ends. If `take`
+    /// Reads a structure. Calls `take_bytes` with the number and type of each field, until the structure ends. If `take_bytes`
     /// returns false, it has not read the field, and the field is skipped.
-    pub(super) fn structure(&mut self, mut take: impl FnMut(&mut Self, i64, Type) -> Outcome<bool>) -> Outcome<()> {
+    pub(super) fn read_struct(
+        &mut self,
+        mut take: impl FnMut(&mut Self, i64, ThriftType) -> ColumnarResult<bool>,
+    ) -> ColumnarResult<()> {
         let mut id = 0_i64;
-        while let Some((next, kind)) = self.member(id)? {
+        while let Some((next, kind)) = self.read_field_header(id)? {
             id = next;
             if !take(self, id, kind)? {
                 self.skip(kind, MAX_DEPTH)?;
@@ -122,49 +125,49 @@ impl<'a> Thrift<'a> {
         Ok(())
     }
 
-    fn member(&mut self, before: i64) -> Outcome<Option<(i64, Type)>> {
-        let head = self.byte()?;
+    fn read_field_header(&mut self, before: i64) -> ColumnarResult<Option<(i64, ThriftType)>> {
+        let head = self.read_byte()?;
         if head == 0 {
             return Ok(None);
         }
         let id = match head >> 4 {
-            0 => self.int()?,
+            0 => self.read_int()?,
             delta => before.saturating_add(i64::from(delta)),
         };
-        Ok(Some((id, Type::of(head & 0x0f)?)))
+        Ok(Some((id, ThriftType::of(head & 0x0f)?)))
     }
 
     /// Reads the number of elements in a list, and their type. Each element takes at least one byte, so there cannot
     /// be more elements than remaining bytes.
-    pub(super) fn list(&mut self) -> Outcome<(usize, Type)> {
-        let head = self.byte()?;
+    pub(super) fn read_list_header(&mut self) -> ColumnarResult<(usize, ThriftType)> {
+        let head = self.read_byte()?;
         let count = match head >> 4 {
-            15 => self.unsigned()?,
+            15 => self.read_varint()?,
             count => u64::from(count),
         };
-        let kind = Type::of(head & 0x0f)?;
+        let kind = ThriftType::of(head & 0x0f)?;
         match usize::try_from(count) {
             Ok(count) if count <= self.bytes.len() - self.at => Ok((count, kind)),
-            _ => self.end(),
+            _ => self.cut_off(),
         }
     }
 
-    fn skip(&mut self, kind: Type, depth: u32) -> Outcome<()> {
+    fn skip(&mut self, kind: ThriftType, depth: u32) -> ColumnarResult<()> {
         let Some(depth) = depth.checked_sub(1) else { return damaged("a header lies in itself too deep") };
         match kind {
-            Type::True | Type::False => Ok(()),
-            Type::Byte => self.byte().map(|_| ()),
-            Type::Int => self.unsigned().map(|_| ()),
-            Type::Double => self.pass(8).map(|_| ()),
-            Type::Binary => self.binary().map(|_| ()),
-            Type::List => {
-                let (count, kind) = self.list()?;
+            ThriftType::True | ThriftType::False => Ok(()),
+            ThriftType::Byte => self.read_byte().map(|_| ()),
+            ThriftType::Int => self.read_varint().map(|_| ()),
+            ThriftType::Double => self.take_bytes(8).map(|_| ()),
+            ThriftType::Binary => self.read_binary().map(|_| ()),
+            ThriftType::List => {
+                let (count, kind) = self.read_list_header()?;
                 (0..count).try_for_each(|_| self.skip_element(kind, depth))
             }
-            Type::Map => self.skip_map(depth),
-            Type::Structure => {
+            ThriftType::Map => self.skip_map(depth),
+            ThriftType::Struct => {
                 let mut id = 0;
-                while let Some((next, kind)) = self.member(id)? {
+                while let Some((next, kind)) = self.read_field_header(id)? {
                     id = next;
                     self.skip(kind, depth)?;
                 }
@@ -174,20 +177,20 @@ impl<'a> Thrift<'a> {
     }
 
     /// Skips a list element. A boolean takes one byte in a list, and none in a structure.
-    fn skip_element(&mut self, kind: Type, depth: u32) -> Outcome<()> {
+    fn skip_element(&mut self, kind: ThriftType, depth: u32) -> ColumnarResult<()> {
         match kind {
-            Type::True | Type::False => self.byte().map(|_| ()),
+            ThriftType::True | ThriftType::False => self.read_byte().map(|_| ()),
             other => self.skip(other, depth),
         }
     }
 
-    fn skip_map(&mut self, depth: u32) -> Outcome<()> {
-        let count = self.unsigned()?;
+    fn skip_map(&mut self, depth: u32) -> ColumnarResult<()> {
+        let count = self.read_varint()?;
         if count == 0 {
             return Ok(());
         }
-        let kinds = self.byte()?;
-        let (key, value) = (Type::of(kinds >> 4)?, Type::of(kinds & 0x0f)?);
+        let kinds = self.read_byte()?;
+        let (key, value) = (ThriftType::of(kinds >> 4)?, ThriftType::of(kinds & 0x0f)?);
         for _ in 0..count {
             self.skip_element(key, depth)?;
             self.skip_element(value, depth)?;
@@ -197,8 +200,8 @@ impl<'a> Thrift<'a> {
 }
 
 /// Decodes a string of a header.
-pub(super) fn text(bytes: &[u8]) -> Outcome<String> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| Broken::Damaged("a name in a header is not UTF-8".to_owned()))
+pub(super) fn decode_text(bytes: &[u8]) -> ColumnarResult<String> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| ColumnarError::Damaged("a name in a header is not UTF-8".to_owned()))
 }
 
 #[cfg(test)]
@@ -207,8 +210,8 @@ mod tests {
 
     use super::*;
 
-    fn passed_over(bytes: &[u8]) -> Outcome<()> {
-        Thrift::new(bytes).structure(|_, _, _| Ok(false))
+    fn passed_over(bytes: &[u8]) -> ColumnarResult<()> {
+        ThriftReader::new(bytes).read_struct(|_, _, _| Ok(false))
     }
 
     #[test]
@@ -219,25 +222,25 @@ mod tests {
             0x58, 0x02, 0x01, b'x', 0x17, 0, 0, 0, 0, 0, 0, 0, 0, 0x00,
         ];
         let (mut number, mut word, mut seen) = (0, Vec::new(), Vec::new());
-        let mut thrift = Thrift::new(&bytes);
+        let mut thrift = ThriftReader::new(&bytes);
         thrift
-            .structure(|it, id, kind| {
+            .read_struct(|it, id, kind| {
                 seen.push((id, kind));
                 match id {
-                    1 => number = it.int()?,
-                    20 => word = it.binary()?.to_vec(),
+                    1 => number = it.read_int()?,
+                    20 => word = it.read_binary()?.to_vec(),
                     _ => return Ok(false),
                 }
                 Ok(true)
             })
             .unwrap();
-        assert_eq!((number, word.as_slice(), thrift.at()), (5, &b"ab"[..], bytes.len()));
+        assert_eq!((number, word.as_slice(), thrift.position()), (5, &b"ab"[..], bytes.len()));
         let ids: Vec<i64> = seen.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids, [1, 3, 4, 5, 20, 21, 22]);
-        assert_eq!(seen[1].1, Type::True);
+        assert_eq!(seen[1].1, ThriftType::True);
         for end in 0..bytes.len() {
-            let mut thrift = Thrift::new(&bytes[..end]);
-            assert!(thrift.structure(|_, _, _| Ok(false)).is_err() && thrift.short, "{end}");
+            let mut thrift = ThriftReader::new(&bytes[..end]);
+            assert!(thrift.read_struct(|_, _, _| Ok(false)).is_err() && thrift.truncated, "{end}");
         }
     }
 
@@ -245,9 +248,9 @@ mod tests {
     fn what_lies_in_itself_ends() {
         let deep = vec![0x1c_u8; 100_000];
         let error = passed_over(&deep).unwrap_err();
-        assert!(matches!(error, Broken::Damaged(what) if what.contains("too deep")));
+        assert!(matches!(error, ColumnarError::Damaged(what) if what.contains("too deep")));
         let lists = vec![0x19_u8; 100_000];
-        assert!(matches!(passed_over(&lists), Err(Broken::Damaged(what)) if what.contains("too deep")));
+        assert!(matches!(passed_over(&lists), Err(ColumnarError::Damaged(what)) if what.contains("too deep")));
     }
 
     #[test]

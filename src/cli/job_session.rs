@@ -1,0 +1,529 @@
+//! Runs one job interactively: the flow that `apply`, `resume`, `create` and `retry` share.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::github::ReportedJob;
+use super::job_warnings::{damaged_content_warning, unpublished_report_error, untrusted_server_error};
+use super::journal_handle::JournalHandle;
+use super::plan::{EstimateSummary, load_rates};
+use super::progress::ProgressView;
+use super::prompt::{self, PromptAnswer};
+use super::store_connection::connect_store;
+use super::summary::{describe_doubt, format_objects, one_line, relative_path, summary};
+use super::terminal::{Terminal, bar_lines};
+use super::{CommandError, ExitStatus, github, notifications, recurring, shell, signals};
+use crate::codec::TaskStatus;
+use crate::engine::ProgressSnapshot;
+use crate::job::{JobStatus, Progress};
+use crate::jobs::{
+    ConfirmationDecision, FinishOutcome, JobLease, JobRunner, PrepareOutcome, ProgressObserver, PublishOutcome,
+    RequestBudget, RunOutcome, RunSettings, WaitReason, cautions, job_manifest, preview_sample,
+    server_check_off_warning, untrusted_error,
+};
+use crate::journal::{JobRecord, PauseCause};
+use crate::manifest::{FreezeProgress, FrozenManifest};
+use crate::plan::Plan;
+use crate::report::{FinishedReport, MANIFEST_NAME};
+use crate::store::StoreConnection;
+
+/// One job, and how to run it.
+pub(super) struct JobSession<'a> {
+    pub(super) terminal: Terminal,
+    pub(super) journal: &'a JournalHandle,
+    pub(super) job: JobRecord,
+    pub(super) plan: &'a Plan,
+    pub(super) settings: RunSettings,
+    pub(super) confirmation: ConfirmationMode,
+    /// The number of objects that the manifest must name, if `--expect-count` was given.
+    pub(super) expected_count: Option<u64>,
+    /// Whether to print the result as JSON.
+    pub(super) json: bool,
+    /// ` --state DIR|URL` if shown commands need it, otherwise empty.
+    pub(super) state_flag: String,
+}
+
+/// What to do with a job that is not confirmed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConfirmationMode {
+    /// Ask the user.
+    Ask,
+    /// Do not ask: no confirmation is needed, or `--auto-approve` was given.
+    NotNeeded,
+    /// Leave the job waiting.
+    Defer,
+}
+
+/// How a session ended.
+enum SessionOutcome {
+    /// The result was printed.
+    Exit(ExitStatus),
+    /// The result was printed, but an error must still be reported: the report could not be published, or the server is
+    /// not trusted.
+    Error(CommandError),
+}
+
+impl JobSession<'_> {
+    /// Runs the job on a runtime of its own.
+    ///
+    /// # Errors
+    /// Returns an error if the job cannot be run. Every other outcome is reported by the exit code.
+    pub(super) fn run(self) -> Result<ExitStatus, CommandError> {
+        if self.confirmation == ConfirmationMode::NotNeeded {
+            notifications::confirm_without_asking();
+        }
+        // Requests are cheapest when no task moves between threads. Blocking work has threads of its own.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let ended = runtime.block_on(async {
+            let held = JobLease::acquire(self.journal, &self.job.id)?;
+            let connection = self.connect(&held).await?;
+            let stop = CancellationToken::new();
+            signals::listen(self.terminal, stop.clone())?;
+            self.journal.watch_for_stop(&stop);
+            let (settings, budget) = (self.settings, RequestBudget::for_process());
+            // Read the job again: another process may have run it before this one took the lease.
+            let job = self.journal.find(self.job.id.as_str())?;
+            let (store, signal) = (connection.store(), stop.clone());
+            let mut runner = JobRunner::new(self.journal, held, job, self.plan, store, (&settings, &budget), signal);
+            let mut view = SessionView::new(self.terminal);
+            let ended = self.run_and_report(&mut runner, &mut view, &stop).await;
+            view.clear();
+            ended
+        });
+        // A thread that is blocked on a read that never returns must not keep the process alive.
+        runtime.shutdown_background();
+        ended
+    }
+
+    /// Connects to the plan's store. If that fails, a New job is withdrawn: it would only wait until its plan is
+    /// applied again.
+    async fn connect(&self, held: &JobLease) -> Result<StoreConnection, CommandError> {
+        let connection = connect_store(&self.plan.store).await;
+        if connection.is_err()
+            && self.job.status == JobStatus::New
+            && self.journal.remove_unstarted(&self.job.id).is_ok()
+        {
+            held.folder.clone().remove()?;
+        }
+        connection
+    }
+
+    /// Decides how errors are reported: an error after the result was printed is only shown on the terminal.
+    async fn run_and_report(
+        &self,
+        runner: &mut JobRunner<'_>,
+        view: &mut SessionView,
+        stop: &CancellationToken,
+    ) -> Result<ExitStatus, CommandError> {
+        match self.run_until_stopped(runner, view, stop).await {
+            Ok(SessionOutcome::Exit(exit)) => Ok(exit),
+            Ok(SessionOutcome::Error(error)) => Err(error),
+            Err(error) => Err(self.report_failure(runner, error)?),
+        }
+    }
+
+    async fn run_until_stopped(
+        &self,
+        runner: &mut JobRunner<'_>,
+        view: &mut SessionView,
+        stop: &CancellationToken,
+    ) -> Result<SessionOutcome, CommandError> {
+        if self.confirmation == ConfirmationMode::Defer {
+            return self.prepare_only(runner, view).await.map(SessionOutcome::Exit);
+        }
+        if runner.job.progress.total > 0 && runner.job.status != JobStatus::Suspended {
+            self.check_count(runner, runner.job.progress.total)?;
+            // This job is not introduced again, and its server check may have been switched off since.
+            if let Some(caution) = server_check_off_warning(self.plan) {
+                self.terminal.eprint(format_args!("caution: {caution}"));
+            }
+        }
+        loop {
+            let before = runner.job.status;
+            let gone = runner.run(view).await.map_err(CommandError::from)?;
+            view.clear();
+            match gone {
+                RunOutcome::Suspended(frozen) => {
+                    self.check_count(runner, frozen.rows())?;
+                    if before != JobStatus::Suspended || self.confirmation != ConfirmationMode::NotNeeded {
+                        self.print_summary(&frozen);
+                    }
+                    self.check_estimate(runner, &frozen, stop).await?;
+                    match self.confirm(runner, &frozen, stop).await? {
+                        None => {}
+                        Some(exit) => return Ok(SessionOutcome::Exit(exit)),
+                    }
+                }
+                RunOutcome::Interrupted => return self.report_interrupted(runner).map(SessionOutcome::Exit),
+                RunOutcome::Skipped => return self.report_skipped(runner).map(SessionOutcome::Exit),
+                RunOutcome::Finished(concluded) => return self.report_finished(runner, concluded, view.elapsed()),
+            }
+        }
+    }
+
+    /// Returns an error if the job does not have the expected number of objects. A job that waits for confirmation is
+    /// cancelled, because its frozen objects are not the intended ones.
+    fn check_count(&self, runner: &mut JobRunner<'_>, found: u64) -> Result<(), CommandError> {
+        let Some(expected) = self.expected_count.filter(|expected| *expected != found) else { return Ok(()) };
+        let what = format!("the manifest names {}, and {expected} were expected", format_objects(found));
+        if runner.job.status == JobStatus::Suspended {
+            runner.decline(&what).map_err(CommandError::from)?;
+            return Err(CommandError::new(
+                ExitStatus::Refused,
+                format!("{what}: nothing was changed, and the job is cancelled"),
+            )
+            .help(format!("if that is right: --expect-count {found}; otherwise mend the plan's [manifest]")));
+        }
+        Err(CommandError::new(ExitStatus::Refused, format!("{what}: nothing is done now"))
+            .help(format!("the job was made of {}; go on with it by --expect-count {found}", format_objects(found))))
+    }
+
+    /// Shows the estimate if the user is about to be asked. Returns an error if the job would cost too much or its
+    /// server is not trusted. The job then keeps waiting, because it can be confirmed with a higher limit. A job of a
+    /// saved plan without a token is cancelled if it costs too much.
+    async fn check_estimate(
+        &self,
+        runner: &mut JobRunner<'_>,
+        frozen: &FrozenManifest,
+        stop: &CancellationToken,
+    ) -> Result<(), CommandError> {
+        let asks = self.confirmation == ConfirmationMode::Ask;
+        if !asks && self.plan.limits.max_cost.is_none() {
+            return Ok(());
+        }
+        let rates = load_rates(self.plan, None, self.terminal)?;
+        let preview = preview_sample(self.plan, frozen, runner.store, stop).await.map_err(CommandError::from)?;
+        let foresight = EstimateSummary::of(self.plan, &preview, &rates);
+        if asks {
+            self.terminal.eprint(format_args!("\n{}", foresight.text.trim_end()));
+        }
+        if let Some(refusal) = &preview.refusal {
+            let (error, id, status) =
+                (CommandError::from(untrusted_error(self.plan, refusal)), &runner.job.id, runner.job.status);
+            let help = error.help.unwrap_or_default();
+            return Err(CommandError {
+                help: Some(format!("{help}; job {id} is {status}, and nothing was changed")),
+                ..error
+            });
+        }
+        let Some(refusal) = foresight.refusal else {
+            runner.cost_checked = true;
+            return Ok(());
+        };
+        // A saved plan cannot be changed. It must be saved again, which makes another job.
+        if runner.job.manifest_fingerprint.is_some() && runner.job.token.is_none() {
+            runner.decline(&refusal.to_string()).map_err(CommandError::from)?;
+        }
+        let (id, status) = (&runner.job.id, runner.job.status);
+        let way = if status.is_over() {
+            String::new()
+        } else {
+            format!(": apply the plan again, or give the job up (batchplan cancel {id})")
+        };
+        Err(CommandError::new(ExitStatus::Refused, refusal.to_string())
+            .help(format!("{}; job {id} is {status}{way}", refusal.help())))
+    }
+
+    /// Prints what the job is about to do.
+    fn print_summary(&self, frozen: &FrozenManifest) {
+        let file = relative_path(&self.job.plan_file).display().to_string();
+        let manifest = job_manifest(self.journal, &self.job, self.plan);
+        let manifest = manifest.as_ref().unwrap_or(&self.plan.manifest);
+        self.terminal.eprint(summary(self.plan, manifest, &file, frozen.rows()));
+        for warning in frozen.warnings().iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
+            self.terminal.eprint(format_args!("  warning: {warning}\n    help: {}", warning.help));
+        }
+        // If the user is asked, cautions are shown with the estimate.
+        for caution in cautions(self.plan).iter().filter(|_| self.confirmation != ConfirmationMode::Ask) {
+            self.terminal.eprint(format_args!("  caution: {caution}"));
+        }
+    }
+
+    /// Confirms the job. Returns an exit code if the command ends without confirming it.
+    async fn confirm(
+        &self,
+        runner: &mut JobRunner<'_>,
+        frozen: &FrozenManifest,
+        stop: &CancellationToken,
+    ) -> Result<Option<ExitStatus>, CommandError> {
+        let id = &runner.job.id;
+        match self.confirmation {
+            ConfirmationMode::NotNeeded => {}
+            ConfirmationMode::Ask | ConfirmationMode::Defer => {
+                let question = format!("Apply this to {}?", format_objects(frozen.rows()));
+                let answer = tokio::select! {
+                    biased;
+                    answer = prompt::ask(&question, stop) => answer?,
+                    decided = runner.wait_for_decision() => {
+                        self.terminal.eprint("");
+                        match decided {
+                            ConfirmationDecision::Confirmed => PromptAnswer::Yes,
+                            ConfirmationDecision::Cancelled => PromptAnswer::No,
+                        }
+                    }
+                };
+                match answer {
+                    PromptAnswer::Yes => {}
+                    PromptAnswer::No => {
+                        runner.decline("it was declined when it was to be confirmed").map_err(CommandError::from)?;
+                        self.terminal.eprint("cancelled: nothing was changed");
+                        self.print_job(&runner.job)?;
+                        return Ok(Some(ExitStatus::Cancelled));
+                    }
+                    PromptAnswer::Stopped => {
+                        self.terminal.eprint(format_args!("nothing was changed; job {id} waits to be confirmed"));
+                        self.terminal.eprint(format_args!("next: batchplan resume {id}{}", self.state_flag));
+                        self.print_job(&runner.job)?;
+                        return Ok(Some(ExitStatus::Interrupted));
+                    }
+                }
+            }
+        }
+        runner.confirm().map_err(CommandError::from)?;
+        Ok(None)
+    }
+
+    /// Resolves the job's manifest, and leaves the job waiting.
+    async fn prepare_only(
+        &self,
+        runner: &mut JobRunner<'_>,
+        view: &mut SessionView,
+    ) -> Result<ExitStatus, CommandError> {
+        if matches!(runner.job.status, JobStatus::New | JobStatus::Preparing) {
+            let prepared = runner.prepare(view).await.map_err(CommandError::from)?;
+            view.clear();
+            match prepared {
+                PrepareOutcome::Frozen(frozen) => self.print_summary(&frozen),
+                PrepareOutcome::Interrupted => return self.report_interrupted(runner),
+                PrepareOutcome::Cancelled => return self.report_skipped(runner),
+            }
+        }
+        let (id, status) = (&runner.job.id, runner.job.status);
+        self.terminal.eprint(format_args!("job {id} is {status}"));
+        let next = match status {
+            JobStatus::Suspended => format!("batchplan confirm {id}"),
+            JobStatus::Ready => "batchplan run".to_owned(),
+            _ => format!("batchplan show {id}"),
+        };
+        self.terminal.eprint(format_args!("next: {next}{}", self.state_flag));
+        self.print_job(&runner.job)?;
+        Ok(ExitStatus::Success)
+    }
+
+    fn report_interrupted(&self, runner: &JobRunner<'_>) -> Result<ExitStatus, CommandError> {
+        self.terminal.eprint("stopped: nothing was changed, and what was read of the manifest is kept");
+        self.print_resume_command(runner);
+        self.print_job(&runner.job)?;
+        Ok(ExitStatus::Interrupted)
+    }
+
+    fn report_skipped(&self, runner: &mut JobRunner<'_>) -> Result<ExitStatus, CommandError> {
+        runner.refresh().map_err(CommandError::from)?;
+        let status = runner.job.status;
+        self.terminal.eprint(format_args!("job {} is {status}: nothing was done now", runner.job.id));
+        self.print_job(&runner.job)?;
+        if status.is_over() {
+            return Ok(ExitStatus::of(&runner.job));
+        }
+        self.print_resume_command(runner);
+        Ok(ExitStatus::Interrupted)
+    }
+
+    /// Prints the result of a job that has stopped.
+    fn report_finished(
+        &self,
+        runner: &mut JobRunner<'_>,
+        concluded: FinishOutcome,
+        took: Duration,
+    ) -> Result<SessionOutcome, CommandError> {
+        runner.refresh().map_err(CommandError::from)?;
+        let job = &runner.job;
+        let Progress { succeeded, failed, .. } = job.progress;
+        let untrusted = untrusted_server_error(self.journal, job);
+        if job.status != JobStatus::Complete {
+            // If the server is not trusted, the reason is shown last, as an error.
+            let reason = job.reason.as_ref().filter(|_| untrusted.is_none());
+            let reason = reason.map_or_else(String::new, |reason| format!(": {}", one_line(reason)));
+            self.terminal.eprint(format_args!("{}{reason}", job.status));
+            self.terminal.eprint(format_args!("{} not attempted", format_objects(job.not_attempted())));
+        }
+        if let Some(doubt) = describe_doubt(job) {
+            self.terminal.eprint(doubt);
+        }
+        self.terminal.eprint(format_args!("{succeeded} succeeded, {failed} failed"));
+        if let Some(warning) = damaged_content_warning(self.journal, job)?.filter(|_| untrusted.is_none()) {
+            self.terminal.eprint(warning);
+        }
+        let folder = runner.folder().report_folder();
+        self.print_result(job, &folder, took)?;
+        let delivered = match concluded {
+            FinishOutcome::Paused if let Some(error) = untrusted => return Ok(SessionOutcome::Error(error)),
+            FinishOutcome::Paused => {
+                self.print_resume_command(runner);
+                let machine = job.pause_cause == Some(PauseCause::Machine);
+                return Ok(SessionOutcome::Exit(if machine {
+                    ExitStatus::ToolFailed
+                } else {
+                    ExitStatus::Interrupted
+                }));
+            }
+            FinishOutcome::Over(delivered) => delivered,
+        };
+        if let Some(place) = job.report_location.as_ref().filter(|_| matches!(delivered, PublishOutcome::Published)) {
+            self.terminal.eprint(format_args!("report: {place}"));
+        } else if !matches!(delivered, PublishOutcome::NoReport) {
+            self.terminal.eprint(format_args!("report: {}", folder.join(MANIFEST_NAME).display()));
+        }
+        self.terminal.eprint(format_args!("next: {}", self.next_command(job, &folder)));
+        Ok(match unpublished_report_error(&delivered, job, &self.state_flag) {
+            Some(error) => SessionOutcome::Error(error),
+            None => SessionOutcome::Exit(ExitStatus::of(job)),
+        })
+    }
+
+    /// Returns the command to suggest to the user.
+    fn next_command(&self, job: &JobRecord, folder: &Path) -> String {
+        let undone = job.progress.failed + if job.status == JobStatus::Complete { 0 } else { job.progress.remaining() };
+        if undone > 0 {
+            return format!(
+                "batchplan show {id}{state}; then batchplan retry {id}{state}",
+                id = job.id,
+                state = self.state_flag
+            );
+        }
+        let file = FinishedReport::load(folder).ok().and_then(|report| {
+            let done = report.segments().iter().find(|segment| segment.status == TaskStatus::Succeeded);
+            done.map(|segment| segment.path(folder)).filter(|path| path.exists())
+        });
+        format!("cat {}", shell::quote_path(&file.unwrap_or_else(|| folder.join(MANIFEST_NAME))))
+    }
+
+    fn print_resume_command(&self, runner: &JobRunner<'_>) {
+        self.terminal.eprint(format_args!("next: batchplan resume {}{}", runner.job.id, self.state_flag));
+    }
+
+    /// Reports a job that could not be run: prints its current record with the error, and returns the error to show.
+    fn report_failure(&self, runner: &JobRunner<'_>, error: CommandError) -> Result<CommandError, CommandError> {
+        let Ok(job) = self.journal.find(runner.job.id.as_str()) else { return Ok(error) };
+        let outcome = ReportedJob { job: &job, error: Some(&error.message) };
+        github::report_jobs(self.journal, &[outcome], &self.state_flag, self.terminal);
+        if self.json {
+            let mut result = job_result_json(&job, &runner.folder().report_folder(), None);
+            result["error"] = json!(error.message);
+            self.terminal.print(result)?;
+        }
+        if job.status == JobStatus::Failed && job.next_row.is_none() {
+            let message = format!("no object was touched: {}", error.message);
+            return Ok(CommandError { exit: ExitStatus::JobFailed, message, help: error.help });
+        }
+        let resume = format!("batchplan resume {}{}", job.id, self.state_flag);
+        let help = error.help.unwrap_or_else(|| format!("what was recorded is kept; go on with: {resume}"));
+        Ok(CommandError { help: Some(help), ..error })
+    }
+
+    fn print_job(&self, job: &JobRecord) -> Result<(), CommandError> {
+        let folder = crate::journal::JobFolder::of(self.journal.state_folder(), &job.id).report_folder();
+        self.print_result(job, &folder, Duration::ZERO)
+    }
+
+    fn print_result(&self, job: &JobRecord, folder: &Path, took: Duration) -> Result<(), CommandError> {
+        github::report_jobs(self.journal, &[ReportedJob { job, error: None }], &self.state_flag, self.terminal);
+        if !self.json {
+            return Ok(());
+        }
+        Ok(self.terminal.print(job_result_json(job, folder, Some(took)))?)
+    }
+}
+
+/// Returns a job's result as JSON.
+pub(super) fn job_result_json(job: &JobRecord, folder: &Path, took: Option<Duration>) -> serde_json::Value {
+    let Progress { total, succeeded, failed } = job.progress;
+    let mut told = json!({
+        "job_id": job.id.as_str(),
+        "name": job.name,
+        "status": job.status,
+        "reason": job.reason,
+        "cause": job.pause_cause,
+        "priority": job.priority,
+        "total": total,
+        "succeeded": succeeded,
+        "failed": failed,
+        "not_attempted": job.not_attempted(),
+        "in_doubt": job.in_doubt,
+        "report": job.report_location,
+        "report_folder": folder,
+        "elapsed_seconds": took.map(|took| took.as_secs_f64()),
+    });
+    if let Some(inventory) = recurring::job_json(job) {
+        told["inventory"] = inventory;
+    }
+    told
+}
+
+/// Shows the progress of one job on the terminal.
+struct SessionView {
+    terminal: Terminal,
+    phase: SessionPhase,
+    started: std::time::Instant,
+}
+
+enum SessionPhase {
+    Idle,
+    Preparing(ProgressView),
+    Waiting(String),
+    Working(ProgressView),
+}
+
+impl SessionView {
+    fn new(terminal: Terminal) -> Self {
+        Self { terminal, phase: SessionPhase::Idle, started: std::time::Instant::now() }
+    }
+
+    fn clear(&mut self) {
+        if let SessionPhase::Preparing(view) | SessionPhase::Working(view) = &self.phase {
+            view.clear();
+        }
+        self.phase = SessionPhase::Idle;
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl ProgressObserver for SessionView {
+    fn on_rows_read(&mut self, prepared: FreezeProgress) {
+        if !matches!(self.phase, SessionPhase::Preparing(_)) {
+            self.phase = SessionPhase::Preparing(ProgressView::counting(self.terminal));
+        }
+        if let SessionPhase::Preparing(view) = &mut self.phase {
+            view.set_found(prepared.rows_included);
+        }
+    }
+
+    fn on_waiting(&mut self, waiting: &WaitReason) {
+        let why = waiting.to_string();
+        if !matches!(&self.phase, SessionPhase::Waiting(said) if *said == why) {
+            self.terminal.eprint(format_args!("waiting: {why}"));
+            self.phase = SessionPhase::Waiting(why);
+        }
+    }
+
+    fn on_note(&mut self, note: &str) {
+        self.clear();
+        self.terminal.eprint(format_args!("note: {}", bar_lines(note)));
+    }
+
+    fn on_progress(&mut self, snapshot: ProgressSnapshot) {
+        if !matches!(self.phase, SessionPhase::Working(_)) {
+            self.started = std::time::Instant::now();
+            self.phase = SessionPhase::Working(ProgressView::working(self.terminal, snapshot.progress.total));
+        }
+        if let SessionPhase::Working(view) = &mut self.phase {
+            view.set_progress(snapshot.progress);
+        }
+    }
+}

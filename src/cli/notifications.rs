@@ -1,0 +1,147 @@
+//! Webhook notifications: what they need from the environment, and how long a command waits for them at its end.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::terminal::Terminal;
+use super::{CommandError, ExitStatus, github, signals, state_location};
+use crate::job::JobStatus;
+use crate::jobs::{JobError, StopTimeouts, stored_plan};
+use crate::journal::{JobQuery, JobRecord, Journal, PauseCause};
+use crate::notify::{
+    AbandonedMessages, MessageOrigin, Notifier, NotifierHost, UndeliveredMessage, WebhookEndpoint, WebhookError,
+};
+use crate::plan::{Plan, WebhookConfig};
+
+/// Waits that take longer than this are announced.
+const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
+
+/// The notifier of this process. It is created when the first journal is opened.
+static NOTIFIER: OnceLock<Arc<Notifier>> = OnceLock::new();
+
+struct CliNotifyContext(Terminal);
+
+impl NotifierHost for CliNotifyContext {
+    fn hooks(&self, job: &JobRecord) -> Vec<WebhookConfig> {
+        stored_plan(job).map(|plan| plan.notify).unwrap_or_default()
+    }
+
+    fn env_var(&self, name: &str) -> Option<String> {
+        variable(name)
+    }
+
+    fn report_unusable_webhook(&self, job: &JobRecord, why: &WebhookError) {
+        let short: String = job.id.as_str().chars().take(8).collect();
+        self.0.eprint(format_args!("warning: nobody is told of job {short}: {why}"));
+    }
+
+    fn report_undelivered(&self, what: &UndeliveredMessage) {
+        self.0.eprint(format_args!("warning: {what}"));
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok()
+}
+
+/// Subscribes the notifier to a journal, so that the webhooks of jobs are notified of what it records.
+pub(super) fn subscribe(journal: Journal) -> Journal {
+    let notifier = NOTIFIER.get_or_init(|| {
+        let context = MessageOrigin { run_url: github::run_url() };
+        Arc::new(Notifier::new(Arc::new(CliNotifyContext(Terminal::from_process())), context))
+    });
+    journal.with_listener(notifier.clone())
+}
+
+/// Checks that the environment has everything that the webhooks of a plan need.
+///
+/// # Errors
+/// Returns an error if something is missing.
+pub(super) fn require_ready(plan: &Plan) -> Result<(), CommandError> {
+    for hook in &plan.notify {
+        if let Err(why) = webhook_receiver(hook) {
+            return Err(CommandError::new(ExitStatus::Refused, why.to_string()).help(why.help()));
+        }
+    }
+    Ok(())
+}
+
+/// Performs the same check for every job that may be run now.
+///
+/// # Errors
+/// Returns an error if something is missing for one of them, or if the journal cannot be read.
+pub(super) fn require_all_ready(journal: &Journal) -> Result<(), CommandError> {
+    let statuses = JobStatus::ALL.into_iter().filter(|status| !status.is_over() && *status != JobStatus::Suspended);
+    let query = JobQuery { statuses: statuses.collect(), limit: u32::MAX, ..JobQuery::default() };
+    for job in journal.list(query)? {
+        if job.status == JobStatus::Paused && job.pause_cause.is_some_and(PauseCause::needs_user) {
+            continue;
+        }
+        // If the job has changed meanwhile or its plan is not accepted, the process that runs it reports that.
+        let plan = journal.find(job.id.as_str()).map_err(JobError::from).and_then(|job| stored_plan(&job));
+        if let Ok(plan) = plan {
+            require_ready(&plan)
+                .map_err(|error| CommandError { message: format!("job {}: {}", job.id, error.message), ..error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks whether the environment has what a webhook needs. The receiver is displayed as its host.
+///
+/// # Errors
+/// Returns what is missing.
+pub(super) fn webhook_receiver(hook: &WebhookConfig) -> Result<WebhookEndpoint, WebhookError> {
+    WebhookEndpoint::new(hook, variable)
+}
+
+/// From here on, this process confirms jobs without asking. Suspended is then only reported for jobs that stay so.
+pub(super) fn confirm_without_asking() {
+    if let Some(notifier) = NOTIFIER.get() {
+        notifier.enable_auto_confirm();
+    }
+}
+
+/// Waits for undelivered messages, up to a time limit. A signal ends the wait.
+pub(super) fn deliver_pending(terminal: Terminal) {
+    let Some(notifier) = NOTIFIER.get() else { return };
+    notifier.finish();
+    if notifier.pending_count() > 0 {
+        // Waiting needs a runtime.
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            runtime.block_on(wait_for_delivery(notifier, terminal));
+        }
+    }
+    let undone = notifier.close();
+    if undone.count > 0 {
+        terminal.eprint(format_args!("warning: {}", describe_undelivered(&undone)));
+    }
+}
+
+fn describe_undelivered(AbandonedMessages { count, last_failure }: &AbandonedMessages) -> String {
+    let messages = if *count == 1 { "a notification was".to_owned() } else { format!("{count} notifications were") };
+    match last_failure {
+        Some(why) => format!("{messages} not delivered in time; tried last: {why}"),
+        None => format!("{messages} not delivered in time"),
+    }
+}
+
+async fn wait_for_delivery(notifier: &Notifier, terminal: Terminal) {
+    let allowed = if signals::stop_requested() {
+        state_location::stop_timeouts().notify
+    } else {
+        StopTimeouts::INTERACTIVE.notify
+    };
+    let impatient = async {
+        tokio::time::sleep(ANNOUNCE_AFTER).await;
+        terminal.eprint("telling webhooks; interrupt to leave at once");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = notifier.wait_until_empty() => {}
+        () = tokio::time::sleep(allowed) => {}
+        () = signals::next_signal() => {}
+        () = impatient => {}
+    }
+}

@@ -1,0 +1,252 @@
+//! `batchplan state`: inspects, copies, moves and unlocks a state that is kept in a bucket.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::prompt::{self, PromptAnswer};
+use super::state_location::StateLocationArgs;
+use super::terminal::{Terminal, escape_line};
+use super::{CommandError, ExitStatus, plan_file};
+use crate::remote::{self, LockStatus, RemoteError, RemoteStateConfig, StateOverview};
+
+/// Look at jobs that are kept in a bucket, copy them, or take the lock from whoever is gone.
+///
+/// Jobs are kept in a bucket where a plan has [state], or a command `--state s3://BUCKET/PREFIX` (or `oss://`): then
+/// whichever machine comes next goes on with them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  batchplan state show --state s3://my-bucket/batchplan
+  batchplan state pull copy --plan plan.toml      and then batchplan list --state copy
+  batchplan state push .batchplan --state s3://my-bucket/batchplan    move jobs of this machine there
+  batchplan state unlock --plan plan.toml
+
+Exit codes: 0 done, 1 the tool failed, 2 there is no such state, 6 refused: it is held, or has moved on,
+7 not confirmed.")]
+pub(super) struct StateArgs {
+    #[command(subcommand)]
+    what: StateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum StateCommand {
+    /// Say what is there, and who holds it
+    Show(StateShowArgs),
+    /// Copy all of it to a folder of this machine; nobody is kept from it meanwhile
+    Pull(StatePullArgs),
+    /// Put the jobs of a folder there; refused where the state has moved on since the folder was pulled
+    Push(StatePushArgs),
+    /// Take the lock from whoever has it, and is gone for good
+    Unlock(StateUnlockArgs),
+}
+
+/// Which state.
+#[derive(Debug, Args)]
+struct BucketStateArgs {
+    /// The plan whose [state] is meant
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateLocationArgs,
+}
+
+#[derive(Debug, Args)]
+struct StateShowArgs {
+    #[command(flatten)]
+    which: BucketStateArgs,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct StatePullArgs {
+    /// The folder; it becomes what is in the bucket [default: the copy that this machine works on]
+    folder: Option<PathBuf>,
+    /// Also where there is something in the folder that is lost by it
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    which: BucketStateArgs,
+}
+
+#[derive(Debug, Args)]
+struct StatePushArgs {
+    /// The folder [default: the copy that this machine works on]
+    folder: Option<PathBuf>,
+    /// Put it in the place of what is there, whatever that is
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    which: BucketStateArgs,
+}
+
+#[derive(Debug, Args)]
+struct StateUnlockArgs {
+    /// Do not ask
+    #[arg(long)]
+    auto_approve: bool,
+    #[command(flatten)]
+    which: BucketStateArgs,
+}
+
+impl BucketStateArgs {
+    fn remote_options(&self, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
+        let file = self.plan.as_deref().map(|path| plan_file::require(path, terminal)).transpose()?;
+        let url = self.state.url(file.as_ref().map(|file| &file.plan))?.ok_or_else(|| {
+            CommandError::new(ExitStatus::Invalid, "no state in a bucket is named")
+                .help("give --state s3://BUCKET/PREFIX (or oss://), or --plan with a plan that has [state]")
+        })?;
+        self.state.remote_options(&url, terminal)
+    }
+}
+
+pub(super) fn run(args: &StateArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    match &args.what {
+        StateCommand::Show(args) => show(args, terminal),
+        StateCommand::Pull(args) => pull(args, terminal),
+        StateCommand::Push(args) => push(args, terminal),
+        StateCommand::Unlock(args) => unlock(args, terminal),
+    }
+}
+
+fn block_on<T>(doing: impl Future<Output = Result<T, RemoteError>>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(doing);
+    runtime.shutdown_background();
+    Ok(done?)
+}
+
+fn show(args: &StateShowArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let opening = args.which.remote_options(terminal)?;
+    let overview = block_on(remote::overview(&opening))?;
+    if overview.pushed.is_none() && overview.lock.is_none() {
+        return Err(RemoteError::NoState.into());
+    }
+    if args.json {
+        terminal.print(format_args!("{:#}", to_json(&opening, &overview)))?;
+    } else {
+        terminal.print(format_overview(&opening, &overview))?;
+    }
+    Ok(ExitStatus::Success)
+}
+
+fn format_overview(opening: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> String {
+    let mut rows = vec![("state", opening.location.clone())];
+    match pushed {
+        None => rows.push(("pushed", "never".to_owned())),
+        Some(pushed) => {
+            let at = pushed.pushed_at.strftime("%Y-%m-%dT%H:%M:%SZ");
+            rows.push(("pushed", format!("{at} by {}", pushed.pushed_by)));
+            rows.push(("generation", format!("{}, push {}", pushed.generation, pushed.push)));
+            let bytes: u64 = pushed.jobs.values().sum();
+            rows.push(("jobs", format!("{}, {bytes} bytes in their files", pushed.jobs.len())));
+        }
+    }
+    rows.push((
+        "lock",
+        match lock {
+            None => "nobody ever held it".to_owned(),
+            Some(LockStatus::Readable { holder, released: true, .. }) => format!("free; last held by {}", holder.name),
+            Some(LockStatus::Readable { holder, .. }) => format!("held by {holder}"),
+            Some(LockStatus::Unreadable { name, what, .. }) => format!("{name} cannot be read: {what}"),
+        },
+    ));
+    let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:<12}{}", escape_line(value))).collect();
+    lines.join("\n")
+}
+
+fn to_json(opening: &RemoteStateConfig, StateOverview { pushed, lock }: &StateOverview) -> serde_json::Value {
+    json!({
+        "state": opening.location,
+        "pushed": pushed.as_ref().map(|pushed| json!({
+            "at": pushed.pushed_at.to_string(),
+            "by": pushed.pushed_by,
+            "generation": pushed.generation,
+            "push": pushed.push,
+            "jobs": pushed.jobs.iter().map(|(job, bytes)| json!({ "job_id": job.as_str(), "bytes": bytes })).collect::<Vec<_>>(),
+        })),
+        "lock": lock.as_ref().map(|held| match held {
+            LockStatus::Readable { generation, holder, released } => json!({
+                "generation": generation,
+                "holder": holder.name,
+                "since": holder.since.to_string(),
+                "renewed": holder.renewed.to_string(),
+                "released": released,
+            }),
+            LockStatus::Unreadable { name, what, .. } => json!({ "unreadable": name, "error": what }),
+        }),
+    })
+}
+
+fn pull(args: &StatePullArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let opening = with_folder(args.which.remote_options(terminal)?, args.folder.as_ref());
+    block_on(remote::pull_to_folder(&opening, args.force))?;
+    let folder = opening.folder.display();
+    terminal.eprint(format_args!("pulled to {folder}"));
+    terminal.eprint(format_args!("next: batchplan list --state {}", super::shell::quote_path(&opening.folder)));
+    Ok(ExitStatus::Success)
+}
+
+fn push(args: &StatePushArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let opening = with_folder(args.which.remote_options(terminal)?, args.folder.as_ref());
+    if !opening.folder.join(crate::journal::JOURNAL_NAME).exists() {
+        return Err(CommandError::new(ExitStatus::Invalid, format!("{} keeps no jobs", opening.folder.display()))
+            .help("name the folder that has journal.db, such as .batchplan"));
+    }
+    let new = block_on(remote::push_folder(&opening, args.force))?;
+    terminal.eprint(if new { "pushed" } else { "nothing is new" });
+    Ok(ExitStatus::Success)
+}
+
+fn with_folder(opening: RemoteStateConfig, folder: Option<&PathBuf>) -> RemoteStateConfig {
+    match folder {
+        Some(folder) => RemoteStateConfig { folder: folder.clone(), ..opening },
+        None => opening,
+    }
+}
+
+fn unlock(args: &StateUnlockArgs, terminal: Terminal) -> Result<ExitStatus, CommandError> {
+    let opening = args.which.remote_options(terminal)?;
+    // Only the lock that was shown and confirmed is taken.
+    let shown = match block_on(remote::overview(&opening))?.lock.ok_or(RemoteError::NoState)? {
+        LockStatus::Readable { released: true, .. } => {
+            terminal.eprint("nobody holds it");
+            return Ok(ExitStatus::Success);
+        }
+        LockStatus::Readable { holder, generation, .. } => {
+            terminal.eprint(format_args!("held by {}", escape_line(&holder.to_string())));
+            generation
+        }
+        LockStatus::Unreadable { name, what, generation } => {
+            terminal.eprint(format_args!("{} cannot be read: {}", escape_line(&name), escape_line(&what)));
+            generation
+        }
+    };
+    terminal.eprint(
+        "warning: if whoever holds it still works, it stops when it next renews its lock; until then both may work on the \
+         same objects, and what it did since its last push is done again",
+    );
+    if !args.auto_approve {
+        if !terminal.is_interactive() {
+            return Err(CommandError::new(
+                ExitStatus::Refused,
+                "unlocking wants to be confirmed, and there is nobody to ask",
+            )
+            .help("when it is certainly gone: batchplan state unlock --auto-approve"));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Never cancelled: a signal ends the process, and nothing was changed.
+        if runtime.block_on(prompt::ask("Take the lock?", &CancellationToken::new()))? != PromptAnswer::Yes {
+            terminal.eprint("nothing was changed");
+            return Ok(ExitStatus::Cancelled);
+        }
+    }
+    let generation = block_on(remote::unlock(&opening, shown))?;
+    terminal.eprint(format_args!("unlocked: what comes next is generation {}", generation + 1));
+    Ok(ExitStatus::Success)
+}

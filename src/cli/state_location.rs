@@ -1,0 +1,477 @@
+//! The options that say where jobs are kept and how they are run, and opening the journal.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, CommandFactory as _};
+use jiff::Timestamp;
+
+use super::journal_handle::JournalHandle;
+use super::terminal::Terminal;
+use super::{Cli, CommandError, ExitStatus, github, notifications, shell};
+use crate::engine::CheckpointPolicy;
+use crate::failpoint;
+use crate::files::{reject_symlink, with_path};
+use crate::job::JobId;
+use crate::jobs::{DEFAULT_SLOTS, RunSettings, ScheduleRules, StopTimeouts, apply_retention, expire_suspended};
+use crate::journal::{
+    ClockLeap, FileLease, JOURNAL_NAME, JobFolder, JobRecord, Journal, JournalError, LeaseError, MAX_CLOCK_STEP,
+};
+use crate::plan::{Plan, StateUrl, parse_duration};
+use crate::remote::{self, LeaseConfig, LockHolder, RemoteError, RemoteState, RemoteStateConfig, cache_folder};
+
+/// The default folder for jobs.
+const DEFAULT_FOLDER: &str = ".batchplan";
+
+/// The number of rows that may be processed between two pushes of a state: half a minute at more than 30,000 rows a
+/// second.
+const MAX_ROWS_BETWEEN_PUSHES: u64 = 1 << 20;
+
+/// The text that every shown command starts with.
+const COMMAND_PREFIX: &str = "batchplan ";
+
+/// Where all jobs are kept.
+#[derive(Debug, Args)]
+pub(super) struct StateLocationArgs {
+    /// Where jobs are kept: a folder for the journal, the frozen manifests and the reports, or `s3://BUCKET/PREFIX`
+    /// or `oss://BUCKET/PREFIX` [default: what the plan says, or .batchplan]
+    #[arg(long, value_name = "DIR|URL", env = "BATCHPLAN_STATE")]
+    pub(super) state: Option<PathBuf>,
+    /// How long to wait for whoever holds a state in a bucket, such as 30s or 10m [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = parse_lock_timeout)]
+    pub(super) lock_timeout: Option<Duration>,
+}
+
+/// How a command uses jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JournalAccess {
+    /// Reads earlier jobs. Changes nothing and sends no notifications.
+    ReadHistory,
+    /// Reads jobs.
+    Read,
+    /// Sends a request to the process that runs a job, which may be another process on this machine.
+    Request,
+    /// Runs jobs, and removes those that have expired.
+    Run,
+}
+
+fn parse_lock_timeout(text: &str) -> Result<Duration, String> {
+    let lapse = parse_duration(text).ok_or("a whole number with s, m or h behind it, such as 90s")?;
+    if lapse <= Duration::from_hours(24) { Ok(lapse) } else { Err("at most a day".to_owned()) }
+}
+
+impl StateLocationArgs {
+    /// Returns the flag that a shown command needs to find the same jobs, or an empty string for the default folder.
+    pub(super) fn flag(&self) -> String {
+        match &self.state {
+            Some(state) if state != Path::new(DEFAULT_FOLDER) => format!(" --state {}", shell::quote_path(state)),
+            _ => String::new(),
+        }
+    }
+
+    /// Returns the same flag for parsed arguments, or an empty string if the command has no `--state`.
+    pub(super) fn flag_from_matches(given: &ArgMatches) -> String {
+        let state = given.subcommand().and_then(|(_, args)| args.try_get_one::<PathBuf>("state").ok().flatten());
+        state.map_or_else(String::new, |state| Self { state: Some(state.clone()), lock_timeout: None }.flag())
+    }
+
+    /// Inserts `state_flag` after each command in `text` that accepts it. Messages from outside `cli` know no flags and omit
+    /// it. A text that already contains the flag is returned unchanged.
+    pub(super) fn add_flag_to_commands(text: &str, flag: &str) -> String {
+        if flag.is_empty() || text.contains(flag) {
+            return text.to_owned();
+        }
+        let program = Cli::command();
+        // The length of the command name at the start of a text, such as `state unlock`, if that command has `--state`.
+        let words = |text: &str| {
+            let mut command = &program;
+            let mut end = 0;
+            while let Some(next) = command.get_subcommands().find(|next| {
+                let rest = &text[end..];
+                let rest = rest.strip_prefix(' ').filter(|_| end > 0).unwrap_or(rest);
+                rest.strip_prefix(next.get_name())
+                    .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+            }) {
+                end += next.get_name().len() + usize::from(end > 0);
+                command = next;
+            }
+            command.get_arguments().any(|arg| arg.get_id() == "state").then_some(end)
+        };
+        let mut pieces = text.split(COMMAND_PREFIX);
+        let mut out = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let (name, rest) = piece.split_at(words(piece).unwrap_or(0));
+            let flag = if name.is_empty() { "" } else { flag };
+            out.extend([COMMAND_PREFIX, name, flag, rest]);
+        }
+        out
+    }
+
+    /// Returns the given folder, or the default.
+    fn folder(&self) -> &Path {
+        self.state.as_deref().unwrap_or(Path::new(DEFAULT_FOLDER))
+    }
+
+    /// Returns the URL of a state in a bucket, from `--state` or else from the plan. Returns `None` for a local folder.
+    ///
+    /// # Errors
+    /// Returns an error if `--state` has the form of a URL but is not a valid one.
+    pub(super) fn url(&self, plan: Option<&Plan>) -> Result<Option<StateUrl>, CommandError> {
+        let beside = plan.map(|plan| &plan.store);
+        let Some(state) = &self.state else {
+            return Ok(plan.and_then(|plan| plan.state.clone()).map(|url| url.completed_from(beside)));
+        };
+        let Some(text) = state.to_str().filter(|text| StateUrl::is_state_url(text)) else { return Ok(None) };
+        let url = StateUrl::parse(text).map_err(|refused| {
+            CommandError::new(ExitStatus::Invalid, format!("--state is no place to keep jobs: {}", refused.message))
+                .help(refused.help)
+        })?;
+        Ok(Some(url.completed_from(beside)))
+    }
+
+    /// Returns how to open a state in a bucket.
+    ///
+    /// # Errors
+    /// Returns an error if the URL is incomplete, such as an `oss://` URL without a region.
+    pub(super) fn remote_options(&self, url: &StateUrl, terminal: Terminal) -> Result<RemoteStateConfig, CommandError> {
+        let store = url.store_config().map_err(|refused| {
+            CommandError::new(ExitStatus::Invalid, format!("the state at {url} cannot be found: {}", refused.message))
+                .help(refused.help)
+        })?;
+        let place = url.to_string();
+        // A state has one local copy, although its URL can be written in several ways.
+        let at = store.endpoint.clone().unwrap_or_else(|| store.provider.as_str().to_owned());
+        let folder = cache_folder(Path::new(DEFAULT_FOLDER), &format!("{at} {} {}", url.bucket, url.prefix));
+        Ok(RemoteStateConfig {
+            store,
+            bucket: url.bucket.clone(),
+            prefix: url.prefix.clone(),
+            use_lock: url.locked,
+            folder,
+            location: place,
+            process_name: describe_this_process(),
+            lease_config: lock_intervals(),
+            lock_timeout: self.lock_timeout.unwrap_or_default(),
+            notify: Arc::new(move |what| terminal.eprint(what)),
+            exit: Arc::new(move |why| {
+                terminal.eprint(format_args!(
+                    "error: {why}; what was done since the last push is not kept, and this ends here"
+                ));
+                std::process::exit(ExitStatus::ToolFailed as i32)
+            }),
+        })
+    }
+
+    /// Opens the journal, creates it if necessary, and removes expired jobs.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be used.
+    pub(super) fn open_journal(&self, plan: Option<&Plan>, terminal: Terminal) -> Result<JournalHandle, CommandError> {
+        arm_failpoint();
+        let kept = match self.url(plan)? {
+            None => {
+                warn_of_discarded_state(terminal);
+                let folder = share_folder(self.folder())?;
+                JournalHandle::for_folder(notifications::subscribe(Journal::open(self.folder())?), self.flag(), folder)
+            }
+            Some(url) => {
+                let flag = flag_of_url(&url);
+                let remote = RemoteState::open(self.remote_options(&url, terminal)?)
+                    .map_err(|error| error_with_flag(error, &flag))?;
+                JournalHandle::for_remote(remote, flag, terminal)
+            }
+        };
+        expire_jobs(&kept, JournalAccess::Run, terminal)?;
+        Ok(kept)
+    }
+
+    /// Opens the journal for a command about existing jobs. Returns `None` if there is no journal yet.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be used.
+    pub(super) fn open_existing(
+        &self,
+        plan: Option<&Plan>,
+        access: JournalAccess,
+        terminal: Terminal,
+    ) -> Result<Option<JournalHandle>, CommandError> {
+        self.open_existing_with_job(plan, access, None, terminal)
+    }
+
+    /// Like [`open_existing`](Self::open_existing). If the command only reads, the files of `open_job` are fetched as well.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be used.
+    pub(super) fn open_existing_with_job(
+        &self,
+        plan: Option<&Plan>,
+        access: JournalAccess,
+        job: Option<&JobId>,
+        terminal: Terminal,
+    ) -> Result<Option<JournalHandle>, CommandError> {
+        arm_failpoint();
+        let Some(url) = self.url(plan)? else {
+            return self.open_existing_local(access, terminal);
+        };
+        let opening = self.remote_options(&url, terminal)?;
+        let (folder, flag) = (opening.folder.clone(), flag_of_url(&url));
+        let holder = match update_local_copy(&opening, job) {
+            Err(RemoteError::NoState) => return Ok(None),
+            looked => looked.map_err(|error| error_with_flag(error, &flag))?,
+        };
+        // If another process on this machine holds the state, that process handles the request.
+        let here = |folder: &Path| {
+            let journal = Journal::open_existing(folder)?;
+            let by = holder.as_ref().map(ToString::to_string);
+            Ok(journal.map(|journal| JournalHandle::for_folder(journal, flag.clone(), None).with_remote_holder(by)))
+        };
+        if matches!(access, JournalAccess::ReadHistory | JournalAccess::Read) {
+            return here(&folder);
+        }
+        match RemoteState::open(opening) {
+            Err(RemoteError::CacheInUse(_)) if access == JournalAccess::Request => here(&folder),
+            remote => {
+                let kept =
+                    JournalHandle::for_remote(remote.map_err(|error| error_with_flag(error, &flag))?, flag, terminal);
+                expire_jobs(&kept, access, terminal)?;
+                Ok(Some(kept))
+            }
+        }
+    }
+
+    /// Opens the journal of a local folder. Returns `None` if there is none yet.
+    fn open_existing_local(
+        &self,
+        access: JournalAccess,
+        terminal: Terminal,
+    ) -> Result<Option<JournalHandle>, CommandError> {
+        let folder = self.folder();
+        let is_there = folder.join(JOURNAL_NAME).exists();
+        let works = is_there && matches!(access, JournalAccess::Request | JournalAccess::Run);
+        // Take the lease before opening the journal: until then, another journal may take its place.
+        let shared = if works { share_folder(folder)? } else { None };
+        let Some(journal) = Journal::open_existing(folder)? else { return Ok(None) };
+        // A command that only reads changes nothing and sends no notifications.
+        if access == JournalAccess::ReadHistory {
+            return Ok(Some(JournalHandle::for_folder(journal, self.flag(), shared)));
+        }
+        let kept = JournalHandle::for_folder(notifications::subscribe(journal), self.flag(), shared);
+        expire_jobs(&kept, access, terminal)?;
+        Ok(Some(kept))
+    }
+
+    /// Opens the journal and finds a job by its id or an id prefix. The job's files are on this machine afterwards.
+    ///
+    /// # Errors
+    /// Returns an error if no job matches, or if several do.
+    pub(super) fn open_job(
+        &self,
+        id: &str,
+        access: JournalAccess,
+        terminal: Terminal,
+    ) -> Result<(JournalHandle, JobRecord), CommandError> {
+        let none = || CommandError::from(JournalError::NoSuchJob(id.to_owned()));
+        let kept = self.open_existing(None, access, terminal)?.ok_or_else(none)?;
+        let job = kept.find(id)?;
+        if access != JournalAccess::Read || self.url(None)?.is_none() {
+            kept.fetch(&job.id)?;
+            return Ok((kept, job));
+        }
+        // Close the journal, because a newer copy may take its place.
+        drop(kept);
+        let kept = self.open_existing_with_job(None, access, Some(&job.id), terminal)?.ok_or_else(none)?;
+        let job = kept.find(job.id.as_str())?;
+        Ok((kept, job))
+    }
+}
+
+/// Takes a shared lease on a state folder. It keeps `state pull` and `state push` from using the folder, and keeps the
+/// folder from becoming a copy of a state in a bucket, while a command works with it.
+///
+/// If the lease cannot be created, the journal cannot be opened either, and that error describes the problem with the
+/// folder.
+fn share_folder(folder: &Path) -> Result<Option<FileLease>, CommandError> {
+    let jobs = JobFolder::jobs_folder(folder);
+    reject_symlink(&jobs).map_err(with_path(&jobs))?;
+    let shared =
+        std::fs::create_dir_all(folder).map_err(LeaseError::Io).and_then(|()| FileLease::acquire_shared(folder));
+    match shared {
+        Ok(lease) => Ok(Some(lease)),
+        Err(LeaseError::Io(error)) if is_not_a_file(&folder.join("lease")) => {
+            Err(CommandError::new(ExitStatus::ToolFailed, error.to_string()))
+        }
+        Err(LeaseError::Io(_)) => Ok(None),
+        Err(LeaseError::Held(by)) => {
+            let what = format!("the folder {} is in use by {by}", folder.display());
+            Err(CommandError::new(ExitStatus::Refused, what).help(
+                "wait for it to end: it copies the folder to or from a bucket, or works on a state in a bucket there",
+            ))
+        }
+    }
+}
+
+/// Returns whether a path is something other than a file, such as a link.
+fn is_not_a_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| !found.is_file())
+}
+
+/// Expires jobs. A command that runs jobs removes old ones, a command that sends a request only fails jobs that were
+/// not confirmed in time, and a command that reads changes nothing.
+fn expire_jobs(journal: &JournalHandle, access: JournalAccess, terminal: Terminal) -> Result<(), CommandError> {
+    let now = Timestamp::now();
+    let leap = match access {
+        JournalAccess::ReadHistory | JournalAccess::Read => None,
+        JournalAccess::Request => {
+            expire_suspended(journal, now)?;
+            None
+        }
+        JournalAccess::Run => apply_retention(journal, now)?,
+    };
+    if let Some(ClockLeap { ahead, jobs }) = leap {
+        let days = ahead.as_hours() / 24;
+        terminal.eprint(format_args!(
+            "warning: the clock is {days} days ahead of the last time that anything was recorded here: {jobs} old jobs are kept \
+             until it has gone on from there for {} days\n  help: if the clock is wrong, set it right: nothing was deleted",
+            MAX_CLOCK_STEP.as_hours() / 24
+        ));
+    }
+    Ok(())
+}
+
+/// Converts an error, and adds `state_flag` to the commands in its help so that they find the same state.
+fn error_with_flag(error: RemoteError, flag: &str) -> CommandError {
+    let error = CommandError::from(error);
+    CommandError { help: error.help.map(|help| StateLocationArgs::add_flag_to_commands(&help, flag)), ..error }
+}
+
+/// Warns on a GitHub-hosted runner, which is discarded after the run with everything stored on it.
+fn warn_of_discarded_state(terminal: Terminal) {
+    if variable("RUNNER_ENVIRONMENT").is_some_and(|kind| kind == "github-hosted") {
+        terminal.eprint(
+            "warning: jobs are kept in a folder of this runner, which is thrown away: no later run goes on with them, and a plan \
+             that recurs begins anew each time\n  help: keep them in a bucket, by --state, by [state] in the plan, or by the \
+             action's input state",
+        );
+    }
+}
+
+/// Returns the `--state` flag for a state in a bucket.
+fn flag_of_url(url: &StateUrl) -> String {
+    format!(" --state {}", shell::quote_path(Path::new(&url.to_string())))
+}
+
+fn update_local_copy(opening: &RemoteStateConfig, job: Option<&JobId>) -> Result<Option<LockHolder>, RemoteError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let looked = runtime.block_on(remote::update_cache(opening, |id| job == Some(id)));
+    runtime.shutdown_background();
+    looked
+}
+
+/// Describes this process to others that find the state locked.
+fn describe_this_process() -> String {
+    if let Some(run) = github::run_url() {
+        let attempt = variable("GITHUB_RUN_ATTEMPT").unwrap_or_else(|| "1".to_owned());
+        return format!("{run} (attempt {attempt})");
+    }
+    let user = variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "somebody".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| variable("HOSTNAME")).or_else(|| variable("COMPUTERNAME"));
+    format!("{user}@{} (process {})", host.as_deref().unwrap_or("this machine").trim(), std::process::id())
+}
+
+/// Returns the intervals of the lock and of pushes. In debug builds, tests can shorten them.
+fn lock_intervals() -> LeaseConfig {
+    let mut tempo = LeaseConfig::default();
+    if cfg!(debug_assertions) {
+        let milliseconds = |name: &str| variable(name)?.parse().ok().map(Duration::from_millis);
+        tempo.lease = milliseconds("BATCHPLAN_LEASE_MS").unwrap_or(tempo.lease);
+        tempo.push_interval = milliseconds("BATCHPLAN_PUSH_MS").unwrap_or(tempo.push_interval);
+    }
+    tempo
+}
+
+/// How jobs are run by this command.
+#[derive(Debug, Args)]
+pub(super) struct JobRunArgs {
+    /// Do not wait for jobs that may touch the same objects
+    #[arg(long)]
+    pub(super) allow_overlap: bool,
+    /// How many jobs may be at work at once, in all processes together
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SLOTS, value_parser = parse_slots)]
+    pub(super) slots: usize,
+}
+
+fn parse_slots(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|slots| (1..=1000).contains(slots)).ok_or_else(|| "from 1 to 1000".to_owned())
+}
+
+impl JobRunArgs {
+    /// Converts the options to settings.
+    pub(super) fn settings(&self, frozen_manifest: bool, kept: &JournalHandle) -> RunSettings {
+        let pushes_in_ci = std::env::var_os("CI").is_some() && kept.is_remote();
+        let patience = if pushes_in_ci { StopTimeouts::CI_WITH_PUSH } else { stop_timeouts() };
+        let rhythm = checkpoint_policy();
+        RunSettings {
+            timeouts: patience,
+            // If the machine is lost, everything since the last push may be lost, which is up to this many rows.
+            checkpoint_policy: if kept.is_remote() {
+                CheckpointPolicy { max_unrecorded_rows: MAX_ROWS_BETWEEN_PUSHES, ..rhythm }
+            } else {
+                rhythm
+            },
+            rules: ScheduleRules { slots: self.slots, allow_overlap: self.allow_overlap },
+            frozen_manifest,
+        }
+    }
+}
+
+/// Returns the time limits of a stop, which are shorter in CI.
+pub(super) fn stop_timeouts() -> StopTimeouts {
+    if std::env::var_os("CI").is_some() { StopTimeouts::CI } else { StopTimeouts::INTERACTIVE }
+}
+
+/// Returns the checkpoint policy. In debug builds, tests can set the number of rows between checkpoints.
+fn checkpoint_policy() -> CheckpointPolicy {
+    let mut rhythm = CheckpointPolicy::default();
+    if cfg!(debug_assertions)
+        && let Some(most) = variable("BATCHPLAN_CHECKPOINT_EVERY").and_then(|text| text.parse().ok())
+    {
+        (rhythm.max_started_rows, rhythm.max_unrecorded_rows) = (most, most);
+    }
+    rhythm
+}
+
+/// Arms the failpoint at which a test has the process killed.
+fn arm_failpoint() {
+    if let Some(setting) = variable("BATCHPLAN_FAILPOINT") {
+        failpoint::arm(&setting);
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_are_named_find_the_same_folder() {
+        let named = |text: &str| StateLocationArgs::add_flag_to_commands(text, " --state 'my dir'");
+        assert_eq!(
+            named("batchplan show A; or batchplan run"),
+            "batchplan show --state 'my dir' A; or batchplan run --state 'my dir'"
+        );
+        assert_eq!(
+            named("if so: batchplan state unlock --auto-approve"),
+            "if so: batchplan state unlock --state 'my dir' --auto-approve"
+        );
+        let without = "use batchplan validate plan.toml, or the batchplan that made it";
+        assert_eq!(named(without), without);
+        let has_it = "batchplan publish A --state 'my dir'";
+        assert_eq!(named(has_it), has_it);
+        assert_eq!(StateLocationArgs::add_flag_to_commands("batchplan show A", ""), "batchplan show A");
+    }
+}

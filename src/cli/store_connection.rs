@@ -1,0 +1,58 @@
+//! Connects to a plan's store, and says what to do if that fails.
+
+use super::{CommandError, ExitStatus};
+use crate::store::sandbox::SandboxError;
+use crate::store::{StoreConfig, StoreConnectError, StoreConnection, StoreProvider, connect};
+
+/// Connects to the store of a plan.
+///
+/// # Errors
+/// Returns an error with the matching exit code and help if the connection fails.
+pub(super) async fn connect_store(store: &StoreConfig) -> Result<StoreConnection, CommandError> {
+    connect(store).await.map_err(CommandError::from)
+}
+
+impl From<StoreConnectError> for CommandError {
+    fn from(error: StoreConnectError) -> Self {
+        let message = error.to_string();
+        let (exit, help) = match error {
+            _ if error.has_invalid_credentials() => (
+                ExitStatus::ToolFailed,
+                Some("correct what is named there: a value that was copied must bring no line break or blank along"),
+            ),
+            StoreConnectError::NoCredentials { provider: StoreProvider::Oss, .. } => (
+                ExitStatus::ToolFailed,
+                Some("set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; a plan never holds them"),
+            ),
+            StoreConnectError::NoCredentials { .. } => (
+                ExitStatus::ToolFailed,
+                Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a plan never holds them"),
+            ),
+            StoreConnectError::RoleNotAssumed(_) => (
+                ExitStatus::ToolFailed,
+                Some(
+                    "check `role_arn` in [store]: the role's trust policy must name whoever asks, who must be allowed \
+                     sts:AssumeRole",
+                ),
+            ),
+            StoreConnectError::NoRegion => {
+                (ExitStatus::ToolFailed, Some("add region = \"...\" to [store], or set AWS_REGION"))
+            }
+            StoreConnectError::NoEndpoint => {
+                (ExitStatus::ToolFailed, Some("add endpoint = \"https://...\" to [store]"))
+            }
+            StoreConnectError::Sandbox(SandboxError::InUse(_)) => (
+                ExitStatus::Refused,
+                Some("wait for the other apply or sandbox to end, or give [store] another data folder"),
+            ),
+            StoreConnectError::Sandbox(error) => return Self { message, ..Self::from(error) },
+            StoreConnectError::Server(error) => return Self { message, ..Self::from(error) },
+            StoreConnectError::NoCertificates(_) => (
+                ExitStatus::ToolFailed,
+                Some("install the system's CA certificates, or name a bundle in SSL_CERT_FILE"),
+            ),
+            StoreConnectError::NoSandboxFolder => (ExitStatus::ToolFailed, None),
+        };
+        Self { exit, message, help: help.map(str::to_owned) }
+    }
+}

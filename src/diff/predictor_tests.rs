@@ -1,0 +1,175 @@
+use super::*;
+use crate::object::{BucketName, ObjectAcl, ObjectKey, RestoreTier, StorageClass, TagSet};
+use crate::task::FaultClass;
+
+fn tags(pairs: &[(&str, &str)]) -> TagSet {
+    pairs.iter().copied().collect()
+}
+
+fn tagged(pairs: &[(&str, &str)]) -> ObjectState {
+    ObjectState { tags: MaybeKnown::Known(tags(pairs)), ..ObjectState::default() }
+}
+
+fn judge(operations: &[Operation], skips: bool) -> Predictor {
+    Predictor::new(OperationSet::new(operations.to_vec()).with_skip_unchanged(skips), RestoreService::Aws)
+}
+
+fn object() -> ObjectId {
+    ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k"), version: None }
+}
+
+fn fate(operations: &[Operation], skips: bool, before: ObjectState) -> Prediction {
+    judge(operations, skips).predict(object(), before, None, true)
+}
+
+fn refused(code: &str, status: u16, call: ObjectRequest) -> ReadFailure {
+    let fault = StoreError::without_response(FaultClass::Rejected, code, "no", String::new());
+    ReadFailure { call, fault: StoreError { status: Some(status), ..fault } }
+}
+
+#[test]
+fn what_is_as_it_should_be_is_written_to_unless_the_plan_says_otherwise() {
+    let put = [Operation::PutTagging(tags(&[("a", "1")]))];
+    let same = fate(&put, false, tagged(&[("a", "1")]));
+    assert_eq!((same.effect, same.accepted), (Effect::Unchanged, vec![ObjectRequest::PutTags(tags(&[("a", "1")]))]));
+    let skipped = fate(&put, true, tagged(&[("a", "1")]));
+    assert_eq!((skipped.effect, skipped.accepted), (Effect::Unchanged, vec![ObjectRequest::GetTags]));
+    let other = fate(&put, true, tagged(&[("b", "2")]));
+    assert_eq!(other.effect, Effect::Changes(tagged(&[("a", "1")])));
+    assert_eq!(other.accepted, [ObjectRequest::GetTags, ObjectRequest::PutTags(tags(&[("a", "1")]))]);
+}
+
+#[test]
+fn an_object_with_too_many_tags_fails_before_anything_is_written() {
+    let full: TagSet = (0..10).map(|number| (format!("k{number}"), "")).collect();
+    let before = ObjectState { tags: MaybeKnown::Known(full), ..ObjectState::default() };
+    let both = [Operation::PutAcl(ObjectAcl::Private), Operation::AddTagging(tags(&[("new", "")]))];
+    let Prediction { effect: fate, accepted: sends, refused, .. } = fate(&both, false, before);
+    let Effect::Fails(reason) = fate else { panic!("{fate:?}") };
+    assert_eq!(
+        (reason.code.as_str(), reason.http, reason.operation.as_str()),
+        ("TooManyTags", 0, "add_object_tagging")
+    );
+    assert_eq!((sends, refused), (vec![ObjectRequest::GetTags], vec![]));
+}
+
+#[test]
+fn what_is_not_there_fails_whichever_request_showed_it() {
+    let put = judge(&[Operation::PutTagging(tags(&[("a", "1")]))], false);
+    let gone =
+        put.predict(object(), ObjectState::default(), Some(&refused("NoSuchKey", 404, ObjectRequest::GetTags)), true);
+    let Effect::Fails(reason) = gone.effect else { panic!("{:?}", gone.effect) };
+    assert_eq!((reason.code.as_str(), reason.operation.as_str()), ("NoSuchKey", "put_object_tagging"));
+    assert_eq!((gone.accepted, gone.refused), (vec![], vec![ObjectRequest::PutTags(tags(&[("a", "1")]))]));
+}
+
+#[test]
+fn a_refused_look_is_a_failure_only_where_the_job_looks_too() {
+    let denied = refused("AccessDenied", 403, ObjectRequest::GetTags);
+    let of =
+        |operation, skips| judge(&[operation], skips).predict(object(), ObjectState::default(), Some(&denied), true);
+    let open = of(Operation::PutTagging(tags(&[("a", "1")])), false);
+    assert!(matches!(open.effect, Effect::Unknown(_)), "{:?}", open.effect);
+    for fails in
+        [of(Operation::AddTagging(tags(&[("a", "1")])), false), of(Operation::PutTagging(tags(&[("a", "1")])), true)]
+    {
+        assert!(matches!(&fails.effect, Effect::Fails(reason) if reason.code == "AccessDenied"), "{:?}", fails.effect);
+        assert_eq!(fails.refused, [ObjectRequest::GetTags]);
+    }
+}
+
+#[test]
+fn what_the_manifest_tells_is_not_asked() {
+    let all = [
+        Operation::PutTagging(tags(&[])),
+        Operation::PutAcl(ObjectAcl::Private),
+        Operation::Restore(RestoreRequest { days: 1, tier: None }),
+    ];
+    let judge = judge(&all, false);
+    let nothing = ObjectState::default();
+    assert_eq!(
+        judge.required_reads(&nothing, false),
+        [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head]
+    );
+    let told = ObjectState { acl: MaybeKnown::Known(ObjectAcl::Private), ..ObjectState::default() };
+    assert_eq!(judge.required_reads(&told, false), [ObjectRequest::GetTags, ObjectRequest::Head]);
+    let class = |name| ObjectState { class: MaybeKnown::Known(StorageClass::new(name)), ..ObjectState::default() };
+    assert_eq!(
+        judge.required_reads(&class("GLACIER"), true),
+        [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head]
+    );
+    assert_eq!(
+        judge.required_reads(&class("STANDARD"), true),
+        [ObjectRequest::GetTags, ObjectRequest::GetAcl],
+        "it cannot be restored"
+    );
+    let tags_alone = Predictor::new(OperationSet::new(all[..1].to_vec()), RestoreService::Aws);
+    assert_eq!(tags_alone.required_reads(&nothing, true), [ObjectRequest::GetTags, ObjectRequest::Head]);
+    assert_eq!(tags_alone.required_reads(&class("STANDARD"), true), [ObjectRequest::GetTags]);
+}
+
+#[test]
+fn requests_are_counted_up_to_the_one_that_fails() {
+    let request = RestoreRequest { days: 1, tier: Some(RestoreTier::Expedited) };
+    let all = [Operation::Restore(request), Operation::PutAcl(ObjectAcl::Private)];
+    let before = ObjectState {
+        acl: MaybeKnown::Known(ObjectAcl::PublicRead),
+        class: MaybeKnown::Known(StorageClass::new("DEEP_ARCHIVE")),
+        restoration: MaybeKnown::Known(RestoreState::NotRestored),
+        ..ObjectState::default()
+    };
+    let prospect = fate(&all, false, before.clone());
+    assert!(matches!(&prospect.effect, Effect::Fails(reason) if reason.operation == "restore_object"));
+    assert_eq!(
+        (prospect.accepted, prospect.refused),
+        (vec![ObjectRequest::PutAcl(ObjectAcl::Private)], vec![ObjectRequest::Restore(request)])
+    );
+    let closed = judge(&all, false).predict(object(), before, None, false);
+    assert!(matches!(&closed.effect, Effect::Fails(reason) if reason.code == "AccessControlListNotSupported"));
+    assert_eq!((closed.accepted, closed.refused), (vec![], vec![ObjectRequest::PutAcl(ObjectAcl::Private)]));
+}
+
+#[test]
+fn an_untiered_class_takes_a_refusal_a_look_and_a_second_request() {
+    let request = RestoreRequest { days: 1, tier: Some(RestoreTier::Standard) };
+    let judge = Predictor::new(OperationSet::new(vec![Operation::Restore(request)]), RestoreService::Oss);
+    let before = ObjectState {
+        class: MaybeKnown::Known(StorageClass::new("Archive")),
+        restoration: MaybeKnown::Known(RestoreState::NotRestored),
+        ..ObjectState::default()
+    };
+    let prospect = judge.predict(object(), before, None, true);
+    assert!(matches!(prospect.effect, Effect::Changes(_)));
+    let untiered = ObjectRequest::Restore(RestoreRequest { days: 1, tier: None });
+    assert_eq!(
+        (prospect.accepted, prospect.refused),
+        (vec![ObjectRequest::Head, untiered], vec![ObjectRequest::Restore(request)])
+    );
+}
+
+#[test]
+fn a_read_that_is_refused_after_another_names_its_own_operation() {
+    let both = [Operation::PutTagging(tags(&[])), Operation::PutAcl(ObjectAcl::Private)];
+    let denied = refused("AccessDenied", 403, ObjectRequest::GetAcl);
+    let prospect = judge(&both, true).predict(object(), tagged(&[]), Some(&denied), true);
+    assert!(matches!(&prospect.effect, Effect::Fails(reason) if reason.operation == "put_object_acl"), "{prospect:?}");
+    assert_eq!((prospect.accepted, prospect.refused), (vec![ObjectRequest::GetTags], vec![ObjectRequest::GetAcl]));
+}
+
+#[test]
+fn what_the_job_does_not_touch_is_not_told() {
+    let known = ObjectState {
+        acl: MaybeKnown::Known(ObjectAcl::Private),
+        restoration: MaybeKnown::Known(RestoreState::NotRestored),
+        class: MaybeKnown::Known(StorageClass::new("GLACIER")),
+        ..tagged(&[("a", "1")])
+    };
+    let tags_alone = judge(&[Operation::DeleteTagging(None)], false);
+    let class = known.class.clone();
+    assert_eq!(tags_alone.relevant_state(known.clone()), ObjectState { class, ..tagged(&[("a", "1")]) });
+    assert!(!tags_alone.depends_on(&ObjectRequest::Head) && tags_alone.depends_on(&ObjectRequest::GetTags));
+    let request = RestoreRequest { days: 1, tier: None };
+    let all = judge(&[Operation::PutAcl(ObjectAcl::Private), Operation::Restore(request)], false);
+    assert_eq!(all.relevant_state(known.clone()), known);
+    assert!(all.depends_on(&ObjectRequest::Head));
+}

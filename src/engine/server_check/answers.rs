@@ -1,0 +1,154 @@
+//! Interprets the answers to a first write.
+
+use super::read_check::is_unknown_to_server;
+use crate::object::{ObjectAcl, ObjectId, TagSet};
+use crate::object_request::{ObjectRequest, ResponseData};
+use crate::task::StoreError;
+
+/// What an error answer to the first write shows about the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestSupport {
+    /// The server does not know the request.
+    Unsupported,
+    /// The server knows the request.
+    Supported,
+    /// Nothing: the request was rejected for its content, or did not arrive.
+    Unclear,
+}
+
+/// Errors that the services document for restores only.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html>
+/// <https://www.alibabacloud.com/help/en/oss/developer-reference/restoreobject>
+const RESTORE_ERROR_CODES: [&str; 6] = [
+    "RestoreAlreadyInProgress",
+    "GlacierExpeditedRetrievalNotAvailable",
+    "ObjectAlreadyInActiveTierError",
+    "InvalidObjectState",
+    "ObjectRestoreNotNeeded",
+    "OperationNotSupported",
+];
+
+/// Errors with which a server that knows restores rejects an invalid request.
+const INVALID_REQUEST_CODES: [&str; 4] = ["InvalidArgument", "InvalidRequest", "MalformedXML", "InvalidTier"];
+
+pub(super) fn request_support(call: &ObjectRequest, fault: &StoreError) -> RequestSupport {
+    let unknown = is_unknown_to_server(fault) || fault.status == Some(405);
+    match call {
+        _ if unknown => RequestSupport::Unsupported,
+        ObjectRequest::Restore(_) if RESTORE_ERROR_CODES.contains(&fault.code.as_str()) => RequestSupport::Supported,
+        ObjectRequest::Restore(_)
+            if fault.status == Some(400) && !INVALID_REQUEST_CODES.contains(&fault.code.as_str()) =>
+        {
+            RequestSupport::Unsupported
+        }
+        _ => RequestSupport::Unclear,
+    }
+}
+
+/// Describes how the value read back differs from what was sent; `None` if they are equal.
+pub(super) fn describe_difference(sent: &ObjectRequest, found: &ResponseData) -> Option<String> {
+    match (sent, found) {
+        (ObjectRequest::PutTags(tags), ResponseData::Tags(found)) if tags == found => None,
+        (ObjectRequest::DeleteTags, ResponseData::Tags(found)) if found.is_empty() => None,
+        (ObjectRequest::PutAcl(acl), ResponseData::Acl(found)) if acl == found => None,
+        (_, ResponseData::Tags(found)) if found.is_empty() => Some("it reads back without tags".to_owned()),
+        (ObjectRequest::PutTags(sent), ResponseData::Tags(found)) => Some(describe_tag_difference(sent, found)),
+        (_, ResponseData::Tags(found)) => Some(format!("it reads back with {}", tag_count(found.iter().count()))),
+        (_, ResponseData::Acl(ObjectAcl::Custom)) => {
+            Some("its ACL reads back as none of the predefined ones".to_owned())
+        }
+        (_, ResponseData::Acl(acl)) => Some(format!("its ACL reads back as {}", acl.as_str())),
+        _ => Some("it cannot be read back".to_owned()),
+    }
+}
+
+/// Describes how tags that were read differ from those that were sent. Values of the server are not included: they
+/// may be of any length and may contain secrets.
+fn describe_tag_difference(sent: &TagSet, found: &TagSet) -> String {
+    let mut lost =
+        sent.iter().filter(|(key, value)| !found.iter().any(|(other, found)| (other, found) == (*key, *value)));
+    let others = found.iter().filter(|(key, _)| !sent.iter().any(|(other, _)| other == *key)).count();
+    match lost.next() {
+        Some((key, _)) => format!("it reads back without the tag `{key}` as it was sent"),
+        None => format!("it reads back with {} besides", tag_count(others)),
+    }
+}
+
+fn tag_count(tags: usize) -> String {
+    if tags == 1 { "1 tag".to_owned() } else { format!("{tags} tags") }
+}
+
+/// Gives the fault of an object that HEAD does not find the error code of other requests, since an answer to HEAD has
+/// no error document.
+pub(super) fn with_missing_code(fault: StoreError, object: &ObjectId) -> StoreError {
+    if fault.status != Some(404) || fault.code.starts_with("NoSuch") {
+        return fault;
+    }
+    let code = if object.version.is_some() { "NoSuchVersion" } else { "NoSuchKey" };
+    StoreError { code: code.to_owned(), message: "there is no such object".to_owned(), ..fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::RestoreRequest;
+    use crate::task::FaultClass;
+
+    #[test]
+    fn a_refused_first_write_is_judged_by_status_and_code() {
+        let fault = |status, code: &str| StoreError {
+            status: Some(status),
+            ..StoreError::without_response(FaultClass::Rejected, code, "no", String::new())
+        };
+        let restore = ObjectRequest::Restore(RestoreRequest { days: 1, tier: None });
+        let cases = [
+            (501, "NotImplemented", RequestSupport::Unsupported),
+            (405, "MethodNotAllowed", RequestSupport::Unsupported),
+            (400, "MalformedPOSTRequest", RequestSupport::Unsupported),
+            (400, "BadRequest", RequestSupport::Unsupported),
+            (403, "InvalidObjectState", RequestSupport::Supported),
+            (409, "RestoreAlreadyInProgress", RequestSupport::Supported),
+            (503, "GlacierExpeditedRetrievalNotAvailable", RequestSupport::Supported),
+            (403, "ObjectAlreadyInActiveTierError", RequestSupport::Supported),
+            (400, "OperationNotSupported", RequestSupport::Supported),
+            (400, "InvalidArgument", RequestSupport::Unclear),
+            (404, "NoSuchKey", RequestSupport::Unclear),
+            (403, "AccessDenied", RequestSupport::Unclear),
+        ];
+        for (status, code, says) in cases {
+            assert_eq!(request_support(&restore, &fault(status, code)), says, "{status} {code}");
+        }
+        let tags = ObjectRequest::PutTags(TagSet::default());
+        assert_eq!(request_support(&tags, &fault(400, "InvalidTag")), RequestSupport::Unclear);
+        assert_eq!(request_support(&tags, &fault(501, "NotImplemented")), RequestSupport::Unsupported);
+    }
+
+    #[test]
+    fn what_reads_back_is_compared_as_a_set() {
+        let tags = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<TagSet>();
+        let sent = ObjectRequest::PutTags(tags(&[("a", "1"), ("b", "2")]));
+        assert_eq!(describe_difference(&sent, &ResponseData::Tags(tags(&[("b", "2"), ("a", "1")]))), None);
+        for (found, told) in [
+            (&[("a", "1")][..], "it reads back without the tag `b` as it was sent"),
+            (&[("a", "1"), ("b", "secret")], "it reads back without the tag `b` as it was sent"),
+            (&[("a", "1"), ("b", "2"), ("secret", "")], "it reads back with 1 tag besides"),
+            (&[], "it reads back without tags"),
+        ] {
+            assert_eq!(describe_difference(&sent, &ResponseData::Tags(tags(found))).as_deref(), Some(told));
+        }
+        let left = describe_difference(&ObjectRequest::DeleteTags, &ResponseData::Tags(tags(&[("a", "secret")])));
+        assert_eq!(left.as_deref(), Some("it reads back with 1 tag"));
+        assert_eq!(describe_difference(&ObjectRequest::DeleteTags, &ResponseData::Tags(tags(&[]))), None);
+        assert!(
+            describe_difference(&ObjectRequest::PutAcl(ObjectAcl::PublicRead), &ResponseData::Acl(ObjectAcl::Private))
+                .is_some()
+        );
+        assert_eq!(
+            describe_difference(
+                &ObjectRequest::PutAcl(ObjectAcl::PublicRead),
+                &ResponseData::Acl(ObjectAcl::PublicRead)
+            ),
+            None
+        );
+    }
+}

@@ -1,0 +1,599 @@
+//! The first write to a server: sent alone and checked from all sides.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::answers::{RequestSupport, describe_difference, request_support, with_missing_code};
+use super::{
+    ReadCheckOutcome, SERVER_CHECK_FAILED, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, WRITE_NOT_KEPT,
+    lock, object_header,
+};
+use crate::engine::worker::{ObjectContext, RequestAbort, UntrustedServer, Worker, failed};
+use crate::journal::{FirstWrite, ServerTrust, TrustScope};
+use crate::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
+use crate::operation::{ObjectAspect, OperationStep};
+use crate::task::{FaultClass, StoreError, TaskFailure};
+use crate::timeouts::scaled;
+
+/// The waits before a write is read back again: some stores show it only after a delay.
+const READ_BACK_DELAYS: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+
+/// The number of consecutive objects without a usable answer after which the job pauses.
+const MAX_UNANSWERED: u32 = 3;
+
+/// The result of HEAD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ContentProbe {
+    Present { mark: ContentIdentity, restore: bool },
+    Missing(Box<StoreError>),
+}
+
+/// The result of HEAD after a write.
+#[must_use]
+struct PostWriteProbe {
+    /// Whether HEAD shows a restore.
+    restore: bool,
+    /// A description of the change, if the content differs but has the same length.
+    changed: Option<String>,
+}
+
+/// How a change of an object's content can be detected.
+pub(super) enum ContentBaseline {
+    Mark(ContentIdentity),
+    /// The object does not exist.
+    Missing(Box<StoreError>),
+    /// A change could not be detected.
+    ServerFailed(Box<ServerCheckFailure>),
+}
+
+impl Worker {
+    /// Sends a write. If the server has not proven itself yet, the write is sent alone, and other writes to the
+    /// server wait for its result.
+    pub(in crate::engine) async fn write_checked(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        asked_before: bool,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        // Before anything is recorded: if the job's own restore already holds, nothing is written.
+        if let (ObjectRequest::Restore(request), Some(since), true) =
+            (&step.call, self.restores_sent_since, asked_before)
+            && let Some(reply) = self.find_held_restore(visit, step, *request, since).await?
+        {
+            return Ok(reply);
+        }
+        let (Some(check), Some(aspect)) = (&self.server_check, ObjectAspect::of(&step.call)) else {
+            return self.send_write(visit, step, asked_before).await;
+        };
+        let scope = TrustScope {
+            bucket: visit.object.bucket.clone(),
+            aspect,
+            deletes: step.call == ObjectRequest::DeleteTags,
+            of_version: visit.object.version.is_some(),
+        };
+        if !check.is_proven(&scope) || check.has_unconfirmed() {
+            self.fail_if_missing(check, visit, step).await?;
+            let turn = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(RequestAbort::Stopped),
+                turn = check.first_write_lock.lock() => turn,
+            };
+            // Writes that waited meanwhile check nothing more.
+            if check.has_failed() {
+                return Err(RequestAbort::Stopped);
+            }
+            // Check what an earlier run may have done before this run writes.
+            self.confirm_first_writes(check).await?;
+            if !check.is_proven(&scope) {
+                let first = Box::pin(self.send_first_write(check, &scope, visit, step, asked_before)).await;
+                let first = self.count_unanswered(check, visit, step, first).await;
+                drop(turn);
+                return first;
+            }
+        }
+        let reply = self.send_later_write(check, &scope, visit, step, asked_before).await?;
+        let Some(header) = object_header(&step.call, reply.headers) else { return Ok(reply) };
+        let asked = self.store.request_line(visit.object, &step.call);
+        let what = format!(
+            "{asked} was answered with the header {}, as a request about the object itself is",
+            header.as_str()
+        );
+        self.fail_check_after_write(
+            check,
+            visit,
+            step,
+            Some(reply.status),
+            (ServerCheckFailureKind::AppliedToObject, what),
+        )
+        .await
+    }
+
+    /// If the manifest names missing objects, looks for this one before it waits its turn: a million missing objects
+    /// need not wait for each other.
+    async fn fail_if_missing(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+    ) -> Result<(), RequestAbort> {
+        if !check.has_missing_objects.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.probe_content(visit, step).await {
+            Ok(ContentProbe::Missing(fault)) => Err(self.missing_object(check, visit, step, *fault).await),
+            Err(RequestAbort::Stopped) => Err(RequestAbort::Stopped),
+            // The check meets any other error as well and interprets it.
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops a job whose server gives no usable answer to several first writes. Sent one at a time, each with all its
+    /// retries, its objects would fail for hours.
+    async fn count_unanswered(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        first: Result<ObjectResponse, RequestAbort>,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        let failure = match first {
+            Err(RequestAbort::Failed(failure)) if failure.error.class.is_retryable() => failure,
+            first => {
+                check.unanswered_writes.store(0, Ordering::Relaxed);
+                return first;
+            }
+        };
+        let objects = check.unanswered_writes.fetch_add(1, Ordering::Relaxed) + 1;
+        if objects < MAX_UNANSWERED {
+            return Err(RequestAbort::Failed(failure));
+        }
+        let what = format!("requests about {objects} objects in a row failed, the last with {}", failure.error);
+        let refusal = ServerCheckFailure::before_write(
+            visit.object,
+            aspect_of(step),
+            ServerCheckFailureKind::NoUsableAnswer,
+            what,
+        );
+        check.fail(&refusal).await?;
+        Err(RequestAbort::ServerUntrusted(Box::new(UntrustedServer {
+            check_failure: refusal,
+            object_failure: Some(*failure),
+        })))
+    }
+
+    async fn send_first_write(
+        &self,
+        check: &ServerCheck,
+        scope: &TrustScope,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        asked_before: bool,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        let before = self.content_before(check, scope, visit, step).await?;
+        if self.stop.is_cancelled() {
+            return Err(RequestAbort::Stopped);
+        }
+        let write = FirstWrite { object: visit.object.clone(), before: before.clone() };
+        check.record_trust(scope, ServerTrust::Unconfirmed(write)).await?;
+        check.push_backup().await?;
+        let reply = match self.send_write(visit, step, asked_before).await {
+            Ok(reply) => reply,
+            Err(RequestAbort::Failed(failure)) => {
+                return self.interpret_write_error(check, scope, visit, step, &before, *failure).await;
+            }
+            // An earlier attempt may have arrived: the next run checks.
+            Err(halt) => return Err(halt),
+        };
+        let mut changed = None;
+        if scope.aspect != ObjectAspect::Restoration {
+            changed = self.probe_after_write(check, visit, step, &before, Some(reply.status)).await?.changed;
+        }
+        if let Some(header) = object_header(&step.call, reply.headers) {
+            let asked = self.store.request_line(visit.object, &step.call);
+            let header = header.as_str();
+            let what =
+                format!("{asked} was answered with the header {header}, as a request about the object itself is");
+            return self
+                .fail_check_after_write(
+                    check,
+                    visit,
+                    step,
+                    Some(reply.status),
+                    (ServerCheckFailureKind::AppliedToObject, what),
+                )
+                .await;
+        }
+        let read = self.read_back(check, visit, step, &before, reply.status).await?;
+        if changed.is_some() {
+            self.repeat_first_write(check, visit, step).await?;
+        }
+        let sent = self.store.body_identity(&step.call);
+        if sent.size > Some(0) && before.is_same_content(&sent) {
+            let asked = self.store.request_line(visit.object, &step.call);
+            let what = format!(
+                "the content of {} is just what {asked} sends, so that an earlier request has taken its place",
+                visit.object
+            );
+            return self
+                .fail_check_after_write(
+                    check,
+                    visit,
+                    step,
+                    Some(reply.status),
+                    (ServerCheckFailureKind::AppliedToObject, what),
+                )
+                .await;
+        }
+        if before.has_same_size(&sent) || (read.is_some() && read == before.size) {
+            // The object's content may be the very document that was sent or read. This write proves nothing, and the
+            // next one is sent alone.
+            check.forget_scope(scope).await?;
+        } else {
+            check.mark_proven(scope.clone()).await?;
+        }
+        Ok(reply)
+    }
+
+    /// Returns the content before the first write. Fails the check if reading shows that the server is not to be
+    /// trusted, or if a change of content could not be detected.
+    async fn content_before(
+        &self,
+        check: &ServerCheck,
+        scope: &TrustScope,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+    ) -> Result<ContentIdentity, RequestAbort> {
+        if !lock(&check.read_proven).contains(scope) {
+            match self.check_subresource(visit, scope.aspect, &step.operation).await? {
+                ReadCheckOutcome::Proven => check.mark_read_proven(scope),
+                ReadCheckOutcome::ObjectMissing(fault) => {
+                    check.has_missing_objects.store(true, Ordering::Relaxed);
+                    return Err(failed(&step.operation, *fault));
+                }
+                ReadCheckOutcome::RequestFailed(fault) => return Err(failed(&step.operation, *fault)),
+                ReadCheckOutcome::CredentialsRejected(fault) => return Err(RequestAbort::CredentialsRejected(fault)),
+                ReadCheckOutcome::ServerFailed(refusal) => return self.fail_check(check, *refusal).await,
+                ReadCheckOutcome::Stopped => return Err(RequestAbort::Stopped),
+            }
+        }
+        match self.content_baseline(visit, scope.aspect, step).await? {
+            ContentBaseline::Mark(mark) => Ok(mark),
+            ContentBaseline::Missing(fault) => {
+                check.has_missing_objects.store(true, Ordering::Relaxed);
+                Err(self.missing_object(check, visit, step, *fault).await)
+            }
+            ContentBaseline::ServerFailed(refusal) => self.fail_check(check, *refusal).await,
+        }
+    }
+
+    /// Returns how a change of the object's content can be detected.
+    pub(super) async fn content_baseline(
+        &self,
+        visit: &ObjectContext<'_>,
+        aspect: ObjectAspect,
+        step: &OperationStep,
+    ) -> Result<ContentBaseline, RequestAbort> {
+        let asked = self.store.request_line(visit.object, &ObjectRequest::Head);
+        let (kind, what) = match self.probe_content(visit, step).await {
+            Ok(ContentProbe::Present { mark: mark @ ContentIdentity { etag: Some(_), .. }, .. }) => {
+                return Ok(ContentBaseline::Mark(mark));
+            }
+            Ok(ContentProbe::Present { .. }) => (
+                ServerCheckFailureKind::NotVerifiable,
+                format!("{asked} was answered without an ETag, by which contents could be told apart"),
+            ),
+            Ok(ContentProbe::Missing(fault)) => return Ok(ContentBaseline::Missing(fault)),
+            Err(RequestAbort::Failed(failure)) if failure.error.status == Some(403) => (
+                ServerCheckFailureKind::Denied(ObjectRequest::Head),
+                format!("{asked} was answered with {}", failure.error),
+            ),
+            // For example, an object encrypted with the owner's key: HEAD needs that key.
+            Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
+                (ServerCheckFailureKind::NotVerifiable, format!("{asked} was answered with {}", failure.error))
+            }
+            Err(halt) => return Err(halt),
+        };
+        Ok(ContentBaseline::ServerFailed(Box::new(ServerCheckFailure::before_write(visit.object, aspect, kind, what))))
+    }
+
+    /// Fails an object that HEAD does not find, with the error code of a request that returns one. If the object can
+    /// be read although HEAD does not find it, no write could be checked, so the check fails.
+    pub(super) async fn missing_object(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        fault: StoreError,
+    ) -> RequestAbort {
+        let aspect = aspect_of(step);
+        let Some(call) = aspect.read_request() else {
+            return failed(&step.operation, with_missing_code(fault, visit.object));
+        };
+        if let Err(halt) = self.send(visit, &OperationStep { call, operation: step.operation.clone() }).await {
+            return halt;
+        }
+        // The object may have been created in the meantime.
+        let again = match self.probe_content(visit, step).await {
+            Ok(ContentProbe::Missing(again)) => again,
+            Ok(ContentProbe::Present { .. }) => return failed(&step.operation, fault),
+            Err(halt) => return halt,
+        };
+        let asked = self.store.request_line(visit.object, &ObjectRequest::Head);
+        let what = format!("{asked} was answered with {again}, although its {} can be read", aspect.sub_resource());
+        let refusal =
+            ServerCheckFailure::before_write(visit.object, aspect, ServerCheckFailureKind::NotVerifiable, what);
+        abort_check(check, refusal).await
+    }
+
+    /// Fails the check before anything was written, or if the result of a write is unknown.
+    pub(super) async fn fail_check<T>(
+        &self,
+        check: &ServerCheck,
+        refusal: ServerCheckFailure,
+    ) -> Result<T, RequestAbort> {
+        Err(abort_check(check, refusal).await)
+    }
+
+    /// Fails the check after a write. The object fails with a message that says what the server did.
+    pub(super) async fn fail_check_after_write<T>(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        status: Option<u16>,
+        (kind, what): (ServerCheckFailureKind, String),
+    ) -> Result<T, RequestAbort> {
+        let refusal = check.failure_of_write(visit.object, aspect_of(step), kind, what);
+        let url = self.store.request_line(visit.object, &step.call);
+        let code =
+            if refusal.kind == ServerCheckFailureKind::WriteNotStored { WRITE_NOT_KEPT } else { SERVER_CHECK_FAILED };
+        let fault = StoreError::without_response(FaultClass::Rejected, code, &refusal.to_string(), url);
+        let failure = TaskFailure { operation: step.operation.clone(), error: StoreError { status, ..fault } };
+        check.fail(&refusal).await?;
+        Err(RequestAbort::ServerUntrusted(Box::new(UntrustedServer {
+            check_failure: refusal,
+            object_failure: Some(failure),
+        })))
+    }
+
+    /// Sends HEAD once for the object's content.
+    pub(super) async fn probe_content(
+        &self,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+    ) -> Result<ContentProbe, RequestAbort> {
+        let head = OperationStep { call: ObjectRequest::Head, operation: step.operation.clone() };
+        match self.send(visit, &head).await {
+            Ok(ObjectResponse { data: ResponseData::Head { content, .. }, headers, .. }) => {
+                Ok(ContentProbe::Present { mark: content, restore: headers.contains(ObjectHeader::Restore) })
+            }
+            Ok(_) => Ok(ContentProbe::Present { mark: ContentIdentity::default(), restore: false }),
+            Err(RequestAbort::Failed(failure)) if matches!(failure.error.status, Some(404 | 405 | 410)) => {
+                Ok(ContentProbe::Missing(Box::new(failure.error)))
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// Sends HEAD after the write and fails if the object has changed. Returns whether it shows a restore.
+    async fn expect_unchanged(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        before: &ContentIdentity,
+        status: Option<u16>,
+    ) -> Result<bool, RequestAbort> {
+        match self.probe_after_write(check, visit, step, before, status).await? {
+            PostWriteProbe { restore, changed: None } => Ok(restore),
+            PostWriteProbe { changed: Some(what), .. } => {
+                self.fail_check_after_write(check, visit, step, status, (ServerCheckFailureKind::AppliedToObject, what))
+                    .await
+            }
+        }
+    }
+
+    /// Like `expect_unchanged`, but a different content of the same length is only reported, because another client may have
+    /// written the object in the meantime. A content as long as the request's body is the server's fault.
+    async fn probe_after_write(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        before: &ContentIdentity,
+        status: Option<u16>,
+    ) -> Result<PostWriteProbe, RequestAbort> {
+        let asked = self.store.request_line(visit.object, &step.call);
+        let what = match self.probe_content(visit, step).await {
+            Ok(ContentProbe::Present { mark, restore }) if mark.is_same_content(before) => {
+                return Ok(PostWriteProbe { restore, changed: None });
+            }
+            Ok(ContentProbe::Present { mark, restore }) => {
+                let what = format!("after {asked} HEAD says {mark}, and before it said {before}");
+                let as_long = mark.etag.is_some() && mark.has_same_size(before);
+                if as_long && !mark.has_same_size(&self.store.body_identity(&step.call)) {
+                    return Ok(PostWriteProbe { restore, changed: Some(what) });
+                }
+                what
+            }
+            Ok(ContentProbe::Missing(fault)) => format!("after {asked} HEAD says {fault}, and before it said {before}"),
+            Err(RequestAbort::Failed(failure)) => {
+                return self.fail_unverifiable(check, visit, step, &failure.error).await;
+            }
+            Err(halt) => return Err(halt),
+        };
+        self.fail_check_after_write(check, visit, step, status, (ServerCheckFailureKind::AppliedToObject, what)).await
+    }
+
+    /// Repeats a first write on the same object after its content has changed. If it changes again, that is the
+    /// server's fault.
+    async fn repeat_first_write(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+    ) -> Result<(), RequestAbort> {
+        let before = match self.content_baseline(visit, aspect_of(step), step).await? {
+            ContentBaseline::Mark(mark) => mark,
+            ContentBaseline::Missing(fault) => return self.fail_unverifiable(check, visit, step, &fault).await,
+            ContentBaseline::ServerFailed(refusal) => return self.fail_check(check, *refusal).await,
+        };
+        let reply = self.send_write(visit, step, true).await?;
+        let _ = self.expect_unchanged(check, visit, step, &before, Some(reply.status)).await?;
+        Ok(())
+    }
+
+    /// Fails the check because the result of the first write cannot be checked. The next run checks it before it
+    /// sends anything.
+    async fn fail_unverifiable<T>(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        fault: &StoreError,
+    ) -> Result<T, RequestAbort> {
+        let asked = self.store.request_line(visit.object, &step.call);
+        let what = format!("the first write was sent ({asked}), and a look at what it has done failed: {fault}");
+        let refusal = ServerCheckFailure::before_write(
+            visit.object,
+            aspect_of(step),
+            ServerCheckFailureKind::NotVerifiable,
+            what,
+        );
+        self.fail_check(check, refusal).await
+    }
+
+    /// Reads back what was written, repeatedly for a while if it differs, and fails the check if it still differs.
+    /// Returns the length of the document, if there is one.
+    async fn read_back(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        before: &ContentIdentity,
+        status: u16,
+    ) -> Result<Option<u64>, RequestAbort> {
+        let mut waits = READ_BACK_DELAYS.iter();
+        loop {
+            let found = if let Some(call) = aspect_of(step).read_request() {
+                self.read_back_once(check, visit, step, call, status).await?
+            } else if self.expect_unchanged(check, visit, step, before, Some(status)).await? {
+                Ok(None)
+            } else {
+                Err("HEAD shows no restore".to_owned())
+            };
+            let found = match found {
+                Ok(size) => return Ok(size),
+                Err(found) => found,
+            };
+            let Some(wait) = waits.next() else {
+                let asked = self.store.request_line(visit.object, &step.call);
+                let what =
+                    format!("{asked} was answered with {status} and the object itself is as it was, but {found}");
+                return self
+                    .fail_check_after_write(
+                        check,
+                        visit,
+                        step,
+                        Some(status),
+                        (ServerCheckFailureKind::WriteNotStored, what),
+                    )
+                    .await;
+            };
+            tokio::time::sleep(scaled(*wait)).await;
+        }
+    }
+
+    /// Reads back what was written: returns the length of its document, or a description of the difference.
+    async fn read_back_once(
+        &self,
+        check: &ServerCheck,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        call: ObjectRequest,
+        status: u16,
+    ) -> Result<Result<Option<u64>, String>, RequestAbort> {
+        let read = OperationStep { call, operation: step.operation.clone() };
+        let asked = self.store.request_line(visit.object, &read.call);
+        match self.send(visit, &read).await {
+            Ok(reply) => {
+                let told = object_header(&read.call, reply.headers)
+                    .map(|header| format!("{asked} has the header {}", header.as_str()))
+                    .or_else(|| describe_difference(&step.call, &reply.data));
+                Ok(told.map_or(Ok(Some(reply.body_bytes)), Err))
+            }
+            Err(RequestAbort::Failed(failure)) if failure.error.class == FaultClass::Rejected => {
+                let what = format!("{asked} was answered with {} after the first write", failure.error);
+                self.fail_check_after_write(
+                    check,
+                    visit,
+                    step,
+                    Some(status),
+                    (ServerCheckFailureKind::AppliedToObject, what),
+                )
+                .await
+            }
+            Err(RequestAbort::Failed(failure)) => self.fail_unverifiable(check, visit, step, &failure.error).await,
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// Interprets a first write that was rejected or never answered.
+    async fn interpret_write_error(
+        &self,
+        check: &ServerCheck,
+        scope: &TrustScope,
+        visit: &ObjectContext<'_>,
+        step: &OperationStep,
+        before: &ContentIdentity,
+        failure: TaskFailure,
+    ) -> Result<ObjectResponse, RequestAbort> {
+        let fault = &failure.error;
+        let says = request_support(&step.call, fault);
+        // Checked for every error: a server that does not know the request may have changed the object before it
+        // answered with an error.
+        let _ = self.expect_unchanged(check, visit, step, before, fault.status).await?;
+        match says {
+            RequestSupport::Unsupported => {
+                let asked = self.store.request_line(visit.object, &step.call);
+                let what = format!("{asked} was answered with {fault}; the object is as it was");
+                check.forget_scope(scope).await?;
+                let refusal = ServerCheckFailure::before_write(
+                    visit.object,
+                    scope.aspect,
+                    ServerCheckFailureKind::Unsupported,
+                    what,
+                );
+                self.fail_check(check, refusal).await
+            }
+            RequestSupport::Supported => {
+                check.mark_proven(scope.clone()).await?;
+                Err(RequestAbort::Failed(Box::new(failure)))
+            }
+            RequestSupport::Unclear => {
+                check.forget_scope(scope).await?;
+                Err(RequestAbort::Failed(Box::new(failure)))
+            }
+        }
+    }
+}
+
+/// Fails the check without an outcome for the object.
+async fn abort_check(check: &ServerCheck, refusal: ServerCheckFailure) -> RequestAbort {
+    let refusal = check.with_others_written(refusal);
+    match check.fail(&refusal).await {
+        Ok(()) => RequestAbort::ServerUntrusted(Box::new(refusal.without_outcome())),
+        Err(halt) => halt,
+    }
+}
+
+pub(super) fn aspect_of(step: &OperationStep) -> ObjectAspect {
+    ObjectAspect::of(&step.call).unwrap_or(ObjectAspect::Tags)
+}

@@ -1,0 +1,179 @@
+//! Selects the prices for a plan.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::price_book::{PriceBook, PriceBookEntry, PriceBookOrigin};
+use crate::diagnostics::FileProblems;
+use crate::plan::{Plan, nearest, quote_for_message};
+use crate::store::StoreProvider;
+
+/// The maximum size of a price book, in bytes.
+pub const MAX_BOOK_BYTES: usize = 1 << 20;
+
+/// The prices for an estimate.
+#[derive(Clone, Debug)]
+pub enum StorePrices {
+    /// The entry of the price book that applies.
+    Known(Box<PriceBookEntry>),
+    /// There are no prices: everything that would be billed is unknown.
+    Unknown(NoPricesError),
+}
+
+impl StorePrices {
+    /// Returns the entry, if there is one.
+    #[must_use]
+    pub fn entry(&self) -> Option<&PriceBookEntry> {
+        match self {
+            Self::Known(entry) => Some(entry),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// No entry of the price book covers the plan's store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no prices are known for {}", self.store_description())]
+pub struct NoPricesError {
+    /// The provider of the store.
+    pub provider: StoreProvider,
+    /// The region of the store; `None` if the plan does not say.
+    pub region: Option<String>,
+    /// The names of the entries in the book.
+    pub known: Vec<String>,
+}
+
+impl NoPricesError {
+    fn store_description(&self) -> String {
+        match (self.provider, &self.region) {
+            (StoreProvider::Sandbox, _) => "the sandbox".to_owned(),
+            (StoreProvider::S3, _) => "this store: it is neither AWS S3 nor OSS".to_owned(),
+            (provider, Some(region)) => format!("{} in {}", provider.as_str(), quote_for_message(region)),
+            (provider, None) => format!("{}: the plan names no region", provider.as_str()),
+        }
+    }
+
+    /// Returns how to supply prices.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let book = match self.known.as_slice() {
+            [] => String::new(),
+            known => format!("`book` in the plan's [prices] takes those of {}; ", known.join(", ")),
+        };
+        let region = if self.provider == StoreProvider::Aws && self.region.is_none() {
+            "set `region` in the plan's [store]; "
+        } else {
+            ""
+        };
+        format!("{region}{book}`file` in [prices], or --prices FILE, takes a price book of your own")
+    }
+}
+
+/// The prices for a plan cannot be selected.
+#[derive(Debug, thiserror::Error)]
+pub enum PriceBookError {
+    /// The file cannot be read.
+    #[error("the price book {} cannot be read: {source}", quote_for_message(&path.to_string_lossy()))]
+    Unreadable {
+        /// The path of the file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file is not a valid price book; the problems say why.
+    #[error("the price book {} is not usable", .0.file_name())]
+    Invalid(FileProblems),
+    /// The plan names an entry that does not exist.
+    #[error("there are no prices named `{}`", quote_for_message(name))]
+    NoSuchEntry {
+        /// The name in the plan.
+        name: String,
+        /// The names of the entries in the book.
+        known: Vec<String>,
+    },
+    /// Several entries of one book cover the plan's store.
+    #[error("several prices are for this store: {}", names.join(", "))]
+    Ambiguous {
+        /// The names of these entries.
+        names: Vec<String>,
+    },
+}
+
+impl PriceBookError {
+    /// Returns how to fix it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::Unreadable { .. } => "check `file` in the plan's [prices], or --prices".to_owned(),
+            Self::Invalid(_) => "mend what is marked".to_owned(),
+            Self::NoSuchEntry { name, known } => {
+                let all = format!("known are {}", known.join(", "));
+                nearest(name, known.iter().map(String::as_str))
+                    .map_or_else(|| all.clone(), |near| format!("did you mean `{near}`? {all}"))
+            }
+            Self::Ambiguous { .. } => "name one of them: `book = \"...\"` in the plan's [prices]".to_owned(),
+        }
+    }
+}
+
+/// Returns the prices for a plan: the entry that it names, or the entry for its store's provider and region.
+///
+/// A price book in `file`, or else the one that the plan names, takes precedence over the built-in one: for entries of
+/// the same name, and in the search for the region. The region is the plan's. A caller that knows it from elsewhere
+/// sets it in the plan first.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or is not a valid price book, if there is no entry of the plan's name,
+/// or if several entries of one book cover its store.
+pub fn select_prices(plan: &Plan, file: Option<&Path>) -> Result<StorePrices, PriceBookError> {
+    let own = file.or(plan.prices.file.as_deref()).map(read_file).transpose()?;
+    let book = own.unwrap_or_default().with_fallback(PriceBook::built_in());
+    book.select(plan.store.provider, plan.store.region.as_deref(), plan.prices.book.as_deref())
+}
+
+impl PriceBook {
+    /// Returns the entry of this name, or else the entry for this provider and region. The user's own entries take
+    /// precedence over the built-in ones.
+    ///
+    /// # Errors
+    /// Returns an error if there is no entry of the name, or if several entries cover the region.
+    pub fn select(
+        &self,
+        provider: StoreProvider,
+        region: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<StorePrices, PriceBookError> {
+        let known = || self.entries().map(|entry| entry.name.clone()).collect();
+        if let Some(name) = name {
+            let no_such = || PriceBookError::NoSuchEntry { name: name.to_owned(), known: known() };
+            return self.get(name).cloned().map(|entry| StorePrices::Known(Box::new(entry))).ok_or_else(no_such);
+        }
+        let covering = |shipped: bool| -> Vec<&PriceBookEntry> {
+            let here = |entry: &&PriceBookEntry| {
+                (entry.origin == PriceBookOrigin::BuiltIn) == shipped && entry.covers(provider, region)
+            };
+            self.entries().filter(here).collect()
+        };
+        let own = covering(false);
+        let found = if own.is_empty() { covering(true) } else { own };
+        match found.as_slice() {
+            [] => {
+                Ok(StorePrices::Unknown(NoPricesError { provider, region: region.map(str::to_owned), known: known() }))
+            }
+            [entry] => Ok(StorePrices::Known(Box::new((*entry).clone()))),
+            several => {
+                Err(PriceBookError::Ambiguous { names: several.iter().map(|entry| entry.name.clone()).collect() })
+            }
+        }
+    }
+}
+
+/// Reads a file, but never more than the maximum size of a price book, because the path may be a device.
+fn read_file(path: &Path) -> Result<PriceBook, PriceBookError> {
+    let unreadable = |source| PriceBookError::Unreadable { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let most = u64::try_from(MAX_BOOK_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(unreadable)?;
+    PriceBook::from_bytes(&path.to_string_lossy(), &bytes).map_err(PriceBookError::Invalid)
+}

@@ -1,0 +1,224 @@
+//! Warnings to show before a plan is applied: about its operations, its size, and its buckets.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::server_check::ServerCheckStatus;
+use crate::diff::PredictionTotals;
+use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
+use crate::object::{BucketName, ObjectAcl};
+use crate::operation::{ObjectAspect, Operation};
+use crate::plan::Plan;
+use crate::store::{
+    BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, Store, StoreProvider, TagLifecycleRule,
+};
+use crate::task::{FaultClass, StoreError};
+use crate::timeouts::scaled;
+
+/// The maximum number of objects that OSS recommends for one job.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
+const RECOMMENDED_MAX_OBJECTS: u64 = 100_000_000;
+
+/// The number of buckets to query. Manifests with more buckets are rare, and each query is a request.
+const MAX_BUCKETS: usize = 10;
+
+/// How long to wait for all responses together. A plan works without them.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The number of objects below which load on a single folder is no problem.
+const MIN_BUSY_OBJECTS: u64 = 100_000;
+
+/// What is known about the buckets of a plan.
+#[derive(Clone, Debug, Default)]
+pub struct PlanBuckets {
+    settings: BTreeMap<BucketName, KnownBucketSettings>,
+}
+
+/// What is known about one bucket. `None` means that the query failed or was not needed.
+#[derive(Clone, Debug, Default)]
+struct KnownBucketSettings {
+    rules: Option<Vec<TagLifecycleRule>>,
+    versioning: Option<BucketVersioning>,
+    ownership: Option<OwnershipSetting>,
+    /// The queries that failed, and why.
+    failed_queries: Vec<(BucketSetting, StoreError)>,
+}
+
+impl PlanBuckets {
+    /// Queries what matters to the plan from the first ten of these buckets. If a query fails, its answer is unknown:
+    /// credentials that may change tags need not be allowed to read the settings of a bucket.
+    pub async fn query<'a>(
+        plan: &Plan,
+        store: &dyn Store,
+        buckets: impl IntoIterator<Item = &'a BucketName>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let end = Instant::now() + scaled(QUERY_TIMEOUT);
+        let about = |aspect| plan.operations.iter().any(|operation| operation.aspect() == aspect);
+        let mut facts: BTreeMap<BucketName, KnownBucketSettings> = BTreeMap::new();
+        for bucket in buckets {
+            if facts.contains_key(bucket) || facts.len() >= MAX_BUCKETS {
+                continue;
+            }
+            let mut known = KnownBucketSettings::default();
+            let questions = [
+                (BucketSetting::TagRules, about(ObjectAspect::Tags)),
+                (BucketSetting::Versioning, true),
+                (BucketSetting::Ownership, about(ObjectAspect::Acl) && plan.store.provider != StoreProvider::Oss),
+            ];
+            for (question, _) in questions.into_iter().filter(|(_, matters)| *matters) {
+                let answer = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Self { settings: facts },
+                    answer = tokio::time::timeout_at(end, store.bucket_setting(bucket, question)) => answer,
+                };
+                let answer = answer.unwrap_or_else(|_| {
+                    let message = "no answer came in time";
+                    Err(StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", message, String::new()))
+                });
+                match answer {
+                    Ok(BucketSettingValue::TagRules(rules)) => known.rules = Some(rules),
+                    Ok(BucketSettingValue::Versioning(versioning)) => known.versioning = Some(versioning),
+                    Ok(BucketSettingValue::Ownership(ownership)) => known.ownership = Some(ownership),
+                    Err(fault) => known.failed_queries.push((question, fault)),
+                }
+            }
+            facts.insert(bucket.clone(), known);
+        }
+        Self { settings: facts }
+    }
+
+    /// Returns whether a bucket accepts ACLs, as far as is known.
+    #[must_use]
+    pub fn takes_acl(&self, bucket: &BucketName) -> bool {
+        self.settings.get(bucket).is_none_or(|known| known.ownership != Some(OwnershipSetting::BucketOwnerEnforced))
+    }
+
+    /// Returns whether a bucket is known not to exist.
+    #[must_use]
+    pub fn is_missing(&self, bucket: &BucketName) -> bool {
+        let unknown = self.settings.get(bucket).into_iter().flat_map(|known| &known.failed_queries);
+        unknown.into_iter().any(|(_, fault)| fault.code == "NoSuchBucket")
+    }
+
+    /// Returns the warnings about the buckets.
+    fn warnings(&self, plan: &Plan, census: &StorageClassStats, rows: u64) -> Vec<String> {
+        let mut found = Vec::new();
+        for (bucket, known) in &self.settings {
+            if self.is_missing(bucket) {
+                found.push(format!("there is no bucket {bucket}"));
+                continue;
+            }
+            for rule in known.rules.iter().flatten() {
+                let keys = rule.keys.join(", ");
+                found.push(format!(
+                    "a lifecycle rule of {bucket} goes by tags ({}: {keys}): changed tags may have objects moved or \
+                     deleted, and while the job runs some have the new tags and others the old",
+                    if rule.id.is_empty() { "without a name" } else { &rule.id }
+                ));
+            }
+            let by_key = match &plan.manifest.source {
+                ManifestSource::Prefix { versions, .. } => *versions == ListedVersions::Current,
+                _ => census.versioned_objects < rows,
+            };
+            if known.versioning == Some(BucketVersioning::Enabled) && by_key {
+                found.push(format!(
+                    "{bucket} keeps versions, and the manifest names objects without: the job changes whichever version \
+                     is current when its turn comes, and no older one"
+                ));
+            }
+            if known.ownership == Some(OwnershipSetting::BucketOwnerEnforced) {
+                found.push(format!("{bucket} takes no ACLs: its owner owns every object in it (BucketOwnerEnforced)"));
+            }
+            for (question, fault) in &known.failed_queries {
+                found.push(format!("the {} of {bucket} could not be read: {}", question.subresource(), fault.code));
+            }
+        }
+        found
+    }
+}
+
+/// Returns the warning about a plan that turns the server check off.
+#[must_use]
+pub fn server_check_off_warning(plan: &Plan) -> Option<&'static str> {
+    (plan.skip_server_check && !plan.store.is_first_party()).then_some(
+        "the server check is off (`skip_server_check`): a server that does not know tags, ACLs or restores may replace, empty \
+         or delete objects",
+    )
+}
+
+/// Returns the warning about a server that reads could have checked, but did not.
+pub(super) fn unchecked_server_warning(plan: &Plan, look: ServerCheckStatus) -> Option<&'static str> {
+    let could = plan.operations.iter().any(|operation| operation.aspect().read_request().is_some());
+    (could && look == ServerCheckStatus::NotChecked).then_some(
+        "the server could not be checked with the objects that were looked at; the job checks it before its first write",
+    )
+}
+
+/// Returns the warnings that follow from the plan alone.
+#[must_use]
+pub fn plan_warnings(plan: &Plan) -> Vec<String> {
+    let caution = |operation: &Operation| match operation {
+        Operation::DeleteTagging(None) => Some("deleting all tags cannot be undone".to_owned()),
+        Operation::DeleteTagging(Some(_)) => Some("deleted tags cannot be brought back".to_owned()),
+        Operation::PutTagging(_) => Some("replacing tags removes every other tag that an object has".to_owned()),
+        Operation::PutAcl(acl @ (ObjectAcl::PublicRead | ObjectAcl::PublicReadWrite)) => {
+            Some(format!("{} opens every object to everyone, at once", acl.as_str()))
+        }
+        Operation::Restore(_) => Some("restores are billed by request, size and days".to_owned()),
+        Operation::AddTagging(_) | Operation::PutAcl(_) => None,
+    };
+    let mut found: Vec<_> = plan.operations.iter().filter_map(caution).collect();
+    found.extend(server_check_off_warning(plan).map(str::to_owned));
+    let acls = plan.operations.iter().any(|operation| operation.aspect() == ObjectAspect::Acl);
+    if acls && plan.store.provider == StoreProvider::S3 {
+        found.push(
+            "some S3-compatible servers have no ACLs of objects: MinIO takes `private` without doing anything, and refuses \
+             others"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// Returns all warnings: about the plan, its size, and its buckets.
+pub(super) fn all_warnings(
+    plan: &Plan,
+    buckets: &PlanBuckets,
+    census: &StorageClassStats,
+    rows: u64,
+    tally: &PredictionTotals,
+    busiest: Option<&(BucketName, Vec<u8>, u64, u64)>,
+) -> Vec<String> {
+    let mut found = plan_warnings(plan);
+    found.extend(buckets.warnings(plan, census, rows));
+    let looked = tally.total().max(1);
+    if plan.limits.failure_threshold.is_exceeded_by(tally.fails, looked) {
+        found.push(format!(
+            "more objects would fail than failure_threshold allows ({}): the job would stop before its end, and Fail",
+            plan.limits.failure_threshold
+        ));
+    }
+    if rows > RECOMMENDED_MAX_OBJECTS {
+        found.push(
+            "OSS advises at most 100 million objects for one job: several plans, each of a part of the keys, are easier to \
+             watch and to repeat"
+                .to_owned(),
+        );
+    }
+    if let Some((bucket, folder, count, of)) = busiest
+        && rows >= MIN_BUSY_OBJECTS
+        && count * 10 >= of * 8
+    {
+        let folder = crate::object::ObjectKey::new(folder.clone());
+        found.push(format!(
+            "{} % of the objects lie directly in {bucket}/{folder}: services limit how many requests one prefix takes a \
+             second, so that the job may be slowed down",
+            count * 100 / of
+        ));
+    }
+    found
+}

@@ -1,0 +1,378 @@
+//! `progress.json`: the checkpoint of an unfinished freeze, which the next attempt resumes from.
+//!
+//! The parts that it lists hold exactly the rows that the source has before its cursor. It is replaced atomically, and
+//! only after the parts are on disk: after a crash there is either this checkpoint or the previous one, and the parts
+//! hold at least the rows that it records. A checkpoint that is damaged, or that belongs to another source or filter,
+//! is ignored.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::class_stats::{StorageClassStats, StorageClassStatsJson};
+use super::error::{ManifestError, ManifestWarning};
+use super::frozen::ManifestPart;
+use super::index::{KeyRangesJson, ManifestWarningJson};
+use super::key_ranges::KeyRanges;
+use super::part::{PartitionId, WrittenParts};
+use super::row_writer::FreezeProgress;
+use super::spec::{InventorySelector, Manifest, ManifestSource};
+use crate::files::{open_regular, write_atomic};
+use crate::hex::hex;
+use crate::object::{ObjectKey, VersionId};
+use crate::store::ListPosition;
+
+const NAME: &str = "progress.json";
+
+/// The name of the temporary file that replaces it.
+const TEMPORARY: &str = "progress.json.draft";
+
+/// The version of the file format. A checkpoint of another version is ignored, and the freeze starts over.
+const VERSION: u32 = 3;
+
+/// The maximum size of the file in bytes, derived like that of the index.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The checkpoint of an unfinished freeze.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FreezeCheckpoint {
+    /// The partitions, by number.
+    pub(super) partitions: Vec<PartitionCheckpoint>,
+    pub(super) warnings: Vec<ManifestWarning>,
+    pub(super) cursor: SourceCursor,
+}
+
+/// The rows of a partition that survive a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PartitionCheckpoint {
+    pub(super) progress: FreezeProgress,
+    pub(super) parts: WrittenParts,
+    pub(super) key_ranges: KeyRanges,
+    pub(super) class_stats: StorageClassStats,
+}
+
+/// The position in the source where an unfinished freeze resumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SourceCursor {
+    /// After a page of each range of a listing. In key order, the ranges cover the prefix without gaps.
+    Listing(Vec<RangeCursor>),
+    /// After a data file of an inventory.
+    Inventory {
+        /// The key of its `manifest.json`.
+        key: ObjectKey,
+        /// The `ETag` of the `manifest.json`, without quotes.
+        etag: String,
+        /// The number of data files that have been read.
+        files: usize,
+        /// The first row with a raw `+`, and the number of such rows.
+        raw_plus: Option<(String, u64)>,
+    },
+}
+
+/// The progress in one range of a listing: the keys after `after`, up to and including `until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RangeCursor {
+    /// The partition that holds its rows.
+    pub(super) partition: PartitionId,
+    /// `None` is the beginning of the prefix.
+    pub(super) after: Option<ObjectKey>,
+    /// `None` is the end of the prefix.
+    pub(super) until: Option<ObjectKey>,
+    /// The last key that was listed.
+    pub(super) last: Option<ObjectKey>,
+    /// The next request for the range.
+    pub(super) position: RangePosition,
+}
+
+/// Where the listing of a range continues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RangePosition {
+    /// List from here; `None` is the beginning of the prefix.
+    ListFrom(Option<ListPosition>),
+    /// The range has been listed to its end.
+    Finished,
+}
+
+/// Returns the digest of source and filter that a checkpoint must match to be resumed. Returns `None` for a source that
+/// is always read from its beginning.
+pub(super) fn fingerprint(manifest: &Manifest) -> Option<String> {
+    let source = match &manifest.source {
+        ManifestSource::Prefix { bucket, prefix, versions } => {
+            format!("prefix {bucket} {} {versions:?}", prefix.encoded())
+        }
+        ManifestSource::Inventory { bucket, selector: object, dialect } => {
+            let object = match object {
+                InventorySelector::Exact { key, etag } => format!("{} {etag:?}", key.encoded()),
+                // These are sorted again in every attempt.
+                InventorySelector::Changed(_) | InventorySelector::Distinct { .. } => return None,
+                InventorySelector::Latest { prefix } => format!("latest {}", prefix.encoded()),
+            };
+            format!("inventory {bucket} {object} {dialect:?}")
+        }
+        // One or few pinned files: reading them again is faster than checking what is already frozen.
+        ManifestSource::Csv { .. } | ManifestSource::Report { .. } | ManifestSource::Retry { .. } => return None,
+    };
+    Some(hex(&Sha256::digest(format!("{source}\n{:?}", manifest.filter))))
+}
+
+/// Loads and saves the checkpoint of one freeze.
+pub(super) struct FreezeCheckpointStore {
+    home: std::path::PathBuf,
+    fingerprint: String,
+}
+
+impl FreezeCheckpointStore {
+    pub(super) fn new(home: &Path, fingerprint: String) -> Self {
+        Self { home: home.to_owned(), fingerprint }
+    }
+
+    /// Replaces the checkpoint. The parts that it lists must be on disk.
+    pub(super) fn save(&self, draft: &FreezeCheckpoint) -> Result<(), ManifestError> {
+        let shape = FreezeCheckpointJson {
+            version: VERSION,
+            fingerprint: self.fingerprint.clone(),
+            lanes: draft.partitions.iter().map(PartitionCheckpointJson::from).collect(),
+            warnings: draft.warnings.iter().map(ManifestWarningJson::from).collect(),
+            mark: (&draft.cursor).into(),
+        };
+        let write = || {
+            let crc32 = shape.crc32()?;
+            write_atomic(&self.home, NAME, &serde_json::to_vec(&ChecksummedCheckpoint { crc32, draft: shape })?)
+        };
+        write().map_err(|cause| ManifestError::disk("write", &self.home.join(NAME), cause))
+    }
+
+    /// Loads the last checkpoint, if it is intact and belongs to this source and filter.
+    pub(super) fn load(&self) -> Result<Option<FreezeCheckpoint>, ManifestError> {
+        let path = self.home.join(NAME);
+        let file = match open_regular(&path, File::options().read(true)) {
+            Ok(file) => file,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(ManifestError::disk("open", &path, cause)),
+        };
+        let mut text = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|cause| ManifestError::disk("read", &path, cause))?;
+        let Ok(ChecksummedCheckpoint { crc32, draft }) = serde_json::from_slice(&text) else { return Ok(None) };
+        let ours = draft.version == VERSION && draft.fingerprint == self.fingerprint;
+        let whole = draft.crc32().is_ok_and(|found| found == crc32);
+        Ok(if ours && whole { draft.into_checkpoint() } else { None })
+    }
+}
+
+/// Returns whether there is a checkpoint, of any source.
+pub(super) fn exists(home: &Path) -> bool {
+    home.join(NAME).exists()
+}
+
+/// Removes the checkpoint, and a temporary file that was never renamed.
+pub(super) fn remove(home: &Path) -> Result<(), ManifestError> {
+    for path in [home.join(NAME), home.join(TEMPORARY)] {
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(ManifestError::disk("remove", &path, cause));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Adds a checksum: a flipped bit may turn one digit into another, which is still valid JSON.
+#[derive(Serialize, Deserialize)]
+struct ChecksummedCheckpoint {
+    crc32: u32,
+    draft: FreezeCheckpointJson,
+}
+
+/// The JSON form. Keys are URL-encoded.
+#[derive(Serialize, Deserialize)]
+struct FreezeCheckpointJson {
+    version: u32,
+    fingerprint: String,
+    lanes: Vec<PartitionCheckpointJson>,
+    warnings: Vec<ManifestWarningJson>,
+    mark: SourceCursorJson,
+}
+
+/// A part is a pair of rows and bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartitionCheckpointJson {
+    read: u64,
+    taken: u64,
+    sealed: Vec<(u32, u64)>,
+    open: Option<(u32, u64)>,
+    reach: KeyRangesJson,
+    census: StorageClassStatsJson,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SourceCursorJson {
+    Listing(Vec<RangeCursorJson>),
+    Inventory { key: String, etag: String, files: usize, plus: Option<(String, u64)> },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RangeCursorJson {
+    lane: u32,
+    after: Option<String>,
+    until: Option<String>,
+    last: Option<String>,
+    next: RangePositionJson,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum RangePositionJson {
+    Beginning,
+    Token(String),
+    After { key: String, version: Option<String> },
+    Done,
+}
+
+impl FreezeCheckpointJson {
+    /// Returns the CRC-32 of the JSON text, which depends only on the content.
+    fn crc32(&self) -> Result<u32, serde_json::Error> {
+        Ok(crc32fast::hash(&serde_json::to_vec(self)?))
+    }
+
+    fn into_checkpoint(self) -> Option<FreezeCheckpoint> {
+        let lanes = self.lanes.into_iter().map(PartitionCheckpointJson::into_checkpoint).collect::<Option<Vec<_>>>()?;
+        let mark = SourceCursor::from(self.mark);
+        let has_lanes = match &mark {
+            SourceCursor::Listing(ranges) => cover_prefix(ranges, lanes.len()),
+            SourceCursor::Inventory { .. } => lanes.len() == 1,
+        };
+        has_lanes.then(|| FreezeCheckpoint {
+            partitions: lanes,
+            warnings: self.warnings.into_iter().map(ManifestWarning::from).collect(),
+            cursor: mark,
+        })
+    }
+}
+
+/// Returns whether the ranges cover the prefix without gaps, and each range has its own partition.
+fn cover_prefix(ranges: &[RangeCursor], lanes: usize) -> bool {
+    let mut numbers: Vec<u32> = ranges.iter().map(|range| range.partition.0).collect();
+    numbers.sort_unstable();
+    let joined = ranges.windows(2).all(|pair| pair[0].until.is_some() && pair[0].until == pair[1].after);
+    let ends =
+        ranges.first().is_some_and(|it| it.after.is_none()) && ranges.last().is_some_and(|it| it.until.is_none());
+    ranges.len() == lanes && joined && ends && (0_u32..).zip(&numbers).all(|(lane, found)| lane == *found)
+}
+
+impl From<&PartitionCheckpoint> for PartitionCheckpointJson {
+    fn from(kept: &PartitionCheckpoint) -> Self {
+        Self {
+            read: kept.progress.rows_read,
+            taken: kept.progress.rows_included,
+            sealed: kept.parts.sealed.iter().map(part_to_pair).collect(),
+            open: kept.parts.open.as_ref().map(part_to_pair),
+            reach: (&kept.key_ranges).into(),
+            census: (&kept.class_stats).into(),
+        }
+    }
+}
+
+impl PartitionCheckpointJson {
+    fn into_checkpoint(self) -> Option<PartitionCheckpoint> {
+        let written = WrittenParts {
+            sealed: self.sealed.into_iter().map(part_from_pair).collect(),
+            open: self.open.map(part_from_pair),
+        };
+        let rows: u64 = written.sealed.iter().chain(&written.open).map(|part| u64::from(part.rows)).sum();
+        let prepared = FreezeProgress { rows_read: self.read, rows_included: self.taken };
+        (rows == self.taken).then(|| PartitionCheckpoint {
+            progress: prepared,
+            parts: written,
+            key_ranges: self.reach.into(),
+            class_stats: self.census.into(),
+        })
+    }
+}
+
+impl From<&SourceCursor> for SourceCursorJson {
+    fn from(mark: &SourceCursor) -> Self {
+        match mark {
+            SourceCursor::Listing(ranges) => Self::Listing(ranges.iter().map(RangeCursorJson::from).collect()),
+            SourceCursor::Inventory { key, etag, files, raw_plus: plus } => {
+                Self::Inventory { key: encode_key(key), etag: etag.clone(), files: *files, plus: plus.clone() }
+            }
+        }
+    }
+}
+
+impl From<SourceCursorJson> for SourceCursor {
+    fn from(shape: SourceCursorJson) -> Self {
+        match shape {
+            SourceCursorJson::Listing(ranges) => Self::Listing(ranges.into_iter().map(RangeCursor::from).collect()),
+            SourceCursorJson::Inventory { key, etag, files, plus } => {
+                Self::Inventory { key: decode_key(&key), etag, files, raw_plus: plus }
+            }
+        }
+    }
+}
+
+impl From<&RangeCursor> for RangeCursorJson {
+    fn from(range: &RangeCursor) -> Self {
+        Self {
+            lane: range.partition.0,
+            after: range.after.as_ref().map(encode_key),
+            until: range.until.as_ref().map(encode_key),
+            last: range.last.as_ref().map(encode_key),
+            next: match &range.position {
+                RangePosition::ListFrom(None) => RangePositionJson::Beginning,
+                RangePosition::ListFrom(Some(ListPosition::Token(token))) => RangePositionJson::Token(token.clone()),
+                RangePosition::ListFrom(Some(ListPosition::After { key, version })) => RangePositionJson::After {
+                    key: encode_key(key),
+                    version: version.as_ref().map(|version| version.as_str().to_owned()),
+                },
+                RangePosition::Finished => RangePositionJson::Done,
+            },
+        }
+    }
+}
+
+impl From<RangeCursorJson> for RangeCursor {
+    fn from(shape: RangeCursorJson) -> Self {
+        Self {
+            partition: PartitionId(shape.lane),
+            after: shape.after.as_deref().map(decode_key),
+            until: shape.until.as_deref().map(decode_key),
+            last: shape.last.as_deref().map(decode_key),
+            position: match shape.next {
+                RangePositionJson::Beginning => RangePosition::ListFrom(None),
+                RangePositionJson::Token(token) => RangePosition::ListFrom(Some(ListPosition::Token(token))),
+                RangePositionJson::After { key, version } => RangePosition::ListFrom(Some(ListPosition::After {
+                    key: decode_key(&key),
+                    version: version.as_deref().map(VersionId::new),
+                })),
+                RangePositionJson::Done => RangePosition::Finished,
+            },
+        }
+    }
+}
+
+fn encode_key(key: &ObjectKey) -> String {
+    key.encoded_keeping_slashes()
+}
+
+fn decode_key(text: &str) -> ObjectKey {
+    ObjectKey::decode(text.as_bytes())
+}
+
+fn part_to_pair(part: &ManifestPart) -> (u32, u64) {
+    (part.rows, part.bytes)
+}
+
+fn part_from_pair((rows, bytes): (u32, u64)) -> ManifestPart {
+    ManifestPart { rows, bytes }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use crate::frontier::RowFrontier;
+use crate::manifest::FrozenManifest;
+use crate::manifest::frozen::tests::{PartLimits, freeze};
+use crate::manifest::interleaving::position_to_seq;
+use crate::object::ObjectKey;
+use crate::task::Task;
+
+fn frozen(rows: u32, limits: PartLimits, lanes: u32) -> (tempfile::TempDir, FrozenManifest) {
+    let keys: Vec<String> = (0..rows).map(|row| format!("k/{row:06}")).collect();
+    let names: Vec<_> = keys.iter().map(|key| ("b", key.as_bytes(), None)).collect();
+    let (folder, frozen) = freeze(&names, limits);
+    (folder, FrozenManifest { segments: lanes, ..frozen })
+}
+
+fn taken(rows: impl Iterator<Item = Result<Vec<Task>, crate::manifest::ManifestError>>) -> Vec<Task> {
+    rows.flat_map(|batch| batch.expect("rows")).collect()
+}
+
+#[test]
+fn lanes_begin_far_apart() {
+    let (_folder, frozen) = frozen(2_000, PartLimits { block_rows: 100, part_rows: 700 }, 4);
+    let batches: Vec<_> = frozen.interleaved_tasks(&RowFrontier::default(), 256).map(Result::unwrap).collect();
+    let firsts: Vec<_> = batches.iter().map(|batch| batch[0].object.key.to_string()).collect();
+    assert_eq!(firsts[..5], ["k/000000", "k/000500", "k/001000", "k/001500", "k/000256"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_is_left_comes_once_and_in_the_order_of_its_places(
+        rows in 1_u32..3_000,
+        block_rows in 1_usize..400,
+        part_rows in 1_u32..900,
+        lanes in 2_u32..9,
+        batch in 1_usize..400,
+        settled in proptest::collection::btree_set(0_u64..3_000, 0..300),
+        run in 0_u64..3_200,
+    ) {
+        let (_folder, frozen) = frozen(rows, PartLimits { block_rows, part_rows }, lanes);
+        let all = taken(frozen.interleaved_tasks(&RowFrontier::default(), batch));
+        let keys: BTreeSet<_> = all.iter().map(|task| task.object.key.clone()).collect();
+        prop_assert_eq!(keys.len() as u64, u64::from(rows));
+        prop_assert!((0..).zip(&all).all(|(place, task)| task.id == position_to_seq(place)));
+
+        let is_settled = |place: u64| place < run || settled.contains(&place);
+        let mut frontier = RowFrontier::default();
+        (0..u64::from(rows)).filter(|place| is_settled(*place)).for_each(|place| frontier.mark_settled(position_to_seq(place)));
+        let left = taken(frozen.interleaved_tasks(&frontier, batch));
+        let expected: Vec<_> =
+            (0..).zip(all.clone()).filter(|(place, _)| !is_settled(*place)).map(|(_, task)| task).collect();
+        prop_assert_eq!(&left, &expected);
+        prop_assert!(frozen.interleaved_tasks(&frontier, batch).all(|rows| (1..=batch).contains(&rows.expect("rows").len())));
+
+        // In file order, the same rows have the same positions.
+        let mut in_files = taken(frozen.unfinished_tasks(&frontier, batch));
+        let sorted: Vec<ObjectKey> = in_files.iter().map(|task| task.object.key.clone()).collect();
+        prop_assert!(sorted.is_sorted());
+        in_files.sort_by_key(|task| task.id);
+        prop_assert_eq!(in_files, expected);
+    }
+}

@@ -1,0 +1,329 @@
+//! Parses `manifest.json`, the description of an inventory.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, de::Error as _};
+
+use super::columnar::ColumnarFormat;
+use crate::manifest::error::ManifestError;
+use crate::manifest::input::is_gzip_key;
+use crate::manifest::spec::InventoryDialect;
+use crate::object::{BucketName, ObjectKey};
+
+/// The largest `manifest.json` in bytes: enough for 300,000 data files.
+pub(super) const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+
+/// A `manifest.json` as it was fetched, not parsed yet.
+pub(super) struct FetchedInventoryManifest {
+    pub(super) key: ObjectKey,
+    /// The `ETag` without quotes.
+    pub(super) etag: String,
+    pub(super) text: Vec<u8>,
+}
+
+/// The parsed and validated description of an inventory.
+pub(super) struct InventoryManifest {
+    /// The bucket that the inventory lists.
+    pub(super) source: String,
+    /// The bucket of the data files as written: a name or an ARN.
+    destination: String,
+    pub(super) format: InventoryFormat,
+    /// The column names of CSV files, in order. Other files name their own columns, and those names are used.
+    pub(super) schema: Vec<String>,
+    pub(super) files: Vec<InventoryDataFile>,
+    /// When the inventory was started.
+    pub(super) created: Option<Timestamp>,
+}
+
+/// The format of the data files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InventoryFormat {
+    Csv,
+    Columnar(ColumnarFormat),
+}
+
+impl InventoryFormat {
+    fn from_name(format: &str) -> Option<Self> {
+        match format.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Columnar(ColumnarFormat::Parquet)),
+            "orc" => Some(Self::Columnar(ColumnarFormat::Orc)),
+            _ => None,
+        }
+    }
+}
+
+pub(super) struct InventoryDataFile {
+    /// Used only as a key, never as a path.
+    pub(super) key: ObjectKey,
+    /// In bytes.
+    pub(super) size: Option<u64>,
+    /// In hex.
+    pub(super) md5: String,
+}
+
+impl InventoryManifest {
+    /// Parses and validates a `manifest.json`.
+    pub(super) fn parse(text: &[u8], name: &str) -> Result<Self, ManifestError> {
+        let help = "give the key of an inventory's manifest.json, or latest = \"prefix/\"";
+        let shape: RawInventoryManifest = serde_json::from_slice(text)
+            .map_err(|why| ManifestError::malformed(name, format!("it is no inventory manifest: {why}"), help))?;
+        let written = InventoryFormat::from_name(&shape.file_format).ok_or_else(|| {
+            let form = shape.file_format.escape_debug();
+            let what = format!("the inventory's data is {form}, and only CSV, Parquet and ORC can be read");
+            ManifestError::malformed(name, what, "have the inventory written as one of these")
+        })?;
+        let files = shape.files.into_iter().map(|file| file.validate(name)).collect::<Result<Vec<_>, _>>()?;
+        check_unique_keys(&files, name)?;
+        Ok(Self {
+            source: shape.source_bucket,
+            destination: shape.destination_bucket.unwrap_or_default(),
+            format: written,
+            schema: shape.file_schema.split(',').map(|column| column.trim().to_owned()).collect(),
+            files,
+            created: shape.creation_timestamp.and_then(|StringOrNumber(text)| parse_creation_time(&text)),
+        })
+    }
+
+    /// Returns the total size in bytes of the compressed data files, as far as the manifest gives sizes.
+    pub(super) fn compressed_size(&self) -> u64 {
+        let all = self.format != InventoryFormat::Csv;
+        let packed = self.files.iter().filter(|file| all || is_gzip_key(&file.key));
+        packed.filter_map(|file| file.size).fold(0, u64::saturating_add)
+    }
+
+    /// Returns the dialect, if the destination reveals it.
+    pub(super) fn dialect(&self) -> Option<InventoryDialect> {
+        let (scheme, _) = self.destination.split_once(':')?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "arn" => Some(InventoryDialect::Aws),
+            "acs" => Some(InventoryDialect::Oss),
+            _ => None,
+        }
+    }
+
+    /// Returns an error if the manifest was copied to another bucket. The keys of the data files refer to the bucket
+    /// that the inventory was written to.
+    pub(super) fn check_bucket(&self, bucket: &BucketName, name: &str) -> Result<(), ManifestError> {
+        let destination = self.destination.rsplit(':').next().unwrap_or_default();
+        if destination.is_empty() || destination == bucket.as_str() {
+            return Ok(());
+        }
+        Err(ManifestError::malformed(
+            name,
+            format!("its data files are in the bucket {}, not in {bucket}", destination.escape_debug()),
+            "name the manifest.json in the bucket that the inventory was written to",
+        ))
+    }
+}
+
+/// Returns an error if a data file is listed twice. Each object is in exactly one data file, so a repeated file would
+/// process its objects twice.
+fn check_unique_keys(files: &[InventoryDataFile], name: &str) -> Result<(), ManifestError> {
+    let mut seen = HashSet::with_capacity(files.len());
+    match files.iter().find(|file| !seen.insert(file.key.as_bytes())) {
+        None => Ok(()),
+        Some(file) => {
+            let what = format!("it lists the data file {} twice", file.key);
+            Err(ManifestError::malformed(name, what, "use another inventory"))
+        }
+    }
+}
+
+/// Parses seconds or milliseconds since 1970. AWS writes milliseconds, and OSS does not document the unit.
+fn parse_creation_time(text: &str) -> Option<Timestamp> {
+    const FIRST_MILLISECOND: i64 = 100_000_000_000;
+    let number: i64 = text.parse().ok()?;
+    let time =
+        if number < FIRST_MILLISECOND { Timestamp::from_second(number) } else { Timestamp::from_millisecond(number) };
+    time.ok()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawInventoryManifest {
+    source_bucket: String,
+    destination_bucket: Option<String>,
+    creation_timestamp: Option<StringOrNumber>,
+    file_format: String,
+    file_schema: String,
+    files: Vec<RawInventoryFile>,
+}
+
+/// A value that one service writes as a string and the other as a number.
+struct StringOrNumber(String);
+
+impl<'de> Deserialize<'de> for StringOrNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringOrNumberVisitor;
+        impl Visitor<'_> for StringOrNumberVisitor {
+            type Value = StringOrNumber;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a whole number")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<StringOrNumber, E> {
+                Ok(StringOrNumber(text.to_owned()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<StringOrNumber, E> {
+                Ok(StringOrNumber(number.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<StringOrNumber, E> {
+                Ok(StringOrNumber(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(StringOrNumberVisitor)
+    }
+}
+
+/// An entry of `files_read`. The names of its members vary in case and spelling.
+#[derive(Default)]
+struct RawInventoryFile {
+    key: Option<String>,
+    size: Option<StringOrNumber>,
+    md5: Option<String>,
+}
+
+impl RawInventoryFile {
+    fn validate(self, name: &str) -> Result<InventoryDataFile, ManifestError> {
+        let malformed = |what: String| {
+            ManifestError::malformed(name, format!("it is no inventory manifest: {what}"), "use another inventory")
+        };
+        let key = self.key.filter(|key| !key.is_empty());
+        let key = key.ok_or_else(|| malformed("a data file has no key".to_owned()))?;
+        let about = |what: &str| malformed(format!("the data file {} {what}", key.escape_debug()));
+        let size = match self.size {
+            None => None,
+            Some(StringOrNumber(text)) => {
+                Some(text.parse().map_err(|_| about("has a size that is no number of bytes"))?)
+            }
+        };
+        let md5 = self.md5.ok_or_else(|| about("has no MD5"))?;
+        if md5.len() != 32 || !md5.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(about("has an MD5 that is not 32 hexadecimal digits"));
+        }
+        Ok(InventoryDataFile { key: ObjectKey::from(key.as_str()), size, md5 })
+    }
+}
+
+impl<'de> Deserialize<'de> for RawInventoryFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InventoryFileVisitor;
+        impl<'de> Visitor<'de> for InventoryFileVisitor {
+            type Value = RawInventoryFile;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a data file with key, size and MD5checksum")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<RawInventoryFile, M::Error> {
+                let mut file = RawInventoryFile::default();
+                while let Some(member) = members.next_key::<String>()? {
+                    let twice = match member.to_ascii_lowercase().as_str() {
+                        "key" | "name" => file.key.replace(members.next_value()?).is_some(),
+                        "size" => file.size.replace(members.next_value()?).is_some(),
+                        "md5checksum" | "md5" => file.md5.replace(members.next_value()?).is_some(),
+                        _ => {
+                            members.next_value::<IgnoredAny>()?;
+                            false
+                        }
+                    };
+                    if twice {
+                        return Err(M::Error::custom(format!("duplicate field `{}`", member.escape_debug())));
+                    }
+                }
+                Ok(file)
+            }
+        }
+        deserializer.deserialize_map(InventoryFileVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
+
+    fn document(destination: &str, files: &str) -> String {
+        format!(
+            r#"{{"sourceBucket":"s","destinationBucket":"{destination}","version":"2016-11-30",
+                "creationTimestamp":"1514944800000","fileFormat":"CSV","fileSchema":"Bucket, Key,Size","files":[{files}]}}"#
+        )
+    }
+
+    fn parse(text: &str) -> Result<InventoryManifest, String> {
+        InventoryManifest::parse(text.as_bytes(), "b/manifest.json").map_err(|error| error.to_string())
+    }
+
+    fn refused(text: &str) -> String {
+        parse(text).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn both_dialects_are_read() {
+        let aws =
+            parse(&document("arn:aws:s3:::d", &format!(r#"{{"key":"../k","size":3,"MD5checksum":"{MD5}"}}"#))).unwrap();
+        assert_eq!(aws.schema, ["Bucket", "Key", "Size"]);
+        assert_eq!(aws.dialect(), Some(InventoryDialect::Aws));
+        assert_eq!((aws.files[0].key.as_bytes(), aws.files[0].size), (&b"../k"[..], Some(3)));
+        assert_eq!(aws.created, Some("2018-01-03T02:00:00Z".parse().unwrap()));
+        assert!(aws.check_bucket(&BucketName::new("d"), "m").is_ok());
+        assert!(
+            aws.check_bucket(&BucketName::new("e"), "m").unwrap_err().to_string().contains("in the bucket d, not in e")
+        );
+        let oss =
+            parse(&document("acs:oss:::d", &format!(r#"{{"Name":"k","Size":"3","MD5":"{MD5}","x":{{}}}}"#))).unwrap();
+        assert_eq!(oss.dialect(), Some(InventoryDialect::Oss));
+        assert_eq!(oss.files[0].size, Some(3));
+        let bare = parse(&document("d", "")).unwrap();
+        assert_eq!(bare.dialect(), None);
+        assert!(bare.check_bucket(&BucketName::new("d"), "m").is_ok());
+    }
+
+    #[test]
+    fn a_time_is_read_in_either_unit() {
+        assert_eq!(parse_creation_time("1514944800"), parse_creation_time("1514944800000"));
+        assert_eq!(parse_creation_time("yesterday"), None);
+    }
+
+    #[test]
+    fn a_data_file_is_listed_once() {
+        let file = |key: &str| format!(r#"{{"key":"{key}","MD5checksum":"{MD5}"}}"#);
+        assert_eq!(parse(&document("d", &format!("{},{}", file("a"), file("b")))).unwrap().files.len(), 2);
+        let twice = format!("{},{},{}", file("a"), file("b"), file("a"));
+        assert!(refused(&document("d", &twice)).contains("lists the data file a twice"));
+    }
+
+    #[test]
+    fn other_formats_say_so() {
+        let as_format = |format: &str| document("d", "").replace("\"CSV\"", &format!("\"{format}\""));
+        assert!(refused(&as_format("Avro")).contains("Avro, and only CSV, Parquet and ORC"));
+        assert_eq!(parse(&as_format("Parquet")).unwrap().format, InventoryFormat::Columnar(ColumnarFormat::Parquet));
+        assert_eq!(parse(&as_format("ORC")).unwrap().format, InventoryFormat::Columnar(ColumnarFormat::Orc));
+        assert_eq!(parse(&as_format("csv")).unwrap().format, InventoryFormat::Csv);
+    }
+
+    #[test]
+    fn hostile_documents_are_refused() {
+        let file = |members: &str| refused(&document("d", members));
+        assert!(file(&format!(r#"{{"key":"k","size":-1,"MD5checksum":"{MD5}"}}"#)).contains("no number of bytes"));
+        assert!(file(&format!(r#"{{"key":"k","size":1e300,"MD5checksum":"{MD5}"}}"#)).contains("whole number"));
+        assert!(file(&format!(r#"{{"key":"k","Key":"l","MD5checksum":"{MD5}"}}"#)).contains("duplicate"));
+        assert!(file(r#"{"key":"k","size":1}"#).contains("has no MD5"));
+        assert!(file(r#"{"key":"k","MD5checksum":"&lol;"}"#).contains("32 hexadecimal"));
+        assert!(file(&format!(r#"{{"size":1,"MD5checksum":"{MD5}"}}"#)).contains("no key"));
+        assert!(file("7").contains("a data file"));
+        assert!(refused(&document("d", "").replace("\"version\"", "\"sourceBucket\"")).contains("duplicate"));
+        for text in ["", "{}", "[]", "null", "<!DOCTYPE x [<!ENTITY lol \"lol\">]>", "{\"files\":"] {
+            assert!(refused(text).contains("no inventory manifest"), "{text}");
+        }
+        assert!(refused(&"[".repeat(100_000)).contains("no inventory manifest"));
+    }
+}

@@ -1,0 +1,186 @@
+//! A partition: the rows of a source that is read sequentially, or of one range of a listing.
+
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::PartitionCheckpoint;
+use super::class_stats::{ClassCounter, StorageClassStats};
+use super::error::ManifestError;
+use super::filter::ManifestRow;
+use super::freeze_start::FreezeConfig;
+use super::frozen::ManifestPart;
+use super::key_ranges::{KeyRangeTracker, KeyRanges};
+use super::part::{PartLimits, PartTotals, PartitionId, PartitionPartsWriter, WrittenParts};
+use super::row_writer::{FreezeCheckpointPolicy, FreezeProgress};
+
+/// The number of rows in a block of every partition except the first. With this, sixteen partitions need no more memory
+/// than five full blocks. Deflate, with its window of 32 KiB, loses almost nothing.
+const PARTITION_BLOCK_ROWS: usize = 8192;
+
+/// The rows of one partition so far.
+pub(super) struct PartitionWriter {
+    id: PartitionId,
+    pub(super) progress: FreezeProgress,
+    pub(super) key_ranges: KeyRangeTracker,
+    pub(super) class_counter: ClassCounter,
+    rows: PartitionRows,
+    /// The state at the last checkpoint.
+    saved: PartitionCheckpoint,
+    /// The number of pages or data files since that checkpoint.
+    steps: u32,
+}
+
+enum PartitionRows {
+    /// More rows may follow.
+    Open(Box<PartitionPartsWriter>),
+    /// The partition is complete.
+    Sealed(Vec<ManifestPart>),
+}
+
+impl PartitionWriter {
+    /// Creates an empty partition.
+    pub(super) fn new(home: &Path, id: PartitionId, sizes: FreezeConfig) -> Self {
+        let writer = PartitionPartsWriter::for_partition(home, id, partition_limits(id, sizes.part_limits))
+            .with_max_disk(sizes.max_disk);
+        let nothing = FreezeProgress::default();
+        let reach = KeyRanges::Known(Vec::new());
+        Self {
+            id,
+            progress: nothing,
+            key_ranges: KeyRangeTracker::new(),
+            class_counter: ClassCounter::default(),
+            rows: PartitionRows::Open(Box::new(writer)),
+            saved: PartitionCheckpoint {
+                progress: nothing,
+                parts: WrittenParts::default(),
+                key_ranges: reach,
+                class_stats: StorageClassStats::default(),
+            },
+            steps: 0,
+        }
+    }
+
+    /// Resumes from a checkpoint. Returns `None` if the files are not all intact.
+    pub(super) fn resume(
+        home: &Path,
+        lane: PartitionId,
+        sizes: FreezeConfig,
+        kept: &PartitionCheckpoint,
+    ) -> Result<Option<Self>, ManifestError> {
+        let Some(writer) =
+            PartitionPartsWriter::resume(home, lane, partition_limits(lane, sizes.part_limits), kept.parts.clone())?
+        else {
+            return Ok(None);
+        };
+        let rows = PartitionRows::Open(Box::new(writer.with_max_disk(sizes.max_disk)));
+        Ok(Some(Self { rows, ..Self::restore(lane, kept) }))
+    }
+
+    /// Restores a complete partition from a checkpoint, wherever its files are now.
+    pub(super) fn restore(id: PartitionId, kept: &PartitionCheckpoint) -> Self {
+        Self {
+            id,
+            progress: kept.progress,
+            key_ranges: KeyRangeTracker::from_ranges(kept.key_ranges.clone()),
+            class_counter: ClassCounter::from_stats(&kept.class_stats),
+            rows: PartitionRows::Sealed(kept.parts.sealed.clone()),
+            saved: kept.clone(),
+            steps: 0,
+        }
+    }
+
+    pub(super) fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Returns the paths of its files.
+    pub(super) fn files(&self, home: &Path) -> Vec<PathBuf> {
+        match &self.rows {
+            PartitionRows::Open(writer) => writer.files().collect(),
+            PartitionRows::Sealed(parts) => {
+                (0_u32..).zip(parts).map(|(number, _)| self.id.path(home, number)).collect()
+            }
+        }
+    }
+
+    /// Returns the total number of rows and bytes of its parts.
+    pub(super) fn totals(&self) -> PartTotals {
+        match &self.rows {
+            PartitionRows::Open(writer) => writer.totals(),
+            PartitionRows::Sealed(parts) => parts.iter().fold(PartTotals::default(), |sum, part| PartTotals {
+                rows: sum.rows + u64::from(part.rows),
+                bytes: sum.bytes + part.bytes,
+            }),
+        }
+    }
+
+    /// Sets the totals of the other partitions.
+    pub(super) fn set_other_totals(&mut self, others: PartTotals) {
+        if let PartitionRows::Open(writer) = &mut self.rows {
+            writer.set_other_totals(others);
+        }
+    }
+
+    pub(super) fn push(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
+        let ManifestRow { bucket, key, version, metadata: facts } = row;
+        self.progress.rows_included += 1;
+        self.key_ranges.record(bucket, key);
+        self.class_counter.count(facts, version.is_some());
+        match &mut self.rows {
+            PartitionRows::Open(writer) => writer.push(bucket, key, *version),
+            PartitionRows::Sealed(_) => Ok(()),
+        }
+    }
+
+    /// Records the end of a page or data file. Returns whether a checkpoint is due.
+    pub(super) fn checkpoint_due(&mut self, cadence: FreezeCheckpointPolicy) -> bool {
+        self.steps += 1;
+        self.steps >= cadence.steps || self.progress.rows_read - self.saved.progress.rows_read >= cadence.rows
+    }
+
+    /// Returns whether there are pages or data files since the last checkpoint.
+    pub(super) fn has_unsaved(&self) -> bool {
+        self.steps > 0
+    }
+
+    /// Syncs all rows to disk, and records this state as the checkpoint.
+    pub(super) fn sync(&mut self) -> Result<(), ManifestError> {
+        let written = match &mut self.rows {
+            PartitionRows::Open(writer) => writer.checkpoint()?,
+            PartitionRows::Sealed(parts) => WrittenParts { sealed: parts.clone(), open: None },
+        };
+        let (reach, census) = (self.key_ranges.key_ranges(), self.class_counter.stats());
+        self.saved =
+            PartitionCheckpoint { progress: self.progress, parts: written, key_ranges: reach, class_stats: census };
+        self.steps = 0;
+        Ok(())
+    }
+
+    /// Returns the state at the last checkpoint.
+    pub(super) fn saved(&self) -> &PartitionCheckpoint {
+        &self.saved
+    }
+
+    /// Ends the last part. The parts are on disk when this returns.
+    pub(super) fn seal(&mut self) -> Result<(), ManifestError> {
+        if let PartitionRows::Open(writer) = &mut self.rows {
+            self.rows = PartitionRows::Sealed(writer.seal()?);
+        }
+        Ok(())
+    }
+
+    /// Returns the parts of a sealed partition.
+    pub(super) fn parts(&self) -> &[ManifestPart] {
+        match &self.rows {
+            PartitionRows::Open(_) => &[],
+            PartitionRows::Sealed(parts) => parts,
+        }
+    }
+}
+
+fn partition_limits(lane: PartitionId, limits: PartLimits) -> PartLimits {
+    if lane == PartitionId(0) {
+        limits
+    } else {
+        PartLimits { block_rows: limits.block_rows.min(PARTITION_BLOCK_ROWS), ..limits }
+    }
+}

@@ -1,0 +1,192 @@
+//! Consumes listed pages on a dedicated thread: writes their entries to the row writer, and records the progress of
+//! each range.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::manifest::checkpoint::{RangeCursor, RangePosition, SourceCursor};
+use crate::manifest::error::{BadRows, ManifestError};
+use crate::manifest::filter::{ManifestRow, RowMetadata};
+use crate::manifest::part::PartitionId;
+use crate::manifest::row_writer::RowWriter;
+use crate::object::{BucketName, ObjectKey, VersionId};
+use crate::store::{ListPosition, ListedObject};
+
+/// The input of the thread, processed in order.
+pub(super) enum ListingMessage {
+    /// A listed page.
+    Page {
+        /// The range.
+        partition: PartitionId,
+        /// The entries that belong to the range.
+        entries: Vec<ListedObject>,
+        /// The last key of the range so far.
+        last: Option<ObjectKey>,
+        /// Where the range continues.
+        next: RangePosition,
+        /// Signals that the page was consumed.
+        consumed: oneshot::Sender<()>,
+    },
+    /// The range now ends at this key; a new range in a new partition has the rest.
+    Split {
+        /// The range that is split.
+        partition: PartitionId,
+        /// Its new last key.
+        at: ObjectKey,
+    },
+    /// A warning, recorded only once.
+    Warn {
+        /// What is wrong.
+        message: String,
+        /// What the user can do about it.
+        help: &'static str,
+    },
+    /// Start over with a single range.
+    Restart,
+    /// The listing failed and no further message follows: save a checkpoint for the next attempt.
+    SaveCheckpoint,
+}
+
+/// The state of the thread.
+pub(super) struct PageConsumer {
+    bucket: BucketName,
+    sink: RowWriter,
+    bad: BadRows,
+    /// The ranges in key order, as far as their entries have been written to the row writer.
+    ranges: Vec<RangeCursor>,
+    /// The same ranges, as far as their rows are on disk.
+    saved_ranges: Vec<RangeCursor>,
+}
+
+impl PageConsumer {
+    pub(super) fn new(bucket: BucketName, sink: RowWriter, ranges: Vec<RangeCursor>) -> Self {
+        Self { bucket, sink, bad: BadRows::new(), saved_ranges: ranges.clone(), ranges }
+    }
+
+    /// Consumes messages until all senders are dropped. `listing` is the name of the listing for messages.
+    pub(super) fn run(
+        mut self,
+        mut messages: mpsc::Receiver<ListingMessage>,
+        listing: &str,
+    ) -> Result<RowWriter, ManifestError> {
+        while let Some(message) = messages.blocking_recv() {
+            match message {
+                ListingMessage::Page { partition: lane, entries, last, next, consumed: taken } => {
+                    self.write_page(lane, &entries, last, next)?;
+                    self.sink.count_page()?;
+                    // The lister may have ended without waiting for the signal.
+                    let _ = taken.send(());
+                    if self.bad.limit_reached() {
+                        break;
+                    }
+                }
+                ListingMessage::Split { partition: lane, at } => self.split(lane, &at),
+                ListingMessage::Warn { message, help } => self.sink.warn_once(message, help),
+                ListingMessage::Restart => {
+                    self.sink.restart()?;
+                    self = Self::new(self.bucket, self.sink, vec![RangeCursor::unstarted()]);
+                }
+                ListingMessage::SaveCheckpoint => {
+                    self.save_checkpoint()?;
+                    return Ok(self.sink);
+                }
+            }
+        }
+        self.bad.into_result(&format!("the listing of {listing}"))?;
+        let mut taken = Self { bad: BadRows::new(), ..self };
+        taken.sink.set_order(taken.ranges.iter().map(|range| range.partition).collect());
+        if taken.ranges.len() > 1 && taken.ranges.iter().all(|range| range.position == RangePosition::Finished) {
+            // If ordering the parts is interrupted, this checkpoint says what the order is.
+            taken.save_checkpoint()?;
+        }
+        Ok(taken.sink)
+    }
+
+    fn write_page(
+        &mut self,
+        lane: PartitionId,
+        entries: &[ListedObject],
+        last: Option<ObjectKey>,
+        next: RangePosition,
+    ) -> Result<(), ManifestError> {
+        let Some(place) = self.ranges.iter().position(|range| range.partition == lane) else { return Ok(()) };
+        self.sink.select_partition(lane);
+        self.write_entries(entries)?;
+        let done = next == RangePosition::Finished;
+        self.ranges[place].last = last;
+        self.ranges[place].position = next;
+        let due = self.sink.checkpoint_due();
+        // With bad rows the freeze will fail, so a checkpoint is useless. A listing with a single range is at its end
+        // here.
+        if !self.bad.is_empty() || (done && self.ranges.len() == 1) {
+            return Ok(());
+        }
+        if done {
+            self.sink.seal()?;
+        }
+        if due || done {
+            self.sync_range(place)?;
+            self.sink.write_checkpoint(SourceCursor::Listing(self.saved_ranges.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the rows of a range to disk. The row writer must be at the partition of the range.
+    fn sync_range(&mut self, place: usize) -> Result<(), ManifestError> {
+        self.sink.sync_partition()?;
+        self.saved_ranges[place] = self.ranges[place].clone();
+        Ok(())
+    }
+
+    fn save_checkpoint(&mut self) -> Result<(), ManifestError> {
+        if !self.bad.is_empty() {
+            return Ok(());
+        }
+        let ahead = self.sink.unsaved_partitions();
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        for place in 0..self.ranges.len() {
+            let lane = self.ranges[place].partition;
+            if ahead.contains(&lane) {
+                self.sink.select_partition(lane);
+                if self.ranges[place].position == RangePosition::Finished {
+                    self.sink.seal()?;
+                }
+                self.sync_range(place)?;
+            }
+        }
+        self.sink.write_checkpoint(SourceCursor::Listing(self.saved_ranges.clone()))
+    }
+
+    fn split(&mut self, lane: PartitionId, at: &ObjectKey) {
+        let Some(place) = self.ranges.iter().position(|range| range.partition == lane) else { return };
+        let new = self.sink.add_partition();
+        for ranges in [&mut self.ranges, &mut self.saved_ranges] {
+            let until = ranges[place].until.replace(at.clone());
+            let next = RangePosition::ListFrom(Some(ListPosition::After { key: at.clone(), version: None }));
+            let range = RangeCursor { partition: new, after: Some(at.clone()), until, last: None, position: next };
+            ranges.insert(place + 1, range);
+        }
+    }
+
+    fn write_entries(&mut self, entries: &[ListedObject]) -> Result<(), ManifestError> {
+        for entry in entries {
+            let row = ManifestRow {
+                bucket: self.bucket.as_str(),
+                key: entry.key.as_bytes(),
+                version: entry.version.as_ref().map(VersionId::as_str),
+                metadata: RowMetadata {
+                    size: Some(entry.size),
+                    modified: Some(entry.last_modified),
+                    class: Some(entry.class.as_str()),
+                    etag: entry.etag.as_deref(),
+                    acl: None,
+                },
+            };
+            if let Err(why) = self.sink.push(&row)? {
+                self.bad.push(self.sink.rows_read(), self.sink.rows_read(), why);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! Retries requests to the store: a freeze does not run inside the engine, which does its own retries.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{ManifestError, object_path};
+use super::resuming_body::resuming;
+use crate::backoff::{Backoff, RetryPolicy};
+use crate::object::{BucketName, ObjectKey};
+use crate::store::{ListPage, ListRequest, OpenedObject, Store};
+use crate::task::{FaultClass, StoreError};
+use crate::timeouts::{self, DisplaySeconds, REPORT_INTERVAL, TimeLimitError, scaled};
+
+/// The retries of a request. All pauses together take at most half a minute, because a person waits for the result.
+const RETRY_POLICY: RetryPolicy =
+    RetryPolicy { base_delay: Duration::from_millis(50), max_delay: Duration::from_secs(5), max_attempts: 8 };
+
+/// The retries of a page that is optional: fewer.
+const PROBE_POLICY: RetryPolicy = RetryPolicy { max_attempts: 4, ..RETRY_POLICY };
+
+/// The maximum time for one listing page, or for opening one object, including all attempts. The store itself gives up
+/// an attempt after a minute without a response.
+const TOTAL_TIMEOUT: Duration = Duration::from_mins(3);
+
+/// A store that retries after throttling and transient errors, until the stop token is cancelled.
+pub(super) struct RetryingStore {
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+    throttled: AtomicU64,
+}
+
+impl RetryingStore {
+    pub(super) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
+        Self { store, stop, throttled: AtomicU64::new(0) }
+    }
+
+    pub(super) fn stop_token(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Returns the number of listing requests that the store has throttled so far.
+    pub(super) fn throttled_requests(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Lists one page.
+    pub(super) async fn list(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
+        self.list_with_policy(request, RETRY_POLICY).await
+    }
+
+    /// Lists one page that is optional, with fewer retries.
+    pub(super) async fn probe(&self, request: &ListRequest) -> Result<ListPage, ManifestError> {
+        self.list_with_policy(request, PROBE_POLICY).await
+    }
+
+    async fn list_with_policy(&self, request: &ListRequest, policy: RetryPolicy) -> Result<ListPage, ManifestError> {
+        let doing = || format!("list {}", object_path(&request.bucket, &request.prefix));
+        let mut attempts = StoreAttempts::new(policy);
+        loop {
+            let answer = self.unless_stopped(attempts.run(self.store.list(request))).await?;
+            match answer {
+                Ok(page) => return Ok(page),
+                Err(fault) => {
+                    if fault.class == FaultClass::Throttled {
+                        self.throttled.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.unless_stopped(attempts.wait_or_fail(fault, doing)).await??;
+                }
+            }
+        }
+    }
+
+    /// Opens an object. The inner error is permanent: no retry can help, and the caller decides what it means. If the
+    /// body breaks off later, reading resumes there.
+    pub(super) async fn open(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        if_match: Option<&str>,
+    ) -> Result<Result<OpenedObject, StoreError>, ManifestError> {
+        let mut attempts = StoreAttempts::new(RETRY_POLICY);
+        loop {
+            let answer = self.unless_stopped(attempts.run(self.store.read(bucket, key, if_match))).await?;
+            match answer {
+                Err(fault) if fault.class.is_retryable() => {
+                    self.unless_stopped(attempts.wait_or_fail(fault, || describe_read(bucket, key))).await??;
+                }
+                Err(fault) => return Ok(Err(fault)),
+                Ok(opened) => return Ok(Ok(resuming(&self.store, bucket, key, opened))),
+            }
+        }
+    }
+
+    /// Opens an object. A missing object is an error.
+    pub(super) async fn open_existing(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<OpenedObject, ManifestError> {
+        self.open(bucket, key, None).await?.map_err(|fault| read_error(bucket, key, fault))
+    }
+
+    /// Opens an object if it still has this `ETag`, compared without regard to case.
+    pub(super) async fn open_pinned(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        etag: Option<&str>,
+    ) -> Result<OpenedObject, ManifestError> {
+        let Some(wanted) = etag.map(bare_etag) else { return self.open_existing(bucket, key).await };
+        let changed = |found: Option<String>| ManifestError::Changed {
+            place: object_path(bucket, key),
+            wanted: wanted.to_owned(),
+            found,
+        };
+        let opened = match self.open(bucket, key, Some(wanted)).await? {
+            Ok(opened) => opened,
+            // Some servers compare case-sensitively, and some tools change the case: read the current ETag and compare
+            // here.
+            Err(fault) if fault.status == Some(412) => match self.open(bucket, key, None).await? {
+                Ok(opened) => opened,
+                Err(_) => return Err(changed(None)),
+            },
+            Err(fault) => return Err(read_error(bucket, key, fault)),
+        };
+        // Compared here as well: some servers ignore If-Match.
+        let found = bare_etag(&opened.etag);
+        if found.eq_ignore_ascii_case(wanted) {
+            return Ok(opened);
+        }
+        Err(changed(Some(found).filter(|etag| !etag.is_empty()).map(str::to_owned)))
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, ManifestError> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(ManifestError::Stopped),
+            done = work => Ok(done),
+        }
+    }
+}
+
+/// Returns an `ETag` without quotes and without the mark of a weak one, which people copy along.
+pub(super) fn bare_etag(etag: &str) -> &str {
+    etag.trim().trim_start_matches("W/").trim_matches('"')
+}
+
+fn describe_read(bucket: &BucketName, key: &ObjectKey) -> String {
+    format!("read {}", object_path(bucket, key))
+}
+
+fn read_error(bucket: &BucketName, key: &ObjectKey, fault: StoreError) -> ManifestError {
+    ManifestError::Store { doing: describe_read(bucket, key), fault: Box::new(fault) }
+}
+
+/// The attempts at one request, limited in number and in time.
+struct StoreAttempts {
+    backoff: Backoff,
+    started_at: Instant,
+    /// The error of the previous attempt.
+    last_fault: Option<StoreError>,
+}
+
+impl StoreAttempts {
+    fn new(policy: RetryPolicy) -> Self {
+        Self { backoff: Backoff::new(policy), started_at: Instant::now(), last_fault: None }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.started_at + scaled(TOTAL_TIMEOUT)
+    }
+
+    /// Runs one attempt within the remaining time. If it times out, returns the error of the previous attempt.
+    async fn run<T>(&self, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let answer = tokio::time::timeout_at(self.deadline(), attempt).await;
+        answer.unwrap_or_else(|_| {
+            let why = TimeLimitError(scaled(TOTAL_TIMEOUT)).to_string();
+            let late = || StoreError::without_response(FaultClass::Ambiguous, "RequestTimeout", &why, String::new());
+            Err(self.last_fault.clone().unwrap_or_else(late))
+        })
+    }
+
+    /// Waits before the next attempt. Returns an error if a retry cannot help or none is left. Reads and listings
+    /// change nothing, so retrying an ambiguous failure is safe. Long waits are reported to the listener in `timeouts`.
+    async fn wait_or_fail(&mut self, mut fault: StoreError, doing: impl Fn() -> String) -> Result<(), ManifestError> {
+        let wait = self
+            .backoff
+            .next_delay()
+            .filter(|wait| fault.class.is_retryable() && Instant::now() + *wait < self.deadline());
+        let (tried, so_far) = (self.backoff.failures(), self.started_at.elapsed());
+        let Some(wait) = wait else {
+            if tried > 1 {
+                fault.message = format!("{} (tried {tried} times in {})", fault.message, DisplaySeconds(so_far));
+            }
+            return Err(ManifestError::Store { doing: doing(), fault: Box::new(fault) });
+        };
+        if so_far >= scaled(REPORT_INTERVAL) {
+            let (so_far, limit, doing) = (DisplaySeconds(so_far), DisplaySeconds(scaled(TOTAL_TIMEOUT)), doing());
+            let times = if tried == 1 { "once".to_owned() } else { format!("{tried} times") };
+            timeouts::report(&format!(
+                "cannot {doing} yet: {fault}; trying again (tried {times} in {so_far}, gives up after {limit})"
+            ));
+        }
+        self.last_fault = Some(fault);
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}

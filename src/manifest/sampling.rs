@@ -1,0 +1,338 @@
+//! Collects what a plan needs to know of the objects while their names are frozen: a random sample, the metadata that
+//! the source reports, and a digest that identifies the set of objects.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
+use sha2::Sha256;
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::error::ManifestError;
+use super::filter::{ManifestRow, RowMetadata};
+use super::frozen::FrozenManifest;
+use super::input::run_blocking;
+use super::source_metadata::MetadataWriter;
+use crate::hex::hex;
+use crate::object::{BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, StorageClass, VersionId};
+use crate::task::{Task, TaskId};
+
+/// The number of rows that are read at once.
+const BATCH: usize = 4096;
+
+/// What a sampling pass collects.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SampleOptions {
+    /// The number of objects in the sample.
+    pub size: usize,
+    /// The seed of the sample: the same seed selects the same objects of the same manifest, in every version of this
+    /// program.
+    pub seed: u64,
+    /// The key of the digest; `None` if no digest is needed.
+    pub digest: Option<[u8; 16]>,
+    /// Whether to store the metadata of every object, and not only of the sample. A listing is then read by a single
+    /// worker, so that the metadata are in the order of the rows.
+    pub all_metadata: bool,
+}
+
+/// The result of a sampling pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SampleResult {
+    /// The sample, in the order of bucket, key and version. A manifest with at most as many objects is included
+    /// completely.
+    pub sample: Vec<SampledObject>,
+    /// The digest of bucket, key, version and `ETag` of every object, independent of their order.
+    pub digest: Option<String>,
+}
+
+/// An object of the sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampledObject {
+    /// The name of the object.
+    pub object: ObjectId,
+    /// The metadata that the source reports.
+    pub metadata: SourceMetadata,
+}
+
+/// The metadata that a source reports for an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceMetadata {
+    /// The size in bytes.
+    pub size: Option<u64>,
+    /// When the object was last modified.
+    pub modified: Option<Timestamp>,
+    /// Storage class and ACL, if they are reported.
+    pub state: ObjectState,
+}
+
+impl SourceMetadata {
+    pub(super) fn new(
+        size: Option<u64>,
+        modified: Option<Timestamp>,
+        class: Option<&str>,
+        acl: Option<ObjectAcl>,
+    ) -> Self {
+        let class = class.map_or(MaybeKnown::Unknown, |class| MaybeKnown::Known(StorageClass::new(class)));
+        let acl = acl.map_or(MaybeKnown::Unknown, MaybeKnown::Known);
+        Self { size, modified, state: ObjectState { acl, class, ..ObjectState::default() } }
+    }
+}
+
+/// Collects from one row after the other.
+pub(super) struct SamplingPass {
+    options: SampleOptions,
+    sample: SeededSample<SampledObject>,
+    digest: Option<RowSetDigest>,
+    metadata: Option<MetadataWriter>,
+    name: Vec<u8>,
+}
+
+/// A random sample of rows: those with the smallest hashes. The hash of a row depends only on its name and the seed, so
+/// the sample does not depend on the order of the rows, or on how a listing is distributed over workers.
+#[derive(Debug)]
+pub struct SeededSample<T> {
+    limit: usize,
+    seed: u64,
+    /// A max-heap by hash.
+    rows: BinaryHeap<HashedRow<T>>,
+}
+
+impl<T> SeededSample<T> {
+    /// Creates an empty sample of at most `limit` rows.
+    #[must_use]
+    pub fn new(limit: usize, seed: u64) -> Self {
+        Self { limit, seed, rows: BinaryHeap::new() }
+    }
+
+    /// Adds the row with this name, if its hash is small enough.
+    pub fn offer(&mut self, name: &[u8], row: impl FnOnce() -> T) {
+        let number = xxh3_64_with_seed(name, self.seed);
+        if self.rows.len() < self.limit {
+            self.rows.push(HashedRow { hash: number, row: row() });
+        } else if let Some(mut largest) = self.rows.peek_mut()
+            && number < largest.hash
+        {
+            *largest = HashedRow { hash: number, row: row() };
+        }
+    }
+
+    /// Returns the sampled rows, in no particular order.
+    pub fn into_rows(self) -> impl Iterator<Item = T> {
+        self.rows.into_iter().map(|numbered| numbered.row)
+    }
+}
+
+#[derive(Debug)]
+struct HashedRow<T> {
+    hash: u64,
+    row: T,
+}
+
+impl SamplingPass {
+    /// Creates a sampling pass. If it stores the metadata of every object, the file is in `manifest_folder`.
+    pub(super) fn new(wish: SampleOptions, home: &Path) -> Result<Self, ManifestError> {
+        let facts = wish.all_metadata.then(|| MetadataWriter::create(home)).transpose()?;
+        let digest = wish.digest.map(RowSetDigest::new);
+        let sample = SeededSample::new(wish.size, wish.seed);
+        Ok(Self { options: wish, sample, digest, metadata: facts, name: Vec::new() })
+    }
+
+    /// Discards everything collected so far.
+    pub(super) fn restart(&mut self, home: &Path) -> Result<(), ManifestError> {
+        *self = Self::new(self.options, home)?;
+        Ok(())
+    }
+
+    pub(super) fn record(&mut self, row: &ManifestRow<'_>) -> Result<(), ManifestError> {
+        self.name.clear();
+        // Neither a bucket nor a version id contains a zero byte. A key may, so it comes last.
+        self.name.extend_from_slice(row.bucket.as_bytes());
+        self.name.push(0);
+        self.name.extend_from_slice(row.version.unwrap_or_default().as_bytes());
+        self.name.push(0);
+        self.name.extend_from_slice(row.key);
+        if let Some(digest) = &mut self.digest {
+            digest.add(&self.name, row.metadata.etag.unwrap_or_default());
+        }
+        if let Some(facts) = &mut self.metadata {
+            facts.push(&row.metadata)?;
+        }
+        self.sample.offer(&self.name, || sampled_object(row));
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<SampleResult, ManifestError> {
+        if let Some(facts) = self.metadata {
+            facts.finish()?;
+        }
+        let mut sample: Vec<_> = self.sample.into_rows().collect();
+        sample.sort_unstable_by(|one, other| {
+            let name =
+                |it: &SampledObject| (it.object.bucket.clone(), it.object.key.clone(), it.object.version.clone());
+            name(one).cmp(&name(other))
+        });
+        Ok(SampleResult { sample, digest: self.digest.map(|digest| digest.to_hex()) })
+    }
+}
+
+/// Samples a manifest that is already frozen. Only the names of its objects are known.
+///
+/// # Errors
+/// Returns an error if the parts cannot be read, or if the stop token is cancelled.
+pub async fn sample_frozen(
+    frozen: &FrozenManifest,
+    wish: SampleOptions,
+    stop: &CancellationToken,
+) -> Result<SampleResult, ManifestError> {
+    let (frozen, stop) = (frozen.clone(), stop.clone());
+    let wish = SampleOptions { digest: None, all_metadata: false, ..wish };
+    run_blocking(move || {
+        let mut survey = SamplingPass::new(wish, Path::new(""))?;
+        for batch in frozen.tasks(TaskId { part: 0, row: 0 }, BATCH) {
+            if stop.is_cancelled() {
+                return Err(ManifestError::Stopped);
+            }
+            for Task { object, .. } in batch? {
+                let ObjectId { bucket, key, version } = &object;
+                let version = version.as_ref().map(VersionId::as_str);
+                let (bucket, key) = (bucket.as_str(), key.as_bytes());
+                survey.record(&ManifestRow { bucket, key, version, metadata: RowMetadata::default() })?;
+            }
+        }
+        survey.finish()
+    })
+    .await
+}
+
+fn sampled_object(row: &ManifestRow<'_>) -> SampledObject {
+    let object = ObjectId {
+        bucket: BucketName::new(row.bucket),
+        key: ObjectKey::new(row.key),
+        version: row.version.map(VersionId::new),
+    };
+    let RowMetadata { size, modified, class, acl, .. } = row.metadata;
+    SampledObject { object, metadata: SourceMetadata::new(size, modified, class, acl) }
+}
+
+impl<T> PartialEq for HashedRow<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl<T> Eq for HashedRow<T> {}
+
+impl<T> PartialOrd for HashedRow<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for HashedRow<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.hash.cmp(&other.hash)
+    }
+}
+
+/// The sum, modulo 2^256, of a keyed hash of each row. The sum does not depend on the order of the rows, so a listing
+/// may be distributed over workers. Without the key it is not feasible to construct other rows with the same sum.
+struct RowSetDigest {
+    key: Hmac<Sha256>,
+    sum: [u64; 4],
+}
+
+impl RowSetDigest {
+    fn new(key: [u8; 16]) -> Self {
+        let key = Hmac::new_from_slice(&key).unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
+        Self { key, sum: [0; 4] }
+    }
+
+    fn add(&mut self, name: &[u8], etag: &str) {
+        let mut hash = self.key.clone();
+        hash.update(&name.len().to_le_bytes());
+        hash.update(name);
+        hash.update(etag.as_bytes());
+        let hash = hash.finalize().into_bytes();
+        let mut carry = false;
+        for (limb, bytes) in self.sum.iter_mut().zip(hash.chunks_exact(8)) {
+            let mut word = [0; 8];
+            word.copy_from_slice(bytes);
+            let (sum, over) = limb.overflowing_add(u64::from_le_bytes(word));
+            let (sum, again) = sum.overflowing_add(u64::from(carry));
+            (*limb, carry) = (sum, over || again);
+        }
+    }
+
+    fn to_hex(&self) -> String {
+        let bytes: Vec<u8> = self.sum.iter().flat_map(|limb| limb.to_le_bytes()).collect();
+        hex(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn survey<'a>(wish: SampleOptions, rows: impl IntoIterator<Item = &'a ManifestRow<'a>>) -> SampleResult {
+        let mut survey = SamplingPass::new(wish, Path::new("")).expect("nothing is written");
+        for row in rows {
+            survey.record(row).expect("nothing is written");
+        }
+        survey.finish().expect("nothing is written")
+    }
+
+    fn row<'a>(key: &'a [u8], etag: &'a str) -> ManifestRow<'a> {
+        ManifestRow {
+            bucket: "b",
+            key,
+            version: None,
+            metadata: RowMetadata { etag: Some(etag), ..RowMetadata::default() },
+        }
+    }
+
+    #[test]
+    fn a_seed_takes_the_same_objects_in_every_version() {
+        let keys: Vec<String> = (0..1000).map(|number| format!("k{number}")).collect();
+        let rows: Vec<_> = keys.iter().map(|key| row(key.as_bytes(), "")).collect();
+        let taken = |seed| {
+            let found = survey(SampleOptions { size: 3, seed, ..SampleOptions::default() }, &rows);
+            found.sample.iter().map(|it| it.object.key.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(0), ["k420", "k754", "k954"]);
+        assert_ne!(taken(1), taken(0));
+    }
+
+    #[test]
+    fn a_small_manifest_is_its_own_sample() {
+        let rows = [row(b"b", ""), row(b"a", ""), row(b"b", "")];
+        let found = survey(SampleOptions { size: 200, ..SampleOptions::default() }, &rows);
+        let keys: Vec<_> = found.sample.iter().map(|it| it.object.key.to_string()).collect();
+        assert_eq!(keys, ["a", "b", "b"], "a row that stands twice is two");
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_nothing_and_content_is_everything(
+            keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..6), 1..40), turn in 0_usize..40,
+        ) {
+            let wish = SampleOptions { size: 5, seed: 9, digest: Some([7; 16]), all_metadata: false };
+            let rows: Vec<_> = keys.iter().map(|key| row(key, "e")).collect();
+            let found = survey(wish, &rows);
+            let mut turned = rows.iter().collect::<Vec<_>>();
+            turned.rotate_left(turn % rows.len());
+            prop_assert_eq!(&survey(wish, turned), &found);
+            let digest = |rows: &[ManifestRow<'_>]| survey(wish, rows).digest;
+            prop_assert_ne!(digest(&rows[1..]), found.digest.clone());
+            let mut changed: Vec<_> = keys.iter().map(|key| row(key, "e")).collect();
+            changed[turn % rows.len()].metadata.etag = Some("f");
+            prop_assert_ne!(digest(&changed), found.digest.clone());
+            let other = SampleOptions { digest: Some([8; 16]), ..wish };
+            prop_assert_ne!(survey(other, &rows).digest, found.digest);
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! The queue of messages: in which order and when they are sent.
+//!
+//! Messages to one endpoint are sent one at a time. A message that is not accepted is sent again before the next one to
+//! the same endpoint, until the process ends. Then the last status of each job is sent first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::DeliveryError;
+use super::endpoint::WebhookEndpoint;
+use super::message::WebhookMessage;
+use crate::backoff::{Backoff, RetryPolicy};
+use crate::plan::WebhookEvent;
+use crate::timeouts::scaled;
+
+/// The maximum number of waiting messages. A job has a handful. More of them means that an endpoint is down while many
+/// jobs run.
+pub(super) const MAX_WAITING: usize = 256;
+
+/// The maximum number of messages in flight.
+const MAX_IN_FLIGHT: usize = 16;
+
+/// The maximum time for a message from its first attempt on, for one attempt, and for one attempt at the end of the
+/// process, where several messages may have to share fifteen seconds.
+const DELIVERY_TIMEOUT: Duration = Duration::from_mins(1);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const FINAL_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The delays between the attempts to send a message, and the maximum number of attempts.
+const MESSAGE_RETRY_POLICY: RetryPolicy =
+    RetryPolicy { base_delay: Duration::from_millis(500), max_delay: Duration::from_secs(15), max_attempts: 5 };
+
+/// The messages that are not delivered yet.
+#[derive(Default)]
+pub(super) struct MessageQueue {
+    /// In the order in which they were posted.
+    waiting: VecDeque<QueuedMessage>,
+    /// By the receiver's whole URL.
+    in_flight: HashMap<String, MessageInFlight>,
+    /// Until when receivers accept no messages, by their whole URLs.
+    paused_until: HashMap<String, Instant>,
+    /// The number of messages that are given up and not reported yet. A caller that waits for all messages waits for
+    /// these, too.
+    unreported: usize,
+    /// The number of messages posted so far.
+    posted: u64,
+    /// Whether the process is ending and only sends messages.
+    shutting_down: bool,
+    /// Whether nothing waits for the messages any more. Undelivered messages are no longer reported.
+    closed: bool,
+}
+
+/// A message that waits to be sent.
+pub(super) struct QueuedMessage {
+    pub(super) endpoint: Arc<WebhookEndpoint>,
+    pub(super) message: WebhookMessage,
+    /// The position of the message among all posted messages.
+    sequence: u64,
+    /// Whether a later status of the same job waits for the same receiver, or was sent before this one.
+    superseded: bool,
+    backoff: Backoff,
+    /// When the message is given up. Set at its first attempt.
+    deadline: Option<Instant>,
+    /// When the message is due to be sent again.
+    not_before: Option<Instant>,
+    /// Why the last attempt failed.
+    last_failure: Option<String>,
+}
+
+/// A message that is in flight.
+struct MessageInFlight {
+    job: String,
+    event: WebhookEvent,
+    superseded: bool,
+    last_failure: Option<String>,
+    /// Cancels the attempt, so that another message is sent first.
+    cancel: CancellationToken,
+}
+
+/// The messages that were not delivered when the process stopped waiting for them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AbandonedMessages {
+    /// The number of messages.
+    pub count: usize,
+    /// Why the last attempt of one of them failed, if there was one.
+    pub last_failure: Option<String>,
+}
+
+pub(super) enum QueueAction {
+    /// Send this message, with a time limit for the attempt.
+    Send(Box<QueuedMessage>, Duration, CancellationToken),
+    /// Give up this message, for this reason.
+    GiveUp(WebhookMessage, String),
+    /// Wait until a message is posted or an attempt ends, or until this time.
+    Wait(Option<Instant>),
+}
+
+impl QueuedMessage {
+    /// Returns whether this is the last status of its job for this receiver.
+    fn is_latest_status(&self) -> bool {
+        is_status_event(self.message.event) && !self.superseded
+    }
+}
+
+impl MessageQueue {
+    /// Adds a message. If too many messages wait, removes the oldest one and returns it.
+    pub(super) fn push(&mut self, receiver: &Arc<WebhookEndpoint>, letter: WebhookMessage) -> Option<QueuedMessage> {
+        let dropped = if self.waiting.len() >= MAX_WAITING { self.waiting.pop_front() } else { None };
+        if is_status_event(letter.event) {
+            let url = receiver.url.full_url();
+            let earlier =
+                self.waiting.iter_mut().filter(|it| it.message.job == letter.job && it.endpoint.url.full_url() == url);
+            earlier.for_each(|it| it.superseded = true);
+            self.in_flight
+                .get_mut(&url)
+                .filter(|it| it.job == letter.job)
+                .into_iter()
+                .for_each(|it| it.superseded = true);
+        }
+        self.posted += 1;
+        self.waiting.push_back(QueuedMessage {
+            endpoint: Arc::clone(receiver),
+            message: letter,
+            sequence: self.posted,
+            superseded: false,
+            backoff: Backoff::new(MESSAGE_RETRY_POLICY),
+            deadline: None,
+            not_before: None,
+            last_failure: None,
+        });
+        self.cancel_blocking_attempts();
+        dropped
+    }
+
+    /// Returns the number of messages, including those in flight.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len() + self.unreported
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_sending(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Records that a given-up message was reported.
+    pub(super) fn mark_reported(&mut self) {
+        self.unreported = self.unreported.saturating_sub(1);
+    }
+
+    /// From now on, the last status of each job is sent first.
+    pub(super) fn begin_shutdown(&mut self) {
+        self.shutting_down = true;
+        self.cancel_blocking_attempts();
+    }
+
+    /// Gives up the waiting messages. Messages in flight are not cancelled.
+    pub(super) fn close(&mut self) -> AbandonedMessages {
+        self.closed = true;
+        let count = self.len();
+        let under_way = self.in_flight.values().map(|it| it.last_failure.clone());
+        let mut failures = under_way.chain(self.waiting.drain(..).map(|it| it.last_failure));
+        AbandonedMessages { count, last_failure: failures.find_map(|why| why) }
+    }
+
+    /// Returns whether undelivered messages are no longer reported.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Removes and returns all waiting messages.
+    pub(super) fn drain_waiting(&mut self) -> VecDeque<QueuedMessage> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Returns what to do now.
+    pub(super) fn next_action(&mut self, now: Instant) -> QueueAction {
+        self.paused_until.retain(|_, until| *until > now);
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
+            return QueueAction::Wait(None);
+        }
+        let mut seen: Vec<String> = self.in_flight.keys().cloned().collect();
+        let mut soonest: Option<Instant> = None;
+        for at in self.send_order(now) {
+            let posted = &self.waiting[at];
+            let url = posted.endpoint.url.full_url();
+            if seen.contains(&url) {
+                continue;
+            }
+            let paused = self.paused_until.get(&url).copied();
+            if paused.is_some_and(|until| until >= now + scaled(DELIVERY_TIMEOUT)) {
+                let why = format!("{} wants no messages for now", posted.endpoint);
+                let Some(posted) = self.waiting.remove(at) else { return QueueAction::Wait(None) };
+                let (letter, why) = self.give_up(posted, why);
+                return QueueAction::GiveUp(letter, why);
+            }
+            match paused.max(posted.not_before).filter(|due| *due > now) {
+                Some(due) => soonest = Some(soonest.map_or(due, |other| other.min(due))),
+                None => return self.start_attempt(at, now),
+            }
+            // A later message does not overtake this one, unless the process is ending.
+            if !self.shutting_down {
+                seen.push(url);
+            }
+        }
+        QueueAction::Wait(soonest)
+    }
+
+    /// Returns the indexes of the waiting messages in the order in which to try them.
+    fn send_order(&self, now: Instant) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..self.waiting.len()).collect();
+        if self.shutting_down {
+            places.sort_by_cached_key(|at| {
+                let posted = &self.waiting[*at];
+                let due = posted.not_before.is_none_or(|due| due <= now);
+                (!due, !posted.is_latest_status(), posted.backoff.failures(), posted.sequence)
+            });
+        }
+        places
+    }
+
+    fn start_attempt(&mut self, at: usize, now: Instant) -> QueueAction {
+        let Some(mut posted) = self.waiting.remove(at) else { return QueueAction::Wait(None) };
+        let deadline = *posted.deadline.get_or_insert(now + scaled(DELIVERY_TIMEOUT));
+        let most = scaled(if self.shutting_down { FINAL_ATTEMPT_TIMEOUT } else { ATTEMPT_TIMEOUT });
+        let (job, event, superseded) = (posted.message.job.clone(), posted.message.event, posted.superseded);
+        let recall = CancellationToken::new();
+        let last_failure = posted.last_failure.clone();
+        let under_way = MessageInFlight { job, event, superseded, last_failure, cancel: recall.clone() };
+        self.in_flight.insert(posted.endpoint.url.full_url(), under_way);
+        QueueAction::Send(Box::new(posted), most.min(deadline.saturating_duration_since(now)), recall)
+    }
+
+    /// While the process is ending, cancels attempts that delay the last status of a job and do not send one
+    /// themselves.
+    fn cancel_blocking_attempts(&self) {
+        if !self.shutting_down {
+            return;
+        }
+        for posted in self.waiting.iter().filter(|posted| posted.is_latest_status()) {
+            let sent = self.in_flight.get(&posted.endpoint.url.full_url());
+            if let Some(sent) = sent.filter(|sent| sent.superseded || !is_status_event(sent.event)) {
+                sent.cancel.cancel();
+            }
+        }
+    }
+
+    fn give_up(&mut self, posted: QueuedMessage, why: String) -> (WebhookMessage, String) {
+        self.unreported += 1;
+        (posted.message, why)
+    }
+
+    /// Records the result of an attempt, which is `None` if it was cancelled. Returns the message if it is given up.
+    pub(super) fn finish_attempt(
+        &mut self,
+        mut posted: QueuedMessage,
+        became: Option<Result<(), DeliveryError>>,
+        now: Instant,
+    ) -> Option<(WebhookMessage, String)> {
+        if let Some(sent) = self.in_flight.remove(&posted.endpoint.url.full_url()) {
+            posted.superseded = sent.superseded;
+        }
+        match became {
+            Some(Ok(())) => return None,
+            Some(Err(DeliveryError::Permanent(why))) => return Some(self.give_up(posted, why)),
+            Some(Err(DeliveryError::Retryable { reason: why, pause })) => {
+                if let Some(pause) = pause {
+                    self.paused_until.insert(posted.endpoint.url.full_url(), now + pause);
+                }
+                let wait = posted.backoff.next_delay();
+                let again = wait.map(|wait| now + wait.max(pause.unwrap_or_default().min(scaled(DELIVERY_TIMEOUT))));
+                let again = again.filter(|again| posted.deadline.is_none_or(|deadline| *again < deadline));
+                if again.is_none() {
+                    let why = format!("{why}; tried {} times", posted.backoff.failures());
+                    return Some(self.give_up(posted, why));
+                }
+                posted.not_before = again;
+                posted.last_failure = Some(why);
+            }
+            None => {}
+        }
+        if !self.closed {
+            let at = self.waiting.partition_point(|other| other.sequence < posted.sequence);
+            self.waiting.insert(at, posted);
+        }
+        None
+    }
+}
+
+/// Returns whether an event is a job status, which a later status supersedes.
+fn is_status_event(event: WebhookEvent) -> bool {
+    !matches!(event, WebhookEvent::FailureRate | WebhookEvent::RunTime)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::web::HttpUrl;
+
+    fn told(job: usize, event: WebhookEvent) -> WebhookMessage {
+        WebhookMessage { id: "id".to_owned(), event, job: job.to_string(), body: Bytes::from_static(b"{}") }
+    }
+
+    /// Returns the message that is sent next, if one is to be sent now.
+    fn sent(state: &mut MessageQueue, now: Instant) -> Option<QueuedMessage> {
+        match state.next_action(now) {
+            QueueAction::Send(posted, ..) => Some(*posted),
+            QueueAction::GiveUp(..) | QueueAction::Wait(_) => None,
+        }
+    }
+
+    fn name(posted: &QueuedMessage) -> (String, &'static str) {
+        (posted.message.job.clone(), posted.message.event.as_str())
+    }
+
+    /// Returns a queue with these messages to one receiver.
+    fn still(letters: &[(usize, WebhookEvent)]) -> MessageQueue {
+        let url = HttpUrl::parse("http://127.0.0.1:1/hook").expect("a URL");
+        let on = vec![WebhookEvent::Failed];
+        let receiver =
+            WebhookEndpoint { url, signer: None, allow_http: false, events: on, failure_rate: None, run_time: None };
+        let (receiver, mut queue) = (Arc::new(receiver), MessageQueue::default());
+        for (job, event) in letters {
+            assert!(queue.push(&receiver, told(*job, *event)).is_none());
+        }
+        queue
+    }
+
+    fn refused(pause: Option<u64>) -> Result<(), DeliveryError> {
+        Err(DeliveryError::Retryable { reason: "no".to_owned(), pause: pause.map(Duration::from_secs) })
+    }
+
+    #[test]
+    fn letters_go_in_their_order_until_the_end_and_then_the_last_statuses_go_first() {
+        let letters = [
+            (1, WebhookEvent::Active),
+            (1, WebhookEvent::RunTime),
+            (2, WebhookEvent::Active),
+            (1, WebhookEvent::Complete),
+            (2, WebhookEvent::Failed),
+            (3, WebhookEvent::Active),
+        ];
+        let (mut state, now) = (still(&letters), Instant::now());
+        let first = sent(&mut state, now).expect("a letter");
+        assert_eq!(name(&first), ("1".to_owned(), "active"));
+        assert!(sent(&mut state, now).is_none(), "one at a time");
+        let url = first.endpoint.url.full_url();
+        let recall = state.in_flight[&url].cancel.clone();
+        assert!(state.finish_attempt(first, Some(refused(None)), now).is_none());
+        assert!(sent(&mut state, now).is_none(), "the others wait for it");
+        let first = sent(&mut state, now + Duration::from_secs(2)).expect("again");
+        assert_eq!(name(&first), ("1".to_owned(), "active"));
+        let again = state.in_flight[&url].cancel.clone();
+        state.begin_shutdown();
+        assert!(again.is_cancelled() && !recall.is_cancelled());
+        assert!(state.finish_attempt(first, None, now).is_none());
+        let mut order = Vec::new();
+        let mut at = now + Duration::from_secs(30);
+        while let Some(posted) = sent(&mut state, at) {
+            order.push(name(&posted));
+            let fails = posted.backoff.failures() == 0 && posted.message.event == WebhookEvent::Complete;
+            assert!(state.finish_attempt(posted, Some(if fails { refused(None) } else { Ok(()) }), at).is_none());
+            at += Duration::from_secs(2);
+        }
+        let order: Vec<_> = order.iter().map(|(job, event)| format!("{job} {event}")).collect();
+        // The failed one is tried again when it is due, after the last statuses that have not failed yet.
+        let once: Vec<_> = order.iter().filter(|it| *it != "1 complete").map(String::as_str).collect();
+        assert_eq!(once, ["2 failed", "3 active", "1 run-time", "2 active", "1 active"], "{order:?}");
+        assert_eq!((order[0].as_str(), order.len()), ("1 complete", 7), "{order:?}");
+    }
+
+    #[test]
+    fn what_is_not_delivered_says_why_it_was_not_taken_last_whether_it_waits_or_is_being_sent() {
+        let now = Instant::now();
+        for sending in [false, true] {
+            let mut state = still(&[(1, WebhookEvent::Complete), (2, WebhookEvent::Complete)]);
+            let first = sent(&mut state, now).expect("a letter");
+            assert!(state.finish_attempt(first, Some(refused(None)), now).is_none());
+            let again = sending.then(|| sent(&mut state, now + Duration::from_secs(2)).expect("again"));
+            assert_eq!(state.close(), AbandonedMessages { count: 2, last_failure: Some("no".to_owned()) });
+            assert_eq!((again.is_some(), state.len()), (sending, usize::from(sending)));
+        }
+        let untried = still(&[(1, WebhookEvent::Complete)]).close();
+        assert_eq!(untried, AbandonedMessages { count: 1, last_failure: None });
+    }
+
+    #[test]
+    fn a_last_status_that_is_being_sent_is_not_called_back() {
+        let mut state = still(&[(1, WebhookEvent::Complete), (2, WebhookEvent::Complete)]);
+        let first = sent(&mut state, Instant::now()).expect("a letter");
+        state.begin_shutdown();
+        assert!(!state.in_flight[&first.endpoint.url.full_url()].cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_receiver_that_has_had_too_many_gets_none_for_as_long_as_it_says() {
+        let (mut state, now) =
+            (still(&[(1, WebhookEvent::Active), (2, WebhookEvent::Active), (3, WebhookEvent::Active)]), Instant::now());
+        let first = sent(&mut state, now).expect("a letter");
+        // Even if this message were given up by then, the next ones wait.
+        assert!(state.finish_attempt(first, Some(refused(Some(59))), now).is_none());
+        state.waiting.pop_front();
+        assert!(
+            matches!(state.next_action(now), QueueAction::Wait(Some(until)) if until == now + Duration::from_secs(59))
+        );
+        state.shutting_down = true;
+        assert!(matches!(state.next_action(now), QueueAction::Wait(Some(_))), "even at the end");
+        let second = sent(&mut state, now + Duration::from_mins(1)).expect("it may go");
+        assert_eq!(name(&second), ("2".to_owned(), "active"));
+        let later = now + Duration::from_mins(1);
+        let given_up = state.finish_attempt(second, Some(refused(Some(3600))), later).expect("it takes too long");
+        assert_eq!(given_up.1, "no; tried 1 times");
+        let QueueAction::GiveUp(third, why) = state.next_action(later) else { panic!("it is not tried") };
+        assert_eq!((third.job.as_str(), why.as_str()), ("3", "http://127.0.0.1:1 wants no messages for now"));
+        assert_eq!(state.len(), 2, "it is not over before that was told");
+        state.mark_reported();
+        state.mark_reported();
+        assert_eq!(state.len(), 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! Makes the text of a plan safe to display: it cannot drive the terminal, and no secret is echoed.
+
+use super::parser::TextSpan;
+use crate::diagnostics::affects_terminal;
+
+/// Quotations longer than this, in characters, are cut.
+const MAX_QUOTED_CHARS: usize = 60;
+
+/// Words in the name of a key that mean that it holds a credential.
+const SECRET_WORDS: [&str; 9] = [
+    "secret",
+    "password",
+    "passwd",
+    "credential",
+    "accesskey",
+    "privatekey",
+    "sessiontoken",
+    "securitytoken",
+    "ststoken",
+];
+
+/// Returns a piece of the plan, escaped and shortened for a message.
+pub(crate) fn quote_for_message(text: &str) -> String {
+    let mut quoted = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == MAX_QUOTED_CHARS {
+            quoted.push('…');
+            break;
+        }
+        push_escaped(c, &mut quoted);
+    }
+    quoted
+}
+
+/// Returns the whole text, escaped for a terminal.
+pub(super) fn escape_for_terminal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| push_escaped(c, &mut out));
+    out
+}
+
+fn push_escaped(c: char, out: &mut String) {
+    if affects_terminal(c) {
+        out.extend(c.escape_default());
+    } else {
+        out.push(c);
+    }
+}
+
+/// Returns the text for excerpts: masked, escaped, and byte for byte as long as the original, so that every span stays
+/// valid.
+pub(crate) fn mask_for_excerpts(text: &str, secrets: &[TextSpan]) -> String {
+    let mut hidden = secrets.to_vec();
+    hidden.extend(secret_spans(text));
+    hidden.sort_by_key(|span| span.start);
+    let mut hidden = hidden.into_iter().peekable();
+    let mut end = 0;
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        while let Some(span) = hidden.next_if(|span| span.start <= at) {
+            end = end.max(span.end);
+        }
+        let line_end = c == '\r' && chars.peek().is_some_and(|(_, next)| *next == '\n');
+        if c == '\n' || line_end {
+            out.push(c);
+        } else if at < end {
+            out.extend(std::iter::repeat_n('*', c.len_utf8()));
+        } else if affects_terminal(c) && c != '\t' {
+            out.push_str(replacement(c.len_utf8()));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Returns a harmless character of the same length in bytes.
+fn replacement(bytes: usize) -> &'static str {
+    match bytes {
+        1 => "?",
+        2 => "·",
+        _ => "\u{fffd}",
+    }
+}
+
+/// Returns the text after `=` in lines that look like credentials, and before `@` in URLs. Works on the raw text,
+/// because a file that is not TOML is shown as well.
+fn secret_spans(text: &str) -> Vec<TextSpan> {
+    let mut spans = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some((key, value)) = line.split_once('=')
+            && is_secret_name(key)
+        {
+            spans.push(start + key.len() + 1..start + key.len() + 1 + value.len());
+        }
+        if let Some(scheme) = line.find("://") {
+            let rest = &line[scheme + 3..];
+            let authority = &rest[..rest.find(['/', '"', '\'', ' ']).unwrap_or(rest.len())];
+            if let Some(at) = authority.rfind('@') {
+                spans.push(start + scheme + 3..start + scheme + 3 + at);
+            }
+        }
+        start += line.len();
+    }
+    spans
+}
+
+/// Returns whether the name of a key means that it holds a credential.
+pub(super) fn is_secret_name(key: &str) -> bool {
+    let plain: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    SECRET_WORDS.iter().any(|word| plain.contains(word))
+}
+
+/// Returns the known name that was probably meant.
+pub(crate) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    // The distance costs the product of both lengths, and a name this long is not a typo.
+    if written.len() > 64 {
+        return None;
+    }
+    let plain = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
+    let written = plain(written);
+    // The distance decides which names are close enough. The similarity picks one of them, because it does not penalize
+    // a longer ending.
+    known
+        .into_iter()
+        .filter(|name| strsim::osa_distance(&written, &plain(name)) <= (name.len().max(written.len()) / 3).max(1))
+        .max_by(|a, b| strsim::jaro(&written, &plain(a)).total_cmp(&strsim::jaro(&written, &plain(b))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_as_long_as_the_text_and_drives_nothing() {
+        let text = "a = \"\u{1b}[31m\"\r\n# \u{9b}2J \u{202e}x é\n";
+        let out = mask_for_excerpts(text, &[]);
+        assert_eq!(out, "a = \"?[31m\"\r\n# ·2J \u{fffd}x é\n");
+        assert_eq!(out.len(), text.len());
+    }
+
+    #[test]
+    fn an_excerpt_shows_no_secret_even_where_the_file_is_no_toml() {
+        let text = "access_key_id = \"AKIA\nendpoint = \"https://me:pw@host/\"\n# token\n";
+        let token = text.len() - 6..text.len() - 1;
+        let out = mask_for_excerpts(text, std::slice::from_ref(&token));
+        assert_eq!(out, "access_key_id =******\nendpoint = \"https://*****@host/\"\n# *****\n");
+    }
+
+    #[test]
+    fn only_a_near_name_is_suggested() {
+        let known = ["region", "endpoint", "provider"];
+        assert_eq!(nearest("Regoin", known), Some("region"));
+        assert_eq!(nearest("end-point", known), Some("endpoint"));
+        assert_eq!(nearest("failure_threshold", known), None);
+        assert_eq!(nearest("x", known), None);
+        let operations = ["put_object_tagging", "add_object_tagging", "put_object_acl"];
+        assert_eq!(nearest("put_object_tags", operations), Some("put_object_tagging"));
+    }
+
+    #[test]
+    fn a_credential_is_known_by_its_name() {
+        for key in ["access_key", "AccessKeyId", "secret-access-key", "session_token", "password", "credentials"] {
+            assert!(is_secret_name(key), "{key}");
+        }
+        for key in ["client_request_token", "key", "keys", "region", "profile"] {
+            assert!(!is_secret_name(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! The types of single values in a plan. Each type defines its parser and its JSON Schema.
+
+use std::ops::RangeInclusive;
+
+use globset::{Glob, GlobBuilder};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value as Json, json};
+use toml::de::DeValue;
+
+use super::parser::{PlanParser, PlanValue, RawField, SpannedValue};
+use super::safe_text::{nearest, quote_for_message};
+use crate::diagnostics::affects_terminal;
+use crate::object::{MAX_KEY_BYTES, MAX_TAGS};
+
+/// Reports a value of the wrong type, with an example of the right type.
+fn mismatch<T: PlanValue>(slot: &RawField<'_>, wanted: &str, walk: &mut PlanParser) {
+    slot.report_type_mismatch(wanted, &T::example(), walk);
+}
+
+/// Text of `MIN` to `MAX` characters without control characters that drive a terminal. With `LINES`, line breaks and
+/// tabs are allowed.
+#[derive(Clone, Debug)]
+pub(super) struct TextValue<const MIN: usize, const MAX: usize, const LINES: bool = false>(pub(super) String);
+
+impl<const MIN: usize, const MAX: usize, const LINES: bool> PlanValue for TextValue<MIN, MAX, LINES> {
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": MIN, "maxLength": MAX })
+    }
+
+    fn example() -> String {
+        "\"...\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "a string", walk);
+            return None;
+        };
+        let chars = text.chars().count();
+        if MIN > 0 && text.trim().is_empty() {
+            slot.report_invalid("is empty", "nothing in here", format!("{MIN} to {MAX} characters"), walk);
+            return None;
+        }
+        if !(MIN..=MAX).contains(&chars) {
+            let label = format!("{chars} characters");
+            let length = if chars < MIN { "is too short" } else { "is too long" };
+            slot.report_invalid(length, &label, format!("{MIN} to {MAX} characters"), walk);
+            return None;
+        }
+        if text.chars().any(|c| affects_terminal(c) && !(LINES && matches!(c, '\n' | '\t'))) {
+            slot.report_invalid(
+                "holds a control character",
+                "in here",
+                "remove it; escapes such as \\u001b count",
+                walk,
+            );
+            return None;
+        }
+        Some(Self(text.to_string()))
+    }
+}
+
+/// An object key or key prefix: any text of `MIN` to 1024 bytes.
+#[derive(Clone, Debug)]
+pub(super) struct ObjectKeyText<const MIN: usize>(pub(super) String);
+
+impl<const MIN: usize> PlanValue for ObjectKeyText<MIN> {
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": MIN, "maxLength": MAX_KEY_BYTES })
+    }
+
+    fn example() -> String {
+        "\"...\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "a string", walk);
+            return None;
+        };
+        if !(MIN..=MAX_KEY_BYTES).contains(&text.len()) {
+            let help = format!("keys have {MIN} to {MAX_KEY_BYTES} bytes of UTF-8");
+            let length = if text.len() < MIN { "is empty" } else { "is too long" };
+            slot.report_invalid(length, &format!("{} bytes", text.len()), help, walk);
+            return None;
+        }
+        Some(Self(text.to_string()))
+    }
+}
+
+impl PlanValue for bool {
+    fn schema() -> Json {
+        json!({ "type": "boolean" })
+    }
+
+    fn example() -> String {
+        "true".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let DeValue::Boolean(value) = slot.value else {
+            mismatch::<Self>(slot, "true or false, without quotes", walk);
+            return None;
+        };
+        Some(*value)
+    }
+}
+
+/// An integer from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IntValue<const MIN: u32, const MAX: u32>(pub(super) u32);
+
+impl<const MIN: u32, const MAX: u32> PlanValue for IntValue<MIN, MAX> {
+    fn schema() -> Json {
+        json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+
+    fn example() -> String {
+        MIN.max(1).to_string()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let range = u64::from(MIN)..=u64::from(MAX);
+        let value = read_integer::<Self>(slot, &range, &format!("from {MIN} to {MAX}"), walk)?;
+        u32::try_from(value).ok().map(Self)
+    }
+}
+
+/// A number of objects, at least one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ObjectCount(pub(super) u64);
+
+/// The largest integer in TOML.
+const MAX_COUNT: u64 = i64::MAX.unsigned_abs();
+
+impl PlanValue for ObjectCount {
+    fn schema() -> Json {
+        json!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
+    }
+
+    fn example() -> String {
+        "1000000".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        read_integer::<Self>(slot, &(1..=MAX_COUNT), "a number of objects, from 1", walk).map(Self)
+    }
+}
+
+fn read_integer<V: PlanValue>(
+    slot: &RawField<'_>,
+    range: &RangeInclusive<u64>,
+    help: &str,
+    walk: &mut PlanParser,
+) -> Option<u64> {
+    let DeValue::Integer(digits) = slot.value else {
+        mismatch::<V>(slot, "an integer, without quotes", walk);
+        return None;
+    };
+    let value = u64::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| range.contains(number));
+    if value.is_none() {
+        slot.report_invalid("is out of range", "not allowed", help, walk);
+    }
+    value
+}
+
+/// An enum whose values have names in plan files.
+pub(super) trait NamedVariants: Copy + 'static {
+    /// All values that have a name, each with its name.
+    const NAMES: &'static [(&'static str, Self)];
+}
+
+/// Returns the name of a value in plan files; empty if it has none.
+pub(super) fn name_of<T: NamedVariants + PartialEq>(wanted: T) -> &'static str {
+    T::NAMES.iter().find(|(_, value)| *value == wanted).map_or("", |(name, _)| name)
+}
+
+/// One of a fixed set of names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EnumValue<T>(pub(super) T);
+
+impl<T: NamedVariants> PlanValue for EnumValue<T> {
+    fn schema() -> Json {
+        json!({ "enum": T::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>() })
+    }
+
+    fn example() -> String {
+        T::NAMES.first().map_or_else(String::new, |(name, _)| format!("\"{name}\""))
+    }
+
+    fn missing(_: &str, name: &str) -> String {
+        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        format!("add `{name} = ...`, one of {}", names.join(", "))
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "a string", walk);
+            return None;
+        };
+        if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| name == text) {
+            return Some(Self(*value));
+        }
+        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
+        let choice = format!("one of {}", names.join(", "));
+        let help = nearest(text, names).map_or(choice.clone(), |near| format!("did you mean `{near}`? {choice}"));
+        slot.report_invalid(&format!("cannot be `{}`", quote_for_message(text)), "not one of its values", help, walk);
+        None
+    }
+}
+
+/// An array of values of one type.
+#[derive(Clone, Debug)]
+pub(super) struct ListValue<T>(pub(super) Vec<SpannedValue<T>>);
+
+impl<T: PlanValue> PlanValue for ListValue<T> {
+    fn schema() -> Json {
+        json!({ "type": "array", "items": T::schema() })
+    }
+
+    fn example() -> String {
+        format!("[{}]", T::example())
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let DeValue::Array(items) = slot.value else {
+            mismatch::<Self>(slot, "an array", walk);
+            return None;
+        };
+        let read: Vec<_> = items
+            .iter()
+            .map(|item| {
+                let slot = RawField {
+                    name: slot.name,
+                    path: slot.path,
+                    key: item.span(),
+                    span: item.span(),
+                    value: item.get_ref(),
+                    is_item: true,
+                };
+                T::read(&slot, walk).map(|value| slot.with_spans(value))
+            })
+            .collect();
+        // Read all items before failing, so that the problems of every item are reported.
+        read.into_iter().collect::<Option<Vec<_>>>().map(Self)
+    }
+}
+
+/// Tags: a table of arbitrary keys with text values, in file order.
+#[derive(Clone, Debug)]
+pub(super) struct TagsValue(pub(super) Vec<(SpannedValue<String>, SpannedValue<String>)>);
+
+impl PlanValue for TagsValue {
+    fn schema() -> Json {
+        json!({ "type": "object", "minProperties": 1, "maxProperties": MAX_TAGS, "additionalProperties": { "type": "string", "maxLength": 256 } })
+    }
+
+    fn example() -> String {
+        "{ Team = \"DataOps\" }".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let DeValue::Table(entries) = slot.value else {
+            mismatch::<Self>(slot, "a table", walk);
+            return None;
+        };
+        let mut tags = Vec::new();
+        let mut whole = true;
+        for (key, value) in entries {
+            let name = key.get_ref().as_ref();
+            let slot = RawField {
+                name,
+                path: slot.path,
+                key: key.span(),
+                span: value.span(),
+                value: value.get_ref(),
+                is_item: false,
+            };
+            if let DeValue::String(text) = value.get_ref() {
+                let key = SpannedValue { key: key.span(), span: key.span(), value: name.to_owned() };
+                tags.push((key, slot.with_spans(text.to_string())));
+            } else {
+                slot.report_type_mismatch("a string: tag values are text", "\"...\"", walk);
+                whole = false;
+            }
+        }
+        tags.sort_by_key(|(key, _)| key.span.start);
+        whole.then_some(Self(tags))
+    }
+}
+
+/// A glob over whole object keys. `*` and `?` also match `/`, because keys have no folders: `*.pdf` matches every key
+/// with this ending.
+#[derive(Clone, Debug)]
+pub(super) struct KeyGlobValue(pub(super) Glob);
+
+impl PlanValue for KeyGlobValue {
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES })
+    }
+
+    fn example() -> String {
+        "\"*.pdf\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let ObjectKeyText(pattern) = ObjectKeyText::<1>::read(slot, walk)?;
+        match GlobBuilder::new(&pattern).literal_separator(false).backslash_escape(true).build() {
+            Ok(glob) => Some(Self(glob)),
+            Err(error) => {
+                let label = quote_for_message(&error.kind().to_string());
+                let help = "`*` is any text, `?` any character, [abc] one of these, {a,b} either; `\\` before a \
+                            special character takes it as it is";
+                slot.report_invalid("holds a glob that cannot be read", &label, help, walk);
+                None
+            }
+        }
+    }
+}
+
+/// A size in bytes: `1048576`, `"1 MiB"`, `"5GB"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByteSize(pub(super) u64);
+
+/// The units of sizes: powers of 1000 and powers of 1024.
+const SIZE_UNITS: [(&str, u64); 11] = [
+    ("b", 1),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("pb", 1_000_000_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("pib", 1 << 50),
+];
+
+impl PlanValue for ByteSize {
+    fn schema() -> Json {
+        json!({ "anyOf": [
+            { "type": "integer", "minimum": 0 },
+            { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?([bB]|[kKmMgGtTpP][iI]?[bB])$" },
+        ] })
+    }
+
+    fn example() -> String {
+        "\"1 MiB\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let size = match slot.value {
+            DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
+            DeValue::String(text) => parse_size(text),
+            _ => {
+                mismatch::<Self>(slot, "a size", walk);
+                return None;
+            }
+        };
+        if size.is_none() {
+            let help = "bytes as an integer, or a number with a unit: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
+            slot.report_invalid("is no size", "cannot be read", help, walk);
+        }
+        size.map(Self)
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let (_, unit) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    // More than nine decimals make no useful difference in any unit.
+    if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+        return None;
+    }
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let parts = whole.parse::<u128>().ok()?.checked_mul(scale)?.checked_add(fraction.parse().ok()?)?;
+    u64::try_from(parts.checked_mul(u128::from(*unit))? / scale).ok()
+}
+
+/// A point in time: RFC 3339, or a date, which means midnight UTC.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimestampValue(pub(super) Timestamp);
+
+impl PlanValue for TimestampValue {
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$" })
+    }
+
+    fn example() -> String {
+        "\"2024-01-31\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let text = match slot.value {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Datetime(datetime) => datetime.to_string(),
+            _ => {
+                mismatch::<Self>(slot, "a date", walk);
+                return None;
+            }
+        };
+        let moment = parse_timestamp(&text);
+        if moment.is_none() {
+            let help = "a day such as \"2024-01-31\" (midnight UTC), or an instant with its offset, such as \
+                        \"2024-01-31T08:00:00Z\"";
+            slot.report_invalid("is no date", "cannot be read", help, walk);
+        }
+        moment.map(Self)
+    }
+}
+
+/// Parses a point in time: RFC 3339 with its offset, or a date, which means midnight UTC. Returns `None` for any other
+/// text.
+#[must_use]
+pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|day| day.timestamp());
+    let only_a_day = text.len() == "2024-01-31".len();
+    if only_a_day { day() } else { text.parse::<Timestamp>().ok() }
+}
+
+/// A length of time in hours, days or weeks: `"90d"`, `"12h"`, `"4w"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AgeValue(pub(super) SignedDuration);
+
+impl PlanValue for AgeValue {
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]+ ?[hdw]$" })
+    }
+
+    fn example() -> String {
+        "\"90d\"".to_owned()
+    }
+
+    fn read(slot: &RawField<'_>, walk: &mut PlanParser) -> Option<Self> {
+        let DeValue::String(text) = slot.value else {
+            mismatch::<Self>(slot, "an age", walk);
+            return None;
+        };
+        let age = parse_age(text);
+        if age.is_none() {
+            let help = "a whole number and h, d or w for hours, days or weeks, such as \"90d\"";
+            slot.report_invalid("is no age", "cannot be read", help, walk);
+        }
+        age.map(Self)
+    }
+}
+
+/// Parses a length of time: a whole number and `h`, `d` or `w`, for hours, days or weeks. Returns `None` for any other
+/// text.
+#[must_use]
+pub fn parse_age(text: &str) -> Option<SignedDuration> {
+    let (number, hours) = match text.char_indices().next_back()? {
+        (at, 'h') => (&text[..at], 1),
+        (at, 'd') => (&text[..at], 24),
+        (at, 'w') => (&text[..at], 24 * 7),
+        _ => return None,
+    };
+    let hours = number.trim_end().parse::<u32>().ok()?.checked_mul(hours)?;
+    Some(SignedDuration::from_hours(i64::from(hours)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_exactly() {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("5GB", 5_000_000_000),
+            ("1 MiB", 1_048_576),
+            ("1.5 kib", 1_536),
+            ("0.1 KB", 100),
+            ("16383 PiB", 16_383 << 50),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "MB", "5", "5 M", "-1 B", "1..2 KB", ".5 KB", "1. KB", "16384 PiB", "1e3 B", "٣ KB"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_are_hours_days_and_weeks() {
+        assert_eq!(parse_age("90d"), Some(SignedDuration::from_hours(90 * 24)));
+        assert_eq!(parse_age("12 h"), Some(SignedDuration::from_hours(12)));
+        assert_eq!(parse_age("4w"), Some(SignedDuration::from_hours(4 * 7 * 24)));
+        for text in ["", "d", "90", "90m", "-1d", "1.5d", "99999999999d", "9é"] {
+            assert_eq!(parse_age(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The background thread that holds a state while other threads work: it renews the lock, and pushes what has changed.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::error::RemoteError;
+use super::lease::{LeaseKeeper, StateLoss};
+use super::lock::{self, MonotonicInstant};
+use super::open::{DivergencePolicy, OpenedState, release_lock};
+use super::pull::fetch_job;
+use super::push::StatePusher;
+use super::snapshot;
+use crate::files::with_path;
+use crate::job::JobId;
+use crate::journal::{BackupPush, Journal, JournalBackup};
+use crate::object::{BucketName, ObjectKey};
+use crate::store::StoreConfig;
+use crate::timeouts::scaled;
+
+/// The number of commands that can wait for the thread.
+const MAX_QUEUED_COMMANDS: usize = 16;
+
+/// How long pushes may keep failing before the work is stopped.
+const MAX_FAILING_TIME: Duration = Duration::from_mins(3);
+
+/// How long removing leftovers of earlier holders may take on shutdown, if there is time for it.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long verifying the last push and releasing the lock may take.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The intervals of renewing and pushing.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseConfig {
+    /// How long the lock is valid without a renewal. It is renewed every sixth of this time, and its holder stops at
+    /// half of it.
+    pub lease: Duration,
+    /// The maximum time between two pushes.
+    pub push_interval: Duration,
+}
+
+impl Default for LeaseConfig {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(90), push_interval: Duration::from_secs(30) }
+    }
+}
+
+/// Which state to open, and how.
+pub struct RemoteStateConfig {
+    /// The full location of the state, for display.
+    pub location: String,
+    /// The store that holds the state.
+    pub store: StoreConfig,
+    /// The bucket that holds the state.
+    pub bucket: BucketName,
+    /// The prefix of all keys, without a trailing slash.
+    pub prefix: ObjectKey,
+    /// Whether a lock keeps two processes from holding the state.
+    pub use_lock: bool,
+    /// The folder of the local cache.
+    pub folder: PathBuf,
+    /// This process, for display.
+    pub process_name: String,
+    /// The intervals of renewing and pushing.
+    pub lease_config: LeaseConfig,
+    /// How long to wait for another holder.
+    pub lock_timeout: Duration,
+    /// Called with notes for the user.
+    pub notify: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Called with the reason when the lock is about to expire: the process must exit before another one starts.
+    pub exit: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl RemoteStateConfig {
+    /// Returns the folder, and creates it if it does not exist.
+    pub(super) fn create_folder(&self) -> Result<PathBuf, RemoteError> {
+        std::fs::create_dir_all(&self.folder).map_err(with_path(&self.folder))?;
+        Ok(self.folder.clone())
+    }
+}
+
+/// How to close a state.
+#[derive(Clone, Copy, Debug)]
+pub struct ShutdownOptions {
+    /// How long closing may take in total.
+    pub time_limit: Duration,
+    /// Whether to do only what is necessary.
+    pub essential_only: bool,
+}
+
+/// A state that this process works with.
+#[derive(Debug)]
+pub struct RemoteState {
+    journal: Journal,
+    commands: mpsc::Sender<BackgroundCommand>,
+    lost: StateLoss,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Notifies a caller that waits for a push. It is dropped if there will be none.
+type PushWaiter = oneshot::Sender<()>;
+
+/// Sends the result of a command. The caller may be gone.
+type CommandReply = SyncSender<Result<(), RemoteError>>;
+
+enum BackgroundCommand {
+    Push,
+    /// Push, and notify the caller when done. Everything recorded before the command is included.
+    PushAndNotify(PushWaiter),
+    Fetch(JobId, CommandReply),
+    Close(ShutdownOptions, CommandReply),
+}
+
+impl RemoteState {
+    /// Opens a state: acquires its lock, and pulls its contents.
+    ///
+    /// # Errors
+    /// Returns an error if the state cannot be reached or read, or if another process holds it.
+    pub fn open(opening: RemoteStateConfig) -> Result<Self, RemoteError> {
+        let (errands, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let (tell, told) = sync_channel(1);
+        let lost = StateLoss::default();
+        let ours = lost.clone();
+        let run = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tell.send(Err(error.into()))),
+            };
+            runtime.block_on(async {
+                match OpenedState::open(&opening, DivergencePolicy::Pull, &ours).await {
+                    Ok(entered) => {
+                        if tell.send(Ok(entered.pusher.journal.clone())).is_ok() {
+                            serve(entered, &opening, inbox, &ours).await;
+                        }
+                    }
+                    Err(error) => drop(tell.send(Err(error))),
+                }
+            });
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("state".to_owned()).spawn(run)?;
+        let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
+        let journal = told.recv().map_err(|_| ended())??;
+        let journal = journal.with_backup(Arc::new(StateBackup { commands: errands.clone(), lost: lost.clone() }));
+        Ok(Self { journal, commands: errands, lost, thread: Some(thread) })
+    }
+
+    /// Returns the journal of the state.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Returns a token that is cancelled when the state is lost. Work done after that does not count.
+    #[must_use]
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost.token
+    }
+
+    /// Returns a function that requests a push, and does not wait for it.
+    pub fn push_requester(&self) -> impl Fn() + Send + 'static {
+        let errands = self.commands.clone();
+        move || {
+            // If the queue is full, one of the waiting commands serves as well.
+            let _ = errands.try_send(BackgroundCommand::Push);
+        }
+    }
+
+    /// Fetches the files of a job, unless they are in the local cache.
+    ///
+    /// # Errors
+    /// Returns an error if they cannot be fetched.
+    pub fn fetch_job(&self, job: &JobId) -> Result<(), RemoteError> {
+        self.send_command(|reply| BackgroundCommand::Fetch(job.clone(), reply))
+    }
+
+    /// Pushes the remaining changes, and releases the state.
+    ///
+    /// # Errors
+    /// Returns an error if the state was lost, or if there was no time to push everything.
+    pub fn shut_down(mut self, farewell: ShutdownOptions) -> Result<(), RemoteError> {
+        let closed = self.send_command(|reply| BackgroundCommand::Close(farewell, reply));
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has already been reported.
+            let _ = thread.join();
+        }
+        match self.lost.take_reason() {
+            Some(why) => Err(why),
+            None => closed,
+        }
+    }
+
+    fn send_command(&self, errand: impl FnOnce(CommandReply) -> BackgroundCommand) -> Result<(), RemoteError> {
+        let (reply, told) = sync_channel(1);
+        let ended = || RemoteError::Io(std::io::Error::other("the thread that holds the state has ended"));
+        let mut errand = errand(reply);
+        // The thread is working through a full queue.
+        while let Err(refused) = self.commands.try_send(errand) {
+            match refused {
+                mpsc::error::TrySendError::Full(back) => errand = back,
+                mpsc::error::TrySendError::Closed(_) => return Err(self.lost.take_reason().unwrap_or_else(ended)),
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        told.recv().unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+/// Pushes the state before work on a job begins.
+struct StateBackup {
+    commands: mpsc::Sender<BackgroundCommand>,
+    lost: StateLoss,
+}
+
+impl JournalBackup for StateBackup {
+    fn push(&self) -> BackupPush {
+        let (errands, lost) = (self.commands.clone(), self.lost.clone());
+        Box::pin(async move {
+            let (tell, told) = oneshot::channel();
+            if errands.send(BackgroundCommand::PushAndNotify(tell)).await.is_ok() && told.await.is_ok() {
+                return Ok(());
+            }
+            Err(if lost.token.is_cancelled() { "the state is lost" } else { "it is being closed" }.to_owned())
+        })
+    }
+}
+
+/// Keeps a state until it is closed or lost.
+async fn serve(
+    entered: OpenedState,
+    opening: &RemoteStateConfig,
+    mut inbox: mpsc::Receiver<BackgroundCommand>,
+    lost: &StateLoss,
+) {
+    let OpenedState { mut pusher, lease_keeper: tenure, cache_lease: _lease, connection: _connection } = entered;
+    let Some((farewell, reply)) = run_commands(&mut pusher, tenure.as_ref(), opening, &mut inbox, lost).await else {
+        return;
+    };
+    let closed = close_state(pusher, tenure, opening, farewell, lost).await;
+    let _ = reply.send(closed);
+}
+
+/// Pushes the remaining changes, verifies that they count, and releases the lock.
+async fn close_state(
+    mut pusher: StatePusher,
+    tenure: Option<LeaseKeeper>,
+    opening: &RemoteStateConfig,
+    farewell: ShutdownOptions,
+    lost: &StateLoss,
+) -> Result<(), RemoteError> {
+    // Reserve time to release the lock: otherwise the next process would have to wait until it expires.
+    let reserved = (farewell.time_limit / 3).min(RELEASE_TIMEOUT);
+    let late = || RemoteError::PushTimedOut(opening.folder.clone());
+    let mut ended = Ok(());
+    if !lost.is_lock_lost() {
+        let in_time = tokio::time::timeout(farewell.time_limit.saturating_sub(reserved), pusher.push()).await;
+        ended = in_time.unwrap_or_else(|_| Err(late())).map(drop);
+    }
+    if let Some(tenure) = &tenure {
+        tenure.renew(reserved / 2).await;
+    }
+    if ended.is_ok() && !lost.is_lock_lost() {
+        pusher.mirror.record.open = false;
+        if !farewell.essential_only {
+            let _ = tokio::time::timeout(CLEANUP_TIMEOUT, clean_up(&mut pusher, tenure.as_ref())).await;
+        }
+    }
+    release_lock(&mut pusher.mirror, tenure, reserved / 2).await?;
+    ended
+}
+
+/// When the next push is due, and the outcome of the previous ones.
+struct PushSchedule {
+    /// The interval between pushes. It is short at first, because a young state is the most likely to be lost.
+    interval: Duration,
+    next_push: Instant,
+    failing_since: Option<Instant>,
+    /// The callers that wait for a push.
+    waiters: Vec<PushWaiter>,
+}
+
+impl PushSchedule {
+    fn new(opening: &RemoteStateConfig) -> Self {
+        let interval = Duration::from_secs(1).min(opening.lease_config.push_interval);
+        Self { interval, next_push: Instant::now() + interval, failing_since: None, waiters: Vec::new() }
+    }
+
+    /// A push starts now.
+    fn push_started(&mut self, opening: &RemoteStateConfig) {
+        self.next_push = Instant::now() + self.interval;
+        self.interval = (self.interval * 2).min(opening.lease_config.push_interval);
+    }
+
+    /// No push happens any more, because the state is lost.
+    fn state_lost(&mut self, opening: &RemoteStateConfig) {
+        self.waiters.clear();
+        self.next_push = Instant::now() + opening.lease_config.push_interval;
+    }
+
+    fn push_ended(&mut self, outcome: Result<(), RemoteError>, opening: &RemoteStateConfig, lost: &StateLoss) {
+        match outcome {
+            Ok(()) => {
+                self.failing_since = None;
+                // A caller may be gone.
+                self.waiters.drain(..).for_each(|tell| tell.send(()).unwrap_or_default());
+            }
+            Err(error @ RemoteError::TakenOver(_)) => {
+                lost.record_lock_loss(error);
+                self.waiters.clear();
+            }
+            Err(error) if self.failing_since.is_some_and(|since| since.elapsed() > scaled(MAX_FAILING_TIME)) => {
+                lost.record(error);
+                self.waiters.clear();
+            }
+            Err(error) => {
+                self.failing_since.get_or_insert_with(Instant::now);
+                if !self.waiters.is_empty() {
+                    self.next_push = Instant::now() + Duration::from_secs(1);
+                }
+                (opening.notify)(&format!("warning: {error}; retrying"));
+            }
+        }
+    }
+}
+
+/// Pushes at intervals and executes commands until it is asked to close. Returns how to close, and the caller that
+/// asked.
+async fn run_commands(
+    pusher: &mut StatePusher,
+    tenure: Option<&LeaseKeeper>,
+    opening: &RemoteStateConfig,
+    inbox: &mut mpsc::Receiver<BackgroundCommand>,
+    lost: &StateLoss,
+) -> Option<(ShutdownOptions, CommandReply)> {
+    let (mut schedule, mut waiting) = (PushSchedule::new(opening), VecDeque::new());
+    loop {
+        let errand = if let Some(errand) = waiting.pop_front() {
+            errand
+        } else {
+            tokio::select! {
+                errand = inbox.recv() => errand?,
+                () = tokio::time::sleep_until(schedule.next_push) => BackgroundCommand::Push,
+            }
+        };
+        match errand {
+            BackgroundCommand::Close(farewell, reply) => return Some((farewell, reply)),
+            BackgroundCommand::Fetch(job, reply) => {
+                let _ = reply.send(fetch_job(&pusher.door, &mut pusher.mirror, &job).await);
+                continue;
+            }
+            BackgroundCommand::PushAndNotify(tell) => schedule.waiters.push(tell),
+            BackgroundCommand::Push => {}
+        }
+        if lost.token.is_cancelled() {
+            schedule.state_lost(opening);
+            continue;
+        }
+        schedule.push_started(opening);
+        let Some(outcome) = until_closed(pusher.push(), inbox, &mut waiting).await else { continue };
+        schedule.push_ended(outcome.map(drop), opening, lost);
+        let verified = tenure.map_or_else(MonotonicInstant::now, LeaseKeeper::last_renewal);
+        until_closed(pusher.remove_unneeded(verified), inbox, &mut waiting).await;
+    }
+}
+
+/// Waits for `doing`, unless the state is to be closed first: then returns `None` at once.
+async fn until_closed<T>(
+    doing: impl Future<Output = T>,
+    inbox: &mut mpsc::Receiver<BackgroundCommand>,
+    waiting: &mut VecDeque<BackgroundCommand>,
+) -> Option<T> {
+    let mut doing = std::pin::pin!(doing);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut doing => return Some(done),
+            errand = inbox.recv(), if waiting.len() < MAX_QUEUED_COMMANDS => match errand {
+                Some(close @ BackgroundCommand::Close(..)) => {
+                    waiting.push_front(close);
+                    return None;
+                }
+                // One push serves several requests.
+                Some(BackgroundCommand::Push) => {}
+                Some(errand) => waiting.push_back(errand),
+                None => return None,
+            },
+        }
+    }
+}
+
+/// Removes what earlier holders left, if no other process holds the state. What cannot be removed now is removed next
+/// time.
+async fn clean_up(pusher: &mut StatePusher, tenure: Option<&LeaseKeeper>) {
+    // Without a lock, it is unknown which other processes use the state.
+    let Some(tenure) = tenure else { return };
+    let verified = tenure.last_renewal();
+    pusher.remove_unneeded(verified).await;
+    if !pusher.unneeded.is_empty() {
+        return;
+    }
+    let Ok(Some(outlived)) = lock::find_removable(&pusher.door, tenure.generation).await else { return };
+    if let Some(head) = pusher.mirror.record.head.as_ref().filter(|head| head.generation == pusher.generation) {
+        let _ = snapshot::remove_older(&pusher.door, head).await;
+    }
+    let _ = lock::remove_locks(&pusher.door, outlived).await;
+}

@@ -1,0 +1,165 @@
+//! Validates credentials. Each part is sent in a header, so it must not contain white space, control characters or
+//! characters outside ASCII. The common mistake is a CI secret that was pasted with its line break.
+//!
+//! Invalid values are rejected where they enter, by name, and are never shown. Nothing else may be used to sign,
+//! because the SDK panics if an access key cannot be part of a header.
+
+use std::sync::{Mutex, PoisonError};
+
+use aws_config::profile::ProfileSet;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+
+/// Why a text cannot be part of credentials. The messages contain its name, never its value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CredentialFormatError {
+    /// White space at the start or end, usually copied by accident.
+    #[error("{0} has white space at its beginning or end: set it to the bare value")]
+    SurroundingSpace(String),
+    /// A character that a header cannot contain.
+    #[error("{0} holds white space, a control character or one outside ASCII, and credentials have none of these")]
+    InvalidCharacter(String),
+    /// An empty value.
+    #[error("{0} is empty")]
+    Empty(&'static str),
+    /// Not a valid region name.
+    #[error("{0} is not a valid region: letters, digits, `-` and `_`")]
+    InvalidRegion(String),
+}
+
+/// The credentials in a profile.
+const CREDENTIAL_PROPERTIES: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
+
+/// The maximum number of profiles in a chain of `source_profile` settings.
+const MAX_PROFILE_CHAIN: usize = 16;
+
+/// Checks that a text can be part of credentials. `name` says where it comes from.
+pub(super) fn check_part(name: &str, text: &str) -> Result<(), CredentialFormatError> {
+    if text.trim() != text {
+        return Err(CredentialFormatError::SurroundingSpace(name.to_owned()));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(CredentialFormatError::InvalidCharacter(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks that a text can be a region. `name` says where it comes from.
+pub(super) fn check_region(name: &str, text: &str) -> Result<(), CredentialFormatError> {
+    let is_region = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if is_region { Ok(()) } else { Err(CredentialFormatError::InvalidRegion(name.to_owned())) }
+}
+
+/// Checks that credentials from any source can be used to sign.
+pub(super) fn check_credentials(credentials: &Credentials) -> Result<(), CredentialsError> {
+    let parts = [
+        ("the access key ID", Some(credentials.access_key_id())),
+        ("the secret access key", Some(credentials.secret_access_key())),
+        ("the session token", credentials.session_token()),
+    ];
+    let mut parts = parts.into_iter().filter_map(|(name, text)| Some((name, text?)));
+    let checked = parts.try_for_each(|(name, text)| match text {
+        "" => Err(CredentialFormatError::Empty(name)),
+        text => check_part(name, text),
+    });
+    checked.map_err(CredentialsError::invalid_configuration)
+}
+
+/// Checks the active profile and the profiles from which it takes its credentials.
+pub(super) fn check_profiles(profiles: &ProfileSet) -> Result<(), CredentialFormatError> {
+    let mut next = Some(profiles.selected_profile());
+    // The SDK reports cycles of profiles.
+    for _ in 0..MAX_PROFILE_CHAIN {
+        let Some(profile) = next.and_then(|name| profiles.get_profile(name)) else { break };
+        let named = |property: &str| format!("{property} of the profile {:?}", profile.name());
+        for property in CREDENTIAL_PROPERTIES {
+            profile.get(property).map_or(Ok(()), |text| check_part(&named(property), text))?;
+        }
+        profile.get("region").map_or(Ok(()), |text| check_region(&named("region"), text))?;
+        next = profile.get("source_profile").filter(|source| *source != profile.name());
+    }
+    Ok(())
+}
+
+/// Passes credentials of another provider through if they can be used to sign.
+#[derive(Debug)]
+pub(super) struct ValidatingProvider(SharedCredentialsProvider);
+
+impl ValidatingProvider {
+    /// Wraps a provider so that all of its credentials are checked.
+    pub(super) fn wrap(provider: impl ProvideCredentials + 'static) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(Self(SharedCredentialsProvider::new(provider)))
+    }
+}
+
+impl ProvideCredentials for ValidatingProvider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.0.provide_credentials().await?;
+            check_credentials(&credentials)?;
+            Ok(credentials)
+        })
+    }
+}
+
+/// Returns credentials that were loaded in advance on the first call, and those of the source afterwards. The source
+/// is not queried twice at the start, because a person may have to confirm each query.
+#[derive(Debug)]
+pub(super) struct PrefetchedProvider {
+    first: Mutex<Option<Credentials>>,
+    source: SharedCredentialsProvider,
+}
+
+impl PrefetchedProvider {
+    /// Queries this source once.
+    pub(super) async fn prefetch(
+        source: impl ProvideCredentials + 'static,
+    ) -> Result<SharedCredentialsProvider, CredentialsError> {
+        let first = Mutex::new(Some(source.provide_credentials().await?));
+        Ok(SharedCredentialsProvider::new(Self { first, source: SharedCredentialsProvider::new(source) }))
+    }
+}
+
+impl ProvideCredentials for PrefetchedProvider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        // The value is complete at every moment, so a poisoned lock is safe to use.
+        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(first) => future::ProvideCredentials::ready(Ok(first)),
+            None => self.source.provide_credentials(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::root_cause;
+
+    #[tokio::test]
+    async fn what_cannot_be_signed_with_is_not_handed_on() {
+        let of = |key: &str, secret: &str, token: &str| {
+            let credentials = Credentials::new(key, secret, Some(token.to_owned()), None, "test");
+            ValidatingProvider::wrap(SharedCredentialsProvider::new(credentials))
+        };
+        assert!(of("key", "secret/+=", "token==").provide_credentials().await.is_ok());
+        let said = root_cause(&of("", "s", "t").provide_credentials().await.expect_err("refused"));
+        assert_eq!(said, "the access key ID is empty");
+        for bad in ["hush\n", "hush\0hush", "hush\u{7f}", "hüsh", "hush\u{1b}[2J", " hush", "hu\tsh"] {
+            for (provider, name) in [
+                (of(bad, "s", "t"), "the access key ID "),
+                (of("k", bad, "t"), "the secret access key "),
+                (of("k", "s", bad), "the session token "),
+            ] {
+                let said = root_cause(&provider.provide_credentials().await.expect_err("refused"));
+                assert!(said.starts_with(name) && !said.contains("sh"), "{said}");
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Pages as servers send them, and pages that no server should send.
+
+use super::*;
+use crate::object::BucketName;
+
+fn request(from: Option<ListPosition>, all_versions: bool) -> ListRequest {
+    ListRequest {
+        bucket: BucketName::new("b"),
+        prefix: ObjectKey::from("a b/&"),
+        all_versions,
+        group_by_directory: false,
+        from,
+    }
+}
+
+#[test]
+fn the_query_is_in_the_order_of_its_names() {
+    let after = |version: Option<&str>| {
+        Some(ListPosition::After { key: ObjectKey::from("é"), version: version.map(VersionId::new) })
+    };
+    let prefix = "max-keys=1000&prefix=a%20b%2F%26";
+    assert_eq!(list_query(&request(None, false)), format!("encoding-type=url&list-type=2&{prefix}"));
+    assert_eq!(
+        list_query(&request(Some(ListPosition::Token("t/+=".to_owned())), false)),
+        format!("continuation-token=t%2F%2B%3D&encoding-type=url&list-type=2&{prefix}")
+    );
+    assert_eq!(
+        list_query(&request(after(None), false)),
+        format!("encoding-type=url&list-type=2&{prefix}&start-after=%C3%A9")
+    );
+    assert_eq!(
+        list_query(&request(after(Some("v/1")), true)),
+        format!("encoding-type=url&key-marker=%C3%A9&{prefix}&version-id-marker=v%2F1&versions")
+    );
+    let everything = ListRequest { prefix: ObjectKey::from(""), group_by_directory: true, ..request(None, true) };
+    assert_eq!(list_query(&everything), "delimiter=%2F&encoding-type=url&max-keys=1000&versions");
+}
+
+fn page_of(document: &str, all_versions: bool) -> Result<ListPage, ListPageError> {
+    parse_page(
+        document.as_bytes(),
+        &ListRequest { prefix: ObjectKey::from(""), ..request(None, all_versions) },
+        StoreDialect::Oss,
+    )
+}
+
+const ENTRY: &str = "<Key>a%2Bb+c</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>\"E\"</ETag>\
+                     <Size>7</Size><Owner><ID>1</ID></Owner>";
+
+#[test]
+fn current_objects_are_read() {
+    let document = format!(
+        "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>\
+         <NextContinuationToken>t%2F1</NextContinuationToken><Contents>{ENTRY}<StorageClass>ColdArchive</StorageClass>\
+         </Contents><CommonPrefixes><Prefix>d%2F</Prefix></CommonPrefixes></ListBucketResult>"
+    );
+    let page = page_of(&document, false).expect("a page");
+    assert_eq!(page.next, Some(ListPosition::Token("t/1".to_owned())));
+    assert_eq!(page.common_prefixes, [ObjectKey::from("d/")]);
+    let [entry] = &page.entries[..] else { panic!("{page:?}") };
+    assert_eq!((&entry.key, entry.size, entry.class.as_str()), (&ObjectKey::from("a+b c"), 7, "ColdArchive"));
+    assert_eq!((entry.version.clone(), entry.last_modified.as_second()), (None, 1_767_323_045));
+}
+
+#[test]
+fn versions_are_read_and_delete_markers_left_out() {
+    let version = |id: &str| format!("<Version>{ENTRY}<VersionId>{id}</VersionId></Version>");
+    let document = format!(
+        "<ListVersionsResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>\
+         <NextKeyMarker>k%20</NextKeyMarker><NextVersionIdMarker>v%2F</NextVersionIdMarker>{}\
+         <DeleteMarker>{ENTRY}<VersionId>m</VersionId></DeleteMarker>{}</ListVersionsResult>",
+        version("v1"),
+        version("null")
+    );
+    let page = page_of(&document, true).expect("a page");
+    // Version IDs are never encoded.
+    let next = ListPosition::After { key: ObjectKey::from("k "), version: Some(VersionId::new("v%2F")) };
+    assert_eq!(page.next, Some(next));
+    let ids: Vec<_> = page.entries.iter().filter_map(|entry| entry.version.as_ref()).map(VersionId::as_str).collect();
+    assert_eq!(ids, ["v1", "null"]);
+    assert_eq!(page.entries[0].class.as_str(), "Standard");
+}
+
+/// Returns the last entry of a page, after which the listing continues.
+fn received(entries: &str, marker: &str) -> Option<(String, String)> {
+    let document = format!("<ListVersionsResult><IsTruncated>true</IsTruncated>{marker}{entries}</ListVersionsResult>");
+    match page_of(&document, true).expect("a page").last_position()? {
+        ListPosition::After { key, version } => Some((key.to_string(), version.expect("one").as_str().to_owned())),
+        ListPosition::Token(token) => panic!("{token}"),
+    }
+}
+
+#[test]
+fn delete_markers_count_as_received() {
+    let of = |element: &str, key: &str, id: &str| {
+        let facts = "<LastModified>2026-01-02T03:04:05.000Z</LastModified><Size>7</Size>";
+        format!("<{element}><Key>{key}</Key>{facts}<VersionId>{id}</VersionId></{element}>")
+    };
+    let (live, deleted) = (|key, id| of("Version", key, id), |key, id| of("DeleteMarker", key, id));
+    let marker = |key: &str, id: &str| {
+        format!("<NextKeyMarker>{key}</NextKeyMarker><NextVersionIdMarker>{id}</NextVersionIdMarker>")
+    };
+    let beyond = marker("z[minio_cache:v2,return:]", "");
+    let some = |key: &str, id: &str| Some((key.to_owned(), id.to_owned()));
+    assert_eq!(received(&(live("a", "2") + &deleted("b", "1")), &beyond), some("b", "1"));
+    assert_eq!(received(&(deleted("a", "2") + &live("b", "1")), &beyond), some("b", "1"));
+    assert_eq!(received(&(deleted("a", "2") + &live("a", "1")), &beyond), some("a", "1"));
+    assert_eq!(received(&(live("a", "2") + &deleted("a", "1")), &beyond), some("a", "1"));
+    assert_eq!(received(&deleted("a", "2"), &beyond), some("a", "2"));
+    assert_eq!(received("", &beyond), None);
+    // Objects first, then delete markers: the keys decide, and the marker if both end with the same key.
+    let apart = live("a", "3") + &live("c", "1") + &deleted("a", "4") + &deleted("b", "2");
+    assert_eq!(received(&apart, &beyond), some("c", "1"));
+    let one_key = live("a", "3") + &live("a", "1") + &deleted("a", "4");
+    assert_eq!(received(&one_key, &marker("a", "1")), some("a", "1"));
+    assert_eq!(received(&one_key, &marker("a", "4")), some("a", "4"));
+}
+
+fn refused(document: &str, all_versions: bool) -> String {
+    match page_of(document, all_versions) {
+        Err(ListPageError::Untrusted(why)) => why,
+        other => panic!("{document}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_document_that_is_cut_is_no_page() {
+    let cut = page_of("<ListBucketResult><Contents><Key>k</Key>", false);
+    assert_eq!(cut.err(), Some(ListPageError::Unreadable(XmlReadError::Malformed)));
+}
+
+#[test]
+fn a_page_of_another_kind_than_was_asked_for_is_refused() {
+    let other = "it is not the listing that was requested";
+    let objects =
+        format!("<ListBucketResult><IsTruncated>false</IsTruncated><Contents>{ENTRY}</Contents></ListBucketResult>");
+    assert_eq!(refused(&objects, true), other);
+    for document in ["<Other/>", "<html><body>Welcome</body></html>", "<ListVersionsResult/>", "<ListBucketResults/>"] {
+        assert_eq!(refused(document, false), other, "{document}");
+    }
+}
+
+#[test]
+fn a_page_that_does_not_say_how_to_go_on_is_refused() {
+    let page = |inside: &str| format!("<ListBucketResult>{inside}</ListBucketResult>");
+    let token = "<NextContinuationToken>t</NextContinuationToken>";
+    let truncated = |value: &str| page(&format!("<IsTruncated>{value}</IsTruncated>{token}"));
+    assert_eq!(page_of(&truncated("\n true\n"), false).unwrap().next, Some(ListPosition::Token("t".to_owned())));
+    for document in [page(token), truncated("yes"), truncated(""), page("")] {
+        assert_eq!(refused(&document, false), "it does not say whether more follows", "{document}");
+    }
+    let nowhere = page("<IsTruncated>true</IsTruncated>");
+    assert_eq!(refused(&nowhere, false), "it is truncated, and does not say where it continues");
+    let versions = "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
+    assert_eq!(refused(versions, true), "it is truncated, and does not say where it continues");
+}
+
+#[test]
+fn an_entry_without_size_or_date_is_refused_by_its_name() {
+    let page = |field: &str| {
+        format!(
+            "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key>{field}</Contents></ListBucketResult>"
+        )
+    };
+    assert_eq!(refused(&page(""), false), "k has no Size that can be read");
+    assert_eq!(refused(&page("<Size>-1</Size>"), false), "k has no Size that can be read");
+    assert_eq!(refused(&page("<Size>1</Size>"), false), "k has no LastModified that can be read");
+}
+
+#[test]
+fn more_entries_than_were_asked_for_are_refused_and_not_kept() {
+    let page = |keys: usize, prefixes: usize| {
+        format!(
+            "<ListBucketResult><IsTruncated>false</IsTruncated>{}{}</ListBucketResult>",
+            format!("<Contents>{ENTRY}</Contents>").repeat(keys),
+            "<CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>".repeat(prefixes)
+        )
+    };
+    assert_eq!(page_of(&page(1000, 0), false).unwrap().entries.len(), 1000);
+    assert_eq!(refused(&page(1000, 1), false), "it has 1001 entries, and the most is 1000");
+    let mut read = ListPageParser::default();
+    xml::read(page(5000, 5000).as_bytes(), |path, text| read.read_element(path, text)).unwrap();
+    assert_eq!((read.entries.len(), read.prefixes.len(), read.count), (1000, 0, 10_000));
+}
+
+#[test]
+fn etags_are_read_without_their_quotes_and_kept_up_to_a_length() {
+    let of = |element: &str| {
+        let entry = ENTRY.replace("<ETag>\"E\"</ETag>", element);
+        let page = format!(
+            "<ListVersionsResult><IsTruncated>false</IsTruncated><Version>{entry}</Version><Version>{ENTRY}</Version>\
+             </ListVersionsResult>"
+        );
+        let page = page_of(&page, true).expect("a page");
+        assert_eq!(page.entries[1].etag.as_deref(), Some("E"));
+        page.entries[0].etag.clone()
+    };
+    assert_eq!(of("<ETag>&quot;9B2-3&quot;</ETag>").as_deref(), Some("9B2-3"));
+    assert_eq!(of("<ETag>bare</ETag>").as_deref(), Some("bare"));
+    for none in [String::new(), "<ETag/>".to_owned(), format!("<ETag>\"{}\"</ETag>", "e".repeat(MAX_ETAG_BYTES + 1))] {
+        assert_eq!(of(&none), None, "{none:.40}");
+    }
+    assert_eq!(
+        of(&format!("<ETag>\"{}\"</ETag>", "e".repeat(MAX_ETAG_BYTES))).map(|etag| etag.len()),
+        Some(MAX_ETAG_BYTES)
+    );
+}
+
+#[test]
+fn what_s3_leaves_out_or_does_not_encode_is_known() {
+    let document = format!(
+        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t%2F+1</NextContinuationToken>\
+         <Contents>{ENTRY}</Contents><EncodingType>url</EncodingType></ListBucketResult>"
+    );
+    let asked = ListRequest { prefix: ObjectKey::from("a+"), ..request(None, false) };
+    let page = parse_page(document.as_bytes(), &asked, StoreDialect::S3).expect("a page");
+    assert_eq!(page.next, Some(ListPosition::Token("t%2F+1".to_owned())));
+    assert_eq!((&page.entries[0].key, page.entries[0].class.as_str()), (&ObjectKey::from("a+b c"), "STANDARD"));
+    let plain = document.replace("<EncodingType>url</EncodingType>", "");
+    let page = page_of(&plain, false).expect("a page");
+    assert_eq!(page.entries[0].key, ObjectKey::from("a%2Bb+c"));
+}
+
+#[test]
+fn a_marker_that_is_not_encoded_is_taken_as_it_is() {
+    let last = ObjectKey::from("k+%7E");
+    assert_eq!(marker_key("k+%7E", true, Some(&last)), last);
+    assert_eq!(marker_key("k%2B%257E", true, Some(&last)), last);
+    assert_eq!(marker_key("k%2B/", true, Some(&last)), ObjectKey::from("k+/"));
+    assert_eq!(marker_key("k+%7E", false, None), last);
+}
+
+#[test]
+fn a_key_from_elsewhere_is_refused() {
+    let document =
+        format!("<ListBucketResult><IsTruncated>false</IsTruncated><Contents>{ENTRY}</Contents></ListBucketResult>");
+    let asked = ListRequest { prefix: ObjectKey::from("b"), ..request(None, false) };
+    let why = parse_page(document.as_bytes(), &asked, StoreDialect::S3).unwrap_err();
+    assert_eq!(why, ListPageError::untrusted("it names a%2Bb+c, which does not begin with b"));
+    let long = document.replace("a%2Bb+c", &"k".repeat(1025));
+    assert_eq!(refused(&long, false), "it names a key of 1025 bytes, and the most is 1024");
+    let mark = format!("<NextContinuationToken>{}</NextContinuationToken><Contents>", "t".repeat(8193));
+    let endless = document.replace("<Contents>", &mark);
+    assert_eq!(refused(&endless, false), "where to go on is longer than any key or token");
+}

@@ -1,0 +1,454 @@
+//! An open sandbox and its operations on buckets and objects, independent of the dialect.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::blobs::{BlobReader, BlobStore, BlobWriter};
+use super::log::{StateLog, StateLogError};
+use super::lookup::{FoundObject, LookupPurpose, RequestedObject, SandboxRequestError, WritePrecondition};
+use super::model::{
+    ETag, ObjectBlob, ObjectStorageClass, RetrievalTier, StoredAcl, StoredHeaders, StoredObject, StoredVersion,
+    UnixMillis, VersioningStatus,
+};
+use super::restore::{self, RestoreDecision, RestoreParameters};
+use super::state::{SandboxState, StateChange, StoredBucket, VersionRef};
+use super::tags::SharedTags;
+use super::{SandboxError, SandboxOptions, seed};
+use crate::files::open_regular;
+
+/// The file name of the log in the sandbox's folder.
+const LOG_FILE: &str = "state.log";
+/// The name of the folder of blob files.
+const BLOB_FOLDER: &str = "bodies";
+/// The file that a process locks while it has the sandbox open.
+const LOCK_FILE: &str = "lock";
+
+/// An open object store. Clones refer to the same store.
+#[derive(Clone)]
+pub struct Sandbox {
+    inner: Arc<SandboxInner>,
+}
+
+struct SandboxInner {
+    options: SandboxOptions,
+    blobs: BlobStore,
+    state: Mutex<LoggedState>,
+    /// Locked while the sandbox is open. The operating system releases the lock when the process ends for any reason.
+    _lock: Option<File>,
+}
+
+pub(super) struct LoggedState {
+    state: SandboxState,
+    /// `None` keeps the state only in memory.
+    log: Option<StateLog>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+/// The object that a write creates.
+#[derive(Debug)]
+pub(super) struct NewObject {
+    pub(super) size: u64,
+    pub(super) etag: ETag,
+    pub(super) class: ObjectStorageClass,
+    pub(super) acl: StoredAcl,
+    pub(super) tags: SharedTags,
+    pub(super) headers: Option<Box<StoredHeaders>>,
+    pub(super) body: ObjectBlob,
+}
+
+/// The result of deleting an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeletedVersion {
+    /// Whether a delete marker was created or removed.
+    pub(super) is_marker: bool,
+    /// The ID of the created or removed version, unless the bucket never had versioning enabled.
+    pub(super) id: Option<String>,
+}
+
+/// What a request for a restore did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AcceptedRestoreKind {
+    /// It started a restore, or made an ongoing one faster.
+    Started,
+    /// It changed the expiry date of the copy, which already existed.
+    Extended,
+}
+
+/// A restore that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AcceptedRestore {
+    pub(super) kind: AcceptedRestoreKind,
+    /// The storage class of the object.
+    pub(super) class: ObjectStorageClass,
+    /// The tier of the restore.
+    pub(super) tier: RetrievalTier,
+}
+
+impl Sandbox {
+    /// Opens the sandbox in a folder, and creates it if necessary. The seed file is read only when the sandbox is
+    /// created.
+    ///
+    /// # Errors
+    /// Returns an error if another process has the sandbox open, if its files are damaged or cannot be read or written,
+    /// or if the seed file is not valid.
+    pub fn open(dir: &Path, fill: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
+        let io = |doing, path: PathBuf| move |source| SandboxError::Io { doing, path, source };
+        fs::create_dir_all(dir).map_err(io("make the folder", dir.to_owned()))?;
+        let lock_path = dir.join(LOCK_FILE);
+        let plainly = File::options().create(true).truncate(false).write(true).clone();
+        let lock = open_regular(&lock_path, &plainly).map_err(io("open", lock_path.clone()))?;
+        match crate::files::lock(&lock) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SandboxError::InUse(dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(io("lock", lock_path)(source)),
+        }
+        let path = dir.join(LOG_FILE);
+        let bodies_dir = dir.join(BLOB_FOLDER);
+        let exists = path.try_exists().map_err(io("look for", path.clone()))?;
+        let (state, log, bodies) = if exists {
+            let (state, log) = replay_log(&path)?;
+            let bodies = BlobStore::open(bodies_dir.clone(), state.blob_files()).map_err(io("open", bodies_dir))?;
+            (state, log, bodies)
+        } else {
+            let bodies = BlobStore::open(bodies_dir.clone(), std::iter::empty()).map_err(io("open", bodies_dir))?;
+            let state = seeded_state(fill, &options, &bodies)?;
+            // The log is created last and atomically. After a crash before this point, the folder is seeded again.
+            let log = StateLog::replace(&path, &state).map_err(io("write", path.clone()))?;
+            (state, log, bodies)
+        };
+        Ok(Self::assemble(state, Some(log), bodies, Some(lock), options))
+    }
+
+    /// Creates a sandbox that stores nothing on disk.
+    ///
+    /// # Errors
+    /// Returns an error if the seed file cannot be read or is not valid.
+    pub fn in_memory(fill: Option<&Path>, options: SandboxOptions) -> Result<Self, SandboxError> {
+        let bodies = BlobStore::in_memory();
+        let state = seeded_state(fill, &options, &bodies)?;
+        Ok(Self::assemble(state, None, bodies, None, options))
+    }
+
+    fn assemble(
+        state: SandboxState,
+        log: Option<StateLog>,
+        bodies: BlobStore,
+        lock: Option<File>,
+        options: SandboxOptions,
+    ) -> Self {
+        let vault = Mutex::new(LoggedState { state, log });
+        Self { inner: Arc::new(SandboxInner { options, blobs: bodies, state: vault, _lock: lock }) }
+    }
+
+    /// Returns the options that the sandbox was opened with.
+    #[must_use]
+    pub fn options(&self) -> &SandboxOptions {
+        &self.inner.options
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        (self.inner.options.clock)().into()
+    }
+
+    /// Starts to write a blob. A blob that does not become part of an object must be released with [`Self::discard_blob`].
+    pub(super) fn blob_writer(&self) -> BlobWriter<'_> {
+        self.inner.blobs.writer()
+    }
+
+    pub(super) fn discard_blob(&self, body: &ObjectBlob) {
+        if let Some(file) = body.file_number() {
+            self.inner.blobs.remove(file);
+        }
+    }
+
+    pub(super) fn open_blob(&self, body: &ObjectBlob, size: u64) -> io::Result<BlobReader> {
+        self.inner.blobs.reader(body, 0..size)
+    }
+
+    /// Locks the state. The lock ignores poisoning by a panic, because every change is applied as a whole.
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, LoggedState> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls a function with the state, which stays locked meanwhile.
+    pub(super) fn with_state<R>(&self, look: impl FnOnce(&SandboxState) -> R) -> R {
+        look(&self.lock_state().state)
+    }
+
+    /// Calls a function with one bucket.
+    pub(super) fn with_bucket<R>(
+        &self,
+        name: &str,
+        look: impl FnOnce(&StoredBucket) -> R,
+    ) -> Result<R, SandboxRequestError> {
+        self.with_state(|state| Ok(look(state.bucket(name)?)))
+    }
+
+    /// Writes changes to the log, applies them, and removes the blob files that are no longer used.
+    pub(super) fn commit(&self, vault: &mut LoggedState, changes: Vec<StateChange>) -> Result<(), SandboxRequestError> {
+        if let Some(log) = &mut vault.log {
+            log.append(&changes)?;
+        }
+        for change in changes {
+            let freed =
+                vault.state.apply(change).map_err(|misfit| SandboxRequestError::Storage(io::Error::other(misfit.0)))?;
+            for file in freed {
+                self.inner.blobs.remove(file);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn create_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
+        let mut vault = self.lock_state();
+        if vault.state.buckets.contains_key(name) {
+            return Err(SandboxRequestError::BucketExists);
+        }
+        self.commit(&mut vault, vec![StateChange::CreateBucket { bucket: name.into(), created: self.now() }])
+    }
+
+    pub(super) fn delete_bucket(&self, name: &str) -> Result<(), SandboxRequestError> {
+        let mut vault = self.lock_state();
+        if !vault.state.bucket(name)?.keys.is_empty() {
+            return Err(SandboxRequestError::BucketNotEmpty);
+        }
+        self.commit(&mut vault, vec![StateChange::DeleteBucket { bucket: name.into() }])
+    }
+
+    pub(super) fn set_versioning(&self, name: &str, versioning: VersioningStatus) -> Result<(), SandboxRequestError> {
+        let mut vault = self.lock_state();
+        vault.state.bucket(name)?;
+        self.commit(&mut vault, vec![StateChange::SetVersioning { bucket: name.into(), versioning }])
+    }
+
+    pub(super) fn set_bucket_acl(&self, name: &str, acl: StoredAcl) -> Result<(), SandboxRequestError> {
+        let mut vault = self.lock_state();
+        vault.state.bucket(name)?;
+        self.commit(&mut vault, vec![StateChange::SetBucketAcl { bucket: name.into(), acl }])
+    }
+
+    /// Creates an object from a body that was received. Returns the version ID, unless the bucket never had versioning
+    /// enabled.
+    pub(super) fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        new: NewObject,
+        condition: &WritePrecondition,
+    ) -> Result<Option<String>, SandboxRequestError> {
+        let body = new.body.clone();
+        let mut vault = self.lock_state();
+        let put = vault.state.check_precondition(bucket, key, condition).and_then(|()| {
+            let (change, id) = self.new_version_change(&vault.state, bucket, key, new)?;
+            self.commit(&mut vault, vec![change])?;
+            Ok(id)
+        });
+        drop(vault);
+        if put.is_err() {
+            self.discard_blob(&body);
+        }
+        put
+    }
+
+    pub(super) fn new_version_change(
+        &self,
+        state: &SandboxState,
+        bucket: &str,
+        key: &str,
+        new: NewObject,
+    ) -> Result<(StateChange, Option<String>), SandboxRequestError> {
+        let NewObject { size, etag, class, acl, tags, headers, body } = new;
+        let object = StoredObject { size, etag, class, acl, tags, body, restore: None, headers };
+        let (id, told) = new_version_id(state.bucket(bucket)?.versioning);
+        let version = StoredVersion { id, modified: self.now(), object: Some(object) };
+        Ok((StateChange::Put { bucket: bucket.into(), key: key.into(), version }, told))
+    }
+
+    /// Looks up an object for reading.
+    pub(super) fn find_object(&self, target: RequestedObject<'_>) -> Result<FoundObject, SandboxRequestError> {
+        self.with_state(|state| state.object_for_read(target))
+    }
+
+    /// Opens the content of an object. `decide` gets the object and returns the range of bytes to read.
+    pub(super) fn read_object<E: From<SandboxRequestError>>(
+        &self,
+        target: RequestedObject<'_>,
+        decide: impl FnOnce(&FoundObject) -> Result<Range<u64>, E>,
+    ) -> Result<(FoundObject, Range<u64>, BlobReader), E> {
+        // The file is opened under the lock, so that it cannot be removed before.
+        let vault = self.lock_state();
+        let seen = vault.state.object_for_read(target)?;
+        let range = decide(&seen)?;
+        if !restore::is_readable(&seen.object, self.now()) {
+            return Err(SandboxRequestError::Archived.into());
+        }
+        let reader = self.inner.blobs.reader(&seen.object.body, range.clone()).map_err(SandboxRequestError::Storage)?;
+        Ok((seen, range, reader))
+    }
+
+    /// Deletes a version permanently, or deletes the current one according to the bucket's versioning.
+    pub(super) fn delete_object(&self, target: RequestedObject<'_>) -> Result<DeletedVersion, SandboxRequestError> {
+        let mut vault = self.lock_state();
+        let bucket = vault.state.bucket(target.bucket)?;
+        let versioning = bucket.versioning;
+        let versions = bucket.keys.get(target.key).map_or(&[][..], |entry| entry.versions());
+        let named = match (target.version, versioning) {
+            (None, VersioningStatus::Never) => Some("null"),
+            (version, _) => version,
+        };
+        let Some(named) = named else {
+            let (id, told) = new_version_id(versioning);
+            let version = StoredVersion { id, modified: self.now(), object: None };
+            let put = StateChange::Put { bucket: target.bucket.into(), key: target.key.into(), version };
+            self.commit(&mut vault, vec![put])?;
+            return Ok(DeletedVersion { is_marker: true, id: told });
+        };
+        let told = target.version.map(str::to_owned);
+        // A version that does not exist counts as deleted: AWS answers with success.
+        let Some(version) = versions.iter().find(|version| version.id_str() == named) else {
+            return Ok(DeletedVersion { is_marker: false, id: told });
+        };
+        let marker = version.object.is_none();
+        let place = target.version_ref(version);
+        self.commit(&mut vault, vec![StateChange::Remove { place }])?;
+        Ok(DeletedVersion { is_marker: marker, id: told })
+    }
+
+    /// Modifies an object. Returns the version ID, unless the bucket never had versioning enabled.
+    fn modify_object(
+        &self,
+        target: RequestedObject<'_>,
+        change: impl FnOnce(VersionRef, &StoredObject) -> Result<StateChange, SandboxRequestError>,
+    ) -> Result<Option<String>, SandboxRequestError> {
+        let mut vault = self.lock_state();
+        let (version, object) = vault.state.find_object(target, LookupPurpose::Write)?;
+        let told = vault.state.response_version_id(target.bucket, version);
+        let change = change(target.version_ref(version), object)?;
+        self.commit(&mut vault, vec![change])?;
+        Ok(told)
+    }
+
+    pub(super) fn set_tags(
+        &self,
+        target: RequestedObject<'_>,
+        tags: SharedTags,
+    ) -> Result<Option<String>, SandboxRequestError> {
+        self.modify_object(target, |place, _| Ok(StateChange::SetTags { place, tags }))
+    }
+
+    pub(super) fn set_acl(
+        &self,
+        target: RequestedObject<'_>,
+        acl: StoredAcl,
+    ) -> Result<Option<String>, SandboxRequestError> {
+        self.modify_object(target, |place, _| Ok(StateChange::SetAcl { place, acl }))
+    }
+
+    pub(super) fn restore_object(
+        &self,
+        target: RequestedObject<'_>,
+        ask: RestoreParameters,
+    ) -> Result<AcceptedRestore, SandboxRequestError> {
+        let mut vault = self.lock_state();
+        let (version, object) = vault.state.find_object(target, LookupPurpose::Write)?;
+        let (restored, restore) = match restore::decide(object, ask, self.now(), self.inner.options.time_scale) {
+            RestoreDecision::Accepted(restore) => (AcceptedRestoreKind::Started, restore),
+            RestoreDecision::Extended(restore) => (AcceptedRestoreKind::Extended, restore),
+            RestoreDecision::Rejected(refusal) => return Err(refusal.into()),
+        };
+        let begun = AcceptedRestore { kind: restored, class: object.class, tier: restore.tier };
+        let place = target.version_ref(version);
+        self.commit(&mut vault, vec![StateChange::SetRestore { place, restore }])?;
+        Ok(begun)
+    }
+}
+
+impl LoggedState {
+    pub(super) fn state(&self) -> &SandboxState {
+        &self.state
+    }
+}
+
+/// Returns the ID of a new version, and the ID to show in responses.
+fn new_version_id(versioning: VersioningStatus) -> (Option<Box<str>>, Option<String>) {
+    match versioning {
+        VersioningStatus::Never => (None, None),
+        VersioningStatus::Suspended => (None, Some("null".to_owned())),
+        VersioningStatus::Enabled => {
+            let id = random_id();
+            (Some(id.clone()), Some(id.into()))
+        }
+    }
+}
+
+/// Returns 32 random letters, digits, dots, and underscores, as AWS does. The ID has no meaning.
+pub(super) fn random_id() -> Box<str> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._";
+    (0..32).map(|_| char::from(ALPHABET[usize::from(fastrand::u8(..64))])).collect::<String>().into()
+}
+
+fn seeded_state(
+    fill: Option<&Path>,
+    options: &SandboxOptions,
+    bodies: &BlobStore,
+) -> Result<SandboxState, SandboxError> {
+    let mut state = SandboxState::default();
+    if let Some(path) = fill {
+        seed::seed(&mut state, bodies, path, (options.clock)().into())?;
+    }
+    Ok(state)
+}
+
+/// Reads a log, and rewrites it if most of it is history.
+fn replay_log(path: &Path) -> Result<(SandboxState, StateLog), SandboxError> {
+    let io = |doing| move |source| SandboxError::Io { doing, path: path.to_owned(), source };
+    let replayed = StateLog::open(path).map_err(|error| match error {
+        StateLogError::Io(source) => io("read")(source),
+        StateLogError::Damaged { at, what } => SandboxError::Damaged { path: path.to_owned(), at, what },
+    })?;
+    let live = replayed.state.approximate_change_count();
+    let log = if replayed.records > 2 * live + 10_000 {
+        StateLog::replace(path, &replayed.state).map_err(io("write"))?
+    } else {
+        replayed.log
+    };
+    Ok((replayed.state, log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_mostly_history_is_written_anew_when_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Sandbox::open(dir.path(), None, SandboxOptions::default()).unwrap();
+        let length = || fs::metadata(dir.path().join(LOG_FILE)).unwrap().len();
+        let change = |times: usize| {
+            let sandbox = open();
+            let before = length();
+            for _ in 0..times {
+                sandbox.set_versioning("bucket", VersioningStatus::Enabled).unwrap();
+            }
+            assert!(length() > before);
+        };
+        open().create_bucket("bucket").unwrap();
+        change(9_000);
+        let kept = length();
+        open();
+        assert_eq!(length(), kept, "history is borne up to a limit");
+        change(1_100);
+        open();
+        assert!(length() < 1_000, "{}", length());
+        let versioning = open().with_bucket("bucket", |bucket| bucket.versioning).unwrap();
+        assert_eq!(versioning, VersioningStatus::Enabled);
+    }
+}
