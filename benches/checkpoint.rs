@@ -13,8 +13,8 @@ use std::time::Duration;
 use batchplan::frontier::RowFrontier;
 use batchplan::job::{JobId, Progress};
 use batchplan::journal::{Checkpoint, FailureTally, JobCreation, JobSource, Journal, JournalError, NewJob};
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::task::{FaultClass, StoreError, TaskFailure, TaskId};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskId};
 use jiff::Timestamp;
 
 /// Objects between two checkpoints.

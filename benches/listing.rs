@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use batchplan::connect::connect;
 use batchplan::manifest::{Filter, FreezeLimits, FrozenManifest, ListedVersions, Manifest, ManifestSource, freeze};
-use batchplan::object::{BucketName, ObjectKey};
-use batchplan::store::{AddressingStyle, StoreConfig, StoreProvider, connect};
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 use tokio_util::sync::CancellationToken;
 
 /// How long a page takes.

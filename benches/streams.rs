@@ -22,9 +22,9 @@ use batchplan::codec::OperationNaming;
 use batchplan::completion::{ReportFormat, ReportScope, ReportSpec};
 use batchplan::job::JobId;
 use batchplan::manifest::{CsvField, count_rows};
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
 use batchplan::report::{ROTATE_AT, ReportWriter};
-use batchplan::task::TaskOutcome;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::task::TaskOutcome;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

@@ -1,6 +1,6 @@
 //! The completion report that a plan asks for: destination, scope and format.
 
-use crate::object::{BucketName, ObjectKey};
+use batchplan_store::object::{BucketName, ObjectKey};
 
 /// The service whose report format is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,17 +5,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use batchplan_store::printable::affects_terminal;
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
 
-/// Returns whether a character can affect a terminal other than by being displayed: control characters, including line
-/// ends and tabs, and characters that change the text direction or break lines.
-#[must_use]
-pub fn affects_terminal(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Escapes every character that [affects a terminal](drives_terminal), except `\n`.
+/// Escapes every character that [affects a terminal](affects_terminal), except `\n`.
 #[must_use]
 pub fn escape_for_terminal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::hex::hex;
+use batchplan_store::hex::hex;
 
 /// Adds the path to an I/O error, because the system's message does not name the file.
 pub fn with_path(path: &Path) -> impl FnOnce(io::Error) -> io::Error {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::task::TaskId;
+use batchplan_store::task::TaskId;
 
 /// The settled rows: for each part a low mark, below which all rows are settled, and the settled rows above it.
 #[derive(Clone, Debug, Default)]

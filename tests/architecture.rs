@@ -4,7 +4,10 @@
 
 #[path = "architecture/scan.rs"]
 mod scan;
+#[path = "architecture/words.rs"]
+mod words;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,23 +15,15 @@ use scan::{Named, module_of, scan};
 
 /// Every room and its layer. A room may import from lower layers; rooms of layer 0 also from each other.
 const LAYERS: &[(&str, u8)] = &[
-    ("backoff", 0),
     ("files", 0),
-    ("hex", 0),
     ("money", 0),
-    ("object", 0),
-    ("object_request", 0),
-    ("task", 0),
     ("frontier", 0),
+    ("connect", 0),
     ("failpoint", 0),
     ("job", 0),
     ("completion", 0),
     ("descriptors", 0),
     ("diagnostics", 0),
-    ("variants", 0),
-    ("timeouts", 0),
-    ("web", 0),
-    ("store", 1),
     ("codec", 1),
     ("manifest", 2),
     ("operation", 2),
@@ -44,20 +39,23 @@ const LAYERS: &[(&str, u8)] = &[
     ("cli", 6),
 ];
 
-/// What only some rooms may name: a path's beginning (`aws_*` stands for any name that begins so), and the modules,
-/// with all that is in them, that may.
+/// The crates beside the program.
+const CRATES: [&str; 3] = ["crates/columnar", "crates/sandbox", "crates/store"];
+
+/// What only some modules may name: the beginning of a path (`aws_*` stands for every name that begins so), and the
+/// modules that may name it. A module includes its submodules.
 const FENCES: &[(&[&str], &[&str])] = &[
-    (&["aws_*"], &["store"]),
-    (&["s3s"], &["store"]),
+    (&["aws_*"], &["crates/store"]),
+    (&["s3s"], &["crates/sandbox"]),
     (&["rusqlite"], &["journal"]),
     (&["clap*"], &["cli"]),
     (&["toml"], &["plan", "estimate"]),
-    (&["quick_xml"], &["plan", "jobs", "store"]),
+    (&["quick_xml"], &["plan", "jobs", "crates/store", "crates/sandbox"]),
     (&["tokio", "signal"], &["cli"]),
-    (&["std", "env"], &["cli", "store/credentials"]),
+    (&["std", "env"], &["cli", "crates/store/credentials"]),
     (&["io", "stdout"], &["cli"]),
     (&["io", "stderr"], &["cli"]),
-    (&["hyper_rustls"], &["web"]),
+    (&["hyper_rustls"], &["crates/store/web"]),
 ];
 
 /// The macros that only cli/ may call.
@@ -70,14 +68,18 @@ fn layer(room: &str) -> Option<u8> {
     LAYERS.iter().find(|(name, _)| *name == room).map(|(_, layer)| *layer)
 }
 
-/// What a file of `src/` does that its place forbids, one sentence each.
-fn offences(file: &str, text: &str) -> Vec<String> {
-    let scan = scan(file, text).unwrap_or_else(|error| panic!("src/{file}: {error}"));
-    let place = module_of(file).join("/");
+/// Returns what a file does that its module may not do, one sentence each. The file is named from the repository's
+/// root: `src/plan/mod.rs`, `crates/store/src/s3.rs`.
+fn offences(path: &str, text: &str) -> Vec<String> {
+    let (home, file) = path.split_once("src/").expect("a source file");
+    let scan = scan(file, text).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let place = format!("{home}{}", module_of(file).join("/"));
     let mut found = Vec::new();
     for path in &scan.paths {
         found.extend(match path {
-            Named::Ours(path) => wrong_way(&place, path),
+            Named::Ours(path) if home.is_empty() => wrong_way(&place, path),
+            // The compiler holds what a crate may name.
+            Named::Ours(_) => None,
             Named::Other(path) => fenced(&place, path),
         });
     }
@@ -220,18 +222,26 @@ fn assert_none(found: &[String]) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
+/// Checks every file below a folder. The check is given the file's path from the repository's root.
 fn all(folder: &str, check: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
     let files = rust_files(folder);
     assert!(!files.is_empty(), "no Rust file in {folder}/");
-    let told = |(file, text): &(String, String)| {
-        check(file, text).into_iter().map(|what| format!("{folder}/{file} {what}")).collect::<Vec<_>>()
+    let checked = |(file, text): &(String, String)| {
+        let path = format!("{folder}/{file}");
+        check(&path, text).into_iter().map(|what| format!("{path} {what}")).collect::<Vec<_>>()
     };
-    files.iter().flat_map(told).collect()
+    files.iter().flat_map(checked).collect()
+}
+
+/// Checks every file of the program and of the crates beside it.
+fn sources(check: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
+    let crates = CRATES.iter().flat_map(|home| all(&format!("{home}/src"), &check));
+    all("src", &check).into_iter().chain(crates).collect()
 }
 
 #[test]
 fn imports_point_down_and_crates_stay_in_their_rooms() {
-    assert_none(&all("src", offences));
+    assert_none(&sources(offences));
 }
 
 #[test]
@@ -242,9 +252,35 @@ fn every_room_is_on_the_map() {
 
 #[test]
 fn files_are_short_and_no_lint_is_switched_off() {
-    for folder in ["src", "tests"] {
-        assert_none(&all(folder, |_, text| manners(text)));
+    assert_none(&sources(|_, text| manners(text)));
+    assert_none(&all("tests", |_, text| manners(text)));
+}
+
+#[test]
+fn each_type_has_a_name_of_its_own() {
+    let mut homes: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    for folder in ["src", "crates"] {
+        for (file, text) in rust_files(folder) {
+            let path = format!("{folder}/{file}");
+            // Test files may have a `Scene` each.
+            if path.contains("test") || !path.contains("src/") || path.contains("/target/") {
+                continue;
+            }
+            let package = CRATES.into_iter().find(|home| path.starts_with(home)).unwrap_or("src");
+            for name in words::types(&text) {
+                homes.entry((package, name)).or_default().push(path.clone());
+            }
+        }
     }
+    let shared = homes.iter().filter(|((_, name), homes)| homes.len() > 1 && name != "Error");
+    assert_none(&shared.map(|((_, name), homes)| format!("{name} is in {}", homes.join(" and "))).collect::<Vec<_>>());
+    let single = homes.keys().filter(|(_, name)| words::is_one_word(name)).count();
+    assert!(homes.len() > 500 && single * 5 < homes.len(), "{single} of {} types have names of one word", homes.len());
+}
+
+#[test]
+fn names_are_the_fields_own() {
+    assert_none(&sources(|_, text| words::banned_names(text)));
 }
 
 /// `fuzz/` compiles the fuzz targets of the tests into a package of its own, which no other test builds.
@@ -279,43 +315,48 @@ mod the_checks {
     use super::*;
 
     fn refused(file: &str, text: &str) {
-        assert_ne!(offences(file, text), Vec::<String>::new(), "{file}: {text}");
+        assert_ne!(offences(&path(file), text), Vec::<String>::new(), "{file}: {text}");
     }
 
     fn accepted(file: &str, text: &str) {
-        assert_eq!(offences(file, text), Vec::<String>::new(), "{file}: {text}");
+        assert_eq!(offences(&path(file), text), Vec::<String>::new(), "{file}: {text}");
+    }
+
+    /// Takes a file for one of the program's, unless it says which crate it is in.
+    fn path(file: &str) -> String {
+        if file.starts_with("crates/") { file.to_owned() } else { format!("src/{file}") }
     }
 
     #[test]
     fn an_import_that_points_up_or_sideways_is_refused() {
-        refused("store/mod.rs", "use crate::plan::Plan;");
-        refused("store/s3/mod.rs", "use super::super::engine::Engine;");
+        refused("codec/mod.rs", "use crate::plan::Plan;");
+        refused("codec/decode/mod.rs", "use super::super::engine::Engine;");
         refused("manifest/csv.rs", "use crate::operation::Operation;");
         refused("report/publish.rs", "fn f(_: &crate::plan::Plan) {}");
         refused("report/publish.rs", "fn f() { assert!(crate::cli::yes()); }");
         refused("report/publish.rs", "mod tests { use super::super::super::cli::*; }");
-        refused("task.rs", "use crate::store::Store;");
-        refused("store/mod.rs", "use crate::*;");
-        refused("store/mod.rs", "use crate::attic::Thing;");
-        refused("attic/mod.rs", "use crate::task::Task;");
+        refused("files.rs", "use crate::codec::RowEncoder;");
+        refused("codec/mod.rs", "use crate::*;");
+        refused("codec/mod.rs", "use crate::attic::Thing;");
+        refused("attic/mod.rs", "use crate::files::lock;");
     }
 
     #[test]
     fn an_import_that_points_down_or_stays_at_home_is_accepted() {
-        accepted("task.rs", "use crate::object::ObjectId;");
-        accepted("report/publish.rs", "use crate::{codec::Naming, report::Report, store::Store}; use super::x;");
+        accepted("files.rs", "use crate::money::Money;");
+        accepted("report/publish.rs", "use crate::{codec::Naming, report::Report, files::lock}; use super::x;");
         accepted("cli/apply.rs", "use crate::engine::run; use crate::plan::Plan;");
         accepted("lib.rs", "pub use crate::cli::main; mod cli;");
         accepted("main.rs", "fn main() { batchplan::cli::main() }");
-        accepted("store/mod.rs", "/// [`Plan`](crate::plan::Plan)\nconst A: &str = \"crate::plan\";");
+        accepted("codec/mod.rs", "/// [`Plan`](crate::plan::Plan)\nconst A: &str = \"crate::plan\";");
     }
 
     #[test]
     fn a_crate_outside_its_room_is_refused() {
         for (home, text) in [
-            ("store/s3.rs", "use aws_sdk_s3::Client;"),
-            ("store/s3.rs", "fn f() -> ::aws_config::SdkConfig {}"),
-            ("store/sandbox/mod.rs", "use s3s::S3;"),
+            ("crates/store/src/s3.rs", "use aws_sdk_s3::Client;"),
+            ("crates/store/src/s3.rs", "fn f() -> ::aws_config::SdkConfig {}"),
+            ("crates/sandbox/src/lib.rs", "use s3s::S3;"),
             ("journal/mod.rs", "use rusqlite;"),
             ("journal/mod.rs", "extern crate rusqlite;"),
             ("cli/apply.rs", "#[derive(clap::Args)] struct A;"),
@@ -324,13 +365,13 @@ mod the_checks {
             ("estimate/prices.rs", "use toml::Spanned;"),
             ("plan/xml.rs", "use quick_xml::Writer;"),
             ("jobs/describe.rs", "fn f(_: quick_xml::Writer<Vec<u8>>) {}"),
-            ("store/wire.rs", "use quick_xml::events::Event;"),
-            ("web/connect.rs", "use hyper_rustls::HttpsConnector;"),
+            ("crates/store/src/xml.rs", "use quick_xml::events::Event;"),
+            ("crates/store/src/web/connect.rs", "use hyper_rustls::HttpsConnector;"),
             ("cli/signals.rs", "use tokio::{fs, signal::ctrl_c};"),
             ("cli/terminal.rs", "use std::{env, fs};"),
             ("cli/terminal.rs", "use std::*;"),
-            ("store/credentials.rs", "fn f() { std::env::var(\"X\"); }"),
-            ("store/credentials/oss.rs", "use std::env::var;"),
+            ("crates/store/src/credentials/mod.rs", "fn f() { std::env::var(\"X\"); }"),
+            ("crates/store/src/credentials/oss.rs", "use std::env::var;"),
             ("cli/terminal.rs", "use std::io; fn f() { io::stdout(); }"),
             ("cli/terminal.rs", "use tokio::io::stderr;"),
             ("cli/terminal.rs", "fn f() { println!(\"{}\", 1) }"),
@@ -339,22 +380,36 @@ mod the_checks {
             accepted(home, text);
             refused("engine/mod.rs", text);
         }
-        refused("store/credentials_cache.rs", "use std::env;");
+        refused("crates/store/src/credentials_cache.rs", "use std::env;");
+        refused("crates/sandbox/src/server.rs", "fn f() { println!(\"{}\", 1) }");
         accepted("engine/mod.rs", "use tokio::sync; use std::fs; const V: &str = env!(\"CARGO_PKG_VERSION\");");
     }
 
     #[test]
     fn a_room_that_is_forgotten_or_misplaced_is_told() {
-        let fine = "//! | layer | room | what |\n//! |---|---|---|\n//! | 0 | [`task`] | x |\npub mod task;";
+        let fine = "//! | layer | room | what |\n//! |---|---|---|\n//! | 0 | [`files`] | x |\npub mod files;";
         assert_eq!(map_offences(fine), Vec::<String>::new());
         for (lib, expected) in [
-            ("pub mod task;", "task is missing in the table of src/lib.rs"),
+            ("pub mod files;", "files is missing in the table of src/lib.rs"),
             ("mod attic;", "attic is missing in the table of tests/architecture.rs"),
-            ("//! | 1 | [`task`] | x |\nmod task;", "task is of layer 0, but src/lib.rs says 1"),
-            ("//! | 0 | [`task`] | x |", "task is explained in src/lib.rs, but there is no such room"),
+            ("//! | 1 | [`files`] | x |\nmod files;", "files is of layer 0, but src/lib.rs says 1"),
+            ("//! | 0 | [`files`] | x |", "files is explained in src/lib.rs, but there is no such room"),
         ] {
             assert_eq!(map_offences(lib), [expected]);
         }
+    }
+
+    #[test]
+    fn a_banned_name_is_found() {
+        for text in ["struct Lane {", "pub(crate) enum Place {", "    pub async fn carry(self) {}", "pub mod desk;"] {
+            assert_eq!(words::banned_names(text).len(), 1, "{text}");
+        }
+        for text in ["struct LaneId;", "// struct Lane", "fn going() {}", "use desk::Lane;", "let lane = Lane::new();"]
+        {
+            assert_eq!(words::banned_names(text), Vec::<String>::new(), "{text}");
+        }
+        assert_eq!(words::types("pub trait A {\ntype B = u8;\n    struct C;\n"), ["A", "B"]);
+        assert!(words::is_one_word("Plan") && !words::is_one_word("PlanHash"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod parallel;
 mod server;
 
 use batchplan::manifest::ListedVersions;
-use batchplan::object::BucketName;
+use batchplan_store::object::BucketName;
 use checks::Check;
 use server::Fixture;
 

@@ -10,7 +10,7 @@ use batchplan::manifest::{FileLocation, InventorySelector, ListedVersions, Manif
 use batchplan::money::Money;
 use batchplan::operation::Operation;
 use batchplan::plan::{self, ExactShare, JobLimits, Plan, PriceSettings, WebhookEvent, WebhookTarget};
-use batchplan::store::{AddressingStyle, StoreProvider};
+use batchplan_store::{AddressingStyle, StoreProvider};
 use jiff::Timestamp;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use proptest::prelude::*;

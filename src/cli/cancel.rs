@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use batchplan_store::{Store, UnreachableStore};
 use tokio_util::sync::CancellationToken;
 
 use super::job_command::JobCommandArgs;
@@ -16,7 +17,6 @@ use crate::jobs::{
     self, CommandOutcome, DEFAULT_SLOTS, FinishOutcome, JobLease, JobRunner, RequestBudget, stored_plan,
 };
 use crate::journal::{JobFolder, JobRecord};
-use crate::store::{Store, UnreachableStore};
 
 /// Cancel a job.
 ///

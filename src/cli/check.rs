@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use serde_json::json;
 
 use super::policy::parse_bucket;
@@ -11,7 +12,6 @@ use super::terminal::escape_line;
 use super::{CommandError, ExitStatus, Terminal, notifications, plan_file, shell};
 use crate::jobs::{PermissionFinding, PermissionVerdict, WriteProbes, check};
 use crate::manifest::{ListedVersions, ManifestSource};
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use crate::plan::{Plan, WebhookConfig};
 
 /// Check that the credentials in use may do what a plan needs.

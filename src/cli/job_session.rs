@@ -17,6 +17,7 @@ use super::summary::{describe_doubt, format_objects, one_line, relative_path, su
 use super::terminal::{Terminal, bar_lines};
 use super::{CommandError, ExitStatus, github, notifications, recurring, shell, signals};
 use crate::codec::TaskStatus;
+use crate::connect::StoreConnection;
 use crate::engine::ProgressSnapshot;
 use crate::job::{JobStatus, Progress};
 use crate::jobs::{
@@ -28,7 +29,6 @@ use crate::journal::{JobRecord, PauseCause};
 use crate::manifest::{FreezeProgress, FrozenManifest};
 use crate::plan::Plan;
 use crate::report::{FinishedReport, MANIFEST_NAME};
-use crate::store::StoreConnection;
 
 /// One job, and how to run it.
 pub(super) struct JobSession<'a> {

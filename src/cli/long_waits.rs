@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use batchplan_store::timeouts;
+
 use super::terminal::Terminal;
-use crate::timeouts;
 
 /// Prints a line for every long wait. In debug builds, tests can set how many milliseconds a minute of each limit
 /// lasts.

@@ -51,10 +51,10 @@ mod validate;
 
 use std::process::ExitCode;
 
+use batchplan_store::printable::affects_terminal;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::descriptors;
-use crate::diagnostics::affects_terminal;
 use crate::journal::JournalError;
 pub use exit::ExitStatus;
 use state_location::StateLocationArgs;

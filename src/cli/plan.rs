@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use batchplan_store::ReadOnlyStore;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +37,6 @@ use crate::jobs::{
 };
 use crate::manifest::{FreezeProgress, ManifestError};
 use crate::plan::Plan;
-use crate::store::ReadOnlyStore;
 pub(super) use estimate_summary::EstimateSummary;
 use previous_job::PreviousJobDiff;
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use batchplan_store::object::BucketName;
 use clap::ValueEnum;
 
 use super::{CommandError, ExitStatus, Terminal, plan_file};
-use crate::object::BucketName;
 use crate::plan::policy::{self, PolicyLanguage};
 
 /// Print the least permissions that a plan needs, as a policy document.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use batchplan_store::object::ObjectKey;
 use jiff::Timestamp;
 
 use super::job_session::{ConfirmationMode, JobSession};
@@ -15,7 +16,6 @@ use super::{CommandError, ExitStatus, notifications, shell};
 use crate::job::JobStatus;
 use crate::jobs::{CreateOutcome, JobRequest, stored_plan};
 use crate::journal::{JobRecord, JobSource, ReportSource};
-use crate::object::ObjectKey;
 use crate::plan::Plan;
 
 /// Make a new job of the objects that failed in another.

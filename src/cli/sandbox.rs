@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use batchplan_sandbox::{
+    ACCESS_KEY, DEFAULT_TIME_SCALE, REGION, SECRET_KEY, Sandbox, SandboxError, SandboxOptions, SandboxServer,
+    SandboxServerError,
+};
 use clap::Args;
 
 use super::terminal::Terminal;
 use super::{CommandError, ExitStatus};
-use crate::store::sandbox::{self, REGION, Sandbox, SandboxError, SandboxOptions, SandboxServer, SandboxServerError};
 
 /// Serve the embedded object store, for trying plans out and for other S3 and OSS clients.
 ///
@@ -17,7 +20,7 @@ use crate::store::sandbox::{self, REGION, Sandbox, SandboxError, SandboxOptions,
 /// given in a folder. A client that signs as Alibaba Cloud OSS does (version 4) is answered as OSS answers, on the same
 /// port and about the same objects. The only line on standard output is the endpoint's URL. It runs until it is interrupted.
 ///
-/// A fill file says what the store holds at first use. It is a CSV file with a header row: `parse_bucket` and `key` (URL-encoded)
+/// A fill file says what the store holds at first use. It is a CSV file with a header row: `bucket` and `key` (URL-encoded)
 /// are required; `size`, `storage_class`, `last_modified`, `tags` (a=b&c=d), `acl` and `version_id` may be there. Such
 /// objects have a size and no content: zero bytes are served. Real files are taken from the folder beside it: with
 /// `--fill quick.csv`, `quick.files/BUCKET/a/b.csv` becomes the object `a/b.csv`.
@@ -38,7 +41,7 @@ pub(super) struct SandboxArgs {
     fill: Option<PathBuf>,
 
     /// How many seconds of a restore pass in one; 1 takes as long as AWS does
-    #[arg(long, value_name = "N", default_value_t = sandbox::DEFAULT_TIME_SCALE)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_TIME_SCALE)]
     time_scale: NonZeroU32,
 
     /// Answer at most so many requests a second and refuse the others with 503, to rehearse a plan on a store that throttles
@@ -46,11 +49,11 @@ pub(super) struct SandboxArgs {
     max_requests_per_second: Option<NonZeroU32>,
 
     /// The access key that clients sign with
-    #[arg(long, value_name = "KEY", default_value = sandbox::ACCESS_KEY)]
+    #[arg(long, value_name = "KEY", default_value = ACCESS_KEY)]
     access_key: String,
 
     /// The secret key that clients sign with; it is printed
-    #[arg(long, value_name = "KEY", default_value = sandbox::SECRET_KEY)]
+    #[arg(long, value_name = "KEY", default_value = SECRET_KEY)]
     secret_key: String,
 
     /// Listen on an address that other machines can reach

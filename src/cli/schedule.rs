@@ -7,12 +7,13 @@ mod systemd;
 
 use std::path::{Path, PathBuf};
 
+use batchplan_store::hex::hex;
+use batchplan_store::printable::affects_terminal;
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
 use super::{CommandError, ExitStatus, Terminal, plan_file, problems};
-use crate::diagnostics::{FileProblems, affects_terminal};
-use crate::hex::hex;
+use crate::diagnostics::FileProblems;
 use crate::plan::{StateUrl, mask_for_excerpts};
 use cron::CronExpression;
 

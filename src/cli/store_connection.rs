@@ -1,8 +1,11 @@
 //! Connects to a plan's store, and says what to do if that fails.
 
+use batchplan_sandbox::SandboxError;
+use batchplan_store::{StoreConfig, StoreConnectError, StoreProvider};
+
 use super::{CommandError, ExitStatus};
-use crate::store::sandbox::SandboxError;
-use crate::store::{StoreConfig, StoreConnectError, StoreConnection, StoreProvider, connect};
+
+use crate::connect::{ConnectError, StoreConnection, connect};
 
 /// Connects to the store of a plan.
 ///
@@ -10,6 +13,20 @@ use crate::store::{StoreConfig, StoreConnectError, StoreConnection, StoreProvide
 /// Returns an error with the matching exit code and help if the connection fails.
 pub(super) async fn connect_store(store: &StoreConfig) -> Result<StoreConnection, CommandError> {
     connect(store).await.map_err(CommandError::from)
+}
+
+impl From<ConnectError> for CommandError {
+    fn from(error: ConnectError) -> Self {
+        let message = error.to_string();
+        match error {
+            ConnectError::Store(error) => Self::from(error),
+            ConnectError::Sandbox(SandboxError::InUse(_)) => Self::new(ExitStatus::Refused, message)
+                .help("wait for the other apply or sandbox to end, or give [store] another data folder"),
+            ConnectError::Sandbox(error) => Self { message, ..Self::from(error) },
+            ConnectError::Server(error) => Self { message, ..Self::from(error) },
+            ConnectError::NoSandboxFolder => Self::new(ExitStatus::ToolFailed, message),
+        }
+    }
 }
 
 impl From<StoreConnectError> for CommandError {
@@ -41,17 +58,10 @@ impl From<StoreConnectError> for CommandError {
             StoreConnectError::NoEndpoint => {
                 (ExitStatus::ToolFailed, Some("add endpoint = \"https://...\" to [store]"))
             }
-            StoreConnectError::Sandbox(SandboxError::InUse(_)) => (
-                ExitStatus::Refused,
-                Some("wait for the other apply or sandbox to end, or give [store] another data folder"),
-            ),
-            StoreConnectError::Sandbox(error) => return Self { message, ..Self::from(error) },
-            StoreConnectError::Server(error) => return Self { message, ..Self::from(error) },
             StoreConnectError::NoCertificates(_) => (
                 ExitStatus::ToolFailed,
                 Some("install the system's CA certificates, or name a bundle in SSL_CERT_FILE"),
             ),
-            StoreConnectError::NoSandboxFolder => (ExitStatus::ToolFailed, None),
         };
         Self { exit, message, help: help.map(str::to_owned) }
     }

@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use batchplan_store::object::TagSet;
+use batchplan_store::{StoreConfig, StoreProvider};
 use indicatif::HumanCount;
 
 use crate::completion::{ReportFormat, ReportScope};
 use crate::journal::JobRecord;
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, Manifest, ManifestSource, ReportRowFilter};
-use crate::object::TagSet;
 use crate::operation::Operation;
 use crate::plan::Plan;
-use crate::store::{StoreConfig, StoreProvider};
 
 /// Returns the summary, with one line for each part of the plan.
 pub(super) fn summary(plan: &Plan, manifest: &Manifest, file: &str, rows: u64) -> String {

@@ -5,8 +5,10 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use batchplan_store::printable::affects_terminal;
+
 use super::github;
-use crate::diagnostics::{affects_terminal, escape_for_terminal};
+use crate::diagnostics::escape_for_terminal;
 
 /// Whether the reader of standard output has closed it, as `head` does once it has its lines.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);

@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
+use batchplan_store::printable::affects_terminal;
 use serde::Deserialize;
 
 use super::{TaskStatus, escape};
 use crate::completion::ReportFormat;
-use crate::diagnostics::affects_terminal;
 
 const OSS_COLUMNS: usize = 5;
 

@@ -1,12 +1,12 @@
 //! Decodes rows from the services' documentation, rows written by batchplan, and invalid rows.
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 use crate::codec::{OperationNaming, ReportRowEncoder};
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
 /// A decoded row that owns its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ prop_compose! {
     ) -> TaskOutcome {
         let [operation, message, request_id, ec, endpoint] = texts;
         let (class, at) = (FaultClass::Ambiguous, Timestamp::UNIX_EPOCH);
-        TaskOutcome::Failed(TaskFailure { operation, error: StoreError { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: crate::object_request::ObjectHeaderSet::default() } })
+        TaskOutcome::Failed(TaskFailure { operation, error: StoreError { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: batchplan_store::object_request::ObjectHeaderSet::default() } })
     }
 }
 

@@ -9,13 +9,13 @@
 
 use std::io::{self, Write as _};
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::printable::affects_terminal;
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 use serde::Serialize;
 
 use crate::codec::format_seconds;
 use crate::completion::ReportFormat;
-use crate::diagnostics::affects_terminal;
-use crate::object::ObjectId;
-use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
 /// Whether a failed row names the operation that failed.
 ///

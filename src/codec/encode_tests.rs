@@ -1,11 +1,11 @@
 //! Compares rows with the shape of the documented examples, and with the csv crate as reader and as writer.
 
+use batchplan_store::object::{BucketName, ObjectKey, VersionId};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::object::{BucketName, ObjectKey, VersionId};
 
 fn object(key: &[u8], version: Option<&str>) -> ObjectId {
     ObjectId { bucket: BucketName::new("media"), key: ObjectKey::new(key), version: version.map(VersionId::new) }
@@ -24,7 +24,7 @@ fn denied() -> TaskFailure {
             endpoint: "PUT http://media.example.com/film/1.mp4?tagging".to_owned(),
             at: "2026-03-04T05:06:07.9Z".parse::<Timestamp>().unwrap(),
             retry_after: None,
-            headers: crate::object_request::ObjectHeaderSet::default(),
+            headers: batchplan_store::object_request::ObjectHeaderSet::default(),
         },
     }
 }
@@ -148,7 +148,7 @@ prop_compose! {
         let class = FaultClass::Ambiguous;
         TaskOutcome::Failed(TaskFailure {
             operation,
-            error: StoreError { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: crate::object_request::ObjectHeaderSet::default() },
+            error: StoreError { class, status, code, message, request_id, ec, endpoint, at, retry_after: None, headers: batchplan_store::object_request::ObjectHeaderSet::default() },
         })
     }
 }

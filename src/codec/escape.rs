@@ -42,7 +42,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::object::ObjectKey;
+    use batchplan_store::object::ObjectKey;
 
     fn decode(encoded: &str, plus_is_space: bool) -> Result<Vec<u8>, String> {
         let mut out = b"left over".to_vec();

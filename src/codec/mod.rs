@@ -13,8 +13,8 @@ mod report_manifest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::task::TaskOutcome;
-use crate::variants::enum_with_all;
+use batchplan_store::enum_with_all;
+use batchplan_store::task::TaskOutcome;
 
 pub use decode::{ReportRow, ReportRowDecoder, column_count, format_for_column_count};
 pub use encode::{OperationNaming, ReportRowEncoder};

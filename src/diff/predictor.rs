@@ -1,10 +1,11 @@
 //! Predicts the effect of a job on one object, from what is known about the object.
 
+use batchplan_store::object::{MaybeKnown, ObjectId, ObjectState, RestoreRequest, RestoreState};
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::StoreError;
+
 use super::restores::{ExpectedResponse, RestoreService, expected_response, restore_attempts};
-use crate::object::{MaybeKnown, ObjectId, ObjectState, RestoreRequest, RestoreState};
-use crate::object_request::ObjectRequest;
 use crate::operation::{ObjectAspect, Operation, OperationSet};
-use crate::task::StoreError;
 
 /// What a job would do with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,8 +228,9 @@ impl Predictor {
             _ => fault.status == Some(404) || (fault.status == Some(405) && fault.code == "MethodNotAllowed"),
         };
         // If only the prediction sends this request, the job's own requests may still be allowed.
-        let looks_too =
-            self.reads.contains(call) && fault.class == crate::task::FaultClass::Rejected && fault.status.is_some();
+        let looks_too = self.reads.contains(call)
+            && fault.class == batchplan_store::task::FaultClass::Rejected
+            && fault.status.is_some();
         if gone || looks_too {
             let operation = self.operation_name(met);
             let reason = FailureReason::new(&fault.code, fault.status.unwrap_or(0), &operation, fault.message.clone());

@@ -1,6 +1,7 @@
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectKey, RestoreTier, StorageClass, TagSet};
+use batchplan_store::task::FaultClass;
+
 use super::*;
-use crate::object::{BucketName, ObjectAcl, ObjectKey, RestoreTier, StorageClass, TagSet};
-use crate::task::FaultClass;
 
 fn tags(pairs: &[(&str, &str)]) -> TagSet {
     pairs.iter().copied().collect()

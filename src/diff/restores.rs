@@ -1,9 +1,9 @@
 //! Predicts whether a service accepts a restore request, by storage class, days and tier. The service decides; this
 //! module predicts its most likely answer.
 
-use crate::object::{MaybeKnown, RestoreRequest, RestoreState, RestoreTier, StorageClass};
-use crate::object_request::ObjectRequest;
-use crate::store::StoreProvider;
+use batchplan_store::StoreProvider;
+use batchplan_store::object::{MaybeKnown, RestoreRequest, RestoreState, RestoreTier, StorageClass};
+use batchplan_store::object_request::ObjectRequest;
 
 use super::predictor::FailureReason;
 

@@ -2,7 +2,7 @@
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::object::{ObjectState, RestoreState};
+use batchplan_store::object::{ObjectState, RestoreState};
 
 /// Whether a line is removed, added or unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ fn describe_restored_copy(restoration: RestoreState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{MaybeKnown, ObjectAcl, RestoreRequest, RestoreTier, TagSet};
+    use batchplan_store::object::{MaybeKnown, ObjectAcl, RestoreRequest, RestoreTier, TagSet};
 
     fn text(before: &ObjectState, after: &ObjectState) -> String {
         let line = |line: &StateLine| format!("{} {}\n", line.change.sign(), line.text);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use batchplan_store::object::{BucketName, ObjectId, RestoreRequest, StorageClass};
+use batchplan_store::object_request::ObjectRequest;
+
 use super::interval::SampleShare;
 use super::predictor::{Effect, FailureReason, Prediction};
-use crate::object::{BucketName, ObjectId, RestoreRequest, StorageClass};
-use crate::object_request::ObjectRequest;
 
 /// The most reasons that are counted separately. A service has a few dozen error codes at most.
 const MAX_GROUPS: usize = 64;
@@ -181,7 +182,7 @@ pub fn busiest_directory<'a>(objects: impl Iterator<Item = &'a ObjectId>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{MaybeKnown, ObjectKey, ObjectState};
+    use batchplan_store::object::{MaybeKnown, ObjectKey, ObjectState};
 
     #[test]
     fn a_server_that_makes_up_classes_and_codes_does_not_make_it_grow() {

@@ -6,6 +6,8 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::{Task, TaskId, TaskOutcome};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -20,9 +22,7 @@ use super::worker::{UntrustedServer, Worker, WorkerOutcome};
 use crate::frontier::RowFrontier;
 use crate::job::Progress;
 use crate::manifest::ManifestError;
-use crate::object::ObjectId;
 use crate::plan::FailureThreshold;
-use crate::task::{Task, TaskId, TaskOutcome};
 
 /// Batches of rows that are read ahead of the dispatcher.
 const BATCHES_AHEAD: usize = 4;

@@ -4,6 +4,9 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use batchplan_store::Store;
+use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::task::TaskId;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -15,7 +18,6 @@ use super::outcome_sink::ProgressSnapshot;
 use super::server_check::ServerCheck;
 use super::throttle::Throttle;
 use super::worker::Worker;
-use crate::backoff::RetryPolicy;
 use crate::codec::OperationNaming;
 use crate::completion::ReportScope;
 use crate::failpoint;
@@ -28,8 +30,6 @@ use crate::report::{
     FinishedReport, InvalidMd5Error, Md5Digest, OpenReportFile, ROTATE_AT, RecordedReport, ReportDestination,
     ReportResumeError, ReportSegment, ReportWriter, remove_local_file, send_segment,
 };
-use crate::store::Store;
-use crate::task::TaskId;
 
 /// Rows in one batch.
 const BATCH_ROWS: usize = 256;

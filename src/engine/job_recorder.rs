@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::TaskOutcome;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -12,9 +14,7 @@ use super::outcome_sink::{CheckpointError, OutcomeSink, PendingCheckpoint, Progr
 use crate::failpoint;
 use crate::frontier::{PartWatermark, RowFrontier};
 use crate::journal::{Checkpoint, FailureCode, FailureGroup, FailureTally, Journal, ReportFileRecord};
-use crate::object::ObjectId;
 use crate::report::{Md5Digest, OpenReportFile, ReportSegment, ReportWriter, UnsyncedReportPosition};
-use crate::task::TaskOutcome;
 
 /// Sealed files that may wait for upload while the job runs. Files beyond that are uploaded at the end of the job.
 const MAX_WAITING_FILES: usize = 64;

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskId};
 use jiff::Timestamp;
 
 use super::*;
@@ -8,9 +10,7 @@ use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::engine::report_state;
 use crate::job::{JobId, Progress};
 use crate::journal::{JobCreation, JobRecord, JobSource, NewJob, RecordedProgress};
-use crate::object::{BucketName, ObjectKey};
 use crate::report::ROTATE_AT;
-use crate::task::{FaultClass, StoreError, TaskFailure, TaskId};
 
 /// Opens a report in a folder at the recorded position of its files.
 fn writer(folder: &Path, id: &JobId, recorded: &RecordedProgress) -> ReportWriter {

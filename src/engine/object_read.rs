@@ -1,10 +1,11 @@
 //! Reads an object without changing it. A plan's reads are rate-limited and retried like any other request.
 
+use batchplan_store::object::{ObjectId, ObjectState};
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::StoreError;
+
 use super::worker::{ObjectContext, RequestAbort, Worker};
-use crate::object::{ObjectId, ObjectState};
-use crate::object_request::ObjectRequest;
 use crate::operation::OperationStep;
-use crate::task::StoreError;
 
 /// The result of reading an object.
 #[must_use]

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::{TaskId, TaskOutcome};
+
 use crate::frontier::RowFrontier;
 use crate::job::Progress;
 use crate::journal::JournalError;
-use crate::object::ObjectId;
-use crate::task::{TaskId, TaskOutcome};
 
 /// A job's progress at one moment.
 #[derive(Clone, Copy, Debug)]

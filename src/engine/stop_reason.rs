@@ -2,12 +2,12 @@
 
 use std::io;
 
+use batchplan_store::task::StoreError;
 use tokio::task::JoinError;
 
 use super::outcome_sink::CheckpointError;
 use super::server_check::ServerCheckFailure;
 use crate::manifest::ManifestError;
-use crate::task::StoreError;
 
 /// Why dispatching stopped, in order of severity: if several apply, the most severe is reported.
 #[derive(Debug)]

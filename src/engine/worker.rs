@@ -4,18 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use batchplan_store::Store;
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::object::{ObjectId, ObjectState, RestoreRequest, RestoreState};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
+use batchplan_store::timeouts::{self, TimeLimitError, scaled};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::server_check::{ServerCheck, ServerCheckFailure};
 use super::throttle::Throttle;
-use crate::backoff::{Backoff, RetryPolicy};
-use crate::object::{ObjectId, ObjectState, RestoreRequest, RestoreState};
-use crate::object_request::{ObjectRequest, ObjectResponse, ResponseData};
 use crate::operation::{OperationError, OperationSet, OperationStep, RestoreCheck, check_restore};
-use crate::store::Store;
-use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
-use crate::timeouts::{self, TimeLimitError, scaled};
 
 /// Time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use batchplan_store::object::{RestoreTier, StorageClass};
+
 use super::lookup::StorePrices;
 use super::price_book::{BillableItem, PriceBookEntry, PriceLookup, PriceUnit, UnitPrice};
 use super::workload::{BillableRequest, JobWorkload, RequestGroup, RestoreGroup, RestoreVolume};
 use crate::money::{Currency, Money};
-use crate::object::{RestoreTier, StorageClass};
 
 /// A gigabyte as both services bill it, in bytes.
 const GIGABYTE: u128 = 1 << 30;

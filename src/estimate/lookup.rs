@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use batchplan_store::StoreProvider;
+
 use super::price_book::{PriceBook, PriceBookEntry, PriceBookOrigin};
 use crate::diagnostics::FileProblems;
 use crate::plan::{Plan, nearest, quote_for_message};
-use crate::store::StoreProvider;
 
 /// The maximum size of a price book, in bytes.
 pub const MAX_BOOK_BYTES: usize = 1 << 20;

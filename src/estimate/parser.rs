@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use batchplan_store::printable::affects_terminal;
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::price_book::PriceUnit;
-use crate::diagnostics::{FileProblem, affects_terminal};
+use crate::diagnostics::FileProblem;
 use crate::money::{PARTS_PER_UNIT, parse_parts};
 use crate::plan::{nearest, quote_for_message};
 

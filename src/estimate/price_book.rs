@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use batchplan_store::StoreProvider;
+use batchplan_store::object::{RestoreTier, StorageClass};
 use globset::GlobMatcher;
 use jiff::civil::Date;
 
 use crate::money::Currency;
-use crate::object::{RestoreTier, StorageClass};
-use crate::store::StoreProvider;
 
 /// A billable item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use batchplan_store::StoreProvider;
+use batchplan_store::object::{RestoreTier, StorageClass};
 use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -16,9 +18,7 @@ use super::price_book::{
 };
 use crate::diagnostics::{FileProblem, FileProblems};
 use crate::money::Currency;
-use crate::object::{RestoreTier, StorageClass};
 use crate::plan::{mask_for_excerpts, quote_for_message};
-use crate::store::StoreProvider;
 
 /// The built-in price book.
 const BUILT_IN: &str = include_str!("prices.toml");

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use batchplan_store::object::{RestoreRequest, RestoreTier, StorageClass};
+use batchplan_store::object_request::ObjectRequest;
+
 use super::price_book::BillableItem;
-use crate::object::{RestoreRequest, RestoreTier, StorageClass};
-use crate::object_request::ObjectRequest;
 
 /// A kind of request, as far as services price them separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::variants::enum_with_all;
+use batchplan_store::enum_with_all;
 
 enum_with_all! {
     /// The status of a job, with the names that the managed services use.

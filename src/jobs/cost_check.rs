@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use batchplan_store::{ReadOnlyStore, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobError;
@@ -14,7 +15,6 @@ use crate::engine::ServerCheckFailure;
 use crate::estimate::{check_cost_limit, estimate, select_prices};
 use crate::manifest::{FreezeProgress, FrozenManifest, ManifestError};
 use crate::plan::Plan;
-use crate::store::{ReadOnlyStore, Store};
 
 /// The number of objects to sample, with seed 0. `plan` reads the same sample, so both estimates are equal.
 pub const SAMPLE_SIZE: u32 = 200;

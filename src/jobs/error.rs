@@ -2,7 +2,10 @@
 
 use std::io;
 
+use batchplan_store::task::StoreError;
+
 use super::hints::credentials_expired;
+use crate::connect::ConnectError;
 use crate::descriptors;
 use crate::engine::ReportError;
 use crate::estimate::{CostLimitError, PriceBookError};
@@ -10,8 +13,6 @@ use crate::job::{JobId, JobStatus};
 use crate::journal::{JournalError, LeaseError};
 use crate::manifest::{ManifestError, SourceChangedError};
 use crate::plan::PlanChange;
-use crate::store::StoreConnectError;
-use crate::task::StoreError;
 
 /// An error of creating, running or controlling a job.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,7 @@ pub enum JobError {
     Report(#[from] ReportError),
     /// Connecting to the store failed.
     #[error(transparent)]
-    Connect(#[from] StoreConnectError),
+    Connect(#[from] ConnectError),
     /// A file cannot be used; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),

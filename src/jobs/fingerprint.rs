@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use batchplan_store::Store;
+use batchplan_store::hex::hex;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobError;
-use crate::hex::hex;
 use crate::journal::ManifestFingerprint;
 use crate::manifest::{
     FreezeLimits, FreezeProgress, FrozenManifest, Manifest, SampleOptions, SourcePin, freeze_and_sample,
 };
-use crate::store::Store;
 
 /// Returns a random key for the digest of a plan that is saved.
 #[must_use]
@@ -103,7 +103,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::object::{BucketName, ObjectKey};
+    use batchplan_store::object::{BucketName, ObjectKey};
 
     fn pledged(pin: &SourcePin) -> ManifestFingerprint {
         let pin = pin.to_json().expect("text");

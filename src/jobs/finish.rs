@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::{Store, StoreProvider};
+
 use super::error::JobError;
 use super::runner::{JobRunner, after_stop};
 use crate::engine::{DispatchOutcome, ExecutionOutcome, UnrecordedChanges};
 use crate::job::JobStatus::{Active, Cancelled, Cancelling, Complete, Failed, Failing, Paused, Pausing};
 use crate::journal::{Checkpoint, ReportDelivery, StatusReason};
-use crate::object::{BucketName, ObjectKey};
 use crate::plan::Plan;
 use crate::report::{FinishedReport, ReportPublishError, ReportWriter, publish};
-use crate::store::{Store, StoreProvider};
 
 /// The state of a job after a run.
 #[must_use]

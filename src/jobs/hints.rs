@@ -1,15 +1,16 @@
 //! Hints on what to do about failed objects and untrusted servers, by error code.
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::StoreError;
+
 use crate::engine::{
     CONTENT_CHANGED, INCONCLUSIVE, NO_USABLE_ANSWER, READ_DENIED, SERVER_CHECK_FAILED, ServerCheckFailure,
     ServerCheckFailureKind, WRITE_NOT_KEPT, WRITE_NOT_STORED,
 };
 use crate::job::JobId;
-use crate::object::ObjectId;
-use crate::object_request::ObjectRequest;
 use crate::plan::Plan;
 use crate::plan::policy::{PolicyLanguage, RequestPermission};
-use crate::task::StoreError;
 
 /// Hints for the error codes that jobs commonly meet.
 const HINTS: &[(&[&str], &str)] = &[

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use batchplan_store::object::{BucketName, ObjectKey};
+
 use crate::codec::TaskStatus;
 use crate::job::JobId;
 use crate::journal::{JobFolder, JobRecord, JobSource, Journal, RecurringScope, ReportSource};
 use crate::manifest::{
     FailedRowsFile, FileLocation, Filter, Manifest, ManifestSource, ReportRowFilter, UnfinishedRows,
 };
-use crate::object::{BucketName, ObjectKey};
 use crate::plan::Plan;
 use crate::report::{ReportDestination, ReportSegment};
 

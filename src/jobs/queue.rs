@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
+use batchplan_store::StoreConfig;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -14,9 +15,9 @@ use super::request_budget::RequestBudget;
 use super::runner::{JobRunner, ProgressObserver, RunOutcome};
 use super::schedule::{ScheduleCandidate, startable};
 use super::settings::RunSettings;
+use crate::connect::{StoreConnection, connect};
 use crate::job::{JobId, JobStatus};
 use crate::journal::{FileLease, JobFolder, JobQuery, JobRecord, Journal, JournalError, LeaseError, PauseCause};
-use crate::store::{StoreConfig, StoreConnection, connect};
 
 /// Observes a queue run.
 pub trait QueueObserver {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use batchplan_store::Store;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,6 @@ use crate::manifest::{
     newest_inventory,
 };
 use crate::plan::{Plan, RecurringSettings};
-use crate::store::Store;
 
 /// What a recurring plan has to do.
 #[must_use]

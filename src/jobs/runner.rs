@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use batchplan_store::Store;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,6 @@ use crate::job::{JobStatus, Progress};
 use crate::journal::{ControlRequest, JobFolder, JobRecord, Journal, PauseCause, STILL_ACTIVE, StatusReason};
 use crate::manifest::{FreezeLimits as DiskBounds, FreezeProgress, FrozenManifest, ManifestError, check_pin, freeze};
 use crate::plan::{FailureThreshold, Plan};
-use crate::store::Store;
 
 /// Observes the progress of a job.
 pub trait ProgressObserver: Send {

@@ -8,11 +8,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use batchplan_store::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::files::{with_path, write_atomic};
-use crate::hex::hex;
 use crate::journal::ManifestFingerprint;
 use crate::plan::{self, Plan};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use batchplan_store::object::{BucketName, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{FrozenManifest, KeyRange, KeyRanges};
-use crate::object::{BucketName, ObjectKey};
 use crate::operation::{ObjectAspect, Operation};
 use crate::plan::Plan;
 
@@ -87,7 +87,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::object::{ObjectAcl, RestoreRequest};
+    use batchplan_store::object::{ObjectAcl, RestoreRequest};
 
     fn range(bucket: &str, first: &[u8], last: &[u8]) -> EncodedKeyRange {
         EncodedKeyRange::encode(&KeyRange {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::task::TaskId;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use super::checksum::{
@@ -17,8 +19,6 @@ use crate::codec::TaskStatus;
 use crate::failpoint;
 use crate::frontier::{PartWatermark, RowFrontier};
 use crate::job::Progress;
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use crate::task::TaskId;
 
 /// A job's progress since the last checkpoint. The report files are already synced to disk up to the recorded
 /// position.

@@ -185,13 +185,14 @@ fn many_checkpoints_of_a_big_job_take_no_room() {
         }
         let object =
             ObjectId { bucket: BucketName::new("b"), key: ObjectKey::from("k".repeat(200).as_str()), version: None };
-        let fault = crate::task::StoreError::without_response(
-            crate::task::FaultClass::Rejected,
+        let fault = batchplan_store::task::StoreError::without_response(
+            batchplan_store::task::FaultClass::Rejected,
             &format!("Code{}", round % 100),
             "no",
             String::new(),
         );
-        tally.add(&object, &crate::task::TaskFailure { operation: "put_object_acl".to_owned(), error: fault });
+        tally
+            .add(&object, &batchplan_store::task::TaskFailure { operation: "put_object_acl".to_owned(), error: fault });
         let made = Checkpoint {
             parts: frontier.take_changes(),
             files: vec![ReportFileRecord { bytes: u64::from(round) * 6000, ..file(round / 1000) }],

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::object::ObjectId;
-use crate::task::TaskFailure;
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::TaskFailure;
 
 /// The number of distinct error codes. A server that invents a new code for every object must not make the journal
 /// grow.
@@ -103,8 +103,8 @@ fn truncate(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{BucketName, ObjectKey};
-    use crate::task::{FaultClass, StoreError};
+    use batchplan_store::object::{BucketName, ObjectKey};
+    use batchplan_store::task::{FaultClass, StoreError};
 
     fn failure(code: &str, message: &str) -> TaskFailure {
         let fault = StoreError::without_response(FaultClass::Rejected, code, message, String::new());

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use batchplan_store::enum_with_all;
+use batchplan_store::task::TaskId;
 use jiff::Timestamp;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
@@ -10,8 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::manifest_fingerprint::ManifestFingerprint;
 use super::recurrence::{DeltaScope, PinnedInventory, RecurringScope};
 use crate::job::{JobId, JobStatus, Progress};
-use crate::task::TaskId;
-use crate::variants::enum_with_all;
 
 /// The source of a job's objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Which inventory a job processed, and which part of it a recurring job processes.
 
+use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,6 @@ use super::error::JournalError;
 use super::record::{JobRecord, STILL_ACTIVE, columns_without_plan, parsed_column};
 use crate::job::JobId;
 use crate::manifest::SourcePin;
-use crate::object::{BucketName, ObjectKey};
 
 /// An inventory that a job is pinned to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

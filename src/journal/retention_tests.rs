@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+
 use super::super::checkpoint::Checkpoint;
 use super::super::jobs::StatusReason;
 use super::super::record::{NewJob, ReportDelivery};
@@ -13,7 +15,6 @@ use super::*;
 use crate::codec::TaskStatus;
 use crate::frontier::PartWatermark;
 use crate::job::{JobId, JobStatus, Progress};
-use crate::object::{BucketName, ObjectId, ObjectKey};
 
 fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id.clone()).collect()

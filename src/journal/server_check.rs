@@ -1,5 +1,7 @@
 //! What a job has found out about its server: whether requests about an object's tags, ACL or restore work as such.
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::object_request::ContentIdentity;
 use jiff::Timestamp;
 use rusqlite::{Row, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
@@ -8,8 +10,6 @@ use super::checksum::{ChecksumMismatchError, ChecksumProof, server_verdict_check
 use super::db::Journal;
 use super::error::JournalError;
 use super::record::{invalid_value, named_column};
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use crate::object_request::ContentIdentity;
 use crate::operation::ObjectAspect;
 
 /// The number of proofs recorded for each job, one per scope. A resumed job proves further scopes again.

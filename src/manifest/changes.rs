@@ -12,6 +12,7 @@
 
 use std::mem;
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{ManifestError, object_path};
@@ -21,7 +22,6 @@ use super::row_writer::RowWriter;
 use super::spec::{Filter, InventoryChanges, InventoryDialect, InventorySelector};
 use super::{input, inventory, retry};
 use crate::failpoint;
-use crate::object::{BucketName, ObjectId, ObjectKey};
 use comparison_sorter::{ComparisonFacts, SideFacts};
 use record::{ComparedState, ComparisonRecord};
 

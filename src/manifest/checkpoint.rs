@@ -9,6 +9,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use batchplan_store::ListPosition;
+use batchplan_store::hex::hex;
+use batchplan_store::object::{ObjectKey, VersionId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -21,9 +24,6 @@ use super::part::{PartitionId, WrittenParts};
 use super::row_writer::FreezeProgress;
 use super::spec::{InventorySelector, Manifest, ManifestSource};
 use crate::files::{open_regular, write_atomic};
-use crate::hex::hex;
-use crate::object::{ObjectKey, VersionId};
-use crate::store::ListPosition;
 
 const NAME: &str = "progress.json";
 

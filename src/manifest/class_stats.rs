@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use batchplan_store::object::StorageClass;
 use serde::{Deserialize, Serialize};
 
 use super::filter::RowMetadata;
-use crate::object::StorageClass;
 
 /// The maximum number of storage classes that are counted separately; no service has half as many. Objects of further
 /// classes count as having no known class, so that a hostile inventory cannot exhaust memory.

@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
+use batchplan_store::object::ObjectId;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
 use super::frozen::FrozenManifest;
 use super::sort::SortBudget;
 use super::sorted_names::SortedNames;
-use crate::object::ObjectId;
 
 /// The number of example objects per kind of difference.
 const MAX_EXAMPLES: usize = 5;

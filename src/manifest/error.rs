@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::StoreError;
 use thiserror::Error;
 
 use super::resuming_body::ResumeReadError;
 use crate::descriptors;
-use crate::object::{BucketName, ObjectKey};
-use crate::task::StoreError;
 
 /// The maximum number of bad rows that an error shows; all of them are counted.
 const MAX_SHOWN_ROWS: usize = 20;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use batchplan_store::object::ObjectAcl;
 use globset::{Candidate, Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use super::spec::Filter;
-use crate::object::ObjectAcl;
 
 /// A set of glob patterns for keys.
 #[derive(Clone)]
@@ -186,7 +186,7 @@ fn decide(yes: bool) -> FilterDecision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::StorageClass;
+    use batchplan_store::object::StorageClass;
 
     fn globs(pattern: &str) -> KeyGlobs {
         KeyGlobs::new([Glob::new(pattern).unwrap()]).unwrap()

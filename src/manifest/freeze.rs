@@ -4,6 +4,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
+use batchplan_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,6 @@ use super::row_writer::{FreezeOutput, FreezeProgress, RowWriter};
 use super::sampling::{SampleOptions, SampleResult, SamplingPass};
 use super::spec::{FileLocation, InventorySelector, Manifest, ManifestSource};
 use super::{changes, checkpoint, csv, index, inventory, prefix, report, retry};
-use crate::store::Store;
 
 /// The limits of a freeze.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::{Task, TaskId};
 use jiff::Timestamp;
 
 use super::class_stats::StorageClassStats;
@@ -18,8 +20,6 @@ use super::source_metadata::MetadataReader;
 use super::{checkpoint, index};
 use crate::files::create_folder;
 use crate::frontier::RowFrontier;
-use crate::object::{BucketName, ObjectKey};
-use crate::task::{Task, TaskId};
 
 /// The maximum number of rows in a batch, whatever the caller asks for: keys are up to 1 KiB each.
 const MAX_BATCH: usize = 65_536;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,6 @@ use super::frozen::{FileStamp, FrozenManifest, ManifestPart, SourcePin};
 use super::interleaving::MAX_SEGMENTS;
 use super::key_ranges::{KeyRange, KeyRanges};
 use crate::files::{json_digest, open_regular, write_atomic};
-use crate::object::{BucketName, ObjectKey};
 
 const NAME: &str = "index.json";
 

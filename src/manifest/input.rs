@@ -4,6 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use batchplan_store::OpenedObject;
+use batchplan_store::hex::hex;
+use batchplan_store::object::ObjectKey;
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::MultiGzDecoder;
 use sha2::Digest;
@@ -13,9 +16,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
-use crate::hex::hex;
-use crate::object::ObjectKey;
-use crate::store::OpenedObject;
 
 /// The size of a chunk sent to the parser, in bytes.
 const CHUNK_BYTES: usize = 128 << 10;

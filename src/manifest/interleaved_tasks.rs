@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::Task;
+
 use super::error::ManifestError;
 use super::frozen::{FrozenManifest, part_path};
 use super::interleaving::{Interleaving, position_to_seq};
 use super::part::PartReader;
 use crate::frontier::RowFrontier;
-use crate::object::ObjectId;
-use crate::task::Task;
 
 /// Iterates over unfinished rows, a batch per turn of a segment. Ends after an error.
 pub(super) struct InterleavedTasks {

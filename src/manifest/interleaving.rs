@@ -10,8 +10,9 @@
 
 use std::ops::Range;
 
+use batchplan_store::task::TaskId;
+
 use crate::frontier::RowFrontier;
-use crate::task::TaskId;
 
 /// The number of rows that a segment contributes per turn.
 const ROWS_PER_TURN: u64 = 256;

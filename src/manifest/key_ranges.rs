@@ -1,7 +1,7 @@
 //! The key ranges of a frozen manifest: a comparison of ranges, not rows, decides whether two jobs may touch the same
 //! object.
 
-use crate::object::{BucketName, ObjectKey};
+use batchplan_store::object::{BucketName, ObjectKey};
 
 /// The maximum number of buckets with separate ranges; a manifest with more may touch anything.
 const MAX_BUCKETS: usize = 64;

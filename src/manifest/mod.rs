@@ -3,7 +3,7 @@
 //!
 //! Freezing writes the names of the objects into compressed manifest parts in the job's folder. After that the job does
 //! not depend on its source: objects that appear later are not touched, a file that is replaced is not read half and
-//! half, and the position of a row ([`TaskId`](crate::task::TaskId)) is the same in every run.
+//! half, and the position of a row ([`TaskId`](batchplan_store::task::TaskId)) is the same in every run.
 //!
 //! An interrupted freeze resumes from its last checkpoint: see `checkpoint` and `begin`.
 //!

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use batchplan_store::Store;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
@@ -13,8 +15,6 @@ use super::freeze::{is_unexpectedly_empty, read_source, source_name};
 use super::retrying_store::RetryingStore;
 use super::row_writer::RowWriter;
 use super::spec::{Manifest, ManifestSource};
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use crate::store::Store;
 
 /// The maximum number of rows to read until the filter includes enough of them: five pages of a listing.
 const MAX_ROWS: u64 = 5000;

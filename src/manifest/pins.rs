@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use batchplan_store::Store;
+use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
 use sha2::Sha256;
 use thiserror::Error;
@@ -14,8 +16,6 @@ use super::error::{ManifestError, object_path};
 use super::frozen::{FileStamp, SourcePin};
 use super::input::{self, UnreadBytes};
 use super::retrying_store::RetryingStore;
-use crate::object::{BucketName, ObjectKey};
-use crate::store::Store;
 
 /// The source of a frozen manifest has changed, or cannot be checked.
 #[derive(Debug, Error)]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::StoreError;
+use batchplan_store::timeouts;
+use batchplan_store::{OpenedObject, Store};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::error::object_path;
-use crate::backoff::{Backoff, RetryPolicy};
-use crate::object::{BucketName, ObjectKey};
-use crate::store::{OpenedObject, Store};
-use crate::task::StoreError;
-use crate::timeouts;
 
 /// The retries for one failure. They start over after [`RESET_AFTER_BYTES`] bytes.
 const RESUME_POLICY: RetryPolicy =

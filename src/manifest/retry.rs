@@ -1,5 +1,7 @@
 //! The source of a retry: the failed rows in the report files of an earlier job, then the rows that it never finished.
 
+use batchplan_store::object::{ObjectId, VersionId};
+
 use super::csv::reject_metadata_filter;
 use super::error::{BadRows, ManifestError};
 use super::filter::{ManifestRow, RowMetadata};
@@ -9,7 +11,6 @@ use super::report::FailedRowReader;
 use super::retrying_store::RetryingStore;
 use super::row_writer::RowWriter;
 use super::spec::{FailedRowsFile, FileLocation, ReportRowFilter, UnfinishedRows};
-use crate::object::{ObjectId, VersionId};
 
 /// The number of rows read from the first job's manifest at once.
 const BATCH: usize = 1024;

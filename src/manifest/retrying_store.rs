@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::timeouts::{self, DisplaySeconds, REPORT_INTERVAL, TimeLimitError, scaled};
+use batchplan_store::{ListPage, ListRequest, OpenedObject, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{ManifestError, object_path};
 use super::resuming_body::resuming;
-use crate::backoff::{Backoff, RetryPolicy};
-use crate::object::{BucketName, ObjectKey};
-use crate::store::{ListPage, ListRequest, OpenedObject, Store};
-use crate::task::{FaultClass, StoreError};
-use crate::timeouts::{self, DisplaySeconds, REPORT_INTERVAL, TimeLimitError, scaled};
 
 /// The retries of a request. All pauses together take at most half a minute, because a person waits for the result.
 const RETRY_POLICY: RetryPolicy =

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use batchplan_store::Store;
+use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +23,6 @@ use super::peek::PeekCollector;
 use super::prefix::ListingConcurrency;
 use super::sampling::SamplingPass;
 use super::spec::Filter;
-use crate::object::{MAX_KEY_BYTES, ObjectKey};
-use crate::store::Store;
 
 /// The number of rows between two checks of the stop token, which are also the progress reports.
 const STOP_CHECK_INTERVAL: u64 = 4096;

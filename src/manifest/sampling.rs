@@ -5,6 +5,11 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::path::Path;
 
+use batchplan_store::hex::hex;
+use batchplan_store::object::{
+    BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, StorageClass, VersionId,
+};
+use batchplan_store::task::{Task, TaskId};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use sha2::Sha256;
@@ -16,9 +21,6 @@ use super::filter::{ManifestRow, RowMetadata};
 use super::frozen::FrozenManifest;
 use super::input::run_blocking;
 use super::source_metadata::MetadataWriter;
-use crate::hex::hex;
-use crate::object::{BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, StorageClass, VersionId};
-use crate::task::{Task, TaskId};
 
 /// The number of rows that are read at once.
 const BATCH: usize = 4096;

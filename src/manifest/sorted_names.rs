@@ -5,14 +5,14 @@
 use std::path::Path;
 use std::vec;
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::task::{Task, TaskId};
 use memchr::memchr;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ManifestError;
 use super::frozen::{FrozenManifest, ManifestTasks};
 use super::sort::{ExternalSorter, SortBudget, SortedRecords};
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use crate::task::{Task, TaskId};
 
 /// The number of rows read at once, and between two checks of the stop token.
 const BATCH: usize = 4096;

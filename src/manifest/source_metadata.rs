@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use batchplan_store::object::ObjectAcl;
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
@@ -18,7 +19,6 @@ use super::filter::RowMetadata;
 use super::part::varint;
 use super::sampling::SourceMetadata;
 use crate::files::{create_replacing, open_regular};
-use crate::object::ObjectAcl;
 
 const NAME: &str = "facts.gz";
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use batchplan_store::object::{BucketName, ObjectKey, StorageClass};
 use jiff::Timestamp;
 
 use super::filter::KeyGlobs;
 use crate::completion::ReportFormat;
 use crate::frontier::RowFrontier;
-use crate::object::{BucketName, ObjectKey, StorageClass};
 
 /// The objects that a plan applies to.
 #[derive(Clone, Debug)]

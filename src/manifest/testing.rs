@@ -6,6 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use batchplan_store::hex::hex;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, StorageClass, VersionId};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::task::{FaultClass, StoreError, TaskId};
+use batchplan_store::{
+    BucketSetting, BucketSettingValue, ListPage, ListPosition, ListRequest, ListedObject, ObjectContent, OpenedObject,
+    Store,
+};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
@@ -21,14 +29,6 @@ use super::prefix::ListingConcurrency;
 use super::row_writer::FreezeCheckpointPolicy;
 use super::sort::SortBudget;
 use super::spec::{CsvField, FileLocation, Filter, Manifest, ManifestSource};
-use crate::hex::hex;
-use crate::object::{BucketName, ObjectId, ObjectKey, StorageClass, VersionId};
-use crate::object_request::{ObjectRequest, ObjectResponse};
-use crate::store::{
-    BucketSetting, BucketSettingValue, ListPage, ListPosition, ListRequest, ListedObject, ObjectContent, OpenedObject,
-    Store,
-};
-use crate::task::{FaultClass, StoreError, TaskId};
 
 /// A single bucket, which answers for every bucket name.
 #[derive(Default)]
@@ -219,7 +219,7 @@ pub(super) fn fault(class: FaultClass, status: u16, code: &str) -> StoreError {
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
-        headers: crate::object_request::ObjectHeaderSet::default(),
+        headers: batchplan_store::object_request::ObjectHeaderSet::default(),
     }
 }
 

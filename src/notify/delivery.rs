@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use batchplan_store::web::{WebClient, WebRequest, WebRequestError};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
@@ -9,7 +10,6 @@ use jiff::fmt::rfc2822;
 
 use super::endpoint::WebhookEndpoint;
 use super::message::WebhookMessage;
-use crate::web::{WebClient, WebRequest, WebRequestError};
 
 /// How long to send nothing to an endpoint that answers 429 without a `Retry-After` header.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);

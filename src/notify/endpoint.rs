@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use batchplan_store::web::{HttpUrl, HttpUrlError};
+
 use super::signature::WebhookSigner;
 use crate::plan::{ExactShare, WebhookConfig, WebhookEvent, WebhookTarget};
-use crate::web::{HttpUrl, HttpUrlError};
 
 /// A webhook: its URL, and the events to send to it.
 #[derive(Clone)]

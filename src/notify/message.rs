@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use batchplan_store::printable::affects_terminal;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::diagnostics::affects_terminal;
 use crate::job::Progress;
 use crate::journal::{FailureCode, JobRecord, ReportDelivery};
 use crate::plan::WebhookEvent;

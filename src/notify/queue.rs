@@ -7,15 +7,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::timeouts::scaled;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::DeliveryError;
 use super::endpoint::WebhookEndpoint;
 use super::message::WebhookMessage;
-use crate::backoff::{Backoff, RetryPolicy};
 use crate::plan::WebhookEvent;
-use crate::timeouts::scaled;
 
 /// The maximum number of waiting messages. A job has a handful. More of them means that an endpoint is down while many
 /// jobs run.
@@ -300,9 +300,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::web::HttpUrl;
+    use batchplan_store::web::HttpUrl;
 
-    fn told(job: usize, event: WebhookEvent) -> WebhookMessage {
+    fn message(job: usize, event: WebhookEvent) -> WebhookMessage {
         WebhookMessage { id: "id".to_owned(), event, job: job.to_string(), body: Bytes::from_static(b"{}") }
     }
 
@@ -326,7 +326,7 @@ mod tests {
             WebhookEndpoint { url, signer: None, allow_http: false, events: on, failure_rate: None, run_time: None };
         let (receiver, mut queue) = (Arc::new(receiver), MessageQueue::default());
         for (job, event) in letters {
-            assert!(queue.push(&receiver, told(*job, *event)).is_none());
+            assert!(queue.push(&receiver, message(*job, *event)).is_none());
         }
         queue
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use batchplan_store::web::WebClient;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,7 +18,6 @@ use super::delivery::{DeliveryError, send_once};
 use super::endpoint::WebhookEndpoint;
 use super::message::WebhookMessage;
 use super::queue::{AbandonedMessages, MAX_WAITING, MessageQueue, QueueAction, QueuedMessage};
-use crate::web::WebClient;
 
 /// How long to wait for the response when an attempt is cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
     use crate::plan::WebhookEvent;
-    use crate::web::HttpUrl;
+    use batchplan_store::web::HttpUrl;
 
     fn receiver(url: &str) -> Arc<WebhookEndpoint> {
         let url = HttpUrl::parse(url).expect("a URL");

@@ -5,7 +5,7 @@ use std::fmt;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::hex::hex;
+use batchplan_store::hex::hex;
 
 /// A key that signs messages.
 #[derive(Clone)]

@@ -1,8 +1,9 @@
 //! Sets a predefined ACL.
 
+use batchplan_store::object::{MaybeKnown, ObjectAcl, ObjectState};
+use batchplan_store::object_request::ObjectRequest;
+
 use super::needed_change;
-use crate::object::{MaybeKnown, ObjectAcl, ObjectState};
-use crate::object_request::ObjectRequest;
 
 /// Returns the state with this ACL.
 pub(super) fn put(before: ObjectState, acl: ObjectAcl) -> ObjectState {

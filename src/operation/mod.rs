@@ -10,9 +10,9 @@ mod tagging;
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::{MaybeKnown, ObjectAcl, ObjectState, RestoreRequest, TagSet};
-use crate::object_request::ObjectRequest;
-use crate::variants::enum_with_all;
+use batchplan_store::enum_with_all;
+use batchplan_store::object::{MaybeKnown, ObjectAcl, ObjectState, RestoreRequest, TagSet};
+use batchplan_store::object_request::ObjectRequest;
 
 pub use restore::{RestoreCheck, check_restore};
 
@@ -102,7 +102,7 @@ impl ObjectAspect {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OperationError {
     /// The object would have more tags than are allowed.
-    #[error("the object would have {count} tags, and at most {} are allowed", crate::object::MAX_TAGS)]
+    #[error("the object would have {count} tags, and at most {} are allowed", batchplan_store::object::MAX_TAGS)]
     TooManyTags {
         /// The number of tags that it would have.
         count: usize,
@@ -252,7 +252,7 @@ fn needed_change<'a, T: PartialEq>(before: &MaybeKnown<T>, after: &'a MaybeKnown
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::RestoreTier;
+    use batchplan_store::object::RestoreTier;
 
     fn tags(pairs: &[(&str, &str)]) -> TagSet {
         pairs.iter().copied().collect()

@@ -1,10 +1,10 @@
 //! Restores an archived object, and resolves a restore whose answer does not tell whether it took effect.
 
+use batchplan_store::object::{MaybeKnown, ObjectState, RestoreRequest, RestoreState};
+use batchplan_store::object_request::ObjectRequest;
 use jiff::{SignedDuration, Timestamp};
 
 use super::needed_change;
-use crate::object::{MaybeKnown, ObjectState, RestoreRequest, RestoreState};
-use crate::object_request::ObjectRequest;
 
 /// Returns the state with a restored copy for this number of days.
 pub(super) fn restore(before: ObjectState, request: RestoreRequest) -> ObjectState {

@@ -1,8 +1,9 @@
 //! Replaces, adds and deletes tags.
 
+use batchplan_store::object::{MAX_TAGS, MaybeKnown, ObjectState, TagSet};
+use batchplan_store::object_request::ObjectRequest;
+
 use super::{OperationError, needed_change};
-use crate::object::{MAX_TAGS, MaybeKnown, ObjectState, TagSet};
-use crate::object_request::ObjectRequest;
 
 /// Returns the state with exactly these tags.
 pub(super) fn put(before: ObjectState, tags: &TagSet) -> ObjectState {

@@ -17,6 +17,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use batchplan_store::StoreConfig;
+use batchplan_store::hex::hex;
+use batchplan_store::object::{ObjectKey, RestoreRequest, RestoreTier, TagSet};
 use jiff::SignedDuration;
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -26,11 +29,8 @@ use super::tables::{FilterTable, PlanTable};
 use super::value_types::{TextValue, name_of};
 use super::{Plan, PlanChange, defaults};
 use crate::completion::{ReportLocation, ReportSpec};
-use crate::hex::hex;
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource, ReportRowFilter};
-use crate::object::{ObjectKey, RestoreRequest, RestoreTier, TagSet};
 use crate::operation::Operation;
-use crate::store::StoreConfig;
 
 /// The covered values of a plan by their dotted paths, sorted by path. It never holds credentials, because no plan
 /// holds any. To compare with a stored plan, parse the text of that plan again.

@@ -54,7 +54,7 @@ fn excerpt_from(text: &str, skipped: usize) -> String {
 mod tests {
     use super::*;
 
-    fn told(before: Option<&str>, after: Option<&str>) -> String {
+    fn described(before: Option<&str>, after: Option<&str>) -> String {
         let path = "operation.put_object_tagging.tags.Team".to_owned();
         let change = PlanChange { path, before: before.map(str::to_owned), after: after.map(str::to_owned) };
         change.to_string().strip_prefix("operation.put_object_tagging.tags.Team: ").expect("the path").to_owned()
@@ -62,22 +62,22 @@ mod tests {
 
     #[test]
     fn a_change_is_told_in_one_sentence() {
-        assert_eq!(told(Some("DataOps"), Some("Data")), "`DataOps` is now `Data`");
-        assert_eq!(told(None, Some("Data")), "was not set, is now `Data`");
-        assert_eq!(told(Some("DataOps"), None), "was `DataOps`, is not set now");
-        assert_eq!(told(Some(""), Some("x\u{1b}[2J")), "`` is now `x\\u{1b}[2J`");
+        assert_eq!(described(Some("DataOps"), Some("Data")), "`DataOps` is now `Data`");
+        assert_eq!(described(None, Some("Data")), "was not set, is now `Data`");
+        assert_eq!(described(Some("DataOps"), None), "was `DataOps`, is not set now");
+        assert_eq!(described(Some(""), Some("x\u{1b}[2J")), "`` is now `x\\u{1b}[2J`");
     }
 
     #[test]
     fn a_long_value_is_cut_and_its_difference_is_shown() {
         let long = "x".repeat(100);
-        assert_eq!(told(None, Some(&long)), format!("was not set, is now `{}…`", "x".repeat(60)));
+        assert_eq!(described(None, Some(&long)), format!("was not set, is now `{}…`", "x".repeat(60)));
         let lead = "x".repeat(20);
         assert_eq!(
-            told(Some(&format!("{long}old")), Some(&format!("{long}new"))),
+            described(Some(&format!("{long}old")), Some(&format!("{long}new"))),
             format!("`…{lead}old` is now `…{lead}new`")
         );
-        assert_eq!(told(Some(&long), Some("y")), format!("`{}…` is now `y`", "x".repeat(60)));
-        assert_eq!(told(Some(&long), Some(&long[..70])), format!("`…{}` is now `…{lead}`", "x".repeat(50)));
+        assert_eq!(described(Some(&long), Some("y")), format!("`{}…` is now `y`", "x".repeat(60)));
+        assert_eq!(described(Some(&long), Some(&long[..70])), format!("`…{}` is now `…{lead}`", "x".repeat(50)));
     }
 }

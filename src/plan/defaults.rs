@@ -1,8 +1,9 @@
 //! Defaults of plan keys, most of which depend on other keys such as the provider.
 
+use batchplan_store::{AddressingStyle, StoreProvider};
+
 use crate::completion::{ReportFormat, ReportScope};
 use crate::manifest::CsvField;
-use crate::store::{AddressingStyle, StoreProvider};
 
 /// The default columns of a CSV manifest.
 pub(super) const CSV_FIELDS: [CsvField; 2] = [CsvField::Bucket, CsvField::Key];

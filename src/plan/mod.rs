@@ -29,10 +29,11 @@ mod threshold;
 mod value_types;
 pub mod xml;
 
+use batchplan_store::StoreConfig;
+
 use crate::completion::ReportSpec;
 use crate::manifest::Manifest;
 use crate::operation::{Operation, OperationSet};
-use crate::store::StoreConfig;
 
 pub use canonical::CanonicalForm;
 pub use change::PlanChange;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use batchplan_store::web::HttpUrl;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
 use super::ExactShare;
 use super::parser::{PlanParser, PlanValue, RawField, SpannedValue};
 use crate::diagnostics::FileProblem;
-use crate::web::HttpUrl;
 
 /// The maximum number of webhooks in a plan. For more, use one receiver that forwards the messages.
 pub const MAX_WEBHOOKS: usize = 8;

@@ -3,14 +3,14 @@
 //! Actions: <https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview> and
 //! <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html>.
 
+use batchplan_store::StoreProvider;
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::object_request::ObjectRequest;
 use serde_json::{Value as Json, json};
 
 use super::{Plan, StateUrl};
 use crate::manifest::{CsvField, FileLocation, InventorySelector, ListedVersions, ManifestSource};
-use crate::object::{BucketName, ObjectKey};
-use crate::object_request::ObjectRequest;
 use crate::operation::{ObjectAspect, Operation};
-use crate::store::StoreProvider;
 
 /// The policy language of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Makes the text of a plan safe to display: it cannot drive the terminal, and no secret is echoed.
 
+use batchplan_store::printable::affects_terminal;
+
 use super::parser::TextSpan;
-use crate::diagnostics::affects_terminal;
 
 /// Quotations longer than this, in characters, are cut.
 const MAX_QUOTED_CHARS: usize = 60;

@@ -3,11 +3,12 @@
 
 use std::fmt;
 
+use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
+use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
+
 use super::check::{EndpointError, EndpointUrl};
 use super::defaults;
 use super::policy::PolicyLanguage;
-use crate::object::{BucketName, MAX_KEY_BYTES, ObjectKey};
-use crate::store::{AddressingStyle, StoreConfig, StoreProvider};
 
 /// The maximum length of the prefix, in bytes. It leaves 256 bytes for the names below it.
 const MAX_PREFIX: usize = MAX_KEY_BYTES - 256;

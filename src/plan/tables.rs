@@ -1,5 +1,7 @@
 //! The tables of a plan file, as they are written. All keys are defined here, and only here.
 
+use batchplan_store::object::{ObjectAcl, RestoreTier};
+use batchplan_store::{AddressingStyle, StoreProvider};
 use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
@@ -13,8 +15,6 @@ use super::value_types::{
 use crate::completion::{ReportFormat, ReportScope};
 use crate::manifest::{CsvField, ListedVersions};
 use crate::money::Money;
-use crate::object::{ObjectAcl, RestoreTier};
-use crate::store::{AddressingStyle, StoreProvider};
 
 table! {
     /// A batchplan plan: one declared operation on every object of a manifest.

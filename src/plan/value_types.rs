@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use batchplan_store::object::{MAX_KEY_BYTES, MAX_TAGS};
+use batchplan_store::printable::affects_terminal;
 use globset::{Glob, GlobBuilder};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -10,8 +12,6 @@ use toml::de::DeValue;
 
 use super::parser::{PlanParser, PlanValue, RawField, SpannedValue};
 use super::safe_text::{nearest, quote_for_message};
-use crate::diagnostics::affects_terminal;
-use crate::object::{MAX_KEY_BYTES, MAX_TAGS};
 
 /// Reports a value of the wrong type, with an example of the right type.
 fn mismatch<T: PlanValue>(slot: &RawField<'_>, wanted: &str, walk: &mut PlanParser) {

@@ -14,6 +14,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use batchplan_store::object::{ObjectKey, RestoreRequest, TagSet};
 use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::BytesText;
@@ -21,7 +22,6 @@ use quick_xml::events::BytesText;
 use super::value_types::name_of;
 use crate::completion::{ReportScope, ReportSpec};
 use crate::manifest::{FileLocation, InventoryDialect, InventorySelector, ManifestSource, SourcePin};
-use crate::object::{ObjectKey, RestoreRequest, TagSet};
 use crate::operation::Operation;
 
 /// The format of an OSS CSV manifest.

@@ -21,7 +21,7 @@
 //! hide a lower lock that is held, and a removal that arrives late could hit a later lock of the same number. It
 //! expires, or the next holder removes it.
 
-use crate::store::ConditionalPutOutcome;
+use batchplan_store::ConditionalPutOutcome;
 
 /// The part of a lock that matters for acquiring it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

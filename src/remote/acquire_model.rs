@@ -58,7 +58,7 @@ impl ModelTransitions<'_> {
         for (index, late) in world.late.iter().enumerate() {
             next.add((usize::MAX, "a late request arrives", index as u64), |world| {
                 world.late.remove(index);
-                world.carry_out(*late);
+                world.execute(*late);
             });
         }
         if world.left.lockless_pushes > 0 {

@@ -148,7 +148,7 @@ impl ModelWorld {
         self.locks.retain(|(there, _)| *there != generation);
     }
 
-    pub(super) fn carry_out(&mut self, late: DelayedRequest) {
+    pub(super) fn execute(&mut self, late: DelayedRequest) {
         match late {
             DelayedRequest::Create(generation, lock) => drop(self.create(generation, lock)),
             DelayedRequest::Put(generation, lock) => self.put(generation, lock),

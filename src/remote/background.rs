@@ -8,6 +8,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use batchplan_store::StoreConfig;
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::timeouts::scaled;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +25,6 @@ use super::snapshot;
 use crate::files::with_path;
 use crate::job::JobId;
 use crate::journal::{BackupPush, Journal, JournalBackup};
-use crate::object::{BucketName, ObjectKey};
-use crate::store::StoreConfig;
-use crate::timeouts::scaled;
 
 /// The number of commands that can wait for the thread.
 const MAX_QUEUED_COMMANDS: usize = 16;

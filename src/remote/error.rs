@@ -3,17 +3,18 @@
 use std::io;
 use std::path::PathBuf;
 
+use batchplan_store::task::StoreError;
+
 use super::lock::LockHolder;
+use crate::connect::ConnectError;
 use crate::journal::{JournalError, LeaseError};
-use crate::store::StoreConnectError;
-use crate::task::StoreError;
 
 /// An error of working with a state in a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// Connecting to the store failed.
     #[error(transparent)]
-    Connect(#[from] StoreConnectError),
+    Connect(#[from] ConnectError),
     /// A request to the store failed.
     #[error("{doing}: {fault}")]
     Store {

@@ -16,8 +16,8 @@ use super::prefix_store::PrefixStore;
 use super::pull::{fetch_job, pull};
 use super::push::job_sizes;
 use super::snapshot::StateSnapshot;
+use crate::connect::{StoreConnection, connect};
 use crate::job::JobId;
-use crate::store::{StoreConnection, connect};
 
 /// How often a state is read again if it is pushed meanwhile.
 const MAX_ATTEMPTS: u32 = 5;

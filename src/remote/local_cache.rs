@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use batchplan_store::hex::hex;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -13,7 +14,6 @@ use super::error::RemoteError;
 use super::lock::LeaseToken;
 use super::snapshot::{SnapshotChunk, SnapshotFiles, StateSnapshot};
 use crate::files::{read_regular, with_path, write_atomic};
-use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::{JOURNAL_NAME, Journal};
 

@@ -10,6 +10,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use batchplan_store::ConditionalPutOutcome;
+use batchplan_store::printable::affects_terminal;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,8 +23,6 @@ use super::acquire::{
 use super::error::RemoteError;
 use super::prefix_store::PrefixStore;
 use super::snapshot;
-use crate::diagnostics::affects_terminal;
-use crate::store::ConditionalPutOutcome;
 
 /// The version of the lock format.
 const FORMAT_VERSION: u32 = 1;

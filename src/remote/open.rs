@@ -15,9 +15,9 @@ use super::prefix_store::PrefixStore;
 use super::pull::{fetch_job, pull};
 use super::push::StatePusher;
 use super::snapshot::StateSnapshot;
+use crate::connect::{StoreConnection, connect};
 use crate::job::JobStatus;
 use crate::journal::{DeltaScope, FileLease, JobFolder, JobQuery, Journal, LeaseError, list_job_folders};
-use crate::store::{StoreConnection, connect};
 
 /// How often a state that changes meanwhile is read again.
 const MAX_ATTEMPTS: u32 = 5;

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::timeouts::{TimeLimitError, scaled};
+use batchplan_store::{ConditionalPut, ConditionalPutOutcome, ListCursor, ListRequest, ObjectContent};
 use bytes::Bytes;
 use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use tokio::io::AsyncReadExt as _;
 
 use super::error::RemoteError;
-use crate::backoff::{Backoff, RetryPolicy};
-use crate::object::{BucketName, ObjectId, ObjectKey};
-use crate::object_request::ObjectRequest;
-use crate::store::{ConditionalPut, ConditionalPutOutcome, ListCursor, ListRequest, ObjectContent};
-use crate::task::{FaultClass, StoreError};
-use crate::timeouts::{TimeLimitError, scaled};
 
 /// About ten seconds of attempts. What fails now is pushed with the next push.
 const RETRY_POLICY: RetryPolicy =

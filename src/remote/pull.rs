@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use batchplan_store::hex::hex;
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +17,6 @@ use super::prefix_store::PrefixStore;
 use super::push::run_blocking;
 use super::snapshot::{ChunkedFile, JournalDigest, MAX_CHUNK_BYTES, SnapshotChunk, StateSnapshot, job_file_path};
 use crate::files::{create_replacing, sync_folder, with_path};
-use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::{JOURNAL_NAME, JobFolder, list_job_folders};
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use batchplan_store::hex::hex;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -21,7 +22,6 @@ use super::snapshot::{
     self, ChunkedFile, MAX_CHUNK_BYTES, SnapshotChunk, SnapshotFiles, StateSnapshot, new_chunk_name,
 };
 use crate::files::{open_regular, with_path};
-use crate::hex::hex;
 use crate::job::JobId;
 use crate::journal::Journal;
 

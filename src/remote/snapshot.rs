@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use batchplan_store::hex::hex;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::error::RemoteError;
 use super::prefix_store::PrefixStore;
-use crate::hex::hex;
 use crate::job::JobId;
 
 /// The version of the snapshot format.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
+
 use super::prefix_store::PrefixStore;
-use crate::object::{BucketName, ObjectKey};
-use crate::store::{AddressingStyle, StoreConfig, StoreConnection, StoreProvider, connect};
+use crate::connect::{StoreConnection, connect};
 
 /// A bucket of the sandbox, removed when the test ends.
 pub(super) struct SandboxStates {

@@ -1,8 +1,9 @@
 //! Where a job's report is published.
 
+use batchplan_store::object::{BucketName, ObjectKey};
+
 use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::job::JobId;
-use crate::object::{BucketName, ObjectKey};
 use crate::report::layout;
 use crate::report::segment::ReportSegment;
 

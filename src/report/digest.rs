@@ -6,11 +6,11 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use batchplan_store::hex::hex;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{open_regular, with_path};
-use crate::hex::hex;
 
 /// An MD5 digest. It protects against accidental damage, as in the services themselves, not against forgery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

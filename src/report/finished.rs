@@ -3,13 +3,13 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
 
 use crate::codec::{ReportManifestEntry, report_manifest_json};
 use crate::completion::{ReportFormat, ReportLocation, ReportSpec};
 use crate::files::{create_folder, read_regular, with_path, write_atomic};
 use crate::job::JobId;
-use crate::object::{BucketName, ObjectKey};
 use crate::report::destination::ReportDestination;
 use crate::report::digest::Md5Digest;
 use crate::report::layout;

@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::TaskOutcome;
+
 use super::*;
 use crate::codec::{OperationNaming, TaskStatus};
 use crate::completion::ReportScope;
-use crate::object::ObjectId;
 use crate::report::{ROTATE_AT, ReportWriter};
-use crate::task::TaskOutcome;
 
 const ID: &str = "ODRiZWQ5Njc5ZTE0NDE5NTlmNjJmZDlkMTk2ODI2NDU=";
 

@@ -1,9 +1,10 @@
 //! Objects and outcomes for the tests of reports.
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
+
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::job::JobId;
-use crate::object::{BucketName, ObjectId, ObjectKey};
-use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
 pub(super) const FINE: TaskOutcome = TaskOutcome::Succeeded { status: 200 };
 
@@ -20,7 +21,7 @@ pub(super) fn bad() -> TaskOutcome {
             endpoint: String::new(),
             at: jiff::Timestamp::UNIX_EPOCH,
             retry_after: None,
-            headers: crate::object_request::ObjectHeaderSet::default(),
+            headers: batchplan_store::object_request::ObjectHeaderSet::default(),
         },
     })
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use batchplan_store::hex::hex;
+use batchplan_store::object::ObjectKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::completion::ReportFormat;
-use crate::hex::hex;
 use crate::job::JobId;
-use crate::object::ObjectKey;
 
 /// The name of the list of a report's files, both in the folder and below the report's root in the bucket.
 pub const MANIFEST_NAME: &str = "manifest.json";

@@ -4,21 +4,21 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::timeouts::{MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
+use batchplan_store::{ObjectContent, Store};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
-use crate::backoff::{Backoff, RetryPolicy};
 use crate::completion::ReportLocation;
 use crate::failpoint;
-use crate::object::{BucketName, ObjectKey};
 use crate::report::destination::ReportDestination;
 use crate::report::digest::Md5Digest;
 use crate::report::finished::{FinishedReport, ReportLoadError, verify_segment};
 use crate::report::layout::{self, MANIFEST_NAME};
 use crate::report::segment::ReportSegment;
-use crate::store::{ObjectContent, Store};
-use crate::task::{FaultClass, StoreError};
-use crate::timeouts::{MIN_BYTES_PER_SECOND, TimeLimitError, scaled};
 
 /// How often one file is sent before its report is left for later. All pauses together take well under a minute.
 const POLICY: RetryPolicy =

@@ -7,17 +7,17 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use batchplan_store::object::ObjectId;
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::task::{TaskFailure, TaskOutcome};
+use batchplan_store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, OpenedObject};
 use jiff::Timestamp;
 
 use super::*;
 use crate::codec::OperationNaming;
 use crate::completion::{ReportFormat, ReportLocation, ReportScope, ReportSpec};
 use crate::job::JobId;
-use crate::object::ObjectId;
-use crate::object_request::{ObjectRequest, ObjectResponse};
 use crate::report::{ROTATE_AT, RecordedReport, ReportWriter, remove_local_file};
-use crate::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, OpenedObject};
-use crate::task::{TaskFailure, TaskOutcome};
 
 /// A store that checks and accepts files, after it has returned the queued faults.
 #[derive(Default)]
@@ -51,7 +51,7 @@ fn fault(class: FaultClass) -> StoreError {
         endpoint: String::new(),
         at: Timestamp::UNIX_EPOCH,
         retry_after: None,
-        headers: crate::object_request::ObjectHeaderSet::default(),
+        headers: batchplan_store::object_request::ObjectHeaderSet::default(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! The format of `segments.json`, which stores the state of a finished report in its folder.
 
+use batchplan_store::object::{BucketName, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::TaskStatus;
 use crate::completion::{ReportFormat, ReportLocation};
 use crate::files::json_digest;
 use crate::job::JobId;
-use crate::object::{BucketName, ObjectKey};
 use crate::report::digest::Md5Digest;
 use crate::report::finished::FinishedReport;
 use crate::report::segment::ReportSegment;

@@ -6,15 +6,16 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::TaskOutcome;
+
 use crate::codec::{OperationNaming, ReportRowEncoder, TaskStatus};
 use crate::completion::{ReportFormat, ReportScope, ReportSpec};
 use crate::files::{create_folder, sync_folder, with_path};
 use crate::job::JobId;
-use crate::object::ObjectId;
 use crate::report::layout;
 use crate::report::position::{ReportPosition, UnsyncedReportPosition};
 use crate::report::segment::{OpenReportSegment, ReportFileHandle, ReportSegment};
-use crate::task::TaskOutcome;
 
 /// The size at which a file is full: 256 MiB. This is small enough to upload in one request, and to send again
 /// cheaply.

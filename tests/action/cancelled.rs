@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
+use batchplan_sandbox::{Sandbox, SandboxOptions, SandboxServer};
 use serde_json::{Value as Json, json};
 
 use crate::bucket::{BucketServer, Faults, Kind, Manner, Object};

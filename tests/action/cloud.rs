@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::object_request::{ObjectRequest, ResponseData};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
-use batchplan::store::{AddressingStyle, S3Store, Store as _, StoreConfig, StoreProvider};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::{AddressingStyle, S3Store, Store as _, StoreConfig, StoreProvider};
 
 use crate::folders;
 use crate::machine::root;

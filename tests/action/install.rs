@@ -100,7 +100,7 @@ const PLAN: &str = "name = \"x\"\n[store]\nprovider = \"sandbox\"\ndata = \"sb\"
                     prefix = \"\"\n[operation.put_object_acl]\nacl = \"private\"\n";
 
 fn hex(bytes: &[u8]) -> String {
-    batchplan::hex::hex(&Sha256::digest(bytes))
+    batchplan_store::hex::hex(&Sha256::digest(bytes))
 }
 
 #[test]

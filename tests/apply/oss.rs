@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreState, TagSet};
-use batchplan::object_request::{ObjectRequest, ResponseData};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
-use batchplan::store::{AddressingStyle, ObjectContent, OssStore, Store};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreState, TagSet};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::{AddressingStyle, ObjectContent, OssStore, Store};
 use bytes::Bytes;
 
 use crate::world::{Ran, World};

@@ -210,7 +210,7 @@ fn odd_keys_arrive_as_they_are_and_come_back_in_the_report() {
     let long = "k".repeat(1024);
     let keys =
         ["a+b", "a%2Fb", "a b", "?x#y", "//", "../x", "é", "\n", "\u{1}", "quote\" and, comma", "a/../b", "%", &long];
-    let encoded: Vec<_> = keys.iter().map(|key| batchplan::object::ObjectKey::from(*key).encoded()).collect();
+    let encoded: Vec<_> = keys.iter().map(|key| batchplan_store::object::ObjectKey::from(*key).encoded()).collect();
     let lines = encoded.iter().fold(String::new(), |lines, key| lines + &format!("bkt,{key}\n"));
     let world = World::filled(&format!("bucket,key\n{lines}"));
     world.write("list.csv", &lines);

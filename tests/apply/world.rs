@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use batchplan::job::JobStatus;
 use batchplan::journal::{JobQuery, JobRecord, Journal};
-use batchplan::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use batchplan::object_request::{ObjectRequest, ResponseData};
-use batchplan::store::sandbox::{ACCESS_KEY, Sandbox, SandboxOptions, SandboxServer};
-use batchplan::store::{ObjectContent, Store, StoreConfig, StoreProvider};
+use batchplan_sandbox::{ACCESS_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::{ObjectContent, Store, StoreConfig, StoreProvider};
 use md5::Digest as _;
 use serde_json::Value as Json;
 
@@ -145,14 +145,14 @@ impl World {
             provider: StoreProvider::S3,
             endpoint: Some(server.endpoint()),
             region: Some("us-east-1".to_owned()),
-            addressing: batchplan::store::AddressingStyle::Path,
+            addressing: batchplan_store::AddressingStyle::Path,
             role_arn: None,
             data: None,
             fill: None,
         };
         let credentials = aws_credential_types::Credentials::new(ACCESS_KEY, "sandboxsecret", None, None, "tests");
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
-        let store = Arc::new(batchplan::store::S3Store::new(&config, "us-east-1", provider).expect("a store"));
+        let store = Arc::new(batchplan_store::S3Store::new(&config, "us-east-1", provider).expect("a store"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Objects { runtime, store, _server: server }
     }
@@ -181,7 +181,7 @@ pub(crate) fn report_rows(folder: &Path) -> Vec<Vec<String>> {
 /// A look at the sandbox through the store port.
 pub(crate) struct Objects {
     runtime: tokio::runtime::Runtime,
-    store: Arc<batchplan::store::S3Store>,
+    store: Arc<batchplan_store::S3Store>,
     _server: SandboxServer,
 }
 
@@ -219,6 +219,6 @@ impl Objects {
         let ResponseData::Head { restoration, .. } = self.ask(key, version, &ObjectRequest::Head) else {
             panic!("no head")
         };
-        restoration != batchplan::object::RestoreState::NotRestored
+        restoration != batchplan_store::object::RestoreState::NotRestored
     }
 }

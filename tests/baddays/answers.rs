@@ -1,9 +1,9 @@
 //! Answers that are not what they should be.
 
-use batchplan::object::{ObjectAcl, RestoreRequest, TagSet};
-use batchplan::object_request::{ObjectHeader, ObjectRequest, ResponseData};
-use batchplan::store::ListRequest;
-use batchplan::task::FaultClass;
+use batchplan_store::ListRequest;
+use batchplan_store::object::{ObjectAcl, RestoreRequest, TagSet};
+use batchplan_store::object_request::{ObjectHeader, ObjectRequest, ResponseData};
+use batchplan_store::task::FaultClass;
 use proptest::prelude::*;
 
 use crate::server::{Act, Server, TAGS, answer, ask, object, ok, stores};
@@ -175,7 +175,7 @@ async fn ten_megabytes_of_refusal_are_read_in_part_and_the_connection_given_up()
 async fn a_listing_that_cannot_be_read_is_no_end() {
     let request = |bucket| ListRequest {
         bucket,
-        prefix: batchplan::object::ObjectKey::from(""),
+        prefix: batchplan_store::object::ObjectKey::from(""),
         all_versions: false,
         group_by_directory: false,
         from: None,

@@ -1,8 +1,8 @@
 //! Connections that break, and those that should not be used again.
 
-use batchplan::object::{ObjectAcl, TagSet};
-use batchplan::object_request::{ObjectRequest, ResponseData};
-use batchplan::task::FaultClass;
+use batchplan_store::object::{ObjectAcl, TagSet};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::task::FaultClass;
 
 use crate::server::{Act, Server, TAGS, answer, ask, ok, stores};
 

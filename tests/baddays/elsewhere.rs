@@ -1,9 +1,9 @@
 //! Servers that send us elsewhere: nothing is ever sent there.
 
-use batchplan::object::ObjectKey;
-use batchplan::object_request::ObjectRequest;
-use batchplan::store::Store;
-use batchplan::task::FaultClass;
+use batchplan_store::Store;
+use batchplan_store::object::ObjectKey;
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::FaultClass;
 
 use crate::server::{Act, Server, answer, ask, object, oss, s3, stores};
 
@@ -35,10 +35,10 @@ async fn listings_and_whole_objects_are_no_exception() {
     let id = object();
     let md5 = "1B2M2Y8AsgTpgAmY7PhCfg==";
     for store in stores {
-        let content = batchplan::store::ObjectContent::Bytes(bytes::Bytes::new());
+        let content = batchplan_store::ObjectContent::Bytes(bytes::Bytes::new());
         assert!(store.write(&id.bucket, &id.key, content, md5).await.is_err());
         assert!(store.read(&id.bucket, &ObjectKey::from("m"), None).await.is_err());
-        let request = batchplan::store::ListRequest {
+        let request = batchplan_store::ListRequest {
             bucket: id.bucket.clone(),
             prefix: ObjectKey::from(""),
             all_versions: false,

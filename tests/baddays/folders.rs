@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use batchplan::object::ObjectKey;
+use batchplan_store::object::ObjectKey;
 use serde_json::Value as Json;
 
 /// Objects: as many as this variable says, or so few that a test takes a second or two.

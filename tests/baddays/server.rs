@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::object_request::{ObjectRequest, ObjectResponse};
-use batchplan::store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
-use batchplan::task::StoreError;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::task::StoreError;
+use batchplan_store::{AddressingStyle, OssStore, S3Store, Store, StoreConfig, StoreProvider};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use batchplan::object::ObjectKey;
-use batchplan::object_request::ObjectRequest;
-use batchplan::store::{ListRequest, ObjectContent, Store};
-use batchplan::task::FaultClass;
+use batchplan_store::object::ObjectKey;
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::FaultClass;
+use batchplan_store::{ListRequest, ObjectContent, Store};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 

@@ -7,9 +7,9 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use batchplan::object_request::ObjectRequest;
-use batchplan::store::Store;
-use batchplan::task::FaultClass;
+use batchplan_store::Store;
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::FaultClass;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 

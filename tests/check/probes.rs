@@ -1,9 +1,9 @@
 //! Writing what is there already.
 
-use batchplan::object::{BucketName, ObjectAcl, ObjectId, ObjectKey};
-use batchplan::object_request::{ObjectRequest, ResponseData};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
-use batchplan::store::{AddressingStyle, OssStore, Store as _};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::{AddressingStyle, OssStore, Store as _};
 
 use crate::gate::{Act, Rule, denied, refused};
 use crate::scene::{PREFIX, Scene, TABLE};

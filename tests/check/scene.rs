@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 use serde_json::Value as Json;
 
 use crate::gate::{Gate, Rule};

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use batchplan::journal::{JobQuery, JobRecord, Journal};
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::object_request::{ObjectRequest, ResponseData};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
-use batchplan::store::{AddressingStyle, ListRequest, S3Store, Store, StoreConfig, StoreProvider};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::{AddressingStyle, ListRequest, S3Store, Store, StoreConfig, StoreProvider};
 use jiff::Timestamp;
 use rusqlite::Connection;
 

@@ -1,14 +1,14 @@
 //! The checks.
 
-use batchplan::object::{
+use batchplan_store::object::{
     BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreRequest, RestoreState, RestoreTier, TagSet, VersionId,
 };
-use batchplan::object_request::{ObjectRequest, ObjectResponse, ResponseData};
-use batchplan::store::{
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::StoreError;
+use batchplan_store::{
     BucketSetting, BucketSettingValue, ConditionalPutOutcome, ListCursor, ListPosition, ListRequest, ListedObject,
     ObjectContent,
 };
-use batchplan::task::StoreError;
 use tokio::io::AsyncReadExt as _;
 
 use crate::server::Fixture;
@@ -119,9 +119,9 @@ impl Battery<'_> {
             created.map_or_else(|fault| fault.code, |it| format!("{it:?}"))
         };
         let first = made(store.put_if_absent(&bucket, &key, "first".into()).await);
-        self.note("keep/create", "New", first);
+        self.note("keep/create", "Created", first);
         let second = made(store.put_if_absent(&bucket, &key, "second".into()).await);
-        self.note("keep/create again", "Taken", second);
+        self.note("keep/create again", "AlreadyExists", second);
         let content = match store.read(&bucket, &key, None).await {
             Ok(mut opened) => {
                 let mut content = String::new();
@@ -136,7 +136,7 @@ impl Battery<'_> {
             self.note(name, "gone", removed);
         }
         let anew = made(store.put_if_absent(&bucket, &key, "third".into()).await);
-        self.note("keep/create anew", "New", anew);
+        self.note("keep/create anew", "Created", anew);
         let nowhere = BucketName::new("no-such-bucket-batchplan");
         let lost = gone(store.delete(&nowhere, &key).await);
         self.note("keep/remove from nowhere", "NoSuchBucket", lost);

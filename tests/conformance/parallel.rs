@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use batchplan::manifest::{Filter, FreezeLimits, ListedVersions, Manifest, ManifestSource, freeze};
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::store::{ObjectContent, Store};
-use batchplan::task::TaskId;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::task::TaskId;
+use batchplan_store::{ObjectContent, Store};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;

@@ -13,9 +13,9 @@ use aws_sdk_s3::types::{
     LifecycleRuleAndOperator, LifecycleRuleFilter, ObjectOwnership, OwnershipControls, OwnershipControlsRule,
     StorageClass, Tag, VersioningConfiguration,
 };
-use batchplan::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
-use batchplan::store::{AddressingStyle, ConditionalPut, OssStore, S3Store, StoreConfig, StoreProvider};
+use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::{AddressingStyle, ConditionalPut, OssStore, S3Store, StoreConfig, StoreProvider};
 
 /// A server, and buckets of this run's own on it.
 pub(crate) struct Fixture {

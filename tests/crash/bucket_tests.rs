@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreRequest, RestoreState, TagSet};
-use batchplan::object_request::{ObjectRequest, ObjectResponse, ResponseData};
-use batchplan::store::{AddressingStyle, ListRequest, ObjectContent, S3Store, Store as _, StoreConfig, StoreProvider};
-use batchplan::task::{FaultClass, StoreError};
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, RestoreRequest, RestoreState, TagSet};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::{AddressingStyle, ListRequest, ObjectContent, S3Store, Store as _, StoreConfig, StoreProvider};
 use tokio::io::AsyncReadExt as _;
 
 use crate::bucket::{BucketServer, Count, Faults, Kind, Moment, Object};
@@ -117,7 +117,7 @@ async fn every_call_does_what_s3_does() {
         store.send_request(&nowhere, &ObjectRequest::Head).await.map_err(|fault| fault.status).err(),
         Some(Some(404))
     );
-    let versioned = ObjectId { version: Some(batchplan::object::VersionId::new("v")), ..id("k") };
+    let versioned = ObjectId { version: Some(batchplan_store::object::VersionId::new("v")), ..id("k") };
     assert_eq!(
         store.send_request(&versioned, &ObjectRequest::GetTags).await.map_err(|fault| fault.status).err(),
         Some(Some(501))

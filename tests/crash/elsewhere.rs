@@ -6,7 +6,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
+use batchplan_sandbox::{Sandbox, SandboxOptions, SandboxServer};
 use serde_json::Value as Json;
 
 use crate::bucket::{BucketServer, Kind};

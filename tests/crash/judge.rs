@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use batchplan::object::ObjectKey;
+use batchplan_store::object::ObjectKey;
 use serde_json::Value as Json;
 
 use crate::bucket::Count;

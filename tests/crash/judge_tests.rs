@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use batchplan::hex::hex;
-use batchplan::object::ObjectKey;
+use batchplan_store::hex::hex;
+use batchplan_store::object::ObjectKey;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use serde_json::json;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 
 use crate::bucket::BucketServer;
 use crate::scenario::{CHECKPOINT_EVERY, Kill};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use batchplan::object::ObjectKey;
+use batchplan_store::object::ObjectKey;
 
 use crate::bucket::{BucketServer, Faults, Kind, Moment, Object};
 use crate::judge::Expected;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use batchplan::engine::{CheckpointPolicy, DispatchStart, StopReason};
-use batchplan::object::{ObjectId, RestoreState, VersionId};
 use batchplan::operation::Operation;
 use batchplan::plan::ExactShare;
-use batchplan::task::{TaskId, TaskOutcome};
+use batchplan_store::object::{ObjectId, RestoreState, VersionId};
+use batchplan_store::task::{TaskId, TaskOutcome};
 
 use crate::memory::{MemoryStore, object};
 use crate::run::{Run, objects, rows};

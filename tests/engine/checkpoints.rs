@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use batchplan::engine::{CheckpointError, CheckpointPolicy, DispatchStart, EngineError, StopReason};
-use batchplan::object::ObjectId;
-use batchplan::task::TaskId;
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::TaskId;
 use tokio::time::Instant;
 
 use crate::faulty::{Faults, FaultyStore};

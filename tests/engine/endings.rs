@@ -7,10 +7,10 @@ use std::time::Duration;
 use batchplan::engine::{DispatchOutcome, DispatchStart, EngineError, StopReason};
 use batchplan::frontier::RowFrontier;
 use batchplan::manifest::ManifestError;
-use batchplan::object::ObjectId;
 use batchplan::operation::Operation;
 use batchplan::plan::ExactShare;
-use batchplan::task::{FaultClass, TaskOutcome};
+use batchplan_store::object::ObjectId;
+use batchplan_store::task::{FaultClass, TaskOutcome};
 
 use crate::faulty::{Faults, FaultyStore};
 use crate::memory::{MemoryStore, object, refused};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use batchplan::engine::{CheckpointPolicy, DispatchStart, StopReason};
-use batchplan::object::ObjectId;
+use batchplan_store::object::ObjectId;
 use proptest::prelude::*;
 
 use crate::faulty::{Faults, FaultyStore};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use batchplan::engine::{DispatchStart, StopReason};
-use batchplan::task::{FaultClass, StoreError};
+use batchplan_store::task::{FaultClass, StoreError};
 use tokio::time::Instant;
 
 use crate::faulty::{Faults, FaultyStore};

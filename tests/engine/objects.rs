@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use batchplan::engine::StopReason;
-use batchplan::object::{MaybeKnown, ObjectId, RestoreState, VersionId};
 use batchplan::operation::Operation;
-use batchplan::task::TaskOutcome;
+use batchplan_store::object::{MaybeKnown, ObjectId, RestoreState, VersionId};
+use batchplan_store::task::TaskOutcome;
 
 use crate::faulty::{Faults, FaultyStore};
 use crate::memory::{MemoryStore, object};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use batchplan::engine::{DispatchStart, StopReason};
 use batchplan::job::Progress;
-use batchplan::task::TaskId;
+use batchplan_store::task::TaskId;
 
 use crate::memory::{MemoryStore, object};
 use crate::run::{Run, objects, put, rows};

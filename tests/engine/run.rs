@@ -5,7 +5,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use batchplan::backoff::RetryPolicy;
 use batchplan::engine::{
     CheckpointError, CheckpointPolicy, DispatchLimits, DispatchOutcome, DispatchStart, Dispatcher, GracefulStop,
     JobQuota, OutcomeSink, PendingCheckpoint, ProgressSnapshot, Throttle, Worker,
@@ -13,11 +12,12 @@ use batchplan::engine::{
 use batchplan::frontier::{PartWatermark, RowFrontier};
 use batchplan::job::Progress;
 use batchplan::manifest::ManifestError;
-use batchplan::object::{ObjectId, TagSet};
 use batchplan::operation::{Operation, OperationSet};
 use batchplan::plan::{ExactShare, FailureThreshold};
-use batchplan::store::Store;
-use batchplan::task::{Task, TaskId, TaskOutcome};
+use batchplan_store::Store;
+use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::object::{ObjectId, TagSet};
+use batchplan_store::task::{Task, TaskId, TaskOutcome};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

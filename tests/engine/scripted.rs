@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::object_request::{ObjectRequest, ObjectResponse, ResponseData};
-use batchplan::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
-use batchplan::task::StoreError;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::StoreError;
+use batchplan_store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
 
 use crate::memory::MemoryStore;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use batchplan::backoff::RetryPolicy;
 use batchplan::engine::{JobQuota, Throttle, Worker, WorkerOutcome};
-use batchplan::object::{ObjectAcl, RestoreRequest, RestoreState, RestoreTier};
-use batchplan::object_request::ObjectRequest;
 use batchplan::operation::{Operation, OperationSet};
-use batchplan::store::Store;
-use batchplan::task::{FaultClass, TaskOutcome};
+use batchplan_store::Store;
+use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::object::{ObjectAcl, RestoreRequest, RestoreState, RestoreTier};
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::task::{FaultClass, TaskOutcome};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 

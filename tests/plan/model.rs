@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
-use batchplan::object::{BucketName, ObjectId, ObjectKey, RestoreRequest, RestoreTier};
-use batchplan::object_request::ObjectRequest;
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
+use batchplan_sandbox::{Sandbox, SandboxOptions, SandboxServer};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, RestoreRequest, RestoreTier};
+use batchplan_store::object_request::ObjectRequest;
 use proptest::prelude::*;
 use proptest::{collection, option, sample};
 use serde_json::Value as Json;

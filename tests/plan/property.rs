@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use batchplan::object::{MaybeKnown, ObjectState, RestoreState, StorageClass};
-use batchplan::object_request::ObjectRequest;
+use batchplan_store::object::{MaybeKnown, ObjectState, RestoreState, StorageClass};
+use batchplan_store::object_request::ObjectRequest;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -17,7 +17,7 @@ type Name = (String, String);
 
 /// An object as it is: everything that can be read of it.
 fn state(scene: &Scene, (bucket, key): &Name) -> ObjectState {
-    let key = batchplan::object::ObjectKey::decode(key.as_bytes()).as_str().expect("UTF-8").to_owned();
+    let key = batchplan_store::object::ObjectKey::decode(key.as_bytes()).as_str().expect("UTF-8").to_owned();
     let mut state = ObjectState::default();
     for call in [ObjectRequest::GetTags, ObjectRequest::GetAcl, ObjectRequest::Head] {
         state.apply(scene.ask(bucket, &key, &call).unwrap_or_else(|fault| panic!("{key:?}: {fault}")));

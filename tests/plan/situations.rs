@@ -170,7 +170,7 @@ fn a_pull_request_with_strangers_names() {
         "docs/[x](http://y) *z*",
         "docs/\n## no",
     ];
-    let rows: Vec<_> = keys.iter().map(|key| batchplan::object::ObjectKey::from(*key).encoded()).collect();
+    let rows: Vec<_> = keys.iter().map(|key| batchplan_store::object::ObjectKey::from(*key).encoded()).collect();
     let (mut table, mut list) = (String::from("bucket,key,tags\n"), String::from("bkt,docs%2F%3Cb%3E%60gone%60\n"));
     for (number, key) in rows.iter().enumerate() {
         // Each has other tags, so that each is worth showing.

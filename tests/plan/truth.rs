@@ -48,7 +48,7 @@ fn becomes(mut tags: BTreeMap<String, String>) -> &'static str {
 }
 
 fn encoded(text: &str) -> String {
-    batchplan::object::ObjectKey::from(text).encoded()
+    batchplan_store::object::ObjectKey::from(text).encoded()
 }
 
 #[test]

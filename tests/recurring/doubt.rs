@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 use serde_json::Value as Json;
 
 use crate::days::{Days, ONLY_CHANGED};

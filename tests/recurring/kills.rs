@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use batchplan::job::JobStatus;
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 
 use crate::days::{Days, ONLY_CHANGED};
 use crate::scene::Dialect;

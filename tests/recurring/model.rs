@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 
-use batchplan::object_request::{ObjectRequest, ResponseData};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
 use fastrand::Rng;
 use serde_json::Value as Json;
 

@@ -58,7 +58,7 @@ fn no_secret_is_kept_in_a_state() {
     place.machine("here").apply().ended(0);
     let (chest, there) = (place.chest(), place.machine("there"));
     there.run(&["state", "pull", "copy", "--plan", "plan.toml"]).ended(0);
-    let secret = batchplan::store::sandbox::SECRET_KEY.as_bytes();
+    let secret = batchplan_sandbox::SECRET_KEY.as_bytes();
     let holds = |content: &[u8]| content.windows(secret.len()).any(|window| window == secret);
     for name in chest.names("").iter().filter(|name| !name.starts_with("pieces/")) {
         assert!(!holds(&chest.read(name)), "{name}");

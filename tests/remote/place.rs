@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
-use batchplan::object::{BucketName, ObjectKey};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
-use batchplan::store::{
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::{
     AddressingStyle, ConditionalPut, ListRequest, ObjectContent, S3Store, Store, StoreConfig, StoreProvider,
 };
 use md5::Digest as _;

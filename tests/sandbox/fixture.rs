@@ -15,7 +15,7 @@ use aws_sdk_s3::types::{
     OwnershipControlsRule, RestoreRequest, StorageClass, Tag, Tagging, Tier, VersioningConfiguration,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use batchplan::store::sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
+use batchplan_sandbox::{ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxOptions, SandboxServer};
 use jiff::Timestamp;
 
 pub(crate) const BUCKET: &str = "test-bucket";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxError, SandboxOptions};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxError, SandboxOptions};
 
 use crate::fixture::{BUCKET, client, list_v2, serve};
 

@@ -9,7 +9,7 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{
     CompletedMultipartUpload, CompletedPart, Delete, ObjectCannedAcl, ObjectIdentifier, StorageClass,
 };
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 
 use crate::fixture::{BUCKET, client, list_v2, list_versions, refusal, refused, run, tagging};
 

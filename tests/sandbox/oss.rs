@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use aws_sdk_s3::types::{ObjectCannedAcl, ObjectOwnership, StorageClass};
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY, Sandbox, SandboxOptions};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};

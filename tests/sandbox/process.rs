@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::path::Path;
 
 use aws_sdk_s3::Client;
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 
 use crate::fixture::{BUCKET, client_of, list_v2};
 

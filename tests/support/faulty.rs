@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::object_request::{ObjectRequest, ObjectResponse};
-use batchplan::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
-use batchplan::task::{FaultClass, StoreError};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
 
 use crate::memory::refused;
 

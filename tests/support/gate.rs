@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
+use batchplan_sandbox::{Sandbox, SandboxOptions, SandboxServer};
 
 /// What becomes of requests of a method whose target has this in it.
 #[derive(Clone, Copy, Debug)]

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use batchplan::object::{
+use batchplan_store::object::{
     BucketName, MaybeKnown, ObjectAcl, ObjectId, ObjectKey, ObjectState, RestoreState, StorageClass, TagSet,
 };
-use batchplan::object_request::{ContentIdentity, ObjectHeaderSet, ObjectRequest, ObjectResponse, ResponseData};
-use batchplan::store::{
+use batchplan_store::object_request::{ContentIdentity, ObjectHeaderSet, ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::{
     BucketSetting, BucketSettingValue, BucketVersioning, ListPage, ListRequest, ObjectContent, OpenedObject,
     OwnershipSetting, Store,
 };
-use batchplan::task::{FaultClass, StoreError};
 use jiff::Timestamp;
 
 /// Objects by name, and what was asked about them.

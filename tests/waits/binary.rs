@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use batchplan::store::sandbox::{ACCESS_KEY, SECRET_KEY};
+use batchplan_sandbox::{ACCESS_KEY, SECRET_KEY};
 use tempfile::TempDir;
 
 use crate::server::{Door, Rule, Stall};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
-use batchplan::object::{BucketName, ObjectKey};
-use batchplan::store::{AddressingStyle, ObjectContent, OssStore, S3Store, Store, StoreConfig, StoreProvider};
-use batchplan::task::FaultClass;
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::FaultClass;
+use batchplan_store::{AddressingStyle, ObjectContent, OssStore, S3Store, Store, StoreConfig, StoreProvider};
 use bytes::Bytes;
 use md5::Digest as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -177,7 +177,7 @@ async fn what_is_uploaded_in_pieces_arrives_whole() {
             store.write(&bucket, &key, sent, &md5_of(&content)).await.expect("written");
             let (head, body) = arrived.recv().await.expect("a request");
             assert!(body == content, "{size} {from_file}");
-            let digest = batchplan::hex::hex(&sha2::Sha256::digest(&content));
+            let digest = batchplan_store::hex::hex(&sha2::Sha256::digest(&content));
             assert!(head.contains(&format!("x-amz-content-sha256: {digest}\r\n")), "{head}");
             assert!(head.contains(&format!("content-md5: {}\r\n", md5_of(&content))), "{head}");
         }

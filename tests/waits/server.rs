@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use batchplan::store::sandbox::{Sandbox, SandboxOptions, SandboxServer};
+use batchplan_sandbox::{Sandbox, SandboxOptions, SandboxServer};
 
 /// How often something comes that is hardly anything.
 const DRIP: Duration = Duration::from_millis(50);

@@ -6,6 +6,10 @@
 
 use std::time::Duration;
 
+use batchplan_store::backoff::{Backoff, RetryPolicy};
+use batchplan_store::hex::hex;
+use batchplan_store::timeouts::{self, DisplaySeconds, scaled};
+use batchplan_store::web::{HttpUrl, WebClient, WebRequest, WebRequestLimits, WebResponse};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
@@ -15,12 +19,8 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
 use super::annotations::warning;
-use crate::backoff::{Backoff, RetryPolicy};
 use crate::cli::markdown::truncate_markdown;
 use crate::cli::terminal::Terminal;
-use crate::hex::hex;
-use crate::timeouts::{self, DisplaySeconds, scaled};
-use crate::web::{HttpUrl, WebClient, WebRequest, WebRequestLimits, WebResponse};
 
 /// The maximum length of a comment in UTF-16 code units. GitHub's own count is not stricter.
 const MAX_COMMENT_UNITS: usize = 65_535;

@@ -14,11 +14,12 @@ mod job_results;
 use std::io::Write as _;
 use std::path::Path;
 
+use batchplan_store::web::HttpUrl;
+
 use super::markdown::{code, truncate_markdown};
 use super::terminal::Terminal;
 use crate::diagnostics::FileProblems;
 use crate::files::with_path;
-use crate::web::HttpUrl;
 use annotations::{annotations, workspace_path};
 use comment::{CommentSubject, update_comment};
 pub(super) use job_results::{ReportedJob, report_jobs};

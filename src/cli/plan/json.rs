@@ -1,6 +1,7 @@
 //! A plan's preview as JSON. The command's help documents the format. New keys may be added at any time; a key is
 //! removed or changed only with a new `version`.
 
+use batchplan_store::object::{MaybeKnown, ObjectId, ObjectState, RestoreState, RestoreTier, StorageClass, VersionId};
 use serde_json::{Value as Json, json};
 
 use super::PreviewView;
@@ -9,7 +10,6 @@ use super::previous_job::ObjectListDiff;
 use crate::diff::{ConfidenceInterval, Effect, Prediction, ReasonGroup};
 use crate::estimate::{BilledQuantity, CostCategory, CostLine};
 use crate::jobs::{describe_untrusted_server, hint};
-use crate::object::{MaybeKnown, ObjectId, ObjectState, RestoreState, RestoreTier, StorageClass, VersionId};
 
 /// The version of the format.
 const VERSION: u32 = 1;

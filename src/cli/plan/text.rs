@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use batchplan_store::object::ObjectId;
 use indicatif::HumanCount;
 
 use super::PreviewView;
@@ -11,7 +12,6 @@ use crate::cli::summary::{format_objects, summary};
 use crate::cli::terminal::{escape_controls, escape_line};
 use crate::diff::{Effect, LineChange, Prediction, ReasonGroup, StateLine, compare_states};
 use crate::jobs::hint;
-use crate::object::ObjectId;
 
 /// Returns the whole preview.
 pub(super) fn render(view: &PreviewView<'_>) -> String {

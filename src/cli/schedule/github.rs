@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use batchplan_store::StoreProvider;
 use serde_json::Value as Json;
 
 use super::cron::CronExpression;
 use super::{ScheduledCommand, describe_times};
-use crate::store::StoreProvider;
 
 /// Returns the workflow as YAML.
 pub(super) fn workflow(job: &ScheduledCommand<'_>, cron: &CronExpression, provider: StoreProvider) -> String {

@@ -1,5 +1,6 @@
 //! A job as JSON. The help of `batchplan show` documents the format.
 
+use batchplan_store::object::VersionId;
 use serde_json::{Value as Json, json};
 
 use super::ShowOptions;
@@ -7,7 +8,6 @@ use crate::cli::next_command::next_command;
 use crate::cli::summary;
 use crate::jobs::{JobDescription, JobPresence, ReportState, hint};
 use crate::journal::{FailureCode, FailureExample, FailureGroup, JobSource};
-use crate::object::VersionId;
 
 pub(super) fn render(description: &JobDescription, style: &ShowOptions) -> Json {
     let JobDescription { job, presence, plan, .. } = description;

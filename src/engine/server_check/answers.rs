@@ -1,9 +1,10 @@
 //! Interprets the answers to a first write.
 
+use batchplan_store::object::{ObjectAcl, ObjectId, TagSet};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::task::StoreError;
+
 use super::read_check::is_unknown_to_server;
-use crate::object::{ObjectAcl, ObjectId, TagSet};
-use crate::object_request::{ObjectRequest, ResponseData};
-use crate::task::StoreError;
 
 /// What an error answer to the first write shows about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +92,8 @@ pub(super) fn with_missing_code(fault: StoreError, object: &ObjectId) -> StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::RestoreRequest;
-    use crate::task::FaultClass;
+    use batchplan_store::object::RestoreRequest;
+    use batchplan_store::task::FaultClass;
 
     #[test]
     fn a_refused_first_write_is_judged_by_status_and_code() {

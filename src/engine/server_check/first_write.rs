@@ -3,6 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
+use batchplan_store::timeouts::scaled;
+
 use super::answers::{RequestSupport, describe_difference, request_support, with_missing_code};
 use super::{
     ReadCheckOutcome, SERVER_CHECK_FAILED, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, WRITE_NOT_KEPT,
@@ -10,10 +14,7 @@ use super::{
 };
 use crate::engine::worker::{ObjectContext, RequestAbort, UntrustedServer, Worker, failed};
 use crate::journal::{FirstWrite, ServerTrust, TrustScope};
-use crate::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
 use crate::operation::{ObjectAspect, OperationStep};
-use crate::task::{FaultClass, StoreError, TaskFailure};
-use crate::timeouts::scaled;
 
 /// The waits before a write is read back again: some stores show it only after a delay.
 const READ_BACK_DELAYS: [Duration; 6] = [

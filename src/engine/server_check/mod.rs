@@ -25,12 +25,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use batchplan_store::object::{BucketName, ObjectId};
+use batchplan_store::object_request::{ObjectHeader, ObjectHeaderSet, ObjectRequest};
 use jiff::Timestamp;
 
 use super::worker::{RequestAbort, UntrustedServer};
 use crate::journal::{FirstWrite, Journal, JournalError, MAX_SERVER_CHECKS, ServerTrust, ServerVerdict, TrustScope};
-use crate::object::{BucketName, ObjectId};
-use crate::object_request::{ObjectHeader, ObjectHeaderSet, ObjectRequest};
 use crate::operation::ObjectAspect;
 
 pub use read_check::ReadCheckOutcome;

@@ -1,12 +1,13 @@
 //! Checks a server by reading alone.
 
+use batchplan_store::object::{MAX_KEY_BYTES, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectHeader, ObjectRequest, ObjectResponse};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure};
+
 use super::first_write::ContentBaseline;
 use super::{ServerCheckFailure, ServerCheckFailureKind, object_header};
 use crate::engine::worker::{ObjectContext, RequestAbort, Worker};
-use crate::object::{MAX_KEY_BYTES, ObjectId, ObjectKey};
-use crate::object_request::{ObjectHeader, ObjectRequest, ObjectResponse};
 use crate::operation::{ObjectAspect, OperationStep};
-use crate::task::{FaultClass, StoreError, TaskFailure};
 
 /// The result of the read checks with one object.
 #[must_use]
@@ -240,7 +241,7 @@ fn invent_object(object: &ObjectId) -> ObjectId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::BucketName;
+    use batchplan_store::object::BucketName;
 
     #[test]
     fn an_invented_key_lies_beside_the_object_and_is_never_too_long() {

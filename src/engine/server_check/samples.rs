@@ -8,13 +8,14 @@
 
 use std::sync::atomic::Ordering;
 
+use batchplan_store::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
+use batchplan_store::task::{FaultClass, StoreError};
+
 use super::first_write::{ContentProbe, aspect_of};
 use super::{CONTENT_CHANGED, ServerCheck, ServerCheckFailureKind, lock};
 use crate::engine::worker::{ObjectContext, RequestAbort, Worker, failed};
 use crate::journal::TrustScope;
-use crate::object_request::{ContentIdentity, ObjectHeader, ObjectRequest, ObjectResponse, ResponseData};
 use crate::operation::OperationStep;
-use crate::task::{FaultClass, StoreError};
 
 /// Up to this many writes of a scope, each write whose number is a power of two is sampled.
 const DENSE_SAMPLING_UNTIL: u64 = 1024;

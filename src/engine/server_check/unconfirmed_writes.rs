@@ -1,10 +1,11 @@
 //! Checks first writes that an earlier run has sent and whose result is unknown.
 
+use batchplan_store::object_request::ObjectRequest;
+
 use super::first_write::ContentProbe;
 use super::{ServerCheck, ServerCheckFailure, ServerCheckFailureKind, lock};
 use crate::engine::worker::{ObjectContext, RequestAbort, Worker};
 use crate::journal::{FirstWrite, TrustScope};
-use crate::object_request::ObjectRequest;
 use crate::operation::OperationStep;
 
 impl Worker {

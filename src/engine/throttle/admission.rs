@@ -4,15 +4,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use batchplan_store::object::BucketName;
+use batchplan_store::object_request::{ObjectRequest, ObjectRequestKind, ObjectResponse};
+use batchplan_store::task::{FaultClass, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::congestion::{AdmissionDecision, CongestionController, CongestionSignal, RequestTicket};
 use crate::engine::quota::JobQuota;
 use crate::engine::rate_limiter::RequestRateLimiter;
-use crate::object::BucketName;
-use crate::object_request::{ObjectRequest, ObjectRequestKind, ObjectResponse};
-use crate::task::{FaultClass, StoreError};
 
 /// The number of admission queues. If a job has more buckets, some share a queue, which makes them no faster than
 /// their limits allow.

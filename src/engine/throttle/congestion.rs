@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use batchplan_store::object_request::ObjectRequestKind;
 use tokio::time::Instant;
 
 use super::adaptive_rate::AdaptiveRate;
 use super::latency::{LatencyBaseline, RoundLatencies};
 use super::window::CongestionWindow;
-use crate::object_request::ObjectRequestKind;
 
 /// The longest pause that a server's `Retry-After` can cause. A longer one is cut to this.
 pub(super) const MAX_PAUSE: Duration = Duration::from_mins(1);

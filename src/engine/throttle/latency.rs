@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::object_request::ObjectRequestKind;
+use batchplan_store::object_request::ObjectRequestKind;
 
 /// Each kind of request has its own latency: a mix of kinds is compared with the same mix.
 const KINDS: usize = ObjectRequestKind::ALL.len();

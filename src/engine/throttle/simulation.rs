@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use batchplan_store::object_request::ObjectRequestKind;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::congestion::{AdmissionDecision, CongestionController, CongestionSignal, MAX_PAUSE, RequestTicket};
-use crate::object_request::ObjectRequestKind;
 
 /// A simulated server.
 trait SimulatedServer {

@@ -28,7 +28,7 @@ within     = "account"
 "#;
 
 /// Formats each problem as `line:column title / help`.
-fn told(problems: &FileProblems) -> String {
+fn described(problems: &FileProblems) -> String {
     problems.iter().fold(String::new(), |mut out, problem| {
         let (line, column) = problem.label_spans().first().map_or((0, 0), |(span, _)| problems.position(span.start));
         let _ = writeln!(out, "{line}:{column} {} / {}", problem.title(), problem.hint().unwrap_or_default());
@@ -37,7 +37,7 @@ fn told(problems: &FileProblems) -> String {
 }
 
 fn wrong(text: &str) -> String {
-    PriceBook::from_toml("prices.toml", text).map_or_else(|problems| told(&problems), |_| "nothing\n".to_owned())
+    PriceBook::from_toml("prices.toml", text).map_or_else(|problems| described(&problems), |_| "nothing\n".to_owned())
 }
 
 /// Returns the problems of the valid book with one text replaced.
@@ -256,7 +256,7 @@ fn a_hostile_book_is_refused_in_few_words() {
     assert!(PriceBook::from_toml("p", &deep).is_err());
     assert!(wrong(&"#".repeat(MAX_BOOK_BYTES + 1)).contains("too large for a price book"));
     let turned = spoiled("\"account\"", "\"acc\\u202eount\"") + &spoiled("[book.mine]", "[book.\"\\u001b[2J\"]");
-    assert!(!turned.chars().any(|c| c != '\n' && crate::diagnostics::affects_terminal(c)), "{turned:?}");
+    assert!(!turned.chars().any(|c| c != '\n' && batchplan_store::printable::affects_terminal(c)), "{turned:?}");
     assert!(spoiled("\"*\"", "\"us-\\u001b\"").contains("`regions` is no usable text"));
 }
 
@@ -281,7 +281,7 @@ proptest! {
                 prop_assert!(problems.has_errors());
                 for problem in problems.iter() {
                     prop_assert!(problem.label_spans().iter().all(|(span, _)| span.end <= text.len().max(1)));
-                    prop_assert!(!problem.title().chars().any(crate::diagnostics::affects_terminal));
+                    prop_assert!(!problem.title().chars().any(batchplan_store::printable::affects_terminal));
                 }
             }
         }

@@ -135,7 +135,7 @@ proptest! {
     #[test]
     fn what_is_said_of_a_workload_drives_no_terminal(entry in entry(), work in work()) {
         for line in estimate(&work, &rates(entry)).lines {
-            prop_assert!(!line.description.chars().any(crate::diagnostics::affects_terminal), "{:?}", line.description);
+            prop_assert!(!line.description.chars().any(batchplan_store::printable::affects_terminal), "{:?}", line.description);
         }
     }
 

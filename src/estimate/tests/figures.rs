@@ -219,7 +219,7 @@ fn hours_are_told_at_the_plan_s_rate_and_at_the_provider_s() {
 
 #[test]
 fn without_prices_everything_is_counted_and_nothing_is_priced() {
-    let nothing = NoPricesError { provider: crate::store::StoreProvider::S3, region: None, known: Vec::new() };
+    let nothing = NoPricesError { provider: batchplan_store::StoreProvider::S3, region: None, known: Vec::new() };
     let work = asking(MILLION, None, &[BillableRequest::PutTags]);
     let told = estimate(&work, &StorePrices::Unknown(nothing.clone()));
     assert_eq!(told.lines[0].quantity, BilledQuantity::Requests(MILLION));

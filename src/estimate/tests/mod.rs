@@ -8,9 +8,10 @@ mod verdicts;
 
 use std::path::Path;
 
+use batchplan_store::object::{RestoreRequest, RestoreTier, StorageClass};
+
 use super::*;
 use crate::money::Money;
-use crate::object::{RestoreRequest, RestoreTier, StorageClass};
 use crate::plan::Plan;
 
 const MILLION: u64 = 1_000_000;

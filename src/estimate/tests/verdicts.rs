@@ -65,8 +65,11 @@ fn other_currencies_are_not_compared() {
 
 #[test]
 fn without_prices_nothing_is_within() {
-    let why =
-        NoPricesError { provider: crate::store::StoreProvider::Sandbox, region: None, known: vec!["mine".to_owned()] };
+    let why = NoPricesError {
+        provider: batchplan_store::StoreProvider::Sandbox,
+        region: None,
+        known: vec!["mine".to_owned()],
+    };
     assert_eq!(
         judged(&tagging(0), &StorePrices::Unknown(why), "50 CNY"),
         "not known: max_cost is 50.00 CNY, and no prices are known for the sandbox / nothing was changed; `book` in the \

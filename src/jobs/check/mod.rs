@@ -9,22 +9,22 @@ mod probe;
 
 use std::sync::Arc;
 
+use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::object::{BucketName, ObjectId};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::{ReadOnlyStore, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::RetryPolicy;
 use crate::engine::{
     JobQuota, ReadCheckOutcome, ServerCheck, ServerCheckFailure, ServerCheckFailureKind, SingleRequestError, Throttle,
     Worker,
 };
 use crate::manifest::{FileLocation, Manifest, ManifestError, ManifestSource};
-use crate::object::{BucketName, ObjectId};
-use crate::object_request::{ObjectRequest, ResponseData};
 use crate::operation::{ObjectAspect, Operation, OperationSet};
 use crate::plan::Plan;
 use crate::plan::policy::{PolicyLanguage, RequestPermission, works_on_versions};
 use crate::report::{ReportPublishError, check_report_location};
-use crate::store::{ReadOnlyStore, Store};
-use crate::task::{FaultClass, StoreError};
 
 /// The writes that the caller allows in order to check write access.
 #[derive(Clone, Debug, Default)]

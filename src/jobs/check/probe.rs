@@ -1,12 +1,13 @@
 //! Write probes that leave an object unchanged: read what it has, write that back, and read it again.
 
+use batchplan_store::object::{ObjectAcl, ObjectId, TagSet};
+use batchplan_store::object_request::{ObjectRequest, ResponseData};
+
 use super::{
     PermissionChecker, PermissionProblem, PermissionVerdict, ProbeWriter, RESTORE_NOT_TRIED, describe_permission,
     write_permissions,
 };
 use crate::engine::Worker;
-use crate::object::{ObjectAcl, ObjectId, TagSet};
-use crate::object_request::{ObjectRequest, ResponseData};
 use crate::operation::OperationSet;
 use crate::plan::policy::RequestPermission;
 

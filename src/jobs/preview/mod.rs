@@ -19,6 +19,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use batchplan_store::task::StoreError;
+use batchplan_store::{ReadOnlyStore, Store, StoreProvider};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +32,6 @@ use crate::manifest::{
     freeze_and_sample, sample_frozen,
 };
 use crate::plan::Plan;
-use crate::store::{ReadOnlyStore, Store, StoreProvider};
-use crate::task::StoreError;
 
 use object_reads::PreviewTotals;
 

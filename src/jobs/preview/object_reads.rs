@@ -1,19 +1,19 @@
 //! Reads many objects at once, and predicts the outcome of each, in the order of the manifest.
 
+use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::object::{MaybeKnown, ObjectId, ObjectState};
+use batchplan_store::task::{StoreError, TaskId};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::warnings::PlanBuckets;
 use super::workload::name_bytes;
 use super::{ExampleSet, FactsFromManifest, PreviewError, PreviewObserver, Previewer};
-use crate::backoff::RetryPolicy;
 use crate::descriptors;
 use crate::diff::{Prediction, PredictionTotals, Predictor, ReadFailure};
 use crate::engine::{JobQuota, ObjectReadOutcome, Throttle, Worker};
 use crate::manifest::{FrozenManifest, ManifestError, SampledObject, SourceMetadata};
-use crate::object::{MaybeKnown, ObjectId, ObjectState};
 use crate::operation::OperationSet;
-use crate::task::{StoreError, TaskId};
 
 /// The number of rows to read at once, and of batches to read ahead.
 const BATCH_ROWS: usize = 256;
@@ -141,8 +141,9 @@ fn all_objects(
     tokio::task::spawn_blocking(move || {
         for batch in tasks {
             let batch = batch.and_then(|tasks| {
-                let told =
-                    |task: crate::task::Task| Ok(SampledObject { object: task.object, metadata: facts.next_row()? });
+                let told = |task: batchplan_store::task::Task| {
+                    Ok(SampledObject { object: task.object, metadata: facts.next_row()? })
+                };
                 tasks.into_iter().map(told).collect()
             });
             let last = batch.is_err();

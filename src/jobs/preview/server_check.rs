@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use batchplan_store::backoff::RetryPolicy;
+use batchplan_store::object::{BucketName, ObjectId};
+
 use super::{PreviewError, Previewer};
-use crate::backoff::RetryPolicy;
 use crate::engine::{JobQuota, ReadCheckOutcome, ServerCheckFailure, Throttle, Worker};
 use crate::manifest::SampledObject;
-use crate::object::{BucketName, ObjectId};
 use crate::operation::{ObjectAspect, OperationSet};
 
 /// The number of buckets to check. Manifests with more buckets are rare.

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use batchplan_store::object::{BucketName, ObjectAcl};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::timeouts::scaled;
+use batchplan_store::{
+    BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, Store, StoreProvider, TagLifecycleRule,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::server_check::ServerCheckStatus;
 use crate::diff::PredictionTotals;
 use crate::manifest::{ListedVersions, ManifestSource, StorageClassStats};
-use crate::object::{BucketName, ObjectAcl};
 use crate::operation::{ObjectAspect, Operation};
 use crate::plan::Plan;
-use crate::store::{
-    BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, Store, StoreProvider, TagLifecycleRule,
-};
-use crate::task::{FaultClass, StoreError};
-use crate::timeouts::scaled;
 
 /// The maximum number of objects that OSS recommends for one job.
 /// <https://www.alibabacloud.com/help/en/oss/user-guide/batch-operations>
@@ -213,7 +213,7 @@ pub(super) fn all_warnings(
         && rows >= MIN_BUSY_OBJECTS
         && count * 10 >= of * 8
     {
-        let folder = crate::object::ObjectKey::new(folder.clone());
+        let folder = batchplan_store::object::ObjectKey::new(folder.clone());
         found.push(format!(
             "{} % of the objects lie directly in {bucket}/{folder}: services limit how many requests one prefix takes a \
              second, so that the job may be slowed down",

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use batchplan_store::object::{ObjectId, RestoreRequest, StorageClass};
+use batchplan_store::object_request::ObjectRequest;
+
 use crate::completion::{ReportFormat, ReportScope};
 use crate::diff::{PredictionTotals, RequestCount};
 use crate::estimate::{BillableRequest, JobWorkload, OverheadRequests, RestoreGroup};
 use crate::manifest::{ClassTotals, StorageClassStats};
-use crate::object::{ObjectId, RestoreRequest, StorageClass};
-use crate::object_request::ObjectRequest;
 use crate::plan::Plan;
 
 /// Bytes of a row in a report besides its names: status, code and separators.
@@ -187,7 +188,7 @@ fn proportion(count: u64, all: u64, of: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::diff::{Effect, Prediction};
-    use crate::object::{BucketName, MaybeKnown, ObjectAcl, ObjectKey, ObjectState};
+    use batchplan_store::object::{BucketName, MaybeKnown, ObjectAcl, ObjectKey, ObjectState};
 
     fn prospect(class: Option<&str>, sends: Vec<ObjectRequest>) -> Prediction {
         let class = class.map_or(MaybeKnown::Unknown, |class| MaybeKnown::Known(StorageClass::new(class)));

@@ -4,13 +4,13 @@
 //! ordered by side. A flag byte and the fields that it announces follow. A record keeps only the facts that tell two
 //! states of an object apart, and the facts that freezing the row needs.
 
+use batchplan_store::hex::hex;
+use batchplan_store::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, VersionId};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::hex::hex;
 use crate::manifest::filter::{ManifestRow, RowMetadata};
 use crate::manifest::sorted_names::{TERMINATOR, VERSION_MARK, put_text, take_text};
-use crate::object::{BucketName, ObjectAcl, ObjectId, ObjectKey, VersionId};
 
 /// The origin of a row. The declaration order is the order of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

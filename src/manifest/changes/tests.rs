@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use batchplan_store::Store;
+use batchplan_store::task::FaultClass;
 use proptest::prelude::*;
 
 use super::*;
@@ -15,8 +17,6 @@ use crate::manifest::testing::{
     MemoryStore, add_inventory, csv_source, data_key, etag, fault, freeze_in, freeze_until, keys, objects, refusal,
 };
 use crate::manifest::{FailedRowsFile, FileLocation, FrozenManifest, Manifest, ManifestSource, UnfinishedRows};
-use crate::store::Store;
-use crate::task::FaultClass;
 
 const OLD: &str = "inv/2026-01-30T00-00Z/";
 const NEW: &str = "inv/2026-01-31T00-00Z/";

@@ -1,12 +1,12 @@
 //! Checkpoints that can be loaded, and checkpoints that must be rejected.
 
+use batchplan_store::object::BucketName;
 use globset::Glob;
 
 use super::*;
 use crate::manifest::KeyGlobs;
 use crate::manifest::key_ranges::KeyRange;
 use crate::manifest::spec::{FileLocation, Filter, InventoryDialect, ListedVersions};
-use crate::object::BucketName;
 
 fn kept() -> PartitionCheckpoint {
     let key = ObjectKey::new(&b"a+b/%41\xff\n"[..]);

@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use batchplan_store::object::{BucketName, ObjectKey, VersionId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::frozen::tests::{PartLimits, freeze};
 use crate::manifest::frozen::{manifest_folder, part_path};
-use crate::object::{BucketName, ObjectKey, VersionId};
 
 type Name = (String, Vec<u8>, Option<String>);
 

@@ -3,6 +3,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use batchplan_store::Store;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::task::TaskId;
 use globset::Glob;
 use proptest::prelude::*;
 use sha2::Digest;
@@ -14,9 +17,6 @@ use crate::manifest::{
     FileStamp, Filter, FreezeLimits, FreezeProgress, FrozenManifest, KeyGlobs, Manifest, ManifestSource,
     ManifestWarning, freeze,
 };
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use crate::store::Store;
-use crate::task::TaskId;
 
 const WITH_VERSION: [CsvField; 3] = [CsvField::Bucket, CsvField::Key, CsvField::VersionId];
 
@@ -173,7 +173,7 @@ fn a_local_file_is_pinned_by_what_was_read() {
     fs::write(&path, b"b,k\nb,l").unwrap();
     let (frozen, found) = objects(MemoryStore::default(), local(&path), Filter::default()).unwrap();
     assert_eq!(keys(&found), ["k", "l"]);
-    let sha256 = crate::hex::hex(&Sha256::digest(b"b,k\nb,l"));
+    let sha256 = batchplan_store::hex::hex(&Sha256::digest(b"b,k\nb,l"));
     let seen =
         Some(FileStamp { size: 7, modified: fs::metadata(&path).unwrap().modified().unwrap().try_into().unwrap() });
     assert_eq!(frozen.pin(), &SourcePin::File { path: path.display().to_string(), sha256, stamp: seen });

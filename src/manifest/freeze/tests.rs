@@ -5,6 +5,9 @@ mod breaking;
 
 use std::fs;
 
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::task::FaultClass;
+use batchplan_store::{ListPage, ListPosition};
 use globset::Glob;
 
 use super::*;
@@ -12,9 +15,6 @@ use crate::manifest::row_writer::FreezeCheckpointPolicy;
 use crate::manifest::spec::{Filter, ListedVersions};
 use crate::manifest::testing::{MemoryStore, StartAfterSupport, csv_source, etag, fault, listed};
 use crate::manifest::{KeyGlobs, KeyRanges};
-use crate::object::{BucketName, ObjectKey};
-use crate::store::{ListPage, ListPosition};
-use crate::task::FaultClass;
 use breaking::{
     Breaking, End, INVENTORY, SMALL, asked, attempt, broken, bucket, exact, finish, inventory_of, latest, listing,
     manifest, part_files, rows, same_as_fresh, ten_files, whole,

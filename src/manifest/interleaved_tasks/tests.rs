@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 
+use batchplan_store::object::ObjectKey;
+use batchplan_store::task::Task;
 use proptest::prelude::*;
 
 use crate::frontier::RowFrontier;
 use crate::manifest::FrozenManifest;
 use crate::manifest::frozen::tests::{PartLimits, freeze};
 use crate::manifest::interleaving::position_to_seq;
-use crate::object::ObjectKey;
-use crate::task::Task;
 
 fn frozen(rows: u32, limits: PartLimits, lanes: u32) -> (tempfile::TempDir, FrozenManifest) {
     let keys: Vec<String> = (0..rows).map(|row| format!("k/{row:06}")).collect();

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::object::ObjectAcl;
+use batchplan_store::object::ObjectAcl;
 
 /// The names of the column: OSS's, then AWS's.
 pub(super) const ACL_COLUMNS: [&str; 2] = ["ObjectAcl", "ObjectAccessControlList"];

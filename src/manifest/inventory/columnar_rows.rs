@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use batchplan_columnar::{ColumnValue, ColumnarError, ColumnarFormat, ColumnarReader};
+use batchplan_store::object::BucketName;
 use jiff::Timestamp;
 use md5::Md5;
 
-use super::columnar::{ColumnValue, ColumnarError, ColumnarFormat, ColumnarReader};
 use super::fields::{ColumnSpelling, InventoryColumns, InventoryRow, RowFields};
 use super::manifest_json::InventoryDataFile;
 use super::read::{open_data_file, push_row, verify_data_file};
@@ -16,7 +17,6 @@ use crate::manifest::error::{BadRows, ManifestError, object_path};
 use crate::manifest::input::{self, BoxedReader, UnreadBytes};
 use crate::manifest::retrying_store::RetryingStore;
 use crate::manifest::row_writer::RowWriter;
-use crate::object::BucketName;
 
 /// The number of bytes copied at once.
 const COPY_SIZE: usize = 128 << 10;

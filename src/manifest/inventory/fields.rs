@@ -1,9 +1,9 @@
 //! Interprets the fields of a row by the names of their columns, never by their positions.
 
+use batchplan_columnar::{ColumnType, ColumnarError};
 use jiff::Timestamp;
 
 use super::acl;
-use super::columnar::{ColumnType, ColumnarError};
 use crate::manifest::error::ManifestError;
 use crate::manifest::filter::{FilterFact, ManifestRow, RowMetadata};
 use crate::manifest::spec::Filter;
@@ -214,17 +214,6 @@ impl InventoryColumns {
             },
         };
         Ok(ManifestRow { bucket: text(self.bucket)?.unwrap_or(source), key, version, metadata: facts })
-    }
-}
-
-impl ColumnType {
-    fn plural_noun(self) -> &'static str {
-        match self {
-            Self::Text => "texts",
-            Self::Boolean => "truth values",
-            Self::Integer => "whole numbers",
-            Self::Timestamp => "times",
-        }
     }
 }
 

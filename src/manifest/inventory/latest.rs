@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use batchplan_store::hex::hex;
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::{ListCursor, ListRequest, Store};
 use md5::{Digest, Md5};
 use tokio_util::sync::CancellationToken;
 
 use super::manifest_json::{FetchedInventoryManifest, InventoryManifest, MAX_MANIFEST_BYTES};
-use crate::hex::hex;
 use crate::manifest::error::{ManifestError, ManifestWarning, object_path};
 use crate::manifest::frozen::SourcePin;
 use crate::manifest::input::read_small;
 use crate::manifest::retrying_store::{RetryingStore, bare_etag};
-use crate::object::{BucketName, ObjectKey};
-use crate::store::{ListCursor, ListRequest, Store};
 
 /// The number of newest folders that are tried. With one inventory per day, this is a month of incomplete ones.
 const MAX_FOLDERS: usize = 32;

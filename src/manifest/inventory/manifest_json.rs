@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use batchplan_columnar::ColumnarFormat;
+use batchplan_store::object::{BucketName, ObjectKey};
 use jiff::Timestamp;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de::Error as _};
 
-use super::columnar::ColumnarFormat;
 use crate::manifest::error::ManifestError;
 use crate::manifest::input::is_gzip_key;
 use crate::manifest::spec::InventoryDialect;
-use crate::object::{BucketName, ObjectKey};
 
 /// The largest `manifest.json` in bytes: enough for 300,000 data files.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 64 << 20;

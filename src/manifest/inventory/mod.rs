@@ -13,14 +13,12 @@
 //! | `columnar_rows` | reads the rows of Parquet and ORC files |
 //! | `fields` | interprets columns |
 //! | `csv_rows` | decodes the fields of CSV rows |
-//! | `columnar` | decodes the values of Parquet and ORC files |
 //! | `acl` | parses the ACL column |
 //!
 //! The formats are documented in the AWS S3 User Guide ("Locating your inventory list") and in OSS's "Bucket
 //! inventory".
 
 mod acl;
-mod columnar;
 mod columnar_rows;
 mod csv_rows;
 mod fields;

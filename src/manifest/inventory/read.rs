@@ -2,6 +2,8 @@
 
 use std::io::BufRead;
 
+use batchplan_store::OpenedObject;
+use batchplan_store::object::{BucketName, ObjectKey};
 use md5::Md5;
 
 use super::csv_rows::InventoryCsvDecoder;
@@ -19,8 +21,6 @@ use crate::manifest::input::{self, BoxedReader, ReadDigest, UnreadBytes};
 use crate::manifest::retrying_store::{RetryingStore, bare_etag};
 use crate::manifest::row_writer::RowWriter;
 use crate::manifest::spec::{InventoryDialect, InventorySelector};
-use crate::object::{BucketName, ObjectKey};
-use crate::store::OpenedObject;
 
 /// Reads the data files of an inventory into the sink, one after another. Resumes after the files that an earlier
 /// attempt has read, if there was one.

@@ -3,6 +3,9 @@ mod oss;
 
 use std::sync::Arc;
 
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, StorageClass};
+use batchplan_store::task::FaultClass;
+use batchplan_store::{ListPage, ListPosition, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::manifest::spec::{InventoryDialect, InventorySelector};
@@ -12,9 +15,6 @@ use crate::manifest::testing::{
 use crate::manifest::{
     Filter, FirstObjects, FrozenManifest, KeyGlobs, Manifest, ManifestError, ManifestSource, SourcePin,
 };
-use crate::object::{BucketName, ObjectId, ObjectKey, StorageClass};
-use crate::store::{ListPage, ListPosition, Store};
-use crate::task::FaultClass;
 
 const FOLDER: &str = "inv/b/daily/2026-01-31T00-00Z/";
 

@@ -1,7 +1,8 @@
 //! Encodes the rows of one block as columns, and decodes them.
 
+use batchplan_store::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
+
 use super::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_BUCKET_BYTES, MAX_VERSION_BYTES, varint};
-use crate::object::{BucketName, MAX_KEY_BYTES, ObjectId, ObjectKey, VersionId};
 
 /// Flag: the bucket differs from the previous row.
 const NEW_BUCKET: u8 = 0b001;

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
+use batchplan_store::object::ObjectId;
+
 use super::HEADER_BYTES;
 use super::block::RowBlockReader;
 use super::block_codec::{BlockDecompressor, BlockHeader, check_file_header};
 use crate::files::open_regular;
 use crate::manifest::error::ManifestError;
 use crate::manifest::frozen::ManifestPart;
-use crate::object::ObjectId;
 
 /// Returns whether a part matches what was recorded of it: every checksum is right. A part that is not `at_end` need not
 /// have its end mark. Nothing is decompressed.

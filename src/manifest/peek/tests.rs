@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use batchplan_store::{ListPage, ListPosition};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::manifest::testing::MemoryStore;
 use crate::manifest::{CsvField, FileLocation, Filter, KeyGlobs, ListedVersions};
-use crate::store::{ListPage, ListPosition};
 
 async fn glance(
     source: ManifestSource,

@@ -2,11 +2,12 @@ use std::fs::File as Disk;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use batchplan_store::hex::hex;
+use batchplan_store::task::FaultClass;
+
 use super::*;
-use crate::hex::hex;
 use crate::manifest::testing::{MemoryStore, csv_source, etag, fault, freeze_in};
 use crate::manifest::{CsvField, FileLocation, Filter, ManifestSource};
-use crate::task::FaultClass;
 use sha2::Digest;
 
 fn check(pin: &SourcePin, store: MemoryStore) -> Result<(), SourceChangedError> {

@@ -1,6 +1,8 @@
 //! Consumes listed pages on a dedicated thread: writes their entries to the row writer, and records the progress of
 //! each range.
 
+use batchplan_store::object::{BucketName, ObjectKey, VersionId};
+use batchplan_store::{ListPosition, ListedObject};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::manifest::checkpoint::{RangeCursor, RangePosition, SourceCursor};
@@ -8,8 +10,6 @@ use crate::manifest::error::{BadRows, ManifestError};
 use crate::manifest::filter::{ManifestRow, RowMetadata};
 use crate::manifest::part::PartitionId;
 use crate::manifest::row_writer::RowWriter;
-use crate::object::{BucketName, ObjectKey, VersionId};
-use crate::store::{ListPosition, ListedObject};
 
 /// The input of the thread, processed in order.
 pub(super) enum ListingMessage {

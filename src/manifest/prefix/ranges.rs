@@ -1,5 +1,7 @@
 //! The ranges of a listing: the progress of each, which one to split next, and which entries of a page belong to it.
 
+use batchplan_store::object::ObjectKey;
+use batchplan_store::{ListPage, ListPosition, ListedObject};
 use tokio::sync::oneshot;
 
 use super::ListingConcurrency;
@@ -8,8 +10,6 @@ use super::split_point::{KeyAlphabet, shared_prefix_len};
 use super::validator::ListingValidator;
 use crate::manifest::checkpoint::{RangeCursor, RangePosition};
 use crate::manifest::part::PartitionId;
-use crate::object::ObjectKey;
-use crate::store::{ListPage, ListPosition, ListedObject};
 
 /// The maximum number of ranges. A listing that has reached it is not split further.
 const MAX_RANGES: usize = 2048;

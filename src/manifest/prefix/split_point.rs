@@ -6,7 +6,7 @@
 //! a middle that lies after all keys: probe what lies after the directory (or word, or year) that the listing is
 //! currently in, and halve the depth after each failure.
 
-use crate::object::{MAX_KEY_BYTES, ObjectKey};
+use batchplan_store::object::{MAX_KEY_BYTES, ObjectKey};
 
 /// The number of depths after the prefix that are tracked.
 const DEPTHS: usize = 64;

@@ -1,3 +1,5 @@
+use batchplan_store::object::StorageClass;
+use batchplan_store::task::FaultClass;
 use globset::Glob;
 use jiff::Timestamp;
 
@@ -5,8 +7,6 @@ use super::validator::{ListingValidator, MAX_EMPTY_PAGES};
 use super::*;
 use crate::manifest::testing::{MemoryStore, fault, keys, listed, objects, refusal};
 use crate::manifest::{Filter, KeyGlobs, ManifestSource, SourcePin};
-use crate::object::StorageClass;
-use crate::task::FaultClass;
 
 fn source(prefix: &str, versions: ListedVersions) -> ManifestSource {
     ManifestSource::Prefix { bucket: BucketName::new("b"), prefix: ObjectKey::from(prefix), versions }

@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
+use batchplan_store::object::{ObjectKey, VersionId};
+use batchplan_store::{ListCursor, ListPage, ListPosition, ListedObject};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::manifest::checkpoint::{RangeCursor, RangePosition};
-use crate::object::{ObjectKey, VersionId};
-use crate::store::{ListCursor, ListPage, ListPosition, ListedObject};
 
 /// The maximum number of consecutive pages without objects: a million delete markers in a row fill a thousand pages.
 pub(super) const MAX_EMPTY_PAGES: u32 = 100_000;

@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
+use batchplan_store::object::{BucketName, ObjectKey};
+
 use crate::codec::ReportManifestEntry;
 use crate::manifest::error::ManifestError;
 use crate::manifest::row_writer::check_bucket;
-use crate::object::{BucketName, ObjectKey};
 
 /// The folder next to the list where the AWS format keeps its files.
 const SUBFOLDER: &str = "results";

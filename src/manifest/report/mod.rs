@@ -23,8 +23,8 @@ use super::retrying_store::{RetryingStore, bare_etag};
 use super::row_writer::RowWriter;
 use super::spec::{FileLocation, ReportRowFilter};
 use crate::codec::{ReportManifest, ReportManifestEntry, TaskStatus, parse_report_manifest};
-use crate::hex::hex;
-use crate::object::{BucketName, ObjectKey};
+use batchplan_store::hex::hex;
+use batchplan_store::object::{BucketName, ObjectKey};
 
 /// The maximum size of a `manifest.json` in bytes: enough for 300,000 files.
 const MAX_LISTING_BYTES: u64 = 64 << 20;

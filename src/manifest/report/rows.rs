@@ -3,6 +3,7 @@
 use std::io::BufRead;
 use std::path::Path;
 
+use batchplan_store::object::{BucketName, ObjectKey};
 use md5::Md5;
 use sha2::Digest;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,6 @@ use crate::manifest::input::{self, BoxedReader, UnreadBytes};
 use crate::manifest::retrying_store::RetryingStore;
 use crate::manifest::row_writer::RowWriter;
 use crate::manifest::spec::ReportRowFilter;
-use crate::object::{BucketName, ObjectKey};
 
 /// Selects the failed rows to include, and counts rows to warn about.
 pub(in crate::manifest) struct FailedRowReader {

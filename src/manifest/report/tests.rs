@@ -2,6 +2,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use batchplan_store::Store;
+use batchplan_store::object::{ObjectId, VersionId};
+use batchplan_store::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 use globset::Glob;
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -12,9 +15,6 @@ use crate::codec::{OperationNaming, ReportRowEncoder, report_manifest_json};
 use crate::completion::ReportFormat;
 use crate::manifest::testing::{MemoryStore, etag, freeze_until, keys, objects, refusal};
 use crate::manifest::{Filter, FirstObjects, FrozenManifest, KeyGlobs, Manifest, ManifestSource};
-use crate::object::{ObjectId, VersionId};
-use crate::store::Store;
-use crate::task::{FaultClass, StoreError, TaskFailure, TaskOutcome};
 
 const OSS_FAILED: &str = concat!(
     "media,a%2F1%20x,,403,\"Error returned by Service. {\"\"Error Code\"\":\"\"AccessDenied\"\"}\"\n",
@@ -312,7 +312,7 @@ fn ending() -> impl Strategy<Value = TaskOutcome> {
             endpoint,
             at,
             retry_after: None,
-            headers: crate::object_request::ObjectHeaderSet::default(),
+            headers: batchplan_store::object_request::ObjectHeaderSet::default(),
         };
         TaskOutcome::Failed(TaskFailure { operation: "put_object_acl".to_owned(), error: fault })
     });

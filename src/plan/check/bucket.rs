@@ -1,11 +1,12 @@
 //! Bucket names: the rules of AWS, which OSS shares except for the dot.
 
+use batchplan_store::StoreProvider;
+use batchplan_store::object::BucketName;
+
 use super::PlanCheckContext;
 use crate::diagnostics::FileProblem;
-use crate::object::BucketName;
 use crate::plan::parser::{PlanParser, SpannedValue};
 use crate::plan::value_types::TextValue;
-use crate::store::StoreProvider;
 
 pub(super) fn check(
     at: &SpannedValue<TextValue<1, 255>>,

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use batchplan_store::web::{self, host_of};
+
 use super::super::safe_text::quote_for_message;
-use crate::web::{self, host_of};
 
 /// A parsed endpoint.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! The location of a source file, in a bucket or on this machine. CSV manifests and reports have the same keys for it.
 
+use batchplan_store::object::ObjectKey;
+
 use super::{PlanCheckContext, bucket, report_conflict, report_not_allowed};
 use crate::diagnostics::FileProblem;
 use crate::manifest::FileLocation;
-use crate::object::ObjectKey;
 use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
 use crate::plan::value_types::{ObjectKeyText, TextValue};
 

@@ -1,5 +1,7 @@
 //! `[manifest]`: exactly one source, and a filter that the source can answer.
 
+use batchplan_store::StoreProvider;
+use batchplan_store::object::{ObjectKey, StorageClass};
 use jiff::Timestamp;
 
 use super::file_location::{FileLocationKeys, etag};
@@ -9,13 +11,11 @@ use crate::manifest::{
     CsvField, Filter, InventoryDialect, InventorySelector, KeyGlobs, ListedVersions, Manifest, ManifestSource,
     ReportRowFilter,
 };
-use crate::object::{ObjectKey, StorageClass};
 use crate::plan::defaults;
 use crate::plan::parser::{ParsedField, PlanParser, SpannedValue, TextSpan};
 use crate::plan::safe_text::nearest;
 use crate::plan::tables::{CsvTable, EarlierReportTable, FilterTable, InventoryTable, ManifestTable, PrefixTable};
 use crate::plan::value_types::{AgeValue, EnumValue, KeyGlobValue, ListValue, TextValue};
-use crate::store::StoreProvider;
 
 /// The storage classes of AWS S3.
 const AWS_CLASSES: &[&str] = &[

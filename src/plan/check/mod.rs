@@ -14,13 +14,13 @@ mod tags;
 
 use std::path::{Path, PathBuf};
 
+use batchplan_store::StoreProvider;
 use jiff::Timestamp;
 
 use super::parser::{ParsedField, PlanParser, SpannedValue};
 use super::tables::PlanTable;
 use super::{CanonicalForm, JobLimits, JobSettings, Plan, PriceSettings, StateUrl};
 use crate::diagnostics::FileProblem;
-use crate::store::StoreProvider;
 
 pub(super) use endpoint::{EndpointError, EndpointUrl};
 

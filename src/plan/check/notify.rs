@@ -1,5 +1,7 @@
 //! `[[notify]]`: webhooks and their events.
 
+use batchplan_store::web::{HttpUrl, HttpUrlError};
+
 use super::report_conflict;
 use crate::diagnostics::FileProblem;
 use crate::plan::notify::TableArray;
@@ -7,7 +9,6 @@ use crate::plan::parser::{ParsedField, PlanParser, SpannedValue};
 use crate::plan::tables::WebhookTable;
 use crate::plan::value_types::TextValue;
 use crate::plan::{MAX_WEBHOOKS, WebhookConfig, WebhookEvent, WebhookTarget};
-use crate::web::{HttpUrl, HttpUrlError};
 
 pub(super) fn check(field: &ParsedField<TableArray<WebhookTable>>, walk: &mut PlanParser) -> Vec<WebhookConfig> {
     let Some(hooks) = field.value() else { return Vec::new() };

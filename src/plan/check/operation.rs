@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use batchplan_store::StoreProvider;
+use batchplan_store::object::{ObjectAcl, RestoreRequest, TagSet};
+
 use super::{PlanCheckContext, report_conflict, tags};
 use crate::diagnostics::FileProblem;
-use crate::object::{ObjectAcl, RestoreRequest, TagSet};
 use crate::operation::Operation;
 use crate::plan::parser::{PlanParser, SpannedValue};
 use crate::plan::tables::{AclTable, DeleteTagsTable, OperationTable, RestoreTable, TagsTable};
 use crate::plan::value_types::{ListValue, TextValue};
-use crate::store::StoreProvider;
 
 /// The maximum time that OSS keeps a restored copy, in days.
 const MAX_OSS_DAYS: u32 = 365;

@@ -1,9 +1,10 @@
 //! `[report]`: where the completion report is published.
 
+use batchplan_store::object::ObjectKey;
+
 use super::{PlanCheckContext, bucket};
 use crate::completion::{ReportLocation, ReportSpec};
 use crate::diagnostics::FileProblem;
-use crate::object::ObjectKey;
 use crate::plan::defaults;
 use crate::plan::parser::{ParsedField, PlanParser};
 use crate::plan::tables::ReportTable;

@@ -1,10 +1,11 @@
 //! `role_arn`: the ARN of a role, in the format of each provider.
 
+use batchplan_store::StoreProvider;
+
 use super::report_not_allowed;
 use crate::diagnostics::FileProblem;
 use crate::plan::parser::{ParsedField, PlanParser};
 use crate::plan::value_types::TextValue;
-use crate::store::StoreProvider;
 
 /// The maximum length of a role's name, at AWS and at Alibaba Cloud.
 const MAX_NAME: usize = 64;

@@ -1,5 +1,7 @@
 //! `[store]`: the requirements of each provider.
 
+use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
+
 use super::endpoint::{EndpointError, EndpointUrl};
 use super::{PlanCheckContext, report_not_allowed, role};
 use crate::diagnostics::FileProblem;
@@ -7,7 +9,6 @@ use crate::plan::defaults;
 use crate::plan::parser::{PlanParser, SpannedValue};
 use crate::plan::tables::StoreTable;
 use crate::plan::value_types::TextValue;
-use crate::store::{AddressingStyle, StoreConfig, StoreProvider};
 
 /// Checks `[store]`. Without a valid provider, only the form of the endpoint is checked.
 pub(super) fn check(table: &StoreTable, context: &PlanCheckContext<'_>, walk: &mut PlanParser) -> Option<StoreConfig> {

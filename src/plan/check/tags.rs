@@ -1,13 +1,14 @@
 //! Tags: limits on their number, length and characters. Sources: the tables of limits in the tagging pages of AWS and
 //! OSS.
 
+use batchplan_store::StoreProvider;
+use batchplan_store::object::{MAX_TAGS, TagSet};
+
 use super::PlanCheckContext;
 use crate::diagnostics::FileProblem;
-use crate::object::{MAX_TAGS, TagSet};
 use crate::plan::parser::{PlanParser, SpannedValue, TextSpan};
 use crate::plan::safe_text::quote_for_message;
 use crate::plan::value_types::TagsValue;
-use crate::store::StoreProvider;
 
 /// The maximum length of a tag key, in characters, on AWS and on OSS.
 const MAX_KEY_CHARS: usize = 128;

@@ -1,18 +1,18 @@
 //! Exports a plan as requests: what both services have in common, what requests cannot express, and what they require.
 
+use batchplan_store::StoreProvider;
+use batchplan_store::hex::hex;
+use batchplan_store::object::RestoreTier;
 use sha2::{Digest as _, Sha256};
 
 use super::{export_aws, export_oss};
 use crate::completion::ReportFormat;
 use crate::diagnostics::FileProblem;
-use crate::hex::hex;
 use crate::manifest::{FileLocation, InventorySelector, ListedVersions, ManifestSource};
-use crate::object::RestoreTier;
 use crate::operation::Operation;
 use crate::plan::check::role;
 use crate::plan::safe_text::quote_for_message;
 use crate::plan::{JobLimits, Plan};
-use crate::store::StoreProvider;
 
 /// The maximum length of a client request token at both services, in characters.
 const MAX_TOKEN_CHARS: usize = 64;

@@ -3,13 +3,13 @@
 //! Shapes and limits are those of the service's own model, `CreateJobRequest` of s3control 2018-08-20:
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html>
 
+use batchplan_store::object::{ObjectAcl, ObjectKey, TagSet};
 use serde_json::{Value as Json, json};
 
 use super::export::JobRequestParts;
 use super::{AWS_CSV, AWS_REPORT};
 use crate::completion::ReportSpec;
 use crate::manifest::{FileLocation, InventorySelector, ManifestSource};
-use crate::object::{ObjectAcl, ObjectKey, TagSet};
 use crate::operation::Operation;
 use crate::plan::value_types::name_of;
 use crate::plan::xml::{AWS_INVENTORY, scope_name};

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::diagnostics::{FileProblem, affects_terminal};
+use batchplan_store::printable::affects_terminal;
+
+use crate::diagnostics::FileProblem;
 use crate::plan::parser::TextSpan;
 
 /// The origin of a piece of the plan.

@@ -1,3 +1,4 @@
+use batchplan_store::object::{BucketName, ObjectAcl, RestoreTier};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use quick_xml::Reader;
@@ -6,7 +7,6 @@ use quick_xml::events::Event;
 use super::*;
 use crate::completion::{ReportFormat, ReportLocation};
 use crate::manifest::{CsvField, ListedVersions};
-use crate::object::{BucketName, ObjectAcl, RestoreTier};
 
 fn written(write: impl FnOnce(&mut XmlDocument) -> io::Result<()>) -> String {
     let mut document = Writer::new(Vec::new());

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::object_request::ObjectRequest;
-use batchplan::store::{
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::ObjectRequest;
+use batchplan_store::{
     AddressingStyle, BucketSetting, ListRequest, OssStore, S3Store, Store, StoreConfig, StoreProvider,
 };
 

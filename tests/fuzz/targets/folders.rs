@@ -10,8 +10,8 @@ use batchplan::jobs::stored_plan;
 use batchplan::journal::{JobFolder, JobQuery, Journal, list_job_folders};
 use batchplan::manifest::{FreezeLimits, FrozenManifest, freeze};
 use batchplan::report::{FinishedReport, ROTATE_AT, ReportWriter};
-use batchplan::store::Store;
-use batchplan::task::TaskId;
+use batchplan_store::Store;
+use batchplan_store::task::TaskId;
 use tokio_util::sync::CancellationToken;
 
 use super::shelf::Shelf;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batchplan::object::{BucketName, ObjectKey};
 use batchplan::remote::{LeaseConfig, RemoteStateConfig, overview, pull_to_folder, update_cache};
-use batchplan::store::sandbox::{Sandbox, SandboxOptions};
-use batchplan::store::{AddressingStyle, StoreConfig, StoreProvider};
+use batchplan_sandbox::{Sandbox, SandboxOptions};
+use batchplan_store::object::{BucketName, ObjectKey};
+use batchplan_store::{AddressingStyle, StoreConfig, StoreProvider};
 
 use super::{choice, files, repository, scratch};
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use async_trait::async_trait;
-use batchplan::object::{BucketName, ObjectId, ObjectKey};
-use batchplan::object_request::{ObjectRequest, ObjectResponse};
-use batchplan::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
-use batchplan::task::{FaultClass, StoreError};
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
 use md5::{Digest as _, Md5};
 
 /// Objects of any bucket, by their keys.
@@ -15,7 +15,7 @@ pub(super) struct Shelf(pub(super) BTreeMap<String, Vec<u8>>);
 
 /// The `ETag` of an object.
 pub(super) fn etag(content: &[u8]) -> String {
-    batchplan::hex::hex(&Md5::digest(content))
+    batchplan_store::hex::hex(&Md5::digest(content))
 }
 
 fn missing() -> StoreError {

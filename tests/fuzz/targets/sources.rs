@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use batchplan::manifest::{FreezeLimits, FrozenManifest, SampleOptions, freeze_and_sample};
 use batchplan::plan;
-use batchplan::store::Store;
-use batchplan::task::TaskId;
+use batchplan_store::Store;
+use batchplan_store::task::TaskId;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -158,7 +158,7 @@ pub(super) fn inventory_csv(input: &[u8]) {
 }
 
 pub(super) fn parquet_data() -> Vec<Vec<u8>> {
-    let mut corpus = files("tests/fixtures/inventory", ".parquet");
+    let mut corpus = files("crates/columnar/fixtures", ".parquet");
     corpus.push(data_of(Format::Parquet));
     corpus
 }
@@ -168,7 +168,7 @@ pub(super) fn inventory_parquet(input: &[u8]) {
 }
 
 pub(super) fn orc_data() -> Vec<Vec<u8>> {
-    let mut corpus = files("tests/fixtures/inventory", ".orc");
+    let mut corpus = files("crates/columnar/fixtures", ".orc");
     corpus.push(data_of(Format::Orc));
     corpus
 }

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use batchplan::diagnostics::{FileProblems, affects_terminal};
+use batchplan::diagnostics::FileProblems;
 use batchplan::estimate::PriceBook;
 use batchplan::jobs::{SavedCounts, SavedPlan};
 use batchplan::journal::ManifestFingerprint;
 use batchplan::plan::interchange::{self, BatchService, ExportOptions, ImportOptions};
 use batchplan::plan::policy::{self, PolicyLanguage};
 use batchplan::plan::{self, Plan};
-use batchplan::store::StoreProvider;
+use batchplan_store::StoreProvider;
+use batchplan_store::printable::affects_terminal;
 use jiff::Timestamp;
 
 use super::files;

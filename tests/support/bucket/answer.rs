@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use batchplan::hex::hex;
+use batchplan_store::hex::hex;
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use http_body_util::Full;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
+use batchplan_store::object::ObjectId;
 use globset::Glob;
 use proptest::prelude::*;
 
@@ -18,7 +19,6 @@ use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::{Filter, ListedVersions, Manifest};
 use crate::manifest::testing::{MemoryStore, SINGLE_WORKER};
 use crate::manifest::{KeyGlobs, checkpoint, frozen};
-use crate::object::ObjectId;
 
 /// What happens to the files between two attempts: what a crash can leave, and worse.
 #[derive(Clone, Debug)]

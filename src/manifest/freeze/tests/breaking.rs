@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::task::{FaultClass, StoreError, TaskId};
+use batchplan_store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -23,10 +27,6 @@ use crate::manifest::row_writer::FreezeCheckpointPolicy;
 use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::{Filter, InventoryDialect, InventorySelector, ListedVersions, Manifest, ManifestSource};
 use crate::manifest::testing::{MemoryStore, SINGLE_WORKER, etag, fault, gzip};
-use crate::object::{BucketName, ObjectId, ObjectKey};
-use crate::object_request::{ObjectRequest, ObjectResponse};
-use crate::store::{BucketSetting, BucketSettingValue, ListPage, ListRequest, ObjectContent, OpenedObject, Store};
-use crate::task::{FaultClass, StoreError, TaskId};
 
 /// How an attempt is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

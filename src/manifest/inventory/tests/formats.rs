@@ -7,6 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use batchplan_store::Store;
+use batchplan_store::object::{ObjectId, ObjectKey, StorageClass};
+use batchplan_store::task::TaskId;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -20,9 +23,6 @@ use crate::manifest::{
     Filter, FirstObjects, FreezeLimits, FrozenManifest, Manifest, ManifestError, ManifestSource, SampleOptions,
     SourceMetadata, StorageClassStats,
 };
-use crate::object::{ObjectId, ObjectKey, StorageClass};
-use crate::store::Store;
-use crate::task::TaskId;
 use written::{Format, Layout, Row, write};
 
 const LAYOUT: Layout<'_> = Layout {

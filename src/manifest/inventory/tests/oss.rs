@@ -1,9 +1,10 @@
 //! Checks OSS's own columns, in any number and order.
 
+use batchplan_store::object::StorageClass;
+
 use super::{OSS, exact, refused, store};
 use crate::manifest::testing::{keys, objects};
 use crate::manifest::{Filter, KeyGlobs};
-use crate::object::StorageClass;
 
 /// OSS rows have no quotes, `True` and `False`, and the storage class after the size.
 const SCHEMA: &str = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, StorageClass, LastModifiedDate, ETag, \

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use batchplan_store::object::VersionId;
 use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::testing::listed;
-use crate::object::VersionId;
 
 /// A bucket as a server sees it.
 struct Bucket {

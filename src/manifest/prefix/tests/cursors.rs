@@ -5,6 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use batchplan_store::Store;
+use batchplan_store::object::VersionId;
+use batchplan_store::task::TaskId;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -15,9 +18,6 @@ use crate::manifest::Manifest;
 use crate::manifest::checkpoint::{self, FreezeCheckpointStore};
 use crate::manifest::freeze::freeze_with_config;
 use crate::manifest::frozen::{self, FrozenManifest};
-use crate::object::VersionId;
-use crate::store::Store;
-use crate::task::TaskId;
 
 /// An object in the manifest.
 type Name = (ObjectKey, Option<String>);
@@ -84,7 +84,7 @@ fn the_model_of_minio_skips_what_minio_skips() {
     let model = Model::new(rows, 2, Rule::Minio);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let list = |from: Option<ListPosition>| {
-        let request = crate::store::ListRequest {
+        let request = batchplan_store::ListRequest {
             bucket: BucketName::new("b"),
             prefix: ObjectKey::from(""),
             all_versions: false,

@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-
-use crate::manifest::testing::{fault, listed};
-use crate::object::{BucketName, ObjectId, ObjectKey, VersionId};
-use crate::object_request::{ObjectRequest, ObjectResponse};
-use crate::store::{
+use batchplan_store::object::{BucketName, ObjectId, ObjectKey, VersionId};
+use batchplan_store::object_request::{ObjectRequest, ObjectResponse};
+use batchplan_store::task::{FaultClass, StoreError};
+use batchplan_store::{
     BucketSetting, BucketSettingValue, ListPage, ListPosition, ListRequest, ObjectContent, OpenedObject, Store,
 };
-use crate::task::{FaultClass, StoreError};
+
+use crate::manifest::testing::{fault, listed};
 
 /// How a server handles cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

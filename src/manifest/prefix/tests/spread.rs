@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use batchplan_store::Store;
+use batchplan_store::task::TaskId;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +19,6 @@ use crate::manifest::row_writer::{FreezeCheckpointPolicy, FreezeProgress};
 use crate::manifest::sort::SortBudget;
 use crate::manifest::spec::Manifest;
 use crate::manifest::testing::{SINGLE_WORKER, StartAfterSupport};
-use crate::store::Store;
-use crate::task::TaskId;
 
 pub(super) const EAGER: ListingConcurrency = ListingConcurrency { workers: 4, pages_per_split: 1, min_pages_left: 0 };
 

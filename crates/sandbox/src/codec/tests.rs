@@ -1,0 +1,130 @@
+//! Every change survives encoding and decoding, and malformed bytes are rejected.
+
+use super::*;
+
+/// Returns one change of every kind, with all optional fields present.
+pub(crate) fn one_of_each() -> Vec<StateChange> {
+    let place = VersionRef { bucket: "b".into(), key: "k/é\n".into(), id: Some("v1".into()) };
+    let tags: SharedTags = [("a".into(), "1".into())].into_iter().collect();
+    let restore =
+        StoredRestore { ready: UnixMillis(-5), expiry: UnixMillis(i64::MAX), days: 7, tier: RetrievalTier::Bulk };
+    let headers = Some(Box::new(StoredHeaders(vec![("content-type".into(), "text/csv".into())])));
+    let object = StoredObject {
+        size: u64::MAX,
+        etag: ETag { md5: *b"0123456789abcdef", parts: 10_000 },
+        class: ObjectStorageClass::DeepArchive,
+        acl: StoredAcl::PublicRead,
+        tags: tags.clone(),
+        body: ObjectBlob::Inline((*b"abc").into()),
+        restore: Some(Box::new(restore)),
+        headers: headers.clone(),
+    };
+    let part = UploadedPart { size: 300, md5: [1; 16], modified: UnixMillis(3), body: ObjectBlob::File(77) };
+    let upload = PendingUpload {
+        bucket: "b".into(),
+        key: "k".into(),
+        initiated: UnixMillis(4),
+        class: ObjectStorageClass::Glacier,
+        acl: StoredAcl::AuthenticatedRead,
+        tags: tags.clone(),
+        headers,
+        parts: [(1, part.clone()), (10_000, part.clone())].into(),
+    };
+    let version = StoredVersion { id: Some("v1".into()), modified: UnixMillis(2), object: Some(object) };
+    let rule = LifecycleRule {
+        id: "r".into(),
+        enabled: true,
+        prefix: "logs/".into(),
+        tags: tags.clone(),
+        expiration_days: Some(30),
+        transitions: vec![(7, ObjectStorageClass::StandardIa), (90, ObjectStorageClass::Glacier)],
+    };
+    vec![
+        StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) },
+        StateChange::SetVersioning { bucket: "b".into(), versioning: VersioningStatus::Enabled },
+        StateChange::Put { bucket: "b".into(), key: place.key.clone(), version },
+        StateChange::Put {
+            bucket: "b".into(),
+            key: "k".into(),
+            version: StoredVersion { id: None, modified: UnixMillis(9), object: None },
+        },
+        StateChange::SetTags { place: place.clone(), tags },
+        StateChange::SetAcl { place: place.clone(), acl: StoredAcl::PublicReadWrite },
+        StateChange::SetRestore { place: place.clone(), restore },
+        StateChange::Remove { place },
+        StateChange::CreateUpload { id: "u".into(), upload },
+        StateChange::PutPart { id: "u".into(), number: 2, part },
+        StateChange::DropUpload { id: "u".into() },
+        StateChange::SetBucketAcl { bucket: "b".into(), acl: StoredAcl::Default },
+        StateChange::SetOwnership { bucket: "b".into(), ownership: ObjectOwnership::Enforced },
+        StateChange::SetLifecycle { bucket: "b".into(), rules: vec![rule, LifecycleRule::default()] },
+        StateChange::DeleteBucket { bucket: "b".into() },
+    ]
+}
+
+#[test]
+fn every_change_comes_back_as_it_was() {
+    for change in one_of_each() {
+        let mut bytes = Vec::new();
+        encode(&change, &mut bytes);
+        assert_eq!(decode(&bytes), Ok(change));
+    }
+}
+
+/// Logs of earlier releases must stay readable, so never edit these bytes.
+#[test]
+fn what_was_written_before_is_read_as_it_was_meant() {
+    let written: [(&str, StateChange); 3] = [
+        ("010162 0100000000000000", StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) }),
+        ("06 0162 016b 00 03", {
+            let place = VersionRef { bucket: "b".into(), key: "k".into(), id: None };
+            StateChange::SetAcl { place, acl: StoredAcl::AuthenticatedRead }
+        }),
+        (
+            "04 0162 016b 01027631 0200000000000000 01 03 07070707070707070707070707070707 00 06 01 \
+             01 0161 0131 01 03616263 01 0500000000000000 0900000000000000 07 02 00",
+            {
+                let restore = StoredRestore {
+                    ready: UnixMillis(5),
+                    expiry: UnixMillis(9),
+                    days: 7,
+                    tier: RetrievalTier::Expedited,
+                };
+                let object = StoredObject {
+                    size: 3,
+                    etag: ETag { md5: [7; 16], parts: 0 },
+                    class: ObjectStorageClass::DeepArchive,
+                    acl: StoredAcl::PublicRead,
+                    tags: [("a".into(), "1".into())].into_iter().collect(),
+                    body: ObjectBlob::Inline((*b"abc").into()),
+                    restore: Some(Box::new(restore)),
+                    headers: None,
+                };
+                let version = StoredVersion { id: Some("v1".into()), modified: UnixMillis(2), object: Some(object) };
+                StateChange::Put { bucket: "b".into(), key: "k".into(), version }
+            },
+        ),
+    ];
+    for (digits, change) in written {
+        let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
+        let bytes: Vec<u8> = digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        assert_eq!(decode(&bytes), Ok(change));
+    }
+}
+
+#[test]
+fn no_cut_and_no_flipped_bit_can_panic() {
+    for change in one_of_each() {
+        let mut bytes = Vec::new();
+        encode(&change, &mut bytes);
+        for end in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..end]), Err(ChangeDecodeError), "cut at {end}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let _ = decode(&flipped);
+        }
+    }
+}

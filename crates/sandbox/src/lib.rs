@@ -1,0 +1,147 @@
+//! An object store in the binary, so that the whole real path runs without a cloud account.
+//!
+//! It speaks S3, and OSS to clients that sign requests as Alibaba Cloud's OSS requires. Both work on the same port and
+//! with the same objects. The sandbox stores versions, tags, ACLs, storage classes, and restores as AWS S3 and OSS do,
+//! rejects what they reject, and checks signatures. Its data is stored in one folder and survives the process. A new
+//! sandbox can be seeded from a table of names, sizes, and storage classes without any content, so that a plan can be
+//! rehearsed on as many objects as production has.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `model`, `tags` | the stored values |
+//! | `state`, `listing` | buckets, keys, and versions; changes to them; listings |
+//! | `codec`, `log`, `blobs` | durable storage |
+//! | `bucket_settings` | lifecycle rules and object ownership of buckets |
+//! | `store`, `lookup`, `uploads`, `restore` | the operations, independent of the dialect |
+//! | `seed` | the seed data of a new sandbox |
+//! | `s3`, `oss` | the dialects |
+//! | `rate_limit` | the rate limit on requests |
+//! | `server` | the server, which chooses the dialect of each request |
+//!
+//! The lifecycle of a bucket is stored and returned, but has no effect: no object expires or changes its storage class.
+//! If the bucket's owner owns all objects, ACLs are rejected as AWS rejects them.
+//!
+//! Only the duration of restores is scaled: with [`DEFAULT_TIME_SCALE`], a restore that takes five hours at AWS takes
+//! five seconds. Expiry dates are not scaled.
+
+mod blobs;
+mod bucket_settings;
+mod codec;
+mod files;
+mod hex;
+mod listing;
+mod log;
+mod lookup;
+mod model;
+mod oss;
+mod rate_limit;
+mod restore;
+mod s3;
+mod seed;
+mod server;
+mod state;
+mod store;
+mod tags;
+mod uploads;
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use server::{SandboxServer, SandboxServerError};
+pub use store::Sandbox;
+
+/// The default access key. It protects nothing, and is public by design.
+pub const ACCESS_KEY: &str = "sandbox";
+
+/// The default secret key, which belongs to [`ACCESS_KEY`]. It is public by design, too.
+pub const SECRET_KEY: &str = "sandboxsecret";
+
+/// The region to sign requests for. The sandbox also accepts every other region.
+pub const REGION: &str = "us-east-1";
+
+/// The default time scale of restores: one hour takes a second.
+pub const DEFAULT_TIME_SCALE: NonZeroU32 = NonZeroU32::new(3600).unwrap();
+
+/// A function that returns the current time.
+pub type SandboxClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Options of a sandbox.
+#[derive(Clone)]
+pub struct SandboxOptions {
+    /// The access key that requests must be signed with.
+    pub access_key: String,
+    /// The secret key that requests must be signed with.
+    pub secret_key: String,
+    /// The factor by which restores are faster than in reality.
+    pub time_scale: NonZeroU32,
+    /// The maximum number of requests per second. Further requests are answered with 503, as by a store that throttles.
+    /// `None` means no limit.
+    pub max_requests_per_second: Option<NonZeroU32>,
+    /// The clock. Tests provide their own.
+    pub clock: SandboxClock,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+            time_scale: DEFAULT_TIME_SCALE,
+            max_requests_per_second: None,
+            clock: Arc::new(Timestamp::now),
+        }
+    }
+}
+
+impl fmt::Debug for SandboxOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxOptions")
+            .field("access_key", &self.access_key)
+            .field("time_scale", &self.time_scale)
+            .field("max_requests_per_second", &self.max_requests_per_second)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a sandbox could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Another process has the sandbox open.
+    #[error("the sandbox in {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// A file operation failed.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    Io {
+        /// The operation that failed, as a verb.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file is not a log, or is damaged elsewhere than at its end.
+    #[error("the sandbox's log {} is damaged at byte {at}: {what}", .path.display())]
+    Damaged {
+        /// The path of the log.
+        path: PathBuf,
+        /// The offset of the first byte that is not valid.
+        at: u64,
+        /// What is wrong at this offset.
+        what: &'static str,
+    },
+    /// The seed file is not valid. No objects were stored.
+    #[error("{}, row {row}: {what}", .path.display())]
+    Seed {
+        /// The path of the seed file.
+        path: PathBuf,
+        /// The number of the row, counted from 1 and including the header.
+        row: u64,
+        /// What is wrong in this row.
+        what: String,
+    },
+}

@@ -1,0 +1,334 @@
+//! Restores of archived objects: how long they take, and when the restored copy expires.
+
+use std::num::NonZeroU32;
+
+use super::lookup::SandboxRequestError;
+use super::model::{ObjectStorageClass, RetrievalTier, StoredObject, StoredRestore, UnixMillis};
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+
+/// The state of an object's restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestoreProgress {
+    /// No restore was requested, or the copy has expired.
+    Absent,
+    /// The restore is not complete.
+    Ongoing,
+    /// The copy is readable until this time.
+    ReadableUntil(UnixMillis),
+}
+
+/// Returns the state of an object's restore at this time.
+pub(super) fn progress(object: &StoredObject, now: UnixMillis) -> RestoreProgress {
+    match object.restore.as_deref() {
+        Some(restore) if now < restore.ready => RestoreProgress::Ongoing,
+        Some(restore) if now < restore.expiry => RestoreProgress::ReadableUntil(restore.expiry),
+        _ => RestoreProgress::Absent,
+    }
+}
+
+/// Returns whether an object's content can be read at this time.
+pub(super) fn is_readable(object: &StoredObject, now: UnixMillis) -> bool {
+    !object.class.is_archived() || matches!(progress(object, now), RestoreProgress::ReadableUntil(_))
+}
+
+/// The rules for a restore. They are those of the request's dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestoreDialect {
+    Aws,
+    Oss,
+}
+
+/// A request for a restore.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RestoreParameters {
+    /// How many days to keep the copy.
+    pub(super) days: u32,
+    /// `None` if the request does not name a tier.
+    pub(super) tier: Option<RetrievalTier>,
+    pub(super) rules: RestoreDialect,
+}
+
+/// The result of a request for a restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestoreDecision {
+    /// A restore starts, or an ongoing one becomes faster.
+    Accepted(StoredRestore),
+    /// The copy already exists. Its expiry date changes.
+    Extended(StoredRestore),
+    Rejected(RestoreRejection),
+}
+
+/// Why a restore is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestoreRejection {
+    /// A restore is already in progress.
+    AlreadyOngoing,
+    /// Objects of this storage class need no restore.
+    NotArchived,
+    /// The storage class does not support this retrieval tier.
+    NoSuchTier,
+    /// The storage class has no retrieval tiers, but the request names one.
+    TierNotAllowed,
+    /// The copy cannot be kept for this number of days.
+    DaysOutOfRange,
+}
+
+impl From<RestoreRejection> for SandboxRequestError {
+    fn from(hindrance: RestoreRejection) -> Self {
+        match hindrance {
+            RestoreRejection::AlreadyOngoing => Self::RestoreOngoing,
+            RestoreRejection::NotArchived => Self::NotArchived,
+            RestoreRejection::NoSuchTier => Self::NoSuchTier,
+            RestoreRejection::TierNotAllowed => Self::TierNotAllowed,
+            RestoreRejection::DaysOutOfRange => Self::DaysOutOfRange,
+        }
+    }
+}
+
+/// Decides on a request for a restore.
+pub(super) fn decide(
+    object: &StoredObject,
+    ask: RestoreParameters,
+    now: UnixMillis,
+    scale: NonZeroU32,
+) -> RestoreDecision {
+    if !object.class.is_archived() {
+        return RestoreDecision::Rejected(RestoreRejection::NotArchived);
+    }
+    let RestoreParameters { days, rules, .. } = ask;
+    let checked = match rules {
+        RestoreDialect::Aws => aws_duration(object.class, ask.tier),
+        RestoreDialect::Oss => oss_duration(object.class, ask.tier, days),
+    };
+    let (tier, duration) = match checked {
+        Ok(checked) => checked,
+        Err(hindrance) => return RestoreDecision::Rejected(hindrance),
+    };
+    let stays_until = |from: UnixMillis| {
+        let end = from.plus(i64::from(days) * UnixMillis::DAY);
+        // OSS counts the days to the second. AWS rounds up to the next midnight.
+        if rules == RestoreDialect::Aws { end.ceil_to_midnight() } else { end }
+    };
+    let ready = now.plus(duration / i64::from(scale.get()));
+    let fresh = StoredRestore { ready, expiry: stays_until(ready), days, tier };
+    match (object.restore.as_deref(), progress(object, now)) {
+        // A faster tier can replace the tier of an ongoing restore. AWS requires the same number of days.
+        (Some(old), RestoreProgress::Ongoing)
+            if tier > old.tier && (rules == RestoreDialect::Oss || days == old.days) =>
+        {
+            let ready = fresh.ready.min(old.ready);
+            RestoreDecision::Accepted(StoredRestore { ready, ..fresh })
+        }
+        (_, RestoreProgress::Ongoing) => RestoreDecision::Rejected(RestoreRejection::AlreadyOngoing),
+        (Some(old), RestoreProgress::ReadableUntil(_)) => {
+            RestoreDecision::Extended(StoredRestore { expiry: stays_until(now), days, ..*old })
+        }
+        _ => RestoreDecision::Accepted(fresh),
+    }
+}
+
+/// Returns the tier, and the maximum duration of a restore in it according to AWS, in milliseconds.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieval-options.html>
+fn aws_duration(
+    class: ObjectStorageClass,
+    tier: Option<RetrievalTier>,
+) -> Result<(RetrievalTier, i64), RestoreRejection> {
+    let tier = tier.unwrap_or(RetrievalTier::Standard);
+    let duration = match (class, tier) {
+        (ObjectStorageClass::DeepArchive, RetrievalTier::Expedited) => return Err(RestoreRejection::NoSuchTier),
+        (ObjectStorageClass::DeepArchive, RetrievalTier::Standard) => 12 * HOUR,
+        (ObjectStorageClass::DeepArchive, RetrievalTier::Bulk) => 48 * HOUR,
+        (_, RetrievalTier::Expedited) => 5 * MINUTE,
+        (_, RetrievalTier::Standard) => 5 * HOUR,
+        (_, RetrievalTier::Bulk) => 12 * HOUR,
+    };
+    Ok((tier, duration))
+}
+
+/// Returns the tier, and the maximum duration of a restore in it according to OSS, in milliseconds. An Archive object
+/// has no tiers, and its copies cannot be kept for as long as others.
+/// <https://www.alibabacloud.com/help/en/oss/user-guide/restore-objects-for-access>
+fn oss_duration(
+    class: ObjectStorageClass,
+    tier: Option<RetrievalTier>,
+    days: u32,
+) -> Result<(RetrievalTier, i64), RestoreRejection> {
+    let (is_archive, is_deep) = (class == ObjectStorageClass::Glacier, class == ObjectStorageClass::DeepArchive);
+    if is_archive && tier.is_some() {
+        return Err(RestoreRejection::TierNotAllowed);
+    }
+    let most_days = if is_archive { 7 } else { 365 };
+    if !(1..=most_days).contains(&days) {
+        return Err(RestoreRejection::DaysOutOfRange);
+    }
+    let tier = tier.unwrap_or(RetrievalTier::Standard);
+    let duration = match tier {
+        _ if is_archive => MINUTE,
+        RetrievalTier::Bulk if is_deep => return Err(RestoreRejection::NoSuchTier),
+        RetrievalTier::Standard if is_deep => 48 * HOUR,
+        RetrievalTier::Expedited if is_deep => 12 * HOUR,
+        RetrievalTier::Expedited => HOUR,
+        RetrievalTier::Standard => 5 * HOUR,
+        RetrievalTier::Bulk => 12 * HOUR,
+    };
+    Ok((tier, duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ObjectBlob;
+    use crate::state::tests::object;
+
+    const ONE: NonZeroU32 = NonZeroU32::MIN;
+
+    fn archived(class: ObjectStorageClass) -> StoredObject {
+        StoredObject { class, ..object(ObjectBlob::Zeros) }
+    }
+
+    fn decide(
+        object: &StoredObject,
+        days: u32,
+        tier: RetrievalTier,
+        now: UnixMillis,
+        scale: NonZeroU32,
+    ) -> RestoreDecision {
+        super::decide(object, RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Aws }, now, scale)
+    }
+
+    fn accepted(decision: RestoreDecision) -> StoredRestore {
+        match decision {
+            RestoreDecision::Accepted(restore) | RestoreDecision::Extended(restore) => restore,
+            RestoreDecision::Rejected(hindrance) => panic!("{hindrance:?}"),
+        }
+    }
+
+    #[test]
+    fn a_restore_runs_its_course() {
+        let mut object = archived(ObjectStorageClass::Glacier);
+        assert!(!is_readable(&object, UnixMillis(0)));
+        let restore = accepted(decide(&object, 2, RetrievalTier::Standard, UnixMillis(0), ONE));
+        assert_eq!((restore.ready, restore.expiry), (UnixMillis(5 * HOUR), UnixMillis(3 * UnixMillis::DAY)));
+        object.restore = Some(Box::new(restore));
+        assert_eq!(progress(&object, UnixMillis(5 * HOUR - 1)), RestoreProgress::Ongoing);
+        assert_eq!(
+            decide(&object, 2, RetrievalTier::Standard, UnixMillis(1), ONE),
+            RestoreDecision::Rejected(RestoreRejection::AlreadyOngoing)
+        );
+        assert_eq!(
+            decide(&object, 3, RetrievalTier::Expedited, UnixMillis(1), ONE),
+            RestoreDecision::Rejected(RestoreRejection::AlreadyOngoing)
+        );
+        assert_eq!(
+            accepted(decide(&object, 2, RetrievalTier::Expedited, UnixMillis(1), ONE)).ready,
+            UnixMillis(5 * MINUTE + 1)
+        );
+        assert!(is_readable(&object, UnixMillis(5 * HOUR)));
+        let longer = decide(&object, 9, RetrievalTier::Bulk, UnixMillis(6 * HOUR), ONE);
+        assert_eq!(
+            longer,
+            RestoreDecision::Extended(StoredRestore { expiry: UnixMillis(10 * UnixMillis::DAY), days: 9, ..restore })
+        );
+        assert_eq!(progress(&object, restore.expiry), RestoreProgress::Absent);
+        assert!(matches!(decide(&object, 1, RetrievalTier::Bulk, restore.expiry, ONE), RestoreDecision::Accepted(_)));
+    }
+
+    #[test]
+    fn classes_and_tiers_are_those_of_aws() {
+        let now = UnixMillis(0);
+        for class in
+            [ObjectStorageClass::Standard, ObjectStorageClass::GlacierIr, ObjectStorageClass::IntelligentTiering]
+        {
+            assert_eq!(
+                decide(&archived(class), 1, RetrievalTier::Bulk, now, ONE),
+                RestoreDecision::Rejected(RestoreRejection::NotArchived)
+            );
+            assert!(is_readable(&archived(class), now));
+        }
+        assert_eq!(
+            decide(&archived(ObjectStorageClass::DeepArchive), 1, RetrievalTier::Expedited, now, ONE),
+            RestoreDecision::Rejected(RestoreRejection::NoSuchTier)
+        );
+        let scaled = decide(
+            &archived(ObjectStorageClass::DeepArchive),
+            1,
+            RetrievalTier::Bulk,
+            now,
+            NonZeroU32::new(3600).unwrap(),
+        );
+        assert_eq!(accepted(scaled).ready, UnixMillis(48_000));
+    }
+
+    #[test]
+    fn oss_restores_each_class_by_rules_of_its_own() {
+        let ask = |class, days, tier| {
+            super::decide(
+                &archived(class),
+                RestoreParameters { days, tier, rules: RestoreDialect::Oss },
+                UnixMillis(0),
+                ONE,
+            )
+        };
+        let archive = accepted(ask(ObjectStorageClass::Glacier, 7, None));
+        assert_eq!((archive.ready, archive.expiry), (UnixMillis(MINUTE), UnixMillis(MINUTE + 7 * UnixMillis::DAY)));
+        assert_eq!(
+            ask(ObjectStorageClass::Glacier, 8, None),
+            RestoreDecision::Rejected(RestoreRejection::DaysOutOfRange)
+        );
+        assert_eq!(
+            ask(ObjectStorageClass::Glacier, 1, Some(RetrievalTier::Standard)),
+            RestoreDecision::Rejected(RestoreRejection::TierNotAllowed)
+        );
+        assert_eq!(
+            accepted(ask(ObjectStorageClass::ColdArchive, 365, Some(RetrievalTier::Bulk))).ready,
+            UnixMillis(12 * HOUR)
+        );
+        assert_eq!(accepted(ask(ObjectStorageClass::ColdArchive, 1, None)).ready, UnixMillis(5 * HOUR));
+        assert_eq!(
+            accepted(ask(ObjectStorageClass::ColdArchive, 1, Some(RetrievalTier::Expedited))).ready,
+            UnixMillis(HOUR)
+        );
+        assert_eq!(
+            ask(ObjectStorageClass::ColdArchive, 366, None),
+            RestoreDecision::Rejected(RestoreRejection::DaysOutOfRange)
+        );
+        assert_eq!(
+            ask(ObjectStorageClass::ColdArchive, 0, None),
+            RestoreDecision::Rejected(RestoreRejection::DaysOutOfRange)
+        );
+        assert_eq!(accepted(ask(ObjectStorageClass::DeepArchive, 1, None)).ready, UnixMillis(48 * HOUR));
+        assert_eq!(
+            ask(ObjectStorageClass::DeepArchive, 1, Some(RetrievalTier::Bulk)),
+            RestoreDecision::Rejected(RestoreRejection::NoSuchTier)
+        );
+        assert_eq!(
+            ask(ObjectStorageClass::StandardIa, 1, None),
+            RestoreDecision::Rejected(RestoreRejection::NotArchived)
+        );
+    }
+
+    #[test]
+    fn oss_takes_a_faster_restore_for_other_days_and_no_slower_one() {
+        let mut object = archived(ObjectStorageClass::ColdArchive);
+        let ask = |object: &StoredObject, days, tier, now| {
+            super::decide(
+                object,
+                RestoreParameters { days, tier: Some(tier), rules: RestoreDialect::Oss },
+                UnixMillis(now),
+                ONE,
+            )
+        };
+        object.restore = Some(Box::new(accepted(ask(&object, 2, RetrievalTier::Standard, 0))));
+        for tier in [RetrievalTier::Standard, RetrievalTier::Bulk] {
+            assert_eq!(ask(&object, 3, tier, 1), RestoreDecision::Rejected(RestoreRejection::AlreadyOngoing));
+        }
+        assert_eq!(accepted(ask(&object, 3, RetrievalTier::Expedited, 1)).ready, UnixMillis(HOUR + 1));
+        let later = 6 * HOUR;
+        let RestoreDecision::Extended(longer) = ask(&object, 5, RetrievalTier::Standard, later) else {
+            panic!("it was there")
+        };
+        assert_eq!(longer.expiry, UnixMillis(later + 5 * UnixMillis::DAY));
+    }
+}

@@ -1,0 +1,149 @@
+//! Digests of request bodies. Every digest that a client sends is checked.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use md5::{Digest, Md5};
+use s3s::checksum::ChecksumHasher;
+use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
+use s3s::{S3Result, TrailingHeaders, s3_error};
+
+use super::convert::set_header;
+use super::error::{content_mismatch, custom_error};
+use crate::hex::hex;
+
+const CRC32: HeaderName = HeaderName::from_static("x-amz-checksum-crc32");
+const CRC32C: HeaderName = HeaderName::from_static("x-amz-checksum-crc32c");
+const CRC64NVME: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
+const SHA1: HeaderName = HeaderName::from_static("x-amz-checksum-sha1");
+const SHA256: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
+
+/// The digests of a body that is being received.
+pub(super) struct BodyDigests {
+    md5: Option<[u8; 16]>,
+    hasher: ChecksumHasher,
+}
+
+impl BodyDigests {
+    /// Returns the digests that a request announces in its headers, or as trailers.
+    pub(super) fn from_headers(headers: &HeaderMap) -> S3Result<Self> {
+        let md5 = headers.get("content-md5").map(|md5| {
+            let digest = STANDARD.decode(md5).ok().and_then(|digest| <[u8; 16]>::try_from(digest).ok());
+            digest.ok_or_else(|| s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid."))
+        });
+        let trailers = headers.get("x-amz-trailer").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let promised = |name: &HeaderName| {
+            let mut trailers = trailers.split(',');
+            headers.contains_key(name) || trailers.any(|trailer| trailer.trim().eq_ignore_ascii_case(name.as_str()))
+        };
+        let hasher = ChecksumHasher {
+            crc32: promised(&CRC32).then(Crc32::new),
+            crc32c: promised(&CRC32C).then(Crc32c::new),
+            crc64nvme: promised(&CRC64NVME).then(Crc64Nvme::new),
+            sha1: promised(&SHA1).then(Sha1::new),
+            sha256: promised(&SHA256).then(Sha256::new),
+        };
+        Ok(Self { md5: md5.transpose()?, hasher })
+    }
+
+    /// Adds bytes to the digests.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// Compares the digests with those of the request. `md5` is the MD5 of the whole body. Returns the checksums as
+    /// response headers.
+    pub(super) fn verify(
+        self,
+        md5: [u8; 16],
+        headers: &HeaderMap,
+        trailers: Option<&TrailingHeaders>,
+    ) -> S3Result<HeaderMap> {
+        if self.md5.is_some_and(|promised| promised != md5) {
+            return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
+        }
+        let sums = self.hasher.finalize();
+        let said = |name: &HeaderName| {
+            let trailer = trailers.and_then(|trailers| trailers.read(|headers| headers.get(name).cloned()).flatten());
+            headers.get(name).cloned().or(trailer)
+        };
+        let mut agreed = HeaderMap::new();
+        for (name, sum) in [
+            (CRC32, sums.checksum_crc32),
+            (CRC32C, sums.checksum_crc32c),
+            (CRC64NVME, sums.checksum_crc64nvme),
+            (SHA1, sums.checksum_sha1),
+            (SHA256, sums.checksum_sha256),
+        ] {
+            let Some(sum) = sum else { continue };
+            if said(&name).is_none_or(|said| said.as_bytes() != sum.as_bytes()) {
+                return Err(s3_error!(BadDigest, "The {name} you specified did not match the calculated checksum."));
+            }
+            set_header(&mut agreed, name, &sum);
+        }
+        Ok(agreed)
+    }
+}
+
+/// The maximum length of a document, in bytes. s3s accepts no longer ones.
+const MAX_DOCUMENT: usize = 20 << 20;
+
+/// Returns the maximum length of a request's XML document in bytes, or `None` if the request has none. The caller
+/// passes the document to [`check_document`], because s3s parses documents without checking their digests.
+///
+/// # Errors
+/// Returns an error if the document is too long.
+pub(crate) fn document_length_limit(request: &Parts) -> S3Result<Option<usize>> {
+    const DOCUMENTS: [&str; 7] =
+        ["tagging", "acl", "restore", "delete", "versioning", "lifecycle", "ownershipControls"];
+    let query = request.uri.query().unwrap_or_default();
+    let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    let posted = request.method == Method::POST;
+    // A part of an upload is content. The list of parts that completes the upload is a document.
+    if !names.any(|name| DOCUMENTS.contains(&name) || (posted && name == "uploadId")) {
+        return Ok(None);
+    }
+    let length = request.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    match length.and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) if length > MAX_DOCUMENT => {
+            Err(custom_error("MaxMessageLengthExceeded", StatusCode::BAD_REQUEST, "Your request was too big."))
+        }
+        length => Ok(length.filter(|length| *length > 0)),
+    }
+}
+
+/// Checks a document against the digests in its request's headers.
+pub(crate) fn check_document(headers: &HeaderMap, document: &[u8]) -> S3Result<()> {
+    let signed = headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
+    if let Some(signed) = signed.filter(|signed| signed.len() == 64) {
+        let sum = hex(&Sha256::checksum(document));
+        if !signed.eq_ignore_ascii_case(&sum) {
+            return Err(content_mismatch());
+        }
+    }
+    let mut digests = BodyDigests::from_headers(headers)?;
+    digests.update(document);
+    digests.verify(Md5::digest(document).into(), headers, None).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn brings(method: Method, query: &str, length: usize) -> Result<Option<usize>, String> {
+        let request = http::Request::builder().method(method).uri(format!("/b/k?{query}"));
+        let (parts, ()) = request.header(header::CONTENT_LENGTH, length).body(()).unwrap().into_parts();
+        document_length_limit(&parts).map_err(|error| error.code().as_str().to_owned())
+    }
+
+    #[test]
+    fn documents_are_told_from_content() {
+        assert_eq!(brings(Method::PUT, "versionId=1&tagging", 7), Ok(Some(7)));
+        assert_eq!(brings(Method::POST, "uploadId=x", 7), Ok(Some(7)));
+        assert_eq!(brings(Method::PUT, "partNumber=1&uploadId=x", MAX_DOCUMENT + 1), Ok(None));
+        assert_eq!(brings(Method::PUT, "", MAX_DOCUMENT + 1), Ok(None));
+        assert_eq!(brings(Method::GET, "tagging", 0), Ok(None));
+        assert_eq!(brings(Method::PUT, "tagging", MAX_DOCUMENT + 1), Err("MaxMessageLengthExceeded".to_owned()));
+    }
+}

@@ -1,0 +1,406 @@
+//! The HTTP server. It has its own thread and runtime, so that it neither delays other work nor is delayed by it.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Either, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::service::S3Service;
+use s3s::{Body, HttpError, S3Error, s3_error};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::oss;
+use super::rate_limit::RequestLimiter;
+use super::s3::{self, StatusOverride};
+use super::store::Sandbox;
+
+/// The time limit for open requests when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum number of connections, which is twice what a plan can use. Further connections wait to be accepted.
+const MAX_CONNECTIONS: usize = 8192;
+/// The time limit for receiving a request's head, and for silence within its body. An idle connection is also closed
+/// after this time. It is longer than clients keep idle connections, so that they do not reuse a closed one.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// How long to wait after the system failed to accept a connection, usually because it has too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A running server of a sandbox. Dropping it stops the server and waits until it has stopped.
+#[derive(Debug)]
+pub struct SandboxServer {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Limits on clients. Tests use lower ones.
+#[derive(Clone, Copy, Debug)]
+struct ConnectionLimits {
+    connections: usize,
+    idle_timeout: Duration,
+}
+
+/// Why a sandbox could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxServerError {
+    /// Other machines could reach the address, and this was not allowed explicitly.
+    #[error("{0} can be reached from other machines, and the sandbox's keys are public")]
+    NotLoopback(SocketAddr),
+    /// The server cannot listen on the address, for example because it is in use.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The server's thread or runtime could not be started.
+    #[error("cannot start the sandbox's server: {0}")]
+    Start(#[source] io::Error),
+}
+
+impl SandboxServer {
+    /// Serves a sandbox at an address. Port 0 chooses a free port. The address must be a loopback address, unless
+    /// `allow_remote` is set.
+    ///
+    /// # Errors
+    /// Returns an error if the address is rejected or in use, or the server cannot be started.
+    pub fn start(sandbox: Sandbox, listen: SocketAddr, allow_remote: bool) -> Result<Self, SandboxServerError> {
+        let limits = ConnectionLimits { connections: MAX_CONNECTIONS, idle_timeout: IDLE_TIMEOUT };
+        Self::start_with(sandbox, listen, allow_remote, limits)
+    }
+
+    fn start_with(
+        sandbox: Sandbox,
+        listen: SocketAddr,
+        allow_remote: bool,
+        limits: ConnectionLimits,
+    ) -> Result<Self, SandboxServerError> {
+        if !allow_remote && !listen.ip().is_loopback() {
+            return Err(SandboxServerError::NotLoopback(listen));
+        }
+        let refused = |source| SandboxServerError::Listen { address: listen, source };
+        let listener = StdListener::bind(listen).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(SandboxServerError::Start)?;
+        let (stop, stopped) = watch::channel(false);
+        let serve = move || {
+            runtime.block_on(async {
+                // This fails only while the runtime shuts down.
+                if let Ok(listener) = TcpListener::from_std(listener) {
+                    serve(listener, &DialectServices::new(sandbox), limits, stopped).await;
+                }
+            });
+        };
+        let thread =
+            thread::Builder::new().name("sandbox".to_owned()).spawn(serve).map_err(SandboxServerError::Start)?;
+        Ok(Self { address, stop, thread: Some(thread) })
+    }
+
+    /// Returns the address that the server listens on, with the actual port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the endpoint URL for clients. They must use path-style requests.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops accepting requests, waits up to five seconds for open ones, and returns when the server has stopped.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for SandboxServer {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was already reported, and the server has stopped.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    dialects: &DialectServices,
+    limits: ConnectionLimits,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    let for_connections = stopped.clone();
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => break,
+            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
+                Ok((stream, _)) => {
+                    let served = serve_connection(stream, dialects.clone(), limits.idle_timeout, for_connections.clone());
+                    connections.spawn(served);
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    // Requests that are still open are aborted with the runtime.
+    let _ = timeout(SHUTDOWN_TIMEOUT, ended).await;
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    dialects: DialectServices,
+    patience: Duration,
+    mut stopped: watch::Receiver<bool>,
+) {
+    // A small response must not wait for the client's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let answering = service_fn(move |request| handle_request(dialects.clone(), request, patience));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .serve_connection(TokioIo::new(stream), answering);
+    let mut served = pin!(served);
+    // A client that closes the connection is not an error.
+    let open = tokio::select! {
+        _ = served.as_mut() => false,
+        _ = stopped.wait_for(|stop| *stop) => true,
+    };
+    if open {
+        served.as_mut().graceful_shutdown();
+        let _ = served.await;
+    }
+}
+
+/// The services of the dialects, and their common rate limit.
+#[derive(Clone)]
+struct DialectServices {
+    s3: S3Service,
+    oss: Sandbox,
+    limiter: Option<Arc<RequestLimiter>>,
+}
+
+impl DialectServices {
+    fn new(sandbox: Sandbox) -> Self {
+        let limit = sandbox.options().max_requests_per_second;
+        let limiter = limit.map(|limit| Arc::new(RequestLimiter::new(limit, std::time::Instant::now())));
+        Self { s3: s3::service(sandbox.clone()), oss: sandbox, limiter }
+    }
+}
+
+/// Answers one request in its dialect.
+async fn handle_request(
+    dialects: DialectServices,
+    request: Request<Incoming>,
+    patience: Duration,
+) -> Result<Response<Either<Body, oss::OssResponseBody>>, Infallible> {
+    let admitted = dialects.limiter.as_ref().is_none_or(|limiter| limiter.try_acquire(std::time::Instant::now()));
+    let (parts, body) = request.into_parts();
+    let body = IdleTimeoutBody { body, idle_timeout: patience, idle_timer: Box::pin(sleep(patience)) };
+    if oss::is_oss(&parts) {
+        let answered = if admitted {
+            oss::handle_request(&dialects.oss, parts, body).await
+        } else {
+            oss::throttled_response(&parts)
+        };
+        return Ok(answered.map(Either::Right));
+    }
+    let answered = if admitted {
+        handle_s3_request(&dialects.s3, parts, body).await
+    } else {
+        let error = s3_error!(SlowDown, "Please reduce your request rate.");
+        error.to_http_response().map_err(|error| HttpError::new(Box::new(error)))
+    };
+    Ok(finish_s3_response(answered).map(Either::Left))
+}
+
+async fn handle_s3_request(
+    service: &S3Service,
+    parts: Parts,
+    body: IdleTimeoutBody,
+) -> Result<Response<Body>, HttpError> {
+    match check_body(parts, body).await {
+        Ok(request) => service.call(request).await,
+        Err(error) => error.to_http_response().map_err(|error| HttpError::new(Box::new(error))),
+    }
+}
+
+/// Completes a response of s3s with what s3s does not support.
+fn finish_s3_response(answered: Result<Response<Body>, HttpError>) -> Response<Body> {
+    let mut response = answered.unwrap_or_else(|error| {
+        let mut response = Response::new(Body::from(format!("{error:?}")));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    });
+    if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
+        *response.status_mut() = status;
+    }
+    let id = format!("{:016X}", fastrand::u64(..));
+    if response.status().as_u16() >= 400 {
+        complete_error_document(&mut response, &id);
+    }
+    escape_control_characters(&mut response);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-amz-request-id", id);
+    }
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("batchplan-sandbox"));
+    response
+}
+
+/// Checks the digests of an XML document before s3s parses it. Any other body is passed on as it arrives.
+async fn check_body(parts: Parts, body: IdleTimeoutBody) -> Result<Request<Body>, S3Error> {
+    let Some(length) = s3::document_length_limit(&parts)? else {
+        return Ok(Request::from_parts(parts, Body::http_body(body)));
+    };
+    let document = Limited::new(body, length).collect().await;
+    let document =
+        document.map_err(|error| s3_error!(IncompleteBody, "The document did not arrive: {error}"))?.to_bytes();
+    s3::check_document(&parts.headers, &document)?;
+    Ok(Request::from_parts(parts, Body::from(document)))
+}
+
+/// A request body with a time limit on silence, so that a client cannot keep a connection open forever.
+struct IdleTimeoutBody {
+    body: Incoming,
+    idle_timeout: Duration,
+    idle_timer: Pin<Box<Sleep>>,
+}
+
+impl hyper::body::Body for IdleTimeoutBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            let end = Instant::now() + self.idle_timeout;
+            self.idle_timer.as_mut().reset(end);
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        self.idle_timer.as_mut().poll(cx).map(|()| Some(Err("the client fell silent".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Adds the request ID to an error document, and a message if it has none.
+fn complete_error_document(response: &mut Response<Body>, id: &str) {
+    let Some(document) = response.body().bytes() else { return };
+    let Ok(text) = std::str::from_utf8(&document) else { return };
+    let Some(open) = text.strip_suffix("</Error>") else { return };
+    let message = if open.contains("<Message>") { "" } else { default_error_message(open) };
+    let message = if message.is_empty() { String::new() } else { format!("<Message>{message}</Message>") };
+    *response.body_mut() = Body::from(format!("{open}{message}<RequestId>{id}</RequestId></Error>"));
+}
+
+/// Escapes control characters of keys as character references, as AWS does. A raw carriage return would be read as a
+/// line feed.
+fn escape_control_characters(response: &mut Response<Body>) {
+    let is_xml = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/xml");
+    let Some(document) = response.body().bytes().filter(|_| is_xml) else { return };
+    let control = |byte: &u8| *byte < 0x20 && *byte != b'\n' && *byte != b'\t';
+    if !document.iter().any(control) {
+        return;
+    }
+    let mut text = Vec::with_capacity(document.len() + 64);
+    for byte in &document {
+        if control(byte) {
+            text.extend_from_slice(format!("&#x{byte:X};").as_bytes());
+        } else {
+            text.push(*byte);
+        }
+    }
+    *response.body_mut() = Body::from(text);
+}
+
+/// Returns a message for an error that s3s itself returns without a message.
+fn default_error_message(document: &str) -> &'static str {
+    let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    match code {
+        Some("SignatureDoesNotMatch") => {
+            "The request signature we calculated does not match the signature you provided. Check your key and signing \
+             method."
+        }
+        Some("KeyTooLongError") => "Your key is too long",
+        Some("InvalidURI") => "Couldn't parse the specified URI.",
+        Some("InvalidBucketName") => "The specified bucket is not valid.",
+        Some("MalformedXML") => "The XML you provided was not well-formed or did not validate",
+        Some("MissingRequestBodyError") => "Request body is empty.",
+        _ => "The request is not valid",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::SandboxOptions;
+
+    /// Sends a text and nothing after it. Returns the response once the server closes the connection.
+    fn send(address: SocketAddr, text: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // A reset connection is as good as a closed one. Only a connection that stays open is a failure.
+        if let Err(error) = stream.read_to_end(&mut answer) {
+            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "the connection is still open");
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn server(limits: ConnectionLimits) -> SandboxServer {
+        let sandbox = Sandbox::in_memory(None, SandboxOptions::default()).unwrap();
+        SandboxServer::start_with(sandbox, "127.0.0.1:0".parse().unwrap(), false, limits).unwrap()
+    }
+
+    #[test]
+    fn whoever_falls_silent_is_not_waited_for() {
+        let server = server(ConnectionLimits { connections: 8, idle_timeout: Duration::from_millis(100) });
+        send(server.address(), "");
+        send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nA");
+        let document = send(server.address(), "PUT /b/k?tagging HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n<");
+        assert!(document.starts_with("HTTP/1.1 400 ") && document.contains("the client fell silent"), "{document}");
+    }
+
+    #[test]
+    fn connections_are_served_up_to_their_limit_and_the_next_ones_wait() {
+        let server = server(ConnectionLimits { connections: 2, idle_timeout: Duration::from_millis(300) });
+        let begun = std::time::Instant::now();
+        let idle: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+        let answer = send(server.address(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        // Three pairs of connections were served before, each until the time limit.
+        assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
+        drop(idle);
+    }
+}

@@ -1,0 +1,429 @@
+//! The state: buckets, their keys in byte order, and the versions of each key.
+//!
+//! It is modified only by [`StateChange`]s, which the log contains as well. Replaying a log gives the same state again.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use super::bucket_settings::LifecycleRule;
+use super::model::{
+    ObjectBlob, ObjectOwnership, PendingUpload, StoredAcl, StoredObject, StoredRestore, StoredVersion, UnixMillis,
+    UploadedPart, VersioningStatus,
+};
+use super::tags::{SharedTags, TagPool};
+
+/// All buckets and multipart uploads.
+#[derive(Debug, Default)]
+pub(super) struct SandboxState {
+    pub(super) buckets: BTreeMap<Box<str>, StoredBucket>,
+    pub(super) uploads: BTreeMap<Box<str>, PendingUpload>,
+    tag_pool: TagPool,
+}
+
+#[derive(Debug)]
+pub(super) struct StoredBucket {
+    pub(super) created: UnixMillis,
+    pub(super) versioning: VersioningStatus,
+    /// Applies to objects with [`StoredAcl::Default`].
+    pub(super) acl: StoredAcl,
+    pub(super) ownership: ObjectOwnership,
+    pub(super) lifecycle: Vec<LifecycleRule>,
+    pub(super) keys: BTreeMap<Box<str>, KeyVersions>,
+}
+
+impl StoredBucket {
+    /// Creates a bucket without keys and with the default settings.
+    pub(super) fn new(created: UnixMillis) -> Self {
+        Self {
+            created,
+            versioning: VersioningStatus::Never,
+            acl: StoredAcl::Private,
+            ownership: ObjectOwnership::NotSet,
+            lifecycle: Vec::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the changes that turn the default settings into the settings of this bucket.
+    fn setting_changes(&self, name: &str) -> impl Iterator<Item = StateChange> {
+        let bucket: Box<str> = name.into();
+        let versioning = (self.versioning != VersioningStatus::Never)
+            .then(|| StateChange::SetVersioning { bucket: bucket.clone(), versioning: self.versioning });
+        let acl = (self.acl != StoredAcl::Private)
+            .then(|| StateChange::SetBucketAcl { bucket: bucket.clone(), acl: self.acl });
+        let ownership = (self.ownership != ObjectOwnership::NotSet)
+            .then(|| StateChange::SetOwnership { bucket: bucket.clone(), ownership: self.ownership });
+        let lifecycle = (!self.lifecycle.is_empty())
+            .then(|| StateChange::SetLifecycle { bucket: bucket.clone(), rules: self.lifecycle.clone() });
+        [versioning, acl, ownership, lifecycle].into_iter().flatten()
+    }
+}
+
+/// The versions of one key. Nearly every key has just one version, which therefore needs no list.
+#[derive(Debug)]
+pub(super) enum KeyVersions {
+    /// The only version.
+    One(StoredVersion),
+    /// Several versions, the newest last.
+    Many(Vec<StoredVersion>),
+}
+
+impl KeyVersions {
+    /// Returns the versions, the newest last. There is always at least one.
+    pub(super) fn versions(&self) -> &[StoredVersion] {
+        match self {
+            Self::One(version) => std::slice::from_ref(version),
+            Self::Many(versions) => versions,
+        }
+    }
+
+    /// Returns the current version, which can be a delete marker.
+    pub(super) fn newest(&self) -> Option<&StoredVersion> {
+        self.versions().last()
+    }
+
+    fn find_mut(&mut self, id: Option<&str>) -> Option<&mut StoredVersion> {
+        match self {
+            Self::One(version) => Some(version).filter(|version| version.id.as_deref() == id),
+            Self::Many(versions) => versions.iter_mut().find(|version| version.id.as_deref() == id),
+        }
+    }
+
+    fn into_versions(self) -> Vec<StoredVersion> {
+        match self {
+            Self::One(version) => vec![version],
+            Self::Many(versions) => versions,
+        }
+    }
+
+    fn from_versions(mut versions: Vec<StoredVersion>) -> Option<Self> {
+        match versions.len() {
+            0 => None,
+            1 => versions.pop().map(Self::One),
+            _ => Some(Self::Many(versions)),
+        }
+    }
+}
+
+/// Identifies one version of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VersionRef {
+    pub(super) bucket: Box<str>,
+    pub(super) key: Box<str>,
+    /// `None` is the `null` version.
+    pub(super) id: Option<Box<str>>,
+}
+
+/// A change of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StateChange {
+    /// Creates a bucket.
+    CreateBucket { bucket: Box<str>, created: UnixMillis },
+    /// Deletes an empty bucket.
+    DeleteBucket { bucket: Box<str> },
+    /// Changes the versioning of a bucket.
+    SetVersioning { bucket: Box<str>, versioning: VersioningStatus },
+    /// Replaces the ACL of a bucket.
+    SetBucketAcl { bucket: Box<str>, acl: StoredAcl },
+    /// Changes who owns the objects of a bucket.
+    SetOwnership { bucket: Box<str>, ownership: ObjectOwnership },
+    /// Replaces the lifecycle of a bucket. An empty list removes it.
+    SetLifecycle { bucket: Box<str>, rules: Vec<LifecycleRule> },
+    /// Writes a version or a delete marker. A `null` version replaces the earlier `null` version.
+    Put { bucket: Box<str>, key: Box<str>, version: StoredVersion },
+    /// Replaces the tags of a version.
+    SetTags { place: VersionRef, tags: SharedTags },
+    /// Replaces the ACL of a version.
+    SetAcl { place: VersionRef, acl: StoredAcl },
+    /// Starts a restore, or changes its expiry date.
+    SetRestore { place: VersionRef, restore: StoredRestore },
+    /// Removes a version permanently.
+    Remove { place: VersionRef },
+    /// Starts a multipart upload.
+    CreateUpload { id: Box<str>, upload: PendingUpload },
+    /// Stores a part. It replaces an earlier part with the same number.
+    PutPart { id: Box<str>, number: u16, part: UploadedPart },
+    /// Removes a multipart upload that is complete or aborted.
+    DropUpload { id: Box<str> },
+}
+
+/// A change that does not fit the state, because the log is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StateChangeError(pub(super) &'static str);
+
+const NO_BUCKET: StateChangeError = StateChangeError("it names a bucket that is not there");
+const NO_VERSION: StateChangeError = StateChangeError("it names an object version that is not there");
+const NO_UPLOAD: StateChangeError = StateChangeError("it names a multipart upload that is not there");
+
+impl SandboxState {
+    /// Applies a change. Returns the blob files that are no longer used.
+    ///
+    /// # Errors
+    /// Returns an error if the change does not fit the state. The state is then unchanged.
+    pub(super) fn apply(&mut self, change: StateChange) -> Result<Vec<u64>, StateChangeError> {
+        match change {
+            StateChange::CreateBucket { bucket, created } => {
+                self.buckets.insert(bucket, StoredBucket::new(created));
+                Ok(Vec::new())
+            }
+            StateChange::DeleteBucket { bucket } => {
+                let gone = self.buckets.remove(&bucket).ok_or(NO_BUCKET)?;
+                let versions = gone.keys.into_values().flat_map(KeyVersions::into_versions);
+                let mut files: Vec<u64> = versions.filter_map(|version| blob_file(&version)).collect();
+                let ids: Vec<_> =
+                    self.uploads.iter().filter(|(_, up)| up.bucket == bucket).map(|(id, _)| id.clone()).collect();
+                for id in ids {
+                    files.extend(self.drop_upload(&id)?);
+                }
+                Ok(files)
+            }
+            StateChange::SetVersioning { bucket, versioning } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.versioning = versioning;
+                Ok(Vec::new())
+            }
+            StateChange::SetBucketAcl { bucket, acl } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.acl = acl;
+                Ok(Vec::new())
+            }
+            StateChange::SetOwnership { bucket, ownership } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.ownership = ownership;
+                Ok(Vec::new())
+            }
+            StateChange::SetLifecycle { bucket, rules } => {
+                self.buckets.get_mut(&bucket).ok_or(NO_BUCKET)?.lifecycle = rules;
+                Ok(Vec::new())
+            }
+            StateChange::Put { bucket, key, mut version } => {
+                if let Some(object) = &mut version.object {
+                    object.tags = self.tag_pool.share(mem::take(&mut object.tags));
+                }
+                self.put(&bucket, key, version)
+            }
+            StateChange::SetTags { place, tags } => {
+                let tags = self.tag_pool.share(tags);
+                self.object_mut(&place)?.tags = tags;
+                Ok(Vec::new())
+            }
+            StateChange::SetAcl { place, acl } => {
+                self.object_mut(&place)?.acl = acl;
+                Ok(Vec::new())
+            }
+            StateChange::SetRestore { place, restore } => {
+                self.object_mut(&place)?.restore = Some(Box::new(restore));
+                Ok(Vec::new())
+            }
+            StateChange::Remove { place } => self.remove(&place),
+            StateChange::CreateUpload { id, mut upload } => {
+                upload.tags = self.tag_pool.share(mem::take(&mut upload.tags));
+                self.uploads.insert(id, upload);
+                Ok(Vec::new())
+            }
+            StateChange::PutPart { id, number, part } => {
+                let upload = self.uploads.get_mut(&id).ok_or(NO_UPLOAD)?;
+                Ok(upload.parts.insert(number, part).and_then(|old| old.body.file_number()).into_iter().collect())
+            }
+            StateChange::DropUpload { id } => self.drop_upload(&id),
+        }
+    }
+
+    /// Inserts a version by its modification time instead of as the newest one, because a seed file can list versions
+    /// in any order.
+    ///
+    /// # Errors
+    /// Returns an error if the bucket does not exist, or the key already has a version with this ID.
+    pub(super) fn insert_by_time(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        mut version: StoredVersion,
+    ) -> Result<(), StateChangeError> {
+        if let Some(object) = &mut version.object {
+            object.tags = self.tag_pool.share(mem::take(&mut object.tags));
+        }
+        let keys = &mut self.buckets.get_mut(bucket).ok_or(NO_BUCKET)?.keys;
+        let Some(entry) = keys.get_mut(key) else {
+            keys.insert(key.into(), KeyVersions::One(version));
+            return Ok(());
+        };
+        if entry.find_mut(version.id.as_deref()).is_some() {
+            return Err(StateChangeError("it was listed before"));
+        }
+        let mut versions = mem::replace(entry, KeyVersions::Many(Vec::new())).into_versions();
+        let at = versions.partition_point(|other| other.modified <= version.modified);
+        versions.insert(at, version);
+        *entry = KeyVersions::Many(versions);
+        Ok(())
+    }
+
+    fn put(&mut self, bucket: &str, key: Box<str>, version: StoredVersion) -> Result<Vec<u64>, StateChangeError> {
+        let keys = &mut self.buckets.get_mut(bucket).ok_or(NO_BUCKET)?.keys;
+        let Some(entry) = keys.get_mut(&key) else {
+            keys.insert(key, KeyVersions::One(version));
+            return Ok(Vec::new());
+        };
+        if let KeyVersions::One(old) = entry
+            && old.id == version.id
+        {
+            let old = mem::replace(old, version);
+            return Ok(blob_file(&old).into_iter().collect());
+        }
+        let mut versions = mem::replace(entry, KeyVersions::Many(Vec::new())).into_versions();
+        let replaced = versions.iter().position(|old| old.id == version.id).map(|at| versions.remove(at));
+        versions.push(version);
+        *entry = KeyVersions::Many(versions);
+        Ok(replaced.and_then(|old| blob_file(&old)).into_iter().collect())
+    }
+
+    fn remove(&mut self, place: &VersionRef) -> Result<Vec<u64>, StateChangeError> {
+        let keys = &mut self.buckets.get_mut(&place.bucket).ok_or(NO_BUCKET)?.keys;
+        let entry = keys.get_mut(&place.key).ok_or(NO_VERSION)?;
+        let at = entry.versions().iter().position(|version| version.id == place.id).ok_or(NO_VERSION)?;
+        let mut versions = mem::replace(entry, KeyVersions::Many(Vec::new())).into_versions();
+        let gone = versions.remove(at);
+        match KeyVersions::from_versions(versions) {
+            Some(rest) => *entry = rest,
+            None => {
+                keys.remove(&place.key);
+            }
+        }
+        Ok(blob_file(&gone).into_iter().collect())
+    }
+
+    fn object_mut(&mut self, place: &VersionRef) -> Result<&mut StoredObject, StateChangeError> {
+        let keys = &mut self.buckets.get_mut(&place.bucket).ok_or(NO_BUCKET)?.keys;
+        let entry = keys.get_mut(&place.key).ok_or(NO_VERSION)?;
+        let version = entry.find_mut(place.id.as_deref()).ok_or(NO_VERSION)?;
+        version.object.as_mut().ok_or(NO_VERSION)
+    }
+
+    fn drop_upload(&mut self, id: &str) -> Result<Vec<u64>, StateChangeError> {
+        let upload = self.uploads.remove(id).ok_or(NO_UPLOAD)?;
+        Ok(upload.parts.into_values().filter_map(|part| part.body.file_number()).collect())
+    }
+
+    /// Returns the changes that create this state from an empty one. A new log consists of them.
+    pub(super) fn changes(&self) -> impl Iterator<Item = StateChange> + '_ {
+        let buckets = self.buckets.iter().flat_map(|(name, bucket)| {
+            let created = StateChange::CreateBucket { bucket: name.clone(), created: bucket.created };
+            let puts = bucket.keys.iter().flat_map(move |(key, entry)| {
+                entry.versions().iter().map(move |version| StateChange::Put {
+                    bucket: name.clone(),
+                    key: key.clone(),
+                    version: version.clone(),
+                })
+            });
+            std::iter::once(created).chain(bucket.setting_changes(name)).chain(puts)
+        });
+        let uploads = self
+            .uploads
+            .iter()
+            .map(|(id, upload)| StateChange::CreateUpload { id: id.clone(), upload: upload.clone() });
+        buckets.chain(uploads)
+    }
+
+    /// Returns the approximate number of [`Self::changed_state`].
+    pub(super) fn approximate_change_count(&self) -> u64 {
+        let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
+        let versions: usize = entries.map(|entry| entry.versions().len()).sum();
+        (versions + self.buckets.len() + self.uploads.len()) as u64
+    }
+
+    /// Returns the blob files that are in use.
+    pub(super) fn blob_files(&self) -> impl Iterator<Item = u64> + '_ {
+        let entries = self.buckets.values().flat_map(|bucket| bucket.keys.values());
+        let versions = entries.flat_map(KeyVersions::versions).filter_map(blob_file);
+        let parts = self.uploads.values().flat_map(|upload| upload.parts.values());
+        versions.chain(parts.filter_map(|part| part.body.file_number()))
+    }
+}
+
+fn blob_file(version: &StoredVersion) -> Option<u64> {
+    version.object.as_ref().map(|object| &object.body).and_then(ObjectBlob::file_number)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::{ETag, ObjectStorageClass};
+
+    pub(crate) fn object(body: ObjectBlob) -> StoredObject {
+        StoredObject {
+            size: 3,
+            etag: ETag { md5: [7; 16], parts: 0 },
+            class: ObjectStorageClass::Standard,
+            acl: StoredAcl::Private,
+            tags: SharedTags::default(),
+            body,
+            restore: None,
+            headers: None,
+        }
+    }
+
+    pub(crate) fn version(id: Option<&str>, modified: i64, body: ObjectBlob) -> StoredVersion {
+        StoredVersion { id: id.map(Into::into), modified: UnixMillis(modified), object: Some(object(body)) }
+    }
+
+    fn put(state: &mut SandboxState, key: &str, version: StoredVersion) -> Vec<u64> {
+        state.apply(StateChange::Put { bucket: "b".into(), key: key.into(), version }).unwrap()
+    }
+
+    fn with_bucket() -> SandboxState {
+        let mut state = SandboxState::default();
+        state.apply(StateChange::CreateBucket { bucket: "b".into(), created: UnixMillis(1) }).unwrap();
+        state
+    }
+
+    fn ids(state: &SandboxState, key: &str) -> Vec<String> {
+        state.buckets["b"].keys[key].versions().iter().map(|version| version.id_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_null_version_replaces_the_null_version_and_becomes_current() {
+        let mut state = with_bucket();
+        assert!(put(&mut state, "k", version(None, 1, ObjectBlob::File(1))).is_empty());
+        assert_eq!(put(&mut state, "k", version(None, 2, ObjectBlob::File(2))), [1]);
+        put(&mut state, "k", version(Some("v1"), 3, ObjectBlob::Zeros));
+        assert_eq!(ids(&state, "k"), ["null", "v1"]);
+        assert_eq!(put(&mut state, "k", version(None, 4, ObjectBlob::Zeros)), [2]);
+        assert_eq!(ids(&state, "k"), ["v1", "null"]);
+    }
+
+    #[test]
+    fn removing_versions_frees_their_files_and_in_the_end_the_key() {
+        let mut state = with_bucket();
+        put(&mut state, "k", version(Some("v1"), 1, ObjectBlob::File(1)));
+        put(&mut state, "k", version(Some("v2"), 2, ObjectBlob::File(2)));
+        let place = |id: &str| VersionRef { bucket: "b".into(), key: "k".into(), id: Some(id.into()) };
+        assert_eq!(state.apply(StateChange::Remove { place: place("v2") }).unwrap(), [2]);
+        assert_eq!(state.apply(StateChange::Remove { place: place("v2") }), Err(NO_VERSION));
+        assert_eq!(state.apply(StateChange::Remove { place: place("v1") }).unwrap(), [1]);
+        assert!(state.buckets["b"].keys.is_empty());
+    }
+
+    #[test]
+    fn filled_versions_stand_by_age_whatever_their_order() {
+        let mut state = with_bucket();
+        for (id, modified) in [("new", 30), ("old", 10), ("mid", 20)] {
+            state.insert_by_time("b", "k", version(Some(id), modified, ObjectBlob::Zeros)).unwrap();
+        }
+        assert_eq!(ids(&state, "k"), ["old", "mid", "new"]);
+        assert!(state.insert_by_time("b", "k", version(Some("mid"), 5, ObjectBlob::Zeros)).is_err());
+    }
+
+    #[test]
+    fn the_changes_of_a_state_make_it_again() {
+        let mut state = with_bucket();
+        state.apply(StateChange::SetVersioning { bucket: "b".into(), versioning: VersioningStatus::Enabled }).unwrap();
+        state.apply(StateChange::SetBucketAcl { bucket: "b".into(), acl: StoredAcl::PublicRead }).unwrap();
+        put(&mut state, "k", version(Some("v1"), 1, ObjectBlob::Inline((*b"abc").into())));
+        put(&mut state, "k", StoredVersion { id: Some("v2".into()), modified: UnixMillis(2), object: None });
+        put(&mut state, "j", version(None, 1, ObjectBlob::File(9)));
+        let changes: Vec<StateChange> = state.changes().collect();
+        let mut again = SandboxState::default();
+        for change in changes.clone() {
+            again.apply(change).unwrap();
+        }
+        assert_eq!(again.changes().collect::<Vec<_>>(), changes);
+        assert_eq!(again.blob_files().collect::<Vec<_>>(), [9]);
+    }
+}

@@ -1,0 +1,220 @@
+//! Credentials from environment variables: those that OSS's official SDKs read, and checks of those that AWS's SDK
+//! reads.
+//! <https://github.com/aliyun/alibabacloud-oss-python-sdk-v2#configuring-credentials>
+
+use std::ffi::OsString;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::error::CredentialsError;
+use http::Uri;
+
+use super::validation::{CredentialFormatError, check_part, check_region};
+
+const KEY: &str = "OSS_ACCESS_KEY_ID";
+const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
+const TOKEN: &str = "OSS_SESSION_TOKEN";
+
+/// Why the environment variables are unusable. The messages contain the names of variables, never their values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum CredentialVariableError {
+    /// Neither of the two required variables is set.
+    #[error("{KEY} and {SECRET} are not set")]
+    NotSet,
+    /// One of the two required variables is missing.
+    #[error("{missing} is not set, although {given} is")]
+    Incomplete { missing: &'static str, given: &'static str },
+    /// A value that no request can be signed with.
+    #[error(transparent)]
+    InvalidFormat(#[from] CredentialFormatError),
+    /// A value that cannot be sent in a header.
+    #[error("{0} holds a line break, a control character or one outside ASCII: set it to the bare value")]
+    InvalidHeaderValue(&'static str),
+    /// A value that is not a valid URL.
+    #[error("{0} is no URL: write it as in {1}")]
+    InvalidUrl(&'static str, &'static str),
+}
+
+/// Reads the credentials from OSS's variables. They do not change while the program runs.
+///
+/// # Errors
+/// Returns an error if a variable is missing or has an invalid value.
+pub(crate) fn from_oss_environment() -> Result<SharedCredentialsProvider, CredentialsError> {
+    let credentials = read_oss_credentials(|name| std::env::var_os(name)).map_err(|error| match error {
+        CredentialVariableError::NotSet | CredentialVariableError::Incomplete { .. } => {
+            CredentialsError::not_loaded(error)
+        }
+        _ => CredentialsError::invalid_configuration(error),
+    })?;
+    Ok(SharedCredentialsProvider::new(credentials))
+}
+
+fn read_oss_credentials(variable: impl Fn(&str) -> Option<OsString>) -> Result<Credentials, CredentialVariableError> {
+    let of = |name| validate_value(name, variable(name).unwrap_or_default());
+    match (of(KEY)?, of(SECRET)?) {
+        (Some(key), Some(secret)) => Ok(Credentials::new(key, secret, of(TOKEN)?, None, "environment")),
+        (Some(_), None) => Err(CredentialVariableError::Incomplete { missing: SECRET, given: KEY }),
+        (None, Some(_)) => Err(CredentialVariableError::Incomplete { missing: KEY, given: SECRET }),
+        (None, None) => Err(CredentialVariableError::NotSet),
+    }
+}
+
+/// Validates the value of a variable. An empty value counts as not set, as in OSS's SDKs.
+fn validate_value(name: &'static str, value: OsString) -> Result<Option<String>, CredentialVariableError> {
+    let value = value.into_string().map_err(|_| CredentialFormatError::InvalidCharacter(name.to_owned()))?;
+    check_part(name, &value)?;
+    Ok(Some(value).filter(|value| !value.is_empty()))
+}
+
+/// The variables with the credentials that AWS's SDK signs with.
+const AWS_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
+/// The variables with the region that AWS's SDK signs for.
+const AWS_REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// The variables whose values AWS's SDK sends in headers.
+const AWS_HEADERS: [&str; 2] = ["AWS_EXECUTION_ENV", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
+
+const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+
+/// The maximum length of these URLs, in bytes. Real ones have a few hundred.
+const MAX_URL: usize = 2048;
+
+/// Validates the environment variables that AWS's SDK reads itself. It panics for some values, and cannot send a
+/// request with others.
+///
+/// # Errors
+/// Returns an error that names the first variable with an invalid value.
+pub(super) fn check_aws_environment() -> Result<(), CredentialsError> {
+    check_aws_variables(|name| std::env::var_os(name)).map_err(CredentialsError::invalid_configuration)
+}
+
+fn check_aws_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), CredentialVariableError> {
+    let of = |name: &'static str| match variable(name).map(OsString::into_string) {
+        // A blank value counts as not set, as in the SDK.
+        Some(Ok(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
+        Some(Err(_)) => Err(CredentialFormatError::InvalidCharacter(name.to_owned())),
+        None => Ok(None),
+    };
+    for name in AWS_KEYS {
+        of(name)?.map_or(Ok(()), |text| check_part(name, &text))?;
+    }
+    for name in AWS_REGIONS {
+        of(name)?.map_or(Ok(()), |text| check_region(name, &text))?;
+    }
+    for name in AWS_HEADERS {
+        if !of(name)?.is_none_or(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+            return Err(CredentialVariableError::InvalidHeaderValue(name));
+        }
+    }
+    let is_url = |text: &str| {
+        let uri = text.parse::<Uri>().ok().filter(|_| text.len() <= MAX_URL);
+        uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
+    };
+    let is_path = |text: &str| text.len() <= MAX_URL && text.starts_with('/') && text.parse::<Uri>().is_ok();
+    // If an access key is set, the SDK never requests credentials from these URLs.
+    if of(AWS_KEYS[0])?.is_none() {
+        if !of(RELATIVE_URI)?.is_none_or(|text| is_path(&text)) {
+            return Err(CredentialVariableError::InvalidUrl(RELATIVE_URI, "/v2/credentials/ID"));
+        }
+        if !of(FULL_URI)?.is_none_or(|text| is_url(&text)) {
+            return Err(CredentialVariableError::InvalidUrl(FULL_URI, "http://127.0.0.1:8080/credentials"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Result<Credentials, CredentialVariableError> {
+        let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        read_oss_credentials(found)
+    }
+
+    fn said(variables: &[(&str, &str)]) -> String {
+        of(variables).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_pair_is_taken_with_its_token_or_without() {
+        let pair = of(&[(KEY, "id"), (SECRET, "s"), (TOKEN, "")]).expect("credentials");
+        assert_eq!((pair.access_key_id(), pair.secret_access_key(), pair.session_token()), ("id", "s", None));
+        let all = of(&[(KEY, "id"), (SECRET, "s"), (TOKEN, "t/+=")]).expect("credentials");
+        assert_eq!(all.session_token(), Some("t/+="));
+    }
+
+    #[test]
+    fn the_variable_that_is_missing_is_named() {
+        assert_eq!(said(&[]), "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET are not set");
+        assert_eq!(said(&[(TOKEN, "t")]), said(&[]));
+        assert_eq!(said(&[("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")]), said(&[]));
+        assert_eq!(said(&[(KEY, "id")]), "OSS_ACCESS_KEY_SECRET is not set, although OSS_ACCESS_KEY_ID is");
+        assert_eq!(
+            said(&[(KEY, ""), (SECRET, "s")]),
+            "OSS_ACCESS_KEY_ID is not set, although OSS_ACCESS_KEY_SECRET is"
+        );
+    }
+
+    #[test]
+    fn what_is_no_credential_is_refused_and_not_shown() {
+        for (value, why) in [
+            ("hushhush\n", "has white space at its beginning or end"),
+            (" hushhush", "has white space at its beginning or end"),
+            ("hush hush", "holds white space"),
+            ("hush\u{1b}hush", "holds white space, a control character"),
+            ("hushhüsh", "holds white space"),
+        ] {
+            for name in [KEY, SECRET, TOKEN] {
+                let mut variables = vec![(KEY, "id"), (SECRET, "s"), (TOKEN, "t")];
+                variables.retain(|(known, _)| *known != name);
+                variables.push((name, value));
+                let said = said(&variables);
+                assert!(said.starts_with(name) && said.contains(why) && !said.contains("hush"), "{said}");
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let read = read_oss_credentials(|_| Some(OsString::from_vec(vec![b'a', 0xff])));
+        assert_eq!(read.err(), Some(CredentialFormatError::InvalidCharacter(KEY.to_owned()).into()));
+    }
+
+    #[test]
+    fn what_the_sdk_of_aws_cannot_use_is_named_and_not_shown() {
+        let said = |variables: &[(&str, &str)]| {
+            let of = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            check_aws_variables(of).err().map(|error| error.to_string())
+        };
+        let fine = [
+            ("AWS_ACCESS_KEY_ID", "AKID"),
+            ("AWS_SECRET_ACCESS_KEY", "s/+="),
+            ("AWS_SESSION_TOKEN", ""),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_EXECUTION_ENV", "AWS_Lambda rust"),
+            // Not used, because an access key is set.
+            (FULL_URI, "localhost:80"),
+        ];
+        assert_eq!((said(&[]), said(&fine)), (None, None));
+        for bad in ["hush\n", "hush\u{1b}", "hush\u{7f}hush", "hüsh", "hush\r\nhush"] {
+            for name in AWS_KEYS.into_iter().chain(AWS_REGIONS).chain(AWS_HEADERS) {
+                let said = said(&[(name, bad)]).unwrap_or_else(|| panic!("{name} {bad:?}"));
+                assert!(said.starts_with(name) && !said.contains("sh\u{1b}") && !said.contains("hush"), "{said}");
+            }
+        }
+        for url in ["localhost:80", "127.0.0.1", "https:", "http:///x", "ftp://h/x", "x y", "http://h/\n", "/path"] {
+            assert!(said(&[(FULL_URI, url)]).is_some_and(|said| said.starts_with(FULL_URI)), "{url}");
+        }
+        let long = format!("/{}", "a".repeat(1 << 16));
+        for path in ["localhost:80", "*", "a b", &long] {
+            assert!(said(&[(RELATIVE_URI, path)]).is_some_and(|said| said.starts_with(RELATIVE_URI)));
+        }
+        assert_eq!(said(&[(RELATIVE_URI, "/v2/x?y=z"), ("AWS_ACCESS_KEY_ID", " ")]), None);
+    }
+}

@@ -1,0 +1,298 @@
+//! Reads the settings of a bucket.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLifecycleConfiguration.html>,
+//! `API_GetBucketVersioning.html`, `API_GetBucketOwnershipControls.html`;
+//! <https://www.alibabacloud.com/help/en/oss/developer-reference/getbucketlifecycle>, `getbucketversioning`.
+
+use super::dialect::StoreDialect;
+use super::payload::RequestPayload;
+use super::response::ResponseLimit;
+use super::{StoreHttpClient, StoreRequest};
+use crate::object::{BucketName, ObjectKey};
+use crate::task::StoreError;
+use crate::xml::{self, XmlReadError};
+use crate::{BucketSetting, BucketSettingValue, BucketVersioning, OwnershipSetting, TagLifecycleRule};
+
+/// The maximum number of rules of a lifecycle, on AWS and OSS.
+const MAX_RULES: usize = 1000;
+
+/// The maximum number of tag keys of a rule that are accepted. No object has more than ten tags.
+const MAX_KEYS: usize = 100;
+
+/// Why a response is rejected.
+type InvalidSettingReason = String;
+
+impl StoreHttpClient {
+    /// Reads a setting of a bucket.
+    ///
+    /// # Errors
+    /// Returns a classified error for every response that is not a valid setting.
+    pub(crate) async fn bucket_setting(
+        &self,
+        bucket: &BucketName,
+        question: BucketSetting,
+    ) -> Result<BucketSettingValue, StoreError> {
+        if (self.dialect, question) == (StoreDialect::Oss, BucketSetting::Ownership) {
+            return Ok(BucketSettingValue::Ownership(OwnershipSetting::NotApplicable));
+        }
+        let query = question.subresource();
+        let payload = RequestPayload::empty();
+        let ask = StoreRequest { method: "GET", bucket, key: None, query, headers: Vec::new(), payload };
+        // Up to 1,000 rules of a few kilobytes, or a listing from a server that does not know the subresource.
+        // Versioning is one line.
+        let limit = if question == BucketSetting::Versioning { ResponseLimit::Small } else { ResponseLimit::Page };
+        let whole = match self.execute_with_timeout(ask, limit).await {
+            Ok(whole) => whole,
+            Err(fault) => return unset_value(question, &fault).ok_or(fault),
+        };
+        parse_setting(question, &whole.body).map_err(|why| {
+            whole.unreadable_error(&why, self.endpoint.request_line("GET", bucket, &ObjectKey::from(""), query))
+        })
+    }
+}
+
+/// Returns the value that an error response stands for, if it only means that the setting is not set.
+fn unset_value(question: BucketSetting, fault: &StoreError) -> Option<BucketSettingValue> {
+    match (question, fault.status, fault.code.as_str()) {
+        (BucketSetting::TagRules, Some(404), "NoSuchLifecycleConfiguration" | "NoSuchLifecycle") => {
+            Some(BucketSettingValue::TagRules(Vec::new()))
+        }
+        (BucketSetting::Ownership, Some(404), "OwnershipControlsNotFoundError") => {
+            Some(BucketSettingValue::Ownership(OwnershipSetting::NotSet))
+        }
+        _ => None,
+    }
+}
+
+fn parse_setting(question: BucketSetting, document: &[u8]) -> Result<BucketSettingValue, InvalidSettingReason> {
+    match question {
+        BucketSetting::TagRules => parse_tag_rules(document).map(BucketSettingValue::TagRules),
+        BucketSetting::Versioning => parse_versioning(document).map(BucketSettingValue::Versioning),
+        BucketSetting::Ownership => parse_ownership(document).map(BucketSettingValue::Ownership),
+    }
+}
+
+/// Parses the enabled rules that filter by tags. In S3 the tags are inside the rule's filter. In OSS they are
+/// directly in the rule, and its filter excludes objects with the tags inside.
+fn parse_tag_rules(document: &[u8]) -> Result<Vec<TagLifecycleRule>, InvalidSettingReason> {
+    let (mut rules, mut rule, mut enabled) = (Vec::new(), TagLifecycleRule::default(), false);
+    let (mut count, mut crowded, mut whole) = (0_usize, false, false);
+    describe_xml_error(xml::read(document, |path, text| {
+        let Some(rest) = path.strip_prefix("LifecycleConfiguration") else { return };
+        match rest {
+            "" => whole = true,
+            "/Rule/ID" => text.clone_into(&mut rule.id),
+            "/Rule/Status" => enabled = text.trim() == "Enabled",
+            "/Rule/Tag/Key" | "/Rule/Filter/Tag/Key" | "/Rule/Filter/And/Tag/Key" | "/Rule/Filter/Not/Tag/Key"
+                if rule.keys.len() <= MAX_KEYS && rule.keys.iter().all(|key| key != text) =>
+            {
+                rule.keys.push(text.to_owned());
+            }
+            "/Rule" => {
+                let ended = std::mem::take(&mut rule);
+                count += 1;
+                crowded |= ended.keys.len() > MAX_KEYS;
+                if std::mem::take(&mut enabled) && !ended.keys.is_empty() && count <= MAX_RULES {
+                    rules.push(ended);
+                }
+            }
+            _ => {}
+        }
+    }))?;
+    if count > MAX_RULES {
+        return Err(format!("it has {count} rules, and the most is {MAX_RULES}"));
+    }
+    if crowded {
+        return Err(format!("a rule looks at more than {MAX_KEYS} tags"));
+    }
+    if whole { Ok(rules) } else { Err(unexpected_document()) }
+}
+
+fn parse_versioning(document: &[u8]) -> Result<BucketVersioning, InvalidSettingReason> {
+    let (mut status, mut whole) = (None, false);
+    describe_xml_error(xml::read(document, |path, text| match path {
+        "VersioningConfiguration/Status" => status = Some(text.trim().to_owned()),
+        "VersioningConfiguration" => whole = true,
+        _ => {}
+    }))?;
+    match status.as_deref() {
+        _ if !whole => Err(unexpected_document()),
+        None | Some("") => Ok(BucketVersioning::Never),
+        Some("Enabled") => Ok(BucketVersioning::Enabled),
+        Some("Suspended") => Ok(BucketVersioning::Suspended),
+        Some(_) => Err("its status is neither Enabled nor Suspended".to_owned()),
+    }
+}
+
+/// Parses the object ownership. A server without this setting, such as Ceph release 16, responds with a listing.
+fn parse_ownership(document: &[u8]) -> Result<OwnershipSetting, InvalidSettingReason> {
+    let (mut said, mut whole, mut listing) = (None, false, false);
+    describe_xml_error(xml::read(document, |path, text| match path {
+        "OwnershipControls/Rule/ObjectOwnership" => said = Some(text.trim().to_owned()),
+        "OwnershipControls" => whole = true,
+        "ListBucketResult" => listing = true,
+        _ => {}
+    }))?;
+    match said.as_deref() {
+        _ if listing => Ok(OwnershipSetting::NotApplicable),
+        _ if !whole => Err(unexpected_document()),
+        None => Ok(OwnershipSetting::NotSet),
+        Some("BucketOwnerEnforced") => Ok(OwnershipSetting::BucketOwnerEnforced),
+        Some("BucketOwnerPreferred") => Ok(OwnershipSetting::BucketOwnerPreferred),
+        Some("ObjectWriter") => Ok(OwnershipSetting::ObjectWriter),
+        Some(_) => Err("it names an ownership that is not known".to_owned()),
+    }
+}
+
+fn describe_xml_error(read: Result<(), XmlReadError>) -> Result<(), InvalidSettingReason> {
+    read.map_err(|fault| fault.to_string())
+}
+
+fn unexpected_document() -> InvalidSettingReason {
+    "it is another document than was asked for".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::task::FaultClass;
+
+    fn rules(inner: &str) -> Vec<(String, Vec<String>)> {
+        let document = format!("<LifecycleConfiguration xmlns=\"x\">{inner}</LifecycleConfiguration>");
+        let read = parse_tag_rules(document.as_bytes()).expect("a lifecycle");
+        read.into_iter().map(|rule| (rule.id, rule.keys)).collect()
+    }
+
+    fn named(id: &str, keys: &[&str]) -> (String, Vec<String>) {
+        (id.to_owned(), keys.iter().map(|&key| key.to_owned()).collect())
+    }
+
+    #[test]
+    fn rules_that_look_at_tags_are_found_in_the_forms_of_s3() {
+        let of = |id: &str, filter: &str, status: &str| {
+            format!("<Rule><ID>{id}</ID><Filter>{filter}</Filter><Status>{status}</Status></Rule>")
+        };
+        let tag = |key: &str| format!("<Tag><Key>{key}</Key><Value>v</Value></Tag>");
+        let both = format!("<And><Prefix>p</Prefix>{}{}</And>", tag("b"), tag("c&amp;d"));
+        let document = [
+            of("one", &tag("a"), "Enabled"),
+            of("off", &tag("a"), "Disabled"),
+            of("prefix", "<Prefix>logs/</Prefix>", "Enabled"),
+            of("and", &both, "Enabled"),
+            "<Rule><Filter/><Status>Enabled</Status></Rule>".to_owned(),
+            format!("<Rule><Status>Enabled</Status><Filter>{}</Filter></Rule>", tag("nameless")),
+        ];
+        let expected = [named("one", &["a"]), named("and", &["b", "c&d"]), named("", &["nameless"])];
+        assert_eq!(rules(&document.concat()), expected);
+        assert_eq!(rules(""), []);
+    }
+
+    #[test]
+    fn rules_that_look_at_tags_are_found_in_the_form_of_oss() {
+        let tags = "<Tag><Key>k</Key><Value>1</Value></Tag><Tag><Key>k</Key><Value>2</Value></Tag>\
+                    <Tag><Key>l</Key><Value>1</Value></Tag>";
+        let document = format!(
+            "<Rule><ID>r</ID><Prefix>p</Prefix><Status>Enabled</Status>{tags}<Expiration><Days>1</Days></Expiration></Rule>\
+             <Rule><ID>not</ID><Prefix/><Status>Enabled</Status><Filter><Not><Prefix>x</Prefix>\
+             <Tag><Key>keep</Key><Value>1</Value></Tag></Not></Filter></Rule>\
+             <Rule><ID>off</ID><Status>Disabled</Status>{tags}</Rule>"
+        );
+        assert_eq!(rules(&document), [named("r", &["k", "l"]), named("not", &["keep"])]);
+    }
+
+    #[test]
+    fn what_no_server_can_have_is_refused() {
+        let many = |count: usize| {
+            let rule = "<Rule><Status>Enabled</Status><Tag><Key>k</Key></Tag></Rule>";
+            format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", rule.repeat(count))
+        };
+        assert_eq!(parse_tag_rules(many(1000).as_bytes()).map(|rules| rules.len()), Ok(1000));
+        assert_eq!(parse_tag_rules(many(1001).as_bytes()), Err("it has 1001 rules, and the most is 1000".to_owned()));
+        let keys = |count: usize| {
+            let tags: String = (0..count).map(|n| format!("<Tag><Key>{n}</Key></Tag>")).collect::<Vec<_>>().concat();
+            let rule = format!("<Rule><Status>Disabled</Status>{tags}</Rule>");
+            parse_tag_rules(format!("<LifecycleConfiguration>{rule}</LifecycleConfiguration>").as_bytes())
+        };
+        assert_eq!(keys(100), Ok(Vec::new()));
+        assert_eq!(keys(101), Err("a rule looks at more than 100 tags".to_owned()));
+        for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
+            let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><VersioningConfiguration>&b;</VersioningConfiguration>";
+            for document in ["", "no XML", "<ListAllMyBucketsResult/>", "<LifecycleConf", bomb] {
+                assert!(parse_setting(question, document.as_bytes()).is_err(), "{question:?}: {document}");
+            }
+        }
+    }
+
+    #[test]
+    fn versioning_and_ownership_are_read() {
+        let status = |status: &str| {
+            parse_versioning(format!("<VersioningConfiguration>{status}</VersioningConfiguration>").as_bytes())
+        };
+        assert_eq!(status(""), Ok(BucketVersioning::Never));
+        assert_eq!(status("<Status>Enabled</Status>"), Ok(BucketVersioning::Enabled));
+        assert_eq!(
+            status("<Status> Suspended\n</Status><MfaDelete>Disabled</MfaDelete>"),
+            Ok(BucketVersioning::Suspended)
+        );
+        assert!(status("<Status>On</Status>").is_err());
+        let owner = |rule: &str| parse_ownership(format!("<OwnershipControls>{rule}</OwnershipControls>").as_bytes());
+        let rule = |name: &str| format!("<Rule><ObjectOwnership>{name}</ObjectOwnership></Rule>");
+        assert_eq!(owner(&rule("BucketOwnerEnforced")), Ok(OwnershipSetting::BucketOwnerEnforced));
+        assert_eq!(owner(&rule("BucketOwnerPreferred")), Ok(OwnershipSetting::BucketOwnerPreferred));
+        assert_eq!(owner(&rule("ObjectWriter")), Ok(OwnershipSetting::ObjectWriter));
+        assert_eq!(owner(""), Ok(OwnershipSetting::NotSet));
+        let listing = b"<ListBucketResult><Name>b</Name><Contents><Key>k</Key></Contents></ListBucketResult>";
+        assert_eq!(parse_ownership(listing), Ok(OwnershipSetting::NotApplicable));
+        assert!(owner(&rule("Mine")).is_err());
+    }
+
+    #[test]
+    fn that_nobody_has_set_it_is_an_answer_and_other_refusals_are_none() {
+        let said = |status, code: &str, question| {
+            let mut fault = StoreError::without_response(FaultClass::Rejected, code, "", String::new());
+            fault.status = Some(status);
+            unset_value(question, &fault)
+        };
+        let none = Some(BucketSettingValue::TagRules(Vec::new()));
+        assert_eq!(said(404, "NoSuchLifecycleConfiguration", BucketSetting::TagRules), none);
+        assert_eq!(said(404, "NoSuchLifecycle", BucketSetting::TagRules), none);
+        let not_set = Some(BucketSettingValue::Ownership(OwnershipSetting::NotSet));
+        assert_eq!(said(404, "OwnershipControlsNotFoundError", BucketSetting::Ownership), not_set);
+        for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
+            assert_eq!(said(404, "NoSuchBucket", question), None);
+            assert_eq!(said(403, "AccessDenied", question), None);
+        }
+        assert_eq!(said(404, "NoSuchLifecycle", BucketSetting::Versioning), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(inner in "[<>/&;RuleTagKyStsIDEnabl ]{0,80}") {
+            for root in ["LifecycleConfiguration", "VersioningConfiguration", "OwnershipControls"] {
+                let document = format!("<{root}>{inner}</{root}>");
+                for question in [BucketSetting::TagRules, BucketSetting::Versioning, BucketSetting::Ownership] {
+                    let _ = parse_setting(question, document.as_bytes());
+                }
+            }
+        }
+
+        #[test]
+        fn every_enabled_rule_with_tags_is_told(rules in proptest::collection::vec(
+            (any::<bool>(), "[a-z]{1,8}", proptest::collection::btree_set("[a-zA-Z:]{1,12}", 0..4)), 0..12
+        )) {
+            let document: Vec<_> = rules.iter().map(|(on, id, keys)| {
+                let tags: Vec<_> = keys.iter().map(|key| format!("<Tag><Key>{key}</Key><Value/></Tag>")).collect();
+                let status = if *on { "Enabled" } else { "Disabled" };
+                let filter = format!("<Filter><And>{}</And></Filter>", tags.concat());
+                format!("<Rule><ID>{id}</ID><Status>{status}</Status>{filter}</Rule>")
+            }).collect();
+            let document = format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", document.concat());
+            let wanted = rules.into_iter().filter(|(on, _, keys)| *on && !keys.is_empty());
+            let expected: Vec<_> = wanted
+                .map(|(_, id, keys)| TagLifecycleRule { id, keys: keys.into_iter().collect() })
+                .collect();
+            prop_assert_eq!(parse_tag_rules(document.as_bytes()), Ok(expected));
+        }
+    }
+}

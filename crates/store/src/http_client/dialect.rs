@@ -1,0 +1,335 @@
+//! The differences between S3 and OSS: header names and documents.
+
+use http::{HeaderMap, HeaderName};
+use jiff::fmt::rfc2822;
+
+use crate::object::{ObjectAcl, RestoreRequest, RestoreState, StorageClass, TagSet};
+use crate::xml::{self, XmlReadError};
+
+/// The API that a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreDialect {
+    /// AWS S3 and S3-compatible servers.
+    S3,
+    /// Alibaba Cloud OSS's native API.
+    Oss,
+}
+
+/// The header names of a dialect.
+pub(crate) struct DialectHeaders {
+    /// The request header that sets a canned object ACL.
+    pub(crate) acl: HeaderName,
+    /// The response header with the server's ID of the request.
+    pub(crate) request_id: &'static str,
+    /// The storage class in a HEAD response.
+    pub(crate) storage_class: &'static str,
+    /// The restore state in a HEAD response.
+    pub(crate) restore: &'static str,
+}
+
+static S3_HEADERS: DialectHeaders = DialectHeaders {
+    acl: HeaderName::from_static("x-amz-acl"),
+    request_id: "x-amz-request-id",
+    storage_class: "x-amz-storage-class",
+    restore: "x-amz-restore",
+};
+
+static OSS_HEADERS: DialectHeaders = DialectHeaders {
+    acl: HeaderName::from_static("x-oss-object-acl"),
+    request_id: "x-oss-request-id",
+    storage_class: "x-oss-storage-class",
+    restore: "x-oss-restore",
+};
+
+/// The group that contains everyone, in S3's grants.
+const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
+
+impl StoreDialect {
+    /// Returns the header names of the dialect.
+    pub(crate) fn headers(self) -> &'static DialectHeaders {
+        match self {
+            Self::S3 => &S3_HEADERS,
+            Self::Oss => &OSS_HEADERS,
+        }
+    }
+
+    /// Builds the document that sets tags.
+    pub(super) fn tagging_document(self, tags: &TagSet) -> String {
+        let mut document = format!("<Tagging{}><TagSet>", self.namespace());
+        for (key, value) in tags.iter() {
+            document.push_str("<Tag><Key>");
+            push_escaped(key, &mut document);
+            document.push_str("</Key><Value>");
+            push_escaped(value, &mut document);
+            document.push_str("</Value></Tag>");
+        }
+        document.push_str("</TagSet></Tagging>");
+        document
+    }
+
+    /// Builds the document that requests a restore.
+    pub(super) fn restore_document(self, request: RestoreRequest) -> String {
+        let parameters = match self {
+            Self::S3 => "GlacierJobParameters",
+            Self::Oss => "JobParameters",
+        };
+        let tier = request
+            .tier
+            .map_or_else(String::new, |tier| format!("<{parameters}><Tier>{}</Tier></{parameters}>", tier.as_str()));
+        format!("<RestoreRequest{}><Days>{}</Days>{tier}</RestoreRequest>", self.namespace(), request.days)
+    }
+
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::S3 => " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"",
+            Self::Oss => "",
+        }
+    }
+
+    /// Parses the ACL in a response. Returns `None` if it is a different document.
+    pub(super) fn parse_acl(self, document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
+        match self {
+            Self::S3 => parse_grants(document),
+            Self::Oss => parse_oss_acl(document),
+        }
+    }
+
+    /// Returns the storage class of an object whose response names none. S3 omits the standard class.
+    pub(super) fn standard_class(self) -> &'static str {
+        match self {
+            Self::S3 => "STANDARD",
+            Self::Oss => "Standard",
+        }
+    }
+
+    /// Returns the storage class and restore state from a HEAD response.
+    pub(super) fn parse_head(self, headers: &HeaderMap) -> (StorageClass, RestoreState) {
+        let names = self.headers();
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let class = StorageClass::new(text(names.storage_class).unwrap_or(self.standard_class()));
+        (class, text(names.restore).map_or(RestoreState::NotRestored, parse_restore_header))
+    }
+}
+
+/// Parses the tags in a response. Returns `None` if it is a different document.
+pub(super) fn parse_tags(document: &[u8]) -> Result<Option<TagSet>, XmlReadError> {
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    let (mut tags, mut whole) = (TagSet::default(), false);
+    let mut fault = None;
+    xml::read(document, |path, text| match path {
+        "Tagging/TagSet/Tag/Key" => keys.push(text.to_owned()),
+        "Tagging/TagSet/Tag/Value" => values.push(text.to_owned()),
+        "Tagging/TagSet/Tag" => {
+            let (keys, values) = (std::mem::take(&mut keys), std::mem::take(&mut values));
+            match build_tag(keys, values) {
+                Ok((key, _)) if tags.iter().any(|(known, _)| known == key) => {
+                    fault = Some(XmlReadError::Duplicate("Tag"));
+                }
+                Ok((key, value)) => tags.insert(key, value),
+                Err(why) => fault = Some(why),
+            }
+        }
+        "Tagging" => whole = true,
+        path if path.ends_with("/Tag") => fault = Some(XmlReadError::Misplaced("Tag")),
+        _ => {}
+    })?;
+    // A tag that is skipped here would be removed from the object when its tags are written back.
+    match fault {
+        Some(why) if whole => Err(why),
+        _ => Ok(whole.then_some(tags)),
+    }
+}
+
+/// Builds a tag from the contents of its element: exactly one key, and at most one value, which may be empty.
+fn build_tag(keys: Vec<String>, values: Vec<String>) -> Result<(String, String), XmlReadError> {
+    let [key] = <[String; 1]>::try_from(keys).map_err(|_| XmlReadError::NotExactlyOne("Tag", "Key"))?;
+    if key.is_empty() {
+        return Err(XmlReadError::NotExactlyOne("Tag", "Key"));
+    }
+    match <[String; 1]>::try_from(values) {
+        Ok([value]) => Ok((key, value)),
+        Err(none) if none.is_empty() => Ok((key, String::new())),
+        Err(_) => Err(XmlReadError::NotExactlyOne("Tag", "Value")),
+    }
+}
+
+/// Parses S3's grants and returns the canned ACL that they are equivalent to.
+fn parse_grants(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
+    let (mut owner, mut id, mut uri, mut permission) = (String::new(), String::new(), String::new(), String::new());
+    let mut grants = Vec::new();
+    let mut whole = false;
+    xml::read(document, |path, text| match path {
+        "AccessControlPolicy/Owner/ID" => text.clone_into(&mut owner),
+        "AccessControlPolicy/AccessControlList/Grant/Grantee/ID" => text.clone_into(&mut id),
+        "AccessControlPolicy/AccessControlList/Grant/Grantee/URI" => text.clone_into(&mut uri),
+        "AccessControlPolicy/AccessControlList/Grant/Permission" => text.clone_into(&mut permission),
+        "AccessControlPolicy/AccessControlList/Grant" => {
+            grants.push([&mut id, &mut uri, &mut permission].map(std::mem::take));
+        }
+        "AccessControlPolicy" => whole = true,
+        _ => {}
+    })?;
+    let (mut full, mut read, mut write, mut other) = (false, false, false, false);
+    for [id, uri, permission] in &grants {
+        match permission.as_str() {
+            // MinIO sends neither the ID of the owner nor that of the grantee.
+            "FULL_CONTROL" if uri.is_empty() && *id == owner => full = true,
+            "READ" if uri == ALL_USERS => read = true,
+            "WRITE" if uri == ALL_USERS => write = true,
+            _ => other = true,
+        }
+    }
+    // Without the owner's full control it is not a canned ACL either.
+    let acl = match (read, write, other || !full) {
+        (false, false, false) => ObjectAcl::Private,
+        (true, false, false) => ObjectAcl::PublicRead,
+        (true, true, false) => ObjectAcl::PublicReadWrite,
+        _ => ObjectAcl::Custom,
+    };
+    Ok(whole.then_some(acl))
+}
+
+fn parse_oss_acl(document: &[u8]) -> Result<Option<ObjectAcl>, XmlReadError> {
+    let mut acl = None;
+    xml::read(document, |path, text| {
+        if path == "AccessControlPolicy/AccessControlList/Grant" {
+            let known = [ObjectAcl::Private, ObjectAcl::PublicRead, ObjectAcl::PublicReadWrite, ObjectAcl::Default];
+            acl = Some(known.into_iter().find(|acl| acl.as_str() == text.trim()).unwrap_or(ObjectAcl::Custom));
+        }
+    })?;
+    Ok(acl)
+}
+
+/// Parses the restore state: `ongoing-request="true"`, or `ongoing-request="false", expiry-date="<RFC 1123 server_time>"`.
+fn parse_restore_header(header: &str) -> RestoreState {
+    if header.contains(r#"ongoing-request="true""#) {
+        return RestoreState::InProgress;
+    }
+    let date = header.split_once(r#"expiry-date=""#).and_then(|(_, rest)| rest.split_once('"')).map(|(date, _)| date);
+    match date.and_then(|date| rfc2822::parse(date).ok()) {
+        Some(until) => RestoreState::RestoredUntil(until.timestamp()),
+        None => RestoreState::NotRestored,
+    }
+}
+
+/// Appends the text with markup and control characters escaped. A parser would replace unescaped control characters
+/// with other white space.
+fn push_escaped(text: &str, to: &mut String) {
+    for character in text.chars() {
+        match character {
+            '&' => to.push_str("&amp;"),
+            '<' => to.push_str("&lt;"),
+            '>' => to.push_str("&gt;"),
+            '\r' => to.push_str("&#13;"),
+            '\n' => to.push_str("&#10;"),
+            '\t' => to.push_str("&#9;"),
+            other => to.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::RestoreTier;
+
+    #[test]
+    fn documents_are_those_of_each_dialect() {
+        let tags: TagSet = [("a", "1 & 2"), ("b", "")].into_iter().collect();
+        let inner =
+            "<TagSet><Tag><Key>a</Key><Value>1 &amp; 2</Value></Tag><Tag><Key>b</Key><Value></Value></Tag></TagSet>";
+        assert_eq!(StoreDialect::Oss.tagging_document(&tags), format!("<Tagging>{inner}</Tagging>"));
+        assert_eq!(parse_tags(StoreDialect::S3.tagging_document(&tags).as_bytes()), Ok(Some(tags)));
+        let request = RestoreRequest { days: 7, tier: Some(RestoreTier::Bulk) };
+        let oss = "<RestoreRequest><Days>7</Days><JobParameters><Tier>Bulk</Tier></JobParameters></RestoreRequest>";
+        assert_eq!(StoreDialect::Oss.restore_document(request), oss);
+        assert!(
+            StoreDialect::S3
+                .restore_document(request)
+                .contains("<GlacierJobParameters><Tier>Bulk</Tier></GlacierJobParameters>")
+        );
+        let plain = StoreDialect::Oss.restore_document(RestoreRequest { days: 1, tier: None });
+        assert_eq!(plain, "<RestoreRequest><Days>1</Days></RestoreRequest>");
+    }
+
+    #[test]
+    fn tags_that_could_not_be_written_back_as_they_are_are_refused() {
+        let read = |tags: &str| parse_tags(format!("<Tagging><TagSet>{tags}</TagSet></Tagging>").as_bytes());
+        let (a, b) = ("<Tag><Key>a</Key><Value>1</Value></Tag>", "<Tag><Key>b</Key><Value/></Tag>");
+        assert_eq!(read(&format!("{a}{b}")), Ok(Some([("a", "1"), ("b", "")].into_iter().collect())));
+        assert_eq!(read("<Tag><Value>1</Value><Key>a</Key></Tag>"), Ok(Some([("a", "1")].into_iter().collect())));
+        assert_eq!(read("<Tag><Key>a</Key></Tag>"), Ok(Some([("a", "")].into_iter().collect())));
+        let no_key = XmlReadError::NotExactlyOne("Tag", "Key");
+        for (tags, fault) in [
+            ("<Tag><Value>1</Value></Tag>", no_key),
+            ("<Tag><Key/><Value>1</Value></Tag>", no_key),
+            ("<Tag/>", no_key),
+            ("<Tag><Key>a</Key><Key>b</Key><Value>1</Value></Tag>", no_key),
+            ("<Tag><Key>a</Key><Value>1</Value><Value>2</Value></Tag>", XmlReadError::NotExactlyOne("Tag", "Value")),
+            ("<Tag><Key>a</Key><Value>2</Value></Tag>", XmlReadError::Duplicate("Tag")),
+            ("<Tags><Tag><Key>b</Key><Value>1</Value></Tag></Tags>", XmlReadError::Misplaced("Tag")),
+        ] {
+            assert_eq!(read(&format!("{a}{tags}")), Err(fault), "{tags}");
+        }
+        assert_eq!(
+            parse_tags(b"<Tagging><Tag><Key>a</Key><Value>1</Value></Tag></Tagging>"),
+            Err(XmlReadError::Misplaced("Tag"))
+        );
+        // A tag without a key must not get the key of the previous tag.
+        assert_eq!(read("<Tag><Key>a</Key></Tag><Tag><Value>1</Value></Tag>"), Err(no_key));
+    }
+
+    #[test]
+    fn grants_are_read_as_the_predefined_acl_that_they_spell_out() {
+        let grant = |grantee: &str, permission: &str| {
+            format!("<Grant><Grantee>{grantee}</Grantee><Permission>{permission}</Permission></Grant>")
+        };
+        let read = |grants: &[String]| {
+            let document = format!(
+                "<AccessControlPolicy><Owner><ID>me</ID></Owner><AccessControlList>{}</AccessControlList>\
+                 </AccessControlPolicy>",
+                grants.concat()
+            );
+            StoreDialect::S3.parse_acl(document.as_bytes()).expect("a document").expect("an ACL")
+        };
+        let everyone = format!("<URI>{ALL_USERS}</URI>");
+        let (mine, yours) = (grant("<ID>me</ID>", "FULL_CONTROL"), grant("<ID>you</ID>", "FULL_CONTROL"));
+        let (reads, writes) = (grant(&everyone, "READ"), grant(&everyone, "WRITE"));
+        assert_eq!(read(std::slice::from_ref(&mine)), ObjectAcl::Private);
+        assert_eq!(read(&[mine.clone(), reads.clone()]), ObjectAcl::PublicRead);
+        assert_eq!(read(&[mine.clone(), reads.clone(), writes.clone()]), ObjectAcl::PublicReadWrite);
+        assert_eq!(read(&[mine.clone(), writes]), ObjectAcl::Custom);
+        assert_eq!(read(&[mine, reads.clone(), yours]), ObjectAcl::Custom);
+        assert_eq!(read(&[]), ObjectAcl::Custom, "the owner may do nothing");
+        assert_eq!(read(&[reads]), ObjectAcl::Custom);
+        let minio = b"<AccessControlPolicy><Owner><ID></ID><DisplayName></DisplayName></Owner><AccessControlList><Grant>\
+            <Grantee><Type>CanonicalUser</Type></Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList>\
+            </AccessControlPolicy>";
+        assert_eq!(StoreDialect::S3.parse_acl(minio), Ok(Some(ObjectAcl::Private)), "nobody is named");
+        assert_eq!(StoreDialect::S3.parse_acl(b"<Other/>"), Ok(None));
+    }
+
+    #[test]
+    fn oss_names_its_acls() {
+        let read = |acl: &str| {
+            let list = format!("<AccessControlList><Grant>{acl}</Grant></AccessControlList>");
+            StoreDialect::Oss.parse_acl(format!("<AccessControlPolicy>{list}</AccessControlPolicy>").as_bytes())
+        };
+        assert_eq!(read("default"), Ok(Some(ObjectAcl::Default)));
+        assert_eq!(read("public-read-write"), Ok(Some(ObjectAcl::PublicReadWrite)));
+        assert_eq!(read("else"), Ok(Some(ObjectAcl::Custom)));
+        assert_eq!(StoreDialect::Oss.parse_acl(b"<AccessControlPolicy/>"), Ok(None));
+    }
+
+    #[test]
+    fn the_restore_header_is_read() {
+        assert_eq!(parse_restore_header(r#"ongoing-request="true""#), RestoreState::InProgress);
+        let done = r#"ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT""#;
+        assert_eq!(
+            parse_restore_header(done),
+            RestoreState::RestoredUntil("2012-12-21T00:00:00Z".parse().expect("a timestamp"))
+        );
+        assert_eq!(parse_restore_header(r#"ongoing-request="false""#), RestoreState::NotRestored);
+        assert_eq!(parse_restore_header("nonsense"), RestoreState::NotRestored);
+    }
+}

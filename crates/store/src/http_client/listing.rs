@@ -1,0 +1,336 @@
+//! Reads the listing of a bucket, one page at a time.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>, `API_ListObjectVersions.html`;
+//! <https://www.alibabacloud.com/help/en/oss/developer-reference/listobjectsv2>, `listobjectversions`.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use percent_encoding::percent_decode;
+
+use super::dialect::StoreDialect;
+use super::payload::RequestPayload;
+use super::response::ResponseLimit;
+use super::{StoreHttpClient, StoreRequest};
+use crate::fault::truncate;
+use crate::object::{MAX_KEY_BYTES, ObjectKey, StorageClass, VersionId};
+use crate::task::{FaultClass, StoreError};
+use crate::xml::{self, XmlReadError};
+use crate::{ListPage, ListPosition, ListRequest, ListedObject, MAX_ETAG_BYTES};
+
+/// The maximum number of keys and rolled-up prefixes on a page. It is requested, and a server must not send more.
+const MAX_ENTRIES: usize = 1000;
+
+/// The maximum length of a token or marker, in bytes. An escaped key of one kilobyte has three kilobytes.
+const MAX_MARKER_BYTES: usize = 8192;
+
+/// Why a page is rejected.
+#[derive(Debug, PartialEq, Eq)]
+enum ListPageError {
+    /// It is not a valid or not a complete document.
+    Unreadable(XmlReadError),
+    /// It is not what a correct server sends. A wrong end of the listing would leave a gap, and a key outside the
+    /// prefix would be an object that the plan did not request.
+    Untrusted(String),
+}
+
+impl ListPageError {
+    fn untrusted(why: &str) -> Self {
+        Self::Untrusted(why.to_owned())
+    }
+}
+
+impl StoreHttpClient {
+    /// Requests a page of a listing.
+    ///
+    /// # Errors
+    /// Returns a classified error for every response that is not a valid page.
+    pub(crate) async fn list_page(&self, request: &ListRequest) -> Result<ListPage, StoreError> {
+        let query = list_query(request);
+        let ask = StoreRequest {
+            method: "GET",
+            bucket: &request.bucket,
+            key: None,
+            query: &query,
+            headers: Vec::new(),
+            payload: RequestPayload::empty(),
+        };
+        let whole = self.execute_with_timeout(ask, ResponseLimit::Page).await?;
+        parse_page(&whole.body, request, self.dialect).map_err(|why| {
+            let in_words = self.endpoint.request_line("GET", &request.bucket, &ObjectKey::from(""), &query);
+            match why {
+                ListPageError::Unreadable(fault) => whole.unreadable_error(&fault.to_string(), in_words),
+                ListPageError::Untrusted(why) => {
+                    let message = truncate(&format!("a page of the listing cannot be trusted: {why}"));
+                    StoreError::without_response(FaultClass::Rejected, "InvalidListing", &message, in_words)
+                }
+            }
+        })
+    }
+}
+
+/// Builds the query, sorted by name. Requests URL-encoded keys, because XML cannot represent every key.
+fn list_query(request: &ListRequest) -> String {
+    let mut pairs: Vec<(&str, String)> = vec![
+        ("encoding-type", "url".to_owned()),
+        ("max-keys", MAX_ENTRIES.to_string()),
+        ("prefix", request.prefix.encoded()),
+    ];
+    if request.group_by_directory {
+        pairs.push(("delimiter", "%2F".to_owned()));
+    }
+    match (&request.from, request.all_versions) {
+        (Some(ListPosition::Token(token)), false) => {
+            pairs.push(("continuation-token", ObjectKey::from(token.as_str()).encoded()));
+        }
+        (Some(ListPosition::After { key, .. }), false) => pairs.push(("start-after", key.encoded())),
+        (Some(ListPosition::After { key, version }), true) => {
+            pairs.push(("key-marker", key.encoded()));
+            if let Some(version) = version {
+                pairs.push(("version-id-marker", ObjectKey::from(version.as_str()).encoded()));
+            }
+        }
+        (Some(ListPosition::Token(_)), true) | (None, _) => {}
+    }
+    pairs.push(if request.all_versions { ("versions", String::new()) } else { ("list-type", "2".to_owned()) });
+    pairs.retain(|(name, value)| !value.is_empty() || *name == "versions");
+    pairs.sort_unstable_by_key(|(name, _)| *name);
+    let pair = |(name, value): &(&str, String)| {
+        if value.is_empty() { (*name).to_owned() } else { format!("{name}={value}") }
+    };
+    pairs.iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+/// The elements of a page, collected while it is parsed.
+#[derive(Default)]
+struct ListPageParser {
+    all_versions: bool,
+    is_url_encoded: bool,
+    /// Whether more pages follow. `None` until the document says so.
+    truncated: Option<bool>,
+    is_complete: bool,
+    token: String,
+    next_key: String,
+    next_version: String,
+    prefixes: Vec<String>,
+    entries: Vec<ParsedListEntry>,
+    /// The number of keys and prefixes received. At most [`MAX_ENTRIES`] are kept.
+    count: usize,
+    entry: ParsedListEntry,
+    /// The delete marker that is being parsed, and the last complete one, as key and version.
+    current_delete_marker: (String, String),
+    last_delete_marker: Option<(String, String)>,
+    /// The value of `count` at the last delete marker.
+    count_at_delete_marker: usize,
+}
+
+#[derive(Default)]
+struct ParsedListEntry {
+    key: String,
+    version: String,
+    size: Option<u64>,
+    modified: Option<Timestamp>,
+    class: Option<StorageClass>,
+    etag: Option<Box<str>>,
+}
+
+fn parse_page(document: &[u8], request: &ListRequest, dialect: StoreDialect) -> Result<ListPage, ListPageError> {
+    let mut page = ListPageParser { all_versions: request.all_versions, ..ListPageParser::default() };
+    xml::read(document, |path, text| page.read_element(path, text)).map_err(ListPageError::Unreadable)?;
+    validate_page(page.finish(dialect)?, &request.prefix).map_err(ListPageError::Untrusted)
+}
+
+impl ListPageParser {
+    /// Returns the root element, and the element of one object.
+    fn element_names(&self) -> (&'static str, &'static str) {
+        if self.all_versions { ("ListVersionsResult", "Version") } else { ("ListBucketResult", "Contents") }
+    }
+
+    fn read_element(&mut self, path: &str, text: &str) {
+        let (root, object) = self.element_names();
+        let Some(rest) = path.strip_prefix(root) else { return };
+        let Some(rest) = rest.strip_prefix('/') else {
+            self.is_complete |= rest.is_empty();
+            return;
+        };
+        match rest {
+            "EncodingType" => self.is_url_encoded = text == "url",
+            "IsTruncated" => self.truncated = text.trim().parse().ok(),
+            "NextContinuationToken" => text.clone_into(&mut self.token),
+            "NextKeyMarker" => text.clone_into(&mut self.next_key),
+            "NextVersionIdMarker" => text.clone_into(&mut self.next_version),
+            "CommonPrefixes/Prefix" if self.count_entry() => self.prefixes.push(text.to_owned()),
+            // Delete markers are not objects, but the listing continues after them.
+            "DeleteMarker" => {
+                self.entry = ParsedListEntry::default();
+                self.last_delete_marker = Some(std::mem::take(&mut self.current_delete_marker));
+                self.count_at_delete_marker = self.count;
+            }
+            "DeleteMarker/Key" => text.clone_into(&mut self.current_delete_marker.0),
+            "DeleteMarker/VersionId" => text.clone_into(&mut self.current_delete_marker.1),
+            rest if rest == object => {
+                let entry = std::mem::take(&mut self.entry);
+                if self.count_entry() {
+                    self.entries.push(entry);
+                }
+            }
+            rest => {
+                if let Some(field) = rest.strip_prefix(object).and_then(|field| field.strip_prefix('/')) {
+                    self.entry.read_field(field, text);
+                }
+            }
+        }
+    }
+
+    /// Counts one more key or prefix. Returns whether it can be kept.
+    fn count_entry(&mut self) -> bool {
+        self.count += 1;
+        self.count <= MAX_ENTRIES
+    }
+
+    fn finish(self, dialect: StoreDialect) -> Result<ListPage, ListPageError> {
+        if !self.is_complete {
+            return Err(ListPageError::untrusted("it is not the listing that was requested"));
+        }
+        if self.count > MAX_ENTRIES {
+            return Err(ListPageError::Untrusted(format!(
+                "it has {} entries, and the most is {MAX_ENTRIES}",
+                self.count
+            )));
+        }
+        let longest = [&self.token, &self.next_key, &self.next_version].map(String::len).into_iter().max();
+        if longest.is_some_and(|longest| longest > MAX_MARKER_BYTES) {
+            return Err(ListPageError::untrusted("where to go on is longer than any key or token"));
+        }
+        let truncated =
+            self.truncated.ok_or_else(|| ListPageError::untrusted("it does not say whether more follows"))?;
+        let next = if truncated { self.next_position(self.all_versions, dialect) } else { None };
+        if truncated && next.is_none() {
+            return Err(ListPageError::untrusted("it is truncated, and does not say where it continues"));
+        }
+        let entries =
+            self.entries.iter().map(|entry| entry.to_listed_object(self.is_url_encoded, self.all_versions, dialect));
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        let prefixes = self.prefixes.iter().map(|prefix| parse_key(prefix, self.is_url_encoded)).collect();
+        let deleted_last = self.trailing_delete_marker(&entries, next.as_ref());
+        Ok(ListPage { entries, common_prefixes: prefixes, trailing_delete_marker: deleted_last, next })
+    }
+
+    /// Returns the delete marker at the end of the page, if the page ends with one. Some servers send all objects of
+    /// a page before its delete markers. In that case the keys decide, and the server's marker if the last object and
+    /// the last delete marker have the same key.
+    fn trailing_delete_marker(
+        &self,
+        entries: &[ListedObject],
+        next: Option<&ListPosition>,
+    ) -> Option<(ObjectKey, VersionId)> {
+        let (name, version) = self.last_delete_marker.as_ref().filter(|_| self.all_versions)?;
+        let deleted = (parse_key(name, self.is_url_encoded), version_id(version));
+        let Some(last) = entries.last() else { return Some(deleted) };
+        let named = |key: &ObjectKey, version: Option<&VersionId>| match next {
+            Some(ListPosition::After { key: at, version: of }) => at == key && of.as_ref() == version,
+            _ => false,
+        };
+        let is_last = match deleted.0.cmp(&last.key) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal if named(&last.key, last.version.as_ref()) => false,
+            Ordering::Equal => named(&deleted.0, Some(&deleted.1)) || self.count_at_delete_marker == self.count,
+        };
+        is_last.then_some(deleted)
+    }
+
+    fn next_position(&self, all_versions: bool, dialect: StoreDialect) -> Option<ListPosition> {
+        if !all_versions {
+            // OSS encodes tokens like keys, S3 never does.
+            let token = match dialect {
+                StoreDialect::S3 => Cow::Borrowed(self.token.as_bytes()),
+                StoreDialect::Oss => decode_text(&self.token, self.is_url_encoded),
+            };
+            return (!token.is_empty()).then(|| ListPosition::Token(String::from_utf8_lossy(&token).into_owned()));
+        }
+        let last = self.entries.last().map(|entry| parse_key(&entry.key, self.is_url_encoded));
+        let last = last.max(self.last_delete_marker.as_ref().map(|(name, _)| parse_key(name, self.is_url_encoded)));
+        let version = Some(self.next_version.as_str()).filter(|id| !id.is_empty()).map(VersionId::new);
+        let key = marker_key(&self.next_key, self.is_url_encoded, last.as_ref());
+        (!self.next_key.is_empty()).then_some(ListPosition::After { key, version })
+    }
+}
+
+impl ParsedListEntry {
+    fn read_field(&mut self, field: &str, text: &str) {
+        match field {
+            "Key" => text.clone_into(&mut self.key),
+            "VersionId" => text.clone_into(&mut self.version),
+            "Size" => self.size = text.trim().parse().ok(),
+            "LastModified" => self.modified = text.trim().parse().ok(),
+            "ETag" => self.etag = parse_etag(text),
+            "StorageClass" if !text.is_empty() => self.class = Some(StorageClass::new(text)),
+            _ => {}
+        }
+    }
+
+    fn to_listed_object(
+        &self,
+        encoded: bool,
+        all_versions: bool,
+        dialect: StoreDialect,
+    ) -> Result<ListedObject, ListPageError> {
+        let lacks = |what: &str| ListPageError::Untrusted(format!("{} has no {what} that can be read", self.key));
+        Ok(ListedObject {
+            key: parse_key(&self.key, encoded),
+            version: all_versions.then(|| version_id(&self.version)),
+            size: self.size.ok_or_else(|| lacks("Size"))?,
+            last_modified: self.modified.ok_or_else(|| lacks("LastModified"))?,
+            class: self.class.clone().unwrap_or_else(|| StorageClass::new(dialect.standard_class())),
+            etag: self.etag.clone(),
+        })
+    }
+}
+
+/// Returns the version ID. An entry without one belongs to a bucket that never had versioning.
+fn version_id(text: &str) -> VersionId {
+    if text.is_empty() { VersionId::null() } else { VersionId::new(text) }
+}
+
+/// Returns the `ETag` without quotes, or `None` if it is missing or too long to keep.
+fn parse_etag(text: &str) -> Option<Box<str>> {
+    let bare = text.trim().trim_matches('"');
+    (!bare.is_empty() && bare.len() <= MAX_ETAG_BYTES).then(|| bare.into())
+}
+
+/// Checks that the page contains only keys with the requested prefix and of a valid length.
+fn validate_page(page: ListPage, prefix: &ObjectKey) -> Result<ListPage, String> {
+    if let Some(long) = page.names().map(|key| key.as_bytes().len()).find(|length| *length > MAX_KEY_BYTES) {
+        return Err(format!("it names a key of {long} bytes, and the most is {MAX_KEY_BYTES}"));
+    }
+    if let Some(stray) = page.names().find(|key| !key.as_bytes().starts_with(prefix.as_bytes())) {
+        return Err(format!("it names {stray}, which does not begin with {prefix}"));
+    }
+    Ok(page)
+}
+
+fn parse_key(text: &str, encoded: bool) -> ObjectKey {
+    ObjectKey::new(decode_text(text, encoded).into_owned())
+}
+
+/// Decodes a text of a listing. In URL encoding a space may be written as `+`; a plus sign is `%2B`.
+fn decode_text(text: &str, encoded: bool) -> Cow<'_, [u8]> {
+    let text = text.as_bytes();
+    if !encoded || memchr::memchr2(b'%', b'+', text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    Cow::Owned(percent_decode(&spaced).collect())
+}
+
+/// Returns the key of a marker. Radosgw does not encode markers, even if it encodes keys. Decoding such a marker
+/// would give a different key, and the keys between the two would be listed twice or not at all. A marker that equals
+/// the last key of its page is not encoded.
+fn marker_key(marker: &str, encoded: bool, last: Option<&ObjectKey>) -> ObjectKey {
+    let raw = ObjectKey::from(marker);
+    if last == Some(&raw) { raw } else { parse_key(marker, encoded) }
+}
+
+#[cfg(test)]
+mod tests;

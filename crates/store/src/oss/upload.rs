@@ -1,0 +1,203 @@
+//! Uploads of whole objects, in parts if they are large. Reports are published this way.
+
+use std::io;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
+
+use super::OssStore;
+use crate::ObjectContent;
+use crate::backoff::{Backoff, RetryPolicy};
+use crate::http_client::{RequestPayload, ResponseLimit, StoreDialect, StoreRequest, StoreResponse};
+use crate::object::{BucketName, ObjectKey};
+use crate::task::{FaultClass, StoreError};
+use crate::xml;
+
+/// The part size in bytes. Larger objects are uploaded in parts. OSS allows 10,000 parts, which makes 80 GB.
+const PART_SIZE: usize = 8 << 20;
+
+/// The maximum number of attempts for one part.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// The object that is written.
+#[derive(Clone, Copy)]
+struct UploadTarget<'a> {
+    bucket: &'a BucketName,
+    key: &'a ObjectKey,
+}
+
+impl OssStore {
+    pub(super) async fn upload(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        content: ObjectContent,
+        md5: &str,
+    ) -> Result<(), StoreError> {
+        let place = UploadTarget { bucket, key };
+        let mut source = match content {
+            ObjectContent::Bytes(bytes) => UploadSource::Bytes(bytes),
+            ObjectContent::File(path) => self.open_file(place, &path).await?,
+        };
+        let first = self.next_part(place, &mut source).await?;
+        if first.len() < PART_SIZE {
+            return self.put_object(place, first, md5).await;
+        }
+        let upload = self.initiate_multipart(place).await?;
+        let sent = self.upload_parts(place, &upload, first, source, md5).await;
+        if sent.is_err() {
+            // Otherwise the uploaded parts would incur storage costs until they are removed.
+            let ask = upload_request("DELETE", place, format!("uploadId={upload}"), RequestPayload::empty());
+            let _ = self.send_upload_request(&ask).await;
+        }
+        sent
+    }
+
+    async fn put_object(&self, place: UploadTarget<'_>, content: Bytes, md5: &str) -> Result<(), StoreError> {
+        let ask =
+            upload_request("PUT", place, String::new(), RequestPayload::from_bytes(content, md5, StoreDialect::Oss));
+        self.send_upload_request(&ask).await.map(drop)
+    }
+
+    /// Starts a multipart upload. Returns the upload ID, URL-encoded for a query.
+    async fn initiate_multipart(&self, place: UploadTarget<'_>) -> Result<String, StoreError> {
+        let ask = upload_request("POST", place, "uploads".to_owned(), RequestPayload::empty());
+        let whole = self.send_with_retries(&ask).await?;
+        let mut id = String::new();
+        let read = xml::read(&whole.body, |path, text| {
+            if path == "InitiateMultipartUploadResult/UploadId" {
+                text.clone_into(&mut id);
+            }
+        });
+        match read {
+            Ok(()) if !id.is_empty() => Ok(ObjectKey::from(id.as_str()).encoded()),
+            Ok(()) => Err(whole.unreadable_error("it names no upload", self.describe(&ask))),
+            Err(why) => Err(whole.unreadable_error(&why.to_string(), self.describe(&ask))),
+        }
+    }
+
+    async fn upload_parts(
+        &self,
+        place: UploadTarget<'_>,
+        upload: &str,
+        first: Bytes,
+        mut source: UploadSource,
+        md5: &str,
+    ) -> Result<(), StoreError> {
+        let mut whole = Md5::new();
+        let mut list = String::from("<CompleteMultipartUpload>");
+        let (mut part, mut number) = (first, 1);
+        while !part.is_empty() {
+            whole.update(&part);
+            let digest = STANDARD.encode(Md5::digest(&part));
+            let query = format!("partNumber={number}&uploadId={upload}");
+            let ask = upload_request("PUT", place, query, RequestPayload::from_bytes(part, &digest, StoreDialect::Oss));
+            let answer = self.send_with_retries(&ask).await?;
+            let Some(etag) = answer.headers.get(http::header::ETAG).and_then(|etag| etag.to_str().ok()) else {
+                return Err(answer.unreadable_error("it has no ETag", self.describe(&ask)));
+            };
+            let etag = quick_xml::escape::escape(etag);
+            list = format!("{list}<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+            part = self.next_part(place, &mut source).await?;
+            number += 1;
+        }
+        list.push_str("</CompleteMultipartUpload>");
+        let ask = upload_request(
+            "POST",
+            place,
+            format!("uploadId={upload}"),
+            RequestPayload::from_xml(list, StoreDialect::Oss),
+        );
+        if STANDARD.encode(whole.finalize()) != md5 {
+            let why = "what was read to be sent is not what was meant: its MD5 is another one";
+            return Err(StoreError::without_response(FaultClass::Rejected, "BadDigest", why, self.describe(&ask)));
+        }
+        self.send_upload_request(&ask).await.map(drop)
+    }
+
+    async fn send_upload_request(&self, request: &UploadRequest<'_>) -> Result<StoreResponse, StoreError> {
+        let UploadRequest { method, target: UploadTarget { bucket, key }, query, payload } = request;
+        let (method, payload) = (*method, payload.clone());
+        let ask = StoreRequest { method, bucket, key: Some(key), query, headers: Vec::new(), payload };
+        self.client.execute_with_timeout(ask, ResponseLimit::Small).await
+    }
+
+    /// Sends a request with retries, so that one failed part does not fail the whole upload. Only for requests that
+    /// can be repeated.
+    async fn send_with_retries(&self, request: &UploadRequest<'_>) -> Result<StoreResponse, StoreError> {
+        let mut backoff = Backoff::new(RetryPolicy { max_attempts: MAX_ATTEMPTS, ..RetryPolicy::default() });
+        loop {
+            let fault = match self.send_upload_request(request).await {
+                Ok(whole) => return Ok(whole),
+                Err(fault) => fault,
+            };
+            match backoff.next_delay().filter(|_| fault.class.is_retryable()) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(fault),
+            }
+        }
+    }
+
+    fn describe(&self, request: &UploadRequest<'_>) -> String {
+        self.client.endpoint().request_line(request.method, request.target.bucket, request.target.key, &request.query)
+    }
+
+    async fn open_file(&self, place: UploadTarget<'_>, path: &Path) -> Result<UploadSource, StoreError> {
+        let opened = File::open(path).await;
+        opened.map(UploadSource::File).map_err(|error| self.file_error(place, &format!("{}: {error}", path.display())))
+    }
+
+    async fn next_part(&self, place: UploadTarget<'_>, source: &mut UploadSource) -> Result<Bytes, StoreError> {
+        source.next_part().await.map_err(|error| self.file_error(place, &error.to_string()))
+    }
+
+    fn file_error(&self, place: UploadTarget<'_>, why: &str) -> StoreError {
+        let in_words = self.client.endpoint().request_line("PUT", place.bucket, place.key, "");
+        StoreError::without_response(FaultClass::Rejected, "FileNotReadable", why, in_words)
+    }
+}
+
+/// A request for the object that is written.
+struct UploadRequest<'a> {
+    method: &'static str,
+    target: UploadTarget<'a>,
+    query: String,
+    payload: RequestPayload,
+}
+
+fn upload_request<'a>(
+    method: &'static str,
+    place: UploadTarget<'a>,
+    query: String,
+    payload: RequestPayload,
+) -> UploadRequest<'a> {
+    UploadRequest { method, target: place, query, payload }
+}
+
+/// The content, read one part at a time.
+enum UploadSource {
+    Bytes(Bytes),
+    File(File),
+}
+
+impl UploadSource {
+    /// Reads the next part. An empty part marks the end.
+    async fn next_part(&mut self) -> io::Result<Bytes> {
+        match self {
+            Self::Bytes(rest) => {
+                let next = rest.len().min(PART_SIZE);
+                Ok(rest.split_to(next))
+            }
+            Self::File(file) => {
+                let mut part = Vec::new();
+                file.take(PART_SIZE as u64).read_to_end(&mut part).await?;
+                Ok(part.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Connects to the store of a plan, and serves the sandbox if that is the store.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use batchplan_sandbox::{
+    ACCESS_KEY, REGION, SECRET_KEY, Sandbox, SandboxError, SandboxOptions, SandboxServer, SandboxServerError,
+};
+use batchplan_store::{AddressingStyle, ConditionalPut, Store, StoreConfig, StoreConnectError, StoreProvider};
+
+/// A connected store. A sandbox runs for as long as this value lives.
+pub struct StoreConnection {
+    store: Arc<dyn Store>,
+    conditional_put: Arc<dyn ConditionalPut>,
+    /// The server of the sandbox, if the store is one. It stops when this value is dropped.
+    _sandbox: Option<SandboxServer>,
+}
+
+impl StoreConnection {
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Returns the store with conditional writes and deletes.
+    #[must_use]
+    pub fn conditional_put(&self) -> &Arc<dyn ConditionalPut> {
+        &self.conditional_put
+    }
+}
+
+/// Why the store of a plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Credentials, role, region, endpoint or certificates are missing.
+    #[error(transparent)]
+    Store(#[from] StoreConnectError),
+    /// The state of the sandbox could not be opened.
+    #[error("the sandbox cannot be opened: {0}")]
+    Sandbox(#[source] SandboxError),
+    /// The server of the sandbox could not be started.
+    #[error("the sandbox cannot be served: {0}")]
+    Server(#[source] SandboxServerError),
+    /// The plan names no folder for the sandbox.
+    #[error("the sandbox has no folder")]
+    NoSandboxFolder,
+}
+
+/// Connects to a plan's store. Does not send a request to the store yet.
+///
+/// # Errors
+/// Returns an error if credentials, region, endpoint or CA certificates are missing or invalid, if the plan's role
+/// cannot be assumed, or if the sandbox cannot be opened or served.
+pub async fn connect(config: &StoreConfig) -> Result<StoreConnection, ConnectError> {
+    if config.provider == StoreProvider::Sandbox {
+        return serve_sandbox(config);
+    }
+    let conditional_put = batchplan_store::connect(config).await?;
+    Ok(StoreConnection { store: conditional_put.clone(), conditional_put, _sandbox: None })
+}
+
+/// Opens the sandbox and serves it on a free loopback port, so that its requests take the whole real path.
+fn serve_sandbox(config: &StoreConfig) -> Result<StoreConnection, ConnectError> {
+    let folder = config.data.as_deref().ok_or(ConnectError::NoSandboxFolder)?;
+    let sandbox =
+        Sandbox::open(folder, config.fill.as_deref(), SandboxOptions::default()).map_err(ConnectError::Sandbox)?;
+    let server = SandboxServer::start(sandbox, (Ipv4Addr::LOCALHOST, 0).into(), false).map_err(ConnectError::Server)?;
+    let config = StoreConfig {
+        endpoint: Some(server.endpoint()),
+        region: Some(REGION.to_owned()),
+        addressing: AddressingStyle::Path,
+        ..config.clone()
+    };
+    let conditional_put = batchplan_store::connect_with_keys(&config, ACCESS_KEY, SECRET_KEY)?;
+    Ok(StoreConnection { store: conditional_put.clone(), conditional_put, _sandbox: Some(server) })
+}
